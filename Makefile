@@ -1,0 +1,28 @@
+# make demo            writes synthetic scenes, trains a network on them, evaluates it
+# make demo DATA=DIR   the same on a MiniPlaces folder (scenelab data download DIR makes one)
+# make test            linters, types, import rules, tests
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: demo test install clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/scenelab demo $(if $(DATA),--data $(DATA))
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache

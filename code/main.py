@@ -1,0 +1,83 @@
+"""Train and evaluate a scene classifier with the handout's commands: python ./main.py ../data"""
+
+import argparse
+import sys
+from pathlib import Path
+
+try:
+    from scenelab.process import prepare
+except ImportError:
+    sys.exit("main.py: scenelab is not installed; run 'make install' in the repository and use ../.venv/bin/python")
+
+prepare()  # before torch loads
+
+from scenelab.errors import Interrupted, LabError  # noqa: E402
+
+NOT_YET = {
+    "attack": "-a (adversarial samples) is not built yet",
+    "vis": "-v (attention maps and pictures) is not built yet",
+    "use_custom_conv": "--use-custom-conv is not built yet",
+    "use_vit": "--use-vit is not built yet",
+    "use_resnet18": "--use-resnet18 needs weights trained elsewhere, which this assignment does not allow",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The handout's flags and defaults, 2019 and later."""
+    flags = argparse.ArgumentParser(description=__doc__)
+    flags.add_argument("data_folder", metavar="DIR", type=Path, help="path to the data set")
+    flags.add_argument("-j", "--workers", default=4, type=int, metavar="N",
+                       help="accepted for the handout's sake: packed images need no worker processes")  # fmt: skip
+    flags.add_argument("--epochs", "--epoches", default=90, type=int, metavar="N", help="epochs to train (90)")
+    flags.add_argument("--start-epoch", default=0, type=int, metavar="N", help="epoch to start from (0)")
+    flags.add_argument("--warmup-epochs", "--warmup", default=0, type=int, help="epochs of linear warm-up (0)")
+    flags.add_argument("-b", "--batch-size", default=256, type=int, metavar="N", help="images a step (256)")
+    flags.add_argument("--lr", "--learning-rate", default=0.1, type=float, metavar="LR", help="peak rate (0.1)")
+    flags.add_argument("--momentum", default=0.9, type=float, metavar="M", help="of SGD (0.9)")
+    flags.add_argument("--wd", "--weight-decay", default=1e-4, type=float, metavar="W", dest="weight_decay",
+                       help="weight decay (1e-4)")  # fmt: skip
+    flags.add_argument("--clip-grad", default=1.0, type=float, help="largest norm of the gradient, 0 for none (1.0)")
+    flags.add_argument("-p", "--print-freq", default=10, type=int, metavar="N", help="steps between lines (10)")
+    flags.add_argument("--resume", default="", metavar="PATH", help="checkpoint to continue from or to evaluate")
+    flags.add_argument("-e", "--evaluate", action="store_true", help="evaluate the checkpoint on val")
+    flags.add_argument("-a", "--attack", action="store_true", help="attack the checkpoint on val")
+    flags.add_argument("-v", "--vis", action="store_true", help="log pictures to TensorBoard")
+    flags.add_argument("--use-custom-conv", action="store_true", help="train with the convolution by hand")
+    flags.add_argument("--use-vit", action="store_true", help="train the vision transformer")
+    flags.add_argument("--use-resnet18", action="store_true", help="train a pretrained ResNet-18")
+    flags.add_argument("--gpu", default=0, type=int, help="GPU to use, -1 for the CPU (0)")
+    return flags
+
+
+def main(args: argparse.Namespace) -> None:
+    """Do what the flags ask for."""
+    for flag, answer in NOT_YET.items():
+        if getattr(args, flag):
+            raise LabError(answer)
+    from student_code import default_model
+
+    from scenelab import handout
+
+    if args.evaluate:
+        handout.evaluate(args.data_folder, args.resume, default_model, gpu=args.gpu)
+        return
+    config = handout.config_from_flags(
+        epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, momentum=args.momentum,
+        weight_decay=args.weight_decay, warmup_epochs=args.warmup_epochs, clip_grad=args.clip_grad, gpu=args.gpu,
+    )  # fmt: skip
+    handout.train(
+        args.data_folder, config, default_model,
+        resume=args.resume, start_epoch=args.start_epoch, print_freq=args.print_freq,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    try:
+        main(parser().parse_args())
+    except LabError as error:
+        sys.exit(f"main.py: error: {error}")
+    except Interrupted as stop:
+        print(f"{stop}; go on with --resume=../models/checkpoint.pth.tar", file=sys.stderr)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)

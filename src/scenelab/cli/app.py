@@ -1,0 +1,52 @@
+"""Which subcommands there are, and what happens to their errors."""
+
+import sys
+
+import tyro
+
+from scenelab.cli import bench, data, demo, evaluate, train
+from scenelab.errors import Interrupted, LabError
+
+DESCRIPTION = """Scene recognition from convolution by hand to a trained, evaluated network.
+
+Start with: scenelab demo
+
+Any command takes --debug, which shows the traceback behind an error."""
+
+
+def build() -> tyro.extras.SubcommandApp:
+    """All subcommands."""
+    app = tyro.extras.SubcommandApp()
+    app.command(demo.demo)
+    app.command(data.app(), name="data", help="Download, import, make, check and pack images.")
+    app.command(train.train)
+    app.command(train.resume)
+    app.command(evaluate.evaluate)
+    app.command(evaluate.predict)
+    app.command(evaluate.models)
+    app.command(train.recipes)
+    app.command(bench.app(), name="bench", help="Measure speed, side by side in one run.")
+    return app
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns the exit status: 0 success, 1 an error, 2 a wrong call, 130 stopped by Ctrl-C."""
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        build().cli(prog="scenelab", description=DESCRIPTION, args=arguments)
+    except LabError as error:
+        if debug:
+            raise
+        print(f"scenelab: error: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as stop:
+        print(f"scenelab: {stop}", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("scenelab: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return 0

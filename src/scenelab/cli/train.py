@@ -1,0 +1,117 @@
+"""scenelab train, resume, recipes."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional
+
+from scenelab.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from scenelab.training.config import TrainConfig
+
+
+def train(
+    recipe: Positional[str],
+    *,
+    data: Path,
+    out: Path,
+    cache: Path | None = None,
+    model: str | None = None,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    warmup_epochs: float | None = None,
+    clip_norm: float | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    checkpoint_seconds: float | None = None,
+) -> None:
+    """Train a network by a recipe; 'scenelab recipes' lists them.
+
+    Example: scenelab train starter --data data --out runs/starter --epochs 10
+
+    Args:
+        recipe: name of a recipe; the flags below change single values of it.
+        data: a MiniPlaces folder, or one with a sub-folder a class.
+        out: the run folder to make.
+        cache: where packed images live; DATA/packed by default.
+        model: a network that 'scenelab models' lists.
+        epochs: passes over the training images.
+        batch_size: images a step.
+        lr: peak learning rate.
+        warmup_epochs: epochs of linear rise to it.
+        clip_norm: largest norm of the gradient, 0 for none.
+        seed: of initialisation, order and augmentation.
+        threads: CPU threads; all cores by default.
+        device: auto, cpu or cuda.
+        checkpoint_seconds: longest time between two checkpoints.
+    """
+    from scenelab.recipes import get
+    from scenelab.training.session import start_run
+
+    values = {"model": model, "epochs": epochs, "batch_size": batch_size, "clip_norm": clip_norm, "seed": seed}
+    values |= {"threads": threads, "device": device, "checkpoint_seconds": checkpoint_seconds}
+    config = change(get(recipe), values, lr=lr, warmup_epochs=warmup_epochs)
+    _announce_resume(out)
+    _report(out, start_run(out, data, config, cache=cache))
+
+
+def change(
+    config: "TrainConfig", values: dict[str, Any], *, lr: float | None = None, warmup_epochs: float | None = None
+) -> "TrainConfig":
+    """Replace the values that are given (not None)."""
+    given = {name: value for name, value in values.items() if value is not None}
+    if lr is not None:
+        given["optimizer"] = dataclasses.replace(config.optimizer, lr=lr)
+    if warmup_epochs is not None:
+        given["schedule"] = dataclasses.replace(config.schedule, warmup_epochs=warmup_epochs)
+    return dataclasses.replace(config, **given)
+
+
+def resume(run: Positional[Path]) -> None:
+    """Continue a run that was stopped, killed or cut off; it ends as if nothing had happened.
+
+    Example: scenelab resume runs/starter
+
+    Args:
+        run: a run folder.
+    """
+    from scenelab.training.session import resume_run
+
+    _announce_resume(run)
+    _report(run, resume_run(run))
+
+
+def _announce_resume(run: Path) -> None:
+    print(f"Ctrl-C stops with a checkpoint; continue with: scenelab resume {run}")
+
+
+def _report(run: Path, accounting: dict[str, Any]) -> None:
+    print(
+        f"{accounting['images_seen']} images in {accounting['seconds_in_steps'] / 60:.1f} min "
+        f"({accounting['images_per_second']:.0f} images/s on {accounting['threads']} threads), "
+        f"peak memory {accounting['peak_memory_bytes'] / 2**20:.0f} MiB, "
+        f"model {accounting['checkpoint_bytes'] / 1e6:.2f} MB\n"
+        f"next: scenelab evaluate {run}   |   tensorboard --logdir={run}"
+    )
+
+
+def recipes(*, json: bool = False) -> None:
+    """List the recipes.
+
+    Example: scenelab recipes
+
+    Args:
+        json: print the full configs as JSON.
+    """
+    from scenelab.recipes import RECIPES
+    from scenelab.training.config import to_plain
+
+    if json:
+        print_json({name: to_plain(make()) for name, make in RECIPES.items()})
+        return
+    rows = [[name, (make.__doc__ or "").partition("\n")[0], make().model] for name, make in RECIPES.items()]
+    print_table("recipes", ["name", "what", "model"], rows)

@@ -1,0 +1,85 @@
+"""What stands at the horizon, shared by every outdoor kind: this is where ambiguous scenes borrow."""
+
+from collections.abc import Callable
+
+from .buildings import house, skyline
+from .land import dune, hills, massif, mesa, peaks
+from .palette import GREENS, ROCKS, SANDS
+from .plants import tree_line
+from .scene import Scene
+from .shipping import crane
+
+
+def _none(scene: Scene) -> None:
+    """An empty horizon."""
+
+
+def _hills(scene: Scene) -> None:
+    base = scene.horizon + 0.01
+    for distance in (1.0, 0.65):
+        height = scene.between(0.04, 0.14) * distance
+        massif(scene, hills(scene, base, height), base, scene.pick(*GREENS), distance=distance, relief=0.15)
+
+
+def _range(scene: Scene) -> None:
+    base, height = scene.horizon + 0.01, scene.between(0.08, 0.22)
+    snow = scene.between(0.4, 0.8) if scene.chance(0.6) else None
+    massif(scene, peaks(scene, base, height), base, scene.pick(*ROCKS), distance=1.0, snow=snow)
+
+
+def _wood(scene: Scene) -> None:
+    tree_line(scene, scene.horizon + 0.012, scene.between(0.03, 0.10), scene.pick(*GREENS), distance=0.6)
+
+
+def _city(scene: Scene) -> None:
+    skyline(scene, scene.horizon + 0.01, scene.between(0.10, 0.24), distance=0.9)
+
+
+def _dunes(scene: Scene) -> None:
+    dune(scene, scene.horizon + 0.01, scene.between(0.03, 0.08), scene.pick(*SANDS), distance=0.8)
+
+
+def _mesas(scene: Scene) -> None:
+    rock = scene.pick((0.66, 0.40, 0.28), (0.58, 0.42, 0.32))
+    for _ in range(int(scene.rng.integers(1, 4))):
+        mesa(
+            scene,
+            scene.between(0, 1),
+            scene.horizon + 0.01,
+            scene.between(0.08, 0.25),
+            scene.between(0.05, 0.14),
+            rock,
+            distance=0.8,
+        )
+
+
+def _houses(scene: Scene) -> None:
+    x = scene.between(-0.1, 0.3)
+    while x < scene.between(0.5, 1.1):
+        wide = scene.between(0.05, 0.10)
+        house(scene, x, scene.horizon + 0.015, wide, distance=0.4)
+        x += wide * scene.between(1.0, 1.8)
+
+
+def _cranes(scene: Scene) -> None:
+    for _ in range(int(scene.rng.integers(1, 4))):
+        crane(scene, scene.between(0.05, 0.95), scene.horizon + 0.01, scene.between(0.10, 0.25), distance=0.6)
+
+
+_BACKDROPS: dict[str, Callable[[Scene], None]] = {
+    "none": _none,
+    "hills": _hills,
+    "range": _range,
+    "wood": _wood,
+    "city": _city,
+    "dunes": _dunes,
+    "mesas": _mesas,
+    "houses": _houses,
+    "cranes": _cranes,
+}
+
+
+def backdrop(scene: Scene, usual: tuple[str, ...], borrowed: tuple[str, ...]) -> None:
+    """Paint one of the `usual` backdrops, or in a mixed scene one that belongs to another kind."""
+    options = borrowed if scene.mixed else usual
+    _BACKDROPS[options[int(scene.rng.integers(len(options)))]](scene)

@@ -1,0 +1,69 @@
+"""Time of day and weather: the colours of the sky, of the light and of the haze."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .difficulty import NUISANCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Light:
+    """Colours are float32 (3,), 0 to 1."""
+
+    hour: str  # day, overcast, dawn, dusk or night
+    zenith: np.ndarray  # sky overhead
+    rim: np.ndarray  # sky at the horizon, and the colour of haze
+    tint: np.ndarray  # multiplies everything that the light falls on
+    haze: float  # 0 clear; at 1 a thing at distance 1 keeps 1/e of its colour
+    sun: tuple[float, float]  # unit coordinates; the height is a fraction of the sky
+    cover: float  # clouds, 0 to 1
+
+    @property
+    def dark(self) -> bool:
+        """Whether lamps and windows are lit."""
+        return self.hour in ("dusk", "night")
+
+
+# hour: (chance, zenith, rim, tint), by eye from photographs of landscapes
+_HOURS = {
+    "day": (0.42, (0.24, 0.46, 0.80), (0.72, 0.84, 0.94), (1.00, 0.98, 0.94)),
+    "overcast": (0.22, (0.58, 0.62, 0.68), (0.80, 0.82, 0.84), (0.80, 0.83, 0.87)),
+    "dawn": (0.10, (0.45, 0.52, 0.72), (0.97, 0.80, 0.70), (0.92, 0.80, 0.76)),
+    "dusk": (0.14, (0.24, 0.25, 0.46), (0.97, 0.58, 0.32), (0.80, 0.58, 0.48)),
+    "night": (0.12, (0.06, 0.08, 0.20), (0.22, 0.26, 0.40), (0.42, 0.48, 0.66)),
+}
+
+
+def draw_light(rng: np.random.Generator) -> Light:
+    """Choose an hour and jitter its colours."""
+    hours = list(_HOURS)
+    hour = hours[int(rng.choice(len(hours), p=[_HOURS[name][0] for name in hours]))]
+    _, zenith, rim, tint = (np.asarray(part, dtype=np.float32) for part in _HOURS[hour])
+    misty = rng.random() < 0.15
+    return Light(
+        hour=hour,
+        zenith=zenith * _jitter(rng, 0.12),
+        rim=rim * _jitter(rng, 0.08),
+        tint=tint * _jitter(rng, 0.10),
+        haze=float(rng.uniform(0.1, 0.7) + 1.0 * misty) * NUISANCE,
+        sun=(
+            float(rng.uniform(0, 1)),
+            float(rng.uniform(0.15, 0.5) if hour in ("day", "night") else rng.uniform(0.7, 1.0)),
+        ),
+        cover=float(rng.uniform(0.7, 1.0) if hour == "overcast" else rng.uniform(0.0, 0.75)),
+    )
+
+
+def indoors(light: Light, rng: np.random.Generator) -> Light:
+    """The light inside a room at that hour: lamps take over from the sun when it is dark or the lamps are left on."""
+    lamps = np.array((0.88, 0.76, 0.58), dtype=np.float32) * _jitter(rng, 0.10)
+    if light.hour == "night":
+        return replace(light, tint=lamps * 0.85)
+    if light.hour == "dusk" or rng.random() < 0.3:
+        return replace(light, tint=(lamps + light.tint) / 2)
+    return light
+
+
+def _jitter(rng: np.random.Generator, spread: float) -> np.ndarray:
+    return np.exp(rng.normal(0, spread) + rng.normal(0, spread / 4, 3)).astype(np.float32)

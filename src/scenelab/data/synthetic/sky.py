@@ -1,0 +1,58 @@
+"""The sky: gradient, sun or moon, clouds, stars."""
+
+import numpy as np
+from PIL import Image
+
+from .canvas import picture, planes
+from .scene import Scene
+from .texture import grain, smoothstep
+
+
+def sky(scene: Scene, bottom: float | None = None) -> None:
+    """Fill the picture from the top down to `bottom` (the horizon where not given) and a little below it."""
+    bottom = scene.horizon if bottom is None else bottom
+    half = scene.canvas.side // 2
+    rows = max(4, min(half, int(half * bottom) + 6))
+    light = scene.light
+    height = np.linspace(0, 1, rows, dtype=np.float32)[:, None]
+    colours = np.repeat(planes(light.zenith) + planes(light.rim - light.zenith) * (height**1.3), half, axis=2)
+    _sun(scene, colours)
+    _clouds(scene, colours)
+    if light.hour == "night":
+        _stars(scene, colours)
+    scene.canvas.image.paste(picture(colours).resize((scene.canvas.side, rows * 2), Image.Resampling.BILINEAR), (0, 0))
+
+
+def _sun(scene: Scene, colours: np.ndarray) -> None:
+    _, rows, columns = colours.shape
+    x, y = scene.light.sun[0] * columns, scene.light.sun[1] * rows
+    distance = np.hypot(np.arange(columns)[None, :] - x, np.arange(rows)[:, None] - y).astype(np.float32) / columns
+    if scene.light.hour == "overcast":
+        return
+    moon = scene.light.hour == "night"
+    bright = np.array((0.92, 0.93, 0.88) if moon else (1.0, 0.95, 0.80), dtype=np.float32)
+    halo = np.exp(-distance / (0.08 if moon else 0.22)) * (0.35 if moon else 0.55)
+    colours += (planes(bright) - colours) * halo
+    if scene.chance(0.5):
+        disc = smoothstep(-distance, -scene.between(0.03, 0.05), -0.025)
+        colours += (planes(bright) - colours) * disc
+
+
+def _clouds(scene: Scene, colours: np.ndarray) -> None:
+    _, rows, columns = colours.shape
+    broad = scene.between(25, 110)
+    body = grain(scene.rng, rows, columns, width=broad, height=broad * scene.between(0.8, 3.0))
+    edge = 1.3 - 2.2 * scene.light.cover
+    mask = smoothstep(body, edge, edge + scene.between(0.5, 1.5)) * scene.between(0.6, 0.95)
+    lit = {"day": 1.0, "overcast": 0.9, "dawn": 0.98, "dusk": 0.85, "night": 0.33}[scene.light.hour]
+    white = np.minimum(scene.light.tint * 1.1, 1) * 0.5 + 0.5
+    under = grain(scene.rng, rows, columns, width=broad * 2, height=broad * 2)
+    shade = lit * np.clip(0.9 + 0.10 * under - 0.12 * scene.light.cover * np.maximum(body, 0), 0.4, 1.1)
+    colours += (planes(white.astype(np.float32)) * shade - colours) * mask
+
+
+def _stars(scene: Scene, colours: np.ndarray) -> None:
+    _, rows, columns = colours.shape
+    count = int(scene.rng.integers(10, 60))
+    at = scene.rng.integers(0, rows, count), scene.rng.integers(0, columns, count)
+    colours[:, at[0], at[1]] += scene.rng.uniform(0.2, 0.8, count).astype(np.float32)

@@ -1,0 +1,103 @@
+"""Fractal noise: one tileable sheet, made once, from which every picture cuts its own windows."""
+
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+SHEET = 512  # side of the sheet, a power of two so that wrapping is a bit mask
+
+
+@cache
+def sheet() -> np.ndarray:
+    """Noise whose amplitude falls as 1 / frequency, float32 (512, 512), mean 0, standard deviation 1, read-only.
+
+    It is the same in every picture, as paper is; the pictures differ in where they cut it.
+    """
+    white = np.random.Generator(np.random.PCG64(0)).standard_normal((SHEET, SHEET))
+    frequency = np.hypot(np.fft.fftfreq(SHEET)[:, None], np.fft.rfftfreq(SHEET)[None, :]) * SHEET
+    noise = np.fft.irfft2(np.fft.rfft2(white) / np.maximum(frequency, 3.0) ** 1.15, s=(SHEET, SHEET))
+    noise = ((noise - noise.mean()) / noise.std()).astype(np.float32)
+    noise.setflags(write=False)
+    return noise
+
+
+@cache
+def _sheet_image() -> Image.Image:
+    return Image.fromarray(sheet())
+
+
+def grain(rng: np.random.Generator, rows: int, columns: int, *, width: float, height: float) -> np.ndarray:
+    """A window of `width` x `height` cells of the sheet, stretched over float32 (rows, columns), standard deviation 1.
+
+    Small widths give broad soft shapes, large ones fine grain; unequal sides give streaks.
+    """
+    left, top = rng.uniform(0, SHEET - width), rng.uniform(0, SHEET - height)
+    if width >= columns and height >= rows:  # finer than the pixels: there is nothing to interpolate
+        across = (left + np.arange(columns) * (width / columns)).astype(np.intp)
+        down = (top + np.arange(rows) * (height / rows)).astype(np.intp)
+        window = sheet().take(down, axis=0).take(across, axis=1)
+    else:
+        box = (left, top, left + width, top + height)
+        window = np.asarray(_sheet_image().resize((columns, rows), Image.Resampling.BILINEAR, box=box))
+    sample = window[::4, ::4]
+    return (window - sample.mean()) * (1 / (float(sample.std()) + 1e-6))
+
+
+@cache
+def _static() -> np.ndarray:
+    noise = np.random.Generator(np.random.PCG64(1)).standard_normal(2**20, dtype=np.float32)
+    noise.setflags(write=False)
+    return noise
+
+
+def static(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """White noise of mean 0 and standard deviation 1, float32 of `shape`, cut from a fixed strip at a random place."""
+    count = int(np.prod(shape))
+    if count > _static().size // 2:
+        return rng.standard_normal(shape, dtype=np.float32)
+    start = int(rng.integers(_static().size - count))
+    return _static()[start : start + count].reshape(shape)
+
+
+def profile(rng: np.random.Generator, count: int, *, width: float) -> np.ndarray:
+    """A fractal curve, float32 (count,), standard deviation near 1; larger `width` is more rugged."""
+    line = sheet()[int(rng.integers(SHEET))]
+    return np.interp(
+        rng.uniform(0, SHEET) + np.linspace(0, width, count), np.arange(SHEET * 2), np.tile(line, 2)
+    ).astype(np.float32)
+
+
+def swell(rng: np.random.Generator, count: int, *, waves: float) -> np.ndarray:
+    """A smooth curve, float32 (count,), about -1 to 1, with about `waves` crests: a sum of four sines."""
+    x = np.linspace(0, 2 * np.pi, count)
+    curve = sum(
+        np.sin(waves * rate * x + rng.uniform(0, 2 * np.pi)) * rng.uniform(0.5, 1.0) / (0.6 + rate)
+        for rate in (0.45, 0.8, 1.3, 2.1)
+    )
+    return np.asarray(curve, dtype=np.float32)
+
+
+def plane(
+    rng: np.random.Generator, rows: int, columns: int, *, across: float, along: float, lens: float = 0.35
+) -> np.ndarray:
+    """Noise on flat ground in perspective, float32 (rows, columns); row 0 is the horizon, where it fades.
+
+    A pixel t below the horizon (in picture sides) and x from the middle lies at depth lens / t, offset x * depth.
+
+    Args:
+        across, along: cells of the sheet per unit of offset and of depth; unequal values give waves or furrows.
+        lens: camera height times focal length, in picture sides.
+    """
+    below = (np.arange(rows, dtype=np.float32) + 1) / columns
+    depth = lens / below
+    aside = (np.arange(columns, dtype=np.float32) / columns - 0.5) * across
+    turns = (depth * along + rng.uniform(0, SHEET)).astype(np.int32) & (SHEET - 1)
+    cells = (depth[:, None] * aside[None, :] + rng.uniform(8, 9) * SHEET * 64).astype(np.int32) & (SHEET - 1)
+    return sheet().ravel().take(turns[:, None] * SHEET + cells) * np.minimum(1, below * 6)[:, None]
+
+
+def smoothstep(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 below `low`, 1 above `high`, 3 t^2 - 2 t^3 between."""
+    t = np.clip((values - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)

@@ -1,0 +1,13 @@
+"""The exceptions that a person sees as a single line."""
+
+
+class LabError(Exception):
+    """Something that the person at the keyboard can mend.
+
+    The message is one line that names the argument, what it got and the fix. The command line prints it
+    without a traceback and exits with status 1; library callers catch it like any other exception.
+    """
+
+
+class Interrupted(Exception):  # noqa: N818 - a request that was granted, not an error
+    """Work was asked to stop and has saved itself; the same command, or the one it names, goes on from there."""

@@ -1,0 +1,42 @@
+"""Normalisation as the model's first layer, so that everything outside works with pixels in [0, 1]."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std for each channel; the statistics are no part of the state dict.
+
+    Args:
+        mean, std: one value a channel, in the units of an image in [0, 1].
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        return (images - self.mean) / self.std
+
+
+class Classifier(nn.Module):
+    """A network for normalised images behind its normalisation: images in [0, 1] to logits.
+
+    A checkpoint holds `network`'s state dict alone, so it loads into the bare network as well.
+    """
+
+    def __init__(self, network: nn.Module, normalize: Normalize | None = None) -> None:
+        super().__init__()
+        self.normalize = normalize or Normalize()
+        self.network = network
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+        return self.network(self.normalize(images))

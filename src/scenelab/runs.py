@@ -1,0 +1,152 @@
+"""A run folder: config, provenance, metrics, checkpoints, results. Everything in it is written atomically."""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scenelab.errors import LabError
+from scenelab.files import atomic_write, read_json, write_json
+
+PACKAGES = ("scenelab", "torch", "torchvision", "numpy")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of one run; nothing is read or written until a method is called."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.json"
+
+    @property
+    def environment(self) -> Path:
+        return self.folder / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def timings(self) -> Path:
+        return self.folder / "timings.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pth.tar"
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "model_best.pth.tar"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    @property
+    def events(self) -> Path:
+        return self.folder / "tensorboard"
+
+    def read_config(self) -> dict[str, Any]:
+        """The stored config: `data` (folder), `cache`, `limit_*` and `train` (a training config)."""
+        if not self.config.exists():
+            raise LabError(f"{self.folder} is not a run folder (no config.json); 'scenelab train' makes one")
+        return read_json(self.config)
+
+    def require_new(self) -> None:
+        """Make sure that a run can be started here.
+
+        Raises:
+            LabError: the folder holds a run already, or cannot be written.
+        """
+        if self.config.exists():
+            raise LabError(
+                f"{self.folder} holds a run already; continue it with 'scenelab resume {self.folder}' or name another"
+            )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise LabError(f"cannot write run folder {self.folder}: {error.strerror}; choose a writable one") from error
+
+    def create(self, config: dict[str, Any]) -> None:
+        """Start a run folder with its config and the provenance of this process.
+
+        Raises:
+            LabError: the folder holds a run already, or cannot be written.
+        """
+        self.require_new()
+        write_json(self.environment, environment())
+        write_json(self.config, config)
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what a run was made: command, commit, versions, processor, cores."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": _git_commit(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "platform": platform.platform(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit that scenelab itself was run from, with `+` where the tree was changed; None outside git."""
+    here = Path(__file__).parent
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
+    """Write tensors and plain values, atomically."""
+    with atomic_write(path) as file:
+        torch.save(values, file)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU with `weights_only=True`: nothing in it can run code.
+
+    Raises:
+        LabError: the file is missing, damaged, holds more than tensors and plain values, or is no checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise LabError(f"checkpoint {path} does not exist; train first, or check the path given to --resume")
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types here, none of them documented
+        kind = "holds more than tensors and plain values" if "weights_only" in str(error) else "is damaged"
+        raise LabError(f"checkpoint {path} {kind} and was not loaded; use one written by scenelab") from error
+    if not isinstance(values, dict) or "state_dict" not in values:
+        raise LabError(f"checkpoint {path} has no 'state_dict'; expected one written by scenelab or the handout's main.py")
+    return values

@@ -1,0 +1,59 @@
+"""Training batches as a pure function of (data, config, step): a resumed run draws what the first would have drawn."""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Generator, Tensor
+
+from scenelab.data.augment import augment_batch, mix_batch
+from scenelab.data.packed import Packed
+from scenelab.training.config import TrainConfig
+
+# What a random stream is for; part of its seed, so that streams never coincide.
+ORDER, AUGMENT, NETWORK = range(3)
+
+
+def seed_for(seed: int, stream: int, index: int) -> int:
+    """A 63-bit seed for one stream at one step or epoch (numpy's SeedSequence mixes the three)."""
+    return int(np.random.SeedSequence([seed, stream, index]).generate_state(1, np.uint64)[0] >> 1)
+
+
+class TrainingBatches:
+    """The batches of a run by step number.
+
+    Args:
+        packed: the training split.
+        device: where augmentation runs and batches end up.
+    """
+
+    def __init__(self, packed: Packed, config: TrainConfig, device: torch.device) -> None:
+        self.packed, self.config, self.device = packed, config, device
+        self.steps_per_epoch = math.ceil(len(packed) / config.batch_size)
+        self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
+        self.generator = Generator(device=device)
+        self._epoch, self._order = -1, np.empty(0, np.int64)
+
+    def indices(self, step: int) -> np.ndarray:
+        """Which images a step sees: each epoch is a permutation of all, the last batch of one may be short."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            shuffle = np.random.Generator(np.random.PCG64(seed_for(self.config.seed, ORDER, epoch)))
+            self._epoch, self._order = epoch, shuffle.permutation(len(self.packed))
+        start = position * self.config.batch_size
+        return self._order[start : start + self.config.batch_size]
+
+    def batch(
+        self, step: int, side: int
+    ) -> tuple[Float[Tensor, "n 3 s s"], Int64[Tensor, " n"] | Float[Tensor, "n k"]]:
+        """Images in [0, 1], augmented, and labels (or label shares under mixup and CutMix)."""
+        chosen = self.indices(step)
+        self.generator.manual_seed(seed_for(self.config.seed, AUGMENT, step))
+        images = self.packed.rows(chosen).to(self.device, non_blocking=True).float().div_(255)
+        images = augment_batch(images, self.config.augment, self.generator, size=side)
+        labels = self.packed.labels[torch.from_numpy(chosen)].to(self.device)
+        classes = len(self.packed.categories)
+        images, labels = mix_batch(images, labels, self.config.augment, self.generator, num_classes=classes)
+        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
+        return images.contiguous(memory_format=layout), labels

@@ -1,0 +1,147 @@
+"""What a training run is: frozen, checked, and written into the run folder word for word."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from scenelab.data.augment import Augment
+from scenelab.errors import LabError
+
+
+def _require(ok: bool, name: str, got: object, expected: str) -> None:
+    if not ok:
+        raise LabError(f"{name} is {got!r}; expected {expected}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Which optimiser learns.
+
+    Attributes:
+        name: `sgd` with momentum, `adamw` (Loshchilov & Hutter 2019), or `muon` (Jordan et al. 2024) for the
+            convolution weights with AdamW for the rest.
+        lr: peak learning rate; for `muon` that of the convolution weights.
+        momentum: of SGD and Muon.
+        weight_decay: L2 for SGD as the handout has it, decoupled for the others.
+        decay_vectors: whether biases and norm parameters are decayed too (the handout does).
+        adam_lr: peak learning rate of the AdamW part of `muon`.
+    """
+
+    name: Literal["sgd", "adamw", "muon"] = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    decay_vectors: bool = True
+    nesterov: bool = False
+    adam_lr: float = 2e-3
+
+    def __post_init__(self) -> None:
+        _require(self.name in ("sgd", "adamw", "muon"), "optimizer.name", self.name, "sgd, adamw or muon")
+        _require(self.lr > 0, "optimizer.lr", self.lr, "a number above 0")
+        _require(self.adam_lr > 0, "optimizer.adam_lr", self.adam_lr, "a number above 0")
+        _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "a number in [0, 1)")
+        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """Learning rate and picture size over time.
+
+    Attributes:
+        warmup_epochs: linear rise from 0 to the peak, a step at a time.
+        final: learning rate at the end as a share of the peak, reached along half a cosine.
+        sizes: `(from, side)` pairs: from this share of the run on, train on side×side pictures; the first is 0.
+    """
+
+    warmup_epochs: float = 0.0
+    final: float = 0.0
+    sizes: tuple[tuple[float, int], ...] = ((0.0, 128),)
+
+    def __post_init__(self) -> None:
+        _require(self.warmup_epochs >= 0, "schedule.warmup_epochs", self.warmup_epochs, "0 or more")
+        _require(0 <= self.final <= 1, "schedule.final", self.final, "a share in [0, 1]")
+        starts = [start for start, _ in self.sizes]
+        ordered = bool(starts) and starts[0] == 0 and starts == sorted(set(starts)) and starts[-1] < 1
+        _require(ordered, "schedule.sizes", self.sizes, "shares rising from 0.0, all below 1")
+        _require(all(side >= 16 for _, side in self.sizes), "schedule.sizes", self.sizes, "sides from 16 pixels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A whole training run, but for where the data lies and where the result goes.
+
+    Attributes:
+        recipe: the name of the function that made this.
+        model: a name that `scenelab models` lists.
+        epochs: passes over the training images; a part of one is allowed.
+        label_smoothing: share of the target spread over all classes (Szegedy et al. 2016).
+        clip_norm: largest norm of the whole gradient; 0 does not clip.
+        ema: decay a step of the averaged weights that are evaluated and kept; 0 keeps no average.
+        stored_size: side of the packed pictures in pixels, from which crops are cut.
+        eval_size: side at which pictures are evaluated.
+        keep: which weights become `model_best.pth.tar`: those of the epoch with the `best` val top-1, as the
+            handout does, or the `last`.
+        checkpoint_seconds: longest time between two checkpoints.
+        threads: CPU threads, 0 for all cores that this process may use.
+    """
+
+    recipe: str = "custom"
+    model: str = "simplenet"
+    epochs: float = 90.0
+    batch_size: int = 256
+    seed: int = 0
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    augment: Augment = field(default_factory=Augment)
+    label_smoothing: float = 0.0
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    stored_size: int = 128
+    eval_size: int = 128
+    keep: Literal["best", "last"] = "last"
+    channels_last: bool = True
+    autocast: bool = False
+    compile: bool = False
+    log_every: int = 10
+    checkpoint_seconds: float = 120.0
+    threads: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        _require(self.epochs > 0, "epochs", self.epochs, "a number above 0")
+        _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "a share in [0, 1)")
+        _require(self.clip_norm >= 0, "clip_norm", self.clip_norm, "0 or more")
+        _require(0 <= self.ema < 1, "ema", self.ema, "a decay in [0, 1)")
+        _require(self.stored_size >= 16, "stored_size", self.stored_size, "16 pixels or more")
+        _require(self.eval_size >= 16, "eval_size", self.eval_size, "16 pixels or more")
+        _require(self.keep in ("best", "last"), "keep", self.keep, "best or last")
+        _require(self.log_every >= 1, "log_every", self.log_every, "1 or more")
+        _require(self.checkpoint_seconds >= 0, "checkpoint_seconds", self.checkpoint_seconds, "0 or more")
+        _require(self.threads >= 0, "threads", self.threads, "0 (all) or more")
+
+
+def to_plain(config: TrainConfig) -> dict[str, Any]:
+    """As nested dictionaries of plain values, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_plain(values: dict[str, Any]) -> TrainConfig:
+    """Build a config from what `to_plain` wrote, through JSON or not.
+
+    Raises:
+        LabError: a name is unknown or a value is out of its range.
+    """
+    values = dict(values)
+    try:
+        schedule = dict(values.pop("schedule"))
+        schedule["sizes"] = tuple((start, side) for start, side in schedule["sizes"])
+        augment = dict(values.pop("augment"))
+        augment["aspect"] = tuple(augment["aspect"])
+        augment["area"] = None if augment["area"] is None else tuple(augment["area"])
+        optimizer = OptimizerConfig(**values.pop("optimizer"))
+        return TrainConfig(
+            **values, schedule=ScheduleConfig(**schedule), augment=Augment(**augment), optimizer=optimizer
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise LabError(f"the stored training config does not fit this version of scenelab: {error}") from error

@@ -1,0 +1,95 @@
+"""What a run tells while it trains: metrics.jsonl, and TensorBoard events that are made from it.
+
+metrics.jsonl holds what the training computes and nothing of the clock, so two equal runs write equal bytes;
+times go to timings.jsonl.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from scenelab.errors import LabError
+from scenelab.runs import Run
+
+
+class Logbook:
+    """Appends rows to the run's metrics and shows them in TensorBoard under the handout's tags.
+
+    Args:
+        keep_bytes: how much of an earlier metrics.jsonl is true; what a killed process wrote behind its last
+            checkpoint is cut off, and the events are made anew from what is left.
+        events: where the TensorBoard events go; the run's own folder by default.
+    """
+
+    def __init__(self, run: Run, *, keep_bytes: int = 0, events: Path | None = None) -> None:
+        rows = _cut(run.metrics, keep_bytes)
+        events = events or run.events
+        _clear_events(events)
+        self._file = open(run.metrics, "ab")  # noqa: SIM115 - lives as long as the logbook
+        self._timings = open(run.timings, "ab")  # noqa: SIM115
+        self._writer = SummaryWriter(str(events))
+        for row in rows:
+            self._show(row)
+
+    def write(self, **row: Any) -> None:
+        """Append one row: a step (`training_loss`, `learning_rate`) or one split of an epoch (`top1`, `top5`)."""
+        self._file.write(json.dumps(row).encode() + b"\n")
+        self._show(row)
+
+    def time(self, **row: Any) -> None:
+        """Append one row to timings.jsonl."""
+        self._timings.write(json.dumps(row).encode() + b"\n")
+
+    def sync(self) -> int:
+        """Bring all rows to disk and return the size of metrics.jsonl in bytes, for the checkpoint to keep."""
+        for file in (self._file, self._timings):
+            file.flush()
+            os.fsync(file.fileno())
+        self._writer.flush()
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Bring everything to disk and close the files."""
+        self.sync()
+        self._file.close()
+        self._timings.close()
+        self._writer.close()
+
+    def _show(self, row: dict[str, Any]) -> None:
+        if "training_loss" in row:
+            self._writer.add_scalar("data/training_loss", row["training_loss"], row["step"])
+            self._writer.add_scalar("data/learning_rate", row["learning_rate"], row["step"])
+        else:
+            for name in ("top1", "top5"):
+                self._writer.add_scalars(f"data/{name}_accuracy", {row["split"]: row[name]}, row["epoch"])
+
+
+def _cut(path: Path, size: int) -> list[dict[str, Any]]:
+    if not path.exists() or size == 0:
+        path.write_bytes(b"")
+        return []
+    with open(path, "r+b") as file:
+        if os.fstat(file.fileno()).st_size < size:
+            raise LabError(f"{path} is shorter than its checkpoint says ({size} bytes); restore it or start a new run")
+        file.truncate(size)
+        return [json.loads(line) for line in file.read().splitlines()]
+
+
+def _clear_events(folder: Path) -> None:
+    """Remove this run's event files, among them the folders that `add_scalars` makes for its curves."""
+    for path in folder.glob("events.out.tfevents.*"):
+        path.unlink()
+    for path in folder.glob("data_top[15]_accuracy_*"):
+        shutil.rmtree(path)
+
+
+def read_metrics(run: Run) -> list[dict[str, Any]]:
+    """All whole rows of a run's metrics; a last line that was cut off by a kill is left out."""
+    if not run.metrics.exists():
+        return []
+    lines = run.metrics.read_bytes().split(b"\n")[:-1]
+    return [json.loads(line) for line in lines]

@@ -1,0 +1,214 @@
+"""The training loop: one function that starts or continues a run until its last step."""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scenelab.data.packed import Packed
+from scenelab.errors import Interrupted, LabError
+from scenelab.evaluation.accuracy import hits, predict_logits, top_k
+from scenelab.models.simplenet import Factory
+from scenelab.runs import Run, load_checkpoint, save_checkpoint
+from scenelab.training.batches import NETWORK, TrainingBatches, seed_for
+from scenelab.training.config import TrainConfig
+from scenelab.training.display import Display, Moment, choose_display
+from scenelab.training.logbook import Logbook
+from scenelab.training.optim import set_learning_rate
+from scenelab.training.schedule import learning_rate_factor, side_at
+from scenelab.training.state import TrainState, best_values, checkpoint_values, restore, start
+
+LOSS_SMOOTHING = 0.95
+EXPLODED = 4.0  # times the loss of guessing
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """One run in progress. `train` below is the way in."""
+
+    run: Run
+    config: TrainConfig
+    packed: Packed
+    val: Packed | None
+    display: Display = field(default_factory=choose_display)
+    factory: Factory | None = None
+    events: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.device = pick_device(self.config.device)
+        self.batches = TrainingBatches(self.packed, self.config, self.device)
+        self.classes = len(self.packed.categories)
+        self.state = start(self.config, classes=self.classes, device=self.device, factory=self.factory)
+        self.network: Callable[[Tensor], Tensor] = (
+            torch.compile(self.state.model) if self.config.compile else self.state.model
+        )
+        self.smoothed = float("nan")
+
+    def resume(self, path: Path) -> list[str]:
+        """Continue from a checkpoint; returns what it lacked, in words."""
+        return restore(
+            self.state, load_checkpoint(path), path, arch=self.config.model, steps_per_epoch=self.batches.steps_per_epoch
+        )
+
+    def fit(self) -> TrainState:
+        """Train to the last step, evaluating and saving at the end of each epoch."""
+        total = self.batches.total_steps
+        saved = time.monotonic()
+        self.logbook = Logbook(self.run, keep_bytes=self.state.metrics_bytes, events=self.events)
+        with closing(self.logbook), self.display, stop_requests() as stop_requested:
+            while self.state.step < total:
+                self.step()
+                ended = self.state.step % self.batches.steps_per_epoch == 0 or self.state.step == total
+                if ended:
+                    self._end_epoch()
+                stopping = stop_requested() and self.state.step < total
+                if ended or stopping or time.monotonic() - saved >= self.config.checkpoint_seconds:
+                    self._save()
+                    saved = time.monotonic()
+                if stopping:
+                    raise Interrupted(f"stopped at step {self.state.step} of {total}")
+        return self.state
+
+    def step(self) -> int:
+        """Train on the next batch; returns how many images it had."""
+        began = time.perf_counter()
+        state, config, number = self.state, self.config, self.state.step
+        total, per_epoch = self.batches.total_steps, self.batches.steps_per_epoch
+        if number % per_epoch == 0:
+            state.meters.start_epoch()
+        warmup = round(config.schedule.warmup_epochs * per_epoch)
+        factor = learning_rate_factor(number, total=total, warmup=warmup, final=config.schedule.final)
+        rate = set_learning_rate(state.optimizers, factor)
+        images, labels = self.batches.batch(number, side_at(number, total=total, schedule=config.schedule))
+        torch.manual_seed(seed_for(config.seed, NETWORK, number))
+        loss, logits = self._learn(images, labels)
+        state.step = number + 1
+        self._count(loss, logits, labels, rate, began)
+        return len(images)
+
+    def _learn(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Forward, backward, update."""
+        state, config = self.state, self.config
+        state.model.train()
+        for optimizer in state.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16) if config.autocast else nullcontext():
+            logits = self.network(images)
+            loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+        loss.backward()
+        if config.clip_norm:
+            nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+        for optimizer in state.optimizers:
+            optimizer.step()
+        if state.average is not None:
+            state.average.update_parameters(state.model)
+        return loss.detach(), logits.detach()
+
+    def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, rate: float, began: float) -> None:
+        """Add a step to the epoch's sums; look at the loss and log it every `log_every` steps."""
+        state, meters = self.state, self.state.meters
+        targets = labels if labels.ndim == 1 else labels.argmax(dim=1)
+        value, count = float(loss), len(targets)
+        self._refuse_divergence(value)
+        meters.loss += value * count
+        meters.top1 += int(hits(logits, targets, 1).sum())
+        meters.top5 += int(hits(logits, targets, 5).sum())
+        meters.images += count
+        if state.step % self.config.log_every == 0 or state.step == self.batches.total_steps:
+            self.logbook.write(step=state.step, training_loss=value, learning_rate=rate)
+        elapsed = time.perf_counter() - began
+        meters.seconds += elapsed
+        self.display.step(
+            Moment(
+                step=state.step, total=self.batches.total_steps, steps_per_epoch=self.batches.steps_per_epoch,
+                loss=meters.loss / meters.images, learning_rate=rate, top1=100 * meters.top1 / meters.images,
+                rate=count / elapsed,
+            )  # fmt: skip
+        )
+
+    def _refuse_divergence(self, loss: float) -> None:
+        if math.isfinite(loss):
+            kept = loss if math.isnan(self.smoothed) else self.smoothed
+            self.smoothed = LOSS_SMOOTHING * kept + (1 - LOSS_SMOOTHING) * loss
+            if self.smoothed <= EXPLODED * math.log(max(2, self.classes)):
+                return
+        rate = self.config.optimizer.lr
+        raise LabError(
+            f"training diverged at step {self.state.step}: the loss is {loss:.3g}, guessing has "
+            f"{math.log(max(2, self.classes)):.3g}; try a third of the learning rate (--lr {rate / 3:.3g}), clipping "
+            f"(--clip-norm 1) or a longer warm-up (--warmup-epochs); the last checkpoint is kept in {self.run.folder}"
+        )
+
+    def _end_epoch(self) -> None:
+        """Evaluate on val, write both rows, keep the weights that are to be kept."""
+        state, meters, config = self.state, self.state.meters, self.config
+        epoch = math.ceil(state.step / self.batches.steps_per_epoch)
+        train_row = {
+            "loss": meters.loss / meters.images,
+            "top1": 100 * meters.top1 / meters.images,
+            "top5": 100 * meters.top5 / meters.images,
+        }
+        self.logbook.write(epoch=epoch, step=state.step, split="train", **train_row)
+        self.logbook.time(step=state.step, training_seconds=meters.seconds)
+        text = f"epoch {epoch}: train loss {train_row['loss']:.3f}, top-1 {train_row['top1']:.2f}"
+        top1 = 0.0
+        if self.val is not None:
+            logits = predict_logits(state.evaluated, self.val, size=config.eval_size, device=self.device, show=False)
+            top1, top5 = top_k(logits, self.val.labels, 1), top_k(logits, self.val.labels, 5)
+            loss = F.cross_entropy(logits, self.val.labels).item()
+            self.logbook.write(epoch=epoch, step=state.step, split="val", loss=loss, top1=top1, top5=top5)
+            text += f"  |  val loss {loss:.3f}, top-1 {top1:.2f}, top-5 {top5:.2f}"
+        self.display.epoch(text)
+        if config.keep == "last" or self.val is None or top1 > state.best_acc1 or not self.run.best.exists():
+            state.best_acc1 = top1
+            save_checkpoint(self.run.best, best_values(state, config, self.packed.categories, epoch))
+
+    def _save(self) -> None:
+        self.state.metrics_bytes = self.logbook.sync()
+        epoch = self.state.step // self.batches.steps_per_epoch
+        values = checkpoint_values(self.state, self.config, self.packed.categories, epoch)
+        save_checkpoint(self.run.checkpoint, values)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` takes a GPU where there is one.
+
+    Raises:
+        LabError: the device named is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise LabError(f"device {name!r} is not available on this machine; use 'cpu'")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise LabError(f"device is {name!r}; expected auto, cpu or cuda") from error
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and SIGTERM into a question that the loop asks between steps; a second Ctrl-C stops at once."""
+    asked: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    try:
+        earlier = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: whoever runs us handles signals
+        earlier = {}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

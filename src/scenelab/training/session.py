@@ -1,0 +1,113 @@
+"""From a config and a data folder to a finished run folder, and from a broken-off run folder to a finished one."""
+
+import dataclasses
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scenelab.data.packed import Packed, pack
+from scenelab.data.sources import open_split
+from scenelab.errors import LabError
+from scenelab.files import read_json, write_json
+from scenelab.models.registry import size
+from scenelab.runs import Run, environment
+from scenelab.training.config import TrainConfig, from_plain, to_plain
+from scenelab.training.loop import Trainer
+
+CACHE = "packed"
+
+
+def open_packed(data: Path, cache: Path | None, split: str, stored_size: int) -> Packed:
+    """The packed form of one split; it lives in `data/packed` unless another place is named."""
+    return pack(open_split(data, split), cache or data / CACHE, size=stored_size)
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def start_run(
+    folder: Path, data: Path, config: TrainConfig, *, cache: Path | None = None, **options: Any
+) -> dict[str, Any]:
+    """Train from the first step to the last and return the run's accounting.
+
+    Args:
+        folder: the run folder; it must not hold a run yet.
+        options: further fields of `Trainer` (display, factory, events).
+
+    Raises:
+        LabError: bad data, an unwritable folder, divergence.
+        Interrupted: training was asked to stop; `resume_run` continues it.
+    """
+    run = Run(Path(folder))
+    run.require_new()
+    config = dataclasses.replace(config, threads=config.threads or available_cores())
+    train, val = (open_packed(data, cache, split, config.stored_size) for split in ("train", "val"))
+    stored = {
+        "data": str(Path(data).resolve()),
+        "cache": str(cache.resolve()) if cache else None,
+        "train_digest": train.digest,
+        "train": to_plain(config),
+    }
+    run.create(stored)
+    return _fit(run, config, train, val, options)
+
+
+def resume_run(folder: Path, **options: Any) -> dict[str, Any]:
+    """Continue a run from its last checkpoint; it ends as if it had never been broken off.
+
+    Raises:
+        LabError: the folder holds no run, or the training images are not those that it began with.
+        Interrupted: training was asked to stop again.
+    """
+    run = Run(Path(folder))
+    stored = run.read_config()
+    config = from_plain(stored["train"])
+    cache = Path(stored["cache"]) if stored["cache"] else None
+    train, val = (open_packed(Path(stored["data"]), cache, split, config.stored_size) for split in ("train", "val"))
+    if train.digest != stored["train_digest"]:
+        raise LabError(f"the training images in {stored['data']} changed since {folder} began; start a new run")
+    _note_resumption(run)
+    return _fit(run, config, train, val, options, resume=True)
+
+
+def _fit(
+    run: Run, config: TrainConfig, train: Packed, val: Packed, options: dict[str, Any], *, resume: bool = False
+) -> dict[str, Any]:
+    torch.set_num_threads(config.threads)
+    trainer = Trainer(run=run, config=config, packed=train, val=val, **options)
+    if resume and run.checkpoint.exists():
+        trainer.resume(run.checkpoint)
+    state = trainer.fit()
+    images = min(state.step * config.batch_size, round(config.epochs * len(train)))
+    network = size(state.model.network)
+    accounting = {
+        "steps": state.step,
+        "images_seen": images,
+        "epochs": images / len(train),
+        "seconds_in_steps": round(state.meters.seconds, 3),
+        "images_per_second": round(images / max(1e-9, state.meters.seconds), 2),
+        "peak_memory_bytes": peak_memory(),
+        "parameters": network.parameters,
+        "checkpoint_bytes": run.best.stat().st_size,
+        "threads": config.threads,
+        "device": str(trainer.device),
+    }
+    write_json(run.results / "training.json", accounting)
+    return accounting
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes (getrusage counts KiB on Linux, bytes on macOS)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _note_resumption(run: Run) -> None:
+    """Keep the provenance of each resumption beside that of the start."""
+    earlier = read_json(run.environment) if run.environment.exists() else environment()
+    write_json(run.environment, {**earlier, "resumed": [*earlier.get("resumed", []), environment()]})
