@@ -54,9 +54,8 @@ def main(args: argparse.Namespace) -> None:
     for flag, answer in NOT_YET.items():
         if getattr(args, flag):
             raise LabError(answer)
-    from student_code import default_model
-
     from scenelab import handout
+    from student_code import default_model
 
     if args.evaluate:
         handout.evaluate(args.data_folder, args.resume, default_model, gpu=args.gpu)

@@ -43,7 +43,9 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         sync_folder(path.parent)
     except OSError as error:
         _remove(temporary)
-        raise LabError(f"cannot write {path}: {error.strerror or error}; free space or choose a writable folder") from error
+        raise LabError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose a writable folder"
+        ) from error
     except BaseException:
         _remove(temporary)
         raise

@@ -31,7 +31,7 @@ def demo() -> TrainConfig:
     return TrainConfig(
         recipe="demo",
         model="simplenet",
-        epochs=10,
+        epochs=8,
         batch_size=64,
         optimizer=OptimizerConfig(name="muon", lr=0.02, weight_decay=0.01, adam_lr=2e-3, decay_vectors=False),
         schedule=ScheduleConfig(warmup_epochs=0.5, sizes=((0.0, 64),)),

@@ -148,5 +148,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         kind = "holds more than tensors and plain values" if "weights_only" in str(error) else "is damaged"
         raise LabError(f"checkpoint {path} {kind} and was not loaded; use one written by scenelab") from error
     if not isinstance(values, dict) or "state_dict" not in values:
-        raise LabError(f"checkpoint {path} has no 'state_dict'; expected one written by scenelab or the handout's main.py")
+        raise LabError(
+            f"checkpoint {path} has no 'state_dict'; expected one written by scenelab or the handout's main.py"
+        )
     return values

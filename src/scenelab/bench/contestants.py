@@ -55,7 +55,9 @@ def our_steps(listing: Listing, data: Path, batch_size: int) -> Iterator[int]:
     config = dataclasses.replace(starter(), batch_size=batch_size, epochs=1e6, log_every=10**9)
     config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, lr=0.01))
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(run=Run(Path(folder)), config=config, packed=packed, val=None, display=Lines(every_steps=10**9))
+        trainer = Trainer(
+            run=Run(Path(folder)), config=config, packed=packed, val=None, display=Lines(every_steps=10**9)
+        )
         while True:
             yield trainer.step()
 

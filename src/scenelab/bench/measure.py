@@ -82,4 +82,3 @@ def bench_data(data: Path, *, rounds: int, seconds: float) -> dict[str, Any]:
         "what": "128-pixel float32 batches of 64 images; ImageFolder with 2 worker processes",
         "environment": environment(),
     }
-

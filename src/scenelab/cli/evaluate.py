@@ -118,7 +118,5 @@ def models(*, json: bool = False) -> None:
     if json:
         print_json({name: {"parameters": value.parameters, "bytes": value.bytes} for name, value in sizes.items()})
         return
-    rows = [
-        [name, f"{value.parameters:,}", f"{value.bytes / 1e6:.2f}", summary(name)] for name, value in sizes.items()
-    ]
+    rows = [[name, f"{value.parameters:,}", f"{value.bytes / 1e6:.2f}", summary(name)] for name, value in sizes.items()]
     print_table("models, for 100 classes", ["name", "parameters", "MB", "what"], rows)

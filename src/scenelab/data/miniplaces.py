@@ -114,9 +114,7 @@ def read_split(folder: Path, split: str) -> Listing:
                 f"labels run from 0 to {len(categories) - 1}"
             )
     paths, labels = zip(*entries, strict=True)
-    return Listing(
-        root=folder / "images", split=split, paths=paths, labels=labels, categories=categories
-    )
+    return Listing(root=folder / "images", split=split, paths=paths, labels=labels, categories=categories)
 
 
 def read_test(folder: Path) -> Listing:

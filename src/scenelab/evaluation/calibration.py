@@ -40,8 +40,11 @@ def reliability(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> li
         if inside.any():
             bins.append(
                 Bin(
-                    low=low, high=high, count=int(inside.sum()),
-                    confidence=confidence[inside].mean().item(), accuracy=correct[inside].mean().item(),
+                    low=low,
+                    high=high,
+                    count=int(inside.sum()),
+                    confidence=confidence[inside].mean().item(),
+                    accuracy=correct[inside].mean().item(),
                 )  # fmt: skip
             )
     return bins

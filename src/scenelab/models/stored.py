@@ -94,7 +94,9 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str
     for key in sorted(own.keys() | weights.keys()):
         if key not in weights or key not in own:
             where = "is missing from" if key not in weights else "is not expected in"
-            raise LabError(f"checkpoint {path} is not of model {name!r}: {key} {where} it; choose the model it was made of")
+            raise LabError(
+                f"checkpoint {path} is not of model {name!r}: {key} {where} it; choose the model it was made of"
+            )
         if own[key].shape != weights[key].shape:
             raise LabError(
                 f"checkpoint {path} is not of model {name!r}: {key} is {tuple(weights[key].shape)}, "

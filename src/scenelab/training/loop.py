@@ -54,7 +54,11 @@ class Trainer:
     def resume(self, path: Path) -> list[str]:
         """Continue from a checkpoint; returns what it lacked, in words."""
         return restore(
-            self.state, load_checkpoint(path), path, arch=self.config.model, steps_per_epoch=self.batches.steps_per_epoch
+            self.state,
+            load_checkpoint(path),
+            path,
+            arch=self.config.model,
+            steps_per_epoch=self.batches.steps_per_epoch,
         )
 
     def fit(self) -> TrainState:
@@ -127,8 +131,12 @@ class Trainer:
         meters.seconds += elapsed
         self.display.step(
             Moment(
-                step=state.step, total=self.batches.total_steps, steps_per_epoch=self.batches.steps_per_epoch,
-                loss=meters.loss / meters.images, learning_rate=rate, top1=100 * meters.top1 / meters.images,
+                step=state.step,
+                total=self.batches.total_steps,
+                steps_per_epoch=self.batches.steps_per_epoch,
+                loss=meters.loss / meters.images,
+                learning_rate=rate,
+                top1=100 * meters.top1 / meters.images,
                 rate=count / elapsed,
             )  # fmt: skip
         )

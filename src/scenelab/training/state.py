@@ -79,7 +79,9 @@ def ema_with_warmup(decay: float) -> Any:
     return torch.no_grad()(update)
 
 
-def checkpoint_values(state: TrainState, config: TrainConfig, categories: tuple[str, ...], epoch: int) -> dict[str, Any]:
+def checkpoint_values(
+    state: TrainState, config: TrainConfig, categories: tuple[str, ...], epoch: int
+) -> dict[str, Any]:
     """A resumable checkpoint in the handout's keys (`optimizer`, `scheduler`, `best_acc1`, …) and a few of ours."""
     states = [optimizer.state_dict() for optimizer in state.optimizers]
     return {
@@ -136,4 +138,6 @@ def _restore_optimizers(optimizers: list[Optimizer], states: list[dict[str, Any]
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["peak_lr"] = peak
     except (ValueError, KeyError) as error:
-        raise LabError(f"checkpoint {path} was written with another optimiser ({error}); train with that one") from error
+        raise LabError(
+            f"checkpoint {path} was written with another optimiser ({error}); train with that one"
+        ) from error
