@@ -127,7 +127,9 @@ def pack(folder: Positional[Path], *, size: int = 128, cache: Path | None = None
 def app() -> tyro.extras.SubcommandApp:
     """The subcommands of `scenelab data`."""
     group = tyro.extras.SubcommandApp()
-    for function in (download, synth, verify, pack):
-        group.command(function)
-    group.command(import_, name="import")
+    group.command(download)
+    group.command(name="import")(import_)
+    group.command(synth)
+    group.command(verify)
+    group.command(pack)
     return group

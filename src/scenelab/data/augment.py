@@ -215,5 +215,7 @@ def mix_batch(
 
 def _beta(alpha: float, generator: Generator) -> float:
     """One draw from Beta(alpha, alpha) as a ratio of Gamma draws, which take a generator."""
-    pair = torch._standard_gamma(torch.full((2,), alpha, device=generator.device), generator=generator)
+    pair = torch._standard_gamma(  # pyright: ignore[reportPrivateImportUsage]
+        torch.full((2,), alpha, device=generator.device), generator=generator
+    )
     return float(pair[0] / pair.sum())

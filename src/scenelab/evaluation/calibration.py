@@ -45,6 +45,6 @@ def reliability(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> li
                     count=int(inside.sum()),
                     confidence=confidence[inside].mean().item(),
                     accuracy=correct[inside].mean().item(),
-                )  # fmt: skip
+                )
             )
     return bins

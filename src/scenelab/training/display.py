@@ -79,11 +79,9 @@ class Lines:
     def step(self, moment: Moment) -> None:
         now = time.monotonic()
         self._start = self._start or (moment.step - 1, now)
-        if self._every_steps:
-            due = moment.step % self._every_steps == 0
-        else:
-            due = now - self._shown >= self._every_seconds
-        if due or moment.step == moment.total:
+        by_time = not self._every_steps and now - self._shown >= self._every_seconds
+        by_step = self._every_steps and moment.step % self._every_steps == 0
+        if by_time or by_step or moment.step == moment.total:
             self._shown = now
             first, since = self._start
             left = (now - since) / max(1, moment.step - first) * (moment.total - moment.step)

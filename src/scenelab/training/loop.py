@@ -138,7 +138,7 @@ class Trainer:
                 learning_rate=rate,
                 top1=100 * meters.top1 / meters.images,
                 rate=count / elapsed,
-            )  # fmt: skip
+            )
         )
 
     def _refuse_divergence(self, loss: float) -> None:

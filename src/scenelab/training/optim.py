@@ -14,13 +14,13 @@ class MuonOverFilters(Muon):
     the order of the columns does not matter, as orthogonalisation commutes with permuting them.
     """
 
-    def __init__(self, weights: list[nn.Parameter], **options: float) -> None:
+    def __init__(self, weights: list[nn.Parameter], *, lr: float, momentum: float, weight_decay: float) -> None:
         self.weights = weights
         matrices = [weight.detach().permute(0, 2, 3, 1).reshape(len(weight), -1) for weight in weights]
         for weight, matrix in zip(weights, matrices, strict=True):
             if matrix.data_ptr() != weight.data_ptr():
                 raise ValueError("Muon over filters needs channels-last weights: call model.to(memory_format=…) first")
-        super().__init__(matrices, **options, adjust_lr_fn="match_rms_adamw")
+        super().__init__(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]

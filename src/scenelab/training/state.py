@@ -74,7 +74,7 @@ def ema_with_warmup(decay: float) -> Any:
                 old.copy_(new)
             return
         rate = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averaged, current, 1 - rate)
+        torch._foreach_lerp_(averaged, current, 1 - rate)  # pyright: ignore[reportPrivateImportUsage]
 
     return torch.no_grad()(update)
 

@@ -1,0 +1,79 @@
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from scenelab.errors import LabError
+from scenelab.files import atomic_write, read_json, write_json
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "value.json"
+    write_json(path, 1)
+    with pytest.raises(RuntimeError), atomic_write(path, "w") as file:
+        file.write("half")
+        raise RuntimeError
+    assert read_json(path) == 1
+    assert os.listdir(tmp_path) == ["value.json"]
+
+
+def test_the_file_is_not_there_before_it_is_whole(tmp_path):
+    path = tmp_path / "deep" / "value.bin"
+    with atomic_write(path) as file:
+        file.write(b"some")
+        file.flush()
+        assert not path.exists()
+    assert path.read_bytes() == b"some"
+
+
+def test_permissions_follow_the_umask(tmp_path):
+    path = tmp_path / "value.json"
+    earlier = os.umask(0o027)
+    try:
+        write_json(path, 1)
+    finally:
+        os.umask(earlier)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_an_unwritable_folder_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(LabError, match=r"^cannot write .*value\.json: .*; free space or choose a writable folder$"):
+        write_json(tmp_path / "file" / "value.json", 1)
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    """A limit on file size stands for the full disk: the kernel refuses the write in the same place."""
+    path = tmp_path / "value.bin"
+    path.write_bytes(b"old")
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "from pathlib import Path\n"
+        "from scenelab.errors import LabError\n"
+        "from scenelab.files import atomic_write\n"
+        "try:\n"
+        "    with atomic_write(Path(sys.argv[1])) as file: file.write(bytes(100_000))\n"
+        "except LabError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"cannot write {path}: ")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["value.bin"]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 4096
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe"])
+def test_damaged_json_is_one_line(tmp_path, content):
+    path = tmp_path / "value.json"
+    path.write_bytes(content)
+    with pytest.raises(LabError, match="cannot be read as JSON"):
+        read_json(path)
+
+
+def test_missing_json(tmp_path):
+    with pytest.raises(LabError, match="does not exist"):
+        read_json(tmp_path / "value.json")

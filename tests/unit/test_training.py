@@ -1,0 +1,231 @@
+import dataclasses
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from scenelab.data.augment import Augment
+from scenelab.errors import Interrupted, LabError
+from scenelab.runs import Run, load_checkpoint
+from scenelab.training.batches import TrainingBatches, seed_for
+from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from scenelab.training.display import Lines
+from scenelab.training.loop import Trainer, pick_device
+from scenelab.training.session import open_packed, resume_run, start_run
+from scenelab.training.state import ema_with_warmup
+
+CPU = torch.device("cpu")
+QUIET = Lines(every_steps=10**9)
+
+
+@pytest.fixture(scope="module")
+def packed(scenes):
+    return open_packed(scenes, None, "train", 32)
+
+
+def tiny(**changes) -> TrainConfig:
+    base = TrainConfig(
+        model="simplenet-small", epochs=2, batch_size=16, stored_size=32, eval_size=32, threads=2, log_every=1,
+        schedule=ScheduleConfig(sizes=((0.0, 32),)), augment=Augment(flip=True), optimizer=OptimizerConfig(lr=0.01),
+    )  # fmt: skip
+    return dataclasses.replace(base, **changes)
+
+
+def test_each_epoch_sees_each_image_once_in_a_new_order(packed):
+    batches = TrainingBatches(packed, tiny(batch_size=7), CPU)
+    per_epoch = batches.steps_per_epoch
+    epochs = [np.concatenate([batches.indices(e * per_epoch + s) for s in range(per_epoch)]) for e in range(2)]
+    for order in epochs:
+        assert sorted(order) == list(range(len(packed)))
+    assert not np.array_equal(*epochs)
+
+
+def test_a_batch_depends_on_the_step_alone(packed):
+    config = tiny(augment=Augment(flip=True, degrees=15, area=(0.25, 1.0), gain=0.15, erase=0.5, mixup=0.4, cutmix=1.0))
+    straight = TrainingBatches(packed, config, CPU)
+    for step in range(5):
+        straight.batch(step, 32)
+    images, labels = straight.batch(5, 32)
+    again, same_labels = TrainingBatches(packed, config, CPU).batch(5, 32)
+    assert torch.equal(images, again)
+    assert torch.equal(labels, same_labels)
+    other, _ = TrainingBatches(packed, dataclasses.replace(config, seed=1), CPU).batch(5, 32)
+    assert not torch.equal(images, other)
+
+
+def test_streams_and_steps_have_their_own_seeds():
+    seeds = {seed_for(seed, stream, step) for seed in range(3) for stream in range(3) for step in range(50)}
+    assert len(seeds) == 3 * 3 * 50
+
+
+def test_the_loop_is_plain_sgd(packed, tmp_path):
+    """Three steps against a loop written out with torch alone, bit for bit."""
+    config = tiny(epochs=1, clip_norm=0.5, label_smoothing=0.1, batch_size=8)
+    trainer = Trainer(run=Run(tmp_path), config=config, packed=packed, val=None, display=QUIET)
+    twin = Trainer(run=Run(tmp_path), config=config, packed=packed, val=None, display=QUIET).state.model
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    total = trainer.batches.total_steps
+    trainer.logbook = _NoLogbook()
+    for step in range(3):
+        trainer.step()
+        optimizer.param_groups[0]["lr"] = 0.01 * (1 + np.cos(np.pi * step / total)) / 2
+        images, labels = TrainingBatches(packed, config, CPU).batch(step, 32)
+        loss = nn.functional.cross_entropy(twin(images), labels, label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(twin.parameters(), 0.5)
+        optimizer.step()
+    for ours, plain in zip(trainer.state.model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(ours, plain)
+
+
+class _NoLogbook:
+    def write(self, **row):
+        pass
+
+
+def test_training_learns(scenes, tmp_path):
+    config = tiny(epochs=12, optimizer=OptimizerConfig(name="muon", lr=0.02), augment=Augment())
+    start_run(tmp_path / "run", scenes, config, display=QUIET)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    train = [row["top1"] for row in rows if row.get("split") == "train"]
+    assert train[0] < 40
+    assert train[-1] > 80
+
+
+def test_muon_adamw_ema_and_growing_pictures_run_together(scenes, tmp_path):
+    config = tiny(
+        epochs=2, optimizer=OptimizerConfig(name="muon", lr=0.02, decay_vectors=False), ema=0.9,
+        schedule=ScheduleConfig(warmup_epochs=0.5, sizes=((0.0, 16), (0.5, 32))),
+        augment=Augment(flip=True, mixup=0.2, cutmix=1.0),
+    )  # fmt: skip
+    accounting = start_run(tmp_path / "run", scenes, config, display=QUIET)
+    assert accounting["images_seen"] == 2 * 72
+    best, last = load_checkpoint(tmp_path / "run" / "model_best.pth.tar"), load_checkpoint(tmp_path / "run" / "checkpoint.pth.tar")  # fmt: skip
+    name = next(iter(best["state_dict"]))
+    assert not torch.equal(best["state_dict"][name], last["state_dict"][name])
+    assert torch.equal(best["state_dict"][name], last["average"][f"module.network.{name}"])
+
+
+def test_ema_by_hand():
+    average, update = torch.tensor([1.0]), ema_with_warmup(0.5)
+    update((average,), (torch.tensor([2.0]),), torch.tensor(1))
+    decay = 2 / 11
+    assert average.item() == pytest.approx(decay * 1 + (1 - decay) * 2)
+    update((average,), (torch.tensor([0.0]),), torch.tensor(1000))
+    assert average.item() == pytest.approx((decay + (1 - decay) * 2) / 2)
+
+
+def test_divergence_stops_with_advice_and_keeps_the_last_checkpoint(scenes, tmp_path):
+    config = tiny(epochs=50, optimizer=OptimizerConfig(lr=1e4))
+    with pytest.raises(LabError, match=r"training diverged at step \d+: .*--lr 3\.33e\+03.*--clip-norm 1.*is kept in"):
+        start_run(tmp_path / "run", scenes, config, display=QUIET)
+    for name in ("checkpoint.pth.tar", "model_best.pth.tar"):
+        if (tmp_path / "run" / name).exists():
+            weights = load_checkpoint(tmp_path / "run" / name)["state_dict"]
+            assert all(value.isfinite().all() for value in weights.values())
+
+
+class _StopAfter(Lines):
+    """Presses Ctrl-C when a step is reached."""
+
+    def __init__(self, step):
+        super().__init__(every_steps=10**9)
+        self.stop_at = step
+
+    def step(self, moment):
+        if moment.step == self.stop_at:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 7])
+def test_ctrl_c_then_resume_ends_as_the_uninterrupted_run(scenes, tmp_path, stop_at):
+    config = tiny(ema=0.9, augment=Augment(flip=True, area=(0.5, 1.0)))
+    start_run(tmp_path / "whole", scenes, config, display=QUIET)
+    with pytest.raises(Interrupted, match=f"stopped at step {stop_at} of 10"):
+        start_run(tmp_path / "cut", scenes, config, display=_StopAfter(stop_at))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resume_run(tmp_path / "cut", display=QUIET)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def assert_same_run(one, other):
+    assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
+    for name in ("model_best.pth.tar", "checkpoint.pth.tar"):
+        first, second = load_checkpoint(one / name), load_checkpoint(other / name)
+        assert first["state_dict"].keys() == second["state_dict"].keys()
+        for key, value in first["state_dict"].items():
+            assert torch.equal(value, second["state_dict"][key]), key
+        assert first["best_acc1"] == second["best_acc1"]
+
+
+def test_a_finished_run_can_be_resumed_and_stays_as_it_is(scenes, tmp_path):
+    start_run(tmp_path / "run", scenes, tiny(epochs=1), display=QUIET)
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    resume_run(tmp_path / "run", display=QUIET)
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_resuming_on_other_images_is_refused(scenes, tmp_path):
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(scenes, data)
+    start_run(tmp_path / "run", data, tiny(epochs=1), display=QUIET)
+    lines = (data / "train.txt").read_text().splitlines(keepends=True)
+    (data / "train.txt").write_text("".join(lines[1:]))
+    with pytest.raises(LabError, match="the training images in .* changed since .* began; start a new run"):
+        resume_run(tmp_path / "run", display=QUIET)
+
+
+def test_a_run_is_never_overwritten(scenes, tmp_path):
+    start_run(tmp_path / "run", scenes, tiny(epochs=1), display=QUIET)
+    with pytest.raises(LabError, match="holds a run already; continue it with 'scenelab resume"):
+        start_run(tmp_path / "run", scenes, tiny(epochs=1), display=QUIET)
+
+
+def test_an_unwritable_run_folder_is_refused_before_anything_is_done(scenes, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(LabError, match=r"cannot write run folder .*; choose a writable one"):
+        start_run(tmp_path / "file" / "run", scenes, tiny(), display=QUIET)
+
+
+def test_keeping_the_best_epoch(scenes, tmp_path):
+    start_run(tmp_path / "run", scenes, tiny(epochs=4, keep="best"), display=QUIET)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    val = {row["epoch"]: row["top1"] for row in rows if row.get("split") == "val"}
+    best = load_checkpoint(tmp_path / "run" / "model_best.pth.tar")
+    assert best["best_acc1"] == max(val.values())
+    assert best["epoch"] == min(epoch for epoch, top1 in val.items() if top1 == max(val.values()))
+
+
+def test_checkpoints_have_the_handouts_keys(scenes, tmp_path):
+    start_run(tmp_path / "run", scenes, tiny(epochs=1), display=QUIET)
+    last, best = load_checkpoint(tmp_path / "run" / "checkpoint.pth.tar"), load_checkpoint(tmp_path / "run" / "model_best.pth.tar")  # fmt: skip
+    assert {"epoch", "model_arch", "state_dict", "best_acc1", "optimizer", "scheduler"} <= last.keys()
+    assert {"epoch", "model_arch", "state_dict", "best_acc1"} <= best.keys()
+    assert "optimizer" not in best
+    assert "features.0.weight" in best["state_dict"]
+
+
+def test_tensorboard_has_the_handouts_tags(scenes, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    start_run(tmp_path / "run", scenes, tiny(epochs=1), display=QUIET)
+    events = tmp_path / "run" / "tensorboard"
+    tags = EventAccumulator(str(events)).Reload().Tags()["scalars"]
+    assert set(tags) == {"data/training_loss", "data/learning_rate"}
+    curves = {path.name for path in events.iterdir() if path.is_dir()}
+    expected = {f"data_{name}_accuracy_{split}" for name in ("top1", "top5") for split in ("train", "val")}
+    assert curves == expected
+
+
+def test_a_missing_device_is_named():
+    with pytest.raises(LabError, match="device is 'abacus'; expected auto, cpu or cuda"):
+        pick_device("abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(LabError, match="device 'cuda' is not available on this machine; use 'cpu'"):
+            pick_device("cuda")
