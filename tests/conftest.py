@@ -1,3 +1,7 @@
+from scenelab.process import prepare
+
+prepare()  # before torch loads, as the command line does
+
 from pathlib import Path
 
 import pytest

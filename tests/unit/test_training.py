@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -104,7 +105,8 @@ def test_muon_adamw_ema_and_growing_pictures_run_together(scenes, tmp_path):
     )  # fmt: skip
     accounting = start_run(tmp_path / "run", scenes, config, display=QUIET)
     assert accounting["images_seen"] == 2 * 72
-    best, last = load_checkpoint(tmp_path / "run" / "model_best.pth.tar"), load_checkpoint(tmp_path / "run" / "checkpoint.pth.tar")  # fmt: skip
+    best = load_checkpoint(tmp_path / "run" / "model_best.pth.tar")
+    last = load_checkpoint(tmp_path / "run" / "checkpoint.pth.tar")
     name = next(iter(best["state_dict"]))
     assert not torch.equal(best["state_dict"][name], last["state_dict"][name])
     assert torch.equal(best["state_dict"][name], last["average"][f"module.network.{name}"])
@@ -170,8 +172,6 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(scenes, tmp_path):
 
 
 def test_resuming_on_other_images_is_refused(scenes, tmp_path):
-    import shutil
-
     data = tmp_path / "data"
     shutil.copytree(scenes, data)
     start_run(tmp_path / "run", data, tiny(epochs=1), display=QUIET)
@@ -204,7 +204,8 @@ def test_keeping_the_best_epoch(scenes, tmp_path):
 
 def test_checkpoints_have_the_handouts_keys(scenes, tmp_path):
     start_run(tmp_path / "run", scenes, tiny(epochs=1), display=QUIET)
-    last, best = load_checkpoint(tmp_path / "run" / "checkpoint.pth.tar"), load_checkpoint(tmp_path / "run" / "model_best.pth.tar")  # fmt: skip
+    best = load_checkpoint(tmp_path / "run" / "model_best.pth.tar")
+    last = load_checkpoint(tmp_path / "run" / "checkpoint.pth.tar")
     assert {"epoch", "model_arch", "state_dict", "best_acc1", "optimizer", "scheduler"} <= last.keys()
     assert {"epoch", "model_arch", "state_dict", "best_acc1"} <= best.keys()
     assert "optimizer" not in best

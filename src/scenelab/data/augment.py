@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from scenelab.errors import LabError
 
 CROP_ATTEMPTS = 10  # as torchvision's RandomResizedCrop
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; torchvision rounds the first to 0.2989
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,8 @@ class Augment:
         for name in ("degrees", "gain", "brightness", "contrast", "saturation", "erase", "mixup", "cutmix"):
             if getattr(self, name) < 0:
                 raise LabError(f"augment.{name} is {getattr(self, name)}; it must not be negative")
+        if self.erase > 1:
+            raise LabError(f"augment.erase is {self.erase}; it is a probability, at most 1")
         if self.area is not None and not 0 < self.area[0] <= self.area[1] <= 1:
             raise LabError(f"augment.area is {self.area}; expected 0 < low <= high <= 1")
         if not 0 < self.aspect[0] <= self.aspect[1]:

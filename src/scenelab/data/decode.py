@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
@@ -19,6 +19,17 @@ from scenelab.errors import LabError
 
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 100_000_000
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # not all that Pillow knows: it runs Ghostscript for EPS
+UPRIGHT = {  # what undoes each EXIF orientation; ImageOps.exif_transpose also rewrites the tags and fails on odd ones
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+LONGEST = 8  # sides of a picture beyond this ratio are cut before it is resized
 
 
 def read_image(path: Path) -> UInt8[Tensor, "3 h w"]:
@@ -40,9 +51,11 @@ def read_image(path: Path) -> UInt8[Tensor, "3 h w"]:
         raise LabError(f"image {path} cannot be read: {error.strerror or error}") from error
     try:
         return torch.from_numpy(_decode(data, path)).permute(2, 0, 1)
+    except LabError:
+        raise
     except UnidentifiedImageError as error:
         raise LabError(f"image {path} is not an image file; replace it or take it out of the list") from error
-    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's parsers raise what a damaged file makes them stumble over: struct.error, …
         reason = str(error).splitlines()[0] if str(error) else "damaged"
         raise LabError(f"image {path} cannot be decoded ({reason}); replace it or take it out of the list") from error
 
@@ -50,20 +63,28 @@ def read_image(path: Path) -> UInt8[Tensor, "3 h w"]:
 def _decode(data: bytes, path: Path) -> UInt8[np.ndarray, "h w 3"]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd EXIF and large sizes: what matters is checked here
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise LabError(f"image {path} is {image.width}×{image.height}; at most {MAX_PIXELS:,} pixels are read")
-            upright = ImageOps.exif_transpose(image)
+            turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+            upright = image if turn is None else image.transpose(turn)
             if upright.mode.startswith("I;16"):
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             return np.array(upright.convert("RGB"))
 
 
 def fit(image: UInt8[Tensor, "3 h w"], size: int) -> UInt8[Tensor, "3 size size"]:
-    """Resize the shorter side to `size` (bilinear, antialiased), then cut the centre square."""
+    """Resize the shorter side to `size` (bilinear, antialiased), then cut the centre square.
+
+    A strip is cut to its middle first, so that one of 1×100,000 pixels is not resized as a whole.
+    """
     height, width = image.shape[-2:]
     if (height, width) == (size, size):
         return image
+    if max(height, width) > LONGEST * min(height, width):
+        longest = LONGEST * min(height, width)
+        image = transforms.center_crop(image, [min(height, longest), min(width, longest)])
+        height, width = image.shape[-2:]
     scale = size / min(height, width)
     shape = [max(size, round(height * scale)), max(size, round(width * scale))]
     return transforms.center_crop(transforms.resize(image, shape, antialias=True), [size, size])

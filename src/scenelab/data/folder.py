@@ -11,15 +11,20 @@ VAL_SHARE = 0.1
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "packed")))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _images(folder: Path, root: Path) -> list[str]:
     return sorted(
         path.relative_to(root).as_posix()
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not _hidden(path.relative_to(folder))
     )
+
+
+def _hidden(path: Path) -> bool:
+    """Whether a file or a folder above it is hidden: thumbnails and editors' copies are no images of the class."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def held_out(paths: list[str], share: float = VAL_SHARE) -> set[str]:
@@ -27,7 +32,7 @@ def held_out(paths: list[str], share: float = VAL_SHARE) -> set[str]:
 
     A function of the names alone, so it is the same on every machine and does not depend on the order of listing.
     """
-    ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest())
+    ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode(errors="surrogateescape")).digest())
     return set(ranked[: max(1, round(share * len(paths)))])
 
 
@@ -38,7 +43,7 @@ def read_tree(folder: Path, split: str) -> Listing:
     class is held out as `val`.
 
     Raises:
-        LabError: no class folders, a class with fewer than two images to split, or a val class unknown to train.
+        LabError: fewer than two classes, a class with fewer than two images to split, or a val class unknown to train.
     """
     folder = Path(folder)
     if (folder / "train").is_dir():
@@ -61,6 +66,8 @@ def _read_presplit(folder: Path, split: str) -> Listing:
     if not root.is_dir():
         raise LabError(f"{folder} has a train folder but no {split} folder; make one, or drop the train level")
     names = [path.name for path in _subfolders(folder / "train")]
+    if len(names) < 2:
+        raise LabError(f"{folder / 'train'} has {len(names)} class folders; at least 2 are needed to tell them apart")
     unknown = [path.name for path in _subfolders(root) if path.name not in names]
     if unknown:
         raise LabError(f"{root} has the class {unknown[0]!r}, which {folder / 'train'} has not")

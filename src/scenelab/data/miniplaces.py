@@ -1,11 +1,14 @@
 """MiniPlaces' own layout: lists of `path label` lines, images below `images/` (github.com/CSAILVision/miniplaces)."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from scenelab.errors import LabError
 
 LISTS = ("train.txt", "val.txt")
+LABEL = re.compile("[0-9]{1,6}")  # a slip such as 10000000000 must not become that many classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,20 +35,25 @@ def read_list(path: Path) -> list[tuple[str, int]]:
     """Read a list of `relative/path.jpg label` lines.
 
     Raises:
-        LabError: the list is missing, empty, or a line is not a path and a whole number from 0.
+        LabError: the list is missing, empty, or a line is not a path below the folder and a whole number from 0.
     """
     path = Path(path)
-    entries = []
+    expected = "'path label' with a label from 0 to 999999"
+    entries = [(_inside(name, path, number), label) for number, name, label in _pairs(path, expected)]
+    if not entries:
+        raise LabError(f"{path} lists no images; get it again with 'scenelab data download' or 'scenelab data import'")
+    return entries
+
+
+def _pairs(path: Path, expected: str) -> Iterator[tuple[int, str, int]]:
+    """The lines of a list as (line number, name, label); blank lines are skipped."""
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         name, _, label = line.strip().rpartition(" ")
-        if not name or not (label.isascii() and label.isdigit()):
-            raise LabError(f"{path} line {number} is {line.strip()[:80]!r}; expected 'path label' with a label from 0")
-        entries.append((_inside(name.strip(), path, number), int(label)))
-    if not entries:
-        raise LabError(f"{path} lists no images; get it again with 'scenelab data download' or 'scenelab data import'")
-    return entries
+        if not name or "\0" in name or not LABEL.fullmatch(label):
+            raise LabError(f"{path} line {number} is {line.strip()[:80]!r}; expected {expected}")
+        yield number, name.strip(), int(label)
 
 
 def _lines(path: Path) -> list[str]:
@@ -65,30 +73,39 @@ def _inside(name: str, path: Path, number: int) -> str:
     return name
 
 
-def read_categories(folder: Path, labels: list[int]) -> tuple[str, ...]:
-    """Category names in label order, from `categories.txt` (`/a/abbey 0`), or numbers where that file is missing."""
+def read_categories(folder: Path) -> tuple[str, ...]:
+    """Category names in label order, from `categories.txt` (`/a/abbey 0`).
+
+    Where that file is missing they are numbers, as many as the lists together use: a class that only one of the
+    lists shows counts for both.
+
+    Raises:
+        LabError: the file is empty, has gaps in its numbers or gives a name twice.
+    """
     path = folder / "categories.txt"
     if not path.exists():
-        return tuple(f"class {label}" for label in range(max(labels) + 1))
+        used = [label for name in LISTS if (folder / name).is_file() for _, label in read_list(folder / name)]
+        return tuple(f"class {label}" for label in range(max(used) + 1))
     entries = sorted(read_list_of_categories(path), key=lambda entry: entry[1])
+    if not entries:
+        raise LabError(f"{path} names no categories; get it again, or remove it to have the classes numbered")
     if [label for _, label in entries] != list(range(len(entries))):
         raise LabError(f"{path} must number its categories 0, 1, 2, … without gaps")
-    return tuple(name for name, _ in entries)
+    names = tuple(name for name, _ in entries)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise LabError(f"{path} names the category {twice!r} more than once; give each label a name of its own")
+    return names
 
 
 def read_list_of_categories(path: Path) -> list[tuple[str, int]]:
     """Read `/a/abbey 0` lines as (`abbey`, 0); deeper names keep their parts: `/a/apartment_building/outdoor`."""
     entries = []
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
-        name, _, label = line.strip().rpartition(" ")
-        if not name or not (label.isascii() and label.isdigit()):
-            raise LabError(f"{path} line {number} is {line.strip()[:80]!r}; expected '/a/abbey 0'")
-        parts = [part for part in name.strip().split("/") if part]
+    for number, name, label in _pairs(path, "'/a/abbey 0'"):
+        parts = [part for part in name.split("/") if part]
         if not parts:
-            raise LabError(f"{path} line {number} is {line.strip()[:80]!r}; expected '/a/abbey 0'")
-        entries.append(("/".join(parts[1:] if len(parts[0]) == 1 and len(parts) > 1 else parts), int(label)))
+            raise LabError(f"{path} line {number} is {f'{name} {label}'!r}; expected '/a/abbey 0'")
+        entries.append(("/".join(parts[1:] if len(parts[0]) == 1 and len(parts) > 1 else parts), label))
     return entries
 
 
@@ -106,7 +123,7 @@ def read_split(folder: Path, split: str) -> Listing:
     folder = Path(folder)
     source = folder / f"{split}.txt"
     entries = read_list(source)
-    categories = read_categories(folder, [label for _, label in entries])
+    categories = read_categories(folder)
     for name, label in entries:
         if label >= len(categories):
             raise LabError(

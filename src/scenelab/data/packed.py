@@ -65,7 +65,8 @@ def digest(listing: Listing, size: int) -> str:
     missing = []
     for path, label in zip(listing.paths, listing.labels, strict=True):
         try:
-            text.update(f"{path} {label} {os.stat(listing.root / path).st_size}\n".encode())
+            line = f"{path} {label} {os.stat(listing.root / path).st_size}\n"
+            text.update(line.encode(errors="surrogateescape"))
         except OSError:
             missing.append(path)
     if missing:
@@ -91,17 +92,19 @@ def pack(listing: Listing, folder: Path, *, size: int = 128) -> Packed:
     """
     expected = digest(listing, size)
     target = Path(folder) / f"{listing.split}-{size}"
-    if not _is_current(target, expected, len(listing), size):
+    images = _open_current(target, expected, len(listing), size)
+    if images is None:
         try:
             with _locked(target):
-                if not _is_current(target, expected, len(listing), size):
+                images = _open_current(target, expected, len(listing), size)
+                if images is None:
                     _build(listing, target, expected, size)
+                    images = np.load(target / "images.npy", mmap_mode="r")
         except OSError as error:
             raise LabError(
                 f"cannot write the packed images to {target}: {error.strerror or error}; about "
                 f"{len(listing) * size * size * 3 / 1e6:.0f} MB are needed, another place is chosen with --cache"
             ) from error
-    images = np.load(target / "images.npy", mmap_mode="r")
     labels = torch.tensor(listing.labels, dtype=torch.int64)
     return Packed(
         images=images, labels=labels, paths=listing.paths, categories=listing.categories, split=listing.split,
@@ -109,14 +112,20 @@ def pack(listing: Listing, folder: Path, *, size: int = 128) -> Packed:
     )  # fmt: skip
 
 
-def _is_current(target: Path, expected: str, count: int, size: int) -> bool:
+def _open_current(target: Path, expected: str, count: int, size: int) -> np.ndarray | None:
+    """Map the array if it is whole and was made from what is expected.
+
+    The manifest is read again once the array is open: another process may have replaced both in between.
+    """
     try:
         if read_json(target / "manifest.json").get("digest") != expected:
-            return False
+            return None
         images = np.load(target / "images.npy", mmap_mode="r")
-    except (LabError, OSError, ValueError, AttributeError):
-        return False
-    return images.shape == (count, size, size, 3) and images.dtype == np.uint8
+        fits = images.shape == (count, size, size, 3) and images.dtype == np.uint8
+        same = read_json(target / "manifest.json").get("digest") == expected
+    except (LabError, OSError, EOFError, ValueError, AttributeError):
+        return None
+    return images if fits and same else None
 
 
 @contextmanager

@@ -37,12 +37,9 @@ def verify(folder: Path, *, size: int | None = 128) -> list[SplitReport]:
         size: the side in pixels that each image must have; None accepts any (a tree of one's own).
 
     Raises:
-        LabError: a split cannot be listed at all.
+        LabError: a split cannot be listed at all, or lists no images.
     """
-    reports = [_verify_split(open_split(folder, split), size) for split in ("train", "val")]
-    if not any(report.images for report in reports):
-        raise LabError(f"{folder} lists no images")
-    return reports
+    return [_verify_split(open_split(folder, split), size) for split in ("train", "val")]
 
 
 def _verify_split(listing: Listing, size: int | None) -> SplitReport:
@@ -50,8 +47,9 @@ def _verify_split(listing: Listing, size: int | None) -> SplitReport:
     counts = Counter(listing.labels)
     report.per_class = {name: counts[label] for label, name in enumerate(listing.categories)}
     report.listed_twice = sorted(path for path, count in Counter(listing.paths).items() if count > 1)
-    with progress(f"reading {listing.split}", len(listing)) as advance:
-        for path in listing.paths:
+    different = dict.fromkeys(listing.paths)
+    with progress(f"reading {listing.split}", len(different)) as advance:
+        for path in different:
             _verify_image(listing.root, path, size, report)
             advance(1)
     report.not_listed = _not_listed(listing)

@@ -112,4 +112,4 @@ def wilson(correct: int, count: int, z: float = 1.959964) -> tuple[float, float]
     centre = share + z * z / (2 * count)
     spread = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
     scale = 1 + z * z / count
-    return 100 * (centre - spread) / scale, 100 * (centre + spread) / scale
+    return max(0.0, 100 * (centre - spread) / scale), min(100.0, 100 * (centre + spread) / scale)

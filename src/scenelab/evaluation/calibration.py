@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 BINS = 15  # Guo et al. 2017, section 2
 
@@ -22,11 +21,12 @@ class Bin:
 
 
 def expected_calibration_error(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> float:
-    """Mean gap between confidence and accuracy over 15 equal bins, weighted by count, in percent (Guo et al. 2017)."""
-    error = multiclass_calibration_error(
-        logits.softmax(dim=1), labels, num_classes=logits.shape[1], n_bins=BINS, norm="l1"
-    )
-    return 100 * error.item()
+    """Mean gap between confidence and accuracy over the bins, weighted by count, in percent (Guo et al. 2017, eq. 3).
+
+    Σ_b count_b / n · |accuracy_b − confidence_b|. A confidence of exactly 1 belongs to the last bin.
+    """
+    gaps = (part.count * abs(part.accuracy - part.confidence) for part in reliability(logits, labels))
+    return 100 * sum(gaps) / len(labels)
 
 
 def reliability(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> list[Bin]:

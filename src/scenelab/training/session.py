@@ -45,6 +45,7 @@ def start_run(
         Interrupted: training was asked to stop; `resume_run` continues it.
     """
     run = Run(Path(folder))
+    open_split(data, "train")
     run.require_new()
     config = dataclasses.replace(config, threads=config.threads or available_cores())
     train, val = (open_packed(data, cache, split, config.stored_size) for split in ("train", "val"))

@@ -1,0 +1,119 @@
+"""The handout's own commands, typed in code/ as it says."""
+
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scenelab.errors import LabError
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def lab(tmp_path, scenes) -> Path:
+    """A copy of the front door beside ../data, as a student has it."""
+    shutil.copytree(REPOSITORY / "code", tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "data").symlink_to(scenes)
+    return tmp_path
+
+
+def main(lab: Path, *arguments: str, status: int = 0) -> str:
+    """What main.py prints: its errors, then its standard output."""
+    done = subprocess.run(
+        [sys.executable, "./main.py", *arguments], cwd=lab / "code", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stderr + done.stdout
+
+
+def test_train_evaluate_and_continue(lab):
+    text = main(lab, "../data", "--epoches=1", "-b", "24", "-p", "1", "--gpu=-1")
+    assert "epoch 0 [3/3]" in text
+    for name in ("checkpoint.pth.tar", "model_best.pth.tar"):
+        assert (lab / "models" / name).is_file()
+    assert list((lab / "logs").glob("events.out.tfevents.*"))
+
+    text = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-e")
+    assert re.fullmatch(r"\*{6}Acc@1 \d+\.\d{3} Acc@5 \d+\.\d{3}", text.strip().splitlines()[-1])
+
+    text = main(lab, "../data", "--epochs=2", "-b", "24", "--resume=../models/checkpoint.pth.tar")
+    assert "No GPU here: training on the CPU" in text
+    assert "epoch 2: train loss" in text
+    assert "epoch 1: train loss" not in text
+    assert not (lab / "models" / "earlier-1").exists()
+
+
+def test_training_goes_on_from_the_best_model_and_says_what_is_new(lab):
+    main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1")
+    text = main(lab, "../data", "--epochs=2", "-b", "24", "--gpu=-1", "--resume=../models/model_best.pth.tar")
+    assert "The checkpoint does not hold the optimiser's momentum" in text
+    assert "epoch 2: train loss" in text
+
+
+def test_a_second_training_keeps_the_first(lab):
+    main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1")
+    first = (lab / "models" / "model_best.pth.tar").read_bytes()
+    text = main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1", "--lr=0.01")
+    assert "moved to ../models/earlier-1" in text
+    assert (lab / "models" / "earlier-1" / "model_best.pth.tar").read_bytes() == first
+    assert list((lab / "logs" / "earlier-1").glob("events.out.tfevents.*"))
+
+
+def test_a_network_of_ones_own_is_trained(lab):
+    (lab / "code" / "student_code.py").write_text(
+        "from torch import nn\n"
+        "class Mine(nn.Sequential):\n"
+        "    def __init__(self, conv_op=nn.Conv2d, num_classes=100):\n"
+        "        pool = nn.AdaptiveAvgPool2d(1)\n"
+        "        super().__init__(conv_op(3, 8, 3), nn.ReLU(), pool, nn.Flatten(), nn.Linear(8, num_classes))\n"
+        "default_model = Mine\n"
+    )
+    main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1")
+    text = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-e", "--gpu=-1")
+    assert "******Acc@1" in text
+
+
+@pytest.fixture
+def front_door(lab, monkeypatch):
+    """main.py as a module, in the student's folder."""
+    monkeypatch.chdir(lab / "code")
+    monkeypatch.syspath_prepend(str(lab / "code"))
+    yield importlib.import_module("main")
+    for name in ("main", "student_code"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-a", "-v"], "-a (adversarial samples) is not built yet"),
+        (["-e", "-v"], "-v (attention maps and pictures) is not built yet"),
+        (["--use-custom-conv"], "--use-custom-conv is not built yet"),
+        (["-e"], "-e evaluates a trained model; say which with --resume=../models/model_best.pth.tar"),
+        (["-e", "--resume=../models/none.pth.tar"], "checkpoint ../models/none.pth.tar does not exist"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(front_door, arguments, message):
+    with pytest.raises(LabError) as caught:
+        front_door.main(front_door.parser().parse_args(["../data", "--gpu=-1", *arguments]))
+    assert str(caught.value).startswith(message)
+
+
+def test_a_wrong_data_folder_is_one_line(lab):
+    text = main(lab, "../dta", "--gpu=-1", status=1)
+    assert text.strip().startswith("main.py: error: data folder ../dta does not exist")
+
+
+def test_the_handouts_defaults(front_door):
+    flags = vars(front_door.parser().parse_args(["../data"]))
+    expected = {
+        "workers": 4, "epochs": 90, "start_epoch": 0, "warmup_epochs": 0, "batch_size": 256, "lr": 0.1,
+        "momentum": 0.9, "weight_decay": 1e-4, "clip_grad": 1.0, "print_freq": 10, "resume": "", "evaluate": False,
+        "attack": False, "vis": False, "use_custom_conv": False, "gpu": 0,
+    }  # fmt: skip
+    assert {name: flags[name] for name in expected} == expected
