@@ -51,7 +51,9 @@ def parameters(mapping: Tensor) -> tuple[float, float, float, float, float, floa
     return mirror[0, 0].item(), degrees, width.item(), height.item(), left.item(), top.item()
 
 
-@pytest.mark.parametrize("augment", [HANDOUT, Augment(degrees=40, area=(0.1, 0.9), aspect=(0.5, 2)), Augment(flip=True)])
+@pytest.mark.parametrize(
+    "augment", [HANDOUT, Augment(degrees=40.0, area=(0.1, 0.9), aspect=(0.5, 2.0)), Augment(flip=True)]
+)
 def test_drawn_maps_are_mirror_after_turn_after_crop(augment):
     for mapping in affine_maps(200, augment, dice()):
         mirror, degrees, width, height, left, top = parameters(mapping)
@@ -109,7 +111,9 @@ def test_a_crop_is_a_part_of_the_enlarged_picture(top, left, factor):
     assert torch.allclose(warp(images, maps, 8 * factor), whole[..., rows, columns], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("top", "left", "height", "width"), [(2, 3, 9, 11), (0, 0, 16, 7), (5, 1, 6, 15), (0, 0, 16, 16)])
+@pytest.mark.parametrize(
+    ("top", "left", "height", "width"), [(2, 3, 9, 11), (0, 0, 16, 7), (5, 1, 6, 15), (0, 0, 16, 16)]
+)
 def test_a_crop_is_torchvisions_resized_crop_away_from_its_edge(top, left, height, width):
     """At the edge of the crop torchvision repeats the crop's own pixels; we see those beside it."""
     images, size = noise(2, 16), 24

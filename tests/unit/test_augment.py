@@ -48,7 +48,9 @@ def test_the_handouts_constants():
     assert (off.flip, off.degrees, off.area, off.gain, off.erase) == (False, 0, None, 0, 0)
 
 
-@pytest.mark.parametrize("name", ["degrees", "gain", "brightness", "contrast", "saturation", "erase", "mixup", "cutmix"])
+@pytest.mark.parametrize(
+    "name", ["degrees", "gain", "brightness", "contrast", "saturation", "erase", "mixup", "cutmix"]
+)
 def test_a_negative_strength_is_refused(name):
     with pytest.raises(LabError) as caught:
         Augment(**{name: -0.5})
@@ -70,8 +72,8 @@ def test_an_aspect_out_of_range_is_refused(aspect):
 
 
 def test_a_probability_above_one_is_refused():
-    with pytest.raises(LabError, match=r"^augment\.erase is 25; it is a probability, at most 1$"):
-        Augment(erase=25)
+    with pytest.raises(LabError, match=r"^augment\.erase is 25\.0; it is a probability, at most 1$"):
+        Augment(erase=25.0)
 
 
 # Geometry
@@ -110,9 +112,9 @@ def test_flip_alone_mirrors_half_of_the_images_and_changes_nothing_else():
 
 
 def test_the_maps_mirror_half_of_the_images():
-    maps = affine_maps(2000, Augment(flip=True, degrees=5), dice())
+    maps = affine_maps(2000, Augment(flip=True, degrees=5.0), dice())
     assert 900 < (torch.linalg.det(maps[:, :, :2]) < 0).sum() < 1100
-    maps = affine_maps(100, Augment(degrees=5), dice())
+    maps = affine_maps(100, Augment(degrees=5.0), dice())
     assert (torch.linalg.det(maps[:, :, :2]) > 0).all()
 
 
@@ -133,7 +135,7 @@ def test_crops_lie_within_their_ranges(area, aspect):
     assert (whole | ((covered >= area[0] - 1e-6) & (covered <= area[1] + 1e-6))).all()
     assert (whole | ((shape >= aspect[0] - 1e-6) & (shape <= aspect[1] + 1e-6))).all()
     if area != (0.9, 1.0) and area[0] < aspect[0]:
-        assert whole.float().mean() < 0.01
+        assert whole.float().mean() < 0.03  # (2/3)^10 where two draws of three do not fit
 
 
 def test_a_crop_that_never_fits_is_the_whole_picture():
@@ -161,6 +163,7 @@ def test_every_channel_has_its_own_gain():
     assert factors.max() > 1.18
     assert (factors[:, 0] - factors[:, 1]).abs().mean() > 0.05
     assert (images == 0.5).all()
+    assert scale_channels(torch.full((200, 3, 2, 2), 0.9), 0.2, dice()).max() == 1
 
 
 def test_blend_between_by_hand():
@@ -186,7 +189,7 @@ def test_the_result_stays_in_range(low_high):
         result = augment_batch(images, EVERYTHING, dice(seed), size=12)
         mixed, _ = mix_batch(result, torch.arange(32) % 4, EVERYTHING, dice(seed), num_classes=4)
         for value in (result, mixed):
-            assert 0 <= value.min()
+            assert value.min() >= 0
             assert value.max() <= 1
 
 
@@ -238,7 +241,7 @@ def test_another_state_of_the_global_dice_changes_nothing():
 
 
 def test_a_box_by_hand():
-    edges = tuple(torch.tensor([value]) for value in (0.25, 0.75, 0.0, 0.5))  # rows 1 and 2, columns 0 and 1 of four
+    edges = tuple(torch.tensor([value]) for value in (0.3, 0.7, 0.0, 0.5))  # centres of four pixels lie at 1/8, 3/8, …
     expected = torch.zeros(4, 4, dtype=torch.bool)
     expected[1:3, :2] = True
     assert torch.equal(box_mask(edges, 4, 4)[0, 0], expected)
@@ -305,8 +308,8 @@ def test_with_both_each_batch_takes_one():
     kinds = set()
     for seed in range(30):
         mixed, _ = mix_batch(images, labels, Augment(mixup=1.0, cutmix=1.0), dice(seed), num_classes=3)
-        kinds.add(bool(((mixed == 0) | (mixed == 1)).all()))
-    assert kinds == {True, False}
+        kinds.add("cut" if (mixed != mixed[..., :1, :1]).any() else "blend" if (mixed % 1 > 0.01).any() else "same")
+    assert {"cut", "blend"} <= kinds
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])

@@ -4,7 +4,7 @@ import sys
 
 import tyro
 
-from scenelab.cli import bench, data, demo, evaluate, train
+from scenelab.cli import bench, data, demo, evaluate, study, train
 from scenelab.errors import Interrupted, LabError
 
 DESCRIPTION = """Scene recognition from convolution by hand to a trained, evaluated network.
@@ -26,6 +26,7 @@ def build() -> tyro.extras.SubcommandApp:
     app.command(evaluate.models)
     app.command(train.recipes)
     app.command(bench.app(), name="bench", help="Measure speed, side by side in one run.")
+    app.command(study.app(), name="study", help="Train variants from one seed and compare them.")
     return app
 
 

@@ -1,11 +1,13 @@
 """scenelab bench: speed, side by side in one run."""
 
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import tyro
 
 from scenelab.cli.output import print_json, print_table
+from scenelab.errors import LabError
 
 
 def train(*, data: Path, rounds: int = 5, seconds: float = 10.0, json: bool = False) -> None:
@@ -40,6 +42,61 @@ def data(*, data: Path, rounds: int = 5, seconds: float = 4.0, json: bool = Fals
     _show(bench_data(data, rounds=rounds, seconds=seconds), json)
 
 
+def conv(*, rounds: int = 7, batch: int = 64, size: int = 128, threads: int = 0, json: bool = False) -> None:
+    """Convolution: native, ours and the textbook's, each layer of SimpleNet, the whole training step, its memory.
+
+    Example: scenelab bench conv --json
+
+    Args:
+        rounds: how often each side is timed, in turns.
+        batch: images a step.
+        size: side of an image in pixels, from 16.
+        threads: CPU threads; all cores by default.
+        json: print JSON.
+    """
+    from scenelab.bench.conv import bench_conv
+    from scenelab.training.session import available_cores
+
+    for name, value, least in (("rounds", rounds, 1), ("batch", batch, 1), ("size", size, 16), ("threads", threads, 0)):
+        if value < least:
+            raise LabError(f"--{name} is {value}; expected {least} or more")
+    result = bench_conv(batch=batch, size=size, rounds=rounds, threads=threads or available_cores())
+    if json:
+        print_json(result)
+    else:
+        _show_conv(result)
+
+
+def _show_conv(result: dict[str, Any]) -> None:
+    def middle(values: list[float], scale: float, digits: int = 1) -> str:
+        return f"{scale * median(values):.{digits}f}"
+
+    rows = []
+    for layer in result["layers"]:
+        for name, shown in (("forward", "fwd"), ("backward", "bwd")):
+            part = layer[name]
+            milliseconds = [middle(values, 1e3) for values in part["seconds"].values()]
+            ratios = [f"{part[key]['median']:.2f}" for key in ("ours_vs_native", "textbook_vs_ours")]
+            rows.append([layer["layer"] if shown == "fwd" else "", shown, *milliseconds, *ratios])
+    title = f"{result['what']}\nmilliseconds; o/n: ours over native, t/o: textbook over ours"
+    print_table(title, ["layer", "pass", "native", "ours", "textbook", "o/n", "t/o"], rows)
+    step, memory = result["step"]["seconds"], result["memory"]
+    rows = [
+        [name, middle(step[name], 1e3, 0), f"{1e3 * min(step[name]):.0f}–{1e3 * max(step[name]):.0f}"]
+        + [middle(memory[key][name], 2**-20, 0) for key in ("increase_bytes", "peak_bytes")]
+        for name in step
+    ]
+    print_table("whole training step", ["convolution", "ms", "range", "memory MiB", "whole process MiB"], rows)
+    _show_ratios(
+        {
+            "step_vs_native": result["step"]["ours_vs_native"],
+            "textbook_vs_ours": result["step"]["textbook_vs_ours"],
+            "memory_vs_native": memory["ours_vs_native"],
+            "memory_vs_native of the whole process": memory["ours_vs_native_whole_process"],
+        }
+    )
+
+
 def _show(result: dict[str, Any], json: bool) -> None:
     if json:
         print_json(result)
@@ -49,9 +106,12 @@ def _show(result: dict[str, Any], json: bool) -> None:
         for name, values in result["images_per_second"].items()
     ]
     print_table(result["what"], ["images/s", "median", "range"], rows)
-    for name, value in result.items():
-        if isinstance(value, dict) and "median" in value:
-            print(f"{name}: {value['median']:.2f} (range {value['min']:.2f}–{value['max']:.2f}, n {value['n']})")
+    _show_ratios({name: value for name, value in result.items() if isinstance(value, dict) and "median" in value})
+
+
+def _show_ratios(ratios: dict[str, Any]) -> None:
+    for name, value in ratios.items():
+        print(f"{name}: {value['median']:.2f} (range {value['min']:.2f}–{value['max']:.2f}, n {value['n']})")
 
 
 def app() -> tyro.extras.SubcommandApp:
@@ -59,4 +119,5 @@ def app() -> tyro.extras.SubcommandApp:
     group = tyro.extras.SubcommandApp()
     group.command(train)
     group.command(data)
+    group.command(conv)
     return group

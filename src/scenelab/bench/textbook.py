@@ -1,0 +1,51 @@
+"""The rival: convolution as the textbook has it and most students write it, right but naive.
+
+The input is unfolded into one matrix of all its windows, K² times its size, which is kept for the backward pass; the
+gradient of the input goes back through `F.fold`. Kept plain on purpose: `scenelab.ops` is measured against it.
+"""
+
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd import Function
+
+
+class TextbookConv2dFunction(Function):
+    """Y = W · unfold(X) + b, one matrix product an image."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+        kernel = weight.shape[2:]
+        windows = F.unfold(images, kernel, padding=padding, stride=stride)  # n, c·k·k, l
+        ctx.save_for_backward(windows, weight)
+        ctx.image_size, ctx.stride, ctx.padding = images.shape[2:], stride, padding
+        height, width = (
+            (side + 2 * padding - size) // stride + 1 for side, size in zip(ctx.image_size, kernel, strict=True)
+        )
+        output = (weight.flatten(1) @ windows).view(len(images), len(weight), height, width)
+        # A view must not be returned: an in-place ReLU follows.
+        return output.clone() if bias is None else output + bias.view(-1, 1, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        windows, weight = ctx.saved_tensors
+        grad = grads[0].flatten(2)  # n, o, l
+        grad_images = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_windows = weight.flatten(1).T @ grad  # n, c·k·k, l
+            grad_images = F.fold(grad_windows, ctx.image_size, weight.shape[2:], padding=ctx.padding, stride=ctx.stride)
+        if ctx.needs_input_grad[1]:
+            grad_weight = (grad @ windows.transpose(1, 2)).sum(0).view_as(weight)
+        if ctx.needs_input_grad[2]:
+            grad_bias = grad.sum((0, 2))
+        return grad_images, grad_weight, grad_bias, None, None
+
+
+class TextbookConv2d(nn.Conv2d):
+    """`nn.Conv2d` with the textbook's forward and backward; square strides and paddings, no dilation, no groups."""
+
+    def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o p q"]:
+        stride, padding = self.stride[0], self.padding[0]
+        return TextbookConv2dFunction.apply(input, self.weight, self.bias, stride, padding)

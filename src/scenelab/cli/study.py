@@ -1,0 +1,59 @@
+"""scenelab study: train variants from one seed and compare them."""
+
+from pathlib import Path
+
+import tyro
+
+from scenelab.cli.output import print_json
+from scenelab.cli.train import change
+
+
+def conv(
+    *,
+    data: Path,
+    out: Path,
+    recipe: str = "demo",
+    steps: int = 600,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
+    json: bool = False,
+) -> None:
+    """Train SimpleNet twice from one seed, with native and with our convolution, and compare.
+
+    Writes OUT/study.json, study.md and study.png beside the run folders OUT/native and OUT/custom. What is
+    finished is not trained again: the same command goes on where it was stopped.
+
+    Example: scenelab study conv --data data --out runs/study-conv --epochs 4
+
+    Args:
+        data: a MiniPlaces folder, or one with a sub-folder a class.
+        out: folder of the study.
+        recipe: name of a recipe; its network is replaced by SimpleNet.
+        steps: training steps of each side.
+        epochs: passes over the training images, in place of --steps.
+        batch_size: images a step.
+        lr: peak learning rate.
+        seed: of initialisation, order and augmentation.
+        threads: CPU threads; all cores by default.
+        json: print study.json.
+    """
+    from scenelab.recipes import get
+    from scenelab.studies.conv import run_study
+
+    values = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "threads": threads}
+    config = change(get(recipe), values, lr=lr)
+    study, text = run_study(out, data, config, steps=steps if epochs is None else None)
+    if json:
+        print_json(study)
+    else:
+        print(f"{text}\nwritten: {out}/study.json, {out}/study.md, {out}/study.png")
+
+
+def app() -> tyro.extras.SubcommandApp:
+    """The subcommands of `scenelab study`."""
+    group = tyro.extras.SubcommandApp()
+    group.command(conv)
+    return group

@@ -1,0 +1,103 @@
+"""python ./test_conv.py, as a student runs it: what it prints, and that it never praises a wrong convolution."""
+
+import importlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CODE = Path(__file__).parents[2] / "code"
+LAST = "All passed! End of testing."
+
+
+@pytest.fixture
+def code(tmp_path) -> Path:
+    """A student's own copy of the front door."""
+    return Path(shutil.copytree(CODE, tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def run(code: Path) -> tuple[int, str]:
+    done = subprocess.run([sys.executable, "./test_conv.py"], cwd=code, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_it_passes(code):
+    status, text = run(code)
+    assert text.splitlines()[0] in ("Using device: cpu", "Using device: cuda")
+    assert text.splitlines()[1:] == [
+        "Check Fprop ...", "Fprop testing passed",
+        "Check Bprop ...", "Bprop testing passed",
+        "Check nn.module wrapper ...",
+        LAST,
+    ]  # fmt: skip
+    assert status == 0
+
+
+# What a student gets wrong, and what the script then says.
+MISTAKES = {
+    "wrong output": (
+        "output = convolve(", "output = 1.0001 * convolve(",
+        ["Fprop testing failed", "Bprop testing passed"],
+    ),
+    "output of the wrong size": (
+        "output = convolve(input_feats, weight, bias, stride, padding)",
+        "output = convolve(input_feats, weight, bias, stride, padding)[:, :, 1:]",
+        ["Fprop testing failed", "Bprop testing failed", "nn.module wrapper testing failed"],
+    ),
+    "wrong gradients": (
+        "return *gradients(ctx, grad_output), None, None",
+        "grads = gradients(ctx, grad_output); return grads[0], grads[1], grads[2] * 1.01, None, None",
+        ["Fprop testing passed", "Bprop testing failed", "nn.module wrapper testing failed"],
+    ),
+    "gradient of the bias forgotten": (
+        "return *gradients(ctx, grad_output), None, None",
+        "return *gradients(ctx, grad_output)[:2], None, None, None",
+        ["Fprop testing passed", "Bprop testing failed", "nn.module wrapper testing failed"],
+    ),
+    "wrong module": (
+        "input, self.weight, self.bias,", "input, self.weight, None,",
+        ["Fprop testing passed", "Bprop testing passed", "nn.module wrapper testing failed"],
+    ),
+    "one gradient of thousands": (
+        "return *gradients(ctx, grad_output), None, None",
+        "grads = gradients(ctx, grad_output); grads[1].view(-1)[4711].mul_(1.001); return *grads, None, None",
+        ["Fprop testing passed", "Bprop testing failed"],
+    ),
+}  # fmt: skip
+
+
+def mistake(code: Path, right: str, wrong: str) -> None:
+    answers = code / "student_code.py"
+    text = answers.read_text()
+    assert text.count(right) == 1
+    answers.write_text(text.replace(right, wrong))
+
+
+@pytest.mark.parametrize(("right", "wrong", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_it_finds_a_mistake(code, right, wrong, said, monkeypatch, capsys):
+    mistake(code, right, wrong)
+    monkeypatch.syspath_prepend(code)
+    for name in ("student_code", "test_conv"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    try:
+        status = importlib.import_module("test_conv").main()
+    finally:
+        for name in ("student_code", "test_conv"):
+            sys.modules.pop(name, None)
+    text = capsys.readouterr().out
+    assert status == 1
+    assert LAST not in text
+    assert [line for line in text.splitlines() if "testing" in line] == said
+
+
+@pytest.mark.parametrize(
+    "wrong", ["output = 1.01 * convolve(", "raise NotImplementedError; output = ("], ids=["wrong", "raises"]
+)
+def test_its_exit_status_tells(code, wrong):
+    mistake(code, "output = convolve(", wrong)
+    status, text = run(code)
+    assert status == 1
+    assert LAST not in text
+    assert ("NotImplementedError" in text) == ("Fprop testing failed" not in text)

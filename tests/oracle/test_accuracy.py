@@ -1,0 +1,295 @@
+"""What logits say, against plain loops, torchmetrics and printed tables."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+
+from scenelab.data.packed import Packed
+from scenelab.errors import LabError
+from scenelab.evaluation.accuracy import (
+    BATCH,
+    ConfusedPair,
+    confusion,
+    hits,
+    most_confused,
+    per_class,
+    predict_logits,
+    top_k,
+    wilson,
+)
+from scenelab.evaluation.calibration import BINS, expected_calibration_error, reliability
+from scenelab.evaluation.predict import predict_files
+from scenelab.models.normalize import Classifier
+from scenelab.models.stored import Stored
+
+
+def drawn(count: int = 300, classes: int = 7, scale: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(classes, (count,), generator=generator)
+    logits = scale * torch.randn(count, classes, generator=generator)
+    logits[torch.arange(count), labels] += 1.5
+    return logits, labels
+
+
+# Accuracy
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 7, 50])
+def test_top_k_is_a_plain_loop(k):
+    logits, labels = drawn()
+    expected = []
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        larger = sum(value > row[label] for value in row)
+        expected.append(larger < k)
+    assert hits(logits, labels, k).tolist() == expected
+    assert top_k(logits, labels, k) == pytest.approx(100 * sum(expected) / len(expected))
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_top_k_is_torchmetrics(k):
+    logits, labels = drawn()
+    theirs = multiclass_accuracy(logits, labels, num_classes=7, top_k=k, average="micro").item()
+    assert top_k(logits, labels, k) == pytest.approx(100 * theirs, rel=1e-6)
+
+
+def test_top_k_by_hand():
+    logits = torch.tensor([[3.0, 2, 1], [1, 2, 3], [2, 3, 1]])
+    labels = torch.tensor([0, 0, 0])
+    assert [top_k(logits, labels, k) for k in (1, 2, 3)] == pytest.approx([100 / 3, 200 / 3, 100])
+
+
+def test_more_guesses_than_classes_are_always_right():
+    logits, labels = drawn(classes=3)
+    assert top_k(logits, labels, 5) == 100
+
+
+def test_confusion_counts_true_rows_and_predicted_columns():
+    true = torch.tensor([0, 0, 0, 1, 2, 2])
+    predicted = torch.tensor([0, 1, 1, 1, 0, 2])
+    assert confusion(predicted, true, 4).tolist() == [[1, 2, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
+
+
+def test_accuracy_of_each_class():
+    logits, labels = drawn()
+    predicted = logits.argmax(dim=1)
+    values = per_class(confusion(predicted, labels, 7))
+    for label in range(7):
+        chosen = labels == label
+        assert values[label].item() == pytest.approx(100 * (predicted[chosen] == label).double().mean().item())
+
+
+def test_a_class_without_images_has_no_accuracy():
+    values = per_class(torch.tensor([[3, 1], [0, 0]]))
+    assert values[0] == 75
+    assert values[1].isnan()
+
+
+def test_the_most_confused_pairs_and_their_ties():
+    matrix = torch.tensor([[9, 2, 0], [2, 5, 3], [1, 2, 0]])
+    names = ("abbey", "beach", "cave")
+    expected = [
+        ConfusedPair(true="beach", predicted="cave", count=3, of=10),
+        ConfusedPair(true="abbey", predicted="beach", count=2, of=11),
+        ConfusedPair(true="beach", predicted="abbey", count=2, of=10),
+        ConfusedPair(true="cave", predicted="beach", count=2, of=3),
+        ConfusedPair(true="cave", predicted="abbey", count=1, of=3),
+    ]
+    assert most_confused(matrix, names) == expected
+    assert most_confused(matrix, names, 2) == expected[:2]
+    assert matrix[0, 0] == 9
+    assert most_confused(torch.eye(3, dtype=torch.int64), names) == []
+
+
+@pytest.mark.parametrize(
+    ("correct", "count", "low", "high"),
+    [
+        (10, 20, 29.93, 70.07),
+        (0, 10, 0.0, 27.75),
+        (10, 10, 72.25, 100.0),
+        (81, 263, 25.53, 36.62),  # Newcombe 1998, table I, method 3
+        (15, 148, 6.24, 16.05),
+        (0, 20, 0.0, 16.11),
+        (1, 29, 0.61, 17.18),
+    ],
+)
+def test_wilsons_interval_as_printed(correct, count, low, high):
+    assert wilson(correct, count) == pytest.approx((low, high), abs=0.006)
+
+
+def test_wilsons_interval_holds_the_share_and_stays_in_range():
+    for count in range(1, 60):
+        for correct in range(count + 1):
+            low, high = wilson(correct, count)
+            assert 0 <= low <= 100 * correct / count + 1e-9
+            assert 100 * correct / count - 1e-9 <= high <= 100
+    assert wilson(0, 0) == (0, 100)
+
+
+# Calibration
+
+
+def calibration_loop(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Guo et al. 2017, equation 3, with every prediction put into its bin by hand."""
+    rows = []
+    for row, label in zip(logits.double().tolist(), labels.tolist(), strict=True):
+        powers = [math.exp(value - max(row)) for value in row]
+        share = max(powers) / sum(powers)
+        rows.append((share, row.index(max(row)) == label))
+    total = 0.0
+    for index in range(BINS):
+        inside = [row for row in rows if index / BINS < row[0] <= (index + 1) / BINS]
+        if inside:
+            sure = sum(share for share, _ in inside) / len(inside)
+            right = sum(hit for _, hit in inside) / len(inside)
+            total += len(inside) / len(rows) * abs(sure - right)
+    return 100 * total
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 4.0])
+def test_calibration_error_is_a_plain_loop_and_torchmetrics(scale):
+    logits, labels = drawn(scale=scale)
+    error = expected_calibration_error(logits, labels)
+    assert error == pytest.approx(calibration_loop(logits, labels), abs=1e-9)
+    theirs = multiclass_calibration_error(logits.softmax(dim=1), labels, num_classes=7, n_bins=BINS, norm="l1").item()
+    assert error == pytest.approx(100 * theirs, abs=1e-3)
+
+
+def test_certainty_belongs_to_the_last_bin():
+    """A softmax in float32 is often exactly 1: half of these are, the others are at 0.95, and 19 of 20 are right."""
+    logits = torch.tensor([[200.0, 0.0]] * 10 + [[math.log(19), 0.0]] * 10)
+    labels = torch.tensor([0] * 9 + [1] + [0] * 10)
+    bins = reliability(logits, labels)
+    assert len(bins) == 1
+    assert (bins[0].count, bins[0].accuracy) == (20, 0.95)
+    assert (bins[0].low, bins[0].high) == (pytest.approx(14 / 15), 1.0)
+    assert expected_calibration_error(logits, labels) == pytest.approx(100 * (0.975 - 0.95))
+
+
+def test_perfect_and_worst_calibration():
+    sure = torch.tensor([[100.0, 0.0]] * 4)
+    assert expected_calibration_error(sure, torch.zeros(4, dtype=torch.int64)) == pytest.approx(0)
+    assert expected_calibration_error(sure, torch.ones(4, dtype=torch.int64)) == pytest.approx(100)
+
+
+def test_the_bins_hold_every_prediction_once():
+    logits, labels = drawn()
+    bins = reliability(logits, labels)
+    assert sum(part.count for part in bins) == len(labels)
+    for part in bins:
+        assert part.low < part.confidence <= part.high
+        assert 0 <= part.accuracy <= 1
+    assert sum(part.count * part.accuracy for part in bins) / 3 == pytest.approx(top_k(logits, labels, 1))
+
+
+# Predicting
+
+
+def packed_noise(count: int, side: int = 8) -> Packed:
+    images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    return Packed(
+        images=images, labels=torch.arange(count) % 3, paths=tuple(f"{index}.jpg" for index in range(count)),
+        categories=("abbey", "beach", "cave"), split="val", digest="",
+    )  # fmt: skip
+
+
+class Probe(nn.Module):
+    """Linear in the pixels, with parts whose mode of training shows in the result."""
+
+    def __init__(self, side: int = 8) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(3 * side * side, 3, generator=generator))
+        self.drop = nn.Dropout(0.5)
+        self.norm = nn.BatchNorm2d(3)
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, images):
+        self.shapes.append(tuple(images.shape))
+        return self.drop(self.norm(images)).flatten(1) @ self.weight
+
+
+def by_hand(model: Probe, packed: Packed) -> torch.Tensor:
+    images = torch.from_numpy(packed.images).permute(0, 3, 1, 2).float() / 255
+    weight = model.weight.detach()
+    return (images / math.sqrt(1 + 1e-5)).flatten(1) @ weight
+
+
+def test_logits_come_in_order_and_batches_do_not_matter():
+    packed, model = packed_noise(2 * BATCH + 7), Probe()
+    logits = predict_logits(model, packed, size=8, show=False)
+    assert [shape[0] for shape in model.shapes] == [BATCH, BATCH, 7]
+    assert torch.allclose(logits, by_hand(model, packed), atol=1e-4)
+    assert torch.allclose(predict_logits(model, packed.first(5), size=8, show=False), logits[:5], atol=1e-5)
+    assert not logits.requires_grad
+
+
+def test_mirror_averages_the_logits_of_the_image_and_its_mirror_image():
+    packed, model = packed_noise(12), Probe()
+    flipped = Packed(**{**vars(packed), "images": packed.images[:, :, ::-1]})
+    both = (predict_logits(model, packed, size=8, show=False) + predict_logits(model, flipped, size=8, show=False)) / 2
+    assert torch.allclose(predict_logits(model, packed, size=8, mirror=True, show=False), both, atol=1e-5)
+
+
+def test_images_are_shown_at_the_size_that_is_asked_for(capsys):
+    model = Probe(side=6)
+    predict_logits(model, packed_noise(3), size=6, show=True)
+    assert model.shapes == [(3, 3, 6, 6)]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_is_left_as_it_was(fails):
+    model = Probe(side=8)
+    model.train()
+    model.drop.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    if fails:
+        with pytest.raises(RuntimeError):
+            predict_logits(model, packed_noise(3), size=5, show=False)
+    else:
+        predict_logits(model, packed_noise(3), size=8, show=False)
+    assert [module.training for module in (model, model.drop, model.norm)] == [True, False, True]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.is_grad_enabled()
+    assert model.weight.requires_grad
+    assert model.weight.grad is None
+
+
+# Single pictures
+
+
+class LeftRight(nn.Module):
+    """Logits: mean of the left half, mean of the right half, and nothing."""
+
+    def forward(self, images):
+        half = images.shape[-1] // 2
+        left, right = images[..., :half].mean(dim=(1, 2, 3)), images[..., half:].mean(dim=(1, 2, 3))
+        return torch.stack([left, right, torch.zeros_like(left)], dim=1)
+
+
+def stored(network: nn.Module) -> Stored:
+    return Stored(model=Classifier(network).eval(), arch="x", categories=("left", "right", "none"), size=16, epoch=1)
+
+
+def test_guesses_are_ranked_mirror_averaged_and_sum_to_one(tmp_path):
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:, :30] = 255
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    [result] = predict_files(stored(LeftRight()), [tmp_path / "a.png"])
+    assert result["image"] == str(tmp_path / "a.png")
+    shares = {guess["category"]: guess["probability"] for guess in result["guesses"]}
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
+    assert shares["left"] == pytest.approx(shares["right"], abs=1e-6)  # the mirror image says the opposite
+    assert [guess["probability"] for guess in result["guesses"]] == sorted(shares.values(), reverse=True)
+    [short] = predict_files(stored(LeftRight()), [tmp_path / "a.png"], guesses=1)
+    assert len(short["guesses"]) == 1
+
+
+def test_a_picture_that_cannot_be_read(tmp_path):
+    with pytest.raises(LabError, match=r"a\.png cannot be read: No such file"):
+        predict_files(stored(LeftRight()), [tmp_path / "a.png"])

@@ -1,0 +1,161 @@
+"""Convolution against loops, PyTorch's own and difference quotients; a network trained with it against a native one."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
+from scenelab.ops.conv2d import Conv2d, conv2d
+from scenelab.ops.reference import conv2d_loops, grad_bias_loops, grad_input_loops, grad_weight_loops
+
+# images, channels in and out, height, width, kernel, stride, padding
+SHAPES = {
+    "handout": (2, 3, 4, 6, 7, 7, 2, 3),
+    "1x1": (2, 3, 2, 4, 5, 1, 1, 0),
+    "1x1 with a stride": (1, 2, 3, 5, 4, 1, 2, 0),
+    "1x1, padded": (1, 2, 2, 3, 2, 1, 1, 1),
+    "3x3": (2, 2, 3, 5, 4, 3, 1, 1),
+    "columns left over": (1, 2, 2, 7, 9, 3, 3, 0),
+    "even kernel": (1, 1, 2, 5, 6, 4, 2, 1),
+    "kernel larger than the height": (1, 2, 2, 1, 6, 3, 1, 1),
+    "stride larger than the kernel": (1, 2, 1, 7, 8, 2, 3, 1),
+    "padding larger than the kernel": (1, 1, 2, 3, 2, 2, 1, 3),
+    "one output": (2, 2, 2, 3, 3, 3, 1, 0),
+    "no images": (0, 2, 2, 4, 4, 3, 1, 1),
+}
+every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+LAYERS = [  # of SimpleNet, at an eighth of 128 pixels; the sides are uneven
+    (2, 3, 64, 16, 18, 7, 2, 3),
+    (2, 64, 64, 6, 5, 1, 1, 0),
+    (2, 64, 64, 6, 5, 3, 1, 1),
+    (2, 64, 256, 6, 5, 1, 1, 0),
+    (2, 256, 64, 3, 4, 1, 1, 0),
+    (2, 256, 512, 2, 3, 3, 1, 1),
+]
+
+
+def drawn(shape: tuple) -> list[Tensor]:
+    """Input, weight and bias in float64, of which a gradient is wanted."""
+    images, channels, outputs, height, width, kernel, _, _ = shape
+    dice = Generator().manual_seed(0)
+    sizes = (images, channels, height, width), (outputs, channels, kernel, kernel), (outputs,)
+    return [torch.randn(size, generator=dice, dtype=torch.float64).requires_grad_() for size in sizes]
+
+
+def with_gradients(convolution, leaves: list[Tensor], stride: int, padding: int) -> list[Tensor]:
+    """The output, then the gradients of all leaves for a gradient of the output with no symmetry."""
+    output = convolution(*leaves, stride, padding)
+    towards = torch.linspace(-1, 1, output.numel(), dtype=torch.float64).reshape(output.shape).cos()
+    return [output.detach(), *torch.autograd.grad(output, leaves, towards), towards]
+
+
+def close(ours: list[Tensor], oracle: list[Tensor]) -> None:
+    for mine, theirs in zip(ours, oracle, strict=True):
+        assert mine.dtype == theirs.dtype == torch.float64
+        torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=1e-11)
+
+
+@every_shape
+def test_loops_are_pytorchs(shape):
+    *_, stride, padding = shape
+    leaves = drawn(shape)
+    *native, towards = with_gradients(F.conv2d, leaves, stride, padding)
+    input, weight, bias = (leaf.detach() for leaf in leaves)
+    loops = [
+        conv2d_loops(input, weight, bias, stride, padding),
+        grad_input_loops(towards, weight, input.shape, stride, padding),
+        grad_weight_loops(towards, input, weight.shape, stride, padding),
+        grad_bias_loops(towards),
+    ]
+    close(loops, native)
+
+
+def test_loops_without_a_bias():
+    input, weight, _ = (leaf.detach() for leaf in drawn(SHAPES["handout"]))
+    close([conv2d_loops(input, weight, None, 2, 3)], [F.conv2d(input, weight, None, 2, 3)])
+
+
+@every_shape
+def test_ours_is_the_loops(shape):
+    *_, stride, padding = shape
+    leaves = drawn(shape)
+    output, *gradients, towards = with_gradients(conv2d, leaves, stride, padding)
+    input, weight, bias = (leaf.detach() for leaf in leaves)
+    loops = [
+        conv2d_loops(input, weight, bias, stride, padding),
+        grad_input_loops(towards, weight, input.shape, stride, padding),
+        grad_weight_loops(towards, input, weight.shape, stride, padding),
+        grad_bias_loops(towards),
+    ]
+    close([output, *gradients], loops)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES.values(), *LAYERS], ids=str)
+def test_ours_is_pytorchs(shape):
+    *_, stride, padding = shape
+    leaves = drawn(shape)
+    close(with_gradients(conv2d, leaves, stride, padding), with_gradients(F.conv2d, leaves, stride, padding))
+
+
+@every_shape
+def test_gradients_are_difference_quotients(shape):
+    """Convolution is linear in each argument, so a central difference has no error but rounding, however wide."""
+    *_, stride, padding = shape
+    leaves = drawn(shape)
+    _, *gradients, towards = with_gradients(conv2d, leaves, stride, padding)
+    for leaf, gradient in zip(leaves, gradients, strict=True):
+        flat = leaf.detach().view(-1)
+        quotients = []
+        for position in range(flat.numel()):
+            kept = flat[position].item()
+            sides = []
+            for step in (0.5, -0.5):
+                flat[position] = kept + step
+                sides.append((conv2d(*(leaf.detach() for leaf in leaves), stride, padding) * towards).sum())
+            flat[position] = kept
+            quotients.append(sides[0] - sides[1])
+        expected = torch.stack(quotients).view_as(gradient) if quotients else torch.zeros_like(gradient)
+        torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+def test_simplenet_is_the_native_one(memory_format):
+    """Every layer at its place: logits and all gradients of the whole network, in float64."""
+    images = torch.randn(2, 3, 32, 40, generator=Generator().manual_seed(1), dtype=torch.float64)
+    results = []
+    for conv_op in (Conv2d, nn.Conv2d):
+        torch.manual_seed(0)
+        network = SimpleNet(conv_op=conv_op, num_classes=5).double().to(memory_format=memory_format)
+        input = images.clone(memory_format=memory_format).requires_grad_()
+        logits = network(input)
+        F.cross_entropy(logits, torch.tensor([1, 3])).backward()
+        results.append([logits.detach(), input.grad, *(parameter.grad for parameter in network.parameters())])
+    close(*results)
+
+
+def losses(conv_op, steps: int) -> Tensor:
+    """The loss curve of a small network that learns which of four noisy, tinted textures it sees."""
+    torch.manual_seed(0)
+    network = SimpleNetSmall(conv_op=conv_op, num_classes=4)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    dice = Generator().manual_seed(1)
+    textures = torch.randn(4, 3, 1, 1, generator=dice) + torch.randn(4, 3, 32, 32, generator=dice)
+    curve = []
+    for _ in range(steps):
+        labels = torch.randint(4, (8,), generator=dice)
+        images = textures[labels] + torch.randn(8, 3, 32, 32, generator=dice) / 2
+        loss = F.cross_entropy(network(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        curve.append(loss.detach())
+    return torch.stack(curve)
+
+
+def test_training_follows_the_native_loss_curve():
+    """In float32, where roundings differ: at a rate this low training does not blow them up (7e-4 was seen)."""
+    ours, native = losses(Conv2d, 200), losses(nn.Conv2d, 200)
+    assert native[-20:].mean() < 0.5 * native[:20].mean()  # it learns: the curves are no constants
+    torch.testing.assert_close(ours, native, rtol=0, atol=1e-2)

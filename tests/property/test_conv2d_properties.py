@@ -1,0 +1,169 @@
+"""What holds for every convolution: linear in each argument, moves with its input, and its gradients are adjoint."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Generator, Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+from scenelab.ops import kernels
+from scenelab.ops.conv2d import conv2d
+from scenelab.ops.reference import conv2d_loops
+
+
+def steady(examples: int) -> settings:
+    return settings(max_examples=examples, derandomize=True, deadline=None, database=None)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A convolution's numbers; tensors are drawn from its seed."""
+
+    images: int
+    channels: int
+    outputs: int
+    height: int
+    width: int
+    kernel: int
+    stride: int
+    padding: int
+    seed: int
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        rows, columns = (
+            (side + 2 * self.padding - self.kernel) // self.stride + 1 for side in (self.height, self.width)
+        )
+        return (
+            (self.images, self.channels, self.height, self.width),
+            (self.outputs, self.channels, self.kernel, self.kernel),
+            (self.outputs,),
+            (self.images, self.outputs, rows, columns),
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """Input, weight, bias and a gradient of the output, float64."""
+        dice = Generator().manual_seed(self.seed)
+        return [torch.randn(shape, generator=dice, dtype=torch.float64) for shape in self.shapes]
+
+
+@st.composite
+def cases(draw, fewest=0, images=3, channels=4, kernels=5, side=9, strides=3) -> Case:
+    kernel = draw(st.integers(1, kernels))
+    padding = draw(st.integers(0, kernel))
+    sides = st.integers(max(1, kernel - 2 * padding), max(side, kernel))
+    return Case(
+        images=draw(st.integers(fewest, images)), channels=draw(st.integers(1, channels)), outputs=draw(st.integers(1, channels)),
+        height=draw(sides), width=draw(sides), kernel=kernel, stride=draw(st.integers(1, strides)), padding=padding,
+        seed=draw(st.integers(0, 2**31)),
+    )  # fmt: skip
+
+
+tiny = cases(fewest=1, images=2, channels=2, kernels=3, side=4)
+
+# The same numbers, or some that are as good, elsewhere in memory.
+LAYOUTS = {
+    "contiguous": lambda t: t.contiguous(),
+    "channels_last": lambda t: t.contiguous(memory_format=torch.channels_last),
+    "sliced": lambda t: torch.stack([t, -t], dim=-1).flatten(-2)[..., ::2],
+    "channels sliced": lambda t: torch.cat([t, t], 1).contiguous(memory_format=torch.channels_last)[:, : t.shape[1]],
+    "transposed": lambda t: t.transpose(2, 3).contiguous().transpose(2, 3),
+    "expanded images": lambda t: t[:1].expand_as(t),
+    "expanded pixels": lambda t: t[:, :, :1, :1].expand_as(t),
+}
+layouts = st.sampled_from(list(LAYOUTS))
+
+
+@steady(150)
+@given(cases(), layouts, layouts, layouts, st.booleans())
+def test_output_and_gradients_are_pytorchs_in_any_layout(case, of_input, of_weight, of_gradient, with_bias):
+    input, weight, bias, towards = case.tensors()
+    leaves = [LAYOUTS[of_input](input).requires_grad_(), LAYOUTS[of_weight](weight).requires_grad_()]
+    if with_bias:
+        leaves.append(bias.requires_grad_())
+    towards = LAYOUTS[of_gradient](towards)
+    results = []
+    for convolution in (conv2d, F.conv2d):
+        output = convolution(*leaves, stride=case.stride, padding=case.padding)
+        results.append([output.detach(), *torch.autograd.grad(output, leaves, towards)])
+    for ours, native in zip(*results, strict=True):
+        torch.testing.assert_close(ours, native, rtol=1e-11, atol=1e-11)
+    for layout in (torch.contiguous_format, torch.channels_last) if case.images else ():
+        ours, native = (output.is_contiguous(memory_format=layout) for output, *_ in results)
+        assert ours == native
+
+
+@steady(40)
+@given(tiny, st.booleans())
+def test_output_is_the_loops(case, with_bias):
+    input, weight, bias, _ = case.tensors()
+    ours, loops = (
+        convolution(input, weight, bias if with_bias else None, case.stride, case.padding)
+        for convolution in (conv2d, conv2d_loops)
+    )
+    torch.testing.assert_close(ours, loops, rtol=1e-12, atol=1e-12)
+
+
+@steady(40)
+@given(cases(), st.floats(-3, 3))
+def test_linear_in_input_weight_and_bias(case, factor):
+    input, weight, bias, _ = case.tensors()
+    other_input, other_weight, other_bias = input.flip(0, 2).sin(), weight.flip(1, 3).cos(), bias.exp()
+    geometry = (case.stride, case.padding)
+    for mixed, parts in (
+        ((input + factor * other_input, weight, None), ((input, weight, None), (other_input, weight, None))),
+        ((input, weight + factor * other_weight, None), ((input, weight, None), (input, other_weight, None))),
+        ((0 * input, weight, bias + factor * other_bias), ((0 * input, weight, bias), (0 * input, weight, other_bias))),
+    ):
+        first, second = (conv2d(*arguments, *geometry) for arguments in parts)
+        torch.testing.assert_close(conv2d(*mixed, *geometry), first + factor * second, rtol=1e-10, atol=1e-10)
+
+
+@steady(40)
+@given(cases(fewest=1, images=2), st.integers(0, 2), st.integers(0, 2))
+def test_an_input_moved_by_strides_moves_the_output_by_pixels(case, down, right):
+    input, weight, bias, _ = case.tensors()
+    by = (right * case.stride, 0, down * case.stride, 0)
+    moved = conv2d(F.pad(input, by), weight, bias, case.stride, case.padding)
+    still = conv2d(input, weight, bias, case.stride, case.padding)
+    # Where a window reaches over the old edge it sees zeros in both: those of the padding, and those moved in.
+    assert moved.shape[2:] == (still.shape[2] + down, still.shape[3] + right)
+    torch.testing.assert_close(moved[:, :, down:, right:], still, rtol=1e-12, atol=1e-12)
+
+
+@steady(60)
+@given(cases())
+def test_gradients_are_adjoint(case):
+    """⟨X ⋆ W, G⟩ = ⟨X, ∂X(G, W)⟩ = ⟨W, ∂W(G, X)⟩: the transposed maps, and no term forgotten or counted twice."""
+    input, weight, _, towards = case.tensors()
+    geometry = (case.stride, case.padding)
+    product = (kernels.forward(input, weight, None, *geometry) * towards).sum()
+    to_input = kernels.grad_input(towards, weight, tuple(input.shape), *geometry)
+    to_weight = kernels.grad_weight(towards, input, case.kernel, *geometry)
+    torch.testing.assert_close((to_input * input).sum(), product, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close((to_weight * weight).sum(), product, rtol=1e-10, atol=1e-10)
+
+
+def _leaves(case: Case, with_bias: bool) -> list[Tensor]:
+    return [tensor.requires_grad_() for tensor in case.tensors()[: 3 if with_bias else 2]]
+
+
+@steady(20)
+@given(tiny, st.booleans())
+def test_gradients_are_numerical_gradients(case, with_bias):
+    def convolve(input, weight, bias=None):
+        return conv2d(input, weight, bias, case.stride, case.padding)
+
+    assert gradcheck(convolve, _leaves(case, with_bias))
+
+
+@steady(10)
+@given(cases(fewest=1, images=1, channels=2, kernels=3, side=3, strides=2), st.booleans())
+def test_gradients_of_gradients_are_numerical_gradients(case, with_bias):
+    def convolve(input, weight, bias=None):
+        return conv2d(input, weight, bias, case.stride, case.padding)
+
+    assert gradgradcheck(convolve, _leaves(case, with_bias))

@@ -1,0 +1,111 @@
+"""What holds for any data: ranges and shapes of augmented batches, halves of a class, packing without loss."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Generator
+
+from scenelab.data.augment import Augment, augment_batch, mix_batch
+from scenelab.data.decode import fit
+from scenelab.data.folder import held_out
+from scenelab.data.miniplaces import Listing
+from scenelab.data.packed import pack
+
+steady = settings(max_examples=30, derandomize=True, deadline=None, database=None)
+shares = st.floats(0, 1, width=32)
+ranges = st.tuples(st.floats(0.05, 1), st.floats(0.05, 1)).map(lambda pair: (min(pair), max(pair)))
+
+augmentations = st.builds(
+    Augment,
+    flip=st.booleans(), degrees=st.floats(0, 180), area=st.none() | ranges, aspect=ranges, gain=shares,
+    brightness=shares, contrast=shares, saturation=shares, erase=shares,
+    mixup=st.sampled_from([0.0, 0.1, 1.0]), cutmix=st.sampled_from([0.0, 0.1, 1.0]),
+)  # fmt: skip
+
+
+@steady
+@given(augmentations, st.integers(1, 5), st.integers(1, 20), st.integers(1, 24), st.integers(0, 2**31))
+def test_an_augmented_batch_keeps_its_range_and_takes_the_size(augment, count, side, size, seed):
+    images = torch.rand(count, 3, side, side, generator=Generator().manual_seed(1))
+    images[0] = seed % 2  # all black or all white
+    result = augment_batch(images, augment, Generator().manual_seed(seed), size=size)
+    assert result.shape == (count, 3, size, size)
+    assert result.dtype == torch.float32
+    assert result.min() >= 0
+    assert result.max() <= 1 + 1e-6
+    assert torch.equal(result, augment_batch(images, augment, Generator().manual_seed(seed), size=size))
+
+
+@steady
+@given(augmentations, st.integers(1, 6), st.integers(0, 2**31))
+def test_shares_of_labels_are_shares(augment, count, seed):
+    generator = Generator().manual_seed(seed)
+    images, labels = torch.rand(count, 3, 7, 7, generator=generator), torch.randint(4, (count,), generator=generator)
+    mixed, out = mix_batch(images, labels, augment, generator, num_classes=4)
+    assert mixed.shape == images.shape
+    if not augment.mixup and not augment.cutmix:
+        assert out is labels
+        return
+    assert out.shape == (count, 4)
+    assert out.min() >= 0
+    assert torch.allclose(out.sum(dim=1), torch.ones(count))
+    assert out.gather(1, labels[:, None]).sum() > 0 or count > 1
+    assert torch.allclose(out.sum(dim=0), torch.bincount(labels, minlength=4).float(), atol=1e-5)  # a permuted batch
+
+
+name = st.text(min_size=1, max_size=8) | st.binary(min_size=1, max_size=8).map(os.fsdecode)  # some are no UTF-8
+names = st.lists(name, min_size=2, unique=True)
+
+
+@steady
+@given(names, st.randoms(use_true_random=False))
+def test_a_class_is_halved_by_its_names_alone(paths, order):
+    out = held_out(paths)
+    shuffled = list(paths)
+    order.shuffle(shuffled)
+    assert held_out(shuffled) == out
+    assert 1 <= len(out) < len(paths)
+    assert out <= set(paths)
+    assert len(out) == max(1, round(len(paths) / 10))
+
+
+@steady
+@given(names, name)
+def test_a_new_image_moves_at_most_one_other(paths, new):
+    if new in paths:
+        return
+    before, after = held_out(paths), held_out([*paths, new])
+    assert len(before - after) <= 1
+    assert len(after - before - {new}) <= 1
+
+
+sides = st.integers(1, 20)
+
+
+@steady
+@given(st.lists(st.tuples(sides, sides), min_size=1, max_size=4), st.integers(1, 12), st.integers(0, 2**31))
+def test_packing_loses_nothing(shapes, size, seed):
+    """PNGs of any shapes come back from the array as `fit` made them, those of the right size as they were."""
+    draw = np.random.default_rng(seed)
+    pictures = [draw.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    with tempfile.TemporaryDirectory() as folder:
+        for index, picture in enumerate(pictures):
+            Image.fromarray(picture).save(Path(folder) / f"{index}.png")
+        paths = tuple(f"{index}.png" for index in range(len(pictures)))
+        listing = Listing(
+            root=Path(folder), split="train", paths=paths, labels=tuple(range(len(paths))), categories=paths
+        )
+        for _ in range(2):  # built, then opened
+            packed = pack(listing, Path(folder) / "packed", size=size)
+            rows = packed.rows(np.arange(len(packed)))
+            assert packed.labels.tolist() == list(range(len(pictures)))
+            for row, picture in zip(rows, pictures, strict=True):
+                assert torch.equal(row, fit(torch.from_numpy(picture).permute(2, 0, 1), size))
+                if picture.shape[:2] == (size, size):
+                    assert np.array_equal(row.permute(1, 2, 0).numpy(), picture)

@@ -1,0 +1,180 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from scenelab.bench import conv_memory
+from scenelab.bench.conv import LayerTrial, bench_layer, conv_layers, in_turns
+from scenelab.bench.conv_step import CONTESTANTS, StepTrial
+from scenelab.bench.textbook import TextbookConv2d
+from scenelab.cli import app
+from scenelab.errors import LabError
+from scenelab.memory import peak_memory, resident_memory
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "bias"), [(3, 1, 1, True), (7, 2, 3, False), (1, 1, 0, True)])
+def test_the_textbook_convolution_is_right(kernel, stride, padding, bias):
+    torch.manual_seed(0)
+    module = TextbookConv2d(3, 5, kernel, stride=stride, padding=padding, bias=bias).double()
+    images = torch.randn(2, 3, 11, 8, dtype=torch.float64, requires_grad=True)
+    wanted = [images, *module.parameters()]
+    output = module(images)
+    expected = F.conv2d(images, module.weight, module.bias, stride, padding)
+    torch.testing.assert_close(output, expected)
+    grad = torch.randn_like(expected)
+    gradients = zip(torch.autograd.grad(output, wanted, grad), torch.autograd.grad(expected, wanted, grad), strict=True)
+    for got, right in gradients:
+        torch.testing.assert_close(got, right)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_an_in_place_relu_may_follow_the_textbook_convolution(bias):
+    module = TextbookConv2d(2, 3, 3, bias=bias)
+    torch.relu_(module(torch.randn(1, 2, 5, 5))).sum().backward()
+    assert module.weight.grad is not None
+
+
+def test_the_layers_are_those_of_simplenet_in_their_real_inputs():
+    layers = conv_layers(64, 128)
+    kinds = [(layer.in_channels, layer.out_channels, layer.kernel_size[0], layer.input_shape[2]) for layer in layers]
+    assert kinds == [
+        (3, 64, 7, 128), (64, 64, 1, 32), (64, 64, 3, 32), (64, 256, 1, 32),
+        (256, 64, 1, 16), (64, 64, 3, 16), (64, 256, 1, 16), (256, 512, 3, 8),
+    ]  # fmt: skip
+    assert {layer.input_shape[0] for layer in layers} == {64}
+    assert [layer.needs_input_grad for layer in layers] == [False] + [True] * 7
+    assert str(layers[0]) == "conv 7×7/2 3→64, 128×128"
+
+
+def test_a_layer_is_the_same_work_for_all_and_all_agree():
+    for layer in conv_layers(2, 16):
+        trials = {name: LayerTrial(layer, name) for name in CONTESTANTS}
+        first, *others = trials.values()
+        for other in others:
+            assert torch.equal(first.images, other.images)
+            assert torch.equal(first.grad, other.grad)
+            assert other.grad.is_contiguous(memory_format=torch.channels_last)
+        for results in (trial.results() for trial in trials.values()):
+            assert len(results) == 3 + layer.needs_input_grad
+
+
+def test_a_layer_is_timed_and_compared():
+    row = bench_layer(conv_layers(2, 16)[2], rounds=2)
+    for part in ("forward", "backward", "both"):
+        assert set(row[part]["seconds"]) == {"native", "ours", "textbook"}
+        assert all(len(values) == 2 and min(values) > 0 for values in row[part]["seconds"].values())
+        assert row[part]["ours_vs_native"]["n"] == 2
+    assert row["error_vs_native"]["native"] == 0
+    assert 0 < row["error_vs_native"]["textbook"] < 1e-5
+    assert row["error_vs_native"]["ours"] < 1e-4
+
+
+def test_a_contestant_that_computes_something_else_shows(monkeypatch):
+    class Wrong(torch.nn.Conv2d):
+        def forward(self, input):
+            return 1.01 * super().forward(input)
+
+    monkeypatch.setitem(CONTESTANTS, "ours", Wrong)
+    assert bench_layer(conv_layers(2, 16)[2], rounds=1)["error_vs_native"]["ours"] > 5e-3
+
+
+def test_rounds_run_in_turns_and_back():
+    order = []
+
+    def trial(name):
+        order.append(name)
+        return {"part": float(len(order))}
+
+    times = in_turns({name: lambda name=name: trial(name) for name in "abc"}, 3)
+    assert "".join(order) == "abccbaabc"
+    assert times == {"part": {"a": [1, 6, 7], "b": [2, 5, 8], "c": [3, 4, 9]}}
+
+
+def test_all_contestants_take_the_same_training_steps():
+    losses = {}
+    for name in CONTESTANTS:
+        step = StepTrial(name).on_batch(4, 16)
+        losses[name] = [step() for _ in range(3)]
+    assert losses["native"][0] > losses["native"][2]
+    for name in ("ours", "textbook"):
+        assert losses[name] == pytest.approx(losses["native"], rel=1e-4)
+
+
+def test_the_peak_of_a_small_process_is_not_that_of_its_large_parent():
+    block = torch.ones(400 * MIB, dtype=torch.uint8)
+    assert peak_memory() >= resident_memory() > len(block)
+    code = "from scenelab.memory import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100 * MIB
+    del block
+
+
+def test_without_proc_the_peak_comes_from_getrusage(monkeypatch, tmp_path):
+    monkeypatch.setattr("scenelab.memory.STATUS", tmp_path / "status")
+    assert peak_memory() == resident_memory() > 50 * MIB
+
+
+def test_memory_is_measured_in_a_fresh_process():
+    figures = conv_memory.measure_memory("textbook", batch=8, size=32, threads=1)
+    assert figures["peak"] > figures["increase"] > 8 * MIB
+
+
+def test_a_contestant_that_dies_is_named(monkeypatch):
+    monkeypatch.setattr(conv_memory, "CODE", "raise MemoryError('no more')")
+    with pytest.raises(LabError, match="memory measurement of 'ours' failed: MemoryError: no more; try a smaller"):
+        conv_memory.measure_memory("ours", batch=2, size=16, threads=1)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch, capsys):
+    """Take the memory figures without starting a process for each."""
+
+    def measure(contestant, *, batch, size, threads):
+        before = torch.get_num_threads()
+        conv_memory.worker([contestant, str(batch), str(size), str(threads)])
+        torch.set_num_threads(before)
+        figures = json.loads(capsys.readouterr().out)
+        assert figures["peak"] > figures["increase"] >= 0
+        return {"peak": 300 * MIB, "increase": {"native": 100, "ours": 110, "textbook": 330}[contestant] * MIB}
+
+    monkeypatch.setattr(conv_memory, "measure_memory", measure)
+    monkeypatch.setattr("scenelab.bench.conv.MOMENT", 0.0)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_command_gives_three_ratios_and_their_details(capsys):
+    before = torch.get_num_threads()
+    assert app.run(["bench", "conv", "--json", "--rounds", "2", "--batch", "2", "--size", "16", "--threads", "1"]) == 0
+    assert torch.get_num_threads() == before
+    result = json.loads(capsys.readouterr().out)
+    assert result["memory_vs_native"] == pytest.approx(1.1)
+    assert result["memory"]["textbook_vs_ours"]["median"] == pytest.approx(3)
+    assert result["memory"]["ours_vs_native_whole_process"]["median"] == 1
+    assert result["step_vs_native"] == result["step"]["ours_vs_native"]["median"]
+    assert result["textbook_vs_ours"] == result["step"]["textbook_vs_ours"]["median"]
+    assert all(isinstance(result[key], float) for key in ("step_vs_native", "textbook_vs_ours", "memory_vs_native"))
+    assert result["step"]["ours_vs_native"]["n"] == 2
+    # 16 pixels end in layers of one pixel; all eight are distinct still
+    assert len(result["layers"]) == 8
+    assert result["environment"]["cores"] >= 1
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_people_get_tables(capsys):
+    assert app.run(["bench", "conv", "--rounds", "1", "--batch", "2", "--size", "16"]) == 0
+    text = capsys.readouterr().out
+    for part in ("conv 7×7/2", "whole training step", "t/o", "step_vs_native: ", "memory_vs_native: 1.10"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "least"), [("rounds", 0, 1), ("batch", 0, 1), ("size", 8, 16), ("threads", -1, 0)]
+)
+def test_senseless_settings_are_refused(flag, value, least, capsys):
+    assert app.run(["bench", "conv", f"--{flag}", str(value)]) == 1
+    assert f"--{flag} is {value}; expected {least} or more" in capsys.readouterr().err

@@ -1,0 +1,526 @@
+"""Our convolution by hand-made numbers, its errors, and that it fits wherever PyTorch's own does."""
+
+import copy
+import pickle
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from scenelab.errors import LabError
+from scenelab.ops import kernels
+from scenelab.ops.conv2d import Conv2d, Conv2dFunction, conv2d
+from scenelab.ops.reference import conv2d_loops
+
+CODE = Path(__file__).parents[2] / "code"
+DTYPES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+CHANNELS_LAST = torch.channels_last
+
+
+@pytest.fixture
+def student(monkeypatch):
+    """The module student_code of the front door."""
+    monkeypatch.syspath_prepend(CODE)
+    import student_code
+
+    yield student_code
+    del sys.modules["student_code"]
+
+
+def leaves(dtype=torch.float64, images: int = 2, height: int = 6, width: int = 7, kernel: int = 3) -> list[Tensor]:
+    """Input, weight and bias, of which gradients are wanted."""
+    dice = Generator().manual_seed(0)
+    shapes = (images, 3, height, width), (4, 3, kernel, kernel), (4,)
+    return [torch.randn(shape, generator=dice).to(dtype).requires_grad_() for shape in shapes]
+
+
+# By hand
+
+
+def test_by_hand():
+    image = torch.tensor([[[[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]]]], requires_grad=True)
+    weight = torch.tensor([[[[1.0, 10.0], [100.0, 1000.0]]]], requires_grad=True)
+    bias = torch.tensor([0.5], requires_grad=True)
+    output = conv2d(image, weight, bias)
+    assert output.tolist() == [[[[16821.5, 33642.5]]]]
+    output.backward(torch.tensor([[[[1.0, 2.0]]]]))
+    assert image.grad is not None
+    assert image.grad.tolist() == [[[[1.0, 12.0, 20.0], [100.0, 1200.0, 2000.0]]]]
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [[[[5.0, 10.0], [40.0, 80.0]]]]
+    assert bias.grad is not None
+    assert bias.grad.tolist() == [3.0]
+
+
+def test_padding_and_stride_by_hand():
+    image, weight = torch.tensor([[[[1.0, 2.0, 3.0]]]]), torch.tensor([[[[1.0] * 3, [10.0] * 3, [100.0] * 3]]])
+    assert conv2d(image, weight, padding=1).tolist() == [[[[30.0, 60.0, 50.0]]]]
+    assert conv2d(image, weight, stride=2, padding=1).tolist() == [[[[30.0, 50.0]]]]
+    assert conv2d(image, weight, stride=2, padding=2).tolist() == [[[[100.0, 600.0, 300.0], [1.0, 6.0, 3.0]]]]
+
+
+def test_defaults_are_pytorchs():
+    input, weight, bias = leaves()
+    assert conv2d(input, weight).equal(conv2d(input, weight, None, 1, 0, 1, 1))
+    assert Conv2dFunction.apply(input, weight, bias).equal(conv2d(input, weight, bias))
+    torch.testing.assert_close(conv2d(input, weight, bias), F.conv2d(input, weight, bias))
+
+
+# Errors
+
+INPUT, WEIGHT, BIAS = torch.zeros(2, 3, 5, 6), torch.zeros(4, 3, 3, 3), torch.zeros(4)
+GOOD = {"input": INPUT, "weight": WEIGHT, "bias": BIAS, "stride": 1, "padding": 0}
+WRONG = {
+    "three dimensions": (
+        {"input": INPUT[0]},
+        "input must be a tensor of 4 dimensions (N×C×H×W), got shape (3, 5, 6); "
+        "add the batch with input.unsqueeze(0)",
+    ),
+    "two dimensions": (
+        {"input": INPUT[0, 0]}, "input must be a tensor of 4 dimensions (N×C×H×W), got shape (5, 6)",
+    ),
+    "no tensor": ({"input": [1.0]}, "input must be a tensor of 4 dimensions (N×C×H×W), got list"),
+    "integers": (
+        {"input": INPUT.int()},
+        "input must be one of torch.float64, torch.float32, torch.bfloat16, torch.float16, got torch.int32; "
+        "convert it with input.float()",
+    ),
+    "weight of three dimensions": (
+        {"weight": WEIGHT[0]},
+        "weight must be a tensor of 4 dimensions (Co×Ci×K×K), got shape (3, 3, 3); "
+        "add the batch with weight.unsqueeze(0)",
+    ),
+    "no weight": ({"weight": None}, "weight must be a tensor of 4 dimensions (Co×Ci×K×K), got NoneType"),
+    "oblong kernel": (
+        {"weight": WEIGHT[..., :2]}, "weight must have a square kernel (Co×Ci×K×K), got shape (4, 3, 3, 2)",
+    ),
+    "empty kernel": (
+        {"weight": WEIGHT[..., :0, :0]}, "weight must have a square kernel (Co×Ci×K×K), got shape (4, 3, 0, 0)",
+    ),
+    "another dtype": (
+        {"weight": WEIGHT.double()},
+        "weight must have the dtype of input, torch.float32, got torch.float64; "
+        "convert it with weight.to(input.dtype)",
+    ),
+    "another device": (
+        {"weight": WEIGHT.to("meta")},
+        "weight must have the device of input, cpu, got meta; convert it with weight.to(input.device)",
+    ),
+    "channels": (
+        {"input": INPUT[:, :2]},
+        "input must have 3 channels for a weight of shape (4, 3, 3, 3), got shape (2, 2, 5, 6)",
+    ),
+    "bias too short": (
+        {"bias": BIAS[1:]}, "bias must have shape (4,), one for each output channel, got shape (3,)",
+    ),
+    "bias a number": ({"bias": 1.0}, "bias must have shape (4,), one for each output channel, got float"),
+    "bias of another dtype": (
+        {"bias": BIAS.half()},
+        "bias must have the dtype of weight, torch.float32, got torch.float16; convert it with bias.to(weight.dtype)",
+    ),
+    "no stride": ({"stride": 0}, "stride must be an int of at least 1, got 0"),
+    "negative stride": ({"stride": -2}, "stride must be an int of at least 1, got -2"),
+    "pair of strides": ({"stride": (1, 1)}, "stride must be an int of at least 1, got (1, 1)"),
+    "negative padding": ({"padding": -1}, "padding must be an int of at least 0, got -1"),
+    "named padding": ({"padding": "same"}, "padding must be an int of at least 0, got 'same'"),
+    "fractional padding": ({"padding": 1.0}, "padding must be an int of at least 0, got 1.0"),
+    "truth as padding": ({"padding": True}, "padding must be an int of at least 0, got True"),
+    "kernel too high": (
+        {"input": INPUT[:, :, :2]},
+        "weight's kernel of side 3 must fit into the padded input, got an input of 2×6 pixels and padding 0; "
+        "pad more or take a smaller kernel",
+    ),
+    "kernel too wide": (
+        {"input": INPUT[..., :0], "padding": 1},
+        "weight's kernel of side 3 must fit into the padded input, got an input of 5×0 pixels and padding 1; "
+        "pad more or take a smaller kernel",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG.values(), ids=WRONG)
+def test_errors_name_the_argument_and_what_it_got(change, message, student):
+    arguments = {**GOOD, **change}
+    for convolution in (conv2d, lambda *positional: student.custom_conv2d(*positional)):
+        with pytest.raises(LabError) as caught:
+            convolution(*arguments.values())
+        assert str(caught.value) == f"conv2d: {message}"
+
+
+@pytest.mark.parametrize("name", ["dilation", "groups"])
+def test_dilation_and_groups_are_refused(name, student):
+    message = f"^conv2d: {name} must be 1, got 2; torch.nn.Conv2d has {name}$"
+    with pytest.raises(LabError, match=message):
+        conv2d(INPUT, WEIGHT, **{name: 2})
+    for module in (Conv2d, student.CustomConv2d):
+        module(3, 4, 3, **{name: 1})
+        with pytest.raises(LabError, match=message):
+            module(3, 4, 3, **{name: 2})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"in_channels": 0}, "in_channels must be an int of at least 1, got 0"),
+        ({"out_channels": -1}, "out_channels must be an int of at least 1, got -1"),
+        ({"kernel_size": (3, 3)}, "kernel_size must be an int of at least 1, got (3, 3)"),
+        ({"stride": 0}, "stride must be an int of at least 1, got 0"),
+        ({"padding": "same"}, "padding must be an int of at least 0, got 'same'"),
+    ],
+)
+def test_a_module_checks_its_numbers(change, message):
+    with pytest.raises(LabError, match=f"^{re.escape(f'conv2d: {message}')}$"):
+        Conv2d(**{"in_channels": 3, "out_channels": 4, "kernel_size": 3, **change})
+
+
+# Types and layouts
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES.items(), ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_every_dtype_is_kept_and_near_the_loops(dtype, tolerance, stride):
+    arguments = leaves(dtype)
+    output = conv2d(*arguments, stride, 1)
+    assert output.dtype == dtype
+    exact = conv2d_loops(*arguments, stride, 1)
+    torch.testing.assert_close(output.double(), exact, rtol=tolerance, atol=tolerance * 4)
+    exact_leaves = [leaf.detach().double().requires_grad_() for leaf in arguments]
+    towards = torch.randn(output.shape, generator=Generator().manual_seed(1)).to(dtype)
+    gradients = torch.autograd.grad(output, arguments, towards)
+    expected = torch.autograd.grad(F.conv2d(*exact_leaves, stride, 1), exact_leaves, towards.double())
+    for gradient, precise in zip(gradients, expected, strict=True):
+        assert gradient.dtype == dtype
+        torch.testing.assert_close(gradient.double(), precise, rtol=tolerance, atol=tolerance * 10)
+
+
+@pytest.mark.parametrize("input_last", [False, True])
+@pytest.mark.parametrize("weight_last", [False, True])
+@pytest.mark.parametrize(("channels", "height", "width", "kernel"), [(3, 6, 7, 3), (3, 6, 7, 1), (1, 6, 7, 3)])
+def test_layout_is_pytorchs(input_last, weight_last, channels, height, width, kernel):
+    input, weight = torch.rand(2, channels, height, width), torch.rand(4, channels, kernel, kernel)
+    input = (input.to(memory_format=CHANNELS_LAST) if input_last else input).requires_grad_()
+    weight = (weight.to(memory_format=CHANNELS_LAST) if weight_last else weight).requires_grad_()
+    strides = []
+    for convolution in (conv2d, F.conv2d):
+        output = convolution(input, weight)
+        (to_input,) = torch.autograd.grad(output, input, torch.ones_like(output))
+        strides.append((output.stride(), to_input.stride()))
+    assert strides[0] == strides[1]
+
+
+def test_channels_last_goes_through_a_network():
+    network = nn.Sequential(Conv2d(3, 8, 3), nn.ReLU(inplace=True), Conv2d(8, 8, 1), nn.MaxPool2d(2), Conv2d(8, 4, 3))
+    output = network(torch.rand(2, 3, 12, 14).to(memory_format=CHANNELS_LAST))
+    assert output.is_contiguous(memory_format=CHANNELS_LAST)
+
+
+def test_expanded_gradient():
+    arguments = leaves()
+    ours, native = (
+        torch.autograd.grad(convolution(*arguments, 1, 1).sum(), arguments) for convolution in (conv2d, F.conv2d)
+    )
+    for mine, theirs in zip(ours, native, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_a_batch_of_none():
+    arguments = leaves(images=0)
+    output = conv2d(*arguments, 2, 1)
+    assert output.shape == (0, 4, 3, 4)
+    output.sum().backward()
+    assert arguments[0].grad is not None
+    assert arguments[0].grad.shape == (0, 3, 6, 7)
+    for leaf in arguments[1:]:
+        assert leaf.grad is not None
+        assert leaf.grad.shape == leaf.shape
+        assert not leaf.grad.any()
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, CHANNELS_LAST])
+def test_output_is_no_view_and_a_relu_in_place_works(kernel, bias, memory_format, student):
+    input, weight, offset = leaves(kernel=kernel)
+    image = input.detach().clone(memory_format=memory_format)
+    before, wanted = image.clone(), (weight, offset) if bias else (weight,)
+    for convolution in (conv2d, student.custom_conv2d):
+        output = convolution(image, weight, offset if bias else None)
+        assert not output._is_view()
+        assert output.untyped_storage().data_ptr() != image.untyped_storage().data_ptr()
+        ours = torch.autograd.grad(F.relu(output, inplace=True).square().sum(), wanted)
+        native = torch.autograd.grad(F.relu(F.conv2d(image, *wanted)).square().sum(), wanted)
+        for mine, theirs in zip(ours, native, strict=True):
+            torch.testing.assert_close(mine, theirs)
+        assert image.equal(before)
+
+
+# What is computed and what is kept
+
+
+@pytest.mark.parametrize("needed", [(i, w, b) for i in (0, 1) for w in (0, 1) for b in (0, 1)], ids=str)
+def test_nothing_is_computed_or_kept_that_is_not_needed(needed, monkeypatch, student):
+    called, kept = [], []
+    for name in ("grad_input", "grad_weight"):
+        kernel = getattr(kernels, name)
+        monkeypatch.setattr(kernels, name, lambda *a, name=name, kernel=kernel: (called.append(name), kernel(*a))[1])
+    arguments = [leaf.detach().requires_grad_(bool(need)) for leaf, need in zip(leaves(), needed, strict=True)]
+    expected = [leaf.detach().clone().requires_grad_(leaf.requires_grad) for leaf in arguments]
+    for convolution in (conv2d, student.custom_conv2d):
+        called.clear()
+        kept.clear()
+        with saved_tensors_hooks(lambda tensor: (kept.append(tensor), tensor)[1], lambda tensor: tensor):
+            output = convolution(*arguments, 1, 1)
+        assert output.requires_grad == any(needed)
+        input, weight, _ = arguments
+        wanted = [leaf.untyped_storage().data_ptr() for leaf, need in ((input, needed[1]), (weight, needed[0])) if need]
+        assert [tensor.untyped_storage().data_ptr() for tensor in kept] == wanted
+        if not any(needed):
+            continue
+        output.square().sum().backward()
+        F.conv2d(*expected, 1, 1).square().sum().backward()
+        assert called == [n for n, need in zip(("grad_input", "grad_weight"), needed, strict=False) if need]
+        for mine, theirs in zip(arguments, expected, strict=True):
+            assert (mine.grad is None) == (theirs.grad is None)
+            if mine.grad is not None and theirs.grad is not None:
+                torch.testing.assert_close(mine.grad, theirs.grad)
+            mine.grad = theirs.grad = None
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, 1, 0), (3, 1, 1), (7, 2, 3)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, CHANNELS_LAST])
+def test_kept_are_the_input_and_the_weight_themselves(kernel, stride, padding, memory_format):
+    input, weight, bias = leaves(torch.float32, kernel=kernel)
+    input = input.detach().clone(memory_format=memory_format).requires_grad_()
+    kept = []
+    with saved_tensors_hooks(lambda tensor: (kept.append(tensor), tensor)[1], lambda tensor: tensor):
+        conv2d(input, weight, bias, stride, padding)
+    assert len(kept) == 2
+    for tensor, argument in zip(kept, (input, weight), strict=True):
+        assert tensor.untyped_storage().data_ptr() == argument.untyped_storage().data_ptr()
+        assert tensor.shape == argument.shape
+
+
+# No convolution function anywhere
+
+CONVOLUTIONS = re.compile(r"conv(?!ert)|mkldnn|thnn|cudnn|miopen|nnpack|xnnpack|fused")
+
+
+class Operators(TorchDispatchMode):
+    """Notes the name of every operator that reaches the dispatcher."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.name())
+        return func(*args, **(kwargs or {}))
+
+    def convolutions(self) -> list[str]:
+        return [name for name in self.names if CONVOLUTIONS.search(name)]
+
+
+def operators(convolution, dtype, memory_format, kernel: int, stride: int, padding: int) -> Operators:
+    """Everything that runs in a forward, a backward and a double backward pass."""
+    input, weight, bias = leaves(dtype, kernel=kernel)
+    input = input.detach().clone(memory_format=memory_format).requires_grad_()
+    with Operators() as seen:
+        output = convolution(input, weight, bias, stride, padding)
+        gradients = torch.autograd.grad(output.square().sum(), (input, weight, bias), create_graph=True)
+        torch.autograd.grad(sum(gradient.square().sum() for gradient in gradients), (input, weight, bias))
+    assert len(seen.names) > 5
+    return seen
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, 1, 0), (1, 2, 0), (3, 1, 1), (7, 2, 3)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, CHANNELS_LAST], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_no_convolution_is_called(dtype, memory_format, kernel, stride, padding, student):
+    arguments = (dtype, memory_format, kernel, stride, padding)
+    assert operators(conv2d, *arguments).convolutions() == []
+    assert operators(student.custom_conv2d, *arguments).convolutions() == []
+    assert "aten::convolution" in operators(F.conv2d, *arguments).convolutions()  # so the net does catch one
+
+
+# Where PyTorch's own works
+
+
+def test_differentiated_twice_in_the_handouts_style(student):
+    arguments = leaves(images=1, height=3, width=4, kernel=2)
+    assert gradcheck(lambda *a: student.custom_conv2d(*a, 2, 1), arguments)
+    assert gradgradcheck(lambda *a: student.custom_conv2d(*a, 2, 1), arguments)
+
+
+def test_torch_func():
+    arguments = tuple(leaf.detach() for leaf in leaves())
+
+    def loss(convolution):
+        return lambda *a: convolution(*a, 2, 1).square().sum()
+
+    def penalty(convolution):  # a gradient inside of a gradient
+        def norm(*a):
+            return torch.func.grad(loss(convolution))(*a).square().sum()
+
+        return norm
+
+    for scalar in (loss, penalty):
+        for wanted in (0, 1, 2, (0, 1, 2)):
+            if scalar is penalty and wanted != 0 and wanted != 1:
+                continue
+            ours, native = (torch.func.grad(scalar(op), argnums=wanted)(*arguments) for op in (conv2d, F.conv2d))
+            torch.testing.assert_close(ours, native, rtol=1e-9, atol=1e-9)
+
+
+def test_torch_func_on_a_module():
+    module = Conv2d(3, 4, 3, padding=1, dtype=torch.float64)
+    parameters, image = dict(module.named_parameters()), leaves()[0].detach()
+    gradients = torch.func.grad(lambda p: torch.func.functional_call(module, p, image).square().sum())(parameters)
+    module(image).square().sum().backward()
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(gradients[name], parameter.grad)
+
+
+def compiled_agrees(network: nn.Module, backend: str, sides: list[tuple[int, int]]) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(copy.deepcopy(network), backend=backend)
+    for height, width in sides:
+        images = torch.rand(2, 3, height, width, requires_grad=True)
+        twins = images.detach().clone().requires_grad_()
+        output, expected = compiled(twins), network(images)
+        torch.testing.assert_close(output, expected)
+        output.square().sum().backward()
+        expected.square().sum().backward()
+        torch.testing.assert_close(twins.grad, images.grad)
+    for mine, theirs in zip(compiled.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+def test_traced():
+    """The graph that torch.compile sees; from the second size on the sides are symbols in it."""
+    network = nn.Sequential(Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(inplace=True), Conv2d(4, 2, 1, bias=False))
+    compiled_agrees(network, "aot_eager", [(6, 7), (9, 5), (8, 8)])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
+def test_compiled():
+    compiled_agrees(Conv2d(3, 4, 3, stride=2, padding=1), "inductor", [(6, 7)])
+
+
+def test_autocast_as_pytorchs(student):
+    torch.manual_seed(0)
+    native = nn.Conv2d(3, 4, 3, padding=1)
+    results = []
+    for module in (native, Conv2d(3, 4, 3, padding=1), student.CustomConv2d(3, 4, 3, padding=1)):
+        module.load_state_dict(native.state_dict())
+        images = leaves(torch.float32)[0]
+        with torch.autocast("cpu", torch.bfloat16):
+            output = module(images)
+            again = module(output[:, :3].relu())
+        again.float().square().sum().backward()
+        results.append((output, again, images.grad, module.weight.grad, module.bias.grad))
+    expected, *others = results
+    assert [tensor.dtype for tensor in expected] == [torch.bfloat16] * 2 + [torch.float32] * 3
+    for ours in others:
+        for mine, theirs in zip(ours, expected, strict=True):
+            assert mine.dtype == theirs.dtype
+            torch.testing.assert_close(mine, theirs, rtol=3e-2, atol=0.03 * theirs.abs().max().item())
+
+
+def test_autocast_leaves_float64_alone():
+    arguments = leaves()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert conv2d(*arguments).equal(conv2d(*arguments))
+        assert conv2d(*arguments).dtype == torch.float64
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(LabError, match="weight must have the dtype of input"):
+        conv2d(arguments[0], arguments[1].float())
+
+
+def test_a_backward_pass_under_autocast_keeps_its_precision():
+    arguments = leaves(torch.float32)
+    towards = torch.randn(2, 4, 6, 7, generator=Generator().manual_seed(1))
+    output = conv2d(*arguments, 1, 1)
+    expected = torch.autograd.grad(output, arguments, towards, retain_graph=True, create_graph=True)
+    expected += torch.autograd.grad(expected[0].square().sum(), arguments[1], retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        gradients = torch.autograd.grad(output, arguments, towards, retain_graph=True, create_graph=True)
+        gradients += torch.autograd.grad(gradients[0].square().sum(), arguments[1])
+    for mine, theirs in zip(gradients, expected, strict=True):
+        assert mine.equal(theirs)
+
+
+def test_without_data():
+    output = Conv2d(3, 4, 3, stride=2, device="meta")(torch.empty(2, 3, 9, 8, device="meta"))
+    assert output.shape == (2, 4, 4, 3)
+    assert output.is_meta
+
+
+# The module
+
+
+@pytest.mark.parametrize("arguments", [(3, 4, 3), (1, 2, 1, 2), (5, 3, 4, 3, 2), (2, 2, 3, 1, 1, 1, 1, False)], ids=str)
+def test_the_module_is_nn_conv2d(arguments, student):
+    torch.manual_seed(7)
+    native = nn.Conv2d(*arguments)
+    behind = torch.rand(3)
+    for kind in (Conv2d, student.CustomConv2d):
+        torch.manual_seed(7)
+        module = kind(*arguments)
+        assert torch.rand(3).equal(behind)  # the generator has gone as far
+        assert module.state_dict().keys() == native.state_dict().keys()
+        for name, value in native.state_dict().items():
+            assert module.state_dict()[name].equal(value)
+        assert module.extra_repr() == native.extra_repr()
+        assert repr(module).partition("(")[2] == repr(native).partition("(")[2]
+        for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"):
+            assert getattr(module, name) == getattr(native, name)
+        images = torch.rand(2, arguments[0], 9, 8)
+        torch.testing.assert_close(module(images), native(images))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_state_dicts_load_either_way(bias):
+    ours, native = Conv2d(3, 4, 3, bias=bias), nn.Conv2d(3, 4, 3, bias=bias)
+    images = torch.rand(1, 3, 5, 6)
+    ours.load_state_dict(native.state_dict())
+    torch.testing.assert_close(ours(images), native(images))
+    ours.reset_parameters()
+    assert not ours(images).allclose(native(images))
+    native.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(ours(images), native(images))
+
+
+def test_a_copied_and_a_pickled_module():
+    module = Conv2d(3, 4, 3, stride=2, padding=1)
+    images = torch.rand(2, 3, 6, 5)
+    for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert twin(images).equal(module(images))
+        assert twin.weight is not module.weight
+        twin(images).sum().backward()
+        assert twin.weight.grad is not None
+        assert module.weight.grad is None
+
+
+def test_a_gradient_penalty_reaches_the_weights():
+    """What adversarial regularisers do: the loss holds a gradient of the output for the input."""
+    results = []
+    for kind in (Conv2d, nn.Conv2d):
+        torch.manual_seed(0)
+        network = nn.Sequential(kind(3, 4, 3, padding=1), nn.Tanh(), kind(4, 1, 3, stride=2)).double()
+        images = leaves()[0]
+        (slope,) = torch.autograd.grad(network(images).sum(), images, create_graph=True)
+        slope.square().sum().backward()
+        results.append([parameter.grad for parameter in network.parameters()])
+    for mine, theirs in zip(*results, strict=True):
+        if theirs is None:  # the last bias does not touch the slope
+            assert mine is None or not mine.any()
+        else:
+            torch.testing.assert_close(mine, theirs)

@@ -1,0 +1,180 @@
+"""The networks: the handout's layers and parameter counts, the convolution asked for, normalisation in front."""
+
+import pytest
+import torch
+from torch import nn
+
+from scenelab.errors import LabError
+from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD, Classifier, Normalize
+from scenelab.models.registry import NETWORKS, create, size, summary
+from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
+
+# (kernel, stride, padding, channels in, channels out); "pool" is max pooling 3/2 with padding 1.
+POOL = "pool"
+SPRING_2019 = [
+    (7, 2, 3, 3, 64), POOL,
+    (1, 1, 0, 64, 64), (3, 1, 1, 64, 64), (1, 1, 0, 64, 256), POOL,
+    (1, 1, 0, 256, 64), (3, 1, 1, 64, 64), (1, 1, 0, 64, 256), POOL,
+    (3, 1, 1, 256, 512),
+]  # fmt: skip
+FALL_2019 = [
+    (7, 2, 3, 3, 64), POOL,
+    (1, 1, 0, 64, 64), (3, 1, 1, 64, 64), (1, 1, 0, 64, 256), POOL,
+    (1, 1, 0, 256, 128), (3, 1, 1, 128, 128), (1, 1, 0, 128, 512),
+]  # fmt: skip
+TABLE = {SimpleNet: (SPRING_2019, 1_368_676), SimpleNetSmall: (FALL_2019, 365_028)}
+BOTH = pytest.mark.parametrize("network", TABLE)
+
+
+class OtherConv(nn.Conv2d):
+    """Stands for a convolution of one's own."""
+
+
+def layers(features: nn.Module, conv: type[nn.Conv2d]) -> list:
+    """The convolutions and poolings of a network, each convolution with a ReLU in place behind it."""
+    modules, found = list(features.children()), []
+    for position, module in enumerate(modules):
+        if type(module) is conv:
+            pairs = (module.kernel_size, module.stride, module.padding)
+            assert all(first == second for first, second in pairs)
+            found.append((*(first for first, _ in pairs), module.in_channels, module.out_channels))
+            assert module.bias is not None
+            assert module.groups == 1
+            assert module.dilation == (1, 1)
+            assert isinstance(modules[position + 1], nn.ReLU)
+            assert modules[position + 1].inplace
+        elif isinstance(module, nn.MaxPool2d):
+            assert (module.kernel_size, module.stride, module.padding) == (3, 2, 1)
+            found.append(POOL)
+        else:
+            assert isinstance(module, nn.ReLU)
+            assert type(modules[position - 1]) is conv
+    return found
+
+
+@BOTH
+def test_parameters(network):
+    _, expected = TABLE[network]
+    assert size(network(num_classes=100)).parameters == expected
+    assert size(network()).parameters == expected
+    assert size(network(num_classes=12)).parameters == expected - 88 * 513
+
+
+@BOTH
+def test_layers(network):
+    model = network(num_classes=7)
+    expected, _ = TABLE[network]
+    assert layers(model.features, nn.Conv2d) == expected
+    assert isinstance(model.avgpool, nn.AdaptiveAvgPool2d)
+    assert model.avgpool.output_size == (1, 1)
+    assert (model.fc.in_features, model.fc.out_features) == (512, 7)
+    assert [name for name, _ in model.named_children()] == ["features", "avgpool", "fc"]
+    assert not list(model.buffers())
+
+
+@BOTH
+def test_every_convolution_is_the_one_that_is_asked_for(network):
+    model = network(conv_op=OtherConv, num_classes=5)
+    expected, _ = TABLE[network]
+    assert layers(model.features, OtherConv) == expected
+    assert not [module for module in model.modules() if type(module) is nn.Conv2d]
+    assert model.state_dict().keys() == network(num_classes=5).state_dict().keys()
+
+
+@BOTH
+@pytest.mark.parametrize("side", [16, 64, 128, 144, 160])
+def test_sides_and_a_batch_of_one(network, side):
+    model = network(num_classes=5).eval()
+    with torch.no_grad():
+        logits = model(torch.zeros(1, 3, side, side))
+    assert logits.shape == (1, 5)
+    assert logits.isfinite().all()
+
+
+def test_oblong_pictures():
+    assert SimpleNetSmall(num_classes=5)(torch.zeros(2, 3, 48, 64)).shape == (2, 5)
+
+
+@BOTH
+def test_every_parameter_learns(network):
+    model = create({value: name for name, value in NETWORKS.items()}[network], num_classes=5)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    model(images).square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+
+
+# Normalisation
+
+
+def test_normalisation_by_hand():
+    normalize = Normalize((0.5, 0.25, 0.0), (0.5, 0.25, 2.0))
+    image = torch.tensor([1.0, 0.0, 1.0]).view(1, 3, 1, 1)
+    assert normalize(image).flatten().tolist() == [1.0, -1.0, 0.5]
+
+
+def test_imagenets_statistics_are_the_default():
+    assert IMAGENET_MEAN == (0.485, 0.456, 0.406)
+    assert IMAGENET_STD == (0.229, 0.224, 0.225)
+    image = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
+    assert (Normalize()(image) == 0).all()
+    assert torch.allclose(
+        Normalize()(torch.ones(1, 3, 1, 1)).flatten(), (1 - image.flatten()) / torch.tensor(IMAGENET_STD)
+    )
+
+
+def test_a_classifier_normalises_and_then_asks_its_network():
+    seen = []
+
+    class Network(nn.Module):
+        def forward(self, images):
+            seen.append(images)
+            return images.mean(dim=(2, 3))
+
+    images = torch.rand(2, 3, 4, 4)
+    before = images.clone()
+    logits = Classifier(Network(), Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)))(images)
+    assert torch.allclose(seen[0], (images - 0.5) / 0.25)
+    assert torch.allclose(logits, seen[0].mean(dim=(2, 3)))
+    assert torch.equal(images, before)
+
+
+def test_the_state_dict_has_no_normalisation():
+    model = create("simplenet", num_classes=3)
+    names = set(model.state_dict())
+    assert names == {f"network.{name}" for name in SimpleNet(num_classes=3).state_dict()}
+    SimpleNet(num_classes=3).load_state_dict(model.network.state_dict())
+
+
+def test_the_statistics_move_with_the_model():
+    model = create("simplenet-small", num_classes=3).double()
+    assert model.normalize.mean.dtype == torch.float64
+    assert model(torch.rand(1, 3, 32, 32, dtype=torch.float64)).dtype == torch.float64
+
+
+# The registry
+
+
+def test_networks_by_name():
+    assert {"simplenet": SimpleNet, "simplenet-small": SimpleNetSmall}.items() <= NETWORKS.items()
+    for name, network in NETWORKS.items():
+        model = create(name, num_classes=4)
+        assert isinstance(model, Classifier)
+        assert type(model.network) is network
+        assert summary(name)
+        assert "\n" not in summary(name)
+    chosen = create("simplenet", num_classes=4, conv_op=OtherConv)
+    assert layers(chosen.network.features, OtherConv) == SPRING_2019
+
+
+def test_an_unknown_network():
+    with pytest.raises(LabError) as caught:
+        create("resnet", num_classes=3)
+    assert str(caught.value) == f"there is no model 'resnet'; the models are {', '.join(sorted(NETWORKS))}"
+
+
+def test_size_counts_what_is_learned_and_what_is_stored():
+    network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))  # 8 + 4 learned; 2 + 2 floats and one int64 beside
+    measured = size(network)
+    assert (measured.parameters, measured.bytes) == (12, 4 * 16 + 8)
+    assert size(SimpleNet()).bytes == 4 * 1_368_676
+    assert size(SimpleNetSmall()).bytes == 4 * 365_028
