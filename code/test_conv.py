@@ -29,18 +29,19 @@ def check_fprop(input: Tensor, weight: Tensor, bias: Tensor) -> bool:
 
 
 def check_bprop(input: Tensor, weight: Tensor, bias: Tensor) -> bool:
-    """Whether the gradients are the numerical ones along random directions, and PyTorch's in every single entry."""
+    """Whether the gradients are PyTorch's in every entry, and the numerical ones along random directions."""
     print("Check Bprop ...")
     leaves = (input, weight, bias)
-    passed = gradcheck(_convolve, leaves, eps=1e-4, atol=TOLERANCE, fast_mode=True, raise_exception=False)
     native = F.conv2d(*leaves, STRIDE, PADDING)
     towards = torch.randn_like(native)
     expected = torch.autograd.grad(native, leaves, towards)
     ours = torch.autograd.grad(_convolve(*leaves), leaves, towards, allow_unused=True)
-    passed = passed and all(
+    passed = all(
         mine is not None and torch.allclose(mine, theirs, rtol=0, atol=TOLERANCE)
         for mine, theirs in zip(ours, expected, strict=True)
     )
+    # All 10,336 numerical gradients take half a minute, one along a random direction of each argument no time.
+    passed = passed and gradcheck(_convolve, leaves, eps=1e-4, atol=TOLERANCE, fast_mode=True, raise_exception=False)
     print(f"Bprop testing {'passed' if passed else 'failed'}")
     return passed
 

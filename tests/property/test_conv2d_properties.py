@@ -56,7 +56,8 @@ def cases(draw, fewest=0, images=3, channels=4, kernels=5, side=9, strides=3) ->
     padding = draw(st.integers(0, kernel))
     sides = st.integers(max(1, kernel - 2 * padding), max(side, kernel))
     return Case(
-        images=draw(st.integers(fewest, images)), channels=draw(st.integers(1, channels)), outputs=draw(st.integers(1, channels)),
+        images=draw(st.integers(fewest, images)),
+        channels=draw(st.integers(1, channels)), outputs=draw(st.integers(1, channels)),
         height=draw(sides), width=draw(sides), kernel=kernel, stride=draw(st.integers(1, strides)), padding=padding,
         seed=draw(st.integers(0, 2**31)),
     )  # fmt: skip

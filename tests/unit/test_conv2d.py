@@ -403,6 +403,7 @@ def compiled_agrees(network: nn.Module, backend: str, sides: list[tuple[int, int
         torch.testing.assert_close(mine.grad, theirs.grad)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch._dynamo's own
 def test_traced():
     """The graph that torch.compile sees; from the second size on the sides are symbols in it."""
     network = nn.Sequential(Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(inplace=True), Conv2d(4, 2, 1, bias=False))

@@ -8,13 +8,35 @@ With input X (N×Cᵢ×H×W, zero outside its sides), weight W (Cₒ×Cᵢ×K×K
 
 Y has Hₒ = ⌊(H + 2P - K) / S⌋ + 1 rows, and columns likewise (Dumoulin & Visin 2016, relationship 6).
 
-The functions check nothing and keep no gradient graph; `scenelab.ops.function` does both. None returns a view.
+Four ways lead there, each in a file of its own: `pixels` (K = 1), `winograd` (3×3 with many channels), `rows` (stride 1)
+and `windows` (everything). They work on channels-last memory; other layouts are copied on the way in and out. The
+functions check nothing and keep no gradient graph; `scenelab.ops.function` does both. None returns a view.
 """
 
+from typing import Literal
+
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from scenelab.ops import pixels, rows, windows, winograd
+
+Way = Literal["pixels", "winograd", "rows", "windows"]
+
+WINOGRAD_CHANNELS = 128
+"""From this many channels on both sides the additions of the transforms cost less than the multiplications they save;
+measured in docs/convolution.md."""
+
+
+def choose(kernel: int, stride: int, padding: int, channels_in: int, channels_out: int, dtype: torch.dtype) -> Way:
+    """The fastest way for a shape, by the measurements in docs/convolution.md."""
+    if kernel == 1 and padding == 0:
+        return "pixels"
+    if stride > 1 or padding >= kernel:
+        return "windows"
+    if kernel == 3 and dtype == torch.float32 and min(channels_in, channels_out) >= WINOGRAD_CHANNELS:
+        return "winograd"
+    return "rows"
 
 
 def forward(
@@ -25,10 +47,24 @@ def forward(
     padding: int,
 ) -> Float[Tensor, "n co ho wo"]:
     """Y, in channels_last if the input or the weight lies so in memory, as `F.conv2d` does."""
-    windows = _windows(_padded(input, padding), weight.shape[-1], stride)
-    products = torch.einsum("nchwij,ocij->nohw", windows, weight)
-    output = products.clone(memory_format=_memory_format(input, weight))  # products may be a view of their matrix
-    return output if bias is None else output.add_(bias.view(-1, 1, 1))
+    images, _, height, width = input.shape
+    kernel = weight.shape[-1]
+    sides = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
+    way = choose(kernel, stride, padding, weight.shape[1], weight.shape[0], input.dtype)
+    output = _empty((images, weight.shape[0], *sides), input, computed(input.dtype, input.device))
+    x, w, y = _last(input), _as_computed(weight), output.permute(0, 2, 3, 1)
+    b = None if bias is None else _as_computed(bias)
+    if not output.numel():
+        pass
+    elif way == "pixels":
+        pixels.forward(x, w, b, stride, y)
+    elif way == "winograd":
+        winograd.forward(x, w, b, padding, y)
+    elif way == "rows":
+        rows.forward(x, w, b, padding, y)
+    else:
+        windows.forward(x, w, b, stride, padding, y)
+    return _finish(output, input.dtype, _memory_format(input, weight))
 
 
 def grad_input(
@@ -38,22 +74,20 @@ def grad_input(
     stride: int,
     padding: int,
 ) -> Float[Tensor, "n ci h w"]:
-    """∂L/∂X: the gradient spread out by the stride, correlated with the weight turned by 180 degrees.
-
-    Dumoulin & Visin 2016, relationship 14: row S·h+K-1-P of the spread gradient holds row h, the rest is zero.
-    """
-    _, _, height, width = input_shape
-    kernel, layout = weight.shape[-1], _memory_format(grad_output, weight)
-    images, channels, rows, columns = grad_output.shape
-    # The padded input has 2P + H rows; K-1 zeros around it let every window of the weight begin inside.
-    spread = grad_output.new_zeros(
-        images, channels, height + 2 * padding + kernel - 1, width + 2 * padding + kernel - 1
-    )
-    first, last_row, last_column = kernel - 1, (rows - 1) * stride + kernel, (columns - 1) * stride + kernel
-    spread[:, :, first:last_row:stride, first:last_column:stride] = grad_output
-    inside = spread[:, :, padding : padding + height + kernel - 1, padding : padding + width + kernel - 1]
-    products = torch.einsum("nohwij,ocij->nchw", _windows(inside, kernel, 1), weight.flip(2, 3))
-    return products.clone(memory_format=layout)
+    """∂L/∂X. At stride 1 it is Y of ∂L/∂Y with the weight turned by 180 degrees and padding K-1-P
+    (Dumoulin & Visin 2016, relationship 9)."""
+    kernel = weight.shape[-1]
+    if stride == 1 and padding < kernel and kernel > 1:
+        return forward(grad_output, weight.flip(2, 3).transpose(0, 1), None, 1, kernel - 1 - padding)
+    result = _empty(input_shape, grad_output, computed(grad_output.dtype, grad_output.device))
+    dy, w, dx = _last(grad_output), _as_computed(weight), result.permute(0, 2, 3, 1)
+    if not grad_output.numel():
+        result.zero_()
+    elif kernel == 1 and padding == 0:
+        pixels.grad_input(dy, w, stride, dx)
+    else:
+        windows.grad_input(dy, w, stride, padding, dx)
+    return _finish(result, grad_output.dtype, _memory_format(grad_output, weight))
 
 
 def grad_weight(
@@ -64,18 +98,46 @@ def grad_weight(
     padding: int,
 ) -> Float[Tensor, "co ci k k"]:
     """∂L/∂W: each window of the input, weighed by the gradient of the output that it made."""
-    windows = _windows(_padded(input, padding), kernel_size, stride)
-    products = torch.einsum("nchwij,nohw->ocij", windows, grad_output)
-    return products.clone(memory_format=_memory_format(input, grad_output))
+    channels_in, channels_out = input.shape[1], grad_output.shape[1]
+    way = choose(kernel_size, stride, padding, channels_in, channels_out, input.dtype)
+    x, dy = _last(input), _last(grad_output)
+    if not grad_output.numel():
+        gradient = x.new_zeros(channels_out, channels_in, kernel_size, kernel_size)
+    elif way == "pixels":
+        gradient = pixels.grad_weight(dy, x, stride)
+    elif way == "winograd":
+        gradient = winograd.grad_weight(dy, x, padding)
+    elif way == "rows":
+        gradient = rows.grad_weight(dy, x, kernel_size, padding)
+    else:
+        gradient = windows.grad_weight(dy, x, kernel_size, stride, padding)
+    return gradient.to(input.dtype).clone(memory_format=_memory_format(input, grad_output))
 
 
-def _padded(input: Float[Tensor, "n c h w"], padding: int) -> Float[Tensor, "n c hp wp"]:
-    return F.pad(input, [padding] * 4) if padding else input
+def computed(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The dtype that is computed in: 16-bit floats in float32 on the CPU, which sums exactly and is faster there."""
+    small = dtype in (torch.float16, torch.bfloat16)
+    return torch.float32 if small and device.type == "cpu" else dtype
 
 
-def _windows(input: Float[Tensor, "n c h w"], kernel: int, stride: int) -> Float[Tensor, "n c ho wo k k"]:
-    """Every K×K window of the input, S apart: a view, nothing is copied."""
-    return input.unfold(2, kernel, stride).unfold(3, kernel, stride)
+def _as_computed(tensor: Tensor) -> Tensor:
+    return tensor.to(computed(tensor.dtype, tensor.device))
+
+
+def _last(tensor: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w c"]:
+    """Channels innermost in memory and in the shape; a view where the memory lies so already."""
+    return _as_computed(tensor).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).contiguous()
+
+
+def _empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor of its own, no view, in channels-last memory."""
+    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def _finish(result: Tensor, dtype: torch.dtype, layout: torch.memory_format) -> Tensor:
+    """The result in the dtype and layout that were asked for; it lies in channels-last memory already."""
+    result = result.to(dtype)
+    return result if layout == torch.channels_last else result.clone(memory_format=layout)
 
 
 def _memory_format(*tensors: Float[Tensor, "_ _ _ _"]) -> torch.memory_format:

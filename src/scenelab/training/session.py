@@ -2,8 +2,6 @@
 
 import dataclasses
 import os
-import resource
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from scenelab.data.packed import Packed, pack
 from scenelab.data.sources import open_split
 from scenelab.errors import LabError
 from scenelab.files import read_json, write_json
+from scenelab.memory import peak_memory
 from scenelab.models.registry import size
 from scenelab.runs import Run, environment
 from scenelab.training.config import TrainConfig, from_plain, to_plain
@@ -101,11 +100,6 @@ def _fit(
     }
     write_json(run.results / "training.json", accounting)
     return accounting
-
-
-def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes (getrusage counts KiB on Linux, bytes on macOS)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _note_resumption(run: Run) -> None:
