@@ -8,6 +8,8 @@ import sys
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
 
+SPINS = 3000  # measured with benchmarks/waiting.py
+
 
 def prepare() -> None:
     """Make waiting threads sleep and keep freed memory; docs/performance.md has the measurements.
@@ -20,13 +22,14 @@ def prepare() -> None:
 
 
 def sleep_while_waiting() -> None:
-    """Let OpenMP threads sleep at a barrier at once instead of spinning.
+    """Let OpenMP threads spin for some ten microseconds at a barrier and then sleep.
 
-    A spinning thread keeps the core that its own partner needs as soon as another program runs. libgomp reads
-    `GOMP_SPINCOUNT` once, when torch loads it, so afterwards this has no effect.
+    By default they spin for milliseconds: a thread that waits keeps the core that its own partner needs as soon as
+    another program runs. Not to spin at all costs a wake-up for every small operation. libgomp reads `GOMP_SPINCOUNT`
+    once, when torch loads it, so afterwards this has no effect.
     """
     if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "0")
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
 
 
 def keep_freed_memory() -> None:

@@ -41,9 +41,7 @@ def test_another_architecture_is_explained(saved):
     path, _ = saved
     values = load_checkpoint(path)
     save_checkpoint(path, {**values, "model_arch": "simplenet"})
-    with pytest.raises(
-        LabError, match=r"not of model 'simplenet': features\.10\.bias is \(128,\), expected \(64,\)"
-    ):
+    with pytest.raises(LabError, match=r"not of model 'simplenet': features\.10\.bias is \(128,\), expected \(64,\)"):
         read_classifier(path)
 
 

@@ -8,8 +8,8 @@ With input X (N×Cᵢ×H×W, zero outside its sides), weight W (Cₒ×Cᵢ×K×K
 
 Y has Hₒ = ⌊(H + 2P - K) / S⌋ + 1 rows, and columns likewise (Dumoulin & Visin 2016, relationship 6).
 
-Four ways lead there, each in a file of its own: `pixels` (K = 1), `winograd` (3×3 with many channels), `rows` (stride 1)
-and `windows` (everything). They work on channels-last memory; other layouts are copied on the way in and out. The
+Four ways lead there, each in a file of its own: `pixels` (K = 1), `winograd` (3×3 with many channels), `rows` (stride
+1) and `windows` (everything). They work on channels-last memory; other layouts are copied on the way in and out. The
 functions check nothing and keep no gradient graph; `scenelab.ops.function` does both. None returns a view.
 """
 
