@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 
-ROUNDS, SECONDS = 5, 10.0
+ROUNDS, SECONDS = 3, 8.0
 CODE = (
     "import resource, sys; from scenelab.process import keep_freed_memory, sleep_while_waiting; sleep_while_waiting(); "
     "{policy}from scenelab.bench.measure import worker; worker(sys.argv[1:]); "

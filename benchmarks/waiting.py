@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 
-ROUNDS, SECONDS = 3, 12.0
+ROUNDS, SECONDS = 3, 8.0
 CODE = (
     "import sys; from scenelab.process import keep_freed_memory, sleep_while_waiting; keep_freed_memory(); {policy}"
     "from scenelab.bench.measure import worker; worker(sys.argv[1:])"
