@@ -12,6 +12,7 @@ import pytest
 from scenelab.errors import LabError
 
 REPOSITORY = Path(__file__).parents[2]
+BOTH = ([], ["--use-custom-conv"])
 
 
 @pytest.fixture
@@ -64,6 +65,19 @@ def test_a_second_training_keeps_the_first(lab):
     assert list((lab / "logs" / "earlier-1").glob("events.out.tfevents.*"))
 
 
+def test_training_with_the_convolution_by_hand(lab):
+    """The same seed and data: the first epoch ends where native convolution ends, but for rounding."""
+    losses = []
+    for flags in BOTH:
+        text = main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1", *flags)
+        losses.append(float(re.search(r"epoch 1: train loss (\d+\.\d+)", text)[1]))
+        assert ("Using custom convolutions" in text) == bool(flags)
+    assert losses[0] == pytest.approx(losses[1], abs=2e-3)
+    evaluate = ("../data", "--resume=../models/model_best.pth.tar", "-e", "--gpu=-1")
+    last_lines = [main(lab, *evaluate, *flags).strip().splitlines()[-1] for flags in BOTH]
+    assert last_lines[0] == last_lines[1]
+
+
 def test_a_network_of_ones_own_is_trained(lab):
     (lab / "code" / "student_code.py").write_text(
         "from torch import nn\n"
@@ -93,7 +107,7 @@ def front_door(lab, monkeypatch):
     [
         (["-a", "-v"], "-a (adversarial samples) is not built yet"),
         (["-e", "-v"], "-v (attention maps and pictures) is not built yet"),
-        (["--use-custom-conv"], "--use-custom-conv is not built yet"),
+        (["--use-vit"], "--use-vit is not built yet"),
         (["-e"], "-e evaluates a trained model; say which with --resume=../models/model_best.pth.tar"),
         (["-e", "--resume=../models/none.pth.tar"], "checkpoint ../models/none.pth.tar does not exist"),
     ],
