@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +39,12 @@ class Bar:
     """A bar with loss, accuracy, images/s and time left; epochs scroll above it."""
 
     def __init__(self) -> None:
-        text = "{task.fields[loss]:.3f} loss · {task.fields[top1]:.1f} % train top-1 · {task.fields[rate]:.0f} images/s"
+        text = "loss {task.fields[loss]:.3f} · top-1 {task.fields[top1]:.1f} % · {task.fields[rate]:.0f} images/s"
+        times = [TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True)]
+        steps = TextColumn("{task.completed}/{task.total}")
         self._progress = Progress(
-            TextColumn("step {task.completed}/{task.total}"), BarColumn(20), TextColumn(text),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True),
-            console=Console(stderr=True), refresh_per_second=4,
-        )  # fmt: skip
+            steps, BarColumn(10), TextColumn(text), *times, console=Console(stderr=True), refresh_per_second=4
+        )
         self._task = self._progress.add_task("train", total=None, loss=0.0, top1=0.0, rate=0.0)
 
     def __enter__(self) -> Self:
