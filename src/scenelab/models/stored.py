@@ -100,6 +100,6 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str
         if own[key].shape != weights[key].shape:
             raise LabError(
                 f"checkpoint {path} is not of model {name!r}: {key} is {tuple(weights[key].shape)}, "
-                f"expected {tuple(own[key].shape)}; choose its own model"
+                f"expected {tuple(own[key].shape)}; choose the model it was made of"
             )
     network.load_state_dict(weights)

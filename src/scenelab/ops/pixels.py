@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scenelab.ops.blocks import add_products, multiply, parts
+from scenelab.ops.blocks import add_products, even_parts, multiply
 
 
 def forward(
@@ -43,6 +43,6 @@ def grad_weight(
     """∂W = ∂Yᵀ·X."""
     pixels = input[:, ::stride, ::stride].reshape(-1, input.shape[-1])
     rows = grad_output.reshape(-1, grad_output.shape[-1])
-    total = rows.new_zeros(parts() if len(rows) % parts() == 0 else 1, rows.shape[1], pixels.shape[1])
+    total = rows.new_zeros(even_parts(len(rows)), rows.shape[1], pixels.shape[1])
     add_products(total, rows, pixels)
     return total.sum(dim=0)[:, :, None, None]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scenelab.ops.blocks import add_products, blocks, images_per_block, multiply, parts
+from scenelab.ops.blocks import add_products, blocks, even_parts, images_per_block, multiply
 
 
 def _windows(
@@ -54,7 +54,7 @@ def grad_weight(
 ) -> Float[Tensor, "co ci k k"]:
     """∂W = windowsᵀ · ∂Y, summed over the blocks."""
     shape, wide, channels = (grad_output.shape[1], grad_output.shape[2]), input.shape[-1], grad_output.shape[-1]
-    count = parts() if shape[0] * shape[1] % parts() == 0 else 1
+    count = even_parts(shape[0] * shape[1])
     total = input.new_zeros(count, kernel * kernel * wide, channels)
     for start, end, windows in _windows(input, kernel, stride, padding, shape):
         add_products(total, windows.flatten(0, 1), grad_output[start:end].reshape(-1, channels))
