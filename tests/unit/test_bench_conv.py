@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scenelab.bench import conv_memory
+from scenelab.bench import child, conv_step
 from scenelab.bench.conv import LayerTrial, bench_layer, conv_layers, in_turns
 from scenelab.bench.conv_step import CONTESTANTS, StepTrial
 from scenelab.bench.textbook import TextbookConv2d
@@ -119,46 +119,65 @@ def test_without_proc_the_peak_comes_from_getrusage(monkeypatch, tmp_path):
     assert peak_memory() == resident_memory() > 50 * MIB
 
 
-def test_memory_is_measured_in_a_fresh_process():
-    figures = conv_memory.measure_memory("textbook", batch=8, size=32, threads=1)
-    assert figures["peak"] > figures["increase"] > 8 * MIB
+@pytest.mark.parametrize("prepared", [True, False])
+def test_a_step_is_measured_in_a_fresh_process(prepared):
+    figures = conv_step.measure_step("textbook", batch=8, size=32, threads=1, prepared=prepared)
+    assert figures["peak_bytes"] > figures["increase_bytes"] > 8 * MIB
+    assert 0 < figures["seconds"] < 60
 
 
 def test_a_contestant_that_dies_is_named(monkeypatch):
-    monkeypatch.setattr(conv_memory, "CODE", "raise MemoryError('no more')")
-    with pytest.raises(LabError, match="memory measurement of 'ours' failed: MemoryError: no more; try a smaller"):
-        conv_memory.measure_memory("ours", batch=2, size=16, threads=1)
+    monkeypatch.setattr(child, "PREPARE", "raise MemoryError('no more'); ")
+    with pytest.raises(LabError, match="measurement of 'ours' failed: MemoryError: no more; with less memory try a"):
+        conv_step.measure_step("ours", batch=2, size=16, threads=1, prepared=True)
+
+
+@pytest.mark.parametrize(("prepared", "expected"), [(True, "3000"), (False, None)])
+def test_a_plain_child_does_not_inherit_the_settings_of_a_prepared_parent(monkeypatch, tmp_path, prepared, expected):
+    monkeypatch.setenv("GOMP_SPINCOUNT", "3000")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name in ("OMP_WAIT_POLICY", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.delenv(name, raising=False)
+    program = """import json, os
+def worker(arguments):
+    print("noise")
+    print(json.dumps([os.environ.get("GOMP_SPINCOUNT"), arguments]))
+"""
+    (tmp_path / "told.py").write_text(program)
+    assert child.in_child("told", ["a", 1], prepared=prepared) == [expected, ["a", "1"]]
 
 
 @pytest.fixture
 def in_this_process(monkeypatch, capsys):
-    """Take the memory figures without starting a process for each."""
+    """Take the steps without starting a process for each."""
 
-    def measure(contestant, *, batch, size, threads):
+    def measure(contestant, *, batch, size, threads, prepared):
         before = torch.get_num_threads()
-        conv_memory.worker([contestant, str(batch), str(size), str(threads)])
+        conv_step.worker([contestant, str(batch), str(size), str(threads)])
         torch.set_num_threads(before)
         figures = json.loads(capsys.readouterr().out)
-        assert figures["peak"] > figures["increase"] >= 0
-        return {"peak": 300 * MIB, "increase": {"native": 100, "ours": 110, "textbook": 330}[contestant] * MIB}
+        assert figures["peak_bytes"] > figures["increase_bytes"] >= 0
+        seconds = {"native": 1.0, "ours": 0.5, "textbook": 2.0 + 2 * prepared}[contestant]
+        increase = {"native": 100, "ours": 110, "textbook": 330}[contestant] * MIB
+        return {"seconds": seconds, "peak_bytes": 300 * MIB, "increase_bytes": increase}
 
-    monkeypatch.setattr(conv_memory, "measure_memory", measure)
+    monkeypatch.setattr("scenelab.bench.conv.measure_step", measure)
     monkeypatch.setattr("scenelab.bench.conv.MOMENT", 0.0)
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_the_command_gives_three_ratios_and_their_details(capsys):
+def test_the_command_gives_three_ratios_of_a_plain_process_and_all_details(capsys):
     before = torch.get_num_threads()
     assert app.run(["bench", "conv", "--json", "--rounds", "2", "--batch", "2", "--size", "16", "--threads", "1"]) == 0
     assert torch.get_num_threads() == before
     result = json.loads(capsys.readouterr().out)
     assert result["memory_vs_native"] == pytest.approx(1.1)
-    assert result["memory"]["textbook_vs_ours"]["median"] == pytest.approx(3)
-    assert result["memory"]["ours_vs_native_whole_process"]["median"] == 1
-    assert result["step_vs_native"] == result["step"]["ours_vs_native"]["median"]
-    assert result["textbook_vs_ours"] == result["step"]["textbook_vs_ours"]["median"]
-    assert all(isinstance(result[key], float) for key in ("step_vs_native", "textbook_vs_ours", "memory_vs_native"))
-    assert result["step"]["ours_vs_native"]["n"] == 2
+    assert result["step_vs_native"] == pytest.approx(0.5)
+    assert result["textbook_vs_ours"] == pytest.approx(4)
+    assert result["prepared"]["textbook_vs_ours"] == pytest.approx(8)
+    assert result["steps"]["plain"]["memory"]["textbook_vs_ours"]["median"] == pytest.approx(3)
+    assert result["steps"]["prepared"]["memory"]["ours_vs_native_whole_process"]["median"] == 1
+    assert result["steps"]["plain"]["ours_vs_native"]["n"] == 2
     # 16 pixels end in layers of one pixel; all eight are distinct still
     assert len(result["layers"]) == 8
     assert result["environment"]["cores"] >= 1
@@ -168,7 +187,15 @@ def test_the_command_gives_three_ratios_and_their_details(capsys):
 def test_people_get_tables(capsys):
     assert app.run(["bench", "conv", "--rounds", "1", "--batch", "2", "--size", "16"]) == 0
     text = capsys.readouterr().out
-    for part in ("conv 7×7/2", "whole training step", "t/o", "step_vs_native: ", "memory_vs_native: 1.10"):
+    for part in (
+        "conv 7×7/2",
+        "whole training step",
+        "t/o",
+        "step_vs_native: 0.50",
+        "memory_vs_native: 1.10",
+        "plain process",
+        "prepared process",
+    ):
         assert part in text
 
 

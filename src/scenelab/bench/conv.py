@@ -9,20 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scenelab.bench import conv_memory
-from scenelab.bench.conv_step import CONTESTANTS, StepTrial
+from scenelab.bench.conv_step import CONTESTANTS, measure_step
 from scenelab.bench.measure import ratio
 from scenelab.models.simplenet import SimpleNet
-from scenelab.progress import Advance, progress
+from scenelab.progress import progress
 from scenelab.runs import environment
 
-Seconds = dict[str, float]  # by part: forward, backward, …
-Times = dict[str, dict[str, list[float]]]  # by part, by contestant, one a round
+Figures = dict[str, float]  # by part: forward, backward, …
+Rounds = dict[str, dict[str, list[float]]]  # by part, by contestant, one a round
 WARM_UP = 2
 MOMENT = 0.05  # seconds that native is to take in one round of a layer, so that the clock's noise drops out
 MOST_REPEATS = 50
-MEMORY = ("peak", "increase")
-MEMORY_ROUNDS = 3  # a peak hardly varies
+SETTINGS = {"plain": False, "prepared": True}
+"""The whole step is taken in a plain Python process, as it is in somebody's own script, and with the settings that
+Scenelab trains with (`scenelab.process.prepare`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class LayerTrial:
         output = self.module(self.images)
         return [output.detach(), *torch.autograd.grad(output, self.wanted, self.grad)]
 
-    def measure(self, repeats: int) -> Seconds:
+    def measure(self, repeats: int) -> Figures:
         """Mean seconds of one forward and one backward pass."""
         forward = backward = 0.0
         for _ in range(repeats):
@@ -107,9 +107,9 @@ class LayerTrial:
         return {"forward": forward, "backward": backward, "both": forward + backward}
 
 
-def in_turns(trials: dict[str, Callable[[], Seconds]], rounds: int) -> Times:
+def in_turns(trials: dict[str, Callable[[], Figures]], rounds: int) -> Rounds:
     """Run the trials A B C, C B A, A B C, … so that a slow spell of the machine hits all alike."""
-    times: Times = {}
+    times: Rounds = {}
     for number in range(rounds):
         for name in trials if number % 2 == 0 else reversed(trials):
             for part, seconds in trials[name]().items():
@@ -144,75 +144,61 @@ def _largest_error(results: list[Tensor], expected: list[Tensor]) -> float:
     return max(((mine - native).abs().max() / native.abs().max()).item() for mine, native in pairs)
 
 
-def bench_step(batch: int, size: int, rounds: int) -> dict[str, Any]:
-    """Times of forward, cross-entropy, backward and SGD of the whole network."""
-    steps = {name: StepTrial(name).on_batch(batch, size) for name in CONTESTANTS}
+def bench_step(batch: int, size: int, rounds: int, threads: int, *, prepared: bool) -> dict[str, Any]:
+    """Time and peak memory of forward, cross-entropy, backward and SGD of the whole network; a process each."""
 
-    def measure(name: str) -> Seconds:
-        began = time.perf_counter()
-        steps[name]()
-        return {"step": time.perf_counter() - began}
+    def measure(name: str) -> Figures:
+        return measure_step(name, batch=batch, size=size, threads=threads, prepared=prepared)
 
-    for step in steps.values():
-        for _ in range(WARM_UP):
-            step()
-    times = in_turns({name: lambda name=name: measure(name) for name in steps}, rounds)
-    result = summarize(times["step"])
-    medians = {name: statistics.median(values) for name, values in times["step"].items()}
-    return {**result, "images_per_second": {name: batch / seconds for name, seconds in medians.items()}}
-
-
-def bench_memory(batch: int, size: int, rounds: int, threads: int) -> dict[str, Any]:
-    """Peak and increase of all contestants, `rounds` processes each."""
-    figures: dict[str, dict[str, list[float]]] = {key: {name: [] for name in CONTESTANTS} for key in MEMORY}
-    for _ in range(rounds):
-        for name in CONTESTANTS:
-            measured = conv_memory.measure_memory(name, batch=batch, size=size, threads=threads)
-            for key, value in measured.items():
-                figures[key][name].append(value)
+    figures = in_turns({name: lambda name=name: measure(name) for name in CONTESTANTS}, rounds)
+    medians = {name: statistics.median(values) for name, values in figures["seconds"].items()}
     return {
-        "peak_bytes": figures["peak"],
-        "increase_bytes": figures["increase"],
-        "ours_vs_native": ratio(figures["increase"], "ours", "native"),
-        "textbook_vs_ours": ratio(figures["increase"], "textbook", "ours"),
-        "ours_vs_native_whole_process": ratio(figures["peak"], "ours", "native"),
-        "textbook_vs_ours_whole_process": ratio(figures["peak"], "textbook", "ours"),
-        "what": f"VmHWM of a fresh process after {conv_memory.STEPS} steps; ratios of the increase over the resident "
-        "size before network and batch are made, and of the whole process beside them",
+        **summarize(figures["seconds"]),
+        "images_per_second": {name: batch / seconds for name, seconds in medians.items()},
+        "memory": {
+            "peak_bytes": figures["peak_bytes"],
+            "increase_bytes": figures["increase_bytes"],
+            "ours_vs_native": ratio(figures["increase_bytes"], "ours", "native"),
+            "textbook_vs_ours": ratio(figures["increase_bytes"], "textbook", "ours"),
+            "ours_vs_native_whole_process": ratio(figures["peak_bytes"], "ours", "native"),
+        },
     }
 
 
 def bench_conv(*, batch: int, size: int, rounds: int, threads: int) -> dict[str, Any]:
-    """Layers, whole step and peak memory; the three figures that count on top."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    """Layers, whole step and peak memory; on top the three figures of the step in a plain process."""
     layers = conv_layers(batch, size)
-    try:
-        with progress("convolutions", len(layers) + 2, unit="parts") as advance:
-            result = _measure_all(layers, batch, size, rounds, threads, advance)
-    finally:
-        torch.set_num_threads(before)
+    before = torch.get_num_threads()
+    with progress("convolutions", len(SETTINGS) + len(layers), unit="parts") as advance:
+        # The steps first: their processes then start from a parent that is still small.
+        steps = {}
+        for name, prepared in SETTINGS.items():
+            steps[name] = bench_step(batch, size, rounds, threads, prepared=prepared)
+            advance(1)
+        torch.set_num_threads(threads)
+        try:
+            rows = []
+            for layer in layers:
+                rows.append(bench_layer(layer, rounds))
+                advance(1)
+        finally:
+            torch.set_num_threads(before)
     return {
-        "step_vs_native": result["step"]["ours_vs_native"]["median"],
-        "textbook_vs_ours": result["step"]["textbook_vs_ours"]["median"],
-        "memory_vs_native": result["memory"]["ours_vs_native"]["median"],
+        **top_figures(steps["plain"]),
+        "prepared": top_figures(steps["prepared"]),
         "what": f"SimpleNet (spring 2019), batch {batch}, {size} pixels, float32, channels_last, {threads} threads; "
-        f"medians over {rounds} rounds in turns",
-        **result,
+        f"medians over {rounds} rounds in turns, a process for each contestant: plain Python, and prepared as "
+        "Scenelab trains; memory is the increase over the resident size before network and batch are made",
+        "steps": steps,
+        "layers": rows,
         "environment": environment(),
     }
 
 
-def _measure_all(
-    layers: list[Layer], batch: int, size: int, rounds: int, threads: int, advance: Advance
-) -> dict[str, Any]:
-    """Memory first: its processes then start from a parent that is still small."""
-    memory = bench_memory(batch, size, min(rounds, MEMORY_ROUNDS), threads)
-    advance(1)
-    step = bench_step(batch, size, rounds)
-    advance(1)
-    rows = []
-    for layer in layers:
-        rows.append(bench_layer(layer, rounds))
-        advance(1)
-    return {"step": step, "memory": memory, "layers": rows}
+def top_figures(step: dict[str, Any]) -> dict[str, float]:
+    """The three ratios that count."""
+    return {
+        "step_vs_native": step["ours_vs_native"]["median"],
+        "textbook_vs_ours": step["textbook_vs_ours"]["median"],
+        "memory_vs_native": step["memory"]["ours_vs_native"]["median"],
+    }

@@ -1,17 +1,28 @@
-"""The contestants of the convolution benchmark, and the training step that each of them takes."""
+"""The contestants of the convolution benchmark, and the training step that each of them takes.
 
+The peak of the memory is given twice: as it is, with Python and the libraries in it, and as the increase over the
+resident size just before contestant and batch are made. By then a tiny step with native convolution has loaded
+whatever is loaded late, so that the increase is the training step's own and nothing waters down what it costs.
+"""
+
+import json
+import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from scenelab.bench.child import in_child
 from scenelab.bench.textbook import TextbookConv2d
+from scenelab.memory import peak_memory, resident_memory
 from scenelab.models.simplenet import ConvOp, SimpleNet
 from scenelab.ops.conv2d import Conv2d
 
 CONTESTANTS: dict[str, ConvOp] = {"native": nn.Conv2d, "ours": Conv2d, "textbook": TextbookConv2d}
 CLASSES = 100
+WARM_UP = 1
+STEPS = 4
 
 
 class StepTrial:
@@ -39,3 +50,29 @@ class StepTrial:
             return loss.item()
 
         return step
+
+
+def worker(arguments: list[str]) -> None:
+    """Train some steps in this process and print time and memory as JSON; `measure_step` starts it."""
+    contestant, batch, size, threads = arguments
+    torch.set_num_threads(int(threads))
+    StepTrial("native").on_batch(1, 16)()
+    before = resident_memory()
+    step = StepTrial(contestant).on_batch(int(batch), int(size))
+    for _ in range(WARM_UP):
+        step()
+    began = time.perf_counter()
+    for _ in range(STEPS):
+        step()
+    seconds = (time.perf_counter() - began) / STEPS
+    peak = peak_memory()
+    print(json.dumps({"seconds": seconds, "peak_bytes": peak, "increase_bytes": peak - before}))
+
+
+def measure_step(contestant: str, *, batch: int, size: int, threads: int, prepared: bool) -> dict[str, float]:
+    """`seconds` of a step, `peak_bytes` and `increase_bytes` of one contestant in a process of its own.
+
+    Raises:
+        LabError: the process failed.
+    """
+    return in_child("scenelab.bench.conv_step", [contestant, batch, size, threads], prepared=prepared)

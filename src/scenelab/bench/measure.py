@@ -2,14 +2,12 @@
 
 import json
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from scenelab.bench.child import in_child
 from scenelab.bench.contestants import RIVALS, iterate
-from scenelab.errors import LabError
 from scenelab.runs import environment
 
 
@@ -42,16 +40,8 @@ def compare(
 
 def _time_in_process(name: str, data: Path, batch_size: int, limit: int, seconds: float) -> float:
     # The rival runs as its reader would run it: without our process settings.
-    settings = "" if name in RIVALS else "prepare(); "
-    code = (
-        f"import sys; from scenelab.process import prepare; {settings}"
-        "from scenelab.bench.measure import worker; worker(sys.argv[1:])"
-    )
-    command = [sys.executable, "-c", code, name, str(data), str(batch_size), str(limit), str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise LabError(f"benchmark contestant {name!r} failed: {done.stderr.strip().splitlines()[-1]}")
-    return float(json.loads(done.stdout.strip().splitlines()[-1]))
+    arguments = [name, data, batch_size, limit, seconds]
+    return float(in_child("scenelab.bench.measure", arguments, prepared=name not in RIVALS))
 
 
 def ratio(speeds: dict[str, list[float]], ours: str, rival: str) -> dict[str, Any]:

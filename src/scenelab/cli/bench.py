@@ -42,8 +42,10 @@ def data(*, data: Path, rounds: int = 5, seconds: float = 4.0, json: bool = Fals
     _show(bench_data(data, rounds=rounds, seconds=seconds), json)
 
 
-def conv(*, rounds: int = 7, batch: int = 64, size: int = 128, threads: int = 0, json: bool = False) -> None:
+def conv(*, rounds: int = 5, batch: int = 64, size: int = 128, threads: int = 0, json: bool = False) -> None:
     """Convolution: native, ours and the textbook's, each layer of SimpleNet, the whole training step, its memory.
+
+    The step is taken in a plain Python process, as in a script of one's own, and as Scenelab trains (prepared).
 
     Example: scenelab bench conv --json
 
@@ -80,21 +82,23 @@ def _show_conv(result: dict[str, Any]) -> None:
             rows.append([layer["layer"] if shown == "fwd" else "", shown, *milliseconds, *ratios])
     title = f"{result['what']}\nmilliseconds; o/n: ours over native, t/o: textbook over ours"
     print_table(title, ["layer", "pass", "native", "ours", "textbook", "o/n", "t/o"], rows)
-    step, memory = result["step"]["seconds"], result["memory"]
-    rows = [
-        [name, middle(step[name], 1e3, 0), f"{1e3 * min(step[name]):.0f}–{1e3 * max(step[name]):.0f}"]
-        + [middle(memory[key][name], 2**-20, 0) for key in ("increase_bytes", "peak_bytes")]
-        for name in step
-    ]
-    print_table("whole training step", ["convolution", "ms", "range", "memory MiB", "whole process MiB"], rows)
-    _show_ratios(
-        {
-            "step_vs_native": result["step"]["ours_vs_native"],
-            "textbook_vs_ours": result["step"]["textbook_vs_ours"],
-            "memory_vs_native": memory["ours_vs_native"],
-            "memory_vs_native of the whole process": memory["ours_vs_native_whole_process"],
-        }
-    )
+    rows = []
+    for setting, step in result["steps"].items():
+        for name, seconds in step["seconds"].items():
+            milliseconds = f"{1e3 * min(seconds):.0f}–{1e3 * max(seconds):.0f}"
+            mebibytes = [middle(step["memory"][key][name], 2**-20, 0) for key in ("increase_bytes", "peak_bytes")]
+            rows.append([setting, name, middle(seconds, 1e3, 0), milliseconds, *mebibytes])
+    head = ["process", "convolution", "ms", "range", "memory MiB", "whole process MiB"]
+    print_table("whole training step", head, rows)
+    for setting, step in result["steps"].items():
+        print(f"{setting} process:")
+        _show_ratios(
+            {
+                "step_vs_native": step["ours_vs_native"],
+                "textbook_vs_ours": step["textbook_vs_ours"],
+                "memory_vs_native": step["memory"]["ours_vs_native"],
+            }
+        )
 
 
 def _show(result: dict[str, Any], json: bool) -> None:

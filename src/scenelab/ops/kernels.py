@@ -23,7 +23,7 @@ from scenelab.ops import pixels, rows, windows, winograd
 
 Way = Literal["pixels", "winograd", "rows", "windows"]
 
-WINOGRAD_CHANNELS = 128
+WINOGRAD_CHANNELS = 64
 """From this many channels on both sides the additions of the transforms cost less than the multiplications they save;
 measured in docs/convolution.md."""
 

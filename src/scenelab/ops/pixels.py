@@ -1,10 +1,30 @@
-"""K = 1: a convolution that is one product over all pixels, with nothing to copy."""
+"""K = 1: a convolution that is one product over all pixels, with nothing to copy.
+
+The product is still made in blocks of rows: what it writes, bias first, is then in the cache when it is written again.
+"""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scenelab.ops.blocks import add_products, even_parts, multiply
+from scenelab.ops.blocks import add_products, blocks, even_parts, images_per_block, multiply
+
+SHARE = 2  # of the workspace for what a product writes; measured in docs/convolution.md
+
+
+def _products(
+    left: Float[Tensor, "rows k"],
+    right: Float[Tensor, "k co"],
+    bias: Float[Tensor, "co"] | None,
+    out: Float[Tensor, "rows co"],
+) -> None:
+    """out = left·right + bias."""
+    size = max(left.shape[1], right.shape[1]) * left.element_size() // SHARE
+    for start, end in blocks(len(left), images_per_block(len(left), size, left.device)):
+        part = out[start:end]
+        if bias is not None:
+            part.copy_(bias.expand_as(part))
+        multiply(left[start:end], right, part, add=bias is not None)
 
 
 def forward(
@@ -16,10 +36,7 @@ def forward(
 ) -> None:
     """Y = X·Wᵀ + b over the pixels that the stride meets."""
     pixels = input[:, ::stride, ::stride].reshape(-1, input.shape[-1])
-    rows = output.view(-1, output.shape[-1])
-    if bias is not None:
-        rows.copy_(bias.expand_as(rows))
-    multiply(pixels, weight.flatten(1).t(), rows, add=bias is not None)
+    _products(pixels, weight.flatten(1).t(), bias, output.view(-1, output.shape[-1]))
 
 
 def grad_input(
@@ -31,7 +48,7 @@ def grad_input(
     """∂X = ∂Y·W at the pixels that the stride meets, zero elsewhere."""
     rows = grad_output.reshape(-1, grad_output.shape[-1])
     if stride == 1:
-        multiply(rows, weight.flatten(1), result.view(-1, result.shape[-1]))
+        _products(rows, weight.flatten(1), None, result.view(-1, result.shape[-1]))
         return
     met = result.zero_()[:, ::stride, ::stride]
     met.copy_(torch.mm(rows, weight.flatten(1)).view_as(met))

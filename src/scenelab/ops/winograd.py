@@ -1,79 +1,136 @@
-"""3×3 kernels at stride 1 with 2.25 times fewer multiplications: F(2×2, 3×3) of Lavin & Gray (2016), section 4.1.
+"""3×3 kernels at stride 1 with fewer multiplications: F(m×m, 3×3) of Lavin & Gray (2016), section 4.
 
-A 4×4 tile d of the input gives a 2×2 tile of the output:
+A tile of m×m outputs needs a tile d of (m+2)×(m+2) inputs. The three matrices of Toom and Cook take the convolution of
+the tile to a product place by place, and back:
 
     Y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A
 
-With the sum over input channels, ⊙ becomes 16 products of matrices, (tiles × Ci) · (Ci × Co), one for each place of a
-transformed tile. The gradient of the weight is the derivative of the same formula: with V = Bᵀ d B and D = A ∂Y Aᵀ,
+With the sum over input channels, ⊙ becomes (m+2)² products of matrices, (tiles × Cᵢ) · (Cᵢ × Cₒ), one for each place of
+a transformed tile: 36 multiplications for 16 outputs with m = 4, where the sum itself takes 144. The gradient of the
+weight is the derivative of the same formula: with V = Bᵀ d B and D = A ∂Y Aᵀ,
 
     ∂g = Gᵀ [ Σ_tiles Vᵀ · D ] G
 
-The transforms cost additions only, but they read and write each pixel several times, so this pays with many channels.
-In float32 the rounding error is about twice that of the direct sum (measured in docs/convolution.md).
+A transform is one product as well: Bᵀ d B, read as a column, is (B⊗B)ᵀ times d read as a column, for all tiles and
+channels at once. The price of the saving is rounding: docs/convolution.md has the measured error.
 """
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scenelab.ops.blocks import blocks, images_per_block
+from scenelab.ops.blocks import blocks
 
-SHARE = 4  # of the workspace for transformed tiles: they are read once, by products that stream them
+POINTS = {2: (0, 1, -1), 4: (0, 1, -1, Fraction(1, 2), -2)}
+"""Where the polynomials are evaluated, besides infinity. For m = 4 the errors of these, one of the best choices of
+Barabasz et al. (2020), are 2.5 times smaller than those of 0, ±1, ±2."""
 
+CUT = 6  # dimensions of tiles whose places are not yet one: n, n, image, down, across, channel
 
-def _filter_transform(weight: Tensor) -> Float[Tensor, "16 9"]:
-    """G ⊗ G: takes the nine numbers of a kernel to the sixteen of its transform."""
-    half = 0.5
-    matrix = weight.new_tensor([[1, 0, 0], [half, half, half], [half, -half, half], [0, 0, 1]])
-    return torch.kron(matrix, matrix)
-
-
-def _input_terms(d0: Tensor, d1: Tensor, d2: Tensor, d3: Tensor, out: Tensor) -> None:
-    """Bᵀ d along one axis: d0-d2, d1+d2, d2-d1, d1-d3."""
-    torch.sub(d0, d2, out=out[0])
-    torch.add(d1, d2, out=out[1])
-    torch.sub(d2, d1, out=out[2])
-    torch.sub(d1, d3, out=out[3])
+TILES = 256
+"""Tiles of a block on the CPU: enough rows for a product to be fast, few enough to stay in the cache; measured in
+docs/convolution.md."""
 
 
-def _output_terms(m: Tensor, first: Tensor, second: Tensor) -> None:
-    """Aᵀ m along one axis: m0+m1+m2, m1-m2-m3."""
-    torch.add(m[0], m[1], out=first).add_(m[2])
-    torch.sub(m[1], m[2], out=second).sub_(m[3])
+@dataclass(frozen=True)
+class Transforms:
+    """The matrices of F(m×m, 3×3) for tiles read row by row as columns."""
+
+    output: Float[Tensor, "m2 n2"]  # (A ⊗ A)ᵀ
+    filter: Float[Tensor, "n2 9"]  # G ⊗ G
+    input: Float[Tensor, "n2 n2"]  # (B ⊗ B)ᵀ
 
 
-def _gradient_terms(e0: Tensor, e1: Tensor, out: Tensor) -> None:
-    """A e along one axis: e0, e0+e1, e0-e1, -e1."""
-    out[0].copy_(e0)
-    torch.add(e0, e1, out=out[1])
-    torch.sub(e0, e1, out=out[2])
-    torch.neg(e1, out=out[3])
+@cache
+def transforms(tile: int, dtype: torch.dtype, device: torch.device) -> Transforms:
+    """The matrices for m = `tile`, from Lagrange's formula at POINTS and at infinity.
+
+    The coefficients of a product of polynomials are found from its values at n points; the transposed algorithm
+    computes the sums of a convolution (Blahut 2010, sections 5.2 and 5.4). Exact until the last rounding.
+    """
+    points = [Fraction(point) for point in POINTS[tile]]
+    size = len(points) + 1
+
+    def powers(count: int) -> list[list[Fraction]]:  # row j: the powers of point j; last row: the leading coefficient
+        finite = [[point**power for power in range(count)] for point in points]
+        return [*finite, [Fraction(power == count - 1) for power in range(count)]]
+
+    rows, scales = [], []
+    for index, point in enumerate(points):
+        others = points[:index] + points[index + 1 :]
+        scales.append(_product(point - other for other in others))
+        rows.append([*_polynomial(others), Fraction(0)])
+    rows.append(_polynomial(points))
+    scales.append(Fraction(1))
+    kernel = [[value / scale for value in row] for row, scale in zip(powers(3), scales, strict=True)]
+
+    def matrix(rows: list[list[Fraction]]) -> Tensor:
+        exact = torch.tensor([[float(value) for value in row] for row in rows], dtype=torch.float64)
+        return torch.kron(exact, exact)
+
+    assert len(rows) == size == tile + 2
+    together = Transforms(output=matrix(powers(tile)).t(), filter=matrix(kernel), input=matrix(rows))
+    return Transforms(*(part.to(device, dtype).contiguous() for part in vars(together).values()))
+
+
+def _product(factors: Iterable[Fraction]) -> Fraction:
+    return math.prod(factors, start=Fraction(1))
+
+
+def _polynomial(roots: list[Fraction]) -> list[Fraction]:
+    """Coefficients of Π (x - root), the constant one first."""
+    coefficients = [Fraction(1)]
+    for root in roots:
+        shifted, scaled = [Fraction(0), *coefficients], [*(root * value for value in coefficients), Fraction(0)]
+        coefficients = [a - b for a, b in zip(shifted, scaled, strict=True)]
+    return coefficients
 
 
 class _Tiles:
-    """The transformed input tiles of a block of images."""
+    """How images are cut into tiles, block by block, and the transformed input tiles of one block."""
 
-    def __init__(self, input: Float[Tensor, "n h w c"], padding: int, channels: int) -> None:
-        images, height, width, wide = input.shape
+    def __init__(self, input: Float[Tensor, "n h w c"], padding: int) -> None:
+        images, height, width, channels = input.shape
         self.padding, self.height, self.width = padding, height + 2 * padding - 2, width + 2 * padding - 2
-        self.down, self.across = -(-self.height // 2), -(-self.width // 2)
-        size = 16 * self.down * self.across * max(wide, channels) * input.element_size() // SHARE
-        self.images = images_per_block(images, size, input.device)
-        self.padded = input.new_zeros(self.images, 2 * self.down + 2, 2 * self.across + 2, wide)
-        self.half = input.new_empty(4, self.images, 2 * self.down + 2, self.across, wide)
-        self.whole = input.new_empty(4, 4, self.images, self.down, self.across, wide)
+        self.tile = min(POINTS, key=lambda tile: (tile + 2) ** 2 * self._count(tile))
+        self.down, self.across = -(-self.height // self.tile), -(-self.width // self.tile)
+        self.images = images if input.device.type != "cpu" else min(images, -(-TILES // (self.down * self.across)))
+        self.transforms = transforms(self.tile, input.dtype, input.device)
+        side = self.tile + 2
+        self.padded = input.new_zeros(self.images, self.down * self.tile + 2, self.across * self.tile + 2, channels)
+        by_image, by_line, by_pixel, _ = self.padded.stride()
+        self.cut = input.new_empty(side, side, self.images, self.down, self.across, channels)
+        strides = (by_line, by_pixel, by_image, self.tile * by_line, self.tile * by_pixel, 1)
+        self.windows = self.padded.as_strided(self.cut.shape, strides)  # tiles overlap by two
+        self.transformed = input.new_empty(side**2, self.images * self.down * self.across, channels)
 
-    def load(self, images: Float[Tensor, "b h w c"]) -> Float[Tensor, "16 t c"]:
+    def _count(self, tile: int) -> int:
+        return -(-self.height // tile) * -(-self.width // tile)
+
+    def load(self, images: Float[Tensor, "b h w c"]) -> Float[Tensor, "n2 t c"]:
         """Bᵀ d B of every tile; where the last block is short, its unused tiles are zero."""
         (count, height, width, _), begin = images.shape, self.padding
         self.padded[:count, begin : begin + height, begin : begin + width].copy_(images)
         self.padded[count:].zero_()
-        even, odd = self.padded[:, :, 0::2], self.padded[:, :, 1::2]
-        _input_terms(even[:, :, :-1], odd[:, :, :-1], even[:, :, 1:], odd[:, :, 1:], self.half)
-        even, odd = self.half[:, :, 0::2], self.half[:, :, 1::2]
-        _input_terms(even[:, :, :-1], odd[:, :, :-1], even[:, :, 1:], odd[:, :, 1:], self.whole)
-        return self.whole.view(16, -1, self.whole.shape[-1])
+        self.cut.copy_(self.windows)
+        torch.mm(self.transforms.input, _columns(self.cut), out=_columns(self.transformed))
+        return self.transformed
+
+    def outputs(self, like: Tensor, channels: int) -> tuple[Float[Tensor, "m m b d a c"], Float[Tensor, "b y x c"]]:
+        """The outputs of a block, zero, by place in the tile; and the same memory as images, tiles hanging over."""
+        images = like.new_zeros(self.images, self.down, self.tile, self.across, self.tile, channels)
+        return images.permute(2, 4, 0, 1, 3, 5), images.flatten(3, 4).flatten(1, 2)
+
+
+def _columns(tiles: Tensor) -> Float[Tensor, "places rest"]:
+    """A tile a column: n×n×… or n²×… as a matrix with n² rows."""
+    return tiles.flatten(0, 1).flatten(1) if tiles.dim() == CUT else tiles.flatten(1)
 
 
 def forward(
@@ -83,21 +140,18 @@ def forward(
     padding: int,
     output: Float[Tensor, "n ho wo co"],
 ) -> None:
-    """Y for any padding; with odd sides the last tiles hang over and are cut."""
-    channels = len(weight)
-    tiles = _Tiles(input, padding, channels)
-    filters = (_filter_transform(weight) @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(16, -1, channels)
-    grid = (tiles.images, tiles.down, tiles.across, channels)
-    products = input.new_empty(16, tiles.images * tiles.down * tiles.across, channels)
-    half = input.new_empty(2, 4, *grid)
-    result = input.new_empty(tiles.images, tiles.down, 2, tiles.across, 2, channels)
+    """Y for any padding; tiles that hang over the sides are cut."""
+    channels, wide = weight.shape[:2]
+    tiles = _Tiles(input, padding)
+    filters = (tiles.transforms.filter @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(-1, wide, channels)
+    products = input.new_empty(len(filters), tiles.transformed.shape[1], channels)
+    places, images = tiles.outputs(input, channels)
+    result = torch.empty_like(places, memory_format=torch.contiguous_format)
     for start, end in blocks(len(input), tiles.images):
         torch.bmm(tiles.load(input[start:end]), filters, out=products)
-        _output_terms(products.view(4, 4, *grid), half[0], half[1])
-        for row in range(2):
-            _output_terms(half[row], result[:, :, row, :, 0], result[:, :, row, :, 1])
-        whole = result.view(tiles.images, 2 * tiles.down, 2 * tiles.across, channels)
-        seen = whole[: end - start, : tiles.height, : tiles.width]
+        torch.mm(tiles.transforms.output, _columns(products), out=_columns(result))
+        places.copy_(result)
+        seen = images[: end - start, : tiles.height, : tiles.width]
         if bias is None:
             output[start:end].copy_(seen)
         else:
@@ -109,17 +163,14 @@ def grad_weight(
 ) -> Float[Tensor, "co ci 3 3"]:
     """∂W, summed over the blocks in the transformed space and brought back once."""
     channels, wide = grad_output.shape[-1], input.shape[-1]
-    tiles = _Tiles(input, padding, channels)
-    gradient = input.new_zeros(tiles.images, 2 * tiles.down, 2 * tiles.across, channels)
-    parts = gradient.view(tiles.images, tiles.down, 2, tiles.across, 2, channels)
-    half = input.new_empty(4, tiles.images, tiles.down, tiles.across, 2, channels)
-    whole = input.new_empty(4, 4, tiles.images, tiles.down, tiles.across, channels)
-    total = input.new_zeros(16, wide, channels)
+    tiles = _Tiles(input, padding)
+    places, images = tiles.outputs(input, channels)
+    total = input.new_zeros(len(tiles.transformed), wide, channels)
+    gradient = input.new_empty(len(total), tiles.transformed.shape[1], channels)
     for start, end in blocks(len(input), tiles.images):
-        gradient[: end - start, : tiles.height, : tiles.width].copy_(grad_output[start:end])
-        gradient[end - start :].zero_()
-        _gradient_terms(parts[:, :, 0], parts[:, :, 1], half)
-        _gradient_terms(half[..., 0, :], half[..., 1, :], whole.transpose(0, 1))
-        total.baddbmm_(tiles.load(input[start:end]).transpose(1, 2), whole.view(16, -1, channels))
-    back = _filter_transform(input).t() @ total.view(16, -1)
+        images[: end - start, : tiles.height, : tiles.width].copy_(grad_output[start:end])
+        images[end - start :].zero_()
+        torch.mm(tiles.transforms.output.t(), _columns(places.contiguous()), out=_columns(gradient))
+        total.baddbmm_(tiles.load(input[start:end]).transpose(1, 2), gradient)
+    back = tiles.transforms.filter.t() @ _columns(total)
     return back.view(3, 3, wide, channels).permute(3, 2, 0, 1)
