@@ -33,7 +33,7 @@ Barabasz et al. (2020), are 2.5 times smaller than those of 0, ±1, ±2."""
 
 CUT = 6  # dimensions of tiles whose places are not yet one: n, n, image, down, across, channel
 
-TILES = 256
+TILES = 128
 """Tiles of a block on the CPU: enough rows for a product to be fast, few enough to stay in the cache; measured in
 docs/convolution.md."""
 
