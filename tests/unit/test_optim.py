@@ -1,10 +1,10 @@
 import pytest
 import torch
 from torch import nn
-from torch.optim import Muon
 
 from scenelab.training.config import OptimizerConfig
-from scenelab.training.optim import MuonOverFilters, build_optimizers, set_learning_rate
+from scenelab.training.muon import COEFFICIENTS, STEPS, Muon, orthogonalize
+from scenelab.training.optim import build_optimizers, set_learning_rate
 
 
 def channels_last_conv() -> nn.Conv2d:
@@ -12,54 +12,78 @@ def channels_last_conv() -> nn.Conv2d:
     return nn.Conv2d(5, 7, 3).to(memory_format=torch.channels_last)
 
 
-def test_muon_over_filters_is_torchs_muon_on_the_flattened_filters():
+def iterate(matrix: torch.Tensor) -> torch.Tensor:
+    """Newton and Schulz as Jordan et al. write it, one product with the whole matrix a step."""
+    a, b, c = COEFFICIENTS
+    result = matrix / matrix.norm()
+    for _ in range(STEPS):
+        gram = result @ result.T
+        result = a * result + (b * gram + c * gram @ gram) @ result
+    return result
+
+
+@pytest.mark.parametrize("shape", [(7, 45), (45, 7), (16, 16), (1, 9), (64, 576)])
+def test_the_gathered_iteration_is_the_written_one(shape):
+    matrix = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(orthogonalize(matrix), iterate(matrix), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(orthogonalize(matrix.float()).double(), iterate(matrix), rtol=0, atol=2e-5)
+
+
+def test_badly_conditioned_matrices_stay_bounded_in_float32():
+    generator = torch.Generator().manual_seed(0)
+    left = torch.linalg.qr(torch.randn(64, 64, dtype=torch.float64, generator=generator)).Q
+    right = torch.linalg.qr(torch.randn(576, 64, dtype=torch.float64, generator=generator)).Q
+    matrix = left @ torch.diag(torch.logspace(0, -8, 64, dtype=torch.float64)) @ right.T
+    result = orthogonalize(matrix.float()).double()
+    assert (result - iterate(matrix)).norm() < 0.01 * iterate(matrix).norm()
+    assert torch.linalg.matrix_norm(result, 2) < 1.3
+
+
+def test_singular_values_end_near_one():
+    matrix = torch.randn(32, 288, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalize(matrix))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+
+
+def test_a_zero_gradient_moves_nothing():
+    assert torch.equal(orthogonalize(torch.zeros(3, 5)), torch.zeros(3, 5))
+
+
+def test_muon_is_torchs_muon_on_the_flattened_filters():
     conv = channels_last_conv()
     weight = conv.weight
     matrix = weight.detach().permute(0, 2, 3, 1).reshape(7, -1).clone().requires_grad_()
-    ours = MuonOverFilters([weight], lr=0.1, momentum=0.9, weight_decay=0.01)
-    oracle = Muon([matrix], lr=0.1, momentum=0.9, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    ours = Muon([weight], lr=0.1, momentum=0.9, weight_decay=0.01)
+    oracle = torch.optim.Muon([matrix], lr=0.1, momentum=0.9, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
     for seed in range(3):
         gradient = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
         weight.grad = gradient.clone(memory_format=torch.channels_last)
         matrix.grad = gradient.permute(0, 2, 3, 1).reshape(7, -1).clone()
         ours.step()
         oracle.step()
-    assert torch.equal(weight.permute(0, 2, 3, 1).reshape(7, -1), matrix)
+    # torch's iterates in bfloat16, with 8 bits of precision; the update is 0.1 · 0.2 · √45 = 0.13 times that
+    torch.testing.assert_close(weight.permute(0, 2, 3, 1).reshape(7, -1), matrix, rtol=0, atol=0.004)
 
 
-def test_muon_takes_a_gradient_in_either_layout():
+def test_muon_gives_the_same_in_either_layout():
     results = []
     for layout in (torch.channels_last, torch.contiguous_format):
-        conv = channels_last_conv()
-        optimizer = MuonOverFilters([conv.weight], lr=0.1, momentum=0.9, weight_decay=0.0)
-        conv.weight.grad = torch.ones_like(conv.weight).contiguous(memory_format=layout)
+        weight = nn.Parameter(channels_last_conv().weight.detach().contiguous(memory_format=layout))
+        optimizer = Muon([weight], lr=0.1, momentum=0.9, weight_decay=0.0)
+        weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
         optimizer.step()
-        results.append(conv.weight.detach().clone())
-    assert torch.equal(*results)
-
-
-def test_muon_refuses_weights_that_it_could_not_update_in_place():
-    with pytest.raises(ValueError, match="channels-last"):
-        MuonOverFilters([nn.Conv2d(5, 7, 3).weight], lr=0.1, momentum=0.9, weight_decay=0.0)
+        results.append(weight.detach().clone())
+    torch.testing.assert_close(*results)
 
 
 def test_muon_leaves_every_other_parameter_to_adamw():
     model = nn.Sequential(channels_last_conv(), nn.BatchNorm2d(7), nn.Flatten(), nn.Linear(7, 3))
     muon, adamw = build_optimizers(model, OptimizerConfig(name="muon", decay_vectors=False))
-    assert isinstance(muon, MuonOverFilters)
-    assert muon.weights == [model[0].weight]
+    assert isinstance(muon, Muon)
+    assert muon.param_groups[0]["params"] == [model[0].weight]
     held = {id(parameter) for group in adamw.param_groups for parameter in group["params"]}
     assert held == {id(parameter) for parameter in model.parameters() if parameter is not model[0].weight}
-
-
-def test_zero_grad_clears_the_weights_and_the_matrices():
-    conv = channels_last_conv()
-    optimizer = MuonOverFilters([conv.weight], lr=0.1, momentum=0.9, weight_decay=0.0)
-    conv.weight.grad = torch.ones_like(conv.weight)
-    optimizer.step()
-    optimizer.zero_grad()
-    assert conv.weight.grad is None
-    assert optimizer.param_groups[0]["params"][0].grad is None
 
 
 @pytest.mark.parametrize("decay_vectors", [True, False])

@@ -1,0 +1,83 @@
+"""Muon for convolution weights: momentum whose matrix is made orthogonal before it is applied (Jordan et al. 2024).
+
+A weight (Cₒ×Cᵢ×K×K) is the matrix that takes a window to a pixel, Cₒ × (K·K·Cᵢ). With the gradient G, the matrix M is
+
+    B ← μ·B + (1-μ)·G        M = (1-μ)·G + μ·B        W ← (1 - η·λ)·W - η · 0.2·√max(rows, columns) · UVᵀ
+
+where M = U S Vᵀ. The factor gives updates the size of AdamW's (Liu et al. 2025, section 2.2), so that η and λ are
+of AdamW's kind too. torch.optim.Muon takes matrices only and iterates in bfloat16, which CPUs without matrix units for
+it compute more slowly than float32: `orthogonalize` is about four times faster there.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: a quintic whose slope at 0 is large
+STEPS = 5
+UPDATE_SIZE = 0.2  # root mean square of AdamW's usual update (Liu et al. 2025)
+
+
+def orthogonalize(matrix: Float[Tensor, "rows columns"], steps: int = STEPS) -> Float[Tensor, "rows columns"]:
+    """Move every singular value near 1, into [0.7, 1.2] for all but the smallest, and leave the singular vectors.
+
+    Newton and Schulz iterate X ← aX + bAX + cA²X with A = XXᵀ. Each step multiplies X from the left by a polynomial
+    in A, so these factors can be gathered in a small square Q, and X is multiplied once:
+
+        P = aI + bA + cA²        Q ← P·Q        A ← P·A·P        (A commutes with P)
+
+    With 256 × 2304 numbers that is a third of the operations.
+
+    Args:
+        matrix: float32 or float64; of 16-bit floats the squares would lose the small singular values.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    wide = (matrix.t() if tall else matrix) / matrix.norm().clamp_min(torch.finfo(matrix.dtype).tiny)
+    gram = wide @ wide.t()
+    a, b, c = COEFFICIENTS
+    factors = None
+    for step in range(steps):
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        factors = factor if factors is None else factor @ factors
+        if step < steps - 1:
+            gram = factor @ gram @ factor
+    result = wide if factors is None else factors @ wide
+    return result.t() if tall else result
+
+
+class Muon(Optimizer):
+    """Muon with Nesterov momentum and decoupled weight decay for weights of four dimensions.
+
+    Args:
+        weights: convolution weights, Cₒ×Cᵢ×K×K, in any memory layout.
+        lr: η.
+        momentum: μ.
+        weight_decay: λ.
+    """
+
+    def __init__(self, weights: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float) -> None:
+        super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._update(weight, group)
+
+    def _update(self, weight: Tensor, group: dict[str, float]) -> None:
+        state = self.state[weight]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        buffer, momentum, gradient = state["momentum_buffer"], group["momentum"], weight.grad
+        assert gradient is not None
+        buffer.lerp_(gradient, 1 - momentum)
+        moved = gradient.lerp(buffer, momentum).permute(0, 2, 3, 1)  # the columns' order does not matter
+        matrix = moved.flatten(1)
+        scale = UPDATE_SIZE * max(matrix.shape) ** 0.5
+        update = orthogonalize(matrix).unflatten(1, moved.shape[1:]).permute(0, 3, 1, 2)
+        weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
