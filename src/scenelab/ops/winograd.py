@@ -37,6 +37,9 @@ TILES = 128
 """Tiles of a block on the CPU: enough rows for a product to be fast, few enough to stay in the cache; measured in
 docs/convolution.md."""
 
+WORKSPACE_BYTES = 8 * 2**20
+"""Most that the transformed tiles and the products of a block may take on the CPU: fewer tiles with many channels."""
+
 
 @dataclass(frozen=True)
 class Transforms:
@@ -95,14 +98,16 @@ def _polynomial(roots: list[Fraction]) -> list[Fraction]:
 class _Tiles:
     """How images are cut into tiles, block by block, and the transformed input tiles of one block."""
 
-    def __init__(self, input: Float[Tensor, "n h w c"], padding: int) -> None:
+    def __init__(self, input: Float[Tensor, "n h w c"], padding: int, channels_out: int) -> None:
         images, height, width, channels = input.shape
         self.padding, self.height, self.width = padding, height + 2 * padding - 2, width + 2 * padding - 2
         self.tile = min(POINTS, key=lambda tile: (tile + 2) ** 2 * self._count(tile))
         self.down, self.across = -(-self.height // self.tile), -(-self.width // self.tile)
-        self.images = images if input.device.type != "cpu" else min(images, -(-TILES // (self.down * self.across)))
         self.transforms = transforms(self.tile, input.dtype, input.device)
         side = self.tile + 2
+        fitting = WORKSPACE_BYTES // (side**2 * (channels + channels_out) * input.element_size())
+        block = -(-min(TILES, fitting) // (self.down * self.across))
+        self.images = images if input.device.type != "cpu" else max(1, min(images, block))
         self.padded = input.new_zeros(self.images, self.down * self.tile + 2, self.across * self.tile + 2, channels)
         by_image, by_line, by_pixel, _ = self.padded.stride()
         self.cut = input.new_empty(side, side, self.images, self.down, self.across, channels)
@@ -142,7 +147,7 @@ def forward(
 ) -> None:
     """Y for any padding; tiles that hang over the sides are cut."""
     channels, wide = weight.shape[:2]
-    tiles = _Tiles(input, padding)
+    tiles = _Tiles(input, padding, channels)
     filters = (tiles.transforms.filter @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(-1, wide, channels)
     products = input.new_empty(len(filters), tiles.transformed.shape[1], channels)
     places, images = tiles.outputs(input, channels)
@@ -163,7 +168,7 @@ def grad_weight(
 ) -> Float[Tensor, "co ci 3 3"]:
     """∂W, summed over the blocks in the transformed space and brought back once."""
     channels, wide = grad_output.shape[-1], input.shape[-1]
-    tiles = _Tiles(input, padding)
+    tiles = _Tiles(input, padding, channels)
     places, images = tiles.outputs(input, channels)
     total = input.new_zeros(len(tiles.transformed), wide, channels)
     gradient = input.new_empty(len(total), tiles.transformed.shape[1], channels)
