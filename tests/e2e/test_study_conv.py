@@ -14,6 +14,7 @@ from scenelab.cli import app
 from scenelab.data.augment import Augment
 from scenelab.errors import Interrupted, LabError
 from scenelab.files import read_json
+from scenelab.ops.conv2d import Conv2d
 from scenelab.recipes import RECIPES
 from scenelab.runs import Run, load_checkpoint
 from scenelab.studies import conv, sides
@@ -39,9 +40,9 @@ def trained(monkeypatch) -> list[str]:
     """Train in this process, with a small recipe; lists the sides that were trained."""
     names = []
 
-    def train(side, folder, data, config):
-        names.append(side)
-        sides.train_side(side, folder, data, config, display=Quiet())
+    def train(folder, data, config):
+        names.append(config.conv)
+        sides.train_side(folder, data, config, display=Quiet())
 
     monkeypatch.setattr(conv, "train_side_apart", train)
     monkeypatch.setitem(RECIPES, "tiny", tiny)
@@ -80,7 +81,7 @@ def test_custom_is_trained_with_our_convolution(trained, scenes, tmp_path, monke
     def refuse(*arguments, **options):
         raise NotImplementedError("our convolution")
 
-    monkeypatch.setattr(sides.Conv2d, "forward", refuse)
+    monkeypatch.setattr(Conv2d, "forward", refuse)
     with pytest.raises(NotImplementedError, match="our convolution"):
         study("--data", scenes, "--out", tmp_path, "--steps", 1)
     assert trained == ["native", "custom"]
@@ -96,9 +97,9 @@ def test_what_is_finished_is_kept_and_what_was_broken_off_goes_on(trained, scene
             if moment.step == 4:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    config = conv.settle(tiny(), images=72, steps=7)
+    config = dataclasses.replace(conv.settle(tiny(), images=72, steps=7), conv="custom")
     with pytest.raises(Interrupted, match="stopped at step 4 of 7"):
-        sides.train_side("custom", out / "custom", scenes, config, display=StopAt())
+        sides.train_side(out / "custom", scenes, config, display=StopAt())
     trained.clear()
     study("--data", scenes, "--out", out, "--steps", 7)
     assert trained == ["custom"]
@@ -168,7 +169,7 @@ def test_a_difference_that_rounding_does_not_explain_is_called_so():
 
 def test_ctrl_c_stops_the_process_of_a_side_with_a_checkpoint(scenes, tmp_path):
     """The child has a session of its own: all that it notices is that its standard input ends."""
-    config = conv.settle(dataclasses.replace(tiny(), checkpoint_seconds=0), images=72, steps=9000)
+    config = conv.settle(dataclasses.replace(tiny(), conv="custom", checkpoint_seconds=0), images=72, steps=9000)
     run = Run(tmp_path / "custom")
 
     def interrupt() -> None:
@@ -179,7 +180,7 @@ def test_ctrl_c_stops_the_process_of_a_side_with_a_checkpoint(scenes, tmp_path):
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(Interrupted, match="^stopped at step [0-9]+ of 9000; the same command goes on from there$"):
-        sides.train_side_apart("custom", run.folder, scenes, config)
+        sides.train_side_apart(run.folder, scenes, config)
     values = load_checkpoint(run.checkpoint)
     assert 0 < values["step"] < 9000
     assert run.metrics.stat().st_size == values["metrics_bytes"]
@@ -196,14 +197,14 @@ def test_ctrl_c_stops_the_process_of_a_side_with_a_checkpoint(scenes, tmp_path):
 def test_how_the_process_of_a_side_ended_is_passed_on(code, error, message, tmp_path, monkeypatch):
     monkeypatch.setattr(sides, "CODE", code)
     with pytest.raises(error, match=message):
-        sides.train_side_apart("native", tmp_path / "native", tmp_path, tiny())
+        sides.train_side_apart(tmp_path / "native", tmp_path, tiny())
 
 
 def test_the_process_of_a_side_says_how_it_ended(scenes, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sides, "_stop_with_parent", lambda: None)
     for device, kind in (("cpu", "finished"), ("cuda:99", "LabError")):
         config = conv.settle(dataclasses.replace(tiny(), device=device), images=72, steps=1)
-        sides.worker(["native", str(tmp_path / kind), str(scenes), json.dumps(to_plain(config))])
+        sides.worker([str(tmp_path / kind), str(scenes), json.dumps(to_plain(config))])
         captured = capsys.readouterr()
         report = json.loads(captured.out)
         assert report["kind"] == kind

@@ -12,7 +12,7 @@ def evaluate(
     run: Positional[Path],
     *,
     data: Path | None = None,
-    split: Literal["val", "train"] = "val",
+    split: Literal["val", "train", "holdout"] = "val",
     json: bool = False,
 ) -> None:
     """Evaluate a run's best weights: top-1, top-5, calibration, confusion; numbers and figures go to RUN/results.
@@ -22,7 +22,7 @@ def evaluate(
     Args:
         run: a run folder.
         data: another data folder than the one that the run was trained on.
-        split: which images.
+        split: which images; holdout are those of --holdout in training.
         json: print the result as JSON.
     """
     result, figures = evaluate_run(run, data=data, split=split)
@@ -37,6 +37,7 @@ def evaluate_run(run: Path, *, data: Path | None = None, split: str = "val") -> 
     """Evaluate, write and draw; returns the result and the figures' paths."""
     import torch
 
+    from scenelab.data.holdout import hold_out
     from scenelab.evaluation.evaluate import evaluate as measure
     from scenelab.evaluation.figures import draw_all
     from scenelab.models.stored import read_classifier
@@ -52,7 +53,10 @@ def evaluate_run(run: Path, *, data: Path | None = None, split: str = "val") -> 
     cache = Path(stored_config["cache"]) if stored_config["cache"] and data is None else None
     source = data or Path(stored_config["data"])
     stored = read_classifier(folder.best)
-    packed = open_packed(source, cache, split, config.stored_size)
+    if split == "holdout":
+        packed = hold_out(open_packed(source, cache, "train", config.stored_size), config.holdout)[1]
+    else:
+        packed = open_packed(source, cache, split, config.stored_size)
     stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     result = measure(folder, stored, packed, source=str(source))
     return result, draw_all(result, read_metrics(folder), folder.results)
@@ -104,19 +108,29 @@ def predict(run: Positional[Path], images: Positional[list[Path]], *, json: bool
             print(f"  {100 * guess['probability']:5.1f} %  {guess['category']}")
 
 
-def models(*, json: bool = False) -> None:
-    """List the networks with their size.
+def models(*, size: int = 64, speed: bool = False, json: bool = False) -> None:
+    """List the networks with their size, their cost and, if asked, their speed here.
 
-    Example: scenelab models
+    Example: scenelab models --speed
 
     Args:
+        size: side of the pictures in pixels that cost and speed are given for.
+        speed: measure training and prediction, a few seconds a network.
         json: print the list as JSON.
     """
-    from scenelab.models.registry import NETWORKS, create, size, summary
+    from scenelab.bench.networks import describe_networks
 
-    sizes = {name: size(create(name, num_classes=100)) for name in NETWORKS}
+    networks = describe_networks(size, speed=speed)
     if json:
-        print_json({name: {"parameters": value.parameters, "bytes": value.bytes} for name, value in sizes.items()})
+        print_json(networks)
         return
-    rows = [[name, f"{value.parameters:,}", f"{value.bytes / 1e6:.2f}", summary(name)] for name, value in sizes.items()]
-    print_table("models, for 100 classes", ["name", "parameters", "MB", "what"], rows)
+    rows = [
+        [
+            name, f"{values['parameters']:,}", f"{values['bytes'] / 1e6:.2f}", f"{values['flops'] / 1e6:.0f}",
+            *(f"{values[key]:.0f}" for key in ("training_images_per_second", "images_per_second") if speed),
+            values["what"],
+        ]
+        for name, values in networks.items()
+    ]  # fmt: skip
+    head = ["name", "parameters", "MB", "MFLOP", *(["trained/s", "predicted/s"] if speed else []), "what"]
+    print_table(f"models, for 100 classes; an image of {size}×{size} pixels", head, rows)

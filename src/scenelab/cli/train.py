@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
@@ -19,12 +19,14 @@ def train(
     out: Path,
     cache: Path | None = None,
     model: str | None = None,
+    conv: Literal["native", "custom"] | None = None,
     epochs: float | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
     warmup_epochs: float | None = None,
     clip_norm: float | None = None,
     seed: int | None = None,
+    holdout: float | None = None,
     threads: int | None = None,
     device: str | None = None,
     checkpoint_seconds: float | None = None,
@@ -39,12 +41,14 @@ def train(
         out: the run folder to make.
         cache: where packed images live; DATA/packed by default.
         model: a network that 'scenelab models' lists.
+        conv: its convolution, torch's or the one by hand (custom).
         epochs: passes over the training images.
         batch_size: images a step.
         lr: peak learning rate.
         warmup_epochs: epochs of linear rise to it.
         clip_norm: largest norm of the gradient, 0 for none.
         seed: of initialisation, order and augmentation.
+        holdout: share of the training images to evaluate on in place of val, for choices.
         threads: CPU threads; all cores by default.
         device: auto, cpu or cuda.
         checkpoint_seconds: longest time between two checkpoints.
@@ -52,7 +56,15 @@ def train(
     from scenelab.recipes import get
     from scenelab.training.session import start_run
 
-    values = {"model": model, "epochs": epochs, "batch_size": batch_size, "clip_norm": clip_norm, "seed": seed}
+    values = {
+        "model": model,
+        "conv": conv,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "clip_norm": clip_norm,
+        "seed": seed,
+        "holdout": holdout,
+    }
     values |= {"threads": threads, "device": device, "checkpoint_seconds": checkpoint_seconds}
     config = change(get(recipe), values, lr=lr, warmup_epochs=warmup_epochs)
     _announce_resume(out)

@@ -25,7 +25,11 @@ VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """A split in memory-mapped form: `images` is N×H×W×3 uint8 and lives on disk until a row is read."""
+    """A split in memory-mapped form: `images` is M×H×W×3 uint8 and lives on disk until a row is read.
+
+    Attributes:
+        chosen: which N of the M images belong to the split, in its order; None for all of them.
+    """
 
     images: np.ndarray
     labels: Int64[Tensor, " n"]
@@ -33,6 +37,7 @@ class Packed:
     categories: tuple[str, ...]
     split: str
     digest: str
+    chosen: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,15 +48,26 @@ class Packed:
 
     def rows(self, indices: np.ndarray | slice) -> UInt8[Tensor, "n 3 h w"]:
         """Copy rows out as a channels-last N×3×H×W tensor in [0, 255]."""
+        if self.chosen is not None:
+            indices = self.chosen[indices]
         return torch.from_numpy(np.array(self.images[indices])).permute(0, 3, 1, 2)
 
     def first(self, count: int | None) -> "Packed":
         """The first `count` images, or all of them."""
         if count is None:
             return self
+        return self.subset(np.arange(len(self))[:count], split=self.split, name=f":{count}")
+
+    def subset(self, indices: np.ndarray, *, split: str, name: str) -> "Packed":
+        """Some of the images, in the order of `indices`, as a split of their own; nothing is copied.
+
+        Args:
+            name: what tells this subset from others; it becomes part of the digest.
+        """
         return Packed(
-            images=self.images[:count], labels=self.labels[:count], paths=self.paths[:count],
-            categories=self.categories, split=self.split, digest=f"{self.digest}[:{count}]",
+            images=self.images, labels=self.labels[torch.from_numpy(indices)],
+            paths=tuple(self.paths[index] for index in indices), categories=self.categories, split=split,
+            digest=f"{self.digest}[{name}]", chosen=indices if self.chosen is None else self.chosen[indices],
         )  # fmt: skip
 
 

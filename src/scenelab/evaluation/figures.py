@@ -33,7 +33,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
-    """Training loss and learning rate against steps; train and val accuracy against epochs."""
+    """Training loss and learning rate against steps; accuracy on train and val (or held-out) images by epoch."""
     steps = [row for row in rows if "training_loss" in row]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 3, figsize=(13, 3.8))
@@ -41,7 +41,8 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
         axes[0].set(title="training loss", xlabel="step", ylabel="cross-entropy in nats")
         axes[1].plot([row["step"] for row in steps], [row["learning_rate"] for row in steps], color="C1")
         axes[1].set(title="learning rate", xlabel="step", ylim=(0, None))
-        for split, style in (("train", "o--"), ("val", "s-")):
+        evaluated = "holdout" if any(row.get("split") == "holdout" for row in rows) else "val"
+        for split, style in (("train", "o--"), (evaluated, "s-")):
             chosen = [row for row in rows if row.get("split") == split]
             for name, color in (("top1", "C0"), ("top5", "C2")):
                 label = f"{split} {name.replace('top', 'top-')}"

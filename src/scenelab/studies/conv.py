@@ -34,11 +34,12 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) 
     train, val = (open_split(data, split) for split in ("train", "val"))
     config = settle(config, images=len(train), steps=steps)
     folders = {side: out / side for side in SIDES}
-    for folder in folders.values():
-        _require_same(folder, data, config)
+    configs = {side: dataclasses.replace(config, conv=side) for side in SIDES}
+    for side, folder in folders.items():
+        _require_same(folder, data, configs[side])
     for side, folder in folders.items():
         if not _finished(folder):
-            train_side_apart(side, folder, data, config)
+            train_side_apart(folder, data, configs[side])
     study = {
         "what": "SimpleNet (spring 2019), native against custom convolution, one run each from one seed",
         "data": {"folder": data.resolve().name, "train_images": len(train), "val_images": len(val)},

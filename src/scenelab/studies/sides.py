@@ -7,20 +7,16 @@ import subprocess
 import sys
 import threading
 from contextlib import redirect_stdout
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from scenelab.errors import Interrupted, LabError
-from scenelab.models.simplenet import ConvOp, SimpleNet
-from scenelab.ops.conv2d import Conv2d
+from scenelab.models.registry import CONVOLUTIONS
 from scenelab.runs import Run
 from scenelab.training.config import TrainConfig, from_plain, to_plain
 from scenelab.training.session import resume_run, start_run
 
-SIDES: dict[str, ConvOp] = {"native": nn.Conv2d, "custom": Conv2d}
+SIDES = tuple(CONVOLUTIONS)
 STOPPED_EARLY = b'{"kind": "Interrupted", "message": "stopped"}'  # before there was a step to save
 CODE = (
     "import sys; from scenelab.process import prepare; prepare(); "
@@ -28,7 +24,7 @@ CODE = (
 )
 
 
-def train_side(side: str, folder: Path, data: Path, config: TrainConfig, **options: Any) -> None:
+def train_side(folder: Path, data: Path, config: TrainConfig, **options: Any) -> None:
     """Train one side in this process, or continue it where it was broken off.
 
     Args:
@@ -38,14 +34,13 @@ def train_side(side: str, folder: Path, data: Path, config: TrainConfig, **optio
         LabError: bad data, an unwritable folder, divergence.
         Interrupted: training was asked to stop and has saved itself.
     """
-    factory = partial(SimpleNet, conv_op=SIDES[side])
     if Run(folder).config.exists():
-        resume_run(folder, factory=factory, **options)
+        resume_run(folder, **options)
     else:
-        start_run(folder, data, config, factory=factory, **options)
+        start_run(folder, data, config, **options)
 
 
-def train_side_apart(side: str, folder: Path, data: Path, config: TrainConfig) -> None:
+def train_side_apart(folder: Path, data: Path, config: TrainConfig) -> None:
     """`train_side` in a fresh process, which stops with a checkpoint when this one is stopped or dies.
 
     Its standard input is a pipe that nobody writes to: once this process is gone or closes it, the other end reads
@@ -55,7 +50,7 @@ def train_side_apart(side: str, folder: Path, data: Path, config: TrainConfig) -
         LabError: as `train_side`, or the process died.
         Interrupted: Ctrl-C.
     """
-    arguments = [side, str(folder), str(data), json.dumps(to_plain(config))]
+    arguments = [str(folder), str(data), json.dumps(to_plain(config))]
     command = [sys.executable, "-c", CODE, *arguments]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdin is not None
@@ -69,7 +64,9 @@ def train_side_apart(side: str, folder: Path, data: Path, config: TrainConfig) -
         finally:
             process.wait()
     if not answer:
-        raise LabError(f"training the {side} side in {folder} failed: the process ended with {process.returncode}")
+        raise LabError(
+            f"training the {config.conv} side in {folder} failed: the process ended with {process.returncode}"
+        )
     report = json.loads(answer.splitlines()[-1])
     if report["kind"] == "Interrupted":
         raise Interrupted(f"{report['message']}; the same command goes on from there")
@@ -80,11 +77,11 @@ def train_side_apart(side: str, folder: Path, data: Path, config: TrainConfig) -
 def worker(arguments: list[str]) -> None:
     """Train one side in this process and print how it ended as JSON; `train_side_apart` starts it."""
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    side, folder, data, config = arguments
+    folder, data, config = arguments
     report = {"kind": "finished", "message": ""}
     with redirect_stdout(sys.stderr):
         try:
-            train_side(side, Path(folder), Path(data), from_plain(json.loads(config)))
+            train_side(Path(folder), Path(data), from_plain(json.loads(config)))
         except (LabError, Interrupted) as stop:
             report = {"kind": type(stop).__name__, "message": str(stop)}
     print(json.dumps(report))

@@ -73,7 +73,13 @@ class TrainConfig:
     Attributes:
         recipe: the name of the function that made this.
         model: a name that `scenelab models` lists.
+        conv: its convolution, torch's (`native`) or the one by hand (`custom`).
         epochs: passes over the training images; a part of one is allowed.
+        minutes: time from the first step to the end of the last evaluation. The schedule then follows the clock, and
+            `epochs` is only what was planned; 0 lets the epochs decide.
+        evaluate_every: epochs from one evaluation to the next; the last epoch always ends with one.
+        holdout: share of the training images that is not trained on but evaluated in place of val, which is then not
+            opened at all; 0 trains on all and evaluates on val.
         label_smoothing: share of the target spread over all classes (Szegedy et al. 2016).
         clip_norm: largest norm of the whole gradient; 0 does not clip.
         ema: decay a step of the averaged weights that are evaluated and kept; 0 keeps no average.
@@ -87,9 +93,13 @@ class TrainConfig:
 
     recipe: str = "custom"
     model: str = "simplenet"
+    conv: Literal["native", "custom"] = "native"
     epochs: float = 90.0
+    minutes: float = 0.0
+    evaluate_every: int = 1
     batch_size: int = 256
     seed: int = 0
+    holdout: float = 0.0
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     augment: Augment = field(default_factory=Augment)
@@ -108,8 +118,12 @@ class TrainConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        _require(self.conv in ("native", "custom"), "conv", self.conv, "native or custom")
         _require(self.epochs > 0, "epochs", self.epochs, "a number above 0")
+        _require(self.minutes >= 0, "minutes", self.minutes, "0 (no limit) or more")
+        _require(self.evaluate_every >= 1, "evaluate_every", self.evaluate_every, "1 or more")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        _require(0 <= self.holdout < 1, "holdout", self.holdout, "a share in [0, 1)")
         _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "a share in [0, 1)")
         _require(self.clip_norm >= 0, "clip_norm", self.clip_norm, "0 or more")
         _require(0 <= self.ema < 1, "ema", self.ema, "a decay in [0, 1)")

@@ -50,6 +50,7 @@ class Trainer:
             torch.compile(self.state.model) if self.config.compile else self.state.model
         )
         self.smoothed = float("nan")
+        self.evaluation_seconds = 0.0
 
     def resume(self, path: Path) -> list[str]:
         """Continue from a checkpoint; returns what it lacked, in words."""
@@ -63,34 +64,63 @@ class Trainer:
 
     def fit(self) -> TrainState:
         """Train to the last step, evaluating and saving at the end of each epoch."""
-        total = self.batches.total_steps
-        saved = time.monotonic()
+        saved = looked = time.monotonic()
         self.logbook = Logbook(self.run, keep_bytes=self.state.metrics_bytes, events=self.events)
         with closing(self.logbook), self.display, stop_requests() as stop_requested:
-            while self.state.step < total:
+            while not self.finished:
                 self.step()
-                ended = self.state.step % self.batches.steps_per_epoch == 0 or self.state.step == total
+                self.state.meters.spent += time.monotonic() - looked
+                looked = time.monotonic()
+                last = self.finished  # asked once: under a time limit the last evaluation changes the answer
+                ended = last or self.state.step % self.batches.steps_per_epoch == 0
                 if ended:
-                    self._end_epoch()
-                stopping = stop_requested() and self.state.step < total
+                    self._end_epoch(last=last)
+                stopping = stop_requested() and not last
                 if ended or stopping or time.monotonic() - saved >= self.config.checkpoint_seconds:
+                    self.state.meters.spent += time.monotonic() - looked
+                    looked = time.monotonic()
                     self._save()
                     saved = time.monotonic()
                 if stopping:
-                    raise Interrupted(f"stopped at step {self.state.step} of {total}")
+                    raise Interrupted(f"stopped at step {self.state.step} of {self.expected_steps}")
+                if last:
+                    break
         return self.state
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is behind it, in [0, 1]: of its steps, or of its minutes less the last evaluation."""
+        if not self.config.minutes:
+            return self.state.step / self.batches.total_steps
+        meters = self.state.meters
+        reserve = self.evaluation_seconds
+        if not reserve and meters.seen:  # a forward pass is a third of a training step
+            reserve = meters.spent / meters.seen / 3 * len(self.val or ())
+        return min(1.0, meters.spent / max(1.0, 60 * self.config.minutes - reserve))
+
+    @property
+    def finished(self) -> bool:
+        return self.progress >= 1
+
+    @property
+    def expected_steps(self) -> int:
+        """How many steps the run will have; under a time limit an estimate that its last step makes exact."""
+        if not self.config.minutes or not self.state.step:
+            return self.batches.total_steps
+        return max(self.state.step, round(self.state.step / max(1e-9, self.progress)))
 
     def step(self) -> int:
         """Train on the next batch; returns how many images it had."""
         began = time.perf_counter()
         state, config, number = self.state, self.config, self.state.step
         total, per_epoch = self.batches.total_steps, self.batches.steps_per_epoch
+        position = self.progress * total if config.minutes else number
         if number % per_epoch == 0:
             state.meters.start_epoch()
         warmup = round(config.schedule.warmup_epochs * per_epoch)
-        factor = learning_rate_factor(number, total=total, warmup=warmup, final=config.schedule.final)
+        factor = learning_rate_factor(position, total=total, warmup=warmup, final=config.schedule.final)
         rate = set_learning_rate(state.optimizers, factor)
-        images, labels = self.batches.batch(number, side_at(number, total=total, schedule=config.schedule))
+        images, labels = self.batches.batch(number, side_at(position, total=total, schedule=config.schedule))
         torch.manual_seed(seed_for(config.seed, NETWORK, number))
         loss, logits = self._learn(images, labels)
         state.step = number + 1
@@ -125,14 +155,15 @@ class Trainer:
         meters.top1 += int(hits(logits, targets, 1).sum())
         meters.top5 += int(hits(logits, targets, 5).sum())
         meters.images += count
-        if state.step % self.config.log_every == 0 or state.step == self.batches.total_steps:
+        meters.seen += count
+        if state.step % self.config.log_every == 0 or self.finished:
             self.logbook.write(step=state.step, training_loss=value, learning_rate=rate)
         elapsed = time.perf_counter() - began
         meters.seconds += elapsed
         self.display.step(
             Moment(
                 step=state.step,
-                total=self.batches.total_steps,
+                total=self.expected_steps,
                 steps_per_epoch=self.batches.steps_per_epoch,
                 loss=meters.loss / meters.images,
                 learning_rate=rate,
@@ -154,8 +185,8 @@ class Trainer:
             f"(--clip-norm 1) or a longer warm-up (--warmup-epochs); the last checkpoint is kept in {self.run.folder}"
         )
 
-    def _end_epoch(self) -> None:
-        """Evaluate on val, write both rows, keep the weights that are to be kept."""
+    def _end_epoch(self, *, last: bool) -> None:
+        """Write the epoch's training row; where one is due evaluate, write that row, and keep the weights."""
         state, meters, config = self.state, self.state.meters, self.config
         epoch = math.ceil(state.step / self.batches.steps_per_epoch)
         train_row = {
@@ -166,13 +197,17 @@ class Trainer:
         self.logbook.write(epoch=epoch, step=state.step, split="train", **train_row)
         self.logbook.time(step=state.step, training_seconds=meters.seconds)
         text = f"epoch {epoch}: train loss {train_row['loss']:.3f}, top-1 {train_row['top1']:.2f}"
-        top1 = 0.0
+        if not last and epoch % config.evaluate_every:
+            self.display.epoch(text)
+            return
+        top1, began = 0.0, time.monotonic()
         if self.val is not None:
             logits = predict_logits(state.evaluated, self.val, size=config.eval_size, device=self.device, show=False)
             top1, top5 = top_k(logits, self.val.labels, 1), top_k(logits, self.val.labels, 5)
             loss = F.cross_entropy(logits, self.val.labels).item()
-            self.logbook.write(epoch=epoch, step=state.step, split="val", loss=loss, top1=top1, top5=top5)
-            text += f"  |  val loss {loss:.3f}, top-1 {top1:.2f}, top-5 {top5:.2f}"
+            self.logbook.write(epoch=epoch, step=state.step, split=self.val.split, loss=loss, top1=top1, top5=top5)
+            text += f"  |  {self.val.split} loss {loss:.3f}, top-1 {top1:.2f}, top-5 {top5:.2f}"
+            self.evaluation_seconds = time.monotonic() - began
         self.display.epoch(text)
         if config.keep == "last" or self.val is None or top1 > state.best_acc1 or not self.run.best.exists():
             state.best_acc1 = top1

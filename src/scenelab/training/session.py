@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from scenelab.data.holdout import hold_out
 from scenelab.data.packed import Packed, pack
 from scenelab.data.sources import open_split
 from scenelab.errors import LabError
@@ -23,6 +24,14 @@ CACHE = "packed"
 def open_packed(data: Path, cache: Path | None, split: str, stored_size: int) -> Packed:
     """The packed form of one split; it lives in `data/packed` unless another place is named."""
     return pack(open_split(data, split), cache or data / CACHE, size=stored_size)
+
+
+def open_sides(data: Path, cache: Path | None, config: TrainConfig) -> tuple[Packed, Packed]:
+    """The images that are trained on, and those that are evaluated after each epoch: val or the held-out ones."""
+    train = open_packed(data, cache, "train", config.stored_size)
+    if config.holdout:
+        return hold_out(train, config.holdout)
+    return train, open_packed(data, cache, "val", config.stored_size)
 
 
 def available_cores() -> int:
@@ -47,7 +56,7 @@ def start_run(
     open_split(data, "train")
     run.require_new()
     config = dataclasses.replace(config, threads=config.threads or available_cores())
-    train, val = (open_packed(data, cache, split, config.stored_size) for split in ("train", "val"))
+    train, val = open_sides(data, cache, config)
     stored = {
         "data": str(Path(data).resolve()),
         "cache": str(cache.resolve()) if cache else None,
@@ -69,7 +78,7 @@ def resume_run(folder: Path, **options: Any) -> dict[str, Any]:
     stored = run.read_config()
     config = from_plain(stored["train"])
     cache = Path(stored["cache"]) if stored["cache"] else None
-    train, val = (open_packed(Path(stored["data"]), cache, split, config.stored_size) for split in ("train", "val"))
+    train, val = open_sides(Path(stored["data"]), cache, config)
     if train.digest != stored["train_digest"]:
         raise LabError(f"the training images in {stored['data']} changed since {folder} began; start a new run")
     _note_resumption(run)
@@ -84,12 +93,13 @@ def _fit(
     if resume and run.checkpoint.exists():
         trainer.resume(run.checkpoint)
     state = trainer.fit()
-    images = min(state.step * config.batch_size, round(config.epochs * len(train)))
+    images = state.meters.seen
     network = size(state.model.network)
     accounting = {
         "steps": state.step,
         "images_seen": images,
         "epochs": images / len(train),
+        "minutes": round(state.meters.spent / 60, 3),
         "seconds_in_steps": round(state.meters.seconds, 3),
         "images_per_second": round(images / max(1e-9, state.meters.seconds), 2),
         "peak_memory_bytes": peak_memory(),

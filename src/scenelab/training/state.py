@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from scenelab.errors import LabError
 from scenelab.models.normalize import Classifier
-from scenelab.models.registry import create
+from scenelab.models.registry import CONVOLUTIONS, create
 from scenelab.models.simplenet import Factory
 from scenelab.models.stored import load_weights, plain_names, to_values
 from scenelab.training.config import TrainConfig
@@ -20,13 +20,17 @@ from scenelab.training.optim import build_optimizers
 
 @dataclass(kw_only=True)
 class Meters:
-    """Sums over the current epoch: loss times images, hits, images; and the wall-clock seconds of the whole run."""
+    """Sums over the current epoch: loss times images, hits, images; and over the whole run: seconds in steps, all
+    seconds, images.
+    """
 
     loss: float = 0.0
     top1: int = 0
     top5: int = 0
     images: int = 0
     seconds: float = 0.0
+    spent: float = 0.0
+    seen: int = 0
 
     def start_epoch(self) -> None:
         self.loss, self.top1, self.top5, self.images = 0.0, 0, 0, 0
@@ -53,7 +57,10 @@ class TrainState:
 def start(config: TrainConfig, *, classes: int, device: torch.device, factory: Factory | None = None) -> TrainState:
     """Initialise a run from its seed; `factory` stands in for the network that the config names."""
     torch.manual_seed(config.seed)
-    model = Classifier(factory(num_classes=classes)) if factory else create(config.model, num_classes=classes)
+    if factory:
+        model = Classifier(factory(num_classes=classes))
+    else:
+        model = create(config.model, num_classes=classes, conv_op=CONVOLUTIONS[config.conv])
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
     average = None
