@@ -43,7 +43,32 @@ def demo() -> TrainConfig:
     )
 
 
-RECIPES: dict[str, Callable[[], TrainConfig]] = {"starter": starter, "demo": demo}
+def laptop() -> TrainConfig:
+    """The best within `--minutes` on the CPU at hand: a residual network with Muon, small pictures first.
+
+    Picture sizes and epochs are planned from the speed measured at the start; see `scenelab.training.plan`.
+    """
+    return TrainConfig(
+        recipe="laptop",
+        model="residual",
+        epochs=10,
+        minutes=20,
+        plan=True,
+        evaluate_every=2,
+        batch_size=64,
+        optimizer=OptimizerConfig(
+            name="muon", lr=0.02, momentum=0.95, weight_decay=0.02, adam_lr=2e-3, decay_vectors=False
+        ),
+        schedule=ScheduleConfig(warmup_epochs=0.5, sizes=((0.0, 64),)),
+        augment=Augment(flip=True, area=(0.35, 1.0)),
+        label_smoothing=0.1,
+        ema=0.999,
+        stored_size=72,
+        eval_size=72,
+    )
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {"starter": starter, "demo": demo, "laptop": laptop}
 
 
 def get(name: str) -> TrainConfig:

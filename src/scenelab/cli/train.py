@@ -20,6 +20,7 @@ def train(
     cache: Path | None = None,
     model: str | None = None,
     conv: Literal["native", "custom"] | None = None,
+    minutes: float | None = None,
     epochs: float | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
@@ -42,6 +43,7 @@ def train(
         cache: where packed images live; DATA/packed by default.
         model: a network that 'scenelab models' lists.
         conv: its convolution, torch's or the one by hand (custom).
+        minutes: time from the first step to the end of the last evaluation; the schedule follows the clock.
         epochs: passes over the training images.
         batch_size: images a step.
         lr: peak learning rate.
@@ -56,15 +58,8 @@ def train(
     from scenelab.recipes import get
     from scenelab.training.session import start_run
 
-    values = {
-        "model": model,
-        "conv": conv,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "clip_norm": clip_norm,
-        "seed": seed,
-        "holdout": holdout,
-    }
+    values = {"model": model, "conv": conv, "minutes": minutes, "epochs": epochs, "batch_size": batch_size}
+    values |= {"clip_norm": clip_norm, "seed": seed, "holdout": holdout}
     values |= {"threads": threads, "device": device, "checkpoint_seconds": checkpoint_seconds}
     config = change(get(recipe), values, lr=lr, warmup_epochs=warmup_epochs)
     _announce_resume(out)

@@ -77,6 +77,7 @@ class TrainConfig:
         epochs: passes over the training images; a part of one is allowed.
         minutes: time from the first step to the end of the last evaluation. The schedule then follows the clock, and
             `epochs` is only what was planned; 0 lets the epochs decide.
+        plan: choose picture sizes and epochs for the minutes from the speed measured when the run starts.
         evaluate_every: epochs from one evaluation to the next; the last epoch always ends with one.
         holdout: share of the training images that is not trained on but evaluated in place of val, which is then not
             opened at all; 0 trains on all and evaluates on val.
@@ -96,6 +97,7 @@ class TrainConfig:
     conv: Literal["native", "custom"] = "native"
     epochs: float = 90.0
     minutes: float = 0.0
+    plan: bool = False
     evaluate_every: int = 1
     batch_size: int = 256
     seed: int = 0
@@ -121,6 +123,7 @@ class TrainConfig:
         _require(self.conv in ("native", "custom"), "conv", self.conv, "native or custom")
         _require(self.epochs > 0, "epochs", self.epochs, "a number above 0")
         _require(self.minutes >= 0, "minutes", self.minutes, "0 (no limit) or more")
+        _require(not self.plan or self.minutes > 0, "minutes", self.minutes, "more than 0 where sizes are planned")
         _require(self.evaluate_every >= 1, "evaluate_every", self.evaluate_every, "1 or more")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
         _require(0 <= self.holdout < 1, "holdout", self.holdout, "a share in [0, 1)")

@@ -122,28 +122,10 @@ class Trainer:
         rate = set_learning_rate(state.optimizers, factor)
         images, labels = self.batches.batch(number, side_at(position, total=total, schedule=config.schedule))
         torch.manual_seed(seed_for(config.seed, NETWORK, number))
-        loss, logits = self._learn(images, labels)
+        loss, logits = learn(state, self.network, config, images, labels)
         state.step = number + 1
         self._count(loss, logits, labels, rate, began)
         return len(images)
-
-    def _learn(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Forward, backward, update."""
-        state, config = self.state, self.config
-        state.model.train()
-        for optimizer in state.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16) if config.autocast else nullcontext():
-            logits = self.network(images)
-            loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-        loss.backward()
-        if config.clip_norm:
-            nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
-        for optimizer in state.optimizers:
-            optimizer.step()
-        if state.average is not None:
-            state.average.update_parameters(state.model)
-        return loss.detach(), logits.detach()
 
     def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, rate: float, began: float) -> None:
         """Add a step to the epoch's sums; look at the loss and log it every `log_every` steps."""
@@ -218,6 +200,33 @@ class Trainer:
         epoch = self.state.step // self.batches.steps_per_epoch
         values = checkpoint_values(self.state, self.config, self.packed.categories, epoch)
         save_checkpoint(self.run.checkpoint, values)
+
+
+def learn(
+    state: TrainState, network: Callable[[Tensor], Tensor], config: TrainConfig, images: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Forward, backward, update of the weights and of their average.
+
+    Args:
+        network: the state's model, or its compiled form.
+
+    Returns:
+        Loss and logits, detached.
+    """
+    state.model.train()
+    for optimizer in state.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(images.device.type, torch.bfloat16) if config.autocast else nullcontext():
+        logits = network(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+    loss.backward()
+    if config.clip_norm:
+        nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    for optimizer in state.optimizers:
+        optimizer.step()
+    if state.average is not None:
+        state.average.update_parameters(state.model)
+    return loss.detach(), logits.detach()
 
 
 def pick_device(name: str) -> torch.device:

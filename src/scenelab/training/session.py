@@ -17,6 +17,7 @@ from scenelab.models.registry import size
 from scenelab.runs import Run, environment
 from scenelab.training.config import TrainConfig, from_plain, to_plain
 from scenelab.training.loop import Trainer
+from scenelab.training.plan import plan
 
 CACHE = "packed"
 
@@ -53,9 +54,13 @@ def start_run(
         Interrupted: training was asked to stop; `resume_run` continues it.
     """
     run = Run(Path(folder))
-    open_split(data, "train")
+    listing = open_split(data, "train")
     run.require_new()
     config = dataclasses.replace(config, threads=config.threads or available_cores())
+    torch.set_num_threads(config.threads)
+    if config.plan:
+        images = round(len(listing) * (1 - config.holdout))
+        config = plan(config, images=images, categories=listing.categories)
     train, val = open_sides(data, cache, config)
     stored = {
         "data": str(Path(data).resolve()),
