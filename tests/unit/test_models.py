@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from scenelab.bench import networks
 from scenelab.errors import LabError
 from scenelab.models.inception import Branches
 from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD, Classifier, Normalize
@@ -249,3 +250,20 @@ def test_size_counts_what_is_learned_and_what_is_stored():
     assert (measured.parameters, measured.bytes) == (12, 4 * 16 + 8)
     assert size(SimpleNet()).bytes == 4 * 1_368_676
     assert size(SimpleNetSmall()).bytes == 4 * 365_028
+
+
+def test_networks_are_described_with_their_cost_and_speed(monkeypatch):
+    monkeypatch.setattr(networks, "SECONDS", 0.0)
+    described = networks.describe_networks(16, speed=True)
+    assert described.keys() == NETWORKS.keys()
+    for values in described.values():
+        assert 2 < values["training_flops"] / values["flops"] <= 3
+        assert values["training_images_per_second"] > 0
+        assert values["images_per_second"] > 0
+    assert described["simplenet"]["parameters"] == 1_368_676
+    assert "images_per_second" not in networks.describe_networks(16, speed=False)["vit"]
+
+
+def test_pictures_that_are_too_small_for_the_networks():
+    with pytest.raises(LabError, match="^--size is 8; the networks take 16 pixels or more$"):
+        networks.describe_networks(8, speed=False)

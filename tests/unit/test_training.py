@@ -10,6 +10,7 @@ from torch import nn
 
 from scenelab.data.augment import Augment
 from scenelab.errors import Interrupted, LabError
+from scenelab.models.registry import count_flops
 from scenelab.runs import Run, load_checkpoint
 from scenelab.training.batches import TrainingBatches, seed_for
 from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
@@ -230,3 +231,12 @@ def test_a_missing_device_is_named():
     if not torch.cuda.is_available():
         with pytest.raises(LabError, match="device 'cuda' is not available on this machine; use 'cpu'"):
             pick_device("cuda")
+
+
+def test_operations_are_counted_by_picture_size_and_kept_over_a_break(scenes, tmp_path):
+    config = tiny(epochs=2, schedule=ScheduleConfig(sizes=((0.0, 16), (0.5, 32))))
+    small, large = (count_flops("simplenet-small", num_classes=12, side=side, training=True) for side in (16, 32))
+    accounting = start_run(tmp_path / "run", scenes, config, display=QUIET)
+    assert accounting["training_flops"] == 72 * (small + large)
+    again = resume_run(tmp_path / "run", display=QUIET)
+    assert again["training_flops"] == 72 * (small + large)

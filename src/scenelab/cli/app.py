@@ -4,7 +4,7 @@ import sys
 
 import tyro
 
-from scenelab.cli import bench, data, demo, evaluate, study, train
+from scenelab.cli import bench, challenge, data, demo, evaluate, study, train
 from scenelab.errors import Interrupted, LabError
 
 DESCRIPTION = """Scene recognition from convolution by hand to a trained, evaluated network.
@@ -23,6 +23,8 @@ def build() -> tyro.extras.SubcommandApp:
     app.command(train.resume)
     app.command(evaluate.evaluate)
     app.command(evaluate.predict)
+    app.command(challenge.challenge)
+    app.command(challenge.score)
     app.command(evaluate.models)
     app.command(train.recipes)
     app.command(bench.app(), name="bench", help="Measure speed, side by side in one run.")

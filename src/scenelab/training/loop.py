@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from scenelab.data.packed import Packed
 from scenelab.errors import Interrupted, LabError
 from scenelab.evaluation.accuracy import hits, predict_logits, top_k
+from scenelab.models.registry import count_flops
 from scenelab.models.simplenet import Factory
 from scenelab.runs import Run, load_checkpoint, save_checkpoint
 from scenelab.training.batches import NETWORK, TrainingBatches, seed_for
@@ -51,6 +52,7 @@ class Trainer:
         )
         self.smoothed = float("nan")
         self.evaluation_seconds = 0.0
+        self._flops: dict[int, int] = {}
 
     def resume(self, path: Path) -> list[str]:
         """Continue from a checkpoint; returns what it lacked, in words."""
@@ -120,12 +122,22 @@ class Trainer:
         warmup = round(config.schedule.warmup_epochs * per_epoch)
         factor = learning_rate_factor(position, total=total, warmup=warmup, final=config.schedule.final)
         rate = set_learning_rate(state.optimizers, factor)
-        images, labels = self.batches.batch(number, side_at(position, total=total, schedule=config.schedule))
+        side = side_at(position, total=total, schedule=config.schedule)
+        images, labels = self.batches.batch(number, side)
         torch.manual_seed(seed_for(config.seed, NETWORK, number))
         loss, logits = learn(state, self.network, config, images, labels)
         state.step = number + 1
+        state.meters.flops += len(images) * self.flops_per_image(side)
         self._count(loss, logits, labels, rate, began)
         return len(images)
+
+    def flops_per_image(self, side: int) -> int:
+        """Forward and backward, counted once for each side; 0 for a network that is not one of ours."""
+        if self.factory is not None:
+            return 0
+        if side not in self._flops:
+            self._flops[side] = count_flops(self.config.model, num_classes=self.classes, side=side, training=True)
+        return self._flops[side]
 
     def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, rate: float, began: float) -> None:
         """Add a step to the epoch's sums; look at the loss and log it every `log_every` steps."""

@@ -104,6 +104,7 @@ def _fit(
         "steps": state.step,
         "images_seen": images,
         "epochs": images / len(train),
+        "training_flops": state.meters.flops,
         "minutes": round(state.meters.spent / 60, 3),
         "seconds_in_steps": round(state.meters.seconds, 3),
         "images_per_second": round(images / max(1e-9, state.meters.seconds), 2),

@@ -21,7 +21,7 @@ from scenelab.training.optim import build_optimizers
 @dataclass(kw_only=True)
 class Meters:
     """Sums over the current epoch: loss times images, hits, images; and over the whole run: seconds in steps, all
-    seconds, images.
+    seconds, images, floating-point operations.
     """
 
     loss: float = 0.0
@@ -31,6 +31,7 @@ class Meters:
     seconds: float = 0.0
     spent: float = 0.0
     seen: int = 0
+    flops: int = 0
 
     def start_epoch(self) -> None:
         self.loss, self.top1, self.top5, self.images = 0.0, 0, 0, 0

@@ -1,0 +1,114 @@
+import json
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from scenelab.cli import app
+from scenelab.errors import LabError
+from scenelab.evaluation import challenge
+from scenelab.evaluation.challenge import guess, list_test_images, make_card, read_guesses, score, write_guesses
+from scenelab.models.normalize import Classifier
+from scenelab.models.stored import Stored
+from scenelab.runs import Run
+
+
+def test_errors_by_hand(tmp_path):
+    labels = tmp_path / "val.txt"
+    labels.write_text("val/1.jpg 7\nval/2.jpg 3\nval/3.jpg 9\nval/4.jpg 0\n")
+    guesses = {
+        "val/1.jpg": (7, 1, 2, 3, 4),  # right at once
+        "val/2.jpg": (1, 3, 2, 4, 5),  # right at the second
+        "val/3.jpg": (1, 2, 3, 4, 9),  # right at the fifth
+        "val/4.jpg": (1, 2, 3, 4, 5),  # never
+    }
+    assert score(guesses, labels) == [75, 50, 50, 50, 25]
+
+
+def test_guesses_are_written_and_read(tmp_path):
+    path, guesses = (
+        tmp_path / "guesses.txt",
+        {"test/00000001.jpg": (5, 4, 3, 2, 1), "test/00000002.jpg": (0, 1, 2, 3, 4)},
+    )
+    write_guesses(path, guesses)
+    assert path.read_text().splitlines()[0] == "test/00000001.jpg 5 4 3 2 1"
+    assert read_guesses(path) == guesses
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a 1 2 3 4\n", "line 1 is 'a 1 2 3 4'; expected a name and five labels from 0"),
+        ("a 1 2 3 4 5\nb 1 2 3 4 x\n", "line 2 is 'b 1 2 3 4 x'"),
+        ("a 1 2 3 4 5\na 1 2 3 4 5\n", "line 2 names a a second time"),
+        (None, "cannot be read"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path, text, message):
+    path = tmp_path / "guesses.txt"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(LabError, match=re.escape(message)):
+        read_guesses(path)
+
+
+def test_both_files_must_name_the_same_images(tmp_path):
+    labels = tmp_path / "val.txt"
+    labels.write_text("a 1\nb 2\n")
+    five = (1, 2, 3, 4, 5)
+    with pytest.raises(LabError, match="^1 images have no guesses, first b; both files must name the same$"):
+        score({"a": five}, labels)
+    with pytest.raises(LabError, match="^1 images have no label, first c; both"):
+        score({"a": five, "b": five, "c": five}, labels)
+
+
+class Brightness(nn.Module):
+    """Likes label 9 the more the brighter, then 8, 7, …"""
+
+    def forward(self, images):
+        return images.mean(dim=(1, 2, 3))[:, None] * torch.arange(10.0)
+
+
+def test_guesses_are_the_most_likely_labels(scenes):
+    stored = Stored(model=Classifier(Brightness()), arch="", categories=tuple("abcdefghij"), size=16, epoch=0)
+    names = list_test_images(scenes)
+    assert len(names) == 2
+    for row in guess(stored, scenes / "images", names).values():
+        assert row in ((9, 8, 7, 6, 5), (0, 1, 2, 3, 4))  # by the sign of the normalised brightness
+
+
+def test_folders_without_test_images_and_small_networks(scenes, tmp_path):
+    with pytest.raises(LabError, match=r"holds no \.jpg files"):
+        list_test_images(tmp_path)
+    stored = Stored(model=Classifier(Brightness()), arch="", categories=tuple("abc"), size=16, epoch=0)
+    with pytest.raises(LabError, match="the network knows 3 classes; the challenge takes 5 guesses"):
+        guess(stored, scenes / "images", [])
+
+
+def test_the_frame_is_counted(tmp_path):
+    run = Run(tmp_path)
+    run.results.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(LabError, match="has no finished training; 'scenelab resume"):
+        make_card(run)
+    accounting = {"training_flops": int(6.1776e15), "checkpoint_bytes": 9_999_999}
+    (run.results / "training.json").write_text(json.dumps(accounting))
+    card = make_card(run)
+    assert card["share_of_k40_peak"] == pytest.approx(0.1)
+    assert card["k40_budget_flops"] == pytest.approx(6.2e16, rel=0.01)
+    for change, message in (
+        ({"checkpoint_bytes": 10_000_001}, "10,000,001 bytes; the challenge allows 10,000,000"),
+        ({"training_flops": 0}, "does not count operations"),
+    ):
+        (run.results / "training.json").write_text(json.dumps(accounting | change))
+        with pytest.raises(LabError, match=message):
+            make_card(run)
+
+
+def test_score_from_the_command_line(tmp_path, capsys):
+    (tmp_path / "val.txt").write_text("a 1\nb 2\n")
+    write_guesses(tmp_path / "guesses.txt", {"a": (1, 2, 3, 4, 5), "b": (1, 2, 3, 4, 5)})
+    assert app.run(["score", str(tmp_path / "guesses.txt"), str(tmp_path / "val.txt"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == {"error_at_1": 50, "error_at_2": 0, "error_at_3": 0, "error_at_4": 0, "error_at_5": 0}
+    assert challenge.K40_SECONDS == 14_400
