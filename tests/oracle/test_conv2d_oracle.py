@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
+from scenelab.ops import winograd
 from scenelab.ops.conv2d import Conv2d, conv2d
 from scenelab.ops.reference import conv2d_loops, grad_bias_loops, grad_input_loops, grad_weight_loops
 
@@ -159,3 +160,34 @@ def test_training_follows_the_native_loss_curve():
     ours, native = losses(Conv2d, 200), losses(nn.Conv2d, 200)
     assert native[-20:].mean() < 0.5 * native[:20].mean()  # it learns: the curves are no constants
     torch.testing.assert_close(ours, native, rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize(("height", "width", "padding"), [(8, 8, 1), (5, 11, 0), (3, 3, 2), (2, 9, 1), (14, 6, 1)])
+@pytest.mark.parametrize("limit", [1, 2**14, 2**30])
+def test_winograd_in_blocks_and_turns_of_any_size(height, width, padding, limit, monkeypatch):
+    """In float64, against PyTorch: whatever the tile, the block and the cut of the channels, the sums are the same."""
+    monkeypatch.setattr(winograd, "WORKSPACE_BYTES", limit)
+    monkeypatch.setattr(winograd, "FILTER_BYTES", limit)
+    torch.manual_seed(0)
+    images = torch.randn(5, 6, height, width, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(7, 6, 3, 3, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(7, dtype=torch.float64)
+    expected = F.conv2d(images, weight, bias, padding=padding)
+    gradient = torch.randn_like(expected)
+    (to_weight,) = torch.autograd.grad(expected, [weight], gradient)
+    x, dy = (tensor.detach().permute(0, 2, 3, 1).contiguous() for tensor in (images, gradient))
+    output = torch.empty_like(dy)
+    winograd.forward(x, weight.detach(), bias, padding, output)
+    torch.testing.assert_close(output.permute(0, 3, 1, 2), expected)
+    torch.testing.assert_close(winograd.grad_weight(dy, x, padding), to_weight)
+
+
+@pytest.mark.parametrize("tile", [2, 4])
+def test_winograds_matrices_turn_a_product_into_a_correlation(tile):
+    """One tile in exact arithmetic's reach: Aᵀ[(Gg) ⊙ (Bᵀd)] along both axes is the sliding sum."""
+    matrices = winograd.transforms(tile, torch.float64, torch.device("cpu"))
+    torch.manual_seed(0)
+    tiles, kernel = torch.randn(tile + 2, tile + 2, dtype=torch.float64), torch.randn(3, 3, dtype=torch.float64)
+    values = (matrices.filter @ kernel.flatten()) * (matrices.input @ tiles.flatten())
+    expected = F.conv2d(tiles[None, None], kernel[None, None])[0, 0]
+    torch.testing.assert_close((matrices.output @ values).view(tile, tile), expected)

@@ -33,12 +33,17 @@ Barabasz et al. (2020), are 2.5 times smaller than those of 0, ±1, ±2."""
 
 CUT = 6  # dimensions of tiles whose places are not yet one: n, n, image, down, across, channel
 
+MOST_PLACES = max((tile + 2) ** 2 for tile in POINTS)
+
 TILES = 128
 """Tiles of a block on the CPU: enough rows for a product to be fast, few enough to stay in the cache; measured in
 docs/convolution.md."""
 
-WORKSPACE_BYTES = 8 * 2**20
+WORKSPACE_BYTES = 4 * 2**20
 """Most that the transformed tiles and the products of a block may take on the CPU: fewer tiles with many channels."""
+
+FILTER_BYTES = 10 * 2**20
+"""Most that transformed filters may take on the CPU: they are four times the filters, so wide layers take turns."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,15 @@ def _columns(tiles: Tensor) -> Float[Tensor, "places rest"]:
     return tiles.flatten(0, 1).flatten(1) if tiles.dim() == CUT else tiles.flatten(1)
 
 
+def _turns(channels: int, wide: int, like: Tensor) -> list[slice]:
+    """The output channels, evenly cut where their transformed filters would take too much."""
+    count = 1
+    if like.device.type == "cpu":
+        count = min(channels, -(-MOST_PLACES * channels * wide * like.element_size() // FILTER_BYTES))
+    step = -(-channels // count)
+    return [slice(first, first + step) for first in range(0, channels, step)]
+
+
 def forward(
     input: Float[Tensor, "n h w ci"],
     weight: Float[Tensor, "co ci 3 3"],
@@ -146,6 +160,11 @@ def forward(
     output: Float[Tensor, "n ho wo co"],
 ) -> None:
     """Y for any padding; tiles that hang over the sides are cut."""
+    for turn in _turns(*weight.shape[:2], input):
+        _forward(input, weight[turn], None if bias is None else bias[turn], padding, output[..., turn])
+
+
+def _forward(input: Tensor, weight: Tensor, bias: Tensor | None, padding: int, output: Tensor) -> None:
     channels, wide = weight.shape[:2]
     tiles = _Tiles(input, padding, channels)
     filters = (tiles.transforms.filter @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(-1, wide, channels)
@@ -167,6 +186,11 @@ def grad_weight(
     grad_output: Float[Tensor, "n ho wo co"], input: Float[Tensor, "n h w ci"], padding: int
 ) -> Float[Tensor, "co ci 3 3"]:
     """∂W, summed over the blocks in the transformed space and brought back once."""
+    turns = _turns(grad_output.shape[-1], input.shape[-1], input)
+    return torch.cat([_grad_weight(grad_output[..., turn], input, padding) for turn in turns])
+
+
+def _grad_weight(grad_output: Tensor, input: Tensor, padding: int) -> Tensor:
     channels, wide = grad_output.shape[-1], input.shape[-1]
     tiles = _Tiles(input, padding, channels)
     places, images = tiles.outputs(input, channels)

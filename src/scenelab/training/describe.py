@@ -111,7 +111,7 @@ def _metrics(config: TrainConfig, classes: int) -> str:
     )
     return (
         f"Top-1 and top-5 accuracy: the share of images whose label is the first of the {classes} classes, or among "
-        "the first five, by the network's order. A photograph often shows more than one scene, and neighbouring classes "
+        "the first five, by the network's order. A picture often shows more than one scene, and neighbouring classes "
         "(a kitchen, a dining room) share their objects, so a second or third guess can be right where the label is "
         f"not; top-5 counts such near misses, top-1 does not. {kept}"
     )

@@ -63,11 +63,8 @@ def plan(config: TrainConfig, *, images: int, categories: tuple[str, ...]) -> Tr
 
 def images_per_second(config: TrainConfig, side: int, categories: tuple[str, ...]) -> float:
     """Speed of whole training steps, augmentation included, on pictures of noise."""
-    device, stored = pick_device(config.device), scaled(side, STORED)
-    shape = (2 * config.batch_size, stored, stored, 3)
-    noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, shape, dtype=np.uint8)
-    labels = torch.arange(len(noise)) % len(categories)
-    packed = Packed(images=noise, labels=labels, paths=("",) * len(noise), categories=categories, split="", digest="")
+    device = pick_device(config.device)
+    packed = noise(2 * config.batch_size, scaled(side, STORED), categories)
     batches = TrainingBatches(packed, config, device)
     state = start(config, classes=len(categories), device=device)
 
@@ -82,6 +79,15 @@ def images_per_second(config: TrainConfig, side: int, categories: tuple[str, ...
         float(step(number))
         number += 1
     return number * config.batch_size / (time.perf_counter() - began)
+
+
+def noise(count: int, side: int, categories: tuple[str, ...]) -> Packed:
+    """Pictures of noise in memory, with labels in turn, to measure on."""
+    pixels = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    labels = torch.arange(count) % len(categories)
+    return Packed(
+        images=pixels, labels=labels, paths=("",) * count, categories=categories, split="noise", digest="noise"
+    )
 
 
 def scaled(side: int, factor: float) -> int:
