@@ -5,8 +5,8 @@ A weight (Cₒ×Cᵢ×K×K) is the matrix that takes a window to a pixel, Cₒ �
     B ← μ·B + (1-μ)·G        M = (1-μ)·G + μ·B        W ← (1 - η·λ)·W - η · 0.2·√max(rows, columns) · UVᵀ
 
 where M = U S Vᵀ. The factor gives updates the size of AdamW's (Liu et al. 2025, section 2.2), so that η and λ are
-of AdamW's kind too. torch.optim.Muon takes matrices only and iterates in bfloat16, which CPUs without matrix units for
-it compute more slowly than float32: `orthogonalize` is about four times faster there.
+of AdamW's kind too. torch.optim.Muon takes matrices only and iterates on the whole matrix in bfloat16; `orthogonalize`
+in float32 takes 11 ms where that takes 16 (256 × 2304, AMD EPYC with bfloat16 units, 2 threads, median of 9).
 """
 
 from collections.abc import Iterable
