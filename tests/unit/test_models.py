@@ -253,7 +253,7 @@ def test_size_counts_what_is_learned_and_what_is_stored():
 
 
 def test_networks_are_described_with_their_cost_and_speed(monkeypatch):
-    monkeypatch.setattr(networks, "SECONDS", 0.0)
+    monkeypatch.setattr(networks, "SECONDS", 1e-9)
     described = networks.describe_networks(16, speed=True)
     assert described.keys() == NETWORKS.keys()
     for values in described.values():

@@ -57,7 +57,7 @@ def test_a_missing_layer_is_named(saved):
 def test_an_unknown_architecture_is_explained(saved):
     path, _ = saved
     save_checkpoint(path, {**load_checkpoint(path), "model_arch": "resnet999"})
-    with pytest.raises(LabError, match="holds a 'resnet999'; this version knows simplenet"):
+    with pytest.raises(LabError, match="holds a 'resnet999'; this version knows inception, plain"):
         read_classifier(path)
 
 

@@ -65,7 +65,7 @@ def measure_speed(name: str, side: int) -> dict[str, float]:
 def _rate(work: Any) -> float:
     work()
     began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < SECONDS:
+    while not count or time.perf_counter() - began < SECONDS:
         work()
         count += 1
     return count * BATCH / (time.perf_counter() - began)
