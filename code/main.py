@@ -17,7 +17,6 @@ from scenelab.errors import Interrupted, LabError  # noqa: E402
 NOT_YET = {
     "attack": "-a (adversarial samples) is not built yet",
     "vis": "-v (attention maps and pictures) is not built yet",
-    "use_vit": "--use-vit is not built yet",
     "use_resnet18": "--use-resnet18 needs weights trained elsewhere, which this assignment does not allow",
 }
 
@@ -44,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("-v", "--vis", action="store_true", help="log pictures to TensorBoard")
     flags.add_argument("--use-custom-conv", action="store_true", help="train with the convolution by hand")
     flags.add_argument("--use-vit", action="store_true", help="train the vision transformer")
+    flags.add_argument("--use-scenenet", action="store_true", help="train our network, SceneNet")
     flags.add_argument("--use-resnet18", action="store_true", help="train a pretrained ResNet-18")
     flags.add_argument("--gpu", default=0, type=int, help="GPU to use, -1 for the CPU (0)")
     return flags
@@ -57,7 +57,12 @@ def main(args: argparse.Namespace) -> None:
     import student_code
     from scenelab import handout
 
-    network = student_code.default_model
+    if args.use_vit and args.use_scenenet:
+        raise LabError("--use-vit and --use-scenenet name two networks; choose one")
+    name = "vit" if args.use_vit else "scenenet" if args.use_scenenet else handout.DEFAULT
+    if args.evaluate and name == handout.DEFAULT:
+        name = handout.name_of(args.resume)
+    network = handout.network(name, student_code)
     if args.use_custom_conv:
         print("Using custom convolutions in the network")
         network = partial(network, conv_op=student_code.CustomConv2d)
@@ -67,6 +72,7 @@ def main(args: argparse.Namespace) -> None:
     config = handout.config_from_flags(
         epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, momentum=args.momentum,
         weight_decay=args.weight_decay, warmup_epochs=args.warmup_epochs, clip_grad=args.clip_grad, gpu=args.gpu,
+        model=name,
     )  # fmt: skip
     handout.train(
         args.data_folder, config, network,

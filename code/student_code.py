@@ -5,7 +5,9 @@ from typing import Any
 from torch import Tensor
 from torch.autograd import Function
 
+from scenelab.models.scenenet import SceneNet  # our network: main.py --use-scenenet
 from scenelab.models.simplenet import SimpleNet
+from scenelab.models.vit import VisionTransformer
 from scenelab.ops.conv2d import Conv2d
 from scenelab.ops.function import convolve, gradients, remember
 
@@ -41,3 +43,9 @@ class CustomConv2d(Conv2d):
 # The network that main.py trains. A network of your own takes (conv_op=nn.Conv2d, num_classes=100).
 default_model = SimpleNet
 default_cnn_model = default_model
+default_vit_model = VisionTransformer  # main.py --use-vit
+
+__all__ = [
+    "CustomConv2DFunction", "CustomConv2d", "SceneNet", "SimpleNet", "custom_conv2d", "default_cnn_model",
+    "default_model", "default_vit_model",
+]  # fmt: skip

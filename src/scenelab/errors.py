@@ -11,3 +11,7 @@ class LabError(Exception):
 
 class Interrupted(Exception):  # noqa: N818 - a request that was granted, not an error
     """Work was asked to stop and has saved itself; the same command, or the one it names, goes on from there."""
+
+
+class Diverged(LabError):  # noqa: N818 - what happened, not an error of anybody's
+    """The training loss grew past what guessing has, or is no number."""

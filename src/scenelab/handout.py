@@ -2,11 +2,13 @@
 
 import dataclasses
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
 from scenelab.errors import LabError
 from scenelab.evaluation.accuracy import predict_logits, top_k
+from scenelab.models.registry import NETWORKS
 from scenelab.models.simplenet import Factory
 from scenelab.models.stored import read_classifier
 from scenelab.recipes import starter
@@ -18,17 +20,22 @@ from scenelab.training.session import available_cores, open_packed
 
 MODELS = Path("../models")
 LOGS = Path("../logs")
+DEFAULT = "simplenet"  # what checkpoints of `default_model` say, whatever a student makes of it
 
 
 def config_from_flags(
     *, epochs: int, batch_size: int, lr: float, momentum: float, weight_decay: float, warmup_epochs: int,
-    clip_grad: float, gpu: int,
+    clip_grad: float, gpu: int, model: str,
 ) -> TrainConfig:  # fmt: skip
-    """The `starter` recipe with the handout's flags in their places."""
+    """The `starter` recipe with the handout's flags in their places.
+
+    Args:
+        model: what the checkpoints call the network.
+    """
     recipe = starter()
     optimizer = dataclasses.replace(recipe.optimizer, lr=lr, momentum=momentum, weight_decay=weight_decay)
     return dataclasses.replace(
-        recipe, epochs=epochs, batch_size=batch_size, optimizer=optimizer, clip_norm=clip_grad,
+        recipe, model=model, epochs=epochs, batch_size=batch_size, optimizer=optimizer, clip_norm=clip_grad,
         schedule=dataclasses.replace(recipe.schedule, warmup_epochs=warmup_epochs),
         device=_device(gpu), threads=available_cores(),
     )  # fmt: skip
@@ -107,6 +114,25 @@ def _move_aside(run: Run) -> None:
         for path in entries:
             path.rename(target / path.name)
     print(f"An earlier run was here: moved to {MODELS / f'earlier-{number}'}")
+
+
+def name_of(checkpoint: str) -> str:
+    """Which network a checkpoint holds, by the name in it; `DEFAULT` where it names none of ours.
+
+    Raises:
+        LabError: the checkpoint is missing or damaged.
+    """
+    name = load_checkpoint(Path(checkpoint)).get("model_arch", DEFAULT) if checkpoint else DEFAULT
+    if name == DEFAULT or name not in NETWORKS:
+        return DEFAULT
+    print(f"The checkpoint holds a {name}: evaluating that.")
+    return name
+
+
+def network(name: str, student_code: ModuleType) -> Factory:
+    """The network of that name: the student's own where student_code.py makes it, else ours."""
+    own = {DEFAULT: "default_model", "vit": "default_vit_model"}.get(name, "")
+    return getattr(student_code, own, NETWORKS[name].make)
 
 
 def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) -> None:

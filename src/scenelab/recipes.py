@@ -1,5 +1,6 @@
 """Recipes: functions that return a full training config."""
 
+import dataclasses
 from collections.abc import Callable
 
 from scenelab.data.augment import HANDOUT, Augment
@@ -44,31 +45,71 @@ def demo() -> TrainConfig:
 
 
 def laptop() -> TrainConfig:
-    """The best within `--minutes` on the CPU at hand: a residual network with Muon, small pictures first.
+    """The best within `--minutes` on the CPU at hand: SceneNet with Muon, small pictures first.
 
-    Picture sizes and epochs are planned from the speed measured at the start; see `scenelab.training.plan`.
+    Precision, picture sizes and epochs are planned from the speed measured at the start; see `scenelab.training.plan`.
+    docs/experiments.md says what each value was chosen on.
     """
     return TrainConfig(
         recipe="laptop",
-        model="residual",
+        model="scenenet",
         epochs=10,
         minutes=20,
         plan=True,
-        evaluate_every=2,
-        batch_size=64,
+        evaluate_every=4,
+        batch_size=128,
         optimizer=OptimizerConfig(
             name="muon", lr=0.02, momentum=0.95, weight_decay=0.02, adam_lr=2e-3, decay_vectors=False
         ),
         schedule=ScheduleConfig(warmup_epochs=0.5, sizes=((0.0, 64),)),
         augment=Augment(flip=True, area=(0.35, 1.0)),
         label_smoothing=0.1,
-        ema=0.999,
+        ema=0.99,
         stored_size=72,
-        eval_size=72,
+        eval_size=64,
     )
 
 
-RECIPES: dict[str, Callable[[], TrainConfig]] = {"starter": starter, "demo": demo, "laptop": laptop}
+def challenge() -> TrainConfig:
+    """The best under the challenge's frame, 10 MB and 4 hours: a deeper SceneNet, kept in half precision.
+
+    Four hours by default, on whatever there is; `scenelab challenge` says what share of a K40's four hours that was.
+    """
+    return dataclasses.replace(
+        laptop(),
+        recipe="challenge",
+        model="scenenet-large",
+        minutes=240,
+        augment=Augment(flip=True, area=(0.25, 1.0), gain=0.15),
+        half=True,
+    )
+
+
+def gpu() -> TrainConfig:
+    """SceneNet on one GPU: bfloat16, compiled, all pictures in its memory; neither tuned nor timed."""
+    return dataclasses.replace(
+        laptop(),
+        recipe="gpu",
+        epochs=30,
+        minutes=0,
+        plan=False,
+        batch_size=512,
+        schedule=ScheduleConfig(warmup_epochs=1.0, sizes=((0.0, 96), (0.6, 128))),
+        stored_size=128,
+        eval_size=128,
+        autocast=True,
+        compile=True,
+        resident=True,
+    )
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "starter": starter,
+    "demo": demo,
+    "laptop": laptop,
+    "challenge": challenge,
+    "gpu": gpu,
+}
 
 
 def get(name: str) -> TrainConfig:

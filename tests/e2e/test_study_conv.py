@@ -17,7 +17,7 @@ from scenelab.files import read_json
 from scenelab.ops.conv2d import Conv2d
 from scenelab.recipes import RECIPES
 from scenelab.runs import Run, load_checkpoint
-from scenelab.studies import conv, sides
+from scenelab.studies import apart, conv
 from scenelab.studies.conv_findings import compare, to_markdown
 from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig, to_plain
 from scenelab.training.display import Lines
@@ -42,9 +42,9 @@ def trained(monkeypatch) -> list[str]:
 
     def train(folder, data, config):
         names.append(config.conv)
-        sides.train_side(folder, data, config, display=Quiet())
+        apart.train_here(folder, data, config, display=Quiet())
 
-    monkeypatch.setattr(conv, "train_side_apart", train)
+    monkeypatch.setattr(conv, "train_apart", train)
     monkeypatch.setitem(RECIPES, "tiny", tiny)
     return names
 
@@ -99,7 +99,7 @@ def test_what_is_finished_is_kept_and_what_was_broken_off_goes_on(trained, scene
 
     config = dataclasses.replace(conv.settle(tiny(), images=72, steps=7), conv="custom")
     with pytest.raises(Interrupted, match="stopped at step 4 of 7"):
-        sides.train_side(out / "custom", scenes, config, display=StopAt())
+        apart.train_here(out / "custom", scenes, config, display=StopAt())
     trained.clear()
     study("--data", scenes, "--out", out, "--steps", 7)
     assert trained == ["custom"]
@@ -180,7 +180,7 @@ def test_ctrl_c_stops_the_process_of_a_side_with_a_checkpoint(scenes, tmp_path):
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(Interrupted, match="^stopped at step [0-9]+ of 9000; the same command goes on from there$"):
-        sides.train_side_apart(run.folder, scenes, config)
+        apart.train_apart(run.folder, scenes, config)
     values = load_checkpoint(run.checkpoint)
     assert 0 < values["step"] < 9000
     assert run.metrics.stat().st_size == values["metrics_bytes"]
@@ -191,20 +191,20 @@ def test_ctrl_c_stops_the_process_of_a_side_with_a_checkpoint(scenes, tmp_path):
     [
         ("""print('{"kind": "LabError", "message": "no such device"}')""", LabError, "^no such device$"),
         ("""print('{"kind": "Interrupted", "message": "at step 4"}')""", Interrupted, "^at step 4; the same"),
-        ("raise SystemExit(3)", LabError, "training the native side in .* failed: the process ended with 3"),
+        ("raise SystemExit(3)", LabError, "^training in .*native failed: the process ended with 3$"),
     ],
 )
 def test_how_the_process_of_a_side_ended_is_passed_on(code, error, message, tmp_path, monkeypatch):
-    monkeypatch.setattr(sides, "CODE", code)
+    monkeypatch.setattr(apart, "CODE", code)
     with pytest.raises(error, match=message):
-        sides.train_side_apart(tmp_path / "native", tmp_path, tiny())
+        apart.train_apart(tmp_path / "native", tmp_path, tiny())
 
 
 def test_the_process_of_a_side_says_how_it_ended(scenes, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sides, "_stop_with_parent", lambda: None)
+    monkeypatch.setattr(apart, "_stop_with_parent", lambda: None)
     for device, kind in (("cpu", "finished"), ("cuda:99", "LabError")):
         config = conv.settle(dataclasses.replace(tiny(), device=device), images=72, steps=1)
-        sides.worker([str(tmp_path / kind), str(scenes), json.dumps(to_plain(config))])
+        apart.worker([str(tmp_path / kind), str(scenes), json.dumps(to_plain(config))])
         captured = capsys.readouterr()
         report = json.loads(captured.out)
         assert report["kind"] == kind

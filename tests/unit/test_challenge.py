@@ -12,6 +12,9 @@ from scenelab.evaluation.challenge import guess, list_test_images, make_card, re
 from scenelab.models.normalize import Classifier
 from scenelab.models.stored import Stored
 from scenelab.runs import Run
+from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from scenelab.training.display import Lines
+from scenelab.training.session import start_run
 
 
 def test_errors_by_hand(tmp_path):
@@ -99,10 +102,30 @@ def test_the_frame_is_counted(tmp_path):
     for change, message in (
         ({"checkpoint_bytes": 10_000_001}, "10,000,001 bytes; the challenge allows 10,000,000"),
         ({"training_flops": 0}, "does not count operations"),
+        ({"training_flops": int(6.2e16)}, "took 6.2e+16 operations; a K40 at its peak does 6.18e+16"),
     ):
         (run.results / "training.json").write_text(json.dumps(accounting | change))
-        with pytest.raises(LabError, match=message):
+        with pytest.raises(LabError, match=re.escape(message)):
             make_card(run)
+
+
+def test_an_entry_is_made_and_its_file_is_the_runs(scenes, tmp_path, capsys):
+    config = TrainConfig(
+        model="simplenet-small", epochs=1, batch_size=16, stored_size=32, eval_size=32, threads=2, half=True,
+        schedule=ScheduleConfig(sizes=((0.0, 32),)), optimizer=OptimizerConfig(lr=0.01),
+    )  # fmt: skip
+    run = Run(tmp_path / "run")
+    start_run(run.folder, scenes, config, display=Lines(every_steps=10**9))
+    capsys.readouterr()
+    assert app.run(["challenge", str(run.folder), "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card == json.loads((run.results / "challenge.json").read_text())
+    assert (run.results / "model_best.pth.tar").read_bytes() == run.best.read_bytes()
+    assert len(read_guesses(run.results / "test_predictions.txt")) == card["images"] == 2
+    assert card["val_images"] == 36
+    assert app.run(["challenge", str(run.folder), "--split", "val"]) == 0
+    assert score(read_guesses(run.results / "val_predictions.txt"), scenes / "val.txt") == card["val_errors"]
+    assert "error on val" in capsys.readouterr().out
 
 
 def test_score_from_the_command_line(tmp_path, capsys):

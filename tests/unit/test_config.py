@@ -60,5 +60,5 @@ def test_a_config_of_another_version_is_explained():
 
 
 def test_unknown_recipe():
-    with pytest.raises(LabError, match="there is no recipe 'nope'; the recipes are demo, laptop, starter"):
+    with pytest.raises(LabError, match="no recipe 'nope'; the recipes are challenge, demo, gpu, laptop, starter"):
         get("nope")

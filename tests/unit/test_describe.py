@@ -37,7 +37,7 @@ def test_a_run_by_minutes():
     assert "Muon for the convolutions" in text["optimizer"]
     assert "not on biases and normalisation" in text["optimizer"]
     assert "takes 20 minutes and follows the clock" in text["schedule"]
-    assert "a running average (0.999 a step)" in text["regularization"]
+    assert "a running average (0.99 a step)" in text["regularization"]
 
 
 def test_every_recipe_has_every_answer():

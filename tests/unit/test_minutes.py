@@ -102,7 +102,9 @@ def test_vals_labels_have_no_influence_on_the_weights(scenes, tmp_path):
     assert all(weights[0][key].equal(weights[1][key]) for key in weights[0])
 
 
-@pytest.mark.parametrize(("speed", "minutes", "sizes"), [(100, 1, RUNGS[0]), (1e6, 20, RUNGS[-1]), (400, 20, (64, 80))])
+@pytest.mark.parametrize(
+    ("speed", "minutes", "sizes"), [(100, 1, (48, 64)), (1e6, 20, (112, 128)), (560, 20, (80, 96))]
+)
 def test_the_largest_pictures_that_leave_enough_epochs_are_planned(monkeypatch, speed, minutes, sizes):
     monkeypatch.setattr(planning, "images_per_second", lambda config, side, categories: speed * (64 / side) ** 2)
     made = plan(dataclasses.replace(laptop(), minutes=minutes), images=30_000, categories=("a", "b"))
@@ -111,7 +113,8 @@ def test_the_largest_pictures_that_leave_enough_epochs_are_planned(monkeypatch, 
     share = planning.SMALL_SHARE
     rate = sum(part * speed * (64 / side) ** 2 for part, side in zip((share, 1 - share), sizes, strict=True))
     assert made.epochs == pytest.approx(60 * minutes * rate / 30_000, abs=0.01)
-    assert made.epochs >= planning.EPOCHS or sizes == RUNGS[0]
+    least = {(small, large): count for small, large, count in RUNGS}[sizes]
+    assert made.epochs * 30_000 >= least
     assert not made.plan
 
 
@@ -121,9 +124,35 @@ def test_speed_is_measured_in_real_steps(monkeypatch):
     assert images_per_second(config, 16, ("a", "b")) > images_per_second(config, 96, ("a", "b")) > 1
 
 
-def test_sides_are_multiples_of_eight_and_no_larger_than_the_pictures():
+@pytest.mark.parametrize(("gain", "chosen"), [(2.0, True), (1.05, False), (0.2, False)])
+def test_bfloat16_is_taken_where_it_is_faster(monkeypatch, gain, chosen):
+    def speed(config, side, categories):
+        return 100.0 * (gain if config.autocast else 1)
+
+    monkeypatch.setattr(planning, "images_per_second", speed)
+    made = plan(laptop(), images=1000, categories=("a", "b"))
+    assert made.autocast == chosen
+    assert made.epochs == pytest.approx(20 * 60 * 100 * (gain if chosen else 1) / 1000)
+
+
+def test_the_average_looks_back_on_a_share_of_the_run(monkeypatch):
+    monkeypatch.setattr(planning, "images_per_second", lambda config, side, categories: 100.0)
+    made = plan(dataclasses.replace(laptop(), batch_size=100), images=1000, categories=("a", "b"))
+    assert 1 / (1 - made.ema) == pytest.approx(planning.AVERAGED * 1200, rel=1e-2)
+    assert plan(dataclasses.replace(laptop(), ema=0.0), images=1000, categories=("a", "b")).ema == 0
+
+
+def test_sides_are_multiples_and_no_larger_than_the_pictures():
     assert [scaled(side, 1.4) for side in (64, 80, 96, 128)] == [96, 112, 128, 128]
-    assert scaled(80, 1.2) == 96
+
+
+@pytest.mark.parametrize(("large", "evaluated"), [(64, 80), (80, 96), (96, 112), (112, 128), (128, 128)])
+def test_evaluation_fits_four_halvings(monkeypatch, large, evaluated):
+    monkeypatch.setattr(planning, "RUNGS", ((48, large, 0.0),))
+    monkeypatch.setattr(planning, "images_per_second", lambda config, side, categories: 100.0)
+    made = plan(laptop(), images=1000, categories=("a", "b"))
+    assert made.eval_size == evaluated
+    assert made.eval_size <= made.stored_size
 
 
 def test_a_plan_needs_minutes():

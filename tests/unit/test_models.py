@@ -154,6 +154,22 @@ def test_residual_blocks_begin_as_a_relu():
         torch.testing.assert_close(block(images), (images + bias).relu())
 
 
+def test_sides_that_four_halvings_fit_are_never_padded_on_the_far_side():
+    """Why pictures have sides of multiples of 16: an odd side on the way gives one more window, over the padding."""
+    sides = {}
+
+    def note(module, arguments, output):
+        if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+            sides.setdefault(side, []).append(arguments[0].shape[-1] % 2)
+
+    model = create("scenenet", num_classes=5).eval()
+    for module in model.modules():
+        module.register_forward_hook(note)
+    for side in (64, 72, 80):
+        model(torch.rand(1, 3, side, side))
+    assert sides == {64: [0, 0, 0, 0], 72: [0, 0, 0, 1], 80: [0, 0, 0, 0]}
+
+
 def test_branches_keep_channels_and_sides():
     assert Branches(nn.Conv2d, 32)(torch.randn(2, 32, 7, 5)).shape == (2, 32, 7, 5)
 

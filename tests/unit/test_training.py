@@ -10,7 +10,9 @@ from torch import nn
 
 from scenelab.data.augment import Augment
 from scenelab.errors import Interrupted, LabError
-from scenelab.models.registry import count_flops
+from scenelab.evaluation.accuracy import predict_logits
+from scenelab.models.registry import count_flops, create
+from scenelab.models.stored import as_stored, read_classifier, to_values
 from scenelab.runs import Run, load_checkpoint
 from scenelab.training.batches import TrainingBatches, seed_for
 from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
@@ -201,6 +203,62 @@ def test_keeping_the_best_epoch(scenes, tmp_path):
     best = load_checkpoint(tmp_path / "run" / "model_best.pth.tar")
     assert best["best_acc1"] == max(val.values())
     assert best["epoch"] == min(epoch for epoch, top1 in val.items() if top1 == max(val.values()))
+
+
+def test_weights_kept_in_half_are_those_that_are_evaluated(scenes, tmp_path):
+    """A file of half the bytes, and accuracy and loss in the metrics are what the reloaded file has."""
+    for half in (False, True):
+        start_run(tmp_path / str(half), scenes, tiny(epochs=2, half=half, ema=0.9), display=QUIET)
+    whole, small = (load_checkpoint(tmp_path / name / "model_best.pth.tar")["state_dict"] for name in ("False", "True"))
+    for key, value in small.items():
+        assert value.dtype == torch.float16
+        assert torch.equal(value, whole[key].half())
+    stored = read_classifier(tmp_path / "True" / "model_best.pth.tar")
+    assert {parameter.dtype for parameter in stored.model.parameters()} == {torch.float32}
+    val = open_packed(scenes, None, "val", 32)
+    loss = nn.functional.cross_entropy(predict_logits(stored.model, val, size=32, show=False), val.labels).item()
+    rows = [json.loads(line) for line in (tmp_path / "True" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["loss"] == pytest.approx(loss, abs=1e-6)
+    exact = read_classifier(tmp_path / "False" / "model_best.pth.tar")
+    assert not torch.equal(
+        predict_logits(exact.model, val, size=32, show=False), predict_logits(stored.model, val, size=32, show=False)
+    )
+
+
+def test_statistics_of_normalisation_are_not_halved():
+    model = create("scenenet", num_classes=3)
+    values = to_values(model, arch="scenenet", categories=("a", "b", "c"), size=32, epoch=1, half=True)["state_dict"]
+    kinds = {name.rpartition(".")[2]: value.dtype for name, value in values.items()}
+    assert kinds["weight"] == kinds["bias"] == torch.float16
+    assert kinds["running_mean"] == kinds["running_var"] == torch.float32
+    before = [parameter.clone() for parameter in model.parameters()]
+    rounded = as_stored(model, half=True)
+    assert all(torch.equal(parameter, kept) for parameter, kept in zip(model.parameters(), before, strict=True))
+    network = rounded.network.state_dict()
+    assert all(torch.equal(values[name].to(network[name]), network[name]) for name in network)
+
+
+def test_batches_held_on_the_device_are_the_same(packed):
+    config = tiny(augment=Augment(flip=True, area=(0.25, 1.0)))
+    loaded, resident = (TrainingBatches(packed, dataclasses.replace(config, resident=on), CPU) for on in (False, True))
+    assert resident.resident is not None
+    for step in (0, 3):
+        pairs = zip(loaded.batch(step, 32), resident.batch(step, 32), strict=True)
+        assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_bfloat16_products_learn_as_float32_does(scenes, tmp_path):
+    losses = []
+    for autocast in (False, True):
+        folder = tmp_path / str(autocast)
+        start_run(folder, scenes, tiny(model="scenenet", epochs=6, autocast=autocast), display=QUIET)
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        losses.append([row["loss"] for row in rows if row.get("split") == "train"])
+        assert {value.dtype for value in load_checkpoint(folder / "model_best.pth.tar")["state_dict"].values()} <= {
+            torch.float32, torch.int64,
+        }  # fmt: skip
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], abs=0.1)
 
 
 def test_checkpoints_have_the_handouts_keys(scenes, tmp_path):

@@ -1,6 +1,8 @@
 """How much of the machine a training step uses: its operations a second beside those of a large matrix product."""
 
+import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,37 +16,60 @@ from scenelab.training.loop import learn
 from scenelab.training.plan import STORED, noise, scaled
 from scenelab.training.state import start
 
-MATRIX = 2048
+MATRICES = (1024, 2048, 4096)
 CLASSES = 100
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def bench_efficiency(*, rounds: int, seconds: float, side: int = 64) -> dict[str, Any]:
-    """The recipe `laptop` on pictures of noise against float32 products of 2048×2048 matrices, in turns.
+    """The recipe `laptop` on pictures of noise against the fastest of three square matrix products, in turns.
 
     Counted are the products and convolutions of forward and backward pass; the time is that of the whole step,
-    augmentation and optimiser included.
+    augmentation and optimiser included. Both in float32 and in bfloat16, each against products of its own precision;
+    `step_vs_product` is that of the precision in which the step is faster, which the recipe takes.
     """
     config = laptop()
-    step = _steps(config, side)
     operations = config.batch_size * count_flops(config.model, num_classes=CLASSES, side=side, training=True)
-    left, right = torch.randn(2, MATRIX, MATRIX)
-    rates: dict[str, list[float]] = {"step": [], "product": []}
-    trials = {"step": (step, operations), "product": (lambda: torch.mm(left, right), 2 * MATRIX**3)}
+    trials: dict[str, tuple[Callable[[], object], int]] = {}
+    for name, dtype in PRECISIONS.items():
+        trials[f"step {name}"] = (_steps(dataclasses.replace(config, autocast=name == "bfloat16"), side), operations)
+        trials[f"product {name}"] = fastest_product(dtype, seconds / 4)
+    rates: dict[str, list[float]] = {name: [] for name in trials}
     for number in range(rounds + 1):
         for name in trials if number % 2 == 0 else reversed(trials):
             work, count = trials[name]
             rate = _rate(work, count, seconds if number else 0.0)
             if number:  # the first round warms up
                 rates[name].append(rate)
+    ratios = {name: ratio(rates, f"step {name}", f"product {name}") for name in PRECISIONS}
+    taken = max(PRECISIONS, key=lambda name: sum(rates[f"step {name}"]))
     return {
-        "step_vs_product": ratio(rates, "step", "product"),
+        "step_vs_product": ratios[taken],
+        "precision": taken,
+        "by_precision": ratios,
         "flops_per_second": rates,
+        "product_side": {name: round((trials[f"product {name}"][1] / 2) ** (1 / 3)) for name in PRECISIONS},
         "training_flops_per_image": operations // config.batch_size,
         "what": f"{config.model}, batch {config.batch_size}, {side} pixels; {torch.get_num_threads()} threads",
     }
 
 
-def _steps(config: TrainConfig, side: int) -> Any:
+def fastest_product(dtype: torch.dtype, seconds: float) -> tuple[Callable[[], object], int]:
+    """The product of square matrices of the side, of three, that this machine multiplies fastest; its operations."""
+    best: tuple[float, Callable[[], object], int] = (0.0, lambda: None, 0)
+    for side in MATRICES:
+        left, right = torch.randn(2, side, side).to(dtype)
+
+        def work(left: torch.Tensor = left, right: torch.Tensor = right) -> object:
+            return torch.mm(left, right)
+
+        work()
+        rate = _rate(work, 2 * side**3, seconds)
+        best = max(best, (rate, work, 2 * side**3), key=lambda trial: trial[0])
+    return best[1], best[2]
+
+
+def _steps(config: TrainConfig, side: int) -> Callable[[], None]:
     """Whole training steps on noise, one a call."""
     packed = noise(8 * config.batch_size, scaled(side, STORED), tuple(map(str, range(CLASSES))))
     batches = TrainingBatches(packed, config, torch.device("cpu"))
@@ -58,7 +83,7 @@ def _steps(config: TrainConfig, side: int) -> Any:
     return step
 
 
-def _rate(work: Any, operations: int, seconds: float) -> float:
+def _rate(work: Callable[[], object], operations: int, seconds: float) -> float:
     began, count = time.perf_counter(), 0
     while count == 0 or time.perf_counter() - began < seconds:
         work()

@@ -11,9 +11,10 @@ from scenelab.cli.output import print_json, print_table
 def challenge(
     run: Positional[Path], *, data: Path | None = None, split: Literal["test", "val"] = "test", json: bool = False
 ) -> None:
-    """Make a run's entry to the MiniPlaces challenge: five guesses an image, and a card with what training took.
+    """Make a run's entry to the MiniPlaces challenge: the model, five guesses an image, a card with what it took.
 
-    Writes RUN/results/SPLIT_predictions.txt and RUN/results/challenge.json; fails if the model is over 10 MB.
+    Writes RUN/results/model_best.pth.tar, SPLIT_predictions.txt and challenge.json, which has the errors on val too
+    where it is there; fails if the model is over 10 MB or training over a K40's four hours.
 
     Example: scenelab challenge runs/laptop
 
@@ -23,19 +24,31 @@ def challenge(
         split: the test images, or val, which 'scenelab score' can score.
         json: print the card as JSON.
     """
+    import torch
+
     from scenelab.data.miniplaces import read_list
-    from scenelab.evaluation.challenge import guess, list_test_images, make_card, write_guesses
-    from scenelab.files import write_json
+    from scenelab.evaluation.challenge import guess, list_test_images, make_card, score, write_guesses
+    from scenelab.files import atomic_write, write_json
     from scenelab.models.stored import read_classifier
     from scenelab.runs import Run
 
     folder = Run(run)
     source = data or Path(folder.read_config()["data"])
-    names = list_test_images(source) if split == "test" else [name for name, _ in read_list(source / "val.txt")]
-    card = make_card(folder)
+    images, labels = source / "images", source / "val.txt"
+    val = [name for name, _ in read_list(labels)] if split == "val" or labels.exists() else []
+    names = val if split == "val" else list_test_images(source)
+    card, stored = make_card(folder), read_classifier(folder.best)
+    stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    torch.set_num_threads(card["threads"])
     path = folder.results / f"{split}_predictions.txt"
-    write_guesses(path, guess(read_classifier(folder.best), source / "images", names))
+    guesses = guess(stored, images, names)
+    write_guesses(path, guesses)
     card |= {"predictions": path.name, "images": len(names)}
+    if val and all((images / name).exists() for name in val):
+        known = guesses if split == "val" else guess(stored, images, val)
+        card |= {"val_images": len(val), "val_errors": score(known, labels)}
+    with atomic_write(folder.results / folder.best.name) as file:
+        file.write(folder.best.read_bytes())
     write_json(folder.results / "challenge.json", card)
     if json:
         print_json(card)
@@ -48,8 +61,11 @@ def challenge(
         ],
         ["share of 4 h of a K40 at its peak", f"{100 * card['share_of_k40_peak']:.2f} %"],
         ["images seen", f"{card['images_seen']:,} ({card['epochs']:.1f} epochs)"],
-        ["guesses", f"{path}, {len(names)} images"],
+        ["guesses", f"{path}, {card['images']} images"],
     ]
+    if "val_errors" in card:
+        first, fifth = card["val_errors"][0], card["val_errors"][-1]
+        rows.append(["error on val", f"{first:.2f} % at one guess, {fifth:.2f} % at five; {card['val_images']} images"])
     print_table(f"challenge entry of {run}", ["what", "figure"], rows)
 
 

@@ -120,7 +120,8 @@ def make_card(run: Run) -> dict[str, Any]:
     """What the entry took, from the run's accounting, beside the challenge's frame.
 
     Raises:
-        LabError: training is not finished, its operations were not counted, or the model is too large.
+        LabError: training is not finished, its operations were not counted, they are more than a K40 does at its peak
+            in four hours, or the model is too large.
     """
     path = run.results / "training.json"
     if not path.exists():
@@ -133,11 +134,17 @@ def make_card(run: Run) -> dict[str, Any]:
             f"{run.best} has {accounting['checkpoint_bytes']:,} bytes; the challenge allows {LARGEST_MODEL:,}, "
             "choose a smaller model"
         )
+    share = accounting["training_flops"] / (K40_SECONDS * K40_PEAK)
+    if share > 1:
+        raise LabError(
+            f"training {run.folder} took {accounting['training_flops']:.3g} operations; a K40 at its peak does "
+            f"{K40_SECONDS * K40_PEAK:.3g} in the challenge's four hours, train for less"
+        )
     return {
         **accounting,
         "largest_bytes": LARGEST_MODEL,
         "k40_budget_flops": K40_SECONDS * K40_PEAK,
-        "share_of_k40_peak": accounting["training_flops"] / (K40_SECONDS * K40_PEAK),
+        "share_of_k40_peak": share,
         "assumed_utilisation": 1.0,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -35,7 +35,7 @@ class ResidualNet(nn.Module):
         conv_op: the convolution module, called as `nn.Conv2d` is.
         num_classes: number of logits.
         widths: channels of the stages; the convolution before them has half of the first.
-        blocks: residual blocks a stage.
+        blocks: residual blocks of each stage.
         norm: batch normalisation behind each convolution (Ioffe & Szegedy 2015).
     """
 
@@ -45,15 +45,15 @@ class ResidualNet(nn.Module):
         num_classes: int = 100,
         *,
         widths: tuple[int, ...] = WIDTHS,
-        blocks: int = 1,
+        blocks: tuple[int, ...] = (1, 1, 1),
         norm: bool = True,
     ) -> None:
         super().__init__()
         channels = widths[0] // 2
         layers: list[nn.Module] = [convolution(conv_op, 3, channels, 4, stride=2, norm=norm), nn.ReLU(inplace=True)]
-        for width in widths:
+        for width, count in zip(widths, blocks, strict=True):
             layers += [convolution(conv_op, channels, width, stride=2, norm=norm), nn.ReLU(inplace=True)]
-            layers += [ResidualBlock(conv_op, width, norm=norm) for _ in range(blocks)]
+            layers += [ResidualBlock(conv_op, width, norm=norm) for _ in range(count)]
             channels = width
         self.features = nn.Sequential(*layers)
         self.fc = nn.Linear(channels, num_classes)

@@ -1,5 +1,6 @@
 """A network to and from the plain values of a checkpoint, in the handout's keys."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ class Stored:
     epoch: int
 
 
-def to_values(model: Classifier, *, arch: str, categories: tuple[str, ...], size: int, epoch: int) -> dict[str, Any]:
+def to_values(
+    model: Classifier, *, arch: str, categories: tuple[str, ...], size: int, epoch: int, half: bool = False
+) -> dict[str, Any]:
     """What a checkpoint says of its network.
 
     `epoch`, `model_arch` and `state_dict` are the handout's keys; `state_dict` is that of the bare network.
@@ -33,16 +36,30 @@ def to_values(model: Classifier, *, arch: str, categories: tuple[str, ...], size
     Args:
         size: side in pixels at which the network is evaluated.
         epoch: passes over the training images that are behind it.
+        half: store the learned parameters in float16, in half the bytes; statistics of normalisation stay as they are.
     """
+    learned = {name for name, _ in model.network.named_parameters()} if half else set()
+    weights = {name: value.detach().contiguous() for name, value in model.network.state_dict().items()}
     return {
         "epoch": epoch,
         "model_arch": arch,
-        "state_dict": {name: value.detach().contiguous() for name, value in model.network.state_dict().items()},
+        "state_dict": {name: value.half() if name in learned else value for name, value in weights.items()},
         "categories": list(categories),
         "size": size,
         "mean": model.normalize.mean.flatten().tolist(),
         "std": model.normalize.std.flatten().tolist(),
     }
+
+
+def as_stored(model: Classifier, *, half: bool) -> Classifier:
+    """The classifier that its checkpoint will hold: itself, or a copy whose parameters are rounded to float16."""
+    if not half:
+        return model
+    rounded = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in rounded.parameters():
+            parameter.copy_(parameter.half())
+    return rounded
 
 
 def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:

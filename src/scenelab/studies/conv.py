@@ -7,13 +7,16 @@ from typing import Any
 from scenelab.data.sources import open_split
 from scenelab.errors import LabError
 from scenelab.files import atomic_write, read_json, write_json
+from scenelab.models.registry import CONVOLUTIONS
 from scenelab.runs import Run, environment
+from scenelab.studies.apart import finished, require_same, train_apart
 from scenelab.studies.conv_figure import draw_study
 from scenelab.studies.conv_findings import compare, to_markdown
-from scenelab.studies.sides import SIDES, train_side_apart
-from scenelab.training.config import TrainConfig, from_plain, to_plain
+from scenelab.training.config import TrainConfig, to_plain
 from scenelab.training.logbook import read_metrics
 from scenelab.training.session import available_cores
+
+SIDES = tuple(CONVOLUTIONS)
 
 
 def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) -> tuple[dict[str, Any], str]:
@@ -36,10 +39,10 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) 
     folders = {side: out / side for side in SIDES}
     configs = {side: dataclasses.replace(config, conv=side) for side in SIDES}
     for side, folder in folders.items():
-        _require_same(folder, data, configs[side])
+        require_same(folder, data, configs[side])
     for side, folder in folders.items():
-        if not _finished(folder):
-            train_side_apart(folder, data, configs[side])
+        if not finished(folder):
+            train_apart(folder, data, configs[side])
     study = {
         "what": "SimpleNet (spring 2019), native against custom convolution, one run each from one seed",
         "data": {"folder": data.resolve().name, "train_images": len(train), "val_images": len(val)},
@@ -64,24 +67,6 @@ def settle(config: TrainConfig, *, images: int, steps: int | None) -> TrainConfi
         epochs = steps / -(-images // config.batch_size)
     threads = config.threads or available_cores()
     return dataclasses.replace(config, model="simplenet", epochs=epochs, threads=threads, log_every=1)
-
-
-def _require_same(folder: Path, data: Path, config: TrainConfig) -> None:
-    """A side that is there already must be of the same study."""
-    run = Run(folder)
-    if not run.config.exists():
-        return
-    stored = run.read_config()
-    asked, found = to_plain(config), to_plain(from_plain(stored["train"]))
-    different = [name for name in asked if asked[name] != found[name]]
-    if stored["data"] != str(data.resolve()):
-        different.insert(0, "data")
-    if different:
-        raise LabError(f"{folder} was begun with another {', '.join(different)}; name another --out or remove it")
-
-
-def _finished(folder: Path) -> bool:
-    return (Run(folder).results / "training.json").exists()
 
 
 def read_side(folder: Path) -> dict[str, Any]:

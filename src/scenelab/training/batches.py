@@ -33,6 +33,7 @@ class TrainingBatches:
         self.steps_per_epoch = math.ceil(len(packed) / config.batch_size)
         self.total_steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.generator = Generator(device=device)
+        self.resident = packed.rows(slice(None)).to(device) if config.resident else None
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def indices(self, step: int) -> np.ndarray:
@@ -50,7 +51,10 @@ class TrainingBatches:
         """Images in [0, 1], augmented, and labels (or label shares under mixup and CutMix)."""
         chosen = self.indices(step)
         self.generator.manual_seed(seed_for(self.config.seed, AUGMENT, step))
-        images = self.packed.rows(chosen).to(self.device, non_blocking=True).float().div_(255)
+        if self.resident is not None:
+            images = self.resident[torch.from_numpy(chosen).to(self.device)].float().div_(255)
+        else:
+            images = self.packed.rows(chosen).to(self.device, non_blocking=True).float().div_(255)
         images = augment_batch(images, self.config.augment, self.generator, size=side)
         labels = self.packed.labels[torch.from_numpy(chosen)].to(self.device)
         classes = len(self.packed.categories)

@@ -77,7 +77,8 @@ class TrainConfig:
         epochs: passes over the training images; a part of one is allowed.
         minutes: time from the first step to the end of the last evaluation. The schedule then follows the clock, and
             `epochs` is only what was planned; 0 lets the epochs decide.
-        plan: choose picture sizes and epochs for the minutes from the speed measured when the run starts.
+        plan: choose precision, picture sizes, epochs and the average's decay for the minutes from the speed measured
+            when the run starts.
         evaluate_every: epochs from one evaluation to the next; the last epoch always ends with one.
         holdout: share of the training images that is not trained on but evaluated in place of val, which is then not
             opened at all; 0 trains on all and evaluates on val.
@@ -88,6 +89,10 @@ class TrainConfig:
         eval_size: side at which pictures are evaluated.
         keep: which weights become `model_best.pth.tar`: those of the epoch with the `best` val top-1, as the
             handout does, or the `last`.
+        half: keep the weights of `model_best.pth.tar` in float16; what is evaluated are then the rounded weights.
+        autocast: compute convolutions and products in bfloat16; weights, their updates and evaluation stay in float32.
+        resident: hold all training pictures in the device's memory, from the start on.
+        compile: run the network through `torch.compile`.
         checkpoint_seconds: longest time between two checkpoints.
         threads: CPU threads, 0 for all cores that this process may use.
     """
@@ -111,9 +116,11 @@ class TrainConfig:
     stored_size: int = 128
     eval_size: int = 128
     keep: Literal["best", "last"] = "last"
+    half: bool = False
     channels_last: bool = True
     autocast: bool = False
     compile: bool = False
+    resident: bool = False
     log_every: int = 10
     checkpoint_seconds: float = 120.0
     threads: int = 0

@@ -43,6 +43,8 @@ def _optimizer(config: TrainConfig) -> str:
     text += f". Batches of {config.batch_size} images"
     if config.clip_norm:
         text += f"; the gradient's norm is cut to {config.clip_norm:g}"
+    if config.autocast:
+        text += "; convolutions and products are computed in bfloat16, weights and updates in float32"
     return text + "."
 
 
@@ -95,6 +97,8 @@ def _regularization(config: TrainConfig) -> str:
         parts.append("labels are smoothed, which keeps the network from being too sure")
     if config.ema:
         parts.append(f"the weights that are evaluated are a running average ({config.ema:g} a step)")
+    if config.half:
+        parts.append("they are kept, and evaluated, rounded to half precision")
     return "; ".join(parts) + "."
 
 

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scenelab.data.packed import Packed
-from scenelab.errors import Interrupted, LabError
+from scenelab.errors import Diverged, Interrupted, LabError
 from scenelab.evaluation.accuracy import hits, predict_logits, top_k
 from scenelab.models.registry import count_flops
 from scenelab.models.simplenet import Factory
+from scenelab.models.stored import as_stored
 from scenelab.runs import Run, load_checkpoint, save_checkpoint
 from scenelab.training.batches import NETWORK, TrainingBatches, seed_for
 from scenelab.training.config import TrainConfig
@@ -51,7 +52,6 @@ class Trainer:
             torch.compile(self.state.model) if self.config.compile else self.state.model
         )
         self.smoothed = float("nan")
-        self.evaluation_seconds = 0.0
         self._flops: dict[int, int] = {}
 
     def resume(self, path: Path) -> list[str]:
@@ -95,10 +95,18 @@ class Trainer:
         if not self.config.minutes:
             return self.state.step / self.batches.total_steps
         meters = self.state.meters
-        reserve = self.evaluation_seconds
-        if not reserve and meters.seen:  # a forward pass is a third of a training step
-            reserve = meters.spent / meters.seen / 3 * len(self.val or ())
+        reserve = meters.evaluating or self._guess_evaluation()
         return min(1.0, meters.spent / max(1.0, 60 * self.config.minutes - reserve))
+
+    def _guess_evaluation(self) -> float:
+        """Seconds of an evaluation before there was one: a forward pass is a third of a training step, more pixels take
+        longer, and evaluation is in float32, which may take twice the time of bfloat16.
+        """
+        meters, config = self.state.meters, self.config
+        if not meters.seen:
+            return 0.0
+        pixels = (config.eval_size / config.schedule.sizes[0][1]) ** 2
+        return meters.spent / meters.seen / 3 * pixels * (1 + config.autocast) * len(self.val or ())
 
     @property
     def finished(self) -> bool:
@@ -173,7 +181,7 @@ class Trainer:
             if self.smoothed <= EXPLODED * math.log(max(2, self.classes)):
                 return
         rate = self.config.optimizer.lr
-        raise LabError(
+        raise Diverged(
             f"training diverged at step {self.state.step}: the loss is {loss:.3g}, guessing has "
             f"{math.log(max(2, self.classes)):.3g}; try a third of the learning rate (--lr {rate / 3:.3g}), clipping "
             f"(--clip-norm 1) or a longer warm-up (--warmup-epochs); the last checkpoint is kept in {self.run.folder}"
@@ -196,12 +204,13 @@ class Trainer:
             return
         top1, began = 0.0, time.monotonic()
         if self.val is not None:
-            logits = predict_logits(state.evaluated, self.val, size=config.eval_size, device=self.device, show=False)
+            model = as_stored(state.evaluated, half=config.half)
+            logits = predict_logits(model, self.val, size=config.eval_size, device=self.device, show=False)
             top1, top5 = top_k(logits, self.val.labels, 1), top_k(logits, self.val.labels, 5)
             loss = F.cross_entropy(logits, self.val.labels).item()
             self.logbook.write(epoch=epoch, step=state.step, split=self.val.split, loss=loss, top1=top1, top5=top5)
             text += f"  |  {self.val.split} loss {loss:.3f}, top-1 {top1:.2f}, top-5 {top5:.2f}"
-            self.evaluation_seconds = time.monotonic() - began
+            state.meters.evaluating = time.monotonic() - began
         self.display.epoch(text)
         if config.keep == "last" or self.val is None or top1 > state.best_acc1 or not self.run.best.exists():
             state.best_acc1 = top1
@@ -230,7 +239,7 @@ def learn(
         optimizer.zero_grad(set_to_none=True)
     with torch.autocast(images.device.type, torch.bfloat16) if config.autocast else nullcontext():
         logits = network(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
     loss.backward()
     if config.clip_norm:
         nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)

@@ -21,7 +21,7 @@ from scenelab.training.optim import build_optimizers
 @dataclass(kw_only=True)
 class Meters:
     """Sums over the current epoch: loss times images, hits, images; and over the whole run: seconds in steps, all
-    seconds, images, floating-point operations.
+    seconds, images, floating-point operations; and how long the last evaluation took.
     """
 
     loss: float = 0.0
@@ -32,6 +32,7 @@ class Meters:
     spent: float = 0.0
     seen: int = 0
     flops: int = 0
+    evaluating: float = 0.0
 
     def start_epoch(self) -> None:
         self.loss, self.top1, self.top5, self.images = 0.0, 0, 0, 0
@@ -106,7 +107,9 @@ def checkpoint_values(
 
 def best_values(state: TrainState, config: TrainConfig, categories: tuple[str, ...], epoch: int) -> dict[str, Any]:
     """What `model_best.pth.tar` holds: the weights to use, and no optimiser."""
-    values = to_values(state.evaluated, arch=config.model, categories=categories, size=config.eval_size, epoch=epoch)
+    values = to_values(
+        state.evaluated, arch=config.model, categories=categories, size=config.eval_size, epoch=epoch, half=config.half
+    )
     return {**values, "best_acc1": state.best_acc1}
 
 

@@ -1,4 +1,4 @@
-"""The two sides of the study, each trained in a process of its own, so that its peak memory is its own."""
+"""The runs of a study, each trained in a process of its own, so that its peak memory is its own."""
 
 import json
 import os
@@ -10,22 +10,21 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from scenelab.errors import Interrupted, LabError
-from scenelab.models.registry import CONVOLUTIONS
+from scenelab.errors import Diverged, Interrupted, LabError
 from scenelab.runs import Run
 from scenelab.training.config import TrainConfig, from_plain, to_plain
 from scenelab.training.session import resume_run, start_run
 
-SIDES = tuple(CONVOLUTIONS)
 STOPPED_EARLY = b'{"kind": "Interrupted", "message": "stopped"}'  # before there was a step to save
+FAILURES = {kind.__name__: kind for kind in (LabError, Diverged)}
 CODE = (
     "import sys; from scenelab.process import prepare; prepare(); "
-    "from scenelab.studies.sides import worker; worker(sys.argv[1:])"
+    "from scenelab.studies.apart import worker; worker(sys.argv[1:])"
 )
 
 
-def train_side(folder: Path, data: Path, config: TrainConfig, **options: Any) -> None:
-    """Train one side in this process, or continue it where it was broken off.
+def train_here(folder: Path, data: Path, config: TrainConfig, **options: Any) -> None:
+    """Train one run of a study in this process, or continue it where it was broken off.
 
     Args:
         options: further fields of `Trainer` (display, events).
@@ -40,14 +39,14 @@ def train_side(folder: Path, data: Path, config: TrainConfig, **options: Any) ->
         start_run(folder, data, config, **options)
 
 
-def train_side_apart(folder: Path, data: Path, config: TrainConfig) -> None:
-    """`train_side` in a fresh process, which stops with a checkpoint when this one is stopped or dies.
+def train_apart(folder: Path, data: Path, config: TrainConfig) -> None:
+    """`train_here` in a fresh process, which stops with a checkpoint when this one is stopped or dies.
 
     Its standard input is a pipe that nobody writes to: once this process is gone or closes it, the other end reads
     that. The process has a session of its own, so that Ctrl-C reaches it this way alone, and once.
 
     Raises:
-        LabError: as `train_side`, or the process died.
+        LabError: as `train_here`, or the process died; Diverged where training did.
         Interrupted: Ctrl-C.
     """
     arguments = [str(folder), str(data), json.dumps(to_plain(config))]
@@ -55,36 +54,64 @@ def train_side_apart(folder: Path, data: Path, config: TrainConfig) -> None:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdin is not None
     assert process.stdout is not None
+    stopped = False
     with process.stdin, process.stdout:
         try:
             answer = process.stdout.read()
         except KeyboardInterrupt:
             process.stdin.close()
             answer = process.stdout.read() or STOPPED_EARLY
+            stopped = True
         finally:
             process.wait()
     if not answer:
-        raise LabError(
-            f"training the {config.conv} side in {folder} failed: the process ended with {process.returncode}"
-        )
+        raise LabError(f"training in {folder} failed: the process ended with {process.returncode}")
     report = json.loads(answer.splitlines()[-1])
     if report["kind"] == "Interrupted":
         raise Interrupted(f"{report['message']}; the same command goes on from there")
-    if report["kind"] == "LabError":
-        raise LabError(report["message"])
+    if report["kind"] != "finished":
+        raise FAILURES.get(report["kind"], LabError)(report["message"])
+    if stopped:
+        raise Interrupted(f"stopped when {folder} was finished; the same command goes on from there")
 
 
 def worker(arguments: list[str]) -> None:
-    """Train one side in this process and print how it ended as JSON; `train_side_apart` starts it."""
+    """Train one run in this process and print how it ended as JSON; `train_apart` starts it."""
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     folder, data, config = arguments
     report = {"kind": "finished", "message": ""}
     with redirect_stdout(sys.stderr):
         try:
-            train_side(Path(folder), Path(data), from_plain(json.loads(config)))
+            train_here(Path(folder), Path(data), from_plain(json.loads(config)))
         except (LabError, Interrupted) as stop:
             report = {"kind": type(stop).__name__, "message": str(stop)}
     print(json.dumps(report))
+
+
+def require_same(folder: Path, data: Path, config: TrainConfig) -> None:
+    """Make sure that a run that is there already is of the same study.
+
+    Raises:
+        LabError: it was begun with other data or another config; the message names what differs.
+    """
+    run = Run(folder)
+    if not run.config.exists():
+        return
+    stored = run.read_config()
+    asked = {"data": str(data.resolve()), **to_plain(config)}
+    refuse_difference(folder, asked, {"data": stored["data"], **to_plain(from_plain(stored["train"]))})
+
+
+def refuse_difference(folder: Path, asked: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raise a LabError that names which settings of a begun run or study are others."""
+    different = [name for name, value in asked.items() if found.get(name) != value]
+    if different:
+        raise LabError(f"{folder} was begun with another {', '.join(different)}; name another --out or remove it")
+
+
+def finished(folder: Path) -> bool:
+    """Whether the run in this folder has its accounting, which is written last."""
+    return (Run(folder).results / "training.json").exists()
 
 
 def _stop_with_parent() -> None:
