@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("-v", "--vis", action="store_true", help="log pictures to TensorBoard")
     flags.add_argument("--use-custom-conv", action="store_true", help="train with the convolution by hand")
     flags.add_argument("--use-vit", action="store_true", help="train the vision transformer")
-    flags.add_argument("--use-scenenet", action="store_true", help="train our network, SceneNet")
+    flags.add_argument("--use-residual", action="store_true", help="train our network, ResidualNet")
     flags.add_argument("--use-resnet18", action="store_true", help="train a pretrained ResNet-18")
     flags.add_argument("--gpu", default=0, type=int, help="GPU to use, -1 for the CPU (0)")
     return flags
@@ -57,9 +57,9 @@ def main(args: argparse.Namespace) -> None:
     import student_code
     from scenelab import handout
 
-    if args.use_vit and args.use_scenenet:
-        raise LabError("--use-vit and --use-scenenet name two networks; choose one")
-    name = "vit" if args.use_vit else "scenenet" if args.use_scenenet else handout.DEFAULT
+    if args.use_vit and args.use_residual:
+        raise LabError("--use-vit and --use-residual name two networks; choose one")
+    name = "vit" if args.use_vit else "residual" if args.use_residual else handout.DEFAULT
     if args.evaluate and name == handout.DEFAULT:
         name = handout.name_of(args.resume)
     network = handout.network(name, student_code)

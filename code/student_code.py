@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 from torch.autograd import Function
 
-from scenelab.models.scenenet import SceneNet  # our network: main.py --use-scenenet
+from scenelab.models.residual import ResidualNet  # our network: main.py --use-residual
 from scenelab.models.simplenet import SimpleNet
 from scenelab.models.vit import VisionTransformer
 from scenelab.ops.conv2d import Conv2d
@@ -46,6 +46,6 @@ default_cnn_model = default_model
 default_vit_model = VisionTransformer  # main.py --use-vit
 
 __all__ = [
-    "CustomConv2DFunction", "CustomConv2d", "SceneNet", "SimpleNet", "custom_conv2d", "default_cnn_model",
+    "CustomConv2DFunction", "CustomConv2d", "ResidualNet", "SimpleNet", "custom_conv2d", "default_cnn_model",
     "default_model", "default_vit_model",
 ]  # fmt: skip

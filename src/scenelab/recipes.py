@@ -45,14 +45,14 @@ def demo() -> TrainConfig:
 
 
 def laptop() -> TrainConfig:
-    """The best within `--minutes` on the CPU at hand: SceneNet with Muon, small pictures first.
+    """The best within `--minutes` on the CPU at hand: a residual network with Muon, small pictures first.
 
     Precision, picture sizes and epochs are planned from the speed measured at the start; see `scenelab.training.plan`.
     docs/experiments.md says what each value was chosen on.
     """
     return TrainConfig(
         recipe="laptop",
-        model="scenenet",
+        model="residual",
         epochs=10,
         minutes=20,
         plan=True,
@@ -71,14 +71,14 @@ def laptop() -> TrainConfig:
 
 
 def challenge() -> TrainConfig:
-    """The best under the challenge's frame, 10 MB and 4 hours: a deeper SceneNet, kept in half precision.
+    """The best under the challenge's frame, 10 MB and 4 hours: a deeper network, kept in half precision.
 
     Four hours by default, on whatever there is; `scenelab challenge` says what share of a K40's four hours that was.
     """
     return dataclasses.replace(
         laptop(),
         recipe="challenge",
-        model="scenenet-large",
+        model="residual-large",
         minutes=240,
         augment=Augment(flip=True, area=(0.25, 1.0), gain=0.15),
         half=True,
@@ -86,7 +86,7 @@ def challenge() -> TrainConfig:
 
 
 def gpu() -> TrainConfig:
-    """SceneNet on one GPU: bfloat16, compiled, all pictures in its memory; neither tuned nor timed."""
+    """The network of `laptop` on one GPU: bfloat16, compiled, all pictures in its memory; neither tuned nor timed."""
     return dataclasses.replace(
         laptop(),
         recipe="gpu",

@@ -92,7 +92,7 @@ def test_a_network_of_ones_own_is_trained(lab):
     assert "******Acc@1" in text
 
 
-@pytest.mark.parametrize("name", ["scenenet", "vit"])
+@pytest.mark.parametrize("name", ["residual", "vit"])
 def test_our_networks_are_trained_and_evaluated_by_their_name(lab, name):
     main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1", "--lr=0.01", f"--use-{name}")
     checkpoint = "--resume=../models/model_best.pth.tar"
@@ -118,7 +118,7 @@ def front_door(lab, monkeypatch):
     [
         (["-a", "-v"], "-a (adversarial samples) is not built yet"),
         (["-e", "-v"], "-v (attention maps and pictures) is not built yet"),
-        (["--use-vit", "--use-scenenet"], "--use-vit and --use-scenenet name two networks; choose one"),
+        (["--use-vit", "--use-residual"], "--use-vit and --use-residual name two networks; choose one"),
         (["--use-resnet18"], "--use-resnet18 needs weights trained elsewhere"),
         (["-e"], "-e evaluates a trained model; say which with --resume=../models/model_best.pth.tar"),
         (["-e", "--resume=../models/none.pth.tar"], "checkpoint ../models/none.pth.tar does not exist"),

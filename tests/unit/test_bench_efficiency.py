@@ -13,7 +13,7 @@ def test_both_precisions_are_measured_and_the_faster_is_reported(monkeypatch):
     rates = result["flops_per_second"]
     assert set(rates) == {f"{what} {name}" for what in ("step", "product") for name in ("float32", "bfloat16")}
     assert all(len(values) == 2 and min(values) > 0 for values in rates.values())
-    assert result["training_flops_per_image"] == count_flops("scenenet", num_classes=100, side=32, training=True)
+    assert result["training_flops_per_image"] == count_flops("residual", num_classes=100, side=32, training=True)
     faster = max(("float32", "bfloat16"), key=lambda name: sum(rates[f"step {name}"]))
     assert result["precision"] == faster
     assert result["step_vs_product"] == result["by_precision"][faster]

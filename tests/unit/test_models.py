@@ -162,7 +162,7 @@ def test_sides_that_four_halvings_fit_are_never_padded_on_the_far_side():
         if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
             sides.setdefault(side, []).append(arguments[0].shape[-1] % 2)
 
-    model = create("scenenet", num_classes=5).eval()
+    model = create("residual", num_classes=5).eval()
     for module in model.modules():
         module.register_forward_hook(note)
     for side in (64, 72, 80):

@@ -226,8 +226,8 @@ def test_weights_kept_in_half_are_those_that_are_evaluated(scenes, tmp_path):
 
 
 def test_statistics_of_normalisation_are_not_halved():
-    model = create("scenenet", num_classes=3)
-    values = to_values(model, arch="scenenet", categories=("a", "b", "c"), size=32, epoch=1, half=True)["state_dict"]
+    model = create("residual", num_classes=3)
+    values = to_values(model, arch="residual", categories=("a", "b", "c"), size=32, epoch=1, half=True)["state_dict"]
     kinds = {name.rpartition(".")[2]: value.dtype for name, value in values.items()}
     assert kinds["weight"] == kinds["bias"] == torch.float16
     assert kinds["running_mean"] == kinds["running_var"] == torch.float32
@@ -251,7 +251,7 @@ def test_bfloat16_products_learn_as_float32_does(scenes, tmp_path):
     losses = []
     for autocast in (False, True):
         folder = tmp_path / str(autocast)
-        start_run(folder, scenes, tiny(model="scenenet", epochs=6, autocast=autocast), display=QUIET)
+        start_run(folder, scenes, tiny(model="residual", epochs=6, autocast=autocast), display=QUIET)
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         losses.append([row["loss"] for row in rows if row.get("split") == "train"])
         assert {value.dtype for value in load_checkpoint(folder / "model_best.pth.tar")["state_dict"].values()} <= {

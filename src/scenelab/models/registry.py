@@ -13,7 +13,6 @@ from scenelab.models.inception import InceptionNet
 from scenelab.models.normalize import Classifier
 from scenelab.models.plain import PlainNet
 from scenelab.models.residual import ResidualNet
-from scenelab.models.scenenet import SceneNet
 from scenelab.models.simplenet import ConvOp, SimpleNet, SimpleNetSmall
 from scenelab.models.vit import VisionTransformer
 from scenelab.ops.conv2d import Conv2d
@@ -37,11 +36,9 @@ NETWORKS: dict[str, Architecture] = {
     "plain-deep": Architecture(partial(PlainNet, depth=6), "the same with 22 convolutions"),
     "residual-bare": Architecture(partial(ResidualNet, norm=False), "residual blocks without normalisation"),
     "residual-small": Architecture(partial(ResidualNet, widths=(32, 64, 128)), "residual, normalised, half the width"),
-    "residual": Architecture(ResidualNet, "residual blocks with batch normalisation"),
+    "residual": Architecture(ResidualNet, "ours: residual blocks with batch normalisation"),
     "residual-large": Architecture(partial(ResidualNet, blocks=(2, 2, 2)), "the same with twice the blocks"),
     "inception": Architecture(InceptionNet, "several filter sizes side by side, batch normalisation"),
-    "scenenet": Architecture(SceneNet, "ours: residual blocks where they pay for their time on a CPU"),
-    "scenenet-large": Architecture(partial(SceneNet, blocks=(1, 3, 2)), "ours for longer runs"),
     "vit": Architecture(VisionTransformer, "a small vision transformer, patches of 8×8 pixels"),
 }
 

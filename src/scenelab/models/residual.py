@@ -1,4 +1,9 @@
-"""ResidualNet: blocks that add to what they are given (He et al. 2016)."""
+"""ResidualNet: blocks that add to what they are given (He et al. 2016); normalised it is our network.
+
+Every convolution is a full one of 3×3 (4×4 in the stem): in channels-last layout these run as fast as large matrix
+products or faster, where 1×1, grouped and depthwise ones wait for memory. Each stage halves the sides and doubles the
+channels, so that a block costs the same in all of them. docs/design.md has what was tried in its place.
+"""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,6 +35,9 @@ class ResidualBlock(nn.Module):
 
 class ResidualNet(nn.Module):
     """Three stages of residual blocks, each begun by a 3×3 convolution of stride 2.
+
+    Sides that are multiples of 16 fit the four halvings; on others the last window of a convolution reaches into
+    padding that training never showed, and accuracy falls by two or three points (docs/experiments.md).
 
     Args:
         conv_op: the convolution module, called as `nn.Conv2d` is.

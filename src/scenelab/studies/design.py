@@ -82,15 +82,16 @@ LADDER = (
     Variant("plain", "ten convolutions with ReLU", _network("plain")),
     Variant("plain-deep", "22 of them", _network("plain-deep")),
     Variant("residual-bare", "ten, with residual connections", _network("residual-bare")),
-    Variant("residual", "the same with batch normalisation", _network("residual")),
+    Variant("residual-sgd", "the same with batch normalisation: our network", _network("residual")),
     Variant("inception", "several filter sizes side by side, batch normalisation", _network("inception")),
-    Variant("ours-sgd", "our network, trained as those above", _network("scenenet")),
 )
-"""From the handout's plain network to ours, all with its optimiser: SGD at 0.1, momentum 0.9, norm cut to 1."""
+"""From the handout's plain network to ours and past it, all with its optimiser."""
 
 SWITCHES = (
     Variant("adamw", "AdamW in place of Muon", _adamw),
-    Variant("even-blocks", "one block in each stage", _with(model="residual")),
+    Variant("large", "twice the blocks", _with(model="residual-large")),
+    Variant("small", "half the channels", _with(model="residual-small")),
+    Variant("batch-64", "batches of 64", _with(batch_size=64)),
     Variant("precision", "float32 where bfloat16 was taken, or the reverse", _other_precision),
     Variant("one-size", "large pictures from the start", _last_size_only),
     Variant("no-crops", "whole pictures in place of crops", _augmented(area=None)),
@@ -148,7 +149,7 @@ def settle(out: Path, data: Path, config: TrainConfig) -> TrainConfig:
     path = out / "plan.json"
     listing = open_split(data, "train")
     config = dataclasses.replace(
-        config, holdout=HOLDOUT, threads=config.threads or available_cores(), evaluate_every=2, model="scenenet"
+        config, holdout=HOLDOUT, threads=config.threads or available_cores(), evaluate_every=2, model="residual"
     )
     if path.exists():
         stored = read_json(path)
