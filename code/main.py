@@ -16,7 +16,6 @@ from scenelab.errors import Interrupted, LabError  # noqa: E402
 
 NOT_YET = {
     "attack": "-a (adversarial samples) is not built yet",
-    "vis": "-v (attention maps and pictures) is not built yet",
     "use_resnet18": "--use-resnet18 needs weights trained elsewhere, which this assignment does not allow",
 }
 
@@ -40,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--resume", default="", metavar="PATH", help="checkpoint to continue from or to evaluate")
     flags.add_argument("-e", "--evaluate", action="store_true", help="evaluate the checkpoint on val")
     flags.add_argument("-a", "--attack", action="store_true", help="attack the checkpoint on val")
-    flags.add_argument("-v", "--vis", action="store_true", help="log pictures to TensorBoard")
+    flags.add_argument("-v", "--vis", action="store_true", help="with -e: log attention maps to TensorBoard")
     flags.add_argument("--use-custom-conv", action="store_true", help="train with the convolution by hand")
     flags.add_argument("--use-vit", action="store_true", help="train the vision transformer")
     flags.add_argument("--use-residual", action="store_true", help="train our network, ResidualNet")
@@ -68,7 +67,11 @@ def main(args: argparse.Namespace) -> None:
         network = partial(network, conv_op=student_code.CustomConv2d)
     if args.evaluate:
         handout.evaluate(args.data_folder, args.resume, network, gpu=args.gpu)
+        if args.vis:
+            handout.log_attention(args.data_folder, args.resume, network, student_code, gpu=args.gpu)
         return
+    if args.vis:
+        raise LabError("-v draws what a trained model does; add -e for attention maps")
     config = handout.config_from_flags(
         epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, momentum=args.momentum,
         weight_decay=args.weight_decay, warmup_epochs=args.warmup_epochs, clip_grad=args.clip_grad, gpu=args.gpu,

@@ -1,10 +1,13 @@
 """The assignment's answers under the handout's names; the work is done in the scenelab package."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 from torch.autograd import Function
 
+from scenelab.attribution.gradient import saliency
+from scenelab.attribution.grid import show_strong
 from scenelab.models.residual import ResidualNet  # our network: main.py --use-residual
 from scenelab.models.simplenet import SimpleNet
 from scenelab.models.vit import VisionTransformer
@@ -40,12 +43,38 @@ class CustomConv2d(Conv2d):
         return custom_conv2d(input, self.weight, self.bias, self.stride[0], self.padding[0])
 
 
+class GradAttention:
+    """Where a model looks: the gradient of the loss of its own first guess with respect to the image.
+
+    Args:
+        loss_fn: from N×K scores and N labels to the loss; a mean over the batch makes all maps smaller alike.
+    """
+
+    def __init__(self, loss_fn: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.loss_fn = loss_fn
+
+    def explain(self, model: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
+        """N×1×H×W maps of N×3×H×W images: the gradient's absolute value, the largest of the three colours."""
+        return saliency(model, input, objective=self.loss_fn, batch_size=max(1, len(input)))
+
+
+def vis_grad_attention(
+    input: Tensor, vis_alpha: float = 2.0, n_rows: int = 10, vis_output: Tensor | None = None
+) -> Tensor:
+    """A grid of pictures, n_rows in a row; where a map is above vis_alpha times its mean they are red."""
+    return show_strong(input, vis_output, alpha=vis_alpha, columns=n_rows)
+
+
+default_attention = GradAttention
+default_visfunction = vis_grad_attention
+
 # The network that main.py trains. A network of your own takes (conv_op=nn.Conv2d, num_classes=100).
 default_model = SimpleNet
 default_cnn_model = default_model
 default_vit_model = VisionTransformer  # main.py --use-vit
 
 __all__ = [
-    "CustomConv2DFunction", "CustomConv2d", "ResidualNet", "SimpleNet", "custom_conv2d", "default_cnn_model",
-    "default_model", "default_vit_model",
+    "CustomConv2DFunction", "CustomConv2d", "GradAttention", "ResidualNet", "SimpleNet", "custom_conv2d",
+    "default_attention", "default_cnn_model", "default_model", "default_visfunction", "default_vit_model",
+    "vis_grad_attention",
 ]  # fmt: skip

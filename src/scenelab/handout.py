@@ -5,12 +5,15 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
+from scenelab.data.augment import resize
 from scenelab.errors import LabError
 from scenelab.evaluation.accuracy import predict_logits, top_k
 from scenelab.models.registry import NETWORKS
 from scenelab.models.simplenet import Factory
 from scenelab.models.stored import read_classifier
+from scenelab.progress import progress
 from scenelab.recipes import starter
 from scenelab.runs import Run, load_checkpoint
 from scenelab.training.config import TrainConfig, to_plain
@@ -20,6 +23,7 @@ from scenelab.training.session import available_cores, open_packed
 
 MODELS = Path("../models")
 LOGS = Path("../logs")
+PICTURES, COLUMNS = 100, 10  # in a grid, and in a row of it
 DEFAULT = "simplenet"  # what checkpoints of `default_model` say, whatever a student makes of it
 
 
@@ -133,6 +137,38 @@ def network(name: str, student_code: ModuleType) -> Factory:
     """The network of that name: the student's own where student_code.py makes it, else ours."""
     own = {DEFAULT: "default_model", "vit": "default_vit_model"}.get(name, "")
     return getattr(student_code, own, NETWORKS[name].make)
+
+
+def log_attention(data: Path, checkpoint: str, factory: Factory, student_code: ModuleType, *, gpu: int = -1) -> None:
+    """Draw the attention maps of all val images into `../logs`, a grid of a hundred a step.
+
+    The student's `default_attention` and `default_visfunction` work on normalised images, as the handout has it.
+
+    Raises:
+        LabError: student_code.py has no such names, or its function returns something else than maps.
+    """
+    for name in ("default_attention", "default_visfunction"):
+        if not hasattr(student_code, name):
+            raise LabError(f"student_code.py has no {name}; -v needs one, as in the handout")
+    device = pick_device(_device(gpu))
+    stored = read_classifier(Path(checkpoint), factory=factory)
+    model = stored.model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    attention = student_code.default_attention(torch.nn.CrossEntropyLoss())
+    val = open_packed(data, None, "val", starter().stored_size)
+    with SummaryWriter(str(LOGS)) as writer, progress("attention maps", len(val)) as advance:
+        for step, start in enumerate(range(0, len(val), PICTURES)):
+            images = val.rows(slice(start, start + PICTURES)).to(device).float().div_(255)
+            normalized = model.normalize(resize(images, stored.size))
+            maps = attention.explain(model.network, normalized)
+            if maps.shape != (len(images), 1, *normalized.shape[2:]):
+                raise LabError(
+                    f"explain returned {tuple(maps.shape)} for {len(images)} images of {stored.size} pixels; expected "
+                    f"{(len(images), 1, stored.size, stored.size)}"
+                )
+            picture = student_code.default_visfunction(normalized, n_rows=COLUMNS, vis_output=maps)
+            writer.add_image("Image/Image_Atten", picture, step)
+            advance(len(images))
+    print(f"Attention maps: tensorboard --logdir={LOGS}, tab Images; the slider moves through the batches.")
 
 
 def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) -> None:

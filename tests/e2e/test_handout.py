@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from scenelab.errors import LabError
+from scenelab.models.simplenet import SimpleNetSmall
 
 REPOSITORY = Path(__file__).parents[2]
 BOTH = ([], ["--use-custom-conv"])
@@ -103,6 +105,59 @@ def test_our_networks_are_trained_and_evaluated_by_their_name(lab, name):
     assert told[-1].startswith("******Acc@1")
 
 
+def test_attention_maps_are_logged_a_batch_a_step(lab):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1")
+    text = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-e", "-v", "--gpu=-1")
+    assert "******Acc@1" in text
+    assert "Attention maps: tensorboard --logdir=../logs" in text
+    events = EventAccumulator(str(lab / "logs"), size_guidance={"images": 0}).Reload()
+    assert "Image/Image_Atten" in events.Tags()["images"]
+    pictures = events.Images("Image/Image_Atten")
+    assert [picture.step for picture in pictures] == [0]  # 36 val images are one batch
+    assert (pictures[0].width, pictures[0].height) == (10 * 162 + 2, 4 * 162 + 2)
+
+
+def test_a_map_of_the_wrong_shape_is_one_line(lab):
+    code = lab / "code" / "student_code.py"
+    main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1")
+    code.write_text(code.read_text() + "GradAttention.explain = lambda self, model, input: input\n")
+    text = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-e", "-v", "--gpu=-1", status=1)
+    assert (
+        "main.py: error: explain returned (36, 3, 160, 160) for 36 images of 160 pixels; expected (36, 1, 160" in text
+    )
+    code.write_text("from scenelab.models.simplenet import SimpleNet as default_model\n")
+    text = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-e", "-v", "--gpu=-1", status=1)
+    assert "student_code.py has no default_attention; -v needs one, as in the handout" in text
+
+
+@pytest.fixture
+def attention(front_door):
+    """The student's GradAttention."""
+    return importlib.import_module("student_code").GradAttention
+
+
+def test_the_handouts_attention_by_its_formula(attention):
+    """|∂ loss(first guess) / ∂ input|, the largest of the colours; nothing else is touched."""
+    torch.manual_seed(0)
+    model = SimpleNetSmall(num_classes=5).train()
+    images = torch.randn(4, 3, 32, 32)
+    kept, loss = images.clone(), torch.nn.CrossEntropyLoss()
+    maps = attention(loss).explain(model, images)
+    leaf = images.clone().requires_grad_()
+    scores = model(leaf)
+    loss(scores, scores.argmax(dim=1)).backward()
+    torch.testing.assert_close(maps, leaf.grad.abs().amax(dim=1, keepdim=True))
+    model.zero_grad()
+    attention(loss).explain(model, images)
+    assert torch.equal(images, kept)
+    assert not images.requires_grad
+    assert not maps.requires_grad
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 @pytest.fixture
 def front_door(lab, monkeypatch):
     """main.py as a module, in the student's folder."""
@@ -117,7 +172,7 @@ def front_door(lab, monkeypatch):
     ("arguments", "message"),
     [
         (["-a", "-v"], "-a (adversarial samples) is not built yet"),
-        (["-e", "-v"], "-v (attention maps and pictures) is not built yet"),
+        (["-v"], "-v draws what a trained model does; add -e for attention maps"),
         (["--use-vit", "--use-residual"], "--use-vit and --use-residual name two networks; choose one"),
         (["--use-resnet18"], "--use-resnet18 needs weights trained elsewhere"),
         (["-e"], "-e evaluates a trained model; say which with --resume=../models/model_best.pth.tar"),

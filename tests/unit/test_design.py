@@ -42,13 +42,13 @@ def test_the_spread_is_pooled_over_variants():
 
 
 def test_differences_are_held_against_students_t():
-    """s = 1 with four degrees of freedom: t is 2.78, and three runs against three give 2.78·√(2/3) = 2.27."""
+    """s = 1 with four degrees of freedom: t is 2.776, and three runs against three give t·√(2/3) = 2.267."""
     reference = variant("ours", 30.0, 31.0, 32.0, against=None)
-    for shift, verdict in ((2.26, "within noise"), (2.28, "better"), (-2.26, "within noise"), (-2.28, "worse")):
+    for shift, verdict in ((2.25, "within noise"), (2.28, "better"), (-2.25, "within noise"), (-2.28, "worse")):
         rows = verdicts(reference, variant("x", 30.0 + shift, 31.0 + shift, 32.0 + shift))
         assert rows["x"]["verdict"] == verdict
         assert rows["x"]["difference"] == pytest.approx(shift)
-        assert rows["x"]["noise"] == pytest.approx(2.78 * math.sqrt(2 / 3))
+        assert rows["x"]["noise"] == pytest.approx(2.776 * math.sqrt(2 / 3), abs=0.01)
     assert rows["ours"]["verdict"] == "the reference"
     assert "difference" not in rows["ours"]
     assert rows["x"]["range"] == pytest.approx([27.72, 29.72])

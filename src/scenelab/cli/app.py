@@ -4,7 +4,7 @@ import sys
 
 import tyro
 
-from scenelab.cli import bench, challenge, data, demo, evaluate, study, train
+from scenelab.cli import bench, challenge, data, demo, evaluate, explain, study, train
 from scenelab.errors import Interrupted, LabError
 
 DESCRIPTION = """Scene recognition from convolution by hand to a trained, evaluated network.
@@ -23,6 +23,7 @@ def build() -> tyro.extras.SubcommandApp:
     app.command(train.resume)
     app.command(evaluate.evaluate)
     app.command(evaluate.predict)
+    app.command(explain.explain)
     app.command(challenge.challenge)
     app.command(challenge.score)
     app.command(evaluate.models)

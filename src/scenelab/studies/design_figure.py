@@ -24,7 +24,8 @@ def draw_design(study: dict[str, Any], path: Path) -> None:
     height = 4.2 + 1.2 + 0.3 * rows
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(12.5, height))
-        above, below = figure.subfigures(2, 1, height_ratios=(4.2, height - 4.2))
+        grid = figure.add_gridspec(2, 1, height_ratios=(4.2, height - 4.2))
+        above, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
         loss, train, holdout = above.subplots(1, 3)
         colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(shown)))
         for variant, colour, marker in zip(shown, colours, MARKERS, strict=False):

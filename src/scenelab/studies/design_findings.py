@@ -4,9 +4,9 @@ import math
 from statistics import mean
 from typing import Any
 
+from scenelab.evaluation.student import NORMAL, quantile
+
 LEARNED = 3.0  # times the accuracy of guessing; below that a network has not learned
-T_975 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 8: 2.31, 10: 2.23, 15: 2.13, 20: 2.09, 30: 2.04}
-"""Student's t at 97.5 % by degrees of freedom (any table)."""
 
 
 def judge(variants: list[dict[str, Any]], *, classes: int, images: int) -> list[dict[str, Any]]:
@@ -62,9 +62,8 @@ def _noise(
     """How large a difference of two means can be by chance, in points, at 95 %."""
     if spread is None:
         shares = [mean(run["top1"] for run in side) / 100 for side in (runs, other)]
-        return 100 * 1.96 * math.sqrt(sum(share * (1 - share) / images for share in shares))
-    quantile = T_975[max(known for known in T_975 if known <= freedom)]
-    return quantile * spread * math.sqrt(1 / len(runs) + 1 / len(other))
+        return 100 * NORMAL * math.sqrt(sum(share * (1 - share) / images for share in shares))
+    return quantile(freedom) * spread * math.sqrt(1 / len(runs) + 1 / len(other))
 
 
 def _verdict(variant: dict[str, Any], values: dict[str, Any], classes: int) -> str:

@@ -1,0 +1,126 @@
+"""Attention in pictures: sheets of images with their maps, curves of faithfulness, and what randomising does."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from scenelab.evaluation.figures import STYLE, save
+
+COLOURS = "cividis"  # ordered in brightness, and the same for colour-blind eyes (Nuñez et al. 2018)
+FADED = 0.25  # of a picture's contrast below an overlay
+LOOKS: tuple[dict[str, Any], ...] = tuple(
+    {"ls": style, "marker": marker, "color": colour}
+    for style, marker, colour in zip(
+        ("-", "-", "-", "-", "-", "--", "--", "--"), "osD^vxP*", plt.get_cmap("viridis")(np.linspace(0, 0.85, 8)),
+        strict=True,
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One image of a sheet: the picture, a line of text, and its scaled maps by method in [0, 1]."""
+
+    picture: Float[Tensor, "3 h w"]
+    text: str
+    maps: dict[str, Float[Tensor, "h w"]]
+
+
+def overlay(picture: Float[Tensor, "3 h w"], values: Float[Tensor, "h w"]) -> np.ndarray:
+    """A faded grey picture with the map's colours on it, h×w×3 in [0, 1]: dark where the map is low."""
+    grey = picture.mean(dim=0).numpy()[:, :, None]
+    colours = plt.get_cmap(COLOURS)(values.numpy())[:, :, :3]
+    return np.clip(FADED * grey + (1 - FADED) * colours, 0, 1)
+
+
+def draw_sheet(rows: list[Row], title: str, caption: str, path: Path) -> None:
+    """Each image beside its maps, a row an image; the caption says what the colours stand for."""
+    names = list(rows[0].maps) if rows else []
+    side, head = 1.55, 0.75
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        size = (side * (1 + len(names)) + 0.9, side * len(rows) * 1.13 + head + 0.55)
+        figure, axes = plt.subplots(len(rows), 1 + len(names), figsize=size, squeeze=False)
+        for row, line in zip(rows, axes, strict=True):
+            pictures = [row.picture.permute(1, 2, 0).numpy(), *(overlay(row.picture, row.maps[name]) for name in names)]
+            for axis, picture, name in zip(line, pictures, ["image", *names], strict=True):
+                axis.imshow(picture, interpolation="nearest")
+                axis.set_xticks([])
+                axis.set_yticks([])
+                for spine in axis.spines.values():
+                    spine.set_visible(False)
+                if row is rows[0]:
+                    axis.set_title(name, fontsize=9)
+            line[0].set_xlabel(row.text, fontsize=7, loc="left")
+        figure.suptitle(title, fontsize=11)
+        bar = figure.colorbar(
+            plt.cm.ScalarMappable(cmap=COLOURS), ax=axes, orientation="horizontal", shrink=0.5, aspect=40, pad=0.01
+        )
+        bar.set_label(caption, fontsize=8)
+        save(figure, path)
+
+
+def draw_faithfulness(faithfulness: dict[str, Any], path: Path) -> None:
+    """Deletion and insertion curves, the mean over the images; baselines in grey."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
+        for axis, kind, wish in ((axes[0], "deletion", "low"), (axes[1], "insertion", "high")):
+            for number, (name, values) in enumerate(faithfulness["methods"].items()):
+                curve = values[kind]["curve"]
+                share = np.linspace(0, 100, len(curve))
+                look = {"color": "0.55", "ls": ":", "lw": 2} if values["baseline"] else LOOKS[number % len(LOOKS)]
+                label = f"{name} ({values[kind]['area']:.3f})"
+                axis.plot(share, curve, **{"ms": 3.5, "markevery": 4, "lw": 1.3, **look}, label=label)
+            axis.set(title=f"{kind} ({wish} is good)", xlabel=f"pixels, most important first, % ({kind})")
+            axis.legend(fontsize=8, title="method (area)", title_fontsize=8)
+        axes[0].set(ylabel="probability of the first guess", ylim=(0, 1))
+        save(figure, path)
+
+
+def draw_sanity(sanity: dict[str, Any], path: Path) -> None:
+    """Rank correlation with the trained model's maps, layer by layer from the last."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(12, 4.8), sharey=True)
+        for axis, kind in zip(axes, ("cascading", "independent"), strict=True):
+            for number, (name, values) in enumerate(sanity["methods"].items()):
+                heights = [layer[kind] for layer in values["layers"]]
+                axis.plot(range(len(heights)), heights, **LOOKS[number % len(LOOKS)], ms=4, lw=1.2, label=name)
+            _layer_names(axis, [layer["layer"] for layer in next(iter(sanity["methods"].values()))["layers"]])
+            axis.axhline(0, color="0.4", lw=0.8)
+        axes[0].set(title="all layers from the last down to this one random", ylabel="rank correlation")
+        axes[0].set(ylim=(-0.3, 1.02))
+        axes[1].set(title="this layer alone random")
+        axes[1].legend(fontsize=8)
+        save(figure, path)
+
+
+def _layer_names(axis: Axes, names: list[str]) -> None:
+    short = [name.removeprefix("network.").removeprefix("features.") for name in names]
+    axis.set_xticks(range(len(short)), short, rotation=90, fontsize=7)
+
+
+def draw_gaze(gaze: dict[str, Any], path: Path, *, most: int = 24) -> None:
+    """Density of attribution on the object classes that most images show, with 95 % intervals, a panel a method."""
+    methods = gaze["methods"]
+    height = 1.6 + 0.22 * min(most, max(len(values["items"]) for values in methods.values()))
+    size = (1.6 + 2.9 * len(methods), height)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(methods), figsize=size, squeeze=False, sharex=True)
+        for axis, (name, values) in zip(axes[0], methods.items(), strict=True):
+            frequent = sorted(values["items"], key=lambda item: -item["images"])[:most]
+            shown = sorted((item for item in frequent if item["interval"]), key=lambda item: item["density"])
+            for row, item in enumerate(shown):
+                low, high = item["interval"]
+                axis.plot([low, high], [row, row], color="0.5", lw=1.5)
+                axis.plot(item["density"], row, "o", color="black", ms=4)
+            axis.axvline(1, color="black", lw=1, ls="--")
+            labels = [f"{item['item']} ({item['images']})" for item in shown]
+            axis.set_yticks(range(len(shown)), labels, fontsize=7)
+            axis.set(title=name, xscale="log", xlabel="attribution over area")
+            axis.grid(axis="y", visible=False)
+        save(figure, path)

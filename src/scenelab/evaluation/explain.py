@@ -1,0 +1,176 @@
+"""Explain a run: galleries of maps as pictures and one page, and what the tests of the maps say, in RUN/results."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from scenelab.attribution import integrated_gradients
+from scenelab.data.decode import fit, read_image
+from scenelab.data.packed import Packed
+from scenelab.evaluation.accuracy import predict_logits
+from scenelab.evaluation.attention import METHODS, Choice, choose, scale
+from scenelab.evaluation.attention_figures import (
+    Row,
+    draw_faithfulness,
+    draw_gaze,
+    draw_sanity,
+    draw_sheet,
+    overlay,
+)
+from scenelab.evaluation.attention_page import Section, write_page
+from scenelab.evaluation.evidence import check_sanity, first_guesses, measure_faithfulness, measure_gaze, show_images
+from scenelab.files import write_json
+from scenelab.models.stored import Stored
+from scenelab.progress import progress
+from scenelab.runs import Run
+
+PERCENTILE = 99.0
+SHEET = 8  # images in one PNG
+BATCH = 20
+
+
+def explain_split(
+    run: Run, stored: Stored, packed: Packed, *, data: Path, names: tuple[str, ...], count: int, classes: bool,
+    shared: bool, faithfulness: int, sanity: bool, objects: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """Galleries of a split and the tests that are asked for; everything is written below RUN/results.
+
+    Args:
+        data: the data folder, for the objects.
+        names: methods.
+        count: images of each gallery.
+        classes: whether there is a gallery of one image a class.
+        shared: one scale for all maps of a method in place of one a map.
+        faithfulness: how many images are followed; 0 leaves that test out.
+
+    Returns:
+        The content of `results/attribution.json`.
+    """
+    folder = run.results / "attention"
+    logits = predict_logits(stored.model, packed, size=stored.size)
+    sections = []
+    for choice in choose(logits, packed.labels, count=count, classes=classes):
+        images = show_images(packed, list(choice.rows), stored.size)
+        labels = [int(packed.labels[row]) for row in choice.rows]
+        sections.append(_gallery(stored, choice, images, labels, names, shared=shared))
+    result = _begin(stored, names, sections, split=packed.split, images=len(packed), shared=shared)
+    spread = torch.linspace(0, len(packed) - 1, min(len(packed), max(1, faithfulness))).long().tolist()
+    followed = show_images(packed, spread, stored.size)
+    result["completeness"] = _completeness(stored, followed[:BATCH])
+    if faithfulness:
+        result["faithfulness"] = measure_faithfulness(stored, followed, names)
+        draw_faithfulness(result["faithfulness"], folder / "faithfulness.png")
+    if sanity:
+        result["sanity"] = check_sanity(stored, followed, names)
+        draw_sanity(result["sanity"], folder / "sanity.png")
+    if objects:
+        result["objects"] = measure_gaze(stored, packed, data, names)
+        draw_gaze(result["objects"], folder / "objects.png")
+    return _finish(run, result, sections)
+
+
+def explain_files(
+    run: Run, stored: Stored, paths: list[Path], *, names: tuple[str, ...], shared: bool
+) -> dict[str, Any]:
+    """One gallery of image files of any size; as `explain_split`."""
+    images = torch.stack([fit(read_image(path), stored.size) for path in paths]).float().div_(255)
+    images = images.contiguous(memory_format=torch.channels_last)
+    choice = Choice(name="images", title="images", rows=tuple(range(len(paths))))
+    section = _gallery(stored, choice, images, None, names, shared=shared, files=[path.name for path in paths])
+    result = _begin(stored, names, [section], split=None, images=len(paths), shared=shared)
+    return _finish(run, result, [section])
+
+
+def _begin(stored: Stored, names: tuple[str, ...], sections: list[Section], **values: Any) -> dict[str, Any]:
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": stored.arch,
+        "size": stored.size,
+        **values,
+        "percentile": PERCENTILE,
+        "methods": {name: METHODS[name].what for name in names},
+        "galleries": {section.name: section.found for section in sections},
+    }
+
+
+def _finish(run: Run, result: dict[str, Any], sections: list[Section]) -> dict[str, Any]:
+    folder = run.results / "attention"
+    for section in sections:
+        for number, start in enumerate(range(0, len(section.rows), SHEET), start=1):
+            path = folder / f"{section.name}-{number}.png"
+            draw_sheet(section.rows[start : start + SHEET], section.title, section.caption, path)
+    write_page(folder / "attention.html", result, sections, folder)
+    _log(run, sections)
+    write_json(run.results / "attribution.json", result)
+    return result
+
+
+def _gallery(
+    stored: Stored, choice: Choice, images: Float[Tensor, "n 3 h w"], labels: list[int] | None, names: tuple[str, ...],
+    *, shared: bool, files: list[str] | None = None,
+) -> Section:  # fmt: skip
+    """Maps of the chosen images for what the model says, scaled, with a line of text and the scale of each."""
+    targets = first_guesses(stored.model, images) if len(images) else torch.empty(0, dtype=torch.int64)
+    scaled, limits = {}, {}
+    with progress(f"maps: {choice.title}", len(images) * len(names)) as advance:
+        for name in names:
+            parts = [images.new_empty(0, 1, *images.shape[2:])]
+            for part, chosen in zip(images.split(BATCH), targets.split(BATCH), strict=True):
+                parts.append(METHODS[name].explain(stored.model, part, chosen) if len(part) else part[:, :1])
+                advance(len(part))
+            maps = torch.cat(parts)
+            limit = maps.double().flatten().quantile(PERCENTILE / 100).item() if shared and len(maps) else None
+            scaled[name], limits[name] = scale(maps, percentile=PERCENTILE, shared=limit) if len(maps) else (maps, [])
+    with torch.no_grad():
+        shares = [torch.zeros(0)] + [stored.model(part).softmax(dim=1).amax(dim=1) for part in images.split(BATCH)]
+    confidence = torch.cat([part for part in shares if part.ndim == 1]).tolist()
+    rows, found = [], []
+    for number, target in enumerate(targets.tolist()):
+        text = f"{stored.categories[target]} {100 * confidence[number]:.0f} %"
+        if labels is not None and labels[number] != target:
+            text += f"\nis {stored.categories[labels[number]]}"
+        if files is not None:
+            text = f"{files[number]}\n{text}"
+        rows.append(
+            Row(picture=images[number], text=text, maps={name: maps[number, 0] for name, maps in scaled.items()})
+        )
+        found.append(
+            {
+                "image": files[number] if files is not None else choice.rows[number],
+                "guess": stored.categories[target], "confidence": confidence[number],
+                "label": None if labels is None else stored.categories[labels[number]],
+                "limits": {name: values[number] for name, values in limits.items()},
+            }
+        )  # fmt: skip
+    return Section(name=choice.name, title=choice.title, caption=_caption(shared), rows=rows, found=found)
+
+
+def _caption(shared: bool) -> str:
+    scope = "one scale for all maps of a method" if shared else "each map on its own scale"
+    return f"from 0 to the {PERCENTILE:g}th percentile, larger values cut; {scope}"
+
+
+def _completeness(stored: Stored, images: Float[Tensor, "n 3 h w"]) -> dict[str, Any]:
+    """The mean gap of integrated gradients beside what should be explained, so that their steps can be judged."""
+    targets: Int64[Tensor, " n"] = first_guesses(stored.model, images)
+    found = integrated_gradients(stored.model, images, targets)
+    total = found.values.sum(dim=(1, 2, 3)) - found.gap
+    return {"images": len(images), "gap": found.gap.abs().mean().item(), "explained": total.abs().mean().item()}
+
+
+def _log(run: Run, sections: list[Section]) -> None:
+    """The galleries in TensorBoard, an image a step, each beside its overlays."""
+    with SummaryWriter(str(run.events / "attention")) as writer:
+        for section in sections:
+            for step, row in enumerate(section.rows):
+                tiles = [row.picture, *(_tensor(overlay(row.picture, values)) for values in row.maps.values())]
+                writer.add_image(f"attention/{section.name}", torch.cat(tiles, dim=2), step)
+
+
+def _tensor(picture: Any) -> Tensor:
+    return torch.from_numpy(picture).permute(2, 0, 1).float()

@@ -1,0 +1,100 @@
+"""Does a map depend on what the model has learned? Randomising its parameters (Adebayo et al. 2018).
+
+Parameters are drawn anew, layer by layer: all from the last down to one (cascading), or one alone (independent). A
+map that stays as it was does not explain the model; an edge detector would pass for it.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+SAME = 0.7  # a rank correlation above this means that the map hardly changed
+CHANGED = 0.4  # and one below this that it did
+
+Explain = Callable[[Any], Tensor]
+"""From a model to maps N×1×H×W of fixed images and targets."""
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """How like the maps are to those of the trained model once a layer (and, cascading, all behind it) is random.
+
+    Attributes:
+        layer: its name in the model.
+        cascading, independent: rank correlation of the absolute maps, the mean over the images, in [-1, 1].
+    """
+
+    layer: str
+    cascading: float
+    independent: float
+
+
+def check_layers(model: nn.Module, explain: Explain, *, seed: int = 0) -> list[LayerCheck]:
+    """Randomise the layers from the last to the first; the model itself stays as it is.
+
+    Layers are the modules that have parameters of their own and a `reset_parameters`; the draws are a function of the
+    seed and the caller's random state is not touched. Normalisation forgets its statistics with its parameters.
+    """
+    original = explain(model)
+    names = [name for name, module in model.named_modules() if callable(getattr(module, "reset_parameters", None))]
+    cascade, checks = copy.deepcopy(model), []
+    for number, name in enumerate(reversed(names)):
+        alone = copy.deepcopy(model)
+        for changed in (cascade, alone):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed + number)
+                changed.get_submodule(name).reset_parameters()  # pyright: ignore[reportCallIssue]
+        likeness = [mean(rank_correlation(original, explain(changed)).tolist()) for changed in (cascade, alone)]
+        checks.append(LayerCheck(name, *likeness))
+    return checks
+
+
+def rank_correlation(first: Float[Tensor, "n 1 h w"], second: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:
+    """Spearman's correlation of the absolute values, image by image; ties have their mean rank.
+
+    Where a map has one value everywhere it orders nothing, and the correlation is 0.
+    """
+    ranks = [_ranks(maps.abs().flatten(1).double()) for maps in (first, second)]
+    centred = [rank - rank.mean(dim=1, keepdim=True) for rank in ranks]
+    norms = centred[0].norm(dim=1) * centred[1].norm(dim=1)
+    products = (centred[0] * centred[1]).sum(dim=1)
+    return torch.where(norms > 0, products / norms.clamp_min(1e-300), torch.zeros_like(norms))
+
+
+def _ranks(values: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
+    """Ranks from 0, equal values sharing the mean of theirs."""
+    ranks = torch.empty_like(values)
+    for row, line in enumerate(values):
+        _, inverse, counts = line.unique(return_inverse=True, return_counts=True)
+        ends = counts.cumsum(0).double()
+        ranks[row] = (ends - (counts + 1) / 2)[inverse]
+    return ranks
+
+
+def verdict(checks: list[LayerCheck]) -> str:
+    """What the cascade says, in words."""
+    if not checks:
+        return "the model has no layers that could be randomised"
+    last, first = checks[0].cascading, checks[-1].cascading
+    if first > SAME:
+        return (
+            f"fails: with every layer random the maps are still alike (rank correlation {first:.2f}); they show the "
+            "picture, not what the model learned"
+        )
+    if first < CHANGED and last < SAME:
+        return (
+            f"passes: randomising the last layer alone changes the maps (rank correlation {last:.2f}), and with every "
+            f"layer random they are others ({first:.2f})"
+        )
+    if first < CHANGED:
+        return (
+            f"passes in part: with every layer random the maps are others ({first:.2f}), but they hardly notice the "
+            f"last layer ({last:.2f}), so they say little of one class against another"
+        )
+    return f"undecided: with every layer random the maps are half alike (rank correlation {first:.2f})"

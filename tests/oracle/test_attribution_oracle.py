@@ -1,0 +1,102 @@
+"""Attributions against captum's, in float64, on networks with in-place ReLU, normalisation and max pooling."""
+
+import pytest
+import torch
+from captum.attr import InputXGradient, IntegratedGradients, LayerGradCam, NoiseTunnel, Occlusion, Saliency
+from torch import nn
+
+from scenelab.attribution import (
+    grad_cam,
+    gradient,
+    gradient_times_input,
+    integrated_gradients,
+    occlusion,
+    saliency,
+    smooth_gradient,
+)
+from scenelab.models.registry import create
+
+NAMES = ("simplenet-small", "residual-small", "inception")
+BY_NAME = pytest.mark.parametrize("name", NAMES)
+
+
+def network(name: str) -> nn.Module:
+    torch.manual_seed(1)
+    model = create(name, num_classes=7).double().eval()
+    for module in model.modules():  # statistics and scales as after training, none of them 0 or 1
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    return model
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+TARGETS = torch.tensor([0, 3, 6])
+
+
+@BY_NAME
+def test_gradients(name, images):
+    model = network(name)
+    expected = Saliency(model).attribute(images.clone().requires_grad_(), target=TARGETS, abs=False)
+    found = gradient(model, images, TARGETS, batch_size=2)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(saliency(model, images, TARGETS), expected.abs().amax(dim=1, keepdim=True))
+    multiplied = InputXGradient(model).attribute(images.clone().requires_grad_(), target=TARGETS)
+    torch.testing.assert_close(gradient_times_input(model, images, TARGETS), multiplied.detach())
+
+
+@BY_NAME
+def test_integrated_gradients(name, images):
+    model = network(name)
+    baseline = torch.full_like(images, 0.25)
+    expected, gap = IntegratedGradients(model).attribute(
+        images.clone(), baselines=baseline, target=TARGETS, n_steps=20, return_convergence_delta=True
+    )
+    found = integrated_gradients(model, images, TARGETS, baseline=0.25, steps=20, batch_size=7)
+    torch.testing.assert_close(found.values, expected)
+    torch.testing.assert_close(found.gap, gap)
+
+
+@BY_NAME
+def test_grad_cam(name, images):
+    model = network(name)
+    layer = model.network.features[-2]
+    expected = LayerGradCam(model, layer).attribute(images.clone(), target=TARGETS, relu_attributions=True)
+    found = grad_cam(model, images, layer, TARGETS, resize=False, batch_size=2)
+    torch.testing.assert_close(found, expected.detach())
+
+
+@BY_NAME
+@pytest.mark.parametrize(("window", "stride"), [(8, 8), (12, 5), (32, 32)])
+def test_occlusion(name, images, window, stride):
+    model = network(name)
+    expected = Occlusion(model).attribute(
+        images.clone(), target=TARGETS, sliding_window_shapes=(3, window, window), strides=(3, stride, stride),
+        baselines=0.5,
+    )  # fmt: skip
+    found = occlusion(model, images, TARGETS, window=window, stride=stride, batch_size=5)
+    assert expected.dtype == torch.float32  # captum's sums are, whatever the model computes in
+    torch.testing.assert_close(found.expand_as(expected).float(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("mean", "smoothgrad"), ("variance", "vargrad")])
+def test_smooth_gradients_agree_with_captums_in_the_mean(images, ours, theirs):
+    """The noise is another one, so this compares averages over many samples, with the error that they have."""
+    model, samples = network("residual-small"), 400
+    torch.manual_seed(0)
+    expected = NoiseTunnel(Saliency(model)).attribute(
+        images.clone(), nt_type=theirs, nt_samples=samples, stdevs=0.05, target=TARGETS, abs=False,
+        nt_samples_batch_size=50,
+    )  # fmt: skip
+    found = smooth_gradient(model, images, TARGETS, samples=samples, sigma=0.05, statistic=ours)
+    spread = smooth_gradient(model, images, TARGETS, samples=samples, sigma=0.05, statistic="variance")
+    if ours == "mean":
+        away = (found - expected) / (2 * spread / samples).sqrt()
+        assert 0.9 < away.square().mean() < 1.1  # standard scores
+    else:
+        assert found.sum().item() == pytest.approx(expected.sum().item(), rel=0.05)

@@ -1,0 +1,341 @@
+"""Attributions by hand, by their axioms, on a planted model; and the caller's state as it was."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from scenelab.attribution import (
+    grad_cam,
+    gradient,
+    gradient_times_input,
+    integrated_gradients,
+    occlusion,
+    saliency,
+    smooth_gradient,
+)
+from scenelab.attribution.asking import loss
+from scenelab.attribution.grid import show_strong
+from scenelab.attribution.occlusion import starts
+from scenelab.errors import LabError
+from scenelab.models.registry import create
+
+SIDE, PATCH = 16, slice(8, 12)
+
+
+class Planted(nn.Module):
+    """Looks at one patch alone: class 0 likes it bright, class 1 dark; the middle layer has places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.Conv2d(3, 2, 1)
+        self.relu = nn.ReLU(inplace=True)
+        with torch.no_grad():
+            self.maps.weight.copy_(torch.tensor([[1.0, 1, 1], [-1, -1, -1]]).view(2, 3, 1, 1) / 3)
+            self.maps.bias.copy_(torch.tensor([0.0, 1.0]))
+
+    def forward(self, images):
+        return self.relu(self.maps(images))[:, :, PATCH, PATCH].square().mean(dim=(2, 3))
+
+
+METHODS = {
+    "gradient": lambda model, images: gradient(model, images).abs().sum(dim=1, keepdim=True),
+    "saliency": saliency,
+    "gradient_times_input": lambda model, images: gradient_times_input(model, images).abs().sum(dim=1, keepdim=True),
+    "smooth": lambda model, images: smooth_gradient(model, images, samples=4).abs().sum(dim=1, keepdim=True),
+    "variance": lambda model, images: smooth_gradient(model, images, samples=4, statistic="variance").sum(1, True),
+    "integrated": lambda model, images: integrated_gradients(model, images, steps=4).values.abs().sum(1, True),
+    "occlusion": lambda model, images: occlusion(model, images, window=2, stride=2).abs(),
+}
+EACH = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+@EACH
+def test_a_planted_patch_is_found_out(method, images):
+    values = method(Planted(), images)
+    assert values.shape == (3, 1, SIDE, SIDE)
+    inside = values[:, :, PATCH, PATCH]
+    assert inside.sum() > 0
+    assert values.sum().item() == pytest.approx(inside.sum().item(), rel=1e-4)
+
+
+def test_grad_cam_of_the_planted_model(images):
+    """Its map is relu(Σ αA), and A is everywhere: Grad-CAM lights up outside the patch too, where nothing counts."""
+    model = Planted()
+    found = grad_cam(model, images, model.maps, torch.zeros(3, dtype=torch.int64))
+    brightness = images.mean(dim=1, keepdim=True)
+    slope = 2 * brightness[:, :, PATCH, PATCH].mean(dim=(2, 3), keepdim=True) / SIDE**2
+    torch.testing.assert_close(found, slope * brightness)
+
+
+# By hand and by axioms
+
+
+class Linear(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 3 * SIDE * SIDE, generator=torch.Generator().manual_seed(3)))
+
+    def forward(self, images):
+        return images.flatten(1) @ self.weight.t()
+
+
+def test_of_a_linear_model_the_gradient_is_the_weight(images):
+    model, targets = Linear(), torch.tensor([2, 0, 1])
+    weights = model.weight.detach()[targets].view_as(images)
+    torch.testing.assert_close(gradient(model, images, targets), weights)
+    torch.testing.assert_close(smooth_gradient(model, images, targets, samples=3), weights)
+    variance = smooth_gradient(model, images, targets, samples=3, statistic="variance")
+    torch.testing.assert_close(variance, torch.zeros_like(images))
+    torch.testing.assert_close(integrated_gradients(model, images, targets, steps=1).values, weights * images)
+
+
+def test_the_losss_gradient_is_that_of_cross_entropy(images):
+    """∂(-log p)/∂x = Σ (p - 1 at the target)·w."""
+    model, targets = Linear(), torch.tensor([2, 0, 1])
+    shares = model(images).detach().softmax(dim=1) - nn.functional.one_hot(targets, 4)
+    expected = (shares @ model.weight.detach()).view_as(images)
+    torch.testing.assert_close(gradient(model, images, targets, objective=loss), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_first_guess_is_the_target_by_default(images):
+    model = Linear()
+    torch.testing.assert_close(gradient(model, images), gradient(model, images, model(images).argmax(dim=1)))
+
+
+def test_integrated_gradients_are_complete():
+    torch.manual_seed(0)
+    model = create("simplenet-small", num_classes=5).double()
+    images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    targets = torch.tensor([1, 4])
+    found = integrated_gradients(model, images, targets, steps=300)
+    rise = (model(images) - model(torch.zeros_like(images))).gather(1, targets[:, None])[:, 0].detach()
+    torch.testing.assert_close(found.values.sum(dim=(1, 2, 3)) - found.gap, rise)
+    assert (found.gap.abs() < 0.02 * rise.abs()).all()
+    coarse = integrated_gradients(model, images, targets, steps=2)
+    assert coarse.gap.abs().sum() > found.gap.abs().sum()
+
+
+def test_symmetry_of_integrated_gradients():
+    """Two pixels that are alike and treated alike get the same (Sundararajan et al. 2017, section 4)."""
+
+    def model(images):
+        pair = images[:, 0, 0, 0] * images[:, 0, 0, 1] + (images[:, 0, 0, 0] + images[:, 0, 0, 1]).exp()
+        return torch.stack([pair, -pair], dim=1)
+
+    images = torch.rand(1, 3, 4, 4)
+    images[0, 0, 0, :2] = 0.7
+    found = integrated_gradients(model, images, torch.tensor([0])).values[0, 0, 0]
+    assert found[0].item() == pytest.approx(found[1].item(), rel=1e-5)
+    assert found[0] > 0
+
+
+def test_the_same_function_in_another_form_has_the_same_attributions(images):
+    """BatchNorm folded into the convolution before it: another network, the same function."""
+    torch.manual_seed(0)
+    convolution, norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+    nn.init.uniform_(norm.running_mean)
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    tail = [nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
+    model = nn.Sequential(convolution, norm, *tail).eval()
+    folded = copy.deepcopy(model)
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    with torch.no_grad():
+        folded[0].weight.mul_(scale.view(-1, 1, 1, 1))
+        folded[0].bias.copy_((folded[0].bias - norm.running_mean) * scale + norm.bias)
+    folded[1] = nn.Identity()
+    for name, method in METHODS.items():
+        torch.testing.assert_close(method(model, images), method(folded, images), rtol=1e-3, atol=1e-6, msg=name)
+    torch.testing.assert_close(grad_cam(model, images, model[2]), grad_cam(folded, images, folded[2]))
+
+
+def test_one_sample_without_noise_is_the_gradient(images):
+    model = create("residual-small", num_classes=4)
+    torch.testing.assert_close(smooth_gradient(model, images, samples=1, sigma=0.0), gradient(model, images))
+
+
+def test_variance_by_hand(images):
+    """Of the score x² the gradient is 2x: at x + σz its variance over the samples is 4σ²·var(z)."""
+
+    def model(images):
+        return images.square().sum(dim=(1, 2, 3))[:, None]
+
+    values = smooth_gradient(model, images.double(), samples=70, sigma=0.1, statistic="variance", batch_size=32)
+    mean = smooth_gradient(model, images.double(), samples=70, sigma=0.1, batch_size=32)
+    generator = torch.Generator().manual_seed(1)  # the seed of the second image
+    noise = torch.stack([torch.randn(images[1].shape, generator=generator, dtype=torch.float64) for _ in range(70)])
+    torch.testing.assert_close(values[1], 4 * 0.01 * noise.var(dim=0, correction=0))
+    torch.testing.assert_close(mean[1], 2 * (images[1].double() + 0.1 * noise.mean(dim=0)))
+
+
+def test_windows_cover_every_pixel():
+    assert starts(16, 4, 4) == [0, 4, 8, 12]
+    assert starts(16, 5, 4) == [0, 4, 8, 12]
+    assert starts(10, 16, 8) == [0]
+    for side in range(1, 40):
+        for window in range(1, 12):
+            for stride in range(1, window + 1):
+                found = starts(side, window, stride)
+                covered = set().union(*(range(start, start + window) for start in found))
+                assert covered >= set(range(side))
+                assert len(found) == 1 or found[-2] + window < side
+
+
+@EACH
+def test_results_do_not_depend_on_the_batch(method, images, monkeypatch):
+    model = create("simplenet-small", num_classes=4)
+    together = method(model, images)
+    apart = torch.cat([method(model, images[:1])])
+    torch.testing.assert_close(together[:1], apart, rtol=1e-4, atol=1e-7)
+
+
+# State
+
+
+def snapshot(model: nn.Module) -> list:
+    return [
+        [module.training for module in model.modules()],
+        [value.clone() for value in model.state_dict().values()],
+        [parameter.grad for parameter in model.parameters()],
+        [parameter.requires_grad for parameter in model.parameters()],
+        [len(module._forward_hooks) + len(module._backward_hooks) for module in model.modules()],
+        torch.get_rng_state(),
+        torch.is_grad_enabled(),
+    ]
+
+
+def same(first: list, second: list) -> bool:
+    return all(
+        all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(one, other, strict=True))
+        if isinstance(one, list)
+        else torch.equal(one, other)
+        if isinstance(one, torch.Tensor)
+        else one == other
+        for one, other in zip(first, second, strict=True)
+    )
+
+
+ALL = {**METHODS, "cam": lambda model, images: grad_cam(model, images, model.network.features[-1])}
+
+
+@pytest.mark.parametrize("method", ALL.values(), ids=ALL.keys())
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_the_callers_state_is_left_as_found(method, training, mode):
+    model = create("residual-small", num_classes=4).train(training)
+    model.network.features[0].eval()  # modes differ within the model
+    images = torch.rand(2, 3, 32, 32)
+    kept = images.clone()
+    before = snapshot(model)
+    with mode():
+        values = method(model, images)
+        assert torch.is_grad_enabled() == (mode is torch.enable_grad)
+    assert same(before, snapshot(model))
+    assert torch.equal(images, kept)
+    assert not images.requires_grad
+    assert images.grad is None
+    assert not values.requires_grad
+
+
+@pytest.mark.parametrize("method", ALL.values(), ids=ALL.keys())
+def test_also_when_the_model_raises(method):
+    class Breaking(nn.Module):
+        def forward(self, images):
+            raise ZeroDivisionError
+
+    model = create("residual-small", num_classes=4).train()
+    model.network.fc = Breaking()
+    images = torch.rand(2, 3, 32, 32)
+    before = snapshot(model)
+    with pytest.raises(ZeroDivisionError):
+        method(model, images)
+    assert same(before, snapshot(model))
+
+
+def test_an_activation_in_place_right_at_the_start_is_no_trouble(images):
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 4))
+    kept = images.clone()
+    assert gradient(model, images - 0.5).shape == images.shape
+    assert occlusion(model, images).shape == (3, 1, SIDE, SIDE)
+    assert torch.equal(images, kept)
+
+
+def test_targets_of_inference_mode_will_do(images):
+    model = Linear()
+    with torch.inference_mode():
+        targets, shown = model(images).argmax(dim=1), images.clone()
+    torch.testing.assert_close(gradient(model, shown, targets), gradient(model, images))
+    assert integrated_gradients(model, shown, targets, steps=2).values.shape == images.shape
+
+
+def test_no_images_give_no_maps():
+    model = create("simplenet-small", num_classes=4)
+    none = torch.empty(0, 3, SIDE, SIDE)
+    assert gradient(model, none).shape == none.shape
+    assert integrated_gradients(model, none).gap.shape == (0,)
+    assert occlusion(model, none).shape == (0, 1, SIDE, SIDE)
+    assert grad_cam(model, none, model.network.features[-1]).shape == (0, 1, SIDE, SIDE)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, x: gradient(m, x[0]), "images must be a tensor N×C×H×W, got (3, 16, 16); one image is images[None]"),
+        (lambda m, x: gradient(m, x.byte()), "images must be of a floating type, got torch.uint8"),
+        (lambda m, x: gradient(m, x, torch.tensor([1])), "targets must be 3 class numbers of type int64"),
+        (lambda m, x: gradient(m, x, torch.tensor([0, 1, 9])), "targets lie in [0, 9]; the model has classes 0 to 3"),
+        (lambda m, x: gradient(m, x, batch_size=0), "batch_size is 0; expected a whole number of at least 1"),
+        (
+            lambda m, x: gradient(lambda images: images, x),
+            "model must return scores N×K for 3 images, got (3, 3, 16, 16)",
+        ),
+        (lambda m, x: gradient(lambda images: torch.ones(3, 2), x), "the model's scores do not depend on its images"),
+        (lambda m, x: smooth_gradient(m, x, sigma=-1), "sigma is -1; expected 0 or more"),
+        (lambda m, x: smooth_gradient(m, x, samples=0), "samples is 0; expected"),
+        (lambda m, x: smooth_gradient(m, x, statistic="mode"), "statistic is 'mode'; expected mean or variance"),
+        (lambda m, x: integrated_gradients(m, x, baseline=torch.ones(2)), "baseline has shape (2,); expected one that"),
+        (lambda m, x: occlusion(m, x, window=4, stride=5), "stride is 5; at most the window's 4 pixels"),
+        (lambda m, x: grad_cam(m, x, "features"), "layer must be a module of the model such as model.features[-1]"),
+        (lambda m, x: grad_cam(m, x, m.network.fc), "layer must put out N×K×H×W maps, got (3, 4); choose one before"),
+        (lambda m, x: grad_cam(m, x, nn.Conv2d(3, 3, 1)), "layer is called 0 times when the model looks at images"),
+    ],
+)
+def test_errors_name_argument_and_fix(call, message, images):
+    with pytest.raises(LabError) as caught:
+        call(create("simplenet-small", num_classes=4), images)
+    assert str(caught.value).startswith(message)
+
+
+# The handout's picture
+
+
+def test_strong_places_are_red_on_any_ground():
+    images = torch.ones(2, 3, 8, 8)
+    images[:, :, 0, 0] = 0.0
+    maps = torch.full((2, 1, 8, 8), 0.1)
+    maps[1, 0, 3, 4] = 5.0
+    shown = show_strong(images, maps, alpha=2.0, columns=2)
+    assert shown.shape == (3, 12, 22)  # two pictures with a border of 2 pixels
+    red = shown[:, 2 + 3, 2 + 8 + 2 + 4]
+    assert red.tolist() == pytest.approx([1.0, 0.3, 0.3])
+    assert ((shown[0] == 1) & (shown[1] < 0.5)).sum() == 1
+    plain = show_strong(images, None, alpha=2.0, columns=2)
+    assert plain[:, 5, 16].tolist() == [1, 1, 1]
+    assert (shown != plain).any(dim=0).sum() == 1
+
+
+def test_a_map_of_nothing_shows_nothing():
+    images = torch.rand(1, 3, 8, 8)
+    shown = show_strong(images, torch.zeros(1, 1, 8, 8), alpha=2.0, columns=1)
+    assert torch.equal(shown, show_strong(images, None, alpha=2.0, columns=1))
+    assert math.isclose(float(shown.max()), 1.0, abs_tol=1e-3)

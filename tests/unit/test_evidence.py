@@ -1,0 +1,245 @@
+"""The tests of attention maps, held against a planted model that looks at a known place, and by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from scenelab.attribution import gradient_times_input, saliency
+from scenelab.errors import LabError
+from scenelab.evaluation.attention import check_methods, choose, scale
+from scenelab.evaluation.faithfulness import blur, edges, follow, scatter
+from scenelab.evaluation.localization import Look, look, pointing_game, summarize_looks
+from scenelab.evaluation.sanity import LayerCheck, check_layers, rank_correlation, verdict
+from scenelab.evaluation.student import quantile
+from scenelab.models.registry import create
+
+SIDE = 32
+PATCH = slice(8, 16)
+
+
+def planted(images: torch.Tensor) -> torch.Tensor:
+    """Class 0 is how much the patch varies from pixel to pixel, which blurring takes away."""
+    patch = images[:, :, PATCH, PATCH]
+    contrast = (patch[..., 1:] - patch[..., :-1]).abs().mean(dim=(1, 2, 3))
+    return torch.stack([40 * contrast, torch.full_like(contrast, 5.0)], dim=1)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def patch_map(images: torch.Tensor) -> torch.Tensor:
+    maps = torch.zeros(len(images), 1, SIDE, SIDE)
+    maps[:, :, PATCH, PATCH] = 1.0
+    return maps
+
+
+# Faithfulness
+
+
+def test_the_right_map_beats_the_baselines_and_the_wrong_one_loses(images):
+    targets = torch.zeros(4, dtype=torch.int64)
+    right = follow(planted, images, patch_map(images), targets)
+    wrong = follow(planted, images, -patch_map(images), targets)
+    for baseline in (scatter(images), edges(images)):
+        other = follow(planted, images, baseline, targets)
+        assert (right.deletion_area < other.deletion_area).all()
+        assert (right.insertion_area > other.insertion_area).all()
+        assert (wrong.deletion_area > other.deletion_area).all()
+        assert (wrong.insertion_area < other.insertion_area).all()
+
+
+def test_curves_begin_and_end_where_they_must(images):
+    targets = torch.zeros(4, dtype=torch.int64)
+    curves = follow(planted, images, scatter(images), targets, steps=4)
+    assert curves.deletion.shape == (4, 5)
+    whole, gone = planted(images).softmax(dim=1)[:, 0], planted(blur(images)).softmax(dim=1)[:, 0]
+    torch.testing.assert_close(curves.deletion[:, 0], whole)
+    torch.testing.assert_close(curves.deletion[:, -1], gone)
+    torch.testing.assert_close(curves.insertion[:, 0], gone)
+    torch.testing.assert_close(curves.insertion[:, -1], whole)
+
+
+def test_the_most_important_pixels_go_first(images):
+    seen = []
+
+    def model(given):
+        seen.append(given)
+        return given.new_ones(len(given), 2)
+
+    ramp = torch.arange(SIDE * SIDE, dtype=torch.float32).view(1, 1, SIDE, SIDE).expand(4, -1, -1, -1)
+    follow(model, images, ramp, torch.zeros(4, dtype=torch.int64), steps=4)
+    deleted = (seen[2] != images).any(dim=1)  # after a quarter
+    assert deleted[:, SIDE * 3 // 4 :].float().mean() > 0.99
+    assert not deleted[:, : SIDE * 3 // 4].any()
+
+
+def test_the_area_is_that_below_the_curve():
+    from scenelab.evaluation.faithfulness import Curves
+
+    curves = Curves(torch.tensor([[1.0, 0.5, 0.0]]), torch.tensor([[0.0, 0.0, 1.0]]))
+    assert curves.deletion_area.item() == pytest.approx(0.5)
+    assert curves.insertion_area.item() == pytest.approx(0.25)
+
+
+def test_edges_lie_where_brightness_changes():
+    images = torch.zeros(1, 3, 8, 8)
+    images[:, :, :, 4:] = 1.0
+    found = edges(images)[0, 0]
+    assert found[:, 3:5].min() == 4.0
+    assert not found[:, :3].any()
+    assert not found[:, 5:].any()
+
+
+def test_random_maps_are_a_function_of_the_seed(images):
+    assert torch.equal(scatter(images), scatter(images))
+    assert not torch.equal(scatter(images), scatter(images, seed=1))
+
+
+# Sanity
+
+
+def test_rank_correlation_by_hand():
+    """Spearman with a tie: ranks 0, 1.5, 1.5, 3 against 0, 1, 2, 3."""
+    first = torch.tensor([1.0, -2.0, 2.0, 5.0]).view(1, 1, 2, 2)
+    second = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
+    expected = 4.5 / math.sqrt(4.5 * 5)
+    assert rank_correlation(first, second).item() == pytest.approx(expected)
+    assert rank_correlation(first, first).item() == pytest.approx(1)
+    assert rank_correlation(second, 5 - second).item() == pytest.approx(-1)
+    assert rank_correlation(first, torch.ones_like(first)).item() == 0
+
+
+def test_a_map_of_edges_fails_and_a_gradient_does_not(images):
+    torch.manual_seed(0)
+    model = create("simplenet-small", num_classes=5)
+    before = [value.clone() for value in model.state_dict().values()]
+    state = torch.get_rng_state()
+    targets = torch.zeros(4, dtype=torch.int64)
+    failing = check_layers(model, lambda network: edges(images))
+    assert all(check.cascading == pytest.approx(1.0) for check in failing)
+    assert verdict(failing).startswith("fails")
+    passing = check_layers(model, lambda network: saliency(network, images, targets))
+    assert not verdict(passing).startswith("fails")
+    assert all(check.cascading < 0.7 for check in passing)
+    assert passing[0].layer == "network.fc"
+    assert passing[-1].layer == "network.features.0"
+    assert passing[0].cascading == passing[0].independent
+    assert all(torch.equal(one, other) for one, other in zip(before, model.state_dict().values(), strict=True))
+    assert torch.equal(state, torch.get_rng_state())
+    assert passing == check_layers(model, lambda network: saliency(network, images, targets))
+
+
+def test_independent_randomisation_touches_one_layer():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 2))
+    kept = [parameter.clone() for parameter in model.parameters()]
+    touched = []
+
+    def note(network: nn.Module) -> torch.Tensor:
+        pairs = zip(network.parameters(), kept, strict=True)
+        touched.append([not torch.equal(one, other) for one, other in pairs])
+        return torch.rand(1, 1, 2, 2)
+
+    check_layers(model, note)
+    assert touched == [
+        [False] * 4,  # as trained
+        [False, False, True, True],  # cascading: the last
+        [False, False, True, True],  # independent: the last
+        [True] * 4,  # cascading: both
+        [True, True, False, False],  # independent: the first
+    ]
+
+
+@pytest.mark.parametrize(
+    ("last", "first", "start"),
+    [(0.2, 0.9, "fails"), (0.3, 0.1, "passes: "), (0.9, 0.1, "passes in part"), (0.5, 0.5, "undecided")],
+)
+def test_verdicts_in_words(last, first, start):
+    assert verdict([LayerCheck("b", last, 0.0), LayerCheck("a", first, 0.0)]).startswith(start)
+
+
+# Localisation
+
+
+def test_a_map_on_one_object_by_hand():
+    values = torch.zeros(1, 4, 4)
+    values[0, 0, 0], values[0, 3, 3] = 3.0, 1.0
+    masks = {5: torch.zeros(4, 4, dtype=torch.bool), 6: torch.zeros(4, 4, dtype=torch.bool)}
+    masks[5][0, :2] = True
+    masks[6][3, 3] = True
+    masks[7] = torch.zeros(4, 4, dtype=torch.bool)  # covers no pixel
+    first, second = look(values, masks, scene=2)
+    assert first == Look(scene=2, item=5, inside=0.75, area=0.125, hit=True)
+    assert second == Look(scene=2, item=6, inside=0.25, area=1 / 16, hit=False)
+    assert pointing_game([first, second]) == (1, 0.1875, 2)
+    assert look(torch.zeros(1, 4, 4), masks, scene=2) == []
+
+
+def test_a_planted_model_looks_at_its_patch(images):
+    masks = {0: torch.zeros(SIDE, SIDE, dtype=torch.bool), 1: torch.ones(SIDE, SIDE, dtype=torch.bool)}
+    masks[0][PATCH, PATCH] = True
+    masks[1] &= ~masks[0]
+    for method in (saliency, gradient_times_input):
+        maps = method(planted, images, torch.zeros(4, dtype=torch.int64)).abs().sum(dim=1, keepdim=True)
+        looks = [entry for row in maps for entry in look(row, masks, scene=0)]
+        patch, rest = summarize_looks(looks)
+        assert (patch.item, patch.inside, patch.hits) == (0, pytest.approx(1.0), 4)
+        assert patch.density == pytest.approx((SIDE / 8) ** 2)
+        assert rest.density < 1e-4
+
+
+def test_density_and_interval_by_hand():
+    """Ratios 1, 2, 4, 8, 16: the geometric mean is 4, and the logarithms have a standard deviation of ln 2 · √2.5."""
+    ratios = (1, 2, 4, 8, 16)
+    looks = [Look(scene=0, item=1, inside=0.02 * ratio, area=0.02, hit=False) for ratio in ratios]
+    (gaze,) = summarize_looks(looks)
+    away = 2.776 * math.log(2) * math.sqrt(2.5) / math.sqrt(5)
+    assert gaze.density == pytest.approx(4)
+    assert gaze.interval == pytest.approx((4 * math.exp(-away), 4 * math.exp(away)), rel=0.02)
+    assert gaze.images == 5
+    assert gaze.chance == pytest.approx(0.1)
+    assert summarize_looks(looks[:4])[0].interval is None
+
+
+@pytest.mark.parametrize(
+    ("freedom", "value"), [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (10, 2.228), (99, 1.984)]
+)
+def test_students_t(freedom, value):
+    assert quantile(freedom) == pytest.approx(value, abs=0.01)
+
+
+# Choice and scale
+
+
+def test_the_surest_right_and_wrong_guesses_are_chosen():
+    logits = torch.tensor([[2.0, 0.0], [5.0, 0.0], [0.0, 1.0], [0.0, 3.0], [4.0, 0.0]])
+    labels = torch.tensor([0, 0, 0, 0, 1])
+    right, wrong, classes = choose(logits, labels, count=2, classes=True)
+    assert right.rows == (1, 0)
+    assert wrong.rows == (4, 3)
+    assert classes.rows == (1, 4)
+    assert [entry.name for entry in choose(logits, labels, count=2, classes=False)] == ["right", "wrong"]
+
+
+def test_scales_are_stated():
+    maps = torch.zeros(3, 1, 10, 10)
+    maps[0] = torch.arange(100.0).view(1, 10, 10)
+    maps[1, 0, 0, 0] = 4.0
+    scaled, limits = scale(maps, percentile=50)
+    assert limits == pytest.approx([49.5, 4.0, 0.0])
+    assert scaled[0].max() == 1.0
+    assert scaled[0, 0, 2, 0].item() == pytest.approx(20 / 49.5)
+    assert scaled[1, 0, 0, 0] == 1.0
+    assert not scaled[2].any()
+    shared, limits = scale(maps, percentile=50, shared=99.0)
+    assert limits == [99.0] * 3
+    assert shared[1, 0, 0, 0].item() == pytest.approx(4 / 99)
+
+
+def test_an_unknown_method():
+    with pytest.raises(LabError, match="^--methods has 'magic'; the methods are gradient, "):
+        check_methods(("gradient", "magic"))
