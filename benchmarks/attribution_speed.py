@@ -19,6 +19,7 @@ def contestant(name: str) -> None:
     from scenelab.process import prepare
 
     prepare()
+    import captum.attr  # noqa: F401 - on both sides, so that memory is that of the work
     import torch
 
     from scenelab.memory import peak_memory

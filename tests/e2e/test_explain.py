@@ -72,7 +72,9 @@ def test_galleries_tests_and_page(run, capsys):
     assert items["left half"]["images"] == 5
     assert items["left half"]["inside"] + items["right half"]["inside"] == pytest.approx(1, abs=0.1)
     assert items["left half"]["interval"] is not None
-    assert 0 <= result["completeness"]["gap"] < result["completeness"]["explained"]
+    assert faithfulness["cam"]["deletion"]["better"].keys() == {"random", "edges"}
+    assert result["sanity"]["methods"]["edges"]["verdict"].startswith("fails")
+    assert items["left half"]["elsewhere"] > 0
     folder = run.results / "attention"
     names = ("right-1", "wrong-1", "classes-1", "classes-2", "faithfulness", "sanity", "objects")
     expected = {f"{name}.png" for name in names if name != "right-1" or result["galleries"]["right"]}
@@ -84,6 +86,15 @@ def test_galleries_tests_and_page(run, capsys):
     assert list((run.events / "attention").glob("events.out.tfevents.*"))
 
 
+def test_a_later_call_keeps_what_was_tested(run):
+    explain(run, "--limit", 2, "--methods", "gradient", "--faithfulness", "--followed", 3)
+    explain(run, "--limit", 1, "--methods", "gradient")
+    result = read_json(run.results / "attribution.json")
+    assert result["faithfulness"]["images"] == 3
+    assert len(result["galleries"]["wrong"]) == 1
+    assert "Deletion and insertion" in (run.results / "attention" / "attention.html").read_text()
+
+
 def test_files_of_any_size_and_one_scale(run, tmp_path, capsys):
     for name, size in (("wide.png", (90, 40)), ("tall.jpg", (33, 70))):
         Image.new("RGB", size, (200, 30, 30)).save(tmp_path / name)
@@ -91,12 +102,12 @@ def test_files_of_any_size_and_one_scale(run, tmp_path, capsys):
         run, "--images", tmp_path / "wide.png", tmp_path / "tall.jpg", "--methods", "gradient", "smooth", "integrated",
         "occlusion", "variance", "gradient-input", "--shared-scale",
     )  # fmt: skip
-    result = read_json(run.results / "attribution.json")
+    result = read_json(run.results / "attribution-files.json")
     found = result["galleries"]["images"]
     assert [entry["image"] for entry in found] == ["wide.png", "tall.jpg"]
     assert found[0]["limits"] == found[1]["limits"]
     assert "attention.html" in capsys.readouterr().out
-    assert "one scale for all maps of a method" in (run.results / "attention" / "attention.html").read_text()
+    assert "one scale for all maps of a method" in (run.results / "attention-files" / "attention.html").read_text()
 
 
 @pytest.mark.parametrize(

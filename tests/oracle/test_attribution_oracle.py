@@ -97,6 +97,6 @@ def test_smooth_gradients_agree_with_captums_in_the_mean(images, ours, theirs):
     spread = smooth_gradient(model, images, TARGETS, samples=samples, sigma=0.05, statistic="variance")
     if ours == "mean":
         away = (found - expected) / (2 * spread / samples).sqrt()
-        assert 0.9 < away.square().mean() < 1.1  # standard scores
+        assert 0.7 < away.square().mean() < 1.4  # standard scores, of pixels that go together
     else:
         assert found.sum().item() == pytest.approx(expected.sum().item(), rel=0.05)

@@ -189,11 +189,21 @@ def test_windows_cover_every_pixel():
 
 
 @EACH
-def test_results_do_not_depend_on_the_batch(method, images, monkeypatch):
+def test_results_do_not_depend_on_the_other_images(method, images):
     model = create("simplenet-small", num_classes=4)
-    together = method(model, images)
-    apart = torch.cat([method(model, images[:1])])
-    torch.testing.assert_close(together[:1], apart, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(method(model, images)[:1], method(model, images[:1]), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_results_do_not_depend_on_the_batch_size(images, batch_size):
+    model = create("simplenet-small", num_classes=4).double()
+    images = images.double()
+    for function, options in (
+        (gradient, {}), (smooth_gradient, {"samples": 5}), (smooth_gradient, {"samples": 5, "statistic": "variance"}),
+        (occlusion, {"window": 8, "stride": 8}),
+    ):  # fmt: skip
+        expected = function(model, images, **options)
+        torch.testing.assert_close(function(model, images, batch_size=batch_size, **options), expected)
 
 
 # State
@@ -259,6 +269,27 @@ def test_also_when_the_model_raises(method):
     assert same(before, snapshot(model))
 
 
+def test_no_hook_survives_a_model_that_raises_behind_it():
+    class Breaking(nn.Module):
+        def forward(self, images):
+            raise ZeroDivisionError
+
+    images, targets = torch.rand(3, 3, 32, 32), torch.zeros(3, dtype=torch.int64)
+    model = create("residual-small", num_classes=4).train()
+    model.network.fc = Breaking()
+    before = snapshot(model)
+    with pytest.raises(ZeroDivisionError):
+        grad_cam(model, images, model.network.features[-1], targets)
+    with pytest.raises(ZeroDivisionError):
+        gradient(model, images, targets)
+    assert same(before, snapshot(model))
+    model = create("residual-small", num_classes=4).train()
+    before = snapshot(model)
+    with pytest.raises(LabError, match="layer must put out"):
+        grad_cam(model, images, model.network.fc, targets)
+    assert same(before, snapshot(model))
+
+
 def test_an_activation_in_place_right_at_the_start_is_no_trouble(images):
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 4))
     kept = images.clone()
@@ -273,6 +304,28 @@ def test_targets_of_inference_mode_will_do(images):
         targets, shown = model(images).argmax(dim=1), images.clone()
     torch.testing.assert_close(gradient(model, shown, targets), gradient(model, images))
     assert integrated_gradients(model, shown, targets, steps=2).values.shape == images.shape
+
+
+def test_a_model_that_ignores_its_images(images):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 4))
+    ignoring = lambda given: model(torch.zeros_like(given).detach())  # noqa: E731
+    with pytest.raises(LabError, match="do not depend on its images"):
+        gradient(ignoring, images, torch.zeros(3, dtype=torch.int64))
+
+
+def test_oblong_pictures():
+    """A patch that is looked at in an oblong picture is found where it is, not where rows and columns are swapped."""
+
+    def model(given):
+        return torch.stack([given[:, :, 2:4, 12:16].mean(dim=(1, 2, 3)), given.new_zeros(len(given))], dim=1)
+
+    images = 0.6 + 0.4 * torch.rand(2, 3, 8, 24)
+    targets = torch.zeros(2, dtype=torch.int64)
+    for values in (saliency(model, images, targets), occlusion(model, images, targets, window=2, stride=2).abs()):
+        assert values.shape == (2, 1, 8, 24)
+        assert values[:, :, 2:4, 12:16].sum().item() == pytest.approx(values.sum().item(), rel=1e-4)
+    network = create("residual-small", num_classes=4)
+    assert grad_cam(network, torch.rand(2, 3, 32, 64), network.network.features[-1]).shape == (2, 1, 32, 64)
 
 
 def test_no_images_give_no_maps():

@@ -106,7 +106,10 @@ def gradient_of(
         value = objective(scores, targets)
         if not value.requires_grad:
             raise LabError("the model's scores do not depend on its images by operations that have a gradient")
-        return torch.autograd.grad(value, leaf)[0]
+        found = torch.autograd.grad(value, leaf, allow_unused=True)[0]
+        if found is None:
+            raise LabError("the model's scores do not depend on its images by operations that have a gradient")
+        return found
 
 
 def check_classes(scores: Float[Tensor, "n k"], targets: Int64[Tensor, " n"]) -> None:

@@ -53,10 +53,11 @@ def _cam(model: nn.Module, images: Tensor, layer: nn.Module, targets: Tensor) ->
         if not isinstance(output, Tensor) or output.ndim != 4:
             got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise LabError(f"layer must put out N×K×H×W maps, got {got}; choose one before the pooling")
+        torch.set_grad_enabled(True)  # until the end of the block that switched it off
         kept.append(output.detach().requires_grad_())
         return kept[-1].clone()
 
-    with torch.enable_grad():
+    with torch.no_grad():
         handle = layer.register_forward_hook(keep)
         try:
             scores = ask(model, images.detach())

@@ -59,7 +59,7 @@ def integrated_gradients(
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     with evaluating(model):
         targets = choose_targets(model, images, targets, batch_size=batch_size)
-        start = torch.as_tensor(baseline, dtype=images.dtype, device=images.device)
+        start = torch.as_tensor(baseline, dtype=images.dtype, device=images.device).detach()
         try:
             start = start.expand_as(images)
         except RuntimeError as error:

@@ -48,14 +48,14 @@ def explain(
     import torch
 
     from scenelab.errors import LabError
-    from scenelab.evaluation.attention import DEFAULT, check_methods
+    from scenelab.evaluation.attention import DEFAULT, check_methods, has_maps, last_maps
     from scenelab.evaluation.explain import explain_files, explain_split
     from scenelab.models.stored import read_classifier
     from scenelab.runs import Run
     from scenelab.training.config import from_plain
     from scenelab.training.session import open_packed
 
-    names = tuple(methods or DEFAULT)
+    names = tuple(dict.fromkeys(methods or DEFAULT))
     check_methods(names)
     for flag, value in (("--limit", limit), ("--followed", followed)):
         if value < 1:
@@ -68,12 +68,18 @@ def explain(
     torch.set_num_threads(config.threads)
     stored = read_classifier(folder.best)
     stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if "cam" in names and not has_maps(stored.model):
+        if methods:
+            last_maps(stored.model)  # says why not
+        names = tuple(name for name in names if name != "cam")
     if images:
         result = explain_files(folder, stored, images, names=names, shared=shared_scale)
     else:
         source = data or Path(stored_config["data"])
         cache = Path(stored_config["cache"]) if stored_config["cache"] and data is None else None
         packed = open_packed(source, cache, split, config.stored_size)
+        if packed.categories != stored.categories:
+            raise LabError(f"{source} has other categories than {run} was trained on; explain it on its own data")
         result = explain_split(
             folder, stored, packed, data=source, names=names, count=limit, classes=per_class, shared=shared_scale,
             faithfulness=followed if faithfulness else 0, sanity=sanity, objects=objects,
@@ -82,7 +88,7 @@ def explain(
         print_json(result)
         return
     _show(result)
-    print(f"pictures: {folder.results / 'attention' / 'attention.html'}")
+    print(f"pictures: {folder.results / ('attention-files' if images else 'attention') / 'attention.html'}")
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -108,6 +114,25 @@ def _show(result: dict[str, Any]) -> None:
             ["method", "largest value on the object", "by area alone", "objects", "looked at most"],
             [_pointing(name, values) for name, values in result["objects"]["methods"].items()],
         )
+        for name, values in result["objects"]["methods"].items():
+            print_table(
+                f"what {name} looks at when the network says … (attribution over area, 95 %, images)",
+                ["scene", "images", "objects"],
+                _scenes(values),
+            )
+
+
+def _scenes(values: dict[str, Any]) -> list[list[str]]:
+    """What is looked at when a scene is said: the three densest objects of which the interval lies above 1."""
+    rows = []
+    for scene, part in values["scenes"].items():
+        sure = [item for item in part["items"] if item["interval"] and item["interval"][0] > 1][:3]
+        cells = []
+        for item in sure:
+            low, high = item["interval"]
+            cells.append(f"{item['item']} {item['density']:.1f}× ({low:.1f}–{high:.1f}, n {item['images']})")
+        rows.append([scene, str(part["images"]), ", ".join(cells) or "nothing for sure"])
+    return rows
 
 
 def _pointing(name: str, values: dict[str, Any]) -> list[str]:

@@ -52,6 +52,8 @@ def read_objects(path: Path) -> list[SceneObject]:
 
 def _read(element: ElementTree.Element) -> SceneObject:
     label = int(_text(element, "class"))
+    if label < 0:
+        raise ValueError(f"class {label}")
     points = tuple((_place(point, "x"), _place(point, "y")) for point in element.iterfind("polygon/pt"))
     if len(points) < 3:
         raise ValueError(f"an outline of {len(points)} corners")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -84,6 +85,11 @@ def last_maps(model: Classifier) -> nn.Module:
     return features[-1]
 
 
+def has_maps(model: Classifier) -> bool:
+    """Whether the network has layers from which Grad-CAM can take maps."""
+    return isinstance(getattr(model.network, "features", None), nn.Sequential)
+
+
 def check_methods(names: tuple[str, ...]) -> None:
     """Raise unless all names are methods.
 
@@ -131,7 +137,8 @@ def scale(maps: Maps, *, percentile: float, shared: float | None = None) -> tupl
 
     A map of zeros stays zeros.
     """
-    limits = maps.flatten(1).double().quantile(percentile / 100, dim=1)
+    values = maps.detach().flatten(1).double().cpu().numpy()  # torch's quantile has a limit of size
+    limits = torch.from_numpy(np.percentile(values, percentile, axis=1).reshape(-1))
     peaks = maps.flatten(1).double().amax(dim=1)
     limits = torch.where(limits > 0, limits, peaks)  # mostly zeros: the percentile would be zero as well
     if shared is not None:

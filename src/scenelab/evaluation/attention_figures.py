@@ -1,5 +1,6 @@
 """Attention in pictures: sheets of images with their maps, curves of faithfulness, and what randomising does."""
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ LOOKS: tuple[dict[str, Any], ...] = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One image of a sheet: the picture, a line of text, and its scaled maps by method in [0, 1]."""
+    """One image of a sheet: the picture, a line of text, its scaled maps by method in [0, 1], and what 1 stands for."""
 
     picture: Float[Tensor, "3 h w"]
     text: str
     maps: dict[str, Float[Tensor, "h w"]]
+    limits: dict[str, float]
 
 
 def overlay(picture: Float[Tensor, "3 h w"], values: Float[Tensor, "h w"]) -> np.ndarray:
@@ -56,12 +58,16 @@ def draw_sheet(rows: list[Row], title: str, caption: str, path: Path) -> None:
                     spine.set_visible(False)
                 if row is rows[0]:
                     axis.set_title(name, fontsize=9)
-            line[0].set_xlabel(row.text, fontsize=7, loc="left")
+            line[0].set_xlabel(row.text.replace("$", r"\$"), fontsize=7, loc="left")
+            for axis, name in zip(line[1:], names, strict=True):
+                axis.set_xlabel(f"{row.limits[name]:.2g}", fontsize=7, loc="right")
         figure.suptitle(title, fontsize=11)
         bar = figure.colorbar(
             plt.cm.ScalarMappable(cmap=COLOURS), ax=axes, orientation="horizontal", shrink=0.5, aspect=40, pad=0.01
         )
-        bar.set_label(caption, fontsize=8)
+        bar.set_label(
+            "\n".join(textwrap.wrap(f"colours over the grey picture, {caption}", 14 * (2 + len(names)))), fontsize=8
+        )
         save(figure, path)
 
 

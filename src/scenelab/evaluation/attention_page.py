@@ -99,7 +99,7 @@ def _texts(result: dict[str, Any]) -> dict[str, str]:
         count = len(result["objects"]["broken"])
         texts["objects"] = (
             f"{result['objects']['images']} annotated images, {count} broken annotations passed over. A density of 1 "
-            "is what a map without preferences has; in brackets how many images show the object."
+            "is what an evenly spread map has; in brackets how many images show the object."
         )
     return texts
 

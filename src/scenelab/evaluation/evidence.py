@@ -1,6 +1,5 @@
 """The three tests of a run's attention maps: faithfulness, sanity, and where they lie on labelled objects."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
@@ -16,7 +15,7 @@ from scenelab.data.packed import Packed
 from scenelab.errors import LabError
 from scenelab.evaluation.attention import METHODS
 from scenelab.evaluation.faithfulness import BASELINES, follow
-from scenelab.evaluation.localization import Gaze, Look, look, pointing_game, summarize_looks
+from scenelab.evaluation.localization import LEAST, Gaze, Look, look, pointing_game, summarize_looks
 from scenelab.evaluation.sanity import check_layers, verdict
 from scenelab.evaluation.student import quantile
 from scenelab.models.normalize import Classifier
@@ -26,11 +25,12 @@ from scenelab.progress import progress
 BATCH = 20
 SANITY_IMAGES = 8
 SCENES = 12  # the table of what is looked at has so many scenes, those of most images
-FEWEST = 3  # images of an object in a scene for a line of that table
 
 
 def show_images(packed: Packed, rows: list[int], side: int) -> Float[Tensor, "n 3 s s"]:
     """Images of a split in [0, 1] at the side that a network is evaluated at."""
+    if not rows:
+        return torch.empty(0, 3, side, side)
     index = torch.tensor(rows, dtype=torch.int64).numpy()
     images = resize(packed.rows(index).float().div_(255), side).clamp(0, 1)  # resizing rounds past 1
     return images.contiguous(memory_format=torch.channels_last)
@@ -43,28 +43,42 @@ def first_guesses(model: Classifier, images: Float[Tensor, "n 3 h w"]) -> Int64[
 
 
 def measure_faithfulness(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> dict[str, Any]:
-    """Deletion and insertion areas of each method and of two baselines, with 95 % intervals over the images."""
+    """Deletion and insertion areas of each method and of two baselines, with 95 % intervals over the images.
+
+    `better` is by how much a method's area is better than a baseline's on the same images, with its interval.
+    """
     targets = first_guesses(stored.model, images)
-    makers: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], bool]] = {
-        name: (lambda part, chosen, name=name: METHODS[name].explain(stored.model, part, chosen), False)
-        for name in names
-    }
-    makers |= {name: (lambda part, chosen, make=make: make(part), True) for name, make in BASELINES.items()}
     methods: dict[str, Any] = {}
-    with progress("faithfulness", len(images) * len(makers)) as advance:
-        for name, (make, baseline) in makers.items():
+    areas: dict[str, dict[str, list[float]]] = {}
+    with progress("faithfulness", len(images) * (len(names) + len(BASELINES))) as advance:
+        for name in (*BASELINES, *names):
+            whole = BASELINES[name](images) if name in BASELINES else None
             parts = []
-            for part, chosen in zip(images.split(BATCH), targets.split(BATCH), strict=True):
-                parts.append(follow(stored.model, part, make(part, chosen), chosen))
+            for start in range(0, len(images), BATCH):
+                stop = start + BATCH
+                part, chosen = images[start:stop], targets[start:stop]
+                maps = METHODS[name].explain(stored.model, part, chosen) if whole is None else whole[start:stop]
+                parts.append(follow(stored.model, part, maps, chosen))
                 advance(len(part))
-            methods[name] = {"baseline": baseline}
-            for kind in ("deletion", "insertion"):
+            methods[name], areas[name] = {"baseline": whole is not None}, {}
+            for kind, sign in (("deletion", -1), ("insertion", 1)):
                 curves = torch.cat([getattr(curve, kind) for curve in parts])
-                areas = torch.cat([getattr(curve, f"{kind}_area") for curve in parts]).tolist()
+                areas[name][kind] = torch.cat([getattr(curve, f"{kind}_area") for curve in parts]).tolist()
                 methods[name][kind] = {
-                    "curve": curves.mean(dim=0).tolist(), "area": mean(areas), "interval": _interval(areas),
+                    "curve": curves.mean(dim=0).tolist(),
+                    "area": mean(areas[name][kind]),
+                    "interval": _interval(areas[name][kind]),
+                    "better": {
+                        other: _gain(areas[name][kind], areas[other][kind], sign)
+                        for other in BASELINES if other != name and other in areas
+                    },
                 }  # fmt: skip
     return {"images": len(images), "methods": methods}
+
+
+def _gain(values: list[float], other: list[float], sign: int) -> dict[str, Any]:
+    gains = [sign * (mine - theirs) for mine, theirs in zip(values, other, strict=True)]
+    return {"mean": mean(gains), "interval": _interval(gains)}
 
 
 def _interval(values: list[float]) -> list[float] | None:
@@ -75,74 +89,99 @@ def _interval(values: list[float]) -> list[float] | None:
 
 
 def check_sanity(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> dict[str, Any]:
-    """What randomising the network's layers does to each method's maps, with a verdict in words.
+    """What randomising the network's layers does to each method's maps, and to an edge detector's, with a verdict.
 
     The target stays the trained model's first guess, so that the maps are of one class throughout.
     """
-    images = images[:SANITY_IMAGES]
     targets = first_guesses(stored.model, images)
     methods = {}
-    with progress("sanity", len(names), unit="methods") as advance:
-        for name in names:
-            explain = METHODS[name].explain
-            checks = check_layers(stored.model, lambda model, explain=explain: explain(model, images, targets))
+    with progress("sanity", len(names) + 1, unit="methods") as advance:
+        for name in (*names, "edges"):
+            if name == "edges":
+                checks = check_layers(stored.model, lambda model: BASELINES["edges"](images))
+            else:
+                explain = METHODS[name].explain
+                checks = check_layers(stored.model, lambda model, explain=explain: explain(model, images, targets))
             methods[name] = {"verdict": verdict(checks), "layers": [asdict(check) for check in checks]}
             advance(1)
     return {"images": len(images), "methods": methods}
 
 
+def find_annotated(packed: Packed, data: Path) -> list[int]:
+    """The images of a split that have an annotation, by their number.
+
+    Raises:
+        LabError: there are none, or the names of the object classes are missing.
+    """
+    found = [row for row, path in enumerate(packed.paths) if object_file(data, path).exists()]
+    if not found:
+        raise LabError(
+            f"no {packed.split} image has a file below {data / 'objects'}; --objects needs MiniPlaces' annotations"
+        )
+    read_object_names(data)
+    return found
+
+
 def measure_gaze(stored: Stored, packed: Packed, data: Path, names: tuple[str, ...]) -> dict[str, Any]:
     """Where the maps of annotated images lie: by object class, and by object class in each scene that is said.
 
-    Broken annotations are counted and named, and their images passed over.
+    Beside each density stands that of maps which belong to another image (`elsewhere`): what the habit of photographs,
+    and of a method, to have things in the middle gives by itself. Broken annotations are counted and named, and their
+    images passed over.
 
     Raises:
         LabError: no image of the split has an annotation.
     """
-    annotated = [row for row, path in enumerate(packed.paths) if object_file(data, path).exists()]
-    if not annotated:
-        raise LabError(
-            f"no {packed.split} image has a file below {data / 'objects'}; --objects needs MiniPlaces' annotations"
-        )
-    items, broken, good = read_object_names(data), [], []
-    objects = {}
-    for row in annotated:
+    items, objects, broken = read_object_names(data), {}, []
+    for row in find_annotated(packed, data):
         try:
             objects[row] = read_objects(object_file(data, packed.paths[row]))
-            good.append(row)
         except LabError as error:
             broken.append(str(error))
+    rows = list(objects)
     looks: dict[str, list[Look]] = {name: [] for name in names}
-    with progress("objects", len(good) * len(names)) as advance:
-        for start in range(0, len(good), BATCH):
-            rows = good[start : start + BATCH]
-            images = show_images(packed, rows, stored.size)
+    elsewhere: dict[str, list[Look]] = {name: [] for name in names}
+    with progress("objects", len(rows) * len(names)) as advance:
+        for start in range(0, len(rows), BATCH):
+            chosen = rows[start : start + BATCH]
+            images = show_images(packed, chosen, stored.size)
             targets = first_guesses(stored.model, images)
-            masks = [draw_masks(objects[row], stored.size) for row in rows]
+            masks = [draw_masks(objects[row], stored.size) for row in chosen]
             for name in names:
                 maps = METHODS[name].explain(stored.model, images, targets)
-                for number, mask in enumerate(masks):
-                    looks[name] += look(maps[number], mask, scene=int(targets[number]))
-                advance(len(rows))
-    methods = {name: _gaze_of(found, items, stored.categories) for name, found in looks.items()}
-    return {"images": len(good), "broken": broken, "methods": methods}
+                for number, (row, mask) in enumerate(zip(chosen, masks, strict=True)):
+                    scene = int(targets[number])
+                    looks[name] += look(maps[number], mask, image=row, scene=scene)
+                    if len(chosen) > 1:
+                        elsewhere[name] += look(maps[number - 1], mask, image=row, scene=scene)
+                advance(len(chosen))
+    methods = {name: _gaze_of(looks[name], elsewhere[name], items, stored.categories) for name in names}
+    return {"images": len(rows), "broken": broken, "methods": methods}
 
 
-def _gaze_of(looks: list[Look], items: tuple[str, ...], categories: tuple[str, ...]) -> dict[str, Any]:
+def _gaze_of(
+    looks: list[Look], elsewhere: list[Look], items: tuple[str, ...], categories: tuple[str, ...]
+) -> dict[str, Any]:
     hits, chance, count = pointing_game(looks)
+    habit = {gaze.item: gaze.density for gaze in summarize_looks(elsewhere)}
     scenes: dict[int, list[Look]] = {}
     for entry in looks:
         scenes.setdefault(entry.scene, []).append(entry)
-    frequent = sorted(scenes, key=lambda scene: -len(scenes[scene]))[:SCENES]
+    images = {scene: len({entry.image for entry in entries}) for scene, entries in scenes.items()}
+    frequent = sorted(scenes, key=lambda scene: -images[scene])[:SCENES]
 
     def named(gaze: Gaze) -> dict[str, Any]:
-        return {**asdict(gaze), "item": items[gaze.item] if gaze.item < len(items) else f"object {gaze.item}"}
+        name = items[gaze.item] if gaze.item < len(items) else f"object {gaze.item}"
+        return {**asdict(gaze), "item": name, "elsewhere": habit.get(gaze.item)}
 
     return {
         "pointing": {"hits": hits, "chance": chance, "objects": count},
         "items": [named(gaze) for gaze in summarize_looks(looks)],
         "scenes": {
-            categories[scene]: [named(gaze) for gaze in summarize_looks(scenes[scene]) if gaze.images >= FEWEST]
+            categories[scene]: {
+                "images": images[scene],
+                "items": [named(gaze) for gaze in summarize_looks(scenes[scene]) if gaze.images >= LEAST],
+            }
             for scene in frequent
         },
     }

@@ -1,9 +1,11 @@
 """Explain a run: galleries of maps as pictures and one page, and what the tests of the maps say, in RUN/results."""
 
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -23,14 +25,23 @@ from scenelab.evaluation.attention_figures import (
     overlay,
 )
 from scenelab.evaluation.attention_page import Section, write_page
-from scenelab.evaluation.evidence import check_sanity, first_guesses, measure_faithfulness, measure_gaze, show_images
-from scenelab.files import write_json
+from scenelab.evaluation.evidence import (
+    SANITY_IMAGES,
+    check_sanity,
+    find_annotated,
+    first_guesses,
+    measure_faithfulness,
+    measure_gaze,
+    show_images,
+)
+from scenelab.files import read_json, write_json
 from scenelab.models.stored import Stored
 from scenelab.progress import progress
 from scenelab.runs import Run
 
 PERCENTILE = 99.0
 SHEET = 8  # images in one PNG
+TESTS = ("completeness", "faithfulness", "sanity", "objects")
 BATCH = 20
 
 
@@ -51,7 +62,9 @@ def explain_split(
     Returns:
         The content of `results/attribution.json`.
     """
-    folder = run.results / "attention"
+    folder = _empty(run.results / "attention")
+    if objects:
+        find_annotated(packed, data)
     logits = predict_logits(stored.model, packed, size=stored.size)
     sections = []
     for choice in choose(logits, packed.labels, count=count, classes=classes):
@@ -59,31 +72,57 @@ def explain_split(
         labels = [int(packed.labels[row]) for row in choice.rows]
         sections.append(_gallery(stored, choice, images, labels, names, shared=shared))
     result = _begin(stored, names, sections, split=packed.split, images=len(packed), shared=shared)
-    spread = torch.linspace(0, len(packed) - 1, min(len(packed), max(1, faithfulness))).long().tolist()
-    followed = show_images(packed, spread, stored.size)
-    result["completeness"] = _completeness(stored, followed[:BATCH])
+    result["weights"] = hashlib.sha256(run.best.read_bytes()).hexdigest()
+    result |= _kept(run.results / "attribution.json", result)
+    if "integrated" in names:
+        result["completeness"] = _completeness(stored, _spread(stored, packed, SANITY_IMAGES))
     if faithfulness:
-        result["faithfulness"] = measure_faithfulness(stored, followed, names)
+        result["faithfulness"] = measure_faithfulness(stored, _spread(stored, packed, faithfulness), names)
         draw_faithfulness(result["faithfulness"], folder / "faithfulness.png")
     if sanity:
-        result["sanity"] = check_sanity(stored, followed, names)
+        result["sanity"] = check_sanity(stored, _spread(stored, packed, SANITY_IMAGES), names)
         draw_sanity(result["sanity"], folder / "sanity.png")
     if objects:
         result["objects"] = measure_gaze(stored, packed, data, names)
         draw_gaze(result["objects"], folder / "objects.png")
-    return _finish(run, result, sections)
+    return _finish(run, result, sections, "attention")
+
+
+def _kept(path: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier call tested on the same weights and split, so that a call that tests less does not lose it."""
+    earlier = read_json(path) if path.exists() else {}
+    if any(earlier.get(name) != result[name] for name in ("weights", "split", "size")):
+        return {}
+    return {name: earlier[name] for name in TESTS if name in earlier}
+
+
+def _spread(stored: Stored, packed: Packed, count: int) -> Float[Tensor, "n 3 h w"]:
+    """So many images, evenly spread over the split."""
+    rows = torch.linspace(0, len(packed) - 1, min(len(packed), count)).long().tolist()
+    return show_images(packed, rows, stored.size)
+
+
+def _empty(folder: Path) -> Path:
+    """The folder without the sheets that an earlier call left there."""
+    for path in folder.glob("*-[0-9]*.png"):
+        path.unlink()
+    return folder
 
 
 def explain_files(
     run: Run, stored: Stored, paths: list[Path], *, names: tuple[str, ...], shared: bool
 ) -> dict[str, Any]:
-    """One gallery of image files of any size; as `explain_split`."""
+    """One gallery of image files of any size, of which the centre is cut out; as `explain_split`.
+
+    What it writes is called `attention-files` and leaves the tests of a split alone.
+    """
+    _empty(run.results / "attention-files")
     images = torch.stack([fit(read_image(path), stored.size) for path in paths]).float().div_(255)
     images = images.contiguous(memory_format=torch.channels_last)
     choice = Choice(name="images", title="images", rows=tuple(range(len(paths))))
     section = _gallery(stored, choice, images, None, names, shared=shared, files=[path.name for path in paths])
     result = _begin(stored, names, [section], split=None, images=len(paths), shared=shared)
-    return _finish(run, result, [section])
+    return _finish(run, result, [section], "attention-files")
 
 
 def _begin(stored: Stored, names: tuple[str, ...], sections: list[Section], **values: Any) -> dict[str, Any]:
@@ -98,15 +137,15 @@ def _begin(stored: Stored, names: tuple[str, ...], sections: list[Section], **va
     }
 
 
-def _finish(run: Run, result: dict[str, Any], sections: list[Section]) -> dict[str, Any]:
-    folder = run.results / "attention"
+def _finish(run: Run, result: dict[str, Any], sections: list[Section], name: str) -> dict[str, Any]:
+    folder = run.results / name
     for section in sections:
         for number, start in enumerate(range(0, len(section.rows), SHEET), start=1):
             path = folder / f"{section.name}-{number}.png"
             draw_sheet(section.rows[start : start + SHEET], section.title, section.caption, path)
     write_page(folder / "attention.html", result, sections, folder)
     _log(run, sections)
-    write_json(run.results / "attribution.json", result)
+    write_json(run.results / f"{name.replace('attention', 'attribution')}.json", result)
     return result
 
 
@@ -124,7 +163,7 @@ def _gallery(
                 parts.append(METHODS[name].explain(stored.model, part, chosen) if len(part) else part[:, :1])
                 advance(len(part))
             maps = torch.cat(parts)
-            limit = maps.double().flatten().quantile(PERCENTILE / 100).item() if shared and len(maps) else None
+            limit = float(np.percentile(maps.numpy(), PERCENTILE)) if shared and len(maps) else None
             scaled[name], limits[name] = scale(maps, percentile=PERCENTILE, shared=limit) if len(maps) else (maps, [])
     with torch.no_grad():
         shares = [torch.zeros(0)] + [stored.model(part).softmax(dim=1).amax(dim=1) for part in images.split(BATCH)]
@@ -137,7 +176,12 @@ def _gallery(
         if files is not None:
             text = f"{files[number]}\n{text}"
         rows.append(
-            Row(picture=images[number], text=text, maps={name: maps[number, 0] for name, maps in scaled.items()})
+            Row(
+                picture=images[number],
+                text=text,
+                maps={name: maps[number, 0] for name, maps in scaled.items()},
+                limits={name: values[number] for name, values in limits.items()},
+            )
         )
         found.append(
             {
@@ -151,8 +195,8 @@ def _gallery(
 
 
 def _caption(shared: bool) -> str:
-    scope = "one scale for all maps of a method" if shared else "each map on its own scale"
-    return f"from 0 to the {PERCENTILE:g}th percentile, larger values cut; {scope}"
+    scope = "one scale for all maps of a method in this gallery" if shared else "each map on its own scale"
+    return f"from 0 to the {PERCENTILE:g}th percentile (the number under a map), larger values cut; {scope}"
 
 
 def _completeness(stored: Stored, images: Float[Tensor, "n 3 h w"]) -> dict[str, Any]:

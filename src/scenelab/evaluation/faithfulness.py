@@ -1,9 +1,9 @@
 """Do the places that a map calls important matter to the model? Deletion and insertion (Petsiuk et al. 2018).
 
-Pixels are replaced by a blurred picture, the most important first (deletion), or brought back into it (insertion), and
-the target's probability is followed. A map that tells the truth makes it fall fast and rise fast. The areas below the
-curves mean little alone: a random order and an edge detector, which know nothing of the model, are what they are held
-against.
+Pixels are replaced by a blurred picture, the most important first (deletion, for which the paper takes a grey one), or
+brought back into it (insertion), and the target's probability is followed. A map that tells the truth makes it fall
+fast and rise fast. The areas below the curves mean little alone: a random order and an edge detector, which know
+nothing of the model, are what they are held against.
 """
 
 from collections.abc import Callable
@@ -53,15 +53,17 @@ def follow(
     *,
     steps: int = STEPS,
 ) -> Curves:
-    """Deletion and insertion curves of maps; ties are broken by position, as a stable sort does.
+    """Deletion and insertion curves of maps; equal values come in a random order that is the same for all images.
 
     Args:
         maps: importance of each pixel, larger is more important.
         steps: parts of equal size in which pixels are replaced; a curve has one point more.
     """
     blurred = blur(images)
-    ranks = maps.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view_as(maps)
-    pixels = maps[0].numel() if len(maps) else 0
+    pixels = maps.shape[2] * maps.shape[3]
+    mixed = torch.randperm(pixels, generator=torch.Generator().manual_seed(0)).to(maps.device)
+    order = mixed[maps.flatten(1)[:, mixed].argsort(dim=1, descending=True, stable=True)]
+    ranks = order.argsort(dim=1).view_as(maps)
     deletion, insertion = [], []
     with evaluating(model), torch.no_grad():
         for step in range(steps + 1):

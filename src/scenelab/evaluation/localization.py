@@ -1,16 +1,13 @@
 """Where do maps lie? The share of attribution inside each object, against the share of the picture that it covers."""
 
-import math
 from dataclasses import dataclass
-from statistics import mean, stdev
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from scenelab.evaluation.student import quantile
-
 LEAST = 5  # images; of fewer no interval is given
+RESAMPLED = 1000  # times, for an interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +15,16 @@ class Look:
     """How one image's map lies on the objects of one class in it.
 
     Attributes:
+        image: which image.
         scene: the class that the model says.
+        item: the object class.
         inside: share of the attribution on these objects, in [0, 1].
         area: share of the picture that they cover, in (0, 1].
-        hit: whether the map's largest value lies on them (the pointing game, Zhang et al. 2018).
+        hit: whether the map's largest value lies on them: the pointing game of Zhang et al. (2018), adapted to maps of
+            scenes, so without a tolerance.
     """
 
+    image: int
     scene: int
     item: int
     inside: float
@@ -33,11 +34,11 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Gaze:
-    """What the looks of many images say of one object class: density is share of attribution over share of area.
+    """What the looks of many images say of one object class.
 
     Attributes:
-        density: the geometric mean over the images; 1 is what a map without preferences has.
-        interval: 95 %, from Student's t on the logarithms; None for fewer than `LEAST` images.
+        density: share of attribution over share of area, Σ inside / Σ area; a map that spreads evenly has 1.
+        interval: 95 %, from images drawn again with replacement; None for fewer than `LEAST` images.
         hits: how often the largest value lies on the objects; `chance` is how often it would by area alone.
     """
 
@@ -51,7 +52,9 @@ class Gaze:
     chance: float
 
 
-def look(attribution: Float[Tensor, "1 h w"], masks: dict[int, Bool[Tensor, "h w"]], *, scene: int) -> list[Look]:
+def look(
+    attribution: Float[Tensor, "1 h w"], masks: dict[int, Bool[Tensor, "h w"]], *, image: int, scene: int
+) -> list[Look]:
     """Hold one map of values from 0 against the masks of the objects; objects that cover no pixel are passed over.
 
     A map of nothing but zeros has no place and gives no looks.
@@ -63,8 +66,8 @@ def look(attribution: Float[Tensor, "1 h w"], masks: dict[int, Bool[Tensor, "h w
     top = int(values.argmax())
     return [
         Look(
-            scene=scene, item=item, inside=values[mask].sum().item() / total, area=mask.double().mean().item(),
-            hit=bool(mask.flatten()[top]),
+            image=image, scene=scene, item=item, inside=values[mask].sum().item() / total,
+            area=mask.double().mean().item(), hit=bool(mask.flatten()[top]),
         )
         for item, mask in sorted(masks.items()) if mask.any()
     ]  # fmt: skip
@@ -79,26 +82,25 @@ def summarize_looks(looks: list[Look]) -> list[Gaze]:
 
 
 def _gaze(item: int, looks: list[Look]) -> Gaze:
-    logs = [math.log(max(entry.inside, 1e-6) / entry.area) for entry in looks]
-    centre, interval = mean(logs), None
-    if len(logs) >= LEAST:
-        away = quantile(len(logs) - 1) * stdev(logs) / math.sqrt(len(logs))
-        interval = (math.exp(centre - away), math.exp(centre + away))
+    inside = torch.tensor([entry.inside for entry in looks], dtype=torch.float64)
+    area = torch.tensor([entry.area for entry in looks], dtype=torch.float64)
     return Gaze(
-        item=item, images=len(looks), density=math.exp(centre), interval=interval,
-        inside=mean(entry.inside for entry in looks), area=mean(entry.area for entry in looks),
-        hits=sum(entry.hit for entry in looks), chance=sum(entry.area for entry in looks),
+        item=item, images=len(looks), density=(inside.sum() / area.sum()).item(), interval=_interval(inside, area),
+        inside=inside.mean().item(), area=area.mean().item(), hits=sum(entry.hit for entry in looks),
+        chance=area.sum().item(),
     )  # fmt: skip
+
+
+def _interval(inside: Float[Tensor, " n"], area: Float[Tensor, " n"]) -> tuple[float, float] | None:
+    """The middle 95 % of the ratio over bootstrap samples (Efron & Tibshirani 1993, section 13.3)."""
+    if len(inside) < LEAST:
+        return None
+    drawn = torch.randint(len(inside), (RESAMPLED, len(inside)), generator=torch.Generator().manual_seed(0))
+    ratios = inside[drawn].sum(dim=1) / area[drawn].sum(dim=1)
+    low, high = torch.quantile(ratios, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
 
 
 def pointing_game(looks: list[Look]) -> tuple[int, float, int]:
     """How often the largest value lies on a labelled object, how often it would by area alone, out of how many."""
     return sum(entry.hit for entry in looks), sum(entry.area for entry in looks), len(looks)
-
-
-def union(masks: dict[int, Bool[Tensor, "h w"]], side: int) -> Bool[Tensor, "h w"]:
-    """The pixels on any object."""
-    joined = torch.zeros(side, side, dtype=torch.bool)
-    for mask in masks.values():
-        joined |= mask
-    return joined

@@ -5,6 +5,7 @@ map that stays as it was does not explain the model; an edge detector would pass
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import mean
@@ -27,7 +28,8 @@ class LayerCheck:
 
     Attributes:
         layer: its name in the model.
-        cascading, independent: rank correlation of the absolute maps, the mean over the images, in [-1, 1].
+        cascading, independent: rank correlation of the absolute maps, the mean over the images, in [-1, 1]; NaN where
+            the maps are the same everywhere in most images, so that there is nothing to compare.
     """
 
     layer: str
@@ -38,8 +40,9 @@ class LayerCheck:
 def check_layers(model: nn.Module, explain: Explain, *, seed: int = 0) -> list[LayerCheck]:
     """Randomise the layers from the last to the first; the model itself stays as it is.
 
-    Layers are the modules that have parameters of their own and a `reset_parameters`; the draws are a function of the
-    seed and the caller's random state is not touched. Normalisation forgets its statistics with its parameters.
+    Layers are the modules that have a `reset_parameters`, in the order in which they were made; normalisation goes
+    back to scale 1, shift 0 and no statistics. The draws are a function of the seed, and the caller's random state is
+    not touched.
     """
     original = explain(model)
     names = [name for name, module in model.named_modules() if callable(getattr(module, "reset_parameters", None))]
@@ -48,23 +51,29 @@ def check_layers(model: nn.Module, explain: Explain, *, seed: int = 0) -> list[L
         alone = copy.deepcopy(model)
         for changed in (cascade, alone):
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed + number)
+                torch.default_generator.manual_seed(seed + number)
                 changed.get_submodule(name).reset_parameters()  # pyright: ignore[reportCallIssue]
-        likeness = [mean(rank_correlation(original, explain(changed)).tolist()) for changed in (cascade, alone)]
+        likeness = [_likeness(original, explain(changed)) for changed in (cascade, alone)]
         checks.append(LayerCheck(name, *likeness))
     return checks
+
+
+def _likeness(original: Tensor, maps: Tensor) -> float:
+    values = rank_correlation(original, maps)
+    valid = values[~values.isnan()].tolist()
+    return mean(valid) if 2 * len(valid) >= len(values) else math.nan
 
 
 def rank_correlation(first: Float[Tensor, "n 1 h w"], second: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:
     """Spearman's correlation of the absolute values, image by image; ties have their mean rank.
 
-    Where a map has one value everywhere it orders nothing, and the correlation is 0.
+    Where a map has one value everywhere it orders nothing, and the correlation is NaN.
     """
     ranks = [_ranks(maps.abs().flatten(1).double()) for maps in (first, second)]
     centred = [rank - rank.mean(dim=1, keepdim=True) for rank in ranks]
     norms = centred[0].norm(dim=1) * centred[1].norm(dim=1)
     products = (centred[0] * centred[1]).sum(dim=1)
-    return torch.where(norms > 0, products / norms.clamp_min(1e-300), torch.zeros_like(norms))
+    return torch.where(norms > 0, products / norms, torch.full_like(norms, math.nan))
 
 
 def _ranks(values: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
@@ -82,6 +91,8 @@ def verdict(checks: list[LayerCheck]) -> str:
     if not checks:
         return "the model has no layers that could be randomised"
     last, first = checks[0].cascading, checks[-1].cascading
+    if math.isnan(last) or math.isnan(first):
+        return "undecided: the randomised network's maps are empty in most images"
     if first > SAME:
         return (
             f"fails: with every layer random the maps are still alike (rank correlation {first:.2f}); they show the "
