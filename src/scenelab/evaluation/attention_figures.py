@@ -14,6 +14,7 @@ from torch import Tensor
 from scenelab.evaluation.figures import STYLE, save
 
 COLOURS = "cividis"  # ordered in brightness, and the same for colour-blind eyes (Nuñez et al. 2018)
+DENSITIES = (0.25, 0.5, 1, 2, 4)  # ticks
 FADED = 0.25  # of a picture's contrast below an overlay
 LOOKS: tuple[dict[str, Any], ...] = tuple(
     {"ls": style, "marker": marker, "color": colour}
@@ -22,6 +23,11 @@ LOOKS: tuple[dict[str, Any], ...] = tuple(
         strict=True,
     )
 )  # fmt: skip
+
+BASELINE_LOOKS: dict[str, dict[str, Any]] = {
+    "random": {"color": "0.55", "ls": ":", "lw": 2.5},
+    "edges": {"color": "0.45", "ls": "-.", "lw": 1.8},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,16 +81,19 @@ def draw_faithfulness(faithfulness: dict[str, Any], path: Path) -> None:
     """Deletion and insertion curves, the mean over the images; baselines in grey."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
-        for axis, kind, wish in ((axes[0], "deletion", "low"), (axes[1], "insertion", "high")):
+        for axis, kind, wish, gone in (
+            (axes[0], "deletion", "low", "blurred away"),
+            (axes[1], "insertion", "high", "brought back"),
+        ):
             for number, (name, values) in enumerate(faithfulness["methods"].items()):
                 curve = values[kind]["curve"]
                 share = np.linspace(0, 100, len(curve))
-                look = {"color": "0.55", "ls": ":", "lw": 2} if values["baseline"] else LOOKS[number % len(LOOKS)]
+                look = BASELINE_LOOKS.get(name, LOOKS[number % len(LOOKS)])
                 label = f"{name} ({values[kind]['area']:.3f})"
                 axis.plot(share, curve, **{"ms": 3.5, "markevery": 4, "lw": 1.3, **look}, label=label)
-            axis.set(title=f"{kind} ({wish} is good)", xlabel=f"pixels, most important first, % ({kind})")
+            axis.set(title=f"{kind} ({wish} is good)", xlabel=f"{gone}, % of the pixels, the most important first")
             axis.legend(fontsize=8, title="method (area)", title_fontsize=8)
-        axes[0].set(ylabel="probability of the first guess", ylim=(0, 1))
+        axes[0].set(ylabel="probability of the first guess", ylim=(0, None))
         save(figure, path)
 
 
@@ -94,8 +103,9 @@ def draw_sanity(sanity: dict[str, Any], path: Path) -> None:
         figure, axes = plt.subplots(1, 2, figsize=(12, 4.8), sharey=True)
         for axis, kind in zip(axes, ("cascading", "independent"), strict=True):
             for number, (name, values) in enumerate(sanity["methods"].items()):
-                heights = [layer[kind] for layer in values["layers"]]
-                axis.plot(range(len(heights)), heights, **LOOKS[number % len(LOOKS)], ms=4, lw=1.2, label=name)
+                heights = [np.nan if layer[kind] is None else layer[kind] for layer in values["layers"]]
+                look = {"ms": 4, "lw": 1.2, **BASELINE_LOOKS.get(name, LOOKS[number % len(LOOKS)])}
+                axis.plot(range(len(heights)), heights, **look, label=name)
             _layer_names(axis, [layer["layer"] for layer in next(iter(sanity["methods"].values()))["layers"]])
             axis.axhline(0, color="0.4", lw=0.8)
         axes[0].set(title="all layers from the last down to this one random", ylabel="rank correlation")
@@ -124,9 +134,13 @@ def draw_gaze(gaze: dict[str, Any], path: Path, *, most: int = 24) -> None:
                 low, high = item["interval"]
                 axis.plot([low, high], [row, row], color="0.5", lw=1.5)
                 axis.plot(item["density"], row, "o", color="black", ms=4)
+                if item["elsewhere"]:
+                    axis.plot(item["elsewhere"], row, "|", color="black", ms=8, mew=1.2)
             axis.axvline(1, color="black", lw=1, ls="--")
             labels = [f"{item['item']} ({item['images']})" for item in shown]
             axis.set_yticks(range(len(shown)), labels, fontsize=7)
-            axis.set(title=name, xscale="log", xlabel="attribution over area")
+            axis.set(title=name, xscale="log", xlabel="attribution over area\n(bar: maps of other images)")
+            axis.set_xticks(DENSITIES, [f"{density:g}" for density in DENSITIES])
+            axis.minorticks_off()
             axis.grid(axis="y", visible=False)
         save(figure, path)

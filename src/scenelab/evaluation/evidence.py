@@ -1,5 +1,6 @@
 """The three tests of a run's attention maps: faithfulness, sanity, and where they lie on labelled objects."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
@@ -102,9 +103,14 @@ def check_sanity(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[
             else:
                 explain = METHODS[name].explain
                 checks = check_layers(stored.model, lambda model, explain=explain: explain(model, images, targets))
-            methods[name] = {"verdict": verdict(checks), "layers": [asdict(check) for check in checks]}
+            methods[name] = {"verdict": verdict(checks), "layers": [_plain(asdict(check)) for check in checks]}
             advance(1)
     return {"images": len(images), "methods": methods}
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN."""
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
 
 
 def find_annotated(packed: Packed, data: Path) -> list[int]:
