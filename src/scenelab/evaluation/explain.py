@@ -154,7 +154,7 @@ def _gallery(
     *, shared: bool, files: list[str] | None = None,
 ) -> Section:  # fmt: skip
     """Maps of the chosen images for what the model says, scaled, with a line of text and the scale of each."""
-    targets = first_guesses(stored.model, images) if len(images) else torch.empty(0, dtype=torch.int64)
+    confidence, targets = _guesses(stored, images)
     scaled, limits = {}, {}
     with progress(f"maps: {choice.title}", len(images) * len(names)) as advance:
         for name in names:
@@ -165,9 +165,6 @@ def _gallery(
             maps = torch.cat(parts)
             limit = float(np.percentile(maps.numpy(), PERCENTILE)) if shared and len(maps) else None
             scaled[name], limits[name] = scale(maps, percentile=PERCENTILE, shared=limit) if len(maps) else (maps, [])
-    with torch.no_grad():
-        shares = [torch.zeros(0)] + [stored.model(part).softmax(dim=1).amax(dim=1) for part in images.split(BATCH)]
-    confidence = torch.cat([part for part in shares if part.ndim == 1]).tolist()
     rows, found = [], []
     for number, target in enumerate(targets.tolist()):
         text = f"{stored.categories[target]} {100 * confidence[number]:.0f} %"
@@ -175,12 +172,13 @@ def _gallery(
             text += f"\nis {stored.categories[labels[number]]}"
         if files is not None:
             text = f"{files[number]}\n{text}"
+        own = {name: values[number] for name, values in limits.items()}
         rows.append(
             Row(
                 picture=images[number],
                 text=text,
                 maps={name: maps[number, 0] for name, maps in scaled.items()},
-                limits={name: values[number] for name, values in limits.items()},
+                limits=own,
             )
         )
         found.append(
@@ -188,10 +186,19 @@ def _gallery(
                 "image": files[number] if files is not None else choice.rows[number],
                 "guess": stored.categories[target], "confidence": confidence[number],
                 "label": None if labels is None else stored.categories[labels[number]],
-                "limits": {name: values[number] for name, values in limits.items()},
+                "limits": own,
             }
         )  # fmt: skip
     return Section(name=choice.name, title=choice.title, caption=_caption(shared), rows=rows, found=found)
+
+
+def _guesses(stored: Stored, images: Float[Tensor, "n 3 h w"]) -> tuple[list[float], Int64[Tensor, " n"]]:
+    """How sure the model is of its first guess at each image, and the guess."""
+    if not len(images):
+        return [], torch.empty(0, dtype=torch.int64)
+    with torch.no_grad():
+        found = torch.cat([stored.model(part) for part in images.split(BATCH)]).softmax(dim=1).max(dim=1)
+    return found.values.tolist(), found.indices
 
 
 def _caption(shared: bool) -> str:

@@ -148,9 +148,7 @@ def settle(out: Path, data: Path, config: TrainConfig) -> TrainConfig:
     """The reference's config with its sizes planned: by the first call, and from then on as that one left it."""
     path = out / "plan.json"
     listing = open_split(data, "train")
-    config = dataclasses.replace(
-        config, holdout=HOLDOUT, threads=config.threads or available_cores(), evaluate_every=2, model="residual"
-    )
+    config = dataclasses.replace(config, holdout=HOLDOUT, threads=config.threads or available_cores(), evaluate_every=2)
     if path.exists():
         stored = read_json(path)
         refuse_difference(out, to_plain(config), to_plain(from_plain(stored["asked"])))
