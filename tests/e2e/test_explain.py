@@ -100,7 +100,7 @@ def test_files_of_any_size_and_one_scale(run, tmp_path, capsys):
         Image.new("RGB", size, (200, 30, 30)).save(tmp_path / name)
     explain(
         run, "--images", tmp_path / "wide.png", tmp_path / "tall.jpg", "--methods", "gradient", "smooth", "integrated",
-        "occlusion", "variance", "gradient-input", "--shared-scale",
+        "occlusion", "variance", "gradient-input", "--scale", "method", "--look", "heat",
     )  # fmt: skip
     result = read_json(run.results / "attribution-files.json")
     found = result["galleries"]["images"]

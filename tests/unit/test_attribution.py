@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from scenelab.asking import loss
 from scenelab.attribution import (
     grad_cam,
     gradient,
@@ -16,7 +17,6 @@ from scenelab.attribution import (
     saliency,
     smooth_gradient,
 )
-from scenelab.attribution.asking import loss
 from scenelab.attribution.grid import show_strong
 from scenelab.attribution.occlusion import starts
 from scenelab.errors import LabError
@@ -204,6 +204,31 @@ def test_results_do_not_depend_on_the_batch_size(images, batch_size):
     ):  # fmt: skip
         expected = function(model, images, **options)
         torch.testing.assert_close(function(model, images, batch_size=batch_size, **options), expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_progress_adds_up_to_the_images(images, batch_size):
+    model = create("simplenet-small", num_classes=4)
+    for function, options in (
+        (saliency, {}), (gradient_times_input, {}), (smooth_gradient, {"samples": 2}),
+        (integrated_gradients, {"steps": 2}), (grad_cam, {"layer": model.network.features[-1]}),
+        (occlusion, {"window": 8, "stride": 8}),
+    ):  # fmt: skip
+        done = []
+        function(model, images, batch_size=batch_size, advance=done.append, **options)
+        assert sum(done) == len(images), function
+        assert max(done) <= batch_size
+
+
+def test_the_callers_images_are_left_as_they_were(images):
+    """Also by a network that works in place from its first layer on."""
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 4))
+    images = images - 0.5
+    before = images.clone()
+    for function in (saliency, smooth_gradient, integrated_gradients, occlusion):
+        function(model, images)
+        assert torch.equal(images, before), function
+        assert not images.requires_grad
 
 
 # State

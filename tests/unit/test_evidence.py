@@ -8,10 +8,12 @@ from torch import nn
 
 from scenelab.attribution import gradient_times_input, saliency
 from scenelab.errors import LabError
-from scenelab.evaluation.attention import check_methods, choose, scale
+from scenelab.evaluation.attention import check_methods, choose, scale, spread
+from scenelab.evaluation.attention_figures import paint
 from scenelab.evaluation.faithfulness import blur, edges, follow, scatter
+from scenelab.evaluation.gallery import scale_together
 from scenelab.evaluation.localization import Look, look, pointing_game, summarize_looks
-from scenelab.evaluation.sanity import LayerCheck, check_layers, rank_correlation, verdict
+from scenelab.evaluation.sanity import LayerCheck, check_layers, layers, rank_correlation, verdict
 from scenelab.evaluation.student import quantile
 from scenelab.models.registry import create
 
@@ -154,6 +156,17 @@ def test_independent_randomisation_touches_one_layer():
     ]
 
 
+def test_a_normalisation_goes_with_its_layer():
+    network = create("residual-small", num_classes=4)
+    found = layers(network)
+    assert found[0] == ["network.features.0.0", "network.features.0.1"]
+    assert found[-1] == ["network.fc"]
+    assert len(found) == 11
+    made = []
+    check_layers(network, lambda model: torch.rand(1, 1, 2, 2), advance=made.append)
+    assert sum(made) == 1 + 2 * len(found)
+
+
 def test_empty_maps_are_no_pass():
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
     maps = iter([torch.rand(2, 1, 2, 2), *[torch.zeros(2, 1, 2, 2)] * 2])
@@ -270,6 +283,29 @@ def test_scales_are_stated():
     shared, limits = scale(maps, percentile=50, shared=99.0)
     assert limits == [99.0] * 3
     assert shared[1, 0, 0, 0].item() == pytest.approx(4 / 99)
+
+
+def test_one_scale_for_all():
+    """Of maps in units of 1 and of 1,000 neither drowns the other: what is shared is the share of the mean."""
+    small = torch.ones(2, 1, 10, 10)
+    small[0, 0, 0] = 9.0
+    maps = {"small": small, "large": 1000 * small}
+    assert spread(small).mean(dim=(1, 2, 3)).tolist() == pytest.approx([1, 1])
+    scaled, limits = scale_together(maps, "all")
+    torch.testing.assert_close(scaled["small"], scaled["large"])
+    assert len({limit for values in limits.values() for limit in values}) == 1
+    assert limits["small"][0] == pytest.approx(9 / 1.8)
+    assert scaled["small"][1].max().item() == pytest.approx(1.8 / 9)
+    scaled, limits = scale_together(maps, "method")
+    assert limits == {"small": [9.0, 9.0], "large": [9000.0, 9000.0]}
+    assert not spread(torch.zeros(1, 1, 2, 2)).any()
+
+
+def test_looks():
+    picture, values = torch.full((3, 2, 2), 0.5), torch.tensor([[0.0, 1.0], [0.5, 0.2]])
+    heat, over = paint(picture, values, "heat"), paint(picture, values, "overlay")
+    assert heat.shape == over.shape == (2, 2, 3)
+    assert over == pytest.approx(0.25 * 0.5 + 0.75 * heat)
 
 
 def test_an_unknown_method():

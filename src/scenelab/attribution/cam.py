@@ -7,7 +7,17 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scenelab.attribution.asking import BATCH, ask, check_classes, check_count, choose_targets, evaluating, score
+from scenelab.asking import (
+    BATCH,
+    Advance,
+    ask,
+    check_classes,
+    check_count,
+    choose_targets,
+    evaluating,
+    score,
+    silent,
+)
 from scenelab.errors import LabError
 
 
@@ -19,6 +29,7 @@ def grad_cam(
     *,
     resize: bool = True,
     batch_size: int = BATCH,
+    advance: Advance = silent,
 ) -> Float[Tensor, "n 1 h w"]:
     """relu(Σₖ αₖ Aₖ), αₖ the mean over all places of ∂ score / ∂ Aₖ (equations 1 and 2).
 
@@ -26,6 +37,7 @@ def grad_cam(
         model: the network, or whatever module calls the layer.
         layer: one of its modules whose output is N×K×H'×W', usually the last convolution or what follows it.
         resize: enlarge the map bilinearly to the images' sides; else it is N×1×H'×W'.
+        advance: called after each batch with its number of images.
 
     Raises:
         LabError: the layer is not called, or its output has no places; other arguments that do not fit.
@@ -35,8 +47,10 @@ def grad_cam(
         raise LabError(f"layer must be a module of the model such as model.features[-1], got {type(layer).__name__}")
     with evaluating(model):
         targets = choose_targets(model, images, targets, batch_size=batch_size)
-        parts = zip(images.split(batch_size), targets.split(batch_size), strict=True)
-        found = [_cam(model, part, layer, chosen) for part, chosen in parts]
+        found = []
+        for part, chosen in zip(images.split(batch_size), targets.split(batch_size), strict=True):
+            found.append(_cam(model, part, layer, chosen))
+            advance(len(part))
     maps = torch.cat(found)
     if not len(maps):
         return images.new_empty(0, 1, *images.shape[2:])

@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from scenelab.attribution.asking import (
+from scenelab.asking import (
     BATCH,
+    Advance,
     Model,
     Objective,
     check_count,
@@ -13,6 +14,7 @@ from scenelab.attribution.asking import (
     evaluating,
     gradient_of,
     score,
+    silent,
 )
 
 
@@ -23,6 +25,7 @@ def gradient(
     *,
     objective: Objective = score,
     batch_size: int = BATCH,
+    advance: Advance = silent,
 ) -> Float[Tensor, "n c h w"]:
     """∂ objective / ∂ image, signed, a value for each colour of each pixel.
 
@@ -32,6 +35,7 @@ def gradient(
         targets: a class an image; the model's first guess by default.
         objective: `score` (the target's own) or `loss` (its cross-entropy), or a function of scores and targets.
         batch_size: images that are computed at once.
+        advance: called after each batch with its number of images.
 
     Raises:
         LabError: arguments that do not fit.
@@ -39,8 +43,10 @@ def gradient(
     check_count("batch_size", batch_size)
     with evaluating(model):
         targets = choose_targets(model, images, targets, batch_size=batch_size)
-        parts = zip(images.split(batch_size), targets.split(batch_size), strict=True)
-        found = [gradient_of(model, part, chosen, objective) for part, chosen in parts]
+        found = []
+        for part, chosen in zip(images.split(batch_size), targets.split(batch_size), strict=True):
+            found.append(gradient_of(model, part, chosen, objective))
+            advance(len(part))
     return torch.cat(found) if found else torch.empty_like(images)
 
 
@@ -51,9 +57,10 @@ def saliency(
     *,
     objective: Objective = score,
     batch_size: int = BATCH,
+    advance: Advance = silent,
 ) -> Float[Tensor, "n 1 h w"]:
     """The gradient's absolute value, the largest of the colours (Simonyan et al. 2014, section 3.1); as `gradient`."""
-    return strongest(gradient(model, images, targets, objective=objective, batch_size=batch_size))
+    return strongest(gradient(model, images, targets, objective=objective, batch_size=batch_size, advance=advance))
 
 
 def strongest(values: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
@@ -68,6 +75,9 @@ def gradient_times_input(
     *,
     objective: Objective = score,
     batch_size: int = BATCH,
+    advance: Advance = silent,
 ) -> Float[Tensor, "n c h w"]:
     """Gradient times image, signed: of a linear model what each value adds to the score; as `gradient`."""
-    return images.detach() * gradient(model, images, targets, objective=objective, batch_size=batch_size)
+    return images.detach() * gradient(
+        model, images, targets, objective=objective, batch_size=batch_size, advance=advance
+    )

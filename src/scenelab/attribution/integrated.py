@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from scenelab.attribution.asking import (
+from scenelab.asking import (
     BATCH,
+    Advance,
     Model,
     ask,
     check_count,
@@ -16,6 +17,7 @@ from scenelab.attribution.asking import (
     evaluating,
     gradient_of,
     score,
+    silent,
 )
 from scenelab.errors import LabError
 
@@ -41,6 +43,7 @@ def integrated_gradients(
     baseline: Tensor | float = 0.0,
     steps: int = 50,
     batch_size: int = BATCH,
+    advance: Advance = silent,
 ) -> Integrated:
     """(x - x₀) · ∫₀¹ ∇ score(x₀ + t·(x - x₀)) dt, by Gauss and Legendre's rule of so many steps.
 
@@ -50,6 +53,7 @@ def integrated_gradients(
     Args:
         baseline: a number, or a tensor that broadcasts to the images; black by default for images in [0, 1].
         steps: points at which the gradient is taken; the rule is exact for polynomials of degree 2·steps - 1.
+        advance: called with 1 after each image.
 
     Raises:
         LabError: arguments that do not fit.
@@ -77,6 +81,7 @@ def integrated_gradients(
                 found = gradient_of(model, points, targets[row].expand(len(place)), score)
                 total += torch.einsum("s,schw->chw", share, found)
             values[row] = way * total
+            advance(1)
         with torch.no_grad():
             rise = torch.cat([torch.zeros(0, dtype=images.dtype, device=images.device)] + [
                 (ask(model, image) - ask(model, dark)).gather(1, chosen[:, None])[:, 0]

@@ -4,7 +4,17 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from scenelab.attribution.asking import BATCH, Model, ask, check_classes, check_count, choose_targets, evaluating
+from scenelab.asking import (
+    BATCH,
+    Advance,
+    Model,
+    ask,
+    check_classes,
+    check_count,
+    choose_targets,
+    evaluating,
+    silent,
+)
 from scenelab.errors import LabError
 
 
@@ -17,6 +27,7 @@ def occlusion(
     stride: int = 8,
     fill: float = 0.5,
     batch_size: int = BATCH,
+    advance: Advance = silent,
 ) -> Float[Tensor, "n 1 h w"]:
     """Each pixel's mean, over the windows that cover it, of score(image) - score(image with the window covered).
 
@@ -26,6 +37,7 @@ def occlusion(
     Args:
         window, stride: sides in pixels; a stride above the window would leave pixels uncovered.
         fill: what covered pixels show, in the images' units; grey by default for images in [0, 1].
+        advance: called with 1 after each image.
 
     Raises:
         LabError: arguments that do not fit.
@@ -51,6 +63,7 @@ def occlusion(
                 drops = base - _score(model, copies, targets[row].expand(len(chosen)))
                 for drop, (top, left) in zip(drops, chosen, strict=True):
                     falls[row, 0, top : top + window, left : left + window] += drop
+            advance(1)
     return falls / covered
 
 

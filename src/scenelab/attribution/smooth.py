@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from scenelab.attribution.asking import (
+from scenelab.asking import (
     BATCH,
+    Advance,
     Model,
     Objective,
     check_count,
@@ -15,6 +16,7 @@ from scenelab.attribution.asking import (
     evaluating,
     gradient_of,
     score,
+    silent,
 )
 from scenelab.errors import LabError
 
@@ -30,6 +32,7 @@ def smooth_gradient(
     seed: int = 0,
     objective: Objective = score,
     batch_size: int = BATCH,
+    advance: Advance = silent,
 ) -> Float[Tensor, "n c h w"]:
     """Mean (SmoothGrad) or variance (VarGrad, Adebayo et al. 2018b) of the gradients at image + σ·noise.
 
@@ -41,6 +44,7 @@ def smooth_gradient(
         sigma: standard deviation of the noise in the images' units; the paper has 10 to 20 % of their range.
         statistic: the variance is that of the samples themselves, divided by their number.
         seed: of the noise; the caller's random state is not touched.
+        advance: called with 1 after each image.
 
     Raises:
         LabError: arguments that do not fit.
@@ -53,10 +57,12 @@ def smooth_gradient(
         raise LabError(f"statistic is {statistic!r}; expected mean or variance")
     with evaluating(model):
         targets = choose_targets(model, images, targets, batch_size=batch_size)
-        parts = [
-            _one(model, images[row], targets[row], samples, sigma, statistic, seed + row, objective, batch_size)
-            for row in range(len(images))
-        ]
+        parts = []
+        for row in range(len(images)):
+            parts.append(
+                _one(model, images[row], targets[row], samples, sigma, statistic, seed + row, objective, batch_size)
+            )
+            advance(1)
     return torch.stack(parts) if parts else torch.empty_like(images)
 
 
@@ -69,8 +75,8 @@ def _one(
     mean, squares, seen = torch.zeros_like(image), torch.zeros_like(image), 0
     while seen < samples:
         count = min(batch_size, samples - seen)
-        noise = torch.stack([_noise(image, generator) for _ in range(count)])
-        values = gradient_of(model, image + sigma * noise, target.expand(count), objective)
+        copies = torch.stack([_noise(image, generator) for _ in range(count)]).mul_(sigma).add_(image.detach())
+        values = gradient_of(model, copies, target.expand(count), objective)
         away = values.mean(dim=0) - mean
         if statistic == "variance":
             squares += values.var(dim=0, correction=0) * count + away.square() * (seen * count / (seen + count))

@@ -17,7 +17,8 @@ def explain(
     data: Path | None = None,
     limit: int = 16,
     per_class: bool = False,
-    shared_scale: bool = False,
+    scale: Literal["map", "method", "all"] = "map",
+    look: Literal["overlay", "heat"] = "overlay",
     faithfulness: bool = False,
     followed: int = 100,
     sanity: bool = False,
@@ -38,7 +39,9 @@ def explain(
         data: another data folder than the one that the run was trained on.
         limit: images of each gallery (right and confident, wrong and confident).
         per_class: add a gallery with one image of each class.
-        shared_scale: one scale for all maps of a method in place of one for each map.
+        scale: what has one scale of colours: each map, all maps of a method, or all maps of all methods (each then
+            divided by its mean).
+        look: colours over the grey picture, or alone; the picture stands beside them.
         faithfulness: follow the first guess while pixels are deleted and inserted, beside two baselines.
         followed: images for --faithfulness, spread over the split.
         sanity: randomise the network layer by layer and see whether the maps notice.
@@ -50,6 +53,7 @@ def explain(
     from scenelab.errors import LabError
     from scenelab.evaluation.attention import DEFAULT, check_methods, has_maps, last_maps
     from scenelab.evaluation.explain import explain_files, explain_split
+    from scenelab.evaluation.gallery import Rendering
     from scenelab.models.stored import read_classifier
     from scenelab.runs import Run
     from scenelab.training.config import from_plain
@@ -72,8 +76,9 @@ def explain(
         if methods:
             last_maps(stored.model)  # says why not
         names = tuple(name for name in names if name != "cam")
+    rendering = Rendering(scope=scale, look=look)
     if images:
-        result = explain_files(folder, stored, images, names=names, shared=shared_scale)
+        result = explain_files(folder, stored, images, names=names, rendering=rendering)
     else:
         source = data or Path(stored_config["data"])
         cache = Path(stored_config["cache"]) if stored_config["cache"] and data is None else None
@@ -81,7 +86,7 @@ def explain(
         if packed.categories != stored.categories:
             raise LabError(f"{source} has other categories than {run} was trained on; explain it on its own data")
         result = explain_split(
-            folder, stored, packed, data=source, names=names, count=limit, classes=per_class, shared=shared_scale,
+            folder, stored, packed, data=source, names=names, count=limit, classes=per_class, rendering=rendering,
             faithfulness=followed if faithfulness else 0, sanity=sanity, objects=objects,
         )  # fmt: skip
     if json:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from scenelab.asking import Advance, silent
 from scenelab.attribution import (
     grad_cam,
     gradient_times_input,
@@ -24,40 +25,44 @@ SAMPLES = 50
 Maps = Float[Tensor, "n 1 h w"]
 
 
-def _gradient(model: Classifier, images: Tensor, targets: Tensor) -> Tensor:
-    return saliency(model, images, targets)
+def _gradient(model: Classifier, images: Tensor, targets: Tensor, advance: Advance = silent) -> Tensor:
+    return saliency(model, images, targets, advance=advance)
 
 
-def _gradient_input(model: Classifier, images: Tensor, targets: Tensor) -> Tensor:
-    return gradient_times_input(model, images, targets).sum(dim=1, keepdim=True).abs()
+def _gradient_input(model: Classifier, images: Tensor, targets: Tensor, advance: Advance = silent) -> Tensor:
+    return gradient_times_input(model, images, targets, advance=advance).sum(dim=1, keepdim=True).abs()
 
 
-def _smooth(model: Classifier, images: Tensor, targets: Tensor) -> Tensor:
-    return strongest(smooth_gradient(model, images, targets, samples=SAMPLES))
+def _smooth(model: Classifier, images: Tensor, targets: Tensor, advance: Advance = silent) -> Tensor:
+    return strongest(smooth_gradient(model, images, targets, samples=SAMPLES, advance=advance))
 
 
-def _variance(model: Classifier, images: Tensor, targets: Tensor) -> Tensor:
-    return strongest(smooth_gradient(model, images, targets, samples=SAMPLES, statistic="variance"))
+def _variance(model: Classifier, images: Tensor, targets: Tensor, advance: Advance = silent) -> Tensor:
+    return strongest(smooth_gradient(model, images, targets, samples=SAMPLES, statistic="variance", advance=advance))
 
 
-def _integrated(model: Classifier, images: Tensor, targets: Tensor) -> Tensor:
-    return integrated_gradients(model, images, targets, steps=SAMPLES).values.sum(dim=1, keepdim=True).abs()
+def _integrated(model: Classifier, images: Tensor, targets: Tensor, advance: Advance = silent) -> Tensor:
+    return (
+        integrated_gradients(model, images, targets, steps=SAMPLES, advance=advance)
+        .values.sum(dim=1, keepdim=True)
+        .abs()
+    )
 
 
-def _cam(model: Classifier, images: Tensor, targets: Tensor) -> Tensor:
-    return grad_cam(model, images, last_maps(model), targets)
+def _cam(model: Classifier, images: Tensor, targets: Tensor, advance: Advance = silent) -> Tensor:
+    return grad_cam(model, images, last_maps(model), targets, advance=advance)
 
 
-def _occlusion(model: Classifier, images: Tensor, targets: Tensor) -> Tensor:
+def _occlusion(model: Classifier, images: Tensor, targets: Tensor, advance: Advance = silent) -> Tensor:
     window = max(4, images.shape[-1] // 8)
-    return occlusion(model, images, targets, window=window, stride=max(1, window // 2)).clamp_min(0)
+    return occlusion(model, images, targets, window=window, stride=max(1, window // 2), advance=advance).clamp_min(0)
 
 
 @dataclass(frozen=True)
 class Method:
-    """One method: `explain` gives importance from 0; `what` says in a line what it shows."""
+    """One method: `explain(model, images, targets, advance)` gives importance from 0; `what` says what it shows."""
 
-    explain: Callable[[Classifier, Tensor, Tensor], Tensor]
+    explain: Callable[..., Tensor]
     what: str
 
 
@@ -130,6 +135,12 @@ def choose(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], *, count: 
             rows.append(int((correct if len(correct) else members)[0]))
         chosen.append(Choice(name="classes", title="one image of each class", rows=tuple(rows)))
     return chosen
+
+
+def spread(maps: Maps) -> Maps:
+    """Maps divided by their own means: 1 is what an evenly spread map has, whatever a method's units are."""
+    means = maps.mean(dim=(1, 2, 3), keepdim=True)
+    return maps / torch.where(means > 0, means, torch.ones_like(means))
 
 
 def scale(maps: Maps, *, percentile: float, shared: float | None = None) -> tuple[Maps, list[float]]:

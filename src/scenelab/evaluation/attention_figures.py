@@ -3,7 +3,7 @@
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scenelab.evaluation.figures import STYLE, save
 
+Look = Literal["overlay", "heat"]
 COLOURS = "cividis"  # ordered in brightness, and the same for colour-blind eyes (Nuñez et al. 2018)
 DENSITIES = (0.25, 0.5, 1, 2, 4)  # ticks
 FADED = 0.25  # of a picture's contrast below an overlay
@@ -40,14 +41,16 @@ class Row:
     limits: dict[str, float]
 
 
-def overlay(picture: Float[Tensor, "3 h w"], values: Float[Tensor, "h w"]) -> np.ndarray:
-    """A faded grey picture with the map's colours on it, h×w×3 in [0, 1]: dark where the map is low."""
-    grey = picture.mean(dim=0).numpy()[:, :, None]
+def paint(picture: Float[Tensor, "3 h w"], values: Float[Tensor, "h w"], look: Look) -> np.ndarray:
+    """The map's colours alone or on the faded grey picture, h×w×3 in [0, 1]: dark where the map is low."""
     colours = plt.get_cmap(COLOURS)(values.numpy())[:, :, :3]
+    if look == "heat":
+        return colours
+    grey = picture.mean(dim=0).numpy()[:, :, None]
     return np.clip(FADED * grey + (1 - FADED) * colours, 0, 1)
 
 
-def draw_sheet(rows: list[Row], title: str, caption: str, path: Path) -> None:
+def draw_sheet(rows: list[Row], title: str, caption: str, path: Path, *, look: Look = "overlay") -> None:
     """Each image beside its maps, a row an image; the caption says what the colours stand for."""
     names = list(rows[0].maps) if rows else []
     side, head = 1.55, 0.75
@@ -55,7 +58,10 @@ def draw_sheet(rows: list[Row], title: str, caption: str, path: Path) -> None:
         size = (side * (1 + len(names)) + 0.9, side * len(rows) * 1.13 + head + 0.55)
         figure, axes = plt.subplots(len(rows), 1 + len(names), figsize=size, squeeze=False)
         for row, line in zip(rows, axes, strict=True):
-            pictures = [row.picture.permute(1, 2, 0).numpy(), *(overlay(row.picture, row.maps[name]) for name in names)]
+            pictures = [
+                row.picture.permute(1, 2, 0).numpy(),
+                *(paint(row.picture, row.maps[name], look) for name in names),
+            ]
             for axis, picture, name in zip(line, pictures, ["image", *names], strict=True):
                 axis.imshow(picture, interpolation="nearest")
                 axis.set_xticks([])
@@ -71,9 +77,8 @@ def draw_sheet(rows: list[Row], title: str, caption: str, path: Path) -> None:
         bar = figure.colorbar(
             plt.cm.ScalarMappable(cmap=COLOURS), ax=axes, orientation="horizontal", shrink=0.5, aspect=40, pad=0.01
         )
-        bar.set_label(
-            "\n".join(textwrap.wrap(f"colours over the grey picture, {caption}", 14 * (2 + len(names)))), fontsize=8
-        )
+        over = "colours over the grey picture" if look == "overlay" else "colours"
+        bar.set_label("\n".join(textwrap.wrap(f"{over}, {caption}", 14 * (2 + len(names)))), fontsize=8)
         save(figure, path)
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
-from scenelab.evaluation.attention_figures import Row, overlay
+from scenelab.evaluation.attention_figures import Look, Row, paint
+from scenelab.evaluation.gallery import Section
 from scenelab.files import atomic_write
 
 ENLARGED = 160  # pixels that an image has on the page at least
@@ -51,17 +51,6 @@ figure { margin: 1rem 0; } figure img { max-width: 100%; } .scale { color: #444;
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A gallery: its images with scaled maps, what the colours stand for, and what was found as plain values."""
-
-    name: str
-    title: str
-    caption: str
-    rows: list[Row]
-    found: list[dict[str, Any]]
-
-
 def write_page(path: Path, result: dict[str, Any], sections: list[Section], figures: Path) -> None:
     """Write the page.
 
@@ -72,7 +61,11 @@ def write_page(path: Path, result: dict[str, Any], sections: list[Section], figu
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     pictures = {name: _inline((figures / f"{name}.png").read_bytes()) for name in FIGURES if name in result}
     tiles = [
-        {"title": section.title, "caption": section.caption, "tiles": [_tiles(row) for row in section.rows]}
+        {
+            "title": section.title,
+            "caption": section.rendering.caption,
+            "tiles": [_tiles(row, section.rendering.look) for row in section.rows],
+        }
         for section in sections
     ]
     text = environment.from_string(TEMPLATE).render(
@@ -104,11 +97,11 @@ def _texts(result: dict[str, Any]) -> dict[str, str]:
     return texts
 
 
-def _tiles(row: Row) -> dict[str, Any]:
+def _tiles(row: Row, look: Look) -> dict[str, Any]:
     said = row.text.replace("\n", ", ")
     tiles = [{"alt": f"image: {said}", "data": _picture(row.picture.permute(1, 2, 0).numpy(), "JPEG")}]
     for name, values in row.maps.items():
-        tiles.append({"alt": f"{name} map: {said}", "data": _picture(overlay(row.picture, values), "JPEG")})
+        tiles.append({"alt": f"{name} map: {said}", "data": _picture(paint(row.picture, values, look), "JPEG")})
     return {"text": said, "tiles": tiles}
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -17,7 +18,7 @@ from scenelab.errors import LabError
 from scenelab.evaluation.attention import METHODS
 from scenelab.evaluation.faithfulness import BASELINES, follow
 from scenelab.evaluation.localization import LEAST, Gaze, Look, look, pointing_game, summarize_looks
-from scenelab.evaluation.sanity import check_layers, verdict
+from scenelab.evaluation.sanity import LayerCheck, check_layers, layers, verdict
 from scenelab.evaluation.student import quantile
 from scenelab.models.normalize import Classifier
 from scenelab.models.stored import Stored
@@ -96,16 +97,16 @@ def check_sanity(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[
     """
     targets = first_guesses(stored.model, images)
     methods = {}
-    with progress("sanity", len(names) + 1, unit="methods") as advance:
-        for name in (*names, "edges"):
-            if name == "edges":
-                checks = check_layers(stored.model, lambda model: BASELINES["edges"](images))
-            else:
-                explain = METHODS[name].explain
-                checks = check_layers(stored.model, lambda model, explain=explain: explain(model, images, targets))
-            methods[name] = {"verdict": verdict(checks), "layers": [_plain(asdict(check)) for check in checks]}
-            advance(1)
+    with progress("sanity", len(names) * (1 + 2 * len(layers(stored.model))), unit="sets of maps") as advance:
+        for name in names:
+            explain = partial(METHODS[name].explain, images=images, targets=targets)
+            methods[name] = _sanity(check_layers(stored.model, explain, advance=advance))
+    methods["edges"] = _sanity(check_layers(stored.model, lambda model: BASELINES["edges"](images)))
     return {"images": len(images), "methods": methods}
+
+
+def _sanity(checks: list[LayerCheck]) -> dict[str, Any]:
+    return {"verdict": verdict(checks), "layers": [_plain(asdict(check)) for check in checks]}
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
@@ -154,13 +155,12 @@ def measure_gaze(stored: Stored, packed: Packed, data: Path, names: tuple[str, .
             targets = first_guesses(stored.model, images)
             masks = [draw_masks(objects[row], stored.size) for row in chosen]
             for name in names:
-                maps = METHODS[name].explain(stored.model, images, targets)
+                maps = METHODS[name].explain(stored.model, images, targets, advance)
                 for number, (row, mask) in enumerate(zip(chosen, masks, strict=True)):
                     scene = int(targets[number])
                     looks[name] += look(maps[number], mask, image=row, scene=scene)
                     if len(chosen) > 1:
                         elsewhere[name] += look(maps[number - 1], mask, image=row, scene=scene)
-                advance(len(chosen))
     methods = {name: _gaze_of(looks[name], elsewhere[name], items, stored.categories) for name in names}
     return {"images": len(rows), "broken": broken, "methods": methods}
 

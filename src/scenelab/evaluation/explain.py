@@ -5,9 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -15,16 +14,15 @@ from scenelab.attribution import integrated_gradients
 from scenelab.data.decode import fit, read_image
 from scenelab.data.packed import Packed
 from scenelab.evaluation.accuracy import predict_logits
-from scenelab.evaluation.attention import METHODS, Choice, choose, scale
+from scenelab.evaluation.attention import METHODS, Choice, choose
 from scenelab.evaluation.attention_figures import (
-    Row,
     draw_faithfulness,
     draw_gaze,
     draw_sanity,
     draw_sheet,
-    overlay,
+    paint,
 )
-from scenelab.evaluation.attention_page import Section, write_page
+from scenelab.evaluation.attention_page import write_page
 from scenelab.evaluation.evidence import (
     SANITY_IMAGES,
     check_sanity,
@@ -34,20 +32,18 @@ from scenelab.evaluation.evidence import (
     measure_gaze,
     show_images,
 )
+from scenelab.evaluation.gallery import PERCENTILE, Rendering, Section, make_gallery
 from scenelab.files import read_json, write_json
 from scenelab.models.stored import Stored
-from scenelab.progress import progress
 from scenelab.runs import Run
 
-PERCENTILE = 99.0
 SHEET = 8  # images in one PNG
 TESTS = ("completeness", "faithfulness", "sanity", "objects")
-BATCH = 20
 
 
 def explain_split(
     run: Run, stored: Stored, packed: Packed, *, data: Path, names: tuple[str, ...], count: int, classes: bool,
-    shared: bool, faithfulness: int, sanity: bool, objects: bool,
+    rendering: Rendering, faithfulness: int, sanity: bool, objects: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Galleries of a split and the tests that are asked for; everything is written below RUN/results.
 
@@ -56,7 +52,7 @@ def explain_split(
         names: methods.
         count: images of each gallery.
         classes: whether there is a gallery of one image a class.
-        shared: one scale for all maps of a method in place of one a map.
+        rendering: how the maps are scaled and shown.
         faithfulness: how many images are followed; 0 leaves that test out.
 
     Returns:
@@ -70,8 +66,8 @@ def explain_split(
     for choice in choose(logits, packed.labels, count=count, classes=classes):
         images = show_images(packed, list(choice.rows), stored.size)
         labels = [int(packed.labels[row]) for row in choice.rows]
-        sections.append(_gallery(stored, choice, images, labels, names, shared=shared))
-    result = _begin(stored, names, sections, split=packed.split, images=len(packed), shared=shared)
+        sections.append(make_gallery(stored, choice, images, labels, names, rendering))
+    result = _begin(stored, names, sections, rendering, split=packed.split, images=len(packed))
     result["weights"] = hashlib.sha256(run.best.read_bytes()).hexdigest()
     result |= _kept(run.results / "attribution.json", result)
     if "integrated" in names:
@@ -110,7 +106,7 @@ def _empty(folder: Path) -> Path:
 
 
 def explain_files(
-    run: Run, stored: Stored, paths: list[Path], *, names: tuple[str, ...], shared: bool
+    run: Run, stored: Stored, paths: list[Path], *, names: tuple[str, ...], rendering: Rendering
 ) -> dict[str, Any]:
     """One gallery of image files of any size, of which the centre is cut out; as `explain_split`.
 
@@ -120,18 +116,21 @@ def explain_files(
     images = torch.stack([fit(read_image(path), stored.size) for path in paths]).float().div_(255)
     images = images.contiguous(memory_format=torch.channels_last)
     choice = Choice(name="images", title="images", rows=tuple(range(len(paths))))
-    section = _gallery(stored, choice, images, None, names, shared=shared, files=[path.name for path in paths])
-    result = _begin(stored, names, [section], split=None, images=len(paths), shared=shared)
+    section = make_gallery(stored, choice, images, None, names, rendering, files=[path.name for path in paths])
+    result = _begin(stored, names, [section], rendering, split=None, images=len(paths))
     return _finish(run, result, [section], "attention-files")
 
 
-def _begin(stored: Stored, names: tuple[str, ...], sections: list[Section], **values: Any) -> dict[str, Any]:
+def _begin(
+    stored: Stored, names: tuple[str, ...], sections: list[Section], rendering: Rendering, **values: Any
+) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": stored.arch,
         "size": stored.size,
         **values,
         "percentile": PERCENTILE,
+        "scale": rendering.scope,
         "methods": {name: METHODS[name].what for name in names},
         "galleries": {section.name: section.found for section in sections},
     }
@@ -142,73 +141,18 @@ def _finish(run: Run, result: dict[str, Any], sections: list[Section], name: str
     for section in sections:
         for number, start in enumerate(range(0, len(section.rows), SHEET), start=1):
             path = folder / f"{section.name}-{number}.png"
-            draw_sheet(section.rows[start : start + SHEET], section.title, section.caption, path)
+            rendering = section.rendering
+            rows = section.rows[start : start + SHEET]
+            draw_sheet(rows, section.title, rendering.caption, path, look=rendering.look)
     write_page(folder / "attention.html", result, sections, folder)
     _log(run, sections)
     write_json(run.results / f"{name.replace('attention', 'attribution')}.json", result)
     return result
 
 
-def _gallery(
-    stored: Stored, choice: Choice, images: Float[Tensor, "n 3 h w"], labels: list[int] | None, names: tuple[str, ...],
-    *, shared: bool, files: list[str] | None = None,
-) -> Section:  # fmt: skip
-    """Maps of the chosen images for what the model says, scaled, with a line of text and the scale of each."""
-    confidence, targets = _guesses(stored, images)
-    scaled, limits = {}, {}
-    with progress(f"maps: {choice.title}", len(images) * len(names)) as advance:
-        for name in names:
-            parts = [images.new_empty(0, 1, *images.shape[2:])]
-            for part, chosen in zip(images.split(BATCH), targets.split(BATCH), strict=True):
-                parts.append(METHODS[name].explain(stored.model, part, chosen) if len(part) else part[:, :1])
-                advance(len(part))
-            maps = torch.cat(parts)
-            limit = float(np.percentile(maps.numpy(), PERCENTILE)) if shared and len(maps) else None
-            scaled[name], limits[name] = scale(maps, percentile=PERCENTILE, shared=limit) if len(maps) else (maps, [])
-    rows, found = [], []
-    for number, target in enumerate(targets.tolist()):
-        text = f"{stored.categories[target]} {100 * confidence[number]:.0f} %"
-        if labels is not None and labels[number] != target:
-            text += f"\nis {stored.categories[labels[number]]}"
-        if files is not None:
-            text = f"{files[number]}\n{text}"
-        own = {name: values[number] for name, values in limits.items()}
-        rows.append(
-            Row(
-                picture=images[number],
-                text=text,
-                maps={name: maps[number, 0] for name, maps in scaled.items()},
-                limits=own,
-            )
-        )
-        found.append(
-            {
-                "image": files[number] if files is not None else choice.rows[number],
-                "guess": stored.categories[target], "confidence": confidence[number],
-                "label": None if labels is None else stored.categories[labels[number]],
-                "limits": own,
-            }
-        )  # fmt: skip
-    return Section(name=choice.name, title=choice.title, caption=_caption(shared), rows=rows, found=found)
-
-
-def _guesses(stored: Stored, images: Float[Tensor, "n 3 h w"]) -> tuple[list[float], Int64[Tensor, " n"]]:
-    """How sure the model is of its first guess at each image, and the guess."""
-    if not len(images):
-        return [], torch.empty(0, dtype=torch.int64)
-    with torch.no_grad():
-        found = torch.cat([stored.model(part) for part in images.split(BATCH)]).softmax(dim=1).max(dim=1)
-    return found.values.tolist(), found.indices
-
-
-def _caption(shared: bool) -> str:
-    scope = "one scale for all maps of a method in this gallery" if shared else "each map on its own scale"
-    return f"from 0 to the {PERCENTILE:g}th percentile (the number under a map), larger values cut; {scope}"
-
-
 def _completeness(stored: Stored, images: Float[Tensor, "n 3 h w"]) -> dict[str, Any]:
     """The mean gap of integrated gradients beside what should be explained, so that their steps can be judged."""
-    targets: Int64[Tensor, " n"] = first_guesses(stored.model, images)
+    targets = first_guesses(stored.model, images)
     found = integrated_gradients(stored.model, images, targets)
     total = found.values.sum(dim=(1, 2, 3)) - found.gap
     return {"images": len(images), "gap": found.gap.abs().mean().item(), "explained": total.abs().mean().item()}
@@ -219,7 +163,8 @@ def _log(run: Run, sections: list[Section]) -> None:
     with SummaryWriter(str(run.events / "attention")) as writer:
         for section in sections:
             for step, row in enumerate(section.rows):
-                tiles = [row.picture, *(_tensor(overlay(row.picture, values)) for values in row.maps.values())]
+                look = section.rendering.look
+                tiles = [row.picture, *(_tensor(paint(row.picture, values, look)) for values in row.maps.values())]
                 writer.add_image(f"attention/{section.name}", torch.cat(tiles, dim=2), step)
 
 

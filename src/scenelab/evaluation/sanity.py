@@ -1,7 +1,8 @@
 """Does a map depend on what the model has learned? Randomising its parameters (Adebayo et al. 2018).
 
 Parameters are drawn anew, layer by layer: all from the last down to one (cascading), or one alone (independent). A
-map that stays as it was does not explain the model; an edge detector would pass for it.
+normalisation goes with the layer that it follows. A map that stays as it was does not explain the model; an edge
+detector would pass for it.
 """
 
 import copy
@@ -15,8 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scenelab.asking import Advance, silent
+
 SAME = 0.7  # a rank correlation above this means that the map hardly changed
 CHANGED = 0.4  # and one below this that it did
+
+NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 Explain = Callable[[Any], Tensor]
 """From a model to maps N×1×H×W of fixed images and targets."""
@@ -27,7 +32,7 @@ class LayerCheck:
     """How like the maps are to those of the trained model once a layer (and, cascading, all behind it) is random.
 
     Attributes:
-        layer: its name in the model.
+        layer: its name in the model; of a layer with its normalisation the layer's.
         cascading, independent: rank correlation of the absolute maps, the mean over the images, in [-1, 1]; NaN where
             the maps are the same everywhere in most images, so that there is nothing to compare.
     """
@@ -37,25 +42,46 @@ class LayerCheck:
     independent: float
 
 
-def check_layers(model: nn.Module, explain: Explain, *, seed: int = 0) -> list[LayerCheck]:
+def check_layers(model: nn.Module, explain: Explain, *, seed: int = 0, advance: Advance = silent) -> list[LayerCheck]:
     """Randomise the layers from the last to the first; the model itself stays as it is.
 
     Layers are the modules that have a `reset_parameters`, in the order in which they were made; normalisation goes
     back to scale 1, shift 0 and no statistics. The draws are a function of the seed, and the caller's random state is
     not touched.
+
+    Args:
+        advance: called with 1 whenever maps were made, `1 + 2 * len(layers(model))` times.
     """
-    original = explain(model)
-    names = [name for name, module in model.named_modules() if callable(getattr(module, "reset_parameters", None))]
+
+    def watched(changed: nn.Module) -> Tensor:
+        maps = explain(changed)
+        advance(1)
+        return maps
+
+    original = watched(model)
     cascade, checks = copy.deepcopy(model), []
-    for number, name in enumerate(reversed(names)):
+    for number, names in enumerate(reversed(layers(model))):
         alone = copy.deepcopy(model)
         for changed in (cascade, alone):
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed + number)
-                changed.get_submodule(name).reset_parameters()  # pyright: ignore[reportCallIssue]
-        likeness = [_likeness(original, explain(changed)) for changed in (cascade, alone)]
-        checks.append(LayerCheck(name, *likeness))
+                for name in names:
+                    changed.get_submodule(name).reset_parameters()  # pyright: ignore[reportCallIssue]
+        likeness = [_likeness(original, watched(changed)) for changed in (cascade, alone)]
+        checks.append(LayerCheck(names[0], *likeness))
     return checks
+
+
+def layers(model: nn.Module) -> list[list[str]]:
+    """The names of what is randomised at once: a layer with parameters, and the normalisations that follow it."""
+    found: list[list[str]] = []
+    for name, module in model.named_modules():
+        if callable(getattr(module, "reset_parameters", None)):
+            if found and isinstance(module, NORMALISATIONS):
+                found[-1].append(name)
+            else:
+                found.append([name])
+    return found
 
 
 def _likeness(original: Tensor, maps: Tensor) -> float:

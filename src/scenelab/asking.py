@@ -13,7 +13,14 @@ Model = Callable[[Tensor], Tensor]
 Objective = Callable[[Tensor, Tensor], Tensor]
 """From N×K scores and N targets to one number whose gradient is wanted, the sum of one term an image."""
 
+Advance = Callable[[int], object]
+"""Called with how many more images are done: an attribution's progress."""
+
 BATCH = 32
+
+
+def silent(count: int) -> None:
+    """Progress that nobody watches."""
 
 
 def score(scores: Float[Tensor, "n k"], targets: Int64[Tensor, " n"]) -> Float[Tensor, ""]:
@@ -100,7 +107,7 @@ def gradient_of(
         LabError: a target is no class of the model, or the scores do not depend on the images.
     """
     with torch.enable_grad():
-        leaf = images.detach().clone().requires_grad_()
+        leaf = (images.clone() if images.is_inference() else images.detach()).requires_grad_()
         scores = ask(model, leaf)
         check_classes(scores, targets)
         value = objective(scores, targets)
