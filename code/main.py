@@ -15,7 +15,6 @@ prepare()  # before torch loads
 from scenelab.errors import Interrupted, LabError  # noqa: E402
 
 NOT_YET = {
-    "attack": "-a (adversarial samples) is not built yet",
     "use_resnet18": "--use-resnet18 needs weights trained elsewhere, which this assignment does not allow",
 }
 
@@ -39,7 +38,12 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--resume", default="", metavar="PATH", help="checkpoint to continue from or to evaluate")
     flags.add_argument("-e", "--evaluate", action="store_true", help="evaluate the checkpoint on val")
     flags.add_argument("-a", "--attack", action="store_true", help="attack the checkpoint on val")
-    flags.add_argument("-v", "--vis", action="store_true", help="with -e: log attention maps to TensorBoard")
+    flags.add_argument(
+        "-v",
+        "--vis",
+        action="store_true",
+        help="with -e: log attention maps to TensorBoard; with -a: adversarial samples",
+    )
     flags.add_argument("--use-custom-conv", action="store_true", help="train with the convolution by hand")
     flags.add_argument("--use-vit", action="store_true", help="train the vision transformer")
     flags.add_argument("--use-residual", action="store_true", help="train our network, ResidualNet")
@@ -59,7 +63,7 @@ def main(args: argparse.Namespace) -> None:
     if args.use_vit and args.use_residual:
         raise LabError("--use-vit and --use-residual name two networks; choose one")
     name = "vit" if args.use_vit else "residual" if args.use_residual else handout.DEFAULT
-    if args.evaluate and name == handout.DEFAULT:
+    if (args.evaluate or args.attack) and name == handout.DEFAULT:
         name = handout.name_of(args.resume)
     network = handout.network(name, student_code)
     if args.use_custom_conv:
@@ -69,9 +73,13 @@ def main(args: argparse.Namespace) -> None:
         handout.evaluate(args.data_folder, args.resume, network, gpu=args.gpu)
         if args.vis:
             handout.log_attention(args.data_folder, args.resume, network, student_code, gpu=args.gpu)
+        if not args.attack:
+            return
+    if args.attack:
+        handout.attack(args.data_folder, args.resume, network, student_code, gpu=args.gpu, vis=args.vis)
         return
     if args.vis:
-        raise LabError("-v draws what a trained model does; add -e for attention maps")
+        raise LabError("-v draws what a trained model does; add -e for attention maps or -a for adversarial samples")
     config = handout.config_from_flags(
         epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, momentum=args.momentum,
         weight_decay=args.weight_decay, warmup_epochs=args.warmup_epochs, clip_grad=args.clip_grad, gpu=args.gpu,

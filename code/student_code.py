@@ -1,11 +1,13 @@
 """The assignment's answers under the handout's names; the work is done in the scenelab package."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from torch.autograd import Function
 
+from scenelab.attacks.pgd import pgd
+from scenelab.attacks.threat import Linf
 from scenelab.attribution.gradient import saliency
 from scenelab.attribution.grid import show_strong
 from scenelab.models.residual import ResidualNet  # our network: main.py --use-residual
@@ -65,6 +67,37 @@ def vis_grad_attention(
     return show_strong(input, vis_output, alpha=vis_alpha, columns=n_rows)
 
 
+class PGDAttack:
+    """Projected gradient descent towards the class that the model believes in least on the clean image.
+
+    Works in the space of the images that it is given: in the handout's, normalised ones, 0.1 is about 6 of 255 levels.
+
+    Args:
+        loss_fn: from N×K scores and N labels to the loss that is lowered; mean or sum makes no difference.
+        num_steps: steps.
+        step_size: how far each value moves in a step.
+        epsilon: how far it may lie from the clean image.
+    """
+
+    def __init__(
+        self, loss_fn: Callable[[Tensor, Tensor], Tensor], num_steps: int = 10, step_size: float = 0.01,
+        epsilon: float = 0.1,
+    ) -> None:  # fmt: skip
+        self.loss_fn = loss_fn
+        self.num_steps = num_steps
+        self.step_size = step_size
+        self.epsilon = epsilon
+
+    def perturb(self, model: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
+        """N×C×H×W adversarial images of N×C×H×W images, at most epsilon from them."""
+        return pgd(
+            model, input, ball=Linf(self.epsilon), steps=self.num_steps, step_size=self.step_size,
+            targets="least-likely", objective=lambda scores, goal: -self.loss_fn(scores, cast(Tensor, goal.targets)),
+            leave=False, best=False, bounds=None, batch_size=max(1, len(input)),
+        ).images  # fmt: skip
+
+
+default_attack = PGDAttack
 default_attention = GradAttention
 default_visfunction = vis_grad_attention
 
@@ -74,7 +107,7 @@ default_cnn_model = default_model
 default_vit_model = VisionTransformer  # main.py --use-vit
 
 __all__ = [
-    "CustomConv2DFunction", "CustomConv2d", "GradAttention", "ResidualNet", "SimpleNet", "custom_conv2d",
-    "default_attention", "default_cnn_model", "default_model", "default_visfunction", "default_vit_model",
-    "vis_grad_attention",
+    "CustomConv2DFunction", "CustomConv2d", "GradAttention", "PGDAttack", "ResidualNet", "SimpleNet",
+    "custom_conv2d", "default_attack", "default_attention", "default_cnn_model", "default_model",
+    "default_visfunction", "default_vit_model", "vis_grad_attention",
 ]  # fmt: skip

@@ -125,11 +125,57 @@ def test_a_map_of_the_wrong_shape_is_one_line(lab):
     code.write_text(code.read_text() + "GradAttention.explain = lambda self, model, input: input\n")
     text = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-e", "-v", "--gpu=-1", status=1)
     assert (
-        "main.py: error: explain returned (36, 3, 160, 160) for 36 images of 160 pixels; expected (36, 1, 160" in text
+        "main.py: error: explain returned (36, 3, 160, 160) for images (36, 3, 160, 160); expected a tensor (36, 1, 160"
+        in text
     )
     code.write_text("from scenelab.models.simplenet import SimpleNet as default_model\n")
     text = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-e", "-v", "--gpu=-1", status=1)
-    assert "student_code.py has no default_attention; -v needs one, as in the handout" in text
+    assert "student_code.py has no default_attention, which this needs, as in the handout" in text
+
+
+def test_val_is_attacked_and_shown(lab):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1")
+    lines = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-a", "-v", "--gpu=-1").strip().splitlines()
+    assert lines[-5] == "Largest change of a normalised value: 0.1000"
+    assert (lines[-4], lines[-2]) == ("=> clean:", "=> attacked:")
+    accuracies = [re.fullmatch(r"\*{6}Acc@1 (\d+\.\d{3}) Acc@5 (\d+\.\d{3})", lines[place]) for place in (-3, -1)]
+    assert all(accuracies)
+    events = EventAccumulator(str(lab / "logs"), size_guidance={"images": 0}).Reload()
+    assert {"Image/Org_Image", "Image/Adv_Image"} <= set(events.Tags()["images"])
+    (picture,) = events.Images("Image/Adv_Image")
+    assert (picture.width, picture.height) == (10 * 162 + 2, 4 * 162 + 2)
+    code = lab / "code" / "student_code.py"
+    code.write_text(code.read_text() + "PGDAttack.perturb = lambda self, model, input: None\n")
+    text = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-a", "--gpu=-1", status=1)
+    assert "main.py: error: perturb returned NoneType for images (36, 3, 160, 160); expected a tensor" in text
+
+
+@pytest.fixture
+def attack(front_door):
+    """The student's PGDAttack."""
+    return importlib.import_module("student_code").PGDAttack
+
+
+def test_the_handouts_attack_by_its_steps(attack):
+    """Sign steps down the loss of the clean image's least likely class, each clipped to epsilon around the input."""
+    torch.manual_seed(0)
+    model, loss = SimpleNetSmall(num_classes=5).train(), torch.nn.CrossEntropyLoss()
+    images = torch.randn(4, 3, 32, 32)
+    kept = images.clone()
+    found = attack(loss, num_steps=4, step_size=0.03, epsilon=0.1).perturb(model, images)
+    target, moved = model(images).argmin(dim=1), images.clone()
+    for _ in range(4):
+        leaf = moved.clone().requires_grad_()
+        slopes = torch.autograd.grad(loss(model(leaf), target), leaf)[0]
+        moved = images + (moved - 0.03 * slopes.sign() - images).clamp(-0.1, 0.1)
+    torch.testing.assert_close(found, moved)
+    assert loss(model(found), target) < loss(model(images), target)
+    assert torch.equal(images, kept)
+    assert not found.requires_grad
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 @pytest.fixture
@@ -171,11 +217,11 @@ def front_door(lab, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-a", "-v"], "-a (adversarial samples) is not built yet"),
-        (["-v"], "-v draws what a trained model does; add -e for attention maps"),
+        (["-a", "-v"], "-e and -a need a trained model; say which with --resume=../models/model_best.pth.tar"),
+        (["-v"], "-v draws what a trained model does; add -e for attention maps or -a for adversarial samples"),
         (["--use-vit", "--use-residual"], "--use-vit and --use-residual name two networks; choose one"),
         (["--use-resnet18"], "--use-resnet18 needs weights trained elsewhere"),
-        (["-e"], "-e evaluates a trained model; say which with --resume=../models/model_best.pth.tar"),
+        (["-e"], "-e and -a need a trained model; say which with --resume=../models/model_best.pth.tar"),
         (["-e", "--resume=../models/none.pth.tar"], "checkpoint ../models/none.pth.tar does not exist"),
     ],
 )

@@ -52,6 +52,7 @@ class Trainer:
             torch.compile(self.state.model) if self.config.compile else self.state.model
         )
         self.smoothed = float("nan")
+        self.latest: dict[str, float] = {}
         self._flops: dict[int, int] = {}
 
     def resume(self, path: Path) -> list[str]:
@@ -158,8 +159,9 @@ class Trainer:
         meters.top5 += int(hits(logits, targets, 5).sum())
         meters.images += count
         meters.seen += count
-        if state.step % self.config.log_every == 0 or self.finished:
+        if state.step % self.config.log_every == 0:
             self.logbook.write(step=state.step, training_loss=value, learning_rate=rate)
+        self.latest = {"training_loss": value, "learning_rate": rate}
         elapsed = time.perf_counter() - began
         meters.seconds += elapsed
         self.display.step(
@@ -191,6 +193,8 @@ class Trainer:
         """Write the epoch's training row; where one is due evaluate, write that row, and keep the weights."""
         state, meters, config = self.state, self.state.meters, self.config
         epoch = math.ceil(state.step / self.batches.steps_per_epoch)
+        if last and state.step % config.log_every:
+            self.logbook.write(step=state.step, **self.latest)
         train_row = {
             "loss": meters.loss / meters.images,
             "top1": 100 * meters.top1 / meters.images,

@@ -1,29 +1,23 @@
-"""What the handout's `main.py` does, on scenelab's own loop: its folders, its checkpoints, its last line."""
+"""Training as the handout's `main.py` has it, on scenelab's own loop: its flags, its folders, its checkpoints."""
 
 import dataclasses
 from pathlib import Path
 from types import ModuleType
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
-from scenelab.data.augment import resize
 from scenelab.errors import LabError
-from scenelab.evaluation.accuracy import predict_logits, top_k
 from scenelab.models.registry import NETWORKS
 from scenelab.models.simplenet import Factory
-from scenelab.models.stored import read_classifier
-from scenelab.progress import progress
 from scenelab.recipes import starter
 from scenelab.runs import Run, load_checkpoint
 from scenelab.training.config import TrainConfig, to_plain
 from scenelab.training.display import Lines
-from scenelab.training.loop import Trainer, pick_device
+from scenelab.training.loop import Trainer
 from scenelab.training.session import available_cores, open_packed
 
 MODELS = Path("../models")
 LOGS = Path("../logs")
-PICTURES, COLUMNS = 100, 10  # in a grid, and in a row of it
 DEFAULT = "simplenet"  # what checkpoints of `default_model` say, whatever a student makes of it
 
 
@@ -41,11 +35,11 @@ def config_from_flags(
     return dataclasses.replace(
         recipe, model=model, epochs=epochs, batch_size=batch_size, optimizer=optimizer, clip_norm=clip_grad,
         schedule=dataclasses.replace(recipe.schedule, warmup_epochs=warmup_epochs),
-        device=_device(gpu), threads=available_cores(),
+        device=device_of(gpu), threads=available_cores(),
     )  # fmt: skip
 
 
-def _device(gpu: int) -> str:
+def device_of(gpu: int) -> str:
     """The handout's --gpu: a number, or -1 for the CPU; where there is no GPU it says so and goes on."""
     if gpu < 0:
         return "cpu"
@@ -137,55 +131,3 @@ def network(name: str, student_code: ModuleType) -> Factory:
     """The network of that name: the student's own where student_code.py makes it, else ours."""
     own = {DEFAULT: "default_model", "vit": "default_vit_model"}.get(name, "")
     return getattr(student_code, own, NETWORKS[name].make)
-
-
-def log_attention(data: Path, checkpoint: str, factory: Factory, student_code: ModuleType, *, gpu: int = -1) -> None:
-    """Draw the attention maps of all val images into `../logs`, a grid of a hundred a step.
-
-    The student's `default_attention` and `default_visfunction` work on normalised images, as the handout has it.
-
-    Raises:
-        LabError: student_code.py has no such names, or its function returns something else than maps.
-    """
-    for name in ("default_attention", "default_visfunction"):
-        if not hasattr(student_code, name):
-            raise LabError(f"student_code.py has no {name}; -v needs one, as in the handout")
-    device = pick_device(_device(gpu))
-    stored = read_classifier(Path(checkpoint), factory=factory)
-    model = stored.model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    attention = student_code.default_attention(torch.nn.CrossEntropyLoss())
-    val = open_packed(data, None, "val", starter().stored_size)
-    with SummaryWriter(str(LOGS)) as writer, progress("attention maps", len(val)) as advance:
-        for step, start in enumerate(range(0, len(val), PICTURES)):
-            images = val.rows(slice(start, start + PICTURES)).to(device).float().div_(255)
-            normalized = model.normalize(resize(images, stored.size))
-            maps = attention.explain(model.network, normalized)
-            if maps.shape != (len(images), 1, *normalized.shape[2:]):
-                raise LabError(
-                    f"explain returned {tuple(maps.shape)} for {len(images)} images of {stored.size} pixels; expected "
-                    f"{(len(images), 1, stored.size, stored.size)}"
-                )
-            picture = student_code.default_visfunction(normalized, n_rows=COLUMNS, vis_output=maps)
-            writer.add_image("Image/Image_Atten", picture, step)
-            advance(len(images))
-    print(f"Attention maps: tensorboard --logdir={LOGS}, tab Images; the slider moves through the batches.")
-
-
-def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) -> None:
-    """Evaluate a checkpoint on val, mirror-averaged, and print the handout's last line.
-
-    Raises:
-        LabError: no checkpoint was given, or it does not fit the network.
-    """
-    if not checkpoint:
-        raise LabError("-e evaluates a trained model; say which with --resume=../models/model_best.pth.tar")
-    torch.set_num_threads(available_cores())
-    device = pick_device(_device(gpu))
-    stored = read_classifier(Path(checkpoint), factory=factory)
-    print(f"=> loaded checkpoint '{checkpoint}' (epoch {stored.epoch})")
-    val = open_packed(data, None, "val", starter().stored_size)
-    if len(stored.categories) != len(val.categories):
-        raise LabError(f"{checkpoint} knows {len(stored.categories)} classes, {data} has {len(val.categories)}")
-    model = stored.model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    logits = predict_logits(model, val, size=stored.size, mirror=True, device=device)
-    print(f"******Acc@1 {top_k(logits, val.labels, 1):.3f} Acc@5 {top_k(logits, val.labels, 5):.3f}")

@@ -1,0 +1,112 @@
+"""scenelab robustness: what attacks leave of a run's accuracy."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from scenelab.cli.output import print_json, print_table
+
+
+def robustness(
+    run: Positional[Path],
+    *,
+    epsilons: tuple[str, ...] = ("0", "1/255", "2/255", "4/255", "8/255"),
+    images: int = 200,
+    thorough: bool = False,
+    split: Literal["val", "train"] = "val",
+    data: Path | None = None,
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """Attack a run's images with growing strength and report what still stands.
+
+    FGSM, PGD and Auto-PGD have all images, targeted Auto-PGD and Square what these leave; an image counts as robust if
+    it stands them all. Warns where the model only hides its gradients. Writes RUN/results/robustness.json and pictures;
+    what is done is not done again.
+
+    Example: scenelab robustness runs/laptop --epsilons 0 1/255 2/255 4/255 8/255
+
+    Args:
+        run: a run folder.
+        epsilons: largest change of a value of a pixel, such as 4/255.
+        images: how many, spread over the split.
+        thorough: as many steps and queries as AutoAttack, in place of a fifth and a tenth of them.
+        split: whose images are attacked.
+        data: another data folder than the one that the run was trained on.
+        seed: of the attacks' random starts.
+        json: print robustness.json.
+    """
+    import torch
+
+    from scenelab.errors import LabError
+    from scenelab.evaluation.robustness import THOROUGH, Effort, measure_robustness
+    from scenelab.models.stored import read_classifier
+    from scenelab.runs import Run
+    from scenelab.training.config import from_plain
+    from scenelab.training.session import open_packed
+
+    sizes = [read_epsilon(text) for text in epsilons]
+    if images < 1:
+        raise LabError(f"--images is {images}; expected 1 or more")
+    folder = Run(run)
+    stored_config = folder.read_config()
+    config = from_plain(stored_config["train"])
+    torch.set_num_threads(config.threads)
+    stored = read_classifier(folder.best)
+    source = data or Path(stored_config["data"])
+    cache = Path(stored_config["cache"]) if stored_config["cache"] and data is None else None
+    packed = open_packed(source, cache, split, config.stored_size)
+    if packed.categories != stored.categories:
+        raise LabError(f"{source} has other categories than {run} was trained on; attack it on its own data")
+    effort = THOROUGH if thorough else Effort()
+    result = measure_robustness(folder, stored, packed, epsilons=sizes, effort=effort, count=images, seed=seed)
+    if json:
+        print_json(result)
+        return
+    _show(result)
+    print(f"pictures: {folder.results / 'robustness'}")
+
+
+def read_epsilon(text: str) -> float:
+    """`4/255` or a number, in [0, 1].
+
+    Raises:
+        LabError: it is neither.
+    """
+    from scenelab.errors import LabError
+
+    above, _, below = text.partition("/")
+    try:
+        value = float(above) / (float(below) if below else 1.0)
+    except (ValueError, ZeroDivisionError):
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise LabError(f"--epsilons has {text!r}; expected numbers from 0 to 1 in pixel units, such as 4/255")
+    return value
+
+
+def _show(result: dict[str, Any]) -> None:
+    names = list(result["methods"])
+    rows = []
+    for entry in result["epsilons"]:
+        worst = entry["worst"]
+        cells = [f"{entry['attacks'][name]['left']['accuracy']:.1f}" if entry["attacks"] else "" for name in names[:3]]
+        for name in names[3:]:
+            found = entry["attacks"].get(name)
+            cells.append(f"-{len(found['fooled'])} of {found['given']}" if found else "")
+        low, high = worst["interval"]
+        rows.append([entry["name"], *cells, f"{worst['accuracy']:.1f} ({low:.1f}–{high:.1f})"])
+    clean = result["clean"]
+    title = (
+        f"{result['model']}, {result['images']} {result['split']} images, {clean['accuracy']:.1f} % right when clean; "
+        "accuracy in %, images fooled of those left, worst case with 95 %"
+    )
+    print_table(title, ["ε (L∞)", *names, "worst case"], rows)
+    fooled = [part for entry in result["epsilons"] for part in entry["attacks"].values()]
+    png, whole = sum(part["png"] for part in fooled), sum(len(part["fooled"]) for part in fooled)
+    print(f"adversarial images that still fool from a PNG file: {png} of {whole}")
+    for sign in result.get("warnings", []):
+        print(f"warning, {sign['sign']}: {sign['text']}")
+    if not result.get("warnings"):
+        print("no sign of hidden gradients")

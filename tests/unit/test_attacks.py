@@ -1,0 +1,425 @@
+"""Attacks by hand, on models whose optimum is known, and the caller's state as it was."""
+
+import gc
+
+import pytest
+import torch
+from torch import nn
+
+from scenelab.attacks import L2, Goal, Linf, apgd, apgd_targeted, cross_entropy, fgsm, logits_ratio, margin, pgd, square
+from scenelab.attacks.apgd import checkpoints
+from scenelab.attacks.climb import climb, look
+from scenelab.attacks.pgd import Steepest
+from scenelab.attacks.square import share_at
+from scenelab.attacks.threat import Space
+from scenelab.errors import LabError
+from scenelab.models.registry import create
+
+SIDE, CLASSES = 16, 5
+EPSILON = 8 / 255
+
+
+class Linear(nn.Module):
+    """Scores that are linear in the image: what an attack can reach at most is known."""
+
+    def __init__(self, classes: int = CLASSES, *, scale: float = 0.05) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3 * SIDE * SIDE, classes)
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            self.fc.weight.copy_(scale * torch.randn(self.fc.weight.shape, generator=generator))
+            self.fc.bias.zero_()
+
+    def forward(self, images):
+        return self.fc(images.flatten(1))
+
+
+ATTACKS = {
+    "fgsm": lambda model, images, labels, ball, **options: fgsm(model, images, labels, ball=ball, **options),
+    "pgd": lambda model, images, labels, ball, **options: pgd(model, images, labels, ball=ball, steps=5, **options),
+    "started": lambda model, images, labels, ball, **options: pgd(
+        model, images, labels, ball=ball, steps=3, random_start=True, restarts=2, momentum=0.9, **options
+    ),
+    "least-likely": lambda model, images, labels, ball, **options: pgd(
+        model, images, labels, ball=ball, steps=3, targets="least-likely", **options
+    ),
+    "apgd": lambda model, images, labels, ball, **options: apgd(model, images, labels, ball=ball, steps=6, **options),
+    "apgd-dlr": lambda model, images, labels, ball, **options: apgd(
+        model, images, labels, ball=ball, steps=6, objective=logits_ratio, restarts=2, **options
+    ),
+    "apgd-t": lambda model, images, labels, ball, **options: apgd_targeted(
+        model, images, labels, ball=ball, steps=4, classes=2, **options
+    ),
+    "square": lambda model, images, labels, ball, **options: square(
+        model, images, labels, ball=ball, queries=10, **options
+    ),
+}
+EACH = pytest.mark.parametrize("name", ATTACKS)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Of whole levels, with some pixels at the range's ends."""
+    values = torch.randint(0, 256, (6, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0))
+    values[0, :, :4] = 0
+    values[1, :, :4] = 255
+    return values / 255
+
+
+class Bent(nn.Module):
+    """Not linear, and easily fooled: some images at the first step, others later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(2)
+        self.conv, self.relu, self.fc = nn.Conv2d(3, 6, 3), nn.ReLU(inplace=True), nn.Linear(6 * 14 * 14, CLASSES)
+        with torch.no_grad():
+            for parameter, scale in zip(self.parameters(), (0.4, 0.1, 0.1, 0.1), strict=True):
+                parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+
+    def forward(self, images):
+        return self.fc(self.relu(self.conv(images - 0.5)).flatten(1))
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    return Bent()
+
+
+def labels_of(model, images):
+    with torch.no_grad():
+        return model.eval()(images).argmax(dim=1)
+
+
+# What is known on a linear model
+
+
+@pytest.mark.parametrize("method", [fgsm, lambda *args, **kw: pgd(*args, steps=20, best=False, leave=False, **kw)])
+def test_the_optimum_of_two_classes_within_linf(method, images):
+    """δ = ε·sign(w_other - w_label), which lowers the margin by ε·‖w_other - w_label‖₁."""
+    model, inner = Linear(2), 0.2 + 0.6 * images
+    labels = labels_of(model, inner)
+    way = model.fc.weight[1 - labels] - model.fc.weight[labels]
+    found = method(model, inner, labels, ball=Linf(EPSILON))
+    expected = inner + EPSILON * way.sign().view_as(inner)
+    torch.testing.assert_close(found.images, expected.detach())
+
+
+def test_the_optimum_of_two_classes_within_l2(images):
+    """δ = ε·(w_other - w_label) / ‖w_other - w_label‖₂."""
+    model, inner = Linear(2), 0.3 + 0.4 * images
+    labels = labels_of(model, inner)
+    way = (model.fc.weight[1 - labels] - model.fc.weight[labels]).detach()
+    found = pgd(model, inner, labels, ball=L2(0.5), steps=20, best=False, leave=False)
+    expected = inner + 0.5 * (way / way.norm(dim=1, keepdim=True)).view_as(inner)
+    torch.testing.assert_close(found.images, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.norms, torch.full((6,), 0.5))
+
+
+def test_auto_pgd_reaches_the_optimum(images):
+    model, inner = Linear(2), 0.2 + 0.6 * images
+    labels = labels_of(model, inner)
+    far = Linear(2, scale=1e-4)  # nobody is fooled, so that all steps are taken
+    far.fc.bias.data = torch.tensor([1.0, 0.0])
+    labels = labels_of(far, inner)
+    found = apgd(far, inner, labels, ball=Linf(EPSILON), steps=30)
+    way = far.fc.weight[1 - labels] - far.fc.weight[labels]
+    optimum = (far(inner).gather(1, 1 - labels[:, None]) - far(inner).gather(1, labels[:, None]))[:, 0]
+    optimum = optimum + EPSILON * way.abs().sum(dim=1)
+    scores = far(found.images)
+    reached = (scores.gather(1, 1 - labels[:, None]) - scores.gather(1, labels[:, None]))[:, 0]
+    torch.testing.assert_close(reached, optimum, rtol=1e-3, atol=1e-5)
+
+
+# Pieces
+
+
+def test_objectives_by_hand():
+    scores = torch.tensor([[1.0, 4.0, 2.0, 0.0], [3.0, 1.0, 2.0, 0.0]])
+    away = Goal(labels=torch.tensor([1, 1]))
+    toward = Goal(labels=torch.tensor([1, 1]), targets=torch.tensor([0, 0]))
+    assert margin(scores, away).tolist() == [-2.0, 2.0]
+    assert margin(scores, toward).tolist() == [-3.0, 1.0]
+    assert logits_ratio(scores, away).tolist() == pytest.approx([-2 / 3, 2 / 2])
+    assert logits_ratio(scores, toward).tolist() == pytest.approx([-3 / 3.5, 2 / 2.5])
+    torch.testing.assert_close(cross_entropy(scores, away), -scores.log_softmax(1)[:, 1])
+    torch.testing.assert_close(cross_entropy(scores, toward), scores.log_softmax(1)[:, 0])
+
+
+def test_the_ratio_does_not_see_a_scale():
+    scores = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+    goal = Goal(labels=torch.zeros(8, dtype=torch.int64))
+    torch.testing.assert_close(logits_ratio(scores, goal), logits_ratio(1000 * scores, goal))
+
+
+def test_goals():
+    scores = torch.tensor([[1.0, 4.0], [3.0, 1.0]])
+    labels, targets = torch.tensor([1, 1]), torch.tensor([0, 0])
+    assert Goal(labels=labels).reached(scores).tolist() == [False, True]
+    assert Goal(labels=labels, targets=targets, exact=True).reached(scores).tolist() == [False, True]
+    assert Goal(labels=labels, targets=torch.tensor([1, 1]), exact=True).reached(scores).tolist() == [True, False]
+
+
+def test_checkpoints_as_the_paper_has_them():
+    """Section 3.3: p = 0, 0.22, 0.41, 0.57, 0.70, 0.80, 0.87, 0.93, 0.99."""
+    assert checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
+
+
+def test_squares_shrink_as_the_paper_has_them():
+    assert [share_at(query, 10_000) for query in (1, 10, 11, 51, 201, 8001)] == [
+        0.8, 0.8, 0.4, 0.2, 0.1, 0.8 / 512,
+    ]  # fmt: skip
+    assert share_at(51, 1000) == share_at(510, 10_000)
+
+
+def test_momentum_by_hand():
+    """Slopes over their mean size, added up: equation 6 of Dong et al. 2018 but for a factor."""
+    rule = Steepest(Linf(1.0), 0.5, momentum=0.5)
+    image, value = torch.zeros(1, 1, 1, 2), torch.zeros(1)
+    first = rule.move(image, image, value, torch.tensor([[[[1.0, 3.0]]]]), 0)
+    assert first.flatten().tolist() == [0.5, 0.5]
+    rule.move(image, image, value, torch.tensor([[[[-0.2, -0.2]]]]), 1)
+    assert rule.total.flatten().tolist() == pytest.approx([-1 + 0.25, -1 + 0.75])
+
+
+# Promises
+
+
+@EACH
+@pytest.mark.parametrize("eight_bit", [False, True])
+def test_the_result_is_in_the_ball_and_true(name, images, network, eight_bit):
+    labels = labels_of(network, images)
+    ball = Linf(EPSILON)
+    found = ATTACKS[name](network, images, labels, ball, eight_bit=eight_bit)
+    assert Space(ball).holds(images, found.images).all()
+    torch.testing.assert_close(found.norms, (found.images - images).abs().amax(dim=(1, 2, 3)))
+    assert torch.equal(found.predictions, labels_of(network, found.images))
+    if name != "least-likely":
+        assert torch.equal(found.success, found.predictions != labels)
+    if eight_bit:
+        levels = 255 * found.images
+        torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
+
+
+def test_eight_bits_survive_a_file(images, network, tmp_path):
+    from PIL import Image
+
+    labels = labels_of(network, images)
+    found = pgd(network, images, labels, ball=Linf(EPSILON), steps=10, eight_bit=True)
+    assert found.success.any()
+    for row in range(len(images)):
+        pixels = (255 * found.images[row]).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / f"{row}.png")
+        with Image.open(tmp_path / f"{row}.png") as file:
+            back = torch.tensor(list(file.convert("RGB").tobytes())).view(SIDE, SIDE, 3).permute(2, 0, 1) / 255
+        assert torch.equal(back, found.images[row])
+
+
+@EACH
+def test_images_do_not_change_each_others_attacks(name, images, network):
+    labels = labels_of(network, images)
+    together = ATTACKS[name](network, images, labels, Linf(EPSILON), seed=3)
+    in_parts = ATTACKS[name](network, images, labels, Linf(EPSILON), seed=3, batch_size=2)
+    assert torch.equal(together.success, in_parts.success)
+    assert (together.images - in_parts.images).abs().flatten(1).mean(dim=1).max() < 0.1 * EPSILON
+
+
+def test_leaving_early_changes_no_success(images, network):
+    labels = labels_of(network, images)
+    calls = []
+
+    def counted(given):
+        calls.append(len(given))
+        return network(given)
+
+    network.eval()
+    stay = pgd(counted, images, labels, ball=Linf(EPSILON), steps=20, leave=False)
+    full, calls[:] = sum(calls), []
+    gone = pgd(counted, images, labels, ball=Linf(EPSILON), steps=20)
+    assert torch.equal(stay.success, gone.success)
+    assert stay.success.sum() == 5
+    assert sum(calls) < 0.7 * full
+    assert (cross_entropy(network(stay.images), Goal(labels=labels)) >= 0.99 * cross_entropy(
+        network(gone.images), Goal(labels=labels)
+    )).all()  # fmt: skip
+
+
+def test_more_steps_are_never_worse(images, network):
+    """On a model that nobody fools, so that all steps count: the best objective rises with the number of steps."""
+    network.eval()
+    labels = labels_of(network, images)
+
+    def sure(given):
+        return network(given) + 100 * nn.functional.one_hot(labels, CLASSES)
+
+    before = None
+    for steps in (0, 1, 2, 4, 8):
+        found = pgd(sure, images, labels, ball=Linf(EPSILON), steps=steps, step_size=0.02)
+        values = margin(sure(found.images).detach(), Goal(labels=labels))
+        assert not found.success.any()
+        if before is not None:
+            losses = [cross_entropy(sure(part), Goal(labels=labels)) for part in (before, found.images)]
+            assert (losses[1] >= losses[0] - 1e-7).all()
+        before = found.images
+        assert values.shape == (6,)
+
+
+@EACH
+def test_no_room_is_the_identity(name, images, network):
+    found = ATTACKS[name](network, images, None, Linf(0.0))
+    torch.testing.assert_close(found.images, images, atol=1e-7, rtol=0)
+    assert not found.norms.any()
+
+
+def test_no_steps_are_the_identity(images, network):
+    assert torch.equal(pgd(network, images, ball=Linf(EPSILON), steps=0).images, images)
+    assert torch.equal(pgd(network, images, ball=Linf(EPSILON), steps=3, step_size=0.0).images, images)
+
+
+def test_targets(images, network):
+    network.eval()
+    wanted = network(images).argmin(dim=1)
+    found = pgd(network, images, ball=Linf(0.2), steps=40, targets="least-likely")
+    assert torch.equal(found.success, found.predictions == wanted)
+    assert found.success.any()
+    given = pgd(network, images, ball=Linf(0.2), steps=40, targets=wanted)
+    torch.testing.assert_close(given.images, found.images)
+    chosen = pgd(network, images, ball=Linf(0.2), steps=1, targets="random", seed=1)
+    assert chosen.images.shape == images.shape
+
+
+def test_restarts_find_no_less(images, network):
+    labels = labels_of(network, images)
+    found = [
+        pgd(network, images, labels, ball=Linf(1 / 255), steps=2, random_start=True, restarts=count).success
+        for count in (1, 5)
+    ]
+    assert (found[1] >= found[0]).all()
+
+
+# State
+
+
+def snapshot(model: nn.Module) -> list:
+    return [
+        [module.training for module in model.modules()],
+        [value.tolist() for value in model.state_dict().values()],
+        [None if parameter.grad is None else parameter.grad.tolist() for parameter in model.parameters()],
+        [parameter.requires_grad for parameter in model.parameters()],
+        [len(module._forward_hooks) + len(module._backward_hooks) for module in model.modules()],
+        torch.get_rng_state().tolist(),
+        torch.is_grad_enabled(),
+    ]
+
+
+@EACH
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_the_callers_state_is_left_as_found(name, mode, images):
+    model = create("residual-small", num_classes=CLASSES).train()
+    model.network.fc.weight.requires_grad_(False)
+    model.network.fc.bias.grad = torch.ones(CLASSES)
+    model.network.features[0].eval()
+    before, kept = snapshot(model), images.clone()
+    with mode():
+        grad = torch.is_grad_enabled()
+        found = ATTACKS[name](model, images, None, Linf(EPSILON))
+        assert torch.is_grad_enabled() == grad
+    assert snapshot(model) == before
+    assert torch.equal(images, kept)
+    assert not images.requires_grad
+    assert not found.images.requires_grad
+
+
+@EACH
+def test_also_when_the_model_raises(name, images):
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = nn.BatchNorm2d(3)
+
+        def forward(self, given):
+            raise RuntimeError("no")
+
+    model = Broken().train()
+    before = snapshot(model)
+    with pytest.raises(RuntimeError, match="^no$"):
+        ATTACKS[name](model, images, torch.zeros(6, dtype=torch.int64), Linf(EPSILON))
+    assert snapshot(model) == before
+
+
+def test_no_graph_grows(images, network):
+    """200 steps keep no more tensors alive than two do."""
+    labels = labels_of(network, images)
+    calls, counts = [], {}
+
+    def counted(given):
+        calls.append(len(given))
+        if len(calls) in (4, 190):
+            gc.collect()
+            counts[len(calls)] = sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+        return network(given)
+
+    pgd(counted, images[:1], labels[:1], ball=Linf(1e-9), steps=200, leave=False)
+    assert len(calls) > 200
+    assert counts[190] <= counts[4]
+
+
+def test_the_loop_frees_who_has_left(images, network):
+    """Rules lose the rows of the images that have left."""
+    network.eval()
+    labels = labels_of(network, images)
+    sizes = []
+
+    class Watched(Steepest):
+        def move(self, images, points, values, slopes, step):
+            sizes.append((len(images), len(points), len(values), len(slopes)))
+            return super().move(images, points, values, slopes, step)
+
+    rule, space = Watched(Linf(EPSILON), 0.01, 0.9), Space(Linf(EPSILON))
+    climb(network, images, Goal(labels=labels), images, rule, space=space, objective=cross_entropy, steps=20)
+    assert all(len(set(row)) == 1 for row in sizes)
+    assert sizes[-1][0] < sizes[0][0]
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, x: pgd(m, 2 * x - 1, ball=Linf(0.1)), "images have values in [-1, 1]; expected [0, 1]: attack the"),
+        (lambda m, x: pgd(m, x[0], ball=Linf(0.1)), "images must be a tensor N×C×H×W, got (3, 16, 16)"),
+        (lambda m, x: Linf(-1), "epsilon is -1; expected a number from 0 in pixel units, such as 8/255"),
+        (lambda m, x: pgd(m, x, ball=Linf(0.1), steps=-1), "steps is -1; expected a whole number of at least 1"),
+        (lambda m, x: pgd(m, x, ball=Linf(0.1), step_size=-1), "step_size is -1; expected 0 or more"),
+        (lambda m, x: pgd(m, x, ball=Linf(0.1), restarts=2), "restarts is 2; it needs random_start=True and best=True"),
+        (lambda m, x: pgd(m, x, ball=Linf(0.1), targets="worst"), "targets is 'worst'; expected class numbers, least-"),
+        (lambda m, x: pgd(m, x, torch.tensor([9] * 6), ball=Linf(0.1)), "targets lie in [9, 9]; the model has classes"),
+        (lambda m, x: pgd(m, x / 1.01, ball=Linf(0.1), eight_bit=True), "images are not on the levels of 8 bits that"),
+        (
+            lambda m, x: pgd(m, x, ball=Linf(0.1), eight_bit=True, bounds=None),
+            "eight_bit needs images in [0, 1], bounds are None",
+        ),
+        (lambda m, x: square(m, x, ball=L2(0.1)), "square is built for Linf alone, got L2(epsilon=0.1)"),
+        (lambda m, x: pgd(lambda given: torch.ones(6, 3), x, ball=Linf(0.1)), "the model's scores do not depend on"),
+        (lambda m, x: apgd(Linear(2), x, ball=Linf(0.1), objective=logits_ratio), "the DLR loss needs 3 classes, the"),
+    ],
+)
+def test_errors_name_argument_and_fix(call, message, images, network):
+    with pytest.raises(LabError) as caught:
+        call(network, images)
+    assert str(caught.value).startswith(message)
+
+
+def test_no_images(network):
+    found = pgd(network, torch.empty(0, 3, SIDE, SIDE), ball=Linf(0.1))
+    assert found.images.shape == (0, 3, SIDE, SIDE)
+    assert found.success.shape == found.norms.shape == (0,)
+
+
+def test_slopes_are_those_of_one_image_alone(images, network):
+    network.eval()
+    goal = Goal(labels=labels_of(network, images))
+    whole = look(network, images, goal, cross_entropy, slopes=True)[2]
+    alone = look(network, images[:1], goal.of(slice(0, 1)), cross_entropy, slopes=True)[2]
+    torch.testing.assert_close(whole[:1], alone, rtol=1e-3, atol=1e-7)
