@@ -12,6 +12,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps torchattacks==3.5.1  # it pins requests of 2020, which it does not need
 	touch $(STAMP)
 
 demo: $(STAMP)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from runs_compared import StopAfter, assert_same_run
 from scenelab.data.augment import Augment
 from scenelab.errors import Interrupted, LabError
 from scenelab.evaluation.accuracy import predict_logits
@@ -134,37 +135,15 @@ def test_divergence_stops_with_advice_and_keeps_the_last_checkpoint(scenes, tmp_
             assert all(value.isfinite().all() for value in weights.values())
 
 
-class _StopAfter(Lines):
-    """Presses Ctrl-C when a step is reached."""
-
-    def __init__(self, step):
-        super().__init__(every_steps=10**9)
-        self.stop_at = step
-
-    def step(self, moment):
-        if moment.step == self.stop_at:
-            signal.raise_signal(signal.SIGINT)
-
-
 @pytest.mark.parametrize("stop_at", [1, 5, 7])
 def test_ctrl_c_then_resume_ends_as_the_uninterrupted_run(scenes, tmp_path, stop_at):
     config = tiny(ema=0.9, augment=Augment(flip=True, area=(0.5, 1.0)))
     start_run(tmp_path / "whole", scenes, config, display=QUIET)
     with pytest.raises(Interrupted, match=f"stopped at step {stop_at} of 10"):
-        start_run(tmp_path / "cut", scenes, config, display=_StopAfter(stop_at))
+        start_run(tmp_path / "cut", scenes, config, display=StopAfter(stop_at))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     resume_run(tmp_path / "cut", display=QUIET)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
-
-
-def assert_same_run(one, other):
-    assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
-    for name in ("model_best.pth.tar", "checkpoint.pth.tar"):
-        first, second = load_checkpoint(one / name), load_checkpoint(other / name)
-        assert first["state_dict"].keys() == second["state_dict"].keys()
-        for key, value in first["state_dict"].items():
-            assert torch.equal(value, second["state_dict"][key]), key
-        assert first["best_acc1"] == second["best_acc1"]
 
 
 def test_a_finished_run_can_be_resumed_and_stays_as_it_is(scenes, tmp_path):

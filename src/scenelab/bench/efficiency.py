@@ -12,7 +12,7 @@ from scenelab.models.registry import count_flops
 from scenelab.recipes import laptop
 from scenelab.training.batches import TrainingBatches
 from scenelab.training.config import TrainConfig
-from scenelab.training.loop import learn
+from scenelab.training.learn import learn
 from scenelab.training.plan import STORED, noise, scaled
 from scenelab.training.state import start
 

@@ -73,6 +73,34 @@ def conv(*, rounds: int = 5, batch: int = 64, size: int = 128, threads: int = 0,
         _show_conv(result)
 
 
+def attack(*, rounds: int = 5, batch: int = 64, size: int = 128, json: bool = False) -> None:
+    """PGD with ten steps on SimpleNet: ours against torchattacks and foolbox.
+
+    Example: scenelab bench attack --json
+
+    Args:
+        rounds: how often each is timed, in turns.
+        batch: images that are attacked.
+        size: side of an image in pixels, from 16.
+        json: print JSON.
+    """
+    from scenelab.bench.attack import bench_attack
+
+    for name, value, least in (("rounds", rounds, 1), ("batch", batch, 1), ("size", size, 16)):
+        if value < least:
+            raise LabError(f"--{name} is {value}; expected {least} or more")
+    result = bench_attack(batch=batch, size=size, rounds=rounds)
+    if json:
+        print_json(result)
+        return
+    rows = [
+        [name, f"{median(values):.2f}", f"{min(values):.2f}–{max(values):.2f}", f"{100 * result['fooled'][name]:.0f}"]
+        for name, values in result["seconds"].items()
+    ]
+    print_table(result["what"], ["attack", "seconds", "range", "fooled %"], rows)
+    _show_ratios({name: value for name, value in result.items() if isinstance(value, dict) and "median" in value})
+
+
 def _show_conv(result: dict[str, Any]) -> None:
     def middle(values: list[float], scale: float, digits: int = 1) -> str:
         return f"{scale * median(values):.{digits}f}"
@@ -128,4 +156,5 @@ def app() -> tyro.extras.SubcommandApp:
     group.command(train)
     group.command(data)
     group.command(conv)
+    group.command(attack)
     return group

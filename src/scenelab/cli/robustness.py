@@ -82,7 +82,7 @@ def read_epsilon(text: str) -> float:
     except (ValueError, ZeroDivisionError):
         value = -1.0
     if not 0 <= value <= 1:
-        raise LabError(f"--epsilons has {text!r}; expected numbers from 0 to 1 in pixel units, such as 4/255")
+        raise LabError(f"epsilon is {text!r}; expected numbers from 0 to 1 in pixel units, such as 4/255")
     return value
 
 

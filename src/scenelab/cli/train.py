@@ -9,7 +9,7 @@ from tyro.conf import Positional
 from scenelab.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from scenelab.training.config import TrainConfig
+    from scenelab.training.config import AdversarialConfig, TrainConfig
 
 
 def train(
@@ -28,6 +28,9 @@ def train(
     clip_norm: float | None = None,
     seed: int | None = None,
     holdout: float | None = None,
+    adversarial: Literal["pgd", "fast", "free", "handout"] | None = None,
+    epsilon: str = "4/255",
+    attack_steps: int | None = None,
     threads: int | None = None,
     device: str | None = None,
     checkpoint_seconds: float | None = None,
@@ -51,6 +54,9 @@ def train(
         clip_norm: largest norm of the gradient, 0 for none.
         seed: of initialisation, order and augmentation.
         holdout: share of the training images to evaluate on in place of val, for choices.
+        adversarial: train on adversarial images: PGD, one step (fast), replayed batches (free) or the handout's attack.
+        epsilon: their largest change of a value of a pixel; the handout's attack has 0.1 of a normalised value.
+        attack_steps: of the attack (pgd 7, handout 10), or replays (free 4).
         threads: CPU threads; all cores by default.
         device: auto, cpu or cuda.
         checkpoint_seconds: longest time between two checkpoints.
@@ -61,9 +67,23 @@ def train(
     values = {"model": model, "conv": conv, "minutes": minutes, "epochs": epochs, "batch_size": batch_size}
     values |= {"clip_norm": clip_norm, "seed": seed, "holdout": holdout}
     values |= {"threads": threads, "device": device, "checkpoint_seconds": checkpoint_seconds}
+    if adversarial:
+        values["adversarial"] = _adversarial(adversarial, epsilon, attack_steps)
     config = change(get(recipe), values, lr=lr, warmup_epochs=warmup_epochs)
     _announce_resume(out)
     _report(out, start_run(out, data, config, cache=cache))
+
+
+def _adversarial(
+    method: Literal["pgd", "fast", "free", "handout"], epsilon: str, steps: int | None
+) -> "AdversarialConfig":
+    """The handout's own ε and step are those of its PGDAttack."""
+    from scenelab.cli.robustness import read_epsilon
+    from scenelab.training.config import AdversarialConfig
+
+    own = {"pgd": 7, "fast": 1, "free": 4, "handout": 10}[method]
+    size = 0.1 if method == "handout" else read_epsilon(epsilon)
+    return AdversarialConfig(method=method, epsilon=size, steps=own if steps is None else steps)
 
 
 def change(
@@ -104,6 +124,8 @@ def _report(run: Path, accounting: dict[str, Any]) -> None:
         f"model {accounting['checkpoint_bytes'] / 1e6:.2f} MB\n"
         f"next: scenelab evaluate {run}   |   tensorboard --logdir={run}"
     )
+    if "stopped" in accounting:
+        print(f"stopped: {accounting['stopped']}")
 
 
 def recipes(*, json: bool = False) -> None:

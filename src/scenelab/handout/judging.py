@@ -15,7 +15,7 @@ from scenelab.data.augment import resize
 from scenelab.data.packed import Packed
 from scenelab.errors import LabError
 from scenelab.evaluation.accuracy import hits, predict_logits, top_k
-from scenelab.handout.training import LOGS, device_of
+from scenelab.handout.training import LOGS, chosen, device_of
 from scenelab.models.normalize import Classifier
 from scenelab.models.simplenet import Factory
 from scenelab.models.stored import read_classifier
@@ -84,14 +84,13 @@ def log_attention(data: Path, checkpoint: str, factory: Factory, student_code: M
     Raises:
         LabError: student_code.py has no such names, or its function returns something else than maps.
     """
-    _require(student_code, "default_attention", "default_visfunction")
-    judged = open_judged(data, checkpoint, factory, gpu)
-    attention = student_code.default_attention(torch.nn.CrossEntropyLoss())
+    attention, show = (chosen(student_code, name) for name in ("default_attention", "default_visfunction"))
+    judged, attention = open_judged(data, checkpoint, factory, gpu), attention(torch.nn.CrossEntropyLoss())
     with SummaryWriter(str(LOGS)) as writer, progress("attention maps", len(judged.val)) as advance:
         for step, (images, _) in enumerate(judged.batches()):
             maps = attention.explain(judged.model.network, images)
             _require_shape("explain", maps, (len(images), 1, *images.shape[2:]), images)
-            picture = student_code.default_visfunction(images, n_rows=COLUMNS, vis_output=maps)
+            picture = show(images, n_rows=COLUMNS, vis_output=maps)
             writer.add_image("Image/Image_Atten", picture, step)
             advance(len(images))
     print(f"Attention maps: tensorboard --logdir={LOGS}, tab Images; the slider moves through the batches.")
@@ -110,9 +109,9 @@ def attack(
     Raises:
         LabError: student_code.py has no such names, or its attack returns something else than images.
     """
-    _require(student_code, "default_attack", *(["default_visfunction"] if vis else []))
+    attacker = chosen(student_code, "default_attack")(torch.nn.CrossEntropyLoss())
+    show = chosen(student_code, "default_visfunction") if vis else None
     judged = open_judged(data, checkpoint, factory, gpu)
-    attacker = student_code.default_attack(torch.nn.CrossEntropyLoss())
     right, fooled, largest = torch.zeros(2), torch.zeros(2), 0.0
     with SummaryWriter(str(LOGS)) if vis else nullcontext() as writer, progress("attack", len(judged.val)) as advance:
         for step, (images, labels) in enumerate(judged.batches()):
@@ -122,21 +121,14 @@ def attack(
             with torch.no_grad():
                 for found, given in ((right, images), (fooled, adversarial)):
                     found += torch.tensor([hits(judged.model.network(given).cpu(), labels, k).sum() for k in (1, 5)])
-            if writer is not None:
+            if writer is not None and show is not None:
                 for name, given in (("Org", images), ("Adv", adversarial)):
-                    picture = student_code.default_visfunction(given, n_rows=COLUMNS)
-                    writer.add_image(f"Image/{name}_Image", picture, step)
+                    writer.add_image(f"Image/{name}_Image", show(given, n_rows=COLUMNS), step)
             advance(len(images))
     print(f"Largest change of a normalised value: {largest:.4f}")
     for name, found in (("clean", right), ("attacked", fooled)):
         top1, top5 = (100 * found / len(judged.val)).tolist()
         print(f"=> {name}:\n******Acc@1 {top1:.3f} Acc@5 {top5:.3f}")
-
-
-def _require(student_code: ModuleType, *names: str) -> None:
-    for name in names:
-        if not hasattr(student_code, name):
-            raise LabError(f"student_code.py has no {name}, which this needs, as in the handout")
 
 
 def _require_shape(function: str, found: Any, expected: tuple[int, ...], images: Tensor) -> None:

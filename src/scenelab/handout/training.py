@@ -3,8 +3,10 @@
 import dataclasses
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
+from torch import nn
 
 from scenelab.errors import LabError
 from scenelab.models.registry import NETWORKS
@@ -48,6 +50,45 @@ def device_of(gpu: int) -> str:
         return "cpu"
     print(f"Use GPU: {gpu}")
     return f"cuda:{gpu}"
+
+
+def chosen(student_code: ModuleType, name: str) -> Any:
+    """What student_code.py calls so.
+
+    Raises:
+        LabError: it has no such name.
+    """
+    if not hasattr(student_code, name):
+        raise LabError(f"student_code.py has no {name}, which this needs, as in the handout")
+    return getattr(student_code, name)
+
+
+def attach_attack(factory: Factory, attack: Any) -> Factory:
+    """A network that, in training, sees adversarial images in place of its own: the handout's adversarial training.
+
+    The attack is called in front of the network's forward pass, on the normalised images that come in, and not while it
+    runs itself. Parameters and checkpoints are those of the network without it.
+
+    Args:
+        attack: has `perturb(model, images)`, as the student's `PGDAttack`.
+    """
+    attacking: list[bool] = []
+
+    def harden(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if attacking or not module.training:
+            return None
+        attacking.append(True)
+        try:
+            return (attack.perturb(module, arguments[0]).detach(),)
+        finally:
+            attacking.clear()
+
+    def make(**options: Any) -> nn.Module:
+        network = factory(**options)
+        network.register_forward_pre_hook(harden)
+        return network
+
+    return make
 
 
 def train(

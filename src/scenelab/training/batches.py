@@ -12,7 +12,7 @@ from scenelab.data.packed import Packed
 from scenelab.training.config import TrainConfig
 
 # What a random stream is for; part of its seed, so that streams never coincide.
-ORDER, AUGMENT, NETWORK = range(3)
+ORDER, AUGMENT, NETWORK, ATTACK = range(4)
 
 
 def seed_for(seed: int, stream: int, index: int) -> int:

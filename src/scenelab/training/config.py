@@ -67,6 +67,50 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdversarialConfig:
+    """Which adversarial images are trained on.
+
+    Attributes:
+        method: `pgd` (Madry et al. 2018); `fast`, one step from a random start (Wong et al. 2020); `free`, each batch
+            replayed while its images move (Shafahi et al. 2019); or `handout`, its attack towards the least likely
+            class.
+        epsilon: largest change of a value of a pixel, in pixel units; for `handout` of a normalised value.
+        steps: of the attack, or replays of a batch for `free`; `fast` has 1.
+        step_size: of each; 0 takes the method's own: 2.5 ε / steps for `pgd`, 1.25 ε for `fast`, ε for `free`, 0.01 for
+            `handout`.
+        probed: training images that are attacked after each epoch, to notice that the network only learned to hide.
+    """
+
+    method: Literal["pgd", "fast", "free", "handout"]
+    epsilon: float
+    steps: int = 1
+    step_size: float = 0.0
+    probed: int = 100
+
+    def __post_init__(self) -> None:
+        methods = ("pgd", "fast", "free", "handout")
+        _require(self.method in methods, "adversarial.method", self.method, ", ".join(methods))
+        _require(0 < self.epsilon <= 1, "adversarial.epsilon", self.epsilon, "above 0, at most 1, such as 4/255")
+        _require(self.steps >= 1, "adversarial.steps", self.steps, "1 or more")
+        _require(self.method != "fast" or self.steps == 1, "adversarial.steps", self.steps, "1 for fast")
+        _require(self.step_size >= 0, "adversarial.step_size", self.step_size, "0 (the method's own) or more")
+        _require(self.probed >= 1, "adversarial.probed", self.probed, "1 or more")
+
+    @property
+    def size(self) -> float:
+        """The size of a step."""
+        own = {"pgd": 2.5 * self.epsilon / self.steps, "fast": 1.25 * self.epsilon, "free": self.epsilon}
+        return self.step_size or own.get(self.method, 0.01)
+
+    @property
+    def passes(self) -> float:
+        """Operations of a training step over those of one without an attack: an attack's step computes no gradient of
+        the weights, which is a third of the work.
+        """
+        return float(self.steps) if self.method == "free" else 1 + 2 / 3 * self.steps
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A whole training run, but for where the data lies and where the result goes.
 
@@ -89,6 +133,7 @@ class TrainConfig:
         eval_size: side at which pictures are evaluated.
         keep: which weights become `model_best.pth.tar`: those of the epoch with the `best` val top-1, as the
             handout does, or the `last`.
+        adversarial: train on adversarial images of this kind.
         half: keep the weights of `model_best.pth.tar` in float16; what is evaluated are then the rounded weights.
         autocast: compute convolutions and products in bfloat16; weights, their updates and evaluation stay in float32.
         resident: hold all training pictures in the device's memory, from the start on.
@@ -116,6 +161,7 @@ class TrainConfig:
     stored_size: int = 128
     eval_size: int = 128
     keep: Literal["best", "last"] = "last"
+    adversarial: AdversarialConfig | None = None
     half: bool = False
     channels_last: bool = True
     autocast: bool = False
@@ -164,8 +210,10 @@ def from_plain(values: dict[str, Any]) -> TrainConfig:
         augment["aspect"] = tuple(augment["aspect"])
         augment["area"] = None if augment["area"] is None else tuple(augment["area"])
         optimizer = OptimizerConfig(**values.pop("optimizer"))
+        adversarial = values.pop("adversarial", None)
         return TrainConfig(
-            **values, schedule=ScheduleConfig(**schedule), augment=Augment(**augment), optimizer=optimizer
-        )
+            **values, schedule=ScheduleConfig(**schedule), augment=Augment(**augment), optimizer=optimizer,
+            adversarial=None if adversarial is None else AdversarialConfig(**adversarial),
+        )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise LabError(f"the stored training config does not fit this version of scenelab: {error}") from error

@@ -1,7 +1,7 @@
 """The handout's questions about training, answered from the config: what is true of the run, and nothing else."""
 
 from scenelab.data.augment import Augment
-from scenelab.training.config import OptimizerConfig, TrainConfig
+from scenelab.training.config import AdversarialConfig, OptimizerConfig, TrainConfig
 
 
 def describe(config: TrainConfig, *, classes: int = 100) -> dict[str, str]:
@@ -97,9 +97,31 @@ def _regularization(config: TrainConfig) -> str:
         parts.append("labels are smoothed, which keeps the network from being too sure")
     if config.ema:
         parts.append(f"the weights that are evaluated are a running average ({config.ema:g} a step)")
+    if config.adversarial:
+        parts.append(_adversarial(config.adversarial))
     if config.half:
         parts.append("they are kept, and evaluated, rounded to half precision")
     return "; ".join(parts) + "."
+
+
+def _adversarial(adversarial: AdversarialConfig) -> str:
+    """What the images are before they are learned from."""
+    size = f"{255 * adversarial.epsilon:.3g}/255"
+    if adversarial.method == "handout":
+        return (
+            f"each image is first moved towards the class that the network believes in least, {adversarial.steps} sign "
+            f"steps of {adversarial.size:g} and at most {adversarial.epsilon:g} in normalised values"
+        )
+    if adversarial.method == "free":
+        return (
+            f"each batch is learned from {adversarial.steps} times, while its images move by at most {size} against "
+            "the network (Free adversarial training)"
+        )
+    steps = "one step" if adversarial.steps == 1 else f"{adversarial.steps} steps"
+    return (
+        f"each image is first changed by at most {size} so that the network does worse, by {steps} of "
+        f"{255 * adversarial.size:.3g}/255 from a random start (adversarial training)"
+    )
 
 
 def _ratio(augment: Augment) -> str:

@@ -63,6 +63,9 @@ class Logbook:
         if "training_loss" in row:
             self._writer.add_scalar("data/training_loss", row["training_loss"], row["step"])
             self._writer.add_scalar("data/learning_rate", row["learning_rate"], row["step"])
+        elif "pgd" in row:
+            for name in ("fgsm", "pgd"):
+                self._writer.add_scalar(f"adversarial/{name}", row[name], row["epoch"])
         else:
             for name in ("top1", "top5"):
                 self._writer.add_scalars(f"data/{name}_accuracy", {row["split"]: row[name]}, row["epoch"])

@@ -1,17 +1,18 @@
 """The training loop: one function that starts or continues a run until its last step."""
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from scenelab.data.augment import resize
 from scenelab.data.packed import Packed
 from scenelab.errors import Diverged, Interrupted, LabError
 from scenelab.evaluation.accuracy import hits, predict_logits, top_k
@@ -19,12 +20,15 @@ from scenelab.models.registry import count_flops
 from scenelab.models.simplenet import Factory
 from scenelab.models.stored import as_stored
 from scenelab.runs import Run, load_checkpoint, save_checkpoint
-from scenelab.training.batches import NETWORK, TrainingBatches, seed_for
-from scenelab.training.config import TrainConfig
+from scenelab.training.adversarial import probe
+from scenelab.training.batches import ATTACK, NETWORK, TrainingBatches, seed_for
+from scenelab.training.config import AdversarialConfig, TrainConfig
 from scenelab.training.display import Display, Moment, choose_display
+from scenelab.training.learn import learn
 from scenelab.training.logbook import Logbook
 from scenelab.training.optim import set_learning_rate
 from scenelab.training.schedule import learning_rate_factor, side_at
+from scenelab.training.signals import stop_requests
 from scenelab.training.state import TrainState, best_values, checkpoint_values, restore, start
 
 LOSS_SMOOTHING = 0.95
@@ -53,6 +57,7 @@ class Trainer:
         )
         self.smoothed = float("nan")
         self.latest: dict[str, float] = {}
+        self.stopped = ""  # why it ended before its time
         self._flops: dict[int, int] = {}
 
     def resume(self, path: Path) -> list[str]:
@@ -84,6 +89,8 @@ class Trainer:
                     looked = time.monotonic()
                     self._save()
                     saved = time.monotonic()
+                if self.stopped:
+                    break
                 if stopping:
                     raise Interrupted(f"stopped at step {self.state.step} of {self.expected_steps}")
                 if last:
@@ -134,9 +141,12 @@ class Trainer:
         side = side_at(position, total=total, schedule=config.schedule)
         images, labels = self.batches.batch(number, side)
         torch.manual_seed(seed_for(config.seed, NETWORK, number))
-        loss, logits = learn(state, self.network, config, images, labels)
+        loss, logits = learn(
+            state, self.network, config, images, labels, attack_seed=seed_for(config.seed, ATTACK, number)
+        )
         state.step = number + 1
-        state.meters.flops += len(images) * self.flops_per_image(side)
+        passes = config.adversarial.passes if config.adversarial else 1.0
+        state.meters.flops += round(passes * len(images) * self.flops_per_image(side))
         self._count(loss, logits, labels, rate, began)
         return len(images)
 
@@ -203,7 +213,12 @@ class Trainer:
         self.logbook.write(epoch=epoch, step=state.step, split="train", **train_row)
         self.logbook.time(step=state.step, training_seconds=meters.seconds)
         text = f"epoch {epoch}: train loss {train_row['loss']:.3f}, top-1 {train_row['top1']:.2f}"
+        if config.adversarial and not self._stands(config.adversarial, epoch):
+            self.display.epoch(f"{text}  |  stopped: {self.stopped}")
+            return
         if not last and epoch % config.evaluate_every:
+            if config.adversarial and config.keep == "last":
+                self._keep(epoch)
             self.display.epoch(text)
             return
         top1, began = 0.0, time.monotonic()
@@ -218,40 +233,39 @@ class Trainer:
         self.display.epoch(text)
         if config.keep == "last" or self.val is None or top1 > state.best_acc1 or not self.run.best.exists():
             state.best_acc1 = top1
-            save_checkpoint(self.run.best, best_values(state, config, self.packed.categories, epoch))
+            self._keep(epoch)
+
+    def _keep(self, epoch: int) -> None:
+        values = best_values(self.state, self.config, self.packed.categories, epoch)
+        save_checkpoint(self.run.best, values)
+
+    def _stands(self, adversarial: AdversarialConfig, epoch: int) -> bool:
+        """Whether adversarial training still teaches robustness; where not, the run stops and the weights of the epoch
+        before stay the ones that are kept.
+        """
+        state, config = self.state, self.config
+        if adversarial.method == "handout":
+            return True
+        index = np.linspace(0, len(self.packed) - 1, min(len(self.packed), adversarial.probed)).astype(np.int64)
+        images = resize(self.packed.rows(index).to(self.device).float().div_(255), config.eval_size).clamp_(0, 1)
+        labels = self.packed.labels[torch.from_numpy(index)].to(self.device)
+        found = probe(state.evaluated, images, labels, epsilon=adversarial.epsilon)
+        self.logbook.write(epoch=epoch, step=state.step, split="probe", fgsm=found.fgsm, pgd=found.pgd)
+        if found.collapsed(state.meters.probed) and self.run.best.exists():
+            self.stopped = (
+                f"catastrophic overfitting at epoch {epoch}: {found.fgsm:.0f} % of {len(index)} training images stand "
+                f"one step, {found.pgd:.0f} % stand PGD, which were {state.meters.probed:.0f} %; the weights of the "
+                "epoch before are kept. Take more steps, a smaller step or epsilon"
+            )
+            return False
+        state.meters.probed = max(state.meters.probed, found.pgd)
+        return True
 
     def _save(self) -> None:
         self.state.metrics_bytes = self.logbook.sync()
         epoch = self.state.step // self.batches.steps_per_epoch
         values = checkpoint_values(self.state, self.config, self.packed.categories, epoch)
         save_checkpoint(self.run.checkpoint, values)
-
-
-def learn(
-    state: TrainState, network: Callable[[Tensor], Tensor], config: TrainConfig, images: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Forward, backward, update of the weights and of their average.
-
-    Args:
-        network: the state's model, or its compiled form.
-
-    Returns:
-        Loss and logits, detached.
-    """
-    state.model.train()
-    for optimizer in state.optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(images.device.type, torch.bfloat16) if config.autocast else nullcontext():
-        logits = network(images)
-    loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
-    loss.backward()
-    if config.clip_norm:
-        nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
-    for optimizer in state.optimizers:
-        optimizer.step()
-    if state.average is not None:
-        state.average.update_parameters(state.model)
-    return loss.detach(), logits.detach()
 
 
 def pick_device(name: str) -> torch.device:
@@ -268,24 +282,3 @@ def pick_device(name: str) -> torch.device:
         return torch.device(name)
     except RuntimeError as error:
         raise LabError(f"device is {name!r}; expected auto, cpu or cuda") from error
-
-
-@contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a question that the loop asks between steps; a second Ctrl-C stops at once."""
-    asked: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    try:
-        earlier = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: whoever runs us handles signals
-        earlier = {}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)

@@ -11,7 +11,8 @@ from torch import Tensor
 from scenelab.data.packed import Packed
 from scenelab.training.batches import TrainingBatches
 from scenelab.training.config import TrainConfig
-from scenelab.training.loop import learn, pick_device
+from scenelab.training.learn import learn
+from scenelab.training.loop import pick_device
 from scenelab.training.state import start
 
 RUNGS = ((48, 64, 0), (64, 80, 150_000), (80, 96, 220_000), (96, 112, 600_000), (112, 128, 1_500_000))

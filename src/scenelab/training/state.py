@@ -21,7 +21,8 @@ from scenelab.training.optim import build_optimizers
 @dataclass(kw_only=True)
 class Meters:
     """Sums over the current epoch: loss times images, hits, images; and over the whole run: seconds in steps, all
-    seconds, images, floating-point operations; and how long the last evaluation took.
+    seconds, images, floating-point operations; how long the last evaluation took; and the highest accuracy of
+    adversarial training under PGD.
     """
 
     loss: float = 0.0
@@ -33,6 +34,7 @@ class Meters:
     seen: int = 0
     flops: int = 0
     evaluating: float = 0.0
+    probed: float = 0.0
 
     def start_epoch(self) -> None:
         self.loss, self.top1, self.top5, self.images = 0.0, 0, 0, 0

@@ -1,0 +1,121 @@
+"""Adversarial training: each step learns from images that were just made as hard as a small change allows.
+
+The attack looks at the network in eval mode, the update in train mode. In eval mode an image's gradient does not depend
+on the other images of its batch, nothing is dropped out, the statistics of normalisation do not learn from images that
+are only on the way, and it is the function that will be attacked later. `free` is the exception by its nature: the
+gradient that moves the image is the one that moves the weights.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from scenelab.asking import evaluating
+from scenelab.attacks import fgsm, pgd
+from scenelab.attacks.climb import climb
+from scenelab.attacks.goal import Goal, cross_entropy, least_likely
+from scenelab.attacks.pgd import Steepest
+from scenelab.attacks.threat import Linf, Space
+from scenelab.models.normalize import Classifier
+from scenelab.training.config import AdversarialConfig
+
+PROBED_STEPS = 10
+COLLAPSED = 0.5  # of the best accuracy under PGD so far
+LEAST = 5.0  # percent under PGD from which on a fall means something
+Network = Callable[[Tensor], Tensor]
+
+
+def make_hard(
+    model: Classifier,
+    network: Network,
+    images: Float[Tensor, "n 3 h w"],
+    labels: Tensor,
+    config: AdversarialConfig,
+    *,
+    seed: int,
+) -> Float[Tensor, "n 3 h w"]:
+    """Images within ε of the given ones on which the network does worse, by PGD; with one step it is Fast's FGSM.
+
+    Args:
+        model: whose mode is switched for the time of the attack.
+        network: the model, or its compiled form.
+        labels: class numbers, or shares of classes, of which the largest is taken.
+        seed: of the random start.
+    """
+    space = Space(Linf(config.epsilon))
+    generator = torch.Generator(device=images.device).manual_seed(seed)
+    noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+    starts = space.project(images, images + config.epsilon * (2 * noise - 1))
+    goal = Goal(labels=labels if labels.ndim == 1 else labels.argmax(dim=1))
+    with evaluating(model):
+        return climb(
+            lambda given: network(given).float(), images, goal, starts, Steepest(space.ball, config.size),
+            space=space, objective=cross_entropy, steps=config.steps, leave=False, best=False,
+        ).points  # fmt: skip
+
+
+def make_unlikely(model: Classifier, images: Float[Tensor, "n 3 h w"], config: AdversarialConfig) -> Tensor:
+    """The handout's attack, as its `PGDAttack` is attached to a network's forward pass: on normalised images, towards
+    the class that the network believes in least, without a random start.
+
+    Returns:
+        Normalised images, for `model.network`.
+    """
+    with torch.no_grad():
+        clean = model.normalize(images)
+    space = Space(Linf(config.epsilon), float("-inf"), float("inf"))
+    with evaluating(model):
+        with torch.no_grad():
+            scores = model.network(clean)
+        goal = Goal(labels=scores.argmax(dim=1), targets=least_likely(scores), exact=True)
+        return climb(
+            model.network, clean, goal, clean, Steepest(space.ball, config.size),
+            space=space, objective=cross_entropy, steps=config.steps, leave=False, best=False,
+        ).points  # fmt: skip
+
+
+def replay(
+    images: Float[Tensor, "n 3 h w"], config: AdversarialConfig, update: Callable[[Tensor], Tensor], *, seed: int
+) -> None:
+    """Free (Shafahi et al. 2019, algorithm 1): several updates of the weights on one batch, whose images move along.
+
+    The perturbation begins anew with each batch, drawn from the ball, where the paper goes on with that of the batch
+    before: a run that is resumed then ends as one that was not broken off.
+
+    Args:
+        update: learns from images that want a gradient and returns that gradient.
+    """
+    generator = torch.Generator(device=images.device).manual_seed(seed)
+    noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+    space = Space(Linf(config.epsilon))
+    points = space.project(images, images + config.epsilon * (2 * noise - 1))
+    for _ in range(config.steps):
+        slopes = update(points)
+        points = space.project(images, points + config.epsilon * slopes.sign())
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Accuracy in percent of a network under one step and under PGD, on a few images."""
+
+    fgsm: float
+    pgd: float
+
+    def collapsed(self, best: float) -> bool:
+        """Whether the network only learned to stand one step: catastrophic overfitting (Wong et al. 2020, section 5).
+
+        Args:
+            best: the highest accuracy under PGD so far.
+        """
+        return best >= LEAST and self.pgd < COLLAPSED * best and self.fgsm > 2 * self.pgd
+
+
+def probe(model: Classifier, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], *, epsilon: float) -> Probe:
+    """Attack a few images with one step of ε and with PGD."""
+    ball = Linf(epsilon)
+    found = (fgsm(model, images, labels, ball=ball), pgd(model, images, labels, ball=ball, steps=PROBED_STEPS))
+    one, many = (100 * (~attacked.success).float().mean().item() for attacked in found)
+    return Probe(one, many)

@@ -1,0 +1,250 @@
+"""Adversarial training by hand: what is learned from, when it stops, and that resuming changes nothing."""
+
+import dataclasses
+import json
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from runs_compared import StopAfter, assert_same_run
+from scenelab.data.augment import Augment
+from scenelab.errors import Interrupted, LabError
+from scenelab.models.registry import create
+from scenelab.runs import Run, load_checkpoint
+from scenelab.training import loop
+from scenelab.training.adversarial import Probe, make_hard, make_unlikely, probe, replay
+from scenelab.training.config import (
+    AdversarialConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+    from_plain,
+    to_plain,
+)
+from scenelab.training.describe import describe
+from scenelab.training.display import Lines
+from scenelab.training.learn import learn
+from scenelab.training.session import resume_run, start_run
+from scenelab.training.state import start
+
+QUIET = Lines(every_steps=10**9)
+EPSILON = 8 / 255
+FAST = AdversarialConfig(method="fast", epsilon=EPSILON)
+PGD = AdversarialConfig(method="pgd", epsilon=EPSILON, steps=3)
+FREE = AdversarialConfig(method="free", epsilon=EPSILON, steps=3)
+HANDOUT = AdversarialConfig(method="handout", epsilon=0.1, steps=2)
+
+
+def tiny(**changes) -> TrainConfig:
+    base = TrainConfig(
+        model="residual-small", epochs=2, batch_size=24, stored_size=32, eval_size=32, threads=2, log_every=1,
+        schedule=ScheduleConfig(sizes=((0.0, 32),)), augment=Augment(flip=True), optimizer=OptimizerConfig(lr=0.01),
+    )  # fmt: skip
+    return dataclasses.replace(base, **changes)
+
+
+def student_code() -> ModuleType:
+    """The assignment's answers."""
+    spec = spec_from_file_location("student_code", Path(__file__).parents[2] / "code" / "student_code.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return create("residual-small", num_classes=5).train()
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(6, 3, 32, 32, generator=generator), torch.randint(0, 5, (6,), generator=generator)
+
+
+@pytest.mark.parametrize("config", [FAST, PGD])
+def test_hard_images_are_near_and_harder(model, batch, config):
+    images, labels = batch
+    before = [value.clone() for value in model.state_dict().values()]
+    hard = make_hard(model, model, images, labels, config, seed=1)
+    assert (hard - images).abs().max() <= EPSILON + 1e-6
+    assert hard.min() >= 0
+    assert hard.max() <= 1
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(one, other) for one, other in zip(before, model.state_dict().values(), strict=True))
+    model.eval()
+    losses = [nn.functional.cross_entropy(model(given), labels).item() for given in (images, hard)]
+    assert losses[1] > losses[0]
+    model.train()
+    assert torch.equal(hard, make_hard(model, model, images, labels, config, seed=1))
+    assert not torch.equal(hard, make_hard(model, model, images, labels, config, seed=2))
+    shares = nn.functional.one_hot(labels, 5).float()
+    assert torch.equal(hard, make_hard(model, model, images, shares, config, seed=1))
+
+
+def test_fast_by_its_formula(model, batch):
+    """Wong et al. 2020, algorithm 3: δ uniform in the ball, one step of 1.25 ε, cut to the ball and to [0, 1]."""
+    images, labels = batch
+    noise = EPSILON * (2 * torch.rand(images.shape, generator=torch.Generator().manual_seed(1)) - 1)
+    points = (images + noise.clamp(-EPSILON, EPSILON)).clamp(0, 1)
+    model.eval()
+    leaf = points.clone().requires_grad_()
+    slopes = torch.autograd.grad(nn.functional.cross_entropy(model(leaf), labels, reduction="sum"), leaf)[0]
+    expected = images + (points + 1.25 * EPSILON * slopes.sign() - images).clamp(-EPSILON, EPSILON)
+    hard = make_hard(model, model, images, labels, FAST, seed=1)
+    torch.testing.assert_close(hard, expected.clamp(0, 1))
+
+
+def test_the_handouts_attack_is_that_of_student_code(model, batch):
+    images, _ = batch
+    attack = student_code().PGDAttack(nn.CrossEntropyLoss(), num_steps=2)
+    expected = attack.perturb(model.network, model.normalize(images))
+    assert torch.equal(make_unlikely(model, images, HANDOUT), expected)
+
+
+def test_free_moves_weights_and_images_together(batch):
+    """Algorithm 1 of Shafahi et al. 2019, written out: three updates whose gradients also move the images."""
+    images, labels = batch
+    config = tiny(adversarial=FREE)
+    state, twin = (start(config, classes=5, device=torch.device("cpu")) for _ in range(2))
+    learn(state, state.model, config, images, labels, attack_seed=4)
+    noise = EPSILON * (2 * torch.rand(images.shape, generator=torch.Generator().manual_seed(4)) - 1)
+    points = (images + noise).clamp(0, 1)
+    (optimizer,) = twin.optimizers
+    for _ in range(3):
+        leaf = points.clone().requires_grad_()
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(twin.model(leaf), labels).backward()
+        optimizer.step()
+        points = (images + (points + EPSILON * leaf.grad.sign() - images).clamp(-EPSILON, EPSILON)).clamp(0, 1)
+    for one, other in zip(state.model.parameters(), twin.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_replayed_images_stay_near(batch):
+    seen = []
+
+    def update(points):
+        seen.append(points)
+        return torch.ones_like(points)
+
+    replay(batch[0], FREE, update, seed=0)
+    assert len(seen) == 3
+    assert all((points - batch[0]).abs().max() <= EPSILON + 1e-6 for points in seen)
+    torch.testing.assert_close(seen[-1], (batch[0] + EPSILON).clamp(0, 1))
+
+
+@pytest.mark.parametrize("adversarial", [FAST, FREE, HANDOUT], ids=lambda config: config.method)
+def test_a_stopped_run_ends_as_an_uninterrupted_one(scenes, tmp_path, adversarial):
+    config = tiny(adversarial=adversarial, augment=Augment(flip=True, mixup=0.2))
+    start_run(tmp_path / "whole", scenes, config, display=QUIET)
+    with pytest.raises(Interrupted):
+        start_run(tmp_path / "cut", scenes, config, display=StopAfter(4))
+    resume_run(tmp_path / "cut", display=QUIET)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_an_attack_attached_to_the_forward_pass_gives_the_loops_numbers(scenes, tmp_path, monkeypatch):
+    """The handout's own door: main.py --adversarial."""
+    from scenelab import handout
+    from scenelab.models.simplenet import SimpleNetSmall
+
+    (tmp_path / "code").mkdir()
+    monkeypatch.chdir(tmp_path / "code")
+    config = tiny(model="simplenet-small", eval_size=160)
+    attack = student_code().PGDAttack(nn.CrossEntropyLoss(), num_steps=2)
+    handout.train(scenes, config, handout.attach_attack(SimpleNetSmall, attack), print_freq=10**9)
+    start_run(tmp_path / "loop", scenes, dataclasses.replace(config, adversarial=HANDOUT), display=QUIET)
+    start_run(tmp_path / "plain", scenes, config, display=QUIET)
+    losses = [
+        [row["training_loss"] for row in map(json.loads, path.read_text().splitlines()) if "training_loss" in row]
+        for path in (Run(folder).metrics for folder in (tmp_path / "models", tmp_path / "loop", tmp_path / "plain"))
+    ]
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+
+
+def test_operations_are_counted_with_the_attacks(scenes, tmp_path):
+    plain = start_run(tmp_path / "plain", scenes, tiny(epochs=1), display=QUIET)["training_flops"]
+    hard = start_run(tmp_path / "hard", scenes, tiny(epochs=1, adversarial=PGD), display=QUIET)["training_flops"]
+    free = start_run(tmp_path / "free", scenes, tiny(epochs=1, adversarial=FREE), display=QUIET)["training_flops"]
+    assert hard == pytest.approx(3 * plain)  # three steps of two thirds each, and the update
+    assert free == pytest.approx(3 * plain)
+
+
+# Catastrophic overfitting
+
+
+def test_what_counts_as_a_collapse():
+    assert Probe(fgsm=40, pgd=2).collapsed(20)
+    assert not Probe(fgsm=40, pgd=12).collapsed(20)  # a fall, but it stands
+    assert not Probe(fgsm=3, pgd=2).collapsed(20)  # no better against one step: it forgot everything
+    assert not Probe(fgsm=40, pgd=1).collapsed(3)  # there was nothing to lose
+
+
+def test_a_probe_attacks(model, batch):
+    found = probe(model, *batch, epsilon=1e-6)
+    with torch.no_grad():
+        clean = 100 * (model.eval()(batch[0]).argmax(dim=1) == batch[1]).float().mean().item()
+    assert (found.fgsm, found.pgd) == (pytest.approx(clean), pytest.approx(clean))
+
+
+def test_a_collapse_stops_the_run_and_keeps_the_epoch_before(scenes, tmp_path, monkeypatch):
+    found = iter([Probe(30, 20), Probe(32, 24), Probe(60, 1)])
+    monkeypatch.setattr(loop, "probe", lambda *args, **options: next(found))
+    config = tiny(epochs=5, adversarial=FAST, evaluate_every=5)
+    accounting = start_run(tmp_path / "run", scenes, config, display=QUIET)
+    run = Run(tmp_path / "run")
+    assert accounting["stopped"].startswith("catastrophic overfitting at epoch 3: 60 % of 72 training images stand one")
+    assert accounting["epochs"] == pytest.approx(3)
+    assert load_checkpoint(run.best)["epoch"] == 2
+    rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert [row["pgd"] for row in rows if row.get("split") == "probe"] == [20, 24, 1]
+
+
+# Config
+
+
+def test_configs_go_to_json_and_back():
+    config = tiny(adversarial=FREE)
+    assert from_plain(json.loads(json.dumps(to_plain(config)))) == config
+    without = to_plain(tiny())
+    del without["adversarial"]
+    assert from_plain(without).adversarial is None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": "slow"}, "adversarial.method is 'slow'; expected pgd, fast, free, handout"),
+        ({"epsilon": 0}, "adversarial.epsilon is 0; expected above 0, at most 1, such as 4/255"),
+        ({"steps": 2}, "adversarial.steps is 2; expected 1 for fast"),
+        ({"method": "pgd", "steps": 0}, "adversarial.steps is 0; expected 1 or more"),
+    ],
+)
+def test_bad_values_are_named(values, message):
+    with pytest.raises(LabError) as caught:
+        AdversarialConfig(**{"method": "fast", "epsilon": 0.1, **values})
+    assert str(caught.value) == message
+
+
+def test_step_sizes():
+    assert (FAST.size, PGD.size, FREE.size, HANDOUT.size) == (
+        1.25 * EPSILON, pytest.approx(2.5 * EPSILON / 3), EPSILON, 0.01,
+    )  # fmt: skip
+    assert AdversarialConfig(method="pgd", epsilon=0.1, step_size=0.02).size == 0.02
+
+
+def test_it_is_described():
+    told = {
+        method.method: describe(tiny(adversarial=method))["regularization"] for method in (FAST, PGD, FREE, HANDOUT)
+    }
+    assert "by at most 8/255 so that the network does worse, by one step of 10/255 from a random start" in told["fast"]
+    assert "by 3 steps of 6.67/255" in told["pgd"]
+    assert "learned from 3 times, while its images move by at most 8/255" in told["free"]
+    assert "towards the class that the network believes in least, 2 sign steps of 0.01" in told["handout"]
