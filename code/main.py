@@ -99,7 +99,7 @@ def main(args: argparse.Namespace) -> None:
     )  # fmt: skip
     handout.train(
         args.data_folder, config, network,
-        resume=args.resume, start_epoch=args.start_epoch, print_freq=args.print_freq,
+        resume=args.resume, start_epoch=args.start_epoch, print_freq=args.print_freq, attached=args.adversarial,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from scenelab.errors import LabError
 
 Model = Callable[[Tensor], Tensor]
 Objective = Callable[[Tensor, Tensor], Tensor]
-"""From N×K scores and N targets to one number whose gradient is wanted, the sum of one term an image."""
+"""From N×K scores and N targets to what a gradient is wanted of: a term an image, or their sum."""
 
 Advance = Callable[[int], object]
 """Called with how many more images are done: an attribution's progress."""
@@ -78,8 +78,9 @@ def ask(model: Model, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
 
 
 def choose_targets(
-    model: Model, images: Float[Tensor, "n c h w"], targets: Int64[Tensor, " n"] | None, *, batch_size: int = BATCH
-) -> Int64[Tensor, " n"]:
+    model: Model, images: Float[Tensor, "n c h w"], targets: Int64[Tensor, " n"] | None, *, batch_size: int = BATCH,
+    name: str = "targets",
+) -> Int64[Tensor, " n"]:  # fmt: skip
     """The targets that are given, checked, or for each image the class that the model finds most likely.
 
     Raises:
@@ -90,10 +91,10 @@ def choose_targets(
         with torch.no_grad():
             found = [ask(model, part).argmax(dim=1) for part in images.split(batch_size)]
         return torch.cat(found) if found else torch.empty(0, dtype=torch.int64, device=images.device)
-    if targets.shape != images.shape[:1] or targets.dtype != torch.int64:
+    if not isinstance(targets, Tensor) or targets.shape != images.shape[:1] or targets.dtype != torch.int64:
+        got = f"{tuple(targets.shape)} of {targets.dtype}" if isinstance(targets, Tensor) else type(targets).__name__
         raise LabError(
-            f"targets must be {len(images)} class numbers of type int64, one an image, got {tuple(targets.shape)} of "
-            f"{targets.dtype}"
+            f"{name} must be {len(images)} class numbers of type int64, one an image, got {got}; use torch.tensor([…])"
         )
     return targets.to(images.device, copy=True)  # a tensor of inference mode could not be saved for a gradient
 
@@ -110,7 +111,7 @@ def gradient_of(
         leaf = (images.clone() if images.is_inference() else images.detach()).requires_grad_()
         scores = ask(model, leaf)
         check_classes(scores, targets)
-        value = objective(scores, targets)
+        value = objective(scores, targets).sum()
         if not value.requires_grad:
             raise LabError("the model's scores do not depend on its images by operations that have a gradient")
         found = torch.autograd.grad(value, leaf, allow_unused=True)[0]
@@ -119,16 +120,16 @@ def gradient_of(
         return found
 
 
-def check_classes(scores: Float[Tensor, "n k"], targets: Int64[Tensor, " n"]) -> None:
+def check_classes(scores: Float[Tensor, "n k"], targets: Int64[Tensor, " n"], *, name: str = "targets") -> None:
     """Raise unless every target is a column of the scores."""
     if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < scores.shape[1]:
         raise LabError(
-            f"targets lie in [{int(targets.min())}, {int(targets.max())}]; the model has classes 0 to "
+            f"{name} lie in [{int(targets.min())}, {int(targets.max())}]; the model has classes 0 to "
             f"{scores.shape[1] - 1}"
         )
 
 
-def check_count(name: str, value: int) -> None:
-    """Raise unless a count is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise LabError(f"{name} is {value!r}; expected a whole number of at least 1")
+def check_count(name: str, value: int, *, least: int = 1) -> None:
+    """Raise unless a count is a whole number of at least that."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise LabError(f"{name} is {value!r}; expected a whole number of at least {least}")

@@ -63,16 +63,18 @@ def test_galleries_tests_and_page(run, capsys):
     assert len(result["galleries"]["wrong"]) == 3
     assert set(result["galleries"]["wrong"][0]["limits"]) == {"gradient", "cam"}
     faithfulness = result["faithfulness"]["methods"]
-    assert {name for name, values in faithfulness.items() if values["baseline"]} == {"random", "edges"}
+    baselines = {"random", "edges", "blobs", "middle"}
+    assert {name for name, values in faithfulness.items() if values["baseline"]} == baselines
     assert len(faithfulness["cam"]["deletion"]["curve"]) == 21
     assert result["sanity"]["methods"]["gradient"]["layers"][0]["layer"] == "network.fc"
     assert result["objects"]["images"] == 5
     assert len(result["objects"]["broken"]) == 1
     items = {item["item"]: item for item in result["objects"]["methods"]["gradient"]["items"]}
     assert items["left half"]["images"] == 5
-    assert items["left half"]["inside"] + items["right half"]["inside"] == pytest.approx(1, abs=0.1)
-    assert items["left half"]["interval"] is not None
-    assert faithfulness["cam"]["deletion"]["better"].keys() == {"random", "edges"}
+    assert items["left half"]["density"] + items["right half"]["density"] == pytest.approx(2, abs=0.2)
+    assert items["left half"]["interval"] is None  # five images are too few
+    assert result["objects"]["methods"]["edges"]["pointing"]["images"] == 5
+    assert faithfulness["cam"]["deletion"]["better"].keys() == baselines
     assert result["sanity"]["methods"]["edges"]["verdict"].startswith("fails")
     assert items["left half"]["elsewhere"] > 0
     folder = run.results / "attention"
@@ -115,7 +117,7 @@ def test_files_of_any_size_and_one_scale(run, tmp_path, capsys):
     [
         (["--methods", "magic"], "--methods has 'magic'; the methods are gradient"),
         (["--limit", 0], "--limit is 0; expected 1 or more"),
-        (["--images", "a.jpg", "--sanity"], "test a split; leave --images out"),
+        (["--images", "a.jpg", "--sanity"], "are of a split; leave --images out"),
         (["--images", "nowhere.jpg"], "nowhere.jpg"),
     ],
 )

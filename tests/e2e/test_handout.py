@@ -244,3 +244,14 @@ def test_the_handouts_defaults(front_door):
         "attack": False, "vis": False, "use_custom_conv": False, "gpu": 0,
     }  # fmt: skip
     assert {name: flags[name] for name in expected} == expected
+
+
+def test_adversarial_training_through_the_front_door(lab):
+    plain = main(lab, "../data", "--epochs=1", "-b", "24", "-p", "1", "--gpu=-1")
+    code = lab / "code" / "student_code.py"
+    code.write_text(code.read_text().replace("num_steps: int = 10", "num_steps: int = 1"))
+    hard = main(lab, "../data", "--epochs=1", "-b", "24", "-p", "1", "--gpu=-1", "--adversarial")
+    assert "epoch 0 [3/3]" in hard
+    assert hard.split("epoch 1")[1] != plain.split("epoch 1")[1]
+    text = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-e", "--adversarial", status=1)
+    assert "--adversarial is a way to train; leave -e and -a out" in text

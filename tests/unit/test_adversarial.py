@@ -107,10 +107,11 @@ def test_the_handouts_attack_is_that_of_student_code(model, batch):
     assert torch.equal(make_unlikely(model, images, HANDOUT), expected)
 
 
-def test_free_moves_weights_and_images_together(batch):
+@pytest.mark.parametrize("size", [EPSILON, EPSILON / 2])
+def test_free_moves_weights_and_images_together(batch, size):
     """Algorithm 1 of Shafahi et al. 2019, written out: three updates whose gradients also move the images."""
     images, labels = batch
-    config = tiny(adversarial=FREE)
+    config = tiny(adversarial=dataclasses.replace(FREE, step_size=size))
     state, twin = (start(config, classes=5, device=torch.device("cpu")) for _ in range(2))
     learn(state, state.model, config, images, labels, attack_seed=4)
     noise = EPSILON * (2 * torch.rand(images.shape, generator=torch.Generator().manual_seed(4)) - 1)
@@ -121,7 +122,7 @@ def test_free_moves_weights_and_images_together(batch):
         optimizer.zero_grad()
         nn.functional.cross_entropy(twin.model(leaf), labels).backward()
         optimizer.step()
-        points = (images + (points + EPSILON * leaf.grad.sign() - images).clamp(-EPSILON, EPSILON)).clamp(0, 1)
+        points = (images + (points + size * leaf.grad.sign() - images).clamp(-EPSILON, EPSILON)).clamp(0, 1)
     for one, other in zip(state.model.parameters(), twin.model.parameters(), strict=True):
         torch.testing.assert_close(one, other)
 
@@ -181,30 +182,40 @@ def test_operations_are_counted_with_the_attacks(scenes, tmp_path):
 
 
 def test_what_counts_as_a_collapse():
-    assert Probe(fgsm=40, pgd=2).collapsed(20)
-    assert not Probe(fgsm=40, pgd=12).collapsed(20)  # a fall, but it stands
-    assert not Probe(fgsm=3, pgd=2).collapsed(20)  # no better against one step: it forgot everything
-    assert not Probe(fgsm=40, pgd=1).collapsed(3)  # there was nothing to lose
+    assert Probe(256, fgsm=150, pgd=2).collapsed
+    assert not Probe(256, fgsm=100, pgd=70).collapsed  # a fall, but it stands
+    assert not Probe(256, fgsm=6, pgd=2).collapsed  # that is chance
+    assert not Probe(256, fgsm=0, pgd=0).collapsed
 
 
 def test_a_probe_attacks(model, batch):
     found = probe(model, *batch, epsilon=1e-6)
     with torch.no_grad():
-        clean = 100 * (model.eval()(batch[0]).argmax(dim=1) == batch[1]).float().mean().item()
-    assert (found.fgsm, found.pgd) == (pytest.approx(clean), pytest.approx(clean))
+        clean = int((model.eval()(batch[0]).argmax(dim=1) == batch[1]).sum())
+    assert found == Probe(6, clean, clean)
 
 
-def test_a_collapse_stops_the_run_and_keeps_the_epoch_before(scenes, tmp_path, monkeypatch):
-    found = iter([Probe(30, 20), Probe(32, 24), Probe(60, 1)])
+def test_a_collapse_stops_the_run_for_good_and_keeps_the_epoch_before(scenes, tmp_path, monkeypatch):
+    found = iter([Probe(72, 30, 20), Probe(72, 32, 24), Probe(72, 60, 1)])
     monkeypatch.setattr(loop, "probe", lambda *args, **options: next(found))
     config = tiny(epochs=5, adversarial=FAST, evaluate_every=5)
     accounting = start_run(tmp_path / "run", scenes, config, display=QUIET)
     run = Run(tmp_path / "run")
-    assert accounting["stopped"].startswith("catastrophic overfitting at epoch 3: 60 % of 72 training images stand one")
+    assert accounting["stopped"].startswith("catastrophic overfitting at epoch 3: 83 % of 72 training images stand one")
+    assert "kept are the weights of epoch 2" in accounting["stopped"]
     assert accounting["epochs"] == pytest.approx(3)
     assert load_checkpoint(run.best)["epoch"] == 2
     rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    assert [row["pgd"] for row in rows if row.get("split") == "probe"] == [20, 24, 1]
+    assert [round(row["pgd"]) for row in rows if row.get("split") == "probe"] == [28, 33, 1]
+    assert resume_run(run.folder, display=QUIET)["stopped"] == accounting["stopped"]
+    assert load_checkpoint(run.best)["epoch"] == 2
+
+
+def test_a_collapse_from_the_start_keeps_what_there_is(scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "probe", lambda *args, **options: Probe(72, 60, 1))
+    accounting = start_run(tmp_path / "run", scenes, tiny(epochs=3, adversarial=FAST), display=QUIET)
+    assert "at epoch 1" in accounting["stopped"]
+    assert load_checkpoint(Run(tmp_path / "run").best)["epoch"] == 1
 
 
 # Config

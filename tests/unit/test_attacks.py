@@ -1,13 +1,14 @@
 """Attacks by hand, on models whose optimum is known, and the caller's state as it was."""
 
 import gc
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
 from scenelab.attacks import L2, Goal, Linf, apgd, apgd_targeted, cross_entropy, fgsm, logits_ratio, margin, pgd, square
-from scenelab.attacks.apgd import checkpoints
+from scenelab.attacks.apgd import Adaptive, checkpoints
 from scenelab.attacks.climb import climb, look
 from scenelab.attacks.pgd import Steepest
 from scenelab.attacks.square import share_at
@@ -244,24 +245,88 @@ def test_leaving_early_changes_no_success(images, network):
     )).all()  # fmt: skip
 
 
-def test_more_steps_are_never_worse(images, network):
-    """On a model that nobody fools, so that all steps count: the best objective rises with the number of steps."""
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("ball", [Linf(EPSILON), L2(0.2)])
+def test_more_steps_are_never_worse(images, network, ball, seed):
+    """On a model that nobody fools, so that all steps count: the best margin rises with the number of steps."""
     network.eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        network.fc.weight.add_(0.1 * torch.randn(network.fc.weight.shape, generator=generator))
     labels = labels_of(network, images)
 
     def sure(given):
         return network(given) + 100 * nn.functional.one_hot(labels, CLASSES)
 
-    before = None
+    reached = []
     for steps in (0, 1, 2, 4, 8):
-        found = pgd(sure, images, labels, ball=Linf(EPSILON), steps=steps, step_size=0.02)
-        values = margin(sure(found.images).detach(), Goal(labels=labels))
+        found = pgd(sure, images, labels, ball=ball, steps=steps, step_size=ball.epsilon / 3, objective=margin)
         assert not found.success.any()
-        if before is not None:
-            losses = [cross_entropy(sure(part), Goal(labels=labels)) for part in (before, found.images)]
-            assert (losses[1] >= losses[0] - 1e-7).all()
-        before = found.images
-        assert values.shape == (6,)
+        reached.append(margin(sure(found.images).detach(), Goal(labels=labels)))
+    for before, after in pairwise(reached):
+        assert (after >= before - 1e-5).all()
+    assert (reached[-1] > reached[0] + 0.1).all()
+
+
+def test_images_that_fool_already_stay_as_they_are(images, network):
+    """An attack can only lose what it begins with."""
+    wrong = (labels_of(network, images) + 1) % CLASSES
+    for name in ("pgd", "started", "apgd", "apgd-dlr", "apgd-t", "square"):
+        found = ATTACKS[name](network, images, wrong, Linf(EPSILON))
+        assert found.success.all(), name
+        assert torch.equal(found.images, images), name
+
+
+# Auto-PGD, step by step
+
+
+def scripted(values: list[float], steps: int = 10) -> tuple[Adaptive, list[float]]:
+    """Drive the rule with given objectives; returns it and the step sizes that it had after each move."""
+    rule, sizes = Adaptive(Space(Linf(0.1)), steps), []
+    image = torch.full((1, 1, 1, 1), 0.5)
+    points = image.clone()
+    for step, value in enumerate(values):
+        points = rule.move(image, points, torch.tensor([float(value)]), torch.ones(1, 1, 1, 1), step)
+        sizes.append(rule.state["size"].item())
+    return rule, sizes
+
+
+def test_the_step_is_halved_where_fewer_than_three_quarters_of_the_steps_rose():
+    """Ten steps have checkpoints 3, 5, 6, 7, …: two rises of three are too few, three are enough."""
+    assert checkpoints(10)[:2] == [3, 5]
+    assert scripted([0.0, 1, 2, 3])[1] == pytest.approx([0.2, 0.2, 0.2, 0.2])
+    assert scripted([0.0, 1, 2, 1.5])[1] == pytest.approx([0.2, 0.2, 0.2, 0.1])
+
+
+def test_after_halving_it_goes_back_to_the_best_point_with_its_slope():
+    rule, image = Adaptive(Space(Linf(0.1)), 10), torch.full((1, 1, 1, 1), 0.5)
+    places = [0.5, 0.58, 0.42, 0.45]
+    for step, (place, value, slope) in enumerate(zip(places, [0.0, 2.0, 1.0, 0.5], [1.0, -1.0, 1.0, 1.0], strict=True)):
+        moved = rule.move(
+            image, torch.full_like(image, place), torch.tensor([value]), torch.full_like(image, slope), step
+        )
+    # back at 0.58, slope -1, size 0.1: ahead 0.48; with 0.25 of the way from the point before, 0.42, to 0.58
+    assert moved.item() == pytest.approx(0.58 + 0.75 * (0.48 - 0.58) + 0.25 * (0.58 - 0.42))
+    assert rule.state["value"].item() == 2.0
+
+
+def test_a_step_that_was_just_halved_is_not_halved_for_want_of_a_better_point():
+    """Condition 2 needs that neither the size nor the best value changed since the last checkpoint."""
+    assert checkpoints(10)[:3] == [3, 5, 6]
+    sizes = scripted([5.0, 1.0, 2.0, 3.0, 3.5, 4.0])[1]
+    # at 3 all steps rose and the best value is the first: stuck; at 5 from 5.0 (the best) down: condition 1
+    assert sizes[3] == pytest.approx(0.1)
+    rising = scripted([5.0, 1.0, 2.0, 3.0, 5.5, 6.0])[1]
+    assert rising[5] == pytest.approx(0.1)  # two rises of two, and the size has changed
+
+
+def test_the_rule_forgets_who_has_left():
+    rule = Adaptive(Space(Linf(0.1)), 10)
+    images = torch.full((3, 1, 1, 1), 0.5)
+    rule.move(images, images, torch.tensor([1.0, 2, 3]), torch.ones_like(images), 0)
+    rule.select(torch.tensor([True, False, True]))
+    assert rule.state["best value"].tolist() == [1.0, 3.0]
+    assert all(len(value) == 2 for value in rule.state.values())
 
 
 @EACH
@@ -279,6 +344,7 @@ def test_no_steps_are_the_identity(images, network):
 def test_targets(images, network):
     network.eval()
     wanted = network(images).argmin(dim=1)
+    assert (wanted != labels_of(network, images)).all()
     found = pgd(network, images, ball=Linf(0.2), steps=40, targets="least-likely")
     assert torch.equal(found.success, found.predictions == wanted)
     assert found.success.any()
@@ -390,11 +456,14 @@ def test_the_loop_frees_who_has_left(images, network):
         (lambda m, x: pgd(m, 2 * x - 1, ball=Linf(0.1)), "images have values in [-1, 1]; expected [0, 1]: attack the"),
         (lambda m, x: pgd(m, x[0], ball=Linf(0.1)), "images must be a tensor N×C×H×W, got (3, 16, 16)"),
         (lambda m, x: Linf(-1), "epsilon is -1; expected a number from 0 in pixel units, such as 8/255"),
-        (lambda m, x: pgd(m, x, ball=Linf(0.1), steps=-1), "steps is -1; expected a whole number of at least 1"),
+        (lambda m, x: pgd(m, x, ball=Linf(0.1), steps=-1), "steps is -1; expected a whole number of at least 0"),
         (lambda m, x: pgd(m, x, ball=Linf(0.1), step_size=-1), "step_size is -1; expected 0 or more"),
         (lambda m, x: pgd(m, x, ball=Linf(0.1), restarts=2), "restarts is 2; it needs random_start=True and best=True"),
         (lambda m, x: pgd(m, x, ball=Linf(0.1), targets="worst"), "targets is 'worst'; expected class numbers, least-"),
-        (lambda m, x: pgd(m, x, torch.tensor([9] * 6), ball=Linf(0.1)), "targets lie in [9, 9]; the model has classes"),
+        (lambda m, x: pgd(m, x, torch.tensor([9] * 6), ball=Linf(0.1)), "labels lie in [9, 9]; the model has classes"),
+        (lambda m, x: pgd(m, x, [0] * 6, ball=Linf(0.1)), "labels must be 6 class numbers of type int64, one an image"),
+        (lambda m, x: square(m, x, torch.tensor([9] * 6), ball=Linf(0.1)), "labels lie in [9, 9]; the model has"),
+        (lambda m, x: apgd(m, x, ball=Linf(0.1), seed=-1), "seed is -1; expected a whole number of at least 0"),
         (lambda m, x: pgd(m, x / 1.01, ball=Linf(0.1), eight_bit=True), "images are not on the levels of 8 bits that"),
         (
             lambda m, x: pgd(m, x, ball=Linf(0.1), eight_bit=True, bounds=None),

@@ -1,6 +1,7 @@
 """The tests of attention maps, held against a planted model that looks at a known place, and by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ from scenelab.attribution import gradient_times_input, saliency
 from scenelab.errors import LabError
 from scenelab.evaluation.attention import check_methods, choose, scale, spread
 from scenelab.evaluation.attention_figures import paint
-from scenelab.evaluation.faithfulness import blur, edges, follow, scatter
+from scenelab.evaluation.evidence import _gain, _partners
+from scenelab.evaluation.faithfulness import GREY, blobs, blur, edges, follow, middle, scatter
 from scenelab.evaluation.gallery import scale_together
-from scenelab.evaluation.localization import Look, look, pointing_game, summarize_looks
-from scenelab.evaluation.sanity import LayerCheck, check_layers, layers, rank_correlation, verdict
+from scenelab.evaluation.localization import LEAST, Look, look, peak, point, ratio, summarize_looks
+from scenelab.evaluation.sanity import LayerCheck, check_layers, layers, rank_correlation, untouched, verdict
 from scenelab.evaluation.student import quantile
 from scenelab.models.registry import create
 
@@ -58,9 +60,10 @@ def test_curves_begin_and_end_where_they_must(images):
     targets = torch.zeros(4, dtype=torch.int64)
     curves = follow(planted, images, scatter(images), targets, steps=4)
     assert curves.deletion.shape == (4, 5)
-    whole, gone = planted(images).softmax(dim=1)[:, 0], planted(blur(images)).softmax(dim=1)[:, 0]
+    grey = torch.full_like(images, GREY)
+    whole, gone, bare = (planted(given).softmax(dim=1)[:, 0] for given in (images, blur(images), grey))
     torch.testing.assert_close(curves.deletion[:, 0], whole)
-    torch.testing.assert_close(curves.deletion[:, -1], gone)
+    torch.testing.assert_close(curves.deletion[:, -1], bare)
     torch.testing.assert_close(curves.insertion[:, 0], gone)
     torch.testing.assert_close(curves.insertion[:, -1], whole)
 
@@ -162,6 +165,12 @@ def test_a_normalisation_goes_with_its_layer():
     assert found[0] == ["network.features.0.0", "network.features.0.1"]
     assert found[-1] == ["network.fc"]
     assert len(found) == 11
+    assert untouched(network) == []
+    transformer = layers(create("vit", num_classes=4))
+    assert all(len(names) == 1 for names in transformer)  # its normalisations stand before what they belong to
+    bare = nn.Sequential(nn.Linear(2, 2))
+    bare.extra = nn.Parameter(torch.zeros(2))
+    assert untouched(bare) == ["extra"]
     made = []
     check_layers(network, lambda model: torch.rand(1, 1, 2, 2), advance=made.append)
     assert sum(made) == 1 + 2 * len(found)
@@ -181,21 +190,48 @@ def test_verdicts_in_words(last, first, start):
     assert verdict([LayerCheck("b", last, 0.0), LayerCheck("a", first, 0.0)]).startswith(start)
 
 
+def test_a_verdict_is_given_at_the_worse_end_of_the_error_and_names_layers_that_are_not_noticed():
+    assert verdict([LayerCheck("b", 0.3, 0.0), LayerCheck("a", 0.3, 0.0, 0.2, 8)]).startswith("undecided")
+    assert verdict([LayerCheck("b", 0.6, 0.0, 0.2, 8), LayerCheck("a", 0.1, 0.0)]).startswith("passes in part")
+    told = verdict([LayerCheck("b", 0.3, 0.9), LayerCheck("m", 0.2, 0.8), LayerCheck("a", 0.1, 0.2)])
+    assert told.endswith("; alone random, b, m hardly change them")
+
+
 # Localisation
 
 
 def test_a_map_on_one_object_by_hand():
-    values = torch.zeros(1, 4, 4)
+    values, other = torch.zeros(1, 4, 4), torch.ones(1, 4, 4)
     values[0, 0, 0], values[0, 3, 3] = 3.0, 1.0
     masks = {5: torch.zeros(4, 4, dtype=torch.bool), 6: torch.zeros(4, 4, dtype=torch.bool)}
     masks[5][0, :2] = True
     masks[6][3, 3] = True
     masks[7] = torch.zeros(4, 4, dtype=torch.bool)  # covers no pixel
-    first, second = look(values, masks, image=4, scene=2)
-    assert first == Look(image=4, scene=2, item=5, inside=0.75, area=0.125, hit=True)
-    assert second == Look(image=4, scene=2, item=6, inside=0.25, area=1 / 16, hit=False)
-    assert pointing_game([first, second]) == (1, 0.1875, 2)
-    assert look(torch.zeros(1, 4, 4), masks, image=4, scene=2) == []
+    first, second = look(values, other, masks, image=4, scene=2)
+    assert first == Look(image=4, scene=2, item=5, inside=0.75, elsewhere=0.125, area=0.125, hit=True)
+    assert second == Look(image=4, scene=2, item=6, inside=0.25, elsewhere=1 / 16, area=1 / 16, hit=False)
+    assert look(torch.zeros(1, 4, 4), other, masks, image=4, scene=2) == []
+    (swapped, _) = look(other, values, masks, image=4, scene=2)
+    assert (swapped.inside, swapped.elsewhere) == (0.125, 0.75)
+
+
+def test_the_pointing_game_is_played_image_by_image():
+    """Overlapping objects count once; three images, one of them empty, one without an object that covers a pixel."""
+    left, top = torch.zeros(4, 4, dtype=torch.bool), torch.zeros(4, 4, dtype=torch.bool)
+    left[:, :2], top[:2] = True, True
+    maps = torch.zeros(4, 1, 4, 4)
+    maps[0, 0, 0, 0], maps[1, 0, 3, 3], maps[3, 0, 0, 0] = 1.0, 1.0, 1.0
+    found = point(maps, [{0: left, 1: top}, {0: left}, {0: left}, {0: torch.zeros_like(left)}])
+    assert (found.images, found.hits, found.empty) == (2, 1, 1)
+    assert found.chance == pytest.approx(0.75 + 0.5)
+    away = 1.959964 * math.sqrt(0.75 * 0.25 + 0.25)
+    assert found.interval == (pytest.approx(1.25 - away), pytest.approx(1.25 + away))
+
+
+def test_of_equal_values_the_middle_one_points():
+    values = torch.zeros(1, 5, 5)
+    values[0, 1:4, 2:5] = 2.0
+    assert peak(values) == (2, 3)
 
 
 def test_a_planted_model_looks_at_its_patch(images):
@@ -204,36 +240,68 @@ def test_a_planted_model_looks_at_its_patch(images):
     masks[1] &= ~masks[0]
     for method in (saliency, gradient_times_input):
         maps = method(planted, images, torch.zeros(4, dtype=torch.int64)).abs().sum(dim=1, keepdim=True)
-        looks = [entry for row in maps for entry in look(row, masks, image=0, scene=0)]
-        patch, rest = summarize_looks(looks)
-        assert (patch.item, patch.inside, patch.hits) == (0, pytest.approx(1.0), 4)
-        assert patch.density == pytest.approx((SIDE / 8) ** 2)
-        assert rest.density < 1e-4
+        other = torch.ones(1, SIDE, SIDE)
+        looks = [entry for row in maps for entry in look(row, other, masks, image=0, scene=0)]
+        found = {gaze.item: gaze for gaze in summarize_looks(looks)}
+        assert found[0].hits == 4
+        assert found[0].density == pytest.approx((SIDE / 8) ** 2)
+        assert found[0].elsewhere == pytest.approx(1)
+        assert found[1].density < 1e-4
 
 
-def test_density_and_interval_by_hand():
-    """Σ inside over Σ area; where every image has the same ratio there is nothing to be unsure of."""
-    looks = [Look(image=n, scene=0, item=1, inside=0.1 * n, area=0.05 * n, hit=n == 1) for n in range(1, 6)]
+def test_density_gain_and_interval_by_hand():
+    """Σ inside / Σ area; where every image has the same ratio there is nothing to be unsure of."""
+    looks = [
+        Look(image=n, scene=0, item=1, inside=0.08 * n, elsewhere=0.06 * n, area=0.04 * n, hit=n == 1)
+        for n in range(1, 9)
+    ]
     (gaze,) = summarize_looks(looks)
-    assert gaze.density == pytest.approx(2)
+    assert (gaze.density, gaze.elsewhere, gaze.gain) == (pytest.approx(2), pytest.approx(1.5), pytest.approx(0.5))
     assert gaze.interval == pytest.approx((2, 2))
-    assert (gaze.images, gaze.hits) == (5, 1)
-    assert gaze.chance == pytest.approx(0.75)
-    assert summarize_looks(looks[:4])[0].interval is None
+    assert gaze.gain_interval == pytest.approx((0.5, 0.5))
+    assert gaze.verdict == "more"
+    assert (gaze.images, gaze.hits) == (8, 1)
+    assert gaze.chance == pytest.approx(1.44)
+    assert summarize_looks(looks[:7])[0].interval is None
+    assert summarize_looks(looks[:7])[0].verdict == "too few"
+    turned = [replace(entry, inside=entry.elsewhere, elsewhere=entry.inside) for entry in looks]
+    assert summarize_looks(turned)[0].verdict == "less"
 
 
-def test_the_interval_covers_as_often_as_it_says():
-    """Of 200 samples of 30 images with a true ratio of 1, about 95 % of the intervals hold it."""
+@pytest.mark.parametrize("count", [LEAST, 30])
+def test_intervals_cover_about_as_often_as_they_say(count):
+    """Of 400 samples with skewed areas and attribution that goes with them, a true ratio of 1."""
     generator, covered = torch.Generator().manual_seed(0), 0
-    for _ in range(200):
-        inside = torch.rand(30, generator=generator).tolist()
-        area = torch.rand(30, generator=generator).tolist()
-        pairs = enumerate(zip(inside, area, strict=True))
-        looks = [Look(image=n, scene=0, item=0, inside=a, area=b, hit=False) for n, (a, b) in pairs]
-        interval = summarize_looks(looks)[0].interval
+    for _ in range(400):
+        area = torch.rand(count, generator=generator, dtype=torch.float64) ** 3 + 0.01
+        inside = area * (0.5 + torch.rand(count, generator=generator, dtype=torch.float64))
+        interval = ratio(inside, area)[1]
         assert interval is not None
         covered += interval[0] <= 1 <= interval[1]
-    assert 180 <= covered <= 198
+    assert 0.86 * 400 <= covered <= 0.98 * 400
+
+
+def test_partners_are_of_the_same_scene_where_there_is_one():
+    assert _partners(torch.tensor([2, 2, 2, 5, 7])) == [1, 2, 0, 4, 0]
+
+
+def test_gains_have_the_sign_of_what_is_good(images):
+    """Of the planted patch's own map: deletion falls and insertion rises faster than any baseline's."""
+    targets = torch.zeros(4, dtype=torch.int64)
+    right, other = (follow(planted, images, maps, targets) for maps in (patch_map(images), scatter(images)))
+    for kind, sign in (("deletion", -1), ("insertion", 1)):
+        areas = [getattr(curves, f"{kind}_area").tolist() for curves in (right, other)]
+        assert _gain(areas[0], areas[1], sign)["mean"] > 0
+
+
+def test_coarse_and_central_baselines():
+    images = torch.rand(2, 3, 64, 64)
+    found = blobs(images)
+    assert found.shape == (2, 1, 64, 64)
+    assert torch.equal(found, blobs(images))
+    rough = (found[..., 1:] - found[..., :-1]).abs().mean()
+    assert rough < 0.2 * (scatter(images)[..., 1:] - scatter(images)[..., :-1]).abs().mean()
+    assert peak(middle(images)[0]) in {(31, 31), (31, 32), (32, 31), (32, 32)}
 
 
 def test_equal_values_go_in_a_random_order(images):

@@ -10,13 +10,16 @@ from torch import Tensor
 from scenelab.asking import BATCH, Advance, Model, ask, check_count, silent
 from scenelab.attacks.batches import Bounds, attack_in_batches, draw_starts, make_space, try_again
 from scenelab.attacks.climb import Climbed, climb
-from scenelab.attacks.goal import Goal, Objective, cross_entropy, logits_ratio
+from scenelab.attacks.goal import Goal, Objective, cross_entropy, logits_ratio, margin
 from scenelab.attacks.result import Attacked
 from scenelab.attacks.threat import Ball, Space
 
 MOMENTUM = 0.75  # α, section 3.1
 RISING = 0.75  # ρ, section 3.2: the share of steps that should have raised the objective
 FIRST, SHRINK, LEAST = 0.22, 0.03, 0.06  # section 3.3: between checkpoints, as shares of all steps
+
+
+DLR_CLASSES = 4  # that the targeted DLR loss needs; with fewer the margin takes its place
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -149,15 +152,16 @@ def apgd_targeted(
         with torch.no_grad():
             scores = ask(model, part)
         goal.check(scores)
+        objective = logits_ratio if scores.shape[1] >= DLR_CLASSES else margin
         ranked = scores.scatter(1, goal.labels[:, None], float("-inf")).argsort(dim=1, descending=True)
-        first = int(rows[0])
+        place = {row: number for number, row in enumerate(rows.tolist())}
 
         def attempt(part: Tensor, goal: Goal, rows: Tensor, number: int) -> Climbed:
-            targets = ranked[rows - first, number]
+            targets = ranked[[place[row] for row in rows.tolist()], number]
             starts = draw_starts(part, space, rows, (seed, number))
             aim = Goal(labels=goal.labels, targets=targets)
             rule = Adaptive(space, steps)
-            return climb(model, part, aim, starts, rule, space=space, objective=logits_ratio, steps=steps)
+            return climb(model, part, aim, starts, rule, space=space, objective=objective, steps=steps)
 
         return try_again(part, goal, rows, attempt, tries=min(classes, scores.shape[1] - 1))
 

@@ -34,6 +34,7 @@ def attack_in_batches(
     *,
     space: Space,
     targets: Targets = None,
+    spare: bool = True,
     seed: int = 0,
     batch_size: int = BATCH,
     advance: Advance = silent,
@@ -41,6 +42,7 @@ def attack_in_batches(
     """Attack batch by batch and judge what is returned; the model's state stays as it was, also when it raises.
 
     Args:
+        spare: images that fool the model as they are stay so; without it `one` is given them as well.
         labels: what the images show; by default what the model says of them.
         targets: classes to move towards, or how they are chosen from the clean images once.
 
@@ -48,6 +50,7 @@ def attack_in_batches(
         LabError: arguments that do not fit.
     """
     check_count("batch_size", batch_size)
+    check_count("seed", seed, least=0)
     check_images(images)
     images = images.detach().clone()
     space.check(images)
@@ -56,9 +59,22 @@ def attack_in_batches(
         rows = torch.arange(len(images), device=images.device)
         found = []
         for chosen in rows.split(batch_size):
-            found.append(one(images[chosen], goal.of(chosen), chosen) if len(chosen) else images)
+            part, wanted = images[chosen], goal.of(chosen)
+            left = torch.nonzero(~_fooled_already(model, part, wanted))[:, 0] if spare else torch.arange(len(chosen))
+            if len(left):
+                part[left] = one(part[left], wanted.of(left), chosen[left])
+            found.append(part)
             advance(len(chosen))
         return judge(model, images, torch.cat(found), goal, space.ball, batch_size=batch_size)
+
+
+def _fooled_already(model: Model, images: Tensor, goal: Goal) -> Tensor:
+    if not len(images):
+        return torch.zeros(0, dtype=torch.bool, device=images.device)
+    with torch.no_grad():
+        scores = ask(model, images)
+    goal.check(scores)
+    return goal.reached(scores)
 
 
 def _fix_goal(
@@ -70,13 +86,13 @@ def _fix_goal(
     if isinstance(targets, Tensor):
         targets = choose_targets(model, images, targets)
     if labels is not None:
-        labels = choose_targets(model, images, labels)
+        labels = choose_targets(model, images, labels, name="labels")
     if labels is None or isinstance(targets, str):
         with torch.no_grad():
             scores = torch.cat([ask(model, part) for part in images.split(batch_size)])
         labels = scores.argmax(dim=1) if labels is None else labels
         if targets == "least-likely":
-            targets = least_likely(scores)
+            targets = least_likely(scores, labels)
         elif isinstance(targets, str):
             targets = draw_other(labels, scores.shape[1], seed=seed)
     return Goal(labels=labels, targets=targets, exact=targets is not None)

@@ -107,6 +107,7 @@ def look(
     if not slopes:
         with torch.no_grad():
             scores = ask(model, points)
+            goal.check(scores)
             values = objective(scores, goal)
         return scores, values.expand(len(points)), points
     with torch.enable_grad():

@@ -39,7 +39,7 @@ class Goal:
 
     def check(self, scores: Float[Tensor, "n k"]) -> None:
         """Raise unless labels and targets are classes of the model."""
-        check_classes(scores, self.labels)
+        check_classes(scores, self.labels, name="labels")
         if self.targets is not None:
             check_classes(scores, self.targets)
 
@@ -87,9 +87,9 @@ def _positive(values: Tensor) -> Tensor:
     return values + 1e-12
 
 
-def least_likely(scores: Float[Tensor, "n k"]) -> Int64[Tensor, " n"]:
-    """The class that the model believes in least (Kurakin et al. 2017)."""
-    return scores.argmin(dim=1)
+def least_likely(scores: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
+    """The class, other than the label, that the model believes in least (Kurakin et al. 2017)."""
+    return scores.scatter(1, labels[:, None], float("inf")).argmin(dim=1)
 
 
 def draw_other(labels: Int64[Tensor, " n"], classes: int, *, seed: int = 0) -> Int64[Tensor, " n"]:

@@ -98,7 +98,7 @@ def pgd(
 
     return attack_in_batches(
         model, images, labels, lambda part, goal, rows: try_again(part, goal, rows, attempt, tries=restarts),
-        space=space, targets=targets, seed=seed, batch_size=batch_size, advance=advance,
+        space=space, targets=targets, spare=random_start and best, seed=seed, batch_size=batch_size, advance=advance,
     )  # fmt: skip
 
 
@@ -108,18 +108,26 @@ def fgsm(
     labels: Int64[Tensor, " n"] | None = None,
     *,
     ball: Ball,
-    **options: object,
+    targets: Targets = None,
+    objective: Objective = cross_entropy,
+    bounds: Bounds = (0.0, 1.0),
+    eight_bit: bool = False,
+    seed: int = 0,
+    batch_size: int = BATCH,
+    advance: Advance = silent,
 ) -> Attacked:
-    """One step to the ball's border, x + ε·sign(∇ loss(x)) for L∞; `options` are those of `pgd`."""
-    return pgd(model, images, labels, ball=ball, steps=1, step_size=ball.epsilon, leave=False, best=False, **options)  # pyright: ignore[reportArgumentType]
+    """One step to the ball's border, x + ε·sign(∇ loss(x)) for L∞; arguments as those of `pgd`."""
+    return pgd(
+        model, images, labels, ball=ball, steps=1, step_size=ball.epsilon, targets=targets, objective=objective,
+        leave=False, best=False, bounds=bounds, eight_bit=eight_bit, seed=seed, batch_size=batch_size, advance=advance,
+    )  # fmt: skip
 
 
 def _check(
     ball: Ball, steps: int, step_size: float | None, restarts: int, momentum: float, *, random_start: bool, best: bool
 ) -> float:
     """The step size, once all fits together."""
-    if steps != 0:
-        check_count("steps", steps)
+    check_count("steps", steps, least=0)
     check_count("restarts", restarts)
     if restarts > 1 and not (random_start and best):
         raise LabError(f"restarts is {restarts}; it needs random_start=True and best=True")

@@ -44,4 +44,5 @@ def judge(
         none = torch.empty(0, dtype=torch.int64, device=images.device)
         return Attacked(adversarial, none.bool(), none, images.new_empty(0))
     scores = torch.cat(parts)
+    goal.check(scores)
     return Attacked(adversarial, goal.reached(scores), scores.argmax(dim=1), ball.norm(adversarial - images))

@@ -17,8 +17,8 @@ from scenelab.attacks.result import Attacked
 from scenelab.attacks.threat import Linf, Space
 from scenelab.errors import LabError
 
-FIRST_SHARE = 0.8  # p of the paper's section 4.1, as its authors' code has it for ImageNet and in AutoAttack
-HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries, section 4.1
+FIRST_SHARE = 0.8  # as AutoAttack has it (Croce & Hein 2020)
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries, as in the authors' code
 
 
 def share_at(query: int, queries: int) -> float:

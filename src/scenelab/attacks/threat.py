@@ -3,6 +3,7 @@
 A ball supplies the three pieces that attacks are made of: where to start, the steepest step, and the way back inside.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +42,10 @@ class Ball(Protocol):
         """The size of each perturbation."""
         ...
 
+    def whole(self, levels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Whole numbers of levels of 8 bits near a perturbation of the ball, in the ball themselves."""
+        ...
+
 
 def _check(epsilon: float) -> None:
     if not isinstance(epsilon, int | float) or not 0 <= epsilon < float("inf"):
@@ -69,6 +74,11 @@ class Linf:
 
     def norm(self, change: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
         return change.flatten(1).abs().amax(dim=1)
+
+    def whole(self, levels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """The nearest ones, at most ε: rounding towards nothing would take small steps back."""
+        most = math.floor(LEVELS * self.epsilon + TOLERANCE)
+        return levels.round().clamp_(-most, most)
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,10 @@ class L2:
 
     def norm(self, change: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
         return change.flatten(1).norm(dim=1)
+
+    def whole(self, levels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Towards nothing, which makes no change larger; a change that floats hold as 1.9999998 levels is two."""
+        return (levels * (1 + TOLERANCE)).trunc()
 
 
 @dataclass(frozen=True)
@@ -144,14 +158,10 @@ class Space:
         return (images + self.ball.project(moved - images)).clamp_(self.low, self.high)
 
     def shown(self, images: Float[Tensor, "n c h w"], moved: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """What the model is given: the point itself, or the whole levels next to it, towards the image.
-
-        Rounding each change towards nothing cannot leave the ball. The tolerance keeps a change of two levels, which
-        floats hold as 1.9999998, at two.
-        """
+        """What the model is given: the point itself, or whole levels near it within the ball."""
         if not self.whole:
             return moved
-        change = (LEVELS * (moved - images)).mul_(1 + TOLERANCE).trunc_()
+        change = self.ball.whole(LEVELS * (moved - images))
         return ((LEVELS * images).round_() + change).div_(LEVELS).clamp_(self.low, self.high)
 
     def holds(self, images: Float[Tensor, "n c h w"], moved: Float[Tensor, "n c h w"]) -> Bool[Tensor, " n"]:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from scenelab.asking import (
     BATCH,
     Advance,
+    Model,
     ask,
     check_classes,
     check_count,
@@ -22,7 +23,7 @@ from scenelab.errors import LabError
 
 
 def grad_cam(
-    model: nn.Module,
+    model: Model,
     images: Float[Tensor, "n c h w"],
     layer: nn.Module,
     targets: Int64[Tensor, " n"] | None = None,
@@ -34,8 +35,8 @@ def grad_cam(
     """relu(Σₖ αₖ Aₖ), αₖ the mean over all places of ∂ score / ∂ Aₖ (equations 1 and 2).
 
     Args:
-        model: the network, or whatever module calls the layer.
-        layer: one of its modules whose output is N×K×H'×W', usually the last convolution or what follows it.
+        model: the network, or any callable that calls the layer.
+        layer: a module whose output is N×K×H'×W', usually the last convolution or what follows it.
         resize: enlarge the map bilinearly to the images' sides; else it is N×1×H'×W'.
         advance: called after each batch with its number of images.
 
@@ -57,7 +58,7 @@ def grad_cam(
     return F.interpolate(maps, images.shape[2:], mode="bilinear", align_corners=False) if resize else maps
 
 
-def _cam(model: nn.Module, images: Tensor, layer: nn.Module, targets: Tensor) -> Tensor:
+def _cam(model: Model, images: Tensor, layer: nn.Module, targets: Tensor) -> Tensor:
     """The graph begins at the layer: what comes before it needs no gradient. The network goes on with a copy, so that
     an activation in place behind the layer does not change what is kept.
     """

@@ -36,8 +36,9 @@ def smooth_gradient(
 ) -> Float[Tensor, "n c h w"]:
     """Mean (SmoothGrad) or variance (VarGrad, Adebayo et al. 2018b) of the gradients at image + σ·noise.
 
-    The noise is normal and the same for a seed, whatever the batch size; noisy images are not cut to any range, as in
-    the paper. Targets are chosen on the clean images.
+    The noise is normal and the same for all images and for a seed, whatever the batch size, so that an image's map does
+    not depend on where it stands; noisy images are not cut to any range, as in the paper. Targets are chosen on the
+    clean images.
 
     Args:
         samples: noisy copies an image.
@@ -59,9 +60,7 @@ def smooth_gradient(
         targets = choose_targets(model, images, targets, batch_size=batch_size)
         parts = []
         for row in range(len(images)):
-            parts.append(
-                _one(model, images[row], targets[row], samples, sigma, statistic, seed + row, objective, batch_size)
-            )
+            parts.append(_one(model, images[row], targets[row], samples, sigma, statistic, seed, objective, batch_size))
             advance(1)
     return torch.stack(parts) if parts else torch.empty_like(images)
 

@@ -4,7 +4,7 @@ import sys
 
 import tyro
 
-from scenelab.cli import bench, challenge, data, demo, evaluate, explain, robustness, study, train
+from scenelab.cli import attack, bench, challenge, data, demo, evaluate, explain, report, robustness, study, train
 from scenelab.errors import Interrupted, LabError
 
 DESCRIPTION = """Scene recognition from convolution by hand to a trained, evaluated network.
@@ -24,7 +24,9 @@ def build() -> tyro.extras.SubcommandApp:
     app.command(evaluate.evaluate)
     app.command(evaluate.predict)
     app.command(explain.explain)
+    app.command(attack.attack)
     app.command(robustness.robustness)
+    app.command(report.report)
     app.command(challenge.challenge)
     app.command(challenge.score)
     app.command(evaluate.models)

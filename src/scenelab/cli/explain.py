@@ -1,5 +1,6 @@
 """scenelab explain: attention maps of a run, and whether they can be trusted."""
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,9 @@ def explain(
     faithfulness: bool = False,
     followed: int = 100,
     sanity: bool = False,
+    randomised: int = 8,
     objects: bool = False,
+    annotated: int = 400,
     json: bool = False,
 ) -> None:
     """Draw where a network looks, and test whether the maps say so.
@@ -45,7 +48,9 @@ def explain(
         faithfulness: follow the first guess while pixels are deleted and inserted, beside two baselines.
         followed: images for --faithfulness, spread over the split.
         sanity: randomise the network layer by layer and see whether the maps notice.
+        randomised: images for --sanity, each explained twice a layer.
         objects: hold the maps against MiniPlaces' annotated objects.
+        annotated: images for --objects at most.
         json: print attribution.json.
     """
     import torch
@@ -61,11 +66,13 @@ def explain(
 
     names = tuple(dict.fromkeys(methods or DEFAULT))
     check_methods(names)
-    for flag, value in (("--limit", limit), ("--followed", followed)):
+    for flag, value in (
+        ("--limit", limit), ("--followed", followed), ("--randomised", randomised), ("--annotated", annotated),
+    ):  # fmt: skip
         if value < 1:
             raise LabError(f"{flag} is {value}; expected 1 or more")
-    if images and (faithfulness or sanity or objects):
-        raise LabError("--faithfulness, --sanity and --objects test a split; leave --images out")
+    if images and (faithfulness or sanity or objects or per_class):
+        raise LabError("--faithfulness, --sanity, --objects and --per-class are of a split; leave --images out")
     folder = Run(run)
     stored_config = folder.read_config()
     config = from_plain(stored_config["train"])
@@ -75,6 +82,7 @@ def explain(
     if "cam" in names and not has_maps(stored.model):
         if methods:
             last_maps(stored.model)  # says why not
+        print("cam is left out: this network has no maps in front of a global pooling", file=sys.stderr)
         names = tuple(name for name in names if name != "cam")
     rendering = Rendering(scope=scale, look=look)
     if images:
@@ -87,61 +95,88 @@ def explain(
             raise LabError(f"{source} has other categories than {run} was trained on; explain it on its own data")
         result = explain_split(
             folder, stored, packed, data=source, names=names, count=limit, classes=per_class, rendering=rendering,
-            faithfulness=followed if faithfulness else 0, sanity=sanity, objects=objects,
+            faithfulness=followed if faithfulness else 0, sanity=randomised if sanity else 0,
+            objects=annotated if objects else 0,
         )  # fmt: skip
     if json:
         print_json(result)
         return
     _show(result)
+    print(f"slider: tensorboard --logdir={folder.events} --samples_per_plugin images=1000")
     print(f"pictures: {folder.results / ('attention-files' if images else 'attention') / 'attention.html'}")
 
 
 def _show(result: dict[str, Any]) -> None:
     if "faithfulness" in result:
-        rows = []
-        for name, values in result["faithfulness"]["methods"].items():
-            cells = [
-                f"{values[kind]['area']:.3f} ({values[kind]['interval'][0]:.3f}–{values[kind]['interval'][1]:.3f})"
-                if values[kind]["interval"]
-                else f"{values[kind]['area']:.3f}"
-                for kind in ("deletion", "insertion")
-            ]
-            rows.append([name, *cells])
-        title = f"faithfulness, {result['faithfulness']['images']} images: areas with 95 % intervals"
-        print_table(title, ["method", "deletion (low is good)", "insertion (high is good)"], rows)
+        _show_faithfulness(result["faithfulness"])
     if "sanity" in result:
         for name, values in result["sanity"]["methods"].items():
-            print(f"sanity of {name}: {values['verdict']}")
+            print(f"sanity of {name}, {result['sanity']['images']} images: {values['verdict']}")
+        if result["sanity"]["untouched"]:
+            print(f"not randomised: {', '.join(result['sanity']['untouched'])}")
     if "objects" in result:
-        print_table(
-            f"pointing game on {result['objects']['images']} annotated images, "
-            f"{len(result['objects']['broken'])} broken annotations passed over",
-            ["method", "largest value on the object", "by area alone", "objects", "looked at most"],
-            [_pointing(name, values) for name, values in result["objects"]["methods"].items()],
-        )
-        for name, values in result["objects"]["methods"].items():
-            print_table(
-                f"what {name} looks at when the network says … (attribution over area, 95 %, images)",
-                ["scene", "images", "objects"],
-                _scenes(values),
-            )
+        _show_objects(result["objects"])
 
 
-def _scenes(values: dict[str, Any]) -> list[list[str]]:
-    """What is looked at when a scene is said: the three densest objects of which the interval lies above 1."""
+def _show_faithfulness(faithfulness: dict[str, Any]) -> None:
+    rows = [
+        [name, *(_with_interval(values[kind]["area"], values[kind]["interval"]) for kind in ("deletion", "insertion"))]
+        for name, values in faithfulness["methods"].items()
+    ]
+    title = f"faithfulness, {faithfulness['images']} images: areas with 95 % intervals; the first four know no network"
+    print_table(title, ["map", "deletion (low is good)", "insertion (high is good)"], rows)
+    baselines = [name for name, values in faithfulness["methods"].items() if values["baseline"]]
+    rows = [
+        [f"{name}, {kind}", *(_sure(values[kind]["better"][other]) for other in baselines)]
+        for name, values in faithfulness["methods"].items() if not values["baseline"]
+        for kind in ("deletion", "insertion")
+    ]  # fmt: skip
+    print_table("better by, on the same images (95 %)", ["map", *(f"than {name}" for name in baselines)], rows)
+
+
+def _with_interval(value: float, interval: list[float] | None) -> str:
+    return f"{value:.3f} ({interval[0]:.3f}–{interval[1]:.3f})" if interval else f"{value:.3f}"
+
+
+def _sure(gain: dict[str, Any]) -> str:
+    if not gain["interval"]:
+        return f"{gain['mean']:+.3f}"
+    low, high = gain["interval"]
+    return f"{gain['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def _show_objects(objects: dict[str, Any]) -> None:
     rows = []
-    for scene, part in values["scenes"].items():
-        sure = [item for item in part["items"] if item["interval"] and item["interval"][0] > 1][:3]
-        cells = []
-        for item in sure:
-            low, high = item["interval"]
-            cells.append(f"{item['item']} {item['density']:.1f}× ({low:.1f}–{high:.1f}, n {item['images']})")
-        rows.append([scene, str(part["images"]), ", ".join(cells) or "nothing for sure"])
-    return rows
+    for name, values in objects["methods"].items():
+        pointing, items = values["pointing"], [item for item in values["items"] if item["interval"]]
+        low, high = pointing["interval"]
+        counts = [sum(item["verdict"] == verdict for item in items) for verdict in ("more", "less")]
+        rows.append(
+            [
+                name, f"{pointing['hits']} of {pointing['images']}", f"{pointing['chance']:.0f} ({low:.0f}–{high:.0f})",
+                f"{counts[0]} more, {counts[1]} less, of {len(items)}; by chance {0.05 * len(items):.0f}",
+                str(pointing["empty"]),
+            ]
+        )  # fmt: skip
+    print_table(
+        f"{objects['images']} annotated images, {len(objects['broken'])} broken annotations passed over",
+        ["map", "largest value on an object", "by area (95 %)", "object classes against other images' maps", "empty"],
+        rows,
+    )
+    for name, values in objects["methods"].items():
+        print_table(
+            f"what {name} lies on when the network says …: attribution over area (95 %), the same for other images' "
+            "maps, "
+            "images; objects of most images",
+            ["scene", "images", "objects"],
+            [[scene, str(part["images"]), _scene(part["items"])] for scene, part in values["scenes"].items()],
+        )
 
 
-def _pointing(name: str, values: dict[str, Any]) -> list[str]:
-    pointing = values["pointing"]
-    sure = [item for item in values["items"] if item["interval"] and item["interval"][0] > 1][:4]
-    best = ", ".join(f"{item['item']} {item['density']:.1f}×" for item in sure)
-    return [name, str(pointing["hits"]), f"{pointing['chance']:.0f}", str(pointing["objects"]), best]
+def _scene(items: list[dict[str, Any]], *, most: int = 4) -> str:
+    cells = []
+    for item in items[:most]:
+        interval = "" if item["interval"] is None else f" ({item['interval'][0]:.1f}–{item['interval'][1]:.1f})"
+        told = f"{item['item']} {item['density']:.1f}×{interval}"
+        cells.append(f"{told}, others {item['elsewhere']:.1f}×, {item['images']}")
+    return "; ".join(cells) or "no object in enough images"

@@ -21,8 +21,9 @@ def robustness(
 ) -> None:
     """Attack a run's images with growing strength and report what still stands.
 
-    FGSM, PGD and Auto-PGD have all images, targeted Auto-PGD and Square what these leave; an image counts as robust if
-    it stands them all. Warns where the model only hides its gradients. Writes RUN/results/robustness.json and pictures;
+    FGSM, PGD (in floats and on levels of 8 bits) and Auto-PGD have all images, targeted Auto-PGD and Square what these
+    leave; an image counts as robust if it stands them all, which is an upper bound of its robustness. Warns where the
+    model only hides its gradients. Writes RUN/results/robustness.json and pictures;
     what is done is not done again.
 
     Example: scenelab robustness runs/laptop --epsilons 0 1/255 2/255 4/255 8/255
@@ -87,12 +88,14 @@ def read_epsilon(text: str) -> float:
 
 
 def _show(result: dict[str, Any]) -> None:
+    from scenelab.evaluation.robustness_figures import LEFTOVER
+
     names = list(result["methods"])
-    rows = []
+    rows, whole = [], [name for name in names if name not in LEFTOVER]
     for entry in result["epsilons"]:
         worst = entry["worst"]
-        cells = [f"{entry['attacks'][name]['left']['accuracy']:.1f}" if entry["attacks"] else "" for name in names[:3]]
-        for name in names[3:]:
+        cells = [f"{entry['attacks'][name]['left']['accuracy']:.1f}" if entry["attacks"] else "" for name in whole]
+        for name in LEFTOVER:
             found = entry["attacks"].get(name)
             cells.append(f"-{len(found['fooled'])} of {found['given']}" if found else "")
         low, high = worst["interval"]
@@ -103,10 +106,12 @@ def _show(result: dict[str, Any]) -> None:
         "accuracy in %, images fooled of those left, worst case with 95 %"
     )
     print_table(title, ["ε (L∞)", *names, "worst case"], rows)
-    fooled = [part for entry in result["epsilons"] for part in entry["attacks"].values()]
-    png, whole = sum(part["png"] for part in fooled), sum(len(part["fooled"]) for part in fooled)
-    print(f"adversarial images that still fool from a PNG file: {png} of {whole}")
-    for sign in result.get("warnings", []):
+    for name, what in (("pgd", "PGD in floats"), ("pgd-8bit", "PGD on whole levels")):
+        parts = [entry["attacks"][name] for entry in result["epsilons"] if entry["attacks"]]
+        if parts:
+            kept, made = sum(part["png"] for part in parts), sum(len(part["fooled"]) for part in parts)
+            print(f"{what}: {kept} of {made} adversarial images still fool once saved as PNG")
+    for sign in result["warnings"]:
         print(f"warning, {sign['sign']}: {sign['text']}")
-    if not result.get("warnings"):
-        print("no sign of hidden gradients")
+    if not result["warnings"]:
+        print(f"no sign of hidden gradients on {result['checked']} images that are right when clean")

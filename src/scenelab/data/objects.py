@@ -19,6 +19,7 @@ from scenelab.errors import LabError
 
 SIDE = 128  # of the images that the coordinates are of
 DECLARATION = re.compile(r"<\?xml[^>]*\?>")
+FORBIDDEN = re.compile(r"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 LARGEST = 4_000_000  # bytes; the longest of MiniPlaces' files has a few ten thousand
 
 
@@ -40,7 +41,7 @@ def read_objects(path: Path) -> list[SceneObject]:
         if path.stat().st_size > LARGEST:
             raise LabError(f"{path} has more than {LARGEST:,} bytes; no annotation of an image is that long")
         text = path.read_text(encoding="utf-8-sig")
-        if "<!" in text:
+        if FORBIDDEN.search(text):
             raise LabError(f"{path} declares entities or a document type; annotations have neither")
         root = ElementTree.fromstring(f"<image>{DECLARATION.sub('', text)}</image>")
         return [_read(element) for element in root.findall("objects")]

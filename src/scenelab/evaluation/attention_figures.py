@@ -20,14 +20,20 @@ FADED = 0.25  # of a picture's contrast below an overlay
 LOOKS: tuple[dict[str, Any], ...] = tuple(
     {"ls": style, "marker": marker, "color": colour}
     for style, marker, colour in zip(
-        ("-", "-", "-", "-", "-", "--", "--", "--"), "osD^vxP*", plt.get_cmap("viridis")(np.linspace(0, 0.85, 8)),
-        strict=True,
+        ("-", "-", "-", "-", "-", "--", "--", "--"), "osD^vxP*",
+        plt.get_cmap("viridis")(np.linspace(0, 0.9, 8)[[0, 4, 2, 7, 5, 1, 6, 3]]), strict=True,
     )
 )  # fmt: skip
+"""Lines that differ in marker, dashes and brightness; neighbours are far apart."""
 
+METHOD_LOOKS = dict(
+    zip(("gradient", "smooth", "integrated", "cam", "occlusion", "gradient-input", "variance"), LOOKS, strict=False)
+)
 BASELINE_LOOKS: dict[str, dict[str, Any]] = {
-    "random": {"color": "0.55", "ls": ":", "lw": 2.5},
-    "edges": {"color": "0.45", "ls": "-.", "lw": 1.8},
+    "random": {"color": "0.6", "ls": ":", "lw": 2.5},
+    "edges": {"color": "0.5", "ls": "-.", "lw": 1.8},
+    "blobs": {"color": "0.4", "ls": (0, (1, 1)), "lw": 1.4},
+    "middle": {"color": "0.3", "ls": (0, (5, 1, 1, 1)), "lw": 1.2},
 }
 
 
@@ -87,13 +93,13 @@ def draw_faithfulness(faithfulness: dict[str, Any], path: Path) -> None:
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
         for axis, kind, wish, gone in (
-            (axes[0], "deletion", "low", "blurred away"),
+            (axes[0], "deletion", "low", "made grey"),
             (axes[1], "insertion", "high", "brought back"),
         ):
-            for number, (name, values) in enumerate(faithfulness["methods"].items()):
+            for name, values in faithfulness["methods"].items():
                 curve = values[kind]["curve"]
                 share = np.linspace(0, 100, len(curve))
-                look = BASELINE_LOOKS.get(name, LOOKS[number % len(LOOKS)])
+                look = BASELINE_LOOKS.get(name) or METHOD_LOOKS[name]
                 label = f"{name} ({values[kind]['area']:.3f})"
                 axis.plot(share, curve, **{"ms": 3.5, "markevery": 4, "lw": 1.3, **look}, label=label)
             axis.set(title=f"{kind} ({wish} is good)", xlabel=f"{gone}, % of the pixels, the most important first")
@@ -107,10 +113,15 @@ def draw_sanity(sanity: dict[str, Any], path: Path) -> None:
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(12, 4.8), sharey=True)
         for axis, kind in zip(axes, ("cascading", "independent"), strict=True):
-            for number, (name, values) in enumerate(sanity["methods"].items()):
+            for name, values in sanity["methods"].items():
                 heights = [np.nan if layer[kind] is None else layer[kind] for layer in values["layers"]]
-                look = {"ms": 4, "lw": 1.2, **BASELINE_LOOKS.get(name, LOOKS[number % len(LOOKS)])}
+                look = {"ms": 4, "lw": 1.2, **(BASELINE_LOOKS.get(name) or METHOD_LOOKS[name])}
                 axis.plot(range(len(heights)), heights, **look, label=name)
+                if kind == "cascading":
+                    errors = [np.nan if layer["error"] is None else layer["error"] for layer in values["layers"]]
+                    axis.errorbar(
+                        range(len(heights)), heights, yerr=errors, fmt="none", ecolor=look["color"], elinewidth=0.6
+                    )
             _layer_names(axis, [layer["layer"] for layer in next(iter(sanity["methods"].values()))["layers"]])
             axis.axhline(0, color="0.4", lw=0.8)
         axes[0].set(title="all layers from the last down to this one random", ylabel="rank correlation")
@@ -126,25 +137,28 @@ def _layer_names(axis: Axes, names: list[str]) -> None:
 
 
 def draw_gaze(gaze: dict[str, Any], path: Path, *, most: int = 24) -> None:
-    """Density of attribution on the object classes that most images show, with 95 % intervals, a panel a method."""
+    """Density of attribution on the object classes that most images show, with 95 % intervals, a panel a method.
+
+    A filled dot differs from what maps of other images have there, an open one does not.
+    """
     methods = gaze["methods"]
     height = 1.6 + 0.22 * min(most, max(len(values["items"]) for values in methods.values()))
     size = (1.6 + 2.9 * len(methods), height)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(methods), figsize=size, squeeze=False, sharex=True)
         for axis, (name, values) in zip(axes[0], methods.items(), strict=True):
-            frequent = sorted(values["items"], key=lambda item: -item["images"])[:most]
-            shown = sorted((item for item in frequent if item["interval"]), key=lambda item: item["density"])
+            frequent = [item for item in values["items"] if item["interval"]][:most]
+            shown = sorted(frequent, key=lambda item: item["density"])
             for row, item in enumerate(shown):
                 low, high = item["interval"]
-                axis.plot([low, high], [row, row], color="0.5", lw=1.5)
-                axis.plot(item["density"], row, "o", color="black", ms=4)
-                if item["elsewhere"]:
-                    axis.plot(item["elsewhere"], row, "|", color="black", ms=8, mew=1.2)
+                axis.plot([max(low, DENSITIES[0] / 2), high], [row, row], color="0.5", lw=1.5)
+                face = "white" if item["verdict"] == "no difference" else "black"
+                axis.plot(item["density"], row, "o", color="black", ms=4, mfc=face)
+                axis.plot(item["elsewhere"], row, "|", color="black", ms=8, mew=1.2)
             axis.axvline(1, color="black", lw=1, ls="--")
             labels = [f"{item['item']} ({item['images']})" for item in shown]
             axis.set_yticks(range(len(shown)), labels, fontsize=7)
-            axis.set(title=name, xscale="log", xlabel="attribution over area\n(bar: maps of other images)")
+            axis.set(title=name, xscale="log", xlabel="attribution over area\n(|: maps of other images)")
             axis.set_xticks(DENSITIES, [f"{density:g}" for density in DENSITIES])
             axis.minorticks_off()
             axis.grid(axis="y", visible=False)

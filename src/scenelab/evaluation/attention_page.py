@@ -79,9 +79,9 @@ def _texts(result: dict[str, Any]) -> dict[str, str]:
     texts = {}
     if "faithfulness" in result:
         texts["faithfulness"] = (
-            f"Mean over {result['faithfulness']['images']} images. Pixels are blurred away, the most important first "
-            "(deletion), or brought back (insertion). What lies no better than the random map or the edge detector "
-            "tells nothing of this network."
+            f"Mean over {result['faithfulness']['images']} images. Pixels are made grey, the most important first "
+            "(deletion), or brought back into a blurred picture (insertion). The grey lines know nothing of this "
+            "network; a map that is no better than they are tells nothing of it either."
         )
     if "sanity" in result:
         texts["sanity"] = (
@@ -92,7 +92,9 @@ def _texts(result: dict[str, Any]) -> dict[str, str]:
         count = len(result["objects"]["broken"])
         texts["objects"] = (
             f"{result['objects']['images']} annotated images, {count} broken annotations passed over. A density of 1 "
-            "is what an evenly spread map has; in brackets how many images show the object."
+            "is what an evenly spread map has; a bar marks what maps of other images have on the same objects, and a "
+            "dot "
+            "is filled where the difference is beyond chance at 95 %; in brackets how many images show the object."
         )
     return texts
 

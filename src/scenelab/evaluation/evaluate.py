@@ -13,6 +13,7 @@ from torch import Tensor
 from scenelab.data.packed import Packed
 from scenelab.evaluation.accuracy import confusion, hits, most_confused, per_class, predict_logits, top_k, wilson
 from scenelab.evaluation.calibration import expected_calibration_error, reliability
+from scenelab.evaluation.confused import draw_confused
 from scenelab.files import atomic_write, write_json
 from scenelab.models.stored import Stored
 from scenelab.runs import Run
@@ -60,6 +61,7 @@ def evaluate(run: Run, stored: Stored, packed: Packed, *, source: str) -> dict[s
         "reliability": [asdict(part) for part in reliability(mirrored, packed.labels)],
         "confusion": matrix.tolist(),
     }
+    draw_confused(packed, predicted, result["most_confused"], run.results / f"{packed.split}_confused.png")
     write_json(run.results / f"{packed.split}.json", result)
     _write_predictions(run.results / f"{packed.split}_predictions.csv", mirrored, packed)
     return result

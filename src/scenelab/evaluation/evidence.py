@@ -17,8 +17,8 @@ from scenelab.data.packed import Packed
 from scenelab.errors import LabError
 from scenelab.evaluation.attention import METHODS
 from scenelab.evaluation.faithfulness import BASELINES, follow
-from scenelab.evaluation.localization import LEAST, Gaze, Look, look, pointing_game, summarize_looks
-from scenelab.evaluation.sanity import LayerCheck, check_layers, layers, verdict
+from scenelab.evaluation.localization import Gaze, Look, look, point, summarize_looks
+from scenelab.evaluation.sanity import LayerCheck, check_layers, layers, untouched, verdict
 from scenelab.evaluation.student import quantile
 from scenelab.models.normalize import Classifier
 from scenelab.models.stored import Stored
@@ -26,6 +26,8 @@ from scenelab.progress import progress
 
 BATCH = 20
 SANITY_IMAGES = 8
+ANNOTATED = 400  # images for the objects
+FEW = 4  # images of a scene that show an object class for it to be told of
 SCENES = 12  # the table of what is looked at has so many scenes, those of most images
 
 
@@ -102,7 +104,7 @@ def check_sanity(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[
             explain = partial(METHODS[name].explain, images=images, targets=targets)
             methods[name] = _sanity(check_layers(stored.model, explain, advance=advance))
     methods["edges"] = _sanity(check_layers(stored.model, lambda model: BASELINES["edges"](images)))
-    return {"images": len(images), "methods": methods}
+    return {"images": len(images), "untouched": untouched(stored.model), "methods": methods}
 
 
 def _sanity(checks: list[LayerCheck]) -> dict[str, Any]:
@@ -129,47 +131,65 @@ def find_annotated(packed: Packed, data: Path) -> list[int]:
     return found
 
 
-def measure_gaze(stored: Stored, packed: Packed, data: Path, names: tuple[str, ...]) -> dict[str, Any]:
+def measure_gaze(
+    stored: Stored, packed: Packed, data: Path, names: tuple[str, ...], *, most: int = ANNOTATED
+) -> dict[str, Any]:
     """Where the maps of annotated images lie: by object class, and by object class in each scene that is said.
 
-    Beside each density stands that of maps which belong to another image (`elsewhere`): what the habit of photographs,
-    and of a method, to have things in the middle gives by itself. Broken annotations are counted and named, and their
+    Each map is held against that of another image on the same objects, one for which the model says the same scene
+    where there is one. Beside the methods stands an edge detector. Broken annotations are counted and named, and their
     images passed over.
 
+    Args:
+        most: annotated images at most, spread over the split.
+
     Raises:
-        LabError: no image of the split has an annotation.
+        LabError: no image of the split has an annotation that can be read.
     """
-    items, objects, broken = read_object_names(data), {}, []
-    for row in find_annotated(packed, data):
+    items, annotated = read_object_names(data), find_annotated(packed, data)
+    chosen = torch.linspace(0, len(annotated) - 1, min(most, len(annotated))).long().tolist()
+    objects, broken = {}, []
+    for row in (annotated[place] for place in chosen):
         try:
             objects[row] = read_objects(object_file(data, packed.paths[row]))
         except LabError as error:
             broken.append(str(error))
-    rows = list(objects)
-    looks: dict[str, list[Look]] = {name: [] for name in names}
-    elsewhere: dict[str, list[Look]] = {name: [] for name in names}
+    if not objects:
+        raise LabError(f"none of the {len(broken)} annotations can be read; the first: {broken[0]}")
+    images = show_images(packed, list(objects), stored.size)
+    targets = first_guesses(stored.model, images)
+    order = targets.argsort(stable=True)
+    images, targets = images[order].contiguous(memory_format=torch.channels_last), targets[order]
+    rows = [list(objects)[place] for place in order.tolist()]
+    masks = [draw_masks(objects[row], stored.size) for row in rows]
+    others = _partners(targets)
+    methods: dict[str, Any] = {}
     with progress("objects", len(rows) * len(names)) as advance:
-        for start in range(0, len(rows), BATCH):
-            chosen = rows[start : start + BATCH]
-            images = show_images(packed, chosen, stored.size)
-            targets = first_guesses(stored.model, images)
-            masks = [draw_masks(objects[row], stored.size) for row in chosen]
-            for name in names:
-                maps = METHODS[name].explain(stored.model, images, targets, advance)
-                for number, (row, mask) in enumerate(zip(chosen, masks, strict=True)):
-                    scene = int(targets[number])
-                    looks[name] += look(maps[number], mask, image=row, scene=scene)
-                    if len(chosen) > 1:
-                        elsewhere[name] += look(maps[number - 1], mask, image=row, scene=scene)
-    methods = {name: _gaze_of(looks[name], elsewhere[name], items, stored.categories) for name in names}
+        for name in (*names, "edges"):
+            maps = [
+                METHODS[name].explain(stored.model, part, said, advance) if name in METHODS else BASELINES[name](part)
+                for part, said in zip(images.split(BATCH), targets.split(BATCH), strict=True)
+            ]
+            methods[name] = _gaze_of(torch.cat(maps), others, masks, rows, targets, items, stored.categories)
     return {"images": len(rows), "broken": broken, "methods": methods}
 
 
+def _partners(targets: Int64[Tensor, " n"]) -> list[int]:
+    """For each of the images, which are ordered by scene, another one: the next of its scene, or else of all."""
+    partners = []
+    for place, scene in enumerate(targets.tolist()):
+        same = (targets == scene).nonzero()[:, 0].tolist()
+        partners.append(same[(same.index(place) + 1) % len(same)] if len(same) > 1 else (place + 1) % len(targets))
+    return partners
+
+
 def _gaze_of(
-    looks: list[Look], elsewhere: list[Look], items: tuple[str, ...], categories: tuple[str, ...]
-) -> dict[str, Any]:
-    hits, chance, count = pointing_game(looks)
-    habit = {gaze.item: gaze.density for gaze in summarize_looks(elsewhere)}
+    maps: Tensor, others: list[int], masks: list[dict[int, Tensor]], rows: list[int], targets: Tensor,
+    items: tuple[str, ...], categories: tuple[str, ...],
+) -> dict[str, Any]:  # fmt: skip
+    looks: list[Look] = []
+    for place, scene in enumerate(targets.tolist()):
+        looks += look(maps[place], maps[others[place]], masks[place], image=rows[place], scene=scene)
     scenes: dict[int, list[Look]] = {}
     for entry in looks:
         scenes.setdefault(entry.scene, []).append(entry)
@@ -178,15 +198,15 @@ def _gaze_of(
 
     def named(gaze: Gaze) -> dict[str, Any]:
         name = items[gaze.item] if gaze.item < len(items) else f"object {gaze.item}"
-        return {**asdict(gaze), "item": name, "elsewhere": habit.get(gaze.item)}
+        return {**asdict(gaze), "item": name, "verdict": gaze.verdict}
 
     return {
-        "pointing": {"hits": hits, "chance": chance, "objects": count},
+        "pointing": asdict(point(maps, masks)),
         "items": [named(gaze) for gaze in summarize_looks(looks)],
         "scenes": {
             categories[scene]: {
                 "images": images[scene],
-                "items": [named(gaze) for gaze in summarize_looks(scenes[scene]) if gaze.images >= LEAST],
+                "items": [named(gaze) for gaze in summarize_looks(scenes[scene]) if gaze.images >= FEW],
             }
             for scene in frequent
         },

@@ -1,7 +1,9 @@
 """Explain a run: galleries of maps as pictures and one page, and what the tests of the maps say, in RUN/results."""
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +41,12 @@ from scenelab.runs import Run
 
 SHEET = 8  # images in one PNG
 TESTS = ("completeness", "faithfulness", "sanity", "objects")
+FIGURES = {"faithfulness": draw_faithfulness, "sanity": draw_sanity, "objects": draw_gaze}
 
 
 def explain_split(
     run: Run, stored: Stored, packed: Packed, *, data: Path, names: tuple[str, ...], count: int, classes: bool,
-    rendering: Rendering, faithfulness: int, sanity: bool, objects: bool,
+    rendering: Rendering, faithfulness: int = 0, sanity: int = 0, objects: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
     """Galleries of a split and the tests that are asked for; everything is written below RUN/results.
 
@@ -53,7 +56,7 @@ def explain_split(
         count: images of each gallery.
         classes: whether there is a gallery of one image a class.
         rendering: how the maps are scaled and shown.
-        faithfulness: how many images are followed; 0 leaves that test out.
+        faithfulness, sanity, objects: how many images each test has at most; 0 leaves it out.
 
     Returns:
         The content of `results/attribution.json`.
@@ -67,29 +70,39 @@ def explain_split(
         images = show_images(packed, list(choice.rows), stored.size)
         labels = [int(packed.labels[row]) for row in choice.rows]
         sections.append(make_gallery(stored, choice, images, labels, names, rendering))
-    result = _begin(stored, names, sections, rendering, split=packed.split, images=len(packed))
+    result = _begin(stored, names, sections, rendering, split=packed.split, images=len(packed), digest=packed.digest)
     result["weights"] = hashlib.sha256(run.best.read_bytes()).hexdigest()
     result |= _kept(run.results / "attribution.json", result)
+    tests: dict[str, Callable[[], dict[str, Any]]] = {}
     if "integrated" in names:
-        result["completeness"] = _completeness(stored, _spread(stored, packed, SANITY_IMAGES))
+        tests["completeness"] = lambda: _completeness(stored, _spread(stored, packed, SANITY_IMAGES))
     if faithfulness:
-        result["faithfulness"] = measure_faithfulness(stored, _spread(stored, packed, faithfulness), names)
-        draw_faithfulness(result["faithfulness"], folder / "faithfulness.png")
+        tests["faithfulness"] = lambda: measure_faithfulness(stored, _spread(stored, packed, faithfulness), names)
     if sanity:
-        result["sanity"] = check_sanity(stored, _spread(stored, packed, SANITY_IMAGES), names)
-        draw_sanity(result["sanity"], folder / "sanity.png")
+        tests["sanity"] = lambda: check_sanity(stored, _spread(stored, packed, sanity), names)
     if objects:
-        result["objects"] = measure_gaze(stored, packed, data, names)
-        draw_gaze(result["objects"], folder / "objects.png")
+        tests["objects"] = lambda: measure_gaze(stored, packed, data, names, most=objects)
+    for name, test in tests.items():
+        result[name] = {**test(), "date": _now(), "version": version("scenelab"), "methods_asked": list(names)}
+        write_json(run.results / "attribution.json", result)
+    for name, draw in FIGURES.items():
+        if name in result:
+            draw(result[name], folder / f"{name}.png")
     return _finish(run, result, sections, "attention")
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def _kept(path: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier call tested on the same weights and split, so that a call that tests less does not lose it."""
+    """What an earlier call of this version tested on the same weights and images, so that a call that tests less does
+    not lose it; each test has its own date.
+    """
     earlier = read_json(path) if path.exists() else {}
-    if any(earlier.get(name) != result[name] for name in ("weights", "split", "size")):
+    if any(earlier.get(name) != result[name] for name in ("weights", "split", "digest", "size")):
         return {}
-    return {name: earlier[name] for name in TESTS if name in earlier}
+    return {name: earlier[name] for name in TESTS if earlier.get(name, {}).get("version") == version("scenelab")}
 
 
 def _spread(stored: Stored, packed: Packed, count: int) -> Float[Tensor, "n 3 h w"]:
@@ -125,7 +138,7 @@ def _begin(
     stored: Stored, names: tuple[str, ...], sections: list[Section], rendering: Rendering, **values: Any
 ) -> dict[str, Any]:
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": _now(),
         "model": stored.arch,
         "size": stored.size,
         **values,
@@ -159,8 +172,11 @@ def _completeness(stored: Stored, images: Float[Tensor, "n 3 h w"]) -> dict[str,
 
 
 def _log(run: Run, sections: list[Section]) -> None:
-    """The galleries in TensorBoard, an image a step, each beside its overlays."""
-    with SummaryWriter(str(run.events / "attention")) as writer:
+    """The galleries in TensorBoard, an image a step, each beside its overlays; in place of an earlier call's."""
+    folder = run.events / "attention"
+    for path in folder.glob("events.out.tfevents.*"):
+        path.unlink()
+    with SummaryWriter(str(folder)) as writer:
         for section in sections:
             for step, row in enumerate(section.rows):
                 look = section.rendering.look

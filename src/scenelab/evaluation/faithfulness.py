@@ -1,9 +1,9 @@
 """Do the places that a map calls important matter to the model? Deletion and insertion (Petsiuk et al. 2018).
 
-Pixels are replaced by a blurred picture, the most important first (deletion, for which the paper takes a grey one), or
-brought back into it (insertion), and the target's probability is followed. A map that tells the truth makes it fall
-fast and rise fast. The areas below the curves mean little alone: a random order and an edge detector, which know
-nothing of the model, are what they are held against.
+Pixels are made grey, the most important first (deletion), or brought back into a blurred picture (insertion), and the
+target's probability is followed. A map that tells the truth makes it fall fast and rise fast. The areas below the
+curves mean little alone: they are held against maps that know nothing of the model, scattered pixels, edges, random
+blobs as coarse as a late layer's maps, and the picture's middle.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,9 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from scenelab.asking import Model, ask, evaluating
 
 BLUR = 11.0  # standard deviation in pixels of a picture of 128; larger ones have more
+GREY = 0.5  # what a deleted pixel shows, in images in [0, 1]
 STEPS = 20
+COARSE = 16  # pixels that one value of a random blob covers: as much as a value of our networks' last maps
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def follow(
         maps: importance of each pixel, larger is more important.
         steps: parts of equal size in which pixels are replaced; a curve has one point more.
     """
-    blurred = blur(images)
+    blurred, grey = blur(images), torch.full_like(images, GREY)
     pixels = maps.shape[2] * maps.shape[3]
     mixed = torch.randperm(pixels, generator=torch.Generator().manual_seed(0)).to(maps.device)
     order = mixed[maps.flatten(1)[:, mixed].argsort(dim=1, descending=True, stable=True)]
@@ -68,7 +70,7 @@ def follow(
     with evaluating(model), torch.no_grad():
         for step in range(steps + 1):
             taken = ranks < round(pixels * step / steps)
-            for curve, inside, outside in ((deletion, blurred, images), (insertion, images, blurred)):
+            for curve, inside, outside in ((deletion, grey, images), (insertion, images, blurred)):
                 scores = ask(model, torch.where(taken, inside, outside))
                 curve.append(scores.softmax(dim=1).gather(1, targets[:, None])[:, 0])
     return Curves(torch.stack(deletion, dim=1), torch.stack(insertion, dim=1))
@@ -96,4 +98,22 @@ def scatter(images: Float[Tensor, "n c h w"], *, seed: int = 0) -> Float[Tensor,
     return torch.rand(count, 1, height, width, generator=generator, dtype=images.dtype, device=images.device)
 
 
-BASELINES: dict[str, Callable[[Tensor], Tensor]] = {"random": scatter, "edges": edges}
+def blobs(images: Float[Tensor, "n c h w"], *, seed: int = 1) -> Float[Tensor, "n 1 h w"]:
+    """Coarse random values, enlarged as Grad-CAM's are: a map of regions that knows no model."""
+    count, _, height, width = images.shape
+    sides = (max(2, height // COARSE), max(2, width // COARSE))
+    generator = torch.Generator(device=images.device).manual_seed(seed)
+    coarse = torch.rand(count, 1, *sides, generator=generator, dtype=images.dtype, device=images.device)
+    return F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
+
+
+def middle(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
+    """High in the middle and low at the border: where photographs have what they show."""
+    rows, columns = (torch.linspace(-1, 1, side, dtype=images.dtype, device=images.device) for side in images.shape[2:])
+    value = torch.exp(-2 * (rows[:, None].square() + columns.square()))
+    return value.expand(len(images), 1, *images.shape[2:]).contiguous()
+
+
+BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
+    "random": scatter, "edges": edges, "blobs": blobs, "middle": middle,
+}  # fmt: skip

@@ -40,7 +40,9 @@ class Rendering:
     def caption(self) -> str:
         """What the colours stand for."""
         return (
-            f"from 0 to the {PERCENTILE:g}th percentile (the number under a map), larger values cut; "
+            f"from 0 to the {PERCENTILE:g}th percentile (the number under a map; the largest value where that is 0), "
+            "larger "
+            "values cut; "
             f"{SCOPES[self.scope]}"
         )
 

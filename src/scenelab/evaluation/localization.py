@@ -1,13 +1,17 @@
-"""Where do maps lie? The share of attribution inside each object, against the share of the picture that it covers."""
+"""Where do maps lie? The share of attribution inside each object, against the share of the picture that it covers, and
+against what the map of another picture has there.
+"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-LEAST = 5  # images; of fewer no interval is given
-RESAMPLED = 1000  # times, for an interval
+from scenelab.evaluation.student import quantile
+
+LEAST = 8  # images; of fewer no interval is given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +23,17 @@ class Look:
         scene: the class that the model says.
         item: the object class.
         inside: share of the attribution on these objects, in [0, 1].
+        elsewhere: the same share of another image's map: what a method and the habit of photographs to have things in
+            the middle give by themselves.
         area: share of the picture that they cover, in (0, 1].
-        hit: whether the map's largest value lies on them: the pointing game of Zhang et al. (2018), adapted to maps of
-            scenes, so without a tolerance.
+        hit: whether the map's largest value lies on them.
     """
 
     image: int
     scene: int
     item: int
     inside: float
+    elsewhere: float
     area: float
     hit: bool
 
@@ -38,7 +44,9 @@ class Gaze:
 
     Attributes:
         density: share of attribution over share of area, Σ inside / Σ area; a map that spreads evenly has 1.
-        interval: 95 %, from images drawn again with replacement; None for fewer than `LEAST` images.
+        interval: 95 %; None for fewer than `LEAST` images, as for the others.
+        elsewhere: the density that maps of other images have on these objects.
+        gain: density - elsewhere, with its own interval, since both are of the same objects.
         hits: how often the largest value lies on the objects; `chance` is how often it would by area alone.
     """
 
@@ -46,61 +54,132 @@ class Gaze:
     images: int
     density: float
     interval: tuple[float, float] | None
-    inside: float
+    elsewhere: float
+    gain: float
+    gain_interval: tuple[float, float] | None
     area: float
     hits: int
     chance: float
 
+    @property
+    def verdict(self) -> str:
+        """Whether the object is looked at more or less than other images' maps would do there."""
+        if self.gain_interval is None:
+            return "too few"
+        low, high = self.gain_interval
+        return "more" if low > 0 else "less" if high < 0 else "no difference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pointing:
+    """The pointing game (Zhang et al. 2018, without their tolerance), image by image.
+
+    Attributes:
+        hits: images whose largest value lies on any labelled object, of `images`.
+        chance: how many would by the area that objects cover.
+        interval: 95 % of what chance gives: the sum of draws of unequal probability is nearly normal.
+        empty: images whose map is nothing but zeros, which are not counted.
+    """
+
+    images: int
+    hits: int
+    chance: float
+    interval: tuple[float, float]
+    empty: int
+
 
 def look(
-    attribution: Float[Tensor, "1 h w"], masks: dict[int, Bool[Tensor, "h w"]], *, image: int, scene: int
-) -> list[Look]:
+    attribution: Float[Tensor, "1 h w"], other: Float[Tensor, "1 h w"], masks: dict[int, Bool[Tensor, "h w"]], *,
+    image: int, scene: int,
+) -> list[Look]:  # fmt: skip
     """Hold one map of values from 0 against the masks of the objects; objects that cover no pixel are passed over.
 
     A map of nothing but zeros has no place and gives no looks.
+
+    Args:
+        other: the map of another image.
     """
-    values = attribution[0].double().clamp_min(0)
-    total = values.sum().item()
-    if not total:
+    shares = [_shares(values) for values in (attribution, other)]
+    if shares[0] is None:
         return []
-    top = int(values.argmax())
+    own, others = shares[0], shares[1] if shares[1] is not None else torch.full_like(shares[0], 1 / shares[0].numel())
+    top = peak(attribution)
     return [
         Look(
-            image=image, scene=scene, item=item, inside=values[mask].sum().item() / total,
-            area=mask.double().mean().item(), hit=bool(mask.flatten()[top]),
+            image=image, scene=scene, item=item, inside=own[mask].sum().item(), elsewhere=others[mask].sum().item(),
+            area=mask.double().mean().item(), hit=bool(mask[top]),
         )
         for item, mask in sorted(masks.items()) if mask.any()
     ]  # fmt: skip
 
 
+def _shares(attribution: Float[Tensor, "1 h w"]) -> Float[Tensor, "h w"] | None:
+    values = attribution[0].double().clamp_min(0)
+    total = values.sum()
+    return values / total if total else None
+
+
+def peak(attribution: Float[Tensor, "1 h w"]) -> tuple[int, int]:
+    """Where the largest value is; of several equal ones that nearest to their middle."""
+    places = (attribution[0] == attribution.max()).nonzero().double()
+    nearest = int((places - places.mean(dim=0)).square().sum(dim=1).argmin())
+    row, column = places[nearest].long().tolist()
+    return row, column
+
+
+def point(attributions: Float[Tensor, "n 1 h w"], masks: list[dict[int, Bool[Tensor, "h w"]]]) -> Pointing:
+    """Play the pointing game on maps of values from 0; images without an object that covers a pixel are left out."""
+    hits, chances, empty = 0, [], 0
+    for values, objects in zip(attributions, masks, strict=True):
+        covered = torch.zeros(values.shape[1:], dtype=torch.bool)
+        for mask in objects.values():
+            covered |= mask
+        if not covered.any():
+            continue
+        if not (values > 0).any():
+            empty += 1
+            continue
+        hits += bool(covered[peak(values)])
+        chances.append(covered.double().mean().item())
+    middle = sum(chances)
+    away = 1.959964 * sum(chance * (1 - chance) for chance in chances) ** 0.5
+    return Pointing(images=len(chances), hits=hits, chance=middle, interval=(middle - away, middle + away), empty=empty)
+
+
 def summarize_looks(looks: list[Look]) -> list[Gaze]:
-    """Looks by object class, the densest first."""
+    """Looks by object class, those of most images first."""
     by_item: dict[int, list[Look]] = {}
     for entry in looks:
         by_item.setdefault(entry.item, []).append(entry)
-    return sorted((_gaze(item, entries) for item, entries in by_item.items()), key=lambda gaze: -gaze.density)
+    return sorted((_gaze(item, entries) for item, entries in by_item.items()), key=lambda gaze: -gaze.images)
 
 
 def _gaze(item: int, looks: list[Look]) -> Gaze:
-    inside = torch.tensor([entry.inside for entry in looks], dtype=torch.float64)
-    area = torch.tensor([entry.area for entry in looks], dtype=torch.float64)
+    def column(value: Callable[[Look], float]) -> Tensor:
+        return torch.tensor([value(entry) for entry in looks], dtype=torch.float64)
+
+    area, inside = column(lambda entry: entry.area), column(lambda entry: entry.inside)
+    elsewhere = column(lambda entry: entry.elsewhere)
+    density, interval = ratio(inside, area)
+    gain, gain_interval = ratio(inside - elsewhere, area)
     return Gaze(
-        item=item, images=len(looks), density=(inside.sum() / area.sum()).item(), interval=_interval(inside, area),
-        inside=inside.mean().item(), area=area.mean().item(), hits=sum(entry.hit for entry in looks),
+        item=item, images=len(looks), density=density, interval=interval, elsewhere=ratio(elsewhere, area)[0],
+        gain=gain, gain_interval=gain_interval, area=area.mean().item(), hits=sum(entry.hit for entry in looks),
         chance=area.sum().item(),
     )  # fmt: skip
 
 
-def _interval(inside: Float[Tensor, " n"], area: Float[Tensor, " n"]) -> tuple[float, float] | None:
-    """The middle 95 % of the ratio over bootstrap samples (Efron & Tibshirani 1993, section 13.3)."""
-    if len(inside) < LEAST:
-        return None
-    drawn = torch.randint(len(inside), (RESAMPLED, len(inside)), generator=torch.Generator().manual_seed(0))
-    ratios = inside[drawn].sum(dim=1) / area[drawn].sum(dim=1)
-    low, high = torch.quantile(ratios, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return low, high
+def ratio(above: Float[Tensor, " n"], below: Float[Tensor, " n"]) -> tuple[float, tuple[float, float] | None]:
+    """R = Σ above / Σ below over images, and its 95 % interval, None for fewer than `LEAST`.
 
-
-def pointing_game(looks: list[Look]) -> tuple[int, float, int]:
-    """How often the largest value lies on a labelled object, how often it would by area alone, out of how many."""
-    return sum(entry.hit for entry in looks), sum(entry.area for entry in looks), len(looks)
+    The error is the jackknife's, √((n - 1) / n · Σ (R without i - mean)²) (Efron & Tibshirani 1993, chapter 11), times
+    Student's t. For 8 images of very unequal areas such intervals hold the truth 89 % of the time, for 30 92 %.
+    """
+    value = (above.sum() / below.sum()).item()
+    count = len(above)
+    if count < LEAST:
+        return value, None
+    without = (above.sum() - above) / (below.sum() - below)
+    error = ((count - 1) / count * (without - without.mean()).square().sum()).sqrt().item()
+    away = quantile(count - 1) * error
+    return value, (value - away, value + away)

@@ -109,18 +109,19 @@ def check_steps(
     return [Warned("steps", text)]
 
 
-def check_black_box(standing: int, fooled: int) -> list[Warned]:
+def check_black_box(epsilon: str, *, fooled: int, images: int) -> list[Warned]:
     """Did an attack without gradients fool what those with gradients could not?
 
     Args:
-        standing: images that stood all attacks with gradients.
-        fooled: how many of them the attack without fooled.
+        fooled: images that stood all attacks with gradients and not the one without.
+        images: that were attacked in all.
     """
-    if fooled <= max(1, SLACK / 100 * standing):
+    if 100 * fooled <= SLACK * images:
         return []
     text = (
-        f"without any gradient {fooled} of the {standing} images were fooled that all attacks with gradients had left: "
-        "the gradients do not show the way"
+        f"at ε = {epsilon} {fooled} of {images} images were fooled without any gradient that all attacks with "
+        "gradients "
+        "had left: the gradients do not show the way"
     )
     return [Warned("black box", text)]
 

@@ -8,17 +8,20 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from PIL import Image
 from torch import Tensor
 
+from scenelab.asking import Model
 from scenelab.attacks import Attacked, Linf, apgd, apgd_targeted, fgsm, pgd, square
 from scenelab.data.packed import Packed
+from scenelab.errors import LabError
 from scenelab.evaluation.accuracy import wilson
 from scenelab.evaluation.evidence import show_images
 from scenelab.evaluation.masking import (
@@ -87,6 +90,10 @@ def methods(effort: Effort) -> dict[str, Method]:
             f"Auto-PGD on cross-entropy, {effort.steps} steps",
             lambda *args, **options: apgd(*args, steps=effort.steps, **options),
         ),
+        "pgd-8bit": Method(
+            f"PGD, {effort.steps} steps, each image on whole levels of 8 bits",
+            lambda *args, **options: pgd(*args, steps=effort.steps, eight_bit=True, **options),
+        ),
         "apgd-t": Method(
             f"Auto-PGD on the targeted DLR loss, {effort.classes} classes, {effort.targeted_steps} steps each",
             lambda *args, **options: apgd_targeted(
@@ -105,10 +112,11 @@ def methods(effort: Effort) -> dict[str, Method]:
 def measure_robustness(
     run: Run, stored: Stored, packed: Packed, *, epsilons: list[float], effort: Effort, count: int, seed: int = 0
 ) -> dict[str, Any]:
-    """Attack images of a split, spread over it, as 8-bit pictures at the model's size.
+    """Attack images of a split, spread over it, at the model's size; the clean ones are on whole levels of 8 bits.
 
-    The first three attacks have all images that the model says right, the others what still stands. What is done is
-    written after each attack, and the same call goes on from there.
+    The first attacks have all images that the model says right, the last two what still stands, so that what is left is
+    an upper bound: a stronger attack may fool more. What is done is written after each attack, and the same call goes
+    on from there.
 
     Args:
         epsilons: in pixel units, rising; 0 gives the clean accuracy.
@@ -117,33 +125,50 @@ def measure_robustness(
     Returns:
         The content of `results/robustness.json`.
     """
+    if not epsilons:
+        raise LabError("--epsilons is empty; name some, such as 4/255")
     rows = torch.linspace(0, len(packed) - 1, min(len(packed), count)).long().tolist()
     images, labels = as_levels(show_images(packed, rows, stored.size)), packed.labels[torch.tensor(rows)]
     model = prepare_for_inference(stored.model)
     with torch.no_grad():
-        guesses = torch.cat([model(part) for part in images.split(BATCH)]).argmax(dim=1)
-    right = guesses == labels
+        right = torch.cat([model(part) for part in images.split(BATCH)]).argmax(dim=1) == labels
     path, folder = run.results / "robustness.json", run.results / "robustness"
     result = _continue(path, _begin(run, stored, packed, effort=effort, count=len(rows), seed=seed))
     result["clean"] = _share(int(right.sum()), len(rows))
-    asked = [_entry(result, epsilon) for epsilon in sorted(set(epsilons))]
-    for entry in asked:
+    begun: dict[str, Any] = result.pop("begun", {})
+    for epsilon in sorted(set(epsilons)):
+        if any(entry["name"] == name_epsilon(epsilon) for entry in result["epsilons"]):
+            continue
+        entry = begun if begun.get("name") == name_epsilon(epsilon) else _entry(epsilon)
         standing = right.clone()
-        for name, method in methods(effort).items() if entry["epsilon"] else ():
+        for name, method in methods(effort).items() if epsilon else ():
             if name not in entry["attacks"]:
                 chosen = torch.nonzero(standing if method.leftover else right)[:, 0]
                 entry["attacks"][name] = _attack(model, images, labels, chosen, method, entry, name=name, seed=seed)
-                write_json(path, result)
+                write_json(path, {**result, "begun": entry})
             standing[entry["attacks"][name]["fooled"]] = False
-        entry["worst"] = _share(int(standing.sum()), len(rows))
+        entry["alone"] = _share(int(standing.sum()), len(rows))
+        result["epsilons"].append(entry)
     result["epsilons"].sort(key=lambda entry: entry["epsilon"])
-    if right.any():
-        result["warnings"] = [asdict(sign) for sign in _signs(model, images[right], labels[right], result)]
-        samples = _samples(model, images[right][:SHOWN], labels[right][:SHOWN], asked[-1]["epsilon"])
-        draw_samples(samples, stored.categories, folder / "samples.png")
+    _carry(result["epsilons"], right)
+    few = right.nonzero()[:CHECKED, 0]
+    result["checked"] = len(few)
+    result["warnings"] = [asdict(sign) for sign in find_signs(model, images[few], labels[few], result["epsilons"])]
     write_json(path, result)
+    if len(few):
+        samples = _samples(model, images[few[:SHOWN]], labels[few[:SHOWN]], max(epsilons))
+        draw_samples(samples, stored.categories, folder / "samples.png")
     draw_robustness(result, folder / "robustness.png")
     return result
+
+
+def _carry(entries: list[dict[str, Any]], right: Bool[Tensor, " n"]) -> None:
+    """The worst case at each ε: what was fooled within a smaller ball is fooled within a larger one as well."""
+    standing = right.clone()
+    for entry in entries:
+        for attack in entry["attacks"].values():
+            standing[attack["fooled"]] = False
+        entry["worst"] = _share(int(standing.sum()), len(right))
 
 
 def as_levels(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -160,6 +185,7 @@ def name_epsilon(epsilon: float) -> str:
 def _begin(run: Run, stored: Stored, packed: Packed, *, effort: Effort, count: int, seed: int) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": version("scenelab"),
         "model": stored.arch,
         "weights": hashlib.sha256(run.best.read_bytes()).hexdigest(),
         "split": packed.split,
@@ -177,31 +203,26 @@ def _begin(run: Run, stored: Stored, packed: Packed, *, effort: Effort, count: i
 def _continue(path: Path, result: dict[str, Any]) -> dict[str, Any]:
     """What an earlier call attacked with the same weights, images and effort is taken over."""
     earlier = read_json(path) if path.exists() else {}
-    same = ("weights", "split", "digest", "images", "size", "effort", "seed")
+    same = ("weights", "split", "digest", "images", "size", "effort", "seed", "methods", "version")
     if all(earlier.get(name) == result[name] for name in same):
-        result["epsilons"] = earlier["epsilons"]
+        result |= {name: earlier[name] for name in ("epsilons", "begun") if name in earlier}
     return result
 
 
-def _entry(result: dict[str, Any], epsilon: float) -> dict[str, Any]:
-    """The part of the result for an ε, a new one where there is none."""
-    for entry in result["epsilons"]:
-        if abs(entry["epsilon"] - epsilon) < 1e-9:
-            return entry
-    result["epsilons"].append({"epsilon": epsilon, "name": name_epsilon(epsilon), "attacks": {}})
-    return result["epsilons"][-1]
+def _entry(epsilon: float) -> dict[str, Any]:
+    return {"epsilon": epsilon, "name": name_epsilon(epsilon), "attacks": {}}
 
 
 def _attack(
     model: Classifier, images: Tensor, labels: Tensor, chosen: Tensor, method: Method, entry: dict[str, Any], *,
     name: str, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """Attack some of the images and say which of them are fooled, also by the pictures in a PNG file."""
+    """Attack some of the images and say which of them are fooled, and how many still are once saved as PNG."""
     began = time.perf_counter()
     with progress(f"{name}, ε = {entry['name']}", len(chosen)) as advance:
         found = method.run(
-            model, images[chosen], labels[chosen], ball=Linf(entry["epsilon"]), eight_bit=True, seed=seed,
-            batch_size=BATCH, advance=advance,
+            model, images[chosen], labels[chosen], ball=Linf(entry["epsilon"]), seed=seed, batch_size=BATCH,
+            advance=advance,
         )  # fmt: skip
     fooled = chosen[found.success].tolist()
     return {
@@ -236,28 +257,36 @@ def through_png(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
 
 def _share(part: int, whole: int) -> dict[str, Any]:
     low, high = wilson(part, whole)
-    return {"images": part, "accuracy": 100 * part / whole, "interval": [low, high]}
+    return {"images": part, "of": whole, "accuracy": 100 * part / whole, "interval": [low, high]}
 
 
-def _signs(model: Classifier, images: Tensor, labels: Tensor, result: dict[str, Any]) -> list[Warned]:
-    """All signs of hidden gradients, on the images that the model says right."""
-    few, named = images[:CHECKED], labels[:CHECKED]
-    attacked = [entry for entry in result["epsilons"] if entry["attacks"]]
-    found = [*check_answers(model, few), *check_gradients(model, few, named), *check_large(model, few, named)]
-    if attacked:
-        middle = attacked[len(attacked) // 2]["epsilon"]
-        found += check_steps(model, few, named, epsilon=middle)
-        found += check_monotone(
-            [entry["epsilon"] for entry in attacked], [entry["worst"]["accuracy"] for entry in attacked]
-        )
+def find_signs(
+    model: Model, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], entries: list[dict[str, Any]]
+) -> list[Warned]:
+    """All signs that a model hides its gradients.
+
+    Args:
+        images: some that the model says right; without any only the entries are looked at.
+        entries: of the report, in rising order of ε.
+    """
+    attacked = [entry for entry in entries if entry["attacks"]]
+    found: list[Warned] = []
+    if len(images):
+        found += [*check_answers(model, images), *check_gradients(model, images, labels)]
+        found += check_large(model, images, labels)
+        if attacked:
+            found += check_steps(model, images, labels, epsilon=attacked[len(attacked) // 2]["epsilon"])
+    found += check_monotone(
+        [entry["epsilon"] for entry in attacked], [entry["alone"]["accuracy"] for entry in attacked]
+    )
     for entry in attacked:
-        square = entry["attacks"]["square"]
-        found += check_black_box(square["given"], len(square["fooled"]))
+        fooled = len(entry["attacks"]["square"]["fooled"])
+        found += check_black_box(entry["name"], fooled=fooled, images=entry["alone"]["of"])
     return found
 
 
 def _samples(model: Classifier, images: Tensor, labels: Tensor, epsilon: float) -> list[Sample]:
-    """A few images, right when clean, with what PGD makes of them."""
+    """A few images, right when clean, with what PGD makes of them as files."""
     found = pgd(model, images, labels, ball=Linf(epsilon), eight_bit=True)
     with torch.no_grad():
         before, after = (model(given).softmax(dim=1).max(dim=1) for given in (images, found.images))

@@ -11,6 +11,7 @@ from torch import Tensor
 from scenelab.evaluation.attention_figures import LOOKS
 from scenelab.evaluation.figures import STYLE, save
 
+LEFTOVER = ("apgd-t", "square")  # have only what the others leave
 AMPLIFIED = 0.5  # of the range that the largest change of an image is shown as, up and down from grey
 
 
@@ -30,7 +31,8 @@ class Sample:
 def draw_robustness(result: dict[str, Any], path: Path) -> None:
     """Accuracy against ε: each attack that had all images, and the worst of all, with its 95 % interval."""
     entries = [entry for entry in result["epsilons"] if entry["attacks"]]
-    names = [name for name in result["methods"] if name in ("fgsm", "pgd", "apgd-ce")]
+    names = [name for name in result["methods"] if all("left" in entry["attacks"][name] for entry in entries)]
+    names = [name for name in names if name not in LEFTOVER]
     clean = result["clean"]
     whole = [0.0, *(255 * entry["epsilon"] for entry in entries)]
     with plt.rc_context(STYLE):
@@ -44,7 +46,7 @@ def draw_robustness(result: dict[str, Any], path: Path) -> None:
             whole, [share["interval"][0] for share in worst], [share["interval"][1] for share in worst],
             color="0.6", alpha=0.35, lw=0, label="95 % of the worst case",
         )  # fmt: skip
-        axis.plot(whole, heights, "o-", color="black", ms=5, lw=1.8, label="worst case of all attacks")
+        axis.plot(whole, heights, "o-", color="black", ms=5, lw=1.8, label="worst case of all attacks found")
         axis.set(
             xlabel="ε, levels of 255 (L∞)", ylabel=f"accuracy, % of {result['images']} {result['split']} images",
             ylim=(0, None), xlim=(0, None),

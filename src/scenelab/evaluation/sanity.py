@@ -9,7 +9,8 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import mean
+from itertools import pairwise
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scenelab.asking import Advance, silent
+from scenelab.evaluation.student import quantile
 
 SAME = 0.7  # a rank correlation above this means that the map hardly changed
 CHANGED = 0.4  # and one below this that it did
@@ -35,11 +37,15 @@ class LayerCheck:
         layer: its name in the model; of a layer with its normalisation the layer's.
         cascading, independent: rank correlation of the absolute maps, the mean over the images, in [-1, 1]; NaN where
             the maps are the same everywhere in most images, so that there is nothing to compare.
+        error: how far the cascading mean lies at most from that of all images, at 95 %; NaN for one image.
+        images: how many of the cascading maps could be compared.
     """
 
     layer: str
     cascading: float
     independent: float
+    error: float = 0.0
+    images: int = 1
 
 
 def check_layers(model: nn.Module, explain: Explain, *, seed: int = 0, advance: Advance = silent) -> list[LayerCheck]:
@@ -67,27 +73,44 @@ def check_layers(model: nn.Module, explain: Explain, *, seed: int = 0, advance: 
                 torch.default_generator.manual_seed(seed + number)
                 for name in names:
                     changed.get_submodule(name).reset_parameters()  # pyright: ignore[reportCallIssue]
-        likeness = [_likeness(original, watched(changed)) for changed in (cascade, alone)]
-        checks.append(LayerCheck(names[0], *likeness))
+        (together, error, count), (single, _, _) = (_likeness(original, watched(made)) for made in (cascade, alone))
+        checks.append(LayerCheck(names[0], together, single, error, count))
     return checks
 
 
 def layers(model: nn.Module) -> list[list[str]]:
-    """The names of what is randomised at once: a layer with parameters, and the normalisations that follow it."""
-    found: list[list[str]] = []
+    """The names of what is randomised at once: a layer, and in a sequence the normalisation behind it."""
+    behind = {
+        f"{name}.{second}".removeprefix("."): f"{name}.{first}".removeprefix(".")
+        for name, sequence in model.named_modules() if isinstance(sequence, nn.Sequential)
+        for first, second in pairwise(sequence._modules)
+        if isinstance(sequence._modules[second], NORMALISATIONS)
+    }  # fmt: skip
+    found: dict[str, list[str]] = {}
     for name, module in model.named_modules():
         if callable(getattr(module, "reset_parameters", None)):
-            if found and isinstance(module, NORMALISATIONS):
-                found[-1].append(name)
-            else:
-                found.append([name])
-    return found
+            found.setdefault(behind.get(name, name), []).append(name)
+    return list(found.values())
 
 
-def _likeness(original: Tensor, maps: Tensor) -> float:
+def untouched(model: nn.Module) -> list[str]:
+    """Parameters that stay as they were trained, since no module knows how to draw them anew."""
+    drawn = {
+        f"{name}.{own}".removeprefix(".")
+        for names in layers(model) for name in names
+        for own, _ in model.get_submodule(name).named_parameters(recurse=False)
+    }  # fmt: skip
+    return [name for name, _ in model.named_parameters() if name not in drawn]
+
+
+def _likeness(original: Tensor, maps: Tensor) -> tuple[float, float, int]:
+    """Mean, its error at 95 %, and how many images have it; NaN where most have not."""
     values = rank_correlation(original, maps)
     valid = values[~values.isnan()].tolist()
-    return mean(valid) if 2 * len(valid) >= len(values) else math.nan
+    if 2 * len(valid) < len(values):
+        return math.nan, math.nan, len(valid)
+    error = quantile(len(valid) - 1) * stdev(valid) / len(valid) ** 0.5 if len(valid) > 1 else math.nan
+    return mean(valid), error, len(valid)
 
 
 def rank_correlation(first: Float[Tensor, "n 1 h w"], second: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:
@@ -113,25 +136,38 @@ def _ranks(values: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
 
 
 def verdict(checks: list[LayerCheck]) -> str:
-    """What the cascade says, in words."""
+    """What the cascade says, in words, at the worse end of its error; and which layers the maps do not notice alone."""
     if not checks:
         return "the model has no layers that could be randomised"
-    last, first = checks[0].cascading, checks[-1].cascading
-    if math.isnan(last) or math.isnan(first):
+    last, first = checks[0], checks[-1]
+    if math.isnan(last.cascading) or math.isnan(first.cascading):
         return "undecided: the randomised network's maps are empty in most images"
-    if first > SAME:
+    deaf = [check.layer for check in checks if check.independent > SAME]
+    return _cascade(last, first) + (f"; alone random, {', '.join(deaf)} hardly change them" if deaf else "")
+
+
+def _cascade(last: LayerCheck, first: LayerCheck) -> str:
+    if first.cascading - _error(first) > SAME:
         return (
-            f"fails: with every layer random the maps are still alike (rank correlation {first:.2f}); they show the "
+            f"fails: with every layer random the maps are still alike (rank correlation {_told(first)}); they show the "
             "picture, not what the model learned"
         )
-    if first < CHANGED and last < SAME:
+    if first.cascading + _error(first) >= CHANGED:
+        return f"undecided: with every layer random the maps are half alike (rank correlation {_told(first)})"
+    if last.cascading + _error(last) >= SAME:
         return (
-            f"passes: randomising the last layer alone changes the maps (rank correlation {last:.2f}), and with every "
-            f"layer random they are others ({first:.2f})"
+            f"passes in part: with every layer random the maps are others ({_told(first)}), but they hardly notice the "
+            f"last layer ({_told(last)}), so they say little of one class against another"
         )
-    if first < CHANGED:
-        return (
-            f"passes in part: with every layer random the maps are others ({first:.2f}), but they hardly notice the "
-            f"last layer ({last:.2f}), so they say little of one class against another"
-        )
-    return f"undecided: with every layer random the maps are half alike (rank correlation {first:.2f})"
+    return (
+        f"passes: randomising the last layer alone changes the maps (rank correlation {_told(last)}), and with every "
+        f"layer random they are others ({_told(first)})"
+    )
+
+
+def _error(check: LayerCheck) -> float:
+    return 0.0 if math.isnan(check.error) else check.error
+
+
+def _told(check: LayerCheck) -> str:
+    return f"{check.cascading:.2f} ± {_error(check):.2f}"

@@ -93,7 +93,7 @@ def log_attention(data: Path, checkpoint: str, factory: Factory, student_code: M
             picture = show(images, n_rows=COLUMNS, vis_output=maps)
             writer.add_image("Image/Image_Atten", picture, step)
             advance(len(images))
-    print(f"Attention maps: tensorboard --logdir={LOGS}, tab Images; the slider moves through the batches.")
+    _tell_slider("Attention maps")
 
 
 def attack(
@@ -118,17 +118,29 @@ def attack(
             adversarial = attacker.perturb(judged.model.network, images)
             _require_shape("perturb", adversarial, tuple(images.shape), images)
             largest = max(largest, (adversarial - images).abs().max().item())
-            with torch.no_grad():
-                for found, given in ((right, images), (fooled, adversarial)):
-                    found += torch.tensor([hits(judged.model.network(given).cpu(), labels, k).sum() for k in (1, 5)])
+            for found, given in ((right, images), (fooled, adversarial)):
+                with torch.no_grad():
+                    scores = judged.model.network(given).cpu()
+                found += torch.tensor([hits(scores, labels, k).sum() for k in (1, 5)])
             if writer is not None and show is not None:
                 for name, given in (("Org", images), ("Adv", adversarial)):
                     writer.add_image(f"Image/{name}_Image", show(given, n_rows=COLUMNS), step)
             advance(len(images))
+    if vis:
+        _tell_slider("Original and adversarial images")
     print(f"Largest change of a normalised value: {largest:.4f}")
     for name, found in (("clean", right), ("attacked", fooled)):
         top1, top5 = (100 * found / len(judged.val)).tolist()
         print(f"=> {name}:\n******Acc@1 {top1:.3f} Acc@5 {top5:.3f}")
+
+
+def _tell_slider(what: str) -> None:
+    """TensorBoard keeps ten pictures of a tag unless it is told otherwise."""
+    print(
+        f"{what}: tensorboard --logdir={LOGS} --samples_per_plugin images=1000, tab Images; the slider moves through "
+        "the "
+        "batches."
+    )
 
 
 def _require_shape(function: str, found: Any, expected: tuple[int, ...], images: Tensor) -> None:

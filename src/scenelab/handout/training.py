@@ -92,11 +92,21 @@ def attach_attack(factory: Factory, attack: Any) -> Factory:
 
 
 def train(
-    data: Path, config: TrainConfig, factory: Factory, *, resume: str = "", start_epoch: int = 0, print_freq: int = 10
+    data: Path,
+    config: TrainConfig,
+    factory: Factory,
+    *,
+    resume: str = "",
+    start_epoch: int = 0,
+    print_freq: int = 10,
+    attached: bool = False,
 ) -> None:
     """Train into `../models` and `../logs`, from the start or from a checkpoint.
 
     An earlier run that would be overwritten is moved to `../models/earlier-N` first.
+
+    Args:
+        attached: whether the factory's networks have an attack in front of them, which the run's config then says.
 
     Raises:
         LabError: bad data or checkpoint, or divergence.
@@ -108,6 +118,12 @@ def train(
     continues = bool(resume) and Path(resume).resolve().parent == MODELS.resolve()
     if not continues:
         _move_aside(run)
+    elif run.config.exists() and bool(run.read_config().get("attached_attack")) != attached:
+        before, now = ("with", "without") if not attached else ("without", "with")
+        raise LabError(
+            f"{MODELS} was trained {before} --adversarial; go on {before} it, or train anew {now} it and leave "
+            "--resume out"
+        )
     trainer = Trainer(
         run=run, config=config, packed=train_set, val=val_set, factory=factory, events=LOGS,
         display=Lines(every_steps=print_freq),
@@ -118,6 +134,8 @@ def train(
         trainer.state.step = start_epoch * trainer.batches.steps_per_epoch
     if not continues:
         stored = {"data": str(data.resolve()), "cache": None, "train_digest": train_set.digest}
+        if attached:
+            stored["attached_attack"] = "default_attack of student_code.py"
         run.create({**stored, "train": to_plain(config)})
     if trainer.state.step >= trainer.batches.total_steps:
         raise LabError(

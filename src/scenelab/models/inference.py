@@ -27,7 +27,7 @@ def _fold(sequence: nn.Sequential) -> None:
     """Each convolution of torch's own that a batch normalisation follows, in place."""
     names = list(sequence._modules)
     for name, following in pairwise(names):
-        convolution, norm = sequence[int(name)], sequence[int(following)]
-        if type(convolution) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d):
+        convolution, norm = sequence._modules[name], sequence._modules[following]
+        if type(convolution) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
             sequence._modules[name] = fuse_conv_bn_eval(convolution, norm)
             sequence._modules[following] = nn.Identity()

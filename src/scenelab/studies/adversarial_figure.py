@@ -29,7 +29,7 @@ def draw_adversarial(study: dict[str, Any], path: Path) -> None:
         axis.axvline(255 * study["epsilon"], color="0.6", lw=1, ls=":", label="trained against")
         axis.set(
             xlabel="ε, levels of 255 (L∞)", ylabel=f"accuracy, % of {study['images']} held-out images", ylim=(0, None),
-            title=f"what the worst of five attacks leaves, {study['config']['minutes']:g} minutes of training each",
+            title=f"what the worst of all attacks leaves, {study['config']['minutes']:g} minutes of training each",
         )  # fmt: skip
         axis.set_xticks(sorted(ticks))
         axis.legend(fontsize=8)

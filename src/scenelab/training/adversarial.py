@@ -19,12 +19,12 @@ from scenelab.attacks.climb import climb
 from scenelab.attacks.goal import Goal, cross_entropy, least_likely
 from scenelab.attacks.pgd import Steepest
 from scenelab.attacks.threat import Linf, Space
+from scenelab.evaluation.accuracy import wilson
 from scenelab.models.normalize import Classifier
 from scenelab.training.config import AdversarialConfig
 
 PROBED_STEPS = 10
-COLLAPSED = 0.5  # of the best accuracy under PGD so far
-LEAST = 5.0  # percent under PGD from which on a fall means something
+COLLAPSED = 0.5  # of the accuracy under one step that a network keeps under PGD if it learned to be robust
 Network = Callable[[Tensor], Tensor]
 
 
@@ -70,7 +70,8 @@ def make_unlikely(model: Classifier, images: Float[Tensor, "n 3 h w"], config: A
     with evaluating(model):
         with torch.no_grad():
             scores = model.network(clean)
-        goal = Goal(labels=scores.argmax(dim=1), targets=least_likely(scores), exact=True)
+        labels = scores.argmax(dim=1)
+        goal = Goal(labels=labels, targets=least_likely(scores, labels), exact=True)
         return climb(
             model.network, clean, goal, clean, Steepest(space.ball, config.size),
             space=space, objective=cross_entropy, steps=config.steps, leave=False, best=False,
@@ -94,28 +95,30 @@ def replay(
     points = space.project(images, images + config.epsilon * (2 * noise - 1))
     for _ in range(config.steps):
         slopes = update(points)
-        points = space.project(images, points + config.epsilon * slopes.sign())
+        points = space.project(images, points + config.size * slopes.sign())
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Accuracy in percent of a network under one step and under PGD, on a few images."""
+    """How many of a few images a network has right under one step and under PGD."""
 
-    fgsm: float
-    pgd: float
+    images: int
+    fgsm: int
+    pgd: int
 
-    def collapsed(self, best: float) -> bool:
+    @property
+    def collapsed(self) -> bool:
         """Whether the network only learned to stand one step: catastrophic overfitting (Wong et al. 2020, section 5).
 
-        Args:
-            best: the highest accuracy under PGD so far.
+        It has when its accuracy under PGD is less than half of that under one step, also at the ends of both 95 %
+        intervals.
         """
-        return best >= LEAST and self.pgd < COLLAPSED * best and self.fgsm > 2 * self.pgd
+        return wilson(self.pgd, self.images)[1] < COLLAPSED * wilson(self.fgsm, self.images)[0]
 
 
 def probe(model: Classifier, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], *, epsilon: float) -> Probe:
     """Attack a few images with one step of ε and with PGD."""
     ball = Linf(epsilon)
     found = (fgsm(model, images, labels, ball=ball), pgd(model, images, labels, ball=ball, steps=PROBED_STEPS))
-    one, many = (100 * (~attacked.success).float().mean().item() for attacked in found)
-    return Probe(one, many)
+    one, many = (int((~attacked.success).sum()) for attacked in found)
+    return Probe(len(images), one, many)

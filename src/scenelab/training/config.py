@@ -85,7 +85,7 @@ class AdversarialConfig:
     epsilon: float
     steps: int = 1
     step_size: float = 0.0
-    probed: int = 100
+    probed: int = 256
 
     def __post_init__(self) -> None:
         methods = ("pgd", "fast", "free", "handout")
@@ -105,9 +105,11 @@ class AdversarialConfig:
     @property
     def passes(self) -> float:
         """Operations of a training step over those of one without an attack: an attack's step computes no gradient of
-        the weights, which is a third of the work.
+        the weights, which is a third of the work; the handout's looks at the clean images as well.
         """
-        return float(self.steps) if self.method == "free" else 1 + 2 / 3 * self.steps
+        if self.method == "free":
+            return float(self.steps)
+        return 1 + 2 / 3 * self.steps + (1 / 3 if self.method == "handout" else 0)
 
 
 @dataclass(frozen=True, kw_only=True)

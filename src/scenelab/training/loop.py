@@ -57,7 +57,6 @@ class Trainer:
         )
         self.smoothed = float("nan")
         self.latest: dict[str, float] = {}
-        self.stopped = ""  # why it ended before its time
         self._flops: dict[int, int] = {}
 
     def resume(self, path: Path) -> list[str]:
@@ -75,7 +74,7 @@ class Trainer:
         saved = looked = time.monotonic()
         self.logbook = Logbook(self.run, keep_bytes=self.state.metrics_bytes, events=self.events)
         with closing(self.logbook), self.display, stop_requests() as stop_requested:
-            while not self.finished:
+            while not self.finished and not self.state.stopped:
                 self.step()
                 self.state.meters.spent += time.monotonic() - looked
                 looked = time.monotonic()
@@ -89,7 +88,7 @@ class Trainer:
                     looked = time.monotonic()
                     self._save()
                     saved = time.monotonic()
-                if self.stopped:
+                if self.state.stopped:
                     break
                 if stopping:
                     raise Interrupted(f"stopped at step {self.state.step} of {self.expected_steps}")
@@ -103,7 +102,7 @@ class Trainer:
         if not self.config.minutes:
             return self.state.step / self.batches.total_steps
         meters = self.state.meters
-        reserve = meters.evaluating or self._guess_evaluation()
+        reserve = (meters.evaluating or self._guess_evaluation()) + meters.probing
         return min(1.0, meters.spent / max(1.0, 60 * self.config.minutes - reserve))
 
     def _guess_evaluation(self) -> float:
@@ -214,7 +213,7 @@ class Trainer:
         self.logbook.time(step=state.step, training_seconds=meters.seconds)
         text = f"epoch {epoch}: train loss {train_row['loss']:.3f}, top-1 {train_row['top1']:.2f}"
         if config.adversarial and not self._stands(config.adversarial, epoch):
-            self.display.epoch(f"{text}  |  stopped: {self.stopped}")
+            self.display.epoch(f"{text}  |  stopped: {state.stopped}")
             return
         if not last and epoch % config.evaluate_every:
             if config.adversarial and config.keep == "last":
@@ -240,26 +239,31 @@ class Trainer:
         save_checkpoint(self.run.best, values)
 
     def _stands(self, adversarial: AdversarialConfig, epoch: int) -> bool:
-        """Whether adversarial training still teaches robustness; where not, the run stops and the weights of the epoch
-        before stay the ones that are kept.
+        """Whether adversarial training still teaches robustness; where not, the run ends and the weights that were kept
+        last stay.
         """
         state, config = self.state, self.config
         if adversarial.method == "handout":
             return True
+        began = time.monotonic()
         index = np.linspace(0, len(self.packed) - 1, min(len(self.packed), adversarial.probed)).astype(np.int64)
         images = resize(self.packed.rows(index).to(self.device).float().div_(255), config.eval_size).clamp_(0, 1)
         labels = self.packed.labels[torch.from_numpy(index)].to(self.device)
         found = probe(state.evaluated, images, labels, epsilon=adversarial.epsilon)
-        self.logbook.write(epoch=epoch, step=state.step, split="probe", fgsm=found.fgsm, pgd=found.pgd)
-        if found.collapsed(state.meters.probed) and self.run.best.exists():
-            self.stopped = (
-                f"catastrophic overfitting at epoch {epoch}: {found.fgsm:.0f} % of {len(index)} training images stand "
-                f"one step, {found.pgd:.0f} % stand PGD, which were {state.meters.probed:.0f} %; the weights of the "
-                "epoch before are kept. Take more steps, a smaller step or epsilon"
-            )
-            return False
-        state.meters.probed = max(state.meters.probed, found.pgd)
-        return True
+        state.meters.probing = time.monotonic() - began
+        one, many = (100 * count / found.images for count in (found.fgsm, found.pgd))
+        self.logbook.write(epoch=epoch, step=state.step, split="probe", fgsm=one, pgd=many)
+        if not found.collapsed:
+            return True
+        if not self.run.best.exists():
+            self._keep(epoch)
+        state.stopped = (
+            f"catastrophic overfitting at epoch {epoch}: {one:.0f} % of {found.images} training images stand one step, "
+            f"{many:.0f} % stand PGD; kept are the weights of epoch {load_checkpoint(self.run.best)['epoch']}. Take "
+            "more "
+            "steps, a smaller step or a smaller epsilon"
+        )
+        return False
 
     def _save(self) -> None:
         self.state.metrics_bytes = self.logbook.sync()

@@ -113,7 +113,7 @@ def _fit(
         "checkpoint_bytes": run.best.stat().st_size,
         "threads": config.threads,
         "device": str(trainer.device),
-        **({"stopped": trainer.stopped} if trainer.stopped else {}),
+        **({"stopped": state.stopped} if state.stopped else {}),
     }
     write_json(run.results / "training.json", accounting)
     return accounting

@@ -21,8 +21,8 @@ from scenelab.training.optim import build_optimizers
 @dataclass(kw_only=True)
 class Meters:
     """Sums over the current epoch: loss times images, hits, images; and over the whole run: seconds in steps, all
-    seconds, images, floating-point operations; how long the last evaluation took; and the highest accuracy of
-    adversarial training under PGD.
+    seconds, images, floating-point operations; and how long the last evaluation and the last probe of
+    adversarial training took.
     """
 
     loss: float = 0.0
@@ -34,7 +34,7 @@ class Meters:
     seen: int = 0
     flops: int = 0
     evaluating: float = 0.0
-    probed: float = 0.0
+    probing: float = 0.0
 
     def start_epoch(self) -> None:
         self.loss, self.top1, self.top5, self.images = 0.0, 0, 0, 0
@@ -51,6 +51,7 @@ class TrainState:
     best_acc1: float = 0.0
     metrics_bytes: int = 0
     meters: Meters = field(default_factory=Meters)
+    stopped: str = ""  # why it ended before its time
 
     @property
     def evaluated(self) -> Classifier:
@@ -104,6 +105,7 @@ def checkpoint_values(
         "step": state.step,
         "metrics_bytes": state.metrics_bytes,
         "meters": vars(state.meters).copy(),
+        "stopped": state.stopped,
     }
 
 
@@ -130,6 +132,7 @@ def restore(state: TrainState, values: dict[str, Any], path: Path, *, arch: str,
     state.best_acc1 = float(values.get("best_acc1", 0.0))
     state.metrics_bytes = int(values.get("metrics_bytes", 0))
     state.meters = Meters(**values.get("meters", {}))
+    state.stopped = str(values.get("stopped", ""))
     if "optimizer" in values:
         states = values["optimizer"] if isinstance(values["optimizer"], list) else [values["optimizer"]]
         _restore_optimizers(state.optimizers, states, path)

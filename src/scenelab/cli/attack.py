@@ -1,0 +1,99 @@
+"""scenelab attack: adversarial pictures of a run."""
+
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from scenelab.cli.output import print_json, print_table
+
+
+def attack(
+    run: Positional[Path],
+    *,
+    images: list[Path] | None = None,
+    method: Literal["fgsm", "pgd", "apgd", "apgd-t", "square"] = "pgd",
+    epsilon: str = "4/255",
+    steps: int = 20,
+    target: str | None = None,
+    split: Literal["val", "train"] = "val",
+    data: Path | None = None,
+    limit: int = 16,
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """Make pictures that a run takes for something else, and keep them as PNG files that still do.
+
+    Writes RUN/results/attack: a PNG file an image at the size that the network sees, attack.png and attack.json.
+
+    Example: scenelab attack runs/laptop --images kitchen.jpg --target bathroom
+
+    Args:
+        run: a run folder.
+        images: image files to attack in place of a split, of any size; the centre is cut out.
+        method: one step, PGD, Auto-PGD (also targeted at nine classes in turn) or Square, which sees no gradient.
+        epsilon: largest change of a value of a pixel.
+        steps: of the attack; Square asks 25 times as often.
+        target: a category to be taken for (fgsm and pgd), least-likely or random; anything else than the truth by
+            default.
+        split: whose images are attacked.
+        data: another data folder than the one that the run was trained on.
+        limit: images of the split, spread over it.
+        seed: of whatever is drawn.
+        json: print attack.json.
+    """
+    import torch
+
+    from scenelab.cli.robustness import read_epsilon
+    from scenelab.data.decode import fit, read_image
+    from scenelab.errors import LabError
+    from scenelab.evaluation.adversarial import write_adversarial
+    from scenelab.evaluation.evidence import show_images
+    from scenelab.models.stored import read_classifier
+    from scenelab.runs import Run
+    from scenelab.training.config import from_plain
+    from scenelab.training.session import open_packed
+
+    size = read_epsilon(epsilon)
+    for flag, value in (("--steps", steps), ("--limit", limit)):
+        if value < 1:
+            raise LabError(f"{flag} is {value}; expected 1 or more")
+    if images and data:
+        raise LabError("--images are files of your own and --data is a split's folder; leave one out")
+    folder = Run(run)
+    stored_config = folder.read_config()
+    config = from_plain(stored_config["train"])
+    torch.set_num_threads(config.threads)
+    stored = read_classifier(folder.best)
+    if images:
+        pictures = torch.stack([fit(read_image(path), stored.size) for path in images]).float().div_(255)
+        names, labels = [path.name for path in images], None
+    else:
+        cache = Path(stored_config["cache"]) if stored_config["cache"] and data is None else None
+        packed = open_packed(data or Path(stored_config["data"]), cache, split, config.stored_size)
+        if packed.categories != stored.categories:
+            raise LabError(f"--data {data} has other categories than {run} was trained on; attack it on its own data")
+        rows = torch.linspace(0, len(packed) - 1, min(limit, len(packed))).long().tolist()
+        pictures = show_images(packed, rows, stored.size)
+        names, labels = [Path(packed.paths[row]).name for row in rows], packed.labels[torch.tensor(rows)].tolist()
+        kinds = [stored.categories[label].replace("/", "-") for label in labels]
+        names = [f"{kind}-{name}" for kind, name in zip(kinds, names, strict=True)]
+    result = write_adversarial(
+        folder, stored, pictures, names, labels,
+        method=method, epsilon=size, steps=steps, target=target, seed=seed,
+    )  # fmt: skip
+    if json:
+        print_json(result)
+        return
+    rows = [
+        [
+            entry["image"], f"{entry['before']} {100 * entry['confidence']:.0f} %",
+            f"{entry['after']} {100 * entry['certainty']:.0f} %", f"{255 * entry['largest']:.0f}",
+            "yes" if entry["fooled"] else "no",
+        ]
+        for entry in result["images"]
+    ]  # fmt: skip
+    fooled = sum(entry["fooled"] for entry in result["images"])
+    title = f"{method}, ε = {epsilon}: {fooled} of {len(rows)} images fool {result['model']}"
+    print_table(title, ["image", "before", "after", "largest change, levels", "fooled"], rows)
+    print(f"pictures: {folder.results / 'attack'}")

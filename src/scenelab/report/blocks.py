@@ -1,0 +1,60 @@
+"""What a section is made of: text, formulas, tables, figures, and notes of what is missing."""
+
+import base64
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+KINDS = {".png": "png", ".jpg": "jpeg"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One piece; `kind` names its form in the template."""
+
+    kind: str
+    content: dict[str, Any]
+
+
+@dataclass
+class Section:
+    """A chapter with its heading and pieces; `missing` counts those that no run has."""
+
+    key: str
+    title: str
+    blocks: list[Block] = field(default_factory=list)
+
+    def text(self, markdown: str) -> None:
+        """Add a paragraph, or several, in Markdown; HTML in it is shown as it stands."""
+        self.blocks.append(Block("text", {"html": MARKDOWN.render(markdown)}))
+
+    def heading(self, title: str) -> None:
+        self.blocks.append(Block("heading", {"title": title}))
+
+    def formula(self, text: str) -> None:
+        self.blocks.append(Block("formula", {"text": text}))
+
+    def table(self, head: list[str], rows: list[list[str]], caption: str) -> None:
+        """Add a table; columns whose first cell begins with a digit or a sign are of numbers."""
+        numbers = [bool(cell) and (cell[0].isdigit() or cell[0] in "+-−–") for cell in rows[0]] if rows else []
+        self.blocks.append(Block("table", {"head": head, "rows": rows, "caption": caption, "numbers": numbers}))
+
+    def figure(self, svg: str, alt: str, caption: str) -> None:
+        """Add a drawing."""
+        self.blocks.append(Block("svg", {"data": _inline(svg.encode(), "svg+xml"), "alt": alt, "caption": caption}))
+
+    def picture(self, path: Path, alt: str, caption: str) -> None:
+        """Add an image file."""
+        data = _inline(path.read_bytes(), KINDS[path.suffix])
+        self.blocks.append(Block("picture", {"data": data, "alt": alt, "caption": caption}))
+
+    def missing(self, what: str, command: str) -> None:
+        """Say what no run has, and which command makes it."""
+        self.blocks.append(Block("missing", {"what": what, "command": command}))
+
+
+def _inline(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,117 @@
+"""What folders hold: runs with their config, provenance, curves and results, and the studies beside them."""
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scenelab.errors import LabError
+from scenelab.files import read_json
+from scenelab.runs import Run
+from scenelab.training.config import TrainConfig, from_plain
+from scenelab.training.logbook import read_metrics
+
+STUDIES = {"conv": "study.json", "design": "design.json", "adversarial": "adversarial.json"}
+RESULTS = ("training", "val", "holdout", "attribution", "robustness", "challenge")
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run folder as read.
+
+    Attributes:
+        results: by name, those of `RESULTS` that are there.
+        guesses: image path to first guess, of the evaluation that the report tells of; empty without one.
+    """
+
+    name: str
+    folder: Path
+    config: TrainConfig
+    environment: dict[str, Any]
+    rows: list[dict[str, Any]]
+    results: dict[str, Any]
+    labels: dict[str, int] = field(default_factory=dict, repr=False)
+    guesses: dict[str, int] = field(default_factory=dict, repr=False)
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """What `scenelab evaluate` found on val, or else on held-out images."""
+        return self.results.get("val") or self.results.get("holdout")
+
+    @property
+    def finished(self) -> bool:
+        return "training" in self.results
+
+
+@dataclass(frozen=True)
+class Collected:
+    """All that a report is made from."""
+
+    runs: list[RunData]
+    studies: dict[str, tuple[Path, dict[str, Any]]]
+
+
+def collect(folders: list[Path]) -> Collected:
+    """Read run folders and study folders, told apart by what lies in them.
+
+    Raises:
+        LabError: a folder is neither, or holds no run and no study at all.
+    """
+    runs: list[RunData] = []
+    studies: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for folder in folders:
+        found = {name: folder / file for name, file in STUDIES.items() if (folder / file).exists()}
+        if found:
+            studies |= {name: (folder, read_json(path)) for name, path in found.items()}
+        elif Run(folder).config.exists():
+            runs.append(read_run(folder))
+        else:
+            raise LabError(f"{folder} holds neither a run (config.json) nor a study ({', '.join(STUDIES.values())})")
+    if not runs and not studies:
+        raise LabError("there is nothing to report; name a run folder, such as runs/laptop")
+    return Collected(_named(runs), studies)
+
+
+def read_run(folder: Path) -> RunData:
+    """Read what a run folder holds, finished or not.
+
+    Raises:
+        LabError: its config is missing or of another version.
+    """
+    run = Run(folder)
+    results = {name: read_json(run.results / f"{name}.json") for name in RESULTS if _there(run, name)}
+    split = "val" if "val" in results else "holdout"
+    labels, guesses = _read_predictions(run.results / f"{split}_predictions.csv")
+    return RunData(
+        name=folder.resolve().name,
+        folder=folder,
+        config=from_plain(run.read_config()["train"]),
+        environment=read_json(run.environment) if run.environment.exists() else {},
+        rows=read_metrics(run) if run.metrics.exists() else [],
+        results=results,
+        labels=labels,
+        guesses=guesses,
+    )
+
+
+def _there(run: Run, name: str) -> bool:
+    return (run.results / f"{name}.json").exists()
+
+
+def _read_predictions(path: Path) -> tuple[dict[str, int], dict[str, int]]:
+    if not path.exists():
+        return {}, {}
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {row["path"]: int(row["label"]) for row in rows}, {row["path"]: int(row["guess1"]) for row in rows}
+
+
+def _named(runs: list[RunData]) -> list[RunData]:
+    """Runs of the same folder name are told apart by the folder above."""
+    names = [run.name for run in runs]
+    return [
+        run
+        if names.count(run.name) == 1
+        else RunData(**{**vars(run), "name": f"{run.folder.resolve().parent.name}/{run.name}"})
+        for run in runs
+    ]

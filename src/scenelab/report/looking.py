@@ -1,0 +1,141 @@
+"""Sections on the trained network: where it looks, what fools it, and what adversarial training does."""
+
+from pathlib import Path
+from typing import Any
+
+from scenelab.report.blocks import Section
+from scenelab.report.collect import Collected, RunData
+from scenelab.report.figures import draw_robust
+
+TESTS = {
+    "faithfulness": "Deletion and insertion curves of each method beside a random map and an edge detector",
+    "sanity": "Rank correlation of the maps with those of the trained network as its layers are randomised",
+    "objects": "Attribution over area on object classes with 95 % intervals",
+}
+
+
+def attention(found: Collected) -> Section:
+    """The handout's attention maps, with the tests of what they say."""
+    section = Section("attention", "Attention maps")
+    section.text(
+        "The handout's map is the absolute gradient of the loss of the network's own first guess with respect to the "
+        "image, the largest of the three colours: how much the decision changes with a pixel. Beside it stand methods "
+        "that smooth it, add it up on the way from a black image, or weigh the last layer's maps."
+    )
+    explained = [run for run in found.runs if "attribution" in run.results]
+    for run in explained:
+        _maps(section, run)
+    if not explained:
+        name = found.runs[0].folder if found.runs else "RUN"
+        section.missing("attention maps", f"scenelab explain {name} --faithfulness --sanity --objects")
+    return section
+
+
+def _maps(section: Section, run: RunData) -> None:
+    result, folder = run.results["attribution"], run.folder / "results" / "attention"
+    section.heading(run.name)
+    images = f"{result['images']} {result['split']} images"
+    source = f"{run.name}, {images}, {result['date'][:10]}, scenelab explain {run.folder}"
+    for name, title in (("right", "Right and confident"), ("wrong", "Wrong and confident")):
+        sheet = folder / f"{name}-1.png"
+        if sheet.exists():
+            section.picture(sheet, f"{title}: images beside their maps", f"{title}. {source}")
+    for name, alt in TESTS.items():
+        if name in result and (folder / f"{name}.png").exists():
+            section.picture(folder / f"{name}.png", alt, f"{alt}; {result[name]['images']} images. {source}")
+    if "sanity" in result:
+        section.text(
+            "\n".join(f"- **{name}** {values['verdict']}." for name, values in result["sanity"]["methods"].items())
+        )
+
+
+def adversarial(found: Collected) -> Section:
+    """The handout's adversarial samples, the accuracy that attacks leave, and adversarial training."""
+    section = Section("adversarial", "Adversarial samples")
+    section.text(
+        "Projected gradient descent changes an image step by step along the sign of the gradient of a loss and, after "
+        "each step, clips the change to ε around the image and the values to their range. No step keeps a graph of the "
+        "one before. Against a label it raises that label's loss; the handout's lowers the loss of the least likely "
+        "one."
+    )
+    attacked = [run for run in found.runs if "robustness" in run.results]
+    if not attacked:
+        name = found.runs[0].folder if found.runs else "RUN"
+        section.missing("accuracy under attack and adversarial samples", f"scenelab robustness {name}")
+    else:
+        _robustness(section, attacked)
+    section.heading("Adversarial training")
+    if "adversarial" in found.studies:
+        _study(section, *found.studies["adversarial"])
+    else:
+        section.missing(
+            "adversarial training under one budget",
+            "scenelab study adversarial --data data --out runs/study-adversarial --minutes 20",
+        )
+    return section
+
+
+def _robustness(section: Section, runs: list[RunData]) -> None:
+    for run in runs:
+        result = run.results["robustness"]
+        names = [name for name in result["methods"] if name not in ("apgd-t", "square")]
+        rows = [_attacked(entry, names) for entry in result["epsilons"]]
+        low, high = result["clean"]["interval"]
+        section.table(
+            ["ε (L∞)", *names, "worst of all (95 %)"], rows,
+            f"Accuracy in percent of {run.name} under attack; {result['clean']['accuracy']:.1f} "
+            f"({low:.1f}–{high:.1f}) when "
+            f"clean. n = {result['images']} {result['split']} images, {result['date'][:10]}, scenelab robustness "
+            f"{run.folder}",
+        )  # fmt: skip
+        fooled = [part for entry in result["epsilons"] for part in entry["attacks"].values()]
+        kept, whole = sum(part["png"] for part in fooled), sum(len(part["fooled"]) for part in fooled)
+        text = f"Of {whole} adversarial images {kept} still fool the network once saved as PNG. "
+        signs = [f"{sign['text']}" for sign in result.get("warnings", [])]
+        text += "Signs of hidden gradients: " + "; ".join(signs) + "." if signs else "No sign of hidden gradients."
+        section.text(text)
+        _picture(
+            section, run.folder / "results" / "robustness" / "samples.png",
+            "Images, what PGD makes of them, and the amplified difference", f"Adversarial samples of {run.name}.",
+        )  # fmt: skip
+    section.figure(
+        draw_robust(runs), "Accuracy against ε", "What the worst of all attacks leaves, with 95 % intervals."
+    )
+
+
+def _attacked(entry: dict[str, Any], names: list[str]) -> list[str]:
+    worst = entry["worst"]
+    cells = [f"{entry['attacks'][name]['left']['accuracy']:.1f}" if entry["attacks"] else "" for name in names]
+    low, high = worst["interval"]
+    return [entry["name"], *cells, f"{worst['accuracy']:.1f} ({low:.1f}–{high:.1f})"]
+
+
+def _study(section: Section, folder: Path, study: dict[str, Any]) -> None:
+    place, rows = study["environment"], []
+    names: list[str] = []
+    for row in study["variants"]:
+        names += [part["name"] for part in row.get("worst", []) if part["epsilon"] and part["name"] not in names]
+    for row in study["variants"]:
+        if "worst" not in row:
+            rows.append([row["name"], row["what"], "diverged", "", *[""] * len(names)])
+            continue
+        worst = {part["name"]: part for part in row["worst"]}
+        rows.append(
+            [
+                row["name"], row["what"], f"{row['minutes']:.1f}", f"{row['top1']:.1f}",
+                *(f"{worst[name]['accuracy']:.1f}" for name in names),
+            ]
+        )  # fmt: skip
+    section.table(
+        ["training", "what", "minutes", "clean top-1 %", *(f"ε = {name}" for name in names)], rows,
+        f"Trained against L∞ perturbations of {255 * study['epsilon']:g}/255 for the same minutes; accuracy that the "
+        "worst "
+        f"of five attacks leaves of {study['images']} images held out of train, n = 1 run each. {place['processor']}; "
+        f"{folder.name}, {place['date'][:10]}: {place['command']}",
+    )  # fmt: skip
+    _picture(section, folder / "adversarial.png", "Accuracy against ε by way of training", "The same as curves.")
+
+
+def _picture(section: Section, path: Path, alt: str, caption: str) -> None:
+    if path.exists():
+        section.picture(path, alt, caption)

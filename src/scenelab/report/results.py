@@ -1,0 +1,117 @@
+"""Sections on results: accuracy, classes, confusion, calibration, what it took, and two runs side by side."""
+
+from itertools import pairwise
+from typing import Any
+
+from scenelab.report.blocks import Section
+from scenelab.report.collect import Collected, RunData
+from scenelab.report.compare import compare
+from scenelab.report.figures import draw_confusion, draw_per_class, draw_reliability
+
+
+def results(found: Collected, *, side_by_side: bool = False) -> Section:
+    """Top-1 and top-5 of all runs, and the details of each that was evaluated."""
+    section = Section("results", "Results")
+    evaluated = [run for run in found.runs if run.evaluation]
+    for run in found.runs:
+        if not run.evaluation:
+            section.missing(f"the accuracy of {run.name}", f"scenelab evaluate {run.folder}")
+    if evaluated:
+        _accuracy(section, evaluated)
+        if side_by_side:
+            _pairs(section, evaluated)
+    finished = [run for run in found.runs if run.finished]
+    if finished:
+        _cost(section, finished)
+    for run in evaluated:
+        section.heading(f"{run.name} in detail")
+        _details(section, run)
+    return section
+
+
+def _accuracy(section: Section, runs: list[RunData]) -> None:
+    rows = []
+    for run in runs:
+        evaluation = run.evaluation or {}
+        for name, title in (("mirror", "image and mirror image"), ("plain", "image")):
+            part = evaluation[name]
+            cells = [
+                f"{part[key]:.2f} ({part[f'{key}_interval'][0]:.1f}–{part[f'{key}_interval'][1]:.1f})"
+                for key in ("top1", "top5")
+            ]
+            rows.append([run.name, title, *cells, f"{part['loss']:.3f}", f"{part['ece']:.1f}"])
+    section.table(
+        ["run", "logits of", "top-1 % (95 %)", "top-5 % (95 %)", "loss", "calibration error %"], rows,
+        "Accuracy with Wilson's intervals. " + " ".join(_source(run) for run in runs),
+    )  # fmt: skip
+
+
+def _source(run: RunData) -> str:
+    evaluation = run.evaluation or {}
+    return (
+        f"{run.name}: {evaluation['images']} {evaluation['split']} images at {evaluation['size']} pixels, "
+        f"{evaluation['date'][:10]}, scenelab evaluate {run.folder}."
+    )
+
+
+def _pairs(section: Section, runs: list[RunData]) -> None:
+    rows = []
+    for first, second in pairwise(runs):
+        found = compare(first, second)
+        low, high = found.interval
+        sure = "differs" if low > 0 or high < 0 else "no difference that these images show"
+        rows.append(
+            [
+                f"{second.name} − {first.name}", f"{found.points:+.2f} ({low:+.2f} to {high:+.2f})", str(found.images),
+                str(found.only_second), str(found.only_first), sure,
+            ]
+        )  # fmt: skip
+    if rows:
+        head = ["runs", "top-1, points (95 %)", "images", "only the first named right", "only the other", "verdict"]
+        section.table(head, rows, "Differences on the same images, paired one by one (mirror-averaged first guesses).")
+
+
+def _cost(section: Section, runs: list[RunData]) -> None:
+    rows = []
+    for run in runs:
+        took: dict[str, Any] = run.results["training"]
+        rows.append(
+            [
+                run.name, run.config.model, f"{took['parameters']:,}", f"{took['checkpoint_bytes'] / 1e6:.2f}",
+                f"{took['minutes']:.1f}", f"{took['epochs']:.1f}", f"{took['training_flops']:.2e}",
+                f"{took['peak_memory_bytes'] / 2**30:.1f}",
+            ]
+        )  # fmt: skip
+    places = [
+        f"{run.name}: {run.environment.get('processor') or 'unknown processor'}, {run.results['training']['threads']} "
+        f"threads, {run.environment.get('date', '')[:10]}, {run.environment.get('command', '')}."
+        for run in runs
+    ]
+    head = ["run", "network", "parameters", "model, MB", "minutes", "epochs", "operations", "memory, GiB"]
+    section.table(head, rows, "What training took; operations are counted, forward and backward. " + " ".join(places))
+
+
+def _details(section: Section, run: RunData) -> None:
+    result = run.evaluation or {}
+    what = f"{run.name}, {result['images']} {result['split']} images"
+    section.figure(
+        draw_per_class(result), "Top-1 accuracy of the easiest and the hardest classes",
+        f"Accuracy a class, the hardest and the easiest; {what}.",
+    )  # fmt: skip
+    section.figure(
+        draw_confusion(result), "Confusion matrix, each row as shares of its true class", f"Confusion; {what}.",
+    )  # fmt: skip
+    pairs = result["most_confused"][:8]
+    if pairs:
+        section.table(
+            ["is", "taken for", "how often", "of"],
+            [[pair["true"], pair["predicted"], str(pair["count"]), str(pair["of"])] for pair in pairs],
+            f"The most confused pairs; {what}.",
+        )
+    sheet = run.folder / "results" / f"{result['split']}_confused.png"
+    if sheet.exists():
+        section.picture(sheet, "Images of the most confused pairs", f"Examples of the most confused pairs; {what}.")
+    section.figure(
+        draw_reliability(result), "Accuracy against confidence",
+        f"Calibration: on the dashed line a network is as sure as it is right; {what}.",
+    )  # fmt: skip

@@ -1,0 +1,29 @@
+"""scenelab study adversarial on synthetic scenes, each run for a moment: table, figure, and going on where it was."""
+
+import json
+
+import pytest
+
+from scenelab.cli import app
+from scenelab.files import read_json
+
+
+@pytest.mark.slow
+def test_four_ways_of_training_are_compared(scenes, tmp_path, capsys):
+    command = [
+        "study", "adversarial", "--data", str(scenes), "--out", str(tmp_path / "study"), "--minutes", "0.05",
+        "--epsilons", "4/255", "--images", "6", "--json",
+    ]  # fmt: skip
+    assert app.run(command) == 0
+    study = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in study["variants"]] == ["normal", "fast", "free", "pgd"]
+    for row in study["variants"]:
+        assert row["clean"]["accuracy"] >= row["worst"][-1]["accuracy"]
+    text = (tmp_path / "study" / "adversarial.md").read_text()
+    assert "| training | what | minutes | epochs | clean top-1 % | ε = 4/255 |" in text
+    assert "is trained against L∞ perturbations of 4/255" in text
+    assert (tmp_path / "study" / "adversarial.png").exists()
+    before = read_json(tmp_path / "study" / "fast" / "results" / "training.json")
+    assert app.run(command) == 0
+    assert json.loads(capsys.readouterr().out)["variants"] == study["variants"]
+    assert read_json(tmp_path / "study" / "fast" / "results" / "training.json") == before
