@@ -195,5 +195,5 @@ def test_nothing_to_report(tmp_path, capsys):
 def test_nothing_is_fetched(tmp_path):
     """Neither from the network nor from the disk."""
     for source in ((tmp_path / "red.png").as_uri(), "http://127.0.0.1:9/x.png"):
-        with pytest.raises(Exception, match="Error fetching"):
+        with pytest.raises(BaseException, match="Error fetching"):
             to_pdf(f'<p>text</p><img src="{source}">', "A4")

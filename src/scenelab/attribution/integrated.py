@@ -83,10 +83,15 @@ def integrated_gradients(
             values[row] = way * total
             advance(1)
         with torch.no_grad():
-            rise = torch.cat([torch.zeros(0, dtype=images.dtype, device=images.device)] + [
-                (ask(model, image) - ask(model, dark)).gather(1, chosen[:, None])[:, 0]
-                for image, dark, chosen in zip(
-                    images.split(batch_size), start.split(batch_size), targets.split(batch_size), strict=True
-                )
-            ])  # fmt: skip
+            rise = images.new_empty(0)
+            if len(images):
+                rises = _scores(model, images, batch_size) - _scores(model, start, batch_size)
+                rise = rises.expand(len(images), -1).gather(1, targets[:, None])[:, 0]
     return Integrated(values, values.sum(dim=(1, 2, 3)) - rise)
+
+
+def _scores(model: Model, images: Float[Tensor, "n c h w"], batch_size: int) -> Float[Tensor, "n k"]:
+    """The model's scores; of one image that is repeated by expanding it the one's, so that they broadcast."""
+    if len(images) > 1 and images.stride(0) == 0:
+        images = images[:1]
+    return torch.cat([ask(model, part) for part in images.split(batch_size)])

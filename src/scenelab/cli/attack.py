@@ -49,10 +49,7 @@ def attack(
     from scenelab.errors import LabError
     from scenelab.evaluation.adversarial import write_adversarial
     from scenelab.evaluation.evidence import show_images
-    from scenelab.models.stored import read_classifier
-    from scenelab.runs import Run
-    from scenelab.training.config import from_plain
-    from scenelab.training.session import open_packed
+    from scenelab.training.opened import open_network, open_run
 
     size = read_epsilon(epsilon)
     for flag, value in (("--steps", steps), ("--limit", limit)):
@@ -60,19 +57,12 @@ def attack(
             raise LabError(f"{flag} is {value}; expected 1 or more")
     if images and data:
         raise LabError("--images are files of your own and --data is a split's folder; leave one out")
-    folder = Run(run)
-    stored_config = folder.read_config()
-    config = from_plain(stored_config["train"])
-    torch.set_num_threads(config.threads)
-    stored = read_classifier(folder.best)
+    folder, stored = open_network(run)
     if images:
         pictures = torch.stack([fit(read_image(path), stored.size) for path in images]).float().div_(255)
         names, labels = [path.name for path in images], None
     else:
-        cache = Path(stored_config["cache"]) if stored_config["cache"] and data is None else None
-        packed = open_packed(data or Path(stored_config["data"]), cache, split, config.stored_size)
-        if packed.categories != stored.categories:
-            raise LabError(f"--data {data} has other categories than {run} was trained on; attack it on its own data")
+        packed = open_run(run, data=data, split=split).packed
         rows = torch.linspace(0, len(packed) - 1, min(limit, len(packed))).long().tolist()
         pictures = show_images(packed, rows, stored.size)
         names, labels = [Path(packed.paths[row]).name for row in rows], packed.labels[torch.tensor(rows)].tolist()

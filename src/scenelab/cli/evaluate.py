@@ -33,33 +33,18 @@ def evaluate(
     print("figures: " + ", ".join(str(path) for path in figures))
 
 
-def evaluate_run(run: Path, *, data: Path | None = None, split: str = "val") -> tuple[dict[str, Any], list[Path]]:
+def evaluate_run(
+    run: Path, *, data: Path | None = None, split: Literal["val", "train", "holdout"] = "val"
+) -> tuple[dict[str, Any], list[Path]]:
     """Evaluate, write and draw; returns the result and the figures' paths."""
-    import torch
-
-    from scenelab.data.holdout import hold_out
     from scenelab.evaluation.evaluate import evaluate as measure
     from scenelab.evaluation.figures import draw_all
-    from scenelab.models.stored import read_classifier
-    from scenelab.runs import Run
-    from scenelab.training.config import from_plain
     from scenelab.training.logbook import read_metrics
-    from scenelab.training.session import open_packed
+    from scenelab.training.opened import open_run
 
-    folder = Run(run)
-    stored_config = folder.read_config()
-    config = from_plain(stored_config["train"])
-    torch.set_num_threads(config.threads)
-    cache = Path(stored_config["cache"]) if stored_config["cache"] and data is None else None
-    source = data or Path(stored_config["data"])
-    stored = read_classifier(folder.best)
-    if split == "holdout":
-        packed = hold_out(open_packed(source, cache, "train", config.stored_size), config.holdout)[1]
-    else:
-        packed = open_packed(source, cache, split, config.stored_size)
-    stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    result = measure(folder, stored, packed, source=str(source))
-    return result, draw_all(result, read_metrics(folder), folder.results)
+    opened = open_run(run, data=data, split=split)
+    result = measure(opened.run, opened.stored, opened.packed, source=str(opened.source))
+    return result, draw_all(result, read_metrics(opened.run), opened.run.results)
 
 
 def print_result(result: dict[str, Any]) -> None:

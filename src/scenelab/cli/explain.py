@@ -53,16 +53,11 @@ def explain(
         annotated: images for --objects at most.
         json: print attribution.json.
     """
-    import torch
-
     from scenelab.errors import LabError
     from scenelab.evaluation.attention import DEFAULT, check_methods, has_maps, last_maps
     from scenelab.evaluation.explain import explain_files, explain_split
     from scenelab.evaluation.gallery import Rendering
-    from scenelab.models.stored import read_classifier
-    from scenelab.runs import Run
-    from scenelab.training.config import from_plain
-    from scenelab.training.session import open_packed
+    from scenelab.training.opened import open_network, open_run
 
     names = tuple(dict.fromkeys(methods or DEFAULT))
     check_methods(names)
@@ -73,12 +68,7 @@ def explain(
             raise LabError(f"{flag} is {value}; expected 1 or more")
     if images and (faithfulness or sanity or objects or per_class):
         raise LabError("--faithfulness, --sanity, --objects and --per-class are of a split; leave --images out")
-    folder = Run(run)
-    stored_config = folder.read_config()
-    config = from_plain(stored_config["train"])
-    torch.set_num_threads(config.threads)
-    stored = read_classifier(folder.best)
-    stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    folder, stored = open_network(run)
     if "cam" in names and not has_maps(stored.model):
         if methods:
             last_maps(stored.model)  # says why not
@@ -88,13 +78,9 @@ def explain(
     if images:
         result = explain_files(folder, stored, images, names=names, rendering=rendering)
     else:
-        source = data or Path(stored_config["data"])
-        cache = Path(stored_config["cache"]) if stored_config["cache"] and data is None else None
-        packed = open_packed(source, cache, split, config.stored_size)
-        if packed.categories != stored.categories:
-            raise LabError(f"{source} has other categories than {run} was trained on; explain it on its own data")
+        opened = open_run(run, data=data, split=split)
         result = explain_split(
-            folder, stored, packed, data=source, names=names, count=limit, classes=per_class, rendering=rendering,
+            folder, stored, opened.packed, data=opened.source, names=names, count=limit, classes=per_class, rendering=rendering,
             faithfulness=followed if faithfulness else 0, sanity=randomised if sanity else 0,
             objects=annotated if objects else 0,
         )  # fmt: skip

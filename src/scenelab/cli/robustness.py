@@ -38,35 +38,23 @@ def robustness(
         seed: of the attacks' random starts.
         json: print robustness.json.
     """
-    import torch
-
     from scenelab.errors import LabError
     from scenelab.evaluation.robustness import THOROUGH, Effort, measure_robustness
-    from scenelab.models.stored import read_classifier
-    from scenelab.runs import Run
-    from scenelab.training.config import from_plain
-    from scenelab.training.session import open_packed
+    from scenelab.training.opened import open_run
 
     sizes = [read_epsilon(text) for text in epsilons]
     if images < 1:
         raise LabError(f"--images is {images}; expected 1 or more")
-    folder = Run(run)
-    stored_config = folder.read_config()
-    config = from_plain(stored_config["train"])
-    torch.set_num_threads(config.threads)
-    stored = read_classifier(folder.best)
-    source = data or Path(stored_config["data"])
-    cache = Path(stored_config["cache"]) if stored_config["cache"] and data is None else None
-    packed = open_packed(source, cache, split, config.stored_size)
-    if packed.categories != stored.categories:
-        raise LabError(f"{source} has other categories than {run} was trained on; attack it on its own data")
+    opened = open_run(run, data=data, split=split)
     effort = THOROUGH if thorough else Effort()
-    result = measure_robustness(folder, stored, packed, epsilons=sizes, effort=effort, count=images, seed=seed)
+    result = measure_robustness(
+        opened.run, opened.stored, opened.packed, epsilons=sizes, effort=effort, count=images, seed=seed
+    )
     if json:
         print_json(result)
         return
     _show(result)
-    print(f"pictures: {folder.results / 'robustness'}")
+    print(f"pictures: {opened.run.results / 'robustness'}")
 
 
 def read_epsilon(text: str) -> float:

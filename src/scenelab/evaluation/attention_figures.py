@@ -127,7 +127,7 @@ def draw_sanity(sanity: dict[str, Any], path: Path) -> None:
         axes[0].set(title="all layers from the last down to this one random", ylabel="rank correlation")
         axes[0].set(ylim=(-0.3, 1.02))
         axes[1].set(title="this layer alone random")
-        axes[1].legend(fontsize=8)
+        axes[1].legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0.96))
         save(figure, path)
 
 
