@@ -353,6 +353,26 @@ def test_oblong_pictures():
     assert grad_cam(network, torch.rand(2, 3, 32, 64), network.network.features[-1]).shape == (2, 1, 32, 64)
 
 
+def test_grad_cam_of_any_callable_that_calls_the_layer(images):
+    model = create("simplenet-small", num_classes=4).eval()
+    layer = model.network.features[-1]
+    found = grad_cam(lambda given: model(given), images, layer)
+    torch.testing.assert_close(found, grad_cam(model, images, layer))
+
+
+def test_a_baseline_for_all_and_one_an_image_give_the_same(images):
+    model = create("simplenet-small", num_classes=4).double()
+    images = images.double()
+    one = integrated_gradients(model, images, steps=4, baseline=0.25)
+    each = integrated_gradients(model, images, steps=4, baseline=torch.full_like(images, 0.25))
+    torch.testing.assert_close(one.values, each.values)
+    torch.testing.assert_close(one.gap, each.gap)
+    same = images[:1].expand(3, -1, -1, -1)
+    torch.testing.assert_close(integrated_gradients(model, same, steps=4).gap[:1], integrated_gradients(
+        model, same[:1], steps=4
+    ).gap)  # fmt: skip
+
+
 def test_no_images_give_no_maps():
     model = create("simplenet-small", num_classes=4)
     none = torch.empty(0, 3, SIDE, SIDE)
@@ -371,6 +391,7 @@ def test_no_images_give_no_maps():
         (lambda m, x: gradient(m, x[0]), "images must be a tensor N×C×H×W, got (3, 16, 16); one image is images[None]"),
         (lambda m, x: gradient(m, x.byte()), "images must be of a floating type, got torch.uint8"),
         (lambda m, x: gradient(m, x, torch.tensor([1])), "targets must be 3 class numbers of type int64"),
+        (lambda m, x: gradient(m, x, [0, 1, 2]), "targets must be 3 class numbers of type int64, one an image, got"),
         (lambda m, x: gradient(m, x, torch.tensor([0, 1, 9])), "targets lie in [0, 9]; the model has classes 0 to 3"),
         (lambda m, x: gradient(m, x, batch_size=0), "batch_size is 0; expected a whole number of at least 1"),
         (

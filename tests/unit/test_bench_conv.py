@@ -156,7 +156,7 @@ def in_this_process(monkeypatch, capsys):
         conv_step.worker([contestant, str(batch), str(size), str(threads)])
         torch.set_num_threads(before)
         figures = json.loads(capsys.readouterr().out)
-        assert figures["peak_bytes"] > figures["increase_bytes"] >= 0
+        assert figures["peak_bytes"] > figures["increase_bytes"]  # this process may give memory back meanwhile
         seconds = {"native": 1.0, "ours": 0.5, "textbook": 2.0 + 2 * prepared}[contestant]
         increase = {"native": 100, "ours": 110, "textbook": 330}[contestant] * MIB
         return {"seconds": seconds, "peak_bytes": 300 * MIB, "increase_bytes": increase}

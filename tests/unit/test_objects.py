@@ -25,7 +25,7 @@ def test_objects_are_read_from_a_sequence_without_a_root(tmp_path):
     assert (first.label, second.label) == (7, 9)
     assert first.outline[0] == (0.5 / 128, 0.5 / 128)
     assert second.outline[2] == (127.5 / 128, 127.5 / 128)
-    path.write_text(annotation())
+    path.write_text(annotation(extra="<!-- drawn by hand -->"))
     assert read_objects(path) == []
 
 

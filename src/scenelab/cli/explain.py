@@ -80,9 +80,9 @@ def explain(
     else:
         opened = open_run(run, data=data, split=split)
         result = explain_split(
-            folder, stored, opened.packed, data=opened.source, names=names, count=limit, classes=per_class, rendering=rendering,
-            faithfulness=followed if faithfulness else 0, sanity=randomised if sanity else 0,
-            objects=annotated if objects else 0,
+            folder, stored, opened.packed, data=opened.source, names=names, count=limit, classes=per_class,
+            rendering=rendering, faithfulness=followed if faithfulness else 0,
+            sanity=randomised if sanity else 0, objects=annotated if objects else 0,
         )  # fmt: skip
     if json:
         print_json(result)

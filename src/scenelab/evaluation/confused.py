@@ -21,6 +21,7 @@ def draw_confused(packed: Packed, predicted: Int64[Tensor, " n"], pairs: list[di
         predicted: first guesses of all images of the split.
         pairs: `true` and `predicted` category, the most confused first.
     """
+    path.unlink(missing_ok=True)  # of an earlier evaluation
     shown = pairs[:PAIRS]
     if not shown:
         return
@@ -38,5 +39,5 @@ def draw_confused(packed: Packed, predicted: Int64[Tensor, " n"], pairs: list[di
             for axis, image in zip(line, images, strict=False):
                 axis.imshow(image, interpolation="nearest")
             text = f"{pair['true']} taken for {pair['predicted']}, {pair['count']} of {pair['of']}"
-            line[0].set_title(text.replace("_", " "), fontsize=8, loc="left")
+            line[0].set_title(text.replace("_", " ").replace("$", r"\$"), fontsize=8, loc="left")
         save(figure, path)

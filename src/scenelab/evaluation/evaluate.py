@@ -61,9 +61,9 @@ def evaluate(run: Run, stored: Stored, packed: Packed, *, source: str) -> dict[s
         "reliability": [asdict(part) for part in reliability(mirrored, packed.labels)],
         "confusion": matrix.tolist(),
     }
-    draw_confused(packed, predicted, result["most_confused"], run.results / f"{packed.split}_confused.png")
     write_json(run.results / f"{packed.split}.json", result)
     _write_predictions(run.results / f"{packed.split}_predictions.csv", mirrored, packed)
+    draw_confused(packed, predicted, result["most_confused"], run.results / f"{packed.split}_confused.png")
     return result
 
 

@@ -104,7 +104,8 @@ def _limits(run: RunData) -> list[str]:
     pairs = ", ".join(f"{pair['true']} for {pair['predicted']}" for pair in evaluation["most_confused"][:5])
     return [
         "## Limits", "",
-        f"It takes {pairs}. Its confidence is off by {evaluation['mirror']['ece']:.1f} points on average. It knows the "
+        f"{f'It takes {pairs}. ' if pairs else ''}Its mirror-averaged confidence is off by "
+        f"{evaluation['mirror']['ece']:.1f} points on average. It knows the "
         "photographs of its training set's kind; other cameras, drawings and night pictures were not measured.", "",
     ]  # fmt: skip
 

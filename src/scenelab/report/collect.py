@@ -62,7 +62,10 @@ def collect(folders: list[Path]) -> Collected:
     for folder in folders:
         found = {name: folder / file for name, file in STUDIES.items() if (folder / file).exists()}
         if found:
-            studies |= {name: (folder, read_json(path)) for name, path in found.items()}
+            for name, path in found.items():
+                if name in studies:
+                    raise LabError(f"{studies[name][0]} and {folder} are studies of one kind; name one of them")
+                studies[name] = (folder, read_json(path))
         elif Run(folder).config.exists():
             runs.append(read_run(folder))
         else:
@@ -79,6 +82,8 @@ def read_run(folder: Path) -> RunData:
         LabError: its config is missing or of another version.
     """
     run = Run(folder)
+    if "train" not in run.read_config():
+        raise LabError(f"{run.config} is not the config of a run of scenelab")
     results = {name: read_json(run.results / f"{name}.json") for name in RESULTS if _there(run, name)}
     split = "val" if "val" in results else "holdout"
     labels, guesses = _read_predictions(run.results / f"{split}_predictions.csv")
@@ -88,10 +93,18 @@ def read_run(folder: Path) -> RunData:
         config=from_plain(run.read_config()["train"]),
         environment=read_json(run.environment) if run.environment.exists() else {},
         rows=read_metrics(run) if run.metrics.exists() else [],
-        results=results,
+        results=_whole(results),
         labels=labels,
         guesses=guesses,
     )
+
+
+def _whole(results: dict[str, Any]) -> dict[str, Any]:
+    """Without a report of robustness that was stopped before its end."""
+    robustness = results.get("robustness", {})
+    if "begun" in robustness or "warnings" not in robustness:
+        return {name: values for name, values in results.items() if name != "robustness"}
+    return results
 
 
 def _there(run: Run, name: str) -> bool:

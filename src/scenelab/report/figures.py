@@ -29,6 +29,11 @@ def to_svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
+def plain(name: str) -> str:
+    """A name as it is: matplotlib takes what stands between dollars for mathematics."""
+    return name.replace("_", " ").replace("$", r"\$")
+
+
 def look(number: int) -> dict[str, Any]:
     """Colour, dashes and marker of the n-th line."""
     colour = plt.get_cmap("viridis")(0.85 * (number % 6) / 5)
@@ -75,7 +80,7 @@ def draw_confusion(result: dict[str, Any]) -> str:
     """The confusion matrix, each row as shares of its true class."""
     counts = np.array(result["confusion"], dtype=float)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = list(result["per_class"])
+    names = [plain(name) for name in result["per_class"]]
     side = 6.6
     with plt.rc_context({**STYLE, "axes.grid": False}):
         figure, axis = plt.subplots(figsize=(side, 0.86 * side))
@@ -90,7 +95,8 @@ def draw_confusion(result: dict[str, Any]) -> str:
 
 def draw_per_class(result: dict[str, Any], *, most: int = 12) -> str:
     """Top-1 of the easiest and the hardest classes, with the mean of all."""
-    pairs = sorted(result["per_class"].items(), key=lambda pair: pair[1])
+    known = {name: value for name, value in result["per_class"].items() if value == value}  # NaN: no image
+    pairs = sorted(known.items(), key=lambda pair: pair[1])
     chosen = pairs if len(pairs) <= 2 * most else [*pairs[:most], *pairs[-most:]]
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 1.0 + 0.2 * len(chosen)))
@@ -98,7 +104,7 @@ def draw_per_class(result: dict[str, Any], *, most: int = 12) -> str:
         axis.axvline(result["mirror"]["top1"], color="black", lw=1, ls="--", label="all classes")
         if len(chosen) < len(pairs):
             axis.axhline(most - 0.5, color="black", lw=0.8)
-        axis.set_yticks(range(len(chosen)), [name.replace("_", " ") for name, _ in chosen], fontsize=8)
+        axis.set_yticks(range(len(chosen)), [plain(name) for name, _ in chosen], fontsize=8)
         axis.set(xlim=(0, 100), ylim=(-0.6, len(chosen) - 0.4), xlabel="top-1 accuracy in percent")
         axis.legend(fontsize=8, loc="lower right")
         axis.grid(axis="y", visible=False)

@@ -85,14 +85,16 @@ def _robustness(section: Section, runs: list[RunData]) -> None:
             ["ε (L∞)", *names, "worst of all (95 %)"], rows,
             f"Accuracy in percent of {run.name} under attack; {result['clean']['accuracy']:.1f} "
             f"({low:.1f}–{high:.1f}) when "
-            f"clean. n = {result['images']} {result['split']} images, {result['date'][:10]}, scenelab robustness "
+            f"clean; targeted Auto-PGD and Square had what these leave. {_effort(result)} n = {result['images']} "
+            f"{result['split']} images, {result['date'][:10]}, scenelab robustness "
             f"{run.folder}",
         )  # fmt: skip
-        fooled = [part for entry in result["epsilons"] for part in entry["attacks"].values()]
+        fooled = [entry["attacks"]["pgd"] for entry in result["epsilons"] if entry["attacks"]]
         kept, whole = sum(part["png"] for part in fooled), sum(len(part["fooled"]) for part in fooled)
-        text = f"Of {whole} adversarial images {kept} still fool the network once saved as PNG. "
+        text = f"Of {whole} images that PGD made in floats {kept} still fool the network once saved as PNG. "
         signs = [f"{sign['text']}" for sign in result.get("warnings", [])]
-        text += "Signs of hidden gradients: " + "; ".join(signs) + "." if signs else "No sign of hidden gradients."
+        clear = f"No sign of hidden gradients on {result['checked']} images that are right when clean."
+        text += "Signs of hidden gradients: " + "; ".join(signs) + "." if signs else clear
         section.text(text)
         _picture(
             section, run.folder / "results" / "robustness" / "samples.png",
@@ -100,6 +102,16 @@ def _robustness(section: Section, runs: list[RunData]) -> None:
         )  # fmt: skip
     section.figure(
         draw_robust(runs), "Accuracy against ε", "What the worst of all attacks leaves, with 95 % intervals."
+    )
+
+
+def _effort(result: dict[str, Any]) -> str:
+    """How hard the attacks tried: what is left is an upper bound."""
+    effort = result["effort"]
+    return (
+        f"{effort['steps']} steps, {effort['targeted_steps']} for each of {effort['classes']} targets, "
+        f"{effort['queries']} "
+        f"queries, seed {result['seed']}: an upper bound."
     )
 
 
@@ -133,6 +145,11 @@ def _study(section: Section, folder: Path, study: dict[str, Any]) -> None:
         f"of five attacks leaves of {study['images']} images held out of train, n = 1 run each. {place['processor']}; "
         f"{folder.name}, {place['date'][:10]}: {place['command']}",
     )  # fmt: skip
+    for row in study["variants"]:
+        if row.get("stopped"):
+            section.text(f"**{row['name']}** stopped early: {row['stopped']}.")
+        for sign in row.get("warnings", []):
+            section.text(f"**{row['name']}**, {sign['sign']}: {sign['text']}.")
     _picture(section, folder / "adversarial.png", "Accuracy against ε by way of training", "The same as curves.")
 
 

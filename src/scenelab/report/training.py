@@ -71,20 +71,36 @@ def curves(found: Collected) -> Section:
 def _discuss(run: RunData) -> str:
     """Do the curves look normal? Said from their ends alone."""
     losses = [row["training_loss"] for row in run.rows if "training_loss" in row]
+    if not losses:
+        return f"**{run.name}.** It has not come to its first logged step."
     part = max(1, len(losses) // 20)
     first, last = mean(losses[:part]), mean(losses[-part:])
-    text = f"**{run.name}.** The training loss falls from {first:.2f} to {last:.2f}"
-    train = [row for row in run.rows if row.get("split") == "train"]
-    other = [row for row in run.rows if row.get("split") in ("val", "holdout")]
+    text = f"**{run.name}.** The training loss goes from {first:.2f} to {last:.2f}"
     if not run.finished:
         text += "; the run is not finished"
-    if not train or not other:
+    stopped = run.results.get("training", {}).get("stopped")
+    if stopped:
+        text += f"; it stopped early: {stopped}"
+    train = {row["epoch"]: row["top1"] for row in run.rows if row.get("split") == "train"}
+    other = {row["epoch"]: row["top1"] for row in run.rows if row.get("split") in ("val", "holdout")}
+    shared = sorted(train.keys() & other.keys())
+    if not shared:
         return text + "."
-    ends = train[-1]["top1"], other[-1]["top1"]
-    text += f"; it ends with {ends[0]:.1f} % of the augmented training images right and {ends[1]:.1f} % of the others. "
+    ends = train[shared[-1]], other[shared[-1]]
+    seen = "adversarial" if run.config.adversarial else "augmented"
+    text += (
+        f"; after epoch {shared[-1]} {ends[0]:.1f} % of the {seen} training images are right and {ends[1]:.1f} % of "
+        "the "
+        "others. "
+    )
     chance = 100 / _classes(run)
     if max(ends) < FLAT * chance:
         return text + f"Guessing has {chance:.1f} %: it has learned nothing."
+    if run.config.adversarial:
+        return text + "The first are attacked and the second are not, so the two say nothing of overfitting."
+    best = max(other.values())
+    if best - ends[1] > 2:
+        return text + f"It had {best:.1f} % of the others right before: it overfits."
     if ends[0] - ends[1] > GAP:
         return text + "The gap says that it knows training images by heart: it overfits."
     if ends[0] < ends[1]:
@@ -120,10 +136,11 @@ def design(found: Collected) -> Section:
         ["recipe", *head[1:]], [_variant(variant) for variant in rest],
         f"Our recipe with one choice changed, against the recipe as it is. {source}",
     )  # fmt: skip
-    section.picture(
-        folder / "design.png", "Loss and accuracy of the networks above differences of the variants from our recipe",
-        "Curves of the networks, and how far each changed choice lies from our recipe; grey is what chance can do.",
-    )  # fmt: skip
+    if (folder / "design.png").exists():
+        section.picture(
+            folder / "design.png", "Loss and accuracy of the networks above differences of the variants from ours",
+            "Curves of the networks, and how far each changed choice lies from our recipe; grey is what chance can do.",
+        )  # fmt: skip
     worse = [variant["name"] for variant in rest if variant["verdict"].startswith("worse")]
     better = [variant["name"] for variant in rest if variant["verdict"].startswith("better")]
     same = [variant["name"] for variant in rest if variant["verdict"].startswith("within noise")]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
+from PIL import ImageFile
 
 from scenelab.errors import LabError
 from scenelab.report.blocks import MARKDOWN, Section
@@ -78,6 +79,7 @@ def to_pdf(html: str, paper: Literal["A4", "Letter"]) -> bytes:
     Raises:
         LabError: WeasyPrint or the Pango library that it needs is missing.
     """
+    truncated = ImageFile.LOAD_TRUNCATED_IMAGES
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of system libraries that later versions will want
@@ -88,6 +90,8 @@ def to_pdf(html: str, paper: Literal["A4", "Letter"]) -> bytes:
             "the PDF needs WeasyPrint and Pango (pip install weasyprint; Debian: apt install libpango-1.0-0 "
             f"libpangoft2-1.0-0): {str(error).splitlines()[0]}"
         ) from error
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = truncated  # WeasyPrint lets the whole process read cut-off images
     inside = URLFetcher(allowed_protocols=["data"], fail_on_errors=True)
     page = HTML(string=html, url_fetcher=inside)
-    return page.write_pdf(stylesheets=[CSS(string=f"@page {{ size: {paper}; }}")])  # pyright: ignore[reportReturnType]
+    return page.write_pdf(pdf_tags=True, stylesheets=[CSS(string=f"@page {{ size: {paper}; }}")])  # pyright: ignore[reportReturnType]
