@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from scenelab.evaluation.figures import STYLE, save
 
@@ -41,6 +42,7 @@ def draw_design(study: dict[str, Any], path: Path) -> None:
             (holdout, "accuracy on held-out images"),
         ):
             axis.set(title=title, xlabel="epoch", ylabel="top-1 in percent", ylim=(0, None))
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if shown:
             loss.legend(fontsize=8)
         _draw_differences(below.subplots(), study)
