@@ -15,6 +15,7 @@ from scenelab.evaluation.figures import STYLE, save
 
 Look = Literal["overlay", "heat"]
 COLOURS = "cividis"  # ordered in brightness, and the same for colour-blind eyes (Nuñez et al. 2018)
+PANELS = 3  # of methods side by side
 DENSITIES = (0.25, 0.5, 1, 2, 4)  # ticks
 FADED = 0.25  # of a picture's contrast below an overlay
 LOOKS: tuple[dict[str, Any], ...] = tuple(
@@ -143,10 +144,15 @@ def draw_gaze(gaze: dict[str, Any], path: Path, *, most: int = 24) -> None:
     """
     methods = gaze["methods"]
     height = 1.6 + 0.22 * min(most, max(len(values["items"]) for values in methods.values()))
-    size = (1.6 + 2.9 * len(methods), height)
+    columns = min(PANELS, len(methods))
+    lines = -(-len(methods) // columns)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(methods), figsize=size, squeeze=False, sharex=True)
-        for axis, (name, values) in zip(axes[0], methods.items(), strict=True):
+        figure, axes = plt.subplots(
+            lines, columns, figsize=(1.6 + 2.9 * columns, lines * height), squeeze=False, sharex=True
+        )
+        for axis in axes.flat[len(methods) :]:
+            axis.axis("off")
+        for axis, (name, values) in zip(axes.flat, methods.items(), strict=False):
             frequent = [item for item in values["items"] if item["interval"]][:most]
             shown = sorted(frequent, key=lambda item: item["density"])
             for row, item in enumerate(shown):

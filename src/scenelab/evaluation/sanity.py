@@ -143,7 +143,8 @@ def verdict(checks: list[LayerCheck]) -> str:
     if math.isnan(last.cascading) or math.isnan(first.cascading):
         return "undecided: the randomised network's maps are empty in most images"
     deaf = [check.layer for check in checks if check.independent > SAME]
-    return _cascade(last, first) + (f"; alone random, {', '.join(deaf)} hardly change them" if deaf else "")
+    told = _cascade(last, first)
+    return told + (f"; alone random, {', '.join(deaf)} hardly change them" if 0 < len(deaf) < len(checks) else "")
 
 
 def _cascade(last: LayerCheck, first: LayerCheck) -> str:

@@ -1,13 +1,16 @@
 """What a section is made of: text, formulas, tables, figures, and notes of what is missing."""
 
 import base64
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from markdown_it import MarkdownIt
+from PIL import Image
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+LARGE = 300_000  # bytes of a picture
 KINDS = {".png": "png", ".jpg": "jpeg"}
 
 
@@ -48,12 +51,22 @@ class Section:
 
     def picture(self, path: Path, alt: str, caption: str) -> None:
         """Add an image file."""
-        data = _inline(path.read_bytes(), KINDS[path.suffix])
+        data = _inline(*_smaller(path.read_bytes(), KINDS[path.suffix]))
         self.blocks.append(Block("picture", {"data": data, "alt": alt, "caption": caption}))
 
     def missing(self, what: str, command: str) -> None:
         """Say what no run has, and which command makes it."""
         self.blocks.append(Block("missing", {"what": what, "command": command}))
+
+
+def _smaller(content: bytes, kind: str) -> tuple[bytes, str]:
+    """A large PNG as JPEG: sheets of photographs have megabytes otherwise."""
+    if len(content) <= LARGE:
+        return content, kind
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(content)) as image:
+        image.convert("RGB").save(buffer, "JPEG", quality=82, optimize=True)
+    return min((content, kind), (buffer.getvalue(), "jpeg"), key=lambda form: len(form[0]))
 
 
 def _inline(content: bytes, kind: str) -> str:
