@@ -45,11 +45,11 @@ def attack(
     import torch
 
     from scenelab.cli.robustness import read_epsilon
-    from scenelab.data.decode import fit, read_image
+    from scenelab.data.decode import read_pictures
     from scenelab.errors import LabError
     from scenelab.evaluation.adversarial import write_adversarial
-    from scenelab.evaluation.evidence import show_images
-    from scenelab.training.opened import open_network, open_run
+    from scenelab.evaluation.evidence import show_images, spread_rows
+    from scenelab.training.opened import open_images, open_network
 
     size = read_epsilon(epsilon)
     for flag, value in (("--steps", steps), ("--limit", limit)):
@@ -59,11 +59,11 @@ def attack(
         raise LabError("--images are files of your own and --data is a split's folder; leave one out")
     folder, stored = open_network(run)
     if images:
-        pictures = torch.stack([fit(read_image(path), stored.size) for path in images]).float().div_(255)
+        pictures = read_pictures(images, stored.size)
         names, labels = [path.name for path in images], None
     else:
-        packed = open_run(run, data=data, split=split).packed
-        rows = torch.linspace(0, len(packed) - 1, min(limit, len(packed))).long().tolist()
+        packed, _ = open_images(folder, stored, data=data, split=split)
+        rows = spread_rows(len(packed), limit)
         pictures = show_images(packed, rows, stored.size)
         names, labels = [Path(packed.paths[row]).name for row in rows], packed.labels[torch.tensor(rows)].tolist()
         kinds = [stored.categories[label].replace("/", "-") for label in labels]

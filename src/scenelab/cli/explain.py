@@ -45,7 +45,7 @@ def explain(
         scale: what has one scale of colours: each map, all maps of a method, or all maps of all methods (each then
             divided by its mean).
         look: colours over the grey picture, or alone; the picture stands beside them.
-        faithfulness: follow the first guess while pixels are deleted and inserted, beside two baselines.
+        faithfulness: follow the first guess while pixels are deleted and inserted, beside maps that know no network.
         followed: images for --faithfulness, spread over the split.
         sanity: randomise the network layer by layer and see whether the maps notice.
         randomised: images for --sanity, each explained twice a layer.
@@ -57,7 +57,7 @@ def explain(
     from scenelab.evaluation.attention import DEFAULT, check_methods, has_maps, last_maps
     from scenelab.evaluation.explain import explain_files, explain_split
     from scenelab.evaluation.gallery import Rendering
-    from scenelab.training.opened import open_network, open_run
+    from scenelab.training.opened import open_images, open_network
 
     names = tuple(dict.fromkeys(methods or DEFAULT))
     check_methods(names)
@@ -78,9 +78,9 @@ def explain(
     if images:
         result = explain_files(folder, stored, images, names=names, rendering=rendering)
     else:
-        opened = open_run(run, data=data, split=split)
+        packed, source = open_images(folder, stored, data=data, split=split)
         result = explain_split(
-            folder, stored, opened.packed, data=opened.source, names=names, count=limit, classes=per_class,
+            folder, stored, packed, data=source, names=names, count=limit, classes=per_class,
             rendering=rendering, faithfulness=followed if faithfulness else 0,
             sanity=randomised if sanity else 0, objects=annotated if objects else 0,
         )  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
@@ -88,3 +88,12 @@ def fit(image: UInt8[Tensor, "3 h w"], size: int) -> UInt8[Tensor, "3 size size"
     scale = size / min(height, width)
     shape = [max(size, round(height * scale)), max(size, round(width * scale))]
     return transforms.center_crop(transforms.resize(image, shape, antialias=True), [size, size])
+
+
+def read_pictures(paths: list[Path], size: int) -> Float[Tensor, "n 3 s s"]:
+    """Image files of any size as a batch in [0, 1], of each the centre cut out.
+
+    Raises:
+        LabError: one cannot be decoded.
+    """
+    return torch.stack([fit(read_image(path), size) for path in paths]).float().div_(255)

@@ -6,12 +6,11 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from scenelab.attacks import Attacked, Linf, apgd, apgd_targeted, fgsm, pgd, square
 from scenelab.errors import LabError
-from scenelab.evaluation.robustness import BATCH, LEVELS, as_levels, name_epsilon
+from scenelab.evaluation.robustness import BATCH, as_levels, name_epsilon, to_png
 from scenelab.evaluation.robustness_figures import Sample, draw_samples
 from scenelab.files import atomic_write, write_json
 from scenelab.models.inference import prepare_for_inference
@@ -58,7 +57,8 @@ def write_adversarial(
     entries, samples = [], []
     for row, name in enumerate(names):
         path = folder / f"{row + 1:03d}-{Path(name).stem}.png"
-        _write_png(found.images[row], path)
+        with atomic_write(path) as file:
+            file.write(to_png(found.images[row]))
         entries.append(
             {
                 "image": name, "file": path.name,
@@ -121,9 +121,3 @@ def _targets(
     if target not in categories:
         raise LabError(f"--target is {target!r}; expected a category such as {categories[0]}, least-likely or random")
     return torch.full((count,), categories.index(target))
-
-
-def _write_png(image: Float[Tensor, "3 h w"], path: Path) -> None:
-    levels = image.mul(LEVELS).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    with atomic_write(path) as file:
-        Image.fromarray(levels).save(file, "PNG")

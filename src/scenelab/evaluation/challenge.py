@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from scenelab.data.decode import fit, read_image
+from scenelab.data.decode import read_pictures
 from scenelab.data.miniplaces import read_list
 from scenelab.errors import LabError
 from scenelab.files import atomic_write, read_json
@@ -45,7 +45,7 @@ def guess(stored: Stored, images: Path, names: list[str]) -> Guesses:
     with progress("guessing", len(names)) as advance:
         for start in range(0, len(names), BATCH):
             chosen = names[start : start + BATCH]
-            batch = torch.stack([fit(read_image(images / name), stored.size) for name in chosen]).float().div_(255)
+            batch = read_pictures([images / name for name in chosen], stored.size)
             batch = batch.contiguous(memory_format=torch.channels_last)
             best = (stored.model(batch) + stored.model(batch.flip(-1))).topk(GUESSES, dim=1).indices
             guesses |= {name: tuple(row) for name, row in zip(chosen, best.tolist(), strict=True)}

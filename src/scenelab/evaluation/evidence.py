@@ -40,6 +40,11 @@ def show_images(packed: Packed, rows: list[int], side: int) -> Float[Tensor, "n 
     return images.contiguous(memory_format=torch.channels_last)
 
 
+def spread_rows(total: int, count: int) -> list[int]:
+    """So many row numbers, or all, evenly spread over the total."""
+    return torch.linspace(0, total - 1, min(total, count)).long().tolist()
+
+
 def first_guesses(model: Classifier, images: Float[Tensor, "n 3 h w"]) -> Int64[Tensor, " n"]:
     """The class that the model says of each image."""
     with torch.no_grad():
@@ -47,7 +52,7 @@ def first_guesses(model: Classifier, images: Float[Tensor, "n 3 h w"]) -> Int64[
 
 
 def measure_faithfulness(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> dict[str, Any]:
-    """Deletion and insertion areas of each method and of two baselines, with 95 % intervals over the images.
+    """Deletion and insertion areas of each method and of the baselines, with 95 % intervals over the images.
 
     `better` is by how much a method's area is better than a baseline's on the same images, with its interval.
     """
@@ -147,9 +152,8 @@ def measure_gaze(
         LabError: no image of the split has an annotation that can be read.
     """
     items, annotated = read_object_names(data), find_annotated(packed, data)
-    chosen = torch.linspace(0, len(annotated) - 1, min(most, len(annotated))).long().tolist()
     objects, broken = {}, []
-    for row in (annotated[place] for place in chosen):
+    for row in (annotated[place] for place in spread_rows(len(annotated), most)):
         try:
             objects[row] = read_objects(object_file(data, packed.paths[row]))
         except LabError as error:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from scenelab.attribution import integrated_gradients
-from scenelab.data.decode import fit, read_image
+from scenelab.data.decode import read_pictures
 from scenelab.data.packed import Packed
 from scenelab.evaluation.accuracy import predict_logits
 from scenelab.evaluation.attention import METHODS, Choice, choose
@@ -33,6 +33,7 @@ from scenelab.evaluation.evidence import (
     measure_faithfulness,
     measure_gaze,
     show_images,
+    spread_rows,
 )
 from scenelab.evaluation.gallery import PERCENTILE, Rendering, Section, make_gallery
 from scenelab.files import read_json, write_json
@@ -107,8 +108,7 @@ def _kept(path: Path, result: dict[str, Any]) -> dict[str, Any]:
 
 def _spread(stored: Stored, packed: Packed, count: int) -> Float[Tensor, "n 3 h w"]:
     """So many images, evenly spread over the split."""
-    rows = torch.linspace(0, len(packed) - 1, min(len(packed), count)).long().tolist()
-    return show_images(packed, rows, stored.size)
+    return show_images(packed, spread_rows(len(packed), count), stored.size)
 
 
 def _empty(folder: Path) -> Path:
@@ -126,8 +126,7 @@ def explain_files(
     What it writes is called `attention-files` and leaves the tests of a split alone.
     """
     _empty(run.results / "attention-files")
-    images = torch.stack([fit(read_image(path), stored.size) for path in paths]).float().div_(255)
-    images = images.contiguous(memory_format=torch.channels_last)
+    images = read_pictures(paths, stored.size).contiguous(memory_format=torch.channels_last)
     choice = Choice(name="images", title="images", rows=tuple(range(len(paths))))
     section = make_gallery(stored, choice, images, None, names, rendering, files=[path.name for path in paths])
     result = _begin(stored, names, [section], rendering, split=None, images=len(paths))

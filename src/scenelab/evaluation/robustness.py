@@ -23,7 +23,7 @@ from scenelab.attacks import Attacked, Linf, apgd, apgd_targeted, fgsm, pgd, squ
 from scenelab.data.packed import Packed
 from scenelab.errors import LabError
 from scenelab.evaluation.accuracy import wilson
-from scenelab.evaluation.evidence import show_images
+from scenelab.evaluation.evidence import show_images, spread_rows
 from scenelab.evaluation.masking import (
     Warned,
     check_answers,
@@ -70,11 +70,10 @@ THOROUGH = Effort(steps=100, targeted_steps=100, classes=9, queries=5000)
 
 @dataclass(frozen=True)
 class Method:
-    """An attack, whether it follows gradients, and whether it is given only what the ones before have left."""
+    """An attack, and whether it is given only what the ones before have left."""
 
     what: str
     run: Callable[..., Attacked]
-    gradients: bool = True
     leftover: bool = False
 
 
@@ -104,7 +103,7 @@ def methods(effort: Effort) -> dict[str, Method]:
         "square": Method(
             f"Square, {effort.queries} queries and no gradient",
             lambda *args, **options: square(*args, queries=effort.queries, **options),
-            gradients=False, leftover=True,
+            leftover=True,
         ),
     }  # fmt: skip
 
@@ -127,7 +126,7 @@ def measure_robustness(
     """
     if not epsilons:
         raise LabError("--epsilons is empty; name some, such as 4/255")
-    rows = torch.linspace(0, len(packed) - 1, min(len(packed), count)).long().tolist()
+    rows = spread_rows(len(packed), count)
     images, labels = as_levels(show_images(packed, rows, stored.size)), packed.labels[torch.tensor(rows)]
     model = prepare_for_inference(stored.model)
     with torch.no_grad():
@@ -246,12 +245,17 @@ def _fooled_from_files(model: Classifier, images: Float[Tensor, "n 3 h w"], labe
     return fooled
 
 
-def through_png(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
-    """The image after it was written to a PNG file and read again."""
+def to_png(image: Float[Tensor, "3 h w"]) -> bytes:
+    """A PNG file of an image, each value rounded to a level of 8 bits."""
     buffer = io.BytesIO()
     levels = image.mul(LEVELS).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     Image.fromarray(levels).save(buffer, "PNG")
-    with Image.open(buffer) as file:
+    return buffer.getvalue()
+
+
+def through_png(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
+    """The image after it was written to a PNG file and read again."""
+    with Image.open(io.BytesIO(to_png(image))) as file:
         return torch.from_numpy(np.array(file)).permute(2, 0, 1).float().div_(LEVELS)
 
 

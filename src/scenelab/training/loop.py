@@ -260,8 +260,7 @@ class Trainer:
         state.stopped = (
             f"catastrophic overfitting at epoch {epoch}: {one:.0f} % of {found.images} training images stand one step, "
             f"{many:.0f} % stand PGD; kept are the weights of epoch {load_checkpoint(self.run.best)['epoch']}. Take "
-            "more "
-            "steps, a smaller step or a smaller epsilon"
+            "more steps, a smaller step or a smaller epsilon"
         )
         return False
 

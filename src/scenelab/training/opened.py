@@ -40,17 +40,16 @@ def open_network(folder: Path) -> tuple[Run, Stored]:
     return run, stored
 
 
-def open_run(folder: Path, *, data: Path | None = None, split: SplitName = "val") -> Opened:
-    """A run and the images of one of its splits.
+def open_images(run: Run, stored: Stored, *, data: Path | None = None, split: SplitName = "val") -> tuple[Packed, Path]:
+    """The images of one of a run's splits, and the folder that they come from.
 
     Args:
         data: another data folder than the one that it was trained on.
         split: `holdout` is what training held out of train.
 
     Raises:
-        LabError: the folder holds no run, or the data has other categories.
+        LabError: the data has other categories than the run was trained on.
     """
-    run, stored = open_network(folder)
     values = run.read_config()
     config = from_plain(values["train"])
     source = data or Path(values["data"])
@@ -59,5 +58,11 @@ def open_run(folder: Path, *, data: Path | None = None, split: SplitName = "val"
     if split == "holdout":
         packed = hold_out(packed, config.holdout)[1]
     if packed.categories != stored.categories:
-        raise LabError(f"{source} has other categories than {folder} was trained on; use its own data")
-    return Opened(run, stored, packed, source)
+        raise LabError(f"{source} has other categories than {run.folder} was trained on; use its own data")
+    return packed, source
+
+
+def open_run(folder: Path, *, data: Path | None = None, split: SplitName = "val") -> Opened:
+    """`open_network` and `open_images` in one."""
+    run, stored = open_network(folder)
+    return Opened(run, stored, *open_images(run, stored, data=data, split=split))
