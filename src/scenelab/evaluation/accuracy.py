@@ -112,4 +112,5 @@ def wilson(correct: int, count: int, z: float = 1.959964) -> tuple[float, float]
     centre = share + z * z / (2 * count)
     spread = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
     scale = 1 + z * z / count
-    return max(0.0, 100 * (centre - spread) / scale), min(100.0, 100 * (centre + spread) / scale)
+    low, high = 100 * (centre - spread) / scale, 100 * (centre + spread) / scale
+    return low if correct else 0.0, high if correct < count else 100.0  # exact where rounding would pass the share

@@ -139,8 +139,8 @@ def draw_robust(runs: list[RunData]) -> str:
             ]
             heights = [point["accuracy"] for point in points]
             errors = [
-                [height - point["interval"][0] for height, point in zip(heights, points, strict=True)],
-                [point["interval"][1] - height for height, point in zip(heights, points, strict=True)],
+                [max(0, height - point["interval"][0]) for height, point in zip(heights, points, strict=True)],
+                [max(0, point["interval"][1] - height) for height, point in zip(heights, points, strict=True)],
             ]
             places = [255 * point["epsilon"] for point in points]
             bars = {"yerr": errors, "capsize": 3, "elinewidth": 0.8}

@@ -20,8 +20,8 @@ def draw_adversarial(study: dict[str, Any], path: Path) -> None:
             points = [{"epsilon": 0.0, **row["clean"]}, *(part for part in row["worst"] if part["epsilon"])]
             places = [255 * point["epsilon"] for point in points]
             heights = [point["accuracy"] for point in points]
-            below = [height - point["interval"][0] for height, point in zip(heights, points, strict=True)]
-            above = [point["interval"][1] - height for height, point in zip(heights, points, strict=True)]
+            below = [max(0, height - point["interval"][0]) for height, point in zip(heights, points, strict=True)]
+            above = [max(0, point["interval"][1] - height) for height, point in zip(heights, points, strict=True)]
             axis.errorbar(
                 places, heights, yerr=[below, above], capsize=3, ms=5, lw=1.4, elinewidth=0.8, label=row["name"], **look
             )
