@@ -80,7 +80,7 @@ def challenge() -> TrainConfig:
         recipe="challenge",
         model="residual-large",
         minutes=240,
-        augment=Augment(flip=True, area=(0.25, 1.0), gain=0.15),
+        augment=Augment(flip=True, area=(0.25, 1.0), gain=0.15, mixup=0.2, cutmix=1.0, mixed=0.5),
         half=True,
     )
 

@@ -334,6 +334,16 @@ def test_without_mixing_both_come_back_as_they_are():
     assert same is labels
 
 
+def test_a_share_of_the_batches_is_mixed():
+    images, labels = colours()
+    augment = Augment(mixup=1.0, mixed=0.3)
+    same = sum(mix_batch(images, labels, augment, dice(seed), num_classes=3)[0] is images for seed in range(400))
+    assert 0.62 < same / 400 < 0.78
+    assert mix_batch(images, labels, Augment(mixup=1.0, mixed=0.0), dice(), num_classes=3)[0] is images
+    with pytest.raises(LabError, match=r"augment.mixed is 1.5; it is a probability"):
+        Augment(mixed=1.5)
+
+
 def test_shares_can_be_mixed_again():
     images, labels = colours()
     once = mix_batch(images, labels, Augment(mixup=1.0), dice(1), num_classes=3)

@@ -31,6 +31,7 @@ class Augment:
         brightness, contrast, saturation: strength s of a factor from [1-s, 1+s] (torchvision's ColorJitter).
         erase: probability of filling a random rectangle with the picture's mean (Zhong et al. 2020).
         mixup, cutmix: Beta(a, a) parameter (Zhang et al. 2018, Yun et al. 2019); with both, each batch takes one.
+        mixed: probability that a batch is mixed at all.
     """
 
     flip: bool = False
@@ -44,6 +45,7 @@ class Augment:
     erase: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    mixed: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("degrees", "gain", "brightness", "contrast", "saturation", "erase", "mixup", "cutmix"):
@@ -51,6 +53,8 @@ class Augment:
                 raise LabError(f"augment.{name} is {getattr(self, name)}; it must not be negative")
         if self.erase > 1:
             raise LabError(f"augment.erase is {self.erase}; it is a probability, at most 1")
+        if not 0 <= self.mixed <= 1:
+            raise LabError(f"augment.mixed is {self.mixed}; it is a probability, from 0 to 1")
         if self.area is not None and not 0 < self.area[0] <= self.area[1] <= 1:
             raise LabError(f"augment.area is {self.area}; expected 0 < low <= high <= 1")
         if not 0 < self.aspect[0] <= self.aspect[1]:
@@ -199,6 +203,8 @@ def mix_batch(
     """Mixup or CutMix with a permuted batch; labels become N×K shares. Without either, both come back as they are."""
     choices = [name for name in ("mixup", "cutmix") if getattr(augment, name)]
     if not choices:
+        return images, labels
+    if augment.mixed < 1 and torch.rand(1, generator=generator, device=generator.device).item() >= augment.mixed:
         return images, labels
     pick = int(torch.randint(len(choices), (1,), generator=generator, device=generator.device))
     alpha = getattr(augment, choices[pick])
