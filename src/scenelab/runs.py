@@ -1,5 +1,6 @@
 """A run folder: config, provenance, metrics, checkpoints, results. Everything in it is written atomically."""
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -91,11 +92,24 @@ class Run:
         write_json(self.config, config)
 
 
+def stamp(weights: Path | None = None) -> dict[str, Any]:
+    """When and by which command a result is made, and the digest of the weights that it is about."""
+    made = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+    return made if weights is None else {**made, "weights": digest(weights)}
+
+
+def digest(path: Path) -> str | None:
+    """SHA-256 of a file; None where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+
+
 def environment() -> dict[str, Any]:
     """Where and with what a run was made: command, commit, versions, processor, cores."""
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **stamp(),
         "commit": _git_commit(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},

@@ -1,23 +1,22 @@
 """Adversarial pictures of a run as PNG files that hold them exactly, a sheet of them, and what the model says."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
+from scenelab.asking import Advance, Model, silent
 from scenelab.attacks import Attacked, Linf, apgd, apgd_targeted, fgsm, pgd, square
 from scenelab.errors import LabError
 from scenelab.evaluation.robustness import BATCH, as_levels, name_epsilon, to_png
 from scenelab.evaluation.robustness_figures import Sample, draw_samples
 from scenelab.files import atomic_write, write_json
 from scenelab.models.inference import prepare_for_inference
-from scenelab.models.normalize import Classifier
 from scenelab.models.stored import Stored
 from scenelab.progress import progress
-from scenelab.runs import Run
+from scenelab.runs import Run, stamp
 
 MethodName = Literal["fgsm", "pgd", "apgd", "apgd-t", "square"]
 SHEET = 8  # images in the sheet
@@ -44,12 +43,14 @@ def write_adversarial(
     """
     model, folder = prepare_for_inference(stored.model), run.results / "attack"
     images = as_levels(images)
-    towards = _targets(target, stored.categories, len(images), method)
     with torch.no_grad():
         before = torch.cat([model(part) for part in images.split(BATCH)]).softmax(dim=1).max(dim=1)
     shown = before.indices if labels is None else torch.tensor(labels)
     with progress(method, len(images)) as advance:
-        found = _attack(model, images, shown, method, epsilon, steps, towards, seed, advance)
+        found = attack_images(
+            model, images, shown, stored.categories, method=method, epsilon=epsilon, steps=steps, target=target,
+            seed=seed, advance=advance,
+        )  # fmt: skip
     with torch.no_grad():
         after = torch.cat([model(part) for part in found.images.split(BATCH)]).softmax(dim=1).max(dim=1)
     for path in folder.glob("[0-9][0-9][0-9]-*.png"):
@@ -77,7 +78,7 @@ def write_adversarial(
         )  # fmt: skip
     draw_samples(samples[:SHEET], stored.categories, folder / "attack.png")
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **stamp(run.best),
         "model": stored.arch, "method": method, "epsilon": epsilon, "steps": _steps(method, steps),
         "target": target, "seed": seed,
         "size": stored.size, "images": entries,
@@ -86,10 +87,20 @@ def write_adversarial(
     return result
 
 
-def _attack(
-    model: Classifier, images: Tensor, labels: Tensor, method: MethodName, epsilon: float, steps: int,
-    towards: Tensor | Literal["least-likely", "random"] | None, seed: int, advance: Any,
+def attack_images(
+    model: Model, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"] | None, categories: tuple[str, ...], *,
+    method: MethodName, epsilon: float, steps: int, target: str | None, seed: int = 0, advance: Advance = silent,
 ) -> Attacked:  # fmt: skip
+    """An attack by name; arguments as those of `write_adversarial`.
+
+    Args:
+        images: in [0, 1], at whole levels of 8 bits; what comes back is so too.
+        labels: what is to be left; by default what the model says.
+
+    Raises:
+        LabError: the target is no category, or the method knows none.
+    """
+    towards = _targets(target, categories, len(images), method)
     options: dict[str, Any] = {
         "ball": Linf(epsilon), "eight_bit": True, "seed": seed, "batch_size": BATCH, "advance": advance,
     }  # fmt: skip

@@ -48,13 +48,15 @@ class Row:
     limits: dict[str, float]
 
 
-def paint(picture: Float[Tensor, "3 h w"], values: Float[Tensor, "h w"], look: Look) -> np.ndarray:
+def paint(
+    picture: Float[Tensor, "3 h w"], values: Float[Tensor, "h w"], look: Look, *, opacity: float = 1 - FADED
+) -> np.ndarray:
     """The map's colours alone or on the faded grey picture, h×w×3 in [0, 1]: dark where the map is low."""
     colours = plt.get_cmap(COLOURS)(values.numpy())[:, :, :3]
     if look == "heat":
         return colours
     grey = picture.mean(dim=0).numpy()[:, :, None]
-    return np.clip(FADED * grey + (1 - FADED) * colours, 0, 1)
+    return np.clip((1 - opacity) * grey + opacity * colours, 0, 1)
 
 
 def draw_sheet(rows: list[Row], title: str, caption: str, path: Path, *, look: Look = "overlay") -> None:

@@ -5,7 +5,6 @@ the lowest top-5 error (github.com/CSAILVision/miniplaces).
 """
 
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from scenelab.errors import LabError
 from scenelab.files import atomic_write, read_json
 from scenelab.models.stored import Stored
 from scenelab.progress import progress
-from scenelab.runs import Run
+from scenelab.runs import Run, stamp
 
 GUESSES = 5
 LARGEST_MODEL = 10_000_000  # bytes, the handout's
@@ -146,5 +145,5 @@ def make_card(run: Run) -> dict[str, Any]:
         "k40_budget_flops": K40_SECONDS * K40_PEAK,
         "share_of_k40_peak": share,
         "assumed_utilisation": 1.0,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **stamp(run.best),
     }

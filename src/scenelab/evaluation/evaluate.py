@@ -2,7 +2,6 @@
 
 import csv
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from scenelab.evaluation.calibration import expected_calibration_error, reliabil
 from scenelab.evaluation.confused import draw_confused
 from scenelab.files import atomic_write, write_json
 from scenelab.models.stored import Stored
-from scenelab.runs import Run
+from scenelab.runs import Run, stamp
 
 
 def summarize(logits: Float[Tensor, "n k"], packed: Packed) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def evaluate(run: Run, stored: Stored, packed: Packed, *, source: str) -> dict[s
     result = {
         "split": packed.split,
         "source": source,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **stamp(run.best),
         "images": len(packed),
         "digest": packed.digest,
         "model": stored.arch,

@@ -1,8 +1,6 @@
 """Explain a run: galleries of maps as pictures and one page, and what the tests of the maps say, in RUN/results."""
 
-import hashlib
 from collections.abc import Callable
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,7 +36,7 @@ from scenelab.evaluation.evidence import (
 from scenelab.evaluation.gallery import PERCENTILE, Rendering, Section, make_gallery
 from scenelab.files import read_json, write_json
 from scenelab.models.stored import Stored
-from scenelab.runs import Run
+from scenelab.runs import Run, stamp
 
 SHEET = 8  # images in one PNG
 TESTS = ("completeness", "faithfulness", "sanity", "objects")
@@ -71,8 +69,8 @@ def explain_split(
         images = show_images(packed, list(choice.rows), stored.size)
         labels = [int(packed.labels[row]) for row in choice.rows]
         sections.append(make_gallery(stored, choice, images, labels, names, rendering))
-    result = _begin(stored, names, sections, rendering, split=packed.split, images=len(packed), digest=packed.digest)
-    result["weights"] = hashlib.sha256(run.best.read_bytes()).hexdigest()
+    about = {"split": packed.split, "images": len(packed), "digest": packed.digest}
+    result = _begin(run, stored, names, sections, rendering, **about)
     result |= _kept(run.results / "attribution.json", result)
     tests: dict[str, Callable[[], dict[str, Any]]] = {}
     if "integrated" in names:
@@ -84,16 +82,12 @@ def explain_split(
     if objects:
         tests["objects"] = lambda: measure_gaze(stored, packed, data, names, most=objects)
     for name, test in tests.items():
-        result[name] = {**test(), "date": _now(), "version": version("scenelab"), "methods_asked": list(names)}
+        result[name] = {**test(), **stamp(), "version": version("scenelab"), "methods_asked": list(names)}
         write_json(run.results / "attribution.json", result)
     for name, draw in FIGURES.items():
         if name in result:
             draw(result[name], folder / f"{name}.png")
     return _finish(run, result, sections, "attention")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _kept(path: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -129,15 +123,15 @@ def explain_files(
     images = read_pictures(paths, stored.size).contiguous(memory_format=torch.channels_last)
     choice = Choice(name="images", title="images", rows=tuple(range(len(paths))))
     section = make_gallery(stored, choice, images, None, names, rendering, files=[path.name for path in paths])
-    result = _begin(stored, names, [section], rendering, split=None, images=len(paths))
+    result = _begin(run, stored, names, [section], rendering, split=None, images=len(paths))
     return _finish(run, result, [section], "attention-files")
 
 
 def _begin(
-    stored: Stored, names: tuple[str, ...], sections: list[Section], rendering: Rendering, **values: Any
+    run: Run, stored: Stored, names: tuple[str, ...], sections: list[Section], rendering: Rendering, **values: Any
 ) -> dict[str, Any]:
     return {
-        "date": _now(),
+        **stamp(run.best),
         "model": stored.arch,
         "size": stored.size,
         **values,

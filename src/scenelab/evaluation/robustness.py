@@ -2,12 +2,10 @@
 model only hides its gradients; everything below RUN/results.
 """
 
-import hashlib
 import io
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,7 +37,7 @@ from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
 from scenelab.models.stored import Stored
 from scenelab.progress import progress
-from scenelab.runs import Run
+from scenelab.runs import Run, stamp
 
 LEVELS = 255
 BATCH = 50
@@ -183,10 +181,9 @@ def name_epsilon(epsilon: float) -> str:
 
 def _begin(run: Run, stored: Stored, packed: Packed, *, effort: Effort, count: int, seed: int) -> dict[str, Any]:
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **stamp(run.best),
         "version": version("scenelab"),
         "model": stored.arch,
-        "weights": hashlib.sha256(run.best.read_bytes()).hexdigest(),
         "split": packed.split,
         "digest": packed.digest,
         "images": count,
