@@ -10,11 +10,16 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
+import yaml
+from PIL import Image
 from pypdf import PdfReader
+from tinyhtml5.parser import HTMLParser as HTMLParser5
 
 from scenelab.cli import app
 from scenelab.data.augment import Augment
 from scenelab.errors import LabError
+from scenelab.report.blocks import to_html
+from scenelab.report.card import make_card
 from scenelab.report.collect import collect, read_run
 from scenelab.report.compare import compare
 from scenelab.report.team import Team, read_team
@@ -24,6 +29,7 @@ from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfi
 from scenelab.training.display import Lines
 from scenelab.training.session import start_run
 
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
 
@@ -53,10 +59,18 @@ class Checker(HTMLParser):
             self.faults.append(f"</{tag}> closes nothing")
 
 
+def parse_errors(html: str) -> list:
+    """What the WHATWG parsing rules call an error."""
+    parser = HTMLParser5()
+    parser.parse(html)
+    return parser.errors
+
+
 def check(html: str) -> None:
     checker = Checker()
     checker.feed(html)
     assert checker.faults == []
+    assert parse_errors(html) == []
     assert checker.open == []
     assert len(set(checker.ids)) == len(checker.ids)
     assert set(checker.links) <= set(checker.ids)
@@ -157,7 +171,7 @@ def test_ten_runs_of_one_name(runs, tmp_path):
     html = render(collect(folders), Team(), side_by_side=True)
     check(html)
     assert "9/run − 8/run" in html
-    assert "As 0/run." in html
+    assert "Otherwise as 0/run." in html
 
 
 def test_a_paired_difference_by_hand(runs):
@@ -203,8 +217,88 @@ def test_nothing_to_report(tmp_path, capsys):
     assert "holds neither a run (config.json) nor a study" in capsys.readouterr().err
 
 
+def test_results_of_other_weights_are_called_so(runs, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(runs[0].folder, copy)
+    assert "other weights" not in render(collect([copy]), Team())
+    shutil.copy(runs[1].best, Run(copy).best)
+    html = render(collect([copy]), Team())
+    for command in ("evaluate", "explain", "robustness"):
+        assert re.search(rf"other weights now[^;]*; repeat <code>scenelab {command} ", html), command
+
+
+def test_runs_that_cannot_be_compared_are_called_so(runs, tmp_path):
+    copy = tmp_path / "other"
+    shutil.copytree(runs[1].folder, copy)
+    path = Run(copy).results / "val_predictions.csv"
+    head, first, *rest = path.read_text().splitlines()
+    name, label, tail = first.split(",", 2)
+    path.write_text("\n".join([head, f"{name},{(int(label) + 1) % 12},{tail}", *rest]))
+    html = render(collect([runs[0].folder, copy]), Team(), side_by_side=True)
+    check(html)
+    assert "cannot be compared:" in html
+    assert "have images with other labels" in html
+
+
+def test_markdown_of_the_team_loads_nothing_and_stays_below_our_headings():
+    html = to_html("# Big\n\n## Smaller\n\n![x](http://example.org/x.png) and <img src=x>")
+    assert "<h3>Big</h3>" in html
+    assert "<h4>Smaller</h4>" in html
+    assert "<img" not in html
+
+
+def test_every_number_says_where_it_comes_from(runs):
+    html = render(collect([run.folder for run in runs]), Team())
+    for run in runs:
+        command = json.loads(run.environment.read_text())["command"].split()[0]
+        assert f"{json.loads((run.results / 'val.json').read_text())['date'][:10]}: {command}" in html
+    assert "trained from scratch on <code>scenes</code> with seed 1" in html
+    assert "K. Jordan et al. Muon" in html
+    assert "CutMix" not in html
+
+
+def test_a_mixed_run_is_not_said_to_overfit(runs, tmp_path):
+    copy = tmp_path / "mixed"
+    shutil.copytree(runs[0].folder, copy)
+    config = json.loads(Run(copy).config.read_text())
+    config["train"]["augment"]["mixup"] = 0.2
+    Run(copy).config.write_text(json.dumps(config))
+    assert "mixtures of two images" in render(collect([copy]), Team())
+
+
+def test_the_card_is_yaml_and_markdown(runs):
+    _, front, text = make_card(collect([runs[0].folder])).split("---\n", 2)
+    about = yaml.safe_load(front)
+    (entry,) = about["model-index"]
+    evaluation = json.loads((runs[0].results / "val.json").read_text())
+    metrics = {metric["name"]: metric["value"] for metric in entry["results"][0]["metrics"]}
+    assert metrics["Top-1 accuracy"] == pytest.approx(evaluation["mirror"]["top1"] / 100, abs=5e-5)
+    assert about["pipeline_tag"] == "image-classification"
+    assert text.count("## ") == 5
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: apt install chromium)")
+@pytest.mark.parametrize("width", [390, 1200])
+def test_in_a_browser_nothing_is_asked_for_and_it_fits_the_screen(runs, tmp_path, width):
+    path = tmp_path / "report.html"
+    path.write_text(render(collect([run.folder for run in runs]), Team(), side_by_side=True))
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        asked, said = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("[...document.images].filter(image => !image.naturalWidth).length") == 0
+        browser.close()
+    assert [url for url in asked if not url.startswith(("data:", path.as_uri()))] == []
+    assert said == []
+
+
 def test_nothing_is_fetched(tmp_path):
-    """Neither from the network nor from the disk."""
+    """Neither from the network nor from the disk, though the file is there."""
+    Image.new("RGB", (2, 2), "red").save(tmp_path / "red.png")
     for source in ((tmp_path / "red.png").as_uri(), "http://127.0.0.1:9/x.png"):
         with pytest.raises(BaseException, match="Error fetching"):
             to_pdf(f'<p>text</p><img src="{source}">', "A4")

@@ -7,7 +7,7 @@ from scenelab.training.describe import describe
 
 
 def test_the_handouts_recipe_in_words():
-    text = describe(starter())
+    text = describe(starter(), classes=100)
     assert text["loss"] == "Cross-entropy of the softmax over 100 classes, averaged over the batch."
     assert text["optimizer"] == (
         "Stochastic gradient descent with momentum 0.9; weight decay 0.0001, added to the gradient. "

@@ -9,7 +9,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 from PIL import Image
 
-MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")  # nothing is loaded
 LARGE = 300_000  # bytes of a picture
 KINDS = {".png": "png", ".jpg": "jpeg"}
 
@@ -32,7 +32,7 @@ class Section:
 
     def text(self, markdown: str) -> None:
         """Add a paragraph, or several, in Markdown; HTML in it is shown as it stands."""
-        self.blocks.append(Block("text", {"html": MARKDOWN.render(markdown)}))
+        self.blocks.append(Block("text", {"html": to_html(markdown)}))
 
     def heading(self, title: str) -> None:
         self.blocks.append(Block("heading", {"title": title}))
@@ -57,6 +57,15 @@ class Section:
     def missing(self, what: str, command: str) -> None:
         """Say what no run has, and which command makes it."""
         self.blocks.append(Block("missing", {"what": what, "command": command}))
+
+
+def to_html(markdown: str) -> str:
+    """Markdown as HTML: HTML and pictures in it are shown as they stand, headings come below those of the report."""
+    tokens = MARKDOWN.parse(markdown)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
+    return MARKDOWN.renderer.render(tokens, MARKDOWN.options, {})
 
 
 def _smaller(content: bytes, kind: str) -> tuple[bytes, str]:

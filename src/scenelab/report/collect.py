@@ -7,7 +7,7 @@ from typing import Any
 
 from scenelab.errors import LabError
 from scenelab.files import read_json
-from scenelab.runs import Run
+from scenelab.runs import Run, digest
 from scenelab.training.config import TrainConfig, from_plain
 from scenelab.training.logbook import read_metrics
 
@@ -21,6 +21,8 @@ class RunData:
 
     Attributes:
         results: by name, those of `RESULTS` that are there.
+        data: name of the folder that it was trained on.
+        weights: digest of its best weights as they are now.
         guesses: image path to first guess, of the evaluation that the report tells of; empty without one.
     """
 
@@ -30,6 +32,8 @@ class RunData:
     environment: dict[str, Any]
     rows: list[dict[str, Any]]
     results: dict[str, Any]
+    data: str = ""
+    weights: str | None = None
     labels: dict[str, int] = field(default_factory=dict, repr=False)
     guesses: dict[str, int] = field(default_factory=dict, repr=False)
 
@@ -41,6 +45,21 @@ class RunData:
     @property
     def finished(self) -> bool:
         return "training" in self.results
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes it tells apart, where that was written down."""
+        return len(self.evaluation["per_class"]) if self.evaluation else None
+
+    def made(self, name: str, command: str) -> str:
+        """When and how a result was made; `command` stands in where it was not written down."""
+        result = self.results[name]
+        return f"{result.get('date', '')[:10]}: {result.get('command') or f'scenelab {command} {self.folder}'}"
+
+    def stale(self, name: str) -> bool:
+        """Whether a result is of other weights than the run has now."""
+        told = self.results[name].get("weights")
+        return told is not None and self.weights is not None and told != self.weights
 
 
 @dataclass(frozen=True)
@@ -94,6 +113,8 @@ def read_run(folder: Path) -> RunData:
         environment=read_json(run.environment) if run.environment.exists() else {},
         rows=read_metrics(run) if run.metrics.exists() else [],
         results=_whole(results),
+        data=Path(run.read_config().get("data", "")).name,
+        weights=digest(run.best),
         labels=labels,
         guesses=guesses,
     )

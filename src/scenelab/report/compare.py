@@ -40,6 +40,10 @@ def compare(first: RunData, second: RunData) -> Difference:
     shared = [path for path in first.guesses if path in second.guesses]
     if not shared:
         raise LabError(f"{first.folder} and {second.folder} were evaluated on other images; evaluate both on one split")
+    if any(first.labels[path] != second.labels[path] for path in shared):
+        raise LabError(
+            f"{first.folder} and {second.folder} have images with other labels; evaluate both on one data set"
+        )
     right = [
         (first.guesses[path] == first.labels[path], second.guesses[path] == second.labels[path]) for path in shared
     ]

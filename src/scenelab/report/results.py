@@ -1,8 +1,10 @@
 """Sections on results: accuracy, classes, confusion, calibration, what it took, and two runs side by side."""
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+from scenelab.errors import LabError
 from scenelab.report.blocks import Section
 from scenelab.report.collect import Collected, RunData
 from scenelab.report.compare import compare
@@ -44,20 +46,35 @@ def _accuracy(section: Section, runs: list[RunData]) -> None:
         ["run", "logits of", "top-1 % (95 %)", "top-5 % (95 %)", "loss", "calibration error %"], rows,
         "Accuracy with Wilson's intervals. " + " ".join(_source(run) for run in runs),
     )  # fmt: skip
+    for run in runs:
+        _warn(section, run, _split(run), f"scenelab evaluate {run.folder}")
+
+
+def _split(run: RunData) -> str:
+    return "val" if "val" in run.results else "holdout"
+
+
+def _warn(section: Section, run: RunData, name: str, command: str) -> None:
+    if run.stale(name):
+        section.text(f"**Careful:** {run.name} has other weights now than when this was measured; repeat `{command}`.")
 
 
 def _source(run: RunData) -> str:
     evaluation = run.evaluation or {}
     return (
-        f"{run.name}: {evaluation['images']} {evaluation['split']} images at {evaluation['size']} pixels, "
-        f"{evaluation['date'][:10]}, scenelab evaluate {run.folder}."
+        f"{run.name}: {evaluation['images']} {evaluation['split']} images of {Path(evaluation['source']).name} at "
+        f"{evaluation['size']} pixels, {run.made(_split(run), 'evaluate')}."
     )
 
 
 def _pairs(section: Section, runs: list[RunData]) -> None:
     rows = []
     for first, second in pairwise(runs):
-        found = compare(first, second)
+        try:
+            found = compare(first, second)
+        except LabError as error:
+            section.text(f"**{first.name} and {second.name} cannot be compared:** {error}.")
+            continue
         low, high = found.interval
         sure = "differs" if low > 0 or high < 0 else "no difference that these images show"
         rows.append(
@@ -89,6 +106,27 @@ def _cost(section: Section, runs: list[RunData]) -> None:
     ]
     head = ["run", "network", "parameters", "model, MB", "minutes", "epochs", "operations", "memory, GiB"]
     section.table(head, rows, "What training took; operations are counted, forward and backward. " + " ".join(places))
+    _challenge(section, runs)
+
+
+def _challenge(section: Section, runs: list[RunData]) -> None:
+    """The challenge's frame, for runs that were entered."""
+    rows = []
+    for run in runs:
+        if "challenge" in run.results:
+            card = run.results["challenge"]
+            rows.append(
+                [
+                    run.name, f"{card['checkpoint_bytes']:,} of {card['largest_bytes']:,}",
+                    f"{card['training_flops']:.2e} of {card['k40_budget_flops']:.2e}",
+                    f"{100 * card['share_of_k40_peak']:.2f}", run.made("challenge", "challenge"),
+                ]
+            )  # fmt: skip
+    if rows:
+        section.table(
+            ["run", "bytes", "operations", "share %", "made"], rows,
+            "The MiniPlaces challenge's frame: 10 MB, and what a K40 does in four hours at its peak.",
+        )  # fmt: skip
 
 
 def _details(section: Section, run: RunData) -> None:

@@ -23,7 +23,7 @@ EXAMPLE = 'title = "Scene recognition"\n[[member]]\nname = "Ada"\ndid = "convolu
 class Team:
     """What the file says: title, members with what they did, and texts by section."""
 
-    title: str = "Scene recognition on MiniPlaces"
+    title: str = "Scene recognition"
     members: tuple[tuple[str, str], ...] = ()
     texts: dict[str, str] = field(default_factory=dict)
 

@@ -2,6 +2,7 @@
 
 from statistics import mean
 
+from scenelab.models.registry import NETWORKS
 from scenelab.report.blocks import Section
 from scenelab.report.collect import Collected, RunData
 from scenelab.report.figures import draw_accuracy, draw_steps
@@ -25,11 +26,12 @@ def process(found: Collected) -> Section:
         section.missing("a run", "scenelab train laptop --minutes 20 --data data --out runs/laptop")
     told: list[dict[str, str]] = []
     for run in found.runs:
-        texts = describe(run.config, classes=_classes(run))
+        texts = describe(run.config, classes=run.classes)
         if len(found.runs) > 1:
             section.heading(run.name)
+        section.text(_origin(run))
         if texts in told:
-            section.text(f"As {found.runs[told.index(texts)].name}.")
+            section.text(f"Otherwise as {found.runs[told.index(texts)].name}.")
         else:
             for topic, title in TOPICS.items():
                 section.text(f"**{title}.** {texts[topic]}")
@@ -37,8 +39,15 @@ def process(found: Collected) -> Section:
     return section
 
 
-def _classes(run: RunData) -> int:
-    return len(run.evaluation["per_class"]) if run.evaluation else 100
+def _origin(run: RunData) -> str:
+    place = run.environment
+    versions = ", ".join(f"{name} {number}" for name, number in place.get("versions", {}).items())
+    network = NETWORKS[run.config.model].what if run.config.model in NETWORKS else run.config.model
+    return (
+        f"Network `{run.config.model}` ({network}), trained from scratch on `{run.data}` with seed {run.config.seed}: "
+        f"`{place.get('command', 'unknown command')}`, {place.get('date', '')[:10]}, "
+        f"{place.get('processor') or 'unknown processor'}, {versions}, commit {place.get('commit')}."
+    )
 
 
 def curves(found: Collected) -> Section:
@@ -62,7 +71,7 @@ def curves(found: Collected) -> Section:
         if evaluated[split]:
             shown.append((draw_accuracy(evaluated[split], split), f"Top-1 and top-5 accuracy on {what} by epoch"))
     for svg, what in shown:
-        section.figure(svg, f"{what} of {names}", f"{what}. Runs: {names}.")
+        section.figure(svg, f"{what} of {names}", f"{what}. Runs: {names}; made by the commands above.")
     for run in runs:
         section.text(_discuss(run))
     return section
@@ -87,17 +96,20 @@ def _discuss(run: RunData) -> str:
     if not shared:
         return text + "."
     ends = train[shared[-1]], other[shared[-1]]
-    seen = "adversarial" if run.config.adversarial else "augmented"
+    mixed = run.config.augment.mixup or run.config.augment.cutmix
+    seen = "adversarial" if run.config.adversarial else "mixed" if mixed else "augmented"
     text += (
         f"; after epoch {shared[-1]} {ends[0]:.1f} % of the {seen} training images are right and {ends[1]:.1f} % of "
         "the "
         "others. "
     )
-    chance = 100 / _classes(run)
+    chance = 100 / run.classes if run.classes else 0.0
     if max(ends) < FLAT * chance:
         return text + f"Guessing has {chance:.1f} %: it has learned nothing."
     if run.config.adversarial:
         return text + "The first are attacked and the second are not, so the two say nothing of overfitting."
+    if mixed:
+        return text + "The first are mixtures of two images, so the two say nothing of overfitting."
     best = max(other.values())
     if best - ends[1] > 2:
         return text + f"It had {best:.1f} % of the others right before: it overfits."
@@ -111,6 +123,7 @@ def _discuss(run: RunData) -> str:
 def design(found: Collected) -> Section:
     """The handout's section 3: the network and why it is so."""
     section = Section("design", "The design of the network")
+    _networks(section, found.runs)
     if "design" not in found.studies:
         section.missing(
             "the ablation of the network and the recipe",
@@ -155,6 +168,24 @@ def design(found: Collected) -> Section:
     ]
     section.text(" ".join(parts))
     return section
+
+
+def _networks(section: Section, runs: list[RunData]) -> None:
+    """What the runs' networks are, one row an architecture, with what was counted in training."""
+    rows: dict[str, list[str]] = {}
+    for run in runs:
+        took, known = run.results.get("training", {}), NETWORKS.get(run.config.model)
+        rows.setdefault(
+            run.config.model,
+            [
+                run.config.model, known.what if known else "", f"{took['parameters']:,}" if took else "",
+                f"{took['checkpoint_bytes'] / 1e6:.2f}" if took else "",
+            ],
+        )  # fmt: skip
+    if rows:
+        names = ", ".join(run.name for run in runs)
+        head = ["network", "what", "parameters", "model file, MB"]
+        section.table(head, list(rows.values()), f"The networks of {names}; the challenge allows 10 MB.")
 
 
 def _variant(variant: dict) -> list[str]:

@@ -10,22 +10,23 @@ from markupsafe import Markup
 from PIL import ImageFile
 
 from scenelab.errors import LabError
-from scenelab.report.blocks import MARKDOWN, Section
+from scenelab.report.blocks import Section, to_html
 from scenelab.report.collect import Collected
 from scenelab.report.convolution import convolution
 from scenelab.report.looking import adversarial, attention
+from scenelab.report.references import references
 from scenelab.report.results import results
 from scenelab.report.team import Team
 from scenelab.report.training import curves, design, process
 
-KEYS = ("convolution", "process", "curves", "design", "results", "attention", "adversarial", "team")
+KEYS = ("convolution", "process", "curves", "design", "results", "attention", "adversarial", "team", "references")
 
 
 def make_sections(found: Collected, team: Team, *, side_by_side: bool = False) -> list[Section]:
     """All sections in the handout's order."""
     return [
         convolution(found), process(found), curves(found), design(found),
-        results(found, side_by_side=side_by_side), attention(found), adversarial(found), _team(team),
+        results(found, side_by_side=side_by_side), attention(found), adversarial(found), _team(team), references(found),
     ]  # fmt: skip
 
 
@@ -44,13 +45,13 @@ def render(found: Collected, team: Team, *, side_by_side: bool = False) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((folder / "report.html").read_text(encoding="utf-8"))
     sections = make_sections(found, team, side_by_side=side_by_side)
-    texts = {key: Markup(MARKDOWN.render(team.texts[key])) if key in team.texts else "" for key in KEYS}
+    texts = {key: Markup(to_html(team.texts[key])) if key in team.texts else "" for key in KEYS}
     abstract = team.texts.get("abstract")
     return template.render(
         title=team.title,
         members=team.members,
         date=datetime.now(UTC).date().isoformat(),
-        abstract=Markup(MARKDOWN.render(abstract)) if abstract else "",
+        abstract=Markup(to_html(abstract)) if abstract else "",
         summary=_summary(found),
         sections=sections,
         texts=texts,

@@ -4,8 +4,12 @@ from scenelab.data.augment import Augment
 from scenelab.training.config import AdversarialConfig, OptimizerConfig, TrainConfig
 
 
-def describe(config: TrainConfig, *, classes: int = 100) -> dict[str, str]:
-    """Answers by topic: loss, optimizer, schedule, regularization, metrics; each a few sentences of plain text."""
+def describe(config: TrainConfig, *, classes: int | None = None) -> dict[str, str]:
+    """Answers by topic: loss, optimizer, schedule, regularization, metrics; each a few sentences of plain text.
+
+    Args:
+        classes: how many there are, where that is known.
+    """
     return {
         "loss": _loss(config, classes),
         "optimizer": _optimizer(config),
@@ -15,8 +19,8 @@ def describe(config: TrainConfig, *, classes: int = 100) -> dict[str, str]:
     }
 
 
-def _loss(config: TrainConfig, classes: int) -> str:
-    text = f"Cross-entropy of the softmax over {classes} classes, averaged over the batch"
+def _loss(config: TrainConfig, classes: int | None) -> str:
+    text = f"Cross-entropy of the softmax over {_count(classes)}, averaged over the batch"
     if config.label_smoothing:
         share = f"{config.label_smoothing:g}"
         text += f", against targets of which {share} is spread evenly over all classes (label smoothing)"
@@ -89,7 +93,9 @@ def _regularization(config: TrainConfig) -> str:
         drawn.append(f"erased in a rectangle with probability {augment.erase:g}")
     for name in ("mixup", "cutmix"):
         if getattr(augment, name):
-            drawn.append(f"mixed with others ({name}, Beta({getattr(augment, name):g}, {getattr(augment, name):g}))")
+            share = "" if augment.mixed == 1 else f" in {augment.mixed:.0%} of the batches"
+            values = f"Beta({getattr(augment, name):g}, {getattr(augment, name):g})"
+            drawn.append(f"mixed with others{share} ({name}, {values})")
     parts = [f"Training images are {', '.join(drawn)}"] if drawn else ["Training images are taken as they are"]
     if config.optimizer.weight_decay:
         parts.append(f"weights decay by {config.optimizer.weight_decay:g}")
@@ -129,15 +135,20 @@ def _ratio(augment: Augment) -> str:
     return f"{low:.2g} to {high:.2g}"
 
 
-def _metrics(config: TrainConfig, classes: int) -> str:
+def _count(classes: int | None, article: str = "") -> str:
+    return "the classes" if classes is None else f"{article}{classes} classes"
+
+
+def _metrics(config: TrainConfig, classes: int | None) -> str:
     kept = (
         "The weights of the epoch with the best top-1 on val are kept, a choice made by looking at val."
         if config.keep == "best"
         else "The weights of the last step are kept; nothing is chosen by looking at val."
     )
     return (
-        f"Top-1 and top-5 accuracy: the share of images whose label is the first of the {classes} classes, or among "
-        "the first five, by the network's order. A picture often shows more than one scene, and neighbouring classes "
-        "(a kitchen, a dining room) share their objects, so a second or third guess can be right where the label is "
+        f"Top-1 and top-5 accuracy: the share of images whose label is the first of {_count(classes, 'the ')}, or "
+        "among the first five, by the network's order. A picture often shows more than one scene, and neighbouring "
+        "classes (a kitchen, a dining room) share their objects, so a second or third guess can be right where the "
+        "label is "
         f"not; top-5 counts such near misses, top-1 does not. {kept}"
     )
