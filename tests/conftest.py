@@ -5,8 +5,14 @@ prepare()  # before torch loads, as the command line does
 from pathlib import Path
 
 import pytest
+import torch
 
 from scenelab.data.synthetic import write_scenes
+from scenelab.models.registry import create
+from scenelab.models.stored import to_values
+from scenelab.runs import Run, save_checkpoint
+from scenelab.training.config import ScheduleConfig, TrainConfig, to_plain
+from scenelab.training.session import open_packed
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +21,28 @@ def scenes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "scenes"
     write_scenes(folder, train_per_class=6, val_per_class=3, test=2)
     return folder
+
+
+def make_untrained(folder: Path, data: Path, *, model: str = "residual-small", seed: int = 0) -> Run:
+    """A run folder whose network has learned nothing: enough wherever it only has to answer."""
+    config = TrainConfig(
+        model=model, stored_size=32, eval_size=32, threads=2, schedule=ScheduleConfig(sizes=((0.0, 32),))
+    )
+    run = Run(folder)
+    run.create({"data": str(data), "cache": None, "train": to_plain(config)})
+    categories = open_packed(data, None, "val", 32).categories
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = create(model, num_classes=len(categories))
+    save_checkpoint(run.best, to_values(network, arch=model, categories=categories, size=32, epoch=1))
+    return run
+
+
+@pytest.fixture(scope="session")
+def untrained(scenes, tmp_path_factory) -> Run:
+    """A run of the synthetic scenes with random weights, evaluated."""
+    from scenelab.cli import app
+
+    run = make_untrained(tmp_path_factory.mktemp("untrained") / "untrained", scenes)
+    assert app.run(["evaluate", str(run.folder), "--json"]) == 0
+    return run

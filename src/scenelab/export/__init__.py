@@ -1,0 +1,1 @@
+"""A trained network as one file for other programs."""
