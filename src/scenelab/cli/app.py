@@ -4,7 +4,21 @@ import sys
 
 import tyro
 
-from scenelab.cli import attack, bench, challenge, data, demo, evaluate, explain, report, robustness, study, train
+from scenelab.cli import (
+    attack,
+    bench,
+    challenge,
+    data,
+    demo,
+    evaluate,
+    explain,
+    explorer,
+    export,
+    report,
+    robustness,
+    study,
+    train,
+)  # fmt: skip
 from scenelab.errors import Interrupted, LabError
 
 DESCRIPTION = """Scene recognition from convolution by hand to a trained, evaluated network.
@@ -27,6 +41,8 @@ def build() -> tyro.extras.SubcommandApp:
     app.command(attack.attack)
     app.command(robustness.robustness)
     app.command(report.report)
+    app.command(export.export)
+    app.command(explorer.app)
     app.command(challenge.challenge)
     app.command(challenge.score)
     app.command(evaluate.models)
