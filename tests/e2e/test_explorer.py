@@ -1,9 +1,11 @@
 """scenelab app in a real browser: pictures go in, answers come out, and nothing leaves this machine."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -22,24 +24,52 @@ needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is insta
 PATIENCE = 60_000  # milliseconds
 
 
+GUARDED = """
+import ipaddress, socket, sys
+def note(address):
+    host = address[0] if isinstance(address, tuple) else None
+    if host is None or host == "localhost":
+        return
+    try:
+        outside = not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        outside = True
+    if outside:
+        open({path!r}, "a").write(f"{{address}}\\n")
+connect, look_up = socket.socket.connect, socket.getaddrinfo
+def guarded(self, address):
+    note(address)
+    return connect(self, address)
+def looked_up(host, *rest, **options):
+    note((host.decode() if isinstance(host, bytes) else host,))
+    return look_up(host, *rest, **options)
+socket.socket.connect, socket.getaddrinfo = guarded, looked_up
+from scenelab.cli import main
+main()
+"""
+"""The command line in a process that writes down every address beyond loopback that it asks for or connects to."""
+
+
 @pytest.fixture(scope="module")
 def address(untrained, scenes, tmp_path_factory):
-    """The explorer of two networks, as a person starts it."""
+    """The explorer of two networks, as a person starts it; the server may not go beyond loopback itself."""
     other = make_untrained(tmp_path_factory.mktemp("other") / "other", scenes, seed=1)
-    command = [sys.executable, "-c", "from scenelab.cli import main; main()", "app", str(untrained.folder)]
-    server = subprocess.Popen(
-        [*command, str(other.folder), "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    notes, errors = other.folder / "outside.txt", other.folder / "stderr.txt"
+    command = [sys.executable, "-c", GUARDED.format(path=str(notes)), "app", str(untrained.folder), str(other.folder)]
+    with open(errors, "w") as log:
+        server = subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, stderr=log, text=True)
     assert server.stdout
-    assert server.stderr
     line = server.stdout.readline()
     found = re.search(r"http://127\.0\.0\.1:\d+", line)
-    assert found, line + server.stderr.read()
+    assert found, line + errors.read_text()
+    folders = set(Path(tempfile.gettempdir()).glob("scenelab-app-*"))
     yield found[0]
     server.terminate()
     server.wait(30)
     server.stdout.close()
-    server.stderr.close()
+    assert not notes.exists(), notes.read_text()
+    assert "Traceback" not in errors.read_text()
+    assert len(set(Path(tempfile.gettempdir()).glob("scenelab-app-*"))) < len(folders)  # uploads are gone
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +93,7 @@ def page(browser, address):
     yield opened
     context.close()
     assert len(asked) > 3
-    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert [url for url in asked if not url.startswith((f"{address}/", "data:", "blob:"))] == []
     assert complaints == []
 
 
@@ -124,19 +154,25 @@ def test_a_picture_gets_its_top_five_a_map_and_an_attack(page, photo, categories
     assert page.locator("#left-adversarial img").count() == 1
 
 
+def begin_a_long_attack(page) -> None:
+    page.get_by_role("tab", name="What fools it").click()
+    page.get_by_role("combobox", name="attack").click()
+    page.get_by_role("option", name="Square").click()
+    page.locator("#steps input[type=number]").fill("100")
+    page.locator("#epsilon input[type=number]").fill("0")
+    page.get_by_role("button", name="Attack", exact=True).click()
+    wait_for(page, "left-told", "passes through")
+
+
 @needs_browser
 def test_an_attack_is_stopped(page, photo, categories):
     upload(page, photo)
     top(page, "left-top", categories)
-    page.get_by_role("tab", name="What fools it").click()
-    page.locator("#steps input[type=number]").fill("100")
-    page.locator("#epsilon input[type=number]").fill("0.5")
-    page.get_by_role("combobox", name="attack").click()
-    page.get_by_role("option", name="Square").click()
-    page.get_by_role("button", name="Attack", exact=True).click()
-    wait_for(page, "left-told", "passes through")
+    begin_a_long_attack(page)
     page.get_by_role("button", name="Stop", exact=True).click()
     wait_for(page, "left-told", "Stopped.")
+    page.wait_for_timeout(1500)
+    assert page.locator("#left-told").inner_text().strip() == "Stopped."
 
 
 @needs_browser
@@ -167,14 +203,19 @@ def test_validation_images_and_mistakes(page, categories):
 
 
 @needs_browser
-def test_two_people_at_once(browser, address, photo, categories):
-    pages = [browser.new_context().new_page() for _ in range(2)]
+def test_two_people_at_once(browser, address, scenes, untrained, categories, capsys):
+    """Each gets the answer to their own picture."""
+    photos = sorted((scenes / "images" / "val").rglob("*.jpg"))[3:5]
+    pages = [browser.new_context().new_page() for _ in photos]
     for one in pages:
         one.goto(address)
         one.wait_for_selector("#picture")
-    for one in pages:
-        upload(one, photo)
-    assert len({tuple(top(one, "left-top", categories)) for one in pages}) == 1
+    for one, path in zip(pages, photos, strict=True):
+        upload(one, path)
+    assert app.run(["predict", str(untrained.folder), *map(str, photos), "--json"]) == 0
+    for one, entry in zip(pages, json.loads(capsys.readouterr().out), strict=True):
+        expected = [guess["category"] for guess in entry["guesses"]]
+        assert top(one, "left-top", categories)[1:6] == expected
     for one in pages:
         one.context.close()
 
@@ -190,9 +231,10 @@ def test_it_fits_a_phone(browser, address):
     context.close()
 
 
-def ask(address: str, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+def ask(address: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(address + path, headers=headers), timeout=20) as answer:
+        request = urllib.request.Request(address + path, data=body, headers=headers)
+        with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.status, dict(answer.headers), answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -200,28 +242,93 @@ def ask(address: str, path: str, **headers: str) -> tuple[int, dict[str, str], b
 
 
 def test_the_server_gives_no_files_away(address, untrained, scenes):
-    """Neither the machine's, nor the project's, nor the run's, however the path is written."""
+    """Neither the machine's, nor the project's, nor the run's, however the path is written; and it fetches nothing."""
     for path in (
         "/etc/passwd", "/proc/self/environ", str(untrained.config), str(scenes / "val.txt"), "../../../../etc/passwd",
-        "..%2f..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd", "file:///etc/passwd", "http://127.0.0.1:1/",
+        "..%2f..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd", "file:///etc/passwd", "http://192.0.2.1/",
     ):  # fmt: skip
-        for door in ("/gradio_api/file=", "/file=", "/static/", "/assets/", "/"):
+        for door in (
+            "/gradio_api/file=",
+            "/gradio_api/file/",
+            "/gradio_api/proxy=",
+            "/file=",
+            "/static/",
+            "/assets/",
+            "/",
+        ):
             status, _, body = ask(address, door + path)
             assert b"root:" not in body, (door, path)
             assert b"stored_size" not in body, (door, path)
-            assert status in (200, 400, 403, 404, 405, 422), (door, path)
-            if door == "/gradio_api/file=":
-                assert status in (400, 403, 404), (door, path)
+            assert status in (400, 403, 404), (door, path)
+
+
+def test_the_server_reads_no_file_that_a_question_names(address, scenes):
+    picture = str(sorted((scenes / "images" / "val").rglob("*.jpg"))[0])
+    for path in (picture, "http://192.0.2.1/x.png"):
+        for extra in ({}, {"meta": {"_type": "gradio.FileData"}}):
+            question = {"data": [{"path": path, **extra}, "untrained"], "fn_index": 0, "session_hash": "abc"}
+            assert ask(address, "/gradio_api/queue/join", json.dumps(question).encode())[0] == 403
 
 
 def test_other_hosts_and_origins_are_refused(address):
     assert ask(address, "/")[0] == 200
     assert ask(address, "/", Host="evil.example")[0] == 400
-    _, headers, _ = ask(address, "/", Origin="http://evil.example")
+    assert ask(address, "/gradio_api/upload", b"x", Origin="http://evil.example")[0] == 403
+    _, headers, _ = ask(address, "/", Origin=address)
     named = {name.lower(): value for name, value in headers.items()}
-    assert named.get("access-control-allow-origin") in (None, address)
     assert "default-src 'self'" in named["content-security-policy"]
     assert "frame-ancestors 'none'" in named["content-security-policy"]
+
+
+@needs_browser
+def test_too_large_a_file_gets_a_message(page, tmp_path):
+    path = tmp_path / "large.jpg"
+    path.write_bytes(bytes(25 * 2**20))
+    upload(page, path)
+    page.get_by_text(re.compile("maximum.*size|exceeds|too large|error", re.IGNORECASE)).first.wait_for(
+        timeout=PATIENCE
+    )
+
+
+@needs_browser
+def test_another_picture_ends_the_attack_on_the_one_before(page, scenes, categories):
+    first, second = sorted((scenes / "images" / "val").rglob("*.jpg"))[:2]
+    upload(page, first)
+    top(page, "left-top", categories)
+    begin_a_long_attack(page)
+    upload(page, second)
+    page.wait_for_timeout(3000)
+    assert page.locator("#left-told").inner_text().strip() == ""
+    assert page.locator("#left-adversarial img").count() == 0
+
+
+@needs_browser
+def test_a_second_attack_takes_the_place_of_the_first(page, photo, categories):
+    upload(page, photo)
+    top(page, "left-top", categories)
+    begin_a_long_attack(page)
+    page.get_by_role("combobox", name="attack").click()
+    page.get_by_role("option", name="one step").click()
+    page.locator("#epsilon input[type=number]").fill("8")
+    page.get_by_role("button", name="Attack", exact=True).click()
+    assert "one step (FGSM), ε = 8/255" in wait_for(page, "right-told", "→")
+
+
+@needs_browser
+def test_with_the_keyboard_alone(page, photo, categories):
+    """The tabs and the buttons are reached by Tab, Enter and arrows, and what has the focus can be seen."""
+    upload(page, photo)
+    top(page, "left-top", categories)
+    page.get_by_role("tab", name="What fools it").focus()
+    page.keyboard.press("Enter")
+    page.get_by_label("steps").first.wait_for()
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.innerText") == "Attack":
+            break
+    assert page.evaluate("document.activeElement.innerText") == "Attack"
+    page.keyboard.press("Enter")
+    assert "→" in wait_for(page, "right-told", "→")
 
 
 def test_errors(untrained, scenes, tmp_path, capsys, address):
@@ -229,3 +336,8 @@ def test_errors(untrained, scenes, tmp_path, capsys, address):
     assert "is not a run folder" in capsys.readouterr().err
     assert app.run(["app", str(untrained.folder), str(untrained.folder)]) == 1
     assert "same name" in capsys.readouterr().err
+    for port, message in (("70000", "--port is 70000"), (address.rpartition(":")[2], "choose another --port")):
+        assert app.run(["app", str(untrained.folder), "--port", port]) == 1
+        assert message in capsys.readouterr().err
+    assert app.run(["app", str(untrained.folder), "--host", "::1"]) == 1
+    assert "a --host of this machine" in capsys.readouterr().err

@@ -144,6 +144,10 @@ def test_a_pdf_leaves_the_reading_of_images_as_it_was():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_one_run_cannot_stand_side_by_side(runs):
+    assert "scenelab report RUN RUN --compare" in render(collect([runs[0].folder]), Team(), side_by_side=True)
+
+
 def test_letter_paper(runs):
     html = render(collect([runs[1].folder]), Team())
     pdf = PdfReader(io.BytesIO(to_pdf(html, "Letter")))
@@ -179,16 +183,18 @@ def test_a_paired_difference_by_hand(runs):
     first, second = read_run(runs[0].folder), read_run(runs[1].folder)
     paths = [f"{number}.jpg" for number in range(8)]
     labels = dict.fromkeys(paths, 0)
-    one = dict(zip(paths, [0, 0, 0, 0, 0, 1, 1, 1], strict=True))
-    two = dict(zip(paths, [0, 0, 1, 1, 1, 0, 1, 1], strict=True))
+    one = dict(zip(paths, [(g, 2) for g in (0, 0, 0, 0, 0, 1, 1, 1)], strict=True))
+    two = dict(zip(paths, [(g, 0) for g in (0, 0, 1, 1, 1, 0, 1, 1)], strict=True))
     from dataclasses import replace
 
     found = compare(replace(first, labels=labels, guesses=one), replace(second, labels=labels, guesses=two))
     assert (found.images, found.only_first, found.only_second, found.points) == (8, 3, 1, -25)
     away = 100 * 1.959964 * math.sqrt(3.5) / 8
     assert found.interval == (pytest.approx(-25 - away), pytest.approx(-25 + away))
+    top5 = compare(replace(first, labels=labels, guesses=one), replace(second, labels=labels, guesses=two), k=5)
+    assert (top5.only_first, top5.only_second) == (0, 3)
     with pytest.raises(LabError, match="were evaluated on other images"):
-        compare(replace(first, labels=labels, guesses=one), replace(second, guesses={"other.jpg": 0}))
+        compare(replace(first, labels=labels, guesses=one), replace(second, guesses={"other.jpg": (0,)}))
     with pytest.raises(LabError, match="has no predictions; run: scenelab evaluate"):
         compare(replace(first, guesses={}), second)
 

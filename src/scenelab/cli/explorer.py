@@ -1,5 +1,6 @@
 """scenelab app: the explorer in a browser."""
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -38,6 +39,7 @@ def app(runs: Positional[list[Path]], *, data: Path | None = None, host: str = "
             raise
         album = None
         print(f"without validation images: {error}", file=sys.stderr)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # what was uploaded is removed then as well
     served = serve(Answers(lenses, album), host=host, port=port)
     if host not in LOOPBACK:
         print(f"{host} is no loopback address: whoever reaches this machine can use the page", file=sys.stderr)

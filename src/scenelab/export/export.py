@@ -35,7 +35,7 @@ def export(stored: Stored, images: Float[Tensor, "n 3 s s"], form: Format, path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             temporary = Path(folder) / path.name
-            read = WRITERS[form](stored, temporary)
+            read = _write(stored, form, temporary)
             found = compare(stored, images, read)
             if not found["largest_difference"] <= TOLERANCE:
                 raise LabError(
@@ -51,6 +51,16 @@ def export(stored: Stored, images: Float[Tensor, "n 3 s s"], form: Format, path:
     return {
         "format": form, "file": str(path), "bytes": path.stat().st_size, "tolerance": TOLERANCE, **found,
     }  # fmt: skip
+
+
+def _write(stored: Stored, form: Format, path: Path) -> Any:
+    try:
+        return WRITERS[form](stored, path)
+    except (LabError, OSError):
+        raise
+    except Exception as error:  # the exporters raise types of their own, many and undocumented
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise LabError(f"{stored.arch} cannot be written as {form}: {reason}; try another --format") from error
 
 
 @torch.no_grad()

@@ -75,6 +75,8 @@ def write_pt2(stored: Stored, path: Path) -> Read:
         program = torch.export.export(
             stored.model, (_example(stored),), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )
+        for node in program.graph.nodes:  # where in our source each came from, with this machine's paths
+            node.meta.pop("stack_trace", None)
         torch.export.save(program, path, extra_files={"scenelab.json": json.dumps(describe(stored))})
         return torch.export.load(path).module()
 

@@ -65,7 +65,9 @@ def _intended(run: RunData) -> list[str]:
 
 def _metrics(run: RunData) -> list[str]:
     evaluation = run.evaluation or {}
-    lines = ["## Metrics", "", f"{evaluation['images']} {evaluation['split']} images, {evaluation['date'][:10]}.", ""]
+    split = "val" if "val" in run.results else "holdout"
+    made = f"{evaluation['images']} {evaluation['split']} images, {run.made(split, 'evaluate')}.{_stale(run, split)}"
+    lines = ["## Metrics", "", made, ""]
     lines += ["| logits of | top-1 % (95 %) | top-5 % (95 %) | calibration error % |", "|---|---:|---:|---:|"]
     for name, title in (("plain", "image"), ("mirror", "image and mirror image")):
         part = evaluation[name]
@@ -74,9 +76,12 @@ def _metrics(run: RunData) -> list[str]:
             for key in ("top1", "top5")
         ]
         lines.append(f"| {title} | {' | '.join(cells)} | {part['ece']:.1f} |")
-    ranked = sorted(evaluation["per_class"].items(), key=lambda pair: pair[1])
+    known = [(name, value) for name, value in evaluation["per_class"].items() if value == value]  # NaN: no image
+    ranked = sorted(known, key=lambda pair: pair[1])
+    shown = min(5, len(ranked) // 2)
     hardest, easiest = (
-        ", ".join(f"{name} ({value:.0f} %)" for name, value in pairs) for pairs in (ranked[:5], ranked[:-6:-1])
+        ", ".join(f"{name} ({value:.0f} %)" for name, value in pairs)
+        for pairs in (ranked[:shown], ranked[::-1][:shown])
     )
     return [*lines, "", f"Hardest classes: {hardest}. Easiest: {easiest}.", ""]
 
@@ -89,7 +94,8 @@ def _robustness(run: RunData) -> list[str]:
     lines += [
         f"Accuracy that the worst of {', '.join(result['methods'])} leaves, n = {result['images']} {result['split']} "
         "images, "
-        f"{result['date'][:10]}; {result['clean']['accuracy']:.1f} % when clean.",
+        f"{run.made('robustness', 'robustness')}; {result['clean']['accuracy']:.1f} % when clean."
+        f"{_stale(run, 'robustness')}",
         "", "| ε (L∞) | accuracy % (95 %) |", "|---|---:|",
     ]  # fmt: skip
     for entry in result["epsilons"]:
@@ -97,6 +103,10 @@ def _robustness(run: RunData) -> list[str]:
         lines.append(f"| {entry['name']} | {entry['worst']['accuracy']:.1f} ({low:.1f}–{high:.1f}) |")
     signs = [f"- {sign['sign']}: {sign['text']}" for sign in result.get("warnings", [])]
     return [*lines, "", *(signs or ["No sign of hidden gradients."]), ""]
+
+
+def _stale(run: RunData, name: str) -> str:
+    return " **The weights have changed since: measure again.**" if run.stale(name) else ""
 
 
 def _limits(run: RunData) -> list[str]:

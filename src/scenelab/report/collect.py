@@ -23,7 +23,8 @@ class RunData:
         results: by name, those of `RESULTS` that are there.
         data: name of the folder that it was trained on.
         weights: digest of its best weights as they are now.
-        guesses: image path to first guess, of the evaluation that the report tells of; empty without one.
+        guesses: image path to its guesses, the likeliest first, of the evaluation that the report tells of; empty
+            without one.
     """
 
     name: str
@@ -35,7 +36,7 @@ class RunData:
     data: str = ""
     weights: str | None = None
     labels: dict[str, int] = field(default_factory=dict, repr=False)
-    guesses: dict[str, int] = field(default_factory=dict, repr=False)
+    guesses: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
@@ -132,12 +133,14 @@ def _there(run: Run, name: str) -> bool:
     return (run.results / f"{name}.json").exists()
 
 
-def _read_predictions(path: Path) -> tuple[dict[str, int], dict[str, int]]:
+def _read_predictions(path: Path) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
     if not path.exists():
         return {}, {}
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return {row["path"]: int(row["label"]) for row in rows}, {row["path"]: int(row["guess1"]) for row in rows}
+    ranks = [name for name in rows[0] if name.startswith("guess")] if rows else []
+    guesses = {row["path"]: tuple(int(row[rank]) for rank in ranks) for row in rows}
+    return {row["path"]: int(row["label"]) for row in rows}, guesses
 
 
 def _named(runs: list[RunData]) -> list[RunData]:

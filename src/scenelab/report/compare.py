@@ -11,7 +11,7 @@ NORMAL = 1.959964
 
 @dataclass(frozen=True)
 class Difference:
-    """Second run minus first, in points of top-1.
+    """Second run minus first, in points of accuracy.
 
     Attributes:
         only_first, only_second: images that one run alone has right.
@@ -25,8 +25,8 @@ class Difference:
     interval: tuple[float, float]
 
 
-def compare(first: RunData, second: RunData) -> Difference:
-    """Pair the runs' first guesses image by image.
+def compare(first: RunData, second: RunData, *, k: int = 1) -> Difference:
+    """Pair the runs' first k guesses image by image.
 
     The difference d = (c - b) / n of paired shares has the variance (b + c - (b - c)² / n) / n² (McNemar 1947; Fleiss
     et al. 2003, section 13.1).
@@ -45,7 +45,8 @@ def compare(first: RunData, second: RunData) -> Difference:
             f"{first.folder} and {second.folder} have images with other labels; evaluate both on one data set"
         )
     right = [
-        (first.guesses[path] == first.labels[path], second.guesses[path] == second.labels[path]) for path in shared
+        (first.labels[path] in first.guesses[path][:k], second.labels[path] in second.guesses[path][:k])
+        for path in shared
     ]
     only_first = sum(one and not two for one, two in right)
     only_second = sum(two and not one for one, two in right)

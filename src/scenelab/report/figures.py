@@ -10,6 +10,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from scenelab.evaluation.figures import STYLE
@@ -84,7 +85,14 @@ def draw_confusion(result: dict[str, Any]) -> str:
     side = 6.6
     with plt.rc_context({**STYLE, "axes.grid": False}):
         figure, axis = plt.subplots(figsize=(side, 0.86 * side))
-        picture = axis.imshow(shares, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+        rows, columns = np.nonzero(shares)  # squares of what is not zero alone: a hundred classes have 10,000
+        squares = [
+            [(x - 0.5, y - 0.5), (x + 0.5, y - 0.5), (x + 0.5, y + 0.5), (x - 0.5, y + 0.5)]
+            for y, x in zip(rows, columns, strict=True)
+        ]
+        picture = PolyCollection(squares, array=shares[rows, columns], cmap="Greys", clim=(0, 1), linewidths=0)
+        axis.add_collection(picture)
+        axis.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5), aspect="equal")
         figure.colorbar(picture, label="share of the true class", shrink=0.8)
         axis.set(xlabel="predicted", ylabel="true")
         if len(names) <= 20:

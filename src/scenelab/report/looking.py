@@ -44,7 +44,8 @@ def _maps(section: Section, run: RunData) -> None:
             section.picture(sheet, f"{title}: images beside their maps", f"{title}. {source}")
     for name, alt in TESTS.items():
         if name in result and (folder / f"{name}.png").exists():
-            section.picture(folder / f"{name}.png", alt, f"{alt}; {result[name]['images']} images. {source}")
+            made = f"{result[name]['date'][:10]}: {result[name].get('command') or f'scenelab explain {run.folder}'}"
+            section.picture(folder / f"{name}.png", alt, f"{alt}; {run.name}, {result[name]['images']} images, {made}")
     if "sanity" in result:
         section.text(
             "\n".join(f"- **{name}** {values['verdict']}." for name, values in result["sanity"]["methods"].items())

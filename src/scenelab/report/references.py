@@ -60,6 +60,9 @@ def _topics(found: Collected) -> set[str]:
             "mixup": config.augment.mixup > 0,
             "cutmix": config.augment.cutmix > 0,
             "calibration": run.evaluation is not None,
+            "attacks": config.adversarial is not None,
+            "fast": config.adversarial is not None and config.adversarial.method == "fast",
+            "free": config.adversarial is not None and config.adversarial.method == "free",
         }
         topics |= {topic for topic, is_used in used.items() if is_used}
         attribution = results.get("attribution", {})

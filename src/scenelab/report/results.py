@@ -10,6 +10,9 @@ from scenelab.report.collect import Collected, RunData
 from scenelab.report.compare import compare
 from scenelab.report.figures import draw_confusion, draw_per_class, draw_reliability
 
+SHOWN = 24  # classes in the figure
+COLUMNS = 4  # of classes in the table of all
+
 
 def results(found: Collected, *, side_by_side: bool = False) -> Section:
     """Top-1 and top-5 of all runs, and the details of each that was evaluated."""
@@ -20,8 +23,10 @@ def results(found: Collected, *, side_by_side: bool = False) -> Section:
             section.missing(f"the accuracy of {run.name}", f"scenelab evaluate {run.folder}")
     if evaluated:
         _accuracy(section, evaluated)
-        if side_by_side:
+        if side_by_side and len(evaluated) > 1:
             _pairs(section, evaluated)
+    if side_by_side and len(evaluated) < 2:
+        section.missing("runs side by side, which takes two that are evaluated", "scenelab report RUN RUN --compare")
     finished = [run for run in found.runs if run.finished]
     if finished:
         _cost(section, finished)
@@ -71,21 +76,22 @@ def _pairs(section: Section, runs: list[RunData]) -> None:
     rows = []
     for first, second in pairwise(runs):
         try:
-            found = compare(first, second)
+            differences = {f"top-{k}": compare(first, second, k=k) for k in (1, 5)}
         except LabError as error:
             section.text(f"**{first.name} and {second.name} cannot be compared:** {error}.")
             continue
-        low, high = found.interval
-        sure = "differs" if low > 0 or high < 0 else "no difference that these images show"
-        rows.append(
-            [
-                f"{second.name} − {first.name}", f"{found.points:+.2f} ({low:+.2f} to {high:+.2f})", str(found.images),
-                str(found.only_second), str(found.only_first), sure,
-            ]
-        )  # fmt: skip
+        for measure, found in differences.items():
+            low, high = found.interval
+            sure = "differs" if low > 0 or high < 0 else "no difference that these images show"
+            rows.append(
+                [
+                    f"{second.name} − {first.name}", measure, f"{found.points:+.2f} ({low:+.2f} to {high:+.2f})",
+                    str(found.images), str(found.only_second), str(found.only_first), sure,
+                ]
+            )  # fmt: skip
     if rows:
-        head = ["runs", "top-1, points (95 %)", "images", "only the first named right", "only the other", "verdict"]
-        section.table(head, rows, "Differences on the same images, paired one by one (mirror-averaged first guesses).")
+        head = ["runs", "measure", "points (95 %)", "images", "only the first named right", "only the other", "verdict"]
+        section.table(head, rows, "Differences on the same images, paired one by one (mirror-averaged guesses).")
 
 
 def _cost(section: Section, runs: list[RunData]) -> None:
@@ -131,11 +137,17 @@ def _challenge(section: Section, runs: list[RunData]) -> None:
 
 def _details(section: Section, run: RunData) -> None:
     result = run.evaluation or {}
-    what = f"{run.name}, {result['images']} {result['split']} images"
+    what = f"{run.name}, {result['images']} {result['split']} images, {run.made(_split(run), 'evaluate')}"
     section.figure(
         draw_per_class(result), "Top-1 accuracy of the easiest and the hardest classes",
         f"Accuracy a class, the hardest and the easiest; {what}.",
     )  # fmt: skip
+    names = [(name, value) for name, value in result["per_class"].items() if value == value]
+    if len(names) > SHOWN:
+        count = -(-len(names) // COLUMNS)
+        rows = [[cell for name, value in names[row::count] for cell in (name, f"{value:.0f}")] for row in range(count)]
+        section.table(["class", "%"] * COLUMNS, [[*row, *[""] * (2 * COLUMNS - len(row))] for row in rows],
+                      f"Top-1 accuracy of all classes; {what}.")  # fmt: skip
     section.figure(
         draw_confusion(result), "Confusion matrix, each row as shares of its true class", f"Confusion; {what}.",
     )  # fmt: skip

@@ -68,7 +68,8 @@ def _summary(found: Collected) -> list[dict[str, str]]:
             entries.append(
                 {
                     "what": f"{run.name}, {run.evaluation['images']} {run.evaluation['split']} images",
-                    "value": f"{part['top1']:.1f} % top-1, {part['top5']:.1f} % top-5",
+                    "value": f"{part['top1']:.1f} % top-1, {part['top5']:.1f} % top-5"
+                    + (" (of other weights)" if run.stale("val" if "val" in run.results else "holdout") else ""),
                 }
             )
     return entries

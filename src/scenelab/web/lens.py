@@ -29,8 +29,7 @@ from scenelab.training.opened import open_network
 
 GUESSES = 5
 PERCENTILE = 99.0  # of a map that has the brightest colour
-SHOWN = 336  # least side of what is shown, so that a browser does not blur small pictures
-PATIENCE = 0.1  # seconds between two looks at whether to stop
+PATIENCE = 0.1  # seconds between two looks at how far an attack has come
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,11 @@ class Fooled:
 
 @dataclass(frozen=True)
 class Lens:
-    """One network with its name; `hard` is its copy for attacks."""
+    """One network with its name; `fused` is its copy for attacks, with the normalisation folded away."""
 
     name: str
     stored: Stored
-    hard: Classifier
+    fused: Classifier
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -73,13 +72,14 @@ class Lens:
         """The picture as this network is shown it: its middle, at the network's size."""
         return fit(picture, self.stored.size).float().div(255)[None]
 
-    @torch.no_grad()
     def guess(self, picture: UInt8[Tensor, "3 h w"]) -> dict[str, float]:
         """The five most likely categories with their probabilities, mirror-averaged."""
-        image = self.see(picture)
         with self.lock:
-            logits = (self.stored.model(image) + self.stored.model(image.flip(-1))) / 2
-        return self.most_likely(logits)
+            return self.most_likely(self._look_twice(self.see(picture)))
+
+    def _look_twice(self, image: Float[Tensor, "1 3 s s"]) -> Float[Tensor, "1 k"]:
+        with torch.no_grad():
+            return (self.stored.model(image) + self.stored.model(image.flip(-1))) / 2
 
     def most_likely(self, logits: Float[Tensor, "1 k"]) -> dict[str, float]:
         best = logits.softmax(dim=1)[0].topk(min(GUESSES, logits.shape[1]))
@@ -96,14 +96,10 @@ class Lens:
             raise LabError(f"{self.name} has no maps by {method!r}; choose {', '.join(self.methods)}")
         image = self.see(picture)
         with self.lock:
-            target = self.label(category) if category else int(self._first(image))
+            target = self.label(category) if category else int(self._look_twice(image).argmax())
             maps = METHODS[method].explain(self.stored.model, image, torch.tensor([target]))
         values, _ = scale(maps, percentile=PERCENTILE)
         return View(image[0], values[0, 0], self.stored.categories[target], empty=not bool(values.any()))
-
-    @torch.no_grad()
-    def _first(self, image: Tensor) -> Tensor:
-        return self.stored.model(image).argmax()
 
     def label(self, category: str) -> int:
         """A category's number.
@@ -134,12 +130,12 @@ class Lens:
                 model, image, None, categories, method=method, epsilon=epsilon, steps=steps, target=target
             )
 
-        for answer in _watched(work, self.hard, stop):
+        for answer in _watched(work, self.fused, stop):
             if isinstance(answer, int):
                 yield answer
                 continue
             with torch.no_grad():
-                before, after = self.hard(image), self.hard(answer.images)
+                before, after = self.fused(image), self.fused(answer.images)
             yield Fooled(
                 image[0], answer.images[0], self.most_likely(before), self.most_likely(after),
                 success=bool(answer.success[0]), largest=answer.norms[0].item(),
@@ -153,8 +149,11 @@ class _StopError(Exception):
 def _watched(
     work: Callable[[Callable[[Tensor], Tensor]], Attacked], model: Classifier, stop: threading.Event
 ) -> Iterator[int | Attacked]:
-    """Do the work in a thread of its own; each pass through the model is counted, and is where it can be stopped."""
-    answers: Queue[int | Attacked | BaseException] = Queue()
+    """Do the work in a thread of its own: now and then how many passes through the model it had, then its result.
+
+    A pass is where it can be stopped; nobody waits for the thread once the result is not wanted any more.
+    """
+    outcome: Queue[Attacked | BaseException] = Queue()
     unheard = threading.Event()
     passes = 0
 
@@ -163,33 +162,32 @@ def _watched(
         if stop.is_set() or unheard.is_set():
             raise _StopError
         passes += 1
-        answers.put(passes)
         return model(images)
 
     def run() -> None:
         try:
-            answers.put(work(asked))
+            outcome.put(work(asked))
         except BaseException as error:  # goes on in the thread that waits
-            answers.put(error)
+            outcome.put(error)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    threading.Thread(target=run, daemon=True).start()
+    told = 0
     try:
-        while True:
+        while not stop.is_set():
             try:
-                answer = answers.get(timeout=PATIENCE)
+                found = outcome.get(timeout=PATIENCE)
             except Empty:
+                if passes > told:
+                    told = passes
+                    yield told
                 continue
-            if isinstance(answer, _StopError):
-                return
-            if isinstance(answer, BaseException):
-                raise answer
-            yield answer
-            if not isinstance(answer, int):
-                return
+            if isinstance(found, Attacked):
+                yield found
+            elif not isinstance(found, _StopError):
+                raise found
+            return
     finally:
         unheard.set()
-        thread.join()
 
 
 def open_lens(folder: Path) -> Lens:
@@ -206,12 +204,12 @@ def draw_view(view: View, opacity: float) -> np.ndarray:
     """Colours over the grey picture, as uint8 pixels; opacity 0 is the picture itself, in its colours."""
     if opacity == 0:
         return to_pixels(view.picture)
-    return _enlarge(paint(view.picture, view.values, "overlay", opacity=opacity))
+    return _to_bytes(paint(view.picture, view.values, "overlay", opacity=opacity))
 
 
 def to_pixels(image: Float[Tensor, "3 s s"]) -> np.ndarray:
-    """An image in [0, 1] as uint8 pixels, large enough to be looked at."""
-    return _enlarge(image.permute(1, 2, 0).numpy())
+    """An image in [0, 1] as uint8 pixels: where it lies on whole levels, exactly."""
+    return _to_bytes(image.permute(1, 2, 0).numpy())
 
 
 def draw_difference(found: Fooled) -> tuple[np.ndarray, float]:
@@ -222,6 +220,5 @@ def draw_difference(found: Fooled) -> tuple[np.ndarray, float]:
     return to_pixels(0.5 + factor * change), factor
 
 
-def _enlarge(pixels: np.ndarray) -> np.ndarray:
-    times = -(-SHOWN // pixels.shape[0])
-    return (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8).repeat(times, axis=0).repeat(times, axis=1)
+def _to_bytes(pixels: np.ndarray) -> np.ndarray:
+    return (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from scenelab.data.packed import Packed
 from scenelab.errors import LabError
 from scenelab.files import read_json
-from scenelab.runs import Run
+from scenelab.runs import Run, digest
 
 PAIRS, EACH = 6, 3
 CONFIDENT = 18
@@ -37,6 +37,7 @@ class Album:
     packed: Packed
     confused: list[Mistake]
     confident: list[Mistake]
+    evaluated: bool
 
     def pixels(self, row: int) -> UInt8[np.ndarray, "h w 3"]:
         return self.packed.rows(np.array([row]))[0].permute(1, 2, 0).numpy()
@@ -61,21 +62,18 @@ class Album:
 def read_album(run: Run, packed: Packed) -> Album:
     """The split with the mistakes of the most confused pairs, and the most confident ones.
 
-    Without an evaluation of these very images there are no mistakes to show.
+    Without an evaluation of these very images by these very weights there are no mistakes to show.
     """
-    path = run.results / f"{packed.split}_predictions.csv"
-    result = run.results / f"{packed.split}.json"
-    if not (path.exists() and result.exists()):
-        return Album(packed, [], [])
-    evaluation = read_json(result)
-    if evaluation["digest"] != packed.digest:
-        return Album(packed, [], [])
+    path, result = run.results / f"{packed.split}_predictions.csv", run.results / f"{packed.split}.json"
+    evaluation = read_json(result) if path.exists() and result.exists() else {}
+    if evaluation.get("digest") != packed.digest or evaluation.get("weights", "") not in ("", digest(run.best)):
+        return Album(packed, [], [], evaluated=False)
     wrong = sorted(_mistakes(path, packed), key=lambda mistake: -mistake.confidence)
     confused = []
-    for pair in evaluation["most_confused"][:PAIRS]:
+    for pair in evaluation.get("most_confused", [])[:PAIRS]:
         members = [m for m in wrong if (m.is_, m.taken_for) == (pair["true"], pair["predicted"])]
         confused += members[:EACH]
-    return Album(packed, confused, wrong[:CONFIDENT])
+    return Album(packed, confused, wrong[:CONFIDENT], evaluated=True)
 
 
 def _mistakes(path: Path, packed: Packed) -> list[Mistake]:

@@ -6,13 +6,18 @@ from typing import Any
 
 import gradio as gr
 
-from scenelab.web.answers import ATTACKS, ELSE, FIRST, LEAST, TITLES, Answers
+from scenelab.evaluation.adversarial import QUERIES
+from scenelab.web.answers import ATTACKS, ELSE, FIRST, LEAST, TARGETED, TITLES, Answers
 from scenelab.web.lens import View, draw_view
-from scenelab.web.mistakes import Mistake
+from scenelab.web.mistakes import Album, Mistake
 
 SIDES = ("left", "right")
 MOST_LEVELS, MOST_STEPS = 16, 100
+AT_ONCE = 2  # attacks; others wait for their turn, and can be stopped while they do
+PATIENCE = 0.3  # seconds between two looks at whether it has come
+PREFERRED = "cam"  # shown first where a network has it
 STALE = (600, 3600)  # seconds between two looks for uploaded pictures, and their age when they go
+ALT_MAP = "the picture with the map in colours, bright where it is important"
 WELCOME = (
     "Drop, paste or choose a picture, or take one of the validation images. Nothing leaves this machine; all that is "
     "shown is computed here from the run folders."
@@ -20,10 +25,17 @@ WELCOME = (
 CSS = """
 .gradio-container, .gradio-container > main { width: 100% !important; max-width: 1240px !important; margin: auto }
 footer { display: none !important }
-#picture img { width: 100%; height: 100%; object-fit: contain }
+#picture img, .small img { width: 100%; height: 100%; object-fit: contain }
+.small img { image-rendering: pixelated }
 .caption-label { white-space: normal !important; max-width: 96% !important; line-height: 1.2 !important }
 """
 Parts = list[Any]
+
+
+class Stop(threading.Event):
+    """That an attack is to end, and its last word."""
+
+    word = ""
 
 
 class Page:
@@ -37,7 +49,9 @@ class Page:
         self.answers = answers
         self.names = list(answers.lenses)
         self.sides = SIDES[: len(self.names)]
-        self.stops: dict[str, threading.Event] = {}
+        self.stops: dict[str, Stop] = {}
+        self.asked: dict[str, int] = {}
+        self.turns = threading.Semaphore(AT_ONCE)
 
     def build(self) -> gr.Blocks:
         with gr.Blocks(title="scenelab", analytics_enabled=False, delete_cache=STALE, fill_width=True) as blocks:
@@ -56,7 +70,7 @@ class Page:
                     with gr.Tab("Its mistakes"):
                         self._mistakes()
             self._connect()
-            blocks.unload(self.leave)
+            blocks.unload(self.forget)
         return blocks
 
     def _source(self) -> None:
@@ -91,7 +105,8 @@ class Page:
         methods = dict.fromkeys(name for lens in self.answers.lenses.values() for name in lens.methods)
         with gr.Row():
             choices = [(TITLES[name], name) for name in methods]
-            self.method = gr.Dropdown(choices, value=choices[-2][1], label="method", elem_id="method")
+            first = PREFERRED if PREFERRED in methods else next(iter(methods))
+            self.method = gr.Dropdown(choices, value=first, label="method", elem_id="method")
             self.explained = gr.Dropdown([FIRST, *self._all_categories()], value=FIRST, label="explain")
             self.opacity = gr.Slider(0, 1, value=0.6, step=0.05, label="opacity of the map", elem_id="opacity")
         with gr.Row():
@@ -99,7 +114,7 @@ class Page:
             for side in self.sides:
                 with gr.Column(min_width=240):
                     self.views.append(gr.State(None))
-                    self.overlays.append(_shown("map over the picture", f"{side}-map", height=340))
+                    self.overlays.append(_shown("map over the picture", f"{side}-map", height=340, alt=ALT_MAP))
                     self.notes.append(gr.Markdown(""))
         gr.Markdown(
             "Bright is important, dark is not; the brightest colour is the map's 99th percentile. A map shows what "
@@ -115,8 +130,8 @@ class Page:
                 0,
                 MOST_LEVELS,
                 value=2,
-                step=0.5,
-                label="ε: largest change of a pixel, levels of 255",
+                step=1,
+                label="ε: largest change of a value, of 255",
                 elem_id="epsilon",
             )
             self.steps = gr.Slider(1, MOST_STEPS, value=10, step=1, label="steps", elem_id="steps")
@@ -128,20 +143,18 @@ class Page:
             told = gr.Markdown("", elem_id=f"{side}-told")
             with gr.Row():
                 pictures = [
-                    _shown(what, f"{side}-{name}", height=250)
-                    for what, name in (
-                        ("original", "original"), ("adversarial", "adversarial"), ("difference", "difference"),
-                    )
-                ]  # fmt: skip
+                    _shown(name, f"{side}-{name}", height=250, alt=f"{name}, at the size that the network sees")
+                    for name in ("original", "adversarial", "difference")
+                ]
                 after = gr.Label(label="top five now", elem_id=f"{side}-after", min_width=200)
             self.attacked += [*pictures, after, told]
 
     def _mistakes(self) -> None:
         album, self.galleries = self.answers.album, []
-        if not album or not album.confident:
+        if not album or not album.evaluated:
             gr.Markdown(
-                f"There is no evaluation of {self.names[0]} on these images to take mistakes from; "
-                f"make one with `scenelab evaluate {self.names[0]}`."
+                f"There is no evaluation of {self.names[0]}, with its weights as they are, on images that are there. "
+                "`scenelab evaluate` with its run folder makes one."
             )
             return
         gr.Markdown(
@@ -149,15 +162,16 @@ class Page:
             "Choose one to see more."
         )
         for title, mistakes in (
-            ("Classes taken for each other most often", album.confused), ("Surest mistakes", album.confident),
-        ):  # fmt: skip
+            ("Classes taken for each other most often", album.confused),
+            ("Surest mistakes", album.confident),
+        ):
             pictures = [(album.pixels(mistake.row), mistake.caption) for mistake in mistakes]
-            gr.Markdown(f"### {title}")
+            gr.Markdown(f"### {title}" + ("" if pictures else "\n\nNone."))
             gallery = gr.Gallery(
                 pictures, label=title, show_label=False, columns=6, height="auto", allow_preview=False, format="png",
-                buttons=[], object_fit="cover",
+                buttons=[], object_fit="cover", visible=bool(pictures),
             )  # fmt: skip
-            self.galleries.append((gallery, mistakes))
+            self.galleries.append((gallery, album, mistakes))
 
     def _all_categories(self) -> list[str]:
         return list(dict.fromkeys(name for lens in self.answers.lenses.values() for name in lens.stored.categories))
@@ -167,38 +181,45 @@ class Page:
         own: dict[str, Any] = {"api_visibility": "private"}
         asked = [self.picture, self.method, self.explained, self.opacity, *self.chosen]
         maps = [*self.views, *self.overlays, *self.notes]
-        everything = [self.message, *self.labels, *maps, *self.attacked]
-        gr.on([self.picture.change, *(part.change for part in self.chosen)], self.ask, asked, everything, **own)
-        gr.on([self.method.change, self.explained.change], self.look, asked, maps, show_progress="minimal", **own)
+        looks: dict[str, Any] = {"concurrency_id": "look", "show_progress": "minimal", **own}
+        changed = gr.on(
+            [self.picture.change, *(part.change for part in self.chosen)], self.ask, [self.picture, *self.chosen],
+            [self.message, *self.labels, *maps, *self.attacked], **own,
+        )  # fmt: skip
+        changed.then(self.look, asked, maps, **looks)
+        gr.on([self.method.change, self.explained.change], self.look, asked, maps, **looks)
         self.opacity.change(self.paint, [self.opacity, *self.views], self.overlays, show_progress="hidden", **own)
-        self.picture.input(lambda: "", None, self.truth, queue=False, **own)
+        self.picture.input(lambda: "", None, self.truth, concurrency_limit=None, **own)
         self.start.click(
             self.fool, [self.picture, self.attack, self.levels, self.steps, self.target, *self.chosen], self.attacked,
-            show_progress="minimal", concurrency_limit=2, **own,
+            show_progress="minimal", concurrency_limit=None, trigger_mode="multiple", **own,
         )  # fmt: skip
-        self.stop.click(self.leave, queue=False, **own)
+        self.stop.click(self.halt, concurrency_limit=None, **own)
+        self.attack.change(_fitting, self.attack, [self.target, self.steps], concurrency_limit=None, **own)
         if self.answers.album:
             self.another.click(self.answers.take, self.category, [self.picture, self.truth], **own)
-        for gallery, mistakes in self.galleries:
-            gallery.select(_chooser(self.answers, mistakes), None, [self.picture, self.truth], **own)
+        for gallery, album, mistakes in self.galleries:
+            gallery.select(_chooser(self.answers, album, mistakes), None, [self.picture, self.truth], **own)
 
-    def ask(self, path: str | None, method: str, category: str, opacity: float, *names: str) -> Iterator[Parts]:
-        """The top fives at once, then the maps; what an attack had made of another picture goes."""
+    def ask(self, request: gr.Request, path: str | None, *names: str) -> Parts:
+        """The top fives at once; what belongs to another picture goes, and an attack on it ends."""
+        self.leave(request)
+        self.asked[_who(request)] = self.asked.get(_who(request), 0) + 1
         said = [self.answers.guess(path, name) for name in names]
-        labels = [label for label, _ in said]
         message = next((text for _, text in said if text), "")
-        gone = [None] * len(self.attacked)
-        yield [message, *labels, *self._no_maps(), *gone]
-        if path is not None and not message:
-            yield [message, *labels, *self.look(path, method, category, opacity, *names), *gone]
+        count = len(names)
+        no_maps = [*[None] * count, *[None] * count, *[""] * count]
+        return [message, *(label for label, _ in said), *no_maps, *[None] * len(self.attacked)]
 
-    def look(self, path: str | None, method: str, category: str, opacity: float, *names: str) -> Parts:
+    def look(
+        self, request: gr.Request, path: str | None, method: str, category: str, opacity: float, *names: str
+    ) -> Parts:
+        """The maps, unless another picture has come meanwhile."""
+        serial = self.asked.get(_who(request))
         found = [self.answers.look(path, name, method, category, opacity) for name in names]
+        if self.asked.get(_who(request)) != serial:
+            return [gr.skip()] * (3 * len(names))
         return [*(view for view, _, _ in found), *(drawn for _, drawn, _ in found), *(text for _, _, text in found)]
-
-    def _no_maps(self) -> Parts:
-        count = len(self.sides)
-        return [*[None] * count, *[None] * count, *[""] * count]
 
     def paint(self, opacity: float, *views: View | None) -> Any:
         drawn = [None if view is None else draw_view(view, opacity) for view in views]
@@ -207,22 +228,49 @@ class Page:
     def fool(
         self, request: gr.Request, path: str | None, attack: str, levels: float, steps: float, target: str, *names: str
     ) -> Iterator[Parts]:
-        """One network after the other; a second click stops what the first began."""
+        """One network after the other; a second click ends what the first began, and so does another picture."""
         self.leave(request)
-        stop = self.stops[_who(request)] = threading.Event()
+        stop = self.stops[_who(request)] = Stop()
         results: list[tuple[Any, ...]] = [(None, None, None, None, "")] * len(names)
-        for side, name in enumerate(names):
-            for result in self.answers.fool(path, name, attack, levels, steps, target, stop):
-                results[side] = (*result[:-1], f"{name}: {result[-1]}")
-                yield [part for answer in results for part in answer]
-            if stop.is_set():
-                return
+        mine = False
+        try:
+            while not stop.is_set() and not (mine := self.turns.acquire(timeout=PATIENCE)):
+                yield _told("Waiting for the attacks of others …", names)
+            for side, name in enumerate(names):
+                for result in self.answers.fool(path, name, attack, levels, steps, target, stop):
+                    if stop.is_set():
+                        break
+                    results[side] = (*result[:-1], f"{name}: {result[-1]}")
+                    yield [part for answer in results for part in answer]
+                if stop.is_set():
+                    yield _told(stop.word, names)  # what is said last is what stays
+                    return
+        finally:
+            if mine:
+                self.turns.release()
+            if self.stops.get(_who(request)) is stop:
+                del self.stops[_who(request)]
 
-    def leave(self, request: gr.Request) -> None:
-        """Stop this visitor's attack: the button, another attack, or a closed page."""
+    def halt(self, request: gr.Request) -> None:
+        """The button."""
+        self.leave(request, word="Stopped.")
+
+    def leave(self, request: gr.Request, *, word: str = "") -> None:
+        """End this visitor's attack; the word is what it says last."""
         stop = self.stops.pop(_who(request), None)
         if stop is not None:
+            stop.word = word
             stop.set()
+
+    def forget(self, request: gr.Request) -> None:
+        """A closed page."""
+        self.leave(request)
+        self.asked.pop(_who(request), None)
+
+
+def _told(text: str, names: tuple[str, ...]) -> Parts:
+    """No pictures, and a line for each network."""
+    return [part for _ in names for part in (None, None, None, None, text)]
 
 
 def _who(request: gr.Request) -> str:
@@ -230,16 +278,26 @@ def _who(request: gr.Request) -> str:
 
 
 def _path_of(payload: Any) -> str | None:
-    """Where gradio has put the uploaded file; that it lies in gradio's own folder has been checked before."""
+    """Where gradio has put the uploaded file; the gate lets no other path in."""
     return payload.path if payload else None
 
 
-def _shown(label: str, name: str, *, height: int) -> gr.Image:
-    return gr.Image(label=label, interactive=False, format="png", height=height, elem_id=name, buttons=["download"])
+def _fitting(attack: str) -> tuple[Any, Any]:
+    """What can be chosen with an attack: a target not with all, steps not with one step."""
+    kind = ATTACKS[attack]
+    label = f"steps, of {QUERIES} queries each" if kind == "square" else "steps"
+    return gr.update(interactive=kind in TARGETED), gr.update(interactive=kind != "fgsm", label=label)
 
 
-def _chooser(answers: Answers, mistakes: list[Mistake]) -> Any:
+def _shown(label: str, name: str, *, height: int, alt: str) -> gr.Image:
+    return gr.Image(
+        label=label, interactive=False, format="png", height=height, elem_id=name, elem_classes=["small"],
+        buttons=["download"], alt_text=alt,
+    )  # fmt: skip
+
+
+def _chooser(answers: Answers, album: Album, mistakes: list[Mistake]) -> Any:
     def choose(event: gr.SelectData) -> tuple[Any, str]:
-        return answers.show(mistakes[event.index].row)
+        return answers.show(album, mistakes[event.index].row)
 
     return choose
