@@ -20,6 +20,7 @@ def demo(*, data: Path | None = None, out: Path = Path("demo")) -> None:
 
     from scenelab.cli.evaluate import evaluate_run, print_result
     from scenelab.data.synthetic import write_scenes
+    from scenelab.errors import LabError
     from scenelab.evaluation.explain import explain_split
     from scenelab.evaluation.gallery import Rendering
     from scenelab.evaluation.robustness import Effort, measure_robustness
@@ -27,7 +28,7 @@ def demo(*, data: Path | None = None, out: Path = Path("demo")) -> None:
     from scenelab.recipes import demo as recipe
     from scenelab.report.collect import collect
     from scenelab.report.team import Team
-    from scenelab.report.write import render
+    from scenelab.report.write import render, to_pdf
     from scenelab.training.opened import open_run
     from scenelab.training.session import open_packed, start_run
 
@@ -61,9 +62,16 @@ def demo(*, data: Path | None = None, out: Path = Path("demo")) -> None:
     html = render(found, Team(title=f"Scenes: {run.name}"))
     with atomic_write(run / "report.html", "w") as file:
         file.write(html)
+    papers = f"{run}/report.html"
+    try:
+        with atomic_write(run / "report.pdf") as file:
+            file.write(to_pdf(html, "A4"))
+        papers += f", {run}/report.pdf"
+    except LabError as error:  # no Pango: the page is there all the same
+        print(f"no PDF: {error}")
     print(
         f"\n{time.monotonic() - began:.0f} seconds. Places to look:\n"
-        f"  report       {run}/report.html\n"
+        f"  report       {papers}\n"
         f"  run folder   {run}\n"
         f"  figures      {figures[0].parent}/*.png\n"
         f"  curves       .venv/bin/tensorboard --logdir={run}\n"

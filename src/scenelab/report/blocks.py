@@ -11,6 +11,7 @@ from PIL import Image
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")  # nothing is loaded
 LARGE = 300_000  # bytes of a picture
+WIDEST = 1200  # pixels: 170 mm at 180 an inch
 KINDS = {".png": "png", ".jpg": "jpeg"}
 
 
@@ -41,8 +42,9 @@ class Section:
         self.blocks.append(Block("formula", {"text": text}))
 
     def table(self, head: list[str], rows: list[list[str]], caption: str) -> None:
-        """Add a table; columns whose first cell begins with a digit or a sign are of numbers."""
-        numbers = [bool(cell) and (cell[0].isdigit() or cell[0] in "+-−–") for cell in rows[0]] if rows else []
+        """Add a table; columns whose first cell that is not empty begins with a digit or a sign are of numbers."""
+        columns = [next(filter(None, column), "") for column in zip(*rows, strict=True)]
+        numbers = [bool(cell) and (cell[0].isdigit() or cell[0] in "+-−–") for cell in columns]
         self.blocks.append(Block("table", {"head": head, "rows": rows, "caption": caption, "numbers": numbers}))
 
     def figure(self, svg: str, alt: str, caption: str) -> None:
@@ -69,12 +71,14 @@ def to_html(markdown: str) -> str:
 
 
 def _smaller(content: bytes, kind: str) -> tuple[bytes, str]:
-    """A large PNG as JPEG: sheets of photographs have megabytes otherwise."""
+    """A large PNG as JPEG, not wider than is printed: sheets of photographs have megabytes otherwise."""
     if len(content) <= LARGE:
         return content, kind
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(content)) as image:
-        image.convert("RGB").save(buffer, "JPEG", quality=82, optimize=True)
+        smaller = image.convert("RGB")
+        smaller.thumbnail((WIDEST, image.height), Image.Resampling.LANCZOS)
+        smaller.save(buffer, "JPEG", quality=78, optimize=True, progressive=True)
     return min((content, kind), (buffer.getvalue(), "jpeg"), key=lambda form: len(form[0]))
 
 

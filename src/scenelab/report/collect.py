@@ -13,6 +13,7 @@ from scenelab.training.logbook import read_metrics
 
 STUDIES = {"conv": "study.json", "design": "design.json", "adversarial": "adversarial.json"}
 RESULTS = ("training", "val", "holdout", "attribution", "robustness", "challenge")
+FLAT = 1.2  # times the accuracy of guessing that a run must reach to be said to have learned
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,11 @@ def _attacked(entry: dict[str, Any], names: list[str]) -> list[str]:
     return [entry["name"], *cells, f"{worst['accuracy']:.1f} ({low:.1f}–{high:.1f})"]
 
 
+def _share(part: dict[str, Any]) -> str:
+    low, high = part["interval"]
+    return f"{part['accuracy']:.1f} ({low:.1f}–{high:.1f})"
+
+
 def _study(section: Section, folder: Path, study: dict[str, Any]) -> None:
     place, rows = study["environment"], []
     names: list[str] = []
@@ -146,7 +151,7 @@ def _study(section: Section, folder: Path, study: dict[str, Any]) -> None:
         rows.append(
             [
                 row["name"], row["what"], f"{row['minutes']:.1f}", f"{row['top1']:.1f}",
-                *(f"{worst[name]['accuracy']:.1f}" for name in names),
+                *(_share(worst[name]) for name in names),
             ]
         )  # fmt: skip
     section.table(
@@ -161,7 +166,12 @@ def _study(section: Section, folder: Path, study: dict[str, Any]) -> None:
             section.text(f"**{row['name']}** stopped early: {row['stopped']}.")
         for sign in row.get("warnings", []):
             section.text(f"**{row['name']}**, {sign['sign']}: {sign['text']}.")
-    _picture(section, folder / "adversarial.png", "Accuracy against ε by way of training", "The same as curves.")
+    _picture(
+        section,
+        folder / "adversarial.png",
+        "Accuracy against ε by way of training",
+        f"The same as curves; {folder.name}.",
+    )
 
 
 def _picture(section: Section, path: Path, alt: str, caption: str) -> None:

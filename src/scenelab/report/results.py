@@ -6,7 +6,7 @@ from typing import Any
 
 from scenelab.errors import LabError
 from scenelab.report.blocks import Section
-from scenelab.report.collect import Collected, RunData
+from scenelab.report.collect import FLAT, Collected, RunData
 from scenelab.report.compare import compare
 from scenelab.report.figures import draw_confusion, draw_per_class, draw_reliability
 
@@ -32,6 +32,9 @@ def results(found: Collected, *, side_by_side: bool = False) -> Section:
         _cost(section, finished)
     for run in evaluated:
         section.heading(f"{run.name} in detail")
+        if (run.evaluation or {})["mirror"]["top1"] < FLAT * 100 / (run.classes or 1):
+            section.text("It is right no more often than guessing, so its classes and its confusions say nothing.")
+            continue
         _details(section, run)
     return section
 

@@ -4,7 +4,7 @@ from statistics import mean
 
 from scenelab.models.registry import NETWORKS
 from scenelab.report.blocks import Section
-from scenelab.report.collect import Collected, RunData
+from scenelab.report.collect import FLAT, Collected, RunData
 from scenelab.report.figures import draw_accuracy, draw_steps
 from scenelab.training.describe import describe
 
@@ -16,7 +16,6 @@ TOPICS = {
     "metrics": "Why top-k",
 }
 GAP = 10.0  # points between training and evaluation from which on a run is said to overfit
-FLAT = 1.2  # times the accuracy of guessing that a run must reach to be said to learn
 
 
 def process(found: Collected) -> Section:
