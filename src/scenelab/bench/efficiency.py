@@ -21,7 +21,7 @@ CLASSES = 100
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def bench_efficiency(*, rounds: int, seconds: float, side: int = 64) -> dict[str, Any]:
+def bench_efficiency(*, rounds: int, seconds: float, side: int = 80) -> dict[str, Any]:
     """The recipe `laptop` on pictures of noise against the fastest of three square matrix products, in turns.
 
     Counted are the products and convolutions of forward and backward pass; the time is that of the whole step,

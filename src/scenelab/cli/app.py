@@ -17,6 +17,7 @@ from scenelab.cli import (
     report,
     robustness,
     study,
+    submit,
     train,
 )  # fmt: skip
 from scenelab.errors import Interrupted, LabError
@@ -43,6 +44,7 @@ def build() -> tyro.extras.SubcommandApp:
     app.command(report.report)
     app.command(export.export)
     app.command(explorer.app)
+    app.command(submit.submit)
     app.command(challenge.challenge)
     app.command(challenge.score)
     app.command(evaluate.models)

@@ -108,7 +108,7 @@ def draw_faithfulness(faithfulness: dict[str, Any], path: Path) -> None:
             axis.set(title=f"{kind} ({wish} is good)", xlabel=f"{gone}, % of the pixels, the most important first")
             axis.legend(fontsize=8, title="method (area)", title_fontsize=8)
         axes[0].set(ylabel="probability of the first guess", ylim=(0, None))
-        save(figure, path)
+        save(figure, path, vector=True)
 
 
 def draw_sanity(sanity: dict[str, Any], path: Path) -> None:
@@ -131,7 +131,7 @@ def draw_sanity(sanity: dict[str, Any], path: Path) -> None:
         axes[0].set(ylim=(-0.3, 1.02))
         axes[1].set(title="this layer alone random")
         axes[1].legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0.96))
-        save(figure, path)
+        save(figure, path, vector=True)
 
 
 def _layer_names(axis: Axes, names: list[str]) -> None:
@@ -170,4 +170,4 @@ def draw_gaze(gaze: dict[str, Any], path: Path, *, most: int = 24) -> None:
             axis.set_xticks(DENSITIES, [f"{density:g}" for density in DENSITIES])
             axis.minorticks_off()
             axis.grid(axis="y", visible=False)
-        save(figure, path)
+        save(figure, path, vector=True)

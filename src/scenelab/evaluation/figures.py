@@ -25,10 +25,17 @@ STYLE: dict[RcKeyType, Any] = {
 LABELLED_CLASSES = 120  # more names than this cannot be read
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically, and close it."""
+def save(figure: Figure, path: Path, *, vector: bool = False) -> None:
+    """Write a figure as PNG, atomically, and close it.
+
+    Args:
+        vector: as SVG beside it as well, for print; without a date, so that equal figures are equal files.
+    """
     with atomic_write(path) as file:
         figure.savefig(file, format="png")
+    if vector:
+        with plt.rc_context({"svg.hashsalt": "scenelab"}), atomic_write(path.with_suffix(".svg")) as file:
+            figure.savefig(file, format="svg", metadata={"Date": None})
     plt.close(figure)
 
 

@@ -53,7 +53,7 @@ def draw_robustness(result: dict[str, Any], path: Path) -> None:
         )  # fmt: skip
         axis.set_xticks(whole)
         axis.legend(fontsize=8)
-        save(figure, path)
+        save(figure, path, vector=True)
 
 
 def draw_samples(samples: list[Sample], categories: tuple[str, ...], path: Path) -> None:

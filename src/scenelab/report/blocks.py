@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")  # nothing is loaded
 LARGE = 300_000  # bytes of a picture
+PATH, LONG = re.compile(r' d="[^"]*"'), re.compile(r"(\d\.\d\d)\d+")
 WIDEST = 1200  # pixels: 170 mm at 180 an inch
 KINDS = {".png": "png", ".jpg": "jpeg"}
 
@@ -52,13 +54,22 @@ class Section:
         self.blocks.append(Block("svg", {"data": _inline(svg.encode(), "svg+xml"), "alt": alt, "caption": caption}))
 
     def picture(self, path: Path, alt: str, caption: str) -> None:
-        """Add an image file."""
+        """Add an image file, or the drawing of the same name beside it."""
+        drawing = path.with_suffix(".svg")
+        if drawing.exists():
+            self.figure(shorten(drawing.read_text(encoding="utf-8")), alt, caption)
+            return
         data = _inline(*_smaller(path.read_bytes(), KINDS[path.suffix]))
         self.blocks.append(Block("picture", {"data": data, "alt": alt, "caption": caption}))
 
     def missing(self, what: str, command: str) -> None:
         """Say what no run has, and which command makes it."""
         self.blocks.append(Block("missing", {"what": what, "command": command}))
+
+
+def shorten(svg: str) -> str:
+    """Paths to a hundredth of a point, which is finer than any printer."""
+    return PATH.sub(lambda path: LONG.sub(r"\1", path[0]), svg)
 
 
 def to_html(markdown: str) -> str:

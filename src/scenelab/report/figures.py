@@ -1,7 +1,6 @@
 """Figures of the report as SVG, legible in grayscale: lines differ in dashes and markers as well."""
 
 import io
-import re
 from typing import Any
 
 import matplotlib
@@ -15,13 +14,12 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from scenelab.evaluation.figures import STYLE
+from scenelab.report.blocks import shorten
 from scenelab.report.collect import RunData
 
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vPX*"
 MOST_POINTS = 120
-PATH = re.compile(r' d="[^"]*"')
-LONG = re.compile(r"(\d\.\d\d)\d+")  # a hundredth of a point is finer than any printer
 
 
 def to_svg(figure: Figure) -> str:
@@ -30,7 +28,7 @@ def to_svg(figure: Figure) -> str:
     with plt.rc_context({"svg.hashsalt": "scenelab"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     plt.close(figure)
-    return PATH.sub(lambda path: LONG.sub(r"\1", path[0]), buffer.getvalue())
+    return shorten(buffer.getvalue())
 
 
 def plain(name: str) -> str:

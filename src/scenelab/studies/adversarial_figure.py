@@ -33,4 +33,4 @@ def draw_adversarial(study: dict[str, Any], path: Path) -> None:
         )  # fmt: skip
         axis.set_xticks(sorted(ticks))
         axis.legend(fontsize=8)
-        save(figure, path)
+        save(figure, path, vector=True)

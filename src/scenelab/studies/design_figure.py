@@ -46,7 +46,7 @@ def draw_design(study: dict[str, Any], path: Path) -> None:
         if shown:
             loss.legend(fontsize=8)
         _draw_differences(below.subplots(), study)
-        save(figure, path)
+        save(figure, path, vector=True)
 
 
 def _draw_loss(axis: Axes, run: dict[str, Any], batch: int, look: dict[str, Any]) -> None:

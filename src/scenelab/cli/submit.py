@@ -1,0 +1,28 @@
+"""scenelab submit: check a hand-in and zip it."""
+
+import sys
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+def submit(
+    folder: Positional[Path] = Path("."), *, out: Path | None = None, anyway: bool = False, test: bool = True
+) -> None:
+    """Check the folders that the handout asks for, then write submission.zip.
+
+    The same as the kit's zip_submission.py. The same files make the same bytes.
+
+    Example: scenelab submit homework
+
+    Args:
+        folder: it holds code/, writeup/ and results/.
+        out: the file; FOLDER/submission.zip by default.
+        anyway: zip in spite of what is found.
+        test: run code/test_conv.py as well.
+    """
+    from scenelab.handin import hand_in
+
+    status = hand_in(folder, out or folder / "submission.zip", anyway=anyway, test=test)
+    if status:
+        sys.exit(status)

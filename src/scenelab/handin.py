@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""Check a hand-in and zip it: python ./zip_submission.py, from the folder that holds code/, writeup/ and results/.
+
+Writes submission.zip with these three folders at its top. The handout takes off 5 % for each hand-in that does not
+follow its rules, so what breaks one is said here, and nothing is zipped until it is mended. Needs nothing but Python.
+"""
+
+import argparse
+import ast
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDERS = ("code", "writeup", "results")
+FORBIDDEN = ("data", "logs", "models")
+LEFT_OUT = ("__pycache__", ".git", ".DS_Store", "__MACOSX", ".ipynb_checkpoints", ".venv", "Thumbs.db")
+LARGEST_MODEL = 10_000_000  # bytes: the challenge's 10 MB
+LARGEST_FILE = 50_000_000
+LARGEST = 200_000_000  # of all files together
+TEST_SECONDS = 300
+WHEN = (1980, 1, 1, 0, 0, 0)  # of every file, so that the same files make the same bytes
+MODELS = (".pth.tar", ".pth", ".pt", ".tar")
+ABSOLUTE = re.compile(
+    r"/(home|Users|users|user|usr|root|tmp|mnt|media|data|scratch|content|private|var|opt|srv)/|[A-Za-z]:[\\/]"
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What breaks a rule, and where; `line` is of a file of code."""
+
+    where: str
+    what: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = self.where if self.line is None else f"{self.where}, line {self.line}"
+        return f"{place}: {self.what}"
+
+
+def list_files(root: Path) -> list[Path]:
+    """The files of the three folders, relative to the root and in order, without what an editor or git leaves there."""
+    found = []
+    for folder in FOLDERS:
+        for path in sorted((root / folder).rglob("*")):
+            relative = path.relative_to(root)
+            if path.is_file() and not path.is_symlink() and not set(relative.parts) & set(LEFT_OUT):
+                found.append(relative)
+    return sorted(found, key=lambda path: path.as_posix())
+
+
+def check(root: Path, *, test: bool = True) -> list[Problem]:
+    """All rules that a hand-in breaks.
+
+    Args:
+        root: the folder that holds the three.
+        test: run code/test_conv.py as well.
+    """
+    missing = [folder for folder in FOLDERS if not (root / folder).is_dir()]
+    if missing:
+        return [Problem(f"{folder}/", f"is missing; make it in {root.resolve()}") for folder in missing]
+    files = list_files(root)
+    problems = [*_layout(root, files), *_report(root, files), *_sizes(root, files)]
+    for path in files:
+        if path.parts[0] == "code" and path.suffix == ".py":
+            problems += check_source(root / path, path.as_posix())
+    if test and not any("does not parse" in problem.what for problem in problems):
+        problems += run_test(root)
+    return problems
+
+
+def _layout(root: Path, files: list[Path]) -> Iterator[Problem]:
+    if not any(path.as_posix() == "code/student_code.py" for path in files):
+        yield Problem("code/student_code.py", "is missing; it holds your answers")
+    if not any(path.parts[0] == "results" for path in files):
+        yield Problem("results/", "is empty; put your results there, such as curves and pictures")
+    heavy = {path.parent for path in files if path.suffix != ".py"}  # a package of code may be called models
+    for folder in sorted(heavy):
+        inner = [part for part in folder.parts[1:] if part in FORBIDDEN]
+        if inner:
+            yield Problem(f"{folder.as_posix()}/", f"data, logs and models are not handed in; take {inner[0]}/ out")
+    for folder in FOLDERS:
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_symlink():
+                name = path.relative_to(root).as_posix()
+                yield Problem(name, "is a link, which a zip does not keep; put the file there")
+
+
+def _report(root: Path, files: list[Path]) -> Iterator[Problem]:
+    written = [path for path in files if path.parts[0] == "writeup"]
+    reports = [path for path in written if path.suffix.lower() == ".pdf"]
+    if not reports:
+        others = ", ".join(path.name for path in written[:3])
+        yield Problem("writeup/", f"the report has to be a PDF; found {others or 'nothing'}")
+    for path in reports:
+        with open(root / path, "rb") as file:
+            if b"%PDF-" not in file.read(1024):
+                yield Problem(path.as_posix(), "is called a PDF and is none; export the report as PDF")
+
+
+def _sizes(root: Path, files: list[Path]) -> Iterator[Problem]:
+    sizes = {path: (root / path).stat().st_size for path in files}
+    for path, size in sizes.items():
+        model = path.name.endswith(MODELS)
+        if model and path.parts[0] != "results":
+            yield Problem(path.as_posix(), "a model is handed in for the challenge alone, in results/")
+        elif model and size > LARGEST_MODEL:
+            yield Problem(path.as_posix(), f"has {size:,} bytes; the challenge allows {LARGEST_MODEL:,}")
+        elif size > LARGEST_FILE:
+            yield Problem(path.as_posix(), f"has {size:,} bytes, more than {LARGEST_FILE:,}; make it smaller")
+    if sum(sizes.values()) > LARGEST:
+        yield Problem("all files", f"have {sum(sizes.values()):,} bytes together, more than {LARGEST:,}")
+
+
+def check_source(path: Path, name: str) -> list[Problem]:
+    """Whether a file of Python parses, and the absolute paths in its strings; comments and docstrings may name some."""
+    try:
+        tree = ast.parse(path.read_bytes(), filename=name)
+    except (SyntaxError, ValueError) as error:
+        return [Problem(name, f"does not parse: {error.args[0]}", getattr(error, "lineno", None) or 1)]
+    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings stand alone
+    return [
+        Problem(name, f"has the absolute path {node.value[:60]!r}; use one relative to code/", node.lineno)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told
+        and ABSOLUTE.match(node.value)
+    ]  # fmt: skip
+
+
+def run_test(root: Path) -> list[Problem]:
+    """What code/test_conv.py says; it leaves no bytecode behind."""
+    if not (root / "code" / "test_conv.py").exists():
+        return [Problem("code/test_conv.py", "is missing; take it from the assignment's folder")]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "./test_conv.py"], cwd=root / "code", env=environment, capture_output=True, text=True,
+            errors="replace", timeout=TEST_SECONDS, stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return [Problem("code/test_conv.py", f"has not ended after {TEST_SECONDS} seconds")]
+    if done.returncode == 0 and "failed" not in done.stdout:
+        return []
+    last = ([line for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["nothing"])[-1]
+    return [Problem("code/test_conv.py", f"does not pass; it ends with: {last[:120]}")]
+
+
+def write_zip(root: Path, target: Path) -> int:
+    """The files of the three folders as one zip, the same bytes for the same files; returns how many there are.
+
+    It is written beside the target first, so that a zip that is there is whole.
+    """
+    files = list_files(root)
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w") as file:
+            for path in files:
+                entry = zipfile.ZipInfo(path.as_posix(), WHEN)
+                entry.create_system, entry.external_attr = 3, 0o644 << 16
+                file.writestr(entry, (root / path).read_bytes(), zipfile.ZIP_DEFLATED, compresslevel=9)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return len(files)
+
+
+def main(arguments: list[str]) -> int:
+    """Check, then zip; the exit status is 0 only where submission.zip was written."""
+    flags = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    flags.add_argument("--anyway", action="store_true", help="zip in spite of what is found")
+    flags.add_argument("--no-test", action="store_true", help="leave code/test_conv.py out")
+    flags.add_argument("--out", type=Path, default=Path("submission.zip"), help="the file (submission.zip)")
+    options = flags.parse_args(arguments)
+    return hand_in(Path.cwd(), options.out, anyway=options.anyway, test=not options.no_test)
+
+
+def hand_in(root: Path, out: Path, *, anyway: bool = False, test: bool = True) -> int:
+    """What `main` does, for any folder."""
+    problems = check(root, test=test)
+    for problem in problems:
+        print(f"- {problem}")
+    missing = any(problem.what.startswith("is missing; make it") for problem in problems)
+    if problems and (missing or not anyway):
+        print(f"{len(problems)} to mend; nothing was zipped." + ("" if missing else " --anyway zips all the same."))
+        return 1
+    try:
+        count = write_zip(root, out)
+    except OSError as error:
+        print(f"cannot write {out}: {error.strerror or error}; choose another with --out")
+        return 1
+    print(f"{out}: {count} files, {out.stat().st_size:,} bytes. Hand it in as it is.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,182 @@
+"""The hand-in: what breaks a rule is said, nothing is zipped until it is mended; the same files make the same bytes."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from scenelab import handin
+from scenelab.cli import app
+from scenelab.handin import check, hand_in, main, write_zip
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def homework(tmp_path) -> Path:
+    """A hand-in that follows all rules; its test passes in no time."""
+    root = tmp_path / "homework"
+    files = {
+        "code/student_code.py": b'"""Answers; see /home/me/notes."""\nURL = "https://example.org/home/x"\n',
+        "code/test_conv.py": b"print('All passed! End of testing.')\n",
+        "code/models/net.py": b"WIDTH = 64\n",
+        "writeup/report.pdf": b"%PDF-1.7\n",
+        "results/curves.png": b"png",
+        "results/model_best.pth.tar": bytes(1000),
+    }
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def said(root: Path, **options) -> list[str]:
+    return [str(problem) for problem in check(root, **options)]
+
+
+def test_a_good_hand_in_is_zipped(homework, capsys):
+    assert said(homework) == []
+    assert hand_in(homework, homework / "submission.zip") == 0
+    assert "6 files" in capsys.readouterr().out
+    with zipfile.ZipFile(homework / "submission.zip") as file:
+        assert file.testzip() is None
+        assert {name.split("/")[0] for name in file.namelist()} == {"code", "writeup", "results"}
+        assert file.read("results/model_best.pth.tar") == bytes(1000)
+    again = app.run(["submit", str(homework)])
+    assert again == 0
+
+
+def test_the_same_files_make_the_same_bytes(homework, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(homework, copy)
+    for path in copy.rglob("*"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+        path.chmod(0o700)
+    write_zip(homework, tmp_path / "a.zip")
+    write_zip(copy, tmp_path / "b.zip")
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def test_what_editors_and_git_leave_is_left_out(homework, tmp_path):
+    for name in ("code/__pycache__/x.pyc", "code/.git/config", "writeup/.DS_Store", "results/__MACOSX/x"):
+        (homework / name).parent.mkdir(parents=True, exist_ok=True)
+        (homework / name).write_bytes(b"x")
+    (homework / "data").mkdir()
+    (homework / "data" / "huge").write_bytes(b"beside the three folders")
+    assert said(homework) == []
+    write_zip(homework, tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "a.zip") as file:
+        assert len(file.namelist()) == 6
+
+
+BROKEN = {
+    "no report": ("writeup/report.pdf", None, "writeup/: the report has to be a PDF; found nothing"),
+    "a report in Word": ("writeup/report.docx", b"PK", None),
+    "no PDF": ("writeup/report.pdf", b"hello", "writeup/report.pdf: is called a PDF and is none"),
+    "no answers": ("code/student_code.py", None, "code/student_code.py: is missing; it holds your answers"),
+    "no test": ("code/test_conv.py", None, "code/test_conv.py: is missing; take it from"),
+    "images": ("results/data/x.jpg", b"x", "results/data/: data, logs and models are not handed in; take data/ out"),
+    "logs": ("code/logs/events", b"x", "code/logs/: data, logs and models are not handed in; take logs/ out"),
+    "a model among code": ("code/best.pth", b"x", "code/best.pth: a model is handed in for the challenge alone"),
+    "a large model": (
+        "results/model_best.pth.tar", bytes(10_000_001), "has 10,000,001 bytes; the challenge allows 10,000,000",
+    ),
+    "an absolute path": (
+        "code/main.py", b'import sys\nROOT = f"/home/ada/{sys.argv[1]}"\n',
+        "code/main.py, line 2: has the absolute path '/home/ada/'; use one relative to code/",
+    ),
+    "a Windows path": ("code/main.py", b'ROOT = "C:\\\\Users\\\\ada"\n', "code/main.py, line 1: has the absolute path"),
+    "a syntax error": ("code/main.py", b"x = 1\ndef f(:\n", "code/main.py, line 2: does not parse: "),
+    "a null byte": ("code/main.py", b"x = '\0'\n", "code/main.py, line 1: does not parse: "),
+    "a failing test": (
+        "code/test_conv.py", b"print('Fprop testing failed')\nraise SystemExit(1)\n",
+        "code/test_conv.py: does not pass; it ends with: Fprop testing failed",
+    ),
+    "a test that praises itself": (
+        "code/test_conv.py", b"print('Fprop testing failed\\nAll passed!')\n", "code/test_conv.py: does not pass",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_breaks_a_rule_is_said_and_nothing_is_zipped(homework, name, capsys):
+    path, content, message = BROKEN[name]
+    if content is None:
+        (homework / path).unlink()
+    else:
+        (homework / path).parent.mkdir(parents=True, exist_ok=True)
+        (homework / path).write_bytes(content)
+    found = said(homework)
+    if message is None:
+        assert found == []  # a PDF is there as well
+        return
+    assert len(found) == 1
+    assert message in found[0]
+    assert hand_in(homework, homework / "submission.zip") == 1
+    assert "nothing was zipped. --anyway" in capsys.readouterr().out
+    assert not (homework / "submission.zip").exists()
+    assert hand_in(homework, homework / "submission.zip", anyway=True, test=False) == 0
+
+
+def test_missing_folders(tmp_path, capsys):
+    assert hand_in(tmp_path, tmp_path / "submission.zip", anyway=True) == 1
+    assert capsys.readouterr().out.count("is missing; make it in") == 3
+
+
+def test_large_files_and_links(homework, monkeypatch):
+    monkeypatch.setattr(handin, "LARGEST_FILE", 1200)
+    monkeypatch.setattr(handin, "LARGEST", 2000)
+    (homework / "results" / "video.mp4").write_bytes(bytes(1500))
+    (homework / "results" / "link").symlink_to("/etc/passwd")
+    found = said(homework, test=False)
+    assert found[0] == "results/link: is a link, which a zip does not keep; put the file there"
+    assert "results/video.mp4: has 1,500 bytes, more than 1,200" in found[1]
+    assert "together, more than 2,000" in found[2]
+    assert len(found) == 3
+
+
+def test_a_test_that_does_not_end(homework, monkeypatch):
+    monkeypatch.setattr(handin, "TEST_SECONDS", 1)
+    (homework / "code" / "test_conv.py").write_text("while True: pass\n")
+    assert said(homework) == ["code/test_conv.py: has not ended after 1 seconds"]
+
+
+def test_a_full_disk_leaves_the_earlier_zip(homework, monkeypatch, capsys):
+    target = homework / "submission.zip"
+    assert hand_in(homework, target, test=False) == 0
+    before = target.read_bytes()
+
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    assert hand_in(homework, target, test=False) == 1
+    assert "No space left on device; choose another with --out" in capsys.readouterr().out
+    assert target.read_bytes() == before
+    assert [path.name for path in homework.iterdir() if path.name.endswith(".part")] == []
+
+
+def test_it_runs_alone_as_the_kits_script(homework):
+    """The file itself, copied out of the package: it needs nothing but Python."""
+    shutil.copy(handin.__file__, homework / "zip_submission.py")
+    done = subprocess.run(
+        [sys.executable, "-I", "./zip_submission.py"], cwd=homework, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (homework / "submission.zip").exists()
+
+
+def test_our_own_code_can_be_handed_in(tmp_path, monkeypatch, capsys):
+    """The front door's code passes its own rules, test_conv.py included."""
+    shutil.copytree(ROOT / "code", tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "writeup").mkdir()
+    (tmp_path / "writeup" / "report.pdf").write_bytes(b"%PDF-1.7\n")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "curves.png").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 0, capsys.readouterr().out
+    assert (tmp_path / "submission.zip").exists()
