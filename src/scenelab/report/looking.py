@@ -145,21 +145,21 @@ def _study(section: Section, folder: Path, study: dict[str, Any]) -> None:
         names += [part["name"] for part in row.get("worst", []) if part["epsilon"] and part["name"] not in names]
     for row in study["variants"]:
         if "worst" not in row:
-            rows.append([row["name"], row["what"], "diverged", "", *[""] * len(names)])
+            rows.append([row["name"], row["what"], "diverged", *[""] * len(names)])
             continue
         worst = {part["name"]: part for part in row["worst"]}
         rows.append(
             [
-                row["name"], row["what"], f"{row['minutes']:.1f}", f"{row['top1']:.1f}",
+                row["name"], row["what"], f"{row['top1']:.1f}",
                 *(_share(worst[name]) for name in names),
             ]
         )  # fmt: skip
     section.table(
-        ["training", "what", "minutes", "clean top-1 %", *(f"ε = {name}" for name in names)], rows,
-        f"Trained against L∞ perturbations of {255 * study['epsilon']:g}/255 for the same minutes; accuracy that the "
-        "worst "
-        f"of five attacks leaves of {study['images']} images held out of train, n = 1 run each. {place['processor']}; "
-        f"{folder.name}, {place['date'][:10]}: {place['command']}",
+        ["training", "what", "clean top-1 %", *(f"ε = {name}" for name in names)], rows,
+        f"All but the first trained against L∞ perturbations of {255 * study['epsilon']:g}/255, "
+        f"{study['config']['minutes']:g} minutes each; accuracy that the worst of five attacks leaves of "
+        f"{study['images']} images held out of train (95 %), n = 1 run each. {place['processor']}; {folder.name}, "
+        f"{place['date'][:10]}: {place['command']}",
     )  # fmt: skip
     for row in study["variants"]:
         if row.get("stopped"):
