@@ -12,7 +12,7 @@ from scenelab.files import read_json
 def test_four_ways_of_training_are_compared(scenes, tmp_path, capsys):
     command = [
         "study", "adversarial", "--data", str(scenes), "--out", str(tmp_path / "study"), "--minutes", "0.05",
-        "--epsilons", "4/255", "--images", "6", "--json",
+        "--epsilons", "4/255", "--images", "3", "--json",
     ]  # fmt: skip
     assert app.run(command) == 0
     study = json.loads(capsys.readouterr().out)
