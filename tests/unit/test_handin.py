@@ -21,7 +21,7 @@ def homework(tmp_path) -> Path:
     """A hand-in that follows all rules; its test passes in no time."""
     root = tmp_path / "homework"
     files = {
-        "code/student_code.py": b'"""Answers; see /home/me/notes."""\nURL = "https://example.org/home/x"\n',
+        "code/student_code.py": b'"""/home/me/notes has more."""\nURL = "https://example.org/home/x"\n',
         "code/test_conv.py": b"print('All passed! End of testing.')\n",
         "code/models/net.py": b"WIDTH = 64\n",
         "writeup/report.pdf": b"%PDF-1.7\n",

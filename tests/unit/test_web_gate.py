@@ -133,7 +133,7 @@ def test_other_names_and_other_pages_are_refused(folder):
     assert ask(folder, "/", host="") == (400, None)
     assert ask(folder, "/", host="evil.example", hosts=())[0] == 200  # told to listen to all
     door = {"method": "POST", "body": b"x"}
-    for origin in ("http://evil.example", "null", "http://127.0.0.1:7861", "http://127.0.0.1"):
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:7861", "http://127.0.0.1:7860.evil.example"):
         assert ask(folder, "/gradio_api/upload", **door, origin=origin) == (403, None), origin
     assert ask(folder, "/gradio_api/upload", **door, origin="http://127.0.0.1:7860")[0] == 200
     assert ask(folder, "/config", sec_fetch_site="cross-site") == (403, None)

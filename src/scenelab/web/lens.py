@@ -21,7 +21,6 @@ from scenelab.errors import LabError
 from scenelab.evaluation.adversarial import MethodName, attack_images
 from scenelab.evaluation.attention import DEFAULT, METHODS, has_maps, scale
 from scenelab.evaluation.attention_figures import paint
-from scenelab.evaluation.robustness import as_levels
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
 from scenelab.models.stored import Stored
@@ -122,7 +121,7 @@ class Lens:
         Raises:
             LabError: the target is none of its categories, or does not go with the method.
         """
-        image = as_levels(self.see(picture))
+        image = self.see(picture)
         categories = self.stored.categories
 
         def work(model: Callable[[Tensor], Tensor]) -> Attacked:

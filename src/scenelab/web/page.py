@@ -262,6 +262,11 @@ class Page:
             stop.word = word
             stop.set()
 
+    def end(self) -> None:
+        """End everybody's attacks: a thread that still computes would disturb the end of the process."""
+        for stop in [*self.stops.values()]:
+            stop.set()
+
     def forget(self, request: gr.Request) -> None:
         """A closed page."""
         self.leave(request)

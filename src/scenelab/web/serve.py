@@ -22,11 +22,13 @@ class Served:
     """Where the page is, and how it ends."""
 
     address: str
+    page: Any
     blocks: Any
     folder: Path
 
     def close(self) -> None:
         """Stop, and remove what was uploaded and drawn."""
+        self.page.end()
         self.blocks.close(verbose=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -53,7 +55,8 @@ def serve(answers: Answers, *, host: str = "127.0.0.1", port: int = 7860) -> Ser
 
     from scenelab.web.page import CSS, Page
 
-    blocks = Page(answers).build()
+    page = Page(answers)
+    blocks = page.build()
     blocks.queue(max_size=WAITING)
     blocks.launch(
         server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, share=False, inbrowser=False,
@@ -65,7 +68,7 @@ def serve(answers: Answers, *, host: str = "127.0.0.1", port: int = 7860) -> Ser
             "docs_url": None, "redoc_url": None, "openapi_url": None,
         },
     )  # fmt: skip
-    return Served(f"http://{host if host != '0.0.0.0' else 'localhost'}:{port}", blocks, folder)
+    return Served(f"http://{host if host != '0.0.0.0' else 'localhost'}:{port}", page, blocks, folder)
 
 
 def _prepare(folder: Path, host: str) -> None:
