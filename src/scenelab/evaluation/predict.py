@@ -4,9 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from scenelab.data.decode import fit, read_image
 from scenelab.models.stored import Stored
+
+
+def rank(logits: Float[Tensor, "1 k"], categories: tuple[str, ...], *, count: int) -> list[tuple[str, float]]:
+    """The most likely categories of one image with their probabilities."""
+    best = logits.softmax(dim=1)[0].topk(min(count, logits.shape[1]))
+    return [
+        (categories[index], share) for index, share in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
 
 
 @torch.no_grad()
@@ -22,8 +32,7 @@ def predict_files(stored: Stored, paths: list[Path], *, guesses: int = 5) -> lis
     for path in paths:
         image = fit(read_image(path), stored.size).float().div(255)[None]
         logits = (stored.model(image) + stored.model(image.flip(-1))) / 2
-        best = logits.softmax(dim=1)[0].topk(min(guesses, logits.shape[1]))
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ranked = [{"category": stored.categories[index], "probability": share} for index, share in pairs]
+        pairs = rank(logits, stored.categories, count=guesses)
+        ranked = [{"category": category, "probability": share} for category, share in pairs]
         results.append({"image": str(path), "guesses": ranked})
     return results

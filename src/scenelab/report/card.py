@@ -65,9 +65,8 @@ def _intended(run: RunData) -> list[str]:
 
 def _metrics(run: RunData) -> list[str]:
     evaluation = run.evaluation or {}
-    split = "val" if "val" in run.results else "holdout"
-    made = f"{evaluation['images']} {evaluation['split']} images, {run.made(split, 'evaluate')}.{_stale(run, split)}"
-    lines = ["## Metrics", "", made, ""]
+    made = f"{evaluation['images']} {evaluation['split']} images, {run.made(run.evaluated, 'evaluate')}."
+    lines = ["## Metrics", "", made + _stale(run, run.evaluated), ""]
     lines += ["| logits of | top-1 % (95 %) | top-5 % (95 %) | calibration error % |", "|---|---:|---:|---:|"]
     for name, title in (("plain", "image"), ("mirror", "image and mirror image")):
         part = evaluation[name]

@@ -40,9 +40,14 @@ class RunData:
     guesses: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
     @property
+    def evaluated(self) -> str:
+        """The split that the report tells of: val, or else held-out images."""
+        return evaluated_split(self.results)
+
+    @property
     def evaluation(self) -> dict[str, Any] | None:
-        """What `scenelab evaluate` found on val, or else on held-out images."""
-        return self.results.get("val") or self.results.get("holdout")
+        """What `scenelab evaluate` found on it."""
+        return self.results.get(self.evaluated)
 
     @property
     def finished(self) -> bool:
@@ -103,23 +108,27 @@ def read_run(folder: Path) -> RunData:
         LabError: its config is missing or of another version.
     """
     run = Run(folder)
-    if "train" not in run.read_config():
+    stored = run.read_config()
+    if "train" not in stored:
         raise LabError(f"{run.config} is not the config of a run of scenelab")
     results = {name: read_json(run.results / f"{name}.json") for name in RESULTS if _there(run, name)}
-    split = "val" if "val" in results else "holdout"
-    labels, guesses = _read_predictions(run.results / f"{split}_predictions.csv")
+    labels, guesses = _read_predictions(run.results / f"{evaluated_split(results)}_predictions.csv")
     return RunData(
         name=folder.resolve().name,
         folder=folder,
-        config=from_plain(run.read_config()["train"]),
+        config=from_plain(stored["train"]),
         environment=read_json(run.environment) if run.environment.exists() else {},
         rows=read_metrics(run) if run.metrics.exists() else [],
         results=_whole(results),
-        data=Path(run.read_config().get("data", "")).name,
+        data=Path(stored.get("data", "")).name,
         weights=digest(run.best),
         labels=labels,
         guesses=guesses,
     )
+
+
+def evaluated_split(results: dict[str, Any]) -> str:
+    return "val" if "val" in results else "holdout"
 
 
 def _whole(results: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from scenelab.report.blocks import Section
 from scenelab.report.collect import Collected, RunData
 from scenelab.report.figures import draw_robust
+from scenelab.report.results import warn_if_stale
 
 TESTS = {
     "faithfulness": "Deletion and insertion curves of each method beside a random map and an edge detector",
@@ -36,8 +37,7 @@ def _maps(section: Section, run: RunData) -> None:
     section.heading(run.name)
     images = f"{result['images']} {result['split']} images"
     source = f"{run.name}, {images}, {run.made('attribution', 'explain')}"
-    if run.stale("attribution"):
-        section.text(f"**Careful:** {run.name} has other weights now; repeat `scenelab explain {run.folder}`.")
+    warn_if_stale(section, run, "attribution", f"scenelab explain {run.folder}")
     for name, title in (("right", "Right and confident"), ("wrong", "Wrong and confident")):
         sheet = folder / f"{name}-1.png"
         if sheet.exists():
@@ -95,8 +95,7 @@ def _robustness(section: Section, runs: list[RunData]) -> None:
             f"clean; targeted Auto-PGD and Square had what these leave. {_effort(result)} n = {result['images']} "
             f"{result['split']} images, {run.made('robustness', 'robustness')}",
         )  # fmt: skip
-        if run.stale("robustness"):
-            section.text(f"**Careful:** {run.name} has other weights now; repeat `scenelab robustness {run.folder}`.")
+        warn_if_stale(section, run, "robustness", f"scenelab robustness {run.folder}")
         fooled = [entry["attacks"]["pgd"] for entry in result["epsilons"] if entry["attacks"]]
         kept, whole = sum(part["png"] for part in fooled), sum(len(part["fooled"]) for part in fooled)
         text = f"Of {whole} images that PGD made in floats {kept} still fool the network once saved as PNG. "

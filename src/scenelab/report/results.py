@@ -55,14 +55,11 @@ def _accuracy(section: Section, runs: list[RunData]) -> None:
         "Accuracy with Wilson's intervals. " + " ".join(_source(run) for run in runs),
     )  # fmt: skip
     for run in runs:
-        _warn(section, run, _split(run), f"scenelab evaluate {run.folder}")
+        warn_if_stale(section, run, run.evaluated, f"scenelab evaluate {run.folder}")
 
 
-def _split(run: RunData) -> str:
-    return "val" if "val" in run.results else "holdout"
-
-
-def _warn(section: Section, run: RunData, name: str, command: str) -> None:
+def warn_if_stale(section: Section, run: RunData, name: str, command: str) -> None:
+    """Say that a result is of other weights than the run has now, and which command repeats it."""
     if run.stale(name):
         section.text(f"**Careful:** {run.name} has other weights now than when this was measured; repeat `{command}`.")
 
@@ -71,7 +68,7 @@ def _source(run: RunData) -> str:
     evaluation = run.evaluation or {}
     return (
         f"{run.name}: {evaluation['images']} {evaluation['split']} images of {Path(evaluation['source']).name} at "
-        f"{evaluation['size']} pixels, {run.made(_split(run), 'evaluate')}."
+        f"{evaluation['size']} pixels, {run.made(run.evaluated, 'evaluate')}."
     )
 
 
@@ -140,7 +137,7 @@ def _challenge(section: Section, runs: list[RunData]) -> None:
 
 def _details(section: Section, run: RunData) -> None:
     result = run.evaluation or {}
-    what = f"{run.name}, {result['images']} {result['split']} images, {run.made(_split(run), 'evaluate')}"
+    what = f"{run.name}, {result['images']} {result['split']} images, {run.made(run.evaluated, 'evaluate')}"
     section.figure(
         draw_per_class(result), "Top-1 accuracy of the easiest and the hardest classes",
         f"Accuracy a class, the hardest and the easiest; {what}.",

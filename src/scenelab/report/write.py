@@ -69,7 +69,7 @@ def _summary(found: Collected) -> list[dict[str, str]]:
                 {
                     "what": f"{run.name}, {run.evaluation['images']} {run.evaluation['split']} images",
                     "value": f"{part['top1']:.1f} % top-1, {part['top5']:.1f} % top-5"
-                    + (" (of other weights)" if run.stale("val" if "val" in run.results else "holdout") else ""),
+                    + (" (of other weights)" if run.stale(run.evaluated) else ""),
                 }
             )
     return entries

@@ -21,6 +21,7 @@ from scenelab.errors import LabError
 from scenelab.evaluation.adversarial import MethodName, attack_images
 from scenelab.evaluation.attention import DEFAULT, METHODS, has_maps, scale
 from scenelab.evaluation.attention_figures import paint
+from scenelab.evaluation.predict import rank
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
 from scenelab.models.stored import Stored
@@ -81,9 +82,8 @@ class Lens:
             return (self.stored.model(image) + self.stored.model(image.flip(-1))) / 2
 
     def most_likely(self, logits: Float[Tensor, "1 k"]) -> dict[str, float]:
-        best = logits.softmax(dim=1)[0].topk(min(GUESSES, logits.shape[1]))
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return {self.stored.categories[index]: share for index, share in pairs}
+        """The five first, by the order of one image's logits."""
+        return dict(rank(logits, self.stored.categories, count=GUESSES))
 
     def look(self, picture: UInt8[Tensor, "3 h w"], method: str, category: str | None) -> View:
         """Where it looks for a category, by default for its first guess.
