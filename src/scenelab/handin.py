@@ -22,6 +22,7 @@ FORBIDDEN = ("data", "logs", "models")
 LEFT_OUT = ("__pycache__", ".git", ".DS_Store", "__MACOSX", ".ipynb_checkpoints", ".venv", "Thumbs.db")
 LARGEST_MODEL = 10_000_000  # bytes: the challenge's 10 MB
 LARGEST_FILE = 50_000_000
+LARGEST_SOURCE = 2_000_000  # of a file of code
 LARGEST = 200_000_000  # of all files together
 TEST_SECONDS = 300
 WHEN = (1980, 1, 1, 0, 0, 0)  # of every file, so that the same files make the same bytes
@@ -33,11 +34,12 @@ ABSOLUTE = re.compile(
 
 @dataclass(frozen=True)
 class Problem:
-    """What breaks a rule, and where; `line` is of a file of code."""
+    """What breaks a rule, and where; `line` is of a file of code. `rule` is the same for all that break the same one."""
 
     where: str
     what: str
     line: int | None = None
+    rule: str = "folders"
 
     def __str__(self) -> str:
         place = self.where if self.line is None else f"{self.where}, line {self.line}"
@@ -62,46 +64,50 @@ def check(root: Path, *, test: bool = True) -> list[Problem]:
         root: the folder that holds the three.
         test: run code/test_conv.py as well.
     """
-    missing = [folder for folder in FOLDERS if not (root / folder).is_dir()]
-    if missing:
-        return [Problem(f"{folder}/", f"is missing; make it in {root.resolve()}") for folder in missing]
     files = list_files(root)
-    problems = [*_layout(root, files), *_report(root, files), *_sizes(root, files)]
+    problems = [*_missing(root), *_layout(root, files), *_report(root, files), *_sizes(root, files)]
     for path in files:
         if path.parts[0] == "code" and path.suffix == ".py":
             problems += check_source(root / path, path.as_posix())
-    if test and not any("does not parse" in problem.what for problem in problems):
+    if test and (root / "code").is_dir() and not any("does not parse" in problem.what for problem in problems):
         problems += run_test(root)
     return problems
 
 
+def _missing(root: Path) -> Iterator[Problem]:
+    for folder in FOLDERS:
+        if not (root / folder).is_dir():
+            yield Problem(f"{folder}/", f"is missing; make it in {root.resolve()}")
+
+
 def _layout(root: Path, files: list[Path]) -> Iterator[Problem]:
-    if not any(path.as_posix() == "code/student_code.py" for path in files):
+    if (root / "code").is_dir() and not any(path.as_posix() == "code/student_code.py" for path in files):
         yield Problem("code/student_code.py", "is missing; it holds your answers")
-    if not any(path.parts[0] == "results" for path in files):
+    if (root / "results").is_dir() and not any(path.parts[0] == "results" for path in files):
         yield Problem("results/", "is empty; put your results there, such as curves and pictures")
     heavy = {path.parent for path in files if path.suffix != ".py"}  # a package of code may be called models
     for folder in sorted(heavy):
         inner = [part for part in folder.parts[1:] if part in FORBIDDEN]
         if inner:
-            yield Problem(f"{folder.as_posix()}/", f"data, logs and models are not handed in; take {inner[0]}/ out")
+            what = f"data, logs and models are not handed in; take {inner[0]}/ out"
+            yield Problem(f"{folder.as_posix()}/", what, rule="forbidden folders")
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*")):
             if path.is_symlink():
                 name = path.relative_to(root).as_posix()
-                yield Problem(name, "is a link, which a zip does not keep; put the file there")
+                yield Problem(name, "is a link, which a zip does not keep; put the file there", rule="links")
 
 
 def _report(root: Path, files: list[Path]) -> Iterator[Problem]:
     written = [path for path in files if path.parts[0] == "writeup"]
     reports = [path for path in written if path.suffix.lower() == ".pdf"]
-    if not reports:
+    if not reports and (root / "writeup").is_dir():
         others = ", ".join(path.name for path in written[:3])
-        yield Problem("writeup/", f"the report has to be a PDF; found {others or 'nothing'}")
+        yield Problem("writeup/", f"the report has to be a PDF; found {others or 'nothing'}", rule="report")
     for path in reports:
         with open(root / path, "rb") as file:
             if b"%PDF-" not in file.read(1024):
-                yield Problem(path.as_posix(), "is called a PDF and is none; export the report as PDF")
+                yield Problem(path.as_posix(), "is called a PDF and is none; export the report as PDF", rule="report")
 
 
 def _sizes(root: Path, files: list[Path]) -> Iterator[Problem]:
@@ -109,24 +115,36 @@ def _sizes(root: Path, files: list[Path]) -> Iterator[Problem]:
     for path, size in sizes.items():
         model = path.name.endswith(MODELS)
         if model and path.parts[0] != "results":
-            yield Problem(path.as_posix(), "a model is handed in for the challenge alone, in results/")
+            yield Problem(path.as_posix(), "a model is handed in for the challenge alone, in results/", rule="models")
         elif model and size > LARGEST_MODEL:
-            yield Problem(path.as_posix(), f"has {size:,} bytes; the challenge allows {LARGEST_MODEL:,}")
+            yield Problem(path.as_posix(), f"has {size:,} bytes; the challenge allows {LARGEST_MODEL:,}", rule="sizes")
         elif size > LARGEST_FILE:
-            yield Problem(path.as_posix(), f"has {size:,} bytes, more than {LARGEST_FILE:,}; make it smaller")
+            yield Problem(
+                path.as_posix(), f"has {size:,} bytes, more than {LARGEST_FILE:,}; make it smaller", rule="sizes"
+            )
     if sum(sizes.values()) > LARGEST:
-        yield Problem("all files", f"have {sum(sizes.values()):,} bytes together, more than {LARGEST:,}")
+        yield Problem("all files", f"have {sum(sizes.values()):,} bytes together, more than {LARGEST:,}", rule="sizes")
 
 
 def check_source(path: Path, name: str) -> list[Problem]:
     """Whether a file of Python parses, and the absolute paths in its strings; comments and docstrings may name some."""
+    if path.stat().st_size > LARGEST_SOURCE:
+        return [Problem(name, f"has {path.stat().st_size:,} bytes, too many for code", rule="sizes")]
     try:
         tree = ast.parse(path.read_bytes(), filename=name)
-    except (SyntaxError, ValueError) as error:
-        return [Problem(name, f"does not parse: {error.args[0]}", getattr(error, "lineno", None) or 1)]
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return [
+            Problem(
+                name,
+                f"does not parse: {(error.args or ['too deeply nested'])[0]}",
+                getattr(error, "lineno", None) or 1,
+                "code",
+            )
+        ]
     told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings stand alone
+    what = "has the absolute path {!r}; use one relative to code/"
     return [
-        Problem(name, f"has the absolute path {node.value[:60]!r}; use one relative to code/", node.lineno)
+        Problem(name, what.format(node.value[:60]), node.lineno, "absolute paths")
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told
         and ABSOLUTE.match(node.value)
@@ -136,7 +154,7 @@ def check_source(path: Path, name: str) -> list[Problem]:
 def run_test(root: Path) -> list[Problem]:
     """What code/test_conv.py says; it leaves no bytecode behind."""
     if not (root / "code" / "test_conv.py").exists():
-        return [Problem("code/test_conv.py", "is missing; take it from the assignment's folder")]
+        return [Problem("code/test_conv.py", "is missing; take it from the assignment's folder", rule="test")]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
@@ -144,11 +162,11 @@ def run_test(root: Path) -> list[Problem]:
             errors="replace", timeout=TEST_SECONDS, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return [Problem("code/test_conv.py", f"has not ended after {TEST_SECONDS} seconds")]
+        return [Problem("code/test_conv.py", f"has not ended after {TEST_SECONDS} seconds", rule="test")]
     if done.returncode == 0 and "failed" not in done.stdout:
         return []
     last = ([line for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["nothing"])[-1]
-    return [Problem("code/test_conv.py", f"does not pass; it ends with: {last[:120]}")]
+    return [Problem("code/test_conv.py", f"does not pass; it ends with: {last[:120]}", rule="test")]
 
 
 def write_zip(root: Path, target: Path) -> int:

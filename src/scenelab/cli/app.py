@@ -14,6 +14,8 @@ from scenelab.cli import (
     explain,
     explorer,
     export,
+    grade,
+    kit,
     report,
     robustness,
     study,
@@ -44,7 +46,9 @@ def build() -> tyro.extras.SubcommandApp:
     app.command(report.report)
     app.command(export.export)
     app.command(explorer.app)
+    app.command(kit.kit)
     app.command(submit.submit)
+    app.command(grade.grade)
     app.command(challenge.challenge)
     app.command(challenge.score)
     app.command(evaluate.models)

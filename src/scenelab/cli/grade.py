@@ -1,0 +1,94 @@
+"""scenelab grade: grade submissions that nobody vouches for."""
+
+import contextlib
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+def grade(
+    submissions: Positional[list[Path]],
+    *,
+    out: Path,
+    rubric: Path | None = None,
+    hidden: Path | None = None,
+    jobs: int = 1,
+    seed: int = 0,
+    require_sandbox: bool = False,
+    similarity: bool = True,
+    gradescope: Path | None = None,
+    autolab: bool = False,
+    json: bool = False,
+) -> None:
+    """Grade submissions: zips, folders, or what Canvas downloads in bulk.
+
+    Writes OUT/grades.csv, OUT/students/NAME/grade.html for each, and more; docs/grading.md tells what. Started again with
+    the same OUT it goes on where it stopped, and grades only what has changed.
+
+    Example: scenelab grade submissions.zip --out grades --jobs 2
+
+    Args:
+        submissions: zips or folders, each a submission or full of them.
+        out: the folder for the grades.
+        rubric: points, penalties and limits as TOML; the handout's 15 points by default.
+        hidden: a folder of your own: checks (*.py), and test.txt with images/ for the challenge.
+        jobs: submissions at once.
+        seed: of all inputs that are drawn; another seed, other inputs.
+        require_sandbox: refuse to run where the sandbox is not whole.
+        similarity: compare submissions with each other, where compare50 is installed.
+        gradescope: write the one submission's results.json there as well.
+        autolab: print Autolab's JSON as the last line.
+        json: print the grades as JSON.
+    """
+    from scenelab.cli.output import print_json, print_table
+    from scenelab.errors import LabError
+    from scenelab.files import write_json
+    from scenelab.grading.batch import Batch
+    from scenelab.grading.challenge import Judge
+    from scenelab.grading.grade import Grade, load_hidden
+    from scenelab.grading.outputs import autolab_line
+    from scenelab.grading.outputs import gradescope as gradescope_values
+    from scenelab.grading.rubric import read_rubric
+    from scenelab.grading.sandbox import best
+
+    if jobs < 1:
+        raise LabError(f"--jobs is {jobs}; give a number of at least 1")
+    out = out.resolve()
+    digest = load_hidden(hidden) if hidden else ""
+    points, judge = read_rubric(rubric), Judge.of(hidden) if hidden else None
+    sandbox = best(out / ".work", required=require_sandbox)
+    quiet = autolab or json
+    if not quiet:
+        print(f"sandbox: {sandbox}")
+    batch = Batch(out, points, sandbox, seed=seed, hidden=digest, judge=judge, alike=similarity)
+
+    def tell(grade: Grade) -> None:
+        if not quiet:
+            said = f"  {grade.result.problem}" if grade.result.problem else ""
+            print(f"{grade.entry.student}: {grade.score:g} of {points.automatic:g}{said}"[:160], flush=True)
+
+    grades = batch.run(submissions, jobs=jobs, tell=tell)
+    if gradescope is not None:
+        if len(grades) != 1:
+            raise LabError(f"--gradescope takes one submission, here are {len(grades)}")
+        write_json(gradescope, gradescope_values(grades[0]))
+    if json:
+        print_json([
+            {"student": each.entry.student, "score": each.score, "automatic": each.earned, "of": points.automatic,
+             "penalties": each.penalties, "problem": each.result.problem, "sandbox": each.result.sandbox}
+            for each in grades
+        ])  # fmt: skip
+    elif not autolab:
+        rows = [[each.entry.student, f"{each.score:g}", f"{each.earned:g}",
+                 f"{sum(taken for _, taken in each.penalties):g}", each.result.problem[:50]] for each in grades]  # fmt: skip
+        print_table(f"{out / 'grades.csv'}", ["student", "score", "checks", "taken off", "problem"], rows)
+        for note in batch.notes:
+            print(note)
+    if autolab:
+        for each in grades:
+            print(autolab_line(each))
+    faults = [f"{each.entry.student}: {fault}" for each in grades for fault in each.result.faults]
+    if faults:
+        raise LabError(f"the grader itself failed in {len(faults)} checks, the first {faults[0]}; the rest is graded")
+    with contextlib.suppress(OSError):
+        (out / ".work").rmdir()

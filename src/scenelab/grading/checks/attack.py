@@ -1,0 +1,366 @@
+"""Part 3: projected gradient descent.
+
+The reference is the handout's sentence: several steps of the sign of the gradient, each followed by a clip to the
+ε-neighbourhood of the input (Madry et al. 2018, section 2.1), towards the least confident label. "Least confident" can be
+read as that of the clean image or as that of each step's image; both are accepted.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scenelab.grading.checks.base import (
+    Context,
+    Failed,
+    check,
+    comparison,
+    draw,
+    draw_images,
+    listed,
+    require_finite,
+    shape_of,
+)
+from scenelab.grading.inside.networks import LOSSES, build, load
+from scenelab.grading.inside.wire import Message
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Pick = Callable[[Tensor], Tensor]
+
+LINEAR = [["flatten"], ["linear", 108, 100]]
+SMALL = [
+    ["conv", 3, 8, 3, 1, 1, True], ["tanh"], ["conv", 8, 12, 3, 2, 1, True], ["tanh"], ["mean"], ["linear", 12, 100],
+]  # fmt: skip
+NORMED = [
+    ["conv", 3, 8, 3, 1, 1, True], ["norm", 8], ["relu"], ["dropout", 0.5], ["conv", 8, 12, 3, 2, 1, True], ["relu"],
+    ["mean"], ["linear", 12, 100],
+]  # fmt: skip
+"""All three score 100 classes, as the handout's networks do."""
+AGREE = 0.97  # share of values that have to be the reference's: rounding may turn the sign of a gradient near zero
+TOLERANCE = 1e-4
+LEAST_GAIN = 0.2  # of what the reference lowers the loss by: steps and sizes have a check of their own
+WRONG_SIGN = 0.25  # of the points that an attack in the wrong direction earns
+
+
+@dataclass
+class Setting:
+    """A network, images and options of an attack or an attention map."""
+
+    layers: list[list[Any]]
+    images: Tensor
+    options: dict[str, Any]
+    loss: str = "cross_entropy"
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def network(self) -> nn.Module:
+        """The grader's copy, in float64 and evaluation mode."""
+        network = build(self.layers).double().eval()
+        load(network, self.weights)
+        return network
+
+    def __str__(self) -> str:
+        options = ", ".join(f"{name} {value:g}" for name, value in self.options.items())
+        return f"images {shape_of(self.images)}" + (f"; {options}" if options else "")
+
+
+def setting(context: Context, layers: list[list[Any]], *, images: int = 4, side: int = 6, loss: str = "cross_entropy",
+            **options: Any) -> Setting:  # fmt: skip
+    """Weights and images, drawn."""
+    generator = context.generator()
+    made = Setting(layers, draw_images(generator, images, 3, side, side), options, loss)
+    for name, value in build(layers).named_parameters():
+        scale = 1.5 / max(1, value[0].numel()) ** 0.5 if value.dim() > 1 else 0.3
+        made.weights[name] = draw(generator, *value.shape, dtype=torch.float32) * scale
+    return made
+
+
+def ask(context: Context, operation: str, made: Setting) -> Message:
+    """Run the student's attack or attention map on it."""
+    return context.child.ask(
+        operation, {**made.weights, "input": made.images}, seed=context.own_seed, layers=made.layers, loss=made.loss,
+        options=made.options,
+    )  # fmt: skip
+
+
+def least(scores: Tensor) -> Tensor:
+    """The label that each image's scores believe in least."""
+    return scores.argmin(dim=1)
+
+
+def reference(
+    made: Setting,
+    *,
+    sign: int = -1,
+    anew: bool = False,
+    pick: Callable[[Tensor], Tensor] = least,
+    loss: str | None = None,
+) -> Tensor:
+    """Adversarial images by the handout's sentence, in float64.
+
+    Args:
+        sign: -1 lowers the loss, as it should be, +1 raises it.
+        anew: pick the label at each step.
+        pick: from scores to the label.
+        loss: in place of the setting's own.
+    """
+    network, original = made.network(), made.images.double()
+    loss_fn: Loss = LOSSES[loss or made.loss]
+    steps, size, epsilon = (made.options[name] for name in ("num_steps", "step_size", "epsilon"))
+    target, images = pick(network(original).detach()), original.clone()
+    for _ in range(steps):
+        images.requires_grad_(True)
+        scores = network(images)
+        if anew:
+            target = pick(scores.detach())
+        (gradient,) = torch.autograd.grad(loss_fn(scores, target), images)
+        images = images.detach() + sign * size * gradient.sign()
+        images = torch.minimum(torch.maximum(images, original - epsilon), original + epsilon)
+    return images
+
+
+def agrees(found: Tensor, expected: Tensor) -> bool:
+    """Whether nearly all values are the same."""
+    return found.shape == expected.shape and ((found.double() - expected).abs() <= TOLERANCE).double().mean() >= AGREE
+
+
+def _perturb(context: Context, made: Setting) -> tuple[Tensor, Message]:
+    """The student's adversarial images, of the right shape and made of numbers."""
+    reply = ask(context, "perturb", made)
+    found = reply.tensors["output"]
+    if found.shape != made.images.shape:
+        raise Failed(f"perturb returned {shape_of(found)} for images {shape_of(made.images)}")
+    require_finite(found, "the adversarial image")
+    return found, reply
+
+
+def _loss_of_least(made: Setting, images: Tensor) -> Tensor:
+    """Cross-entropy of the least confident label of the clean images, for each image."""
+    network = made.network()
+    with torch.no_grad():
+        target = least(network(made.images.double()))
+        return nn.functional.cross_entropy(network(images.double()), target, reduction="none")
+
+
+@check("attack")
+def attack_stays_close(context: Context) -> None:
+    """No value of any pixel is further than epsilon from where it began, and the image does change."""
+    for epsilon, size, steps in ((0.1, 0.01, 10), (0.05, 0.03, 4), (0.02, 0.5, 2), (0.1, 0.01, 30)):
+        made = setting(context, SMALL, num_steps=steps, step_size=size, epsilon=epsilon)
+        found, _ = _perturb(context, made)
+        change = (found.double() - made.images.double()).abs()
+        if change.max() == 0:
+            raise Failed("the images come back unchanged", str(made))
+        if change.max() > epsilon + 1e-5:
+            above = 100 * (change > epsilon + 1e-5).double().mean().item()
+            raise Failed(
+                f"values are up to {change.max():.4f} from where they began, epsilon is {epsilon:g} "
+                f"({above:.0f} % of them are too far); clip after each step, around the input and not around the last image",
+                f"{made}\nthe first image's first row: {made.images[0, 0, 0].tolist()}\ngot: {found[0, 0, 0].tolist()}",
+            )
+
+
+@check("attack")
+def attack_descends(context: Context) -> None:
+    """The attack lowers the loss of the least confident label."""
+    made = setting(context, SMALL, images=8, num_steps=10, step_size=0.02, epsilon=0.2)
+    found, _ = _perturb(context, made)
+    before, after = _loss_of_least(made, made.images), _loss_of_least(made, found)
+    goal = before - _loss_of_least(made, reference(made))
+    gained = ((before - after) / goal).mean().item()
+    example = f"{made}\nloss before: {before.mean():.4f}, after: {after.mean():.4f}, by the reference: {(before - goal).mean():.4f}"
+    if gained < -LEAST_GAIN:
+        if not any(agrees(found, reference(made, sign=1, anew=anew)) for anew in (False, True)):
+            raise Failed("the loss of the least confident label rises instead of falling", example)
+        raise Failed(
+            "the loss of the least confident label rises: the step has the wrong sign. Subtract the sign of the gradient; "
+            "to add it is the attack that moves away from a label",
+            example, share=WRONG_SIGN,
+        )  # fmt: skip
+    if gained < LEAST_GAIN:
+        raise Failed("the loss of the least confident label does not fall, or hardly", example)
+
+
+@dataclass
+class _Step:
+    """A step of the student's attack: where it began, and how each value has moved."""
+
+    begin: Tensor
+    change: Tensor
+
+
+def _steps_of(context: Context, made: Setting) -> Iterator[_Step]:
+    """The first step from the clean images; and the second, by running the attack with one and with two steps: after a
+    random start only that one can be known.
+    """
+    first, _ = _perturb(context, made)
+    yield _Step(made.images.double(), first.double() - made.images.double())
+    longer = Setting(made.layers, made.images, {**made.options, "num_steps": 2}, made.loss, made.weights)
+    second, _ = _perturb(context, longer)
+    yield _Step(first.double(), second.double() - first.double())
+
+
+def _follows(step: _Step, made: Setting, pick: Pick, loss: str | None = None) -> bool:
+    """Whether a step has the signs of the loss's gradient for the label picked, all of them or all turned round; the
+    label may be that of the clean images or of those where the step began.
+    """
+    network, moved = made.network(), step.change.abs() > TOLERANCE
+    for basis in (made.images.double(), step.begin):
+        target = pick(network(basis).detach())
+        images = step.begin.clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(LOSSES[loss or made.loss](network(images), target), images)
+        same = (step.change.sign() == -gradient.sign())[moved].double().mean()
+        if moved.double().mean() > 1 / 2 and (same >= AGREE or same <= 1 - AGREE):
+            return True
+    return False
+
+
+@check("attack")
+def attack_label(context: Context) -> None:
+    """The label is the least confident one, of the clean image or of each step's; each image has its own."""
+    made = setting(context, LINEAR, images=6, num_steps=1, step_size=0.01, epsilon=1.0)
+    steps = []
+    for step in _steps_of(context, made):
+        if _follows(step, made, least) or _label_of_most_change(made, step):
+            return
+        steps.append(step)
+    others: list[tuple[str, Pick]] = [
+        ("the most confident one", lambda scores: scores.argmax(dim=1)),
+        ("the second most confident one", lambda scores: scores.topk(2, dim=1).indices[:, 1]),
+        ("the second least confident one", lambda scores: (-scores).topk(2, dim=1).indices[:, 1]),
+        ("one label for the whole batch", lambda scores: scores.mean(dim=0).argmin().expand(len(scores))),
+        ("the first image's for all", lambda scores: scores[0].argmin().expand(len(scores))),
+        ("always 0", lambda scores: torch.zeros(len(scores), dtype=torch.long)),
+    ]
+    for name, pick in others:
+        if any(_follows(step, made, pick) for step in steps):
+            raise Failed(f"the label is not the least confident one but {name}", str(made))
+    found = steps[0].begin + steps[0].change
+    raise Failed("the images are not those of the least confident label", _rows(found, reference(made), made))
+
+
+def _label_of_most_change(made: Setting, step: _Step) -> bool:
+    """Whether it is the least confident label whose score changed most for each image, as by its score's gradient."""
+    network = made.network()
+    with torch.no_grad():
+        before, after = (network(images).log_softmax(dim=1) for images in (step.begin, step.begin + step.change))
+        target = least(network(made.images.double()))
+    change = after - before
+    return bool((change.argmax(dim=1) == target).all() or (change.argmin(dim=1) == target).all())
+
+
+@check("attack")
+def attack_steps(context: Context) -> None:
+    """num_steps and step_size are used: each step moves every value by step_size."""
+    for steps, size in ((1, 0.01), (1, 0.03), (5, 0.01)):
+        made = setting(context, LINEAR, num_steps=steps, step_size=size, epsilon=1.0)
+        found, _ = _perturb(context, made)
+        change = (found.double() - made.images.double()).abs()
+        expected = [(reference(made, sign=s, anew=a) - made.images).abs() for s in (-1, 1) for a in (False, True)]
+        if any(agrees(change, each) for each in expected) or _steps_fit(change, steps, size):
+            continue
+        if _one_more_step(context, made, found, size):
+            continue
+        moved = change.median().item()
+        raise Failed(
+            f"{steps} step{'s' * (steps > 1)} of {size:g} moved the values by {moved:.4f} (median); "
+            f"{expected[0].median():.4f} is expected", _rows(found, reference(made), made),
+        )  # fmt: skip
+
+
+def _steps_fit(change: Tensor, steps: int, size: float) -> bool:
+    """Whether values have moved by whole steps, and nearly all by so many: another label, but the steps are right."""
+    whole = (change / size - (change / size).round()).abs() < 1e-2
+    return (
+        bool(whole.double().mean() >= AGREE)
+        and bool((change / size).max() <= steps + 1e-2)
+        and bool((change / size).max() >= steps - 1e-2)
+    )
+
+
+def _one_more_step(context: Context, made: Setting, found: Tensor, size: float) -> bool:
+    """Whether the same attack with one step more, from the same random start, moves nearly all values by one step."""
+    longer = Setting(made.layers, made.images, {**made.options, "num_steps": made.options["num_steps"] + 1},
+                     made.loss, made.weights)  # fmt: skip
+    step = (_perturb(context, longer)[0].double() - found.double()).abs()
+    moved = step[step > TOLERANCE]
+    return moved.numel() > step.numel() / 2 and bool(((moved - size).abs() <= TOLERANCE).double().mean() >= AGREE)
+
+
+@check("attack")
+def attack_loss(context: Context) -> None:
+    """The loss that the attack was made with is the one that it lowers."""
+    made = setting(context, LINEAR, loss="score", num_steps=1, step_size=0.02, epsilon=1.0)
+    steps = []
+    for step in _steps_of(context, made):
+        if any(_follows(step, made, pick) for pick in _PICKS):
+            return
+        steps.append(step)
+    fixed = any(_follows(step, made, pick, "cross_entropy") for step in steps for pick in _PICKS)
+    why = "it uses cross-entropy whatever it is given" if fixed else "another loss gives another direction"
+    raise Failed(f"the attack does not follow the loss_fn that it was made with: {why}; use self.loss_fn", str(made))
+
+
+_PICKS: tuple[Pick, ...] = (
+    least,
+    lambda scores: scores.argmax(dim=1),
+    lambda scores: torch.zeros(len(scores), dtype=torch.long),
+    lambda scores: scores.mean(dim=0).argmin().expand(len(scores)),
+)
+"""What else the label may be, which has a check of its own."""
+
+
+@check("attack")
+def attack_graph(context: Context) -> None:
+    """The graph of gradients does not grow from step to step, and the images that come back are detached."""
+    made = setting(context, SMALL, num_steps=8, step_size=0.01, epsilon=0.1)
+    _, reply = _perturb(context, made)
+    depths = reply.values.get("depths")
+    if not isinstance(depths, list) or not depths or not all(type(depth) is int for depth in depths):
+        raise Failed("the attack never calls the model")
+    require_detached(context, reply, "images")
+    if max(depths) > 12 and depths[-1] > 2 * max(depths[: max(1, len(depths) // 2)]) - 2:
+        raise Failed(
+            f"the graph behind the image grows from step to step ({depths[0]}, {depths[1]}, … {depths[-1]} nodes); detach it"
+        )
+
+
+@check("attack")
+def attack_leaves_model(context: Context) -> None:
+    """Images, weights, statistics and mode of the model are the same afterwards."""
+    made = setting(context, NORMED, num_steps=4, step_size=0.01, epsilon=0.1)
+    _, reply = _perturb(context, made)
+    require_left_alone(context, made, reply, "attack")
+
+
+def require_detached(context: Context, reply: Message, what: str) -> None:
+    """Fail where what comes back hangs on a graph; a leaf that requires gradients hangs on none and is remarked."""
+    if reply.values.get("has_graph"):
+        raise Failed(f"the {what} that come back carry a graph; return them detached")
+    if reply.values.get("requires_grad"):
+        context.remark(f"The {what} that come back still require gradients; .detach() them. No points are lost for it.")
+
+
+def require_left_alone(context: Context, made: Setting, reply: Message, what: str) -> None:
+    """Fail where the caller's images or model were changed; remark on gradients that are left."""
+    values = reply.values
+    if not torch.equal(reply.tensors.get("input_after", torch.empty(0)), made.images):
+        raise Failed(f"the {what} changes the images that it is given; work on a copy (input.clone())")
+    changed = listed(values, "changed")
+    if changed:
+        raise Failed(f"the {what} changes the model: {', '.join(changed)}; leave model.eval() on")
+    if values.get("mode_changed"):
+        raise Failed(f"the {what} leaves the model in another mode (train or eval) than it found it in")
+    if values.get("frozen"):
+        raise Failed(f"the {what} leaves parameters that no longer require gradients")
+    if values.get("gradients_left"):
+        context.remark(
+            f"The {what} leaves gradients in the model's parameters (loss.backward()). In adversarial training they would be "
+            "added to those of the step; torch.autograd.grad(loss, image) leaves none. No points are lost for it."
+        )
+
+
+def _rows(found: Tensor, expected: Tensor, made: Setting) -> str:
+    rows = (found.double()[0, 0, 0] - made.images[0, 0, 0], expected[0, 0, 0] - made.images[0, 0, 0])
+    return f"{made}\nchange of the first image's first row; {comparison(*rows)}"

@@ -1,0 +1,64 @@
+"""Networks that the grader describes in plain values and builds on both sides of the pipe, with the same weights."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LAYERS: dict[str, Callable[..., nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "tanh": nn.Tanh,
+    "pool": lambda: nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
+    "mean": lambda: nn.Sequential(nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten()),
+    "flatten": nn.Flatten,
+    "linear": nn.Linear,
+    "norm": nn.BatchNorm2d,
+    "dropout": nn.Dropout,
+}
+
+
+class _Score(nn.Module):
+    """The mean score of the labels, times a sign: a loss that is not cross-entropy."""
+
+    def __init__(self, sign: int) -> None:
+        super().__init__()
+        self.sign = sign
+
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return self.sign * scores.gather(1, labels[:, None]).mean()
+
+
+LOSSES: dict[str, nn.Module] = {
+    "cross_entropy": nn.CrossEntropyLoss(),
+    "score": _Score(1),
+    "negative_score": _Score(-1),
+}
+"""Modules, as main.py makes them."""
+
+
+def build(layers: Sequence[Sequence[Any]], conv_op: Callable[..., nn.Module] = nn.Conv2d) -> nn.Sequential:
+    """A chain of layers.
+
+    Args:
+        layers: each a name and its arguments; "conv" is (in, out, kernel, stride, padding, bias).
+        conv_op: makes the convolutions.
+    """
+    modules = []
+    for name, *arguments in layers:
+        if name == "conv":
+            wide, out, kernel, stride, padding, bias = arguments
+            modules.append(conv_op(wide, out, kernel_size=kernel, stride=stride, padding=padding, bias=bias))
+        else:
+            modules.append(LAYERS[name](*arguments))
+    return nn.Sequential(*modules)
+
+
+def load(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Set parameters and buffers by name; a weight that the network lacks is an error."""
+    places = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    with torch.no_grad():
+        for name, value in weights.items():
+            if name not in places:
+                raise KeyError(f"the network has no {name}; CustomConv2d keeps weight and bias as nn.Conv2d does")
+            places[name].copy_(value)

@@ -1,0 +1,218 @@
+"""What the grader can ask of a student's code: each takes the module and a request, returns values and tensors."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inside.imports import import_student
+from inside.modes import OnCpu, WatchConvolutions, pretend_gpu
+from inside.networks import LOSSES, build, load
+from inside.wire import Message
+
+MOST_NODES = 20_000  # of a graph that is walked
+_on_cpu: list[OnCpu] = []
+_loaded: dict[str, nn.Module] = {}
+
+
+def load_student(request: Message) -> tuple[ModuleType, Message]:
+    """Import the student's file; values: its path, the folder handed in, and whether to pretend there is a GPU."""
+    if request.values["pretend_gpu"]:
+        pretend_gpu()
+        _on_cpu.append(OnCpu())
+        _on_cpu[0].__enter__()
+    module, missing = import_student(Path(request.values["path"]), Path(request.values["folder"]))
+    names = sorted(name for name in vars(module) if not name.startswith("_"))
+    return module, Message({"names": names[:500], "missing": sorted(set(missing))[:50]})
+
+
+def _wanted(module: ModuleType, *names: str) -> Any:
+    for name in names:
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise AttributeError(f"student_code.py has no {names[0]}")
+
+
+def _tensor(found: Any, what: str) -> Tensor:
+    if not isinstance(found, Tensor):
+        raise TypeError(f"{what} returned {type(found).__name__}, not a tensor")
+    return found
+
+
+def _result(name: str, found: Tensor, others: dict[str, Tensor], **values: Any) -> Message:
+    facts = {"requires_grad": bool(found.requires_grad), "has_graph": found.grad_fn is not None}
+    return Message(facts | values, {name: found, **others})
+
+
+def convolve(module: ModuleType, request: Message) -> Message:
+    """custom_conv2d on leaves, and the gradient of one of them.
+
+    Tensors: input, weight, perhaps bias, perhaps towards (the gradient of the output). Values: stride, padding, and
+    `of`, the leaf whose gradient is asked for, or None.
+    """
+    of, sent = request.values["of"], request.tensors
+    leaves = {name: sent[name].clone() for name in ("input", "weight", "bias") if name in sent}
+    if of is not None:
+        leaves[of].requires_grad_(True)
+    function = getattr(module, "custom_conv2d", None) or _wanted(module, "CustomConv2DFunction").apply
+    gradient = {}
+    with WatchConvolutions() as watch:
+        output = function(
+            leaves["input"], leaves["weight"], leaves.get("bias"), request.values["stride"], request.values["padding"]
+        )
+        output = _tensor(output, "custom_conv2d")
+        if of is not None:
+            if not output.requires_grad:
+                raise RuntimeError(f"the output does not depend on {of} as autograd sees it")
+            (found,) = torch.autograd.grad(output, leaves[of], sent["towards"].clone(), allow_unused=True)
+            if found is None:
+                raise RuntimeError(f"backward returned None for {of}")
+            gradient = {"gradient": found}
+    after = {f"{name}_after": leaf for name, leaf in leaves.items()}
+    return _result("output", output, {**gradient, **after}, convolutions=watch.found)
+
+
+def run_module(module: ModuleType, request: Message) -> Message:
+    """CustomConv2d with ReLU(inplace=True) behind it, forward and backward; tensors: input, weight, perhaps bias."""
+    wide, out, kernel = request.tensors["weight"].shape[1], request.tensors["weight"].shape[0], request.values["kernel"]
+    made = _wanted(module, "CustomConv2d")(
+        wide, out, kernel, stride=request.values["stride"], padding=request.values["padding"],
+        bias="bias" in request.tensors,
+    )  # fmt: skip
+    load(made, {name: value for name, value in request.tensors.items() if name in ("weight", "bias")})
+    images = request.tensors["input"].clone().requires_grad_(True)
+    with WatchConvolutions() as watch:
+        output = nn.ReLU(inplace=True)(_tensor(made(images), "CustomConv2d"))
+        (output * request.tensors["towards"]).sum().backward()
+    gradients = {f"{name}_gradient": p.grad for name, p in made.named_parameters() if p.grad is not None}
+    if images.grad is not None:
+        gradients["input_gradient"] = images.grad
+    return _result("output", output, gradients, convolutions=watch.found)
+
+
+def train_step(module: ModuleType, request: Message) -> Message:
+    """One training step of a network whose convolutions are CustomConv2d; values: layers; tensors: its weights."""
+    network = build(request.values["layers"], _wanted(module, "CustomConv2d"))
+    load(network, {name: value for name, value in request.tensors.items() if name not in ("input", "labels")})
+    with WatchConvolutions() as watch:
+        loss = F.cross_entropy(network(request.tensors["input"].clone()), request.tensors["labels"])
+        loss.backward()
+    gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+    return _result("loss", loss, gradients, convolutions=watch.found)
+
+
+def _judged(request: Message) -> tuple[nn.Module, list[int]]:
+    """The network that an attack or an attention map is about, and the depth of its input's graph at each call."""
+    network = build(request.values["layers"]).train(request.values.get("training", False))
+    skipped = ("input",)
+    load(network, {name: value for name, value in request.tensors.items() if name not in skipped})
+    depths: list[int] = []
+    network.register_forward_pre_hook(lambda _m, inputs: depths.append(_graph_size(inputs[0])))
+    return network, depths
+
+
+def _graph_size(tensor: Tensor) -> int:
+    """Nodes of the graph behind a tensor."""
+    seen, waiting = set(), [tensor.grad_fn]
+    while waiting and len(seen) < MOST_NODES:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [following for following, _ in node.next_functions]
+    return len(seen)
+
+
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def _changes(network: nn.Module, before: dict[str, Tensor], training: bool) -> dict[str, Any]:
+    changed = [name for name, value in network.state_dict().items() if not torch.equal(value, before[name])]
+    modes = [part.training for part in network.modules()]
+    left = [name for name, p in network.named_parameters() if p.grad is not None]
+    frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
+    return {"changed": changed, "mode_changed": any(mode != training for mode in modes), "gradients_left": left,
+            "frozen": frozen}  # fmt: skip
+
+
+def perturb(module: ModuleType, request: Message) -> Message:
+    """PGDAttack on a network of the grader's; values: layers, loss, options; tensors: input and weights."""
+    network, depths = _judged(request)
+    before, images = _state(network), request.tensors["input"].clone()
+    attack = _wanted(module, "PGDAttack", "default_attack")(LOSSES[request.values["loss"]], **request.values["options"])
+    output = _tensor(attack.perturb(network, images), "perturb")
+    facts = _changes(network, before, request.values.get("training", False))
+    same = output.data_ptr() == images.data_ptr()
+    return _result("output", output, {"input_after": images}, depths=depths[:200], same=same, **facts)
+
+
+def explain(module: ModuleType, request: Message) -> Message:
+    """GradAttention on a network of the grader's; values: layers, loss; tensors: input and weights."""
+    network, depths = _judged(request)
+    before, images = _state(network), request.tensors["input"].clone()
+    attention = _wanted(module, "GradAttention", "default_attention")(LOSSES[request.values["loss"]])
+    output = _tensor(attention.explain(network, images), "explain")
+    facts = _changes(network, before, request.values.get("training", False))
+    return _result("output", output, {"input_after": images}, depths=depths[:200], **facts)
+
+
+def _network(module: ModuleType, names: list[str], **options: Any) -> nn.Module:
+    made = _wanted(module, *names)(**options)
+    if not isinstance(made, nn.Module):
+        raise TypeError(f"{names[0]} made {type(made).__name__}, not an nn.Module")
+    return made
+
+
+def describe_model(module: ModuleType, request: Message) -> Message:
+    """The student's network: its parameters' shapes."""
+    network = _network(module, request.values["names"])
+    shapes = [list(parameter.shape) for parameter in network.parameters()]
+    stored = sum(value.numel() * value.element_size() for value in network.state_dict().values())
+    return Message({"shapes": shapes[:5000], "parameters": sum(p.numel() for p in network.parameters()),
+                    "bytes": stored})  # fmt: skip
+
+
+def run_model(module: ModuleType, request: Message) -> Message:
+    """The student's network forward and backward on the images sent."""
+    network = _network(module, request.values["names"], **request.values.get("options", {}))
+    scores = _tensor(network.train()(request.tensors["input"].clone()), "the network")
+    loss = F.cross_entropy(scores, request.tensors["labels"])
+    loss.backward()
+    without = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    bad = [name for name, p in network.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+    return _result("scores", scores, {"loss": loss}, without_gradient=without[:20], not_finite=bad[:20])
+
+
+def predict(module: ModuleType, request: Message) -> Message:
+    """Scores of the images sent by the student's network with the weights of a checkpoint that was handed in."""
+    path = request.values["path"]
+    if path not in _loaded:
+        _loaded[path] = _load_checkpoint(_network(module, request.values["names"]), path)
+    with torch.no_grad():
+        scores = _tensor(_loaded[path](request.tensors["input"]), "the network")
+    return Message({}, {"scores": scores.float()})
+
+
+def _load_checkpoint(network: nn.Module, path: str) -> nn.Module:
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    weights = stored.get("state_dict", stored) if isinstance(stored, dict) else stored
+    if not isinstance(weights, dict):
+        raise TypeError("the checkpoint holds no state_dict")
+    network.load_state_dict({name.removeprefix("module."): value for name, value in weights.items()})
+    return network.eval()
+
+
+OPERATIONS: dict[str, Callable[[Any, Message], Message]] = {
+    "convolve": convolve,
+    "run_module": run_module,
+    "train_step": train_step,
+    "perturb": perturb,
+    "explain": explain,
+    "describe_model": describe_model,
+    "run_model": run_model,
+    "predict": predict,
+}

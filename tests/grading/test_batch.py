@@ -1,0 +1,138 @@
+"""A whole class from a Canvas download: team mates, hidden checks, the challenge, what the command prints."""
+
+import csv
+import json
+import zipfile
+
+import pytest
+import torch
+from PIL import Image
+
+from mutants import MUTANTS, mutate, solution, write, write_as_zip
+from scenelab.cli import app
+from scenelab.grading.checks import CHECKS
+from scenelab.grading.rubric import default_text
+
+HIDDEN = '''
+from scenelab.grading.checks import Context, Failed, check
+
+
+@check("hidden")
+def hidden_knows_depth(context: Context) -> None:
+    """The convolution has a helper."""
+    if "helper" not in context.submission.code.read_text():
+        raise Failed("there is no helper")
+'''
+
+
+def weights(bias: int) -> bytes:
+    """A checkpoint of the solution's network that always guesses one class."""
+    import io
+
+    module: dict = {}
+    exec(compile(solution()["code/student_code.py"], "student_code.py", "exec"), module)
+    torch.manual_seed(0)
+    network = module["default_model"]()
+    with torch.no_grad():
+        network.fc.weight.zero_()
+        network.fc.bias.copy_(-(torch.arange(100) - bias).abs().float())
+    file = io.BytesIO()
+    torch.save({"epoch": 1, "state_dict": network.state_dict(), "best_acc1": 1.0, "model_arch": "ResidualNet"}, file)
+    return file.getvalue()
+
+
+class Boom:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("touch /tmp/scenelab-canary",)
+
+
+@pytest.fixture(scope="module")
+def hidden(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hidden")
+    (folder / "checks.py").write_text(HIDDEN)
+    (folder / "images" / "test").mkdir(parents=True)
+    lines = []
+    for number, label in enumerate((3, 3, 5, 90)):
+        Image.new("RGB", (128, 128), (number * 50, 10, 10)).save(folder / "images" / "test" / f"{number}.jpg")
+        lines.append(f"test/{number}.jpg {label}")
+    (folder / "test.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.slow
+def test_a_class(tmp_path, hidden, capsys):
+    handed = {
+        "annlee_101_1_submission.zip": {**solution(), "results/model_best.pth.tar": weights(3)},
+        "bobray_102_2_submission.zip": {**solution(), "results/model_best.pth.tar": weights(3)},
+        "cyfox_LATE_103_3_submission.zip": {**mutate(MUTANTS[0]), "results/model_best.pth.tar": weights(90)},
+        "dankim_104_4_submission.zip": {**solution(), "results/model_best.pth.tar": b"not a checkpoint"},
+    }
+    import pickle
+
+    handed["evehall_105_5_submission.zip"] = {**solution(), "results/model_best.pth.tar": pickle.dumps(Boom())}
+    with zipfile.ZipFile(tmp_path / "submissions.zip", "w") as bulk:
+        for name, files in handed.items():
+            bulk.write(write_as_zip(tmp_path / name, files, tmp_path / name.removesuffix(".zip")), name)
+    rubric = tmp_path / "rubric.toml"
+    text = default_text().replace("model_small = 0.25", "model_small = 0.125\nhidden_knows_depth = 0.125")
+    rubric.write_text(text.replace("hidden = []", 'hidden = ["hidden_knows_depth"]'))
+    command = ["grade", str(tmp_path / "submissions.zip"), "--out", str(tmp_path / "out"), "--jobs", "2",
+               "--rubric", str(rubric), "--hidden", str(hidden)]  # fmt: skip
+    try:
+        assert app.run(command) == 0
+        printed = capsys.readouterr().out
+        assert "sandbox: " in printed
+        assert "annlee: 7.875 of 8" in printed
+        rows = {row["student"]: row for row in csv.DictReader((tmp_path / "out" / "grades.csv").open())}
+        assert set(rows) == {"annlee", "bobray", "cyfox", "dankim", "evehall"}
+        assert rows["annlee"]["team"] == "bobray"
+        assert rows["bobray"]["team"] == "annlee"
+        assert rows["cyfox"]["late"] == "late"
+        assert float(rows["cyfox"]["score"]) < 6
+        assert float(rows["annlee"]["challenge_top5_error"]) == 25.0
+        assert float(rows["cyfox"]["challenge_top5_error"]) == 75.0
+        board = list(csv.DictReader((tmp_path / "out" / "leaderboard.csv").open()))
+        assert [(row["rank"], row["team"]) for row in board] == [("1", "annlee bobray"), ("2", "cyfox")]
+        import os
+
+        assert not os.path.exists("/tmp/scenelab-canary")
+        for name in ("dankim", "evehall"):
+            page = (tmp_path / "out" / "students" / name / "grade.md").read_text()
+            assert "Your model was not judged" in page
+        page = (tmp_path / "out" / "students" / "annlee" / "grade.html").read_text()
+        assert "a hidden check" in page
+        assert "no helper" not in page
+        assert "handed in together with bobray" in page
+        before = (tmp_path / "out" / "students" / "annlee" / "result.json").stat().st_mtime_ns
+        assert app.run([*command, "--json"]) == 0
+        assert (tmp_path / "out" / "students" / "annlee" / "result.json").stat().st_mtime_ns == before, "nothing anew"
+        assert len(json.loads(capsys.readouterr().out)) == 5
+    finally:
+        CHECKS.pop("hidden_knows_depth", None)
+
+
+def test_one_submission_for_gradescope_and_autolab(tmp_path, capsys):
+    write(tmp_path / "submission", {"code/student_code.py": b"def other(): pass\n"})
+    results = tmp_path / "results" / "results.json"
+    command = [
+        "grade",
+        str(tmp_path / "submission"),
+        "--out",
+        str(tmp_path / "out"),
+        "--gradescope",
+        str(results),
+        "--autolab",
+    ]
+    assert app.run(command) == 0
+    assert json.loads(results.read_text())["score"] == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]["convolution"] == 0
+
+
+def test_calls_that_make_no_sense(tmp_path, capsys):
+    write(tmp_path / "in" / "a", {"code/student_code.py": b"x = 1\n"})
+    for flags, says in ((["--jobs", "0"], "--jobs is 0"), (["--hidden", "/no"], "--hidden /no is not a folder"),
+                        (["--rubric", "/no"], "--rubric /no cannot be read")):  # fmt: skip
+        assert app.run(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *flags]) == 1
+        assert says in capsys.readouterr().err

@@ -1,0 +1,262 @@
+"""Whatever is handed in is read as far as it goes: nothing leaves its folder, there is an end, and what is odd is said."""
+
+import io
+import os
+import stat
+import tarfile
+import zipfile
+
+import pytest
+
+from mutants import solution, write
+from scenelab.grading.reading import read
+from scenelab.grading.unpack import Room, Unpacked, unpack
+
+CODE = solution()["code/student_code.py"]
+SMALL = Room(file_bytes=1 << 20, bytes=4 << 20, files=100)
+
+
+def zipped(path, entries, *, mode=None, flags=0):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in entries:
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            if mode is not None:
+                entry.external_attr = mode << 16
+            file.writestr(entry, content)
+    return path
+
+
+def outside(tmp_path):
+    """All files that are not in the folder that was unpacked into."""
+    return sorted(p.name for p in tmp_path.rglob("*") if p.is_file() and "into" not in p.parts and p.suffix != ".zip")
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "code/student_code.py", "student_code.py", "hw3/code/student_code.py", "a/b/c/hw3/code/student_code.py",
+        "code/student_code (1).py", "code/Student_Code.py", "code/student-code-2.py", "code/answers.py",
+        "proj1_code/student_code.py",
+    ],
+)  # fmt: skip
+def test_the_code_is_found(tmp_path, layout):
+    path = zipped(tmp_path / "a.zip", [(layout, CODE), ("__MACOSX/code/._student_code.py", b"\0\5\x16\7"),
+                                       ("code/._student_code.py", b"\0"), ("code/.DS_Store", b"x")])  # fmt: skip
+    found = read(path, tmp_path / "into")
+    assert found.problem == ""
+    assert found.code is not None
+    assert found.code.relative_to(tmp_path / "into").as_posix() == layout
+    assert found.source.known >= 10
+
+
+def test_a_folder_a_tar_and_a_single_file(tmp_path):
+    folder = write(tmp_path / "folder", solution())
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as file:
+        file.add(folder, arcname="hw3")
+    (tmp_path / "student_code.py").write_bytes(CODE)
+    for number, path in enumerate((folder, tmp_path / "a.tar.gz", tmp_path / "student_code.py")):
+        found = read(path, tmp_path / f"into-{number}")
+        assert found.problem == "" and found.code is not None, path
+
+
+def test_a_zip_in_a_zip(tmp_path):
+    inner = zipped(tmp_path / "inner.zip", [(name, content) for name, content in solution().items()])
+    outer = zipped(
+        tmp_path / "outer.zip", [("hw/submission.zip", inner.read_bytes()), ("hw/readme.txt", b"see inside")]
+    )
+    found = read(outer, tmp_path / "into")
+    assert found.problem == ""
+    assert "zip in the zip" in " ".join(found.notes)
+
+
+def test_the_file_that_defines_most_is_taken(tmp_path):
+    path = zipped(
+        tmp_path / "a.zip", [("old/code/student_code.py", b"def other(): pass\n"), ("new/code/student_code.py", CODE)]
+    )
+    found = read(path, tmp_path / "into")
+    assert found.code is not None
+    assert "new" in found.code.parts
+    assert found.root.name == "new"
+
+
+def test_another_homework_is_named(tmp_path):
+    path = zipped(
+        tmp_path / "a.zip",
+        [("code/student_code.py", b"def my_imfilter(image, kernel): return image\nclass Resizer: pass\n")],
+    )
+    found = read(path, tmp_path / "into")
+    assert found.code is None
+    assert "not this assignment's: it defines my_imfilter, Resizer" in found.problem
+
+
+@pytest.mark.parametrize("entries", [[], [("writeup/report.pdf", b"%PDF-1.7")], [("code/student_code.ipynb", b"{}")]])
+def test_no_code_is_said(tmp_path, entries):
+    found = read(zipped(tmp_path / "a.zip", entries), tmp_path / "into")
+    assert found.code is None
+    assert "no Python file" in found.problem
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"def f(:\n    pass\n", 1),
+        (b"class PGDAttack:\n  def a(self):\n\treturn 1\n    x\n", 3),
+        (b"print 'x'\nCustomConv2d = 1\n", 1),
+    ],
+)
+def test_a_syntax_error_shows_its_line(tmp_path, content, line):
+    content = b"custom_conv2d = 1\n" + content
+    found = read(zipped(tmp_path / "a.zip", [("code/student_code.py", content)]), tmp_path / "into")
+    assert f"line {line + 1}" in found.source.error, found.source.error
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + CODE, CODE.replace(b"\n", b"\r\n"), CODE.replace(b"\n", b"\r"),
+        CODE + "# gr\xfc\xdfe\n".encode("latin-1"), b"\xff\xfe" + CODE.decode().encode("utf-16-le"),
+        b"# -*- coding: latin-1 -*-\n" + CODE + "# gr\xfc\xdfe\n".encode("latin-1"), CODE + b"\0\0",
+    ],
+    ids=["BOM", "CRLF", "CR", "latin-1", "UTF-16", "cookie", "zeros"],
+)  # fmt: skip
+def test_any_encoding_is_read(tmp_path, content):
+    found = read(zipped(tmp_path / "a.zip", [("code/student_code.py", content)]), tmp_path / "into")
+    assert found.source.error == ""
+    assert found.source.known >= 10
+    compile(found.code.read_text(encoding="utf-8"), "student_code.py", "exec")
+
+
+@pytest.mark.parametrize("content", [
+    b"x = " + b"(" * 5000, b"x = " + b"-" * 200_000 + b"1\n", b"x = a" + b".a" * 100_000, b"x = " + b"[" * 90 + b"]" * 90,
+    b"x = " + b"lambda: " * 20_000 + b"1", b"if 1:\n" + b"".join(b" " * i + b"if 1:\n" for i in range(1, 99)) + b" " * 99 + b"x",
+    b"\xff" * 1000, b"x = f'" + b"{" * 300, b"x = " + b"1+" * 100_000 + b"1",
+], ids=range(9))  # fmt: skip
+def test_nothing_in_a_file_stops_the_reader(tmp_path, content):
+    content = b"custom_conv2d = 1\n" + content
+    found = read(zipped(tmp_path / "a.zip", [("code/student_code.py", content)]), tmp_path / "into")
+    assert found.code is not None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../out.py",
+        "/tmp/scenelab-out.py",
+        "code/../../out.py",
+        "..\\out.py",
+        "C:\\out.py",
+        "code/../../../../../../tmp/out.py",
+    ],
+)
+def test_no_entry_leads_out(tmp_path, name):
+    found = Unpacked()
+    unpack(zipped(tmp_path / "a.zip", [(name, b"x"), ("code/student_code.py", CODE)]), tmp_path / "into", found)
+    assert outside(tmp_path) == []
+    assert not os.path.exists("/tmp/scenelab-out.py")
+    assert [p.name for p in (tmp_path / "into").rglob("*.py")] == ["student_code.py"]
+    assert "leads out of the folder" in " ".join(found.notes)
+
+
+def test_links_and_devices_are_left_out(tmp_path):
+    found = Unpacked()
+    unpack(
+        zipped(tmp_path / "a.zip", [("code/link", b"/etc/passwd")], mode=stat.S_IFLNK | 0o777), tmp_path / "into", found
+    )
+    with tarfile.open(tmp_path / "b.tar", "w") as file:
+        for name, kind in (
+            ("link", tarfile.SYMTYPE),
+            ("hard", tarfile.LNKTYPE),
+            ("null", tarfile.CHRTYPE),
+            ("pipe", tarfile.FIFOTYPE),
+        ):
+            entry = tarfile.TarInfo(f"code/{name}")
+            entry.type, entry.linkname = kind, "/etc/passwd"
+            file.addfile(entry)
+    unpack(tmp_path / "b.tar", tmp_path / "into2", found)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "link.py").symlink_to("/etc/passwd")
+    (folder / "away").symlink_to("/etc")
+    os.mkfifo(folder / "pipe")
+    unpack(folder, tmp_path / "into3", found)
+    assert [p for i in ("into", "into2", "into3") for p in (tmp_path / i).rglob("*") if not p.is_dir()] == []
+    assert sum("link or a device" in note for note in found.notes) == 7, found.notes
+
+
+def test_a_bomb_ends(tmp_path):
+    data = bytes(64 << 20)
+    bomb = zipped(tmp_path / "a.zip", [(f"code/{i}.bin", data) for i in range(8)])
+    found = Unpacked()
+    unpack(bomb, tmp_path / "into", found, SMALL)
+    assert sum(p.stat().st_size for p in (tmp_path / "into").rglob("*") if p.is_file()) <= SMALL.bytes + (1 << 20)
+    assert "holds more than 4 MiB" in " ".join(found.notes)
+
+
+def test_a_quine_of_zips_ends(tmp_path):
+    inner = zipped(tmp_path / "z.zip", [("z.txt", b"x")])
+    for _ in range(6):
+        inner = zipped(tmp_path / "y.zip", [("code/z.zip", inner.read_bytes())])
+        inner = inner.rename(tmp_path / "z.zip")
+    found = read(inner, tmp_path / "into")
+    assert found.code is None
+    assert len(list((tmp_path / "into").rglob("*"))) < 20
+
+
+def test_too_many_files_end(tmp_path):
+    found = Unpacked()
+    unpack(zipped(tmp_path / "a.zip", [(f"code/{i}.py", b"") for i in range(300)]), tmp_path / "into", found, SMALL)
+    assert found.files == 100
+    assert "more than 100 files" in " ".join(found.notes)
+
+
+def test_odd_names(tmp_path):
+    entries = [("code/" + "x" * 300 + ".py", b"x"), ("code/a\nb.py", b"x"), ("code/a/b.py", b"x"), ("code/a", b"x"),
+               ("code/twice.py", b"1"), ("code/twice.py", b"2"), ("code/" + "d/" * 150 + "e.py", b"x"), ("code/\u202egp.py", b"x")]  # fmt: skip
+    found = Unpacked()
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        zipped(tmp_path / "a.zip", entries)
+    unpack(tmp_path / "a.zip", tmp_path / "into", found)
+    names = sorted(p.name for p in (tmp_path / "into").rglob("*") if p.is_file())
+    assert names == ["b.py", "twice.py"]
+    assert (tmp_path / "into/code/twice.py").read_bytes() == b"1"
+    assert len(found.notes) == 6, found.notes
+
+
+def test_encrypted_and_damaged_archives(tmp_path):
+    path = zipped(tmp_path / "a.zip", [("code/student_code.py", CODE), ("code/b.py", os.urandom(5000))])
+    data = bytearray(path.read_bytes())
+    encrypted = bytearray(data)
+    central = encrypted.rfind(b"PK\x01\x02", 0, encrypted.rfind(b"PK\x01\x02"))
+    encrypted[central + 8] |= 1
+    (tmp_path / "locked.zip").write_bytes(encrypted)
+    found = read(tmp_path / "locked.zip", tmp_path / "into")
+    assert "encrypted" in " ".join(found.notes)
+    data[data.find(b"code/b.py") + 2000] ^= 0xFF
+    (tmp_path / "flipped.zip").write_bytes(data)
+    found = read(tmp_path / "flipped.zip", tmp_path / "into2")
+    assert found.code is not None
+    assert "damaged" in " ".join(found.notes)
+    (tmp_path / "cut.zip").write_bytes(data[: len(data) // 2])
+    assert "no zip" in " ".join(read(tmp_path / "cut.zip", tmp_path / "into3").notes)
+    for name, begin in (("a.rar", b"Rar!\x1a\x07"), ("a.7z", b"7z\xbc\xaf\x27\x1c"), ("empty.zip", b"")):
+        (tmp_path / name).write_bytes(begin)
+        assert "hand in a zip" in " ".join(read(tmp_path / name, tmp_path / f"into-{name}").notes)
+
+
+def test_a_tar_that_claims_more_than_it_has(tmp_path):
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as file:
+        entry = tarfile.TarInfo("code/student_code.py")
+        entry.size = len(CODE)
+        file.addfile(entry, io.BytesIO(CODE))
+    data = bytearray(raw.getvalue()[: 512 + 100])
+    (tmp_path / "a.tar").write_bytes(data)
+    read(tmp_path / "a.tar", tmp_path / "into")
+
+
+def test_the_digest_is_of_content_and_names(tmp_path):
+    one = read(write(tmp_path / "a", solution()), tmp_path / "into-a").digest
+    assert read(write(tmp_path / "b", solution()), tmp_path / "into-b").digest == one
+    changed = {**solution(), "results/curves.png": b"other"}
+    assert read(write(tmp_path / "c", changed), tmp_path / "into-c").digest != one
