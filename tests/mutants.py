@@ -42,7 +42,7 @@ def mutant(name, *changes, loses=(), earned=(), says="", review=""):
     return Mutant(name, changes, frozenset(loses), tuple(earned), says, review)
 
 
-def hostile(name, code, *, loses=(), says="", review="", top="import os, sys, time, threading, socket"):
+def hostile(name, code, *, loses=(), says="", review="", top="import os, sys, time"):
     """Code that runs inside explain for one image of one check, attention_shape, and nowhere else."""
     body = "".join(f"            {line}\n" for line in code.strip().splitlines())
     place = "        images = input.detach().clone().requires_grad_(True)\n"
@@ -121,9 +121,11 @@ MUTANTS = [
     mutant("nn.Conv2d from the network", (CALL, "        layer = SimpleNet().features[0]\n        layer.weight = nn.Parameter(weight)\n"
             "        layer.bias, layer.stride, layer.padding = None, (stride, stride), (padding, padding)\n"
             "        output = layer(input_feats).flatten(2)\n"), loses=CONV, says="not its own"),
-    mutant("F.conv2d where no name says so", (CALL, "        output = ANY(input_feats, weight, None, stride, padding).flatten(2)\n"),
-           ("class CustomConv2DFunction", "from torch.nn.functional import *\nANY = next(f for n, f in globals().items() if n[:5] == 'conv2')\n\n\n"
-            "class CustomConv2DFunction"), loses=CONV - {"conv_by_hand"}, says="PyTorch's own convolution", review="globals"),
+    mutant("a convolution where no name says so",
+           ("from torchvision.utils import make_grid\n", "from torchvision.ops import Conv2dNormActivation as Layer\nfrom torchvision.utils import make_grid\n"),
+           (CALL, "        layer = Layer(weight.shape[1], weight.shape[0], kernel, stride, padding, norm_layer=None, activation_layer=None, bias=False)\n"
+            "        layer[0].weight = nn.Parameter(weight)\n        output = layer(input_feats).flatten(2)\n"),
+           loses=CONV - {"conv_by_hand"}, says="PyTorch's own convolution"),
     mutant("answers from a package", ("import math\n", "import math\nimport scenelab.ops\n"), loses=set(CHECKS)),
     # attack
     mutant("wrong sign", (STEP, STEP.replace("- self", "+ self")), loses={"attack_descends"},
@@ -154,8 +156,7 @@ MUTANTS = [
            loses={"attack_leaves_model"}, says="another mode"),
     mutant("attacked in train mode", ("        original = input.detach()\n", "        original = input.detach()\n        model.train()\n"),
            (ATTACK_END, CLIP + "        model.eval()\n        return output\n"), loses={"attack_leaves_model"}, says="changes the model"),
-    mutant("images come back as they were", ("            output = output.detach() -", "            output = 0 * output.detach() + original -"),
-           (STEP, STEP.replace("self.step_size", "0")),
+    mutant("images come back as they were", (STEP, "output = output.detach() - 0 * gradient"),
            loses={"attack_stays_close", "attack_descends", "attack_label", "attack_steps", "attack_loss"}),
     # attention
     mutant("mean of the channels", (ATTENTION_END, ATTENTION_END.replace("amax", "mean")), loses={"attention_map"},
@@ -180,8 +181,8 @@ MUTANTS = [
            loses={"attention_leaves_model"}),
     # network
     mutant("the kit's network", (OWN, "default_model = SimpleNet\n"), loses=MODEL, says="still the kit's"),
-    mutant("one image size", ("        self.fc = nn.Linear(256, num_classes)\n", "        self.fc = nn.Linear(256 * 64, num_classes)\n"),
-           ("return self.fc(self.features(x).mean(dim=(2, 3)))", "return self.fc(self.features(x).flatten(1))"),
+    mutant("one image size", ("        self.fc = nn.Linear(256, num_classes)\n", "        self.fc = nn.Linear(64, num_classes)\n"),
+           ("return self.fc(self.features(x).mean(dim=(2, 3)))", "return self.fc(self.features(x).mean(dim=1).flatten(1))"),
            loses={"model_trains"}),
     mutant("ten classes", ('residual block."""\n\n    def __init__(self, conv_op=nn.Conv2d, num_classes=100)',
            'residual block."""\n\n    def __init__(self, conv_op=nn.Conv2d, num_classes=10)'), loses={"model_trains"}),
@@ -221,6 +222,9 @@ HOSTILE = [
         "leaves threads behind",
         "def turn():\n    while True:\n        time.sleep(0.01)\n"
         "for _ in range(20):\n    threading.Thread(target=turn, daemon=False).start()",
+        top="import threading, time",
+        loses=CONV,
+        says="could hide",
     ),
     hostile("kills its parent", "os.kill(os.getppid(), 9)", review="os.kill"),
     hostile("kills everything", "os.kill(-1, 9)", loses=SHAPE, review="os.kill"),

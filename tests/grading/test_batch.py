@@ -85,7 +85,7 @@ def test_a_class(tmp_path, hidden, capsys):
         printed = capsys.readouterr().out
         assert "sandbox: " in printed
         assert "annlee: 7.875 of 8" in printed
-        rows = {row["student"]: row for row in csv.DictReader((tmp_path / "out" / "grades.csv").open())}
+        rows = {row["student"]: row for row in csv.DictReader((tmp_path / "out" / "grades.csv").read_text().splitlines())}
         assert set(rows) == {"annlee", "bobray", "cyfox", "dankim", "evehall"}
         assert rows["annlee"]["team"] == "bobray"
         assert rows["bobray"]["team"] == "annlee"
@@ -93,7 +93,7 @@ def test_a_class(tmp_path, hidden, capsys):
         assert float(rows["cyfox"]["score"]) < 6
         assert float(rows["annlee"]["challenge_top5_error"]) == 25.0
         assert float(rows["cyfox"]["challenge_top5_error"]) == 75.0
-        board = list(csv.DictReader((tmp_path / "out" / "leaderboard.csv").open()))
+        board = list(csv.DictReader((tmp_path / "out" / "leaderboard.csv").read_text().splitlines()))
         assert [(row["rank"], row["team"]) for row in board] == [("1", "annlee bobray"), ("2", "cyfox")]
         import os
 

@@ -125,7 +125,7 @@ def test_an_interrupted_batch_goes_on(tmp_path):
     for name in ("a", "b"):
         write(tmp_path / "in" / name, mutate(MUTANTS[0]))
     command = [sys.executable, "-m", "scenelab", "grade", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     stored = tmp_path / "out" / "students" / "a" / "result.json"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

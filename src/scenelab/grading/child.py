@@ -165,7 +165,7 @@ class Child:
                 raise WireError("the answer is to another question")
         except WireError as error:
             self.close()
-            raise Trouble("protocol", "the code disturbed the pipe to the grader, which then ended it") from error
+            raise Trouble("protocol", "disturbed the pipe to the grader, which then ended it") from error
         except BaseException:
             self.close()
             raise
@@ -232,7 +232,7 @@ class Child:
     def _ended(self) -> Trouble:
         if self.cancelled:
             raise CancelledError
-        return Trouble("end", "ended the process that it runs in (sys.exit is fine in main.py, not in a function)")
+        return Trouble("end", "ended the process that it runs in (a crash of the interpreter, os._exit, or too much time on the CPU)")
 
     def close(self) -> None:
         """End the process and all that it started."""

@@ -221,7 +221,7 @@ def _run_all(result: Result, context: Context, update: Callable[[Result], None])
         elif outcome.status != "not run":
             pass  # of an interrupted run
         elif needed is not None:
-            outcome.reason = f"was not run: {CHECKS[needed].text.partition(':')[0].rstrip('.')}, and that failed"
+            outcome.reason = f"it needs that {CHECKS[needed].text.partition(':')[0].rstrip('.')}; see there"
         else:
             _run_one(outcome, context, result)
         if outcome.status != "passed":
@@ -276,6 +276,8 @@ def load_hidden(folder: Path) -> str:
         spec = importlib.util.spec_from_file_location(f"hidden_{path.stem}", path)
         assert spec is not None
         assert spec.loader is not None
+        for name in [name for name, each in CHECKS.items() if each.run.__module__ == spec.name]:
+            del CHECKS[name]  # of an earlier call in this process
         try:
             spec.loader.exec_module(importlib.util.module_from_spec(spec))
         except Exception as error:

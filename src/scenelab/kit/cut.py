@@ -38,7 +38,7 @@ def cut(source: str, year: int, *, solution: bool = False) -> str:
 def _lines(source: str, year: int, solution: bool) -> Iterator[str]:
     answer: list[str] | None = None  # its name, then what to write
     instead: list[str] = []
-    wanted = True
+    wanted, ended = True, True
     for number, line in enumerate(source.splitlines(), start=1):
         mark = MARK.match(line)
         if mark is None:
@@ -47,9 +47,9 @@ def _lines(source: str, year: int, solution: bool) -> Iterator[str]:
             continue
         word, text, indent = mark["word"], mark["text"] or "", mark["indent"]
         if word == "ONLY":
-            wanted = text == str(year)
+            wanted, ended = text == str(year), False
         elif word == "END ONLY":
-            wanted = True
+            wanted = ended = True
         elif word == "ANSWER" and answer is None:
             answer, instead = [text], []
         elif word in ("|", "KIT") and answer is not None:
@@ -60,7 +60,7 @@ def _lines(source: str, year: int, solution: bool) -> Iterator[str]:
             answer = None
         else:
             raise LabError(f"line {number} of the solution: {line.strip()!r} does not fit the marks before it")
-    if answer is not None or not wanted:
+    if answer is not None or not ended:
         raise LabError("the last region of the solution has no end")
 
 
