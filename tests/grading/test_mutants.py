@@ -11,7 +11,7 @@ import pytest
 from mutants import ATTACK, CHECKS, HOSTILE, MUTANTS, mutate, solution, write
 from scenelab.grading.batch import Batch
 from scenelab.grading.rubric import default_text, parse, read_rubric
-from scenelab.grading.sandbox import best
+from scenelab.grading.sandbox import best, measure
 
 QUICK = default_text().replace("seconds = 20.0 ", "seconds = 6.0 ").replace("memory_mib = 3072", "memory_mib = 1024")
 
@@ -27,10 +27,24 @@ def slug(name):
     return name.replace(" ", "-").replace("'", "").replace(",", "")
 
 
+def require_bubblewrap(folder):
+    """Hostile code is run in the whole sandbox or not at all: some of it kills whatever it can reach."""
+    found = measure("bubblewrap", folder)
+    if found is None or not found.whole:
+        pytest.skip("no bubblewrap here: hostile code is not run")
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile")
+    require_bubblewrap(folder)
+    return grade_all(folder, {slug(change.name): mutate(change) for change in HOSTILE})
+
+
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory):
-    names = {slug(change.name): mutate(change) for change in [*MUTANTS, *HOSTILE]}
-    assert len(names) == len(MUTANTS) + len(HOSTILE)
+    names = {slug(change.name): mutate(change) for change in MUTANTS}
+    assert len(names) == len(MUTANTS)
     return grade_all(tmp_path_factory.mktemp("mutants"), names)
 
 
@@ -44,9 +58,19 @@ def test_there_are_enough():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("change", [*MUTANTS, *HOSTILE], ids=lambda change: change.name)
+@pytest.mark.parametrize("change", MUTANTS, ids=lambda change: change.name)
 def test_a_mutant_loses_its_own_points(graded, change):
-    result = graded[slug(change.name)].result
+    require_own_losses(graded[slug(change.name)].result, change)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("change", HOSTILE, ids=lambda change: change.name)
+def test_hostile_code_earns_nothing(hostile, change):
+    require_own_losses(hostile[slug(change.name)].result, change)
+
+
+def require_own_losses(result, change):
     lost = {outcome.name: outcome.reason for outcome in result.outcomes if outcome.status != "passed"}
     assert set(lost) == set(change.loses), lost
     shares = dict(change.earned)
@@ -62,7 +86,7 @@ def test_a_mutant_loses_its_own_points(graded, change):
 
 
 @pytest.mark.slow
-def test_nothing_is_left_of_hostile_code(graded):
+def test_nothing_is_left_of_hostile_code(hostile):
     time.sleep(0.5)
     left = []
     for name in filter(str.isdigit, os.listdir("/proc")):

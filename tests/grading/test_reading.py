@@ -260,3 +260,80 @@ def test_the_digest_is_of_content_and_names(tmp_path):
     assert read(write(tmp_path / "b", solution()), tmp_path / "into-b").digest == one
     changed = {**solution(), "results/curves.png": b"other"}
     assert read(write(tmp_path / "c", changed), tmp_path / "into-c").digest != one
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [("code/student_code.py/x", b"x"), ("code/other.py", CODE)],
+        [("hw.zip", b"PK\x05\x06" + bytes(18)), ("hw", b"x")],
+        [("code/student_code.py", b"# coding: undefined\ncustom_conv2d = 1\n")],
+        [("code/student_code.py", b"# coding: idna\ncustom_conv2d = 1\n")],
+        [("code/student_code.py", b'# coding: unicode_escape\ncustom_conv2d = 1\nx = "\\ud800"\n')],
+        [("code/student_code.py", b"custom_conv2d = 1\nx = a" + b".a" * 1500)],
+        [("code/student_code.py", b"custom_conv2d = 1\ngetattr(F, " + b"1+" * 500 + b"1)")],
+        [("code/student_code.py", b"custom_conv2d = 1\n" + b"eval\n" * 200_000)],
+        [("code/x.py", CODE), ("code", b"x")],
+        [("/".join(["code"] + ["a"] * 100 + [str(i)]), b"x") for i in range(50)],
+    ],
+    ids=["folder", "zip beside", "undefined", "idna", "escape", "attributes", "getattr", "evals", "file and folder", "deep"],
+)
+def test_odd_hand_ins_have_a_result(tmp_path, entries):
+    found = read(zipped(tmp_path / "a.zip", entries), tmp_path / "into")
+    assert found.digest
+    assert "damaged in a way" not in found.problem, found
+
+
+def test_what_eats_memory_ends_in_its_own_process(tmp_path):
+    lists = b"custom_conv2d = 1\n" + b"x = [" + b"1," * 900_000 + b"]\n"
+    names = b" = ".join(b"a%d" % i for i in range(30_000)) + b" = (" + b",".join(b"a%d" % i for i in range(30_000)) + b",)\n"
+    for number, content in enumerate((lists, b"custom_conv2d = " + names)):
+        found = read(zipped(tmp_path / f"{number}.zip", [("code/student_code.py", content)]), tmp_path / f"into-{number}")
+        assert found.digest
+    with zipfile.ZipFile(tmp_path / "bz2.zip", "w", zipfile.ZIP_BZIP2) as file:
+        file.writestr("code/student_code.py", bytes(256 << 20))
+    assert "unusual way" in " ".join(read(tmp_path / "bz2.zip", tmp_path / "into-b").notes)
+
+
+def test_a_long_tar_header_ends(tmp_path):
+    entry = tarfile.TarInfo("x")
+    entry.type, entry.size = tarfile.XHDTYPE, 3 << 30
+    with open(tmp_path / "a.tar", "wb") as file:
+        file.write(entry.tobuf())
+        file.truncate(3 << 30)
+    assert read(tmp_path / "a.tar", tmp_path / "into").code is None
+
+
+@pytest.mark.parametrize(
+    ("helper", "found"),
+    [
+        (b"import torch.nn.functional as F\ndef conv(*a):\n    return F.conv2d(*a)\n", "banned"),
+        (b"from deeper import conv\n", "banned"),
+        (b"import sys\nconv = sys.modules\n", "hiding"),
+        (b"import torch.nn as nn\ndef conv(x):\n    return x\n", ""),
+    ],
+)
+def test_modules_beside_are_looked_into(tmp_path, helper, found):
+    code = CODE.replace(b"        output = weight.flatten(1) @ windows", b"        output = conv(weight.flatten(1) @ windows)")
+    code = code.replace(b"import math\n", b"import math\nfrom helper import conv\nfrom networks import Net\n")
+    network = b"import torch.nn as nn\nclass Net(nn.Module):\n    conv = nn.Conv2d(1, 1, 1)\n"
+    deeper = b"import torch\nconv = torch.conv2d\n"
+    path = zipped(tmp_path / "a.zip", [("code/student_code.py", code), ("code/helper.py", helper),
+                                       ("code/networks.py", network), ("code/deeper.py", deeper)])  # fmt: skip
+    source = read(path, tmp_path / "into").source
+    assert bool(source.banned) is (found == "banned"), source
+    assert bool(source.hiding) is (found == "hiding"), source
+
+
+def test_an_encoding_line_is_not_read_twice(tmp_path):
+    content = b"# coding: utf-7\n# +AAo-evil = 1\n" + CODE
+    found = read(zipped(tmp_path / "a.zip", [("code/student_code.py", content)]), tmp_path / "into")
+    module: dict = {}
+    exec(compile(found.code.read_bytes(), "student_code.py", "exec"), module)
+    assert "evil" not in module
+
+
+def test_names_of_honest_files_stay(tmp_path):
+    entries = [("code/student_code.py", CODE), ("results/Shot 3.05\u202fPM.png", b"x"), ("results/a:b.png", b"x"), ("結果/図.png", b"x")]
+    read(zipped(tmp_path / "a.zip", entries), tmp_path / "into")
+    assert sum(path.suffix == ".png" for path in (tmp_path / "into").rglob("*")) == 3

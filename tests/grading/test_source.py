@@ -32,7 +32,7 @@ def test_foreign_convolutions(tmp_path, body):
 
 @pytest.mark.parametrize("body", [
     "getattr(F, name)(x, w)", "eval('F.con' + 'v2d')(x, w)", "vars(F)['con' + 'v2d'](x, w)", "sys.modules['torch'].x",
-    "F.__dict__['con' + 'v2d'](x)", "sys._getframe(1).f_locals", "__builtins__['eval']",
+    "F.__dict__['con' + 'v2d'](x)", "getattr(*(F, x))", "F.__getattribute__(x)", "os.system('x')", "sys._getframe(1).f_locals", "__builtins__['eval']",
 ])  # fmt: skip
 def test_ways_to_hide_one(tmp_path, body):
     assert found(tmp_path, HEAD + CONV.format(body=body)).hiding != []
@@ -73,3 +73,16 @@ def convolve(x, w):
 )
 def test_packages_with_the_answers(tmp_path, line):
     assert found(tmp_path, line + "\n").foreign != []
+
+
+@pytest.mark.parametrize("line", [
+    "from torch import conv2d as magic", "from torch.nn.functional import conv2d", "from scipy.signal import convolve2d as m",
+    "if True:\n    CustomConv2DFunction = torch.conv2d", "CustomConv2DFunction.forward = torch.conv2d",
+])  # fmt: skip
+def test_other_ways_to_bring_one_in(tmp_path, line):
+    assert found(tmp_path, HEAD + line + "\n" + CONV.format(body="x")).banned != []
+
+
+@pytest.mark.parametrize("line", ["import threading", "from concurrent import futures", "import pickle", "g = getattr", "import subprocess"])
+def test_ways_out_of_the_watch(tmp_path, line):
+    assert found(tmp_path, HEAD + line + "\n").hiding != []

@@ -118,7 +118,7 @@ class Batch:
                 self._settle(future, lambda: self._result(submission, stage, key, entry))
             # of the same files the checks are the same, what is said of the archive is not
             result = dataclasses.replace(future.result(), notes=_notes(future.result(), submission))
-            if not mine:
+            if _stored(self._place(entry), key) is None:
                 write_json(self._place(entry), result.plain())
             self._keep_source(entry, submission)
         finally:

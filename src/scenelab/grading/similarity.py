@@ -1,8 +1,8 @@
 """Submissions that are alike, for people to look at: compare50, where it is installed. It never touches points."""
 
+import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from scenelab.kit import files
@@ -21,8 +21,8 @@ def compare(sources: dict[str, bytes], out: Path, scratch: Path) -> list[str]:
         out: the batch's folder.
         scratch: where copies are laid out.
     """
-    program = shutil.which("compare50", path=f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin")
-    if program is None or len(sources) < 2:
+    python = _python()
+    if len(sources) < 2 or python is None:
         return []
     folders = []
     for student, source in sources.items():
@@ -31,17 +31,26 @@ def compare(sources: dict[str, bytes], out: Path, scratch: Path) -> list[str]:
         _lay_out(scratch / "alike-kit" / str(year), files(year)["code/student_code.py"].encode()) for year in YEARS
     ]
     target = out / "similarity"
+    out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     try:
         done = subprocess.run(
-            [program, *folders, "--distro", *given, "--output", str(target), "--passes", "structure", "text"],
+            [python, "-m", "compare50", *folders, "--distro", *given, "--output", str(target), "--passes", "structure", "text"],
             capture_output=True, text=True, check=False, timeout=SECONDS, stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONHASHSEED": "50"},
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return [f"similarity: compare50 did not work: {error}"]
     if done.returncode:
         return [f"similarity: compare50 did not work: {' '.join((done.stderr or done.stdout).split())[-200:]}"]
     return [f"similarity, for people to look at: {target / 'index.html'}"]
+
+
+def _python() -> str | None:
+    """The Python that compare50 is installed with: its pins want an environment of its own (pipx install compare50)."""
+    script = shutil.which("compare50")
+    python = Path(script).resolve().parent / "python3" if script else None
+    return str(python) if python is not None and python.exists() else None
 
 
 def _lay_out(folder: Path, source: bytes) -> str:
