@@ -1,7 +1,7 @@
 """Grade generated submissions and measure it: python benchmarks/grading.py --count 100 --out DIR
 
-They are the kit's solution, the bare kit and changed solutions in turn, packed as Canvas names them, so that no two have the
-same bytes. Prints CPU seconds of each (median, largest), seconds in all, and the grader's own memory as it goes.
+They are the kit's solution, the bare kit and changed solutions in turn, packed as Canvas names them, so that no two
+have the same bytes. Prints CPU seconds of each, seconds in all, and the grader's own memory as it goes.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from scenelab.grading.sandbox import best
 from scenelab.kit import files
 from scenelab.memory import resident_memory
 
-NAMES = ("ada", "ben", "cleo", "dev", "eli", "fay", "gus", "hana", "ivo", "jun", "kim", "leo", "mia", "noor", "oli", "pia", "quin",
-         "rui", "sol", "tess")  # fmt: skip
+NAMES = ("ada", "ben", "cleo", "dev", "eli", "fay", "gus", "hana", "ivo", "jun", "kim", "leo", "mia", "noor", "oli",
+         "pia", "quin", "rui", "sol", "tess")  # fmt: skip
 
 
 def generate(folder: Path, count: int) -> Path:
@@ -37,7 +37,8 @@ def generate(folder: Path, count: int) -> Path:
             kind, handed = kinds[number % len(kinds)]
             handed = {**handed, "code/student_code.py": handed["code/student_code.py"] + f"\n# {number}\n".encode()}
             late = "_LATE" if number % 9 == 4 else ""
-            name = f"{NAMES[number % len(NAMES)]}{number // len(NAMES) or ''}{late}_{1000 + number}_{5000 + number}_submission.zip"
+            student = f"{NAMES[number % len(NAMES)]}{number // len(NAMES) or ''}{late}"
+            name = f"{student}_{1000 + number}_{5000 + number}_submission.zip"
             bulk.write(write_as_zip(folder / name, handed, folder / f"files-{number}"), name)
             told[name] = kind
     (folder / "kinds.json").write_text(json.dumps(told, indent=2))

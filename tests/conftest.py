@@ -14,6 +14,17 @@ from scenelab.runs import Run, save_checkpoint
 from scenelab.training.config import ScheduleConfig, TrainConfig, to_plain
 from scenelab.training.session import open_packed
 
+TOGETHER = ("e2e", "grading", "oracle")
+"""Folders whose files share what is expensive: each file's tests run in one process, those of other folders where there
+is room."""
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Tell the processes that share the tests what belongs together."""
+    for item in items:
+        if item.path.parent.name in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory) -> Path:

@@ -1,6 +1,7 @@
 """Wrong answers: the kit's solution with one thing changed, and the checks that each has to lose, no more and no fewer."""
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from scenelab.grading.rubric import read_rubric
@@ -221,7 +222,7 @@ HOSTILE = [
     hostile(
         "leaves threads behind",
         "def turn():\n    while True:\n        time.sleep(0.01)\n"
-        "for _ in range(20):\n    threading.Thread(target=turn, daemon=False).start()",
+        "for _ in range(5):\n    threading.Thread(target=turn, daemon=False).start()",
         top="import threading, time",
         loses=CONV,
         says="could hide",
@@ -258,11 +259,24 @@ HOSTILE = [
     ),
     hostile("an error that no file can hold", "raise ValueError(chr(0xd800) + chr(27) + '[2J')", loses=SHAPE),
     hostile("an error type that no file can hold", "raise type(chr(0xd800), (Exception,), {})('x')", loses=SHAPE),
-    hostile("shared memory", "kept = mmap.mmap(-1, 3 << 30)\nfor place in range(0, 3 << 30, 4096):\n    kept[place] = 1",
-            top="import mmap", loses=SHAPE, says="MiB of memory", review="mmap"),
-    hostile("fills /dev/shm", "with open('/dev/shm/x', 'wb') as file:\n    while True:\n        file.write(b'x' * (1 << 20))", loses=SHAPE),
-    hostile("children that leave", "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(1000)\n    os._exit(0)",
-            review="os.fork"),
+    hostile(
+        "shared memory",
+        "kept = mmap.mmap(-1, 3 << 30)\nfor place in range(0, 3 << 30, 4096):\n    kept[place] = 1",
+        top="import mmap",
+        loses=SHAPE,
+        says="MiB of memory",
+        review="mmap",
+    ),
+    hostile(
+        "fills the memory that is a disk",
+        "with open('/dev/shm/x', 'wb') as file:\n    while True:\n        file.write(b'x' * (1 << 20))",
+        loses=SHAPE,
+    ),
+    hostile(
+        "children that leave",
+        "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(1000)\n    os._exit(0)",
+        review="os.fork",
+    ),
     hostile("returns something else", "return 'passed'", loses=SHAPE, says="returned str"),
     hostile("returns a huge tensor", "return torch.zeros(1).expand(10_000, 10_000, 100)", loses=SHAPE, says="too many"),
     hostile("returns half precision", "return torch.zeros(1, 1, 5, 4, dtype=torch.complex64)", loses=SHAPE),
@@ -276,13 +290,30 @@ def solution(year: int = 2019) -> dict[str, bytes]:
     return {**handed, "writeup/report.pdf": PDF, "results/curves.png": b"\x89PNG\r\n"}
 
 
-def mutate(change: Mutant) -> dict[str, bytes]:
-    """The solution with the change in it."""
+def part(change: Mutant) -> str:
+    """Which part of the assignment a change is wrong in; "all" for more than one."""
+    parts = {name.partition("_")[0] for name in change.loses}
+    return parts.pop() if len(parts) == 1 else "all"
+
+
+def together() -> dict[str, list[Mutant]]:
+    """Submissions that hold one wrong answer of each part at most: what is wrong in one must not be seen in another."""
+    parts: dict[str, list[Mutant]] = {}
+    for change in MUTANTS:
+        parts.setdefault(part(change), []).append(change)
+    alone = [[change] for change in parts.pop("all", [])]
+    rows = [[change for change in row if change is not None] for row in zip_longest(*parts.values())]
+    return {f"wrong-{number}": row for number, row in enumerate([*rows, *alone])}
+
+
+def mutate(*changes: Mutant) -> dict[str, bytes]:
+    """The solution with the changes in it."""
     handed = solution()
     text = handed["code/student_code.py"].decode()
-    for old, new in change.changes:
-        assert text.count(old) == 1, (change.name, old, text.count(old))
-        text = text.replace(old, new)
+    for change in changes:
+        for old, new in change.changes:
+            assert text.count(old) == 1, (change.name, old, text.count(old))
+            text = text.replace(old, new)
     return {**handed, "code/student_code.py": text.encode()}
 
 

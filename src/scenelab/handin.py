@@ -34,7 +34,7 @@ ABSOLUTE = re.compile(
 
 @dataclass(frozen=True)
 class Problem:
-    """What breaks a rule, and where; `line` is of a file of code. `rule` is the same for all that break the same one."""
+    """What breaks a rule, and where; `line` is of a file of code. All that break one rule have the same `rule`."""
 
     where: str
     what: str

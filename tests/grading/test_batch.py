@@ -85,7 +85,9 @@ def test_a_class(tmp_path, hidden, capsys):
         printed = capsys.readouterr().out
         assert "sandbox: " in printed
         assert "annlee: 7.875 of 8" in printed
-        rows = {row["student"]: row for row in csv.DictReader((tmp_path / "out" / "grades.csv").read_text().splitlines())}
+        rows = {
+            row["student"]: row for row in csv.DictReader((tmp_path / "out" / "grades.csv").read_text().splitlines())
+        }
         assert set(rows) == {"annlee", "bobray", "cyfox", "dankim", "evehall"}
         assert rows["annlee"]["team"] == "bobray"
         assert rows["bobray"]["team"] == "annlee"

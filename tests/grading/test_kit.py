@@ -66,7 +66,8 @@ def run(homework, *arguments):
 
 def test_the_solution_passes_its_own_test(homework):
     done = run(homework, "./test_conv.py")
-    assert done.returncode == 0 and "All passed! End of testing." in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "All passed! End of testing." in done.stdout
 
 
 def test_the_bare_kit_says_what_is_missing(tmp_path):
@@ -105,13 +106,15 @@ def test_the_kit_trains_evaluates_attacks(tmp_path, year):
         (data / f"{name}.txt").write_text("\n".join(lines) + "\n")
     flags = ["../data", "--gpu=-1", "-j", "0", "-b", "3"]
     done = run(homework, "./main.py", *flags, "--epochs=1", "--use-custom-conv")
-    assert done.returncode == 0 and "******Acc@1" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "******Acc@1" in done.stdout
     assert any((homework / "logs").iterdir())
     best = homework / "models" / "checkpoint.pth.tar"
     stored = torch.load(best, weights_only=True)
     assert set(stored) == {"epoch", "model_arch", "state_dict", "best_acc1", "optimizer"}
     done = run(homework, "./main.py", *flags, f"--resume={best}", "-e", "-a", "-v")
-    assert done.returncode == 0 and done.stdout.count("******Acc@1") == 2, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("******Acc@1") == 2
     done = run(homework, "./main.py", *flags, f"--resume={best}", "--epochs=2")
     assert done.returncode == 0, done.stderr
     assert torch.load(best, weights_only=True)["epoch"] == 2

@@ -57,7 +57,8 @@ def test_a_folder_a_tar_and_a_single_file(tmp_path):
     (tmp_path / "student_code.py").write_bytes(CODE)
     for number, path in enumerate((folder, tmp_path / "a.tar.gz", tmp_path / "student_code.py")):
         found = read(path, tmp_path / f"into-{number}")
-        assert found.problem == "" and found.code is not None, path
+        assert found.problem == "", path
+        assert found.code is not None, path
 
 
 def test_a_zip_in_a_zip(tmp_path):
@@ -276,7 +277,18 @@ def test_the_digest_is_of_content_and_names(tmp_path):
         [("code/x.py", CODE), ("code", b"x")],
         [("/".join(["code"] + ["a"] * 100 + [str(i)]), b"x") for i in range(50)],
     ],
-    ids=["folder", "zip beside", "undefined", "idna", "escape", "attributes", "getattr", "evals", "file and folder", "deep"],
+    ids=[
+        "folder",
+        "zip beside",
+        "undefined",
+        "idna",
+        "escape",
+        "attributes",
+        "getattr",
+        "evals",
+        "file and folder",
+        "deep",
+    ],
 )
 def test_odd_hand_ins_have_a_result(tmp_path, entries):
     found = read(zipped(tmp_path / "a.zip", entries), tmp_path / "into")
@@ -286,9 +298,16 @@ def test_odd_hand_ins_have_a_result(tmp_path, entries):
 
 def test_what_eats_memory_ends_in_its_own_process(tmp_path):
     lists = b"custom_conv2d = 1\n" + b"x = [" + b"1," * 900_000 + b"]\n"
-    names = b" = ".join(b"a%d" % i for i in range(30_000)) + b" = (" + b",".join(b"a%d" % i for i in range(30_000)) + b",)\n"
+    names = (
+        b" = ".join(b"a%d" % i for i in range(30_000))
+        + b" = ("
+        + b",".join(b"a%d" % i for i in range(30_000))
+        + b",)\n"
+    )
     for number, content in enumerate((lists, b"custom_conv2d = " + names)):
-        found = read(zipped(tmp_path / f"{number}.zip", [("code/student_code.py", content)]), tmp_path / f"into-{number}")
+        found = read(
+            zipped(tmp_path / f"{number}.zip", [("code/student_code.py", content)]), tmp_path / f"into-{number}"
+        )
         assert found.digest
     with zipfile.ZipFile(tmp_path / "bz2.zip", "w", zipfile.ZIP_BZIP2) as file:
         file.writestr("code/student_code.py", bytes(256 << 20))
@@ -314,7 +333,9 @@ def test_a_long_tar_header_ends(tmp_path):
     ],
 )
 def test_modules_beside_are_looked_into(tmp_path, helper, found):
-    code = CODE.replace(b"        output = weight.flatten(1) @ windows", b"        output = conv(weight.flatten(1) @ windows)")
+    code = CODE.replace(
+        b"        output = weight.flatten(1) @ windows", b"        output = conv(weight.flatten(1) @ windows)"
+    )
     code = code.replace(b"import math\n", b"import math\nfrom helper import conv\nfrom networks import Net\n")
     network = b"import torch.nn as nn\nclass Net(nn.Module):\n    conv = nn.Conv2d(1, 1, 1)\n"
     deeper = b"import torch\nconv = torch.conv2d\n"
@@ -334,6 +355,11 @@ def test_an_encoding_line_is_not_read_twice(tmp_path):
 
 
 def test_names_of_honest_files_stay(tmp_path):
-    entries = [("code/student_code.py", CODE), ("results/Shot 3.05\u202fPM.png", b"x"), ("results/a:b.png", b"x"), ("結果/図.png", b"x")]
+    entries = [
+        ("code/student_code.py", CODE),
+        ("results/Shot 3.05\u202fPM.png", b"x"),
+        ("results/a:b.png", b"x"),
+        ("結果/図.png", b"x"),
+    ]
     read(zipped(tmp_path / "a.zip", entries), tmp_path / "into")
     assert sum(path.suffix == ".png" for path in (tmp_path / "into").rglob("*")) == 3

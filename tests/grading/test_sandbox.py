@@ -17,7 +17,8 @@ needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bub
 @needs_bubblewrap
 def test_bubblewrap_holds_everything_back(tmp_path):
     found = measure("bubblewrap", tmp_path)
-    assert found is not None and found.whole, found
+    assert found is not None
+    assert found.whole, found
 
 
 @pytest.fixture

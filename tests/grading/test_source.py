@@ -83,6 +83,8 @@ def test_other_ways_to_bring_one_in(tmp_path, line):
     assert found(tmp_path, HEAD + line + "\n" + CONV.format(body="x")).banned != []
 
 
-@pytest.mark.parametrize("line", ["import threading", "from concurrent import futures", "import pickle", "g = getattr", "import subprocess"])
+@pytest.mark.parametrize(
+    "line", ["import threading", "from concurrent import futures", "import pickle", "g = getattr", "import subprocess"]
+)
 def test_ways_out_of_the_watch(tmp_path, line):
     assert found(tmp_path, HEAD + line + "\n").hiding != []

@@ -22,8 +22,8 @@ def grade(
 ) -> None:
     """Grade submissions: zips, folders, or what Canvas downloads in bulk.
 
-    Writes OUT/grades.csv, OUT/students/NAME/grade.html for each, and more; docs/grading.md tells what. Started again with
-    the same OUT it goes on where it stopped, and grades only what has changed.
+    Writes OUT/grades.csv, OUT/students/NAME/grade.html for each, and more; docs/grading.md tells what. Started again
+    with the same OUT it goes on where it stopped, and grades only what has changed.
 
     Example: scenelab grade submissions.zip --out grades --jobs 2
 
@@ -79,8 +79,12 @@ def grade(
             for each in grades
         ])  # fmt: skip
     elif not autolab:
-        rows = [[each.entry.student, f"{each.score:g}", f"{each.earned:g}",
-                 f"{sum(taken for _, taken in each.penalties):g}", each.result.problem[:50]] for each in grades]  # fmt: skip
+        rows = []
+        for each in grades:
+            taken = sum(points for _, points in each.penalties)
+            rows.append(
+                [each.entry.student, f"{each.score:g}", f"{each.earned:g}", f"{taken:g}", each.result.problem[:50]]
+            )
         print_table(f"{out / 'grades.csv'}", ["student", "score", "checks", "taken off", "problem"], rows)
         for note in batch.notes:
             print(note)

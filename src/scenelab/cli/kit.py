@@ -12,8 +12,8 @@ def kit(
 ) -> None:  # fmt: skip
     """Write the assignment: code/ with the places to fill in, tests, scripts, README.
 
-    It needs torch, torchvision, numpy and tensorboard, and nothing of scenelab. What to fill in is cut out of a solution
-    that the grader gives all points.
+    It needs torch, torchvision, numpy and tensorboard, and nothing of scenelab. What to fill in is cut out of a
+    solution that the grader gives all points.
 
     Example: scenelab kit homework
 

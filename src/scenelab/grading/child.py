@@ -232,7 +232,10 @@ class Child:
     def _ended(self) -> Trouble:
         if self.cancelled:
             raise CancelledError
-        return Trouble("end", "ended the process that it runs in (a crash of the interpreter, os._exit, or too much time on the CPU)")
+        return Trouble(
+            "end",
+            "ended the process that it runs in (a crash of the interpreter, os._exit, or too much time on the CPU)",
+        )
 
     def close(self) -> None:
         """End the process and all that it started."""

@@ -80,9 +80,10 @@ def _is_bulk(path: Path) -> bool:
     except Exception:
         return False  # damaged: said where it is read
     names = [name for name in listed if not name.startswith("__MACOSX") and not name.endswith("/")]
-    return bool(names) and sum(
-        bool(CANVAS.match(name.rpartition("/")[2])) and name.count("/") <= 1 for name in names
-    ) > len(names) / 2
+    return (
+        bool(names)
+        and sum(bool(CANVAS.match(name.rpartition("/")[2])) and name.count("/") <= 1 for name in names) > len(names) / 2
+    )
 
 
 def _entry(path: Path) -> Entry:

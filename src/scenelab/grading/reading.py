@@ -63,7 +63,8 @@ class Submission:
 def read(path: Path, folder: Path) -> Submission:
     """Unpack a hand-in into `folder` and find its parts; whatever it is, there is a result.
 
-    It happens in a process with little memory and time: an archive or a file that is made to eat both ends that process.
+    It happens in a process with little memory and time: an archive or a file that is made to eat both ends that
+    process.
     """
     done = None
     try:
@@ -73,7 +74,11 @@ def read(path: Path, folder: Path) -> Submission:
         )  # fmt: skip
         return Submission.of(json.loads(done.stdout))
     except (subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
-        why = "it took too long" if done is None else "it took too much memory, or is damaged in a way that nobody foresaw"
+        why = (
+            "it took too long"
+            if done is None
+            else "it took too much memory, or is damaged in a way that nobody foresaw"
+        )
         return Submission(folder, folder, problem=f"{path.name} could not be read: {why}", digest=_digest_of(path))
 
 
@@ -120,8 +125,8 @@ def find_violations(root: Path) -> dict[str, list[str]]:
 
 
 def _add_modules(source: Source, code: Path) -> None:
-    """What is found in modules of the hand-in that student_code.py imports, and that they import: ways to hide a call in
-    any, foreign convolutions in those that the convolution uses.
+    """What is found in modules of the hand-in that student_code.py imports, and that they import: ways to hide a call
+    in any, foreign convolutions in those that the convolution uses.
     """
     waiting, seen = [(name, name in source.uses) for name in source.imports], set()
     while waiting and len(seen) < MOST_FILES:

@@ -97,8 +97,8 @@ def parse(text: str, where: str) -> Rubric:
     if not hidden <= set(checks):
         raise LabError(f"{where} hides {min(hidden - set(checks))!r}, which is not among its checks")
     rubric = Rubric(
-        name=str(values.get("name", where)), points=_number(values.get("points", 0.0), f"{where}: points"), checks=checks,
-        hidden=hidden, penalties=_section(Penalties, values.get("penalties", {}), f"{where}: penalties"),
+        name=str(values.get("name", where)), points=_number(values.get("points", 0.0), f"{where}: points"),
+        checks=checks, hidden=hidden, penalties=_section(Penalties, values.get("penalties", {}), f"{where}: penalties"),
         limits=_limits(values.get("limits", {}), where), text=text,
         manual=tuple(_section(Manual, each, f"{where}: manual") for each in values.get("manual", [])),
     )  # fmt: skip

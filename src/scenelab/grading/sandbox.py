@@ -1,10 +1,9 @@
-"""Where a student's code runs: bubblewrap, else namespaces of its own, else a plain process; what each really holds back.
+"""Where a student's code runs: bubblewrap, else namespaces, else a plain process; and what each really holds back.
 
 A level is not believed by its name: `measure` starts a small program in it that tries to write, read, connect and
 signal, and records what it could.
 """
 
-import contextlib
 import contextlib
 import itertools
 import json
@@ -98,7 +97,7 @@ class Sandbox:
         return all(self.holds.get(name) for name in PROMISES)
 
     def command(self, arguments: Sequence[str], stage: Path) -> list[str]:
-        """The command line that runs Python with these arguments; `stage` is all of ours that it sees, at its own path."""
+        """The command line that runs Python so; `stage` is all of ours that it sees, at its own path."""
         python = [sys.executable, "-s", "-B", *arguments]
         if self.level == "bubblewrap":
             return [*_bubblewrap(stage), *python]
@@ -110,8 +109,9 @@ class Sandbox:
         """Start Python so, with pipes as its standard input and output."""
         environment = {
             "PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
-            "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1", "TOKENIZERS_PARALLELISM": "false",
-            "SCENELAB_TOKEN": token, "COVERED": str(Path(scenelab.__file__).resolve().parent), "TMPDIR": "/tmp" if self.level == "bubblewrap" else str(stage / "tmp"),
+            "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1",
+            "SCENELAB_TOKEN": token, "COVERED": str(Path(scenelab.__file__).resolve().parent),
+            "TMPDIR": "/tmp" if self.level == "bubblewrap" else str(stage / "tmp"),
         }  # fmt: skip
         return subprocess.Popen(
             self.command(arguments, stage), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -119,7 +119,7 @@ class Sandbox:
         )  # fmt: skip
 
     def pick_user(self) -> int | None:
-        """A user of its own that a process becomes where nothing but that keeps it from our files and other processes."""
+        """A user of its own that a process becomes where nothing but that keeps it from our files and processes."""
         if self.level != "process" or os.getuid() != 0:
             return None
         return FIRST_USER + next(_users) % USERS
@@ -184,7 +184,8 @@ def _nested_can_be_refused() -> bool:
 READ_ONLY = """
 mount -t tmpfs -o size=64m tmpfs "$TMPDIR"
 for place in /run /dev/shm "$COVERED"; do [ -d "$place" ] && mount -t tmpfs -o size=64m tmpfs "$place"; done
-cut -d' ' -f5 /proc/self/mountinfo | grep -v -x -e '/proc' -e '/proc/.*' -e '/dev' -e '/dev/.*' | while read -r point; do
+cut -d' ' -f5 /proc/self/mountinfo | grep -v -x -e '/proc' -e '/proc/.*' -e '/dev' -e '/dev/.*' |
+while read -r point; do
   [ "$point" = "$TMPDIR" ] || mount -o remount,bind,ro "$point" 2>/dev/null
 done
 mount -o remount,bind,ro /proc/sys 2>/dev/null
@@ -269,7 +270,7 @@ def best(parent: Path, *, required: bool = False, levels: Sequence[str] = LEVELS
             "--require-sandbox: no whole sandbox can be had here; install bubblewrap and allow user namespaces"
         )
     raise LabError(
-        "student's code cannot be run here: there is no bubblewrap and no user namespaces, and as root it would be root; "
+        "student's code cannot be run here: there is no bubblewrap, no user namespaces, and as root it would be root; "
         "install bubblewrap or grade as an ordinary user"
     )
 
@@ -338,7 +339,7 @@ def _with_token(token: str) -> list[int]:
 
 
 def usage(pid: int) -> tuple[int, int]:
-    """Bytes that a process and its descendants hold, shared memory of theirs included, and how many of them there are."""
+    """Bytes that a process and its descendants hold, their shared memory included, and how many there are."""
     total, pids = 0, [pid, *_descendants(pid)]
     for each in pids:
         try:

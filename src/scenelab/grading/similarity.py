@@ -35,7 +35,8 @@ def compare(sources: dict[str, bytes], out: Path, scratch: Path) -> list[str]:
     shutil.rmtree(target, ignore_errors=True)
     try:
         done = subprocess.run(
-            [python, "-m", "compare50", *folders, "--distro", *given, "--output", str(target), "--passes", "structure", "text"],
+            [python, "-m", "compare50", *folders, "--distro", *given, "--output", str(target),
+             "--passes", "structure", "text"],
             capture_output=True, text=True, check=False, timeout=SECONDS, stdin=subprocess.DEVNULL,
             env={**os.environ, "PYTHONHASHSEED": "50"},
         )  # fmt: skip

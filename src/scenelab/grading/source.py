@@ -55,6 +55,7 @@ ODD = Words(
     re.compile(r"^(socket|signal|gc|mmap)$"),
 )
 """What this assignment hardly needs."""
+VALUED = (ast.Assign, ast.NamedExpr, ast.keyword)
 MOST_FOUND = 40  # of a kind
 MOST_PARTS = 8  # of a dotted name
 
@@ -275,9 +276,8 @@ def _hiding(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
         if len(node.args) < 2 or not isinstance(node.args[1], ast.Constant):
             yield f"line {node.lineno}: getattr with a name that is made up"
-    elif isinstance(node, (ast.Assign, ast.NamedExpr, ast.keyword)):
-        if isinstance(node.value, ast.Name) and node.value.id == "getattr":
-            yield f"line {node.value.lineno}: getattr under another name"
+    elif isinstance(node, VALUED) and isinstance(node.value, ast.Name) and node.value.id == "getattr":
+        yield f"line {node.value.lineno}: getattr under another name"
 
 
 def _review(node: ast.AST) -> Iterator[str]:

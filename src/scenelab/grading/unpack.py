@@ -1,7 +1,7 @@
 """Unpacking what a student handed in, whatever it is: nothing leaves its folder, nothing is a link, there is an end.
 
-A data set that is not what it says is refused (`data.archive`); a hand-in is read as far as it goes, and what was left out
-is told, since somebody wants it graded.
+A data set that is not what it says is refused (`data.archive`); a hand-in is read as far as it goes, and what was left
+out is told, since somebody wants it graded.
 """
 
 import os
@@ -205,7 +205,7 @@ def _from_zip(path: Path, folder: Path, found: Unpacked, room: Room) -> None:
 def _from_tar(path: Path, folder: Path, found: Unpacked, room: Room) -> None:
     with tarfile.open(path) as archive:
         for member in archive:
-            archive.members = []  # it would keep them all
+            archive.members = []  # it would keep them all  # pyright: ignore[reportAttributeAccessIssue]
             found.count(room)
             if member.isdir():
                 continue

@@ -1,8 +1,8 @@
 """Part 3: projected gradient descent.
 
 The reference is the handout's sentence: several steps of the sign of the gradient, each followed by a clip to the
-ε-neighbourhood of the input (Madry et al. 2018, section 2.1), towards the least confident label. "Least confident" can be
-read as that of the clean image or as that of each step's image; both are accepted.
+ε-neighbourhood of the input (Madry et al. 2018, section 2.1), towards the least confident label. "Least confident" can
+be read as that of the clean image or as that of each step's image; both are accepted.
 """
 
 from collections.abc import Callable, Iterator
@@ -122,7 +122,9 @@ def reference(
 
 def agrees(found: Tensor, expected: Tensor) -> bool:
     """Whether nearly all values are the same."""
-    return found.shape == expected.shape and ((found.double() - expected).abs() <= TOLERANCE).double().mean() >= AGREE
+    if found.shape != expected.shape:
+        return False
+    return bool(((found.double() - expected).abs() <= TOLERANCE).double().mean() >= AGREE)
 
 
 def _perturb(context: Context, made: Setting) -> tuple[Tensor, Message]:
@@ -156,7 +158,7 @@ def attack_stays_close(context: Context) -> None:
             above = 100 * (change > epsilon + 1e-5).double().mean().item()
             raise Failed(
                 f"values are up to {change.max():.4f} from where they began, epsilon is {epsilon:g} "
-                f"({above:.0f} % of them are too far); clip after each step, around the input and not around the last image",
+                f"({above:.0f} % of them are too far); clip after each step, around the input, not the last image",
                 f"{made}\nthe first image's first row: {made.images[0, 0, 0].tolist()}\ngot: {found[0, 0, 0].tolist()}",
             )
 
@@ -169,13 +171,16 @@ def attack_descends(context: Context) -> None:
     before, after = _loss_of_least(made, made.images), _loss_of_least(made, found)
     goal = before - _loss_of_least(made, reference(made))
     gained = ((before - after) / goal).mean().item()
-    example = f"{made}\nloss before: {before.mean():.4f}, after: {after.mean():.4f}, by the reference: {(before - goal).mean():.4f}"
+    losses = (
+        f"loss before: {before.mean():.4f}, after: {after.mean():.4f}, by the reference: {(before - goal).mean():.4f}"
+    )
+    example = f"{made}\n{losses}"
     if gained < -LEAST_GAIN:
         if not any(agrees(found, reference(made, sign=1, anew=anew)) for anew in (False, True)):
             raise Failed("the loss of the least confident label rises instead of falling", example)
         raise Failed(
-            "the loss of the least confident label rises: the step has the wrong sign. Subtract the sign of the gradient; "
-            "to add it is the attack that moves away from a label",
+            "the loss of the least confident label rises: the step has the wrong sign. Subtract the sign of the "
+            "gradient; to add it is the attack that moves away from a label",
             example, share=WRONG_SIGN,
         )  # fmt: skip
     if gained < LEAST_GAIN:
@@ -322,7 +327,8 @@ def attack_graph(context: Context) -> None:
     require_detached(context, reply, "images")
     if max(depths) > 12 and depths[-1] > 2 * max(depths[: max(1, len(depths) // 2)]) - 2:
         raise Failed(
-            f"the graph behind the image grows from step to step ({depths[0]}, {depths[1]}, … {depths[-1]} nodes); detach it"
+            f"the graph behind the image grows from step to step ({depths[0]}, {depths[1]}, … {depths[-1]} nodes); "
+            "detach the image"
         )
 
 
@@ -356,8 +362,8 @@ def require_left_alone(context: Context, made: Setting, reply: Message, what: st
         raise Failed(f"the {what} leaves parameters that no longer require gradients")
     if values.get("gradients_left"):
         context.remark(
-            f"The {what} leaves gradients in the model's parameters (loss.backward()). In adversarial training they would be "
-            "added to those of the step; torch.autograd.grad(loss, image) leaves none. No points are lost for it."
+            f"The {what} leaves gradients in the model's parameters (loss.backward()). In adversarial training they "
+            "would be added to those of the step; torch.autograd.grad(loss, image) leaves none. It costs no points."
         )
 
 

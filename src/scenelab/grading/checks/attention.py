@@ -134,7 +134,8 @@ def attention_each_image(context: Context) -> None:
         single, _ = _explain(context, alone)
         if not close(_scaled(together[index : index + 1].double()), _scaled(single.double()), TOLERANCE):
             raise Failed(
-                "an image's map in a batch is another than its map alone: the label (or a maximum) is taken over the batch; "
+                "an image's map in a batch is another than its map alone: the label (or a maximum) is taken over the "
+                "batch; "
                 "take it for each image, dim=1", comparison(together[index : index + 1], single),
             )  # fmt: skip
 

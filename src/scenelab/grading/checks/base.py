@@ -118,7 +118,7 @@ def draw(generator: torch.Generator, *shape: int, dtype: torch.dtype = torch.flo
 
 
 def close(found: Tensor, expected: Tensor, tolerance: float) -> bool:
-    """Whether two tensors of one shape differ nowhere by more than `tolerance` of the largest expected value or of 1."""
+    """Whether tensors of one shape differ nowhere by more than `tolerance` of the largest expected value or of 1."""
     if found.shape != expected.shape or not (found.is_floating_point() or found.dtype == expected.dtype):
         return False
     difference = (found.double() - expected.double()).abs()

@@ -220,8 +220,8 @@ def conv_by_hand(context: Context) -> None:
         raise Failed(f"takes answers from a package: {'; '.join(source.foreign[:4])}")
     if source.hiding:
         raise Failed(
-            f"has what could hide a call of PyTorch's convolution: {'; '.join(source.hiding[:4])}. The assignment does not "
-            "need it: take it out, or ask your instructor"
+            f"has what could hide a call of PyTorch's convolution: {'; '.join(source.hiding[:4])}. The assignment does "
+            "not need it: take it out, or ask your instructor"
         )
 
 
@@ -308,7 +308,9 @@ def conv_inplace_relu(context: Context) -> None:
     """CustomConv2d works with nn.ReLU(inplace=True) behind it, as in SimpleNet; a view must not be returned."""
     generator, case = context.generator(), Case(2, 3, 8, 3, 1, 1, 8, 8)
     drawn = _draw(context, case, generator, dtype=torch.float32)
-    reply = context.child.ask("run_module", drawn.sent, seed=context.own_seed, kernel=case.k, stride=case.s, padding=case.p)
+    reply = context.child.ask(
+        "run_module", drawn.sent, seed=context.own_seed, kernel=case.k, stride=case.s, padding=case.p
+    )
     require_no_convolution(reply.values)
     leaves = drawn.leaves()
     output = F.relu(F.conv2d(leaves["input"], leaves["weight"], leaves["bias"], case.s, case.p))
@@ -329,7 +331,9 @@ def conv_in_network(context: Context) -> None:
     loss = F.cross_entropy(native(images.double()), labels)
     loss.backward()
     sent: dict[str, Any] = {name: value.float() for name, value in weights.items()}
-    reply = context.child.ask("train_step", {**sent, "input": images, "labels": labels}, seed=context.own_seed, layers=SLIM)
+    reply = context.child.ask(
+        "train_step", {**sent, "input": images, "labels": labels}, seed=context.own_seed, layers=SLIM
+    )
     require_no_convolution(reply.values)
     _compare(reply, "loss", loss, "the loss")
     for name, parameter in native.named_parameters():

@@ -65,7 +65,7 @@ class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
     def _lines_tried(self, filename: str) -> list[range]:
-        """Lines of a file that stand in the body of a try with handlers: the student has thought of a failing import."""
+        """Lines of a file in the body of a try with handlers: there the student has thought of a failing import."""
         if filename not in self._tried:
             tree = ast.parse(Path(filename).read_bytes())
             found = [node for node in ast.walk(tree) if isinstance(node, ast.Try) and node.handlers]

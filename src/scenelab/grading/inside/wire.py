@@ -2,8 +2,8 @@
 
     4 bytes "SLAB"; 8 bytes, the length of the header; the header, JSON in UTF-8; the tensors' bytes one after the other
 
-The header has `values`, plain JSON, and `tensors`, a list of [name, dtype, shape]. The reader believes none of it: every
-length is held against a limit before anything is allocated, and against the shapes that it has to agree with.
+The header has `values`, plain JSON, and `tensors`, a list of [name, dtype, shape]. The reader believes none of it:
+every length is held against a limit before anything is allocated, and against the shapes that it has to agree with.
 """
 
 import json

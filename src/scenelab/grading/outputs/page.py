@@ -10,8 +10,8 @@ from scenelab.grading.grade import Grade, Outcome
 
 MARKS = {"passed": "✓", "failed": "✗", "not run": "–"}
 TITLES = {
-    "convolution": "Convolution", "attack": "Adversarial samples", "attention": "Attention maps", "model": "Your network",
-    "vit": "Vision transformer",
+    "convolution": "Convolution", "attack": "Adversarial samples", "attention": "Attention maps",
+    "model": "Your network", "vit": "Vision transformer",
 }  # fmt: skip
 
 
@@ -69,8 +69,8 @@ def _challenge(grade: Grade) -> list[str]:
         return []
     if "problem" in challenge:
         return ["## Challenge", "", f"Your model was not judged: {_escape(challenge['problem'])}"]
-    return ["## Challenge", "", f"Top-5 error {challenge['top5_error']:.2f} %, top-1 error {challenge['top1_error']:.2f} % "
-            f"of {challenge['images']:,} test images."]  # fmt: skip
+    errors = f"Top-5 error {challenge['top5_error']:.2f} %, top-1 error {challenge['top1_error']:.2f} %"
+    return ["## Challenge", "", f"{errors} of {challenge['images']:,} test images."]
 
 
 PAGE = """<!doctype html>
@@ -80,11 +80,13 @@ PAGE = """<!doctype html>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; display: flex; justify-content: space-between }
 .score { font-size: 1.3rem } .quiet { color: #666; font-size: .9rem }
-.check { border-top: 1px solid #ddd; padding: .5rem 0; display: grid; grid-template-columns: 1.6rem 1fr auto; gap: 0 .5rem }
+.check { border-top: 1px solid #ddd; padding: .5rem 0; display: grid; gap: 0 .5rem;
+  grid-template-columns: 1.6rem 1fr auto }
 .check > :nth-child(n+4) { grid-column: 2 / 4 }
 .points { font-variant-numeric: tabular-nums; color: #444; white-space: nowrap }
 .passed .mark { color: #0a7a32 } .failed .mark { color: #b3261e } .not .mark { color: #8a6d00 }
-pre { background: #f5f5f2; padding: .6rem .8rem; overflow-x: auto; font-size: .82rem; line-height: 1.35; margin: .4rem 0 }
+pre { background: #f5f5f2; padding: .6rem .8rem; overflow-x: auto; font-size: .82rem;
+  line-height: 1.35; margin: .4rem 0 }
 .reason { margin: .1rem 0 } .off { color: #b3261e }
 @media (prefers-color-scheme: dark) {
   body { background: #1b1b1b; color: #e6e6e6 } pre { background: #2a2a2a } .points, .quiet { color: #aaa }
@@ -93,8 +95,8 @@ pre { background: #f5f5f2; padding: .6rem .8rem; overflow-x: auto; font-size: .8
 }
 </style>
 <h1>{{ rubric.name }}</h1>
-<p class="score"><b>{{ grade.entry.student }}</b>: {{ "%g"|format(grade.score) }} of {{ "%g"|format(rubric.automatic) }} points
-by checks</p>
+<p class="score"><b>{{ grade.entry.student }}</b>: {{ "%g"|format(grade.score) }} of
+{{ "%g"|format(rubric.automatic) }} points by checks</p>
 {% if grade.result.problem %}<p class="off">No check could be run: {{ grade.result.problem }}</p>{% endif %}
 <ul>
 {% for text, points in grade.penalties %}<li class="off">{{ "%g"|format(points) }} points are taken off: {{ text }}</li>
@@ -104,15 +106,17 @@ by checks</p>
 {% for group in groups %}
 <h2><span>{{ group.title }}</span><span>{{ "%g"|format(group.earned) }} of {{ "%g"|format(group.points) }}</span></h2>
 {% for outcome in group.outcomes %}{% set reason, example = told(outcome) %}
-<div class="check {{ outcome.status.split()[0] }}"><span class="mark" title="{{ outcome.status }}">{{ marks[outcome.status] }}</span>
-<span>{{ outcome.text }}</span><span class="points">{{ "%g"|format(outcome.earned) }} / {{ "%g"|format(outcome.points) }}</span>
+<div class="check {{ outcome.status.split()[0] }}">
+<span class="mark" title="{{ outcome.status }}">{{ marks[outcome.status] }}</span><span>{{ outcome.text }}</span>
+<span class="points">{{ "%g"|format(outcome.earned) }} / {{ "%g"|format(outcome.points) }}</span>
 {% if reason %}<p class="reason"><b>{{ outcome.status }}:</b> {{ reason }}</p>{% endif %}
 {% if example %}<pre>{{ example }}</pre>{% endif %}</div>
 {% endfor %}{% endfor %}
 {% if challenge %}<h2><span>Challenge</span></h2><p>
 {%- if challenge.problem %}Your model was not judged: {{ challenge.problem }}
-{%- else %}Top-5 error {{ "%.2f"|format(challenge.top5_error) }} %, top-1 error {{ "%.2f"|format(challenge.top1_error) }} % of
-{{ "{:,}".format(challenge.images) }} test images.{% endif %}</p>{% endif %}
+{%- else %}Top-5 error {{ "%.2f"|format(challenge.top5_error) }} %,
+top-1 error {{ "%.2f"|format(challenge.top1_error) }} % of {{ "{:,}".format(challenge.images) }} test images.{% endif %}
+</p>{% endif %}
 <h2><span>Graded by a person</span></h2>
 {% for part in rubric.manual %}<div class="check"><span></span><span>{{ part.name }}</span>
 <span class="points">… / {{ "%g"|format(part.points) }}</span></div>{% endfor %}

@@ -152,7 +152,8 @@ def evaluate(loader, model, device, *, mirror=False, attack=None, writer=None, a
             original, images = images, attack.perturb(model, images).detach()
             if writer is not None:
                 for name, shown in (("Org", original), ("Adv", images)):
-                    writer.add_image(f"Image/{name}_Image", student_code.default_visfunction(shown, n_rows=COLUMNS), step)
+                    picture = student_code.default_visfunction(shown, n_rows=COLUMNS)
+                    writer.add_image(f"Image/{name}_Image", picture, step)
         if attention is not None:
             maps = attention.explain(model, images)
             picture = student_code.default_visfunction(images, n_rows=COLUMNS, vis_output=maps)
@@ -235,7 +236,7 @@ def main():
         train(args, model, device, checkpoint)
         return
     if checkpoint is None:
-        raise SystemExit("main.py: -e and -a judge a trained model; say which with --resume=../models/model_best.pth.tar")
+        raise SystemExit("main.py: -e and -a judge a model; say which with --resume=../models/model_best.pth.tar")
     val_set = MiniPlaces(args.data_folder, "val", transform_of("val"))
     loader = DataLoader(val_set, 100, num_workers=args.workers)
     loss = nn.CrossEntropyLoss()
