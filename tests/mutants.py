@@ -144,6 +144,8 @@ MUTANTS = [
            loses={"attack_steps", "attack_descends"}),
     mutant("cross-entropy whatever is given", ("loss = self.loss_fn(model(output), target)",
            "loss = F.cross_entropy(model(output), target)"), loses={"attack_loss"}, says="use self.loss_fn"),
+    mutant("the score in place of a loss", ("loss = self.loss_fn(model(output), target)",
+           "loss = -model(output).amin(dim=1).sum()"), loses={"attack_loss"}),
     mutant("graph kept", ("            output.requires_grad_(True)\n", ""),
            ("output = original.clone()\n", "output = original.clone().requires_grad_(True)\n"),
            (STEP, STEP.replace(".detach()", "")), loses={"attack_graph"}),

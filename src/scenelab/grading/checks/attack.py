@@ -296,7 +296,7 @@ def _one_more_step(context: Context, made: Setting, found: Tensor, size: float) 
 @check("attack")
 def attack_loss(context: Context) -> None:
     """The loss that the attack was made with is the one that it lowers."""
-    made = setting(context, LINEAR, loss="score", num_steps=1, step_size=0.02, epsilon=1.0)
+    made = setting(context, LINEAR, loss="lead", num_steps=1, step_size=0.02, epsilon=1.0)
     steps = []
     for step in _steps_of(context, made):
         if any(_follows(step, made, pick) for pick in _PICKS):

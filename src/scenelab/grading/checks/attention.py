@@ -7,7 +7,6 @@ from torch import Tensor
 
 from scenelab.grading.checks.attack import NORMED, SMALL, Setting, ask, require_detached, require_left_alone, setting
 from scenelab.grading.checks.base import Context, Failed, check, close, comparison, require_finite, shape_of
-from scenelab.grading.inside.networks import LOSSES
 from scenelab.grading.inside.wire import Message
 
 TOLERANCE = 1e-4
@@ -22,8 +21,6 @@ def _gradient(made: Setting, pick: Callable[[Tensor], Tensor] = lambda scores: s
     network, images = made.network(), made.images.double().requires_grad_(True)
     scores = network(images)
     loss = torch.nn.functional.cross_entropy(scores, pick(scores.detach()), reduction="sum")
-    if made.loss == "negative_score":
-        loss = LOSSES["negative_score"](scores, pick(scores.detach())) * len(images)
     return torch.autograd.grad(loss, images)[0]
 
 

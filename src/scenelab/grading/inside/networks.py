@@ -18,22 +18,14 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-class _Score(nn.Module):
-    """The mean score of the labels, times a sign: a loss that is not cross-entropy."""
-
-    def __init__(self, sign: int) -> None:
-        super().__init__()
-        self.sign = sign
+class _Lead(nn.Module):
+    """How far the label's score leads the next label's, a mean: a loss that is neither cross-entropy nor the score."""
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
-        return self.sign * scores.gather(1, labels[:, None]).mean()
+        return (scores.gather(1, labels[:, None]) - scores.roll(-1, dims=1).gather(1, labels[:, None])).mean()
 
 
-LOSSES: dict[str, nn.Module] = {
-    "cross_entropy": nn.CrossEntropyLoss(),
-    "score": _Score(1),
-    "negative_score": _Score(-1),
-}
+LOSSES: dict[str, nn.Module] = {"cross_entropy": nn.CrossEntropyLoss(), "lead": _Lead()}
 """Modules, as main.py makes them."""
 
 

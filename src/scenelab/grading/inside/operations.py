@@ -66,6 +66,9 @@ def convolve(module: ModuleType, request: Message) -> Message:
         )
         output = _tensor(output, "custom_conv2d")
         if of is not None:
+            if output.shape != sent["towards"].shape:
+                got, expected = (tuple(each.shape) for each in (output, sent["towards"]))
+                raise RuntimeError(f"the output is {got} where {expected} is expected, so its gradients cannot be had")
             if not output.requires_grad:
                 raise RuntimeError(f"the output does not depend on {of} as autograd sees it")
             (found,) = torch.autograd.grad(output, leaves[of], sent["towards"].clone(), allow_unused=True)
