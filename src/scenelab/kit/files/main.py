@@ -225,6 +225,7 @@ def transform_of(split):
 def main():
     """Do what the flags ask for."""
     args = parse()
+    args.workers = min(args.workers, os.cpu_count() or 1)
     torch.manual_seed(42)
     device = torch.device(f"cuda:{args.gpu}" if args.gpu >= 0 and torch.cuda.is_available() else "cpu")
     print(f"Using device: {device}")
