@@ -33,9 +33,12 @@ def train(
     attack_steps: int | None = None,
     threads: int | None = None,
     device: str | None = None,
+    accumulate: int | None = None,
     checkpoint_seconds: float | None = None,
 ) -> None:
     """Train a network by a recipe; 'scenelab recipes' lists them.
+
+    Several processes or machines train one network with torchrun --nproc-per-node=2 -m scenelab train …
 
     Example: scenelab train starter --data data --out runs/starter --epochs 10
 
@@ -59,19 +62,25 @@ def train(
         attack_steps: of the attack (pgd 7, handout 10), or replays (free 4).
         threads: CPU threads; all cores by default.
         device: auto, cpu or cuda.
+        accumulate: parts that a batch is learned from one after the other, for less memory.
         checkpoint_seconds: longest time between two checkpoints.
     """
     from scenelab.recipes import get
+    from scenelab.training.distributed import join
     from scenelab.training.session import start_run
 
     values = {"model": model, "conv": conv, "minutes": minutes, "epochs": epochs, "batch_size": batch_size}
     values |= {"clip_norm": clip_norm, "seed": seed, "holdout": holdout}
-    values |= {"threads": threads, "device": device, "checkpoint_seconds": checkpoint_seconds}
+    values |= {"accumulate": accumulate, "threads": threads, "device": device, "checkpoint_seconds": checkpoint_seconds}
     if adversarial:
         values["adversarial"] = _adversarial(adversarial, epsilon, attack_steps)
     config = change(get(recipe), values, lr=lr, warmup_epochs=warmup_epochs)
-    _announce_resume(out)
-    _report(out, start_run(out, data, config, cache=cache))
+    with join() as world:
+        if world.main:
+            _announce_resume(out)
+        accounting = start_run(out, data, config, cache=cache, world=world)
+        if world.main:
+            _report(out, accounting)
 
 
 def _adversarial(

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from scenelab.data.augment import augment_batch, mix_batch
 from scenelab.data.packed import Packed
 from scenelab.training.config import TrainConfig
+from scenelab.training.distributed import ALONE, World
 
 # What a random stream is for; part of its seed, so that streams never coincide.
 ORDER, AUGMENT, NETWORK, ATTACK = range(4)
@@ -46,9 +47,14 @@ class TrainingBatches:
         return self._order[start : start + self.config.batch_size]
 
     def batch(
-        self, step: int, side: int
+        self, step: int, side: int, world: World = ALONE
     ) -> tuple[Float[Tensor, "n 3 s s"], Int64[Tensor, " n"] | Float[Tensor, "n k"]]:
-        """Images in [0, 1], augmented, and labels (or label shares under mixup and CutMix)."""
+        """Images in [0, 1], augmented, and labels (or label shares under mixup and CutMix).
+
+        Args:
+            world: with more than one process this one's part comes back. All of the batch is augmented by each, so that
+                what is drawn for an image does not depend on how many there are.
+        """
         chosen = self.indices(step)
         self.generator.manual_seed(seed_for(self.config.seed, AUGMENT, step))
         if self.resident is not None:
@@ -59,5 +65,7 @@ class TrainingBatches:
         labels = self.packed.labels[torch.from_numpy(chosen)].to(self.device)
         classes = len(self.packed.categories)
         images, labels = mix_batch(images, labels, self.config.augment, self.generator, num_classes=classes)
+        part = world.part(len(chosen))
+        images, labels = images[part], labels[part]
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         return images.contiguous(memory_format=layout), labels

@@ -140,6 +140,8 @@ class TrainConfig:
         autocast: compute convolutions and products in bfloat16; weights, their updates and evaluation stay in float32.
         resident: hold all training pictures in the device's memory, from the start on.
         compile: run the network through `torch.compile`.
+        accumulate: parts that a batch is learned from one after the other before the weights move: less memory, the
+            same step but for batch normalisation, whose statistics are those of a part.
         checkpoint_seconds: longest time between two checkpoints.
         threads: CPU threads, 0 for all cores that this process may use.
     """
@@ -169,6 +171,7 @@ class TrainConfig:
     autocast: bool = False
     compile: bool = False
     resident: bool = False
+    accumulate: int = 1
     log_every: int = 10
     checkpoint_seconds: float = 120.0
     threads: int = 0
@@ -188,6 +191,9 @@ class TrainConfig:
         _require(self.stored_size >= 16, "stored_size", self.stored_size, "16 pixels or more")
         _require(self.eval_size >= 16, "eval_size", self.eval_size, "16 pixels or more")
         _require(self.keep in ("best", "last"), "keep", self.keep, "best or last")
+        _require(self.accumulate >= 1, "accumulate", self.accumulate, "1 or more")
+        alone = self.adversarial is None or self.accumulate == 1
+        _require(alone, "accumulate", self.accumulate, "1 with adversarial training")
         _require(self.log_every >= 1, "log_every", self.log_every, "1 or more")
         _require(self.checkpoint_seconds >= 0, "checkpoint_seconds", self.checkpoint_seconds, "0 or more")
         _require(self.threads >= 0, "threads", self.threads, "0 (all) or more")

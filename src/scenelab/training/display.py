@@ -97,6 +97,19 @@ class Lines:
         print(text, flush=True)
 
 
+class Silent:
+    """Shows nothing: of a process beside the one that does."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None: ...
+
+    def step(self, moment: Moment) -> None: ...
+
+    def epoch(self, text: str) -> None: ...
+
+
 def choose_display() -> Display:
     """A bar where a person watches, lines where the output goes to a file."""
     return Bar() if sys.stderr.isatty() else Lines()

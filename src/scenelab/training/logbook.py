@@ -71,6 +71,25 @@ class Logbook:
                 self._writer.add_scalars(f"data/{name}_accuracy", {row["split"]: row[name]}, row["epoch"])
 
 
+class NoLogbook(Logbook):
+    """Of a process that does not write."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, **row: Any) -> None:
+        pass
+
+    def time(self, **row: Any) -> None:
+        pass
+
+    def sync(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
 def _cut(path: Path, size: int) -> list[dict[str, Any]]:
     if not path.exists() or size == 0:
         path.write_bytes(b"")

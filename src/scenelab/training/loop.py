@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from scenelab.data.augment import resize
 from scenelab.data.packed import Packed
@@ -23,9 +23,10 @@ from scenelab.runs import Run, load_checkpoint, save_checkpoint
 from scenelab.training.adversarial import probe
 from scenelab.training.batches import ATTACK, NETWORK, TrainingBatches, seed_for
 from scenelab.training.config import AdversarialConfig, TrainConfig
-from scenelab.training.display import Display, Moment, choose_display
+from scenelab.training.display import Display, Moment, Silent, choose_display
+from scenelab.training.distributed import ALONE, World
 from scenelab.training.learn import learn
-from scenelab.training.logbook import Logbook
+from scenelab.training.logbook import Logbook, NoLogbook
 from scenelab.training.optim import set_learning_rate
 from scenelab.training.schedule import learning_rate_factor, side_at
 from scenelab.training.signals import stop_requests
@@ -46,15 +47,17 @@ class Trainer:
     display: Display = field(default_factory=choose_display)
     factory: Factory | None = None
     events: Path | None = None
+    world: World = ALONE
 
     def __post_init__(self) -> None:
         self.device = pick_device(self.config.device)
         self.batches = TrainingBatches(self.packed, self.config, self.device)
         self.classes = len(self.packed.categories)
         self.state = start(self.config, classes=self.classes, device=self.device, factory=self.factory)
-        self.network: Callable[[Tensor], Tensor] = (
-            torch.compile(self.state.model) if self.config.compile else self.state.model
-        )
+        network = self.world.wrap(self.state.model)
+        self.network: Callable[[Tensor], Tensor] = torch.compile(network) if self.config.compile else network
+        if not self.world.main:
+            self.display = Silent()
         self.smoothed = float("nan")
         self.latest: dict[str, float] = {}
         self._flops: dict[int, int] = {}
@@ -63,7 +66,7 @@ class Trainer:
         """Continue from a checkpoint; returns what it lacked, in words."""
         return restore(
             self.state,
-            load_checkpoint(path),
+            self.world.tell(load_checkpoint(path) if self.world.main else None),
             path,
             arch=self.config.model,
             steps_per_epoch=self.batches.steps_per_epoch,
@@ -72,19 +75,25 @@ class Trainer:
     def fit(self) -> TrainState:
         """Train to the last step, evaluating and saving at the end of each epoch."""
         saved = looked = time.monotonic()
-        self.logbook = Logbook(self.run, keep_bytes=self.state.metrics_bytes, events=self.events)
+        self.logbook = (
+            Logbook(self.run, keep_bytes=self.state.metrics_bytes, events=self.events)
+            if self.world.main
+            else NoLogbook()
+        )
         with closing(self.logbook), self.display, stop_requests() as stop_requested:
             while not self.finished and not self.state.stopped:
                 self.step()
-                self.state.meters.spent += time.monotonic() - looked
+                passed, stop = self.world.agree(time.monotonic() - looked, stop_requested())
+                self.state.meters.spent += passed
                 looked = time.monotonic()
                 last = self.finished  # asked once: under a time limit the last evaluation changes the answer
                 ended = last or self.state.step % self.batches.steps_per_epoch == 0
                 if ended:
                     self._end_epoch(last=last)
-                stopping = stop_requested() and not last
-                if ended or stopping or time.monotonic() - saved >= self.config.checkpoint_seconds:
-                    self.state.meters.spent += time.monotonic() - looked
+                stopping = bool(stop) and not last
+                since = self.world.agree(time.monotonic() - saved)[0]
+                if ended or stopping or since >= self.config.checkpoint_seconds:
+                    self.state.meters.spent += self.world.agree(time.monotonic() - looked)[0]
                     looked = time.monotonic()
                     self._save()
                     saved = time.monotonic()
@@ -138,16 +147,20 @@ class Trainer:
         factor = learning_rate_factor(position, total=total, warmup=warmup, final=config.schedule.final)
         rate = set_learning_rate(state.optimizers, factor)
         side = side_at(position, total=total, schedule=config.schedule)
-        images, labels = self.batches.batch(number, side)
-        torch.manual_seed(seed_for(config.seed, NETWORK, number))
+        images, labels = self.batches.batch(number, side, self.world)
+        count, rank = len(self.batches.indices(number)), self.world.rank
+        torch.manual_seed(seed_for(config.seed + rank, NETWORK, number))
+        weight = len(images) * self.world.size / count
+        attack_seed = seed_for(config.seed + rank, ATTACK, number)
+        parts = max(1, min(config.accumulate, count // self.world.size))  # as many in each process
         loss, logits = learn(
-            state, self.network, config, images, labels, attack_seed=seed_for(config.seed, ATTACK, number)
+            state, self.network, config, images, labels, attack_seed=attack_seed, weight=weight, parts=parts
         )
         state.step = number + 1
         passes = config.adversarial.passes if config.adversarial else 1.0
-        state.meters.flops += round(passes * len(images) * self.flops_per_image(side))
+        state.meters.flops += round(passes * count * self.flops_per_image(side))
         self._count(loss, logits, labels, rate, began)
-        return len(images)
+        return count
 
     def flops_per_image(self, side: int) -> int:
         """Forward and backward, counted once for each side; 0 for a network that is not one of ours."""
@@ -161,11 +174,15 @@ class Trainer:
         """Add a step to the epoch's sums; look at the loss and log it every `log_every` steps."""
         state, meters = self.state, self.state.meters
         targets = labels if labels.ndim == 1 else labels.argmax(dim=1)
-        value, count = float(loss), len(targets)
+        right = [int(hits(logits, targets, k).sum()) if len(targets) else 0 for k in (1, 5)]
+        sums = self.world.total(float(loss) * len(targets), *right, len(targets))
+        value, top1, top5, count = sums[0] / sums[3], int(sums[1]), int(sums[2]), int(sums[3])
+        if self.world.size == 1:
+            value = float(loss)
         self._refuse_divergence(value)
         meters.loss += value * count
-        meters.top1 += int(hits(logits, targets, 1).sum())
-        meters.top5 += int(hits(logits, targets, 5).sum())
+        meters.top1 += top1
+        meters.top5 += top5
         meters.images += count
         meters.seen += count
         if state.step % self.config.log_every == 0:
@@ -223,18 +240,27 @@ class Trainer:
         top1, began = 0.0, time.monotonic()
         if self.val is not None:
             model = as_stored(state.evaluated, half=config.half)
-            logits = predict_logits(model, self.val, size=config.eval_size, device=self.device, show=False)
+            logits = self._predict(model, self.val)
             top1, top5 = top_k(logits, self.val.labels, 1), top_k(logits, self.val.labels, 5)
             loss = F.cross_entropy(logits, self.val.labels).item()
             self.logbook.write(epoch=epoch, step=state.step, split=self.val.split, loss=loss, top1=top1, top5=top5)
             text += f"  |  {self.val.split} loss {loss:.3f}, top-1 {top1:.2f}, top-5 {top5:.2f}"
-            state.meters.evaluating = time.monotonic() - began
+            state.meters.evaluating = self.world.agree(time.monotonic() - began)[0]
         self.display.epoch(text)
         if config.keep == "last" or self.val is None or top1 > state.best_acc1 or not self.run.best.exists():
             state.best_acc1 = top1
             self._keep(epoch)
 
+    def _predict(self, model: nn.Module, val: Packed) -> Tensor:
+        """Logits of all of val; each process makes its part of them."""
+        part = np.arange(len(val))[self.world.part(len(val))]
+        own = val if self.world.size == 1 else val.subset(part, split=val.split, name=f"part {self.world.rank}")
+        logits = predict_logits(model, own, size=self.config.eval_size, device=self.device, show=False)
+        return self.world.gather(logits, len(val))
+
     def _keep(self, epoch: int) -> None:
+        if not self.world.main:
+            return
         values = best_values(self.state, self.config, self.packed.categories, epoch)
         save_checkpoint(self.run.best, values)
 
@@ -250,13 +276,14 @@ class Trainer:
         images = resize(self.packed.rows(index).to(self.device).float().div_(255), config.eval_size).clamp_(0, 1)
         labels = self.packed.labels[torch.from_numpy(index)].to(self.device)
         found = probe(state.evaluated, images, labels, epsilon=adversarial.epsilon)
-        state.meters.probing = time.monotonic() - began
+        state.meters.probing = self.world.agree(time.monotonic() - began)[0]
         one, many = (100 * count / found.images for count in (found.fgsm, found.pgd))
         self.logbook.write(epoch=epoch, step=state.step, split="probe", fgsm=one, pgd=many)
         if not found.collapsed:
             return True
         if not self.run.best.exists():
             self._keep(epoch)
+        self.world.wait()
         state.stopped = (
             f"catastrophic overfitting at epoch {epoch}: {one:.0f} % of {found.images} training images stand one step, "
             f"{many:.0f} % stand PGD; kept are the weights of epoch {load_checkpoint(self.run.best)['epoch']}. Take "
@@ -265,6 +292,8 @@ class Trainer:
         return False
 
     def _save(self) -> None:
+        if not self.world.main:
+            return
         self.state.metrics_bytes = self.logbook.sync()
         epoch = self.state.step // self.batches.steps_per_epoch
         values = checkpoint_values(self.state, self.config, self.packed.categories, epoch)

@@ -16,6 +16,7 @@ from scenelab.memory import peak_memory
 from scenelab.models.registry import size
 from scenelab.runs import Run, environment
 from scenelab.training.config import TrainConfig, from_plain, to_plain
+from scenelab.training.distributed import ALONE, World
 from scenelab.training.loop import Trainer
 from scenelab.training.plan import plan
 
@@ -41,12 +42,13 @@ def available_cores() -> int:
 
 
 def start_run(
-    folder: Path, data: Path, config: TrainConfig, *, cache: Path | None = None, **options: Any
+    folder: Path, data: Path, config: TrainConfig, *, cache: Path | None = None, world: World = ALONE, **options: Any
 ) -> dict[str, Any]:
     """Train from the first step to the last and return the run's accounting.
 
     Args:
         folder: the run folder; it must not hold a run yet.
+        world: the processes of one run; a run that is there already is then continued, as after a restart.
         options: further fields of `Trainer` (display, factory, events).
 
     Raises:
@@ -54,13 +56,17 @@ def start_run(
         Interrupted: training was asked to stop; `resume_run` continues it.
     """
     run = Run(Path(folder))
+    if world.size > 1 and world.tell(run.config.exists()):
+        return resume_run(folder, world=world, **options)
     listing = open_split(data, "train")
-    run.require_new()
-    config = dataclasses.replace(config, threads=config.threads or available_cores())
+    if world.main:
+        run.require_new()
+    config = dataclasses.replace(config, threads=config.threads or threads_each(world))
     torch.set_num_threads(config.threads)
     if config.plan:
-        images = round(len(listing) * (1 - config.holdout))
-        config = plan(config, images=images, categories=listing.categories)
+        images = round(len(listing) * (1 - config.holdout)) // world.size
+        planned = to_plain(plan(config, images=images, categories=listing.categories))
+        config = from_plain(world.tell(planned))
     train, val = open_sides(data, cache, config)
     stored = {
         "data": str(Path(data).resolve()),
@@ -68,11 +74,17 @@ def start_run(
         "train_digest": train.digest,
         "train": to_plain(config),
     }
-    run.create(stored)
-    return _fit(run, config, train, val, options)
+    if world.main:
+        run.create(stored)
+    return _fit(run, config, train, val, {**options, "world": world})
 
 
-def resume_run(folder: Path, **options: Any) -> dict[str, Any]:
+def threads_each(world: World) -> int:
+    """The cores that this process may use, shared with the others on its machine."""
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1") if world.size > 1 else 1))
+
+
+def resume_run(folder: Path, *, world: World = ALONE, **options: Any) -> dict[str, Any]:
     """Continue a run from its last checkpoint; it ends as if it had never been broken off.
 
     Raises:
@@ -80,14 +92,17 @@ def resume_run(folder: Path, **options: Any) -> dict[str, Any]:
         Interrupted: training was asked to stop again.
     """
     run = Run(Path(folder))
-    stored = run.read_config()
+    stored = world.tell(run.read_config() if world.main else None)
     config = from_plain(stored["train"])
+    if world.size > 1:
+        config = dataclasses.replace(config, threads=threads_each(world))
     cache = Path(stored["cache"]) if stored["cache"] else None
     train, val = open_sides(Path(stored["data"]), cache, config)
     if train.digest != stored["train_digest"]:
         raise LabError(f"the training images in {stored['data']} changed since {folder} began; start a new run")
-    _note_resumption(run)
-    return _fit(run, config, train, val, options, resume=True)
+    if world.main:
+        _note_resumption(run)
+    return _fit(run, config, train, val, {**options, "world": world}, resume=True)
 
 
 def _fit(
@@ -95,7 +110,8 @@ def _fit(
 ) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
     trainer = Trainer(run=run, config=config, packed=train, val=val, **options)
-    if resume and run.checkpoint.exists():
+    world = trainer.world
+    if resume and world.tell(run.checkpoint.exists()):
         trainer.resume(run.checkpoint)
     state = trainer.fit()
     images = state.meters.seen
@@ -110,12 +126,14 @@ def _fit(
         "images_per_second": round(images / max(1e-9, state.meters.seconds), 2),
         "peak_memory_bytes": peak_memory(),
         "parameters": network.parameters,
-        "checkpoint_bytes": run.best.stat().st_size,
+        "checkpoint_bytes": run.best.stat().st_size if world.main else 0,
         "threads": config.threads,
+        "processes": world.size,
         "device": str(trainer.device),
         **({"stopped": state.stopped} if state.stopped else {}),
     }
-    write_json(run.results / "training.json", accounting)
+    if world.main:
+        write_json(run.results / "training.json", accounting)
     return accounting
 
 
