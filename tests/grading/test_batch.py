@@ -115,21 +115,16 @@ def test_a_class(tmp_path, hidden, capsys):
         CHECKS.pop("hidden_knows_depth", None)
 
 
-def test_one_submission_for_gradescope_and_autolab(tmp_path, capsys):
-    write(tmp_path / "submission", {"code/student_code.py": b"def other(): pass\n"})
+def test_one_submission_for_gradescope_and_autolab(tmp_path, capsys, monkeypatch):
+    """Two folders in one upload are one submission; a relative folder for the grades lies where one stands."""
+    monkeypatch.chdir(tmp_path)
+    code = solution()["code/student_code.py"]
+    write(tmp_path / "submission", {"hw/student_code.py": code, "more/other.py": b"x = 1\n"})
     results = tmp_path / "results" / "results.json"
-    command = [
-        "grade",
-        str(tmp_path / "submission"),
-        "--out",
-        str(tmp_path / "out"),
-        "--gradescope",
-        str(results),
-        "--autolab",
-    ]
+    command = ["grade", "submission", "--out", "grades", "--gradescope", str(results), "--autolab"]
     assert app.run(command) == 0
-    assert json.loads(results.read_text())["score"] == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]["convolution"] == 0
+    assert json.loads(results.read_text())["score"] == 8.0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]["convolution"] == 4.0
 
 
 def test_calls_that_make_no_sense(tmp_path, capsys):

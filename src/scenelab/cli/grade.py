@@ -67,7 +67,7 @@ def grade(
             said = f"  {grade.result.problem}" if grade.result.problem else ""
             print(f"{grade.entry.student}: {grade.score:g} of {points.automatic:g}{said}"[:160], flush=True)
 
-    grades = batch.run(submissions, jobs=jobs, tell=tell)
+    grades = batch.run(submissions, jobs=jobs, single=gradescope is not None or autolab, tell=tell)
     if gradescope is not None:
         if len(grades) != 1:
             raise LabError(f"--gradescope takes one submission, here are {len(grades)}")

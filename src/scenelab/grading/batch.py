@@ -62,12 +62,15 @@ class Batch:
     def __post_init__(self) -> None:
         self.out = self.out.resolve()
 
-    def run(self, paths: list[Path], *, jobs: int = 1, tell: Tell = lambda grade: None) -> list[Grade]:
+    def run(
+        self, paths: list[Path], *, jobs: int = 1, single: bool = False, tell: Tell = lambda grade: None
+    ) -> list[Grade]:
         """Grade all submissions in these files and folders; those that are graded already are taken as they are.
 
         Args:
             paths: as `entries.gather` takes them.
             jobs: submissions at once.
+            single: each path is one submission, whatever is in it.
             tell: called with each grade as it is there.
 
         Raises:
@@ -75,7 +78,7 @@ class Batch:
         """
         remove(self.scratch)  # of a run that was killed
         try:
-            entries = gather(paths, self.scratch)
+            entries = gather(paths, self.scratch, single=single)
             with ThreadPoolExecutor(jobs) as pool:
                 futures = [pool.submit(self._grade, entry, tell) for entry in entries]
                 try:

@@ -35,7 +35,7 @@ class Entry:
     late: bool = False
 
 
-def gather(paths: list[Path], scratch: Path) -> list[Entry]:
+def gather(paths: list[Path], scratch: Path, *, single: bool = False) -> list[Entry]:
     """All submissions in the files and folders given, in order of their students.
 
     Of a student who handed in again, Canvas's numbers tell the last, and that one is taken.
@@ -43,6 +43,7 @@ def gather(paths: list[Path], scratch: Path) -> list[Entry]:
     Args:
         paths: each a submission, or a folder or a zip of them.
         scratch: where bulk zips are unpacked.
+        single: each path is one submission, whatever is in it.
 
     Raises:
         LabError: a path does not exist, or there is nothing in them.
@@ -51,7 +52,7 @@ def gather(paths: list[Path], scratch: Path) -> list[Entry]:
     for number, path in enumerate(paths):
         if not path.exists():
             raise LabError(f"SUBMISSION {path} does not exist")
-        entries += _of(path.resolve(), scratch / f"bulk-{number}")
+        entries += [_entry(path.resolve())] if single else _of(path.resolve(), scratch / f"bulk-{number}")
     if not entries:
         raise LabError(f"there is no submission in {', '.join(map(str, paths))}; give zips or folders")
     return sorted(_unique(_latest(entries)), key=lambda entry: entry.student)
