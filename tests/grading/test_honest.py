@@ -113,6 +113,13 @@ HONEST = [
     mutant("backward and grad", (PGD, BACKWARD_PGD), (ATTENTION, BACKWARD_ATTENTION)),
     mutant("random start and single images", (PGD, RANDOM_PGD), (ATTENTION, EACH_ATTENTION)),
     mutant("leaf that requires gradients", (PGD, DATA_PGD)),
+    mutant("a network of 1000 classes", ("default_model = ResidualNet\n", "class Own(ResidualNet):\n"
+           "    def __init__(self, conv_op=nn.Conv2d, num_classes=1000):\n        super().__init__(conv_op, num_classes)\n\n\n"
+           "default_model = Own\n")),
+    mutant("SimpleNet with dropout", ("default_model = ResidualNet\n", "default_model = SimpleNet\n"),
+           ("nn.MaxPool2d(kernel_size=3, stride=2, padding=1),\n            conv_op(256, 512", "nn.MaxPool2d(kernel_size=3, stride=2, padding=1), nn.Dropout(0.2),\n            conv_op(256, 512")),
+    mutant("model.forward and old names", ("loss = self.loss_fn(model(output), target)", "loss = self.loss_fn(model.forward(output), target)"),
+           ("import math\n", "import math\nfrom collections import Iterable\nimport numpy as np\nKIND = np.float\nimport cv2\nassert cv2.__version__\n")),
     mutant("no custom_conv2d by name", ("custom_conv2d = CustomConv2DFunction.apply\n", "conv = CustomConv2DFunction.apply\n"),
            ("return custom_conv2d(input", "return conv(input")),
     mutant("debug prints and stray imports", ("import math\n", "import math\nimport cv2\nfrom tensorboardX import SummaryWriter\n"

@@ -336,7 +336,7 @@ def test_modules_beside_are_looked_into(tmp_path, helper, found):
     code = CODE.replace(
         b"        output = weight.flatten(1) @ windows", b"        output = conv(weight.flatten(1) @ windows)"
     )
-    code = code.replace(b"import math\n", b"import math\nfrom helper import conv\nfrom networks import Net\n")
+    code = code.replace(b"import math\n", b"import math\nfrom helper import conv\nfrom networks import *\n")
     network = b"import torch.nn as nn\nclass Net(nn.Module):\n    conv = nn.Conv2d(1, 1, 1)\n"
     deeper = b"import torch\nconv = torch.conv2d\n"
     path = zipped(tmp_path / "a.zip", [("code/student_code.py", code), ("code/helper.py", helper),

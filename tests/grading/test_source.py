@@ -80,7 +80,9 @@ def test_packages_with_the_answers(tmp_path, line):
     "if True:\n    CustomConv2DFunction = torch.conv2d", "CustomConv2DFunction.forward = torch.conv2d",
 ])  # fmt: skip
 def test_other_ways_to_bring_one_in(tmp_path, line):
-    assert found(tmp_path, HEAD + line + "\n" + CONV.format(body="x")).banned != []
+    """Each gives the convolution a name that it then uses."""
+    name = line.rpartition(" ")[2] if line.startswith("from") else "x"
+    assert found(tmp_path, HEAD + line + "\n" + CONV.format(body=f"{name}(w)")).banned != []
 
 
 @pytest.mark.parametrize(
@@ -88,3 +90,18 @@ def test_other_ways_to_bring_one_in(tmp_path, line):
 )
 def test_ways_out_of_the_watch(tmp_path, line):
     assert found(tmp_path, HEAD + line + "\n").hiding != []
+
+
+@pytest.mark.parametrize("text", [
+    "class Net(nn.Module):\n    def forward(self, x):\n        return getattr(self, f'layer{1}')(x)",
+    "if __name__ == '__main__':\n    print(F.conv2d(torch.ones(1), torch.ones(1)))",
+    "from torch.nn.functional import conv2d\nclass Net(nn.Module):\n    def forward(self, x):\n        return conv2d(x, x)",
+    "torch.backends.cudnn.benchmark = True",
+])  # fmt: skip
+def test_more_honest_code(tmp_path, text):
+    body = "CustomConv2DFunction.convolve(x, w)"
+    extra = (
+        "    @staticmethod\n    def convolve(x, w):\n        convolution = unfold(x, 3)\n        return convolution\n"
+    )
+    source = found(tmp_path, HEAD + CONV.format(body=body) + extra + "conv2d_ = 1\n" + text + "\n")
+    assert source.banned == source.hiding == source.review == []

@@ -108,7 +108,7 @@ class Batch:
             return
         stage = make_stage(self.scratch)
         try:
-            submission = read(entry.path, stage / "submission")
+            submission = self._read(entry, stage)
             for path in (stage / "submission").rglob("*"):
                 path.chmod(0o755 if path.is_dir() else 0o644)
             key = key_of(
@@ -133,6 +133,14 @@ class Batch:
             write_class(self.out, list(self.grades.values()))
         tell(grade)
 
+    def _read(self, entry: Entry, stage: Path) -> Submission:
+        """What was handed in; a fault of ours in reading it must not stop the others."""
+        try:
+            return read(entry.path, stage / "submission")
+        except Exception as error:
+            problem = f"could not be read: the grader failed ({type(error).__name__}); tell your instructor"
+            return Submission(stage / "submission", stage / "submission", problem=problem, digest=entry.student)
+
     def _place(self, entry: Entry) -> Path:
         return self.out / "students" / entry.student / "result.json"
 
@@ -151,6 +159,7 @@ class Batch:
         def remember(child: Child) -> None:
             with self._lock:
                 self._children.add(child)
+            child.cancelled = self._stopped
 
         return grade_submission(
             submission, stage, rubric=self.rubric, sandbox=self.sandbox, key=key, seed=self.seed, judge=self.judge,

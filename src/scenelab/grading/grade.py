@@ -13,7 +13,7 @@ import torch
 from scenelab.errors import LabError
 from scenelab.grading.challenge import SECONDS, Judge
 from scenelab.grading.checks import CHECKS, Context, Failed, NotRun
-from scenelab.grading.child import Child, Trouble
+from scenelab.grading.child import CancelledError, Child, Trouble
 from scenelab.grading.entries import Entry
 from scenelab.grading.reading import Submission
 from scenelab.grading.rubric import Rubric
@@ -164,17 +164,19 @@ def grade_submission(
         if earlier is not None:
             _take_over(result, earlier, child)
         try:
-            _run_all(result, Context(child, submission, seed), update)
+            _run_all(result, Context(child, submission, seed, rubric.accepted), update)
             child.close()
             if judge is not None and not result.problem:
                 child.limits = dataclasses.replace(rubric.limits, budget_seconds=SECONDS, cpu_seconds=int(SECONDS))
                 child.spent = 0.0
                 result.challenge = judge.judge(child, submission)
         except Exception as error:
+            if child.cancelled:
+                raise CancelledError from error
             result.faults.append(f"{type(error).__name__}: {error}"[:400])
         finally:
             child.close()
-    result.complete = True
+    result.complete = not result.faults  # what the grader could not do it tries again
     update(result)
     return result
 
@@ -196,10 +198,10 @@ def in_order(rubric: Rubric) -> list[str]:
 def _take_over(result: Result, earlier: Result, child: Child) -> None:
     """Keep what an interrupted run has found."""
     result.outcomes = [
-        before if before.status != "not run" else outcome
-        for outcome, before in zip(result.outcomes, earlier.outcomes, strict=True)
+        before if before.status != "not run" and before.name == outcome.name else outcome
+        for outcome, before in zip(result.outcomes, earlier.outcomes, strict=False)
     ]
-    result.faults, result.remarks, child.gpu_places = earlier.faults, earlier.remarks, list(earlier.gpu)
+    result.remarks, child.gpu_places = earlier.remarks, list(earlier.gpu)
     child.pretend_gpu = bool(earlier.gpu)
 
 
@@ -254,6 +256,8 @@ def _run_one(outcome: Outcome, context: Context, result: Result) -> None:
         if trouble.kind != "budget" and NOT_INSTALLED not in trouble.text:
             outcome.status = "failed"
     except Exception as error:  # the grader's own fault must not cost a student the other checks
+        if context.child.cancelled:
+            raise CancelledError from error
         outcome.reason = "the grader itself failed here; this is not your fault, tell your instructor"
         result.faults.append(f"{outcome.name}: {type(error).__name__}: {error}"[:400])
 

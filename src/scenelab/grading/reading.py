@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scenelab.grading.source import Source, examine, read_text
+from scenelab.grading.source import CONVOLUTION, Source, examine, read_text
 from scenelab.grading.unpack import Room, Unpacked, unpack
 from scenelab.handin import FOLDERS, FORBIDDEN, check
 
@@ -73,13 +73,15 @@ def read(path: Path, folder: Path) -> Submission:
             capture_output=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         return Submission.of(json.loads(done.stdout))
-    except (subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
+    except (subprocess.TimeoutExpired, OSError, ValueError, KeyError, TypeError):
         why = (
             "it took too long"
             if done is None
             else "it took too much memory, or is damaged in a way that nobody foresaw"
         )
-        return Submission(folder, folder, problem=f"{path.name} could not be read: {why}", digest=_digest_of(path))
+        return Submission(
+            folder, folder, problem=_printable(f"{path.name} could not be read: {why}"), digest=_digest_of(path)
+        )
 
 
 def main() -> None:
@@ -108,7 +110,14 @@ def read_here(path: Path, folder: Path, room: Room | None = None) -> Submission:
         if code.name != "student_code.py":
             found.note(f"{code.name} was taken for student_code.py")
         _add_modules(source, code)
-    return Submission(folder, root, code, source, problem, found.notes, violations, digest)
+    notes = [_printable(note) for note in found.notes]
+    violations = {rule: [_printable(each) for each in listed] for rule, listed in violations.items()}
+    return Submission(folder, root, code, source, _printable(problem), notes, violations, digest)
+
+
+def _printable(text: str) -> str:
+    """Text that any file can hold: a file's name may be no text at all."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def find_violations(root: Path) -> dict[str, list[str]]:
@@ -126,23 +135,33 @@ def find_violations(root: Path) -> dict[str, list[str]]:
 
 def _add_modules(source: Source, code: Path) -> None:
     """What is found in modules of the hand-in that student_code.py imports, and that they import: ways to hide a call
-    in any, foreign convolutions in those that the convolution uses.
+    in any, foreign convolutions in those that the convolution uses. They are written as UTF-8 like student_code.py.
     """
-    waiting, seen = [(name, name in source.uses) for name in source.imports], set()
+    waiting, seen = _wanted(source, code.parent), set()
     while waiting and len(seen) < MOST_FILES:
-        name, used = waiting.pop()
-        path = code.parent.joinpath(*name.split(".")).with_suffix(".py")
-        if not path.is_file():
-            path = code.parent.joinpath(*name.split("."), "__init__.py")
-        if (path, used) in seen or not path.is_file() or path.stat().st_size > MOST_SOURCE:
+        path, used = waiting.pop()
+        if (path, used) in seen or path == code or path.stat().st_size > MOST_SOURCE:
             continue
         seen.add((path, used))
+        path.write_text(read_text(path)[0], encoding="utf-8")
         found = examine(path, all_reached=used)
         shown = path.relative_to(code.parent)
         source.hiding += [f"{shown}, {note}" for note in found.hiding]
         source.foreign += [f"{shown}, {note}" for note in found.foreign]
         source.banned += [f"{shown}, {note}" for note in found.banned if used]
-        waiting += [(inner, used) for inner in found.imports]
+        waiting += [(inner, used) for inner, _ in _wanted(found, path.parent) + _wanted(found, code.parent)]
+
+
+def _wanted(source: Source, folder: Path) -> list[tuple[Path, bool]]:
+    """Files of the hand-in that a file imports, and whether its convolution uses them."""
+    found = []
+    for name in source.imports:
+        place = folder.joinpath(*name.split("."))
+        for path in (place.with_suffix(".py"), place / "__init__.py"):
+            if path.is_file():
+                given = set(examine(path).defined) & {*source.names, *CONVOLUTION} if name in source.stars else set()
+                found.append((path, name in source.uses or bool(given - set(source.defined))))
+    return found
 
 
 def _digest_of(path: Path) -> str:

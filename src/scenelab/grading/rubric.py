@@ -10,7 +10,7 @@ from scenelab.errors import LabError
 from scenelab.grading.checks import CHECKS
 from scenelab.grading.sandbox import Limits
 
-KEYS = {"name", "points", "checks", "visibility", "penalties", "limits", "manual"}
+KEYS = {"name", "points", "checks", "visibility", "penalties", "limits", "manual", "accepted"}
 SUM = 1e-6  # points may differ by so much
 
 
@@ -49,6 +49,7 @@ class Rubric:
     penalties: Penalties = field(default_factory=Penalties)
     limits: Limits = field(default_factory=Limits)
     manual: tuple[Manual, ...] = ()
+    accepted: frozenset[str] = frozenset()
     text: str = ""
 
     @property
@@ -98,7 +99,9 @@ def parse(text: str, where: str) -> Rubric:
         raise LabError(f"{where} hides {min(hidden - set(checks))!r}, which is not among its checks")
     rubric = Rubric(
         name=str(values.get("name", where)), points=_number(values.get("points", 0.0), f"{where}: points"),
-        checks=checks, hidden=hidden, penalties=_section(Penalties, values.get("penalties", {}), f"{where}: penalties"),
+        checks=checks, hidden=hidden,
+        accepted=frozenset(map(str, values.get("accepted", []))),
+        penalties=_section(Penalties, values.get("penalties", {}), f"{where}: penalties"),
         limits=_limits(values.get("limits", {}), where), text=text,
         manual=tuple(_section(Manual, each, f"{where}: manual") for each in values.get("manual", [])),
     )  # fmt: skip

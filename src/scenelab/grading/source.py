@@ -4,7 +4,7 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ BANNED = re.compile(
     r"|convolve2d|convolve|correlate2d|correlate|fftconvolve|filter2D)$"
 )
 NAMED = re.compile(r"^(conv|Conv)(_transpose|Transpose)?[123]d$")
+LIBRARIES = ("torch", "torchvision", "scipy", "cv2", "skimage", "kornia", "numpy", "jax", "tensorflow")
 FOREIGN = ("scenelab", "torchattacks", "foolbox", "captum", "kornia")
 """Packages that hold the answers."""
 
@@ -71,6 +72,8 @@ class Source:
         foreign: imports of packages that hold the answers.
         imports: modules that it imports.
         uses: those of which the convolution uses a name.
+        stars: those of which all names are imported.
+        names: that the convolution uses and the file does not define.
         hiding: ways to hide what is called; the convolution has to do without.
         review: things that a person should look at; they cost nothing by themselves.
     """
@@ -82,6 +85,8 @@ class Source:
     hiding: list[str] = field(default_factory=list)
     imports: list[str] = field(default_factory=list)
     uses: list[str] = field(default_factory=list)
+    stars: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     review: list[str] = field(default_factory=list)
 
     @property
@@ -144,11 +149,14 @@ def examine(path: Path, *, all_reached: bool = False) -> Source:
 
 def _examine(tree: ast.Module, all_reached: bool) -> Source:
     found = Source(defined=list(_defined(tree)))
-    own = {node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    own = _own_names(tree)
     reached = list(ast.walk(tree) if all_reached else _reached(tree))
     names = {node.id for node in reached if isinstance(node, ast.Name)}
+    reached += [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and _brings(node, names)]
     found.imports = _first(module for node in ast.walk(tree) for module, _ in _bound(node))
-    found.uses = _first(module for node in ast.walk(tree) for module, name in _bound(node) if name in {*names, "*"})
+    found.uses = _first(module for node in ast.walk(tree) for module, name in _bound(node) if name in names)
+    found.stars = _first(module for node in ast.walk(tree) for module, name in _bound(node) if name == "*")
+    found.names = sorted(names - own)[:2000]
     found.banned = _first(note for node in reached for note in _banned(node, own))
     found.foreign = _first(note for node in ast.walk(tree) for note in _foreign(node))
     found.hiding = _first(note for node in ast.walk(tree) for note in _hiding(node))
@@ -190,7 +198,7 @@ def _reached(tree: ast.Module) -> Iterator[ast.AST]:
             places[node.name] = node
         elif isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets):
             places |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
-        elif not isinstance(node, (ast.Import, ast.ImportFrom)):
+        elif not isinstance(node, (ast.Import, ast.ImportFrom)) and not _is_self_test(node):
             roots[id(node)] = node  # an if, a loop, an assignment to an attribute: it may change any of them
     waiting, seen = [name for name in CONVOLUTION if name in places], set()
     while waiting:
@@ -204,18 +212,36 @@ def _reached(tree: ast.Module) -> Iterator[ast.AST]:
         waiting += [other for other in named if other in places and other not in seen]
     for root in roots.values():
         yield from ast.walk(root)
-    yield from (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+
+
+def _brings(node: ast.ImportFrom, names: set[str]) -> bool:
+    """Whether an import gives one of these names."""
+    return any((alias.asname or alias.name) in names for alias in node.names)
+
+
+def _own_names(tree: ast.Module) -> set[str]:
+    """Names that the student gives: to functions and classes, to arguments, to variables."""
+    own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    own |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    return own | {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def _is_self_test(node: ast.AST) -> bool:
+    """if __name__ == "__main__": it never runs where the file is imported."""
+    if not isinstance(node, ast.If) or node.orelse or not isinstance(node.test, ast.Compare):
+        return False
+    return isinstance(node.test.left, ast.Name) and node.test.left.id == "__name__"
 
 
 def _banned(node: ast.AST, own: set[str]) -> Iterator[str]:
     """Foreign convolutions; a student's own function may have any name."""
-    if isinstance(node, ast.Attribute) and BANNED.match(node.attr) and not _of_self(node):
+    if isinstance(node, ast.Attribute) and BANNED.match(node.attr) and not _of_self(node, own):
         yield f"line {node.lineno}: {_written(node)}"
     elif isinstance(node, ast.Name) and BANNED.match(node.id) and node.id not in own:
         yield f"line {node.lineno}: {node.id}"
     elif isinstance(node, ast.ImportFrom):
         for alias in node.names:
-            if BANNED.match(alias.name) and (alias.asname or not alias.name[0].isupper()) and node.level == 0:
+            if BANNED.match(alias.name) and (node.module or "").partition(".")[0] in LIBRARIES and node.level == 0:
                 yield f"line {node.lineno}: import of {alias.name} from {node.module}"
     elif isinstance(node, ast.Constant) and isinstance(node.value, str) and NAMED.match(node.value):
         yield f"line {node.lineno}: {node.value!r}"
@@ -231,8 +257,9 @@ def _written(node: ast.Attribute) -> str:
     return ".".join(reversed([*parts, inner.id if isinstance(inner, ast.Name) else "…"]))[:80]
 
 
-def _of_self(node: ast.Attribute) -> bool:
-    return isinstance(node.value, ast.Name) and node.value.id in ("self", "ctx", "cls")
+def _of_self(node: ast.Attribute, own: Collection[str] = ()) -> bool:
+    """Whether it is an attribute of the student's own object or class."""
+    return isinstance(node.value, ast.Name) and (node.value.id in ("self", "ctx", "cls") or node.value.id in own)
 
 
 def _modules(node: ast.AST) -> list[str]:
@@ -242,12 +269,14 @@ def _modules(node: ast.AST) -> list[str]:
 
 
 def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """Modules that a statement imports, with the names that they or their content get."""
+    """Modules that a statement imports, with the names that they or their content get; a name may be a module too."""
     if isinstance(node, ast.Import):
         yield from ((alias.name, (alias.asname or alias.name).partition(".")[0]) for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
         for alias in node.names:
             yield node.module or alias.name, alias.asname or alias.name
+            if node.module and alias.name != "*":
+                yield f"{node.module}.{alias.name}", alias.asname or alias.name
 
 
 def _foreign(node: ast.AST) -> Iterator[str]:
@@ -274,7 +303,8 @@ def _hiding(node: ast.AST) -> Iterator[str]:
         if isinstance(node.value, ast.Name) and node.value.id == "sys":
             yield f"line {node.lineno}: sys.modules"
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
-        if len(node.args) < 2 or not isinstance(node.args[1], ast.Constant):
+        own = bool(node.args) and isinstance(node.args[0], ast.Name) and node.args[0].id == "self"
+        if not own and (len(node.args) < 2 or not isinstance(node.args[1], ast.Constant)):
             yield f"line {node.lineno}: getattr with a name that is made up"
     elif isinstance(node, VALUED) and isinstance(node.value, ast.Name) and node.value.id == "getattr":
         yield f"line {node.value.lineno}: getattr under another name"
@@ -284,5 +314,9 @@ def _review(node: ast.AST) -> Iterator[str]:
     yield from _hiding(node)
     yield from _named(node, ODD)
     for target in node.targets if isinstance(node, ast.Assign) else []:
-        if isinstance(target, ast.Attribute) and _written(target).startswith(("torch.", "F.", "nn.", "sys.")):
+        if (
+            isinstance(target, ast.Attribute)
+            and _written(target).startswith(("torch.", "F.", "nn.", "sys."))
+            and ".backends." not in _written(target)
+        ):
             yield f"line {target.lineno}: {_written(target)} is replaced"

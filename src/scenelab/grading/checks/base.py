@@ -45,6 +45,7 @@ class Context:
         child: runs the student's code.
         submission: what was handed in.
         seed: of all inputs that are drawn.
+        accepted: digests of hand-ins whose odd words a person has looked at.
         name: of the check that runs.
         remarks: what a check wants said though it costs nothing.
     """
@@ -52,6 +53,7 @@ class Context:
     child: Child
     submission: Submission
     seed: int
+    accepted: frozenset[str] = frozenset()
     name: str = ""
     remarks: list[str] = field(default_factory=list)
 
@@ -154,6 +156,11 @@ def comparison(found: Tensor, expected: Tensor) -> str:
 
 
 def listed(values: dict[str, Any], name: str) -> list[str]:
+    """The first of a list of names from the student's process."""
+    return all_listed(values, name)[:3]
+
+
+def all_listed(values: dict[str, Any], name: str) -> list[str]:
     """A list of names from the student's process, which may send anything.
 
     Raises:
@@ -162,7 +169,7 @@ def listed(values: dict[str, Any], name: str) -> list[str]:
     found = values.get(name, [])
     if not isinstance(found, list):
         raise Trouble("protocol", "disturbed what the grader's process tells of it")
-    return [str(each)[:80] for each in found[:3]]
+    return [str(each)[:80] for each in found]
 
 
 def require_finite(found: Tensor, what: str) -> None:

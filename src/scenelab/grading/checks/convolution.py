@@ -218,7 +218,7 @@ def conv_by_hand(context: Context) -> None:
         raise Failed(f"calls a convolution that is not its own: {'; '.join(source.banned[:4])}")
     if source.foreign:
         raise Failed(f"takes answers from a package: {'; '.join(source.foreign[:4])}")
-    if source.hiding:
+    if source.hiding and context.submission.digest not in context.accepted:
         raise Failed(
             f"has what could hide a call of PyTorch's convolution: {'; '.join(source.hiding[:4])}. The assignment does "
             "not need it: take it out, or ask your instructor"

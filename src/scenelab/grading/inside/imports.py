@@ -20,7 +20,9 @@ class _Missing:
     def __init__(self, name: str) -> None:
         self.__name__ = name
 
-    def __getattr__(self, name: str) -> "_Missing":
+    def __getattr__(self, name: str) -> Any:
+        if name == "__version__":
+            return "0"
         if name.startswith("__"):
             raise AttributeError(name)
         return _Missing(f"{self.__name__}.{name}")
@@ -40,7 +42,9 @@ class _Missing:
 class _StandIn(ModuleType):
     """A package that is not here."""
 
-    def __getattr__(self, name: str) -> _Missing:
+    def __getattr__(self, name: str) -> Any:
+        if name == "__version__":
+            return "0"
         if name.startswith("__"):
             raise AttributeError(name)
         return _Missing(f"{self.__name__}.{name}")
@@ -90,6 +94,28 @@ class Refused(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(f"{fullname} is not part of the assignment; write the answer yourself")
 
 
+def _bring_back_old_names() -> None:
+    """Names that files of 2019 use and today's packages lack."""
+    import collections
+    import collections.abc
+
+    import numpy
+
+    for name in ("Iterable", "Sequence", "Mapping", "Callable"):
+        if not hasattr(collections, name):
+            setattr(collections, name, getattr(collections.abc, name))
+    for name, kind in (("float", float), ("int", int), ("bool", bool), ("object", object)):
+        if name not in vars(numpy):
+            setattr(numpy, name, kind)
+    try:
+        from PIL import Image
+    except ImportError:
+        return
+    for old, new in (("ANTIALIAS", "LANCZOS"), ("LINEAR", "BILINEAR"), ("CUBIC", "BICUBIC")):
+        if not hasattr(Image, old):
+            setattr(Image, old, getattr(Image, new))
+
+
 def import_student(path: Path, folder: Path) -> tuple[ModuleType, list[str]]:
     """The student's module, and the names of the packages that were stood in for.
 
@@ -97,6 +123,7 @@ def import_student(path: Path, folder: Path) -> tuple[ModuleType, list[str]]:
         path: student_code.py, whatever it is called.
         folder: what the student handed in; imports below it get stand-ins.
     """
+    _bring_back_old_names()
     stand_ins = StandIns(folder)
     sys.meta_path.insert(0, Refused())
     sys.meta_path.append(stand_ins)

@@ -16,7 +16,7 @@ class WatchConvolutions(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.name()
-        if "conv" in name and name not in self.found:
+        if "conv" in name and "convert" not in name and name not in self.found:
             self.found.append(name)
         return func(*args, **(kwargs or {}))
 

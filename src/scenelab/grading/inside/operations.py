@@ -14,6 +14,7 @@ from inside.modes import OnCpu, WatchConvolutions, pretend_gpu
 from inside.networks import LOSSES, build, load
 from inside.wire import Message
 
+CLASSES = 100
 MOST_NODES = 20_000  # of a graph that is walked
 _on_cpu: list[OnCpu] = []
 _loaded: dict[str, nn.Module] = {}
@@ -114,7 +115,13 @@ def _judged(request: Message) -> tuple[nn.Module, list[int]]:
     skipped = ("input",)
     load(network, {name: value for name, value in request.tensors.items() if name not in skipped})
     depths: list[int] = []
-    network.register_forward_pre_hook(lambda _m, inputs: depths.append(_graph_size(inputs[0])))
+    forward = network.forward
+
+    def watched(input: Tensor) -> Tensor:
+        depths.append(_graph_size(input))
+        return forward(input)
+
+    network.forward = watched
     return network, depths
 
 
@@ -164,7 +171,11 @@ def explain(module: ModuleType, request: Message) -> Message:
 
 
 def _network(module: ModuleType, names: list[str], **options: Any) -> nn.Module:
-    made = _wanted(module, *names)(**options)
+    make = _wanted(module, *names)
+    try:
+        made = make(num_classes=CLASSES, **options)  # as main.py does
+    except TypeError:
+        made = make(**options)
     if not isinstance(made, nn.Module):
         raise TypeError(f"{names[0]} made {type(made).__name__}, not an nn.Module")
     return made
@@ -175,8 +186,10 @@ def describe_model(module: ModuleType, request: Message) -> Message:
     network = _network(module, request.values["names"])
     shapes = [list(parameter.shape) for parameter in network.parameters()]
     stored = sum(value.numel() * value.element_size() for value in network.state_dict().values())
+    kinds = [type(part).__name__ for part in network.modules()]
+    later = hasattr(module, "default_cnn_model") and not hasattr(module, "default_model")
     return Message({"shapes": shapes[:5000], "parameters": sum(p.numel() for p in network.parameters()),
-                    "bytes": stored})  # fmt: skip
+                    "bytes": stored, "kinds": kinds[:5000], "later": later})  # fmt: skip
 
 
 def run_model(module: ModuleType, request: Message) -> Message:
