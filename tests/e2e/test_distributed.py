@@ -1,5 +1,6 @@
 """Several processes are one run: the same losses however many there are, through a killed worker as well."""
 
+import contextlib
 import json
 import os
 import signal
@@ -129,7 +130,8 @@ def test_a_killed_worker_is_restarted_and_another_number_goes_on(scenes, tmp_pat
         stamp = (out / "checkpoint.pth.tar").stat().st_mtime_ns
         wait_for(lambda: (out / "checkpoint.pth.tar").stat().st_mtime_ns > stamp or process.poll() is not None)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has come to its end
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     if not (out / "results" / "training.json").exists():
         subprocess.run(command(1, "resume", str(out)), check=True, capture_output=True, timeout=120)
