@@ -10,11 +10,11 @@ from torch import Tensor
 from scenelab.data.decode import read_pictures
 from scenelab.data.miniplaces import read_list
 from scenelab.errors import LabError
-from scenelab.grading.checks.base import MEAN, STD
 from scenelab.grading.checks.model import CLASSES, NAMES, checkpoint
 from scenelab.grading.child import Child, Trouble
 from scenelab.grading.reading import Submission
 from scenelab.handin import LARGEST_MODEL
+from scenelab.models.normalize import Normalize
 
 LABELS = "test.txt"
 SIDE = 128
@@ -75,8 +75,7 @@ class Judge:
         rows = self.listed[start : start + BATCH]
         pictures = read_pictures([self.folder / "images" / name for name, _ in rows], SIDE)
         labels = torch.tensor([label for _, label in rows])
-        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-        reply = child.ask("predict", {"input": (pictures - mean) / std}, names=NAMES, path=str(path))
+        reply = child.ask("predict", {"input": Normalize()(pictures)}, names=NAMES, path=str(path))
         scores = reply.tensors["scores"]
         if scores.shape != (len(rows), CLASSES) or not scores.is_floating_point() or not scores.isfinite().all():
             raise Trouble("error", f"makes no {len(rows)}×{CLASSES} scores of {len(rows)} images")

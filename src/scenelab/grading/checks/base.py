@@ -10,8 +10,8 @@ from torch import Tensor
 
 from scenelab.grading.child import Child, Trouble
 from scenelab.grading.reading import Submission
+from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the handout normalises
 SHOWN = 16  # values of a counter-example
 
 
@@ -102,16 +102,12 @@ def check(
     return register
 
 
-def draw_images(
-    generator: torch.Generator, *shape: int, dtype: torch.dtype = torch.float32, normalised: bool = True
-) -> Tensor:
-    """Images as a network of the handout gets them: drawn from [0, 1] and normalised where they have three channels."""
+def draw_images(generator: torch.Generator, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Images as a network of the handout gets them: drawn from [0, 1] and normalised, channels taking turns."""
     images = torch.rand(*shape, generator=generator, dtype=torch.float64)
-    if normalised:
-        mean, std = (torch.tensor(values, dtype=torch.float64) for values in (MEAN, STD))
-        repeated = [index % 3 for index in range(shape[1])]
-        images = (images - mean[repeated][:, None, None]) / std[repeated][:, None, None]
-    return images.to(dtype)
+    mean, std = (torch.tensor(values, dtype=torch.float64) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    repeated = [index % 3 for index in range(shape[1])]
+    return ((images - mean[repeated][:, None, None]) / std[repeated][:, None, None]).to(dtype)
 
 
 def draw(generator: torch.Generator, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -12,6 +12,15 @@ from typing import Any
 OURS = "scenelab"
 
 
+def _inner(owner: str, name: str) -> Any:
+    """A name inside a package that is not here."""
+    if name == "__version__":
+        return "0"
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return _Missing(f"{owner}.{name}")
+
+
 class _Missing:
     """Any name of a package that is not here: it may be imported and passed on, and says so when it is used."""
 
@@ -21,11 +30,7 @@ class _Missing:
         self.__name__ = name
 
     def __getattr__(self, name: str) -> Any:
-        if name == "__version__":
-            return "0"
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Missing(f"{self.__name__}.{name}")
+        return _inner(self.__name__, name)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         if _Missing.loading:
@@ -43,11 +48,7 @@ class _StandIn(ModuleType):
     """A package that is not here."""
 
     def __getattr__(self, name: str) -> Any:
-        if name == "__version__":
-            return "0"
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Missing(f"{self.__name__}.{name}")
+        return _inner(self.__name__, name)
 
 
 class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
