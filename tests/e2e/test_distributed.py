@@ -93,6 +93,20 @@ with join() as world:
     same(found, expected[part]); same(y.grad, x.grad[part])
     same(shared[0].weight.grad * world.size, whole.weight.grad); same(shared[0].bias.grad * world.size, whole.bias.grad)
     same(shared[0].running_mean, whole.running_mean); same(shared[0].running_var, whole.running_var)
+    from scenelab.training.muon import Muon
+    shapes = [(8, 3, 3, 3), (16, 8, 3, 3), (16, 16, 3, 3), (4, 16, 1, 1)]
+    made = [[nn.Parameter(torch.full(shape, 0.5)) for shape in shapes] for _ in range(2)]
+    ours, alone = (Muon(weights, lr=0.1, momentum=0.9, weight_decay=0.01, **extra)
+                   for weights, extra in zip(made, [{"world": world}, {}]))
+    for _ in range(3):
+        for a, b in zip(*made):
+            a.grad = torch.randn(a.shape); b.grad = a.grad.clone()
+        ours.step(); alone.step()
+    assert all(torch.equal(a, b) for a, b in zip(*made)) and (made[0][0] != 0.5).all()
+    none = images[:0].float().requires_grad_() if world.main else images.float().requires_grad_()
+    few = nn.Sequential(nn.BatchNorm2d(4)); found = world.wrap(few)(none); found.sum().backward()
+    expected = images.float().mean(dim=(0, 2, 3))
+    assert found.shape == none.shape and torch.allclose(few[0].running_mean, 0.1 * expected, atol=1e-6)
     assert world.tell({"a": torch.arange(3), "b": "x"} if world.main else None)["b"] == "x"
     assert torch.equal(world.gather(images[part], 7), images)
     assert world.total(1.0, world.rank) == [world.size, sum(range(world.size))]

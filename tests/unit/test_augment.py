@@ -1,5 +1,6 @@
 """Augmentation by hand: ranges, seeds, mixing, erasing, and what is refused."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Generator
 from scenelab.data.augment import (
     HANDOUT,
     Augment,
+    Part,
     affine_maps,
     augment_batch,
     blend,
@@ -224,6 +226,16 @@ def test_the_generator_decides_everything_and_the_global_dice_are_untouched():
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])
     assert random.getstate() == before[2]
+
+
+@pytest.mark.parametrize("rows", [slice(0, 3), slice(3, 8), slice(8, 8), slice(0, 8)])
+@pytest.mark.parametrize("geometry", [{}, {"area": None, "degrees": 0.0}])
+def test_a_part_of_a_batch_comes_out_as_among_the_others(rows, geometry):
+    images, augment = pictures(), dataclasses.replace(EVERYTHING, **geometry)
+    whole = augment_batch(images, augment, dice(), size=12)
+    part = augment_batch(images[rows], augment, dice(), size=12, part=Part(8, rows))
+    assert torch.equal(part, whole[rows])
+    assert not torch.equal(augment_batch(images[3:], augment, dice(), size=12), whole[3:])
 
 
 def test_another_state_of_the_global_dice_changes_nothing():

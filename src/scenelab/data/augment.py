@@ -60,14 +60,40 @@ class Augment:
         if not 0 < self.aspect[0] <= self.aspect[1]:
             raise LabError(f"augment.aspect is {self.aspect}; expected 0 < low <= high")
 
+    @property
+    def mixes(self) -> bool:
+        """Whether images of a batch are mixed with one another."""
+        return bool(self.mixup or self.cutmix)
+
 
 HANDOUT = Augment(flip=True, degrees=15.0, area=(0.25, 1.0), aspect=(0.8, 1.2), gain=0.15)
 """The handout's: mirror, colour 0.15, rotation ±15°, random sized crop of 25–100 % of the area, aspect 0.8–1.2."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some images of a batch: what is drawn for them does not depend on whether the others are there.
+
+    Attributes:
+        count: images of the whole batch.
+        rows: which of them are at hand.
+    """
+
+    count: int
+    rows: slice
+
+
 def uniform(count: int, low: float, high: float, generator: Generator) -> Float[Tensor, " n"]:
     """Draw `count` values from [low, high)."""
     return torch.empty(count, device=generator.device).uniform_(low, high, generator=generator)
+
+
+def uniform_each(
+    images: Tensor, low: float, high: float, generator: Generator, part: Part | None, *, each: int = 1
+) -> Float[Tensor, "n each"]:
+    """Draw `each` values from [low, high) for each of the images; for those of a part out of draws for the batch."""
+    drawn = uniform((part.count if part else len(images)) * each, low, high, generator).view(-1, each)
+    return drawn[part.rows] if part else drawn
 
 
 def crop_sides(
@@ -111,6 +137,8 @@ def affine_maps(count: int, augment: Augment, generator: Generator) -> Float[Ten
 
 def warp(images: Float[Tensor, "n c h w"], maps: Float[Tensor, "n 2 3"], size: int) -> Float[Tensor, "n c s s"]:
     """Sample each image through its map, bilinearly, black outside."""
+    if not len(images):
+        return images.new_empty(0, images.shape[1], size, size)  # the library refuses to sample nothing
     grid = F.affine_grid(maps, [len(images), images.shape[1], size, size], align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
@@ -122,31 +150,34 @@ def resize(images: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c s 
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
-def scale_channels(images: Float[Tensor, "n c h w"], gain: float, generator: Generator) -> Float[Tensor, "n c h w"]:
+def scale_channels(
+    images: Float[Tensor, "n c h w"], gain: float, generator: Generator, part: Part | None = None
+) -> Float[Tensor, "n c h w"]:
     """Multiply each channel of each image by a factor from [1-gain, 1+gain] and clip to [0, 1]."""
-    count, channels = images.shape[:2]
-    factors = uniform(count * channels, 1 - gain, 1 + gain, generator).view(count, channels, 1, 1)
-    return (images * factors).clamp_(0, 1)
+    factors = uniform_each(images, 1 - gain, 1 + gain, generator, part, each=images.shape[1])
+    return (images * factors[:, :, None, None]).clamp_(0, 1)
 
 
 def blend(
-    images: Float[Tensor, "n c h w"], other: Tensor, strength: float, generator: Generator
+    images: Float[Tensor, "n c h w"], other: Tensor, strength: float, generator: Generator, part: Part | None = None
 ) -> Float[Tensor, "n c h w"]:
     """factor · images + (1 - factor) · other, factor from [1-strength, 1+strength], clipped to [0, 1]."""
-    factor = uniform(len(images), max(0.0, 1 - strength), 1 + strength, generator).view(-1, 1, 1, 1)
+    factor = uniform_each(images, max(0.0, 1 - strength), 1 + strength, generator, part)[:, :, None, None]
     return (images * factor + other * (1 - factor)).clamp_(0, 1)
 
 
-def jitter(images: Float[Tensor, "n 3 h w"], augment: Augment, generator: Generator) -> Float[Tensor, "n 3 h w"]:
+def jitter(
+    images: Float[Tensor, "n 3 h w"], augment: Augment, generator: Generator, part: Part | None = None
+) -> Float[Tensor, "n 3 h w"]:
     """Brightness, contrast and saturation in this order, each as torchvision's ColorJitter defines it."""
     luma = torch.tensor(LUMA, device=images.device).view(1, 3, 1, 1)
     if augment.brightness:
-        images = blend(images, torch.zeros((), device=images.device), augment.brightness, generator)
+        images = blend(images, torch.zeros((), device=images.device), augment.brightness, generator, part)
     if augment.contrast:
         grey = (images * luma).sum(dim=1, keepdim=True)
-        images = blend(images, grey.mean(dim=(2, 3), keepdim=True), augment.contrast, generator)
+        images = blend(images, grey.mean(dim=(2, 3), keepdim=True), augment.contrast, generator, part)
     if augment.saturation:
-        images = blend(images, (images * luma).sum(dim=1, keepdim=True), augment.saturation, generator)
+        images = blend(images, (images * luma).sum(dim=1, keepdim=True), augment.saturation, generator, part)
     return images
 
 
@@ -167,29 +198,37 @@ def box_mask(edges: tuple[Tensor, Tensor, Tensor, Tensor], height: int, width: i
     return (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
 
 
-def erase(images: Float[Tensor, "n c h w"], probability: float, generator: Generator) -> Float[Tensor, "n c h w"]:
+def erase(
+    images: Float[Tensor, "n c h w"], probability: float, generator: Generator, part: Part | None = None
+) -> Float[Tensor, "n c h w"]:
     """Fill a box of 2–33 % of the area with the image's mean colour, with the given probability (Zhong et al. 2020)."""
-    count = len(images)
-    hit = uniform(count, 0, 1, generator) < probability
-    mask = box_mask(boxes(count, uniform(count, 0.02, 0.33, generator), generator), *images.shape[-2:])
+    count, rows = (part.count, part.rows) if part else (len(images), slice(None))
+    hit = uniform(count, 0, 1, generator)[rows] < probability
+    top, bottom, left, right = boxes(count, uniform(count, 0.02, 0.33, generator), generator)
+    mask = box_mask((top[rows], bottom[rows], left[rows], right[rows]), *images.shape[-2:])
     return torch.where(mask & hit.view(-1, 1, 1, 1), images.mean(dim=(2, 3), keepdim=True), images)
 
 
 def augment_batch(
-    images: Float[Tensor, "n 3 h w"], augment: Augment, generator: Generator, *, size: int
+    images: Float[Tensor, "n 3 h w"], augment: Augment, generator: Generator, *, size: int, part: Part | None = None
 ) -> Float[Tensor, "n 3 s s"]:
-    """Apply everything but mixing to a batch in [0, 1]; the result is in [0, 1] and size×size."""
+    """Apply everything but mixing to a batch in [0, 1]; the result is in [0, 1] and size×size.
+
+    Args:
+        part: where `images` are some of a batch, which; they come out as they would among the others.
+    """
+    count, rows = (part.count, part.rows) if part else (len(images), slice(None))
     if augment.area is not None or augment.degrees:
-        images = warp(images, affine_maps(len(images), augment, generator), size)
+        images = warp(images, affine_maps(count, augment, generator)[rows], size)
     else:
         images = resize(images, size)
         if augment.flip:
-            mirrored = uniform(len(images), 0, 1, generator) < 0.5
+            mirrored = uniform(count, 0, 1, generator)[rows] < 0.5
             images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
     if augment.gain:
-        images = scale_channels(images, augment.gain, generator)
-    images = jitter(images, augment, generator)
-    return erase(images, augment.erase, generator) if augment.erase else images
+        images = scale_channels(images, augment.gain, generator, part)
+    images = jitter(images, augment, generator, part)
+    return erase(images, augment.erase, generator, part) if augment.erase else images
 
 
 def mix_batch(

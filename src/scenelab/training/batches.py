@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
-from scenelab.data.augment import augment_batch, mix_batch
+from scenelab.data.augment import Part, augment_batch, mix_batch
 from scenelab.data.packed import Packed
 from scenelab.training.config import TrainConfig
 from scenelab.training.distributed import ALONE, World
@@ -52,20 +52,26 @@ class TrainingBatches:
         """Images in [0, 1], augmented, and labels (or label shares under mixup and CutMix).
 
         Args:
-            world: with more than one process this one's part comes back. All of the batch is augmented by each, so that
-                what is drawn for an image does not depend on how many there are.
+            world: with more than one process this one's part comes back. What is drawn for an image does not depend on
+                how many there are; where images are mixed with others each process augments the whole batch.
         """
-        chosen = self.indices(step)
+        chosen, augment = self.indices(step), self.config.augment
         self.generator.manual_seed(seed_for(self.config.seed, AUGMENT, step))
-        if self.resident is not None:
-            images = self.resident[torch.from_numpy(chosen).to(self.device)].float().div_(255)
-        else:
-            images = self.packed.rows(chosen).to(self.device, non_blocking=True).float().div_(255)
-        images = augment_batch(images, self.config.augment, self.generator, size=side)
-        labels = self.packed.labels[torch.from_numpy(chosen)].to(self.device)
+        rows = world.part(len(chosen))
+        part = Part(len(chosen), rows) if world.size > 1 and not augment.mixes else None
+        images, labels = self._read(chosen[rows] if part else chosen)
+        images = augment_batch(images, augment, self.generator, size=side, part=part)
         classes = len(self.packed.categories)
-        images, labels = mix_batch(images, labels, self.config.augment, self.generator, num_classes=classes)
-        part = world.part(len(chosen))
-        images, labels = images[part], labels[part]
+        images, labels = mix_batch(images, labels, augment, self.generator, num_classes=classes)
+        if part is None:
+            images, labels = images[rows], labels[rows]
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         return images.contiguous(memory_format=layout), labels
+
+    def _read(self, chosen: np.ndarray) -> tuple[Float[Tensor, "n 3 h w"], Int64[Tensor, " n"]]:
+        index = torch.from_numpy(chosen)
+        if self.resident is not None:
+            images = self.resident[index.to(self.device)]
+        else:
+            images = self.packed.rows(chosen).to(self.device, non_blocking=True)
+        return images.float().div_(255), self.packed.labels[index].to(self.device)

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -60,6 +61,14 @@ class World:
         dist.all_reduce(whole)
         return whole
 
+    def share(self, like: list[Tensor], mine: list[Tensor | None]) -> list[Tensor]:
+        """A list of tensors of which each process has some (None for the others'), whole."""
+        flat = torch.cat([(kept.new_zeros(kept.shape) if own is None else own).flatten()
+                          for kept, own in zip(like, mine, strict=True)])  # fmt: skip
+        dist.all_reduce(flat)
+        parts = flat.split([kept.numel() for kept in like])
+        return [part.view(kept.shape) for part, kept in zip(parts, like, strict=True)]
+
     def tell(self, value: Any) -> Any:
         """Process 0's tensors and plain values; nothing in them can run code."""
         if self.size == 1:
@@ -81,8 +90,10 @@ class World:
         """The model with averaged gradients and with batch statistics of the whole batch."""
         if self.size == 1:
             return model
+        if next(model.parameters()).is_cuda:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # torch's own, for GPUs alone
         for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if type(module) is nn.BatchNorm2d:
                 module.__class__ = SharedBatchNorm2d
         with warnings.catch_warnings():  # the flag has a new name in torch 2.14, which older versions do not know
             warnings.simplefilter("ignore", FutureWarning)
@@ -109,44 +120,55 @@ def join() -> Iterator[World]:
         dist.destroy_process_group()
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over all processes; the gradient of a sum is handed to all, so its own is summed too."""
+class _SharedNorm(torch.autograd.Function):
+    """x̂ = (x - μ)/√(σ² + ε), y = γx̂ + β, with μ and σ² of the batch of all processes, by torch's own fused kernels.
+
+    With N values a channel in all, and sums over all of them (Ioffe & Szegedy 2015, section 3):
+
+        ∂L/∂x = γ/√(σ² + ε) · (∂L/∂y - Σ∂L/∂y / N - x̂ · Σ(x̂ · ∂L/∂y) / N)
+
+    The first term is what normalisation with fixed statistics hands back; the other two are such a normalisation of x.
+    """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        values = values.clone()
-        dist.all_reduce(values)
-        return values
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, count: float, eps: float
+    ) -> Tensor:
+        ctx.save_for_backward(images, weight, mean, variance)
+        ctx.count, ctx.eps = count, eps
+        return _normalized(images, mean, variance, weight, bias, eps)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        gradient = gradient.clone()
-        dist.all_reduce(gradient)
-        return gradient
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        images, weight, mean, variance = ctx.saved_tensors
+        fixed, of_weight, of_bias = images.clone(), torch.zeros_like(weight), torch.zeros_like(weight)
+        if len(images):
+            fixed, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+                gradient, images, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+            )
+        sums = torch.stack([of_weight, of_bias])
+        dist.all_reduce(sums)
+        by_norm, by_mean = sums * (weight * (variance + ctx.eps).rsqrt() / -ctx.count)
+        fixed += _normalized(images, mean, variance, by_norm, by_mean, ctx.eps)
+        return fixed, of_weight, of_bias, None, None, None, None
+
+
+def _normalized(images: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """With fixed statistics; of no images none, on which torch's kernel divides by zero."""
+    return F.batch_norm(images, mean, variance, weight, bias, eps=eps) if len(images) else images.clone()
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation (Ioffe & Szegedy 2015) with mean and variance of the batch of all processes.
-
-    torch's own SyncBatchNorm runs on GPUs alone.
-    """
+    """Batch normalisation (Ioffe & Szegedy 2015) with mean and variance of the batch of all processes, on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        images = input if input.dtype == torch.float64 else input.float()
-        places = images.shape[0] * images.shape[2] * images.shape[3]
-        own = torch.cat([images.sum(dim=(0, 2, 3)), images.square().sum(dim=(0, 2, 3)), images.new_tensor([places])])
-        total = _Sum.apply(own)
-        count = total[-1].detach()
-        mean = total[: self.num_features] / count
-        variance = total[self.num_features : -1] / count - mean.square()
-        self._remember(mean.detach(), variance.detach(), count)
-        scale = (variance + self.eps).rsqrt() * self.weight
-        shift = self.bias - mean * scale
-        return (images * scale[:, None, None] + shift[:, None, None]).to(input.dtype)
+        mean, variance, count = _statistics(input.detach(), self.weight.dtype)
+        self._remember(mean, variance, count)
+        return _SharedNorm.apply(input, self.weight, self.bias, mean, variance, count, self.eps)
 
-    def _remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+    def _remember(self, mean: Tensor, variance: Tensor, count: float) -> None:
         """Running statistics as nn.BatchNorm2d keeps them, with the unbiased variance."""
         assert self.running_mean is not None
         assert self.running_var is not None
@@ -155,3 +177,20 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, rate)
         self.running_var.lerp_(variance * (count / (count - 1)), rate)
+
+
+def _statistics(images: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
+    """Mean and biased variance a channel over all processes, and how many values each is of.
+
+    A process's own mean and variance become sums in float64, where a square of the mean takes no digits away.
+    """
+    places = images.shape[0] * images.shape[2] * images.shape[3]
+    own = torch.zeros(2, images.shape[1], dtype=dtype)
+    if places:
+        own = torch.stack(torch.batch_norm_update_stats(images, own[0], own[1], 0.0))
+    own = own.double()
+    own[1] += own[0].square()
+    total = torch.cat([own.flatten() * places, own.new_tensor([places])])
+    dist.all_reduce(total)
+    mean, square = (total[:-1] / total[-1]).view(2, -1)
+    return mean.to(dtype), (square - mean.square()).clamp_min(0).to(dtype), float(total[-1])

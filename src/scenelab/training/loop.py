@@ -53,7 +53,9 @@ class Trainer:
         self.device = pick_device(self.config.device)
         self.batches = TrainingBatches(self.packed, self.config, self.device)
         self.classes = len(self.packed.categories)
-        self.state = start(self.config, classes=self.classes, device=self.device, factory=self.factory)
+        self.state = start(
+            self.config, classes=self.classes, device=self.device, factory=self.factory, world=self.world
+        )
         network = self.world.wrap(self.state.model)
         self.network: Callable[[Tensor], Tensor] = torch.compile(network) if self.config.compile else network
         if not self.world.main:

@@ -4,10 +4,11 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from scenelab.training.config import OptimizerConfig
+from scenelab.training.distributed import ALONE, World
 from scenelab.training.muon import Muon
 
 
-def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[Optimizer]:
+def build_optimizers(model: nn.Module, config: OptimizerConfig, world: World = ALONE) -> list[Optimizer]:
     """One optimiser, or for `muon` two: Muon over the filters and AdamW over everything else.
 
     Each parameter group carries `peak_lr`, which the schedule scales.
@@ -18,7 +19,7 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[Optimize
     if config.name == "muon":
         rest = [parameter for parameter in parameters if parameter.ndim != 4]
         optimizers = [
-            Muon(filters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay),
+            Muon(filters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, world=world),
             AdamW(_groups(rest, config), lr=config.adam_lr),
         ]
     elif config.name == "adamw":

@@ -15,6 +15,7 @@ from scenelab.models.registry import CONVOLUTIONS, create
 from scenelab.models.simplenet import Factory
 from scenelab.models.stored import load_weights, plain_names, to_values
 from scenelab.training.config import TrainConfig
+from scenelab.training.distributed import ALONE, World
 from scenelab.training.optim import build_optimizers
 
 
@@ -59,7 +60,9 @@ class TrainState:
         return self.average.module if self.average is not None else self.model  # pyright: ignore[reportReturnType]
 
 
-def start(config: TrainConfig, *, classes: int, device: torch.device, factory: Factory | None = None) -> TrainState:
+def start(
+    config: TrainConfig, *, classes: int, device: torch.device, factory: Factory | None = None, world: World = ALONE
+) -> TrainState:
     """Initialise a run from its seed; `factory` stands in for the network that the config names."""
     torch.manual_seed(config.seed)
     if factory:
@@ -71,7 +74,7 @@ def start(config: TrainConfig, *, classes: int, device: torch.device, factory: F
     average = None
     if config.ema:
         average = AveragedModel(model, multi_avg_fn=ema_with_warmup(config.ema), use_buffers=True)
-    return TrainState(model=model, optimizers=build_optimizers(model, config.optimizer), average=average)
+    return TrainState(model=model, optimizers=build_optimizers(model, config.optimizer, world), average=average)
 
 
 def ema_with_warmup(decay: float) -> Any:
