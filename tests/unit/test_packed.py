@@ -79,7 +79,7 @@ def test_the_manifest_says_what_it_was_made_from(listing, cache):
     pack(listing, cache, size=SIZE)
     assert read_json(cache / f"train-{SIZE}" / "manifest.json") == {
         "version": module.VERSION, "digest": digest(listing, SIZE), "split": "train", "images": 5, "size": SIZE,
-        "source": str(listing.root), "layout": "N×H×W×3 uint8 RGB",
+        "source": str(listing.root), "layout": "N×H×W×3 uint8 RGB", "skipped": [],
     }  # fmt: skip
 
 
@@ -290,7 +290,7 @@ def test_missing_images_are_counted(listing, cache):
         pack(listing, cache, size=SIZE)
     assert str(caught.value) == (
         f"2 of 5 listed images are missing below {listing.root}, first train/1.jpg; "
-        f"'scenelab data verify {listing.root.parent}' lists them"
+        f"'scenelab data verify {listing.root.parent}' lists them, --damaged skip goes on without them"
     )
     assert not cache.exists()
 
@@ -306,6 +306,47 @@ def test_a_damaged_image_in_the_middle_leaves_nothing(listing, cache):
     assert left_over(cache) == set()
     photo(listing.file(2), 2)
     assert np.array_equal(pack(listing, cache, size=SIZE).images, contents(listing))
+
+
+def test_damaged_and_missing_images_are_skipped_where_that_is_asked_for(listing, cache, capsys):
+    """Cut off, without a byte, changed in the middle, renamed: four of five; the fifth stays itself."""
+    expected = contents(listing)
+    damage(listing.file(0))
+    listing.file(1).write_bytes(b"")
+    listing.file(3).rename(listing.file(3).with_suffix(".jpeg"))
+    listing.file(4).write_bytes(b"\0" + listing.file(4).read_bytes()[1:])
+    for _ in range(2):  # as built and as opened
+        packed = pack(listing, cache, size=SIZE, damaged="skip")
+        assert np.array_equal(packed.images, expected[2:3])
+        assert packed.paths == ("train/2.jpg",)
+        assert packed.labels.tolist() == [0]
+        assert [path for path, _ in packed.skipped] == [f"train/{row}.jpg" for row in (0, 1, 3, 4)]
+        assert all(reason.startswith("image ") for _, reason in packed.skipped)
+        assert (
+            capsys.readouterr()
+            .err.splitlines()[-1]
+            .startswith("train: 4 of 5 listed images are skipped, first train/0.jpg (image ")
+        )
+    assert np.load(cache / f"train-{SIZE}" / "images.npy").shape == (1, SIZE, SIZE, 3)
+    half = packed.subset(np.array([0]), split="part", name="part")
+    assert half.skipped == packed.skipped
+
+
+def test_what_was_skipped_is_not_what_is_asked_for_without_it(listing, cache):
+    listing.file(1).write_bytes(b"")
+    pack(listing, cache, size=SIZE, damaged="skip")
+    with pytest.raises(LabError, match=r"1\.jpg has 0 bytes; .*, or go on without it \(--damaged skip\)$"):
+        pack(listing, cache, size=SIZE)
+    photo(listing.file(1), 1)
+    assert np.array_equal(pack(listing, cache, size=SIZE, damaged="skip").images, contents(listing))
+
+
+def test_a_split_without_one_readable_image_is_refused(listing, cache):
+    for row in range(5):
+        listing.file(row).write_bytes(b"")
+    with pytest.raises(LabError, match=r"^none of the 5 listed images below .* can be read; get them again$"):
+        pack(listing, cache, size=SIZE, damaged="skip")
+    assert left_over(cache) == set()
 
 
 def test_a_failed_build_leaves_the_older_cache(listing, cache):

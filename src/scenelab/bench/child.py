@@ -12,12 +12,13 @@ PREPARE = "from scenelab.process import prepare; prepare(); "
 SPINS = "GOMP_SPINCOUNT"  # what `prepare` may have set for this process, and a child would inherit
 
 
-def in_child(module: str, arguments: list[Any], *, prepared: bool) -> Any:
+def in_child(module: str, arguments: list[Any], *, prepared: bool, processes: int = 1) -> Any:
     """What `worker(arguments)` of a module prints last, read as JSON, from a fresh Python process.
 
     Args:
         prepared: whether the process has Scenelab's settings (`scenelab.process.prepare`) or is a plain one, as
             somebody's own script is.
+        processes: how many of them torchrun starts as one run; the first prints.
 
     Raises:
         LabError: the process failed.
@@ -25,6 +26,9 @@ def in_child(module: str, arguments: list[Any], *, prepared: bool) -> Any:
     code = f"import sys; {PREPARE if prepared else ''}from {module} import worker; worker(sys.argv[1:])"
     inherited = {name: value for name, value in os.environ.items() if name != SPINS}
     command = [sys.executable, "-c", code, *map(str, arguments)]
+    if processes > 1:
+        launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--no-python"]
+        command = [sys.executable, "-m", *launch, *command]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=inherited)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]

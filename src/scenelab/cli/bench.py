@@ -101,6 +101,26 @@ def attack(*, rounds: int = 5, batch: int = 64, size: int = 128, json: bool = Fa
     _show_ratios({name: value for name, value in result.items() if isinstance(value, dict) and "median" in value})
 
 
+def scale(*, processes: int = 2, rounds: int = 5, seconds: float = 8.0, side: int = 64, json: bool = False) -> None:
+    """Training by several processes of one thread against one process of as many threads, in both precisions.
+
+    Example: scenelab bench scale --json
+
+    Args:
+        processes: of torchrun, and threads of the other side; for a measure no more than there are cores.
+        rounds: how often each is timed, in turns.
+        seconds: time for each.
+        side: of the pictures in pixels, from 16.
+        json: print JSON.
+    """
+    from scenelab.bench.scale import bench_scale
+
+    for name, value, least in (("processes", processes, 2), ("rounds", rounds, 1), ("side", side, 16)):
+        if value < least:
+            raise LabError(f"--{name} is {value}; expected {least} or more")
+    _show(bench_scale(processes=processes, rounds=rounds, seconds=seconds, side=side), json)
+
+
 def _show_conv(result: dict[str, Any]) -> None:
     def middle(values: list[float], scale: float, digits: int = 1) -> str:
         return f"{scale * median(values):.{digits}f}"
@@ -157,4 +177,5 @@ def app() -> tyro.extras.SubcommandApp:
     group.command(data)
     group.command(conv)
     group.command(attack)
+    group.command(scale)
     return group

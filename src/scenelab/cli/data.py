@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -107,7 +107,10 @@ def _print_report(report: "SplitReport") -> None:
             print(f"  {title}: {len(entries)}\n    " + "\n    ".join(entries[:SHOWN]) + more)
 
 
-def pack(folder: Positional[Path], *, size: int = 128, cache: Path | None = None) -> None:
+def pack(
+    folder: Positional[Path], *, size: int = 128, cache: Path | None = None,
+    damaged: Literal["refuse", "skip"] = "refuse",
+) -> None:  # fmt: skip
     """Decode both splits into the packed cache now; training does it by itself where it is missing.
 
     Example: scenelab data pack data --size 72
@@ -116,12 +119,48 @@ def pack(folder: Positional[Path], *, size: int = 128, cache: Path | None = None
         folder: a data folder.
         size: side of the packed pictures in pixels.
         cache: where the packed splits go; FOLDER/packed by default.
+        damaged: whether a missing or unreadable image ends it, or is left out.
     """
     from scenelab.training.session import open_packed
 
     for split in ("train", "val"):
-        packed = open_packed(folder, cache, split, size)
+        packed = open_packed(folder, cache, split, size, damaged)
         print(f"{split}: {len(packed)} images, {packed.images.nbytes / 1e6:.0f} MB in {cache or folder / 'packed'}")
+
+
+def shard(
+    folder: Positional[Path], *, out: Path, size: int = 128, damaged: Literal["refuse", "skip"] = "refuse",
+    json: bool = False,
+) -> None:  # fmt: skip
+    """Write a data folder as tar files of decoded pictures; training streams them from a folder or from a server.
+
+    Run it again after a break: it goes on after the last whole file. Then: scenelab train laptop --data OUT, or
+    --data http://server/OUT.
+
+    Example: scenelab data shard data --out shards --size 96
+
+    Args:
+        folder: a data folder.
+        out: the folder to make.
+        size: side of the pictures in pixels.
+        damaged: whether a missing or unreadable image ends it, or is left out.
+        json: print what was written as JSON.
+    """
+    from scenelab.data.shards import write_shards
+
+    if not 16 <= size <= 4096:
+        raise LabError(f"--size is {size}; expected 16 to 4096")
+    index = write_shards(folder, out, size=size, damaged=damaged)
+    summary = {
+        split: {"images": found["images"], "shards": len(found["shards"]), "skipped": found["skipped"]}
+        for split, found in index["splits"].items()
+    }
+    if json:
+        print_json({"folder": str(out), "size": size, "splits": summary})
+        return
+    for split, found in summary.items():
+        left = f"; {len(found['skipped'])} left out, first {found['skipped'][0][0]}" if found["skipped"] else ""
+        print(f"{split}: {found['images']} images in {found['shards']} files{left}")
 
 
 def app() -> tyro.extras.SubcommandApp:
@@ -132,4 +171,5 @@ def app() -> tyro.extras.SubcommandApp:
     group.command(synth)
     group.command(verify)
     group.command(pack)
+    group.command(shard)
     return group

@@ -28,6 +28,7 @@ def train(
     clip_norm: float | None = None,
     seed: int | None = None,
     holdout: float | None = None,
+    damaged: Literal["refuse", "skip"] | None = None,
     adversarial: Literal["pgd", "fast", "free", "handout"] | None = None,
     epsilon: str = "4/255",
     attack_steps: int | None = None,
@@ -57,6 +58,7 @@ def train(
         clip_norm: largest norm of the gradient, 0 for none.
         seed: of initialisation, order and augmentation.
         holdout: share of the training images to evaluate on in place of val, for choices.
+        damaged: whether missing and unreadable images end the run before it begins, or are left out and named.
         adversarial: train on adversarial images: PGD, one step (fast), replayed batches (free) or the handout's attack.
         epsilon: their largest change of a value of a pixel; the handout's attack has 0.1 of a normalised value.
         attack_steps: of the attack (pgd 7, handout 10), or replays (free 4).
@@ -71,6 +73,7 @@ def train(
 
     values = {"model": model, "conv": conv, "minutes": minutes, "epochs": epochs, "batch_size": batch_size}
     values |= {"clip_norm": clip_norm, "seed": seed, "holdout": holdout}
+    values |= {"damaged": damaged}
     values |= {"accumulate": accumulate, "threads": threads, "device": device, "checkpoint_seconds": checkpoint_seconds}
     if adversarial:
         values["adversarial"] = _adversarial(adversarial, epsilon, attack_steps)
@@ -133,6 +136,8 @@ def _report(run: Path, accounting: dict[str, Any]) -> None:
         f"model {accounting['checkpoint_bytes'] / 1e6:.2f} MB\n"
         f"next: scenelab evaluate {run}   |   tensorboard --logdir={run}"
     )
+    for split, entries in accounting.get("skipped", {}).items():
+        print(f"{split}: {len(entries)} listed images could not be read and were left out (results/training.json)")
     if "stopped" in accounting:
         print(f"stopped: {accounting['stopped']}")
 

@@ -15,6 +15,7 @@ TOPICS = {
     "regularization": "Regularisation",
     "metrics": "Why top-k",
 }
+NAMED = 5  # images that were left out
 GAP = 10.0  # points between training and evaluation from which on a run is said to overfit
 
 
@@ -45,8 +46,19 @@ def _origin(run: RunData) -> str:
     return (
         f"Network `{run.config.model}` ({network}), trained from scratch on `{run.data}` with seed {run.config.seed}: "
         f"`{place.get('command', 'unknown command')}`, {place.get('date', '')[:10]}, "
-        f"{place.get('processor') or 'unknown processor'}, {versions}, commit {place.get('commit')}."
+        f"{place.get('processor') or 'unknown processor'}, {versions}, commit {place.get('commit')}.{_left_out(run)}"
     )
+
+
+def _left_out(run: RunData) -> str:
+    """Listed images that could not be read, counted and named."""
+    text = ""
+    for split, entries in run.results.get("training", {}).get("skipped", {}).items():
+        names = ", ".join(f"`{path}`" for path, _ in entries[:NAMED])
+        more = f" and {len(entries) - NAMED} more, which `results/training.json` names" if len(entries) > NAMED else ""
+        what = "1 image" if len(entries) == 1 else f"{len(entries)} images"
+        text += f" Left out, since they could not be read: {what} of the {split} list ({names}{more})."
+    return text
 
 
 def curves(found: Collected) -> Section:

@@ -14,6 +14,7 @@ from scenelab.training.distributed import ALONE, World
 
 # What a random stream is for; part of its seed, so that streams never coincide.
 ORDER, AUGMENT, NETWORK, ATTACK = range(4)
+AHEAD = 8  # batches before an image is needed its block begins to be read, where images come in blocks
 
 
 def seed_for(seed: int, stream: int, index: int) -> int:
@@ -42,7 +43,7 @@ class TrainingBatches:
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             shuffle = np.random.Generator(np.random.PCG64(seed_for(self.config.seed, ORDER, epoch)))
-            self._epoch, self._order = epoch, shuffle.permutation(len(self.packed))
+            self._epoch, self._order = epoch, self.packed.order(self.config.batch_size, shuffle)
         start = position * self.config.batch_size
         return self._order[start : start + self.config.batch_size]
 
@@ -60,6 +61,9 @@ class TrainingBatches:
         rows = world.part(len(chosen))
         part = Part(len(chosen), rows) if world.size > 1 and not augment.mixes else None
         images, labels = self._read(chosen[rows] if part else chosen)
+        if step % self.steps_per_epoch + AHEAD < self.steps_per_epoch:
+            soon = self.indices(step + AHEAD)
+            self.packed.ahead(soon[world.part(len(soon))] if part else soon)
         images = augment_batch(images, augment, self.generator, size=side, part=part)
         classes = len(self.packed.categories)
         images, labels = mix_batch(images, labels, augment, self.generator, num_classes=classes)

@@ -133,6 +133,7 @@ class TrainConfig:
         ema: decay a step of the averaged weights that are evaluated and kept; 0 keeps no average.
         stored_size: side of the packed pictures in pixels, from which crops are cut.
         eval_size: side at which pictures are evaluated.
+        damaged: whether images that are missing or cannot be decoded end the run before it begins, or are left out.
         keep: which weights become `model_best.pth.tar`: those of the epoch with the `best` val top-1, as the
             handout does, or the `last`.
         adversarial: train on adversarial images of this kind.
@@ -164,6 +165,7 @@ class TrainConfig:
     ema: float = 0.0
     stored_size: int = 128
     eval_size: int = 128
+    damaged: Literal["refuse", "skip"] = "refuse"
     keep: Literal["best", "last"] = "last"
     adversarial: AdversarialConfig | None = None
     half: bool = False
@@ -190,6 +192,7 @@ class TrainConfig:
         _require(0 <= self.ema < 1, "ema", self.ema, "a decay in [0, 1)")
         _require(self.stored_size >= 16, "stored_size", self.stored_size, "16 pixels or more")
         _require(self.eval_size >= 16, "eval_size", self.eval_size, "16 pixels or more")
+        _require(self.damaged in ("refuse", "skip"), "damaged", self.damaged, "refuse or skip")
         _require(self.keep in ("best", "last"), "keep", self.keep, "best or last")
         _require(self.accumulate >= 1, "accumulate", self.accumulate, "1 or more")
         alone = self.adversarial is None or self.accumulate == 1

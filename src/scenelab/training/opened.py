@@ -54,7 +54,7 @@ def open_images(run: Run, stored: Stored, *, data: Path | None = None, split: Sp
     config = from_plain(values["train"])
     source = data or Path(values["data"])
     cache = Path(values["cache"]) if values["cache"] and data is None else None
-    packed = open_packed(source, cache, "train" if split == "holdout" else split, config.stored_size)
+    packed = open_packed(source, cache, "train" if split == "holdout" else split, config.stored_size, config.damaged)
     if split == "holdout":
         packed = hold_out(packed, config.holdout)[1]
     if packed.categories != stored.categories:

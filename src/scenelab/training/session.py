@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from scenelab.data.holdout import hold_out
-from scenelab.data.packed import Packed, pack
-from scenelab.data.sources import open_split
+from scenelab.data.packed import Damaged, Packed, pack
+from scenelab.data.shards import is_shards, open_shards, read_index
+from scenelab.data.sources import address_of, open_split
 from scenelab.errors import LabError
 from scenelab.files import read_json, write_json
 from scenelab.memory import peak_memory
@@ -23,17 +24,19 @@ from scenelab.training.plan import plan
 CACHE = "packed"
 
 
-def open_packed(data: Path, cache: Path | None, split: str, stored_size: int) -> Packed:
-    """The packed form of one split; it lives in `data/packed` unless another place is named."""
-    return pack(open_split(data, split), cache or data / CACHE, size=stored_size)
+def open_packed(data: Path, cache: Path | None, split: str, stored_size: int, damaged: Damaged = "refuse") -> Packed:
+    """The packed form of one split, which lives in `data/packed` unless another place is named; shards as they are."""
+    if is_shards(data):
+        return open_shards(data, split)
+    return pack(open_split(data, split), cache or data / CACHE, size=stored_size, damaged=damaged)
 
 
 def open_sides(data: Path, cache: Path | None, config: TrainConfig) -> tuple[Packed, Packed]:
     """The images that are trained on, and those that are evaluated after each epoch: val or the held-out ones."""
-    train = open_packed(data, cache, "train", config.stored_size)
+    train = open_packed(data, cache, "train", config.stored_size, config.damaged)
     if config.holdout:
         return hold_out(train, config.holdout)
-    return train, open_packed(data, cache, "val", config.stored_size)
+    return train, open_packed(data, cache, "val", config.stored_size, config.damaged)
 
 
 def available_cores() -> int:
@@ -58,18 +61,18 @@ def start_run(
     run = Run(Path(folder))
     if world.size > 1 and world.tell(run.config.exists()):
         return resume_run(folder, world=world, **options)
-    listing = open_split(data, "train")
+    images, categories = _listed(data)
     if world.main:
         run.require_new()
     config = dataclasses.replace(config, threads=config.threads or threads_each(world))
     torch.set_num_threads(config.threads)
     if config.plan:
-        images = round(len(listing) * (1 - config.holdout)) // world.size
-        planned = to_plain(plan(config, images=images, categories=listing.categories))
+        images = round(images * (1 - config.holdout)) // world.size
+        planned = to_plain(plan(config, images=images, categories=categories))
         config = from_plain(world.tell(planned))
     train, val = open_sides(data, cache, config)
     stored = {
-        "data": str(Path(data).resolve()),
+        "data": address_of(data) or str(Path(data).resolve()),
         "cache": str(cache.resolve()) if cache else None,
         "train_digest": train.digest,
         "train": to_plain(config),
@@ -77,6 +80,15 @@ def start_run(
     if world.main:
         run.create(stored)
     return _fit(run, config, train, val, {**options, "world": world})
+
+
+def _listed(data: Path) -> tuple[int, tuple[str, ...]]:
+    """How many training images there are, and their categories."""
+    if is_shards(data):
+        index = read_index(data)[1]
+        return index["splits"]["train"]["images"], tuple(index["categories"])
+    listing = open_split(data, "train")
+    return len(listing), listing.categories
 
 
 def threads_each(world: World) -> int:
@@ -131,10 +143,17 @@ def _fit(
         "processes": world.size,
         "device": str(trainer.device),
         **({"stopped": state.stopped} if state.stopped else {}),
+        **_skipped(train, val),
     }
     if world.main:
         write_json(run.results / "training.json", accounting)
     return accounting
+
+
+def _skipped(*sides: Packed) -> dict[str, Any]:
+    """Listed images that were left out, by the list that they are of."""
+    lists = {"train" if side.split == "holdout" else side.split: side.skipped for side in sides if side.skipped}
+    return {"skipped": {split: [list(entry) for entry in entries] for split, entries in lists.items()}} if lists else {}
 
 
 def _note_resumption(run: Run) -> None:

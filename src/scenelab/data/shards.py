@@ -1,0 +1,260 @@
+"""A data set as numbered tar files of blocks of decoded pictures, for what does not fit on the disk beside the images.
+
+A shard `train-00000.tar` holds pairs `000000.images.npy` (rows × side × side × 3, uint8) and `000000.labels.npy`, named
+as WebDataset groups them. `index.json` says where each block begins, so that any of them can be read by itself, from
+a folder or with a range request; it is written last, and without it there is no data set. Training images are in
+random order, once and for all, so that a block is a sample of the whole.
+"""
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scenelab.data.blocks import Block, Blocks, Names, Store
+from scenelab.data.decode import fit, read_image
+from scenelab.data.miniplaces import Listing
+from scenelab.data.packed import Damaged, Packed, array_header, digest, refuse_nothing
+from scenelab.data.sources import address_of, open_split
+from scenelab.data.stores import Folder, Server
+from scenelab.errors import LabError
+from scenelab.files import atomic_write, read_json, write_json
+from scenelab.progress import progress
+
+VERSION = 1
+INDEX = "index.json"
+BLOCK = 64  # images
+SHARD_BYTES = 256 << 20
+SEED = 20261125  # of the order in which training images are written
+SHARD_NAME = re.compile(r"(train|val)-[0-9]{5}\.tar")
+LARGEST_INDEX = 256 << 20
+HEADER = 512  # bytes of a tar member's
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """What one tar file holds, and which images of the listing came to it."""
+
+    name: str
+    until: int  # of the order of writing: where the next shard goes on
+    rows: list[int]
+    blocks: list[tuple[int, int, int]]  # first byte, rows, CRC-32
+    skipped: list[tuple[str, str]]
+
+
+def write_shards(
+    data: Path, out: Path, *, size: int = 128, damaged: Damaged = "refuse", shard_bytes: int = SHARD_BYTES
+) -> dict[str, Any]:
+    """Write both splits of a data folder; a call that was broken off goes on after the last whole shard.
+
+    Args:
+        size: side of the square pictures in pixels.
+        damaged: whether an image that is missing or cannot be decoded ends it, or is left out.
+        shard_bytes: of a tar file, about.
+
+    Returns:
+        What index.json holds.
+
+    Raises:
+        LabError: bad data, a folder that holds something else, or a full disk.
+    """
+    listings = {split: open_split(data, split) for split in ("train", "val")}
+    settings = f"{VERSION} {size} {BLOCK} {shard_bytes} {SEED}"
+    sources = "".join(digest(listing, size, damaged) for listing in listings.values())
+    plan = {"digest": hashlib.sha256(f"{settings} {sources}".encode()).hexdigest()}
+    _settle(out, plan)
+    if (out / INDEX).exists():
+        return read_json(out / INDEX)
+    splits = {split: _write_split(listing, out, size, damaged, shard_bytes) for split, listing in listings.items()}
+    categories = list(listings["train"].categories)
+    index = {"version": VERSION, **plan, "size": size, "block": BLOCK, "categories": categories, "splits": splits}
+    write_json(out / INDEX, index)
+    for record in out.glob(".*.tar.json"):
+        record.unlink()
+    return index
+
+
+def _settle(out: Path, plan: dict[str, str]) -> None:
+    """Make the folder of this data set, or make sure that it is."""
+    path = out / ".plan.json"
+    if path.exists():
+        if read_json(path) != plan:
+            raise LabError(f"{out} holds shards of other images or settings; choose a new folder")
+    elif out.exists() and any(out.iterdir()):
+        raise LabError(f"{out} is not empty and holds no shards; choose a new folder")
+    else:
+        write_json(path, plan)
+
+
+def _write_split(listing: Listing, out: Path, size: int, damaged: Damaged, shard_bytes: int) -> dict[str, Any]:
+    order = np.arange(len(listing))
+    if listing.split == "train":
+        order = np.random.Generator(np.random.PCG64(SEED)).permutation(order)
+    images = BLOCK * max(1, round(shard_bytes / (BLOCK * size * size * 3)))
+    shards: list[_Shard] = []
+    with progress(f"writing {listing.split}", len(listing)) as advance, ThreadPoolExecutor() as pool:
+        at = 0
+        while at < len(listing):
+            shard = _write_shard(listing, out, f"{listing.split}-{len(shards):05}.tar", order, at, images, size,
+                                 damaged, pool)  # fmt: skip
+            advance(shard.until - at)
+            at = shard.until
+            shards.append(shard)
+    rows = [row for shard in shards for row in shard.rows]
+    refuse_nothing(len(rows), listing)
+    files = {
+        f"{listing.split}.labels.npy": _array(np.array([listing.labels[row] for row in rows], np.int32)),
+        f"{listing.split}.paths.jsonl": "".join(json.dumps(listing.paths[row]) + "\n" for row in rows).encode(),
+    }
+    for name, content in files.items():
+        with atomic_write(out / name) as file:
+            file.write(content)
+    return {
+        "images": len(rows),
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "shards": [{"name": shard.name, "blocks": shard.blocks} for shard in shards if shard.blocks],
+        "skipped": [entry for shard in shards for entry in shard.skipped],
+    }
+
+
+def _write_shard(
+    listing: Listing, out: Path, name: str, order: np.ndarray, at: int, images: int, size: int, damaged: Damaged,
+    pool: ThreadPoolExecutor,
+) -> _Shard:  # fmt: skip
+    record = out / f".{name}.json"
+    if record.exists():
+        return _Shard(**read_json(record))
+    shard = _Shard(name, min(at + images, len(listing)), [], [], [])
+    with atomic_write(out / name) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        pictures = _decode(listing, order[at : shard.until], size, damaged, shard, pool)
+        while some := [picture for _, picture in zip(range(BLOCK), pictures, strict=False)]:
+            labels = np.array([listing.labels[row] for row in shard.rows[-len(some) :]], np.int64)
+            data = np.stack(some).tobytes()
+            head = array_header(len(some), size)
+            start = tar.offset + HEADER + len(head)
+            key = f"{len(shard.blocks):06}"
+            _add(tar, f"{key}.images.npy", head + data)
+            _add(tar, f"{key}.labels.npy", _array(labels))
+            shard.blocks.append((start, len(some), zlib.crc32(data)))
+    write_json(record, vars(shard))
+    return shard
+
+
+def _decode(
+    listing: Listing, rows: np.ndarray, size: int, damaged: Damaged, shard: _Shard, pool: ThreadPoolExecutor
+) -> Iterator[np.ndarray]:
+    """Pictures of the rows in their order; which they are and which were left out is added to `shard`."""
+
+    def one(row: int) -> np.ndarray | LabError:
+        try:
+            return fit(read_image(listing.file(row)), size).permute(1, 2, 0).contiguous().numpy()
+        except LabError as error:
+            return error
+
+    for start in range(0, len(rows), 8 * BLOCK):
+        part = rows[start : start + 8 * BLOCK].tolist()
+        for row, picture in zip(part, pool.map(one, part), strict=True):
+            if isinstance(picture, LabError):
+                if damaged == "refuse":
+                    raise LabError(f"{picture}, or go on without it (--damaged skip)")
+                shard.skipped.append((listing.paths[row], str(picture)))
+                continue
+            shard.rows.append(row)
+            yield picture
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    tar.addfile(entry, io.BytesIO(content))
+
+
+def _array(values: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, values)
+    return stream.getvalue()
+
+
+def is_shards(data: Path) -> bool:
+    """Whether a data folder holds shards; an address always does."""
+    return address_of(data) is not None or (Path(data) / INDEX).is_file()
+
+
+def read_index(data: Path) -> tuple[Store, dict[str, Any]]:
+    """The index of a folder or an address, and where its files lie.
+
+    Raises:
+        LabError: there is none, or it is not one of these.
+    """
+    address = address_of(data)
+    store: Store = Folder(Path(data)) if address is None else Server(address)
+    try:
+        index = json.loads(store.whole(INDEX, LARGEST_INDEX))
+        sound = (
+            index["version"] == VERSION and 16 <= index["size"] <= 4096 and all(map(_sound, index["splits"].values()))
+        )
+        sound = (
+            sound and all(isinstance(name, str) for name in index["categories"]) and isinstance(index["digest"], str)
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise LabError(
+            f"{store}/{INDEX} is no index of shards ({type(error).__name__}: {error}); write it anew"
+        ) from error
+    if not sound:
+        raise LabError(f"{store}/{INDEX} is of another version or damaged; write it with 'scenelab data shard'")
+    return store, index
+
+
+def _sound(split: dict[str, Any]) -> bool:
+    blocks = [block for shard in split["shards"] for block in shard["blocks"]]
+    return (
+        all(SHARD_NAME.fullmatch(shard["name"]) for shard in split["shards"])
+        and all(type(value) is int and value >= 0 for block in blocks for value in block)
+        and all(start > HEADER and rows > 0 for start, rows, _ in blocks)
+        and sum(rows for _, rows, _ in blocks) == split["images"] > 0
+    )
+
+
+def open_shards(data: Path, split: str) -> Packed:
+    """One split of a sharded data set; pictures are read when they are asked for.
+
+    Raises:
+        LabError: it cannot be reached, or it is damaged.
+    """
+    store, index = read_index(data)
+    if split not in index["splits"]:
+        raise LabError(f"{store} has no split {split!r}; it has {', '.join(index['splits'])}")
+    found = index["splits"][split]
+    blocks = [Block(shard["name"], *block) for shard in found["shards"] for block in shard["blocks"]]
+    labels = np.load(
+        io.BytesIO(_file(store, found, f"{split}.labels.npy", 4 * found["images"] + 4096)), allow_pickle=False
+    )
+    if labels.shape != (found["images"],) or labels.dtype != np.int32:
+        raise LabError(f"{store}/{split}.labels.npy does not fit the index; get it again")
+
+    def names() -> list[str]:
+        text = _file(store, found, f"{split}.paths.jsonl", 4096 * found["images"])
+        return [json.loads(line) for line in text.splitlines()]
+
+    return Packed(
+        images=Blocks(store, blocks, index["size"]), labels=torch.from_numpy(labels).to(torch.int64),
+        paths=Names(names, np.arange(found["images"])), categories=tuple(index["categories"]), split=split,
+        digest=f"{index['digest']} {split}", skipped=tuple((path, reason) for path, reason in found["skipped"]),
+    )  # fmt: skip
+
+
+def _file(store: Store, split: dict[str, Any], name: str, most: int) -> bytes:
+    content = store.whole(name, most)
+    if hashlib.sha256(content).hexdigest() != split["files"].get(name):
+        raise LabError(f"{store}/{name} is not what was written; get it again")
+    return content

@@ -1,0 +1,111 @@
+"""Where shards lie: a folder, or a server that answers range requests (RFC 9110, section 14)."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import requests
+
+from scenelab.errors import LabError
+
+ATTEMPTS = 8
+LONGEST_PAUSE = 30.0  # seconds between two attempts; all of them together wait for about a minute
+TIMEOUT = 30.0  # seconds without a byte
+
+
+class Folder:
+    """Files below one folder, read at their place, so that nothing of them stays in this process's memory."""
+
+    readers = 1
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handles: dict[str, int] = {}
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def read(self, name: str, start: int, length: int) -> bytes:
+        try:
+            handle = self._handles.get(name)
+            if handle is None:
+                handle = self._handles[name] = os.open(self.path / name, os.O_RDONLY | os.O_CLOEXEC)
+            data = os.pread(handle, length, start)
+        except OSError as error:
+            raise LabError(f"cannot read {self.path / name}: {error.strerror or error}; get that file again") from error
+        if len(data) != length:
+            raise LabError(f"{self.path / name} ends at byte {start + len(data)}, before its time; get that file again")
+        return data
+
+    def whole(self, name: str, most: int) -> bytes:
+        try:
+            size = (self.path / name).stat().st_size
+            if size <= most:
+                return (self.path / name).read_bytes()
+        except OSError as error:
+            raise LabError(f"cannot read {self.path / name}: {error.strerror or error}") from error
+        raise LabError(f"{self.path / name} has {size} bytes; expected at most {most}")
+
+
+class Server:
+    """Files below an http or https address; a broken connection is tried again, from where it broke."""
+
+    readers = 4
+
+    def __init__(self, address: str, *, pause: float = 0.5) -> None:
+        self.address, self.pause = address.rstrip("/"), pause
+        self._own = threading.local()
+
+    def __str__(self) -> str:
+        return self.address
+
+    def read(self, name: str, start: int, length: int) -> bytes:
+        data = bytearray()
+        self._patiently(name, lambda: self._get(name, data, length, start))
+        return bytes(data)
+
+    def whole(self, name: str, most: int) -> bytes:
+        data = bytearray()
+        self._patiently(name, lambda: self._get(name, data, most, None))
+        return bytes(data)
+
+    def _patiently(self, name: str, get: Callable[[], None]) -> None:
+        failures = 0
+        while True:
+            try:
+                return get()
+            except (requests.RequestException, OSError) as error:
+                failures += 1
+                cause = f"{type(error).__name__} at {self.address}/{name}"
+                if failures == ATTEMPTS:
+                    raise LabError(f"cannot read on ({cause}); check the server and go on with 'resume'") from error
+                wait = min(LONGEST_PAUSE, self.pause * 2 ** (failures - 1))
+                print(f"{cause}; trying again in {wait:g} s", file=sys.stderr)
+            time.sleep(wait)
+
+    def _get(self, name: str, data: bytearray, length: int, start: int | None) -> None:
+        """Add to `data` what the server has of the file, until it has `length` bytes, or at `start` None the whole."""
+        if not hasattr(self._own, "session"):
+            self._own.session = requests.Session()
+        headers = {"Accept-Encoding": "identity"}
+        if start is None:
+            data.clear()
+        else:
+            headers["Range"] = f"bytes={start + len(data)}-{start + length - 1}"
+        address = f"{self.address}/{name}"
+        with self._own.session.get(address, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+            if answer.status_code >= 500:
+                raise requests.HTTPError(f"status {answer.status_code}")
+            expected = 200 if start is None else 206
+            if answer.status_code != expected:
+                what = " to a range request; choose a server that knows them, or copy the folder" if start else ""
+                raise LabError(f"{address} answers {answer.status_code}, expected {expected}{what}")
+            for chunk in answer.iter_content(1 << 16):
+                data += chunk
+                if len(data) > length:
+                    raise LabError(f"{address} sent more than the {length} bytes that were asked for")
+        if start is not None and len(data) < length:
+            raise requests.ConnectionError("the answer ended early")
