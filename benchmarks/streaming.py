@@ -4,6 +4,10 @@ python benchmarks/streaming.py DATA: the shards are written to a temporary folde
 reads them, epoch after epoch, in random order, with the augmentation of `laptop`; `raw` is without it.
 """
 
+from scenelab.process import prepare
+
+prepare()
+
 import dataclasses
 import json
 import statistics

@@ -15,21 +15,22 @@ import torch
 from range_server import Range
 from scenelab.data import shards as module
 from scenelab.data import stores
-from scenelab.data.blocks import Block, Blocks, stream_order
+from scenelab.data.blocks import Block, FetchedBlocks, stream_order
 from scenelab.data.packed import pack
-from scenelab.data.shards import BLOCK, open_shards, read_index, write_shards
+from scenelab.data.shards import open_shards, read_index, write_shards
 from scenelab.data.sources import address_of, open_split
 from scenelab.errors import LabError
 from scenelab.files import read_json, write_json
 
 SIZE = 24
+BLOCK = 64
 SMALL = 3 * BLOCK * SIZE * SIZE * 3 // 5  # bytes of a shard: one block each
 
 
 @pytest.fixture(scope="module")
 def sharded(scenes, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("shards") / "shards"
-    write_shards(scenes, out, size=SIZE, shard_bytes=SMALL)
+    write_shards(scenes, out, size=SIZE, block=BLOCK, shard_bytes=SMALL)
     return out
 
 
@@ -85,27 +86,23 @@ def test_an_epoch_sees_each_image_once_and_needs_few_blocks(count, block, batch)
         assert np.mean([len(some) for some in batches]) > 6  # a batch is a sample of many of them
 
 
-class Counting:
-    readers = 1
-
+class Counting(stores.Server):
     def __init__(self, data: bytes) -> None:
+        super().__init__("http://nowhere")
         self.data, self.reads = data, []
 
     def read(self, name: str, start: int, length: int) -> bytes:
         self.reads.append(start)
         return self.data[start : start + length]
 
-    def whole(self, name: str, most: int) -> bytes:
-        raise NotImplementedError
 
-
-def counted(blocks: int, rows: int, held: int) -> tuple[Blocks, Counting]:
+def counted(blocks: int, rows: int, held: int) -> tuple[FetchedBlocks, Counting]:
     pixels = np.random.default_rng(0).integers(0, 256, (blocks * rows, 2, 2, 3), dtype=np.uint8)
     step = rows * 12
     parts = [pixels.tobytes()[at * step : (at + 1) * step] for at in range(blocks)]
     store = Counting(pixels.tobytes())
-    return Blocks(store, [Block("x", at * step, rows, zlib.crc32(part)) for at, part in enumerate(parts)], 2,
-                  held=held), store  # fmt: skip
+    places = [Block("x", at * step, rows, zlib.crc32(part)) for at, part in enumerate(parts)]
+    return FetchedBlocks(store, places, 2, held=held), store
 
 
 def test_few_blocks_are_in_memory_and_each_is_read_once_an_epoch():
@@ -175,7 +172,7 @@ def test_an_index_that_lies_is_refused(sharded, tmp_path, change):
 
 def test_writing_goes_on_after_the_last_whole_file(scenes, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole", tmp_path / "out"
-    write_shards(scenes, whole, size=SIZE, shard_bytes=SMALL)
+    write_shards(scenes, whole, size=SIZE, block=BLOCK, shard_bytes=SMALL)
     calls = []
 
     def stop_at_second(path):
@@ -187,18 +184,18 @@ def test_writing_goes_on_after_the_last_whole_file(scenes, tmp_path, monkeypatch
     read = module.read_image
     monkeypatch.setattr(module, "read_image", stop_at_second)
     with pytest.raises(KeyboardInterrupt):
-        write_shards(scenes, out, size=SIZE, shard_bytes=SMALL)
+        write_shards(scenes, out, size=SIZE, block=BLOCK, shard_bytes=SMALL)
     assert [path.name for path in out.glob("*.tar")] == ["train-00000.tar"]
     with pytest.raises(LabError, match="not a MiniPlaces folder|does not exist|folders with images"):
         open_shards_or_split(out)
     before = (out / "train-00000.tar").stat().st_mtime_ns
     monkeypatch.setattr(module, "read_image", read)
-    write_shards(scenes, out, size=SIZE, shard_bytes=SMALL)
+    write_shards(scenes, out, size=SIZE, block=BLOCK, shard_bytes=SMALL)
     assert (out / "train-00000.tar").stat().st_mtime_ns == before
     files = {path.name: path.read_bytes() for path in whole.iterdir()}
     assert {path.name: path.read_bytes() for path in out.iterdir()} == files
     with pytest.raises(LabError, match="holds shards of other images or settings; choose a new folder"):
-        write_shards(scenes, out, size=SIZE + 8, shard_bytes=SMALL)
+        write_shards(scenes, out, size=SIZE + 8, block=BLOCK, shard_bytes=SMALL)
     with pytest.raises(LabError, match="is not empty and holds no shards"):
         write_shards(scenes, scenes, size=SIZE)
 

@@ -1,42 +1,26 @@
-"""Pictures in numbered blocks, read as they are needed, with a bounded number of blocks in memory.
+"""Pictures in numbered blocks, read as they are needed.
 
-`Blocks` stands where the packed cache has its memory-mapped array: it is indexed by row. Where the blocks come from is
-a `Store`: a folder, or a server.
+Both kinds of `Blocks` stand where the packed cache has its memory-mapped array: they are indexed by row. Of either, the
+blocks that were used last are kept in memory, a bounded number of them.
 """
 
+import mmap
 import queue
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
+from scenelab.data.stores import Folder, Server
 from scenelab.errors import LabError
 
-WINDOW = 64  # blocks that the images of a batch are drawn from
+WINDOW = 16  # blocks that the images of a batch are drawn from
 HELD = 3 * WINDOW // 2  # blocks in memory: the window's, those read ahead, and those that are not quite used up
-
-
-class Store(Protocol):
-    """Where files lie: their bytes by name and place."""
-
-    readers: int  # that may wait for bytes at once
-
-    def read(self, name: str, start: int, length: int) -> bytes:
-        """Exactly `length` bytes of a file, from `start` on.
-
-        Raises:
-            LabError: they cannot be had.
-        """
-        ...
-
-    def whole(self, name: str, most: int) -> bytes:
-        """A file of at most `most` bytes."""
-        ...
+READERS = 4  # that wait for a server's answers at once
 
 
 @dataclass(frozen=True)
@@ -50,27 +34,20 @@ class Block:
 
 
 class Blocks:
-    """N×S×S×3 uint8 that is read block by block.
-
-    Args:
-        held: blocks in memory at most.
-    """
+    """N×S×S×3 uint8 in blocks."""
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, store: Store, blocks: Sequence[Block], size: int, *, held: int = HELD) -> None:
-        self.store, self.blocks, self.held = store, blocks, held
+    def __init__(self, blocks: Sequence[Block], size: int) -> None:
+        self.blocks = blocks
         self.starts = np.cumsum([0, *(block.rows for block in blocks)])
         self.shape = (int(self.starts[-1]), size, size, 3)
-        self._lock = threading.Lock()
-        self._cache: OrderedDict[int, Future[np.ndarray]] = OrderedDict()
-        self._asked: queue.SimpleQueue[tuple[int, Future[np.ndarray]]] = queue.SimpleQueue()
-        self._readers: list[threading.Thread] = []
+        self.row_bytes = size * size * 3
         self._sound: set[int] = set()
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape))
+        return len(self) * self.row_bytes
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -83,11 +60,7 @@ class Blocks:
         """
         rows = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index)
         result = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        numbers = self.numbers(rows)
-        wanted = [(number, self._ask(int(number))) for number in np.unique(numbers)]
-        for number, future in wanted:
-            places = np.flatnonzero(numbers == number)
-            result[places] = future.result()[rows[places] - self.starts[number]]
+        self._fill(result, rows, self.numbers(rows))
         return result
 
     def numbers(self, rows: np.ndarray) -> np.ndarray:
@@ -97,7 +70,95 @@ class Blocks:
     def ahead(self, rows: np.ndarray) -> None:
         """Begin to read the blocks of rows that will be asked for soon."""
         for number in np.unique(self.numbers(rows)):
-            self._ask(int(number))
+            self._prepare(int(number))
+
+    def _fill(self, result: np.ndarray, rows: np.ndarray, numbers: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def _prepare(self, number: int) -> object:
+        raise NotImplementedError
+
+    def _check(self, number: int, data: bytes | memoryview) -> None:
+        """Sum a block up, once a process: what was whole stays so."""
+        block = self.blocks[number]
+        if number not in self._sound:
+            if zlib.crc32(data) != block.checksum:
+                raise LabError(f"{block.name} is damaged at byte {block.start}; write or fetch that file again")
+            self._sound.add(number)
+
+
+def _by_block(numbers: np.ndarray) -> Iterator[tuple[int, slice | np.ndarray]]:
+    """Each block with the places where it stands in `numbers`: a slice where they are sorted, as batches are."""
+    if (numbers[1:] >= numbers[:-1]).all():
+        found, starts = np.unique(numbers, return_index=True)
+        for number, start, end in zip(found.tolist(), starts, [*starts[1:], len(numbers)], strict=True):
+            yield number, slice(start, end)
+    else:
+        for number in np.unique(numbers).tolist():
+            yield number, np.flatnonzero(numbers == number)
+
+
+class LocalBlocks(Blocks):
+    """In files of a folder, mapped into memory; of blocks that were not used for some time the pages are let go.
+
+    Args:
+        held: blocks whose pages are kept at most.
+    """
+
+    def __init__(self, folder: Folder, blocks: Sequence[Block], size: int, *, held: int = HELD) -> None:
+        super().__init__(blocks, size)
+        self.folder, self.held = folder, held
+        self._used: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def _fill(self, result: np.ndarray, rows: np.ndarray, numbers: np.ndarray) -> None:
+        for number, places in _by_block(numbers):
+            pictures = self._prepare(number)
+            if number not in self._sound:
+                self._check(number, pictures.reshape(-1).data)
+            if isinstance(places, slice):
+                np.take(pictures, rows[places] - self.starts[number], axis=0, out=result[places], mode="clip")
+            else:
+                result[places] = pictures[rows[places] - self.starts[number]]
+
+    def _prepare(self, number: int) -> np.ndarray:
+        if number not in self._used:
+            block = self.blocks[number]
+            data = self.folder.view(block.name, block.start, block.rows * self.row_bytes)
+            self._used[number] = np.frombuffer(data, np.uint8).reshape(block.rows, *self.shape[1:])
+            self._advise(number, mmap.MADV_WILLNEED)
+            while len(self._used) > self.held:
+                self._advise(self._used.popitem(last=False)[0], mmap.MADV_DONTNEED)
+        self._used.move_to_end(number)
+        return self._used[number]
+
+    def _advise(self, number: int, advice: int) -> None:
+        block = self.blocks[number]
+        self.folder.advise(block.name, block.start, block.rows * self.row_bytes, advice)
+
+
+class FetchedBlocks(Blocks):
+    """From a server, by threads of their own.
+
+    Args:
+        held: blocks in memory at most.
+    """
+
+    def __init__(self, server: Server, blocks: Sequence[Block], size: int, *, held: int = HELD) -> None:
+        super().__init__(blocks, size)
+        self.server, self.held = server, held
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[int, Future[np.ndarray]] = OrderedDict()
+        self._asked: queue.SimpleQueue[tuple[int, Future[np.ndarray]]] = queue.SimpleQueue()
+        self._readers: list[threading.Thread] = []
+
+    def _fill(self, result: np.ndarray, rows: np.ndarray, numbers: np.ndarray) -> None:
+        self.ahead(rows)  # all of them, before the first is waited for
+        for number, places in _by_block(numbers):
+            future = self._ask(number)
+            result[places] = future.result()[rows[places] - self.starts[number]]
+
+    def _prepare(self, number: int) -> None:
+        self._ask(number)
 
     def _ask(self, number: int) -> "Future[np.ndarray]":
         with self._lock:
@@ -105,7 +166,7 @@ class Blocks:
             if future is None or (future.done() and future.exception() is not None):
                 future = self._cache[number] = Future()
                 self._asked.put((number, future))
-                if len(self._readers) < self.store.readers:
+                if len(self._readers) < READERS:
                     self._readers.append(threading.Thread(target=self._serve, daemon=True))
                     self._readers[-1].start()
             self._cache.move_to_end(number)
@@ -123,11 +184,8 @@ class Blocks:
 
     def _read(self, number: int) -> np.ndarray:
         block = self.blocks[number]
-        data = self.store.read(block.name, block.start, block.rows * int(np.prod(self.shape[1:])))
-        if number not in self._sound:  # summed up once a process: a file that was whole stays so
-            if zlib.crc32(data) != block.checksum:
-                raise LabError(f"{block.name} is damaged at byte {block.start}; write or fetch that file again")
-            self._sound.add(number)
+        data = self.server.read(block.name, block.start, block.rows * self.row_bytes)
+        self._check(number, data)
         return np.frombuffer(data, np.uint8).reshape(block.rows, *self.shape[1:])
 
 

@@ -62,7 +62,9 @@ class Packed:
         """Copy rows out as a channels-last N×3×H×W tensor in [0, 255]."""
         if self.chosen is not None:
             indices = self.chosen[indices]
-        return torch.from_numpy(np.array(self.images[indices])).permute(0, 3, 1, 2)
+        found = self.images[indices]
+        mapped = isinstance(self.images, np.ndarray) and isinstance(indices, slice)  # else they are a copy already
+        return torch.from_numpy(np.array(found) if mapped else np.asarray(found)).permute(0, 3, 1, 2)
 
     def order(self, batch_size: int, generator: np.random.Generator) -> np.ndarray:
         """A permutation of the images for one epoch; of images in blocks one that needs few of them at a time."""

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from scenelab.data.blocks import Block, Blocks, Names, Store
+from scenelab.data.blocks import Block, FetchedBlocks, LocalBlocks, Names
 from scenelab.data.decode import fit, read_image
 from scenelab.data.miniplaces import Listing
 from scenelab.data.packed import Damaged, Packed, array_header, digest, refuse_nothing
@@ -33,7 +33,7 @@ from scenelab.progress import progress
 
 VERSION = 1
 INDEX = "index.json"
-BLOCK = 64  # images
+BLOCK = 256  # images; with fewer a batch comes from more places, and takes longer to gather
 SHARD_BYTES = 256 << 20
 SEED = 20261125  # of the order in which training images are written
 SHARD_NAME = re.compile(r"(train|val)-[0-9]{5}\.tar")
@@ -53,13 +53,20 @@ class _Shard:
 
 
 def write_shards(
-    data: Path, out: Path, *, size: int = 128, damaged: Damaged = "refuse", shard_bytes: int = SHARD_BYTES
+    data: Path,
+    out: Path,
+    *,
+    size: int = 128,
+    damaged: Damaged = "refuse",
+    block: int = BLOCK,
+    shard_bytes: int = SHARD_BYTES,
 ) -> dict[str, Any]:
     """Write both splits of a data folder; a call that was broken off goes on after the last whole shard.
 
     Args:
         size: side of the square pictures in pixels.
         damaged: whether an image that is missing or cannot be decoded ends it, or is left out.
+        block: images of a block, which is what is read from a server at once.
         shard_bytes: of a tar file, about.
 
     Returns:
@@ -69,15 +76,17 @@ def write_shards(
         LabError: bad data, a folder that holds something else, or a full disk.
     """
     listings = {split: open_split(data, split) for split in ("train", "val")}
-    settings = f"{VERSION} {size} {BLOCK} {shard_bytes} {SEED}"
+    settings = f"{VERSION} {size} {block} {shard_bytes} {SEED}"
     sources = "".join(digest(listing, size, damaged) for listing in listings.values())
     plan = {"digest": hashlib.sha256(f"{settings} {sources}".encode()).hexdigest()}
     _settle(out, plan)
     if (out / INDEX).exists():
         return read_json(out / INDEX)
-    splits = {split: _write_split(listing, out, size, damaged, shard_bytes) for split, listing in listings.items()}
+    splits = {
+        split: _write_split(listing, out, size, damaged, block, shard_bytes) for split, listing in listings.items()
+    }
     categories = list(listings["train"].categories)
-    index = {"version": VERSION, **plan, "size": size, "block": BLOCK, "categories": categories, "splits": splits}
+    index = {"version": VERSION, **plan, "size": size, "block": block, "categories": categories, "splits": splits}
     write_json(out / INDEX, index)
     for record in out.glob(".*.tar.json"):
         record.unlink()
@@ -96,17 +105,19 @@ def _settle(out: Path, plan: dict[str, str]) -> None:
         write_json(path, plan)
 
 
-def _write_split(listing: Listing, out: Path, size: int, damaged: Damaged, shard_bytes: int) -> dict[str, Any]:
+def _write_split(
+    listing: Listing, out: Path, size: int, damaged: Damaged, block: int, shard_bytes: int
+) -> dict[str, Any]:
     order = np.arange(len(listing))
     if listing.split == "train":
         order = np.random.Generator(np.random.PCG64(SEED)).permutation(order)
-    images = BLOCK * max(1, round(shard_bytes / (BLOCK * size * size * 3)))
+    images = block * max(1, round(shard_bytes / (block * size * size * 3)))
     shards: list[_Shard] = []
     with progress(f"writing {listing.split}", len(listing)) as advance, ThreadPoolExecutor() as pool:
         at = 0
         while at < len(listing):
             shard = _write_shard(listing, out, f"{listing.split}-{len(shards):05}.tar", order, at, images, size,
-                                 damaged, pool)  # fmt: skip
+                                 damaged, block, pool)  # fmt: skip
             advance(shard.until - at)
             at = shard.until
             shards.append(shard)
@@ -129,7 +140,7 @@ def _write_split(listing: Listing, out: Path, size: int, damaged: Damaged, shard
 
 def _write_shard(
     listing: Listing, out: Path, name: str, order: np.ndarray, at: int, images: int, size: int, damaged: Damaged,
-    pool: ThreadPoolExecutor,
+    block: int, pool: ThreadPoolExecutor,
 ) -> _Shard:  # fmt: skip
     record = out / f".{name}.json"
     if record.exists():
@@ -137,7 +148,7 @@ def _write_shard(
     shard = _Shard(name, min(at + images, len(listing)), [], [], [])
     with atomic_write(out / name) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         pictures = _decode(listing, order[at : shard.until], size, damaged, shard, pool)
-        while some := [picture for _, picture in zip(range(BLOCK), pictures, strict=False)]:
+        while some := [picture for _, picture in zip(range(block), pictures, strict=False)]:
             labels = np.array([listing.labels[row] for row in shard.rows[-len(some) :]], np.int64)
             data = np.stack(some).tobytes()
             head = array_header(len(some), size)
@@ -190,14 +201,14 @@ def is_shards(data: Path) -> bool:
     return address_of(data) is not None or (Path(data) / INDEX).is_file()
 
 
-def read_index(data: Path) -> tuple[Store, dict[str, Any]]:
+def read_index(data: Path) -> tuple[Folder | Server, dict[str, Any]]:
     """The index of a folder or an address, and where its files lie.
 
     Raises:
         LabError: there is none, or it is not one of these.
     """
     address = address_of(data)
-    store: Store = Folder(Path(data)) if address is None else Server(address)
+    store = Folder(Path(data)) if address is None else Server(address)
     try:
         index = json.loads(store.whole(INDEX, LARGEST_INDEX))
         sound = (
@@ -246,14 +257,16 @@ def open_shards(data: Path, split: str) -> Packed:
         text = _file(store, found, f"{split}.paths.jsonl", 4096 * found["images"])
         return [json.loads(line) for line in text.splitlines()]
 
+    local = isinstance(store, Folder)
+    images = LocalBlocks(store, blocks, index["size"]) if local else FetchedBlocks(store, blocks, index["size"])
     return Packed(
-        images=Blocks(store, blocks, index["size"]), labels=torch.from_numpy(labels).to(torch.int64),
+        images=images, labels=torch.from_numpy(labels).to(torch.int64),
         paths=Names(names, np.arange(found["images"])), categories=tuple(index["categories"]), split=split,
         digest=f"{index['digest']} {split}", skipped=tuple((path, reason) for path, reason in found["skipped"]),
     )  # fmt: skip
 
 
-def _file(store: Store, split: dict[str, Any], name: str, most: int) -> bytes:
+def _file(store: Folder | Server, split: dict[str, Any], name: str, most: int) -> bytes:
     content = store.whole(name, most)
     if hashlib.sha256(content).hexdigest() != split["files"].get(name):
         raise LabError(f"{store}/{name} is not what was written; get it again")

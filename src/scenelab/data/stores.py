@@ -1,6 +1,6 @@
 """Where shards lie: a folder, or a server that answers range requests (RFC 9110, section 14)."""
 
-import os
+import mmap
 import sys
 import threading
 import time
@@ -17,28 +17,40 @@ TIMEOUT = 30.0  # seconds without a byte
 
 
 class Folder:
-    """Files below one folder, read at their place, so that nothing of them stays in this process's memory."""
-
-    readers = 1
+    """Files below one folder, mapped into memory; they must not be cut while they are in use."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._handles: dict[str, int] = {}
+        self._maps: dict[str, mmap.mmap] = {}
 
     def __str__(self) -> str:
         return str(self.path)
 
-    def read(self, name: str, start: int, length: int) -> bytes:
-        try:
-            handle = self._handles.get(name)
-            if handle is None:
-                handle = self._handles[name] = os.open(self.path / name, os.O_RDONLY | os.O_CLOEXEC)
-            data = os.pread(handle, length, start)
-        except OSError as error:
-            raise LabError(f"cannot read {self.path / name}: {error.strerror or error}; get that file again") from error
-        if len(data) != length:
-            raise LabError(f"{self.path / name} ends at byte {start + len(data)}, before its time; get that file again")
-        return data
+    def view(self, name: str, start: int, length: int) -> memoryview:
+        """A file's bytes from `start` on; nothing is copied.
+
+        Raises:
+            LabError: the file is not there, or is shorter.
+        """
+        found = self._map(name)
+        if len(found) < start + length:
+            raise LabError(f"{self.path / name} ends at byte {len(found)}, before its time; get that file again")
+        return memoryview(found)[start : start + length]
+
+    def advise(self, name: str, start: int, length: int, advice: int) -> None:
+        """Tell the kernel what will become of the pages of a part (madvise)."""
+        first = start // mmap.PAGESIZE * mmap.PAGESIZE
+        self._map(name).madvise(advice, first, start + length - first)
+
+    def _map(self, name: str) -> mmap.mmap:
+        if name not in self._maps:
+            try:
+                with open(self.path / name, "rb") as file:
+                    self._maps[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (OSError, ValueError) as error:  # ValueError: an empty file
+                cause = getattr(error, "strerror", None) or error
+                raise LabError(f"cannot read {self.path / name}: {cause}; get that file again") from error
+        return self._maps[name]
 
     def whole(self, name: str, most: int) -> bytes:
         try:
@@ -53,8 +65,6 @@ class Folder:
 class Server:
     """Files below an http or https address; a broken connection is tried again, from where it broke."""
 
-    readers = 4
-
     def __init__(self, address: str, *, pause: float = 0.5) -> None:
         self.address, self.pause = address.rstrip("/"), pause
         self._own = threading.local()
@@ -63,6 +73,11 @@ class Server:
         return self.address
 
     def read(self, name: str, start: int, length: int) -> bytes:
+        """Exactly `length` bytes of a file, from `start` on.
+
+        Raises:
+            LabError: the server cannot be reached for about a minute, or does not have them.
+        """
         data = bytearray()
         self._patiently(name, lambda: self._get(name, data, length, start))
         return bytes(data)
