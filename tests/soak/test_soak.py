@@ -1,0 +1,234 @@
+"""Training, the explorer and the grader for a time: memory, open files, threads and disk stay flat.
+
+`make soak` gives each of the three 20 minutes, `make test` some seconds.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from pathlib import Path
+
+import pytest
+
+from mutants import solution, write_as_zip
+from scenelab.grading.sandbox import best
+from soak.watch import SECONDS, Watch
+
+SCENELAB = [sys.executable, "-m", "scenelab"]
+STALE = (SECONDS / 60, SECONDS / 10)
+TIDIER = f"""
+import scenelab.web.serve as serve
+prepare = serve._prepare
+def prepared(*given):
+    prepare(*given)
+    import scenelab.web.page as page
+    page.STALE = {STALE}
+serve._prepare = prepared
+from scenelab.cli import main
+main()
+"""
+"""The command line whose explorer forgets pictures after a tenth of the soak, where it would after an hour."""
+
+
+@pytest.fixture
+def log(tmp_path):
+    with open(tmp_path / "log.txt", "w+") as file:
+        yield file
+
+
+def started(arguments: list[str], log, **options) -> subprocess.Popen:
+    command = options.pop("command", SCENELAB)
+    return subprocess.Popen([*command, *arguments], stdout=options.pop("stdout", log), stderr=log, **options)
+
+
+def stop(process: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGINT)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+
+
+def test_the_watch_sees_what_grows(tmp_path, monkeypatch):
+    """A process that keeps memory, files and threads is told of by all three names; one that does not by none."""
+    monkeypatch.setattr("soak.watch.SECONDS", 1.2)
+    code = """
+import sys, threading, time
+kept = []
+for _ in range(10**6):
+    time.sleep(0.01)
+    if sys.argv[1] == "leak":
+        thread = threading.Thread(target=time.sleep, args=(9,), daemon=True)
+        thread.start()
+        kept += [bytearray(b"x" * (1 << 20)), open("/dev/null"), thread]
+"""
+    for kind, names in (("leak", ["memory", "files", "threads"]), ("none", [])):
+        process = subprocess.Popen([sys.executable, "-c", code, kind])
+        watch = Watch(process, tmp_path)
+        while watch.passed < 1.2:
+            watch.sample()
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+        assert [line.partition(":")[0] for line in watch.growing()] == names
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 300)
+def test_training(scenes, tmp_path, log):
+    run = tmp_path / "run"
+    minutes = str((SECONDS + 120) / 60)
+    flags = ["--model", "residual-small", "--batch-size", "16", "--minutes", minutes, "--checkpoint-seconds", "2"]
+    process = started(["train", "demo", "--data", str(scenes), "--out", str(run), *flags, "--threads", "1"], log)
+    try:
+        wait_for(lambda: (run / "checkpoint.pth.tar").exists(), process)
+        watch = Watch(process, run)
+        while watch.passed < SECONDS:
+            assert process.poll() is None, log_of(log)
+            watch.sample()
+            time.sleep(0.05)
+    finally:
+        stop(process)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = max(row["step"] for row in rows)
+    watch.write("train", steps=steps, growing=watch.growing())
+    assert not watch.growing()
+    assert steps > 5 * SECONDS
+    folder = watch.summary()
+    assert folder["folder_files"]["late"] <= folder["folder_files"]["early"] + 1  # a file that is being written
+    logs = sum(
+        path.stat().st_size for path in run.rglob("*") if path.name.endswith(".jsonl") or "tfevents" in path.name
+    )
+    assert folder["folder_bytes"]["late"] - folder["folder_bytes"]["early"] <= logs  # the logs are what grows
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 300)
+def test_the_explorer(untrained, scenes, tmp_path, log):
+    pytest.importorskip("gradio")
+    environment = {"TMPDIR": str(tmp_path / "temporary")}
+    (tmp_path / "temporary").mkdir()
+    process = started(["app", str(untrained.folder), "--port", "0"], log, stdout=subprocess.PIPE, text=True,
+                      env=os.environ | environment, command=[sys.executable, "-c", TIDIER])  # fmt: skip
+    assert process.stdout
+    try:
+        found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
+        assert found, log_of(log)
+        visitor = Visitor(found[0])
+        pictures = sorted((scenes / "images" / "val").rglob("*.jpg"))
+        watch, questions = Watch(process, tmp_path / "temporary"), 0
+        while watch.passed < SECONDS:
+            visitor.visit(pictures[questions % len(pictures)])
+            questions += 1
+            watch.sample()
+    finally:
+        stop(process)
+        process.stdout.close()
+    watch.write("explorer", visits=questions, growing=watch.growing())
+    assert questions > SECONDS / 10
+    assert not watch.growing()
+    files = watch.summary()["folder_files"]
+    assert 0 < files["late"] < 1.5 * files["early"] + 10  # as many as are younger than that
+    assert not list((tmp_path / "temporary").glob("scenelab-app-*"))
+    assert "Traceback" not in log_of(log)
+
+
+class Visitor:
+    """Somebody who shows the explorer one picture after the other: guesses, a map, an attack, by the page's doors."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.config = json.loads(self._get("/config"))
+        self.values = {part["id"]: part["props"].get("value") for part in self.config["components"]}
+
+    def visit(self, picture: Path) -> None:
+        """A visit has a session of its own, as each page that is opened has."""
+        session = uuid.uuid4().hex[:11]
+        path = self._upload(picture)
+        for question in self._questions():
+            given = [self.values[part] for part in question["inputs"]]
+            given[0] = {"path": path, "orig_name": picture.name, "meta": {"_type": "gradio.FileData"}}
+            body = {"data": given, "fn_index": question["id"], "session_hash": session}
+            self._post("/gradio_api/queue/join", json.dumps(body).encode(), "application/json")
+            answer = self._get(f"/gradio_api/queue/data?session_hash={session}")
+            assert '"process_completed"' in answer, answer[-500:]
+            assert '"success":true' in answer.replace(" ", ""), answer[-500:]
+
+    def _questions(self) -> list[dict]:
+        """The top fives, the map, the attack: what takes the picture first and is asked with a button or a change."""
+        picture = self.config["dependencies"][0]["inputs"][0]
+        found = [part for part in self.config["dependencies"] if part["inputs"][:1] == [picture] and part["outputs"]]
+        return [part for part in found if len(part["inputs"]) > 1 and part["backend_fn"]][:4]
+
+    def _upload(self, picture: Path) -> str:
+        border = uuid.uuid4().hex
+        head = f'--{border}\r\nContent-Disposition: form-data; name="files"; filename="{picture.name}"\r\n'
+        body = (
+            head.encode()
+            + b"Content-Type: image/jpeg\r\n\r\n"
+            + picture.read_bytes()
+            + f"\r\n--{border}--\r\n".encode()
+        )
+        return json.loads(self._post("/gradio_api/upload", body, f"multipart/form-data; boundary={border}"))[0]
+
+    def _get(self, path: str) -> str:
+        with urllib.request.urlopen(self.address + path, timeout=60) as answer:
+            return answer.read().decode()
+
+    def _post(self, path: str, body: bytes, kind: str) -> str:
+        request = urllib.request.Request(self.address + path, body, {"Content-Type": kind})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read().decode()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 600)
+def test_the_grader(tmp_path, log):
+    """Submissions that differ, one after the other, more than there is time for."""
+    if not best(tmp_path / "try").whole:
+        pytest.skip("no sandbox is whole here (Debian: apt install bubblewrap)")
+    files = solution()
+    (tmp_path / "in").mkdir()
+    for number in range(int(SECONDS) + 4):
+        handed = {**files, "code/student_code.py": files["code/student_code.py"] + f"\n# {number}\n".encode()}
+        write_as_zip(tmp_path / "in" / f"student{number}.zip", handed, tmp_path / "files")
+    out = tmp_path / "grades"
+    process = started(["grade", str(tmp_path / "in"), "--out", str(out), "--no-similarity"], log)
+    graded = lambda: len(list(out.glob("students/*/grade.html")))  # noqa: E731
+    try:
+        wait_for(lambda: graded() >= 1, process)
+        watch = Watch(process, out / ".work")
+        while watch.passed < SECONDS:
+            assert process.poll() is None, log_of(log)
+            watch.sample()
+            time.sleep(0.05)
+    finally:
+        stop(process)
+    watch.write("grader", submissions=graded(), growing=watch.growing())
+    assert graded() > SECONDS / 20
+    assert not watch.growing()
+    left = [path for path in (out / ".work").rglob("*") if path.is_file()] if (out / ".work").exists() else []
+    assert len(left) <= watch.rows[0]["folder_files"] + 2, left[:10]
+
+
+def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "it has ended"
+        assert time.monotonic() < deadline, "it has not come"
+        time.sleep(0.05)
+
+
+def log_of(file) -> str:
+    file.flush()
+    file.seek(0)
+    return file.read()[-3000:]
