@@ -14,8 +14,11 @@ from typing import Any
 
 import torch
 
+from scenelab import checkpoint
 from scenelab.errors import LabError
 from scenelab.files import atomic_write, read_json, write_json
+from scenelab.pickled import DamagedError, ForeignError
+from scenelab.statements import MOST_EPOCHS, Statements
 
 PACKAGES = ("scenelab", "torch", "torchvision", "numpy")
 
@@ -148,7 +151,9 @@ def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU with `weights_only=True`: nothing in it can run code.
+    """Read a checkpoint onto the CPU, whoever made it: nothing in it runs, and it takes no more memory than its size.
+
+    Its `state_dict` holds tensors by name, and what else it says of itself in the handout's keys is of the right kind.
 
     Raises:
         LabError: the file is missing, damaged, holds more than tensors and plain values, or is no checkpoint.
@@ -157,12 +162,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise LabError(f"checkpoint {path} does not exist; train first, or check the path given to --resume")
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen types here, none of them documented
-        kind = "holds more than tensors and plain values" if "weights_only" in str(error) else "is damaged"
-        raise LabError(f"checkpoint {path} {kind} and was not loaded; use one written by scenelab") from error
-    if not isinstance(values, dict) or "state_dict" not in values:
+        values = checkpoint.read(path)
+    except OSError as error:
+        raise LabError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
+    except (ForeignError, DamagedError) as error:
+        kind = "is damaged" if isinstance(error, DamagedError) else "holds more than tensors and plain values"
+        raise LabError(f"checkpoint {path} {kind} and was not loaded ({error}); use one written by scenelab") from error
+    if not isinstance(values, dict) or not isinstance(values.get("state_dict"), dict):
         raise LabError(
             f"checkpoint {path} has no 'state_dict'; expected one written by scenelab or the handout's main.py"
         )
+    statements = Statements(path, values)
+    statements.tensors("state_dict")
+    statements.whole("epoch", 0, high=MOST_EPOCHS)
+    statements.text("model_arch", "")
     return values

@@ -8,11 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from scenelab.errors import LabError
-from scenelab.models.normalize import Classifier, Normalize
+from scenelab.errors import Diverged, LabError
+from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD, Classifier, Normalize
 from scenelab.models.registry import NETWORKS, create
 from scenelab.models.simplenet import Factory
 from scenelab.runs import load_checkpoint
+from scenelab.statements import Statements
+
+MANY_CLASSES = 1000  # from here on the shapes are compared before a network of that many classes takes memory
+MOST_CLASSES = 100_000
+LARGEST_SIDE = 4096  # pixels
+NEVER_NEGATIVE = ("running_var", "num_batches_tracked", "n_averaged")  # of batch normalisation and torch's averages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +78,23 @@ def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
         LabError: the checkpoint is damaged, or of another architecture.
     """
     values = load_checkpoint(path)
-    name = str(values.get("model_arch", "simplenet"))
+    told = Statements(path, values)
+    name = told.text("model_arch", "simplenet")
     if factory is None and name not in NETWORKS:
-        raise LabError(f"checkpoint {path} holds a {name!r}; this version knows {', '.join(sorted(NETWORKS))}")
+        raise LabError(f"checkpoint {path} holds a {name[:60]!r}; this version knows {', '.join(sorted(NETWORKS))}")
     weights = plain_names(values["state_dict"])
-    classes = _num_classes(values, weights, path)
+    categories = told.texts("categories")
+    classes = _num_classes(categories, weights, path)
+    if factory is None and classes > MANY_CLASSES:
+        with torch.device("meta"):
+            require_fit(create(name, num_classes=classes).network, weights, name, path)
     model = Classifier(factory(num_classes=classes)) if factory else create(name, num_classes=classes)
-    if "mean" in values and "std" in values:
-        model.normalize = Normalize(tuple(values["mean"]), tuple(values["std"]))
+    mean = told.channels("mean", IMAGENET_MEAN, low=-1000, high=1000)
+    model.normalize = Normalize(mean, told.channels("std", IMAGENET_STD, low=1e-6, high=1e6))
     load_weights(model.network, weights, name, path)
-    categories = tuple(values.get("categories") or (f"class {label}" for label in range(classes)))
     return Stored(
-        model=model.eval(), arch=name, categories=categories, size=int(values.get("size", 128)),
-        epoch=int(values.get("epoch", 0)),
+        model=model.eval(), arch=name, categories=categories or tuple(f"class {label}" for label in range(classes)),
+        size=told.whole("size", 128, low=16, high=LARGEST_SIDE), epoch=told.whole("epoch", 0),
     )  # fmt: skip
 
 
@@ -93,12 +103,18 @@ def plain_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name.removeprefix("module."): value for name, value in weights.items()}
 
 
-def _num_classes(values: dict[str, Any], weights: dict[str, torch.Tensor], path: Path) -> int:
-    if values.get("categories"):
-        return len(values["categories"])
-    if "fc.weight" not in weights:
+def _num_classes(categories: tuple[str, ...], weights: dict[str, torch.Tensor], path: Path) -> int:
+    last = weights.get("fc.weight")
+    if last is None or not last.ndim or not len(last):
         raise LabError(f"checkpoint {path} has no final layer 'fc'; expected one of {', '.join(sorted(NETWORKS))}")
-    return len(weights["fc.weight"])
+    if categories and len(categories) != len(last):
+        raise LabError(
+            f"checkpoint {path} names {len(categories)} categories and has {len(last)} outputs; use one written by "
+            "scenelab"
+        )
+    if len(last) > MOST_CLASSES:
+        raise LabError(f"checkpoint {path} has {len(last):,} classes; at most {MOST_CLASSES:,} are read")
+    return len(last)
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str, path: Path) -> None:
@@ -106,17 +122,32 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str
 
     Raises:
         LabError: it does not; the message names the first difference.
+        Diverged: it holds what is no number.
+    """
+    require_fit(network, weights, name, path)
+    for key, own in network.state_dict().items():
+        value = weights[key].to(own.dtype)
+        wrong = not value.isfinite().all() or (key.endswith(NEVER_NEGATIVE) and (value < 0).any())
+        if wrong:
+            what = "a negative value" if value.isfinite().all() else "a value that is not finite"
+            raise Diverged(f"checkpoint {path} is refused: {key} holds {what}; take an earlier one, or train again")
+    network.load_state_dict(weights)
+
+
+def require_fit(network: nn.Module, weights: dict[str, torch.Tensor], name: str, path: Path) -> None:
+    """Compare names, shapes and kinds of numbers; nothing is copied, so that the network may be on torch's meta device.
+
+    Raises:
+        LabError: there is a difference; the message names the first.
     """
     own = network.state_dict()
     for key in sorted(own.keys() | weights.keys()):
+        difference = ""
         if key not in weights or key not in own:
-            where = "is missing from" if key not in weights else "is not expected in"
-            raise LabError(
-                f"checkpoint {path} is not of model {name!r}: {key} {where} it; choose the model it was made of"
-            )
-        if own[key].shape != weights[key].shape:
-            raise LabError(
-                f"checkpoint {path} is not of model {name!r}: {key} is {tuple(weights[key].shape)}, "
-                f"expected {tuple(own[key].shape)}; choose the model it was made of"
-            )
-    network.load_state_dict(weights)
+            difference = f"{key[:80]} {'is missing from' if key not in weights else 'is not expected in'} it"
+        elif own[key].shape != weights[key].shape:
+            difference = f"{key} is {tuple(weights[key].shape)}, expected {tuple(own[key].shape)}"
+        elif own[key].is_floating_point() != weights[key].is_floating_point():
+            difference = f"{key} is of {weights[key].dtype}, expected {own[key].dtype}"
+        if difference:
+            raise LabError(f"checkpoint {path} is not of model {name!r}: {difference}; choose the model it was made of")

@@ -1,11 +1,19 @@
 """Optimisers over the parameters they suit."""
 
-from torch import nn
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from scenelab.errors import LabError
 from scenelab.training.config import OptimizerConfig
 from scenelab.training.distributed import ALONE, World
 from scenelab.training.muon import Muon
+
+KEPT = {SGD: {"momentum_buffer"}, Muon: {"momentum_buffer"}, AdamW: {"step", "exp_avg", "exp_avg_sq"}}
+"""What each optimiser remembers of a parameter between two steps."""
+NEVER_NEGATIVE = ("step", "exp_avg_sq")
 
 
 def build_optimizers(model: nn.Module, config: OptimizerConfig, world: World = ALONE) -> list[Optimizer]:
@@ -50,3 +58,41 @@ def set_learning_rate(optimizers: list[Optimizer], factor: float) -> float:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
     return optimizers[0].param_groups[0]["lr"]
+
+
+def restore_optimizers(optimizers: list[Optimizer], stored: list[Any], path: Path) -> None:
+    """Take over what a checkpoint's optimisers remember; learning rates and the like stay those of the config.
+
+    Raises:
+        LabError: they are of another kind, or remember what no optimiser of ours does.
+    """
+    try:
+        for optimizer, values in zip(optimizers, stored, strict=True):
+            own = optimizer.state_dict()["param_groups"]
+            counts = [len(group["params"]) for group in values["param_groups"]]
+            if counts != [len(group["params"]) for group in own]:
+                raise ValueError("its groups have other sizes")
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            for index, kept in values["state"].items():
+                if not 0 <= index < len(parameters):
+                    raise ValueError("a parameter that is not there")
+                _require_kept(kept, parameters[index], KEPT[type(optimizer)])
+            optimizer.load_state_dict({"state": values["state"], "param_groups": own})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LabError(
+            f"checkpoint {path} was written with another optimiser ({error}); train with that one"
+        ) from error
+
+
+def _require_kept(kept: dict[str, Any], parameter: nn.Parameter, names: set[str]) -> None:
+    """Finite numbers of the parameter's shape; counts are scalars, SGD without momentum keeps None."""
+    if kept.keys() != names:
+        raise ValueError(f"it does not keep {', '.join(sorted(names))}")
+    for name, value in kept.items():
+        if value is None and name == "momentum_buffer":
+            continue
+        shape = () if name == "step" else parameter.shape
+        if not isinstance(value, Tensor) or value.shape != shape or not value.is_floating_point():
+            raise ValueError(f"a {name} that does not fit its parameter")
+        if not value.isfinite().all() or (name in NEVER_NEGATIVE and (value < 0).any()):
+            raise ValueError(f"a {name} that is no number")

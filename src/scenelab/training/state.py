@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from scenelab.errors import LabError
 from scenelab.models.normalize import Classifier
 from scenelab.models.registry import CONVOLUTIONS, create
 from scenelab.models.simplenet import Factory
 from scenelab.models.stored import load_weights, plain_names, to_values
+from scenelab.statements import Statements
 from scenelab.training.config import TrainConfig
 from scenelab.training.distributed import ALONE, World
-from scenelab.training.optim import build_optimizers
+from scenelab.training.optim import build_optimizers, restore_optimizers
 
 
 @dataclass(kw_only=True)
@@ -129,34 +129,23 @@ def restore(state: TrainState, values: dict[str, Any], path: Path, *, arch: str,
     Raises:
         LabError: it is of another architecture, or its optimiser is of another kind.
     """
-    load_weights(state.model.network, plain_names(values["state_dict"]), arch, path)
+    told = Statements(path, values)
+    load_weights(state.model.network, plain_names(told.tensors("state_dict")), arch, path)
     missing = []
-    state.step = int(values.get("step", int(values.get("epoch", 0)) * steps_per_epoch))
-    state.best_acc1 = float(values.get("best_acc1", 0.0))
-    state.metrics_bytes = int(values.get("metrics_bytes", 0))
-    state.meters = Meters(**values.get("meters", {}))
-    state.stopped = str(values.get("stopped", ""))
+    state.step = told.whole("step", told.whole("epoch", 0) * steps_per_epoch)
+    state.best_acc1 = told.number("best_acc1", 0.0)
+    state.metrics_bytes = told.whole("metrics_bytes", 0)
+    state.meters = Meters(**told.numbers("meters", like=vars(Meters())))
+    state.stopped = told.text("stopped", "")
     if "optimizer" in values:
         states = values["optimizer"] if isinstance(values["optimizer"], list) else [values["optimizer"]]
-        _restore_optimizers(state.optimizers, states, path)
+        restore_optimizers(state.optimizers, states, path)
     else:
         missing.append("the optimiser's momentum")
     if state.average is not None:
-        if values.get("average"):
-            state.average.load_state_dict(values["average"])
+        average = told.tensors("average")
+        if average:
+            load_weights(state.average, average, arch, path)
         else:
             missing.append("the averaged weights")
     return missing
-
-
-def _restore_optimizers(optimizers: list[Optimizer], states: list[dict[str, Any]], path: Path) -> None:
-    try:
-        for optimizer, values in zip(optimizers, states, strict=True):
-            peaks = [group["peak_lr"] for group in optimizer.param_groups]
-            optimizer.load_state_dict(values)
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["peak_lr"] = peak
-    except (ValueError, KeyError) as error:
-        raise LabError(
-            f"checkpoint {path} was written with another optimiser ({error}); train with that one"
-        ) from error

@@ -1,0 +1,498 @@
+"""Files that strangers call checkpoints: what is honest is read as torch reads it, the rest is refused in one line."""
+
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from pickles import call, checkpoint, name, row, save, storage, tensor, text, whole, write_sequence, write_zip
+from scenelab.errors import LabError
+from scenelab.models.registry import NETWORKS
+from scenelab.models.stored import read_classifier, to_values
+from scenelab.runs import load_checkpoint
+from scenelab.training.config import OptimizerConfig, TrainConfig
+from scenelab.training.state import checkpoint_values, restore, start
+
+CPU = torch.device("cpu")
+
+
+def same(one, other) -> bool:
+    """Equal in value, kind, order, and for tensors in layout."""
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and one.stride() == other.stride() and torch.equal(one, other)
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return type(one) is type(other) and len(one) == len(other) and all(map(same, one, other))
+    return type(one) is type(other) and one == other
+
+
+def trained(model: str = "residual-small", kind: str = "muon"):
+    """A state after one step, so that optimisers remember something, and its checkpoint."""
+    config = TrainConfig(model=model, ema=0.9, optimizer=OptimizerConfig(name=kind))
+    state = start(config, classes=3, device=CPU)
+    state.model(torch.rand(2, 3, 64, 64)).sum().backward()
+    for optimizer in state.optimizers:
+        optimizer.step()
+    return config, state, checkpoint_values(state, config, ("a", "b", "c"), 3)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    ("model", "kind"), [(model, "adamw" if model == "vit" else "muon") for model in NETWORKS] + [("plain", "sgd")]
+)
+def test_what_torch_wrote_is_read_as_torch_reads_it(tmp_path, model, kind, legacy):
+    path = save(tmp_path / "x.pth.tar", trained(model, kind)[2], legacy=legacy)
+    assert same(load_checkpoint(path), torch.load(path, weights_only=True))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_views_layouts_and_kinds_of_numbers_come_back(tmp_path, legacy):
+    base = torch.arange(24.0).view(4, 6)
+    weights = {
+        "row": base[1], "part": base[1:, 2:4], "across": base.t(), "all": base, "none": torch.empty(0, 3),
+        "one": torch.tensor(5), "last": torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        **{kind: torch.ones(3, dtype=getattr(torch, kind)) for kind in ("float16", "bfloat16", "float64", "uint8")},
+    }  # fmt: skip
+    values = {"state_dict": weights, "numbers": [1, 2**40, -1.5, None, True, (1, "ü")]}
+    path = save(tmp_path / "x.pth.tar", values, legacy=legacy)
+    values = load_checkpoint(path)
+    assert same(values["state_dict"], {key: value.detach() for key, value in weights.items()})
+    assert values["numbers"] == [1, 2**40, -1.5, None, True, (1, "ü")]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_the_handouts_own_checkpoint(tmp_path, legacy):
+    """Its scheduler counts milestones, its best accuracy is a tensor, DataParallel puts a prefix before each name."""
+    network = NETWORKS["simplenet-small"].make(num_classes=5)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [30, 60])
+    weights = torch.nn.DataParallel(network).state_dict()
+    values = {"epoch": 3, "model_arch": "simplenet-small", "state_dict": weights, "best_acc1": torch.tensor(47.6)}
+    path = save(
+        tmp_path / "x.pth.tar",
+        {**values, "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()},
+        legacy=legacy,
+    )
+    stored = read_classifier(path)
+    assert (stored.arch, stored.epoch, len(stored.categories)) == ("simplenet-small", 3, 5)
+    assert torch.equal(stored.model.network.fc.weight, network.fc.weight)
+
+
+CANARY = {
+    "system": lambda canary: call(name("posix", "system"), text(f"touch {canary}")),
+    "eval": lambda canary: call(name("builtins", "eval"), text(f"open({str(canary)!r}, 'w')")),
+    "open": lambda canary: call(name("_io", "open"), text(str(canary)), text("w")),
+    "storage": lambda canary: call(name("torch", "FloatStorage.from_file"), text(str(canary)), b"\x88", whole(5)),
+    "a class of torch": lambda canary: call(name("torch", "FloatTensor"), whole(5)),
+    "a name of an allowed module": lambda canary: call(name("collections", "namedtuple"), text("x"), text("y")),
+    "an attribute": lambda canary: name("collections", "OrderedDict") + b")R" + name("os", "system") + b"b",
+    "a function's attribute": lambda canary: name("collections", "OrderedDict") + b"}b",
+    "a new object": lambda canary: name("builtins", "open") + row(text(str(canary)), text("w")) + b"\x81",
+    "an instance": lambda canary: b"(" + text(str(canary)) + text("w") + b"i_io\nopen\n",
+    "an extension": lambda canary: b"\x82\x01",
+    "another file": lambda canary: row(text("module"), text(str(canary)), text("x"), text("y")) + b"Q",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("write", [write_zip, write_sequence])
+@pytest.mark.parametrize("kind", CANARY)
+def test_no_code_runs(tmp_path, kind, write):
+    path = write(tmp_path / "x.pth.tar", checkpoint(x=CANARY[kind](tmp_path / "canary")))
+    with pytest.raises(LabError, match=r"^checkpoint .*(holds more than|is damaged).* was not loaded \(.+\); use one"):
+        load_checkpoint(path)
+    assert not (tmp_path / "canary").exists()
+
+
+class Touch:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("form", ["plain", "zip", "legacy"])
+def test_a_pickle_of_python_runs_no_code(tmp_path, form, protocol):
+    path, canary = tmp_path / "x.pth.tar", tmp_path / "canary"
+    value = {"state_dict": Touch(canary)}
+    if form == "plain":
+        path.write_bytes(pickle.dumps(value, protocol))
+    else:
+        torch.save(value, path, pickle_protocol=max(2, protocol), _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(LabError, match="was not loaded"):
+        load_checkpoint(path)
+    assert not canary.exists()
+    pickle.loads(pickle.dumps(value, protocol))
+    assert canary.exists()  # the trap works
+
+
+ONE = ("a/data/0", bytes(4))
+HUGE = 10**10
+CLAIMS = {
+    "bytes": lambda path: write_zip(path, checkpoint(x=call(name("builtins", "bytearray"), whole(HUGE)))),
+    "a tensor": lambda path: write_zip(path, checkpoint(x=call(name("torch", "FloatTensor"), whole(HUGE)))),
+    "a storage": lambda path: write_zip(path, checkpoint(x=storage(HUGE // 4)), ONE),
+    "a negative storage": lambda path: write_zip(path, checkpoint(x=storage(-1)), ONE),
+    "no storage": lambda path: write_zip(path, checkpoint(x=storage(HUGE // 4))),
+    "stride 0": lambda path: write_zip(path, checkpoint(x=tensor((10**5, 10**5), (0, 0), storage(1))), ONE),
+    "beyond its storage": lambda path: write_zip(path, checkpoint(x=tensor((2,), (1,), storage(1))), ONE),
+    "far behind": lambda path: write_zip(path, checkpoint(x=tensor((1,), (1,), storage(1), 10**9)), ONE),
+    "before": lambda path: write_zip(path, checkpoint(x=tensor((1,), (1,), storage(1), -1)), ONE),
+    "a negative stride": lambda path: write_zip(path, checkpoint(x=tensor((1,), (-1,), storage(1))), ONE),
+    "many dimensions": lambda path: write_zip(path, checkpoint(x=tensor((1,) * 60, (1,) * 60, storage(1))), ONE),
+    "one storage again and again": lambda path: write_zip(
+        path, checkpoint(x=row(*[tensor((10**5,), (1,), storage(10**5))] * 9)), ("a/data/0", bytes(4 * 10**5))
+    ),
+    "legacy": lambda path: write_sequence(
+        path, checkpoint(x=storage(HUGE // 4, more=b"N")), ["0"], struct.pack("<q", HUGE // 4)
+    ),
+    "a view in legacy": lambda path: _with_view(path, 0, HUGE),
+    "a view past its end": lambda path: _with_view(path, 1, 1),
+    "an entry that inflates": lambda path: write_zip(
+        path, checkpoint(x=storage(HUGE // 400)), ("a/data/0", bytes(HUGE // 100)), packed=zipfile.ZIP_DEFLATED
+    ),
+    "a program that inflates": lambda path: _inflating(path),
+    "copies of a text": lambda path: write_zip(
+        path,
+        checkpoint(
+            x=row(text("a" * 10**5) + b"q\0", *[call(name("_codecs", "encode"), b"h\0", text("latin1"))] * 99)
+        ),
+    ),
+    "a far memory": lambda path: write_zip(path, checkpoint(x=b"]r\xff\xff\xff\xff" + call(name("x", "y")))),
+    "a million lists": lambda path: write_zip(path, checkpoint(x=b"(" + b"]" * 10**6 + b"t")),
+    "a long text": lambda path: write_zip(path, checkpoint(x=b"X\xff\xff\xff\xff")),
+    "numbers that hash alike": lambda path: write_zip(
+        path, checkpoint(x=b"}(" + b"".join(whole(k * (2**61 - 1)) + b"N" for k in range(1, 1000)) + b"u")
+    ),
+}  # fmt: skip
+
+
+def _with_view(path, first, count):
+    view = row(text("v"), whole(first), whole(count))
+    return write_sequence(path, checkpoint(x=storage(1, more=view)), ["0"], struct.pack("<q", 1) + bytes(4))
+
+
+def _inflating(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", checkpoint(x=text("a" * 10**7)))
+    return path
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_claims_are_refused(tmp_path, claim):
+    path = CLAIMS[claim](tmp_path / "x.pth.tar")
+    with pytest.raises(LabError, match=r"(holds more than|is damaged).* was not loaded \(.+\); use one") as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_to_refuse_a_claim_takes_little_memory(tmp_path):
+    """In a process that may take 60 MiB more than it has, torch and all; its own reader would want 10 GB."""
+    for number, claim in enumerate(CLAIMS):
+        CLAIMS[claim](tmp_path / f"{number:02d}.pth.tar")
+    program = (
+        "import re, resource, sys, time\n"
+        "from pathlib import Path\n"
+        "from scenelab.errors import LabError\n"
+        "from scenelab.models.stored import read_classifier\n"
+        "from scenelab.memory import peak_memory\n"
+        "held = int(re.search(r'VmSize:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) << 10\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (held + (60 << 20), resource.getrlimit(resource.RLIMIT_AS)[1]))\n"
+        "before, refused, longest = peak_memory(), 0, 0.0\n"
+        "for path in sorted(Path(sys.argv[1]).glob('*.pth.tar')):\n"
+        "    began = time.monotonic()\n"
+        "    try:\n"
+        "        read_classifier(path)\n"
+        "    except LabError:\n"
+        "        refused += 1\n"
+        "    longest = max(longest, time.monotonic() - began)\n"
+        "print(refused, peak_memory() - before, longest)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    refused, grown, longest = map(float, done.stdout.split())
+    assert refused == len(CLAIMS)
+    assert grown < 60 << 20
+    assert longest < 5
+
+
+def test_what_shares_and_what_loops_has_an_end(tmp_path):
+    """Sixty lists, each holding the one before twice, and a list that holds itself: small, but not to be walked."""
+    laughs = b"]q\0" + b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(60))
+    path = write_zip(tmp_path / "x.pth.tar", checkpoint(model_arch=b"(" + laughs + b"t", meters=b"]q\0h\0a"))
+    with pytest.raises(LabError, match="its model_arch is a tuple, expected a line"):
+        load_checkpoint(path)
+
+
+def rewrite(path: Path, **changes) -> Path:
+    """The checkpoint with other values; what it held is read with torch."""
+    return save(path, {**torch.load(path, weights_only=True), **changes})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    network = trained()[1].model
+    values = to_values(network, arch="residual-small", categories=("a", "b", "c"), size=64, epoch=2)
+    return save(tmp_path / "x.pth.tar", values)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epoch": "3"}, "its epoch is '3', expected a whole number"),
+        ({"epoch": -1}, "its epoch is -1"),
+        ({"epoch": 10**18}, "its epoch is 1000000000000000000"),
+        ({"epoch": True}, "its epoch is True"),
+        ({"epoch": float("nan")}, "its epoch is nan"),
+        ({"model_arch": ["residual-small"]}, "its model_arch is a list"),
+        ({"model_arch": "\x1b[31mresidual"}, r"its model_arch is '\\x1b\[31mresidual'"),
+        ({"size": 0}, "its size is 0"),
+        ({"size": 10**6}, "its size is 1000000, expected a whole number from 16 to 4096"),
+        ({"size": 64.5}, "its size is 64.5"),
+        ({"categories": ("a", "b")}, "names 2 categories and has 3 outputs"),
+        ({"categories": [f"{n}" for n in range(10**5)]}, "names 100000 categories and has 3 outputs"),
+        ({"categories": ["a", "b", 3]}, "its categories is a list, expected a list of different names"),
+        ({"categories": ["a", "a", "b"]}, "expected a list of different names"),
+        ({"categories": "abc"}, "its categories is 'abc'"),
+        ({"categories": ["a", "b", "c" * 2000]}, "expected a list of different names"),
+        ({"std": [0.2, 0.2, 0.0]}, "its std is a list, expected three numbers from 1e-06 to"),
+        ({"std": [0.2, 0.2, -1.0]}, "its std"),
+        ({"std": [0.2, 0.2, float("nan")]}, "its std"),
+        ({"std": [0.2]}, "its std"),
+        ({"std": "abc"}, "its std"),
+        ({"mean": [0.5, 0.5, float("inf")]}, "its mean"),
+        ({"mean": [0.5] * 10**5}, "its mean"),
+        ({"mean": torch.rand(3)}, "its mean is a Tensor"),
+        ({"state_dict": [1]}, "has no 'state_dict'"),
+        ({"state_dict": {"fc.weight": [1]}}, r"its state_dict\['fc.weight'\] is a list, expected a tensor"),
+        ({"state_dict": {3: torch.ones(3)}}, r"its state_dict\[3\]"),
+        ({"state_dict": {"\x1b[2J": torch.ones(3)}}, r"its state_dict\['\\x1b\[2J'\]"),
+        ({"state_dict": {}}, "has no final layer 'fc'"),
+        ({"state_dict": {"fc.weight": torch.tensor(1.0)}}, "has no final layer 'fc'"),
+        ({"state_dict": {"fc.weight": torch.empty(0, 9)}}, "has no final layer 'fc'"),
+        ({"state_dict": {"fc.weight": torch.empty(100_001, 1)}, "categories": None}, "100,001 classes; at most"),
+        ({"state_dict": {"fc.weight": torch.empty(90_000, 1)}, "categories": None}, "is not of model 'residual-small'"),
+    ],
+)  # fmt: skip
+def test_absurd_statements_are_refused_by_name(saved, change, said):
+    with pytest.raises(LabError, match=said) as caught:
+        read_classifier(rewrite(saved, **change))
+    assert len(str(caught.value)) < 400
+
+
+FOREIGN = {
+    "complex": lambda w: w.to(torch.complex64),
+    "bool": lambda w: w > 0,
+    "sparse": lambda w: w.to_sparse(),
+    "compressed": lambda w: w.to_sparse_csr(),
+    "quantised": lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8),
+    "meta": lambda w: w.to("meta"),
+    "float8": lambda w: w.to(torch.float8_e4m3fn),
+    "conjugate": lambda w: torch.complex(w, w).conj(),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # torch warns of what it still calls new, and of what it calls old
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_other_kinds_of_weights_are_refused(saved, kind):
+    values = torch.load(saved, weights_only=True)
+    values["state_dict"]["fc.weight"] = FOREIGN[kind](values["state_dict"]["fc.weight"])
+    with pytest.raises(LabError, match="holds more than tensors and plain values and was not loaded"):
+        read_classifier(save(saved, values))
+
+
+def test_whole_numbers_are_no_weights(saved):
+    values = torch.load(saved, weights_only=True)
+    values["state_dict"]["fc.weight"] = values["state_dict"]["fc.weight"].long()
+    with pytest.raises(LabError, match=r"fc\.weight is of torch\.int64, expected torch\.float32"):
+        read_classifier(save(saved, values))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("fc.bias", float("nan"), r"fc\.bias holds a value that is not finite"),
+        ("fc.weight", float("-inf"), r"fc\.weight holds a value that is not finite"),
+        ("fc.weight", 1e300, r"fc\.weight holds a value that is not finite"),  # in float32
+        ("running_var", -1.0, r"running_var holds a negative value"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_named(saved, key, value, said):
+    values = torch.load(saved, weights_only=True)
+    key = next(own for own in values["state_dict"] if own.endswith(key))
+    changed = values["state_dict"][key].double()
+    changed.view(-1)[0] = value
+    values["state_dict"][key] = changed
+    with pytest.raises(LabError, match=said):
+        read_classifier(save(saved, values))
+
+
+def zipped(path: Path, change) -> Path:
+    """The honest archive with its entries (name, content, ZipInfo) changed before they are written again."""
+    with zipfile.ZipFile(path) as archive:
+        entries = [(entry, archive.read(entry)) for entry in archive.infolist()]
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, content in change(entries):
+            archive.writestr(entry, content)
+    return path
+
+
+def test_an_honest_archive_may_be_packed_again(saved):
+    assert read_classifier(zipped(saved, lambda entries: entries)).epoch == 2
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda entries: [*entries, ("../x", b"x")], r"the name '\.\./x'"),
+        (lambda entries: [*entries, ("/etc/x", b"x")], "the name '/etc/x'"),
+        (lambda entries: [*entries, ("a\\..\\x", b"x")], "the name"),
+        (lambda entries: [*entries, entries[0]], "twice"),
+        (lambda entries: [*entries, (entries[0][0].filename.replace("data", "constants"), b"x")], "TorchScript"),
+        (lambda entries: [*entries, *((f"x/{n}", b"") for n in range(20_000))], "an archive of 20,0"),
+        (lambda entries: entries[1:], "no data.pkl"),
+        (lambda entries: entries[:-4], "numbers where 0 bytes are"),
+    ],
+)
+def test_tricks_with_the_archive(saved, change, said):
+    with pytest.raises(LabError, match=said):
+        load_checkpoint(zipped(saved, change))
+
+
+def patched(path: Path, at: int, form: str, value: int, *, central: bool = True) -> Path:
+    """Overwrite a field of the last entry of the table of contents."""
+    data = bytearray(path.read_bytes())
+    struct.pack_into(form, data, data.rindex(b"PK\x01\x02" if central else b"PK\x05\x06") + at, value)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("at", "form", "value", "central", "said"),
+    [
+        (8, "<H", 1, True, "encrypted entry"),
+        (10, "<H", 8, True, "compressed entry"),
+        (10, "<H", 99, True, "compressed entry"),
+        (20, "<I", 10**9, True, "compressed entry"),
+        (42, "<I", 0, True, "across each other"),
+        (12, "<I", 2**31, False, "entries"),
+        (16, "<I", 2**31, False, "across each other"),  # places before the file's begin
+    ],
+)
+def test_a_table_of_contents_that_lies(saved, at, form, value, central, said):
+    path = zipped(saved, lambda entries: entries)
+    with pytest.raises(LabError, match=said):
+        load_checkpoint(patched(path, at, form, value, central=central))
+
+
+def test_a_flipped_bit_is_found(saved):
+    """torch's own reader compares no checksums and would take the weights as they are."""
+    data = bytearray(saved.read_bytes())
+    data[len(data) // 2] ^= 4
+    saved.write_bytes(data)
+    torch.load(saved, weights_only=True)
+    with pytest.raises(LabError, match="is damaged and was not loaded .*CRC"):
+        load_checkpoint(saved)
+
+
+def test_a_device_is_no_checkpoint(tmp_path):
+    os.mkfifo(tmp_path / "x.pth.tar")
+    with pytest.raises(LabError, match="does not exist"):
+        load_checkpoint(tmp_path / "x.pth.tar")
+
+
+def test_a_checkpoint_that_may_not_be_read(saved, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(LabError, match="cannot be read: Permission denied"):
+        load_checkpoint(saved)
+
+
+RESUMED = [
+    ({"step": -1}, "its step is -1"),
+    ({"step": 1.5}, "its step is 1.5"),
+    ({"best_acc1": "x"}, "its best_acc1 is 'x', expected a number"),
+    ({"best_acc1": float("nan")}, "its best_acc1 is nan"),
+    ({"best_acc1": torch.ones(2)}, "its best_acc1 is a Tensor"),
+    ({"metrics_bytes": 2**70}, "its metrics_bytes is 1180591620717411303424"),
+    ({"meters": {"telepathy": 1}}, "its meters is a dict, expected numbers named loss, top1"),
+    ({"meters": {"loss": "1"}}, "its meters"),
+    ({"meters": {"images": 1.5}}, "its meters"),
+    ({"meters": {"spent": float("inf")}}, "its meters"),
+    ({"meters": [1]}, "its meters is a list"),
+    ({"stopped": "a\nb"}, "its stopped is"),
+    ({"optimizer": 3}, "was written with another optimiser"),
+    ({"optimizer": []}, "was written with another optimiser"),
+    ({"optimizer": [{"state": {}, "param_groups": []}] * 2}, "was written with another optimiser .its groups"),
+    ({"average": [1]}, "its average is a list, expected tensors by name"),
+    ({"average": {"n_averaged": torch.tensor(1)}}, "is missing from it"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), RESUMED)
+def test_absurd_states_of_training_are_refused(tmp_path, change, said):
+    config, _, values = trained()
+    path = save(tmp_path / "x.pth.tar", {**values, **change})
+    with pytest.raises(LabError, match=said):
+        restore(start(config, classes=3, device=CPU), load_checkpoint(path), path, arch=config.model, steps_per_epoch=9)
+
+
+def spoil(kept: dict) -> list[tuple[str, dict, str]]:
+    first = next(key for key in kept if key != "step")
+    return [
+        ("a parameter too many", {999: kept}, "a parameter that is not there"),
+        ("another optimiser's", {0: {"telepathy": torch.ones(3)}}, "it does not keep"),
+        ("another shape", {0: {**kept, first: torch.ones(7)}}, f"a {first} that does not fit"),
+        ("no tensor", {0: {**kept, first: [1]}}, f"a {first} that does not fit"),
+        ("no numbers", {0: {**kept, first: kept[first] * float("nan")}}, f"a {first} that is no number"),
+        ("no dictionary", {0: 3}, "was written with another optimiser"),
+        ("no number as key", {"x": kept}, "was written with another optimiser"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "muon"])
+def test_what_an_optimiser_remembers_must_be_its_own(tmp_path, kind):
+    config, _, values = trained(kind=kind)
+    states = values["optimizer"] if kind == "muon" else [values["optimizer"]]
+    for what, changed, said in spoil(states[-1]["state"][0]):
+        wrong = [*states[:-1], {**states[-1], "state": changed}]
+        path = save(tmp_path / "x.pth.tar", {**values, "optimizer": wrong})
+        with pytest.raises(LabError, match=said):
+            restore(
+                start(config, classes=3, device=CPU), load_checkpoint(path), path, arch=config.model, steps_per_epoch=9
+            )
+            raise AssertionError(what)
+
+
+def test_an_optimisers_settings_are_the_configs(tmp_path):
+    config, state, values = trained(kind="sgd")
+    group = values["optimizer"]["param_groups"][0]
+    group |= {"lr": 1e9, "momentum": -5.0, "foreach": True, "telepathy": "x", "peak_lr": 7.0}
+    path = save(tmp_path / "x.pth.tar", values)
+    fresh = start(config, classes=3, device=CPU)
+    assert restore(fresh, load_checkpoint(path), path, arch=config.model, steps_per_epoch=9) == []
+    settings = {key: value for key, value in fresh.optimizers[0].param_groups[0].items() if key != "params"}
+    before = {key: value for key, value in state.optimizers[0].param_groups[0].items() if key != "params"}
+    assert settings == before
+    kept = state.optimizers[0].state_dict()["state"]
+    assert same(fresh.optimizers[0].state_dict()["state"], kept)
+
+
+def test_averages_that_count_backwards_are_refused(tmp_path):
+    config, _, values = trained()
+    values["average"]["n_averaged"] = torch.tensor(-10)  # the decay divides by 10 more
+    path = save(tmp_path / "x.pth.tar", values)
+    with pytest.raises(LabError, match="n_averaged holds a negative value"):
+        restore(start(config, classes=3, device=CPU), load_checkpoint(path), path, arch=config.model, steps_per_epoch=9)
