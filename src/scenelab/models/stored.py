@@ -104,17 +104,19 @@ def plain_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _num_classes(categories: tuple[str, ...], weights: dict[str, torch.Tensor], path: Path) -> int:
+    """As many as there are categories, or outputs of the last layer; a network of one's own may call that otherwise."""
     last = weights.get("fc.weight")
-    if last is None or not last.ndim or not len(last):
+    outputs = len(last) if last is not None and last.ndim else len(categories)
+    if not outputs:
         raise LabError(f"checkpoint {path} has no final layer 'fc'; expected one of {', '.join(sorted(NETWORKS))}")
-    if categories and len(categories) != len(last):
+    if categories and len(categories) != outputs:
         raise LabError(
-            f"checkpoint {path} names {len(categories)} categories and has {len(last)} outputs; use one written by "
+            f"checkpoint {path} names {len(categories)} categories and has {outputs} outputs; use one written by "
             "scenelab"
         )
-    if len(last) > MOST_CLASSES:
-        raise LabError(f"checkpoint {path} has {len(last):,} classes; at most {MOST_CLASSES:,} are read")
-    return len(last)
+    if outputs > MOST_CLASSES:
+        raise LabError(f"checkpoint {path} has {outputs:,} classes; at most {MOST_CLASSES:,} are read")
+    return outputs
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str, path: Path) -> None:
