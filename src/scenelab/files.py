@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from scenelab.errors import LabError
+
+MOST_BYTES = 1 << 30  # of a file that is read as a whole; the list of Places2's 10 million images has 400 MB
 
 
 def sync_folder(folder: Path) -> None:
@@ -75,15 +78,55 @@ def write_json(path: Path, value: Any) -> None:
         file.write("\n")
 
 
+def read_plain(path: Path, *, most_bytes: int = MOST_BYTES) -> bytes:
+    """The content of a plain file, not of a pipe or a device, which might never end.
+
+    Raises:
+        LabError: the file is missing, no plain file, too long or not readable.
+    """
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise LabError(f"{path} is no plain file; put one in its place")
+        if found.st_size > most_bytes:
+            raise LabError(f"{path} has {found.st_size:,} bytes; at most {most_bytes:,} are read")
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise LabError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise LabError(f"{path} cannot be read: {error}") from error
+
+
+def read_text(path: Path, *, most_bytes: int = MOST_BYTES) -> str:
+    """A text in UTF-8, with or without the mark of Windows at its begin.
+
+    Raises:
+        LabError: as `read_plain`, or it is no such text.
+    """
+    try:
+        return read_plain(path, most_bytes=most_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LabError(f"{path} cannot be read: {error}") from error
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
         LabError: the file is missing or is not JSON.
     """
+    return parse_json(read_plain(path), path)
+
+
+def parse_json(text: bytes, path: Path) -> Any:
+    """What JSON says; `path` is where it stands.
+
+    Raises:
+        LabError: it is not JSON, nested without end, or has a number of thousands of digits.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise LabError(f"{path} does not exist") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        return json.loads(text.decode())
+    except RecursionError as error:
+        raise LabError(f"{path} cannot be read as JSON: it is nested too deep") from error
+    except ValueError as error:
         raise LabError(f"{path} cannot be read as JSON: {error}") from error

@@ -65,7 +65,15 @@ class Run:
         """The stored config: `data` (folder), `cache`, `limit_*` and `train` (a training config)."""
         if not self.config.exists():
             raise LabError(f"{self.folder} is not a run folder (no config.json); 'scenelab train' makes one")
-        return read_json(self.config)
+        values = read_json(self.config)
+        if not isinstance(values, dict) or not isinstance(values.get("train"), dict):
+            raise LabError(f"{self.config} is not the config of a run of scenelab")
+        values = {"cache": None, "train_digest": "", **values}
+        for name in ("data", "cache", "train_digest"):
+            value = values.get(name)
+            if not (isinstance(value, str) and "\0" not in value) and not (name == "cache" and value is None):
+                raise LabError(f"{self.config} is not the config of a run of scenelab: its {name} is no path or text")
+        return values
 
     def require_new(self) -> None:
         """Make sure that a run can be started here.

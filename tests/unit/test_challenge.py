@@ -45,7 +45,7 @@ def test_guesses_are_written_and_read(tmp_path):
         ("a 1 2 3 4\n", "line 1 is 'a 1 2 3 4'; expected a name and five labels from 0"),
         ("a 1 2 3 4 5\nb 1 2 3 4 x\n", "line 2 is 'b 1 2 3 4 x'"),
         ("a 1 2 3 4 5\na 1 2 3 4 5\n", "line 2 names a a second time"),
-        (None, "cannot be read"),
+        (None, "does not exist"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, text, message):

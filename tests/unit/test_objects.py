@@ -53,7 +53,7 @@ def test_broken_files_are_one_line(tmp_path, text, message):
 
 
 def test_a_missing_file_is_one_line(tmp_path):
-    with pytest.raises(LabError, match="cannot be read"):
+    with pytest.raises(LabError, match="does not exist"):
         read_objects(tmp_path / "none.xml")
 
 

@@ -33,15 +33,17 @@ def report(
         paper: size of the PDF's pages.
     """
     from scenelab.report.card import make_card
-    from scenelab.report.collect import collect
+    from scenelab.report.collect import collect, understood
     from scenelab.report.team import read_team
     from scenelab.report.write import KEYS, render, to_pdf
 
     found, told = collect(folders), read_team(team, KEYS)
-    html = render(found, told, side_by_side=compare)
+    with understood(folders):
+        html = render(found, told, side_by_side=compare)
+        described = make_card(found) if card else ""
     _write(out / "report.html", html.encode())
     if card:
-        _write(out / "card.md", make_card(found).encode())
+        _write(out / "card.md", described.encode())
     if not html_only:
         _write(out / "report.pdf", to_pdf(html, paper))
 

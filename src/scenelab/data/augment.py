@@ -13,8 +13,10 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
 from scenelab.errors import LabError
+from scenelab.fields import require_fields
 
 CROP_ATTEMPTS = 10  # as torchvision's RandomResizedCrop
+MOST = {"degrees": 360, "gain": 10, "brightness": 10, "contrast": 10, "saturation": 10, "mixup": 1000, "cutmix": 1000}
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; torchvision rounds the first to 0.2989
 
 
@@ -48,6 +50,7 @@ class Augment:
     mixed: float = 1.0
 
     def __post_init__(self) -> None:
+        require_fields(self, "augment.", most=MOST)
         for name in ("degrees", "gain", "brightness", "contrast", "saturation", "erase", "mixup", "cutmix"):
             if getattr(self, name) < 0:
                 raise LabError(f"augment.{name} is {getattr(self, name)}; it must not be negative")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scenelab.errors import LabError
+from scenelab.files import read_text
 
 LISTS = ("train.txt", "val.txt")
 LABEL = re.compile("[0-9]{1,6}")  # a slip such as 10000000000 must not become that many classes
@@ -57,14 +58,9 @@ def _pairs(path: Path, expected: str) -> Iterator[tuple[int, str, int]]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        raise LabError(
-            f"{path} does not exist; give a folder made by 'scenelab data download', 'import' or 'synth'"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabError(f"{path} cannot be read: {error}") from error
+    if not path.exists():
+        raise LabError(f"{path} does not exist; give a folder made by 'scenelab data download', 'import' or 'synth'")
+    return read_text(path).splitlines()
 
 
 def _inside(name: str, path: Path, number: int) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from scenelab.data.miniplaces import read_list
 from scenelab.errors import LabError
+from scenelab.files import read_text
 
 SIDE = 128  # of the images that the coordinates are of
 DECLARATION = re.compile(r"<\?xml[^>]*\?>")
@@ -38,14 +39,12 @@ def read_objects(path: Path) -> list[SceneObject]:
         LabError: the file is missing, no XML, or an object has no class or fewer than three corners.
     """
     try:
-        if path.stat().st_size > LARGEST:
-            raise LabError(f"{path} has more than {LARGEST:,} bytes; no annotation of an image is that long")
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, most_bytes=LARGEST)
         if FORBIDDEN.search(text):
             raise LabError(f"{path} declares entities or a document type; annotations have neither")
         root = ElementTree.fromstring(f"<image>{DECLARATION.sub('', text)}</image>")
         return [_read(element) for element in root.findall("objects")]
-    except (OSError, UnicodeDecodeError, ElementTree.ParseError) as error:
+    except ElementTree.ParseError as error:
         raise LabError(f"{path} cannot be read: {error}") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise LabError(f"{path} has an object without a class or an outline of numbers: {error}") from error

@@ -13,7 +13,7 @@ import torch
 from scenelab.data.decode import read_pictures
 from scenelab.data.miniplaces import read_list
 from scenelab.errors import LabError
-from scenelab.files import atomic_write, read_json
+from scenelab.files import atomic_write, read_json, read_text
 from scenelab.models.stored import Stored
 from scenelab.progress import progress
 from scenelab.runs import Run, stamp
@@ -78,12 +78,8 @@ def read_guesses(path: Path) -> Guesses:
     Raises:
         LabError: the file is missing, or a line is not a name and five labels, or names an image again.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabError(f"{path} cannot be read: {error}") from error
     guesses: Guesses = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         name, *labels = line.split()

@@ -10,11 +10,15 @@ from typing import Any
 from markdown_it import MarkdownIt
 from PIL import Image
 
+from scenelab.errors import LabError
+from scenelab.files import read_plain
+
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")  # nothing is loaded
 LARGE = 300_000  # bytes of a picture
 PATH, LONG = re.compile(r' d="[^"]*"'), re.compile(r"(\d\.\d\d)\d+")
 WIDEST = 1200  # pixels: 170 mm at 180 an inch
-KINDS = {".png": "png", ".jpg": "jpeg"}
+LARGEST = 64 << 20  # bytes of a picture, before it is made smaller
+MAX_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,9 @@ class Section:
         """Add an image file, or the drawing of the same name beside it."""
         drawing = path.with_suffix(".svg")
         if drawing.exists():
-            self.figure(shorten(drawing.read_text(encoding="utf-8")), alt, caption)
+            self.figure(shorten(_read_drawing(drawing)), alt, caption)
             return
-        data = _inline(*_smaller(path.read_bytes(), KINDS[path.suffix]))
+        data = _inline(*_smaller(_read_own(path), path))
         self.blocks.append(Block("picture", {"data": data, "alt": alt, "caption": caption}))
 
     def missing(self, what: str, command: str) -> None:
@@ -81,15 +85,40 @@ def to_html(markdown: str) -> str:
     return MARKDOWN.renderer.render(tokens, MARKDOWN.options, {})
 
 
-def _smaller(content: bytes, kind: str) -> tuple[bytes, str]:
+def _read_own(path: Path) -> bytes:
+    """A file of the run itself: a link could bring any file of this machine into a report that is given away."""
+    if path.is_symlink():
+        raise LabError(f"{path} is a link; a report takes only files that lie in the run's own folder")
+    return read_plain(path, most_bytes=LARGEST)
+
+
+def _read_drawing(path: Path) -> str:
+    text = _read_own(path).decode("utf-8", "replace")
+    if not text.startswith(("<?xml", "<svg")):
+        raise LabError(f"{path} is no SVG drawing; remove it, or make it again")
+    return text
+
+
+def _smaller(content: bytes, path: Path) -> tuple[bytes, str]:
     """A large PNG as JPEG, not wider than is printed: sheets of photographs have megabytes otherwise."""
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise LabError(f"{path} is {image.width}×{image.height}; at most {MAX_PIXELS:,} pixels are read")
+            return _shrunk(content, image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise LabError(f"{path} is no picture ({str(error).splitlines()[0]}); remove it, or make it again") from error
+
+
+def _shrunk(content: bytes, image: Image.Image) -> tuple[bytes, str]:
+    kind = (image.format or "").lower()
     if len(content) <= LARGE:
+        image.load()
         return content, kind
     buffer = io.BytesIO()
-    with Image.open(io.BytesIO(content)) as image:
-        smaller = image.convert("RGB")
-        smaller.thumbnail((WIDEST, image.height), Image.Resampling.LANCZOS)
-        smaller.save(buffer, "JPEG", quality=78, optimize=True, progressive=True)
+    smaller = image.convert("RGB")
+    smaller.thumbnail((WIDEST, image.height), Image.Resampling.LANCZOS)
+    smaller.save(buffer, "JPEG", quality=78, optimize=True, progressive=True)
     return min((content, kind), (buffer.getvalue(), "jpeg"), key=lambda form: len(form[0]))
 
 

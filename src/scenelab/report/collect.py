@@ -1,17 +1,21 @@
 """What folders hold: runs with their config, provenance, curves and results, and the studies beside them."""
 
 import csv
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scenelab.errors import LabError
-from scenelab.files import read_json
+from scenelab.files import read_json, read_text
 from scenelab.runs import Run, digest
 from scenelab.training.config import TrainConfig, from_plain
 from scenelab.training.logbook import read_metrics
 
 STUDIES = {"conv": "study.json", "design": "design.json", "adversarial": "adversarial.json"}
+STUMBLES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, csv.Error)
 RESULTS = ("training", "val", "holdout", "attribution", "robustness", "challenge")
 FLAT = 1.2  # times the accuracy of guessing that a run must reach to be said to have learned
 
@@ -77,6 +81,23 @@ class Collected:
     studies: dict[str, tuple[Path, dict[str, Any]]]
 
 
+@contextmanager
+def understood(folders: list[Path]) -> Iterator[None]:
+    """Results of another shape than is written here make whoever reads them stumble: one line for all of that.
+
+    Raises:
+        LabError: something was missing, or of another kind.
+    """
+    try:
+        yield
+    except STUMBLES as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise LabError(
+            f"the results in {', '.join(map(str, folders))} are not as this version of scenelab writes them ({cause}); "
+            "make them again"
+        ) from error
+
+
 def collect(folders: list[Path]) -> Collected:
     """Read run folders and study folders, told apart by what lies in them.
 
@@ -105,12 +126,15 @@ def read_run(folder: Path) -> RunData:
     """Read what a run folder holds, finished or not.
 
     Raises:
-        LabError: its config is missing or of another version.
+        LabError: its config is missing or of another version, or its results are.
     """
+    with understood([folder]):
+        return _read(folder)
+
+
+def _read(folder: Path) -> RunData:
     run = Run(folder)
     stored = run.read_config()
-    if "train" not in stored:
-        raise LabError(f"{run.config} is not the config of a run of scenelab")
     results = {name: read_json(run.results / f"{name}.json") for name in RESULTS if _there(run, name)}
     labels, guesses = _read_predictions(run.results / f"{evaluated_split(results)}_predictions.csv")
     return RunData(
@@ -146,8 +170,7 @@ def _there(run: Run, name: str) -> bool:
 def _read_predictions(path: Path) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
     if not path.exists():
         return {}, {}
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     ranks = [name for name in rows[0] if name.startswith("guess")] if rows else []
     guesses = {row["path"]: tuple(int(row[rank]) for rank in ranks) for row in rows}
     return {row["path"]: int(row["label"]) for row in rows}, guesses

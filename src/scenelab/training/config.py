@@ -6,6 +6,11 @@ from typing import Any, Literal
 
 from scenelab.data.augment import Augment
 from scenelab.errors import LabError
+from scenelab.fields import build, require_fields
+
+LARGEST_SIDE = 4096  # pixels
+LONGEST_RUN = 10**6  # epochs, or minutes: two years
+"""What a config may ask for at most: far beyond any use, and short of what a machine could not even begin."""
 
 
 def _require(ok: bool, name: str, got: object, expected: str) -> None:
@@ -36,6 +41,7 @@ class OptimizerConfig:
     adam_lr: float = 2e-3
 
     def __post_init__(self) -> None:
+        require_fields(self, "optimizer.", most={"lr": 1e6, "adam_lr": 1e6, "weight_decay": 1e6})
         _require(self.name in ("sgd", "adamw", "muon"), "optimizer.name", self.name, "sgd, adamw or muon")
         _require(self.lr > 0, "optimizer.lr", self.lr, "a number above 0")
         _require(self.adam_lr > 0, "optimizer.adam_lr", self.adam_lr, "a number above 0")
@@ -58,12 +64,14 @@ class ScheduleConfig:
     sizes: tuple[tuple[float, int], ...] = ((0.0, 128),)
 
     def __post_init__(self) -> None:
+        require_fields(self, "schedule.", most={"warmup_epochs": LONGEST_RUN})
         _require(self.warmup_epochs >= 0, "schedule.warmup_epochs", self.warmup_epochs, "0 or more")
         _require(0 <= self.final <= 1, "schedule.final", self.final, "a share in [0, 1]")
         starts = [start for start, _ in self.sizes]
         ordered = bool(starts) and starts[0] == 0 and starts == sorted(set(starts)) and starts[-1] < 1
         _require(ordered, "schedule.sizes", self.sizes, "shares rising from 0.0, all below 1")
-        _require(all(side >= 16 for _, side in self.sizes), "schedule.sizes", self.sizes, "sides from 16 pixels")
+        fit = all(16 <= side <= LARGEST_SIDE for _, side in self.sizes)
+        _require(fit, "schedule.sizes", self.sizes, f"sides from 16 to {LARGEST_SIDE} pixels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +96,7 @@ class AdversarialConfig:
     probed: int = 256
 
     def __post_init__(self) -> None:
+        require_fields(self, "adversarial.", most={"steps": 10_000, "step_size": 1, "probed": 10**6})
         methods = ("pgd", "fast", "free", "handout")
         _require(self.method in methods, "adversarial.method", self.method, ", ".join(methods))
         _require(0 < self.epsilon <= 1, "adversarial.epsilon", self.epsilon, "above 0, at most 1, such as 4/255")
@@ -110,6 +119,22 @@ class AdversarialConfig:
         if self.method == "free":
             return float(self.steps)
         return 1 + 2 / 3 * self.steps + (1 / 3 if self.method == "handout" else 0)
+
+
+MOST = {
+    "epochs": LONGEST_RUN,
+    "minutes": LONGEST_RUN,
+    "evaluate_every": LONGEST_RUN,
+    "batch_size": 2**16,
+    "seed": 2**63 - 1,
+    "clip_norm": 1e9,
+    "stored_size": LARGEST_SIDE,
+    "eval_size": LARGEST_SIDE,
+    "accumulate": 2**16,
+    "log_every": 10**9,
+    "checkpoint_seconds": 10**9,
+    "threads": 1024,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +205,8 @@ class TrainConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        require_fields(self, most=MOST)
+        _require(self.seed >= 0, "seed", self.seed, "0 or more")
         _require(self.conv in ("native", "custom"), "conv", self.conv, "native or custom")
         _require(self.epochs > 0, "epochs", self.epochs, "a number above 0")
         _require(self.minutes >= 0, "minutes", self.minutes, "0 (no limit) or more")
@@ -207,24 +234,10 @@ def to_plain(config: TrainConfig) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_plain(values: dict[str, Any]) -> TrainConfig:
+def from_plain(values: Any) -> TrainConfig:
     """Build a config from what `to_plain` wrote, through JSON or not.
 
     Raises:
-        LabError: a name is unknown or a value is out of its range.
+        LabError: a name is unknown or missing, or a value is of another kind or out of its range.
     """
-    values = dict(values)
-    try:
-        schedule = dict(values.pop("schedule"))
-        schedule["sizes"] = tuple((start, side) for start, side in schedule["sizes"])
-        augment = dict(values.pop("augment"))
-        augment["aspect"] = tuple(augment["aspect"])
-        augment["area"] = None if augment["area"] is None else tuple(augment["area"])
-        optimizer = OptimizerConfig(**values.pop("optimizer"))
-        adversarial = values.pop("adversarial", None)
-        return TrainConfig(
-            **values, schedule=ScheduleConfig(**schedule), augment=Augment(**augment), optimizer=optimizer,
-            adversarial=None if adversarial is None else AdversarialConfig(**adversarial),
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise LabError(f"the stored training config does not fit this version of scenelab: {error}") from error
+    return build(TrainConfig, values, required=("optimizer", "schedule", "augment"))

@@ -13,7 +13,10 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from scenelab.errors import LabError
+from scenelab.files import parse_json, read_plain
 from scenelab.runs import Run
+
+SHAPES = ({"step", "training_loss", "learning_rate"}, {"epoch", "fgsm", "pgd"}, {"epoch", "top1", "top5"})
 
 
 class Logbook:
@@ -98,7 +101,7 @@ def _cut(path: Path, size: int) -> list[dict[str, Any]]:
         if os.fstat(file.fileno()).st_size < size:
             raise LabError(f"{path} is shorter than its checkpoint says ({size} bytes); restore it or start a new run")
         file.truncate(size)
-        return [json.loads(line) for line in file.read().splitlines()]
+        return _rows(file.read(), path)
 
 
 def _clear_events(folder: Path) -> None:
@@ -113,5 +116,17 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
     """All whole rows of a run's metrics; a last line that was cut off by a kill is left out."""
     if not run.metrics.exists():
         return []
-    lines = run.metrics.read_bytes().split(b"\n")[:-1]
-    return [json.loads(line) for line in lines]
+    whole, _, _ = read_plain(run.metrics).rpartition(b"\n")
+    return _rows(whole, run.metrics)
+
+
+def _rows(text: bytes, path: Path) -> list[dict[str, Any]]:
+    """Rows of one of the three shapes that are written here."""
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        row = parse_json(line, path)
+        shape = next((shape for shape in SHAPES if isinstance(row, dict) and shape <= row.keys()), None)
+        if shape is None or not all(isinstance(row[name], int | float) for name in shape):
+            raise LabError(f"{path} line {number} is no row of metrics; restore the file or start a new run")
+        rows.append(row)
+    return rows
