@@ -104,7 +104,8 @@ def test_flags_that_are_no_numbers(name, value):
 @pytest.mark.parametrize(
     "text",
     ["[]", "null", "{}", '{"train": []}', '{"train": {}}', '{"train": {}, "data": 3}',
-     '{"train": {}, "data": "a\\u0000b"}', '{"train": {}, "data": "a", "cache": []}', '{"train": {}, "data": "a", "train_digest": null}'],
+     '{"train": {}, "data": "a\\u0000b"}', '{"train": {}, "data": "a", "cache": []}',
+     '{"train": {}, "data": "a", "train_digest": null}'],
 )  # fmt: skip
 def test_a_run_whose_config_is_something_else(tmp_path, text):
     (tmp_path / "config.json").write_text(text)

@@ -231,7 +231,7 @@ def _zip_kind(member: zipfile.ZipInfo) -> str:
     form = stat.S_IFMT(member.external_attr >> 16)
     if form not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "link, device or sparse file"
-    return "folder" if member.is_dir() or form == stat.S_IFDIR else "file"
+    return "folder" if member.filename.endswith("/") or form == stat.S_IFDIR else "file"
 
 
 def _zip_data(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:

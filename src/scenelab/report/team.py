@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from scenelab.errors import LabError
+from scenelab.files import read_plain
+
+LONGEST = 1 << 20  # bytes
 
 EXAMPLE = 'title = "Scene recognition"\n[[member]]\nname = "Ada"\ndid = "convolution"'
 
@@ -40,8 +43,10 @@ def read_team(path: Path | None, sections: tuple[str, ...]) -> Team:
     if path is None:
         return Team()
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values = tomllib.loads(read_plain(path, most_bytes=LONGEST).decode())
+    except RecursionError as error:
+        raise LabError(f"--team {path} cannot be read: it is nested too deep") from error
+    except ValueError as error:  # of tomllib, of numbers of thousands of digits, of what is no UTF-8
         raise LabError(f"--team {path} cannot be read: {error}") from error
     unknown = values.keys() - {"title", "member", "text"}
     if unknown:
@@ -56,7 +61,10 @@ def read_team(path: Path | None, sections: tuple[str, ...]) -> Team:
     title = values.get("title", Team.title)
     if not isinstance(title, str):
         raise LabError(f"--team {path}: title must be a string")
-    return Team(title, tuple(_member(path, entry) for entry in values.get("member", [])), texts)
+    members = values.get("member", [])
+    if not isinstance(members, list):
+        raise LabError(f"--team {path}: write [[member]] in double brackets, once for each")
+    return Team(title, tuple(_member(path, entry) for entry in members), texts)
 
 
 def _member(path: Path, entry: Any) -> tuple[str, str]:
