@@ -1,7 +1,10 @@
 """Image files as people have them: whole, damaged, odd and hostile."""
 
+import contextlib
 import io
+import os
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from torchvision.transforms.v2 import functional as transforms
 from scenelab.data import decode
 from scenelab.data.decode import fit, read_image
 from scenelab.errors import LabError
+from scenelab.memory import peak_memory
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)
 FORMATS = {"a.jpg": "JPEG", "a.png": "PNG", "a.webp": "WEBP", "a.gif": "GIF"}
@@ -285,3 +289,45 @@ def test_cutting_a_strip_changes_no_pixel():
     strip = torch.from_numpy(np.random.default_rng(2).integers(0, 256, (3, 6, 600), dtype=np.uint8))
     expected = transforms.center_crop(transforms.resize(strip, [12, 1200], antialias=True), [12, 12])
     assert torch.equal(fit(strip, 12), expected)
+
+
+# Files that are two things at once, and files without end
+
+
+@pytest.mark.parametrize("tail", [b"PK\x05\x06" + bytes(18), b"<script>alert(1)</script>", b"%!PS\n", bytes(10**6)])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
+def test_what_hangs_on_to_an_image_is_not_looked_at(tmp_path, kind, tail):
+    content = encoded(kind, Image.fromarray(PIXELS))
+    plain, longer = write(tmp_path / "a.jpg", content), write(tmp_path / "b.jpg", content + tail)
+    assert torch.equal(read_image(plain), read_image(longer))
+
+
+def test_of_an_animation_without_end_one_frame_is_decoded(tmp_path):
+    frames = [Image.new("P", (40, 30), number % 7) for number in range(300)]
+    stream = io.BytesIO()
+    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
+    path = write(tmp_path / "a.gif", stream.getvalue())
+    began = time.process_time()
+    assert read_image(path).shape == (3, 30, 40)
+    assert time.process_time() - began < 1
+
+
+def test_text_that_inflates_inside_a_png(tmp_path):
+    """A chunk of 100 kB that holds a comment of 100 MB; a bomb in what Pillow would rather not read at all."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    content = encoded("PNG", Image.fromarray(PIXELS))
+    bomb = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(10**8)))
+    path = write(tmp_path / "a.png", content[:33] + bomb + content[33:])
+    before = peak_memory()
+    with contextlib.suppress(LabError):
+        read_image(path)
+    assert peak_memory() - before < 20 << 20
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(LabError, match="has 0 bytes"):
+        read_image(tmp_path / "a.jpg")

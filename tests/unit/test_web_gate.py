@@ -149,3 +149,39 @@ def test_no_websockets(folder):
 
     asyncio.run(Gate(None, folder, ())({"type": "websocket", "path": "/", "headers": []}, None, send))
     assert sent[0]["status"] == 404
+
+
+@pytest.mark.parametrize("told", ["9" * 5000, "-1", "1e3", "0x10", "", "１"])
+def test_lengths_that_are_none(folder, told):
+    headers = [(b"host", b"127.0.0.1"), (b"content-length", told.encode())]
+    assert answered(folder, "/gradio_api/upload", headers)[0]["status"] == 413
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1.evil.example", "127.0.0.1@evil.example", "evil.example#127.0.0.1", "127.0.0.2", "127.1", "[::1]",
+     "0.0.0.0", "127.0.0.1\r\nX: y", "\xff", " 127.0.0.1", "169.254.169.254"],
+)  # fmt: skip
+def test_names_that_only_look_like_ours(folder, host):
+    """What a page elsewhere could make a browser send after its own name was pointed to this machine."""
+    assert answered(folder, "/", [(b"host", host.encode("latin-1"))])[0]["status"] == 400
+
+
+@pytest.mark.parametrize("path", ["/x\r\nSet-Cookie: a=b", "/<script>alert(1)</script>", "/gradio_api/file=/x\r\ny"])
+def test_an_answer_repeats_nothing_of_what_was_asked(folder, path):
+    start, body = answered(folder, path, [(b"host", b"127.0.0.1")])
+    assert start["status"] in (403, 404)
+    told = b"".join(name + value for name, value in start["headers"]) + body["body"]
+    assert not any(part in told for part in (b"\r", b"\n", b"Cookie", b"script>"))
+
+
+def answered(folder, path, headers) -> list[dict]:
+    """All that the gate itself says; behind it there is nothing."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST" if "upload" in path else "GET", "path": path, "headers": headers}
+    asyncio.run(Gate(None, folder, ("127.0.0.1", "localhost"))(scope, None, send))
+    return sent
