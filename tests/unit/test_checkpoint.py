@@ -144,6 +144,7 @@ CLAIMS = {
     "a negative storage": lambda path: write_zip(path, checkpoint(x=storage(-1)), ONE),
     "no storage": lambda path: write_zip(path, checkpoint(x=storage(HUGE // 4))),
     "stride 0": lambda path: write_zip(path, checkpoint(x=tensor((10**5, 10**5), (0, 0), storage(1))), ONE),
+    "one number as five": lambda path: write_zip(path, checkpoint(x=tensor((5,), (0,), storage(1))), ONE),
     "beyond its storage": lambda path: write_zip(path, checkpoint(x=tensor((2,), (1,), storage(1))), ONE),
     "far behind": lambda path: write_zip(path, checkpoint(x=tensor((1,), (1,), storage(1), 10**9)), ONE),
     "before": lambda path: write_zip(path, checkpoint(x=tensor((1,), (1,), storage(1), -1)), ONE),
