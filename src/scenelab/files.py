@@ -1,18 +1,21 @@
 """Files that are either whole or not there: write to a temporary name, flush, rename."""
 
+import fcntl
 import json
 import os
+import shutil
 import stat
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from scenelab.errors import LabError
 
 MOST_BYTES = 1 << 30  # of a file that is read as a whole; the list of Places2's 10 million images has 400 MB
+PART = ".part"
 
 
 def sync_folder(folder: Path) -> None:
@@ -28,7 +31,8 @@ def sync_folder(folder: Path) -> None:
 def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; on a clean exit it becomes `path`, on an exception it is removed.
 
-    A reader sees the old file or the new one, never a part (POSIX `rename`, same file system).
+    A reader sees the old file or the new one, never a part (POSIX `rename`, same file system). A process that is killed
+    meanwhile leaves a `.NAME.….part`, which the next one that writes `path` removes.
 
     Raises:
         LabError: the folder cannot be written or the disk is full.
@@ -37,13 +41,13 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        handle, temporary = _create(path)
         with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
         _remove(temporary)
@@ -53,6 +57,60 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     except BaseException:
         _remove(temporary)
         raise
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to build it in, removed afterwards; one that a kill leaves, the next call removes.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, folder = _create(path, folder=True)
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _create(path: Path, *, folder: bool = False) -> tuple[int, str]:
+    """Make a temporary file or folder beside `path`, locked as long as the handle is open, and remove those whose
+    maker has died.
+    """
+    for entry in os.scandir(path.parent):
+        if entry.name.startswith(f".{path.name}.") and entry.name.endswith(PART):
+            _remove_abandoned(entry)
+    names = {"prefix": f".{path.name}.", "suffix": PART, "dir": path.parent}
+    while True:
+        if folder:
+            made = tempfile.mkdtemp(**names)
+            handle = os.open(made, os.O_RDONLY | os.O_CLOEXEC)
+        else:
+            handle, made = tempfile.mkstemp(**names)
+        with suppress(OSError):  # a file system without locks, on which nothing is found abandoned either
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        # until it was locked, another process may have held it for abandoned
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.stat(made)):
+                return handle, made
+        os.close(handle)
+
+
+def _remove_abandoned(entry: "os.DirEntry[str]") -> None:
+    """Remove a temporary file or folder that nobody holds a lock on; the system frees a lock when its process dies."""
+    with suppress(OSError):
+        folder = entry.is_dir(follow_symlinks=False)
+        handle = os.open(entry.path, (os.O_RDONLY if folder else os.O_RDWR) | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if folder:
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+        finally:
+            os.close(handle)
 
 
 _asking = threading.Lock()

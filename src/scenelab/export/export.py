@@ -1,7 +1,6 @@
 """Write a network for other programs, and call it written only when the file says what the network says."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from scenelab.errors import LabError
 from scenelab.export.formats import WRITERS, Format
-from scenelab.files import sync_folder
+from scenelab.files import sync_folder, temporary_folder
 from scenelab.models.stored import Stored
 
 TOLERANCE = 1e-3  # of a logit; two runtimes sum in float32 in different orders
@@ -32,9 +31,8 @@ def export(stored: Stored, images: Float[Tensor, "n 3 s s"], form: Format, path:
         LabError: the format's package is missing, the disk is full, or the file says something else than the network.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            temporary = Path(folder) / path.name
+        with temporary_folder(path) as folder:
+            temporary = folder / path.name
             read = _write(stored, form, temporary)
             found = compare(stored, images, read)
             if not found["largest_difference"] <= TOLERANCE:

@@ -1,0 +1,62 @@
+"""What the fault harness runs in forks besides the plain command line."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from scenelab.cli.app import run
+from scenelab.data import install
+from scenelab.data.augment import Augment
+from scenelab.files import atomic_write, write_json
+from scenelab.recipes import RECIPES
+from scenelab.runs import save_checkpoint
+from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
+
+CHECKPOINT = {"old": 0, "new": 1}
+
+
+def tiny() -> TrainConfig:
+    """All that a run carries, in a second: Muon, an average, growing pictures, random crops, a checkpoint a step."""
+    return TrainConfig(
+        recipe="tiny", model="simplenet-small", epochs=3, batch_size=24, stored_size=32, eval_size=32, threads=1,
+        schedule=ScheduleConfig(warmup_epochs=1, sizes=((0.0, 16), (0.5, 32))), log_every=1, ema=0.9, keep="best",
+        optimizer=OptimizerConfig(name="muon", lr=0.02), augment=Augment(flip=True, area=(0.5, 1.0), gain=0.1),
+        checkpoint_seconds=0,
+    )  # fmt: skip
+
+
+def command(arguments: list[str]) -> int:
+    """The command line, with the recipe `tiny`."""
+    RECIPES["tiny"] = tiny
+    return run(arguments)
+
+
+def fetch_data(arguments: list[str]) -> int:
+    """`scenelab data download FOLDER` from other addresses: of the archive and of the lists."""
+    folder, archive, lists = arguments
+    install.download = partial(install.download, archive_addresses=[archive], list_addresses=[lists])
+    return run(["data", "download", folder])
+
+
+def checkpoint(version: str) -> dict[str, object]:
+    """A small one; tensors of 100 kB are written past the file's buffer and small ones through it."""
+    generator = torch.Generator().manual_seed(CHECKPOINT[version])
+    weights = {f"layer{n}.weight": torch.rand(size, generator=generator) for n, size in enumerate((3, 25_000, 300))}
+    return {"state_dict": weights, "step": CHECKPOINT[version]}
+
+
+def save(arguments: list[str]) -> None:
+    """Save the new checkpoint."""
+    save_checkpoint(Path(arguments[0]), checkpoint("new"))
+
+
+def write_value(arguments: list[str]) -> None:
+    """Write a JSON file of more than one buffer."""
+    write_json(Path(arguments[0]), {"value": ["new"] * 3000})
+
+
+def write_text(arguments: list[str]) -> None:
+    """Write text of more than one buffer."""
+    with atomic_write(Path(arguments[0]), "w") as file:
+        file.writelines("new\n" for _ in range(20_000))

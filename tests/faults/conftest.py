@@ -1,0 +1,46 @@
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from faults.forking import Server
+from faults.tally import Tally
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """All of them in one process: they share the server."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.xdist_group("faults"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("printed"))
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def tally(request) -> Iterator[Tally]:
+    kept = Tally()
+    yield kept
+    kept.write(request.module.__name__.rpartition(".")[2].removeprefix("test_"))
+
+
+@pytest.fixture
+def strace() -> None:
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed (Debian: apt install strace)")
+
+
+@pytest.fixture(scope="session")
+def clean(server, scenes, tmp_path_factory) -> Path:
+    """A run that nothing disturbed, evaluated."""
+    run = tmp_path_factory.mktemp("clean") / "run"
+    train = ("train", "tiny", "--data", str(scenes), "--out", str(run))
+    for arguments in (train, ("evaluate", str(run), "--json")):
+        ended = server.run(*arguments, call="faults.acts:command")
+        assert ended.status == 0, ended.err
+    return run

@@ -1,0 +1,196 @@
+"""A process that has loaded torch and scenelab and forks each command off, so that a kill costs no start of torch.
+
+Run as a program it is the server; `Server` is the tests' side of it. A forked command is the real one: it has the
+arguments of the command line, its own session, standard output and error in files, and ends as Python ends.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+COMMAND = "scenelab.cli.app:run"
+PR_SET_PTRACER, ANYBODY = 0x59616D61, -1
+KILLED = -signal.SIGKILL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a command ended: exit status or minus the signal, seconds, and what it printed."""
+
+    status: int
+    seconds: float
+    out: str
+    err: str
+    trace: str
+
+    @property
+    def killed(self) -> bool:
+        return self.status == KILLED
+
+
+class Server:
+    """Starts commands in forks of one prepared process.
+
+    Args:
+        scratch: a folder for what they print.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch = scratch
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_PROXY": "*", "no_proxy": "*"}
+        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=environment,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    def run(
+        self, *arguments: str, call: str = COMMAND, kill_after: float | None = None, trace: tuple[str, ...] = ()
+    ) -> Ended:
+        """Run a command to its end, or to its death.
+
+        Args:
+            arguments: of the command line, or of what `call` names.
+            call: `module:function`, called with the list of arguments.
+            kill_after: seconds to SIGKILL.
+            trace: options of strace, which is attached before the first instruction.
+        """
+        asked = {
+            "call": call, "arguments": arguments, "kill_after": kill_after, "trace": trace, "scratch": str(self.scratch),
+        }  # fmt: skip
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        told = self._process.stdout.readline()
+        assert told, "the server has died"
+        return Ended(**json.loads(told))
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        status = self._process.wait(30)
+        self._process.stdout.close()
+        assert status == 0
+
+
+def serve() -> None:
+    """Read what to run, a line each, and tell how it ended."""
+    from scenelab.process import prepare
+
+    prepare()
+    import torch
+
+    # what the commands load when they are first used
+    for name in (
+        "cli.app", "training.session", "recipes", "data.install", "grading.batch", "grading.outputs",
+        "grading.challenge", "report.write", "report.card", "report.collect", "evaluation.explain",
+        "evaluation.challenge", "evaluation.robustness", "training.opened", "export.export", "models.stored",
+    ):  # fmt: skip
+        importlib.import_module(f"scenelab.{name}")
+    import faults.acts
+    torch.set_num_threads(1)
+    gc.freeze()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        scratch = Path(tempfile.mkdtemp(dir=asked["scratch"]))
+        pid = os.fork()
+        if not pid:
+            _become(asked, scratch)
+        print(json.dumps(_watch(pid, asked, scratch)), flush=True)
+
+
+def _become(asked: dict[str, Any], scratch: Path) -> None:
+    """The forked side: the command in a session of its own; does not return."""
+    os.setsid()
+    for number, name in ((1, "out"), (2, "err")):
+        handle = os.open(scratch / name, os.O_WRONLY | os.O_CREAT)
+        os.dup2(handle, number)
+        os.close(handle)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    if asked["trace"]:
+        ctypes.CDLL(None).prctl(PR_SET_PTRACER, ctypes.c_ulong(ANYBODY), 0, 0, 0)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    random.seed()  # not the server's, or all forks would draw the same names
+    tempfile._name_sequence = None
+    sys.argv = ["scenelab", *asked["arguments"]]
+    module, _, function = asked["call"].partition(":")
+    status = 1
+    try:
+        status = getattr(importlib.import_module(module), function)(list(asked["arguments"])) or 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    # as Python ends, but for taking each object apart, which would first copy the server's memory
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _watch(pid: int, asked: dict[str, Any], scratch: Path) -> dict[str, Any]:
+    tracer = None
+    if asked["trace"]:
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+        tracer = _attach(pid, asked["trace"], scratch)
+        os.kill(pid, signal.SIGCONT)
+    begun = time.monotonic()
+    handle = os.pidfd_open(pid)
+    try:
+        after = asked["kill_after"]
+        waiting = select.poll()
+        waiting.register(handle, select.POLLIN)
+        if not waiting.poll(None if after is None else 1000 * after):
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        os.close(handle)
+    _, status = os.waitpid(pid, 0)
+    seconds = time.monotonic() - begun
+    if tracer is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            tracer.wait(10)
+        tracer.kill()
+        tracer.wait()
+    told = {name: _read(scratch / name) for name in ("out", "err", "trace")}
+    return {"status": os.waitstatus_to_exitcode(status), "seconds": seconds, **told}
+
+
+def _attach(pid: int, options: list[str], scratch: Path) -> "subprocess.Popen[bytes]":
+    command = ["strace", "-f", "-o", str(scratch / "trace"), *options, "-p", str(pid)]
+    tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert tracer.stderr is not None
+    said = tracer.stderr.readline()
+    assert b"attached" in said, said
+    return tracer
+
+
+def _read(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.exists() else ""
+
+
+if __name__ == "__main__":
+    serve()
