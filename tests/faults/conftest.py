@@ -1,11 +1,14 @@
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from faults.cases import serve
 from faults.forking import Server
 from faults.tally import Tally
+from serving import Server as Site
 
 
 def pytest_collection_modifyitems(items) -> None:
@@ -44,3 +47,15 @@ def clean(server, scenes, tmp_path_factory) -> Path:
         ended = server.run(*arguments, call="faults.acts:command")
         assert ended.status == 0, ended.err
     return run
+
+
+@pytest.fixture
+def site(scenes) -> Iterator[Site]:
+    """A server on the loopback interface that has the scenes as an archive and gives it slowly."""
+    with Site() as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        serve(running, scenes)
+        yield running
+        running.shutdown()
+        thread.join()

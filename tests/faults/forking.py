@@ -74,7 +74,8 @@ class Server:
             trace: options of strace, which is attached before the first instruction.
         """
         asked = {
-            "call": call, "arguments": arguments, "kill_after": kill_after, "trace": trace, "scratch": str(self.scratch),
+            "call": call, "arguments": arguments, "kill_after": kill_after, "trace": trace,
+            "scratch": str(self.scratch),
         }  # fmt: skip
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -107,7 +108,7 @@ def serve() -> None:
         "evaluation.challenge", "evaluation.robustness", "training.opened", "export.export", "models.stored",
     ):  # fmt: skip
         importlib.import_module(f"scenelab.{name}")
-    import faults.acts
+    importlib.import_module("faults.acts")
     torch.set_num_threads(1)
     gc.freeze()
     print("ready", flush=True)

@@ -4,13 +4,12 @@ import random
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from faults.acts import checkpoint
-from faults.tally import FULL, SEED, rounds
-from faults.test_kills import COMMAND, assert_few_leftovers, assert_run_whole, assert_same_training
+from faults.cases import COMMAND, assert_few_leftovers, assert_run_whole, assert_same_training, training
+from faults.tally import SEED, rounds
 from faults.tracing import Call, faults_of_order, kill_at, read_trace, watch
 from scenelab.files import read_json, write_json
 from scenelab.runs import load_checkpoint, save_checkpoint
@@ -95,7 +94,7 @@ def test_order_of_train(server, scenes, tmp_path, tally):
     """Power cuts: a name is given only to what is on disk, and is brought there itself (fsync, rename, fsync of the
     folder; Pillai et al., All File Systems Are Not Created Equal, OSDI 2014).
     """
-    ended = server.run("train", "tiny", "--data", str(scenes), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache"), call=COMMAND, trace=watch())
+    ended = server.run(*training(scenes).command(tmp_path), call=COMMAND, trace=watch())
     assert ended.status == 0, ended.err
     calls = read_trace(ended.trace)
     assert sum(call.name.startswith("rename") for call in calls) > 10

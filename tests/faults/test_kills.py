@@ -1,18 +1,31 @@
 """SIGKILL at random moments of the real commands: what is there afterwards is whole, and they go on."""
 
-import json
+import os
 import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
-from faults.forking import KILLED
+from faults.cases import (
+    Case,
+    assert_few_leftovers,
+    assert_nothing_half_written,
+    assert_run_whole,
+    assert_same_training,
+    contents,
+    downloading,
+    grading,
+    hand_in_some,
+    packing,
+    reporting,
+    training,
+)
+from faults.forking import Ended
 from faults.tally import FULL, SEED, rounds
-from runs_compared import assert_same_run
-from scenelab.runs import Run, load_checkpoint
-
-COMMAND = "faults.acts:command"
 
 
 @pytest.fixture
@@ -21,57 +34,130 @@ def moments(request):
     return random.Random(f"{request.node.name} {SEED}")
 
 
-def assert_run_whole(run, clean):
-    """Everything that has its name is whole, and what the checkpoint vouches for is what an undisturbed run has."""
-    run = Run(run)
-    for path in (run.config, run.environment, run.results / "training.json"):
-        assert not path.exists() or json.loads(path.read_bytes())
-    if run.best.exists():
-        assert load_checkpoint(run.best)["state_dict"]
-    if run.checkpoint.exists():
-        kept = load_checkpoint(run.checkpoint)["metrics_bytes"]
-        told, expected = run.metrics.read_bytes(), Run(clean).metrics.read_bytes()
-        assert kept <= len(told)
-        assert told[:kept] == expected[:kept]
-    assert_few_leftovers(run.folder)
+def kill_often(server, case: Case, work: Path, moments, tally, wanted: int, check=lambda folder, ended: None) -> None:
+    """Kill a command at moments drawn evenly over its duration and start it again, a few times; then let it end.
 
-
-def assert_few_leftovers(folder):
-    """A kill leaves at most one part of a file, which the next writer of that file removes."""
-    leftovers = [path.name.rsplit(".", 2)[0] for path in folder.rglob("*.part")]
-    assert len(leftovers) == len(set(leftovers)), leftovers
-
-
-def assert_same_training(run, clean):
-    assert_same_run(run, clean)
-    ours, expected = (load_checkpoint(Run(each).checkpoint) for each in (run, clean))
-    assert ours["step"] == expected["step"]
-    for key, value in expected["average"].items():
-        assert torch.equal(ours["average"][key], value), key
-    assert json.loads((run / "results" / "training.json").read_text())["steps"] == expected["step"]
-    for line in (run / "timings.jsonl").read_text().splitlines():
-        json.loads(line)
-    assert list(run.glob(".*")) == []
-
-
-def test_train(server, scenes, clean, tmp_path, moments, tally):
-    """Killed again and again, a run ends with the same metrics and weights, bit for bit."""
-    wanted, tried, number = rounds(6, 200), 0, 0
-    first = ["train", "tiny", "--data", str(scenes)]
-    begun = server.run(*first, "--out", str(tmp_path / "timed"), call=COMMAND)
-    while tried < wanted:
-        run = tmp_path / f"run{number}"
+    Args:
+        check: what else must hold after a kill.
+    """
+    expected = work / "expected"
+    case.prepare(expected)
+    whole = server.run(*case.command(expected), call=case.call)
+    assert whole.status == 0, whole.err
+    again, killed, number = case.again or case.command, 0, 0
+    while killed < wanted:
         number += 1
-        for _ in range(moments.randint(2, 7)):
-            arguments = ["resume", str(run)] if (run / "config.json").exists() else [*first, "--out", str(run)]
-            ended = server.run(*arguments, call=COMMAND, kill_after=moments.uniform(0, begun.seconds))
+        folder = work / str(number)
+        case.prepare(folder)
+        before = contents(folder)
+        for _ in range(moments.randint(1, 5)):
+            after = moments.uniform(0, whole.seconds)
+            ended = server.run(*again(folder), call=case.call, kill_after=after)
             if not ended.killed:
                 assert ended.status == 0, ended.err
                 break
-            tried += 1
-            with tally.fault("SIGKILL of train"):
-                assert_run_whole(run, clean)
-        arguments = ["resume", str(run)] if (run / "config.json").exists() else [*first, "--out", str(run)]
-        ended = server.run(*arguments, call=COMMAND)
-        assert ended.status == 0, ended.err
+            killed += 1
+            with tally.fault(f"SIGKILL of {case.name}"):
+                assert_nothing_half_written(folder, before)
+                check(folder, ended)
+        with tally.fault(f"going on after SIGKILL of {case.name}"):
+            ended = server.run(*again(folder), call=case.call)
+            assert ended.status == 0, ended.err
+            case.finished(folder, expected)
+        shutil.rmtree(folder)
+
+
+def test_train(server, scenes, clean, tmp_path, moments, tally):
+    """A run ends with the same metrics and weights as the undisturbed one, bit for bit."""
+
+    def check(folder: Path, ended: Ended) -> None:
+        assert_run_whole(folder / "run", clean)
+
+    kill_often(server, training(scenes), tmp_path, moments, tally, rounds(6, 200), check)
+
+
+def test_pack(server, scenes, tmp_path, moments, tally):
+    kill_often(server, packing(scenes), tmp_path, moments, tally, rounds(6, 100))
+
+
+def test_training_after_a_killed_pack(server, scenes, clean, tmp_path, moments, tally):
+    """What a killed pack leaves is not trained on."""
+    pack = ["data", "pack", str(scenes), "--size", "32", "--cache"]
+    whole = server.run(*pack, str(tmp_path / "whole"))
+    for number in range(rounds(1, 20)):
+        cache, run = tmp_path / f"cache{number}", tmp_path / f"run{number}"
+        if not server.run(*pack, str(cache), kill_after=moments.uniform(0, whole.seconds)).killed:
+            continue
+        with tally.fault("training after SIGKILL of pack"):
+            command = ["train", "tiny", "--data", str(scenes), "--out", str(run), "--cache", str(cache)]
+            ended = server.run(*command, call="faults.acts:command")
+            assert ended.status == 0, ended.err
+            assert_same_training(run, clean)
+
+
+def test_download(server, scenes, site, tmp_path, moments, tally):
+    """Every file has the SHA-256 that was sent; the lists and half the archive do not come twice."""
+    kill_often(server, downloading(scenes, site), tmp_path, moments, tally, rounds(6, 100))
+    assert any(asked for path, asked, _ in site.seen if path == "/data.tar.gz"), "none was continued"
+
+
+@pytest.mark.parametrize("pdf", [False, True] if FULL else [False])
+def test_report(server, clean, tmp_path, moments, tally, pdf):
+    """Each file of a report is the old one or the new one."""
+    kill_often(server, reporting(clean, pdf=pdf), tmp_path, moments, tally, rounds(4, 50))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_grade(server, tmp_path, moments, tally):
+    """A batch goes on to the same grades, and no student's process outlives the grader."""
+    handed = hand_in_some(tmp_path / "handed", 3 if FULL else 1)
+
+    def check(folder: Path, ended: Ended) -> None:
+        deadline = time.monotonic() + 5
+        while (left := sandboxed(folder)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not left
+
+    kill_often(server, grading(handed), tmp_path, moments, tally, rounds(2, 50), check)
+
+
+def sandboxed(folder: Path) -> list[str]:
+    """Processes that see a stage of this batch."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            command = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        if str(folder) in command and int(name) != os.getpid():
+            found.append(command)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.3, 0.6] if FULL else [0.5])
+def test_train_in_a_process_of_its_own(scenes, tmp_path, tally, share):
+    """The command as a person starts it, not forked: killed, then resumed."""
+    flags = ["--model", "simplenet-small", "--epochs", "2", "--batch-size", "24", "--threads", "1", "--seed", "3"]
+    scenelab = [sys.executable, "-m", "scenelab"]
+    train = [*scenelab, "train", "demo", "--data", str(scenes), "--checkpoint-seconds", "0", *flags]
+    clean, run = tmp_path / "clean", tmp_path / "run"
+    started = time.monotonic()
+    start(*train, "--out", str(clean)).communicate()
+    seconds = time.monotonic() - started
+    process = start(*train, "--out", str(run))
+    time.sleep(share * seconds)
+    process.kill()
+    process.communicate()
+    with tally.fault("SIGKILL of train"):
+        assert_few_leftovers(tmp_path)
+        begun = (run / "config.json").exists()
+        done = start(*scenelab, "resume", str(run)) if begun else start(*train, "--out", str(run))
+        _, errors = done.communicate()
+        assert done.returncode == 0, errors.decode()
         assert_same_training(run, clean)
+
+
+def start(*command: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

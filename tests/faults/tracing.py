@@ -106,6 +106,7 @@ def faults_of_order(calls: list[Call], folder: Path) -> list[str]:
             renamed = [each for each in renamed if each != path]
         elif call.name.startswith("rename"):
             source, target = call.paths[-2:]
-            faults += [f"{each} has its name before it is on disk" for each in dirty if Path(each).is_relative_to(source)]
+            early = [each for each in dirty if Path(each).is_relative_to(source)]
+            faults += [f"{each} has its name before it is on disk" for each in early]
             renamed.append(str(Path(target).parent))
     return faults + [f"the new name in {each} is not on disk" for each in renamed]
