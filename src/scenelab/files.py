@@ -1,5 +1,6 @@
 """Files that are either whole or not there: write to a temporary name, flush, rename."""
 
+import errno
 import fcntl
 import json
 import os
@@ -16,6 +17,8 @@ from scenelab.errors import LabError
 
 MOST_BYTES = 1 << 30  # of a file that is read as a whole; the list of Places2's 10 million images has 400 MB
 PART = ".part"
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""Errors of the disk itself, whatever is read or written."""
 
 
 def sync_folder(folder: Path) -> None:

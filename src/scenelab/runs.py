@@ -155,7 +155,12 @@ def _processor() -> str:
 def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
     """Write tensors and plain values, atomically."""
     with atomic_write(path) as file:
-        torch.save(values, file)
+        try:
+            torch.save(values, file)
+        except RuntimeError as error:  # torch's writer stumbles over its own end when a write has failed
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

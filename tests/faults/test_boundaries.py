@@ -9,12 +9,12 @@ import torch
 
 from faults.acts import checkpoint
 from faults.cases import COMMAND, assert_few_leftovers, assert_run_whole, assert_same_training, training
-from faults.tally import SEED, rounds
+from faults.tally import FULL, SEED, rounds
 from faults.tracing import Call, faults_of_order, kill_at, read_trace, watch
 from scenelab.files import read_json, write_json
 from scenelab.runs import load_checkpoint, save_checkpoint
 
-pytestmark = pytest.mark.usefixtures("strace")
+pytestmark = [pytest.mark.usefixtures("strace"), pytest.mark.timeout(3600 if FULL else 300)]
 
 
 def write_old(path: Path, act: str) -> None:

@@ -137,6 +137,8 @@ class Batch:
         """What was handed in; a fault of ours in reading it must not stop the others."""
         try:
             return read(entry.path, stage / "submission")
+        except LabError:
+            raise
         except Exception as error:
             problem = f"could not be read: the grader failed ({type(error).__name__}); tell your instructor"
             return Submission(stage / "submission", stage / "submission", problem=problem, digest=entry.student)

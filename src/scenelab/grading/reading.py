@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scenelab.errors import LabError
+from scenelab.files import DISK
 from scenelab.grading.source import CONVOLUTION, Source, examine, read_text
 from scenelab.grading.unpack import Room, Unpacked, unpack
 from scenelab.handin import FOLDERS, FORBIDDEN, check
@@ -65,6 +67,9 @@ def read(path: Path, folder: Path) -> Submission:
 
     It happens in a process with little memory and time: an archive or a file that is made to eat both ends that
     process.
+
+    Raises:
+        LabError: the disk is full or broken, which is nobody's hand-in's fault.
     """
     done = None
     try:
@@ -72,7 +77,13 @@ def read(path: Path, folder: Path) -> Submission:
             [sys.executable, "-c", "from scenelab.grading.reading import main; main()", str(path), str(folder)],
             capture_output=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        return Submission.of(json.loads(done.stdout))
+        told = json.loads(done.stdout)
+        if "disk" in told:
+            raise LabError(
+                f"cannot unpack {path.name} below {folder}: {told['disk']}; free space or choose another --out, then "
+                "run the command again: it goes on where it stopped"
+            )
+        return Submission.of(told)
     except (subprocess.TimeoutExpired, OSError, ValueError, KeyError, TypeError):
         why = (
             "it took too long"
@@ -88,7 +99,13 @@ def main() -> None:
     """What that process does: the arguments are the hand-in and the folder; prints the result as JSON."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    print(json.dumps(read_here(Path(sys.argv[1]), Path(sys.argv[2])).plain()))
+    try:
+        told = read_here(Path(sys.argv[1]), Path(sys.argv[2])).plain()
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        told = {"disk": error.strerror}
+    print(json.dumps(told))
 
 
 def read_here(path: Path, folder: Path, room: Room | None = None) -> Submission:

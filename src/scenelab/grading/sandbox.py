@@ -25,6 +25,7 @@ import torch
 
 import scenelab
 from scenelab.errors import LabError
+from scenelab.files import DISK
 
 LEVELS = ("bubblewrap", "namespaces", "process")
 INSIDE = Path(__file__).parent / "inside"
@@ -242,7 +243,9 @@ def measure(level: str, parent: Path) -> Sandbox | None:
         holds = json.loads(output)
         holds["files"] = not canary.exists()
         return Sandbox(level, {name: bool(holds[name]) for name in PROMISES})
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno in DISK:
+            raise  # nothing is known of the level
         return None
     finally:
         for path in (canary, secret):

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from scenelab.files import DISK
+
 CHUNK = 1 << 20
 MOST_NAME = 200  # characters of a path
 SKIPPED = ("__MACOSX", ".DS_Store", "__pycache__", ".git", "Thumbs.db", ".ipynb_checkpoints", ".idea", ".vscode")
@@ -77,6 +79,9 @@ def unpack(path: Path, folder: Path, found: Unpacked, room: Room = Room()) -> No
         folder: where to; made if it is not there.
         found: notes and counts go in here.
         room: how much may come.
+
+    Raises:
+        OSError: the disk is full or broken.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +96,14 @@ def unpack(path: Path, folder: Path, found: Unpacked, room: Room = Room()) -> No
     except _FullError as error:
         found.note(f"{path.name}: {error}; what comes after was not read")
     except Exception as error:  # what damaged archives raise has no end: OSError, ValueError, LZMAError, …
+        _raise_ours(error)
         found.note(f"{path.name} is damaged ({_said(error)})")
+
+
+def _raise_ours(error: Exception) -> None:
+    """A full or broken disk is not the student's fault."""
+    if isinstance(error, OSError) and error.errno in DISK:
+        raise error
 
 
 def _said(error: Exception) -> str:
@@ -173,6 +185,7 @@ def _write(path: Path, source: IO[bytes], found: Unpacked, room: Room, name: str
     except _FullError:
         raise
     except Exception as error:
+        _raise_ours(error)
         found.note(f"{name[:80]!r} is damaged ({_said(error)})")
         if made:
             path.unlink()
@@ -223,6 +236,7 @@ def _guarded(open_entry: Callable[[], IO[bytes] | None], place: Path, found: Unp
     try:
         source = open_entry()
     except Exception as error:
+        _raise_ours(error)
         found.note(f"{name[:80]!r} is damaged ({_said(error)})")
         return
     if source is not None:

@@ -4,9 +4,12 @@ metrics.jsonl holds what the training computes and nothing of the clock, so two 
 times go to timings.jsonl.
 """
 
+import errno
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,31 +32,53 @@ class Logbook:
     """
 
     def __init__(self, run: Run, *, keep_bytes: int = 0, events: Path | None = None) -> None:
-        rows = _cut(run.metrics, keep_bytes)
-        events = events or run.events
-        _clear_events(events)
-        self._file = open(run.metrics, "ab")  # noqa: SIM115 - lives as long as the logbook
-        self._timings = open(run.timings, "ab")  # noqa: SIM115
-        self._writer = SummaryWriter(str(events))
-        for row in rows:
-            self._show(row)
+        self._run = run
+        with self._writing():
+            rows = _cut(run.metrics, keep_bytes)
+            events = events or run.events
+            _clear_events(events)
+            self._file = open(run.metrics, "ab")  # noqa: SIM115 - lives as long as the logbook
+            self._timings = open(run.timings, "ab")  # noqa: SIM115
+            self._writer = SummaryWriter(str(events))
+            for row in rows:
+                self._show(row)
 
     def write(self, **row: Any) -> None:
         """Append one row: a step (`training_loss`, `learning_rate`) or one split of an epoch (`top1`, `top5`)."""
-        self._file.write(json.dumps(row).encode() + b"\n")
-        self._show(row)
+        with self._writing():
+            self._file.write(json.dumps(row).encode() + b"\n")
+            self._show(row)
 
     def time(self, **row: Any) -> None:
         """Append one row to timings.jsonl."""
-        self._timings.write(json.dumps(row).encode() + b"\n")
+        with self._writing():
+            self._timings.write(json.dumps(row).encode() + b"\n")
 
     def sync(self) -> int:
-        """Bring all rows to disk and return the size of metrics.jsonl in bytes, for the checkpoint to keep."""
-        for file in (self._file, self._timings):
-            file.flush()
-            os.fsync(file.fileno())
-        self._writer.flush()
-        return self._file.tell()
+        """Bring all rows to disk and return the size of metrics.jsonl in bytes, for the checkpoint to keep.
+
+        Raises:
+            LabError: the disk is full or broken, or the run folder is not there any more.
+        """
+        with self._writing():
+            for file in (self._file, self._timings):
+                file.flush()
+                os.fsync(file.fileno())
+            self._writer.flush()
+            # a folder that somebody removed would be made anew, with a checkpoint and no rows
+            if not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._run.metrics)):
+                raise FileNotFoundError(errno.ENOENT, "it was replaced while the run was writing to it")
+            return self._file.tell()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LabError(
+                f"cannot write {self._run.metrics}: {error.strerror or error}; free space or mend the disk, then "
+                f"continue with 'scenelab resume {self._run.folder}'"
+            ) from error
 
     def close(self) -> None:
         """Bring everything to disk and close the files."""

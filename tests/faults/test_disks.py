@@ -1,0 +1,211 @@
+"""Disks that are full, read-only or broken: one line that names the place and the fix, and nothing good is lost."""
+
+import errno
+import os
+import random
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from faults.cases import (
+    Case,
+    assert_nothing_half_written,
+    assert_run_whole,
+    contents,
+    downloading,
+    grading,
+    hand_in_some,
+    on_run,
+    packing,
+    reporting,
+    training,
+)
+from faults.forking import Ended
+from faults.tally import FULL, SEED, rounds
+from faults.tracing import Call, fail_at, read_trace, watch
+
+NAMES = ["train", "pack", "download", "report", "export", "challenge", "explain", "grade"]
+pytestmark = pytest.mark.timeout(3600 if FULL else 300)
+BYTES = 48 << 20
+
+
+class Disk:
+    """A small file system of our own, ext4 in a file, that can be filled and emptied."""
+
+    def __init__(self, image: Path, place: Path) -> None:
+        self.place, self.ballast = place, place / "ballast"
+        with open(image, "wb") as file:
+            file.truncate(BYTES)
+        make = ["mkfs.ext4", "-q", "-m", "0", "-E", "root_owner=0:0", str(image)]
+        for command in (make, ["mount", "-o", "loop", str(image), str(place)]):
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+            except FileNotFoundError as error:
+                pytest.skip(f"{error.filename} is not there")
+            if done.returncode:
+                pytest.skip(f"no file system can be mounted here: {done.stderr.strip()[:100]}")
+
+    def leave(self, free: int) -> None:
+        """Fill it but for so many bytes."""
+        found = os.statvfs(self.place)
+        handle = os.open(self.ballast, os.O_WRONLY | os.O_CREAT)
+        try:
+            os.posix_fallocate(handle, 0, max(1, found.f_bavail * found.f_frsize - free))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:  # it needs blocks of its own and has taken the last one
+                raise
+        finally:
+            os.close(handle)
+
+    def free(self) -> None:
+        self.ballast.unlink()
+
+    def remount(self, how: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{how}", str(self.place)], check=True, capture_output=True)
+
+    def used(self) -> int:
+        found = os.statvfs(self.place)
+        return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+
+@pytest.fixture(scope="module")
+def mounted(tmp_path_factory) -> Iterator[Disk]:
+    if os.geteuid():
+        pytest.skip("only root may mount a file system")
+    folder = tmp_path_factory.mktemp("disk")
+    (folder / "place").mkdir()
+    made = Disk(folder / "image", folder / "place")
+    yield made
+    subprocess.run(["umount", "--lazy", str(made.place)], check=True)
+
+
+@pytest.fixture
+def disk(mounted) -> Iterator[Disk]:
+    """Empty."""
+    yield mounted
+    for path in mounted.place.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@pytest.fixture
+def case(request, scenes, clean, site, tmp_path_factory) -> Case:
+    name = request.param
+    if name == "grade":
+        return grading(hand_in_some(tmp_path_factory.mktemp("in") / "handed", 1))
+    return {
+        "train": lambda: training(scenes),
+        "pack": lambda: packing(scenes),
+        "download": lambda: downloading(scenes, site),
+        "report": lambda: reporting(clean, pdf=False),
+        "export": lambda: on_run(
+            "export", clean, "--format", "safetensors", "--limit", "9", made="export/model.safetensors"
+        ),
+        "challenge": lambda: on_run("challenge", clean, made="results/challenge.json"),
+        "explain": lambda: on_run(
+            "explain", clean, "--limit", "1", "--methods", "gradient", made="results/attribution.json"
+        ),
+    }[name]()
+
+
+def assert_refused(ended: Ended, place: Path) -> None:
+    """One line that names a path there and says what to do; no traceback."""
+    told = [line for line in ended.err.splitlines() if line.startswith("scenelab: error: ")]
+    assert ended.status == 1, ended
+    assert "Traceback" not in ended.err + ended.out, ended.err
+    assert len(told) == 1, ended.err
+    assert str(place) in told[0]
+    assert re.search(r"; \w+", told[0]), told[0]
+
+
+def assert_goes_on(server, case: Case, work: Path, expected: Path) -> None:
+    ended = server.run(*(case.again or case.command)(work), call=case.call)
+    assert ended.status == 0, ended.err
+    case.finished(work, expected)
+
+
+@pytest.mark.parametrize("case", NAMES, indirect=True)
+def test_full(server, disk, case, clean, tally):
+    """A disk with room for a part of what a command writes: it says so, and goes on when there is room."""
+    expected, work = disk.place / "expected", disk.place / "work"
+    case.prepare(expected)
+    before = disk.used()
+    ended = server.run(*case.command(expected), call=case.call)
+    assert ended.status == 0, ended.err
+    needed = max(8192, disk.used() - before)
+    shares = random.Random(f"{case.name} {SEED}")
+    for number in range(rounds(1, 5 if case.slow else 20)):
+        shutil.rmtree(work, ignore_errors=True)
+        case.prepare(work)
+        disk.leave(int(needed * shares.uniform(0, 0.9)) if number else 0)
+        kept = contents(work)
+        ended = server.run(*case.command(work), call=case.call)
+        if ended.status == 0:
+            disk.free()
+            continue
+        with tally.fault(f"full disk under {case.name}"):
+            assert_refused(ended, work)
+            assert_nothing_half_written(work, kept)
+            if case.name == "train":
+                assert_run_whole(work / "run", clean)
+            disk.free()
+            assert_goes_on(server, case, work, expected)
+    shutil.rmtree(work)
+    shutil.rmtree(expected)
+
+
+@pytest.mark.parametrize("case", NAMES, indirect=True)
+def test_read_only(server, disk, case, tally):
+    work = disk.place / "work"
+    case.prepare(work)
+    kept = contents(work)
+    disk.remount("ro")
+    try:
+        ended = server.run(*case.command(work), call=case.call)
+    finally:
+        disk.remount("rw")
+    with tally.fault(f"read-only disk under {case.name}"):
+        assert_refused(ended, work)
+        assert contents(work) == kept
+    shutil.rmtree(work)
+
+
+@pytest.mark.usefixtures("strace")
+@pytest.mark.parametrize("case", NAMES, indirect=True)
+def test_each_call_may_fail(server, case, clean, tmp_path, tally):
+    """EIO from calls below the folder of the command, drawn at random: refused as a full disk is, or of no account."""
+    expected = tmp_path / "expected"
+    case.prepare(expected)
+    calls = watched(server, case, expected)
+    for number, call in enumerate(drawn(calls, rounds(1, 10 if case.slow else 40), case)):
+        work = tmp_path / f"work{number}"
+        case.prepare(work)
+        kept = contents(work)
+        ended = server.run(*case.command(work), call=case.call, trace=fail_at(call, "EIO"))
+        failed = [each for each in read_trace(ended.trace) if each.injected]
+        if not any(each.touches(work) for each in failed):
+            continue  # another thread's, or of what the command prints
+        with tally.fault(f"EIO from a write of {case.name}"):
+            if ended.status:
+                assert_refused(ended, work)
+            assert_nothing_half_written(work, kept)
+            if case.name == "train":
+                assert_run_whole(work / "run", clean)
+            assert_goes_on(server, case, work, expected)
+        shutil.rmtree(work)
+
+
+def watched(server, case: Case, work: Path) -> list[Call]:
+    ended = server.run(*case.command(work), call=case.call, trace=watch())
+    assert ended.status == 0, ended.err
+    return [each for each in read_trace(ended.trace) if each.touches(work)]
+
+
+def drawn(calls: list[Call], count: int, case: Case) -> list[Call]:
+    return random.Random(f"{case.name} {SEED}").sample(calls, min(count, len(calls)))
