@@ -1,11 +1,12 @@
 # make demo            writes synthetic scenes, trains a network on them, evaluates it
 # make demo DATA=DIR   the same on a MiniPlaces folder (scenelab data download DIR makes one)
 # make test            linters, types, import rules, tests
+# make soak            faults in full: hundreds of kills, full and broken disks, fuzzing, an hour of everything
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test install clean
+.PHONY: demo test soak install clean
 
 install: $(STAMP)
 
@@ -24,6 +25,10 @@ test: $(STAMP)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+soak: $(STAMP)
+	SCENELAB_SOAK=1 SCENELAB_FUZZ_SECONDS=120 SCENELAB_FAULTS_OUT=soak OMP_NUM_THREADS=1 \
+	$(BIN)/python -m pytest $(wildcard tests/faults tests/fuzz tests/soak)
 
 clean:
 	rm -rf demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache

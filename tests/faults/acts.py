@@ -1,16 +1,19 @@
 """What the fault harness runs in forks besides the plain command line."""
 
+import shutil
+import sys
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from scenelab.cli.app import run
+from scenelab.cli import main
 from scenelab.data import install
 from scenelab.data.augment import Augment
 from scenelab.files import atomic_write, write_json
 from scenelab.recipes import RECIPES
 from scenelab.runs import save_checkpoint
+from scenelab.training import loop
 from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
 CHECKPOINT = {"old": 0, "new": 1}
@@ -26,17 +29,18 @@ def tiny() -> TrainConfig:
     )  # fmt: skip
 
 
-def command(arguments: list[str]) -> int:
-    """The command line, with the recipe `tiny`."""
+def command(arguments: list[str]) -> None:
+    """The command line, with the recipe `tiny`; ends as a program does, with SystemExit."""
     RECIPES["tiny"] = tiny
-    return run(arguments)
+    sys.argv = ["scenelab", *arguments]
+    main()
 
 
-def fetch_data(arguments: list[str]) -> int:
+def fetch_data(arguments: list[str]) -> None:
     """`scenelab data download FOLDER` from other addresses: of the archive and of the lists."""
     folder, archive, lists = arguments
     install.download = partial(install.download, archive_addresses=[archive], list_addresses=[lists])
-    return run(["data", "download", folder])
+    command(["data", "download", folder])
 
 
 def checkpoint(version: str) -> dict[str, object]:
@@ -60,3 +64,18 @@ def write_text(arguments: list[str]) -> None:
     """Write text of more than one buffer."""
     with atomic_write(Path(arguments[0]), "w") as file:
         file.writelines("new\n" for _ in range(20_000))
+
+
+def lose(arguments: list[str]) -> None:
+    """The command line; after the third checkpoint somebody removes a folder, the first argument."""
+    folder, *arguments = arguments
+    saved, save_as_ever = [], loop.save_checkpoint
+
+    def save_and_lose(path: Path, values: dict[str, object]) -> None:
+        save_as_ever(path, values)
+        saved.append(path)
+        if len(saved) == 3:
+            shutil.rmtree(folder)
+
+    loop.save_checkpoint = save_and_lose
+    command(arguments)

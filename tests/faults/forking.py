@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-COMMAND = "scenelab.cli.app:run"
+COMMAND = "faults.acts:command"
 PR_SET_PTRACER, ANYBODY = 0x59616D61, -1
 KILLED = -signal.SIGKILL
 
@@ -136,7 +136,6 @@ def _become(asked: dict[str, Any], scratch: Path) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
     random.seed()  # not the server's, or all forks would draw the same names
     tempfile._name_sequence = None
-    sys.argv = ["scenelab", *asked["arguments"]]
     module, _, function = asked["call"].partition(":")
     status = 1
     try:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from scenelab.errors import LabError
-from scenelab.files import atomic_write, read_json, write_json
+from scenelab.files import atomic_write, read_json, temporary_folder, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -77,3 +77,45 @@ def test_damaged_json_is_one_line(tmp_path, content):
 def test_missing_json(tmp_path):
     with pytest.raises(LabError, match="does not exist"):
         read_json(tmp_path / "value.json")
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    path = tmp_path / "value.json"
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from scenelab.files import atomic_write, temporary_folder\n"
+        "with temporary_folder(Path(sys.argv[1])), atomic_write(Path(sys.argv[1])): os.kill(os.getpid(), 9)\n"
+    )
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -9
+        assert len(list(tmp_path.glob(".value.json.*.part"))) == 2
+    write_json(path, 1)
+    assert os.listdir(tmp_path) == ["value.json"]
+
+
+def test_what_another_writer_is_writing_stays(tmp_path):
+    path = tmp_path / "value.bin"
+    with atomic_write(path) as first:
+        first.write(b"first")
+        with temporary_folder(path) as folder, atomic_write(path) as second:
+            second.write(b"second")
+            assert folder.is_dir()
+        assert path.read_bytes() == b"second"
+    assert path.read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["value.bin"]
+
+
+def test_many_writers_of_one_file(tmp_path):
+    """None takes what another is about to lock for abandoned."""
+    path = tmp_path / "value.json"
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from scenelab.files import write_json\n"
+        "for number in range(200): write_json(Path(sys.argv[1]), [number] * 100)\n"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(path)]) for _ in range(4)]
+    assert [writer.wait(60) for writer in writers] == [0] * 4
+    assert read_json(path) == [199] * 100
+    assert os.listdir(tmp_path) == ["value.json"]

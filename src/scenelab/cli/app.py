@@ -1,7 +1,6 @@
 """Which subcommands there are, and what happens to their errors."""
 
 import sys
-import threading
 
 import tyro
 
@@ -62,7 +61,6 @@ def build() -> tyro.extras.SubcommandApp:
 def run(arguments: list[str]) -> int:
     """Run one command; returns the exit status: 0 success, 1 an error, 2 a wrong call, 130 stopped by Ctrl-C."""
     debug = "--debug" in arguments
-    threading.excepthook = _report_thread
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         build().cli(prog="scenelab", description=DESCRIPTION, args=arguments)
@@ -88,9 +86,3 @@ def run(arguments: list[str]) -> int:
         print(f"scenelab: error: {what}: {cause}; check the path, its permissions and the free space", file=sys.stderr)
         return 1
     return 0
-
-
-def _report_thread(args: threading.ExceptHookArgs) -> None:
-    """TensorBoard's writing thread hands its error to the thread that writes next, which tells it in one line."""
-    if not (args.thread and type(args.thread).__module__.startswith("tensorboard")):
-        threading.__excepthook__(args)

@@ -38,6 +38,7 @@ class Logbook:
             events = events or run.events
             _clear_events(events)
             self._file = open(run.metrics, "ab")  # noqa: SIM115 - lives as long as the logbook
+            _end_line(run.timings)
             self._timings = open(run.timings, "ab")  # noqa: SIM115
             self._writer = SummaryWriter(str(events))
             for row in rows:
@@ -77,7 +78,7 @@ class Logbook:
         except OSError as error:
             raise LabError(
                 f"cannot write {self._run.metrics}: {error.strerror or error}; free space or mend the disk, then "
-                f"continue with 'scenelab resume {self._run.folder}'"
+                "resume the run"
             ) from error
 
     def close(self) -> None:
@@ -127,6 +128,13 @@ def _cut(path: Path, size: int) -> list[dict[str, Any]]:
             raise LabError(f"{path} is shorter than its checkpoint says ({size} bytes); restore it or start a new run")
         file.truncate(size)
         return _rows(file.read(), path)
+
+
+def _end_line(path: Path) -> None:
+    """Cut off a last row that a kill or a full disk left half, so that the next one begins a line."""
+    if path.exists():
+        whole = path.read_bytes().rpartition(b"\n")
+        os.truncate(path, len(whole[0]) + len(whole[1]))
 
 
 def _clear_events(folder: Path) -> None:
