@@ -352,6 +352,16 @@ def test_killed_download_leaves_nothing_and_continues(site: Server, tmp_path: Pa
     assert len(site.seen) == 4 + 2  # the lists came once
 
 
+def test_killed_between_the_last_rename_and_tidying_up(site: Server, tmp_path: Path) -> None:
+    """The archive does not stay beside the folder for ever."""
+    assert install(site, tmp_path / "data")
+    (tmp_path / ".data.partial").mkdir()
+    for name in ("lock", "archive", "val.txt"):
+        (tmp_path / ".data.partial" / name).write_bytes(b"")
+    assert not install(site, tmp_path / "data")
+    assert_installed(tmp_path / "data")
+
+
 def test_two_at_once(site: Server, tmp_path: Path) -> None:
     site.script["/data.tar.gz"] = [stall_after(1000)]
     first = threading.Thread(target=install, args=(site, tmp_path / "data"))

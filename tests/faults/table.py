@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter, defaultdict
 from pathlib import Path
 
 ROW = "| {} | {} | {} | {} |"
@@ -9,16 +10,17 @@ ROW = "| {} | {} | {} | {} |"
 
 def table(folder: Path) -> str:
     """Markdown, a row a kind of fault and one of all."""
-    counts: dict[str, dict[str, int]] = {}
-    for path in sorted(folder.glob("*.json")):
-        counts |= json.loads(path.read_text()).get("counts", {})
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for path in sorted(folder.rglob("*.json")):
+        for kind, count in json.loads(path.read_text()).get("counts", {}).items():
+            counts[kind].update(count)
+            counts["all"].update(count)
     keys = ("tried", "survived", "lost")
-    counts["all"] = {key: sum(count[key] for count in counts.values()) for key in keys}
     rows = [ROW.format(kind, *(count[key] for key in keys)) for kind, count in sorted(counts.items(), key=_last)]
     return "\n".join(["| fault | tried | survived | lost |", "|---|---:|---:|---:|", *rows])
 
 
-def _last(entry: tuple[str, dict[str, int]]) -> tuple[bool, str]:
+def _last(entry: tuple[str, Counter[str]]) -> tuple[bool, str]:
     return entry[0] == "all", entry[0].lower()
 
 

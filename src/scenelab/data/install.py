@@ -10,7 +10,7 @@ from pathlib import Path
 from scenelab.data.archive import FOLDERS, TEXTS, ArchiveError, extract
 from scenelab.data.download import fetch
 from scenelab.data.miniplaces import LISTS, read_list, read_list_of_categories
-from scenelab.data.staging import BUILT, staging_folder, tidy
+from scenelab.data.staging import BUILT, remove_abandoned, staging_folder, tidy
 from scenelab.errors import LabError
 from scenelab.files import sync_folder
 from scenelab.progress import progress
@@ -168,6 +168,7 @@ def _install(folder: Path, build: Callable[[Path], int]) -> bool:
     folder = Path(folder).resolve()
     try:
         if _holds_data(folder):
+            remove_abandoned(folder)
             return False
         with staging_folder(folder) as staging:
             if _holds_data(folder):  # put there by another process before this one had the lock

@@ -27,6 +27,13 @@ def staging_folder(folder: Path) -> Iterator[Path]:
         os.close(handle)
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Remove what a process left that was killed between the last rename and its tidying up; nobody else's."""
+    if folder.with_name(f".{folder.name}.partial").exists():
+        with suppress(LabError, OSError), staging_folder(folder) as staging:
+            tidy(staging, keep_downloads=False)
+
+
 def _lock(path: Path, folder: Path) -> int | None:
     """Return a locked file; None where another process removed it in between, so that the lock would hold nothing."""
     try:
