@@ -155,7 +155,8 @@ def read_plain(path: Path, *, most_bytes: int = MOST_BYTES) -> bytes:
     except FileNotFoundError as error:
         raise LabError(f"{path} does not exist") from error
     except (OSError, ValueError) as error:
-        raise LabError(f"{path} cannot be read: {error}") from error
+        cause = getattr(error, "strerror", None) or error
+        raise LabError(f"{path} cannot be read: {cause}; check its permissions and the disk") from error
 
 
 def read_text(path: Path, *, most_bytes: int = MOST_BYTES) -> str:

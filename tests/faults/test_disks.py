@@ -164,17 +164,17 @@ def test_full(server, disk, case, clean, tally):
 
 def test_a_full_disk_costs_no_points(server, disk, tmp_path, tally):
     """A hand-in that there is no room to unpack is not called damaged; with room it gets what it deserves."""
-    handed, grades = tmp_path / "handed" / "ann", disk.place / "grades"
+    handed, grades = tmp_path / "handed", disk.place / "grades"
     write(handed, {**solution(), "results/large.bin": os.urandom(4 << 20)})
     disk.leave(3 << 20)
-    ended = server.run("grade", str(handed.parent), "--out", str(grades))
+    ended = server.run("grade", str(handed), "--out", str(grades))
     with tally.fault("full disk under the unpacking of a hand-in"):
         assert_refused(ended, grades)
         assert not list(grades.rglob("result.json"))
         disk.free()
-        ended = server.run("grade", str(handed.parent), "--out", str(grades))
+        ended = server.run("grade", str(handed), "--out", str(grades))
         assert ended.status == 0, ended.err
-        assert "ann: 8 of 8" in ended.out
+        assert "handed: 8 of 8" in ended.out
 
 
 @pytest.mark.parametrize("case", NAMES, indirect=True)

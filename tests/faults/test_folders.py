@@ -6,7 +6,16 @@ import shutil
 
 import pytest
 
-from faults.cases import Case, assert_same_training, contents, on_run, packing, reporting, training
+from faults.cases import (
+    Case,
+    assert_nothing_half_written,
+    assert_same_training,
+    contents,
+    on_run,
+    packing,
+    reporting,
+    training,
+)
 from faults.tally import FULL, SEED, rounds
 from faults.test_disks import assert_goes_on, assert_refused
 from faults.tracing import READS, fail_at, read_trace, watch
@@ -80,6 +89,6 @@ def test_each_read_may_fail(server, reader, scenes, clean, tmp_path, tally):
         with tally.fault(f"EIO from a read of {reader.name}"):
             if ended.status:
                 assert_refused(ended, hit[0].paths[0])
-                assert {name: content for name, content in contents(work).items() if name in kept} == kept
+            assert_nothing_half_written(work, kept)
             assert_goes_on(server, reader, work, expected)
         shutil.rmtree(work)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from scenelab.errors import LabError
+from scenelab.files import DISK
 
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 100_000_000
@@ -48,7 +49,8 @@ def read_image(path: Path) -> UInt8[Tensor, "3 h w"]:
             raise LabError(f"image {path} has {size} bytes; expected 1 to {MAX_FILE_BYTES}")
         data = path.read_bytes()
     except OSError as error:
-        raise LabError(f"image {path} cannot be read: {error.strerror or error}") from error
+        fix = "; check the disk that it lies on" if error.errno in DISK else ""
+        raise LabError(f"image {path} cannot be read: {error.strerror or error}{fix}") from error
     try:
         return torch.from_numpy(_decode(data, path)).permute(2, 0, 1)
     except LabError:
