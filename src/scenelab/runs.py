@@ -114,7 +114,10 @@ def stamp(weights: Path | None = None) -> dict[str, Any]:
 
 def digest(path: Path) -> str | None:
     """SHA-256 of a file; None where there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+    except OSError as error:
+        raise LabError(f"{path} cannot be read: {error.strerror}; check its permissions and the disk") from error
 
 
 def environment() -> dict[str, Any]:

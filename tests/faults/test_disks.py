@@ -116,7 +116,7 @@ def case(request, scenes, clean, site, tmp_path_factory) -> Case:
     }[name]()
 
 
-def assert_refused(ended: Ended, place: Path) -> None:
+def assert_refused(ended: Ended, place: Path | str) -> None:
     """One line that names a path there and says what to do; no traceback."""
     told = [line for line in ended.err.splitlines() if line.startswith("scenelab: error: ")]
     assert ended.status == 1, ended

@@ -1,5 +1,6 @@
 """Which subcommands there are, and what happens to their errors."""
 
+import os
 import sys
 
 import tyro
@@ -81,7 +82,9 @@ def run(arguments: list[str]) -> int:
     except OSError as error:  # where nobody knew better what to say
         if debug:
             raise
-        what = f"cannot read or write {error.filename}" if error.filename else "cannot read or write a file"
+        what = (
+            f"cannot read or write {os.fsdecode(error.filename)}" if error.filename else "cannot read or write a file"
+        )
         cause = error.strerror or str(error)
         print(f"scenelab: error: {what}: {cause}; check the path, its permissions and the free space", file=sys.stderr)
         return 1
