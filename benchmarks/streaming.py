@@ -20,8 +20,9 @@ import torch
 
 from scenelab.data.augment import Augment
 from scenelab.data.packed import Packed, pack
-from scenelab.data.shards import open_shards, write_shards
+from scenelab.data.shards import write_shards
 from scenelab.data.sources import open_split
+from scenelab.data.streamed import open_shards
 from scenelab.memory import peak_memory
 from scenelab.recipes import laptop
 from scenelab.training.batches import TrainingBatches

@@ -189,7 +189,7 @@ class FetchedBlocks(Blocks):
         return np.frombuffer(data, np.uint8).reshape(block.rows, *self.shape[1:])
 
 
-class Names(Sequence[str]):
+class Names:
     """Names of images that are read when the first is asked for: a million of them take 100 MB."""
 
     def __init__(self, load: Callable[[], list[str]], rows: np.ndarray) -> None:
@@ -199,7 +199,10 @@ class Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __iter__(self) -> Iterator[str]:
+        return (self[row] for row in range(len(self)))
+
+    def __getitem__(self, index: int) -> str:
         if self._names is None:
             self._names = self._load()
         return self._names[self._rows[index]]

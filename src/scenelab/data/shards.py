@@ -9,7 +9,6 @@ random order, once and for all, so that a block is a sample of the whole.
 import hashlib
 import io
 import json
-import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -19,14 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from scenelab.data.blocks import Block, FetchedBlocks, LocalBlocks, Names
 from scenelab.data.decode import fit, read_image
 from scenelab.data.miniplaces import Listing
-from scenelab.data.packed import Damaged, Packed, array_header, digest, refuse_nothing
-from scenelab.data.sources import address_of, open_split
-from scenelab.data.stores import Folder, Server
+from scenelab.data.packed import Damaged, array_header, digest, refuse_nothing
+from scenelab.data.sources import open_split
 from scenelab.errors import LabError
 from scenelab.files import atomic_write, read_json, write_json
 from scenelab.progress import progress
@@ -36,8 +32,6 @@ INDEX = "index.json"
 BLOCK = 256  # images; with fewer a batch comes from more places, and takes longer to gather
 SHARD_BYTES = 256 << 20
 SEED = 20261125  # of the order in which training images are written
-SHARD_NAME = re.compile(r"(train|val)-[0-9]{5}\.tar")
-LARGEST_INDEX = 256 << 20
 HEADER = 512  # bytes of a tar member's
 
 
@@ -194,80 +188,3 @@ def _array(values: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.save(stream, values)
     return stream.getvalue()
-
-
-def is_shards(data: Path) -> bool:
-    """Whether a data folder holds shards; an address always does."""
-    return address_of(data) is not None or (Path(data) / INDEX).is_file()
-
-
-def read_index(data: Path) -> tuple[Folder | Server, dict[str, Any]]:
-    """The index of a folder or an address, and where its files lie.
-
-    Raises:
-        LabError: there is none, or it is not one of these.
-    """
-    address = address_of(data)
-    store = Folder(Path(data)) if address is None else Server(address)
-    try:
-        index = json.loads(store.whole(INDEX, LARGEST_INDEX))
-        sound = (
-            index["version"] == VERSION and 16 <= index["size"] <= 4096 and all(map(_sound, index["splits"].values()))
-        )
-        sound = (
-            sound and all(isinstance(name, str) for name in index["categories"]) and isinstance(index["digest"], str)
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise LabError(
-            f"{store}/{INDEX} is no index of shards ({type(error).__name__}: {error}); write it anew"
-        ) from error
-    if not sound:
-        raise LabError(f"{store}/{INDEX} is of another version or damaged; write it with 'scenelab data shard'")
-    return store, index
-
-
-def _sound(split: dict[str, Any]) -> bool:
-    blocks = [block for shard in split["shards"] for block in shard["blocks"]]
-    return (
-        all(SHARD_NAME.fullmatch(shard["name"]) for shard in split["shards"])
-        and all(type(value) is int and value >= 0 for block in blocks for value in block)
-        and all(start > HEADER and rows > 0 for start, rows, _ in blocks)
-        and sum(rows for _, rows, _ in blocks) == split["images"] > 0
-    )
-
-
-def open_shards(data: Path, split: str) -> Packed:
-    """One split of a sharded data set; pictures are read when they are asked for.
-
-    Raises:
-        LabError: it cannot be reached, or it is damaged.
-    """
-    store, index = read_index(data)
-    if split not in index["splits"]:
-        raise LabError(f"{store} has no split {split!r}; it has {', '.join(index['splits'])}")
-    found = index["splits"][split]
-    blocks = [Block(shard["name"], *block) for shard in found["shards"] for block in shard["blocks"]]
-    labels = np.load(
-        io.BytesIO(_file(store, found, f"{split}.labels.npy", 4 * found["images"] + 4096)), allow_pickle=False
-    )
-    if labels.shape != (found["images"],) or labels.dtype != np.int32:
-        raise LabError(f"{store}/{split}.labels.npy does not fit the index; get it again")
-
-    def names() -> list[str]:
-        text = _file(store, found, f"{split}.paths.jsonl", 4096 * found["images"])
-        return [json.loads(line) for line in text.splitlines()]
-
-    local = isinstance(store, Folder)
-    images = LocalBlocks(store, blocks, index["size"]) if local else FetchedBlocks(store, blocks, index["size"])
-    return Packed(
-        images=images, labels=torch.from_numpy(labels).to(torch.int64),
-        paths=Names(names, np.arange(found["images"])), categories=tuple(index["categories"]), split=split,
-        digest=f"{index['digest']} {split}", skipped=tuple((path, reason) for path, reason in found["skipped"]),
-    )  # fmt: skip
-
-
-def _file(store: Folder | Server, split: dict[str, Any], name: str, most: int) -> bytes:
-    content = store.whole(name, most)
-    if hashlib.sha256(content).hexdigest() != split["files"].get(name):
-        raise LabError(f"{store}/{name} is not what was written; get it again")
-    return content

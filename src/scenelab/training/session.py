@@ -9,8 +9,8 @@ import torch
 
 from scenelab.data.holdout import hold_out
 from scenelab.data.packed import Damaged, Packed, pack
-from scenelab.data.shards import is_shards, open_shards, read_index
 from scenelab.data.sources import address_of, open_split
+from scenelab.data.streamed import is_shards, open_shards, read_index
 from scenelab.errors import LabError
 from scenelab.files import read_json, write_json
 from scenelab.memory import peak_memory
