@@ -23,6 +23,7 @@ from faults.cases import (
     hand_in_some,
     packing,
     reporting,
+    sharding,
     training,
 )
 from faults.forking import Ended
@@ -83,6 +84,10 @@ def test_train(server, scenes, clean, tmp_path, moments, tally):
 @LONG
 def test_pack(server, scenes, tmp_path, moments, tally):
     kill_often(server, packing(scenes), tmp_path, moments, tally, rounds(6, 100))
+
+
+def test_shard(server, scenes, tmp_path, moments, tally):
+    kill_often(server, sharding(scenes), tmp_path, moments, tally, rounds(3, 100))
 
 
 def test_training_after_a_killed_pack(server, scenes, clean, tmp_path, moments, tally):

@@ -199,6 +199,9 @@ def test_writing_goes_on_after_the_last_whole_file(scenes, tmp_path, monkeypatch
     assert (out / "train-00000.tar").stat().st_mtime_ns == before
     files = {path.name: path.read_bytes() for path in whole.iterdir()}
     assert {path.name: path.read_bytes() for path in out.iterdir()} == files
+    (out / ".val-00000.tar.json").write_text("{}")  # killed while it tidied up
+    write_shards(scenes, out, size=SIZE, block=BLOCK, shard_bytes=SMALL)
+    assert {path.name for path in out.iterdir()} == set(files)
     with pytest.raises(LabError, match="holds shards of other images or settings; choose a new folder"):
         write_shards(scenes, out, size=SIZE + 8, block=BLOCK, shard_bytes=SMALL)
     with pytest.raises(LabError, match="is not empty and holds no shards"):

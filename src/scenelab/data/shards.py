@@ -75,6 +75,7 @@ def write_shards(
     plan = {"digest": hashlib.sha256(f"{settings} {sources}".encode()).hexdigest()}
     _settle(out, plan)
     if (out / INDEX).exists():
+        _tidy(out)
         return read_json(out / INDEX)
     splits = {
         split: _write_split(listing, out, size, damaged, block, shard_bytes) for split, listing in listings.items()
@@ -82,9 +83,14 @@ def write_shards(
     categories = list(listings["train"].categories)
     index = {"version": VERSION, **plan, "size": size, "block": block, "categories": categories, "splits": splits}
     write_json(out / INDEX, index)
+    _tidy(out)
+    return index
+
+
+def _tidy(out: Path) -> None:
+    """Remove the notes on single shards, which the index has made superfluous."""
     for record in out.glob(".*.tar.json"):
         record.unlink()
-    return index
 
 
 def _settle(out: Path, plan: dict[str, str]) -> None:
