@@ -45,7 +45,14 @@ def log(tmp_path):
 
 def started(arguments: list[str], log, **options) -> subprocess.Popen:
     command = options.pop("command", SCENELAB)
-    return subprocess.Popen([*command, *arguments], stdout=options.pop("stdout", log), stderr=log, **options)
+    return subprocess.Popen(
+        [*command, *arguments], stdout=options.pop("stdout", log), stderr=log, preexec_fn=hear, **options
+    )
+
+
+def hear() -> None:
+    """Ctrl-C reaches a process whose parents were started in the background, where a shell has it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def stop(process: subprocess.Popen) -> None:
@@ -130,10 +137,10 @@ def test_the_explorer(untrained, scenes, tmp_path, log):
             visitor.visit(pictures[questions % len(pictures)])
             questions += 1
             watch.sample()
+        watch.write("explorer", visits=questions, growing=watch.growing())
     finally:
         stop(process)
         process.stdout.close()
-    watch.write("explorer", visits=questions, growing=watch.growing())
     assert questions > SECONDS / 10
     assert not watch.growing()
     files = watch.summary()["folder_files"]
@@ -211,9 +218,9 @@ def test_the_grader(tmp_path, log):
             assert process.poll() is None, log_of(log)
             watch.sample()
             time.sleep(0.05)
+        watch.write("grader", submissions=graded(), growing=watch.growing())
     finally:
         stop(process)
-    watch.write("grader", submissions=graded(), growing=watch.growing())
     assert graded() > SECONDS / 20
     assert not watch.growing()
     left = [path for path in (out / ".work").rglob("*") if path.is_file()] if (out / ".work").exists() else []
