@@ -182,7 +182,24 @@ def test_bench_data_compares_in_one_run(scenes):
     assert set(result["images_per_second"]) == {"packed", "imagefolder", "packed-augment", "imagefolder-augment"}
 
 
-def test_bench_train_compares_in_one_run(scenes):
-    result = json.loads(scenelab("bench", "train", "--data", scenes, "--rounds", 1, "--seconds", 0.2, "--json").stdout)
+def test_bench_train_compares_in_one_run(scenes, monkeypatch, capsys):
+    monkeypatch.setattr("scenelab.bench.efficiency.MATRICES", (64,))
+    command = ["bench", "train", "--data", str(scenes), "--rounds", "1", "--seconds", "0.2", "--json"]
+    assert app.run(command) == 0
+    result = json.loads(capsys.readouterr().out)
     assert result["train_vs_starter"]["n"] == 1
     assert set(result["images_per_second"]) == {"ours", "starter"}
+
+
+@pytest.mark.slow
+def test_bench_scale_compares_in_one_run(capsys):
+    command = ["bench", "scale", "--rounds", "1", "--seconds", "0.2", "--side", "16", "--json"]
+    assert app.run(command) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["efficiency"] == result["by_precision"][result["precision"]]
+    assert set(result["images_per_second"]) == {
+        f"{side} {precision}" for side in ("processes", "threads") for precision in ("float32", "bfloat16")
+    }
+    assert result["efficiency"]["n"] == 1
+    assert app.run(["bench", "scale", "--processes", "1"]) == 1
+    assert "--processes is 1; expected 2 or more" in capsys.readouterr().err
