@@ -13,6 +13,12 @@ class Range(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        if self.path.startswith("/elsewhere"):
+            self.send_response(302)
+            self.send_header("Location", "http://169.254.169.254/")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         data = (self.folder / Path(self.path).name).read_bytes()
         part, status = data, 200
         if self.ranges and (wanted := self.headers.get("Range")):

@@ -29,7 +29,7 @@ def require_fields(config: Any, where: str = "", *, most: Mapping[str, float]) -
         value = getattr(config, name)
         _require_kind(value, hint, f"{where}{name}")
         if name in most and value > most[name]:
-            raise LabError(f"{where}{name} is {_shown(value)}; expected at most {most[name]:,}")
+            raise LabError(f"{where}{name} is {shown(value)}; expected at most {most[name]:,}")
 
 
 def build(kind: type[Made], values: Any, where: str = "", *, required: tuple[str, ...] = ()) -> Made:
@@ -39,7 +39,7 @@ def build(kind: type[Made], values: Any, where: str = "", *, required: tuple[str
         LabError: a name is unknown, one of `required` or without a default is missing, a value does not fit.
     """
     if not isinstance(values, dict):
-        raise LabError(f"{where.rstrip('.') or 'the config'} is {_shown(values)}; expected values by name")
+        raise LabError(f"{where.rstrip('.') or 'the config'} is {shown(values)}; expected values by name")
     hints = _hints(kind)
     needed = {*required, *(field.name for field in dataclasses.fields(kind) if _is_needed(field))}  # type: ignore[arg-type]
     for name in [*values, *needed]:
@@ -54,7 +54,7 @@ def build(kind: type[Made], values: Any, where: str = "", *, required: tuple[str
 
 def _require_kind(value: Any, hint: Any, name: str) -> None:
     if not _fits(value, hint):
-        raise LabError(f"{name} is {_shown(value)}; expected {_words(hint)}")
+        raise LabError(f"{name} is {shown(value)}; expected {_words(hint)}")
 
 
 def _is_needed(field: dataclasses.Field) -> bool:
@@ -114,5 +114,6 @@ def _words(hint: Any) -> str:
     return WORDS.get(hint, "values by name")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in a few characters; of a container only the kind, whose content may have no end."""
     return repr(value)[:60] if type(value) in (int, float, str, bool, type(None)) else f"a {type(value).__name__}"

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from scenelab.errors import LabError
+from scenelab.fields import shown
 
 MOST_EPOCHS = 10**9
 LONGEST_NAME = 1000  # characters of a category, a weight, a line
@@ -60,7 +61,7 @@ class Statements:
         self._require(isinstance(value, dict), name, value, "tensors by name")
         for key, part in value.items():
             fits = type(key) is str and len(key) <= LONGEST_NAME and key.isprintable() and isinstance(part, Tensor)
-            self._require(fits, f"{name}[{_shown(key)}]", part, "a tensor with a plain name")
+            self._require(fits, f"{name}[{shown(key)}]", part, "a tensor with a plain name")
         return value
 
     def channels(self, name: str, default: tuple[float, ...], *, low: float, high: float) -> tuple[float, ...]:
@@ -82,7 +83,7 @@ class Statements:
     def _require(self, ok: bool, name: str, value: object, expected: str) -> None:
         if not ok:
             raise LabError(
-                f"checkpoint {self.path} is refused: its {name} is {_shown(value)}, expected {expected}; use one "
+                f"checkpoint {self.path} is refused: its {name} is {shown(value)}, expected {expected}; use one "
                 "written by scenelab"
             )
 
@@ -91,8 +92,3 @@ def _as(value: Any, like: float) -> bool:
     """Whether a value is a finite number from 0, and a whole one where `like` is."""
     kinds = (int,) if type(like) is int else (int, float)
     return type(value) in kinds and math.isfinite(value) and 0 <= value < 2**80
-
-
-def _shown(value: object) -> str:
-    """A value in a few characters; of a container only the kind, whose content may have no end."""
-    return repr(value)[:60] if type(value) in (int, float, str, bool, type(None)) else f"a {type(value).__name__}"

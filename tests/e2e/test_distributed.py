@@ -122,6 +122,59 @@ def test_statistics_are_those_of_the_whole_batch(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+WEIGHTS = """
+import dataclasses, sys
+from pathlib import Path
+import torch
+from scenelab.data.packed import pack
+from scenelab.data.sources import open_split
+from scenelab.errors import LabError
+from scenelab.recipes import laptop
+from scenelab.runs import Run
+from scenelab.training.config import AdversarialConfig
+from scenelab.training.distributed import join
+from scenelab.training.display import Silent
+from scenelab.training.logbook import NoLogbook
+from scenelab.training.loop import Trainer
+from scenelab.training.session import start_run
+data, folder = map(Path, sys.argv[1:])
+base = dataclasses.replace(
+    laptop(), plan=False, minutes=0.0, model="residual-small", batch_size=16, device="cpu", threads=1)
+with join() as world:
+    for method, steps in ((None, 1), ("pgd", 2), ("fast", 1), ("free", 2)):
+        config = base if method is None else dataclasses.replace(
+            base, adversarial=AdversarialConfig(method=method, epsilon=4 / 255, steps=steps))
+        packed = pack(open_split(data, "train"), folder, size=32)
+        trainer = Trainer(run=Run(folder), config=config, packed=packed, val=None, display=Silent(), world=world)
+        trainer.logbook = NoLogbook()
+        for _ in range(3):
+            trainer.step()
+        values = [*trainer.state.model.state_dict().values(), *trainer.state.average.state_dict().values()]
+        world.require_same([value.double().sum().item() for value in values], f"weights with {method}")
+    handout = dataclasses.replace(base, adversarial=AdversarialConfig(method="handout", epsilon=0.1, steps=1))
+    for wrong, told in ((lambda: start_run(folder / "run", data, handout, world=world), "one process alone"),
+                        (lambda: world.require_same(world.rank, "images"), "the processes have different images")):
+        try:
+            wrong()
+        except LabError as error:
+            assert told in str(error), error
+        else:
+            raise AssertionError(told)
+"""
+
+
+@pytest.mark.slow
+def test_weights_are_the_same_in_all_processes(scenes, tmp_path):
+    """With each way of adversarial training too; the handout's, which goes past the averaging, is refused."""
+    script = tmp_path / "weights.py"
+    script.write_text(WEIGHTS)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(
+        [sys.executable, *launch, str(scenes), str(tmp_path)], capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def workers_of(process: subprocess.Popen) -> list[int]:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [int(child) for child in children if b"scenelab" in Path(f"/proc/{child}/cmdline").read_bytes()]

@@ -1,7 +1,9 @@
 """Shards: the same pictures as packed ones, in an order that needs few blocks, from a folder and from a server."""
 
+import errno
 import io
 import json
+import os
 import tarfile
 import threading
 import zlib
@@ -15,13 +17,16 @@ import torch
 from range_server import Range
 from scenelab.data import shards as module
 from scenelab.data import stores
-from scenelab.data.blocks import Block, FetchedBlocks, stream_order
-from scenelab.data.packed import pack
+from scenelab.data.blocks import HELD, Block, FetchedBlocks, stream_order
+from scenelab.data.packed import Packed, digest, pack
+from scenelab.data.shards import BLOCK as BLOCK_ROWS
 from scenelab.data.shards import write_shards
 from scenelab.data.sources import address_of, open_split
 from scenelab.data.streamed import is_shards, open_shards, read_index
 from scenelab.errors import LabError
 from scenelab.files import read_json, write_json
+from scenelab.training.batches import TrainingBatches
+from scenelab.training.config import TrainConfig
 
 SIZE = 24
 BLOCK = 64
@@ -106,6 +111,18 @@ def counted(blocks: int, rows: int, held: int) -> tuple[FetchedBlocks, Counting]
     return FetchedBlocks(store, places, 2, held=held), store
 
 
+@pytest.mark.parametrize("batch", [64, 128, 256, 512, 1024])
+def test_training_fetches_each_block_once_an_epoch(batch):
+    """With the distance that training reads ahead, and the number of blocks that it keeps."""
+    images, store = counted(blocks=120, rows=BLOCK_ROWS, held=HELD)
+    packed = Packed(images=images, labels=torch.zeros(len(images), dtype=torch.int64), paths=("",) * len(images),
+                    categories=("a",), split="train", digest="")  # fmt: skip
+    batches = TrainingBatches(packed, TrainConfig(batch_size=batch, epochs=2), torch.device("cpu"))
+    for step in range(batches.steps_per_epoch):
+        batches.batch(step, 2)
+    assert len(store.reads) == 120
+
+
 def test_few_blocks_are_in_memory_and_each_is_read_once_an_epoch():
     images, store = counted(blocks=200, rows=4, held=24)
     expected = np.frombuffer(store.data, np.uint8).reshape(images.shape)
@@ -143,7 +160,9 @@ def test_a_damaged_block_is_noticed(sharded, tmp_path):
     with pytest.raises(LabError, match=r"val-00000\.tar ends at byte 3000, before its time"):
         open_shards(tmp_path, "val").rows(slice(0, 3))
     target.unlink()
-    with pytest.raises(LabError, match=r"^cannot read .*val-00000\.tar: No such file"):
+    with pytest.raises(
+        LabError, match=r"^cannot read .*val-00000\.tar: No such file or directory; get that file again$"
+    ):
         open_shards(tmp_path, "val").rows(slice(0, 3))
     (tmp_path / "val.labels.npy").write_bytes(b"nonsense")
     with pytest.raises(LabError, match=r"val\.labels\.npy is not what was written"):
@@ -173,6 +192,51 @@ def test_an_index_that_lies_is_refused(sharded, tmp_path, change):
     write_json(tmp_path / "index.json", index)
     with pytest.raises(LabError, match=r"index\.json is no index of shards"):
         read_index(tmp_path)
+
+
+def test_a_file_that_was_lost_is_named(scenes, tmp_path):
+    write_shards(scenes, tmp_path / "out", size=SIZE)
+    (tmp_path / "out" / "train-00000.tar").unlink()
+    with pytest.raises(LabError, match=r"out has lost train-00000\.tar; remove the folder and write it again$"):
+        write_shards(scenes, tmp_path / "out", size=SIZE)
+
+
+def test_a_pipe_is_no_shard(sharded, tmp_path):
+    for path in sharded.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    for name, told in (("val-00000.tar", "cannot read"), ("val.labels.npy", "no plain file")):
+        (tmp_path / name).unlink()
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(LabError, match=told):
+            open_shards(tmp_path, "val").rows(slice(0, 2))
+
+
+def test_many_shards_need_few_open_files(scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "MOST_MAPS", 2)
+    write_shards(scenes, tmp_path / "out", size=SIZE, block=4, shard_bytes=1)
+    found = open_shards(tmp_path / "out", "train")
+    assert len(list((tmp_path / "out").glob("train-*.tar"))) == 18
+    assert by_path(found) == by_path(open_shards(tmp_path / "out", "train"))
+    assert len(found.images.folder._maps) == 2
+
+
+def test_a_broken_disk_is_no_damaged_image(scenes, tmp_path, monkeypatch):
+    read = Path.read_bytes
+
+    def broken(path):
+        if path.suffix == ".jpg":
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    listing = open_split(scenes, "train")
+    digest(listing, SIZE)
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    for write in (lambda: pack(listing, tmp_path / "cache", size=SIZE, damaged="skip"),
+                  lambda: write_shards(scenes, tmp_path / "out", size=SIZE, damaged="skip")):  # fmt: skip
+        with pytest.raises(
+            LabError, match=r"^cannot read .*: Input/output error; mend that, then run the command again$"
+        ):
+            write()
 
 
 def test_writing_goes_on_after_the_last_whole_file(scenes, tmp_path, monkeypatch):
@@ -243,8 +307,10 @@ def test_a_broken_answer_is_continued(sharded, server, capsys):
 def test_a_server_that_cannot_be_read_is_named(server, monkeypatch):
     address, handler = server
     handler.ranges = False
-    with pytest.raises(LabError, match=r"val-00000\.tar answers 200, expected 206 to a range request"):
+    with pytest.raises(LabError, match=r"val-00000\.tar answers 200; expected 206: choose a server that knows range"):
         open_shards(Path(address), "val").rows(slice(0, 2))
+    with pytest.raises(LabError, match=r"index\.json answers 302; expected 200: give the address that it leads to$"):
+        read_index(Path(f"{address}/elsewhere"))
     monkeypatch.setattr(stores, "ATTEMPTS", 2)
     with pytest.raises(LabError, match=r"^cannot read on \(ConnectionError at http://127\.0\.0\.1:9/index\.json\)"):
         read_index(Path("http://127.0.0.1:9"))

@@ -115,6 +115,8 @@ def scale(*, processes: int = 2, rounds: int = 5, seconds: float = 8.0, side: in
     """
     from scenelab.bench.scale import bench_scale
 
+    if seconds <= 0:
+        raise LabError(f"--seconds is {seconds}; expected more than 0")
     for name, value, least in (("processes", processes, 2), ("rounds", rounds, 1), ("side", side, 16)):
         if value < least:
             raise LabError(f"--{name} is {value}; expected {least} or more")

@@ -121,8 +121,11 @@ def pack(
         cache: where the packed splits go; FOLDER/packed by default.
         damaged: whether a missing or unreadable image ends it, or is left out.
     """
+    from scenelab.data.streamed import is_shards
     from scenelab.training.session import open_packed
 
+    if is_shards(folder):
+        raise LabError(f"{folder} holds shards, which are read as they are; there is nothing to pack")
     for split in ("train", "val"):
         packed = open_packed(folder, cache, split, size, damaged)
         print(f"{split}: {len(packed)} images, {packed.images.nbytes / 1e6:.0f} MB in {cache or folder / 'packed'}")
@@ -148,8 +151,8 @@ def shard(
     """
     from scenelab.data.shards import write_shards
 
-    if not 16 <= size <= 4096:
-        raise LabError(f"--size is {size}; expected 16 to 4096")
+    if not 16 <= size <= 1024:
+        raise LabError(f"--size is {size}; expected 16 to 1024")
     index = write_shards(folder, out, size=size, damaged=damaged)
     summary = {
         split: {"images": found["images"], "shards": len(found["shards"]), "skipped": found["skipped"]}

@@ -19,7 +19,7 @@ from scenelab.data.stores import Folder, Server
 from scenelab.errors import LabError
 
 WINDOW = 16  # blocks that the images of a batch are drawn from
-HELD = 3 * WINDOW // 2  # blocks in memory: the window's, those read ahead, and those that are not quite used up
+HELD = 2 * WINDOW  # blocks in memory: the window's, those read ahead, and those that are not quite used up
 READERS = 4  # that wait for a server's answers at once
 
 
@@ -152,7 +152,8 @@ class FetchedBlocks(Blocks):
         self._readers: list[threading.Thread] = []
 
     def _fill(self, result: np.ndarray, rows: np.ndarray, numbers: np.ndarray) -> None:
-        self.ahead(rows)  # all of them, before the first is waited for
+        for number in np.unique(numbers)[: self.held].tolist():  # as many as fit, before the first is waited for
+            self._ask(number)
         for number, places in _by_block(numbers):
             future = self._ask(number)
             result[places] = future.result()[rows[places] - self.starts[number]]

@@ -3,6 +3,7 @@
 Damaged and missing images are refused, or skipped where that is asked for: then they are counted and named.
 """
 
+import errno
 import fcntl
 import hashlib
 import io
@@ -28,6 +29,7 @@ from scenelab.files import read_json, sync_folder, write_json
 from scenelab.progress import progress
 
 VERSION = 1
+OWN_FAULTS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES)  # an image's
 Damaged = Literal["refuse", "skip"]
 Skipped = tuple[tuple[str, str], ...]  # path and reason
 SkippedRows = dict[int, tuple[str, str]]  # by place in the listing
@@ -100,6 +102,11 @@ class Packed:
         )  # fmt: skip
 
 
+def _digest_without(whole: str, skipped: SkippedRows) -> str:
+    """Which images could be read is part of what was trained on."""
+    return f"{whole}[without {hashlib.sha256(repr(sorted(skipped)).encode()).hexdigest()}]" if skipped else whole
+
+
 def _some(paths: tuple[str, ...] | Names, indices: np.ndarray) -> tuple[str, ...] | Names:
     return paths.some(indices) if isinstance(paths, Names) else tuple(paths[index] for index in indices)
 
@@ -117,7 +124,8 @@ def digest(listing: Listing, size: int, damaged: Damaged = "refuse") -> str:
     for path, label in zip(listing.paths, listing.labels, strict=True):
         try:
             line = f"{path} {label} {os.stat(listing.root / path).st_size}\n"
-        except OSError:
+        except OSError as error:
+            refuse_disk(error, listing.root / path)
             missing.append(path)
             line = f"{path} {label} missing\n"
         text.update(line.encode(errors="surrogateescape"))
@@ -170,7 +178,7 @@ def pack(listing: Listing, folder: Path, *, size: int = 128, damaged: Damaged = 
     labels = torch.tensor([listing.labels[row] for row in kept], dtype=torch.int64)
     return Packed(
         images=images, labels=labels, paths=tuple(listing.paths[row] for row in kept), categories=listing.categories,
-        split=listing.split, digest=expected, skipped=tuple(skipped.values()),
+        split=listing.split, digest=_digest_without(expected, skipped), skipped=tuple(skipped.values()),
     )  # fmt: skip
 
 
@@ -232,6 +240,7 @@ def _fill(listing: Listing, path: Path, size: int, damaged: Damaged) -> SkippedR
                 picture = fit(read_image(listing.file(row)), size)
                 file.write(picture.permute(1, 2, 0).contiguous().numpy().tobytes())
             except LabError as error:
+                refuse_disk(error.__cause__, listing.file(row))
                 if damaged == "refuse":
                     raise LabError(f"{error}, or go on without it (--damaged skip)") from error
                 skipped[row] = (listing.paths[row], str(error))
@@ -243,6 +252,14 @@ def _fill(listing: Listing, path: Path, size: int, damaged: Damaged) -> SkippedR
         file.flush()
         os.fsync(file.fileno())
     return skipped
+
+
+def refuse_disk(error: BaseException | None, path: Path) -> None:
+    """What the disk or the system is to blame for is no damaged image: it ends the command, whatever was asked for."""
+    if isinstance(error, OSError) and error.errno not in (None, *OWN_FAULTS):  # None: Pillow's own
+        raise LabError(
+            f"cannot read {path}: {error.strerror or error}; mend that, then run the command again"
+        ) from error
 
 
 def array_header(count: int, size: int) -> bytes:

@@ -21,10 +21,10 @@ import numpy as np
 
 from scenelab.data.decode import fit, read_image
 from scenelab.data.miniplaces import Listing
-from scenelab.data.packed import Damaged, array_header, digest, refuse_nothing
+from scenelab.data.packed import Damaged, array_header, digest, refuse_disk, refuse_nothing
 from scenelab.data.sources import open_split
 from scenelab.errors import LabError
-from scenelab.files import atomic_write, read_json, write_json
+from scenelab.files import PART, atomic_write, read_json, write_json
 from scenelab.progress import progress
 
 VERSION = 1
@@ -76,7 +76,7 @@ def write_shards(
     _settle(out, plan)
     if (out / INDEX).exists():
         _tidy(out)
-        return read_json(out / INDEX)
+        return _whole(read_json(out / INDEX), out)
     splits = {
         split: _write_split(listing, out, size, damaged, block, shard_bytes) for split, listing in listings.items()
     }
@@ -84,6 +84,16 @@ def write_shards(
     index = {"version": VERSION, **plan, "size": size, "block": block, "categories": categories, "splits": splits}
     write_json(out / INDEX, index)
     _tidy(out)
+    return index
+
+
+def _whole(index: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The index, if the files that it names are there."""
+    names = [name for split in index["splits"].values() for name in split["files"]]
+    names += [shard["name"] for split in index["splits"].values() for shard in split["shards"]]
+    missing = [name for name in names if not (out / name).is_file()]
+    if missing:
+        raise LabError(f"{out} has lost {missing[0]}; remove the folder and write it again")
     return index
 
 
@@ -99,7 +109,7 @@ def _settle(out: Path, plan: dict[str, str]) -> None:
     if path.exists():
         if read_json(path) != plan:
             raise LabError(f"{out} holds shards of other images or settings; choose a new folder")
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and any(path.suffix != PART for path in out.iterdir()):
         raise LabError(f"{out} is not empty and holds no shards; choose a new folder")
     else:
         write_json(path, plan)
@@ -143,7 +153,7 @@ def _write_shard(
     block: int, pool: ThreadPoolExecutor,
 ) -> _Shard:  # fmt: skip
     record = out / f".{name}.json"
-    if record.exists():
+    if record.exists() and (out / name).exists():
         return _Shard(**read_json(record))
     shard = _Shard(name, min(at + images, len(listing)), [], [], [])
     with atomic_write(out / name) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
@@ -172,10 +182,12 @@ def _decode(
         except LabError as error:
             return error
 
-    for start in range(0, len(rows), 8 * BLOCK):
-        part = rows[start : start + 8 * BLOCK].tolist()
+    at_once = max(1, min(8 * BLOCK, SHARD_BYTES // (size * size * 3)))
+    for start in range(0, len(rows), at_once):
+        part = rows[start : start + at_once].tolist()
         for row, picture in zip(part, pool.map(one, part), strict=True):
             if isinstance(picture, LabError):
+                refuse_disk(picture.__cause__, listing.file(row))
                 if damaged == "refuse":
                     raise LabError(f"{picture}, or go on without it (--damaged skip)")
                 shard.skipped.append((listing.paths[row], str(picture)))

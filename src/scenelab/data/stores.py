@@ -1,18 +1,30 @@
 """Where shards lie: a folder, or a server that answers range requests (RFC 9110, section 14)."""
 
+import errno
 import mmap
+import os
 import sys
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
 import requests
 
 from scenelab.errors import LabError
+from scenelab.files import read_plain
 
-ATTEMPTS = 8
-LONGEST_PAUSE = 30.0  # seconds between two attempts; all of them together wait for about a minute
+ATTEMPTS = 8  # in a row that bring nothing
+LONGEST_PAUSE = 30.0  # seconds between two attempts; all of them together pause for about a minute
+MOST_MAPS = 64  # files that are open at once
+LATER = (408, 425, 429)  # of the statuses below 500 those that another try may mend (RFC 9110, RFC 6585)
+FIXES = {
+    200: "choose a server that knows range requests, or copy the folder",
+    416: "the file is shorter than the index says, write the shards again",
+    301: "give the address that it leads to", 302: "give the address that it leads to",
+    307: "give the address that it leads to", 308: "give the address that it leads to",
+}  # fmt: skip
 TIMEOUT = 30.0  # seconds without a byte
 
 
@@ -21,7 +33,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._maps: dict[str, mmap.mmap] = {}
+        self._maps: OrderedDict[str, mmap.mmap] = OrderedDict()
 
     def __str__(self) -> str:
         return str(self.path)
@@ -45,21 +57,26 @@ class Folder:
     def _map(self, name: str) -> mmap.mmap:
         if name not in self._maps:
             try:
+                if not (self.path / name).is_file():
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
                 with open(self.path / name, "rb") as file:
                     self._maps[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:  # ValueError: an empty file
                 cause = getattr(error, "strerror", None) or error
                 raise LabError(f"cannot read {self.path / name}: {cause}; get that file again") from error
-        return self._maps[name]
+        self._maps.move_to_end(name)
+        found = self._maps[name]
+        if len(self._maps) > MOST_MAPS:
+            self._maps.popitem(last=False)  # closed as soon as nobody looks at it
+        return found
 
     def whole(self, name: str, most: int) -> bytes:
-        try:
-            size = (self.path / name).stat().st_size
-            if size <= most:
-                return (self.path / name).read_bytes()
-        except OSError as error:
-            raise LabError(f"cannot read {self.path / name}: {error.strerror or error}") from error
-        raise LabError(f"{self.path / name} has {size} bytes; expected at most {most}")
+        """A file of at most so many bytes.
+
+        Raises:
+            LabError: it is missing, longer, or no plain file.
+        """
+        return read_plain(self.path / name, most_bytes=most)
 
 
 class Server:
@@ -76,24 +93,26 @@ class Server:
         """Exactly `length` bytes of a file, from `start` on.
 
         Raises:
-            LabError: the server cannot be reached for about a minute, or does not have them.
+            LabError: the server cannot be reached in eight attempts, or does not have them.
         """
         data = bytearray()
-        self._patiently(name, lambda: self._get(name, data, length, start))
+        self._patiently(name, data, lambda: self._get(name, data, length, start))
         return bytes(data)
 
     def whole(self, name: str, most: int) -> bytes:
+        """A file of at most so many bytes; raises as `read`."""
         data = bytearray()
-        self._patiently(name, lambda: self._get(name, data, most, None))
+        self._patiently(name, data, lambda: self._get(name, data, most, None))
         return bytes(data)
 
-    def _patiently(self, name: str, get: Callable[[], None]) -> None:
-        failures = 0
+    def _patiently(self, name: str, data: bytearray, get: Callable[[], None]) -> None:
+        failures, furthest = 0, 0
         while True:
             try:
                 return get()
             except (requests.RequestException, OSError) as error:
-                failures += 1
+                failures = 1 if len(data) > furthest else failures + 1
+                furthest = max(furthest, len(data))
                 cause = f"{type(error).__name__} at {self.address}/{name}"
                 if failures == ATTEMPTS:
                     raise LabError(f"cannot read on ({cause}); check the server and go on with 'resume'") from error
@@ -111,13 +130,15 @@ class Server:
         else:
             headers["Range"] = f"bytes={start + len(data)}-{start + length - 1}"
         address = f"{self.address}/{name}"
-        with self._own.session.get(address, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-            if answer.status_code >= 500:
+        expected = 200 if start is None else 206
+        with self._own.session.get(
+            address, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=False
+        ) as answer:
+            if answer.status_code >= 500 or answer.status_code in LATER:
                 raise requests.HTTPError(f"status {answer.status_code}")
-            expected = 200 if start is None else 206
             if answer.status_code != expected:
-                what = " to a range request; choose a server that knows them, or copy the folder" if start else ""
-                raise LabError(f"{address} answers {answer.status_code}, expected {expected}{what}")
+                told = FIXES.get(answer.status_code, "check the address")
+                raise LabError(f"{address} answers {answer.status_code}; expected {expected}: {told}")
             for chunk in answer.iter_content(1 << 16):
                 data += chunk
                 if len(data) > length:

@@ -22,6 +22,8 @@ from scenelab.files import parse_json
 SHARD_NAME = re.compile(r"(train|val)-[0-9]{5}\.tar")
 LARGEST_INDEX = 256 << 20  # bytes; that of 10 million images has 2 MB
 LARGEST = 2**48  # of a place in a file
+MOST_BLOCK = 1 << 30  # bytes
+MOST_IMAGES, MOST_CATEGORIES = 10**8, 10**5
 LONGEST_NAME = 4096  # bytes of an image's path
 
 
@@ -61,13 +63,18 @@ def _faults(index: Any) -> list[tuple[str, bool]]:
     return [
         ("another version", index["version"] != VERSION),
         ("size", type(size) is not int or not 16 <= size <= 4096),
-        ("texts", not all(isinstance(text, str) for text in texts) or not categories),
+        ("texts", not all(isinstance(text, str) for text in texts) or not 0 < len(set(categories)) == len(categories)),
         ("names of files", not all(SHARD_NAME.fullmatch(name) for name in names)),
         (
             "numbers of blocks",
             not all(type(value) is int and 0 <= value < LARGEST for block in blocks for value in block),
         ),
         ("blocks", not all(start > HEADER and rows > 0 for start, rows, _ in blocks)),
+        ("a block too large", not all(rows * size * size * 3 <= MOST_BLOCK for _, rows, _ in blocks)),
+        (
+            "too much",
+            len(categories) > MOST_CATEGORIES or any(_count(split) > MOST_IMAGES for split in splits.values()),
+        ),
         ("how many images", any(_count(split) != split["images"] or not _count(split) for split in splits.values())),
     ]
 
@@ -111,7 +118,7 @@ def _labels(store: Folder | Server, split: dict[str, Any], name: str, classes: i
         if (
             labels.dtype != np.int32
             or labels.shape != (split["images"],)
-            or not -1 <= labels.min() <= labels.max() < classes
+            or not 0 <= labels.min() <= labels.max() < classes
         ):
             raise ValueError("labels")
     except Exception as error:  # numpy takes a header for Python: what it raises for a damaged one has no end

@@ -14,7 +14,7 @@ from scenelab.training.distributed import ALONE, World
 
 # What a random stream is for; part of its seed, so that streams never coincide.
 ORDER, AUGMENT, NETWORK, ATTACK = range(4)
-AHEAD = 8  # batches before an image is needed its block begins to be read, where images come in blocks
+AHEAD = 1024  # images before one is needed its block begins to be read, where images come in blocks
 
 
 def seed_for(seed: int, stream: int, index: int) -> int:
@@ -61,8 +61,9 @@ class TrainingBatches:
         rows = world.part(len(chosen))
         part = Part(len(chosen), rows) if world.size > 1 and not augment.mixes else None
         images, labels = self._read(chosen[rows] if part else chosen)
-        if step % self.steps_per_epoch + AHEAD < self.steps_per_epoch:
-            soon = self.indices(step + AHEAD)
+        ahead = max(1, AHEAD // self.config.batch_size)
+        if step % self.steps_per_epoch + ahead < self.steps_per_epoch:
+            soon = self.indices(step + ahead)
             self.packed.ahead(soon[world.part(len(soon))] if part else soon)
         images = augment_batch(images, augment, self.generator, size=side, part=part)
         classes = len(self.packed.categories)

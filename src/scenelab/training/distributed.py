@@ -1,9 +1,9 @@
 """Several processes as one training run: `torchrun --nproc-per-node=2 -m scenelab train …`.
 
-Every process draws the whole batch of a step, which is a pure function of seed and step, and learns from its part of
-it. Gradients are averaged by torch's DistributedDataParallel; statistics of batch normalisation and all sums that are
-reported are those of the whole batch. So a run gives the same losses, to rounding, however many processes it has, and
-may go on with another number of them. Process 0 alone writes.
+The batch of a step is a pure function of seed and step; every process learns from its part of it. Gradients are
+averaged by torch's DistributedDataParallel; statistics of batch normalisation and all sums that are reported are those
+of the whole batch. So a run gives the same losses, to rounding, however many processes it has, and may go on with
+another number of them; only attacks that start at random and dropout draw by process. Process 0 alone writes.
 """
 
 import io
@@ -20,6 +20,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from scenelab.errors import LabError
 
 PATIENCE = timedelta(minutes=10)  # for the slowest process: packing, evaluation
 
@@ -69,6 +71,15 @@ class World:
         parts = flat.split([kept.numel() for kept in like])
         return [part.view(kept.shape) for part, kept in zip(parts, like, strict=True)]
 
+    def require_same(self, value: Any, what: str) -> None:
+        """Make sure that all processes hold what process 0 holds.
+
+        Raises:
+            LabError: one does not; all of them raise it.
+        """
+        if self.total(0.0 if self.tell(value) == value else 1.0)[0]:
+            raise LabError(f"the processes have different {what}; give all of them the same data folder")
+
     def tell(self, value: Any) -> Any:
         """Process 0's tensors and plain values; nothing in them can run code."""
         if self.size == 1:
@@ -110,10 +121,9 @@ def join() -> Iterator[World]:
         yield ALONE
         return
     enough = torch.cuda.is_available() and torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
-    backend = "nccl" if enough else "gloo"
-    if backend == "nccl":
+    if enough:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group(backend, timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if enough else "gloo", timeout=PATIENCE)
     try:
         yield World(dist.get_rank(), dist.get_world_size())
     finally:
@@ -176,7 +186,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         self.num_batches_tracked += 1
         rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, rate)
-        self.running_var.lerp_(variance * (count / (count - 1)), rate)
+        self.running_var.lerp_(variance * (count / max(1.0, count - 1)), rate)
 
 
 def _statistics(images: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:

@@ -35,7 +35,10 @@ def learn(
         if adversarial.method == "handout":
             images, network = make_unlikely(state.model, images, adversarial), state.model.network
         elif adversarial.method != "free":
-            images = make_hard(state.model, network, images, labels, adversarial, seed=attack_seed)
+            asked = (
+                state.model if isinstance(network, DistributedDataParallel) else network
+            )  # its gradients are its own
+            images = make_hard(state.model, asked, images, labels, adversarial, seed=attack_seed)
     if adversarial.method != "free":
         return _update(state, network, config, images, labels, weight)
     results: list[tuple[Tensor, Tensor]] = []

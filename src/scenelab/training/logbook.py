@@ -19,7 +19,9 @@ from scenelab.errors import LabError
 from scenelab.files import parse_json, read_plain
 from scenelab.runs import Run
 
-SHAPES = ({"step", "training_loss", "learning_rate"}, {"epoch", "fgsm", "pgd"}, {"epoch", "top1", "top5"})
+SHAPES = (
+    {"step", "training_loss", "learning_rate"}, {"epoch", "split", "fgsm", "pgd"}, {"epoch", "split", "top1", "top5"},
+)  # fmt: skip
 
 
 class Logbook:
@@ -159,7 +161,7 @@ def _rows(text: bytes, path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(text.splitlines(), start=1):
         row = parse_json(line, path)
         shape = next((shape for shape in SHAPES if isinstance(row, dict) and shape <= row.keys()), None)
-        if shape is None or not all(isinstance(row[name], int | float) for name in shape):
+        if shape is None or not all(isinstance(row[name], str if name == "split" else int | float) for name in shape):
             raise LabError(f"{path} line {number} is no row of metrics; restore the file or start a new run")
         rows.append(row)
     return rows

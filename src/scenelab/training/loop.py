@@ -257,7 +257,9 @@ class Trainer:
         """Logits of all of val; each process makes its part of them."""
         part = np.arange(len(val))[self.world.part(len(val))]
         own = val if self.world.size == 1 else val.subset(part, split=val.split, name=f"part {self.world.rank}")
-        logits = predict_logits(model, own, size=self.config.eval_size, device=self.device, show=False)
+        logits = torch.empty(0, self.classes)  # of a process that has no part
+        if len(own):
+            logits = predict_logits(model, own, size=self.config.eval_size, device=self.device, show=False)
         return self.world.gather(logits, len(val))
 
     def _keep(self, epoch: int) -> None:
@@ -281,14 +283,14 @@ class Trainer:
         state.meters.probing = self.world.agree(time.monotonic() - began)[0]
         one, many = (100 * count / found.images for count in (found.fgsm, found.pgd))
         self.logbook.write(epoch=epoch, step=state.step, split="probe", fgsm=one, pgd=many)
-        if not found.collapsed:
+        if not self.world.agree(found.collapsed)[0]:
             return True
         if not self.run.best.exists():
             self._keep(epoch)
-        self.world.wait()
+        kept = self.world.tell(load_checkpoint(self.run.best)["epoch"] if self.world.main else None)
         state.stopped = (
             f"catastrophic overfitting at epoch {epoch}: {one:.0f} % of {found.images} training images stand one step, "
-            f"{many:.0f} % stand PGD; kept are the weights of epoch {load_checkpoint(self.run.best)['epoch']}. Take "
+            f"{many:.0f} % stand PGD; kept are the weights of epoch {kept}. Take "
             "more steps, a smaller step or a smaller epsilon"
         )
         return False

@@ -76,7 +76,7 @@ def restore_optimizers(optimizers: list[Optimizer], stored: list[Any], path: Pat
             for index, kept in values["state"].items():
                 if not 0 <= index < len(parameters):
                     raise ValueError("a parameter that is not there")
-                _require_kept(kept, parameters[index], KEPT[type(optimizer)])
+                _require_kept(kept, parameters[index], KEPT[type(optimizer)], may_lack=type(optimizer) is SGD)
             optimizer.load_state_dict({"state": values["state"], "param_groups": own})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LabError(
@@ -84,12 +84,12 @@ def restore_optimizers(optimizers: list[Optimizer], stored: list[Any], path: Pat
         ) from error
 
 
-def _require_kept(kept: dict[str, Any], parameter: nn.Parameter, names: set[str]) -> None:
+def _require_kept(kept: dict[str, Any], parameter: nn.Parameter, names: set[str], *, may_lack: bool) -> None:
     """Finite numbers of the parameter's shape; counts are scalars, SGD without momentum keeps None."""
     if kept.keys() != names:
         raise ValueError(f"it does not keep {', '.join(sorted(names))}")
     for name, value in kept.items():
-        if value is None and name == "momentum_buffer":
+        if value is None and may_lack and name == "momentum_buffer":
             continue
         shape = () if name == "step" else parameter.shape
         if not isinstance(value, Tensor) or value.shape != shape or not value.is_floating_point():

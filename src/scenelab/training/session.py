@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,12 @@ def start_run(
         Interrupted: training was asked to stop; `resume_run` continues it.
     """
     run = Run(Path(folder))
+    adversarial = config.adversarial
+    if world.size > 1 and adversarial and adversarial.method == "handout":
+        raise LabError("adversarial is 'handout', which one process alone can train with; choose pgd, fast or free")
     if world.size > 1 and world.tell(run.config.exists()):
+        if world.main:
+            print(f"{folder} holds a run, which goes on with its own config", file=sys.stderr)
         return resume_run(folder, world=world, **options)
     images, categories = _listed(data)
     if world.main:
@@ -71,6 +77,7 @@ def start_run(
         planned = to_plain(plan(config, images=images, categories=categories))
         config = from_plain(world.tell(planned))
     train, val = open_sides(data, cache, config)
+    world.require_same([train.digest, val.digest], "images")
     stored = {
         "data": address_of(data) or str(Path(data).resolve()),
         "cache": str(cache.resolve()) if cache else None,
@@ -110,6 +117,7 @@ def resume_run(folder: Path, *, world: World = ALONE, **options: Any) -> dict[st
         config = dataclasses.replace(config, threads=threads_each(world))
     cache = Path(stored["cache"]) if stored["cache"] else None
     train, val = open_sides(Path(stored["data"]), cache, config)
+    world.require_same([train.digest, val.digest], "images")
     if train.digest != stored["train_digest"]:
         raise LabError(f"the training images in {stored['data']} changed since {folder} began; start a new run")
     if world.main:
