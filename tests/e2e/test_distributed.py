@@ -77,6 +77,7 @@ NORMS = """
 import torch
 from torch import nn
 from scenelab.training.distributed import join
+from scenelab.training.neighbours import SLOT
 with join() as world:
     torch.manual_seed(0)
     images, towards = torch.randn(7, 4, 5, 3, dtype=torch.float64), torch.randn(7, 4, 5, 3, dtype=torch.float64)
@@ -93,6 +94,21 @@ with join() as world:
     same(found, expected[part]); same(y.grad, x.grad[part])
     same(shared[0].weight.grad * world.size, whole.weight.grad); same(shared[0].bias.grad * world.size, whole.bias.grad)
     same(shared[0].running_mean, whole.running_mean); same(shared[0].running_var, whole.running_var)
+    import torch.distributed as dist
+    assert world.neighbours and world.neighbours.size == world.size == 3
+    for dtype in (torch.float32, torch.float64):
+        for count in (1, 7, 300_000):
+            mine = torch.randn(count, dtype=dtype, generator=torch.Generator().manual_seed(world.rank))
+            kept, reduced = mine.clone(), mine.clone()
+            dist.all_reduce(reduced)
+            assert torch.allclose(world.sum(mine), reduced, rtol=1e-6, atol=1e-6) and torch.equal(mine, kept)
+    assert not world.neighbours.holds(torch.empty(SLOT + 1, dtype=torch.uint8))
+    try:
+        world.sum(torch.zeros(5 + world.rank))
+    except RuntimeError as error:
+        assert "put down different things" in str(error)
+    else:
+        raise AssertionError("it was not noticed")
     from scenelab.training.muon import Muon
     shapes = [(8, 3, 3, 3), (16, 8, 3, 3), (16, 16, 3, 3), (4, 16, 1, 1)]
     made = [[nn.Parameter(torch.full(shape, 0.5)) for shape in shapes] for _ in range(2)]

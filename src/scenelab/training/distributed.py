@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from scenelab.errors import LabError
+from scenelab.training.neighbours import SLOT, Neighbours, create, remove
 
 PATIENCE = timedelta(minutes=10)  # for the slowest process: packing, evaluation
 
@@ -32,6 +33,10 @@ class World:
 
     rank: int = 0
     size: int = 1
+    neighbours: Neighbours | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "World":
+        return self
 
     @property
     def main(self) -> bool:
@@ -46,9 +51,15 @@ class World:
         """Sums over all processes, in float64."""
         if self.size == 1:
             return list(values)
-        sums = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(sums)
-        return sums.tolist()
+        return self.sum(torch.tensor(values, dtype=torch.float64)).tolist()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of a tensor over all processes."""
+        if self.neighbours and self.neighbours.holds(values):
+            return self.neighbours.sum(values)
+        values = values.clone()
+        dist.all_reduce(values)
+        return values
 
     def agree(self, *values: float) -> list[float]:
         """Process 0's values, for decisions that all have to make alike."""
@@ -65,10 +76,14 @@ class World:
 
     def share(self, like: list[Tensor], mine: list[Tensor | None]) -> list[Tensor]:
         """A list of tensors of which each process has some (None for the others'), whole."""
+        lengths = [kept.numel() for kept in like]
+        if self.neighbours and 4 * sum(lengths) <= SLOT and like[0].dtype == torch.float32 and not like[0].is_cuda:
+            parts = self.neighbours.share(mine, lengths).split(lengths)
+            return [part.view(kept.shape) for part, kept in zip(parts, like, strict=True)]
         flat = torch.cat([(kept.new_zeros(kept.shape) if own is None else own).flatten()
                           for kept, own in zip(like, mine, strict=True)])  # fmt: skip
         dist.all_reduce(flat)
-        parts = flat.split([kept.numel() for kept in like])
+        parts = flat.split(lengths)
         return [part.view(kept.shape) for part, kept in zip(parts, like, strict=True)]
 
     def require_same(self, value: Any, what: str) -> None:
@@ -106,9 +121,13 @@ class World:
         for module in model.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = SharedBatchNorm2d
+                vars(module)["world"] = self
         with warnings.catch_warnings():  # the flag has a new name in torch 2.14, which older versions do not know
             warnings.simplefilter("ignore", FutureWarning)
-            return DistributedDataParallel(model, broadcast_buffers=False)
+            parallel = DistributedDataParallel(model, broadcast_buffers=False)
+        if self.neighbours:
+            parallel.register_comm_hook(self, _average)
+        return parallel
 
 
 ALONE = World()
@@ -125,9 +144,33 @@ def join() -> Iterator[World]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if enough else "gloo", timeout=PATIENCE)
     try:
-        yield World(dist.get_rank(), dist.get_world_size())
+        yield _meet(World(dist.get_rank(), dist.get_world_size()))
     finally:
         dist.destroy_process_group()
+
+
+def _meet(world: World) -> World:
+    """The world with memory that its processes share, where all of them are on one machine."""
+    if world.size == 1 or int(os.environ["LOCAL_WORLD_SIZE"]) != world.size:
+        return world
+    name = world.tell(create(world.size) if world.main else None)
+    if not name:
+        return world
+    neighbours = Neighbours(name, world.rank, world.size, PATIENCE)
+    world.wait()
+    if world.main:
+        remove(name)
+    return World(world.rank, world.size, neighbours)
+
+
+def _average(
+    world: World,
+    bucket: dist.GradBucket,  # pyright: ignore[reportPrivateImportUsage]
+) -> torch.futures.Future[Tensor]:
+    """Gradients of some parameters, averaged as soon as they are there; they come in the same order everywhere."""
+    done: torch.futures.Future[Tensor] = torch.futures.Future()
+    done.set_result(world.sum(bucket.buffer()).div_(world.size))
+    return done
 
 
 class _SharedNorm(torch.autograd.Function):
@@ -142,10 +185,11 @@ class _SharedNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, count: float, eps: float
-    ) -> Tensor:
+        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, count: float,
+        eps: float, world: World,
+    ) -> Tensor:  # fmt: skip
         ctx.save_for_backward(images, weight, mean, variance)
-        ctx.count, ctx.eps = count, eps
+        ctx.count, ctx.eps, ctx.world = count, eps, world
         return _normalized(images, mean, variance, weight, bias, eps)
 
     @staticmethod
@@ -156,11 +200,10 @@ class _SharedNorm(torch.autograd.Function):
             fixed, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
                 gradient, images, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
             )
-        sums = torch.stack([of_weight, of_bias])
-        dist.all_reduce(sums)
+        sums = ctx.world.sum(torch.stack([of_weight, of_bias]))
         by_norm, by_mean = sums * (weight * (variance + ctx.eps).rsqrt() / -ctx.count)
         fixed += _normalized(images, mean, variance, by_norm, by_mean, ctx.eps)
-        return fixed, of_weight, of_bias, None, None, None, None
+        return fixed, of_weight, of_bias, None, None, None, None, None
 
 
 def _normalized(images: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -171,12 +214,14 @@ def _normalized(images: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, 
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation (Ioffe & Szegedy 2015) with mean and variance of the batch of all processes, on a CPU."""
 
+    world: World
+
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        mean, variance, count = _statistics(input.detach(), self.weight.dtype)
+        mean, variance, count = _statistics(input.detach(), self.weight.dtype, self.world)
         self._remember(mean, variance, count)
-        return _SharedNorm.apply(input, self.weight, self.bias, mean, variance, count, self.eps)
+        return _SharedNorm.apply(input, self.weight, self.bias, mean, variance, count, self.eps, self.world)
 
     def _remember(self, mean: Tensor, variance: Tensor, count: float) -> None:
         """Running statistics as nn.BatchNorm2d keeps them, with the unbiased variance."""
@@ -189,7 +234,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance * (count / max(1.0, count - 1)), rate)
 
 
-def _statistics(images: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
+def _statistics(images: Tensor, dtype: torch.dtype, world: World) -> tuple[Tensor, Tensor, float]:
     """Mean and biased variance a channel over all processes, and how many values each is of.
 
     A process's own mean and variance become sums in float64, where a square of the mean takes no digits away.
@@ -200,7 +245,6 @@ def _statistics(images: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, flo
         own = torch.stack(torch.batch_norm_update_stats(images, own[0], own[1], 0.0))
     own = own.double()
     own[1] += own[0].square()
-    total = torch.cat([own.flatten() * places, own.new_tensor([places])])
-    dist.all_reduce(total)
+    total = world.sum(torch.cat([own.flatten() * places, own.new_tensor([places])]))
     mean, square = (total[:-1] / total[-1]).view(2, -1)
     return mean.to(dtype), (square - mean.square()).clamp_min(0).to(dtype), float(total[-1])
