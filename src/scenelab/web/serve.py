@@ -13,6 +13,7 @@ from scenelab.web.answers import Answers
 from scenelab.web.gate import MOST_BYTES, Gate
 
 WAITING = 32  # questions in the queue
+VISITORS = 64  # whose maps are remembered, a tenth of a megabyte each; gradio remembers those of 10,000
 LOOPBACK = ("127.0.0.1", "localhost")
 FONTS = ("system-ui", "Segoe UI", "Helvetica", "Arial", "sans-serif")
 
@@ -61,7 +62,7 @@ def serve(answers: Answers, *, host: str = "127.0.0.1", port: int = 7860) -> Ser
     blocks.launch(
         server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, share=False, inbrowser=False,
         max_file_size=MOST_BYTES, show_error=False, footer_links=[], enable_monitoring=False, ssr_mode=False,
-        mcp_server=False, pwa=False, run_history=False, css=CSS,
+        mcp_server=False, pwa=False, run_history=False, css=CSS, state_session_capacity=VISITORS,
         theme=themes.Default(primary_hue="blue", font=FONTS, font_mono=("ui-monospace", "monospace")),
         app_kwargs={
             "middleware": [Middleware(Gate, folder=folder, hosts=LOOPBACK if host in LOOPBACK else ())],
