@@ -180,7 +180,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         values = checkpoint.read(path)
     except OSError as error:
-        raise LabError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
+        cause = error.strerror or error
+        raise LabError(f"checkpoint {path} cannot be read: {cause}; check its permissions and the disk") from error
     except (ForeignError, DamagedError) as error:
         kind = "is damaged" if isinstance(error, DamagedError) else "holds more than tensors and plain values"
         raise LabError(f"checkpoint {path} {kind} and was not loaded ({error}); use one written by scenelab") from error

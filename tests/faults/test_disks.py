@@ -31,7 +31,7 @@ from faults.tracing import Call, fail_at, read_trace, watch
 from mutants import solution, write
 
 NAMES = ["train", "pack", "shard", "download", "report", "export", "challenge", "explain", "grade"]
-QUICK = NAMES if FULL else NAMES[:-1]
+QUICK = NAMES if FULL else ["train", "pack", "report"]
 pytestmark = pytest.mark.timeout(3600 if FULL else 300)
 BYTES = 48 << 20
 
@@ -179,7 +179,7 @@ def test_a_full_disk_costs_no_points(server, disk, tmp_path, tally):
         assert "handed: 8 of 8" in ended.out
 
 
-@pytest.mark.parametrize("case", NAMES, indirect=True)
+@pytest.mark.parametrize("case", QUICK, indirect=True)
 def test_read_only(server, disk, case, tally):
     work = disk.place / "work"
     case.prepare(work)

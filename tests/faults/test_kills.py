@@ -78,12 +78,12 @@ def test_train(server, scenes, clean, tmp_path, moments, tally):
     def check(folder: Path, ended: Ended) -> None:
         assert_run_whole(folder / "run", clean)
 
-    kill_often(server, training(scenes), tmp_path, moments, tally, rounds(6, 200), check)
+    kill_often(server, training(scenes), tmp_path, moments, tally, rounds(4, 200), check)
 
 
 @LONG
 def test_pack(server, scenes, tmp_path, moments, tally):
-    kill_often(server, packing(scenes), tmp_path, moments, tally, rounds(6, 100))
+    kill_often(server, packing(scenes), tmp_path, moments, tally, rounds(3, 100))
 
 
 def test_shard(server, scenes, tmp_path, moments, tally):
@@ -108,7 +108,7 @@ def test_training_after_a_killed_pack(server, scenes, clean, tmp_path, moments, 
 @LONG
 def test_download(server, scenes, site, tmp_path, moments, tally):
     """Every file has the SHA-256 that was sent; the lists and half the archive do not come twice."""
-    kill_often(server, downloading(scenes, site), tmp_path, moments, tally, rounds(6, 100))
+    kill_often(server, downloading(scenes, site), tmp_path, moments, tally, rounds(4, 100))
     assert any(asked for path, asked, _ in site.seen if path == "/data.tar.gz"), "none was continued"
 
 
@@ -116,7 +116,7 @@ def test_download(server, scenes, site, tmp_path, moments, tally):
 @pytest.mark.parametrize("pdf", [False, True] if FULL else [False])
 def test_report(server, clean, tmp_path, moments, tally, pdf):
     """Each file of a report is the old one or the new one."""
-    kill_often(server, reporting(clean, pdf=pdf), tmp_path, moments, tally, rounds(4, 50))
+    kill_often(server, reporting(clean, pdf=pdf), tmp_path, moments, tally, rounds(2, 50))
 
 
 @pytest.mark.slow
