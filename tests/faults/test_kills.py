@@ -109,7 +109,8 @@ def test_training_after_a_killed_pack(server, scenes, clean, tmp_path, moments, 
 def test_download(server, scenes, site, tmp_path, moments, tally):
     """Every file has the SHA-256 that was sent; the lists and half the archive do not come twice."""
     kill_often(server, downloading(scenes, site), tmp_path, moments, tally, rounds(4, 100))
-    assert any(asked for path, asked, _ in site.seen if path == "/data.tar.gz"), "none was continued"
+    if FULL:  # of few kills none may fall into the archive; tests/e2e/test_download.py breaks it off itself
+        assert any(asked for path, asked, _ in site.seen if path == "/data.tar.gz"), "none was continued"
 
 
 @LONG
