@@ -77,9 +77,7 @@ def main() -> None:
     flags.add_argument("--parameters", type=int, default=1_965_348)
     flags.add_argument("--norms", type=int, default=10, help="layers whose statistics are summed")
     flags.add_argument("--side", type=int, default=128, help="of the stored pictures")
-    flags.add_argument(
-        "--decoded", type=float, default=1053.0, help="images a second, while shards are written"
-    )
+    flags.add_argument("--decoded", type=float, default=1053.0, help="images a second, while shards are written")
     flags.add_argument(
         "--flops", type=float, default=0.0, help="of training on one image; counted for residual at 64 pixels"
     )
