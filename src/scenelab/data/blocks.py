@@ -113,8 +113,7 @@ class LocalBlocks(Blocks):
     def _fill(self, result: np.ndarray, rows: np.ndarray, numbers: np.ndarray) -> None:
         for number, places in _by_block(numbers):
             pictures = self._prepare(number)
-            if number not in self._sound:
-                self._check(number, pictures.reshape(-1).data)
+            self._check(number, pictures.reshape(-1).data)
             if isinstance(places, slice):
                 np.take(pictures, rows[places] - self.starts[number], axis=0, out=result[places], mode="clip")
             else:

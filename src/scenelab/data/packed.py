@@ -240,10 +240,7 @@ def _fill(listing: Listing, path: Path, size: int, damaged: Damaged) -> SkippedR
                 picture = fit(read_image(listing.file(row)), size)
                 file.write(picture.permute(1, 2, 0).contiguous().numpy().tobytes())
             except LabError as error:
-                refuse_disk(error.__cause__, listing.file(row))
-                if damaged == "refuse":
-                    raise LabError(f"{error}, or go on without it (--damaged skip)") from error
-                skipped[row] = (listing.paths[row], str(error))
+                skipped[row] = leave_out(error, listing, row, damaged)
             advance(1)
         if skipped:
             refuse_nothing(len(listing) - len(skipped), listing)
@@ -260,6 +257,14 @@ def refuse_disk(error: BaseException | None, path: Path) -> None:
         raise LabError(
             f"cannot read {path}: {error.strerror or error}; mend that, then run the command again"
         ) from error
+
+
+def leave_out(error: LabError, listing: Listing, row: int, damaged: Damaged) -> tuple[str, str]:
+    """Path and reason of an image that could not be read, where it may be left out; otherwise it ends the command."""
+    refuse_disk(error.__cause__, listing.file(row))
+    if damaged == "refuse":
+        raise LabError(f"{error}, or go on without it (--damaged skip)") from error
+    return listing.paths[row], str(error)
 
 
 def array_header(count: int, size: int) -> bytes:

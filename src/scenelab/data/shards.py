@@ -21,7 +21,7 @@ import numpy as np
 
 from scenelab.data.decode import fit, read_image
 from scenelab.data.miniplaces import Listing
-from scenelab.data.packed import Damaged, array_header, digest, refuse_disk, refuse_nothing
+from scenelab.data.packed import Damaged, array_header, digest, leave_out, refuse_nothing
 from scenelab.data.sources import open_split
 from scenelab.errors import LabError
 from scenelab.files import PART, atomic_write, read_json, write_json
@@ -187,10 +187,7 @@ def _decode(
         part = rows[start : start + at_once].tolist()
         for row, picture in zip(part, pool.map(one, part), strict=True):
             if isinstance(picture, LabError):
-                refuse_disk(picture.__cause__, listing.file(row))
-                if damaged == "refuse":
-                    raise LabError(f"{picture}, or go on without it (--damaged skip)")
-                shard.skipped.append((listing.paths[row], str(picture)))
+                shard.skipped.append(leave_out(picture, listing, row, damaged))
                 continue
             shard.rows.append(row)
             yield picture
