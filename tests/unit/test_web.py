@@ -246,3 +246,33 @@ def test_networks_without_maps_have_no_grad_cam(scenes, tmp_path):
         lens.look(torch.zeros(3, 32, 32, dtype=torch.uint8), "cam", None)
     with pytest.raises(LabError, match="vit does not know 'nowhere'"):
         lens.look(torch.zeros(3, 32, 32, dtype=torch.uint8), "gradient", "nowhere")
+
+
+def test_a_picture_that_is_shown_again_is_whole_while_it_is_read(photo, tmp_path):
+    """An attack shows the original at each step: a browser that fetched it meanwhile got a part of it."""
+    pytest.importorskip("gradio")
+    from scenelab.web.page import show_pixels
+
+    shown = show_pixels("original", "original", height=250, alt="")
+    shown.GRADIO_CACHE = str(tmp_path)
+    pixels = read_image(Path(photo)).permute(1, 2, 0).numpy()
+    first = shown.postprocess(pixels)
+    assert first is not None
+    assert (read_image(Path(first.path)).permute(1, 2, 0).numpy() == pixels).all()
+    whole, sizes, done = Path(first.path).stat().st_size, set(), threading.Event()
+
+    def read():
+        while not done.is_set():
+            sizes.add(Path(first.path).stat().st_size)
+            sizes.add(len(Path(first.path).read_bytes()))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(100):
+        again = shown.postprocess(pixels)
+        assert again is not None
+        assert again.path == first.path
+    done.set()
+    reader.join()
+    assert sizes == {whole}
+    assert list(tmp_path.rglob("*.part")) == []

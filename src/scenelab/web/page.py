@@ -1,12 +1,18 @@
 """The explorer's page: its parts, and which event asks for what."""
 
+import hashlib
+import io
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
+from PIL import Image
 
 from scenelab.evaluation.adversarial import QUERIES
+from scenelab.files import atomic_write
 from scenelab.web.answers import ATTACKS, ELSE, FIRST, LEAST, TARGETED, TITLES, Answers
 from scenelab.web.lens import View, draw_view
 from scenelab.web.mistakes import Album, Mistake
@@ -80,6 +86,7 @@ class Page:
             height=300, elem_id="picture", buttons=[],
         )  # fmt: skip
         self.picture.preprocess = _path_of  # it would decode the file before it is known to be one
+        _write_whole(self.picture)
         self.truth = gr.Markdown("", elem_id="truth")
         self.message = gr.Markdown("", elem_id="message")
         album = self.answers.album
@@ -114,7 +121,7 @@ class Page:
             for side in self.sides:
                 with gr.Column(min_width=240):
                     self.views.append(gr.State(None))
-                    self.overlays.append(_shown("map over the picture", f"{side}-map", height=340, alt=ALT_MAP))
+                    self.overlays.append(show_pixels("map over the picture", f"{side}-map", height=340, alt=ALT_MAP))
                     self.notes.append(gr.Markdown(""))
         gr.Markdown(
             "Bright is important, dark is not; the brightest colour is the map's 99th percentile. A map shows what "
@@ -143,7 +150,7 @@ class Page:
             told = gr.Markdown("", elem_id=f"{side}-told")
             with gr.Row():
                 pictures = [
-                    _shown(name, f"{side}-{name}", height=250, alt=f"{name}, at the size that the network sees")
+                    show_pixels(name, f"{side}-{name}", height=250, alt=f"{name}, at the size that the network sees")
                     for name in ("original", "adversarial", "difference")
                 ]
                 after = gr.Label(label="top five now", elem_id=f"{side}-after", min_width=200)
@@ -294,11 +301,38 @@ def _fitting(attack: str) -> tuple[Any, Any]:
     return gr.update(interactive=kind in TARGETED), gr.update(interactive=kind != "fgsm", label=label)
 
 
-def _shown(label: str, name: str, *, height: int, alt: str) -> gr.Image:
-    return gr.Image(
+def show_pixels(label: str, name: str, *, height: int, alt: str) -> gr.Image:
+    """A place for what is drawn, which a visitor can download."""
+    shown = gr.Image(
         label=label, interactive=False, format="png", height=height, elem_id=name, elem_classes=["small"],
         buttons=["download"], alt_text=alt,
     )  # fmt: skip
+    _write_whole(shown)
+    return shown
+
+
+def _write_whole(shown: gr.Image) -> None:
+    """Pictures are whole files before their names are told: gradio writes one that it has shown before into the same
+    file again, while a browser may be reading it.
+    """
+    postprocess = shown.postprocess
+    shown.postprocess = lambda value: postprocess(
+        save_picture(value, Path(shown.GRADIO_CACHE)) if isinstance(value, np.ndarray) else value
+    )
+
+
+def save_picture(pixels: np.ndarray, folder: Path) -> str:
+    """uint8 pixels (h, w, 3) as a PNG file that is named after its content; the old file or the new one, never a part.
+
+    Returns:
+        Its path.
+    """
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "png")
+    path = folder / hashlib.sha256(content.getbuffer()).hexdigest() / "image.png"
+    with atomic_write(path) as file:
+        file.write(content.getbuffer())
+    return str(path)
 
 
 def _chooser(answers: Answers, album: Album, mistakes: list[Mistake]) -> Any:
