@@ -1,7 +1,7 @@
 # make demo            writes synthetic scenes, trains a network on them, evaluates it
 # make demo DATA=DIR   the same on a MiniPlaces folder (scenelab data download DIR makes one)
 # make test            linters, types, import rules, tests
-# make soak            faults in full: hundreds of kills, full and broken disks, fuzzing, an hour of everything
+# make soak            faults in full: hundreds of kills, full and broken disks, fuzzing, an hour of everything; about two hours
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
@@ -27,8 +27,10 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 soak: $(STAMP)
+	rm -rf soak
 	SCENELAB_SOAK=1 SCENELAB_FUZZ_SECONDS=120 SCENELAB_FAULTS_OUT=soak OMP_NUM_THREADS=1 \
-	$(BIN)/python -m pytest $(wildcard tests/faults tests/fuzz tests/soak)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 0 tests/faults tests/fuzz tests/soak; \
+	status=$$?; $(BIN)/python tests/faults/table.py soak; exit $$status
 
 clean:
 	rm -rf demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache

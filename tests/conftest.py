@@ -14,7 +14,7 @@ from scenelab.runs import Run, save_checkpoint
 from scenelab.training.config import ScheduleConfig, TrainConfig, to_plain
 from scenelab.training.session import open_packed
 
-TOGETHER = ("e2e", "grading", "oracle")
+TOGETHER = ("e2e", "grading", "oracle", "soak")
 """Folders whose files share what is expensive: each file's tests run in one process, those of other folders where there
 is room."""
 

@@ -7,14 +7,14 @@ import pytest
 
 from faults.cases import serve
 from faults.forking import Server
-from faults.tally import Tally
+from faults.tally import FULL, Tally
 from serving import Server as Site
 
 
 def pytest_collection_modifyitems(items) -> None:
-    """All of them in one process: they share the server."""
+    """All of them in one process, whose server they share, but in full, where they take an hour and more."""
     for item in items:
-        if item.path.parent == Path(__file__).parent:
+        if item.path.parent == Path(__file__).parent and not FULL:
             item.add_marker(pytest.mark.xdist_group("faults"))
 
 

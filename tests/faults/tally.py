@@ -2,6 +2,7 @@
 
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,8 +38,8 @@ class Tally:
         count["survived"] += 1
 
     def write(self, name: str) -> None:
-        """To the folder that SCENELAB_FAULTS_OUT names, where it is set."""
+        """To a file of its own in the folder that SCENELAB_FAULTS_OUT names, where it is set."""
         if folder := os.environ.get("SCENELAB_FAULTS_OUT"):
             Path(folder).mkdir(parents=True, exist_ok=True)
             value = {"seed": SEED, "full": FULL, "counts": self.counts}
-            (Path(folder) / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")
+            (Path(folder) / f"{name}-{uuid.uuid4().hex[:8]}.json").write_text(json.dumps(value, indent=2) + "\n")

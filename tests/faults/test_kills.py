@@ -86,10 +86,12 @@ def test_pack(server, scenes, tmp_path, moments, tally):
     kill_often(server, packing(scenes), tmp_path, moments, tally, rounds(3, 100))
 
 
+@LONG
 def test_shard(server, scenes, tmp_path, moments, tally):
     kill_often(server, sharding(scenes), tmp_path, moments, tally, rounds(3, 100))
 
 
+@LONG
 def test_training_after_a_killed_pack(server, scenes, clean, tmp_path, moments, tally):
     """What a killed pack leaves is not trained on."""
     pack = ["data", "pack", str(scenes), "--size", "32", "--cache"]
