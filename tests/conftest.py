@@ -2,6 +2,8 @@ from scenelab.process import prepare
 
 prepare()  # before torch loads, as the command line does
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,25 @@ def scenes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "scenes"
     write_scenes(folder, train_per_class=6, val_per_class=3, test=2)
     return folder
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Makes the disk fail under the listing of a folder, or the reading of a file by `read_bytes`."""
+
+    def spoil(place: Path) -> None:
+        def failing(call):
+            def fail(path=".", *rest, **options):
+                if not isinstance(path, int) and Path(os.fsdecode(path)) == place:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO), str(place))
+                return call(path, *rest, **options)
+
+            return fail
+
+        monkeypatch.setattr("os.scandir", failing(os.scandir))
+        monkeypatch.setattr("pathlib.Path.read_bytes", failing(Path.read_bytes))
+
+    return spoil
 
 
 def make_untrained(folder: Path, data: Path, *, model: str = "residual-small", seed: int = 0) -> Run:

@@ -63,6 +63,35 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 
 @contextmanager
+def naming(place: Path) -> Iterator[None]:
+    """An error of the disk that tells no path, as that of a write does, gets this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK and error.filename is None:
+            error.filename = os.fspath(place)
+        raise
+
+
+def files_below(root: Path) -> Iterator[str]:
+    """The files below `root`, hidden ones too, as paths relative to it, with `/`; none where there is no `root`.
+
+    Linked folders are not entered.
+
+    Raises:
+        OSError: a folder cannot be listed; `os.walk` and pathlib pass it over, as if it were empty.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not (isinstance(error, FileNotFoundError) and error.filename == os.fspath(root)):
+            raise error
+
+    for folder, _, names in os.walk(root, onerror=refuse):
+        below = Path(folder).relative_to(root).as_posix()
+        yield from names if below == "." else (f"{below}/{name}" for name in names)
+
+
+@contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
     """A folder beside `path` to build it in, removed afterwards; one that a kill leaves, the next call removes.
 

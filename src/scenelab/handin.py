@@ -46,11 +46,26 @@ class Problem:
         return f"{place}: {self.what}"
 
 
+def _below(folder: Path) -> list[Path]:
+    """All files and folders below one, sorted; a folder that cannot be read is an OSError, not an empty one."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    walk = os.walk(folder, onerror=refuse)
+    return sorted(Path(place, name) for place, folders, files in walk for name in folders + files)
+
+
 def list_files(root: Path) -> list[Path]:
-    """The files of the three folders, relative to the root and in order, without what an editor or git leaves there."""
+    """The files of the three folders, relative to the root and in order, without what an editor or git leaves there.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
     found = []
     for folder in FOLDERS:
-        for path in sorted((root / folder).rglob("*")):
+        for path in _below(root / folder):
             relative = path.relative_to(root)
             if path.is_file() and not path.is_symlink() and not set(relative.parts) & set(LEFT_OUT):
                 found.append(relative)
@@ -63,6 +78,9 @@ def check(root: Path, *, test: bool = True) -> list[Problem]:
     Args:
         root: the folder that holds the three.
         test: run code/test_conv.py as well.
+
+    Raises:
+        OSError: a file or a folder cannot be read.
     """
     files = list_files(root)
     problems = [*_missing(root), *_layout(root, files), *_report(root, files), *_sizes(root, files)]
@@ -92,7 +110,7 @@ def _layout(root: Path, files: list[Path]) -> Iterator[Problem]:
             what = f"data, logs and models are not handed in; take {inner[0]}/ out"
             yield Problem(f"{folder.as_posix()}/", what, rule="forbidden folders")
     for folder in FOLDERS:
-        for path in sorted((root / folder).rglob("*")):
+        for path in _below(root / folder):
             if path.is_symlink():
                 name = path.relative_to(root).as_posix()
                 yield Problem(name, "is a link, which a zip does not keep; put the file there", rule="links")
@@ -202,7 +220,11 @@ def main(arguments: list[str]) -> int:
 
 def hand_in(root: Path, out: Path, *, anyway: bool = False, test: bool = True) -> int:
     """What `main` does, for any folder."""
-    problems = check(root, test=test)
+    try:
+        problems = check(root, test=test)
+    except OSError as error:
+        print(f"cannot read {error.filename or root}: {error.strerror or error}; mend that; nothing was zipped")
+        return 1
     for problem in problems:
         print(f"- {problem}")
     missing = any(problem.what.startswith("is missing; make it") for problem in problems)

@@ -17,6 +17,7 @@ import pytest
 
 from scenelab.data.download import fetch
 from scenelab.data.install import download
+from scenelab.data.staging import BUILT
 from scenelab.errors import LabError
 from serving import Answer, Handler, Server, cut_after, raw, stall_after, status, tag, whole
 
@@ -401,6 +402,20 @@ def test_archive_that_lacks_listed_images(site: Server, tmp_path: Path) -> None:
         install(site, tmp_path / "data")
     assert list(tmp_path.iterdir()) == []
     assert install(site, tmp_path / "data")
+
+
+@pytest.mark.parametrize("where", ["images", "val.txt"])
+def test_a_disk_that_fails_costs_no_download(site: Server, tmp_path: Path, monkeypatch, unreadable, where: str) -> None:
+    """What could not be read is not what is not there: the archive stays for the next call."""
+    place = tmp_path / ".data.partial" / BUILT / where
+    unreadable(place)
+    with pytest.raises(LabError, match=f"{place}.*Input/output error|Input/output error.*{place}") as caught:
+        install(site, tmp_path / "data")
+    assert "removed" not in str(caught.value)
+    monkeypatch.undo()
+    assert install(site, tmp_path / "data")
+    assert_installed(tmp_path / "data")
+    assert [path for path, _, _ in site.seen].count("/data.tar.gz") == 1
 
 
 def test_nothing_to_download(site: Server, tmp_path: Path) -> None:

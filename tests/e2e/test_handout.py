@@ -20,9 +20,26 @@ BOTH = ([], ["--use-custom-conv"])
 @pytest.fixture
 def lab(tmp_path, scenes) -> Path:
     """A copy of the front door beside ../data, as a student has it."""
-    shutil.copytree(REPOSITORY / "code", tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "data").symlink_to(scenes)
-    return tmp_path
+    return set_up(tmp_path, scenes)
+
+
+@pytest.fixture(scope="module")
+def first_training(scenes, tmp_path_factory) -> tuple[Path, str]:
+    """A lab after its first epoch, and what that printed."""
+    folder = set_up(tmp_path_factory.mktemp("lab"), scenes)
+    return folder, main(folder, "../data", "--epochs=1", "-b", "24", "-p", "1", "--gpu=-1")
+
+
+@pytest.fixture
+def trained(first_training, tmp_path) -> Path:
+    """A copy of that lab."""
+    return shutil.copytree(first_training[0], tmp_path, symlinks=True, dirs_exist_ok=True)
+
+
+def set_up(folder: Path, scenes: Path) -> Path:
+    shutil.copytree(REPOSITORY / "code", folder / "code", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "data").symlink_to(scenes)
+    return folder
 
 
 def main(lab: Path, *arguments: str, status: int = 0) -> str:
@@ -51,32 +68,29 @@ def test_train_evaluate_and_continue(lab):
     assert not (lab / "models" / "earlier-1").exists()
 
 
-def test_training_goes_on_from_the_best_model_and_says_what_is_new(lab):
-    main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1")
-    text = main(lab, "../data", "--epochs=2", "-b", "24", "--gpu=-1", "--resume=../models/model_best.pth.tar")
+def test_training_goes_on_from_the_best_model_and_says_what_is_new(trained):
+    text = main(trained, "../data", "--epochs=2", "-b", "24", "--gpu=-1", "--resume=../models/model_best.pth.tar")
     assert "The checkpoint does not hold the optimiser's momentum" in text
     assert "epoch 2: train loss" in text
 
 
-def test_a_second_training_keeps_the_first(lab):
-    main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1")
-    first = (lab / "models" / "model_best.pth.tar").read_bytes()
-    text = main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1", "--lr=0.01")
+def test_a_second_training_keeps_the_first(trained):
+    first = (trained / "models" / "model_best.pth.tar").read_bytes()
+    text = main(trained, "../data", "--epochs=1", "-b", "24", "--gpu=-1", "--lr=0.01")
     assert "moved to ../models/earlier-1" in text
-    assert (lab / "models" / "earlier-1" / "model_best.pth.tar").read_bytes() == first
-    assert list((lab / "logs" / "earlier-1").glob("events.out.tfevents.*"))
+    assert (trained / "models" / "earlier-1" / "model_best.pth.tar").read_bytes() == first
+    assert list((trained / "logs" / "earlier-1").glob("events.out.tfevents.*"))
 
 
-def test_training_with_the_convolution_by_hand(lab):
+def test_training_with_the_convolution_by_hand(trained, first_training):
     """The same seed and data: the first epoch ends where native convolution ends, but for rounding."""
-    losses = []
-    for flags in BOTH:
-        text = main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1", *flags)
-        losses.append(float(re.search(r"epoch 1: train loss (\d+\.\d+)", text)[1]))
-        assert ("Using custom convolutions" in text) == bool(flags)
+    native = first_training[1]
+    custom = main(trained, "../data", "--epochs=1", "-b", "24", "--gpu=-1", "--use-custom-conv")
+    assert ["Using custom convolutions" in text for text in (native, custom)] == [False, True]
+    losses = [float(re.search(r"epoch 1: train loss (\d+\.\d+)", text)[1]) for text in (native, custom)]
     assert losses[0] == pytest.approx(losses[1], abs=2e-3)
     evaluate = ("../data", "--resume=../models/model_best.pth.tar", "-e", "--gpu=-1")
-    last_lines = [main(lab, *evaluate, *flags).strip().splitlines()[-1] for flags in BOTH]
+    last_lines = [main(trained, *evaluate, *flags).strip().splitlines()[-1] for flags in BOTH]
     assert last_lines[0] == last_lines[1]
 
 
@@ -105,50 +119,48 @@ def test_our_networks_are_trained_and_evaluated_by_their_name(lab, name):
     assert told[-1].startswith("******Acc@1")
 
 
-def test_attention_maps_are_logged_a_batch_a_step(lab):
+def test_attention_maps_are_logged_a_batch_a_step(trained):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1")
-    text = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-e", "-v", "--gpu=-1")
+    text = main(trained, "../data", "--resume=../models/model_best.pth.tar", "-e", "-v", "--gpu=-1")
     assert "******Acc@1" in text
     assert "Attention maps: tensorboard --logdir=../logs" in text
-    events = EventAccumulator(str(lab / "logs"), size_guidance={"images": 0}).Reload()
+    events = EventAccumulator(str(trained / "logs"), size_guidance={"images": 0}).Reload()
     assert "Image/Image_Atten" in events.Tags()["images"]
     pictures = events.Images("Image/Image_Atten")
     assert [picture.step for picture in pictures] == [0]  # 36 val images are one batch
     assert (pictures[0].width, pictures[0].height) == (10 * 162 + 2, 4 * 162 + 2)
 
 
-def test_a_map_of_the_wrong_shape_is_one_line(lab):
-    code = lab / "code" / "student_code.py"
-    main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1")
+def test_a_map_of_the_wrong_shape_is_one_line(trained):
+    code = trained / "code" / "student_code.py"
     code.write_text(code.read_text() + "GradAttention.explain = lambda self, model, input: input\n")
-    text = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-e", "-v", "--gpu=-1", status=1)
+    text = main(trained, "../data", "--resume=../models/model_best.pth.tar", "-e", "-v", "--gpu=-1", status=1)
     assert (
         "main.py: error: explain returned (36, 3, 160, 160) for images (36, 3, 160, 160); expected a tensor (36, 1, 160"
         in text
     )
     code.write_text("from scenelab.models.simplenet import SimpleNet as default_model\n")
-    text = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-e", "-v", "--gpu=-1", status=1)
+    text = main(trained, "../data", "--resume=../models/model_best.pth.tar", "-e", "-v", "--gpu=-1", status=1)
     assert "student_code.py has no default_attention, which this needs, as in the handout" in text
 
 
-def test_val_is_attacked_and_shown(lab):
+def test_val_is_attacked_and_shown(trained):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1")
-    lines = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-a", "-v", "--gpu=-1").strip().splitlines()
+    text = main(trained, "../data", "--resume=../models/model_best.pth.tar", "-a", "-v", "--gpu=-1")
+    lines = text.strip().splitlines()
     assert lines[-5] == "Largest change of a normalised value: 0.1000"
     assert (lines[-4], lines[-2]) == ("=> clean:", "=> attacked:")
     accuracies = [re.fullmatch(r"\*{6}Acc@1 (\d+\.\d{3}) Acc@5 (\d+\.\d{3})", lines[place]) for place in (-3, -1)]
     assert all(accuracies)
-    events = EventAccumulator(str(lab / "logs"), size_guidance={"images": 0}).Reload()
+    events = EventAccumulator(str(trained / "logs"), size_guidance={"images": 0}).Reload()
     assert {"Image/Org_Image", "Image/Adv_Image"} <= set(events.Tags()["images"])
     (picture,) = events.Images("Image/Adv_Image")
     assert (picture.width, picture.height) == (10 * 162 + 2, 4 * 162 + 2)
-    code = lab / "code" / "student_code.py"
+    code = trained / "code" / "student_code.py"
     code.write_text(code.read_text() + "PGDAttack.perturb = lambda self, model, input: None\n")
-    text = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-a", "--gpu=-1", status=1)
+    text = main(trained, "../data", "--resume=../models/model_best.pth.tar", "-a", "--gpu=-1", status=1)
     assert "main.py: error: perturb returned NoneType for images (36, 3, 160, 160); expected a tensor" in text
 
 
@@ -247,13 +259,12 @@ def test_the_handouts_defaults(front_door):
     assert {name: flags[name] for name in expected} == expected
 
 
-def test_adversarial_training_through_the_front_door(lab):
-    main(lab, "../data", "--epochs=1", "-b", "24", "-p", "1", "--gpu=-1")
-    code = lab / "code" / "student_code.py"
+def test_adversarial_training_through_the_front_door(trained):
+    code = trained / "code" / "student_code.py"
     code.write_text(code.read_text().replace("num_steps: int = 10", "num_steps: int = 1"))
-    hard = main(lab, "../data", "--epochs=1", "-b", "24", "-p", "1", "--gpu=-1", "--adversarial")
+    hard = main(trained, "../data", "--epochs=1", "-b", "24", "-p", "1", "--gpu=-1", "--adversarial")
     assert "epoch 0 [3/3]" in hard
-    plain, attacked = ((lab / "models" / name / "metrics.jsonl").read_bytes() for name in ("earlier-1", "."))
+    plain, attacked = ((trained / "models" / name / "metrics.jsonl").read_bytes() for name in ("earlier-1", "."))
     assert plain != attacked
-    text = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-e", "--adversarial", status=1)
+    text = main(trained, "../data", "--resume=../models/model_best.pth.tar", "-e", "--adversarial", status=1)
     assert "--adversarial is a way to train; leave -e and -a out" in text

@@ -5,11 +5,14 @@ import json
 import pytest
 
 from scenelab.cli import app
+from scenelab.evaluation.robustness import Effort
 from scenelab.files import read_json
 
 
 @pytest.mark.slow
-def test_four_ways_of_training_are_compared(scenes, tmp_path, capsys):
+def test_four_ways_of_training_are_compared(scenes, tmp_path, capsys, monkeypatch):
+    few = Effort(steps=3, targeted_steps=2, classes=2, queries=20)
+    monkeypatch.setattr("scenelab.studies.adversarial.Effort", lambda: few)
     command = [
         "study", "adversarial", "--data", str(scenes), "--out", str(tmp_path / "study"), "--minutes", "0.05",
         "--epsilons", "4/255", "--images", "3", "--json",

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from scenelab.errors import LabError
-from scenelab.files import atomic_write, read_json, temporary_folder, write_json
+from scenelab.files import atomic_write, files_below, naming, read_json, temporary_folder, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -119,3 +119,26 @@ def test_many_writers_of_one_file(tmp_path):
     assert [writer.wait(60) for writer in writers] == [0] * 4
     assert read_json(path) == [199] * 100
     assert os.listdir(tmp_path) == ["value.json"]
+
+
+def test_a_folder_that_cannot_be_listed_is_no_empty_folder(tmp_path, unreadable):
+    for name in ("a/1.jpg", "a/.b/2.jpg", "3.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("a")
+    assert sorted(files_below(tmp_path)) == ["3.jpg", "a/.b/2.jpg", "a/1.jpg"]
+    assert list(files_below(tmp_path / "none")) == []
+    unreadable(tmp_path / "a" / ".b")
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        list(files_below(tmp_path))
+    assert caught.value.filename == str(tmp_path / "a" / ".b")
+
+
+def test_an_error_of_the_disk_gets_a_path_where_it_tells_none(tmp_path):
+    full = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
+    with full, pytest.raises(OSError, match="No space left") as caught, naming(tmp_path):
+        full.write(b"more")
+    assert caught.value.filename == str(tmp_path)
+    with pytest.raises(FileNotFoundError) as caught, naming(tmp_path):
+        (tmp_path / "none").read_bytes()
+    assert caught.value.filename == str(tmp_path / "none")

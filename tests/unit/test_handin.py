@@ -180,3 +180,10 @@ def test_our_own_code_can_be_handed_in(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main([]) == 0, capsys.readouterr().out
     assert (tmp_path / "submission.zip").exists()
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(homework, unreadable, capsys):
+    unreadable(homework / "code" / "models")
+    assert hand_in(homework, homework / "submission.zip", test=False) == 1
+    assert f"cannot read {homework / 'code' / 'models'}: Input/output error" in capsys.readouterr().out
+    assert not (homework / "submission.zip").exists()

@@ -11,6 +11,7 @@ from scenelab.data.folder import held_out, read_tree
 from scenelab.data.miniplaces import is_miniplaces, read_categories, read_list, read_split, read_test
 from scenelab.data.sources import open_split
 from scenelab.errors import LabError
+from scenelab.files import files_below
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -228,14 +229,13 @@ def test_a_flat_tree_is_split_into_disjoint_and_complete_halves(tmp_path):
 def test_the_split_does_not_depend_on_the_order_of_listing(tmp_path, monkeypatch):
     flat_tree(tmp_path, beach=30, abbey=30)
     before = read_tree(tmp_path, "val")
-    rglob = Path.rglob
 
-    def shuffled(self, pattern):
-        found = list(rglob(self, pattern))
+    def shuffled(folder):
+        found = list(files_below(folder))
         random.Random(1).shuffle(found)
         return iter(found)
 
-    monkeypatch.setattr(Path, "rglob", shuffled)
+    monkeypatch.setattr(tree, "files_below", shuffled)
     assert read_tree(tmp_path, "val") == before
 
 
@@ -352,3 +352,14 @@ def test_a_folder_that_does_not_exist(tmp_path):
 
 def test_the_share_held_out_is_a_tenth():
     assert tree.VAL_SHARE == 0.1
+
+
+@pytest.mark.parametrize("kind", ["tree", "test"])
+def test_a_folder_that_cannot_be_listed(tmp_path, unreadable, kind):
+    """It is not a class, or a test split, with fewer images."""
+    for name in ("images/test/1.jpg", "a/1.jpg", "a/more/2.jpg", "b/1.jpg", "b/2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    unreadable(tmp_path / ("images/test" if kind == "test" else "a/more"))
+    with pytest.raises(OSError, match="Input/output error"):
+        read_test(tmp_path) if kind == "test" else read_tree(tmp_path, "train")

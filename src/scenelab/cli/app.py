@@ -82,9 +82,8 @@ def run(arguments: list[str]) -> int:
     except OSError as error:  # where nobody knew better what to say
         if debug:
             raise
-        what = (
-            f"cannot read or write {os.fsdecode(error.filename)}" if error.filename else "cannot read or write a file"
-        )
+        places = [os.fsdecode(name) for name in (error.filename, error.filename2) if name]  # of a copy there are two
+        what = f"cannot read or write {' or '.join(places) or 'a file'}"
         cause = error.strerror or str(error)
         print(f"scenelab: error: {what}: {cause}; check the path, its permissions and the free space", file=sys.stderr)
         return 1

@@ -42,7 +42,7 @@ def grade(
     """
     from scenelab.cli.output import print_json, print_table
     from scenelab.errors import LabError
-    from scenelab.files import write_json
+    from scenelab.files import naming, write_json
     from scenelab.grading.batch import Batch
     from scenelab.grading.challenge import Judge
     from scenelab.grading.grade import Grade, load_hidden
@@ -56,7 +56,8 @@ def grade(
     out = out.resolve()
     digest = load_hidden(hidden) if hidden else ""
     points, judge = read_rubric(rubric), Judge.of(hidden) if hidden else None
-    sandbox = best(out / ".work", required=require_sandbox)
+    with naming(out):
+        sandbox = best(out / ".work", required=require_sandbox)
     quiet = autolab or json
     if not quiet:
         print(f"sandbox: {sandbox}")
@@ -67,7 +68,8 @@ def grade(
             said = f"  {grade.result.problem}" if grade.result.problem else ""
             print(f"{grade.entry.student}: {grade.score:g} of {points.automatic:g}{said}"[:160], flush=True)
 
-    grades = batch.run(submissions, jobs=jobs, single=gradescope is not None or autolab, tell=tell)
+    with naming(out):
+        grades = batch.run(submissions, jobs=jobs, single=gradescope is not None or autolab, tell=tell)
     if gradescope is not None:
         if len(grades) != 1:
             raise LabError(f"--gradescope takes one submission, here are {len(grades)}")

@@ -1,10 +1,11 @@
 """Any folder with one sub-folder a class, with or without its own `train` and `val` folders."""
 
 import hashlib
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from scenelab.data.miniplaces import Listing
 from scenelab.errors import LabError
+from scenelab.files import files_below
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
 VAL_SHARE = 0.1
@@ -15,14 +16,15 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path, root: Path) -> list[str]:
+    above = folder.relative_to(root)
     return sorted(
-        path.relative_to(root).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not _hidden(path.relative_to(folder))
+        (above / path).as_posix()
+        for path in map(PurePath, files_below(folder))
+        if path.suffix.lower() in SUFFIXES and (folder / path).is_file() and not _hidden(path)
     )
 
 
-def _hidden(path: Path) -> bool:
+def _hidden(path: PurePath) -> bool:
     """Whether a file or a folder above it is hidden: thumbnails and editors' copies are no images of the class."""
     return any(part.startswith(".") for part in path.parts)
 

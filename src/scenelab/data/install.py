@@ -12,7 +12,7 @@ from scenelab.data.download import fetch
 from scenelab.data.miniplaces import LISTS, read_list, read_list_of_categories
 from scenelab.data.staging import BUILT, remove_abandoned, staging_folder, tidy
 from scenelab.errors import LabError
-from scenelab.files import sync_folder
+from scenelab.files import files_below, sync_folder
 from scenelab.progress import progress
 
 # The archive's home and its older mirror; the lists come from the organisers' development kit.
@@ -102,7 +102,7 @@ def check(folder: Path) -> int:
     Raises:
         LabError: a list is missing, empty or malformed, or images are missing.
     """
-    there = set(_files(folder / "images"))
+    there = set(files_below(folder / "images"))
     count = 0
     for name in LISTS:
         listed = [path for path, _ in read_list(folder / name)]
@@ -123,7 +123,7 @@ def check(folder: Path) -> int:
 def _copy_folder(source: Path, built: Path) -> int:
     for name in LISTS:
         read_list(source / name)
-    names = [f"{top}/{name}" for top in FOLDERS for name in _files(source / top)]
+    names = [f"{top}/{name}" for top in FOLDERS for name in files_below(source / top)]
     names = [name for name in (*names, *TEXTS) if (source / name).is_file()]
     with progress("copying", len(names), unit="files") as advance:
         for name in names:
@@ -154,13 +154,6 @@ def _parse(path: Path) -> None:
         read_list(path)
     elif not read_list_of_categories(path):
         raise LabError(f"{path} lists no categories; get it again")
-
-
-def _files(root: Path) -> Iterator[str]:
-    """Yield the files below `root` as paths relative to it, with `/`."""
-    for folder, _, names in os.walk(root):
-        below = Path(folder).relative_to(root).as_posix()
-        yield from names if below == "." else (f"{below}/{name}" for name in names)
 
 
 def _install(folder: Path, build: Callable[[Path], int]) -> bool:
@@ -214,10 +207,14 @@ def _holds_data(folder: Path) -> bool:
 
 @contextmanager
 def _dropping(*paths: Path, fault: type[LabError] = LabError) -> Iterator[None]:
-    """Remove files that turn out to be unusable, so that the next run gets them anew."""
+    """Remove files that turn out to be unusable, so that the next run gets them anew; an error of the disk says nothing
+    of the files.
+    """
     try:
         yield
     except fault as error:
+        if isinstance(error.__cause__, OSError):
+            raise
         for path in paths:
             path.unlink()
         raise LabError(f"{error}; it has been removed: run the command again to download it anew") from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scenelab.errors import LabError
-from scenelab.files import read_text
+from scenelab.files import files_below, read_text
 
 LISTS = ("train.txt", "val.txt")
 LABEL = re.compile("[0-9]{1,6}")  # a slip such as 10000000000 must not become that many classes
@@ -132,6 +132,11 @@ def read_split(folder: Path, split: str) -> Listing:
 
 def read_test(folder: Path) -> Listing:
     """The unlabelled test images, in the order of their names; empty where there are none."""
-    root = Path(folder) / "images"
-    paths = tuple(sorted(str(path.relative_to(root)) for path in (root / "test").glob("*.jpg")))
+    root, paths = Path(folder) / "images", tuple(list_test(folder))
     return Listing(root=root, split="test", paths=paths, labels=(-1,) * len(paths), categories=())
+
+
+def list_test(folder: Path) -> list[str]:
+    """Names of the images in `images/test`, below `images`, sorted."""
+    names = files_below(Path(folder) / "images" / "test")
+    return sorted(f"test/{name}" for name in names if name.endswith(".jpg") and "/" not in name)

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from scenelab.data.decode import read_image
 from scenelab.data.folder import SUFFIXES
 from scenelab.data.miniplaces import Listing
 from scenelab.data.sources import open_split
 from scenelab.errors import LabError
+from scenelab.files import files_below
 from scenelab.progress import progress
 
 
@@ -76,6 +77,6 @@ def _not_listed(listing: Listing) -> list[str]:
     listed = set(listing.paths)
     return sorted(
         path
-        for file in (listing.root / listing.split).rglob("*")
-        if file.suffix.lower() in SUFFIXES and (path := file.relative_to(listing.root).as_posix()) not in listed
+        for name in files_below(listing.root / listing.split)
+        if PurePath(name).suffix.lower() in SUFFIXES and (path := f"{listing.split}/{name}") not in listed
     )

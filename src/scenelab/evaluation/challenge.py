@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from scenelab.data.decode import read_pictures
-from scenelab.data.miniplaces import read_list
+from scenelab.data.miniplaces import list_test, read_list
 from scenelab.errors import LabError
 from scenelab.files import atomic_write, read_json, read_text
 from scenelab.models.stored import Stored
@@ -58,7 +58,7 @@ def list_test_images(data: Path) -> list[str]:
     Raises:
         LabError: there are none.
     """
-    names = sorted(f"test/{path.name}" for path in (data / "images" / "test").glob("*.jpg"))
+    names = list_test(data)
     if not names:
         raise LabError(
             f"{data / 'images' / 'test'} holds no .jpg files; the challenge is about MiniPlaces' test images"

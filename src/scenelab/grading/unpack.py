@@ -244,15 +244,20 @@ def _guarded(open_entry: Callable[[], IO[bytes] | None], place: Path, found: Unp
             _write(place, source, found, room, name)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
+def _walk(folder: Path, found: Unpacked) -> Iterator[Path]:
+    def tell(error: OSError) -> None:
+        _raise_ours(error)
+        name = Path(error.filename).relative_to(folder).as_posix()
+        found.note(f"{name[:80]!r} cannot be read and was left out")
+
+    for root, folders, names in os.walk(folder, onerror=tell):
         folders[:] = sorted(name for name in folders if name not in SKIPPED)
         yield from (Path(root) / name for name in sorted(names))
         yield from (Path(root) / name for name in folders if (Path(root) / name).is_symlink())
 
 
 def _from_folder(path: Path, folder: Path, found: Unpacked, room: Room) -> None:
-    for source in _walk(path):
+    for source in _walk(path, found):
         found.count(room)
         name = source.relative_to(path).as_posix()
         place = _place(name, folder, found)
