@@ -29,7 +29,7 @@ test: $(STAMP)
 soak: $(STAMP)
 	rm -rf soak
 	SCENELAB_SOAK=1 SCENELAB_FUZZ_SECONDS=120 SCENELAB_FAULTS_OUT=soak OMP_NUM_THREADS=1 \
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 0 tests/faults tests/fuzz tests/soak; \
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 0 tests/soak tests/faults tests/fuzz; \
 	status=$$?; $(BIN)/python tests/faults/table.py soak; exit $$status
 
 clean:
