@@ -21,6 +21,7 @@ TOGETHER = ("e2e", "grading", "oracle", "soak")
 is room."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in a hook of its own
 def pytest_collection_modifyitems(items) -> None:
     """Tell the processes that share the tests what belongs together."""
     for item in items:

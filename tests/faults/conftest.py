@@ -11,6 +11,7 @@ from faults.tally import FULL, Tally
 from serving import Server as Site
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in a hook of its own
 def pytest_collection_modifyitems(items) -> None:
     """All of them in one process, whose server they share, but in full, where they take an hour and more."""
     for item in items:
