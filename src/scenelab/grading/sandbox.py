@@ -343,13 +343,25 @@ def _with_token(token: str) -> list[int]:
     return found
 
 
-def usage(pid: int) -> tuple[int, int]:
-    """Bytes that a process and its descendants hold, their shared memory included, and how many there are."""
-    total, pids = 0, [pid, *_descendants(pid)]
-    for each in pids:
-        try:
-            lines = Path(f"/proc/{each}/status").read_text("ascii", "replace").splitlines()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
-    return total, len(pids)
+def usage(pid: int, enough: int = 0) -> tuple[int, int]:
+    """Bytes that a process and its descendants hold, their shared memory included, and how many there are.
+
+    Args:
+        enough: where they hold more, what several share after a fork is counted once, which takes the kernel longer.
+    """
+    pids = [pid, *_descendants(pid)]
+    held = sum(_held(each, "status", ("RssAnon:", "RssShmem:")) or 0 for each in pids)
+    if held > enough:
+        parts = [_held(each, "smaps_rollup", ("Pss_Anon:", "Pss_Shmem:")) for each in pids]
+        if None not in parts:
+            held = sum(part or 0 for part in parts)
+    return held, len(pids)
+
+
+def _held(pid: int, file: str, names: tuple[str, ...]) -> int | None:
+    """Bytes by some lines of a file of /proc; None where it cannot be read."""
+    try:
+        lines = Path(f"/proc/{pid}/{file}").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return None
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(names))

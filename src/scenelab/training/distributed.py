@@ -19,9 +19,12 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from scenelab.errors import LabError
+from scenelab.training.greeting import agree_on_name
 from scenelab.training.neighbours import SLOT, Neighbours, create, remove
 
 PATIENCE = timedelta(minutes=10)  # for the slowest process: packing, evaluation
@@ -142,7 +145,10 @@ def join() -> Iterator[World]:
     enough = torch.cuda.is_available() and torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
     if enough:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if enough else "gloo", timeout=PATIENCE)
+    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    own = PrefixStore(agree_on_name(store, rank, size, PATIENCE), store)
+    backend = "cpu:gloo,cuda:nccl" if enough else "gloo"
+    dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=PATIENCE)
     try:
         yield _meet(World(dist.get_rank(), dist.get_world_size()))
     finally:

@@ -23,6 +23,7 @@ LINE = 64  # bytes of a processor's cache line, of which each process's count ha
 MEMORY = Path("/dev/shm")
 ORDERED = ("x86_64", "AMD64")  # processors on which what was written first is seen first
 PATIENT = 100  # looks before the core is offered to others
+SOMETIMES = 1000  # looks before the others are looked for, and the clock is read
 
 
 def create(size: int) -> str:
@@ -60,7 +61,8 @@ class Neighbours:
         self.rank, self.size, self.turn = rank, size, 0
         self.seconds = patience.total_seconds()
         lines = np.frombuffer(memory, np.int64, size * LINE // 8).reshape(size, -1)
-        self.counts, self.lengths = lines[:, 0], lines[:, 1:3]
+        self.counts, self.lengths, self.processes = lines[:, 0], lines[:, 1:3], lines[:, 3:5]
+        self.processes[rank] = os.getpid(), os.stat("/proc/self/ns/pid").st_ino
         self.places = torch.frombuffer(memory, dtype=torch.uint8, offset=size * LINE).view(2, size, SLOT)
 
     def holds(self, values: Tensor) -> bool:
@@ -96,10 +98,23 @@ class Neighbours:
             looks += 1
             if looks > PATIENT:
                 os.sched_yield()
-                if looks % 10_000 == 0 and time.monotonic() - began > self.seconds:
-                    raise RuntimeError(f"another process has not come for {self.seconds:.0f} s")
+                if looks % SOMETIMES == 0:
+                    self._look_for(np.flatnonzero(self.counts < self.turn))
+                    if time.monotonic() - began > self.seconds:
+                        raise RuntimeError(f"another process has not come for {self.seconds:.0f} s")
         if (lengths != length).any():
             raise RuntimeError(f"the processes put down different things: {lengths.tolist()} bytes")
+
+    def _look_for(self, absent: np.ndarray) -> None:
+        """One that has died will not come; numbers are those of processes where all are in one namespace."""
+        for rank in absent:
+            process, namespace = self.processes[rank].tolist()
+            if namespace == self.processes[self.rank, 1]:
+                try:
+                    os.kill(process, 0)
+                except ProcessLookupError as error:
+                    if self.counts[rank] < self.turn:  # it has not come before it ended
+                        raise RuntimeError(f"process {rank} has ended") from error
 
 
 def remove(name: str) -> None:

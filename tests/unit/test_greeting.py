@@ -1,0 +1,44 @@
+"""Processes that start together agree on a name, whatever those before them have left in the store."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+import torch.distributed as dist
+
+from scenelab.training.greeting import agree_on_name
+
+PATIENCE = timedelta(seconds=20)
+
+
+def agree(store: dist.Store, size: int, late: int) -> set[str]:
+    """All names that are found; one process comes later than the others."""
+    rest = threading.Event()
+
+    def come(rank: int) -> str:
+        if rank == late:
+            rest.wait()
+        return agree_on_name(store, rank, size, PATIENCE)
+
+    with ThreadPoolExecutor(size) as pool:
+        found = [pool.submit(come, rank) for rank in range(size)]
+        threading.Timer(0.1, rest.set).start()
+        return {each.result() for each in found}
+
+
+@pytest.mark.parametrize("late", [0, 1, 3])
+def test_restarts_get_new_names(late):
+    """What a process said that died while the others waited for it is not taken for the next one's."""
+    store, seen = dist.HashStore(), set()
+    for round in range(3):
+        store.set("scenelab/here/2", f"said by one that died in round {round}")
+        names = agree(store, 4, late)
+        assert len(names) == 1
+        assert not names & seen
+        seen |= names
+
+
+def test_one_that_does_not_come_is_waited_for_so_long():
+    with pytest.raises(RuntimeError, match=r"processes \[1\] have not come for 0 s"):
+        agree_on_name(dist.HashStore(), 0, 2, timedelta(seconds=0.1))
