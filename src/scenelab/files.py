@@ -64,7 +64,7 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 @contextmanager
 def naming(place: Path) -> Iterator[None]:
-    """An error of the disk that tells no path, as that of a write does, gets this one."""
+    """An error of the disk that tells no path, as that of a read or write, gets this one."""
     try:
         yield
     except OSError as error:
@@ -73,22 +73,43 @@ def naming(place: Path) -> Iterator[None]:
         raise
 
 
-def files_below(root: Path) -> Iterator[str]:
-    """The files below `root`, hidden ones too, as paths relative to it, with `/`; none where there is no `root`.
+def files_below(root: Path, *, hidden: bool = True) -> Iterator[str]:
+    """What is no folder below `root`, as paths relative to it, with `/`; nothing where `root` is none.
 
     Linked folders are not entered.
+
+    Args:
+        hidden: enter folders whose name begins with a dot.
 
     Raises:
         OSError: a folder cannot be listed; `os.walk` and pathlib pass it over, as if it were empty.
     """
 
     def refuse(error: OSError) -> None:
-        if not (isinstance(error, FileNotFoundError) and error.filename == os.fspath(root)):
+        if not (isinstance(error, FileNotFoundError | NotADirectoryError) and error.filename == os.fspath(root)):
             raise error
 
-    for folder, _, names in os.walk(root, onerror=refuse):
+    for folder, folders, names in os.walk(root, onerror=refuse):
+        if not hidden:
+            folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(folder).relative_to(root).as_posix()
         yield from names if below == "." else (f"{below}/{name}" for name in names)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there, as `Path.is_file`, which newer Pythons let say no where the disk fails.
+
+    Raises:
+        OSError: it cannot be said.
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 @contextmanager

@@ -47,18 +47,25 @@ class Problem:
 
 
 def _below(folder: Path) -> list[Path]:
-    """All files and folders below one, sorted; a folder that cannot be read is an OSError, not an empty one."""
+    """All files and folders below one, sorted, without what editors and git leave there.
+
+    Raises:
+        OSError: a folder cannot be read; it is not an empty one.
+    """
 
     def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):  # there is none
             raise error
 
-    walk = os.walk(folder, onerror=refuse)
-    return sorted(Path(place, name) for place, folders, files in walk for name in folders + files)
+    found = []
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if name not in LEFT_OUT]
+        found += [Path(place, name) for name in (*folders, *files) if name not in LEFT_OUT]
+    return sorted(found)
 
 
 def list_files(root: Path) -> list[Path]:
-    """The files of the three folders, relative to the root and in order, without what an editor or git leaves there.
+    """The files of the three folders, relative to the root and in order, without what editors and git leave there.
 
     Raises:
         OSError: a folder cannot be read.
@@ -67,7 +74,7 @@ def list_files(root: Path) -> list[Path]:
     for folder in FOLDERS:
         for path in _below(root / folder):
             relative = path.relative_to(root)
-            if path.is_file() and not path.is_symlink() and not set(relative.parts) & set(LEFT_OUT):
+            if path.is_file() and not path.is_symlink():
                 found.append(relative)
     return sorted(found, key=lambda path: path.as_posix())
 
@@ -197,9 +204,13 @@ def write_zip(root: Path, target: Path) -> int:
     try:
         with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w") as file:
             for path in files:
+                try:
+                    content = (root / path).read_bytes()
+                except OSError as error:  # that of a read tells no path
+                    raise OSError(error.errno, error.strerror, str(root / path)) from error
                 entry = zipfile.ZipInfo(path.as_posix(), WHEN)
                 entry.create_system, entry.external_attr = 3, 0o644 << 16
-                file.writestr(entry, (root / path).read_bytes(), zipfile.ZIP_DEFLATED, compresslevel=9)
+                file.writestr(entry, content, zipfile.ZIP_DEFLATED, compresslevel=9)
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
     except BaseException:
@@ -234,7 +245,11 @@ def hand_in(root: Path, out: Path, *, anyway: bool = False, test: bool = True) -
     try:
         count = write_zip(root, out)
     except OSError as error:
-        print(f"cannot write {out}: {error.strerror or error}; choose another with --out")
+        cause = error.strerror or error
+        if any(Path(error.filename or "").is_relative_to(root / folder) for folder in FOLDERS):
+            print(f"cannot read {error.filename}: {cause}; mend that; nothing was zipped")
+        else:
+            print(f"cannot write {out}: {cause}; choose another with --out")
         return 1
     print(f"{out}: {count} files, {out.stat().st_size:,} bytes. Hand it in as it is.")
     return 0

@@ -404,6 +404,16 @@ def test_archive_that_lacks_listed_images(site: Server, tmp_path: Path) -> None:
     assert install(site, tmp_path / "data")
 
 
+def test_archive_with_a_wrong_checksum_is_fetched_again(site: Server, tmp_path: Path) -> None:
+    packed = bytearray(site.files["/data.tar.gz"])
+    packed[-6] ^= 1  # of the CRC
+    site.script["/data.tar.gz"] = [raw(200, len(packed), bytes(packed), ETag=tag(bytes(packed)))]
+    with pytest.raises(LabError, match="removed: run the command again"):
+        install(site, tmp_path / "data")
+    assert install(site, tmp_path / "data")
+    assert_installed(tmp_path / "data")
+
+
 @pytest.mark.parametrize("where", ["images", "val.txt"])
 def test_a_disk_that_fails_costs_no_download(site: Server, tmp_path: Path, monkeypatch, unreadable, where: str) -> None:
     """What could not be read is not what is not there: the archive stays for the next call."""

@@ -1,3 +1,4 @@
+import errno
 import os
 import resource
 import subprocess
@@ -6,7 +7,7 @@ import sys
 import pytest
 
 from scenelab.errors import LabError
-from scenelab.files import atomic_write, files_below, naming, read_json, temporary_folder, write_json
+from scenelab.files import atomic_write, files_below, is_file, naming, read_json, temporary_folder, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -125,9 +126,10 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_folder(tmp_path, unreadable)
     for name in ("a/1.jpg", "a/.b/2.jpg", "3.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    (tmp_path / "link").symlink_to("a")
-    assert sorted(files_below(tmp_path)) == ["3.jpg", "a/.b/2.jpg", "a/1.jpg"]
-    assert list(files_below(tmp_path / "none")) == []
+    (tmp_path / "link").symlink_to("none")
+    assert sorted(files_below(tmp_path)) == ["3.jpg", "a/.b/2.jpg", "a/1.jpg", "link"]
+    assert list(files_below(tmp_path / "none")) == list(files_below(tmp_path / "3.jpg")) == []
+    assert sorted(files_below(tmp_path, hidden=False)) == ["3.jpg", "a/1.jpg", "link"]
     unreadable(tmp_path / "a" / ".b")
     with pytest.raises(OSError, match="Input/output error") as caught:
         list(files_below(tmp_path))
@@ -142,3 +144,19 @@ def test_an_error_of_the_disk_gets_a_path_where_it_tells_none(tmp_path):
     with pytest.raises(FileNotFoundError) as caught, naming(tmp_path):
         (tmp_path / "none").read_bytes()
     assert caught.value.filename == str(tmp_path / "none")
+
+
+def test_whether_a_file_is_there(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "loop").symlink_to("loop")
+    assert is_file(tmp_path / "file")
+    assert is_file(tmp_path / "link")
+    assert not any(is_file(tmp_path / name) for name in (".", "none", "file/none", "loop"))
+
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("os.stat", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        is_file(tmp_path / "file")

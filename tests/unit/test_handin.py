@@ -182,8 +182,21 @@ def test_our_own_code_can_be_handed_in(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "submission.zip").exists()
 
 
-def test_a_folder_that_cannot_be_read_is_not_left_out(homework, unreadable, capsys):
-    unreadable(homework / "code" / "models")
+@pytest.mark.parametrize("name", ["code/models", "results", "results/curves.png"])
+def test_what_cannot_be_read_is_not_left_out(homework, unreadable, capsys, name):
+    unreadable(homework / name)
     assert hand_in(homework, homework / "submission.zip", test=False) == 1
-    assert f"cannot read {homework / 'code' / 'models'}: Input/output error" in capsys.readouterr().out
-    assert not (homework / "submission.zip").exists()
+    assert f"cannot read {homework / name}: Input/output error; mend that" in capsys.readouterr().out
+    assert not list(homework.glob("*submission*"))
+
+
+def test_a_folder_that_is_left_out_need_not_be_read(homework, unreadable):
+    (homework / "code" / "__pycache__").mkdir()
+    unreadable(homework / "code" / "__pycache__")
+    assert hand_in(homework, homework / "submission.zip", test=False) == 0
+
+
+def test_a_file_in_the_place_of_a_folder(homework):
+    shutil.rmtree(homework / "results")
+    (homework / "results").write_text("here")
+    assert said(homework, test=False) == [f"results/: is missing; make it in {homework}"]

@@ -230,8 +230,8 @@ def test_the_split_does_not_depend_on_the_order_of_listing(tmp_path, monkeypatch
     flat_tree(tmp_path, beach=30, abbey=30)
     before = read_tree(tmp_path, "val")
 
-    def shuffled(folder):
-        found = list(files_below(folder))
+    def shuffled(folder, **options):
+        found = list(files_below(folder, **options))
         random.Random(1).shuffle(found)
         return iter(found)
 

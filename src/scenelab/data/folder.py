@@ -5,28 +5,24 @@ from pathlib import Path, PurePath
 
 from scenelab.data.miniplaces import Listing
 from scenelab.errors import LabError
-from scenelab.files import files_below
+from scenelab.files import files_below, is_file
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
 VAL_SHARE = 0.1
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in found if path.name != "lost+found")  # of a disk, not of a data set
 
 
 def _images(folder: Path, root: Path) -> list[str]:
     above = folder.relative_to(root)
     return sorted(
         (above / path).as_posix()
-        for path in map(PurePath, files_below(folder))
-        if path.suffix.lower() in SUFFIXES and (folder / path).is_file() and not _hidden(path)
+        for path in map(PurePath, files_below(folder, hidden=False))  # thumbnails and editors' copies are no images
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and is_file(folder / path)
     )
-
-
-def _hidden(path: PurePath) -> bool:
-    """Whether a file or a folder above it is hidden: thumbnails and editors' copies are no images of the class."""
-    return any(part.startswith(".") for part in path.parts)
 
 
 def held_out(paths: list[str], share: float = VAL_SHARE) -> set[str]:

@@ -12,7 +12,7 @@ from scenelab.data.download import fetch
 from scenelab.data.miniplaces import LISTS, read_list, read_list_of_categories
 from scenelab.data.staging import BUILT, remove_abandoned, staging_folder, tidy
 from scenelab.errors import LabError
-from scenelab.files import files_below, sync_folder
+from scenelab.files import files_below, is_file, sync_folder
 from scenelab.progress import progress
 
 # The archive's home and its older mirror; the lists come from the organisers' development kit.
@@ -124,7 +124,7 @@ def _copy_folder(source: Path, built: Path) -> int:
     for name in LISTS:
         read_list(source / name)
     names = [f"{top}/{name}" for top in FOLDERS for name in files_below(source / top)]
-    names = [name for name in (*names, *TEXTS) if (source / name).is_file()]
+    names = [name for name in (*names, *TEXTS) if is_file(source / name)]
     with progress("copying", len(names), unit="files") as advance:
         for name in names:
             (built / name).parent.mkdir(parents=True, exist_ok=True)
@@ -207,13 +207,13 @@ def _holds_data(folder: Path) -> bool:
 
 @contextmanager
 def _dropping(*paths: Path, fault: type[LabError] = LabError) -> Iterator[None]:
-    """Remove files that turn out to be unusable, so that the next run gets them anew; an error of the disk says nothing
-    of the files.
+    """Remove files that turn out to be unusable, so that the next run gets them anew; an error of the system (with a
+    number, which a wrong checksum has not) says nothing of the files.
     """
     try:
         yield
     except fault as error:
-        if isinstance(error.__cause__, OSError):
+        if getattr(error.__cause__, "errno", None) is not None:
             raise
         for path in paths:
             path.unlink()

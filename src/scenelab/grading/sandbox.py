@@ -349,19 +349,17 @@ def usage(pid: int, enough: int = 0) -> tuple[int, int]:
     Args:
         enough: where they hold more, what several share after a fork is counted once, which takes the kernel longer.
     """
-    pids = [pid, *_descendants(pid)]
-    held = sum(_held(each, "status", ("RssAnon:", "RssShmem:")) or 0 for each in pids)
-    if held > enough:
-        parts = [_held(each, "smaps_rollup", ("Pss_Anon:", "Pss_Shmem:")) for each in pids]
-        if None not in parts:
-            held = sum(part or 0 for part in parts)
-    return held, len(pids)
+    parts = {each: _held(each, "status", ("RssAnon:", "RssShmem:"), 0) for each in (pid, *_descendants(pid))}
+    if sum(parts.values()) > enough:
+        parts = {each: _held(each, "smaps_rollup", ("Pss_Anon:", "Pss_Shmem:"), part) for each, part in parts.items()}
+    return sum(parts.values()), len(parts)
 
 
-def _held(pid: int, file: str, names: tuple[str, ...]) -> int | None:
-    """Bytes by some lines of a file of /proc; None where it cannot be read."""
+def _held(pid: int, file: str, names: tuple[str, ...], otherwise: int) -> int:
+    """Bytes by some lines of a file of /proc, where they are there and may be read."""
     try:
         lines = Path(f"/proc/{pid}/{file}").read_text("ascii", "replace").splitlines()
     except OSError:
-        return None
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(names))
+        return otherwise
+    found = [int(line.split()[1]) << 10 for line in lines if line.startswith(names)]
+    return sum(found) if found else otherwise

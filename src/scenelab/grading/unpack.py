@@ -247,7 +247,8 @@ def _guarded(open_entry: Callable[[], IO[bytes] | None], place: Path, found: Unp
 def _walk(folder: Path, found: Unpacked) -> Iterator[Path]:
     def tell(error: OSError) -> None:
         _raise_ours(error)
-        name = Path(error.filename).relative_to(folder).as_posix()
+        place = Path(error.filename)
+        name = folder.name if place == folder else place.relative_to(folder).as_posix()
         found.note(f"{name[:80]!r} cannot be read and was left out")
 
     for root, folders, names in os.walk(folder, onerror=tell):

@@ -62,7 +62,7 @@ class Neighbours:
         self.seconds = patience.total_seconds()
         lines = np.frombuffer(memory, np.int64, size * LINE // 8).reshape(size, -1)
         self.counts, self.lengths, self.processes = lines[:, 0], lines[:, 1:3], lines[:, 3:5]
-        self.processes[rank] = os.getpid(), os.stat("/proc/self/ns/pid").st_ino
+        self.processes[rank] = os.getpid(), _namespace()
         self.places = torch.frombuffer(memory, dtype=torch.uint8, offset=size * LINE).view(2, size, SLOT)
 
     def holds(self, values: Tensor) -> bool:
@@ -109,12 +109,22 @@ class Neighbours:
         """One that has died will not come; numbers are those of processes where all are in one namespace."""
         for rank in absent:
             process, namespace = self.processes[rank].tolist()
-            if namespace == self.processes[self.rank, 1]:
+            if namespace and namespace == self.processes[self.rank, 1]:
                 try:
                     os.kill(process, 0)
+                except PermissionError:
+                    continue
                 except ProcessLookupError as error:
                     if self.counts[rank] < self.turn:  # it has not come before it ended
                         raise RuntimeError(f"process {rank} has ended") from error
+
+
+def _namespace() -> int:
+    """Of the numbers of processes; 0 where it is not known."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return 0
 
 
 def remove(name: str) -> None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import os
+import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ AT_ONCE = 2  # attacks; others wait for their turn, and can be stopped while the
 PATIENCE = 0.3  # seconds between two looks at whether it has come
 PREFERRED = "cam"  # shown first where a network has it
 STALE = (600, 3600)  # seconds between two looks for uploaded pictures, and their age when they go
+SALT = secrets.token_bytes(16)  # so that nobody can ask whether a picture was shown
 ALT_MAP = "the picture with the map in colours, bright where it is important"
 WELCOME = (
     "Drop, paste or choose a picture, or take one of the validation images. Nothing leaves this machine; all that is "
@@ -322,16 +325,19 @@ def _write_whole(shown: gr.Image) -> None:
 
 
 def save_picture(pixels: np.ndarray, folder: Path) -> str:
-    """uint8 pixels (h, w, 3) as a PNG file that is named after its content; the old file or the new one, never a part.
+    """uint8 pixels (h, w, 3) as a PNG file that is whole as soon as it has its name, which comes from its content.
 
     Returns:
         Its path.
     """
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "png")
-    path = folder / hashlib.sha256(content.getbuffer()).hexdigest() / "image.png"
-    with atomic_write(path) as file:
-        file.write(content.getbuffer())
+    path = folder / hashlib.blake2b(content.getbuffer(), digest_size=20, key=SALT).hexdigest() / "image.png"
+    try:
+        os.utime(path)  # it goes so long after it was last shown
+    except FileNotFoundError:
+        with atomic_write(path) as file:
+            file.write(content.getbuffer())
     return str(path)
 
 
