@@ -58,6 +58,7 @@ def _faults(index: Any) -> list[tuple[str, bool]]:
     texts = [
         index["digest"],
         *categories,
+        *(text for split in splits.values() for entry in split["files"].items() for text in entry),
         *(text for split in splits.values() for one in split["skipped"] for text in one),
     ]
     return [
