@@ -21,7 +21,7 @@ TEXTS = ("train.txt", "val.txt", "categories.txt", "object_categories.txt")
 CHUNK = 1 << 20  # bytes in memory at a time; also the largest extended header that is read
 DRIVE = re.compile(r"[A-Za-z]:")
 PARSING = (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, struct.error)
-DAMAGE = (*PARSING, EOFError, ValueError, OverflowError, RecursionError)
+DAMAGE = (*PARSING, EOFError, ValueError, OverflowError, RecursionError, NotImplementedError)
 
 
 class ArchiveError(LabError):
