@@ -343,6 +343,9 @@ def _with_token(token: str) -> list[int]:
     return found
 
 
+FEW = 16  # processes, whose shared memory is looked at; it takes long, and a fork bomb grows meanwhile
+
+
 def usage(pid: int, enough: int = 0) -> tuple[int, int]:
     """Bytes that a process and its descendants hold, their shared memory included, and how many there are.
 
@@ -350,7 +353,7 @@ def usage(pid: int, enough: int = 0) -> tuple[int, int]:
         enough: where they hold more, what several share after a fork is counted once, which takes the kernel longer.
     """
     parts = {each: _held(each, "status", ("RssAnon:", "RssShmem:"), 0) for each in (pid, *_descendants(pid))}
-    if sum(parts.values()) > enough:
+    if sum(parts.values()) > enough and len(parts) <= FEW:
         parts = {each: _held(each, "smaps_rollup", ("Pss_Anon:", "Pss_Shmem:"), part) for each, part in parts.items()}
     return sum(parts.values()), len(parts)
 
