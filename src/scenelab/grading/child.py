@@ -209,7 +209,7 @@ class Child:
             if now - self._looked < TICK and (readable or writable):
                 return
             self._looked = now
-            held, count = usage(self._process.pid, self.limits.memory)
+            held, count = usage(self._process.pid)
             if held > self.limits.memory:
                 raise Trouble("memory", f"took more than {self.limits.memory >> 20:,} MiB of memory")
             if count > self.limits.processes:

@@ -343,26 +343,16 @@ def _with_token(token: str) -> list[int]:
     return found
 
 
-FEW = 16  # processes, whose shared memory is looked at; it takes long, and a fork bomb grows meanwhile
-
-
-def usage(pid: int, enough: int = 0) -> tuple[int, int]:
+def usage(pid: int) -> tuple[int, int]:
     """Bytes that a process and its descendants hold, their shared memory included, and how many there are.
 
-    Args:
-        enough: where they hold more, what several share after a fork is counted once, which takes the kernel longer.
+    What forks share counts for each of them: a fork bomb is over the limit while it is still small.
     """
-    parts = {each: _held(each, "status", ("RssAnon:", "RssShmem:"), 0) for each in (pid, *_descendants(pid))}
-    if sum(parts.values()) > enough and len(parts) <= FEW:
-        parts = {each: _held(each, "smaps_rollup", ("Pss_Anon:", "Pss_Shmem:"), part) for each, part in parts.items()}
-    return sum(parts.values()), len(parts)
-
-
-def _held(pid: int, file: str, names: tuple[str, ...], otherwise: int) -> int:
-    """Bytes by some lines of a file of /proc, where they are there and may be read."""
-    try:
-        lines = Path(f"/proc/{pid}/{file}").read_text("ascii", "replace").splitlines()
-    except OSError:
-        return otherwise
-    found = [int(line.split()[1]) << 10 for line in lines if line.startswith(names)]
-    return sum(found) if found else otherwise
+    total, pids = 0, [pid, *_descendants(pid)]
+    for each in pids:
+        try:
+            lines = Path(f"/proc/{each}/status").read_text("ascii", "replace").splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+    return total, len(pids)
