@@ -1,7 +1,7 @@
 # make demo            writes synthetic scenes, trains a network on them, evaluates it
 # make demo DATA=DIR   the same on a MiniPlaces folder (scenelab data download DIR makes one)
 # make test            linters, types, import rules, tests
-# make soak            faults in full: hundreds of kills, full and broken disks, fuzzing, an hour of everything; about two hours
+# make soak            faults in full: hundreds of kills, full and broken disks, fuzzing, an hour of everything; more than an hour
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
