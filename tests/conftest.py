@@ -2,8 +2,10 @@ from scenelab.process import prepare
 
 prepare()  # before torch loads, as the command line does
 
+import ctypes
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from scenelab.runs import Run, save_checkpoint
 from scenelab.training.config import ScheduleConfig, TrainConfig, to_plain
 from scenelab.training.session import open_packed
 
+CLONE_NEWNS = 0x20000
 TOGETHER = ("e2e", "grading", "oracle", "soak")
 """Folders whose files share what is expensive: each file's tests run in one process, those of other folders where there
 is room."""
@@ -35,6 +38,16 @@ def scenes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "scenes"
     write_scenes(folder, train_per_class=6, val_per_class=3, test=2)
     return folder
+
+
+@pytest.fixture(scope="session")
+def own_mounts() -> None:
+    """What this process and its children mount from here on is seen by them alone and gone with them, however they end.
+
+    A mount that outlived a killed run would sit in pytest's folder, which the next run could not remove.
+    """
+    if os.geteuid() == 0 and ctypes.CDLL(None).unshare(CLONE_NEWNS) == 0:
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 
 
 @pytest.fixture

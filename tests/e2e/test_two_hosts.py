@@ -21,11 +21,17 @@ def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=20)
 
 
+def remove_hosts() -> None:
+    for host in HOSTS:
+        subprocess.run(["ip", "netns", "del", host], check=False, capture_output=True)
+
+
 @pytest.fixture
 def cable():
     """Addresses 10.77.0.1 and 10.77.0.2; `link` takes the cable down or up."""
     if os.geteuid() != 0 or not shutil.which("ip"):
         pytest.skip("network namespaces need root and iproute2")
+    remove_hosts()  # of a run that was killed
     try:
         for host in HOSTS:
             ip("netns", "add", host)
@@ -39,8 +45,7 @@ def cable():
             ip("-n", host, "link", "set", end, "up")
         yield lambda state: ip("-n", HOSTS[0], "link", "set", "sl-a", state)
     finally:
-        for host in HOSTS:
-            subprocess.run(["ip", "netns", "del", host], check=False, capture_output=True)
+        remove_hosts()
 
 
 def launch(rank: int, log: Path, *arguments: str) -> subprocess.Popen:

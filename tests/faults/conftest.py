@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory) -> Iterator[Server]:
+def server(own_mounts, tmp_path_factory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("printed"))
     yield running
     running.close()

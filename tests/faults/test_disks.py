@@ -76,7 +76,7 @@ class Disk:
 
 
 @pytest.fixture(scope="module")
-def mounted(tmp_path_factory) -> Iterator[Disk]:
+def mounted(own_mounts, tmp_path_factory) -> Iterator[Disk]:
     if os.geteuid():
         pytest.skip("only root may mount a file system")
     folder = tmp_path_factory.mktemp("disk")

@@ -403,7 +403,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(listing, cache, tmp_path):
     assert left_over(cache) == set()
 
 
-def test_a_really_full_disk(scenes, tmp_path):
+def test_a_really_full_disk(own_mounts, scenes, tmp_path):
     """The same on a file system of 1 MB, where this machine lets us mount one."""
     place = tmp_path / "small"
     place.mkdir()
