@@ -115,7 +115,10 @@ class Server:
                 furthest = max(furthest, len(data))
                 cause = f"{type(error).__name__} at {self.address}/{name}"
                 if failures == ATTEMPTS:
-                    raise LabError(f"cannot read on ({cause}); check the server and go on with 'resume'") from error
+                    raise LabError(
+                        f"cannot read on ({cause}); check the server, then 'resume' the run, or start it again where "
+                        "none had begun"
+                    ) from error
                 wait = min(LONGEST_PAUSE, self.pause * 2 ** (failures - 1))
                 print(f"{cause}; trying again in {wait:g} s", file=sys.stderr)
             time.sleep(wait)
