@@ -18,6 +18,7 @@ from scenelab.files import atomic_write
 from scenelab.web.answers import ATTACKS, ELSE, FIRST, LEAST, TARGETED, TITLES, Answers
 from scenelab.web.lens import View, draw_view
 from scenelab.web.mistakes import Album, Mistake
+from scenelab.web.temporary import let_paths_grow
 
 SIDES = ("left", "right")
 MOST_LEVELS, MOST_STEPS = 16, 100
@@ -80,6 +81,7 @@ class Page:
                         self._mistakes()
             self._connect()
             blocks.unload(self.forget)
+        let_paths_grow(blocks)
         return blocks
 
     def _source(self) -> None:
