@@ -4,6 +4,17 @@ LONGEST_LINE = 800  # letters of a message
 HEAD, TAIL = 500, 250  # that are left of a longer one
 
 
+def printable(text: str, *, keep: str = "") -> str:
+    """A stranger's text as a terminal, a table and a file can show it: no control or format characters, no half ones.
+
+    Args:
+        text: anything.
+        keep: characters that stay though they are not printable, such as a line feed.
+    """
+    whole = text.encode("utf-8", "replace").decode()
+    return "".join(letter if letter.isprintable() or letter in keep else " " for letter in whole)
+
+
 class LabError(Exception):
     """Something that the person at the keyboard can mend.
 

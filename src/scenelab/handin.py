@@ -28,8 +28,10 @@ TEST_SECONDS = 300
 WHEN = (1980, 1, 1, 0, 0, 0)  # of every file, so that the same files make the same bytes
 MODELS = (".pth.tar", ".pth", ".pt", ".tar")
 ABSOLUTE = re.compile(
-    r"/(home|Users|users|user|usr|root|tmp|mnt|media|data|scratch|content|private|var|opt|srv)/|[A-Za-z]:[\\/]"
+    r"(/(home|Users|users|user|usr|root|tmp|mnt|media|data|scratch|content|private|var|opt|srv)/[^\s{}<>:]"
+    r"|[A-Za-z]:(\\|/(?!/)))[^\n]*$"
 )
+"""A whole path that begins at a root; `https://…`, `/data/` alone and `/data/{name}` are none."""
 
 
 @dataclass(frozen=True)
@@ -166,14 +168,43 @@ def check_source(path: Path, name: str) -> list[Problem]:
                 "code",
             )
         ]
-    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings stand alone
     what = "has the absolute path {!r}; use one relative to code/"
     return [
-        Problem(name, what.format(node.value[:60]), node.lineno, "absolute paths")
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told
-        and ABSOLUTE.match(node.value)
-    ]  # fmt: skip
+        Problem(name, what.format(text[:60]), line, "absolute paths")
+        for text, line in _strings(tree)
+        if ABSOLUTE.match(text)
+    ]
+
+
+TEXT_METHODS = ("replace", "split", "rsplit", "partition", "rpartition", "startswith", "endswith", "removeprefix",
+                "removesuffix", "strip", "lstrip", "rstrip", "find", "rfind", "index", "count", "sub", "match",
+                "search", "fullmatch", "findall", "compile")  # fmt: skip
+"""Methods whose arguments are parts of texts, not paths."""
+
+
+def _strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Strings that may be whole paths, with their lines: no docstrings, and not what stands behind another text."""
+    parts: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):  # a docstring stands alone
+            parts.add(id(node.value))
+        elif isinstance(node, ast.JoinedStr):  # f"{root}/data"
+            parts.update(map(id, node.values[1:]))
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):  # root + "/data"
+            parts.add(id(node.right))
+            if isinstance(node.right, ast.JoinedStr):
+                parts.update(map(id, node.right.values))
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):  # "%s" % "/data"
+            parts.update(map(id, ast.walk(node.right)))
+        elif isinstance(node, ast.Compare):
+            parts.update(id(each) for each in [node.left, *node.comparators])
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in TEXT_METHODS:
+            parts.update(map(id, node.args))
+        elif isinstance(node, ast.keyword) and node.arg in ("help", "description", "epilog", "sep", "end"):
+            parts.update(map(id, ast.walk(node.value)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+            yield node.value, node.lineno
 
 
 def run_test(root: Path) -> list[Problem]:

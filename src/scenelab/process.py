@@ -1,8 +1,13 @@
-"""Settings of the whole process that decide a CPU's training speed; a program calls `prepare` before torch loads."""
+"""Settings of the whole process that decide a CPU's training speed, and how other processes of Python are started.
+
+A program calls `prepare` before torch loads.
+"""
 
 import ctypes
 import os
+import subprocess
 import sys
+from collections.abc import Sequence
 
 # glibc's malloc.h
 M_TRIM_THRESHOLD = -1
@@ -46,3 +51,32 @@ def keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def python_command(arguments: Sequence[str]) -> list[str]:
+    """The command that starts this Python; modules in the working directory are not imported.
+
+    A folder that one stands in may be a stranger's: a `hashlib.py` in it must not run in the place of Python's own.
+    Every process of Python that we start is started with this and with `NEUTRAL` as its working directory.
+    """
+    return [sys.executable, "-P", *arguments]
+
+
+NEUTRAL = "/"
+"""The working directory of every process that we start: nothing lies in it that a stranger wrote."""
+
+
+def run_module(module: str, arguments: Sequence[str], *, seconds: float) -> "subprocess.CompletedProcess[bytes]":
+    """Run a module of ours in a process of its own, without input; its arguments name absolute paths.
+
+    Raises:
+        subprocess.TimeoutExpired: it takes longer.
+    """
+    inherited = dict(os.environ)
+    if "PYTHONPATH" in inherited:
+        paths = [os.path.abspath(path) for path in inherited["PYTHONPATH"].split(os.pathsep) if path]
+        inherited["PYTHONPATH"] = os.pathsep.join(paths)
+    return subprocess.run(
+        python_command(["-m", module, *arguments]), capture_output=True, timeout=seconds, check=False,
+        stdin=subprocess.DEVNULL, cwd=NEUTRAL, env=inherited,
+    )  # fmt: skip

@@ -3,10 +3,11 @@
 import json
 import os
 import subprocess
-import sys
+from pathlib import Path
 from typing import Any
 
 from scenelab.errors import LabError
+from scenelab.process import NEUTRAL, python_command
 
 PREPARE = "from scenelab.process import prepare; prepare(); "
 SPINS = "GOMP_SPINCOUNT"  # what `prepare` may have set for this process, and a child would inherit
@@ -25,11 +26,12 @@ def in_child(module: str, arguments: list[Any], *, prepared: bool, processes: in
     """
     code = f"import sys; {PREPARE if prepared else ''}from {module} import worker; worker(sys.argv[1:])"
     inherited = {name: value for name, value in os.environ.items() if name != SPINS}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+    absolute = [str(each.resolve() if isinstance(each, Path) else each) for each in arguments]
+    command = python_command(["-c", code, *absolute])
     if processes > 1:
         launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--no-python"]
-        command = [sys.executable, "-m", *launch, *command]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=inherited)
+        command = python_command(["-m", *launch, *command])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=inherited, cwd=NEUTRAL)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise LabError(f"the measurement of {arguments[0]!r} failed: {reason}; with less memory try a smaller --batch")

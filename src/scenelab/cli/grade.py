@@ -13,14 +13,14 @@ def grade(
     rubric: Path | None = None,
     hidden: Path | None = None,
     jobs: int = 1,
-    seed: int = 0,
-    require_sandbox: bool = False,
+    seed: int | None = None,
+    unsafe: bool = False,
     similarity: bool = True,
     gradescope: Path | None = None,
     autolab: bool = False,
     json: bool = False,
 ) -> None:
-    """Grade submissions: zips, folders, or what Canvas downloads in bulk.
+    """Grade submissions: archives, folders, or what Canvas, Moodle and others download of a class.
 
     Writes OUT/grades.csv, OUT/students/NAME/grade.html for each, and more; docs/grading.md tells what. Started again
     with the same OUT it goes on where it stopped, and grades only what has changed.
@@ -28,22 +28,23 @@ def grade(
     Example: scenelab grade submissions.zip --out grades --jobs 2
 
     Args:
-        submissions: zips or folders, each a submission or full of them.
+        submissions: one archive or folder, of a student or of a class; or several, each of one student.
         out: the folder for the grades.
         rubric: points, penalties and limits as TOML; the handout's 15 points by default.
         hidden: a folder of your own: checks (*.py), and test.txt with images/ for the challenge.
         jobs: submissions at once.
-        seed: of all inputs that are drawn; another seed, other inputs.
-        require_sandbox: refuse to run where the sandbox is not whole.
+        seed: of all inputs that are drawn; another seed, other inputs. Without it one is drawn and kept in OUT/seed,
+            which students must not know beforehand.
+        unsafe: run students' code where there is no whole sandbox: in a container or virtual machine of its own only.
         similarity: compare submissions with each other, where compare50 is installed.
         gradescope: write the one submission's results.json there as well.
         autolab: print Autolab's JSON as the last line.
         json: print the grades as JSON.
     """
     from scenelab.cli.output import print_json, print_table
-    from scenelab.errors import LabError
+    from scenelab.errors import LabError, printable
     from scenelab.files import naming, write_json
-    from scenelab.grading.batch import Batch
+    from scenelab.grading.batch import Batch, seed_of
     from scenelab.grading.challenge import Judge
     from scenelab.grading.grade import Grade, load_hidden
     from scenelab.grading.outputs import autolab_line
@@ -57,7 +58,8 @@ def grade(
     digest = load_hidden(hidden) if hidden else ""
     points, judge = read_rubric(rubric), Judge.of(hidden) if hidden else None
     with naming(out):
-        sandbox = best(out / ".work", required=require_sandbox)
+        sandbox = best(out / ".work", unsafe=unsafe)
+        seed = seed_of(out) if seed is None else seed
     quiet = autolab or json
     if not quiet:
         print(f"sandbox: {sandbox}")
@@ -65,8 +67,8 @@ def grade(
 
     def tell(grade: Grade) -> None:
         if not quiet:
-            said = f"  {grade.result.problem}" if grade.result.problem else ""
-            print(f"{grade.entry.student}: {grade.score:g} of {points.automatic:g}{said}"[:160], flush=True)
+            said = f"  {grade.result.problem}" if grade.result.problem else "  to review" if grade.review else ""
+            print(printable(f"{grade.entry.student}: {grade.score:g} of {points.automatic:g}{said}"[:160]), flush=True)
 
     with naming(out):
         grades = batch.run(submissions, jobs=jobs, single=gradescope is not None or autolab, tell=tell)
@@ -77,19 +79,27 @@ def grade(
     if json:
         print_json([
             {"student": each.entry.student, "score": each.score, "automatic": each.earned, "of": points.automatic,
-             "penalties": each.penalties, "problem": each.result.problem, "sandbox": each.result.sandbox}
+             "held": each.held, "review": each.review, "penalties": each.penalties, "problem": each.result.problem,
+             "sandbox": each.result.sandbox}
             for each in grades
         ])  # fmt: skip
     elif not autolab:
         rows = []
         for each in grades:
             taken = sum(points for _, points in each.penalties)
-            rows.append(
-                [each.entry.student, f"{each.score:g}", f"{each.earned:g}", f"{taken:g}", each.result.problem[:50]]
+            review = f"{len(each.review)}: {each.review[0][:60]}" if each.review else ""
+            points_of = [f"{each.score:g}", f"{each.earned:g}", f"{taken:g}"]
+            rows.append([each.entry.student, *points_of, each.result.problem[:50], review])
+        columns = ["student", "score", "checks", "taken off", "problem", "to review"]
+        print_table(f"{out / 'grades.csv'}", columns, rows)
+        waiting = sum(bool(each.review) for each in grades)
+        if waiting:
+            print(
+                f"{waiting} of {len(grades)} to review: column review of grades.csv, and each student's page, say why"
             )
-        print_table(f"{out / 'grades.csv'}", ["student", "score", "checks", "taken off", "problem"], rows)
+    if not quiet:
         for note in batch.notes:
-            print(note)
+            print(printable(note))
     if autolab:
         for each in grades:
             print(autolab_line(each))

@@ -5,6 +5,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from scenelab.errors import printable
 
 
 def print_json(value: Any) -> None:
@@ -12,11 +15,16 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
+def plain(text: str) -> Text:
+    """Text as it is: brackets in a stranger's words are no markup, control characters reach no terminal."""
+    return Text(printable(text, keep="\n"))
+
+
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a small table; columns of numbers are right-aligned."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=plain(title), title_justify="left")
     for column, first in zip(columns, rows[0] if rows else [""] * len(columns), strict=True):
-        table.add_column(column, justify="right" if first[:1].isdigit() else "left")
+        table.add_column(plain(column), justify="right" if first[:1].isdigit() else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(plain, row))
     Console().print(table)

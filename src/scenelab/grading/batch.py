@@ -1,6 +1,8 @@
 """Grading many submissions: side by side, each result kept as it comes, the same files once."""
 
 import dataclasses
+import os
+import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,10 +11,10 @@ from importlib import metadata
 from pathlib import Path
 
 from scenelab.errors import LabError
-from scenelab.files import read_json, write_json
+from scenelab.files import atomic_write, read_json, write_json
 from scenelab.grading.challenge import Judge
 from scenelab.grading.child import Child
-from scenelab.grading.entries import Entry, gather
+from scenelab.grading.discovery import Entry, gather
 from scenelab.grading.grade import STOOD_IN, Grade, Result, grade_submission, key_of
 from scenelab.grading.outputs import write_class, write_student
 from scenelab.grading.reading import Submission, read
@@ -22,6 +24,23 @@ from scenelab.grading.similarity import compare
 from scenelab.grading.unpack import remove
 
 Tell = Callable[[Grade], None]
+SEED = "seed"  # file in the folder for the grades
+
+
+def seed_of(out: Path) -> int:
+    """The seed that belongs to a folder of grades: drawn once and kept there, readable by its owner alone."""
+    path = out / SEED
+    if path.exists():
+        try:
+            return int(path.read_text("ascii"))
+        except (OSError, ValueError) as error:
+            raise LabError(f"{path} cannot be read as a number: {error}; delete it or give --seed") from error
+    seed = secrets.randbits(128)
+    with atomic_write(path, "w") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(f"{seed}\n")
+    path.chmod(0o600)
+    return seed
 
 
 @dataclass
@@ -68,7 +87,7 @@ class Batch:
         """Grade all submissions in these files and folders; those that are graded already are taken as they are.
 
         Args:
-            paths: as `entries.gather` takes them.
+            paths: as `discovery.gather` takes them.
             jobs: submissions at once.
             single: each path is one submission, whatever is in it.
             tell: called with each grade as it is there.
@@ -78,7 +97,8 @@ class Batch:
         """
         remove(self.scratch)  # of a run that was killed
         try:
-            entries = gather(paths, self.scratch, single=single)
+            entries, lines = gather(paths, self.scratch, single=single)
+            self.notes += lines
             with ThreadPoolExecutor(jobs) as pool:
                 futures = [pool.submit(self._grade, entry, tell) for entry in entries]
                 try:
@@ -120,7 +140,7 @@ class Batch:
             if mine:
                 self._settle(future, lambda: self._result(submission, stage, key, entry))
             # of the same files the checks are the same, what is said of the archive is not
-            result = dataclasses.replace(future.result(), notes=_notes(future.result(), submission))
+            result = dataclasses.replace(future.result(), notes=[*entry.notes, *_notes(future.result(), submission)])
             if _stored(self._place(entry), key) is None:
                 write_json(self._place(entry), result.plain())
             self._keep_source(entry, submission)
@@ -136,7 +156,7 @@ class Batch:
     def _read(self, entry: Entry, stage: Path) -> Submission:
         """What was handed in; a fault of ours in reading it must not stop the others."""
         try:
-            return read(entry.path, stage / "submission")
+            return read(entry.paths, stage / "submission")
         except LabError:
             raise
         except Exception as error:

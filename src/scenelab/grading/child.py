@@ -6,18 +6,25 @@ import re
 import secrets
 import select
 import time
+from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from scenelab.errors import printable
+from scenelab.grading.inside.driver import GRADED
 from scenelab.grading.inside.wire import Message, WireError, decode, encode
-from scenelab.grading.sandbox import Limits, Sandbox, stop, usage
+from scenelab.grading.processes import stop, usage
+from scenelab.grading.sandbox import Limits, Sandbox
 
 START_SECONDS = 60  # for torch to load
 TICK = 0.05
-MOST_TEXT, MOST_ITEMS = 4000, 5000  # of texts and lists that a student's process sends
+MOST_TEXT, MOST_ITEMS, DEEPEST = 4000, 5000, 8  # of texts, lists and lists in lists that a student's process sends
+MAX_MARKS, MAX_NOTES = 60, 1 << 20  # marks that are kept; bytes of the record that are read of one request
+COPY = re.compile(r"(/tmp|\S*/tmp)/submission-\w+/")
 ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 GPU = re.compile(r"cuda|nvidia|\bgpu\b", re.IGNORECASE)
 
@@ -41,6 +48,11 @@ class Trouble(Exception):  # noqa: N818 - what befell the student's code, not a 
     def __str__(self) -> str:
         return self.text + (f" ({self.place})" if self.place else "")
 
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether an error, or the line that it stands in, names a GPU."""
+        return self.kind == "error" and bool(GPU.search(f"{self.text} {self.place}"))
+
 
 class CancelledError(BaseException):
     """The batch has been stopped: what this submission would have got is not known."""
@@ -54,19 +66,39 @@ class Child:
         stage: of `sandbox.make_stage`; `stage / "submission"` holds what was handed in.
         code: the student's file.
         limits: what it may take.
+        scanned: SHA-256 of each file of code that the grader has read, by its path below `stage / "submission"`.
+
+    Attributes:
+        part: of the assignment; each has its own time.
+        marks: what a person should look at, from the record of the process and from outside.
+        convolutions: PyTorch's own that the last request reached.
+        opening: a request that the process gets before the student's code is there: operation, tensors, values.
+        first: the answer to it, after `first_seconds`.
+        seconds: that the last request took.
     """
 
-    def __init__(self, sandbox: Sandbox, stage: Path, code: Path, limits: Limits) -> None:
+    def __init__(
+        self, sandbox: Sandbox, stage: Path, code: Path, limits: Limits, scanned: dict[str, str] | None = None
+    ) -> None:
         self.sandbox, self.stage, self.code, self.limits = sandbox, stage, code, limits
+        self.scanned = scanned or {}
         self.pretend_gpu = False
         self.gpu_places: list[str] = []
         self.missing: list[str] = []
-        self.spent = 0.0
+        self.marks: dict[str, None] = {}
+        self.convolutions: list[str] = []
+        self.part = ""
+        self.spent: dict[str, float] = defaultdict(float)
+        self.first: Message | None = None
+        self.seconds = self.first_seconds = 0.0
+        self.opening: tuple[str, dict[str, Tensor], dict[str, Any]] | None = None
         self.cancelled = False
         self._process: Any = None
+        self._record = _Record(self)
         self._user = sandbox.pick_user()
         self._token = ""
         self._number = 0
+        self._processes = 0
         self._deadline = self._looked = 0.0
 
     def ask(self, operation: str, tensors: dict[str, Tensor] | None = None, *, seed: int = 0, **values: Any) -> Message:
@@ -78,13 +110,13 @@ class Child:
         try:
             return self._ask(operation, tensors or {}, seed, values)
         except Trouble as trouble:
-            if self.pretend_gpu or trouble.kind != "error" or not GPU.search(trouble.text):
+            if self.pretend_gpu or not trouble.wants_gpu:
                 raise
             self._pretend()
             try:
                 reply = self._ask(operation, tensors or {}, seed, values)
             except Trouble as again:
-                if GPU.search(again.text):
+                if again.wants_gpu:
                     self._pretend(false_alarm=True)
                     raise trouble from None
                 self.gpu_places.append(trouble.place or trouble.text)
@@ -107,7 +139,7 @@ class Child:
         try:
             self._start()
         except Trouble as trouble:
-            if trouble.kind != "error" or not GPU.search(trouble.text):
+            if not trouble.wants_gpu:
                 raise
             self._pretend()
             self._start()
@@ -117,24 +149,28 @@ class Child:
         begun = time.monotonic()
         if self.cancelled:
             raise CancelledError
-        if self.spent > self.limits.budget_seconds:
-            raise Trouble("budget", f"was not run: all checks together may take {self.limits.budget_seconds:g} seconds")
+        if self.spent[self.part] > self.limits.budget_seconds:
+            part = f"the checks of the part {self.part!r}" if self.part else "all checks"
+            raise Trouble("budget", f"was not run: {part} may take {self.limits.budget_seconds:g} seconds together")
         try:
             if self._process is None:
                 self._start()
             return self._request(operation, tensors, {**values, "seed": seed}, self.limits.seconds)
         finally:
-            self.spent += time.monotonic() - begun
+            self.spent[self.part] += time.monotonic() - begun
 
     def _start(self) -> None:
         self._token = secrets.token_hex(16)
-        limits = {
-            "memory": self.limits.memory, "file": self.limits.file, "seconds": self.limits.cpu_seconds,
-            "processes": self.limits.processes, "user": self._user,
-        }  # fmt: skip
-        driver = self.stage / "inside" / "driver.py"
-        self._process = self.sandbox.start([str(driver), json.dumps(limits)], self.stage, token=self._token)
+        handle = self._record.open()
+        try:
+            self._process = self.sandbox.start(
+                "driver.py", [str(handle)], self.stage, self.limits, user=self._user, token=self._token,
+                descriptors=[handle],
+            )  # fmt: skip
+        finally:
+            os.close(handle)
         os.set_blocking(self._process.stdin.fileno(), False)
+        self._processes = self.limits.processes
         self._deadline = time.monotonic() + START_SECONDS
         try:
             ready = decode(self._read)
@@ -145,24 +181,32 @@ class Child:
             raise RuntimeError(f"the grader's own process did not start in {self.sandbox}: {error}") from error
         if "ready" not in ready.values:
             raise RuntimeError("the grader's own process did not start as it should")
+        _, self._processes = usage(self._process.pid)
+        if self.opening is not None and self.first is None:
+            operation, tensors, values = self.opening
+            self.first = self._request(operation, tensors, values, self.limits.seconds)
+            self.first_seconds = self.seconds
         folder = self.stage / "submission"
-        reply = self._request(
-            "load", {}, {"path": str(self.code), "folder": str(folder), "pretend_gpu": self.pretend_gpu},
-            self.limits.seconds,
-        )  # fmt: skip
+        values = {"path": str(self.code.relative_to(folder)), "folder": str(folder), "pretend_gpu": self.pretend_gpu,
+                  "scanned": self.scanned}  # fmt: skip
+        reply = self._request("load", {}, values, self.limits.seconds)
         missing = reply.values.get("missing", [])
         self.missing = [str(name)[:80] for name in missing] if isinstance(missing, list) else []
 
     def _request(self, operation: str, tensors: dict[str, Tensor], values: dict[str, Any], seconds: float) -> Message:
         self._number += 1
-        number = self._number
+        number, begun = self._number, time.monotonic()
         self._deadline = time.monotonic() + seconds
+        self.convolutions = []
+        self._record.begin()
         try:
             self._write(encode(Message({**values, "operation": operation, "number": number}, tensors)))
             reply = decode(self._read)
             reply.values = self._clean(reply.values)
             if reply.values.get("number") != number:
                 raise WireError("the answer is to another question")
+            self.seconds = time.monotonic() - begun
+            self._record.end(number, graded=operation in GRADED)
         except WireError as error:
             self.close()
             raise Trouble("protocol", "disturbed the pipe to the grader, which then ended it") from error
@@ -201,8 +245,12 @@ class Child:
         """Until the pipe is ready; meanwhile watch the clock, the memory and the number of processes."""
         while True:
             readable, writable, _ = select.select(
-                [] if reading is None else [reading], [] if writing is None else [writing], [], TICK
-            )
+                [self._record.handle, *([] if reading is None else [reading])],
+                [] if writing is None else [writing], [], TICK,
+            )  # fmt: skip
+            if self._record.handle in readable:
+                self._record.read()
+                readable.remove(self._record.handle)
             now = time.monotonic()
             if now > self._deadline:
                 raise Trouble("time", f"did not end within {self.limits.seconds:g} seconds")
@@ -212,21 +260,35 @@ class Child:
             held, count = usage(self._process.pid)
             if held > self.limits.memory:
                 raise Trouble("memory", f"took more than {self.limits.memory >> 20:,} MiB of memory")
+            if count > self._processes:
+                self.mark("more than one process ran at once; nothing is watched in the others")
+                self._processes = self.limits.processes
             if count > self.limits.processes:
                 raise Trouble("processes", f"started more than {self.limits.processes} processes")
             if readable or writable:
                 return
 
-    def _clean(self, value: Any) -> Any:
-        """Values of the student's process with texts that can be printed and stored, short, and the same each time."""
+    def mark(self, text: str) -> None:
+        """Note once that a person should look at something."""
+        if len(self.marks) < MAX_MARKS:
+            self.marks[self._clean(text)] = None
+
+    def _clean(self, value: Any, depth: int = 0) -> Any:
+        """Values of the student's process with texts that can be printed and stored, short, and the same each time.
+
+        Raises:
+            WireError: they lie in each other too deep.
+        """
+        if depth > DEEPEST:
+            raise WireError("the values lie in each other too deep")
         if isinstance(value, str):
-            text = value[:MOST_TEXT].replace(f"{self.stage}/submission/", "").encode("utf-8", "replace").decode()
-            text = ADDRESS.sub("0x…", text)
-            return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
+            text = value[:MOST_TEXT].replace(f"{self.stage}/submission/", "")
+            return printable(ADDRESS.sub("0x…", COPY.sub("", text)), keep="\n")
         if isinstance(value, dict):
-            return {self._clean(str(name)): self._clean(each) for name, each in list(value.items())[:MOST_ITEMS]}
+            items = list(value.items())[:MOST_ITEMS]
+            return {self._clean(str(name), depth): self._clean(each, depth + 1) for name, each in items}
         if isinstance(value, list):
-            return [self._clean(each) for each in value[:MOST_ITEMS]]
+            return [self._clean(each, depth + 1) for each in value[:MOST_ITEMS]]
         return value
 
     def _ended(self) -> Trouble:
@@ -242,6 +304,74 @@ class Child:
         if self._process is not None:
             stop(self._process, self._token, self._user)
             self._process = None
+        self._record.close()
+
+
+class _Record:
+    """The grader's end of the pipe into which the process in the sandbox writes what it notices (inside/record.py)."""
+
+    def __init__(self, child: "Child") -> None:
+        self._child = child
+        self.handle = -1
+        self._rest, self._kinds, self._count = b"", [], 0
+
+    def open(self) -> int:
+        """Begin anew; returns the end to write into."""
+        self.close()
+        self.handle, writing = os.pipe()
+        os.set_blocking(self.handle, False)
+        return writing
+
+    def begin(self) -> None:
+        """A request follows."""
+        self._kinds, self._count = [], 0
+
+    def read(self) -> None:
+        """Take what is there."""
+        while self.handle >= 0:
+            try:
+                part = os.read(self.handle, 1 << 16)
+            except BlockingIOError:
+                return
+            if not part:
+                return
+            self._count += len(part)
+            if self._count > MAX_NOTES:
+                raise Trouble("protocol", "disturbed the record of what it does, which then ended it")
+            *lines, self._rest = (self._rest + part).split(b"\n")
+            for line in lines:
+                self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            values = json.loads(line)
+            kind, text = str(values["kind"]), str(values["text"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self._child.mark("something else was written into the record of what the process does")
+            return
+        if kind == "mark":
+            self._child.mark(text)
+        elif kind == "convolution" and "returned" not in self._kinds:
+            self._child.convolutions.append(printable(text)[:200])
+        self._kinds.append(f"{kind} {text}" if kind == "reply" else kind)
+
+    def end(self, number: int, *, graded: bool) -> None:
+        """An answer has come: the record must announce it, and show that a native convolution was refused behind it."""
+        self.read()
+        if f"reply {number}" not in self._kinds:
+            self._child.mark("the record of what the process does was closed or replaced")
+        elif graded:
+            behind = self._kinds[self._kinds.index("returned") :] if "returned" in self._kinds else []
+            if "convolution" not in behind:
+                self._child.mark("the watch for PyTorch's own convolution is no longer the one that was put there")
+
+    def close(self) -> None:
+        """Take what is left and close this end."""
+        with suppress(Trouble, OSError):
+            self.read()
+        if self.handle >= 0:
+            os.close(self.handle)
+            self.handle, self._rest = -1, b""
 
 
 class _Sent(dict[str, Tensor]):

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from scenelab.errors import LabError
-from scenelab.grading.challenge import SECONDS, Judge
+from scenelab.grading.challenge import PART, SECONDS, Judge
 from scenelab.grading.checks import CHECKS, Context, Failed, NotRun
+from scenelab.grading.checks.convolution import second_opinion
 from scenelab.grading.child import CancelledError, Child, Trouble
-from scenelab.grading.entries import Entry
+from scenelab.grading.discovery import Entry
 from scenelab.grading.reading import Submission
 from scenelab.grading.rubric import Rubric
 from scenelab.grading.sandbox import Sandbox
@@ -26,7 +27,7 @@ DIGITS = 4  # of points
 
 @dataclass
 class Outcome:
-    """What became of a check; `status` is passed, failed or not run."""
+    """What became of a check; `status` is passed, failed or not run; `known` of `Failed`."""
 
     name: str
     group: str
@@ -37,6 +38,7 @@ class Outcome:
     reason: str = ""
     example: str = ""
     hidden: bool = False
+    known: bool = False
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Result:
         violations: rules of the hand-in that are broken, each with what breaks it.
         gpu: where a GPU is asked for whether there is one or not.
         review: what a person should look at.
+        marks: those of them that were seen when the code ran.
         faults: of the grader itself.
     """
 
@@ -62,6 +65,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     review: list[str] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     challenge: dict[str, Any] | None = None
     complete: bool = False
@@ -89,6 +93,17 @@ class Grade:
     def earned(self) -> float:
         """Points of the checks."""
         return round(sum(outcome.earned for outcome in self.result.outcomes), DIGITS)
+
+    @property
+    def review(self) -> list[str]:
+        """What a person should look at; nothing where the rubric says that somebody has."""
+        return [] if self.result.digest in self.rubric.accepted else self.result.review
+
+    @property
+    def held(self) -> float:
+        """Points of the score that wait for that look: those of the convolution."""
+        own = sum(outcome.earned for outcome in self.result.outcomes if outcome.group == "convolution")
+        return round(own, DIGITS) if self.review else 0.0
 
     @property
     def penalties(self) -> list[tuple[str, float]]:
@@ -146,7 +161,7 @@ def grade_submission(
     source = submission.source
     result = Result(
         key, submission.digest, str(sandbox), notes=list(submission.notes),
-        review=list(dict.fromkeys([*source.foreign, *source.hiding, *source.review])), violations=submission.violations,
+        review=_review(submission, {}), violations=submission.violations,
     )  # fmt: skip
     result.outcomes = [
         Outcome(name, CHECKS[name].group, CHECKS[name].text, rubric.checks.get(name, 0.0), hidden=name in rubric.hidden)
@@ -159,16 +174,18 @@ def grade_submission(
         for outcome in result.outcomes:
             outcome.reason = result.problem
     else:
-        child = Child(sandbox, stage, submission.code, rubric.limits)
+        child = Child(sandbox, stage, submission.code, rubric.limits, source.scanned)
+        context = Context(child, submission, seed)
+        child.opening = ("convolve_natively", *second_opinion(context))
         on_child(child)
         if earlier is not None:
             _take_over(result, earlier, child)
         try:
-            _run_all(result, Context(child, submission, seed, rubric.accepted), update)
+            _run_all(result, context, update)
             child.close()
             if judge is not None and not result.problem:
                 child.limits = dataclasses.replace(rubric.limits, budget_seconds=SECONDS, cpu_seconds=int(SECONDS))
-                child.spent = 0.0
+                child.part = PART
                 result.challenge = judge.judge(child, submission)
         except Exception as error:
             if child.cancelled:
@@ -176,9 +193,19 @@ def grade_submission(
             result.faults.append(f"{type(error).__name__}: {error}"[:400])
         finally:
             child.close()
+        result.marks = list(child.marks)
+        result.review = _review(submission, child.marks)
     result.complete = not result.faults  # what the grader could not do it tries again
     update(result)
     return result
+
+
+def _review(submission: Submission, marks: Iterable[str]) -> list[str]:
+    """What a person should look at: what was seen at run time, then words in the files that could hide a call."""
+    source = submission.source
+    words = [f"{word} could hide what is called" for word in source.hiding]
+    packages = [f"{word}, a package that holds answers" for word in source.foreign]
+    return list(dict.fromkeys([*submission.review, *marks, *packages, *words, *source.review]))
 
 
 def in_order(rubric: Rubric) -> list[str]:
@@ -202,6 +229,7 @@ def _take_over(result: Result, earlier: Result, child: Child) -> None:
         for outcome, before in zip(result.outcomes, earlier.outcomes, strict=False)
     ]
     result.remarks, child.gpu_places = earlier.remarks, list(earlier.gpu)
+    child.marks = dict.fromkeys(earlier.marks)
     child.pretend_gpu = bool(earlier.gpu)
 
 
@@ -217,17 +245,19 @@ def _run_all(result: Result, context: Context, update: Callable[[Result], None])
     failed: dict[str, str] = {}
     context.remarks = list(result.remarks)
     for outcome in result.outcomes:
+        child.part = outcome.group
         needed = next((name for name in CHECKS[outcome.name].needs if name in failed), None)
         if result.problem:
             outcome.reason = result.problem
         elif outcome.status != "not run":
             pass  # of an interrupted run
         elif needed is not None:
-            outcome.reason = f"it needs that {CHECKS[needed].text.partition(':')[0].rstrip('.')}; see there"
+            outcome.reason = f"skipped: the check {needed} did not pass, and this one counts only behind it"
         else:
             _run_one(outcome, context, result)
-        if outcome.status != "passed":
+        if outcome.status != "passed" and not outcome.known:
             failed[outcome.name] = outcome.reason
+        result.marks = list(child.marks)
         result.gpu, result.remarks = child.gpu_places[:5], list(context.remarks)
         if child.missing:
             result.notes = [
@@ -248,7 +278,7 @@ def _run_one(outcome: Outcome, context: Context, result: Result) -> None:
         outcome.status, outcome.earned = "passed", outcome.points
     except Failed as failure:
         outcome.status, outcome.earned = "failed", round(failure.share * outcome.points, DIGITS)
-        outcome.reason, outcome.example = failure.reason, failure.example
+        outcome.reason, outcome.example, outcome.known = failure.reason, failure.example, failure.known
     except NotRun as reason:
         outcome.reason = reason.reason
     except Trouble as trouble:

@@ -2,25 +2,27 @@
 
 import hashlib
 import json
-import re
 import resource
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scenelab.errors import LabError
+from scenelab.errors import LabError, printable
 from scenelab.files import DISK
+from scenelab.grading.layouts import STUDENT, looks_like_other
+from scenelab.grading.notebooks import write_cells
 from scenelab.grading.source import CONVOLUTION, Source, examine, read_text
 from scenelab.grading.unpack import Room, Unpacked, unpack
 from scenelab.handin import FOLDERS, FORBIDDEN, check
+from scenelab.process import run_module
 
-STUDENT = re.compile(r"student[ _-]?code.*\.py$", re.IGNORECASE)
 DEEPEST = 2  # zips in zips
 MOST_SOURCE = 2_000_000  # bytes of a file of code that is read
-MOST_FILES = 60  # of code that are looked into
+MOST_FILES = 400  # of code that are looked into
 MEMORY, SECONDS = 1 << 30, 60  # that reading a hand-in may take, in a process of its own
 
 
@@ -36,6 +38,7 @@ class Submission:
         problem: why there is no code to run; empty where there is.
         notes: what is odd, for the student.
         violations: rules of the hand-in that are broken, each with what breaks it.
+        review: what a person should look at.
         digest: of all names and bytes: the same for the same hand-in.
     """
 
@@ -46,6 +49,7 @@ class Submission:
     problem: str = ""
     notes: list[str] = field(default_factory=list)
     violations: dict[str, list[str]] = field(default_factory=dict)
+    review: list[str] = field(default_factory=list)
     digest: str = ""
 
     def plain(self) -> dict[str, Any]:
@@ -62,25 +66,27 @@ class Submission:
         return Submission(**{**values, "folder": folder, "root": root, "code": code, "source": source})
 
 
-def read(path: Path, folder: Path) -> Submission:
-    """Unpack a hand-in into `folder` and find its parts; whatever it is, there is a result.
+def read(paths: Sequence[Path], folder: Path) -> Submission:
+    """Unpack what a student handed in into `folder` and find its parts; whatever it is, there is a result.
 
     It happens in a process with little memory and time: an archive or a file that is made to eat both ends that
     process.
 
+    Args:
+        paths: archives, single files or folders, which together are the submission.
+        folder: where to.
+
     Raises:
         LabError: the disk is full or broken, which is nobody's hand-in's fault.
     """
+    names = ", ".join(path.name for path in paths)
     done = None
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", "from scenelab.grading.reading import main; main()", str(path), str(folder)],
-            capture_output=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        done = run_module("scenelab.grading.reading", [str(folder), *map(str, paths)], seconds=SECONDS)
         told = json.loads(done.stdout)
         if "disk" in told:
             raise LabError(
-                f"cannot unpack {path.name} below {folder}: {told['disk']}; free space or choose another --out, then "
+                f"cannot unpack {names} below {folder}: {told['disk']}; free space or choose another --out, then "
                 "run the command again: it goes on where it stopped"
             )
         return Submission.of(told)
@@ -91,16 +97,16 @@ def read(path: Path, folder: Path) -> Submission:
             else "it took too much memory, or is damaged in a way that nobody foresaw"
         )
         return Submission(
-            folder, folder, problem=_printable(f"{path.name} could not be read: {why}"), digest=_digest_of(path)
+            folder, folder, problem=printable(f"{names} could not be read: {why}"), digest=_digest_of(paths)
         )
 
 
 def main() -> None:
-    """What that process does: the arguments are the hand-in and the folder; prints the result as JSON."""
+    """What that process does: the arguments are the folder and what was handed in; prints the result as JSON."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     try:
-        told = read_here(Path(sys.argv[1]), Path(sys.argv[2])).plain()
+        told = read_here([Path(each) for each in sys.argv[2:]], Path(sys.argv[1])).plain()
     except OSError as error:
         if error.errno not in DISK:
             raise
@@ -108,33 +114,47 @@ def main() -> None:
     print(json.dumps(told))
 
 
-def read_here(path: Path, folder: Path, room: Room | None = None) -> Submission:
+def read_here(paths: Sequence[Path], folder: Path, room: Room | None = None) -> Submission:
     """What `read` does, in this process."""
     found, room = Unpacked(), room or Room()
-    unpack(path, folder, found, room)
+    for path in paths:
+        unpack(path, folder, found, room)
+    review = _others(folder) if len(paths) == 1 else []
     _unpack_inner(folder, found, room)
-    digest = _digest(folder) if found.files else _digest_of(path)
-    code, source, problem = _find_code(folder)
+    digest = _digest(folder) if found.files else _digest_of(paths)
+    code, source, problem = _find_code(folder, found)
     root = _find_root(folder, code)
     violations = find_violations(root)
     if code is not None:
         text, note = read_text(code)
         if note:
             found.note(note)
-        code.write_text(text, encoding="utf-8")
+        _rewrite(code, text, source, folder)
         if code.parent.name != "code":
             found.note(f"student_code.py was looked for in code/ and found in {code.parent.relative_to(folder)}/")
         if code.name != "student_code.py":
             found.note(f"{code.name} was taken for student_code.py")
-        _add_modules(source, code)
-    notes = [_printable(note) for note in found.notes]
-    violations = {rule: [_printable(each) for each in listed] for rule, listed in violations.items()}
-    return Submission(folder, root, code, source, _printable(problem), notes, violations, digest)
+        _add_modules(source, code, folder)
+    notes = [printable(note) for note in found.notes]
+    violations = {rule: [printable(each) for each in listed] for rule, listed in violations.items()}
+    problem = problem or ("" if code is not None else "nothing was handed in")
+    return Submission(folder, root, code, source, printable(problem), notes, violations, review, digest)
 
 
-def _printable(text: str) -> str:
-    """Text that any file can hold: a file's name may be no text at all."""
-    return text.encode("utf-8", "replace").decode()
+def _rewrite(path: Path, text: str, source: Source, folder: Path) -> None:
+    """Write a file of code as UTF-8, as it was read, and remember its digest."""
+    data = text.encode()
+    path.write_bytes(data)
+    source.scanned[path.relative_to(folder).as_posix()] = hashlib.sha256(data).hexdigest()
+
+
+def _others(folder: Path) -> list[str]:
+    """Archives and files of code in a submission that carry names as if they were other students'."""
+    names = sorted(path.name for path in folder.rglob("*") if path.is_file() and looks_like_other(path.name))
+    if not names:
+        return []
+    listed = printable(", ".join(names[:3])) + (" …" if len(names) > 3 else "")
+    return [f"holds what looks like the submission of others ({listed}); all of it was graded as one submission"]
 
 
 def find_violations(root: Path) -> dict[str, list[str]]:
@@ -150,9 +170,12 @@ def find_violations(root: Path) -> dict[str, list[str]]:
     return {rule: listed[:20] for rule, listed in found.items()}
 
 
-def _add_modules(source: Source, code: Path) -> None:
-    """What is found in modules of the hand-in that student_code.py imports, and that they import: ways to hide a call
+def _add_modules(source: Source, code: Path, folder: Path) -> None:
+    """Read modules of the submission that student_code.py imports, and that they import: words that could hide a call
     in any, foreign convolutions in those that the convolution uses. They are written as UTF-8 like student_code.py.
+
+    A module that is not among the `scanned` afterwards, because it is too long, one of too many, or lies elsewhere, is
+    noticed when it runs.
     """
     waiting, seen = _wanted(source, code.parent), set()
     while waiting and len(seen) < MOST_FILES:
@@ -160,33 +183,41 @@ def _add_modules(source: Source, code: Path) -> None:
         if (path, used) in seen or path == code or path.stat().st_size > MOST_SOURCE:
             continue
         seen.add((path, used))
-        path.write_text(read_text(path)[0], encoding="utf-8")
+        _rewrite(path, read_text(path)[0], source, folder)
         found = examine(path, all_reached=used)
-        shown = path.relative_to(code.parent)
+        shown = path.relative_to(folder)
         source.hiding += [f"{shown}, {note}" for note in found.hiding]
         source.foreign += [f"{shown}, {note}" for note in found.foreign]
         source.banned += [f"{shown}, {note}" for note in found.banned if used]
         waiting += [(inner, used) for inner, _ in _wanted(found, path.parent) + _wanted(found, code.parent)]
+    for listed in (source.hiding, source.foreign, source.banned):
+        listed[:] = dict.fromkeys(printable(note) for note in listed)
 
 
 def _wanted(source: Source, folder: Path) -> list[tuple[Path, bool]]:
-    """Files of the hand-in that a file imports, and whether its convolution uses them."""
-    found = []
+    """Files of the submission that a file imports, and whether its convolution uses them; the `__init__.py` of a
+    package runs with each of its modules.
+    """
+    files = []
     for name in source.imports:
-        place = folder.joinpath(*name.split("."))
-        for path in (place.with_suffix(".py"), place / "__init__.py"):
+        parts = name.split(".")
+        places = [folder.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
+        for path in (places[-1].with_suffix(".py") if parts[-1] else places[-1], *(p / "__init__.py" for p in places)):
             if path.is_file():
                 given = set(examine(path).defined) & {*source.names, *CONVOLUTION} if name in source.stars else set()
-                found.append((path, name in source.uses or bool(given - set(source.defined))))
-    return found
+                files.append((path, name in source.uses or bool(given - set(source.defined))))
+    return files
 
 
-def _digest_of(path: Path) -> str:
+def _digest_of(paths: Sequence[Path]) -> str:
     """Of a hand-in of which nothing could be unpacked."""
-    if not path.is_file():
-        return hashlib.sha256(path.name.encode("utf-8", "replace")).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(path.name.encode("utf-8", "replace"))
+        if path.is_file():
+            with path.open("rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
 
 
 def _unpack_inner(folder: Path, found: Unpacked, room: Room) -> None:
@@ -196,7 +227,7 @@ def _unpack_inner(folder: Path, found: Unpacked, room: Room) -> None:
             return
         inner = [path for path in sorted(folder.rglob("*.zip")) if path.is_file() and zipfile.is_zipfile(path)]
         for path in inner:
-            found.note(f"{path.relative_to(folder)} is a zip in the zip; hand in its content")
+            found.note(f"{path.relative_to(folder)} is a zip in the zip, or beside other files; its content was graded")
             unpack(path, path.with_name(f"{path.stem} (unpacked)"), found, room)
             path.unlink()
         if not inner:
@@ -213,13 +244,24 @@ def _digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _find_code(folder: Path) -> tuple[Path | None, Source, str]:
-    """The file that is most likely the student's: by its name, by what it defines, by where it lies."""
-    found = [path for path in sorted(folder.rglob("*.py")) if path.is_file()]
-    files = [path for path in found if path.stat().st_size <= MOST_SOURCE]
+def _find_code(folder: Path, unpacked: Unpacked) -> tuple[Path | None, Source, str]:
+    """The file that is most likely the student's: by its name, by what it defines, by where it lies.
+
+    Where there is no Python file, the code cells of a notebook are written as one.
+    """
+    every = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [path for path in every if path.suffix == ".py" and path.stat().st_size <= MOST_SOURCE]
     if not files:
-        others = sorted({path.suffix or path.name for path in folder.rglob("*") if path.is_file()})[:6]
-        return None, Source(), f"there is no Python file in it, only {', '.join(others) or 'nothing'}"
+        notebooks = [path for path in every if path.suffix.lower() == ".ipynb"]
+        files = [written for path in notebooks if (written := write_cells(path)) is not None]
+        if files:
+            names = ", ".join(path.name for path in notebooks[:3])
+            unpacked.note(f"{names} is a notebook: its code cells were graded as a file; hand in student_code.py")
+    if not files:
+        others = sorted({path.suffix or path.name for path in every})[:6]
+        if not others:
+            return None, Source(), "it is empty: nothing was handed in" if not unpacked.notes else unpacked.notes[0]
+        return None, Source(), f"there is no Python file in it, only {', '.join(others)}"
     named = [path for path in files if STUDENT.match(path.name)]
     examined = {path: examine(path) for path in (named or files)[:MOST_FILES]}
 
@@ -242,3 +284,7 @@ def _find_root(folder: Path, code: Path | None) -> Path:
         return code.parent.parent if code.parent.name in FOLDERS else code.parent
     candidates = [folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir())][:200]
     return max(candidates, key=lambda path: sum((path / name).is_dir() for name in FOLDERS))
+
+
+if __name__ == "__main__":
+    main()

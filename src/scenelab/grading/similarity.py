@@ -7,6 +7,7 @@ from pathlib import Path
 
 from scenelab.kit import files
 from scenelab.kit.cut import YEARS
+from scenelab.process import NEUTRAL
 
 SECONDS = 3600
 
@@ -35,10 +36,10 @@ def compare(sources: dict[str, bytes], out: Path, scratch: Path) -> list[str]:
     shutil.rmtree(target, ignore_errors=True)
     try:
         done = subprocess.run(
-            [python, "-m", "compare50", *folders, "--distro", *given, "--output", str(target),
+            [python, "-I", "-m", "compare50", *folders, "--distro", *given, "--output", str(target),
              "--passes", "structure", "text"],
             capture_output=True, text=True, check=False, timeout=SECONDS, stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONHASHSEED": "50"},
+            env={**os.environ, "PYTHONHASHSEED": "50"}, cwd=NEUTRAL,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return [f"similarity: compare50 did not work: {error}"]

@@ -1,4 +1,7 @@
-"""What a student's file says by itself, read as a syntax tree: forbidden convolutions, GPUs, things to look at."""
+"""What a student's file says by itself, read as a syntax tree: things to look at and to remark on.
+
+It accuses nobody: what the code calls when it runs decides. What stands here is shown to a person.
+"""
 
 import ast
 import io
@@ -7,6 +10,8 @@ import tokenize
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from scenelab.errors import printable
 
 NAMES = (
     "CustomConv2DFunction", "custom_conv2d", "CustomConv2d", "PGDAttack", "GradAttention", "SimpleNet",
@@ -41,7 +46,8 @@ HIDING = Words(
         r"^(_python_dispatch|settrace|setprofile|_getframe|_current_frames|get_objects|get_referrers|get_referents"
         r"|__subclasses__|__globals__|__builtins__|__dict__|f_back|f_globals|f_locals|meta_path|_pop_mode|__getattribute__"
         r"|__torch_dispatch__|__torch_function__|attrgetter|methodcaller|system|popen|exec[lv]p?e?|spawn\w+|posix_spawnp?"
-        r"|run_module|run_path|start_new_thread|load_library|cpp_extension)$"
+        r"|run_module|run_path|start_new_thread|load_library|cpp_extension|custom_op|register_kernel|register_fake"
+        r"|_dispatch_library|pycache_prefix)$"
     ),
     re.compile(r"^(eval|exec|__import__|vars|__builtins__|locals|globals)$"),
     re.compile(
@@ -57,7 +63,8 @@ ODD = Words(
 )
 """What this assignment hardly needs."""
 VALUED = (ast.Assign, ast.NamedExpr, ast.keyword)
-MOST_FOUND = 40  # of a kind
+MOST_FOUND = 40  # notes of a kind
+MAX_IMPORTS = 5000
 MOST_PARTS = 8  # of a dotted name
 
 
@@ -68,13 +75,14 @@ class Source:
     Attributes:
         defined: names at its top level.
         error: why it does not parse, with the line; empty where it does.
-        banned: PyTorch's convolution called from the student's own: "line 12: F.conv2d".
+        banned: PyTorch's convolution named in what the student's own is made of: "line 12: F.conv2d".
         foreign: imports of packages that hold the answers.
+        scanned: SHA-256 of each file that was read, by its path in the submission.
         imports: modules that it imports.
         uses: those of which the convolution uses a name.
         stars: those of which all names are imported.
         names: that the convolution uses and the file does not define.
-        hiding: ways to hide what is called; the convolution has to do without.
+        hiding: ways to hide what is called, or to reach the watch for it.
         review: things that a person should look at; they cost nothing by themselves.
     """
 
@@ -88,6 +96,7 @@ class Source:
     stars: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     review: list[str] = field(default_factory=list)
+    scanned: dict[str, str] = field(default_factory=dict)
 
     @property
     def known(self) -> int:
@@ -142,9 +151,10 @@ def examine(path: Path, *, all_reached: bool = False) -> Source:
         return _examine(ast.parse(text, filename=path.name), all_reached)
     except SyntaxError as error:
         shown = f": {error.text.strip()[:120]}" if error.text else ""
-        return Source(error=f"{path.name}, line {error.lineno or 1}: {error.msg}{shown}", defined=_by_eye(text))
+        text_of = printable(f"{path.name}, line {error.lineno or 1}: {error.msg}{shown}")
+        return Source(error=text_of, defined=_by_eye(text))
     except (ValueError, RecursionError, MemoryError, OSError) as error:
-        return Source(error=f"{path.name}: {error or type(error).__name__}"[:200], defined=_by_eye(text))
+        return Source(error=printable(f"{path.name}: {error or type(error).__name__}"[:200]), defined=_by_eye(text))
 
 
 def _examine(tree: ast.Module, all_reached: bool) -> Source:
@@ -153,9 +163,10 @@ def _examine(tree: ast.Module, all_reached: bool) -> Source:
     reached = list(ast.walk(tree) if all_reached else _reached(tree))
     names = {node.id for node in reached if isinstance(node, ast.Name)}
     reached += [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and _brings(node, names)]
-    found.imports = _first(module for node in ast.walk(tree) for module, _ in _bound(node))
-    found.uses = _first(module for node in ast.walk(tree) for module, name in _bound(node) if name in names)
-    found.stars = _first(module for node in ast.walk(tree) for module, name in _bound(node) if name == "*")
+    bound = [pair for node in ast.walk(tree) for pair in _bound(node)]
+    found.imports = _first((module for module, _ in bound), MAX_IMPORTS)
+    found.uses = _first((module for module, name in bound if name in names), MAX_IMPORTS)
+    found.stars = _first((module for module, name in bound if name == "*"), MAX_IMPORTS)
     found.names = sorted(names - own)[:2000]
     found.banned = _first(note for node in reached for note in _banned(node, own))
     found.foreign = _first(note for node in ast.walk(tree) for note in _foreign(node))
@@ -164,12 +175,12 @@ def _examine(tree: ast.Module, all_reached: bool) -> Source:
     return found
 
 
-def _first(notes: Iterator[str]) -> list[str]:
+def _first(notes: Iterator[str], most: int = MOST_FOUND) -> list[str]:
     """The first that differ; there are enough after some, so that a file of nothing else takes no time."""
     kept: dict[str, None] = {}
     for note in notes:
         kept[note] = None
-        if len(kept) >= MOST_FOUND:
+        if len(kept) >= most:
             break
     return list(kept)
 
@@ -234,7 +245,7 @@ def _is_self_test(node: ast.AST) -> bool:
 
 
 def _banned(node: ast.AST, own: set[str]) -> Iterator[str]:
-    """Foreign convolutions; a student's own function may have any name."""
+    """PyTorch's convolution and those of other packages, by their names; a student's own may have any."""
     if isinstance(node, ast.Attribute) and BANNED.match(node.attr) and not _of_self(node, own):
         yield f"line {node.lineno}: {_written(node)}"
     elif isinstance(node, ast.Name) and BANNED.match(node.id) and node.id not in own:
@@ -294,6 +305,10 @@ def _named(node: ast.AST, words: Words) -> Iterator[str]:
     for name in _modules(node):
         if any(words.imports.match(part) for part in name.split(".")):
             yield f"line {node.lineno}: import of {name}"  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(node, ast.ImportFrom):
+        for alias in node.names:
+            if words.attributes.match(alias.name) or (node.module, alias.name) == ("sys", "modules"):
+                yield f"line {node.lineno}: import of {alias.name} from {node.module}"
 
 
 def _hiding(node: ast.AST) -> Iterator[str]:

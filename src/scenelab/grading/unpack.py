@@ -2,21 +2,33 @@
 
 A data set that is not what it says is refused (`data.archive`); a hand-in is read as far as it goes, and what was left
 out is told, since somebody wants it graded.
+
+Names are made alike before anything is decided on them: backslashes are slashes, Unicode is in form NFC. Of files whose
+names are then the same, or differ in upper and lower case alone, the last one counts, as it does for every program that
+unpacks them over each other.
+
+`python -m scenelab.grading.unpack ARCHIVE FOLDER` unpacks the archive of a class.
 """
 
+import json
 import os
 import re
+import resource
 import shutil
 import stat
+import sys
 import tarfile
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from scenelab.errors import printable
 from scenelab.files import DISK
+from scenelab.grading.layouts import MODELS, is_archive, original_name
 
 CHUNK = 1 << 20
 MOST_NAME = 200  # characters of a path
@@ -24,6 +36,7 @@ SKIPPED = ("__MACOSX", ".DS_Store", "__pycache__", ".git", "Thumbs.db", ".ipynb_
 PLAIN = stat.S_IFREG
 OTHERS = {b"Rar!": "RAR", b"7z\xbc\xaf": "7z"}
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others decompress without an end in sight
+OFFICE = (".docx", ".xlsx", ".pptx", ".odt", ".pages", ".jar", ".npz")  # zips by their bytes, single files to people
 COMPILED = (".so", ".pyd", ".pyc", ".pyo", ".dll", ".dylib")
 MOST_PARTS = 12  # of a path
 DRIVE = re.compile(r"[A-Za-z]:")
@@ -39,12 +52,21 @@ class Unpacked:
         bytes: written so far.
         files: written so far.
         seen: entries looked at so far.
+        names: of each folder, the spelling of what is in it.
     """
 
     notes: list[str] = field(default_factory=list)
     bytes: int = 0
     files: int = 0
     seen: int = 0
+    names: dict[tuple[Path, str], str] = field(default_factory=dict)
+
+    def spelled(self, folder: Path, parts: Iterable[str]) -> Path:
+        """A path with each part as it was first written, whatever its case and Unicode form."""
+        for part in parts:
+            plain = unicodedata.normalize("NFC", part)
+            folder /= self.names.setdefault((folder, plain.casefold()), plain)
+        return folder
 
     def count(self, room: "Room") -> None:
         """Count an entry, whatever becomes of it."""
@@ -87,6 +109,8 @@ def unpack(path: Path, folder: Path, found: Unpacked, room: Room = Room()) -> No
         folder.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             _from_folder(path, folder, found, room)
+        elif path.name.lower().endswith((*MODELS, *OFFICE)):
+            _single(path, folder, found, room)
         elif zipfile.is_zipfile(path):
             _from_zip(path, folder, found, room)
         elif _is_tar(path):
@@ -120,14 +144,17 @@ def _is_tar(path: Path) -> bool:
 
 
 def _single(path: Path, folder: Path, found: Unpacked, room: Room) -> None:
-    if path.suffix == ".py":
-        with path.open("rb") as file:
-            _write(folder / path.name, file, found, room, path.name)
-        return
+    """A file by itself, under the name that the student gave it; an archive that is none is said."""
     with path.open("rb") as file:
         begin = file.read(4)
-    kind = OTHERS.get(begin, "no zip")
-    found.note(f"{path.name} is {'a ' + kind + ' archive' if begin in OTHERS else kind}; hand in a zip")
+        if begin in OTHERS or (is_archive(path.name) and not path.name.endswith(MODELS)):
+            kind = f"a {OTHERS[begin]} archive" if begin in OTHERS else "no zip"
+            found.note(f"{original_name(path.name)} is {kind}; hand in a zip")
+            return
+        file.seek(0)
+        place = _place(original_name(path.name), folder, found)
+        if place is not None:
+            _write(place, file, found, room, path.name)
 
 
 def _place(name: str, folder: Path, found: Unpacked) -> Path | None:
@@ -152,7 +179,7 @@ def _place(name: str, folder: Path, found: Unpacked) -> Path | None:
     if any(unicodedata.category(letter) in UNSEEN for letter in name):
         found.note(f"{shown!r} has unprintable characters in its name and was left out")
         return None
-    return folder.joinpath(*parts)
+    return found.spelled(folder, parts)
 
 
 def _write(path: Path, source: IO[bytes], found: Unpacked, room: Room, name: str) -> None:
@@ -160,8 +187,10 @@ def _write(path: Path, source: IO[bytes], found: Unpacked, room: Room, name: str
     if found.files >= room.files:
         raise _FullError(f"holds more than {room.files:,} files")
     if path.is_file():
-        found.note(f"{name[:80]!r} is there twice; the first was taken")
-        return
+        found.note(f"{name[:80]!r} is there twice, or in another spelling; the last was taken")
+        found.bytes -= path.stat().st_size
+        found.files -= 1
+        path.unlink()
     made = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,10 +229,12 @@ def _from_zip(path: Path, folder: Path, found: Unpacked, room: Room) -> None:
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             found.count(room)
-            if entry.is_dir():
-                continue
-            place = _place(entry.filename, folder, found)
+            name = entry.filename.replace("\\", "/")  # PowerShell and .NET write them so
+            place = _place(name, folder, found)
             if place is None:
+                continue
+            if name.endswith("/"):
+                _make_folder(place)
                 continue
             if stat.S_IFMT(entry.external_attr >> 16) not in (0, PLAIN):
                 found.note(f"{entry.filename[:80]!r} is a link or a device and was left out")
@@ -220,15 +251,22 @@ def _from_tar(path: Path, folder: Path, found: Unpacked, room: Room) -> None:
         for member in archive:
             archive.members = []  # it would keep them all  # pyright: ignore[reportAttributeAccessIssue]
             found.count(room)
-            if member.isdir():
-                continue
             place = _place(member.name, folder, found)
             if place is None:
+                continue
+            if member.isdir():
+                _make_folder(place)
                 continue
             if not member.isreg():
                 found.note(f"{member.name[:80]!r} is a link or a device and was left out")
                 continue
             _guarded(lambda m=member: archive.extractfile(m), place, found, room, member.name)
+
+
+def _make_folder(place: Path) -> None:
+    """An empty folder counts: a student who handed in nothing has one."""
+    with suppress(FileExistsError, NotADirectoryError, UnicodeEncodeError):
+        place.mkdir(parents=True, exist_ok=True)
 
 
 def _guarded(open_entry: Callable[[], IO[bytes] | None], place: Path, found: Unpacked, room: Room, name: str) -> None:
@@ -277,3 +315,28 @@ def _from_folder(path: Path, folder: Path, found: Unpacked, room: Room) -> None:
 def remove(folder: Path) -> None:
     """Delete what was unpacked, whatever its permissions."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+MEMORY, SECONDS = 1 << 30, 1500  # that unpacking the archive of a class may take
+GROWTH, LEAST, MOST = 8, 1 << 30, 16 << 30  # bytes that come out of it: so many times its own, within bounds
+
+
+def main() -> None:
+    """Unpack the archive of a class, whose members are archives and hardly shrink; prints the notes as JSON."""
+    path, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    most = min(MOST, max(LEAST, GROWTH * path.stat().st_size))
+    found = Unpacked()
+    try:
+        unpack(path, folder, found, Room(file_bytes=LEAST, bytes=most, files=20_000))
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        print(json.dumps({"disk": error.strerror}))
+        return
+    print(json.dumps([printable(note) for note in found.notes]))
+
+
+if __name__ == "__main__":
+    main()

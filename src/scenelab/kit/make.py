@@ -16,7 +16,7 @@ ROOT = ("README.md", "download_dataset.sh")
 SETUP = """#!/usr/bin/env bash
 # Gradescope runs this once, when it builds the image that submissions are graded in.
 set -euo pipefail
-apt-get update && apt-get install -y python3 python3-pip python3-venv bubblewrap util-linux
+apt-get update && apt-get install -y python3 python3-pip python3-venv bubblewrap libseccomp2 util-linux
 python3 -m venv /autograder/venv
 /autograder/venv/bin/pip install /autograder/source/scenelab
 """
@@ -24,7 +24,8 @@ python3 -m venv /autograder/venv
 RUN = """#!/usr/bin/env bash
 # Gradescope runs this for each submission; what it writes to /autograder/results is the grade.
 set -euo pipefail
-exec /autograder/venv/bin/scenelab grade /autograder/submission --out /autograder/work \\
+# --unsafe: where the container allows no sandbox inside it, it is the sandbox itself.
+exec /autograder/venv/bin/scenelab grade /autograder/submission --out /autograder/work --unsafe \\
   --rubric /autograder/source/rubric.toml --gradescope /autograder/results/results.json
 """
 

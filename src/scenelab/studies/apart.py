@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scenelab.errors import Diverged, Interrupted, LabError
+from scenelab.process import NEUTRAL, python_command
 from scenelab.runs import Run
 from scenelab.training.config import TrainConfig, from_plain, to_plain
 from scenelab.training.session import resume_run, start_run
@@ -49,9 +50,10 @@ def train_apart(folder: Path, data: Path, config: TrainConfig) -> None:
         LabError: as `train_here`, or the process died; Diverged where training did.
         Interrupted: Ctrl-C.
     """
-    arguments = [str(folder), str(data), json.dumps(to_plain(config))]
-    command = [sys.executable, "-c", CODE, *arguments]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    command = python_command(["-c", CODE, str(folder.resolve()), str(data.resolve()), json.dumps(to_plain(config))])
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd=NEUTRAL
+    )
     assert process.stdin is not None
     assert process.stdout is not None
     stopped = False

@@ -5,8 +5,9 @@ The reference is the handout's sentence: several steps of the sign of the gradie
 be read as that of the clean image or as that of each step's image; both are accepted.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from scenelab.grading.checks.base import (
     comparison,
     draw,
     draw_images,
+    floats,
     listed,
     require_finite,
     shape_of,
@@ -38,6 +40,8 @@ NORMED = [
     ["mean"], ["linear", 12, 100],
 ]  # fmt: skip
 """All three score 100 classes, as the handout's networks do."""
+CLASSES = 100
+MAX_CALLS = 12  # of the model, of which the images come back
 AGREE = 0.97  # share of values that have to be the reference's: rounding may turn the sign of a gradient near zero
 TOLERANCE = 1e-4
 LEAST_GAIN = 0.2  # of what the reference lowers the loss by: steps and sizes have a check of their own
@@ -130,7 +134,7 @@ def agrees(found: Tensor, expected: Tensor) -> bool:
 def _perturb(context: Context, made: Setting) -> tuple[Tensor, Message]:
     """The student's adversarial images, of the right shape and made of numbers."""
     reply = ask(context, "perturb", made)
-    found = reply.tensors["output"]
+    found = floats(reply, "output", "what perturb returns")
     if found.shape != made.images.shape:
         raise Failed(f"perturb returned {shape_of(found)} for images {shape_of(made.images)}")
     require_finite(found, "the adversarial image")
@@ -145,7 +149,7 @@ def _loss_of_least(made: Setting, images: Tensor) -> Tensor:
         return nn.functional.cross_entropy(network(images.double()), target, reduction="none")
 
 
-@check("attack")
+@check("attack", needs=("attack_label",))
 def attack_stays_close(context: Context) -> None:
     """No value of any pixel is further than epsilon from where it began, and the image does change."""
     for epsilon, size, steps in ((0.1, 0.01, 10), (0.05, 0.03, 4), (0.02, 0.5, 2), (0.1, 0.01, 30)):
@@ -195,15 +199,23 @@ class _Step:
     change: Tensor
 
 
-def _steps_of(context: Context, made: Setting) -> Iterator[_Step]:
-    """The first step from the clean images; and the second, by running the attack with one and with two steps: after a
-    random start only that one can be known.
+def _steps_of(made: Setting, found: Tensor, reply: Message) -> list[_Step]:
+    """What may be the attack's only step: from the clean images, or from the last other images that the model was
+    called with, such as a random start.
     """
-    first, _ = _perturb(context, made)
-    yield _Step(made.images.double(), first.double() - made.images.double())
-    longer = Setting(made.layers, made.images, {**made.options, "num_steps": 2}, made.loss, made.weights)
-    second, _ = _perturb(context, longer)
-    yield _Step(first.double(), second.double() - first.double())
+    begins = [made.images.double()]
+    for images in _called_with(made, reply):
+        if not torch.equal(images, found) and not torch.equal(images, made.images):
+            begins.append(images.double())
+    return [_Step(begin, found.double() - begin) for begin in (begins[0], begins[-1])][: len(begins)]
+
+
+def _called_with(made: Setting, reply: Message) -> list[Tensor]:
+    """Images that the attack called the model with, in order; those that are called with one image at a time are left
+    out.
+    """
+    tensors = (reply.tensors.get(f"call{number}") for number in range(MAX_CALLS))
+    return [each for each in tensors if each is not None and each.shape == made.images.shape]
 
 
 def _follows(step: _Step, made: Setting, pick: Pick, loss: str | None = None) -> bool:
@@ -225,24 +237,46 @@ def _follows(step: _Step, made: Setting, pick: Pick, loss: str | None = None) ->
 def attack_label(context: Context) -> None:
     """The label is the least confident one, of the clean image or of each step's; each image has its own."""
     made = setting(context, LINEAR, images=6, num_steps=1, step_size=0.01, epsilon=1.0)
-    steps = []
-    for step in _steps_of(context, made):
-        if _follows(step, made, least) or _label_of_most_change(made, step):
-            return
-        steps.append(step)
+    found, reply = _perturb(context, made)
+    steps = _steps_of(made, found, reply)
+    if any(_follows(step, made, least) or _label_of_most_change(made, step) for step in steps):
+        return
     others: list[tuple[str, Pick]] = [
         ("the most confident one", lambda scores: scores.argmax(dim=1)),
         ("the second most confident one", lambda scores: scores.topk(2, dim=1).indices[:, 1]),
         ("the second least confident one", lambda scores: (-scores).topk(2, dim=1).indices[:, 1]),
         ("one label for the whole batch", lambda scores: scores.mean(dim=0).argmin().expand(len(scores))),
         ("the first image's for all", lambda scores: scores[0].argmin().expand(len(scores))),
-        ("always 0", lambda scores: torch.zeros(len(scores), dtype=torch.long)),
+        *((f"always {label}", _always(label)) for label in range(CLASSES)),
     ]
     for name, pick in others:
         if any(_follows(step, made, pick) for step in steps):
-            raise Failed(f"the label is not the least confident one but {name}", str(made))
-    found = steps[0].begin + steps[0].change
-    raise Failed("the images are not those of the least confident label", _rows(found, reference(made), made))
+            raise Failed(f"the label is not the least confident one but {name}", str(made), known=True)
+    example = _rows(found, reference(made), made)
+    labels = next((labels for step in steps if (labels := _labels_of(made, step)) is not None), None)
+    if labels is not None:
+        text = f"the labels are not the least confident ones but others ({', '.join(map(str, labels))})"
+        raise Failed(text, example, known=True)
+    raise Failed("the images are not those of the least confident label", example)
+
+
+def _always(label: int) -> Pick:
+    return lambda scores: torch.full((len(scores),), label)
+
+
+def _labels_of(made: Setting, step: _Step) -> list[int] | None:
+    """The label of each image whose loss the step follows, up or down, or None where an image has none."""
+    network, labels = made.network(), []
+    for index in range(len(made.images)):
+        images = step.begin[index : index + 1].expand(CLASSES, -1, -1, -1).clone().requires_grad_(True)
+        loss = nn.functional.cross_entropy(network(images), torch.arange(CLASSES), reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, images)
+        same = (gradient.sign() == step.change[index].sign()).double().mean(dim=(1, 2, 3))
+        share, label = torch.maximum(same, 1 - same).max(dim=0)
+        if share < AGREE:
+            return None
+        labels.append(int(label))
+    return labels
 
 
 def _label_of_most_change(made: Setting, step: _Step) -> bool:
@@ -255,17 +289,17 @@ def _label_of_most_change(made: Setting, step: _Step) -> bool:
     return bool((change.argmax(dim=1) == target).all() or (change.argmin(dim=1) == target).all())
 
 
-@check("attack")
+@check("attack", needs=("attack_label",))
 def attack_steps(context: Context) -> None:
     """num_steps and step_size are used: each step moves every value by step_size."""
     for steps, size in ((1, 0.01), (1, 0.03), (5, 0.01)):
         made = setting(context, LINEAR, num_steps=steps, step_size=size, epsilon=1.0)
-        found, _ = _perturb(context, made)
+        found, reply = _perturb(context, made)
         change = (found.double() - made.images.double()).abs()
         expected = [(reference(made, sign=s, anew=a) - made.images).abs() for s in (-1, 1) for a in (False, True)]
         if any(agrees(change, each) for each in expected) or _steps_fit(change, steps, size):
             continue
-        if _one_more_step(context, made, found, size):
+        if _path_fits(made, found, reply, steps, size):
             continue
         moved = change.median().item()
         raise Failed(
@@ -284,24 +318,24 @@ def _steps_fit(change: Tensor, steps: int, size: float) -> bool:
     )
 
 
-def _one_more_step(context: Context, made: Setting, found: Tensor, size: float) -> bool:
-    """Whether the same attack with one step more, from the same random start, moves nearly all values by one step."""
-    longer = Setting(made.layers, made.images, {**made.options, "num_steps": made.options["num_steps"] + 1},
-                     made.loss, made.weights)  # fmt: skip
-    step = (_perturb(context, longer)[0].double() - found.double()).abs()
-    moved = step[step > TOLERANCE]
-    return moved.numel() > step.numel() / 2 and bool(((moved - size).abs() <= TOLERANCE).double().mean() >= AGREE)
+def _path_fits(made: Setting, found: Tensor, reply: Message, steps: int, size: float) -> bool:
+    """Whether the images that the model was called with lie so many steps of that size apart, from a random start."""
+    path: list[Tensor] = []
+    for images in [*_called_with(made, reply), found]:
+        if not path or not torch.equal(path[-1], images):
+            path.append(images)
+    moves = [(after.double() - before.double()).abs() for before, after in pairwise(path[-steps - 1 :])]
+    whole = [((move - size).abs() <= TOLERANCE).double().mean() >= AGREE for move in moves]
+    return len(whole) == steps and all(whole) and len(path) <= steps + 2  # the clean images for the label, the start
 
 
 @check("attack")
 def attack_loss(context: Context) -> None:
     """The loss that the attack was made with is the one that it lowers."""
     made = setting(context, LINEAR, loss="lead", num_steps=1, step_size=0.02, epsilon=1.0)
-    steps = []
-    for step in _steps_of(context, made):
-        if any(_follows(step, made, pick) for pick in _PICKS):
-            return
-        steps.append(step)
+    steps = _steps_of(made, *_perturb(context, made))
+    if any(_follows(step, made, pick) for step in steps for pick in _PICKS):
+        return
     fixed = any(_follows(step, made, pick, "cross_entropy") for step in steps for pick in _PICKS)
     why = "it uses cross-entropy whatever it is given" if fixed else "another loss gives another direction"
     raise Failed(f"the attack does not follow the loss_fn that it was made with: {why}; use self.loss_fn", str(made))
@@ -316,7 +350,7 @@ _PICKS: tuple[Pick, ...] = (
 """What else the label may be, which has a check of its own."""
 
 
-@check("attack")
+@check("attack", needs=("attack_label",))
 def attack_graph(context: Context) -> None:
     """The graph of gradients does not grow from step to step, and the images that come back are detached."""
     made = setting(context, SMALL, num_steps=8, step_size=0.01, epsilon=0.1)
@@ -332,7 +366,7 @@ def attack_graph(context: Context) -> None:
         )
 
 
-@check("attack")
+@check("attack", needs=("attack_label",))
 def attack_leaves_model(context: Context) -> None:
     """Images, weights, statistics and mode of the model are the same afterwards."""
     made = setting(context, NORMED, num_steps=4, step_size=0.01, epsilon=0.1)
@@ -351,15 +385,18 @@ def require_detached(context: Context, reply: Message, what: str) -> None:
 def require_left_alone(context: Context, made: Setting, reply: Message, what: str) -> None:
     """Fail where the caller's images or model were changed; remark on gradients that are left."""
     values = reply.values
-    if not torch.equal(reply.tensors.get("input_after", torch.empty(0)), made.images):
+    after = reply.tensors.get("input_after", torch.empty(0))
+    if after.dtype != made.images.dtype or not torch.equal(after, made.images):
         raise Failed(f"the {what} changes the images that it is given; work on a copy (input.clone())")
     changed = listed(values, "changed")
     if changed:
-        raise Failed(f"the {what} changes the model: {', '.join(changed)}; leave model.eval() on")
+        raise Failed(f"the {what} changes the model: {', '.join(changed)}; leave model.eval() on, and its dtype")
     if values.get("mode_changed"):
         raise Failed(f"the {what} leaves the model in another mode (train or eval) than it found it in")
     if values.get("frozen"):
         raise Failed(f"the {what} leaves parameters that no longer require gradients")
+    if values.get("hooked"):
+        raise Failed(f"the {what} leaves hooks on the model; remove them")
     if values.get("gradients_left"):
         context.remark(
             f"The {what} leaves gradients in the model's parameters (loss.backward()). In adversarial training they "

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from scenelab.grading.checks.attack import NORMED, SMALL, Setting, ask, require_detached, require_left_alone, setting
-from scenelab.grading.checks.base import Context, Failed, check, close, comparison, require_finite, shape_of
+from scenelab.grading.checks.base import Context, Failed, check, close, comparison, floats, require_finite, shape_of
 from scenelab.grading.inside.wire import Message
 
 TOLERANCE = 1e-4
@@ -40,7 +40,7 @@ def _proportional(found: Tensor, expected: Tensor) -> bool:
 def _explain(context: Context, made: Setting) -> tuple[Tensor, Message]:
     """The student's maps; N×H×W is taken for N×1×H×W here, which has a check of its own."""
     reply = ask(context, "explain", made)
-    found, (count, _, height, width) = reply.tensors["output"], made.images.shape
+    found, (count, _, height, width) = floats(reply, "output", "the map"), made.images.shape
     if found.shape == (count, height, width):
         found = found[:, None]
     if found.shape != (count, 1, height, width):
@@ -49,7 +49,7 @@ def _explain(context: Context, made: Setting) -> tuple[Tensor, Message]:
     return found, reply
 
 
-@check("attention")
+@check("attention", needs=("attention_map",))
 def attention_shape(context: Context) -> None:
     """explain returns one map an image, N×1×H×W, also where images are wider than high or there is only one."""
     for count, side in ((3, 6), (1, 5)):
@@ -89,14 +89,16 @@ def attention_map(context: Context) -> None:
     example = comparison(found, _strongest(gradient))
     for name, reduce in kinds:
         if close(_scaled(found.double()), _scaled(reduce(gradient)), TOLERANCE):
-            raise Failed(f"the map is {name}", example)
+            raise Failed(f"the map is {name}", example, known=True)
     least = _strongest(_gradient(made, lambda scores: scores.argmin(dim=1)))
     if _proportional(found, least):
-        raise Failed("the loss is that of the least confident label; take the most confident one", example)
+        text = "the loss is that of the least confident label; take the most confident one"
+        raise Failed(text, example, known=True)
     if _proportional(found, _strongest(_score_gradient(made))):
         raise Failed(
-            "the gradient is that of the score; take that of the loss of the predicted label", example, share=0.5
-        )
+            "the gradient is that of the score; take that of the loss of the predicted label", example, share=0.5,
+            known=True,
+        )  # fmt: skip
     raise Failed("the map is not the gradient of the loss of the predicted label", example)
 
 
@@ -121,7 +123,7 @@ def attention_values(context: Context) -> None:
         )
 
 
-@check("attention")
+@check("attention", needs=("attention_map",))
 def attention_each_image(context: Context) -> None:
     """Each image's map is that of its own prediction: the same in a batch as alone, up to one factor."""
     made = setting(context, SMALL, images=5)
@@ -137,14 +139,14 @@ def attention_each_image(context: Context) -> None:
             )  # fmt: skip
 
 
-@check("attention")
+@check("attention", needs=("attention_map",))
 def attention_detached(context: Context) -> None:
     """The maps carry no graph."""
     _, reply = _explain(context, setting(context, SMALL))
     require_detached(context, reply, "maps")
 
 
-@check("attention")
+@check("attention", needs=("attention_map",))
 def attention_leaves_model(context: Context) -> None:
     """Images, weights, statistics and mode of the model are the same afterwards."""
     made = setting(context, NORMED)

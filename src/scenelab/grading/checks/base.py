@@ -1,6 +1,6 @@
 """What a check is: a function whose docstring the student reads, with points, what it needs, and three ways to end."""
 
-import zlib
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scenelab.grading.child import Child, Trouble
+from scenelab.grading.inside.wire import Message
 from scenelab.grading.reading import Submission
 from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD
 
@@ -23,11 +24,14 @@ class Failed(Exception):  # noqa: N818 - an outcome
         reason: for the student, one or two sentences.
         example: a small case that shows it, as text.
         share: of the points that is earned all the same.
+        known: the answer is the one that is asked for but for a mistake that has a name: what other checks look at,
+            such as its shape, is worth points.
     """
 
     reason: str
     example: str = ""
     share: float = 0.0
+    known: bool = False
 
 
 @dataclass
@@ -45,7 +49,6 @@ class Context:
         child: runs the student's code.
         submission: what was handed in.
         seed: of all inputs that are drawn.
-        accepted: digests of hand-ins whose odd words a person has looked at.
         name: of the check that runs.
         remarks: what a check wants said though it costs nothing.
     """
@@ -53,18 +56,20 @@ class Context:
     child: Child
     submission: Submission
     seed: int
-    accepted: frozenset[str] = frozenset()
     name: str = ""
     remarks: list[str] = field(default_factory=list)
 
-    def generator(self) -> torch.Generator:
+    def generator(self, name: str = "") -> torch.Generator:
         """Draws the same for the same check and seed, whatever ran before."""
-        return torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {self.name}".encode()))
+        key = hashlib.blake2b(str(self.seed).encode(), digest_size=32).digest()
+        digest = hashlib.blake2b((name or self.name).encode(), digest_size=8, key=key).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
     @property
     def own_seed(self) -> int:
-        """What the student's process is seeded with: another number, from which this check's draws cannot be told."""
-        return zlib.crc32(f"student {self.seed} {self.name}".encode())
+        """What the student's process is seeded with: it does not depend on the seed, so it tells nothing of it."""
+        digest = hashlib.blake2b(self.name.encode(), digest_size=4, person=b"student").digest()
+        return int.from_bytes(digest, "little")
 
     def remark(self, text: str) -> None:
         """Say something once."""
@@ -174,11 +179,31 @@ def require_finite(found: Tensor, what: str) -> None:
         raise Failed(f"{what} holds values that are no numbers (inf or nan)")
 
 
-def require_no_convolution(values: dict[str, Any]) -> None:
-    """Fail where the code reached PyTorch's own convolution."""
-    found = values.get("convolutions")
-    if not isinstance(found, list):
-        raise Failed("the code disturbed the record of the operations that it calls")
-    if found:
-        names = ", ".join(str(name)[:60] for name in found[:3])
-        raise Failed(f"calls PyTorch's own convolution ({names}), which the handout does not allow; write it yourself")
+def ask_own(context: Context, operation: str, tensors: dict[str, Tensor], **values: Any) -> Message:
+    """Ask something that runs the student's convolution; PyTorch's own refuses to work meanwhile.
+
+    Raises:
+        Failed: it was called.
+        Trouble: there is no answer for another reason.
+    """
+    try:
+        return context.child.ask(operation, tensors, seed=context.own_seed, **values)
+    finally:
+        reached = context.child.convolutions
+        if reached:
+            names = "; ".join(dict.fromkeys(reached[:3]))
+            raise Failed(
+                f"calls PyTorch's own convolution ({names}), which the handout does not allow; write it yourself"
+            )
+
+
+def floats(reply: Message, name: str, what: str) -> Tensor:
+    """A tensor of numbers from an answer.
+
+    Raises:
+        Failed: its dtype is not a floating-point one.
+    """
+    tensor = reply.tensors[name]
+    if not tensor.is_floating_point():
+        raise Failed(f"{what} is a tensor of {tensor.dtype}; floating-point numbers are expected")
+    return tensor

@@ -11,6 +11,7 @@ from scenelab.grading.checks.base import (
     all_listed,
     check,
     draw_images,
+    floats,
     listed,
     require_finite,
     shape_of,
@@ -60,7 +61,7 @@ def _run(context: Context, names: list[str], side: int) -> None:
     generator = context.generator()
     images, labels = draw_images(generator, 2, 3, side, side), torch.randint(0, CLASSES, (2,), generator=generator)
     reply = context.child.ask("run_model", {"input": images, "labels": labels}, seed=context.own_seed, names=names)
-    scores = reply.tensors["scores"]
+    scores = floats(reply, "scores", "the network's output")
     if tuple(scores.shape) != (2, CLASSES):
         raise Failed(f"the network makes {shape_of(scores)} of images {shape_of(images)}; 2×{CLASSES} is expected")
     require_finite(scores, "the network's output")

@@ -1,7 +1,7 @@
 """The process in the sandbox: reads requests, runs the student's code, sends back what came of it.
 
-It is started as `python driver.py LIMITS`, with the pipe as standard input and output; both are moved away before the
-student's file is read, so that printing and reading touch nothing.
+It is started as `python driver.py LIMITS RECORD`, with the pipe as standard input and output and the record's file
+descriptor; all are moved away before the student's file is read, so that printing and reading touch nothing.
 """
 
 import json
@@ -14,52 +14,75 @@ from types import ModuleType
 from typing import Any
 
 MOST_TEXT = 2000  # characters of an error
-MOST_LINES = 12  # of a traceback
+GRADED = ("convolve", "run_module", "train_step")
+"""Requests that run the student's convolution: PyTorch's own refuses to work meanwhile."""
 
 
 class Session:
-    """The student's module and what it is asked."""
+    """The student's module and what it is asked.
 
-    def __init__(self) -> None:
+    Args:
+        record: takes notes for the grader.
+    """
+
+    def __init__(self, record: Any) -> None:
+        from inside.operations import OPERATIONS, load_student
+        from inside.tripwire import Tripwire
+        from inside.wire import Message
+
+        # bound here: what the student's code may do to sys.modules changes nothing
+        self._operations, self._load, self._message = OPERATIONS, load_student, Message
+        self._tripwire, self._record = Tripwire(record), record
         self.module: ModuleType | None = None
-        self.folder = ""
 
     def answer(self, request: Any) -> Any:
         """What one request gives: the operation's own answer, or its error."""
-        from inside.operations import OPERATIONS, load_student
-        from inside.wire import Message
-
         operation = request.values.get("operation")
+        if operation in GRADED:
+            self._tripwire.arm()
+        else:
+            self._tripwire.disarm()
         try:
             _seed(request.values.get("seed", 0))
             if operation == "load":
-                self.folder = request.values["folder"]
-                self.module, reply = load_student(request)
+                self.module, reply = self._load(request, self._record)
             else:
-                reply = OPERATIONS[operation](self.module, request)
+                reply = self._operations[operation](self.module, request)
         except BaseException as error:  # SystemExit too: the student's code is at work here
-            return Message({"error": self._describe(error)})
+            reply = self._message({"error": self._describe(error)})
+        if operation in GRADED:
+            self._record.note("returned")
+            self._tripwire.probe()
         return reply
 
     def _describe(self, error: BaseException) -> dict[str, Any]:
         """An error as plain values; of the traceback the lines that stand in what the student handed in."""
         frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if frame.filename.startswith(self.folder)] if self.folder else []
+        root = self._record.root
+        own = [frame for frame in frames if frame.filename.startswith(root)] if root else []
         place = own[-1] if own else None
         described = {
             "type": type(error).__name__,
-            "text": str(error)[:MOST_TEXT],
+            "text": _text_of(error),
             "file": Path(place.filename).name if place else None,
             "line": place.lineno if place else None,
             "code": (place.line or "")[:200] if place else None,
         }
         if isinstance(error, SyntaxError):
             described |= {
-                "file": Path(error.filename or "").name,
-                "line": error.lineno,
-                "code": (error.text or "")[:200],
+                "file": Path(str(error.filename or "")).name,
+                "line": error.lineno if isinstance(error.lineno, int) else None,
+                "code": str(error.text or "")[:200],
             }
         return described
+
+
+def _text_of(error: BaseException) -> str:
+    """An exception's text; its `__str__` may be the student's and may fail."""
+    try:
+        return str(error)[:MOST_TEXT]
+    except BaseException as other:
+        return f"(its text cannot be had: __str__ raised {type(other).__name__})"
 
 
 def _seed(seed: int) -> None:
@@ -103,18 +126,24 @@ def _write(handle: int, data: bytes) -> None:
 
 def main() -> None:
     """Answer requests until the pipe closes."""
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     requests, answers = _take_pipe()
     from inside import limits
 
     limits.apply(json.loads(sys.argv[1]))
     import torch
 
+    from inside.record import Record
     from inside.wire import Message, WireError, decode, encode
 
+    record = Record(int(sys.argv[2]))
     torch.set_num_threads(1)
+    session, read = Session(record), _reader(requests)
+    sys.argv[:] = ["student_code.py"]
+    del sys.path[0]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "inside"]:
+        del sys.modules[name]
     _write(answers, encode(Message({"ready": torch.__version__})))
-    session, read = Session(), _reader(requests)
     while True:
         request = decode(read)
         reply = session.answer(request)
@@ -124,6 +153,7 @@ def main() -> None:
         except (WireError, TypeError, ValueError, RuntimeError) as error:
             described = {"type": type(error).__name__, "text": str(error)[:MOST_TEXT]}
             data = encode(Message({"error": described, "number": request.values["number"]}))
+        record.note("reply", str(request.values["number"]))
         _write(answers, data)
 
 

@@ -1,34 +1,72 @@
 """What the grader can ask of a student's code: each takes the module and a request, returns values and tensors."""
 
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from inside import gpu
+from inside.audit import Audit
 from inside.imports import import_student
-from inside.modes import OnCpu, WatchConvolutions, pretend_gpu
 from inside.networks import LOSSES, build, load
+from inside.record import Record
+from inside.tracing import CallTrace
 from inside.wire import Message
+from inside.workspace import copy_submission
 
 CLASSES = 100
 MOST_NODES = 20_000  # of a graph that is walked
-_on_cpu: list[OnCpu] = []
+MAX_CALLS = 12  # of the model, of which an attack's images are sent
+_on_cpu: list[gpu.OnCpu] = []
 _loaded: dict[str, nn.Module] = {}
 
 
-def load_student(request: Message) -> tuple[ModuleType, Message]:
-    """Import the student's file; values: its path, the folder handed in, and whether to pretend there is a GPU."""
-    if request.values["pretend_gpu"]:
-        pretend_gpu()
-        _on_cpu.append(OnCpu())
+def load_student(request: Message, record: Record) -> tuple[ModuleType, Message]:
+    """Import the student's file in a writable copy of what was handed in; its folder is the working directory.
+
+    Values: `folder` that was handed in, `path` of the file below it, `pretend_gpu`, and `scanned`, the SHA-256 of each
+    file that the grader has read, by its path.
+    """
+    values = request.values
+    folder = copy_submission(Path(values["folder"]))
+    path = folder / values["path"]
+    record.root = f"{folder}/"
+    os.chdir(path.parent)
+    if values["pretend_gpu"]:
+        gpu.emulate()
+        _on_cpu.append(gpu.OnCpu())
         _on_cpu[0].__enter__()
-    module, missing = import_student(Path(request.values["path"]), Path(request.values["folder"]))
+    _seed_generators()
+    audit = Audit(record, record.root, values["scanned"], str(Path(__file__).parent))
+    audit.install()
+    _watch_operators(audit)
+    module, missing = import_student(path, folder)
     names = sorted(name for name in vars(module) if not name.startswith("_"))
     return module, Message({"names": names[:500], "missing": sorted(set(missing))[:50]})
+
+
+def _watch_operators(audit: Audit) -> None:
+    """Mark operators and kernels that a student's code registers: what they call is not seen as the code's own."""
+    make = torch._C._dispatch_library
+
+    def watched(kind: str, namespace: str, *arguments: Any) -> Any:
+        audit.mark_caller(f"registers an operator or a kernel of torch ({namespace})")
+        return make(kind, namespace, *arguments)
+
+    torch._C._dispatch_library = watched
+
+
+def _seed_generators() -> None:
+    """NumPy's generators without a seed begin at one number: results are the same each time."""
+    make = numpy.random.default_rng
+    numpy.random.default_rng = lambda seed=None: make(0 if seed is None else seed)
 
 
 def _wanted(module: ModuleType, *names: str) -> Any:
@@ -52,8 +90,8 @@ def _result(name: str, found: Tensor, others: dict[str, Tensor], **values: Any) 
 def convolve(module: ModuleType, request: Message) -> Message:
     """custom_conv2d on leaves, and the gradient of one of them.
 
-    Tensors: input, weight, perhaps bias, perhaps towards (the gradient of the output). Values: stride, padding, and
-    `of`, the leaf whose gradient is asked for, or None.
+    Tensors: input, weight, perhaps bias, perhaps towards (the gradient of the output). Values: stride, padding; `of`,
+    the leaf whose gradient is asked for, or None; and perhaps `trace`, to tell whose functions were called.
     """
     of, sent = request.values["of"], request.tensors
     leaves = {name: sent[name].clone() for name in ("input", "weight", "bias") if name in sent}
@@ -61,7 +99,7 @@ def convolve(module: ModuleType, request: Message) -> Message:
         leaves[of].requires_grad_(True)
     function = getattr(module, "custom_conv2d", None) or _wanted(module, "CustomConv2DFunction").apply
     gradient = {}
-    with WatchConvolutions() as watch:
+    with CallTrace() if request.values.get("trace") else nullcontext() as trace:
         output = function(
             leaves["input"], leaves["weight"], leaves.get("bias"), request.values["stride"], request.values["padding"]
         )
@@ -77,7 +115,27 @@ def convolve(module: ModuleType, request: Message) -> Message:
                 raise RuntimeError(f"backward returned None for {of}")
             gradient = {"gradient": found}
     after = {f"{name}_after": leaf for name, leaf in leaves.items()}
-    return _result("output", output, {**gradient, **after}, convolutions=watch.found)
+    called = {"foreign": trace.convolutions(), "packages": trace.packages()} if trace is not None else {}
+    return _result("output", output, {**gradient, **after}, **called)
+
+
+def convolve_natively(_module: ModuleType | None, request: Message) -> Message:
+    """PyTorch's own convolution of several inputs, before any code of the student's is there; values: cases."""
+    outputs = {}
+    for number, (stride, padding) in enumerate(request.values["cases"]):
+        image, weight, bias = (request.tensors[f"{name}{number}"] for name in ("input", "weight", "bias"))
+        outputs[f"output{number}"] = F.conv2d(image, weight, bias, stride, padding)
+    return Message({}, outputs)
+
+
+def convolve_all(module: ModuleType, request: Message) -> Message:
+    """custom_conv2d of the same inputs."""
+    function = getattr(module, "custom_conv2d", None) or _wanted(module, "CustomConv2DFunction").apply
+    outputs = {}
+    for number, (stride, padding) in enumerate(request.values["cases"]):
+        arguments = (request.tensors[f"{name}{number}"] for name in ("input", "weight", "bias"))
+        outputs[f"output{number}"] = _tensor(function(*arguments, stride, padding), "custom_conv2d")
+    return Message({}, outputs)
 
 
 def run_module(module: ModuleType, request: Message) -> Message:
@@ -89,40 +147,66 @@ def run_module(module: ModuleType, request: Message) -> Message:
     )  # fmt: skip
     load(made, {name: value for name, value in request.tensors.items() if name in ("weight", "bias")})
     images = request.tensors["input"].clone().requires_grad_(True)
-    with WatchConvolutions() as watch:
-        output = nn.ReLU(inplace=True)(_tensor(made(images), "CustomConv2d"))
-        (output * request.tensors["towards"]).sum().backward()
+    output = nn.ReLU(inplace=True)(_tensor(made(images), "CustomConv2d"))
+    (output * request.tensors["towards"]).sum().backward()
     gradients = {f"{name}_gradient": p.grad for name, p in made.named_parameters() if p.grad is not None}
     if images.grad is not None:
         gradients["input_gradient"] = images.grad
-    return _result("output", output, gradients, convolutions=watch.found)
+    return _result("output", output, gradients)
 
 
 def train_step(module: ModuleType, request: Message) -> Message:
     """One training step of a network whose convolutions are CustomConv2d; values: layers; tensors: its weights."""
     network = build(request.values["layers"], _wanted(module, "CustomConv2d"))
     load(network, {name: value for name, value in request.tensors.items() if name not in ("input", "labels")})
-    with WatchConvolutions() as watch:
-        loss = F.cross_entropy(network(request.tensors["input"].clone()), request.tensors["labels"])
-        loss.backward()
+    loss = F.cross_entropy(network(request.tensors["input"].clone()), request.tensors["labels"])
+    loss.backward()
     gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
-    return _result("loss", loss, gradients, convolutions=watch.found)
+    return _result("loss", loss, gradients)
 
 
-def _judged(request: Message) -> tuple[nn.Module, list[int]]:
-    """The network that an attack or an attention map is about, and the depth of its input's graph at each call."""
-    network = build(request.values["layers"]).train(request.values.get("training", False))
-    skipped = ("input",)
-    load(network, {name: value for name, value in request.tensors.items() if name not in skipped})
-    depths: list[int] = []
-    forward = network.forward
+class _Judged:
+    """The network that an attack or an attention map is about, watched while it is used.
 
-    def watched(input: Tensor) -> Tensor:
-        depths.append(_graph_size(input))
-        return forward(input)
+    Attributes:
+        network: as the request describes it.
+        depths: the size of the graph behind the input at each call.
+        inputs: the first inputs that it was called with.
+    """
 
-    network.forward = watched
-    return network, depths
+    def __init__(self, request: Message) -> None:
+        self.training = request.values.get("training", False)
+        self.network = build(request.values["layers"]).train(self.training)
+        load(self.network, {name: value for name, value in request.tensors.items() if name != "input"})
+        self.depths: list[int] = []
+        self.inputs: list[Tensor] = []
+        self._before = _state(self.network)
+        forward = self.network.forward
+
+        def watched(input: Tensor) -> Tensor:
+            self.depths.append(_graph_size(input))
+            if len(self.inputs) < MAX_CALLS:
+                self.inputs.append(input.detach().clone())
+            return forward(input)
+
+        self.network.forward = watched
+
+    def changes(self) -> dict[str, Any]:
+        """What is not as it was: weights and statistics, dtypes, modes, frozen parameters, gradients, hooks."""
+        after, modules = _state(self.network), list(self.network.modules())
+        changed = [name for name, value in self._before.items() if not _same(after.get(name), value)]
+        hooked = any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in modules)
+        return {
+            "changed": changed + sorted(set(after) - set(self._before)),
+            "mode_changed": any(part.training != self.training for part in modules),
+            "gradients_left": [name for name, p in self.network.named_parameters() if p.grad is not None],
+            "frozen": [name for name, p in self.network.named_parameters() if not p.requires_grad],
+            "hooked": hooked,
+        }
+
+
+def _same(found: Tensor | None, expected: Tensor) -> bool:
+    return found is not None and found.dtype == expected.dtype and torch.equal(found, expected)
 
 
 def _graph_size(tensor: Tensor) -> int:
@@ -140,34 +224,21 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def _changes(network: nn.Module, before: dict[str, Tensor], training: bool) -> dict[str, Any]:
-    changed = [name for name, value in network.state_dict().items() if not torch.equal(value, before[name])]
-    modes = [part.training for part in network.modules()]
-    left = [name for name, p in network.named_parameters() if p.grad is not None]
-    frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
-    return {"changed": changed, "mode_changed": any(mode != training for mode in modes), "gradients_left": left,
-            "frozen": frozen}  # fmt: skip
-
-
 def perturb(module: ModuleType, request: Message) -> Message:
     """PGDAttack on a network of the grader's; values: layers, loss, options; tensors: input and weights."""
-    network, depths = _judged(request)
-    before, images = _state(network), request.tensors["input"].clone()
+    judged, images = _Judged(request), request.tensors["input"].clone()
     attack = _wanted(module, "PGDAttack", "default_attack")(LOSSES[request.values["loss"]], **request.values["options"])
-    output = _tensor(attack.perturb(network, images), "perturb")
-    facts = _changes(network, before, request.values.get("training", False))
-    same = output.data_ptr() == images.data_ptr()
-    return _result("output", output, {"input_after": images}, depths=depths[:200], same=same, **facts)
+    output = _tensor(attack.perturb(judged.network, images), "perturb")
+    seen = {f"call{n}": each for n, each in enumerate(judged.inputs) if each.dtype == output.dtype}
+    return _result("output", output, {"input_after": images, **seen}, depths=judged.depths[:200], **judged.changes())
 
 
 def explain(module: ModuleType, request: Message) -> Message:
     """GradAttention on a network of the grader's; values: layers, loss; tensors: input and weights."""
-    network, depths = _judged(request)
-    before, images = _state(network), request.tensors["input"].clone()
+    judged, images = _Judged(request), request.tensors["input"].clone()
     attention = _wanted(module, "GradAttention", "default_attention")(LOSSES[request.values["loss"]])
-    output = _tensor(attention.explain(network, images), "explain")
-    facts = _changes(network, before, request.values.get("training", False))
-    return _result("output", output, {"input_after": images}, depths=depths[:200], **facts)
+    output = _tensor(attention.explain(judged.network, images), "explain")
+    return _result("output", output, {"input_after": images}, depths=judged.depths[:200], **judged.changes())
 
 
 def _network(module: ModuleType, names: list[str], **options: Any) -> nn.Module:
@@ -226,6 +297,8 @@ def _load_checkpoint(network: nn.Module, path: str) -> nn.Module:
 
 OPERATIONS: dict[str, Callable[[Any, Message], Message]] = {
     "convolve": convolve,
+    "convolve_natively": convolve_natively,
+    "convolve_all": convolve_all,
     "run_module": run_module,
     "train_step": train_step,
     "perturb": perturb,

@@ -16,11 +16,14 @@ def gradescope(grade: Grade) -> dict[str, Any]:
     tests = [_test(number, outcome) for number, outcome in enumerate(grade.result.outcomes, start=1)]
     told = [grade.result.problem] if grade.result.problem else []
     told += [f"- {points:g} points: {text}" for text, points in grade.penalties]
+    if grade.review:
+        told += ["Your instructor will look at this:", *(f"- {text}" for text in grade.review[:8])]
     told += [*grade.result.notes, *grade.result.remarks, f"Graded in: {grade.result.sandbox}."]
     values: dict[str, Any] = {
         "score": grade.score, "output": "\n".join(told), "output_format": "text", "visibility": "visible",
         "stdout_visibility": HIDDEN, "tests": tests,
-        "extra_data": {"digest": grade.result.digest, "review": grade.result.review, "faults": grade.result.faults},
+        "extra_data": {"digest": grade.result.digest, "review": grade.review, "held": grade.held,
+                       "faults": grade.result.faults},
     }  # fmt: skip
     challenge = grade.result.challenge or {}
     if "top5_error" in challenge:

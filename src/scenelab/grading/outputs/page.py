@@ -9,6 +9,7 @@ from jinja2 import Environment
 from scenelab.grading.grade import Grade, Outcome
 
 MARKS = {"passed": "✓", "failed": "✗", "not run": "–"}
+SHOWN = 8  # marks for review
 TITLES = {
     "convolution": "Convolution", "attack": "Adversarial samples", "attention": "Attention maps",
     "model": "Your network", "vit": "Vision transformer",
@@ -48,6 +49,8 @@ def markdown_page(grade: Grade) -> str:
     lines += [f"- {points:g} points are taken off: {_escape(text)}" for text, points in grade.penalties]
     lines += [f"- handed in together with {_escape(', '.join(grade.mates))}"] if grade.mates else []
     lines += [f"- {_escape(note)}" for note in [*result.notes, *result.remarks]]
+    if grade.review:
+        lines += [f"- **{_escape(_held(grade))}**"] + [f"  - {_escape(text)}" for text in grade.review[:SHOWN]]
     for group in _groups(grade):
         lines += ["", f"## {group['title']}: {group['earned']:g} of {group['points']:g}", ""]
         for outcome in group["outcomes"]:
@@ -61,6 +64,12 @@ def markdown_page(grade: Grade) -> str:
     lines += [f"- … / {part.points:g} · {_escape(part.name)}" for part in rubric.manual]
     lines += ["", f"Graded in: {_escape(result.sandbox)}. Files: {result.digest[:16]}.", ""]
     return "\n".join(lines)
+
+
+def _held(grade: Grade) -> str:
+    """What the marks for review mean for the student."""
+    text = "Your instructor will look at this"
+    return f"{text}; {grade.held:g} of the points count when that is done:" if grade.held else f"{text}:"
 
 
 def _challenge(grade: Grade) -> list[str]:
@@ -102,7 +111,9 @@ pre { background: #f5f5f2; padding: .6rem .8rem; overflow-x: auto; font-size: .8
 {% for text, points in grade.penalties %}<li class="off">{{ "%g"|format(points) }} points are taken off: {{ text }}</li>
 {% endfor %}{% if grade.mates %}<li>handed in together with {{ grade.mates|join(", ") }}</li>{% endif %}
 {% for note in grade.result.notes + grade.result.remarks %}<li>{{ note }}</li>
-{% endfor %}</ul>
+{% endfor %}{% if grade.review %}<li><b>{{ held }}</b><ul>
+{% for text in grade.review[:shown] %}<li>{{ text }}</li>
+{% endfor %}</ul></li>{% endif %}</ul>
 {% for group in groups %}
 <h2><span>{{ group.title }}</span><span>{{ "%g"|format(group.earned) }} of {{ "%g"|format(group.points) }}</span></h2>
 {% for outcome in group.outcomes %}{% set reason, example = told(outcome) %}
@@ -136,5 +147,7 @@ def html_page(grade: Grade) -> str:
             told=_told,
             marks=MARKS,
             challenge=grade.result.challenge,
+            held=_held(grade),
+            shown=SHOWN,
         )
     )

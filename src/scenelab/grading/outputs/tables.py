@@ -16,7 +16,7 @@ def class_table(grades: list[Grade]) -> str:
     if not grades:
         return ""
     rubric = grades[0].rubric
-    columns = ["student", "canvas_user", "automatic", "penalties", "score", "late", *rubric.checks]
+    columns = ["student", "canvas_user", "automatic", "penalties", "score", "held", "late", *rubric.checks]
     columns += [f"{part.name} ({part.points:g})" for part in rubric.manual]
     columns += ["challenge_top5_error", "team", "problem", "review", "sandbox", "faults"]
     rows = [_row(grade) for grade in grades]
@@ -29,9 +29,9 @@ def _row(grade: Grade) -> list[Any]:
     taken = sum(points for _, points in grade.penalties)
     return [
         grade.entry.student, grade.entry.user, grade.earned, -taken if taken else 0.0, grade.score,
-        "late" if grade.entry.late else "", *(earned.get(name, 0.0) for name in grade.rubric.checks),
+        grade.held, "late" if grade.entry.late else "", *(earned.get(name, 0.0) for name in grade.rubric.checks),
         *("" for _ in grade.rubric.manual), (result.challenge or {}).get("top5_error", ""), " ".join(grade.mates),
-        result.problem, "; ".join(result.review[:5]), result.sandbox, "; ".join(result.faults),
+        result.problem, "; ".join(grade.review[:5]), result.sandbox, "; ".join(result.faults),
     ]  # fmt: skip
 
 

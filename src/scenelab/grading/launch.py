@@ -1,0 +1,44 @@
+"""Started as root: make folders that only root can reach visible to one user, become that user, run a command.
+
+    python -I launch.py USER PLACE COUNT SOURCE… COMMAND…
+
+The sources are mounted at PLACE/0, PLACE/1, … in a mount namespace that this process and its children alone see, so
+that bubblewrap, which runs as the user, can mount them again. COMMAND begins with an absolute path.
+"""
+
+import ctypes
+import os
+import sys
+
+CLONE_NEWNS = 0x00020000
+MS_BIND, MS_REC, MS_PRIVATE = 1 << 12, 1 << 14, 1 << 18
+PR_SET_NO_NEW_PRIVS = 38
+
+
+def main() -> None:
+    """Do so; the exit status is that of the command, or 1 where a step is refused."""
+    user, place, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    sources, command = sys.argv[4 : 4 + count], sys.argv[4 + count :]
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def require(result: int, what: str) -> None:
+        if result != 0:
+            raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+
+    def mount(source: str, target: str, flags: int) -> None:
+        require(libc.mount(os.fsencode(source), os.fsencode(target), None, flags, None), f"mount of {source}")
+
+    if sources:
+        require(libc.unshare(CLONE_NEWNS), "unshare")
+        mount("none", "/", MS_REC | MS_PRIVATE)
+        for number, source in enumerate(sources):
+            mount(source, f"{place}/{number}", MS_BIND | MS_REC)
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    require(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    os.execv(command[0], command)  # execvp would import a module, which may lie where the user cannot read
+
+
+if __name__ == "__main__":
+    main()
