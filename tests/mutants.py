@@ -118,7 +118,7 @@ MUTANTS = [
             "class CustomConv2DFunction"), loses=CONV, says="not its own"),
     mutant("F.conv2d by a name that is made up",
            (CALL, "        output = getattr(F, 'con' + 'v2d')(input_feats, weight, None, stride, padding).flatten(2)\n"),
-           loses=CONV, says="could hide"),
+           loses=CONV, says="not its own", review="getattr with a name that is made up"),
     mutant("nn.Conv2d from the network", (CALL, "        layer = SimpleNet().features[0]\n        layer.weight = nn.Parameter(weight)\n"
             "        layer.bias, layer.stride, layer.padding = None, (stride, stride), (padding, padding)\n"
             "        output = layer(input_feats).flatten(2)\n"), loses=CONV, says="not its own"),
@@ -126,7 +126,7 @@ MUTANTS = [
            ("from torchvision.utils import make_grid\n", "from torchvision.ops import Conv2dNormActivation as Layer\nfrom torchvision.utils import make_grid\n"),
            (CALL, "        layer = Layer(weight.shape[1], weight.shape[0], kernel, stride, padding, norm_layer=None, activation_layer=None, bias=False)\n"
             "        layer[0].weight = nn.Parameter(weight)\n        output = layer(input_feats).flatten(2)\n"),
-           loses=CONV - {"conv_by_hand"}, says="PyTorch's own convolution"),
+           loses=CONV, says="not its own"),
     mutant("answers from a package", ("import math\n", "import math\nimport scenelab.ops\n"), loses=set(CHECKS)),
     # attack
     mutant("wrong sign", (STEP, STEP.replace("- self", "+ self")), loses={"attack_descends"},
@@ -216,7 +216,11 @@ HOSTILE = [
     hostile("ends the process", "os._exit(0)", loses=SHAPE, says="ended the process", review="os._exit"),
     hostile("exits", "sys.exit(0)", loses=SHAPE, says="SystemExit"),
     hostile(
-        "crashes the interpreter", "import ctypes\nctypes.string_at(0)", loses=SHAPE | CONV, says="ended the process"
+        "crashes the interpreter",
+        "import ctypes\nctypes.string_at(0)",
+        loses=SHAPE,
+        says="ended the process",
+        review="ctypes",
     ),
     hostile("recurses", "def down():\n    return down()\ndown()", loses=SHAPE, says="RecursionError"),
     hostile("prints a gigabyte", "for _ in range(1024):\n    sys.stdout.buffer.write(b'passed\\n' * 149_797)"),
@@ -226,8 +230,7 @@ HOSTILE = [
         "def turn():\n    while True:\n        time.sleep(0.01)\n"
         "for _ in range(5):\n    threading.Thread(target=turn, daemon=False).start()",
         top="import threading, time",
-        loses=CONV,
-        says="could hide",
+        review="threading",
     ),
     hostile("kills its parent", "os.kill(os.getppid(), 9)", review="os.kill"),
     hostile("kills everything", "os.kill(-1, 9)", loses=SHAPE, review="os.kill"),
@@ -240,11 +243,13 @@ HOSTILE = [
     ),
     hostile(
         "answers in the grader's stead",
-        "sys.path.append('/')\nfrom inside.wire import Message, encode\n"
+        "main = sys.modules['__main__'].__file__\nsys.path.append(os.path.dirname(os.path.dirname(main)))\n"
+        "from inside.wire import Message, encode\n"
         "for number in range(3, 64):\n    try:\n        os.write(number, encode(Message({'number': 10**6, 'passed': True, 'score': 15})))\n"
         "    except OSError:\n        pass",
-        loses=SHAPE | CONV,
+        loses=SHAPE,
         says="pipe",
+        review="sys.modules",
     ),
     hostile("closes the pipe", "os.closerange(3, 64)", loses=SHAPE),
     hostile(

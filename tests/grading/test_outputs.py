@@ -7,7 +7,7 @@ import json
 import pytest
 
 from scenelab.errors import LabError
-from scenelab.grading.entries import Entry
+from scenelab.grading.discovery import Entry
 from scenelab.grading.grade import Grade, Outcome, Result
 from scenelab.grading.outputs import autolab_line, gradescope, write_class, write_student
 from scenelab.grading.outputs.page import html_page, markdown_page
@@ -50,7 +50,7 @@ def rubric():
 
 def make(rubric, student="ann", *, failed=("conv_forward", "conv_stride"), late=False, digest="d", **values):
     result = Result("key", digest, "bubblewrap", outcomes=outcomes(rubric, failed=failed), complete=True, **values)
-    return Grade(Entry(student, None, "1001", late), result, rubric)  # type: ignore[arg-type]
+    return Grade(Entry(student, (), "1001", late), result, rubric)
 
 
 def test_penalties_add_up_and_never_go_below_zero(rubric):

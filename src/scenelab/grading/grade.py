@@ -252,7 +252,7 @@ def _run_all(result: Result, context: Context, update: Callable[[Result], None])
         elif outcome.status != "not run":
             pass  # of an interrupted run
         elif needed is not None:
-            outcome.reason = f"skipped: the check {needed} did not pass, and this one counts only behind it"
+            outcome.reason = f"skipped, because {needed} did not pass: {failed[needed]}"[:400]
         else:
             _run_one(outcome, context, result)
         if outcome.status != "passed" and not outcome.known:

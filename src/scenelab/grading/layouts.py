@@ -211,6 +211,7 @@ def split(paths: Iterable[str]) -> tuple[list[Group], list[str]] | None:
     loose = [child for child in listed if not child.folder and child.name.endswith(".py") and not child.has_code]
     bearing = [child for child in students if child.has_code]
     if len(bearing) >= 2 or (bearing and len(students) >= 2 and not loose):
+        students = [child for child in listed if child.may_be_student or child.has_code]
         unknown = [child.name for child in listed if child not in students]
         return _by_name(students, prefix), unknown
     return None
@@ -259,7 +260,7 @@ def _by_name(children: list[_Child], prefix: str) -> list[Group]:
     groups: dict[str, Group] = {}
     for child in sorted(children, key=lambda each: (each.folder, each.name)):
         student = child.name if child.folder else stem(child.name)
-        group = groups.setdefault(student.casefold(), Group(student))
+        group = groups.setdefault(student, Group(student))
         if child.folder and any(is_archive(path) for path in group.members):
             group.notes.append(f"the folder {child.name}/ lies beside an archive of that name, which was taken")
             continue

@@ -20,6 +20,7 @@ from scenelab.grading.unpack import Room, Unpacked, unpack
 from scenelab.handin import FOLDERS, FORBIDDEN, check
 from scenelab.process import run_module
 
+GIVEN = ("main.py", "test_conv.py", "miniplaces.py", "zip_submission.py")  # files of the kit that are not the student's
 DEEPEST = 2  # zips in zips
 MOST_SOURCE = 2_000_000  # bytes of a file of code that is read
 MOST_FILES = 400  # of code that are looked into
@@ -134,6 +135,8 @@ def read_here(paths: Sequence[Path], folder: Path, room: Room | None = None) -> 
             found.note(f"student_code.py was looked for in code/ and found in {code.parent.relative_to(folder)}/")
         if code.name != "student_code.py":
             found.note(f"{code.name} was taken for student_code.py")
+        for listed in (source.hiding, source.foreign, source.banned, source.review):
+            listed[:] = [f"{code.name}, {note}" for note in listed]
         _add_modules(source, code, folder)
     notes = [printable(note) for note in found.notes]
     violations = {rule: [printable(each) for each in listed] for rule, listed in violations.items()}
@@ -247,16 +250,16 @@ def _digest(folder: Path) -> str:
 def _find_code(folder: Path, unpacked: Unpacked) -> tuple[Path | None, Source, str]:
     """The file that is most likely the student's: by its name, by what it defines, by where it lies.
 
-    Where there is no Python file, the code cells of a notebook are written as one.
+    Where none has the student's name, the code cells of notebooks are looked at as well.
     """
     every = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     files = [path for path in every if path.suffix == ".py" and path.stat().st_size <= MOST_SOURCE]
-    if not files:
+    own = [path for path in files if path.name not in GIVEN]
+    cells = {}
+    if not any(STUDENT.match(path.name) for path in own):
         notebooks = [path for path in every if path.suffix.lower() == ".ipynb"]
-        files = [written for path in notebooks if (written := write_cells(path)) is not None]
-        if files:
-            names = ", ".join(path.name for path in notebooks[:3])
-            unpacked.note(f"{names} is a notebook: its code cells were graded as a file; hand in student_code.py")
+        cells = {written: path for path in notebooks if (written := write_cells(path)) is not None}
+    files = [*own, *cells] or files
     if not files:
         others = sorted({path.suffix or path.name for path in every})[:6]
         if not others:
@@ -275,6 +278,9 @@ def _find_code(folder: Path, unpacked: Unpacked) -> tuple[Path | None, Source, s
         names = ", ".join(name for name in source.defined if not name.startswith("_"))[:160]
         what = f"defines {names}" if names else "defines nothing"
         return None, source, f"{best.relative_to(folder)} is not this assignment's: it {what}, and none of its names"
+    if best in cells:
+        name = cells[best].name
+        unpacked.note(f"{name} is a notebook: its code cells were graded as a file; hand in student_code.py")
     return best, source, ""
 
 

@@ -4,7 +4,6 @@ A level is not believed by its name: `measure` starts a small program in it that
 what was held back. Only a sandbox that holds back everything is used without being asked.
 """
 
-import itertools
 import json
 import os
 import secrets
@@ -16,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import scenelab
@@ -27,8 +27,8 @@ from scenelab.process import NEUTRAL, python_command
 
 LEVELS = ("bubblewrap", "process")
 INSIDE = Path(__file__).parent / "inside"
-FIRST_USER, USERS = 60_100, 400  # numbers that no account has
-_users = itertools.count()
+USERS = range(0x70000000, 0x7FFFFFFF)  # numbers that systemd leaves unused ("Users, Groups, UIDs and GIDs")
+FEW_USERS = range(60_100, 60_500)  # where so large ones are not mapped
 SECONDS = 20  # for the program that tries a level
 PROMISES = ("network", "files", "secrets", "signals", "kernel", "syscalls", "privileges")
 
@@ -83,10 +83,13 @@ class Sandbox:
         return all(self.holds.get(name) for name in PROMISES)
 
     def pick_user(self) -> int | None:
-        """As root, a user of its own for a submission; a plain process stays root where Python is closed to others."""
+        """As root, a user of its own for a submission; a plain process stays root where Python is closed to others.
+
+        It is drawn, since all processes of that user are killed in the end: another grader may run beside this one.
+        """
         if os.getuid() != 0 or (self.level == "process" and not bubblewrap.python_is_open_to_others()):
             return None
-        return FIRST_USER + next(_users) % USERS
+        return secrets.choice(FEW_USERS if USERS[-1] > _largest_user() else USERS)
 
     def start(
         self, program: str, arguments: Sequence[str], stage: Path, limits: Limits, *, user: int | None = None,
@@ -123,6 +126,13 @@ class Sandbox:
                 cwd=NEUTRAL, start_new_session=True, bufsize=0,
                 pass_fds=[*descriptors, *([] if handle is None else [handle])],
             )  # fmt: skip
+
+
+@cache
+def _largest_user() -> int:
+    """The largest user number that this user namespace has."""
+    lines = Path("/proc/self/uid_map").read_text("ascii").splitlines()
+    return max(int(first) + int(count) - 1 for first, _, count in map(str.split, lines))
 
 
 def make_stage(parent: Path) -> Path:

@@ -326,7 +326,6 @@ def _hiding(node: ast.AST) -> Iterator[str]:
 
 
 def _review(node: ast.AST) -> Iterator[str]:
-    yield from _hiding(node)
     yield from _named(node, ODD)
     for target in node.targets if isinstance(node, ast.Assign) else []:
         if (

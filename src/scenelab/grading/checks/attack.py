@@ -41,6 +41,7 @@ NORMED = [
 ]  # fmt: skip
 """All three score 100 classes, as the handout's networks do."""
 CLASSES = 100
+MAX_DRAWS = 50
 MAX_CALLS = 12  # of the model, of which the images come back
 AGREE = 0.97  # share of values that have to be the reference's: rounding may turn the sign of a gradient near zero
 TOLERANCE = 1e-4
@@ -70,9 +71,35 @@ class Setting:
 
 
 def setting(context: Context, layers: list[list[Any]], *, images: int = 4, side: int = 6, loss: str = "cross_entropy",
-            **options: Any) -> Setting:  # fmt: skip
-    """Weights and images, drawn."""
-    generator = context.generator()
+            differ: bool = False, **options: Any) -> Setting:  # fmt: skip
+    """Weights and images, drawn.
+
+    Args:
+        differ: draw until the images' most and least confident labels differ from each other's and from the batch's, so
+            that a label which is taken from another place is seen.
+    """
+    number = 0
+    while True:
+        made = _draw(context, layers, images, side, loss, options, f"{context.name} {number}")
+        number += 1
+        if not differ or number == MAX_DRAWS or _labels_differ(made):
+            return made
+
+
+def _labels_differ(made: Setting) -> bool:
+    with torch.no_grad():
+        scores = made.network()(made.images.double())
+    for best in (scores, -scores):
+        labels, together = best.argmax(dim=1), best.mean(dim=0).argmax()
+        if len(set(labels[:2].tolist())) < 2 or bool((labels[:2] == together).any()):
+            return False
+    return True
+
+
+def _draw(
+    context: Context, layers: list[list[Any]], images: int, side: int, loss: str, options: dict[str, Any], name: str
+) -> Setting:
+    generator = context.generator(name)
     made = Setting(layers, draw_images(generator, images, 3, side, side), options, loss)
     for name, value in build(layers).named_parameters():
         scale = 1.5 / max(1, value[0].numel()) ** 0.5 if value.dim() > 1 else 0.3
@@ -236,7 +263,7 @@ def _follows(step: _Step, made: Setting, pick: Pick, loss: str | None = None) ->
 @check("attack")
 def attack_label(context: Context) -> None:
     """The label is the least confident one, of the clean image or of each step's; each image has its own."""
-    made = setting(context, LINEAR, images=6, num_steps=1, step_size=0.01, epsilon=1.0)
+    made = setting(context, LINEAR, images=6, differ=True, num_steps=1, step_size=0.01, epsilon=1.0)
     found, reply = _perturb(context, made)
     steps = _steps_of(made, found, reply)
     if any(_follows(step, made, least) or _label_of_most_change(made, step) for step in steps):
@@ -271,9 +298,9 @@ def _labels_of(made: Setting, step: _Step) -> list[int] | None:
         images = step.begin[index : index + 1].expand(CLASSES, -1, -1, -1).clone().requires_grad_(True)
         loss = nn.functional.cross_entropy(network(images), torch.arange(CLASSES), reduction="sum")
         (gradient,) = torch.autograd.grad(loss, images)
-        same = (gradient.sign() == step.change[index].sign()).double().mean(dim=(1, 2, 3))
-        share, label = torch.maximum(same, 1 - same).max(dim=0)
-        if share < AGREE:
+        signs = gradient.sign() * step.change[index].sign()  # 0 where nothing moved
+        share, label = signs.double().mean(dim=(1, 2, 3)).abs().max(dim=0)
+        if share < 2 * AGREE - 1:
             return None
         labels.append(int(label))
     return labels

@@ -5,7 +5,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from scenelab.grading.checks.attack import NORMED, SMALL, Setting, ask, require_detached, require_left_alone, setting
+from scenelab.grading.checks.attack import (
+    LINEAR,
+    NORMED,
+    SMALL,
+    Setting,
+    ask,
+    require_detached,
+    require_left_alone,
+    setting,
+)
 from scenelab.grading.checks.base import Context, Failed, check, close, comparison, floats, require_finite, shape_of
 from scenelab.grading.inside.wire import Message
 
@@ -126,7 +135,7 @@ def attention_values(context: Context) -> None:
 @check("attention", needs=("attention_map",))
 def attention_each_image(context: Context) -> None:
     """Each image's map is that of its own prediction: the same in a batch as alone, up to one factor."""
-    made = setting(context, SMALL, images=5)
+    made = setting(context, LINEAR, images=5, differ=True)
     together, _ = _explain(context, made)
     for index in range(2):
         alone = Setting(made.layers, made.images[index : index + 1], made.options, made.loss, made.weights)

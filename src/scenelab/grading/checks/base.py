@@ -192,9 +192,7 @@ def ask_own(context: Context, operation: str, tensors: dict[str, Tensor], **valu
         reached = context.child.convolutions
         if reached:
             names = "; ".join(dict.fromkeys(reached[:3]))
-            raise Failed(
-                f"calls PyTorch's own convolution ({names}), which the handout does not allow; write it yourself"
-            )
+            raise Failed(f"calls a convolution that is not its own ({names}); write it yourself")
 
 
 def floats(reply: Message, name: str, what: str) -> Tensor:

@@ -73,11 +73,13 @@ class Audit:
 
         sys.addaudithook(hook)
 
-    def mark_caller(self, text: str) -> None:
-        """Mark what is done on behalf of the student's code, unless a library does it when it is imported."""
-        place = self._students(sys._getframe(1))
-        if place:
-            self._record.mark(f"{place}: {text}")
+    def mark_caller(self, text: str, through: tuple[str, ...]) -> None:
+        """Mark what the student's code does, itself or by way of these files."""
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and any(part in frame.f_code.co_filename for part in through):
+            frame = frame.f_back
+        if frame is not None and not self._is_trusted(frame.f_code.co_filename):
+            self._record.mark(f"{self._students(frame)}: {text}")
 
     @staticmethod
     def _named(handler: Callable[[str, FrameType], None], event: str) -> Callable[[tuple[Any, ...], FrameType], None]:

@@ -6,19 +6,27 @@ import threading
 from types import CodeType, FrameType
 from typing import Any
 
+from inside.record import Record
+
 CONVOLUTION = re.compile(
     r"^(convolve(2d|1d)?|correlate(2d|1d)?|fftconvolve|oaconvolve|filter2D|sepFilter2D|conv[123]d)$"
 )
 """Functions of SciPy, NumPy, OpenCV and others that are convolutions."""
-USUAL = ("torch", "numpy", "einops", "opt_einsum", "typing_extensions", "jaxtyping", "beartype", "typeguard", "tqdm",
-         "inside")  # fmt: skip
+USUAL = ("torch", "numpy", "scipy", "torchvision", "einops", "opt_einsum", "typing_extensions", "jaxtyping", "beartype",
+         "typeguard", "tqdm", "matplotlib", "_distutils_hack", "inside")  # fmt: skip
 PACKAGE = re.compile(r"/(?:site|dist)-packages/([^/.]+)")
 
 
 class CallTrace:
-    """A context in which calls are noted, in this thread and in those that it starts."""
+    """A context in which calls are noted, in this thread and in those that it starts; at its end they are told.
 
-    def __init__(self) -> None:
+    Args:
+        record: gets the convolutions among them, as if they were torch's, and a mark for packages that one does not
+            expect.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
         self._codes: dict[int, CodeType] = {}
         self._functions: dict[int, Any] = {}
 
@@ -30,6 +38,11 @@ class CallTrace:
     def __exit__(self, *_error: object) -> None:
         sys.setprofile(None)
         threading.setprofile(None)
+        for name in self.convolutions():
+            self._record.note("convolution", name)
+        packages = self.packages()
+        if packages:
+            self._record.mark(f"the convolution runs code of {', '.join(packages[:6])}")
 
     def _note(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "call":

@@ -42,16 +42,16 @@ class Tripwire:
 
     def __init__(self, record: Record) -> None:
         self._record = record
-        self._kernels = convolutions()
         self._libraries: dict[str, Any] = {}
+        self._make = torch._C._dispatch_library
 
     def arm(self) -> None:
         """Refuse from here on; does nothing where that is so already."""
         if self._libraries:
             return
-        for namespace, operator, key in self._kernels:
+        for namespace, operator, key in convolutions():  # anew: torchvision brings one when it is imported
             if namespace not in self._libraries:
-                self._libraries[namespace] = torch._C._dispatch_library("IMPL", namespace, "", __file__, 1)
+                self._libraries[namespace] = self._make("IMPL", namespace, "", __file__, 1)
             self._libraries[namespace].impl(operator, key, self._refusal(f"{namespace}::{operator}"))
 
     def disarm(self) -> None:

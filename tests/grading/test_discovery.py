@@ -6,7 +6,7 @@ import pytest
 
 from mutants import solution, write, write_as_zip
 from scenelab.errors import LabError
-from scenelab.grading.entries import gather
+from scenelab.grading.discovery import gather
 
 
 @pytest.fixture
@@ -22,18 +22,18 @@ def download(tmp_path):
 
 
 def test_canvas_names_are_read(download, tmp_path):
-    entries = gather([download], tmp_path / "scratch")
+    entries, _ = gather([download], tmp_path / "scratch")
     assert [(e.student, e.user, e.late) for e in entries] == [
         ("doejane", "1001", False), ("doejane-1004", "1004", False), ("leesam", "1002", True), ("wuamy", "1003", False),
     ]  # fmt: skip
-    assert entries[3].path.name.endswith("-2.zip")
+    assert entries[3].paths[0].name.endswith("-2.zip")
 
 
 def test_a_bulk_zip_is_the_same(download, tmp_path):
     with zipfile.ZipFile(tmp_path / "submissions.zip", "w") as file:
         for path in download.iterdir():
             file.write(path, path.name)
-    entries = gather([tmp_path / "submissions.zip"], tmp_path / "scratch")
+    entries, _ = gather([tmp_path / "submissions.zip"], tmp_path / "scratch")
     assert [e.student for e in entries] == ["doejane", "doejane-1004", "leesam", "wuamy"]
 
 
@@ -46,14 +46,14 @@ def test_folders_and_single_files(tmp_path):
     write_as_zip(several / "carol.zip", solution(), tmp_path / "c")
     for paths, names in (([one], ["one"]), ([nested], ["nested"]), ([several], ["alice", "bob", "carol"]),
                          ([one, several / "carol.zip"], ["carol", "one"]), ([one / "code" / "student_code.py"], ["student_code"])):  # fmt: skip
-        assert [e.student for e in gather(paths, tmp_path / "scratch")] == names
+        assert [e.student for e in gather(paths, tmp_path / "scratch")[0]] == names
 
 
 def test_names_become_files(tmp_path):
     folder = tmp_path / "in"
     for name in ("a b", "a-b", "ä", "=1+1", "A-B"):
         write(folder / name, solution())
-    names = [e.student for e in gather([folder], tmp_path / "scratch")]
+    names = [e.student for e in gather([folder], tmp_path / "scratch")[0]]
     assert len({name.lower() for name in names}) == 5
     assert all("/" not in name and " " not in name for name in names)
 
