@@ -194,7 +194,7 @@ def attack_stays_close(context: Context) -> None:
             )
 
 
-@check("attack")
+@check("attack", needs=("attack_label",))
 def attack_descends(context: Context) -> None:
     """The attack lowers the loss of the least confident label."""
     made = setting(context, SMALL, images=8, num_steps=10, step_size=0.02, epsilon=0.2)
