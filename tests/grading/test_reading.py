@@ -363,3 +363,114 @@ def test_names_of_honest_files_stay(tmp_path):
     ]
     read([zipped(tmp_path / "a.zip", entries)], tmp_path / "into")
     assert sum(path.suffix == ".png" for path in (tmp_path / "into").rglob("*")) == 3
+
+
+def test_backslashes_are_slashes_before_anything_is_decided(tmp_path):
+    """PowerShell's Compress-Archive writes `code\\` of no bytes, then `code\\student_code.py`: nothing was found in it."""
+    path = zipped(tmp_path / "a.zip", [("code\\", b""), ("code\\student_code.py", CODE), ("writeup\\report.pdf", b"%PDF-1.7"),
+                                       ("results\\", b""), ("results\\x.png", b"x")])  # fmt: skip
+    found = read([path], tmp_path / "into")
+    assert found.problem == ""
+    assert found.code == tmp_path / "into" / "code" / "student_code.py"
+    assert found.violations == {}
+    assert found.notes == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("code/a.py", "code/a.py"),
+        ("code/A.py", "code/a.py"),
+        ("Code/a.py", "code/a.py"),
+        ("code/é.py", "code/e\u0301.py"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_names_that_are_the_same_the_last_counts(tmp_path, first, second):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name, content in ((first, b"1"), (second, b"2")):
+            entry = zipfile.ZipInfo("x")
+            entry.filename = name
+            file.writestr(entry, content)
+    found = Unpacked()
+    unpack(tmp_path / "a.zip", tmp_path / "into", found)
+    files = [p for p in (tmp_path / "into").rglob("*") if p.is_file()]
+    assert [p.read_bytes() for p in files] == [b"2"]
+    assert found.files == 1
+    assert "there twice, or in another spelling; the last was taken" in found.notes[0]
+
+
+def notebook(*cells):
+    import json
+
+    listed = [{"cell_type": "code", "source": cell} for cell in cells]
+    return json.dumps({"cells": [{"cell_type": "markdown", "source": "# hi"}, *listed]}).encode()
+
+
+def test_a_notebook_is_read_as_a_file(tmp_path):
+    cells = [
+        "%matplotlib inline\n!pip install x\nimport os\nos?\nif True:\n    !ls\n",
+        CODE.decode(),
+        "%%bash\nls -l\n",
+        "%%time\nx = 1\n",
+    ]
+    path = zipped(
+        tmp_path / "a.zip",
+        [("hw/hw3.ipynb", notebook(*cells)), ("hw/test_conv.py", b"from student_code import CustomConv2d\n")],
+    )
+    found = read([path], tmp_path / "into")
+    assert found.problem == ""
+    assert found.source.known >= 10
+    assert "hw3.ipynb is a notebook: its code cells were graded as a file" in " ".join(found.notes)
+    compile(found.code.read_text(), "hw3.py", "exec")
+    assert "\nx = 1\n" in found.code.read_text()
+    assert "# ls -l" in found.code.read_text()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"cells": 3}', b'{"cells": [3, {"cell_type": "code"}]}', b"[" * 100_000]
+)
+def test_what_is_no_notebook_is_a_zero_with_a_reason(tmp_path, content):
+    found = read([zipped(tmp_path / "a.zip", [("hw3.ipynb", content)])], tmp_path / "into")
+    assert found.code is None
+    assert "there is no Python file in it, only .ipynb" in found.problem
+
+
+def test_several_files_are_one_submission(tmp_path):
+    write(
+        tmp_path,
+        {
+            "doe_7_101_student_code-1.py": CODE,
+            "doe_7_102_report.pdf": b"%PDF-1.7",
+            "doe_7_103_model_best.pth.tar": b"x",
+        },
+    )
+    found = read(sorted(tmp_path.glob("doe*")), tmp_path / "into")
+    assert found.problem == ""
+    names = sorted(p.name for p in (tmp_path / "into").rglob("*") if p.is_file())
+    assert names == ["model_best.pth.tar", "report.pdf", "student_code.py"]
+
+
+@pytest.mark.parametrize(("name", "content", "says"), [
+    ("bob.docx", b"PK\x03\x04", "there is no Python file in it, only .docx"), ("bob.pdf", b"%PDF-1.7", "only .pdf"),
+    ("bob.rar", b"Rar!\x1a\x07", "is a RAR archive; hand in a zip"), ("bob.zip", b"PK\x05\x06" + bytes(18), "nothing was handed in"),
+])  # fmt: skip
+def test_who_handed_in_something_else_is_told(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    found = read([tmp_path / name], tmp_path / "into")
+    assert found.code is None
+    assert says in found.problem
+
+
+def test_the_init_of_a_package_and_forty_imports_are_read(tmp_path):
+    top = b"import pkg.empty\n" + b"".join(b"import a%d\n" % n for n in range(60)) + b"import last\n"
+    files = [
+        ("code/student_code.py", top + CODE),
+        ("code/pkg/__init__.py", b"import sys\nx = sys.modules\n"),
+        ("code/pkg/empty.py", b""),
+    ]
+    files += [(f"code/a{n}.py", b"x = 1\n") for n in range(60)] + [("code/last.py", b"y = eval\n")]
+    source = read([zipped(tmp_path / "a.zip", files)], tmp_path / "into").source
+    assert "code/pkg/__init__.py, line 2: sys.modules" in source.hiding
+    assert "code/last.py, line 1: eval" in source.hiding
+    assert set(source.scanned) == {name for name, _ in files}

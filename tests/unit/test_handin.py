@@ -11,7 +11,7 @@ import pytest
 
 from scenelab import handin
 from scenelab.cli import app
-from scenelab.handin import check, hand_in, main, write_zip
+from scenelab.handin import check, check_source, hand_in, main, write_zip
 
 ROOT = Path(__file__).parents[2]
 
@@ -200,3 +200,52 @@ def test_a_file_in_the_place_of_a_folder(homework):
     shutil.rmtree(homework / "results")
     (homework / "results").write_text("here")
     assert said(homework, test=False) == [f"results/: is missing; make it in {homework}"]
+
+
+TEXTS = """
+f"{root}/data/train.txt"
+root + "/data/x"
+f"{server}/media/{n}"
+root + f"/data/{n}/x"
+"%s" % "/home/me/x"
+name.replace("/data/images/", "/")
+name.startswith("/home/me")
+"/data/x" in name
+"/data/"
+"/data/{name}".format(name=1)
+"https://x.org/home/me"
+print("put the images into /data/x")
+flag("--data", help="/data/x for all")
+"s3://data/x"
+"/data/<id>/x"
+"http://data/x"
+"""
+PATHS = r"""
+"/home/me/logs/"
+"/data/train.txt"
+f"/home/{name}/x"
+"/data/x" + name
+open("/tmp/x")
+os.path.join("/mnt/d", name)
+"C:\\Users\\me\\data"
+"D:/data"
+"/Users/Jane Doe/hw3"
+"/content/drive/MyDrive"
+dict(root="/scratch/me")
+"""
+
+
+def paths_in(folder, line):
+    path = folder / "student_code.py"
+    path.write_text(f"x = {line}\n")
+    return [str(each) for each in check_source(path, "code/student_code.py")]
+
+
+@pytest.mark.parametrize("line", TEXTS.strip().splitlines())
+def test_these_are_no_absolute_paths(tmp_path, line):
+    assert paths_in(tmp_path, line) == []
+
+
+@pytest.mark.parametrize("line", PATHS.strip().splitlines())
+def test_these_are_absolute_paths(tmp_path, line):
+    assert len(paths_in(tmp_path, line)) == 1

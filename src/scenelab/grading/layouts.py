@@ -24,7 +24,7 @@ METADATA = ("index.html", "grades.csv", "grades.xls", "submission_metadata.yml",
 ORDINARY = re.compile(
     r"^(code|src|source|sources?|scripts?|write-?ups?|reports?|papers?|results?|outputs?|docs?|documents?|data|datasets?"
     r"|models?|weights|checkpoints?|logs?|images?|imgs?|figures?|figs?|plots?|notebooks?|tests?|utils?|lib"
-    r"|part[ _-]?\w+|q(uestion)?\d+|hw\w*|homework\w*|assignment\w*|project\w*"
+    r"|part[ _-]?\w+|q(uestion)?\d+|(hw|homework|assignment|proj|project)[ _-]?\d*"
     r"|submission|readme.*|notes?|main|kit|starter\w*)$",
     re.IGNORECASE,
 )

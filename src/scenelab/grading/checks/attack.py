@@ -45,7 +45,10 @@ MAX_DRAWS = 50
 MAX_CALLS = 12  # of the model, of which the images come back
 AGREE = 0.97  # share of values that have to be the reference's: rounding may turn the sign of a gradient near zero
 TOLERANCE = 1e-4
-LEAST_GAIN = 0.2  # of what the reference lowers the loss by: steps and sizes have a check of their own
+LEAST_GAIN = 0.35  # of what the reference lowers the loss by: half the steps or half of epsilon reach 0.5, moving away
+# from the predicted label 0.05 to 0.24 (60 seeds)
+SINGLES = 6
+DESCENT = {"num_steps": 10, "step_size": 0.02, "epsilon": 0.2}
 WRONG_SIGN = 0.25  # of the points that an attack in the wrong direction earns
 
 
@@ -187,9 +190,13 @@ def attack_stays_close(context: Context) -> None:
             raise Failed("the images come back unchanged", str(made))
         if change.max() > epsilon + 1e-5:
             above = 100 * (change > epsilon + 1e-5).double().mean().item()
+            clipped = found.min() >= 0 and found.max() <= 1 and made.images.abs().max() > 1
+            why = "clip after each step, around the input, not the last image"
+            if clipped:
+                why = "they are clipped to [0, 1], but the images are normalised: their values go from about -2 to 2.6"
             raise Failed(
                 f"values are up to {change.max():.4f} from where they began, epsilon is {epsilon:g} "
-                f"({above:.0f} % of them are too far); clip after each step, around the input, not the last image",
+                f"({above:.0f} % of them are too far); {why}",
                 f"{made}\nthe first image's first row: {made.images[0, 0, 0].tolist()}\ngot: {found[0, 0, 0].tolist()}",
             )
 
@@ -197,17 +204,22 @@ def attack_stays_close(context: Context) -> None:
 @check("attack", needs=("attack_label",))
 def attack_descends(context: Context) -> None:
     """The attack lowers the loss of the least confident label."""
-    made = setting(context, SMALL, images=8, num_steps=10, step_size=0.02, epsilon=0.2)
-    found, _ = _perturb(context, made)
-    before, after = _loss_of_least(made, made.images), _loss_of_least(made, found)
-    goal = before - _loss_of_least(made, reference(made))
-    gained = ((before - after) / goal).mean().item()
-    losses = (
-        f"loss before: {before.mean():.4f}, after: {after.mean():.4f}, by the reference: {(before - goal).mean():.4f}"
+    gains, losses, runs = [], [], []
+    for number in range(SINGLES):  # one image each: labels that are taken over a batch have a check of their own
+        made = _draw(context, LINEAR, 1, 6, "cross_entropy", DESCENT, f"{context.name} {number}")
+        found, _ = _perturb(context, made)
+        near = torch.clamp(found - made.images, -made.options["epsilon"], made.options["epsilon"])
+        before, after = _loss_of_least(made, made.images), _loss_of_least(made, made.images + near)
+        best = _loss_of_least(made, reference(made))
+        gains.append(((before - after) / (before - best)).mean().item())
+        losses.append(torch.stack([before.mean(), after.mean(), best.mean()]))
+        runs.append((made, found))
+    gained, (before, after, best) = sum(gains) / len(gains), torch.stack(losses).mean(dim=0).tolist()
+    example = (
+        f"{runs[0][0]}; {SINGLES} of them\nloss before: {before:.4f}, after: {after:.4f}, by the reference: {best:.4f}"
     )
-    example = f"{made}\n{losses}"
     if gained < -LEAST_GAIN:
-        if not any(agrees(found, reference(made, sign=1, anew=anew)) for anew in (False, True)):
+        if not all(any(agrees(found, reference(m, sign=1, anew=anew)) for anew in (False, True)) for m, found in runs):
             raise Failed("the loss of the least confident label rises instead of falling", example)
         raise Failed(
             "the loss of the least confident label rises: the step has the wrong sign. Subtract the sign of the "
@@ -226,15 +238,22 @@ class _Step:
     change: Tensor
 
 
-def _steps_of(made: Setting, found: Tensor, reply: Message) -> list[_Step]:
-    """What may be the attack's only step: from the clean images, or from the last other images that the model was
-    called with, such as a random start.
+def _steps_of(context: Context, made: Setting) -> list[_Step]:
+    """Steps that the attack has made: its only one, from the clean images or from the last other images that the model
+    was called with, such as a random start; and its second one, where the first was cut short.
     """
-    begins = [made.images.double()]
-    for images in _called_with(made, reply):
-        if not torch.equal(images, found) and not torch.equal(images, made.images):
-            begins.append(images.double())
-    return [_Step(begin, found.double() - begin) for begin in (begins[0], begins[-1])][: len(begins)]
+    steps = []
+    longer = Setting(made.layers, made.images, {**made.options, "num_steps": 2}, made.loss, made.weights)
+    for each in (made, longer):
+        found, reply = _perturb(context, each)
+        others = [
+            images
+            for images in _called_with(made, reply)
+            if not torch.equal(images, found) and not torch.equal(images, made.images)
+        ]
+        begins = [made.images, *others[-1:]] if each is made else others[-1:]
+        steps += [_Step(begin.double(), found.double() - begin.double()) for begin in begins]
+    return steps
 
 
 def _called_with(made: Setting, reply: Message) -> list[Tensor]:
@@ -264,8 +283,9 @@ def _follows(step: _Step, made: Setting, pick: Pick, loss: str | None = None) ->
 def attack_label(context: Context) -> None:
     """The label is the least confident one, of the clean image or of each step's; each image has its own."""
     made = setting(context, LINEAR, images=6, differ=True, num_steps=1, step_size=0.01, epsilon=1.0)
-    found, reply = _perturb(context, made)
-    steps = _steps_of(made, found, reply)
+    steps = _steps_of(context, made)
+    if not any(step.change.any() for step in steps):
+        raise Failed("the images come back unchanged", str(made))
     if any(_follows(step, made, least) or _label_of_most_change(made, step) for step in steps):
         return
     others: list[tuple[str, Pick]] = [
@@ -279,7 +299,7 @@ def attack_label(context: Context) -> None:
     for name, pick in others:
         if any(_follows(step, made, pick) for step in steps):
             raise Failed(f"the label is not the least confident one but {name}", str(made), known=True)
-    example = _rows(found, reference(made), made)
+    example = _rows(steps[0].begin + steps[0].change, reference(made), made)
     labels = next((labels for step in steps if (labels := _labels_of(made, step)) is not None), None)
     if labels is not None:
         text = f"the labels are not the least confident ones but others ({', '.join(map(str, labels))})"
@@ -360,7 +380,7 @@ def _path_fits(made: Setting, found: Tensor, reply: Message, steps: int, size: f
 def attack_loss(context: Context) -> None:
     """The loss that the attack was made with is the one that it lowers."""
     made = setting(context, LINEAR, loss="lead", num_steps=1, step_size=0.02, epsilon=1.0)
-    steps = _steps_of(made, *_perturb(context, made))
+    steps = _steps_of(context, made)
     if any(_follows(step, made, pick) for step in steps for pick in _PICKS):
         return
     fixed = any(_follows(step, made, pick, "cross_entropy") for step in steps for pick in _PICKS)

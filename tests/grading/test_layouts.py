@@ -1,0 +1,117 @@
+"""Whose a file is, by the names that learning platforms make; what is a class and what is one submission."""
+
+import pytest
+
+from scenelab.grading.layouts import original_name, parse, split
+
+SUBMISSION = ["code/student_code.py", "code/main.py", "writeup/report.pdf", "results/curves.png"]
+
+
+def below(folder, names=SUBMISSION):
+    return [f"{folder}/{name}" for name in names]
+
+
+def rows(paths):
+    """Students with their files, and whether they are late."""
+    groups, unknown = split(paths)
+    return {group.student: ([*group.members], group.late) for group in groups}, unknown
+
+
+@pytest.mark.parametrize(("name", "student", "user", "late", "file"), [
+    ("doejane_1001_55501_submission.zip", "doejane", "1001", False, "submission.zip"),
+    ("leesam_LATE_1002_55502_hw_3.zip", "leesam", "1002", True, "hw_3.zip"),
+    ("van_dykeann_LATE_4242_90001_hw.zip", "van_dykeann", "4242", True, "hw.zip"),
+    ("anon_aB3dE_90001_hw.zip", "anon_aB3dE", "aB3dE", False, "hw.zip"),
+    ("LATE_anon_x9YzQ_90002_hw.zip", "anon_x9YzQ", "x9YzQ", True, "hw.zip"),
+    ("Jane Doe_1234567_assignsubmission_file_hw.zip", "Jane Doe", "1234567", False, "hw.zip"),
+    ("Participant 123_456_assignsubmission_file", "Participant 123", "456", False, ""),
+    ("Homework 3_jdoe_attempt_2026-11-01-12-30-00_hw.zip", "jdoe", "jdoe", False, "hw.zip"),
+    ("12345-67890 - Jane Doe - Nov 1, 2026 1230 PM - hw.zip", "Jane Doe", "12345-67890", False, "hw.zip"),
+    ("jane@uni.edu_3_handin.zip", "jane@uni.edu", "jane@uni.edu", False, "handin.zip"),
+])  # fmt: skip
+def test_names_of_platforms(name, student, user, late, file):
+    parsed = parse(name)
+    assert parsed is not None
+    assert (parsed.student, parsed.user, parsed.late, parsed.file) == (student, user, late, file)
+    assert original_name(name) == (file or name)
+
+
+@pytest.mark.parametrize(
+    "name", ["student_code.py", "student_code (1).py", "submission.zip", "hw3.zip", "alice.zip", "model_best.pth.tar"]
+)
+def test_other_names_are_nobodys(name):
+    assert parse(name) is None
+
+
+@pytest.mark.parametrize(("paths", "students"), [
+    (["alice.zip", "bob.zip", "carol.zip"], {"alice", "bob", "carol"}),
+    ([*below("alice"), *below("bob"), *below("carol")], {"alice", "bob", "carol"}),
+    ([*below("hw3/alice"), *below("hw3/bob"), "hw3/.DS_Store"], {"alice", "bob"}),
+    (["top/class/alice.zip", "top/class/bob.tar.gz", "top/class/__MACOSX/._x"], {"alice", "bob"}),
+    (["student_code_alice.py", "bob.zip", "carol.zip"], {"student_code_alice", "bob", "carol"}),
+    (["student_code_alice.py", "student_code_bob.py"], {"student_code_alice", "student_code_bob"}),
+    (["alice.zip", "bob.docx"], {"alice", "bob"}),
+    (["alice.zip", "bob.ipynb", "carol.pdf", "dan/"], {"alice", "bob", "carol", "dan"}),
+    ([*below("alice"), "bob/report.docx", "carol/"], {"alice", "bob", "carol"}),
+    (["anon_aB3dE_90001_hw.zip", "LATE_anon_x9YzQ_90002_hw.zip"], {"anon_aB3dE", "anon_x9YzQ"}),
+    (["doe_1_2_a.zip", "lee_LATE_3_4_b.zip", "roe_5_6_c.pdf"], {"doe", "lee", "roe"}),
+    (["Jane Doe_12_assignsubmission_file_/hw.zip", "Sam Lee_13_assignsubmission_file_/student_code.py"], {"Jane Doe", "Sam Lee"}),
+    (["hw_jdoe_attempt_2026-11-01-12-30-00_a.zip", "hw_jdoe_attempt_2026-11-01-12-30-00.txt",
+      "hw_slee_attempt_2026-11-02-12-30-00_b.zip"], {"jdoe", "slee"}),
+    (["1-2 - Jane Doe - Nov 1, 2026 1230 PM/hw.zip", "3-4 - Sam Lee - Nov 1, 2026 1230 PM/hw.zip", "index.html"],
+     {"Jane Doe", "Sam Lee"}),
+    (["HW 3/Doe, Jane(jdoe)/Submission attachment(s)/hw.zip", "HW 3/Lee, Sam(slee)/Submission attachment(s)/hw.zip",
+      "HW 3/grades.csv"], {"Doe, Jane", "Lee, Sam"}),
+    (["assignment_1_export/submission_11/code/student_code.py", "assignment_1_export/submission_12/code/student_code.py",
+      "assignment_1_export/submission_metadata.yml"], {"submission_11", "submission_12"}),
+    (["jane@uni.edu_3_handin.zip", "sam@uni.edu_1_handin.zip"], {"jane@uni.edu", "sam@uni.edu"}),
+    (["hw_3_1_alice.zip", "hw_3_1_bob.zip"], {"hw_3_1_alice", "hw_3_1_bob"}),
+])  # fmt: skip
+def test_a_class_has_a_row_for_each_student(paths, students):
+    found, unknown = rows(paths)
+    assert set(found) == students
+    assert unknown == []
+
+
+@pytest.mark.parametrize("paths", [
+    SUBMISSION, below("hw3"), below("a/b/c/hw3"), ["student_code.py"], ["student_code.py", "model_best.pth.tar", "extra.zip"],
+    ["src/student_code.py", "report/report.pdf"], ["student_code_final.py", "main.py", "utils.py"], ["hw.zip"],
+    ["my_code.py", "report.pdf"], ["hw3.ipynb", "report.pdf"], ["submission.zip", "report.pdf"],
+    ["code.zip", "writeup.pdf", "results/"],
+])  # fmt: skip
+def test_one_students_files_are_one_submission(paths):
+    assert split(paths) is None
+
+
+def test_several_files_of_a_student_belong_together():
+    paths = [
+        "doe_7_101_student_code.py",
+        "doe_7_102_report.pdf",
+        "doe_7_103_student_code-1.py",
+        "lee_LATE_8_104_hw.zip",
+    ]
+    found, _ = rows(paths)
+    assert found["doe"] == (["doe_7_102_report.pdf", "doe_7_103_student_code-1.py"], False)
+    assert found["lee"] == (["lee_LATE_8_104_hw.zip"], True)
+
+
+def test_of_several_attempts_the_latest_counts():
+    paths = [
+        "hw_jdoe_attempt_2026-11-01-12-30-00_a.zip",
+        "hw_jdoe_attempt_2026-11-03-09-00-00_b.zip",
+        "hw_slee_attempt_2026-11-01-12-30-00_a.zip",
+    ]
+    groups, _ = split(paths)
+    (jdoe,) = [group for group in groups if group.student == "jdoe"]
+    assert jdoe.members == ["hw_jdoe_attempt_2026-11-03-09-00-00_b.zip"]
+    assert "gave way to a later file" in jdoe.notes[0]
+
+
+def test_an_archive_and_a_document_of_one_name_are_one_students():
+    found, _ = rows(["alice.zip", "alice.pdf", "bob.zip"])
+    assert found["alice"][0] == ["alice.pdf", "alice.zip"]
+
+
+def test_what_is_not_understood_is_named():
+    _, unknown = rows(["alice.zip", "bob.zip", "grades.xlsx", "data.json"])
+    assert sorted(unknown) == ["data.json", "grades.xlsx"]
