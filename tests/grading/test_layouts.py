@@ -25,7 +25,8 @@ def rows(paths):
     ("LATE_anon_x9YzQ_90002_hw.zip", "anon_x9YzQ", "x9YzQ", True, "hw.zip"),
     ("Jane Doe_1234567_assignsubmission_file_hw.zip", "Jane Doe", "1234567", False, "hw.zip"),
     ("Participant 123_456_assignsubmission_file", "Participant 123", "456", False, ""),
-    ("Homework 3_jdoe_attempt_2026-11-01-12-30-00_hw.zip", "jdoe", "jdoe", False, "hw.zip"),
+    ("doejane_123_text.html", "doejane", "123", False, "text.html"),
+    ("12345-67890 - Jane Doe - 1 March, 2024 1230 PM - hw.zip", "Jane Doe", "12345-67890", False, "hw.zip"),
     ("12345-67890 - Jane Doe - Nov 1, 2026 1230 PM - hw.zip", "Jane Doe", "12345-67890", False, "hw.zip"),
     ("jane@uni.edu_3_handin.zip", "jane@uni.edu", "jane@uni.edu", False, "handin.zip"),
 ])  # fmt: skip
@@ -83,6 +84,41 @@ def test_one_students_files_are_one_submission(paths):
     assert split(paths) is None
 
 
+@pytest.mark.parametrize(("paths", "students"), [
+    (["HW_3_j_doe_attempt_2026-11-01-12-30-00_a.zip", "HW_3_k_doe_attempt_2026-11-01-12-30-00_a.zip"], {"j_doe", "k_doe"}),
+    (["doejane_LATE_123_456_code.zip", "doejane_LATE_123_457_results.zip"], {"doejane"}),
+    (["cs_101_3_alice/hw.py", "cs_101_3_bob/hw.py"], {"cs_101_3_alice", "cs_101_3_bob"}),
+    (["hw_1_1_alice.zip", "hw_2_1_bob.zip"], {"hw_1_1_alice", "hw_2_1_bob"}),
+    (["hw3_alice/student_code.py", "hw3_bob/student_code.py"], {"hw3_alice", "hw3_bob"}),
+    (["alice_student_code.py", "bob_student_code.py"], {"alice_student_code", "bob_student_code"}),
+    (["on_time/alice.zip", "on_time/bob.zip", "late/carol.zip"], {"alice", "bob", "carol"}),
+    (["Jane Doe - hw3.zip", "Jane Doe_report.pdf", "Bob Roe - hw3.zip"], {"Jane Doe - hw3", "Bob Roe - hw3"}),
+    (["student1.zip", "student2.zip", "student3/x.py"], {"student1", "student2", "student3"}),
+    (["20231234.zip", "20235678.zip"], {"20231234", "20235678"}),
+    (["alice.zip", "bob.py"], {"alice", "bob"}),
+    (["note/student_code.py", "lopez/student_code.py", "diaz/student_code.py"], {"note", "lopez", "diaz"}),
+])  # fmt: skip
+def test_more_classes(paths, students):
+    assert set(rows(paths)[0]) == students
+
+
+def test_who_lies_in_a_folder_called_late_is_late():
+    found, _ = rows(["on_time/alice.zip", "on_time/bob.zip", "late/carol.zip"])
+    assert {name for name, (_, late) in found.items() if late} == {"carol"}
+
+
+@pytest.mark.parametrize("paths", [
+    ["student_code.py", "fig_1_2_loss.png", "fig_1_3_acc.png", "fig_2_3_x.png"], ["mycode/student_code.py", "myreport/report.pdf"],
+    ["codes/student_code.py", "Final Report.pdf", "screenshots/1.png"],
+    ["code 2/student_code.py", "writeup 2/report.pdf", "results 2/x.png"], ["conv.ipynb", "attack.ipynb", "report.pdf"],
+    ["student_code_final.py", "layers/conv.py", "utils/x.py"], ["student_code (1).py", "report (2).pdf"],
+    ["student_code_v1.py", "student_code_v2.py"], ["my_code.zip", "my_report.pdf"], ["HW3 Jane Doe/student_code.py", "HW3 Jane Doe report.pdf"],
+    ["hw3 (1)/code/student_code.py"], ["trainer.py", "vit.py", "report.pdf"],
+])  # fmt: skip
+def test_more_that_are_one_submission(paths):
+    assert split(paths) is None
+
+
 def test_several_files_of_a_student_belong_together():
     paths = [
         "doe_7_101_student_code.py",
@@ -109,7 +145,7 @@ def test_of_several_attempts_the_latest_counts():
 
 def test_an_archive_and_a_document_of_one_name_are_one_students():
     found, _ = rows(["alice.zip", "alice.pdf", "bob.zip"])
-    assert found["alice"][0] == ["alice.pdf", "alice.zip"]
+    assert found["alice"][0] == ["alice.zip", "alice.pdf"]
 
 
 def test_what_is_not_understood_is_named():

@@ -12,10 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scenelab.errors import LabError, printable
-from scenelab.grading.layouts import Group, group_names, is_archive, parse, split, stem
+from scenelab.grading.layouts import (
+    Group,
+    group_names,
+    is_archive,
+    is_student_file,
+    numbered_alike,
+    parse,
+    split,
+    stem,
+)
 from scenelab.process import run_module
 
-MAX_SHOWN = 8  # names in a line
+MAX_SHOWN = 40  # names in a line
 SECONDS = 1800  # for unpacking the archive of a class
 
 
@@ -74,6 +83,9 @@ def _student_of(path: Path) -> str:
 
 
 def _of_one(path: Path, scratch: Path, lines: list[str]) -> list[Group]:
+    parsed = parse(path.name)
+    if parsed is not None and not path.is_dir():
+        return [Group(parsed.student, [str(path)], parsed.user, parsed.late)]
     if path.is_dir():
         inner = [child for child in path.iterdir() if not child.name.startswith((".", "__MACOSX"))]
         if len(inner) == 1 and inner[0].is_file() and is_archive(inner[0].name):
@@ -89,10 +101,7 @@ def _of_one(path: Path, scratch: Path, lines: list[str]) -> list[Group]:
         base, names = path, []
     result = split(names)
     if result is None:
-        parsed = parse(path.name, folder=path.is_dir())
         _say_one(path, names, lines)
-        if parsed is not None:
-            return [Group(parsed.student, [str(path)], parsed.user, parsed.late)]
         return [Group(_student_of(path), [str(path)])]
     groups, unknown = result
     for group in groups:
@@ -104,25 +113,34 @@ def _of_one(path: Path, scratch: Path, lines: list[str]) -> list[Group]:
 
 
 def _say_one(path: Path, names: list[str], lines: list[str]) -> None:
-    """A line where what was taken for one submission holds several archives or students' files."""
+    """A line where what was taken for one submission holds several archives or files that may be students' own."""
     several = [name for name in names if is_archive(name) or parse(Path(name).name) is not None]
+    if not any(is_student_file(name) for name in names):
+        kinds = (".py", ".ipynb", ".pdf", ".docx", "/")
+        several += [name for name in names if name.endswith(kinds) and name not in several and "/" not in name[:-1]]
+    students = [name for name in names if is_student_file(Path(name).name)]
+    several += students if len(students) > 1 else []
     if len(several) > 1:
-        shown = printable(", ".join(several[:MAX_SHOWN]))
+        shown = printable(", ".join(dict.fromkeys(several[:MAX_SHOWN])))
         lines.append(
-            f"{printable(path.name)} was graded as one submission, though it holds {shown}; if these are "
-            "students' own, put them into a folder without other files and give that"
+            f"{printable(path.name)} was graded as one submission, though it holds {shown}; if these are students' own, "
+            "give each a folder or archive with the student's name"
         )
 
 
 def _of_several(paths: Sequence[Path]) -> list[Group]:
-    named, groups = [], []
+    parsed = [(str(path), parse(path.name)) for path in paths]
+    named = [(path, name) for path, name in parsed if name is not None]
+    if numbered_alike([(Path(path).name, name) for path, name in named]):
+        named = []
+    taken = {path for path, _ in named}
+    groups: dict[tuple[Path, str], Group] = {}
     for path in paths:
-        parsed = parse(path.name, folder=path.is_dir())
-        if parsed is not None:
-            named.append((str(path), parsed))
-        else:
-            groups.append(Group(_student_of(path), [str(path)]))
-    return groups + group_names(named)
+        if str(path) not in taken:  # files of one folder and one name belong together: alice.zip, alice.pdf
+            student = _student_of(path)
+            key = (path.parent, student) if path.is_file() else (path, student)
+            groups.setdefault(key, Group(student)).members.append(str(path))
+    return [*groups.values(), *group_names(named)]
 
 
 def _opens(path: Path) -> bool:

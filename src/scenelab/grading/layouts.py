@@ -8,7 +8,7 @@ Whether names are those of a class or of one submission follows one rule, `split
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import PurePosixPath
 
@@ -21,30 +21,196 @@ JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini", "lost+found", "@eaDir")
 METADATA = ("index.html", "grades.csv", "grades.xls", "submission_metadata.yml", "timestamp.txt", "comments.txt",
             "feedbackText.html", "manifest.xml")  # fmt: skip
 """Files that platforms put beside submissions."""
-ORDINARY = re.compile(
-    r"^(code|src|source|sources?|scripts?|write-?ups?|reports?|papers?|results?|outputs?|docs?|documents?|data|datasets?"
-    r"|models?|weights|checkpoints?|logs?|images?|imgs?|figures?|figs?|plots?|notebooks?|tests?|utils?|lib"
-    r"|part[ _-]?\w+|q(uestion)?\d+|(hw|homework|assignment|proj|project)[ _-]?\d*"
-    r"|submission|readme.*|notes?|main|kit|starter\w*)$",
-    re.IGNORECASE,
+ORDINARY = frozenset(
+    [
+        "my",
+        "the",
+        "a",
+        "of",
+        "and",
+        "for",
+        "final",
+        "new",
+        "old",
+        "all",
+        "copy",
+        "draft",
+        "last",
+        "latest",
+        "version",
+        "ver",
+        "v",
+        "student",
+        "students",
+        "own",
+        "code",
+        "codes",
+        "coding",
+        "src",
+        "source",
+        "sources",
+        "script",
+        "scripts",
+        "py",
+        "python",
+        "file",
+        "files",
+        "folder",
+        "package",
+        "layer",
+        "layers",
+        "module",
+        "modules",
+        "conv",
+        "convolution",
+        "convolutions",
+        "custom",
+        "attack",
+        "attacks",
+        "pgd",
+        "adversarial",
+        "attention",
+        "grad",
+        "saliency",
+        "net",
+        "nets",
+        "network",
+        "networks",
+        "model",
+        "models",
+        "vit",
+        "cnn",
+        "simplenet",
+        "train",
+        "training",
+        "test",
+        "tests",
+        "testing",
+        "eval",
+        "main",
+        "utils",
+        "util",
+        "lib",
+        "helper",
+        "helpers",
+        "common",
+        "core",
+        "write",
+        "up",
+        "writeup",
+        "writeups",
+        "report",
+        "reports",
+        "paper",
+        "pdf",
+        "doc",
+        "docs",
+        "document",
+        "documents",
+        "readme",
+        "note",
+        "notes",
+        "text",
+        "txt",
+        "latex",
+        "tex",
+        "result",
+        "results",
+        "output",
+        "outputs",
+        "plot",
+        "plots",
+        "fig",
+        "figs",
+        "figure",
+        "figures",
+        "image",
+        "images",
+        "img",
+        "imgs",
+        "screenshot",
+        "screenshots",
+        "pics",
+        "data",
+        "dataset",
+        "datasets",
+        "weights",
+        "checkpoint",
+        "checkpoints",
+        "log",
+        "logs",
+        "runs",
+        "hw",
+        "homework",
+        "assignment",
+        "assignments",
+        "ass",
+        "proj",
+        "project",
+        "projects",
+        "part",
+        "parts",
+        "q",
+        "question",
+        "lab",
+        "exercise",
+        "task",
+        "ps",
+        "pset",
+        "submission",
+        "submissions",
+        "submit",
+        "submitted",
+        "hand",
+        "handin",
+        "in",
+        "kit",
+        "starter",
+        "solution",
+        "solutions",
+        "answer",
+        "answers",
+        "extra",
+        "bonus",
+        "notebook",
+        "notebooks",
+        "jupyter",
+        "ipynb",
+        "zip",
+        "miniplaces",
+        "cs",
+        "cv",
+        "ml",
+        "dl",
+        "s",
+        "e",
+        "x",
+    ]
 )
-"""Names that are a project's parts, not a student's."""
+"""Words that name a part of a project: what is left of a name without them, and without numbers, is a person's."""
+
+NUMBERED = re.compile(r"(s|st|stud|student|user|team|group|grp|participant|anon|candidate)[ _-]?\d+|[a-z]{0,3}\d{4,}")
+"""People by number: student1, team-07, 20231234."""
 
 PATTERNS = (
     re.compile(r"^(?P<late>LATE_)?(?P<student>anon_(?P<user>[^_]+))_(?P<submission>\d+)_(?P<file>.+)$"),
     re.compile(r"^(?P<student>.+?)_(?P<user>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)$"),
-    re.compile(r"^.+_(?P<student>(?P<user>[^_]+))_attempt_(?P<when>\d{4}(?:-\d\d){5})(?:_(?P<file>.+)|\.txt)$"),
+    re.compile(r"^(?P<student>(?P<user>.+))_attempt_(?P<when>\d{4}(?:-\d\d){5})(?:_(?P<file>.+)|\.txt)$"),
     re.compile(
-        r"^(?P<user>\d+-\d+) ?- ?(?P<student>.+?) ?- ?(?P<when>[A-Z][a-z]+ \d+, \d{4}[^-]*?)(?: ?- ?(?P<file>.+))?$"
+        r"^(?P<user>\d+-\d+) ?- ?(?P<student>.+?) ?- ?"
+        r"(?P<when>(?:[A-Z][a-z]+ \d+, \d{4}|\d+ [A-Z][a-z]+,? \d{4}|\d{4}-\d\d-\d\d)[^-]*?)(?: ?- ?(?P<file>.+))?$"
     ),
     re.compile(r"^(?P<student>(?P<user>[^@/\s]+@[^_/\s]+))_(?P<submission>\d+)_(?P<file>.+)$"),
     re.compile(r"^(?P<student>submission_(?P<user>\d+))$"),
     re.compile(r"^(?P<student>[^()]+?) ?\((?P<user>[^()\s]+)\)$"),
     re.compile(r"^(?P<student>.+?)(?P<late>_LATE)?_(?P<user>\d+)_(?P<submission>\d+)_(?P<file>.+)$"),
+    re.compile(r"^(?P<student>.+?)(?P<late>_LATE)?_(?P<user>\d+)_(?P<file>text\.html)$"),
 )
-"""Canvas (anonymous), Moodle, Blackboard, Brightspace, Autolab, Gradescope, Sakai, Canvas."""
-FOLDERS_ONLY = (5, 6)  # of PATTERNS: a file `student_code (1).py` is not Sakai's
-DATES = ("%Y-%m-%d-%H-%M-%S", "%b %d, %Y %I%M %p", "%B %d, %Y %I%M %p", "%b %d, %Y %I:%M %p", "%b %d, %Y %H%M")
+"""Canvas (anonymous), Moodle, Blackboard, Brightspace, Autolab, Gradescope, Sakai, Canvas, Canvas's texts."""
+BLACKBOARD, FOLDERS_ONLY = 2, (5, 6)  # of PATTERNS: a file `student_code (1).py` is not Sakai's
+PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".bmp", ".csv", ".npy", ".npz", ".json", ".log", ".pkl")
+DAYS = ("%b %d, %Y", "%B %d, %Y", "%d %b, %Y", "%d %B, %Y", "%d %b %Y", "%d %B %Y", "%Y-%m-%d")
+DATES = ("%Y-%m-%d-%H-%M-%S", *(f"{day} {time}" for day in DAYS for time in ("%I%M %p", "%I:%M %p", "%H%M", "%H:%M")))
 AGAIN = re.compile(r"-(\d+)(?=(\.\w+)*$)")
 
 
@@ -90,7 +256,7 @@ def parse(name: str, *, folder: bool = False) -> Name | None:
     """What the name of a file or folder says, or None where no platform makes such a name."""
     for number, pattern in enumerate(PATTERNS):
         match = pattern.match(name)
-        if match is None or (number in FOLDERS_ONLY and not folder):
+        if match is None or (number in FOLDERS_ONLY and not folder) or name.lower().endswith(PICTURES):
             continue
         values = match.groupdict()
         file = values.get("file") or ""
@@ -133,6 +299,20 @@ def looks_like_other(name: str) -> bool:
     return parse(name) is not None and (is_archive(name) or name.endswith((".py", ".ipynb")))
 
 
+def is_student_file(name: str) -> bool:
+    """Whether a file of code has the student's name: student_code.py, alice_student_code.py, student-code-2.py."""
+    return STUDENT.search(name) is not None
+
+
+def person(name: str) -> tuple[str, ...]:
+    """What is left of a name without a project's words and numbers; empty where nothing is."""
+    plain = stem(name).lower()
+    if NUMBERED.fullmatch(plain):
+        return (plain,)
+    words = re.findall(r"[^\W\d_]+", plain)
+    return tuple(word for word in words if word.removeprefix("my") not in ORDINARY | {""})
+
+
 @dataclass
 class _Child:
     """An entry of a folder; `below` are the paths of files in it, `folder/` at the end of an empty one's."""
@@ -145,20 +325,37 @@ class _Child:
     def has_code(self) -> bool:
         """Whether it may be a whole submission: an archive, a notebook, a folder with the student's file in it."""
         if not self.folder:
-            return is_archive(self.name) or self.name.endswith(".ipynb") or bool(STUDENT.match(self.name))
+            return is_archive(self.name) or self.name.endswith(".ipynb") or is_student_file(self.name)
         names = [PurePosixPath(path) for path in self.below]
-        return any(
-            is_archive(path.name) or path.suffix == ".ipynb" or STUDENT.match(path.name) or "code" in path.parts[:-1]
-            for path in names
+        return any(is_archive(path.name) or path.suffix in (".py", ".ipynb") for path in names)
+
+    @property
+    def is_section(self) -> bool:
+        """Whether it is a folder of nothing but several people's archives."""
+        below = [path for path in self.below if not path.startswith((".", *JUNK))]
+        return (
+            self.folder
+            and all(is_archive(path) and "/" not in path for path in below)
+            and len({person(path) for path in below} - {()}) > 1
         )
 
     @property
     def may_be_student(self) -> bool:
-        """Whether it can be what a student handed in, code or not."""
-        if ORDINARY.match(stem(self.name)):
-            return False
+        """Whether it can be what somebody handed in, code or not."""
         kinds = (".py", ".ipynb", *DOCUMENTS)
-        return self.folder or is_archive(self.name) or self.name.lower().endswith(kinds)
+        return bool(person(self.name)) and (self.folder or is_archive(self.name) or self.name.lower().endswith(kinds))
+
+    def parse(self) -> Name | None:
+        """What its name says; Sakai's folders are known by what lies in them too."""
+        parsed = parse(self.name, folder=self.folder)
+        sakai = self.folder and PATTERNS[6].match(self.name) and not PATTERNS[7].match(self.name)
+        if (
+            parsed is not None
+            and sakai
+            and not any(path.startswith(("Submission attachment", "timestamp.txt")) for path in self.below)
+        ):
+            return None
+        return parsed
 
 
 def _children(paths: Iterable[str], prefix: str) -> dict[str, _Child]:
@@ -180,11 +377,12 @@ def split(paths: Iterable[str]) -> tuple[list[Group], list[str]] | None:
 
     Folders that hold nothing but one other are passed through. Then, in this order:
 
-    1. names of a platform, at least half of all: a class;
-    2. `code/`, `writeup/`, `results/` or `student_code.py`: one submission;
-    3. at least two archives, notebooks, folders with code, or files `student_code_NAME.py`; or one, beside documents or
-       folders that are not named as parts of a project are: a class, each name a student;
-    4. anything else: one submission.
+    1. `code/`, `writeup/`, `results/` or `student_code.py`: one submission;
+    2. names of a platform, at least half of all: a class;
+    3. folders that hold several people's archives each: the classes of all of them;
+    4. archives, folders, notebooks, documents and files `student_code_NAME.py` of at least two people, of which one has
+       code: a class. A person is what is left of a name without a project's words (`hw3_alice_report.pdf`: alice);
+    5. anything else: one submission.
 
     Args:
         paths: of files, with `/`; a folder without files ends with one.
@@ -193,35 +391,48 @@ def split(paths: Iterable[str]) -> tuple[list[Group], list[str]] | None:
     children = _children(paths, prefix)
     while len(children) == 1:
         (only,) = children.values()
-        if not only.folder or only.name in FOLDERS or parse(only.name, folder=True):
+        if not only.folder or only.name.lower() in FOLDERS or only.parse():
             break
         if not (deeper := _children(paths, f"{prefix}{only.name}/")):
             break
         prefix, children = f"{prefix}{only.name}/", deeper
+    names = {name.lower() for name in children}
+    if names & set(FOLDERS) or "student_code.py" in names:
+        return None
     listed = [child for name, child in children.items() if name not in METADATA]
-    parsed = [(child, parse(child.name, folder=child.folder)) for child in listed]
+    parsed = [(child, child.parse()) for child in listed]
     named = [(child, name) for child, name in parsed if name is not None]
-    if named and 2 * len(named) >= len(listed) and not _one_user_for_all(named):
+    if named and 2 * len(named) >= len(listed) and not numbered_alike([(c.name, name) for c, name in named]):
         others = [child for child, name in parsed if name is None]
         return _of_platform(named, others, prefix)
-    names = set(children)
-    if names & set(FOLDERS) or "student_code.py" in {name.lower() for name in names}:
-        return None
+    if any(child.is_section for child in listed):
+        return _of_sections(listed, prefix)
     students = [child for child in listed if child.may_be_student]
     loose = [child for child in listed if not child.folder and child.name.endswith(".py") and not child.has_code]
     bearing = [child for child in students if child.has_code]
-    if len(bearing) >= 2 or (bearing and len(students) >= 2 and not loose):
-        students = [child for child in listed if child.may_be_student or child.has_code]
+    ordinary_code = [child for child in listed if child.folder and child.has_code and not child.may_be_student]
+    if not any(is_archive(child.name) or is_student_file(child.name) for child in bearing if not child.folder):
+        students = [child for child in students if child not in loose]
+        if loose:
+            return None  # a project's own files
+    people = {person(child.name) for child in students}
+    if bearing and len(people) >= 2 and not (ordinary_code and len({person(child.name) for child in bearing}) < 2):
+        if len({person(child.name) for child in bearing}) >= 2:
+            students = [child for child in listed if child in students or child.has_code]
         unknown = [child.name for child in listed if child not in students]
         return _by_name(students, prefix), unknown
     return None
 
 
-def _one_user_for_all(named: list[tuple[_Child, Name]]) -> bool:
-    """Whether what looks like a platform's number is the same in all of several archives, as in hw_3_1_alice.zip."""
-    archives = [(child.name, name) for child, name in named if is_archive(child.name)]
-    files = {stem(original_name(child)) for child, _ in archives}
-    return len(archives) > 1 and len({name.user for _, name in archives}) == 1 and len(files) == len(archives)
+def numbered_alike(named: list[tuple[str, Name]]) -> bool:
+    """Whether what looks like a platform's student is a word that all share, as in hw_3_1_alice.zip, hw_3_1_bob.zip."""
+    people = {person(original_name(name)) or person(parsed.file) for name, parsed in named}
+    return (
+        len({parsed.student for _, parsed in named}) == 1
+        and not any(parsed.late for _, parsed in named)
+        and all(parsed.user.isdigit() for _, parsed in named)
+        and len(people - {()}) > 1
+    )
 
 
 def _of_platform(named: list[tuple[_Child, Name]], others: list[_Child], prefix: str) -> tuple[list[Group], list[str]]:
@@ -230,16 +441,34 @@ def _of_platform(named: list[tuple[_Child, Name]], others: list[_Child], prefix:
     return groups + _by_name(code, prefix), [child.name for child in others if child not in code]
 
 
+def _of_sections(children: list[_Child], prefix: str) -> tuple[list[Group], list[str]]:
+    """The archives of several folders; those of a folder called late are."""
+    groups, unknown = [], []
+    for child in children:
+        archives = [path for path in child.below if is_archive(path) and "/" not in path]
+        if not child.folder or not archives:
+            unknown.append(child.name)
+            continue
+        late = "late" in child.name.lower()
+        for group in _by_name([_Child(path, False) for path in archives], f"{prefix}{child.name}/"):
+            group.late = late
+            groups.append(group)
+    return groups, unknown
+
+
 def group_names(named: list[tuple[str, Name]]) -> list[Group]:
     """Files of a platform by student: of files of one name the last, of what has several times the latest time."""
+    named = _without_assignment(named)
     by_user: dict[str, list[tuple[str, Name]]] = {}
     for path, name in named:
         by_user.setdefault(name.user, []).append((path, name))
     groups = []
     for user, files in by_user.items():
         latest: dict[str, tuple[str, Name]] = {}
+        plain = {name.file.casefold() for _, name in files}
         for path, name in sorted(files, key=lambda each: each[1].order):
-            latest[original_name(PurePosixPath(path).name).casefold()] = (path, name)
+            original = AGAIN.sub("", name.file).casefold()  # part-1.zip is not a second part.zip unless that is there
+            latest[original if original in plain else name.file.casefold()] = (path, name)
         kept = sorted(latest.values(), key=lambda each: each[1].order)
         times = {name.order[0] for _, name in kept if name.order[0] > LATEST_NUMBER}
         if times:
@@ -252,17 +481,38 @@ def group_names(named: list[tuple[str, Name]]) -> list[Group]:
     return groups
 
 
+def _without_assignment(named: list[tuple[str, Name]]) -> list[tuple[str, Name]]:
+    """Blackboard puts the assignment before the student: what all names share, up to an underscore, is that."""
+    names = [name.student for path, name in named if PATTERNS[BLACKBOARD].match(PurePosixPath(path).name)]
+    if not names:
+        return named
+    first, last = min(names), max(names)
+    shared = next((first[:n] for n in range(len(first)) if first[: n + 1] != last[: n + 1]), first)
+    cut = shared.rfind("_") + 1
+    return [
+        (path, replace(name, student=name.student[cut:], user=name.user[cut:]) if name.student in names else name)
+        for path, name in named
+    ]
+
+
 LATEST_NUMBER = 1e8  # of a platform's submissions; a time in seconds is greater
 
 
 def _by_name(children: list[_Child], prefix: str) -> list[Group]:
-    """Archives, folders and files by what their names begin with: alice.zip and alice.pdf are one student's."""
+    """Archives, folders and files by person: alice.zip and alice report.pdf are one student's."""
     groups: dict[str, Group] = {}
-    for child in sorted(children, key=lambda each: (each.folder, each.name)):
+    for child in sorted(children, key=lambda each: (not each.has_code, each.folder, len(each.name), each.name)):
         student = child.name if child.folder else stem(child.name)
-        group = groups.setdefault(student, Group(student))
+        group = groups.setdefault(_whose(student), Group(student))
         if child.folder and any(is_archive(path) for path in group.members):
             group.notes.append(f"the folder {child.name}/ lies beside an archive of that name, which was taken")
             continue
         group.members.append(prefix + child.name)
-    return list(groups.values())
+    return sorted(groups.values(), key=lambda group: group.student)
+
+
+def _whose(name: str) -> str:
+    """A name without a project's words; one that has none of them as it is: a-b, A-B and a b are three people."""
+    words = re.findall(r"[^\W_]+", name)
+    own = [word for word in words if re.sub(r"\d", "", word.lower()) not in ORDINARY | {""}]
+    return " ".join(own) if own and len(own) < len(words) else name
