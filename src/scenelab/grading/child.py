@@ -1,10 +1,13 @@
 """The grader's side of the process that runs a student's code: requests with a deadline, and what became of them."""
 
 import json
+import mmap
 import os
 import re
 import secrets
 import select
+import struct
+import tempfile
 import time
 from collections import defaultdict
 from contextlib import suppress
@@ -22,9 +25,10 @@ from scenelab.grading.sandbox import Limits, Sandbox
 
 START_SECONDS = 60  # for torch to load
 TICK = 0.05
+COUNTER = struct.Struct("<Q")  # in the memory that both share
 MOST_TEXT, MOST_ITEMS, DEEPEST = 4000, 5000, 8  # of texts, lists and lists in lists that a student's process sends
-MAX_MARKS, MAX_NOTES = 60, 1 << 20  # marks that are kept; bytes of the record that are read of one request
-COPY = re.compile(r"(/tmp|\S*/tmp)/submission-\w+/")
+MAX_MARKS, MAX_NOTES = 60, 64 << 20  # marks that are kept; bytes of the record that are read of one request
+COPY = re.compile(r"/tmp/submission-\w+/")
 ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 GPU = re.compile(r"cuda|nvidia|\bgpu\b", re.IGNORECASE)
 
@@ -161,14 +165,15 @@ class Child:
 
     def _start(self) -> None:
         self._token = secrets.token_hex(16)
-        handle = self._record.open()
+        handle, counter = self._record.open()
         try:
             self._process = self.sandbox.start(
-                "driver.py", [str(handle)], self.stage, self.limits, user=self._user, token=self._token,
-                descriptors=[handle],
+                "driver.py", [str(handle), str(counter)], self.stage, self.limits, user=self._user, token=self._token,
+                descriptors=[handle, counter],
             )  # fmt: skip
         finally:
             os.close(handle)
+            os.close(counter)
         os.set_blocking(self._process.stdin.fileno(), False)
         self._processes = self.limits.processes
         self._deadline = time.monotonic() + START_SECONDS
@@ -198,19 +203,23 @@ class Child:
         number, begun = self._number, time.monotonic()
         self._deadline = time.monotonic() + seconds
         self.convolutions = []
-        self._record.begin()
+        nonce = self._record.begin()
         try:
-            self._write(encode(Message({**values, "operation": operation, "number": number}, tensors)))
+            sent = {**values, "operation": operation, "number": number, "nonce": nonce}
+            self._write(encode(Message(sent, tensors)))
             reply = decode(self._read)
             reply.values = self._clean(reply.values)
             if reply.values.get("number") != number:
                 raise WireError("the answer is to another question")
             self.seconds = time.monotonic() - begun
-            self._record.end(number, graded=operation in GRADED)
+            self._record.end(graded=operation in GRADED)
         except WireError as error:
             self.close()
             raise Trouble("protocol", "disturbed the pipe to the grader, which then ended it") from error
         except BaseException:
+            with suppress(Trouble, OSError):
+                self._record.read()
+            self._record.settle(graded=operation in GRADED, answered=False)
             self.close()
             raise
         reply.tensors = _Sent(reply.tensors)
@@ -244,13 +253,14 @@ class Child:
     def _wait(self, reading: int | None, writing: int | None) -> None:
         """Until the pipe is ready; meanwhile watch the clock, the memory and the number of processes."""
         while True:
+            record = [self._record.handle] if self._record.handle >= 0 else []
             readable, writable, _ = select.select(
-                [self._record.handle, *([] if reading is None else [reading])],
+                [*record, *([] if reading is None else [reading])],
                 [] if writing is None else [writing], [], TICK,
             )  # fmt: skip
-            if self._record.handle in readable:
+            if record and record[0] in readable:
                 self._record.read()
-                readable.remove(self._record.handle)
+                readable.remove(record[0])
             now = time.monotonic()
             if now > self._deadline:
                 raise Trouble("time", f"did not end within {self.limits.seconds:g} seconds")
@@ -260,7 +270,7 @@ class Child:
             held, count = usage(self._process.pid)
             if held > self.limits.memory:
                 raise Trouble("memory", f"took more than {self.limits.memory >> 20:,} MiB of memory")
-            if count > self._processes:
+            if count > self._processes and not self._record.helped:
                 self.mark("more than one process ran at once; nothing is watched in the others")
                 self._processes = self.limits.processes
             if count > self.limits.processes:
@@ -308,23 +318,35 @@ class Child:
 
 
 class _Record:
-    """The grader's end of the pipe into which the process in the sandbox writes what it notices (inside/record.py)."""
+    """The grader's end of what the process in the sandbox notices: a pipe of lines (inside/record.py), and memory that
+    both share, in which native convolutions are counted (inside/tripwire.py). Neither can be taken back.
+    """
 
     def __init__(self, child: "Child") -> None:
         self._child = child
         self.handle = -1
-        self._rest, self._kinds, self._count = b"", [], 0
+        self._memory: mmap.mmap | None = None
+        self._rest, self._kinds, self._read, self._nonce, self._before = b"", [], 0, "", 0
+        self._called: list[tuple[str, str]] = []
 
-    def open(self) -> int:
-        """Begin anew; returns the end to write into."""
+    def open(self) -> tuple[int, int]:
+        """Begin anew; returns the end to write into and the memory, as file descriptors."""
         self.close()
         self.handle, writing = os.pipe()
         os.set_blocking(self.handle, False)
-        return writing
+        with tempfile.TemporaryFile() as file:
+            file.truncate(mmap.PAGESIZE)
+            self._memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
+            return writing, os.dup(file.fileno())
 
-    def begin(self) -> None:
-        """A request follows."""
-        self._kinds, self._count = [], 0
+    def _count(self) -> int:
+        return COUNTER.unpack_from(self._memory, 0)[0] if self._memory is not None else 0
+
+    def begin(self) -> str:
+        """A request follows; returns a word that the lines of its answer have to have."""
+        self._kinds, self._called, self._read, self._before = [], [], 0, self._count()
+        self._nonce = secrets.token_hex(8)
+        return self._nonce
 
     def read(self) -> None:
         """Take what is there."""
@@ -334,9 +356,12 @@ class _Record:
             except BlockingIOError:
                 return
             if not part:
+                self._child.mark("the record of what the process does was closed")
+                os.close(self.handle)
+                self.handle = -1
                 return
-            self._count += len(part)
-            if self._count > MAX_NOTES:
+            self._read += len(part)
+            if self._read > MAX_NOTES:
                 raise Trouble("protocol", "disturbed the record of what it does, which then ended it")
             *lines, self._rest = (self._rest + part).split(b"\n")
             for line in lines:
@@ -351,19 +376,35 @@ class _Record:
             return
         if kind == "mark":
             self._child.mark(text)
-        elif kind == "convolution" and "returned" not in self._kinds:
-            self._child.convolutions.append(printable(text)[:200])
-        self._kinds.append(f"{kind} {text}" if kind == "reply" else kind)
+        elif kind in ("returned", "reply"):
+            self._kinds.append(f"{kind} {text}")
+        elif kind in ("convolution", "foreign") and f"returned {self._nonce}" not in self._kinds:
+            self._called.append((kind, printable(text)[:200]))
+        elif kind == "helper":
+            self._kinds.append(kind)
 
-    def end(self, number: int, *, graded: bool) -> None:
-        """An answer has come: the record must announce it, and show that a native convolution was refused behind it."""
+    @property
+    def helped(self) -> bool:
+        """Whether a library has started a program that is known to be harmless."""
+        return "helper" in self._kinds
+
+    def end(self, *, graded: bool) -> None:
+        """An answer has come: the record must announce it, and the counter show the one call that was made behind it."""
         self.read()
-        if f"reply {number}" not in self._kinds:
+        if f"reply {self._nonce}" not in self._kinds:
             self._child.mark("the record of what the process does was closed or replaced")
-        elif graded:
-            behind = self._kinds[self._kinds.index("returned") :] if "returned" in self._kinds else []
-            if "convolution" not in behind:
-                self._child.mark("the watch for PyTorch's own convolution is no longer the one that was put there")
+        self.settle(graded=graded, answered=True)
+
+    def settle(self, *, graded: bool, answered: bool) -> None:
+        """Tell the child which native convolutions the request has called: those counted, by the names noted."""
+        if not graded:
+            return
+        calls = self._count() - self._before - answered
+        names = list(dict.fromkeys(text for _, text in self._called))
+        if calls < 0:
+            self._child.mark("the watch for PyTorch's own convolution is no longer the one that was put there")
+        if calls > 0 or any(kind == "foreign" for kind, _ in self._called):
+            self._child.convolutions = names or ["PyTorch's"]
 
     def close(self) -> None:
         """Take what is left and close this end."""
@@ -371,7 +412,9 @@ class _Record:
             self.read()
         if self.handle >= 0:
             os.close(self.handle)
-            self.handle, self._rest = -1, b""
+        if self._memory is not None:
+            self._memory.close()
+        self.handle, self._rest, self._memory = -1, b"", None
 
 
 class _Sent(dict[str, Tensor]):

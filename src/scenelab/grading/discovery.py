@@ -123,8 +123,8 @@ def _say_one(path: Path, names: list[str], lines: list[str]) -> None:
     if len(several) > 1:
         shown = printable(", ".join(dict.fromkeys(several[:MAX_SHOWN])))
         lines.append(
-            f"{printable(path.name)} was graded as one submission, though it holds {shown}; if these are students' own, "
-            "give each a folder or archive with the student's name"
+            f"{printable(path.name)} was graded as one submission, though it holds {shown}; if these are students' "
+            "own, give each a folder or archive with the student's name"
         )
 
 

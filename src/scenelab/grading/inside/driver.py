@@ -1,7 +1,7 @@
 """The process in the sandbox: reads requests, runs the student's code, sends back what came of it.
 
-It is started as `python driver.py LIMITS RECORD`, with the pipe as standard input and output and the record's file
-descriptor; all are moved away before the student's file is read, so that printing and reading touch nothing.
+It is started as `python driver.py LIMITS RECORD COUNTER`, with the pipe as standard input and output and two file
+descriptors; the pipe is moved away before the student's file is read, so that printing and reading touch nothing.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 MOST_TEXT = 2000  # characters of an error
 GRADED = ("convolve", "run_module", "train_step")
-"""Requests that run the student's convolution: PyTorch's own refuses to work meanwhile."""
+"""Requests that run the student's convolution: PyTorch's own must not be called meanwhile."""
 
 
 class Session:
@@ -23,36 +23,35 @@ class Session:
 
     Args:
         record: takes notes for the grader.
+        counter: file descriptor of the memory in which native convolutions are counted.
     """
 
-    def __init__(self, record: Any) -> None:
+    def __init__(self, record: Any, counter: int) -> None:
         from inside.operations import OPERATIONS, load_student
-        from inside.tripwire import Tripwire
+        from inside.tripwire import probe, put_in_place
         from inside.wire import Message
 
         # bound here: what the student's code may do to sys.modules changes nothing
         self._operations, self._load, self._message = OPERATIONS, load_student, Message
-        self._tripwire, self._record = Tripwire(record), record
+        self._put_in_place, self._probe = put_in_place, probe
+        self._record, self._counter = record, counter
         self.module: ModuleType | None = None
 
     def answer(self, request: Any) -> Any:
         """What one request gives: the operation's own answer, or its error."""
         operation = request.values.get("operation")
-        if operation in GRADED:
-            self._tripwire.arm()
-        else:
-            self._tripwire.disarm()
         try:
             _seed(request.values.get("seed", 0))
             if operation == "load":
+                self._put_in_place(self._record, self._counter)
                 self.module, reply = self._load(request, self._record)
             else:
                 reply = self._operations[operation](self.module, request)
         except BaseException as error:  # SystemExit too: the student's code is at work here
             reply = self._message({"error": self._describe(error)})
         if operation in GRADED:
-            self._record.note("returned")
-            self._tripwire.probe()
+            self._record.note("returned", request.values["nonce"])
+            self._probe()
         return reply
 
     def _describe(self, error: BaseException) -> dict[str, Any]:
@@ -138,7 +137,7 @@ def main() -> None:
 
     record = Record(int(sys.argv[2]))
     torch.set_num_threads(1)
-    session, read = Session(record), _reader(requests)
+    session, read = Session(record, int(sys.argv[3])), _reader(requests)
     sys.argv[:] = ["student_code.py"]
     del sys.path[0]
     for name in [name for name in sys.modules if name.partition(".")[0] == "inside"]:
@@ -153,7 +152,7 @@ def main() -> None:
         except (WireError, TypeError, ValueError, RuntimeError) as error:
             described = {"type": type(error).__name__, "text": str(error)[:MOST_TEXT]}
             data = encode(Message({"error": described, "number": request.values["number"]}))
-        record.note("reply", str(request.values["number"]))
+        record.note("reply", request.values["nonce"])
         _write(answers, data)
 
 

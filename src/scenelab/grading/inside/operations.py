@@ -23,7 +23,7 @@ from inside.workspace import copy_submission
 
 CLASSES = 100
 MOST_NODES = 20_000  # of a graph that is walked
-MAX_CALLS = 12  # of the model, of which an attack's images are sent
+MAX_CALLS = 40  # of the model, of which an attack's images are sent
 _on_cpu: list[gpu.OnCpu] = []
 _records: list[Record] = []
 _loaded: dict[str, nn.Module] = {}

@@ -8,12 +8,10 @@ from typing import Any
 
 from inside.record import Record
 
-CONVOLUTION = re.compile(
-    r"^(convolve(2d|1d)?|correlate(2d|1d)?|fftconvolve|oaconvolve|filter2D|sepFilter2D|conv[123]d)$"
-)
+CONVOLUTION = re.compile(r"(convolve|correlate|correlateND|convolution|filter2D)|(^|_)conv(olve)?_?[123]?d?$")
 """Functions of SciPy, NumPy, OpenCV and others that are convolutions."""
 USUAL = ("torch", "numpy", "scipy", "torchvision", "einops", "opt_einsum", "typing_extensions", "jaxtyping", "beartype",
-         "typeguard", "tqdm", "matplotlib", "_distutils_hack", "inside")  # fmt: skip
+         "typeguard", "tqdm", "matplotlib", "_distutils_hack", "sympy", "mpmath", "inside")  # fmt: skip
 PACKAGE = re.compile(r"/(?:site|dist)-packages/([^/.]+)")
 
 
@@ -39,7 +37,7 @@ class CallTrace:
         sys.setprofile(None)
         threading.setprofile(None)
         for name in self.convolutions():
-            self._record.note("convolution", name)
+            self._record.note("foreign", name)
         packages = self.packages()
         if packages:
             self._record.mark(f"the convolution runs code of {', '.join(packages[:6])}")
