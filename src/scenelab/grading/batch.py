@@ -97,7 +97,7 @@ class Batch:
         """
         remove(self.scratch)  # of a run that was killed
         try:
-            entries, lines = gather(paths, self.scratch, single=single)
+            entries, lines = gather(paths, self.scratch, single=single, skip=self.out)
             self.notes += lines
             with ThreadPoolExecutor(jobs) as pool:
                 futures = [pool.submit(self._grade, entry, tell) for entry in entries]
@@ -156,7 +156,7 @@ class Batch:
     def _read(self, entry: Entry, stage: Path) -> Submission:
         """What was handed in; a fault of ours in reading it must not stop the others."""
         try:
-            return read(entry.paths, stage / "submission")
+            return read(entry.paths, stage / "submission", skip=self.out)
         except LabError:
             raise
         except Exception as error:

@@ -389,7 +389,7 @@ class _Record:
         return "helper" in self._kinds
 
     def end(self, *, graded: bool) -> None:
-        """An answer has come: the record must announce it, and the counter show the one call that was made behind it."""
+        """An answer has come: the record must announce it, and the counter show the call that was made behind it."""
         self.read()
         if f"reply {self._nonce}" not in self._kinds:
             self._child.mark("the record of what the process does was closed or replaced")

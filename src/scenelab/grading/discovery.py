@@ -19,6 +19,7 @@ from scenelab.grading.layouts import (
     is_student_file,
     numbered_alike,
     parse,
+    parse_all,
     split,
     stem,
 )
@@ -47,7 +48,9 @@ class Entry:
     notes: tuple[str, ...] = ()
 
 
-def gather(paths: Sequence[Path], scratch: Path, *, single: bool = False) -> tuple[list[Entry], list[str]]:
+def gather(
+    paths: Sequence[Path], scratch: Path, *, single: bool = False, skip: Path | None = None
+) -> tuple[list[Entry], list[str]]:
     """All submissions in the files and folders given, by student, and lines on what was decided.
 
     One path alone is a class or a submission, by the rule of `layouts.split`. Of several paths each is one submission,
@@ -58,6 +61,7 @@ def gather(paths: Sequence[Path], scratch: Path, *, single: bool = False) -> tup
         paths: archives, single files or folders.
         scratch: where the archive of a class is unpacked.
         single: each path is one submission, even where it is alone.
+        skip: a folder that is not looked into: the one for the grades.
 
     Raises:
         LabError: a path does not exist, or there is nothing in them.
@@ -70,7 +74,7 @@ def gather(paths: Sequence[Path], scratch: Path, *, single: bool = False) -> tup
     if single:
         groups = [Group(_student_of(path), [str(path)]) for path in paths]
     elif len(paths) == 1:
-        groups = _of_one(paths[0], scratch, lines)
+        groups = _of_one(paths[0], scratch, lines, skip)
     else:
         groups = _of_several(paths)
     if not groups:
@@ -82,17 +86,17 @@ def _student_of(path: Path) -> str:
     return path.name if path.is_dir() else stem(path.name)
 
 
-def _of_one(path: Path, scratch: Path, lines: list[str]) -> list[Group]:
+def _of_one(path: Path, scratch: Path, lines: list[str], skip: Path | None) -> list[Group]:
     parsed = parse(path.name)
     if parsed is not None and not path.is_dir():
         return [Group(parsed.student, [str(path)], parsed.user, parsed.late)]
     if path.is_dir():
-        inner = [child for child in path.iterdir() if not child.name.startswith((".", "__MACOSX"))]
+        inner = [child for child in path.iterdir() if not child.name.startswith((".", "__MACOSX")) and child != skip]
         if len(inner) == 1 and inner[0].is_file() and is_archive(inner[0].name):
-            return _of_one(inner[0], scratch, lines)
+            return _of_one(inner[0], scratch, lines, skip)
         if not inner:
             raise LabError(f"{path} is empty; give archives or folders")
-        base, names = path, list(_names_in(path))
+        base, names = path, list(_names_in(path, skip))
     elif is_archive(path.name) and _opens(path):
         base = scratch / "class"
         lines += _unpack_apart(path, base)
@@ -129,7 +133,8 @@ def _say_one(path: Path, names: list[str], lines: list[str]) -> None:
 
 
 def _of_several(paths: Sequence[Path]) -> list[Group]:
-    parsed = [(str(path), parse(path.name)) for path in paths]
+    names = parse_all((path.name, False) for path in paths)
+    parsed = list(zip(map(str, paths), names, strict=True))
     named = [(path, name) for path, name in parsed if name is not None]
     if numbered_alike([(Path(path).name, name) for path, name in named]):
         named = []
@@ -151,10 +156,10 @@ def _opens(path: Path) -> bool:
         return False
 
 
-def _names_in(folder: Path) -> Iterator[str]:
+def _names_in(folder: Path, skip: Path | None = None) -> Iterator[str]:
     """Paths of all files; a folder without any ends with a slash."""
     for root, folders, files in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if Path(root, name) != skip)
         place = Path(root).relative_to(folder).as_posix()
         prefix = "" if place == "." else f"{place}/"
         yield from (prefix + name for name in sorted(files))

@@ -7,6 +7,7 @@ Whether names are those of a class or of one submission follows one rule, `split
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -58,6 +59,7 @@ PATTERNS = (
     re.compile(r"^(?P<student>.+?)(?P<late>_LATE)?_(?P<user>\d+)_(?P<file>text\.html)$"),
 )
 """Canvas (anonymous), Moodle, Blackboard, Brightspace, Autolab, Gradescope, Sakai, Canvas, Canvas's texts."""
+ANONYMOUS, CANVAS = 0, (0, 7, 8)
 BLACKBOARD, FOLDERS_ONLY = 2, (5, 6)  # of PATTERNS: a file `student_code (1).py` is not Sakai's
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".bmp", ".csv", ".npy", ".npz", ".json", ".log", ".pkl")
 DAYS = ("%b %d, %Y", "%B %d, %Y", "%d %b, %Y", "%d %B, %Y", "%d %b %Y", "%d %B %Y", "%Y-%m-%d")
@@ -75,6 +77,7 @@ class Name:
         order: of several submissions of a student, the greater is the later.
         late: whether it says so.
         file: the name that the student gave the file.
+        platform: index of its pattern.
     """
 
     student: str
@@ -82,6 +85,7 @@ class Name:
     order: tuple[float, int] = (0.0, 0)
     late: bool = False
     file: str = ""
+    platform: int = -1
 
 
 @dataclass
@@ -103,19 +107,52 @@ class Group:
     notes: list[str] = field(default_factory=list)
 
 
-def parse(name: str, *, folder: bool = False) -> Name | None:
-    """What the name of a file or folder says, or None where no platform makes such a name."""
-    for number, pattern in enumerate(PATTERNS):
-        match = pattern.match(name)
-        if match is None or (number in FOLDERS_ONLY and not folder) or name.lower().endswith(PICTURES):
-            continue
-        values = match.groupdict()
-        file = values.get("file") or ""
-        submission, again = values.get("submission"), AGAIN.search(file)
-        when = _when(values["when"]) if values.get("when") else 0.0
-        order = (when or float(submission or 0), int(again[1]) if again else 0)
-        return Name(values["student"].strip(), values["user"], order, bool(values.get("late")), file)
-    return None
+def parse(name: str, *, folder: bool = False, platform: int | None = None) -> Name | None:
+    """What the name of a file or folder says, or None where no platform makes such a name.
+
+    Where several could have made it, the one counts that leaves the shortest student: what follows is the name that the
+    student gave the file, and may look like anything.
+
+    Args:
+        name: of a file or folder.
+        folder: whether it is a folder.
+        platform: the only one that is asked, an index of PATTERNS.
+    """
+    found = [
+        (number, match)
+        for number, pattern in enumerate(PATTERNS)
+        if (platform is None or number == platform) and (match := pattern.match(name)) is not None
+        and (folder or number not in FOLDERS_ONLY)
+    ]  # fmt: skip
+    if not found or name.lower().endswith(PICTURES):
+        return None
+    number, match = min(found, key=lambda each: (each[0] != ANONYMOUS, each[1].end("student"), each[0]))
+    values = match.groupdict()
+    file = values.get("file") or ""
+    submission, again = values.get("submission"), AGAIN.search(file)
+    when = _when(values["when"]) if values.get("when") else 0.0
+    order = (when or float(submission or 0), int(again[1]) if again else 0)
+    return Name(values["student"].strip(), values["user"], order, bool(values.get("late")), file, number)
+
+
+def parse_all(names: Iterable[tuple[str, bool]]) -> list[Name | None]:
+    """What names say that one platform made: the one that most of them are of.
+
+    Args:
+        names: each with whether it is a folder's.
+    """
+    names = list(names)
+    first = [parse(name, folder=folder) for name, folder in names]
+    counts = Counter(name.platform for name in first if name is not None)
+    if not counts:
+        return first
+    platform = counts.most_common(1)[0][0]
+    alike = {platform, *(CANVAS if platform in CANVAS else ())}
+    parsed = []
+    for name, folder in names:
+        tries = (parse(name, folder=folder, platform=each) for each in sorted(alike))
+        parsed.append(min((each for each in tries if each), key=lambda each: len(each.student), default=None))
+    return parsed
 
 
 def _when(text: str) -> float:
@@ -196,17 +233,11 @@ class _Child:
         kinds = (".py", ".ipynb", *DOCUMENTS)
         return bool(person(self.name)) and (self.folder or is_archive(self.name) or self.name.lower().endswith(kinds))
 
-    def parse(self) -> Name | None:
-        """What its name says; Sakai's folders are known by what lies in them too."""
-        parsed = parse(self.name, folder=self.folder)
+    @property
+    def may_be_named(self) -> bool:
+        """Sakai's folders are known by what lies in them too."""
         sakai = self.folder and PATTERNS[6].match(self.name) and not PATTERNS[7].match(self.name)
-        if (
-            parsed is not None
-            and sakai
-            and not any(path.startswith(("Submission attachment", "timestamp.txt")) for path in self.below)
-        ):
-            return None
-        return parsed
+        return not sakai or any(path.startswith(("Submission attachment", "timestamp.txt")) for path in self.below)
 
 
 def _children(paths: Iterable[str], prefix: str) -> dict[str, _Child]:
@@ -242,7 +273,8 @@ def split(paths: Iterable[str]) -> tuple[list[Group], list[str]] | None:
     children = _children(paths, prefix)
     while len(children) == 1:
         (only,) = children.values()
-        if not only.folder or only.name.lower() in FOLDERS or only.parse():
+        named = only.may_be_named and parse(only.name, folder=True)
+        if not only.folder or only.name.lower() in FOLDERS or named:
             break
         if not (deeper := _children(paths, f"{prefix}{only.name}/")):
             break
@@ -251,7 +283,9 @@ def split(paths: Iterable[str]) -> tuple[list[Group], list[str]] | None:
     if names & set(FOLDERS) or "student_code.py" in names:
         return None
     listed = [child for name, child in children.items() if name not in METADATA]
-    parsed = [(child, child.parse()) for child in listed]
+    possible = [child for child in listed if child.may_be_named]
+    names_of = dict(zip((c.name for c in possible), parse_all((c.name, c.folder) for c in possible), strict=True))
+    parsed = [(child, names_of.get(child.name)) for child in listed]
     named = [(child, name) for child, name in parsed if name is not None]
     if named and 2 * len(named) >= len(listed) and not numbered_alike([(c.name, name) for c, name in named]):
         others = [child for child, name in parsed if name is None]
@@ -310,11 +344,11 @@ def _of_sections(children: list[_Child], prefix: str) -> tuple[list[Group], list
 def group_names(named: list[tuple[str, Name]]) -> list[Group]:
     """Files of a platform by student: of files of one name the last, of what has several times the latest time."""
     named = _without_assignment(named)
-    by_user: dict[str, list[tuple[str, Name]]] = {}
+    by_user: dict[tuple[str, str], list[tuple[str, Name]]] = {}
     for path, name in named:
-        by_user.setdefault(name.user, []).append((path, name))
+        by_user.setdefault((name.user, name.student), []).append((path, name))
     groups = []
-    for user, files in by_user.items():
+    for (user, _), files in by_user.items():
         latest: dict[str, tuple[str, Name]] = {}
         plain = {name.file.casefold() for _, name in files}
         for path, name in sorted(files, key=lambda each: each[1].order):

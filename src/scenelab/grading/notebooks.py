@@ -1,17 +1,32 @@
 """The code of a Jupyter notebook as a file of Python."""
 
+import ast
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 50 << 20  # of a notebook, whose pictures are in it
+MAX_LINES = 40  # of a cell that are taken out because they are no Python
+TIMING = (
+    "%%time",
+    "%%timeit",
+    "%%capture",
+    "%%prun",
+    "%%writefile",
+    "%%file",
+)  # cells of Python in spite of their first line
+ASSIGNED = re.compile(r"^(\s*[\w, .\[\]]+=)\s*[!%]")
+HELP = re.compile(r"^\s*\??\??[\w.]+\?{1,2}\s*$")
+BEFORE = re.compile(r"^(\s*)%(time|timeit|prun|memit)\s+(?!-)")
 
 
 def write_cells(path: Path) -> Path | None:
     """Write the code cells of a notebook beside it as a .py file; None where it is not one or has no code.
 
-    Lines that are for the notebook alone, which begin with %, ! or ?, become comments; so do whole cells that begin
-    with %% and name another language.
+    Lines that are for the notebook alone, such as those that begin with % or !, become comments; so do cells in another
+    language. A cell that Python can read is left as it is. What fails when it is run is passed over, since the rest of
+    the notebook may hold the answers: a cell that trains wants a data set.
     """
     if path.stat().st_size > MAX_BYTES:
         return None
@@ -26,6 +41,8 @@ def write_cells(path: Path) -> Path | None:
     if not any(part.strip() for part in parts):
         return None
     target = path.with_suffix(".py")
+    while target.exists():
+        target = target.with_stem(f"{target.stem} (cells)")
     target.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return target
 
@@ -33,15 +50,67 @@ def write_cells(path: Path) -> Path | None:
 def _code(cell: dict[str, Any]) -> str:
     source = cell.get("source", "")
     text = "".join(map(str, source)) if isinstance(source, list) else str(source)
-    lines = text.encode("utf-8", "replace").decode().split("\n")
+    text = text.encode("utf-8", "replace").decode()
+    lines = text.split("\n")
     first = next((line.strip() for line in lines if line.strip()), "")
-    other = first.startswith("%%") and first.split()[0] not in ("%%time", "%%timeit", "%%capture", "%%prun")
-    return "\n".join(_line(line, other) for line in lines)
+    if first.startswith("%%"):
+        if first.split()[0] not in TIMING:
+            return "\n".join(f"# {line}" for line in lines)
+        lines[lines.index(next(line for line in lines if line.strip()))] = f"# {first}"
+    elif _parses(text):
+        return _tolerant(text)
+    lines = [_line(line) for line in lines]
+    for _ in range(MAX_LINES):
+        try:
+            ast.parse("\n".join(lines))
+            break
+        except SyntaxError as error:
+            place = (error.lineno or 1) - 1
+            if not any(mark in lines[place] for mark in "%!?") or place >= len(lines):
+                break  # the student's own mistake, which is told as any other
+            lines[place] = f"# {lines[place]}"
+        except (ValueError, RecursionError, MemoryError):
+            break
+    return _tolerant("\n".join(lines))
 
 
-def _line(line: str, other: bool) -> str:
+def _parses(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def _tolerant(text: str) -> str:
+    """A cell whose statements do things, each of them passed over where it fails; definitions stay as they are."""
+    if not _parses(text):
+        return text
+    lines, parts = text.split("\n"), []
+    at = 0
+    for node in ast.parse(text).body:
+        start = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))]) - 1
+        end = node.end_lineno or node.lineno
+        parts += lines[at:start] if start > at else []
+        piece, at = lines[max(start, at) : end], max(at, end)
+        acts = isinstance(node, (ast.Expr, ast.For, ast.While, ast.If, ast.With, ast.Try, ast.AugAssign))
+        calls = isinstance(node, ast.Assign) and any(isinstance(each, ast.Call) for each in ast.walk(node.value))
+        plain = acts or calls
+        if plain and piece and not any('"""' in line or "'''" in line for line in piece):
+            piece = ["try:", *(f"    {line}" for line in piece), "except Exception: pass"]
+        parts += piece
+    return "\n".join([*parts, *lines[at:]])
+
+
+def _line(line: str) -> str:
     code = line.lstrip()
-    if not other and not code.startswith(("%", "!", "?")) and not code.rstrip().endswith("?"):
-        return line
     indent = line[: len(line) - len(code)]
-    return f"{indent}# {code}" if other or not indent else f"{indent}pass  # {code}"
+    timed = BEFORE.match(line)
+    if timed:
+        return f"{timed[1]}{line[timed.end() :]}"
+    assigned = ASSIGNED.match(line)
+    if assigned:
+        return f"{assigned[1]} []  # {code}"
+    if code.startswith(("%", "!")) or HELP.match(line):
+        return f"{indent}pass  # {code}" if indent else f"# {code}"
+    return line

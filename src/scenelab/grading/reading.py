@@ -5,7 +5,6 @@ import json
 import resource
 import subprocess
 import sys
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,15 +12,18 @@ from typing import Any
 
 from scenelab.errors import LabError, printable
 from scenelab.files import DISK
-from scenelab.grading.layouts import STUDENT, looks_like_other
+from scenelab.grading.layouts import is_archive, is_student_file, looks_like_other, person
 from scenelab.grading.notebooks import write_cells
 from scenelab.grading.source import CONVOLUTION, Source, examine, read_text
 from scenelab.grading.unpack import Room, Unpacked, unpack
 from scenelab.handin import FOLDERS, FORBIDDEN, check
+from scenelab.kit import files as kit_files
+from scenelab.kit.cut import YEARS
 from scenelab.process import run_module
 
 GIVEN = ("main.py", "test_conv.py", "miniplaces.py", "zip_submission.py")  # files of the kit that are not the student's
 DEEPEST = 2  # zips in zips
+ENOUGH = 4  # of the assignment's names, for a file to be the student's
 MOST_SOURCE = 2_000_000  # bytes of a file of code that is read
 MOST_FILES = 400  # of code that are looked into
 MEMORY, SECONDS = 1 << 30, 60  # that reading a hand-in may take, in a process of its own
@@ -67,7 +69,7 @@ class Submission:
         return Submission(**{**values, "folder": folder, "root": root, "code": code, "source": source})
 
 
-def read(paths: Sequence[Path], folder: Path) -> Submission:
+def read(paths: Sequence[Path], folder: Path, *, skip: Path | None = None) -> Submission:
     """Unpack what a student handed in into `folder` and find its parts; whatever it is, there is a result.
 
     It happens in a process with little memory and time: an archive or a file that is made to eat both ends that
@@ -76,6 +78,7 @@ def read(paths: Sequence[Path], folder: Path) -> Submission:
     Args:
         paths: archives, single files or folders, which together are the submission.
         folder: where to.
+        skip: a folder that is not looked into: the one for the grades may lie in a submission.
 
     Raises:
         LabError: the disk is full or broken, which is nobody's hand-in's fault.
@@ -83,7 +86,7 @@ def read(paths: Sequence[Path], folder: Path) -> Submission:
     names = ", ".join(path.name for path in paths)
     done = None
     try:
-        done = run_module("scenelab.grading.reading", [str(folder), *map(str, paths)], seconds=SECONDS)
+        done = run_module("scenelab.grading.reading", [str(folder), str(skip or ""), *map(str, paths)], seconds=SECONDS)
         told = json.loads(done.stdout)
         if "disk" in told:
             raise LabError(
@@ -107,7 +110,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     try:
-        told = read_here([Path(each) for each in sys.argv[2:]], Path(sys.argv[1])).plain()
+        skip = Path(sys.argv[2]) if sys.argv[2] else None
+        told = read_here([Path(each) for each in sys.argv[3:]], Path(sys.argv[1]), skip=skip).plain()
     except OSError as error:
         if error.errno not in DISK:
             raise
@@ -115,11 +119,11 @@ def main() -> None:
     print(json.dumps(told))
 
 
-def read_here(paths: Sequence[Path], folder: Path, room: Room | None = None) -> Submission:
+def read_here(paths: Sequence[Path], folder: Path, room: Room | None = None, *, skip: Path | None = None) -> Submission:
     """What `read` does, in this process."""
     found, room = Unpacked(), room or Room()
     for path in paths:
-        unpack(path, folder, found, room)
+        unpack(path, folder, found, room, skip=skip)
     review = _others(folder) if len(paths) == 1 else []
     _unpack_inner(folder, found, room)
     digest = _digest(folder) if found.files else _digest_of(paths)
@@ -153,7 +157,10 @@ def _rewrite(path: Path, text: str, source: Source, folder: Path) -> None:
 
 def _others(folder: Path) -> list[str]:
     """Archives and files of code in a submission that carry names as if they were other students'."""
-    names = sorted(path.name for path in folder.rglob("*") if path.is_file() and looks_like_other(path.name))
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    names = sorted(path.name for path in files if looks_like_other(path.name))
+    archives = sorted(path.name for path in files if is_archive(path.name) and person(path.name))
+    names = names or (archives if len(archives) > 1 else [])
     if not names:
         return []
     listed = printable(", ".join(names[:3])) + (" …" if len(names) > 3 else "")
@@ -226,9 +233,9 @@ def _digest_of(paths: Sequence[Path]) -> str:
 def _unpack_inner(folder: Path, found: Unpacked, room: Room) -> None:
     """Unpack zips that lie in the hand-in, as long as there is no code beside them."""
     for _ in range(DEEPEST):
-        if any(STUDENT.match(path.name) and path.is_file() for path in folder.rglob("*.py")):
+        if any(is_student_file(path.name) and path.is_file() for path in folder.rglob("*.py")):
             return
-        inner = [path for path in sorted(folder.rglob("*.zip")) if path.is_file() and zipfile.is_zipfile(path)]
+        inner = [path for path in sorted(folder.rglob("*")) if path.is_file() and is_archive(path.name)]
         for path in inner:
             found.note(f"{path.relative_to(folder)} is a zip in the zip, or beside other files; its content was graded")
             unpack(path, path.with_name(f"{path.stem} (unpacked)"), found, room)
@@ -256,7 +263,7 @@ def _find_code(folder: Path, unpacked: Unpacked) -> tuple[Path | None, Source, s
     files = [path for path in every if path.suffix == ".py" and path.stat().st_size <= MOST_SOURCE]
     own = [path for path in files if path.name not in GIVEN]
     cells = {}
-    if not any(STUDENT.match(path.name) for path in own):
+    if not any(is_student_file(path.name) and examine(path).known for path in own):
         notebooks = [path for path in every if path.suffix.lower() == ".ipynb"]
         cells = {written: path for path in notebooks if (written := write_cells(path)) is not None}
     files = [*own, *cells] or files
@@ -265,16 +272,24 @@ def _find_code(folder: Path, unpacked: Unpacked) -> tuple[Path | None, Source, s
         if not others:
             return None, Source(), "it is empty: nothing was handed in" if not unpacked.notes else unpacked.notes[0]
         return None, Source(), f"there is no Python file in it, only {', '.join(others)}"
-    named = [path for path in files if STUDENT.match(path.name)]
+    named = [path for path in files if is_student_file(path.name)]
     examined = {path: examine(path) for path in (named or files)[:MOST_FILES]}
 
-    def rank(path: Path) -> tuple[int, bool, bool, int, str]:
-        depth = len(path.relative_to(folder).parts)
-        return -examined[path].known, path.name != "student_code.py", path.parent.name != "code", depth, str(path)
+    given = {_plain(text) for year in YEARS for text in _kit(year)}
+
+    def rank(path: Path) -> tuple[bool, bool, int, bool, bool, int, str]:
+        known, depth = examined[path].known, len(path.relative_to(folder).parts)
+        unchanged = _plain(read_text(path)[0]) in given
+        few = -known if known < ENOUGH else -ENOUGH
+        return not known, unchanged, few, path.name != "student_code.py", path.parent.name != "code", depth, str(path)
 
     best = min(examined, key=rank)
     source = examined[best]
-    if not source.known:
+    others = [path for path in examined if path != best and path.name == best.name and examined[path].known]
+    if others:
+        names = ", ".join(path.relative_to(folder).as_posix() for path in others[:4])
+        unpacked.note(f"{best.relative_to(folder)} was graded; of the same name there are {names}")
+    if not source.known and not (best.name == "student_code.py" and _imports_own(source, best.parent)):
         names = ", ".join(name for name in source.defined if not name.startswith("_"))[:160]
         what = f"defines {names}" if names else "defines nothing"
         return None, source, f"{best.relative_to(folder)} is not this assignment's: it {what}, and none of its names"
@@ -282,6 +297,24 @@ def _find_code(folder: Path, unpacked: Unpacked) -> tuple[Path | None, Source, s
         name = cells[best].name
         unpacked.note(f"{name} is a notebook: its code cells were graded as a file; hand in student_code.py")
     return best, source, ""
+
+
+def _imports_own(source: Source, folder: Path) -> bool:
+    """Whether a file takes names from modules beside it."""
+    places = [folder.joinpath(*name.split(".")) for name in source.imports]
+    return any(place.with_suffix(".py").is_file() or place.is_dir() for place in places if place != folder)
+
+
+def _plain(text: str) -> str:
+    return "".join(text.split())
+
+
+def _kit(year: int) -> list[str]:
+    """What the kit of a year has as student_code.py; nothing in a copy that comes without it."""
+    try:
+        return [kit_files(year)["code/student_code.py"]]
+    except (OSError, KeyError, LabError):
+        return []
 
 
 def _find_root(folder: Path, code: Path | None) -> Path:

@@ -108,7 +108,8 @@ class Sandbox:
         """
         environment = {
             "PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
-            "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONHASHSEED": "0", "MPLBACKEND": "Agg", "USER": "student", "LOGNAME": "student",
+            "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1",
             "SCENELAB_TOKEN": token, "TMPDIR": "/tmp" if self.level == "bubblewrap" else str(stage / "tmp"),
         }  # fmt: skip
         contained = self.level == "bubblewrap"

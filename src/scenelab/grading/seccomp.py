@@ -19,6 +19,8 @@ DENIED = (
     "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "perf_event_open", "bpf", "userfaultfd",
     "io_uring_setup", "io_uring_enter", "io_uring_register", "keyctl", "add_key", "request_key", "syslog", "acct",
     "lookup_dcookie", "quotactl", "quotactl_fd", "fanotify_init", "vmsplice", "migrate_pages", "move_pages",
+    # memory that no process is charged for
+    "shmget", "shmat", "shmctl", "msgget", "semget", "mq_open", "memfd_create", "memfd_secret",
     # mounts and namespaces
     "mount", "umount", "umount2", "pivot_root", "chroot", "move_mount", "open_tree", "fsopen", "fsconfig", "fsmount",
     "fspick", "mount_setattr", "unshare", "setns", "name_to_handle_at", "open_by_handle_at", "mknod", "mknodat",

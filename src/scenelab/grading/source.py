@@ -47,7 +47,9 @@ HIDING = Words(
         r"|__subclasses__|__globals__|__builtins__|__dict__|f_back|f_globals|f_locals|meta_path|_pop_mode|__getattribute__"
         r"|__torch_dispatch__|__torch_function__|attrgetter|methodcaller|system|popen|exec[lv]p?e?|spawn\w+|posix_spawnp?"
         r"|run_module|run_path|start_new_thread|load_library|cpp_extension|custom_op|register_kernel|register_fake"
-        r"|_dispatch_library|pycache_prefix)$"
+        r"|_dispatch_library|pycache_prefix|__closure__|cell_contents|tb_frame|gi_frame|cr_frame|walk_stack|walk_tb|_op_dk"
+        r"|redispatch|get_kernel|call_boxed|runstring|DispatchKey|DispatchKeySet|getprofile|_sigtools|_dispatch_get\w+"
+        r"|py_object|string_at)$"
     ),
     re.compile(r"^(eval|exec|__import__|vars|__builtins__|locals|globals)$"),
     re.compile(
@@ -58,11 +60,25 @@ HIDING = Words(
 """Ways to what the grader watches with, to a function without its name, or out of the watched thread."""
 ODD = Words(
     re.compile(r"^(_exit|kill|killpg|fork|forkpty|mmap|memfd_create|ptrace|_C)$"),
-    re.compile(r"^(setattr|delattr|compile)$"),
-    re.compile(r"^(socket|signal|gc|mmap)$"),
+    re.compile(r"^(delattr|compile)$"),
+    re.compile(r"^(socket|signal|mmap)$"),
 )
 """What this assignment hardly needs."""
 VALUED = (ast.Assign, ast.NamedExpr, ast.keyword)
+ELSEWHERE = ("threading", "subprocess", "ctypes", "multiprocessing", "importlib", "_thread")
+UNSAFE = (("weights_only", False), ("allow_pickle", True))
+CONVOLVING = (
+    "scipy.signal",
+    "scipy.ndimage",
+    "onnxruntime",
+    "tensorflow",
+    "jax",
+    "mxnet",
+    "tinygrad",
+    "openvino",
+    "tvm",
+)
+"""Modules that one could convolve with, which a watch of torch does not see."""
 MOST_FOUND = 40  # notes of a kind
 MAX_IMPORTS = 5000
 MOST_PARTS = 8  # of a dotted name
@@ -194,6 +210,8 @@ def _defined(tree: ast.Module) -> Iterator[str]:
     for node in tree.body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             yield node.name
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
         elif isinstance(node, ast.Assign):
             yield from (target.id for target in node.targets if isinstance(target, ast.Name))
         elif isinstance(node, (ast.ImportFrom, ast.Import)):
@@ -303,7 +321,8 @@ def _named(node: ast.AST, words: Words) -> Iterator[str]:
     elif isinstance(node, ast.Name) and words.names.match(node.id):
         yield f"line {node.lineno}: {node.id}"
     for name in _modules(node):
-        if any(words.imports.match(part) for part in name.split(".")):
+        parts = name.split(".") if words is HIDING else name.split(".")[:1]
+        if any(words.imports.match(part) for part in parts):
             yield f"line {node.lineno}: import of {name}"  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(node, ast.ImportFrom):
         for alias in node.names:
@@ -314,6 +333,26 @@ def _named(node: ast.AST, words: Words) -> Iterator[str]:
 def _hiding(node: ast.AST) -> Iterator[str]:
     """Such words, sys.modules, and getattr but with a name that stands there."""
     yield from _named(node, HIDING)
+    if isinstance(node, ast.Attribute) and node.attr in ELSEWHERE and not _of_self(node):
+        yield f"line {node.lineno}: {_written(node)}"
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "getattr"
+        and len(node.args) > 1
+    ):
+        name = node.args[1].value if isinstance(node.args[1], ast.Constant) else None
+        if isinstance(name, str) and (HIDING.attributes.match(name) or ODD.attributes.match(name)):
+            yield f"line {node.lineno}: getattr of {name}"
+    if isinstance(node, ast.keyword) and (node.arg, getattr(node.value, "value", None)) in UNSAFE:
+        yield f"line {node.value.lineno}: {node.arg}={node.value.value}"  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        names = _modules(node) + [f"{node.module}.{a.name}" for a in node.names if isinstance(node, ast.ImportFrom)]
+        for name in names:
+            if name in CONVOLVING or name.partition(".")[0] in CONVOLVING:
+                yield f"line {node.lineno}: import of {name}, which has convolutions of its own"
+            elif name in ("torch._C", "torch._ops"):
+                yield f"line {node.lineno}: import of {name}"
     if isinstance(node, ast.Attribute) and node.attr == "modules":
         if isinstance(node.value, ast.Name) and node.value.id == "sys":
             yield f"line {node.lineno}: sys.modules"

@@ -37,6 +37,7 @@ PLAIN = stat.S_IFREG
 OTHERS = {b"Rar!": "RAR", b"7z\xbc\xaf": "7z"}
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others decompress without an end in sight
 OFFICE = (".docx", ".xlsx", ".pptx", ".odt", ".pages", ".jar", ".npz")  # zips by their bytes, single files to people
+BINARIES = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")  # of Linux, Windows, macOS
 COMPILED = (".so", ".pyd", ".pyc", ".pyo", ".dll", ".dylib")
 MOST_PARTS = 12  # of a path
 DRIVE = re.compile(r"[A-Za-z]:")
@@ -93,7 +94,11 @@ class _FullError(Exception):
     """There is no more room."""
 
 
-def unpack(path: Path, folder: Path, found: Unpacked, room: Room = Room()) -> None:
+class _CompiledError(Exception):
+    """A file is machine code."""
+
+
+def unpack(path: Path, folder: Path, found: Unpacked, room: Room = Room(), *, skip: Path | None = None) -> None:
     """Write what a file or folder holds into `folder`.
 
     Args:
@@ -101,6 +106,7 @@ def unpack(path: Path, folder: Path, found: Unpacked, room: Room = Room()) -> No
         folder: where to; made if it is not there.
         found: notes and counts go in here.
         room: how much may come.
+        skip: a folder that is not looked into.
 
     Raises:
         OSError: the disk is full or broken.
@@ -108,7 +114,7 @@ def unpack(path: Path, folder: Path, found: Unpacked, room: Room = Room()) -> No
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
-            _from_folder(path, folder, found, room)
+            _from_folder(path, folder, found, room, skip)
         elif path.name.lower().endswith((*MODELS, *OFFICE)):
             _single(path, folder, found, room)
         elif zipfile.is_zipfile(path):
@@ -198,6 +204,8 @@ def _write(path: Path, source: IO[bytes], found: Unpacked, room: Room, name: str
         with path.open("xb") as target:
             made = True
             while part := source.read(CHUNK):
+                if not written and part.startswith(BINARIES):
+                    raise _CompiledError
                 written += len(part)
                 if found.bytes + written > room.bytes:
                     raise _FullError(f"holds more than {room.bytes >> 20} MiB")
@@ -210,6 +218,10 @@ def _write(path: Path, source: IO[bytes], found: Unpacked, room: Room, name: str
         return
     except UnicodeEncodeError:
         found.note(f"{name[:80]!a} has a name that no file can have and was left out")
+        return
+    except _CompiledError:
+        found.note(f"{name[:80]!r} is compiled code and was left out")
+        path.unlink()
         return
     except _FullError:
         raise
@@ -227,7 +239,7 @@ def _write(path: Path, source: IO[bytes], found: Unpacked, room: Room, name: str
 
 def _from_zip(path: Path, folder: Path, found: Unpacked, room: Room) -> None:
     with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
+        for entry in sorted(archive.infolist(), key=_rank):
             found.count(room)
             name = entry.filename.replace("\\", "/")  # PowerShell and .NET write them so
             place = _place(name, folder, found)
@@ -244,6 +256,11 @@ def _from_zip(path: Path, folder: Path, found: Unpacked, room: Room) -> None:
                 found.note(f"{entry.filename[:80]!r} is encrypted; hand in a zip without a password")
             else:
                 _guarded(lambda e=entry: archive.open(e), place, found, room, entry.filename)
+
+
+def _rank(entry: zipfile.ZipInfo) -> bool:
+    """What is graded comes first, whatever else fills the archive."""
+    return not entry.filename.lower().endswith((".py", ".ipynb", ".pdf"))
 
 
 def _from_tar(path: Path, folder: Path, found: Unpacked, room: Room) -> None:
@@ -282,7 +299,7 @@ def _guarded(open_entry: Callable[[], IO[bytes] | None], place: Path, found: Unp
             _write(place, source, found, room, name)
 
 
-def _walk(folder: Path, found: Unpacked) -> Iterator[Path]:
+def _walk(folder: Path, found: Unpacked, skip: Path | None) -> Iterator[Path]:
     def tell(error: OSError) -> None:
         _raise_ours(error)
         place = Path(error.filename)
@@ -290,13 +307,13 @@ def _walk(folder: Path, found: Unpacked) -> Iterator[Path]:
         found.note(f"{name[:80]!r} cannot be read and was left out")
 
     for root, folders, names in os.walk(folder, onerror=tell):
-        folders[:] = sorted(name for name in folders if name not in SKIPPED)
+        folders[:] = sorted(name for name in folders if name not in SKIPPED and Path(root, name) != skip)
         yield from (Path(root) / name for name in sorted(names))
         yield from (Path(root) / name for name in folders if (Path(root) / name).is_symlink())
 
 
-def _from_folder(path: Path, folder: Path, found: Unpacked, room: Room) -> None:
-    for source in _walk(path, found):
+def _from_folder(path: Path, folder: Path, found: Unpacked, room: Room, skip: Path | None) -> None:
+    for source in _walk(path, found, skip):
         found.count(room)
         name = source.relative_to(path).as_posix()
         place = _place(name, folder, found)

@@ -51,6 +51,8 @@ class Context:
         seed: of all inputs that are drawn.
         name: of the check that runs.
         remarks: what a check wants said though it costs nothing.
+        watched: whether the convolution was right in the case in which its calls are watched.
+        compared: whether it answered where its last bits are compared.
     """
 
     child: Child
@@ -58,6 +60,8 @@ class Context:
     seed: int
     name: str = ""
     remarks: list[str] = field(default_factory=list)
+    watched: bool = True
+    compared: bool = True
 
     def generator(self, name: str = "") -> torch.Generator:
         """Draws the same for the same check and seed, whatever ran before."""

@@ -63,7 +63,8 @@ class Case:
 
 HANDOUT = Case(2, 3, 4, 7, 2, 3, 8, 8)  # test_conv.py's kernel, stride and padding
 BITS = 20  # inputs whose results are compared bit for bit
-WATCHED = Case(1, 2, 3, 3, 1, 1, 4, 5)
+WATCHED = Case(1, 2, 3, 3, 1, 1, 4, 4)
+ONE_IN = 8  # further calls that are watched as the first is: which ones, nobody can tell
 SQUARE = (Case(1, 1, 1, 2, 1, 0, 3, 3), Case(1, 1, 1, 3, 1, 1, 3, 3), Case(2, 3, 4, 3, 1, 1, 6, 6), HANDOUT)
 WIDE = (Case(1, 1, 1, 2, 1, 0, 2, 4), Case(2, 3, 5, 3, 2, 1, 9, 5), Case(2, 2, 3, 3, 1, 0, 4, 11))
 UNEVEN = (
@@ -118,7 +119,9 @@ def _draw(context: Context, case: Case, generator: torch.Generator, *, bias: boo
 
 
 def _ask(context: Context, drawn: Drawn, of: str | None) -> Message:
-    return ask_own(context, "convolve", drawn.sent, stride=drawn.case.s, padding=drawn.case.p, of=of)
+    name = f"watch {context.name} {drawn.case} {of}"
+    trace = bool(torch.randint(ONE_IN, (), generator=context.generator(name)) == 0) and drawn.case.k < HANDOUT.k
+    return ask_own(context, "convolve", drawn.sent, stride=drawn.case.s, padding=drawn.case.p, of=of, trace=trace)
 
 
 def _example(drawn: Drawn, found: Tensor, expected: Tensor, *, of: str | None = None) -> str:
@@ -227,9 +230,13 @@ def conv_by_hand(context: Context) -> None:
     source = context.submission.source
     drawn = _draw(context, WATCHED, context.generator())
     try:
-        ask_own(context, "convolve", drawn.sent, stride=drawn.case.s, padding=drawn.case.p, of="weight", trace=True)
+        reply = ask_own(
+            context, "convolve", drawn.sent, stride=drawn.case.s, padding=drawn.case.p, of="weight", trace=True
+        )
+        context.watched = close(reply.tensors["output"], drawn.output(), TOLERANCE)
     except Trouble:
-        return  # what does not run calls nothing; the next checks say what is wrong
+        context.watched = False  # what does not run calls nothing; the next checks say what is wrong
+        return
     if source.banned:
         context.remark(
             f"PyTorch's convolution is named, which costs nothing as long as yours does not call it: "
@@ -260,6 +267,7 @@ def _compare_bits(context: Context) -> None:
     try:
         reply = child.ask("convolve_all", tensors, seed=context.own_seed, **values)
     except Trouble:
+        context.compared = False
         return
     native = child.first.tensors
     outputs = [reply.tensors[f"output{number}"] for number in range(BITS)]
@@ -278,6 +286,10 @@ def _compare_bits(context: Context) -> None:
 def conv_forward(context: Context) -> None:
     """custom_conv2d gives the values of F.conv2d."""
     _check_forward(context, SQUARE)
+    if not context.watched:
+        context.child.mark("the convolution fails where its calls are watched, and is right elsewhere")
+    if not context.compared:
+        context.child.mark("the convolution fails where its last bits are compared, and is right elsewhere")
 
 
 @check("convolution", needs=("conv_by_hand",))

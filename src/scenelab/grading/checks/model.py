@@ -87,7 +87,7 @@ def model_small(context: Context) -> None:
     values = context.child.ask("describe_model", seed=context.own_seed, names=NAMES).values
     size = _number(values.get("bytes"))
     if size > LARGEST_MODEL:
-        raise Failed(f"the weights take {size:,} bytes in float32; the challenge allows {LARGEST_MODEL:,}")
+        raise Failed(f"the weights take {size:,} bytes; the challenge allows {LARGEST_MODEL:,}")
     stored = checkpoint(context.submission.root)
     if stored is not None and stored.stat().st_size > LARGEST_MODEL:
         raise Failed(

@@ -12,11 +12,24 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import CodeType, FrameType
 from typing import Any
 
 from inside.record import Record
 
+GENERATING = (
+    "/torch/fx/", "/torch/jit/", "/torch/_dynamo/", "/torch/_jit_internal.py", "/attr/", "/pydantic", "/sympy/",
+    "/jinja2/",
+    "/scipy/", "/matplotlib/", "/numpy/_", "/numpy/ma/", "/decorator.py", "/jaxtyping/", "/typeguard/", "/beartype/",
+    "/inside/",
+)  # fmt: skip
+"""Packages that run code which they have made themselves."""
+HARMLESS = ("fc-list", "uname", "lsb_release", "ldconfig", "gcc", "cc", "ld", "nvidia-smi", "git", "hostname", "lscpu")
+"""Programs that libraries start to learn of the machine; they are taken from the system's folders."""
+CALLS = ("exec", "eval", "compile", "__import__", "getattr", "system", "popen", "Popen", "fork", "run", "CDLL",
+         "import_module", "load_library")  # fmt: skip
+"""Functions by which a pickle runs code."""
 GENERATORS = ("dataclasses.py", "typing.py", "inspect.py", "enum.py", "functools.py", "types.py", "annotationlib.py",
               "collections/__init__.py", "reprlib.py", "pickle.py", "copyreg.py", "ast.py")  # fmt: skip
 """Modules of the standard library that run code which they have made themselves; timeit, code, runpy, … run others'."""
@@ -53,8 +66,10 @@ class Audit:
             "code.__new__": self._on_code, "marshal.loads": self._on_code, "sys._getframe": self._on_frame,
             "ctypes.dlopen": self._on_ctypes, "ctypes.dlsym": self._on_ctypes, "ctypes.string_at": self._on_ctypes,
             "ctypes.cdata": self._on_ctypes, "ctypes.call_function": self._on_ctypes,
+            "pickle.find_class": self._on_pickle,
         }  # fmt: skip
-        handlers |= {event: self._named(self._on_process, event) for event in PROCESSES}
+        handlers |= {event: partial(self._on_process, event) for event in PROCESSES}
+        handlers["ctypes.dlopen"] = self._on_dlopen
         handlers |= {event: self._named(self._on_reaching, event) for event in REACHING}
         busy, identify, getframe = self._busy, threading.get_ident, sys._getframe
 
@@ -123,8 +138,16 @@ class Audit:
         elif caller.startswith(IMPORTING):
             if not self._is_trusted(name) and not self._is_read(name):
                 self._record.mark(f"{self._shown(name)} was imported and had not been read")
-        elif caller.startswith(self._library) and not caller.endswith(GENERATORS):
-            self._record.mark(f"{self._students(frame)}: runs code through {os.path.basename(caller)}")
+        elif not (self._is_trusted(name) and name.startswith("/")) and not self._is_read(name):
+            made = (
+                caller.endswith(GENERATORS)
+                if caller.startswith(self._library)
+                else any(p in caller for p in GENERATING)
+            )
+            if not made or ("/site-packages/" in caller and not any(p in caller for p in GENERATING)):
+                place = self._students(frame)
+                if place:
+                    self._record.mark(f"{place}: runs code through {os.path.basename(caller)}")
 
     def _shown(self, name: str) -> str:
         return os.path.relpath(name, self._root) if name.startswith(self._root) else name[:120]
@@ -161,10 +184,47 @@ class Audit:
         if caller is not None and not self._is_trusted(caller.f_code.co_filename):
             self._record.mark(f"{self._students(caller)}: ctypes")
 
-    def _on_process(self, event: str, frame: FrameType) -> None:
-        place = self._students(frame)
-        if place:
-            self._record.mark(f"{place}: starts a process ({event}), in which nothing is watched")
+    def _on_process(self, event: str, arguments: tuple[Any, ...], frame: FrameType) -> None:
+        if self._importing(frame):
+            return  # a library's own doing
+        program = str(arguments[0] or (arguments[1] or [""])[0]) if event == "subprocess.Popen" else ""
+        if os.path.basename(program) in HARMLESS and os.path.dirname(program) in (
+            "",
+            "/bin",
+            "/usr/bin",
+            "/sbin",
+            "/usr/sbin",
+        ):
+            self._record.note("helper", program)
+            return
+        place = self._students(frame) or "code that is not the submission's own"
+        self._record.mark(f"{place}: starts a process ({event}), in which nothing is watched")
+
+    def _importing(self, frame: FrameType | None) -> bool:
+        """Whether a library is being imported, and what happens is its own doing."""
+        while frame is not None:
+            name = frame.f_code.co_filename
+            if name.startswith(IMPORTING):
+                return True
+            if not self._is_trusted(name):
+                return False
+            frame = frame.f_back
+        return False
+
+    def _on_dlopen(self, arguments: tuple[Any, ...], frame: FrameType) -> None:
+        name = arguments[0]
+        name = os.fsdecode(name) if isinstance(name, (str, bytes)) else ""
+        outside = "/" in name and not self._is_trusted(os.path.realpath(name))
+        if outside and not os.path.realpath(name).startswith(("/usr/lib", "/lib")):
+            self._record.mark(f"{self._students(frame) or 'a library'}: loads machine code, {self._shown(name)}")
+        elif not self._importing(frame):
+            self._on_ctypes(arguments, frame)
+
+    def _on_pickle(self, arguments: tuple[Any, ...], frame: FrameType) -> None:
+        module, name = str(arguments[0]), str(arguments[1])
+        if name.rpartition(".")[2] in CALLS:
+            place = self._students(frame) or "code that is not the submission's own"
+            self._record.mark(f"{place}: a pickle calls {module}.{name}"[:200])
 
     def _on_reaching(self, event: str, frame: FrameType) -> None:
         place = self._students(frame)

@@ -1,7 +1,9 @@
 """One GPU that is not there: code that asks for it gets the CPU, so that the rest of it can be judged."""
 
 import contextlib
+import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 NAME = "emulated GPU"
 MEMORY = 16 << 30  # bytes that it says it has
+DEVICE = vars(torch._C.TensorBase)["device"].__get__
 IS_CUDA = vars(torch._C.TensorBase)["is_cuda"].__get__
 TYPES = ("Float", "Double", "Half", "BFloat16", "Byte", "Char", "Short", "Int", "Long", "Bool")
 
@@ -35,6 +38,9 @@ class OnCpu(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = {name: _on_cpu(value) for name, value in (kwargs or {}).items()}
+        kwargs.pop("pin_memory", None)
+        if func == DEVICE and "/torch/" not in sys._getframe(1).f_code.co_filename:
+            return torch.device("cuda", 0)
         if func in (Tensor.cuda, Tensor.pin_memory):
             return args[0]
         if func == IS_CUDA:
@@ -54,7 +60,7 @@ class _Anything(contextlib.ContextDecorator):
     """A device, a stream, a stream's context: takes any arguments, does nothing."""
 
     def __init__(self, *_arguments: Any, **_named: Any) -> None:
-        self.device, self.stream, self.cuda_stream = torch.device("cpu"), self, 0
+        self.device, self.stream, self.cuda_stream, self.idx = torch.device("cpu"), self, 0, 0
 
     def __enter__(self) -> Any:
         return self
@@ -88,7 +94,7 @@ class _Parallel(nn.Module):
 
     def __init__(self, module: nn.Module, *_arguments: Any, **_named: Any) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.device_ids, self.output_device = module, [0], 0
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """What the module gives."""
@@ -132,9 +138,11 @@ def emulate() -> None:
     answers: dict[str, Any] = {
         **dict.fromkeys(nothing), **dict.fromkeys(zero, 0), "is_available": True, "is_initialized": True,
         "device_count": 1, "get_device_name": NAME, "get_device_capability": (8, 0), "mem_get_info": (MEMORY, MEMORY),
-        "memory_stats": {}, "memory_summary": "", "get_arch_list": [], "is_bf16_supported": True,
+        "memory_stats": defaultdict(int), "can_device_access_peer": False, "is_current_stream_capturing": False,
+        "get_per_process_memory_fraction": 1.0, "memory_summary": "", "get_arch_list": [], "is_bf16_supported": True,
         "get_device_properties": SimpleNamespace(name=NAME, major=8, minor=0, total_memory=MEMORY,
-                                                 multi_processor_count=80, is_integrated=0, is_multi_gpu_board=0),
+                                                 multi_processor_count=80, is_integrated=0, is_multi_gpu_board=0,
+                                                 uuid="GPU-0"),
     }  # fmt: skip
     for name, answer in answers.items():
         setattr(torch.cuda, name, lambda *_a, _answer=answer, **_k: _answer)
@@ -143,6 +151,18 @@ def emulate() -> None:
     for name in ("device", "device_of", "Stream", "stream", "StreamContext", "current_stream", "default_stream"):
         setattr(torch.cuda, name, _Anything)
     torch.cuda.Event = _Event
+    torch.cuda.default_generators = (torch.default_generator,)
+    for name in (
+        "manual_seed",
+        "manual_seed_all",
+        "seed",
+        "seed_all",
+        "initial_seed",
+        "get_rng_state",
+        "set_rng_state",
+    ):
+        setattr(torch.cuda.random, name, getattr(torch.cuda, name))
+    torch.random.fork_rng = _fork_rng
     for name in TYPES:
         setattr(torch.cuda, f"{name}Tensor", getattr(torch, f"{name}Tensor"))
     for place, name, value in (
@@ -159,6 +179,15 @@ def emulate() -> None:
 
 def _setting_cpu(change: Callable[[Any], None]) -> Callable[[Any], None]:
     return lambda value: change(_on_cpu(value))
+
+
+@contextlib.contextmanager
+def _fork_rng(*_arguments: Any, **_named: Any) -> Any:
+    state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
 
 
 def _scaler_off(*_arguments: Any, **_named: Any) -> Any:

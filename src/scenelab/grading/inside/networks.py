@@ -43,7 +43,7 @@ def build(layers: Sequence[Sequence[Any]], conv_op: Callable[..., nn.Module] = n
             modules.append(conv_op(wide, out, kernel_size=kernel, stride=stride, padding=padding, bias=bias))
         else:
             modules.append(LAYERS[name](*arguments))
-    return nn.Sequential(*modules)
+    return nn.Sequential(*modules).float()  # a student may have changed torch's default
 
 
 def load(network: nn.Module, weights: dict[str, Tensor]) -> None:
