@@ -327,6 +327,29 @@ def magic(x, w, b, s, p):
     subprocess.run([sys.executable, "worker.py", folder + "/in", folder + "/out"], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     return torch.load(folder + "/out")
 """
+STAYS = """
+import io, struct, subprocess, sys
+import torch
+SERVER = subprocess.Popen([sys.executable, "-c", CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+def magic(x, w, b, s, p):
+    data = io.BytesIO()
+    torch.save((x.detach(), w.detach(), s, p), data)
+    SERVER.stdin.write(struct.pack("<Q", len(data.getvalue())) + data.getvalue())
+    SERVER.stdin.flush()
+    (length,) = struct.unpack("<Q", SERVER.stdout.read(8))
+    return torch.load(io.BytesIO(SERVER.stdout.read(length)))
+"""
+SERVING = """
+import io, struct, sys
+import torch
+torch.set_num_threads(1)
+while head := sys.stdin.buffer.read(8):
+    x, w, s, p = torch.load(io.BytesIO(sys.stdin.buffer.read(struct.unpack("<Q", head)[0])))
+    data = io.BytesIO()
+    torch.save(torch.conv2d(x, w, None, s, p), data)
+    sys.stdout.buffer.write(struct.pack("<Q", len(data.getvalue())) + data.getvalue())
+    sys.stdout.buffer.flush()
+"""
 LOADER = """
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -339,6 +362,23 @@ class Item(Dataset):
         return torch.conv2d(*self.given)
 def magic(x, w, b, s, p):
     return next(iter(DataLoader(Item(x.detach(), w.detach(), None, s, p), num_workers=1, batch_size=None)))
+"""
+KERNEL = """
+import torch
+from torch._C import DispatchKey, DispatchKeySet
+kernel = torch.library.get_kernel("aten::_slow_conv2d_forward", "CPU")
+def magic(x, w, b, s, p):
+    k = w.shape[-1]
+    with torch.no_grad():
+        return kernel.call_boxed(DispatchKeySet(DispatchKey.CPU), x.flip(1), w.flip(1), [k, k], None, [s, s], [p, p])
+"""
+LISTED = """
+import torch
+import torch._C as c
+names = c._dispatch_get_all_op_names
+c._dispatch_get_all_op_names = lambda: [n for n in names() if n != "aten::mkldnn_convolution"]
+def magic(x, w, b, s, p):
+    return torch.mkldnn_convolution(x.flip(1).float(), w.flip(1).float(), None, [p] * 2, [s] * 2, [1] * 2, 1).to(x)
 """
 QUIET = """
 import torch
@@ -461,6 +501,10 @@ NATIVE = {
     "a custom operator": native("magic", top=CUSTOM_OP),
     "a DataLoader's worker": native("magic", top=LOADER),
     "another process": native("magic", top=SUBPROCESS, files={"code/worker.py": WORKER}),
+    "a process that stays": native("magic", top=f"CODE = {SERVING!r}\n" + STAYS),
+    "the public kernel": native("magic", top=KERNEL),
+    "another key": native("(lambda x, w, b, s, p: torch.ops.aten.mkldnn_convolution.default._op_dk(torch._C.DispatchKey.CompositeExplicitAutograd, x.detach().float(), w.detach().float(), None, [p] * 2, [s] * 2, [1] * 2, 1).to(x))"),
+    "a list of operators": native("magic", top=LISTED),
     "a quiet class": native("magic", top=QUIET),
     "a script": native("magic", top="import torch\nmagic = torch.jit.script(torch.nn.functional.conv2d) if False else torch.jit.trace(lambda x, w: torch.conv2d(x, w), (torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2)))\n_t = magic\nmagic = lambda x, w, b, s, p: _t(x, w)\n"),
     "a thread": native("magic", top="from concurrent.futures import ThreadPoolExecutor\nimport torch\nmagic = lambda *a: ThreadPoolExecutor(1).submit(torch.conv2d, *a).result()\n"),

@@ -115,9 +115,10 @@ UNREAD = {
     "a DataLoader's worker": "starts a process (os.fork)",
     "another process": "starts a process (subprocess.Popen)",
     "the garbage collector": "gc.get_objects",
-    "frames": "the watch for PyTorch's own convolution is no longer the one that was put there",
-    "another kernel": "the watch for PyTorch's own convolution is no longer the one that was put there",
-    "a record that is closed": "the record of what the process does was closed or replaced",
+    "frames": "sys._getframe",
+    "another kernel": "registers an operator or a kernel of torch (aten)",
+    "a record that is closed": "the record of what the process does was closed",
+    "a process that stays": "starts a process (subprocess.Popen)",
     "a quiet class": "import of modules from sys",
     "ONNX": "the convolution runs code of onnx, onnxruntime",
 }
@@ -131,13 +132,17 @@ def test_what_was_not_read_or_not_watched_is_said(native, name):
 
 @pytest.mark.slow
 def test_equal_to_the_last_bit_is_a_reason_to_look(native):
-    """Frames silence the watch: what remains is that the sums come out as PyTorch's, in twenty cases."""
-    assert "equal to PyTorch's to the last bit in 20 cases" in "; ".join(native["frames"].review)
+    """In another process nothing is watched: what remains is that the sums come out as PyTorch's, in twenty cases."""
+    grade = native["a process that stays"]
+    assert lost(grade) == {}
+    assert "equal to PyTorch's to the last bit in 20 cases" in "; ".join(grade.review)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["a custom operator", "a thread", "a pickle", "vmap", "a script", "behind forty imports"]
-)
+    "name",
+    ["a custom operator", "a thread", "a pickle", "vmap", "behind forty imports", "frames", "the public kernel", "another key",
+     "a list of operators", "a record that is closed", "the garbage collector", "deformable"],
+)  # fmt: skip
 def test_where_it_runs_the_watch_sees_it(native, name):
     assert "not its own" in native[name].result.outcomes[0].reason

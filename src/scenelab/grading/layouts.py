@@ -218,6 +218,14 @@ class _Child:
         return any(is_archive(path.name) or path.suffix in (".py", ".ipynb") for path in names)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is a folder that holds a whole submission: code/ or the student's file."""
+        names = [PurePosixPath(path) for path in self.below]
+        return self.folder and any(
+            path.parts[0].lower() == "code" or (path.suffix == ".py" and is_student_file(path.name)) for path in names
+        )
+
+    @property
     def is_section(self) -> bool:
         """Whether it is a folder of nothing but several people's archives."""
         below = [path for path in self.below if not path.startswith((".", *JUNK))]
@@ -300,13 +308,22 @@ def split(paths: Iterable[str]) -> tuple[list[Group], list[str]] | None:
         students = [child for child in students if child not in loose]
         if loose:
             return None  # a project's own files
-    people = {person(child.name) for child in students}
-    if bearing and len(people) >= 2 and not (ordinary_code and len({person(child.name) for child in bearing}) < 2):
-        if len({person(child.name) for child in bearing}) >= 2:
-            students = [child for child in listed if child in students or child.has_code]
-        unknown = [child.name for child in listed if child not in students]
-        return _by_name(students, prefix), unknown
-    return None
+    people = {_whose(stem(child.name)) for child in students}
+    coders = {_whose(stem(child.name)) for child in bearing}
+    wholes = [child for child in listed if child.is_whole]
+    if len(wholes) >= 2 and not all(_is_part(child.name) for child in wholes):
+        students = [child for child in listed if child in students or child.is_whole]
+    elif not bearing or len(people) < 2 or (ordinary_code and len(coders) < 2):
+        return None
+    elif len(coders) >= 2:
+        students = [child for child in listed if child in students or child.has_code]
+    return _by_name(students, prefix), [child.name for child in listed if child not in students]
+
+
+def _is_part(name: str) -> bool:
+    """Whether a name is made of a project's words alone, but for the number of a copy: starter, old, hw3 (1)."""
+    words = re.findall(r"[^\W_]+", re.sub(r"\(\d+\)", "", stem(name).lower()))
+    return all(word in ORDINARY or re.sub(r"\d+$", "", word) in ("hw", "homework", "part", "v") for word in words)
 
 
 def numbered_alike(named: list[tuple[str, Name]]) -> bool:
@@ -400,4 +417,5 @@ def _whose(name: str) -> str:
     """A name without a project's words; one that has none of them as it is: a-b, A-B and a b are three people."""
     words = re.findall(r"[^\W_]+", name)
     own = [word for word in words if re.sub(r"\d", "", word.lower()) not in ORDINARY | {""}]
-    return " ".join(own) if own and len(own) < len(words) else name
+    ordinary = [word for word in words if re.sub(r"\d", "", word.lower()) in ORDINARY]
+    return " ".join(own) if own and ordinary else name

@@ -28,6 +28,7 @@ KEYS = ("CPU", "MkldnnCPU", "QuantizedCPU", "SparseCPU", "SparseCsrCPU", "Nested
         "CompositeExplicitAutogradNonFunctional")  # fmt: skip
 COUNTER = struct.Struct("<Q")
 BYTES = 4096  # of the shared memory
+total = torch.sum  # bound here: a student may have put something else in its place
 
 
 class NativeConvolutionError(RuntimeError):
@@ -99,8 +100,8 @@ def _convolution_backward(
     if mask[1]:
         columns = F.unfold(large, kernel, dilation=d, padding=p, stride=s).unflatten(1, (groups, -1))
         places = small.flatten(2).unflatten(1, (groups, -1))
-        dw = (places @ columns.transpose(2, 3)).sum(dim=0).reshape(weight.shape)
-    return dx, dw, grad.sum(dim=(0, 2, 3)) if mask[2] else None
+        dw = total(places @ columns.transpose(2, 3), dim=0).reshape(weight.shape)
+    return dx, dw, total(grad, dim=(0, 2, 3)) if mask[2] else None
 
 
 COMPUTED: dict[str, Callable[..., Any]] = {
@@ -141,6 +142,7 @@ def put_in_place(record: Record, counter: int) -> None:
 
 
 def _kernel(name: str, compute: Callable[..., Any] | None, record: Record, memory: mmap.mmap) -> Callable[..., Any]:
+    get_tracing, traced = torch._C._get_tracing_state, torch._convolution
     read, write, note, place = COUNTER.unpack_from, COUNTER.pack_into, record.note, record.place_here
 
     def kernel(*arguments: Any, **named: Any) -> Any:
@@ -148,6 +150,8 @@ def _kernel(name: str, compute: Callable[..., Any] | None, record: Record, memor
         note("convolution", f"{name} {place()}".strip())
         if compute is None:
             raise NativeConvolutionError(f"PyTorch's own convolution was called ({name})")
+        if name == "aten::convolution" and get_tracing() is not None:
+            return traced(*arguments, False, False, True, True)  # a trace has that, not how it is computed
         return compute(*arguments, **named)
 
     return kernel
