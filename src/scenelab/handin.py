@@ -185,11 +185,15 @@ TEXT_METHODS = ("replace", "split", "rsplit", "partition", "rpartition", "starts
 def _strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
     """Strings that may be whole paths, with their lines: no docstrings, and not what stands behind another text."""
     parts: set[int] = set()
+    begins: set[int] = set()  # of an f-string: what follows belongs to the path
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr):  # a docstring stands alone
             parts.add(id(node.value))
         elif isinstance(node, ast.JoinedStr):  # f"{root}/data"
             parts.update(map(id, node.values[1:]))
+            begins.update(map(id, node.values[:1] if len(node.values) > 1 else []))
+        elif isinstance(node, ast.AugAssign):  # path += "/data"
+            parts.update(map(id, ast.walk(node.value)))
         elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):  # root + "/data"
             parts.add(id(node.right))
             if isinstance(node.right, ast.JoinedStr):
@@ -199,12 +203,15 @@ def _strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
         elif isinstance(node, ast.Compare):
             parts.update(id(each) for each in [node.left, *node.comparators])
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in TEXT_METHODS:
-            parts.update(map(id, node.args))
-        elif isinstance(node, ast.keyword) and node.arg in ("help", "description", "epilog", "sep", "end"):
+            parts.update(map(id, [*node.args, node.func.value]))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "join":
+            if isinstance(node.func.value, ast.Constant):  # "".join(…), not os.path.join(…)
+                parts.update(id(each) for argument in node.args for each in ast.walk(argument))
+        elif isinstance(node, ast.keyword) and node.arg in ("help", "description", "epilog", "metavar", "sep", "end"):
             parts.update(map(id, ast.walk(node.value)))
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
-            yield node.value, node.lineno
+            yield node.value + ("…" if id(node) in begins else ""), node.lineno
 
 
 def run_test(root: Path) -> list[Problem]:

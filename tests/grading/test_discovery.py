@@ -7,6 +7,7 @@ import pytest
 from mutants import solution, write, write_as_zip
 from scenelab.errors import LabError
 from scenelab.grading.discovery import gather
+from scenelab.grading.reading import read
 
 
 @pytest.fixture
@@ -140,3 +141,28 @@ def test_everybody_who_handed_in_something_has_a_row(tmp_path):
     entries, lines = gather([folder], tmp_path / "scratch")
     assert [e.student for e in entries] == ["alice", "bob", "carol", "dan", "eve", "fay"]
     assert lines == []
+
+
+def test_the_folder_for_the_grades_is_nobodys(tmp_path):
+    """`cd class; scenelab grade . --out grades`: it became a row, and in a submission it held the seed."""
+    for name in ("alice", "bob"):
+        write(tmp_path / "class" / name, solution())
+    out = tmp_path / "class" / "grades"
+    write(out, {"seed": b"1", "students/x/student_code.py": b"x"})
+    entries, lines = gather([tmp_path / "class"], tmp_path / "scratch", skip=out)
+    assert [e.student for e in entries] == ["alice", "bob"]
+    assert lines == []
+    found = read([tmp_path / "class"], tmp_path / "into", skip=out)
+    assert not (tmp_path / "into" / "grades").exists()
+    assert found.digest
+
+
+def test_an_archive_of_a_platform_is_one_students(tmp_path):
+    """Alone in its folder it was opened as a class, with rows of those whose names lie in it."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "alice_LATE_12_345_hw.zip", "w") as file:
+        for name in ("bob_77_999_hw.zip", "alice_12_346_hw.zip"):
+            file.write(write_as_zip(tmp_path / name, solution(), tmp_path / f"s-{name}"), name)
+    entries, _ = gather([folder], tmp_path / "scratch")
+    assert [(e.student, e.user, e.late) for e in entries] == [("alice", "12", True)]

@@ -151,3 +151,15 @@ def test_an_archive_and_a_document_of_one_name_are_one_students():
 def test_what_is_not_understood_is_named():
     _, unknown = rows(["alice.zip", "bob.zip", "grades.xlsx", "data.json"])
     assert sorted(unknown) == ["data.json", "grades.xlsx"]
+
+
+@pytest.mark.parametrize("name", ["alice_12_345_77_attempt_2030-01-01-00-00-00_hw.zip", "alice_12_345_bob_77_assignsubmission_file_hw.zip",
+                                  "alice_12_345_1-2 - Bob - Nov 1, 2030 1200 PM - hw.zip", "alice_12_345_bob@uni.edu_77_hw.zip"])  # fmt: skip
+def test_the_name_of_a_file_makes_nobody_else(name):
+    """What a student calls the file stands behind what Canvas puts before it: it made rows of others, and took theirs."""
+    found, unknown = rows([name, "bob_77_346_hw.zip", "carol_78_347_hw.zip"])
+    assert {student: files for student, (files, _) in found.items()} == {
+        "alice": [name], "bob": ["bob_77_346_hw.zip"], "carol": ["carol_78_347_hw.zip"],
+    }  # fmt: skip
+    assert unknown == []
+    assert parse(name).student == "alice"

@@ -474,3 +474,18 @@ def test_the_init_of_a_package_and_forty_imports_are_read(tmp_path):
     assert "code/pkg/__init__.py, line 2: sys.modules" in source.hiding
     assert "code/last.py, line 1: eval" in source.hiding
     assert set(source.scanned) == {name for name, _ in files}
+
+
+@pytest.mark.parametrize("begin", [b"\x7fELF", b"MZ\x90\0", b"\xcf\xfa\xed\xfe"])
+def test_machine_code_is_left_out_whatever_it_is_called(tmp_path, begin):
+    found = read(
+        [zipped(tmp_path / "a.zip", [("code/student_code.py", CODE), ("code/weights.bin", begin + bytes(100))])],
+        tmp_path / "into",
+    )
+    assert not (tmp_path / "into/code/weights.bin").exists()
+    assert "compiled code and was left out" in " ".join(found.notes)
+
+
+def test_a_data_set_in_the_archive_does_not_hide_the_code(tmp_path):
+    files = [(f"code/data/{n}.txt", b"") for n in range(5100)] + [("code/student_code.py", CODE)]
+    assert read([zipped(tmp_path / "a.zip", files)], tmp_path / "into").problem == ""

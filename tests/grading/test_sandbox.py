@@ -136,6 +136,7 @@ SYSCALL = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nr = libc
         (seccomp.numbers(("perf_event_open",)).get("perf_event_open"), "0, 0, 0, 0, 0"),
         (seccomp.numbers(("userfaultfd",)).get("userfaultfd"), "0"),
         (seccomp.numbers(("io_uring_setup",)).get("io_uring_setup"), "0, 0"),
+        (seccomp.numbers(("shmget",)).get("shmget"), "0, 1 << 20, 0o1600"), (seccomp.numbers(("memfd_create",)).get("memfd_create"), "b'x', 0"),
     )),
 ])  # fmt: skip
 def test_bubblewrap_has_nothing_to_take(tmp_path, code):

@@ -142,7 +142,7 @@ def put_in_place(record: Record, counter: int) -> None:
 
 
 def _kernel(name: str, compute: Callable[..., Any] | None, record: Record, memory: mmap.mmap) -> Callable[..., Any]:
-    get_tracing, traced = torch._C._get_tracing_state, torch._convolution
+    get_tracing, traced = torch._C._get_tracing_state, torch.ops.aten._convolution
     read, write, note, place = COUNTER.unpack_from, COUNTER.pack_into, record.note, record.place_here
 
     def kernel(*arguments: Any, **named: Any) -> Any:

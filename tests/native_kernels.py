@@ -1,0 +1,102 @@
+"""Run as a program: the kernels that stand in for native convolutions compute the same, are counted, or refuse.
+
+They are put in place for good, so that takes a process of its own. Prints JSON: the largest difference, how many calls
+were counted, and what became of calls of other kernels.
+"""
+
+import json
+import mmap
+import os
+import sys
+import tempfile
+
+import torch
+import torch.nn.functional as F
+
+CASES = [
+    (F.conv2d, (2, 4, 9, 7), (6, 4, 3, 3), True, {"stride": 2, "padding": 1}),
+    (F.conv2d, (2, 4, 9, 7), (6, 2, 3, 2), False, {"groups": 2, "dilation": 2, "padding": (1, 2)}),
+    (F.conv2d, (2, 4, 9, 7), (8, 1, 3, 3), True, {"groups": 4, "padding": "same"}),
+    (F.conv2d, (4, 9, 7), (6, 4, 3, 3), True, {}),
+    (F.conv1d, (2, 4, 9), (6, 2, 3), True, {"stride": 2, "padding": 1, "groups": 2}),
+    (
+        F.conv_transpose2d,
+        (2, 4, 5, 6),
+        (4, 3, 3, 3),
+        False,
+        {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2},
+    ),
+    (F.conv_transpose2d, (2, 4, 5, 6), (4, 3, 3, 3), True, {"stride": 3, "dilation": 2}),
+    (F.conv_transpose1d, (2, 4, 9), (4, 2, 3), True, {"stride": 2, "padding": 1}),
+]
+
+
+def values():
+    """Outputs, gradients and gradients of gradients."""
+    found, generator = [], torch.Generator().manual_seed(1)
+    for function, input_shape, weight_shape, bias, options in CASES:
+        leaves = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in (input_shape, weight_shape)]
+        if bias:
+            channels = function(*leaves, **options).shape[-(len(weight_shape) - 1)]
+            leaves.append(torch.randn(channels, generator=generator, dtype=torch.float64))
+        for leaf in leaves:
+            leaf.requires_grad_(True)
+        output = function(*leaves, **options)
+        gradients = torch.autograd.grad(output.square().sum(), leaves, create_graph=True)
+        again = torch.autograd.grad(sum(each.square().sum() for each in gradients), leaves, allow_unused=True)
+        found += [output, *gradients, *(each for each in again if each is not None)]
+    return [each.detach() for each in found]
+
+
+def outcome(call):
+    try:
+        call()
+    except Exception as error:
+        return type(error).__name__
+    return "computed"
+
+
+def main():
+    sys.path.insert(0, sys.argv[1])
+    from inside import tripwire
+    from inside.record import Record
+
+    traced = torch.jit.trace(lambda x, w: torch.conv2d(x, w), (torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2)))
+    expected = values()
+    with tempfile.TemporaryFile() as file:
+        file.truncate(mmap.PAGESIZE)
+        memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
+        tripwire.put_in_place(Record(os.open(os.devnull, os.O_WRONLY)), os.dup(file.fileno()))
+    found = values()
+    x, w = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)
+    counts = [tripwire.COUNTER.unpack_from(memory, 0)[0]]
+
+    def counted(call):
+        call()
+        counts.append(tripwire.COUNTER.unpack_from(memory, 0)[0])
+
+    counted(lambda: traced(x, w))
+    again = torch.jit.trace(lambda a, b: torch.conv2d(a, b), (torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2)))
+    counted(lambda: None)
+    counted(lambda: again(x, w))
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+    from torchvision.ops import deform_conv2d
+
+    others = {
+        "mkldnn": lambda: torch.mkldnn_convolution(x, w, None, [0, 0], [1, 1], [1, 1], 1),
+        "key": lambda: torch.ops.aten.mkldnn_convolution.default._op_dk(
+            torch._C.DispatchKey.CompositeExplicitAutograd, x, w, None, [0, 0], [1, 1], [1, 1], 1
+        ),
+        "kernel": lambda: torch.library.get_kernel("aten::_slow_conv2d_forward", "CPU").call_boxed(
+            keys, x, w, [3, 3], None, [1, 1], [0, 0]
+        ),
+        "deformable": lambda: deform_conv2d(x, torch.zeros(2, 18, 6, 6), w),
+    }
+    print(json.dumps({
+        "difference": max((a - b).abs().max().item() for a, b in zip(expected, found, strict=True)),
+        "counts": counts, "refused": {name: outcome(call) for name, call in others.items()},
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
