@@ -170,7 +170,7 @@ def check_source(path: Path, name: str) -> list[Problem]:
         ]
     what = "has the absolute path {!r}; use one relative to code/"
     return [
-        Problem(name, what.format(text[:60]), line, "absolute paths")
+        Problem(name, what.format(text.removesuffix("…")[:60]), line, "absolute paths")
         for text, line in _strings(tree)
         if ABSOLUTE.match(text)
     ]
