@@ -5,6 +5,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -102,22 +103,51 @@ class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module.__path__ = []
 
 
-class _WithoutScreen(importlib.abc.MetaPathFinder):
-    """Lets matplotlib draw without a screen, whatever backend a file asks for."""
+class _Changed(importlib.abc.MetaPathFinder):
+    """Changes two packages when they are imported: matplotlib draws without a screen, whatever backend a file asks for;
+    of torchvision, which takes longer to import than a grading, nothing is imported for `torchvision.utils` alone.
+    """
+
+    def __init__(self) -> None:
+        self._whole: Callable[[], None] | None = None
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if fullname != "matplotlib":
+        if fullname.startswith("torchvision.") and fullname != "torchvision.utils":
+            self._import_whole()
+        if fullname not in ("matplotlib", "torchvision"):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
             run = spec.loader.exec_module
-
-            def run_and_change(module: ModuleType) -> None:
-                run(module)
-                module.use = lambda *_arguments, **_named: None  # pyright: ignore[reportAttributeAccessIssue]
-
-            spec.loader.exec_module = run_and_change
+            change = _without_screen if fullname == "matplotlib" else self._later
+            spec.loader.exec_module = lambda module: change(module, run)
         return spec
+
+    def _later(self, module: ModuleType, run: Callable[[ModuleType], None]) -> None:
+        def find(name: str) -> Any:
+            if name == "utils" and self._whole is not None:
+                return importlib.import_module("torchvision.utils")
+            if name.startswith("__") and name != "__version__":
+                raise AttributeError(f"module torchvision has no attribute {name}")
+            self._import_whole()
+            return getattr(module, name)
+
+        def whole() -> None:
+            del module.__getattr__
+            run(module)
+
+        module.__getattr__ = find  # pyright: ignore[reportAttributeAccessIssue]
+        self._whole = whole
+
+    def _import_whole(self) -> None:
+        whole, self._whole = self._whole, None
+        if whole is not None:
+            whole()
+
+
+def _without_screen(module: ModuleType, run: Callable[[ModuleType], None]) -> None:
+    run(module)
+    module.use = lambda *_arguments, **_named: None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class Refused(importlib.abc.MetaPathFinder):
@@ -158,7 +188,7 @@ def import_student(path: Path, folder: Path) -> tuple[ModuleType, list[str]]:
         folder: what the student handed in; imports below it get stand-ins.
     """
     _bring_back_old_names()
-    sys.meta_path.insert(0, _WithoutScreen())
+    sys.meta_path.insert(0, _Changed())
     stand_ins = StandIns(folder)
     sys.meta_path.insert(0, Refused())
     sys.meta_path.append(stand_ins)
