@@ -1,5 +1,6 @@
 """Which packages and functions of others a call runs: a profile function for one small case, since it costs time."""
 
+import gc
 import re
 import sys
 import threading
@@ -11,7 +12,8 @@ from inside.record import Record
 CONVOLUTION = re.compile(r"(convolve|correlate|correlateND|convolution|filter2D)|(^|_)conv(olve)?_?[123]?d?$")
 """Functions of SciPy, NumPy, OpenCV and others that are convolutions."""
 USUAL = ("torch", "numpy", "scipy", "torchvision", "einops", "opt_einsum", "typing_extensions", "jaxtyping", "beartype",
-         "typeguard", "tqdm", "matplotlib", "_distutils_hack", "sympy", "mpmath", "inside")  # fmt: skip
+         "typeguard", "tqdm", "matplotlib", "_distutils_hack", "sympy", "mpmath", "absl",
+         "tensorboard", "google", "six", "packaging", "PIL", "inside")  # fmt: skip
 PACKAGE = re.compile(r"/(?:site|dist)-packages/([^/.]+)")
 
 
@@ -29,6 +31,7 @@ class CallTrace:
         self._functions: dict[int, Any] = {}
 
     def __enter__(self) -> "CallTrace":
+        gc.disable()  # what it finalizes is not called by the student's code
         threading.setprofile(self._note)
         sys.setprofile(self._note)
         return self
@@ -36,6 +39,7 @@ class CallTrace:
     def __exit__(self, *_error: object) -> None:
         sys.setprofile(None)
         threading.setprofile(None)
+        gc.enable()
         for name in self.convolutions():
             self._record.note("foreign", name)
         packages = self.packages()
