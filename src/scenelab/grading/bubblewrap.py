@@ -18,7 +18,7 @@ import numpy
 import torch
 
 import scenelab
-from scenelab.process import python_command
+from scenelab.process import NEUTRAL, python_command
 
 LAUNCH = Path(__file__).parent / "launch.py"
 NOBODY = 65534
@@ -40,10 +40,9 @@ def command_line(arguments: list[str], stage: Path, *, user: int | None, seccomp
         seccomp: a file descriptor that holds a filter, or None.
     """
     places = [*python_folders(), (str(stage), str(stage))]
-    sources = [real for real, _ in places]
     if user is None:
-        return [*_flags(list(zip(sources, [path for _, path in places], strict=True)), seccomp), "--", *arguments]
-    closed = [source for source in sources if not open_to_others(Path(source))]
+        return [*_flags(places, seccomp), "--", *arguments]
+    closed = [source for source, _ in places if not open_to_others(Path(source))]
     place = _place(len(closed)) if closed else ""
     seen = {source: f"{place}/{number}" for number, source in enumerate(closed)}
     binds = [(seen.get(source, source), path) for source, path in places]
@@ -52,15 +51,8 @@ def command_line(arguments: list[str], stage: Path, *, user: int | None, seccomp
 
 
 def _flags(binds: list[tuple[str, str]], seccomp: int | None) -> list[str]:
-    flags = [
-        shutil.which("bwrap") or "bwrap",
-        "--unshare-all",
-        "--unshare-user",
-        "--die-with-parent",
-        "--new-session",
-        "--cap-drop",
-        "ALL",
-    ]
+    flags = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--unshare-user"]
+    flags += ["--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     if _nested_can_be_refused():
         flags.append("--disable-userns")
     size = ["--size", str(TMP_BYTES)] if _has_flag("--size") else []
@@ -101,15 +93,14 @@ def _proc() -> list[str]:
 def _nested_can_be_refused() -> bool:
     """Whether bubblewrap can keep what runs in it from making user namespaces; some containers do not let it."""
     command = ["bwrap", "--ro-bind", "/", "/", "--unshare-all", "--unshare-user", "--disable-userns", "true"]
-    return (
-        _has_flag("--disable-userns")
-        and not subprocess.run(command, capture_output=True, check=False, cwd="/").returncode
-    )
+    if not _has_flag("--disable-userns"):
+        return False
+    return subprocess.run(command, capture_output=True, check=False, cwd=NEUTRAL).returncode == 0
 
 
 @cache
 def _has_flag(flag: str) -> bool:
-    done = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False, cwd="/")
+    done = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False, cwd=NEUTRAL)
     return flag in done.stdout + done.stderr
 
 

@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import select
-import struct
 import tempfile
 import time
 from collections import defaultdict
@@ -19,13 +18,12 @@ from torch import Tensor
 
 from scenelab.errors import printable
 from scenelab.grading.inside.driver import GRADED
-from scenelab.grading.inside.wire import Message, WireError, decode, encode
+from scenelab.grading.inside.wire import COUNTER, Message, WireError, decode, encode
 from scenelab.grading.processes import stop, usage
 from scenelab.grading.sandbox import Limits, Sandbox
 
 START_SECONDS = 60  # for torch to load
 TICK = 0.05
-COUNTER = struct.Struct("<Q")  # in the memory that both share
 MOST_TEXT, MOST_ITEMS, DEEPEST = 4000, 5000, 8  # of texts, lists and lists in lists that a student's process sends
 MAX_MARKS, MAX_NOTES = 60, 64 << 20  # marks that are kept; bytes of the record that are read of one request
 COPY = re.compile(r"/tmp/submission-\w+/")

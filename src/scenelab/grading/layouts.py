@@ -64,6 +64,7 @@ BLACKBOARD, FOLDERS_ONLY = 2, (5, 6)  # of PATTERNS: a file `student_code (1).py
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".bmp", ".csv", ".npy", ".npz", ".json", ".log", ".pkl")
 DAYS = ("%b %d, %Y", "%B %d, %Y", "%d %b, %Y", "%d %B, %Y", "%d %b %Y", "%d %B %Y", "%Y-%m-%d")
 DATES = ("%Y-%m-%d-%H-%M-%S", *(f"{day} {time}" for day in DAYS for time in ("%I%M %p", "%I:%M %p", "%H%M", "%H:%M")))
+LATEST_NUMBER = 1e8  # of a platform's submissions; a time in seconds is greater
 AGAIN = re.compile(r"-(\d+)(?=(\.\w+)*$)")
 
 
@@ -395,9 +396,6 @@ def _without_assignment(named: list[tuple[str, Name]]) -> list[tuple[str, Name]]
         (path, replace(name, student=name.student[cut:], user=name.user[cut:]) if name.student in names else name)
         for path, name in named
     ]
-
-
-LATEST_NUMBER = 1e8  # of a platform's submissions; a time in seconds is greater
 
 
 def _by_name(children: list[_Child], prefix: str) -> list[Group]:

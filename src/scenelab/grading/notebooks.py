@@ -8,14 +8,8 @@ from typing import Any
 
 MAX_BYTES = 50 << 20  # of a notebook, whose pictures are in it
 MAX_LINES = 40  # of a cell that are taken out because they are no Python
-TIMING = (
-    "%%time",
-    "%%timeit",
-    "%%capture",
-    "%%prun",
-    "%%writefile",
-    "%%file",
-)  # cells of Python in spite of their first line
+TIMING = ("%%time", "%%timeit", "%%capture", "%%prun", "%%writefile", "%%file")
+"""First lines of cells that are Python all the same."""
 ASSIGNED = re.compile(r"^(\s*[\w, .\[\]]+=)\s*[!%]")
 HELP = re.compile(r"^\s*\??\??[\w.]+\?{1,2}\s*$")
 BEFORE = re.compile(r"^(\s*)%(time|timeit|prun|memit)\s+(?!-)")
@@ -66,7 +60,7 @@ def _code(cell: dict[str, Any]) -> str:
             break
         except SyntaxError as error:
             place = (error.lineno or 1) - 1
-            if not any(mark in lines[place] for mark in "%!?") or place >= len(lines):
+            if place >= len(lines) or not any(mark in lines[place] for mark in "%!?"):
                 break  # the student's own mistake, which is told as any other
             lines[place] = f"# {lines[place]}"
         except (ValueError, RecursionError, MemoryError):

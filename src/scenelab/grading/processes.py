@@ -6,6 +6,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+from scenelab.process import NEUTRAL
+
 
 def stop(process: "subprocess.Popen[bytes]", token: str = "", user: int | None = None) -> None:
     """Kill a process with all that it started and close its pipes.
@@ -25,7 +27,7 @@ def stop(process: "subprocess.Popen[bytes]", token: str = "", user: int | None =
     if user is not None:
         command = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", "kill", "-KILL", "--", "-1"]
         with contextlib.suppress(OSError):
-            subprocess.run(command, capture_output=True, check=False, cwd="/")
+            subprocess.run(command, capture_output=True, check=False, cwd=NEUTRAL)
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()

@@ -274,12 +274,11 @@ def _find_code(folder: Path, unpacked: Unpacked) -> tuple[Path | None, Source, s
         return None, Source(), f"there is no Python file in it, only {', '.join(others)}"
     named = [path for path in files if is_student_file(path.name)]
     examined = {path: examine(path) for path in (named or files)[:MOST_FILES]}
-
-    given = {_plain(text) for year in YEARS for text in _kit(year)}
+    given = {_plain(text) for year in YEARS for text in _kit(year)} if len(examined) > 1 else set()
 
     def rank(path: Path) -> tuple[bool, bool, int, bool, bool, int, str]:
         known, depth = examined[path].known, len(path.relative_to(folder).parts)
-        unchanged = _plain(read_text(path)[0]) in given
+        unchanged = bool(given) and _plain(read_text(path)[0]) in given
         few = -known if known < ENOUGH else -ENOUGH
         return not known, unchanged, few, path.name != "student_code.py", path.parent.name != "code", depth, str(path)
 

@@ -25,7 +25,7 @@ from scenelab.grading.checks.base import (
     require_finite,
     shape_of,
 )
-from scenelab.grading.inside.networks import LOSSES, build, load
+from scenelab.grading.inside.networks import CLASSES, LOSSES, MAX_CALLS, build, load
 from scenelab.grading.inside.wire import Message
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -40,9 +40,7 @@ NORMED = [
     ["mean"], ["linear", 12, 100],
 ]  # fmt: skip
 """All three score 100 classes, as the handout's networks do."""
-CLASSES = 100
 MAX_DRAWS = 50
-MAX_CALLS = 40  # of the model, of which the images come back
 LEAST_MOVED = 0.25  # of the values: the others were cut short
 AGREE = 0.97  # share of values that have to be the reference's: rounding may turn the sign of a gradient near zero
 TOLERANCE = 1e-4
@@ -239,34 +237,46 @@ class _Match:
     begin: Tensor
 
 
-def _matches(context: Context, made: Setting) -> list[list[_Match]]:
+@dataclass(frozen=True)
+class _Run:
+    """What an attack gave, and the images that it called the model with."""
+
+    output: Tensor
+    called: list[Tensor]
+
+
+def _run_twice(context: Context, made: Setting) -> tuple[_Run, _Run]:
+    """The attack with its one step, and with two: where the first is cut short, the second one tells."""
+    longer = Setting(made.layers, made.images, {**made.options, "num_steps": 2}, made.loss, made.weights)
+    runs = []
+    for each in (made, longer):
+        output, reply = _perturb(context, each)
+        runs.append(_Run(output, _called_with(made, reply)))
+    return runs[0], runs[1]
+
+
+def _matches(made: Setting, runs: tuple[_Run, _Run]) -> list[list[_Match]]:
     """For each image, the labels whose loss its last step follows, up or down.
 
     The step goes from the clean image or from one that the model was called with, alone or in a batch, such as a random
-    start; and where the first step is cut short, the attack's second one tells.
+    start.
     """
-    longer = Setting(made.layers, made.images, {**made.options, "num_steps": 2}, made.loss, made.weights)
-    found: list[list[_Match]] = [[] for _ in made.images]
-    network = made.network()
-    for each in (made, longer):
-        output, reply = _perturb(context, each)
-        called = torch.cat([made.images, *_called_with(made, reply)]) if each is made else _stacked(made, reply)
-        for index, image in enumerate(made.images):
-            if found[index]:
-                continue
-            reach = made.options["epsilon"] + TOLERANCE
-            for begin in called:
-                change = output[index].double() - begin.double()
-                if change.abs().max() > 0 and (begin - image).abs().max() <= reach:
+    short, longer = runs
+    clean = list(made.images)
+    between = [image for image in _images_of(longer) if not any(torch.equal(image, each) for each in clean)]
+    reach, network = made.options["epsilon"] + TOLERANCE, made.network()
+    found: list[list[_Match]] = [[] for _ in clean]
+    for run, begins in ((short, [*clean, *_images_of(short)]), (longer, between)):
+        for index, image in enumerate(clean):
+            for begin in [] if found[index] else begins:
+                if (begin - image).abs().max() <= reach:
+                    change = run.output[index].double() - begin.double()
                     found[index] += [_Match(label, begin) for label in _followed(network, made.loss, begin, change)]
     return found
 
 
-def _stacked(made: Setting, reply: Message) -> Tensor:
-    """Images that the model was called with, without the clean ones."""
-    called = torch.cat([made.images[:0], *_called_with(made, reply)])
-    clean = [any(torch.equal(each, image) for image in made.images) for each in called]
-    return called[~torch.tensor(clean, dtype=torch.bool)] if clean else called
+def _images_of(run: _Run) -> list[Tensor]:
+    return [image for images in run.called for image in images]
 
 
 def _called_with(made: Setting, reply: Message) -> list[Tensor]:
@@ -300,16 +310,15 @@ def _are(matches: list[list[_Match]], made: Setting, pick: Pick) -> bool:
 def attack_label(context: Context) -> None:
     """The label is the least confident one, of the clean image or of each step's; each image has its own."""
     made = setting(context, LINEAR, images=6, differ=True, num_steps=1, step_size=0.01, epsilon=1.0)
-    found, _ = _perturb(context, made)
-    if torch.equal(found, made.images):
+    runs = _run_twice(context, made)
+    short, longer = runs
+    if torch.equal(short.output, made.images):
         raise Failed("the images come back unchanged", str(made))
-    matches = _matches(context, made)
-    longer = Setting(made.layers, made.images, {**made.options, "num_steps": 2}, made.loss, made.weights)
-    if _are(matches, made, least) or _label_of_most_change(made, made.images, found):
+    matches = _matches(made, runs)
+    if _are(matches, made, least) or _label_of_most_change(made, made.images, short.output):
         return
-    second, reply = _perturb(context, longer)
-    called = [images for images in _called_with(made, reply) if images.shape == made.images.shape]
-    if called and _label_of_most_change(made, called[-1], second):
+    whole = [images for images in longer.called if images.shape == made.images.shape]
+    if whole and _label_of_most_change(made, whole[-1], longer.output):
         return
     others: list[tuple[str, Pick]] = [
         ("the most confident one", lambda scores: scores.argmax(dim=1)),
@@ -322,7 +331,7 @@ def attack_label(context: Context) -> None:
     for name, pick in others if all(matches) else []:
         if _are(matches, made, pick):
             raise Failed(f"the label is not the least confident one but {name}", str(made), known=True)
-    example = _rows(found, reference(made), made)
+    example = _rows(short.output, reference(made), made)
     if all(matches):
         labels = ", ".join(str(each[0].label) for each in matches)
         text = f"the labels are not the least confident ones but others ({labels})"
@@ -397,14 +406,14 @@ def _path_fits(made: Setting, found: Tensor, reply: Message, steps: int, size: f
 def attack_loss(context: Context) -> None:
     """The loss that the attack was made with is the one that it lowers."""
     made = setting(context, LINEAR, loss="lead", num_steps=1, step_size=0.02, epsilon=1.0)
-    if all(_matches(context, made)):
+    runs = _run_twice(context, made)
+    if all(_matches(made, runs)):
         return
-    fixed = Setting(made.layers, made.images, made.options, "lead", made.weights)
-    output, reply = _perturb(context, fixed)
-    begins = torch.cat([made.images, *_called_with(made, reply)])
+    short, _ = runs
+    network, begins = made.network(), [*made.images, *_images_of(short)]
     other = all(
-        any(_followed(made.network(), "cross_entropy", begin, image.double() - begin.double()) for begin in begins)
-        for image in output
+        any(_followed(network, "cross_entropy", begin, image.double() - begin.double()) for begin in begins)
+        for image in short.output
     )
     why = "it uses cross-entropy whatever it is given" if other else "another loss gives another direction"
     raise Failed(f"the attack does not follow the loss_fn that it was made with: {why}; use self.loss_fn", str(made))

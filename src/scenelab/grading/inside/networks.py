@@ -6,6 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+CLASSES = 100
+MAX_CALLS = 40  # of a network, of which an attack's images are sent back
+
 LAYERS: dict[str, Callable[..., nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "tanh": nn.Tanh,

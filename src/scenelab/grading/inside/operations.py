@@ -15,15 +15,13 @@ from torch import Tensor, nn
 from inside import gpu
 from inside.audit import Audit
 from inside.imports import import_student
-from inside.networks import LOSSES, build, load
+from inside.networks import CLASSES, LOSSES, MAX_CALLS, build, load
 from inside.record import Record
 from inside.tracing import CallTrace
 from inside.wire import Message
 from inside.workspace import copy_submission
 
-CLASSES = 100
 MOST_NODES = 20_000  # of a graph that is walked
-MAX_CALLS = 40  # of the model, of which an attack's images are sent
 _on_cpu: list[gpu.OnCpu] = []
 _records: list[Record] = []
 _loaded: dict[str, nn.Module] = {}

@@ -13,7 +13,6 @@ import ctypes
 import importlib.util
 import mmap
 import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inside.record import Record
+from inside.wire import COUNTER
 
 KEYS = ("CPU", "MkldnnCPU", "QuantizedCPU", "SparseCPU", "SparseCsrCPU", "NestedTensorCPU", "CompositeExplicitAutograd",
         "CompositeExplicitAutogradNonFunctional")  # fmt: skip
-COUNTER = struct.Struct("<Q")
 BYTES = 4096  # of the shared memory
 total = torch.sum  # bound here: a student may have put something else in its place
 
@@ -132,8 +131,8 @@ def put_in_place(record: Record, counter: int) -> None:
             continue  # it calls others of this list
         kernel = _kernel(name, COMPUTED.get(name), record, memory)
         for key in KEYS:
-            computed = torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, key) if key == "CPU" else False
-            if computed or torch._C._dispatch_has_kernel_for_dispatch_key(name, key):
+            has = torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
+            if has or (key == "CPU" and torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, key)):
                 if namespace not in libraries:
                     libraries[namespace] = torch._C._dispatch_library("IMPL", namespace, "", __file__, 1)
                 libraries[namespace].impl(operator, key, kernel)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 MAGIC = b"SLAB"
 PREFIX = struct.Struct("<4sQ")
+COUNTER = struct.Struct("<Q")  # of native convolutions, in the memory that both processes share
 MOST_HEADER = 1 << 20  # bytes
 MOST_TENSORS = 64
 MOST_BYTES = 64 << 20  # of all tensors of a message

@@ -3,6 +3,7 @@
 from typing import Any
 
 from scenelab.grading.grade import Grade, Outcome
+from scenelab.grading.outputs.page import SHOWN
 
 HIDDEN = "hidden"  # Gradescope's word for what no student ever sees
 
@@ -17,7 +18,7 @@ def gradescope(grade: Grade) -> dict[str, Any]:
     told = [grade.result.problem] if grade.result.problem else []
     told += [f"- {points:g} points: {text}" for text, points in grade.penalties]
     if grade.review:
-        told += ["Your instructor will look at this:", *(f"- {text}" for text in grade.review[:8])]
+        told += ["Your instructor will look at this:", *(f"- {text}" for text in grade.review[:SHOWN])]
     told += [*grade.result.notes, *grade.result.remarks, f"Graded in: {grade.result.sandbox}."]
     values: dict[str, Any] = {
         "score": grade.score, "output": "\n".join(told), "output_format": "text", "visibility": "visible",
