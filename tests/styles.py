@@ -21,6 +21,7 @@ def between(text: str, begin: str, end: str) -> str:
 FORWARD = between(TEXT, "        kernel = weight.shape[-1]\n", "\n    @staticmethod\n    def backward")
 BACKWARD = between(TEXT, "        windows, weight = ctx.saved_tensors\n", "\n\ncustom_conv2d")
 PGD = between(TEXT, "        original = input.detach()\n", "\n\ndefault_attack")
+ATTENTION = between(TEXT, "        images = input.detach().clone()", "\n\ndefault_attention")
 FUNCTION = between(TEXT, "class CustomConv2DFunction(Function)", "\n\ncustom_conv2d")
 
 
@@ -54,9 +55,7 @@ AGAIN = """
         stride, padding = ctx.stride, ctx.padding
         grad_bias = grad_output.sum((0, 2, 3)) if bias is not None else None
 """
-LOOPS = (
-    (FORWARD, SAVE + SIZES + """
-        output = torch.zeros(N, Co, Ho, Wo, dtype=input_feats.dtype)
+SEVEN = """
         for n in range(N):
             for o in range(Co):
                 for i in range(Ho):
@@ -64,21 +63,18 @@ LOOPS = (
                         for c in range(C):
                             for a in range(kernel):
                                 for b in range(kernel):
-                                    output[n, o, i, j] += padded[n, c, i * stride + a, j * stride + b] * weight[o, c, a, b]
+"""
+LOOPS = (
+    (FORWARD, SAVE + SIZES + """
+        output = torch.zeros(N, Co, Ho, Wo, dtype=input_feats.dtype)
+""" + SEVEN + """                                    output[n, o, i, j] += padded[n, c, i * stride + a, j * stride + b] * weight[o, c, a, b]
                         if bias is not None:
                             output[n, o, i, j] += bias[o]
         return output
 """),
     (BACKWARD, AGAIN + SIZES + """
         grad_padded, grad_weight = torch.zeros_like(padded), torch.zeros_like(weight)
-        for n in range(N):
-            for o in range(Co):
-                for i in range(Ho):
-                    for j in range(Wo):
-                        for c in range(C):
-                            for a in range(kernel):
-                                for b in range(kernel):
-                                    g = grad_output[n, o, i, j]
+""" + SEVEN + """                                    g = grad_output[n, o, i, j]
                                     grad_padded[n, c, i * stride + a, j * stride + b] += g * weight[o, c, a, b]
                                     grad_weight[o, c, a, b] += g * padded[n, c, i * stride + a, j * stride + b]
         return grad_padded[:, :, padding:padding + H, padding:padding + W].clone(), grad_weight, grad_bias, None, None
@@ -350,6 +346,15 @@ while head := sys.stdin.buffer.read(8):
     sys.stdout.buffer.write(struct.pack("<Q", len(data.getvalue())) + data.getvalue())
     sys.stdout.buffer.flush()
 """
+UNAME = """
+import os, sys, tempfile
+folder = tempfile.mkdtemp()
+with open(folder + "/uname", "w") as file:
+    file.write("#!" + sys.executable + "\\n" + CODE)
+os.chmod(folder + "/uname", 0o755)
+""" + STAYS.replace('[sys.executable, "-c", CODE]', '["uname"]').replace(
+    "stdout=subprocess.PIPE)", "stdout=subprocess.PIPE, env={'PATH': folder})"
+)
 LOADER = """
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -502,6 +507,7 @@ NATIVE = {
     "a DataLoader's worker": native("magic", top=LOADER),
     "another process": native("magic", top=SUBPROCESS, files={"code/worker.py": WORKER}),
     "a process that stays": native("magic", top=f"CODE = {SERVING!r}\n" + STAYS),
+    "a program called uname": native("magic", top=f"CODE = {SERVING!r}\n" + UNAME),
     "the public kernel": native("magic", top=KERNEL),
     "another key": native("(lambda x, w, b, s, p: torch.ops.aten.mkldnn_convolution.default._op_dk(torch._C.DispatchKey.CompositeExplicitAutograd, x.detach().float(), w.detach().float(), None, [p] * 2, [s] * 2, [1] * 2, 1).to(x))"),
     "a list of operators": native("magic", top=LISTED),

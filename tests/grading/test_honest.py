@@ -6,6 +6,7 @@ from mutants import ATTENTION_END, CHECKS, PDF, Mutant, mutant, mutate, solution
 from scenelab.grading.batch import Batch
 from scenelab.grading.rubric import read_rubric
 from scenelab.grading.sandbox import best
+from styles import ATTENTION, BACKWARD, FORWARD, PGD
 
 FORWARD_LOOP = """
         kernel = weight.shape[-1]
@@ -44,17 +45,6 @@ BACKWARD_LOOP = """
         return grad_input, grad_weight, grad_bias, None, None
 """
 
-
-def between(text, begin, end):
-    start = text.index(begin)
-    return text[start : text.index(end, start)]
-
-
-TEXT = solution()["code/student_code.py"].decode()
-FORWARD = between(TEXT, "        kernel = weight.shape[-1]\n", "\n    @staticmethod\n    def backward")
-BACKWARD = between(TEXT, "        windows, weight = ctx.saved_tensors\n", "\n\ncustom_conv2d")
-PGD = between(TEXT, "        original = input.detach()\n", "\n\ndefault_attack")
-ATTENTION = between(TEXT, "        images = input.detach().clone()", "\n\ndefault_attention")
 
 BACKWARD_PGD = """
         output = input.clone()

@@ -119,6 +119,7 @@ UNREAD = {
     "another kernel": "registers an operator or a kernel of torch (aten)",
     "a record that is closed": "the record of what the process does was closed",
     "a process that stays": "starts a process (subprocess.Popen)",
+    "a program called uname": "starts a process (subprocess.Popen)",
     "a quiet class": "import of modules from sys",
     "ONNX": "the convolution runs code of onnx, onnxruntime",
 }

@@ -331,35 +331,35 @@ def _named(node: ast.AST, words: Words) -> Iterator[str]:
 
 
 def _hiding(node: ast.AST) -> Iterator[str]:
-    """Such words, sys.modules, and getattr but with a name that stands there."""
+    """Such words, sys.modules, getattr, pickles that may run code, and modules with convolutions of their own."""
     yield from _named(node, HIDING)
-    if isinstance(node, ast.Attribute) and node.attr in ELSEWHERE and not _of_self(node):
-        yield f"line {node.lineno}: {_written(node)}"
-    if (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "getattr"
-        and len(node.args) > 1
-    ):
-        name = node.args[1].value if isinstance(node.args[1], ast.Constant) else None
-        if isinstance(name, str) and (HIDING.attributes.match(name) or ODD.attributes.match(name)):
-            yield f"line {node.lineno}: getattr of {name}"
-    if isinstance(node, ast.keyword) and (node.arg, getattr(node.value, "value", None)) in UNSAFE:
-        yield f"line {node.value.lineno}: {node.arg}={node.value.value}"  # pyright: ignore[reportAttributeAccessIssue]
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
+    yield from _getattrs(node)
+    if isinstance(node, ast.Attribute):
+        of_sys = node.attr == "modules" and isinstance(node.value, ast.Name) and node.value.id == "sys"
+        if of_sys or (node.attr in ELSEWHERE and not _of_self(node)):
+            yield f"line {node.lineno}: {_written(node)}"
+    elif isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant):
+        if (node.arg, node.value.value) in UNSAFE:
+            yield f"line {node.value.lineno}: {node.arg}={node.value.value}"
+    elif isinstance(node, (ast.Import, ast.ImportFrom)):
         names = _modules(node) + [f"{node.module}.{a.name}" for a in node.names if isinstance(node, ast.ImportFrom)]
         for name in names:
             if name in CONVOLVING or name.partition(".")[0] in CONVOLVING:
                 yield f"line {node.lineno}: import of {name}, which has convolutions of its own"
             elif name in ("torch._C", "torch._ops"):
                 yield f"line {node.lineno}: import of {name}"
-    if isinstance(node, ast.Attribute) and node.attr == "modules":
-        if isinstance(node.value, ast.Name) and node.value.id == "sys":
-            yield f"line {node.lineno}: sys.modules"
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+
+
+def _getattrs(node: ast.AST) -> Iterator[str]:
+    """getattr of a word that is looked for, of a name that is made up, or under another name."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+        name = node.args[1] if len(node.args) > 1 else None
         own = bool(node.args) and isinstance(node.args[0], ast.Name) and node.args[0].id == "self"
-        if not own and (len(node.args) < 2 or not isinstance(node.args[1], ast.Constant)):
-            yield f"line {node.lineno}: getattr with a name that is made up"
+        if not isinstance(name, ast.Constant):
+            if not own:
+                yield f"line {node.lineno}: getattr with a name that is made up"
+        elif isinstance(name.value, str) and any(words.attributes.match(name.value) for words in (HIDING, ODD)):
+            yield f"line {node.lineno}: getattr of {name.value}"
     elif isinstance(node, VALUED) and isinstance(node.value, ast.Name) and node.value.id == "getattr":
         yield f"line {node.value.lineno}: getattr under another name"
 

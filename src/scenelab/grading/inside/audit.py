@@ -20,13 +20,13 @@ from inside.record import Record
 
 GENERATING = (
     "/torch/fx/", "/torch/jit/", "/torch/_dynamo/", "/torch/_jit_internal.py", "/attr/", "/pydantic", "/sympy/",
-    "/jinja2/",
-    "/scipy/", "/matplotlib/", "/numpy/_", "/numpy/ma/", "/decorator.py", "/jaxtyping/", "/typeguard/", "/beartype/",
-    "/inside/",
+    "/jinja2/", "/scipy/", "/matplotlib/", "/numpy/_", "/numpy/ma/", "/decorator.py", "/jaxtyping/", "/typeguard/",
+    "/beartype/", "/inside/",
 )  # fmt: skip
 """Packages that run code which they have made themselves."""
-HARMLESS = ("fc-list", "uname", "lsb_release", "ldconfig", "gcc", "cc", "ld", "nvidia-smi", "git", "hostname", "lscpu")
-"""Programs that libraries start to learn of the machine; they are taken from the system's folders."""
+HARMLESS = ("fc-list", "uname", "ldconfig", "nvidia-smi", "hostname", "lscpu")
+"""Programs that libraries start to learn of the machine, and that run no others."""
+SYSTEM = ("/bin", "/usr/bin", "/sbin", "/usr/sbin")
 CALLS = ("exec", "eval", "compile", "__import__", "getattr", "system", "popen", "Popen", "fork", "run", "CDLL",
          "import_module", "load_library")  # fmt: skip
 """Functions by which a pickle runs code."""
@@ -39,6 +39,7 @@ REACHING = ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._curr
             "sys.setprofile", "sys.addaudithook")  # fmt: skip
 MEMORY = re.compile(r"^/proc/(self|thread-self|\d+)/(task/\d+/)?(mem|maps|smaps|pagemap|fd|root|cwd|environ)\b")
 IMPORTING = "<frozen importlib"
+PATH = os.environ.get("PATH")
 
 
 class Audit:
@@ -64,13 +65,12 @@ class Audit:
         handlers: dict[str, Callable[[tuple[Any, ...], FrameType], None]] = {
             "exec": self._on_exec, "compile": self._on_compile, "import": self._on_import, "open": self._on_open,
             "code.__new__": self._on_code, "marshal.loads": self._on_code, "sys._getframe": self._on_frame,
-            "ctypes.dlopen": self._on_ctypes, "ctypes.dlsym": self._on_ctypes, "ctypes.string_at": self._on_ctypes,
+            "ctypes.dlopen": self._on_dlopen, "ctypes.dlsym": self._on_ctypes, "ctypes.string_at": self._on_ctypes,
             "ctypes.cdata": self._on_ctypes, "ctypes.call_function": self._on_ctypes,
             "pickle.find_class": self._on_pickle,
         }  # fmt: skip
         handlers |= {event: partial(self._on_process, event) for event in PROCESSES}
-        handlers["ctypes.dlopen"] = self._on_dlopen
-        handlers |= {event: self._named(self._on_reaching, event) for event in REACHING}
+        handlers |= {event: partial(self._on_reaching, event) for event in REACHING}
         busy, identify, getframe = self._busy, threading.get_ident, sys._getframe
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -95,10 +95,6 @@ class Audit:
             frame = frame.f_back
         if frame is not None and not self._is_trusted(frame.f_code.co_filename):
             self._record.mark(f"{self._students(frame)}: {text}")
-
-    @staticmethod
-    def _named(handler: Callable[[str, FrameType], None], event: str) -> Callable[[tuple[Any, ...], FrameType], None]:
-        return lambda _arguments, frame: handler(event, frame)
 
     def _is_trusted(self, name: str) -> bool:
         known = self._known.get(name)
@@ -139,15 +135,11 @@ class Audit:
             if not self._is_trusted(name) and not self._is_read(name):
                 self._record.mark(f"{self._shown(name)} was imported and had not been read")
         elif not (self._is_trusted(name) and name.startswith("/")) and not self._is_read(name):
-            made = (
-                caller.endswith(GENERATORS)
-                if caller.startswith(self._library)
-                else any(p in caller for p in GENERATING)
-            )
-            if not made or ("/site-packages/" in caller and not any(p in caller for p in GENERATING)):
-                place = self._students(frame)
-                if place:
-                    self._record.mark(f"{place}: runs code through {os.path.basename(caller)}")
+            standard = caller.startswith(self._library) and "/site-packages/" not in caller
+            made = caller.endswith(GENERATORS) if standard else any(part in caller for part in GENERATING)
+            place = "" if made else self._students(frame)
+            if place:
+                self._record.mark(f"{place}: runs code through {os.path.basename(caller)}")
 
     def _shown(self, name: str) -> str:
         return os.path.relpath(name, self._root) if name.startswith(self._root) else name[:120]
@@ -187,14 +179,8 @@ class Audit:
     def _on_process(self, event: str, arguments: tuple[Any, ...], frame: FrameType) -> None:
         if self._importing(frame):
             return  # a library's own doing
-        program = str(arguments[0] or (arguments[1] or [""])[0]) if event == "subprocess.Popen" else ""
-        if os.path.basename(program) in HARMLESS and os.path.dirname(program) in (
-            "",
-            "/bin",
-            "/usr/bin",
-            "/sbin",
-            "/usr/sbin",
-        ):
+        program = _harmless(arguments) if event == "subprocess.Popen" else ""
+        if program:
             self._record.note("helper", program)
             return
         place = self._students(frame) or "code that is not the submission's own"
@@ -226,10 +212,24 @@ class Audit:
             place = self._students(frame) or "code that is not the submission's own"
             self._record.mark(f"{place}: a pickle calls {module}.{name}"[:200])
 
-    def _on_reaching(self, event: str, frame: FrameType) -> None:
+    def _on_reaching(self, event: str, _arguments: tuple[Any, ...], frame: FrameType) -> None:
         place = self._students(frame)
         if place:
             self._record.mark(f"{place}: {event}")
+
+
+def _harmless(arguments: tuple[Any, ...]) -> str:
+    """The program that subprocess.Popen starts, if it is one of the system's that run no others; else "".
+
+    Its place has to be the system's: by its path, or by a PATH that is still the one that this process began with.
+    """
+    executable, command, _, environment = arguments
+    program = str(executable or (command or [""])[0])
+    folder, name = os.path.split(program)
+    usual = (
+        environment is None and os.environ.get("PATH") == PATH and not any(key.startswith("LD_") for key in os.environ)
+    )
+    return name if name in HARMLESS and usual and folder in ("", *SYSTEM) else ""
 
 
 def _python_paths() -> list[str]:

@@ -69,7 +69,7 @@ class CallTrace:
     def convolutions(self) -> list[str]:
         """Functions of other packages that are convolutions."""
         return sorted(
-            f"{package}.{name}" for package, name in self._calls() if package != "torch" and CONVOLUTION.match(name)
+            f"{package}.{name}" for package, name in self._calls() if package != "torch" and CONVOLUTION.search(name)
         )
 
     def packages(self) -> list[str]:
