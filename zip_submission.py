@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from scenelab.handin import main
+    from scenelab.course.submission import main
 except ImportError:
     sys.exit("zip_submission.py: scenelab is not installed; run 'make install' here and use .venv/bin/python")
 

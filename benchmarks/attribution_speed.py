@@ -16,14 +16,14 @@ CONTESTANTS = ("smooth ours", "smooth captum", "integrated ours", "integrated ca
 
 def contestant(name: str) -> None:
     """Time one contestant, after a first pass that is not counted, and print seconds and peak memory as JSON."""
-    from scenelab.process import prepare
+    from scenelab.runtime import prepare
 
     prepare()
     import captum.attr  # noqa: F401 - on both sides, so that memory is that of the work
     import torch
 
-    from scenelab.memory import peak_memory
     from scenelab.models.registry import create
+    from scenelab.runtime import peak_memory
 
     torch.set_num_threads(2)
     torch.manual_seed(0)

@@ -14,11 +14,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from mutants import MUTANTS, mutate, solution, write_as_zip
-from scenelab.grading.batch import Batch
-from scenelab.grading.rubric import read_rubric
-from scenelab.grading.sandbox import best
-from scenelab.kit import files
-from scenelab.memory import resident_memory
+from scenelab.course.grading.batch import Batch
+from scenelab.course.grading.rubric import read_rubric
+from scenelab.course.grading.sandbox import best
+from scenelab.course.kit import files
+from scenelab.runtime import resident_memory
 from scenelab.training.session import available_cores
 
 NAMES = ("ada", "ben", "cleo", "dev", "eli", "fay", "gus", "hana", "ivo", "jun", "kim", "leo", "mia", "noor", "oli",

@@ -11,7 +11,7 @@ import sys
 
 ROUNDS, SECONDS = 3, 8.0
 CODE = (
-    "import resource, sys; from scenelab.process import keep_freed_memory, sleep_while_waiting; sleep_while_waiting(); "
+    "import resource, sys; from scenelab.runtime import keep_freed_memory, sleep_while_waiting; sleep_while_waiting(); "
     "{policy}from scenelab.bench.measure import worker; worker(sys.argv[1:]); "
     "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 )

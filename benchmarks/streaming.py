@@ -4,7 +4,7 @@ python benchmarks/streaming.py DATA: the shards are written to a temporary folde
 reads them, epoch after epoch, in random order, with the augmentation of `laptop`; `raw` is without it.
 """
 
-from scenelab.process import prepare
+from scenelab.runtime import prepare
 
 prepare()
 
@@ -19,13 +19,13 @@ from pathlib import Path
 import torch
 
 from scenelab.data.augment import Augment
-from scenelab.data.packed import Packed, pack
+from scenelab.data.cache import Packed, pack
 from scenelab.data.shards import write_shards
-from scenelab.data.sources import open_split
+from scenelab.data.splits import open_split
 from scenelab.data.streamed import open_shards
-from scenelab.memory import peak_memory
-from scenelab.recipes import laptop
+from scenelab.runtime import peak_memory
 from scenelab.training.batches import TrainingBatches
+from scenelab.training.recipes import laptop
 
 SIZE, SIDE, ROUNDS = 96, 80, 5
 

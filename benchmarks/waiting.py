@@ -12,7 +12,7 @@ import sys
 
 ROUNDS, SECONDS = 3, 8.0
 CODE = (
-    "import sys; from scenelab.process import keep_freed_memory, sleep_while_waiting; keep_freed_memory(); {policy}"
+    "import sys; from scenelab.runtime import keep_freed_memory, sleep_while_waiting; keep_freed_memory(); {policy}"
     "from scenelab.bench.measure import worker; worker(sys.argv[1:])"
 )
 POLICIES = {"default": "", "scenelab": "sleep_while_waiting(); "}

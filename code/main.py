@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 try:
-    from scenelab.process import prepare
+    from scenelab.runtime import prepare
 except ImportError:
     sys.exit("main.py: scenelab is not installed; run 'make install' in the repository and use ../.venv/bin/python")
 
@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     import student_code
-    from scenelab import handout
+    from scenelab.course import handout
 
     if args.use_vit and args.use_residual:
         raise LabError("--use-vit and --use-residual name two networks; choose one")

@@ -10,15 +10,15 @@ from scenelab.attacks.pgd import pgd
 from scenelab.attacks.threat import Linf
 from scenelab.attribution.gradient import saliency
 from scenelab.attribution.grid import show_strong
+from scenelab.conv.autograd import convolve, gradients, remember
+from scenelab.conv.conv2d import Conv2d
 from scenelab.models.residual import ResidualNet  # our network: main.py --use-residual
 from scenelab.models.simplenet import SimpleNet
 from scenelab.models.vit import VisionTransformer
-from scenelab.ops.conv2d import Conv2d
-from scenelab.ops.function import convolve, gradients, remember
 
 
 class CustomConv2DFunction(Function):
-    """2D convolution from matrix products; the sums are in scenelab/ops/kernels.py."""
+    """2D convolution from matrix products; the sums are in scenelab/conv/dispatch.py."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-from scenelab.process import prepare
+from scenelab.runtime import prepare
 
 prepare()  # before torch loads, as the command line does
 
@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from scenelab.data.splits import open_packed
 from scenelab.data.synthetic import write_scenes
 from scenelab.models.registry import create
-from scenelab.models.stored import to_values
-from scenelab.runs import Run, save_checkpoint
-from scenelab.training.config import ScheduleConfig, TrainConfig, to_plain
-from scenelab.training.session import open_packed
+from scenelab.runs.config import ScheduleConfig, TrainConfig, to_plain
+from scenelab.runs.network import to_values
+from scenelab.runs.run import Run, save_checkpoint
 
 CLONE_NEWNS = 0x20000
 TOGETHER = ("e2e", "grading", "oracle", "soak")
@@ -87,8 +87,8 @@ def make_untrained(folder: Path, data: Path, *, model: str = "residual-small", s
 @pytest.fixture(scope="session")
 def untrained(scenes, tmp_path_factory) -> Run:
     """A run of the synthetic scenes with random weights, evaluated."""
-    from scenelab.cli import app
+    from scenelab.cli import main
 
     run = make_untrained(tmp_path_factory.mktemp("untrained") / "untrained", scenes)
-    assert app.run(["evaluate", str(run.folder), "--json"]) == 0
+    assert main.run(["evaluate", str(run.folder), "--json"]) == 0
     return run

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from scenelab.grading.rubric import read_rubric
-from scenelab.handin import write_zip
-from scenelab.kit import files
+from scenelab.course.grading.rubric import read_rubric
+from scenelab.course.kit import files
+from scenelab.course.submission import write_zip
 
 PDF = b"%PDF-1.7\n%%EOF\n"
 CHECKS = tuple(read_rubric().checks)
@@ -127,7 +127,7 @@ MUTANTS = [
            (CALL, "        layer = Layer(weight.shape[1], weight.shape[0], kernel, stride, padding, norm_layer=None, activation_layer=None, bias=False)\n"
             "        layer[0].weight = nn.Parameter(weight)\n        output = layer(input_feats).flatten(2)\n"),
            loses=CONV, says="not its own"),
-    mutant("answers from a package", ("import math\n", "import math\nimport scenelab.ops\n"), loses=set(CHECKS)),
+    mutant("answers from a package", ("import math\n", "import math\nimport scenelab.conv\n"), loses=set(CHECKS)),
     # attack
     mutant("wrong sign", (STEP, STEP.replace("- self", "+ self")), loses={"attack_descends"},
            earned=[("attack_descends", 0.25)], says="wrong sign"),

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scenelab.grading import bubblewrap, sandbox
+from scenelab.course.grading import bubblewrap, sandbox
 
 
 def as_ordinary_user(script, *arguments):

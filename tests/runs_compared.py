@@ -4,8 +4,8 @@ import signal
 
 import torch
 
-from scenelab.runs import load_checkpoint
-from scenelab.training.display import Lines
+from scenelab.progress import Lines
+from scenelab.runs.run import load_checkpoint
 
 
 class StopAfter(Lines):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from scenelab.cli import app
+from scenelab.cli import main
 from scenelab.errors import LabError
-from scenelab.recipes import RECIPES
+from scenelab.training.recipes import RECIPES
 
 SCENELAB = str(Path(sys.executable).with_name("scenelab"))
 
@@ -28,7 +28,7 @@ def scenelab(*arguments: object, status: int = 0) -> Done:
     stdout, stderr = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         try:
-            got = app.run([str(argument) for argument in arguments])
+            got = main.run([str(argument) for argument in arguments])
         except SystemExit as stop:
             got = stop.code or 0
     assert got == status, stdout.getvalue() + stderr.getvalue()
@@ -185,7 +185,7 @@ def test_bench_data_compares_in_one_run(scenes):
 def test_bench_train_compares_in_one_run(scenes, monkeypatch, capsys):
     monkeypatch.setattr("scenelab.bench.efficiency.MATRICES", (64,))
     command = ["bench", "train", "--data", str(scenes), "--rounds", "1", "--seconds", "0.2", "--json"]
-    assert app.run(command) == 0
+    assert main.run(command) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["train_vs_starter"]["n"] == 1
     assert set(result["images_per_second"]) == {"ours", "starter"}
@@ -195,10 +195,10 @@ def test_bench_train_compares_in_one_run(scenes, monkeypatch, capsys):
 def test_bench_scale_compares_in_one_run(capsys, monkeypatch):
     monkeypatch.setattr("scenelab.bench.scale.PRECISIONS", ("float32",))
     command = ["bench", "scale", "--rounds", "1", "--seconds", "0.2", "--side", "16", "--json"]
-    assert app.run(command) == 0
+    assert main.run(command) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["efficiency"] == result["by_precision"][result["precision"]]
     assert set(result["images_per_second"]) == {"processes float32", "threads float32"}
     assert result["efficiency"]["n"] == 1
-    assert app.run(["bench", "scale", "--processes", "1"]) == 1
+    assert main.run(["bench", "scale", "--processes", "1"]) == 1
     assert "--processes is 1; expected 2 or more" in capsys.readouterr().err

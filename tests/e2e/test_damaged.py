@@ -3,8 +3,8 @@
 import json
 import shutil
 
-from scenelab.cli import app
-from scenelab.data.sources import open_split
+from scenelab.cli import main
+from scenelab.data.splits import open_split
 
 FLAGS = ["--model", "residual-small", "--epochs", "1", "--batch-size", "32", "--threads", "1"]
 
@@ -17,10 +17,10 @@ def test_damaged_images_are_counted_and_named(scenes, tmp_path, capsys):
     train.file(9).unlink()
     val.file(0).write_bytes(b"")
     command = ["train", "demo", "--data", str(data), "--out", str(run), *FLAGS]
-    assert app.run(command) == 1
+    assert main.run(command) == 1
     assert "1 of 72 listed images are missing" in capsys.readouterr().err
     assert not run.exists() or not (run / "config.json").exists()
-    assert app.run([*command, "--damaged", "skip"]) == 0
+    assert main.run([*command, "--damaged", "skip"]) == 0
     said = capsys.readouterr()
     assert "train: 2 listed images could not be read and were left out (results/training.json)" in said.out
     accounting = json.loads((run / "results" / "training.json").read_text())
@@ -28,9 +28,9 @@ def test_damaged_images_are_counted_and_named(scenes, tmp_path, capsys):
     assert [path for path, _ in accounting["skipped"]["train"]] == [train.paths[2], train.paths[9]]
     assert "No such file" in accounting["skipped"]["train"][1][1]
     assert [path for path, _ in accounting["skipped"]["val"]] == [val.paths[0]]
-    assert app.run(["evaluate", str(run)]) == 0
+    assert main.run(["evaluate", str(run)]) == 0
     assert json.loads((run / "results" / "val.json").read_text())["images"] == 35
-    assert app.run(["report", str(run), "--out", str(tmp_path / "report")]) == 0
+    assert main.run(["report", str(run), "--out", str(tmp_path / "report")]) == 0
     page = (tmp_path / "report" / "report.html").read_text()
     assert "Left out, since they could not be read: 2 images of the train list" in page
     assert "could not be read: 1 image of the val list" in page

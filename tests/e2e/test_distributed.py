@@ -142,16 +142,16 @@ WEIGHTS = """
 import dataclasses, sys
 from pathlib import Path
 import torch
-from scenelab.data.packed import pack
-from scenelab.data.sources import open_split
+from scenelab.data.cache import pack
+from scenelab.data.splits import open_split
 from scenelab.errors import LabError
-from scenelab.recipes import laptop
-from scenelab.runs import Run
-from scenelab.training.config import AdversarialConfig
+from scenelab.training.recipes import laptop
+from scenelab.runs.run import Run
+from scenelab.runs.config import AdversarialConfig
 from scenelab.training.distributed import join
-from scenelab.training.display import Silent
-from scenelab.training.logbook import NoLogbook
-from scenelab.training.loop import Trainer
+from scenelab.progress import Silent
+from scenelab.training.metrics_logger import NoLogbook
+from scenelab.training.trainer import Trainer
 from scenelab.training.session import start_run
 data, folder = map(Path, sys.argv[1:])
 base = dataclasses.replace(

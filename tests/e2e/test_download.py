@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from scenelab.data.download import fetch
-from scenelab.data.install import download
+from scenelab.data.fetch.download import fetch
+from scenelab.data.fetch.install import download
 from scenelab.data.staging import BUILT
 from scenelab.errors import LabError
 from serving import Answer, Handler, Server, cut_after, raw, stall_after, status, tag, whole
@@ -334,7 +334,7 @@ def test_install_through_a_link(site: Server, tmp_path: Path) -> None:
 def test_killed_download_leaves_nothing_and_continues(site: Server, tmp_path: Path) -> None:
     site.script["/data.tar.gz"] = [stall_after(131_072)]
     code = (
-        "import sys, pathlib; from scenelab.data.install import download; folder, *addresses = sys.argv[1:]; "
+        "import sys, pathlib; from scenelab.data.fetch.install import download; folder, *addresses = sys.argv[1:]; "
         "download(pathlib.Path(folder), archive_addresses=addresses[:1], list_addresses=addresses[1:])"
     )
     folder, partial = tmp_path / "data", tmp_path / ".data.partial" / "archive.part"

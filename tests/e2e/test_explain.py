@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from scenelab.cli import app
-from scenelab.data.objects import object_file
-from scenelab.files import read_json
-from scenelab.runs import Run
-from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from scenelab.training.display import Lines
+from scenelab.cli import main
+from scenelab.data.annotations import object_file
+from scenelab.io import read_json
+from scenelab.progress import Lines
+from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from scenelab.runs.run import Run
 from scenelab.training.session import start_run
 
 
@@ -49,7 +49,7 @@ def run(data, tmp_path_factory) -> Run:
 
 
 def explain(run: Run, *arguments: object, status: int = 0) -> None:
-    assert app.run(["explain", str(run.folder), *map(str, arguments)]) == status
+    assert main.run(["explain", str(run.folder), *map(str, arguments)]) == status
 
 
 def test_galleries_tests_and_page(run, capsys):

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from conftest import make_untrained
-from scenelab.cli import app
-from scenelab.training.opened import open_run
+from scenelab.cli import main
+from scenelab.runs.loading import open_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 playwright = pytest.importorskip("playwright.sync_api")
@@ -44,8 +44,8 @@ def looked_up(host, *rest, **options):
     note((host.decode() if isinstance(host, bytes) else host,))
     return look_up(host, *rest, **options)
 socket.socket.connect, socket.getaddrinfo = guarded, looked_up
-from scenelab.cli import main
-main()
+from scenelab.cli import entry_point
+entry_point()
 """
 """The command line in a process that writes down every address beyond loopback that it asks for or connects to."""
 
@@ -129,7 +129,7 @@ def categories(untrained) -> list[str]:
 def test_a_picture_gets_its_top_five_a_map_and_an_attack(page, photo, categories, untrained, capsys):
     upload(page, photo)
     shown = top(page, "left-top", categories)
-    assert app.run(["predict", str(untrained.folder), str(photo)]) == 0
+    assert main.run(["predict", str(untrained.folder), str(photo)]) == 0
     said = re.findall(r"% +(\S+)", capsys.readouterr().out)
     assert shown[0] == said[0]
     assert top(page, "right-top", categories)
@@ -212,7 +212,7 @@ def test_two_people_at_once(browser, address, scenes, untrained, categories, cap
         one.wait_for_selector("#picture")
     for one, path in zip(pages, photos, strict=True):
         upload(one, path)
-    assert app.run(["predict", str(untrained.folder), *map(str, photos), "--json"]) == 0
+    assert main.run(["predict", str(untrained.folder), *map(str, photos), "--json"]) == 0
     for one, entry in zip(pages, json.loads(capsys.readouterr().out), strict=True):
         expected = [guess["category"] for guess in entry["guesses"]]
         assert top(one, "left-top", categories)[1:6] == expected
@@ -332,12 +332,12 @@ def test_with_the_keyboard_alone(page, photo, categories):
 
 
 def test_errors(untrained, scenes, tmp_path, capsys, address):
-    assert app.run(["app", str(tmp_path)]) == 1
+    assert main.run(["app", str(tmp_path)]) == 1
     assert "is not a run folder" in capsys.readouterr().err
-    assert app.run(["app", str(untrained.folder), str(untrained.folder)]) == 1
+    assert main.run(["app", str(untrained.folder), str(untrained.folder)]) == 1
     assert "same name" in capsys.readouterr().err
     for port, message in (("70000", "--port is 70000"), (address.rpartition(":")[2], "choose another --port")):
-        assert app.run(["app", str(untrained.folder), "--port", port]) == 1
+        assert main.run(["app", str(untrained.folder), "--port", port]) == 1
         assert message in capsys.readouterr().err
-    assert app.run(["app", str(untrained.folder), "--host", "::1"]) == 1
+    assert main.run(["app", str(untrained.folder), "--host", "::1"]) == 1
     assert "a --host of this machine" in capsys.readouterr().err

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from conftest import make_untrained
-from scenelab.cli import app
+from scenelab.cli import main
 from scenelab.errors import LabError
-from scenelab.evaluation.evidence import show_images
-from scenelab.export import export as module
-from scenelab.export.export import export
-from scenelab.export.formats import WRITERS
-from scenelab.training.opened import open_run
+from scenelab.evaluation.saliency_tests import show_images
+from scenelab.runs.export import export as module
+from scenelab.runs.export.export import export
+from scenelab.runs.export.formats import WRITERS
+from scenelab.runs.loading import open_run
 
 pytest.importorskip("onnxruntime")
 
@@ -29,7 +29,7 @@ def images(opened):
 
 @pytest.mark.parametrize("form", WRITERS)
 def test_the_file_says_what_the_network_says(untrained, opened, images, form, capsys):
-    assert app.run(["export", str(untrained.folder), "--format", form, "--limit", "20", "--json"]) == 0
+    assert main.run(["export", str(untrained.folder), "--format", form, "--limit", "20", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["images"] == 20
     assert found["same_first_guess"] == 1
@@ -80,7 +80,7 @@ def test_pt2_and_safetensors_read_by_a_stranger(opened, images, tmp_path):
 @pytest.mark.parametrize("model", ["simplenet", "vit", "inception"])
 def test_other_networks_go_as_well(scenes, tmp_path, model):
     run = make_untrained(tmp_path / model, scenes, model=model)
-    assert app.run(["export", str(run.folder), "--limit", "3"]) == 0
+    assert main.run(["export", str(run.folder), "--limit", "3"]) == 0
 
 
 def test_a_file_that_says_something_else_is_not_written(opened, images, tmp_path, monkeypatch):
@@ -105,10 +105,10 @@ def test_a_file_with_nan_is_not_written(opened, images, tmp_path, monkeypatch):
 
 
 def test_errors(untrained, opened, images, tmp_path, capsys):
-    assert app.run(["export", str(untrained.folder), "--limit", "0"]) == 1
+    assert main.run(["export", str(untrained.folder), "--limit", "0"]) == 1
     assert "--limit is 0" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
-    assert app.run(["export", str(untrained.folder), "--out", str(tmp_path / "file" / "model.onnx")]) == 1
+    assert main.run(["export", str(untrained.folder), "--out", str(tmp_path / "file" / "model.onnx")]) == 1
     assert "choose another with --out" in capsys.readouterr().err
     with pytest.raises(LabError, match="no image to check"):
         export(opened.stored, images[:0], "safetensors", tmp_path / "model.safetensors")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scenelab.data.install import check, import_data
+from scenelab.data.fetch.install import check, import_data
 from scenelab.errors import LabError
 
 MINIPLACES = Path(__file__).parents[3] / "shared" / "miniplaces"

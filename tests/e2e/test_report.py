@@ -15,18 +15,18 @@ from PIL import Image
 from pypdf import PdfReader
 from tinyhtml5.parser import HTMLParser as HTMLParser5
 
-from scenelab.cli import app
+from scenelab.cli import main
 from scenelab.data.augment import Augment
 from scenelab.errors import LabError
+from scenelab.progress import Lines
 from scenelab.report.blocks import to_html
 from scenelab.report.card import make_card
 from scenelab.report.collect import collect, read_run
 from scenelab.report.compare import compare
 from scenelab.report.team import Team, read_team
 from scenelab.report.write import KEYS, render, to_pdf
-from scenelab.runs import Run
-from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from scenelab.training.display import Lines
+from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from scenelab.runs.run import Run
 from scenelab.training.session import start_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -91,11 +91,11 @@ def runs(scenes, tmp_path_factory) -> list[Run]:
         from dataclasses import replace
 
         start_run(folder / f"seed-{seed}", scenes, replace(config, seed=seed), display=Lines(every_steps=10**9))
-        assert app.run(["evaluate", str(folder / f"seed-{seed}"), "--json"]) == 0
+        assert main.run(["evaluate", str(folder / f"seed-{seed}"), "--json"]) == 0
         made.append(Run(folder / f"seed-{seed}"))
     first = str(made[0].folder)
-    assert app.run(["explain", first, "--limit", "3", "--methods", "gradient", "cam", "--sanity", "--json"]) == 0
-    assert app.run(["robustness", first, "--epsilons", "0", "8/255", "--images", "8", "--json"]) == 0
+    assert main.run(["explain", first, "--limit", "3", "--methods", "gradient", "cam", "--sanity", "--json"]) == 0
+    assert main.run(["robustness", first, "--epsilons", "0", "8/255", "--images", "8", "--json"]) == 0
     return made
 
 
@@ -106,7 +106,7 @@ def test_a_report_and_a_card(runs, tmp_path, capsys):
         '[text]\nabstract = "We *tried*. <script>alert(1)</script>"\nresults = "Better than guessing."\n'
     )
     command = ["report", *(str(run.folder) for run in runs), "--out", str(tmp_path / "out"), "--team", str(team)]
-    assert app.run([*command, "--compare", "--card"]) == 0
+    assert main.run([*command, "--compare", "--card"]) == 0
     assert "report.pdf" in capsys.readouterr().out
     html = (tmp_path / "out" / "report.html").read_text()
     check(html)
@@ -219,7 +219,7 @@ def test_a_bad_team_file_is_one_line(text, message, tmp_path):
 
 
 def test_nothing_to_report(tmp_path, capsys):
-    assert app.run(["report", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert main.run(["report", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "holds neither a run (config.json) nor a study" in capsys.readouterr().err
 
 

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import torch
 
-from scenelab.runs import load_checkpoint
+from scenelab.runs.run import load_checkpoint
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from scenelab.process import prepare
+from scenelab.runtime import prepare
 prepare()
 from scenelab.data.augment import Augment
 from scenelab.errors import LabError
-from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from scenelab.training.display import Lines
+from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from scenelab.progress import Lines
 from scenelab.training.session import resume_run, start_run
 
 run, data = map(Path, sys.argv[1:])

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from range_server import Range
-from scenelab.cli import app
+from scenelab.cli import main
 from scenelab.data.shards import write_shards
 from scenelab.errors import LabError
-from scenelab.runs import load_checkpoint
-from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from scenelab.training.display import Silent
-from scenelab.training.loop import Trainer
+from scenelab.progress import Silent
+from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from scenelab.runs.run import load_checkpoint
 from scenelab.training.session import resume_run, start_run
+from scenelab.training.trainer import Trainer
 
 CONFIG = TrainConfig(
     model="simplenet-small", epochs=3, batch_size=16, eval_size=32, threads=1, log_every=1, checkpoint_seconds=0,
@@ -27,7 +27,7 @@ CONFIG = TrainConfig(
 @pytest.fixture(scope="module")
 def shards(scenes, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("streamed") / "shards"
-    assert app.run(["data", "shard", str(scenes), "--out", str(out), "--size", "32"]) == 0
+    assert main.run(["data", "shard", str(scenes), "--out", str(out), "--size", "32"]) == 0
     return out
 
 
@@ -69,7 +69,7 @@ def test_from_a_server_as_from_the_folder(shards, tmp_path, capsys):
         address = f"http://127.0.0.1:{served.server_port}"
         assert same(train(Path(address), tmp_path / "server"), whole)
         assert json.loads((tmp_path / "server" / "config.json").read_text())["data"] == address
-        assert app.run(["evaluate", str(tmp_path / "server"), "--json"]) == 0
+        assert main.run(["evaluate", str(tmp_path / "server"), "--json"]) == 0
         served.shutdown()
     result = json.loads((tmp_path / "server" / "results" / "val.json").read_text())
     assert result["images"] == 36

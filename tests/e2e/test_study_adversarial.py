@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from scenelab.cli import app
+from scenelab.cli import main
 from scenelab.evaluation.robustness import Effort
-from scenelab.files import read_json
+from scenelab.io import read_json
 
 
 @pytest.mark.slow
@@ -17,7 +17,7 @@ def test_four_ways_of_training_are_compared(scenes, tmp_path, capsys, monkeypatc
         "study", "adversarial", "--data", str(scenes), "--out", str(tmp_path / "study"), "--minutes", "0.05",
         "--epsilons", "4/255", "--images", "3", "--json",
     ]  # fmt: skip
-    assert app.run(command) == 0
+    assert main.run(command) == 0
     study = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in study["variants"]] == ["normal", "fast", "free", "pgd"]
     for row in study["variants"]:
@@ -27,6 +27,6 @@ def test_four_ways_of_training_are_compared(scenes, tmp_path, capsys, monkeypatc
     assert "is trained against L∞ perturbations of 4/255" in text
     assert (tmp_path / "study" / "adversarial.png").exists()
     before = read_json(tmp_path / "study" / "fast" / "results" / "training.json")
-    assert app.run(command) == 0
+    assert main.run(command) == 0
     assert json.loads(capsys.readouterr().out)["variants"] == study["variants"]
     assert read_json(tmp_path / "study" / "fast" / "results" / "training.json") == before

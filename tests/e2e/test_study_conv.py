@@ -10,17 +10,17 @@ import time
 
 import pytest
 
-from scenelab.cli import app
+from scenelab.cli import main
+from scenelab.conv.conv2d import Conv2d
 from scenelab.data.augment import Augment
 from scenelab.errors import Interrupted, LabError
-from scenelab.files import read_json
-from scenelab.ops.conv2d import Conv2d
-from scenelab.recipes import RECIPES
-from scenelab.runs import Run, load_checkpoint
+from scenelab.io import read_json
+from scenelab.progress import Lines
+from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig, to_plain
+from scenelab.runs.run import Run, load_checkpoint
 from scenelab.studies import apart, conv
 from scenelab.studies.conv_findings import compare, to_markdown
-from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig, to_plain
-from scenelab.training.display import Lines
+from scenelab.training.recipes import RECIPES
 
 
 class Quiet(Lines):
@@ -50,7 +50,7 @@ def trained(monkeypatch) -> list[str]:
 
 
 def study(*arguments: object, status: int = 0) -> None:
-    assert app.run(["study", "conv", "--recipe", "tiny", *map(str, arguments)]) == status
+    assert main.run(["study", "conv", "--recipe", "tiny", *map(str, arguments)]) == status
 
 
 def test_two_runs_are_compared_in_numbers_words_and_a_figure(trained, scenes, tmp_path, capsys):

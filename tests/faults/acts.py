@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from scenelab.cli import main
-from scenelab.data import install
+from scenelab.cli import entry_point
 from scenelab.data.augment import Augment
-from scenelab.files import atomic_write, write_json
-from scenelab.recipes import RECIPES
-from scenelab.runs import save_checkpoint
-from scenelab.training import loop
-from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from scenelab.data.fetch import install
+from scenelab.io import atomic_write, write_json
+from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from scenelab.runs.run import save_checkpoint
+from scenelab.training import trainer
+from scenelab.training.recipes import RECIPES
 
 CHECKPOINT = {"old": 0, "new": 1}
 
@@ -33,7 +33,7 @@ def command(arguments: list[str]) -> None:
     """The command line, with the recipe `tiny`; ends as a program does, with SystemExit."""
     RECIPES["tiny"] = tiny
     sys.argv = ["scenelab", *arguments]
-    main()
+    entry_point()
 
 
 def fetch_data(arguments: list[str]) -> None:
@@ -69,7 +69,7 @@ def write_text(arguments: list[str]) -> None:
 def lose(arguments: list[str]) -> None:
     """The command line; after the third checkpoint somebody removes a folder, the first argument."""
     folder, *arguments = arguments
-    saved, save_as_ever = [], loop.save_checkpoint
+    saved, save_as_ever = [], trainer.save_checkpoint
 
     def save_and_lose(path: Path, values: dict[str, object]) -> None:
         save_as_ever(path, values)
@@ -77,5 +77,5 @@ def lose(arguments: list[str]) -> None:
         if len(saved) == 3:
             shutil.rmtree(folder)
 
-    loop.save_checkpoint = save_and_lose
+    trainer.save_checkpoint = save_and_lose
     command(arguments)

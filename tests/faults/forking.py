@@ -96,16 +96,16 @@ class Server:
 
 def serve() -> None:
     """Read what to run, a line each, and tell how it ended."""
-    from scenelab.process import prepare
+    from scenelab.runtime import prepare
 
     prepare()
     import torch
 
     # what the commands load when they are first used
     for name in (
-        "cli.app", "training.session", "recipes", "data.install", "grading.batch", "grading.outputs",
-        "grading.challenge", "report.write", "report.card", "report.collect", "evaluation.explain",
-        "evaluation.challenge", "evaluation.robustness", "training.opened", "export.export", "models.stored",
+        "cli.main", "training.session", "training.recipes", "data.fetch.install", "course.grading.batch",
+        "course.grading.outputs", "course.grading.challenge", "report.write", "report.card", "report.collect",
+        "evaluation.explain", "evaluation.challenge", "evaluation.robustness", "runs.loading", "runs.export.export",
     ):  # fmt: skip
         importlib.import_module(f"scenelab.{name}")
     importlib.import_module("faults.acts")

@@ -14,25 +14,25 @@ from typing import Any
 import torch
 from PIL import Image
 
-from scenelab.data.archive import Limits, extract
+from scenelab.app.middleware import Gate
+from scenelab.course.grading.unpack import Room, Unpacked, unpack
+from scenelab.data.annotations import draw_masks, read_objects
+from scenelab.data.cache import pack
 from scenelab.data.decode import fit, read_image
-from scenelab.data.download import _origin
+from scenelab.data.fetch.archive import Limits, extract
+from scenelab.data.fetch.download import _origin
 from scenelab.data.miniplaces import Listing, is_miniplaces, read_categories, read_list, read_split
-from scenelab.data.objects import draw_masks, read_objects
-from scenelab.data.packed import pack
 from scenelab.data.shards import write_shards
 from scenelab.data.streamed import open_shards
 from scenelab.evaluation.challenge import read_guesses, score
-from scenelab.grading.unpack import Room, Unpacked, unpack
 from scenelab.models.normalize import Classifier
-from scenelab.models.stored import read_classifier
 from scenelab.report.collect import read_run
 from scenelab.report.team import read_team
-from scenelab.runs import Run, load_checkpoint
-from scenelab.training.config import OptimizerConfig, TrainConfig, from_plain, to_plain
-from scenelab.training.logbook import read_metrics
+from scenelab.runs.config import OptimizerConfig, TrainConfig, from_plain, to_plain
+from scenelab.runs.network import read_classifier
+from scenelab.runs.run import Run, load_checkpoint
+from scenelab.training.metrics_logger import read_metrics
 from scenelab.training.state import checkpoint_values, restore, start
-from scenelab.web.gate import Gate
 
 
 @dataclass(frozen=True)

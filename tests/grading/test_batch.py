@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from mutants import MUTANTS, mutate, solution, write, write_as_zip
-from scenelab.cli import app
-from scenelab.grading.checks import CHECKS
-from scenelab.grading.rubric import default_text
+from scenelab.cli import main
+from scenelab.course.grading.checks import CHECKS
+from scenelab.course.grading.rubric import default_text
 
 HIDDEN = '''
-from scenelab.grading.checks import Context, Failed, check
+from scenelab.course.grading.checks import Context, Failed, check
 
 
 @check("hidden")
@@ -81,7 +81,7 @@ def test_a_class(tmp_path, hidden, capsys):
     command = ["grade", str(tmp_path / "submissions.zip"), "--out", str(tmp_path / "out"), "--jobs", "2",
                "--rubric", str(rubric), "--hidden", str(hidden)]  # fmt: skip
     try:
-        assert app.run(command) == 0
+        assert main.run(command) == 0
         printed = capsys.readouterr().out
         assert "sandbox: " in printed
         assert "annlee: 7.875 of 8" in printed
@@ -108,7 +108,7 @@ def test_a_class(tmp_path, hidden, capsys):
         assert "no helper" not in page
         assert "handed in together with bobray" in page
         before = (tmp_path / "out" / "students" / "annlee" / "result.json").stat().st_mtime_ns
-        assert app.run([*command, "--json"]) == 0
+        assert main.run([*command, "--json"]) == 0
         assert (tmp_path / "out" / "students" / "annlee" / "result.json").stat().st_mtime_ns == before, "nothing anew"
         assert len(json.loads(capsys.readouterr().out)) == 5
     finally:
@@ -122,7 +122,7 @@ def test_one_submission_for_gradescope_and_autolab(tmp_path, capsys, monkeypatch
     write(tmp_path / "submission", {"hw/student_code.py": code, "more/other.py": b"x = 1\n"})
     results = tmp_path / "results" / "results.json"
     command = ["grade", "submission", "--out", "grades", "--gradescope", str(results), "--autolab"]
-    assert app.run(command) == 0
+    assert main.run(command) == 0
     assert json.loads(results.read_text())["score"] == 8.0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]["convolution"] == 4.0
 
@@ -131,5 +131,5 @@ def test_calls_that_make_no_sense(tmp_path, capsys):
     write(tmp_path / "in" / "a", {"code/student_code.py": b"x = 1\n"})
     for flags, says in ((["--jobs", "0"], "--jobs is 0"), (["--hidden", "/no"], "--hidden /no is not a folder"),
                         (["--rubric", "/no"], "--rubric /no cannot be read")):  # fmt: skip
-        assert app.run(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *flags]) == 1
+        assert main.run(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *flags]) == 1
         assert says in capsys.readouterr().err

@@ -5,9 +5,9 @@ import zipfile
 import pytest
 
 from mutants import solution, write, write_as_zip
+from scenelab.course.grading.discovery import gather
+from scenelab.course.grading.reading import read
 from scenelab.errors import LabError
-from scenelab.grading.discovery import gather
-from scenelab.grading.reading import read
 
 
 @pytest.fixture

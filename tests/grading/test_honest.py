@@ -3,9 +3,9 @@
 import pytest
 
 from mutants import ATTENTION_END, CHECKS, PDF, Mutant, mutant, mutate, solution, write
-from scenelab.grading.batch import Batch
-from scenelab.grading.rubric import read_rubric
-from scenelab.grading.sandbox import best
+from scenelab.course.grading.batch import Batch
+from scenelab.course.grading.rubric import read_rubric
+from scenelab.course.grading.sandbox import best
 from styles import ATTENTION, BACKWARD, FORWARD, PGD
 
 FORWARD_LOOP = """

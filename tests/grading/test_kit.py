@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from mutants import write
-from scenelab.cli import app
+from scenelab.cli import main
+from scenelab.course.kit import files
+from scenelab.course.kit.cut import cut
 from scenelab.errors import LabError
-from scenelab.kit import files
-from scenelab.kit.cut import cut
 from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
 
 
@@ -71,13 +71,13 @@ def test_the_solution_passes_its_own_test(homework):
 
 
 def test_the_bare_kit_says_what_is_missing(tmp_path):
-    assert app.run(["kit", str(tmp_path / "hw")]) == 0
+    assert main.run(["kit", str(tmp_path / "hw")]) == 0
     done = run(tmp_path / "hw", "./test_conv.py")
     assert done.returncode != 0
     assert "CustomConv2DFunction.forward is yours to write" in done.stderr
     assert (tmp_path / "hw" / "writeup").is_dir()
     assert (tmp_path / "hw" / "download_dataset.sh").stat().st_mode & 0o100
-    assert app.run(["kit", str(tmp_path / "hw")]) == 1
+    assert main.run(["kit", str(tmp_path / "hw")]) == 1
 
 
 @pytest.mark.parametrize("year", [2019, 2022])
@@ -124,7 +124,7 @@ def test_the_kit_trains_evaluates_attacks(tmp_path, year):
 
 
 def test_gradescopes_folder(tmp_path):
-    assert app.run(["kit", str(tmp_path / "gs"), "--gradescope"]) == 0
+    assert main.run(["kit", str(tmp_path / "gs"), "--gradescope"]) == 0
     for name in ("setup.sh", "run_autograder"):
         assert (tmp_path / "gs" / name).stat().st_mode & 0o100
         assert subprocess.run(["bash", "-n", tmp_path / "gs" / name]).returncode == 0
@@ -133,8 +133,8 @@ def test_gradescopes_folder(tmp_path):
     assert "gradio" not in text
     assert "http" not in text
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; sys.path.insert(0, sys.argv[1]); import scenelab.grading.batch as b; print(b.__file__)",
+        [sys.executable, "-c", "import sys; sys.path.insert(0, sys.argv[1]); import scenelab.course.grading.batch as b; print(b.__file__)",
          str(tmp_path / "gs" / "scenelab" / "src")], capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert str(tmp_path / "gs") in done.stdout, done.stderr
-    assert app.run(["kit", str(tmp_path / "x"), "--rubric", "r.toml"]) == 1
+    assert main.run(["kit", str(tmp_path / "x"), "--rubric", "r.toml"]) == 1

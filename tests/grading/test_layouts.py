@@ -2,7 +2,7 @@
 
 import pytest
 
-from scenelab.grading.layouts import original_name, parse, split
+from scenelab.course.grading.layouts import original_name, parse, split
 
 SUBMISSION = ["code/student_code.py", "code/main.py", "writeup/report.pdf", "results/curves.png"]
 

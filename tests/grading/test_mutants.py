@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from mutants import ATTACK, CHECKS, HOSTILE, MUTANTS, mutate, part, solution, together, write
-from scenelab.grading.batch import Batch
-from scenelab.grading.rubric import default_text, parse, read_rubric
-from scenelab.grading.sandbox import best, measure
+from scenelab.course.grading.batch import Batch
+from scenelab.course.grading.rubric import default_text, parse, read_rubric
+from scenelab.course.grading.sandbox import best, measure
 
 QUICK = default_text().replace("seconds = 20.0 ", "seconds = 6.0 ").replace("memory_mib = 3072", "memory_mib = 1536")
 """The memory is for three processes of a hand-in that forks, each of which counts in full what it shares: torch, 0.4 GB."""
@@ -114,7 +114,7 @@ def test_nothing_is_left_of_hostile_code(hostile):
 def whole(tmp_path_factory):
     kits = {"solution-2019": solution(2019), "solution-2022": solution(2022)}
     for year in (2019, 2022):
-        from scenelab.kit import files
+        from scenelab.course.kit import files
 
         bare = {name: text.encode() for name, text in files(year).items() if name.startswith("code/")}
         kits[f"kit-{year}"] = bare

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
+from scenelab.course.grading.discovery import Entry
+from scenelab.course.grading.grade import Grade, Outcome, Result
+from scenelab.course.grading.outputs import autolab_line, gradescope, write_class, write_student
+from scenelab.course.grading.outputs.page import html_page, markdown_page
+from scenelab.course.grading.outputs.tables import class_table, leaderboard, leaderboard_page, ranking
+from scenelab.course.grading.rubric import default_text, parse, read_rubric
 from scenelab.errors import LabError
-from scenelab.grading.discovery import Entry
-from scenelab.grading.grade import Grade, Outcome, Result
-from scenelab.grading.outputs import autolab_line, gradescope, write_class, write_student
-from scenelab.grading.outputs.page import html_page, markdown_page
-from scenelab.grading.outputs.tables import class_table, leaderboard, leaderboard_page, ranking
-from scenelab.grading.rubric import default_text, parse, read_rubric
 
 # Gradescope's documentation, "Autograder Specifications", as a schema: field, its types, its values where they are given
 STATUS, VISIBLE, FORMATS = (

@@ -9,8 +9,8 @@ import zipfile
 import pytest
 
 from mutants import solution, write
-from scenelab.grading.reading import read
-from scenelab.grading.unpack import Room, Unpacked, unpack
+from scenelab.course.grading.reading import read
+from scenelab.course.grading.unpack import Room, Unpacked, unpack
 
 CODE = solution()["code/student_code.py"]
 SMALL = Room(file_bytes=1 << 20, bytes=4 << 20, files=100)

@@ -8,11 +8,11 @@ import pytest
 
 from mutants import solution, write
 from ordinary_user import as_ordinary_user
-from scenelab.cli import app
+from scenelab.cli import main
+from scenelab.course.grading import bubblewrap, seccomp
+from scenelab.course.grading.child import Child, Trouble
+from scenelab.course.grading.sandbox import PROMISES, Limits, Sandbox, best, make_stage, measure
 from scenelab.errors import LabError
-from scenelab.grading import bubblewrap, seccomp
-from scenelab.grading.child import Child, Trouble
-from scenelab.grading.sandbox import PROMISES, Limits, Sandbox, best, make_stage, measure
 
 needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
@@ -61,7 +61,7 @@ def test_without_a_filter_of_system_calls_it_is_not_whole(tmp_path, monkeypatch)
 MEASURE = """
 import sys
 from pathlib import Path
-from scenelab.grading.sandbox import measure
+from scenelab.course.grading.sandbox import measure
 for level in ("bubblewrap", "process"):
     print(measure(level, Path(sys.argv[1])))
 """
@@ -95,7 +95,7 @@ def test_less_than_a_whole_sandbox_has_to_be_asked_for(tmp_path, monkeypatch, ca
         best(tmp_path)
     assert best(tmp_path, unsafe=True).level == "process"
     write(tmp_path / "in", solution())
-    assert app.run(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 1
+    assert main.run(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 1
     assert "--unsafe" in capsys.readouterr().err
 
 

@@ -3,7 +3,7 @@
 import stat
 
 from mutants import MUTANTS, mutate
-from scenelab.grading.similarity import compare
+from scenelab.course.grading.similarity import compare
 
 SOURCES = {name: mutate(change)["code/student_code.py"] for name, change in zip("abc", MUTANTS, strict=False)}
 

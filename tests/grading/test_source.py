@@ -2,7 +2,7 @@
 
 import pytest
 
-from scenelab.grading.source import examine
+from scenelab.course.grading.source import examine
 
 HEAD = """import math, sys, re
 import torch, torch.nn as nn, torch.nn.functional as F
@@ -69,7 +69,8 @@ def convolve(x, w):
 
 
 @pytest.mark.parametrize(
-    "line", ["import scenelab", "from scenelab.ops import conv2d", "from torchattacks import PGD", "import captum.attr"]
+    "line",
+    ["import scenelab", "from scenelab.conv import conv2d", "from torchattacks import PGD", "import captum.attr"],
 )
 def test_packages_with_the_answers(tmp_path, line):
     assert found(tmp_path, line + "\n").foreign != []

@@ -6,9 +6,9 @@ import dataclasses
 import pytest
 
 from mutants import write
-from scenelab.grading.batch import Batch
-from scenelab.grading.rubric import default_text, parse
-from scenelab.grading.sandbox import best
+from scenelab.course.grading.batch import Batch
+from scenelab.course.grading.rubric import default_text, parse
+from scenelab.course.grading.sandbox import best
 from styles import GPU_HABITS, HONEST, NATIVE
 
 MARKED = {"registry", "words that hide nothing"}

@@ -14,16 +14,20 @@ import torch
 import scenelab
 from mutants import ATTENTION_END, CALL, RETURN, solution, write
 from ordinary_user import as_ordinary_user
-from scenelab.cli import app
-from scenelab.grading.batch import Batch, seed_of
-from scenelab.grading.checks import Context
-from scenelab.grading.rubric import default_text, parse
-from scenelab.grading.sandbox import best
+from scenelab.cli import main
+from scenelab.course.grading.batch import Batch, seed_of
+from scenelab.course.grading.checks import Context
+from scenelab.course.grading.rubric import default_text, parse
+from scenelab.course.grading.sandbox import best
+from scenelab.runtime import python_command
 from styles import CODE, changed, native
 
 SOURCE = Path(scenelab.__file__).parent
-STARTERS = {"process.py", "grading/sandbox.py", "grading/bubblewrap.py", "grading/processes.py", "grading/similarity.py",
-            "studies/apart.py", "bench/child.py", "runs.py", "handin.py"}  # fmt: skip
+GRADING = "course/grading"
+STARTERS = {
+    "runtime.py", f"{GRADING}/sandbox.py", f"{GRADING}/bubblewrap.py", f"{GRADING}/processes.py",
+    f"{GRADING}/similarity.py", "studies/apart.py", "bench/child.py", "runs/run.py", "course/submission.py",
+}  # fmt: skip
 
 
 def grade(folder, submissions, **options):
@@ -50,21 +54,19 @@ def test_every_process_that_we_start_is_known():
             or "subprocess.run" in path.read_text()
         ):
             found.add(path.relative_to(SOURCE).as_posix())
-    assert found - {"grading/launch.py", "grading/inside/audit.py"} == STARTERS - {"grading/bubblewrap.py"} | {
-        "grading/bubblewrap.py"
-    }
+    assert found - {f"{GRADING}/launch.py", f"{GRADING}/inside/audit.py"} == STARTERS
 
 
 def test_python_is_started_in_one_way():
-    """`process.python_command` gives -P; only what a student runs on their own code goes without."""
+    """`runtime.python_command` gives -P; only what a student runs on their own code goes without."""
     users = {
         path.relative_to(SOURCE).as_posix()
         for path in SOURCE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_bytes()))
         if isinstance(node, ast.Attribute) and node.attr == "executable"
     }
-    assert users == {"process.py", "handin.py", "grading/bubblewrap.py"}
-    assert "-P" in subprocess.list2cmdline(__import__("scenelab.process").process.python_command([]))
+    assert users == {"runtime.py", "course/submission.py", f"{GRADING}/bubblewrap.py"}
+    assert "-P" in subprocess.list2cmdline(python_command([]))
 
 
 @pytest.mark.parametrize("start", [["-m", "scenelab"], [str(Path(sys.executable).parent / "scenelab")]])
@@ -176,7 +178,7 @@ def test_what_a_submission_says_is_text_everywhere(tmp_path, capsys):
     for name, handed in ODD.items():
         write(tmp_path / "in" / name, handed)
     write(tmp_path / "in" / "[bold]x", {"code/student_code.py": b"x = 1\n"})
-    assert app.run(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--jobs", "2"]) == 0
+    assert main.run(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--jobs", "2"]) == 0
     printed = capsys.readouterr()
     files = [path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()]
     for text in (printed.out + printed.err, *files):
@@ -199,9 +201,9 @@ def test_what_a_submission_says_is_text_everywhere(tmp_path, capsys):
 
 
 def test_values_that_lie_too_deep_are_a_disturbed_pipe(tmp_path):
-    from scenelab.grading.child import Child
-    from scenelab.grading.inside.wire import WireError
-    from scenelab.grading.sandbox import Limits, Sandbox
+    from scenelab.course.grading.child import Child
+    from scenelab.course.grading.inside.wire import WireError
+    from scenelab.course.grading.sandbox import Limits, Sandbox
 
     child = Child(Sandbox("process"), tmp_path, tmp_path, Limits())
     deep: list = []
@@ -224,7 +226,7 @@ def test_one_students_archive_is_not_a_class(tmp_path, capsys):
         archive.writestr("bob_LATE_77_999_submission.zip", b"PK\x05\x06" + bytes(18))
         archive.writestr("carol_LATE_78_998_submission.zip", (tmp_path / "bob.zip").read_bytes())
     out = tmp_path / "out"
-    assert app.run(["grade", str(tmp_path / "alice.zip"), str(tmp_path / "bob.zip"), "--out", str(out), "--json"]) == 0
+    assert main.run(["grade", str(tmp_path / "alice.zip"), str(tmp_path / "bob.zip"), "--out", str(out), "--json"]) == 0
     rows = {row["student"]: row for row in json.loads(capsys.readouterr().out)}
     assert set(rows) == {"alice", "bob"}
     assert "holds what looks like the submission of others" in rows["alice"]["review"][0]
@@ -265,8 +267,8 @@ KERNEL = """
 """
 GRADE_AS = """
 import sys
-from scenelab.cli import app
-sys.exit(app.run(["grade", sys.argv[1], "--out", sys.argv[2], "--json"]))
+from scenelab.cli import main
+sys.exit(main.run(["grade", sys.argv[1], "--out", sys.argv[2], "--json"]))
 """
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scenelab.grading import sandbox
+from scenelab.course.grading import sandbox
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ from PIL import Image
 from torch import nn
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-from scenelab.data.packed import Packed
+from scenelab.data.cache import Packed
 from scenelab.errors import LabError
-from scenelab.evaluation.accuracy import (
+from scenelab.evaluation.calibration import BINS, expected_calibration_error, reliability
+from scenelab.evaluation.metrics import (
     BATCH,
     ConfusedPair,
     confusion,
@@ -22,10 +23,9 @@ from scenelab.evaluation.accuracy import (
     top_k,
     wilson,
 )
-from scenelab.evaluation.calibration import BINS, expected_calibration_error, reliability
 from scenelab.evaluation.predict import predict_files
 from scenelab.models.normalize import Classifier
-from scenelab.models.stored import Stored
+from scenelab.runs.network import Stored
 
 
 def drawn(count: int = 300, classes: int = 7, scale: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from scenelab.conv import winograd
+from scenelab.conv.conv2d import Conv2d, conv2d
+from scenelab.conv.reference import conv2d_loops, grad_bias_loops, grad_input_loops, grad_weight_loops
 from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
-from scenelab.ops import winograd
-from scenelab.ops.conv2d import Conv2d, conv2d
-from scenelab.ops.reference import conv2d_loops, grad_bias_loops, grad_input_loops, grad_weight_loops
 
 # images, channels in and out, height, width, kernel, stride, padding
 SHAPES = {

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from scenelab.ops import kernels
-from scenelab.ops.conv2d import conv2d
-from scenelab.ops.reference import conv2d_loops
+from scenelab.conv import dispatch
+from scenelab.conv.conv2d import conv2d
+from scenelab.conv.reference import conv2d_loops
 
 
 def steady(examples: int) -> settings:
@@ -141,9 +141,9 @@ def test_gradients_are_adjoint(case):
     """⟨X ⋆ W, G⟩ = ⟨X, ∂X(G, W)⟩ = ⟨W, ∂W(G, X)⟩: the transposed maps, and no term forgotten or counted twice."""
     input, weight, _, towards = case.tensors()
     geometry = (case.stride, case.padding)
-    product = (kernels.forward(input, weight, None, *geometry) * towards).sum()
-    to_input = kernels.grad_input(towards, weight, tuple(input.shape), *geometry)
-    to_weight = kernels.grad_weight(towards, input, case.kernel, *geometry)
+    product = (dispatch.forward(input, weight, None, *geometry) * towards).sum()
+    to_input = dispatch.grad_input(towards, weight, tuple(input.shape), *geometry)
+    to_weight = dispatch.grad_weight(towards, input, case.kernel, *geometry)
     torch.testing.assert_close((to_input * input).sum(), product, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close((to_weight * weight).sum(), product, rtol=1e-10, atol=1e-10)
 

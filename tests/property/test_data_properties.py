@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Generator
 
 from scenelab.data.augment import Augment, augment_batch, mix_batch
+from scenelab.data.cache import pack
 from scenelab.data.decode import fit
 from scenelab.data.folder import held_out
 from scenelab.data.miniplaces import Listing
-from scenelab.data.packed import pack
 
 steady = settings(max_examples=30, derandomize=True, deadline=None, database=None)
 shares = st.floats(0, 1, width=32)

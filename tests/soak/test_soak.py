@@ -18,22 +18,22 @@ from pathlib import Path
 import pytest
 
 from mutants import solution, write_as_zip
-from scenelab.grading.sandbox import best
+from scenelab.course.grading.sandbox import best
 from soak.watch import FULL, SECONDS, Watch
 
 SCENELAB = [sys.executable, "-m", "scenelab"]
 POOL = 1 if FULL else 4  # threads that are started for work and kept for 10 s after it: longer than the short form
 STALE = (SECONDS / 60, SECONDS / 10)
 TIDIER = f"""
-import scenelab.web.serve as serve
+import scenelab.app.serve as serve
 prepare = serve._prepare
 def prepared(*given):
     prepare(*given)
-    import scenelab.web.page as page
+    import scenelab.app.page as page
     page.STALE = {STALE}
 serve._prepare = prepared
-from scenelab.cli import main
-main()
+from scenelab.cli import entry_point
+entry_point()
 """
 """The command line whose explorer forgets pictures after a tenth of the soak, where it would after an hour."""
 

@@ -14,10 +14,9 @@ from runs_compared import StopAfter, assert_same_run
 from scenelab.data.augment import Augment
 from scenelab.errors import Interrupted, LabError
 from scenelab.models.registry import create
-from scenelab.runs import Run, load_checkpoint
-from scenelab.training import loop
-from scenelab.training.adversarial import Probe, make_hard, make_unlikely, probe, replay
-from scenelab.training.config import (
+from scenelab.progress import Lines
+from scenelab.report.methods_text import describe
+from scenelab.runs.config import (
     AdversarialConfig,
     OptimizerConfig,
     ScheduleConfig,
@@ -25,11 +24,12 @@ from scenelab.training.config import (
     from_plain,
     to_plain,
 )
-from scenelab.training.describe import describe
-from scenelab.training.display import Lines
-from scenelab.training.learn import learn
+from scenelab.runs.run import Run, load_checkpoint
+from scenelab.training import trainer
+from scenelab.training.adversarial import Probe, make_hard, make_unlikely, probe, replay
 from scenelab.training.session import resume_run, start_run
 from scenelab.training.state import start
+from scenelab.training.step import learn
 
 QUIET = Lines(every_steps=10**9)
 EPSILON = 8 / 255
@@ -152,7 +152,7 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(scenes, tmp_path, adversaria
 
 def test_an_attack_attached_to_the_forward_pass_gives_the_loops_numbers(scenes, tmp_path, monkeypatch):
     """The handout's own door: main.py --adversarial."""
-    from scenelab import handout
+    from scenelab.course import handout
     from scenelab.models.simplenet import SimpleNetSmall
 
     (tmp_path / "code").mkdir()
@@ -197,7 +197,7 @@ def test_a_probe_attacks(model, batch):
 
 def test_a_collapse_stops_the_run_for_good_and_keeps_the_epoch_before(scenes, tmp_path, monkeypatch):
     found = iter([Probe(72, 30, 20), Probe(72, 32, 24), Probe(72, 60, 1)])
-    monkeypatch.setattr(loop, "probe", lambda *args, **options: next(found))
+    monkeypatch.setattr(trainer, "probe", lambda *args, **options: next(found))
     config = tiny(epochs=5, adversarial=FAST, evaluate_every=5)
     accounting = start_run(tmp_path / "run", scenes, config, display=QUIET)
     run = Run(tmp_path / "run")
@@ -212,7 +212,7 @@ def test_a_collapse_stops_the_run_for_good_and_keeps_the_epoch_before(scenes, tm
 
 
 def test_a_collapse_from_the_start_keeps_what_there_is(scenes, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "probe", lambda *args, **options: Probe(72, 60, 1))
+    monkeypatch.setattr(trainer, "probe", lambda *args, **options: Probe(72, 60, 1))
     accounting = start_run(tmp_path / "run", scenes, tiny(epochs=3, adversarial=FAST), display=QUIET)
     assert "at epoch 1" in accounting["stopped"]
     assert load_checkpoint(Run(tmp_path / "run").best)["epoch"] == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from scenelab.data.archive import CHUNK, ArchiveError, Limits, extract
+from scenelab.data.fetch.archive import CHUNK, ArchiveError, Limits, extract
 from scenelab.errors import LabError
 
 WANTED = {"images/train/a/abbey/1.jpg": b"\xff\xd8 one", "objects/train/a/abbey/1.xml": b"<a/>", "val.txt": b"x 0\n"}

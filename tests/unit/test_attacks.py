@@ -9,7 +9,7 @@ from torch import nn
 
 from scenelab.attacks import L2, Goal, Linf, apgd, apgd_targeted, cross_entropy, fgsm, logits_ratio, margin, pgd, square
 from scenelab.attacks.apgd import Adaptive, checkpoints
-from scenelab.attacks.climb import climb, look
+from scenelab.attacks.gradient_ascent import climb, look
 from scenelab.attacks.pgd import Steepest
 from scenelab.attacks.square import share_at
 from scenelab.attacks.threat import Space

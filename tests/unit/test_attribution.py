@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from scenelab.asking import loss
 from scenelab.attribution import (
     grad_cam,
     gradient,
@@ -19,6 +18,7 @@ from scenelab.attribution import (
 )
 from scenelab.attribution.grid import show_strong
 from scenelab.attribution.occlusion import starts
+from scenelab.classifier import loss
 from scenelab.errors import LabError
 from scenelab.models.registry import create
 

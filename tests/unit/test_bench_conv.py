@@ -10,9 +10,9 @@ from scenelab.bench import child, conv_step
 from scenelab.bench.conv import LayerTrial, bench_layer, conv_layers, in_turns
 from scenelab.bench.conv_step import CONTESTANTS, StepTrial
 from scenelab.bench.textbook import TextbookConv2d
-from scenelab.cli import app
+from scenelab.cli import main
 from scenelab.errors import LabError
-from scenelab.memory import peak_memory, resident_memory
+from scenelab.runtime import peak_memory, resident_memory
 
 MIB = 2**20
 
@@ -108,14 +108,14 @@ def test_all_contestants_take_the_same_training_steps():
 def test_the_peak_of_a_small_process_is_not_that_of_its_large_parent():
     block = torch.ones(400 * MIB, dtype=torch.uint8)
     assert peak_memory() >= resident_memory() > len(block)
-    code = "from scenelab.memory import peak_memory; print(peak_memory())"
+    code = "from scenelab.runtime import peak_memory; print(peak_memory())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 100 * MIB
     del block
 
 
 def test_without_proc_the_peak_comes_from_getrusage(monkeypatch, tmp_path):
-    monkeypatch.setattr("scenelab.memory.STATUS", tmp_path / "status")
+    monkeypatch.setattr("scenelab.runtime.STATUS", tmp_path / "status")
     assert peak_memory() == resident_memory() > 50 * MIB
 
 
@@ -168,7 +168,7 @@ def in_this_process(monkeypatch, capsys):
 @pytest.mark.usefixtures("in_this_process")
 def test_the_command_gives_three_ratios_of_a_plain_process_and_all_details(capsys):
     before = torch.get_num_threads()
-    assert app.run(["bench", "conv", "--json", "--rounds", "2", "--batch", "2", "--size", "16", "--threads", "1"]) == 0
+    assert main.run(["bench", "conv", "--json", "--rounds", "2", "--batch", "2", "--size", "16", "--threads", "1"]) == 0
     assert torch.get_num_threads() == before
     result = json.loads(capsys.readouterr().out)
     assert result["memory_vs_native"] == pytest.approx(1.1)
@@ -185,7 +185,7 @@ def test_the_command_gives_three_ratios_of_a_plain_process_and_all_details(capsy
 
 @pytest.mark.usefixtures("in_this_process")
 def test_people_get_tables(capsys):
-    assert app.run(["bench", "conv", "--rounds", "1", "--batch", "2", "--size", "16"]) == 0
+    assert main.run(["bench", "conv", "--rounds", "1", "--batch", "2", "--size", "16"]) == 0
     text = capsys.readouterr().out
     for part in (
         "conv 7×7/2",
@@ -203,5 +203,5 @@ def test_people_get_tables(capsys):
     ("flag", "value", "least"), [("rounds", 0, 1), ("batch", 0, 1), ("size", 8, 16), ("threads", -1, 0)]
 )
 def test_senseless_settings_are_refused(flag, value, least, capsys):
-    assert app.run(["bench", "conv", f"--{flag}", str(value)]) == 1
+    assert main.run(["bench", "conv", f"--{flag}", str(value)]) == 1
     assert f"--{flag} is {value}; expected {least} or more" in capsys.readouterr().err

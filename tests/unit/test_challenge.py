@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from scenelab.cli import app
+from scenelab.cli import main
 from scenelab.errors import LabError
 from scenelab.evaluation import challenge
 from scenelab.evaluation.challenge import guess, list_test_images, make_card, read_guesses, score, write_guesses
 from scenelab.models.normalize import Classifier
-from scenelab.models.stored import Stored
-from scenelab.runs import Run
-from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from scenelab.training.display import Lines
+from scenelab.progress import Lines
+from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from scenelab.runs.network import Stored
+from scenelab.runs.run import Run
 from scenelab.training.session import start_run
 
 
@@ -117,13 +117,13 @@ def test_an_entry_is_made_and_its_file_is_the_runs(scenes, tmp_path, capsys):
     run = Run(tmp_path / "run")
     start_run(run.folder, scenes, config, display=Lines(every_steps=10**9))
     capsys.readouterr()
-    assert app.run(["challenge", str(run.folder), "--json"]) == 0
+    assert main.run(["challenge", str(run.folder), "--json"]) == 0
     card = json.loads(capsys.readouterr().out)
     assert card == json.loads((run.results / "challenge.json").read_text())
     assert (run.results / "model_best.pth.tar").read_bytes() == run.best.read_bytes()
     assert len(read_guesses(run.results / "test_predictions.txt")) == card["images"] == 2
     assert card["val_images"] == 36
-    assert app.run(["challenge", str(run.folder), "--split", "val"]) == 0
+    assert main.run(["challenge", str(run.folder), "--split", "val"]) == 0
     assert score(read_guesses(run.results / "val_predictions.txt"), scenes / "val.txt") == card["val_errors"]
     assert "error on val" in capsys.readouterr().out
 
@@ -131,7 +131,7 @@ def test_an_entry_is_made_and_its_file_is_the_runs(scenes, tmp_path, capsys):
 def test_score_from_the_command_line(tmp_path, capsys):
     (tmp_path / "val.txt").write_text("a 1\nb 2\n")
     write_guesses(tmp_path / "guesses.txt", {"a": (1, 2, 3, 4, 5), "b": (1, 2, 3, 4, 5)})
-    assert app.run(["score", str(tmp_path / "guesses.txt"), str(tmp_path / "val.txt"), "--json"]) == 0
+    assert main.run(["score", str(tmp_path / "guesses.txt"), str(tmp_path / "val.txt"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result == {"error_at_1": 50, "error_at_2": 0, "error_at_3": 0, "error_at_4": 0, "error_at_5": 0}
     assert challenge.K40_SECONDS == 14_400

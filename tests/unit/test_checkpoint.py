@@ -14,9 +14,9 @@ import torch
 from pickles import call, checkpoint, name, row, save, storage, tensor, text, whole, write_sequence, write_zip
 from scenelab.errors import LabError
 from scenelab.models.registry import NETWORKS
-from scenelab.models.stored import read_classifier, to_values
-from scenelab.runs import load_checkpoint
-from scenelab.training.config import OptimizerConfig, TrainConfig
+from scenelab.runs.config import OptimizerConfig, TrainConfig
+from scenelab.runs.network import read_classifier, to_values
+from scenelab.runs.run import load_checkpoint
 from scenelab.training.state import checkpoint_values, restore, start
 
 CPU = torch.device("cpu")
@@ -204,8 +204,8 @@ def test_to_refuse_a_claim_takes_little_memory(tmp_path):
         "import re, resource, sys, time\n"
         "from pathlib import Path\n"
         "from scenelab.errors import LabError\n"
-        "from scenelab.models.stored import read_classifier\n"
-        "from scenelab.memory import peak_memory\n"
+        "from scenelab.runs.network import read_classifier\n"
+        "from scenelab.runtime import peak_memory\n"
         "held = int(re.search(r'VmSize:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) << 10\n"
         "resource.setrlimit(resource.RLIMIT_AS, (held + (60 << 20), resource.getrlimit(resource.RLIMIT_AS)[1]))\n"
         "before, refused, longest = peak_memory(), 0, 0.0\n"

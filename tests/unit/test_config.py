@@ -4,8 +4,8 @@ import pytest
 
 from scenelab.data.augment import HANDOUT
 from scenelab.errors import LabError
-from scenelab.recipes import RECIPES, get
-from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig, from_plain, to_plain
+from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig, from_plain, to_plain
+from scenelab.training.recipes import RECIPES, get
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

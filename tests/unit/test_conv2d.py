@@ -15,10 +15,10 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from scenelab.conv import dispatch
+from scenelab.conv.conv2d import Conv2d, Conv2dFunction, conv2d
+from scenelab.conv.reference import conv2d_loops
 from scenelab.errors import LabError
-from scenelab.ops import kernels
-from scenelab.ops.conv2d import Conv2d, Conv2dFunction, conv2d
-from scenelab.ops.reference import conv2d_loops
 
 CODE = Path(__file__).parents[2] / "code"
 DTYPES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
@@ -269,8 +269,8 @@ def test_output_is_no_view_and_a_relu_in_place_works(kernel, bias, memory_format
 def test_nothing_is_computed_or_kept_that_is_not_needed(needed, monkeypatch, student):
     called, kept = [], []
     for name in ("grad_input", "grad_weight"):
-        kernel = getattr(kernels, name)
-        monkeypatch.setattr(kernels, name, lambda *a, name=name, kernel=kernel: (called.append(name), kernel(*a))[1])
+        kernel = getattr(dispatch, name)
+        monkeypatch.setattr(dispatch, name, lambda *a, name=name, kernel=kernel: (called.append(name), kernel(*a))[1])
     arguments = [leaf.detach().requires_grad_(bool(need)) for leaf, need in zip(leaves(), needed, strict=True)]
     expected = [leaf.detach().clone().requires_grad_(leaf.requires_grad) for leaf in arguments]
     for convolution in (conv2d, student.custom_conv2d):

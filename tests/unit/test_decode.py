@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as transforms
 from scenelab.data import decode
 from scenelab.data.decode import fit, read_image
 from scenelab.errors import LabError
-from scenelab.memory import peak_memory
+from scenelab.runtime import peak_memory
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)
 FORMATS = {"a.jpg": "JPEG", "a.png": "PNG", "a.webp": "WEBP", "a.gif": "GIF"}

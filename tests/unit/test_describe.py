@@ -1,9 +1,9 @@
 import dataclasses
 
 from scenelab.data.augment import Augment
-from scenelab.recipes import RECIPES, laptop, starter
-from scenelab.training.config import OptimizerConfig
-from scenelab.training.describe import describe
+from scenelab.report.methods_text import describe
+from scenelab.runs.config import OptimizerConfig
+from scenelab.training.recipes import RECIPES, laptop, starter
 
 
 def test_the_handouts_recipe_in_words():

@@ -7,16 +7,16 @@ import shutil
 
 import pytest
 
-from scenelab.cli import app
+from scenelab.cli import main
 from scenelab.data.augment import Augment
 from scenelab.errors import Diverged
-from scenelab.files import read_json
+from scenelab.io import read_json
 from scenelab.models.registry import NETWORKS
-from scenelab.recipes import RECIPES, get
+from scenelab.progress import Lines
+from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig, to_plain
 from scenelab.studies import apart, design
 from scenelab.studies.design_findings import judge, pooled_spread, to_markdown
-from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig, to_plain
-from scenelab.training.display import Lines
+from scenelab.training.recipes import RECIPES, get
 
 
 def variant(name: str, *top1: float, **values) -> dict:
@@ -150,7 +150,7 @@ def trained(monkeypatch) -> list[str]:
 
 
 def study(scenes, out, *arguments: object, status: int = 0) -> None:
-    assert app.run(["study", "design", "--data", str(scenes), "--out", str(out), *map(str, arguments)]) == status
+    assert main.run(["study", "design", "--data", str(scenes), "--out", str(out), *map(str, arguments)]) == status
 
 
 def test_a_study_in_files_and_what_is_finished_is_kept(trained, scenes, tmp_path, monkeypatch, capsys):

@@ -11,12 +11,12 @@ from scenelab.attribution import gradient_times_input, saliency
 from scenelab.errors import LabError
 from scenelab.evaluation.attention import check_methods, choose, scale, spread
 from scenelab.evaluation.attention_figures import paint
-from scenelab.evaluation.evidence import _gain, _partners
 from scenelab.evaluation.faithfulness import GREY, blobs, blur, edges, follow, middle, scatter
 from scenelab.evaluation.gallery import scale_together
+from scenelab.evaluation.intervals import quantile
 from scenelab.evaluation.localization import LEAST, Look, look, peak, point, ratio, summarize_looks
+from scenelab.evaluation.saliency_tests import _gain, _partners
 from scenelab.evaluation.sanity import LayerCheck, check_layers, layers, rank_correlation, untouched, verdict
-from scenelab.evaluation.student import quantile
 from scenelab.models.registry import create
 
 SIDE = 32

@@ -8,10 +8,10 @@ import pytest
 
 from scenelab.cli.train import change
 from scenelab.errors import LabError
-from scenelab.files import read_json, read_text
-from scenelab.recipes import get
-from scenelab.runs import Run
-from scenelab.training.config import AdversarialConfig, TrainConfig, from_plain, to_plain
+from scenelab.io import read_json, read_text
+from scenelab.runs.config import AdversarialConfig, TrainConfig, from_plain, to_plain
+from scenelab.runs.run import Run
+from scenelab.training.recipes import get
 
 
 def stored(**changes) -> dict:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from scenelab.errors import LabError
-from scenelab.files import atomic_write, files_below, is_file, naming, read_json, temporary_folder, write_json
+from scenelab.io import atomic_write, files_below, is_file, naming, read_json, temporary_folder, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -55,7 +55,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "from pathlib import Path\n"
         "from scenelab.errors import LabError\n"
-        "from scenelab.files import atomic_write\n"
+        "from scenelab.io import atomic_write\n"
         "try:\n"
         "    with atomic_write(Path(sys.argv[1])) as file: file.write(bytes(100_000))\n"
         "except LabError as error: print(error)\n"
@@ -85,7 +85,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from scenelab.files import atomic_write, temporary_folder\n"
+        "from scenelab.io import atomic_write, temporary_folder\n"
         "with temporary_folder(Path(sys.argv[1])), atomic_write(Path(sys.argv[1])): os.kill(os.getpid(), 9)\n"
     )
     for _ in range(2):
@@ -113,7 +113,7 @@ def test_many_writers_of_one_file(tmp_path):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from scenelab.files import write_json\n"
+        "from scenelab.io import write_json\n"
         "for number in range(200): write_json(Path(sys.argv[1]), [number] * 100)\n"
     )
     writers = [subprocess.Popen([sys.executable, "-c", code, str(path)]) for _ in range(4)]

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import torch.distributed as dist
 
-from scenelab.training.greeting import agree_on_name
+from scenelab.training.rendezvous import agree_on_name
 
 PATIENCE = timedelta(seconds=20)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from scenelab import handin
-from scenelab.cli import app
-from scenelab.handin import check, check_source, hand_in, main, write_zip
+from scenelab.cli import main
+from scenelab.course import submission
+from scenelab.course.submission import check, check_source, hand_in, write_zip
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +46,7 @@ def test_a_good_hand_in_is_zipped(homework, capsys):
         assert file.testzip() is None
         assert {name.split("/")[0] for name in file.namelist()} == {"code", "writeup", "results"}
         assert file.read("results/model_best.pth.tar") == bytes(1000)
-    again = app.run(["submit", str(homework)])
+    again = main.run(["submit", str(homework)])
     assert again == 0
 
 
@@ -128,8 +128,8 @@ def test_missing_folders(tmp_path, capsys):
 
 
 def test_large_files_and_links(homework, monkeypatch):
-    monkeypatch.setattr(handin, "LARGEST_FILE", 1200)
-    monkeypatch.setattr(handin, "LARGEST", 2000)
+    monkeypatch.setattr(submission, "LARGEST_FILE", 1200)
+    monkeypatch.setattr(submission, "LARGEST", 2000)
     (homework / "results" / "video.mp4").write_bytes(bytes(1500))
     (homework / "results" / "link").symlink_to("/etc/passwd")
     found = said(homework, test=False)
@@ -140,7 +140,7 @@ def test_large_files_and_links(homework, monkeypatch):
 
 
 def test_a_test_that_does_not_end(homework, monkeypatch):
-    monkeypatch.setattr(handin, "TEST_SECONDS", 1)
+    monkeypatch.setattr(submission, "TEST_SECONDS", 1)
     (homework / "code" / "test_conv.py").write_text("while True: pass\n")
     assert said(homework) == ["code/test_conv.py: has not ended after 1 seconds"]
 
@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_the_earlier_zip(homework, monkeypatch, capsys):
 
 def test_it_runs_alone_as_the_kits_script(homework):
     """The file itself, copied out of the package: it needs nothing but Python."""
-    shutil.copy(handin.__file__, homework / "zip_submission.py")
+    shutil.copy(submission.__file__, homework / "zip_submission.py")
     done = subprocess.run(
         [sys.executable, "-I", "./zip_submission.py"], cwd=homework, capture_output=True, text=True, check=False
     )
@@ -178,7 +178,7 @@ def test_our_own_code_can_be_handed_in(tmp_path, monkeypatch, capsys):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "curves.png").write_bytes(b"x")
     monkeypatch.chdir(tmp_path)
-    assert main([]) == 0, capsys.readouterr().out
+    assert submission.main([]) == 0, capsys.readouterr().out
     assert (tmp_path / "submission.zip").exists()
 
 

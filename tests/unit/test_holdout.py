@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from scenelab.data.cache import Packed
 from scenelab.data.holdout import hold_out
-from scenelab.data.packed import Packed
 from scenelab.errors import LabError
 
 

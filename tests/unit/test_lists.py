@@ -9,9 +9,9 @@ import pytest
 from scenelab.data import folder as tree
 from scenelab.data.folder import held_out, read_tree
 from scenelab.data.miniplaces import is_miniplaces, read_categories, read_list, read_split, read_test
-from scenelab.data.sources import open_split
+from scenelab.data.splits import open_split
 from scenelab.errors import LabError
-from scenelab.files import files_below
+from scenelab.io import files_below
 
 
 def write(path: Path, content: str | bytes) -> Path:

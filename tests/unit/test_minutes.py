@@ -12,14 +12,14 @@ import pytest
 
 from scenelab.data.augment import Augment
 from scenelab.errors import Interrupted, LabError
-from scenelab.files import read_json
-from scenelab.recipes import laptop
-from scenelab.runs import Run, load_checkpoint
-from scenelab.training import plan as planning
-from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from scenelab.training.display import Lines
-from scenelab.training.logbook import read_metrics
-from scenelab.training.plan import RUNGS, images_per_second, plan, scaled
+from scenelab.io import read_json
+from scenelab.progress import Lines
+from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from scenelab.runs.run import Run, load_checkpoint
+from scenelab.training import budget as planning
+from scenelab.training.budget import RUNGS, images_per_second, plan, scaled
+from scenelab.training.metrics_logger import read_metrics
+from scenelab.training.recipes import laptop
 from scenelab.training.session import resume_run, start_run
 
 QUIET = Lines(every_steps=10**9)

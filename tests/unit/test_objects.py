@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scenelab.data.objects import SceneObject, draw_masks, object_file, read_object_names, read_objects
+from scenelab.data.annotations import SceneObject, draw_masks, object_file, read_object_names, read_objects
 from scenelab.errors import LabError
 
 

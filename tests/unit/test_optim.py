@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from scenelab.training.config import OptimizerConfig
+from scenelab.runs.config import OptimizerConfig
 from scenelab.training.muon import COEFFICIENTS, STEPS, Muon, orthogonalize
 from scenelab.training.optim import build_optimizers, set_learning_rate
 

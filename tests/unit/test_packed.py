@@ -15,13 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from scenelab.data import packed as module
+from scenelab.data import cache as module
+from scenelab.data.cache import digest, pack
 from scenelab.data.decode import fit, read_image
 from scenelab.data.miniplaces import Listing
-from scenelab.data.packed import digest, pack
-from scenelab.data.sources import open_split
+from scenelab.data.splits import open_split
 from scenelab.errors import LabError
-from scenelab.files import read_json, write_json
+from scenelab.io import read_json, write_json
 
 SIZE = 16
 
@@ -370,7 +370,7 @@ def test_a_cache_folder_that_cannot_be_made(listing, tmp_path):
 
 # In processes of their own: forked from a server that has imported torch once, so that they start at once.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["scenelab.data.packed"])
+PROCESSES.set_forkserver_preload(["scenelab.data.cache"])
 
 
 def wait_for(condition, seconds: float = 60) -> None:

@@ -10,9 +10,9 @@ from scenelab.cli.report import report
 from scenelab.errors import LabError
 from scenelab.report.blocks import LARGE, Section
 from scenelab.report.collect import collect
-from scenelab.runs import Run
-from scenelab.training.config import TrainConfig, to_plain
-from scenelab.training.logbook import read_metrics
+from scenelab.runs.config import TrainConfig, to_plain
+from scenelab.runs.run import Run
+from scenelab.training.metrics_logger import read_metrics
 
 SECRET = b"root:x:0:0\n"
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from scenelab.attacks import Linf, pgd, square
-from scenelab.evaluation.masking import (
+from scenelab.evaluation.gradient_masking import (
     check_answers,
     check_black_box,
     check_gradients,
@@ -188,12 +188,12 @@ def test_a_prepared_network_computes_the_same(name):
 def test_a_report_is_made_once_and_says_what_it_found(explained_run, capsys):
     import json
 
-    from scenelab.cli import app
-    from scenelab.files import read_json
+    from scenelab.cli import main
+    from scenelab.io import read_json
 
     run, _ = explained_run
     command = ["robustness", str(run.folder), "--epsilons", "0", "2/255", "16/255", "--images", "12", "--json"]
-    assert app.run(command) == 0
+    assert main.run(command) == 0
     result = json.loads(capsys.readouterr().out)
     assert result == read_json(run.results / "robustness.json")
     assert [entry["name"] for entry in result["epsilons"]] == ["0/255", "2/255", "16/255"]
@@ -218,9 +218,9 @@ def test_a_report_is_made_once_and_says_what_it_found(explained_run, capsys):
 
 def test_a_report_goes_on_where_it_was_stopped(explained_run, monkeypatch, capsys):
     """Stopped in an attack, then asked for another ε, then for the first again: nothing is lost, nothing done twice."""
-    from scenelab.cli import app
+    from scenelab.cli import main
     from scenelab.evaluation import robustness
-    from scenelab.files import read_json
+    from scenelab.io import read_json
 
     run, _ = explained_run
     (run.results / "robustness.json").unlink(missing_ok=True)
@@ -235,14 +235,14 @@ def test_a_report_goes_on_where_it_was_stopped(explained_run, monkeypatch, capsy
     monkeypatch.setattr(robustness, "_attack", stopping)
     command = ["robustness", str(run.folder), "--images", "8", "--json", "--epsilons"]
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        raise SystemExit(app.run([*command, "4/255"]))
+        raise SystemExit(main.run([*command, "4/255"]))
     monkeypatch.setattr(robustness, "_attack", lambda *args, **options: calls.append("again") or real(*args, **options))
     assert list(read_json(run.results / "robustness.json")["begun"]["attacks"]) == ["fgsm", "pgd"]
-    assert app.run([*command, "4/255"]) == 0
+    assert main.run([*command, "4/255"]) == 0
     assert calls.count("again") == 4
-    assert app.run([*command, "4/255"]) == 0
+    assert main.run([*command, "4/255"]) == 0
     assert calls.count("again") == 4
-    assert app.run([*command, "0", "2/255"]) == 0
+    assert main.run([*command, "0", "2/255"]) == 0
     found = read_json(run.results / "robustness.json")
     assert [entry["name"] for entry in found["epsilons"]] == ["0/255", "2/255", "4/255"]
     assert "begun" not in found
@@ -259,10 +259,10 @@ def test_a_report_goes_on_where_it_was_stopped(explained_run, monkeypatch, capsy
     ],
 )
 def test_errors_are_one_line(arguments, message, explained_run, capsys):
-    from scenelab.cli import app
+    from scenelab.cli import main
 
     run, _ = explained_run
-    assert app.run(["robustness", str(run.folder), *arguments]) == 1
+    assert main.run(["robustness", str(run.folder), *arguments]) == 1
     assert message in capsys.readouterr().err
 
 
@@ -270,9 +270,9 @@ def test_errors_are_one_line(arguments, message, explained_run, capsys):
 def explained_run(scenes, tmp_path_factory):
     """A run on synthetic scenes that has learned enough to have something to lose."""
     from scenelab.data.augment import Augment
-    from scenelab.runs import Run
-    from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
-    from scenelab.training.display import Lines
+    from scenelab.progress import Lines
+    from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
+    from scenelab.runs.run import Run
     from scenelab.training.session import start_run
 
     config = TrainConfig(
@@ -289,12 +289,12 @@ def test_adversarial_pictures_are_files_that_still_fool(explained_run, tmp_path,
 
     from PIL import Image
 
-    from scenelab.cli import app
+    from scenelab.cli import main
     from scenelab.data.decode import read_image
-    from scenelab.models.stored import read_classifier
+    from scenelab.runs.network import read_classifier
 
     run, _ = explained_run
-    assert app.run(["attack", str(run.folder), "--limit", "5", "--epsilon", "16/255", "--json"]) == 0
+    assert main.run(["attack", str(run.folder), "--limit", "5", "--epsilon", "16/255", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     stored = read_classifier(run.best)
     assert len(result["images"]) == 5
@@ -306,12 +306,12 @@ def test_adversarial_pictures_are_files_that_still_fool(explained_run, tmp_path,
     Image.new("RGB", (50, 40), (200, 30, 30)).save(tmp_path / "red.png")
     target = stored.categories[3]
     files = ["--images", str(tmp_path / "red.png"), "--target", target, "--epsilon", "0.5", "--steps", "40"]
-    assert app.run(["attack", str(run.folder), *files]) == 0
+    assert main.run(["attack", str(run.folder), *files]) == 0
     assert f"{target} " in capsys.readouterr().out
     for method in ("fgsm", "apgd", "apgd-t", "square"):
-        assert app.run(["attack", str(run.folder), "--limit", "2", "--method", method, "--steps", "2"]) == 0
+        assert main.run(["attack", str(run.folder), "--limit", "2", "--method", method, "--steps", "2"]) == 0
     capsys.readouterr()
-    assert app.run(["attack", str(run.folder), "--target", "moon"]) == 1
+    assert main.run(["attack", str(run.folder), "--target", "moon"]) == 1
     assert "--target is 'moon'; expected a category such as" in capsys.readouterr().err
-    assert app.run(["attack", str(run.folder), "--target", target, "--method", "square"]) == 1
+    assert main.run(["attack", str(run.folder), "--target", target, "--method", "square"]) == 1
     assert "--target goes with fgsm and pgd, not with square" in capsys.readouterr().err

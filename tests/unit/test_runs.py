@@ -5,8 +5,8 @@ import torch
 
 from scenelab.errors import LabError
 from scenelab.models.registry import create
-from scenelab.models.stored import read_classifier, to_values
-from scenelab.runs import Run, environment, load_checkpoint, save_checkpoint
+from scenelab.runs.network import read_classifier, to_values
+from scenelab.runs.run import Run, environment, load_checkpoint, save_checkpoint
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from scenelab.training.config import ScheduleConfig
+from scenelab.runs.config import ScheduleConfig
 from scenelab.training.schedule import learning_rate_factor, side_at
 
 

@@ -18,15 +18,16 @@ from range_server import Range
 from scenelab.data import shards as module
 from scenelab.data import stores
 from scenelab.data.blocks import HELD, Block, FetchedBlocks, stream_order
-from scenelab.data.packed import Packed, digest, pack
+from scenelab.data.cache import Packed, digest, pack
 from scenelab.data.shards import BLOCK as BLOCK_ROWS
 from scenelab.data.shards import write_shards
-from scenelab.data.sources import address_of, open_split
+from scenelab.data.splits import open_split
+from scenelab.data.stores import address_of
 from scenelab.data.streamed import is_shards, open_shards, read_index
 from scenelab.errors import LabError
-from scenelab.files import read_json, write_json
+from scenelab.io import read_json, write_json
+from scenelab.runs.config import TrainConfig
 from scenelab.training.batches import TrainingBatches
-from scenelab.training.config import TrainConfig
 
 SIZE = 24
 BLOCK = 64

@@ -10,17 +10,18 @@ from torch import nn
 
 from runs_compared import StopAfter, assert_same_run
 from scenelab.data.augment import Augment
+from scenelab.data.splits import open_packed
 from scenelab.errors import Interrupted, LabError
-from scenelab.evaluation.accuracy import predict_logits
+from scenelab.evaluation.metrics import predict_logits
 from scenelab.models.registry import count_flops, create
-from scenelab.models.stored import as_stored, read_classifier, to_values
-from scenelab.runs import Run, load_checkpoint
+from scenelab.progress import Lines
+from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from scenelab.runs.network import as_stored, read_classifier, to_values
+from scenelab.runs.run import Run, load_checkpoint
 from scenelab.training.batches import TrainingBatches, seed_for
-from scenelab.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from scenelab.training.display import Lines
-from scenelab.training.loop import Trainer, pick_device
-from scenelab.training.session import open_packed, resume_run, start_run
+from scenelab.training.session import resume_run, start_run
 from scenelab.training.state import ema_with_warmup
+from scenelab.training.trainer import Trainer, pick_device
 
 CPU = torch.device("cpu")
 QUIET = Lines(every_steps=10**9)

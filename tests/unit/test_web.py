@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 from conftest import make_untrained
+from scenelab.app.errors_gallery import read_album
+from scenelab.app.handlers import ELSE, FIRST, LEAST, Answers
+from scenelab.app.session import Fooled, Lens, draw_difference, draw_view, open_lens
 from scenelab.data.decode import read_image
 from scenelab.errors import LabError
 from scenelab.evaluation.predict import predict_files
-from scenelab.runs import Run
-from scenelab.training.opened import open_images
-from scenelab.web.answers import ELSE, FIRST, LEAST, Answers
-from scenelab.web.lens import Fooled, Lens, draw_difference, draw_view, open_lens
-from scenelab.web.mistakes import read_album
+from scenelab.runs.loading import open_images
+from scenelab.runs.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ def test_networks_without_maps_have_no_grad_cam(scenes, tmp_path):
 def test_a_picture_that_is_shown_again_is_whole_while_it_is_read(photo, tmp_path):
     """An attack shows the original at each step: a browser that fetched it meanwhile got a part of it."""
     pytest.importorskip("gradio")
-    from scenelab.web.page import show_pixels
+    from scenelab.app.page import show_pixels
 
     shown = show_pixels("original", "original", height=250, alt="")
     shown.GRADIO_CACHE = str(tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scenelab.web.gate import MOST_BYTES, MOST_QUESTION, Gate
+from scenelab.app.middleware import MOST_BYTES, MOST_QUESTION, Gate
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from scenelab.web.temporary import let_paths_grow
+from scenelab.app.temporary import let_paths_grow
 
 route_utils = pytest.importorskip("gradio.route_utils")
 delete = route_utils.delete_files_created_by_app

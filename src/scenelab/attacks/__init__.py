@@ -6,7 +6,7 @@ of the images that are returned.
 """
 
 from scenelab.attacks.apgd import apgd, apgd_targeted
-from scenelab.attacks.goal import Goal, cross_entropy, logits_ratio, margin
+from scenelab.attacks.objectives import Goal, cross_entropy, logits_ratio, margin
 from scenelab.attacks.pgd import fgsm, pgd
 from scenelab.attacks.result import Attacked
 from scenelab.attacks.square import square

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from scenelab.asking import BATCH, Advance, Model, ask, check_count, silent
-from scenelab.attacks.batches import Bounds, attack_in_batches, draw_starts, make_space, try_again
-from scenelab.attacks.climb import Climbed, climb
-from scenelab.attacks.goal import Goal, Objective, cross_entropy, logits_ratio, margin
+from scenelab.attacks.gradient_ascent import Climbed, climb
+from scenelab.attacks.objectives import Goal, Objective, cross_entropy, logits_ratio, margin
+from scenelab.attacks.restarts import Bounds, attack_in_batches, draw_starts, make_space, try_again
 from scenelab.attacks.result import Attacked
 from scenelab.attacks.threat import Ball, Space
+from scenelab.classifier import BATCH, Advance, Model, ask, check_count, silent
 
 MOMENTUM = 0.75  # α, section 3.1
 RISING = 0.75  # ρ, section 3.2: the share of steps that should have raised the objective

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from scenelab.asking import BATCH, Advance, Model, check_count, silent
-from scenelab.attacks.batches import Bounds, Targets, attack_in_batches, draw_starts, make_space, try_again
-from scenelab.attacks.climb import Climbed, climb
-from scenelab.attacks.goal import Goal, Objective, cross_entropy
+from scenelab.attacks.gradient_ascent import Climbed, climb
+from scenelab.attacks.objectives import Goal, Objective, cross_entropy
+from scenelab.attacks.restarts import Bounds, Targets, attack_in_batches, draw_starts, make_space, try_again
 from scenelab.attacks.result import Attacked
 from scenelab.attacks.threat import Ball
+from scenelab.classifier import BATCH, Advance, Model, check_count, silent
 from scenelab.errors import LabError
 
 CROSSING = 2.5  # ε that all steps together can go (Madry et al. 2018, appendix)

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from scenelab.asking import Model, ask
-from scenelab.attacks.goal import Goal
+from scenelab.attacks.objectives import Goal
 from scenelab.attacks.threat import Ball
+from scenelab.classifier import Model, ask
 
 
 @dataclass(frozen=True)

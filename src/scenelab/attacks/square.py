@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from scenelab.asking import BATCH, Advance, Model, check_count, silent
-from scenelab.attacks.batches import Bounds, attack_in_batches, generator_for, make_space
-from scenelab.attacks.climb import look
-from scenelab.attacks.goal import Goal, margin
+from scenelab.attacks.gradient_ascent import look
+from scenelab.attacks.objectives import Goal, margin
+from scenelab.attacks.restarts import Bounds, attack_in_batches, generator_for, make_space
 from scenelab.attacks.result import Attacked
 from scenelab.attacks.threat import Linf, Space
+from scenelab.classifier import BATCH, Advance, Model, check_count, silent
 from scenelab.errors import LabError
 
 FIRST_SHARE = 0.8  # as AutoAttack has it (Croce & Hein 2020)

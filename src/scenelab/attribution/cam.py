@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scenelab.asking import (
+from scenelab.classifier import (
     BATCH,
     Advance,
     Model,

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from scenelab.asking import (
+from scenelab.classifier import (
     BATCH,
     Advance,
     Model,

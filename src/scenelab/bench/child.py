@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from scenelab.errors import LabError
-from scenelab.process import NEUTRAL, python_command
+from scenelab.runtime import NEUTRAL, python_command
 
-PREPARE = "from scenelab.process import prepare; prepare(); "
+PREPARE = "from scenelab.runtime import prepare; prepare(); "
 SPINS = "GOMP_SPINCOUNT"  # what `prepare` may have set for this process, and a child would inherit
 
 
@@ -17,7 +17,7 @@ def in_child(module: str, arguments: list[Any], *, prepared: bool, processes: in
     """What `worker(arguments)` of a module prints last, read as JSON, from a fresh Python process.
 
     Args:
-        prepared: whether the process has Scenelab's settings (`scenelab.process.prepare`) or is a plain one, as
+        prepared: whether the process has Scenelab's settings (`scenelab.runtime.prepare`) or is a plain one, as
             somebody's own script is.
         processes: how many of them torchrun starts as one run; the first prints.
 

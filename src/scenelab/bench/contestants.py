@@ -9,14 +9,14 @@ import torch
 
 from scenelab.bench import rivals
 from scenelab.data.augment import Augment
+from scenelab.data.cache import pack
 from scenelab.data.miniplaces import Listing
-from scenelab.data.packed import pack
-from scenelab.data.sources import open_split
-from scenelab.recipes import starter
-from scenelab.runs import Run
+from scenelab.data.splits import open_split
+from scenelab.progress import Lines
+from scenelab.runs.run import Run
 from scenelab.training.batches import TrainingBatches
-from scenelab.training.display import Lines
-from scenelab.training.loop import Trainer
+from scenelab.training.recipes import starter
+from scenelab.training.trainer import Trainer
 
 RIVALS = ("starter", "imagefolder", "imagefolder-augment")
 

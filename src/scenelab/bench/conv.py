@@ -13,7 +13,7 @@ from scenelab.bench.conv_step import CONTESTANTS, measure_step
 from scenelab.bench.measure import ratio
 from scenelab.models.simplenet import SimpleNet
 from scenelab.progress import progress
-from scenelab.runs import environment
+from scenelab.runs.run import environment
 
 Figures = dict[str, float]  # by part: forward, backward, …
 Rounds = dict[str, dict[str, list[float]]]  # by part, by contestant, one a round
@@ -22,7 +22,7 @@ MOMENT = 0.05  # seconds that native is to take in one round of a layer, so that
 MOST_REPEATS = 50
 SETTINGS = {"plain": False, "prepared": True}
 """The whole step is taken in a plain Python process, as it is in somebody's own script, and with the settings that
-Scenelab trains with (`scenelab.process.prepare`)."""
+Scenelab trains with (`scenelab.runtime.prepare`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ from torch import nn
 
 from scenelab.bench.child import in_child
 from scenelab.bench.textbook import TextbookConv2d
-from scenelab.memory import peak_memory, resident_memory
+from scenelab.conv.conv2d import Conv2d
 from scenelab.models.simplenet import ConvOp, SimpleNet
-from scenelab.ops.conv2d import Conv2d
+from scenelab.runtime import peak_memory, resident_memory
 
 CONTESTANTS: dict[str, ConvOp] = {"native": nn.Conv2d, "ours": Conv2d, "textbook": TextbookConv2d}
 CLASSES = 100

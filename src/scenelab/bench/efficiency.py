@@ -9,12 +9,12 @@ import torch
 
 from scenelab.bench.measure import ratio
 from scenelab.models.registry import count_flops
-from scenelab.recipes import laptop
+from scenelab.runs.config import TrainConfig
 from scenelab.training.batches import TrainingBatches
-from scenelab.training.config import TrainConfig
-from scenelab.training.learn import learn
-from scenelab.training.plan import STORED, noise, scaled
+from scenelab.training.budget import STORED, noise, scaled
+from scenelab.training.recipes import laptop
 from scenelab.training.state import start
+from scenelab.training.step import learn
 
 MATRICES = (1024, 2048, 4096)
 CLASSES = 100

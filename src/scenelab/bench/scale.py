@@ -12,13 +12,13 @@ import torch
 from scenelab.bench.child import in_child
 from scenelab.bench.efficiency import CLASSES, PRECISIONS
 from scenelab.bench.measure import ratio
-from scenelab.recipes import laptop
-from scenelab.runs import Run, environment
-from scenelab.training.display import Silent
+from scenelab.progress import Silent
+from scenelab.runs.run import Run, environment
+from scenelab.training.budget import STORED, noise, scaled
 from scenelab.training.distributed import join
-from scenelab.training.logbook import NoLogbook
-from scenelab.training.loop import Trainer
-from scenelab.training.plan import STORED, noise, scaled
+from scenelab.training.metrics_logger import NoLogbook
+from scenelab.training.recipes import laptop
+from scenelab.training.trainer import Trainer
 
 WARM_UP = 3  # steps
 

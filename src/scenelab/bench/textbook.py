@@ -1,7 +1,7 @@
 """The rival: convolution as the textbook has it and most students write it, right but naive.
 
 The input is unfolded into one matrix of all its windows, K² times its size, which is kept for the backward pass; the
-gradient of the input goes back through `F.fold`. Kept plain on purpose: `scenelab.ops` is measured against it.
+gradient of the input goes back through `F.fold`. Kept plain on purpose: `scenelab.conv` is measured against it.
 """
 
 from typing import Any

@@ -3,14 +3,14 @@
 import sys
 import threading
 
-from scenelab.process import prepare
+from scenelab.runtime import prepare
 
 
-def main() -> None:
+def entry_point() -> None:
     """Run `scenelab` with the arguments of the process."""
     prepare()
     threading.excepthook = _report_thread
-    from scenelab.cli.app import run
+    from scenelab.cli.main import run
 
     sys.exit(run(sys.argv[1:]))
 

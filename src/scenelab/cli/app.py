@@ -1,90 +1,51 @@
-"""Which subcommands there are, and what happens to their errors."""
+"""scenelab app: the explorer in a browser."""
 
-import os
+import signal
 import sys
+import time
+from pathlib import Path
 
-import tyro
-
-from scenelab.cli import (
-    attack,
-    bench,
-    challenge,
-    data,
-    demo,
-    evaluate,
-    explain,
-    explorer,
-    export,
-    grade,
-    kit,
-    report,
-    robustness,
-    study,
-    submit,
-    train,
-)  # fmt: skip
-from scenelab.errors import Interrupted, LabError
-
-DESCRIPTION = """Scene recognition from convolution by hand to a trained, evaluated network.
-
-Start with: scenelab demo
-
-Any command takes --debug, which shows the traceback behind an error."""
+from tyro.conf import Positional
 
 
-def build() -> tyro.extras.SubcommandApp:
-    """All subcommands."""
-    app = tyro.extras.SubcommandApp()
-    app.command(demo.demo)
-    app.command(data.app(), name="data", help="Download, import, make, check and pack images.")
-    app.command(train.train)
-    app.command(train.resume)
-    app.command(evaluate.evaluate)
-    app.command(evaluate.predict)
-    app.command(explain.explain)
-    app.command(attack.attack)
-    app.command(robustness.robustness)
-    app.command(report.report)
-    app.command(export.export)
-    app.command(explorer.app)
-    app.command(kit.kit)
-    app.command(submit.submit)
-    app.command(grade.grade)
-    app.command(challenge.challenge)
-    app.command(challenge.score)
-    app.command(evaluate.models)
-    app.command(train.recipes)
-    app.command(bench.app(), name="bench", help="Measure speed, side by side in one run.")
-    app.command(study.app(), name="study", help="Train variants from one seed and compare them.")
-    return app
+def app(runs: Positional[list[Path]], *, data: Path | None = None, host: str = "127.0.0.1", port: int = 7860) -> None:
+    """Open networks in a browser: what they say of a picture, where they look, what fools them.
 
+    Example: scenelab app runs/laptop runs/hardened
 
-def run(arguments: list[str]) -> int:
-    """Run one command; returns the exit status: 0 success, 1 an error, 2 a wrong call, 130 stopped by Ctrl-C."""
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    Args:
+        runs: run folders; of more than one, two stand side by side.
+        data: another data folder than the one that the first run was trained on, for validation images.
+        host: address to listen on. Anything but loopback lets everybody in who reaches this machine.
+        port: 0 takes a free one.
+    """
+    from scenelab.app.errors_gallery import read_album
+    from scenelab.app.handlers import Answers
+    from scenelab.app.serve import LOOPBACK, serve
+    from scenelab.app.session import open_lens
+    from scenelab.errors import LabError
+    from scenelab.runs.loading import open_images
+    from scenelab.runs.run import Run
+
+    if not runs:
+        raise LabError("runs is empty; name at least one run folder")
+    lenses = [open_lens(folder) for folder in runs]
+    if len({lens.name for lens in lenses}) < len(lenses):
+        raise LabError("two of the runs have the same name; rename a folder, or name each once")
     try:
-        build().cli(prog="scenelab", description=DESCRIPTION, args=arguments)
+        album = read_album(Run(runs[0]), open_images(Run(runs[0]), lenses[0].stored, data=data)[0])
     except LabError as error:
-        if debug:
+        if data is not None:
             raise
-        print(f"scenelab: error: {error}", file=sys.stderr)
-        return 1
-    except Interrupted as stop:
-        print(f"scenelab: {stop}", file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        print("scenelab: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    except OSError as error:  # where nobody knew better what to say
-        if debug:
-            raise
-        places = [os.fsdecode(name) for name in (error.filename, error.filename2) if name]  # of a copy there are two
-        what = f"cannot read or write {' or '.join(places) or 'a file'}"
-        cause = error.strerror or str(error)
-        print(f"scenelab: error: {what}: {cause}; check the path, its permissions and the free space", file=sys.stderr)
-        return 1
-    return 0
+        album = None
+        print(f"without validation images: {error}", file=sys.stderr)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # what was uploaded is removed then as well
+    served = serve(Answers(lenses, album), host=host, port=port)
+    if host not in LOOPBACK:
+        print(f"{host} is no loopback address: whoever reaches this machine can use the page", file=sys.stderr)
+    print(f"explorer: {served.address}   Ctrl-C stops", flush=True)
+    try:
+        while True:
+            time.sleep(3600)
+    finally:
+        served.close()

@@ -48,8 +48,8 @@ def attack(
     from scenelab.data.decode import read_pictures
     from scenelab.errors import LabError
     from scenelab.evaluation.adversarial import write_adversarial
-    from scenelab.evaluation.evidence import show_images, spread_rows
-    from scenelab.training.opened import open_images, open_network
+    from scenelab.evaluation.saliency_tests import show_images, spread_rows
+    from scenelab.runs.loading import open_images, open_network
 
     size = read_epsilon(epsilon)
     for flag, value in (("--steps", steps), ("--limit", limit)):

@@ -28,9 +28,9 @@ def challenge(
 
     from scenelab.data.miniplaces import read_list
     from scenelab.evaluation.challenge import guess, list_test_images, make_card, score, write_guesses
-    from scenelab.files import atomic_write, write_json
-    from scenelab.models.stored import read_classifier
-    from scenelab.runs import Run
+    from scenelab.io import atomic_write, write_json
+    from scenelab.runs.network import read_classifier
+    from scenelab.runs.run import Run
 
     folder = Run(run)
     source = data or Path(folder.read_config()["data"])

@@ -24,7 +24,7 @@ def download(folder: Positional[Path]) -> None:
     Args:
         folder: where the images and lists go.
     """
-    from scenelab.data.install import download as install
+    from scenelab.data.fetch.install import download as install
 
     install(folder)
 
@@ -38,7 +38,7 @@ def import_(source: Positional[Path], folder: Positional[Path]) -> None:
         source: archive (.tar, .tar.gz, .zip), or a folder with one or with images/ and the lists.
         folder: where the images and lists go.
     """
-    from scenelab.data.install import import_data
+    from scenelab.data.fetch.install import import_data
 
     import_data(source, folder)
 
@@ -121,8 +121,8 @@ def pack(
         cache: where the packed splits go; FOLDER/packed by default.
         damaged: whether a missing or unreadable image ends it, or is left out.
     """
+    from scenelab.data.splits import open_packed
     from scenelab.data.streamed import is_shards
-    from scenelab.training.session import open_packed
 
     if is_shards(folder):
         raise LabError(f"{folder} holds shards, which are read as they are; there is nothing to pack")

@@ -19,18 +19,19 @@ def demo(*, data: Path | None = None, out: Path = Path("demo")) -> None:
     import dataclasses
 
     from scenelab.cli.evaluate import evaluate_run, print_result
+    from scenelab.data.splits import open_packed
     from scenelab.data.synthetic import write_scenes
     from scenelab.errors import LabError
     from scenelab.evaluation.explain import explain_split
     from scenelab.evaluation.gallery import Rendering
     from scenelab.evaluation.robustness import Effort, measure_robustness
-    from scenelab.files import atomic_write
-    from scenelab.recipes import demo as recipe
+    from scenelab.io import atomic_write
     from scenelab.report.collect import collect
     from scenelab.report.team import Team
     from scenelab.report.write import render, to_pdf
-    from scenelab.training.opened import open_run
-    from scenelab.training.session import open_packed, start_run
+    from scenelab.runs.loading import open_run
+    from scenelab.training.recipes import demo as recipe
+    from scenelab.training.session import start_run
 
     began = time.monotonic()
     if data is None:

@@ -39,8 +39,8 @@ def evaluate_run(
     """Evaluate, write and draw; returns the result and the figures' paths."""
     from scenelab.evaluation.evaluate import evaluate as measure
     from scenelab.evaluation.figures import draw_all
-    from scenelab.training.logbook import read_metrics
-    from scenelab.training.opened import open_run
+    from scenelab.runs.loading import open_run
+    from scenelab.training.metrics_logger import read_metrics
 
     opened = open_run(run, data=data, split=split)
     result = measure(opened.run, opened.stored, opened.packed, source=str(opened.source))
@@ -77,8 +77,8 @@ def predict(run: Positional[Path], images: Positional[list[Path]], *, json: bool
     """
     from scenelab.errors import LabError
     from scenelab.evaluation.predict import predict_files
-    from scenelab.models.stored import read_classifier
-    from scenelab.runs import Run
+    from scenelab.runs.network import read_classifier
+    from scenelab.runs.run import Run
 
     if not images:
         raise LabError("images is empty; name at least one file")

@@ -57,7 +57,7 @@ def explain(
     from scenelab.evaluation.attention import DEFAULT, check_methods, has_maps, last_maps
     from scenelab.evaluation.explain import explain_files, explain_split
     from scenelab.evaluation.gallery import Rendering
-    from scenelab.training.opened import open_images, open_network
+    from scenelab.runs.loading import open_images, open_network
 
     names = tuple(dict.fromkeys(methods or DEFAULT))
     check_methods(names)

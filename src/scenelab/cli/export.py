@@ -35,11 +35,11 @@ def export(
         json: print what was written and found as JSON.
     """
     from scenelab.errors import LabError
-    from scenelab.evaluation.evidence import show_images, spread_rows
-    from scenelab.export.export import export as write
-    from scenelab.files import write_json
-    from scenelab.runs import stamp
-    from scenelab.training.opened import open_run
+    from scenelab.evaluation.saliency_tests import show_images, spread_rows
+    from scenelab.io import write_json
+    from scenelab.runs.export.export import export as write
+    from scenelab.runs.loading import open_run
+    from scenelab.runs.run import stamp
 
     if limit < 1:
         raise LabError(f"--limit is {limit}; expected 1 or more")

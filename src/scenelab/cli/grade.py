@@ -42,15 +42,15 @@ def grade(
         json: print the grades as JSON.
     """
     from scenelab.cli.output import print_json, print_table
+    from scenelab.course.grading.batch import Batch, seed_of
+    from scenelab.course.grading.challenge import Judge
+    from scenelab.course.grading.grade import Grade, load_hidden
+    from scenelab.course.grading.outputs import autolab_line
+    from scenelab.course.grading.outputs import gradescope as gradescope_values
+    from scenelab.course.grading.rubric import read_rubric
+    from scenelab.course.grading.sandbox import best
     from scenelab.errors import LabError, printable
-    from scenelab.files import naming, write_json
-    from scenelab.grading.batch import Batch, seed_of
-    from scenelab.grading.challenge import Judge
-    from scenelab.grading.grade import Grade, load_hidden
-    from scenelab.grading.outputs import autolab_line
-    from scenelab.grading.outputs import gradescope as gradescope_values
-    from scenelab.grading.rubric import read_rubric
-    from scenelab.grading.sandbox import best
+    from scenelab.io import naming, write_json
 
     if jobs < 1:
         raise LabError(f"--jobs is {jobs}; give a number of at least 1")

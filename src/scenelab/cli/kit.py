@@ -24,9 +24,9 @@ def kit(
         gradescope: write an autograder for Gradescope instead: zip what is in the folder and upload it.
         rubric: with --gradescope, another rubric than the handout's.
     """
+    from scenelab.course.grading.rubric import default_text, read_rubric
+    from scenelab.course.kit import make_gradescope, make_kit
     from scenelab.errors import LabError
-    from scenelab.grading.rubric import default_text, read_rubric
-    from scenelab.kit import make_gradescope, make_kit
 
     if rubric is not None and not gradescope:
         raise LabError("--rubric goes with --gradescope; 'scenelab grade' takes one as well")

@@ -49,7 +49,7 @@ def report(
 
 
 def _write(path: Path, content: bytes) -> None:
-    from scenelab.files import atomic_write
+    from scenelab.io import atomic_write
 
     with atomic_write(path) as file:
         file.write(content)

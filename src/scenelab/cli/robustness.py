@@ -40,7 +40,7 @@ def robustness(
     """
     from scenelab.errors import LabError
     from scenelab.evaluation.robustness import THOROUGH, Effort, measure_robustness
-    from scenelab.training.opened import open_run
+    from scenelab.runs.loading import open_run
 
     sizes = [read_epsilon(text) for text in epsilons]
     if images < 1:

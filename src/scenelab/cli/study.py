@@ -41,8 +41,8 @@ def conv(
         threads: CPU threads; all cores by default.
         json: print study.json.
     """
-    from scenelab.recipes import get
     from scenelab.studies.conv import run_study
+    from scenelab.training.recipes import get
 
     values = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "threads": threads}
     config = change(get(recipe), values, lr=lr)
@@ -74,8 +74,8 @@ def design(
         threads: CPU threads; all cores by default.
         json: print design.json.
     """
-    from scenelab.recipes import get
     from scenelab.studies.design import run_study
+    from scenelab.training.recipes import get
 
     if seeds < 1:
         raise LabError(f"--seeds is {seeds}; expected 1 or more")
@@ -111,8 +111,8 @@ def adversarial(
         json: print adversarial.json.
     """
     from scenelab.cli.robustness import read_epsilon
-    from scenelab.recipes import get
     from scenelab.studies.adversarial import run_study
+    from scenelab.training.recipes import get
 
     if images < 1:
         raise LabError(f"--images is {images}; expected 1 or more")

@@ -21,7 +21,7 @@ def submit(
         anyway: zip in spite of what is found.
         test: run code/test_conv.py as well.
     """
-    from scenelab.handin import hand_in
+    from scenelab.course.submission import hand_in
 
     status = hand_in(folder, out or folder / "submission.zip", anyway=anyway, test=test)
     if status:

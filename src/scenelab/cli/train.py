@@ -9,7 +9,7 @@ from tyro.conf import Positional
 from scenelab.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from scenelab.training.config import AdversarialConfig, TrainConfig
+    from scenelab.runs.config import AdversarialConfig, TrainConfig
 
 
 def train(
@@ -67,8 +67,8 @@ def train(
         accumulate: parts that a batch is learned from one after the other, for less memory.
         checkpoint_seconds: longest time between two checkpoints.
     """
-    from scenelab.recipes import get
     from scenelab.training.distributed import join
+    from scenelab.training.recipes import get
     from scenelab.training.session import start_run
 
     values = {"model": model, "conv": conv, "minutes": minutes, "epochs": epochs, "batch_size": batch_size}
@@ -91,7 +91,7 @@ def _adversarial(
 ) -> "AdversarialConfig":
     """The handout's own ε and step are those of its PGDAttack."""
     from scenelab.cli.robustness import read_epsilon
-    from scenelab.training.config import AdversarialConfig
+    from scenelab.runs.config import AdversarialConfig
 
     own = {"pgd": 7, "fast": 1, "free": 4, "handout": 10}[method]
     size = 0.1 if method == "handout" else read_epsilon(epsilon)
@@ -150,8 +150,8 @@ def recipes(*, json: bool = False) -> None:
     Args:
         json: print the full configs as JSON.
     """
-    from scenelab.recipes import RECIPES
-    from scenelab.training.config import to_plain
+    from scenelab.runs.config import to_plain
+    from scenelab.training.recipes import RECIPES
 
     if json:
         print_json({name: to_plain(make()) for name, make in RECIPES.items()})

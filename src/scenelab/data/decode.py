@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from scenelab.errors import LabError
-from scenelab.files import DISK
+from scenelab.io import DISK
 
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 100_000_000

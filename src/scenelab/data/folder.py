@@ -5,7 +5,7 @@ from pathlib import Path, PurePath
 
 from scenelab.data.miniplaces import Listing
 from scenelab.errors import LabError
-from scenelab.files import files_below, is_file
+from scenelab.io import files_below, is_file
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
 VAL_SHARE = 0.1

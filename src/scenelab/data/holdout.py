@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from scenelab.data.packed import Packed
+from scenelab.data.cache import Packed
 from scenelab.errors import LabError
 
 SEED = 20190301  # the same images are held out in all runs, whatever their seed

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scenelab.errors import LabError
-from scenelab.files import files_below, read_text
+from scenelab.io import files_below, read_text
 
 LISTS = ("train.txt", "val.txt")
 LABEL = re.compile("[0-9]{1,6}")  # a slip such as 10000000000 must not become that many classes

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from scenelab.data.cache import Damaged, array_header, digest, leave_out, refuse_nothing
 from scenelab.data.decode import fit, read_image
 from scenelab.data.miniplaces import Listing
-from scenelab.data.packed import Damaged, array_header, digest, leave_out, refuse_nothing
-from scenelab.data.sources import open_split
+from scenelab.data.splits import open_split
 from scenelab.errors import LabError
-from scenelab.files import PART, atomic_write, read_json, write_json
+from scenelab.io import PART, atomic_write, read_json, write_json
 from scenelab.progress import progress
 
 VERSION = 1

@@ -3,6 +3,7 @@
 import errno
 import mmap
 import os
+import re
 import sys
 import threading
 import time
@@ -13,8 +14,9 @@ from pathlib import Path
 import requests
 
 from scenelab.errors import LabError
-from scenelab.files import read_plain
+from scenelab.io import read_plain
 
+ADDRESS = re.compile("(https?):/+(.+)")
 ATTEMPTS = 8  # in a row that bring nothing
 LONGEST_PAUSE = 30.0  # seconds between two attempts; all of them together pause for about a minute
 MOST_MAPS = 64  # files that are open at once
@@ -148,3 +150,9 @@ class Server:
                     raise LabError(f"{address} sent more than the {length} bytes that were asked for")
         if start is not None and len(data) < length:
             raise requests.ConnectionError("the answer ended early")
+
+
+def address_of(data: Path) -> str | None:
+    """The http or https address that a data folder is named by; as a path it has lost one of its two slashes."""
+    found = ADDRESS.fullmatch(str(data))
+    return f"{found[1]}://{found[2]}" if found else None

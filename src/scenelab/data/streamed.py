@@ -12,12 +12,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from scenelab.data.blocks import Block, FetchedBlocks, LocalBlocks, Names
-from scenelab.data.packed import Packed
+from scenelab.data.cache import Packed
 from scenelab.data.shards import HEADER, INDEX, VERSION
-from scenelab.data.sources import address_of
-from scenelab.data.stores import Folder, Server
+from scenelab.data.stores import Folder, Server, address_of
 from scenelab.errors import LabError
-from scenelab.files import parse_json
+from scenelab.io import parse_json
 
 SHARD_NAME = re.compile(r"(train|val)-[0-9]{5}\.tar")
 LARGEST_INDEX = 256 << 20  # bytes; that of 10 million images has 2 MB

@@ -7,9 +7,9 @@ from pathlib import Path, PurePath
 from scenelab.data.decode import read_image
 from scenelab.data.folder import SUFFIXES
 from scenelab.data.miniplaces import Listing
-from scenelab.data.sources import open_split
+from scenelab.data.splits import open_split
 from scenelab.errors import LabError
-from scenelab.files import files_below
+from scenelab.io import files_below
 from scenelab.progress import progress
 
 

@@ -7,16 +7,16 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from scenelab.asking import Advance, Model, silent
 from scenelab.attacks import Attacked, Linf, apgd, apgd_targeted, fgsm, pgd, square
+from scenelab.classifier import Advance, Model, silent
 from scenelab.errors import LabError
 from scenelab.evaluation.robustness import BATCH, as_levels, name_epsilon, to_png
 from scenelab.evaluation.robustness_figures import Sample, draw_samples
-from scenelab.files import atomic_write, write_json
+from scenelab.io import atomic_write, write_json
 from scenelab.models.inference import prepare_for_inference
-from scenelab.models.stored import Stored
 from scenelab.progress import progress
-from scenelab.runs import Run, stamp
+from scenelab.runs.network import Stored
+from scenelab.runs.run import Run, stamp
 
 MethodName = Literal["fgsm", "pgd", "apgd", "apgd-t", "square"]
 SHEET = 8  # images in the sheet

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from scenelab.asking import Advance, silent
 from scenelab.attribution import (
     grad_cam,
     gradient_times_input,
@@ -18,6 +17,7 @@ from scenelab.attribution import (
     smooth_gradient,
 )
 from scenelab.attribution.gradient import strongest
+from scenelab.classifier import Advance, silent
 from scenelab.errors import LabError
 from scenelab.models.normalize import Classifier
 

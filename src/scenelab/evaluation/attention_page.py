@@ -11,7 +11,7 @@ from PIL import Image
 
 from scenelab.evaluation.attention_figures import Look, Row, paint
 from scenelab.evaluation.gallery import Section
-from scenelab.files import atomic_write
+from scenelab.io import atomic_write
 
 ENLARGED = 160  # pixels that an image has on the page at least
 FIGURES = {

@@ -13,10 +13,10 @@ import torch
 from scenelab.data.decode import read_pictures
 from scenelab.data.miniplaces import list_test, read_list
 from scenelab.errors import LabError
-from scenelab.files import atomic_write, read_json, read_text
-from scenelab.models.stored import Stored
+from scenelab.io import atomic_write, read_json, read_text
 from scenelab.progress import progress
-from scenelab.runs import Run, stamp
+from scenelab.runs.network import Stored
+from scenelab.runs.run import Run, stamp
 
 GUESSES = 5
 LARGEST_MODEL = 10_000_000  # bytes, the handout's

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from matplotlib import pyplot as plt
 from torch import Tensor
 
-from scenelab.data.packed import Packed
+from scenelab.data.cache import Packed
 from scenelab.evaluation.figures import STYLE, save
 
 PAIRS, EACH = 6, 4

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from scenelab.data.packed import Packed
-from scenelab.evaluation.accuracy import confusion, hits, most_confused, per_class, predict_logits, top_k, wilson
+from scenelab.data.cache import Packed
 from scenelab.evaluation.calibration import expected_calibration_error, reliability
 from scenelab.evaluation.confused import draw_confused
-from scenelab.files import atomic_write, write_json
-from scenelab.models.stored import Stored
-from scenelab.runs import Run, stamp
+from scenelab.evaluation.metrics import confusion, hits, most_confused, per_class, predict_logits, top_k, wilson
+from scenelab.io import atomic_write, write_json
+from scenelab.runs.network import Stored
+from scenelab.runs.run import Run, stamp
 
 
 def summarize(logits: Float[Tensor, "n k"], packed: Packed) -> dict[str, Any]:

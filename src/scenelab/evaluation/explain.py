@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from scenelab.attribution import integrated_gradients
+from scenelab.data.cache import Packed
 from scenelab.data.decode import read_pictures
-from scenelab.data.packed import Packed
-from scenelab.evaluation.accuracy import predict_logits
 from scenelab.evaluation.attention import METHODS, Choice, choose
 from scenelab.evaluation.attention_figures import (
     draw_faithfulness,
@@ -23,7 +22,9 @@ from scenelab.evaluation.attention_figures import (
     paint,
 )
 from scenelab.evaluation.attention_page import write_page
-from scenelab.evaluation.evidence import (
+from scenelab.evaluation.gallery import PERCENTILE, Rendering, Section, make_gallery
+from scenelab.evaluation.metrics import predict_logits
+from scenelab.evaluation.saliency_tests import (
     SANITY_IMAGES,
     check_sanity,
     find_annotated,
@@ -33,10 +34,9 @@ from scenelab.evaluation.evidence import (
     show_images,
     spread_rows,
 )
-from scenelab.evaluation.gallery import PERCENTILE, Rendering, Section, make_gallery
-from scenelab.files import read_json, write_json
-from scenelab.models.stored import Stored
-from scenelab.runs import Run, stamp
+from scenelab.io import read_json, write_json
+from scenelab.runs.network import Stored
+from scenelab.runs.run import Run, stamp
 
 SHEET = 8  # images in one PNG
 TESTS = ("completeness", "faithfulness", "sanity", "objects")

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from scenelab.asking import Model, ask, evaluating
+from scenelab.classifier import Model, ask, evaluating
 
 BLUR = 11.0  # standard deviation in pixels of a picture of 128; larger ones have more
 GREY = 0.5  # what a deleted pixel shows, in images in [0, 1]

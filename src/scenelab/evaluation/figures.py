@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
 
-from scenelab.files import atomic_write
+from scenelab.io import atomic_write
 
 STYLE: dict[RcKeyType, Any] = {
     "axes.spines.top": False,

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from scenelab.evaluation.attention import METHODS, Choice, Maps, scale, spread
 from scenelab.evaluation.attention_figures import Look, Row
-from scenelab.models.stored import Stored
 from scenelab.progress import progress
+from scenelab.runs.network import Stored
 
 PERCENTILE = 99.0
 BATCH = 20

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from scenelab.evaluation.student import quantile
+from scenelab.evaluation.intervals import quantile
 
 LEAST = 8  # images; of fewer no interval is given
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scenelab.data.decode import fit, read_image
-from scenelab.models.stored import Stored
+from scenelab.runs.network import Stored
 
 
 def rank(logits: Float[Tensor, "1 k"], categories: tuple[str, ...], *, count: int) -> list[tuple[str, float]]:

@@ -16,13 +16,11 @@ from jaxtyping import Bool, Float, Int64
 from PIL import Image
 from torch import Tensor
 
-from scenelab.asking import Model
 from scenelab.attacks import Attacked, Linf, apgd, apgd_targeted, fgsm, pgd, square
-from scenelab.data.packed import Packed
+from scenelab.classifier import Model
+from scenelab.data.cache import Packed
 from scenelab.errors import LabError
-from scenelab.evaluation.accuracy import wilson
-from scenelab.evaluation.evidence import show_images, spread_rows
-from scenelab.evaluation.masking import (
+from scenelab.evaluation.gradient_masking import (
     Warned,
     check_answers,
     check_black_box,
@@ -31,13 +29,15 @@ from scenelab.evaluation.masking import (
     check_monotone,
     check_steps,
 )
+from scenelab.evaluation.metrics import wilson
 from scenelab.evaluation.robustness_figures import Sample, draw_robustness, draw_samples
-from scenelab.files import read_json, write_json
+from scenelab.evaluation.saliency_tests import show_images, spread_rows
+from scenelab.io import read_json, write_json
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
-from scenelab.models.stored import Stored
 from scenelab.progress import progress
-from scenelab.runs import Run, stamp
+from scenelab.runs.network import Stored
+from scenelab.runs.run import Run, stamp
 
 LEVELS = 255
 BATCH = 50

@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scenelab.asking import Advance, silent
-from scenelab.evaluation.student import quantile
+from scenelab.classifier import Advance, silent
+from scenelab.evaluation.intervals import quantile
 
 SAME = 0.7  # a rank correlation above this means that the map hardly changed
 CHANGED = 0.4  # and one below this that it did

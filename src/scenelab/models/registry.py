@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from scenelab.conv.conv2d import Conv2d
 from scenelab.errors import LabError
 from scenelab.models.inception import InceptionNet
 from scenelab.models.normalize import Classifier
@@ -15,7 +16,6 @@ from scenelab.models.plain import PlainNet
 from scenelab.models.residual import ResidualNet
 from scenelab.models.simplenet import ConvOp, SimpleNet, SimpleNetSmall
 from scenelab.models.vit import VisionTransformer
-from scenelab.ops.conv2d import Conv2d
 
 CONVOLUTIONS: dict[str, ConvOp] = {"native": nn.Conv2d, "custom": Conv2d}
 """torch's convolution and the one by hand; either takes the other's weights."""

@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from scenelab.errors import LabError
-from scenelab.files import read_plain
+from scenelab.io import read_plain
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")  # nothing is loaded
 LARGE = 300_000  # bytes of a picture

@@ -4,7 +4,7 @@ import json
 
 from scenelab.errors import LabError
 from scenelab.report.collect import Collected, RunData
-from scenelab.training.describe import describe
+from scenelab.report.methods_text import describe
 
 
 def make_card(found: Collected) -> str:

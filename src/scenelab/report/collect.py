@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from scenelab.errors import LabError
-from scenelab.files import read_json, read_text
-from scenelab.runs import Run, digest
-from scenelab.training.config import TrainConfig, from_plain
-from scenelab.training.logbook import read_metrics
+from scenelab.io import read_json, read_text
+from scenelab.runs.config import TrainConfig, from_plain
+from scenelab.runs.run import Run, digest
+from scenelab.training.metrics_logger import read_metrics
 
 STUDIES = {"conv": "study.json", "design": "design.json", "adversarial": "adversarial.json"}
 STUMBLES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, csv.Error)

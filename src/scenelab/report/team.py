@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scenelab.errors import LabError
-from scenelab.files import read_plain
+from scenelab.io import read_plain
 
 LONGEST = 1 << 20  # bytes
 

@@ -6,7 +6,7 @@ from scenelab.models.registry import NETWORKS
 from scenelab.report.blocks import Section
 from scenelab.report.collect import FLAT, Collected, RunData
 from scenelab.report.figures import draw_accuracy, draw_steps
-from scenelab.training.describe import describe
+from scenelab.report.methods_text import describe
 
 TOPICS = {
     "loss": "Loss",

@@ -9,17 +9,17 @@ from typing import Any
 
 import torch
 
-from scenelab.data.packed import Packed
+from scenelab.data.cache import Packed
 from scenelab.errors import Diverged
 from scenelab.evaluation.evaluate import evaluate
 from scenelab.evaluation.robustness import Effort, measure_robustness
-from scenelab.files import atomic_write, read_json, write_json
-from scenelab.models.stored import read_classifier
-from scenelab.runs import Run, environment
+from scenelab.io import atomic_write, read_json, write_json
+from scenelab.runs.config import AdversarialConfig, TrainConfig, to_plain
+from scenelab.runs.network import read_classifier
+from scenelab.runs.run import Run, environment
 from scenelab.studies.adversarial_figure import draw_adversarial
 from scenelab.studies.apart import finished, require_same, train_apart
 from scenelab.studies.design import settle
-from scenelab.training.config import AdversarialConfig, TrainConfig, to_plain
 from scenelab.training.session import open_sides
 
 FREE_REPLAYS, PGD_STEPS = 4, 3

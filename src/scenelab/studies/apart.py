@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from scenelab.errors import Diverged, Interrupted, LabError
-from scenelab.process import NEUTRAL, python_command
-from scenelab.runs import Run
-from scenelab.training.config import TrainConfig, from_plain, to_plain
+from scenelab.runs.config import TrainConfig, from_plain, to_plain
+from scenelab.runs.run import Run
+from scenelab.runtime import NEUTRAL, python_command
 from scenelab.training.session import resume_run, start_run
 
 STOPPED_EARLY = b'{"kind": "Interrupted", "message": "stopped"}'  # before there was a step to save
 FAILURES = {kind.__name__: kind for kind in (LabError, Diverged)}
 CODE = (
-    "import sys; from scenelab.process import prepare; prepare(); "
+    "import sys; from scenelab.runtime import prepare; prepare(); "
     "from scenelab.studies.apart import worker; worker(sys.argv[1:])"
 )
 

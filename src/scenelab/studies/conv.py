@@ -4,16 +4,16 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from scenelab.data.sources import open_split
+from scenelab.data.splits import open_split
 from scenelab.errors import LabError
-from scenelab.files import atomic_write, read_json, write_json
+from scenelab.io import atomic_write, read_json, write_json
 from scenelab.models.registry import CONVOLUTIONS
-from scenelab.runs import Run, environment
+from scenelab.runs.config import TrainConfig, to_plain
+from scenelab.runs.run import Run, environment
 from scenelab.studies.apart import finished, require_same, train_apart
 from scenelab.studies.conv_figure import draw_study
 from scenelab.studies.conv_findings import compare, to_markdown
-from scenelab.training.config import TrainConfig, to_plain
-from scenelab.training.logbook import read_metrics
+from scenelab.training.metrics_logger import read_metrics
 from scenelab.training.session import available_cores
 
 SIDES = tuple(CONVOLUTIONS)

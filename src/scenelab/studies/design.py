@@ -14,19 +14,19 @@ from typing import Any
 
 import torch
 
-from scenelab.data.packed import Packed
-from scenelab.data.sources import open_split
+from scenelab.data.cache import Packed
+from scenelab.data.splits import open_split
 from scenelab.errors import Diverged
 from scenelab.evaluation.evaluate import evaluate
-from scenelab.files import atomic_write, read_json, write_json
-from scenelab.models.stored import read_classifier
-from scenelab.runs import Run, environment
+from scenelab.io import atomic_write, read_json, write_json
+from scenelab.runs.config import OptimizerConfig, TrainConfig, from_plain, to_plain
+from scenelab.runs.network import read_classifier
+from scenelab.runs.run import Run, environment
 from scenelab.studies.apart import finished, refuse_difference, require_same, train_apart
 from scenelab.studies.design_figure import draw_design
 from scenelab.studies.design_findings import judge, to_markdown
-from scenelab.training.config import OptimizerConfig, TrainConfig, from_plain, to_plain
-from scenelab.training.logbook import read_metrics
-from scenelab.training.plan import plan
+from scenelab.training.budget import plan
+from scenelab.training.metrics_logger import read_metrics
 from scenelab.training.session import available_cores, open_sides
 
 HOLDOUT = 0.1

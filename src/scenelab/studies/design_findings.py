@@ -4,7 +4,7 @@ import math
 from statistics import mean
 from typing import Any
 
-from scenelab.evaluation.student import NORMAL, quantile
+from scenelab.evaluation.intervals import NORMAL, quantile
 
 LEARNED = 3.0  # times the accuracy of guessing; below that a network has not learned
 

@@ -13,15 +13,15 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from scenelab.asking import evaluating
 from scenelab.attacks import fgsm, pgd
-from scenelab.attacks.climb import climb
-from scenelab.attacks.goal import Goal, cross_entropy, least_likely
+from scenelab.attacks.gradient_ascent import climb
+from scenelab.attacks.objectives import Goal, cross_entropy, least_likely
 from scenelab.attacks.pgd import Steepest
 from scenelab.attacks.threat import Linf, Space
-from scenelab.evaluation.accuracy import wilson
+from scenelab.classifier import evaluating
+from scenelab.evaluation.metrics import wilson
 from scenelab.models.normalize import Classifier
-from scenelab.training.config import AdversarialConfig
+from scenelab.runs.config import AdversarialConfig
 
 PROBED_STEPS = 10
 COLLAPSED = 0.5  # of the accuracy under one step that a network keeps under PGD if it learned to be robust

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
 from scenelab.data.augment import Part, augment_batch, mix_batch
-from scenelab.data.packed import Packed
-from scenelab.training.config import TrainConfig
+from scenelab.data.cache import Packed
+from scenelab.runs.config import TrainConfig
 from scenelab.training.distributed import ALONE, World
 
 # What a random stream is for; part of its seed, so that streams never coincide.

@@ -24,8 +24,8 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from scenelab.errors import LabError
-from scenelab.training.greeting import agree_on_name
 from scenelab.training.neighbours import SLOT, Neighbours, create, remove
+from scenelab.training.rendezvous import agree_on_name
 
 PATIENCE = timedelta(minutes=10)  # for the slowest process: packing, evaluation
 

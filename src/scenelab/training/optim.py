@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from scenelab.errors import LabError
-from scenelab.training.config import OptimizerConfig
+from scenelab.runs.config import OptimizerConfig
 from scenelab.training.distributed import ALONE, World
 from scenelab.training.muon import Muon
 

@@ -4,7 +4,7 @@ state.
 
 import math
 
-from scenelab.training.config import ScheduleConfig
+from scenelab.runs.config import ScheduleConfig
 
 
 def learning_rate_factor(step: float, *, total: int, warmup: int, final: float = 0.0) -> float:

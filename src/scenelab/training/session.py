@@ -8,28 +8,20 @@ from typing import Any
 
 import torch
 
+from scenelab.data.cache import Packed
 from scenelab.data.holdout import hold_out
-from scenelab.data.packed import Damaged, Packed, pack
-from scenelab.data.sources import address_of, open_split
-from scenelab.data.streamed import is_shards, open_shards, read_index
+from scenelab.data.splits import open_packed, open_split
+from scenelab.data.stores import address_of
+from scenelab.data.streamed import is_shards, read_index
 from scenelab.errors import LabError
-from scenelab.files import read_json, write_json
-from scenelab.memory import peak_memory
+from scenelab.io import read_json, write_json
 from scenelab.models.registry import size
-from scenelab.runs import Run, environment
-from scenelab.training.config import TrainConfig, from_plain, to_plain
+from scenelab.runs.config import TrainConfig, from_plain, to_plain
+from scenelab.runs.run import Run, environment
+from scenelab.runtime import peak_memory
+from scenelab.training.budget import plan
 from scenelab.training.distributed import ALONE, World
-from scenelab.training.loop import Trainer
-from scenelab.training.plan import plan
-
-CACHE = "packed"
-
-
-def open_packed(data: Path, cache: Path | None, split: str, stored_size: int, damaged: Damaged = "refuse") -> Packed:
-    """The packed form of one split, which lives in `data/packed` unless another place is named; shards as they are."""
-    if is_shards(data):
-        return open_shards(data, split)
-    return pack(open_split(data, split), cache or data / CACHE, size=stored_size, damaged=damaged)
+from scenelab.training.trainer import Trainer
 
 
 def open_sides(data: Path, cache: Path | None, config: TrainConfig) -> tuple[Packed, Packed]:

@@ -12,9 +12,9 @@ from torch.optim.swa_utils import AveragedModel
 from scenelab.models.normalize import Classifier
 from scenelab.models.registry import CONVOLUTIONS, create
 from scenelab.models.simplenet import Factory
-from scenelab.models.stored import load_weights, plain_names, to_values
-from scenelab.statements import Statements
-from scenelab.training.config import TrainConfig
+from scenelab.runs.config import TrainConfig
+from scenelab.runs.network import load_weights, plain_names, to_values
+from scenelab.runs.statements import Statements
 from scenelab.training.distributed import ALONE, World
 from scenelab.training.optim import build_optimizers, restore_optimizers
 

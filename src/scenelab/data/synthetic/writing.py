@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from scenelab.errors import LabError
-from scenelab.files import sync_folder
+from scenelab.io import sync_folder
 from scenelab.progress import Advance, progress
 
 Render = Callable[..., np.ndarray]

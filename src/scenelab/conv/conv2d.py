@@ -1,0 +1,115 @@
+"""Our convolution: the function and the module, in the places of `F.conv2d` and `nn.Conv2d`."""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from scenelab.conv import checks
+from scenelab.conv.autograd import Conv2dFunction
+
+__all__ = ["Conv2d", "Conv2dFunction", "conv2d"]
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Correlate each image with each filter: Y[n,o] = b[o] + Σ_c W[o,c] ⋆ X[n,c].
+
+    >>> image = torch.tensor([[[[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]]]])
+    >>> difference = torch.tensor([[[[0.0, 0.0], [-1.0, 1.0]]]])  # right minus left, in the lower row
+    >>> conv2d(image, difference)
+    tensor([[[[ 8., 16.]]]])
+
+    Args:
+        input: N×Ci×H×W, any N from 0; float64, float32, bfloat16 or float16 in any memory layout.
+        weight: Co×Ci×K×K, of the input's dtype and device.
+        bias: one value for each output channel, or None.
+        stride: steps between windows, from 1.
+        padding: zeros on each side, from 0; K may be larger than a side of the input, but not than the padded one.
+        dilation, groups: 1, for the sake of `F.conv2d`'s signature.
+
+    Returns:
+        N×Co×Ho×Wo with Ho = ⌊(H + 2·padding - K) / stride⌋ + 1, Wo likewise; its own memory, never a view; in
+        channels_last if the input or the weight is. Differentiable any number of times.
+
+    Raises:
+        LabError: names the argument, what it must be and what it got.
+
+    Source: Dumoulin & Visin 2016, A guide to convolution arithmetic for deep learning, relationship 6.
+    """
+    checks.check_undilated_ungrouped(dilation, groups)
+    return Conv2dFunction.apply(input, weight, bias, stride, padding)
+
+
+class Conv2d(nn.Module):
+    """A layer of learned filters; the same weights, state dict and output as `nn.Conv2d` with the same arguments.
+
+    Args:
+        in_channels, out_channels, kernel_size: the weight is out_channels×in_channels×kernel_size×kernel_size.
+        stride, padding: as `conv2d` takes them.
+        dilation, groups: 1, for the sake of `nn.Conv2d`'s signature.
+        bias: whether to learn a bias.
+        device, dtype: of the parameters.
+
+    Raises:
+        LabError: names the argument, what it must be and what it got.
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        checks.check_integers(
+            1, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride
+        )
+        checks.check_integers(0, padding=padding)
+        checks.check_undilated_ungrouped(dilation, groups)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        # Pairs, where nn.Conv2d has pairs: whoever reads a layer's geometry need not know which kind it is.
+        self.kernel_size, self.stride, self.padding = (kernel_size,) * 2, (stride,) * 2, (padding,) * 2
+        self.dilation, self.groups = (1, 1), 1
+        shape = (out_channels, in_channels, kernel_size, kernel_size)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        learned = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
+        self.register_parameter("bias", learned)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias from U(-1/√n, 1/√n) with n = Ci·K², as `nn.Conv2d` does from the same seed.
+
+        Kaiming-uniform with a = √5 (He et al. 2015, equation 10, with gain √(2 / (1 + a²)) and bound gain·√(3/n)).
+        """
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.weight[0].numel())
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input: Float[Tensor, "n ci h w"]) -> Float[Tensor, "n co ho wo"]:
+        return conv2d(input, self.weight, self.bias, self.stride[0], self.padding[0])
+
+    def extra_repr(self) -> str:
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        text += f", padding={self.padding}" if self.padding != (0, 0) else ""
+        return text + (", bias=False" if self.bias is None else "")

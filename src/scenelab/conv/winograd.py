@@ -1,0 +1,205 @@
+"""3×3 kernels at stride 1 with fewer multiplications: F(m×m, 3×3) of Lavin & Gray (2016), section 4.
+
+A tile of m×m outputs needs a tile d of (m+2)×(m+2) inputs. The three matrices of Toom and Cook take the convolution of
+the tile to a product place by place, and back:
+
+    Y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A
+
+With the sum over input channels, ⊙ becomes (m+2)² products of matrices, (tiles × Cᵢ) · (Cᵢ × Cₒ), one for each place of
+a transformed tile: 36 multiplications for 16 outputs with m = 4, where the sum itself takes 144. The gradient of the
+weight is the derivative of the same formula: with V = Bᵀ d B and D = A ∂Y Aᵀ,
+
+    ∂g = Gᵀ [ Σ_tiles Vᵀ · D ] G
+
+A transform is one product as well: Bᵀ d B, read as a column, is (B⊗B)ᵀ times d read as a column, for all tiles and
+channels at once. The price of the saving is rounding: docs/convolution.md has the measured error.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scenelab.conv.gemm import blocks
+
+POINTS = {2: (0, 1, -1), 4: (0, 1, -1, Fraction(1, 2), -2)}
+"""Where the polynomials are evaluated, besides infinity. They decide the rounding error (Barabasz et al. 2020): for
+m = 4 these were the best of four sets tried, with a largest error 2.5 times smaller than that of 0, ±1, ±2."""
+
+CUT = 6  # dimensions of tiles whose places are not yet one: n, n, image, down, across, channel
+
+MOST_PLACES = max((tile + 2) ** 2 for tile in POINTS)
+
+TILES = 128
+"""Tiles of a block on the CPU: enough rows for a product to be fast, few enough to stay in the cache; measured in
+docs/convolution.md."""
+
+WORKSPACE_BYTES = 4 * 2**20
+"""Most that the transformed tiles and the products of a block may take on the CPU: fewer tiles with many channels."""
+
+FILTER_BYTES = 10 * 2**20
+"""Most that transformed filters may take on the CPU: they are four times the filters, so wide layers take turns."""
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """The matrices of F(m×m, 3×3) for tiles read row by row as columns."""
+
+    output: Float[Tensor, "m2 n2"]  # (A ⊗ A)ᵀ
+    filter: Float[Tensor, "n2 9"]  # G ⊗ G
+    input: Float[Tensor, "n2 n2"]  # (B ⊗ B)ᵀ
+
+
+@cache
+def transforms(tile: int, dtype: torch.dtype, device: torch.device) -> Transforms:
+    """The matrices for m = `tile`, from Lagrange's formula at POINTS and at infinity.
+
+    The coefficients of a product of polynomials are found from its values at n points; the transposed algorithm
+    computes the sums of a convolution (Blahut 2010, sections 5.2 and 5.4). Exact until the last rounding.
+    """
+    points = [Fraction(point) for point in POINTS[tile]]
+    size = len(points) + 1
+
+    def powers(count: int) -> list[list[Fraction]]:  # row j: the powers of point j; last row: the leading coefficient
+        finite = [[point**power for power in range(count)] for point in points]
+        return [*finite, [Fraction(power == count - 1) for power in range(count)]]
+
+    rows, scales = [], []
+    for index, point in enumerate(points):
+        others = points[:index] + points[index + 1 :]
+        scales.append(_product(point - other for other in others))
+        rows.append([*_polynomial(others), Fraction(0)])
+    rows.append(_polynomial(points))
+    scales.append(Fraction(1))
+    kernel = [[value / scale for value in row] for row, scale in zip(powers(3), scales, strict=True)]
+
+    def matrix(rows: list[list[Fraction]]) -> Tensor:
+        exact = torch.tensor([[float(value) for value in row] for row in rows], dtype=torch.float64)
+        return torch.kron(exact, exact)
+
+    assert len(rows) == size == tile + 2
+    together = Transforms(output=matrix(powers(tile)).t(), filter=matrix(kernel), input=matrix(rows))
+    return Transforms(*(part.to(device, dtype).contiguous() for part in vars(together).values()))
+
+
+def _product(factors: Iterable[Fraction]) -> Fraction:
+    return math.prod(factors, start=Fraction(1))
+
+
+def _polynomial(roots: list[Fraction]) -> list[Fraction]:
+    """Coefficients of Π (x - root), the constant one first."""
+    coefficients = [Fraction(1)]
+    for root in roots:
+        shifted, scaled = [Fraction(0), *coefficients], [*(root * value for value in coefficients), Fraction(0)]
+        coefficients = [a - b for a, b in zip(shifted, scaled, strict=True)]
+    return coefficients
+
+
+class _Tiles:
+    """How images are cut into tiles, block by block, and the transformed input tiles of one block."""
+
+    def __init__(self, input: Float[Tensor, "n h w c"], padding: int, channels_out: int) -> None:
+        images, height, width, channels = input.shape
+        self.padding, self.height, self.width = padding, height + 2 * padding - 2, width + 2 * padding - 2
+        self.tile = min(POINTS, key=lambda tile: (tile + 2) ** 2 * self._count(tile))
+        self.down, self.across = -(-self.height // self.tile), -(-self.width // self.tile)
+        self.transforms = transforms(self.tile, input.dtype, input.device)
+        side = self.tile + 2
+        fitting = WORKSPACE_BYTES // (side**2 * (channels + channels_out) * input.element_size())
+        block = -(-min(TILES, fitting) // (self.down * self.across))
+        self.images = images if input.device.type != "cpu" else max(1, min(images, block))
+        self.padded = input.new_zeros(self.images, self.down * self.tile + 2, self.across * self.tile + 2, channels)
+        by_image, by_line, by_pixel, _ = self.padded.stride()
+        self.cut = input.new_empty(side, side, self.images, self.down, self.across, channels)
+        strides = (by_line, by_pixel, by_image, self.tile * by_line, self.tile * by_pixel, 1)
+        self.windows = self.padded.as_strided(self.cut.shape, strides)  # tiles overlap by two
+        self.transformed = input.new_empty(side**2, self.images * self.down * self.across, channels)
+
+    def _count(self, tile: int) -> int:
+        return -(-self.height // tile) * -(-self.width // tile)
+
+    def load(self, images: Float[Tensor, "b h w c"]) -> Float[Tensor, "n2 t c"]:
+        """Bᵀ d B of every tile; where the last block is short, its unused tiles are zero."""
+        (count, height, width, _), begin = images.shape, self.padding
+        self.padded[:count, begin : begin + height, begin : begin + width].copy_(images)
+        self.padded[count:].zero_()
+        self.cut.copy_(self.windows)
+        torch.mm(self.transforms.input, _columns(self.cut), out=_columns(self.transformed))
+        return self.transformed
+
+    def outputs(self, like: Tensor, channels: int) -> tuple[Float[Tensor, "m m b d a c"], Float[Tensor, "b y x c"]]:
+        """The outputs of a block, zero, by place in the tile; and the same memory as images, tiles hanging over."""
+        images = like.new_zeros(self.images, self.down, self.tile, self.across, self.tile, channels)
+        return images.permute(2, 4, 0, 1, 3, 5), images.flatten(3, 4).flatten(1, 2)
+
+
+def _columns(tiles: Tensor) -> Float[Tensor, "places rest"]:
+    """A tile a column: n×n×… or n²×… as a matrix with n² rows."""
+    return tiles.flatten(0, 1).flatten(1) if tiles.dim() == CUT else tiles.flatten(1)
+
+
+def _turns(channels: int, wide: int, like: Tensor) -> list[slice]:
+    """The output channels, evenly cut where their transformed filters would take too much."""
+    count = 1
+    if like.device.type == "cpu":
+        count = min(channels, -(-MOST_PLACES * channels * wide * like.element_size() // FILTER_BYTES))
+    step = -(-channels // count)
+    return [slice(first, first + step) for first in range(0, channels, step)]
+
+
+def forward(
+    input: Float[Tensor, "n h w ci"],
+    weight: Float[Tensor, "co ci 3 3"],
+    bias: Float[Tensor, "co"] | None,
+    padding: int,
+    output: Float[Tensor, "n ho wo co"],
+) -> None:
+    """Y for any padding; tiles that hang over the sides are cut."""
+    for turn in _turns(weight.shape[0], weight.shape[1], input):
+        _forward(input, weight[turn], None if bias is None else bias[turn], padding, output[..., turn])
+
+
+def _forward(input: Tensor, weight: Tensor, bias: Tensor | None, padding: int, output: Tensor) -> None:
+    channels, wide = weight.shape[:2]
+    tiles = _Tiles(input, padding, channels)
+    filters = (tiles.transforms.filter @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(-1, wide, channels)
+    products = input.new_empty(len(filters), tiles.transformed.shape[1], channels)
+    places, images = tiles.outputs(input, channels)
+    result = torch.empty_like(places, memory_format=torch.contiguous_format)
+    for start, end in blocks(len(input), tiles.images):
+        torch.bmm(tiles.load(input[start:end]), filters, out=products)
+        torch.mm(tiles.transforms.output, _columns(products), out=_columns(result))
+        places.copy_(result)
+        seen = images[: end - start, : tiles.height, : tiles.width]
+        if bias is None:
+            output[start:end].copy_(seen)
+        else:
+            torch.add(seen, bias, out=output[start:end])
+
+
+def grad_weight(
+    grad_output: Float[Tensor, "n ho wo co"], input: Float[Tensor, "n h w ci"], padding: int
+) -> Float[Tensor, "co ci 3 3"]:
+    """∂W, summed over the blocks in the transformed space and brought back once."""
+    turns = _turns(grad_output.shape[-1], input.shape[-1], input)
+    return torch.cat([_grad_weight(grad_output[..., turn], input, padding) for turn in turns])
+
+
+def _grad_weight(grad_output: Tensor, input: Tensor, padding: int) -> Tensor:
+    channels, wide = grad_output.shape[-1], input.shape[-1]
+    tiles = _Tiles(input, padding, channels)
+    places, images = tiles.outputs(input, channels)
+    total = input.new_zeros(len(tiles.transformed), wide, channels)
+    gradient = input.new_empty(len(total), tiles.transformed.shape[1], channels)
+    for start, end in blocks(len(input), tiles.images):
+        images[: end - start, : tiles.height, : tiles.width].copy_(grad_output[start:end])
+        images[end - start :].zero_()
+        torch.mm(tiles.transforms.output.t(), _columns(places.contiguous()), out=_columns(gradient))
+        total.baddbmm_(tiles.load(input[start:end]).transpose(1, 2), gradient)
+    back = tiles.transforms.filter.t() @ _columns(total)
+    return back.view(3, 3, wide, channels).permute(3, 2, 0, 1)

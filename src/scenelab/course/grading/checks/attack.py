@@ -1,0 +1,478 @@
+"""Part 3: projected gradient descent.
+
+The reference is the handout's sentence: several steps of the sign of the gradient, each followed by a clip to the
+ε-neighbourhood of the input (Madry et al. 2018, section 2.1), towards the least confident label. "Least confident" can
+be read as that of the clean image or as that of each step's image; both are accepted.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scenelab.course.grading.checks.base import (
+    Context,
+    Failed,
+    check,
+    comparison,
+    draw,
+    draw_images,
+    floats,
+    listed,
+    require_finite,
+    shape_of,
+)
+from scenelab.course.grading.inside.networks import CLASSES, LOSSES, MAX_CALLS, build, load
+from scenelab.course.grading.inside.wire import Message
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Pick = Callable[[Tensor], Tensor]
+
+LINEAR = [["flatten"], ["linear", 108, 100]]
+SMALL = [
+    ["conv", 3, 8, 3, 1, 1, True], ["tanh"], ["conv", 8, 12, 3, 2, 1, True], ["tanh"], ["mean"], ["linear", 12, 100],
+]  # fmt: skip
+NORMED = [
+    ["conv", 3, 8, 3, 1, 1, True], ["norm", 8], ["relu"], ["dropout", 0.5], ["conv", 8, 12, 3, 2, 1, True], ["relu"],
+    ["mean"], ["linear", 12, 100],
+]  # fmt: skip
+"""All three score 100 classes, as the handout's networks do."""
+MAX_DRAWS = 50
+LEAST_MOVED = 0.25  # of the values: the others were cut short
+AGREE = 0.97  # share of values that have to be the reference's: rounding may turn the sign of a gradient near zero
+TOLERANCE = 1e-4
+LEAST_GAIN = 0.35  # of what the reference lowers the loss by: half the steps or half of epsilon reach 0.5, moving away
+# from the predicted label 0.05 to 0.24 (60 seeds)
+SINGLES = 6
+DESCENT = {"num_steps": 10, "step_size": 0.02, "epsilon": 0.2}
+WRONG_SIGN = 0.25  # of the points that an attack in the wrong direction earns
+
+
+@dataclass
+class Setting:
+    """A network, images and options of an attack or an attention map."""
+
+    layers: list[list[Any]]
+    images: Tensor
+    options: dict[str, Any]
+    loss: str = "cross_entropy"
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def network(self) -> nn.Module:
+        """The grader's copy, in float64 and evaluation mode."""
+        network = build(self.layers).double().eval()
+        load(network, self.weights)
+        return network
+
+    def __str__(self) -> str:
+        options = ", ".join(f"{name} {value:g}" for name, value in self.options.items())
+        return f"images {shape_of(self.images)}" + (f"; {options}" if options else "")
+
+
+def setting(context: Context, layers: list[list[Any]], *, images: int = 4, side: int = 6, loss: str = "cross_entropy",
+            differ: bool = False, **options: Any) -> Setting:  # fmt: skip
+    """Weights and images, drawn.
+
+    Args:
+        differ: draw until the images' most and least confident labels differ from each other's and from the batch's, so
+            that a label which is taken from another place is seen.
+    """
+    number = 0
+    while True:
+        made = _draw(context, layers, images, side, loss, options, f"{context.name} {number}")
+        number += 1
+        if not differ or number == MAX_DRAWS or _labels_differ(made):
+            return made
+
+
+def _labels_differ(made: Setting) -> bool:
+    with torch.no_grad():
+        scores = made.network()(made.images.double())
+    for best in (scores, -scores):
+        labels, together = best.argmax(dim=1), best.mean(dim=0).argmax()
+        if len(set(labels[:2].tolist())) < 2 or bool((labels[:2] == together).any()):
+            return False
+    return True
+
+
+def _draw(
+    context: Context, layers: list[list[Any]], images: int, side: int, loss: str, options: dict[str, Any], name: str
+) -> Setting:
+    generator = context.generator(name)
+    made = Setting(layers, draw_images(generator, images, 3, side, side), options, loss)
+    for name, value in build(layers).named_parameters():
+        scale = 1.5 / max(1, value[0].numel()) ** 0.5 if value.dim() > 1 else 0.3
+        made.weights[name] = draw(generator, *value.shape, dtype=torch.float32) * scale
+    return made
+
+
+def ask(context: Context, operation: str, made: Setting) -> Message:
+    """Run the student's attack or attention map on it."""
+    return context.child.ask(
+        operation, {**made.weights, "input": made.images}, seed=context.own_seed, layers=made.layers, loss=made.loss,
+        options=made.options,
+    )  # fmt: skip
+
+
+def least(scores: Tensor) -> Tensor:
+    """The label that each image's scores believe in least."""
+    return scores.argmin(dim=1)
+
+
+def reference(
+    made: Setting,
+    *,
+    sign: int = -1,
+    anew: bool = False,
+    pick: Callable[[Tensor], Tensor] = least,
+    loss: str | None = None,
+) -> Tensor:
+    """Adversarial images by the handout's sentence, in float64.
+
+    Args:
+        sign: -1 lowers the loss, as it should be, +1 raises it.
+        anew: pick the label at each step.
+        pick: from scores to the label.
+        loss: in place of the setting's own.
+    """
+    network, original = made.network(), made.images.double()
+    loss_fn: Loss = LOSSES[loss or made.loss]
+    steps, size, epsilon = (made.options[name] for name in ("num_steps", "step_size", "epsilon"))
+    target, images = pick(network(original).detach()), original.clone()
+    for _ in range(steps):
+        images.requires_grad_(True)
+        scores = network(images)
+        if anew:
+            target = pick(scores.detach())
+        (gradient,) = torch.autograd.grad(loss_fn(scores, target), images)
+        images = images.detach() + sign * size * gradient.sign()
+        images = torch.minimum(torch.maximum(images, original - epsilon), original + epsilon)
+    return images
+
+
+def agrees(found: Tensor, expected: Tensor) -> bool:
+    """Whether nearly all values are the same."""
+    if found.shape != expected.shape:
+        return False
+    return bool(((found.double() - expected).abs() <= TOLERANCE).double().mean() >= AGREE)
+
+
+def _perturb(context: Context, made: Setting) -> tuple[Tensor, Message]:
+    """The student's adversarial images, of the right shape and made of numbers."""
+    reply = ask(context, "perturb", made)
+    found = floats(reply, "output", "what perturb returns")
+    if found.shape != made.images.shape:
+        raise Failed(f"perturb returned {shape_of(found)} for images {shape_of(made.images)}")
+    require_finite(found, "the adversarial image")
+    return found, reply
+
+
+def _loss_of_least(made: Setting, images: Tensor) -> Tensor:
+    """Cross-entropy of the least confident label of the clean images, for each image."""
+    network = made.network()
+    with torch.no_grad():
+        target = least(network(made.images.double()))
+        return nn.functional.cross_entropy(network(images.double()), target, reduction="none")
+
+
+@check("attack", needs=("attack_label",))
+def attack_stays_close(context: Context) -> None:
+    """No value of any pixel is further than epsilon from where it began, and the image does change."""
+    for epsilon, size, steps in ((0.1, 0.01, 10), (0.05, 0.03, 4), (0.02, 0.5, 2), (0.1, 0.01, 30)):
+        made = setting(context, SMALL, num_steps=steps, step_size=size, epsilon=epsilon)
+        found, _ = _perturb(context, made)
+        change = (found.double() - made.images.double()).abs()
+        if change.max() == 0:
+            raise Failed("the images come back unchanged", str(made))
+        if change.max() > epsilon + 1e-5:
+            above = 100 * (change > epsilon + 1e-5).double().mean().item()
+            clipped = found.min() >= 0 and found.max() <= 1 and made.images.abs().max() > 1
+            why = "clip after each step, around the input, not the last image"
+            if clipped:
+                why = "they are clipped to [0, 1], but the images are normalised: their values go from about -2 to 2.6"
+            raise Failed(
+                f"values are up to {change.max():.4f} from where they began, epsilon is {epsilon:g} "
+                f"({above:.0f} % of them are too far); {why}",
+                f"{made}\nthe first image's first row: {made.images[0, 0, 0].tolist()}\ngot: {found[0, 0, 0].tolist()}",
+            )
+
+
+@check("attack", needs=("attack_label",))
+def attack_descends(context: Context) -> None:
+    """The attack lowers the loss of the least confident label."""
+    gains, losses, runs = [], [], []
+    for number in range(SINGLES):  # one image each: labels that are taken over a batch have a check of their own
+        made = _draw(context, LINEAR, 1, 6, "cross_entropy", DESCENT, f"{context.name} {number}")
+        found, _ = _perturb(context, made)
+        near = torch.clamp(found - made.images, -made.options["epsilon"], made.options["epsilon"])
+        before, after = _loss_of_least(made, made.images), _loss_of_least(made, made.images + near)
+        best = _loss_of_least(made, reference(made))
+        gains.append(((before - after) / (before - best)).mean().item())
+        losses.append(torch.stack([before.mean(), after.mean(), best.mean()]))
+        runs.append((made, found))
+    gained, (before, after, best) = sum(gains) / len(gains), torch.stack(losses).mean(dim=0).tolist()
+    example = (
+        f"{runs[0][0]}; {SINGLES} of them\nloss before: {before:.4f}, after: {after:.4f}, by the reference: {best:.4f}"
+    )
+    if gained < -LEAST_GAIN:
+        if not all(any(agrees(found, reference(m, sign=1, anew=anew)) for anew in (False, True)) for m, found in runs):
+            raise Failed("the loss of the least confident label rises instead of falling", example)
+        raise Failed(
+            "the loss of the least confident label rises: the step has the wrong sign. Subtract the sign of the "
+            "gradient; to add it is the attack that moves away from a label",
+            example, share=WRONG_SIGN,
+        )  # fmt: skip
+    if gained < LEAST_GAIN:
+        raise Failed("the loss of the least confident label does not fall, or hardly", example)
+
+
+@dataclass(frozen=True)
+class _Match:
+    """A label whose loss an image's last step follows, and the images where the step may have begun."""
+
+    label: int
+    begin: Tensor
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What an attack gave, and the images that it called the model with."""
+
+    output: Tensor
+    called: list[Tensor]
+
+
+def _run_twice(context: Context, made: Setting) -> tuple[_Run, _Run]:
+    """The attack with its one step, and with two: where the first is cut short, the second one tells."""
+    longer = Setting(made.layers, made.images, {**made.options, "num_steps": 2}, made.loss, made.weights)
+    runs = []
+    for each in (made, longer):
+        output, reply = _perturb(context, each)
+        runs.append(_Run(output, _called_with(made, reply)))
+    return runs[0], runs[1]
+
+
+def _matches(made: Setting, runs: tuple[_Run, _Run]) -> list[list[_Match]]:
+    """For each image, the labels whose loss its last step follows, up or down.
+
+    The step goes from the clean image or from one that the model was called with, alone or in a batch, such as a random
+    start.
+    """
+    short, longer = runs
+    clean = list(made.images)
+    between = [image for image in _images_of(longer) if not any(torch.equal(image, each) for each in clean)]
+    reach, network = made.options["epsilon"] + TOLERANCE, made.network()
+    found: list[list[_Match]] = [[] for _ in clean]
+    for run, begins in ((short, [*clean, *_images_of(short)]), (longer, between)):
+        for index, image in enumerate(clean):
+            for begin in [] if found[index] else begins:
+                if (begin - image).abs().max() <= reach:
+                    change = run.output[index].double() - begin.double()
+                    found[index] += [_Match(label, begin) for label in _followed(network, made.loss, begin, change)]
+    return found
+
+
+def _images_of(run: _Run) -> list[Tensor]:
+    return [image for images in run.called for image in images]
+
+
+def _called_with(made: Setting, reply: Message) -> list[Tensor]:
+    """Images that the attack called the model with, in order, in batches of any number."""
+    tensors = (reply.tensors.get(f"call{number}") for number in range(MAX_CALLS))
+    return [each for each in tensors if each is not None and each.shape[1:] == made.images.shape[1:]]
+
+
+def _followed(network: nn.Module, loss: str, begin: Tensor, change: Tensor) -> list[int]:
+    """Labels for which a change has the signs of the loss's gradient, all of them or all turned round."""
+    moved = change.abs() > TOLERANCE
+    if moved.double().mean() <= LEAST_MOVED:
+        return []
+    images = begin.double().expand(CLASSES, -1, -1, -1).clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(LOSSES[loss](network(images), torch.arange(CLASSES)), images)
+    share = (gradient.sign() * change.sign())[:, moved].mean(dim=1).abs()
+    return [int(label) for label in (share >= 2 * AGREE - 1).nonzero()[:, 0]]
+
+
+def _are(matches: list[list[_Match]], made: Setting, pick: Pick) -> bool:
+    """Whether each image's label is the one picked from the clean images, or from that where its step began."""
+    network = made.network()
+    clean = pick(network(made.images.double())).tolist()
+    return all(
+        any(match.label in (label, int(pick(network(match.begin[None].double()))[0])) for match in each)
+        for each, label in zip(matches, clean, strict=True)
+    )
+
+
+@check("attack")
+def attack_label(context: Context) -> None:
+    """The label is the least confident one, of the clean image or of each step's; each image has its own."""
+    made = setting(context, LINEAR, images=6, differ=True, num_steps=1, step_size=0.01, epsilon=1.0)
+    runs = _run_twice(context, made)
+    short, longer = runs
+    if torch.equal(short.output, made.images):
+        raise Failed("the images come back unchanged", str(made))
+    matches = _matches(made, runs)
+    if _are(matches, made, least) or _label_of_most_change(made, made.images, short.output):
+        return
+    whole = [images for images in longer.called if images.shape == made.images.shape]
+    if whole and _label_of_most_change(made, whole[-1], longer.output):
+        return
+    others: list[tuple[str, Pick]] = [
+        ("the most confident one", lambda scores: scores.argmax(dim=1)),
+        ("the second most confident one", lambda scores: scores.topk(2, dim=1).indices[:, 1]),
+        ("the second least confident one", lambda scores: (-scores).topk(2, dim=1).indices[:, 1]),
+        ("one label for the whole batch", lambda scores: scores.mean(dim=0).argmin().expand(len(scores))),
+        ("the first image's for all", lambda scores: scores[0].argmin().expand(len(scores))),
+        *((f"always {label}", _always(label)) for label in range(CLASSES)),
+    ]
+    for name, pick in others if all(matches) else []:
+        if _are(matches, made, pick):
+            raise Failed(f"the label is not the least confident one but {name}", str(made), known=True)
+    example = _rows(short.output, reference(made), made)
+    if all(matches):
+        labels = ", ".join(str(each[0].label) for each in matches)
+        text = f"the labels are not the least confident ones but others ({labels})"
+        raise Failed(text, example, known=True)
+    raise Failed("the images are not those of the least confident label", example)
+
+
+def _always(label: int) -> Pick:
+    return lambda scores: torch.full((len(scores),), label)
+
+
+def _label_of_most_change(made: Setting, begin: Tensor, found: Tensor) -> bool:
+    """Whether it is the least confident label whose score changed most for each image, as by its score's gradient."""
+    network = made.network()
+    with torch.no_grad():
+        before, after = (network(images.double()).log_softmax(dim=1) for images in (begin, found))
+        target = least(network(made.images.double()))
+    change = after - before
+    return bool((change.argmax(dim=1) == target).all() or (change.argmin(dim=1) == target).all())
+
+
+@check("attack", needs=("attack_label",))
+def attack_steps(context: Context) -> None:
+    """num_steps and step_size are used: each step moves every value by step_size."""
+    for steps, size in ((1, 0.01), (1, 0.03), (5, 0.01)):
+        made = setting(context, LINEAR, num_steps=steps, step_size=size, epsilon=1.0)
+        found, reply = _perturb(context, made)
+        change = (found.double() - made.images.double()).abs()
+        expected = [(reference(made, sign=s, anew=a) - made.images).abs() for s in (-1, 1) for a in (False, True)]
+        if any(agrees(change, each) for each in expected) or _steps_fit(change, steps, size):
+            continue
+        if _path_fits(made, found, reply, steps, size):
+            continue
+        moved = change.median().item()
+        raise Failed(
+            f"{steps} step{'s' * (steps > 1)} of {size:g} moved the values by {moved:.4f} (median); "
+            f"{expected[0].median():.4f} is expected", _rows(found, reference(made), made),
+        )  # fmt: skip
+
+
+def _steps_fit(change: Tensor, steps: int, size: float) -> bool:
+    """Whether values have moved by whole steps, and nearly all by so many: another label, but the steps are right."""
+    whole = (change / size - (change / size).round()).abs() < 1e-2
+    return (
+        bool(whole.double().mean() >= AGREE)
+        and bool((change / size).max() <= steps + 1e-2)
+        and bool((change / size).max() >= steps - 1e-2)
+    )
+
+
+def _chunks(items: list[Tensor], count: int) -> list[list[Tensor]]:
+    """So many parts of one length, one after the other."""
+    size = max(1, len(items) // count)
+    return [items[start : start + size] for start in range(0, size * count, size)]
+
+
+def _path_fits(made: Setting, found: Tensor, reply: Message, steps: int, size: float) -> bool:
+    """Whether the images that the model was called with lie so many steps of that size apart, from a random start."""
+    path: list[Tensor] = []
+    called = _called_with(made, reply)
+    if len(called) > 1 and all(len(images) == 1 for images in called):  # image by image: as many calls for each
+        called = [torch.cat(each) for each in zip(*_chunks(called, len(made.images)), strict=False)]
+    for images in [*(images for images in called if images.shape == made.images.shape), found]:
+        if not path or not torch.equal(path[-1], images):
+            path.append(images)
+    moves = [(after.double() - before.double()).abs() for before, after in pairwise(path[-steps - 1 :])]
+    whole = [((move - size).abs() <= TOLERANCE).double().mean() >= AGREE for move in moves]
+    return len(whole) == steps and all(whole) and len(path) <= steps + 2  # the clean images for the label, the start
+
+
+@check("attack")
+def attack_loss(context: Context) -> None:
+    """The loss that the attack was made with is the one that it lowers."""
+    made = setting(context, LINEAR, loss="lead", num_steps=1, step_size=0.02, epsilon=1.0)
+    runs = _run_twice(context, made)
+    if all(_matches(made, runs)):
+        return
+    short, _ = runs
+    network, begins = made.network(), [*made.images, *_images_of(short)]
+    other = all(
+        any(_followed(network, "cross_entropy", begin, image.double() - begin.double()) for begin in begins)
+        for image in short.output
+    )
+    why = "it uses cross-entropy whatever it is given" if other else "another loss gives another direction"
+    raise Failed(f"the attack does not follow the loss_fn that it was made with: {why}; use self.loss_fn", str(made))
+
+
+@check("attack", needs=("attack_label",))
+def attack_graph(context: Context) -> None:
+    """The graph of gradients does not grow from step to step, and the images that come back are detached."""
+    made = setting(context, SMALL, num_steps=8, step_size=0.01, epsilon=0.1)
+    _, reply = _perturb(context, made)
+    depths = reply.values.get("depths")
+    if not isinstance(depths, list) or not depths or not all(type(depth) is int for depth in depths):
+        raise Failed("the attack never calls the model")
+    require_detached(context, reply, "images")
+    if max(depths) > 12 and depths[-1] > 2 * max(depths[: max(1, len(depths) // 2)]) - 2:
+        raise Failed(
+            f"the graph behind the image grows from step to step ({depths[0]}, {depths[1]}, … {depths[-1]} nodes); "
+            "detach the image"
+        )
+
+
+@check("attack", needs=("attack_label",))
+def attack_leaves_model(context: Context) -> None:
+    """Images, weights, statistics and mode of the model are the same afterwards."""
+    made = setting(context, NORMED, num_steps=4, step_size=0.01, epsilon=0.1)
+    _, reply = _perturb(context, made)
+    require_left_alone(context, made, reply, "attack")
+
+
+def require_detached(context: Context, reply: Message, what: str) -> None:
+    """Fail where what comes back hangs on a graph; a leaf that requires gradients hangs on none and is remarked."""
+    if reply.values.get("has_graph"):
+        raise Failed(f"the {what} that come back carry a graph; return them detached")
+    if reply.values.get("requires_grad"):
+        context.remark(f"The {what} that come back still require gradients; .detach() them. No points are lost for it.")
+
+
+def require_left_alone(context: Context, made: Setting, reply: Message, what: str) -> None:
+    """Fail where the caller's images or model were changed; remark on gradients that are left."""
+    values = reply.values
+    after = reply.tensors.get("input_after", torch.empty(0))
+    if after.dtype != made.images.dtype or not torch.equal(after, made.images):
+        raise Failed(f"the {what} changes the images that it is given; work on a copy (input.clone())")
+    changed = listed(values, "changed")
+    if changed:
+        raise Failed(f"the {what} changes the model: {', '.join(changed)}; leave model.eval() on, and its dtype")
+    if values.get("mode_changed"):
+        raise Failed(f"the {what} leaves the model in another mode (train or eval) than it found it in")
+    if values.get("frozen"):
+        raise Failed(f"the {what} leaves parameters that no longer require gradients")
+    if values.get("hooked"):
+        raise Failed(f"the {what} leaves hooks on the model; remove them")
+    if values.get("gradients_left"):
+        context.remark(
+            f"The {what} leaves gradients in the model's parameters (loss.backward()). In adversarial training they "
+            "would be added to those of the step; torch.autograd.grad(loss, image) leaves none. It costs no points."
+        )
+
+
+def _rows(found: Tensor, expected: Tensor, made: Setting) -> str:
+    rows = (found.double()[0, 0, 0] - made.images[0, 0, 0], expected[0, 0, 0] - made.images[0, 0, 0])
+    return f"{made}\nchange of the first image's first row; {comparison(*rows)}"

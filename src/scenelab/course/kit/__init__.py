@@ -1,0 +1,5 @@
+"""The assignment's kit: what a student receives, made from the solution in `files/`."""
+
+from scenelab.course.kit.make import files, make_gradescope, make_kit
+
+__all__ = ["files", "make_gradescope", "make_kit"]

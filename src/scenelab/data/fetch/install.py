@@ -1,0 +1,220 @@
+"""Putting a data folder in place: built beside its name, checked, renamed as the last act."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from scenelab.data.fetch.archive import FOLDERS, TEXTS, ArchiveError, extract
+from scenelab.data.fetch.download import fetch
+from scenelab.data.miniplaces import LISTS, read_list, read_list_of_categories
+from scenelab.data.staging import BUILT, remove_abandoned, staging_folder, tidy
+from scenelab.errors import LabError
+from scenelab.io import files_below, is_file, sync_folder
+from scenelab.progress import progress
+
+# The archive's home and its older mirror; the lists come from the organisers' development kit.
+ARCHIVE_ADDRESSES = (
+    "https://places.csail.mit.edu/miniplaces/data/data.tar.gz",
+    "http://miniplaces.csail.mit.edu/data/data.tar.gz",
+)
+LIST_ADDRESSES = ("https://raw.githubusercontent.com/CSAILVision/miniplaces/master/data/",)
+
+ARCHIVE_NAMES = ("data.tar.gz", "data.tar", "data.tgz", "data.zip")
+
+
+def download(
+    folder: Path,
+    *,
+    archive_addresses: Sequence[str] = ARCHIVE_ADDRESSES,
+    list_addresses: Sequence[str] = LIST_ADDRESSES,
+) -> bool:
+    """Download MiniPlaces into `folder`; a run that was cut off is continued by the next one.
+
+    Everything gathers in `.NAME.partial` beside `folder`, which appears whole or not at all. The organisers publish
+    no checksums: the archive is checked by its own (gzip's CRC), and against the lists.
+
+    Args:
+        archive_addresses: addresses of the archive, tried in order.
+        list_addresses: folders (ending in `/`) that hold the four lists, tried in order.
+
+    Returns:
+        Whether the folder was put in place now; False where it already held a whole data set.
+
+    Raises:
+        LabError: nothing could be downloaded, what came is damaged, `folder` is in use or the disk is full.
+    """
+
+    def build(staging: Path) -> int:
+        for name in TEXTS:
+            fetch([address + name for address in list_addresses], staging / name)
+            with _dropping(staging / name):
+                _parse(staging / name)
+        archive = staging / "archive"
+        fetch(archive_addresses, archive)
+        with _dropping(archive, fault=ArchiveError):
+            extract(archive, staging / BUILT)
+        for name in TEXTS:
+            shutil.copyfile(staging / name, staging / BUILT / name)
+        with _dropping(archive, *(staging / name for name in TEXTS)):
+            return check(staging / BUILT)
+
+    return _install(folder, build)
+
+
+def import_data(source: Path, folder: Path) -> bool:
+    """Put a local copy of MiniPlaces into `folder`.
+
+    `source` is an archive (`.tar`, `.tar.gz` or `.zip`), a folder that holds one under the name `data.…`, or a
+    folder in the extracted layout (`images/` and the lists), which is copied: linked files become files, linked
+    folders below `images/` are passed over. Lists that lie beside the archive go before lists inside it.
+    `train.txt` and `val.txt` must be there; `categories.txt` and `object_categories.txt` are taken where they are.
+
+    Returns:
+        Whether the folder was put in place now; False where it already held a whole data set.
+
+    Raises:
+        LabError: `source` is not one of these, is damaged or lacks listed images; or as for `download`.
+    """
+    source, folder = Path(source), Path(folder).resolve()
+    if (source / "images").is_dir():
+        if folder != source.resolve() and folder.is_relative_to(source.resolve()):
+            raise LabError(f"cannot copy {source} into its own subfolder {folder}; choose a folder outside it")
+        return _install(folder, lambda staging: _copy_folder(source, staging / BUILT))
+    archive = source
+    if source.is_dir():
+        archive = next((source / name for name in ARCHIVE_NAMES if (source / name).is_file()), source)
+    if not archive.is_file():
+        raise LabError(
+            f"{source} is no data set; give an archive, a folder with {' or '.join(ARCHIVE_NAMES[:2])} and the lists, "
+            "or a folder with images/ and the lists"
+        )
+    return _install(folder, lambda staging: _unpack(archive, staging / BUILT))
+
+
+def check(folder: Path) -> int:
+    """Check that the lists parse and that every image which they name is there; return how many they name.
+
+    The lists of categories may be missing.
+
+    Raises:
+        LabError: a list is missing, empty or malformed, or images are missing.
+    """
+    there = set(files_below(folder / "images"))
+    count = 0
+    for name in LISTS:
+        listed = [path for path, _ in read_list(folder / name)]
+        missing = [path for path in listed if path not in there]
+        if missing:
+            raise LabError(
+                f"{name} lists {len(listed):,} images, of which {len(missing):,} are not there: "
+                f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}; get the images and the lists that "
+                "belong together"
+            )
+        count += len(listed)
+    for name in TEXTS:
+        if (folder / name).is_file():
+            _parse(folder / name)
+    return count
+
+
+def _copy_folder(source: Path, built: Path) -> int:
+    for name in LISTS:
+        read_list(source / name)
+    names = [f"{top}/{name}" for top in FOLDERS for name in files_below(source / top)]
+    names = [name for name in (*names, *TEXTS) if is_file(source / name)]
+    with progress("copying", len(names), unit="files") as advance:
+        for name in names:
+            (built / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, built / name)
+            advance(1)
+    return check(built)
+
+
+def _unpack(archive: Path, built: Path) -> int:
+    beside = [archive.parent / name for name in TEXTS if (archive.parent / name).is_file()]
+    for path in beside:
+        _parse(path)
+    extract(archive, built)
+    for path in beside:
+        shutil.copyfile(path, built / path.name)
+    for name in LISTS:
+        if not (built / name).is_file():
+            raise LabError(f"there is no {name} in {archive} or beside it; put the list beside it")
+    try:
+        return check(built)
+    except LabError as error:  # `built` goes away
+        raise LabError(str(error).replace(str(built), str(archive))) from error
+
+
+def _parse(path: Path) -> None:
+    if path.name in LISTS:
+        read_list(path)
+    elif not read_list_of_categories(path):
+        raise LabError(f"{path} lists no categories; get it again")
+
+
+def _install(folder: Path, build: Callable[[Path], int]) -> bool:
+    """Let `build(staging)` make and check `staging/data`, then rename that to `folder`; one process at a time."""
+    folder = Path(folder).resolve()
+    try:
+        if _holds_data(folder):
+            remove_abandoned(folder)
+            return False
+        with staging_folder(folder) as staging:
+            if _holds_data(folder):  # put there by another process before this one had the lock
+                tidy(staging, keep_downloads=False)
+                return False
+            try:
+                shutil.rmtree(staging / BUILT, ignore_errors=True)
+                count = build(staging)
+                os.sync()  # once, not for each of 100,000 files: whole on disk before it has its name
+                os.rename(staging / BUILT, folder)
+                sync_folder(folder.parent)
+            except BaseException:
+                tidy(staging, keep_downloads=True)
+                raise
+            tidy(staging, keep_downloads=False)
+    except OSError as error:
+        cause = f"{error.strerror or error} ({error.filename})"
+        raise LabError(f"cannot put {folder} in place: {cause}; check the permissions and free space") from error
+    print(f"{folder} is ready: {count:,} labelled images", file=sys.stderr)
+    return True
+
+
+def _holds_data(folder: Path) -> bool:
+    """Whether a whole data set is there already; False where there is nothing or an empty folder."""
+    if not folder.exists():
+        return False
+    if not folder.is_dir():
+        raise LabError(f"{folder} is a file; choose another name for the data folder")
+    if not any(folder.iterdir()):
+        if folder.is_mount() or folder == Path.cwd():
+            raise LabError(f"{folder} cannot be replaced in one step; give {folder / 'miniplaces'}")
+        return False
+    try:
+        count = check(folder)
+    except LabError as error:
+        cause = str(error).partition(";")[0]
+        raise LabError(
+            f"{folder} is not empty and holds no whole data set ({cause}); choose another folder or move this one away"
+        ) from error
+    print(f"{folder} already holds a whole data set ({count:,} labelled images): nothing to do", file=sys.stderr)
+    return True
+
+
+@contextmanager
+def _dropping(*paths: Path, fault: type[LabError] = LabError) -> Iterator[None]:
+    """Remove files that turn out to be unusable, so that the next run gets them anew; an error of the system (with a
+    number, which a wrong checksum has not) says nothing of the files.
+    """
+    try:
+        yield
+    except fault as error:
+        if getattr(error.__cause__, "errno", None) is not None:
+            raise
+        for path in paths:
+            path.unlink()
+        raise LabError(f"{error}; it has been removed: run the command again to download it anew") from error

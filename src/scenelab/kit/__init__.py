@@ -1,5 +1,0 @@
-"""The assignment's kit: what a student receives, made from the solution in `files/`."""
-
-from scenelab.kit.make import files, make_gradescope, make_kit
-
-__all__ = ["files", "make_gradescope", "make_kit"]

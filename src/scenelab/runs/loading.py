@@ -1,0 +1,68 @@
+"""A run opened for whatever comes after training: its network, and the images of a split."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from scenelab.data.cache import Packed
+from scenelab.data.holdout import hold_out
+from scenelab.data.splits import open_packed
+from scenelab.errors import LabError
+from scenelab.runs.config import from_plain
+from scenelab.runs.network import Stored, read_classifier
+from scenelab.runs.run import Run
+
+SplitName = Literal["val", "train", "holdout"]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run folder, its best weights, and images with the folder that they come from."""
+
+    run: Run
+    stored: Stored
+    packed: Packed
+    source: Path
+
+
+def open_network(folder: Path) -> tuple[Run, Stored]:
+    """A run's best weights in channels-last layout; torch takes the threads that the run was trained with.
+
+    Raises:
+        LabError: the folder holds no run, or its weights cannot be read.
+    """
+    run = Run(folder)
+    torch.set_num_threads(from_plain(run.read_config()["train"]).threads)
+    stored = read_classifier(run.best)
+    stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return run, stored
+
+
+def open_images(run: Run, stored: Stored, *, data: Path | None = None, split: SplitName = "val") -> tuple[Packed, Path]:
+    """The images of one of a run's splits, and the folder that they come from.
+
+    Args:
+        data: another data folder than the one that it was trained on.
+        split: `holdout` is what training held out of train.
+
+    Raises:
+        LabError: the data has other categories than the run was trained on.
+    """
+    values = run.read_config()
+    config = from_plain(values["train"])
+    source = data or Path(values["data"])
+    cache = Path(values["cache"]) if values["cache"] and data is None else None
+    packed = open_packed(source, cache, "train" if split == "holdout" else split, config.stored_size, config.damaged)
+    if split == "holdout":
+        packed = hold_out(packed, config.holdout)[1]
+    if packed.categories != stored.categories:
+        raise LabError(f"{source} has other categories than {run.folder} was trained on; use its own data")
+    return packed, source
+
+
+def open_run(folder: Path, *, data: Path | None = None, split: SplitName = "val") -> Opened:
+    """`open_network` and `open_images` in one."""
+    run, stored = open_network(folder)
+    return Opened(run, stored, *open_images(run, stored, data=data, split=split))

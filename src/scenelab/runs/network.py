@@ -1,0 +1,155 @@
+"""A network to and from the plain values of a checkpoint, in the handout's keys."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from scenelab.errors import Diverged, LabError
+from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD, Classifier, Normalize
+from scenelab.models.registry import NETWORKS, create
+from scenelab.models.simplenet import Factory
+from scenelab.runs.run import load_checkpoint
+from scenelab.runs.statements import Statements
+
+MANY_CLASSES = 1000  # from here on the shapes are compared before a network of that many classes takes memory
+MOST_CLASSES = 100_000
+LARGEST_SIDE = 4096  # pixels
+NEVER_NEGATIVE = ("running_var", "num_batches_tracked", "n_averaged")  # of batch normalisation and torch's averages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A classifier read from a checkpoint, with what is needed to use it."""
+
+    model: Classifier
+    arch: str
+    categories: tuple[str, ...]
+    size: int
+    epoch: int
+
+
+def to_values(
+    model: Classifier, *, arch: str, categories: tuple[str, ...], size: int, epoch: int, half: bool = False
+) -> dict[str, Any]:
+    """What a checkpoint says of its network.
+
+    `epoch`, `model_arch` and `state_dict` are the handout's keys; `state_dict` is that of the bare network.
+
+    Args:
+        size: side in pixels at which the network is evaluated.
+        epoch: passes over the training images that are behind it.
+        half: store the learned parameters in float16, in half the bytes; statistics of normalisation stay as they are.
+    """
+    learned = {name for name, _ in model.network.named_parameters()} if half else set()
+    weights = {name: value.detach().contiguous() for name, value in model.network.state_dict().items()}
+    return {
+        "epoch": epoch,
+        "model_arch": arch,
+        "state_dict": {name: value.half() if name in learned else value for name, value in weights.items()},
+        "categories": list(categories),
+        "size": size,
+        "mean": model.normalize.mean.flatten().tolist(),
+        "std": model.normalize.std.flatten().tolist(),
+    }
+
+
+def as_stored(model: Classifier, *, half: bool) -> Classifier:
+    """The classifier that its checkpoint will hold: itself, or a copy whose parameters are rounded to float16."""
+    if not half:
+        return model
+    rounded = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in rounded.parameters():
+            parameter.copy_(parameter.half())
+    return rounded
+
+
+def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
+    """Read a network from a checkpoint of scenelab's or of the handout's own `main.py`.
+
+    Args:
+        factory: makes the network that the checkpoint must fit; None takes the one that the checkpoint names.
+
+    Raises:
+        LabError: the checkpoint is damaged, or of another architecture.
+    """
+    values = load_checkpoint(path)
+    told = Statements(path, values)
+    name = told.text("model_arch", "simplenet")
+    if factory is None and name not in NETWORKS:
+        raise LabError(f"checkpoint {path} holds a {name[:60]!r}; this version knows {', '.join(sorted(NETWORKS))}")
+    weights = plain_names(values["state_dict"])
+    categories = told.texts("categories")
+    classes = _num_classes(categories, weights, path)
+    if factory is None and classes > MANY_CLASSES:
+        with torch.device("meta"):
+            require_fit(create(name, num_classes=classes).network, weights, name, path)
+    model = Classifier(factory(num_classes=classes)) if factory else create(name, num_classes=classes)
+    mean = told.channels("mean", IMAGENET_MEAN, low=-1000, high=1000)
+    model.normalize = Normalize(mean, told.channels("std", IMAGENET_STD, low=1e-6, high=1e6))
+    load_weights(model.network, weights, name, path)
+    return Stored(
+        model=model.eval(), arch=name, categories=categories or tuple(f"class {label}" for label in range(classes)),
+        size=told.whole("size", 128, low=16, high=LARGEST_SIDE), epoch=told.whole("epoch", 0),
+    )  # fmt: skip
+
+
+def plain_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Drop the prefix that `nn.DataParallel` puts before each name."""
+    return {name.removeprefix("module."): value for name, value in weights.items()}
+
+
+def _num_classes(categories: tuple[str, ...], weights: dict[str, torch.Tensor], path: Path) -> int:
+    """As many as there are categories, or outputs of the last layer; a network of one's own may call that otherwise."""
+    last = weights.get("fc.weight")
+    outputs = len(last) if last is not None and last.ndim else len(categories)
+    if not outputs:
+        raise LabError(f"checkpoint {path} has no final layer 'fc'; expected one of {', '.join(sorted(NETWORKS))}")
+    if categories and len(categories) != outputs:
+        raise LabError(
+            f"checkpoint {path} names {len(categories)} categories and has {outputs} outputs; use one written by "
+            "scenelab"
+        )
+    if outputs > MOST_CLASSES:
+        raise LabError(f"checkpoint {path} has {outputs:,} classes; at most {MOST_CLASSES:,} are read")
+    return outputs
+
+
+def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str, path: Path) -> None:
+    """Load a state dict that must fit exactly.
+
+    Raises:
+        LabError: it does not; the message names the first difference.
+        Diverged: it holds what is no number.
+    """
+    require_fit(network, weights, name, path)
+    for key, own in network.state_dict().items():
+        value = weights[key].to(own.dtype)
+        wrong = not value.isfinite().all() or (key.endswith(NEVER_NEGATIVE) and (value < 0).any())
+        if wrong:
+            what = "a negative value" if value.isfinite().all() else "a value that is not finite"
+            raise Diverged(f"checkpoint {path} is refused: {key} holds {what}; take an earlier one, or train again")
+    network.load_state_dict(weights)
+
+
+def require_fit(network: nn.Module, weights: dict[str, torch.Tensor], name: str, path: Path) -> None:
+    """Compare names, shapes and kinds of numbers; nothing is copied, so that the network may be on torch's meta device.
+
+    Raises:
+        LabError: there is a difference; the message names the first.
+    """
+    own = network.state_dict()
+    for key in sorted(own.keys() | weights.keys()):
+        difference = ""
+        if key not in weights or key not in own:
+            difference = f"{key[:80]} {'is missing from' if key not in weights else 'is not expected in'} it"
+        elif own[key].shape != weights[key].shape:
+            difference = f"{key} is {tuple(weights[key].shape)}, expected {tuple(own[key].shape)}"
+        elif own[key].is_floating_point() != weights[key].is_floating_point():
+            difference = f"{key} is of {weights[key].dtype}, expected {own[key].dtype}"
+        if difference:
+            raise LabError(f"checkpoint {path} is not of model {name!r}: {difference}; choose the model it was made of")

@@ -1,0 +1,123 @@
+"""Recipes: functions that return a full training config."""
+
+import dataclasses
+from collections.abc import Callable
+
+from scenelab.data.augment import HANDOUT, Augment
+from scenelab.errors import LabError
+from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
+
+
+def starter() -> TrainConfig:
+    """The handout's recipe: SimpleNet, 90 epochs of SGD with momentum, cosine decay, its augmentation.
+
+    As in spring 2019, images are evaluated at 160 pixels and the best epoch on val is kept: a choice made by
+    looking at val. The gradient is clipped as the handout does from 2022 on.
+    """
+    return TrainConfig(
+        recipe="starter",
+        model="simplenet",
+        epochs=90,
+        batch_size=256,
+        optimizer=OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4),
+        augment=HANDOUT,
+        clip_norm=1.0,
+        eval_size=160,
+        keep="best",
+    )
+
+
+def demo() -> TrainConfig:
+    """Two minutes on a laptop: SimpleNet on 64-pixel pictures of the synthetic scenes, with Muon."""
+    return TrainConfig(
+        recipe="demo",
+        model="simplenet",
+        epochs=8,
+        batch_size=64,
+        optimizer=OptimizerConfig(name="muon", lr=0.02, weight_decay=0.01, adam_lr=2e-3, decay_vectors=False),
+        schedule=ScheduleConfig(warmup_epochs=0.5, sizes=((0.0, 64),)),
+        augment=Augment(flip=True, area=(0.5, 1.0), aspect=(0.8, 1.2), gain=0.15),
+        label_smoothing=0.05,
+        stored_size=72,
+        eval_size=64,
+        checkpoint_seconds=30,
+    )
+
+
+def laptop() -> TrainConfig:
+    """The best within `--minutes` on the CPU at hand: a residual network with Muon, small pictures first.
+
+    Precision, picture sizes and epochs are planned from the speed measured at the start, by `training.budget`.
+    docs/experiments.md says what each value was chosen on.
+    """
+    return TrainConfig(
+        recipe="laptop",
+        model="residual",
+        epochs=10,
+        minutes=20,
+        plan=True,
+        evaluate_every=4,
+        batch_size=128,
+        optimizer=OptimizerConfig(
+            name="muon", lr=0.02, momentum=0.95, weight_decay=0.02, adam_lr=2e-3, decay_vectors=False
+        ),
+        schedule=ScheduleConfig(warmup_epochs=0.5, sizes=((0.0, 64),)),
+        augment=Augment(flip=True, area=(0.35, 1.0)),
+        label_smoothing=0.1,
+        ema=0.99,
+        stored_size=72,
+        eval_size=64,
+    )
+
+
+def challenge() -> TrainConfig:
+    """The best under the challenge's frame, 10 MB and 4 hours: a deeper network, kept in half precision.
+
+    Four hours by default, on whatever there is; `scenelab challenge` says what share of a K40's four hours that was.
+    """
+    return dataclasses.replace(
+        laptop(),
+        recipe="challenge",
+        model="residual-large",
+        minutes=240,
+        augment=Augment(flip=True, area=(0.25, 1.0), gain=0.15, mixup=0.2, cutmix=1.0, mixed=0.5),
+        half=True,
+    )
+
+
+def gpu() -> TrainConfig:
+    """The network of `laptop` on one GPU: bfloat16, compiled, all pictures in its memory; neither tuned nor timed."""
+    return dataclasses.replace(
+        laptop(),
+        recipe="gpu",
+        epochs=30,
+        minutes=0,
+        plan=False,
+        batch_size=512,
+        schedule=ScheduleConfig(warmup_epochs=1.0, sizes=((0.0, 96), (0.6, 128))),
+        stored_size=128,
+        eval_size=128,
+        autocast=True,
+        compile=True,
+        resident=True,
+    )
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "starter": starter,
+    "demo": demo,
+    "laptop": laptop,
+    "challenge": challenge,
+    "gpu": gpu,
+}
+
+
+def get(name: str) -> TrainConfig:
+    """The config of a recipe.
+
+    Raises:
+        LabError: there is no recipe of that name.
+    """
+    if name not in RECIPES:
+        raise LabError(f"there is no recipe {name!r}; the recipes are {', '.join(sorted(RECIPES))}")
+    return RECIPES[name]()
