@@ -13,9 +13,9 @@ def table(source: dict) -> str:
     """Return docs/figures.md as text."""
     lines = [
         "# Figures\n",
-        "Every published figure, generated from [figures.toml](figures.toml). Ratios are medians, measured in alternation",
-        "in one run, with the smallest and largest in parentheses; accuracies have 95 % Wilson intervals. The pages take",
-        "their numbers from here.\n",
+        "Every published figure, generated from [figures.toml](figures.toml). Ratios are medians, measured in",
+        "alternation in one run, with the smallest and largest in parentheses; accuracies have 95 % Wilson intervals.",
+        "The pages take their numbers from here.\n",
     ]
     lines += [f"**{name}**: {text}.\n" for name, text in source["hardware"].items()]
     lines += ["| what | figure | n | hardware | torch | command |", "|---|---|---:|---|---|---|"]
