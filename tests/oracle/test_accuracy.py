@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-from scenelab.data.cache import Packed
+from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
 from scenelab.evaluation.calibration import BINS, expected_calibration_error, reliability
 from scenelab.evaluation.metrics import (
@@ -188,9 +188,9 @@ def test_the_bins_hold_every_prediction_once():
 # Predicting
 
 
-def packed_noise(count: int, side: int = 8) -> Packed:
+def packed_noise(count: int, side: int = 8) -> MemmapDataset:
     images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
-    return Packed(
+    return MemmapDataset(
         images=images, labels=torch.arange(count) % 3, paths=tuple(f"{index}.jpg" for index in range(count)),
         categories=("abbey", "beach", "cave"), split="val", digest="",
     )  # fmt: skip
@@ -212,7 +212,7 @@ class Probe(nn.Module):
         return self.drop(self.norm(images)).flatten(1) @ self.weight
 
 
-def by_hand(model: Probe, packed: Packed) -> torch.Tensor:
+def by_hand(model: Probe, packed: MemmapDataset) -> torch.Tensor:
     images = torch.from_numpy(packed.images).permute(0, 3, 1, 2).float() / 255
     weight = model.weight.detach()
     return (images / math.sqrt(1 + 1e-5)).flatten(1) @ weight
@@ -229,7 +229,7 @@ def test_logits_come_in_order_and_batches_do_not_matter():
 
 def test_mirror_averages_the_logits_of_the_image_and_its_mirror_image():
     packed, model = packed_noise(12), Probe()
-    flipped = Packed(**{**vars(packed), "images": packed.images[:, :, ::-1]})
+    flipped = MemmapDataset(**{**vars(packed), "images": packed.images[:, :, ::-1]})
     both = (predict_logits(model, packed, size=8, show=False) + predict_logits(model, flipped, size=8, show=False)) / 2
     assert torch.allclose(predict_logits(model, packed, size=8, mirror=True, show=False), both, atol=1e-5)
 

@@ -14,7 +14,7 @@ from torch import Generator
 from scenelab.data.augment import Augment, augment_batch, mix_batch
 from scenelab.data.cache import pack
 from scenelab.data.decode import fit
-from scenelab.data.folder import held_out
+from scenelab.data.folder import val_paths
 from scenelab.data.miniplaces import Listing
 
 steady = settings(max_examples=30, derandomize=True, deadline=None, database=None)
@@ -66,7 +66,7 @@ names = st.lists(name, min_size=2, unique=True)
 @steady
 @given(names, st.randoms(use_true_random=False))
 def test_a_class_is_halved_by_its_names_alone(paths, order):
-    out = held_out(paths)
+    out = val_paths(paths)
     shuffled = list(paths)
     order.shuffle(shuffled)
     assert held_out(shuffled) == out
@@ -80,7 +80,7 @@ def test_a_class_is_halved_by_its_names_alone(paths, order):
 def test_a_new_image_moves_at_most_one_other(paths, new):
     if new in paths:
         return
-    before, after = held_out(paths), held_out([*paths, new])
+    before, after = val_paths(paths), val_paths([*paths, new])
     assert len(before - after) <= 1
     assert len(after - before - {new}) <= 1
 
@@ -103,7 +103,7 @@ def test_packing_loses_nothing(shapes, size, seed):
         )
         for _ in range(2):  # built, then opened
             packed = pack(listing, Path(folder) / "packed", size=size)
-            rows = packed.rows(np.arange(len(packed)))
+            rows = packed.gather(np.arange(len(packed)))
             assert packed.labels.tolist() == list(range(len(pictures)))
             for row, picture in zip(rows, pictures, strict=True):
                 assert torch.equal(row, fit(torch.from_numpy(picture).permute(2, 0, 1), size))

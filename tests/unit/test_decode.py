@@ -118,7 +118,7 @@ def test_a_truncated_file(tmp_path, name, share):
         read_image(path)
     line = str(caught.value)
     assert line.startswith((f"image {path} cannot be decoded (", f"image {path} is not an image file; "))
-    assert line.endswith("; replace it or take it out of the list")
+    assert line.endswith("; replace it or remove it from the list")
     assert "\n" not in line
 
 
@@ -127,7 +127,7 @@ def test_what_is_no_image(tmp_path, content):
     path = write(tmp_path / "a.jpg", content)
     with pytest.raises(LabError) as caught:
         read_image(path)
-    assert str(caught.value) == f"image {path} is not an image file; replace it or take it out of the list"
+    assert str(caught.value) == f"image {path} is not an image file; replace it or remove it from the list"
 
 
 def test_postscript_is_never_run(tmp_path):

@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from scenelab.data.cache import Packed
+from scenelab.data.cache import MemmapDataset
 from scenelab.data.holdout import hold_out
 from scenelab.errors import LabError
 
 
-def packed(a_class: int = 10, classes: int = 3) -> Packed:
+def packed(a_class: int = 10, classes: int = 3) -> MemmapDataset:
     count = a_class * classes
     images = np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
-    return Packed(
+    return MemmapDataset(
         images=images, labels=torch.arange(classes).repeat(a_class), paths=tuple(f"{i}.jpg" for i in range(count)),
         categories=tuple("abc"[:classes]), split="train", digest="d",
     )  # fmt: skip

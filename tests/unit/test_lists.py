@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scenelab.data import folder as tree
-from scenelab.data.folder import held_out, read_tree
+from scenelab.data.folder import read_tree, val_paths
 from scenelab.data.miniplaces import is_miniplaces, read_categories, read_list, read_split, read_test
 from scenelab.data.splits import open_split
 from scenelab.errors import LabError
@@ -242,8 +242,8 @@ def test_the_split_does_not_depend_on_the_order_of_listing(tmp_path, monkeypatch
 def test_the_split_is_what_it_has_always_been():
     """Fixed by SHA-256 of the names: a change would leak held-out images into a resumed training."""
     names = [f"beach/{index}.jpg" for index in range(30)]
-    assert held_out(names) == {"beach/2.jpg", "beach/26.jpg", "beach/15.jpg"}
-    assert held_out(names[::-1]) == held_out(names)
+    assert val_paths(names) == {"beach/2.jpg", "beach/26.jpg", "beach/15.jpg"}
+    assert val_paths(names[::-1]) == val_paths(names)
 
 
 def test_an_image_keeps_its_side_when_another_class_grows(tmp_path):

@@ -104,7 +104,7 @@ def test_rows_are_channels_last_copies(listing, cache):
     packed = pack(listing, cache, size=SIZE)
     expected = contents(listing)
     for indices in (np.array([3, 0, 3]), slice(1, 4)):
-        rows = packed.rows(indices)
+        rows = packed.gather(indices)
         assert rows.shape == (3, 3, SIZE, SIZE)
         assert rows.dtype == torch.uint8
         assert rows.is_contiguous(memory_format=torch.channels_last)
@@ -118,7 +118,7 @@ def test_first(listing, cache):
     assert packed.first(None) is packed
     part = packed.first(2)
     assert (len(part), part.paths, part.labels.tolist()) == (2, packed.paths[:2], [0, 1])
-    assert torch.equal(part.rows(slice(None)), packed.rows(slice(2)))
+    assert torch.equal(part.rows(slice(None)), packed.gather(slice(2)))
     assert isinstance(part.images, np.memmap)
     assert part.digest != packed.digest
     assert (part.categories, part.split, part.size) == (packed.categories, packed.split, SIZE)
