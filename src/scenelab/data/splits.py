@@ -18,7 +18,8 @@ def open_split(folder: Path, split: str) -> Listing:
     """
     folder = Path(folder)
     if folder.parts[:1] in (("http:",), ("https:",)):
-        raise LabError(f"data is the URL {folder.parts[0]}//{folder.relative_to(folder.parts[0])}; expected a folder")
+        url = f"{folder.parts[0]}//{folder.relative_to(folder.parts[0])}"
+        raise LabError(f"data is the URL {url}; expected a folder, download it first")
     if not folder.is_dir():
         raise LabError(f"data folder {folder} does not exist; make one with 'scenelab data download {folder}'")
     return read_split(folder, split) if is_miniplaces(folder) else read_tree(folder, split)
