@@ -58,7 +58,7 @@ def test_a_list_is_read_in_its_order(tmp_path, content, expected):
 
 
 @pytest.mark.parametrize(
-    "line", ["a/x.jpg", "0", "x.jpg -1", "x.jpg 1.5", "x.jpg one", "x.jpg ²", "x.jpg ٣", "x.jpg\t1", "x 1000000", "a\0b 0"]
+    "line", ["a/x.jpg", "0", "x.jpg -1", "x.jpg 1.5", "x.jpg ²", "x.jpg ٣", "x.jpg\t1", "x 1000000", "a\0b 0"]
 )
 def test_an_invalid_line_is_named(tmp_path, line):
     path = write(tmp_path / "train.txt", f"good.jpg 0\n\n{line}\n")
@@ -214,7 +214,7 @@ def test_nested_images_are_listed_and_hidden_and_other_files_are_not(tmp_path):
     assert sorted(train.paths + val.paths) == expected
 
 
-def test_names_may_be_no_utf8(tmp_path):
+def test_names_need_not_be_utf8(tmp_path):
     for name in (b"abbey/caf\xe9.jpg", b"abbey/2.jpg", b"beach/1.jpg", b"beach/2.jpg"):
         write(tmp_path / name.decode(errors="surrogateescape"), b"x")
     assert len(read_tree(tmp_path, "train")) + len(read_tree(tmp_path, "val")) == 4
@@ -228,7 +228,7 @@ def test_names_may_be_no_utf8(tmp_path):
         ("a/1.jpg a/2.jpg", "train", "{root} has 1 folders with images; expected train.txt or one folder per class"),
         ("a/1.jpg a/2.jpg b/1.jpg", "val", "class 'b' in {root} has 1 image; at least 2 are needed to split it"),
         ("train/a/1 train/b/1 val/c/1", "val", "{root}/val has the class 'c', which is missing in {root}/train"),
-        ("train/a/1 train/b/1", "val", "{root} has a train folder but no val folder; add one, or remove the train level"),
+        ("train/a/1", "val", "{root} has a train folder but no val folder; add one, or remove the train level"),
         ("train/a/1.jpg val/a/1.jpg", "train", "{root}/train has 1 class folders; at least 2 are needed"),
         ("train/a/1.jpg train/b/1.jpg val/a/1.txt", "val", "{root}/val has no images in its class folders"),
     ],

@@ -15,8 +15,8 @@ from scenelab.errors import LabError
 from scenelab.fields import require_fields
 
 CROP_ATTEMPTS = 10  # as torchvision's RandomResizedCrop
-MAX_VALUES = dict.fromkeys(("gain", "brightness", "contrast", "saturation"), 10)
-MAX_VALUES |= {"degrees": 360, "mixup": 1000, "cutmix": 1000}
+MAX_VALUES = {"degrees": 360, "mixup": 1000, "cutmix": 1000}
+MAX_VALUES |= {"gain": 10, "brightness": 10, "contrast": 10, "saturation": 10}
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; torchvision rounds the first to 0.2989
 
 

@@ -1,4 +1,4 @@
-"""What logits say, against plain loops, torchmetrics and printed tables."""
+"""Metrics of logits against plain loops and torchmetrics; prediction of splits and files."""
 
 import math
 
@@ -21,14 +21,13 @@ from scenelab.evaluation.metrics import (
     per_class,
     predict_logits,
     top_k,
-    wilson,
 )
 from scenelab.evaluation.predict import predict_files
 from scenelab.models.normalize import Classifier
 from scenelab.runs.network import Stored
 
 
-def drawn(count: int = 300, classes: int = 7, scale: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
+def random_logits(count: int = 300, classes: int = 7, scale: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(classes, (count,), generator=generator)
     logits = scale * torch.randn(count, classes, generator=generator)
@@ -39,32 +38,17 @@ def drawn(count: int = 300, classes: int = 7, scale: float = 2.0) -> tuple[torch
 # Accuracy
 
 
-@pytest.mark.parametrize("k", [1, 2, 5, 7, 50])
-def test_top_k_is_a_plain_loop(k):
-    logits, labels = drawn()
-    expected = []
-    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
-        larger = sum(value > row[label] for value in row)
-        expected.append(larger < k)
-    assert hits(logits, labels, k).tolist() == expected
-    assert top_k(logits, labels, k) == pytest.approx(100 * sum(expected) / len(expected))
-
-
-@pytest.mark.parametrize("k", [1, 3, 5])
-def test_top_k_is_torchmetrics(k):
-    logits, labels = drawn()
+@pytest.mark.parametrize("k", [1, 3, 5, 7])
+def test_top_k_is_torchmetrics_and_a_plain_loop(k):
+    logits, labels = random_logits()
     theirs = multiclass_accuracy(logits, labels, num_classes=7, top_k=k, average="micro").item()
     assert top_k(logits, labels, k) == pytest.approx(100 * theirs, rel=1e-6)
+    rows = zip(logits.tolist(), labels.tolist(), strict=True)
+    assert hits(logits, labels, k).tolist() == [sum(value > row[label] for value in row) < k for row, label in rows]
 
 
-def test_top_k_by_hand():
-    logits = torch.tensor([[3.0, 2, 1], [1, 2, 3], [2, 3, 1]])
-    labels = torch.tensor([0, 0, 0])
-    assert [top_k(logits, labels, k) for k in (1, 2, 3)] == pytest.approx([100 / 3, 200 / 3, 100])
-
-
-def test_more_guesses_than_classes_are_always_right():
-    logits, labels = drawn(classes=3)
+def test_more_guesses_than_classes_are_always_correct():
+    logits, labels = random_logits(classes=3)
     assert top_k(logits, labels, 5) == 100
 
 
@@ -74,22 +58,13 @@ def test_confusion_counts_true_rows_and_predicted_columns():
     assert confusion(predicted, true, 4).tolist() == [[1, 2, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
 
 
-def test_accuracy_of_each_class():
-    logits, labels = drawn()
-    predicted = logits.argmax(dim=1)
-    values = per_class(confusion(predicted, labels, 7))
-    for label in range(7):
-        chosen = labels == label
-        assert values[label].item() == pytest.approx(100 * (predicted[chosen] == label).double().mean().item())
+def test_accuracy_per_class_by_hand():
+    values = per_class(torch.tensor([[3, 1, 0], [0, 0, 0], [2, 0, 2]]))
+    assert values[[0, 2]].tolist() == [75, 50]
+    assert values[1].isnan()  # no images
 
 
-def test_a_class_without_images_has_no_accuracy():
-    values = per_class(torch.tensor([[3, 1], [0, 0]]))
-    assert values[0] == 75
-    assert values[1].isnan()
-
-
-def test_the_most_confused_pairs_and_their_ties():
+def test_the_most_confused_pairs_come_first_and_ties_in_class_order():
     matrix = torch.tensor([[9, 2, 0], [2, 5, 3], [1, 2, 0]])
     names = ("abbey", "beach", "cave")
     expected = [
@@ -105,35 +80,11 @@ def test_the_most_confused_pairs_and_their_ties():
     assert most_confused(torch.eye(3, dtype=torch.int64), names) == []
 
 
-@pytest.mark.parametrize(
-    ("correct", "count", "low", "high"),
-    [
-        (10, 20, 29.93, 70.07),
-        (0, 10, 0.0, 27.75),
-        (10, 10, 72.25, 100.0),
-        (81, 263, 25.53, 36.62),  # Newcombe 1998, table I, method 3
-        (15, 148, 6.24, 16.05),
-        (0, 20, 0.0, 16.11),
-        (1, 29, 0.61, 17.18),
-    ],
-)
-def test_wilsons_interval_as_printed(correct, count, low, high):
-    assert wilson(correct, count) == pytest.approx((low, high), abs=0.006)
-
-
-def test_wilsons_interval_holds_the_share_and_stays_in_range():
-    for count in (*range(1, 60), 300):
-        for correct in range(count + 1):
-            low, high = wilson(correct, count)
-            assert 0 <= low <= 100 * correct / count <= high <= 100
-    assert wilson(0, 0) == (0, 100)
-
-
 # Calibration
 
 
 def calibration_loop(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Guo et al. 2017, equation 3, with every prediction put into its bin by hand."""
+    """Evaluate equation 3 of Guo et al. 2017 in a plain loop."""
     rows = []
     for row, label in zip(logits.double().tolist(), labels.tolist(), strict=True):
         powers = [math.exp(value - max(row)) for value in row]
@@ -151,15 +102,15 @@ def calibration_loop(logits: torch.Tensor, labels: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 4.0])
 def test_calibration_error_is_a_plain_loop_and_torchmetrics(scale):
-    logits, labels = drawn(scale=scale)
+    logits, labels = random_logits(scale=scale)
     error = expected_calibration_error(logits, labels)
     assert error == pytest.approx(calibration_loop(logits, labels), abs=1e-9)
     theirs = multiclass_calibration_error(logits.softmax(dim=1), labels, num_classes=7, n_bins=BINS, norm="l1").item()
     assert error == pytest.approx(100 * theirs, abs=1e-3)
 
 
-def test_certainty_belongs_to_the_last_bin():
-    """A softmax in float32 is often exactly 1: half of these are, the others are at 0.95, and 19 of 20 are right."""
+def test_a_confidence_of_one_is_in_the_last_bin():
+    """A softmax in float32 is often exactly 1: here half of them, the others are 0.95; 19 of 20 are correct."""
     logits = torch.tensor([[200.0, 0.0]] * 10 + [[math.log(19), 0.0]] * 10)
     labels = torch.tensor([0] * 9 + [1] + [0] * 10)
     bins = reliability(logits, labels)
@@ -169,14 +120,8 @@ def test_certainty_belongs_to_the_last_bin():
     assert expected_calibration_error(logits, labels) == pytest.approx(100 * (0.975 - 0.95))
 
 
-def test_perfect_and_worst_calibration():
-    sure = torch.tensor([[100.0, 0.0]] * 4)
-    assert expected_calibration_error(sure, torch.zeros(4, dtype=torch.int64)) == pytest.approx(0)
-    assert expected_calibration_error(sure, torch.ones(4, dtype=torch.int64)) == pytest.approx(100)
-
-
-def test_the_bins_hold_every_prediction_once():
-    logits, labels = drawn()
+def test_the_bins_partition_the_predictions():
+    logits, labels = random_logits()
     bins = reliability(logits, labels)
     assert sum(part.count for part in bins) == len(labels)
     for part in bins:
@@ -185,19 +130,22 @@ def test_the_bins_hold_every_prediction_once():
     assert sum(part.count * part.accuracy for part in bins) / 3 == pytest.approx(top_k(logits, labels, 1))
 
 
-# Predicting
+# Prediction
 
 
-def packed_noise(count: int, side: int = 8) -> MemmapDataset:
-    images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+def make_dataset(count: int) -> MemmapDataset:
     return MemmapDataset(
-        images=images, labels=torch.arange(count) % 3, paths=tuple(f"{index}.jpg" for index in range(count)),
-        categories=("abbey", "beach", "cave"), split="val", digest="",
-    )  # fmt: skip
+        images=np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8),
+        labels=torch.arange(count) % 3,
+        paths=tuple(f"{index}.jpg" for index in range(count)),
+        categories=("abbey", "beach", "cave"),
+        split="val",
+        digest="",
+    )
 
 
 class Probe(nn.Module):
-    """Linear in the pixels, with parts whose mode of training shows in the result."""
+    """A linear model with layers that act differently in train mode."""
 
     def __init__(self, side: int = 8) -> None:
         super().__init__()
@@ -212,46 +160,46 @@ class Probe(nn.Module):
         return self.drop(self.norm(images)).flatten(1) @ self.weight
 
 
-def by_hand(model: Probe, packed: MemmapDataset) -> torch.Tensor:
-    images = torch.from_numpy(packed.images).permute(0, 3, 1, 2).float() / 255
+def by_hand(model: Probe, dataset: MemmapDataset) -> torch.Tensor:
+    images = torch.from_numpy(dataset.images).permute(0, 3, 1, 2).float() / 255
     weight = model.weight.detach()
     return (images / math.sqrt(1 + 1e-5)).flatten(1) @ weight
 
 
-def test_logits_come_in_order_and_batches_do_not_matter():
-    packed, model = packed_noise(2 * BATCH + 7), Probe()
-    logits = predict_logits(model, packed, size=8, show=False)
+def test_logits_are_in_order_and_do_not_depend_on_batches():
+    dataset, model = make_dataset(2 * BATCH + 7), Probe()
+    logits = predict_logits(model, dataset, size=8, show=False)
     assert [shape[0] for shape in model.shapes] == [BATCH, BATCH, 7]
-    assert torch.allclose(logits, by_hand(model, packed), atol=1e-4)
-    assert torch.allclose(predict_logits(model, packed.first(5), size=8, show=False), logits[:5], atol=1e-5)
+    assert torch.allclose(logits, by_hand(model, dataset), atol=1e-4)
+    assert torch.allclose(predict_logits(model, dataset.head(5), size=8, show=False), logits[:5], atol=1e-5)
     assert not logits.requires_grad
 
 
-def test_mirror_averages_the_logits_of_the_image_and_its_mirror_image():
-    packed, model = packed_noise(12), Probe()
-    flipped = MemmapDataset(**{**vars(packed), "images": packed.images[:, :, ::-1]})
-    both = (predict_logits(model, packed, size=8, show=False) + predict_logits(model, flipped, size=8, show=False)) / 2
-    assert torch.allclose(predict_logits(model, packed, size=8, mirror=True, show=False), both, atol=1e-5)
+def test_mirror_averages_the_logits_of_image_and_mirror_image():
+    dataset, model = make_dataset(12), Probe()
+    flipped = MemmapDataset(**{**vars(dataset), "images": dataset.images[:, :, ::-1]})
+    both = (predict_logits(model, dataset, size=8, show=False) + predict_logits(model, flipped, size=8, show=False)) / 2
+    assert torch.allclose(predict_logits(model, dataset, size=8, mirror=True, show=False), both, atol=1e-5)
 
 
-def test_images_are_shown_at_the_size_that_is_asked_for(capsys):
+def test_the_model_gets_images_of_the_given_size(capsys):
     model = Probe(side=6)
-    predict_logits(model, packed_noise(3), size=6, show=True)
+    predict_logits(model, make_dataset(3), size=6, show=True)
     assert model.shapes == [(3, 3, 6, 6)]
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_model_is_left_as_it_was(fails):
+def test_the_state_of_the_model_is_restored(fails):
     model = Probe(side=8)
     model.train()
     model.drop.eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     if fails:
         with pytest.raises(RuntimeError):
-            predict_logits(model, packed_noise(3), size=5, show=False)
+            predict_logits(model, make_dataset(3), size=5, show=False)
     else:
-        predict_logits(model, packed_noise(3), size=8, show=False)
+        predict_logits(model, make_dataset(3), size=8, show=False)
     assert [module.training for module in (model, model.drop, model.norm)] == [True, False, True]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.is_grad_enabled()
@@ -259,11 +207,11 @@ def test_the_model_is_left_as_it_was(fails):
     assert model.weight.grad is None
 
 
-# Single pictures
+# Single files
 
 
 class LeftRight(nn.Module):
-    """Logits: mean of the left half, mean of the right half, and nothing."""
+    """Return the mean of the left half, the mean of the right half, and 0 as logits."""
 
     def forward(self, images):
         half = images.shape[-1] // 2
@@ -276,19 +224,19 @@ def stored(network: nn.Module) -> Stored:
 
 
 def test_guesses_are_ranked_mirror_averaged_and_sum_to_one(tmp_path):
-    picture = np.zeros((40, 60, 3), np.uint8)
-    picture[:, :30] = 255
-    Image.fromarray(picture).save(tmp_path / "a.png")
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, :30] = 255
+    Image.fromarray(image).save(tmp_path / "a.png")
     [result] = predict_files(stored(LeftRight()), [tmp_path / "a.png"])
     assert result["image"] == str(tmp_path / "a.png")
     shares = {guess["category"]: guess["probability"] for guess in result["guesses"]}
     assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
-    assert shares["left"] == pytest.approx(shares["right"], abs=1e-6)  # the mirror image says the opposite
+    assert shares["left"] == pytest.approx(shares["right"], abs=1e-6)  # by averaging with the mirror image
     assert [guess["probability"] for guess in result["guesses"]] == sorted(shares.values(), reverse=True)
     [short] = predict_files(stored(LeftRight()), [tmp_path / "a.png"], guesses=1)
     assert len(short["guesses"]) == 1
 
 
-def test_a_picture_that_cannot_be_read(tmp_path):
+def test_an_unreadable_file_is_refused(tmp_path):
     with pytest.raises(LabError, match=r"a\.png cannot be read: No such file"):
         predict_files(stored(LeftRight()), [tmp_path / "a.png"])
