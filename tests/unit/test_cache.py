@@ -18,7 +18,6 @@ from scenelab.data import cache as module
 from scenelab.data.cache import digest, pack
 from scenelab.data.decode import fit, read_image
 from scenelab.data.miniplaces import Listing
-from scenelab.data.splits import open_split
 from scenelab.errors import LabError
 from scenelab.io import read_json
 
@@ -82,14 +81,6 @@ def test_the_cache_holds_the_decoded_images_and_a_manifest_of_their_source(listi
         "layout": "N×H×W×3 uint8 RGB",
         "skipped": [],
     }
-
-
-def test_images_of_the_right_size_are_stored_unchanged(scenes, tmp_path):
-    listing = open_split(scenes, "val")
-    dataset = pack(listing, tmp_path / "packed")
-    assert dataset.images.shape == (36, 128, 128, 3)
-    with Image.open(listing.file(17)) as image:
-        assert np.array_equal(dataset.images[17], np.array(image))
 
 
 def test_the_array_is_a_read_only_map(listing, cache):
@@ -410,14 +401,7 @@ def test_of_two_processes_one_builds_and_the_other_waits(listing, cache, tmp_pat
     assert entries(cache) == {NAME}
 
 
-# The digest
-
-
-def test_the_digest_depends_on_all_that_decides_the_content(listing):
-    digests = [digest(listing, SIZE), digest(listing, SIZE + 1)]
-    digests += [digest(dataclasses.replace(listing, split="val"), SIZE)]
-    digests += [digest(change(listing), SIZE) for change in (relabel, reorder, replace_file)]
-    assert len(set(digests)) == len(digests)
+# Folders and names
 
 
 def test_a_data_folder_can_be_moved_with_its_cache(listing, tmp_path):

@@ -161,7 +161,8 @@ def test_a_folder_may_have_one_list_only(tmp_path):
 def test_test_images_are_sorted_by_name(tmp_path):
     touch(tmp_path / "images" / "test", "00000010.jpg", "00000002.jpg", "notes.txt")
     assert list_test(tmp_path) == ["test/00000002.jpg", "test/00000010.jpg"]
-    assert list_test(tmp_path / "elsewhere") == []
+    with pytest.raises(LabError, match=r"images/test has no \.jpg files"):
+        list_test(tmp_path / "elsewhere")
 
 
 # Trees

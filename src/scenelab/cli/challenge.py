@@ -26,8 +26,8 @@ def challenge(
     """
     import torch
 
-    from scenelab.data.miniplaces import read_list
-    from scenelab.evaluation.challenge import guess, list_test_images, make_card, score, write_guesses
+    from scenelab.data.miniplaces import list_test, read_list
+    from scenelab.evaluation.challenge import guess, make_card, score, write_guesses
     from scenelab.io import atomic_write, write_json
     from scenelab.runs.network import read_classifier
     from scenelab.runs.run import Run
@@ -36,7 +36,7 @@ def challenge(
     source = data or Path(folder.read_config()["data"])
     images, labels = source / "images", source / "val.txt"
     val = [name for name, _ in read_list(labels)] if split == "val" or labels.exists() else []
-    names = val if split == "val" else list_test_images(source)
+    names = val if split == "val" else list_test(source)
     card, stored = make_card(folder), read_classifier(folder.best)
     stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     torch.set_num_threads(card["threads"])

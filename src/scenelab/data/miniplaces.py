@@ -126,6 +126,13 @@ def read_split(folder: Path, split: str) -> Listing:
 
 
 def list_test(folder: Path) -> list[str]:
-    """Return the sorted names of the images in `images/test`, relative to `images`."""
-    names = files_below(Path(folder) / "images" / "test")
-    return sorted(f"test/{name}" for name in names if name.endswith(".jpg") and "/" not in name)
+    """Return the sorted names of the images in `images/test`, relative to `images`.
+
+    Raises:
+        LabError: there are no such images.
+    """
+    test = Path(folder) / "images" / "test"
+    names = sorted(f"test/{name}" for name in files_below(test) if name.endswith(".jpg") and "/" not in name)
+    if not names:
+        raise LabError(f"{test} has no .jpg files; the challenge needs MiniPlaces' test images")
+    return names

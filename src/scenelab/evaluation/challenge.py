@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from scenelab.data.decode import read_images
-from scenelab.data.miniplaces import list_test, read_list
+from scenelab.data.miniplaces import read_list
 from scenelab.errors import LabError
 from scenelab.io import atomic_write, read_json, read_text
 from scenelab.progress import progress
@@ -51,18 +51,6 @@ def guess(stored: Stored, images: Path, names: list[str]) -> Guesses:
             guesses |= {name: tuple(row) for name, row in zip(part, top.tolist(), strict=True)}
             advance(len(part))
     return guesses
-
-
-def list_test_images(data: Path) -> list[str]:
-    """Return the sorted names of the images in `images/test`.
-
-    Raises:
-        LabError: there are no such images.
-    """
-    names = list_test(data)
-    if not names:
-        raise LabError(f"{data / 'images' / 'test'} has no .jpg files; the challenge needs MiniPlaces' test images")
-    return names
 
 
 def write_guesses(path: Path, guesses: Guesses) -> None:
