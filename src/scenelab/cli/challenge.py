@@ -24,32 +24,10 @@ def challenge(
         split: test, or val, which 'scenelab score' can score.
         json: print the card as JSON.
     """
-    import torch
-
-    from scenelab.data.miniplaces import list_test, read_list
-    from scenelab.evaluation.challenge import guess, make_card, score, write_guesses
-    from scenelab.io import atomic_write, write_json
-    from scenelab.runs.network import read_classifier
+    from scenelab.evaluation.challenge import write_submission
     from scenelab.runs.run import Run
 
-    folder = Run(run)
-    source = data or Path(folder.read_config()["data"])
-    images, labels = source / "images", source / "val.txt"
-    val = [name for name, _ in read_list(labels)] if split == "val" or labels.exists() else []
-    names = val if split == "val" else list_test(source)
-    card, stored = make_card(folder), read_classifier(folder.best)
-    stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    torch.set_num_threads(card["threads"])
-    path = folder.results / f"{split}_predictions.txt"
-    guesses = guess(stored, images, names)
-    write_guesses(path, guesses)
-    card |= {"predictions": path.name, "images": len(names)}
-    if val and all((images / name).exists() for name in val):
-        known = guesses if split == "val" else guess(stored, images, val)
-        card |= {"val_images": len(val), "val_errors": score(known, labels)}
-    with atomic_write(folder.results / folder.best.name) as file:
-        file.write(folder.best.read_bytes())
-    write_json(folder.results / "challenge.json", card)
+    card = write_submission(Run(run), data=data, split=split)
     if json:
         print_json(card)
         return
@@ -58,7 +36,7 @@ def challenge(
         ["training", f"{card['training_flops']:.3g} operations, {card['minutes']:.1f} min, {card['threads']} threads"],
         ["share of 4 h of a K40 at its peak", f"{100 * card['share_of_k40_peak']:.2f} %"],
         ["images seen", f"{card['images_seen']:,} ({card['epochs']:.1f} epochs)"],
-        ["guesses", f"{path}, {card['images']} images"],
+        ["guesses", f"{Run(run).results / card['predictions']}, {card['images']} images"],
     ]
     if "val_errors" in card:
         first, fifth = card["val_errors"][0], card["val_errors"][-1]

@@ -141,20 +141,7 @@ def pack(listing: Listing, folder: Path, *, size: int = 128, on_bad_image: OnBad
     expected = digest(listing, size, on_bad_image)
     target = Path(folder) / f"{listing.split}-{size}"
     opened = _open_current(target, expected, len(listing), size)
-    if opened is None:
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(target.parent / f".{target.name}.lock"):  # the system releases it when the process dies
-                opened = _open_current(target, expected, len(listing), size)
-                if opened is None:
-                    skipped = _build(listing, target, expected, size, on_bad_image)
-                    opened = np.load(target / "images.npy", mmap_mode="r"), skipped
-        except OSError as error:
-            raise LabError(
-                f"cannot write the image cache {target}: {error.strerror or error}; it needs about "
-                f"{len(listing) * size * size * 3 / 1e6:.0f} MB, choose another folder with --cache"
-            ) from error
-    images, skipped = opened
+    images, skipped = opened or _build(listing, target, expected, size, on_bad_image)
     if skipped:
         path, reason = next(iter(skipped.values()))
         print(
@@ -190,30 +177,46 @@ def _open_current(target: Path, expected: str, count: int, size: int) -> tuple[n
     return (images, skipped) if is_valid and is_current else None
 
 
-def _build(listing: Listing, target: Path, expected: str, size: int, on_bad_image: OnBadImage) -> SkippedRows:
+def _build(
+    listing: Listing, target: Path, expected: str, size: int, on_bad_image: OnBadImage
+) -> tuple[np.ndarray, SkippedRows]:
+    """Build the array under a lock, unless another process does so meanwhile, and map it."""
     partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
     try:
-        skipped = _write_images(listing, partial / "images.npy", size, on_bad_image)
-        manifest = {
-            "version": VERSION,
-            "digest": expected,
-            "split": listing.split,
-            "images": len(listing) - len(skipped),
-            "size": size,
-            "source": str(listing.root),
-            "layout": "N×H×W×3 uint8 RGB",
-            "skipped": [[row, *reason] for row, reason in skipped.items()],
-        }
-        write_json(partial / "manifest.json", manifest)
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(partial, target)
-        sync_folder(target.parent)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return skipped
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.parent / f".{target.name}.lock"):  # the system releases it when the process dies
+            if opened := _open_current(target, expected, len(listing), size):
+                return opened
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            try:
+                skipped = _write_images(listing, partial / "images.npy", size, on_bad_image)
+                _write_manifest(listing, partial / "manifest.json", expected, size, skipped)
+                shutil.rmtree(target, ignore_errors=True)
+                os.rename(partial, target)
+                sync_folder(target.parent)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+            return np.load(target / "images.npy", mmap_mode="r"), skipped
+    except OSError as error:
+        raise LabError(
+            f"cannot write the image cache {target}: {error.strerror or error}; it needs about "
+            f"{len(listing) * size * size * 3 / 1e6:.0f} MB, choose another folder with --cache"
+        ) from error
+
+
+def _write_manifest(listing: Listing, path: Path, digest: str, size: int, skipped: SkippedRows) -> None:
+    manifest = {
+        "version": VERSION,
+        "digest": digest,
+        "split": listing.split,
+        "images": len(listing) - len(skipped),
+        "size": size,
+        "source": str(listing.root),
+        "layout": "N×H×W×3 uint8 RGB",
+        "skipped": [[row, *reason] for row, reason in skipped.items()],
+    }
+    write_json(path, manifest)
 
 
 def _write_images(listing: Listing, path: Path, size: int, on_bad_image: OnBadImage) -> SkippedRows:

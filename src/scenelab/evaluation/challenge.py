@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from scenelab.data.decode import read_images
-from scenelab.data.miniplaces import read_list
+from scenelab.data.miniplaces import list_test, read_list
 from scenelab.errors import LabError
-from scenelab.io import atomic_write, read_json, read_text
+from scenelab.io import atomic_write, read_json, read_text, write_json
 from scenelab.progress import progress
-from scenelab.runs.network import Stored
+from scenelab.runs.network import Stored, read_classifier
 from scenelab.runs.run import Run, stamp
 
 GUESSES = 5
@@ -131,3 +131,36 @@ def make_card(run: Run) -> dict[str, Any]:
         "assumed_utilisation": 1.0,
         **stamp(run.best),
     }
+
+
+def write_submission(run: Run, *, data: Path | None = None, split: str = "test") -> dict[str, Any]:
+    """Write the model, the guesses on a split and the card to the run's results, and return the card.
+
+    The card has the errors on val if val is there.
+
+    Args:
+        run: a finished run.
+        data: a data folder other than the run's own.
+        split: `test` or `val`.
+
+    Raises:
+        LabError: images are missing, or the run is over a limit of the challenge.
+    """
+    source = data or Path(run.read_config()["data"])
+    images, labels = source / "images", source / "val.txt"
+    val = [name for name, _ in read_list(labels)] if split == "val" or labels.exists() else []
+    names = val if split == "val" else list_test(source)
+    card, stored = make_card(run), read_classifier(run.best)
+    stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    torch.set_num_threads(card["threads"])
+    path = run.results / f"{split}_predictions.txt"
+    guesses = guess(stored, images, names)
+    write_guesses(path, guesses)
+    card |= {"predictions": path.name, "images": len(names)}
+    if val and all((images / name).exists() for name in val):
+        val_guesses = guesses if split == "val" else guess(stored, images, val)
+        card |= {"val_images": len(val), "val_errors": score(val_guesses, labels)}
+    with atomic_write(run.results / run.best.name) as file:
+        file.write(run.best.read_bytes())
+    write_json(run.results / "challenge.json", card)
+    return card
