@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scenelab.data.splits import open_packed
+from scenelab.data.splits import open_dataset
 from scenelab.data.synthetic import write_scenes
 from scenelab.models.registry import create
 from scenelab.runs.config import ScheduleConfig, TrainConfig, to_plain
@@ -76,7 +76,7 @@ def make_untrained(folder: Path, data: Path, *, model: str = "residual-small", s
     )
     run = Run(folder)
     run.create({"data": str(data), "cache": None, "train": to_plain(config)})
-    categories = open_packed(data, None, "val", 32).categories
+    categories = open_dataset(data, None, "val", 32).categories
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = create(model, num_classes=len(categories))

@@ -117,7 +117,7 @@ def test_predict_takes_pictures_as_people_have_them(run, scenes, tmp_path):
     [
         (["train", "nope", "--data", "{scenes}", "--out", "{new}"], "there is no recipe 'nope'"),
         (["train", "demo", "--data", "{new}", "--out", "{new}/run"], "data folder .* does not exist; make one with"),
-        (["train", "demo", "--data", "{empty}", "--out", "{new}"], "expected train.txt or one folder a class"),
+        (["train", "demo", "--data", "{empty}", "--out", "{new}"], "expected train.txt or one folder per class"),
         (["train", "demo", "--data", "{scenes}", "--out", "{run}"], "holds a run already; continue it with"),
         (["train", "demo", "--data", "{scenes}", "--out", "{new}", "--epochs", "-1"], "epochs is -1.0; expected"),
         (["train", "demo", "--data", "{scenes}", "--out", "{new}", "--model", "vgg"], "there is no model 'vgg'"),
@@ -126,7 +126,7 @@ def test_predict_takes_pictures_as_people_have_them(run, scenes, tmp_path):
         (["resume", "{empty}"], "is not a run folder"),
         (["predict", "{run}", "{file}"], "is not an image file; replace it"),
         (["predict", "{run}", "{new}.jpg"], "cannot be read: No such file"),
-        (["data", "verify", "{empty}"], "expected train.txt or one folder a class"),
+        (["data", "verify", "{empty}"], "expected train.txt or one folder per class"),
     ],
 )
 def test_errors_are_one_line_that_names_the_fix(arguments, message, run, scenes, tmp_path):

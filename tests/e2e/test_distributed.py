@@ -160,8 +160,8 @@ with join() as world:
     for method, steps in ((None, 1), ("pgd", 2), ("fast", 1), ("free", 2)):
         config = base if method is None else dataclasses.replace(
             base, adversarial=AdversarialConfig(method=method, epsilon=4 / 255, steps=steps))
-        packed = pack(open_split(data, "train"), folder, size=32)
-        trainer = Trainer(run=Run(folder), config=config, packed=packed, val=None, display=Silent(), world=world)
+        dataset = pack(open_split(data, "train"), folder, size=32)
+        trainer = Trainer(run=Run(folder), config=config, dataset=dataset, val=None, display=Silent(), world=world)
         trainer.logbook = NoLogbook()
         for _ in range(3):
             trainer.step()

@@ -122,7 +122,7 @@ def top(page, name: str, categories) -> list[str]:
 
 @pytest.fixture(scope="module")
 def categories(untrained) -> list[str]:
-    return list(open_run(untrained.folder).packed.categories)
+    return list(open_run(untrained.folder).dataset.categories)
 
 
 @needs_browser

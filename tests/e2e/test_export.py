@@ -24,7 +24,7 @@ def opened(untrained):
 
 @pytest.fixture(scope="module")
 def images(opened):
-    return show_images(opened.packed, list(range(20)), opened.stored.size)
+    return show_images(opened.dataset, list(range(20)), opened.stored.size)
 
 
 @pytest.mark.parametrize("form", WRITERS)

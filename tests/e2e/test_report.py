@@ -193,7 +193,7 @@ def test_a_paired_difference_by_hand(runs):
     assert found.interval == (pytest.approx(-25 - away), pytest.approx(-25 + away))
     top5 = compare(replace(first, labels=labels, guesses=one), replace(second, labels=labels, guesses=two), k=5)
     assert (top5.only_first, top5.only_second) == (0, 3)
-    with pytest.raises(LabError, match="were evaluated on other images"):
+    with pytest.raises(LabError, match="share no evaluated images"):
         compare(replace(first, labels=labels, guesses=one), replace(second, guesses={"other.jpg": (0,)}))
     with pytest.raises(LabError, match="has no predictions; run: scenelab evaluate"):
         compare(replace(first, guesses={}), second)
@@ -243,7 +243,7 @@ def test_runs_that_cannot_be_compared_are_called_so(runs, tmp_path):
     html = render(collect([runs[0].folder, copy]), Team(), side_by_side=True)
     check(html)
     assert "cannot be compared:" in html
-    assert "have images with other labels" in html
+    assert "have different labels" in html
 
 
 def test_markdown_of_the_team_loads_nothing_and_stays_below_our_headings():

@@ -75,17 +75,6 @@ def packing(scenes: Path) -> Case:
     return Case(name="pack", command=command, prepare=nothing, finished=finished)
 
 
-def sharding(scenes: Path) -> Case:
-    def command(work: Path) -> list[str]:
-        return ["data", "shard", str(scenes), "--out", str(work / "shards"), "--size", "96"]
-
-    def finished(work: Path, expected: Path) -> None:
-        files = {path.name: path.read_bytes() for path in (expected / "shards").iterdir()}
-        assert {path.name: path.read_bytes() for path in (work / "shards").iterdir()} == files
-
-    return Case(name="shard", command=command, prepare=nothing, finished=finished)
-
-
 def reporting(clean: Path, *, pdf: bool) -> Case:
     def command(work: Path) -> list[str]:
         return ["report", str(clean), "--out", str(work / "report"), "--card", *([] if pdf else ["--html-only"])]

@@ -22,7 +22,6 @@ from faults.cases import (
     on_run,
     packing,
     reporting,
-    sharding,
     training,
 )
 from faults.forking import Ended
@@ -30,7 +29,7 @@ from faults.tally import FULL, SEED, rounds
 from faults.tracing import Call, fail_at, read_trace, watch
 from mutants import solution, write
 
-NAMES = ["train", "pack", "shard", "download", "report", "export", "challenge", "explain", "grade"]
+NAMES = ["train", "pack", "download", "report", "export", "challenge", "explain", "grade"]
 QUICK = NAMES if FULL else ["train", "pack", "report"]
 pytestmark = pytest.mark.timeout(3600 if FULL else 300)
 BYTES = 48 << 20
@@ -105,7 +104,6 @@ def case(request, scenes, clean, site, tmp_path_factory) -> Case:
     return {
         "train": lambda: training(scenes),
         "pack": lambda: packing(scenes),
-        "shard": lambda: sharding(scenes),
         "download": lambda: downloading(scenes, site),
         "report": lambda: reporting(clean, pdf=False),
         "export": lambda: on_run(

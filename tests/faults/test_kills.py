@@ -23,7 +23,6 @@ from faults.cases import (
     hand_in_some,
     packing,
     reporting,
-    sharding,
     training,
 )
 from faults.forking import Ended
@@ -84,11 +83,6 @@ def test_train(server, scenes, clean, tmp_path, moments, tally):
 @LONG
 def test_pack(server, scenes, tmp_path, moments, tally):
     kill_often(server, packing(scenes), tmp_path, moments, tally, rounds(3, 100))
-
-
-@LONG
-def test_shard(server, scenes, tmp_path, moments, tally):
-    kill_often(server, sharding(scenes), tmp_path, moments, tally, rounds(3, 100))
 
 
 @LONG

@@ -22,8 +22,6 @@ from scenelab.data.decode import fit, read_image
 from scenelab.data.fetch.archive import Limits, extract
 from scenelab.data.fetch.download import _origin
 from scenelab.data.miniplaces import Listing, is_miniplaces, read_categories, read_list, read_split
-from scenelab.data.shards import write_shards
-from scenelab.data.streamed import open_shards
 from scenelab.evaluation.challenge import read_guesses, score
 from scenelab.models.normalize import Classifier
 from scenelab.report.collect import read_run
@@ -231,8 +229,8 @@ def read_pack(path: Path) -> None:
     made.mkdir(parents=True)
     (made / "images.npy").write_bytes(array)
     (made / "manifest.json").write_bytes(manifest)
-    packed = pack(two_images(path.parent), path.parent / "cache", size=16)
-    assert packed.rows(slice(None)).shape == (2, 3, 16, 16)
+    dataset = pack(two_images(path.parent), path.parent / "cache", size=16)
+    assert dataset.gather(slice(None)).shape == (2, 3, 16, 16)
 
 
 QUESTION = b'{"data": [{"path": "/nowhere/a.jpg"}, "PGD", 4, null], "fn_index": 1, "session_hash": "x"}'
@@ -262,27 +260,6 @@ def read_question(path: Path) -> None:
         assert '"path": "http' not in text
 
 
-def sharded() -> dict[str, bytes]:
-    """The files of a data set of four pictures in shards."""
-    with tempfile.TemporaryDirectory() as folder:
-        data, out = Path(folder) / "data", Path(folder) / "shards"
-        for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
-            (data / name).parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (16, 16)).save(data / name)
-        write_shards(data, out, size=16)
-        return {path.name: path.read_bytes() for path in out.iterdir()}
-
-
-def read_shards(path: Path) -> None:
-    """An index beside the files that it is of; the labels are read as it tells."""
-    for name, content in SHARDED.items():
-        if name != path.name:
-            (path.parent / name).write_bytes(content)
-    packed = open_shards(path.parent, "train")
-    assert len(packed.rows(slice(None))) == len(packed) == len(list(packed.paths))
-
-
-SHARDED = sharded()
 SIDECAR = b'{"address": "http://a/x", "validator": "y"}'
 TEAM = b"""title = "Scenes"
 [[member]]
@@ -305,7 +282,6 @@ READERS = {
     "archive": Reader("x.zip", read_archive, archives, examples=120),
     "hand-in": Reader("x.zip", read_hand_in, archives, examples=120),
     "packed": Reader("x.bin", read_pack, packs, examples=60),
-    "shards": Reader("index.json", read_shards, lambda: [SHARDED["index.json"]], examples=120),
     "sidecar": Reader("x.part.json", lambda path: _origin(path.with_name("x")), lambda: [SIDECAR], examples=80),
     "question": Reader("x.json", read_question, lambda: [QUESTION], examples=100),
     "team": Reader("team.toml", lambda path: read_team(path, ("results",)), lambda: [TEAM], lines=6),

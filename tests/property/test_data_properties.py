@@ -1,4 +1,4 @@
-"""What holds for any data: ranges and shapes of augmented batches, halves of a class, packing without loss."""
+"""Properties of any data: range and shape of augmented batches, the val part of a class, lossless packing."""
 
 import os
 import tempfile
@@ -14,19 +14,17 @@ from torch import Generator
 from scenelab.data.augment import Augment, augment_batch, mix_batch
 from scenelab.data.cache import pack
 from scenelab.data.decode import fit
-from scenelab.data.folder import held_out
+from scenelab.data.folder import val_paths
 from scenelab.data.miniplaces import Listing
 
 steady = settings(max_examples=30, derandomize=True, deadline=None, database=None)
 shares = st.floats(0, 1, width=32)
 ranges = st.tuples(st.floats(0.05, 1), st.floats(0.05, 1)).map(lambda pair: (min(pair), max(pair)))
 
-augmentations = st.builds(
-    Augment,
-    flip=st.booleans(), degrees=st.floats(0, 180), area=st.none() | ranges, aspect=ranges, gain=shares,
-    brightness=shares, contrast=shares, saturation=shares, erase=shares,
-    mixup=st.sampled_from([0.0, 0.1, 1.0]), cutmix=st.sampled_from([0.0, 0.1, 1.0]),
-)  # fmt: skip
+strengths = dict.fromkeys(["gain", "brightness", "contrast", "saturation", "erase"], shares)
+alphas = dict.fromkeys(("mixup", "cutmix"), st.sampled_from([0.0, 0.1, 1.0]))
+geometry = {"flip": st.booleans(), "degrees": st.floats(0, 180), "area": st.none() | ranges, "aspect": ranges}
+augmentations = st.builds(Augment, **geometry, **strengths, **alphas)
 
 
 @steady
@@ -44,7 +42,7 @@ def test_an_augmented_batch_keeps_its_range_and_takes_the_size(augment, count, s
 
 @steady
 @given(augmentations, st.integers(1, 6), st.integers(0, 2**31))
-def test_shares_of_labels_are_shares(augment, count, seed):
+def test_mixed_labels_are_probabilities(augment, count, seed):
     generator = Generator().manual_seed(seed)
     images, labels = torch.rand(count, 3, 7, 7, generator=generator), torch.randint(4, (count,), generator=generator)
     mixed, out = mix_batch(images, labels, augment, generator, num_classes=4)
@@ -65,11 +63,11 @@ names = st.lists(name, min_size=2, unique=True)
 
 @steady
 @given(names, st.randoms(use_true_random=False))
-def test_a_class_is_halved_by_its_names_alone(paths, order):
-    out = held_out(paths)
+def test_the_val_part_of_a_class_depends_on_its_names_alone(paths, order):
+    out = val_paths(paths)
     shuffled = list(paths)
     order.shuffle(shuffled)
-    assert held_out(shuffled) == out
+    assert val_paths(shuffled) == out
     assert 1 <= len(out) < len(paths)
     assert out <= set(paths)
     assert len(out) == max(1, round(len(paths) / 10))
@@ -80,7 +78,7 @@ def test_a_class_is_halved_by_its_names_alone(paths, order):
 def test_a_new_image_moves_at_most_one_other(paths, new):
     if new in paths:
         return
-    before, after = held_out(paths), held_out([*paths, new])
+    before, after = val_paths(paths), val_paths([*paths, new])
     assert len(before - after) <= 1
     assert len(after - before - {new}) <= 1
 
@@ -90,22 +88,22 @@ sides = st.integers(1, 20)
 
 @steady
 @given(st.lists(st.tuples(sides, sides), min_size=1, max_size=4), st.integers(1, 12), st.integers(0, 2**31))
-def test_packing_loses_nothing(shapes, size, seed):
-    """PNGs of any shapes come back from the array as `fit` made them, those of the right size as they were."""
+def test_packing_is_lossless(shapes, size, seed):
+    """PNGs of any shape come back as `fit` returns them, those of the right size unchanged."""
     draw = np.random.default_rng(seed)
-    pictures = [draw.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    arrays = [draw.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
     with tempfile.TemporaryDirectory() as folder:
-        for index, picture in enumerate(pictures):
-            Image.fromarray(picture).save(Path(folder) / f"{index}.png")
-        paths = tuple(f"{index}.png" for index in range(len(pictures)))
+        for index, array in enumerate(arrays):
+            Image.fromarray(array).save(Path(folder) / f"{index}.png")
+        paths = tuple(f"{index}.png" for index in range(len(arrays)))
         listing = Listing(
             root=Path(folder), split="train", paths=paths, labels=tuple(range(len(paths))), categories=paths
         )
         for _ in range(2):  # built, then opened
-            packed = pack(listing, Path(folder) / "packed", size=size)
-            rows = packed.rows(np.arange(len(packed)))
-            assert packed.labels.tolist() == list(range(len(pictures)))
-            for row, picture in zip(rows, pictures, strict=True):
-                assert torch.equal(row, fit(torch.from_numpy(picture).permute(2, 0, 1), size))
-                if picture.shape[:2] == (size, size):
-                    assert np.array_equal(row.permute(1, 2, 0).numpy(), picture)
+            dataset = pack(listing, Path(folder) / "packed", size=size)
+            rows = dataset.gather(np.arange(len(dataset)))
+            assert dataset.labels.tolist() == list(range(len(arrays)))
+            for row, array in zip(rows, arrays, strict=True):
+                assert torch.equal(row, fit(torch.from_numpy(array).permute(2, 0, 1), size))
+                if array.shape[:2] == (size, size):
+                    assert np.array_equal(row.permute(1, 2, 0).numpy(), array)

@@ -1,3 +1,5 @@
+"""The MiniPlaces challenge: guesses, their file and score, and the limits of a submission."""
+
 import json
 import re
 
@@ -6,9 +8,10 @@ import torch
 from torch import nn
 
 from scenelab.cli import main
+from scenelab.data.miniplaces import list_test
 from scenelab.errors import LabError
 from scenelab.evaluation import challenge
-from scenelab.evaluation.challenge import guess, list_test_images, make_card, read_guesses, score, write_guesses
+from scenelab.evaluation.challenge import guess, make_card, read_guesses, score, write_guesses
 from scenelab.models.normalize import Classifier
 from scenelab.progress import Lines
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
@@ -17,23 +20,21 @@ from scenelab.runs.run import Run
 from scenelab.training.session import start_run
 
 
-def test_errors_by_hand(tmp_path):
+def test_the_score_by_hand(tmp_path):
     labels = tmp_path / "val.txt"
     labels.write_text("val/1.jpg 7\nval/2.jpg 3\nval/3.jpg 9\nval/4.jpg 0\n")
     guesses = {
-        "val/1.jpg": (7, 1, 2, 3, 4),  # right at once
-        "val/2.jpg": (1, 3, 2, 4, 5),  # right at the second
-        "val/3.jpg": (1, 2, 3, 4, 9),  # right at the fifth
-        "val/4.jpg": (1, 2, 3, 4, 5),  # never
+        "val/1.jpg": (7, 1, 2, 3, 4),  # first guess correct
+        "val/2.jpg": (1, 3, 2, 4, 5),  # second
+        "val/3.jpg": (1, 2, 3, 4, 9),  # fifth
+        "val/4.jpg": (1, 2, 3, 4, 5),  # none
     }
     assert score(guesses, labels) == [75, 50, 50, 50, 25]
 
 
 def test_guesses_are_written_and_read(tmp_path):
-    path, guesses = (
-        tmp_path / "guesses.txt",
-        {"test/00000001.jpg": (5, 4, 3, 2, 1), "test/00000002.jpg": (0, 1, 2, 3, 4)},
-    )
+    path = tmp_path / "guesses.txt"
+    guesses = {"test/00000001.jpg": (5, 4, 3, 2, 1), "test/00000002.jpg": (0, 1, 2, 3, 4)}
     write_guesses(path, guesses)
     assert path.read_text().splitlines()[0] == "test/00000001.jpg 5 4 3 2 1"
     assert read_guesses(path) == guesses
@@ -44,11 +45,11 @@ def test_guesses_are_written_and_read(tmp_path):
     [
         ("a 1 2 3 4\n", "line 1 is 'a 1 2 3 4'; expected a name and five labels from 0"),
         ("a 1 2 3 4 5\nb 1 2 3 4 x\n", "line 2 is 'b 1 2 3 4 x'"),
-        ("a 1 2 3 4 5\na 1 2 3 4 5\n", "line 2 names a a second time"),
+        ("a 1 2 3 4 5\na 1 2 3 4 5\n", "line 2 repeats a; keep one line per image"),
         (None, "does not exist"),
     ],
 )
-def test_bad_files_are_refused(tmp_path, text, message):
+def test_an_invalid_file_of_guesses_is_refused(tmp_path, text, message):
     path = tmp_path / "guesses.txt"
     if text is not None:
         path.write_text(text)
@@ -67,7 +68,7 @@ def test_both_files_must_name_the_same_images(tmp_path):
 
 
 class Brightness(nn.Module):
-    """Likes label 9 the more the brighter, then 8, 7, …"""
+    """Logits of label times mean brightness."""
 
     def forward(self, images):
         return images.mean(dim=(1, 2, 3))[:, None] * torch.arange(10.0)
@@ -75,24 +76,22 @@ class Brightness(nn.Module):
 
 def test_guesses_are_the_most_likely_labels(scenes):
     stored = Stored(model=Classifier(Brightness()), arch="", categories=tuple("abcdefghij"), size=16, epoch=0)
-    names = list_test_images(scenes)
+    names = list_test(scenes)
     assert len(names) == 2
     for row in guess(stored, scenes / "images", names).values():
         assert row in ((9, 8, 7, 6, 5), (0, 1, 2, 3, 4))  # by the sign of the normalised brightness
 
 
-def test_folders_without_test_images_and_small_networks(scenes, tmp_path):
-    with pytest.raises(LabError, match=r"holds no \.jpg files"):
-        list_test_images(tmp_path)
+def test_a_model_of_few_classes_is_refused(scenes):
     stored = Stored(model=Classifier(Brightness()), arch="", categories=tuple("abc"), size=16, epoch=0)
-    with pytest.raises(LabError, match="the network knows 3 classes; the challenge takes 5 guesses"):
+    with pytest.raises(LabError, match="the model has 3 classes; the challenge needs at least 5"):
         guess(stored, scenes / "images", [])
 
 
-def test_the_frame_is_counted(tmp_path):
+def test_a_submission_over_the_limits_is_refused(tmp_path):
     run = Run(tmp_path)
     run.results.mkdir(parents=True, exist_ok=True)
-    with pytest.raises(LabError, match="has no finished training; 'scenelab resume"):
+    with pytest.raises(LabError, match="has no finished training; finish it with 'scenelab resume"):
         make_card(run)
     accounting = {"training_flops": int(6.1776e15), "checkpoint_bytes": 9_999_999}
     (run.results / "training.json").write_text(json.dumps(accounting))
@@ -101,19 +100,18 @@ def test_the_frame_is_counted(tmp_path):
     assert card["k40_budget_flops"] == pytest.approx(6.2e16, rel=0.01)
     for change, message in (
         ({"checkpoint_bytes": 10_000_001}, "10,000,001 bytes; the challenge allows 10,000,000"),
-        ({"training_flops": 0}, "does not count operations"),
-        ({"training_flops": int(6.2e16)}, "took 6.2e+16 operations; a K40 at its peak does 6.18e+16"),
+        ({"training_flops": 0}, "has no count of operations"),
+        ({"training_flops": int(6.2e16)}, "took 6.2e+16 operations; the challenge allows 6.18e+16"),
     ):
         (run.results / "training.json").write_text(json.dumps(accounting | change))
         with pytest.raises(LabError, match=re.escape(message)):
             make_card(run)
 
 
-def test_an_entry_is_made_and_its_file_is_the_runs(scenes, tmp_path, capsys):
-    config = TrainConfig(
-        model="simplenet-small", epochs=1, batch_size=16, stored_size=32, eval_size=32, threads=2, half=True,
-        schedule=ScheduleConfig(sizes=((0.0, 32),)), optimizer=OptimizerConfig(lr=0.01),
-    )  # fmt: skip
+def test_the_command_writes_the_model_the_guesses_and_a_card(scenes, tmp_path, capsys):
+    sizes = {"stored_size": 32, "eval_size": 32, "schedule": ScheduleConfig(sizes=((0.0, 32),))}
+    settings = {"epochs": 1, "batch_size": 16, "threads": 2, "half": True, "optimizer": OptimizerConfig(lr=0.01)}
+    config = TrainConfig(model="simplenet-small", **sizes, **settings)
     run = Run(tmp_path / "run")
     start_run(run.folder, scenes, config, display=Lines(every_steps=10**9))
     capsys.readouterr()

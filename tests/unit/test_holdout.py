@@ -1,52 +1,48 @@
+"""The held-out part of the training images."""
+
 import numpy as np
 import pytest
 import torch
 
-from scenelab.data.cache import Packed
+from scenelab.data.cache import MemmapDataset
 from scenelab.data.holdout import hold_out
 from scenelab.errors import LabError
 
 
-def packed(a_class: int = 10, classes: int = 3) -> Packed:
-    count = a_class * classes
-    images = np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
-    return Packed(
-        images=images, labels=torch.arange(classes).repeat(a_class), paths=tuple(f"{i}.jpg" for i in range(count)),
-        categories=tuple("abc"[:classes]), split="train", digest="d",
-    )  # fmt: skip
+def make_dataset(per_class: int = 10, classes: int = 3) -> MemmapDataset:
+    """Return 1×1 images whose value is their row."""
+    count = per_class * classes
+    return MemmapDataset(
+        images=np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3),
+        labels=torch.arange(classes).repeat(per_class),
+        paths=tuple(f"{row}.jpg" for row in range(count)),
+        categories=tuple("abc"[:classes]),
+        split="train",
+        digest="d",
+    )
 
 
 def test_the_same_share_of_each_class_is_held_out_and_nothing_is_lost():
-    whole = packed()
-    rest, held = hold_out(whole, 0.3)
-    assert (len(rest), len(held)) == (21, 9)
-    assert held.labels.bincount().tolist() == [3, 3, 3]
-    assert sorted(rest.paths + held.paths) == sorted(whole.paths)
-    assert (rest.split, held.split) == ("train", "holdout")
-    assert len({whole.digest, rest.digest, held.digest}) == 3
+    dataset = make_dataset()
+    rest, holdout = hold_out(dataset, 0.3)
+    assert (len(rest), len(holdout)) == (21, 9)
+    assert holdout.labels.bincount().tolist() == [3, 3, 3]
+    assert sorted(rest.paths + holdout.paths) == sorted(dataset.paths)
+    assert (rest.split, holdout.split) == ("train", "holdout")
+    assert len({dataset.digest, rest.digest, holdout.digest}) == 3
+    assert holdout.paths == hold_out(make_dataset(), 0.3)[1].paths  # in every run
 
 
-def test_images_labels_and_paths_stay_together():
-    whole = packed()
-    for part in hold_out(whole, 0.3):
-        for row in range(len(part)):
-            number = int(part.rows(np.array([row])).flatten()[0])
-            assert part.paths[row] == f"{number}.jpg"
-            assert part.labels[row] == whole.labels[number]
-
-
-def test_a_part_of_a_part():
-    _, held = hold_out(packed(), 0.5)
-    first = held.first(4)
-    assert torch.equal(first.rows(slice(None)), held.rows(slice(4)))
-    assert first.paths == held.paths[:4]
-
-
-def test_all_runs_hold_out_the_same_images():
-    assert hold_out(packed(), 0.2)[1].paths == hold_out(packed(), 0.2)[1].paths
+def test_images_labels_and_paths_stay_together_also_in_a_part_of_a_part():
+    dataset = make_dataset()
+    rest, holdout = hold_out(dataset, 0.3)
+    for part in (rest, holdout, holdout.head(4)):
+        rows = part.gather(slice(None))[:, 0, 0, 0].long()
+        assert part.paths == tuple(f"{row}.jpg" for row in rows.tolist())
+        assert torch.equal(part.labels, dataset.labels[rows])
 
 
 @pytest.mark.parametrize("share", [0.01, 0.99])
 def test_an_empty_part_is_refused(share):
     with pytest.raises(LabError, match="leaves one part empty"):
-        hold_out(packed(), share)
+        hold_out(make_dataset(), share)

@@ -10,7 +10,7 @@ from torch import nn
 
 from runs_compared import StopAfter, assert_same_run
 from scenelab.data.augment import Augment
-from scenelab.data.splits import open_packed
+from scenelab.data.splits import open_dataset
 from scenelab.errors import Interrupted, LabError
 from scenelab.evaluation.metrics import predict_logits
 from scenelab.models.registry import count_flops, create
@@ -28,8 +28,8 @@ QUIET = Lines(every_steps=10**9)
 
 
 @pytest.fixture(scope="module")
-def packed(scenes):
-    return open_packed(scenes, None, "train", 32)
+def dataset(scenes):
+    return open_dataset(scenes, None, "train", 32)
 
 
 def tiny(**changes) -> TrainConfig:
@@ -40,25 +40,25 @@ def tiny(**changes) -> TrainConfig:
     return dataclasses.replace(base, **changes)
 
 
-def test_each_epoch_sees_each_image_once_in_a_new_order(packed):
-    batches = TrainingBatches(packed, tiny(batch_size=7), CPU)
+def test_each_epoch_sees_each_image_once_in_a_new_order(dataset):
+    batches = TrainingBatches(dataset, tiny(batch_size=7), CPU)
     per_epoch = batches.steps_per_epoch
     epochs = [np.concatenate([batches.indices(e * per_epoch + s) for s in range(per_epoch)]) for e in range(2)]
     for order in epochs:
-        assert sorted(order) == list(range(len(packed)))
+        assert sorted(order) == list(range(len(dataset)))
     assert not np.array_equal(*epochs)
 
 
-def test_a_batch_depends_on_the_step_alone(packed):
+def test_a_batch_depends_on_the_step_alone(dataset):
     config = tiny(augment=Augment(flip=True, degrees=15, area=(0.25, 1.0), gain=0.15, erase=0.5, mixup=0.4, cutmix=1.0))
-    straight = TrainingBatches(packed, config, CPU)
+    straight = TrainingBatches(dataset, config, CPU)
     for step in range(5):
         straight.batch(step, 32)
     images, labels = straight.batch(5, 32)
-    again, same_labels = TrainingBatches(packed, config, CPU).batch(5, 32)
+    again, same_labels = TrainingBatches(dataset, config, CPU).batch(5, 32)
     assert torch.equal(images, again)
     assert torch.equal(labels, same_labels)
-    other, _ = TrainingBatches(packed, dataclasses.replace(config, seed=1), CPU).batch(5, 32)
+    other, _ = TrainingBatches(dataset, dataclasses.replace(config, seed=1), CPU).batch(5, 32)
     assert not torch.equal(images, other)
 
 
@@ -67,18 +67,18 @@ def test_streams_and_steps_have_their_own_seeds():
     assert len(seeds) == 3 * 3 * 50
 
 
-def test_the_loop_is_plain_sgd(packed, tmp_path):
+def test_the_loop_is_plain_sgd(dataset, tmp_path):
     """Three steps against a loop written out with torch alone, bit for bit."""
     config = tiny(epochs=1, clip_norm=0.5, label_smoothing=0.1, batch_size=8)
-    trainer = Trainer(run=Run(tmp_path), config=config, packed=packed, val=None, display=QUIET)
-    twin = Trainer(run=Run(tmp_path), config=config, packed=packed, val=None, display=QUIET).state.model
+    trainer = Trainer(run=Run(tmp_path), config=config, dataset=dataset, val=None, display=QUIET)
+    twin = Trainer(run=Run(tmp_path), config=config, dataset=dataset, val=None, display=QUIET).state.model
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     total = trainer.batches.total_steps
     trainer.logbook = _NoLogbook()
     for step in range(3):
         trainer.step()
         optimizer.param_groups[0]["lr"] = 0.01 * (1 + np.cos(np.pi * step / total)) / 2
-        images, labels = TrainingBatches(packed, config, CPU).batch(step, 32)
+        images, labels = TrainingBatches(dataset, config, CPU).batch(step, 32)
         loss = nn.functional.cross_entropy(twin(images), labels, label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()
@@ -195,7 +195,7 @@ def test_weights_kept_in_half_are_those_that_are_evaluated(scenes, tmp_path):
         assert torch.equal(value, whole[key].half())
     stored = read_classifier(tmp_path / "True" / "model_best.pth.tar")
     assert {parameter.dtype for parameter in stored.model.parameters()} == {torch.float32}
-    val = open_packed(scenes, None, "val", 32)
+    val = open_dataset(scenes, None, "val", 32)
     loss = nn.functional.cross_entropy(predict_logits(stored.model, val, size=32, show=False), val.labels).item()
     rows = [json.loads(line) for line in (tmp_path / "True" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["loss"] == pytest.approx(loss, abs=1e-6)
@@ -218,9 +218,9 @@ def test_statistics_of_normalisation_are_not_halved():
     assert all(torch.equal(values[name].to(network[name]), network[name]) for name in network)
 
 
-def test_batches_held_on_the_device_are_the_same(packed):
+def test_batches_held_on_the_device_are_the_same(dataset):
     config = tiny(augment=Augment(flip=True, area=(0.25, 1.0)))
-    loaded, resident = (TrainingBatches(packed, dataclasses.replace(config, resident=on), CPU) for on in (False, True))
+    loaded, resident = (TrainingBatches(dataset, dataclasses.replace(config, resident=on), CPU) for on in (False, True))
     assert resident.resident is not None
     for step in (0, 3):
         pairs = zip(loaded.batch(step, 32), resident.batch(step, 32), strict=True)

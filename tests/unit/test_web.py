@@ -28,8 +28,8 @@ def lens(untrained) -> Lens:
 
 @pytest.fixture(scope="module")
 def answers(untrained, lens) -> Answers:
-    packed, _ = open_images(untrained, lens.stored)
-    return Answers([lens], read_album(untrained, packed))
+    dataset, _ = open_images(untrained, lens.stored)
+    return Answers([lens], read_album(untrained, dataset))
 
 
 @pytest.fixture(scope="module")
@@ -214,9 +214,9 @@ def test_the_album_shows_the_mistakes_of_the_evaluation(untrained, answers):
         assert mistake.is_ == album.category(mistake.row)
         assert mistake.taken_for != mistake.is_
         assert f"taken for {mistake.taken_for}" in mistake.caption
-    pixels, said = answers.take(album.packed.categories[2])
-    assert pixels.shape == (album.packed.size, album.packed.size, 3)
-    assert album.packed.categories[2] in said
+    pixels, said = answers.take(album.dataset.categories[2])
+    assert pixels.shape == (album.dataset.size, album.dataset.size, 3)
+    assert album.dataset.categories[2] in said
     assert answers.take("nowhere")[1] == "⚠ there is no category 'nowhere'"
 
 
@@ -225,18 +225,18 @@ def test_mistakes_of_other_images_are_not_shown(untrained, lens, tmp_path, scene
     run = Run(tmp_path / "run")
     path = run.results / "val.json"
     path.write_text(path.read_text().replace('"digest": "', '"digest": "0'))
-    packed, _ = open_images(untrained, lens.stored)
-    assert not read_album(run, packed).evaluated
+    dataset, _ = open_images(untrained, lens.stored)
+    assert not read_album(run, dataset).evaluated
     path.unlink()
-    assert not read_album(run, packed).evaluated
+    assert not read_album(run, dataset).evaluated
 
 
 def test_mistakes_of_other_weights_are_not_shown(untrained, lens, tmp_path, scenes):
     shutil.copytree(untrained.folder, tmp_path / "run")
-    packed, _ = open_images(untrained, lens.stored)
-    assert read_album(Run(tmp_path / "run"), packed).evaluated
+    dataset, _ = open_images(untrained, lens.stored)
+    assert read_album(Run(tmp_path / "run"), dataset).evaluated
     (tmp_path / "run" / "model_best.pth.tar").write_bytes(b"other")
-    assert not read_album(Run(tmp_path / "run"), packed).evaluated
+    assert not read_album(Run(tmp_path / "run"), dataset).evaluated
 
 
 def test_networks_without_maps_have_no_grad_cam(scenes, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from scenelab.data.cache import Packed
+from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
 from scenelab.io import read_json
 from scenelab.runs.run import Run, digest
@@ -34,16 +34,16 @@ class Mistake:
 class Album:
     """The images of a split, and the mistakes that `scenelab evaluate` found on them."""
 
-    packed: Packed
+    dataset: MemmapDataset
     confused: list[Mistake]
     confident: list[Mistake]
     evaluated: bool
 
     def pixels(self, row: int) -> UInt8[np.ndarray, "h w 3"]:
-        return self.packed.rows(np.array([row]))[0].permute(1, 2, 0).numpy()
+        return self.dataset.gather(np.array([row]))[0].permute(1, 2, 0).numpy()
 
     def category(self, row: int) -> str:
-        return self.packed.categories[int(self.packed.labels[row])]
+        return self.dataset.categories[int(self.dataset.labels[row])]
 
     def of(self, category: str) -> list[int]:
         """The images of a category.
@@ -51,37 +51,37 @@ class Album:
         Raises:
             LabError: there is no such category, or it has none.
         """
-        if category not in self.packed.categories:
+        if category not in self.dataset.categories:
             raise LabError(f"there is no category {category!r}")
-        rows = (self.packed.labels == self.packed.categories.index(category)).nonzero()[:, 0].tolist()
+        rows = (self.dataset.labels == self.dataset.categories.index(category)).nonzero()[:, 0].tolist()
         if not rows:
-            raise LabError(f"no {self.packed.split} image is of {category}")
+            raise LabError(f"no {self.dataset.split} image is of {category}")
         return rows
 
 
-def read_album(run: Run, packed: Packed) -> Album:
+def read_album(run: Run, dataset: MemmapDataset) -> Album:
     """The split with the mistakes of the most confused pairs, and the most confident ones.
 
     Without an evaluation of these very images by these very weights there are no mistakes to show.
     """
-    path, result = run.results / f"{packed.split}_predictions.csv", run.results / f"{packed.split}.json"
+    path, result = run.results / f"{dataset.split}_predictions.csv", run.results / f"{dataset.split}.json"
     evaluation = read_json(result) if path.exists() and result.exists() else {}
-    if evaluation.get("digest") != packed.digest or evaluation.get("weights", "") not in ("", digest(run.best)):
-        return Album(packed, [], [], evaluated=False)
-    wrong = sorted(_mistakes(path, packed), key=lambda mistake: -mistake.confidence)
+    if evaluation.get("digest") != dataset.digest or evaluation.get("weights", "") not in ("", digest(run.best)):
+        return Album(dataset, [], [], evaluated=False)
+    wrong = sorted(_mistakes(path, dataset), key=lambda mistake: -mistake.confidence)
     confused = []
     for pair in evaluation.get("most_confused", [])[:PAIRS]:
         members = [m for m in wrong if (m.is_, m.taken_for) == (pair["true"], pair["predicted"])]
         confused += members[:EACH]
-    return Album(packed, confused, wrong[:CONFIDENT], evaluated=True)
+    return Album(dataset, confused, wrong[:CONFIDENT], evaluated=True)
 
 
-def _mistakes(path: Path, packed: Packed) -> list[Mistake]:
-    numbers = {name: row for row, name in enumerate(packed.paths)}
+def _mistakes(path: Path, dataset: MemmapDataset) -> list[Mistake]:
+    numbers = {name: row for row, name in enumerate(dataset.paths)}
     with open(path, newline="", encoding="utf-8") as file:
         return [
             Mistake(
-                numbers[line["path"]], packed.categories[int(line["label"])], packed.categories[int(line["guess1"])],
+                numbers[line["path"]], dataset.categories[int(line["label"])], dataset.categories[int(line["guess1"])],
                 float(line["confidence"]),
             )
             for line in csv.DictReader(file)

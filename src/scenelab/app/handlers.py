@@ -19,7 +19,7 @@ from scenelab.evaluation.adversarial import QUERIES, MethodName
 from scenelab.evaluation.attention import METHODS
 
 FIRST, ELSE, LEAST = "its first guess", "anything else", "the least likely"
-OF_A_LIST = "; replace it or take it out of the list"  # advice of the decoder that does not fit here
+OF_A_LIST = "; replace it or remove it from the list"  # advice of the decoder that does not fit here
 ATTACKS: dict[str, MethodName] = {
     "PGD": "pgd", "one step (FGSM)": "fgsm", "Auto-PGD": "apgd", "Square (no gradient)": "square",
 }  # fmt: skip
@@ -102,7 +102,7 @@ class Answers:
 
     def show(self, album: Album, row: int) -> tuple[np.ndarray, str]:
         """A val image, and what it is."""
-        return album.pixels(row), f"A {album.packed.split} image of **{album.category(row)}**."
+        return album.pixels(row), f"A {album.dataset.split} image of **{album.category(row)}**."
 
     def _picture(self, path: str, name: str) -> UInt8[Tensor, "3 s s"]:
         """The picture at a network's size. One is decoded at a time, each once: large ones take much memory."""

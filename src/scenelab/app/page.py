@@ -95,7 +95,7 @@ class Page:
         self.truth = gr.Markdown("", elem_id="truth")
         self.message = gr.Markdown("", elem_id="message")
         album = self.answers.album
-        self.categories = list(album.packed.categories) if album else []
+        self.categories = list(album.dataset.categories) if album else []
         with gr.Group(visible=bool(album)):
             self.category = gr.Dropdown(
                 self.categories, label="validation image of", value=self.categories[0] if album else None
@@ -170,7 +170,7 @@ class Page:
             )
             return
         gr.Markdown(
-            f"What {self.names[0]} got wrong on {len(album.packed):,} {album.packed.split} images. "
+            f"What {self.names[0]} got wrong on {len(album.dataset):,} {album.dataset.split} images. "
             "Choose one to see more."
         )
         for title, mistakes in (

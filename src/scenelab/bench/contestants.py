@@ -51,12 +51,12 @@ def _head(listing: Listing, limit: int) -> Listing:
 
 def our_steps(listing: Listing, data: Path, batch_size: int) -> Iterator[int]:
     """The training loop's own step on the `starter` recipe."""
-    packed = pack(listing, data / "packed")
+    dataset = pack(listing, data / "packed")
     config = dataclasses.replace(starter(), batch_size=batch_size, epochs=1e6, log_every=10**9)
     config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, lr=0.01))
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
-            run=Run(Path(folder)), config=config, packed=packed, val=None, display=Lines(every_steps=10**9)
+            run=Run(Path(folder)), config=config, dataset=dataset, val=None, display=Lines(every_steps=10**9)
         )
         while True:
             yield trainer.step()
@@ -64,11 +64,11 @@ def our_steps(listing: Listing, data: Path, batch_size: int) -> Iterator[int]:
 
 def our_batches(listing: Listing, data: Path, batch_size: int, *, augment: bool) -> Iterator[int]:
     """The training loop's own batches, with or without the handout's augmentation."""
-    packed = pack(listing, data / "packed")
+    dataset = pack(listing, data / "packed")
     config = dataclasses.replace(starter(), batch_size=batch_size, epochs=1e6)
     if not augment:
         config = dataclasses.replace(config, augment=Augment())
-    batches = TrainingBatches(packed, config, torch.device("cpu"))
+    batches = TrainingBatches(dataset, config, torch.device("cpu"))
     step = 0
     while True:
         images, _ = batches.batch(step, 128)

@@ -71,8 +71,8 @@ def fastest_product(dtype: torch.dtype, seconds: float) -> tuple[Callable[[], ob
 
 def _steps(config: TrainConfig, side: int) -> Callable[[], None]:
     """Whole training steps on noise, one a call."""
-    packed = noise(8 * config.batch_size, scaled(side, STORED), tuple(map(str, range(CLASSES))))
-    batches = TrainingBatches(packed, config, torch.device("cpu"))
+    dataset = noise(8 * config.batch_size, scaled(side, STORED), tuple(map(str, range(CLASSES))))
+    batches = TrainingBatches(dataset, config, torch.device("cpu"))
     state = start(config, classes=CLASSES, device=torch.device("cpu"))
 
     def step() -> None:

@@ -61,9 +61,11 @@ def worker(arguments: list[str]) -> None:
     config = dataclasses.replace(laptop(), plan=False, minutes=0.0, autocast=precision == "bfloat16")
     sizes = dataclasses.replace(config.schedule, sizes=((0.0, int(side)),))
     config = dataclasses.replace(config, schedule=sizes, device="cpu")
-    packed = noise(16 * config.batch_size, scaled(int(side), STORED), tuple(map(str, range(CLASSES))))
+    dataset = noise(16 * config.batch_size, scaled(int(side), STORED), tuple(map(str, range(CLASSES))))
     with join() as world, tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(run=Run(Path(folder)), config=config, packed=packed, val=None, display=Silent(), world=world)
+        trainer = Trainer(
+            run=Run(Path(folder)), config=config, dataset=dataset, val=None, display=Silent(), world=world
+        )
         trainer.logbook = NoLogbook()
         for _ in range(WARM_UP):
             trainer.step()

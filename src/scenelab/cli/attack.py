@@ -45,7 +45,7 @@ def attack(
     import torch
 
     from scenelab.cli.robustness import read_epsilon
-    from scenelab.data.decode import read_pictures
+    from scenelab.data.decode import read_images
     from scenelab.errors import LabError
     from scenelab.evaluation.adversarial import write_adversarial
     from scenelab.evaluation.saliency_tests import show_images, spread_rows
@@ -59,13 +59,13 @@ def attack(
         raise LabError("--images are files of your own and --data is a split's folder; leave one out")
     folder, stored = open_network(run)
     if images:
-        pictures = read_pictures(images, stored.size)
+        pictures = read_images(images, stored.size)
         names, labels = [path.name for path in images], None
     else:
-        packed, _ = open_images(folder, stored, data=data, split=split)
-        rows = spread_rows(len(packed), limit)
-        pictures = show_images(packed, rows, stored.size)
-        names, labels = [Path(packed.paths[row]).name for row in rows], packed.labels[torch.tensor(rows)].tolist()
+        dataset, _ = open_images(folder, stored, data=data, split=split)
+        rows = spread_rows(len(dataset), limit)
+        pictures = show_images(dataset, rows, stored.size)
+        names, labels = [Path(dataset.paths[row]).name for row in rows], dataset.labels[torch.tensor(rows)].tolist()
         kinds = [stored.categories[label].replace("/", "-") for label in labels]
         names = [f"{kind}-{name}" for kind, name in zip(kinds, names, strict=True)]
     result = write_adversarial(

@@ -121,49 +121,11 @@ def pack(
         cache: where the packed splits go; FOLDER/packed by default.
         damaged: whether a missing or unreadable image ends it, or is left out.
     """
-    from scenelab.data.splits import open_packed
-    from scenelab.data.streamed import is_shards
+    from scenelab.data.splits import open_dataset
 
-    if is_shards(folder):
-        raise LabError(f"{folder} holds shards, which are read as they are; there is nothing to pack")
     for split in ("train", "val"):
-        packed = open_packed(folder, cache, split, size, damaged)
-        print(f"{split}: {len(packed)} images, {packed.images.nbytes / 1e6:.0f} MB in {cache or folder / 'packed'}")
-
-
-def shard(
-    folder: Positional[Path], *, out: Path, size: int = 128, damaged: Literal["refuse", "skip"] = "refuse",
-    json: bool = False,
-) -> None:  # fmt: skip
-    """Write a data folder as tar files of decoded pictures; training streams them from a folder or from a server.
-
-    Run it again after a break: it goes on after the last whole file. Then: scenelab train laptop --data OUT, or
-    --data http://server/OUT.
-
-    Example: scenelab data shard data --out shards --size 96
-
-    Args:
-        folder: a data folder.
-        out: the folder to make.
-        size: side of the pictures in pixels.
-        damaged: whether a missing or unreadable image ends it, or is left out.
-        json: print what was written as JSON.
-    """
-    from scenelab.data.shards import write_shards
-
-    if not 16 <= size <= 1024:
-        raise LabError(f"--size is {size}; expected 16 to 1024")
-    index = write_shards(folder, out, size=size, damaged=damaged)
-    summary = {
-        split: {"images": found["images"], "shards": len(found["shards"]), "skipped": found["skipped"]}
-        for split, found in index["splits"].items()
-    }
-    if json:
-        print_json({"folder": str(out), "size": size, "splits": summary})
-        return
-    for split, found in summary.items():
-        left = f"; {len(found['skipped'])} left out, first {found['skipped'][0][0]}" if found["skipped"] else ""
-        print(f"{split}: {found['images']} images in {found['shards']} files{left}")
+        dataset = open_dataset(folder, cache, split, size, damaged)
+        print(f"{split}: {len(dataset)} images, {dataset.images.nbytes / 1e6:.0f} MB in {cache or folder / 'packed'}")
 
 
 def app() -> tyro.extras.SubcommandApp:
@@ -174,5 +136,4 @@ def app() -> tyro.extras.SubcommandApp:
     group.command(synth)
     group.command(verify)
     group.command(pack)
-    group.command(shard)
     return group

@@ -19,7 +19,7 @@ def demo(*, data: Path | None = None, out: Path = Path("demo")) -> None:
     import dataclasses
 
     from scenelab.cli.evaluate import evaluate_run, print_result
-    from scenelab.data.splits import open_packed
+    from scenelab.data.splits import open_dataset
     from scenelab.data.synthetic import write_scenes
     from scenelab.errors import LabError
     from scenelab.evaluation.explain import explain_split
@@ -39,7 +39,7 @@ def demo(*, data: Path | None = None, out: Path = Path("demo")) -> None:
         if not data.exists():
             write_scenes(data)
     config = recipe()
-    train = open_packed(data, None, "train", config.stored_size)
+    train = open_dataset(data, None, "train", config.stored_size)
     config = dataclasses.replace(config, epochs=max(1.0, IMAGES_SHOWN / len(train)))
     run = _next_run(out)
     print(f"training {config.model} on {len(train)} images of {len(train.categories)} kinds: {run}")
@@ -48,13 +48,13 @@ def demo(*, data: Path | None = None, out: Path = Path("demo")) -> None:
     print_result(result)
     opened = open_run(run)
     explain_split(
-        opened.run, opened.stored, opened.packed, data=opened.source, names=("gradient", "smooth", "cam"), count=4,
+        opened.run, opened.stored, opened.dataset, data=opened.source, names=("gradient", "smooth", "cam"), count=4,
         classes=False, rendering=Rendering(),
     )  # fmt: skip
     measure_robustness(
         opened.run,
         opened.stored,
-        opened.packed,
+        opened.dataset,
         epsilons=[0, 2 / 255, 8 / 255],
         effort=Effort(steps=10, targeted_steps=5, queries=100),
         count=ATTACKED,

@@ -1,4 +1,4 @@
-"""scenelab evaluate, predict, models."""
+"""The commands evaluate, predict and models."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +21,8 @@ def evaluate(
 
     Args:
         run: a run folder.
-        data: another data folder than the one that the run was trained on.
-        split: which images; holdout are those of --holdout in training.
+        data: a data folder other than the one that the run was trained on.
+        split: which images; holdout is what --holdout kept out of training.
         json: print the result as JSON.
     """
     result, figures = evaluate_run(run, data=data, split=split)
@@ -36,37 +36,35 @@ def evaluate(
 def evaluate_run(
     run: Path, *, data: Path | None = None, split: Literal["val", "train", "holdout"] = "val"
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Evaluate, write and draw; returns the result and the figures' paths."""
+    """Evaluate a run, write and draw the results, and return them with the paths of the figures."""
     from scenelab.evaluation.evaluate import evaluate as measure
     from scenelab.evaluation.figures import draw_all
     from scenelab.runs.loading import open_run
     from scenelab.training.metrics_logger import read_metrics
 
     opened = open_run(run, data=data, split=split)
-    result = measure(opened.run, opened.stored, opened.packed, source=str(opened.source))
+    result = measure(opened.run, opened.stored, opened.dataset, source=str(opened.source))
     return result, draw_all(result, read_metrics(opened.run), opened.run.results)
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """The table that evaluation ends with."""
+    """Print the result of an evaluation as a table."""
     rows = []
     for name, title in (("plain", "image"), ("mirror", "image and mirror image")):
         part = result[name]
-        low, high = part["top1_interval"]
-        rows.append(
-            [title, f"{part['top1']:.2f}", f"{low:.1f}–{high:.1f}", f"{part['top5']:.2f}", f"{part['ece']:.2f}"]
-        )
+        interval = "{:.1f}–{:.1f}".format(*part["top1_interval"])
+        rows.append([title, f"{part['top1']:.2f}", interval, f"{part['top5']:.2f}", f"{part['ece']:.2f}"])
     title = f"{result['model']} on {result['images']} {result['split']} images of {result['source']}"
     print_table(title, ["logits of", "top-1 %", "95 %", "top-5 %", "calibration error %"], rows)
-    pairs = result["most_confused"][:5]
-    print(
-        "most confused: "
-        + "; ".join(f"{pair['true']} taken for {pair['predicted']} {pair['count']}/{pair['of']}" for pair in pairs)
-    )
+    pairs = [
+        f"{pair['true']} taken for {pair['predicted']} {pair['count']}/{pair['of']}"
+        for pair in result["most_confused"][:5]
+    ]
+    print("most confused: " + "; ".join(pairs))
 
 
 def predict(run: Positional[Path], images: Positional[list[Path]], *, json: bool = False) -> None:
-    """Say what is on pictures.
+    """Classify image files.
 
     Example: scenelab predict runs/starter holiday.jpg
 
@@ -81,7 +79,7 @@ def predict(run: Positional[Path], images: Positional[list[Path]], *, json: bool
     from scenelab.runs.run import Run
 
     if not images:
-        raise LabError("images is empty; name at least one file")
+        raise LabError("images is empty; give at least one file")
     stored = read_classifier(run if run.is_file() else Run(run).best)
     results = predict_files(stored, images)
     if json:
@@ -94,13 +92,13 @@ def predict(run: Positional[Path], images: Positional[list[Path]], *, json: bool
 
 
 def models(*, size: int = 64, speed: bool = False, json: bool = False) -> None:
-    """List the networks with their size, their cost and, if asked, their speed here.
+    """List the models with their size, cost and, if asked, speed on this machine.
 
     Example: scenelab models --speed
 
     Args:
-        size: side of the pictures in pixels that cost and speed are given for.
-        speed: measure training and prediction, a few seconds a network.
+        size: side of the images in pixels, for cost and speed.
+        speed: measure training and prediction, a few seconds per model.
         json: print the list as JSON.
     """
     from scenelab.bench.networks import describe_networks
@@ -109,13 +107,10 @@ def models(*, size: int = 64, speed: bool = False, json: bool = False) -> None:
     if json:
         print_json(networks)
         return
-    rows = [
-        [
-            name, f"{values['parameters']:,}", f"{values['bytes'] / 1e6:.2f}", f"{values['flops'] / 1e6:.0f}",
-            *(f"{values[key]:.0f}" for key in ("training_images_per_second", "images_per_second") if speed),
-            values["what"],
-        ]
-        for name, values in networks.items()
-    ]  # fmt: skip
+    rows = []
+    for name, values in networks.items():
+        cost = [f"{values['parameters']:,}", f"{values['bytes'] / 1e6:.2f}", f"{values['flops'] / 1e6:.0f}"]
+        speeds = [f"{values[key]:.0f}" for key in ("training_images_per_second", "images_per_second") if speed]
+        rows.append([name, *cost, *speeds, values["what"]])
     head = ["name", "parameters", "MB", "MFLOP", *(["trained/s", "predicted/s"] if speed else []), "what"]
     print_table(f"models, for 100 classes; an image of {size}×{size} pixels", head, rows)

@@ -78,9 +78,9 @@ def explain(
     if images:
         result = explain_files(folder, stored, images, names=names, rendering=rendering)
     else:
-        packed, source = open_images(folder, stored, data=data, split=split)
+        dataset, source = open_images(folder, stored, data=data, split=split)
         result = explain_split(
-            folder, stored, packed, data=source, names=names, count=limit, classes=per_class,
+            folder, stored, dataset, data=source, names=names, count=limit, classes=per_class,
             rendering=rendering, faithfulness=followed if faithfulness else 0,
             sanity=randomised if sanity else 0, objects=annotated if objects else 0,
         )  # fmt: skip

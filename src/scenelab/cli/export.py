@@ -45,7 +45,7 @@ def export(
         raise LabError(f"--limit is {limit}; expected 1 or more")
     opened = open_run(run, data=data, split=split)
     path = out or opened.run.folder / "export" / f"model.{format}"
-    images = show_images(opened.packed, spread_rows(len(opened.packed), limit), opened.stored.size)
+    images = show_images(opened.dataset, spread_rows(len(opened.dataset), limit), opened.stored.size)
     found = {
         **stamp(opened.run.best), **write(opened.stored, images, format, path),
         "split": split, "data": str(opened.source),

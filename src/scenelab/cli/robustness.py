@@ -48,7 +48,7 @@ def robustness(
     opened = open_run(run, data=data, split=split)
     effort = THOROUGH if thorough else Effort()
     result = measure_robustness(
-        opened.run, opened.stored, opened.packed, epsilons=sizes, effort=effort, count=images, seed=seed
+        opened.run, opened.stored, opened.dataset, epsilons=sizes, effort=effort, count=images, seed=seed
     )
     if json:
         print_json(result)

@@ -1,7 +1,7 @@
-"""MiniPlaces' object annotations: which objects an image shows, and where, as polygons.
+"""Read MiniPlaces' object annotations: the objects of an image as polygons.
 
 A file `objects/<path of the image>.xml` is a sequence of elements without a root: `filename`, `folder`, `class`, and
-for each object `objects` with its class, a polygon of `pt` (x, y) and a box, in pixels of the 128×128 image from 1.
+per object one `objects` with its class, a polygon of `pt` (x, y) and a box, in pixels of the 128×128 image from 1.
 """
 
 import re
@@ -18,74 +18,75 @@ from scenelab.data.miniplaces import read_list
 from scenelab.errors import LabError
 from scenelab.io import read_text
 
-SIDE = 128  # of the images that the coordinates are of
+SIDE = 128  # of the images that the coordinates refer to
 DECLARATION = re.compile(r"<\?xml[^>]*\?>")
 FORBIDDEN = re.compile(r"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
-LARGEST = 4_000_000  # bytes; the longest of MiniPlaces' files has a few ten thousand
+MAX_BYTES = 4_000_000  # the longest of MiniPlaces' files has a few ten thousand
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object: its class and the corners of its outline, (x, y) from 0 to 1 from the left upper corner."""
+    """One object: its class and the corners (x, y) of its outline in [0, 1], from the upper left corner."""
 
     label: int
     outline: tuple[tuple[float, float], ...]
 
 
 def read_objects(path: Path) -> list[SceneObject]:
-    """The objects of one image.
+    """Read the objects of one image.
 
     Raises:
-        LabError: the file is missing, no XML, or an object has no class or fewer than three corners.
+        LabError: the file is missing or not XML, or an object has no class or fewer than three corners.
     """
     try:
-        text = read_text(path, most_bytes=LARGEST)
+        text = read_text(path, most_bytes=MAX_BYTES)
         if FORBIDDEN.search(text):
-            raise LabError(f"{path} declares entities or a document type; annotations have neither")
+            raise LabError(f"{path} declares entities or a document type; annotations must have neither")
         root = ElementTree.fromstring(f"<image>{DECLARATION.sub('', text)}</image>")
-        return [_read(element) for element in root.findall("objects")]
+        return [_parse_object(element) for element in root.findall("objects")]
     except ElementTree.ParseError as error:
-        raise LabError(f"{path} cannot be read: {error}") from error
+        raise LabError(f"{path} is not valid XML: {error}") from error
     except (TypeError, ValueError, AttributeError) as error:
-        raise LabError(f"{path} has an object without a class or an outline of numbers: {error}") from error
+        raise LabError(f"{path} has an invalid object: {error}") from error
 
 
-def _read(element: ElementTree.Element) -> SceneObject:
+def _parse_object(element: ElementTree.Element) -> SceneObject:
     label = int(_text(element, "class"))
     if label < 0:
-        raise ValueError(f"class {label}")
-    points = tuple((_place(point, "x"), _place(point, "y")) for point in element.iterfind("polygon/pt"))
-    if len(points) < 3:
-        raise ValueError(f"an outline of {len(points)} corners")
-    return SceneObject(label, points)
+        raise ValueError(f"class is {label}; expected at least 0")
+    outline = tuple((_coordinate(point, "x"), _coordinate(point, "y")) for point in element.iterfind("polygon/pt"))
+    if len(outline) < 3:
+        raise ValueError(f"the outline has {len(outline)} corners; expected at least 3")
+    return SceneObject(label, outline)
 
 
 def _text(element: ElementTree.Element, name: str) -> str:
-    found = element.findtext(name)
-    if found is None:
-        raise ValueError(f"no <{name}>")
-    return found
+    text = element.findtext(name)
+    if text is None:
+        raise ValueError(f"<{name}> is missing")
+    return text
 
 
-def _place(point: ElementTree.Element, name: str) -> float:
-    """A coordinate as a share of the side: pixels are counted from 1, and the share is that of the pixel's centre."""
-    value = float(_text(point, name))
-    if not -SIDE <= value <= 2 * SIDE:
-        raise ValueError(f"a corner at {value:g}")
-    return min(1.0, max(0.0, (value - 0.5) / SIDE))
+def _coordinate(point: ElementTree.Element, name: str) -> float:
+    """Convert a pixel number from 1 to the position of the pixel's centre in [0, 1]."""
+    pixel = float(_text(point, name))
+    if not -SIDE <= pixel <= 2 * SIDE:
+        raise ValueError(f"{name} is {pixel:g}; expected 1 to {SIDE}")
+    return min(1.0, max(0.0, (pixel - 0.5) / SIDE))
 
 
 def object_file(folder: Path, image: str) -> Path:
-    """Where the annotation of an image is, whether it exists or not.
+    """Return the path of an image's annotation, whether it exists or not.
 
     Args:
-        image: its path as the lists have it, `val/00000001.jpg`.
+        folder: the data folder.
+        image: its path in the lists, `val/00000001.jpg`.
     """
     return (folder / "objects" / image).with_suffix(".xml")
 
 
 def read_object_names(folder: Path) -> tuple[str, ...]:
-    """The names of the object classes by number, from `object_categories.txt`.
+    """Read the names of the object classes by number from `object_categories.txt`.
 
     Raises:
         LabError: the list is missing, or its numbers have gaps.
@@ -98,7 +99,7 @@ def read_object_names(folder: Path) -> tuple[str, ...]:
 
 
 def draw_masks(objects: list[SceneObject], side: int) -> dict[int, Bool[Tensor, "h w"]]:
-    """For each class the pixels of a side×side picture that lie in one of its outlines."""
+    """Return, per class, a side×side mask of the pixels inside one of its outlines."""
     masks: dict[int, Tensor] = {}
     for item in objects:
         canvas = Image.new("1", (side, side))

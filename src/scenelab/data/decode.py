@@ -1,7 +1,7 @@
-"""One image file to one square uint8 picture.
+"""Decode an image file to a square uint8 tensor.
 
-Pillow decodes: slower than libjpeg bindings (2,700 against 9,000 small JPEGs a second), but each image is decoded
-once, and it reads every format and mode that people have. torchvision's decoders are deprecated since 0.29.
+Pillow decodes: slower than libjpeg bindings (2,700 against 9,000 small JPEGs per second), but each image is decoded
+once, and Pillow reads every common format and mode. torchvision's decoders are deprecated since 0.29.
 """
 
 import io
@@ -20,8 +20,9 @@ from scenelab.io import DISK
 
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 100_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # not all that Pillow knows: it runs Ghostscript for EPS
-UPRIGHT = {  # what undoes each EXIF orientation; ImageOps.exif_transpose also rewrites the tags and fails on odd ones
+MAX_ASPECT = 8  # longer images are cropped before they are resized
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # not all of Pillow's: it runs Ghostscript for EPS
+UPRIGHT = {  # inverse of each EXIF orientation; ImageOps.exif_transpose also rewrites the tags and fails on odd ones
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -30,14 +31,13 @@ UPRIGHT = {  # what undoes each EXIF orientation; ImageOps.exif_transpose also r
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-LONGEST = 8  # sides of a picture beyond this ratio are cut before it is resized
 
 
 def read_image(path: Path) -> UInt8[Tensor, "3 h w"]:
-    """Decode an image file to RGB, upright.
+    """Decode an image file to upright 8-bit RGB.
 
-    Grayscale, palette, 16-bit and CMYK images become 8-bit RGB, an alpha channel is dropped, the EXIF orientation is
-    applied. Of an animation the first frame is taken.
+    Grayscale, palette, 16-bit and CMYK images are converted, an alpha channel is dropped, the EXIF orientation is
+    applied, and of an animation the first frame is read.
 
     Raises:
         LabError: the file is missing, not an image, truncated, or too large to decode safely.
@@ -49,53 +49,53 @@ def read_image(path: Path) -> UInt8[Tensor, "3 h w"]:
             raise LabError(f"image {path} has {size} bytes; expected 1 to {MAX_FILE_BYTES}")
         data = path.read_bytes()
     except OSError as error:
-        fix = "; check the disk that it lies on" if error.errno in DISK else ""
+        fix = "; check its disk" if error.errno in DISK else ""
         raise LabError(f"image {path} cannot be read: {error.strerror or error}{fix}") from error
     try:
         return torch.from_numpy(_decode(data, path)).permute(2, 0, 1)
     except LabError:
         raise
     except UnidentifiedImageError as error:
-        raise LabError(f"image {path} is not an image file; replace it or take it out of the list") from error
-    except Exception as error:  # Pillow's parsers raise what a damaged file makes them stumble over: struct.error, …
+        raise LabError(f"image {path} is not an image file; replace it or remove it from the list") from error
+    except Exception as error:  # a damaged file makes Pillow's parsers raise almost anything: struct.error, …
         reason = str(error).splitlines()[0] if str(error) else "damaged"
-        raise LabError(f"image {path} cannot be decoded ({reason}); replace it or take it out of the list") from error
+        raise LabError(f"image {path} cannot be decoded ({reason}); replace it or remove it from the list") from error
 
 
 def _decode(data: bytes, path: Path) -> UInt8[np.ndarray, "h w 3"]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd EXIF and large sizes: what matters is checked here
+        warnings.simplefilter("ignore")  # about odd EXIF, and large sizes, which are checked here
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise LabError(f"image {path} is {image.width}×{image.height}; at most {MAX_PIXELS:,} pixels are read")
-            turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-            upright = image if turn is None else image.transpose(turn)
+                raise LabError(f"image {path} is {image.width}×{image.height}; expected at most {MAX_PIXELS:,} pixels")
+            transpose = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+            upright = image if transpose is None else image.transpose(transpose)
             if upright.mode.startswith("I;16"):
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             return np.array(upright.convert("RGB"))
 
 
 def fit(image: UInt8[Tensor, "3 h w"], size: int) -> UInt8[Tensor, "3 size size"]:
-    """Resize the shorter side to `size` (bilinear, antialiased), then cut the centre square.
+    """Resize the shorter side to `size` (bilinear, antialiased), then crop the centre square.
 
-    A strip is cut to its middle first, so that one of 1×100,000 pixels is not resized as a whole.
+    A long strip is cropped to its middle first, so that an image of 1×100,000 pixels is never resized as a whole.
     """
     height, width = image.shape[-2:]
     if (height, width) == (size, size):
         return image
-    if max(height, width) > LONGEST * min(height, width):
-        longest = LONGEST * min(height, width)
-        image = transforms.center_crop(image, [min(height, longest), min(width, longest)])
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        limit = MAX_ASPECT * min(height, width)
+        image = transforms.center_crop(image, [min(height, limit), min(width, limit)])
         height, width = image.shape[-2:]
     scale = size / min(height, width)
     shape = [max(size, round(height * scale)), max(size, round(width * scale))]
     return transforms.center_crop(transforms.resize(image, shape, antialias=True), [size, size])
 
 
-def read_pictures(paths: list[Path], size: int) -> Float[Tensor, "n 3 s s"]:
-    """Image files of any size as a batch in [0, 1], of each the centre cut out.
+def read_images(paths: list[Path], size: int) -> Float[Tensor, "n 3 s s"]:
+    """Decode image files of any size to a batch in [0, 1], each resized and cropped to its centre square.
 
     Raises:
-        LabError: one cannot be decoded.
+        LabError: a file cannot be decoded.
     """
     return torch.stack([fit(read_image(path), size) for path in paths]).float().div_(255)

@@ -1,18 +1,19 @@
-"""A part of the training images that nothing is trained on: choices are made there, and val is only reported."""
+"""Hold out part of the training images for choices, so that val is only reported."""
 
 import numpy as np
 
-from scenelab.data.cache import Packed
+from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
 
-SEED = 20190301  # the same images are held out in all runs, whatever their seed
+SEED = 20190301  # fixed: every run holds out the same images
 
 
-def hold_out(train: Packed, share: float) -> tuple[Packed, Packed]:
-    """Split training images into those to learn from and those held out, the same share of each class.
+def hold_out(train: MemmapDataset, share: float) -> tuple[MemmapDataset, MemmapDataset]:
+    """Split training images into a rest to train on and a held-out part, stratified by class.
 
     Args:
-        share: of the images of each class that are held out, rounded, in (0, 1).
+        train: the training split.
+        share: of the images of each class that are held out, in (0, 1), rounded.
 
     Returns:
         The rest, and the split `holdout`.
@@ -21,14 +22,14 @@ def hold_out(train: Packed, share: float) -> tuple[Packed, Packed]:
         LabError: one of the two would be empty.
     """
     labels, generator = train.labels.numpy(), np.random.Generator(np.random.PCG64(SEED))
-    held = np.zeros(len(train), dtype=bool)
+    is_held_out = np.zeros(len(train), dtype=bool)
     for label in range(len(train.categories)):
         members = np.flatnonzero(labels == label)
-        held[generator.permutation(members)[: round(share * len(members))]] = True
-    if held.all() or not held.any():
+        is_held_out[generator.permutation(members)[: round(share * len(members))]] = True
+    rest, holdout = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+    if not len(rest) or not len(holdout):
         raise LabError(f"holdout is {share} of {len(train)} images, which leaves one part empty; choose another share")
-    rest, kept = np.flatnonzero(~held), np.flatnonzero(held)
     return (
         train.subset(rest, split=train.split, name=f"without {share}"),
-        train.subset(kept, split="holdout", name=f"held out {share}"),
+        train.subset(holdout, split="holdout", name=f"held out {share}"),
     )

@@ -1,4 +1,4 @@
-"""MiniPlaces' own layout: lists of `path label` lines, images below `images/` (github.com/CSAILVision/miniplaces)."""
+"""MiniPlaces' layout: lists of `path label` lines, images in `images/` (github.com/CSAILVision/miniplaces)."""
 
 import re
 from collections.abc import Iterator
@@ -9,14 +9,16 @@ from scenelab.errors import LabError
 from scenelab.io import files_below, read_text
 
 LISTS = ("train.txt", "val.txt")
-LABEL = re.compile("[0-9]{1,6}")  # a slip such as 10000000000 must not become that many classes
+LABEL = re.compile("[0-9]{1,6}")  # a typo such as 10000000000 must not become that many classes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Which images belong to a split, and what they show.
+    """The images of a split and their labels.
 
-    `paths[i]` is relative to `root`; `labels[i]` indexes `categories`, or is -1 where the label is not known.
+    Attributes:
+        root: the folder that `paths` are relative to.
+        labels: indices into `categories`; -1 for an unknown label.
     """
 
     root: Path
@@ -29,6 +31,7 @@ class Listing:
         return len(self.paths)
 
     def file(self, index: int) -> Path:
+        """Return the path of an image's file."""
         return self.root / self.paths[index]
 
 
@@ -36,68 +39,60 @@ def read_list(path: Path) -> list[tuple[str, int]]:
     """Read a list of `relative/path.jpg label` lines.
 
     Raises:
-        LabError: the list is missing, empty, or a line is not a path below the folder and a whole number from 0.
+        LabError: the list is missing or empty, or a line is not a path below the folder and an integer from 0.
     """
     path = Path(path)
-    expected = "'path label' with a label from 0 to 999999"
-    entries = [(_inside(name, path, number), label) for number, name, label in _pairs(path, expected)]
+    entries = []
+    for number, name, label in _parse_lines(path, "'path label' with a label from 0 to 999999"):
+        if name.startswith("/") or ".." in Path(name).parts:
+            raise LabError(f"{path} line {number} is {name!r}, outside the data folder; use a path below images/")
+        entries.append((name, label))
     if not entries:
         raise LabError(f"{path} lists no images; get it again with 'scenelab data download' or 'scenelab data import'")
     return entries
 
 
-def _pairs(path: Path, expected: str) -> Iterator[tuple[int, str, int]]:
-    """The lines of a list as (line number, name, label); blank lines are skipped."""
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
-        name, _, label = line.strip().rpartition(" ")
-        if not name or "\0" in name or not LABEL.fullmatch(label):
-            raise LabError(f"{path} line {number} is {line.strip()[:80]!r}; expected {expected}")
-        yield number, name.strip(), int(label)
-
-
-def _lines(path: Path) -> list[str]:
+def _parse_lines(path: Path, expected: str) -> Iterator[tuple[int, str, int]]:
+    """Yield (line number, name, label) per line that is not blank."""
     if not path.exists():
         raise LabError(f"{path} does not exist; give a folder made by 'scenelab data download', 'import' or 'synth'")
-    return read_text(path).splitlines()
-
-
-def _inside(name: str, path: Path, number: int) -> str:
-    if name.startswith("/") or ".." in Path(name).parts:
-        raise LabError(f"{path} line {number} names {name!r}, which leaves the data folder; use a path below images/")
-    return name
+    for number, line in enumerate(map(str.strip, read_text(path).splitlines()), start=1):
+        name, _, label = line.rpartition(" ")
+        if line and (not name or "\0" in name or not LABEL.fullmatch(label)):
+            raise LabError(f"{path} line {number} is {line[:80]!r}; expected {expected}")
+        if line:
+            yield number, name.strip(), int(label)
 
 
 def read_categories(folder: Path) -> tuple[str, ...]:
-    """Category names in label order, from `categories.txt` (`/a/abbey 0`).
+    """Read category names in label order from `categories.txt` (`/a/abbey 0`).
 
-    Where that file is missing they are numbers, as many as the lists together use: a class that only one of the
-    lists shows counts for both.
+    If that file is missing, the classes are numbered up to the largest label of both lists, so that a class that only
+    one list shows exists in both splits.
 
     Raises:
-        LabError: the file is empty, has gaps in its numbers or gives a name twice.
+        LabError: the file is empty, has gaps in its numbers, or gives a name twice.
     """
     path = folder / "categories.txt"
     if not path.exists():
-        used = [label for name in LISTS if (folder / name).is_file() for _, label in read_list(folder / name)]
-        return tuple(f"class {label}" for label in range(max(used) + 1))
+        labels = [label for name in LISTS if (folder / name).is_file() for _, label in read_list(folder / name)]
+        return tuple(f"class {label}" for label in range(max(labels) + 1))
     entries = sorted(read_list_of_categories(path), key=lambda entry: entry[1])
     if not entries:
-        raise LabError(f"{path} names no categories; get it again, or remove it to have the classes numbered")
+        raise LabError(f"{path} is empty; get it again, or remove it to number the classes")
     if [label for _, label in entries] != list(range(len(entries))):
         raise LabError(f"{path} must number its categories 0, 1, 2, … without gaps")
     names = tuple(name for name, _ in entries)
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise LabError(f"{path} names the category {twice!r} more than once; give each label a name of its own")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise LabError(f"{path} lists the category {duplicate!r} more than once; give each label its own name")
     return names
 
 
 def read_list_of_categories(path: Path) -> list[tuple[str, int]]:
-    """Read `/a/abbey 0` lines as (`abbey`, 0); deeper names keep their parts: `/a/apartment_building/outdoor`."""
+    """Read `/a/abbey 0` lines as (`abbey`, 0); `/a/apartment_building/outdoor` keeps both parts of its name."""
     entries = []
-    for number, name, label in _pairs(path, "'/a/abbey 0'"):
+    for number, name, label in _parse_lines(path, "'/a/abbey 0'"):
         parts = [part for part in name.split("/") if part]
         if not parts:
             raise LabError(f"{path} line {number} is {f'{name} {label}'!r}; expected '/a/abbey 0'")
@@ -106,7 +101,7 @@ def read_list_of_categories(path: Path) -> list[tuple[str, int]]:
 
 
 def is_miniplaces(folder: Path) -> bool:
-    """Whether a folder has MiniPlaces' lists."""
+    """Return whether a folder has MiniPlaces' lists."""
     return any((folder / name).is_file() for name in LISTS)
 
 
@@ -123,20 +118,21 @@ def read_split(folder: Path, split: str) -> Listing:
     for name, label in entries:
         if label >= len(categories):
             raise LabError(
-                f"{source} gives {name} the label {label}, but there are {len(categories)} categories; "
-                f"labels run from 0 to {len(categories) - 1}"
+                f"{source} gives {name} the label {label}; expected 0 to {len(categories) - 1}, "
+                f"as there are {len(categories)} categories"
             )
     paths, labels = zip(*entries, strict=True)
     return Listing(root=folder / "images", split=split, paths=paths, labels=labels, categories=categories)
 
 
-def read_test(folder: Path) -> Listing:
-    """The unlabelled test images, in the order of their names; empty where there are none."""
-    root, paths = Path(folder) / "images", tuple(list_test(folder))
-    return Listing(root=root, split="test", paths=paths, labels=(-1,) * len(paths), categories=())
-
-
 def list_test(folder: Path) -> list[str]:
-    """Names of the images in `images/test`, below `images`, sorted."""
-    names = files_below(Path(folder) / "images" / "test")
-    return sorted(f"test/{name}" for name in names if name.endswith(".jpg") and "/" not in name)
+    """Return the sorted names of the images in `images/test`, relative to `images`.
+
+    Raises:
+        LabError: there are no such images.
+    """
+    test = Path(folder) / "images" / "test"
+    names = sorted(f"test/{name}" for name in files_below(test) if name.endswith(".jpg") and "/" not in name)
+    if not names:
+        raise LabError(f"{test} has no .jpg files; the challenge needs MiniPlaces' test images")
+    return names

@@ -1,4 +1,4 @@
-"""Is a data folder whole? Counts a class, missing, unreadable and wrongly sized files, lists against files."""
+"""Check a data folder: class counts, missing, unreadable and wrongly sized files, lists against files."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,7 +15,15 @@ from scenelab.progress import progress
 
 @dataclass(kw_only=True)
 class SplitReport:
-    """What was found of one split; every list holds paths as the split names them."""
+    """The state of one split; paths are as the split lists them.
+
+    Attributes:
+        images: listed images.
+        per_class: listed images by class name.
+        unreadable: error message by path.
+        wrong_size: height and width by path.
+        not_listed: images in the split's own folder that no line lists; not a fault.
+    """
 
     split: str
     images: int = 0
@@ -28,6 +36,7 @@ class SplitReport:
 
     @property
     def faults(self) -> int:
+        """Number of faults in the split."""
         return len(self.missing) + len(self.unreadable) + len(self.wrong_size) + len(self.listed_twice)
 
 
@@ -35,7 +44,8 @@ def verify(folder: Path, *, size: int | None = 128) -> list[SplitReport]:
     """Read every listed image of both splits and compare the lists with the files.
 
     Args:
-        size: the side in pixels that each image must have; None accepts any (a tree of one's own).
+        folder: a data folder.
+        size: side in pixels that each image must have; None accepts any.
 
     Raises:
         LabError: a split cannot be listed at all, or lists no images.
@@ -44,16 +54,18 @@ def verify(folder: Path, *, size: int | None = 128) -> list[SplitReport]:
 
 
 def _verify_split(listing: Listing, size: int | None) -> SplitReport:
-    report = SplitReport(split=listing.split, images=len(listing))
-    counts = Counter(listing.labels)
-    report.per_class = {name: counts[label] for label, name in enumerate(listing.categories)}
-    report.listed_twice = sorted(path for path, count in Counter(listing.paths).items() if count > 1)
-    different = dict.fromkeys(listing.paths)
-    with progress(f"reading {listing.split}", len(different)) as advance:
-        for path in different:
+    labels, paths = Counter(listing.labels), Counter(listing.paths)
+    report = SplitReport(
+        split=listing.split,
+        images=len(listing),
+        per_class={name: labels[label] for label, name in enumerate(listing.categories)},
+        listed_twice=sorted(path for path, count in paths.items() if count > 1),
+        not_listed=_not_listed(listing),
+    )
+    with progress(f"reading {listing.split}", len(paths)) as advance:
+        for path in paths:
             _verify_image(listing.root, path, size, report)
             advance(1)
-    report.not_listed = _not_listed(listing)
     return report
 
 
@@ -71,8 +83,7 @@ def _verify_image(root: Path, path: str, size: int | None, report: SplitReport) 
 
 
 def _not_listed(listing: Listing) -> list[str]:
-    """Images in the split's own folder that the list does not name (a cut list is no fault, but worth saying)."""
-    if listing.root.name != "images":
+    if listing.root.name != "images":  # a tree lists whatever is there
         return []
     listed = set(listing.paths)
     return sorted(

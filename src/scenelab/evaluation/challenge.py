@@ -1,7 +1,7 @@
-"""The MiniPlaces challenge: five guesses an image in a text file, and the error that they are scored by.
+"""The MiniPlaces challenge: five guesses per image in a text file, scored by top-5 error.
 
-A line an image, in the order of the file names: `test/00000001.jpg l1 l2 l3 l4 l5` with labels from 0. The winner has
-the lowest top-5 error (github.com/CSAILVision/miniplaces).
+The file has one line per image, in the order of the file names: `test/00000001.jpg l1 l2 l3 l4 l5` with labels from 0
+(github.com/CSAILVision/miniplaces).
 """
 
 import re
@@ -10,73 +10,60 @@ from typing import Any
 
 import torch
 
-from scenelab.data.decode import read_pictures
+from scenelab.data.decode import read_images
 from scenelab.data.miniplaces import list_test, read_list
 from scenelab.errors import LabError
-from scenelab.io import atomic_write, read_json, read_text
+from scenelab.io import atomic_write, read_json, read_text, write_json
 from scenelab.progress import progress
-from scenelab.runs.network import Stored
+from scenelab.runs.network import Stored, read_classifier
 from scenelab.runs.run import Run, stamp
 
 GUESSES = 5
-LARGEST_MODEL = 10_000_000  # bytes, the handout's
+MAX_MODEL_BYTES = 10_000_000  # the handout's limit
 K40_SECONDS = 4 * 3600
-K40_PEAK = 4.29e12  # float32 operations a second of an NVIDIA Tesla K40 at its base clock (data sheet, 2013)
+K40_PEAK = 4.29e12  # float32 operations per second of an NVIDIA Tesla K40 at its base clock (data sheet, 2013)
 BATCH = 100
 
-Guesses = dict[str, tuple[int, ...]]  # by path, in order
+Guesses = dict[str, tuple[int, ...]]  # labels by image path, in order
 
 
 @torch.no_grad()
 def guess(stored: Stored, images: Path, names: list[str]) -> Guesses:
-    """The five most likely labels of each image, mirror-averaged.
+    """Return the five most likely labels of each image, averaged with its mirror image.
 
     Args:
+        stored: the classifier.
         images: the folder that the names are relative to.
         names: `test/00000001.jpg`, …
 
     Raises:
-        LabError: an image cannot be decoded, or the network knows fewer than five classes.
+        LabError: an image cannot be decoded, or the model has fewer than five classes.
     """
     if len(stored.categories) < GUESSES:
-        raise LabError(f"the network knows {len(stored.categories)} classes; the challenge takes {GUESSES} guesses")
+        raise LabError(f"the model has {len(stored.categories)} classes; the challenge needs at least {GUESSES}")
     guesses: Guesses = {}
     with progress("guessing", len(names)) as advance:
         for start in range(0, len(names), BATCH):
-            chosen = names[start : start + BATCH]
-            batch = read_pictures([images / name for name in chosen], stored.size)
+            part = names[start : start + BATCH]
+            batch = read_images([images / name for name in part], stored.size)
             batch = batch.contiguous(memory_format=torch.channels_last)
-            best = (stored.model(batch) + stored.model(batch.flip(-1))).topk(GUESSES, dim=1).indices
-            guesses |= {name: tuple(row) for name, row in zip(chosen, best.tolist(), strict=True)}
-            advance(len(chosen))
+            top = (stored.model(batch) + stored.model(batch.flip(-1))).topk(GUESSES, dim=1).indices
+            guesses |= {name: tuple(row) for name, row in zip(part, top.tolist(), strict=True)}
+            advance(len(part))
     return guesses
-
-
-def list_test_images(data: Path) -> list[str]:
-    """Names of the images in `images/test`, sorted.
-
-    Raises:
-        LabError: there are none.
-    """
-    names = list_test(data)
-    if not names:
-        raise LabError(
-            f"{data / 'images' / 'test'} holds no .jpg files; the challenge is about MiniPlaces' test images"
-        )
-    return names
 
 
 def write_guesses(path: Path, guesses: Guesses) -> None:
     """Write the challenge's text file."""
     with atomic_write(path, "w") as file:
-        file.writelines(f"{name} {' '.join(map(str, row))}\n" for name, row in guesses.items())
+        file.writelines(f"{name} {' '.join(map(str, labels))}\n" for name, labels in guesses.items())
 
 
 def read_guesses(path: Path) -> Guesses:
     """Read the challenge's text file.
 
     Raises:
-        LabError: the file is missing, or a line is not a name and five labels, or names an image again.
+        LabError: the file is missing, or a line is not a name and five labels, or repeats an image.
     """
     guesses: Guesses = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -86,60 +73,94 @@ def read_guesses(path: Path) -> Guesses:
         if len(labels) != GUESSES or not all(re.fullmatch("[0-9]{1,6}", label) for label in labels):
             raise LabError(f"{path} line {number} is {line[:80]!r}; expected a name and five labels from 0")
         if name in guesses:
-            raise LabError(f"{path} line {number} names {name} a second time; keep one line an image")
+            raise LabError(f"{path} line {number} repeats {name}; keep one line per image")
         guesses[name] = tuple(map(int, labels))
     return guesses
 
 
 def score(guesses: Guesses, labels: Path) -> list[float]:
-    """Share of images whose label is not among the first 1, 2, … 5 guesses, in percent.
+    """Return the top-1, top-2, … top-5 error in percent.
 
     Args:
-        labels: a list of `path label` lines; each of its images must have been guessed, and no other.
+        guesses: by image; the images must be those of the list.
+        labels: a list of `path label` lines.
 
     Raises:
-        LabError: images are missing from the guesses or from the list.
+        LabError: an image has no guesses or no label.
     """
     truth = dict(read_list(labels))
-    for missing, where in ((truth.keys() - guesses.keys(), "no guesses"), (guesses.keys() - truth.keys(), "no label")):
+    for missing, what in ((truth.keys() - guesses.keys(), "guesses"), (guesses.keys() - truth.keys(), "label")):
         if missing:
-            raise LabError(f"{len(missing)} images have {where}, first {min(missing)}; both files must name the same")
-    wrong = [0] * GUESSES
-    for name, label in truth.items():
-        for count in range(GUESSES):
-            wrong[count] += label not in guesses[name][: count + 1]
-    return [100 * count / len(truth) for count in wrong]
+            raise LabError(f"{len(missing)} images have no {what}, first {min(missing)}; both files must name the same")
+    return [
+        100 * sum(label not in guesses[name][: count + 1] for name, label in truth.items()) / len(truth)
+        for count in range(GUESSES)
+    ]
 
 
 def make_card(run: Run) -> dict[str, Any]:
-    """What the entry took, from the run's accounting, beside the challenge's frame.
+    """Return the run's accounting with the limits of the challenge.
 
     Raises:
-        LabError: training is not finished, its operations were not counted, they are more than a K40 does at its peak
-            in four hours, or the model is too large.
+        LabError: training is not finished, its operations were not counted or exceed four hours of a K40 at its peak,
+            or the model is too large.
     """
     path = run.results / "training.json"
     if not path.exists():
-        raise LabError(f"{run.folder} has no finished training; 'scenelab resume {run.folder}' finishes it")
+        raise LabError(f"{run.folder} has no finished training; finish it with 'scenelab resume {run.folder}'")
     accounting = read_json(path)
     if not accounting.get("training_flops"):
-        raise LabError(f"{path} does not count operations; train again with this version")
-    if accounting["checkpoint_bytes"] > LARGEST_MODEL:
+        raise LabError(f"{path} has no count of operations; train again with this version")
+    if accounting["checkpoint_bytes"] > MAX_MODEL_BYTES:
         raise LabError(
-            f"{run.best} has {accounting['checkpoint_bytes']:,} bytes; the challenge allows {LARGEST_MODEL:,}, "
+            f"{run.best} has {accounting['checkpoint_bytes']:,} bytes; the challenge allows {MAX_MODEL_BYTES:,}, "
             "choose a smaller model"
         )
-    share = accounting["training_flops"] / (K40_SECONDS * K40_PEAK)
+    budget = K40_SECONDS * K40_PEAK
+    share = accounting["training_flops"] / budget
     if share > 1:
         raise LabError(
-            f"training {run.folder} took {accounting['training_flops']:.3g} operations; a K40 at its peak does "
-            f"{K40_SECONDS * K40_PEAK:.3g} in the challenge's four hours, train for less"
+            f"training {run.folder} took {accounting['training_flops']:.3g} operations; the challenge allows "
+            f"{budget:.3g}, four hours of a K40 at its peak, train for less"
         )
     return {
         **accounting,
-        "largest_bytes": LARGEST_MODEL,
-        "k40_budget_flops": K40_SECONDS * K40_PEAK,
+        "largest_bytes": MAX_MODEL_BYTES,
+        "k40_budget_flops": budget,
         "share_of_k40_peak": share,
         "assumed_utilisation": 1.0,
         **stamp(run.best),
     }
+
+
+def write_submission(run: Run, *, data: Path | None = None, split: str = "test") -> dict[str, Any]:
+    """Write the model, the guesses on a split and the card to the run's results, and return the card.
+
+    The card has the errors on val if val is there.
+
+    Args:
+        run: a finished run.
+        data: a data folder other than the run's own.
+        split: `test` or `val`.
+
+    Raises:
+        LabError: images are missing, or the run is over a limit of the challenge.
+    """
+    source = data or Path(run.read_config()["data"])
+    images, labels = source / "images", source / "val.txt"
+    val = [name for name, _ in read_list(labels)] if split == "val" or labels.exists() else []
+    names = val if split == "val" else list_test(source)
+    card, stored = make_card(run), read_classifier(run.best)
+    stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    torch.set_num_threads(card["threads"])
+    path = run.results / f"{split}_predictions.txt"
+    guesses = guess(stored, images, names)
+    write_guesses(path, guesses)
+    card |= {"predictions": path.name, "images": len(names)}
+    if val and all((images / name).exists() for name in val):
+        val_guesses = guesses if split == "val" else guess(stored, images, val)
+        card |= {"val_images": len(val), "val_errors": score(val_guesses, labels)}
+    with atomic_write(run.results / run.best.name) as file:
+        file.write(run.best.read_bytes())
+    write_json(run.results / "challenge.json", card)
+    return card

@@ -1,4 +1,4 @@
-"""Images of the classes that are taken for each other most often."""
+"""Draw images of the most confused classes."""
 
 from pathlib import Path
 from typing import Any
@@ -8,36 +8,38 @@ from jaxtyping import Int64
 from matplotlib import pyplot as plt
 from torch import Tensor
 
-from scenelab.data.cache import Packed
+from scenelab.data.cache import MemmapDataset
 from scenelab.evaluation.figures import STYLE, save
 
 PAIRS, EACH = 6, 4
 
 
-def draw_confused(packed: Packed, predicted: Int64[Tensor, " n"], pairs: list[dict[str, Any]], path: Path) -> None:
-    """A row a pair of classes with the first images that were mistaken; nothing where there was no mistake.
+def draw_confused(
+    dataset: MemmapDataset, predicted: Int64[Tensor, " n"], pairs: list[dict[str, Any]], path: Path
+) -> None:
+    """Draw one row per pair of classes with its first misclassified images; without mistakes, remove the figure.
 
     Args:
-        predicted: first guesses of all images of the split.
+        dataset: the evaluated split.
+        predicted: predicted classes of all its images.
         pairs: `true` and `predicted` category, the most confused first.
+        path: of the PNG.
     """
     path.unlink(missing_ok=True)  # of an earlier evaluation
-    shown = pairs[:PAIRS]
-    if not shown:
+    pairs = pairs[:PAIRS]
+    if not pairs:
         return
-    names = {name: number for number, name in enumerate(packed.categories)}
+    labels = {name: label for label, name in enumerate(dataset.categories)}
+    figsize = (1.35 * EACH + 0.2, 1.62 * len(pairs) + 0.1)
     with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, axes = plt.subplots(
-            len(shown), EACH, figsize=(1.35 * EACH + 0.2, 1.62 * len(shown) + 0.1), squeeze=False
-        )
-        for pair, line in zip(shown, axes, strict=True):
-            mistaken = (packed.labels == names[pair["true"]]) & (predicted == names[pair["predicted"]])
-            rows = torch.nonzero(mistaken)[:EACH, 0]
-            images = packed.rows(rows.numpy()).permute(0, 2, 3, 1).numpy()
+        figure, axes = plt.subplots(len(pairs), EACH, figsize=figsize, squeeze=False)
+        for pair, line in zip(pairs, axes, strict=True):
+            is_mistake = (dataset.labels == labels[pair["true"]]) & (predicted == labels[pair["predicted"]])
+            images = dataset.gather(torch.nonzero(is_mistake)[:EACH, 0].numpy()).permute(0, 2, 3, 1).numpy()
             for axis in line:
                 axis.axis("off")
             for axis, image in zip(line, images, strict=False):
                 axis.imshow(image, interpolation="nearest")
-            text = f"{pair['true']} taken for {pair['predicted']}, {pair['count']} of {pair['of']}"
-            line[0].set_title(text.replace("_", " ").replace("$", r"\$"), fontsize=8, loc="left")
+            title = f"{pair['true']} taken for {pair['predicted']}, {pair['count']} of {pair['of']}"
+            line[0].set_title(title.replace("_", " ").replace("$", r"\$"), fontsize=8, loc="left")
         save(figure, path)

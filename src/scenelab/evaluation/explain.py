@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from scenelab.attribution import integrated_gradients
-from scenelab.data.cache import Packed
-from scenelab.data.decode import read_pictures
+from scenelab.data.cache import MemmapDataset
+from scenelab.data.decode import read_images
 from scenelab.evaluation.attention import METHODS, Choice, choose
 from scenelab.evaluation.attention_figures import (
     draw_faithfulness,
@@ -44,7 +44,7 @@ FIGURES = {"faithfulness": draw_faithfulness, "sanity": draw_sanity, "objects": 
 
 
 def explain_split(
-    run: Run, stored: Stored, packed: Packed, *, data: Path, names: tuple[str, ...], count: int, classes: bool,
+    run: Run, stored: Stored, dataset: MemmapDataset, *, data: Path, names: tuple[str, ...], count: int, classes: bool,
     rendering: Rendering, faithfulness: int = 0, sanity: int = 0, objects: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
     """Galleries of a split and the tests that are asked for; everything is written below RUN/results.
@@ -62,25 +62,25 @@ def explain_split(
     """
     folder = _empty(run.results / "attention")
     if objects:
-        find_annotated(packed, data)
-    logits = predict_logits(stored.model, packed, size=stored.size)
+        find_annotated(dataset, data)
+    logits = predict_logits(stored.model, dataset, size=stored.size)
     sections = []
-    for choice in choose(logits, packed.labels, count=count, classes=classes):
-        images = show_images(packed, list(choice.rows), stored.size)
-        labels = [int(packed.labels[row]) for row in choice.rows]
+    for choice in choose(logits, dataset.labels, count=count, classes=classes):
+        images = show_images(dataset, list(choice.rows), stored.size)
+        labels = [int(dataset.labels[row]) for row in choice.rows]
         sections.append(make_gallery(stored, choice, images, labels, names, rendering))
-    about = {"split": packed.split, "images": len(packed), "digest": packed.digest}
+    about = {"split": dataset.split, "images": len(dataset), "digest": dataset.digest}
     result = _begin(run, stored, names, sections, rendering, **about)
     result |= _kept(run.results / "attribution.json", result)
     tests: dict[str, Callable[[], dict[str, Any]]] = {}
     if "integrated" in names:
-        tests["completeness"] = lambda: _completeness(stored, _spread(stored, packed, SANITY_IMAGES))
+        tests["completeness"] = lambda: _completeness(stored, _spread(stored, dataset, SANITY_IMAGES))
     if faithfulness:
-        tests["faithfulness"] = lambda: measure_faithfulness(stored, _spread(stored, packed, faithfulness), names)
+        tests["faithfulness"] = lambda: measure_faithfulness(stored, _spread(stored, dataset, faithfulness), names)
     if sanity:
-        tests["sanity"] = lambda: check_sanity(stored, _spread(stored, packed, sanity), names)
+        tests["sanity"] = lambda: check_sanity(stored, _spread(stored, dataset, sanity), names)
     if objects:
-        tests["objects"] = lambda: measure_gaze(stored, packed, data, names, most=objects)
+        tests["objects"] = lambda: measure_gaze(stored, dataset, data, names, most=objects)
     for name, test in tests.items():
         result[name] = {**test(), **stamp(), "version": version("scenelab"), "methods_asked": list(names)}
         write_json(run.results / "attribution.json", result)
@@ -100,9 +100,9 @@ def _kept(path: Path, result: dict[str, Any]) -> dict[str, Any]:
     return {name: earlier[name] for name in TESTS if earlier.get(name, {}).get("version") == version("scenelab")}
 
 
-def _spread(stored: Stored, packed: Packed, count: int) -> Float[Tensor, "n 3 h w"]:
+def _spread(stored: Stored, dataset: MemmapDataset, count: int) -> Float[Tensor, "n 3 h w"]:
     """So many images, evenly spread over the split."""
-    return show_images(packed, spread_rows(len(packed), count), stored.size)
+    return show_images(dataset, spread_rows(len(dataset), count), stored.size)
 
 
 def _empty(folder: Path) -> Path:
@@ -120,7 +120,7 @@ def explain_files(
     What it writes is called `attention-files` and leaves the tests of a split alone.
     """
     _empty(run.results / "attention-files")
-    images = read_pictures(paths, stored.size).contiguous(memory_format=torch.channels_last)
+    images = read_images(paths, stored.size).contiguous(memory_format=torch.channels_last)
     choice = Choice(name="images", title="images", rows=tuple(range(len(paths))))
     section = make_gallery(stored, choice, images, None, names, rendering, files=[path.name for path in paths])
     result = _begin(run, stored, names, [section], rendering, split=None, images=len(paths))

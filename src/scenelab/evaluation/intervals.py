@@ -1,21 +1,77 @@
-"""Student's t, for intervals of means of few values."""
+"""95 % confidence intervals of shares, means, differences and ratios."""
 
-FEW = {1: 12.7062, 2: 4.3027, 3: 3.1824}  # any table
-NORMAL = 1.959964
+import math
+from collections.abc import Sequence
+from statistics import mean, stdev
+
+from jaxtyping import Float
+from scipy.stats import binomtest, norm, t
+from torch import Tensor
+
+LEVEL = 0.95
+QUANTILE = 0.5 + LEVEL / 2
+NORMAL = float(norm.ppf(QUANTILE))
+MIN_RATIO_TERMS = 8  # with fewer the jackknife's interval is too narrow
+Interval = tuple[float, float]
 
 
-def quantile(freedom: int) -> float:
-    """The 97.5 % quantile, from which an interval has 95 %.
+def t_quantile(degrees_of_freedom: int) -> float:
+    """Return the two-sided quantile of Student's t distribution."""
+    return float(t.ppf(QUANTILE, degrees_of_freedom))
 
-    From four degrees of freedom on by Cornish and Fisher's expansion about the normal quantile, within 0.01
-    (Abramowitz & Stegun 1964, 26.7.5).
+
+def mean_error(values: Sequence[float]) -> float:
+    """Return half the width of Student's t interval of a mean; NaN for fewer than two values."""
+    if len(values) < 2:
+        return math.nan
+    return t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+
+
+def mean_interval(values: Sequence[float]) -> Interval | None:
+    """Return Student's t interval of a mean; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    return mean(values) - mean_error(values), mean(values) + mean_error(values)
+
+
+def wilson(correct: int, count: int) -> Interval:
+    """Return Wilson's score interval of a proportion, in percent (Wilson 1927); 0 to 100 for no observations."""
+    if count == 0:
+        return 0.0, 100.0
+    interval = binomtest(correct, count).proportion_ci(LEVEL, method="wilson")
+    low, high = 100 * float(interval.low), 100 * float(interval.high)
+    return low if correct else 0.0, high if correct < count else 100.0  # exact despite rounding
+
+
+def bernoulli_error(shares: Sequence[float]) -> float:
+    """Return half the width of the normal interval of a sum of independent Bernoulli variables."""
+    return NORMAL * math.sqrt(sum(share * (1 - share) for share in shares))
+
+
+def paired_difference(only_first: int, only_second: int, count: int) -> tuple[float, Interval]:
+    """Return the difference of two paired proportions, second minus first, with its interval, in percentage points.
+
+    With b and c the images that only the first and only the second has right, the difference (c - b) / n has the
+    variance (b + c - (b - c)² / n) / n² (McNemar 1947; Fleiss et al. 2003, section 13.1).
     """
-    if freedom in FEW:
-        return FEW[freedom]
-    z = NORMAL
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return z + sum(term / freedom ** (power + 1) for power, term in enumerate(terms))
+    points = 100 * (only_second - only_first) / count
+    variance = only_first + only_second - (only_first - only_second) ** 2 / count
+    error = 100 * NORMAL * math.sqrt(max(variance, 0.0)) / count
+    return points, (points - error, points + error)
+
+
+def ratio(numerators: Float[Tensor, " n"], denominators: Float[Tensor, " n"]) -> tuple[float, Interval | None]:
+    """Return R = Σ numerators / Σ denominators with its interval; None for fewer than `MIN_RATIO_TERMS` terms.
+
+    The standard error is the jackknife's, √((n - 1) / n · Σ (R without i - mean)²) (Efron & Tibshirani 1993, chapter
+    11), times Student's t. For 8 terms with very unequal denominators the interval covers R in 89 % of the cases, for
+    30 in 92 %.
+    """
+    value = (numerators.sum() / denominators.sum()).item()
+    count = len(numerators)
+    if count < MIN_RATIO_TERMS:
+        return value, None
+    without = (numerators.sum() - numerators) / (denominators.sum() - denominators)
+    error = ((count - 1) / count * (without - without.mean()).square().sum()).sqrt().item()
+    error *= t_quantile(count - 1)
+    return value, (value - error, value + error)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scenelab.attacks import Attacked, Linf, apgd, apgd_targeted, fgsm, pgd, square
 from scenelab.classifier import Model
-from scenelab.data.cache import Packed
+from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
 from scenelab.evaluation.gradient_masking import (
     Warned,
@@ -29,7 +29,7 @@ from scenelab.evaluation.gradient_masking import (
     check_monotone,
     check_steps,
 )
-from scenelab.evaluation.metrics import wilson
+from scenelab.evaluation.intervals import wilson
 from scenelab.evaluation.robustness_figures import Sample, draw_robustness, draw_samples
 from scenelab.evaluation.saliency_tests import show_images, spread_rows
 from scenelab.io import read_json, write_json
@@ -107,7 +107,14 @@ def methods(effort: Effort) -> dict[str, Method]:
 
 
 def measure_robustness(
-    run: Run, stored: Stored, packed: Packed, *, epsilons: list[float], effort: Effort, count: int, seed: int = 0
+    run: Run,
+    stored: Stored,
+    dataset: MemmapDataset,
+    *,
+    epsilons: list[float],
+    effort: Effort,
+    count: int,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Attack images of a split, spread over it, at the model's size; the clean ones are on whole levels of 8 bits.
 
@@ -124,13 +131,13 @@ def measure_robustness(
     """
     if not epsilons:
         raise LabError("--epsilons is empty; name some, such as 4/255")
-    rows = spread_rows(len(packed), count)
-    images, labels = as_levels(show_images(packed, rows, stored.size)), packed.labels[torch.tensor(rows)]
+    rows = spread_rows(len(dataset), count)
+    images, labels = as_levels(show_images(dataset, rows, stored.size)), dataset.labels[torch.tensor(rows)]
     model = prepare_for_inference(stored.model)
     with torch.no_grad():
         right = torch.cat([model(part) for part in images.split(BATCH)]).argmax(dim=1) == labels
     path, folder = run.results / "robustness.json", run.results / "robustness"
-    result = _continue(path, _begin(run, stored, packed, effort=effort, count=len(rows), seed=seed))
+    result = _continue(path, _begin(run, stored, dataset, effort=effort, count=len(rows), seed=seed))
     result["clean"] = _share(int(right.sum()), len(rows))
     begun: dict[str, Any] = result.pop("begun", {})
     for epsilon in sorted(set(epsilons)):
@@ -179,13 +186,15 @@ def name_epsilon(epsilon: float) -> str:
     return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{epsilon:g}"
 
 
-def _begin(run: Run, stored: Stored, packed: Packed, *, effort: Effort, count: int, seed: int) -> dict[str, Any]:
+def _begin(
+    run: Run, stored: Stored, dataset: MemmapDataset, *, effort: Effort, count: int, seed: int
+) -> dict[str, Any]:
     return {
         **stamp(run.best),
         "version": version("scenelab"),
         "model": stored.arch,
-        "split": packed.split,
-        "digest": packed.digest,
+        "split": dataset.split,
+        "digest": dataset.digest,
         "images": count,
         "size": stored.size,
         "norm": "L∞",

@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from scenelab.data.annotations import draw_masks, object_file, read_object_names, read_objects
 from scenelab.data.augment import resize
-from scenelab.data.cache import Packed
+from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
 from scenelab.evaluation.attention import METHODS
 from scenelab.evaluation.faithfulness import BASELINES, follow
-from scenelab.evaluation.intervals import quantile
+from scenelab.evaluation.intervals import mean_interval
 from scenelab.evaluation.localization import Gaze, Look, look, point, summarize_looks
 from scenelab.evaluation.sanity import LayerCheck, check_layers, layers, untouched, verdict
 from scenelab.models.normalize import Classifier
@@ -31,12 +31,12 @@ FEW = 4  # images of a scene that show an object class for it to be told of
 SCENES = 12  # the table of what is looked at has so many scenes, those of most images
 
 
-def show_images(packed: Packed, rows: list[int], side: int) -> Float[Tensor, "n 3 s s"]:
+def show_images(dataset: MemmapDataset, rows: list[int], side: int) -> Float[Tensor, "n 3 s s"]:
     """Images of a split in [0, 1] at the side that a network is evaluated at."""
     if not rows:
         return torch.empty(0, 3, side, side)
     index = torch.tensor(rows, dtype=torch.int64).numpy()
-    images = resize(packed.rows(index).float().div_(255), side).clamp(0, 1)  # resizing rounds past 1
+    images = resize(dataset.gather(index).float().div_(255), side).clamp(0, 1)  # resizing rounds past 1
     return images.contiguous(memory_format=torch.channels_last)
 
 
@@ -76,7 +76,7 @@ def measure_faithfulness(stored: Stored, images: Float[Tensor, "n 3 h w"], names
                 methods[name][kind] = {
                     "curve": curves.mean(dim=0).tolist(),
                     "area": mean(areas[name][kind]),
-                    "interval": _interval(areas[name][kind]),
+                    "interval": mean_interval(areas[name][kind]),
                     "better": {
                         other: _gain(areas[name][kind], areas[other][kind], sign)
                         for other in BASELINES if other != name and other in areas
@@ -87,14 +87,7 @@ def measure_faithfulness(stored: Stored, images: Float[Tensor, "n 3 h w"], names
 
 def _gain(values: list[float], other: list[float], sign: int) -> dict[str, Any]:
     gains = [sign * (mine - theirs) for mine, theirs in zip(values, other, strict=True)]
-    return {"mean": mean(gains), "interval": _interval(gains)}
-
-
-def _interval(values: list[float]) -> list[float] | None:
-    if len(values) < 2:
-        return None
-    away = quantile(len(values) - 1) * stdev(values) / len(values) ** 0.5
-    return [mean(values) - away, mean(values) + away]
+    return {"mean": mean(gains), "interval": mean_interval(gains)}
 
 
 def check_sanity(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> dict[str, Any]:
@@ -121,23 +114,23 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
 
 
-def find_annotated(packed: Packed, data: Path) -> list[int]:
+def find_annotated(dataset: MemmapDataset, data: Path) -> list[int]:
     """The images of a split that have an annotation, by their number.
 
     Raises:
         LabError: there are none, or the names of the object classes are missing.
     """
-    found = [row for row, path in enumerate(packed.paths) if object_file(data, path).exists()]
+    found = [row for row, path in enumerate(dataset.paths) if object_file(data, path).exists()]
     if not found:
         raise LabError(
-            f"no {packed.split} image has a file below {data / 'objects'}; --objects needs MiniPlaces' annotations"
+            f"no {dataset.split} image has a file below {data / 'objects'}; --objects needs MiniPlaces' annotations"
         )
     read_object_names(data)
     return found
 
 
 def measure_gaze(
-    stored: Stored, packed: Packed, data: Path, names: tuple[str, ...], *, most: int = ANNOTATED
+    stored: Stored, dataset: MemmapDataset, data: Path, names: tuple[str, ...], *, most: int = ANNOTATED
 ) -> dict[str, Any]:
     """Where the maps of annotated images lie: by object class, and by object class in each scene that is said.
 
@@ -151,16 +144,16 @@ def measure_gaze(
     Raises:
         LabError: no image of the split has an annotation that can be read.
     """
-    items, annotated = read_object_names(data), find_annotated(packed, data)
+    items, annotated = read_object_names(data), find_annotated(dataset, data)
     objects, broken = {}, []
     for row in (annotated[place] for place in spread_rows(len(annotated), most)):
         try:
-            objects[row] = read_objects(object_file(data, packed.paths[row]))
+            objects[row] = read_objects(object_file(data, dataset.paths[row]))
         except LabError as error:
             broken.append(str(error))
     if not objects:
         raise LabError(f"none of the {len(broken)} annotations can be read; the first: {broken[0]}")
-    images = show_images(packed, list(objects), stored.size)
+    images = show_images(dataset, list(objects), stored.size)
     targets = first_guesses(stored.model, images)
     order = targets.argsort(stable=True)
     images, targets = images[order].contiguous(memory_format=torch.channels_last), targets[order]

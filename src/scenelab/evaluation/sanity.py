@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scenelab.classifier import Advance, silent
-from scenelab.evaluation.intervals import quantile
+from scenelab.evaluation.intervals import mean_error
 
 SAME = 0.7  # a rank correlation above this means that the map hardly changed
 CHANGED = 0.4  # and one below this that it did
@@ -109,8 +109,7 @@ def _likeness(original: Tensor, maps: Tensor) -> tuple[float, float, int]:
     valid = values[~values.isnan()].tolist()
     if 2 * len(valid) < len(values):
         return math.nan, math.nan, len(valid)
-    error = quantile(len(valid) - 1) * stdev(valid) / len(valid) ** 0.5 if len(valid) > 1 else math.nan
-    return mean(valid), error, len(valid)
+    return mean(valid), mean_error(valid), len(valid)
 
 
 def rank_correlation(first: Float[Tensor, "n 1 h w"], second: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:

@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 
-from scenelab.data.cache import Packed
+from scenelab.data.cache import MemmapDataset
 from scenelab.data.holdout import hold_out
-from scenelab.data.splits import open_packed
+from scenelab.data.splits import open_dataset
 from scenelab.errors import LabError
 from scenelab.runs.config import from_plain
 from scenelab.runs.network import Stored, read_classifier
@@ -23,7 +23,7 @@ class Opened:
 
     run: Run
     stored: Stored
-    packed: Packed
+    dataset: MemmapDataset
     source: Path
 
 
@@ -40,7 +40,9 @@ def open_network(folder: Path) -> tuple[Run, Stored]:
     return run, stored
 
 
-def open_images(run: Run, stored: Stored, *, data: Path | None = None, split: SplitName = "val") -> tuple[Packed, Path]:
+def open_images(
+    run: Run, stored: Stored, *, data: Path | None = None, split: SplitName = "val"
+) -> tuple[MemmapDataset, Path]:
     """The images of one of a run's splits, and the folder that they come from.
 
     Args:
@@ -54,12 +56,12 @@ def open_images(run: Run, stored: Stored, *, data: Path | None = None, split: Sp
     config = from_plain(values["train"])
     source = data or Path(values["data"])
     cache = Path(values["cache"]) if values["cache"] and data is None else None
-    packed = open_packed(source, cache, "train" if split == "holdout" else split, config.stored_size, config.damaged)
+    dataset = open_dataset(source, cache, "train" if split == "holdout" else split, config.stored_size, config.damaged)
     if split == "holdout":
-        packed = hold_out(packed, config.holdout)[1]
-    if packed.categories != stored.categories:
+        dataset = hold_out(dataset, config.holdout)[1]
+    if dataset.categories != stored.categories:
         raise LabError(f"{source} has other categories than {run.folder} was trained on; use its own data")
-    return packed, source
+    return dataset, source
 
 
 def open_run(folder: Path, *, data: Path | None = None, split: SplitName = "val") -> Opened:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from scenelab.data.cache import Packed
+from scenelab.data.cache import MemmapDataset
 from scenelab.errors import Diverged
 from scenelab.evaluation.evaluate import evaluate
 from scenelab.evaluation.robustness import Effort, measure_robustness
@@ -83,7 +83,7 @@ def _rescaled(decay: float, adversarial: AdversarialConfig | None) -> float:
 
 
 def _row(
-    folder: Path, data: Path, config: TrainConfig, holdout: Packed, epsilons: list[float], images: int
+    folder: Path, data: Path, config: TrainConfig, holdout: MemmapDataset, epsilons: list[float], images: int
 ) -> dict[str, Any]:
     """Train, evaluate and attack one run unless that is done."""
     run = Run(folder)

@@ -3,7 +3,7 @@
 import statistics
 from typing import Any
 
-from scenelab.evaluation.metrics import wilson
+from scenelab.evaluation.intervals import wilson
 
 ROUNDING = 1e-4  # of the loss: two float32 networks with equal weights are nearer than this
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from scenelab.data.cache import Packed
+from scenelab.data.cache import MemmapDataset
 from scenelab.data.splits import open_split
 from scenelab.errors import Diverged
 from scenelab.evaluation.evaluate import evaluate
@@ -160,7 +160,7 @@ def settle(out: Path, data: Path, config: TrainConfig) -> TrainConfig:
     return planned
 
 
-def _train(folder: Path, data: Path, config: TrainConfig, holdout: Packed) -> dict[str, Any]:
+def _train(folder: Path, data: Path, config: TrainConfig, holdout: MemmapDataset) -> dict[str, Any]:
     """Train and evaluate one run unless that is done, and return its row."""
     run = Run(folder)
     failure, result = run.results / "diverged.json", run.results / "holdout.json"
@@ -220,7 +220,7 @@ def _repeated(rows: dict[str, dict[int, dict[str, Any]]]) -> set[str]:
 
 
 def _write(
-    out: Path, data: Path, base: TrainConfig, holdout: Packed, rows: dict[str, dict[int, dict[str, Any]]]
+    out: Path, data: Path, base: TrainConfig, holdout: MemmapDataset, rows: dict[str, dict[int, dict[str, Any]]]
 ) -> tuple[dict[str, Any], str]:
     variants = [
         {

@@ -4,7 +4,7 @@ import math
 from statistics import mean
 from typing import Any
 
-from scenelab.evaluation.intervals import NORMAL, quantile
+from scenelab.evaluation.intervals import bernoulli_error, t_quantile
 
 LEARNED = 3.0  # times the accuracy of guessing; below that a network has not learned
 
@@ -62,8 +62,8 @@ def _noise(
     """How large a difference of two means can be by chance, in points, at 95 %."""
     if spread is None:
         shares = [mean(run["top1"] for run in side) / 100 for side in (runs, other)]
-        return 100 * NORMAL * math.sqrt(sum(share * (1 - share) / images for share in shares))
-    return quantile(freedom) * spread * math.sqrt(1 / len(runs) + 1 / len(other))
+        return 100 * bernoulli_error(shares) / math.sqrt(images)
+    return t_quantile(freedom) * spread * math.sqrt(1 / len(runs) + 1 / len(other))
 
 
 def _verdict(variant: dict[str, Any], values: dict[str, Any], classes: int) -> str:

@@ -19,7 +19,7 @@ from scenelab.attacks.objectives import Goal, cross_entropy, least_likely
 from scenelab.attacks.pgd import Steepest
 from scenelab.attacks.threat import Linf, Space
 from scenelab.classifier import evaluating
-from scenelab.evaluation.metrics import wilson
+from scenelab.evaluation.intervals import wilson
 from scenelab.models.normalize import Classifier
 from scenelab.runs.config import AdversarialConfig
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scenelab.data.cache import Packed
+from scenelab.data.cache import MemmapDataset
 from scenelab.runs.config import TrainConfig
 from scenelab.training.batches import TrainingBatches
 from scenelab.training.state import start
@@ -82,8 +82,8 @@ def prefers_bfloat16(config: TrainConfig, categories: tuple[str, ...]) -> bool:
 def images_per_second(config: TrainConfig, side: int, categories: tuple[str, ...]) -> float:
     """Speed of whole training steps, augmentation included, on pictures of noise."""
     device = pick_device(config.device)
-    packed = noise(2 * config.batch_size, scaled(side, STORED), categories)
-    batches = TrainingBatches(packed, config, device)
+    dataset = noise(2 * config.batch_size, scaled(side, STORED), categories)
+    batches = TrainingBatches(dataset, config, device)
     state = start(config, classes=len(categories), device=device)
 
     def step(number: int) -> Tensor:
@@ -99,11 +99,11 @@ def images_per_second(config: TrainConfig, side: int, categories: tuple[str, ...
     return number * config.batch_size / (time.perf_counter() - began)
 
 
-def noise(count: int, side: int, categories: tuple[str, ...]) -> Packed:
+def noise(count: int, side: int, categories: tuple[str, ...]) -> MemmapDataset:
     """Pictures of noise in memory, with labels in turn, to measure on."""
     pixels = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     labels = torch.arange(count) % len(categories)
-    return Packed(
+    return MemmapDataset(
         images=pixels, labels=labels, paths=("",) * count, categories=categories, split="noise", digest="noise"
     )
 

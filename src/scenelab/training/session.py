@@ -8,11 +8,9 @@ from typing import Any
 
 import torch
 
-from scenelab.data.cache import Packed
+from scenelab.data.cache import MemmapDataset
 from scenelab.data.holdout import hold_out
-from scenelab.data.splits import open_packed, open_split
-from scenelab.data.stores import address_of
-from scenelab.data.streamed import is_shards, read_index
+from scenelab.data.splits import open_dataset, open_split
 from scenelab.errors import LabError
 from scenelab.io import read_json, write_json
 from scenelab.models.registry import size
@@ -24,12 +22,12 @@ from scenelab.training.distributed import ALONE, World
 from scenelab.training.trainer import Trainer
 
 
-def open_sides(data: Path, cache: Path | None, config: TrainConfig) -> tuple[Packed, Packed]:
+def open_sides(data: Path, cache: Path | None, config: TrainConfig) -> tuple[MemmapDataset, MemmapDataset]:
     """The images that are trained on, and those that are evaluated after each epoch: val or the held-out ones."""
-    train = open_packed(data, cache, "train", config.stored_size, config.damaged)
+    train = open_dataset(data, cache, "train", config.stored_size, config.damaged)
     if config.holdout:
         return hold_out(train, config.holdout)
-    return train, open_packed(data, cache, "val", config.stored_size, config.damaged)
+    return train, open_dataset(data, cache, "val", config.stored_size, config.damaged)
 
 
 def available_cores() -> int:
@@ -59,19 +57,19 @@ def start_run(
         if world.main:
             print(f"{folder} holds a run, which goes on with its own config", file=sys.stderr)
         return resume_run(folder, world=world, **options)
-    images, categories = _listed(data)
+    listing = open_split(data, "train")
     if world.main:
         run.require_new()
     config = dataclasses.replace(config, threads=config.threads or threads_each(world))
     torch.set_num_threads(config.threads)
     if config.plan:
-        images = round(images * (1 - config.holdout)) // world.size
-        planned = to_plain(plan(config, images=images, categories=categories))
+        images = round(len(listing) * (1 - config.holdout)) // world.size
+        planned = to_plain(plan(config, images=images, categories=listing.categories))
         config = from_plain(world.tell(planned))
     train, val = open_sides(data, cache, config)
     world.require_same([train.digest, val.digest], "images")
     stored = {
-        "data": address_of(data) or str(Path(data).resolve()),
+        "data": str(Path(data).resolve()),
         "cache": str(cache.resolve()) if cache else None,
         "train_digest": train.digest,
         "train": to_plain(config),
@@ -79,15 +77,6 @@ def start_run(
     if world.main:
         run.create(stored)
     return _fit(run, config, train, val, {**options, "world": world})
-
-
-def _listed(data: Path) -> tuple[int, tuple[str, ...]]:
-    """How many training images there are, and their categories."""
-    if is_shards(data):
-        index = read_index(data)[1]
-        return index["splits"]["train"]["images"], tuple(index["categories"])
-    listing = open_split(data, "train")
-    return len(listing), listing.categories
 
 
 def threads_each(world: World) -> int:
@@ -118,10 +107,16 @@ def resume_run(folder: Path, *, world: World = ALONE, **options: Any) -> dict[st
 
 
 def _fit(
-    run: Run, config: TrainConfig, train: Packed, val: Packed, options: dict[str, Any], *, resume: bool = False
+    run: Run,
+    config: TrainConfig,
+    train: MemmapDataset,
+    val: MemmapDataset,
+    options: dict[str, Any],
+    *,
+    resume: bool = False,
 ) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
-    trainer = Trainer(run=run, config=config, packed=train, val=val, **options)
+    trainer = Trainer(run=run, config=config, dataset=train, val=val, **options)
     world = trainer.world
     if resume and world.tell(run.checkpoint.exists()):
         trainer.resume(run.checkpoint)
@@ -150,7 +145,7 @@ def _fit(
     return accounting
 
 
-def _skipped(*sides: Packed) -> dict[str, Any]:
+def _skipped(*sides: MemmapDataset) -> dict[str, Any]:
     """Listed images that were left out, by the list that they are of."""
     lists = {"train" if side.split == "holdout" else side.split: side.skipped for side in sides if side.skipped}
     return {"skipped": {split: [list(entry) for entry in entries] for split, entries in lists.items()}} if lists else {}

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scenelab.data.augment import resize
-from scenelab.data.cache import Packed
+from scenelab.data.cache import MemmapDataset
 from scenelab.errors import Diverged, Interrupted, LabError
 from scenelab.evaluation.metrics import hits, predict_logits, top_k
 from scenelab.models.registry import count_flops
@@ -42,8 +42,8 @@ class Trainer:
 
     run: Run
     config: TrainConfig
-    packed: Packed
-    val: Packed | None
+    dataset: MemmapDataset
+    val: MemmapDataset | None
     display: Display = field(default_factory=choose_display)
     factory: Factory | None = None
     events: Path | None = None
@@ -51,8 +51,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.device = pick_device(self.config.device)
-        self.batches = TrainingBatches(self.packed, self.config, self.device)
-        self.classes = len(self.packed.categories)
+        self.batches = TrainingBatches(self.dataset, self.config, self.device)
+        self.classes = len(self.dataset.categories)
         self.state = start(
             self.config, classes=self.classes, device=self.device, factory=self.factory, world=self.world
         )
@@ -253,7 +253,7 @@ class Trainer:
             state.best_acc1 = top1
             self._keep(epoch)
 
-    def _predict(self, model: nn.Module, val: Packed) -> Tensor:
+    def _predict(self, model: nn.Module, val: MemmapDataset) -> Tensor:
         """Logits of all of val; each process makes its part of them."""
         part = np.arange(len(val))[self.world.part(len(val))]
         own = val if self.world.size == 1 else val.subset(part, split=val.split, name=f"part {self.world.rank}")
@@ -265,7 +265,7 @@ class Trainer:
     def _keep(self, epoch: int) -> None:
         if not self.world.main:
             return
-        values = best_values(self.state, self.config, self.packed.categories, epoch)
+        values = best_values(self.state, self.config, self.dataset.categories, epoch)
         save_checkpoint(self.run.best, values)
 
     def _stands(self, adversarial: AdversarialConfig, epoch: int) -> bool:
@@ -276,9 +276,9 @@ class Trainer:
         if adversarial.method == "handout":
             return True
         began = time.monotonic()
-        index = np.linspace(0, len(self.packed) - 1, min(len(self.packed), adversarial.probed)).astype(np.int64)
-        images = resize(self.packed.rows(index).to(self.device).float().div_(255), config.eval_size).clamp_(0, 1)
-        labels = self.packed.labels[torch.from_numpy(index)].to(self.device)
+        index = np.linspace(0, len(self.dataset) - 1, min(len(self.dataset), adversarial.probed)).astype(np.int64)
+        images = resize(self.dataset.gather(index).to(self.device).float().div_(255), config.eval_size).clamp_(0, 1)
+        labels = self.dataset.labels[torch.from_numpy(index)].to(self.device)
         found = probe(state.evaluated, images, labels, epsilon=adversarial.epsilon)
         state.meters.probing = self.world.agree(time.monotonic() - began)[0]
         one, many = (100 * count / found.images for count in (found.fgsm, found.pgd))
@@ -300,7 +300,7 @@ class Trainer:
             return
         self.state.metrics_bytes = self.logbook.sync()
         epoch = self.state.step // self.batches.steps_per_epoch
-        values = checkpoint_values(self.state, self.config, self.packed.categories, epoch)
+        values = checkpoint_values(self.state, self.config, self.dataset.categories, epoch)
         save_checkpoint(self.run.checkpoint, values)
 
 

@@ -11,7 +11,7 @@ from scenelab.course.grading.checks.model import CLASSES, NAMES, checkpoint
 from scenelab.course.grading.child import Child, Trouble
 from scenelab.course.grading.reading import Submission
 from scenelab.course.submission import LARGEST_MODEL
-from scenelab.data.decode import read_pictures
+from scenelab.data.decode import read_images
 from scenelab.data.miniplaces import read_list
 from scenelab.errors import LabError
 from scenelab.models.normalize import Normalize
@@ -74,7 +74,7 @@ class Judge:
     def _wrong(self, child: Child, path: Path, start: int) -> Tensor:
         """How many images of a batch are wrong at one guess and at five."""
         rows = self.listed[start : start + BATCH]
-        pictures = read_pictures([self.folder / "images" / name for name, _ in rows], SIDE)
+        pictures = read_images([self.folder / "images" / name for name, _ in rows], SIDE)
         labels = torch.tensor([label for _, label in rows])
         reply = child.ask("predict", {"input": Normalize()(pictures)}, names=NAMES, path=str(path))
         scores = reply.tensors["scores"]

@@ -13,8 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from scenelab.course.handout.training import LOGS, chosen, device_of
 from scenelab.data.augment import resize
-from scenelab.data.cache import Packed
-from scenelab.data.splits import open_packed
+from scenelab.data.cache import MemmapDataset
+from scenelab.data.splits import open_dataset
 from scenelab.errors import LabError
 from scenelab.evaluation.metrics import hits, predict_logits, top_k
 from scenelab.models.normalize import Classifier
@@ -34,14 +34,14 @@ class Judged:
 
     model: Classifier
     size: int
-    val: Packed
+    val: MemmapDataset
     device: torch.device
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised images, a hundred at once, with their labels."""
         for start in range(0, len(self.val), PICTURES):
             rows = slice(start, start + PICTURES)
-            images = self.val.rows(rows).to(self.device).float().div_(255)
+            images = self.val.gather(rows).to(self.device).float().div_(255)
             with torch.no_grad():
                 yield self.model.normalize(resize(images, self.size)), self.val.labels[rows]
 
@@ -58,7 +58,7 @@ def open_judged(data: Path, checkpoint: str, factory: Factory, gpu: int) -> Judg
     device = pick_device(device_of(gpu))
     stored = read_classifier(Path(checkpoint), factory=factory)
     print(f"=> loaded checkpoint '{checkpoint}' (epoch {stored.epoch})")
-    val = open_packed(data, None, "val", starter().stored_size)
+    val = open_dataset(data, None, "val", starter().stored_size)
     if len(stored.categories) != len(val.categories):
         raise LabError(f"{checkpoint} knows {len(stored.categories)} classes, {data} has {len(val.categories)}")
     model = stored.model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scenelab.data.splits import open_packed
+from scenelab.data.splits import open_dataset
 from scenelab.errors import LabError
 from scenelab.models.registry import NETWORKS
 from scenelab.models.simplenet import Factory
@@ -114,7 +114,7 @@ def train(
         Interrupted: Ctrl-C; the checkpoint is written.
     """
     torch.set_num_threads(config.threads)
-    train_set, val_set = (open_packed(data, None, split, config.stored_size) for split in ("train", "val"))
+    train_set, val_set = (open_dataset(data, None, split, config.stored_size) for split in ("train", "val"))
     run = Run(MODELS)
     continues = bool(resume) and Path(resume).resolve().parent == MODELS.resolve()
     if not continues:
@@ -126,7 +126,7 @@ def train(
             "--resume out"
         )
     trainer = Trainer(
-        run=run, config=config, packed=train_set, val=val_set, factory=factory, events=LOGS,
+        run=run, config=config, dataset=train_set, val=val_set, factory=factory, events=LOGS,
         display=Lines(every_steps=print_freq),
     )  # fmt: skip
     if resume:

@@ -1,10 +1,12 @@
-"""MiniPlaces' object annotations: files without a root, outlines as masks, and everything that can be wrong."""
+"""MiniPlaces' object annotations: files without a root, outlines as masks, and invalid files."""
 
 import pytest
 import torch
 
 from scenelab.data.annotations import SceneObject, draw_masks, object_file, read_object_names, read_objects
 from scenelab.errors import LabError
+
+SQUARE = [(1, 1), (64, 1), (64, 64), (1, 64)]
 
 
 def annotation(*objects: tuple[int, list[tuple[int, int]]], extra: str = "") -> str:
@@ -15,7 +17,7 @@ def annotation(*objects: tuple[int, list[tuple[int, int]]], extra: str = "") -> 
     return "".join(parts)
 
 
-SQUARE = [(1, 1), (64, 1), (64, 64), (1, 64)]
+VALID = annotation((1, SQUARE))
 
 
 def test_objects_are_read_from_a_sequence_without_a_root(tmp_path):
@@ -32,36 +34,33 @@ def test_objects_are_read_from_a_sequence_without_a_root(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<objects><class>1</class>", "cannot be read"),
-        (annotation((1, [(1, 1), (2, 2)])), "has an object without a class or an outline of numbers: an outline of 2"),
-        (annotation((1, SQUARE)).replace("<class>1</class>", ""), "no <class>"),
-        (annotation((1, SQUARE)).replace("<x>64</x>", "<x>a</x>", 1), "outline of numbers"),
-        (annotation((1, SQUARE)).replace("<x>64</x>", "<x>1e9</x>", 1), "a corner at 1e+09"),
-        (annotation((1, SQUARE)).replace("<x>64</x>", "<x>nan</x>", 1), "a corner at nan"),
-        ('<!DOCTYPE a [<!ENTITY b "c">]>' + annotation((1, SQUARE)), "declares entities or a document type"),
-        ("\0", "cannot be read"),
+        (None, "does not exist"),
+        ("<objects><class>1</class>", "is not valid XML: "),
+        ("\0", "is not valid XML: "),
+        ('<!DOCTYPE a [<!ENTITY b "c">]>' + VALID, "declares entities or a document type"),
+        (annotation((1, [(1, 1), (2, 2)])), "has an invalid object: the outline has 2 corners; expected at least 3"),
+        (VALID.replace("<class>1</class>", ""), "has an invalid object: <class> is missing"),
+        (VALID.replace("<class>1</class>", "<class>-1</class>"), "has an invalid object: class is -1"),
+        (VALID.replace("<x>64</x>", "<x>a</x>", 1), "has an invalid object: could not convert"),
+        (VALID.replace("<x>64</x>", "<x>1e9</x>", 1), "has an invalid object: x is 1e+09; expected 1 to 128"),
+        (VALID.replace("<x>64</x>", "<x>nan</x>", 1), "has an invalid object: x is nan; expected 1 to 128"),
     ],
 )
-def test_broken_files_are_one_line(tmp_path, text, message):
+def test_an_invalid_file_is_refused_in_one_line(tmp_path, text, message):
     path = tmp_path / "1.xml"
-    path.write_text(text)
+    if text is not None:
+        path.write_text(text)
     with pytest.raises(LabError) as caught:
         read_objects(path)
-    assert message in str(caught.value)
-    assert str(path) in str(caught.value)
+    assert str(caught.value).startswith(f"{path} {message}")
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_one_line(tmp_path):
-    with pytest.raises(LabError, match="does not exist"):
-        read_objects(tmp_path / "none.xml")
-
-
-def test_masks_cover_what_the_outlines_do():
+def test_masks_cover_the_outlines_of_their_class():
     left = SceneObject(3, ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)))
     corner = SceneObject(3, ((0.75, 0.75), (1.0, 0.75), (1.0, 1.0), (0.75, 1.0)))
-    other = SceneObject(4, ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0)))
-    masks = draw_masks([left, corner, other], 64)
+    triangle = SceneObject(4, ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0)))
+    masks = draw_masks([left, corner, triangle], 64)
     assert masks.keys() == {3, 4}
     assert masks[3].dtype == torch.bool
     assert masks[3][:, :31].all()
@@ -73,7 +72,7 @@ def test_masks_cover_what_the_outlines_do():
     assert not masks[4][50, 5]
 
 
-def test_names_and_places(tmp_path):
+def test_object_names_are_read_in_the_order_of_their_numbers(tmp_path):
     (tmp_path / "object_categories.txt").write_text("arcade_machine 0\narmchair 1\n")
     assert read_object_names(tmp_path) == ("arcade machine", "armchair")
     assert object_file(tmp_path, "val/00000001.jpg") == tmp_path / "objects" / "val" / "00000001.xml"

@@ -1,0 +1,224 @@
+"""Metrics of logits against plain loops and torchmetrics; prediction of splits and files."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+
+from scenelab.data.cache import MemmapDataset
+from scenelab.errors import LabError
+from scenelab.evaluation.calibration import BINS, expected_calibration_error, reliability
+from scenelab.evaluation.metrics import (
+    BATCH,
+    ConfusedPair,
+    confusion,
+    hits,
+    most_confused,
+    per_class,
+    predict_logits,
+    top_k,
+)
+from scenelab.evaluation.predict import predict_files
+from scenelab.models.normalize import Classifier
+from scenelab.runs.network import Stored
+
+
+def random_logits(count: int = 300, classes: int = 7, scale: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(classes, (count,), generator=generator)
+    logits = scale * torch.randn(count, classes, generator=generator)
+    logits[torch.arange(count), labels] += 1.5
+    return logits, labels
+
+
+# Accuracy
+
+
+@pytest.mark.parametrize("k", [1, 3, 5, 7])
+def test_top_k_is_torchmetrics_and_a_plain_loop(k):
+    logits, labels = random_logits()
+    theirs = multiclass_accuracy(logits, labels, num_classes=7, top_k=k, average="micro").item()
+    assert top_k(logits, labels, k) == pytest.approx(100 * theirs, rel=1e-6)
+    rows = zip(logits.tolist(), labels.tolist(), strict=True)
+    assert hits(logits, labels, k).tolist() == [sum(value > row[label] for value in row) < k for row, label in rows]
+
+
+def test_more_guesses_than_classes_are_always_correct():
+    logits, labels = random_logits(classes=3)
+    assert top_k(logits, labels, 5) == 100
+
+
+def test_confusion_counts_true_rows_and_predicted_columns():
+    true = torch.tensor([0, 0, 0, 1, 2, 2])
+    predicted = torch.tensor([0, 1, 1, 1, 0, 2])
+    assert confusion(predicted, true, 4).tolist() == [[1, 2, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
+
+
+def test_accuracy_per_class_by_hand():
+    values = per_class(torch.tensor([[3, 1, 0], [0, 0, 0], [2, 0, 2]]))
+    assert values[[0, 2]].tolist() == [75, 50]
+    assert values[1].isnan()  # no images
+
+
+def test_the_most_confused_pairs_come_first_and_ties_in_class_order():
+    matrix = torch.tensor([[9, 2, 0], [2, 5, 3], [1, 2, 0]])
+    names = ("abbey", "beach", "cave")
+    expected = [
+        ConfusedPair(true="beach", predicted="cave", count=3, of=10),
+        ConfusedPair(true="abbey", predicted="beach", count=2, of=11),
+        ConfusedPair(true="beach", predicted="abbey", count=2, of=10),
+        ConfusedPair(true="cave", predicted="beach", count=2, of=3),
+        ConfusedPair(true="cave", predicted="abbey", count=1, of=3),
+    ]
+    assert most_confused(matrix, names) == expected
+    assert most_confused(matrix, names, 2) == expected[:2]
+    assert matrix[0, 0] == 9
+    assert most_confused(torch.eye(3, dtype=torch.int64), names) == []
+
+
+# Calibration
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 4.0])
+def test_calibration_error_is_torchmetrics(scale):
+    logits, labels = random_logits(scale=scale)
+    shares = logits.double().softmax(dim=1)
+    theirs = multiclass_calibration_error(shares, labels, num_classes=7, n_bins=BINS, norm="l1").item()
+    assert expected_calibration_error(logits, labels) == pytest.approx(100 * theirs, abs=1e-4)
+
+
+def test_a_confidence_of_one_is_in_the_last_bin():
+    """A softmax in float32 is often exactly 1: here half of them, the others are 0.95; 19 of 20 are correct."""
+    logits = torch.tensor([[200.0, 0.0]] * 10 + [[math.log(19), 0.0]] * 10)
+    labels = torch.tensor([0] * 9 + [1] + [0] * 10)
+    bins = reliability(logits, labels)
+    assert len(bins) == 1
+    assert (bins[0].count, bins[0].accuracy) == (20, 0.95)
+    assert (bins[0].low, bins[0].high) == (pytest.approx(14 / 15), 1.0)
+    assert expected_calibration_error(logits, labels) == pytest.approx(100 * (0.975 - 0.95))
+
+
+def test_the_bins_partition_the_predictions():
+    logits, labels = random_logits()
+    bins = reliability(logits, labels)
+    assert sum(part.count for part in bins) == len(labels)
+    for part in bins:
+        assert part.low < part.confidence <= part.high
+        assert 0 <= part.accuracy <= 1
+    assert sum(part.count * part.accuracy for part in bins) / 3 == pytest.approx(top_k(logits, labels, 1))
+
+
+# Prediction
+
+
+def make_dataset(count: int) -> MemmapDataset:
+    return MemmapDataset(
+        images=np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8),
+        labels=torch.arange(count) % 3,
+        paths=tuple(f"{index}.jpg" for index in range(count)),
+        categories=("abbey", "beach", "cave"),
+        split="val",
+        digest="",
+    )
+
+
+class Probe(nn.Module):
+    """A linear model with layers that act differently in train mode."""
+
+    def __init__(self, side: int = 8) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(3 * side * side, 3, generator=generator))
+        self.drop = nn.Dropout(0.5)
+        self.norm = nn.BatchNorm2d(3)
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, images):
+        self.shapes.append(tuple(images.shape))
+        return self.drop(self.norm(images)).flatten(1) @ self.weight
+
+
+def by_hand(model: Probe, dataset: MemmapDataset) -> torch.Tensor:
+    images = torch.from_numpy(dataset.images).permute(0, 3, 1, 2).float() / 255
+    weight = model.weight.detach()
+    return (images / math.sqrt(1 + 1e-5)).flatten(1) @ weight
+
+
+def test_logits_are_in_order_and_do_not_depend_on_batches():
+    dataset, model = make_dataset(2 * BATCH + 7), Probe()
+    logits = predict_logits(model, dataset, size=8, show=False)
+    assert [shape[0] for shape in model.shapes] == [BATCH, BATCH, 7]
+    assert torch.allclose(logits, by_hand(model, dataset), atol=1e-4)
+    assert torch.allclose(predict_logits(model, dataset.head(5), size=8, show=False), logits[:5], atol=1e-5)
+    assert not logits.requires_grad
+
+
+def test_mirror_averages_the_logits_of_image_and_mirror_image():
+    dataset, model = make_dataset(12), Probe()
+    flipped = MemmapDataset(**{**vars(dataset), "images": dataset.images[:, :, ::-1]})
+    both = (predict_logits(model, dataset, size=8, show=False) + predict_logits(model, flipped, size=8, show=False)) / 2
+    assert torch.allclose(predict_logits(model, dataset, size=8, mirror=True, show=False), both, atol=1e-5)
+
+
+def test_the_model_gets_images_of_the_given_size(capsys):
+    model = Probe(side=6)
+    predict_logits(model, make_dataset(3), size=6, show=True)
+    assert model.shapes == [(3, 3, 6, 6)]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_state_of_the_model_is_restored(fails):
+    model = Probe(side=8)
+    model.train()
+    model.drop.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    if fails:
+        with pytest.raises(RuntimeError):
+            predict_logits(model, make_dataset(3), size=5, show=False)
+    else:
+        predict_logits(model, make_dataset(3), size=8, show=False)
+    assert [module.training for module in (model, model.drop, model.norm)] == [True, False, True]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.is_grad_enabled()
+    assert model.weight.requires_grad
+    assert model.weight.grad is None
+
+
+# Single files
+
+
+class LeftRight(nn.Module):
+    """Return the mean of the left half, the mean of the right half, and 0 as logits."""
+
+    def forward(self, images):
+        half = images.shape[-1] // 2
+        left, right = images[..., :half].mean(dim=(1, 2, 3)), images[..., half:].mean(dim=(1, 2, 3))
+        return torch.stack([left, right, torch.zeros_like(left)], dim=1)
+
+
+def stored(network: nn.Module) -> Stored:
+    return Stored(model=Classifier(network).eval(), arch="x", categories=("left", "right", "none"), size=16, epoch=1)
+
+
+def test_guesses_are_ranked_mirror_averaged_and_sum_to_one(tmp_path):
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, :30] = 255
+    Image.fromarray(image).save(tmp_path / "a.png")
+    [result] = predict_files(stored(LeftRight()), [tmp_path / "a.png"])
+    assert result["image"] == str(tmp_path / "a.png")
+    shares = {guess["category"]: guess["probability"] for guess in result["guesses"]}
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
+    assert shares["left"] == pytest.approx(shares["right"], abs=1e-6)  # by averaging with the mirror image
+    assert [guess["probability"] for guess in result["guesses"]] == sorted(shares.values(), reverse=True)
+    [short] = predict_files(stored(LeftRight()), [tmp_path / "a.png"], guesses=1)
+    assert len(short["guesses"]) == 1
+
+
+def test_an_unreadable_file_is_refused(tmp_path):
+    with pytest.raises(LabError, match=r"a\.png cannot be read: No such file"):
+        predict_files(stored(LeftRight()), [tmp_path / "a.png"])

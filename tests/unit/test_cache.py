@@ -1,0 +1,418 @@
+"""The cache: its content, when it is rebuilt, and that a failed build leaves nothing behind."""
+
+import dataclasses
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from scenelab.data import cache as module
+from scenelab.data.cache import digest, pack
+from scenelab.data.decode import fit, read_image
+from scenelab.data.miniplaces import Listing
+from scenelab.errors import LabError
+from scenelab.io import read_json
+
+SIZE = 16
+NAME = f"train-{SIZE}"
+
+
+def write_photo(path: Path, seed: int, size: tuple[int, int] = (20, 28)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)).save(path, quality=90)
+
+
+@pytest.fixture
+def listing(tmp_path) -> Listing:
+    """Five small JPEGs of two classes."""
+    root = tmp_path / "images"
+    paths = tuple(f"train/{index}.jpg" for index in range(5))
+    for index, path in enumerate(paths):
+        write_photo(root / path, index)
+    return Listing(root=root, split="train", paths=paths, labels=(0, 1, 0, 1, 1), categories=("abbey", "beach"))
+
+
+@pytest.fixture
+def cache(tmp_path) -> Path:
+    return tmp_path / "packed"
+
+
+def decoded(listing: Listing, size: int = SIZE) -> np.ndarray:
+    """Return the expected array, decoded image by image."""
+    images = [fit(read_image(listing.file(index)), size) for index in range(len(listing))]
+    return torch.stack(images).permute(0, 2, 3, 1).numpy()
+
+
+def identity(cache: Path) -> tuple[int, int]:
+    """Return inode and write time of the array, which change when it is rebuilt."""
+    stat = (cache / NAME / "images.npy").stat()
+    return stat.st_ino, stat.st_mtime_ns
+
+
+def entries(cache: Path) -> set[str]:
+    return {path.name for path in cache.iterdir()} - {f".{NAME}.lock"}
+
+
+# Content
+
+
+def test_the_cache_holds_the_decoded_images_and_a_manifest_of_their_source(listing, cache):
+    dataset = pack(listing, cache, size=SIZE)
+    assert np.array_equal(dataset.images, decoded(listing))
+    assert (dataset.labels.tolist(), dataset.labels.dtype) == ([0, 1, 0, 1, 1], torch.int64)
+    assert (dataset.paths, dataset.categories, dataset.split) == (listing.paths, listing.categories, "train")
+    assert (len(dataset), dataset.size, dataset.digest) == (5, SIZE, digest(listing, SIZE))
+    assert entries(cache) == {NAME}
+    assert read_json(cache / NAME / "manifest.json") == {
+        "version": module.VERSION,
+        "digest": digest(listing, SIZE),
+        "split": "train",
+        "images": 5,
+        "size": SIZE,
+        "source": str(listing.root),
+        "layout": "N×H×W×3 uint8 RGB",
+        "skipped": [],
+    }
+
+
+def test_the_array_is_a_read_only_map(listing, cache):
+    for _ in range(2):  # as built and as opened
+        images = pack(listing, cache, size=SIZE).images
+        assert isinstance(images, np.memmap)
+        assert not images.flags.writeable
+        assert Path(str(images.filename)) == (cache / NAME / "images.npy").resolve()
+
+
+@pytest.mark.parametrize("indices", [np.array([3, 0, 3]), slice(1, 4)], ids=["array", "slice"])
+def test_gather_returns_channels_last_copies(listing, cache, indices):
+    dataset = pack(listing, cache, size=SIZE)
+    expected = decoded(listing)
+    images = dataset.gather(indices)
+    assert (images.shape, images.dtype) == ((3, 3, SIZE, SIZE), torch.uint8)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), expected[indices])
+    images.fill_(7)  # a write to the read-only map would end the process
+    assert np.array_equal(dataset.images, expected)
+
+
+def test_head_is_a_view_of_the_first_images_with_its_own_digest(listing, cache):
+    dataset = pack(listing, cache, size=SIZE)
+    assert dataset.head(None) is dataset
+    part = dataset.head(2)
+    assert (len(part), part.paths, part.labels.tolist()) == (2, dataset.paths[:2], [0, 1])
+    assert torch.equal(part.gather(slice(None)), dataset.gather(slice(2)))
+    assert part.images is dataset.images
+    assert part.digest != dataset.digest
+    assert (part.categories, part.split, part.size) == (dataset.categories, dataset.split, SIZE)
+    assert len(dataset.head(100)) == 5
+
+
+# Rebuilding
+
+
+def test_a_current_cache_is_used_without_decoding_or_locking(listing, cache, monkeypatch):
+    pack(listing, cache, size=SIZE)
+    before = identity(cache)
+    (cache / f".{NAME}.lock").unlink()
+    monkeypatch.setattr(module, "read_image", None)
+    os.utime(listing.file(0))
+    pack(listing, cache, size=SIZE)
+    assert identity(cache) == before
+    assert not (cache / f".{NAME}.lock").exists()  # so that it can lie on a read-only disk
+
+
+def test_splits_and_sizes_lie_side_by_side(listing, cache):
+    pack(listing, cache, size=SIZE)
+    before = identity(cache)
+    pack(dataclasses.replace(listing, split="val"), cache, size=SIZE)
+    pack(listing, cache, size=8)
+    pack(listing, cache, size=SIZE)
+    assert identity(cache) == before
+    assert {path.name for path in cache.iterdir() if path.name[0] != "."} == {"train-16", "train-8", "val-16"}
+
+
+def relabel(listing: Listing) -> Listing:
+    return dataclasses.replace(listing, labels=(1, 1, 0, 1, 0))
+
+
+def shorten(listing: Listing) -> Listing:
+    return dataclasses.replace(listing, paths=listing.paths[:4], labels=listing.labels[:4])
+
+
+def reorder(listing: Listing) -> Listing:
+    return dataclasses.replace(listing, paths=listing.paths[::-1], labels=listing.labels[::-1])
+
+
+def replace_file(listing: Listing) -> Listing:
+    write_photo(listing.file(2), 99, (40, 40))
+    return listing
+
+
+def save_archive(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.savez(file, images=np.zeros(3))
+
+
+DAMAGES: dict[str, Callable[[Path, Path], object]] = {
+    "manifest damaged": lambda array, manifest: manifest.write_text('{"digest": '),
+    "manifest of another kind": lambda array, manifest: manifest.write_text("[]"),
+    "manifest missing": lambda array, manifest: manifest.unlink(),
+    "array missing": lambda array, manifest: array.unlink(),
+    "array truncated": lambda array, manifest: os.truncate(array, array.stat().st_size - 1),
+    "array empty": lambda array, manifest: os.truncate(array, 0),
+    "array damaged": lambda array, manifest: array.write_bytes(b"no array" * 100),
+    "archive instead of an array": lambda array, manifest: save_archive(array),
+    "another shape": lambda array, manifest: np.save(array, np.zeros((5, SIZE, SIZE, 4), np.uint8)),
+    "another dtype": lambda array, manifest: np.save(array, np.zeros((5, SIZE, SIZE, 3), np.int16)),
+}
+
+
+def assert_rebuilt_once(listing: Listing, cache: Path) -> None:
+    dataset = pack(listing, cache, size=SIZE)
+    assert np.array_equal(dataset.images, decoded(listing))
+    assert dataset.labels.tolist() == list(listing.labels)
+    assert entries(cache) == {NAME}
+    before = identity(cache)
+    pack(listing, cache, size=SIZE)
+    assert identity(cache) == before
+
+
+@pytest.mark.parametrize("change", [relabel, shorten, reorder, replace_file])
+def test_a_stale_cache_is_rebuilt(listing, cache, change):
+    pack(listing, cache, size=SIZE)
+    assert_rebuilt_once(change(listing), cache)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_rebuilt(listing, cache, damage):
+    pack(listing, cache, size=SIZE)
+    DAMAGES[damage](cache / NAME / "images.npy", cache / NAME / "manifest.json")
+    assert_rebuilt_once(listing, cache)
+
+
+def test_a_cache_of_another_version_is_rebuilt(listing, cache, monkeypatch):
+    pack(listing, cache, size=SIZE)
+    before = identity(cache)
+    monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
+    pack(listing, cache, size=SIZE)
+    assert identity(cache) != before
+
+
+def test_a_cache_that_another_process_replaces_while_it_is_opened_is_rebuilt(listing, cache, monkeypatch):
+    """Another process replaces both files between the read of the manifest and that of the array."""
+    pack(listing, cache, size=SIZE)
+    load, calls = np.load, []
+
+    def load_late(path, **options):
+        if not calls:
+            calls.append(path)
+            pack(reorder(listing), cache, size=SIZE)
+        return load(path, **options)
+
+    monkeypatch.setattr(np, "load", load_late)
+    assert np.array_equal(pack(listing, cache, size=SIZE).images, decoded(listing))
+
+
+def test_an_open_array_outlives_its_replacement(listing, cache):
+    dataset = pack(listing, cache, size=SIZE)
+    expected = decoded(listing)
+    pack(reorder(listing), cache, size=SIZE)
+    assert np.array_equal(dataset.images, expected)
+
+
+# Bad images and failed builds
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def test_missing_images_are_counted(listing, cache):
+    for index in (1, 3):
+        listing.file(index).unlink()
+    with pytest.raises(LabError) as caught:
+        pack(listing, cache, size=SIZE)
+    assert str(caught.value) == (
+        f"2 of 5 listed images are missing in {listing.root}, first train/1.jpg; "
+        f"list them with 'scenelab data verify {listing.root.parent}' or skip them with --damaged skip"
+    )
+    assert not cache.exists()
+
+
+def test_bad_images_are_skipped_and_named_on_request(listing, cache, capsys):
+    """Four of five images are truncated, empty, renamed and damaged."""
+    expected = decoded(listing)
+    truncate(listing.file(0))
+    listing.file(1).write_bytes(b"")
+    listing.file(3).rename(listing.file(3).with_suffix(".jpeg"))
+    listing.file(4).write_bytes(b"\0" + listing.file(4).read_bytes()[1:])
+    for _ in range(2):  # as built and as opened
+        dataset = pack(listing, cache, size=SIZE, on_bad_image="skip")
+        assert np.array_equal(dataset.images, expected[2:3])
+        assert (dataset.paths, dataset.labels.tolist()) == (("train/2.jpg",), [0])
+        assert [path for path, _ in dataset.skipped] == [f"train/{row}.jpg" for row in (0, 1, 3, 4)]
+        assert all(reason.startswith("image ") for _, reason in dataset.skipped)
+        message = capsys.readouterr().err.splitlines()[-1]
+        assert message.startswith("train: 4 of 5 listed images are skipped, first train/0.jpg (image ")
+    assert np.load(cache / NAME / "images.npy").shape == (1, SIZE, SIZE, 3)
+    assert dataset.subset(np.array([0]), split="part", name="part").skipped == dataset.skipped
+
+
+def test_a_cache_with_skipped_images_does_not_serve_a_call_that_refuses_them(listing, cache):
+    listing.file(1).write_bytes(b"")
+    pack(listing, cache, size=SIZE, on_bad_image="skip")
+    with pytest.raises(LabError, match=r"1\.jpg has 0 bytes; .*, or skip it with --damaged skip$"):
+        pack(listing, cache, size=SIZE)
+    write_photo(listing.file(1), 1)
+    assert np.array_equal(pack(listing, cache, size=SIZE, on_bad_image="skip").images, decoded(listing))
+
+
+def test_a_split_without_a_readable_image_is_refused(listing, cache):
+    for row in range(5):
+        listing.file(row).write_bytes(b"")
+    with pytest.raises(LabError, match=r"^none of the 5 listed images in .* can be read; get them again$"):
+        pack(listing, cache, size=SIZE, on_bad_image="skip")
+    assert entries(cache) == set()
+
+
+def test_a_failed_build_keeps_the_older_cache(listing, cache):
+    part = shorten(listing)
+    pack(part, cache, size=SIZE)
+    before = identity(cache)
+    truncate(listing.file(4))
+    with pytest.raises(LabError, match=r"^image .*/train/4\.jpg cannot be decoded"):
+        pack(listing, cache, size=SIZE)
+    assert entries(cache) == {NAME}
+    assert np.array_equal(pack(part, cache, size=SIZE).images, decoded(part))
+    assert identity(cache) == before
+
+
+def test_a_cache_folder_that_cannot_be_created_is_one_line(listing, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(LabError, match=r"^cannot write the image cache .*/file/train-16: .*with --cache$"):
+        pack(listing, tmp_path / "file", size=SIZE)
+
+
+# Several processes, forked from a server that has imported torch.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["scenelab.data.cache"])
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.01)
+
+
+def pack_on_a_full_disk(listing: Listing, cache: Path, message: Path) -> None:
+    """Limit the size of a file: the kernel then refuses the same write as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500))
+    try:
+        pack(listing, cache, size=SIZE)
+    except LabError as error:
+        message.write_text(str(error))
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(listing, cache, tmp_path):
+    message = tmp_path / "message"
+    process = PROCESSES.Process(target=pack_on_a_full_disk, args=(listing, cache, message))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert message.read_text() == (
+        f"cannot write the image cache {cache / NAME}: File too large; it needs about 0 MB, "
+        "choose another folder with --cache"
+    )
+    assert entries(cache) == set()
+
+
+def spy_on_decoding(before: Callable[[int], None]) -> list[Path]:
+    """Call `before` with the number of decoded images before each one; return the list of decoded paths."""
+    read, paths = module.read_image, []
+
+    def read_image(path: Path) -> torch.Tensor:
+        before(len(paths))
+        paths.append(path)
+        return read(path)
+
+    module.read_image = read_image
+    return paths
+
+
+def pack_until_the_middle(listing: Listing, cache: Path, middle: Path) -> None:
+    def hang(count: int) -> None:
+        if count == 3:
+            middle.touch()
+            time.sleep(100)
+
+    spy_on_decoding(hang)
+    pack(listing, cache, size=SIZE)
+
+
+def test_a_killed_build_leaves_a_partial_folder_that_the_next_build_removes(listing, cache, tmp_path):
+    process = PROCESSES.Process(target=pack_until_the_middle, args=(listing, cache, tmp_path / "middle"))
+    process.start()
+    try:
+        wait_for((tmp_path / "middle").exists)
+    finally:
+        process.kill()
+        process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert entries(cache) == {f".{NAME}.partial"}
+    assert_rebuilt_once(listing, cache)
+
+
+def pack_on_signal(listing: Listing, cache: Path, ready: Path, go: Path) -> None:
+    paths = spy_on_decoding(lambda count: time.sleep(0.1))
+    ready.touch()
+    wait_for(go.exists)
+    dataset = pack(listing, cache, size=SIZE)
+    np.savez(ready.with_suffix(".npz"), images=dataset.images, decoded=len(paths))
+
+
+def test_of_two_processes_one_builds_and_the_other_waits(listing, cache, tmp_path):
+    ready, go = [tmp_path / "first", tmp_path / "second"], tmp_path / "go"
+    processes = [PROCESSES.Process(target=pack_on_signal, args=(listing, cache, flag, go)) for flag in ready]
+    try:
+        for process in processes:
+            process.start()
+        wait_for(lambda: all(flag.exists() for flag in ready))
+        go.touch()
+    finally:
+        for process in processes:
+            process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    counts = []
+    for flag in ready:
+        with np.load(flag.with_suffix(".npz")) as result:
+            assert np.array_equal(result["images"], decoded(listing))
+            counts.append(int(result["decoded"]))
+    assert sorted(counts) == [0, 5]
+    assert entries(cache) == {NAME}
+
+
+# Folders and names
+
+
+def test_a_data_folder_can_be_moved_with_its_cache(listing, tmp_path):
+    before = digest(listing, SIZE)
+    listing.root.rename(tmp_path / "elsewhere")
+    assert digest(dataclasses.replace(listing, root=tmp_path / "elsewhere"), SIZE) == before
+
+
+def test_a_name_that_is_not_utf8_is_packed(tmp_path):
+    name = os.fsdecode(b"abbey/caf\xe9.jpg")
+    write_photo(tmp_path / "abbey" / "plain.jpg", 1)
+    os.rename(tmp_path / "abbey" / "plain.jpg", tmp_path / name)
+    listing = Listing(root=tmp_path, split="train", paths=(name,), labels=(0,), categories=("abbey",))
+    assert len(pack(listing, tmp_path / "packed", size=SIZE)) == 1
