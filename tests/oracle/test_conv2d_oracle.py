@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 
 from scenelab.conv import winograd
 from scenelab.conv.conv2d import Conv2d, conv2d
-from scenelab.conv.reference import conv2d_loops, grad_bias_loops, grad_input_loops, grad_weight_loops
+from scenelab.conv.reference import conv2d_reference, grad_bias_reference, grad_input_reference, grad_weight_reference
 from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
 
 # images, channels in and out, height, width, kernel, stride, padding
@@ -64,17 +64,17 @@ def test_loops_are_pytorchs(shape):
     *native, towards = with_gradients(F.conv2d, leaves, stride, padding)
     input, weight, bias = (leaf.detach() for leaf in leaves)
     loops = [
-        conv2d_loops(input, weight, bias, stride, padding),
-        grad_input_loops(towards, weight, input.shape, stride, padding),
-        grad_weight_loops(towards, input, weight.shape, stride, padding),
-        grad_bias_loops(towards),
+        conv2d_reference(input, weight, bias, stride, padding),
+        grad_input_reference(towards, weight, input.shape, stride, padding),
+        grad_weight_reference(towards, input, weight.shape, stride, padding),
+        grad_bias_reference(towards),
     ]
     close(loops, native)
 
 
 def test_loops_without_a_bias():
     input, weight, _ = (leaf.detach() for leaf in drawn(SHAPES["handout"]))
-    close([conv2d_loops(input, weight, None, 2, 3)], [F.conv2d(input, weight, None, 2, 3)])
+    close([conv2d_reference(input, weight, None, 2, 3)], [F.conv2d(input, weight, None, 2, 3)])
 
 
 @every_shape
@@ -84,10 +84,10 @@ def test_ours_is_the_loops(shape):
     output, *gradients, towards = with_gradients(conv2d, leaves, stride, padding)
     input, weight, bias = (leaf.detach() for leaf in leaves)
     loops = [
-        conv2d_loops(input, weight, bias, stride, padding),
-        grad_input_loops(towards, weight, input.shape, stride, padding),
-        grad_weight_loops(towards, input, weight.shape, stride, padding),
-        grad_bias_loops(towards),
+        conv2d_reference(input, weight, bias, stride, padding),
+        grad_input_reference(towards, weight, input.shape, stride, padding),
+        grad_weight_reference(towards, input, weight.shape, stride, padding),
+        grad_bias_reference(towards),
     ]
     close([output, *gradients], loops)
 

@@ -6,13 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scenelab.bench import child, conv_step
-from scenelab.bench.conv import LayerTrial, bench_layer, conv_layers, in_turns
-from scenelab.bench.conv_step import CONTESTANTS, StepTrial
-from scenelab.bench.textbook import TextbookConv2d
 from scenelab.cli import main
 from scenelab.errors import LabError
 from scenelab.runtime import peak_memory, resident_memory
+from scenelab.studies import conv_step, timing
+from scenelab.studies.conv_speed import LayerTrial, conv_layers, measure_layer
+from scenelab.studies.conv_step import SUBJECTS, make_step
+from scenelab.studies.textbook_conv import TextbookConv2d
+from scenelab.studies.timing import interleave, run_worker
 
 MIB = 2**20
 
@@ -53,7 +54,7 @@ def test_the_layers_are_those_of_simplenet_in_their_real_inputs():
 
 def test_a_layer_is_the_same_work_for_all_and_all_agree():
     for layer in conv_layers(2, 16):
-        trials = {name: LayerTrial(layer, name) for name in CONTESTANTS}
+        trials = {name: LayerTrial(layer, name) for name in SUBJECTS}
         first, *others = trials.values()
         for other in others:
             assert torch.equal(first.images, other.images)
@@ -64,7 +65,7 @@ def test_a_layer_is_the_same_work_for_all_and_all_agree():
 
 
 def test_a_layer_is_timed_and_compared():
-    row = bench_layer(conv_layers(2, 16)[2], rounds=2)
+    row = measure_layer(conv_layers(2, 16)[2], rounds=2)
     for part in ("forward", "backward", "both"):
         assert set(row[part]["seconds"]) == {"native", "ours", "textbook"}
         assert all(len(values) == 2 and min(values) > 0 for values in row[part]["seconds"].values())
@@ -79,8 +80,8 @@ def test_a_contestant_that_computes_something_else_shows(monkeypatch):
         def forward(self, input):
             return 1.01 * super().forward(input)
 
-    monkeypatch.setitem(CONTESTANTS, "ours", Wrong)
-    assert bench_layer(conv_layers(2, 16)[2], rounds=1)["error_vs_native"]["ours"] > 5e-3
+    monkeypatch.setitem(SUBJECTS, "ours", Wrong)
+    assert measure_layer(conv_layers(2, 16)[2], rounds=1)["error_vs_native"]["ours"] > 5e-3
 
 
 def test_rounds_run_in_turns_and_back():
@@ -90,15 +91,15 @@ def test_rounds_run_in_turns_and_back():
         order.append(name)
         return {"part": float(len(order))}
 
-    times = in_turns({name: lambda name=name: trial(name) for name in "abc"}, 3)
+    times = interleave({name: lambda name=name: trial(name) for name in "abc"}, 3)
     assert "".join(order) == "abccbaabc"
     assert times == {"part": {"a": [1, 6, 7], "b": [2, 5, 8], "c": [3, 4, 9]}}
 
 
 def test_all_contestants_take_the_same_training_steps():
     losses = {}
-    for name in CONTESTANTS:
-        step = StepTrial(name).on_batch(4, 16)
+    for name in SUBJECTS:
+        step = make_step(name, 4, 16)
         losses[name] = [step() for _ in range(3)]
     assert losses["native"][0] > losses["native"][2]
     for name in ("ours", "textbook"):
@@ -127,7 +128,7 @@ def test_a_step_is_measured_in_a_fresh_process(prepared):
 
 
 def test_a_contestant_that_dies_is_named(monkeypatch):
-    monkeypatch.setattr(child, "PREPARE", "raise MemoryError('no more'); ")
+    monkeypatch.setattr(timing, "PREPARE", "raise MemoryError('no more'); ")
     with pytest.raises(LabError, match="measurement of 'ours' failed: MemoryError: no more; with less memory try a"):
         conv_step.measure_step("ours", batch=2, size=16, threads=1, prepared=True)
 
@@ -144,7 +145,7 @@ def worker(arguments):
     print(json.dumps([os.environ.get("GOMP_SPINCOUNT"), arguments]))
 """
     (tmp_path / "told.py").write_text(program)
-    assert child.in_child("told", ["a", 1], prepared=prepared) == [expected, ["a", "1"]]
+    assert run_worker("told", ["a", 1], prepared=prepared) == [expected, ["a", "1"]]
 
 
 @pytest.fixture
@@ -161,8 +162,8 @@ def in_this_process(monkeypatch, capsys):
         increase = {"native": 100, "ours": 110, "textbook": 330}[contestant] * MIB
         return {"seconds": seconds, "peak_bytes": 300 * MIB, "increase_bytes": increase}
 
-    monkeypatch.setattr("scenelab.bench.conv.measure_step", measure)
-    monkeypatch.setattr("scenelab.bench.conv.MOMENT", 0.0)
+    monkeypatch.setattr("scenelab.studies.conv_speed.measure_step", measure)
+    monkeypatch.setattr("scenelab.studies.conv_speed.MIN_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("in_this_process")

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from scenelab.conv import dispatch
 from scenelab.conv.conv2d import Conv2d, Conv2dFunction, conv2d
-from scenelab.conv.reference import conv2d_loops
+from scenelab.conv.reference import conv2d_reference
 from scenelab.errors import LabError
 
 CODE = Path(__file__).parents[2] / "code"
@@ -190,7 +190,7 @@ def test_every_dtype_is_kept_and_near_the_loops(dtype, tolerance, stride):
     arguments = leaves(dtype)
     output = conv2d(*arguments, stride, 1)
     assert output.dtype == dtype
-    exact = conv2d_loops(*arguments, stride, 1)
+    exact = conv2d_reference(*arguments, stride, 1)
     torch.testing.assert_close(output.double(), exact, rtol=tolerance, atol=tolerance * 4)
     exact_leaves = [leaf.detach().double().requires_grad_() for leaf in arguments]
     towards = torch.randn(output.shape, generator=Generator().manual_seed(1)).to(dtype)

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scenelab.bench import networks
 from scenelab.errors import LabError
+from scenelab.models.flops import COSTS, COSTS_SIDE, count_flops, describe_models, measure_cost, model_size
 from scenelab.models.inception import Branches
 from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD, Classifier, Normalize
-from scenelab.models.registry import NETWORKS, count_flops, create, size
+from scenelab.models.registry import NETWORKS, create_model
 from scenelab.models.residual import ResidualBlock
 from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
 from scenelab.models.vit import positions
@@ -63,9 +63,9 @@ def layers(features: nn.Module, conv: type[nn.Conv2d]) -> list:
 @BOTH
 def test_parameters(network):
     _, expected = TABLE[network]
-    assert size(network(num_classes=100)).parameters == expected
-    assert size(network()).parameters == expected
-    assert size(network(num_classes=12)).parameters == expected - 88 * 513
+    assert model_size(network(num_classes=100)).parameters == expected
+    assert model_size(network()).parameters == expected
+    assert model_size(network(num_classes=12)).parameters == expected - 88 * 513
 
 
 @BOTH
@@ -107,7 +107,7 @@ def test_oblong_pictures():
 def test_every_parameter_learns(name):
     """After one step, for the last factor of a residual block begins at zero and hides what is before it."""
     torch.manual_seed(0)
-    model = create(name, num_classes=5)
+    model = create_model(name, num_classes=5)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     images = torch.rand(4, 3, 64, 64)
     for _ in range(2):
@@ -120,16 +120,16 @@ def test_every_parameter_learns(name):
 
 @ALL
 def test_every_network_takes_the_convolution_that_is_asked_for(name):
-    model = create(name, num_classes=5, conv_op=OtherConv)
+    model = create_model(name, num_classes=5, conv_op=OtherConv)
     kinds = {type(module) for module in model.modules() if isinstance(module, nn.Conv2d)}
     assert kinds == {OtherConv}
-    assert model.state_dict().keys() == create(name, num_classes=5).state_dict().keys()
+    assert model.state_dict().keys() == create_model(name, num_classes=5).state_dict().keys()
 
 
 @ALL
 @pytest.mark.parametrize("sides", [(16, 16), (48, 64), (72, 72), (128, 128)])
 def test_every_network_takes_pictures_of_these_sides(name, sides):
-    model = create(name, num_classes=5).eval()
+    model = create_model(name, num_classes=5).eval()
     with torch.no_grad():
         logits = model(torch.rand(1, 3, *sides))
     assert logits.shape == (1, 5)
@@ -140,7 +140,7 @@ def test_every_network_takes_pictures_of_these_sides(name, sides):
 def test_every_network_begins_unsure(name):
     """The first loss is near that of guessing, so the initial weights neither blow signals up nor lose them."""
     torch.manual_seed(0)
-    model = create(name, num_classes=100)
+    model = create_model(name, num_classes=100)
     loss = F.cross_entropy(model(torch.rand(16, 3, 64, 64)), torch.randint(100, (16,)))
     assert loss.item() == pytest.approx(math.log(100), abs=0.6)
 
@@ -162,7 +162,7 @@ def test_sides_that_four_halvings_fit_are_never_padded_on_the_far_side():
         if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
             sides.setdefault(side, []).append(arguments[0].shape[-1] % 2)
 
-    model = create("residual", num_classes=5).eval()
+    model = create_model("residual", num_classes=5).eval()
     for module in model.modules():
         module.register_forward_hook(note)
     for side in (64, 72, 80):
@@ -191,6 +191,12 @@ def test_flops_by_hand():
     assert count_flops("simplenet", num_classes=100, side=64) == 2 * sum(products)
     training = count_flops("simplenet", num_classes=100, side=64, training=True)
     assert training == 2 * (3 * sum(products) - products[0])
+
+
+@ALL
+def test_the_table_of_costs_is_what_the_counter_says(name):
+    assert COSTS.keys() == NETWORKS.keys()
+    assert COSTS[name] == measure_cost(name, COSTS_SIDE)
 
 
 # Normalisation
@@ -229,14 +235,14 @@ def test_a_classifier_normalises_and_then_asks_its_network():
 
 
 def test_the_state_dict_has_no_normalisation():
-    model = create("simplenet", num_classes=3)
+    model = create_model("simplenet", num_classes=3)
     names = set(model.state_dict())
     assert names == {f"network.{name}" for name in SimpleNet(num_classes=3).state_dict()}
     SimpleNet(num_classes=3).load_state_dict(model.network.state_dict())
 
 
 def test_the_statistics_move_with_the_model():
-    model = create("simplenet-small", num_classes=3).double()
+    model = create_model("simplenet-small", num_classes=3).double()
     assert model.normalize.mean.dtype == torch.float64
     assert model(torch.rand(1, 3, 32, 32, dtype=torch.float64)).dtype == torch.float64
 
@@ -246,40 +252,40 @@ def test_the_statistics_move_with_the_model():
 
 def test_networks_by_name():
     for name, network in {"simplenet": SimpleNet, "simplenet-small": SimpleNetSmall}.items():
-        model = create(name, num_classes=4)
+        model = create_model(name, num_classes=4)
         assert isinstance(model, Classifier)
         assert type(model.network) is network
-    assert len({architecture.what for architecture in NETWORKS.values()}) == len(NETWORKS)
-    chosen = create("simplenet", num_classes=4, conv_op=OtherConv)
+    assert len({architecture.description for architecture in NETWORKS.values()}) == len(NETWORKS)
+    chosen = create_model("simplenet", num_classes=4, conv_op=OtherConv)
     assert layers(chosen.network.features, OtherConv) == SPRING_2019
 
 
 def test_an_unknown_network():
     with pytest.raises(LabError) as caught:
-        create("resnet", num_classes=3)
+        create_model("resnet", num_classes=3)
     assert str(caught.value) == f"there is no model 'resnet'; the models are {', '.join(sorted(NETWORKS))}"
 
 
 def test_size_counts_what_is_learned_and_what_is_stored():
     network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))  # 8 + 4 learned; 2 + 2 floats and one int64 beside
-    measured = size(network)
+    measured = model_size(network)
     assert (measured.parameters, measured.bytes) == (12, 4 * 16 + 8)
-    assert size(SimpleNet()).bytes == 4 * 1_368_676
-    assert size(SimpleNetSmall()).bytes == 4 * 365_028
+    assert model_size(SimpleNet()).bytes == 4 * 1_368_676
+    assert model_size(SimpleNetSmall()).bytes == 4 * 365_028
 
 
 def test_networks_are_described_with_their_cost_and_speed(monkeypatch):
-    monkeypatch.setattr(networks, "SECONDS", 1e-9)
-    described = networks.describe_networks(16, speed=True)
+    monkeypatch.setattr("scenelab.models.flops.SECONDS", 1e-9)
+    described = describe_models(16, speed=True)
     assert described.keys() == NETWORKS.keys()
     for values in described.values():
         assert 2 < values["training_flops"] / values["flops"] <= 3
         assert values["training_images_per_second"] > 0
         assert values["images_per_second"] > 0
     assert described["simplenet"]["parameters"] == 1_368_676
-    assert "images_per_second" not in networks.describe_networks(16, speed=False)["vit"]
+    assert "images_per_second" not in describe_models(16, speed=False)["vit"]
 
 
 def test_pictures_that_are_too_small_for_the_networks():
     with pytest.raises(LabError, match="^--size is 8; the networks take 16 pixels or more$"):
-        networks.describe_networks(8, speed=False)
+        describe_models(8, speed=False)

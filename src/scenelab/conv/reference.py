@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 Index = tuple[int, int, int, int]
 
 
-def conv2d_loops(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+def conv2d_reference(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """Y, in float64; arguments as `scenelab.conv.conv2d.conv2d`."""
     (images, _, height, width), (outputs, _, kernel, _) = input.shape, weight.shape
     shape = (images, outputs, output_side(height, kernel, stride, padding), output_side(width, kernel, stride, padding))
@@ -34,7 +34,7 @@ def conv2d_loops(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int
     return _tensor(y, shape)
 
 
-def grad_input_loops(grad_output: Tensor, weight: Tensor, input_shape: Shape, stride: int, padding: int) -> Tensor:
+def grad_input_reference(grad_output: Tensor, weight: Tensor, input_shape: Shape, stride: int, padding: int) -> Tensor:
     """∂L/∂X from ∂L/∂Y, in float64."""
     dx, dy, w = torch.zeros(input_shape).tolist(), grad_output.tolist(), weight.tolist()
     for (n, o, h, v), (_, c, i, j), (_, _, p, q) in products(input_shape, weight.shape, stride, padding):
@@ -42,7 +42,7 @@ def grad_input_loops(grad_output: Tensor, weight: Tensor, input_shape: Shape, st
     return _tensor(dx, input_shape)
 
 
-def grad_weight_loops(grad_output: Tensor, input: Tensor, weight_shape: Shape, stride: int, padding: int) -> Tensor:
+def grad_weight_reference(grad_output: Tensor, input: Tensor, weight_shape: Shape, stride: int, padding: int) -> Tensor:
     """∂L/∂W from ∂L/∂Y, in float64."""
     dw, dy, x = torch.zeros(weight_shape).tolist(), grad_output.tolist(), input.tolist()
     for (n, o, h, v), (_, c, i, j), (_, _, p, q) in products(input.shape, weight_shape, stride, padding):
@@ -50,7 +50,7 @@ def grad_weight_loops(grad_output: Tensor, input: Tensor, weight_shape: Shape, s
     return _tensor(dw, weight_shape)
 
 
-def grad_bias_loops(grad_output: Tensor) -> Tensor:
+def grad_bias_reference(grad_output: Tensor) -> Tensor:
     """∂L/∂b from ∂L/∂Y, in float64: b[o] is added once to every output of channel o."""
     outputs = grad_output.shape[1]
     db, dy = [0.0] * outputs, grad_output.tolist()
