@@ -119,9 +119,9 @@ WRONG = {
         "input must have 3 channels for a weight of shape (4, 3, 3, 3), got shape (2, 2, 5, 6)",
     ),
     "bias too short": (
-        {"bias": BIAS[1:]}, "bias must have shape (4,), one for each output channel, got shape (3,)",
+        {"bias": BIAS[1:]}, "bias must have shape (4,), one value per output channel, got shape (3,)",
     ),
-    "bias a number": ({"bias": 1.0}, "bias must have shape (4,), one for each output channel, got float"),
+    "bias a number": ({"bias": 1.0}, "bias must have shape (4,), one value per output channel, got float"),
     "bias of another dtype": (
         {"bias": BIAS.half()},
         "bias must have the dtype of weight, torch.float32, got torch.float16; convert it with bias.to(weight.dtype)",
@@ -135,13 +135,13 @@ WRONG = {
     "truth as padding": ({"padding": True}, "padding must be an int of at least 0, got True"),
     "kernel too high": (
         {"input": INPUT[:, :, :2]},
-        "weight's kernel of side 3 must fit into the padded input, got an input of 2×6 pixels and padding 0; "
-        "pad more or take a smaller kernel",
+        "the kernel of weight, 3×3, must fit into the padded input, got an input of 2×6 pixels and padding 0; "
+        "increase padding or use a smaller kernel",
     ),
     "kernel too wide": (
         {"input": INPUT[..., :0], "padding": 1},
-        "weight's kernel of side 3 must fit into the padded input, got an input of 5×0 pixels and padding 1; "
-        "pad more or take a smaller kernel",
+        "the kernel of weight, 3×3, must fit into the padded input, got an input of 5×0 pixels and padding 1; "
+        "increase padding or use a smaller kernel",
     ),
 }  # fmt: skip
 

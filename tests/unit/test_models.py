@@ -14,7 +14,7 @@ from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD, Classifier, N
 from scenelab.models.registry import NETWORKS, create_model
 from scenelab.models.residual import ResidualBlock
 from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
-from scenelab.models.vit import positions
+from scenelab.models.vit import position_embedding
 
 # (kernel, stride, padding, channels in, channels out); "pool" is max pooling 3/2 with padding 1.
 POOL = "pool"
@@ -175,10 +175,10 @@ def test_branches_keep_channels_and_sides():
 
 
 def test_positions_differ_and_are_bounded():
-    places = positions(5, 7, 192)
-    assert places.shape == (35, 192)
-    assert places.abs().max() <= 1
-    assert torch.cdist(places, places).fill_diagonal_(9).min() > 0.1
+    embedding = position_embedding(5, 7, 192)
+    assert embedding.shape == (35, 192)
+    assert embedding.abs().max() <= 1
+    assert torch.cdist(embedding, embedding).fill_diagonal_(9).min() > 0.1
 
 
 def test_flops_by_hand():

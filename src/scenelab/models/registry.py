@@ -1,4 +1,4 @@
-"""The networks by name."""
+"""Create a network by its name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
