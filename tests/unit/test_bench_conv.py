@@ -1,3 +1,5 @@
+"""scenelab bench conv: the subjects do the same work, and what the command prints."""
+
 import json
 import subprocess
 import sys
@@ -43,10 +45,8 @@ def test_an_in_place_relu_may_follow_the_textbook_convolution(bias):
 def test_the_layers_are_those_of_simplenet_in_their_real_inputs():
     layers = conv_layers(64, 128)
     kinds = [(layer.in_channels, layer.out_channels, layer.kernel_size[0], layer.input_shape[2]) for layer in layers]
-    assert kinds == [
-        (3, 64, 7, 128), (64, 64, 1, 32), (64, 64, 3, 32), (64, 256, 1, 32),
-        (256, 64, 1, 16), (64, 64, 3, 16), (64, 256, 1, 16), (256, 512, 3, 8),
-    ]  # fmt: skip
+    narrow = [(64, 64, 1, 32), (64, 64, 3, 32), (64, 256, 1, 32), (256, 64, 1, 16), (64, 64, 3, 16), (64, 256, 1, 16)]
+    assert kinds == [(3, 64, 7, 128), *narrow, (256, 512, 3, 8)]
     assert {layer.input_shape[0] for layer in layers} == {64}
     assert [layer.needs_input_grad for layer in layers] == [False] + [True] * 7
     assert str(layers[0]) == "conv 7×7/2 3→64, 128×128"
@@ -75,7 +75,7 @@ def test_a_layer_is_timed_and_compared():
     assert row["error_vs_native"]["ours"] < 1e-4
 
 
-def test_a_contestant_that_computes_something_else_shows(monkeypatch):
+def test_a_subject_that_computes_something_else_shows(monkeypatch):
     class Wrong(torch.nn.Conv2d):
         def forward(self, input):
             return 1.01 * super().forward(input)
@@ -96,7 +96,7 @@ def test_rounds_run_in_turns_and_back():
     assert times == {"part": {"a": [1, 6, 7], "b": [2, 5, 8], "c": [3, 4, 9]}}
 
 
-def test_all_contestants_take_the_same_training_steps():
+def test_all_subjects_take_the_same_training_steps():
     losses = {}
     for name in SUBJECTS:
         step = make_step(name, 4, 16)
@@ -127,7 +127,7 @@ def test_a_step_is_measured_in_a_fresh_process(prepared):
     assert 0 < figures["seconds"] < 60
 
 
-def test_a_contestant_that_dies_is_named(monkeypatch):
+def test_a_subject_that_dies_is_named(monkeypatch):
     monkeypatch.setattr(timing, "PREPARE", "raise MemoryError('no more'); ")
     with pytest.raises(LabError, match="measurement of 'ours' failed: MemoryError: no more; with less memory try a"):
         conv_step.measure_step("ours", batch=2, size=16, threads=1, prepared=True)
@@ -144,22 +144,22 @@ def worker(arguments):
     print("noise")
     print(json.dumps([os.environ.get("GOMP_SPINCOUNT"), arguments]))
 """
-    (tmp_path / "told.py").write_text(program)
-    assert run_worker("told", ["a", 1], prepared=prepared) == [expected, ["a", "1"]]
+    (tmp_path / "noisy.py").write_text(program)
+    assert run_worker("noisy", ["a", 1], prepared=prepared) == [expected, ["a", "1"]]
 
 
 @pytest.fixture
 def in_this_process(monkeypatch, capsys):
     """Take the steps without starting a process for each."""
 
-    def measure(contestant, *, batch, size, threads, prepared):
+    def measure(subject, *, batch, size, threads, prepared):
         before = torch.get_num_threads()
-        conv_step.worker([contestant, str(batch), str(size), str(threads)])
+        conv_step.worker([subject, str(batch), str(size), str(threads)])
         torch.set_num_threads(before)
         figures = json.loads(capsys.readouterr().out)
         assert figures["peak_bytes"] > figures["increase_bytes"]  # this process may give memory back meanwhile
-        seconds = {"native": 1.0, "ours": 0.5, "textbook": 2.0 + 2 * prepared}[contestant]
-        increase = {"native": 100, "ours": 110, "textbook": 330}[contestant] * MIB
+        seconds = {"native": 1.0, "ours": 0.5, "textbook": 2.0 + 2 * prepared}[subject]
+        increase = {"native": 100, "ours": 110, "textbook": 330}[subject] * MIB
         return {"seconds": seconds, "peak_bytes": 300 * MIB, "increase_bytes": increase}
 
     monkeypatch.setattr("scenelab.studies.conv_speed.measure_step", measure)
@@ -188,21 +188,21 @@ def test_the_command_gives_three_ratios_of_a_plain_process_and_all_details(capsy
 def test_people_get_tables(capsys):
     assert main.run(["bench", "conv", "--rounds", "1", "--batch", "2", "--size", "16"]) == 0
     text = capsys.readouterr().out
-    for part in (
+    settings = ["plain process", "prepared process"]
+    for part in [
         "conv 7×7/2",
         "whole training step",
         "t/o",
         "step_vs_native: 0.50",
         "memory_vs_native: 1.10",
-        "plain process",
-        "prepared process",
-    ):
+        *settings,
+    ]:
         assert part in text
 
 
 @pytest.mark.parametrize(
     ("flag", "value", "least"), [("rounds", 0, 1), ("batch", 0, 1), ("size", 8, 16), ("threads", -1, 0)]
 )
-def test_senseless_settings_are_refused(flag, value, least, capsys):
+def test_invalid_settings_are_refused(flag, value, least, capsys):
     assert main.run(["bench", "conv", f"--{flag}", str(value)]) == 1
     assert f"--{flag} is {value}; expected {least} or more" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """Checks of the arguments of a convolution."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,11 +18,19 @@ def check(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, paddi
     """
     check_integers(1, stride=stride)
     check_integers(0, padding=padding)
-    _check_input(input)
+    _check_dimensions("input", input, "N×C×H×W")
+    if input.dtype not in DTYPES:
+        names = ", ".join(map(str, DTYPES))
+        raise LabError(f"conv2d: input must be one of {names}, got {input.dtype}; convert it with input.float()")
     _check_weight(weight, input)
     if bias is not None:
         _check_bias(bias, weight)
-    _check_kernel_fits(input, weight, padding)
+    kernel, (height, width) = weight.shape[-1], input.shape[2:]
+    if kernel > min(height, width) + 2 * padding:
+        raise LabError(
+            f"conv2d: input must be at least as large as the {kernel}×{kernel} kernel after padding, got "
+            f"{height}×{width} pixels and padding {padding}; increase padding or use a smaller kernel"
+        )
 
 
 def check_integers(minimum: int, **arguments: int) -> None:
@@ -37,45 +47,26 @@ def check_undilated_ungrouped(dilation: int, groups: int) -> None:
             raise LabError(f"conv2d: {name} must be 1, got {value!r}; torch.nn.Conv2d has {name}")
 
 
-def _check_input(input: Tensor) -> None:
-    _check_tensor("input", input, "N×C×H×W")
-    if input.dtype not in DTYPES:
-        names = ", ".join(str(dtype) for dtype in DTYPES)
-        raise LabError(f"conv2d: input must be one of {names}, got {input.dtype}; convert it with input.float()")
-
-
 def _check_weight(weight: Tensor, input: Tensor) -> None:
-    _check_tensor("weight", weight, "Co×Ci×K×K")
-    _, channels, rows, columns = weight.shape
+    _check_dimensions("weight", weight, "Co×Ci×K×K")
+    _, channels, rows, columns = shape = tuple(weight.shape)
     if rows != columns or rows < 1:
-        raise LabError(f"conv2d: weight must have a square kernel (Co×Ci×K×K), got shape {tuple(weight.shape)}")
+        raise LabError(f"conv2d: weight must have a square kernel (Co×Ci×K×K), got shape {shape}")
     _check_same_type("weight", weight, "input", input)
     if channels != input.shape[1]:
         raise LabError(
-            f"conv2d: input must have {channels} channels for a weight of shape {tuple(weight.shape)}, "
-            f"got shape {tuple(input.shape)}"
+            f"conv2d: input must have {channels} channels for a weight of shape {shape}, got shape {tuple(input.shape)}"
         )
 
 
 def _check_bias(bias: Tensor, weight: Tensor) -> None:
-    outputs = weight.shape[0]
-    if not isinstance(bias, Tensor) or bias.shape != (outputs,):
-        raise LabError(
-            f"conv2d: bias must have shape ({outputs},), one value per output channel, got {_describe(bias)}"
-        )
+    shape = (len(weight),)
+    if not isinstance(bias, Tensor) or bias.shape != shape:
+        raise LabError(f"conv2d: bias must have shape {shape}, one value per output channel, got {_describe(bias)}")
     _check_same_type("bias", bias, "weight", weight)
 
 
-def _check_kernel_fits(input: Tensor, weight: Tensor, padding: int) -> None:
-    kernel, (height, width) = weight.shape[-1], input.shape[2:]
-    if kernel > min(height, width) + 2 * padding:
-        raise LabError(
-            f"conv2d: the kernel of weight, {kernel}×{kernel}, must fit into the padded input, got an input of "
-            f"{height}×{width} pixels and padding {padding}; increase padding or use a smaller kernel"
-        )
-
-
-def _check_tensor(name: str, value: object, shape: str) -> None:
+def _check_dimensions(name: str, value: Any, shape: str) -> None:
     if not isinstance(value, Tensor) or value.ndim != 4:
         fix = f"; add the batch with {name}.unsqueeze(0)" if isinstance(value, Tensor) and value.ndim == 3 else ""
         raise LabError(f"conv2d: {name} must be a tensor of 4 dimensions ({shape}), got {_describe(value)}{fix}")
@@ -83,12 +74,10 @@ def _check_tensor(name: str, value: object, shape: str) -> None:
 
 def _check_same_type(name: str, value: Tensor, other: str, reference: Tensor) -> None:
     for attribute in ("dtype", "device"):
-        expected, got = getattr(reference, attribute), getattr(value, attribute)
-        if expected != got:
-            raise LabError(
-                f"conv2d: {name} must have the {attribute} of {other}, {expected}, got {got}; "
-                f"convert it with {name}.to({other}.{attribute})"
-            )
+        expected, actual = getattr(reference, attribute), getattr(value, attribute)
+        if expected != actual:
+            fix = f"convert it with {name}.to({other}.{attribute})"
+            raise LabError(f"conv2d: {name} must have the {attribute} of {other}, {expected}, got {actual}; {fix}")
 
 
 def _describe(value: object) -> str:

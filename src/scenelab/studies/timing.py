@@ -5,7 +5,7 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ Rounds = dict[str, dict[str, list[float]]]
 """By quantity, then by subject: one value per round."""
 
 
-def interleave(trials: Mapping[str, Callable[[], Measurements]], rounds: int) -> Rounds:
+def interleave(trials: dict[str, Callable[[], Measurements]], rounds: int) -> Rounds:
     """Run the trials A B C, C B A, A B C, … so that a slow phase of the machine affects all alike."""
     values: Rounds = {}
     for number in range(rounds):
