@@ -1,6 +1,6 @@
 """SmoothGrad and integrated gradients against captum: SimpleNet, 128 pixels, 8 images, 50 samples or steps each.
 
-Each subject runs in a process of its own, in turns; captum takes the same number of passes at once, 32.
+Each subject runs in its own process, in turns; captum takes the same number of passes at once, 32.
 """
 
 import json

@@ -25,7 +25,7 @@ def worker(arguments: list[str]) -> None:
 
 
 def bench_memory(*, data: Path, rounds: int = 3, seconds: float = 8.0) -> dict[str, Any]:
-    """Compare training SimpleNet (128 pixels, batch 64) under both policies, in processes of their own and in turns.
+    """Compare training SimpleNet (128 pixels, batch 64) under both policies, in separate processes and in turns.
 
     Args:
         data: a data folder.

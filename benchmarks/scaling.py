@@ -4,7 +4,7 @@ Steps of N machines are simulated. Each machine computes its share of the batch 
 distribution; the slowest one decides. Then the gradients, and the directions that Muon shares, are all-reduced over a
 ring: 2·(N-1)/N of their bytes pass each machine's line (Patarasuk & Yuan 2009), with 2·(N-1) latencies. The statistics
 of each normalisation layer take as many latencies, forward and backward. The model overlaps nothing with the backward
-pass, though torch does. Images that are read over a line of their own must arrive at the rate of training.
+pass, though torch does. Images that are read over a separate line must arrive at the rate of training.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Images per second of training and loading against plain baselines, each in a process of its own and in turns."""
+"""Images per second of training and loading against plain baselines, each in its own process and in turns."""
 
 import json
 import time
@@ -23,7 +23,7 @@ def images_per_second(name: str, data: Path, *, limit: int, seconds: float) -> f
 
 
 def worker(arguments: list[str]) -> None:
-    """Time one subject and print images/s as JSON; `compare` starts it in a process of its own."""
+    """Time one subject and print images/s as JSON; `compare` starts it in its own process."""
     name, data, limit, seconds = arguments
     print(json.dumps(images_per_second(name, Path(data), limit=int(limit), seconds=float(seconds))))
 

@@ -38,7 +38,7 @@ def measure(policy: str, data: Path, seconds: float, *, busy: bool) -> float:
 def bench_waiting(*, data: Path, rounds: int = 3, seconds: float = 8.0) -> dict[str, Any]:
     """Compare OpenMP's default waiting policy with scenelab's, alone and beside one busy process.
 
-    SimpleNet (128 pixels, batch 64) is trained in processes of its own, in turns.
+    SimpleNet (128 pixels, batch 64) is trained in separate processes, in turns.
 
     Args:
         data: a data folder.

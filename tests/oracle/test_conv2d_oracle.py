@@ -36,7 +36,7 @@ LAYERS = [  # of SimpleNet, at an eighth of 128 pixels; the sides are uneven
 
 
 def drawn(shape: tuple) -> list[Tensor]:
-    """Input, weight and bias in float64, of which a gradient is wanted."""
+    """Input, weight and bias in float64 that require gradients."""
     images, channels, outputs, height, width, kernel, _, _ = shape
     dice = Generator().manual_seed(0)
     sizes = (images, channels, height, width), (outputs, channels, kernel, kernel), (outputs,)

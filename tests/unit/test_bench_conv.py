@@ -1,8 +1,10 @@
 """scenelab bench conv: the subjects do the same work, and what the command prints."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from scenelab.studies.textbook_conv import TextbookConv2d
 from scenelab.studies.timing import interleave, run_worker
 
 MIB = 2**20
+TESTS = str(Path(__file__).parents[1])
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding", "bias"), [(3, 1, 1, True), (7, 2, 3, False), (1, 1, 0, True)])
@@ -25,12 +28,12 @@ def test_the_textbook_convolution_is_right(kernel, stride, padding, bias):
     torch.manual_seed(0)
     module = TextbookConv2d(3, 5, kernel, stride=stride, padding=padding, bias=bias).double()
     images = torch.randn(2, 3, 11, 8, dtype=torch.float64, requires_grad=True)
-    wanted = [images, *module.parameters()]
+    inputs = [images, *module.parameters()]
     output = module(images)
     expected = F.conv2d(images, module.weight, module.bias, stride, padding)
     torch.testing.assert_close(output, expected)
     grad = torch.randn_like(expected)
-    gradients = zip(torch.autograd.grad(output, wanted, grad), torch.autograd.grad(expected, wanted, grad), strict=True)
+    gradients = zip(torch.autograd.grad(output, inputs, grad), torch.autograd.grad(expected, inputs, grad), strict=True)
     for got, right in gradients:
         torch.testing.assert_close(got, right)
 
@@ -75,7 +78,7 @@ def test_a_layer_is_timed_and_compared():
     assert row["error_vs_native"]["ours"] < 1e-4
 
 
-def test_a_subject_that_computes_something_else_shows(monkeypatch):
+def test_a_wrong_subject_has_a_large_error(monkeypatch):
     class Wrong(torch.nn.Conv2d):
         def forward(self, input):
             return 1.01 * super().forward(input)
@@ -127,25 +130,19 @@ def test_a_step_is_measured_in_a_fresh_process(prepared):
     assert 0 < figures["seconds"] < 60
 
 
-def test_a_subject_that_dies_is_named(monkeypatch):
+def test_a_failed_process_names_its_subject(monkeypatch):
     monkeypatch.setattr(timing, "PREPARE", "raise MemoryError('no more'); ")
     with pytest.raises(LabError, match="measurement of 'ours' failed: MemoryError: no more; with less memory try a"):
         conv_step.measure_step("ours", batch=2, size=16, threads=1, prepared=True)
 
 
 @pytest.mark.parametrize(("prepared", "expected"), [(True, "3000"), (False, None)])
-def test_a_plain_child_does_not_inherit_the_settings_of_a_prepared_parent(monkeypatch, tmp_path, prepared, expected):
+def test_a_plain_child_does_not_inherit_the_settings_of_a_prepared_parent(monkeypatch, prepared, expected):
     monkeypatch.setenv("GOMP_SPINCOUNT", "3000")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")]))
     for name in ("OMP_WAIT_POLICY", "MALLOC_TRIM_THRESHOLD_"):
         monkeypatch.delenv(name, raising=False)
-    program = """import json, os
-def worker(arguments):
-    print("noise")
-    print(json.dumps([os.environ.get("GOMP_SPINCOUNT"), arguments]))
-"""
-    (tmp_path / "noisy.py").write_text(program)
-    assert run_worker("noisy", ["a", 1], prepared=prepared) == [expected, ["a", "1"]]
+    assert run_worker("noisy_worker", ["a", 1], prepared=prepared) == [expected, ["a", "1"]]
 
 
 @pytest.fixture
@@ -185,18 +182,11 @@ def test_the_command_gives_three_ratios_of_a_plain_process_and_all_details(capsy
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_people_get_tables(capsys):
+def test_without_json_the_command_prints_tables(capsys):
     assert main.run(["bench", "conv", "--rounds", "1", "--batch", "2", "--size", "16"]) == 0
     text = capsys.readouterr().out
-    settings = ["plain process", "prepared process"]
-    for part in [
-        "conv 7×7/2",
-        "whole training step",
-        "t/o",
-        "step_vs_native: 0.50",
-        "memory_vs_native: 1.10",
-        *settings,
-    ]:
+    parts = ["conv 7×7/2", "whole training step", "t/o", "plain process", "prepared process"]
+    for part in [*parts, "step_vs_native: 0.50", "memory_vs_native: 1.10"]:
         assert part in text
 
 

@@ -114,7 +114,7 @@ def measure_layer(layer: Layer, rounds: int) -> dict[str, Any]:
 
 
 def measure_steps(batch: int, size: int, rounds: int, threads: int, *, prepared: bool) -> dict[str, Any]:
-    """Return time and peak memory of whole training steps, each subject in a process of its own."""
+    """Return time and peak memory of whole training steps, each subject in its own process."""
 
     def measure(name: str) -> Measurements:
         return measure_step(name, batch=batch, size=size, threads=threads, prepared=prepared)

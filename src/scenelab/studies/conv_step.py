@@ -65,7 +65,7 @@ def worker(arguments: list[str]) -> None:
 
 
 def measure_step(subject: str, *, batch: int, size: int, threads: int, prepared: bool) -> Measurements:
-    """Return `seconds` per step, `peak_bytes` and `increase_bytes` of one subject in a process of its own.
+    """Return `seconds` per step, `peak_bytes` and `increase_bytes` of one subject in its own process.
 
     Raises:
         LabError: The process failed.

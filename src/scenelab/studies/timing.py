@@ -1,4 +1,4 @@
-"""Time subjects in turns, each in a process of its own where memory or settings matter."""
+"""Time subjects in turns, each in its own process where memory or settings matter."""
 
 import json
 import os
