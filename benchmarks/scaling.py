@@ -1,19 +1,20 @@
-"""Larger data sets on more machines, on paper: bytes, decoding, network, hours; from figures that were measured.
+"""A model of larger data sets on more machines: bytes, decoding, network and hours, from measured figures.
 
-python benchmarks/scaling.py [--images-per-second 1000 --spread 0.05 …]
-
-A step of N machines is simulated as often as it takes to tell the mean. Each machine computes its share of the batch in
-a time that is drawn from a log-normal distribution; the slowest decides. Then gradients, and the directions that Muon
-shares, are summed over a ring: 2·(N-1)/N of their bytes pass each machine's line (Patarasuk & Yuan 2009), with 2·(N-1)
-waits for the line's delay. The statistics of each normalisation layer wait as often, forward and backward. Nothing of
-the sum is hidden behind the backward pass, though torch hides some. Pictures that come over a line of their own have to
-come as fast as they are learned from.
+Steps of N machines are simulated. Each machine computes its share of the batch in a time drawn from a log-normal
+distribution; the slowest one decides. Then the gradients, and the directions that Muon shares, are all-reduced over a
+ring: 2·(N-1)/N of their bytes pass each machine's line (Patarasuk & Yuan 2009), with 2·(N-1) latencies. The statistics
+of each normalisation layer take as many latencies, forward and backward. The model overlaps nothing with the backward
+pass, though torch does. Images that are read over a separate line must arrive at the rate of training.
 """
 
-import argparse
-import json
+import dataclasses
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from tyro.conf import OmitArgPrefixes
+
+from scenelab.models.flops import count_flops
 
 SETS = {  # training images; MiniPlaces' README, Places' development kit (Zhou et al. 2018)
     "MiniPlaces": 100_000,
@@ -21,41 +22,60 @@ SETS = {  # training images; MiniPlaces' README, Places' development kit (Zhou e
     "Places365-Challenge": 8_026_628,
 }
 LINES = {"1 Gbit/s": (1e9 / 8, 200e-6), "10 Gbit/s": (10e9 / 8, 50e-6), "100 Gbit/s": (100e9 / 8, 10e-6)}
-"""Bytes a second, and seconds of delay of a small message, both assumed."""
+"""Bytes per second, and latency of a small message in seconds; both assumed."""
 MACHINES = (1, 2, 4, 8, 16, 32)
 STEPS = 2000
 
 
-def step_seconds(machines: int, line: tuple[float, float], values: argparse.Namespace) -> float:
-    """Mean seconds of a step of all machines together."""
-    dice = np.random.default_rng(0)
-    speeds = np.exp(values.spread * dice.standard_normal((STEPS, machines)))
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """The measured figures that the model starts from."""
+
+    images_per_second: float = 870.0
+    """Training speed of one machine."""
+    spread: float = 0.05
+    """Standard deviation of the logarithm of a step's time."""
+    batch: int = 1024
+    """Images per step of all machines together."""
+    parameters: int = 1_965_348
+    """Learned parameters."""
+    norms: int = 10
+    """Layers whose statistics are all-reduced."""
+    side: int = 128
+    """Side of the stored images in pixels."""
+    decoded: float = 1053.0
+    """Images per second while the cache is written."""
+    flops: float = 0.0
+    """Operations of training per image; counted for residual at 64 pixels if 0."""
+
+
+def step_seconds(machines: int, line: tuple[float, float], values: Scenario) -> float:
+    """Return the mean seconds of a step of all machines together."""
+    rng = np.random.default_rng(0)
+    speeds = np.exp(values.spread * rng.standard_normal((STEPS, machines)))
     compute = (values.batch / machines / values.images_per_second * speeds).max(axis=1).mean()
-    sent = 2 * (machines - 1) / machines * 4 * 2 * values.parameters
-    return float(compute + sent / line[0] + 2 * (machines - 1) * line[1] * (1 + 2 * values.norms))
+    traffic = 2 * (machines - 1) / machines * 4 * 2 * values.parameters
+    return float(compute + traffic / line[0] + 2 * (machines - 1) * line[1] * (1 + 2 * values.norms))
 
 
-def steps(values: argparse.Namespace) -> str:
-    head = ("line", "machines", "images/s", "efficiency", "pictures, MB/s a machine", "Places365, an epoch")
+def steps(values: Scenario) -> str:
+    """Return the Markdown table of speed by line and number of machines."""
+    head = ("line", "machines", "images/s", "efficiency", "image traffic per machine, MB/s", "Places365, per epoch")
     lines = [f"| {' | '.join(head)} |", "|---|---:|---:|---:|---:|---:|"]
     for name, line in LINES.items():
         for machines in MACHINES:
             rate = values.batch / step_seconds(machines, line, values)
             hours = SETS["Places365-Standard"] / rate / 3600
             efficiency = rate / machines / values.images_per_second
-            picture = values.side**2 * 3
-            lines.append(
-                f"| {name} | {machines} | {rate:,.0f} | {efficiency:.2f} | {rate / machines * picture / 1e6:.0f} | "
-                f"{hours:.2f} h |"
-            )
+            traffic = rate / machines * values.side**2 * 3 / 1e6
+            lines.append(f"| {name} | {machines} | {rate:,.0f} | {efficiency:.2f} | {traffic:.0f} | {hours:.2f} h |")
     return "\n".join(lines)
 
 
-def sizes(values: argparse.Namespace) -> str:
-    head = (
-        "images", "for training", f"shards at {values.side} pixels", "decoding, one machine", "an epoch, one machine",
-        "its operations", "at 1 Tflop/s",
-    )  # fmt: skip
+def sizes(values: Scenario) -> str:
+    """Return the Markdown table of bytes, decoding and epochs by data set."""
+    columns = "decoding, one machine|per epoch, one machine|operations per epoch|at 1 TFLOP/s"
+    head = ("images", "for training", f"cache at {values.side} pixels", *columns.split("|"))
     lines = [f"| {' | '.join(head)} |", "|---|---:|---:|---:|---:|---:|---:|"]
     for name, images in SETS.items():
         stored = images * values.side**2 * 3 / 1e9
@@ -67,28 +87,13 @@ def sizes(values: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    flags.add_argument("--images-per-second", type=float, default=870.0, help="one machine's training")
-    flags.add_argument(
-        "--spread", type=float, default=0.05, help="of a step's time: standard deviation of its logarithm"
-    )
-    flags.add_argument("--batch", type=int, default=1024, help="images of all machines")
-    flags.add_argument("--parameters", type=int, default=1_965_348)
-    flags.add_argument("--norms", type=int, default=10, help="layers whose statistics are summed")
-    flags.add_argument("--side", type=int, default=128, help="of the stored pictures")
-    flags.add_argument("--decoded", type=float, default=1053.0, help="images a second, while shards are written")
-    flags.add_argument(
-        "--flops", type=float, default=0.0, help="of training on one image; counted for residual at 64 pixels"
-    )
-    values = flags.parse_args()
-    if not values.flops:
-        from scenelab.models.registry import count_flops
+def bench_scaling(scenario: OmitArgPrefixes[Scenario] = Scenario()) -> dict[str, Any]:
+    """Model larger data sets on more machines, from measured figures.
 
-        values.flops = count_flops("residual", num_classes=365, side=64, training=True)
-    print(json.dumps(vars(values)))
-    print(sizes(values), steps(values), sep="\n\n")
-
-
-if __name__ == "__main__":
-    main()
+    Args:
+        scenario: the measured figures.
+    """
+    if not scenario.flops:
+        flops = count_flops("residual", num_classes=365, side=64, training=True)
+        scenario = dataclasses.replace(scenario, flops=flops)
+    return {**asdict(scenario), "sizes": "\n" + sizes(scenario), "steps": "\n" + steps(scenario)}

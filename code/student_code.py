@@ -10,7 +10,7 @@ from scenelab.attacks.pgd import pgd
 from scenelab.attacks.threat import Linf
 from scenelab.attribution.gradient import saliency
 from scenelab.attribution.grid import show_strong
-from scenelab.conv.autograd import convolve, gradients, remember
+from scenelab.conv.autograd import convolve, gradients, save_context
 from scenelab.conv.conv2d import Conv2d
 from scenelab.models.residual import ResidualNet  # our network: main.py --use-residual
 from scenelab.models.simplenet import SimpleNet
@@ -26,7 +26,7 @@ class CustomConv2DFunction(Function):
     ) -> Tensor:
         """N×Co×Ho×Wo outputs from N×Ci×H×W features, a Co×Ci×K×K weight and Co biases or None."""
         output = convolve(input_feats, weight, bias, stride, padding)
-        remember(ctx, input_feats, weight, stride, padding)
+        save_context(ctx, input_feats, weight, stride, padding)
         return output
 
     @staticmethod

@@ -13,7 +13,7 @@ import torch
 
 from scenelab.data.splits import open_dataset
 from scenelab.data.synthetic import write_scenes
-from scenelab.models.registry import create
+from scenelab.models.registry import create_model
 from scenelab.runs.config import ScheduleConfig, TrainConfig, to_plain
 from scenelab.runs.network import to_values
 from scenelab.runs.run import Run, save_checkpoint
@@ -79,7 +79,7 @@ def make_untrained(folder: Path, data: Path, *, model: str = "residual-small", s
     categories = open_dataset(data, None, "val", 32).categories
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = create(model, num_classes=len(categories))
+        network = create_model(model, num_classes=len(categories))
     save_checkpoint(run.best, to_values(network, arch=model, categories=categories, size=32, epoch=1))
     return run
 

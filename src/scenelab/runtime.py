@@ -17,7 +17,7 @@ M_MMAP_MAX = -4
 
 STATUS = Path("/proc/self/status")
 
-SPINS = 3000  # measured with benchmarks/waiting.py
+SPINS = 3000  # measured with python -m benchmarks waiting
 
 
 def prepare() -> None:

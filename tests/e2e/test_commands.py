@@ -174,31 +174,3 @@ def test_a_folder_per_class_tree_trains_too(scenes, tmp_path):
     run = tmp_path / "run"
     scenelab("train", "demo", "--data", tmp_path / "photos", "--out", run, "--epochs", 1)
     assert set(json.loads(scenelab("evaluate", run, "--json").stdout)["per_class"]) == {"coast", "corridor"}
-
-
-def test_bench_data_compares_in_one_run(scenes):
-    result = json.loads(scenelab("bench", "data", "--data", scenes, "--rounds", 1, "--seconds", 0.2, "--json").stdout)
-    assert result["packed_vs_imagefolder"]["median"] > 0
-    assert set(result["images_per_second"]) == {"packed", "imagefolder", "packed-augment", "imagefolder-augment"}
-
-
-def test_bench_train_compares_in_one_run(scenes, monkeypatch, capsys):
-    monkeypatch.setattr("scenelab.bench.efficiency.MATRICES", (64,))
-    command = ["bench", "train", "--data", str(scenes), "--rounds", "1", "--seconds", "0.2", "--json"]
-    assert main.run(command) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["train_vs_starter"]["n"] == 1
-    assert set(result["images_per_second"]) == {"ours", "starter"}
-
-
-@pytest.mark.slow
-def test_bench_scale_compares_in_one_run(capsys, monkeypatch):
-    monkeypatch.setattr("scenelab.bench.scale.PRECISIONS", ("float32",))
-    command = ["bench", "scale", "--rounds", "1", "--seconds", "0.2", "--side", "16", "--json"]
-    assert main.run(command) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["efficiency"] == result["by_precision"][result["precision"]]
-    assert set(result["images_per_second"]) == {"processes float32", "threads float32"}
-    assert result["efficiency"]["n"] == 1
-    assert main.run(["bench", "scale", "--processes", "1"]) == 1
-    assert "--processes is 1; expected 2 or more" in capsys.readouterr().err

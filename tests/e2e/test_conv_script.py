@@ -1,4 +1,4 @@
-"""python ./test_conv.py, as a student runs it: what it prints, and that it never praises a wrong convolution."""
+"""python ./test_conv.py, as a student runs it: what it prints, and that it never passes a wrong convolution."""
 
 import importlib
 import shutil
@@ -26,45 +26,34 @@ def run(code: Path) -> tuple[int, str]:
 def test_it_passes(code):
     status, text = run(code)
     assert text.splitlines()[0] in ("Using device: cpu", "Using device: cuda")
-    assert text.splitlines()[1:] == [
-        "Check Fprop ...", "Fprop testing passed",
-        "Check Bprop ...", "Bprop testing passed",
-        "Check nn.module wrapper ...",
-        LAST,
-    ]  # fmt: skip
+    checks = ["Check Fprop ...", "Fprop testing passed", "Check Bprop ...", "Bprop testing passed"]
+    assert text.splitlines()[1:] == [*checks, "Check nn.module wrapper ...", LAST]
     assert status == 0
 
 
-# What a student gets wrong, and what the script then says.
-MISTAKES = {
-    "wrong output": (
-        "output = convolve(", "output = 1.0001 * convolve(",
-        ["Fprop testing failed", "Bprop testing passed"],
-    ),
-    "output that does not fit the gradients": (
-        "output = convolve(", "output = 1.01 * convolve(",
-        ["Fprop testing failed", "Bprop testing failed", "nn.module wrapper testing failed"],
-    ),
+RETURN = "return *gradients(ctx, grad_output), None, None"
+PASSED, FAILED = ("Fprop testing passed", "Bprop testing passed"), ("Fprop testing failed", "Bprop testing failed")
+MODULE = "nn.module wrapper testing failed"
+MISTAKES = {  # of a student, and what the script prints
+    "wrong output": ("output = convolve(", "output = 1.0001 * convolve(", [FAILED[0], PASSED[1]]),
+    "output unlike the gradients": ("output = convolve(", "output = 1.01 * convolve(", [*FAILED, MODULE]),
     "wrong gradients": (
-        "return *gradients(ctx, grad_output), None, None",
+        RETURN,
         "grads = gradients(ctx, grad_output); return grads[0], grads[1], grads[2] * 1.01, None, None",
-        ["Fprop testing passed", "Bprop testing failed", "nn.module wrapper testing failed"],
+        [PASSED[0], FAILED[1], MODULE],
     ),
-    "gradient of the bias forgotten": (
-        "return *gradients(ctx, grad_output), None, None",
+    "no gradient of the bias": (
+        RETURN,
         "return *gradients(ctx, grad_output)[:2], None, None, None",
-        ["Fprop testing passed", "Bprop testing failed", "nn.module wrapper testing failed"],
+        [PASSED[0], FAILED[1], MODULE],
     ),
-    "wrong module": (
-        "input, self.weight, self.bias,", "input, self.weight, None,",
-        ["Fprop testing passed", "Bprop testing passed", "nn.module wrapper testing failed"],
-    ),
+    "wrong module": ("input, self.weight, self.bias,", "input, self.weight, None,", [*PASSED, MODULE]),
     "one gradient of hundreds": (
-        "return *gradients(ctx, grad_output), None, None",
+        RETURN,
         "grads = gradients(ctx, grad_output); grads[1].view(-1)[47].mul_(1.001); return *grads, None, None",
-        ["Fprop testing passed", "Bprop testing failed"],
+        [PASSED[0], FAILED[1]],
     ),
-}  # fmt: skip
+}
 
 
 def mistake(code: Path, right: str, wrong: str) -> None:
@@ -74,8 +63,8 @@ def mistake(code: Path, right: str, wrong: str) -> None:
     answers.write_text(text.replace(right, wrong))
 
 
-@pytest.mark.parametrize(("right", "wrong", "said"), MISTAKES.values(), ids=MISTAKES)
-def test_it_finds_a_mistake(code, right, wrong, said, monkeypatch, capsys):
+@pytest.mark.parametrize(("right", "wrong", "printed"), MISTAKES.values(), ids=MISTAKES)
+def test_it_finds_a_mistake(code, right, wrong, printed, monkeypatch, capsys):
     mistake(code, right, wrong)
     monkeypatch.syspath_prepend(code)
     for name in ("student_code", "test_conv"):
@@ -90,11 +79,11 @@ def test_it_finds_a_mistake(code, right, wrong, said, monkeypatch, capsys):
     text = capsys.readouterr().out
     assert status == 1
     assert LAST not in text
-    assert [line for line in text.splitlines() if "testing" in line] == said
+    assert [line for line in text.splitlines() if "testing" in line] == printed
 
 
 @pytest.mark.parametrize("grads", ["[None] * 3", "[1.01 * grad for grad in gradients(ctx, grad_output)]", "missing()"])
-def test_its_exit_status_tells(code, grads):
+def test_its_exit_status_is_one(code, grads):
     mistake(code, "return *gradients(ctx, grad_output), None", f"grads = {grads}; return *grads, None")
     status, text = run(code)
     assert status == 1

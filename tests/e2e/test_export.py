@@ -1,4 +1,4 @@
-"""scenelab export: each format says what the network says, for any number of images, and nothing wrong is kept."""
+"""scenelab export: each format has the logits of the network for any number of images; a wrong file is not kept."""
 
 import json
 
@@ -9,9 +9,8 @@ from conftest import make_untrained
 from scenelab.cli import main
 from scenelab.errors import LabError
 from scenelab.evaluation.saliency_tests import show_images
-from scenelab.runs.export import export as module
-from scenelab.runs.export.export import export
-from scenelab.runs.export.formats import WRITERS
+from scenelab.runs.export import export
+from scenelab.runs.export_formats import WRITERS
 from scenelab.runs.loading import open_run
 
 pytest.importorskip("onnxruntime")
@@ -28,38 +27,38 @@ def images(opened):
 
 
 @pytest.mark.parametrize("form", WRITERS)
-def test_the_file_says_what_the_network_says(untrained, opened, images, form, capsys):
+def test_the_logits_of_the_file_are_those_of_the_network(untrained, opened, images, form, capsys):
     assert main.run(["export", str(untrained.folder), "--format", form, "--limit", "20", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["images"] == 20
-    assert found["same_first_guess"] == 1
-    assert found["largest_difference"] < 1e-4
-    assert found == json.loads((untrained.results / f"export-{form}.json").read_text())
+    result = json.loads(capsys.readouterr().out)
+    assert result["images"] == 20
+    assert result["same_first_guess"] == 1
+    assert result["largest_difference"] < 1e-4
+    assert result == json.loads((untrained.results / f"export-{form}.json").read_text())
     path = untrained.folder / "export" / f"model.{form}"
-    assert path.stat().st_size == found["bytes"]
+    assert path.stat().st_size == result["bytes"]
     assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []
 
 
-def test_onnx_read_by_a_stranger(opened, images, tmp_path):
-    """With onnxruntime alone: labels from the metadata, pixels in [0, 1], batches of any size."""
+def test_onnx_read_with_onnxruntime_alone(opened, images, tmp_path):
+    """Labels come from the metadata; pixels are in [0, 1], batches of any size."""
     import onnxruntime
 
     path = tmp_path / "model.onnx"
     export(opened.stored, images, "onnx", path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    about = session.get_modelmeta().custom_metadata_map
-    assert json.loads(about["labels"]) == list(opened.stored.categories)
-    assert about["size"] == "32"
-    (entry,) = session.get_inputs()
-    assert entry.shape[1:] == [3, 32, 32]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["labels"]) == list(opened.stored.categories)
+    assert metadata["size"] == "32"
+    (input,) = session.get_inputs()
+    assert input.shape[1:] == [3, 32, 32]
     for count in (1, 7):
-        (logits,) = session.run(None, {entry.name: images[:count].contiguous().numpy()})
+        (logits,) = session.run(None, {input.name: images[:count].contiguous().numpy()})
         with torch.no_grad():
             torch.testing.assert_close(torch.from_numpy(logits), opened.stored.model(images[:count]), atol=1e-4, rtol=0)
     assert b"/scenelab/" not in path.read_bytes()  # nothing of the machine that wrote it
 
 
-def test_pt2_and_safetensors_read_by_a_stranger(opened, images, tmp_path):
+def test_pt2_and_safetensors_read_without_scenelab(opened, images, tmp_path):
     from safetensors import safe_open
 
     export(opened.stored, images, "pt2", tmp_path / "model.pt2")
@@ -70,45 +69,36 @@ def test_pt2_and_safetensors_read_by_a_stranger(opened, images, tmp_path):
     assert json.loads(json.loads(extra["scenelab.json"])["labels"]) == list(opened.stored.categories)
     export(opened.stored, images, "safetensors", tmp_path / "model.safetensors")
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
-        about = file.metadata()
+        metadata = file.metadata()
         assert set(file.keys()) == set(opened.stored.model.network.state_dict())
-    mean = torch.tensor(json.loads(about["mean"]))
+    mean = torch.tensor(json.loads(metadata["mean"]))
     torch.testing.assert_close(mean, opened.stored.model.normalize.mean.flatten())
-    assert about["architecture"] == "residual-small"
+    assert metadata["architecture"] == "residual-small"
 
 
 @pytest.mark.parametrize("model", ["simplenet", "vit", "inception"])
-def test_other_networks_go_as_well(scenes, tmp_path, model):
+def test_other_networks_are_exported(scenes, tmp_path, model):
     run = make_untrained(tmp_path / model, scenes, model=model)
     assert main.run(["export", str(run.folder), "--limit", "3"]) == 0
 
 
-def test_a_file_that_says_something_else_is_not_written(opened, images, tmp_path, monkeypatch):
-    def wrong(stored, path):
+@pytest.mark.parametrize(("offset", "difference"), [(0.01, "0.01"), (float("nan"), "nan")])
+def test_a_file_with_other_logits_is_not_kept(opened, images, tmp_path, monkeypatch, offset, difference):
+    def write_wrong(stored, path):
         path.write_bytes(b"wrong")
-        return lambda part: stored.model(part) + 0.01 * (part.shape[0] > 1)
+        return lambda batch: stored.model(batch) + (offset if len(batch) > 1 else 0)
 
-    monkeypatch.setitem(module.WRITERS, "onnx", wrong)
-    with pytest.raises(LabError, match=r"onnx was not written: its logits differ from the network's by up to 0.01"):
+    monkeypatch.setitem(WRITERS, "onnx", write_wrong)
+    with pytest.raises(LabError, match=f"onnx was not written: its logits differ .* by up to {difference}"):
         export(opened.stored, images, "onnx", tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_with_nan_is_not_written(opened, images, tmp_path, monkeypatch):
-    def broken(stored, path):
-        path.write_bytes(b"broken")
-        return lambda part: stored.model(part) * float("nan")
-
-    monkeypatch.setitem(module.WRITERS, "onnx", broken)
-    with pytest.raises(LabError, match="was not written"):
-        export(opened.stored, images, "onnx", tmp_path / "model.onnx")
-
-
-def test_errors(untrained, opened, images, tmp_path, capsys):
+def test_errors_name_the_fix(untrained, opened, images, tmp_path, capsys):
     assert main.run(["export", str(untrained.folder), "--limit", "0"]) == 1
     assert "--limit is 0" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert main.run(["export", str(untrained.folder), "--out", str(tmp_path / "file" / "model.onnx")]) == 1
     assert "choose another with --out" in capsys.readouterr().err
-    with pytest.raises(LabError, match="no image to check"):
+    with pytest.raises(LabError, match="images is empty"):
         export(opened.stored, images[:0], "safetensors", tmp_path / "model.safetensors")

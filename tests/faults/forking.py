@@ -105,7 +105,7 @@ def serve() -> None:
     for name in (
         "cli.main", "training.session", "training.recipes", "data.fetch.install", "course.grading.batch",
         "course.grading.outputs", "course.grading.challenge", "report.write", "report.card", "report.collect",
-        "evaluation.explain", "evaluation.challenge", "evaluation.robustness", "runs.loading", "runs.export.export",
+        "evaluation.explain", "evaluation.challenge", "evaluation.robustness", "runs.loading", "runs.export",
     ):  # fmt: skip
         importlib.import_module(f"scenelab.{name}")
     importlib.import_module("faults.acts")

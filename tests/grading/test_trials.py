@@ -26,7 +26,7 @@ SOURCE = Path(scenelab.__file__).parent
 GRADING = "course/grading"
 STARTERS = {
     "runtime.py", f"{GRADING}/sandbox.py", f"{GRADING}/bubblewrap.py", f"{GRADING}/processes.py",
-    f"{GRADING}/similarity.py", "studies/apart.py", "bench/child.py", "runs/run.py", "course/submission.py",
+    f"{GRADING}/similarity.py", "studies/apart.py", "studies/timing.py", "runs/run.py", "course/submission.py",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from scenelab.attribution import (
     saliency,
     smooth_gradient,
 )
-from scenelab.models.registry import create
+from scenelab.models.registry import create_model
 
 NAMES = ("simplenet-small", "residual-small", "inception")
 BY_NAME = pytest.mark.parametrize("name", NAMES)
@@ -22,7 +22,7 @@ BY_NAME = pytest.mark.parametrize("name", NAMES)
 
 def network(name: str) -> nn.Module:
     torch.manual_seed(1)
-    model = create(name, num_classes=7).double().eval()
+    model = create_model(name, num_classes=7).double().eval()
     for module in model.modules():  # statistics and scales as after training, none of them 0 or 1
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.5, 0.5)

@@ -13,7 +13,7 @@ from torch import nn
 from runs_compared import StopAfter, assert_same_run
 from scenelab.data.augment import Augment
 from scenelab.errors import Interrupted, LabError
-from scenelab.models.registry import create
+from scenelab.models.registry import create_model
 from scenelab.progress import Lines
 from scenelab.report.methods_text import describe
 from scenelab.runs.config import (
@@ -58,7 +58,7 @@ def student_code() -> ModuleType:
 @pytest.fixture
 def model() -> nn.Module:
     torch.manual_seed(0)
-    return create("residual-small", num_classes=5).train()
+    return create_model("residual-small", num_classes=5).train()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from scenelab.attacks.pgd import Steepest
 from scenelab.attacks.square import share_at
 from scenelab.attacks.threat import Space
 from scenelab.errors import LabError
-from scenelab.models.registry import create
+from scenelab.models.registry import create_model
 
 SIDE, CLASSES = 16, 5
 EPSILON = 8 / 255
@@ -381,7 +381,7 @@ def snapshot(model: nn.Module) -> list:
 @EACH
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_the_callers_state_is_left_as_found(name, mode, images):
-    model = create("residual-small", num_classes=CLASSES).train()
+    model = create_model("residual-small", num_classes=CLASSES).train()
     model.network.fc.weight.requires_grad_(False)
     model.network.fc.bias.grad = torch.ones(CLASSES)
     model.network.features[0].eval()

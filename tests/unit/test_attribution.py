@@ -20,7 +20,7 @@ from scenelab.attribution.grid import show_strong
 from scenelab.attribution.occlusion import starts
 from scenelab.classifier import loss
 from scenelab.errors import LabError
-from scenelab.models.registry import create
+from scenelab.models.registry import create_model
 
 SIDE, PATCH = 16, slice(8, 12)
 
@@ -112,7 +112,7 @@ def test_the_first_guess_is_the_target_by_default(images):
 
 def test_integrated_gradients_are_complete():
     torch.manual_seed(0)
-    model = create("simplenet-small", num_classes=5).double()
+    model = create_model("simplenet-small", num_classes=5).double()
     images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
     targets = torch.tensor([1, 4])
     found = integrated_gradients(model, images, targets, steps=300)
@@ -157,7 +157,7 @@ def test_the_same_function_in_another_form_has_the_same_attributions(images):
 
 
 def test_one_sample_without_noise_is_the_gradient(images):
-    model = create("residual-small", num_classes=4)
+    model = create_model("residual-small", num_classes=4)
     torch.testing.assert_close(smooth_gradient(model, images, samples=1, sigma=0.0), gradient(model, images))
 
 
@@ -190,13 +190,13 @@ def test_windows_cover_every_pixel():
 
 @EACH
 def test_results_do_not_depend_on_the_other_images(method, images):
-    model = create("simplenet-small", num_classes=4)
+    model = create_model("simplenet-small", num_classes=4)
     torch.testing.assert_close(method(model, images)[1:], method(model, images[1:]), rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_results_do_not_depend_on_the_batch_size(images, batch_size):
-    model = create("simplenet-small", num_classes=4).double()
+    model = create_model("simplenet-small", num_classes=4).double()
     images = images.double()
     for function, options in (
         (gradient, {}), (smooth_gradient, {"samples": 5}), (smooth_gradient, {"samples": 5, "statistic": "variance"}),
@@ -208,7 +208,7 @@ def test_results_do_not_depend_on_the_batch_size(images, batch_size):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_progress_adds_up_to_the_images(images, batch_size):
-    model = create("simplenet-small", num_classes=4)
+    model = create_model("simplenet-small", num_classes=4)
     for function, options in (
         (saliency, {}), (gradient_times_input, {}), (smooth_gradient, {"samples": 2}),
         (integrated_gradients, {"steps": 2}), (grad_cam, {"layer": model.network.features[-1]}),
@@ -264,7 +264,7 @@ ALL = {**METHODS, "cam": lambda model, images: grad_cam(model, images, model.net
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_the_callers_state_is_left_as_found(method, training, mode):
-    model = create("residual-small", num_classes=4).train(training)
+    model = create_model("residual-small", num_classes=4).train(training)
     model.network.features[0].eval()  # modes differ within the model
     images = torch.rand(2, 3, 32, 32)
     kept = images.clone()
@@ -285,7 +285,7 @@ def test_also_when_the_model_raises(method):
         def forward(self, images):
             raise ZeroDivisionError
 
-    model = create("residual-small", num_classes=4).train()
+    model = create_model("residual-small", num_classes=4).train()
     model.network.fc = Breaking()
     images = torch.rand(2, 3, 32, 32)
     before = snapshot(model)
@@ -300,7 +300,7 @@ def test_no_hook_survives_a_model_that_raises_behind_it():
             raise ZeroDivisionError
 
     images, targets = torch.rand(3, 3, 32, 32), torch.zeros(3, dtype=torch.int64)
-    model = create("residual-small", num_classes=4).train()
+    model = create_model("residual-small", num_classes=4).train()
     model.network.fc = Breaking()
     before = snapshot(model)
     with pytest.raises(ZeroDivisionError):
@@ -308,7 +308,7 @@ def test_no_hook_survives_a_model_that_raises_behind_it():
     with pytest.raises(ZeroDivisionError):
         gradient(model, images, targets)
     assert same(before, snapshot(model))
-    model = create("residual-small", num_classes=4).train()
+    model = create_model("residual-small", num_classes=4).train()
     before = snapshot(model)
     with pytest.raises(LabError, match="layer must put out"):
         grad_cam(model, images, model.network.fc, targets)
@@ -349,19 +349,19 @@ def test_oblong_pictures():
     for values in (saliency(model, images, targets), occlusion(model, images, targets, window=2, stride=2).abs()):
         assert values.shape == (2, 1, 8, 24)
         assert values[:, :, 2:4, 12:16].sum().item() == pytest.approx(values.sum().item(), rel=1e-4)
-    network = create("residual-small", num_classes=4)
+    network = create_model("residual-small", num_classes=4)
     assert grad_cam(network, torch.rand(2, 3, 32, 64), network.network.features[-1]).shape == (2, 1, 32, 64)
 
 
 def test_grad_cam_of_any_callable_that_calls_the_layer(images):
-    model = create("simplenet-small", num_classes=4).eval()
+    model = create_model("simplenet-small", num_classes=4).eval()
     layer = model.network.features[-1]
     found = grad_cam(lambda given: model(given), images, layer)
     torch.testing.assert_close(found, grad_cam(model, images, layer))
 
 
 def test_a_baseline_for_all_and_one_an_image_give_the_same(images):
-    model = create("simplenet-small", num_classes=4).double()
+    model = create_model("simplenet-small", num_classes=4).double()
     images = images.double()
     one = integrated_gradients(model, images, steps=4, baseline=0.25)
     each = integrated_gradients(model, images, steps=4, baseline=torch.full_like(images, 0.25))
@@ -374,7 +374,7 @@ def test_a_baseline_for_all_and_one_an_image_give_the_same(images):
 
 
 def test_no_images_give_no_maps():
-    model = create("simplenet-small", num_classes=4)
+    model = create_model("simplenet-small", num_classes=4)
     none = torch.empty(0, 3, SIDE, SIDE)
     assert gradient(model, none).shape == none.shape
     assert integrated_gradients(model, none).gap.shape == (0,)
@@ -411,7 +411,7 @@ def test_no_images_give_no_maps():
 )
 def test_errors_name_argument_and_fix(call, message, images):
     with pytest.raises(LabError) as caught:
-        call(create("simplenet-small", num_classes=4), images)
+        call(create_model("simplenet-small", num_classes=4), images)
     assert str(caught.value).startswith(message)
 
 

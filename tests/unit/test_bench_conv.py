@@ -1,20 +1,26 @@
+"""scenelab bench conv: the subjects do the same work, and what the command prints."""
+
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from scenelab.bench import child, conv_step
-from scenelab.bench.conv import LayerTrial, bench_layer, conv_layers, in_turns
-from scenelab.bench.conv_step import CONTESTANTS, StepTrial
-from scenelab.bench.textbook import TextbookConv2d
 from scenelab.cli import main
 from scenelab.errors import LabError
 from scenelab.runtime import peak_memory, resident_memory
+from scenelab.studies import conv_step, timing
+from scenelab.studies.conv_speed import LayerTrial, conv_layers, measure_layer
+from scenelab.studies.conv_step import SUBJECTS, make_step
+from scenelab.studies.textbook_conv import TextbookConv2d
+from scenelab.studies.timing import interleave, run_worker
 
 MIB = 2**20
+TESTS = str(Path(__file__).parents[1])
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding", "bias"), [(3, 1, 1, True), (7, 2, 3, False), (1, 1, 0, True)])
@@ -22,12 +28,12 @@ def test_the_textbook_convolution_is_right(kernel, stride, padding, bias):
     torch.manual_seed(0)
     module = TextbookConv2d(3, 5, kernel, stride=stride, padding=padding, bias=bias).double()
     images = torch.randn(2, 3, 11, 8, dtype=torch.float64, requires_grad=True)
-    wanted = [images, *module.parameters()]
+    inputs = [images, *module.parameters()]
     output = module(images)
     expected = F.conv2d(images, module.weight, module.bias, stride, padding)
     torch.testing.assert_close(output, expected)
     grad = torch.randn_like(expected)
-    gradients = zip(torch.autograd.grad(output, wanted, grad), torch.autograd.grad(expected, wanted, grad), strict=True)
+    gradients = zip(torch.autograd.grad(output, inputs, grad), torch.autograd.grad(expected, inputs, grad), strict=True)
     for got, right in gradients:
         torch.testing.assert_close(got, right)
 
@@ -42,10 +48,8 @@ def test_an_in_place_relu_may_follow_the_textbook_convolution(bias):
 def test_the_layers_are_those_of_simplenet_in_their_real_inputs():
     layers = conv_layers(64, 128)
     kinds = [(layer.in_channels, layer.out_channels, layer.kernel_size[0], layer.input_shape[2]) for layer in layers]
-    assert kinds == [
-        (3, 64, 7, 128), (64, 64, 1, 32), (64, 64, 3, 32), (64, 256, 1, 32),
-        (256, 64, 1, 16), (64, 64, 3, 16), (64, 256, 1, 16), (256, 512, 3, 8),
-    ]  # fmt: skip
+    narrow = [(64, 64, 1, 32), (64, 64, 3, 32), (64, 256, 1, 32), (256, 64, 1, 16), (64, 64, 3, 16), (64, 256, 1, 16)]
+    assert kinds == [(3, 64, 7, 128), *narrow, (256, 512, 3, 8)]
     assert {layer.input_shape[0] for layer in layers} == {64}
     assert [layer.needs_input_grad for layer in layers] == [False] + [True] * 7
     assert str(layers[0]) == "conv 7×7/2 3→64, 128×128"
@@ -53,7 +57,7 @@ def test_the_layers_are_those_of_simplenet_in_their_real_inputs():
 
 def test_a_layer_is_the_same_work_for_all_and_all_agree():
     for layer in conv_layers(2, 16):
-        trials = {name: LayerTrial(layer, name) for name in CONTESTANTS}
+        trials = {name: LayerTrial(layer, name) for name in SUBJECTS}
         first, *others = trials.values()
         for other in others:
             assert torch.equal(first.images, other.images)
@@ -64,7 +68,7 @@ def test_a_layer_is_the_same_work_for_all_and_all_agree():
 
 
 def test_a_layer_is_timed_and_compared():
-    row = bench_layer(conv_layers(2, 16)[2], rounds=2)
+    row = measure_layer(conv_layers(2, 16)[2], rounds=2)
     for part in ("forward", "backward", "both"):
         assert set(row[part]["seconds"]) == {"native", "ours", "textbook"}
         assert all(len(values) == 2 and min(values) > 0 for values in row[part]["seconds"].values())
@@ -74,13 +78,13 @@ def test_a_layer_is_timed_and_compared():
     assert row["error_vs_native"]["ours"] < 1e-4
 
 
-def test_a_contestant_that_computes_something_else_shows(monkeypatch):
+def test_a_wrong_subject_has_a_large_error(monkeypatch):
     class Wrong(torch.nn.Conv2d):
         def forward(self, input):
             return 1.01 * super().forward(input)
 
-    monkeypatch.setitem(CONTESTANTS, "ours", Wrong)
-    assert bench_layer(conv_layers(2, 16)[2], rounds=1)["error_vs_native"]["ours"] > 5e-3
+    monkeypatch.setitem(SUBJECTS, "ours", Wrong)
+    assert measure_layer(conv_layers(2, 16)[2], rounds=1)["error_vs_native"]["ours"] > 5e-3
 
 
 def test_rounds_run_in_turns_and_back():
@@ -90,15 +94,15 @@ def test_rounds_run_in_turns_and_back():
         order.append(name)
         return {"part": float(len(order))}
 
-    times = in_turns({name: lambda name=name: trial(name) for name in "abc"}, 3)
+    times = interleave({name: lambda name=name: trial(name) for name in "abc"}, 3)
     assert "".join(order) == "abccbaabc"
     assert times == {"part": {"a": [1, 6, 7], "b": [2, 5, 8], "c": [3, 4, 9]}}
 
 
-def test_all_contestants_take_the_same_training_steps():
+def test_all_subjects_take_the_same_training_steps():
     losses = {}
-    for name in CONTESTANTS:
-        step = StepTrial(name).on_batch(4, 16)
+    for name in SUBJECTS:
+        step = make_step(name, 4, 16)
         losses[name] = [step() for _ in range(3)]
     assert losses["native"][0] > losses["native"][2]
     for name in ("ours", "textbook"):
@@ -126,43 +130,37 @@ def test_a_step_is_measured_in_a_fresh_process(prepared):
     assert 0 < figures["seconds"] < 60
 
 
-def test_a_contestant_that_dies_is_named(monkeypatch):
-    monkeypatch.setattr(child, "PREPARE", "raise MemoryError('no more'); ")
+def test_a_failed_process_names_its_subject(monkeypatch):
+    monkeypatch.setattr(timing, "PREPARE", "raise MemoryError('no more'); ")
     with pytest.raises(LabError, match="measurement of 'ours' failed: MemoryError: no more; with less memory try a"):
         conv_step.measure_step("ours", batch=2, size=16, threads=1, prepared=True)
 
 
 @pytest.mark.parametrize(("prepared", "expected"), [(True, "3000"), (False, None)])
-def test_a_plain_child_does_not_inherit_the_settings_of_a_prepared_parent(monkeypatch, tmp_path, prepared, expected):
+def test_a_plain_child_does_not_inherit_the_settings_of_a_prepared_parent(monkeypatch, prepared, expected):
     monkeypatch.setenv("GOMP_SPINCOUNT", "3000")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")]))
     for name in ("OMP_WAIT_POLICY", "MALLOC_TRIM_THRESHOLD_"):
         monkeypatch.delenv(name, raising=False)
-    program = """import json, os
-def worker(arguments):
-    print("noise")
-    print(json.dumps([os.environ.get("GOMP_SPINCOUNT"), arguments]))
-"""
-    (tmp_path / "told.py").write_text(program)
-    assert child.in_child("told", ["a", 1], prepared=prepared) == [expected, ["a", "1"]]
+    assert run_worker("noisy_worker", ["a", 1], prepared=prepared) == [expected, ["a", "1"]]
 
 
 @pytest.fixture
 def in_this_process(monkeypatch, capsys):
     """Take the steps without starting a process for each."""
 
-    def measure(contestant, *, batch, size, threads, prepared):
+    def measure(subject, *, batch, size, threads, prepared):
         before = torch.get_num_threads()
-        conv_step.worker([contestant, str(batch), str(size), str(threads)])
+        conv_step.worker([subject, str(batch), str(size), str(threads)])
         torch.set_num_threads(before)
         figures = json.loads(capsys.readouterr().out)
         assert figures["peak_bytes"] > figures["increase_bytes"]  # this process may give memory back meanwhile
-        seconds = {"native": 1.0, "ours": 0.5, "textbook": 2.0 + 2 * prepared}[contestant]
-        increase = {"native": 100, "ours": 110, "textbook": 330}[contestant] * MIB
+        seconds = {"native": 1.0, "ours": 0.5, "textbook": 2.0 + 2 * prepared}[subject]
+        increase = {"native": 100, "ours": 110, "textbook": 330}[subject] * MIB
         return {"seconds": seconds, "peak_bytes": 300 * MIB, "increase_bytes": increase}
 
-    monkeypatch.setattr("scenelab.bench.conv.measure_step", measure)
-    monkeypatch.setattr("scenelab.bench.conv.MOMENT", 0.0)
+    monkeypatch.setattr("scenelab.studies.conv_speed.measure_step", measure)
+    monkeypatch.setattr("scenelab.studies.conv_speed.MIN_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -184,24 +182,17 @@ def test_the_command_gives_three_ratios_of_a_plain_process_and_all_details(capsy
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_people_get_tables(capsys):
+def test_without_json_the_command_prints_tables(capsys):
     assert main.run(["bench", "conv", "--rounds", "1", "--batch", "2", "--size", "16"]) == 0
     text = capsys.readouterr().out
-    for part in (
-        "conv 7×7/2",
-        "whole training step",
-        "t/o",
-        "step_vs_native: 0.50",
-        "memory_vs_native: 1.10",
-        "plain process",
-        "prepared process",
-    ):
+    parts = ["conv 7×7/2", "whole training step", "t/o", "plain process", "prepared process"]
+    for part in [*parts, "step_vs_native: 0.50", "memory_vs_native: 1.10"]:
         assert part in text
 
 
 @pytest.mark.parametrize(
     ("flag", "value", "least"), [("rounds", 0, 1), ("batch", 0, 1), ("size", 8, 16), ("threads", -1, 0)]
 )
-def test_senseless_settings_are_refused(flag, value, least, capsys):
+def test_invalid_settings_are_refused(flag, value, least, capsys):
     assert main.run(["bench", "conv", f"--{flag}", str(value)]) == 1
     assert f"--{flag} is {value}; expected {least} or more" in capsys.readouterr().err

@@ -71,7 +71,7 @@ def test_views_layouts_and_kinds_of_numbers_come_back(tmp_path, legacy):
 @pytest.mark.parametrize("legacy", [False, True])
 def test_the_handouts_own_checkpoint(tmp_path, legacy):
     """Its scheduler counts milestones, its best accuracy is a tensor, DataParallel puts a prefix before each name."""
-    network = NETWORKS["simplenet-small"].make(num_classes=5)
+    network = NETWORKS["simplenet-small"].build(num_classes=5)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [30, 60])
     weights = torch.nn.DataParallel(network).state_dict()

@@ -16,7 +16,7 @@ from scenelab.evaluation.gallery import scale_together
 from scenelab.evaluation.localization import Look, look, peak, point, summarize_looks
 from scenelab.evaluation.saliency_tests import _gain, _partners
 from scenelab.evaluation.sanity import LayerCheck, check_layers, layers, rank_correlation, untouched, verdict
-from scenelab.models.registry import create
+from scenelab.models.registry import create_model
 
 SIDE = 32
 PATCH = slice(8, 16)
@@ -119,7 +119,7 @@ def test_rank_correlation_by_hand():
 
 def test_a_map_of_edges_fails_and_a_gradient_does_not(images):
     torch.manual_seed(0)
-    model = create("simplenet-small", num_classes=5)
+    model = create_model("simplenet-small", num_classes=5)
     before = [value.clone() for value in model.state_dict().values()]
     state = torch.get_rng_state()
     targets = torch.zeros(4, dtype=torch.int64)
@@ -159,13 +159,13 @@ def test_independent_randomisation_touches_one_layer():
 
 
 def test_a_normalisation_goes_with_its_layer():
-    network = create("residual-small", num_classes=4)
+    network = create_model("residual-small", num_classes=4)
     found = layers(network)
     assert found[0] == ["network.features.0.0", "network.features.0.1"]
     assert found[-1] == ["network.fc"]
     assert len(found) == 11
     assert untouched(network) == []
-    transformer = layers(create("vit", num_classes=4))
+    transformer = layers(create_model("vit", num_classes=4))
     assert all(len(names) == 1 for names in transformer)  # its normalisations stand before what they belong to
     bare = nn.Sequential(nn.Linear(2, 2))
     bare.extra = nn.Parameter(torch.zeros(2))

@@ -1,4 +1,4 @@
-"""The networks: the handout's layers and parameter counts, the convolution asked for, normalisation in front."""
+"""The networks: the handout's layers and parameter counts, any convolution, normalisation, cost."""
 
 import math
 
@@ -7,45 +7,43 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scenelab.bench import networks
 from scenelab.errors import LabError
+from scenelab.models.flops import COSTS, COSTS_SIDE, count_flops, describe_models, measure_cost, model_size
 from scenelab.models.inception import Branches
-from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD, Classifier, Normalize
-from scenelab.models.registry import NETWORKS, count_flops, create, size
+from scenelab.models.normalize import IMAGENET_MEAN, Classifier, Normalize
+from scenelab.models.registry import NETWORKS, create_model, list_models
 from scenelab.models.residual import ResidualBlock
 from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
-from scenelab.models.vit import positions
+from scenelab.models.vit import position_embedding
 
 # (kernel, stride, padding, channels in, channels out); "pool" is max pooling 3/2 with padding 1.
 POOL = "pool"
-SPRING_2019 = [
-    (7, 2, 3, 3, 64), POOL,
-    (1, 1, 0, 64, 64), (3, 1, 1, 64, 64), (1, 1, 0, 64, 256), POOL,
-    (1, 1, 0, 256, 64), (3, 1, 1, 64, 64), (1, 1, 0, 64, 256), POOL,
-    (3, 1, 1, 256, 512),
-]  # fmt: skip
-FALL_2019 = [
-    (7, 2, 3, 3, 64), POOL,
-    (1, 1, 0, 64, 64), (3, 1, 1, 64, 64), (1, 1, 0, 64, 256), POOL,
-    (1, 1, 0, 256, 128), (3, 1, 1, 128, 128), (1, 1, 0, 128, 512),
-]  # fmt: skip
+STEM = [(7, 2, 3, 3, 64), POOL]
+
+
+def bottleneck(wide: int, narrow: int, out: int) -> list[tuple[int, ...]]:
+    return [(1, 1, 0, wide, narrow), (3, 1, 1, narrow, narrow), (1, 1, 0, narrow, out)]
+
+
+SPRING_2019 = [*STEM, *bottleneck(64, 64, 256), POOL, *bottleneck(256, 64, 256), POOL, (3, 1, 1, 256, 512)]
+FALL_2019 = [*STEM, *bottleneck(64, 64, 256), POOL, *bottleneck(256, 128, 512)]
 TABLE = {SimpleNet: (SPRING_2019, 1_368_676), SimpleNetSmall: (FALL_2019, 365_028)}
 BOTH = pytest.mark.parametrize("network", TABLE)
 ALL = pytest.mark.parametrize("name", NETWORKS)
 
 
 class OtherConv(nn.Conv2d):
-    """Stands for a convolution of one's own."""
+    """A convolution of a user."""
 
 
 def layers(features: nn.Module, conv: type[nn.Conv2d]) -> list:
     """The convolutions and poolings of a network, each convolution with a ReLU in place behind it."""
-    modules, found = list(features.children()), []
+    modules, result = list(features.children()), []
     for position, module in enumerate(modules):
         if type(module) is conv:
             pairs = (module.kernel_size, module.stride, module.padding)
             assert all(first == second for first, second in pairs)
-            found.append((*(first for first, _ in pairs), module.in_channels, module.out_channels))
+            result.append((*(first for first, _ in pairs), module.in_channels, module.out_channels))
             assert module.bias is not None
             assert module.groups == 1
             assert module.dilation == (1, 1)
@@ -53,19 +51,19 @@ def layers(features: nn.Module, conv: type[nn.Conv2d]) -> list:
             assert modules[position + 1].inplace
         elif isinstance(module, nn.MaxPool2d):
             assert (module.kernel_size, module.stride, module.padding) == (3, 2, 1)
-            found.append(POOL)
+            result.append(POOL)
         else:
             assert isinstance(module, nn.ReLU)
             assert type(modules[position - 1]) is conv
-    return found
+    return result
 
 
 @BOTH
 def test_parameters(network):
     _, expected = TABLE[network]
-    assert size(network(num_classes=100)).parameters == expected
-    assert size(network()).parameters == expected
-    assert size(network(num_classes=12)).parameters == expected - 88 * 513
+    assert model_size(network(num_classes=100)).parameters == expected
+    assert model_size(network()).parameters == expected
+    assert model_size(network(num_classes=12)).parameters == expected - 88 * 513
 
 
 @BOTH
@@ -80,56 +78,35 @@ def test_layers(network):
     assert not list(model.buffers())
 
 
-@BOTH
-def test_every_convolution_is_the_one_that_is_asked_for(network):
-    model = network(conv_op=OtherConv, num_classes=5)
-    expected, _ = TABLE[network]
-    assert layers(model.features, OtherConv) == expected
-    assert not [module for module in model.modules() if type(module) is nn.Conv2d]
-    assert model.state_dict().keys() == network(num_classes=5).state_dict().keys()
-
-
-@BOTH
-@pytest.mark.parametrize("side", [16, 64, 128, 144, 160])
-def test_sides_and_a_batch_of_one(network, side):
-    model = network(num_classes=5).eval()
-    with torch.no_grad():
-        logits = model(torch.zeros(1, 3, side, side))
-    assert logits.shape == (1, 5)
-    assert logits.isfinite().all()
-
-
-def test_oblong_pictures():
-    assert SimpleNetSmall(num_classes=5)(torch.zeros(2, 3, 48, 64)).shape == (2, 5)
-
-
 @ALL
 def test_every_parameter_learns(name):
     """After one step, for the last factor of a residual block begins at zero and hides what is before it."""
     torch.manual_seed(0)
-    model = create(name, num_classes=5)
+    model = create_model(name, num_classes=5)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     images = torch.rand(4, 3, 64, 64)
     for _ in range(2):
         optimizer.zero_grad()
         model(images).square().sum().backward()
         optimizer.step()
-    silent = [key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
-    assert not silent
+    untrained = [
+        key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
+    assert not untrained
 
 
 @ALL
-def test_every_network_takes_the_convolution_that_is_asked_for(name):
-    model = create(name, num_classes=5, conv_op=OtherConv)
+def test_conv_op_replaces_every_convolution(name):
+    model = create_model(name, num_classes=5, conv_op=OtherConv)
     kinds = {type(module) for module in model.modules() if isinstance(module, nn.Conv2d)}
     assert kinds == {OtherConv}
-    assert model.state_dict().keys() == create(name, num_classes=5).state_dict().keys()
+    assert model.state_dict().keys() == create_model(name, num_classes=5).state_dict().keys()
 
 
 @ALL
-@pytest.mark.parametrize("sides", [(16, 16), (48, 64), (72, 72), (128, 128)])
-def test_every_network_takes_pictures_of_these_sides(name, sides):
-    model = create(name, num_classes=5).eval()
+@pytest.mark.parametrize("sides", [(16, 16), (48, 64), (72, 72), (144, 160)])
+def test_every_network_takes_images_of_these_sides(name, sides):
+    model = create_model(name, num_classes=5).eval()
     with torch.no_grad():
         logits = model(torch.rand(1, 3, *sides))
     assert logits.shape == (1, 5)
@@ -137,10 +114,10 @@ def test_every_network_takes_pictures_of_these_sides(name, sides):
 
 
 @ALL
-def test_every_network_begins_unsure(name):
-    """The first loss is near that of guessing, so the initial weights neither blow signals up nor lose them."""
+def test_the_initial_loss_is_that_of_guessing(name):
+    """The initial weights neither amplify signals nor lose them."""
     torch.manual_seed(0)
-    model = create(name, num_classes=100)
+    model = create_model(name, num_classes=100)
     loss = F.cross_entropy(model(torch.rand(16, 3, 64, 64)), torch.randint(100, (16,)))
     assert loss.item() == pytest.approx(math.log(100), abs=0.6)
 
@@ -155,14 +132,14 @@ def test_residual_blocks_begin_as_a_relu():
 
 
 def test_sides_that_four_halvings_fit_are_never_padded_on_the_far_side():
-    """Why pictures have sides of multiples of 16: an odd side on the way gives one more window, over the padding."""
+    """Why images have sides of multiples of 16: an odd side on the way gives one more window, over the padding."""
     sides = {}
 
     def note(module, arguments, output):
         if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
             sides.setdefault(side, []).append(arguments[0].shape[-1] % 2)
 
-    model = create("residual", num_classes=5).eval()
+    model = create_model("residual", num_classes=5).eval()
     for module in model.modules():
         module.register_forward_hook(note)
     for side in (64, 72, 80):
@@ -175,68 +152,59 @@ def test_branches_keep_channels_and_sides():
 
 
 def test_positions_differ_and_are_bounded():
-    places = positions(5, 7, 192)
-    assert places.shape == (35, 192)
-    assert places.abs().max() <= 1
-    assert torch.cdist(places, places).fill_diagonal_(9).min() > 0.1
+    embedding = position_embedding(5, 7, 192)
+    assert embedding.shape == (35, 192)
+    assert embedding.abs().max() <= 1
+    assert torch.cdist(embedding, embedding).fill_diagonal_(9).min() > 0.1
 
 
 def test_flops_by_hand():
     """Two operations for a multiply-add; backward is twice as much, less the first layer's input gradient."""
-    convolutions = [
-        (49 * 3 * 64, 32), (64 * 64, 16), (9 * 64 * 64, 16), (64 * 256, 16), (256 * 64, 8), (9 * 64 * 64, 8),
-        (64 * 256, 8), (9 * 256 * 512, 4),
-    ]  # fmt: skip
-    products = [weights * side**2 for weights, side in convolutions] + [512 * 100]
+    by_side = {32: [49 * 3 * 64], 16: [64 * 64, 9 * 64 * 64, 64 * 256], 8: [256 * 64, 9 * 64 * 64, 64 * 256]}
+    by_side[4] = [9 * 256 * 512]
+    products = [weights * side**2 for side, layers in by_side.items() for weights in layers] + [512 * 100]
     assert count_flops("simplenet", num_classes=100, side=64) == 2 * sum(products)
     training = count_flops("simplenet", num_classes=100, side=64, training=True)
     assert training == 2 * (3 * sum(products) - products[0])
+
+
+@ALL
+def test_the_table_of_costs_is_what_the_counter_says(name):
+    assert list(COSTS) == list_models()
+    assert COSTS[name] == measure_cost(name, COSTS_SIDE)
 
 
 # Normalisation
 
 
 def test_normalisation_by_hand():
+    assert (Normalize()(torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) == 0).all()
     normalize = Normalize((0.5, 0.25, 0.0), (0.5, 0.25, 2.0))
     image = torch.tensor([1.0, 0.0, 1.0]).view(1, 3, 1, 1)
     assert normalize(image).flatten().tolist() == [1.0, -1.0, 0.5]
 
 
-def test_imagenets_statistics_are_the_default():
-    assert IMAGENET_MEAN == (0.485, 0.456, 0.406)
-    assert IMAGENET_STD == (0.229, 0.224, 0.225)
-    image = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
-    assert (Normalize()(image) == 0).all()
-    assert torch.allclose(
-        Normalize()(torch.ones(1, 3, 1, 1)).flatten(), (1 - image.flatten()) / torch.tensor(IMAGENET_STD)
-    )
-
-
-def test_a_classifier_normalises_and_then_asks_its_network():
-    seen = []
-
+def test_a_classifier_normalises_before_its_network():
     class Network(nn.Module):
         def forward(self, images):
-            seen.append(images)
             return images.mean(dim=(2, 3))
 
     images = torch.rand(2, 3, 4, 4)
     before = images.clone()
     logits = Classifier(Network(), Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)))(images)
-    assert torch.allclose(seen[0], (images - 0.5) / 0.25)
-    assert torch.allclose(logits, seen[0].mean(dim=(2, 3)))
+    assert torch.allclose(logits, ((images - 0.5) / 0.25).mean(dim=(2, 3)))
     assert torch.equal(images, before)
 
 
 def test_the_state_dict_has_no_normalisation():
-    model = create("simplenet", num_classes=3)
+    model = create_model("simplenet", num_classes=3)
     names = set(model.state_dict())
     assert names == {f"network.{name}" for name in SimpleNet(num_classes=3).state_dict()}
     SimpleNet(num_classes=3).load_state_dict(model.network.state_dict())
 
 
 def test_the_statistics_move_with_the_model():
-    model = create("simplenet-small", num_classes=3).double()
+    model = create_model("simplenet-small", num_classes=3).double()
     assert model.normalize.mean.dtype == torch.float64
     assert model(torch.rand(1, 3, 32, 32, dtype=torch.float64)).dtype == torch.float64
 
@@ -244,42 +212,32 @@ def test_the_statistics_move_with_the_model():
 # The registry
 
 
-def test_networks_by_name():
-    for name, network in {"simplenet": SimpleNet, "simplenet-small": SimpleNetSmall}.items():
-        model = create(name, num_classes=4)
-        assert isinstance(model, Classifier)
-        assert type(model.network) is network
-    assert len({architecture.what for architecture in NETWORKS.values()}) == len(NETWORKS)
-    chosen = create("simplenet", num_classes=4, conv_op=OtherConv)
-    assert layers(chosen.network.features, OtherConv) == SPRING_2019
-
-
 def test_an_unknown_network():
     with pytest.raises(LabError) as caught:
-        create("resnet", num_classes=3)
+        create_model("resnet", num_classes=3)
     assert str(caught.value) == f"there is no model 'resnet'; the models are {', '.join(sorted(NETWORKS))}"
 
 
 def test_size_counts_what_is_learned_and_what_is_stored():
     network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))  # 8 + 4 learned; 2 + 2 floats and one int64 beside
-    measured = size(network)
+    measured = model_size(network)
     assert (measured.parameters, measured.bytes) == (12, 4 * 16 + 8)
-    assert size(SimpleNet()).bytes == 4 * 1_368_676
-    assert size(SimpleNetSmall()).bytes == 4 * 365_028
+    assert model_size(SimpleNet()).bytes == 4 * 1_368_676
+    assert model_size(SimpleNetSmall()).bytes == 4 * 365_028
 
 
 def test_networks_are_described_with_their_cost_and_speed(monkeypatch):
-    monkeypatch.setattr(networks, "SECONDS", 1e-9)
-    described = networks.describe_networks(16, speed=True)
+    monkeypatch.setattr("scenelab.models.flops.SECONDS", 1e-9)
+    described = describe_models(16, speed=True)
     assert described.keys() == NETWORKS.keys()
     for values in described.values():
         assert 2 < values["training_flops"] / values["flops"] <= 3
         assert values["training_images_per_second"] > 0
         assert values["images_per_second"] > 0
     assert described["simplenet"]["parameters"] == 1_368_676
-    assert "images_per_second" not in networks.describe_networks(16, speed=False)["vit"]
+    assert "images_per_second" not in describe_models(16, speed=False)["vit"]
 
 
-def test_pictures_that_are_too_small_for_the_networks():
+def test_too_small_images_are_refused():
     with pytest.raises(LabError, match="^--size is 8; the networks take 16 pixels or more$"):
-        networks.describe_networks(8, speed=False)
+        describe_models(8, speed=False)

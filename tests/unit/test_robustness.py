@@ -18,7 +18,7 @@ from scenelab.evaluation.gradient_masking import (
 )
 from scenelab.evaluation.robustness import as_levels, find_signs, name_epsilon, through_png
 from scenelab.models.inference import prepare_for_inference
-from scenelab.models.registry import create
+from scenelab.models.registry import create_model
 
 SIDE, CLASSES = 12, 4
 
@@ -168,7 +168,7 @@ def test_levels_and_files():
 @pytest.mark.parametrize("name", ["residual-small", "simplenet-small", "inception", "vit"])
 def test_a_prepared_network_computes_the_same(name):
     torch.manual_seed(0)
-    model = create(name, num_classes=CLASSES)
+    model = create_model(name, num_classes=CLASSES)
     images = torch.rand(4, 3, 32, 32)
     for _ in range(3):
         model.train()(images)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scenelab.errors import LabError
-from scenelab.models.registry import create
+from scenelab.models.registry import create_model
 from scenelab.runs.network import read_classifier, to_values
 from scenelab.runs.run import Run, environment, load_checkpoint, save_checkpoint
 
@@ -12,7 +12,7 @@ from scenelab.runs.run import Run, environment, load_checkpoint, save_checkpoint
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "model_best.pth.tar"
-    model = create("simplenet-small", num_classes=3)
+    model = create_model("simplenet-small", num_classes=3)
     values = to_values(model, arch="simplenet-small", categories=("a", "b", "c"), size=64, epoch=2)
     save_checkpoint(path, values)
     return path, model
@@ -28,7 +28,7 @@ def test_a_classifier_comes_back_as_it_was(saved):
 
 def test_a_starter_kit_checkpoint_loads(tmp_path):
     """The handout's own main.py writes no categories, no size and, under DataParallel, longer names."""
-    network = create("simplenet", num_classes=100).network
+    network = create_model("simplenet", num_classes=100).network
     weights = {f"module.{name}": value for name, value in network.state_dict().items()}
     path = tmp_path / "model_best.pth.tar"
     torch.save({"epoch": 90, "model_arch": "simplenet", "state_dict": weights, "best_acc1": torch.tensor(47.6)}, path)

@@ -13,7 +13,8 @@ from scenelab.data.augment import Augment
 from scenelab.data.splits import open_dataset
 from scenelab.errors import Interrupted, LabError
 from scenelab.evaluation.metrics import predict_logits
-from scenelab.models.registry import count_flops, create
+from scenelab.models.flops import count_flops
+from scenelab.models.registry import create_model
 from scenelab.progress import Lines
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.network import as_stored, read_classifier, to_values
@@ -206,7 +207,7 @@ def test_weights_kept_in_half_are_those_that_are_evaluated(scenes, tmp_path):
 
 
 def test_statistics_of_normalisation_are_not_halved():
-    model = create("residual", num_classes=3)
+    model = create_model("residual", num_classes=3)
     values = to_values(model, arch="residual", categories=("a", "b", "c"), size=32, epoch=1, half=True)["state_dict"]
     kinds = {name.rpartition(".")[2]: value.dtype for name, value in values.items()}
     assert kinds["weight"] == kinds["bias"] == torch.float16

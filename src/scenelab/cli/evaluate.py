@@ -101,9 +101,9 @@ def models(*, size: int = 64, speed: bool = False, json: bool = False) -> None:
         speed: measure training and prediction, a few seconds per model.
         json: print the list as JSON.
     """
-    from scenelab.bench.networks import describe_networks
+    from scenelab.models.flops import describe_models
 
-    networks = describe_networks(size, speed=speed)
+    networks = describe_models(size, speed=speed)
     if json:
         print_json(networks)
         return

@@ -37,7 +37,7 @@ def export(
     from scenelab.errors import LabError
     from scenelab.evaluation.saliency_tests import show_images, spread_rows
     from scenelab.io import write_json
-    from scenelab.runs.export.export import export as write
+    from scenelab.runs.export import export as write
     from scenelab.runs.loading import open_run
     from scenelab.runs.run import stamp
 

@@ -1,13 +1,13 @@
-"""Convolution as an `autograd.Function` that can be differentiated as often as one likes.
+"""Convolution as an `autograd.Function` that is differentiable any number of times.
 
-Convolution is bilinear in input and weight, so each of its gradients is bilinear too, and the gradients of those are
-convolutions again. Three Functions close the circle; each calls one kernel forward and the other two backward:
+Convolution is bilinear in input and weight, so each of its gradients is bilinear too, and their gradients are
+convolutions again. Each of three Functions computes one kernel forward and calls the other two backward:
 
     Conv2dFunction  (X, W)     Y  = X ⋆ W
-    InputGradient   (∂Y, W)    ∂X = Conv2dFunctionᵀ in X, with W held
-    WeightGradient  (∂Y, X)    ∂W = Conv2dFunctionᵀ in W, with X held
+    InputGradient   (∂Y, W)    ∂X = Conv2dFunctionᵀ in X, for fixed W
+    WeightGradient  (∂Y, X)    ∂W = Conv2dFunctionᵀ in W, for fixed X
 
-What is kept for backward is the input and the weight, never the windows of the input.
+Only the input and the weight are saved for backward, never the windows of the input.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -26,40 +26,46 @@ Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 class Conv2dFunction(Function):
     """Y = X ⋆ W + b; `Conv2dFunction.apply(input, weight, bias, stride=1, padding=0)`.
 
-    Differentiable any number of times, also under `torch.func`. Arguments and errors as `scenelab.conv.conv2d.conv2d`.
+    Differentiable any number of times, also under `torch.func`. Arguments and errors as for `scenelab.conv.conv2d`.
     """
 
     @staticmethod
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0) -> Tensor:
+        """Return Y."""
         return convolve(input, weight, bias, stride, padding)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        """Save what the gradients need."""
         input, weight, _, stride, padding = inputs
-        remember(ctx, input, weight, stride, padding)
+        save_context(ctx, input, weight, stride, padding)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the gradients of input, weight and bias."""
         return *gradients(ctx, grad_output), None, None
 
 
 class InputGradient(Function):
-    """∂L/∂X from ∂L/∂Y and W; both of them have gradients."""
+    """∂L/∂X from ∂L/∂Y and W, differentiable in both."""
 
     @staticmethod
     def forward(
         grad_output: Tensor, weight: Tensor, input_shape: tuple[int, int, int, int], stride: int, padding: int
     ) -> Tensor:
+        """Return ∂L/∂X."""
         with _autocast_off(grad_output):
             return dispatch.grad_input(grad_output, weight, input_shape, stride, padding)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        """Save both factors."""
         grad_output, weight, _, ctx.stride, ctx.padding = inputs
         ctx.save_for_backward(grad_output, weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the gradients of grad_output and weight."""
         grad_output, weight = ctx.saved_tensors
         to_output = to_weight = None
         with _autocast_off(grad):
@@ -71,20 +77,23 @@ class InputGradient(Function):
 
 
 class WeightGradient(Function):
-    """∂L/∂W from ∂L/∂Y and X; both of them have gradients."""
+    """∂L/∂W from ∂L/∂Y and X, differentiable in both."""
 
     @staticmethod
     def forward(grad_output: Tensor, input: Tensor, kernel_size: int, stride: int, padding: int) -> Tensor:
+        """Return ∂L/∂W."""
         with _autocast_off(grad_output):
             return dispatch.grad_weight(grad_output, input, kernel_size, stride, padding)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        """Save both factors."""
         grad_output, input, _, ctx.stride, ctx.padding = inputs
         ctx.save_for_backward(grad_output, input)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the gradients of grad_output and input."""
         grad_output, input = ctx.saved_tensors
         to_output = to_input = None
         with _autocast_off(grad):
@@ -96,15 +105,15 @@ class WeightGradient(Function):
 
 
 def convolve(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-    """Check the arguments and compute Y, under autocast in its dtype; builds no graph of its own."""
+    """Check the arguments and return Y, under autocast in its dtype; records no graph."""
     input, weight, bias = _autocast(input), _autocast(weight), _autocast(bias)
     checks.check(input, weight, bias, stride, padding)
     with _autocast_off(input):
         return dispatch.forward(input, weight, bias, stride, padding)
 
 
-def remember(ctx: Any, input: Tensor, weight: Tensor, stride: int, padding: int) -> None:
-    """Keep for `gradients` what it will need: the input for the weight's gradient, the weight for the input's."""
+def save_context(ctx: Any, input: Tensor, weight: Tensor, stride: int, padding: int) -> None:
+    """Save for `gradients` only what it needs: the input if the weight has a gradient, and the reverse."""
     needs_input, needs_weight = ctx.needs_input_grad[:2]
     ctx.save_for_backward(input if needs_weight else None, weight if needs_input else None)
     ctx.input_shape, ctx.kernel_size = tuple(input.shape), weight.shape[-1]
@@ -112,12 +121,12 @@ def remember(ctx: Any, input: Tensor, weight: Tensor, stride: int, padding: int)
 
 
 def gradients(ctx: Any, grad_output: Float[Tensor, "n co ho wo"]) -> Gradients:
-    """∂L/∂X, ∂L/∂W and ∂L/∂b = Σ_n,h,w ∂L/∂Y, each only where it is needed; they can be differentiated again."""
+    """Return ∂L/∂X, ∂L/∂W and ∂L/∂b = Σ_n,h,w ∂L/∂Y, each only if needed; differentiable again."""
     input, weight = ctx.saved_tensors
     needs_input, needs_weight, needs_bias = ctx.needs_input_grad[:3]
     to_input = to_weight = to_bias = None
     with _autocast_off(grad_output):
-        # Under autocast ∂L/∂Y comes in its dtype, and input and weight were converted on the way forward.
+        # Under autocast ∂L/∂Y has its dtype, to which forward converted input and weight.
         if needs_input:
             weight = weight.to(grad_output.dtype)
             to_input = InputGradient.apply(grad_output, weight, ctx.input_shape, ctx.stride, ctx.padding)
@@ -129,21 +138,20 @@ def gradients(ctx: Any, grad_output: Float[Tensor, "n co ho wo"]) -> Gradients:
     return to_input, to_weight, to_bias
 
 
-def _autocasting(tensor: Any) -> bool:
-    """Whether autocast is on for this tensor's device."""
+def _is_autocast(tensor: Any) -> bool:
     if not isinstance(tensor, Tensor):
         return False
-    kind = tensor.device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    device = tensor.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _autocast(tensor: Any) -> Any:
-    """The tensor in autocast's dtype, as autocast does for `F.conv2d`: any float but float64."""
-    if not _autocasting(tensor) or not tensor.is_floating_point() or tensor.dtype == torch.float64:
+    """Convert to autocast's dtype as autocast does for `F.conv2d`: any float but float64."""
+    if not _is_autocast(tensor) or not tensor.is_floating_point() or tensor.dtype == torch.float64:
         return tensor
     return tensor.to(torch.get_autocast_dtype(tensor.device.type))
 
 
 def _autocast_off(tensor: Tensor) -> AbstractContextManager:
-    """The kernels compute in the dtype that they are given, also where backward is called under autocast."""
-    return torch.autocast(tensor.device.type, enabled=False) if _autocasting(tensor) else nullcontext()
+    """Let the kernels compute in the dtype of their arguments, also if backward runs under autocast."""
+    return torch.autocast(tensor.device.type, enabled=False) if _is_autocast(tensor) else nullcontext()

@@ -1,4 +1,4 @@
-"""Our convolution: the function and the module, in the places of `F.conv2d` and `nn.Conv2d`."""
+"""Our convolution as a function and as a module, in the place of `F.conv2d` and `nn.Conv2d`."""
 
 import math
 from typing import Any
@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from scenelab.conv import checks
 from scenelab.conv.autograd import Conv2dFunction
 
-__all__ = ["Conv2d", "Conv2dFunction", "conv2d"]
-
 
 def conv2d(
     input: Tensor,
@@ -22,7 +20,7 @@ def conv2d(
     dilation: int = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Correlate each image with each filter: Y[n,o] = b[o] + Σ_c W[o,c] ⋆ X[n,c].
+    """Cross-correlate each image with each filter: Y[n,o] = b[o] + Σ_c W[o,c] ⋆ X[n,c].
 
     >>> image = torch.tensor([[[[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]]]])
     >>> difference = torch.tensor([[[[0.0, 0.0], [-1.0, 1.0]]]])  # right minus left, in the lower row
@@ -32,17 +30,18 @@ def conv2d(
     Args:
         input: N×Ci×H×W, any N from 0; float64, float32, bfloat16 or float16 in any memory layout.
         weight: Co×Ci×K×K, of the input's dtype and device.
-        bias: one value for each output channel, or None.
-        stride: steps between windows, from 1.
-        padding: zeros on each side, from 0; K may be larger than a side of the input, but not than the padded one.
-        dilation, groups: 1, for the sake of `F.conv2d`'s signature.
+        bias: one value per output channel, or None.
+        stride: step between windows, 1 or more.
+        padding: zeros on each side, 0 or more; K must fit into the padded input.
+        dilation: 1; exists for the signature of `F.conv2d`.
+        groups: 1, likewise.
 
     Returns:
-        N×Co×Ho×Wo with Ho = ⌊(H + 2·padding - K) / stride⌋ + 1, Wo likewise; its own memory, never a view; in
-        channels_last if the input or the weight is. Differentiable any number of times.
+        N×Co×Ho×Wo with Ho = ⌊(H + 2·padding - K) / stride⌋ + 1, Wo likewise; never a view; in channels_last if the
+        input or the weight is. Differentiable any number of times.
 
     Raises:
-        LabError: names the argument, what it must be and what it got.
+        LabError: An argument is invalid; the message names it, what is expected and what it is.
 
     Source: Dumoulin & Visin 2016, A guide to convolution arithmetic for deep learning, relationship 6.
     """
@@ -51,17 +50,12 @@ def conv2d(
 
 
 class Conv2d(nn.Module):
-    """A layer of learned filters; the same weights, state dict and output as `nn.Conv2d` with the same arguments.
+    """A convolution layer with the arguments, initial weights, state dict and output of `nn.Conv2d`.
 
-    Args:
-        in_channels, out_channels, kernel_size: the weight is out_channels×in_channels×kernel_size×kernel_size.
-        stride, padding: as `conv2d` takes them.
-        dilation, groups: 1, for the sake of `nn.Conv2d`'s signature.
-        bias: whether to learn a bias.
-        device, dtype: of the parameters.
+    Kernel, stride and padding are ints, as in `conv2d`; dilation and groups are 1.
 
     Raises:
-        LabError: names the argument, what it must be and what it got.
+        LabError: An argument is invalid; the message names it, what is expected and what it is.
     """
 
     bias: nn.Parameter | None
@@ -87,13 +81,13 @@ class Conv2d(nn.Module):
         checks.check_integers(0, padding=padding)
         checks.check_undilated_ungrouped(dilation, groups)
         self.in_channels, self.out_channels = in_channels, out_channels
-        # Pairs, where nn.Conv2d has pairs: whoever reads a layer's geometry need not know which kind it is.
+        # Pairs, as in nn.Conv2d: code that reads the geometry of a layer works with both.
         self.kernel_size, self.stride, self.padding = (kernel_size,) * 2, (stride,) * 2, (padding,) * 2
         self.dilation, self.groups = (1, 1), 1
         shape = (out_channels, in_channels, kernel_size, kernel_size)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        learned = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
-        self.register_parameter("bias", learned)
+        parameter = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
+        self.register_parameter("bias", parameter)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -107,9 +101,11 @@ class Conv2d(nn.Module):
             nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Float[Tensor, "n ci h w"]) -> Float[Tensor, "n co ho wo"]:
+        """Return the N×Co×Ho×Wo output."""
         return conv2d(input, self.weight, self.bias, self.stride[0], self.padding[0])
 
     def extra_repr(self) -> str:
+        """Return the arguments as `nn.Conv2d` prints them."""
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         text += f", padding={self.padding}" if self.padding != (0, 0) else ""
         return text + (", bias=False" if self.bias is None else "")

@@ -1,4 +1,4 @@
-"""Any stride and padding: windows copied into a block, one product a block (im2col, Chellapilla et al. 2006)."""
+"""Any stride and padding: copy windows into a block, one product per block (im2col, Chellapilla et al. 2006)."""
 
 from collections.abc import Iterator
 
@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scenelab.conv.gemm import add_products, blocks, even_parts, images_per_block, multiply
+from scenelab.conv.gemm import blocks, gemm, gemm_accumulate, images_per_block, num_even_splits
 
 
 def _windows(
     input: Float[Tensor, "n h w c"], kernel: int, stride: int, padding: int, shape: tuple[int, int]
 ) -> Iterator[tuple[int, int, Float[Tensor, "b hwo kkc"]]]:
-    """(start, end, windows) of each block of images; the block is overwritten by the next."""
+    """Yield (start, end, windows) of each block of images; the next block overwrites it."""
     images, height, width, channels = input.shape
     size = shape[0] * shape[1] * kernel * kernel * channels * input.element_size()
     count = images_per_block(images, size, input.device)
@@ -22,9 +22,9 @@ def _windows(
     strides = (by_image, stride * by_line, stride * by_pixel, by_line, 1)
     for start, end in blocks(images, count):
         padded[: end - start, padding : padding + height, padding : padding + width].copy_(input[start:end])
-        part = block[: end - start]
-        part.copy_(padded.as_strided(part.shape, strides))
-        yield start, end, part.view(end - start, shape[0] * shape[1], -1)
+        windows = block[: end - start]
+        windows.copy_(padded.as_strided(windows.shape, strides))
+        yield start, end, windows.view(end - start, shape[0] * shape[1], -1)
 
 
 def _matrix(weight: Float[Tensor, "co ci k k"]) -> Float[Tensor, "kkci co"]:
@@ -39,26 +39,26 @@ def forward(
     padding: int,
     output: Float[Tensor, "n ho wo co"],
 ) -> None:
-    """Y = windows · W + b."""
+    """Compute Y = windows · W + b into `output`."""
     matrix, kernel = _matrix(weight), weight.shape[-1]
     shape = (output.shape[1], output.shape[2])
     for start, end, windows in _windows(input, kernel, stride, padding, shape):
         rows = output[start:end].view(-1, len(weight))
         if bias is not None:
             rows.copy_(bias.expand_as(rows))
-        multiply(windows.flatten(0, 1), matrix, rows, add=bias is not None)
+        gemm(windows.flatten(0, 1), matrix, rows, add=bias is not None)
 
 
 def grad_weight(
     grad_output: Float[Tensor, "n ho wo co"], input: Float[Tensor, "n h w ci"], kernel: int, stride: int, padding: int
 ) -> Float[Tensor, "co ci k k"]:
-    """∂W = windowsᵀ · ∂Y, summed over the blocks."""
-    shape, wide, channels = (grad_output.shape[1], grad_output.shape[2]), input.shape[-1], grad_output.shape[-1]
-    count = even_parts(shape[0] * shape[1])
-    total = input.new_zeros(count, kernel * kernel * wide, channels)
+    """Return ∂W = windowsᵀ · ∂Y, summed over the blocks."""
+    shape, channels_in, channels = (grad_output.shape[1], grad_output.shape[2]), input.shape[-1], grad_output.shape[-1]
+    count = num_even_splits(shape[0] * shape[1])
+    total = input.new_zeros(count, kernel * kernel * channels_in, channels)
     for start, end, windows in _windows(input, kernel, stride, padding, shape):
-        add_products(total, windows.flatten(0, 1), grad_output[start:end].reshape(-1, channels))
-    return total.sum(dim=0).view(kernel, kernel, wide, channels).permute(3, 2, 0, 1)
+        gemm_accumulate(total, windows.flatten(0, 1), grad_output[start:end].reshape(-1, channels))
+    return total.sum(dim=0).view(kernel, kernel, channels_in, channels).permute(3, 2, 0, 1)
 
 
 def grad_input(
@@ -68,19 +68,19 @@ def grad_input(
     padding: int,
     result: Float[Tensor, "n h w ci"],
 ) -> None:
-    """∂Y · Wᵀ gives what each window hands back; each of its K×K places is added where it came from."""
-    (images, height, width, wide), kernel = result.shape, weight.shape[-1]
+    """Compute ∂X into `result`: add each of the K×K places of ∂Y · Wᵀ to the pixel that it was read from (col2im)."""
+    (images, height, width, channels_in), kernel = result.shape, weight.shape[-1]
     _, rows, columns, channels = grad_output.shape
     matrix = _matrix(weight).t()
-    size = rows * columns * kernel * kernel * wide * result.element_size()
+    size = rows * columns * kernel * kernel * channels_in * result.element_size()
     count = images_per_block(images, size, result.device)
-    padded = result.new_empty(count, height + 2 * padding, width + 2 * padding, wide)
+    padded = result.new_empty(count, height + 2 * padding, width + 2 * padding, channels_in)
     for start, end in blocks(images, count):
-        handed = torch.mm(grad_output[start:end].reshape(-1, channels), matrix)
-        places = handed.view(end - start, rows, columns, kernel, kernel, wide)
-        part = padded[: end - start].zero_()
+        grad_windows = torch.mm(grad_output[start:end].reshape(-1, channels), matrix)
+        places = grad_windows.view(end - start, rows, columns, kernel, kernel, channels_in)
+        target = padded[: end - start].zero_()
         for i in range(kernel):
             for j in range(kernel):
                 last_row, last_column = i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1
-                part[:, i:last_row:stride, j:last_column:stride] += places[:, :, :, i, j]
-        result[start:end].copy_(part[:, padding : padding + height, padding : padding + width])
+                target[:, i:last_row:stride, j:last_column:stride] += places[:, :, :, i, j]
+        result[start:end].copy_(target[:, padding : padding + height, padding : padding + width])

@@ -1,15 +1,15 @@
-"""K = 1: a convolution that is one product over all pixels, with nothing to copy.
+"""1×1 kernels: one matrix product over all pixels, without copies.
 
-The product is still made in blocks of rows: what it writes, bias first, is then in the cache when it is written again.
+The product is made in blocks of rows, so that the output is in the cache between adding the bias and the product.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scenelab.conv.gemm import add_products, blocks, even_parts, images_per_block, multiply
+from scenelab.conv.gemm import blocks, gemm, gemm_accumulate, images_per_block, num_even_splits
 
-SHARE = 2  # of the workspace for what a product writes; measured in docs/convolution.md
+OUTPUT_SHARE = 2  # the output of a product takes 1/OUTPUT_SHARE of a workspace; measured in docs/convolution.md
 
 
 def _products(
@@ -18,13 +18,13 @@ def _products(
     bias: Float[Tensor, "co"] | None,
     out: Float[Tensor, "rows co"],
 ) -> None:
-    """out = left·right + bias."""
-    size = max(left.shape[1], right.shape[1]) * left.element_size() // SHARE
+    """Compute out = left·right + bias."""
+    size = max(left.shape[1], right.shape[1]) * left.element_size() // OUTPUT_SHARE
     for start, end in blocks(len(left), images_per_block(len(left), size, left.device)):
-        part = out[start:end]
+        block = out[start:end]
         if bias is not None:
-            part.copy_(bias.expand_as(part))
-        multiply(left[start:end], right, part, add=bias is not None)
+            block.copy_(bias.expand_as(block))
+        gemm(left[start:end], right, block, add=bias is not None)
 
 
 def forward(
@@ -34,7 +34,7 @@ def forward(
     stride: int,
     output: Float[Tensor, "n ho wo co"],
 ) -> None:
-    """Y = X·Wᵀ + b over the pixels that the stride meets."""
+    """Compute Y = X·Wᵀ + b over the strided pixels into `output`."""
     pixels = input[:, ::stride, ::stride].reshape(-1, input.shape[-1])
     _products(pixels, weight.flatten(1).t(), bias, output.view(-1, output.shape[-1]))
 
@@ -45,21 +45,21 @@ def grad_input(
     stride: int,
     result: Float[Tensor, "n h w ci"],
 ) -> None:
-    """∂X = ∂Y·W at the pixels that the stride meets, zero elsewhere."""
+    """Compute ∂X = ∂Y·W at the strided pixels, zero elsewhere, into `result`."""
     rows = grad_output.reshape(-1, grad_output.shape[-1])
     if stride == 1:
         _products(rows, weight.flatten(1), None, result.view(-1, result.shape[-1]))
         return
-    met = result.zero_()[:, ::stride, ::stride]
-    met.copy_(torch.mm(rows, weight.flatten(1)).view_as(met))
+    pixels = result.zero_()[:, ::stride, ::stride]
+    pixels.copy_(torch.mm(rows, weight.flatten(1)).view_as(pixels))
 
 
 def grad_weight(
     grad_output: Float[Tensor, "n ho wo co"], input: Float[Tensor, "n h w ci"], stride: int
 ) -> Float[Tensor, "co ci 1 1"]:
-    """∂W = ∂Yᵀ·X."""
+    """Return ∂W = ∂Yᵀ·X."""
     pixels = input[:, ::stride, ::stride].reshape(-1, input.shape[-1])
     rows = grad_output.reshape(-1, grad_output.shape[-1])
-    total = rows.new_zeros(even_parts(len(rows)), rows.shape[1], pixels.shape[1])
-    add_products(total, rows, pixels)
+    total = rows.new_zeros(num_even_splits(len(rows)), rows.shape[1], pixels.shape[1])
+    gemm_accumulate(total, rows, pixels)
     return total.sum(dim=0)[:, :, None, None]

@@ -1,13 +1,12 @@
-"""Convolution and its gradients as nested loops over plain numbers: slow, and right at a glance.
+"""Convolution and its gradients as nested loops over plain numbers: slow and obviously correct, the tests' oracle.
 
-The oracle of the tests. A convolution is a long list of products of one weight and one pixel, each added to one
-output:
+A convolution is a list of products of one weight and one pixel, each added to one output:
 
     Y[n,o,h,v] = b[o] + Σ_c Σ_i Σ_j  W[o,c,i,j] · X[n, c, S·h+i-P, S·v+j-P]
 
-`products` lists them, without those that fall on the padding's zeros. By the chain rule each product hands its
-output's gradient to its two factors, times the other factor: the gradients are the same list with another left-hand
-side (Goodfellow, Bengio & Courville 2016, Deep Learning, section 9.5, equations 9.11 and 9.13).
+`products` lists them, without those with the zeros of the padding. By the chain rule each product passes the gradient
+of its output to each factor, times the other factor: the gradients are the same list with another left-hand side
+(Goodfellow, Bengio & Courville 2016, Deep Learning, section 9.5, equations 9.11 and 9.13).
 """
 
 from collections.abc import Iterator
@@ -20,8 +19,8 @@ Shape = tuple[int, ...]
 Index = tuple[int, int, int, int]
 
 
-def conv2d_loops(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-    """Y, in float64; arguments as `scenelab.conv.conv2d.conv2d`."""
+def conv2d_reference(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+    """Return Y in float64; arguments as for `scenelab.conv.conv2d`, unchecked."""
     (images, _, height, width), (outputs, _, kernel, _) = input.shape, weight.shape
     shape = (images, outputs, output_side(height, kernel, stride, padding), output_side(width, kernel, stride, padding))
     y, w, x = torch.zeros(shape).tolist(), weight.tolist(), input.tolist()
@@ -34,24 +33,24 @@ def conv2d_loops(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int
     return _tensor(y, shape)
 
 
-def grad_input_loops(grad_output: Tensor, weight: Tensor, input_shape: Shape, stride: int, padding: int) -> Tensor:
-    """∂L/∂X from ∂L/∂Y, in float64."""
+def grad_input_reference(grad_output: Tensor, weight: Tensor, input_shape: Shape, stride: int, padding: int) -> Tensor:
+    """Return ∂L/∂X from ∂L/∂Y, in float64."""
     dx, dy, w = torch.zeros(input_shape).tolist(), grad_output.tolist(), weight.tolist()
     for (n, o, h, v), (_, c, i, j), (_, _, p, q) in products(input_shape, weight.shape, stride, padding):
         dx[n][c][p][q] += w[o][c][i][j] * dy[n][o][h][v]
     return _tensor(dx, input_shape)
 
 
-def grad_weight_loops(grad_output: Tensor, input: Tensor, weight_shape: Shape, stride: int, padding: int) -> Tensor:
-    """∂L/∂W from ∂L/∂Y, in float64."""
+def grad_weight_reference(grad_output: Tensor, input: Tensor, weight_shape: Shape, stride: int, padding: int) -> Tensor:
+    """Return ∂L/∂W from ∂L/∂Y, in float64."""
     dw, dy, x = torch.zeros(weight_shape).tolist(), grad_output.tolist(), input.tolist()
     for (n, o, h, v), (_, c, i, j), (_, _, p, q) in products(input.shape, weight_shape, stride, padding):
         dw[o][c][i][j] += x[n][c][p][q] * dy[n][o][h][v]
     return _tensor(dw, weight_shape)
 
 
-def grad_bias_loops(grad_output: Tensor) -> Tensor:
-    """∂L/∂b from ∂L/∂Y, in float64: b[o] is added once to every output of channel o."""
+def grad_bias_reference(grad_output: Tensor) -> Tensor:
+    """Return ∂L/∂b from ∂L/∂Y, in float64: b[o] is added once to every output of channel o."""
     outputs = grad_output.shape[1]
     db, dy = [0.0] * outputs, grad_output.tolist()
     for n, o, h, v in product(*map(range, grad_output.shape)):
@@ -62,7 +61,7 @@ def grad_bias_loops(grad_output: Tensor) -> Tensor:
 def products(
     input_shape: Shape, weight_shape: Shape, stride: int, padding: int
 ) -> Iterator[tuple[Index, Index, Index]]:
-    """The indices of output, weight and pixel of every product of a convolution."""
+    """Yield the indices of output, weight and pixel of every product of a convolution."""
     (images, channels, height, width), (outputs, _, kernel, _) = input_shape, weight_shape
     for n, o, c, i, j in product(range(images), range(outputs), range(channels), range(kernel), range(kernel)):
         for h in range(output_side(height, kernel, stride, padding)):
@@ -73,7 +72,7 @@ def products(
 
 
 def output_side(side: int, kernel: int, stride: int, padding: int) -> int:
-    """⌊(side + 2·padding - kernel) / stride⌋ + 1: Dumoulin & Visin 2016, relationship 6."""
+    """Return ⌊(side + 2·padding - kernel) / stride⌋ + 1 (Dumoulin & Visin 2016, relationship 6)."""
     return (side + 2 * padding - kernel) // stride + 1
 
 

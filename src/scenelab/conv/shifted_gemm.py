@@ -1,21 +1,20 @@
-"""Stride 1: K products of overlapping rows, with no window ever copied.
+"""Stride 1: K·K products of shifted views of the padded pixels, without copying windows.
 
-The padded pixels of a block of images are laid out as one list of rows of Ci numbers. A kernel row i needs, for the
-output at position r, the K neighbours r+i·pitch, …, r+i·pitch+K-1: K·Ci numbers that lie side by side. Seen as a
-matrix whose rows begin at r = p, p+K, p+2K, … this is the list itself, cut every K·Ci numbers. So for each phase
-p = 0 … K-1 and each kernel row i
+The padded pixels of a block of images are one list of rows of Ci numbers. For the output at position r, kernel row i
+needs the K neighbours r+i·pitch, …, r+i·pitch+K-1: K·Ci adjacent numbers. The matrix whose rows begin at
+r = p, p+K, p+2K, … is a view of the list with rows of K·Ci numbers. So for each phase p = 0 … K-1 and kernel row i
 
     Y[p::K] += X[p+i·pitch :].view(-1, K·Ci) · W[i]          W[i] is the (K·Ci) × Co slice of the weight
 
-and K·K products without copies make the convolution. One run of P zeros serves as the right padding of a line and the
-left padding of the next. The outputs computed across such a seam are not part of the result.
+P zeros between two lines are the right padding of one and the left padding of the next. Outputs computed across such a
+seam are dropped.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scenelab.conv.gemm import add_products, blocks, images_per_block, multiply, parts
+from scenelab.conv.gemm import blocks, gemm, gemm_accumulate, images_per_block, num_splits
 
 
 class _Lines:
@@ -29,32 +28,32 @@ class _Lines:
         self.height, self.width = height + 2 * padding - kernel + 1, width + 2 * padding - kernel + 1
         area = self.lines * self.pitch
         self.images = images_per_block(images, area * channels * input.element_size(), input.device)
-        step = kernel * parts()
+        step = kernel * num_splits()
         self.rows = -(-self.images * area // step) * step
         self.pixels = input.new_zeros(self.rows + (kernel - 1) * (self.pitch + 1), channels)
 
     def load(self, images: Float[Tensor, "b h w ci"]) -> None:
-        """Copy a block in; the zeros around the images stay."""
+        """Copy a block of images between the zeros of the padding."""
         (count, _, width, _), begin = images.shape, self.padding
         area = self.lines * self.pitch
-        inside = self.pixels[: count * area].view(count, self.lines, self.pitch, -1)
-        inside[:, begin:, begin : begin + width].copy_(images)
+        lines = self.pixels[: count * area].view(count, self.lines, self.pitch, -1)
+        lines[:, begin:, begin : begin + width].copy_(images)
         self.pixels[count * area :].zero_()
 
     def windows(self, row: int, phase: int) -> Float[Tensor, "r kci"]:
-        """The windows of one kernel row at the output positions phase, phase+K, …: a view."""
+        """Return a view of the windows of one kernel row at the output positions phase, phase+K, …."""
         start = phase + row * self.pitch
         return self.pixels[start : start + self.rows].view(self.rows // self.kernel, -1)
 
     def new_positions(self, channels: int) -> Float[Tensor, "k r co"]:
-        """Zeros for the output at all positions, phase by phase."""
+        """Return zeros for the outputs at all positions, by phase."""
         return self.pixels.new_zeros(self.kernel, self.rows // self.kernel, channels)
 
-    def seen(self, positions: Float[Tensor, "k r co"], phase: int, count: int) -> Float[Tensor, "b ho wp co"]:
-        """Where the pixels phase, phase+K, … of each line of the result lie among the positions: a view."""
+    def valid(self, positions: Float[Tensor, "k r co"], phase: int, count: int) -> Float[Tensor, "b ho wp co"]:
+        """Return a view of the positions that are columns phase, phase+K, … of the output."""
         across = self.pitch // self.kernel
-        inside = positions[phase, : count * self.lines * across].view(count, self.lines, across, -1)
-        return inside[:, : self.height, : len(range(phase, self.width, self.kernel))]
+        lines = positions[phase, : count * self.lines * across].view(count, self.lines, across, -1)
+        return lines[:, : self.height, : len(range(phase, self.width, self.kernel))]
 
 
 def forward(
@@ -64,7 +63,7 @@ def forward(
     padding: int,
     output: Float[Tensor, "n ho wo co"],
 ) -> None:
-    """Y, for padding below K."""
+    """Compute Y into `output`; the padding is below K."""
     kernel = weight.shape[-1]
     lines = _Lines(input, kernel, padding)
     slices = weight.permute(2, 3, 1, 0).reshape(kernel, -1, len(weight))
@@ -73,28 +72,28 @@ def forward(
         lines.load(input[start:end])
         for phase in range(kernel):
             for row in range(kernel):
-                multiply(lines.windows(row, phase), slices[row], positions[phase], add=row > 0)
-            seen, target = lines.seen(positions, phase, end - start), output[start:end, :, phase::kernel]
+                gemm(lines.windows(row, phase), slices[row], positions[phase], add=row > 0)
+            valid, target = lines.valid(positions, phase, end - start), output[start:end, :, phase::kernel]
             if bias is None:
-                target.copy_(seen)
+                target.copy_(valid)
             else:
-                torch.add(seen, bias, out=target)
+                torch.add(valid, bias, out=target)
 
 
 def grad_weight(
     grad_output: Float[Tensor, "n ho wo co"], input: Float[Tensor, "n h w ci"], kernel: int, padding: int
 ) -> Float[Tensor, "co ci k k"]:
-    """∂W[i] = Σ_p X[p+i·pitch :].view(-1, K·Ci)ᵀ · ∂Y[p::K], with zeros in ∂Y across the seams."""
-    channels, wide = grad_output.shape[-1], input.shape[-1]
+    """Return ∂W[i] = Σ_p X[p+i·pitch :].view(-1, K·Ci)ᵀ · ∂Y[p::K], with zeros in ∂Y across the seams."""
+    channels, channels_in = grad_output.shape[-1], input.shape[-1]
     lines = _Lines(input, kernel, padding)
     positions = lines.new_positions(channels)
-    total = input.new_zeros(kernel, parts(), kernel * wide, channels)
+    total = input.new_zeros(kernel, num_splits(), kernel * channels_in, channels)
     for start, end in blocks(len(input), lines.images):
         lines.load(input[start:end])
         if end - start < lines.images:
             positions.zero_()
         for phase in range(kernel):
-            lines.seen(positions, phase, end - start).copy_(grad_output[start:end, :, phase::kernel])
+            lines.valid(positions, phase, end - start).copy_(grad_output[start:end, :, phase::kernel])
             for row in range(kernel):
-                add_products(total[row], lines.windows(row, phase), positions[phase])
-    return total.sum(dim=1).view(kernel, kernel, wide, channels).permute(3, 2, 0, 1)
+                gemm_accumulate(total[row], lines.windows(row, phase), positions[phase])
+    return total.sum(dim=1).view(kernel, kernel, channels_in, channels).permute(3, 2, 0, 1)

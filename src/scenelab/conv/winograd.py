@@ -1,18 +1,18 @@
 """3×3 kernels at stride 1 with fewer multiplications: F(m×m, 3×3) of Lavin & Gray (2016), section 4.
 
-A tile of m×m outputs needs a tile d of (m+2)×(m+2) inputs. The three matrices of Toom and Cook take the convolution of
-the tile to a product place by place, and back:
+A tile of m×m outputs needs a tile d of (m+2)×(m+2) inputs. The three matrices of Toom and Cook turn the convolution of
+a tile into an elementwise product:
 
     Y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A
 
-With the sum over input channels, ⊙ becomes (m+2)² products of matrices, (tiles × Cᵢ) · (Cᵢ × Cₒ), one for each place of
-a transformed tile: 36 multiplications for 16 outputs with m = 4, where the sum itself takes 144. The gradient of the
-weight is the derivative of the same formula: with V = Bᵀ d B and D = A ∂Y Aᵀ,
+With the sum over input channels, ⊙ becomes (m+2)² matrix products, (tiles × Cᵢ) · (Cᵢ × Cₒ), one per element of a
+transformed tile: 36 multiplications for 16 outputs with m = 4 instead of 144. The gradient of the weight is the
+derivative of the same formula: with V = Bᵀ d B and D = A ∂Y Aᵀ,
 
     ∂g = Gᵀ [ Σ_tiles Vᵀ · D ] G
 
-A transform is one product as well: Bᵀ d B, read as a column, is (B⊗B)ᵀ times d read as a column, for all tiles and
-channels at once. The price of the saving is rounding: docs/convolution.md has the measured error.
+A transform is one product as well: vec(Bᵀ d B) = (B⊗B)ᵀ vec(d), for all tiles and channels at once. The rounding error
+is larger than that of the plain sum: docs/convolution.md has the measurements.
 """
 
 import math
@@ -28,27 +28,27 @@ from torch import Tensor
 from scenelab.conv.gemm import blocks
 
 POINTS = {2: (0, 1, -1), 4: (0, 1, -1, Fraction(1, 2), -2)}
-"""Where the polynomials are evaluated, besides infinity. They decide the rounding error (Barabasz et al. 2020): for
-m = 4 these were the best of four sets tried, with a largest error 2.5 times smaller than that of 0, ±1, ±2."""
+"""Points of evaluation of the polynomials, besides infinity. They decide the rounding error (Barabasz et al. 2020): for
+m = 4 these were the best of four sets, with a maximum error 2.5 times smaller than that of 0, ±1, ±2."""
 
-CUT = 6  # dimensions of tiles whose places are not yet one: n, n, image, down, across, channel
+TILE_DIMS = 6  # of tiles as n, n, image, down, across, channel
 
-MOST_PLACES = max((tile + 2) ** 2 for tile in POINTS)
+MAX_TILE_ELEMENTS = max((tile + 2) ** 2 for tile in POINTS)
 
 TILES = 128
-"""Tiles of a block on the CPU: enough rows for a product to be fast, few enough to stay in the cache; measured in
+"""Tiles per block on the CPU: enough rows for fast products, few enough for the cache; measured in
 docs/convolution.md."""
 
 WORKSPACE_BYTES = 4 * 2**20
-"""Most that the transformed tiles and the products of a block may take on the CPU: fewer tiles with many channels."""
+"""Maximum of the transformed tiles and the products of a block on the CPU: fewer tiles with many channels."""
 
 FILTER_BYTES = 10 * 2**20
-"""Most that transformed filters may take on the CPU: they are four times the filters, so wide layers take turns."""
+"""Maximum of the transformed filters on the CPU, four times the filters: channels_in layers are computed in groups."""
 
 
 @dataclass(frozen=True)
 class Transforms:
-    """The matrices of F(m×m, 3×3) for tiles read row by row as columns."""
+    """The matrices of F(m×m, 3×3) for tiles flattened row by row."""
 
     output: Float[Tensor, "m2 n2"]  # (A ⊗ A)ᵀ
     filter: Float[Tensor, "n2 9"]  # G ⊗ G
@@ -57,10 +57,10 @@ class Transforms:
 
 @cache
 def transforms(tile: int, dtype: torch.dtype, device: torch.device) -> Transforms:
-    """The matrices for m = `tile`, from Lagrange's formula at POINTS and at infinity.
+    """Return the matrices for m = `tile`, from Lagrange's formula at POINTS and at infinity.
 
-    The coefficients of a product of polynomials are found from its values at n points; the transposed algorithm
-    computes the sums of a convolution (Blahut 2010, sections 5.2 and 5.4). Exact until the last rounding.
+    A product of polynomials is interpolated from its values at n points; the transposed algorithm computes the sums of
+    a convolution (Blahut 2010, sections 5.2 and 5.4). Exact until the final rounding.
     """
     points = [Fraction(point) for point in POINTS[tile]]
     size = len(points) + 1
@@ -79,12 +79,12 @@ def transforms(tile: int, dtype: torch.dtype, device: torch.device) -> Transform
     kernel = [[value / scale for value in row] for row, scale in zip(powers(3), scales, strict=True)]
 
     def matrix(rows: list[list[Fraction]]) -> Tensor:
-        exact = torch.tensor([[float(value) for value in row] for row in rows], dtype=torch.float64)
-        return torch.kron(exact, exact)
+        values = torch.tensor([[float(value) for value in row] for row in rows], dtype=torch.float64)
+        return torch.kron(values, values)
 
     assert len(rows) == size == tile + 2
-    together = Transforms(output=matrix(powers(tile)).t(), filter=matrix(kernel), input=matrix(rows))
-    return Transforms(*(part.to(device, dtype).contiguous() for part in vars(together).values()))
+    exact = Transforms(output=matrix(powers(tile)).t(), filter=matrix(kernel), input=matrix(rows))
+    return Transforms(*(part.to(device, dtype).contiguous() for part in vars(exact).values()))
 
 
 def _product(factors: Iterable[Fraction]) -> Fraction:
@@ -92,7 +92,7 @@ def _product(factors: Iterable[Fraction]) -> Fraction:
 
 
 def _polynomial(roots: list[Fraction]) -> list[Fraction]:
-    """Coefficients of Π (x - root), the constant one first."""
+    """Return the coefficients of Π (x - root), the constant first."""
     coefficients = [Fraction(1)]
     for root in roots:
         shifted, scaled = [Fraction(0), *coefficients], [*(root * value for value in coefficients), Fraction(0)]
@@ -101,7 +101,7 @@ def _polynomial(roots: list[Fraction]) -> list[Fraction]:
 
 
 class _Tiles:
-    """How images are cut into tiles, block by block, and the transformed input tiles of one block."""
+    """The division of images into tiles, and the transformed input tiles of one block of images."""
 
     def __init__(self, input: Float[Tensor, "n h w c"], padding: int, channels_out: int) -> None:
         images, height, width, channels = input.shape
@@ -124,7 +124,7 @@ class _Tiles:
         return -(-self.height // tile) * -(-self.width // tile)
 
     def load(self, images: Float[Tensor, "b h w c"]) -> Float[Tensor, "n2 t c"]:
-        """Bᵀ d B of every tile; where the last block is short, its unused tiles are zero."""
+        """Return Bᵀ d B of every tile; the unused tiles of a short last block are zero."""
         (count, height, width, _), begin = images.shape, self.padding
         self.padded[:count, begin : begin + height, begin : begin + width].copy_(images)
         self.padded[count:].zero_()
@@ -133,21 +133,21 @@ class _Tiles:
         return self.transformed
 
     def outputs(self, like: Tensor, channels: int) -> tuple[Float[Tensor, "m m b d a c"], Float[Tensor, "b y x c"]]:
-        """The outputs of a block, zero, by place in the tile; and the same memory as images, tiles hanging over."""
+        """Return a zeroed output buffer as (m, m, image, down, across, c) tiles and as NHWC with the overhang."""
         images = like.new_zeros(self.images, self.down, self.tile, self.across, self.tile, channels)
         return images.permute(2, 4, 0, 1, 3, 5), images.flatten(3, 4).flatten(1, 2)
 
 
 def _columns(tiles: Tensor) -> Float[Tensor, "places rest"]:
-    """A tile a column: n×n×… or n²×… as a matrix with n² rows."""
-    return tiles.flatten(0, 1).flatten(1) if tiles.dim() == CUT else tiles.flatten(1)
+    """Flatten n×n×… or n²×… into a matrix with n² rows, one column per tile and channel."""
+    return tiles.flatten(0, 1).flatten(1) if tiles.dim() == TILE_DIMS else tiles.flatten(1)
 
 
-def _turns(channels: int, wide: int, like: Tensor) -> list[slice]:
-    """The output channels, evenly cut where their transformed filters would take too much."""
+def _channel_groups(channels: int, channels_in: int, like: Tensor) -> list[slice]:
+    """Split the output channels evenly so that the transformed filters of a group fit FILTER_BYTES."""
     count = 1
     if like.device.type == "cpu":
-        count = min(channels, -(-MOST_PLACES * channels * wide * like.element_size() // FILTER_BYTES))
+        count = min(channels, -(-MAX_TILE_ELEMENTS * channels * channels_in * like.element_size() // FILTER_BYTES))
     step = -(-channels // count)
     return [slice(first, first + step) for first in range(0, channels, step)]
 
@@ -159,15 +159,15 @@ def forward(
     padding: int,
     output: Float[Tensor, "n ho wo co"],
 ) -> None:
-    """Y for any padding; tiles that hang over the sides are cut."""
-    for turn in _turns(weight.shape[0], weight.shape[1], input):
-        _forward(input, weight[turn], None if bias is None else bias[turn], padding, output[..., turn])
+    """Compute Y into `output` for any padding; tiles that overhang the sides are cut."""
+    for group in _channel_groups(weight.shape[0], weight.shape[1], input):
+        _forward(input, weight[group], None if bias is None else bias[group], padding, output[..., group])
 
 
 def _forward(input: Tensor, weight: Tensor, bias: Tensor | None, padding: int, output: Tensor) -> None:
-    channels, wide = weight.shape[:2]
+    channels, channels_in = weight.shape[:2]
     tiles = _Tiles(input, padding, channels)
-    filters = (tiles.transforms.filter @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(-1, wide, channels)
+    filters = (tiles.transforms.filter @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(-1, channels_in, channels)
     products = input.new_empty(len(filters), tiles.transformed.shape[1], channels)
     places, images = tiles.outputs(input, channels)
     result = torch.empty_like(places, memory_format=torch.contiguous_format)
@@ -175,26 +175,26 @@ def _forward(input: Tensor, weight: Tensor, bias: Tensor | None, padding: int, o
         torch.bmm(tiles.load(input[start:end]), filters, out=products)
         torch.mm(tiles.transforms.output, _columns(products), out=_columns(result))
         places.copy_(result)
-        seen = images[: end - start, : tiles.height, : tiles.width]
+        valid = images[: end - start, : tiles.height, : tiles.width]
         if bias is None:
-            output[start:end].copy_(seen)
+            output[start:end].copy_(valid)
         else:
-            torch.add(seen, bias, out=output[start:end])
+            torch.add(valid, bias, out=output[start:end])
 
 
 def grad_weight(
     grad_output: Float[Tensor, "n ho wo co"], input: Float[Tensor, "n h w ci"], padding: int
 ) -> Float[Tensor, "co ci 3 3"]:
-    """∂W, summed over the blocks in the transformed space and brought back once."""
-    turns = _turns(grad_output.shape[-1], input.shape[-1], input)
-    return torch.cat([_grad_weight(grad_output[..., turn], input, padding) for turn in turns])
+    """Return ∂W, summed over the blocks in the transformed space and transformed back once."""
+    groups = _channel_groups(grad_output.shape[-1], input.shape[-1], input)
+    return torch.cat([_grad_weight(grad_output[..., group], input, padding) for group in groups])
 
 
 def _grad_weight(grad_output: Tensor, input: Tensor, padding: int) -> Tensor:
-    channels, wide = grad_output.shape[-1], input.shape[-1]
+    channels, channels_in = grad_output.shape[-1], input.shape[-1]
     tiles = _Tiles(input, padding, channels)
     places, images = tiles.outputs(input, channels)
-    total = input.new_zeros(len(tiles.transformed), wide, channels)
+    total = input.new_zeros(len(tiles.transformed), channels_in, channels)
     gradient = input.new_empty(len(total), tiles.transformed.shape[1], channels)
     for start, end in blocks(len(input), tiles.images):
         images[: end - start, : tiles.height, : tiles.width].copy_(grad_output[start:end])
@@ -202,4 +202,4 @@ def _grad_weight(grad_output: Tensor, input: Tensor, padding: int) -> Tensor:
         torch.mm(tiles.transforms.output.t(), _columns(places.contiguous()), out=_columns(gradient))
         total.baddbmm_(tiles.load(input[start:end]).transpose(1, 2), gradient)
     back = tiles.transforms.filter.t() @ _columns(total)
-    return back.view(3, 3, wide, channels).permute(3, 2, 0, 1)
+    return back.view(3, 3, channels_in, channels).permute(3, 2, 0, 1)

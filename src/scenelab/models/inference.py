@@ -1,4 +1,4 @@
-"""A network made ready to be asked many times: what only training needs is taken out."""
+"""Faster inference: fold batch normalisation into the convolutions."""
 
 import copy
 from itertools import pairwise
@@ -11,8 +11,10 @@ from scenelab.models.normalize import Classifier
 
 
 def prepare_for_inference(model: Classifier) -> Classifier:
-    """A copy in eval mode that computes the same, faster: normalisations folded into the convolutions before them,
-    parameters frozen, weights in channels-last layout.
+    """Return an equivalent, faster copy in eval mode.
+
+    Batch normalisations are folded into the convolutions before them, parameters do not require gradients, weights are
+    in channels-last layout. The logits are equal up to rounding.
     """
     ready = copy.deepcopy(model).eval()
     for module in ready.modules():
@@ -24,7 +26,7 @@ def prepare_for_inference(model: Classifier) -> Classifier:
 
 
 def _fold(sequence: nn.Sequential) -> None:
-    """Each convolution of torch's own that a batch normalisation follows, in place."""
+    """Fold in place; only torch's own convolution with a batch normalisation right after it."""
     names = list(sequence._modules)
     for name, following in pairwise(names):
         convolution, norm = sequence._modules[name], sequence._modules[following]

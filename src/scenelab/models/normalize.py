@@ -1,4 +1,4 @@
-"""Normalisation as the model's first layer, so that everything outside works with pixels in [0, 1]."""
+"""Normalisation as the model's first layer, so that all other code works with pixels in [0, 1]."""
 
 import torch
 from jaxtyping import Float
@@ -9,10 +9,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Normalize(nn.Module):
-    """(x - mean) / std for each channel; the statistics are no part of the state dict.
+    """Compute (x - mean) / std per channel; the statistics are not in the state dict.
 
     Args:
-        mean, std: one value a channel, in the units of an image in [0, 1].
+        mean: one value per channel, in the units of an image in [0, 1].
+        std: likewise.
     """
 
     mean: Tensor
@@ -24,13 +25,14 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Return the normalised images."""
         return (images - self.mean) / self.std
 
 
 class Classifier(nn.Module):
-    """A network for normalised images behind its normalisation: images in [0, 1] to logits.
+    """A normalisation followed by a network for normalised images: images in [0, 1] to logits.
 
-    A checkpoint holds `network`'s state dict alone, so it loads into the bare network as well.
+    A checkpoint holds the state dict of `network` alone, so it also loads into the bare network.
     """
 
     def __init__(self, network: nn.Module, normalize: Normalize | None = None) -> None:
@@ -39,4 +41,5 @@ class Classifier(nn.Module):
         self.network = network
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+        """Return logits of images in [0, 1]."""
         return self.network(self.normalize(images))

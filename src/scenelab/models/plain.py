@@ -1,19 +1,19 @@
-"""PlainNet: convolutions and ReLU in a row and nothing else, as in VGG (Simonyan & Zisserman 2015)."""
+"""PlainNet: only convolutions and ReLU, as in VGG (Simonyan & Zisserman 2015)."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scenelab.models.layers import STEM, WIDTHS, convolution, he_initialise
+from scenelab.models.layers import STEM, WIDTHS, convolution, init_he
 from scenelab.models.simplenet import ConvOp
 
 
 class PlainNet(nn.Module):
-    """Three stages of 3×3 convolutions with ReLU, each begun by one of stride 2; no normalisation.
+    """Three stages of 3×3 convolutions with ReLU, the first of each with stride 2; no normalisation.
 
     Args:
         conv_op: the convolution module, called as `nn.Conv2d` is.
         num_classes: number of logits.
-        depth: 3×3 convolutions a stage after the strided one.
+        depth: 3×3 convolutions per stage after the strided one.
     """
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100, *, depth: int = 2) -> None:
@@ -28,7 +28,8 @@ class PlainNet(nn.Module):
                 channels = width
         self.features = nn.Sequential(*layers)
         self.fc = nn.Linear(channels, num_classes)
-        he_initialise(self)
+        init_he(self)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+        """Return N×num_classes logits of N×3×H×W normalised images."""
         return self.fc(self.features(images).mean(dim=(2, 3)))

@@ -1,22 +1,22 @@
-"""ResidualNet: blocks that add to what they are given (He et al. 2016); normalised it is our network.
+"""ResidualNet: residual blocks (He et al. 2016); with batch normalisation it is our default network.
 
-Every convolution is a full one of 3×3 (4×4 in the stem): in channels-last layout these run as fast as large matrix
-products or faster, where 1×1, grouped and depthwise ones wait for memory. Each stage halves the sides and doubles the
-channels, so that a block costs the same in all of them. docs/design.md has what was tried in its place.
+Every convolution is a full 3×3 (4×4 in the stem): in channels-last layout these run at the speed of large matrix
+products, while 1×1, grouped and depthwise convolutions are bound by memory. Each stage halves the sides and doubles the
+channels, so a block costs the same in all stages. docs/design.md compares the alternatives.
 """
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scenelab.models.layers import WIDTHS, convolution, he_initialise
+from scenelab.models.layers import WIDTHS, convolution, init_he
 from scenelab.models.simplenet import ConvOp
 
 
 class ResidualBlock(nn.Module):
-    """relu(x + conv(relu(conv(x)))), two 3×3 convolutions; it begins as relu(x).
+    """relu(x + conv(relu(conv(x)))) with two 3×3 convolutions.
 
-    The last factor starts at zero: the scale of the last normalisation (Goyal et al. 2017, section 5.1), or without
-    normalisation the last convolution (Zhang et al. 2019).
+    `start_at_zero` zeroes the scale of the last normalisation (Goyal et al. 2017, section 5.1) or, without
+    normalisation, the last convolution (Zhang et al. 2019): the block is then relu(x).
     """
 
     def __init__(self, conv_op: ConvOp, width: int, *, norm: bool) -> None:
@@ -26,25 +26,26 @@ class ResidualBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Return features of the shape of the input."""
         return self.relu(images + self.second(self.relu(self.first(images))))
 
     def start_at_zero(self) -> None:
-        """Make the block begin as relu(x)."""
+        """Zero the last factor, so that the block is relu(x)."""
         nn.init.zeros_(self.second[-1].weight)  # pyright: ignore[reportArgumentType]
 
 
 class ResidualNet(nn.Module):
-    """Three stages of residual blocks, each begun by a 3×3 convolution of stride 2.
+    """Three stages of residual blocks, each after a 3×3 convolution of stride 2.
 
-    Sides that are multiples of 16 fit the four halvings; on others the last window of a convolution reaches into
-    padding that training never showed, and accuracy falls by two or three points (docs/experiments.md).
+    Sides should be multiples of 16, for the four halvings; otherwise a window reaches into padding that training did
+    not contain, and accuracy falls by two or three points (docs/experiments.md).
 
     Args:
         conv_op: the convolution module, called as `nn.Conv2d` is.
         num_classes: number of logits.
-        widths: channels of the stages; the convolution before them has half of the first.
-        blocks: residual blocks of each stage.
-        norm: batch normalisation behind each convolution (Ioffe & Szegedy 2015).
+        widths: channels of the stages; the stem has half of the first.
+        blocks: residual blocks per stage.
+        norm: batch normalisation after each convolution (Ioffe & Szegedy 2015).
     """
 
     def __init__(
@@ -65,10 +66,11 @@ class ResidualNet(nn.Module):
             channels = width
         self.features = nn.Sequential(*layers)
         self.fc = nn.Linear(channels, num_classes)
-        he_initialise(self)
+        init_he(self)
         for module in self.modules():
             if isinstance(module, ResidualBlock):
                 module.start_at_zero()
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+        """Return N×num_classes logits of N×3×H×W normalised images."""
         return self.fc(self.features(images).mean(dim=(2, 3)))

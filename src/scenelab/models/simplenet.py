@@ -1,6 +1,6 @@
 """SimpleNet, the handout's network: convolution, ReLU, max pooling, one linear layer, no normalisation.
 
-Two variants were handed out: spring 2019 (1,368,676 parameters) and fall 2019 on (365,028).
+There are two variants: spring 2019 (1,368,676 parameters) and fall 2019 and later (365,028).
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def _bottleneck(conv_op: ConvOp, wide: int, narrow: int, out: int) -> list[nn.Mo
 
 
 class _PooledNet(nn.Module):
-    """Features, global average pooling, a linear layer."""
+    """Features, global average pooling and a linear layer."""
 
     def __init__(self, features: list[nn.Module], width: int, num_classes: int) -> None:
         super().__init__()
@@ -39,11 +39,12 @@ class _PooledNet(nn.Module):
         self.fc = nn.Linear(width, num_classes)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+        """Return N×num_classes logits of N×3×H×W normalised images."""
         return self.fc(self.avgpool(self.features(images)).flatten(1))
 
 
 class SimpleNet(_PooledNet):
-    """The spring 2019 network; takes normalised images of any side from 16 pixels.
+    """The spring 2019 network; takes normalised images of 16 pixels or more.
 
     Args:
         conv_op: the convolution module, called as `nn.Conv2d` is.
@@ -64,7 +65,7 @@ class SimpleNet(_PooledNet):
 
 
 class SimpleNetSmall(_PooledNet):
-    """The network of fall 2019 and later; arguments as SimpleNet's."""
+    """The network of fall 2019 and later; arguments as for SimpleNet."""
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100) -> None:
         features = [

@@ -1,4 +1,4 @@
-"""VisionTransformer: patches as words (Dosovitskiy et al. 2021), in the small form of Beyer et al. (2022)."""
+"""VisionTransformer: patches as tokens (Dosovitskiy et al. 2021), simplified as in Beyer et al. (2022)."""
 
 import math
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from scenelab.models.simplenet import ConvOp
 
-TEMPERATURE = 10_000.0  # wavelengths up to this many patches (Vaswani et al. 2017)
+TEMPERATURE = 10_000.0  # wavelengths up to 2π times this, in patches (Vaswani et al. 2017)
 
 
-def positions(height: int, width: int, channels: int) -> Float[Tensor, "hw c"]:
-    """Fixed sine and cosine of row and column, a quarter of the channels each (Beyer et al. 2022)."""
+def position_embedding(height: int, width: int, channels: int) -> Float[Tensor, "hw c"]:
+    """Return fixed sines and cosines of column and row, a quarter of the channels each (Beyer et al. 2022)."""
     quarter = channels // 4
     frequencies = torch.exp(-math.log(TEMPERATURE) * torch.arange(quarter) / max(1, quarter - 1))
     rows = (torch.arange(height)[:, None] * frequencies)[:, None].expand(height, width, quarter)
@@ -28,24 +28,30 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.heads = heads
         self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.joined, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.joined = nn.Linear(width, 3 * width)  # query, key, value; checkpoints hold the name
+        self.out = nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, words: Float[Tensor, "n t c"]) -> Float[Tensor, "n t c"]:
-        images, count, width = words.shape
-        joined = self.joined(self.before_attention(words)).view(images, count, 3, self.heads, width // self.heads)
-        query, key, value = joined.permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(query, key, value)
-        words = words + self.out(seen.transpose(1, 2).reshape(images, count, width))
-        return words + self.mlp(self.before_mlp(words))
+    def forward(self, tokens: Float[Tensor, "n t c"]) -> Float[Tensor, "n t c"]:
+        """Return tokens of the shape of the input."""
+        images, count, width = tokens.shape
+        qkv = self.joined(self.before_attention(tokens)).view(images, count, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        attn = F.scaled_dot_product_attention(query, key, value)
+        tokens = tokens + self.out(attn.transpose(1, 2).reshape(images, count, width))
+        return tokens + self.mlp(self.before_mlp(tokens))
 
 
 class VisionTransformer(nn.Module):
-    """Patches of 8×8 pixels, five blocks of 192 channels and three heads, mean pooling; any sides from 8 pixels.
+    """Patches of 8×8 pixels, five blocks of 192 channels and three heads, mean pooling; sides of 8 pixels or more.
 
     Args:
-        conv_op: makes the patches; called as `nn.Conv2d` is.
+        conv_op: embeds the patches; called as `nn.Conv2d` is.
         num_classes: number of logits.
+        patch: side of a patch in pixels.
+        width: channels of a token; a multiple of 4 and of `heads`.
+        blocks: number of transformer blocks.
+        heads: attention heads per block.
     """
 
     def __init__(
@@ -65,7 +71,8 @@ class VisionTransformer(nn.Module):
         self.fc = nn.Linear(width, num_classes)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+        """Return N×num_classes logits of N×3×H×W normalised images."""
         patches = self.patches(images)
-        places = positions(patches.shape[2], patches.shape[3], patches.shape[1]).to(patches)
-        words = patches.flatten(2).transpose(1, 2) + places
-        return self.fc(self.norm(self.blocks(words)).mean(dim=1))
+        pos_embed = position_embedding(patches.shape[2], patches.shape[3], patches.shape[1]).to(patches)
+        tokens = patches.flatten(2).transpose(1, 2) + pos_embed
+        return self.fc(self.norm(self.blocks(tokens)).mean(dim=1))

@@ -42,7 +42,7 @@ def process(found: Collected) -> Section:
 def _origin(run: RunData) -> str:
     place = run.environment
     versions = ", ".join(f"{name} {number}" for name, number in place.get("versions", {}).items())
-    network = NETWORKS[run.config.model].what if run.config.model in NETWORKS else run.config.model
+    network = NETWORKS[run.config.model].description if run.config.model in NETWORKS else run.config.model
     return (
         f"Network `{run.config.model}` ({network}), trained from scratch on `{run.data}` with seed {run.config.seed}: "
         f"`{place.get('command', 'unknown command')}`, {place.get('date', '')[:10]}, "
@@ -189,7 +189,7 @@ def _networks(section: Section, runs: list[RunData]) -> None:
         rows.setdefault(
             run.config.model,
             [
-                run.config.model, known.what if known else "", f"{took['parameters']:,}" if took else "",
+                run.config.model, known.description if known else "", f"{took['parameters']:,}" if took else "",
                 f"{took['checkpoint_bytes'] / 1e6:.2f}" if took else "",
             ],
         )  # fmt: skip

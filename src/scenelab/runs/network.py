@@ -10,7 +10,7 @@ from torch import nn
 
 from scenelab.errors import Diverged, LabError
 from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD, Classifier, Normalize
-from scenelab.models.registry import NETWORKS, create
+from scenelab.models.registry import NETWORKS, create_model
 from scenelab.models.simplenet import Factory
 from scenelab.runs.run import load_checkpoint
 from scenelab.runs.statements import Statements
@@ -87,8 +87,8 @@ def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
     classes = _num_classes(categories, weights, path)
     if factory is None and classes > MANY_CLASSES:
         with torch.device("meta"):
-            require_fit(create(name, num_classes=classes).network, weights, name, path)
-    model = Classifier(factory(num_classes=classes)) if factory else create(name, num_classes=classes)
+            require_fit(create_model(name, num_classes=classes).network, weights, name, path)
+    model = Classifier(factory(num_classes=classes)) if factory else create_model(name, num_classes=classes)
     mean = told.channels("mean", IMAGENET_MEAN, low=-1000, high=1000)
     model.normalize = Normalize(mean, told.channels("std", IMAGENET_STD, low=1e-6, high=1e6))
     load_weights(model.network, weights, name, path)

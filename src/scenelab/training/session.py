@@ -13,7 +13,7 @@ from scenelab.data.holdout import hold_out
 from scenelab.data.splits import open_dataset, open_split
 from scenelab.errors import LabError
 from scenelab.io import read_json, write_json
-from scenelab.models.registry import size
+from scenelab.models.flops import model_size
 from scenelab.runs.config import TrainConfig, from_plain, to_plain
 from scenelab.runs.run import Run, environment
 from scenelab.runtime import peak_memory
@@ -122,7 +122,7 @@ def _fit(
         trainer.resume(run.checkpoint)
     state = trainer.fit()
     images = state.meters.seen
-    network = size(state.model.network)
+    network = model_size(state.model.network)
     accounting = {
         "steps": state.step,
         "images_seen": images,

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from scenelab.models.normalize import Classifier
-from scenelab.models.registry import CONVOLUTIONS, create
+from scenelab.models.registry import CONVOLUTIONS, create_model
 from scenelab.models.simplenet import Factory
 from scenelab.runs.config import TrainConfig
 from scenelab.runs.network import load_weights, plain_names, to_values
@@ -68,7 +68,7 @@ def start(
     if factory:
         model = Classifier(factory(num_classes=classes))
     else:
-        model = create(config.model, num_classes=classes, conv_op=CONVOLUTIONS[config.conv])
+        model = create_model(config.model, num_classes=classes, conv_op=CONVOLUTIONS[config.conv])
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
     average = None

@@ -16,7 +16,7 @@ from scenelab.data.augment import resize
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import Diverged, Interrupted, LabError
 from scenelab.evaluation.metrics import hits, predict_logits, top_k
-from scenelab.models.registry import count_flops
+from scenelab.models.flops import count_flops
 from scenelab.models.simplenet import Factory
 from scenelab.progress import Display, Moment, Silent, choose_display
 from scenelab.runs.config import AdversarialConfig, TrainConfig

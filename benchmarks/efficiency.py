@@ -1,4 +1,4 @@
-"""How much of the machine a training step uses: its operations a second beside those of a large matrix product."""
+"""How much of the machine a training step uses: its FLOP/s beside those of a large matrix product."""
 
 import dataclasses
 import time
@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from scenelab.bench.measure import ratio
-from scenelab.models.registry import count_flops
+from scenelab.models.flops import count_flops
 from scenelab.runs.config import TrainConfig
+from scenelab.studies.timing import ratio
 from scenelab.training.batches import TrainingBatches
 from scenelab.training.budget import STORED, noise, scaled
 from scenelab.training.recipes import laptop
@@ -22,10 +22,10 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def bench_efficiency(*, rounds: int, seconds: float, side: int = 80) -> dict[str, Any]:
-    """The recipe `laptop` on pictures of noise against the fastest of three square matrix products, in turns.
+    """Compare the recipe `laptop` on images of noise with the fastest of three square matrix products, in turns.
 
-    Counted are the products and convolutions of forward and backward pass; the time is that of the whole step,
-    augmentation and optimiser included. Both in float32 and in bfloat16, each against products of its own precision;
+    The products and convolutions of the forward and backward pass are counted; the time is that of the whole step,
+    with augmentation and optimizer. float32 and bfloat16 are each compared with products of the same precision;
     `step_vs_product` is that of the precision in which the step is faster, which the recipe takes.
     """
     config = laptop()
@@ -55,7 +55,7 @@ def bench_efficiency(*, rounds: int, seconds: float, side: int = 80) -> dict[str
 
 
 def fastest_product(dtype: torch.dtype, seconds: float) -> tuple[Callable[[], object], int]:
-    """The product of square matrices of the side, of three, that this machine multiplies fastest; its operations."""
+    """Return the square matrix product, of three sizes, with the most FLOP/s on this machine, and its operations."""
     best: tuple[float, Callable[[], object], int] = (0.0, lambda: None, 0)
     for side in MATRICES:
         left, right = torch.randn(2, side, side).to(dtype)
@@ -70,7 +70,7 @@ def fastest_product(dtype: torch.dtype, seconds: float) -> tuple[Callable[[], ob
 
 
 def _steps(config: TrainConfig, side: int) -> Callable[[], None]:
-    """Whole training steps on noise, one a call."""
+    """Return a function that takes one whole training step on noise."""
     dataset = noise(8 * config.batch_size, scaled(side, STORED), tuple(map(str, range(CLASSES))))
     batches = TrainingBatches(dataset, config, torch.device("cpu"))
     state = start(config, classes=CLASSES, device=torch.device("cpu"))

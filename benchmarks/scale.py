@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from scenelab.bench.child import in_child
-from scenelab.bench.efficiency import CLASSES, PRECISIONS
-from scenelab.bench.measure import ratio
+from benchmarks.efficiency import CLASSES, PRECISIONS
+from scenelab.errors import LabError
 from scenelab.progress import Silent
 from scenelab.runs.run import Run, environment
+from scenelab.studies.timing import ratio, run_worker
 from scenelab.training.budget import STORED, noise, scaled
 from scenelab.training.distributed import join
 from scenelab.training.metrics_logger import NoLogbook
@@ -23,22 +23,33 @@ from scenelab.training.trainer import Trainer
 WARM_UP = 3  # steps
 
 
-def bench_scale(*, processes: int, rounds: int, seconds: float, side: int = 64) -> dict[str, Any]:
-    """The recipe `laptop` on pictures of noise: N processes of one thread against one of N threads, in turns.
+def bench_scale(*, processes: int = 2, rounds: int = 5, seconds: float = 8.0, side: int = 64) -> dict[str, Any]:
+    """Compare training by N processes of one thread with one process of N threads, in turns and in both precisions.
 
-    Both learn from the same batches of 128 images. `efficiency` is that of the precision in which the one process is
-    faster, which the recipe takes.
+    Both train the recipe `laptop` on images of noise, with the same batches of 128 images. `efficiency` is that of the
+    precision in which the single process is faster, which the recipe takes.
+
+    Args:
+        processes: processes of torchrun, and threads of the single process; at most the number of cores.
+        rounds: how often each is timed, in turns.
+        seconds: time for each.
+        side: side of the images in pixels, 16 or more.
 
     Raises:
-        LabError: a run failed.
+        LabError: A run failed, or a value is out of range.
     """
+    if seconds <= 0:
+        raise LabError(f"--seconds is {seconds}; expected more than 0")
+    for name, value, least in (("processes", processes, 2), ("rounds", rounds, 1), ("side", side, 16)):
+        if value < least:
+            raise LabError(f"--{name} is {value}; expected {least} or more")
     speeds: dict[str, list[float]] = {}
     for number in range(rounds):
         for precision in PRECISIONS:
             sides = [("processes", processes, 1), ("threads", 1, processes)]
             for name, parts, threads in sides if number % 2 == 0 else sides[::-1]:
                 arguments = [name, precision, threads, side, seconds]
-                rate = in_child("scenelab.bench.scale", arguments, prepared=True, processes=parts)
+                rate = run_worker("benchmarks.scale", arguments, prepared=True, processes=parts)
                 speeds.setdefault(f"{name} {precision}", []).append(float(rate))
     ratios = {name: ratio(speeds, f"processes {name}", f"threads {name}") for name in PRECISIONS}
     taken = max(PRECISIONS, key=lambda name: sum(speeds[f"threads {name}"]))
@@ -55,7 +66,7 @@ def bench_scale(*, processes: int, rounds: int, seconds: float, side: int = 64) 
 
 
 def worker(arguments: list[str]) -> None:
-    """Train for some seconds as one of the processes that torchrun started, or alone; the first prints images/s."""
+    """Train for some seconds, alone or as one process of torchrun; the first process prints images/s."""
     _, precision, threads, side, seconds = arguments
     torch.set_num_threads(int(threads))
     config = dataclasses.replace(laptop(), plan=False, minutes=0.0, autocast=precision == "bfloat16")

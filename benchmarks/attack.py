@@ -1,6 +1,5 @@
-"""PGD against two well-known libraries: the same steps on the same images, in turns in one process."""
+"""PGD against torchattacks and foolbox: the same steps on the same images, in turns in one process."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,42 +7,42 @@ import torch
 from torch import Tensor, nn
 
 from scenelab.attacks import Linf, pgd
-from scenelab.bench.measure import ratio
 from scenelab.errors import LabError
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
-from scenelab.models.registry import create
+from scenelab.models.registry import create_model
 from scenelab.runs.run import environment
+from scenelab.studies.timing import interleave, ratio, timed
 
 EPSILON, STEP, STEPS = 8 / 255, 2 / 255, 10
 Attack = Callable[[], Tensor]
 
 
-def bench_attack(*, batch: int, size: int, rounds: int) -> dict[str, Any]:
-    """Seconds of PGD-10 on SimpleNet by ours, ours with early leaving, torchattacks and foolbox.
+def bench_attack(*, rounds: int = 5, batch: int = 64, size: int = 128) -> dict[str, Any]:
+    """Return the seconds of PGD-10 on SimpleNet for ours, ours with early stopping, torchattacks and foolbox.
 
-    The network has random weights of a size (He et al. 2015) at which its answers depend on the images, and labels are
-    what it says, so that early leaving has something to do. Ours attacks it made ready for inference, which is part of
-    what it offers; the others are given the network as it is.
+    The network has random weights of a size (He et al. 2015) at which its predictions depend on the images. The labels
+    are its predictions, so that early stopping takes effect. Ours attacks the network prepared for inference, which is
+    part of what it offers; the other libraries attack the network as it is.
+
+    Args:
+        rounds: how often each attack is timed, in turns.
+        batch: number of images.
+        size: side of an image in pixels, 16 or more.
 
     Raises:
         LabError: torchattacks or foolbox is not installed.
     """
     model, images, labels = _task(batch, size)
-    contestants = _contestants(model, images, labels)
-    results = {name: attack() for name, attack in contestants.items()}  # warms up
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(rounds):
-        for name in list(contestants)[:: 1 if number % 2 == 0 else -1]:
-            began = time.perf_counter()
-            contestants[name]()
-            seconds[name].append(time.perf_counter() - began)
+    subjects = _subjects(model, images, labels)
+    results = {name: attack() for name, attack in subjects.items()}  # warms up
+    seconds = interleave({name: timed(attack) for name, attack in subjects.items()}, rounds)["seconds"]
     return {
         "pgd_vs_torchattacks": ratio(seconds, "ours", "torchattacks"),
         "pgd_vs_foolbox": ratio(seconds, "ours", "foolbox"),
         "leaving_vs_torchattacks": ratio(seconds, "ours, leaving", "torchattacks"),
         "seconds": seconds,
-        "fooled": {name: _fooled(model, found, labels) for name, found in results.items()},
+        "fooled": {name: _fooled(model, result, labels) for name, result in results.items()},
         "same_images": {
             name: (results["ours"] - results[name]).abs().flatten(1).amax(dim=1).le(1e-5).float().mean().item()
             for name in ("torchattacks", "foolbox")
@@ -55,7 +54,7 @@ def bench_attack(*, batch: int, size: int, rounds: int) -> dict[str, Any]:
 
 def _task(batch: int, size: int) -> tuple[Classifier, Tensor, Tensor]:
     torch.manual_seed(0)
-    model = create("simplenet", num_classes=100).eval()
+    model = create_model("simplenet", num_classes=100).eval()
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)
@@ -65,7 +64,7 @@ def _task(batch: int, size: int) -> tuple[Classifier, Tensor, Tensor]:
     return model, images, labels
 
 
-def _contestants(model: Classifier, images: Tensor, labels: Tensor) -> dict[str, Attack]:
+def _subjects(model: Classifier, images: Tensor, labels: Tensor) -> dict[str, Attack]:
     try:
         import foolbox
         import torchattacks
@@ -85,6 +84,6 @@ def _contestants(model: Classifier, images: Tensor, labels: Tensor) -> dict[str,
 
 
 def _fooled(model: Classifier, images: Tensor, labels: Tensor) -> float:
-    """Share of the images that are taken for something else."""
+    """Return the share of images that are classified wrongly."""
     with torch.no_grad():
         return (model(images).argmax(dim=1) != labels).float().mean().item()

@@ -1,4 +1,4 @@
-"""What the benchmarks compare with: the way that a starter kit loads and trains, kept plain on purpose."""
+"""What the benchmarks compare with: loading and training as a starter kit does it, plain on purpose."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ WORKERS = 2
 
 
 class ListedImages(Dataset[Any]):
-    """One Pillow decode and one chain of transforms an image."""
+    """One Pillow decode and one chain of transforms per image."""
 
     def __init__(self, listing: Listing, transform: Callable[[Image.Image], Tensor]) -> None:
         self.listing, self.transform = listing, transform
@@ -33,12 +33,12 @@ class ListedImages(Dataset[Any]):
 
 
 def channel_gain(image: Tensor) -> Tensor:
-    """The handout's colour jitter on one image tensor."""
+    """Apply the handout's colour jitter to one image tensor."""
     return (image * torch.empty(3, 1, 1).uniform_(0.85, 1.15)).clamp_(0, 1)
 
 
 def handout_transforms() -> Callable[[Image.Image], Tensor]:
-    """The handout's augmentation an image, from Pillow to a normalised tensor."""
+    """Return the handout's augmentation per image, from Pillow to a normalised tensor."""
     return transforms.Compose(
         [
             transforms.Resize(160),
@@ -70,7 +70,7 @@ def starter_steps(listing: Listing, batch_size: int) -> Iterator[int]:
 
 
 def image_folder_batches(listing: Listing, folder: Path, batch_size: int, *, augment: bool) -> Iterator[int]:
-    """torchvision's ImageFolder behind a DataLoader with 2 workers, over links to the listed images."""
+    """Load the listed images by torchvision's ImageFolder in a DataLoader with 2 workers."""
     for index, (path, label) in enumerate(zip(listing.paths, listing.labels, strict=True)):
         link = folder / f"{label:03d}" / f"{index:08d}{Path(path).suffix}"
         link.parent.mkdir(exist_ok=True)

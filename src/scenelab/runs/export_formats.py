@@ -1,7 +1,6 @@
-"""The three files: ONNX for other runtimes, a torch.export program, and bare weights in safetensors.
+"""The export formats: ONNX for other runtimes, a torch.export program, and weights in safetensors.
 
-Each writes a classifier with its normalisation to a path and gives back what reads it again, so that what was written
-can be checked, not what was meant.
+Each writer writes a classifier with its normalisation and returns a function that predicts with the written file.
 """
 
 import copy
@@ -9,7 +8,7 @@ import importlib
 import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -23,15 +22,15 @@ from scenelab.models.normalize import Classifier
 from scenelab.runs.network import Stored
 
 Format = Literal["onnx", "pt2", "safetensors"]
-Read = Callable[[Tensor], Tensor]
-"""From N×3×H×W images in [0, 1] to N×K logits, by the file that was written."""
+Predict = Callable[[Tensor], Tensor]
+"""From N×3×H×W images in [0, 1] to N×K logits."""
 
 OPSET = 20
 INPUT, OUTPUT = "images", "logits"
 
 
-def describe(stored: Stored) -> dict[str, str]:
-    """What travels in the file: labels in the order of the logits, and how an image has to look."""
+def metadata(stored: Stored) -> dict[str, str]:
+    """Return the metadata of the file: labels in the order of the logits, and the preprocessing."""
     mean, std = (value.flatten().tolist() for value in (stored.model.normalize.mean, stored.model.normalize.std))
     return {
         "labels": json.dumps(list(stored.categories), ensure_ascii=False),
@@ -46,51 +45,57 @@ def describe(stored: Stored) -> dict[str, str]:
     }
 
 
-def write_onnx(stored: Stored, path: Path) -> Read:
-    """One file, weights and normalisation inside; `labels` and the rest of `describe` in its metadata."""
-    onnx, runtime = _need("onnx"), _need("onnxruntime")
-    _need("onnxscript")
+def write_onnx(stored: Stored, path: Path) -> Predict:
+    """Write one file with weights, normalisation and `metadata`."""
+    onnx, runtime = _require("onnx"), _require("onnxruntime")
+    _require("onnxscript")
     with _quiet():
         program = torch.onnx.export(
-            stored.model, (_example(stored),), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
-        )  # fmt: skip
+            stored.model,
+            (_example(stored),),
+            dynamo=True,
+            opset_version=OPSET,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
+        )
         assert program is not None
         model = program.model_proto
     del model.metadata_props[:]
-    for node in model.graph.node:  # where in our source each came from: of no use to a reader, and half of the text
+    for node in model.graph.node:  # source locations: half of the file, useless to its reader
         del node.metadata_props[:]
         node.doc_string = ""
     model.doc_string, model.producer_name, model.producer_version = "", "scenelab", version("scenelab")
-    onnx.helper.set_model_props(model, describe(stored))
+    onnx.helper.set_model_props(model, metadata(stored))
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.contiguous().numpy()})[0])
 
 
-def write_pt2(stored: Stored, path: Path) -> Read:
-    """A program of `torch.export` with the normalisation inside; `describe` is its extra file `scenelab.json`."""
+def write_pt2(stored: Stored, path: Path) -> Predict:
+    """Write a `torch.export` program with the normalisation; `metadata` is its extra file `scenelab.json`."""
     with _quiet():
         program = torch.export.export(
             stored.model, (_example(stored),), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )
-        for node in program.graph.nodes:  # where in our source each came from, with this machine's paths
+        for node in program.graph.nodes:  # source locations, with paths of this machine
             node.meta.pop("stack_trace", None)
-        torch.export.save(program, path, extra_files={"scenelab.json": json.dumps(describe(stored))})
+        torch.export.save(program, path, extra_files={"scenelab.json": json.dumps(metadata(stored))})
         return torch.export.load(path).module()
 
 
-def write_safetensors(stored: Stored, path: Path) -> Read:
-    """The bare network's weights in torch's names; the metadata has what is needed around it, mean and std included.
+def write_safetensors(stored: Stored, path: Path) -> Predict:
+    """Write the bare network's state dict, with `metadata`, mean and std included.
 
-    The file holds no graph: a reader makes the network, loads the weights and normalises.
+    The file holds no graph: its reader creates the network, loads the weights and normalises.
     """
-    safe = _need("safetensors.torch")
+    safe = _require("safetensors.torch")
     weights = {name: value.contiguous() for name, value in stored.model.network.state_dict().items()}
-    note = {"format": "pt", **describe(stored)}
-    note["input"] = note["input"].replace("not normalised", "then (x - mean) / std")
-    path.write_bytes(safe.save(weights, metadata=note))
+    header = {"format": "pt", **metadata(stored)}
+    header["input"] = header["input"].replace("not normalised", "then (x - mean) / std")
+    path.write_bytes(safe.save(weights, metadata=header))
     network = copy.deepcopy(stored.model.network)
     with torch.no_grad():
         for value in network.state_dict().values():
@@ -99,9 +104,11 @@ def write_safetensors(stored: Stored, path: Path) -> Read:
     return Classifier(network, stored.model.normalize).eval()
 
 
-WRITERS: dict[Format, Callable[[Stored, Path], Read]] = {
-    "onnx": write_onnx, "pt2": write_pt2, "safetensors": write_safetensors,
-}  # fmt: skip
+WRITERS: dict[Format, Callable[[Stored, Path], Predict]] = {
+    "onnx": write_onnx,
+    "pt2": write_pt2,
+    "safetensors": write_safetensors,
+}
 
 
 def _example(stored: Stored) -> Tensor:
@@ -109,8 +116,8 @@ def _example(stored: Stored) -> Tensor:
 
 
 @contextmanager
-def _quiet() -> Any:
-    """The exporters warn and log of their own insides."""
+def _quiet() -> Iterator[None]:
+    """Silence the exporters' own warnings and logs."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -121,7 +128,7 @@ def _quiet() -> Any:
         logging.disable(before)
 
 
-def _need(name: str) -> Any:
+def _require(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -1,7 +1,6 @@
-"""The rival: convolution as the textbook has it and most students write it, right but naive.
+"""The textbook's convolution: correct, plain and slow; the baseline of `scenelab bench conv`.
 
-The input is unfolded into one matrix of all its windows, K² times its size, which is kept for the backward pass; the
-gradient of the input goes back through `F.fold`. Kept plain on purpose: `scenelab.conv` is measured against it.
+The input is unfolded into one matrix of all windows, K² times its size, which is kept for the backward pass.
 """
 
 from typing import Any
@@ -13,10 +12,11 @@ from torch.autograd import Function
 
 
 class TextbookConv2dFunction(Function):
-    """Y = W · unfold(X) + b, one matrix product an image."""
+    """Y = W · unfold(X) + b, one matrix product per image."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+        """Return the N×Co×Ho×Wo output."""
         kernel = weight.shape[2:]
         windows = F.unfold(images, kernel, padding=padding, stride=stride)  # n, c·k·k, l
         ctx.save_for_backward(windows, weight)
@@ -30,6 +30,7 @@ class TextbookConv2dFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of images, weight and bias; the gradient of the images goes through `F.fold`."""
         windows, weight = ctx.saved_tensors
         grad = grads[0].flatten(2)  # n, o, l
         grad_images = grad_weight = grad_bias = None
@@ -47,5 +48,6 @@ class TextbookConv2d(nn.Conv2d):
     """`nn.Conv2d` with the textbook's forward and backward; square strides and paddings, no dilation, no groups."""
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o p q"]:
+        """Return the N×Co×Ho×Wo output."""
         stride, padding = self.stride[0], self.padding[0]
         return TextbookConv2dFunction.apply(input, self.weight, self.bias, stride, padding)

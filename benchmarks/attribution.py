@@ -1,0 +1,73 @@
+"""SmoothGrad and integrated gradients against captum: SimpleNet, 128 pixels, 8 images, 50 samples or steps each.
+
+Each subject runs in its own process, in turns; captum takes the same number of passes at once, 32.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from scenelab.studies.timing import interleave, ratio, run_worker
+
+IMAGES, SAMPLES, BATCH_SIZE = 8, 50, 32
+SUBJECTS = ("smooth ours", "smooth captum", "integrated ours", "integrated captum")
+
+
+def worker(arguments: list[str]) -> None:
+    """Time one subject, after a first pass that is not counted, and print seconds and peak memory as JSON."""
+    import captum.attr  # noqa: F401 - for all subjects, so that memory is that of the work
+    import torch
+
+    from scenelab.models.registry import create_model
+    from scenelab.runtime import peak_memory
+
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    model = create_model("simplenet", num_classes=100).eval()
+    work = _attribution(arguments[0], model, torch.rand(IMAGES, 3, 128, 128), torch.arange(IMAGES))
+    work()
+    began = time.perf_counter()
+    work()
+    print(json.dumps({"seconds": time.perf_counter() - began, "bytes": peak_memory()}))
+
+
+def _attribution(name: str, model: Any, images: Any, targets: Any) -> Callable[[], object]:
+    from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
+
+    from scenelab.attribution import integrated_gradients, smooth_gradient
+
+    return {
+        "smooth ours": lambda: smooth_gradient(model, images, targets, samples=SAMPLES, batch_size=BATCH_SIZE),
+        "integrated ours": lambda: integrated_gradients(model, images, targets, steps=SAMPLES, batch_size=BATCH_SIZE),
+        "smooth captum": lambda: NoiseTunnel(Saliency(model)).attribute(
+            images,
+            nt_samples=SAMPLES,
+            nt_samples_batch_size=BATCH_SIZE // IMAGES,
+            stdevs=0.1,
+            target=targets,
+            abs=False,
+        ),
+        "integrated captum": lambda: IntegratedGradients(model).attribute(
+            images, target=targets, n_steps=SAMPLES, internal_batch_size=BATCH_SIZE, return_convergence_delta=True
+        ),
+    }[name]
+
+
+def bench_attribution(*, rounds: int = 3) -> dict[str, Any]:
+    """Compare seconds and peak memory of our SmoothGrad and integrated gradients with captum's.
+
+    Args:
+        rounds: how often each is timed, in turns.
+    """
+
+    def measure(name: str) -> dict[str, float]:
+        return run_worker("benchmarks.attribution", [name], prepared=True)
+
+    values = interleave({name: lambda name=name: measure(name) for name in SUBJECTS}, rounds)
+    ratios = {
+        f"{method}_{quantity}_vs_captum": ratio(values[quantity], f"{method} ours", f"{method} captum")
+        for method in ("smooth", "integrated")
+        for quantity in values
+    }
+    return {**ratios, **values}

@@ -1,0 +1,56 @@
+"""The benchmarks by name, and how their results are printed."""
+
+import importlib
+import json
+import sys
+from statistics import median
+from typing import Any
+
+import tyro
+
+from scenelab.errors import LabError
+
+BENCHMARKS = {
+    "attack": "benchmarks.attack:bench_attack",
+    "attribution": "benchmarks.attribution:bench_attribution",
+    "data": "benchmarks.throughput:bench_data",
+    "grading": "benchmarks.grading:bench_grading",
+    "memory": "benchmarks.memory:bench_memory",
+    "scale": "benchmarks.scale:bench_scale",
+    "scaling": "benchmarks.scaling:bench_scaling",
+    "train": "benchmarks.throughput:bench_train",
+    "waiting": "benchmarks.waiting:bench_waiting",
+}
+
+
+def run(arguments: list[str]) -> int:
+    """Run one benchmark and print its result; returns the exit status."""
+    if not arguments or arguments[0] not in BENCHMARKS:
+        print(f"usage: python -m benchmarks {{{','.join(BENCHMARKS)}}} [--json] [options]", file=sys.stderr)
+        return 2
+    name, *options = arguments
+    module, _, function = BENCHMARKS[name].partition(":")
+    benchmark = getattr(importlib.import_module(module), function)
+    flags = [option for option in options if option != "--json"]
+    try:
+        result = tyro.cli(benchmark, prog=f"python -m benchmarks {name}", args=flags)
+    except LabError as error:
+        print(f"benchmarks: error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(result, indent=2) if flags != options else to_text(result))
+    return 0
+
+
+def to_text(result: dict[str, Any]) -> str:
+    """Return the lines of a result for people: ratios with their range, medians of lists, numbers and text."""
+    lines = []
+    for name, value in result.items():
+        if isinstance(value, dict) and "median" in value:
+            lines.append(f"{name}: {value['median']:.2f} (range {value['min']:.2f}–{value['max']:.2f}, n {value['n']})")
+        elif isinstance(value, dict) and name != "environment":
+            lines += [f"{name} {line}" for line in to_text(value).splitlines()]
+        elif isinstance(value, list) and value and all(isinstance(each, int | float) for each in value):
+            lines.append(f"{name}: {median(value):.4g} (range {min(value):.4g}–{max(value):.4g})")
+        elif not isinstance(value, dict | list):
+            lines.append(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
+    return "\n".join(lines)

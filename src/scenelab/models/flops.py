@@ -1,0 +1,136 @@
+"""Size, floating-point operations and speed of the networks."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from scenelab.errors import LabError
+from scenelab.models.registry import NETWORKS, create_model
+from scenelab.progress import progress
+
+BATCH_SIZE = 64
+CLASSES = 100
+MIN_RESOLUTION = 16
+SECONDS = 1.0  # per measurement of speed
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Learned parameters and the bytes of the float32 state dict."""
+
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ModelCost(ModelSize):
+    """A network's size, and its floating-point operations per image in prediction and in training."""
+
+    flops: int
+    training_flops: int
+
+
+COSTS_SIDE = 64
+COSTS = {
+    "simplenet": ModelCost(1_368_676, 5_474_704, 95_391_744, 266_907_648),
+    "simplenet-small": ModelCost(365_028, 1_460_112, 80_187_392, 221_294_592),
+    "plain": ModelCost(1_963_972, 7_855_888, 144_754_688, 431_118_336),
+    "plain-deep": ModelCost(5_062_340, 20_249_360, 371_247_104, 1_110_595_584),
+    "residual-bare": ModelCost(1_963_972, 7_855_888, 144_754_688, 431_118_336),
+    "residual-small": ModelCost(498_884, 2_001_120, 36_987_904, 109_390_848),
+    "residual": ModelCost(1_965_348, 7_872_480, 144_754_688, 431_118_336),
+    "residual-large": ModelCost(3_515_428, 14_080_016, 258_000_896, 770_856_960),
+    "inception": ModelCost(1_025_892, 4_120_320, 75_941_888, 224_679_936),
+    "vit": ModelCost(2_281_060, 9_124_240, 303_601_152, 906_084_864),
+}
+"""For 100 classes and COSTS_SIDE² pixels, as `measure_cost` counts them; the tests compare."""
+
+
+def model_size(network: nn.Module) -> ModelSize:
+    """Count the learned parameters and the bytes of the state dict."""
+    return ModelSize(
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        bytes=sum(value.numel() * value.element_size() for value in network.state_dict().values()),
+    )
+
+
+def count_flops(name: str, *, num_classes: int, side: int, training: bool = False) -> int:
+    """Return the floating-point operations for one image of side×side pixels, two per multiply-add.
+
+    Products and convolutions are counted, by torch's counter and without data. `training` adds the backward pass
+    without the gradient of the images.
+    """
+    with torch.device("meta"):
+        network = create_model(name, num_classes=num_classes).train(training)
+        images = torch.empty(2, 3, side, side)
+    with FlopCounterMode(display=False) as counter:
+        logits = network(images)
+        if training:
+            logits.sum().backward()
+    return counter.get_total_flops() // len(images)
+
+
+def measure_cost(name: str, side: int) -> ModelCost:
+    """Count what a network for 100 classes holds and computes per image."""
+    with torch.device("meta"):
+        size = model_size(create_model(name, num_classes=CLASSES))
+    forward, training = (count_flops(name, num_classes=CLASSES, side=side, training=flag) for flag in (False, True))
+    return ModelCost(**asdict(size), flops=forward, training_flops=training)
+
+
+def describe_models(side: int, *, speed: bool) -> dict[str, dict[str, Any]]:
+    """Return description, size and cost of each network; with `speed` also images/s in training and prediction.
+
+    Raises:
+        LabError: The side is smaller than the networks take.
+    """
+    if side < MIN_RESOLUTION:
+        raise LabError(f"--size is {side}; the networks take {MIN_RESOLUTION} pixels or more")
+    models = {}
+    with progress("models", len(NETWORKS), unit="models") as advance:
+        for name, architecture in NETWORKS.items():
+            cost = COSTS[name] if side == COSTS_SIDE else measure_cost(name, side)
+            models[name] = {
+                "what": architecture.description,
+                **asdict(cost),
+                **(measure_speed(name, side) if speed else {}),
+            }
+            advance(1)
+    return models
+
+
+def measure_speed(name: str, side: int) -> dict[str, float]:
+    """Return images/s of SGD steps and of prediction, in batches of 64 images of noise."""
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=CLASSES).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    images = torch.rand(BATCH_SIZE, 3, side, side).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(CLASSES, (BATCH_SIZE,))
+
+    def train_step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+    def predict() -> None:
+        with torch.inference_mode():
+            model(images)
+
+    training = _images_per_second(train_step)
+    model.eval()
+    return {"training_images_per_second": training, "images_per_second": _images_per_second(predict)}
+
+
+def _images_per_second(work: Callable[[], None]) -> float:
+    work()
+    began, count = time.perf_counter(), 0
+    while not count or time.perf_counter() - began < SECONDS:
+        work()
+        count += 1
+    return count * BATCH_SIZE / (time.perf_counter() - began)

@@ -1,1 +1,0 @@
-"""A trained network as one file for other programs."""

@@ -1,0 +1,182 @@
+"""Speed and memory of native, our own and the textbook's convolution: per layer and per training step."""
+
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scenelab.models.simplenet import SimpleNet
+from scenelab.progress import progress
+from scenelab.runs.run import environment
+from scenelab.studies.conv_step import SUBJECTS, measure_step
+from scenelab.studies.timing import Measurements, interleave, ratio
+
+WARM_UP = 2
+MIN_SECONDS = 0.05  # of native in one round of a layer, so that the noise of the clock is small
+MAX_REPEATS = 50
+SETTINGS = {"plain": False, "prepared": True}
+"""The step is measured in a plain Python process, as in a user's own script, and with the process settings of
+Scenelab's training (`scenelab.runtime.prepare`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One convolution and its input in the network."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: Any
+    input_shape: tuple[int, ...]
+    needs_input_grad: bool
+
+    def __str__(self) -> str:
+        kernel, stride = "×".join(map(str, self.kernel_size)), f"/{self.stride[0]}" if self.stride[0] > 1 else ""
+        side = "×".join(map(str, self.input_shape[2:]))
+        return f"conv {kernel}{stride} {self.in_channels}→{self.out_channels}, {side}"
+
+    def build(self, subject: str) -> nn.Module:
+        """Return the subject's module for this layer, in channels_last."""
+        module = SUBJECTS[subject](
+            self.in_channels, self.out_channels, self.kernel_size[0], stride=self.stride[0], padding=self.padding[0]
+        )
+        return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def conv_layers(batch: int, size: int) -> list[Layer]:
+    """Return the distinct convolutions of SimpleNet with their input shapes, from a forward pass without data."""
+    layers: list[Layer] = []
+
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+        names = ("in_channels", "out_channels", "kernel_size", "stride", "padding")
+        geometry: dict[str, Any] = {name: getattr(module, name) for name in names}
+        (images,) = inputs
+        layers.append(Layer(**geometry, input_shape=tuple(images.shape), needs_input_grad=images.requires_grad))
+
+    with torch.device("meta"):
+        network = SimpleNet()
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(record)
+        network(torch.empty(batch, 3, size, size))
+    return list(dict.fromkeys(layers))
+
+
+class LayerTrial:
+    """One subject on one layer; weights, input and output gradient are the same for every subject."""
+
+    def __init__(self, layer: Layer, subject: str) -> None:
+        torch.manual_seed(0)
+        native = layer.build("native")
+        self.module = layer.build(subject)
+        self.module.load_state_dict(native.state_dict())
+        images = torch.randn(layer.input_shape).contiguous(memory_format=torch.channels_last)
+        self.images = images.requires_grad_(layer.needs_input_grad)
+        with torch.no_grad():
+            self.grad = torch.randn_like(native(images))  # channels_last, as the output is
+        self.leaves = [*self.module.parameters(), *([self.images] if layer.needs_input_grad else [])]
+
+    def results(self) -> list[Tensor]:
+        """Return output and gradients, for comparison."""
+        output = self.module(self.images)
+        return [output.detach(), *torch.autograd.grad(output, self.leaves, self.grad)]
+
+    def measure(self, repeats: int) -> Measurements:
+        """Return the mean seconds of one forward and one backward pass, and their sum."""
+        forward = backward = 0.0
+        for _ in range(repeats):
+            began = time.perf_counter()
+            output = self.module(self.images)
+            between = time.perf_counter()
+            grads = torch.autograd.grad(output, self.leaves, self.grad)
+            ended = time.perf_counter()
+            forward, backward = forward + between - began, backward + ended - between
+            del output, grads  # outside the clock
+        forward, backward = forward / repeats, backward / repeats
+        return {"forward": forward, "backward": backward, "both": forward + backward}
+
+
+def measure_layer(layer: Layer, rounds: int) -> dict[str, Any]:
+    """Return the times of one layer, and the error against native as a share of native's largest value."""
+    trials = {name: LayerTrial(layer, name) for name in SUBJECTS}
+    expected = trials["native"].results()
+    errors = {name: _max_error(trial.results(), expected) for name, trial in trials.items()}
+    for trial in trials.values():
+        trial.measure(WARM_UP)
+    repeats = min(MAX_REPEATS, max(1, round(MIN_SECONDS / trials["native"].measure(1)["both"])))
+    times = interleave({name: lambda trial=trial: trial.measure(repeats) for name, trial in trials.items()}, rounds)
+    passes = {name: _compare(seconds) for name, seconds in times.items()}
+    return {"layer": str(layer), **asdict(layer), "repeats": repeats, "error_vs_native": errors, **passes}
+
+
+def measure_steps(batch: int, size: int, rounds: int, threads: int, *, prepared: bool) -> dict[str, Any]:
+    """Return time and peak memory of whole training steps, each subject in its own process."""
+
+    def measure(name: str) -> Measurements:
+        return measure_step(name, batch=batch, size=size, threads=threads, prepared=prepared)
+
+    values = interleave({name: lambda name=name: measure(name) for name in SUBJECTS}, rounds)
+    seconds, peak, increase = (values[name] for name in ("seconds", "peak_bytes", "increase_bytes"))
+    return {
+        **_compare(seconds),
+        "images_per_second": {name: batch / statistics.median(times) for name, times in seconds.items()},
+        "memory": {
+            "peak_bytes": peak,
+            "increase_bytes": increase,
+            "ours_vs_native": ratio(increase, "ours", "native"),
+            "textbook_vs_ours": ratio(increase, "textbook", "ours"),
+            "ours_vs_native_whole_process": ratio(peak, "ours", "native"),
+        },
+    }
+
+
+def measure_convolutions(*, batch: int, size: int, rounds: int, threads: int) -> dict[str, Any]:
+    """Return all figures of `scenelab bench conv`; on top the three ratios of the step in a plain process."""
+    layers = conv_layers(batch, size)
+    before = torch.get_num_threads()
+    with progress("convolutions", len(SETTINGS) + len(layers), unit="parts") as advance:
+        # The steps first: their processes then start from a parent that is still small.
+        steps = {}
+        for name, prepared in SETTINGS.items():
+            steps[name] = measure_steps(batch, size, rounds, threads, prepared=prepared)
+            advance(1)
+        torch.set_num_threads(threads)
+        try:
+            rows = []
+            for layer in layers:
+                rows.append(measure_layer(layer, rounds))
+                advance(1)
+        finally:
+            torch.set_num_threads(before)
+    return {
+        **_headline(steps["plain"]),
+        "prepared": _headline(steps["prepared"]),
+        "what": f"SimpleNet (spring 2019), batch {batch}, {size} pixels, float32, channels_last, {threads} threads; "
+        f"medians of {rounds} interleaved rounds, one process per convolution: plain Python, and prepared as for "
+        "Scenelab's training; memory is the increase over the resident size before network and batch are made",
+        "steps": steps,
+        "layers": rows,
+        "environment": environment(),
+    }
+
+
+def _compare(seconds: dict[str, list[float]]) -> dict[str, Any]:
+    ratios = {"ours_vs_native": ("ours", "native"), "textbook_vs_ours": ("textbook", "ours")}
+    return {"seconds": seconds, **{name: ratio(seconds, *pair) for name, pair in ratios.items()}}
+
+
+def _headline(step: dict[str, Any]) -> dict[str, float]:
+    return {
+        "step_vs_native": step["ours_vs_native"]["median"],
+        "textbook_vs_ours": step["textbook_vs_ours"]["median"],
+        "memory_vs_native": step["memory"]["ours_vs_native"]["median"],
+    }
+
+
+def _max_error(results: list[Tensor], expected: list[Tensor]) -> float:
+    pairs = zip(results, expected, strict=True)
+    return max(((result - native).abs().max() / native.abs().max()).item() for result, native in pairs)

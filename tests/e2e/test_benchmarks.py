@@ -1,0 +1,99 @@
+"""python -m benchmarks NAME: what each prints; the comparisons themselves run with tiny settings."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import efficiency
+from benchmarks.efficiency import bench_efficiency, fastest_product
+from benchmarks.run import BENCHMARKS, run
+
+from scenelab.models.flops import count_flops
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def bench(monkeypatch, capsys):
+    """Run a benchmark in this process and return its result; its children import the benchmarks too."""
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'src'}")
+
+    def result(*arguments: object) -> dict:
+        assert run([*map(str, arguments), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return result
+
+
+def test_the_entry_is_a_process_with_an_exit_status():
+    command = [sys.executable, "-m", "benchmarks"]
+    done = subprocess.run(
+        [*command, "scaling", "--side", "96", "--flops", "1e8", "--json"], cwd=ROOT, capture_output=True
+    )
+    assert json.loads(done.stdout)["side"] == 96
+    assert run(["unknown"]) == 2
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_has_help(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run([name, "--help"])
+    assert stop.value.code == 0
+    assert f"python -m benchmarks {name}" in capsys.readouterr().out
+
+
+def test_data_compares_in_one_run(scenes, bench):
+    result = bench("data", "--data", scenes, "--rounds", 1, "--seconds", 0.2)
+    assert result["packed_vs_imagefolder"]["median"] > 0
+    assert set(result["images_per_second"]) == {"packed", "imagefolder", "packed-augment", "imagefolder-augment"}
+
+
+def test_train_compares_in_one_run(scenes, bench, monkeypatch):
+    monkeypatch.setattr(efficiency, "MATRICES", (64,))
+    result = bench("train", "--data", scenes, "--rounds", 1, "--seconds", 0.2)
+    assert result["train_vs_starter"]["n"] == 1
+    assert set(result["images_per_second"]) == {"ours", "starter"}
+
+
+@pytest.mark.slow
+def test_scale_compares_in_one_run(bench, monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.scale.PRECISIONS", ("float32",))
+    result = bench("scale", "--rounds", 1, "--seconds", 0.2, "--side", 16)
+    assert result["efficiency"] == result["by_precision"][result["precision"]]
+    assert set(result["images_per_second"]) == {"processes float32", "threads float32"}
+    assert result["efficiency"]["n"] == 1
+    assert run(["scale", "--processes", "1"]) == 1
+    assert "--processes is 1; expected 2 or more" in capsys.readouterr().err
+
+
+def test_attack_compares_with_other_libraries(bench):
+    pytest.importorskip("foolbox")
+    pytest.importorskip("torchattacks")
+    result = bench("attack", "--rounds", 1, "--batch", 2, "--size", 16)
+    assert result["pgd_vs_foolbox"]["n"] == result["pgd_vs_torchattacks"]["n"] == 1
+    assert result["same_images"] == {"torchattacks": 1, "foolbox": 1}
+
+
+def test_efficiency_reports_the_faster_precision(monkeypatch):
+    monkeypatch.setattr(efficiency, "MATRICES", (32, 64))
+    result = bench_efficiency(rounds=2, seconds=0.01, side=32)
+    rates = result["flops_per_second"]
+    assert set(rates) == {f"{what} {name}" for what in ("step", "product") for name in ("float32", "bfloat16")}
+    assert all(len(values) == 2 and min(values) > 0 for values in rates.values())
+    assert result["training_flops_per_image"] == count_flops("residual", num_classes=100, side=32, training=True)
+    faster = max(("float32", "bfloat16"), key=lambda name: sum(rates[f"step {name}"]))
+    assert result["precision"] == faster
+    assert result["step_vs_product"] == result["by_precision"][faster]
+    first = rates[f"step {faster}"][0] / rates[f"product {faster}"][0]
+    assert result["step_vs_product"]["min"] <= first <= result["step_vs_product"]["max"]
+    assert set(result["product_side"].values()) <= {32, 64}
+
+
+def test_the_fastest_product_is_one_of_the_sizes(monkeypatch):
+    monkeypatch.setattr(efficiency, "MATRICES", (8, 256))  # 8 is nearly all overhead
+    work, operations = fastest_product(torch.float32, 0.05)
+    assert operations == 2 * 256**3
+    assert work().shape == (256, 256)
