@@ -32,13 +32,13 @@ def contestant(name: str) -> None:
 
     def work() -> None:
         if name == "smooth ours":
-            from scenelab.attribution import smooth_gradient
+            from scenelab.attribution import SmoothGrad
 
-            smooth_gradient(model, images, targets, samples=SAMPLES, batch_size=AT_ONCE)
+            SmoothGrad(samples=SAMPLES)(model, images, targets, batch_size=AT_ONCE)
         elif name == "integrated ours":
-            from scenelab.attribution import integrated_gradients
+            from scenelab.attribution import IntegratedGradients as Integrated
 
-            integrated_gradients(model, images, targets, steps=SAMPLES, batch_size=AT_ONCE)
+            Integrated(steps=SAMPLES)(model, images, targets, batch_size=AT_ONCE)
         elif name == "smooth captum":
             from captum.attr import NoiseTunnel, Saliency
 

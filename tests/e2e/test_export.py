@@ -8,7 +8,7 @@ import torch
 from conftest import make_untrained
 from scenelab.cli import main
 from scenelab.errors import LabError
-from scenelab.evaluation.saliency_tests import show_images
+from scenelab.evaluation.saliency_tests import load_images
 from scenelab.runs.export import export as module
 from scenelab.runs.export.export import export
 from scenelab.runs.export.formats import WRITERS
@@ -24,7 +24,7 @@ def opened(untrained):
 
 @pytest.fixture(scope="module")
 def images(opened):
-    return show_images(opened.packed, list(range(20)), opened.stored.size)
+    return load_images(opened.packed, list(range(20)), opened.stored.size)
 
 
 @pytest.mark.parametrize("form", WRITERS)
