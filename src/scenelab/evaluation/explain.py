@@ -171,7 +171,7 @@ def _write(run: Run, result: dict[str, Any], galleries: list[Gallery], name: str
 def _completeness(stored: Stored, images: Float[Tensor, "n 3 h w"]) -> dict[str, Any]:
     """Measure the mean gap of integrated gradients beside the explained score, to judge the number of steps."""
     method, targets = IntegratedGradients(), predict(stored.model, images)
-    values = method(stored.model, images, targets)
+    values = method(stored.model, images, targets).contiguous(memory_format=torch.channels_last)
     gap = method.completeness_gap(stored.model, images, values, targets)
     explained = (values.sum(dim=(1, 2, 3)) - gap).abs().mean().item()
     return {"images": len(images), "gap": gap.abs().mean().item(), "explained": explained}
