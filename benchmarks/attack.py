@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scenelab.attacks import Linf, pgd
+from scenelab.attacks import PGD, Linf
 from scenelab.errors import LabError
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
@@ -71,13 +71,14 @@ def _subjects(model: Classifier, images: Tensor, labels: Tensor) -> dict[str, At
     except ImportError as error:
         raise LabError(f"{error.name} is not installed; the comparison needs it: pip install {error.name}") from error
     ready, laid = prepare_for_inference(model), images.contiguous(memory_format=torch.channels_last)
-    options: dict[str, Any] = {"ball": Linf(EPSILON), "steps": STEPS, "step_size": STEP, "batch_size": len(images)}
+    options: dict[str, Any] = {"threat": Linf(EPSILON), "batch_size": len(images)}
+    full = PGD(steps=STEPS, step_size=STEP, early_stop=False, keep_best=False)
     theirs = torchattacks.PGD(model, eps=EPSILON, alpha=STEP, steps=STEPS, random_start=False)
     bounded = foolbox.PyTorchModel(model, bounds=(0, 1))  # pyright: ignore[reportPrivateImportUsage]
     other = foolbox.attacks.LinfPGD(abs_stepsize=STEP, steps=STEPS, random_start=False)
     return {
-        "ours": lambda: pgd(ready, laid, labels, leave=False, best=False, **options).images,
-        "ours, leaving": lambda: pgd(ready, laid, labels, **options).images,
+        "ours": lambda: full(ready, laid, labels, **options).images,
+        "ours, leaving": lambda: PGD(steps=STEPS, step_size=STEP)(ready, laid, labels, **options).images,
         "torchattacks": lambda: theirs(images, labels),
         "foolbox": lambda: other(bounded, images, labels, epsilons=[EPSILON])[1][0],
     }

@@ -6,10 +6,9 @@ from typing import Any, cast
 from torch import Tensor
 from torch.autograd import Function
 
-from scenelab.attacks.pgd import pgd
-from scenelab.attacks.threat import Linf
-from scenelab.attribution.gradient import saliency
-from scenelab.attribution.grid import show_strong
+from scenelab.attacks import PGD, Linf
+from scenelab.attribution import Saliency
+from scenelab.attribution.highlight import highlight_grid
 from scenelab.conv.autograd import convolve, gradients, save_context
 from scenelab.conv.conv2d import Conv2d
 from scenelab.models.residual import ResidualNet  # our network: main.py --use-residual
@@ -57,14 +56,14 @@ class GradAttention:
 
     def explain(self, model: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
         """N×1×H×W maps of N×3×H×W images: the gradient's absolute value, the largest of the three colours."""
-        return saliency(model, input, objective=self.loss_fn, batch_size=max(1, len(input)))
+        return Saliency(score_fn=self.loss_fn)(model, input, batch_size=max(1, len(input)))
 
 
 def vis_grad_attention(
     input: Tensor, vis_alpha: float = 2.0, n_rows: int = 10, vis_output: Tensor | None = None
 ) -> Tensor:
     """A grid of pictures, n_rows in a row; where a map is above vis_alpha times its mean they are red."""
-    return show_strong(input, vis_output, alpha=vis_alpha, columns=n_rows)
+    return highlight_grid(input, vis_output, alpha=vis_alpha, columns=n_rows)
 
 
 class PGDAttack:
@@ -90,11 +89,15 @@ class PGDAttack:
 
     def perturb(self, model: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
         """N×C×H×W adversarial images of N×C×H×W images, at most epsilon from them."""
-        return pgd(
-            model, input, ball=Linf(self.epsilon), steps=self.num_steps, step_size=self.step_size,
-            targets="least-likely", objective=lambda scores, goal: -self.loss_fn(scores, cast(Tensor, goal.targets)),
-            leave=False, best=False, bounds=None, batch_size=max(1, len(input)),
-        ).images  # fmt: skip
+        attack = PGD(
+            steps=self.num_steps,
+            step_size=self.step_size,
+            loss_fn=lambda logits, goal: -self.loss_fn(logits, cast(Tensor, goal.targets)),
+            early_stop=False,
+            keep_best=False,
+        )
+        threat, batch_size = Linf(self.epsilon, bounds=None), max(1, len(input))
+        return attack(model, input, threat=threat, targets="least-likely", batch_size=batch_size).images
 
 
 default_attack = PGDAttack

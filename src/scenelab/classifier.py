@@ -1,4 +1,4 @@
-"""Asking a classifier: its scores for chosen targets, their gradient, and nothing changed behind its back."""
+"""Call any classifier without side effects: logits, gradients, checked inputs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,35 +10,21 @@ from torch import Tensor, nn
 from scenelab.errors import LabError
 
 Model = Callable[[Tensor], Tensor]
-Objective = Callable[[Tensor, Tensor], Tensor]
-"""From N×K scores and N targets to what a gradient is wanted of: a term an image, or their sum."""
+OnProgress = Callable[[int], object]
+"""Called with the number of images that were finished since the last call."""
 
-Advance = Callable[[int], object]
-"""Called with how many more images are done: an attribution's progress."""
-
-BATCH = 32
+BATCH_SIZE = 32
 
 
-def silent(count: int) -> None:
-    """Progress that nobody watches."""
-
-
-def score(scores: Float[Tensor, "n k"], targets: Int64[Tensor, " n"]) -> Float[Tensor, ""]:
-    """The targets' scores, summed over the images."""
-    return scores.gather(1, targets[:, None]).sum()
-
-
-def loss(scores: Float[Tensor, "n k"], targets: Int64[Tensor, " n"]) -> Float[Tensor, ""]:
-    """The cross-entropy of the targets, summed over the images."""
-    return nn.functional.cross_entropy(scores, targets, reduction="sum")
+def no_progress(count: int) -> None:
+    """Ignore progress."""
 
 
 @contextmanager
-def evaluating(model: Model) -> Iterator[None]:
-    """Modules in eval mode and gradients on for the time of the block; both as before afterwards.
+def eval_mode(model: Model) -> Iterator[None]:
+    """Put all modules into eval mode and turn gradients on inside the block; restore both afterwards.
 
-    In eval mode an image's scores depend on that image alone, normalisation does not learn from the images that are
-    shown, and nothing is dropped out. A callable that is no module is taken as it is.
+    In eval mode the logits of an image depend on that image alone. A callable that is not a module is left as it is.
     """
     modes = {module: module.training for module in model.modules()} if isinstance(model, nn.Module) else {}
     try:
@@ -51,85 +37,85 @@ def evaluating(model: Model) -> Iterator[None]:
             module.training = mode
 
 
-def check_images(images: Tensor) -> None:
-    """Raise unless these are images: N×C×H×W of a floating type.
+def logits_of(model: Model, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+    """Return the model's logits; the model gets a copy, so an in-place first layer cannot change `images`.
 
     Raises:
-        LabError: they are not.
+        LabError: the output is not N×K.
     """
-    if not isinstance(images, Tensor) or images.ndim != 4:
-        got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise LabError(f"images must be a tensor N×C×H×W, got {got}; one image is images[None]")
-    if not images.is_floating_point():
-        raise LabError(f"images must be of a floating type, got {images.dtype}; use images.float() / 255")
+    logits = model(images.clone())
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise LabError(f"model must return logits N×K for {len(images)} images, got {got}")
+    return logits
 
 
-def ask(model: Model, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-    """The model's scores; it is given a copy, since a first layer in place would change what it is given.
+def value_and_grad(
+    model: Model, images: Float[Tensor, "n c h w"], value_fn: Callable[[Tensor], Tensor]
+) -> tuple[Float[Tensor, "n k"], Tensor, Float[Tensor, "n c h w"]]:
+    """Return logits, `value_fn(logits)` and the gradient of its sum with respect to the images.
+
+    Must be called inside `eval_mode(model)`.
 
     Raises:
-        LabError: they are not N×K.
+        LabError: the logits do not depend on the images.
     """
-    scores = model(images.clone())
-    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(images):
-        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise LabError(f"model must return scores N×K for {len(images)} images, got {got}")
-    return scores
+    with torch.enable_grad():
+        leaf = (images.clone() if images.is_inference() else images.detach()).requires_grad_()
+        logits = logits_of(model, leaf)
+        values = value_fn(logits)
+        total = values.sum()
+        grads = torch.autograd.grad(total, leaf, allow_unused=True)[0] if total.requires_grad else None
+    if grads is None:
+        raise LabError("the model's logits do not depend on its images by operations that have a gradient")
+    return logits.detach(), values.detach(), grads
 
 
-def choose_targets(
-    model: Model, images: Float[Tensor, "n c h w"], targets: Int64[Tensor, " n"] | None, *, batch_size: int = BATCH,
+def resolve_targets(
+    model: Model,
+    images: Float[Tensor, "n c h w"],
+    targets: Int64[Tensor, " n"] | None,
+    *,
+    batch_size: int = BATCH_SIZE,
     name: str = "targets",
-) -> Int64[Tensor, " n"]:  # fmt: skip
-    """The targets that are given, checked, or for each image the class that the model finds most likely.
+) -> Int64[Tensor, " n"]:
+    """Validate `targets`, or default to the model's top-1 predictions.
 
     Raises:
-        LabError: the images are none, or the targets are not one class an image.
+        LabError: the images are invalid, or the targets are not one class per image.
     """
     check_images(images)
     if targets is None:
         with torch.no_grad():
-            found = [ask(model, part).argmax(dim=1) for part in images.split(batch_size)]
-        return torch.cat(found) if found else torch.empty(0, dtype=torch.int64, device=images.device)
+            predictions = [logits_of(model, part).argmax(dim=1) for part in images.split(batch_size)]
+        return torch.cat(predictions) if predictions else torch.empty(0, dtype=torch.int64, device=images.device)
     if not isinstance(targets, Tensor) or targets.shape != images.shape[:1] or targets.dtype != torch.int64:
         got = f"{tuple(targets.shape)} of {targets.dtype}" if isinstance(targets, Tensor) else type(targets).__name__
         raise LabError(
-            f"{name} must be {len(images)} class numbers of type int64, one an image, got {got}; use torch.tensor([…])"
+            f"{name} must be {len(images)} class indices of type int64, one per image, got {got}; use torch.tensor([…])"
         )
-    return targets.to(images.device, copy=True)  # a tensor of inference mode could not be saved for a gradient
+    return targets.to(images.device, copy=True)  # autograd cannot save a tensor made in inference mode
 
 
-def gradient_of(
-    model: Model, images: Float[Tensor, "n c h w"], targets: Int64[Tensor, " n"], objective: Objective
-) -> Float[Tensor, "n c h w"]:
-    """The gradient of the objective with respect to the images, of one batch; call it under `evaluating`.
-
-    Raises:
-        LabError: a target is no class of the model, or the scores do not depend on the images.
-    """
-    with torch.enable_grad():
-        leaf = (images.clone() if images.is_inference() else images.detach()).requires_grad_()
-        scores = ask(model, leaf)
-        check_classes(scores, targets)
-        value = objective(scores, targets).sum()
-        if not value.requires_grad:
-            raise LabError("the model's scores do not depend on its images by operations that have a gradient")
-        found = torch.autograd.grad(value, leaf, allow_unused=True)[0]
-        if found is None:
-            raise LabError("the model's scores do not depend on its images by operations that have a gradient")
-        return found
+def check_images(images: Tensor) -> None:
+    """Raise LabError unless `images` is an N×C×H×W tensor of a floating type."""
+    if not isinstance(images, Tensor) or images.ndim != 4:
+        got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise LabError(f"images must be a tensor N×C×H×W, got {got}; for one image use images[None]")
+    if not images.is_floating_point():
+        raise LabError(f"images must be of a floating type, got {images.dtype}; use images.float() / 255")
 
 
-def check_classes(scores: Float[Tensor, "n k"], targets: Int64[Tensor, " n"], *, name: str = "targets") -> None:
-    """Raise unless every target is a column of the scores."""
-    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < scores.shape[1]:
+def check_classes(logits: Float[Tensor, "n k"], targets: Int64[Tensor, " n"], *, name: str = "targets") -> None:
+    """Raise LabError unless every target is a column of the logits."""
+    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < logits.shape[1]:
         raise LabError(
-            f"{name} lie in [{int(targets.min())}, {int(targets.max())}]; the model has classes 0 to "
-            f"{scores.shape[1] - 1}"
+            f"{name} are in [{int(targets.min())}, {int(targets.max())}]; expected classes of the model, 0 to "
+            f"{logits.shape[1] - 1}"
         )
 
 
-def check_count(name: str, value: int, *, least: int = 1) -> None:
-    """Raise unless a count is a whole number of at least that."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise LabError(f"{name} is {value!r}; expected a whole number of at least {least}")
+def check_count(name: str, value: int, *, minimum: int = 1) -> None:
+    """Raise LabError unless `value` is an integer of at least `minimum`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise LabError(f"{name} is {value!r}; expected an integer of at least {minimum}")

@@ -6,7 +6,7 @@ import torch
 import torchattacks
 from torch import nn
 
-from scenelab.attacks import L2, Linf, apgd, apgd_targeted, fgsm, logits_ratio, pgd, square
+from scenelab.attacks import APGD, FGSM, L2, PGD, Linf, Square, TargetedAPGD, cross_entropy, dlr
 
 SIDE, CLASSES, EPSILON = 12, 10, 4 / 255
 
@@ -45,7 +45,7 @@ def few(task):
 
 def test_fgsm(task):
     model, images, labels = few(task)
-    found = fgsm(model, images, labels, ball=Linf(EPSILON)).images
+    found = FGSM()(model, images, labels, threat=Linf(EPSILON)).images
     torch.testing.assert_close(found, torchattacks.FGSM(model, eps=EPSILON)(images, labels), check_dtype=False)
     bounded = foolbox.PyTorchModel(model, bounds=(0, 1))
     theirs = foolbox.attacks.FGSM(random_start=False)(bounded, images, labels, epsilons=[EPSILON])[1][0]
@@ -54,8 +54,9 @@ def test_fgsm(task):
 
 def test_pgd_without_random_start(task):
     model, images, labels = few(task)
-    options = {"steps": 10, "step_size": 1 / 255, "leave": False, "best": False}
-    found = pgd(model, images, labels, ball=Linf(EPSILON), **options)
+    found = PGD(steps=10, step_size=1 / 255, early_stop=False, keep_best=False)(
+        model, images, labels, threat=Linf(EPSILON)
+    )
     theirs = torchattacks.PGD(model, eps=EPSILON, alpha=1 / 255, steps=10, random_start=False)(images, labels)
     torch.testing.assert_close(found.images, theirs, check_dtype=False)
     bounded = foolbox.PyTorchModel(model, bounds=(0, 1))
@@ -68,7 +69,7 @@ def test_pgd_without_random_start(task):
 
 def test_pgd_within_l2(task):
     model, images, labels = few(task)
-    found = pgd(model, images, labels, ball=L2(0.3), steps=10, step_size=0.06, leave=False, best=False)
+    found = PGD(steps=10, step_size=0.06, early_stop=False, keep_best=False)(model, images, labels, threat=L2(0.3))
     bounded = foolbox.PyTorchModel(model, bounds=(0, 1))
     attack = foolbox.attacks.L2PGD(abs_stepsize=0.06, steps=10, random_start=False)
     theirs = attack(bounded, images, labels, epsilons=[0.3])[1][0]
@@ -79,31 +80,29 @@ def test_targeted_pgd(task):
     model, images, labels = few(task)
     attack = torchattacks.PGD(model, eps=EPSILON, alpha=1 / 255, steps=10, random_start=False)
     attack.set_mode_targeted_least_likely(quiet=True)
-    found = pgd(
-        model, images, labels, ball=Linf(EPSILON), steps=10, step_size=1 / 255, targets="least-likely",
-        leave=False, best=False,
-    )  # fmt: skip
+    found = PGD(steps=10, step_size=1 / 255, early_stop=False, keep_best=False)(
+        model, images, labels, threat=Linf(EPSILON), targets="least-likely"
+    )
     torch.testing.assert_close(found.images, attack(images, labels), check_dtype=False)
 
 
 def test_momentum(task):
     model, images, labels = few(task)
     theirs = torchattacks.MIFGSM(model, eps=EPSILON, alpha=1 / 255, steps=6, decay=1.0)(images, labels)
-    found = pgd(
-        model, images, labels, ball=Linf(EPSILON), steps=6, step_size=1 / 255, momentum=1.0, leave=False, best=False
+    found = PGD(steps=6, step_size=1 / 255, momentum=1.0, early_stop=False, keep_best=False)(
+        model, images, labels, threat=Linf(EPSILON)
     )
     torch.testing.assert_close(found.images, theirs, check_dtype=False)
 
 
-@pytest.mark.parametrize(("loss", "objective"), [("ce", None), ("dlr", logits_ratio)])
+@pytest.mark.parametrize(("loss", "objective"), [("ce", cross_entropy), ("dlr", dlr)])
 def test_auto_pgd_is_not_weaker(task, loss, objective):
     """Random starts differ, so that what is compared is how many of 500 images stand."""
     model, images, labels = task
     theirs = torchattacks.APGD(model, norm="Linf", eps=EPSILON, steps=30, loss=loss, seed=0)(images, labels)
     with torch.no_grad():
         left = (model(theirs).argmax(dim=1) == labels).double().mean().item()
-    options = {} if objective is None else {"objective": objective}
-    found = apgd(model, images, labels, ball=Linf(EPSILON), steps=30, batch_size=500, **options)
+    found = APGD(steps=30, loss_fn=objective)(model, images, labels, threat=Linf(EPSILON), batch_size=500)
     ours = (~found.success).double().mean().item()
     assert 0.02 < ours <= left + 0.01
 
@@ -113,7 +112,7 @@ def test_square_is_not_weaker(task):
     theirs = torchattacks.Square(model, norm="Linf", eps=EPSILON, n_queries=300, seed=0)(images, labels)
     with torch.no_grad():
         left = (model(theirs).argmax(dim=1) == labels).double().mean().item()
-    found = square(model, images, labels, ball=Linf(EPSILON), queries=300, batch_size=200)
+    found = Square(queries=300)(model, images, labels, threat=Linf(EPSILON), batch_size=200)
     ours = (~found.success).double().mean().item()
     assert 0.02 < ours <= left + 0.03
 
@@ -129,12 +128,14 @@ def test_the_worst_case_is_that_of_autoattack(task):
         left = (model(adversarial).argmax(dim=1) == labels).double().mean().item()
     standing = torch.ones(len(images), dtype=torch.bool)
     for attack in (
-        lambda *args: apgd(*args, ball=Linf(EPSILON), batch_size=500),
-        lambda *args: apgd_targeted(*args, ball=Linf(EPSILON), batch_size=500),
-        lambda *args: square(*args, ball=Linf(EPSILON), queries=5000, batch_size=500),
+        APGD(),
+        TargetedAPGD(),
+        Square(queries=5000),
     ):
         chosen = torch.nonzero(standing)[:, 0]
-        standing[chosen[attack(model, images[chosen], labels[chosen]).success]] = False
+        standing[
+            chosen[attack(model, images[chosen], labels[chosen], threat=Linf(EPSILON), batch_size=500).success]
+        ] = False
     ours = standing.double().mean().item()
     assert 0.02 < left < 0.9
     assert ours <= left

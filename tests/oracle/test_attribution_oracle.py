@@ -2,17 +2,18 @@
 
 import pytest
 import torch
-from captum.attr import InputXGradient, IntegratedGradients, LayerGradCam, NoiseTunnel, Occlusion, Saliency
+from captum import attr
 from torch import nn
 
 from scenelab.attribution import (
-    grad_cam,
-    gradient,
-    gradient_times_input,
-    integrated_gradients,
-    occlusion,
-    saliency,
-    smooth_gradient,
+    GradCAM,
+    Gradient,
+    GradientTimesInput,
+    IntegratedGradients,
+    Occlusion,
+    Saliency,
+    SmoothGrad,
+    VarGrad,
 )
 from scenelab.models.registry import create_model
 
@@ -42,32 +43,33 @@ TARGETS = torch.tensor([0, 3, 6])
 @BY_NAME
 def test_gradients(name, images):
     model = network(name)
-    expected = Saliency(model).attribute(images.clone().requires_grad_(), target=TARGETS, abs=False)
-    found = gradient(model, images, TARGETS, batch_size=2)
+    expected = attr.Saliency(model).attribute(images.clone().requires_grad_(), target=TARGETS, abs=False)
+    found = Gradient()(model, images, TARGETS, batch_size=2)
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(saliency(model, images, TARGETS), expected.abs().amax(dim=1, keepdim=True))
-    multiplied = InputXGradient(model).attribute(images.clone().requires_grad_(), target=TARGETS)
-    torch.testing.assert_close(gradient_times_input(model, images, TARGETS), multiplied.detach())
+    torch.testing.assert_close(Saliency()(model, images, TARGETS), expected.abs().amax(dim=1, keepdim=True))
+    multiplied = attr.InputXGradient(model).attribute(images.clone().requires_grad_(), target=TARGETS)
+    torch.testing.assert_close(GradientTimesInput()(model, images, TARGETS), multiplied.detach())
 
 
 @BY_NAME
 def test_integrated_gradients(name, images):
     model = network(name)
     baseline = torch.full_like(images, 0.25)
-    expected, gap = IntegratedGradients(model).attribute(
+    expected, gap = attr.IntegratedGradients(model).attribute(
         images.clone(), baselines=baseline, target=TARGETS, n_steps=20, return_convergence_delta=True
     )
-    found = integrated_gradients(model, images, TARGETS, baseline=0.25, steps=20, batch_size=7)
-    torch.testing.assert_close(found.values, expected)
-    torch.testing.assert_close(found.gap, gap)
+    method = IntegratedGradients(baseline=0.25, steps=20)
+    found = method(model, images, TARGETS, batch_size=7)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(method.completeness_gap(model, images, found, TARGETS), gap)
 
 
 @BY_NAME
 def test_grad_cam(name, images):
     model = network(name)
     layer = model.network.features[-2]
-    expected = LayerGradCam(model, layer).attribute(images.clone(), target=TARGETS, relu_attributions=True)
-    found = grad_cam(model, images, layer, TARGETS, resize=False, batch_size=2)
+    expected = attr.LayerGradCam(model, layer).attribute(images.clone(), target=TARGETS, relu_attributions=True)
+    found = GradCAM(layer, resize=False)(model, images, TARGETS, batch_size=2)
     torch.testing.assert_close(found, expected.detach())
 
 
@@ -75,27 +77,27 @@ def test_grad_cam(name, images):
 @pytest.mark.parametrize(("window", "stride"), [(8, 8), (12, 5), (32, 32)])
 def test_occlusion(name, images, window, stride):
     model = network(name)
-    expected = Occlusion(model).attribute(
+    expected = attr.Occlusion(model).attribute(
         images.clone(), target=TARGETS, sliding_window_shapes=(3, window, window), strides=(3, stride, stride),
         baselines=0.5,
     )  # fmt: skip
-    found = occlusion(model, images, TARGETS, window=window, stride=stride, batch_size=5)
+    found = Occlusion(window=window, stride=stride)(model, images, TARGETS, batch_size=5)
     assert expected.dtype == torch.float32  # captum's sums are, whatever the model computes in
     torch.testing.assert_close(found.expand_as(expected).float(), expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [("mean", "smoothgrad"), ("variance", "vargrad")])
+@pytest.mark.parametrize(("ours", "theirs"), [(SmoothGrad, "smoothgrad"), (VarGrad, "vargrad")])
 def test_smooth_gradients_agree_with_captums_in_the_mean(images, ours, theirs):
     """The noise is another one, so this compares averages over many samples, with the error that they have."""
     model, samples = network("residual-small"), 400
     torch.manual_seed(0)
-    expected = NoiseTunnel(Saliency(model)).attribute(
+    expected = attr.NoiseTunnel(attr.Saliency(model)).attribute(
         images.clone(), nt_type=theirs, nt_samples=samples, stdevs=0.05, target=TARGETS, abs=False,
         nt_samples_batch_size=50,
     )  # fmt: skip
-    found = smooth_gradient(model, images, TARGETS, samples=samples, sigma=0.05, statistic=ours)
-    spread = smooth_gradient(model, images, TARGETS, samples=samples, sigma=0.05, statistic="variance")
-    if ours == "mean":
+    found = ours(samples=samples, sigma=0.05)(model, images, TARGETS)
+    spread = VarGrad(samples=samples, sigma=0.05)(model, images, TARGETS)
+    if ours is SmoothGrad:
         away = (found - expected) / (2 * spread / samples).sqrt()
         assert 0.7 < away.square().mean() < 1.4  # standard scores, of pixels that go together
     else:

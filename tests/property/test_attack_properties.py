@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenelab.attacks.threat import L2, Linf, Space
+from scenelab.attacks.threat import L2, Linf
 
 BALLS = st.sampled_from([Linf, L2])
 EPSILONS = st.floats(0, 2)
@@ -19,43 +19,43 @@ def drawn(seed: int, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
 
 @given(BALLS, EPSILONS, SEEDS, st.floats(0, 10))
 def test_what_is_projected_is_inside_and_stays(kind, epsilon, seed, scale):
-    space = Space(kind(epsilon))
+    threat = kind(epsilon)
     images, change = drawn(seed, scale)
-    inside = space.project(images, images + change)
-    assert space.holds(images, inside).all()
-    torch.testing.assert_close(space.project(images, inside), inside, atol=1e-6, rtol=0)
+    inside = threat.project(images, images + change)
+    assert threat.contains(images, inside).all()
+    torch.testing.assert_close(threat.project(images, inside), inside, atol=1e-6, rtol=0)
 
 
 @given(BALLS, EPSILONS, SEEDS)
 def test_what_is_inside_is_not_moved(kind, epsilon, seed):
     ball, (_, change) = kind(epsilon), drawn(seed)
-    small = 0.5 * ball.project(change)
-    torch.testing.assert_close(ball.project(small), small, atol=1e-6, rtol=1e-6)
+    small = 0.5 * ball.clip(change)
+    torch.testing.assert_close(ball.clip(small), small, atol=1e-6, rtol=1e-6)
 
 
 @given(BALLS, EPSILONS, SEEDS)
 def test_the_steepest_step_is_the_steepest(kind, epsilon, seed):
-    """Of all changes of that size none rises more along the slopes: Hölder's inequality."""
-    ball, (_, slopes) = kind(epsilon), drawn(seed)
-    step = ball.step(slopes, torch.full((3,), epsilon))
+    """Of all changes of that size none rises more along the grads: Hölder's inequality."""
+    ball, (_, grads) = kind(epsilon), drawn(seed)
+    step = ball.steepest(grads, torch.full((3,), epsilon))
     assert (ball.norm(step) <= epsilon * (1 + 1e-5) + 1e-7).all()
-    rise = (slopes * step).flatten(1).sum(dim=1)
-    dual = slopes.flatten(1).abs().sum(dim=1) if kind is Linf else slopes.flatten(1).norm(dim=1)
+    rise = (grads * step).flatten(1).sum(dim=1)
+    dual = grads.flatten(1).abs().sum(dim=1) if kind is Linf else grads.flatten(1).norm(dim=1)
     torch.testing.assert_close(rise, epsilon * dual, rtol=1e-4, atol=1e-5)
 
 
 @given(BALLS, EPSILONS, SEEDS)
 def test_draws_lie_inside(kind, epsilon, seed):
     ball, (images, _) = kind(epsilon), drawn(seed)
-    change = ball.draw(images[0], torch.Generator().manual_seed(seed))
+    change = ball.sample(images[0], torch.Generator().manual_seed(seed))
     assert ball.norm(change[None]).item() <= epsilon * (1 + 1e-5)
 
 
 @given(BALLS, EPSILONS, SEEDS, st.floats(0, 3))
 def test_whole_levels_lie_inside(kind, epsilon, seed, scale):
-    space = Space(kind(epsilon), whole=True)
+    threat = kind(epsilon, quantize=True)
     images, change = drawn(seed, scale)
-    shown = space.shown(images, space.project(images, images + change))
-    assert space.holds(images, shown).all()
+    shown = threat.quantized(images, threat.project(images, images + change))
+    assert threat.contains(images, shown).all()
     torch.testing.assert_close(255 * shown, (255 * shown).round(), atol=1e-4, rtol=0)
-    torch.testing.assert_close(space.shown(images, shown), shown)
+    torch.testing.assert_close(threat.quantized(images, shown), shown)

@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from scenelab.attacks import L2, Goal, Linf, apgd, apgd_targeted, cross_entropy, fgsm, logits_ratio, margin, pgd, square
-from scenelab.attacks.apgd import Adaptive, checkpoints
-from scenelab.attacks.gradient_ascent import climb, look
-from scenelab.attacks.pgd import Steepest
-from scenelab.attacks.square import share_at
-from scenelab.attacks.threat import Space
+from scenelab.attacks import APGD, FGSM, L2, PGD, Goal, Linf, Square, TargetedAPGD, cross_entropy, dlr, margin
+from scenelab.attacks.apgd import AdaptiveStep, checkpoints
+from scenelab.attacks.gradient_ascent import GradientAscent, loss_and_grad
+from scenelab.attacks.pgd import FixedStep
+from scenelab.attacks.square import area_share
 from scenelab.errors import LabError
 from scenelab.models.registry import create_model
 
@@ -36,25 +35,23 @@ class Linear(nn.Module):
 
 
 ATTACKS = {
-    "fgsm": lambda model, images, labels, ball, **options: fgsm(model, images, labels, ball=ball, **options),
-    "pgd": lambda model, images, labels, ball, **options: pgd(model, images, labels, ball=ball, steps=5, **options),
-    "started": lambda model, images, labels, ball, **options: pgd(
-        model, images, labels, ball=ball, steps=3, random_start=True, restarts=2, momentum=0.9, **options
-    ),
-    "least-likely": lambda model, images, labels, ball, **options: pgd(
-        model, images, labels, ball=ball, steps=3, targets="least-likely", **options
-    ),
-    "apgd": lambda model, images, labels, ball, **options: apgd(model, images, labels, ball=ball, steps=6, **options),
-    "apgd-dlr": lambda model, images, labels, ball, **options: apgd(
-        model, images, labels, ball=ball, steps=6, objective=logits_ratio, restarts=2, **options
-    ),
-    "apgd-t": lambda model, images, labels, ball, **options: apgd_targeted(
-        model, images, labels, ball=ball, steps=4, classes=2, **options
-    ),
-    "square": lambda model, images, labels, ball, **options: square(
-        model, images, labels, ball=ball, queries=10, **options
-    ),
+    "fgsm": FGSM(),
+    "pgd": PGD(steps=5),
+    "started": PGD(steps=3, restarts=2, momentum=0.9),
+    "least-likely": PGD(steps=3),
+    "apgd": APGD(steps=6),
+    "apgd-dlr": APGD(steps=6, loss_fn=dlr, restarts=2),
+    "apgd-t": TargetedAPGD(steps=4, classes=2),
+    "square": Square(queries=10),
 }
+
+
+def attack(name, model, images, labels, threat, **options):
+    if name == "least-likely":
+        options["targets"] = name
+    return ATTACKS[name](model, images, labels, threat=threat, **options)
+
+
 EACH = pytest.mark.parametrize("name", ATTACKS)
 
 
@@ -95,13 +92,13 @@ def labels_of(model, images):
 # What is known on a linear model
 
 
-@pytest.mark.parametrize("method", [fgsm, lambda *args, **kw: pgd(*args, steps=20, best=False, leave=False, **kw)])
+@pytest.mark.parametrize("method", [FGSM(), PGD(steps=20, keep_best=False, early_stop=False)])
 def test_the_optimum_of_two_classes_within_linf(method, images):
     """δ = ε·sign(w_other - w_label), which lowers the margin by ε·‖w_other - w_label‖₁."""
     model, inner = Linear(2), 0.2 + 0.6 * images
     labels = labels_of(model, inner)
     way = model.fc.weight[1 - labels] - model.fc.weight[labels]
-    found = method(model, inner, labels, ball=Linf(EPSILON))
+    found = method(model, inner, labels, threat=Linf(EPSILON))
     expected = inner + EPSILON * way.sign().view_as(inner)
     torch.testing.assert_close(found.images, expected.detach())
 
@@ -111,7 +108,7 @@ def test_the_optimum_of_two_classes_within_l2(images):
     model, inner = Linear(2), 0.3 + 0.4 * images
     labels = labels_of(model, inner)
     way = (model.fc.weight[1 - labels] - model.fc.weight[labels]).detach()
-    found = pgd(model, inner, labels, ball=L2(0.5), steps=20, best=False, leave=False)
+    found = PGD(steps=20, keep_best=False, early_stop=False)(model, inner, labels, threat=L2(0.5))
     expected = inner + 0.5 * (way / way.norm(dim=1, keepdim=True)).view_as(inner)
     torch.testing.assert_close(found.images, expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.norms, torch.full((6,), 0.5))
@@ -123,7 +120,7 @@ def test_auto_pgd_reaches_the_optimum(images):
     far = Linear(2, scale=1e-4)  # nobody is fooled, so that all steps are taken
     far.fc.bias.data = torch.tensor([1.0, 0.0])
     labels = labels_of(far, inner)
-    found = apgd(far, inner, labels, ball=Linf(EPSILON), steps=30)
+    found = APGD(steps=30)(far, inner, labels, threat=Linf(EPSILON))
     way = far.fc.weight[1 - labels] - far.fc.weight[labels]
     optimum = (far(inner).gather(1, 1 - labels[:, None]) - far(inner).gather(1, labels[:, None]))[:, 0]
     optimum = optimum + EPSILON * way.abs().sum(dim=1)
@@ -141,8 +138,8 @@ def test_objectives_by_hand():
     toward = Goal(labels=torch.tensor([1, 1]), targets=torch.tensor([0, 0]))
     assert margin(scores, away).tolist() == [-2.0, 2.0]
     assert margin(scores, toward).tolist() == [-3.0, 1.0]
-    assert logits_ratio(scores, away).tolist() == pytest.approx([-2 / 3, 2 / 2])
-    assert logits_ratio(scores, toward).tolist() == pytest.approx([-3 / 3.5, 2 / 2.5])
+    assert dlr(scores, away).tolist() == pytest.approx([-2 / 3, 2 / 2])
+    assert dlr(scores, toward).tolist() == pytest.approx([-3 / 3.5, 2 / 2.5])
     torch.testing.assert_close(cross_entropy(scores, away), -scores.log_softmax(1)[:, 1])
     torch.testing.assert_close(cross_entropy(scores, toward), scores.log_softmax(1)[:, 0])
 
@@ -150,15 +147,15 @@ def test_objectives_by_hand():
 def test_the_ratio_does_not_see_a_scale():
     scores = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
     goal = Goal(labels=torch.zeros(8, dtype=torch.int64))
-    torch.testing.assert_close(logits_ratio(scores, goal), logits_ratio(1000 * scores, goal))
+    torch.testing.assert_close(dlr(scores, goal), dlr(1000 * scores, goal))
 
 
 def test_goals():
     scores = torch.tensor([[1.0, 4.0], [3.0, 1.0]])
     labels, targets = torch.tensor([1, 1]), torch.tensor([0, 0])
-    assert Goal(labels=labels).reached(scores).tolist() == [False, True]
-    assert Goal(labels=labels, targets=targets, exact=True).reached(scores).tolist() == [False, True]
-    assert Goal(labels=labels, targets=torch.tensor([1, 1]), exact=True).reached(scores).tolist() == [True, False]
+    assert Goal(labels=labels).is_fooled(scores).tolist() == [False, True]
+    assert Goal(labels=labels, targets=targets, targeted=True).is_fooled(scores).tolist() == [False, True]
+    assert Goal(labels=labels, targets=torch.tensor([1, 1]), targeted=True).is_fooled(scores).tolist() == [True, False]
 
 
 def test_checkpoints_as_the_paper_has_them():
@@ -167,37 +164,37 @@ def test_checkpoints_as_the_paper_has_them():
 
 
 def test_squares_shrink_as_the_paper_has_them():
-    assert [share_at(query, 10_000) for query in (1, 10, 11, 51, 201, 8001)] == [
+    assert [area_share(query, 10_000) for query in (1, 10, 11, 51, 201, 8001)] == [
         0.8, 0.8, 0.4, 0.2, 0.1, 0.8 / 512,
     ]  # fmt: skip
-    assert share_at(51, 1000) == share_at(510, 10_000)
+    assert area_share(51, 1000) == area_share(510, 10_000)
 
 
 def test_momentum_by_hand():
     """Slopes over their mean size, added up: equation 6 of Dong et al. 2018 but for a factor."""
-    rule = Steepest(Linf(1.0), 0.5, momentum=0.5)
+    rule = FixedStep(Linf(1.0), 0.5, momentum=0.5)
     image, value = torch.zeros(1, 1, 1, 2), torch.zeros(1)
-    first = rule.move(image, image, value, torch.tensor([[[[1.0, 3.0]]]]), 0)
+    first = rule.next_points(image, image, value, torch.tensor([[[[1.0, 3.0]]]]), 0)
     assert first.flatten().tolist() == [0.5, 0.5]
-    rule.move(image, image, value, torch.tensor([[[[-0.2, -0.2]]]]), 1)
-    assert rule.total.flatten().tolist() == pytest.approx([-1 + 0.25, -1 + 0.75])
+    rule.next_points(image, image, value, torch.tensor([[[[-0.2, -0.2]]]]), 1)
+    assert rule.velocity.flatten().tolist() == pytest.approx([-1 + 0.25, -1 + 0.75])
 
 
 # Promises
 
 
 @EACH
-@pytest.mark.parametrize("eight_bit", [False, True])
-def test_the_result_is_in_the_ball_and_true(name, images, network, eight_bit):
+@pytest.mark.parametrize("quantize", [False, True])
+def test_the_result_is_in_the_ball_and_true(name, images, network, quantize):
     labels = labels_of(network, images)
-    ball = Linf(EPSILON)
-    found = ATTACKS[name](network, images, labels, ball, eight_bit=eight_bit)
-    assert Space(ball).holds(images, found.images).all()
+    threat = Linf(EPSILON, quantize=quantize)
+    found = attack(name, network, images, labels, threat)
+    assert threat.contains(images, found.images).all()
     torch.testing.assert_close(found.norms, (found.images - images).abs().amax(dim=(1, 2, 3)))
     assert torch.equal(found.predictions, labels_of(network, found.images))
     if name != "least-likely":
         assert torch.equal(found.success, found.predictions != labels)
-    if eight_bit:
+    if quantize:
         levels = 255 * found.images
         torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
 
@@ -206,7 +203,7 @@ def test_eight_bits_survive_a_file(images, network, tmp_path):
     from PIL import Image
 
     labels = labels_of(network, images)
-    found = pgd(network, images, labels, ball=Linf(EPSILON), steps=10, eight_bit=True)
+    found = PGD(steps=10)(network, images, labels, threat=Linf(EPSILON, quantize=True))
     assert found.success.any()
     for row in range(len(images)):
         pixels = (255 * found.images[row]).round().byte().permute(1, 2, 0).numpy()
@@ -219,8 +216,8 @@ def test_eight_bits_survive_a_file(images, network, tmp_path):
 @EACH
 def test_images_do_not_change_each_others_attacks(name, images, network):
     labels = labels_of(network, images)
-    together = ATTACKS[name](network, images, labels, Linf(EPSILON), seed=3)
-    in_parts = ATTACKS[name](network, images, labels, Linf(EPSILON), seed=3, batch_size=2)
+    together = attack(name, network, images, labels, Linf(EPSILON), seed=3)
+    in_parts = attack(name, network, images, labels, Linf(EPSILON), seed=3, batch_size=2)
     assert torch.equal(together.success, in_parts.success)
     assert (together.images - in_parts.images).abs().flatten(1).mean(dim=1).max() < 0.1 * EPSILON
 
@@ -234,9 +231,9 @@ def test_leaving_early_changes_no_success(images, network):
         return network(given)
 
     network.eval()
-    stay = pgd(counted, images, labels, ball=Linf(EPSILON), steps=20, leave=False)
+    stay = PGD(steps=20, early_stop=False)(counted, images, labels, threat=Linf(EPSILON))
     full, calls[:] = sum(calls), []
-    gone = pgd(counted, images, labels, ball=Linf(EPSILON), steps=20)
+    gone = PGD(steps=20)(counted, images, labels, threat=Linf(EPSILON))
     assert torch.equal(stay.success, gone.success)
     assert stay.success.sum() == 5
     assert sum(calls) < 0.7 * full
@@ -260,7 +257,7 @@ def test_more_steps_are_never_worse(images, network, ball, seed):
 
     reached = []
     for steps in (0, 1, 2, 4, 8):
-        found = pgd(sure, images, labels, ball=ball, steps=steps, step_size=ball.epsilon / 3, objective=margin)
+        found = PGD(steps=steps, step_size=ball.epsilon / 3, loss_fn=margin)(sure, images, labels, threat=ball)
         assert not found.success.any()
         reached.append(margin(sure(found.images).detach(), Goal(labels=labels)))
     for before, after in pairwise(reached):
@@ -272,7 +269,7 @@ def test_images_that_fool_already_stay_as_they_are(images, network):
     """An attack can only lose what it begins with."""
     wrong = (labels_of(network, images) + 1) % CLASSES
     for name in ("pgd", "started", "apgd", "apgd-dlr", "apgd-t", "square"):
-        found = ATTACKS[name](network, images, wrong, Linf(EPSILON))
+        found = attack(name, network, images, wrong, Linf(EPSILON))
         assert found.success.all(), name
         assert torch.equal(found.images, images), name
 
@@ -280,14 +277,14 @@ def test_images_that_fool_already_stay_as_they_are(images, network):
 # Auto-PGD, step by step
 
 
-def scripted(values: list[float], steps: int = 10) -> tuple[Adaptive, list[float]]:
+def scripted(values: list[float], steps: int = 10) -> tuple[AdaptiveStep, list[float]]:
     """Drive the rule with given objectives; returns it and the step sizes that it had after each move."""
-    rule, sizes = Adaptive(Space(Linf(0.1)), steps), []
+    rule, sizes = AdaptiveStep(Linf(0.1), steps), []
     image = torch.full((1, 1, 1, 1), 0.5)
     points = image.clone()
     for step, value in enumerate(values):
-        points = rule.move(image, points, torch.tensor([float(value)]), torch.ones(1, 1, 1, 1), step)
-        sizes.append(rule.state["size"].item())
+        points = rule.next_points(image, points, torch.tensor([float(value)]), torch.ones(1, 1, 1, 1), step)
+        sizes.append(rule.state.step_size.item())
     return rule, sizes
 
 
@@ -299,15 +296,15 @@ def test_the_step_is_halved_where_fewer_than_three_quarters_of_the_steps_rose():
 
 
 def test_after_halving_it_goes_back_to_the_best_point_with_its_slope():
-    rule, image = Adaptive(Space(Linf(0.1)), 10), torch.full((1, 1, 1, 1), 0.5)
+    rule, image = AdaptiveStep(Linf(0.1), 10), torch.full((1, 1, 1, 1), 0.5)
     places = [0.5, 0.58, 0.42, 0.45]
     for step, (place, value, slope) in enumerate(zip(places, [0.0, 2.0, 1.0, 0.5], [1.0, -1.0, 1.0, 1.0], strict=True)):
-        moved = rule.move(
+        moved = rule.next_points(
             image, torch.full_like(image, place), torch.tensor([value]), torch.full_like(image, slope), step
         )
     # back at 0.58, slope -1, size 0.1: ahead 0.48; with 0.25 of the way from the point before, 0.42, to 0.58
     assert moved.item() == pytest.approx(0.58 + 0.75 * (0.48 - 0.58) + 0.25 * (0.58 - 0.42))
-    assert rule.state["value"].item() == 2.0
+    assert rule.state.value.item() == 2.0
 
 
 def test_a_step_that_was_just_halved_is_not_halved_for_want_of_a_better_point():
@@ -321,43 +318,43 @@ def test_a_step_that_was_just_halved_is_not_halved_for_want_of_a_better_point():
 
 
 def test_the_rule_forgets_who_has_left():
-    rule = Adaptive(Space(Linf(0.1)), 10)
+    rule = AdaptiveStep(Linf(0.1), 10)
     images = torch.full((3, 1, 1, 1), 0.5)
-    rule.move(images, images, torch.tensor([1.0, 2, 3]), torch.ones_like(images), 0)
+    rule.next_points(images, images, torch.tensor([1.0, 2, 3]), torch.ones_like(images), 0)
     rule.select(torch.tensor([True, False, True]))
-    assert rule.state["best value"].tolist() == [1.0, 3.0]
-    assert all(len(value) == 2 for value in rule.state.values())
+    assert rule.state.best_value.tolist() == [1.0, 3.0]
+    assert all(len(value) == 2 for value in vars(rule.state).values())
 
 
 @EACH
 def test_no_room_is_the_identity(name, images, network):
-    found = ATTACKS[name](network, images, None, Linf(0.0))
+    found = attack(name, network, images, None, Linf(0.0))
     torch.testing.assert_close(found.images, images, atol=1e-7, rtol=0)
     assert not found.norms.any()
 
 
 def test_no_steps_are_the_identity(images, network):
-    assert torch.equal(pgd(network, images, ball=Linf(EPSILON), steps=0).images, images)
-    assert torch.equal(pgd(network, images, ball=Linf(EPSILON), steps=3, step_size=0.0).images, images)
+    assert torch.equal(PGD(steps=0)(network, images, threat=Linf(EPSILON)).images, images)
+    assert torch.equal(PGD(steps=3, step_size=0.0)(network, images, threat=Linf(EPSILON)).images, images)
 
 
 def test_targets(images, network):
     network.eval()
     wanted = network(images).argmin(dim=1)
     assert (wanted != labels_of(network, images)).all()
-    found = pgd(network, images, ball=Linf(0.2), steps=40, targets="least-likely")
+    found = PGD(steps=40)(network, images, threat=Linf(0.2), targets="least-likely")
     assert torch.equal(found.success, found.predictions == wanted)
     assert found.success.any()
-    given = pgd(network, images, ball=Linf(0.2), steps=40, targets=wanted)
+    given = PGD(steps=40)(network, images, threat=Linf(0.2), targets=wanted)
     torch.testing.assert_close(given.images, found.images)
-    chosen = pgd(network, images, ball=Linf(0.2), steps=1, targets="random", seed=1)
+    chosen = PGD(steps=1)(network, images, threat=Linf(0.2), targets="random", seed=1)
     assert chosen.images.shape == images.shape
 
 
 def test_restarts_find_no_less(images, network):
     labels = labels_of(network, images)
     found = [
-        pgd(network, images, labels, ball=Linf(1 / 255), steps=2, random_start=True, restarts=count).success
+        PGD(steps=2, random_start=True, restarts=count)(network, images, labels, threat=Linf(1 / 255)).success
         for count in (1, 5)
     ]
     assert (found[1] >= found[0]).all()
@@ -388,7 +385,7 @@ def test_the_callers_state_is_left_as_found(name, mode, images):
     before, kept = snapshot(model), images.clone()
     with mode():
         grad = torch.is_grad_enabled()
-        found = ATTACKS[name](model, images, None, Linf(EPSILON))
+        found = attack(name, model, images, None, Linf(EPSILON))
         assert torch.is_grad_enabled() == grad
     assert snapshot(model) == before
     assert torch.equal(images, kept)
@@ -409,7 +406,7 @@ def test_also_when_the_model_raises(name, images):
     model = Broken().train()
     before = snapshot(model)
     with pytest.raises(RuntimeError, match="^no$"):
-        ATTACKS[name](model, images, torch.zeros(6, dtype=torch.int64), Linf(EPSILON))
+        attack(name, model, images, torch.zeros(6, dtype=torch.int64), Linf(EPSILON))
     assert snapshot(model) == before
 
 
@@ -425,7 +422,7 @@ def test_no_graph_grows(images, network):
             counts[len(calls)] = sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
         return network(given)
 
-    pgd(counted, images[:1], labels[:1], ball=Linf(1e-9), steps=200, leave=False)
+    PGD(steps=200, early_stop=False)(counted, images[:1], labels[:1], threat=Linf(1e-9))
     assert len(calls) > 200
     assert counts[190] <= counts[4]
 
@@ -436,13 +433,13 @@ def test_the_loop_frees_who_has_left(images, network):
     labels = labels_of(network, images)
     sizes = []
 
-    class Watched(Steepest):
-        def move(self, images, points, values, slopes, step):
-            sizes.append((len(images), len(points), len(values), len(slopes)))
-            return super().move(images, points, values, slopes, step)
+    class Watched(FixedStep):
+        def next_points(self, images, points, values, grads, step):
+            sizes.append((len(images), len(points), len(values), len(grads)))
+            return super().next_points(images, points, values, grads, step)
 
-    rule, space = Watched(Linf(EPSILON), 0.01, 0.9), Space(Linf(EPSILON))
-    climb(network, images, Goal(labels=labels), images, rule, space=space, objective=cross_entropy, steps=20)
+    rule = Watched(Linf(EPSILON), 0.01, 0.9)
+    GradientAscent(threat=Linf(EPSILON), steps=20)(network, images, Goal(labels=labels), images, rule)
     assert all(len(set(row)) == 1 for row in sizes)
     assert sizes[-1][0] < sizes[0][0]
 
@@ -453,25 +450,52 @@ def test_the_loop_frees_who_has_left(images, network):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m, x: pgd(m, 2 * x - 1, ball=Linf(0.1)), "images have values in [-1, 1]; expected [0, 1]: attack the"),
-        (lambda m, x: pgd(m, x[0], ball=Linf(0.1)), "images must be a tensor N×C×H×W, got (3, 16, 16)"),
-        (lambda m, x: Linf(-1), "epsilon is -1; expected a number from 0 in pixel units, such as 8/255"),
-        (lambda m, x: pgd(m, x, ball=Linf(0.1), steps=-1), "steps is -1; expected a whole number of at least 0"),
-        (lambda m, x: pgd(m, x, ball=Linf(0.1), step_size=-1), "step_size is -1; expected 0 or more"),
-        (lambda m, x: pgd(m, x, ball=Linf(0.1), restarts=2), "restarts is 2; it needs random_start=True and best=True"),
-        (lambda m, x: pgd(m, x, ball=Linf(0.1), targets="worst"), "targets is 'worst'; expected class numbers, least-"),
-        (lambda m, x: pgd(m, x, torch.tensor([9] * 6), ball=Linf(0.1)), "labels lie in [9, 9]; the model has classes"),
-        (lambda m, x: pgd(m, x, [0] * 6, ball=Linf(0.1)), "labels must be 6 class numbers of type int64, one an image"),
-        (lambda m, x: square(m, x, torch.tensor([9] * 6), ball=Linf(0.1)), "labels lie in [9, 9]; the model has"),
-        (lambda m, x: apgd(m, x, ball=Linf(0.1), seed=-1), "seed is -1; expected a whole number of at least 0"),
-        (lambda m, x: pgd(m, x / 1.01, ball=Linf(0.1), eight_bit=True), "images are not on the levels of 8 bits that"),
         (
-            lambda m, x: pgd(m, x, ball=Linf(0.1), eight_bit=True, bounds=None),
-            "eight_bit needs images in [0, 1], bounds are None",
+            lambda m, x: PGD()(m, 2 * x - 1, threat=Linf(0.1)),
+            "images have values in [-1, 1]; expected [0, 1]: attack the",
         ),
-        (lambda m, x: square(m, x, ball=L2(0.1)), "square is built for Linf alone, got L2(epsilon=0.1)"),
-        (lambda m, x: pgd(lambda given: torch.ones(6, 3), x, ball=Linf(0.1)), "the model's scores do not depend on"),
-        (lambda m, x: apgd(Linear(2), x, ball=Linf(0.1), objective=logits_ratio), "the DLR loss needs 3 classes, the"),
+        (lambda m, x: PGD()(m, x[0], threat=Linf(0.1)), "images must be a tensor N×C×H×W, got (3, 16, 16)"),
+        (lambda m, x: Linf(-1), "epsilon is -1; expected a number of at least 0, in pixel units"),
+        (lambda m, x: PGD(steps=-1)(m, x, threat=Linf(0.1)), "steps is -1; expected an integer of at least 0"),
+        (lambda m, x: PGD(step_size=-1)(m, x, threat=Linf(0.1)), "step_size is -1; expected at least 0"),
+        (
+            lambda m, x: PGD(restarts=2, keep_best=False)(m, x, threat=Linf(0.1)),
+            "restarts is 2; several restarts need keep_best=True",
+        ),
+        (
+            lambda m, x: PGD()(m, x, threat=Linf(0.1), targets="worst"),
+            "targets is 'worst'; expected class indices, least-",
+        ),
+        (
+            lambda m, x: PGD()(m, x, torch.tensor([9] * 6), threat=Linf(0.1)),
+            "labels are in [9, 9]; expected classes of the",
+        ),
+        (
+            lambda m, x: PGD()(m, x, [0] * 6, threat=Linf(0.1)),
+            "labels must be 6 class indices of type int64, one per image",
+        ),
+        (lambda m, x: Square()(m, x, torch.tensor([9] * 6), threat=Linf(0.1)), "labels are in [9, 9]; expected"),
+        (lambda m, x: APGD()(m, x, threat=Linf(0.1), seed=-1), "seed is -1; expected an integer of at least 0"),
+        (
+            lambda m, x: PGD()(m, x / 1.01, threat=Linf(0.1, quantize=True)),
+            "images are not on 8-bit levels, which quantize=True",
+        ),
+        (
+            lambda m, x: PGD()(m, x, threat=Linf(0.1, quantize=True, bounds=None)),
+            "bounds are None; quantize=True needs images in [0, 1]",
+        ),
+        (
+            lambda m, x: Square()(m, x, threat=L2(0.1)),
+            "threat is L2(epsilon=0.1, bounds=(0.0, 1.0), quantize=False); Square needs Linf",
+        ),
+        (
+            lambda m, x: PGD()(lambda given: torch.ones(6, 3), x, threat=Linf(0.1)),
+            "the model's logits do not depend on",
+        ),
+        (
+            lambda m, x: APGD(loss_fn=dlr)(Linear(2), x, threat=Linf(0.1)),
+            "the model has 2 classes; the DLR loss needs 3",
+        ),
     ],
 )
 def test_errors_name_argument_and_fix(call, message, images, network):
@@ -481,14 +505,14 @@ def test_errors_name_argument_and_fix(call, message, images, network):
 
 
 def test_no_images(network):
-    found = pgd(network, torch.empty(0, 3, SIDE, SIDE), ball=Linf(0.1))
+    found = PGD()(network, torch.empty(0, 3, SIDE, SIDE), threat=Linf(0.1))
     assert found.images.shape == (0, 3, SIDE, SIDE)
     assert found.success.shape == found.norms.shape == (0,)
 
 
-def test_slopes_are_those_of_one_image_alone(images, network):
+def test_grads_are_those_of_one_image_alone(images, network):
     network.eval()
     goal = Goal(labels=labels_of(network, images))
-    whole = look(network, images, goal, cross_entropy, slopes=True)[2]
-    alone = look(network, images[:1], goal.of(slice(0, 1)), cross_entropy, slopes=True)[2]
+    whole = loss_and_grad(network, images, goal, cross_entropy)[2]
+    alone = loss_and_grad(network, images[:1], goal.select(slice(0, 1)), cross_entropy)[2]
     torch.testing.assert_close(whole[:1], alone, rtol=1e-3, atol=1e-7)

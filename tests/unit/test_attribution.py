@@ -8,17 +8,18 @@ import torch
 from torch import nn
 
 from scenelab.attribution import (
-    grad_cam,
-    gradient,
-    gradient_times_input,
-    integrated_gradients,
-    occlusion,
-    saliency,
-    smooth_gradient,
+    GradCAM,
+    Gradient,
+    GradientTimesInput,
+    IntegratedGradients,
+    Occlusion,
+    Saliency,
+    SmoothGrad,
+    VarGrad,
+    target_loss,
 )
-from scenelab.attribution.grid import show_strong
-from scenelab.attribution.occlusion import starts
-from scenelab.classifier import loss
+from scenelab.attribution.highlight import highlight_grid
+from scenelab.attribution.occlusion import window_starts
 from scenelab.errors import LabError
 from scenelab.models.registry import create_model
 
@@ -41,13 +42,13 @@ class Planted(nn.Module):
 
 
 METHODS = {
-    "gradient": lambda model, images: gradient(model, images).abs().sum(dim=1, keepdim=True),
-    "saliency": saliency,
-    "gradient_times_input": lambda model, images: gradient_times_input(model, images).abs().sum(dim=1, keepdim=True),
-    "smooth": lambda model, images: smooth_gradient(model, images, samples=4).abs().sum(dim=1, keepdim=True),
-    "variance": lambda model, images: smooth_gradient(model, images, samples=4, statistic="variance").sum(1, True),
-    "integrated": lambda model, images: integrated_gradients(model, images, steps=4).values.abs().sum(1, True),
-    "occlusion": lambda model, images: occlusion(model, images, window=2, stride=2).abs(),
+    "gradient": lambda model, images: Gradient()(model, images).abs().sum(dim=1, keepdim=True),
+    "saliency": Saliency(),
+    "gradient_times_input": lambda model, images: GradientTimesInput()(model, images).abs().sum(dim=1, keepdim=True),
+    "smooth": lambda model, images: SmoothGrad(samples=4)(model, images).abs().sum(dim=1, keepdim=True),
+    "variance": lambda model, images: VarGrad(samples=4)(model, images).sum(1, True),
+    "integrated": lambda model, images: IntegratedGradients(steps=4)(model, images).abs().sum(1, True),
+    "occlusion": lambda model, images: Occlusion(window=2, stride=2)(model, images).abs(),
 }
 EACH = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 
@@ -69,7 +70,7 @@ def test_a_planted_patch_is_found_out(method, images):
 def test_grad_cam_of_the_planted_model(images):
     """Its map is relu(Σ αA), and A is everywhere: Grad-CAM lights up outside the patch too, where nothing counts."""
     model = Planted()
-    found = grad_cam(model, images, model.maps, torch.zeros(3, dtype=torch.int64))
+    found = GradCAM(model.maps)(model, images, torch.zeros(3, dtype=torch.int64))
     brightness = images.mean(dim=1, keepdim=True)
     slope = 2 * brightness[:, :, PATCH, PATCH].mean(dim=(2, 3), keepdim=True) / SIDE**2
     torch.testing.assert_close(found, slope * brightness)
@@ -90,11 +91,11 @@ class Linear(nn.Module):
 def test_of_a_linear_model_the_gradient_is_the_weight(images):
     model, targets = Linear(), torch.tensor([2, 0, 1])
     weights = model.weight.detach()[targets].view_as(images)
-    torch.testing.assert_close(gradient(model, images, targets), weights)
-    torch.testing.assert_close(smooth_gradient(model, images, targets, samples=3), weights)
-    variance = smooth_gradient(model, images, targets, samples=3, statistic="variance")
+    torch.testing.assert_close(Gradient()(model, images, targets), weights)
+    torch.testing.assert_close(SmoothGrad(samples=3)(model, images, targets), weights)
+    variance = VarGrad(samples=3)(model, images, targets)
     torch.testing.assert_close(variance, torch.zeros_like(images))
-    torch.testing.assert_close(integrated_gradients(model, images, targets, steps=1).values, weights * images)
+    torch.testing.assert_close(IntegratedGradients(steps=1)(model, images, targets), weights * images)
 
 
 def test_the_losss_gradient_is_that_of_cross_entropy(images):
@@ -102,12 +103,12 @@ def test_the_losss_gradient_is_that_of_cross_entropy(images):
     model, targets = Linear(), torch.tensor([2, 0, 1])
     shares = model(images).detach().softmax(dim=1) - nn.functional.one_hot(targets, 4)
     expected = (shares @ model.weight.detach()).view_as(images)
-    torch.testing.assert_close(gradient(model, images, targets, objective=loss), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(Gradient(score_fn=target_loss)(model, images, targets), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_first_guess_is_the_target_by_default(images):
     model = Linear()
-    torch.testing.assert_close(gradient(model, images), gradient(model, images, model(images).argmax(dim=1)))
+    torch.testing.assert_close(Gradient()(model, images), Gradient()(model, images, model(images).argmax(dim=1)))
 
 
 def test_integrated_gradients_are_complete():
@@ -115,12 +116,13 @@ def test_integrated_gradients_are_complete():
     model = create_model("simplenet-small", num_classes=5).double()
     images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
     targets = torch.tensor([1, 4])
-    found = integrated_gradients(model, images, targets, steps=300)
+    fine, rough = IntegratedGradients(steps=300), IntegratedGradients(steps=2)
+    values, coarse = fine(model, images, targets), rough(model, images, targets)
+    gap = fine.completeness_gap(model, images, values, targets)
     rise = (model(images) - model(torch.zeros_like(images))).gather(1, targets[:, None])[:, 0].detach()
-    torch.testing.assert_close(found.values.sum(dim=(1, 2, 3)) - found.gap, rise)
-    assert (found.gap.abs() < 0.02 * rise.abs()).all()
-    coarse = integrated_gradients(model, images, targets, steps=2)
-    assert coarse.gap.abs().sum() > found.gap.abs().sum()
+    torch.testing.assert_close(values.sum(dim=(1, 2, 3)) - gap, rise)
+    assert (gap.abs() < 0.02 * rise.abs()).all()
+    assert rough.completeness_gap(model, images, coarse, targets).abs().sum() > gap.abs().sum()
 
 
 def test_symmetry_of_integrated_gradients():
@@ -132,7 +134,7 @@ def test_symmetry_of_integrated_gradients():
 
     images = torch.rand(1, 3, 4, 4)
     images[0, 0, 0, :2] = 0.7
-    found = integrated_gradients(model, images, torch.tensor([0])).values[0, 0, 0]
+    found = IntegratedGradients()(model, images, torch.tensor([0]))[0, 0, 0]
     assert found[0].item() == pytest.approx(found[1].item(), rel=1e-5)
     assert found[0] > 0
 
@@ -153,12 +155,12 @@ def test_the_same_function_in_another_form_has_the_same_attributions(images):
     folded[1] = nn.Identity()
     for name, method in METHODS.items():
         torch.testing.assert_close(method(model, images), method(folded, images), rtol=1e-3, atol=1e-6, msg=name)
-    torch.testing.assert_close(grad_cam(model, images, model[2]), grad_cam(folded, images, folded[2]))
+    torch.testing.assert_close(GradCAM(model[2])(model, images), GradCAM(folded[2])(folded, images))
 
 
 def test_one_sample_without_noise_is_the_gradient(images):
-    model = create_model("residual-small", num_classes=4)
-    torch.testing.assert_close(smooth_gradient(model, images, samples=1, sigma=0.0), gradient(model, images))
+    model = create("residual-small", num_classes=4)
+    torch.testing.assert_close(SmoothGrad(samples=1, sigma=0.0)(model, images), Gradient()(model, images))
 
 
 def test_variance_by_hand(images):
@@ -167,8 +169,8 @@ def test_variance_by_hand(images):
     def model(images):
         return images.square().sum(dim=(1, 2, 3))[:, None]
 
-    values = smooth_gradient(model, images.double(), samples=70, sigma=0.1, statistic="variance", batch_size=32)
-    mean = smooth_gradient(model, images.double(), samples=70, sigma=0.1, batch_size=32)
+    values = VarGrad(samples=70, sigma=0.1)(model, images.double(), batch_size=32)
+    mean = SmoothGrad(samples=70, sigma=0.1)(model, images.double(), batch_size=32)
     generator = torch.Generator().manual_seed(0)  # the same for all images
     noise = torch.stack([torch.randn(images[1].shape, generator=generator, dtype=torch.float64) for _ in range(70)])
     torch.testing.assert_close(values[1], 4 * 0.01 * noise.var(dim=0, correction=0))
@@ -176,13 +178,13 @@ def test_variance_by_hand(images):
 
 
 def test_windows_cover_every_pixel():
-    assert starts(16, 4, 4) == [0, 4, 8, 12]
-    assert starts(16, 5, 4) == [0, 4, 8, 12]
-    assert starts(10, 16, 8) == [0]
+    assert window_starts(16, 4, 4) == [0, 4, 8, 12]
+    assert window_starts(16, 5, 4) == [0, 4, 8, 12]
+    assert window_starts(10, 16, 8) == [0]
     for side in range(1, 40):
         for window in range(1, 12):
             for stride in range(1, window + 1):
-                found = starts(side, window, stride)
+                found = window_starts(side, window, stride)
                 covered = set().union(*(range(start, start + window) for start in found))
                 assert covered >= set(range(side))
                 assert len(found) == 1 or found[-2] + window < side
@@ -198,25 +200,19 @@ def test_results_do_not_depend_on_the_other_images(method, images):
 def test_results_do_not_depend_on_the_batch_size(images, batch_size):
     model = create_model("simplenet-small", num_classes=4).double()
     images = images.double()
-    for function, options in (
-        (gradient, {}), (smooth_gradient, {"samples": 5}), (smooth_gradient, {"samples": 5, "statistic": "variance"}),
-        (occlusion, {"window": 8, "stride": 8}),
-    ):  # fmt: skip
-        expected = function(model, images, **options)
-        torch.testing.assert_close(function(model, images, batch_size=batch_size, **options), expected)
+    window = Occlusion(window=8, stride=8)
+    for method in (Gradient(), SmoothGrad(samples=5), VarGrad(samples=5), window):
+        torch.testing.assert_close(method(model, images, batch_size=batch_size), method(model, images))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_progress_adds_up_to_the_images(images, batch_size):
-    model = create_model("simplenet-small", num_classes=4)
-    for function, options in (
-        (saliency, {}), (gradient_times_input, {}), (smooth_gradient, {"samples": 2}),
-        (integrated_gradients, {"steps": 2}), (grad_cam, {"layer": model.network.features[-1]}),
-        (occlusion, {"window": 8, "stride": 8}),
-    ):  # fmt: skip
+    model = create("simplenet-small", num_classes=4)
+    methods = (Saliency(), GradientTimesInput(), SmoothGrad(samples=2), IntegratedGradients(steps=2), Occlusion())
+    for method in (*methods, GradCAM(model.network.features[-1])):
         done = []
-        function(model, images, batch_size=batch_size, advance=done.append, **options)
-        assert sum(done) == len(images), function
+        method(model, images, batch_size=batch_size, on_progress=done.append)
+        assert sum(done) == len(images), method
         assert max(done) <= batch_size
 
 
@@ -225,9 +221,9 @@ def test_the_callers_images_are_left_as_they_were(images):
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 4))
     images = images - 0.5
     before = images.clone()
-    for function in (saliency, smooth_gradient, integrated_gradients, occlusion):
-        function(model, images)
-        assert torch.equal(images, before), function
+    for method in (Saliency(), SmoothGrad(), IntegratedGradients(), Occlusion()):
+        method(model, images)
+        assert torch.equal(images, before), method
         assert not images.requires_grad
 
 
@@ -257,7 +253,7 @@ def same(first: list, second: list) -> bool:
     )
 
 
-ALL = {**METHODS, "cam": lambda model, images: grad_cam(model, images, model.network.features[-1])}
+ALL = {**METHODS, "cam": lambda model, images: GradCAM(model.network.features[-1])(model, images)}
 
 
 @pytest.mark.parametrize("method", ALL.values(), ids=ALL.keys())
@@ -304,22 +300,22 @@ def test_no_hook_survives_a_model_that_raises_behind_it():
     model.network.fc = Breaking()
     before = snapshot(model)
     with pytest.raises(ZeroDivisionError):
-        grad_cam(model, images, model.network.features[-1], targets)
+        GradCAM(model.network.features[-1])(model, images, targets)
     with pytest.raises(ZeroDivisionError):
-        gradient(model, images, targets)
+        Gradient()(model, images, targets)
     assert same(before, snapshot(model))
     model = create_model("residual-small", num_classes=4).train()
     before = snapshot(model)
-    with pytest.raises(LabError, match="layer must put out"):
-        grad_cam(model, images, model.network.fc, targets)
+    with pytest.raises(LabError, match="layer must output"):
+        GradCAM(model.network.fc)(model, images, targets)
     assert same(before, snapshot(model))
 
 
 def test_an_activation_in_place_right_at_the_start_is_no_trouble(images):
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 4))
     kept = images.clone()
-    assert gradient(model, images - 0.5).shape == images.shape
-    assert occlusion(model, images).shape == (3, 1, SIDE, SIDE)
+    assert Gradient()(model, images - 0.5).shape == images.shape
+    assert Occlusion()(model, images).shape == (3, 1, SIDE, SIDE)
     assert torch.equal(images, kept)
 
 
@@ -327,15 +323,15 @@ def test_targets_of_inference_mode_will_do(images):
     model = Linear()
     with torch.inference_mode():
         targets, shown = model(images).argmax(dim=1), images.clone()
-    torch.testing.assert_close(gradient(model, shown, targets), gradient(model, images))
-    assert integrated_gradients(model, shown, targets, steps=2).values.shape == images.shape
+    torch.testing.assert_close(Gradient()(model, shown, targets), Gradient()(model, images))
+    assert IntegratedGradients(steps=2)(model, shown, targets).shape == images.shape
 
 
 def test_a_model_that_ignores_its_images(images):
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 4))
     ignoring = lambda given: model(torch.zeros_like(given).detach())  # noqa: E731
     with pytest.raises(LabError, match="do not depend on its images"):
-        gradient(ignoring, images, torch.zeros(3, dtype=torch.int64))
+        Gradient()(ignoring, images, torch.zeros(3, dtype=torch.int64))
 
 
 def test_oblong_pictures():
@@ -346,40 +342,38 @@ def test_oblong_pictures():
 
     images = 0.6 + 0.4 * torch.rand(2, 3, 8, 24)
     targets = torch.zeros(2, dtype=torch.int64)
-    for values in (saliency(model, images, targets), occlusion(model, images, targets, window=2, stride=2).abs()):
+    for values in (Saliency()(model, images, targets), Occlusion(window=2, stride=2)(model, images, targets).abs()):
         assert values.shape == (2, 1, 8, 24)
         assert values[:, :, 2:4, 12:16].sum().item() == pytest.approx(values.sum().item(), rel=1e-4)
-    network = create_model("residual-small", num_classes=4)
-    assert grad_cam(network, torch.rand(2, 3, 32, 64), network.network.features[-1]).shape == (2, 1, 32, 64)
+    network = create("residual-small", num_classes=4)
+    assert GradCAM(network.network.features[-1])(network, torch.rand(2, 3, 32, 64)).shape == (2, 1, 32, 64)
 
 
 def test_grad_cam_of_any_callable_that_calls_the_layer(images):
     model = create_model("simplenet-small", num_classes=4).eval()
     layer = model.network.features[-1]
-    found = grad_cam(lambda given: model(given), images, layer)
-    torch.testing.assert_close(found, grad_cam(model, images, layer))
+    found = GradCAM(layer)(lambda given: model(given), images)
+    torch.testing.assert_close(found, GradCAM(layer)(model, images))
 
 
 def test_a_baseline_for_all_and_one_an_image_give_the_same(images):
     model = create_model("simplenet-small", num_classes=4).double()
     images = images.double()
-    one = integrated_gradients(model, images, steps=4, baseline=0.25)
-    each = integrated_gradients(model, images, steps=4, baseline=torch.full_like(images, 0.25))
-    torch.testing.assert_close(one.values, each.values)
-    torch.testing.assert_close(one.gap, each.gap)
-    same = images[:1].expand(3, -1, -1, -1)
-    torch.testing.assert_close(integrated_gradients(model, same, steps=4).gap[:1], integrated_gradients(
-        model, same[:1], steps=4
-    ).gap)  # fmt: skip
+    one = IntegratedGradients(steps=4, baseline=0.25)
+    each = IntegratedGradients(steps=4, baseline=torch.full_like(images, 0.25))
+    values = one(model, images)
+    torch.testing.assert_close(values, each(model, images))
+    gaps = [method.completeness_gap(model, images, values) for method in (one, each)]
+    torch.testing.assert_close(gaps[0], gaps[1])
 
 
 def test_no_images_give_no_maps():
     model = create_model("simplenet-small", num_classes=4)
     none = torch.empty(0, 3, SIDE, SIDE)
-    assert gradient(model, none).shape == none.shape
-    assert integrated_gradients(model, none).gap.shape == (0,)
-    assert occlusion(model, none).shape == (0, 1, SIDE, SIDE)
-    assert grad_cam(model, none, model.network.features[-1]).shape == (0, 1, SIDE, SIDE)
+    assert Gradient()(model, none).shape == none.shape
+    assert IntegratedGradients().completeness_gap(model, none, none).shape == (0,)
+    assert Occlusion()(model, none).shape == (0, 1, SIDE, SIDE)
+    assert GradCAM(model.network.features[-1])(model, none).shape == (0, 1, SIDE, SIDE)
 
 
 # Errors
@@ -388,25 +382,30 @@ def test_no_images_give_no_maps():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m, x: gradient(m, x[0]), "images must be a tensor N×C×H×W, got (3, 16, 16); one image is images[None]"),
-        (lambda m, x: gradient(m, x.byte()), "images must be of a floating type, got torch.uint8"),
-        (lambda m, x: gradient(m, x, torch.tensor([1])), "targets must be 3 class numbers of type int64"),
-        (lambda m, x: gradient(m, x, [0, 1, 2]), "targets must be 3 class numbers of type int64, one an image, got"),
-        (lambda m, x: gradient(m, x, torch.tensor([0, 1, 9])), "targets lie in [0, 9]; the model has classes 0 to 3"),
-        (lambda m, x: gradient(m, x, batch_size=0), "batch_size is 0; expected a whole number of at least 1"),
         (
-            lambda m, x: gradient(lambda images: images, x),
-            "model must return scores N×K for 3 images, got (3, 3, 16, 16)",
+            lambda m, x: Gradient()(m, x[0]),
+            "images must be a tensor N×C×H×W, got (3, 16, 16); for one image use images[None]",
         ),
-        (lambda m, x: gradient(lambda images: torch.ones(3, 2), x), "the model's scores do not depend on its images"),
-        (lambda m, x: smooth_gradient(m, x, sigma=-1), "sigma is -1; expected 0 or more"),
-        (lambda m, x: smooth_gradient(m, x, samples=0), "samples is 0; expected"),
-        (lambda m, x: smooth_gradient(m, x, statistic="mode"), "statistic is 'mode'; expected mean or variance"),
-        (lambda m, x: integrated_gradients(m, x, baseline=torch.ones(2)), "baseline has shape (2,); expected one that"),
-        (lambda m, x: occlusion(m, x, window=4, stride=5), "stride is 5; at most the window's 4 pixels"),
-        (lambda m, x: grad_cam(m, x, "features"), "layer must be a module of the model such as model.features[-1]"),
-        (lambda m, x: grad_cam(m, x, m.network.fc), "layer must put out N×K×H×W maps, got (3, 4); choose one before"),
-        (lambda m, x: grad_cam(m, x, nn.Conv2d(3, 3, 1)), "layer is called 0 times when the model looks at images"),
+        (lambda m, x: Gradient()(m, x.byte()), "images must be of a floating type, got torch.uint8"),
+        (lambda m, x: Gradient()(m, x, torch.tensor([1])), "targets must be 3 class indices of type int64"),
+        (lambda m, x: Gradient()(m, x, [0, 1, 2]), "targets must be 3 class indices of type int64, one per image, got"),
+        (
+            lambda m, x: Gradient()(m, x, torch.tensor([0, 1, 9])),
+            "targets are in [0, 9]; expected classes of the model, 0 to",
+        ),
+        (lambda m, x: Gradient()(m, x, batch_size=0), "batch_size is 0; expected an integer of at least 1"),
+        (
+            lambda m, x: Gradient()(lambda images: images, x),
+            "model must return logits N×K for 3 images, got (3, 3, 16, 16)",
+        ),
+        (lambda m, x: Gradient()(lambda images: torch.ones(3, 2), x), "the model's logits do not depend on its images"),
+        (lambda m, x: SmoothGrad(sigma=-1)(m, x), "sigma is -1; expected at least 0"),
+        (lambda m, x: SmoothGrad(samples=0)(m, x), "samples is 0; expected"),
+        (lambda m, x: IntegratedGradients(baseline=torch.ones(2))(m, x), "baseline has shape (2,); expected one that"),
+        (lambda m, x: Occlusion(window=4, stride=5)(m, x), "stride is 5; expected at most the window's 4 pixels"),
+        (lambda m, x: GradCAM("features")(m, x), "layer must be a module of the model such as model.features[-1]"),
+        (lambda m, x: GradCAM(m.network.fc)(m, x), "layer must output N×K×H×W maps, got (3, 4); choose one before"),
+        (lambda m, x: GradCAM(nn.Conv2d(3, 3, 1))(m, x), "layer is called 0 times per forward pass"),
     ],
 )
 def test_errors_name_argument_and_fix(call, message, images):
@@ -423,18 +422,18 @@ def test_strong_places_are_red_on_any_ground():
     images[:, :, 0, 0] = 0.0
     maps = torch.full((2, 1, 8, 8), 0.1)
     maps[1, 0, 3, 4] = 5.0
-    shown = show_strong(images, maps, alpha=2.0, columns=2)
+    shown = highlight_grid(images, maps, alpha=2.0, columns=2)
     assert shown.shape == (3, 12, 22)  # two pictures with a border of 2 pixels
     red = shown[:, 2 + 3, 2 + 8 + 2 + 4]
     assert red.tolist() == pytest.approx([1.0, 0.3, 0.3])
     assert ((shown[0] == 1) & (shown[1] < 0.5)).sum() == 1
-    plain = show_strong(images, None, alpha=2.0, columns=2)
+    plain = highlight_grid(images, None, alpha=2.0, columns=2)
     assert plain[:, 5, 16].tolist() == [1, 1, 1]
     assert (shown != plain).any(dim=0).sum() == 1
 
 
 def test_a_map_of_nothing_shows_nothing():
     images = torch.rand(1, 3, 8, 8)
-    shown = show_strong(images, torch.zeros(1, 1, 8, 8), alpha=2.0, columns=1)
-    assert torch.equal(shown, show_strong(images, None, alpha=2.0, columns=1))
+    shown = highlight_grid(images, torch.zeros(1, 1, 8, 8), alpha=2.0, columns=1)
+    assert torch.equal(shown, highlight_grid(images, None, alpha=2.0, columns=1))
     assert math.isclose(float(shown.max()), 1.0, abs_tol=1e-3)

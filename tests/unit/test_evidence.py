@@ -7,16 +7,31 @@ import pytest
 import torch
 from torch import nn
 
-from scenelab.attribution import gradient_times_input, saliency
+from scenelab.attribution import GradientTimesInput, Saliency
+from scenelab.attribution.registry import check_methods
 from scenelab.errors import LabError
-from scenelab.evaluation.attention import check_methods, choose, scale, spread
-from scenelab.evaluation.attention_figures import paint
-from scenelab.evaluation.faithfulness import GREY, blobs, blur, edges, follow, middle, scatter
-from scenelab.evaluation.gallery import scale_together
-from scenelab.evaluation.localization import Look, look, peak, point, summarize_looks
+from scenelab.evaluation.attribution_gallery import divide_by_mean, scale_maps, scale_together, select_examples
+from scenelab.evaluation.attribution_plots import paint
+from scenelab.evaluation.faithfulness import GRAY, blob_map, blur, center_map, deletion_insertion, edge_map, random_map
+from scenelab.evaluation.localization import (
+    MIN_IMAGES,
+    Overlap,
+    overlaps,
+    peak,
+    pointing_game,
+    ratio_interval,
+    summarize,
+)
 from scenelab.evaluation.saliency_tests import _gain, _partners
-from scenelab.evaluation.sanity import LayerCheck, check_layers, layers, rank_correlation, untouched, verdict
-from scenelab.models.registry import create_model
+from scenelab.evaluation.sanity import (
+    LayerCheck,
+    layer_groups,
+    randomize_layers,
+    rank_correlation,
+    unrandomized,
+    verdict,
+)
+from scenelab.models.registry import create
 
 SIDE = 32
 PATCH = slice(8, 16)
@@ -45,10 +60,10 @@ def patch_map(images: torch.Tensor) -> torch.Tensor:
 
 def test_the_right_map_beats_the_baselines_and_the_wrong_one_loses(images):
     targets = torch.zeros(4, dtype=torch.int64)
-    right = follow(planted, images, patch_map(images), targets)
-    wrong = follow(planted, images, -patch_map(images), targets)
-    for baseline in (scatter(images), edges(images)):
-        other = follow(planted, images, baseline, targets)
+    right = deletion_insertion(planted, images, patch_map(images), targets)
+    wrong = deletion_insertion(planted, images, -patch_map(images), targets)
+    for baseline in (random_map(images), edge_map(images)):
+        other = deletion_insertion(planted, images, baseline, targets)
         assert (right.deletion_area < other.deletion_area).all()
         assert (right.insertion_area > other.insertion_area).all()
         assert (wrong.deletion_area > other.deletion_area).all()
@@ -57,9 +72,9 @@ def test_the_right_map_beats_the_baselines_and_the_wrong_one_loses(images):
 
 def test_curves_begin_and_end_where_they_must(images):
     targets = torch.zeros(4, dtype=torch.int64)
-    curves = follow(planted, images, scatter(images), targets, steps=4)
+    curves = deletion_insertion(planted, images, random_map(images), targets, steps=4)
     assert curves.deletion.shape == (4, 5)
-    grey = torch.full_like(images, GREY)
+    grey = torch.full_like(images, GRAY)
     whole, gone, bare = (planted(given).softmax(dim=1)[:, 0] for given in (images, blur(images), grey))
     torch.testing.assert_close(curves.deletion[:, 0], whole)
     torch.testing.assert_close(curves.deletion[:, -1], bare)
@@ -75,7 +90,7 @@ def test_the_most_important_pixels_go_first(images):
         return given.new_ones(len(given), 2)
 
     ramp = torch.arange(SIDE * SIDE, dtype=torch.float32).view(1, 1, SIDE, SIDE).expand(4, -1, -1, -1)
-    follow(model, images, ramp, torch.zeros(4, dtype=torch.int64), steps=4)
+    deletion_insertion(model, images, ramp, torch.zeros(4, dtype=torch.int64), steps=4)
     deleted = (seen[2] != images).any(dim=1)  # after a quarter
     assert deleted[:, SIDE * 3 // 4 :].float().mean() > 0.99
     assert not deleted[:, : SIDE * 3 // 4].any()
@@ -92,15 +107,15 @@ def test_the_area_is_that_below_the_curve():
 def test_edges_lie_where_brightness_changes():
     images = torch.zeros(1, 3, 8, 8)
     images[:, :, :, 4:] = 1.0
-    found = edges(images)[0, 0]
+    found = edge_map(images)[0, 0]
     assert found[:, 3:5].min() == 4.0
     assert not found[:, :3].any()
     assert not found[:, 5:].any()
 
 
 def test_random_maps_are_a_function_of_the_seed(images):
-    assert torch.equal(scatter(images), scatter(images))
-    assert not torch.equal(scatter(images), scatter(images, seed=1))
+    assert torch.equal(random_map(images), random_map(images))
+    assert not torch.equal(random_map(images), random_map(images, seed=1))
 
 
 # Sanity
@@ -123,10 +138,10 @@ def test_a_map_of_edges_fails_and_a_gradient_does_not(images):
     before = [value.clone() for value in model.state_dict().values()]
     state = torch.get_rng_state()
     targets = torch.zeros(4, dtype=torch.int64)
-    failing = check_layers(model, lambda network: edges(images))
+    failing = randomize_layers(model, lambda network: edge_map(images))
     assert all(check.cascading == pytest.approx(1.0) for check in failing)
     assert verdict(failing).startswith("fails")
-    passing = check_layers(model, lambda network: saliency(network, images, targets))
+    passing = randomize_layers(model, lambda network: Saliency()(network, images, targets))
     assert not verdict(passing).startswith("fails")
     assert all(check.cascading < 0.7 for check in passing)
     assert passing[0].layer == "network.fc"
@@ -134,7 +149,7 @@ def test_a_map_of_edges_fails_and_a_gradient_does_not(images):
     assert passing[0].cascading == passing[0].independent
     assert all(torch.equal(one, other) for one, other in zip(before, model.state_dict().values(), strict=True))
     assert torch.equal(state, torch.get_rng_state())
-    assert passing == check_layers(model, lambda network: saliency(network, images, targets))
+    assert passing == randomize_layers(model, lambda network: Saliency()(network, images, targets))
 
 
 def test_independent_randomisation_touches_one_layer():
@@ -148,7 +163,7 @@ def test_independent_randomisation_touches_one_layer():
         touched.append([not torch.equal(one, other) for one, other in pairs])
         return torch.rand(1, 1, 2, 2)
 
-    check_layers(model, note)
+    randomize_layers(model, note)
     assert touched == [
         [False] * 4,  # as trained
         [False, False, True, True],  # cascading: the last
@@ -159,26 +174,28 @@ def test_independent_randomisation_touches_one_layer():
 
 
 def test_a_normalisation_goes_with_its_layer():
-    network = create_model("residual-small", num_classes=4)
-    found = layers(network)
+    network = create("residual-small", num_classes=4)
+    found = layer_groups(network)
     assert found[0] == ["network.features.0.0", "network.features.0.1"]
     assert found[-1] == ["network.fc"]
     assert len(found) == 11
-    assert untouched(network) == []
-    transformer = layers(create_model("vit", num_classes=4))
+    assert unrandomized(network) == []
+    transformer = layer_groups(create("vit", num_classes=4))
     assert all(len(names) == 1 for names in transformer)  # its normalisations stand before what they belong to
     bare = nn.Sequential(nn.Linear(2, 2))
     bare.extra = nn.Parameter(torch.zeros(2))
-    assert untouched(bare) == ["extra"]
+    assert unrandomized(bare) == ["extra"]
     made = []
-    check_layers(network, lambda model: torch.rand(1, 1, 2, 2), advance=made.append)
+    randomize_layers(network, lambda model: torch.rand(1, 1, 2, 2), on_progress=made.append)
     assert sum(made) == 1 + 2 * len(found)
 
 
 def test_empty_maps_are_no_pass():
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
     maps = iter([torch.rand(2, 1, 2, 2), *[torch.zeros(2, 1, 2, 2)] * 2])
-    assert verdict(check_layers(model, lambda network: next(maps))).startswith("undecided: the randomised network's")
+    assert verdict(randomize_layers(model, lambda network: next(maps))).startswith(
+        "undecided: the randomised network's"
+    )
 
 
 @pytest.mark.parametrize(
@@ -206,11 +223,11 @@ def test_a_map_on_one_object_by_hand():
     masks[5][0, :2] = True
     masks[6][3, 3] = True
     masks[7] = torch.zeros(4, 4, dtype=torch.bool)  # covers no pixel
-    first, second = look(values, other, masks, image=4, scene=2)
-    assert first == Look(image=4, scene=2, item=5, inside=0.75, elsewhere=0.125, area=0.125, hit=True)
-    assert second == Look(image=4, scene=2, item=6, inside=0.25, elsewhere=1 / 16, area=1 / 16, hit=False)
-    assert look(torch.zeros(1, 4, 4), other, masks, image=4, scene=2) == []
-    (swapped, _) = look(other, values, masks, image=4, scene=2)
+    first, second = overlaps(values, other, masks, image=4, scene=2)
+    assert first == Overlap(image=4, scene=2, item=5, inside=0.75, elsewhere=0.125, area=0.125, hit=True)
+    assert second == Overlap(image=4, scene=2, item=6, inside=0.25, elsewhere=1 / 16, area=1 / 16, hit=False)
+    assert overlaps(torch.zeros(1, 4, 4), other, masks, image=4, scene=2) == []
+    (swapped, _) = overlaps(other, values, masks, image=4, scene=2)
     assert (swapped.inside, swapped.elsewhere) == (0.125, 0.75)
 
 
@@ -220,7 +237,7 @@ def test_the_pointing_game_is_played_image_by_image():
     left[:, :2], top[:2] = True, True
     maps = torch.zeros(4, 1, 4, 4)
     maps[0, 0, 0, 0], maps[1, 0, 3, 3], maps[3, 0, 0, 0] = 1.0, 1.0, 1.0
-    found = point(maps, [{0: left, 1: top}, {0: left}, {0: left}, {0: torch.zeros_like(left)}])
+    found = pointing_game(maps, [{0: left, 1: top}, {0: left}, {0: left}, {0: torch.zeros_like(left)}])
     assert (found.images, found.hits, found.empty) == (2, 1, 1)
     assert found.chance == pytest.approx(0.75 + 0.5)
     away = 1.959964 * math.sqrt(0.75 * 0.25 + 0.25)
@@ -237,11 +254,11 @@ def test_a_planted_model_looks_at_its_patch(images):
     masks = {0: torch.zeros(SIDE, SIDE, dtype=torch.bool), 1: torch.ones(SIDE, SIDE, dtype=torch.bool)}
     masks[0][PATCH, PATCH] = True
     masks[1] &= ~masks[0]
-    for method in (saliency, gradient_times_input):
+    for method in (Saliency(), GradientTimesInput()):
         maps = method(planted, images, torch.zeros(4, dtype=torch.int64)).abs().sum(dim=1, keepdim=True)
         other = torch.ones(1, SIDE, SIDE)
-        looks = [entry for row in maps for entry in look(row, other, masks, image=0, scene=0)]
-        found = {gaze.item: gaze for gaze in summarize_looks(looks)}
+        looks = [entry for row in maps for entry in overlaps(row, other, masks, image=0, scene=0)]
+        found = {gaze.item: gaze for gaze in summarize(looks)}
         assert found[0].hits == 4
         assert found[0].density == pytest.approx((SIDE / 8) ** 2)
         assert found[0].elsewhere == pytest.approx(1)
@@ -251,20 +268,33 @@ def test_a_planted_model_looks_at_its_patch(images):
 def test_density_gain_and_interval_by_hand():
     """Σ inside / Σ area; where every image has the same ratio there is nothing to be unsure of."""
     looks = [
-        Look(image=n, scene=0, item=1, inside=0.08 * n, elsewhere=0.06 * n, area=0.04 * n, hit=n == 1)
+        Overlap(image=n, scene=0, item=1, inside=0.08 * n, elsewhere=0.06 * n, area=0.04 * n, hit=n == 1)
         for n in range(1, 9)
     ]
-    (gaze,) = summarize_looks(looks)
+    (gaze,) = summarize(looks)
     assert (gaze.density, gaze.elsewhere, gaze.gain) == (pytest.approx(2), pytest.approx(1.5), pytest.approx(0.5))
     assert gaze.interval == pytest.approx((2, 2))
     assert gaze.gain_interval == pytest.approx((0.5, 0.5))
     assert gaze.verdict == "more"
     assert (gaze.images, gaze.hits) == (8, 1)
     assert gaze.chance == pytest.approx(1.44)
-    assert summarize_looks(looks[:7])[0].interval is None
-    assert summarize_looks(looks[:7])[0].verdict == "too few"
+    assert summarize(looks[:7])[0].interval is None
+    assert summarize(looks[:7])[0].verdict == "too few"
     turned = [replace(entry, inside=entry.elsewhere, elsewhere=entry.inside) for entry in looks]
-    assert summarize_looks(turned)[0].verdict == "less"
+    assert summarize(turned)[0].verdict == "less"
+
+
+@pytest.mark.parametrize("count", [MIN_IMAGES, 30])
+def test_intervals_cover_about_as_often_as_they_say(count):
+    """Of 400 samples with skewed areas and attribution that goes with them, a true ratio of 1."""
+    generator, covered = torch.Generator().manual_seed(0), 0
+    for _ in range(400):
+        area = torch.rand(count, generator=generator, dtype=torch.float64) ** 3 + 0.01
+        inside = area * (0.5 + torch.rand(count, generator=generator, dtype=torch.float64))
+        interval = ratio_interval(inside, area)[1]
+        assert interval is not None
+        covered += interval[0] <= 1 <= interval[1]
+    assert 0.86 * 400 <= covered <= 0.98 * 400
 
 
 def test_partners_are_of_the_same_scene_where_there_is_one():
@@ -274,7 +304,9 @@ def test_partners_are_of_the_same_scene_where_there_is_one():
 def test_gains_have_the_sign_of_what_is_good(images):
     """Of the planted patch's own map: deletion falls and insertion rises faster than any baseline's."""
     targets = torch.zeros(4, dtype=torch.int64)
-    right, other = (follow(planted, images, maps, targets) for maps in (patch_map(images), scatter(images)))
+    right, other = (
+        deletion_insertion(planted, images, maps, targets) for maps in (patch_map(images), random_map(images))
+    )
     for kind, sign in (("deletion", -1), ("insertion", 1)):
         areas = [getattr(curves, f"{kind}_area").tolist() for curves in (right, other)]
         assert _gain(areas[0], areas[1], sign)["mean"] > 0
@@ -282,12 +314,12 @@ def test_gains_have_the_sign_of_what_is_good(images):
 
 def test_coarse_and_central_baselines():
     images = torch.rand(2, 3, 64, 64)
-    found = blobs(images)
+    found = blob_map(images)
     assert found.shape == (2, 1, 64, 64)
-    assert torch.equal(found, blobs(images))
+    assert torch.equal(found, blob_map(images))
     rough = (found[..., 1:] - found[..., :-1]).abs().mean()
-    assert rough < 0.2 * (scatter(images)[..., 1:] - scatter(images)[..., :-1]).abs().mean()
-    assert peak(middle(images)[0]) in {(31, 31), (31, 32), (32, 31), (32, 32)}
+    assert rough < 0.2 * (random_map(images)[..., 1:] - random_map(images)[..., :-1]).abs().mean()
+    assert peak(center_map(images)[0]) in {(31, 31), (31, 32), (32, 31), (32, 32)}
 
 
 def test_equal_values_go_in_a_random_order(images):
@@ -299,7 +331,7 @@ def test_equal_values_go_in_a_random_order(images):
         seen.append(given)
         return given.new_ones(len(given), 2)
 
-    follow(model, images, torch.zeros(4, 1, SIDE, SIDE), targets, steps=2)
+    deletion_insertion(model, images, torch.zeros(4, 1, SIDE, SIDE), targets, steps=2)
     deleted = (seen[2] != images).any(dim=1).float()
     assert deleted[:, : SIDE // 2].mean().item() == pytest.approx(0.5, abs=0.06)
 
@@ -310,24 +342,24 @@ def test_equal_values_go_in_a_random_order(images):
 def test_the_surest_right_and_wrong_guesses_are_chosen():
     logits = torch.tensor([[2.0, 0.0], [5.0, 0.0], [0.0, 1.0], [0.0, 3.0], [4.0, 0.0]])
     labels = torch.tensor([0, 0, 0, 0, 1])
-    right, wrong, classes = choose(logits, labels, count=2, classes=True)
+    right, wrong, classes = select_examples(logits, labels, count=2, per_class=True)
     assert right.rows == (1, 0)
     assert wrong.rows == (4, 3)
     assert classes.rows == (1, 4)
-    assert [entry.name for entry in choose(logits, labels, count=2, classes=False)] == ["right", "wrong"]
+    assert [entry.name for entry in select_examples(logits, labels, count=2, per_class=False)] == ["right", "wrong"]
 
 
 def test_scales_are_stated():
     maps = torch.zeros(3, 1, 10, 10)
     maps[0] = torch.arange(100.0).view(1, 10, 10)
     maps[1, 0, 0, 0] = 4.0
-    scaled, limits = scale(maps, percentile=50)
+    scaled, limits = scale_maps(maps, percentile=50)
     assert limits == pytest.approx([49.5, 4.0, 0.0])
     assert scaled[0].max() == 1.0
     assert scaled[0, 0, 2, 0].item() == pytest.approx(20 / 49.5)
     assert scaled[1, 0, 0, 0] == 1.0
     assert not scaled[2].any()
-    shared, limits = scale(maps, percentile=50, shared=99.0)
+    shared, limits = scale_maps(maps, percentile=50, limit=99.0)
     assert limits == [99.0] * 3
     assert shared[1, 0, 0, 0].item() == pytest.approx(4 / 99)
 
@@ -337,7 +369,7 @@ def test_one_scale_for_all():
     small = torch.ones(2, 1, 10, 10)
     small[0, 0, 0] = 9.0
     maps = {"small": small, "large": 1000 * small}
-    assert spread(small).mean(dim=(1, 2, 3)).tolist() == pytest.approx([1, 1])
+    assert divide_by_mean(small).mean(dim=(1, 2, 3)).tolist() == pytest.approx([1, 1])
     scaled, limits = scale_together(maps, "all")
     torch.testing.assert_close(scaled["small"], scaled["large"])
     assert len({limit for values in limits.values() for limit in values}) == 1
@@ -345,7 +377,7 @@ def test_one_scale_for_all():
     assert scaled["small"][1].max().item() == pytest.approx(1.8 / 9)
     scaled, limits = scale_together(maps, "method")
     assert limits == {"small": [9.0, 9.0], "large": [9000.0, 9000.0]}
-    assert not spread(torch.zeros(1, 1, 2, 2)).any()
+    assert not divide_by_mean(torch.zeros(1, 1, 2, 2)).any()
 
 
 def test_looks():

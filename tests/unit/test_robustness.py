@@ -7,16 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from scenelab.attacks import Linf, pgd, square
+from scenelab.attacks import PGD, Linf, Square
+from scenelab.evaluation.adversarial import name_epsilon, round_to_levels, through_png
 from scenelab.evaluation.gradient_masking import (
-    check_answers,
     check_black_box,
     check_gradients,
     check_large,
     check_monotone,
+    check_outputs,
     check_steps,
 )
-from scenelab.evaluation.robustness import as_levels, find_signs, name_epsilon, through_png
+from scenelab.evaluation.robustness import find_signs
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.registry import create_model
 
@@ -74,7 +75,7 @@ def said(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 def signs(model: nn.Module, images: torch.Tensor) -> set[str]:
     labels = said(model, images)
-    found = [*check_answers(model, images), *check_gradients(model, images, labels)]
+    found = [*check_outputs(model, images), *check_gradients(model, images, labels)]
     found += [*check_large(model, images, labels), *check_steps(model, images, labels, epsilon=4 / 255)]
     return {sign.sign for sign in found}
 
@@ -116,10 +117,9 @@ def test_what_one_step_finds_and_many_do_not_is_noticed():
 def test_a_black_box_that_wins_is_noticed(images):
     model = Rounded()
     labels = said(model, images)
-    ball = Linf(16 / 255)
-    white = pgd(model, images, labels, ball=ball)
+    white = PGD()(model, images, labels, threat=Linf(16 / 255))
     assert not white.success.any()
-    black = square(model, images, labels, ball=ball, queries=200)
+    black = Square(queries=200)(model, images, labels, threat=Linf(16 / 255))
     assert black.success.sum() > 4
     (sign,) = check_black_box("16/255", fooled=int(black.success.sum()), images=len(images))
     assert sign.sign == "black box"
@@ -159,7 +159,7 @@ def test_a_curve_that_rises_is_noticed():
 
 def test_levels_and_files():
     images = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))
-    levels = as_levels(images.clone())
+    levels = round_to_levels(images)
     assert (levels - images).abs().max() <= 0.5 / 255 + 1e-7
     assert torch.equal(through_png(levels[0]), levels[0])
     assert (name_epsilon(4 / 255), name_epsilon(0.3), name_epsilon(0.0)) == ("4/255", "0.3", "0/255")
@@ -226,17 +226,17 @@ def test_a_report_goes_on_where_it_was_stopped(explained_run, monkeypatch, capsy
     (run.results / "robustness.json").unlink(missing_ok=True)
     real, calls = robustness._attack, []
 
-    def stopping(*args, name, **options):
-        calls.append(name)
+    def stopping(*args):
+        calls.append("first")
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(*args, name=name, **options)
+        return real(*args)
 
     monkeypatch.setattr(robustness, "_attack", stopping)
     command = ["robustness", str(run.folder), "--images", "8", "--json", "--epsilons"]
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         raise SystemExit(main.run([*command, "4/255"]))
-    monkeypatch.setattr(robustness, "_attack", lambda *args, **options: calls.append("again") or real(*args, **options))
+    monkeypatch.setattr(robustness, "_attack", lambda *args: calls.append("again") or real(*args))
     assert list(read_json(run.results / "robustness.json")["begun"]["attacks"]) == ["fgsm", "pgd"]
     assert main.run([*command, "4/255"]) == 0
     assert calls.count("again") == 4
@@ -314,4 +314,4 @@ def test_adversarial_pictures_are_files_that_still_fool(explained_run, tmp_path,
     assert main.run(["attack", str(run.folder), "--target", "moon"]) == 1
     assert "--target is 'moon'; expected a category such as" in capsys.readouterr().err
     assert main.run(["attack", str(run.folder), "--target", target, "--method", "square"]) == 1
-    assert "--target goes with fgsm and pgd, not with square" in capsys.readouterr().err
+    assert "--target works with fgsm and pgd, not with square" in capsys.readouterr().err

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from scenelab.app.errors_gallery import Album
 from scenelab.app.session import Fooled, Lens, View, draw_difference, draw_view, to_pixels
+from scenelab.attribution import METHODS
 from scenelab.data.decode import fit, read_image
 from scenelab.errors import LabError
-from scenelab.evaluation.adversarial import QUERIES, MethodName
-from scenelab.evaluation.attention import METHODS
+from scenelab.evaluation.adversarial import QUERIES_PER_STEP, MethodName
 
 FIRST, ELSE, LEAST = "its first guess", "anything else", "the least likely"
 OF_A_LIST = "; replace it or remove it from the list"  # advice of the decoder that does not fit here
@@ -59,7 +59,7 @@ class Answers:
             view = self.lenses[name].look(self._picture(path, name), method, None if category == FIRST else category)
         except LabError as error:
             return None, None, _warn(error, path)
-        said = f"for **{view.category}**: {METHODS[method].what}" + ("; the map is empty" if view.empty else "")
+        said = f"for **{view.category}**: {METHODS[method].description}" + ("; the map is empty" if view.empty else "")
         return view, draw_view(view, opacity), said
 
     def fool(
@@ -118,7 +118,7 @@ class Answers:
 
 
 def _length(attack: MethodName, steps: int) -> str:
-    return {"fgsm": "", "square": f", {QUERIES * steps} queries"}.get(attack, f", {steps} steps")
+    return {"fgsm": "", "square": f", {QUERIES_PER_STEP * steps} queries"}.get(attack, f", {steps} steps")
 
 
 def _tell(found: Fooled, factor: float, target: str, how: str) -> str:

@@ -17,7 +17,7 @@ from scenelab.app.errors_gallery import Album, Mistake
 from scenelab.app.handlers import ATTACKS, ELSE, FIRST, LEAST, TARGETED, TITLES, Answers
 from scenelab.app.session import View, draw_view
 from scenelab.app.temporary import let_paths_grow
-from scenelab.evaluation.adversarial import QUERIES
+from scenelab.evaluation.adversarial import QUERIES_PER_STEP
 from scenelab.io import atomic_write
 
 SIDES = ("left", "right")
@@ -302,7 +302,7 @@ def _path_of(payload: Any) -> str | None:
 def _fitting(attack: str) -> tuple[Any, Any]:
     """What can be chosen with an attack: a target not with all, steps not with one step."""
     kind = ATTACKS[attack]
-    label = f"steps, of {QUERIES} queries each" if kind == "square" else "steps"
+    label = f"steps, of {QUERIES_PER_STEP} queries each" if kind == "square" else "steps"
     return gr.update(interactive=kind in TARGETED), gr.update(interactive=kind != "fgsm", label=label)
 
 

@@ -15,12 +15,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from scenelab.attacks import Attacked
+from scenelab.attacks import AttackResult
+from scenelab.attribution.grad_cam import has_feature_maps
+from scenelab.attribution.registry import DEFAULT_METHODS, METHODS
 from scenelab.data.decode import fit
 from scenelab.errors import LabError
-from scenelab.evaluation.adversarial import MethodName, attack_images
-from scenelab.evaluation.attention import DEFAULT, METHODS, has_maps, scale
-from scenelab.evaluation.attention_figures import paint
+from scenelab.evaluation.adversarial import AttackSettings, MethodName, attack_images
+from scenelab.evaluation.attribution_gallery import scale_maps
+from scenelab.evaluation.attribution_plots import paint
 from scenelab.evaluation.predict import rank
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
@@ -66,7 +68,11 @@ class Lens:
     @property
     def methods(self) -> tuple[str, ...]:
         """Attributions that this network has."""
-        return DEFAULT if has_maps(self.stored.model) else tuple(name for name in DEFAULT if name != "cam")
+        return (
+            DEFAULT_METHODS
+            if has_feature_maps(self.stored.model)
+            else tuple(name for name in DEFAULT_METHODS if name != "cam")
+        )
 
     def see(self, picture: UInt8[Tensor, "3 h w"]) -> Float[Tensor, "1 3 s s"]:
         """The picture as this network is shown it: its middle, at the network's size."""
@@ -96,8 +102,8 @@ class Lens:
         image = self.see(picture)
         with self.lock:
             target = self.label(category) if category else int(self._look_twice(image).argmax())
-            maps = METHODS[method].explain(self.stored.model, image, torch.tensor([target]))
-        values, _ = scale(maps, percentile=PERCENTILE)
+            maps = METHODS[method](self.stored.model, image, torch.tensor([target]))
+        values, _ = scale_maps(maps, percentile=PERCENTILE)
         return View(image[0], values[0, 0], self.stored.categories[target], empty=not bool(values.any()))
 
     def label(self, category: str) -> int:
@@ -124,9 +130,13 @@ class Lens:
         image = self.see(picture)
         categories = self.stored.categories
 
-        def work(model: Callable[[Tensor], Tensor]) -> Attacked:
+        def work(model: Callable[[Tensor], Tensor]) -> AttackResult:
             return attack_images(
-                model, image, None, categories, method=method, epsilon=epsilon, steps=steps, target=target
+                model,
+                image,
+                None,
+                categories,
+                AttackSettings(method=method, epsilon=epsilon, steps=steps, target=target),
             )
 
         for answer in _watched(work, self.fused, stop):
@@ -146,13 +156,13 @@ class _StopError(Exception):
 
 
 def _watched(
-    work: Callable[[Callable[[Tensor], Tensor]], Attacked], model: Classifier, stop: threading.Event
-) -> Iterator[int | Attacked]:
+    work: Callable[[Callable[[Tensor], Tensor]], AttackResult], model: Classifier, stop: threading.Event
+) -> Iterator[int | AttackResult]:
     """Do the work in a thread of its own: now and then how many passes through the model it had, then its result.
 
     A pass is where it can be stopped; nobody waits for the thread once the result is not wanted any more.
     """
-    outcome: Queue[Attacked | BaseException] = Queue()
+    outcome: Queue[AttackResult | BaseException] = Queue()
     unheard = threading.Event()
     passes = 0
 
@@ -180,7 +190,7 @@ def _watched(
                     told = passes
                     yield told
                 continue
-            if isinstance(found, Attacked):
+            if isinstance(found, AttackResult):
                 yield found
             elif not isinstance(found, _StopError):
                 raise found

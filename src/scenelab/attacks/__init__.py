@@ -1,29 +1,30 @@
-"""Adversarial images for any callable from N×C×H×W images to N×K scores, within a ball in pixel units.
+"""Adversarial attacks on any callable from N×C×H×W images to N×K logits.
 
-Every attack leaves a module as it found it: modes, buffers, gradients, hooks, grad mode and random state, also when it
-raises. It attacks the model in eval mode, in which an image's scores depend on that image alone. Success is asked again
-of the images that are returned.
+An attack is a frozen value: `PGD(steps=10)(model, images, labels, threat=Linf(8 / 255))`. It runs the model in eval
+mode and restores modes, buffers, gradients, hooks, grad mode and random state, also if it raises.
 """
 
-from scenelab.attacks.apgd import apgd, apgd_targeted
-from scenelab.attacks.objectives import Goal, cross_entropy, logits_ratio, margin
-from scenelab.attacks.pgd import fgsm, pgd
-from scenelab.attacks.result import Attacked
-from scenelab.attacks.square import square
-from scenelab.attacks.threat import L2, Ball, Linf
+from scenelab.attacks.apgd import APGD, TargetedAPGD
+from scenelab.attacks.attack import Attack, AttackResult
+from scenelab.attacks.objectives import AttackLoss, Goal, cross_entropy, dlr, margin
+from scenelab.attacks.pgd import FGSM, PGD
+from scenelab.attacks.square import Square
+from scenelab.attacks.threat import L2, Linf, Threat
 
 __all__ = [
+    "APGD",
+    "FGSM",
     "L2",
-    "Attacked",
-    "Ball",
+    "PGD",
+    "Attack",
+    "AttackLoss",
+    "AttackResult",
     "Goal",
     "Linf",
-    "apgd",
-    "apgd_targeted",
+    "Square",
+    "TargetedAPGD",
+    "Threat",
     "cross_entropy",
-    "fgsm",
-    "logits_ratio",
+    "dlr",
     "margin",
-    "pgd",
-    "square",
 ]

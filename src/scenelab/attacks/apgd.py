@@ -1,168 +1,181 @@
-"""Auto-PGD (Croce & Hein 2020): steps whose size adapts to how the attack goes, so that there is nothing to tune."""
+"""Auto-PGD (Croce & Hein 2020): the step size adapts to the progress, so there is nothing to tune."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from scenelab.attacks.gradient_ascent import Climbed, climb
-from scenelab.attacks.objectives import Goal, Objective, cross_entropy, logits_ratio, margin
-from scenelab.attacks.restarts import Bounds, attack_in_batches, draw_starts, make_space, try_again
-from scenelab.attacks.result import Attacked
-from scenelab.attacks.threat import Ball, Space
-from scenelab.classifier import BATCH, Advance, Model, ask, check_count, silent
+from scenelab.attacks.attack import Attack, Batch, with_restarts
+from scenelab.attacks.gradient_ascent import AscentResult, GradientAscent
+from scenelab.attacks.objectives import AttackLoss, Goal, cross_entropy, dlr, margin
+from scenelab.attacks.threat import Threat
+from scenelab.classifier import check_count, logits_of
 
 MOMENTUM = 0.75  # α, section 3.1
-RISING = 0.75  # ρ, section 3.2: the share of steps that should have raised the objective
-FIRST, SHRINK, LEAST = 0.22, 0.03, 0.06  # section 3.3: between checkpoints, as shares of all steps
-
-
-DLR_CLASSES = 4  # that the targeted DLR loss needs; with fewer the margin takes its place
+RISING = 0.75  # ρ, section 3.2: share of steps that should increase the loss
+FIRST, SHRINK, SHORTEST = 0.22, 0.03, 0.06  # section 3.3: gaps between checkpoints, as shares of all steps
+DLR_CLASSES = 4  # the targeted DLR loss needs them; the margin replaces it below
 
 
 def checkpoints(steps: int) -> list[int]:
-    """The steps at which the size is looked at, w_j = ⌈p_j N⌉ (section 3.3)."""
-    found, before, share = [], 0.0, FIRST
+    """Return the steps at which the step size is reviewed, w_j = ⌈p_j N⌉ (section 3.3)."""
+    result, before, share = [], 0.0, FIRST
     while share < 1:
-        found.append(math.ceil(round(share * steps, 9)))
-        before, share = share, share + max(share - before - SHRINK, LEAST)
-    return sorted(set(found))
+        result.append(math.ceil(round(share * steps, 9)))
+        before, share = share, share + max(share - before - SHRINK, SHORTEST)
+    return sorted(set(result))
 
 
 @dataclass
-class Adaptive:
-    """Algorithm 1: momentum, and at checkpoints half the size and back to the best point where it stopped paying."""
+class AdaptiveState:
+    """Per-image state of Auto-PGD: N values, or N×C×H×W for points and gradients."""
 
-    space: Space
+    value: Tensor
+    previous_points: Tensor
+    step_size: Tensor
+    step_size_at_checkpoint: Tensor
+    best_value: Tensor
+    best_value_at_checkpoint: Tensor
+    best_points: Tensor
+    best_grads: Tensor
+    rises: Tensor
+
+    @classmethod
+    def start(cls, points: Tensor, values: Tensor, grads: Tensor, step_size: float) -> "AdaptiveState":
+        """Return the state before the first step."""
+        sizes = values.new_full(values.shape, step_size)
+        return cls(
+            values,
+            points,
+            sizes,
+            sizes.clone(),
+            values.clone(),
+            values.clone(),
+            points.clone(),
+            grads.clone(),
+            torch.zeros_like(values),
+        )
+
+    def select(self, rows: Bool[Tensor, " n"]) -> "AdaptiveState":
+        """Return the state of a subset of the images."""
+        return AdaptiveState(**{entry.name: getattr(self, entry.name)[rows] for entry in fields(self)})
+
+
+@dataclass
+class AdaptiveStep:
+    """Algorithm 1: momentum; at checkpoints without progress, halve the step and return to the best point."""
+
+    threat: Threat
     steps: int
-    state: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    state: AdaptiveState | None = field(default=None, repr=False)
 
-    def __post_init__(self) -> None:
-        self.checkpoints = [0, *checkpoints(self.steps)]
-
-    def move(self, images: Tensor, points: Tensor, values: Tensor, slopes: Tensor, step: int) -> Tensor:
-        if step == 0:
-            self._begin(points, values, slopes)
-        else:
-            self._note(points, values, slopes)
-        if step in self.checkpoints[1:]:
-            span = step - self.checkpoints[self.checkpoints.index(step) - 1]
-            points, values, slopes = self._look_back(points, values, slopes, span)
-        state = self.state
-        state["value"] = values
-        ahead = self.space.project(images, points + self.space.ball.step(slopes, state["size"]))
+    def next_points(self, images: Tensor, points: Tensor, values: Tensor, grads: Tensor, step: int) -> Tensor:
+        """Return the next points (equation 2), after the review of the step size at checkpoints."""
+        if step == 0 or self.state is None:
+            self.state = AdaptiveState.start(points, values, grads, 2 * self.threat.epsilon)
+        state, schedule = self.state, [0, *checkpoints(self.steps)]
         if step > 0:
-            ahead = points + MOMENTUM * (ahead - points) + (1 - MOMENTUM) * (points - state["before"])
-        state["before"] = points
+            self._record(state, points, values, grads)
+        if step in schedule[1:]:
+            span = step - schedule[schedule.index(step) - 1]
+            points, values, grads = self._review(state, points, values, grads, span)
+        state.value = values
+        ahead = self.threat.project(images, points + self.threat.steepest(grads, state.step_size))
+        if step > 0:
+            ahead = points + MOMENTUM * (ahead - points) + (1 - MOMENTUM) * (points - state.previous_points)
+        state.previous_points = points
         return ahead
 
-    def _begin(self, points: Tensor, values: Tensor, slopes: Tensor) -> None:
-        full = values.new_full(values.shape, 2 * self.space.ball.epsilon)
-        self.state = {
-            "size": full, "size then": full.clone(), "best value then": values.clone(), "best value": values.clone(),
-            "best point": points.clone(), "best slope": slopes.clone(), "rises": torch.zeros_like(values),
-        }  # fmt: skip
+    def _record(self, state: AdaptiveState, points: Tensor, values: Tensor, grads: Tensor) -> None:
+        state.rises += values > state.value
+        better = values > state.best_value
+        state.best_value[better] = values[better]
+        state.best_points[better], state.best_grads[better] = points[better], grads[better]
 
-    def _note(self, points: Tensor, values: Tensor, slopes: Tensor) -> None:
-        state = self.state
-        state["rises"] += values > state["value"]
-        better = values > state["best value"]
-        state["best value"][better] = values[better]
-        state["best point"][better], state["best slope"][better] = points[better], slopes[better]
-
-    def _look_back(self, points: Tensor, values: Tensor, slopes: Tensor, span: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Conditions 1 and 2 of section 3.2; where one holds the size is halved and the best point is taken up."""
-        state = self.state
-        stuck = (state["size"] == state["size then"]) & (state["best value"] <= state["best value then"])
-        back = (state["rises"] < RISING * span) | stuck
-        state["size then"], state["best value then"] = state["size"].clone(), state["best value"].clone()
-        state["size"] = torch.where(back, state["size"] / 2, state["size"])
-        state["rises"] = torch.zeros_like(state["rises"])
+    def _review(
+        self, state: AdaptiveState, points: Tensor, values: Tensor, grads: Tensor, span: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Apply conditions 1 and 2 of section 3.2: halve the step and go back to the best point."""
+        same_step = state.step_size == state.step_size_at_checkpoint
+        stuck = same_step & (state.best_value <= state.best_value_at_checkpoint)
+        back = (state.rises < RISING * span) | stuck
+        state.step_size_at_checkpoint = state.step_size.clone()
+        state.best_value_at_checkpoint = state.best_value.clone()
+        state.step_size = torch.where(back, state.step_size / 2, state.step_size)
+        state.rises = torch.zeros_like(state.rises)
         wide = back.view(-1, 1, 1, 1)
         return (
-            torch.where(wide, state["best point"], points),
-            torch.where(back, state["best value"], values),
-            torch.where(wide, state["best slope"], slopes),
+            torch.where(wide, state.best_points, points),
+            torch.where(back, state.best_value, values),
+            torch.where(wide, state.best_grads, grads),
         )
 
     def select(self, rows: Bool[Tensor, " n"]) -> None:
-        self.state = {name: values[rows] for name, values in self.state.items()}
+        """Keep the state of these images alone."""
+        self.state = None if self.state is None else self.state.select(rows)
 
 
-def apgd(
-    model: Model,
-    images: Float[Tensor, "n c h w"],
-    labels: Int64[Tensor, " n"] | None = None,
-    *,
-    ball: Ball,
-    steps: int = 100,
-    restarts: int = 1,
-    objective: Objective = cross_entropy,
-    bounds: Bounds = (0.0, 1.0),
-    eight_bit: bool = False,
-    seed: int = 0,
-    batch_size: int = BATCH,
-    advance: Advance = silent,
-) -> Attacked:
-    """Auto-PGD from a random start, away from the labels; arguments as those of `pgd`.
+@dataclass(frozen=True, kw_only=True)
+class APGD(Attack):
+    """Auto-PGD from a random start, away from the labels.
 
-    Args:
-        objective: `cross_entropy` or `logits_ratio`, with which it is called APGD-CE and APGD-DLR.
+    Attributes:
+        loss_fn: `cross_entropy` for APGD-CE, `dlr` for APGD-DLR.
     """
-    check_count("steps", steps)
-    check_count("restarts", restarts)
-    space = make_space(ball, bounds, eight_bit)
 
-    def attempt(part: Tensor, goal: Goal, rows: Tensor, number: int) -> Climbed:
-        starts = draw_starts(part, space, rows, (seed, number))
-        return climb(model, part, goal, starts, Adaptive(space, steps), space=space, objective=objective, steps=steps)
+    steps: int = 100
+    restarts: int = 1
+    loss_fn: AttackLoss = cross_entropy
 
-    return attack_in_batches(
-        model, images, labels, lambda part, goal, rows: try_again(part, goal, rows, attempt, tries=restarts),
-        space=space, seed=seed, batch_size=batch_size, advance=advance,
-    )  # fmt: skip
+    def __post_init__(self) -> None:
+        check_count("steps", self.steps)
+        check_count("restarts", self.restarts)
+
+    def perturb(self, batch: Batch) -> Float[Tensor, "n c h w"]:
+        """Return the best images of all restarts."""
+        ascend = GradientAscent(threat=batch.threat, steps=self.steps, loss_fn=self.loss_fn)
+
+        def run_once(batch: Batch, restart: int) -> AscentResult:
+            rule = AdaptiveStep(batch.threat, self.steps)
+            return ascend(batch.model, batch.images, batch.goal, batch.random_starts(restart), rule)
+
+        return with_restarts(batch, run_once, self.restarts)
 
 
-def apgd_targeted(
-    model: Model,
-    images: Float[Tensor, "n c h w"],
-    labels: Int64[Tensor, " n"] | None = None,
-    *,
-    ball: Ball,
-    steps: int = 100,
-    classes: int = 9,
-    bounds: Bounds = (0.0, 1.0),
-    eight_bit: bool = False,
-    seed: int = 0,
-    batch_size: int = BATCH,
-    advance: Advance = silent,
-) -> Attacked:
-    """APGD-T: the targeted DLR loss towards each of the most likely other classes in turn; fooled by any class.
+@dataclass(frozen=True, kw_only=True)
+class TargetedAPGD(Attack):
+    """APGD-T: the targeted DLR loss toward the most likely other classes in turn; any wrong class is a success.
 
-    Args:
-        classes: how many other classes are tried, the likeliest on the clean image first.
+    Attributes:
+        steps: per class.
+        classes: number of other classes, the most likely on the clean image first.
     """
-    check_count("steps", steps)
-    check_count("classes", classes)
-    space = make_space(ball, bounds, eight_bit)
 
-    def one(part: Tensor, goal: Goal, rows: Tensor) -> Tensor:
+    steps: int = 100
+    classes: int = 9
+
+    def __post_init__(self) -> None:
+        check_count("steps", self.steps)
+        check_count("classes", self.classes)
+
+    def perturb(self, batch: Batch) -> Float[Tensor, "n c h w"]:
+        """Return the best images of all classes."""
         with torch.no_grad():
-            scores = ask(model, part)
-        goal.check(scores)
-        objective = logits_ratio if scores.shape[1] >= DLR_CLASSES else margin
-        ranked = scores.scatter(1, goal.labels[:, None], float("-inf")).argsort(dim=1, descending=True)
-        place = {row: number for number, row in enumerate(rows.tolist())}
+            logits = logits_of(batch.model, batch.images)
+        batch.goal.check(logits)
+        num_classes = logits.shape[1]
+        ascend = GradientAscent(
+            threat=batch.threat, steps=self.steps, loss_fn=dlr if num_classes >= DLR_CLASSES else margin
+        )
+        ranked = logits.scatter(1, batch.goal.labels[:, None], float("-inf")).argsort(dim=1, descending=True)
+        position = {row: number for number, row in enumerate(batch.rows.tolist())}
 
-        def attempt(part: Tensor, goal: Goal, rows: Tensor, number: int) -> Climbed:
-            targets = ranked[[place[row] for row in rows.tolist()], number]
-            starts = draw_starts(part, space, rows, (seed, number))
-            aim = Goal(labels=goal.labels, targets=targets)
-            rule = Adaptive(space, steps)
-            return climb(model, part, aim, starts, rule, space=space, objective=objective, steps=steps)
+        def run_once(batch: Batch, restart: int) -> AscentResult:
+            targets = ranked[[position[row] for row in batch.rows.tolist()], restart]
+            goal = Goal(labels=batch.goal.labels, targets=targets)
+            rule = AdaptiveStep(batch.threat, self.steps)
+            return ascend(batch.model, batch.images, goal, batch.random_starts(restart), rule)
 
-        return try_again(part, goal, rows, attempt, tries=min(classes, scores.shape[1] - 1))
-
-    return attack_in_batches(model, images, labels, one, space=space, seed=seed, batch_size=batch_size, advance=advance)
+        return with_restarts(batch, run_once, min(self.classes, num_classes - 1))

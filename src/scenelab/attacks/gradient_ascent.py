@@ -1,8 +1,4 @@
-"""The loop of all attacks that follow a gradient: ask, keep the best point, move, come back into the space.
-
-A rule says where to go next; everything else stands here once. Images that are fooled leave the batch, so that later
-steps cost less. No step keeps a graph of the one before.
-"""
+"""The loop of all attacks that follow a gradient."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,113 +7,112 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from scenelab.attacks.objectives import Goal, Objective
-from scenelab.attacks.threat import Space
-from scenelab.classifier import Model, ask
-from scenelab.errors import LabError
+from scenelab.attacks.objectives import AttackLoss, Goal, cross_entropy
+from scenelab.attacks.threat import Threat
+from scenelab.classifier import Model, logits_of, value_and_grad
 
 
-class Rule(Protocol):
-    """How an attack moves. It may keep something an image, from which `select` drops those that have left."""
+class StepRule(Protocol):
+    """How an attack moves. State per image is possible; `select` drops images that left the batch."""
 
-    def move(
+    def next_points(
         self,
         images: Float[Tensor, "n c h w"],
         points: Float[Tensor, "n c h w"],
         values: Float[Tensor, " n"],
-        slopes: Float[Tensor, "n c h w"],
+        grads: Float[Tensor, "n c h w"],
         step: int,
     ) -> Float[Tensor, "n c h w"]:
-        """The next points, from the objective's values and gradients at these ones."""
+        """Return the next points from the loss values and gradients at the present ones."""
         ...
 
-    def select(self, rows: Bool[Tensor, " n"]) -> None: ...
+    def select(self, rows: Bool[Tensor, " n"]) -> None:
+        """Keep the state of these images alone."""
+        ...
 
 
 @dataclass(frozen=True)
-class Climbed:
-    """Points found, the objective there, and whether the model was fooled on the way."""
+class AscentResult:
+    """Final points, the loss there, and whether the model was fooled on the way."""
 
     points: Float[Tensor, "n c h w"]
     values: Float[Tensor, " n"]
     fooled: Bool[Tensor, " n"]
 
 
-def climb(
-    model: Model,
-    images: Float[Tensor, "n c h w"],
-    goal: Goal,
-    starts: Float[Tensor, "n c h w"],
-    rule: Rule,
-    *,
-    space: Space,
-    objective: Objective,
-    steps: int,
-    leave: bool = True,
-    best: bool = True,
-) -> Climbed:
-    """So many moves from the starts; call it under `scenelab.classifier.evaluating`.
+@dataclass(frozen=True, kw_only=True)
+class GradientAscent:
+    """Maximize a loss within a threat model; must be called inside `eval_mode(model)`.
 
-    Args:
-        leave: an image takes no further steps once its point fools the model.
-        best: of each image the best point, one that fools before one that does not, then by the objective; else the
-            last one.
+    Attributes:
+        early_stop: a fooled image leaves the batch.
+        keep_best: return the best point per image, fooling points first, then by loss; else the last point.
     """
-    found, highest = starts.clone(), images.new_full((len(images),), float("-inf"))
-    fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-    rows = torch.arange(len(images), device=images.device)
-    points = starts
-    for step in range(steps + 1):
-        shown = space.shown(images, points)
-        if step == steps and not best:
-            found[rows] = shown
-            break
-        scores, values, slopes = look(model, shown, goal, objective, slopes=step < steps)
-        reached = goal.reached(scores)
-        if best:
-            better = (reached & ~fooled[rows]) | ((reached == fooled[rows]) & (values > highest[rows]))
-            chosen = rows[better]
-            found[chosen], highest[chosen] = shown[better], values[better]
-        else:
-            found[rows], highest[rows] = shown, values
-        fooled[rows] |= reached
-        if step == steps:
-            break
-        if leave and bool(reached.any()):
-            stay = ~reached
-            rows, images, points, goal = rows[stay], images[stay], points[stay], goal.of(stay)
-            values, slopes = values[stay], slopes[stay]
-            rule.select(stay)
-        if not len(rows):
-            break
-        points = space.project(images, rule.move(images, points, values, slopes, step))
-    return Climbed(found, highest, fooled)
+
+    threat: Threat
+    steps: int
+    loss_fn: AttackLoss = cross_entropy
+    early_stop: bool = True
+    keep_best: bool = True
+
+    def __call__(
+        self,
+        model: Model,
+        images: Float[Tensor, "n c h w"],
+        goal: Goal,
+        starts: Float[Tensor, "n c h w"],
+        rule: StepRule,
+    ) -> AscentResult:
+        """Run `steps` ascent steps from `starts`; no step keeps the graph of an earlier one."""
+        best, best_values = starts.clone(), images.new_full((len(images),), float("-inf"))
+        fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        rows, points = torch.arange(len(images), device=images.device), starts
+        for step in range(self.steps + 1):
+            is_last, candidates = step == self.steps, self.threat.quantized(images, points)
+            if is_last and not self.keep_best:
+                best[rows] = candidates
+                break
+            evaluate = loss_of if is_last else loss_and_grad
+            logits, values, grads = evaluate(model, candidates, goal, self.loss_fn)
+            success = goal.is_fooled(logits)
+            if self.keep_best:
+                newly_fooled, same = success & ~fooled[rows], success == fooled[rows]
+                better = newly_fooled | (same & (values > best_values[rows]))
+            else:
+                better = torch.ones_like(success)
+            best[rows[better]], best_values[rows[better]] = candidates[better], values[better]
+            fooled[rows] |= success
+            if is_last:
+                break
+            if self.early_stop and bool(success.any()):
+                left = ~success
+                rows, images, points, goal = rows[left], images[left], points[left], goal.select(left)
+                values, grads = values[left], grads[left]
+                rule.select(left)
+            if not len(rows):
+                break
+            points = self.threat.project(images, rule.next_points(images, points, values, grads, step))
+        return AscentResult(best, best_values, fooled)
 
 
-def look(
-    model: Model, points: Float[Tensor, "n c h w"], goal: Goal, objective: Objective, *, slopes: bool
-) -> tuple[Float[Tensor, "n k"], Float[Tensor, " n"], Float[Tensor, "n c h w"]]:
-    """Scores, objective and, where it is asked for, the objective's gradient at some points.
+Evaluation = tuple[Float[Tensor, "n k"], Float[Tensor, " n"], Float[Tensor, "n c h w"]]
+"""Logits, loss values and gradients."""
 
-    An objective of one number for all has that number as everybody's value.
 
-    Raises:
-        LabError: the scores do not depend on the images.
-    """
-    if not slopes:
-        with torch.no_grad():
-            scores = ask(model, points)
-            goal.check(scores)
-            values = objective(scores, goal)
-        return scores, values.expand(len(points)), points
-    with torch.enable_grad():
-        leaf = points.detach().requires_grad_()
-        scores = ask(model, leaf)
-        goal.check(scores)
-        values = objective(scores, goal)
-        total = values.sum()
-        if total.requires_grad:
-            found = torch.autograd.grad(total, leaf, allow_unused=True)[0]
-            if found is not None:
-                return scores.detach(), values.detach().expand(len(points)), found
-    raise LabError("the model's scores do not depend on its images by operations that have a gradient")
+def loss_and_grad(model: Model, points: Float[Tensor, "n c h w"], goal: Goal, loss_fn: AttackLoss) -> Evaluation:
+    """Return logits, the loss per image and its gradient; a loss of one number counts for every image."""
+    logits, values, grads = value_and_grad(model, points, lambda logits: _loss(logits, goal, loss_fn))
+    return logits, values.expand(len(points)), grads
+
+
+def loss_of(model: Model, points: Float[Tensor, "n c h w"], goal: Goal, loss_fn: AttackLoss) -> Evaluation:
+    """Return the same without a backward pass; the gradient is empty."""
+    with torch.no_grad():
+        logits = logits_of(model, points)
+        values = _loss(logits, goal, loss_fn)
+    return logits, values.expand(len(points)), points[:0]
+
+
+def _loss(logits: Tensor, goal: Goal, loss_fn: AttackLoss) -> Tensor:
+    goal.check(logits)
+    return loss_fn(logits, goal)

@@ -1,139 +1,124 @@
-"""Projected gradient descent (Kurakin et al. 2017; Madry et al. 2018) and, with one full step, FGSM (Goodfellow et al.
-2015): steps along the gradient's steepest direction, each followed by the way back into the ball.
-"""
+"""Projected gradient descent (Kurakin et al. 2017; Madry et al. 2018) and FGSM (Goodfellow et al. 2015)."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from scenelab.attacks.gradient_ascent import Climbed, climb
-from scenelab.attacks.objectives import Goal, Objective, cross_entropy
-from scenelab.attacks.restarts import Bounds, Targets, attack_in_batches, draw_starts, make_space, try_again
-from scenelab.attacks.result import Attacked
-from scenelab.attacks.threat import Ball
-from scenelab.classifier import BATCH, Advance, Model, check_count, silent
+from scenelab.attacks.attack import Attack, Batch, with_restarts
+from scenelab.attacks.gradient_ascent import AscentResult, GradientAscent
+from scenelab.attacks.objectives import AttackLoss, cross_entropy
+from scenelab.attacks.threat import Threat
+from scenelab.classifier import check_count
 from scenelab.errors import LabError
 
-CROSSING = 2.5  # ε that all steps together can go (Madry et al. 2018, appendix)
+TOTAL_STEP = 2.5  # radii that all steps together can cross (Madry et al. 2018, appendix)
 
 
 @dataclass
-class Steepest:
-    """Steps of one size along the gradient, or along its running sum (momentum; Dong et al. 2018, equation 6)."""
+class FixedStep:
+    """Steps of one size along the gradient, or its running sum (momentum; Dong et al. 2018, equation 6)."""
 
-    ball: Ball
+    threat: Threat
     size: float
     momentum: float = 0.0
-    total: Tensor | None = field(default=None, repr=False)
+    velocity: Tensor | None = field(default=None, repr=False)
 
-    def move(self, images: Tensor, points: Tensor, values: Tensor, slopes: Tensor, step: int) -> Tensor:
+    def next_points(self, images: Tensor, points: Tensor, values: Tensor, grads: Tensor, step: int) -> Tensor:
+        """Return points + size · steepest(grads)."""
         if self.momentum:
-            scale = slopes.abs().mean(dim=(1, 2, 3), keepdim=True)
-            slopes = slopes / torch.where(scale > 0, scale, torch.ones_like(scale))
-            slopes = slopes if self.total is None else slopes + self.momentum * self.total
-            self.total = slopes
-        return points + self.ball.step(slopes, points.new_full((len(points),), self.size))
+            scale = grads.abs().mean(dim=(1, 2, 3), keepdim=True)
+            grads = grads / torch.where(scale > 0, scale, torch.ones_like(scale))
+            grads = grads if self.velocity is None else grads + self.momentum * self.velocity
+            self.velocity = grads
+        return points + self.threat.steepest(grads, points.new_full((len(points),), self.size))
 
     def select(self, rows: Bool[Tensor, " n"]) -> None:
-        self.total = None if self.total is None else self.total[rows]
+        """Keep the velocity of these images alone."""
+        self.velocity = None if self.velocity is None else self.velocity[rows]
 
 
-def pgd(
-    model: Model,
-    images: Float[Tensor, "n c h w"],
-    labels: Int64[Tensor, " n"] | None = None,
-    *,
-    ball: Ball,
-    steps: int = 10,
-    step_size: float | None = None,
-    targets: Targets = None,
-    random_start: bool = False,
-    restarts: int = 1,
-    momentum: float = 0.0,
-    objective: Objective = cross_entropy,
-    leave: bool = True,
-    best: bool = True,
-    bounds: Bounds = (0.0, 1.0),
-    eight_bit: bool = False,
-    seed: int = 0,
-    batch_size: int = BATCH,
-    advance: Advance = silent,
-) -> Attacked:
-    """x ← P(x + α·steepest(∇ objective(x))), where steepest is the sign for L∞ and the unit vector for L2.
+@dataclass(frozen=True, kw_only=True)
+class PGD(Attack):
+    """x ← P(x + α·steepest(∇ loss(x))), where steepest is the sign for L∞ and the unit vector for L2.
 
-    Args:
-        model: any callable from images to N×K scores.
-        images: in the range of `bounds`.
-        labels: what the images show; by default what the model says of them.
-        ball: `Linf(epsilon)` or `L2(epsilon)`.
-        steps: each has a forward and a backward pass; with 0 the start is returned.
-        step_size: α, in the images' units; by default 2.5 ε / steps.
-        targets: classes to move towards, or how they are chosen from the clean images once; None moves away from the
-            labels.
-        random_start: begin at a point drawn from the ball; the draws depend on seed and row alone.
-        restarts: how often an image that is not fooled begins anew at another point; of its ends the worst is kept.
-        momentum: 0 for none; Dong et al. (2018) have 1.
-        objective: what is raised: `cross_entropy`, `margin`, `logits_ratio`, or a function of scores and goal.
-        leave: an image that is fooled takes no further steps; whether it is fooled does not change by that.
-        best: return the best point of the way, one that fools before one that does not, in place of the last.
-        bounds: range of pixel values, or None.
-        eight_bit: return whole levels of 8 bits, so that a PNG file holds the images exactly.
-        batch_size: images that are computed at once; the results do not depend on it.
-        advance: called after each batch with its number of images.
-
-    Raises:
-        LabError: arguments that do not fit.
+    Attributes:
+        steps: each has a forward and a backward pass; 0 returns the start.
+        step_size: α in the images' units; 2.5 ε / steps by default.
+        restarts: runs per image that is not fooled, of which the best is kept; several imply random starts.
+        random_start: start at a point drawn from the ball.
+        momentum: decay of the accumulated gradient; Dong et al. (2018) use 1.
+        loss_fn: `cross_entropy`, `margin`, `dlr`, or any function of logits and goal.
+        early_stop: a fooled image takes no further steps; this does not change success.
+        keep_best: return the best point of all steps, else the last.
     """
-    size = _check(ball, steps, step_size, restarts, momentum, random_start=random_start, best=best)
-    space = make_space(ball, bounds, eight_bit)
 
-    def attempt(part: Tensor, goal: Goal, rows: Tensor, number: int) -> Climbed:
-        starts = draw_starts(part, space, rows, (seed, number)) if random_start else part
-        rule = Steepest(ball, size, momentum)
-        return climb(
-            model, part, goal, starts, rule, space=space, objective=objective, steps=steps, leave=leave, best=best
+    steps: int = 10
+    step_size: float | None = None
+    restarts: int = 1
+    random_start: bool = False
+    momentum: float = 0.0
+    loss_fn: AttackLoss = cross_entropy
+    early_stop: bool = True
+    keep_best: bool = True
+
+    takes_targets: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_count("steps", self.steps, minimum=0)
+        check_count("restarts", self.restarts)
+        if self.restarts > 1 and not self.keep_best:
+            raise LabError(f"restarts is {self.restarts}; several restarts need keep_best=True")
+        if not 0 <= self.momentum <= 1:
+            raise LabError(f"momentum is {self.momentum}; expected a number in [0, 1]")
+        if self.step_size is not None and not 0 <= self.step_size < float("inf"):
+            raise LabError(f"step_size is {self.step_size}; expected at least 0, in the images' units, such as 2/255")
+
+    @property
+    def starts_randomly(self) -> bool:
+        """Whether any run starts at a random point."""
+        return self.random_start or self.restarts > 1
+
+    @property
+    def skip_fooled(self) -> bool:
+        """A random start can lose what fools the model already; the best point cannot."""
+        return self.starts_randomly and self.keep_best
+
+    def perturb(self, batch: Batch) -> Float[Tensor, "n c h w"]:
+        """Return the best images of all restarts."""
+        threat = batch.threat
+        size = TOTAL_STEP * threat.epsilon / max(1, self.steps) if self.step_size is None else self.step_size
+        ascend = GradientAscent(
+            threat=threat,
+            steps=self.steps,
+            loss_fn=self.loss_fn,
+            early_stop=self.early_stop,
+            keep_best=self.keep_best,
         )
 
-    return attack_in_batches(
-        model, images, labels, lambda part, goal, rows: try_again(part, goal, rows, attempt, tries=restarts),
-        space=space, targets=targets, spare=random_start and best, seed=seed, batch_size=batch_size, advance=advance,
-    )  # fmt: skip
+        def run_once(batch: Batch, restart: int) -> AscentResult:
+            starts = batch.random_starts(restart) if self.starts_randomly else batch.images
+            return ascend(batch.model, batch.images, batch.goal, starts, FixedStep(threat, size, self.momentum))
+
+        return with_restarts(batch, run_once, self.restarts)
 
 
-def fgsm(
-    model: Model,
-    images: Float[Tensor, "n c h w"],
-    labels: Int64[Tensor, " n"] | None = None,
-    *,
-    ball: Ball,
-    targets: Targets = None,
-    objective: Objective = cross_entropy,
-    bounds: Bounds = (0.0, 1.0),
-    eight_bit: bool = False,
-    seed: int = 0,
-    batch_size: int = BATCH,
-    advance: Advance = silent,
-) -> Attacked:
-    """One step to the ball's border, x + ε·sign(∇ loss(x)) for L∞; arguments as those of `pgd`."""
-    return pgd(
-        model, images, labels, ball=ball, steps=1, step_size=ball.epsilon, targets=targets, objective=objective,
-        leave=False, best=False, bounds=bounds, eight_bit=eight_bit, seed=seed, batch_size=batch_size, advance=advance,
-    )  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class FGSM(Attack):
+    """One step to the border of the ball: x + ε·sign(∇ loss(x)) for L∞."""
 
+    loss_fn: AttackLoss = cross_entropy
 
-def _check(
-    ball: Ball, steps: int, step_size: float | None, restarts: int, momentum: float, *, random_start: bool, best: bool
-) -> float:
-    """The step size, once all fits together."""
-    check_count("steps", steps, least=0)
-    check_count("restarts", restarts)
-    if restarts > 1 and not (random_start and best):
-        raise LabError(f"restarts is {restarts}; it needs random_start=True and best=True")
-    if not 0 <= momentum <= 1:
-        raise LabError(f"momentum is {momentum}; expected a number in [0, 1]")
-    size = CROSSING * ball.epsilon / max(1, steps) if step_size is None else step_size
-    if not 0 <= size < float("inf"):
-        raise LabError(f"step_size is {size}; expected 0 or more, in the images' units, such as 2/255")
-    return size
+    takes_targets: ClassVar[bool] = True
+
+    @property
+    def skip_fooled(self) -> bool:
+        """Every image takes the step."""
+        return False
+
+    def perturb(self, batch: Batch) -> Float[Tensor, "n c h w"]:
+        """Run PGD with one full step."""
+        one_step = PGD(steps=1, step_size=batch.threat.epsilon, loss_fn=self.loss_fn, early_stop=False, keep_best=False)
+        return one_step.perturb(batch)

@@ -1,11 +1,9 @@
-"""What an attack may do to an image: a norm ball around it, cut to the range of pixels, on request to whole levels.
-
-A ball supplies the three pieces that attacks are made of: where to start, the steepest step, and the way back inside.
-"""
+"""Threat models: a norm ball around each image, within pixel bounds, optionally on 8-bit levels."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,158 +12,147 @@ from torch import Tensor
 from scenelab.errors import LabError
 
 LEVELS = 255
-TOLERANCE = 1e-5  # of pixel values that should lie in the range or on a level
-
-
-class Ball(Protocol):
-    """All perturbations up to a size, which is in pixel units: 8/255 is eight levels of an 8-bit image."""
-
-    @property
-    def epsilon(self) -> float: ...
-
-    @property
-    def name(self) -> str: ...
-
-    def draw(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"]:
-        """A perturbation drawn evenly from the ball."""
-        ...
-
-    def step(self, slopes: Float[Tensor, "n c h w"], size: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-        """The perturbation of this size along which a linear function with these slopes rises most."""
-        ...
-
-    def project(self, change: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """The nearest perturbation in the ball."""
-        ...
-
-    def norm(self, change: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
-        """The size of each perturbation."""
-        ...
-
-    def whole(self, levels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Whole numbers of levels of 8 bits near a perturbation of the ball, in the ball themselves."""
-        ...
-
-
-def _check(epsilon: float) -> None:
-    if not isinstance(epsilon, int | float) or not 0 <= epsilon < float("inf"):
-        raise LabError(f"epsilon is {epsilon!r}; expected a number from 0 in pixel units, such as 8/255")
+TOLERANCE = 1e-5  # for pixel values that should be in the bounds or on a level
 
 
 @dataclass(frozen=True)
-class Linf:
-    """Every value of every pixel changes by at most epsilon."""
+class Threat(ABC):
+    """All images that an attack may return for an image; a subclass supplies the norm.
+
+    Attributes:
+        epsilon: radius of the ball in pixel units; 8/255 is eight levels of an 8-bit image.
+        bounds: range of pixel values; None for no bounds, as for normalized images.
+        quantize: only levels of 8 bits, so that a PNG file holds the images exactly.
+    """
 
     epsilon: float
-    name = "L∞"
+    bounds: tuple[float, float] | None = (0.0, 1.0)
+    quantize: bool = False
+    name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        _check(self.epsilon)
+        if not isinstance(self.epsilon, int | float) or not 0 <= self.epsilon < float("inf"):
+            raise LabError(f"epsilon is {self.epsilon!r}; expected a number of at least 0, in pixel units, as 8/255")
+        if self.quantize and self.bounds != (0.0, 1.0):
+            raise LabError(f"bounds are {self.bounds}; quantize=True needs images in [0, 1]")
 
-    def draw(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"]:
+    @abstractmethod
+    def sample(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"]:
+        """Return a perturbation drawn uniformly from the ball."""
+
+    @abstractmethod
+    def steepest(self, grads: Float[Tensor, "n c h w"], size: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+        """Return the perturbation of norm `size` with the largest inner product with `grads`."""
+
+    @abstractmethod
+    def clip(self, perturbation: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Return the nearest perturbation in the ball."""
+
+    @abstractmethod
+    def norm(self, perturbation: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+        """Return the norm of each perturbation."""
+
+    @abstractmethod
+    def round_levels(self, levels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Round a perturbation of the ball, in levels, to integers without leaving the ball."""
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        return self.bounds or (float("-inf"), float("inf"))
+
+    def check(self, images: Float[Tensor, "n c h w"]) -> None:
+        """Raise LabError unless the clean images are in the bounds and, for `quantize`, on 8-bit levels."""
+        if not images.numel():
+            return
+        (low, high), least, largest = self._range, images.min().item(), images.max().item()
+        if not (low - TOLERANCE <= least <= largest <= high + TOLERANCE):
+            raise LabError(
+                f"images have values in [{least:.4g}, {largest:.4g}]; expected [{low:g}, {high:g}]: attack the model "
+                "with its normalization inside, or pass the bounds of the normalized space to the threat"
+            )
+        if self.quantize and (LEVELS * images - (LEVELS * images).round()).abs().max() > LEVELS * TOLERANCE:
+            raise LabError(
+                "images are not on 8-bit levels, which quantize=True needs; round them: (255 * images).round() / 255"
+            )
+
+    def project(self, images: Float[Tensor, "n c h w"], points: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Project points into the ball around the images and into the bounds.
+
+        The image is in the bounds, so clamping to them makes no perturbation larger.
+        """
+        return (images + self.clip(points - images)).clamp_(*self._range)
+
+    def quantized(self, images: Float[Tensor, "n c h w"], points: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Return the points, for `quantize` moved to 8-bit levels within the ball."""
+        if not self.quantize:
+            return points
+        change = self.round_levels(LEVELS * (points - images))
+        return ((LEVELS * images).round_() + change).div_(LEVELS).clamp_(*self._range)
+
+    def contains(self, images: Float[Tensor, "n c h w"], points: Float[Tensor, "n c h w"]) -> Bool[Tensor, " n"]:
+        """Return whether each point is in the ball and the bounds, up to float rounding."""
+        near = self.norm(points - images) <= self.epsilon * (1 + TOLERANCE) + TOLERANCE / LEVELS
+        (low, high), values = self._range, points.flatten(1)
+        return near & ((values >= low) & (values <= high)).all(dim=1)
+
+
+@dataclass(frozen=True)
+class Linf(Threat):
+    """Every value of every pixel changes by at most epsilon."""
+
+    name = "L∞"
+
+    def sample(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"]:
+        """Draw every value uniformly."""
         uniform = torch.rand(image.shape, generator=generator, dtype=image.dtype, device=image.device)
         return self.epsilon * (2 * uniform - 1)
 
-    def step(self, slopes: Float[Tensor, "n c h w"], size: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-        return slopes.sign().mul_(size.view(-1, 1, 1, 1))
+    def steepest(self, grads: Float[Tensor, "n c h w"], size: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+        """Return size · sign(grads)."""
+        return grads.sign().mul_(size.view(-1, 1, 1, 1))
 
-    def project(self, change: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        return change.clamp(-self.epsilon, self.epsilon)
+    def clip(self, perturbation: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Clamp every value."""
+        return perturbation.clamp(-self.epsilon, self.epsilon)
 
-    def norm(self, change: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
-        return change.flatten(1).abs().amax(dim=1)
+    def norm(self, perturbation: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+        """Return the largest absolute value."""
+        return perturbation.flatten(1).abs().amax(dim=1)
 
-    def whole(self, levels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """The nearest ones, at most ε: rounding towards nothing would take small steps back."""
-        most = math.floor(LEVELS * self.epsilon + TOLERANCE)
-        return levels.round().clamp_(-most, most)
+    def round_levels(self, levels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Round to nearest, at most ε: truncation would undo small steps."""
+        limit = math.floor(LEVELS * self.epsilon + TOLERANCE)
+        return levels.round().clamp_(-limit, limit)
 
 
 @dataclass(frozen=True)
-class L2:
-    """The square root of the sum of all squared changes of an image is at most epsilon."""
+class L2(Threat):
+    """The Euclidean norm of the perturbation of an image is at most epsilon."""
 
-    epsilon: float
     name = "L2"
 
-    def __post_init__(self) -> None:
-        _check(self.epsilon)
-
-    def draw(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"]:
-        """A direction drawn evenly, and a radius as volume grows with it."""
+    def sample(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"]:
+        """Draw a uniform direction, and a radius that grows as volume does."""
         normal = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=image.device)
         radius = torch.rand((), generator=generator, dtype=image.dtype, device=image.device) ** (1 / image.numel())
         return normal * (self.epsilon * radius / normal.norm())
 
-    def step(self, slopes: Float[Tensor, "n c h w"], size: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-        length = self.norm(slopes)
+    def steepest(self, grads: Float[Tensor, "n c h w"], size: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+        """Return size · grads / ‖grads‖₂."""
+        length = self.norm(grads)
         factor = torch.where(length > 0, size / length, torch.zeros_like(length))
-        return slopes * factor.view(-1, 1, 1, 1)
+        return grads * factor.view(-1, 1, 1, 1)
 
-    def project(self, change: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        length = self.norm(change)
+    def clip(self, perturbation: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Scale down to radius ε."""
+        length = self.norm(perturbation)
         factor = torch.where(length > self.epsilon, self.epsilon / length, torch.ones_like(length))
-        return change * factor.view(-1, 1, 1, 1)
+        return perturbation * factor.view(-1, 1, 1, 1)
 
-    def norm(self, change: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
-        return change.flatten(1).norm(dim=1)
+    def norm(self, perturbation: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+        """Return the Euclidean norm."""
+        return perturbation.flatten(1).norm(dim=1)
 
-    def whole(self, levels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Towards nothing, which makes no change larger; a change that floats hold as 1.9999998 levels is two."""
+    def round_levels(self, levels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Truncate toward zero so no perturbation grows; the tolerance keeps 1.9999998 from becoming 1."""
         return (levels * (1 + TOLERANCE)).trunc()
-
-
-@dataclass(frozen=True)
-class Space:
-    """Where adversarial images may lie.
-
-    Attributes:
-        ball: how far from the image.
-        low, high: range of pixel values.
-        whole: only whole levels of 8 bits: what a PNG file can hold.
-    """
-
-    ball: Ball
-    low: float = 0.0
-    high: float = 1.0
-    whole: bool = False
-
-    def check(self, images: Float[Tensor, "n c h w"]) -> None:
-        """Raise unless the images themselves lie in the range and, where that is asked for, on whole levels.
-
-        Raises:
-            LabError: they do not.
-        """
-        if not images.numel():
-            return
-        low, high = images.min().item(), images.max().item()
-        if not (self.low - TOLERANCE <= low <= high <= self.high + TOLERANCE):
-            raise LabError(
-                f"images have values in [{low:.4g}, {high:.4g}]; expected [{self.low:g}, {self.high:g}]: attack the "
-                "model with its normalisation inside, or pass the range of a normalised space as bounds"
-            )
-        if self.whole and (LEVELS * images - (LEVELS * images).round()).abs().max() > LEVELS * TOLERANCE:
-            raise LabError(
-                "images are not on the levels of 8 bits that eight_bit asks for; round them first: "
-                "(255 * images).round() / 255"
-            )
-
-    def project(self, images: Float[Tensor, "n c h w"], moved: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Back into the ball around the images and into the range; what is inside stays as it is.
-
-        The image lies in the range, so that cutting to it makes no change larger.
-        """
-        return (images + self.ball.project(moved - images)).clamp_(self.low, self.high)
-
-    def shown(self, images: Float[Tensor, "n c h w"], moved: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """What the model is given: the point itself, or whole levels near it within the ball."""
-        if not self.whole:
-            return moved
-        change = self.ball.whole(LEVELS * (moved - images))
-        return ((LEVELS * images).round_() + change).div_(LEVELS).clamp_(self.low, self.high)
-
-    def holds(self, images: Float[Tensor, "n c h w"], moved: Float[Tensor, "n c h w"]) -> Bool[Tensor, " n"]:
-        """Whether each lies in the ball and the range, but for rounding of floats."""
-        near = self.ball.norm(moved - images) <= self.ball.epsilon * (1 + TOLERANCE) + TOLERANCE / LEVELS
-        values = moved.flatten(1)
-        return near & ((values >= self.low) & (values <= self.high)).all(dim=1)

@@ -1,22 +1,29 @@
-"""Where a classifier looks: attributions for any callable from N×C×H×W images to N×K scores.
+"""Attributions for any callable from N×C×H×W images to N×K logits.
 
-Every function leaves a module as it found it: the mode of each part, buffers, gradients, hooks, grad mode and random
-state, also when it raises. A callable that is no module is called as it is: one that wraps a network in training mode
-had better put it into eval mode. What is returned are raw values; rendering is another matter.
+An attribution is a frozen value: `SmoothGrad(samples=50)(model, images)`. It runs the model in eval mode and restores
+modes, buffers, gradients, hooks, grad mode and random state, also if it raises. Results are raw values.
 """
 
-from scenelab.attribution.cam import grad_cam
-from scenelab.attribution.gradient import gradient, gradient_times_input, saliency
-from scenelab.attribution.integrated import integrated_gradients
-from scenelab.attribution.occlusion import occlusion
-from scenelab.attribution.smooth import smooth_gradient
+from scenelab.attribution.attribution import Attribution, ScoreFn, target_logit, target_loss
+from scenelab.attribution.grad_cam import GradCAM
+from scenelab.attribution.gradient import Gradient, GradientTimesInput, Saliency
+from scenelab.attribution.integrated_gradients import IntegratedGradients
+from scenelab.attribution.occlusion import Occlusion
+from scenelab.attribution.registry import METHODS
+from scenelab.attribution.smoothgrad import SmoothGrad, VarGrad
 
 __all__ = [
-    "grad_cam",
-    "gradient",
-    "gradient_times_input",
-    "integrated_gradients",
-    "occlusion",
-    "saliency",
-    "smooth_gradient",
+    "METHODS",
+    "Attribution",
+    "GradCAM",
+    "Gradient",
+    "GradientTimesInput",
+    "IntegratedGradients",
+    "Occlusion",
+    "Saliency",
+    "ScoreFn",
+    "SmoothGrad",
+    "VarGrad",
+    "target_logit",
+    "target_loss",
 ]

@@ -1,83 +1,49 @@
-"""The gradient of a class's score or loss with respect to the image (Simonyan et al. 2014)."""
+"""The gradient of a class score with respect to the image (Simonyan et al. 2014)."""
 
-import torch
-from jaxtyping import Float, Int64
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
 from torch import Tensor
 
-from scenelab.classifier import (
-    BATCH,
-    Advance,
-    Model,
-    Objective,
-    check_count,
-    choose_targets,
-    evaluating,
-    gradient_of,
-    score,
-    silent,
-)
+from scenelab.attribution.attribution import Attribution, Batch, ScoreFn, target_logit
 
 
-def gradient(
-    model: Model,
-    images: Float[Tensor, "n c h w"],
-    targets: Int64[Tensor, " n"] | None = None,
-    *,
-    objective: Objective = score,
-    batch_size: int = BATCH,
-    advance: Advance = silent,
-) -> Float[Tensor, "n c h w"]:
-    """∂ objective / ∂ image, signed, a value for each colour of each pixel.
-
-    Args:
-        model: any callable from images to N×K scores.
-        images: in the model's own range.
-        targets: a class an image; the model's first guess by default.
-        objective: `score` (the target's own) or `loss` (its cross-entropy), or a function of scores and targets.
-        batch_size: images that are computed at once.
-        advance: called after each batch with its number of images.
-
-    Raises:
-        LabError: arguments that do not fit.
-    """
-    check_count("batch_size", batch_size)
-    with evaluating(model):
-        targets = choose_targets(model, images, targets, batch_size=batch_size)
-        found = []
-        for part, chosen in zip(images.split(batch_size), targets.split(batch_size), strict=True):
-            found.append(gradient_of(model, part, chosen, objective))
-            advance(len(part))
-    return torch.cat(found) if found else torch.empty_like(images)
-
-
-def saliency(
-    model: Model,
-    images: Float[Tensor, "n c h w"],
-    targets: Int64[Tensor, " n"] | None = None,
-    *,
-    objective: Objective = score,
-    batch_size: int = BATCH,
-    advance: Advance = silent,
-) -> Float[Tensor, "n 1 h w"]:
-    """The gradient's absolute value, the largest of the colours (Simonyan et al. 2014, section 3.1); as `gradient`."""
-    return strongest(gradient(model, images, targets, objective=objective, batch_size=batch_size, advance=advance))
-
-
-def strongest(values: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
-    """The largest absolute value over the channels."""
+def max_abs(values: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
+    """Return the largest absolute value over the channels."""
     return values.abs().amax(dim=1, keepdim=True)
 
 
-def gradient_times_input(
-    model: Model,
-    images: Float[Tensor, "n c h w"],
-    targets: Int64[Tensor, " n"] | None = None,
-    *,
-    objective: Objective = score,
-    batch_size: int = BATCH,
-    advance: Advance = silent,
-) -> Float[Tensor, "n c h w"]:
-    """Gradient times image, signed: of a linear model what each value adds to the score; as `gradient`."""
-    return images.detach() * gradient(
-        model, images, targets, objective=objective, batch_size=batch_size, advance=advance
-    )
+@dataclass(frozen=True, kw_only=True)
+class Gradient(Attribution):
+    """∂ score / ∂ image, signed, N×C×H×W.
+
+    Attributes:
+        score_fn: `target_logit`, `target_loss` (cross-entropy), or any function of logits and targets.
+    """
+
+    score_fn: ScoreFn = target_logit
+
+    def attribute(self, batch: Batch) -> Tensor:
+        """Return the gradients."""
+        return batch.grad(batch.images, self.score_fn)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saliency(Gradient):
+    """The gradient's largest absolute value over the channels, N×1×H×W (section 3.1)."""
+
+    channels: ClassVar[int | None] = 1
+
+    def attribute(self, batch: Batch) -> Tensor:
+        """Return the reduced gradients."""
+        return max_abs(super().attribute(batch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientTimesInput(Gradient):
+    """Gradient times image, signed, N×C×H×W: for a linear model the contribution of each value to the score."""
+
+    def attribute(self, batch: Batch) -> Tensor:
+        """Return the products."""
+        return batch.images.detach() * super().attribute(batch)

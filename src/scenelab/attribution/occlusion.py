@@ -1,79 +1,68 @@
 """Occlusion: how far the score falls when a patch is covered (Zeiler & Fergus 2014, section 4.2)."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor
 
-from scenelab.classifier import (
-    BATCH,
-    Advance,
-    Model,
-    ask,
-    check_classes,
-    check_count,
-    choose_targets,
-    evaluating,
-    silent,
-)
+from scenelab.attribution.attribution import Attribution, Batch
+from scenelab.classifier import check_count
 from scenelab.errors import LabError
 
 
-def occlusion(
-    model: Model,
-    images: Float[Tensor, "n c h w"],
-    targets: Int64[Tensor, " n"] | None = None,
-    *,
-    window: int = 16,
-    stride: int = 8,
-    fill: float = 0.5,
-    batch_size: int = BATCH,
-    advance: Advance = silent,
-) -> Float[Tensor, "n 1 h w"]:
-    """Each pixel's mean, over the windows that cover it, of score(image) - score(image with the window covered).
+@dataclass(frozen=True, kw_only=True)
+class Occlusion(Attribution):
+    """Mean of logit(image) - logit(occluded image) over the windows that cover a pixel, signed, N×1×H×W.
 
-    Windows begin at 0, `stride`, 2·`stride`, … as long as there is a pixel that no window before has covered; the last
-    ones are cut at the border.
+    Windows start at 0, stride, 2·stride, … until every pixel is covered; the last ones are cut at the border.
 
-    Args:
-        window, stride: sides in pixels; a stride above the window would leave pixels uncovered.
-        fill: what covered pixels show, in the images' units; grey by default for images in [0, 1].
-        advance: called with 1 after each image.
-
-    Raises:
-        LabError: arguments that do not fit.
+    Attributes:
+        window: side in pixels; an eighth of the image's width, and at least 4, by default.
+        stride: half the window by default; at most the window, so that every pixel is covered.
+        fill: value of occluded pixels in the images' units; gray by default for images in [0, 1].
     """
-    for name, value in (("window", window), ("stride", stride), ("batch_size", batch_size)):
-        check_count(name, value)
-    if stride > window:
-        raise LabError(f"stride is {stride}; at most the window's {window} pixels leave none uncovered")
-    with evaluating(model), torch.no_grad():
-        targets = choose_targets(model, images, targets, batch_size=batch_size)
-        height, width = images.shape[2:]
-        corners = [(top, left) for top in starts(height, window, stride) for left in starts(width, window, stride)]
-        falls, covered = images.new_zeros(len(images), 1, height, width), images.new_zeros(height, width)
-        for top, left in corners:
-            covered[top : top + window, left : left + window] += 1
-        for row in range(len(images)):
-            base = _score(model, images[row : row + 1], targets[row : row + 1])
-            for first in range(0, len(corners), batch_size):
-                chosen = corners[first : first + batch_size]
-                copies = images[row].detach().repeat(len(chosen), 1, 1, 1)
-                for copy, (top, left) in zip(copies, chosen, strict=True):
-                    copy[:, top : top + window, left : left + window] = fill
-                drops = base - _score(model, copies, targets[row].expand(len(chosen)))
-                for drop, (top, left) in zip(drops, chosen, strict=True):
-                    falls[row, 0, top : top + window, left : left + window] += drop
-            advance(1)
-    return falls / covered
+
+    window: int | None = None
+    stride: int | None = None
+    fill: float = 0.5
+
+    one_by_one: ClassVar[bool] = True
+    channels: ClassVar[int | None] = 1
+
+    def __post_init__(self) -> None:
+        for name, value in (("window", self.window), ("stride", self.stride)):
+            if value is not None:
+                check_count(name, value)
+        if self.window is not None and self.stride is not None and self.stride > self.window:
+            raise LabError(f"stride is {self.stride}; expected at most the window's {self.window} pixels")
+
+    def attribute(self, batch: Batch) -> Tensor:
+        """Occlude one image window by window."""
+        image = batch.images[0].detach()
+        height, width = image.shape[1:]
+        window = self.window or max(4, width // 8)
+        stride = self.stride or max(1, window // 2)
+        windows = [
+            (slice(top, top + window), slice(left, left + window))
+            for top in window_starts(height, window, stride)
+            for left in window_starts(width, window, stride)
+        ]
+        drops, counts = image.new_zeros(1, 1, height, width), image.new_zeros(height, width)
+        with torch.no_grad():
+            clean = batch.logit(batch.images)
+            for first in range(0, len(windows), batch.batch_size):
+                part = windows[first : first + batch.batch_size]
+                copies = image.repeat(len(part), 1, 1, 1)
+                for copy, (rows, columns) in zip(copies, part, strict=True):
+                    copy[:, rows, columns] = self.fill
+                for drop, (rows, columns) in zip(clean - batch.logit(copies), part, strict=True):
+                    drops[0, 0, rows, columns] += drop
+                    counts[rows, columns] += 1
+        return drops / counts
 
 
-def _score(model: Model, images: Tensor, targets: Tensor) -> Tensor:
-    scores = ask(model, images)
-    check_classes(scores, targets)
-    return scores.gather(1, targets[:, None])[:, 0]
-
-
-def starts(side: int, window: int, stride: int) -> list[int]:
-    """Where windows begin along a side: until one reaches its end."""
+def window_starts(side: int, window: int, stride: int) -> list[int]:
+    """Return where windows start along a side, until one reaches its end."""
     count = 1 + max(0, -(-(side - window) // stride))
     return [number * stride for number in range(count)]

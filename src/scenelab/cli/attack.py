@@ -1,4 +1,4 @@
-"""scenelab attack: adversarial pictures of a run."""
+"""scenelab attack: adversarial examples of a run."""
 
 from pathlib import Path
 from typing import Literal
@@ -22,24 +22,23 @@ def attack(
     seed: int = 0,
     json: bool = False,
 ) -> None:
-    """Make pictures that a run takes for something else, and keep them as PNG files that still do.
+    """Make images that a run misclassifies, and save them as PNG files that it still misclassifies.
 
-    Writes RUN/results/attack: a PNG file an image at the size that the network sees, attack.png and attack.json.
+    Writes RUN/results/attack: one PNG file per image at the network's input size, attack.png and attack.json.
 
     Example: scenelab attack runs/laptop --images kitchen.jpg --target bathroom
 
     Args:
         run: a run folder.
-        images: image files to attack in place of a split, of any size; the centre is cut out.
-        method: one step, PGD, Auto-PGD (also targeted at nine classes in turn) or Square, which sees no gradient.
-        epsilon: largest change of a value of a pixel.
-        steps: of the attack; Square asks 25 times as often.
-        target: a category to be taken for (fgsm and pgd), least-likely or random; anything else than the truth by
-            default.
-        split: whose images are attacked.
-        data: another data folder than the one that the run was trained on.
-        limit: images of the split, spread over it.
-        seed: of whatever is drawn.
+        images: image files to attack instead of a split, of any size; center-cropped.
+        method: one step, PGD, Auto-PGD (also toward nine classes in turn) or Square, which uses no gradients.
+        epsilon: maximum change of a pixel value.
+        steps: of the attack; Square makes 25 queries per step.
+        target: a category to move toward (fgsm and pgd), least-likely or random; any wrong category by default.
+        split: split to attack.
+        data: data folder, if not the one that the run was trained on.
+        limit: number of images, spread over the split.
+        seed: random seed.
         json: print attack.json.
     """
     import torch
@@ -47,8 +46,8 @@ def attack(
     from scenelab.cli.robustness import read_epsilon
     from scenelab.data.decode import read_images
     from scenelab.errors import LabError
-    from scenelab.evaluation.adversarial import write_adversarial
-    from scenelab.evaluation.saliency_tests import show_images, spread_rows
+    from scenelab.evaluation.adversarial import AttackSettings, write_adversarial
+    from scenelab.evaluation.saliency_tests import load_images, spread_rows
     from scenelab.runs.loading import open_images, open_network
 
     size = read_epsilon(epsilon)
@@ -56,34 +55,34 @@ def attack(
         if value < 1:
             raise LabError(f"{flag} is {value}; expected 1 or more")
     if images and data:
-        raise LabError("--images are files of your own and --data is a split's folder; leave one out")
+        raise LabError("--images and --data exclude each other; leave one out")
     folder, stored = open_network(run)
     if images:
-        pictures = read_images(images, stored.size)
+        inputs = read_images(images, stored.size)
         names, labels = [path.name for path in images], None
     else:
         dataset, _ = open_images(folder, stored, data=data, split=split)
         rows = spread_rows(len(dataset), limit)
-        pictures = show_images(dataset, rows, stored.size)
+        inputs = load_images(dataset, rows, stored.size)
         names, labels = [Path(dataset.paths[row]).name for row in rows], dataset.labels[torch.tensor(rows)].tolist()
         kinds = [stored.categories[label].replace("/", "-") for label in labels]
         names = [f"{kind}-{name}" for kind, name in zip(kinds, names, strict=True)]
-    result = write_adversarial(
-        folder, stored, pictures, names, labels,
-        method=method, epsilon=size, steps=steps, target=target, seed=seed,
-    )  # fmt: skip
+    settings = AttackSettings(method=method, epsilon=size, steps=steps, target=target, seed=seed)
+    result = write_adversarial(folder, stored, inputs, names, labels, settings)
     if json:
         print_json(result)
         return
     rows = [
         [
-            entry["image"], f"{entry['before']} {100 * entry['confidence']:.0f} %",
-            f"{entry['after']} {100 * entry['certainty']:.0f} %", f"{255 * entry['largest']:.0f}",
+            entry["image"],
+            f"{entry['before']} {100 * entry['confidence']:.0f} %",
+            f"{entry['after']} {100 * entry['certainty']:.0f} %",
+            f"{255 * entry['largest']:.0f}",
             "yes" if entry["fooled"] else "no",
         ]
         for entry in result["images"]
-    ]  # fmt: skip
+    ]
     fooled = sum(entry["fooled"] for entry in result["images"])
     title = f"{method}, ε = {epsilon}: {fooled} of {len(rows)} images fool {result['model']}"
     print_table(title, ["image", "before", "after", "largest change, levels", "fooled"], rows)
-    print(f"pictures: {folder.results / 'attack'}")
+    print(f"images: {folder.results / 'attack'}")

@@ -22,8 +22,8 @@ def demo(*, data: Path | None = None, out: Path = Path("demo")) -> None:
     from scenelab.data.splits import open_dataset
     from scenelab.data.synthetic import write_scenes
     from scenelab.errors import LabError
+    from scenelab.evaluation.attribution_gallery import Rendering
     from scenelab.evaluation.explain import explain_split
-    from scenelab.evaluation.gallery import Rendering
     from scenelab.evaluation.robustness import Effort, measure_robustness
     from scenelab.io import atomic_write
     from scenelab.report.collect import collect
@@ -49,7 +49,7 @@ def demo(*, data: Path | None = None, out: Path = Path("demo")) -> None:
     opened = open_run(run)
     explain_split(
         opened.run, opened.stored, opened.dataset, data=opened.source, names=("gradient", "smooth", "cam"), count=4,
-        classes=False, rendering=Rendering(),
+        per_class=False, rendering=Rendering(),
     )  # fmt: skip
     measure_robustness(
         opened.run,

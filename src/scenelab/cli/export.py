@@ -35,7 +35,7 @@ def export(
         json: print what was written and found as JSON.
     """
     from scenelab.errors import LabError
-    from scenelab.evaluation.saliency_tests import show_images, spread_rows
+    from scenelab.evaluation.saliency_tests import load_images, spread_rows
     from scenelab.io import write_json
     from scenelab.runs.export import export as write
     from scenelab.runs.loading import open_run
@@ -45,7 +45,7 @@ def export(
         raise LabError(f"--limit is {limit}; expected 1 or more")
     opened = open_run(run, data=data, split=split)
     path = out or opened.run.folder / "export" / f"model.{format}"
-    images = show_images(opened.dataset, spread_rows(len(opened.dataset), limit), opened.stored.size)
+    images = load_images(opened.dataset, spread_rows(len(opened.dataset), limit), opened.stored.size)
     found = {
         **stamp(opened.run.best), **write(opened.stored, images, format, path),
         "split": split, "data": str(opened.source),

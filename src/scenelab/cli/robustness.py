@@ -1,4 +1,4 @@
-"""scenelab robustness: what attacks leave of a run's accuracy."""
+"""scenelab robustness: accuracy of a run under attack."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -19,23 +19,22 @@ def robustness(
     seed: int = 0,
     json: bool = False,
 ) -> None:
-    """Attack a run's images with growing strength and report what still stands.
+    """Attack a run's images with growing strength and report the remaining accuracy.
 
-    FGSM, PGD (in floats and on levels of 8 bits) and Auto-PGD have all images, targeted Auto-PGD and Square what these
-    leave; an image counts as robust if it stands them all, which is an upper bound of its robustness. Warns where the
-    model only hides its gradients. Writes RUN/results/robustness.json and pictures;
-    what is done is not done again.
+    FGSM, PGD (in floats and on 8-bit levels) and Auto-PGD attack all images, targeted Auto-PGD and Square those that
+    resist. An image counts as robust if it resists all attacks, an upper bound of robustness. Warns of signs of
+    gradient masking. Writes RUN/results/robustness.json and figures; finished attacks are not repeated.
 
     Example: scenelab robustness runs/laptop --epsilons 0 1/255 2/255 4/255 8/255
 
     Args:
         run: a run folder.
-        epsilons: largest change of a value of a pixel, such as 4/255.
-        images: how many, spread over the split.
-        thorough: as many steps and queries as AutoAttack, in place of a fifth and a tenth of them.
-        split: whose images are attacked.
-        data: another data folder than the one that the run was trained on.
-        seed: of the attacks' random starts.
+        epsilons: maximum changes of a pixel value, such as 4/255.
+        images: number of images, spread over the split.
+        thorough: use the steps and queries of AutoAttack instead of a fifth and a tenth of them.
+        split: split to attack.
+        data: data folder, if not the one that the run was trained on.
+        seed: random seed of the attacks.
         json: print robustness.json.
     """
     from scenelab.errors import LabError
@@ -54,20 +53,16 @@ def robustness(
         print_json(result)
         return
     _show(result)
-    print(f"pictures: {opened.run.results / 'robustness'}")
+    print(f"figures: {opened.run.results / 'robustness'}")
 
 
 def read_epsilon(text: str) -> float:
-    """`4/255` or a number, in [0, 1].
-
-    Raises:
-        LabError: it is neither.
-    """
+    """Parse `4/255` or a number in [0, 1]; raise LabError for anything else."""
     from scenelab.errors import LabError
 
-    above, _, below = text.partition("/")
+    numerator, _, denominator = text.partition("/")
     try:
-        value = float(above) / (float(below) if below else 1.0)
+        value = float(numerator) / (float(denominator) if denominator else 1.0)
     except (ValueError, ZeroDivisionError):
         value = -1.0
     if not 0 <= value <= 1:
@@ -76,30 +71,30 @@ def read_epsilon(text: str) -> float:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from scenelab.evaluation.robustness_figures import LEFTOVER
+    from scenelab.evaluation.robustness_plots import LEFTOVER
 
     names = list(result["methods"])
-    rows, whole = [], [name for name in names if name not in LEFTOVER]
+    rows, full = [], [name for name in names if name not in LEFTOVER]
     for entry in result["epsilons"]:
         worst = entry["worst"]
-        cells = [f"{entry['attacks'][name]['left']['accuracy']:.1f}" if entry["attacks"] else "" for name in whole]
+        cells = [f"{entry['attacks'][name]['left']['accuracy']:.1f}" if entry["attacks"] else "" for name in full]
         for name in LEFTOVER:
-            found = entry["attacks"].get(name)
-            cells.append(f"-{len(found['fooled'])} of {found['given']}" if found else "")
+            attack = entry["attacks"].get(name)
+            cells.append(f"-{len(attack['fooled'])} of {attack['given']}" if attack else "")
         low, high = worst["interval"]
         rows.append([entry["name"], *cells, f"{worst['accuracy']:.1f} ({low:.1f}–{high:.1f})"])
     clean = result["clean"]
     title = (
-        f"{result['model']}, {result['images']} {result['split']} images, {clean['accuracy']:.1f} % right when clean; "
-        "accuracy in %, images fooled of those left, worst case with 95 %"
+        f"{result['model']}, {result['images']} {result['split']} images, {clean['accuracy']:.1f} % clean accuracy; "
+        "robust accuracy in %, images fooled of those attacked, worst case with 95 % interval"
     )
     print_table(title, ["ε (L∞)", *names, "worst case"], rows)
-    for name, what in (("pgd", "PGD in floats"), ("pgd-8bit", "PGD on whole levels")):
+    for name, what in (("pgd", "PGD in floats"), ("pgd-8bit", "PGD on 8-bit levels")):
         parts = [entry["attacks"][name] for entry in result["epsilons"] if entry["attacks"]]
         if parts:
-            kept, made = sum(part["png"] for part in parts), sum(len(part["fooled"]) for part in parts)
-            print(f"{what}: {kept} of {made} adversarial images still fool once saved as PNG")
+            from_png, fooled = sum(part["png"] for part in parts), sum(len(part["fooled"]) for part in parts)
+            print(f"{what}: {from_png} of {fooled} adversarial images still fool once saved as PNG")
     for sign in result["warnings"]:
         print(f"warning, {sign['sign']}: {sign['text']}")
     if not result["warnings"]:
-        print(f"no sign of hidden gradients on {result['checked']} images that are right when clean")
+        print(f"no sign of gradient masking on {result['checked']} correctly classified images")

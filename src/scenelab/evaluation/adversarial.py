@@ -1,17 +1,21 @@
-"""Adversarial pictures of a run as PNG files that hold them exactly, a sheet of them, and what the model says."""
+"""Adversarial examples of a run: PNG files that hold them exactly, a sheet, and the model's predictions."""
 
+import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from PIL import Image
 from torch import Tensor
 
-from scenelab.attacks import Attacked, Linf, apgd, apgd_targeted, fgsm, pgd, square
-from scenelab.classifier import Advance, Model, silent
+from scenelab.attacks import APGD, FGSM, PGD, Attack, AttackResult, Linf, Square, TargetedAPGD
+from scenelab.attacks.attack import Targets
+from scenelab.classifier import Model, OnProgress, no_progress
 from scenelab.errors import LabError
-from scenelab.evaluation.robustness import BATCH, as_levels, name_epsilon, to_png
-from scenelab.evaluation.robustness_figures import Sample, draw_samples
+from scenelab.evaluation.robustness_plots import Sample, draw_samples
 from scenelab.io import atomic_write, write_json
 from scenelab.models.inference import prepare_for_inference
 from scenelab.progress import progress
@@ -19,116 +23,202 @@ from scenelab.runs.network import Stored
 from scenelab.runs.run import Run, stamp
 
 MethodName = Literal["fgsm", "pgd", "apgd", "apgd-t", "square"]
-SHEET = 8  # images in the sheet
-QUERIES = 25  # of Square for a step of the others
+LEVELS = 255
+BATCH_SIZE = 50
+SHEET_IMAGES = 8
+QUERIES_PER_STEP = 25  # of Square, for a step of the others
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackSettings:
+    """An attack by name.
+
+    Attributes:
+        epsilon: L∞ radius in pixel units.
+        steps: of PGD and Auto-PGD; Square makes 25 queries for each.
+        target: a category, `least-likely` or `random`, for FGSM and PGD; None moves away from the labels.
+    """
+
+    method: MethodName
+    epsilon: float
+    steps: int
+    target: str | None = None
+    seed: int = 0
+
+    @property
+    def attack(self) -> Attack:
+        """The attack as a value."""
+        attacks: dict[MethodName, Attack] = {
+            "fgsm": FGSM(),
+            "pgd": PGD(steps=self.steps),
+            "apgd": APGD(steps=self.steps),
+            "apgd-t": TargetedAPGD(steps=self.steps),
+            "square": Square(queries=QUERIES_PER_STEP * self.steps),
+        }
+        return attacks[self.method]
+
+    @property
+    def passes(self) -> int:
+        """Steps or, for Square, queries."""
+        return {"fgsm": 1, "square": QUERIES_PER_STEP * self.steps}.get(self.method, self.steps)
+
+    def targets(self, categories: tuple[str, ...], count: int) -> Targets:
+        """Return the targets of `count` images.
+
+        Raises:
+            LabError: the target is not a category, or the method takes none.
+        """
+        if self.target is None:
+            return None
+        if not self.attack.takes_targets:
+            raise LabError(f"--target works with fgsm and pgd, not with {self.method}")
+        if self.target == "least-likely" or self.target == "random":
+            return self.target
+        if self.target not in categories:
+            raise LabError(
+                f"--target is {self.target!r}; expected a category such as {categories[0]}, least-likely or random"
+            )
+        return torch.full((count,), categories.index(self.target))
+
+
+def attack_images(
+    model: Model,
+    images: Float[Tensor, "n 3 h w"],
+    labels: Int64[Tensor, " n"] | None,
+    categories: tuple[str, ...],
+    settings: AttackSettings,
+    *,
+    on_progress: OnProgress = no_progress,
+) -> AttackResult:
+    """Attack images on 8-bit levels; the adversarial examples are on 8-bit levels too.
+
+    Args:
+        labels: true classes; the model's predictions by default.
+
+    Raises:
+        LabError: the target is not a category, or the method takes none.
+    """
+    targets = settings.targets(categories, len(images))
+    return settings.attack(
+        model,
+        images,
+        labels,
+        threat=Linf(settings.epsilon, quantize=True),
+        targets=targets,
+        seed=settings.seed,
+        batch_size=BATCH_SIZE,
+        on_progress=on_progress,
+    )
 
 
 def write_adversarial(
-    run: Run, stored: Stored, images: Float[Tensor, "n 3 h w"], names: list[str], labels: list[int] | None, *,
-    method: MethodName, epsilon: float, steps: int, target: str | None, seed: int,
-) -> dict[str, Any]:  # fmt: skip
-    """Attack images, which are rounded to 8 bits first, and write what comes out below RUN/results/attack.
+    run: Run,
+    stored: Stored,
+    images: Float[Tensor, "n 3 h w"],
+    names: list[str],
+    labels: list[int] | None,
+    settings: AttackSettings,
+) -> dict[str, Any]:
+    """Attack images, rounded to 8 bits first, and write PNG files, a sheet and attack.json to RUN/results/attack.
 
     Args:
-        names: of the images; the files are called so, behind a number.
-        labels: what they show; where that is not known, what the model says is to be left.
-        steps: of PGD and Auto-PGD; a twenty-fifth of Square's queries.
-        target: a category to move towards by PGD, `least-likely` or `random`; None moves away.
+        names: of the images; a file name is a number and the image's name.
+        labels: true classes; None attacks away from the model's predictions.
 
     Returns:
         The content of `attack.json`.
 
     Raises:
-        LabError: the target is no category, or the method knows none.
+        LabError: the target is not a category, or the method takes none.
     """
-    model, folder = prepare_for_inference(stored.model), run.results / "attack"
-    images = as_levels(images)
-    with torch.no_grad():
-        before = torch.cat([model(part) for part in images.split(BATCH)]).softmax(dim=1).max(dim=1)
-    shown = before.indices if labels is None else torch.tensor(labels)
-    with progress(method, len(images)) as advance:
-        found = attack_images(
-            model, images, shown, stored.categories, method=method, epsilon=epsilon, steps=steps, target=target,
-            seed=seed, advance=advance,
-        )  # fmt: skip
-    with torch.no_grad():
-        after = torch.cat([model(part) for part in found.images.split(BATCH)]).softmax(dim=1).max(dim=1)
+    model, folder, categories = prepare_for_inference(stored.model), run.results / "attack", stored.categories
+    images = round_to_levels(images)
+    classes = top1(model, images)[1] if labels is None else torch.tensor(labels)
+    with progress(settings.method, len(images)) as advance:
+        result = attack_images(model, images, classes, categories, settings, on_progress=advance)
+    samples = make_samples(model, images, result.images, settings.epsilon)
     for path in folder.glob("[0-9][0-9][0-9]-*.png"):
-        path.unlink()  # of an earlier attack
-    entries, samples = [], []
-    for row, name in enumerate(names):
+        path.unlink()  # written by an earlier attack
+    entries = []
+    for row, (name, sample) in enumerate(zip(names, samples, strict=True)):
         path = folder / f"{row + 1:03d}-{Path(name).stem}.png"
         with atomic_write(path) as file:
-            file.write(to_png(found.images[row]))
+            file.write(to_png(sample.adversarial))
         entries.append(
             {
-                "image": name, "file": path.name,
-                "label": None if labels is None else stored.categories[labels[row]],
-                "before": stored.categories[int(before.indices[row])], "confidence": before.values[row].item(),
-                "after": stored.categories[int(after.indices[row])], "certainty": after.values[row].item(),
-                "fooled": bool(found.success[row]), "largest": found.norms[row].item(),
+                "image": name,
+                "file": path.name,
+                "label": None if labels is None else categories[labels[row]],
+                "before": categories[sample.prediction],
+                "confidence": sample.confidence,
+                "after": categories[sample.adversarial_prediction],
+                "certainty": sample.adversarial_confidence,
+                "fooled": bool(result.success[row]),
+                "largest": result.norms[row].item(),
             }
-        )  # fmt: skip
-        samples.append(
-            Sample(
-                image=images[row], adversarial=found.images[row], epsilon=name_epsilon(epsilon),
-                guess=int(before.indices[row]), confidence=before.values[row].item(),
-                fooled=int(after.indices[row]), certainty=after.values[row].item(),
-            )
-        )  # fmt: skip
-    draw_samples(samples[:SHEET], stored.categories, folder / "attack.png")
-    result = {
+        )
+    draw_samples(samples[:SHEET_IMAGES], categories, folder / "attack.png")
+    content = {
         **stamp(run.best),
-        "model": stored.arch, "method": method, "epsilon": epsilon, "steps": _steps(method, steps),
-        "target": target, "seed": seed,
-        "size": stored.size, "images": entries,
-    }  # fmt: skip
-    write_json(folder / "attack.json", result)
-    return result
+        "model": stored.arch,
+        "method": settings.method,
+        "epsilon": settings.epsilon,
+        "steps": settings.passes,
+        "target": settings.target,
+        "seed": settings.seed,
+        "size": stored.size,
+        "images": entries,
+    }
+    write_json(folder / "attack.json", content)
+    return content
 
 
-def attack_images(
-    model: Model, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"] | None, categories: tuple[str, ...], *,
-    method: MethodName, epsilon: float, steps: int, target: str | None, seed: int = 0, advance: Advance = silent,
-) -> Attacked:  # fmt: skip
-    """An attack by name; arguments as those of `write_adversarial`.
-
-    Args:
-        images: in [0, 1], at whole levels of 8 bits; what comes back is so too.
-        labels: what is to be left; by default what the model says.
-
-    Raises:
-        LabError: the target is no category, or the method knows none.
-    """
-    towards = _targets(target, categories, len(images), method)
-    options: dict[str, Any] = {
-        "ball": Linf(epsilon), "eight_bit": True, "seed": seed, "batch_size": BATCH, "advance": advance,
-    }  # fmt: skip
-    if method == "fgsm":
-        return fgsm(model, images, labels, targets=towards, **options)
-    if method == "pgd":
-        return pgd(model, images, labels, steps=steps, targets=towards, **options)
-    if method == "apgd":
-        return apgd(model, images, labels, steps=steps, **options)
-    if method == "apgd-t":
-        return apgd_targeted(model, images, labels, steps=steps, **options)
-    return square(model, images, labels, queries=QUERIES * steps, **options)
+def make_samples(model: Model, images: Tensor, adversarial: Tensor, epsilon: float) -> list[Sample]:
+    """Return each image with its adversarial example and the model's predictions on both."""
+    (confidences, predictions), (after_confidences, after) = top1(model, images), top1(model, adversarial)
+    return [
+        Sample(
+            image=images[row],
+            adversarial=adversarial[row],
+            epsilon=name_epsilon(epsilon),
+            prediction=int(predictions[row]),
+            confidence=confidences[row].item(),
+            adversarial_prediction=int(after[row]),
+            adversarial_confidence=after_confidences[row].item(),
+        )
+        for row in range(len(images))
+    ]
 
 
-def _steps(method: MethodName, steps: int) -> int:
-    """Passes through the network that a method has: Square's are queries."""
-    return {"fgsm": 1, "square": QUERIES * steps}.get(method, steps)
+def top1(
+    model: Model, images: Float[Tensor, "n 3 h w"], *, batch_size: int = BATCH_SIZE
+) -> tuple[Float[Tensor, " n"], Int64[Tensor, " n"]]:
+    """Return confidence and class of the model's predictions."""
+    with torch.no_grad():
+        best = torch.cat([model(part) for part in images.split(batch_size)]).softmax(dim=1).max(dim=1)
+    return best.values, best.indices
 
 
-def _targets(
-    target: str | None, categories: tuple[str, ...], count: int, method: MethodName
-) -> Tensor | Literal["least-likely", "random"] | None:
-    if target is None:
-        return None
-    if method not in ("fgsm", "pgd"):
-        raise LabError(f"--target goes with fgsm and pgd, not with {method}")
-    if target == "least-likely" or target == "random":
-        return target
-    if target not in categories:
-        raise LabError(f"--target is {target!r}; expected a category such as {categories[0]}, least-likely or random")
-    return torch.full((count,), categories.index(target))
+def name_epsilon(epsilon: float) -> str:
+    """Return `4/255` for whole levels, else the number."""
+    levels = epsilon * LEVELS
+    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{epsilon:g}"
+
+
+def round_to_levels(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Return the images rounded to 8-bit levels."""
+    return images.mul(LEVELS).round_().div_(LEVELS)
+
+
+def to_png(image: Float[Tensor, "3 h w"]) -> bytes:
+    """Return a PNG file of an image, rounded to 8-bit levels."""
+    buffer = io.BytesIO()
+    levels = image.mul(LEVELS).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    Image.fromarray(levels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def through_png(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
+    """Return the image after it is written to a PNG file and read again."""
+    with Image.open(io.BytesIO(to_png(image))) as file:
+        return torch.from_numpy(np.array(file)).permute(2, 0, 1).float().div_(LEVELS)

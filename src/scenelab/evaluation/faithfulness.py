@@ -1,9 +1,8 @@
-"""Do the places that a map calls important matter to the model? Deletion and insertion (Petsiuk et al. 2018).
+"""Deletion and insertion: do the important pixels matter to the model (Petsiuk et al. 2018)?
 
-Pixels are made grey, the most important first (deletion), or brought back into a blurred picture (insertion), and the
-target's probability is followed. A map that tells the truth makes it fall fast and rise fast. The areas below the
-curves mean little alone: they are held against maps that know nothing of the model, scattered pixels, edges, random
-blobs as coarse as a late layer's maps, and the picture's middle.
+Pixels become gray, the most important first (deletion), or are restored in a blurred image (insertion), while the
+target's probability is recorded. A faithful map makes it fall fast and rise fast. The areas under the curves are
+compared with those of maps that do not depend on the model.
 """
 
 from collections.abc import Callable
@@ -15,20 +14,19 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from scenelab.classifier import Model, ask, evaluating
+from scenelab.classifier import Model, eval_mode, logits_of
 
-BLUR = 11.0  # standard deviation in pixels of a picture of 128; larger ones have more
-GREY = 0.5  # what a deleted pixel shows, in images in [0, 1]
+BLUR = 11.0  # standard deviation in pixels for an image of 128 pixels; it scales with the image
+GRAY = 0.5  # value of deleted pixels, for images in [0, 1]
 STEPS = 20
-COARSE = 16  # pixels that one value of a random blob covers: as much as a value of our networks' last maps
+BLOB_SIZE = 16  # pixels per value of a blob map, as in the last feature maps of our networks
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Probability of the target against the share of pixels that were deleted or inserted, an image a row.
+    """Probability of the target against the share of deleted or inserted pixels, one row per image.
 
-    The areas are means over the curves by the trapezoidal rule, in [0, 1]; of deletion low ones are good, of insertion
-    high ones.
+    Areas are by the trapezoidal rule, in [0, 1]; low is good for deletion, high for insertion.
     """
 
     deletion: Float[Tensor, "n s"]
@@ -36,10 +34,12 @@ class Curves:
 
     @property
     def deletion_area(self) -> Float[Tensor, " n"]:
+        """Area under each deletion curve."""
         return _area(self.deletion)
 
     @property
     def insertion_area(self) -> Float[Tensor, " n"]:
+        """Area under each insertion curve."""
         return _area(self.insertion)
 
 
@@ -47,7 +47,7 @@ def _area(curves: Tensor) -> Tensor:
     return torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1), dim=1)
 
 
-def follow(
+def deletion_insertion(
     model: Model,
     images: Float[Tensor, "n c h w"],
     maps: Float[Tensor, "n 1 h w"],
@@ -55,65 +55,69 @@ def follow(
     *,
     steps: int = STEPS,
 ) -> Curves:
-    """Deletion and insertion curves of maps; equal values come in a random order that is the same for all images.
+    """Return the curves of maps; ties are broken in a random order that is the same for all images.
 
     Args:
-        maps: importance of each pixel, larger is more important.
-        steps: parts of equal size in which pixels are replaced; a curve has one point more.
+        maps: importance of each pixel; larger is more important.
+        steps: equal parts in which pixels are replaced; a curve has one more point.
     """
-    blurred, grey = blur(images), torch.full_like(images, GREY)
+    blurred, gray = blur(images), torch.full_like(images, GRAY)
     pixels = maps.shape[2] * maps.shape[3]
-    mixed = torch.randperm(pixels, generator=torch.Generator().manual_seed(0)).to(maps.device)
-    order = mixed[maps.flatten(1)[:, mixed].argsort(dim=1, descending=True, stable=True)]
+    shuffled = torch.randperm(pixels, generator=torch.Generator().manual_seed(0)).to(maps.device)
+    order = shuffled[maps.flatten(1)[:, shuffled].argsort(dim=1, descending=True, stable=True)]
     ranks = order.argsort(dim=1).view_as(maps)
     deletion, insertion = [], []
-    with evaluating(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         for step in range(steps + 1):
-            taken = ranks < round(pixels * step / steps)
-            for curve, inside, outside in ((deletion, grey, images), (insertion, images, blurred)):
-                scores = ask(model, torch.where(taken, inside, outside))
-                curve.append(scores.softmax(dim=1).gather(1, targets[:, None])[:, 0])
+            replaced = ranks < round(pixels * step / steps)
+            for curve, inside, outside in ((deletion, gray, images), (insertion, images, blurred)):
+                logits = logits_of(model, torch.where(replaced, inside, outside))
+                curve.append(logits.softmax(dim=1).gather(1, targets[:, None])[:, 0])
     return Curves(torch.stack(deletion, dim=1), torch.stack(insertion, dim=1))
 
 
 def blur(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """The pictures without their content: blurred until only large areas of colour are left."""
+    """Blur images until only large areas of color are left."""
     sigma = BLUR * images.shape[-1] / 128
     side = min(2 * round(3 * sigma) + 1, 2 * (min(images.shape[2:]) // 2) - 1)
     return gaussian_blur(images, [side, side], [sigma, sigma])
 
 
-def edges(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
-    """How much the brightness changes, by Sobel's operator: a map that looks plausible and knows no model."""
-    grey = images.mean(dim=1, keepdim=True)
-    across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=images.dtype, device=images.device)
-    kernels = torch.stack([across, across.t()])[:, None]
-    return F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), kernels).square().sum(dim=1, keepdim=True).sqrt()
+def edge_map(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
+    """Return the magnitude of Sobel's gradient of the brightness, which looks plausible and uses no model."""
+    gray = images.mean(dim=1, keepdim=True)
+    sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=images.dtype, device=images.device)
+    kernels = torch.stack([sobel, sobel.t()])[:, None]
+    return F.conv2d(F.pad(gray, (1, 1, 1, 1), mode="replicate"), kernels).square().sum(dim=1, keepdim=True).sqrt()
 
 
-def scatter(images: Float[Tensor, "n c h w"], *, seed: int = 0) -> Float[Tensor, "n 1 h w"]:
-    """A random map: what any order of pixels would do."""
-    generator = torch.Generator(device=images.device).manual_seed(seed)
-    count, _, height, width = images.shape
-    return torch.rand(count, 1, height, width, generator=generator, dtype=images.dtype, device=images.device)
+def random_map(images: Float[Tensor, "n c h w"], *, seed: int = 0) -> Float[Tensor, "n 1 h w"]:
+    """Return uniform random values."""
+    return _uniform(images, images.shape[2], images.shape[3], seed)
 
 
-def blobs(images: Float[Tensor, "n c h w"], *, seed: int = 1) -> Float[Tensor, "n 1 h w"]:
-    """Coarse random values, enlarged as Grad-CAM's are: a map of regions that knows no model."""
-    count, _, height, width = images.shape
-    sides = (max(2, height // COARSE), max(2, width // COARSE))
-    generator = torch.Generator(device=images.device).manual_seed(seed)
-    coarse = torch.rand(count, 1, *sides, generator=generator, dtype=images.dtype, device=images.device)
+def blob_map(images: Float[Tensor, "n c h w"], *, seed: int = 1) -> Float[Tensor, "n 1 h w"]:
+    """Return coarse random values, upsampled as Grad-CAM's are."""
+    height, width = images.shape[2:]
+    coarse = _uniform(images, max(2, height // BLOB_SIZE), max(2, width // BLOB_SIZE), seed)
     return F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
 
 
-def middle(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
-    """High in the middle and low at the border: where photographs have what they show."""
+def _uniform(images: Tensor, height: int, width: int, seed: int) -> Tensor:
+    generator = torch.Generator(device=images.device).manual_seed(seed)
+    return torch.rand(len(images), 1, height, width, generator=generator, dtype=images.dtype, device=images.device)
+
+
+def center_map(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
+    """Return a Gaussian around the center, where photographs tend to have their subject."""
     rows, columns = (torch.linspace(-1, 1, side, dtype=images.dtype, device=images.device) for side in images.shape[2:])
     value = torch.exp(-2 * (rows[:, None].square() + columns.square()))
     return value.expand(len(images), 1, *images.shape[2:]).contiguous()
 
 
 BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
-    "random": scatter, "edges": edges, "blobs": blobs, "middle": middle,
-}  # fmt: skip
+    "random": random_map,
+    "edges": edge_map,
+    "blobs": blob_map,
+    "middle": center_map,
+}

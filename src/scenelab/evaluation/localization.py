@@ -1,6 +1,4 @@
-"""Where do maps lie? The share of attribution inside each object, against the share of the picture that it covers, and
-against what the map of another picture has there.
-"""
+"""Localization: share of attribution inside each object, against its area and against another image's map."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,20 +9,22 @@ from torch import Tensor
 
 from scenelab.evaluation.intervals import bernoulli_error, ratio
 
+Masks = dict[int, Bool[Tensor, "h w"]]
+"""Masks of the objects in an image by object class."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """How one image's map lies on the objects of one class in it.
+class Overlap:
+    """Attribution of one image on the objects of one class.
 
     Attributes:
-        image: which image.
-        scene: the class that the model says.
-        item: the object class.
+        image: index of the image.
+        scene: predicted class.
+        item: object class.
         inside: share of the attribution on these objects, in [0, 1].
-        elsewhere: the same share of another image's map: what a method and the habit of photographs to have things in
-            the middle give by themselves.
-        area: share of the picture that they cover, in (0, 1].
-        hit: whether the map's largest value lies on them.
+        elsewhere: the same share for another image's map, due to the method and the habits of photographers alone.
+        area: share of the image that the objects cover, in (0, 1].
+        hit: whether the map's maximum is on them.
     """
 
     image: int
@@ -37,15 +37,15 @@ class Look:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gaze:
-    """What the looks of many images say of one object class.
+class ItemSummary:
+    """Overlaps of many images with one object class.
 
     Attributes:
-        density: share of attribution over share of area, Σ inside / Σ area; a map that spreads evenly has 1.
-        interval: 95 %; None for fewer than `MIN_RATIO_TERMS` images, as for the others.
-        elsewhere: the density that maps of other images have on these objects.
-        gain: density - elsewhere, with its own interval, since both are of the same objects.
-        hits: how often the largest value lies on the objects; `chance` is how often it would by area alone.
+        density: Σ inside / Σ area; 1 for an evenly spread map.
+        interval: 95 %; None for fewer than `MIN_RATIO_TERMS` images, like `gain_interval`.
+        elsewhere: density of other images' maps on these objects.
+        gain: density - elsewhere.
+        hits: number of maps whose maximum is on the objects; `chance` is the number expected by area.
     """
 
     item: int
@@ -61,7 +61,7 @@ class Gaze:
 
     @property
     def verdict(self) -> str:
-        """Whether the object is looked at more or less than other images' maps would do there."""
+        """Whether the object gets more or less attribution than from other images' maps."""
         if self.gain_interval is None:
             return "too few"
         low, high = self.gain_interval
@@ -70,13 +70,14 @@ class Gaze:
 
 @dataclass(frozen=True, kw_only=True)
 class Pointing:
-    """The pointing game (Zhang et al. 2018, without their tolerance), image by image.
+    """Result of the pointing game (Zhang et al. 2018, without their tolerance).
 
     Attributes:
-        hits: images whose largest value lies on any labelled object, of `images`.
-        chance: how many would by the area that objects cover.
-        interval: 95 % of what chance gives: the sum of draws of unequal probability is nearly normal.
-        empty: images whose map is nothing but zeros, which are not counted.
+        images: number of images that count.
+        hits: maps whose maximum is on any object.
+        chance: hits expected by the area of the objects.
+        interval: 95 % of chance, by the normal approximation of draws of unequal probability.
+        empty: images with a map of zeros, which do not count.
     """
 
     images: int
@@ -86,29 +87,33 @@ class Pointing:
     empty: int
 
 
-def look(
-    attribution: Float[Tensor, "1 h w"], other: Float[Tensor, "1 h w"], masks: dict[int, Bool[Tensor, "h w"]], *,
-    image: int, scene: int,
-) -> list[Look]:  # fmt: skip
-    """Hold one map of values from 0 against the masks of the objects; objects that cover no pixel are passed over.
-
-    A map of nothing but zeros has no place and gives no looks.
+def overlaps(
+    attribution: Float[Tensor, "1 h w"], other: Float[Tensor, "1 h w"], masks: Masks, *, image: int, scene: int
+) -> list[Overlap]:
+    """Compare a map of at least 0 with object masks; empty masks are skipped, and a map of zeros gives none.
 
     Args:
         other: the map of another image.
     """
-    shares = [_shares(values) for values in (attribution, other)]
-    if shares[0] is None:
+    shares, other_shares = _shares(attribution), _shares(other)
+    if shares is None:
         return []
-    own, others = shares[0], shares[1] if shares[1] is not None else torch.full_like(shares[0], 1 / shares[0].numel())
+    if other_shares is None:
+        other_shares = torch.full_like(shares, 1 / shares.numel())
     top = peak(attribution)
     return [
-        Look(
-            image=image, scene=scene, item=item, inside=own[mask].sum().item(), elsewhere=others[mask].sum().item(),
-            area=mask.double().mean().item(), hit=bool(mask[top]),
+        Overlap(
+            image=image,
+            scene=scene,
+            item=item,
+            inside=shares[mask].sum().item(),
+            elsewhere=other_shares[mask].sum().item(),
+            area=mask.double().mean().item(),
+            hit=bool(mask[top]),
         )
-        for item, mask in sorted(masks.items()) if mask.any()
-    ]  # fmt: skip
+        for item, mask in sorted(masks.items())
+        if mask.any()
+    ]
 
 
 def _shares(attribution: Float[Tensor, "1 h w"]) -> Float[Tensor, "h w"] | None:
@@ -118,15 +123,15 @@ def _shares(attribution: Float[Tensor, "1 h w"]) -> Float[Tensor, "h w"] | None:
 
 
 def peak(attribution: Float[Tensor, "1 h w"]) -> tuple[int, int]:
-    """Where the largest value is; of several equal ones that nearest to their middle."""
+    """Return row and column of the maximum; of several, the one nearest to their centroid."""
     places = (attribution[0] == attribution.max()).nonzero().double()
     nearest = int((places - places.mean(dim=0)).square().sum(dim=1).argmin())
     row, column = places[nearest].long().tolist()
     return row, column
 
 
-def point(attributions: Float[Tensor, "n 1 h w"], masks: list[dict[int, Bool[Tensor, "h w"]]]) -> Pointing:
-    """Play the pointing game on maps of values from 0; images without an object that covers a pixel are left out."""
+def pointing_game(attributions: Float[Tensor, "n 1 h w"], masks: list[Masks]) -> Pointing:
+    """Play the pointing game on maps of at least 0; images without a visible object are skipped."""
     hits, chances, empty = 0, [], 0
     for values, objects in zip(attributions, masks, strict=True):
         covered = torch.zeros(values.shape[1:], dtype=torch.bool)
@@ -139,29 +144,36 @@ def point(attributions: Float[Tensor, "n 1 h w"], masks: list[dict[int, Bool[Ten
             continue
         hits += bool(covered[peak(values)])
         chances.append(covered.double().mean().item())
-    middle = sum(chances)
-    away = bernoulli_error(chances)
-    return Pointing(images=len(chances), hits=hits, chance=middle, interval=(middle - away, middle + away), empty=empty)
+    chance, radius = sum(chances), bernoulli_error(chances)
+    interval = (chance - radius, chance + radius)
+    return Pointing(images=len(chances), hits=hits, chance=chance, interval=interval, empty=empty)
 
 
-def summarize_looks(looks: list[Look]) -> list[Gaze]:
-    """Looks by object class, those of most images first."""
-    by_item: dict[int, list[Look]] = {}
-    for entry in looks:
+def summarize(entries: list[Overlap]) -> list[ItemSummary]:
+    """Summarize overlaps by object class, most images first."""
+    by_item: dict[int, list[Overlap]] = {}
+    for entry in entries:
         by_item.setdefault(entry.item, []).append(entry)
-    return sorted((_gaze(item, entries) for item, entries in by_item.items()), key=lambda gaze: -gaze.images)
+    return sorted((_summarize(item, part) for item, part in by_item.items()), key=lambda summary: -summary.images)
 
 
-def _gaze(item: int, looks: list[Look]) -> Gaze:
-    def column(value: Callable[[Look], float]) -> Tensor:
-        return torch.tensor([value(entry) for entry in looks], dtype=torch.float64)
+def _summarize(item: int, entries: list[Overlap]) -> ItemSummary:
+    def column(value: Callable[[Overlap], float]) -> Tensor:
+        return torch.tensor([value(entry) for entry in entries], dtype=torch.float64)
 
     area, inside = column(lambda entry: entry.area), column(lambda entry: entry.inside)
     elsewhere = column(lambda entry: entry.elsewhere)
     density, interval = ratio(inside, area)
     gain, gain_interval = ratio(inside - elsewhere, area)
-    return Gaze(
-        item=item, images=len(looks), density=density, interval=interval, elsewhere=ratio(elsewhere, area)[0],
-        gain=gain, gain_interval=gain_interval, area=area.mean().item(), hits=sum(entry.hit for entry in looks),
+    return ItemSummary(
+        item=item,
+        images=len(entries),
+        density=density,
+        interval=interval,
+        elsewhere=ratio(elsewhere, area)[0],
+        gain=gain,
+        gain_interval=gain_interval,
+        area=area.mean().item(),
+        hits=sum(entry.hit for entry in entries),
         chance=area.sum().item(),
-    )  # fmt: skip
+    )

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from scenelab.classifier import evaluating
+from scenelab.classifier import eval_mode
 from scenelab.data.augment import resize
 from scenelab.data.cache import MemmapDataset
 from scenelab.progress import progress
@@ -38,7 +38,7 @@ def predict_logits(
     """
     device = device or next(model.parameters()).device
     outputs = []
-    with evaluating(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         for images in _batches(dataset, size, device, show):
             logits = model(images)
             outputs.append(((logits + model(images.flip(-1))) / 2 if mirror else logits).float().cpu())

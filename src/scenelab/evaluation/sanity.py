@@ -1,8 +1,7 @@
-"""Does a map depend on what the model has learned? Randomising its parameters (Adebayo et al. 2018).
+"""Parameter randomization: does a map depend on what the model learned (Adebayo et al. 2018)?
 
-Parameters are drawn anew, layer by layer: all from the last down to one (cascading), or one alone (independent). A
-normalisation goes with the layer that it follows. A map that stays as it was does not explain the model; an edge
-detector would pass for it.
+Layers are randomized from the last to the first, cumulatively (cascading) or one at a time (independent). A map that
+stays the same does not explain the model; an edge detector would pass for it.
 """
 
 import copy
@@ -15,15 +14,16 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from scenelab.classifier import Advance, silent
+from scenelab.classifier import OnProgress, no_progress
 from scenelab.evaluation.intervals import mean_error
 
-SAME = 0.7  # a rank correlation above this means that the map hardly changed
-CHANGED = 0.4  # and one below this that it did
+SIMILAR = 0.7  # a rank correlation above this: the map hardly changed
+DIFFERENT = 0.4  # a rank correlation below this: the map changed
 
-NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 Explain = Callable[[Any], Tensor]
 """From a model to maps N×1×H×W of fixed images and targets."""
@@ -31,14 +31,13 @@ Explain = Callable[[Any], Tensor]
 
 @dataclass(frozen=True)
 class LayerCheck:
-    """How like the maps are to those of the trained model once a layer (and, cascading, all behind it) is random.
+    """Similarity to the trained model's maps once a layer is random.
 
     Attributes:
-        layer: its name in the model; of a layer with its normalisation the layer's.
-        cascading, independent: rank correlation of the absolute maps, the mean over the images, in [-1, 1]; NaN where
-            the maps are the same everywhere in most images, so that there is nothing to compare.
-        error: how far the cascading mean lies at most from that of all images, at 95 %; NaN for one image.
-        images: how many of the cascading maps could be compared.
+        layer: name of the layer in the model; its normalization is randomized with it.
+        cascading, independent: mean rank correlation of the absolute maps in [-1, 1]; NaN if most maps are constant.
+        error: half width of the 95 % interval of the cascading mean; NaN for one image.
+        images: number of cascading maps that are not constant.
     """
 
     layer: str
@@ -48,63 +47,62 @@ class LayerCheck:
     images: int = 1
 
 
-def check_layers(model: nn.Module, explain: Explain, *, seed: int = 0, advance: Advance = silent) -> list[LayerCheck]:
-    """Randomise the layers from the last to the first; the model itself stays as it is.
+def randomize_layers(
+    model: nn.Module, explain: Explain, *, seed: int = 0, on_progress: OnProgress = no_progress
+) -> list[LayerCheck]:
+    """Randomize copies of the model layer by layer from the last; the model does not change.
 
-    Layers are the modules that have a `reset_parameters`, in the order in which they were made; normalisation goes
-    back to scale 1, shift 0 and no statistics. The draws are a function of the seed, and the caller's random state is
-    not touched.
+    Layers are the modules with a `reset_parameters`, in the order of their definition; normalizations are reset to
+    scale 1, shift 0 and no statistics. The draws depend on the seed alone; the caller's random state does not change.
 
     Args:
-        advance: called with 1 whenever maps were made, `1 + 2 * len(layers(model))` times.
+        on_progress: called with 1 per set of maps, `1 + 2 * len(layer_groups(model))` times.
     """
 
-    def watched(changed: nn.Module) -> Tensor:
-        maps = explain(changed)
-        advance(1)
+    def explained(network: nn.Module) -> Tensor:
+        maps = explain(network)
+        on_progress(1)
         return maps
 
-    original = watched(model)
-    cascade, checks = copy.deepcopy(model), []
-    for number, names in enumerate(reversed(layers(model))):
-        alone = copy.deepcopy(model)
-        for changed in (cascade, alone):
+    original = explained(model)
+    cascading, checks = copy.deepcopy(model), []
+    for number, names in enumerate(reversed(layer_groups(model))):
+        independent = copy.deepcopy(model)
+        for network in (cascading, independent):
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed + number)
                 for name in names:
-                    changed.get_submodule(name).reset_parameters()  # pyright: ignore[reportCallIssue]
-        (together, error, count), (single, _, _) = (_likeness(original, watched(made)) for made in (cascade, alone))
-        checks.append(LayerCheck(names[0], together, single, error, count))
+                    network.get_submodule(name).reset_parameters()  # pyright: ignore[reportCallIssue]
+        together, error, count = _similarity(original, explained(cascading))
+        alone, _, _ = _similarity(original, explained(independent))
+        checks.append(LayerCheck(names[0], together, alone, error, count))
     return checks
 
 
-def layers(model: nn.Module) -> list[list[str]]:
-    """The names of what is randomised at once: a layer, and in a sequence the normalisation behind it."""
-    behind = {
-        f"{name}.{second}".removeprefix("."): f"{name}.{first}".removeprefix(".")
-        for name, sequence in model.named_modules() if isinstance(sequence, nn.Sequential)
-        for first, second in pairwise(sequence._modules)
-        if isinstance(sequence._modules[second], NORMALISATIONS)
-    }  # fmt: skip
-    found: dict[str, list[str]] = {}
+def layer_groups(model: nn.Module) -> list[list[str]]:
+    """Return the names of modules that are randomized together: a layer, and a normalization right behind it."""
+    owners: dict[str, str] = {}
+    for name, sequence in model.named_modules():
+        if isinstance(sequence, nn.Sequential):
+            for first, second in pairwise(sequence._modules):
+                if isinstance(sequence._modules[second], NORMALIZATIONS):
+                    owners[f"{name}.{second}".removeprefix(".")] = f"{name}.{first}".removeprefix(".")
+    groups: dict[str, list[str]] = {}
     for name, module in model.named_modules():
         if callable(getattr(module, "reset_parameters", None)):
-            found.setdefault(behind.get(name, name), []).append(name)
-    return list(found.values())
+            groups.setdefault(owners.get(name, name), []).append(name)
+    return list(groups.values())
 
 
-def untouched(model: nn.Module) -> list[str]:
-    """Parameters that stay as they were trained, since no module knows how to draw them anew."""
-    drawn = {
-        f"{name}.{own}".removeprefix(".")
-        for names in layers(model) for name in names
-        for own, _ in model.get_submodule(name).named_parameters(recurse=False)
-    }  # fmt: skip
-    return [name for name, _ in model.named_parameters() if name not in drawn]
+def unrandomized(model: nn.Module) -> list[str]:
+    """Return the parameters that keep their trained values, as no module can reset them."""
+    names = [name for group in layer_groups(model) for name in group]
+    reset = {id(parameter) for name in names for parameter in model.get_submodule(name).parameters(recurse=False)}
+    return [name for name, parameter in model.named_parameters() if id(parameter) not in reset]
 
 
-def _likeness(original: Tensor, maps: Tensor) -> tuple[float, float, int]:
-    """Mean, its error at 95 %, and how many images have it; NaN where most have not."""
+def _similarity(original: Tensor, maps: Tensor) -> tuple[float, float, int]:
+    """Return mean, half width of its 95 % interval, and number of images; NaN if most images have no value."""
     values = rank_correlation(original, maps)
     valid = values[~values.isnan()].tolist()
     if 2 * len(valid) < len(values):
@@ -113,55 +111,43 @@ def _likeness(original: Tensor, maps: Tensor) -> tuple[float, float, int]:
 
 
 def rank_correlation(first: Float[Tensor, "n 1 h w"], second: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:
-    """Spearman's correlation of the absolute values, image by image; ties have their mean rank.
-
-    Where a map has one value everywhere it orders nothing, and the correlation is NaN.
-    """
-    ranks = [_ranks(maps.abs().flatten(1).double()) for maps in (first, second)]
-    centred = [rank - rank.mean(dim=1, keepdim=True) for rank in ranks]
-    norms = centred[0].norm(dim=1) * centred[1].norm(dim=1)
-    products = (centred[0] * centred[1]).sum(dim=1)
+    """Return Spearman's correlation of the absolute values per image; NaN for a constant map."""
+    absolute = (maps.detach().abs().flatten(1).double().cpu().numpy() for maps in (first, second))
+    ranks = [torch.from_numpy(rankdata(values, axis=1)) for values in absolute]
+    centered = [rank - rank.mean(dim=1, keepdim=True) for rank in ranks]
+    norms = centered[0].norm(dim=1) * centered[1].norm(dim=1)
+    products = (centered[0] * centered[1]).sum(dim=1)
     return torch.where(norms > 0, products / norms, torch.full_like(norms, math.nan))
 
 
-def _ranks(values: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-    """Ranks from 0, equal values sharing the mean of theirs."""
-    ranks = torch.empty_like(values)
-    for row, line in enumerate(values):
-        _, inverse, counts = line.unique(return_inverse=True, return_counts=True)
-        ends = counts.cumsum(0).double()
-        ranks[row] = (ends - (counts + 1) / 2)[inverse]
-    return ranks
-
-
 def verdict(checks: list[LayerCheck]) -> str:
-    """What the cascade says, in words, at the worse end of its error; and which layers the maps do not notice alone."""
+    """Describe the cascade at the worse end of its error, and name layers whose maps do not change alone."""
     if not checks:
         return "the model has no layers that could be randomised"
     last, first = checks[0], checks[-1]
     if math.isnan(last.cascading) or math.isnan(first.cascading):
         return "undecided: the randomised network's maps are empty in most images"
-    deaf = [check.layer for check in checks if check.independent > SAME]
-    told = _cascade(last, first)
-    return told + (f"; alone random, {', '.join(deaf)} hardly change them" if 0 < len(deaf) < len(checks) else "")
+    insensitive = [check.layer for check in checks if check.independent > SIMILAR]
+    suffix = f"; alone random, {', '.join(insensitive)} hardly change them"
+    return _cascade_verdict(last, first) + (suffix if 0 < len(insensitive) < len(checks) else "")
 
 
-def _cascade(last: LayerCheck, first: LayerCheck) -> str:
-    if first.cascading - _error(first) > SAME:
+def _cascade_verdict(last: LayerCheck, first: LayerCheck) -> str:
+    if first.cascading - _error(first) > SIMILAR:
         return (
-            f"fails: with every layer random the maps are still alike (rank correlation {_told(first)}); they show the "
-            "picture, not what the model learned"
+            f"fails: with every layer random the maps are still alike (rank correlation {_format(first)}); they show "
+            "the picture, not what the model learned"
         )
-    if first.cascading + _error(first) >= CHANGED:
-        return f"undecided: with every layer random the maps are half alike (rank correlation {_told(first)})"
-    if last.cascading + _error(last) >= SAME:
+    if first.cascading + _error(first) >= DIFFERENT:
+        return f"undecided: with every layer random the maps are half alike (rank correlation {_format(first)})"
+    if last.cascading + _error(last) >= SIMILAR:
         return (
-            f"passes in part: with every layer random the maps are others ({_told(first)}), but they hardly notice the "
-            f"last layer ({_told(last)}), so they say little of one class against another"
+            f"passes in part: with every layer random the maps are others ({_format(first)}), but they hardly notice "
+            f"the last layer ({_format(last)}), so they say little of one class against another"
         )
     return (
-        f"passes: randomising the last layer alone changes the maps (rank correlation {_told(last)}), and with every "
-        f"layer random they are others ({_told(first)})"
+        f"passes: randomising the last layer alone changes the maps (rank correlation {_format(last)}), and with every "
+        f"layer random they are others ({_format(first)})"
     )
 
 
@@ -169,5 +155,5 @@ def _error(check: LayerCheck) -> float:
     return 0.0 if math.isnan(check.error) else check.error
 
 
-def _told(check: LayerCheck) -> str:
+def _format(check: LayerCheck) -> str:
     return f"{check.cascading:.2f} ± {_error(check):.2f}"

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-from scenelab.evaluation.attention_figures import LOOKS
+from scenelab.evaluation.attribution_plots import LINE_STYLES
 from scenelab.evaluation.figures import STYLE, save
 
 
@@ -14,7 +14,7 @@ def draw_adversarial(study: dict[str, Any], path: Path) -> None:
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(7, 4.3))
         ticks = {0.0}
-        for row, look in zip(study["variants"], LOOKS, strict=False):
+        for row, look in zip(study["variants"], LINE_STYLES, strict=False):
             if "worst" not in row:
                 continue
             points = [{"epsilon": 0.0, **row["clean"]}, *(part for part in row["worst"] if part["epsilon"])]

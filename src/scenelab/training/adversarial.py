@@ -13,12 +13,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from scenelab.attacks import fgsm, pgd
-from scenelab.attacks.gradient_ascent import climb
-from scenelab.attacks.objectives import Goal, cross_entropy, least_likely
-from scenelab.attacks.pgd import Steepest
-from scenelab.attacks.threat import Linf, Space
-from scenelab.classifier import evaluating
+from scenelab.attacks import FGSM, PGD, Goal, Linf
+from scenelab.attacks.gradient_ascent import GradientAscent
+from scenelab.attacks.objectives import least_likely
+from scenelab.attacks.pgd import FixedStep
+from scenelab.classifier import eval_mode
 from scenelab.evaluation.intervals import wilson
 from scenelab.models.normalize import Classifier
 from scenelab.runs.config import AdversarialConfig
@@ -45,16 +44,15 @@ def make_hard(
         labels: class numbers, or shares of classes, of which the largest is taken.
         seed: of the random start.
     """
-    space = Space(Linf(config.epsilon))
+    threat = Linf(config.epsilon)
     generator = torch.Generator(device=images.device).manual_seed(seed)
     noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
-    starts = space.project(images, images + config.epsilon * (2 * noise - 1))
+    starts = threat.project(images, images + config.epsilon * (2 * noise - 1))
     goal = Goal(labels=labels if labels.ndim == 1 else labels.argmax(dim=1))
-    with evaluating(model):
-        return climb(
-            lambda given: network(given).float(), images, goal, starts, Steepest(space.ball, config.size),
-            space=space, objective=cross_entropy, steps=config.steps, leave=False, best=False,
-        ).points  # fmt: skip
+    with eval_mode(model):
+        ascend = GradientAscent(threat=threat, steps=config.steps, early_stop=False, keep_best=False)
+        rule = FixedStep(threat, config.size)
+        return ascend(lambda given: network(given).float(), images, goal, starts, rule).points
 
 
 def make_unlikely(model: Classifier, images: Float[Tensor, "n 3 h w"], config: AdversarialConfig) -> Tensor:
@@ -66,16 +64,14 @@ def make_unlikely(model: Classifier, images: Float[Tensor, "n 3 h w"], config: A
     """
     with torch.no_grad():
         clean = model.normalize(images)
-    space = Space(Linf(config.epsilon), float("-inf"), float("inf"))
-    with evaluating(model):
+    threat = Linf(config.epsilon, bounds=None)
+    with eval_mode(model):
         with torch.no_grad():
             scores = model.network(clean)
         labels = scores.argmax(dim=1)
-        goal = Goal(labels=labels, targets=least_likely(scores, labels), exact=True)
-        return climb(
-            model.network, clean, goal, clean, Steepest(space.ball, config.size),
-            space=space, objective=cross_entropy, steps=config.steps, leave=False, best=False,
-        ).points  # fmt: skip
+        goal = Goal(labels=labels, targets=least_likely(scores, labels), targeted=True)
+        ascend = GradientAscent(threat=threat, steps=config.steps, early_stop=False, keep_best=False)
+        return ascend(model.network, clean, goal, clean, FixedStep(threat, config.size)).points
 
 
 def replay(
@@ -91,11 +87,11 @@ def replay(
     """
     generator = torch.Generator(device=images.device).manual_seed(seed)
     noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
-    space = Space(Linf(config.epsilon))
-    points = space.project(images, images + config.epsilon * (2 * noise - 1))
+    threat = Linf(config.epsilon)
+    points = threat.project(images, images + config.epsilon * (2 * noise - 1))
     for _ in range(config.steps):
-        slopes = update(points)
-        points = space.project(images, points + config.size * slopes.sign())
+        grads = update(points)
+        points = threat.project(images, points + config.size * grads.sign())
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,7 @@ class Probe:
 
 def probe(model: Classifier, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], *, epsilon: float) -> Probe:
     """Attack a few images with one step of ε and with PGD."""
-    ball = Linf(epsilon)
-    found = (fgsm(model, images, labels, ball=ball), pgd(model, images, labels, ball=ball, steps=PROBED_STEPS))
-    one, many = (int((~attacked.success).sum()) for attacked in found)
+    attacks = (FGSM(), PGD(steps=PROBED_STEPS))
+    results = (attack(model, images, labels, threat=Linf(epsilon)) for attack in attacks)
+    one, many = (int((~result.success).sum()) for result in results)
     return Probe(len(images), one, many)

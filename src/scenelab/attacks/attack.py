@@ -1,0 +1,212 @@
+"""The driver of all attacks: checked arguments, batches, targets from clean images, an evaluated result."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from scenelab.attacks.gradient_ascent import AscentResult
+from scenelab.attacks.objectives import Goal, least_likely, random_targets
+from scenelab.attacks.threat import Threat
+from scenelab.classifier import (
+    BATCH_SIZE,
+    Model,
+    OnProgress,
+    check_count,
+    check_images,
+    eval_mode,
+    logits_of,
+    no_progress,
+    resolve_targets,
+)
+from scenelab.errors import LabError
+
+Targets = Tensor | Literal["least-likely", "random"] | None
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """Adversarial images and the model's predictions on them.
+
+    Attributes:
+        images: the input images with their perturbations.
+        success: whether the model is fooled, evaluated on exactly these images.
+        predictions: predicted classes.
+        norms: norms of the perturbations in the threat's norm.
+    """
+
+    images: Float[Tensor, "n c h w"]
+    success: Bool[Tensor, " n"]
+    predictions: Int64[Tensor, " n"]
+    norms: Float[Tensor, " n"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch under attack.
+
+    Attributes:
+        rows: positions of the images in the input; random draws depend on them and the seed alone.
+    """
+
+    model: Model
+    images: Float[Tensor, "n c h w"]
+    goal: Goal
+    rows: Int64[Tensor, " n"]
+    threat: Threat
+    seed: int
+
+    def select(self, rows: Tensor) -> "Batch":
+        """Return the batch of a subset of its images, by index."""
+        return replace(self, images=self.images[rows], goal=self.goal.select(rows), rows=self.rows[rows])
+
+    def random_starts(self, restart: int) -> Float[Tensor, "n c h w"]:
+        """Draw a point in the ball around each image."""
+        draws = [
+            self.threat.sample(image, generator_for((self.seed, restart, row), image.device))
+            for image, row in zip(self.images, self.rows.tolist(), strict=True)
+        ]
+        return self.threat.project(self.images, self.images + torch.stack(draws))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(ABC):
+    """An attack as a value; call it on a model and images."""
+
+    takes_targets: ClassVar[bool] = False
+    threats: ClassVar[type[Threat]] = Threat
+
+    @abstractmethod
+    def perturb(self, batch: Batch) -> Float[Tensor, "n c h w"]:
+        """Return adversarial images of one batch that is not empty."""
+
+    @property
+    def skip_fooled(self) -> bool:
+        """Whether images that fool the model when clean are returned unchanged."""
+        return True
+
+    def __call__(
+        self,
+        model: Model,
+        images: Float[Tensor, "n c h w"],
+        labels: Int64[Tensor, " n"] | None = None,
+        *,
+        threat: Threat,
+        targets: Targets = None,
+        seed: int = 0,
+        batch_size: int = BATCH_SIZE,
+        on_progress: OnProgress = no_progress,
+    ) -> AttackResult:
+        """Attack the images; the model's state is restored, also if it raises.
+
+        Args:
+            model: any callable from images to N×K logits.
+            images: within the bounds of `threat`.
+            labels: true classes; the model's predictions by default.
+            threat: `Linf(epsilon)` or `L2(epsilon)`.
+            targets: classes to move toward, or how to choose them from the clean images; None moves away from the
+                labels. Only PGD and FGSM take targets.
+            seed: for random starts, targets and squares; draws depend on seed and position alone.
+            batch_size: images per forward pass; results do not depend on it up to float rounding.
+            on_progress: called after each batch with its number of images.
+
+        Raises:
+            LabError: invalid arguments.
+        """
+        check_count("batch_size", batch_size)
+        check_count("seed", seed, minimum=0)
+        if not isinstance(threat, self.threats):
+            raise LabError(f"threat is {threat!r}; {type(self).__name__} needs {self.threats.__name__}")
+        if targets is not None and not self.takes_targets:
+            raise LabError(f"{type(self).__name__} takes no targets; use PGD or FGSM")
+        check_images(images)
+        images = images.detach().clone()
+        threat.check(images)
+        with eval_mode(model):
+            goal = _resolve_goal(model, images, labels, targets, seed=seed, batch_size=batch_size)
+            parts = []
+            for rows in torch.arange(len(images), device=images.device).split(batch_size):
+                batch = Batch(model, images[rows], goal.select(rows), rows, threat, seed)
+                parts.append(self._perturb_unfooled(batch))
+                on_progress(len(rows))
+            adversarial = torch.cat(parts)
+            return evaluate_result(model, images, adversarial, goal, threat, batch_size=batch_size)
+
+    def _perturb_unfooled(self, batch: Batch) -> Tensor:
+        result, count = batch.images.clone(), len(batch.images)
+        left = torch.arange(count, device=result.device)
+        if self.skip_fooled and count:
+            with torch.no_grad():
+                logits = logits_of(batch.model, batch.images)
+            batch.goal.check(logits)
+            left = torch.nonzero(~batch.goal.is_fooled(logits))[:, 0]
+        if len(left):
+            result[left] = self.perturb(batch.select(left))
+        return result
+
+
+def with_restarts(
+    batch: Batch, run_once: Callable[[Batch, int], AscentResult], restarts: int
+) -> Float[Tensor, "n c h w"]:
+    """Return the best points of several runs, image by image; fooled images are not run again."""
+    best = run_once(batch, 0)
+    points, values, fooled = best.points, best.values, best.fooled
+    for restart in range(1, restarts):
+        left = torch.nonzero(~fooled)[:, 0]
+        if not len(left):
+            break
+        result = run_once(batch.select(left), restart)
+        better = result.fooled | (result.values > values[left])
+        rows = left[better]
+        points[rows], values[rows], fooled[rows] = result.points[better], result.values[better], result.fooled[better]
+    return points
+
+
+def generator_for(seed: tuple[int, ...], device: torch.device) -> torch.Generator:
+    """Return an independent generator for each tuple of integers."""
+    return torch.Generator(device=device).manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+
+
+def evaluate_result(
+    model: Model,
+    images: Float[Tensor, "n c h w"],
+    adversarial: Float[Tensor, "n c h w"],
+    goal: Goal,
+    threat: Threat,
+    *,
+    batch_size: int,
+) -> AttackResult:
+    """Evaluate the model on the images that an attack returns."""
+    if not len(images):
+        empty = torch.empty(0, dtype=torch.int64, device=images.device)
+        return AttackResult(adversarial, empty.bool(), empty, images.new_empty(0))
+    with torch.no_grad():
+        logits = torch.cat([logits_of(model, part) for part in adversarial.split(batch_size)])
+    goal.check(logits)
+    return AttackResult(adversarial, goal.is_fooled(logits), logits.argmax(dim=1), threat.norm(adversarial - images))
+
+
+def _resolve_goal(
+    model: Model, images: Tensor, labels: Tensor | None, targets: Targets, *, seed: int, batch_size: int
+) -> Goal:
+    """Validate labels and targets, or take them from the logits of the clean images."""
+    if isinstance(targets, str) and targets not in ("least-likely", "random"):
+        raise LabError(f"targets is {targets!r}; expected class indices, least-likely, random or None")
+    if isinstance(targets, Tensor):
+        targets = resolve_targets(model, images, targets)
+    if labels is not None:
+        labels = resolve_targets(model, images, labels, name="labels")
+    if labels is None or isinstance(targets, str):
+        with torch.no_grad():
+            logits = torch.cat([logits_of(model, part) for part in images.split(batch_size)])
+        labels = logits.argmax(dim=1) if labels is None else labels
+        if targets == "least-likely":
+            targets = least_likely(logits, labels)
+        elif isinstance(targets, str):
+            targets = random_targets(labels, logits.shape[1], seed=seed)
+    return Goal(labels=labels, targets=targets, targeted=targets is not None)

@@ -1,0 +1,118 @@
+"""The driver of all attribution methods: checked arguments, targets, the batch loop and progress."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from scenelab.classifier import (
+    BATCH_SIZE,
+    Model,
+    OnProgress,
+    check_classes,
+    check_count,
+    eval_mode,
+    logits_of,
+    no_progress,
+    resolve_targets,
+    value_and_grad,
+)
+
+ScoreFn = Callable[[Tensor, Tensor], Tensor]
+"""From N×K logits and N targets to what is attributed: N values, or their sum."""
+
+
+def target_logit(logits: Float[Tensor, "n k"], targets: Int64[Tensor, " n"]) -> Float[Tensor, ""]:
+    """Return the sum of the targets' logits."""
+    return logits.gather(1, targets[:, None]).sum()
+
+
+def target_loss(logits: Float[Tensor, "n k"], targets: Int64[Tensor, " n"]) -> Float[Tensor, ""]:
+    """Return the sum of the targets' cross-entropies."""
+    return nn.functional.cross_entropy(logits, targets, reduction="sum")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images to explain.
+
+    Attributes:
+        rows: positions of the images in the input.
+        batch_size: images per forward pass.
+    """
+
+    model: Model
+    images: Float[Tensor, "n c h w"]
+    targets: Int64[Tensor, " n"]
+    rows: slice
+    batch_size: int
+
+    def grad(self, images: Float[Tensor, "m c h w"], score_fn: ScoreFn) -> Float[Tensor, "m c h w"]:
+        """Return the gradients at variants of the batch's images; the targets broadcast."""
+        targets = self.targets.expand(len(images))
+
+        def score(logits: Tensor) -> Tensor:
+            check_classes(logits, targets)
+            return score_fn(logits, targets)
+
+        return value_and_grad(self.model, images, score)[2]
+
+    def logit(self, images: Float[Tensor, "m c h w"]) -> Float[Tensor, " m"]:
+        """Return the targets' logits of variants of the batch's images; the targets broadcast."""
+        targets, logits = self.targets.expand(len(images)), logits_of(self.model, images)
+        check_classes(logits, targets)
+        return logits.gather(1, targets[:, None])[:, 0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribution(ABC):
+    """An attribution method as a value; call it on a model and images."""
+
+    one_by_one: ClassVar[bool] = False
+    """Whether `attribute` gets single images, of which it makes batches of variants itself."""
+
+    channels: ClassVar[int | None] = None
+    """Channels of the result; None for those of the images."""
+
+    @abstractmethod
+    def attribute(self, batch: Batch) -> Tensor:
+        """Return the attributions of one batch that is not empty."""
+
+    def check(self, images: Float[Tensor, "n c h w"]) -> None:  # noqa: B027
+        """Raise LabError if the method does not fit the images."""
+
+    def __call__(
+        self,
+        model: Model,
+        images: Float[Tensor, "n c h w"],
+        targets: Int64[Tensor, " n"] | None = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+        on_progress: OnProgress = no_progress,
+    ) -> Float[Tensor, "n d h w"]:
+        """Attribute the targets' scores to pixels; the model's state is restored, also if it raises.
+
+        Args:
+            model: any callable from images to N×K logits.
+            images: in the model's own range.
+            targets: one class per image; the model's predictions by default.
+            batch_size: images per forward pass.
+            on_progress: called with the number of images finished since the last call.
+
+        Raises:
+            LabError: invalid arguments.
+        """
+        check_count("batch_size", batch_size)
+        with eval_mode(model):
+            targets = resolve_targets(model, images, targets, batch_size=batch_size)
+            self.check(images)
+            parts, count = [], 1 if self.one_by_one else batch_size
+            for start in range(0, len(images), count):
+                rows = slice(start, start + count)
+                parts.append(self.attribute(Batch(model, images[rows], targets[rows], rows, batch_size)))
+                on_progress(len(images[rows]))
+        return torch.cat(parts) if parts else images.new_empty(0, self.channels or images.shape[1], *images.shape[2:])

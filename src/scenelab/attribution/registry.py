@@ -1,0 +1,75 @@
+"""Attribution methods by the names of the command line, each as a map of importance of at least 0."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from scenelab.attribution.attribution import Attribution
+from scenelab.attribution.grad_cam import GradCAM
+from scenelab.attribution.gradient import Gradient, GradientTimesInput, max_abs
+from scenelab.attribution.integrated_gradients import IntegratedGradients
+from scenelab.attribution.occlusion import Occlusion
+from scenelab.attribution.smoothgrad import SmoothGrad, VarGrad
+from scenelab.classifier import Model, OnProgress, no_progress
+from scenelab.errors import LabError
+
+SAMPLES = 50
+
+
+@dataclass(frozen=True)
+class Method:
+    """An attribution, its reduction to one channel of at least 0, and what the map shows."""
+
+    attribution: Attribution
+    reduce: Callable[[Tensor], Tensor]
+    description: str
+
+    def __call__(
+        self,
+        model: Model,
+        images: Float[Tensor, "n c h w"],
+        targets: Int64[Tensor, " n"] | None = None,
+        *,
+        on_progress: OnProgress = no_progress,
+    ) -> Float[Tensor, "n 1 h w"]:
+        """Return the maps."""
+        return self.reduce(self.attribution(model, images, targets, on_progress=on_progress))
+
+
+def _abs_sum(values: Tensor) -> Tensor:
+    return values.sum(dim=1, keepdim=True).abs()
+
+
+def _positive(values: Tensor) -> Tensor:
+    return values.clamp_min(0)
+
+
+METHODS: dict[str, Method] = {
+    "gradient": Method(
+        Gradient(), max_abs, "how much the score changes with a pixel: |∂score/∂x|, the largest of the colours"
+    ),
+    "gradient-input": Method(GradientTimesInput(), _abs_sum, "gradient times pixel, absolute"),
+    "smooth": Method(
+        SmoothGrad(samples=SAMPLES), max_abs, f"the gradient's mean over {SAMPLES} noisy copies (SmoothGrad)"
+    ),
+    "variance": Method(
+        VarGrad(samples=SAMPLES), max_abs, f"the gradient's variance over {SAMPLES} noisy copies (VarGrad)"
+    ),
+    "integrated": Method(
+        IntegratedGradients(steps=SAMPLES),
+        _abs_sum,
+        f"what a pixel adds to the score of a black image, {SAMPLES} steps, absolute",
+    ),
+    "cam": Method(GradCAM(), _positive, "the last layer's maps weighted by the class, what speaks for it (Grad-CAM)"),
+    "occlusion": Method(Occlusion(), _positive, "how far the score falls when a patch is grey, falls only"),
+}
+DEFAULT_METHODS = ("gradient", "smooth", "integrated", "cam", "occlusion")
+
+
+def check_methods(names: tuple[str, ...]) -> None:
+    """Raise LabError unless all names are methods."""
+    for name in names:
+        if name not in METHODS:
+            raise LabError(f"--methods has {name!r}; the methods are {', '.join(METHODS)}")

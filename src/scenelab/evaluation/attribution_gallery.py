@@ -1,0 +1,182 @@
+"""Galleries of attribution maps: which images to show, maps by every method, and their scale."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from scenelab.attribution import METHODS
+from scenelab.classifier import Model, OnProgress, no_progress
+from scenelab.evaluation.adversarial import top1
+from scenelab.evaluation.attribution_plots import Row, Style
+from scenelab.progress import progress
+from scenelab.runs.network import Stored
+
+PERCENTILE = 99.0
+BATCH_SIZE = 20
+Maps = Float[Tensor, "n 1 h w"]
+Scope = Literal["map", "method", "all"]
+SCOPES: dict[Scope, str] = {
+    "map": "each map on its own scale",
+    "method": "one scale for all maps of a method in this gallery",
+    "all": "one scale for all maps of all methods in this gallery, each divided by its mean (1 is an even spread)",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Images of a split for one gallery, by index."""
+
+    name: str
+    title: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendering:
+    """How maps become images.
+
+    Attributes:
+        scope: what shares a scale: nothing (`map`), the maps of a method (`method`), or all maps (`all`).
+        style: colors over the gray image (`overlay`) or alone (`heat`).
+    """
+
+    scope: Scope = "map"
+    style: Style = "overlay"
+
+    @property
+    def caption(self) -> str:
+        """What the colors mean."""
+        return (
+            f"from 0 to the {PERCENTILE:g}th percentile (the number below a map; the maximum if that is 0), larger "
+            f"values clipped; {SCOPES[self.scope]}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """Images with scaled maps, how they are rendered, and the same as plain values for JSON."""
+
+    name: str
+    title: str
+    rendering: Rendering
+    rows: list[Row]
+    entries: list[dict[str, Any]]
+
+
+def select_examples(
+    logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], *, count: int, per_class: bool
+) -> list[Selection]:
+    """Select the most confident correct and wrong predictions and, with `per_class`, one image per class.
+
+    The image of a class is its most confident correct one, or its most confident if none is correct.
+    """
+    confidence, predictions = logits.softmax(dim=1).max(dim=1)
+    correct, order = predictions == labels, confidence.argsort(descending=True, stable=True)
+    right, wrong = (tuple(order[mask[order]][:count].tolist()) for mask in (correct, ~correct))
+    selections = [
+        Selection(name="right", title="right and confident", rows=right),
+        Selection(name="wrong", title="wrong and confident", rows=wrong),
+    ]
+    if per_class:
+        rows = []
+        for label in labels.unique().tolist():
+            members = order[labels[order] == label]
+            hits = members[correct[members]]
+            rows.append(int((hits if len(hits) else members)[0]))
+        selections.append(Selection(name="classes", title="one image of each class", rows=tuple(rows)))
+    return selections
+
+
+def make_gallery(
+    stored: Stored,
+    selection: Selection,
+    images: Float[Tensor, "n 3 h w"],
+    names: tuple[str, ...],
+    rendering: Rendering,
+    *,
+    labels: list[int] | None = None,
+    files: list[str] | None = None,
+) -> Gallery:
+    """Attribute the predicted class of each image by every method.
+
+    Args:
+        names: methods.
+        labels: true classes, if known.
+        files: names of the images, if they are not of a split.
+    """
+    maps, confidences, targets = dict.fromkeys(names, images[:, :1]), torch.empty(0), torch.empty(0, dtype=torch.int64)
+    if len(images):
+        confidences, targets = top1(stored.model, images, batch_size=BATCH_SIZE)
+        with progress(f"maps: {selection.title}", len(images) * len(names)) as advance:
+            maps = {name: compute_maps(name, stored.model, images, targets, on_progress=advance) for name in names}
+    scaled, limits = scale_together(maps, rendering.scope)
+    rows, entries = [], []
+    for number, (target, confidence) in enumerate(zip(targets.tolist(), confidences.tolist(), strict=True)):
+        guess, label = stored.categories[target], None if labels is None else stored.categories[labels[number]]
+        text = f"{guess} {100 * confidence:.0f} %"
+        if label not in (None, guess):
+            text += f"\nis {label}"
+        if files is not None:
+            text = f"{files[number]}\n{text}"
+        image_limits = {name: values[number] for name, values in limits.items()}
+        image_maps = {name: values[number, 0] for name, values in scaled.items()}
+        rows.append(Row(image=images[number], text=text, maps=image_maps, limits=image_limits))
+        image = files[number] if files is not None else selection.rows[number]
+        values = {"image": image, "guess": guess, "confidence": confidence, "label": label, "limits": image_limits}
+        entries.append(values)
+    return Gallery(name=selection.name, title=selection.title, rendering=rendering, rows=rows, entries=entries)
+
+
+def compute_maps(
+    name: str,
+    model: Model,
+    images: Float[Tensor, "n 3 h w"],
+    targets: Int64[Tensor, " n"],
+    *,
+    on_progress: OnProgress = no_progress,
+) -> Maps:
+    """Return the maps of a method, in batches."""
+    parts = zip(images.split(BATCH_SIZE), targets.split(BATCH_SIZE), strict=True)
+    return torch.cat([METHODS[name](model, part, classes, on_progress=on_progress) for part, classes in parts])
+
+
+def divide_by_mean(maps: Maps) -> Maps:
+    """Divide each map by its mean, so that 1 is an even spread in the units of any method."""
+    means = maps.mean(dim=(1, 2, 3), keepdim=True)
+    return maps / torch.where(means > 0, means, torch.ones_like(means))
+
+
+def scale_maps(maps: Maps, *, percentile: float = PERCENTILE, limit: float | None = None) -> tuple[Maps, list[float]]:
+    """Return maps in [0, 1] and the value that 1 stands for: `limit`, or a percentile of each map.
+
+    A map of zeros stays zero.
+    """
+    values = maps.detach().flatten(1).double().cpu().numpy()  # torch.quantile has a size limit
+    limits = torch.from_numpy(np.percentile(values, percentile, axis=1).reshape(-1))
+    limits = torch.where(limits > 0, limits, maps.flatten(1).double().amax(dim=1))  # for mostly zero maps
+    if limit is not None:
+        limits = torch.full_like(limits, limit)
+    safe = torch.where(limits > 0, limits, torch.ones_like(limits)).to(maps.dtype)
+    return (maps / safe.view(-1, 1, 1, 1)).clamp(0, 1), limits.tolist()
+
+
+def scale_together(maps: dict[str, Maps], scope: Scope) -> tuple[dict[str, Maps], dict[str, list[float]]]:
+    """Return maps in [0, 1] by method, and the value that 1 stands for in each map."""
+    if not any(len(values) for values in maps.values()):
+        return maps, {name: [] for name in maps}
+    if scope == "all":
+        maps = {name: divide_by_mean(values) for name, values in maps.items()}
+    limit = _shared_limit(list(maps.values())) if scope == "all" else None
+    scaled, limits = {}, {}
+    for name, values in maps.items():
+        shared = _shared_limit([values]) if scope == "method" else limit
+        scaled[name], limits[name] = scale_maps(values, limit=shared)
+    return scaled, limits
+
+
+def _shared_limit(maps: list[Maps]) -> float:
+    return float(np.percentile(np.concatenate([part.numpy().reshape(-1) for part in maps]), PERCENTILE))
