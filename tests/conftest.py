@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from scenelab.data.splits import open_packed
-from scenelab.data.synthetic import write_scenes
 from scenelab.models.registry import create
 from scenelab.runs.config import ScheduleConfig, TrainConfig, to_plain
 from scenelab.runs.network import to_values
 from scenelab.runs.run import Run, save_checkpoint
+from scenelab_scenes import write_scenes
 
 CLONE_NEWNS = 0x20000
 TOGETHER = ("e2e", "grading", "oracle", "soak")

@@ -118,7 +118,7 @@ def test_a_list_that_is_no_text(tmp_path):
     path = write(tmp_path / "train.txt", "x.jpg 0\n".encode("utf-16"))
     with pytest.raises(LabError, match=rf"^{re.escape(str(path))} cannot be read: .*utf-8"):
         read_list(path)
-    with pytest.raises(LabError, match="is no plain file"):
+    with pytest.raises(LabError, match="is not a regular file"):
         read_list(tmp_path)
 
 

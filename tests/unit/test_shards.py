@@ -205,7 +205,7 @@ def test_a_file_that_was_lost_is_named(scenes, tmp_path):
 def test_a_pipe_is_no_shard(sharded, tmp_path):
     for path in sharded.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    for name, told in (("val-00000.tar", "cannot read"), ("val.labels.npy", "no plain file")):
+    for name, told in (("val-00000.tar", "cannot read"), ("val.labels.npy", "not a regular file")):
         (tmp_path / name).unlink()
         os.mkfifo(tmp_path / name)
         with pytest.raises(LabError, match=told):

@@ -39,7 +39,7 @@ def read_objects(path: Path) -> list[SceneObject]:
         LabError: the file is missing, no XML, or an object has no class or fewer than three corners.
     """
     try:
-        text = read_text(path, most_bytes=LARGEST)
+        text = read_text(path, max_bytes=LARGEST)
         if FORBIDDEN.search(text):
             raise LabError(f"{path} declares entities or a document type; annotations have neither")
         root = ElementTree.fromstring(f"<image>{DECLARATION.sub('', text)}</image>")

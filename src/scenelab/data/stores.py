@@ -78,7 +78,7 @@ class Folder:
         Raises:
             LabError: it is missing, longer, or no plain file.
         """
-        return read_plain(self.path / name, most_bytes=most)
+        return read_plain(self.path / name, max_bytes=most)
 
 
 class Server:
