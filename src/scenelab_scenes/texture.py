@@ -83,7 +83,8 @@ def plane(
 ) -> np.ndarray:
     """Noise on flat ground in perspective, float32 (rows, columns); row 0 is the horizon, where it fades.
 
-    `rng` shifts it. A pixel t below the horizon (in image sides) and x from the middle lies at depth lens / t, offset x * depth.
+    `rng` shifts it. A pixel t below the horizon (in image sides) and x from the middle lies at depth lens / t, offset
+    x * depth.
 
     `across` and `along` are cells of the sheet per unit of offset and of depth (unequal values give waves or furrows),
     `lens` is the camera height times the focal length, in image sides.

@@ -12,7 +12,7 @@ from range_server import Range
 from scenelab.cli import main
 from scenelab.data.shards import write_shards
 from scenelab.errors import LabError
-from scenelab.progress import Silent
+from scenelab.progress import NullProgress
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.run import load_checkpoint
 from scenelab.training.session import resume_run, start_run
@@ -32,7 +32,7 @@ def shards(scenes, tmp_path_factory) -> Path:
 
 
 def train(data: Path, out: Path) -> dict[str, torch.Tensor]:
-    start_run(out, data, CONFIG, display=Silent())
+    start_run(out, data, CONFIG, display=NullProgress())
     return load_checkpoint(out / "model_best.pth.tar")["state_dict"]
 
 
@@ -54,7 +54,7 @@ def test_stopped_in_mid_epoch_and_resumed(shards, tmp_path, monkeypatch):
         train(shards, tmp_path / "stopped")
     monkeypatch.setattr(Trainer, "step", step)
     assert load_checkpoint(tmp_path / "stopped" / "checkpoint.pth.tar")["step"] == 7
-    resume_run(tmp_path / "stopped", display=Silent())
+    resume_run(tmp_path / "stopped", display=NullProgress())
     assert same(load_checkpoint(tmp_path / "stopped" / "model_best.pth.tar")["state_dict"], whole)
     metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "stopped")]
     assert metrics[0] == metrics[1]
@@ -85,4 +85,4 @@ def test_changed_shards_are_another_data_set(scenes, shards, tmp_path):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"data": str(copy)}))
     with pytest.raises(LabError, match=r"the training images in .* changed since"):
-        resume_run(tmp_path / "run", display=Silent())
+        resume_run(tmp_path / "run", display=NullProgress())

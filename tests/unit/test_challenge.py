@@ -10,7 +10,7 @@ from scenelab.errors import LabError
 from scenelab.evaluation import challenge
 from scenelab.evaluation.challenge import guess, list_test_images, make_card, read_guesses, score, write_guesses
 from scenelab.models.normalize import Classifier
-from scenelab.progress import Lines
+from scenelab.progress import LogProgress
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run
@@ -115,7 +115,7 @@ def test_an_entry_is_made_and_its_file_is_the_runs(scenes, tmp_path, capsys):
         schedule=ScheduleConfig(sizes=((0.0, 32),)), optimizer=OptimizerConfig(lr=0.01),
     )  # fmt: skip
     run = Run(tmp_path / "run")
-    start_run(run.folder, scenes, config, display=Lines(every_steps=10**9))
+    start_run(run.folder, scenes, config, display=LogProgress(every_steps=10**9))
     capsys.readouterr()
     assert main.run(["challenge", str(run.folder), "--json"]) == 0
     card = json.loads(capsys.readouterr().out)

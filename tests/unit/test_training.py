@@ -14,7 +14,7 @@ from scenelab.data.splits import open_packed
 from scenelab.errors import Interrupted, LabError
 from scenelab.evaluation.metrics import predict_logits
 from scenelab.models.registry import count_flops, create
-from scenelab.progress import Lines
+from scenelab.progress import LogProgress
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.network import as_stored, read_classifier, to_values
 from scenelab.runs.run import Run, load_checkpoint
@@ -24,7 +24,7 @@ from scenelab.training.state import ema_with_warmup
 from scenelab.training.trainer import Trainer, pick_device
 
 CPU = torch.device("cpu")
-QUIET = Lines(every_steps=10**9)
+QUIET = LogProgress(every_steps=10**9)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 from scenelab.bench.child import in_child
 from scenelab.bench.efficiency import CLASSES, PRECISIONS
 from scenelab.bench.measure import ratio
-from scenelab.progress import Silent
+from scenelab.progress import NullProgress
 from scenelab.runs.run import Run, environment
 from scenelab.training.budget import STORED, noise, scaled
 from scenelab.training.distributed import join
@@ -63,7 +63,9 @@ def worker(arguments: list[str]) -> None:
     config = dataclasses.replace(config, schedule=sizes, device="cpu")
     packed = noise(16 * config.batch_size, scaled(int(side), STORED), tuple(map(str, range(CLASSES))))
     with join() as world, tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(run=Run(Path(folder)), config=config, packed=packed, val=None, display=Silent(), world=world)
+        trainer = Trainer(
+            run=Run(Path(folder)), config=config, packed=packed, val=None, display=NullProgress(), world=world
+        )
         trainer.logbook = NoLogbook()
         for _ in range(WARM_UP):
             trainer.step()
