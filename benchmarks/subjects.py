@@ -12,7 +12,7 @@ from scenelab.data.augment import Augment
 from scenelab.data.cache import pack
 from scenelab.data.miniplaces import Listing
 from scenelab.data.splits import open_split
-from scenelab.progress import Lines
+from scenelab.progress import LogProgress
 from scenelab.runs.run import Run
 from scenelab.training.batches import TrainingBatches
 from scenelab.training.recipes import starter
@@ -56,7 +56,7 @@ def our_steps(listing: Listing, data: Path, batch_size: int) -> Iterator[int]:
     config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, lr=0.01))
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
-            run=Run(Path(folder)), config=config, dataset=dataset, val=None, display=Lines(every_steps=10**9)
+            run=Run(Path(folder)), config=config, dataset=dataset, val=None, display=LogProgress(every_steps=10**9)
         )
         while True:
             yield trainer.step()

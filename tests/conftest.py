@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from scenelab.data.splits import open_dataset
-from scenelab.data.synthetic import write_scenes
 from scenelab.models.registry import create_model
 from scenelab.runs.config import ScheduleConfig, TrainConfig, to_plain
 from scenelab.runs.network import to_values

@@ -4,11 +4,11 @@ import signal
 
 import torch
 
-from scenelab.progress import Lines
+from scenelab.progress import LogProgress
 from scenelab.runs.run import load_checkpoint
 
 
-class StopAfter(Lines):
+class StopAfter(LogProgress):
     """Presses Ctrl-C when a step is reached."""
 
     def __init__(self, step):

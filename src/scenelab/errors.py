@@ -1,26 +1,26 @@
 """The exceptions that a person sees as a single line."""
 
-LONGEST_LINE = 800  # letters of a message
-HEAD, TAIL = 500, 250  # that are left of a longer one
+MAX_LINE = 800  # characters of a message
+HEAD, TAIL = 500, 250  # kept of a longer one
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """A stranger's text as a terminal, a table and a file can show it: no control or format characters, no half ones.
+    """Replace control, format and unpaired surrogate characters of untrusted text.
 
     Args:
-        text: anything.
-        keep: characters that stay though they are not printable, such as a line feed.
+        text: any text.
+        keep: characters to keep although they are not printable, such as a line feed.
     """
     whole = text.encode("utf-8", "replace").decode()
     return "".join(letter if letter.isprintable() or letter in keep else " " for letter in whole)
 
 
 class LabError(Exception):
-    """Something that the person at the keyboard can mend.
+    """An error that the user can fix.
 
-    The message is one line that names the argument, what it got and the fix. The command line prints it
-    without a traceback and exits with status 1; library callers catch it like any other exception. Of a line that is
-    too long, since a stranger's file has a name of thousands of letters, the middle is left out.
+    The message is one line that names the argument, its value and the fix. The command line prints it without a
+    traceback and exits with status 1; library callers catch it like any other exception. The middle of a very long
+    line is left out, because file names in untrusted archives may have thousands of characters.
     """
 
     def __init__(self, message: object) -> None:
@@ -28,12 +28,12 @@ class LabError(Exception):
 
 
 def _cut(line: str) -> str:
-    return line if len(line) <= LONGEST_LINE else f"{line[:HEAD]} … {line[-TAIL:]}"
+    return line if len(line) <= MAX_LINE else f"{line[:HEAD]} … {line[-TAIL:]}"
 
 
-class Interrupted(Exception):  # noqa: N818 - a request that was granted, not an error
-    """Work was asked to stop and has saved itself; the same command, or the one it names, goes on from there."""
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """Work stopped on request and is saved; the same command, or the one it names, resumes it."""
 
 
-class Diverged(LabError):  # noqa: N818 - what happened, not an error of anybody's
-    """The training loss grew past what guessing has, or is no number."""
+class Diverged(LabError):  # noqa: N818 - the training's, not the program's
+    """The training loss grew above that of guessing, or is not finite."""

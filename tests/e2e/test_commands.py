@@ -152,7 +152,7 @@ def test_verify_finds_a_broken_image(scenes, tmp_path):
 
     data = tmp_path / "data"
     shutil.copytree(scenes, data, ignore=shutil.ignore_patterns("packed"))
-    assert "72 images in 12 classes, 6 to 6 a class" in scenelab("data", "verify", data).stdout
+    assert "72 images in 12 classes, 6 to 6 per class" in scenelab("data", "verify", data).stdout
     (data / "images" / "val" / "00000001.jpg").unlink()
     victim = next((data / "images" / "train").rglob("*.jpg"))
     victim.write_bytes(victim.read_bytes()[:500])

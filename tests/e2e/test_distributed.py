@@ -149,7 +149,7 @@ from scenelab.training.recipes import laptop
 from scenelab.runs.run import Run
 from scenelab.runs.config import AdversarialConfig
 from scenelab.training.distributed import join
-from scenelab.progress import Silent
+from scenelab.progress import NullProgress
 from scenelab.training.metrics_logger import NoLogbook
 from scenelab.training.trainer import Trainer
 from scenelab.training.session import start_run
@@ -161,7 +161,9 @@ with join() as world:
         config = base if method is None else dataclasses.replace(
             base, adversarial=AdversarialConfig(method=method, epsilon=4 / 255, steps=steps))
         dataset = pack(open_split(data, "train"), folder, size=32)
-        trainer = Trainer(run=Run(folder), config=config, dataset=dataset, val=None, display=Silent(), world=world)
+        trainer = Trainer(
+            run=Run(folder), config=config, dataset=dataset, val=None, display=NullProgress(), world=world
+        )
         trainer.logbook = NoLogbook()
         for _ in range(3):
             trainer.step()

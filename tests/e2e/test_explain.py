@@ -11,7 +11,7 @@ from PIL import Image
 from scenelab.cli import main
 from scenelab.data.annotations import object_file
 from scenelab.io import read_json
-from scenelab.progress import Lines
+from scenelab.progress import LogProgress
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.run import Run
 from scenelab.training.session import start_run
@@ -44,7 +44,7 @@ def run(data, tmp_path_factory) -> Run:
         schedule=ScheduleConfig(sizes=((0.0, 32),)), optimizer=OptimizerConfig(lr=0.01),
     )  # fmt: skip
     run = Run(tmp_path_factory.mktemp("explain") / "run")
-    start_run(run.folder, data, config, display=Lines(every_steps=10**9))
+    start_run(run.folder, data, config, display=LogProgress(every_steps=10**9))
     return run
 
 

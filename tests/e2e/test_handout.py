@@ -73,7 +73,7 @@ def main(lab: Path, *arguments: str, status: int = 0) -> str:
 
 def test_train_evaluate_and_continue(lab):
     text = type_main(lab, "../data", "--epoches=1", "-b", "24", "-p", "1", "--gpu=-1")
-    assert "epoch 0 [3/3]" in text
+    assert "epoch 1 [3/3]" in text
     for name in ("checkpoint.pth.tar", "model_best.pth.tar"):
         assert (lab / "models" / name).is_file()
     assert list((lab / "logs").glob("events.out.tfevents.*"))
@@ -283,7 +283,7 @@ def test_adversarial_training_through_the_front_door(trained):
     code = trained / "code" / "student_code.py"
     code.write_text(code.read_text().replace("num_steps: int = 10", "num_steps: int = 1"))
     hard = main(trained, "../data", "--epochs=1", "-b", "24", "-p", "1", "--gpu=-1", "--adversarial")
-    assert "epoch 0 [3/3]" in hard
+    assert "epoch 1 [3/3]" in hard
     plain, attacked = ((trained / "models" / name / "metrics.jsonl").read_bytes() for name in ("earlier-1", "."))
     assert plain != attacked
     text = main(trained, "../data", "--resume=../models/model_best.pth.tar", "-e", "--adversarial", status=1)

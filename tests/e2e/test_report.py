@@ -18,7 +18,7 @@ from tinyhtml5.parser import HTMLParser as HTMLParser5
 from scenelab.cli import main
 from scenelab.data.augment import Augment
 from scenelab.errors import LabError
-from scenelab.progress import Lines
+from scenelab.progress import LogProgress
 from scenelab.report.blocks import to_html
 from scenelab.report.card import make_card
 from scenelab.report.collect import collect, read_run
@@ -90,7 +90,7 @@ def runs(scenes, tmp_path_factory) -> list[Run]:
     for seed in range(2):
         from dataclasses import replace
 
-        start_run(folder / f"seed-{seed}", scenes, replace(config, seed=seed), display=Lines(every_steps=10**9))
+        start_run(folder / f"seed-{seed}", scenes, replace(config, seed=seed), display=LogProgress(every_steps=10**9))
         assert main.run(["evaluate", str(folder / f"seed-{seed}"), "--json"]) == 0
         made.append(Run(folder / f"seed-{seed}"))
     first = str(made[0].folder)

@@ -20,7 +20,7 @@ prepare()
 from scenelab.data.augment import Augment
 from scenelab.errors import LabError
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from scenelab.progress import Lines
+from scenelab.progress import LogProgress
 from scenelab.training.session import resume_run, start_run
 
 run, data = map(Path, sys.argv[1:])
@@ -29,7 +29,7 @@ config = TrainConfig(
     schedule=ScheduleConfig(warmup_epochs=1, sizes=((0.0, 16), (0.5, 32))), keep="best", checkpoint_seconds=0,
     optimizer=OptimizerConfig(name="muon", lr=0.02), augment=Augment(flip=True, area=(0.5, 1.0), gain=0.1),
 )
-display = Lines(every_steps=10**9)
+display = LogProgress(every_steps=10**9)
 if (run / "config.json").exists():
     resume_run(run, display=display)
 else:

@@ -15,7 +15,7 @@ from scenelab.conv.conv2d import Conv2d
 from scenelab.data.augment import Augment
 from scenelab.errors import Interrupted, LabError
 from scenelab.io import read_json
-from scenelab.progress import Lines
+from scenelab.progress import LogProgress
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig, to_plain
 from scenelab.runs.run import Run, load_checkpoint
 from scenelab.studies import apart, conv
@@ -23,7 +23,7 @@ from scenelab.studies.conv_findings import compare, to_markdown
 from scenelab.training.recipes import RECIPES
 
 
-class Quiet(Lines):
+class Quiet(LogProgress):
     def step(self, moment): ...
     def epoch(self, text): ...
 

@@ -14,7 +14,7 @@ from runs_compared import StopAfter, assert_same_run
 from scenelab.data.augment import Augment
 from scenelab.errors import Interrupted, LabError
 from scenelab.models.registry import create_model
-from scenelab.progress import Lines
+from scenelab.progress import LogProgress
 from scenelab.report.methods_text import describe
 from scenelab.runs.config import (
     AdversarialConfig,
@@ -31,7 +31,7 @@ from scenelab.training.session import resume_run, start_run
 from scenelab.training.state import start
 from scenelab.training.step import learn
 
-QUIET = Lines(every_steps=10**9)
+QUIET = LogProgress(every_steps=10**9)
 EPSILON = 8 / 255
 FAST = AdversarialConfig(method="fast", epsilon=EPSILON)
 PGD = AdversarialConfig(method="pgd", epsilon=EPSILON, steps=3)

@@ -120,7 +120,7 @@ def test_the_peak_of_a_small_process_is_not_that_of_its_large_parent():
 
 def test_without_proc_the_peak_comes_from_getrusage(monkeypatch, tmp_path):
     monkeypatch.setattr("scenelab.runtime.STATUS", tmp_path / "status")
-    assert peak_memory() == resident_memory() > 50 * MIB
+    assert min(peak_memory(), resident_memory()) > 50 * MIB
 
 
 @pytest.mark.parametrize("prepared", [True, False])

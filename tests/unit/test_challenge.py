@@ -13,7 +13,7 @@ from scenelab.errors import LabError
 from scenelab.evaluation import challenge
 from scenelab.evaluation.challenge import guess, make_card, read_guesses, score, write_guesses
 from scenelab.models.normalize import Classifier
-from scenelab.progress import Lines
+from scenelab.progress import LogProgress
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run
@@ -113,7 +113,7 @@ def test_the_command_writes_the_model_the_guesses_and_a_card(scenes, tmp_path, c
     settings = {"epochs": 1, "batch_size": 16, "threads": 2, "half": True, "optimizer": OptimizerConfig(lr=0.01)}
     config = TrainConfig(model="simplenet-small", **sizes, **settings)
     run = Run(tmp_path / "run")
-    start_run(run.folder, scenes, config, display=Lines(every_steps=10**9))
+    start_run(run.folder, scenes, config, display=LogProgress(every_steps=10**9))
     capsys.readouterr()
     assert main.run(["challenge", str(run.folder), "--json"]) == 0
     card = json.loads(capsys.readouterr().out)

@@ -12,7 +12,7 @@ from scenelab.data.augment import Augment
 from scenelab.errors import Diverged
 from scenelab.io import read_json
 from scenelab.models.registry import NETWORKS
-from scenelab.progress import Lines
+from scenelab.progress import LogProgress
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig, to_plain
 from scenelab.studies import apart, design
 from scenelab.studies.design_findings import judge, pooled_spread, to_markdown
@@ -114,7 +114,7 @@ def test_the_ladder_differs_in_the_network_alone():
 # The study
 
 
-class Quiet(Lines):
+class Quiet(LogProgress):
     def step(self, moment): ...
     def epoch(self, text): ...
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from scenelab.errors import LabError
-from scenelab.io import atomic_write, files_below, is_file, naming, read_json, temporary_folder, write_json
+from scenelab.io import atomic_write, files_below, is_file, name_disk_errors, read_json, temporary_folder, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -138,10 +138,10 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_folder(tmp_path, unreadable)
 
 def test_an_error_of_the_disk_gets_a_path_where_it_tells_none(tmp_path):
     full = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
-    with full, pytest.raises(OSError, match="No space left") as caught, naming(tmp_path):
+    with full, pytest.raises(OSError, match="No space left") as caught, name_disk_errors(tmp_path):
         full.write(b"more")
     assert caught.value.filename == str(tmp_path)
-    with pytest.raises(FileNotFoundError) as caught, naming(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, name_disk_errors(tmp_path):
         (tmp_path / "none").read_bytes()
     assert caught.value.filename == str(tmp_path / "none")
 

@@ -13,7 +13,7 @@ import pytest
 from scenelab.data.augment import Augment
 from scenelab.errors import Interrupted, LabError
 from scenelab.io import read_json
-from scenelab.progress import Lines
+from scenelab.progress import LogProgress
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.run import Run, load_checkpoint
 from scenelab.training import budget as planning
@@ -22,7 +22,7 @@ from scenelab.training.metrics_logger import read_metrics
 from scenelab.training.recipes import laptop
 from scenelab.training.session import resume_run, start_run
 
-QUIET = Lines(every_steps=10**9)
+QUIET = LogProgress(every_steps=10**9)
 SECONDS = 6.0
 
 
@@ -52,7 +52,7 @@ def test_a_run_ends_on_time_with_its_whole_schedule_behind_it(scenes, tmp_path):
 
 
 def test_a_run_that_was_stopped_has_only_the_rest_of_its_minutes(scenes, tmp_path):
-    class StopAt(Lines):
+    class StopAt(LogProgress):
         def step(self, moment):
             if moment.step == 6:
                 os.kill(os.getpid(), signal.SIGINT)

@@ -270,7 +270,7 @@ def test_errors_are_one_line(arguments, message, explained_run, capsys):
 def explained_run(scenes, tmp_path_factory):
     """A run on synthetic scenes that has learned enough to have something to lose."""
     from scenelab.data.augment import Augment
-    from scenelab.progress import Lines
+    from scenelab.progress import LogProgress
     from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
     from scenelab.runs.run import Run
     from scenelab.training.session import start_run
@@ -280,7 +280,7 @@ def explained_run(scenes, tmp_path_factory):
         schedule=ScheduleConfig(sizes=((0.0, 32),)), optimizer=OptimizerConfig(name="muon", lr=0.02),
     )  # fmt: skip
     folder: Path = tmp_path_factory.mktemp("robust") / "run"
-    start_run(folder, scenes, dataclasses.replace(config), display=Lines(every_steps=10**9))
+    start_run(folder, scenes, dataclasses.replace(config), display=LogProgress(every_steps=10**9))
     return Run(folder), scenes
 
 

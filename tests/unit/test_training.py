@@ -15,7 +15,7 @@ from scenelab.errors import Interrupted, LabError
 from scenelab.evaluation.metrics import predict_logits
 from scenelab.models.flops import count_flops
 from scenelab.models.registry import create_model
-from scenelab.progress import Lines
+from scenelab.progress import LogProgress
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.network import as_stored, read_classifier, to_values
 from scenelab.runs.run import Run, load_checkpoint
@@ -25,7 +25,7 @@ from scenelab.training.state import ema_with_warmup
 from scenelab.training.trainer import Trainer, pick_device
 
 CPU = torch.device("cpu")
-QUIET = Lines(every_steps=10**9)
+QUIET = LogProgress(every_steps=10**9)
 
 
 @pytest.fixture(scope="module")

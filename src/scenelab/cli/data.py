@@ -44,21 +44,40 @@ def import_(source: Positional[Path], folder: Positional[Path]) -> None:
 
 
 def synth(folder: Positional[Path], *, seed: int = 0, train: int = 200, val: int = 50, size: int = 128) -> None:
-    """Draw synthetic scenes in MiniPlaces' layout; the same seed draws the same pictures.
+    """Draw synthetic scenes in MiniPlaces' layout; the same seed draws the same images.
 
     Example: scenelab data synth data/synthetic
 
     Args:
         folder: where the images and lists go.
-        seed: which pictures.
-        train: training images a kind.
-        val: validation images a kind.
-        size: side of the pictures in pixels.
+        seed: which images.
+        train: training images per kind.
+        val: validation images per kind.
+        size: side of the images in pixels.
     """
-    from scenelab.data.synthetic import write_scenes
-
-    write_scenes(folder, seed=seed, train_per_class=train, val_per_class=val, size=size)
+    draw_scenes(folder, seed=seed, train_per_class=train, val_per_class=val, size=size)
     print(f"{folder}: synthetic scenes written; next: scenelab train demo --data {folder} --out runs/first")
+
+
+def draw_scenes(folder: Path, **options: int) -> None:
+    """Write synthetic scenes with a progress bar; the folder appears whole or not at all.
+
+    Args:
+        folder: a missing or an empty folder.
+        options: as for `scenelab_scenes.write_scenes`.
+
+    Raises:
+        LabError: an argument is out of range, or `folder` has content or cannot be written.
+    """
+    from scenelab.io import atomic_dir
+    from scenelab.progress import progress
+    from scenelab_scenes import write_scenes
+
+    try:
+        with atomic_dir(folder) as temporary:
+            write_scenes(temporary, **options, progress=progress)
+    except ValueError as error:
+        raise LabError(str(error)) from error
 
 
 def verify(folder: Positional[Path], *, size: int = 128, json: bool = False) -> None:
@@ -88,7 +107,7 @@ def verify(folder: Positional[Path], *, size: int = 128, json: bool = False) -> 
 
 def _print_report(report: "SplitReport") -> None:
     counts = report.per_class
-    spread = f"{min(counts.values())} to {max(counts.values())} a class" if counts else "none"
+    spread = f"{min(counts.values())} to {max(counts.values())} per class" if counts else "none"
     print(f"{report.split}: {report.images} images in {len(counts)} classes, {spread}")
     common = Counter(counts.values()).most_common(1)[0][0] if counts else 0
     odd = {name: count for name, count in counts.items() if count != common}
@@ -117,7 +136,7 @@ def pack(
 
     Args:
         folder: a data folder.
-        size: side of the packed pictures in pixels.
+        size: side of the packed images in pixels.
         cache: where the packed splits go; FOLDER/packed by default.
         damaged: whether a missing or unreadable image ends it, or is left out.
     """

@@ -18,9 +18,9 @@ def demo(*, data: Path | None = None, out: Path = Path("demo")) -> None:
     """
     import dataclasses
 
+    from scenelab.cli.data import draw_scenes
     from scenelab.cli.evaluate import evaluate_run, print_result
     from scenelab.data.splits import open_dataset
-    from scenelab.data.synthetic import write_scenes
     from scenelab.errors import LabError
     from scenelab.evaluation.attribution_gallery import Rendering
     from scenelab.evaluation.explain import explain_split
@@ -37,7 +37,7 @@ def demo(*, data: Path | None = None, out: Path = Path("demo")) -> None:
     if data is None:
         data = out / "scenes"
         if not data.exists():
-            write_scenes(data)
+            draw_scenes(data)
     config = recipe()
     train = open_dataset(data, None, "train", config.stored_size)
     config = dataclasses.replace(config, epochs=max(1.0, IMAGES_SHOWN / len(train)))

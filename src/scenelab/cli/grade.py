@@ -50,14 +50,14 @@ def grade(
     from scenelab.course.grading.rubric import read_rubric
     from scenelab.course.grading.sandbox import best
     from scenelab.errors import LabError, printable
-    from scenelab.io import naming, write_json
+    from scenelab.io import name_disk_errors, write_json
 
     if jobs < 1:
         raise LabError(f"--jobs is {jobs}; give a number of at least 1")
     out = out.resolve()
     digest = load_hidden(hidden) if hidden else ""
     points, judge = read_rubric(rubric), Judge.of(hidden) if hidden else None
-    with naming(out):
+    with name_disk_errors(out):
         sandbox = best(out / ".work", unsafe=unsafe)
         seed = seed_of(out) if seed is None else seed
     quiet = autolab or json
@@ -70,7 +70,7 @@ def grade(
             said = f"  {grade.result.problem}" if grade.result.problem else "  to review" if grade.review else ""
             print(printable(f"{grade.entry.student}: {grade.score:g} of {points.automatic:g}{said}"[:160]), flush=True)
 
-    with naming(out):
+    with name_disk_errors(out):
         grades = batch.run(submissions, jobs=jobs, single=gradescope is not None or autolab, tell=tell)
     if gradescope is not None:
         if len(grades) != 1:

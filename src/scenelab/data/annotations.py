@@ -39,7 +39,7 @@ def read_objects(path: Path) -> list[SceneObject]:
         LabError: the file is missing or not XML, or an object has no class or fewer than three corners.
     """
     try:
-        text = read_text(path, most_bytes=MAX_BYTES)
+        text = read_text(path, max_bytes=MAX_BYTES)
         if FORBIDDEN.search(text):
             raise LabError(f"{path} declares entities or a document type; annotations must have neither")
         root = ElementTree.fromstring(f"<image>{DECLARATION.sub('', text)}</image>")

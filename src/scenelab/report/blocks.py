@@ -89,7 +89,7 @@ def _read_own(path: Path) -> bytes:
     """A file of the run itself: a link could bring any file of this machine into a report that is given away."""
     if path.is_symlink():
         raise LabError(f"{path} is a link; a report takes only files that lie in the run's own folder")
-    return read_plain(path, most_bytes=LARGEST)
+    return read_plain(path, max_bytes=LARGEST)
 
 
 def _read_drawing(path: Path) -> str:

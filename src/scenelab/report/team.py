@@ -43,7 +43,7 @@ def read_team(path: Path | None, sections: tuple[str, ...]) -> Team:
     if path is None:
         return Team()
     try:
-        values = tomllib.loads(read_plain(path, most_bytes=LONGEST).decode())
+        values = tomllib.loads(read_plain(path, max_bytes=LONGEST).decode())
     except RecursionError as error:
         raise LabError(f"--team {path} cannot be read: it is nested too deep") from error
     except ValueError as error:  # of tomllib, of numbers of thousands of digits, of what is no UTF-8

@@ -18,7 +18,7 @@ from scenelab.errors import Diverged, Interrupted, LabError
 from scenelab.evaluation.metrics import hits, predict_logits, top_k
 from scenelab.models.flops import count_flops
 from scenelab.models.simplenet import Factory
-from scenelab.progress import Display, Moment, Silent, choose_display
+from scenelab.progress import NullProgress, StepStats, TrainProgress, make_progress
 from scenelab.runs.config import AdversarialConfig, TrainConfig
 from scenelab.runs.network import as_stored
 from scenelab.runs.run import Run, load_checkpoint, save_checkpoint
@@ -44,7 +44,7 @@ class Trainer:
     config: TrainConfig
     dataset: MemmapDataset
     val: MemmapDataset | None
-    display: Display = field(default_factory=choose_display)
+    display: TrainProgress = field(default_factory=make_progress)
     factory: Factory | None = None
     events: Path | None = None
     world: World = ALONE
@@ -59,7 +59,7 @@ class Trainer:
         network = self.world.wrap(self.state.model)
         self.network: Callable[[Tensor], Tensor] = torch.compile(network) if self.config.compile else network
         if not self.world.main:
-            self.display = Silent()
+            self.display = NullProgress()
         self.smoothed = float("nan")
         self.latest: dict[str, float] = {}
         self._flops: dict[int, int] = {}
@@ -193,7 +193,7 @@ class Trainer:
         elapsed = time.perf_counter() - began
         meters.seconds += elapsed
         self.display.step(
-            Moment(
+            StepStats(
                 step=state.step,
                 total=self.expected_steps,
                 steps_per_epoch=self.batches.steps_per_epoch,

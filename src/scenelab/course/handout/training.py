@@ -12,7 +12,7 @@ from scenelab.data.splits import open_dataset
 from scenelab.errors import LabError
 from scenelab.models.registry import NETWORKS
 from scenelab.models.simplenet import Factory
-from scenelab.progress import Lines
+from scenelab.progress import LogProgress
 from scenelab.runs.config import TrainConfig, to_plain
 from scenelab.runs.run import Run, load_checkpoint
 from scenelab.training.recipes import starter
@@ -127,7 +127,7 @@ def train(
         )
     trainer = Trainer(
         run=run, config=config, dataset=train_set, val=val_set, factory=factory, events=LOGS,
-        display=Lines(every_steps=print_freq),
+        display=LogProgress(every_steps=print_freq),
     )  # fmt: skip
     if resume:
         _resume(trainer, Path(resume), continues)

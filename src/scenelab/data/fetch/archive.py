@@ -1,4 +1,4 @@
-"""Unpacking an archive that nobody vouches for: only plain files, only below one folder, only so much."""
+"""Extract an untrusted archive: regular files only, below one folder, within limits."""
 
 import gzip
 import os
@@ -25,16 +25,16 @@ DAMAGE = (*PARSING, EOFError, ValueError, OverflowError, RecursionError, NotImpl
 
 
 class ArchiveError(LabError):
-    """The archive itself is at fault, so that a copy that was downloaded is not worth keeping."""
+    """The archive itself is invalid, so a downloaded copy is not worth keeping."""
 
 
 class _RefusedError(Exception):
-    """Why an archive is not unpacked, for the second half of a sentence."""
+    """The reason why an archive is refused, as the second half of a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What an archive may bring, counted in what is really written or skipped, not in what its headers say.
+    """Maximum size of an archive's content, counted in bytes written or skipped, not by its headers.
 
     The whole of MiniPlaces is 124,000 files, 0.8 GB in all and at most 4 MB in one (its list of training images).
     """
@@ -51,7 +51,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One thing in an archive: its name, what it is, its bytes as they are asked for."""
+    """One member of an archive; `data` is read lazily."""
 
     name: str
     kind: str  # "file", "folder" or a name for what is refused
@@ -61,16 +61,16 @@ class _Entry:
 
 
 def extract(archive: Path, folder: Path, *, limits: Limits = Limits()) -> None:
-    """Unpack the data set in a .tar, .tar.gz or .zip file (told by its content) into `folder`, which it creates.
+    """Extract the data set in a .tar, .tar.gz or .zip file, recognized by its content, into a new `folder`.
 
-    Taken are `images/…`, `objects/…` and the four lists, at the top or below one leading folder, which is dropped.
-    What macOS adds (`__MACOSX`, `._*`, `.DS_Store`) and every other plain file is passed over. A name that leads
-    out of the folder, a link, a device, a second file of the same name or an entry beyond the limits condemns the
-    whole archive, wherever it stands. Permissions, owners and times in the archive are ignored: files get mode
-    0644 and folders 0755, less the umask. After an error `folder` holds a part: the caller removes it.
+    Extracts `images/…`, `objects/…` and the four lists, at the top or below one leading folder, which is dropped.
+    Skips files that macOS adds (`__MACOSX`, `._*`, `.DS_Store`) and all other regular files. Refuses the whole
+    archive for a name that leads out of the folder, a link, a device, a duplicate name or a member beyond the limits.
+    Ignores permissions, owners and times: files get mode 0644 and folders 0755, less the umask. After an error
+    `folder` holds a part of the data set: the caller removes it.
 
     Raises:
-        ArchiveError: the archive is damaged, cut off, hostile or holds none of the above.
+        ArchiveError: the archive is damaged, truncated, hostile or holds no part of a data set.
         LabError: the archive cannot be read, `folder` has content or the disk is full.
     """
     archive, folder = Path(archive), Path(folder)
@@ -92,8 +92,8 @@ def extract(archive: Path, folder: Path, *, limits: Limits = Limits()) -> None:
 
 
 def _unpack(entries: Iterable[_Entry], folder: Path, limits: Limits, advance: Advance) -> int:
-    """Write the wanted entries below `folder`, look at all of them; return how far the progress bar has come."""
-    made = {folder}
+    """Write the members of the data set below `folder`, check all others; return the bytes shown in the bar."""
+    folders = {folder}
     written = spent = shown = 0
     for number, entry in enumerate(entries, 1):
         if number > limits.max_files:
@@ -105,9 +105,8 @@ def _unpack(entries: Iterable[_Entry], folder: Path, limits: Limits, advance: Ad
             spent += entry.size
         else:
             path = folder / place
-            _make_folder(path.parent, made)
-            most = min(limits.max_file_bytes, limits.max_bytes - spent)
-            spent += _write(path, entry, most)
+            _make_folder(path.parent, folders)
+            spent += _write(path, entry, min(limits.max_file_bytes, limits.max_bytes - spent))
             written += 1
         if spent > limits.max_bytes:
             raise _RefusedError(f"it unpacks to more than {limits.max_bytes:,} bytes")
@@ -120,7 +119,7 @@ def _unpack(entries: Iterable[_Entry], folder: Path, limits: Limits, advance: Ad
 
 
 def _place(name: str) -> str | None:
-    """Return where an entry belongs in a data folder, None where it is not wanted."""
+    """Return the path of a member in a data folder, None for a member to skip."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if not name or name.startswith("/") or ".." in parts or "\0" in name or "\\" in name or DRIVE.match(name):
         raise _RefusedError(f"the name {name!r} is not a plain path inside the folder")
@@ -132,20 +131,20 @@ def _place(name: str) -> str | None:
     return None
 
 
-def _make_folder(path: Path, made: set[Path]) -> None:
-    """Create `path` and the folders above it, remembering them: one call to the system for each folder."""
-    if path in made:
+def _make_folder(path: Path, folders: set[Path]) -> None:
+    """Create `path` and its parents, with one system call per new folder."""
+    if path in folders:
         return
-    _make_folder(path.parent, made)
+    _make_folder(path.parent, folders)
     try:
         path.mkdir(mode=0o755)
     except (FileExistsError, NotADirectoryError) as error:
         raise _RefusedError(f"it holds both a file and a folder {path.name!r}") from error
-    made.add(path)
+    folders.add(path)
 
 
-def _write(path: Path, entry: _Entry, most: int) -> int:
-    """Write a new file of `most` bytes at most; return its size."""
+def _write(path: Path, entry: _Entry, max_bytes: int) -> int:
+    """Write a new file of at most `max_bytes` bytes; return its size."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except FileExistsError as error:
@@ -154,8 +153,8 @@ def _write(path: Path, entry: _Entry, most: int) -> int:
     with open(handle, "wb", buffering=0) as file:
         for chunk in entry.data:
             size += len(chunk)
-            if size > most:
-                raise _RefusedError(f"{entry.name!r} unpacks to more than {most:,} bytes")
+            if size > max_bytes:
+                raise _RefusedError(f"{entry.name!r} unpacks to more than {max_bytes:,} bytes")
             view = memoryview(chunk)
             while view:
                 view = view[file.write(view) :]
@@ -163,7 +162,7 @@ def _write(path: Path, entry: _Entry, most: int) -> int:
 
 
 def _entries(file: IO[bytes]) -> Iterator[_Entry]:
-    """Tell the kind of archive by its first bytes and walk through it."""
+    """Return the members of an archive, whose kind its first bytes say."""
     start = file.read(4)
     file.seek(0)
     if start in (b"PK\x03\x04", b"PK\x05\x06"):
@@ -174,7 +173,7 @@ def _entries(file: IO[bytes]) -> Iterator[_Entry]:
 
 
 class _Stream:
-    """What `tarfile` reads headers from: refuses to fill the memory with one, as forged extended headers ask for."""
+    """The file that `tarfile` reads headers from; refuses headers that would fill the memory."""
 
     def __init__(self, source: IO[bytes] | gzip.GzipFile) -> None:
         self.source, self.seek, self.tell = source, source.seek, source.tell
@@ -188,7 +187,7 @@ class _Stream:
 
 
 def _tar_entries(stream: _Stream, file: IO[bytes]) -> Iterator[_Entry]:
-    """Walk through a tar file; its end must be marked, or a damaged header in the middle would pass for it."""
+    """Yield the members of a tar file; requires its end mark, because a damaged header would look like the end."""
     with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[arg-type]
         while (member := tar.next()) is not None:
             stream.asked = 0
@@ -210,7 +209,7 @@ def _tar_kind(member: tarfile.TarInfo) -> str:
 
 
 def _tar_data(stream: _Stream, member: tarfile.TarInfo) -> Iterator[bytes]:
-    """Yield a file's bytes; where they end early, `tarfile` says so on its way to the next entry."""
+    """Yield the bytes of a file; `tarfile` raises at the next member if they end early."""
     stream.seek(member.offset_data)
     left = member.size
     while chunk := stream.source.read(min(left, CHUNK)):
@@ -227,7 +226,7 @@ def _zip_entries(file: IO[bytes]) -> Iterator[_Entry]:
 
 
 def _zip_kind(member: zipfile.ZipInfo) -> str:
-    """The upper half of `external_attr` is a Unix mode, where a Unix made the archive; else 0."""
+    """Return the kind of a member; the upper half of `external_attr` is a Unix mode, or 0."""
     form = stat.S_IFMT(member.external_attr >> 16)
     if form not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "link, device or sparse file"

@@ -1,4 +1,4 @@
-"""A file over HTTP: whole or not there, and continued where a broken connection left it."""
+"""Download a file over HTTP, whole or not at all, resuming broken transfers."""
 
 import os
 import re
@@ -15,13 +15,13 @@ from scenelab.errors import LabError
 from scenelab.io import read_json, sync_folder, write_json
 from scenelab.progress import progress
 
-CHUNK = 1 << 16  # bytes; what a drop in mid-read can lose at most
-LONGEST_PAUSE = 30.0  # seconds between two attempts
+CHUNK = 1 << 16  # bytes; the most that a broken read can lose
+MAX_PAUSE = 30.0  # seconds between two attempts
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")  # RFC 9110, section 14.4
 
 
 class _FailedRequestError(Exception):
-    """A request that did not bring the whole file; `again`: the same address is worth another try."""
+    """A request that did not complete the file; `again` says whether to retry the same address."""
 
     def __init__(self, cause: str, *, again: bool) -> None:
         super().__init__(cause)
@@ -33,20 +33,20 @@ def fetch(
 ) -> None:
     """Download `target` from the first of `addresses` that has it.
 
-    Bytes gather in `target.part`; `target.part.json` keeps where they came from and the server's validator
-    (strong ETag or Last-Modified). A broken transfer continues from there, in this call or in a later one, with
-    Range and If-Range (RFC 9110, sections 13.1.5 and 14.2): a file that changed in between, or a server that
-    ignores Range, starts it afresh. A `target` that is there is whole and stays as it is. HTTP cuts an answer at
-    the length it announces, so a length that is announced too small shows only in the content: check that too.
+    Bytes go to `target.part`; `target.part.json` holds their address and the server's validator (strong ETag or
+    Last-Modified). A broken transfer resumes from there, in this call or a later one, with Range and If-Range (RFC
+    9110, sections 13.1.5 and 14.2); it restarts if the file has changed or the server ignores Range. An existing
+    `target` is kept. HTTP cuts a response at its announced length, so check the content too.
 
     Args:
-        addresses: http or https, tried in this order; one that a partial file came from goes first.
-        attempts: requests to one address in a row that bring nothing new before the next address is tried.
-        timeout: seconds without a single byte after which a connection counts as broken.
-        pause: seconds before the second attempt; doubled before each further one, 30 at most.
+        addresses: http or https, tried in this order after the address of a partial file.
+        target: the file to write.
+        attempts: consecutive requests without new bytes before the next address.
+        timeout: seconds without a byte after which a connection counts as broken.
+        pause: seconds before the second attempt, doubled before each further one, at most 30.
 
     Raises:
-        LabError: no address gave the whole file, or the disk is full or not writable.
+        LabError: no address has the whole file, or the disk is full or not writable.
     """
     target = Path(target)
     for address in addresses:
@@ -83,7 +83,7 @@ def _fetch_from_any(addresses: Sequence[str], target: Path, attempts: int, timeo
 
 
 def _patiently(request: Callable[[], None], target: Path, attempts: int, pause: float) -> None:
-    """Ask again until the file is whole; an attempt that got further than any before it does not count."""
+    """Retry until the file is whole; attempts that brought new bytes do not count."""
     furthest, failures = _size(_part(target)), 0
     while True:
         try:
@@ -94,18 +94,18 @@ def _patiently(request: Callable[[], None], target: Path, attempts: int, pause: 
             furthest = max(furthest, reached)
             if not failure.again or failures >= attempts:
                 raise
-            wait = min(pause * 2 ** (failures - 1), LONGEST_PAUSE)
+            wait = min(pause * 2 ** (failures - 1), MAX_PAUSE)
             print(f"{target.name}: {failure}; trying again in {wait:g} s", file=sys.stderr)
         time.sleep(wait)
 
 
 def _request(session: requests.Session, address: str, target: Path, timeout: float) -> None:
-    """Make one request and write what it brings to the partial file; return when that is whole."""
+    """Make one request and append its body to the partial file; return when that is whole."""
     begun, validator = _origin(target)
-    held = _size(_part(target)) if begun == address and validator else 0
+    size = _size(_part(target)) if begun == address and validator else 0
     headers = {"Accept-Encoding": "identity"}  # the bytes on disk are the bytes that Content-Length counts
-    if held:
-        headers |= {"Range": f"bytes={held}-", "If-Range": validator}
+    if size:
+        headers |= {"Range": f"bytes={size}-", "If-Range": validator}
     try:
         response = session.get(address, headers=headers, stream=True, timeout=timeout)
     except requests.RequestException as error:
@@ -113,29 +113,29 @@ def _request(session: requests.Session, address: str, target: Path, timeout: flo
             _name(error), again=isinstance(error, (requests.ConnectionError, requests.Timeout))
         ) from error
     with response:
-        if response.status_code in (206, 416) and not _continues(response, held, validator):
+        if response.status_code in (206, 416) and not _continues(response, size, validator):
             _part(target).unlink(missing_ok=True)
             raise _FailedRequestError("the server cannot continue the file", again=True)
         if response.status_code == 416:
             return  # every byte is here already: only the final rename was missing
-        _receive(response, target, address, held)
+        _receive(response, target, address, size)
 
 
-def _continues(response: requests.Response, held: int, validator: str) -> bool:
-    """Whether a 206 answer starts at byte `held` of the same file, or a 416 answer says that it has `held` bytes."""
+def _continues(response: requests.Response, size: int, validator: str) -> bool:
+    """Return whether a 206 response starts at byte `size` of the same file, or a 416 says it has `size` bytes."""
     named = [response.headers[name] for name in ("ETag", "Last-Modified") if name in response.headers]
-    if not held or (named and validator not in named):
+    if not size or (named and validator not in named):
         return False
     if response.status_code == 416:
-        return response.headers.get("Content-Range") == f"bytes */{held}"
+        return response.headers.get("Content-Range") == f"bytes */{size}"
     span = _span(response)
-    return span is not None and span[0] == held
+    return span is not None and span[0] == size
 
 
-def _receive(response: requests.Response, target: Path, address: str, held: int) -> None:
-    """Write the body at its place and compare what came with what was announced."""
+def _receive(response: requests.Response, target: Path, address: str, size: int) -> None:
+    """Write the body at its offset and compare its length with the announced one."""
     _refuse_error_or_page(response)
-    start = held if response.status_code == 206 else 0
+    start = size if response.status_code == 206 else 0
     end, total = _announced(response)
     with _part(target).open("r+b" if start else "wb") as file, progress(target.name, total, unit="bytes") as advance:
         if not start:
@@ -159,7 +159,7 @@ def _receive(response: requests.Response, target: Path, address: str, held: int)
 
 
 def _refuse_error_or_page(response: requests.Response) -> None:
-    """Raise for anything but content; a web page is what a log-in portal or a moved site answers with."""
+    """Raise unless the response is the file; login portals and moved sites respond with a web page."""
     status = response.status_code
     if status not in (200, 206):
         raise _FailedRequestError(
@@ -170,7 +170,7 @@ def _refuse_error_or_page(response: requests.Response) -> None:
 
 
 def _announced(response: requests.Response) -> tuple[int | None, int | None]:
-    """Return (where this answer ends, where the file ends) in bytes, None where it is not said."""
+    """Return the end of this response and the size of the file in bytes, None if unknown."""
     span = _span(response)
     if span is not None:
         return span[1:]
@@ -185,16 +185,16 @@ def _announced(response: requests.Response) -> tuple[int | None, int | None]:
 
 
 def _span(response: requests.Response) -> tuple[int, int, int] | None:
-    """Return (first byte, end, length of the file) of a 206 answer; the end stands for a length of `*`."""
-    found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    if response.status_code != 206 or found is None:
+    """Return (first byte, end, file size) of a 206 response; for a size of `*`, the end."""
+    match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if response.status_code != 206 or match is None:
         return None
-    end = int(found[2]) + 1
-    return int(found[1]), end, end if found[3] == "*" else int(found[3])
+    end = int(match[2]) + 1
+    return int(match[1]), end, end if match[3] == "*" else int(match[3])
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
-    """Yield the body as it was sent: an archive that the server calls gzip-encoded must stay packed."""
+    """Yield the body undecoded: an archive declared as gzip-encoded must stay compressed."""
     while True:
         try:
             chunk = response.raw.read(CHUNK, decode_content=False)
@@ -206,7 +206,7 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
 
 
 def _validator(response: requests.Response) -> str:
-    """Return what If-Range accepts: a strong ETag, else the date, else nothing (then nothing is continued)."""
+    """Return what If-Range accepts: a strong ETag, else the date, else an empty string (never resumed)."""
     tag = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
 
@@ -218,10 +218,10 @@ def _finish(target: Path) -> None:
 
 
 def _origin(target: Path) -> tuple[str, str]:
-    """Return (address, validator) of the partial file, empty where they are not known."""
+    """Return (address, validator) of the partial file, empty strings if unknown."""
     try:
-        kept = read_json(_sidecar(target))
-        return str(kept["address"]), str(kept["validator"])
+        origin = read_json(_sidecar(target))
+        return str(origin["address"]), str(origin["validator"])
     except (LabError, KeyError, TypeError):
         return "", ""
 

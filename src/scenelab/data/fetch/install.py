@@ -1,6 +1,5 @@
-"""Putting a data folder in place: built beside its name, checked, renamed as the last act."""
+"""Put a data folder in place: build it beside its name, check it, rename it last."""
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,7 @@ from scenelab.data.fetch.download import fetch
 from scenelab.data.miniplaces import LISTS, read_list, read_list_of_categories
 from scenelab.data.staging import BUILT, remove_abandoned, staging_folder, tidy
 from scenelab.errors import LabError
-from scenelab.io import files_below, is_file, sync_folder
+from scenelab.io import files_below, is_file, move_folder, sync_all
 from scenelab.progress import progress
 
 # The archive's home and its older mirror; the lists come from the organisers' development kit.
@@ -31,20 +30,21 @@ def download(
     archive_addresses: Sequence[str] = ARCHIVE_ADDRESSES,
     list_addresses: Sequence[str] = LIST_ADDRESSES,
 ) -> bool:
-    """Download MiniPlaces into `folder`; a run that was cut off is continued by the next one.
+    """Download MiniPlaces into `folder`; a later call resumes an interrupted one.
 
-    Everything gathers in `.NAME.partial` beside `folder`, which appears whole or not at all. The organisers publish
-    no checksums: the archive is checked by its own (gzip's CRC), and against the lists.
+    Builds in `.NAME.partial` beside `folder`, which appears whole or not at all. The organisers publish no checksums,
+    so gzip's own CRC and the lists check the archive.
 
     Args:
+        folder: a missing or an empty folder, or a whole data set, which is kept.
         archive_addresses: addresses of the archive, tried in order.
         list_addresses: folders (ending in `/`) that hold the four lists, tried in order.
 
     Returns:
-        Whether the folder was put in place now; False where it already held a whole data set.
+        True if the folder was put in place now, False if it already held a whole data set.
 
     Raises:
-        LabError: nothing could be downloaded, what came is damaged, `folder` is in use or the disk is full.
+        LabError: the download failed or is damaged, `folder` is in use, or the disk is full.
     """
 
     def build(staging: Path) -> int:
@@ -73,7 +73,7 @@ def import_data(source: Path, folder: Path) -> bool:
     `train.txt` and `val.txt` must be there; `categories.txt` and `object_categories.txt` are taken where they are.
 
     Returns:
-        Whether the folder was put in place now; False where it already held a whole data set.
+        True if the folder was put in place now, False if it already held a whole data set.
 
     Raises:
         LabError: `source` is not one of these, is damaged or lacks listed images; or as for `download`.
@@ -95,7 +95,7 @@ def import_data(source: Path, folder: Path) -> bool:
 
 
 def check(folder: Path) -> int:
-    """Check that the lists parse and that every image which they name is there; return how many they name.
+    """Check that the lists are valid and no listed image is missing; return the number of listed images.
 
     The lists of categories may be missing.
 
@@ -157,7 +157,7 @@ def _parse(path: Path) -> None:
 
 
 def _install(folder: Path, build: Callable[[Path], int]) -> bool:
-    """Let `build(staging)` make and check `staging/data`, then rename that to `folder`; one process at a time."""
+    """Let `build(staging)` create and check `staging/data`, then rename it to `folder`; one process at a time."""
     folder = Path(folder).resolve()
     try:
         if _holds_data(folder):
@@ -170,9 +170,8 @@ def _install(folder: Path, build: Callable[[Path], int]) -> bool:
             try:
                 shutil.rmtree(staging / BUILT, ignore_errors=True)
                 count = build(staging)
-                os.sync()  # once, not for each of 100,000 files: whole on disk before it has its name
-                os.rename(staging / BUILT, folder)
-                sync_folder(folder.parent)
+                sync_all()  # the content is on disk before it has its name
+                move_folder(staging / BUILT, folder)
             except BaseException:
                 tidy(staging, keep_downloads=True)
                 raise
@@ -185,7 +184,7 @@ def _install(folder: Path, build: Callable[[Path], int]) -> bool:
 
 
 def _holds_data(folder: Path) -> bool:
-    """Whether a whole data set is there already; False where there is nothing or an empty folder."""
+    """Return whether `folder` holds a whole data set; False if it is missing or empty."""
     if not folder.exists():
         return False
     if not folder.is_dir():
@@ -207,8 +206,9 @@ def _holds_data(folder: Path) -> bool:
 
 @contextmanager
 def _dropping(*paths: Path, fault: type[LabError] = LabError) -> Iterator[None]:
-    """Remove files that turn out to be unusable, so that the next run gets them anew; an error of the system (with a
-    number, which a wrong checksum has not) says nothing of the files.
+    """Remove unusable files, so that the next run downloads them again.
+
+    Keeps them after a system error (with an errno, which a wrong checksum lacks), which says nothing about the files.
     """
     try:
         yield
@@ -217,4 +217,4 @@ def _dropping(*paths: Path, fault: type[LabError] = LabError) -> Iterator[None]:
             raise
         for path in paths:
             path.unlink()
-        raise LabError(f"{error}; it has been removed: run the command again to download it anew") from error
+        raise LabError(f"{error}; it has been removed: run the command again to download it again") from error

@@ -66,11 +66,8 @@ def massif(
 ) -> None:
     """Fill the land between an outline and `bottom` with lit and shadowed faces.
 
-    Args:
-        outline: unit y per column, (side,).
-        relief: contrast between faces, 0 to 1.
-        snow: fraction of the height that is bare below the snow line; None for no snow.
-        mottle: cells of noise over the picture; larger is finer.
+    `outline` is the unit y per column, (side,); `relief` the contrast between faces, 0 to 1; `snow` the fraction of
+    the height that is bare below the snow line, None for no snow; `mottle` the cells of noise over the image.
     """
     n = scene.canvas.side
     first, last = scene.row(float(outline.min())), scene.row(bottom)

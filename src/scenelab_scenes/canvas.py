@@ -1,4 +1,4 @@
-"""A square drawing surface in unit coordinates: x to the right, y down, both 0 to 1 inside the picture."""
+"""A square drawing surface in unit coordinates: x to the right, y down, both 0 to 1 inside the image."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ Colour = np.ndarray | tuple[float, float, float]
 
 
 class Canvas:
-    """Polygons, lines, ellipses and whole arrays on one RGB picture of `side` x `side` pixels."""
+    """Polygons, lines, ellipses and whole arrays on one RGB image of `side` x `side` pixels."""
 
     def __init__(self, side: int) -> None:
         self.side = side
@@ -46,7 +46,7 @@ class Canvas:
         self._pen.ellipse(corners, fill=ink(colour))
 
     def line(self, points: Iterable[tuple[float, float]] | np.ndarray, colour: Colour, width: float) -> None:
-        """Draw a polyline; `width` is in units of the picture's side and never thinner than a pixel."""
+        """Draw a polyline; `width` is in units of the image's side and never thinner than a pixel."""
         flat = self._flat(points)
         self._pen.line(
             flat, fill=ink(colour), width=max(1, round(width * self.side)), joint="curve" if len(flat) > 4 else None
@@ -58,12 +58,13 @@ class Canvas:
         return [part * self.side for pair in pairs for part in pair]
 
     def lay(self, colours: np.ndarray, mask: np.ndarray | None = None, *, row: int = 0, column: int = 0) -> None:
-        """Put an array on the picture.
+        """Put an array on the image.
 
         Args:
             colours: float planes (3, h, w), or (3,) for a single colour (which then needs a mask).
-            mask: float (h, w), 0 leaves the picture as it is, 1 covers it.
-            row, column: pixel of the array's top left corner.
+            mask: float (h, w), 0 leaves the image as it is, 1 covers it.
+            row: pixel row of the array's top left corner.
+            column: pixel column of the same corner.
         """
         stencil = None if mask is None else Image.fromarray(_bytes(mask))
         if colours.ndim == 1:
@@ -73,7 +74,7 @@ class Canvas:
         self.image.paste(picture(colours), (column, row), stencil)
 
     def glow(self, x: float, y: float, radius: float, colour: Colour, strength: float) -> None:
-        """Blend a soft round light of `strength` 0 to 1 at its centre into the picture."""
+        """Blend a soft round light of `strength` 0 to 1 at its centre into the image."""
         n = self.side
         left, right = max(0, int((x - radius) * n)), min(n, int((x + radius) * n) + 1)
         top, bottom = max(0, int((y - radius) * n)), min(n, int((y + radius) * n) + 1)

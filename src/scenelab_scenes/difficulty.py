@@ -2,7 +2,7 @@
 
 NUISANCE = 1.5
 """Scales everything that hides a scene without changing it: haze, sensor noise, blur, uneven exposure, crop, tilt and
-the chance of an occluder. 0 gives clean, level, unobstructed pictures; 1.5 is the data set as shipped; above 2 scenes
+the chance of an occluder. 0 gives clean, level, unobstructed images; 1.5 is the data set as shipped; above 2 scenes
 start to drown."""
 
 AMBIGUITY: float = 0.35

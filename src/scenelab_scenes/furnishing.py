@@ -57,6 +57,7 @@ def wall_case(
 
 
 def ceiling_lamps(scene: Scene, room: Room) -> None:
+    """Draw a row of lamps, mostly lit, along the ceiling."""
     lit = not scene.chance(0.15)
     colour = np.array((1.0, 0.98, 0.92)) if lit else scene.tone((0.7, 0.7, 0.7))
     wide, count = scene.between(0.08, 0.25), int(scene.rng.integers(3, 9))
@@ -74,6 +75,7 @@ def ceiling_lamps(scene: Scene, room: Room) -> None:
 
 
 def end_wall(scene: Scene, room: Room, wall: np.ndarray) -> None:
+    """Draw a door or a bright opening at the far end."""
     (left, top), (right, bottom) = room.point(0.2, 0.25, 1), room.point(0.8, 1.0, 1)
     if scene.chance(0.5):
         scene.canvas.box(left, top, right, bottom, scene.tone(scene.pick(*WOODS)))

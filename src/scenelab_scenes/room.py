@@ -16,14 +16,14 @@ class Room:
     """A box: x runs from left to right wall, y from ceiling to floor, z from near to the end wall, each 0 to 1."""
 
     vanish: tuple[float, float]
-    left: float  # picture coordinate of the left wall's near edge, mostly outside the picture
+    left: float  # image coordinate of the left wall's near edge, mostly outside the image
     right: float
     ceiling: float
     floor: float
     depth: float  # how many times smaller the end wall is than the near opening, less one
 
     def point(self, x: float, y: float, z: float) -> tuple[float, float]:
-        """Project a point of the room to unit picture coordinates: p = v + (near - v) / (1 + depth z)."""
+        """Project a point of the room to unit image coordinates: p = v + (near - v) / (1 + depth z)."""
         scale = 1 / (1 + self.depth * z)
         near = self.left + (self.right - self.left) * x, self.ceiling + (self.floor - self.ceiling) * y
         return self.vanish[0] + (near[0] - self.vanish[0]) * scale, self.vanish[1] + (near[1] - self.vanish[1]) * scale
@@ -130,11 +130,9 @@ _SPINES = (
 
 
 def bookcase(scene: Scene, corners: np.ndarray, wood: Colour, *, shelves: int, books: int) -> None:
-    """Shelves of books on any quadrilateral.
+    """Draw shelves of about `books` books each on any quadrilateral.
 
-    Args:
-        corners: (4, 2) unit coordinates: top left, top right, bottom right, bottom left.
-        books: about how many stand on a shelf.
+    `corners`, (4, 2) in unit coordinates, are top left, top right, bottom right, bottom left.
     """
     board = scene.tone(wood)
     scene.canvas.polygon(corners, board * 0.38)

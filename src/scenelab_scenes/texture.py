@@ -1,4 +1,4 @@
-"""Fractal noise: one tileable sheet, made once, from which every picture cuts its own windows."""
+"""Fractal noise: one tileable sheet, made once, from which every image cuts its own windows."""
 
 from functools import cache
 
@@ -12,7 +12,7 @@ SHEET = 512  # side of the sheet, a power of two so that wrapping is a bit mask
 def sheet() -> np.ndarray:
     """Noise whose amplitude falls as 1 / frequency, float32 (512, 512), mean 0, standard deviation 1, read-only.
 
-    It is the same in every picture, as paper is; the pictures differ in where they cut it.
+    It is the same in every image, as paper is; the images differ in where they cut it.
     """
     white = np.random.Generator(np.random.PCG64(0)).standard_normal((SHEET, SHEET))
     frequency = np.hypot(np.fft.fftfreq(SHEET)[:, None], np.fft.rfftfreq(SHEET)[None, :]) * SHEET
@@ -83,11 +83,11 @@ def plane(
 ) -> np.ndarray:
     """Noise on flat ground in perspective, float32 (rows, columns); row 0 is the horizon, where it fades.
 
-    A pixel t below the horizon (in picture sides) and x from the middle lies at depth lens / t, offset x * depth.
+    `rng` shifts it. A pixel t below the horizon (in image sides) and x from the middle lies at depth lens / t, offset
+    x * depth.
 
-    Args:
-        across, along: cells of the sheet per unit of offset and of depth; unequal values give waves or furrows.
-        lens: camera height times focal length, in picture sides.
+    `across` and `along` are cells of the sheet per unit of offset and of depth (unequal values give waves or furrows),
+    `lens` is the camera height times the focal length, in image sides.
     """
     below = (np.arange(rows, dtype=np.float32) + 1) / columns
     depth = lens / below

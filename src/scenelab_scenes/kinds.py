@@ -1,12 +1,10 @@
-"""The kinds of scene: one table, and the one function that turns a name and a seed into a picture."""
+"""The kinds of scene: one table, and the one function that turns a name and a seed into an image."""
 
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-
-from scenelab.errors import LabError
 
 from .bedroom import bedroom
 from .camera import expose
@@ -20,13 +18,13 @@ from .passage import corridor, library
 from .scene import Scene
 from .town import harbor, highway, skyscraper
 
-SMALLEST = 16  # pixels; below this no scene can be told from another
+MIN_SIZE = 16  # pixels; below this scenes are indistinguishable
 
 
 def check_at_least(name: str, value: int, least: int) -> None:
-    """Refuse a number that is too small or is not an integer."""
+    """Raise ValueError for a number that is too small or is not an integer."""
     if not isinstance(value, int | np.integer) or value < least:
-        raise LabError(f"{name} is {value!r}; give an integer of at least {least}")
+        raise ValueError(f"{name} is {value!r}; give an integer of at least {least}")
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,12 @@ def render(kind: str, *, seed: int, size: int = 128) -> np.ndarray:
         uint8 (size, size, 3), RGB, 0 to 255.
 
     Raises:
-        LabError: an argument is out of range.
+        ValueError: an argument is out of range.
     """
     if kind not in _TABLE:
-        raise LabError(f"kind is {kind!r}; choose one of {', '.join(KINDS)}")
+        raise ValueError(f"kind is {kind!r}; choose one of {', '.join(KINDS)}")
     check_at_least("seed", seed, 0)
-    check_at_least("size", size, SMALLEST)
+    check_at_least("size", size, MIN_SIZE)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([zlib.crc32(kind.encode()), int(seed)])))
     recipe = _TABLE[kind]
     light = draw_light(rng)

@@ -1,4 +1,4 @@
-"""The camera: how a painted scene becomes the picture in the file (framing, lens, exposure, sensor)."""
+"""The camera: how a painted scene becomes the image in the file (framing, lens, exposure, sensor)."""
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -14,6 +14,7 @@ def expose(image: Image.Image, rng: np.random.Generator, size: int) -> np.ndarra
 
     Args:
         image: the painted scene at twice the final side.
+        rng: draws the frame, the blur, the exposure and the noise.
         size: final side in pixels.
 
     Returns:

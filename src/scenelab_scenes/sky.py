@@ -9,7 +9,7 @@ from .texture import grain, smoothstep
 
 
 def sky(scene: Scene, bottom: float | None = None) -> None:
-    """Fill the picture from the top down to `bottom` (the horizon where not given) and a little below it."""
+    """Fill the image from the top down to `bottom` (the horizon where not given) and a little below it."""
     bottom = scene.horizon if bottom is None else bottom
     half = scene.canvas.side // 2
     rows = max(4, min(half, int(half * bottom) + 6))

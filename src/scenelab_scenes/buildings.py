@@ -9,10 +9,9 @@ WINDOW_LIGHT = (1.0, 0.86, 0.55)
 
 
 def tower(scene: Scene, corners: np.ndarray, colour: Colour, *, floors: int, bays: int, distance: float) -> None:
-    """One face of a tall building with rows of windows.
+    """Draw one face of a tall building with rows of windows.
 
-    Args:
-        corners: (4, 2) unit coordinates: bottom left, top left, top right, bottom right.
+    `corners`, (4, 2) in unit coordinates, are bottom left, top left, top right, bottom right.
     """
     wall = scene.tone(colour, distance)
     scene.canvas.polygon(corners, wall)

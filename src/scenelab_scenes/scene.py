@@ -10,7 +10,7 @@ from .light import Light
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A picture in the making."""
+    """An image being painted."""
 
     canvas: Canvas
     rng: np.random.Generator
@@ -48,5 +48,5 @@ class Scene:
         return colour * np.exp(self.rng.normal(0, 0.08) + self.rng.normal(0, 0.03, 3)).astype(np.float32)
 
     def row(self, y: float) -> int:
-        """The pixel row at unit height `y`, inside the picture."""
+        """The pixel row at unit height `y`, inside the image."""
         return min(self.canvas.side - 1, max(0, int(y * self.canvas.side)))

@@ -1,0 +1,93 @@
+"""Write a data set of scenes in MiniPlaces' layout."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .kinds import KINDS, MIN_SIZE, check_at_least, render
+
+TRAIN, VAL, TEST = 0, 1, 2
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
+"""Called with a description and a number of images; yields a function to call after each `n` images."""
+
+
+def write_scenes(
+    folder: Path,
+    *,
+    seed: int = 0,
+    train_per_class: int = 200,
+    val_per_class: int = 50,
+    test: int = 50,
+    size: int = 128,
+    progress: Progress = lambda description, total: nullcontext(lambda count: None),
+) -> None:
+    """Write a data set in MiniPlaces' layout; the same arguments and libraries give byte-identical files.
+
+    `train.txt` and `val.txt` hold lines `path label`, `categories.txt` lines `/c/coast 1`, and `images/` the JPEGs:
+    `train/c/coast/00000001.jpg`, `val/00000001.jpg` (classes shuffled) and `test/00000001.jpg` (no labels). The label
+    is the position in `KINDS`. After an error the folder holds a part of the data set: the caller removes it.
+
+    Args:
+        folder: a missing or an empty folder.
+        seed: any integer >= 0; no two images of a seed, nor of two seeds, share a random state.
+        train_per_class: training images of each kind, >= 1.
+        val_per_class: validation images of each kind, >= 1.
+        test: unlabelled images over all kinds, >= 1.
+        size: side in pixels, >= 16.
+        progress: shows how far the writing is; nothing by default.
+
+    Raises:
+        ValueError: an argument is out of range.
+        FileExistsError: `folder` is a file or is not empty.
+        OSError: `folder` cannot be written.
+    """
+    check_at_least("seed", seed, 0)
+    for name, value in (("train_per_class", train_per_class), ("val_per_class", val_per_class), ("test", test)):
+        check_at_least(name, value, 1)
+    check_at_least("size", size, MIN_SIZE)
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise FileExistsError(f"folder {folder} exists and is not empty; choose a new folder or remove this one")
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, len(KINDS)])))
+    val = rng.permutation(np.repeat(np.arange(len(KINDS)), val_per_class))
+    unlabelled = rng.permutation(np.arange(test) % len(KINDS))
+    with progress("painting scenes", len(KINDS) * (train_per_class + val_per_class) + test) as advance:
+
+        def paint(split: int, paths: Iterable[tuple[str, int, int]]) -> str:
+            """Write the images of `(path, number, label)` and return their list."""
+            lines = []
+            for path, number, label in paths:
+                _save(folder / "images" / path, KINDS[label], image_seed(seed, split, number), size)
+                lines.append(f"{path} {label}\n")
+                advance(1)
+            return "".join(lines)
+
+        train = (
+            (f"train/{kind[0]}/{kind}/{number:08d}.jpg", number, label)
+            for label, kind in enumerate(KINDS)
+            for number in range(1, train_per_class + 1)
+        )
+        (folder / "train.txt").write_text(paint(TRAIN, train), encoding="utf-8")
+        (folder / "val.txt").write_text(paint(VAL, _numbered("val", val)), encoding="utf-8")
+        paint(TEST, _numbered("test", unlabelled))
+    names = "".join(f"/{kind[0]}/{kind} {label}\n" for label, kind in enumerate(KINDS))
+    (folder / "categories.txt").write_text(names, encoding="utf-8")
+
+
+def image_seed(seed: int, split: int, number: int) -> int:
+    """Return the seed of one image; distinct for every (seed, split, number), with number below 2^32."""
+    return ((seed * 3 + split) << 32) + number
+
+
+def _numbered(split: str, labels: np.ndarray) -> Iterable[tuple[str, int, int]]:
+    return ((f"{split}/{number:08d}.jpg", number, int(label)) for number, label in enumerate(labels, start=1))
+
+
+def _save(path: Path, kind: str, seed: int, size: int) -> None:
+    """Write one JPEG; the seed also draws its quality, 60 to 95."""
+    quality = int(np.random.Generator(np.random.PCG64(seed)).integers(60, 96))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(render(kind, seed=seed, size=size)).save(path, "JPEG", quality=quality)
