@@ -16,6 +16,7 @@ from scenelab.models.registry import create_model
 from scenelab.runs.config import ScheduleConfig, TrainConfig, to_plain
 from scenelab.runs.network import to_values
 from scenelab.runs.run import Run, save_checkpoint
+from scenelab_scenes import write_scenes
 
 CLONE_NEWNS = 0x20000
 TOGETHER = ("e2e", "grading", "oracle", "soak")

@@ -159,7 +159,7 @@ def test_the_same_function_in_another_form_has_the_same_attributions(images):
 
 
 def test_one_sample_without_noise_is_the_gradient(images):
-    model = create("residual-small", num_classes=4)
+    model = create_model("residual-small", num_classes=4)
     torch.testing.assert_close(SmoothGrad(samples=1, sigma=0.0)(model, images), Gradient()(model, images))
 
 
@@ -207,7 +207,7 @@ def test_results_do_not_depend_on_the_batch_size(images, batch_size):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_progress_adds_up_to_the_images(images, batch_size):
-    model = create("simplenet-small", num_classes=4)
+    model = create_model("simplenet-small", num_classes=4)
     methods = (Saliency(), GradientTimesInput(), SmoothGrad(samples=2), IntegratedGradients(steps=2), Occlusion())
     for method in (*methods, GradCAM(model.network.features[-1])):
         done = []
@@ -345,7 +345,7 @@ def test_oblong_pictures():
     for values in (Saliency()(model, images, targets), Occlusion(window=2, stride=2)(model, images, targets).abs()):
         assert values.shape == (2, 1, 8, 24)
         assert values[:, :, 2:4, 12:16].sum().item() == pytest.approx(values.sum().item(), rel=1e-4)
-    network = create("residual-small", num_classes=4)
+    network = create_model("residual-small", num_classes=4)
     assert GradCAM(network.network.features[-1])(network, torch.rand(2, 3, 32, 64)).shape == (2, 1, 32, 64)
 
 

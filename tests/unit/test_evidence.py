@@ -31,7 +31,7 @@ from scenelab.evaluation.sanity import (
     unrandomized,
     verdict,
 )
-from scenelab.models.registry import create
+from scenelab.models.registry import create_model
 
 SIDE = 32
 PATCH = slice(8, 16)
@@ -174,13 +174,13 @@ def test_independent_randomisation_touches_one_layer():
 
 
 def test_a_normalisation_goes_with_its_layer():
-    network = create("residual-small", num_classes=4)
+    network = create_model("residual-small", num_classes=4)
     found = layer_groups(network)
     assert found[0] == ["network.features.0.0", "network.features.0.1"]
     assert found[-1] == ["network.fc"]
     assert len(found) == 11
     assert unrandomized(network) == []
-    transformer = layer_groups(create("vit", num_classes=4))
+    transformer = layer_groups(create_model("vit", num_classes=4))
     assert all(len(names) == 1 for names in transformer)  # its normalisations stand before what they belong to
     bare = nn.Sequential(nn.Linear(2, 2))
     bare.extra = nn.Parameter(torch.zeros(2))
