@@ -22,7 +22,7 @@ def contestant(name: str) -> None:
     import captum.attr  # noqa: F401 - on both sides, so that memory is that of the work
     import torch
 
-    from scenelab.models.registry import create
+    from scenelab.models.registry import create_model as create
     from scenelab.runtime import peak_memory
 
     torch.set_num_threads(2)

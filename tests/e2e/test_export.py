@@ -4,13 +4,13 @@ import json
 
 import pytest
 import torch
-from scenelab.runs.export.export import export
-from scenelab.runs.export.formats import WRITERS
 
 from conftest import make_untrained
 from scenelab.cli import main
 from scenelab.errors import LabError
 from scenelab.evaluation.saliency_tests import load_images
+from scenelab.runs.export import export
+from scenelab.runs.export_formats import WRITERS
 from scenelab.runs.loading import open_run
 
 pytest.importorskip("onnxruntime")
