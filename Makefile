@@ -1,12 +1,13 @@
 # make demo            writes synthetic scenes, trains a network on them, evaluates it
 # make demo DATA=DIR   the same on a MiniPlaces folder (scenelab data download DIR makes one)
-# make test            linters, types, import rules, tests
+# make test            linters, types, import rules, fast tests
+# make test-all        all tests
 # make soak            faults in full: hundreds of kills, full and broken disks, fuzzing, an hour of everything; more than an hour
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test soak install clean
+.PHONY: demo test test-all soak install clean
 
 install: $(STAMP)
 
@@ -25,6 +26,9 @@ test: $(STAMP)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python docs/figures.py --check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests/unit tests/oracle tests/property
+
+test-all: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 soak: $(STAMP)
