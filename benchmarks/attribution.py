@@ -35,11 +35,13 @@ def worker(arguments: list[str]) -> None:
 def _attribution(name: str, model: Any, images: Any, targets: Any) -> Callable[[], object]:
     from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
 
-    from scenelab.attribution import integrated_gradients, smooth_gradient
+    from scenelab import attribution
 
     return {
-        "smooth ours": lambda: smooth_gradient(model, images, targets, samples=SAMPLES, batch_size=BATCH_SIZE),
-        "integrated ours": lambda: integrated_gradients(model, images, targets, steps=SAMPLES, batch_size=BATCH_SIZE),
+        "smooth ours": lambda: attribution.SmoothGrad(samples=SAMPLES)(model, images, targets, batch_size=BATCH_SIZE),
+        "integrated ours": lambda: attribution.IntegratedGradients(steps=SAMPLES)(
+            model, images, targets, batch_size=BATCH_SIZE
+        ),
         "smooth captum": lambda: NoiseTunnel(Saliency(model)).attribute(
             images,
             nt_samples=SAMPLES,
