@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from scenelab.data.augment import Part, augment_batch, mix_batch
 from scenelab.data.cache import Packed
 from scenelab.runs.config import TrainConfig
-from scenelab.training.distributed import ALONE, World
+from scenelab.training.distributed import SINGLE_PROCESS, World
 
 # What a random stream is for; part of its seed, so that streams never coincide.
 ORDER, AUGMENT, NETWORK, ATTACK = range(4)
@@ -48,7 +48,7 @@ class TrainingBatches:
         return self._order[start : start + self.config.batch_size]
 
     def batch(
-        self, step: int, side: int, world: World = ALONE
+        self, step: int, side: int, world: World = SINGLE_PROCESS
     ) -> tuple[Float[Tensor, "n 3 s s"], Int64[Tensor, " n"] | Float[Tensor, "n k"]]:
         """Images in [0, 1], augmented, and labels (or label shares under mixup and CutMix).
 
@@ -58,13 +58,13 @@ class TrainingBatches:
         """
         chosen, augment = self.indices(step), self.config.augment
         self.generator.manual_seed(seed_for(self.config.seed, AUGMENT, step))
-        rows = world.part(len(chosen))
+        rows = world.shard(len(chosen))
         part = Part(len(chosen), rows) if world.size > 1 and not augment.mixes else None
         images, labels = self._read(chosen[rows] if part else chosen)
         ahead = max(1, AHEAD // self.config.batch_size)
         if step % self.steps_per_epoch + ahead < self.steps_per_epoch:
             soon = self.indices(step + ahead)
-            self.packed.ahead(soon[world.part(len(soon))] if part else soon)
+            self.packed.ahead(soon[world.shard(len(soon))] if part else soon)
         images = augment_batch(images, augment, self.generator, size=side, part=part)
         classes = len(self.packed.categories)
         images, labels = mix_batch(images, labels, augment, self.generator, num_classes=classes)
