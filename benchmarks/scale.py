@@ -15,7 +15,7 @@ from scenelab.progress import NullProgress
 from scenelab.runs.run import Run, environment
 from scenelab.studies.timing import ratio, run_worker
 from scenelab.training.budget import STORED, noise, scaled
-from scenelab.training.distributed import join
+from scenelab.training.distributed import init_distributed
 from scenelab.training.metrics_logger import NoLogbook
 from scenelab.training.recipes import laptop
 from scenelab.training.trainer import Trainer
@@ -73,7 +73,7 @@ def worker(arguments: list[str]) -> None:
     sizes = dataclasses.replace(config.schedule, sizes=((0.0, int(side)),))
     config = dataclasses.replace(config, schedule=sizes, device="cpu")
     dataset = noise(16 * config.batch_size, scaled(int(side), STORED), tuple(map(str, range(CLASSES))))
-    with join() as world, tempfile.TemporaryDirectory() as folder:
+    with init_distributed() as world, tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             run=Run(Path(folder)), config=config, dataset=dataset, val=None, display=NullProgress(), world=world
         )
@@ -83,6 +83,6 @@ def worker(arguments: list[str]) -> None:
         began, images, passed = time.perf_counter(), 0, 0.0
         while passed < float(seconds):
             images += trainer.step()
-            passed = world.agree(time.perf_counter() - began)[0]
-        if world.main:
+            passed = world.broadcast(time.perf_counter() - began)[0]
+        if world.is_primary:
             print(json.dumps(images / passed))

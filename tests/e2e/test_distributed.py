@@ -76,56 +76,31 @@ def test_losses_do_not_depend_on_the_number_of_processes(scenes, tmp_path, alone
 NORMS = """
 import torch
 from torch import nn
-from scenelab.training.distributed import join
-from scenelab.training.neighbours import SLOT
-with join() as world:
+from scenelab.training.distributed import init_distributed
+with init_distributed() as world:
     torch.manual_seed(0)
     images, towards = torch.randn(7, 4, 5, 3, dtype=torch.float64), torch.randn(7, 4, 5, 3, dtype=torch.float64)
     whole, shared = nn.BatchNorm2d(4).double(), nn.Sequential(nn.BatchNorm2d(4).double())
     with torch.no_grad():
         for norm in (whole, shared[0]):
             norm.weight.copy_(torch.tensor([0.5, 1.0, 2.0, -1.0])); norm.bias.copy_(torch.arange(4.0))
-    part = world.part(7)
+    part = world.shard(7)
     x, y = images.clone().requires_grad_(), images[part].clone().requires_grad_()
     expected = whole(x); (expected * towards).sum().backward()
-    network = world.wrap(shared); found = network(y); (found * towards[part]).sum().backward()
+    network = world.wrap_ddp(shared); found = network(y); (found * towards[part]).sum().backward()
     def same(a, b):
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-12), (a, b)
     same(found, expected[part]); same(y.grad, x.grad[part])
     same(shared[0].weight.grad * world.size, whole.weight.grad); same(shared[0].bias.grad * world.size, whole.bias.grad)
     same(shared[0].running_mean, whole.running_mean); same(shared[0].running_var, whole.running_var)
-    import torch.distributed as dist
-    assert world.neighbours and world.neighbours.size == world.size == 3
-    for dtype in (torch.float32, torch.float64):
-        for count in (1, 7, 300_000):
-            mine = torch.randn(count, dtype=dtype, generator=torch.Generator().manual_seed(world.rank))
-            kept, reduced = mine.clone(), mine.clone()
-            dist.all_reduce(reduced)
-            assert torch.allclose(world.sum(mine), reduced, rtol=1e-6, atol=1e-6) and torch.equal(mine, kept)
-    assert not world.neighbours.holds(torch.empty(SLOT + 1, dtype=torch.uint8))
-    try:
-        world.sum(torch.zeros(5 + world.rank))
-    except RuntimeError as error:
-        assert "put down different things" in str(error)
-    else:
-        raise AssertionError("it was not noticed")
-    from scenelab.training.muon import Muon
-    shapes = [(8, 3, 3, 3), (16, 8, 3, 3), (16, 16, 3, 3), (4, 16, 1, 1)]
-    made = [[nn.Parameter(torch.full(shape, 0.5)) for shape in shapes] for _ in range(2)]
-    ours, alone = (Muon(weights, lr=0.1, momentum=0.9, weight_decay=0.01, **extra)
-                   for weights, extra in zip(made, [{"world": world}, {}]))
-    for _ in range(3):
-        for a, b in zip(*made):
-            a.grad = torch.randn(a.shape); b.grad = a.grad.clone()
-        ours.step(); alone.step()
-    assert all(torch.equal(a, b) for a, b in zip(*made)) and (made[0][0] != 0.5).all()
-    none = images[:0].float().requires_grad_() if world.main else images.float().requires_grad_()
-    few = nn.Sequential(nn.BatchNorm2d(4)); found = world.wrap(few)(none); found.sum().backward()
+    assert {*shared.state_dict()} == {f"0.{name}" for name in whole.state_dict()}
+    none = images[:0].float().requires_grad_() if world.is_primary else images.float().requires_grad_()
+    few = nn.Sequential(nn.BatchNorm2d(4)); found = world.wrap_ddp(few)(none); found.sum().backward()
     expected = images.float().mean(dim=(0, 2, 3))
     assert found.shape == none.shape and torch.allclose(few[0].running_mean, 0.1 * expected, atol=1e-6)
-    assert world.tell({"a": torch.arange(3), "b": "x"} if world.main else None)["b"] == "x"
-    assert torch.equal(world.gather(images[part], 7), images)
-    assert world.total(1.0, world.rank) == [world.size, sum(range(world.size))]
+    assert world.broadcast_object({"a": torch.arange(3), "b": "x"} if world.is_primary else None)["b"] == "x"
+    assert torch.equal(world.all_gather(images[part], 7), images)
+    assert world.all_reduce(1.0, world.rank) == [world.size, sum(range(world.size))]
 """
 
 
@@ -148,7 +123,7 @@ from scenelab.errors import LabError
 from scenelab.training.recipes import laptop
 from scenelab.runs.run import Run
 from scenelab.runs.config import AdversarialConfig
-from scenelab.training.distributed import join
+from scenelab.training.distributed import init_distributed
 from scenelab.progress import NullProgress
 from scenelab.training.metrics_logger import NoLogbook
 from scenelab.training.trainer import Trainer
@@ -156,7 +131,7 @@ from scenelab.training.session import start_run
 data, folder = map(Path, sys.argv[1:])
 base = dataclasses.replace(
     laptop(), plan=False, minutes=0.0, model="residual-small", batch_size=16, device="cpu", threads=1)
-with join() as world:
+with init_distributed() as world:
     for method, steps in ((None, 1), ("pgd", 2), ("fast", 1), ("free", 2)):
         config = base if method is None else dataclasses.replace(
             base, adversarial=AdversarialConfig(method=method, epsilon=4 / 255, steps=steps))

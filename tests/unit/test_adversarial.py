@@ -26,7 +26,13 @@ from scenelab.runs.config import (
 )
 from scenelab.runs.run import Run, load_checkpoint
 from scenelab.training import trainer
-from scenelab.training.adversarial import Probe, make_hard, make_unlikely, probe, replay
+from scenelab.training.adversarial import (
+    Probe,
+    free_adversarial_updates,
+    handout_examples,
+    overfitting_check,
+    pgd_examples,
+)
 from scenelab.training.session import resume_run, start_run
 from scenelab.training.state import start
 from scenelab.training.step import learn
@@ -71,7 +77,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 def test_hard_images_are_near_and_harder(model, batch, config):
     images, labels = batch
     before = [value.clone() for value in model.state_dict().values()]
-    hard = make_hard(model, model, images, labels, config, seed=1)
+    hard = pgd_examples(model, model, images, labels, config, seed=1)
     assert (hard - images).abs().max() <= EPSILON + 1e-6
     assert hard.min() >= 0
     assert hard.max() <= 1
@@ -81,10 +87,10 @@ def test_hard_images_are_near_and_harder(model, batch, config):
     losses = [nn.functional.cross_entropy(model(given), labels).item() for given in (images, hard)]
     assert losses[1] > losses[0]
     model.train()
-    assert torch.equal(hard, make_hard(model, model, images, labels, config, seed=1))
-    assert not torch.equal(hard, make_hard(model, model, images, labels, config, seed=2))
+    assert torch.equal(hard, pgd_examples(model, model, images, labels, config, seed=1))
+    assert not torch.equal(hard, pgd_examples(model, model, images, labels, config, seed=2))
     shares = nn.functional.one_hot(labels, 5).float()
-    assert torch.equal(hard, make_hard(model, model, images, shares, config, seed=1))
+    assert torch.equal(hard, pgd_examples(model, model, images, shares, config, seed=1))
 
 
 def test_fast_by_its_formula(model, batch):
@@ -96,7 +102,7 @@ def test_fast_by_its_formula(model, batch):
     leaf = points.clone().requires_grad_()
     slopes = torch.autograd.grad(nn.functional.cross_entropy(model(leaf), labels, reduction="sum"), leaf)[0]
     expected = images + (points + 1.25 * EPSILON * slopes.sign() - images).clamp(-EPSILON, EPSILON)
-    hard = make_hard(model, model, images, labels, FAST, seed=1)
+    hard = pgd_examples(model, model, images, labels, FAST, seed=1)
     torch.testing.assert_close(hard, expected.clamp(0, 1))
 
 
@@ -104,7 +110,7 @@ def test_the_handouts_attack_is_that_of_student_code(model, batch):
     images, _ = batch
     attack = student_code().PGDAttack(nn.CrossEntropyLoss(), num_steps=2)
     expected = attack.perturb(model.network, model.normalize(images))
-    assert torch.equal(make_unlikely(model, images, HANDOUT), expected)
+    assert torch.equal(handout_examples(model, images, HANDOUT), expected)
 
 
 @pytest.mark.parametrize("size", [EPSILON, EPSILON / 2])
@@ -134,7 +140,7 @@ def test_replayed_images_stay_near(batch):
         seen.append(points)
         return torch.ones_like(points)
 
-    replay(batch[0], FREE, update, seed=0)
+    free_adversarial_updates(batch[0], FREE, update, seed=0)
     assert len(seen) == 3
     assert all((points - batch[0]).abs().max() <= EPSILON + 1e-6 for points in seen)
     torch.testing.assert_close(seen[-1], (batch[0] + EPSILON).clamp(0, 1))
@@ -189,7 +195,7 @@ def test_what_counts_as_a_collapse():
 
 
 def test_a_probe_attacks(model, batch):
-    found = probe(model, *batch, epsilon=1e-6)
+    found = overfitting_check(model, *batch, epsilon=1e-6)
     with torch.no_grad():
         clean = int((model.eval()(batch[0]).argmax(dim=1) == batch[1]).sum())
     assert found == Probe(6, clean, clean)
@@ -197,7 +203,7 @@ def test_a_probe_attacks(model, batch):
 
 def test_a_collapse_stops_the_run_for_good_and_keeps_the_epoch_before(scenes, tmp_path, monkeypatch):
     found = iter([Probe(72, 30, 20), Probe(72, 32, 24), Probe(72, 60, 1)])
-    monkeypatch.setattr(trainer, "probe", lambda *args, **options: next(found))
+    monkeypatch.setattr(trainer, "overfitting_check", lambda *args, **options: next(found))
     config = tiny(epochs=5, adversarial=FAST, evaluate_every=5)
     accounting = start_run(tmp_path / "run", scenes, config, display=QUIET)
     run = Run(tmp_path / "run")
@@ -212,7 +218,7 @@ def test_a_collapse_stops_the_run_for_good_and_keeps_the_epoch_before(scenes, tm
 
 
 def test_a_collapse_from_the_start_keeps_what_there_is(scenes, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "probe", lambda *args, **options: Probe(72, 60, 1))
+    monkeypatch.setattr(trainer, "overfitting_check", lambda *args, **options: Probe(72, 60, 1))
     accounting = start_run(tmp_path / "run", scenes, tiny(epochs=3, adversarial=FAST), display=QUIET)
     assert "at epoch 1" in accounting["stopped"]
     assert load_checkpoint(Run(tmp_path / "run").best)["epoch"] == 1

@@ -67,7 +67,7 @@ def train(
         accumulate: parts that a batch is learned from one after the other, for less memory.
         checkpoint_seconds: longest time between two checkpoints.
     """
-    from scenelab.training.distributed import join
+    from scenelab.training.distributed import init_distributed
     from scenelab.training.recipes import get
     from scenelab.training.session import start_run
 
@@ -78,11 +78,11 @@ def train(
     if adversarial:
         values["adversarial"] = _adversarial(adversarial, epsilon, attack_steps)
     config = change(get(recipe), values, lr=lr, warmup_epochs=warmup_epochs)
-    with join() as world:
-        if world.main:
+    with init_distributed() as world:
+        if world.is_primary:
             _announce_resume(out)
         accounting = start_run(out, data, config, cache=cache, world=world)
-        if world.main:
+        if world.is_primary:
             _report(out, accounting)
 
 

@@ -27,7 +27,7 @@ COLLAPSED = 0.5  # of the accuracy under one step that a network keeps under PGD
 Network = Callable[[Tensor], Tensor]
 
 
-def make_hard(
+def pgd_examples(
     model: Classifier,
     network: Network,
     images: Float[Tensor, "n 3 h w"],
@@ -55,7 +55,7 @@ def make_hard(
         return ascend(lambda given: network(given).float(), images, goal, starts, rule).points
 
 
-def make_unlikely(model: Classifier, images: Float[Tensor, "n 3 h w"], config: AdversarialConfig) -> Tensor:
+def handout_examples(model: Classifier, images: Float[Tensor, "n 3 h w"], config: AdversarialConfig) -> Tensor:
     """The handout's attack, as its `PGDAttack` is attached to a network's forward pass: on normalised images, towards
     the class that the network believes in least, without a random start.
 
@@ -74,7 +74,7 @@ def make_unlikely(model: Classifier, images: Float[Tensor, "n 3 h w"], config: A
         return ascend(model.network, clean, goal, clean, FixedStep(threat, config.size)).points
 
 
-def replay(
+def free_adversarial_updates(
     images: Float[Tensor, "n 3 h w"], config: AdversarialConfig, update: Callable[[Tensor], Tensor], *, seed: int
 ) -> None:
     """Free (Shafahi et al. 2019, algorithm 1): several updates of the weights on one batch, whose images move along.
@@ -112,7 +112,9 @@ class Probe:
         return wilson(self.pgd, self.images)[1] < COLLAPSED * wilson(self.fgsm, self.images)[0]
 
 
-def probe(model: Classifier, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], *, epsilon: float) -> Probe:
+def overfitting_check(
+    model: Classifier, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], *, epsilon: float
+) -> Probe:
     """Attack a few images with one step of ε and with PGD."""
     attacks = (FGSM(), PGD(steps=PROBED_STEPS))
     results = (attack(model, images, labels, threat=Linf(epsilon)) for attack in attacks)

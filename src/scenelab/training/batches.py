@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from scenelab.data.augment import Shard, augment_batch, mix_batch
 from scenelab.data.cache import MemmapDataset
 from scenelab.runs.config import TrainConfig
-from scenelab.training.distributed import ALONE, World
+from scenelab.training.distributed import SINGLE_PROCESS, World
 
 ORDER, AUGMENT, NETWORK, ATTACK = range(4)  # purposes of random streams; part of their seeds, so that none coincide
 
@@ -47,7 +47,7 @@ class TrainingBatches:
         return self._order[start : start + self.config.batch_size]
 
     def batch(
-        self, step: int, side: int, world: World = ALONE
+        self, step: int, side: int, world: World = SINGLE_PROCESS
     ) -> tuple[Float[Tensor, "n 3 s s"], Int64[Tensor, " n"] | Float[Tensor, "n k"]]:
         """Return this rank's share of a batch: augmented images in [0, 1], and labels or class probabilities.
 
@@ -61,7 +61,7 @@ class TrainingBatches:
         """
         indices, augment = self.indices(step), self.config.augment
         self.generator.manual_seed(seed_for(self.config.seed, AUGMENT, step))
-        rows = world.part(len(indices))
+        rows = world.shard(len(indices))
         shard = Shard(len(indices), rows) if world.size > 1 and not augment.mixes else None
         images, labels = self._gather(indices[rows] if shard else indices)
         images = augment_batch(images, augment, self.generator, size=side, shard=shard)

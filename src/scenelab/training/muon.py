@@ -16,8 +16,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from scenelab.training.distributed import ALONE, World
-
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: a quintic whose slope at 0 is large
 STEPS = 5
 UPDATE_SIZE = 0.2  # root mean square of AdamW's usual update (Liu et al. 2025)
@@ -59,29 +57,26 @@ class Muon(Optimizer):
         lr: η.
         momentum: μ.
         weight_decay: λ.
-        world: processes that hold the same weights and gradients; each makes its share of the matrices orthogonal.
     """
 
-    def __init__(
-        self, weights: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float, world: World = ALONE
-    ) -> None:
+    def __init__(self, weights: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float) -> None:
         super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.world = world
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        moved = [
-            (weight, group, self._move(weight, group["momentum"]))
-            for group in self.param_groups for weight in group["params"] if weight.grad is not None
-        ]  # fmt: skip
-        updates = _shared([matrix.flatten(1) for _, _, matrix in moved], self.world)
-        for (weight, group, shape), update in zip(moved, updates, strict=True):
-            update = update.unflatten(1, shape.shape[1:]).permute(0, 3, 1, 2)
-            scale = UPDATE_SIZE * max(shape.flatten(1).shape) ** 0.5
-            weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
+        """Update all weights that have a gradient."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                direction = self._direction(weight, group["momentum"])
+                matrix = direction.flatten(1)
+                update = orthogonalize(matrix).unflatten(1, direction.shape[1:]).permute(0, 3, 1, 2)
+                scale = UPDATE_SIZE * max(matrix.shape) ** 0.5
+                weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
 
-    def _move(self, weight: Tensor, momentum: float) -> Tensor:
-        """Add the gradient to the momentum; what the weight is to move along, Cₒ×K×K×Cᵢ."""
+    def _direction(self, weight: Tensor, momentum: float) -> Tensor:
+        """Update the momentum and return the Nesterov direction, Cₒ×K×K×Cᵢ."""
         state, gradient = self.state[weight], weight.grad
         assert gradient is not None
         if not state:
@@ -89,16 +84,3 @@ class Muon(Optimizer):
         buffer = state["momentum_buffer"]
         buffer.lerp_(gradient, 1 - momentum)
         return gradient.lerp(buffer, momentum).permute(0, 2, 3, 1)  # the columns' order does not matter
-
-
-def _shared(matrices: list[Tensor], world: World) -> list[Tensor]:
-    """All matrices made orthogonal, by the processes together: the costliest first, each to who has least to do."""
-    if world.size == 1:
-        return [orthogonalize(matrix) for matrix in matrices]
-    work, owner = [0] * world.size, [0] * len(matrices)
-    cost = [matrix.numel() * min(matrix.shape) for matrix in matrices]
-    for index in sorted(range(len(matrices)), key=lambda index: -cost[index]):
-        owner[index] = min(range(world.size), key=lambda rank: work[rank])
-        work[owner[index]] += cost[index]
-    mine = [orthogonalize(matrix) if owner[i] == world.rank else None for i, matrix in enumerate(matrices)]
-    return world.share(matrices, mine)

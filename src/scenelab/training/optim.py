@@ -8,7 +8,6 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from scenelab.errors import LabError
 from scenelab.runs.config import OptimizerConfig
-from scenelab.training.distributed import ALONE, World
 from scenelab.training.muon import Muon
 
 KEPT = {SGD: {"momentum_buffer"}, Muon: {"momentum_buffer"}, AdamW: {"step", "exp_avg", "exp_avg_sq"}}
@@ -16,7 +15,7 @@ KEPT = {SGD: {"momentum_buffer"}, Muon: {"momentum_buffer"}, AdamW: {"step", "ex
 NEVER_NEGATIVE = ("step", "exp_avg_sq")
 
 
-def build_optimizers(model: nn.Module, config: OptimizerConfig, world: World = ALONE) -> list[Optimizer]:
+def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[Optimizer]:
     """One optimiser, or for `muon` two: Muon over the filters and AdamW over everything else.
 
     Each parameter group carries `peak_lr`, which the schedule scales.
@@ -27,7 +26,7 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig, world: World = A
     if config.name == "muon":
         rest = [parameter for parameter in parameters if parameter.ndim != 4]
         optimizers = [
-            Muon(filters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, world=world),
+            Muon(filters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay),
             AdamW(_groups(rest, config), lr=config.adam_lr),
         ]
     elif config.name == "adamw":

@@ -18,7 +18,7 @@ from scenelab.runs.config import TrainConfig, from_plain, to_plain
 from scenelab.runs.run import Run, environment
 from scenelab.runtime import peak_memory
 from scenelab.training.budget import plan
-from scenelab.training.distributed import ALONE, World
+from scenelab.training.distributed import SINGLE_PROCESS, World
 from scenelab.training.trainer import Trainer
 
 
@@ -36,7 +36,13 @@ def available_cores() -> int:
 
 
 def start_run(
-    folder: Path, data: Path, config: TrainConfig, *, cache: Path | None = None, world: World = ALONE, **options: Any
+    folder: Path,
+    data: Path,
+    config: TrainConfig,
+    *,
+    cache: Path | None = None,
+    world: World = SINGLE_PROCESS,
+    **options: Any,
 ) -> dict[str, Any]:
     """Train from the first step to the last and return the run's accounting.
 
@@ -53,19 +59,19 @@ def start_run(
     adversarial = config.adversarial
     if world.size > 1 and adversarial and adversarial.method == "handout":
         raise LabError("adversarial is 'handout', which one process alone can train with; choose pgd, fast or free")
-    if world.size > 1 and world.tell(run.config.exists()):
-        if world.main:
+    if world.size > 1 and world.broadcast_object(run.config.exists()):
+        if world.is_primary:
             print(f"{folder} holds a run, which goes on with its own config", file=sys.stderr)
         return resume_run(folder, world=world, **options)
     listing = open_split(data, "train")
-    if world.main:
+    if world.is_primary:
         run.require_new()
     config = dataclasses.replace(config, threads=config.threads or threads_each(world))
     torch.set_num_threads(config.threads)
     if config.plan:
         images = round(len(listing) * (1 - config.holdout)) // world.size
         planned = to_plain(plan(config, images=images, categories=listing.categories))
-        config = from_plain(world.tell(planned))
+        config = from_plain(world.broadcast_object(planned))
     train, val = open_sides(data, cache, config)
     world.require_same([train.digest, val.digest], "images")
     stored = {
@@ -74,7 +80,7 @@ def start_run(
         "train_digest": train.digest,
         "train": to_plain(config),
     }
-    if world.main:
+    if world.is_primary:
         run.create(stored)
     return _fit(run, config, train, val, {**options, "world": world})
 
@@ -84,7 +90,7 @@ def threads_each(world: World) -> int:
     return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1") if world.size > 1 else 1))
 
 
-def resume_run(folder: Path, *, world: World = ALONE, **options: Any) -> dict[str, Any]:
+def resume_run(folder: Path, *, world: World = SINGLE_PROCESS, **options: Any) -> dict[str, Any]:
     """Continue a run from its last checkpoint; it ends as if it had never been broken off.
 
     Raises:
@@ -92,7 +98,7 @@ def resume_run(folder: Path, *, world: World = ALONE, **options: Any) -> dict[st
         Interrupted: training was asked to stop again.
     """
     run = Run(Path(folder))
-    stored = world.tell(run.read_config() if world.main else None)
+    stored = world.broadcast_object(run.read_config() if world.is_primary else None)
     config = from_plain(stored["train"])
     if world.size > 1:
         config = dataclasses.replace(config, threads=threads_each(world))
@@ -101,7 +107,7 @@ def resume_run(folder: Path, *, world: World = ALONE, **options: Any) -> dict[st
     world.require_same([train.digest, val.digest], "images")
     if train.digest != stored["train_digest"]:
         raise LabError(f"the training images in {stored['data']} changed since {folder} began; start a new run")
-    if world.main:
+    if world.is_primary:
         _note_resumption(run)
     return _fit(run, config, train, val, {**options, "world": world}, resume=True)
 
@@ -118,7 +124,7 @@ def _fit(
     torch.set_num_threads(config.threads)
     trainer = Trainer(run=run, config=config, dataset=train, val=val, **options)
     world = trainer.world
-    if resume and world.tell(run.checkpoint.exists()):
+    if resume and world.broadcast_object(run.checkpoint.exists()):
         trainer.resume(run.checkpoint)
     state = trainer.fit()
     images = state.meters.seen
@@ -133,14 +139,14 @@ def _fit(
         "images_per_second": round(images / max(1e-9, state.meters.seconds), 2),
         "peak_memory_bytes": peak_memory(),
         "parameters": network.parameters,
-        "checkpoint_bytes": run.best.stat().st_size if world.main else 0,
+        "checkpoint_bytes": run.best.stat().st_size if world.is_primary else 0,
         "threads": config.threads,
         "processes": world.size,
         "device": str(trainer.device),
         **({"stopped": state.stopped} if state.stopped else {}),
         **_skipped(train, val),
     }
-    if world.main:
+    if world.is_primary:
         write_json(run.results / "training.json", accounting)
     return accounting
 

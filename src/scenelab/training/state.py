@@ -15,7 +15,6 @@ from scenelab.models.simplenet import Factory
 from scenelab.runs.config import TrainConfig
 from scenelab.runs.network import load_weights, plain_names, to_values
 from scenelab.runs.statements import Statements
-from scenelab.training.distributed import ALONE, World
 from scenelab.training.optim import build_optimizers, restore_optimizers
 
 
@@ -60,9 +59,7 @@ class TrainState:
         return self.average.module if self.average is not None else self.model  # pyright: ignore[reportReturnType]
 
 
-def start(
-    config: TrainConfig, *, classes: int, device: torch.device, factory: Factory | None = None, world: World = ALONE
-) -> TrainState:
+def start(config: TrainConfig, *, classes: int, device: torch.device, factory: Factory | None = None) -> TrainState:
     """Initialise a run from its seed; `factory` stands in for the network that the config names."""
     torch.manual_seed(config.seed)
     if factory:
@@ -74,7 +71,7 @@ def start(
     average = None
     if config.ema:
         average = AveragedModel(model, multi_avg_fn=ema_with_warmup(config.ema), use_buffers=True)
-    return TrainState(model=model, optimizers=build_optimizers(model, config.optimizer, world), average=average)
+    return TrainState(model=model, optimizers=build_optimizers(model, config.optimizer), average=average)
 
 
 def ema_with_warmup(decay: float) -> Any:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from scenelab.runs.config import TrainConfig
-from scenelab.training.adversarial import make_hard, make_unlikely, replay
+from scenelab.training.adversarial import free_adversarial_updates, handout_examples, pgd_examples
 from scenelab.training.state import TrainState
 
 
@@ -33,12 +33,12 @@ def learn(
         return _update(state, network, config, images, labels, weight, parts)
     with _precision(config, images):
         if adversarial.method == "handout":
-            images, network = make_unlikely(state.model, images, adversarial), state.model.network
+            images, network = handout_examples(state.model, images, adversarial), state.model.network
         elif adversarial.method != "free":
             asked = (
                 state.model if isinstance(network, DistributedDataParallel) else network
             )  # its gradients are its own
-            images = make_hard(state.model, asked, images, labels, adversarial, seed=attack_seed)
+            images = pgd_examples(state.model, asked, images, labels, adversarial, seed=attack_seed)
     if adversarial.method != "free":
         return _update(state, network, config, images, labels, weight)
     results: list[tuple[Tensor, Tensor]] = []
@@ -49,7 +49,7 @@ def learn(
         assert leaf.grad is not None
         return leaf.grad
 
-    replay(images, adversarial, update, seed=attack_seed)
+    free_adversarial_updates(images, adversarial, update, seed=attack_seed)
     return results[-1]
 
 

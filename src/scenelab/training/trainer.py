@@ -22,9 +22,9 @@ from scenelab.progress import NullProgress, StepStats, TrainProgress, make_progr
 from scenelab.runs.config import AdversarialConfig, TrainConfig
 from scenelab.runs.network import as_stored
 from scenelab.runs.run import Run, load_checkpoint, save_checkpoint
-from scenelab.training.adversarial import probe
+from scenelab.training.adversarial import overfitting_check
 from scenelab.training.batches import ATTACK, NETWORK, TrainingBatches, seed_for
-from scenelab.training.distributed import ALONE, World
+from scenelab.training.distributed import SINGLE_PROCESS, World
 from scenelab.training.graceful_stop import stop_requests
 from scenelab.training.metrics_logger import Logbook, NoLogbook
 from scenelab.training.optim import set_learning_rate
@@ -47,18 +47,16 @@ class Trainer:
     display: TrainProgress = field(default_factory=make_progress)
     factory: Factory | None = None
     events: Path | None = None
-    world: World = ALONE
+    world: World = SINGLE_PROCESS
 
     def __post_init__(self) -> None:
         self.device = pick_device(self.config.device)
         self.batches = TrainingBatches(self.dataset, self.config, self.device)
         self.classes = len(self.dataset.categories)
-        self.state = start(
-            self.config, classes=self.classes, device=self.device, factory=self.factory, world=self.world
-        )
-        network = self.world.wrap(self.state.model)
+        self.state = start(self.config, classes=self.classes, device=self.device, factory=self.factory)
+        network = self.world.wrap_ddp(self.state.model)
         self.network: Callable[[Tensor], Tensor] = torch.compile(network) if self.config.compile else network
-        if not self.world.main:
+        if not self.world.is_primary:
             self.display = NullProgress()
         self.smoothed = float("nan")
         self.latest: dict[str, float] = {}
@@ -68,7 +66,7 @@ class Trainer:
         """Continue from a checkpoint; returns what it lacked, in words."""
         return restore(
             self.state,
-            self.world.tell(load_checkpoint(path) if self.world.main else None),
+            self.world.broadcast_object(load_checkpoint(path) if self.world.is_primary else None),
             path,
             arch=self.config.model,
             steps_per_epoch=self.batches.steps_per_epoch,
@@ -79,13 +77,13 @@ class Trainer:
         saved = looked = time.monotonic()
         self.logbook = (
             Logbook(self.run, keep_bytes=self.state.metrics_bytes, events=self.events)
-            if self.world.main
+            if self.world.is_primary
             else NoLogbook()
         )
         with closing(self.logbook), self.display, stop_requests() as stop_requested:
             while not self.finished and not self.state.stopped:
                 self.step()
-                passed, stop = self.world.agree(time.monotonic() - looked, stop_requested())
+                passed, stop = self.world.broadcast(time.monotonic() - looked, stop_requested())
                 self.state.meters.spent += passed
                 looked = time.monotonic()
                 last = self.finished  # asked once: under a time limit the last evaluation changes the answer
@@ -93,9 +91,9 @@ class Trainer:
                 if ended:
                     self._end_epoch(last=last)
                 stopping = bool(stop) and not last
-                since = self.world.agree(time.monotonic() - saved)[0]
+                since = self.world.broadcast(time.monotonic() - saved)[0]
                 if ended or stopping or since >= self.config.checkpoint_seconds:
-                    self.state.meters.spent += self.world.agree(time.monotonic() - looked)[0]
+                    self.state.meters.spent += self.world.broadcast(time.monotonic() - looked)[0]
                     looked = time.monotonic()
                     self._save()
                     saved = time.monotonic()
@@ -177,7 +175,7 @@ class Trainer:
         state, meters = self.state, self.state.meters
         targets = labels if labels.ndim == 1 else labels.argmax(dim=1)
         right = [int(hits(logits, targets, k).sum()) if len(targets) else 0 for k in (1, 5)]
-        sums = self.world.total(float(loss) * len(targets), *right, len(targets))
+        sums = self.world.all_reduce(float(loss) * len(targets), *right, len(targets))
         value, top1, top5, count = sums[0] / sums[3], int(sums[1]), int(sums[2]), int(sums[3])
         if self.world.size == 1:
             value = float(loss)
@@ -231,7 +229,7 @@ class Trainer:
         self.logbook.write(epoch=epoch, step=state.step, split="train", **train_row)
         self.logbook.time(step=state.step, training_seconds=meters.seconds)
         text = f"epoch {epoch}: train loss {train_row['loss']:.3f}, top-1 {train_row['top1']:.2f}"
-        if config.adversarial and not self._stands(config.adversarial, epoch):
+        if config.adversarial and not self._still_robust(config.adversarial, epoch):
             self.display.epoch(f"{text}  |  stopped: {state.stopped}")
             return
         if not last and epoch % config.evaluate_every:
@@ -247,7 +245,7 @@ class Trainer:
             loss = F.cross_entropy(logits, self.val.labels).item()
             self.logbook.write(epoch=epoch, step=state.step, split=self.val.split, loss=loss, top1=top1, top5=top5)
             text += f"  |  {self.val.split} loss {loss:.3f}, top-1 {top1:.2f}, top-5 {top5:.2f}"
-            state.meters.evaluating = self.world.agree(time.monotonic() - began)[0]
+            state.meters.evaluating = self.world.broadcast(time.monotonic() - began)[0]
         self.display.epoch(text)
         if config.keep == "last" or self.val is None or top1 > state.best_acc1 or not self.run.best.exists():
             state.best_acc1 = top1
@@ -255,20 +253,20 @@ class Trainer:
 
     def _predict(self, model: nn.Module, val: MemmapDataset) -> Tensor:
         """Logits of all of val; each process makes its part of them."""
-        part = np.arange(len(val))[self.world.part(len(val))]
+        part = np.arange(len(val))[self.world.shard(len(val))]
         own = val if self.world.size == 1 else val.subset(part, split=val.split, name=f"part {self.world.rank}")
         logits = torch.empty(0, self.classes)  # of a process that has no part
         if len(own):
             logits = predict_logits(model, own, size=self.config.eval_size, device=self.device, show=False)
-        return self.world.gather(logits, len(val))
+        return self.world.all_gather(logits, len(val))
 
     def _keep(self, epoch: int) -> None:
-        if not self.world.main:
+        if not self.world.is_primary:
             return
         values = best_values(self.state, self.config, self.dataset.categories, epoch)
         save_checkpoint(self.run.best, values)
 
-    def _stands(self, adversarial: AdversarialConfig, epoch: int) -> bool:
+    def _still_robust(self, adversarial: AdversarialConfig, epoch: int) -> bool:
         """Whether adversarial training still teaches robustness; where not, the run ends and the weights that were kept
         last stay.
         """
@@ -279,15 +277,15 @@ class Trainer:
         index = np.linspace(0, len(self.dataset) - 1, min(len(self.dataset), adversarial.probed)).astype(np.int64)
         images = resize(self.dataset.gather(index).to(self.device).float().div_(255), config.eval_size).clamp_(0, 1)
         labels = self.dataset.labels[torch.from_numpy(index)].to(self.device)
-        found = probe(state.evaluated, images, labels, epsilon=adversarial.epsilon)
-        state.meters.probing = self.world.agree(time.monotonic() - began)[0]
+        found = overfitting_check(state.evaluated, images, labels, epsilon=adversarial.epsilon)
+        state.meters.probing = self.world.broadcast(time.monotonic() - began)[0]
         one, many = (100 * count / found.images for count in (found.fgsm, found.pgd))
         self.logbook.write(epoch=epoch, step=state.step, split="probe", fgsm=one, pgd=many)
-        if not self.world.agree(found.collapsed)[0]:
+        if not self.world.broadcast(found.collapsed)[0]:
             return True
         if not self.run.best.exists():
             self._keep(epoch)
-        kept = self.world.tell(load_checkpoint(self.run.best)["epoch"] if self.world.main else None)
+        kept = self.world.broadcast_object(load_checkpoint(self.run.best)["epoch"] if self.world.is_primary else None)
         state.stopped = (
             f"catastrophic overfitting at epoch {epoch}: {one:.0f} % of {found.images} training images stand one step, "
             f"{many:.0f} % stand PGD; kept are the weights of epoch {kept}. Take "
@@ -296,7 +294,7 @@ class Trainer:
         return False
 
     def _save(self) -> None:
-        if not self.world.main:
+        if not self.world.is_primary:
             return
         self.state.metrics_bytes = self.logbook.sync()
         epoch = self.state.step // self.batches.steps_per_epoch
