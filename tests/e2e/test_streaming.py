@@ -13,8 +13,8 @@ from scenelab.cli import main
 from scenelab.data.shards import write_shards
 from scenelab.errors import LabError
 from scenelab.progress import Silent
+from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from scenelab.runs.run import load_checkpoint
 from scenelab.training.session import resume_run, start_run
 from scenelab.training.trainer import Trainer
 

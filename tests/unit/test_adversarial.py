@@ -16,6 +16,7 @@ from scenelab.errors import Interrupted, LabError
 from scenelab.models.registry import create
 from scenelab.progress import Lines
 from scenelab.report.methods_text import describe
+from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import (
     AdversarialConfig,
     OptimizerConfig,
@@ -24,7 +25,7 @@ from scenelab.runs.config import (
     from_plain,
     to_plain,
 )
-from scenelab.runs.run import Run, load_checkpoint
+from scenelab.runs.run import Run
 from scenelab.training import trainer
 from scenelab.training.adversarial import Probe, make_hard, make_unlikely, probe, replay
 from scenelab.training.session import resume_run, start_run

@@ -14,8 +14,9 @@ from scenelab.data.augment import Augment
 from scenelab.errors import Interrupted, LabError
 from scenelab.io import read_json
 from scenelab.progress import Lines
+from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from scenelab.runs.run import Run, load_checkpoint
+from scenelab.runs.run import Run
 from scenelab.training import budget as planning
 from scenelab.training.budget import RUNGS, images_per_second, plan, scaled
 from scenelab.training.metrics_logger import read_metrics

@@ -15,9 +15,10 @@ from scenelab.errors import Interrupted, LabError
 from scenelab.evaluation.metrics import predict_logits
 from scenelab.models.registry import count_flops, create
 from scenelab.progress import Lines
+from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.network import as_stored, read_classifier, to_values
-from scenelab.runs.run import Run, load_checkpoint
+from scenelab.runs.run import Run
 from scenelab.training.batches import TrainingBatches, seed_for
 from scenelab.training.session import resume_run, start_run
 from scenelab.training.state import ema_with_warmup

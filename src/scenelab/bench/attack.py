@@ -13,7 +13,7 @@ from scenelab.errors import LabError
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
 from scenelab.models.registry import create
-from scenelab.runs.run import environment
+from scenelab.runs.provenance import environment
 
 EPSILON, STEP, STEPS = 8 / 255, 2 / 255, 10
 Attack = Callable[[], Tensor]

@@ -13,7 +13,7 @@ from scenelab.bench.conv_step import CONTESTANTS, measure_step
 from scenelab.bench.measure import ratio
 from scenelab.models.simplenet import SimpleNet
 from scenelab.progress import progress
-from scenelab.runs.run import environment
+from scenelab.runs.provenance import environment
 
 Figures = dict[str, float]  # by part: forward, backward, …
 Rounds = dict[str, dict[str, list[float]]]  # by part, by contestant, one a round

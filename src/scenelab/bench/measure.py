@@ -8,7 +8,7 @@ from typing import Any
 
 from scenelab.bench.child import in_child
 from scenelab.bench.contestants import RIVALS, iterate
-from scenelab.runs.run import environment
+from scenelab.runs.provenance import environment
 
 
 def worker(arguments: list[str]) -> None:

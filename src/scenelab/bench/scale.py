@@ -13,7 +13,8 @@ from scenelab.bench.child import in_child
 from scenelab.bench.efficiency import CLASSES, PRECISIONS
 from scenelab.bench.measure import ratio
 from scenelab.progress import Silent
-from scenelab.runs.run import Run, environment
+from scenelab.runs.provenance import environment
+from scenelab.runs.run import Run
 from scenelab.training.budget import STORED, noise, scaled
 from scenelab.training.distributed import join
 from scenelab.training.metrics_logger import NoLogbook

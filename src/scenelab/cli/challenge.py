@@ -33,7 +33,7 @@ def challenge(
     from scenelab.runs.run import Run
 
     folder = Run(run)
-    source = data or Path(folder.read_config()["data"])
+    source = data or Path(folder.read_config().data)
     images, labels = source / "images", source / "val.txt"
     val = [name for name, _ in read_list(labels)] if split == "val" or labels.exists() else []
     names = val if split == "val" else list_test_images(source)

@@ -16,7 +16,8 @@ from scenelab.errors import LabError
 from scenelab.io import atomic_write, read_json, read_text
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
-from scenelab.runs.run import Run, stamp
+from scenelab.runs.provenance import stamp
+from scenelab.runs.run import Run
 
 GUESSES = 5
 LARGEST_MODEL = 10_000_000  # bytes, the handout's

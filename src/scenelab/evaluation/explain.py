@@ -36,7 +36,8 @@ from scenelab.evaluation.saliency_tests import (
 )
 from scenelab.io import read_json, write_json
 from scenelab.runs.network import Stored
-from scenelab.runs.run import Run, stamp
+from scenelab.runs.provenance import stamp
+from scenelab.runs.run import Run
 
 SHEET = 8  # images in one PNG
 TESTS = ("completeness", "faithfulness", "sanity", "objects")

@@ -16,8 +16,9 @@ from scenelab.data.streamed import is_shards, read_index
 from scenelab.errors import LabError
 from scenelab.io import read_json, write_json
 from scenelab.models.registry import size
-from scenelab.runs.config import TrainConfig, from_plain, to_plain
-from scenelab.runs.run import Run, environment
+from scenelab.runs.config import RunConfig, TrainConfig, from_plain, to_plain
+from scenelab.runs.provenance import environment
+from scenelab.runs.run import Run
 from scenelab.runtime import peak_memory
 from scenelab.training.budget import plan
 from scenelab.training.distributed import ALONE, World
@@ -70,12 +71,12 @@ def start_run(
         config = from_plain(world.tell(planned))
     train, val = open_sides(data, cache, config)
     world.require_same([train.digest, val.digest], "images")
-    stored = {
-        "data": address_of(data) or str(Path(data).resolve()),
-        "cache": str(cache.resolve()) if cache else None,
-        "train_digest": train.digest,
-        "train": to_plain(config),
-    }
+    stored = RunConfig(
+        data=address_of(data) or str(Path(data).resolve()),
+        cache=str(cache.resolve()) if cache else None,
+        train_digest=train.digest,
+        train=config,
+    )
     if world.main:
         run.create(stored)
     return _fit(run, config, train, val, {**options, "world": world})
@@ -104,14 +105,14 @@ def resume_run(folder: Path, *, world: World = ALONE, **options: Any) -> dict[st
     """
     run = Run(Path(folder))
     stored = world.tell(run.read_config() if world.main else None)
-    config = from_plain(stored["train"])
+    config = stored.train
     if world.size > 1:
         config = dataclasses.replace(config, threads=threads_each(world))
-    cache = Path(stored["cache"]) if stored["cache"] else None
-    train, val = open_sides(Path(stored["data"]), cache, config)
+    cache = Path(stored.cache) if stored.cache else None
+    train, val = open_sides(Path(stored.data), cache, config)
     world.require_same([train.digest, val.digest], "images")
-    if train.digest != stored["train_digest"]:
-        raise LabError(f"the training images in {stored['data']} changed since {folder} began; start a new run")
+    if train.digest != stored.train_digest:
+        raise LabError(f"the training images in {stored.data} changed since {folder} began; start a new run")
     if world.main:
         _note_resumption(run)
     return _fit(run, config, train, val, {**options, "world": world}, resume=True)
