@@ -99,5 +99,10 @@ def describe(error: ValidationError, path: str = "") -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value in at most 60 characters, and of a container only its type, whose content may have no end."""
-    return repr(value)[:60] if type(value) in (int, float, str, bool, type(None)) else f"a {type(value).__name__}"
+    """Return a value in at most 60 characters, and of a long or nested container only the type."""
+    plain = (int, float, str, bool, type(None))
+    if type(value) in plain or (
+        type(value) in (list, tuple) and len(value) <= 4 and all(type(v) in plain for v in value)
+    ):
+        return repr(value)[:60]
+    return f"a {type(value).__name__}"

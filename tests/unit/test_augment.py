@@ -56,26 +56,29 @@ def test_the_handouts_constants():
 def test_a_negative_strength_is_refused(name):
     with pytest.raises(LabError) as caught:
         Augment(**{name: -0.5})
-    assert str(caught.value) == f"augment.{name} is -0.5; it must not be negative"
+    assert str(caught.value) == f"augment.{name}: got -0.5; expected at least 0"
 
 
-@pytest.mark.parametrize("area", [(0.0, 1.0), (0.5, 0.25), (0.5, 1.5), (-0.5, 0.5)])
-def test_an_area_out_of_range_is_refused(area):
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (0.5, 0.25)])
+@pytest.mark.parametrize("name", ["area", "aspect"])
+def test_bounds_out_of_order_are_refused(name, bounds):
     with pytest.raises(LabError) as caught:
-        Augment(area=area)
-    assert str(caught.value) == f"augment.area is {area}; expected 0 < low <= high <= 1"
+        Augment(**{name: bounds})
+    assert str(caught.value) == f"augment.{name}: got {bounds}; expected 0 < low <= high"
 
 
-@pytest.mark.parametrize("aspect", [(0.0, 1.0), (1.2, 0.8)])
-def test_an_aspect_out_of_range_is_refused(aspect):
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"area": (0.5, 1.5)}, "augment.area[1]: got 1.5; expected at most 1"),
+        ({"erase": 25.0}, "augment.erase: got 25.0; expected at most 1"),
+        ({"mixed": 1.5}, "augment.mixed: got 1.5; expected at most 1"),
+    ],
+)
+def test_a_share_above_one_is_refused(values, message):
     with pytest.raises(LabError) as caught:
-        Augment(area=(0.5, 1.0), aspect=aspect)
-    assert str(caught.value) == f"augment.aspect is {aspect}; expected 0 < low <= high"
-
-
-def test_a_probability_above_one_is_refused():
-    with pytest.raises(LabError, match=r"^augment\.erase is 25\.0; it is a probability, at most 1$"):
-        Augment(erase=25.0)
+        Augment(**values)
+    assert str(caught.value) == message
 
 
 # Geometry
@@ -352,8 +355,6 @@ def test_a_share_of_the_batches_is_mixed():
     same = sum(mix_batch(images, labels, augment, dice(seed), num_classes=3)[0] is images for seed in range(400))
     assert 0.62 < same / 400 < 0.78
     assert mix_batch(images, labels, Augment(mixup=1.0, mixed=0.0), dice(), num_classes=3)[0] is images
-    with pytest.raises(LabError, match=r"augment.mixed is 1.5; it is a probability"):
-        Augment(mixed=1.5)
 
 
 def test_shares_can_be_mixed_again():

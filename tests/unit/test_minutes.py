@@ -157,5 +157,5 @@ def test_evaluation_fits_four_halvings(monkeypatch, large, evaluated):
 
 
 def test_a_plan_needs_minutes():
-    with pytest.raises(LabError, match="^minutes is 0; expected more than 0 where sizes are planned$"):
+    with pytest.raises(LabError, match="^plan: got True; expected false without minutes"):
         dataclasses.replace(laptop(), minutes=0)

@@ -167,7 +167,7 @@ def test_resuming_on_other_images_is_refused(scenes, tmp_path):
 
 def test_a_run_is_never_overwritten(scenes, tmp_path):
     start_run(tmp_path / "run", scenes, tiny(epochs=1), display=QUIET)
-    with pytest.raises(LabError, match="holds a run already; continue it with 'scenelab resume"):
+    with pytest.raises(LabError, match="holds a run already; resume it with 'scenelab resume"):
         start_run(tmp_path / "run", scenes, tiny(epochs=1), display=QUIET)
 
 
