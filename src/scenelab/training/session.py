@@ -20,6 +20,7 @@ from scenelab.runs.config import RunConfig, TrainConfig, from_plain, to_plain
 from scenelab.runs.provenance import environment
 from scenelab.runs.run import Run
 from scenelab.runtime import peak_memory
+from scenelab.schema import parse
 from scenelab.training.budget import plan
 from scenelab.training.distributed import ALONE, World
 from scenelab.training.trainer import Trainer
@@ -104,7 +105,7 @@ def resume_run(folder: Path, *, world: World = ALONE, **options: Any) -> dict[st
         Interrupted: training was asked to stop again.
     """
     run = Run(Path(folder))
-    stored = world.tell(run.read_config() if world.main else None)
+    stored = parse(RunConfig, world.tell(to_plain(run.read_config()) if world.main else None))
     config = stored.train
     if world.size > 1:
         config = dataclasses.replace(config, threads=threads_each(world))
