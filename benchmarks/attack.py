@@ -11,7 +11,7 @@ from scenelab.errors import LabError
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
 from scenelab.models.registry import create_model
-from scenelab.runs.run import environment
+from scenelab.runs.provenance import environment
 from scenelab.studies.timing import interleave, ratio, timed
 
 EPSILON, STEP, STEPS = 8 / 255, 2 / 255, 10

@@ -12,7 +12,8 @@ import torch
 from benchmarks.efficiency import CLASSES, PRECISIONS
 from scenelab.errors import LabError
 from scenelab.progress import NullProgress
-from scenelab.runs.run import Run, environment
+from scenelab.runs.provenance import environment
+from scenelab.runs.run import Run
 from scenelab.studies.timing import ratio, run_worker
 from scenelab.training.budget import STORED, noise, scaled
 from scenelab.training.distributed import init_distributed

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.efficiency import bench_efficiency
 from benchmarks.subjects import BASELINES, iterate
-from scenelab.runs.run import environment
+from scenelab.runs.provenance import environment
 from scenelab.studies.timing import Measurements, interleave, ratio, run_worker
 
 

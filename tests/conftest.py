@@ -13,9 +13,10 @@ import torch
 
 from scenelab.data.splits import open_dataset
 from scenelab.models.registry import create_model
-from scenelab.runs.config import ScheduleConfig, TrainConfig, to_plain
+from scenelab.runs.checkpoint import save_checkpoint
+from scenelab.runs.config import RunConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.network import to_values
-from scenelab.runs.run import Run, save_checkpoint
+from scenelab.runs.run import Run
 from scenelab_scenes import write_scenes
 
 CLONE_NEWNS = 0x20000
@@ -75,7 +76,7 @@ def make_untrained(folder: Path, data: Path, *, model: str = "residual-small", s
         model=model, stored_size=32, eval_size=32, threads=2, schedule=ScheduleConfig(sizes=((0.0, 32),))
     )
     run = Run(folder)
-    run.create({"data": str(data), "cache": None, "train": to_plain(config)})
+    run.create(RunConfig(data=str(data), train=config))
     categories = open_dataset(data, None, "val", 32).categories
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -5,7 +5,7 @@ import signal
 import torch
 
 from scenelab.progress import LogProgress
-from scenelab.runs.run import load_checkpoint
+from scenelab.runs.checkpoint import load_checkpoint
 
 
 class StopAfter(LogProgress):

@@ -117,9 +117,9 @@ def test_predict_takes_pictures_as_people_have_them(run, scenes, tmp_path):
     [
         (["train", "nope", "--data", "{scenes}", "--out", "{new}"], "there is no recipe 'nope'"),
         (["train", "demo", "--data", "{new}", "--out", "{new}/run"], "data folder .* does not exist; make one with"),
-        (["train", "demo", "--data", "{empty}", "--out", "{new}"], "expected train.txt or one folder per class"),
-        (["train", "demo", "--data", "{scenes}", "--out", "{run}"], "holds a run already; continue it with"),
-        (["train", "demo", "--data", "{scenes}", "--out", "{new}", "--epochs", "-1"], "epochs is -1.0; expected"),
+        (["train", "demo", "--data", "{empty}", "--out", "{new}"], "expected train.txt or one folder a class"),
+        (["train", "demo", "--data", "{scenes}", "--out", "{run}"], "holds a run already; resume it with"),
+        (["train", "demo", "--data", "{scenes}", "--out", "{new}", "--epochs", "-1"], "epochs: got -1.0; expected"),
         (["train", "demo", "--data", "{scenes}", "--out", "{new}", "--model", "vgg"], "there is no model 'vgg'"),
         (["train", "demo", "--data", "{scenes}", "--out", "{file}/run"], "cannot write run folder"),
         (["evaluate", "{empty}"], "is not a run folder"),
@@ -151,7 +151,7 @@ def test_verify_finds_a_broken_image(scenes, tmp_path):
     import shutil
 
     data = tmp_path / "data"
-    shutil.copytree(scenes, data, ignore=shutil.ignore_patterns("packed"))
+    shutil.copytree(scenes, data, ignore=shutil.ignore_patterns("dataset"))
     assert "72 images in 12 classes, 6 to 6 per class" in scenelab("data", "verify", data).stdout
     (data / "images" / "val" / "00000001.jpg").unlink()
     victim = next((data / "images" / "train").rglob("*.jpg"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from scenelab.runs.run import load_checkpoint
+from scenelab.runs.checkpoint import load_checkpoint
 
 PROGRAM = """
 import sys

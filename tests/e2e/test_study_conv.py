@@ -16,8 +16,9 @@ from scenelab.data.augment import Augment
 from scenelab.errors import Interrupted, LabError
 from scenelab.io import read_json
 from scenelab.progress import LogProgress
+from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig, to_plain
-from scenelab.runs.run import Run, load_checkpoint
+from scenelab.runs.run import Run
 from scenelab.studies import apart, conv
 from scenelab.studies.conv_findings import compare, to_markdown
 from scenelab.training.recipes import RECIPES

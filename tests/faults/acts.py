@@ -11,8 +11,8 @@ from scenelab.cli import entry_point
 from scenelab.data.augment import Augment
 from scenelab.data.fetch import install
 from scenelab.io import atomic_write, write_json
+from scenelab.runs.checkpoint import save_checkpoint
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from scenelab.runs.run import save_checkpoint
 from scenelab.training import trainer
 from scenelab.training.recipes import RECIPES
 

@@ -16,7 +16,8 @@ from PIL import Image
 
 from mutants import MUTANTS, mutate, solution, write_as_zip
 from runs_compared import assert_same_run
-from scenelab.runs.run import Run, load_checkpoint
+from scenelab.runs.checkpoint import load_checkpoint
+from scenelab.runs.run import Run
 from serving import Server, slowly
 
 COMMAND = "faults.acts:command"

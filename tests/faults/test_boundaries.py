@@ -12,7 +12,7 @@ from faults.cases import COMMAND, assert_few_leftovers, assert_run_whole, assert
 from faults.tally import FULL, SEED, rounds
 from faults.tracing import Call, faults_of_order, kill_at, read_trace, watch
 from scenelab.io import read_json, write_json
-from scenelab.runs.run import load_checkpoint, save_checkpoint
+from scenelab.runs.checkpoint import load_checkpoint, save_checkpoint
 
 pytestmark = [pytest.mark.usefixtures("strace"), pytest.mark.timeout(3600 if FULL else 300)]
 

@@ -26,9 +26,10 @@ from scenelab.evaluation.challenge import read_guesses, score
 from scenelab.models.normalize import Classifier
 from scenelab.report.collect import read_run
 from scenelab.report.team import read_team
-from scenelab.runs.config import OptimizerConfig, TrainConfig, from_plain, to_plain
+from scenelab.runs.checkpoint import load_checkpoint
+from scenelab.runs.config import OptimizerConfig, TrainConfig, to_plain
 from scenelab.runs.network import read_classifier
-from scenelab.runs.run import Run, load_checkpoint
+from scenelab.runs.run import Run
 from scenelab.training.metrics_logger import read_metrics
 from scenelab.training.state import checkpoint_values, restore, start
 
@@ -66,13 +67,9 @@ def checkpoints() -> list[bytes]:
     assert isinstance(state.model, Classifier)
     state.model(torch.rand(2, 3, 8, 8)).sum().backward()
     state.optimizers[0].step()
-    found = []
-    for modern in (True, False):
-        stream = io.BytesIO()
-        values = checkpoint_values(state, CONFIG, ("a", "b", "c"), 1)
-        torch.save(values, stream, _use_new_zipfile_serialization=modern)
-        found.append(stream.getvalue())
-    return found
+    stream = io.BytesIO()
+    torch.save(checkpoint_values(state, CONFIG, ("a", "b", "c"), 1), stream)
+    return [stream.getvalue()]
 
 
 def read_checkpoint(path: Path) -> None:
@@ -85,7 +82,7 @@ def configs() -> list[bytes]:
 
 
 def read_config(path: Path) -> None:
-    from_plain(Run(path.parent).read_config()["train"])
+    Run(path.parent).read_config()
 
 
 METRICS = b"""{"step": 1, "training_loss": 2.5, "learning_rate": 0.1}

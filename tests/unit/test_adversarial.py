@@ -16,6 +16,7 @@ from scenelab.errors import Interrupted, LabError
 from scenelab.models.registry import create_model
 from scenelab.progress import LogProgress
 from scenelab.report.methods_text import describe
+from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import (
     AdversarialConfig,
     OptimizerConfig,
@@ -24,7 +25,7 @@ from scenelab.runs.config import (
     from_plain,
     to_plain,
 )
-from scenelab.runs.run import Run, load_checkpoint
+from scenelab.runs.run import Run
 from scenelab.training import trainer
 from scenelab.training.adversarial import (
     Probe,
@@ -238,10 +239,10 @@ def test_configs_go_to_json_and_back():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"method": "slow"}, "adversarial.method is 'slow'; expected pgd, fast, free, handout"),
-        ({"epsilon": 0}, "adversarial.epsilon is 0; expected above 0, at most 1, such as 4/255"),
-        ({"steps": 2}, "adversarial.steps is 2; expected 1 for fast"),
-        ({"method": "pgd", "steps": 0}, "adversarial.steps is 0; expected 1 or more"),
+        ({"method": "slow"}, "adversarial.method: got 'slow'; expected 'pgd', 'fast', 'free' or 'handout'"),
+        ({"epsilon": 0}, "adversarial.epsilon: got 0; expected greater than 0"),
+        ({"steps": 2}, "adversarial.steps: got 2; expected 1 for fast"),
+        ({"method": "pgd", "steps": 0}, "adversarial.steps: got 0; expected at least 1"),
     ],
 )
 def test_bad_values_are_named(values, message):

@@ -1,4 +1,4 @@
-"""Files that strangers call checkpoints: what is honest is read as torch reads it, the rest is refused in one line."""
+"""Untrusted checkpoints: honest ones load as torch loads them, all others are refused in one line."""
 
 import os
 import pickle
@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from pickles import call, checkpoint, name, row, save, storage, tensor, text, whole, write_sequence, write_zip
+from pickles import call, checkpoint, integer, name, save, sequence, storage, tensor, text, write_zip
 from scenelab.errors import LabError
 from scenelab.models.registry import NETWORKS
+from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import OptimizerConfig, TrainConfig
 from scenelab.runs.network import read_classifier, to_values
-from scenelab.runs.run import load_checkpoint
 from scenelab.training.state import checkpoint_values, restore, start
 
 CPU = torch.device("cpu")
+PROGRAM = Path(__file__).parents[1] / "refuse_checkpoints.py"
 
 
 def same(one, other) -> bool:
@@ -43,17 +44,13 @@ def trained(model: str = "residual-small", kind: str = "muon"):
     return config, state, checkpoint_values(state, config, ("a", "b", "c"), 3)
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize(
-    ("model", "kind"), [(model, "adamw" if model == "vit" else "muon") for model in NETWORKS] + [("plain", "sgd")]
-)
-def test_what_torch_wrote_is_read_as_torch_reads_it(tmp_path, model, kind, legacy):
-    path = save(tmp_path / "x.pth.tar", trained(model, kind)[2], legacy=legacy)
+@pytest.mark.parametrize(("model", "kind"), [("residual-small", "muon"), ("vit", "adamw"), ("plain", "sgd")])
+def test_a_checkpoint_loads_as_torch_loads_it(tmp_path, model, kind):
+    path = save(tmp_path / "x.pth.tar", trained(model, kind)[2])
     assert same(load_checkpoint(path), torch.load(path, weights_only=True))
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-def test_views_layouts_and_kinds_of_numbers_come_back(tmp_path, legacy):
+def test_views_layouts_and_dtypes_survive(tmp_path):
     base = torch.arange(24.0).view(4, 6)
     weights = {
         "row": base[1], "part": base[1:, 2:4], "across": base.t(), "all": base, "none": torch.empty(0, 3),
@@ -62,14 +59,13 @@ def test_views_layouts_and_kinds_of_numbers_come_back(tmp_path, legacy):
         **{kind: torch.ones(3, dtype=getattr(torch, kind)) for kind in ("float16", "bfloat16", "float64", "uint8")},
     }  # fmt: skip
     values = {"state_dict": weights, "numbers": [1, 2**40, -1.5, None, True, (1, "ü")]}
-    path = save(tmp_path / "x.pth.tar", values, legacy=legacy)
+    path = save(tmp_path / "x.pth.tar", values)
     values = load_checkpoint(path)
     assert same(values["state_dict"], {key: value.detach() for key, value in weights.items()})
     assert values["numbers"] == [1, 2**40, -1.5, None, True, (1, "ü")]
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-def test_the_handouts_own_checkpoint(tmp_path, legacy):
+def test_a_checkpoint_of_the_handout_loads(tmp_path):
     """Its scheduler counts milestones, its best accuracy is a tensor, DataParallel puts a prefix before each name."""
     network = NETWORKS["simplenet-small"].build(num_classes=5)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
@@ -79,7 +75,6 @@ def test_the_handouts_own_checkpoint(tmp_path, legacy):
     path = save(
         tmp_path / "x.pth.tar",
         {**values, "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()},
-        legacy=legacy,
     )
     stored = read_classifier(path)
     assert (stored.arch, stored.epoch, len(stored.categories)) == ("simplenet-small", 3, 5)
@@ -90,22 +85,21 @@ CANARY = {
     "system": lambda canary: call(name("posix", "system"), text(f"touch {canary}")),
     "eval": lambda canary: call(name("builtins", "eval"), text(f"open({str(canary)!r}, 'w')")),
     "open": lambda canary: call(name("_io", "open"), text(str(canary)), text("w")),
-    "storage": lambda canary: call(name("torch", "FloatStorage.from_file"), text(str(canary)), b"\x88", whole(5)),
-    "a class of torch": lambda canary: call(name("torch", "FloatTensor"), whole(5)),
+    "storage": lambda canary: call(name("torch", "FloatStorage.from_file"), text(str(canary)), b"\x88", integer(5)),
+    "a class of torch": lambda canary: call(name("torch", "FloatTensor"), integer(5)),
     "a name of an allowed module": lambda canary: call(name("collections", "namedtuple"), text("x"), text("y")),
     "an attribute": lambda canary: name("collections", "OrderedDict") + b")R" + name("os", "system") + b"b",
     "a function's attribute": lambda canary: name("collections", "OrderedDict") + b"}b",
-    "a new object": lambda canary: name("builtins", "open") + row(text(str(canary)), text("w")) + b"\x81",
+    "a new object": lambda canary: name("builtins", "open") + sequence(text(str(canary)), text("w")) + b"\x81",
     "an instance": lambda canary: b"(" + text(str(canary)) + text("w") + b"i_io\nopen\n",
     "an extension": lambda canary: b"\x82\x01",
-    "another file": lambda canary: row(text("module"), text(str(canary)), text("x"), text("y")) + b"Q",
+    "another file": lambda canary: sequence(text("module"), text(str(canary)), text("x"), text("y")) + b"Q",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("write", [write_zip, write_sequence])
 @pytest.mark.parametrize("kind", CANARY)
-def test_no_code_runs(tmp_path, kind, write):
-    path = write(tmp_path / "x.pth.tar", checkpoint(x=CANARY[kind](tmp_path / "canary")))
+def test_no_code_runs(tmp_path, kind):
+    path = write_zip(tmp_path / "x.pth.tar", checkpoint(x=CANARY[kind](tmp_path / "canary")))
     with pytest.raises(LabError, match=r"^checkpoint .*(holds more than|is damaged).* was not loaded \(.+\); use one"):
         load_checkpoint(path)
     assert not (tmp_path / "canary").exists()
@@ -119,27 +113,34 @@ class Touch:
         return os.mkdir, (self.path,)
 
 
-@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("protocol", [0, 2, 5])
 @pytest.mark.parametrize("form", ["plain", "zip", "legacy"])
-def test_a_pickle_of_python_runs_no_code(tmp_path, form, protocol):
+def test_an_object_with_reduce_runs_no_code(tmp_path, form, protocol):
     path, canary = tmp_path / "x.pth.tar", tmp_path / "canary"
     value = {"state_dict": Touch(canary)}
     if form == "plain":
         path.write_bytes(pickle.dumps(value, protocol))
     else:
         torch.save(value, path, pickle_protocol=max(2, protocol), _use_new_zipfile_serialization=form == "zip")
-    with pytest.raises(LabError, match="was not loaded"):
+    with pytest.raises(LabError, match=r"was not loaded|of torch before 1\.6"):
         load_checkpoint(path)
     assert not canary.exists()
     pickle.loads(pickle.dumps(value, protocol))
     assert canary.exists()  # the trap works
 
 
+def test_the_format_before_torch_1_6_is_refused_with_a_way_out(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "x.pth.tar", _use_new_zipfile_serialization=False)
+    with pytest.raises(LabError, match=r"format of torch before 1\.6, which is not read; save it again"):
+        load_checkpoint(tmp_path / "x.pth.tar")
+
+
 ONE = ("a/data/0", bytes(4))
 HUGE = 10**10
+COUNTER = name("collections", "Counter")
 CLAIMS = {
-    "bytes": lambda path: write_zip(path, checkpoint(x=call(name("builtins", "bytearray"), whole(HUGE)))),
-    "a tensor": lambda path: write_zip(path, checkpoint(x=call(name("torch", "FloatTensor"), whole(HUGE)))),
+    "bytes": lambda path: write_zip(path, checkpoint(x=call(name("builtins", "bytearray"), integer(HUGE)))),
+    "a tensor": lambda path: write_zip(path, checkpoint(x=call(name("torch", "FloatTensor"), integer(HUGE)))),
     "a storage": lambda path: write_zip(path, checkpoint(x=storage(HUGE // 4)), ONE),
     "a negative storage": lambda path: write_zip(path, checkpoint(x=storage(-1)), ONE),
     "no storage": lambda path: write_zip(path, checkpoint(x=storage(HUGE // 4))),
@@ -151,13 +152,8 @@ CLAIMS = {
     "a negative stride": lambda path: write_zip(path, checkpoint(x=tensor((1,), (-1,), storage(1))), ONE),
     "many dimensions": lambda path: write_zip(path, checkpoint(x=tensor((1,) * 60, (1,) * 60, storage(1))), ONE),
     "one storage again and again": lambda path: write_zip(
-        path, checkpoint(x=row(*[tensor((10**5,), (1,), storage(10**5))] * 9)), ("a/data/0", bytes(4 * 10**5))
+        path, checkpoint(x=sequence(*[tensor((10**5,), (1,), storage(10**5))] * 9)), ("a/data/0", bytes(4 * 10**5))
     ),
-    "legacy": lambda path: write_sequence(
-        path, checkpoint(x=storage(HUGE // 4, more=b"N")), ["0"], struct.pack("<q", HUGE // 4)
-    ),
-    "a view in legacy": lambda path: _with_view(path, 0, HUGE),
-    "a view past its end": lambda path: _with_view(path, 1, 1),
     "an entry that inflates": lambda path: write_zip(
         path, checkpoint(x=storage(HUGE // 400)), ("a/data/0", bytes(HUGE // 100)), packed=zipfile.ZIP_DEFLATED
     ),
@@ -165,21 +161,27 @@ CLAIMS = {
     "copies of a text": lambda path: write_zip(
         path,
         checkpoint(
-            x=row(text("a" * 10**5) + b"q\0", *[call(name("_codecs", "encode"), b"h\0", text("latin1"))] * 99)
+            x=sequence(text("a" * 10**5) + b"q\0", *[call(name("_codecs", "encode"), b"h\0", text("latin1"))] * 99)
         ),
     ),
     "a far memory": lambda path: write_zip(path, checkpoint(x=b"]r\xff\xff\xff\xff" + call(name("x", "y")))),
+    "a long integer": lambda path: write_zip(path, checkpoint(x=b"\x8b\xff\xff\xff\x7f")),
+    "an attribute of a dictionary": lambda path: write_zip(
+        path, checkpoint(x=name("collections", "OrderedDict") + b")R}" + text("items") + b"Nsb")
+    ),
+    "copies of a counter": lambda path: write_zip(
+        path,
+        checkpoint(
+            x=b"}q\0(" + b"".join(integer(k) + b"N" for k in range(10**4)) + b"u(" + 99 * (COUNTER + b"h\0\x85R") + b"t"
+        ),
+    ),
+    "two folders": lambda path: write_zip(path, checkpoint(), ("b/data.pkl", checkpoint())),
     "a million lists": lambda path: write_zip(path, checkpoint(x=b"(" + b"]" * 10**6 + b"t")),
     "a long text": lambda path: write_zip(path, checkpoint(x=b"X\xff\xff\xff\xff")),
-    "numbers that hash alike": lambda path: write_zip(
-        path, checkpoint(x=b"}(" + b"".join(whole(k * (2**61 - 1)) + b"N" for k in range(1, 1000)) + b"u")
+    "keys that hash alike": lambda path: write_zip(
+        path, checkpoint(x=b"}(" + b"".join(integer(k * (2**61 - 1)) + b"N" for k in range(1, 1000)) + b"u")
     ),
 }  # fmt: skip
-
-
-def _with_view(path, first, count):
-    view = row(text("v"), whole(first), whole(count))
-    return write_sequence(path, checkpoint(x=storage(1, more=view)), ["0"], struct.pack("<q", 1) + bytes(4))
 
 
 def _inflating(path):
@@ -189,48 +191,28 @@ def _inflating(path):
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_claims_are_refused(tmp_path, claim):
+def test_false_claims_are_refused(tmp_path, claim):
     path = CLAIMS[claim](tmp_path / "x.pth.tar")
     with pytest.raises(LabError, match=r"(holds more than|is damaged).* was not loaded \(.+\); use one") as caught:
         load_checkpoint(path)
     assert "\n" not in str(caught.value)
 
 
-def test_to_refuse_a_claim_takes_little_memory(tmp_path):
-    """In a process that may take 60 MiB more than it has, torch and all; its own reader would want 10 GB."""
+def test_refusing_takes_little_memory(tmp_path):
+    """torch's reader would allocate 10 GB for some of them."""
     for number, claim in enumerate(CLAIMS):
         CLAIMS[claim](tmp_path / f"{number:02d}.pth.tar")
-    program = (
-        "import re, resource, sys, time\n"
-        "from pathlib import Path\n"
-        "from scenelab.errors import LabError\n"
-        "from scenelab.runs.network import read_classifier\n"
-        "from scenelab.runtime import peak_memory\n"
-        "held = int(re.search(r'VmSize:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) << 10\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (held + (60 << 20), resource.getrlimit(resource.RLIMIT_AS)[1]))\n"
-        "before, refused, longest = peak_memory(), 0, 0.0\n"
-        "for path in sorted(Path(sys.argv[1]).glob('*.pth.tar')):\n"
-        "    began = time.monotonic()\n"
-        "    try:\n"
-        "        read_classifier(path)\n"
-        "    except LabError:\n"
-        "        refused += 1\n"
-        "    longest = max(longest, time.monotonic() - began)\n"
-        "print(refused, peak_memory() - before, longest)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    refused, grown, longest = map(float, done.stdout.split())
+    done = subprocess.run([sys.executable, PROGRAM, tmp_path], capture_output=True, text=True, timeout=120, check=True)
+    refused, growth = map(int, done.stdout.split())
     assert refused == len(CLAIMS)
-    assert grown < 60 << 20
-    assert longest < 5
+    assert growth < 60 << 20
 
 
-def test_what_shares_and_what_loops_has_an_end(tmp_path):
-    """Sixty lists, each holding the one before twice, and a list that holds itself: small, but not to be walked."""
+def test_nested_and_cyclic_values_take_bounded_time(tmp_path):
+    """Sixty lists, each holding the one before twice, and a list that holds itself."""
     laughs = b"]q\0" + b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(60))
     path = write_zip(tmp_path / "x.pth.tar", checkpoint(model_arch=b"(" + laughs + b"t", meters=b"]q\0h\0a"))
-    with pytest.raises(LabError, match="its model_arch is a tuple, expected a line"):
+    with pytest.raises(LabError, match="model_arch: got a tuple; expected a string"):
         load_checkpoint(path)
 
 
@@ -247,36 +229,36 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        ({"epoch": "3"}, "its epoch is '3', expected a whole number"),
-        ({"epoch": -1}, "its epoch is -1"),
-        ({"epoch": 10**18}, "its epoch is 1000000000000000000"),
-        ({"epoch": True}, "its epoch is True"),
-        ({"epoch": float("nan")}, "its epoch is nan"),
-        ({"model_arch": ["residual-small"]}, "its model_arch is a list"),
-        ({"model_arch": "\x1b[31mresidual"}, r"its model_arch is '\\x1b\[31mresidual'"),
-        ({"size": 0}, "its size is 0"),
-        ({"size": 10**6}, "its size is 1000000, expected a whole number from 16 to 4096"),
-        ({"size": 64.5}, "its size is 64.5"),
+        ({"epoch": "3"}, "epoch: got '3'; expected an integer"),
+        ({"epoch": -1}, "epoch: got -1; expected at least 0"),
+        ({"epoch": 10**18}, "epoch: got 1000000000000000000"),
+        ({"epoch": True}, "epoch: got True"),
+        ({"epoch": float("nan")}, "epoch: got nan"),
+        ({"model_arch": ["residual-small"]}, r"model_arch: got \[\'residual-small\'\]"),
+        ({"model_arch": "\x1b[31mresidual"}, r"model_arch: got '\\x1b\[31mresidual'"),
+        ({"size": 0}, "size: got 0"),
+        ({"size": 10**6}, "size: got 1000000; expected at most 4096"),
+        ({"size": 64.5}, "size: got 64.5"),
         ({"categories": ("a", "b")}, "names 2 categories and has 3 outputs"),
         ({"categories": [f"{n}" for n in range(10**5)]}, "names 100000 categories and has 3 outputs"),
-        ({"categories": ["a", "b", 3]}, "its categories is a list, expected a list of different names"),
-        ({"categories": ["a", "a", "b"]}, "expected a list of different names"),
-        ({"categories": "abc"}, "its categories is 'abc'"),
-        ({"categories": ["a", "b", "c" * 2000]}, "expected a list of different names"),
-        ({"std": [0.2, 0.2, 0.0]}, "its std is a list, expected three numbers from 1e-06 to"),
-        ({"std": [0.2, 0.2, -1.0]}, "its std"),
-        ({"std": [0.2, 0.2, float("nan")]}, "its std"),
-        ({"std": [0.2]}, "its std"),
-        ({"std": "abc"}, "its std"),
-        ({"mean": [0.5, 0.5, float("inf")]}, "its mean"),
-        ({"mean": [0.5] * 10**5}, "its mean"),
-        ({"mean": torch.rand(3)}, "its mean is a Tensor"),
+        ({"categories": ["a", "b", 3]}, r"categories\[2\]: got 3; expected a string"),
+        ({"categories": ["a", "a", "b"]}, "categories: got .*; expected distinct names"),
+        ({"categories": "abc"}, "categories: got 'abc'"),
+        ({"categories": ["a", "b", "c" * 2000]}, r"categories\[2\]: .* at most 1000 characters"),
+        ({"std": [0.2, 0.2, 0.0]}, r"std\[2\]: got 0.0; expected at least 0.000001"),
+        ({"std": [0.2, 0.2, -1.0]}, "refused: std"),
+        ({"std": [0.2, 0.2, float("nan")]}, "refused: std"),
+        ({"std": [0.2]}, "refused: std"),
+        ({"std": "abc"}, "refused: std"),
+        ({"mean": [0.5, 0.5, float("inf")]}, "refused: mean"),
+        ({"mean": [0.5] * 10**5}, "refused: mean"),
+        ({"mean": torch.rand(3)}, "mean: got a Tensor"),
         ({"state_dict": [1]}, "has no 'state_dict'"),
-        ({"state_dict": {"fc.weight": [1]}}, r"its state_dict\['fc.weight'\] is a list, expected a tensor"),
-        ({"state_dict": {3: torch.ones(3)}}, r"its state_dict\[3\]"),
-        ({"state_dict": {"\x1b[2J": torch.ones(3)}}, r"its state_dict\['\\x1b\[2J'\]"),
+        ({"state_dict": {"fc.weight": [1]}}, r"state_dict\.fc\.weight: got \[1\]; expected an instance of Tensor"),
+        ({"state_dict": {3: torch.ones(3)}}, r"state_dict.* got 3; expected a string"),
+        ({"state_dict": {"\x1b[2J": torch.ones(3)}}, r"state_dict: got a dict; expected tensors with printable names"),
         ({"state_dict": {}}, "is missing from it"),
         ({"state_dict": {}, "categories": None}, "has no final layer 'fc'"),
         ({"state_dict": {"fc.weight": torch.tensor(1.0)}, "categories": []}, "has no final layer 'fc'"),
@@ -285,8 +267,8 @@ def saved(tmp_path):
         ({"state_dict": {"fc.weight": torch.empty(90_000, 1)}, "categories": None}, "is not of model 'residual-small'"),
     ],
 )  # fmt: skip
-def test_absurd_statements_are_refused_by_name(saved, change, said):
-    with pytest.raises(LabError, match=said) as caught:
+def test_an_invalid_header_is_refused_by_name(saved, change, message):
+    with pytest.raises(LabError, match=message) as caught:
         read_classifier(rewrite(saved, **change))
     assert len(str(caught.value)) < 400
 
@@ -305,14 +287,14 @@ FOREIGN = {
 
 @pytest.mark.filterwarnings("ignore")  # torch warns of what it still calls new, and of what it calls old
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_other_kinds_of_weights_are_refused(saved, kind):
+def test_weights_of_other_dtypes_and_layouts_are_refused(saved, kind):
     values = torch.load(saved, weights_only=True)
     values["state_dict"]["fc.weight"] = FOREIGN[kind](values["state_dict"]["fc.weight"])
     with pytest.raises(LabError, match="holds more than tensors and plain values and was not loaded"):
         read_classifier(save(saved, values))
 
 
-def test_whole_numbers_are_no_weights(saved):
+def test_integer_weights_are_refused(saved):
     values = torch.load(saved, weights_only=True)
     values["state_dict"]["fc.weight"] = values["state_dict"]["fc.weight"].long()
     with pytest.raises(LabError, match=r"fc\.weight is of torch\.int64, expected torch\.float32"):
@@ -320,7 +302,7 @@ def test_whole_numbers_are_no_weights(saved):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("fc.bias", float("nan"), r"fc\.bias holds a value that is not finite"),
         ("fc.weight", float("-inf"), r"fc\.weight holds a value that is not finite"),
@@ -328,13 +310,13 @@ def test_whole_numbers_are_no_weights(saved):
         ("running_var", -1.0, r"running_var holds a negative value"),
     ],
 )
-def test_weights_that_are_no_numbers_are_named(saved, key, value, said):
+def test_weights_that_are_not_finite_are_named(saved, key, value, message):
     values = torch.load(saved, weights_only=True)
     key = next(own for own in values["state_dict"] if own.endswith(key))
     changed = values["state_dict"][key].double()
     changed.view(-1)[0] = value
     values["state_dict"][key] = changed
-    with pytest.raises(LabError, match=said):
+    with pytest.raises(LabError, match=message):
         read_classifier(save(saved, values))
 
 
@@ -348,13 +330,13 @@ def zipped(path: Path, change) -> Path:
     return path
 
 
-def test_an_honest_archive_may_be_packed_again(saved):
+def test_a_repacked_archive_loads(saved):
     assert read_classifier(zipped(saved, lambda entries: entries)).epoch == 2
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda entries: [*entries, ("../x", b"x")], r"the name '\.\./x'"),
         (lambda entries: [*entries, ("/etc/x", b"x")], "the name '/etc/x'"),
@@ -363,11 +345,11 @@ def test_an_honest_archive_may_be_packed_again(saved):
         (lambda entries: [*entries, (entries[0][0].filename.replace("data", "constants"), b"x")], "TorchScript"),
         (lambda entries: [*entries, *((f"x/{n}", b"") for n in range(20_000))], "an archive of 20,0"),
         (lambda entries: entries[1:], "no data.pkl"),
-        (lambda entries: entries[:-4], "numbers where 0 bytes are"),
+        (lambda entries: entries[:-4], "whose entry has 0"),
     ],
 )
-def test_tricks_with_the_archive(saved, change, said):
-    with pytest.raises(LabError, match=said):
+def test_a_manipulated_archive_is_refused(saved, change, message):
+    with pytest.raises(LabError, match=message):
         load_checkpoint(zipped(saved, change))
 
 
@@ -380,20 +362,20 @@ def patched(path: Path, at: int, form: str, value: int, *, central: bool = True)
 
 
 @pytest.mark.parametrize(
-    ("at", "form", "value", "central", "said"),
+    ("at", "form", "value", "central", "message"),
     [
         (8, "<H", 1, True, "encrypted entry"),
         (10, "<H", 8, True, "compressed entry"),
         (10, "<H", 99, True, "compressed entry"),
         (20, "<I", 10**9, True, "compressed entry"),
-        (42, "<I", 0, True, "across each other"),
+        (42, "<I", 0, True, "overlapping entries"),
         (12, "<I", 2**31, False, "entries"),
-        (16, "<I", 2**31, False, "across each other"),  # places before the file's begin
+        (16, "<I", 2**31, False, "overlapping entries"),  # places before the file's begin
     ],
 )
-def test_a_table_of_contents_that_lies(saved, at, form, value, central, said):
+def test_a_false_central_directory_is_refused(saved, at, form, value, central, message):
     path = zipped(saved, lambda entries: entries)
-    with pytest.raises(LabError, match=said):
+    with pytest.raises(LabError, match=message):
         load_checkpoint(patched(path, at, form, value, central=central))
 
 
@@ -407,13 +389,13 @@ def test_a_flipped_bit_is_found(saved):
         load_checkpoint(saved)
 
 
-def test_a_device_is_no_checkpoint(tmp_path):
+def test_a_pipe_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "x.pth.tar")
     with pytest.raises(LabError, match="does not exist"):
         load_checkpoint(tmp_path / "x.pth.tar")
 
 
-def test_a_checkpoint_that_may_not_be_read(saved, monkeypatch):
+def test_a_checkpoint_without_read_permission(saved, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
@@ -423,31 +405,31 @@ def test_a_checkpoint_that_may_not_be_read(saved, monkeypatch):
 
 
 RESUMED = [
-    ({"step": -1}, "its step is -1"),
-    ({"step": 1.5}, "its step is 1.5"),
-    ({"best_acc1": "x"}, "its best_acc1 is 'x', expected a number"),
-    ({"best_acc1": float("nan")}, "its best_acc1 is nan"),
-    ({"best_acc1": torch.ones(2)}, "its best_acc1 is a Tensor"),
-    ({"metrics_bytes": 2**70}, "its metrics_bytes is 1180591620717411303424"),
-    ({"meters": {"telepathy": 1}}, "its meters is a dict, expected numbers named loss, top1"),
-    ({"meters": {"loss": "1"}}, "its meters"),
-    ({"meters": {"images": 1.5}}, "its meters"),
-    ({"meters": {"spent": float("inf")}}, "its meters"),
-    ({"meters": [1]}, "its meters is a list"),
-    ({"stopped": "a\nb"}, "its stopped is"),
+    ({"step": -1}, "step: got -1"),
+    ({"step": 1.5}, "step: got 1.5"),
+    ({"best_acc1": "x"}, "best_acc1: got 'x'; expected a number"),
+    ({"best_acc1": float("nan")}, "best_acc1: got nan"),
+    ({"best_acc1": torch.ones(2)}, "best_acc1: got a Tensor"),
+    ({"metrics_bytes": 2**70}, "metrics_bytes: got 1180591620717411303424"),
+    ({"meters": {"telepathy": 1}}, "meters.telepathy is an unknown key"),
+    ({"meters": {"loss": "1"}}, "meters.loss: got '1'; expected a number"),
+    ({"meters": {"images": 1.5}}, "meters.images: got 1.5; expected an integer"),
+    ({"meters": {"spent": float("inf")}}, "meters.spent: got inf"),
+    ({"meters": [1]}, "meters: got .1"),
+    ({"stopped": "a\nb"}, "stopped: got"),
     ({"optimizer": 3}, "was written with another optimiser"),
     ({"optimizer": []}, "was written with another optimiser"),
     ({"optimizer": [{"state": {}, "param_groups": []}] * 2}, "was written with another optimiser .its groups"),
-    ({"average": [1]}, "its average is a list, expected tensors by name"),
+    ({"average": [1]}, "average: got .1.; expected an object"),
     ({"average": {"n_averaged": torch.tensor(1)}}, "is missing from it"),
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), RESUMED)
-def test_absurd_states_of_training_are_refused(tmp_path, change, said):
+@pytest.mark.parametrize(("change", "message"), RESUMED)
+def test_an_invalid_training_state_is_refused(tmp_path, change, message):
     config, _, values = trained()
     path = save(tmp_path / "x.pth.tar", {**values, **change})
-    with pytest.raises(LabError, match=said):
+    with pytest.raises(LabError, match=message):
         restore(start(config, classes=3, device=CPU), load_checkpoint(path), path, arch=config.model, steps_per_epoch=9)
 
 
@@ -465,20 +447,20 @@ def spoil(kept: dict) -> list[tuple[str, dict, str]]:
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw", "muon"])
-def test_what_an_optimiser_remembers_must_be_its_own(tmp_path, kind):
+def test_an_optimizer_state_must_fit(tmp_path, kind):
     config, _, values = trained(kind=kind)
     states = values["optimizer"] if kind == "muon" else [values["optimizer"]]
-    for what, changed, said in spoil(states[-1]["state"][0]):
+    for what, changed, message in spoil(states[-1]["state"][0]):
         wrong = [*states[:-1], {**states[-1], "state": changed}]
         path = save(tmp_path / "x.pth.tar", {**values, "optimizer": wrong})
-        with pytest.raises(LabError, match=said):
+        with pytest.raises(LabError, match=message):
             restore(
                 start(config, classes=3, device=CPU), load_checkpoint(path), path, arch=config.model, steps_per_epoch=9
             )
             raise AssertionError(what)
 
 
-def test_an_optimisers_settings_are_the_configs(tmp_path):
+def test_optimizer_settings_come_from_the_config(tmp_path):
     config, state, values = trained(kind="sgd")
     group = values["optimizer"]["param_groups"][0]
     group |= {"lr": 1e9, "momentum": -5.0, "foreach": True, "telepathy": "x", "peak_lr": 7.0}
@@ -492,7 +474,7 @@ def test_an_optimisers_settings_are_the_configs(tmp_path):
     assert same(fresh.optimizers[0].state_dict()["state"], kept)
 
 
-def test_averages_that_count_backwards_are_refused(tmp_path):
+def test_a_negative_average_count_is_refused(tmp_path):
     config, _, values = trained()
     values["average"]["n_averaged"] = torch.tensor(-10)  # the decay divides by 10 more
     path = save(tmp_path / "x.pth.tar", values)

@@ -1,17 +1,37 @@
+"""Training configs: recipes survive JSON; unknown keys, wrong types and absurd values are refused by name."""
+
 import json
+import math
 
 import pytest
 
+from scenelab.cli.train import change
 from scenelab.data.augment import HANDOUT
 from scenelab.errors import LabError
-from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig, from_plain, to_plain
+from scenelab.runs.config import AdversarialConfig, TrainConfig, from_plain, to_plain
+from scenelab.runs.run import Run
 from scenelab.training.recipes import RECIPES, get
+
+ADVERSARIAL = AdversarialConfig(method="pgd", epsilon=0.03)
+
+
+def stored(**changes) -> dict:
+    """Return a config as JSON holds it, with other values; `optimizer__lr` is a field of a part."""
+    values = json.loads(json.dumps(to_plain(TrainConfig(adversarial=ADVERSARIAL))))
+    for name, value in changes.items():
+        part, _, inner = name.rpartition("__")
+        (values[part] if part else values)[inner] = value
+    return values
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_survives_json(name):
     config = get(name)
     assert from_plain(json.loads(json.dumps(to_plain(config)))) == config
+
+
+def test_an_adversarial_config_survives_json():
+    assert from_plain(stored()) == TrainConfig(adversarial=ADVERSARIAL)
 
 
 def test_starter_is_the_handouts():
@@ -26,39 +46,108 @@ def test_starter_is_the_handouts():
     assert config.eval_size == 160
 
 
+def test_an_unknown_recipe_lists_the_known_ones():
+    with pytest.raises(LabError, match="no recipe 'nope'; the recipes are challenge, demo, gpu, laptop, starter"):
+        get("nope")
+
+
+NUMBERS = [name for name, value in to_plain(TrainConfig()).items() if type(value) in (int, float)]
+
+
+@pytest.mark.parametrize("value", ["12", None, [1], {}, True, math.nan, math.inf, -math.inf, 10**400, 1e300, 10**19])
+@pytest.mark.parametrize("name", [*NUMBERS, "optimizer__lr", "schedule__final", "adversarial__steps", "augment__gain"])
+def test_every_numeric_field_refuses_other_types_and_absurd_numbers(name, value):
+    with pytest.raises(LabError) as caught:
+        from_plain(stored(**{name: value}))
+    message = str(caught.value)
+    assert f": {name.replace('__', '.')}: got " in message
+    assert "; expected " in message
+    assert len(message) < 200
+    assert "\n" not in message
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("name", "value", "message"),
     [
-        ({"epochs": 0}, "epochs is 0; expected a number above 0"),
-        ({"batch_size": 0}, "batch_size is 0; expected 1 or more"),
-        ({"label_smoothing": 1.0}, "label_smoothing is 1.0; expected a share in [0, 1)"),
-        ({"ema": 1.0}, "ema is 1.0; expected a decay in [0, 1)"),
-        ({"keep": "all"}, "keep is 'all'; expected best or last"),
-        ({"stored_size": 8}, "stored_size is 8; expected 16 pixels or more"),
+        ("batch_size", 10**12, "batch_size: got 1000000000000; expected at most 65536"),
+        ("batch_size", 0, "batch_size: got 0; expected at least 1"),
+        ("batch_size", 2.5, "batch_size: got 2.5; expected an integer"),
+        ("epochs", 0, "epochs: got 0; expected greater than 0"),
+        ("label_smoothing", 1.0, "label_smoothing: got 1.0; expected less than 1"),
+        ("stored_size", 8, "stored_size: got 8; expected at least 16"),
+        ("seed", -1, "seed: got -1; expected at least 0"),
+        ("plan", True, "plan: got True; expected false without minutes"),
+        ("accumulate", 2, "accumulate: got 2; expected 1 with adversarial training"),
+        ("half", 1, "half: got 1; expected true or false"),
+        ("model", 3, "model: got 3; expected a string"),
+        ("device", "\x1b[2J", r"device: got '\x1b[2J'; expected a string of printable characters"),
+        ("recipe", "a" * 1000, "expected a string of at most 200 characters"),
+        ("keep", ["best"], "keep: got ['best']; expected 'best' or 'last'"),
+        ("conv", "x", "conv: got 'x'; expected 'native' or 'custom'"),
+        ("optimizer", None, "optimizer: got None; expected an object"),
+        ("optimizer", [], "optimizer: got []; expected an object"),
+        ("optimizer__name", "lion", "optimizer.name: got 'lion'; expected 'sgd', 'adamw' or 'muon'"),
+        ("optimizer__nesterov", "yes", "optimizer.nesterov: got 'yes'; expected true or false"),
+        ("optimizer__telepathy", 1, "optimizer.telepathy is an unknown key"),
+        ("telepathy", 1, "telepathy is an unknown key"),
+        ("schedule__sizes", [[0.5, 64], [0.2, 48]], "schedule.sizes: got a list; expected shares that rise from 0.0"),
+        ("schedule__sizes", [[0.0, 10**9]], "schedule.sizes[0][1]: got 1000000000; expected at most 4096"),
+        ("schedule__sizes", [[0.0, "64"]], "schedule.sizes[0][1]: got '64'; expected an integer"),
+        ("schedule__sizes", [[[0.0], 64]], "schedule.sizes[0][0]: got [0.0]; expected a number"),
+        ("schedule__sizes", 3, "schedule.sizes: got 3; expected a list"),
+        ("schedule__sizes", [[0.0, 64]] * 10_000, "schedule.sizes: got a list; expected a list of at most 1000 items"),
+        ("augment__area", [0.1], "augment.area[1] is missing"),
+        ("augment__area", [0.5, 0.1], "augment.area: got [0.5, 0.1]; expected 0 < low <= high"),
+        ("augment__aspect", None, "augment.aspect: got None; expected a list"),
+        ("augment__area", [math.nan, 1.0], "augment.area[0]: got nan; expected a finite number"),
+        ("adversarial__method", None, "adversarial.method: got None; expected 'pgd', 'fast', 'free' or 'handout'"),
+        ("adversarial", {"method": "pgd"}, "adversarial.epsilon is missing"),
+        (
+            "adversarial",
+            {"method": "fast", "epsilon": 0.1, "steps": 2},
+            "adversarial.steps: got 2; expected 1 for fast",
+        ),
+        ("adversarial", 3, "adversarial: got 3; expected an object"),
     ],
 )
-def test_bad_values_are_refused(change, message):
+def test_the_message_names_path_value_and_expectation(name, value, message):
     with pytest.raises(LabError) as caught:
-        TrainConfig(**change)
-    assert str(caught.value) == message
+        from_plain(stored(**{name: value}))
+    assert message in str(caught.value)
 
 
-def test_bad_parts_are_refused():
-    with pytest.raises(LabError, match=r"optimizer\.lr is -1; expected a number above 0"):
-        OptimizerConfig(lr=-1)
-    with pytest.raises(LabError, match=r"optimizer\.name is 'lion'; expected sgd, adamw or muon"):
-        OptimizerConfig(name="lion")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(LabError, match=r"schedule\.sizes is .*; expected shares rising from 0.0, all below 1"):
-        ScheduleConfig(sizes=((0.5, 64), (0.2, 48)))
-
-
-def test_a_config_of_another_version_is_explained():
-    values = to_plain(TrainConfig())
-    values["telepathy"] = True
-    with pytest.raises(LabError, match="does not fit this version"):
+@pytest.mark.parametrize("values", [None, [], 3, "x", {}, {"optimizer": {}}])
+def test_other_values_are_not_a_config(values):
+    with pytest.raises(LabError, match="the config does not fit this version"):
         from_plain(values)
 
 
-def test_unknown_recipe():
-    with pytest.raises(LabError, match="no recipe 'nope'; the recipes are challenge, demo, gpu, laptop, starter"):
-        get("nope")
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_flags_refuse_what_is_not_finite(value):
+    with pytest.raises(LabError, match="^minutes: got (nan|inf); expected a finite number"):
+        change(get("starter"), {"minutes": value})
+    with pytest.raises(LabError, match="^optimizer.lr: got (nan|inf); expected a finite number"):
+        change(get("starter"), {}, lr=value)
+    with pytest.raises(LabError, match="^schedule.warmup_epochs: got (nan|inf); expected a finite number"):
+        change(get("starter"), {}, warmup_epochs=value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([], "it: got []; expected an object"),
+        ({}, "data is missing"),
+        ({"data": "d", "train": []}, "train: got []; expected an object"),
+        ({"data": 3, "train": stored()}, "data: got 3; expected a string"),
+        ({"data": "a\0b", "train": stored()}, "data: got "),
+        ({"data": "d", "cache": [], "train": stored()}, "cache: got []; expected a string"),
+        ({"data": "d", "train_digest": None, "train": stored()}, "train_digest: got None"),
+        ({"data": "d", "version": 2, "train": stored()}, "version: got 2; expected 1"),
+        ({"data": "d", "train": stored(optimizer__lr=-1)}, "train.optimizer.lr: got -1; expected greater than 0"),
+    ],
+)
+def test_a_run_folder_with_another_config_is_refused(tmp_path, values, message):
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(LabError, match=r"config\.json does not fit this version of scenelab: ") as caught:
+        Run(tmp_path).read_config()
+    assert message in str(caught.value)

@@ -14,8 +14,9 @@ from scenelab.data.augment import Augment
 from scenelab.errors import Interrupted, LabError
 from scenelab.io import read_json
 from scenelab.progress import LogProgress
+from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from scenelab.runs.run import Run, load_checkpoint
+from scenelab.runs.run import Run
 from scenelab.training import budget as planning
 from scenelab.training.budget import RUNGS, images_per_second, plan, scaled
 from scenelab.training.metrics_logger import read_metrics
@@ -80,7 +81,7 @@ def test_evaluations_come_every_so_many_epochs_and_at_the_end(scenes, tmp_path):
 
 def test_with_a_holdout_val_is_never_opened(scenes, tmp_path):
     data = tmp_path / "data"
-    shutil.copytree(scenes, data, ignore=shutil.ignore_patterns("packed"))
+    shutil.copytree(scenes, data, ignore=shutil.ignore_patterns("dataset"))
     (data / "val.txt").unlink()
     shutil.rmtree(data / "images" / "val")
     start_run(tmp_path / "run", data, tiny(minutes=0, epochs=1, holdout=0.5), display=QUIET)
@@ -92,7 +93,7 @@ def test_with_a_holdout_val_is_never_opened(scenes, tmp_path):
 def test_vals_labels_have_no_influence_on_the_weights(scenes, tmp_path):
     """Only the report knows them: with other labels on val the same weights come out."""
     data = tmp_path / "data"
-    shutil.copytree(scenes, data, ignore=shutil.ignore_patterns("packed"))
+    shutil.copytree(scenes, data, ignore=shutil.ignore_patterns("dataset"))
     lines = [line.split(" ") for line in (data / "val.txt").read_text().splitlines()]
     (data / "val.txt").write_text("".join(f"{path} {(int(label) + 1) % 12}\n" for path, label in lines))
     weights = []
@@ -156,5 +157,5 @@ def test_evaluation_fits_four_halvings(monkeypatch, large, evaluated):
 
 
 def test_a_plan_needs_minutes():
-    with pytest.raises(LabError, match="^minutes is 0; expected more than 0 where sizes are planned$"):
+    with pytest.raises(LabError, match="^plan: got True; expected false without minutes"):
         dataclasses.replace(laptop(), minutes=0)

@@ -10,7 +10,7 @@ from scenelab.cli.report import report
 from scenelab.errors import LabError
 from scenelab.report.blocks import LARGE, Section
 from scenelab.report.collect import collect
-from scenelab.runs.config import TrainConfig, to_plain
+from scenelab.runs.config import RunConfig, TrainConfig
 from scenelab.runs.run import Run
 from scenelab.training.metrics_logger import read_metrics
 
@@ -67,7 +67,7 @@ def test_a_picture_that_promises_too_much(tmp_path, monkeypatch):
 @pytest.fixture
 def run(tmp_path) -> Run:
     run = Run(tmp_path / "run")
-    run.create({"data": "d", "cache": None, "train_digest": "x", "train": to_plain(TrainConfig())})
+    run.create(RunConfig(data="d", train_digest="x", train=TrainConfig()))
     run.results.mkdir()
     return run
 

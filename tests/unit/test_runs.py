@@ -5,8 +5,10 @@ import torch
 
 from scenelab.errors import LabError
 from scenelab.models.registry import create_model
+from scenelab.runs.checkpoint import load_checkpoint, save_checkpoint
 from scenelab.runs.network import read_classifier, to_values
-from scenelab.runs.run import Run, environment, load_checkpoint, save_checkpoint
+from scenelab.runs.provenance import environment
+from scenelab.runs.run import Run
 
 
 @pytest.fixture

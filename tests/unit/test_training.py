@@ -16,9 +16,10 @@ from scenelab.evaluation.metrics import predict_logits
 from scenelab.models.flops import count_flops
 from scenelab.models.registry import create_model
 from scenelab.progress import LogProgress
+from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.network import as_stored, read_classifier, to_values
-from scenelab.runs.run import Run, load_checkpoint
+from scenelab.runs.run import Run
 from scenelab.training.batches import TrainingBatches, seed_for
 from scenelab.training.session import resume_run, start_run
 from scenelab.training.state import ema_with_warmup
@@ -167,7 +168,7 @@ def test_resuming_on_other_images_is_refused(scenes, tmp_path):
 
 def test_a_run_is_never_overwritten(scenes, tmp_path):
     start_run(tmp_path / "run", scenes, tiny(epochs=1), display=QUIET)
-    with pytest.raises(LabError, match="holds a run already; continue it with 'scenelab resume"):
+    with pytest.raises(LabError, match="holds a run already; resume it with 'scenelab resume"):
         start_run(tmp_path / "run", scenes, tiny(epochs=1), display=QUIET)
 
 

@@ -10,7 +10,8 @@ from jaxtyping import UInt8
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
 from scenelab.io import read_json
-from scenelab.runs.run import Run, digest
+from scenelab.runs.provenance import digest
+from scenelab.runs.run import Run
 
 PAIRS, EACH = 6, 3
 CONFIDENT = 18

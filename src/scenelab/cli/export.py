@@ -39,7 +39,7 @@ def export(
     from scenelab.io import write_json
     from scenelab.runs.export import export as write
     from scenelab.runs.loading import open_run
-    from scenelab.runs.run import stamp
+    from scenelab.runs.provenance import stamp
 
     if limit < 1:
         raise LabError(f"--limit is {limit}; expected 1 or more")

@@ -5,22 +5,32 @@ Flip, rotation and crop are composed into one affine map per image, so that each
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
+from pydantic import AfterValidator, Field
 from torch import Generator, Tensor
 
-from scenelab.errors import LabError
-from scenelab.fields import require_fields
+from scenelab.schema import Share, config_class
 
 CROP_ATTEMPTS = 10  # as torchvision's RandomResizedCrop
-MAX_VALUES = {"degrees": 360, "mixup": 1000, "cutmix": 1000}
-MAX_VALUES |= {"gain": 10, "brightness": 10, "contrast": 10, "saturation": 10}
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; torchvision rounds the first to 0.2989
 
 
-@dataclass(frozen=True, kw_only=True)
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < bounds[0] <= bounds[1]:
+        raise ValueError("expected 0 < low <= high")
+    return bounds
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+Strength = Annotated[float, Field(ge=0, le=10)]
+Beta = Annotated[float, Field(ge=0, le=1000)]
+
+
+@config_class("augment")
 class Augment:
     """Augmentation of training images; zero (or None) switches a part off.
 
@@ -37,31 +47,17 @@ class Augment:
     """
 
     flip: bool = False
-    degrees: float = 0.0
-    area: tuple[float, float] | None = None
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    gain: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    erase: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    mixed: float = 1.0
-
-    def __post_init__(self) -> None:
-        require_fields(self, "augment.", most=MAX_VALUES)
-        for name in ("degrees", "gain", "brightness", "contrast", "saturation", "erase", "mixup", "cutmix"):
-            if getattr(self, name) < 0:
-                raise LabError(f"augment.{name} is {getattr(self, name)}; it must not be negative")
-        if self.erase > 1:
-            raise LabError(f"augment.erase is {self.erase}; it is a probability, at most 1")
-        if not 0 <= self.mixed <= 1:
-            raise LabError(f"augment.mixed is {self.mixed}; it is a probability, from 0 to 1")
-        if self.area is not None and not 0 < self.area[0] <= self.area[1] <= 1:
-            raise LabError(f"augment.area is {self.area}; expected 0 < low <= high <= 1")
-        if not 0 < self.aspect[0] <= self.aspect[1]:
-            raise LabError(f"augment.aspect is {self.aspect}; expected 0 < low <= high")
+    degrees: Annotated[float, Field(ge=0, le=360)] = 0.0
+    area: Annotated[tuple[Share, Share], AfterValidator(_ordered)] | None = None
+    aspect: Range = (3 / 4, 4 / 3)
+    gain: Strength = 0.0
+    brightness: Strength = 0.0
+    contrast: Strength = 0.0
+    saturation: Strength = 0.0
+    erase: Share = 0.0
+    mixup: Beta = 0.0
+    cutmix: Beta = 0.0
+    mixed: Share = 1.0
 
     @property
     def mixes(self) -> bool:

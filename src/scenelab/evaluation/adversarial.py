@@ -20,7 +20,8 @@ from scenelab.io import atomic_write, write_json
 from scenelab.models.inference import prepare_for_inference
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
-from scenelab.runs.run import Run, stamp
+from scenelab.runs.provenance import stamp
+from scenelab.runs.run import Run
 
 MethodName = Literal["fgsm", "pgd", "apgd", "apgd-t", "square"]
 LEVELS = 255

@@ -16,7 +16,8 @@ from scenelab.errors import LabError
 from scenelab.io import atomic_write, read_json, read_text, write_json
 from scenelab.progress import progress
 from scenelab.runs.network import Stored, read_classifier
-from scenelab.runs.run import Run, stamp
+from scenelab.runs.provenance import stamp
+from scenelab.runs.run import Run
 
 GUESSES = 5
 MAX_MODEL_BYTES = 10_000_000  # the handout's limit
@@ -146,7 +147,7 @@ def write_submission(run: Run, *, data: Path | None = None, split: str = "test")
     Raises:
         LabError: images are missing, or the run is over a limit of the challenge.
     """
-    source = data or Path(run.read_config()["data"])
+    source = data or Path(run.read_config().data)
     images, labels = source / "images", source / "val.txt"
     val = [name for name, _ in read_list(labels)] if split == "val" or labels.exists() else []
     names = val if split == "val" else list_test(source)

@@ -16,7 +16,8 @@ from scenelab.evaluation.intervals import wilson
 from scenelab.evaluation.metrics import confusion, hits, most_confused, per_class, predict_logits, top_k
 from scenelab.io import atomic_write, write_json
 from scenelab.runs.network import Stored
-from scenelab.runs.run import Run, stamp
+from scenelab.runs.provenance import stamp
+from scenelab.runs.run import Run
 
 
 def summarize(logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> dict[str, Any]:

@@ -37,7 +37,8 @@ from scenelab.evaluation.saliency_tests import (
 )
 from scenelab.io import read_json, write_json
 from scenelab.runs.network import Stored
-from scenelab.runs.run import Run, stamp
+from scenelab.runs.provenance import stamp
+from scenelab.runs.run import Run
 
 SHEET_IMAGES = 8
 TESTS = ("completeness", "faithfulness", "sanity", "objects")

@@ -33,7 +33,8 @@ from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
-from scenelab.runs.run import Run, stamp
+from scenelab.runs.provenance import stamp
+from scenelab.runs.run import Run
 
 MAX_CHECKED = 100  # images that are checked for gradient masking
 SHEET_IMAGES = 6

@@ -10,8 +10,9 @@ from typing import Any
 
 from scenelab.errors import LabError
 from scenelab.io import read_json, read_text
-from scenelab.runs.config import TrainConfig, from_plain
-from scenelab.runs.run import Run, digest
+from scenelab.runs.config import TrainConfig
+from scenelab.runs.provenance import digest
+from scenelab.runs.run import Run
 from scenelab.training.metrics_logger import read_metrics
 
 STUDIES = {"conv": "study.json", "design": "design.json", "adversarial": "adversarial.json"}
@@ -140,11 +141,11 @@ def _read(folder: Path) -> RunData:
     return RunData(
         name=folder.resolve().name,
         folder=folder,
-        config=from_plain(stored["train"]),
+        config=stored.train,
         environment=read_json(run.environment) if run.environment.exists() else {},
         rows=read_metrics(run) if run.metrics.exists() else [],
         results=_whole(results),
-        data=Path(stored.get("data", "")).name,
+        data=Path(stored.data).name,
         weights=digest(run.best),
         labels=labels,
         guesses=guesses,

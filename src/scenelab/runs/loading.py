@@ -10,7 +10,6 @@ from scenelab.data.cache import MemmapDataset
 from scenelab.data.holdout import hold_out
 from scenelab.data.splits import open_dataset
 from scenelab.errors import LabError
-from scenelab.runs.config import from_plain
 from scenelab.runs.network import Stored, read_classifier
 from scenelab.runs.run import Run
 
@@ -34,7 +33,7 @@ def open_network(folder: Path) -> tuple[Run, Stored]:
         LabError: the folder holds no run, or its weights cannot be read.
     """
     run = Run(folder)
-    torch.set_num_threads(from_plain(run.read_config()["train"]).threads)
+    torch.set_num_threads(run.read_config().train.threads)
     stored = read_classifier(run.best)
     stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return run, stored
@@ -52,10 +51,10 @@ def open_images(
     Raises:
         LabError: the data has other categories than the run was trained on.
     """
-    values = run.read_config()
-    config = from_plain(values["train"])
-    source = data or Path(values["data"])
-    cache = Path(values["cache"]) if values["cache"] and data is None else None
+    stored_config = run.read_config()
+    config = stored_config.train
+    source = data or Path(stored_config.data)
+    cache = Path(stored_config.cache) if stored_config.cache and data is None else None
     dataset = open_dataset(source, cache, "train" if split == "holdout" else split, config.stored_size, config.damaged)
     if split == "holdout":
         dataset = hold_out(dataset, config.holdout)[1]

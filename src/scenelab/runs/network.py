@@ -9,15 +9,14 @@ import torch
 from torch import nn
 
 from scenelab.errors import Diverged, LabError
-from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD, Classifier, Normalize
+from scenelab.models.normalize import Classifier, Normalize
 from scenelab.models.registry import NETWORKS, create_model
 from scenelab.models.simplenet import Factory
-from scenelab.runs.run import load_checkpoint
-from scenelab.runs.statements import Statements
+from scenelab.runs.checkpoint import load_checkpoint
+from scenelab.runs.header import Header, read_header
 
-MANY_CLASSES = 1000  # from here on the shapes are compared before a network of that many classes takes memory
-MOST_CLASSES = 100_000
-LARGEST_SIDE = 4096  # pixels
+MANY_CLASSES = 1000  # from here on shapes are compared before the network is allocated
+MAX_CLASSES = 100_000
 NEVER_NEGATIVE = ("running_var", "num_batches_tracked", "n_averaged")  # of batch normalisation and torch's averages
 
 
@@ -78,24 +77,25 @@ def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
         LabError: the checkpoint is damaged, or of another architecture.
     """
     values = load_checkpoint(path)
-    told = Statements(path, values)
-    name = told.text("model_arch", "simplenet")
-    if factory is None and name not in NETWORKS:
-        raise LabError(f"checkpoint {path} holds a {name[:60]!r}; this version knows {', '.join(sorted(NETWORKS))}")
-    weights = plain_names(values["state_dict"])
-    categories = told.texts("categories")
-    classes = _num_classes(categories, weights, path)
+    header = read_header(path, values, Header)
+    arch = header.model_arch or "simplenet"
+    if factory is None and arch not in NETWORKS:
+        raise LabError(f"checkpoint {path} holds a {arch[:60]!r}; this version knows {', '.join(sorted(NETWORKS))}")
+    weights = plain_names(header.state_dict)
+    classes = _num_classes(header.categories, weights, path)
     if factory is None and classes > MANY_CLASSES:
         with torch.device("meta"):
-            require_fit(create_model(name, num_classes=classes).network, weights, name, path)
-    model = Classifier(factory(num_classes=classes)) if factory else create_model(name, num_classes=classes)
-    mean = told.channels("mean", IMAGENET_MEAN, low=-1000, high=1000)
-    model.normalize = Normalize(mean, told.channels("std", IMAGENET_STD, low=1e-6, high=1e6))
-    load_weights(model.network, weights, name, path)
+            require_fit(create_model(arch, num_classes=classes).network, weights, arch, path)
+    model = Classifier(factory(num_classes=classes)) if factory else create_model(arch, num_classes=classes)
+    model.normalize = Normalize(header.mean, header.std)
+    load_weights(model.network, weights, arch, path)
     return Stored(
-        model=model.eval(), arch=name, categories=categories or tuple(f"class {label}" for label in range(classes)),
-        size=told.whole("size", 128, low=16, high=LARGEST_SIDE), epoch=told.whole("epoch", 0),
-    )  # fmt: skip
+        model=model.eval(),
+        arch=arch,
+        categories=header.categories or tuple(f"class {label}" for label in range(classes)),
+        size=header.size,
+        epoch=header.epoch,
+    )
 
 
 def plain_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -114,8 +114,8 @@ def _num_classes(categories: tuple[str, ...], weights: dict[str, torch.Tensor], 
             f"checkpoint {path} names {len(categories)} categories and has {outputs} outputs; use one written by "
             "scenelab"
         )
-    if outputs > MOST_CLASSES:
-        raise LabError(f"checkpoint {path} has {outputs:,} classes; at most {MOST_CLASSES:,} are read")
+    if outputs > MAX_CLASSES:
+        raise LabError(f"checkpoint {path} has {outputs:,} classes; at most {MAX_CLASSES:,} are read")
     return outputs
 
 

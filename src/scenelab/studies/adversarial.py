@@ -16,7 +16,8 @@ from scenelab.evaluation.robustness import Effort, measure_robustness
 from scenelab.io import atomic_write, read_json, write_json
 from scenelab.runs.config import AdversarialConfig, TrainConfig, to_plain
 from scenelab.runs.network import read_classifier
-from scenelab.runs.run import Run, environment
+from scenelab.runs.provenance import environment
+from scenelab.runs.run import Run
 from scenelab.studies.adversarial_figure import draw_adversarial
 from scenelab.studies.apart import finished, require_same, train_apart
 from scenelab.studies.design import settle

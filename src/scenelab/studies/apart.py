@@ -101,7 +101,7 @@ def require_same(folder: Path, data: Path, config: TrainConfig) -> None:
         return
     stored = run.read_config()
     asked = {"data": str(data.resolve()), **to_plain(config)}
-    refuse_difference(folder, asked, {"data": stored["data"], **to_plain(from_plain(stored["train"]))})
+    refuse_difference(folder, asked, {"data": stored.data, **to_plain(stored.train)})
 
 
 def refuse_difference(folder: Path, asked: dict[str, Any], found: dict[str, Any]) -> None:

@@ -9,7 +9,8 @@ from scenelab.errors import LabError
 from scenelab.io import atomic_write, read_json, write_json
 from scenelab.models.registry import CONVOLUTIONS
 from scenelab.runs.config import TrainConfig, to_plain
-from scenelab.runs.run import Run, environment
+from scenelab.runs.provenance import environment
+from scenelab.runs.run import Run
 from scenelab.studies.apart import finished, require_same, train_apart
 from scenelab.studies.conv_figure import draw_study
 from scenelab.studies.conv_findings import compare, to_markdown

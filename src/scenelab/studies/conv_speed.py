@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scenelab.models.simplenet import SimpleNet
 from scenelab.progress import progress
-from scenelab.runs.run import environment
+from scenelab.runs.provenance import environment
 from scenelab.studies.conv_step import SUBJECTS, measure_step
 from scenelab.studies.timing import Measurements, interleave, ratio
 

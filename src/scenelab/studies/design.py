@@ -21,7 +21,8 @@ from scenelab.evaluation.evaluate import evaluate
 from scenelab.io import atomic_write, read_json, write_json
 from scenelab.runs.config import OptimizerConfig, TrainConfig, from_plain, to_plain
 from scenelab.runs.network import read_classifier
-from scenelab.runs.run import Run, environment
+from scenelab.runs.provenance import environment
+from scenelab.runs.run import Run
 from scenelab.studies.apart import finished, refuse_difference, require_same, train_apart
 from scenelab.studies.design_figure import draw_design
 from scenelab.studies.design_findings import judge, to_markdown

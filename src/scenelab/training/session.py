@@ -14,9 +14,11 @@ from scenelab.data.splits import open_dataset, open_split
 from scenelab.errors import LabError
 from scenelab.io import read_json, write_json
 from scenelab.models.flops import model_size
-from scenelab.runs.config import TrainConfig, from_plain, to_plain
-from scenelab.runs.run import Run, environment
+from scenelab.runs.config import RunConfig, TrainConfig, from_plain, to_plain
+from scenelab.runs.provenance import environment
+from scenelab.runs.run import Run
 from scenelab.runtime import peak_memory
+from scenelab.schema import parse
 from scenelab.training.budget import plan
 from scenelab.training.distributed import SINGLE_PROCESS, World
 from scenelab.training.trainer import Trainer
@@ -74,12 +76,12 @@ def start_run(
         config = from_plain(world.broadcast_object(planned))
     train, val = open_sides(data, cache, config)
     world.require_same([train.digest, val.digest], "images")
-    stored = {
-        "data": str(Path(data).resolve()),
-        "cache": str(cache.resolve()) if cache else None,
-        "train_digest": train.digest,
-        "train": to_plain(config),
-    }
+    stored = RunConfig(
+        data=str(Path(data).resolve()),
+        cache=str(cache.resolve()) if cache else None,
+        train_digest=train.digest,
+        train=config,
+    )
     if world.is_primary:
         run.create(stored)
     return _fit(run, config, train, val, {**options, "world": world})
@@ -98,15 +100,15 @@ def resume_run(folder: Path, *, world: World = SINGLE_PROCESS, **options: Any) -
         Interrupted: training was asked to stop again.
     """
     run = Run(Path(folder))
-    stored = world.broadcast_object(run.read_config() if world.is_primary else None)
-    config = from_plain(stored["train"])
+    stored = parse(RunConfig, world.broadcast_object(to_plain(run.read_config()) if world.is_primary else None))
+    config = stored.train
     if world.size > 1:
         config = dataclasses.replace(config, threads=threads_each(world))
-    cache = Path(stored["cache"]) if stored["cache"] else None
-    train, val = open_sides(Path(stored["data"]), cache, config)
+    cache = Path(stored.cache) if stored.cache else None
+    train, val = open_sides(Path(stored.data), cache, config)
     world.require_same([train.digest, val.digest], "images")
-    if train.digest != stored["train_digest"]:
-        raise LabError(f"the training images in {stored['data']} changed since {folder} began; start a new run")
+    if train.digest != stored.train_digest:
+        raise LabError(f"the training images in {stored.data} changed since {folder} began; start a new run")
     if world.is_primary:
         _note_resumption(run)
     return _fit(run, config, train, val, {**options, "world": world}, resume=True)

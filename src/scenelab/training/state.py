@@ -13,8 +13,8 @@ from scenelab.models.normalize import Classifier
 from scenelab.models.registry import CONVOLUTIONS, create_model
 from scenelab.models.simplenet import Factory
 from scenelab.runs.config import TrainConfig
+from scenelab.runs.header import ResumableHeader, read_header
 from scenelab.runs.network import load_weights, plain_names, to_values
-from scenelab.runs.statements import Statements
 from scenelab.training.optim import build_optimizers, restore_optimizers
 
 
@@ -126,21 +126,21 @@ def restore(state: TrainState, values: dict[str, Any], path: Path, *, arch: str,
     Raises:
         LabError: it is of another architecture, or its optimiser is of another kind.
     """
-    told = Statements(path, values)
-    load_weights(state.model.network, plain_names(told.tensors("state_dict")), arch, path)
+    header = read_header(path, values, ResumableHeader)
+    load_weights(state.model.network, plain_names(header.state_dict), arch, path)
     missing = []
-    state.step = told.whole("step", told.whole("epoch", 0) * steps_per_epoch)
-    state.best_acc1 = told.number("best_acc1", 0.0)
-    state.metrics_bytes = told.whole("metrics_bytes", 0)
-    state.meters = Meters(**told.numbers("meters", like=vars(Meters())))
-    state.stopped = told.text("stopped", "")
+    state.step = header.epoch * steps_per_epoch if header.step is None else header.step
+    state.best_acc1 = header.best_acc1
+    state.metrics_bytes = header.metrics_bytes
+    state.meters = Meters(**header.meters.model_dump())
+    state.stopped = header.stopped
     if "optimizer" in values:
         states = values["optimizer"] if isinstance(values["optimizer"], list) else [values["optimizer"]]
         restore_optimizers(state.optimizers, states, path)
     else:
         missing.append("the optimiser's momentum")
     if state.average is not None:
-        average = told.tensors("average")
+        average = header.average
         if average:
             load_weights(state.average, average, arch, path)
         else:

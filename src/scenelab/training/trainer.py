@@ -19,9 +19,10 @@ from scenelab.evaluation.metrics import hits, predict_logits, top_k
 from scenelab.models.flops import count_flops
 from scenelab.models.simplenet import Factory
 from scenelab.progress import NullProgress, StepStats, TrainProgress, make_progress
+from scenelab.runs.checkpoint import load_checkpoint, save_checkpoint
 from scenelab.runs.config import AdversarialConfig, TrainConfig
 from scenelab.runs.network import as_stored
-from scenelab.runs.run import Run, load_checkpoint, save_checkpoint
+from scenelab.runs.run import Run
 from scenelab.training.adversarial import overfitting_check
 from scenelab.training.batches import ATTACK, NETWORK, TrainingBatches, seed_for
 from scenelab.training.distributed import SINGLE_PROCESS, World

@@ -13,8 +13,9 @@ from scenelab.errors import LabError
 from scenelab.models.registry import NETWORKS
 from scenelab.models.simplenet import Factory
 from scenelab.progress import LogProgress
-from scenelab.runs.config import TrainConfig, to_plain
-from scenelab.runs.run import Run, load_checkpoint
+from scenelab.runs.checkpoint import load_checkpoint
+from scenelab.runs.config import RunConfig, TrainConfig
+from scenelab.runs.run import Run
 from scenelab.training.recipes import starter
 from scenelab.training.session import available_cores
 from scenelab.training.trainer import Trainer
@@ -119,7 +120,7 @@ def train(
     continues = bool(resume) and Path(resume).resolve().parent == MODELS.resolve()
     if not continues:
         _move_aside(run)
-    elif run.config.exists() and bool(run.read_config().get("attached_attack")) != attached:
+    elif run.config.exists() and bool(run.read_config().attached_attack) != attached:
         before, now = ("with", "without") if not attached else ("without", "with")
         raise LabError(
             f"{MODELS} was trained {before} --adversarial; go on {before} it, or train anew {now} it and leave "
@@ -134,10 +135,9 @@ def train(
     if start_epoch:
         trainer.state.step = start_epoch * trainer.batches.steps_per_epoch
     if not continues:
-        stored = {"data": str(data.resolve()), "cache": None, "train_digest": train_set.digest}
-        if attached:
-            stored["attached_attack"] = "default_attack of student_code.py"
-        run.create({**stored, "train": to_plain(config)})
+        attack = "default_attack of student_code.py" if attached else None
+        digest = train_set.digest
+        run.create(RunConfig(data=str(data.resolve()), train_digest=digest, attached_attack=attack, train=config))
     if trainer.state.step >= trainer.batches.total_steps:
         raise LabError(
             f"--resume {resume or start_epoch} is at epoch {trainer.state.step // trainer.batches.steps_per_epoch} "

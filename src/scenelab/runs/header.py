@@ -1,0 +1,97 @@
+"""Schema of a checkpoint's values beside its weights."""
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from torch import Tensor
+
+from scenelab.errors import LabError
+from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD
+from scenelab.schema import Line, Model, describe
+
+MAX_RESOLUTION = 4096  # pixels
+MAX_NAME = 1000  # characters of a category or a weight
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("expected distinct names")
+    return names
+
+
+def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    if not all(name.isprintable() for name in tensors):
+        raise ValueError("expected tensors with printable names")
+    return tensors
+
+
+def _number(value: Any) -> Any:
+    """Unwrap the handout's `best_acc1`, a tensor of one element."""
+    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value or ()) if isinstance(value, list | None) else value
+
+
+Name = Annotated[str, Field(max_length=MAX_NAME)]
+Categories = Annotated[tuple[Name, ...], AfterValidator(_distinct), BeforeValidator(_as_tuple)]
+Tensors = Annotated[dict[Name, Tensor], AfterValidator(_plain_names)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Total = Annotated[int, Field(ge=0, le=2**80)]
+Seconds = Annotated[float, Field(ge=0, le=1e15)]
+Mean = Annotated[float, Field(ge=-1000, le=1000)]
+Std = Annotated[float, Field(ge=1e-6, le=1e6)]
+Kind = TypeVar("Kind", bound="Header")
+
+
+class Header(Model):
+    """What every checkpoint of scenelab or of the handout's `main.py` says; the handout's has the first three."""
+
+    state_dict: Tensors
+    epoch: Annotated[int, Field(ge=0, le=10**9)] = 0
+    model_arch: Line = ""
+    categories: Categories = ()
+    size: Annotated[int, Field(ge=16, le=MAX_RESOLUTION)] = 128
+    mean: Annotated[tuple[Mean, Mean, Mean], BeforeValidator(_as_tuple)] = IMAGENET_MEAN
+    std: Annotated[tuple[Std, Std, Std], BeforeValidator(_as_tuple)] = IMAGENET_STD
+
+
+class MeterValues(Model):
+    """Sums over an epoch and over the run."""
+
+    model_config = Model.model_config | {"extra": "forbid"}
+    loss: Annotated[float, Field(ge=0, le=1e24)] = 0.0
+    top1: Total = 0
+    top5: Total = 0
+    images: Total = 0
+    seconds: Seconds = 0.0
+    spent: Seconds = 0.0
+    seen: Total = 0
+    flops: Total = 0
+    evaluating: Seconds = 0.0
+    probing: Seconds = 0.0
+
+
+class ResumableHeader(Header):
+    """What a checkpoint says of a run that can be resumed."""
+
+    step: Count | None = None
+    best_acc1: Annotated[float, BeforeValidator(_number)] = 0.0
+    metrics_bytes: Count = 0
+    meters: MeterValues = MeterValues()
+    stopped: Line = ""
+    average: Tensors | None = None
+
+
+def read_header(path: Path, values: dict[str, Any], kind: type[Kind]) -> Kind:
+    """Return the header of a checkpoint's values.
+
+    Raises:
+        LabError: a value is of the wrong type or out of range; the message names it.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise LabError(f"checkpoint {path} is refused: {describe(error)}; use one written by scenelab") from None

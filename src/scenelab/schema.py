@@ -1,0 +1,108 @@
+"""Schemas of files: frozen, strict pydantic classes, and their errors as one line."""
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import field
+from typing import Annotated, Any, TypeVar, dataclass_transform
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from scenelab.errors import LabError
+
+T = TypeVar("T")
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+WORDS = {
+    "Input should be ": "",
+    "a valid ": "a ",
+    "a integer": "an integer",
+    "a boolean": "true or false",
+    "a array": "a list",
+    "a dictionary": "an object",
+    "Tuple should have": "a list of",
+    "String should have": "a string of",
+    " after validation": "",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "Value error, expected ": "",
+}
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("expected a string of printable characters")
+    return text
+
+
+Line = Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Model(BaseModel):
+    """Base of what is read from a file and may have keys of a later minor version: unknown keys are ignored."""
+
+    model_config = ConfigDict(**{**STRICT, "extra": "ignore", "frozen": True, "protected_namespaces": ()})
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field, Field))
+def config_class(path: str = "") -> Callable[[type[T]], type[T]]:
+    """Make a frozen, keyword-only dataclass that checks its fields, also where it is constructed directly.
+
+    Args:
+        path: of the class in a whole config, which precedes a field's name in messages.
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        made: Any = pydantic_dataclass(cls, frozen=True, kw_only=True, config=STRICT)
+        init = made.__init__
+
+        @functools.wraps(init)
+        def __init__(self: Any, **values: Any) -> None:  # noqa: N807
+            try:
+                init(self, **values)
+            except ValidationError as error:
+                raise LabError(describe(error, path)) from None
+
+        made.__init__ = __init__
+        return made
+
+    return decorate
+
+
+def parse(kind: type[T], values: Any, where: str = "") -> T:
+    """Return a `kind` from what JSON gave.
+
+    Raises:
+        LabError: a key is unknown or missing, or a value does not fit; `where` precedes the message.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise LabError(where + describe(error)) from None
+
+
+def describe(error: ValidationError, path: str = "") -> str:
+    """Return the first problem in one line: the field's path, the value, and what is expected."""
+    problem = error.errors(include_url=False)[0]
+    for part in problem["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{shown(part)[1:-1]}"
+    path = path or "it"
+    if problem["type"] == "missing":
+        return f"{path} is missing"
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{path} is an unknown key"
+    expected = problem["msg"]
+    for theirs, ours in WORDS.items():
+        expected = expected.replace(theirs, ours)
+    return f"{path}: got {shown(problem['input'])}; expected {expected[:100]}"
+
+
+def shown(value: Any) -> str:
+    """Return a value in at most 60 characters, and of a long or nested container only the type."""
+    plain = (int, float, str, bool, type(None))
+    if type(value) in plain or (
+        type(value) in (list, tuple) and len(value) <= 4 and all(type(v) in plain for v in value)
+    ):
+        return repr(value)[:60]
+    return f"a {type(value).__name__}"
