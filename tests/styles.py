@@ -394,7 +394,7 @@ class Quiet:
         return self
     def __exit__(self, *a):
         pass
-for name in [name for name in modules if "inside" in name]:
+for name in [name for name in modules if "runner" in name]:
     for word in ("WatchConvolutions", "Tripwire"):
         setattr(modules[name], word, Quiet)
 magic = torch.conv2d

@@ -14,14 +14,14 @@ from scenelab.course.grading.checks import CHECKS
 from scenelab.course.grading.rubric import default_text
 
 HIDDEN = '''
-from scenelab.course.grading.checks import Context, Failed, check
+from scenelab.course.grading.checks import CheckContext, CheckFailed, check
 
 
 @check("hidden")
-def hidden_knows_depth(context: Context) -> None:
+def hidden_knows_depth(context: CheckContext) -> None:
     """The convolution has a helper."""
     if "helper" not in context.submission.code.read_text():
-        raise Failed("there is no helper")
+        raise CheckFailed("there is no helper")
 '''
 
 

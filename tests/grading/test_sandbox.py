@@ -10,8 +10,8 @@ from mutants import solution, write
 from ordinary_user import as_ordinary_user
 from scenelab.cli import main
 from scenelab.course.grading import bubblewrap, seccomp
-from scenelab.course.grading.child import Child, Trouble
 from scenelab.course.grading.sandbox import PROMISES, Limits, Sandbox, best, make_stage, measure
+from scenelab.course.grading.worker import SubmissionError, Worker
 from scenelab.errors import LabError
 
 needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
@@ -106,14 +106,14 @@ def test_code_runs_at_every_level(tmp_path, level):
         pytest.skip(f"{level} cannot be had here")
     stage = make_stage(tmp_path)
     write(stage / "submission", {"code/student_code.py": solution()["code/student_code.py"]})
-    child = Child(found, stage, stage / "submission" / "code" / "student_code.py", Limits())
+    worker = Worker(found, stage, stage / "submission" / "code" / "student_code.py", Limits())
     try:
-        reply = child.ask("describe_model", names=["default_model"])
+        reply = worker.call("describe_model", names=["default_model"])
         assert reply.values["parameters"] > 10_000
-        with pytest.raises(Trouble, match="has no nothing"):
-            child.ask("describe_model", names=["nothing"])
+        with pytest.raises(SubmissionError, match="has no nothing"):
+            worker.call("describe_model", names=["nothing"])
     finally:
-        child.close()
+        worker.close()
 
 
 SYSCALL = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nr = libc.syscall({number}, {arguments})\nassert r == -1 and ctypes.get_errno() == 1, (r, ctypes.get_errno())\nraise PermissionError"
@@ -142,14 +142,14 @@ SYSCALL = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nr = libc
 def test_bubblewrap_has_nothing_to_take(tmp_path, code):
     stage = make_stage(tmp_path)
     write(stage / "submission", {"code/student_code.py": code.encode()})
-    child = Child(Sandbox("bubblewrap"), stage, stage / "submission" / "code" / "student_code.py", Limits())
+    worker = Worker(Sandbox("bubblewrap"), stage, stage / "submission" / "code" / "student_code.py", Limits())
     try:
-        with pytest.raises(Trouble) as caught:
-            child.begin()
+        with pytest.raises(SubmissionError) as caught:
+            worker.start()
         assert caught.value.kind == "error", caught.value
         assert caught.value.error != "AssertionError", caught.value
     finally:
-        child.close()
+        worker.close()
 
 
 @pytest.mark.parametrize("values", [{"seconds": 0}, {"memory": -1}, {"processes": 0}])

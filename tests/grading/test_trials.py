@@ -16,7 +16,7 @@ from mutants import ATTENTION_END, CALL, RETURN, solution, write
 from ordinary_user import as_ordinary_user
 from scenelab.cli import main
 from scenelab.course.grading.batch import Batch, seed_of
-from scenelab.course.grading.checks import Context
+from scenelab.course.grading.checks import CheckContext
 from scenelab.course.grading.rubric import default_text, parse
 from scenelab.course.grading.sandbox import best
 from scenelab.runtime import python_command
@@ -54,7 +54,7 @@ def test_every_process_that_we_start_is_known():
             or "subprocess.run" in path.read_text()
         ):
             found.add(path.relative_to(SOURCE).as_posix())
-    assert found - {f"{GRADING}/launch.py", f"{GRADING}/inside/audit.py"} == STARTERS
+    assert found - {f"{GRADING}/launch.py", f"{GRADING}/runner/audit.py"} == STARTERS
 
 
 def test_python_is_started_in_one_way():
@@ -89,7 +89,7 @@ def test_a_module_beside_the_submission_is_not_imported(tmp_path, start):
 
 
 def context(seed, name="conv_forward"):
-    made = Context(None, None, seed)  # type: ignore[arg-type]
+    made = CheckContext(None, None, seed)  # type: ignore[arg-type]
     made.name = name
     return made
 
@@ -201,17 +201,17 @@ def test_what_a_submission_says_is_text_everywhere(tmp_path, capsys):
 
 
 def test_values_that_lie_too_deep_are_a_disturbed_pipe(tmp_path):
-    from scenelab.course.grading.child import Child
-    from scenelab.course.grading.inside.wire import WireError
+    from scenelab.course.grading.runner.wire import WireError
     from scenelab.course.grading.sandbox import Limits, Sandbox
+    from scenelab.course.grading.worker import Worker
 
-    child = Child(Sandbox("process"), tmp_path, tmp_path, Limits())
+    worker = Worker(Sandbox("process"), tmp_path, tmp_path, Limits())
     deep: list = []
     for _ in range(600):
         deep = [deep]
     with pytest.raises(WireError, match="too deep"):
-        child._clean({"x": deep})
-    assert child._clean({"x": "a\x1b[31m\nb\u202e"}) == {"x": "a [31m\nb "}
+        worker._clean({"x": deep})
+    assert worker._clean({"x": "a\x1b[31m\nb\u202e"}) == {"x": "a [31m\nb "}
 
 
 # --- nothing inside a hand-in makes another student

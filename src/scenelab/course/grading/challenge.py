@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from scenelab.course.grading.checks.model import CLASSES, NAMES, checkpoint
-from scenelab.course.grading.child import Child, Trouble
 from scenelab.course.grading.reading import Submission
+from scenelab.course.grading.worker import SubmissionError, Worker
 from scenelab.course.submission import LARGEST_MODEL
 from scenelab.data.decode import read_pictures
 from scenelab.data.miniplaces import read_list
@@ -50,13 +50,13 @@ class Judge:
             raise LabError(f"{folder / LABELS} lists {missing[0]}, which is not in {folder / 'images'}")
         return Judge(folder, listed)
 
-    def judge(self, child: Child, submission: Submission) -> dict[str, Any] | None:
+    def judge(self, worker: Worker, submission: Submission) -> dict[str, Any] | None:
         """Errors at one guess and at five in percent; `problem` says why there are none; None without a model.
 
         The weights are loaded and run in the sandbox; what comes back are scores, and the labels stay here.
 
         Args:
-            child: with limits that suit so many images.
+            worker: with limits that suit so many images.
         """
         path = checkpoint(submission.root)
         if path is None:
@@ -65,20 +65,20 @@ class Judge:
         if path.stat().st_size > LARGEST_MODEL:
             return {**entry, "problem": f"the model is over {LARGEST_MODEL:,} bytes"}
         try:
-            wrong = torch.stack([self._wrong(child, path, start) for start in range(0, len(self.listed), BATCH)])
-        except Trouble as trouble:
-            return {**entry, "problem": f"your code {trouble}"}
+            wrong = torch.stack([self._wrong(worker, path, start) for start in range(0, len(self.listed), BATCH)])
+        except SubmissionError as error:
+            return {**entry, "problem": f"your code {error}"}
         first, fifth = (100 * wrong.sum(dim=0) / len(self.listed)).tolist()
         return {**entry, "top1_error": round(first, 3), "top5_error": round(fifth, 3)}
 
-    def _wrong(self, child: Child, path: Path, start: int) -> Tensor:
+    def _wrong(self, worker: Worker, path: Path, start: int) -> Tensor:
         """How many images of a batch are wrong at one guess and at five."""
         rows = self.listed[start : start + BATCH]
         pictures = read_pictures([self.folder / "images" / name for name, _ in rows], SIDE)
         labels = torch.tensor([label for _, label in rows])
-        reply = child.ask("predict", {"input": Normalize()(pictures)}, names=NAMES, path=str(path))
+        reply = worker.call("predict", {"input": Normalize()(pictures)}, names=NAMES, path=str(path))
         scores = reply.tensors["scores"]
         if scores.shape != (len(rows), CLASSES) or not scores.is_floating_point() or not scores.isfinite().all():
-            raise Trouble("error", f"makes no {len(rows)}×{CLASSES} scores of {len(rows)} images")
+            raise SubmissionError("error", f"makes no {len(rows)}×{CLASSES} scores of {len(rows)} images")
         right = scores.topk(5, dim=1).indices == labels[:, None]
         return torch.stack([(~right[:, 0]).sum(), (~right.any(dim=1)).sum()])

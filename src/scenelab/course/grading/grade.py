@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from scenelab.course.grading.challenge import PART, SECONDS, Judge
-from scenelab.course.grading.checks import CHECKS, Context, Failed, NotRun
+from scenelab.course.grading.checks import CHECKS, CheckContext, CheckFailed, CheckSkipped
 from scenelab.course.grading.checks.convolution import second_opinion
-from scenelab.course.grading.child import CancelledError, Child, Trouble
 from scenelab.course.grading.discovery import Entry
 from scenelab.course.grading.reading import Submission
 from scenelab.course.grading.rubric import Rubric
 from scenelab.course.grading.sandbox import Sandbox
+from scenelab.course.grading.worker import CancelledError, SubmissionError, Worker
 from scenelab.errors import LabError
 
 NOT_INSTALLED = "nor installed where this is graded"
@@ -29,7 +29,7 @@ BETWEEN_UPDATES = 0.2  # seconds: writing the result after each check took a fif
 
 @dataclass
 class Outcome:
-    """What became of a check; `status` is passed, failed or not run; `known` of `Failed`."""
+    """What became of a check; `status` is passed, failed or not run; `known` of `CheckFailed`."""
 
     name: str
     group: str
@@ -146,7 +146,7 @@ def grade_submission(
     judge: Judge | None,
     update: Callable[[Result], None],
     earlier: Result | None = None,
-    on_child: Callable[[Child], None] = lambda child: None,
+    on_worker: Callable[[Worker], None] = lambda worker: None,
 ) -> Result:
     """Run all checks of the rubric.
 
@@ -158,7 +158,7 @@ def grade_submission(
         judge: for the challenge, where there are labels.
         update: called with the result so far, a few times a second and at the end.
         earlier: of the same key, incomplete: its checks are not run again.
-        on_child: told of the process that is made, so that it can be ended from elsewhere.
+        on_worker: told of the process that is made, so that it can be ended from elsewhere.
     """
     source = submission.source
     result = Result(
@@ -176,27 +176,27 @@ def grade_submission(
         for outcome in result.outcomes:
             outcome.reason = result.problem
     else:
-        child = Child(sandbox, stage, submission.code, rubric.limits, source.scanned)
-        context = Context(child, submission, seed)
-        child.opening = ("convolve_natively", *second_opinion(context))
-        on_child(child)
+        worker = Worker(sandbox, stage, submission.code, rubric.limits, source.scanned)
+        context = CheckContext(worker, submission, seed)
+        worker.opening = ("convolve_natively", *second_opinion(context))
+        on_worker(worker)
         if earlier is not None:
-            _take_over(result, earlier, child)
+            _take_over(result, earlier, worker)
         try:
             _run_all(result, context, update)
-            child.close()
+            worker.close()
             if judge is not None and not result.problem:
-                child.limits = dataclasses.replace(rubric.limits, budget_seconds=SECONDS, cpu_seconds=int(SECONDS))
-                child.part = PART
-                result.challenge = judge.judge(child, submission)
+                worker.limits = dataclasses.replace(rubric.limits, budget_seconds=SECONDS, cpu_seconds=int(SECONDS))
+                worker.part = PART
+                result.challenge = judge.judge(worker, submission)
         except Exception as error:
-            if child.cancelled:
+            if worker.cancelled:
                 raise CancelledError from error
             result.faults.append(f"{type(error).__name__}: {error}"[:400])
         finally:
-            child.close()
-        result.marks = list(child.marks)
-        result.review = _review(submission, child.marks)
+            worker.close()
+        result.marks = list(worker.flags)
+        result.review = _review(submission, worker.flags)
     result.complete = not result.faults  # what the grader could not do it tries again
     update(result)
     return result
@@ -224,23 +224,23 @@ def in_order(rubric: Rubric) -> list[str]:
     return list(ordered)
 
 
-def _take_over(result: Result, earlier: Result, child: Child) -> None:
+def _take_over(result: Result, earlier: Result, worker: Worker) -> None:
     """Keep what an interrupted run has found."""
     result.outcomes = [
         before if before.status != "not run" and before.name == outcome.name else outcome
         for outcome, before in zip(result.outcomes, earlier.outcomes, strict=False)
     ]
-    result.remarks, child.gpu_places = earlier.remarks, list(earlier.gpu)
-    child.marks = dict.fromkeys(earlier.marks)
-    child.pretend_gpu = bool(earlier.gpu)
+    result.remarks, worker.gpu_places = earlier.remarks, list(earlier.gpu)
+    worker.flags = dict.fromkeys(earlier.marks)
+    worker.emulate_gpu = bool(earlier.gpu)
 
 
-def _run_all(result: Result, context: Context, update: Callable[[Result], None]) -> None:
-    child = context.child
+def _run_all(result: Result, context: CheckContext, update: Callable[[Result], None]) -> None:
+    worker = context.worker
     try:
-        child.begin()
-    except Trouble as trouble:
-        result.problem = f"student_code.py cannot be imported: it {trouble}"
+        worker.start()
+    except SubmissionError as error:
+        result.problem = f"student_code.py cannot be imported: it {error}"
     except RuntimeError as error:
         result.faults.append(str(error))
         result.problem = "the grader could not start its process; this is not your fault"
@@ -248,7 +248,7 @@ def _run_all(result: Result, context: Context, update: Callable[[Result], None])
     stored = time.monotonic()
     context.remarks = list(result.remarks)
     for outcome in result.outcomes:
-        child.part = outcome.group
+        worker.part = outcome.group
         needed = next((name for name in CHECKS[outcome.name].needs if name in failed), None)
         if result.problem:
             outcome.reason = result.problem
@@ -260,14 +260,14 @@ def _run_all(result: Result, context: Context, update: Callable[[Result], None])
             _run_one(outcome, context, result)
         if outcome.status != "passed" and not outcome.known:
             failed[outcome.name] = outcome.reason
-        result.marks = list(child.marks)
-        result.gpu, result.remarks = child.gpu_places[:5], list(context.remarks)
-        if child.missing:
+        result.marks = list(worker.flags)
+        result.gpu, result.remarks = worker.gpu_places[:5], list(context.remarks)
+        if worker.missing:
             result.notes = [
                 *dict.fromkeys(
                     [
                         *result.notes,
-                        f"{STOOD_IN} {', '.join(child.missing)}",
+                        f"{STOOD_IN} {', '.join(worker.missing)}",
                     ]
                 )
             ]
@@ -276,22 +276,22 @@ def _run_all(result: Result, context: Context, update: Callable[[Result], None])
             stored = time.monotonic()
 
 
-def _run_one(outcome: Outcome, context: Context, result: Result) -> None:
+def _run_one(outcome: Outcome, context: CheckContext, result: Result) -> None:
     context.name = outcome.name
     try:
         CHECKS[outcome.name].run(context)
         outcome.status, outcome.earned = "passed", outcome.points
-    except Failed as failure:
+    except CheckFailed as failure:
         outcome.status, outcome.earned = "failed", round(failure.share * outcome.points, DIGITS)
         outcome.reason, outcome.example, outcome.known = failure.reason, failure.example, failure.known
-    except NotRun as reason:
+    except CheckSkipped as reason:
         outcome.reason = reason.reason
-    except Trouble as trouble:
-        outcome.reason = f"your code {trouble}"
-        if trouble.kind != "budget" and NOT_INSTALLED not in trouble.text:
+    except SubmissionError as error:
+        outcome.reason = f"your code {error}"
+        if error.kind != "budget" and NOT_INSTALLED not in error.text:
             outcome.status = "failed"
     except Exception as error:  # the grader's own fault must not cost a student the other checks
-        if context.child.cancelled:
+        if context.worker.cancelled:
             raise CancelledError from error
         outcome.reason = "the grader itself failed here; this is not your fault, tell your instructor"
         result.faults.append(f"{outcome.name}: {type(error).__name__}: {error}"[:400])

@@ -26,7 +26,7 @@ from scenelab.io import DISK
 from scenelab.runtime import NEUTRAL, python_command
 
 LEVELS = ("bubblewrap", "process")
-INSIDE = Path(__file__).parent / "inside"
+RUNNER = Path(__file__).parent / "runner"
 USERS = range(0x70000000, 0x7FFFFFFF)  # numbers that systemd leaves unused ("Users, Groups, UIDs and GIDs")
 FEW_USERS = range(60_100, 60_500)  # where so large ones are not mapped
 SECONDS = 20  # for the program that tries a level
@@ -95,7 +95,7 @@ class Sandbox:
         self, program: str, arguments: Sequence[str], stage: Path, limits: Limits, *, user: int | None = None,
         token: str = "", descriptors: Sequence[int] = (),
     ) -> "subprocess.Popen[bytes]":  # fmt: skip
-        """Start a program of `inside/` so, with pipes as its standard input and output.
+        """Start a program of `runner/` so, with pipes as its standard input and output.
 
         Args:
             program: name of the module.
@@ -119,7 +119,7 @@ class Sandbox:
             file.seek(0)
             handle = None if code is None else file.fileno()
             applied = json.dumps(limits.inside(None if contained else user, None if contained else handle))
-            command = python_command(["-s", "-B", str(stage / "inside" / program), applied, *arguments])
+            command = python_command(["-s", "-B", str(stage / "runner" / program), applied, *arguments])
             if contained:
                 command = bubblewrap.command_line(command, stage, user=user, seccomp=handle)
             return subprocess.Popen(
@@ -141,9 +141,9 @@ def make_stage(parent: Path) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     parent = parent.resolve()
     stage = Path(tempfile.mkdtemp(prefix="stage-", dir=parent))
-    (stage / "inside").mkdir()
-    for module in INSIDE.glob("*.py"):
-        (stage / "inside" / module.name).write_bytes(module.read_bytes())
+    (stage / "runner").mkdir()
+    for module in RUNNER.glob("*.py"):
+        (stage / "runner" / module.name).write_bytes(module.read_bytes())
     (stage / "submission").mkdir()
     (stage / "tmp").mkdir()
     (stage / "tmp").chmod(0o777)

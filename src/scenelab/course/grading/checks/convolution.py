@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scenelab.course.grading.checks.base import (
-    Context,
-    Failed,
+    CheckContext,
+    CheckFailed,
     ask_own,
     check,
     close,
@@ -22,9 +22,9 @@ from scenelab.course.grading.checks.base import (
     shape_of,
     show,
 )
-from scenelab.course.grading.child import Trouble
-from scenelab.course.grading.inside.networks import build, load
-from scenelab.course.grading.inside.wire import Message
+from scenelab.course.grading.runner.networks import build, load
+from scenelab.course.grading.runner.wire import Message
+from scenelab.course.grading.worker import SubmissionError
 
 TOLERANCE = 1e-5  # test_conv.py's, of the largest value or of 1
 TOLERANCE_SINGLE = 1e-4  # the same in float32, whose products of some hundred terms are good to about 1e-6 each
@@ -105,7 +105,7 @@ class Drawn:
         return torch.autograd.grad(output, leaves[of], self.sent["towards"].double())[0]
 
 
-def _draw(context: Context, case: Case, generator: torch.Generator, *, bias: bool = True,
+def _draw(context: CheckContext, case: Case, generator: torch.Generator, *, bias: bool = True,
           dtype: torch.dtype = torch.float64) -> Drawn:  # fmt: skip
     sent = {
         "input": draw_images(generator, case.n, case.ci, case.h, case.w, dtype=dtype),
@@ -118,7 +118,7 @@ def _draw(context: Context, case: Case, generator: torch.Generator, *, bias: boo
     return drawn
 
 
-def _ask(context: Context, drawn: Drawn, of: str | None) -> Message:
+def _ask(context: CheckContext, drawn: Drawn, of: str | None) -> Message:
     name = f"watch {context.name} {drawn.case} {of}"
     trace = bool(torch.randint(ONE_IN, (), generator=context.generator(name)) == 0) and drawn.case.k < HANDOUT.k
     return ask_own(context, "convolve", drawn.sent, stride=drawn.case.s, padding=drawn.case.p, of=of, trace=trace)
@@ -194,7 +194,7 @@ def _why(
     return fallback
 
 
-def _check_forward(context: Context, cases: tuple[Case, ...], *, bias: bool = True) -> None:
+def _check_forward(context: CheckContext, cases: tuple[Case, ...], *, bias: bool = True) -> None:
     generator = context.generator()
     for case in cases:
         drawn = _draw(context, case, generator, bias=bias)
@@ -203,29 +203,29 @@ def _check_forward(context: Context, cases: tuple[Case, ...], *, bias: bool = Tr
         if found.shape != expected.shape:
             why = _why(found, _forward_guesses(drawn))
             text = f"the output is {shape_of(found)} where {shape_of(expected)} is expected{why}"
-            raise Failed(text, example)
+            raise CheckFailed(text, example)
         require_finite(found, "the output")
         if not close(found, expected, TOLERANCE):
             why = _why(found, _forward_guesses(drawn))
-            raise Failed(f"the outputs are wrong{why}", example)
+            raise CheckFailed(f"the outputs are wrong{why}", example)
 
 
-def _check_gradient(context: Context, cases: tuple[Case, ...], of: str, *, bias: bool = True) -> None:
+def _check_gradient(context: CheckContext, cases: tuple[Case, ...], of: str, *, bias: bool = True) -> None:
     generator = context.generator()
     for case in cases:
         drawn = _draw(context, case, generator, bias=bias)
         found, expected = floats(_ask(context, drawn, of), "gradient", f"the gradient of {of}"), drawn.gradient(of)
         example = _example(drawn, found, expected, of=of)
         if found.shape != expected.shape:
-            raise Failed(f"the gradient of {of} is {shape_of(found)}, {shape_of(expected)} is expected", example)
+            raise CheckFailed(f"the gradient of {of} is {shape_of(found)}, {shape_of(expected)} is expected", example)
         require_finite(found, f"the gradient of {of}")
         if not close(found, expected, TOLERANCE):
             why = _why(found, _gradient_guesses(of, expected, drawn))
-            raise Failed(f"the gradient of {of} is wrong{why}", example)
+            raise CheckFailed(f"the gradient of {of} is wrong{why}", example)
 
 
 @check("convolution")
-def conv_by_hand(context: Context) -> None:
+def conv_by_hand(context: CheckContext) -> None:
     """The convolution is your own: when it runs, it calls no convolution of PyTorch or of another package."""
     source = context.submission.source
     drawn = _draw(context, WATCHED, context.generator())
@@ -234,7 +234,7 @@ def conv_by_hand(context: Context) -> None:
             context, "convolve", drawn.sent, stride=drawn.case.s, padding=drawn.case.p, of="weight", trace=True
         )
         context.watched = close(reply.tensors["output"], drawn.output(), TOLERANCE)
-    except Trouble:
+    except SubmissionError:
         context.watched = False  # what does not run calls nothing; the next checks say what is wrong
         return
     if source.banned:
@@ -245,7 +245,7 @@ def conv_by_hand(context: Context) -> None:
     _compare_bits(context)
 
 
-def second_opinion(context: Context) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def second_opinion(context: CheckContext) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Twenty inputs in float32 whose sums come out differently, in the last bits, in another order; and their cases."""
     generator = context.generator("second opinion")
     tensors, cases = {}, []
@@ -258,77 +258,77 @@ def second_opinion(context: Context) -> tuple[dict[str, Tensor], dict[str, Any]]
     return tensors, {"cases": cases}
 
 
-def _compare_bits(context: Context) -> None:
+def _compare_bits(context: CheckContext) -> None:
     """Mark a convolution that is equal to PyTorch's to the last bit, by the sums that it makes in the same order."""
-    child = context.child
-    if child.first is None:
+    worker = context.worker
+    if worker.first is None:
         return
     tensors, values = second_opinion(context)
     try:
-        reply = child.ask("convolve_all", tensors, seed=context.own_seed, **values)
-    except Trouble:
+        reply = worker.call("convolve_all", tensors, seed=context.own_seed, **values)
+    except SubmissionError:
         context.compared = False
         return
-    native = child.first.tensors
+    native = worker.first.tensors
     outputs = [reply.tensors[f"output{number}"] for number in range(BITS)]
     if any(
         all(torch.equal(output, native[f"{way}{number}"]) for number, output in enumerate(outputs))
         for way in ("output", "apart")
     ):
-        slower = child.seconds > 1.5 * child.first_seconds + 0.005
-        child.mark(
+        slower = worker.seconds > 1.5 * worker.first_seconds + 0.005
+        worker.flag(
             f"the convolution is equal to PyTorch's to the last bit in {BITS} cases in which another order of the sums "
             f"is not{'' if slower else ', and takes no longer'}"
         )
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_forward(context: Context) -> None:
+def conv_forward(context: CheckContext) -> None:
     """custom_conv2d gives the values of F.conv2d."""
     _check_forward(context, SQUARE)
     if not context.watched:
-        context.child.mark("the convolution fails where its calls are watched, and is right elsewhere")
+        context.worker.flag("the convolution fails where its calls are watched, and is right elsewhere")
     if not context.compared:
-        context.child.mark("the convolution fails where its last bits are compared, and is right elsewhere")
+        context.worker.flag("the convolution fails where its last bits are compared, and is right elsewhere")
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_grad_input(context: Context) -> None:
+def conv_grad_input(context: CheckContext) -> None:
     """backward gives the gradient of the input."""
     _check_gradient(context, SQUARE, "input")
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_grad_weight(context: Context) -> None:
+def conv_grad_weight(context: CheckContext) -> None:
     """backward gives the gradient of the weight, summed over the images of the batch."""
     _check_gradient(context, SQUARE, "weight")
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_grad_bias(context: Context) -> None:
+def conv_grad_bias(context: CheckContext) -> None:
     """backward gives the gradient of the bias: the sum over images and places."""
     _check_gradient(context, SQUARE, "bias")
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_rectangle(context: Context) -> None:
+def conv_rectangle(context: CheckContext) -> None:
     """Images may be wider than high: values and all three gradients."""
     _all_four(context, WIDE)
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_stride(context: Context) -> None:
+def conv_stride(context: CheckContext) -> None:
     """The stride need not divide the image: values and all three gradients."""
     _all_four(context, UNEVEN)
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_one_by_one(context: Context) -> None:
+def conv_one_by_one(context: CheckContext) -> None:
     """1×1 kernels work, with and without stride and padding: values and all three gradients."""
     _all_four(context, POINT)
 
 
-def _all_four(context: Context, cases: tuple[Case, ...], *, bias: bool = True) -> None:
+def _all_four(context: CheckContext, cases: tuple[Case, ...], *, bias: bool = True) -> None:
     """Values and gradients of each case before the next, so that the smallest that fails is shown."""
     for case in cases:
         _check_forward(context, (case,), bias=bias)
@@ -337,20 +337,20 @@ def _all_four(context: Context, cases: tuple[Case, ...], *, bias: bool = True) -
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_no_bias(context: Context) -> None:
+def conv_no_bias(context: CheckContext) -> None:
     """The bias may be None, forward and backward; networks with batch normalisation need that."""
     _all_four(context, (SQUARE[0], SQUARE[2]), bias=False)
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_dtype(context: Context) -> None:
+def conv_dtype(context: CheckContext) -> None:
     """The output has the dtype of the input: float32 stays float32, float64 stays float64."""
     generator = context.generator()
     for dtype in (torch.float32, torch.float64):
         drawn = _draw(context, SQUARE[2], generator, dtype=dtype)
         found = floats(_ask(context, drawn, None), "output", "the output")
         if found.dtype != dtype:
-            raise Failed(f"the output is {found.dtype} for an input of {dtype}")
+            raise CheckFailed(f"the output is {found.dtype} for an input of {dtype}")
         _require_convolution(drawn, found)
 
 
@@ -361,23 +361,23 @@ def _require_convolution(drawn: Drawn, found: Tensor) -> None:
     expected, tolerance = drawn.output(), TOLERANCE if found.dtype == torch.float64 else TOLERANCE_SINGLE
     guesses = _forward_guesses(drawn)
     if not close(found, expected, tolerance) and not _why(found, guesses, tolerance, by_shape=False):
-        raise Failed("the output is not that of a convolution", _example(drawn, found, expected))
+        raise CheckFailed("the output is not that of a convolution", _example(drawn, found, expected))
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_leaves_input(context: Context) -> None:
+def conv_leaves_input(context: CheckContext) -> None:
     """Input, weight and bias are the same after the call as before."""
     drawn = _draw(context, HANDOUT, context.generator())
     reply = _ask(context, drawn, "weight")
     for name in ("input", "weight", "bias"):
         after = reply.tensors.get(f"{name}_after")
         if after is None or after.dtype != drawn.sent[name].dtype or not torch.equal(after, drawn.sent[name]):
-            raise Failed(f"{name} has been changed by the call; work on a copy")
+            raise CheckFailed(f"{name} has been changed by the call; work on a copy")
     _require_convolution(drawn, floats(reply, "output", "the output"))
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_inplace_relu(context: Context) -> None:
+def conv_inplace_relu(context: CheckContext) -> None:
     """CustomConv2d works with nn.ReLU(inplace=True) behind it, as in SimpleNet; a view must not be returned."""
     generator, case = context.generator(), Case(2, 3, 4, 3, 1, 1, 6, 6)
     drawn = _draw(context, case, generator, dtype=torch.float32)
@@ -391,7 +391,7 @@ def conv_inplace_relu(context: Context) -> None:
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_in_network(context: Context) -> None:
+def conv_in_network(context: CheckContext) -> None:
     """A training step of a small SimpleNet made of CustomConv2d gives the loss and the gradients of nn.Conv2d."""
     generator = context.generator()
     native = build(SLIM).double()
@@ -403,9 +403,9 @@ def conv_in_network(context: Context) -> None:
     sent: dict[str, Any] = {name: value.float() for name, value in weights.items()}
     try:
         reply = ask_own(context, "train_step", {**sent, "input": images, "labels": labels}, layers=SLIM)
-    except Trouble as trouble:
-        if trouble.kind == "time":
-            trouble.text += "; the convolution may be right and too slow for a network: use matrix products"
+    except SubmissionError as error:
+        if error.kind == "time":
+            error.text += "; the convolution may be right and too slow for a network: use matrix products"
         raise
     _compare(reply, "loss", loss, "the loss")
     for name, parameter in native.named_parameters():
@@ -416,8 +416,8 @@ def conv_in_network(context: Context) -> None:
 def _compare(reply: Message, name: str, expected: Tensor, what: str) -> None:
     found = reply.tensors.get(name)
     if found is None:
-        raise Failed(f"{what} is missing: nothing reached it in the backward pass")
+        raise CheckFailed(f"{what} is missing: nothing reached it in the backward pass")
     found = floats(reply, name, what)
     require_finite(found, what)
     if not close(found, expected.detach(), TOLERANCE_SINGLE):
-        raise Failed(f"{what} is wrong", comparison(found, expected.detach()))
+        raise CheckFailed(f"{what} is wrong", comparison(found, expected.detach()))

@@ -16,12 +16,12 @@ from functools import partial
 from types import CodeType, FrameType
 from typing import Any
 
-from inside.record import Record
+from runner.record import Record
 
 GENERATING = (
     "/torch/fx/", "/torch/jit/", "/torch/_dynamo/", "/torch/_jit_internal.py", "/attr/", "/pydantic", "/sympy/",
     "/jinja2/", "/scipy/", "/matplotlib/", "/numpy/_", "/numpy/ma/", "/decorator.py", "/jaxtyping/", "/typeguard/",
-    "/beartype/", "/inside/",
+    "/beartype/", "/runner/",
 )  # fmt: skip
 """Packages that run code which they have made themselves."""
 HARMLESS = ("fc-list", "uname", "ldconfig", "nvidia-smi", "hostname", "lscpu")

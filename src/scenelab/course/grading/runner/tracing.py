@@ -7,13 +7,13 @@ import threading
 from types import CodeType, FrameType
 from typing import Any
 
-from inside.record import Record
+from runner.record import Record
 
 CONVOLUTION = re.compile(r"(convolve|correlate|correlateND|convolution|filter2D)|(^|_)conv(olve)?_?[123]?d?$")
 """Functions of SciPy, NumPy, OpenCV and others that are convolutions."""
 USUAL = ("torch", "numpy", "scipy", "torchvision", "einops", "opt_einsum", "typing_extensions", "jaxtyping", "beartype",
          "typeguard", "tqdm", "matplotlib", "_distutils_hack", "sympy", "mpmath", "absl",
-         "tensorboard", "google", "six", "packaging", "PIL", "inside")  # fmt: skip
+         "tensorboard", "google", "six", "packaging", "PIL", "runner")  # fmt: skip
 PACKAGE = re.compile(r"/(?:site|dist)-packages/([^/.]+)")
 
 

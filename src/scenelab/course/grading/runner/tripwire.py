@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inside.record import Record
-from inside.wire import COUNTER
+from runner.record import Record
+from runner.wire import COUNTER
 
 KEYS = ("CPU", "MkldnnCPU", "QuantizedCPU", "SparseCPU", "SparseCsrCPU", "NestedTensorCPU", "CompositeExplicitAutograd",
         "CompositeExplicitAutogradNonFunctional")  # fmt: skip

@@ -27,9 +27,9 @@ class Session:
     """
 
     def __init__(self, record: Any, counter: int) -> None:
-        from inside.operations import OPERATIONS, load_student
-        from inside.tripwire import probe, put_in_place
-        from inside.wire import Message
+        from runner.operations import OPERATIONS, load_student
+        from runner.tripwire import probe, put_in_place
+        from runner.wire import Message
 
         # bound here: what the student's code may do to sys.modules changes nothing
         self._operations, self._load, self._message = OPERATIONS, load_student, Message
@@ -127,20 +127,20 @@ def main() -> None:
     """Answer requests until the pipe closes."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     requests, answers = _take_pipe()
-    from inside import limits
+    from runner import limits
 
     limits.apply(json.loads(sys.argv[1]))
     import torch
 
-    from inside.record import Record
-    from inside.wire import Message, WireError, decode, encode
+    from runner.record import Record
+    from runner.wire import Message, WireError, decode, encode
 
     record = Record(int(sys.argv[2]))
     torch.set_num_threads(1)
     session, read = Session(record, int(sys.argv[3])), _reader(requests)
     sys.argv[:] = ["student_code.py"]
     del sys.path[0]
-    for name in [name for name in sys.modules if name.partition(".")[0] == "inside"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "runner"]:
         del sys.modules[name]
     _write(answers, encode(Message({"ready": torch.__version__})))
     while True:

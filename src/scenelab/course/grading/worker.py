@@ -16,9 +16,9 @@ from typing import Any
 
 from torch import Tensor
 
-from scenelab.course.grading.inside.driver import GRADED
-from scenelab.course.grading.inside.wire import COUNTER, Message, WireError, decode, encode
 from scenelab.course.grading.processes import stop, usage
+from scenelab.course.grading.runner.driver import GRADED
+from scenelab.course.grading.runner.wire import COUNTER, Message, WireError, decode, encode
 from scenelab.course.grading.sandbox import Limits, Sandbox
 from scenelab.errors import printable
 
@@ -32,7 +32,7 @@ GPU = re.compile(r"cuda|nvidia|\bgpu\b", re.IGNORECASE)
 
 
 @dataclass
-class Trouble(Exception):  # noqa: N818 - what befell the student's code, not a fault of the grader's
+class SubmissionError(Exception):
     """The student's code did not answer: it raised, took too long, took too much, or its process ended.
 
     Attributes:
@@ -60,7 +60,7 @@ class CancelledError(BaseException):
     """The batch has been stopped: what this submission would have got is not known."""
 
 
-class Child:
+class Worker:
     """One submission's process, started when it is first asked and again after each end.
 
     Args:
@@ -84,7 +84,7 @@ class Child:
     ) -> None:
         self.sandbox, self.stage, self.code, self.limits = sandbox, stage, code, limits
         self.scanned = scanned or {}
-        self.pretend_gpu = False
+        self.emulate_gpu = False
         self.gpu_places: list[str] = []
         self.missing: list[str] = []
         self.marks: dict[str, None] = {}
@@ -107,45 +107,45 @@ class Child:
         """One request and its answer; where the code wants a GPU it is asked again with the CPU in its place.
 
         Raises:
-            Trouble: there is no answer.
+            SubmissionError: there is no answer.
         """
         try:
             return self._ask(operation, tensors or {}, seed, values)
-        except Trouble as trouble:
-            if self.pretend_gpu or not trouble.wants_gpu:
+        except SubmissionError as error:
+            if self.emulate_gpu or not error.wants_gpu:
                 raise
-            self._pretend()
+            self._emulate_gpu()
             try:
                 reply = self._ask(operation, tensors or {}, seed, values)
-            except Trouble as again:
+            except SubmissionError as again:
                 if again.wants_gpu:
-                    self._pretend(false_alarm=True)
-                    raise trouble from None
-                self.gpu_places.append(trouble.place or trouble.text)
+                    self._emulate_gpu(false_alarm=True)
+                    raise error from None
+                self.gpu_places.append(error.place or error.text)
                 raise
-            self.gpu_places.append(trouble.place or trouble.text)
+            self.gpu_places.append(error.place or error.text)
             return reply
 
-    def _pretend(self, *, false_alarm: bool = False) -> None:
+    def _emulate_gpu(self, *, false_alarm: bool = False) -> None:
         """Start anew with the CPU in a GPU's place, or back, where that did not help."""
         self.close()
-        self.pretend_gpu = not false_alarm
+        self.emulate_gpu = not false_alarm
 
     def begin(self) -> None:
         """Start the process and import the student's file, with the CPU in a GPU's place where it needs that.
 
         Raises:
-            Trouble: the file cannot be imported.
+            SubmissionError: the file cannot be imported.
             RuntimeError: the process does not start, which is no fault of the student's.
         """
         try:
             self._start()
-        except Trouble as trouble:
-            if not trouble.wants_gpu:
+        except SubmissionError as error:
+            if not error.wants_gpu:
                 raise
-            self._pretend()
+            self._emulate_gpu()
             self._start()
-            self.gpu_places.append(trouble.place or trouble.text)
+            self.gpu_places.append(error.place or error.text)
 
     def _ask(self, operation: str, tensors: dict[str, Tensor], seed: int, values: dict[str, Any]) -> Message:
         begun = time.monotonic()
@@ -153,7 +153,9 @@ class Child:
             raise CancelledError
         if self.spent[self.part] > self.limits.budget_seconds:
             part = f"the checks of the part {self.part!r}" if self.part else "all checks"
-            raise Trouble("budget", f"was not run: {part} may take {self.limits.budget_seconds:g} seconds together")
+            raise SubmissionError(
+                "budget", f"was not run: {part} may take {self.limits.budget_seconds:g} seconds together"
+            )
         try:
             if self._process is None:
                 self._start()
@@ -177,7 +179,7 @@ class Child:
         self._deadline = time.monotonic() + START_SECONDS
         try:
             ready = decode(self._read)
-        except (WireError, Trouble) as error:
+        except (WireError, SubmissionError) as error:
             self.close()
             if self.cancelled:
                 raise CancelledError from error
@@ -190,7 +192,7 @@ class Child:
             self.first = self._request(operation, tensors, values, self.limits.seconds)
             self.first_seconds = self.seconds
         folder = self.stage / "submission"
-        values = {"path": str(self.code.relative_to(folder)), "folder": str(folder), "pretend_gpu": self.pretend_gpu,
+        values = {"path": str(self.code.relative_to(folder)), "folder": str(folder), "emulate_gpu": self.emulate_gpu,
                   "scanned": self.scanned}  # fmt: skip
         reply = self._request("load", {}, values, self.limits.seconds)
         missing = reply.values.get("missing", [])
@@ -213,9 +215,9 @@ class Child:
             self._record.end(graded=operation in GRADED)
         except WireError as error:
             self.close()
-            raise Trouble("protocol", "disturbed the pipe to the grader, which then ended it") from error
+            raise SubmissionError("protocol", "disturbed the pipe to the grader, which then ended it") from error
         except BaseException:
-            with suppress(Trouble, OSError):
+            with suppress(SubmissionError, OSError):
                 self._record.read()
             self._record.settle(graded=operation in GRADED, answered=False)
             self.close()
@@ -261,18 +263,18 @@ class Child:
                 readable.remove(record[0])
             now = time.monotonic()
             if now > self._deadline:
-                raise Trouble("time", f"did not end within {self.limits.seconds:g} seconds")
+                raise SubmissionError("time", f"did not end within {self.limits.seconds:g} seconds")
             if now - self._looked < TICK and (readable or writable):
                 return
             self._looked = now
             held, count = usage(self._process.pid)
             if held > self.limits.memory:
-                raise Trouble("memory", f"took more than {self.limits.memory >> 20:,} MiB of memory")
+                raise SubmissionError("memory", f"took more than {self.limits.memory >> 20:,} MiB of memory")
             if count > self._processes and not self._record.helped:
                 self.mark("more than one process ran at once; nothing is watched in the others")
                 self._processes = self.limits.processes
             if count > self.limits.processes:
-                raise Trouble("processes", f"started more than {self.limits.processes} processes")
+                raise SubmissionError("processes", f"started more than {self.limits.processes} processes")
             if readable or writable:
                 return
 
@@ -299,10 +301,10 @@ class Child:
             return [self._clean(each, depth + 1) for each in value[:MOST_ITEMS]]
         return value
 
-    def _ended(self) -> Trouble:
+    def _ended(self) -> SubmissionError:
         if self.cancelled:
             raise CancelledError
-        return Trouble(
+        return SubmissionError(
             "end",
             "ended the process that it runs in (a crash of the interpreter, os._exit, or too much time on the CPU)",
         )
@@ -316,12 +318,12 @@ class Child:
 
 
 class _Record:
-    """The grader's end of what the process in the sandbox notices: a pipe of lines (inside/record.py), and memory that
-    both share, in which native convolutions are counted (inside/tripwire.py). Neither can be taken back.
+    """The grader's end of what the process in the sandbox notices: a pipe of lines (runner/record.py), and memory that
+    both share, in which native convolutions are counted (runner/tripwire.py). Neither can be taken back.
     """
 
-    def __init__(self, child: "Child") -> None:
-        self._child = child
+    def __init__(self, worker: "Worker") -> None:
+        self._worker = worker
         self.handle = -1
         self._memory: mmap.mmap | None = None
         self._rest, self._kinds, self._read, self._nonce, self._before = b"", [], 0, "", 0
@@ -354,13 +356,13 @@ class _Record:
             except BlockingIOError:
                 return
             if not part:
-                self._child.mark("the record of what the process does was closed")
+                self._worker.mark("the record of what the process does was closed")
                 os.close(self.handle)
                 self.handle = -1
                 return
             self._read += len(part)
             if self._read > MAX_NOTES:
-                raise Trouble("protocol", "disturbed the record of what it does, which then ended it")
+                raise SubmissionError("protocol", "disturbed the record of what it does, which then ended it")
             *lines, self._rest = (self._rest + part).split(b"\n")
             for line in lines:
                 self._take(line)
@@ -370,10 +372,10 @@ class _Record:
             values = json.loads(line)
             kind, text = str(values["kind"]), str(values["text"])
         except (ValueError, KeyError, TypeError, RecursionError):
-            self._child.mark("something else was written into the record of what the process does")
+            self._worker.mark("something else was written into the record of what the process does")
             return
         if kind == "mark":
-            self._child.mark(text)
+            self._worker.mark(text)
         elif kind in ("returned", "reply"):
             self._kinds.append(f"{kind} {text}")
         elif kind in ("convolution", "foreign") and f"returned {self._nonce}" not in self._kinds:
@@ -390,23 +392,23 @@ class _Record:
         """An answer has come: the record must announce it, and the counter show the call that was made behind it."""
         self.read()
         if f"reply {self._nonce}" not in self._kinds:
-            self._child.mark("the record of what the process does was closed or replaced")
+            self._worker.mark("the record of what the process does was closed or replaced")
         self.settle(graded=graded, answered=True)
 
     def settle(self, *, graded: bool, answered: bool) -> None:
-        """Tell the child which native convolutions the request has called: those counted, by the names noted."""
+        """Tell the worker which native convolutions the request has called: those counted, by the names noted."""
         if not graded:
             return
         calls = self._count() - self._before - answered
         names = list(dict.fromkeys(text for _, text in self._called))
         if calls < 0:
-            self._child.mark("the watch for PyTorch's own convolution is no longer the one that was put there")
+            self._worker.mark("the watch for PyTorch's own convolution is no longer the one that was put there")
         if calls > 0 or any(kind == "foreign" for kind, _ in self._called):
-            self._child.convolutions = names or ["PyTorch's"]
+            self._worker.convolutions = names or ["PyTorch's"]
 
     def close(self) -> None:
         """Take what is left and close this end."""
-        with suppress(Trouble, OSError):
+        with suppress(SubmissionError, OSError):
             self.read()
         if self.handle >= 0:
             os.close(self.handle)
@@ -419,10 +421,10 @@ class _Sent(dict[str, Tensor]):
     """Tensors by name; one that was not sent is the student's process's doing."""
 
     def __missing__(self, name: str) -> Tensor:
-        raise Trouble("protocol", f"disturbed the answer to the grader, which lacks {name}")
+        raise SubmissionError("protocol", f"disturbed the answer to the grader, which lacks {name}")
 
 
-def _trouble(described: Any) -> Trouble:
+def _trouble(described: Any) -> SubmissionError:
     """A student's exception, from what came through the pipe, which may be anything."""
     told = described if isinstance(described, dict) else {}
     kind, text = str(told.get("type", "error"))[:60], " ".join(str(told.get("text", "")).split())[:400]
@@ -432,5 +434,5 @@ def _trouble(described: Any) -> Trouble:
         if told.get("code"):
             place += f": {str(told['code']).strip()[:120]}"
     if kind == "NotImplementedError":
-        return Trouble("error", f"is not written yet: {text}" if text else "is not written yet", place, kind)
-    return Trouble("error", f"raised {kind}: {text}" if text else f"raised {kind}", place, kind)
+        return SubmissionError("error", f"is not written yet: {text}" if text else "is not written yet", place, kind)
+    return SubmissionError("error", f"raised {kind}: {text}" if text else f"raised {kind}", place, kind)

@@ -81,7 +81,7 @@ def privileges_are_gone() -> bool:
 def main() -> None:
     """Try all of it."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from inside import limits
+    from runner import limits
 
     limits.apply(json.loads(sys.argv[1]))
     given = json.loads(sys.argv[2])

@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inside import gpu
-from inside.audit import Audit
-from inside.imports import import_student
-from inside.networks import CLASSES, LOSSES, MAX_CALLS, build, load
-from inside.record import Record
-from inside.tracing import CallTrace
-from inside.wire import Message
-from inside.workspace import copy_submission
+from runner import gpu
+from runner.audit import Audit
+from runner.imports import import_student
+from runner.networks import CLASSES, LOSSES, MAX_CALLS, build, load
+from runner.record import Record
+from runner.tracing import CallTrace
+from runner.wire import Message
+from runner.workspace import copy_submission
 
 MOST_NODES = 20_000  # of a graph that is walked
 _on_cpu: list[gpu.OnCpu] = []
@@ -30,7 +30,7 @@ _loaded: dict[str, nn.Module] = {}
 def load_student(request: Message, record: Record) -> tuple[ModuleType, Message]:
     """Import the student's file in a writable copy of what was handed in; its folder is the working directory.
 
-    Values: `folder` that was handed in, `path` of the file below it, `pretend_gpu`, and `scanned`, the SHA-256 of each
+    Values: `folder` that was handed in, `path` of the file below it, `emulate_gpu`, and `scanned`, the SHA-256 of each
     file that the grader has read, by its path.
     """
     values = request.values
@@ -39,7 +39,7 @@ def load_student(request: Message, record: Record) -> tuple[ModuleType, Message]
     record.root = f"{folder}/"
     _records.append(record)
     os.chdir(path.parent)
-    if values["pretend_gpu"]:
+    if values["emulate_gpu"]:
         gpu.emulate()
         _on_cpu.append(gpu.OnCpu())
         _on_cpu[0].__enter__()
