@@ -21,8 +21,8 @@ def submit(
         anyway: zip in spite of what is found.
         test: run code/test_conv.py as well.
     """
-    from scenelab.course.submission import hand_in
+    from scenelab.course.submission import check_and_zip
 
-    status = hand_in(folder, out or folder / "submission.zip", anyway=anyway, test=test)
+    status = check_and_zip(folder, out or folder / "submission.zip", anyway=anyway, test=test)
     if status:
         sys.exit(status)

@@ -20,10 +20,10 @@ from pathlib import Path
 FOLDERS = ("code", "writeup", "results")
 FORBIDDEN = ("data", "logs", "models")
 LEFT_OUT = ("__pycache__", ".git", ".DS_Store", "__MACOSX", ".ipynb_checkpoints", ".venv", "Thumbs.db")
-LARGEST_MODEL = 10_000_000  # bytes: the challenge's 10 MB
-LARGEST_FILE = 50_000_000
-LARGEST_SOURCE = 2_000_000  # of a file of code
-LARGEST = 200_000_000  # of all files together
+MAX_MODEL_BYTES = 10_000_000  # bytes: the challenge's 10 MB
+MAX_FILE_BYTES = 50_000_000
+MAX_SOURCE_BYTES = 2_000_000  # of a file of code
+MAX_BYTES = 200_000_000  # of all files together
 TEST_SECONDS = 300
 WHEN = (1980, 1, 1, 0, 0, 0)  # of every file, so that the same files make the same bytes
 MODELS = (".pth.tar", ".pth", ".pt", ".tar")
@@ -143,19 +143,23 @@ def _sizes(root: Path, files: list[Path]) -> Iterator[Problem]:
         model = path.name.endswith(MODELS)
         if model and path.parts[0] != "results":
             yield Problem(path.as_posix(), "a model is handed in for the challenge alone, in results/", rule="models")
-        elif model and size > LARGEST_MODEL:
-            yield Problem(path.as_posix(), f"has {size:,} bytes; the challenge allows {LARGEST_MODEL:,}", rule="sizes")
-        elif size > LARGEST_FILE:
+        elif model and size > MAX_MODEL_BYTES:
             yield Problem(
-                path.as_posix(), f"has {size:,} bytes, more than {LARGEST_FILE:,}; make it smaller", rule="sizes"
+                path.as_posix(), f"has {size:,} bytes; the challenge allows {MAX_MODEL_BYTES:,}", rule="sizes"
             )
-    if sum(sizes.values()) > LARGEST:
-        yield Problem("all files", f"have {sum(sizes.values()):,} bytes together, more than {LARGEST:,}", rule="sizes")
+        elif size > MAX_FILE_BYTES:
+            yield Problem(
+                path.as_posix(), f"has {size:,} bytes, more than {MAX_FILE_BYTES:,}; make it smaller", rule="sizes"
+            )
+    if sum(sizes.values()) > MAX_BYTES:
+        yield Problem(
+            "all files", f"have {sum(sizes.values()):,} bytes together, more than {MAX_BYTES:,}", rule="sizes"
+        )
 
 
 def check_source(path: Path, name: str) -> list[Problem]:
     """Whether a file of Python parses, and the absolute paths in its strings; comments and docstrings may name some."""
-    if path.stat().st_size > LARGEST_SOURCE:
+    if path.stat().st_size > MAX_SOURCE_BYTES:
         return [Problem(name, f"has {path.stat().st_size:,} bytes, too many for code", rule="sizes")]
     try:
         tree = ast.parse(path.read_bytes(), filename=name)
@@ -264,10 +268,10 @@ def main(arguments: list[str]) -> int:
     flags.add_argument("--no-test", action="store_true", help="leave code/test_conv.py out")
     flags.add_argument("--out", type=Path, default=Path("submission.zip"), help="the file (submission.zip)")
     options = flags.parse_args(arguments)
-    return hand_in(Path.cwd(), options.out, anyway=options.anyway, test=not options.no_test)
+    return check_and_zip(Path.cwd(), options.out, anyway=options.anyway, test=not options.no_test)
 
 
-def hand_in(root: Path, out: Path, *, anyway: bool = False, test: bool = True) -> int:
+def check_and_zip(root: Path, out: Path, *, anyway: bool = False, test: bool = True) -> int:
     """What `main` does, for any folder."""
     try:
         problems = check(root, test=test)

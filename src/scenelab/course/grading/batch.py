@@ -14,11 +14,11 @@ from scenelab.course.grading.challenge import Judge
 from scenelab.course.grading.discovery import Entry, gather
 from scenelab.course.grading.grade import STOOD_IN, Grade, Result, grade_submission, key_of
 from scenelab.course.grading.outputs import write_class, write_student
-from scenelab.course.grading.reading import Submission, read
+from scenelab.course.grading.submission_reader import Submission, read
 from scenelab.course.grading.rubric import Rubric
 from scenelab.course.grading.sandbox import Sandbox, make_stage
 from scenelab.course.grading.similarity import compare
-from scenelab.course.grading.unpack import remove
+from scenelab.course.grading.extract import remove
 from scenelab.course.grading.worker import Worker
 from scenelab.errors import LabError
 from scenelab.io import atomic_write, read_json, write_json

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from scenelab.course.grading.checks.model import CLASSES, NAMES, checkpoint
-from scenelab.course.grading.reading import Submission
+from scenelab.course.grading.submission_reader import Submission
 from scenelab.course.grading.worker import SubmissionError, Worker
-from scenelab.course.submission import LARGEST_MODEL
+from scenelab.course.submission import MAX_MODEL_BYTES
 from scenelab.data.decode import read_pictures
 from scenelab.data.miniplaces import read_list
 from scenelab.errors import LabError
@@ -62,8 +62,8 @@ class Judge:
         if path is None:
             return None
         entry: dict[str, Any] = {"model": path.name, "bytes": path.stat().st_size, "images": len(self.listed)}
-        if path.stat().st_size > LARGEST_MODEL:
-            return {**entry, "problem": f"the model is over {LARGEST_MODEL:,} bytes"}
+        if path.stat().st_size > MAX_MODEL_BYTES:
+            return {**entry, "problem": f"the model is over {MAX_MODEL_BYTES:,} bytes"}
         try:
             wrong = torch.stack([self._wrong(worker, path, start) for start in range(0, len(self.listed), BATCH)])
         except SubmissionError as error:

@@ -170,7 +170,7 @@ def _names_in(folder: Path, skip: Path | None = None) -> Iterator[str]:
 def _unpack_apart(path: Path, folder: Path) -> list[str]:
     """Unpack the archive of a class in a process with bounds; returns its notes."""
     try:
-        done = run_module("scenelab.course.grading.unpack", [str(path), str(folder)], seconds=SECONDS)
+        done = run_module("scenelab.course.grading.extract", [str(path), str(folder)], seconds=SECONDS)
         notes = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, OSError, ValueError):
         notes = ["could not be unpacked: it takes too much time or memory"]

@@ -15,7 +15,7 @@ from scenelab.course.grading.challenge import PART, SECONDS, Judge
 from scenelab.course.grading.checks import CHECKS, CheckContext, CheckFailed, CheckSkipped
 from scenelab.course.grading.checks.convolution import second_opinion
 from scenelab.course.grading.discovery import Entry
-from scenelab.course.grading.reading import Submission
+from scenelab.course.grading.submission_reader import Submission
 from scenelab.course.grading.rubric import Rubric
 from scenelab.course.grading.sandbox import Sandbox
 from scenelab.course.grading.worker import CancelledError, SubmissionError, Worker

@@ -18,7 +18,7 @@ from scenelab.course.grading.checks.base import (
     shape_of,
 )
 from scenelab.course.grading.runner.networks import CLASSES
-from scenelab.course.submission import LARGEST_MODEL, MODELS
+from scenelab.course.submission import MAX_MODEL_BYTES, MODELS
 from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
 
 NAMES = ["default_model", "default_cnn_model", "SimpleNet"]
@@ -88,12 +88,12 @@ def model_small(context: CheckContext) -> None:
     """The network's weights, and a checkpoint in results/ if there is one, take at most 10 MB."""
     values = context.worker.call("describe_model", seed=context.own_seed, names=NAMES).values
     size = _number(values.get("bytes"))
-    if size > LARGEST_MODEL:
-        raise CheckFailed(f"the weights take {size:,} bytes; the challenge allows {LARGEST_MODEL:,}")
+    if size > MAX_MODEL_BYTES:
+        raise CheckFailed(f"the weights take {size:,} bytes; the challenge allows {MAX_MODEL_BYTES:,}")
     stored = checkpoint(context.submission.root)
-    if stored is not None and stored.stat().st_size > LARGEST_MODEL:
+    if stored is not None and stored.stat().st_size > MAX_MODEL_BYTES:
         raise CheckFailed(
-            f"results/{stored.name} has {stored.stat().st_size:,} bytes; the challenge allows {LARGEST_MODEL:,}"
+            f"results/{stored.name} has {stored.stat().st_size:,} bytes; the challenge allows {MAX_MODEL_BYTES:,}"
         )
 
 

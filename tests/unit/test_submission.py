@@ -129,7 +129,7 @@ def test_missing_folders(tmp_path, capsys):
 
 def test_large_files_and_links(homework, monkeypatch):
     monkeypatch.setattr(submission, "LARGEST_FILE", 1200)
-    monkeypatch.setattr(submission, "LARGEST", 2000)
+    monkeypatch.setattr(submission, "MAX_BYTES", 2000)
     (homework / "results" / "video.mp4").write_bytes(bytes(1500))
     (homework / "results" / "link").symlink_to("/etc/passwd")
     found = said(homework, test=False)
