@@ -9,8 +9,8 @@ import zipfile
 import pytest
 
 from mutants import solution, write
-from scenelab.course.grading.submission_reader import read
 from scenelab.course.grading.extract import ExtractionLimits, ExtractionReport, unpack
+from scenelab.course.grading.submission_reader import read
 
 CODE = solution()["code/student_code.py"]
 SMALL = ExtractionLimits(file_bytes=1 << 20, bytes=4 << 20, files=100)

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scenelab.course.grading.extract import ExtractionLimits, ExtractionReport, unpack
 from scenelab.course.grading.layouts import is_archive, is_student_file, looks_like_other, person
 from scenelab.course.grading.notebooks import write_cells
 from scenelab.course.grading.static_checks import CONVOLUTION, Source, examine, read_text
-from scenelab.course.grading.extract import ExtractionLimits, ExtractionReport, unpack
 from scenelab.course.kit import files as kit_files
 from scenelab.course.kit.strip_solutions import YEARS
 from scenelab.course.submission import FOLDERS, FORBIDDEN, check
