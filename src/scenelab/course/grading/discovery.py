@@ -11,17 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenelab.course.grading.layouts import (
-    Group,
-    group_names,
-    is_archive,
-    is_student_file,
-    numbered_alike,
-    parse,
-    parse_all,
-    split,
-    stem,
-)
+from scenelab.course.grading.filenames import is_archive, is_student_file, parse, parse_all, stem
+from scenelab.course.grading.layouts import Group, group_names, numbered_alike, split
 from scenelab.errors import LabError, printable
 from scenelab.runtime import run_module
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from scenelab.course.grading.layouts import MODELS, is_archive, original_name
+from scenelab.course.grading.filenames import MODELS, is_archive, original_name
 from scenelab.errors import printable
 from scenelab.io import DISK
 

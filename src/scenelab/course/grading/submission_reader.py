@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scenelab.course.grading.extract import ExtractionLimits, ExtractionReport, unpack
-from scenelab.course.grading.layouts import is_archive, is_student_file, looks_like_other, person
+from scenelab.course.grading.filenames import is_archive, is_student_file, looks_like_other, person
 from scenelab.course.grading.notebooks import write_cells
 from scenelab.course.grading.static_checks import CONVOLUTION, Source, examine, read_text
 from scenelab.course.kit import files as kit_files

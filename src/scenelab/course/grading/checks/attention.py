@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from scenelab.course.grading.checks.attack import (
+from scenelab.course.grading.checks.attack_setting import (
     LINEAR,
     NORMED,
     SMALL,
     Setting,
-    ask,
+    call_student,
     require_detached,
     require_left_alone,
     setting,
@@ -57,7 +57,7 @@ def _proportional(found: Tensor, expected: Tensor) -> bool:
 
 def _explain(context: CheckContext, made: Setting) -> tuple[Tensor, Message]:
     """The student's maps; N×H×W is taken for N×1×H×W here, which has a check of its own."""
-    reply = ask(context, "explain", made)
+    reply = call_student(context, "explain", made)
     found, (count, _, height, width) = floats(reply, "output", "the map"), made.images.shape
     if found.shape == (count, height, width):
         found = found[:, None]
@@ -73,7 +73,7 @@ def attention_shape(context: CheckContext) -> None:
     for count, side in ((3, 6), (1, 5)):
         made = setting(context, SMALL, images=count, side=side)
         made.images = made.images[:, :, :, : side - 1]
-        found = ask(context, "explain", made).tensors["output"]
+        found = call_student(context, "explain", made).tensors["output"]
         expected = (count, 1, side, side - 1)
         if tuple(found.shape) != expected:
             raise CheckFailed(
