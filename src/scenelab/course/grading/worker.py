@@ -72,7 +72,7 @@ class Worker:
 
     Attributes:
         part: of the assignment; each has its own time.
-        marks: what a person should look at, from the record of the process and from outside.
+        flags: what a person should look at, from the record of the process and from outside.
         convolutions: PyTorch's own that the last request reached.
         opening: a request that the process gets before the student's code is there: operation, tensors, values.
         first: the answer to it, after `first_seconds`.
@@ -87,7 +87,7 @@ class Worker:
         self.emulate_gpu = False
         self.gpu_places: list[str] = []
         self.missing: list[str] = []
-        self.marks: dict[str, None] = {}
+        self.flags: dict[str, None] = {}
         self.convolutions: list[str] = []
         self.part = ""
         self.spent: dict[str, float] = defaultdict(float)
@@ -103,7 +103,9 @@ class Worker:
         self._processes = 0
         self._deadline = self._looked = 0.0
 
-    def ask(self, operation: str, tensors: dict[str, Tensor] | None = None, *, seed: int = 0, **values: Any) -> Message:
+    def call(
+        self, operation: str, tensors: dict[str, Tensor] | None = None, *, seed: int = 0, **values: Any
+    ) -> Message:
         """One request and its answer; where the code wants a GPU it is asked again with the CPU in its place.
 
         Raises:
@@ -131,7 +133,7 @@ class Worker:
         self.close()
         self.emulate_gpu = not false_alarm
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start the process and import the student's file, with the CPU in a GPU's place where it needs that.
 
         Raises:
@@ -271,17 +273,17 @@ class Worker:
             if held > self.limits.memory:
                 raise SubmissionError("memory", f"took more than {self.limits.memory >> 20:,} MiB of memory")
             if count > self._processes and not self._record.helped:
-                self.mark("more than one process ran at once; nothing is watched in the others")
+                self.flag("more than one process ran at once; nothing is watched in the others")
                 self._processes = self.limits.processes
             if count > self.limits.processes:
                 raise SubmissionError("processes", f"started more than {self.limits.processes} processes")
             if readable or writable:
                 return
 
-    def mark(self, text: str) -> None:
+    def flag(self, text: str) -> None:
         """Note once that a person should look at something."""
-        if len(self.marks) < MAX_MARKS:
-            self.marks[self._clean(text)] = None
+        if len(self.flags) < MAX_MARKS:
+            self.flags[self._clean(text)] = None
 
     def _clean(self, value: Any, depth: int = 0) -> Any:
         """Values of the student's process with texts that can be printed and stored, short, and the same each time.
@@ -356,7 +358,7 @@ class _Record:
             except BlockingIOError:
                 return
             if not part:
-                self._worker.mark("the record of what the process does was closed")
+                self._worker.flag("the record of what the process does was closed")
                 os.close(self.handle)
                 self.handle = -1
                 return
@@ -372,10 +374,10 @@ class _Record:
             values = json.loads(line)
             kind, text = str(values["kind"]), str(values["text"])
         except (ValueError, KeyError, TypeError, RecursionError):
-            self._worker.mark("something else was written into the record of what the process does")
+            self._worker.flag("something else was written into the record of what the process does")
             return
         if kind == "mark":
-            self._worker.mark(text)
+            self._worker.flag(text)
         elif kind in ("returned", "reply"):
             self._kinds.append(f"{kind} {text}")
         elif kind in ("convolution", "foreign") and f"returned {self._nonce}" not in self._kinds:
@@ -392,7 +394,7 @@ class _Record:
         """An answer has come: the record must announce it, and the counter show the call that was made behind it."""
         self.read()
         if f"reply {self._nonce}" not in self._kinds:
-            self._worker.mark("the record of what the process does was closed or replaced")
+            self._worker.flag("the record of what the process does was closed or replaced")
         self.settle(graded=graded, answered=True)
 
     def settle(self, *, graded: bool, answered: bool) -> None:
@@ -402,7 +404,7 @@ class _Record:
         calls = self._count() - self._before - answered
         names = list(dict.fromkeys(text for _, text in self._called))
         if calls < 0:
-            self._worker.mark("the watch for PyTorch's own convolution is no longer the one that was put there")
+            self._worker.flag("the watch for PyTorch's own convolution is no longer the one that was put there")
         if calls > 0 or any(kind == "foreign" for kind, _ in self._called):
             self._worker.convolutions = names or ["PyTorch's"]
 
