@@ -18,7 +18,9 @@ from scenelab.cli import main
 from scenelab.course.grading.batch import Batch, seed_of
 from scenelab.course.grading.checks import CheckContext
 from scenelab.course.grading.rubric import default_text, parse
+from scenelab.course.grading.runner.wire import WireError
 from scenelab.course.grading.sandbox import best
+from scenelab.course.grading.submission_error import sanitize
 from scenelab.runtime import python_command
 from styles import CODE, changed, native
 
@@ -200,18 +202,13 @@ def test_what_a_submission_says_is_text_everywhere(tmp_path, capsys):
     assert "line 1" in results["syntax"]["problem"]
 
 
-def test_values_that_lie_too_deep_are_a_disturbed_pipe(tmp_path):
-    from scenelab.course.grading.runner.wire import WireError
-    from scenelab.course.grading.sandbox import Limits, Sandbox
-    from scenelab.course.grading.worker import Worker
-
-    worker = Worker(Sandbox("process"), tmp_path, tmp_path, Limits())
+def test_deeply_nested_values_are_refused(tmp_path):
     deep: list = []
     for _ in range(600):
         deep = [deep]
     with pytest.raises(WireError, match="too deep"):
-        worker._clean({"x": deep})
-    assert worker._clean({"x": "a\x1b[31m\nb\u202e"}) == {"x": "a [31m\nb "}
+        sanitize({"x": deep}, tmp_path)
+    assert sanitize({"x": "a\x1b[31m\nb\u202e"}, tmp_path) == {"x": "a [31m\nb "}
 
 
 # --- nothing inside a hand-in makes another student

@@ -88,13 +88,13 @@ class Audit:
 
         sys.addaudithook(hook)
 
-    def mark_caller(self, text: str, through: tuple[str, ...]) -> None:
+    def flag_caller(self, text: str, through: tuple[str, ...]) -> None:
         """Mark what the student's code does, itself or by way of these files."""
         frame: FrameType | None = sys._getframe(2)
         while frame is not None and any(part in frame.f_code.co_filename for part in through):
             frame = frame.f_back
         if frame is not None and not self._is_trusted(frame.f_code.co_filename):
-            self._record.mark(f"{self._students(frame)}: {text}")
+            self._record.flag(f"{self._students(frame)}: {text}")
 
     def _is_trusted(self, name: str) -> bool:
         known = self._known.get(name)
@@ -130,51 +130,51 @@ class Audit:
             return
         caller, name = frame.f_code.co_filename, code.co_filename
         if not self._is_trusted(caller):
-            self._record.mark(f"{self._students(frame)}: runs code that was made at run time (exec, eval)")
+            self._record.flag(f"{self._students(frame)}: runs code that was made at run time (exec, eval)")
         elif caller.startswith(IMPORTING):
             if not self._is_trusted(name) and not self._is_read(name):
-                self._record.mark(f"{self._shown(name)} was imported and had not been read")
+                self._record.flag(f"{self._shown(name)} was imported and had not been read")
         elif not (self._is_trusted(name) and name.startswith("/")) and not self._is_read(name):
             standard = caller.startswith(self._library) and "/site-packages/" not in caller
             made = caller.endswith(GENERATORS) if standard else any(part in caller for part in GENERATING)
             place = "" if made else self._students(frame)
             if place:
-                self._record.mark(f"{place}: runs code through {os.path.basename(caller)}")
+                self._record.flag(f"{place}: runs code through {os.path.basename(caller)}")
 
     def _shown(self, name: str) -> str:
         return os.path.relpath(name, self._root) if name.startswith(self._root) else name[:120]
 
     def _on_compile(self, _arguments: tuple[Any, ...], frame: FrameType) -> None:
         if not self._is_trusted(frame.f_code.co_filename):
-            self._record.mark(f"{self._students(frame)}: compiles code at run time")
+            self._record.flag(f"{self._students(frame)}: compiles code at run time")
 
     def _on_code(self, _arguments: tuple[Any, ...], frame: FrameType) -> None:
         if not self._is_trusted(frame.f_code.co_filename):
-            self._record.mark(f"{self._students(frame)}: makes code objects")
+            self._record.flag(f"{self._students(frame)}: makes code objects")
 
     def _on_import(self, arguments: tuple[Any, ...], _frame: FrameType) -> None:
         name = arguments[1]
         if isinstance(name, str) and not self._is_trusted(name) and not self._is_read(name):
-            self._record.mark(f"{self._shown(name)} was imported and cannot be read")
+            self._record.flag(f"{self._shown(name)} was imported and cannot be read")
 
     def _on_open(self, arguments: tuple[Any, ...], frame: FrameType) -> None:
         name = arguments[0]
         name = os.fsdecode(name) if isinstance(name, (str, bytes)) else ""
         if MEMORY.match(name) and self._students(frame):
-            self._record.mark(f"{self._students(frame)}: opens {name[:60]}")
+            self._record.flag(f"{self._students(frame)}: opens {name[:60]}")
         elif name.endswith(".pyc") and not self._is_trusted(name) and os.path.exists(name):
-            self._record.mark(f"{self._shown(name)} is compiled code, which cannot be read")
+            self._record.flag(f"{self._shown(name)} is compiled code, which cannot be read")
 
     def _on_frame(self, _arguments: tuple[Any, ...], frame: FrameType) -> None:
         if not self._is_trusted(frame.f_code.co_filename):
-            self._record.mark(f"{self._students(frame)}: sys._getframe")
+            self._record.flag(f"{self._students(frame)}: sys._getframe")
 
     def _on_ctypes(self, _arguments: tuple[Any, ...], frame: FrameType) -> None:
         caller: FrameType | None = frame
         while caller is not None and "/ctypes/" in caller.f_code.co_filename:
             caller = caller.f_back
         if caller is not None and not self._is_trusted(caller.f_code.co_filename):
-            self._record.mark(f"{self._students(caller)}: ctypes")
+            self._record.flag(f"{self._students(caller)}: ctypes")
 
     def _on_process(self, event: str, arguments: tuple[Any, ...], frame: FrameType) -> None:
         if self._importing(frame):
@@ -184,7 +184,7 @@ class Audit:
             self._record.note("helper", program)
             return
         place = self._students(frame) or "code that is not the submission's own"
-        self._record.mark(f"{place}: starts a process ({event}), in which nothing is watched")
+        self._record.flag(f"{place}: starts a process ({event}), in which nothing is watched")
 
     def _importing(self, frame: FrameType | None) -> bool:
         """Whether a library is being imported, and what happens is its own doing."""
@@ -202,7 +202,7 @@ class Audit:
         name = os.fsdecode(name) if isinstance(name, (str, bytes)) else ""
         outside = "/" in name and not self._is_trusted(os.path.realpath(name))
         if outside and not os.path.realpath(name).startswith(("/usr/lib", "/lib")):
-            self._record.mark(f"{self._students(frame) or 'a library'}: loads machine code, {self._shown(name)}")
+            self._record.flag(f"{self._students(frame) or 'a library'}: loads machine code, {self._shown(name)}")
         elif not self._importing(frame):
             self._on_ctypes(arguments, frame)
 
@@ -210,12 +210,12 @@ class Audit:
         module, name = str(arguments[0]), str(arguments[1])
         if name.rpartition(".")[2] in CALLS:
             place = self._students(frame) or "code that is not the submission's own"
-            self._record.mark(f"{place}: a pickle calls {module}.{name}"[:200])
+            self._record.flag(f"{place}: a pickle calls {module}.{name}"[:200])
 
     def _on_reaching(self, event: str, _arguments: tuple[Any, ...], frame: FrameType) -> None:
         place = self._students(frame)
         if place:
-            self._record.mark(f"{place}: {event}")
+            self._record.flag(f"{place}: {event}")
 
 
 def _harmless(arguments: tuple[Any, ...]) -> str:

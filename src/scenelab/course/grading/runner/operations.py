@@ -58,7 +58,7 @@ def _watch_operators(audit: Audit) -> None:
 
     def watched(kind: str, namespace: str, *arguments: Any) -> Any:
         text = f"registers an operator or a kernel of torch ({namespace})"
-        audit.mark_caller(text, through=("/torch/library.py", "/torch/_library/"))
+        audit.flag_caller(text, through=("/torch/library.py", "/torch/_library/"))
         return make(kind, namespace, *arguments)
 
     torch._C._dispatch_library = watched

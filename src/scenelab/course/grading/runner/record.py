@@ -11,7 +11,7 @@ import sys
 from types import FrameType
 
 LONGEST = 600  # characters of a note; a line is written at once (PIPE_BUF is 4096 bytes)
-MAX_MARKS = 80  # that differ; a note of a call is always written
+MAX_FLAGS = 80  # that differ; a note of a call is always written
 
 
 class Record:
@@ -24,7 +24,7 @@ class Record:
 
     def __init__(self, handle: int, root: str = "") -> None:
         self.handle, self.root = handle, root
-        self._marks: set[str] = set()
+        self._flags: set[str] = set()
 
     def note(self, kind: str, text: str = "") -> None:
         """Write a line."""
@@ -32,11 +32,11 @@ class Record:
         with contextlib.suppress(OSError):
             os.write(self.handle, line)
 
-    def mark(self, text: str) -> None:
+    def flag(self, text: str) -> None:
         """Write once that a person should look at something."""
-        if text not in self._marks and len(self._marks) < MAX_MARKS:
-            self._marks.add(text)
-            self.note("mark", text)
+        if text not in self._flags and len(self._flags) < MAX_FLAGS:
+            self._flags.add(text)
+            self.note("flag", text)
 
     def place(self, frame: FrameType | None) -> str:
         """File and line of the innermost code of the submission, or ""."""

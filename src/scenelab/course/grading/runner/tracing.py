@@ -44,7 +44,7 @@ class CallTrace:
             self._record.note("foreign", name)
         packages = self.packages()
         if packages:
-            self._record.mark(f"the convolution runs code of {', '.join(packages[:6])}")
+            self._record.flag(f"the convolution runs code of {', '.join(packages[:6])}")
 
     def _note(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "call":
