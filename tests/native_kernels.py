@@ -66,7 +66,7 @@ def main():
     with tempfile.TemporaryFile() as file:
         file.truncate(mmap.PAGESIZE)
         memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
-        tripwire.put_in_place(Record(os.open(os.devnull, os.O_WRONLY)), os.dup(file.fileno()))
+        tripwire.replace_kernels(Record(os.open(os.devnull, os.O_WRONLY)), os.dup(file.fileno()))
     found = values()
     x, w = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)
     counts = [tripwire.COUNTER.unpack_from(memory, 0)[0]]

@@ -131,12 +131,12 @@ SYSCALL = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nr = libc
     "import os\nassert os.listdir('/proc/irq') == os.listdir('/proc/fs') == []\nraise PermissionError",
     "import socket\nsocket.socket(40, socket.SOCK_STREAM)", "import socket\nsocket.socket(16, socket.SOCK_RAW)",
     *(SYSCALL.format(number=number, arguments=arguments) for number, arguments in (
-        (seccomp.numbers(("keyctl",)).get("keyctl"), "0, -3, 0"), (seccomp.numbers(("unshare",)).get("unshare"), "0x10000000"),
-        (seccomp.numbers(("ptrace",)).get("ptrace"), "12, 0, 0, 0"), (seccomp.numbers(("bpf",)).get("bpf"), "0, 0, 0"),
-        (seccomp.numbers(("perf_event_open",)).get("perf_event_open"), "0, 0, 0, 0, 0"),
-        (seccomp.numbers(("userfaultfd",)).get("userfaultfd"), "0"),
-        (seccomp.numbers(("io_uring_setup",)).get("io_uring_setup"), "0, 0"),
-        (seccomp.numbers(("shmget",)).get("shmget"), "0, 1 << 20, 0o1600"), (seccomp.numbers(("memfd_create",)).get("memfd_create"), "b'x', 0"),
+        (seccomp.numbers("keyctl").get("keyctl"), "0, -3, 0"), (seccomp.numbers("unshare").get("unshare"), "0x10000000"),
+        (seccomp.numbers("ptrace").get("ptrace"), "12, 0, 0, 0"), (seccomp.numbers("bpf").get("bpf"), "0, 0, 0"),
+        (seccomp.numbers("perf_event_open").get("perf_event_open"), "0, 0, 0, 0, 0"),
+        (seccomp.numbers("userfaultfd").get("userfaultfd"), "0"),
+        (seccomp.numbers("io_uring_setup").get("io_uring_setup"), "0, 0"),
+        (seccomp.numbers("shmget").get("shmget"), "0, 1 << 20, 0o1600"), (seccomp.numbers("memfd_create").get("memfd_create"), "b'x', 0"),
     )),
 ])  # fmt: skip
 def test_bubblewrap_has_nothing_to_take(tmp_path, code):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenelab.course.grading.runner.wire import DTYPES, MOST_BYTES, Message, WireError, decode, encode
+from scenelab.course.grading.runner.wire import DTYPES, MAX_BYTES, Message, WireError, decode, encode
 
 
 def reader(data):
@@ -42,7 +42,7 @@ def framed(header, tail=b""):
 @pytest.mark.parametrize("data", [
     b"", b"SLAB", b"PKPK" + bytes(8), struct.pack("<4sQ", b"SLAB", 1 << 60), framed(b"\xff\xfe"), framed(b"[]"), framed({}),
     framed({"values": 1, "tensors": []}), framed({"values": {}, "tensors": [["a", "object", [1]]]}),
-    framed({"values": {}, "tensors": [["a", "float32", [MOST_BYTES]]]}), framed({"values": {}, "tensors": [["a", "float32", [-1]]]}),
+    framed({"values": {}, "tensors": [["a", "float32", [MAX_BYTES]]]}), framed({"values": {}, "tensors": [["a", "float32", [-1]]]}),
     framed({"values": {}, "tensors": [["a", "float32", [1] * 9]]}), framed({"values": {}, "tensors": [["a", "uint8", [0]]] * 65}),
     framed({"values": {}, "tensors": [["a", "float32", [True]]]}), framed({"values": {}, "tensors": [["a", "float32", [4]]]}, b"123"),
     framed(b"[" * 100_000), framed({"values": {}, "tensors": [["a", "float32", ["4"]]]}), framed({"values": {}, "tensors": [[1, 2]]}),

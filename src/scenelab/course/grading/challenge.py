@@ -57,6 +57,7 @@ class Judge:
 
         Args:
             worker: with limits that suit this number of images.
+            submission: may hold a checkpoint.
         """
         path = checkpoint(submission.root)
         if path is None:
