@@ -17,6 +17,7 @@ from ordinary_user import as_ordinary_user, as_this_user
 from scenelab.cli import main
 from scenelab.course.grading.batch import Batch, seed_of
 from scenelab.course.grading.checks import CheckContext
+from scenelab.course.grading.monitor import Monitor
 from scenelab.course.grading.rubric import default_text, parse
 from scenelab.course.grading.runner.wire import WireError
 from scenelab.course.grading.sandbox import best
@@ -181,6 +182,18 @@ def test_a_submissions_words_are_plain_text_everywhere(tmp_path, capsys):
     assert "[/b][red]" in reasons["markup"]["attention_map"]
     assert "is not this assignment's" in results["only-names"]["problem"]
     assert "line 1" in results["syntax"]["problem"]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_record_closed_before_the_grader_ends_the_process_is_flagged(ended):
+    flags = []
+    monitor = Monitor(flags.append)
+    for handle in monitor.open():
+        os.close(handle)
+    if not ended:
+        monitor.read()
+    monitor.close()
+    assert flags == ([] if ended else ["the record of what the process does was closed"])
 
 
 def test_deeply_nested_values_are_refused(tmp_path):
