@@ -1,4 +1,1 @@
-"""What runs beside a student's code, inside the sandbox: it needs torch and nothing of scenelab.
-
-Nothing in this folder knows a reference, a tolerance or a score: it runs what it is asked to and sends tensors back.
-"""
+"""Runs beside a student's code in the sandbox; needs torch, not scenelab, and knows no reference or score."""

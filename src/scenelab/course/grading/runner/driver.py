@@ -1,7 +1,7 @@
-"""The process in the sandbox: reads requests, runs the student's code, sends back what came of it.
+"""The process in the sandbox: read requests, run the student's code, send replies.
 
-It is started as `python driver.py LIMITS RECORD COUNTER`, with the pipe as standard input and output and two file
-descriptors; the pipe is moved away before the student's file is read, so that printing and reading touch nothing.
+Started as `python driver.py LIMITS RECORD COUNTER`, with the pipe as standard input and output and two file
+descriptors. The pipe is moved before the student's file is imported, so that printing and reading do not touch it.
 """
 
 import json
@@ -9,17 +9,18 @@ import os
 import random
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-MOST_TEXT = 2000  # characters of an error
+MAX_TEXT = 2000  # characters of an error
 GRADED = ("convolve", "run_module", "train_step")
 """Requests that run the student's convolution: PyTorch's own must not be called meanwhile."""
 
 
 class Session:
-    """The student's module and what it is asked.
+    """The student's module and its requests.
 
     Args:
         record: takes notes for the grader.
@@ -27,27 +28,28 @@ class Session:
     """
 
     def __init__(self, record: Any, counter: int) -> None:
-        from runner.operations import OPERATIONS, load_student
-        from runner.tripwire import probe, put_in_place
+        from runner.loading import load_student
+        from runner.operations import OPERATIONS
+        from runner.tripwire import probe, replace_kernels
         from runner.wire import Message
 
-        # bound here: what the student's code may do to sys.modules changes nothing
+        # bound here: what the student's code does to sys.modules changes nothing
         self._operations, self._load, self._message = OPERATIONS, load_student, Message
-        self._put_in_place, self._probe = put_in_place, probe
+        self._replace_kernels, self._probe = replace_kernels, probe
         self._record, self._counter = record, counter
         self.module: ModuleType | None = None
 
     def answer(self, request: Any) -> Any:
-        """What one request gives: the operation's own answer, or its error."""
+        """Return the operation's reply, or its error."""
         operation = request.values.get("operation")
         try:
             _seed(request.values.get("seed", 0))
             if operation == "load":
-                self._put_in_place(self._record, self._counter)
+                self._replace_kernels(self._record, self._counter)
                 self.module, reply = self._load(request, self._record)
             else:
                 reply = self._operations[operation](self.module, request)
-        except BaseException as error:  # SystemExit too: the student's code is at work here
+        except BaseException as error:  # SystemExit too: this is the student's code
             reply = self._message({"error": self._describe(error)})
         if operation in GRADED:
             self._record.note("returned", request.values["nonce"])
@@ -55,31 +57,22 @@ class Session:
         return reply
 
     def _describe(self, error: BaseException) -> dict[str, Any]:
-        """An error as plain values; of the traceback the lines that stand in what the student handed in."""
-        frames = traceback.extract_tb(error.__traceback__)
+        """Return an error as plain values, with the innermost line of the submission."""
         root = self._record.root
-        own = [frame for frame in frames if frame.filename.startswith(root)] if root else []
-        place = own[-1] if own else None
-        described = {
-            "type": type(error).__name__,
-            "text": _text_of(error),
-            "file": Path(place.filename).name if place else None,
-            "line": place.lineno if place else None,
-            "code": (place.line or "")[:200] if place else None,
-        }
+        frames = [each for each in traceback.extract_tb(error.__traceback__) if root and each.filename.startswith(root)]
+        file, line, code = None, None, None
         if isinstance(error, SyntaxError):
-            described |= {
-                "file": Path(str(error.filename or "")).name,
-                "line": error.lineno if isinstance(error.lineno, int) else None,
-                "code": str(error.text or "")[:200],
-            }
-        return described
+            line = error.lineno if isinstance(error.lineno, int) else None
+            file, code = Path(str(error.filename or "")).name, str(error.text or "")[:200]
+        elif frames:
+            file, line, code = Path(frames[-1].filename).name, frames[-1].lineno, (frames[-1].line or "")[:200]
+        return {"type": type(error).__name__, "text": _text_of(error), "file": file, "line": line, "code": code}
 
 
 def _text_of(error: BaseException) -> str:
-    """An exception's text; its `__str__` may be the student's and may fail."""
+    """Return an exception's text; its `__str__` may be the student's and may fail."""
     try:
-        return str(error)[:MOST_TEXT]
+        return str(error)[:MAX_TEXT]
     except BaseException as other:
         return f"(its text cannot be had: __str__ raised {type(other).__name__})"
 
@@ -94,25 +87,24 @@ def _seed(seed: int) -> None:
 
 
 def _take_pipe() -> tuple[int, int]:
-    """The pipe's two ends on numbers of their own; 0, 1 and 2 lead nowhere."""
-    requests, answers = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDWR)
+    """Move the pipe's two ends to new descriptors; point 0, 1 and 2 to /dev/null."""
+    requests, replies = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
-        os.dup2(nothing, number)
-    os.close(nothing)
-    return requests, answers
+        os.dup2(null, number)
+    os.close(null)
+    return requests, replies
 
 
-def _reader(handle: int) -> Any:
+def _reader(handle: int) -> Callable[[int], bytes]:
     def read(count: int) -> bytes:
-        parts = []
-        while count:
-            part = os.read(handle, min(count, 1 << 20))
+        data = bytearray()
+        while len(data) < count:
+            part = os.read(handle, min(count - len(data), 1 << 20))
             if not part:
-                os._exit(0)  # the grader is gone or has closed the pipe
-            parts.append(part)
-            count -= len(part)
-        return b"".join(parts)
+                os._exit(0)  # the grader has closed the pipe
+            data += part
+        return bytes(data)
 
     return read
 
@@ -126,7 +118,7 @@ def _write(handle: int, data: bytes) -> None:
 def main() -> None:
     """Answer requests until the pipe closes."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    requests, answers = _take_pipe()
+    requests, replies = _take_pipe()
     from runner import limits
 
     limits.apply(json.loads(sys.argv[1]))
@@ -142,7 +134,7 @@ def main() -> None:
     del sys.path[0]
     for name in [name for name in sys.modules if name.partition(".")[0] == "runner"]:
         del sys.modules[name]
-    _write(answers, encode(Message({"ready": torch.__version__})))
+    _write(replies, encode(Message({"ready": torch.__version__})))
     while True:
         request = decode(read)
         reply = session.answer(request)
@@ -150,10 +142,10 @@ def main() -> None:
         try:
             data = encode(reply)
         except (WireError, TypeError, ValueError, RuntimeError) as error:
-            described = {"type": type(error).__name__, "text": str(error)[:MOST_TEXT]}
+            described = {"type": type(error).__name__, "text": str(error)[:MAX_TEXT]}
             data = encode(Message({"error": described, "number": request.values["number"]}))
         record.note("reply", request.values["nonce"])
-        _write(answers, data)
+        _write(replies, data)
 
 
 if __name__ == "__main__":

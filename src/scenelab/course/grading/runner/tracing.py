@@ -1,4 +1,4 @@
-"""Which packages and functions of others a call runs: a profile function for one small case, since it costs time."""
+"""Record the packages and functions that a call runs, by a profile function; for one small case, since it is slow."""
 
 import gc
 import re
@@ -11,18 +11,18 @@ from runner.record import Record
 
 CONVOLUTION = re.compile(r"(convolve|correlate|correlateND|convolution|filter2D)|(^|_)conv(olve)?_?[123]?d?$")
 """Functions of SciPy, NumPy, OpenCV and others that are convolutions."""
-USUAL = ("torch", "numpy", "scipy", "torchvision", "einops", "opt_einsum", "typing_extensions", "jaxtyping", "beartype",
-         "typeguard", "tqdm", "matplotlib", "_distutils_hack", "sympy", "mpmath", "absl",
-         "tensorboard", "google", "six", "packaging", "PIL", "runner")  # fmt: skip
+USUAL = """
+    torch numpy scipy torchvision einops opt_einsum typing_extensions jaxtyping beartype typeguard tqdm matplotlib
+    _distutils_hack sympy mpmath absl tensorboard google six packaging PIL runner
+""".split()
 PACKAGE = re.compile(r"/(?:site|dist)-packages/([^/.]+)")
 
 
 class CallTrace:
-    """A context in which calls are noted, in this thread and in those that it starts; at its end they are told.
+    """A context that traces calls in this thread and in those that it starts, and reports at its end.
 
     Args:
-        record: gets the convolutions among them, as if they were torch's, and a mark for packages that one does not
-            expect.
+        record: gets other packages' convolutions, and a review flag for unusual packages.
     """
 
     def __init__(self, record: Record) -> None:
@@ -31,47 +31,39 @@ class CallTrace:
         self._functions: dict[int, Any] = {}
 
     def __enter__(self) -> "CallTrace":
-        gc.disable()  # what it finalizes is not called by the student's code
-        threading.setprofile(self._note)
-        sys.setprofile(self._note)
+        gc.disable()  # finalizers are not the student's calls
+        threading.setprofile(self._trace)
+        sys.setprofile(self._trace)
         return self
 
     def __exit__(self, *_error: object) -> None:
         sys.setprofile(None)
         threading.setprofile(None)
         gc.enable()
-        for name in self.convolutions():
+        calls = self._calls()
+        foreign = [f"{package}.{name}" for package, name in calls if package != "torch" and CONVOLUTION.search(name)]
+        for name in sorted(foreign):
             self._record.note("foreign", name)
-        packages = self.packages()
+        packages = sorted({package for package, _ in calls} - set(USUAL))
         if packages:
-            self._record.mark(f"the convolution runs code of {', '.join(packages[:6])}")
+            self._record.flag(f"the convolution runs code of {', '.join(packages[:6])}")
 
-    def _note(self, frame: FrameType, event: str, argument: Any) -> None:
+    def _trace(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "call":
             self._codes[id(frame.f_code)] = frame.f_code
         elif event == "c_call":
             self._functions[id(argument)] = argument
 
     def _calls(self) -> set[tuple[str, str]]:
-        """Package and function of what is neither the student's nor of the standard library."""
-        called = set()
+        """Return package and function of calls outside the submission and the standard library."""
+        calls = set()
         for code in self._codes.values():
             match = PACKAGE.search(code.co_filename)
             if match:
-                called.add((match[1], code.co_name))
+                calls.add((match[1], code.co_name))
         for function in self._functions.values():
             module = getattr(function, "__module__", None)
             package = module.partition(".")[0] if isinstance(module, str) else ""
             if package and package not in sys.stdlib_module_names:
-                called.add((package, str(getattr(function, "__name__", ""))))
-        return called
-
-    def convolutions(self) -> list[str]:
-        """Functions of other packages that are convolutions."""
-        return sorted(
-            f"{package}.{name}" for package, name in self._calls() if package != "torch" and CONVOLUTION.search(name)
-        )
-
-    def packages(self) -> list[str]:
-        """Other packages than one expects."""
-        return sorted({package for package, _ in self._calls()} - set(USUAL))
+                calls.add((package, str(getattr(function, "__name__", ""))))
+        return calls

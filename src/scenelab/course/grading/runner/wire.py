@@ -1,9 +1,9 @@
-"""Messages between the grader and the process that runs a student's code: JSON and raw tensors, nothing that executes.
+"""Messages between the grader and the process of a submission: JSON and raw tensors, nothing that executes.
 
-    4 bytes "SLAB"; 8 bytes, the length of the header; the header, JSON in UTF-8; the tensors' bytes one after the other
+    4 bytes "SLAB"; 8 bytes, the length of the header; the header, JSON in UTF-8; the tensors' bytes
 
-The header has `values`, plain JSON, and `tensors`, a list of [name, dtype, shape]. The reader believes none of it:
-every length is held against a limit before anything is allocated, and against the shapes that it has to agree with.
+The header has `values`, plain JSON, and `tensors`, a list of [name, dtype, shape]. The reader trusts none of it: it
+checks every length before it allocates.
 """
 
 import json
@@ -19,19 +19,16 @@ from torch import Tensor
 MAGIC = b"SLAB"
 PREFIX = struct.Struct("<4sQ")
 COUNTER = struct.Struct("<Q")  # of native convolutions, in the memory that both processes share
-MOST_HEADER = 1 << 20  # bytes
-MOST_TENSORS = 64
-MOST_BYTES = 64 << 20  # of all tensors of a message
-MOST_DIMENSIONS = 8
-DTYPES = {
-    "float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64,
-    "int32": torch.int32, "int64": torch.int64, "uint8": torch.uint8, "bool": torch.bool,
-}  # fmt: skip
+MAX_HEADER = 1 << 20  # bytes
+MAX_TENSORS = 64
+MAX_BYTES = 64 << 20  # of all tensors of a message
+MAX_DIMENSIONS = 8
+DTYPES = {name: getattr(torch, name) for name in "float16 bfloat16 float32 float64 int32 int64 uint8 bool".split()}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class WireError(Exception):
-    """What came is no message."""
+    """The bytes are not a message, or the message cannot be sent."""
 
 
 @dataclass
@@ -43,56 +40,55 @@ class Message:
 
 
 def encode(message: Message) -> bytes:
-    """A message as bytes.
+    """Return a message as bytes.
 
     Raises:
-        WireError: a tensor has a dtype that is not sent, or there is too much.
+        WireError: a tensor's dtype is not in `DTYPES`, or the message is too long.
     """
-    parts, listed = [], []
+    parts, entries = [], []
     for name, tensor in message.tensors.items():
         if tensor.dtype not in NAMES:
             raise WireError(f"{name} is {tensor.dtype}, which is not sent")
-        if tensor.numel() * tensor.element_size() > MOST_BYTES:
+        if tensor.numel() * tensor.element_size() > MAX_BYTES:
             raise WireError(f"{name} has {tensor.numel():,} values, too many to send")
         plain = tensor.detach().to("cpu").contiguous()
-        listed.append([name, NAMES[tensor.dtype], list(tensor.shape)])
+        entries.append([name, NAMES[tensor.dtype], list(tensor.shape)])
         parts.append(plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
-    header = json.dumps({"values": message.values, "tensors": listed}).encode()
-    if len(header) > MOST_HEADER or sum(map(len, parts)) > MOST_BYTES or len(parts) > MOST_TENSORS:
+    header = json.dumps({"values": message.values, "tensors": entries}).encode()
+    if len(header) > MAX_HEADER or sum(map(len, parts)) > MAX_BYTES or len(parts) > MAX_TENSORS:
         raise WireError("the message is too long")
     return b"".join([PREFIX.pack(MAGIC, len(header)), header, *parts])
 
 
 def decode(read: Callable[[int], bytes]) -> Message:
-    """The next message.
+    """Read a message.
 
     Args:
-        read: returns exactly so many bytes or raises.
+        read: returns exactly this number of bytes or raises.
 
     Raises:
-        WireError: what comes is not one.
+        WireError: the bytes are not a message.
     """
     magic, length = PREFIX.unpack(read(PREFIX.size))
-    if magic != MAGIC or length > MOST_HEADER:
+    if magic != MAGIC or length > MAX_HEADER:
         raise WireError("the answer does not begin as a message does")
     try:
         header = json.loads(read(length).decode())
-        values, listed = header["values"], [(str(n), DTYPES[d], _shape(s)) for n, d, s in header["tensors"]]
+        values, entries = header["values"], [(str(n), DTYPES[d], _shape(s)) for n, d, s in header["tensors"]]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WireError("the answer's header cannot be read") from error
-    sizes = [math.prod(shape) * dtype.itemsize for _, dtype, shape in listed]
-    if not isinstance(values, dict) or len(listed) > MOST_TENSORS or sum(sizes) > MOST_BYTES:
+    sizes = [math.prod(shape) * dtype.itemsize for _, dtype, shape in entries]
+    if not isinstance(values, dict) or len(entries) > MAX_TENSORS or sum(sizes) > MAX_BYTES:
         raise WireError("the answer is too long")
     tensors = {}
-    for (name, dtype, shape), size in zip(listed, sizes, strict=True):
+    for (name, dtype, shape), size in zip(entries, sizes, strict=True):
         flat = torch.frombuffer(bytearray(read(size)), dtype=torch.uint8) if size else torch.empty(0, dtype=torch.uint8)
         tensors[name] = (flat != 0).view(shape) if dtype is torch.bool else flat.view(dtype).view(shape)
     return Message(values, tensors)
 
 
 def _shape(values: Any) -> tuple[int, ...]:
-    if not isinstance(values, list) or len(values) > MOST_DIMENSIONS:
-        raise ValueError("no shape")
-    if not all(type(value) is int and 0 <= value <= MOST_BYTES for value in values):
-        raise ValueError("no shape")
+    is_shape = isinstance(values, list) and len(values) <= MAX_DIMENSIONS
+    if not is_shape or not all(type(value) is int and 0 <= value <= MAX_BYTES for value in values):
+        raise ValueError("invalid shape")
     return tuple(values)
