@@ -1,4 +1,4 @@
-"""scenelab grade: grade submissions that nobody vouches for."""
+"""scenelab grade: grade untrusted submissions."""
 
 import contextlib
 from pathlib import Path

@@ -181,7 +181,7 @@ def find_violations(root: Path) -> dict[str, list[str]]:
             found.setdefault(problem.rule, []).append(str(problem).replace(f" in {root.resolve()}", ""))
     for name in FORBIDDEN:
         if any(path.is_file() for path in (root / name).rglob("*")):
-            what = f"{name}/: data, logs and models are not handed in; take {name}/ out"
+            what = f"{name}/: data, logs and models must not be submitted; remove {name}/"
             found.setdefault("forbidden folders", []).append(what)
     return {rule: listed[:20] for rule, listed in found.items()}
 
