@@ -1,7 +1,6 @@
-"""Run as a program: the kernels that stand in for native convolutions compute the same, are counted, or refuse.
+"""Compare the kernels that replace native convolutions; a program, since they cannot be removed from a process.
 
-They are put in place for good, so that takes a process of its own. Prints JSON: the largest difference, how many calls
-were counted, and what became of calls of other kernels.
+Prints JSON: the largest difference, the numbers of counted calls, and the outcomes of calls of other kernels.
 """
 
 import json
@@ -13,27 +12,22 @@ import tempfile
 import torch
 import torch.nn.functional as F
 
+UPSAMPLING = {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2}
 CASES = [
     (F.conv2d, (2, 4, 9, 7), (6, 4, 3, 3), True, {"stride": 2, "padding": 1}),
     (F.conv2d, (2, 4, 9, 7), (6, 2, 3, 2), False, {"groups": 2, "dilation": 2, "padding": (1, 2)}),
     (F.conv2d, (2, 4, 9, 7), (8, 1, 3, 3), True, {"groups": 4, "padding": "same"}),
     (F.conv2d, (4, 9, 7), (6, 4, 3, 3), True, {}),
     (F.conv1d, (2, 4, 9), (6, 2, 3), True, {"stride": 2, "padding": 1, "groups": 2}),
-    (
-        F.conv_transpose2d,
-        (2, 4, 5, 6),
-        (4, 3, 3, 3),
-        False,
-        {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2},
-    ),
+    (F.conv_transpose2d, (2, 4, 5, 6), (4, 3, 3, 3), False, UPSAMPLING),
     (F.conv_transpose2d, (2, 4, 5, 6), (4, 3, 3, 3), True, {"stride": 3, "dilation": 2}),
     (F.conv_transpose1d, (2, 4, 9), (4, 2, 3), True, {"stride": 2, "padding": 1}),
 ]
 
 
 def values():
-    """Outputs, gradients and gradients of gradients."""
-    found, generator = [], torch.Generator().manual_seed(1)
+    """Return outputs, gradients and gradients of gradients."""
+    results, generator = [], torch.Generator().manual_seed(1)
     for function, input_shape, weight_shape, bias, options in CASES:
         leaves = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in (input_shape, weight_shape)]
         if bias:
@@ -44,8 +38,8 @@ def values():
         output = function(*leaves, **options)
         gradients = torch.autograd.grad(output.square().sum(), leaves, create_graph=True)
         again = torch.autograd.grad(sum(each.square().sum() for each in gradients), leaves, allow_unused=True)
-        found += [output, *gradients, *(each for each in again if each is not None)]
-    return [each.detach() for each in found]
+        results += [output, *gradients, *(each for each in again if each is not None)]
+    return [each.detach() for each in results]
 
 
 def outcome(call):
@@ -58,16 +52,16 @@ def outcome(call):
 
 def main():
     sys.path.insert(0, sys.argv[1])
-    from inside import tripwire
-    from inside.record import Record
+    from runner import tripwire
+    from runner.record import Record
 
     traced = torch.jit.trace(lambda x, w: torch.conv2d(x, w), (torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2)))
     expected = values()
     with tempfile.TemporaryFile() as file:
         file.truncate(mmap.PAGESIZE)
         memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
-        tripwire.put_in_place(Record(os.open(os.devnull, os.O_WRONLY)), os.dup(file.fileno()))
-    found = values()
+        tripwire.replace_kernels(Record(os.open(os.devnull, os.O_WRONLY)), os.dup(file.fileno()))
+    actual = values()
     x, w = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)
     counts = [tripwire.COUNTER.unpack_from(memory, 0)[0]]
 
@@ -93,7 +87,7 @@ def main():
         "deformable": lambda: deform_conv2d(x, torch.zeros(2, 18, 6, 6), w),
     }
     print(json.dumps({
-        "difference": max((a - b).abs().max().item() for a, b in zip(expected, found, strict=True)),
+        "difference": max((a - b).abs().max().item() for a, b in zip(expected, actual, strict=True)),
         "counts": counts, "refused": {name: outcome(call) for name, call in others.items()},
     }))  # fmt: skip
 

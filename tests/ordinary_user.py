@@ -1,4 +1,4 @@
-"""Running this Python as an ordinary user, where the tests run as root and Python may lie in root's home."""
+"""Run this Python as an ordinary user; the tests may run as root, with Python in root's home."""
 
 import os
 import subprocess
@@ -8,10 +8,19 @@ from pathlib import Path
 from scenelab.course.grading import bubblewrap, sandbox
 
 
+def as_this_user(script, *arguments):
+    """Run a script as the user of the tests."""
+    return _run([sys.executable, "-c", script, *arguments])
+
+
+def _run(command):
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def as_ordinary_user(script, *arguments):
-    """Run a program of this Python as another user, in a mount namespace where that user can reach it."""
+    """Run a script as another user, in a mount namespace where that user can reach Python."""
     if os.getuid() != 0:
-        return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+        return as_this_user(script, *arguments)
     folders = [real for real, _ in bubblewrap.python_folders()] + [str(Path(sandbox.__file__).parents[3])]
     closed = [folder for folder in folders if not bubblewrap.open_to_others(Path(folder))]
     tops = sorted(
@@ -24,5 +33,4 @@ def as_ordinary_user(script, *arguments):
     for number, folder in enumerate(closed):
         lines += [f"mkdir -p {folder}", f"mount --bind /tmp/scenelab-try/{number} {folder}"]
     lines += ['exec setpriv --reuid 60099 --regid 60099 --clear-groups env HOME=/tmp "$@"']
-    command = ["unshare", "-m", "sh", "-e", "-c", "\n".join(lines), "sh", sys.executable, "-c", script, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return _run(["unshare", "-m", "sh", "-e", "-c", "\n".join(lines), "sh", sys.executable, "-c", script, *arguments])

@@ -1,7 +1,4 @@
-"""Submissions in many styles: honest ones that earn every point, and ones that hide PyTorch's convolution.
-
-Each is the kit's solution with its convolution written otherwise, or with other files beside it.
-"""
+"""Submissions in many styles: the kit's solution with another convolution, or other files beside it."""
 
 import io
 import json
@@ -13,6 +10,11 @@ CODE = "code/student_code.py"
 TEXT = solution()[CODE].decode()
 
 
+def lost(grade):
+    """Reasons of checks that did not pass, by name."""
+    return {outcome.name: outcome.reason for outcome in grade.result.outcomes if outcome.status != "passed"}
+
+
 def between(text: str, begin: str, end: str) -> str:
     start = text.index(begin)
     return text[start : text.index(end, start)]
@@ -22,20 +24,17 @@ FORWARD = between(TEXT, "        kernel = weight.shape[-1]\n", "\n    @staticmet
 BACKWARD = between(TEXT, "        windows, weight = ctx.saved_tensors\n", "\n\ncustom_conv2d")
 PGD = between(TEXT, "        original = input.detach()\n", "\n\ndefault_attack")
 ATTENTION = between(TEXT, "        images = input.detach().clone()", "\n\ndefault_attention")
-FUNCTION = between(TEXT, "class CustomConv2DFunction(Function)", "\n\ncustom_conv2d")
 
 
 def changed(*pairs, top="", end="", files=None):
-    """The solution with pieces of its text exchanged, lines above and below it, and files beside it."""
+    """Return the solution with pieces of its text replaced, lines above and below it, and files beside it."""
     text = TEXT
     for old, new in pairs:
         assert text.count(old) == 1, (old, text.count(old))
         text = text.replace(old, new)
     text = text.replace("import math\n", f"import math\n{top}", 1) + end
-    beside = {
-        name: content if isinstance(content, bytes) else content.encode() for name, content in (files or {}).items()
-    }
-    return {**solution(), CODE: text.encode(), **beside}
+    encoded = {name: each if isinstance(each, bytes) else each.encode() for name, each in (files or {}).items()}
+    return {**solution(), CODE: text.encode(), **encoded}
 
 
 SAVE = """
@@ -174,28 +173,53 @@ def conv2d(x, weight, padding, stride):
 def convolve(x, weight, padding, stride):
     return conv2d(x, weight, padding, stride)
 """
-USE_HELPER = (
-    (between(FORWARD, "        windows = F.unfold", "        if bias is not None"),
-     "        windows, output = {}convolve(input_feats, weight, padding, stride)\n"),
-)  # fmt: skip
-RANDOM_START = (PGD, PGD.replace("        output = original.clone()\n", "        output = original + {}\n"))
 
 
-def with_helper(call, top, **files):
-    ((old, new),) = USE_HELPER
-    return changed((old, new.format(call)), top=top, files=files.get("files"))
+def with_helper(call, top, files):
+    """Return the solution with its forward pass in other files."""
+    old = between(FORWARD, "        windows = F.unfold", "        if bias is not None")
+    new = f"        windows, output = {call}(input_feats, weight, padding, stride)\n"
+    return changed((old, new), top=top, files=files)
+
+
+def random_start(noise, top):
+    """Return the solution with an attack that starts at random, a twentieth of epsilon away."""
+    start = PGD.replace(
+        "        output = original.clone()\n", f"        output = original + {noise} * self.epsilon / 20\n"
+    )
+    return changed((PGD, start), top=top)
 
 
 def notebook():
-    """The solution as a notebook, with lines that are for a notebook alone."""
-    cells = [{"cell_type": "markdown", "source": ["# Homework"]}]
-    magics = ["%matplotlib inline\n", "!nvidia-smi\n", "torch?\n", "x = 1\n"]
-    cells += [{"cell_type": "code", "source": magics}, {"cell_type": "code", "source": TEXT}]
-    cells += [{"cell_type": "code", "source": ["%%bash\n", "ls -l\n"]}]
-    handed = {name: content for name, content in solution().items() if name != CODE}
-    return {**handed, "code/hw3.ipynb": json.dumps({"cells": cells, "nbformat": 4}).encode()}
+    """Return the solution as a notebook, with lines that only a notebook can have."""
+    cells = ["%matplotlib inline\n!nvidia-smi\ntorch?\nx = 1\n", TEXT, "%%bash\nls -l\n"]
+    cells = [
+        {"cell_type": "markdown", "source": ["# Homework"]},
+        *({"cell_type": "code", "source": each} for each in cells),
+    ]
+    others = {name: content for name, content in solution().items() if name != CODE}
+    return {**others, "code/hw3.ipynb": json.dumps({"cells": cells, "nbformat": 4}).encode()}
 
 
+INIT = """    def __init__(self, conv_op=nn.Conv2d, num_classes=100):
+        super().__init__()
+        self.features = nn.Sequential(
+            conv_op(3, 64"""
+CLASSES = """
+@dataclass
+class Settings:
+    steps: int = 10
+    sizes: list = field(default_factory=list)
+class Kind(Enum):
+    A = 1
+class Pair(NamedTuple):
+    a: Optional[int] = None
+Point = namedtuple('Point', 'x y')
+SETTINGS = Settings()
+@lru_cache
+def cached(n: int) -> int:
+    return n
+"""
 HONEST = {
     "vectorized": solution(),
     "seven loops": changed(*LOOPS),
@@ -203,20 +227,16 @@ HONEST = {
     "fft": changed(*FFT),
     "shifts": changed(*SHIFTS),
     "strided views": changed(*STRIDED),
-    "helper with natural names": with_helper("", "from helper import convolve\n", files={"code/helper.py": HELPER}),
-    "module of helpers": with_helper("ops.", "import my_ops as ops\n", files={"code/my_ops.py": HELPER}),
+    "helper with natural names": with_helper("convolve", "from helper import convolve\n", {"code/helper.py": HELPER}),
+    "module of helpers": with_helper("ops.convolve", "import my_ops as ops\n", {"code/my_ops.py": HELPER}),
     "package": with_helper(
-        "", "from layers import convolve\n",
-        files={"code/layers/__init__.py": "from .native import convolve\n", "code/layers/native.py": HELPER},
+        "convolve", "from layers import convolve\n",
+        {"code/layers/__init__.py": "from .native import convolve\n", "code/layers/native.py": HELPER},
     ),
     "dataclass and hints": changed(
-        ("    def __init__(self, conv_op=nn.Conv2d, num_classes=100):\n        super().__init__()\n        self.features = nn.Sequential(\n            conv_op(3, 64",
-         "    def __init__(self, conv_op: type = nn.Conv2d, num_classes: int = 100) -> None:\n        super().__init__()\n        self.features = nn.Sequential(\n            conv_op(3, 64"),
-        top="from collections import namedtuple\nfrom dataclasses import dataclass, field\nfrom enum import Enum\n"
-        "from functools import lru_cache\nfrom typing import NamedTuple, Optional\n",
-        end="\n\n@dataclass\nclass Settings:\n    steps: int = 10\n    sizes: list = field(default_factory=list)\n\n\n"
-        "class Kind(Enum):\n    A = 1\n\n\nclass Pair(NamedTuple):\n    a: Optional[int] = None\n\n\n"
-        "Point = namedtuple('Point', 'x y')\nSETTINGS = Settings()\n\n\n@lru_cache\ndef cached(n: int) -> int:\n    return n\n",
+        (INIT, INIT.replace("conv_op=nn.Conv2d, num_classes=100)", "conv_op: type = nn.Conv2d, num_classes: int = 100) -> None")),
+        top="from collections import namedtuple\nfrom dataclasses import dataclass, field\nfrom enum import Enum\nfrom functools import lru_cache\nfrom typing import NamedTuple, Optional\n",
+        end=CLASSES,
     ),
     "registry": changed(
         end="\n\nLAYERS = {'conv': nn.Conv2d, 'own': CustomConv2d}\n\n\ndef activation(name):\n    return getattr(F, name)\n\n\n"
@@ -255,20 +275,9 @@ HONEST = {
     "words that hide nothing": changed(
         top="import pickle\nimport operator\nimport multiprocessing\nimport inspect\nimport threading\n", end="\nprint(vars())\n"
     ),
-    "numpy's random start": changed(
-        (RANDOM_START[0], RANDOM_START[1].format(
-            "torch.from_numpy(np.random.default_rng().uniform(-1, 1, original.shape)).to(original) * self.epsilon / 20"
-        )), top="import numpy as np\n",
-    ),
-    "random start of an own generator": changed(
-        (RANDOM_START[0], RANDOM_START[1].format(
-            "(torch.rand(original.shape, generator=GENERATOR) * 2 - 1) * self.epsilon / 20"
-        )), top="import torch\nGENERATOR = torch.Generator()\nGENERATOR.seed()\n",
-    ),
-    "random start of the system": changed(
-        (RANDOM_START[0], RANDOM_START[1].format("random.SystemRandom().uniform(-1, 1) * self.epsilon / 20")),
-        top="import random\n",
-    ),
+    "numpy's random start": random_start("torch.from_numpy(np.random.default_rng().uniform(-1, 1, original.shape)).to(original)", "import numpy as np\n"),
+    "random start of an own generator": random_start("(torch.rand(original.shape, generator=GENERATOR) * 2 - 1)", "import torch\nGENERATOR = torch.Generator()\nGENERATOR.seed()\n"),
+    "random start of the system": random_start("random.SystemRandom().uniform(-1, 1)", "import random\n"),
     "paths in strings": changed(
         top="import os\n",
         end="\n\nroot, server, n = '..', 'https://x.org', 3\nTRAIN = f'{root}/data/train.txt'\nVAL = root + '/data/val.txt'\n"
@@ -281,7 +290,7 @@ HONEST = {
     ),
     "notebook": notebook(),
 }  # fmt: skip
-"""Each is right and earns every point, without a penalty."""
+"""Each is correct and earns every point, without a penalty."""
 
 GPU_HABITS = changed(
     ("        original = input.detach()\n",
@@ -299,11 +308,11 @@ GPU_HABITS = changed(
     end="\n\nNET = nn.DataParallel(SimpleNet().cuda())\nwith torch.cuda.amp.autocast():\n    NET(torch.ones(1, 3, 64, 64).cuda())\n"
     "with torch.autocast('cuda', dtype=torch.float16):\n    pass\nassert next(NET.parameters()).is_cuda\nONES = torch.ones(3).to(0)\n",
 )  # fmt: skip
-"""Everything that people write who have a GPU; every check passes, with the one deduction."""
+"""What people with a GPU write; every check passes, with one deduction."""
 
 
 def native(call, *, top="", end="", files=None):
-    """The solution whose forward pass calls `call`, PyTorch's convolution in some disguise."""
+    """Return the solution with a forward pass that calls PyTorch's convolution in some disguise."""
     line = f"        output = {call}(input_feats, weight, None, stride, padding).flatten(2)\n"
     return changed((CALL, line), top=top, end=end, files=files)
 
@@ -394,7 +403,7 @@ class Quiet:
         return self
     def __exit__(self, *a):
         pass
-for name in [name for name in modules if "inside" in name]:
+for name in [name for name in modules if "runner" in name]:
     for word in ("WatchConvolutions", "Tripwire"):
         setattr(modules[name], word, Quiet)
 magic = torch.conv2d
@@ -474,7 +483,7 @@ def magic(x, w, b, s, p):
 
 
 def zipped(name, text):
-    """A zip with one module in it."""
+    """Return a zip archive of one module."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(name, text)
@@ -482,7 +491,7 @@ def zipped(name, text):
 
 
 def chain(count):
-    """Modules of which each imports the next; the last gives PyTorch's convolution."""
+    """Return modules that import one another; the last has PyTorch's convolution."""
     links = {f"code/m{n}.py": f"from m{n + 1} import magic\n" for n in range(count)}
     return {**links, f"code/m{count}.py": PLAIN}
 
@@ -526,4 +535,4 @@ NATIVE = {
     "vmap": native("(lambda x, w, b, s, p: torch.func.vmap(lambda a: torch.conv2d(a[None], w, None, s, p)[0])(x))"),
     "transposed": native("(lambda x, w, b, s, p: torch.nn.grad.conv2d_input((x.shape[0], len(w), (x.shape[2] + 2 * p - w.shape[-1]) // s + 1, (x.shape[3] + 2 * p - w.shape[-1]) // s + 1), torch.ones(1), x))"),
 }  # fmt: skip
-"""Each reaches PyTorch's convolution, or another package's, by some way: the points are lost, or wait for a person."""
+"""Each reaches PyTorch's or another package's convolution: the points are lost, or wait for review."""

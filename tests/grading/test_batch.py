@@ -14,14 +14,14 @@ from scenelab.course.grading.checks import CHECKS
 from scenelab.course.grading.rubric import default_text
 
 HIDDEN = '''
-from scenelab.course.grading.checks import Context, Failed, check
+from scenelab.course.grading.checks import CheckContext, CheckFailed, check
 
 
 @check("hidden")
-def hidden_knows_depth(context: Context) -> None:
+def hidden_knows_depth(context: CheckContext) -> None:
     """The convolution has a helper."""
     if "helper" not in context.submission.code.read_text():
-        raise Failed("there is no helper")
+        raise CheckFailed("there is no helper")
 '''
 
 
@@ -102,11 +102,11 @@ def test_a_class(tmp_path, hidden, capsys):
         assert not os.path.exists("/tmp/scenelab-canary")
         for name in ("dankim", "evehall"):
             page = (tmp_path / "out" / "students" / name / "grade.md").read_text()
-            assert "Your model was not judged" in page
+            assert "Your model was not evaluated" in page
         page = (tmp_path / "out" / "students" / "annlee" / "grade.html").read_text()
         assert "a hidden check" in page
         assert "no helper" not in page
-        assert "handed in together with bobray" in page
+        assert "submitted together with bobray" in page
         before = (tmp_path / "out" / "students" / "annlee" / "result.json").stat().st_mtime_ns
         assert main.run([*command, "--json"]) == 0
         assert (tmp_path / "out" / "students" / "annlee" / "result.json").stat().st_mtime_ns == before, "nothing anew"

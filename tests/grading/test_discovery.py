@@ -6,7 +6,7 @@ import pytest
 
 from mutants import solution, write, write_as_zip
 from scenelab.course.grading.discovery import gather
-from scenelab.course.grading.reading import read
+from scenelab.course.grading.submission_reader import read
 from scenelab.errors import LabError
 
 

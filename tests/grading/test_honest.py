@@ -221,7 +221,7 @@ def test_format_costs_after_the_first(graded):
     assert graded["no-pdf"].score == 8.0
     assert "/home/me/logs/" in graded["absolute"].penalties[0][0]
     for grade in graded.values():
-        assert "/stage-" not in str(grade.result.plain()), "a folder of the grader's is named"
+        assert "/stage-" not in str(grade.result.to_dict()), "a folder of the grader's is named"
 
 
 def test_pdf_is_one():

@@ -10,7 +10,7 @@ from PIL import Image
 from mutants import write
 from scenelab.cli import main
 from scenelab.course.kit import files
-from scenelab.course.kit.cut import cut
+from scenelab.course.kit.strip_solutions import cut
 from scenelab.errors import LabError
 from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from scenelab.course.grading.layouts import original_name, parse, split
+from scenelab.course.grading.filenames import original_name, parse
+from scenelab.course.grading.layouts import split
 
 SUBMISSION = ["code/student_code.py", "code/main.py", "writeup/report.pdf", "results/curves.png"]
 
@@ -140,7 +141,7 @@ def test_of_several_attempts_the_latest_counts():
     groups, _ = split(paths)
     (jdoe,) = [group for group in groups if group.student == "jdoe"]
     assert jdoe.members == ["hw_jdoe_attempt_2026-11-03-09-00-00_b.zip"]
-    assert "gave way to a later file" in jdoe.notes[0]
+    assert "replaced by a later file" in jdoe.notes[0]
 
 
 def test_an_archive_and_a_document_of_one_name_are_one_students():

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from scenelab.course.grading.discovery import Entry
-from scenelab.course.grading.grade import Grade, Outcome, Result
 from scenelab.course.grading.outputs import autolab_line, gradescope, write_class, write_student
 from scenelab.course.grading.outputs.page import html_page, markdown_page
 from scenelab.course.grading.outputs.tables import class_table, leaderboard, leaderboard_page, ranking
+from scenelab.course.grading.results import Grade, Outcome, Result
 from scenelab.course.grading.rubric import default_text, parse, read_rubric
 from scenelab.errors import LabError
 
@@ -151,10 +151,10 @@ def test_the_default_rubric_is_the_handouts():
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("points = 15.0", "points = 16.0", "come to 15 points, points says 16"), ("conv_forward = 0.75", "conv_fwd = 0.75", "a check 'conv_fwd'"),
-        ("conv_forward = 0.75", "conv_forward = -1", "give a number of points"), ("hidden = []", 'hidden = ["x"]', "hides 'x'"),
-        ("late_percent = 5.0", "late_percent = 500", "from 0 to 100"), ("late_percent", "lateness", "cannot be understood"),
-        ("seconds = 20.0", "seconds = -1", "limits.seconds is -1"), ("[penalties]", "[penalty]", "the key 'penalty'"), ("[checks]", "[checks", "is not TOML"),
+        ("points = 15.0", "points = 16.0", "add up to 15 points, but points is 16"), ("conv_forward = 0.75", "conv_fwd = 0.75", "there is no check 'conv_fwd'"),
+        ("conv_forward = 0.75", "conv_forward = -1", "checks.conv_forward is -1: input should be greater than or equal to 0"), ("hidden = []", 'hidden = ["x"]', "visibility.hidden lists 'x'"),
+        ("late_percent = 5.0", "late_percent = 500", "penalties.late_percent is 500: input should be less"), ("late_percent", "lateness", "unknown key .penalties.lateness"),
+        ("seconds = 20.0", "seconds = -1", "limits.seconds is -1"), ("[penalties]", "[penalty]", "unknown key .penalty."), ("[checks]", "[checks", "is not TOML"),
     ],
 )  # fmt: skip
 def test_a_rubric_that_makes_no_sense_is_refused(tmp_path, old, new, says):

@@ -1,5 +1,6 @@
-"""What each level really holds back, by trying it; refusal where there is no whole sandbox and nobody asked for less."""
+"""What each level of sandbox really holds back, and the refusal to grade without a whole one."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -10,8 +11,8 @@ from mutants import solution, write
 from ordinary_user import as_ordinary_user
 from scenelab.cli import main
 from scenelab.course.grading import bubblewrap, seccomp
-from scenelab.course.grading.child import Child, Trouble
 from scenelab.course.grading.sandbox import PROMISES, Limits, Sandbox, best, make_stage, measure
+from scenelab.course.grading.worker import SubmissionError, Worker
 from scenelab.errors import LabError
 
 needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
@@ -19,40 +20,29 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become a
 
 
 @needs_bubblewrap
-def test_bubblewrap_holds_everything_back(tmp_path):
-    found = measure("bubblewrap", tmp_path)
-    assert found is not None
-    assert found.whole, found
-    assert set(found.holds) == set(PROMISES)
-    assert not list(tmp_path.iterdir()), "nothing is left of the try"
+def test_bubblewrap_holds_back_everything(tmp_path):
+    sandbox = measure("bubblewrap", tmp_path)
+    assert sandbox is not None
+    assert sandbox.whole, sandbox
+    assert set(sandbox.holds) == set(PROMISES)
+    assert not list(tmp_path.iterdir()), "the self-test leaves nothing behind"
 
 
 @needs_bubblewrap
 @needs_root
-def test_run_by_root_inside_it_is_not_whole(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("proc", "lost"), [(bubblewrap._proc, "privileges"), (lambda: ["--proc", "/proc"], "kernel")])
+def test_bubblewrap_run_as_root_is_not_whole(tmp_path, monkeypatch, proc, lost):
+    """With a plain /proc a submission could set the host's core pattern: to the kernel, user 65534 inside was root."""
     monkeypatch.setattr(Sandbox, "pick_user", lambda self: None)
-    found = measure("bubblewrap", tmp_path)
-    assert found is not None
-    assert not found.holds["privileges"]
+    monkeypatch.setattr(bubblewrap, "_proc", proc)
+    sandbox = measure("bubblewrap", tmp_path)
+    assert sandbox is not None
+    assert not sandbox.holds[lost]
 
 
 @needs_bubblewrap
-@needs_root
-def test_a_proc_that_can_be_written_is_not_whole(tmp_path, monkeypatch):
-    """As it was when a submission could set the host's core pattern: user 65534 inside was root to the kernel."""
-    monkeypatch.setattr(Sandbox, "pick_user", lambda self: None)
-    monkeypatch.setattr(bubblewrap, "_proc", lambda: ["--proc", "/proc"])
-    found = measure("bubblewrap", tmp_path)
-    assert found is not None
-    assert not found.holds["kernel"]
-
-
-@needs_bubblewrap
-def test_without_a_filter_of_system_calls_it_is_not_whole(tmp_path, monkeypatch):
+def test_bubblewrap_without_a_filter_of_system_calls_is_not_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(seccomp, "build_filter", lambda: None)
-    found = measure("bubblewrap", tmp_path)
-    assert found is not None
-    assert not found.holds["syscalls"]
     with pytest.raises(LabError, match=r"not held back: syscalls.*libseccomp2.*--unsafe"):
         best(tmp_path)
     assert best(tmp_path, unsafe=True).level == "bubblewrap"
@@ -81,15 +71,15 @@ def test_an_ordinary_user_has_the_same_sandbox(tmp_path):
         shutil.rmtree(folder)
 
 
-def test_a_plain_process_is_called_what_it_is(tmp_path):
-    found = measure("process", tmp_path)
-    assert found is not None
-    assert not found.whole
-    assert "network" in str(found)
-    assert not list(tmp_path.iterdir()), "nothing is left of the try"
+def test_a_plain_process_is_not_whole(tmp_path):
+    sandbox = measure("process", tmp_path)
+    assert sandbox is not None
+    assert not sandbox.whole
+    assert "network" in str(sandbox)
+    assert not list(tmp_path.iterdir()), "the self-test leaves nothing behind"
 
 
-def test_less_than_a_whole_sandbox_has_to_be_asked_for(tmp_path, monkeypatch, capsys):
+def test_a_plain_process_is_used_only_on_request(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bubblewrap.shutil, "which", lambda name: None)
     with pytest.raises(LabError, match="bubblewrap cannot be started"):
         best(tmp_path)
@@ -99,28 +89,43 @@ def test_less_than_a_whole_sandbox_has_to_be_asked_for(tmp_path, monkeypatch, ca
     assert "--unsafe" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("level", ["bubblewrap", "process"])
-def test_code_runs_at_every_level(tmp_path, level):
-    found = measure(level, tmp_path)
-    if found is None:
-        pytest.skip(f"{level} cannot be had here")
-    stage = make_stage(tmp_path)
-    write(stage / "submission", {"code/student_code.py": solution()["code/student_code.py"]})
-    child = Child(found, stage, stage / "submission" / "code" / "student_code.py", Limits())
+@contextlib.contextmanager
+def worker_for(sandbox, folder, code):
+    stage = make_stage(folder)
+    write(stage / "submission", {"code/student_code.py": code})
+    worker = Worker(sandbox, stage, stage / "submission" / "code" / "student_code.py", Limits())
     try:
-        reply = child.ask("describe_model", names=["default_model"])
-        assert reply.values["parameters"] > 10_000
-        with pytest.raises(Trouble, match="has no nothing"):
-            child.ask("describe_model", names=["nothing"])
+        yield worker
     finally:
-        child.close()
+        worker.close()
 
 
-SYSCALL = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nr = libc.syscall({number}, {arguments})\nassert r == -1 and ctypes.get_errno() == 1, (r, ctypes.get_errno())\nraise PermissionError"
+@pytest.mark.parametrize("level", ["bubblewrap", "process"])
+def test_a_submission_runs_at_every_level(tmp_path, level):
+    sandbox = measure(level, tmp_path)
+    if sandbox is None:
+        pytest.skip(f"{level} is not available here")
+    with worker_for(sandbox, tmp_path, solution()["code/student_code.py"]) as worker:
+        reply = worker.call("describe_model", names=["default_model"])
+        assert reply.values["parameters"] > 10_000
+        with pytest.raises(SubmissionError, match="has no nothing"):
+            worker.call("describe_model", names=["nothing"])
 
 
-@needs_bubblewrap
-@pytest.mark.parametrize("code", [
+SYSCALL = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+result = libc.syscall({number}, {arguments})
+assert result == -1 and ctypes.get_errno() == 1, (result, ctypes.get_errno())
+raise PermissionError
+"""
+ARGUMENTS = {
+    "keyctl": "0, -3, 0", "unshare": "0x10000000", "ptrace": "12, 0, 0, 0", "bpf": "0, 0, 0",
+    "perf_event_open": "0, 0, 0, 0, 0", "userfaultfd": "0", "io_uring_setup": "0, 0", "shmget": "0, 1 << 20, 0o1600",
+    "memfd_create": "b'x', 0",
+}  # fmt: skip
+NUMBERS = seccomp.numbers(*ARGUMENTS)
+ATTEMPTS = [
     "open('/etc/passwd').read()", "import os\nos.listdir('/home')", "open('/etc/x', 'w')", "open('/dev/shm/../x', 'w')",
     "import scenelab", "import socket\nsocket.create_connection(('1.1.1.1', 53), 2)",
     "import os\nos.setuid(0)", "import os\nos.chroot('/tmp')", "import os\nos.sethostname('x')",
@@ -130,29 +135,21 @@ SYSCALL = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nr = libc
     "import os\nos.open('/proc/sysrq-trigger', os.O_WRONLY)", "open('/proc/keys').read()", "open('/proc/timer_list').read()",
     "import os\nassert os.listdir('/proc/irq') == os.listdir('/proc/fs') == []\nraise PermissionError",
     "import socket\nsocket.socket(40, socket.SOCK_STREAM)", "import socket\nsocket.socket(16, socket.SOCK_RAW)",
-    *(SYSCALL.format(number=number, arguments=arguments) for number, arguments in (
-        (seccomp.numbers(("keyctl",)).get("keyctl"), "0, -3, 0"), (seccomp.numbers(("unshare",)).get("unshare"), "0x10000000"),
-        (seccomp.numbers(("ptrace",)).get("ptrace"), "12, 0, 0, 0"), (seccomp.numbers(("bpf",)).get("bpf"), "0, 0, 0"),
-        (seccomp.numbers(("perf_event_open",)).get("perf_event_open"), "0, 0, 0, 0, 0"),
-        (seccomp.numbers(("userfaultfd",)).get("userfaultfd"), "0"),
-        (seccomp.numbers(("io_uring_setup",)).get("io_uring_setup"), "0, 0"),
-        (seccomp.numbers(("shmget",)).get("shmget"), "0, 1 << 20, 0o1600"), (seccomp.numbers(("memfd_create",)).get("memfd_create"), "b'x', 0"),
-    )),
-])  # fmt: skip
-def test_bubblewrap_has_nothing_to_take(tmp_path, code):
-    stage = make_stage(tmp_path)
-    write(stage / "submission", {"code/student_code.py": code.encode()})
-    child = Child(Sandbox("bubblewrap"), stage, stage / "submission" / "code" / "student_code.py", Limits())
-    try:
-        with pytest.raises(Trouble) as caught:
-            child.begin()
+    *(SYSCALL.format(number=NUMBERS.get(name), arguments=arguments) for name, arguments in ARGUMENTS.items()),
+]  # fmt: skip
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize("code", ATTEMPTS)
+def test_bubblewrap_refuses(tmp_path, code):
+    with worker_for(Sandbox("bubblewrap"), tmp_path, code.encode()) as worker:
+        with pytest.raises(SubmissionError) as caught:
+            worker.start()
         assert caught.value.kind == "error", caught.value
         assert caught.value.error != "AssertionError", caught.value
-    finally:
-        child.close()
 
 
 @pytest.mark.parametrize("values", [{"seconds": 0}, {"memory": -1}, {"processes": 0}])
-def test_limits_are_numbers_above_zero(values):
+def test_limits_must_be_above_zero(values):
     with pytest.raises(LabError, match="give a number above 0"):
         Limits(**values)

@@ -1,4 +1,4 @@
-"""Right answers in two dozen styles earn every point; PyTorch's convolution in as many disguises never passes unseen."""
+"""Correct answers in many styles earn every point; PyTorch's convolution in many disguises never passes unseen."""
 
 import csv
 import dataclasses
@@ -9,25 +9,21 @@ from mutants import write
 from scenelab.course.grading.batch import Batch
 from scenelab.course.grading.rubric import default_text, parse
 from scenelab.course.grading.sandbox import best
-from styles import GPU_HABITS, HONEST, NATIVE
+from styles import GPU_HABITS, HONEST, NATIVE, lost
 
-MARKED = {"registry", "words that hide nothing"}
-"""Honest styles that a person is asked to look at, for words in them that could hide a call."""
+FLAGGED = {"registry", "words that hide nothing"}
+"""Honest styles that are flagged for review, for words in them that could hide a call."""
 
 
-def grade_all(folder, submissions, *, seed=0):
+def grade_all(folder, submissions):
     names = {f"s{number:02}": name for number, name in enumerate(submissions)}
     for short, name in names.items():
         write(folder / "in" / short, submissions[name])
     rubric = parse(default_text(), "test")
     limits = dataclasses.replace(rubric.limits, budget_seconds=30.0)
-    batch = Batch(folder / "out", dataclasses.replace(rubric, limits=limits), best(folder / "out" / ".work"), seed=seed)
+    batch = Batch(folder / "out", dataclasses.replace(rubric, limits=limits), best(folder / "out" / ".work"), seed=0)
     grades = batch.run([folder / "in"], jobs=2)
     return {names[grade.entry.student]: grade for grade in grades}
-
-
-def lost(grade):
-    return {outcome.name: outcome.reason for outcome in grade.result.outcomes if outcome.status != "passed"}
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +37,6 @@ def native(tmp_path_factory):
     return grade_all(tmp_path_factory.mktemp("native"), NATIVE)
 
 
-def test_there_are_twenty_of_each():
-    assert len(HONEST) >= 20
-    assert len(NATIVE) >= 20
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", HONEST)
@@ -55,7 +46,7 @@ def test_an_honest_style_earns_every_point(honest, name):
     assert grade.result.problem == ""
     assert grade.score == grade.rubric.automatic
     assert all(points == 0 for _, points in grade.penalties)
-    assert bool(grade.review) is (name in MARKED), grade.review
+    assert bool(grade.review) is (name in FLAGGED), grade.review
     assert grade.result.faults == []
 
 
@@ -68,7 +59,7 @@ def test_gpu_habits_cost_the_one_deduction(honest):
 
 
 @pytest.mark.slow
-def test_marks_are_in_the_table_and_on_the_page(honest):
+def test_review_flags_are_in_the_table_and_on_the_page(honest):
     grades, out = honest
     rows = {row["student"]: row for row in csv.DictReader((out / "grades.csv").read_text().splitlines())}
     grade = grades["words that hide nothing"]
@@ -85,7 +76,7 @@ def test_marks_are_in_the_table_and_on_the_page(honest):
 
 
 @pytest.mark.slow
-def test_a_self_test_is_remarked_and_costs_nothing(honest):
+def test_a_self_test_and_a_notebook_are_remarked_on(honest):
     assert "costs nothing as long as yours does not call it" in " ".join(honest[0]["self-test"].result.remarks)
     notes = " ".join(honest[0]["notebook"].result.notes)
     assert "hw3.ipynb is a notebook: its code cells were graded as a file" in notes
@@ -127,13 +118,13 @@ UNREAD = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", UNREAD)
-def test_what_was_not_read_or_not_watched_is_said(native, name):
+def test_code_that_is_not_read_or_not_watched_is_flagged(native, name):
     assert UNREAD[name] in "; ".join(native[name].review)
 
 
 @pytest.mark.slow
-def test_equal_to_the_last_bit_is_a_reason_to_look(native):
-    """In another process nothing is watched: what remains is that the sums come out as PyTorch's, in twenty cases."""
+def test_outputs_equal_to_the_last_bit_are_flagged(native):
+    """In another process nothing is watched, but its sums come out as PyTorch's in twenty cases."""
     grade = native["a process that stays"]
     assert lost(grade) == {}
     assert "equal to PyTorch's to the last bit in 20 cases" in "; ".join(grade.review)
@@ -145,5 +136,5 @@ def test_equal_to_the_last_bit_is_a_reason_to_look(native):
     ["a custom operator", "a thread", "a pickle", "vmap", "behind forty imports", "frames", "the public kernel", "another key",
      "a list of operators", "a record that is closed", "the garbage collector", "deformable"],
 )  # fmt: skip
-def test_where_it_runs_the_watch_sees_it(native, name):
+def test_calls_in_the_watched_process_are_caught(native, name):
     assert "not its own" in native[name].result.outcomes[0].reason

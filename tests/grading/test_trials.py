@@ -1,4 +1,4 @@
-"""What strangers tried: hand-ins that impersonate, leak, print and pretend; each was seen to succeed once."""
+"""Submissions that impersonate, leak, print and pretend; each was seen to succeed once."""
 
 import ast
 import json
@@ -13,14 +13,17 @@ import torch
 
 import scenelab
 from mutants import ATTENTION_END, CALL, RETURN, solution, write
-from ordinary_user import as_ordinary_user
+from ordinary_user import as_ordinary_user, as_this_user
 from scenelab.cli import main
 from scenelab.course.grading.batch import Batch, seed_of
-from scenelab.course.grading.checks import Context
+from scenelab.course.grading.checks import CheckContext
+from scenelab.course.grading.monitor import Monitor
 from scenelab.course.grading.rubric import default_text, parse
+from scenelab.course.grading.runner.wire import WireError
 from scenelab.course.grading.sandbox import best
+from scenelab.course.grading.submission_error import sanitize
 from scenelab.runtime import python_command
-from styles import CODE, changed, native
+from styles import CODE, changed, lost
 
 SOURCE = Path(scenelab.__file__).parent
 GRADING = "course/grading"
@@ -30,52 +33,42 @@ STARTERS = {
 }  # fmt: skip
 
 
-def grade(folder, submissions, **options):
-    for name, handed in submissions.items():
-        write(folder / "in" / name, handed)
-    batch = Batch(folder / "out", parse(default_text(), "test"), best(folder / "out" / ".work"), **options)
+def grade(folder, submissions, text=None):
+    for name, files in submissions.items():
+        write(folder / "in" / name, files)
+    batch = Batch(folder / "out", parse(text or default_text(), "test"), best(folder / "out" / ".work"))
     return {each.entry.student: each for each in batch.run([folder / "in"], jobs=2)}
 
 
-def lost(grade):
-    return {outcome.name: outcome.reason for outcome in grade.result.outcomes if outcome.status != "passed"}
+# --- code in a student's folder does not run in the grader's processes
 
 
-# --- code of a stranger's folder does not run in our processes
+def files_with(names, text="\0"):
+    """Files of the package that use one of these attributes, or hold the text."""
+    sources = {path.relative_to(SOURCE).as_posix(): path.read_text() for path in SOURCE.rglob("*.py")}
+    nodes = {name: ast.walk(ast.parse(source)) for name, source in sources.items()}
+    used = {name: {node.attr for node in each if isinstance(node, ast.Attribute)} for name, each in nodes.items()}
+    return {name for name, source in sources.items() if used[name] & names or text in source}
 
 
-def test_every_process_that_we_start_is_known():
-    """A new place that starts a process has to be looked at: what it imports, and where it stands."""
-    found = set()
-    for path in SOURCE.rglob("*.py"):
-        names = {node.attr for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Attribute)}
-        if (
-            names & {"Popen", "check_output", "check_call", "execv", "execvp", "posix_spawn"}
-            or "subprocess.run" in path.read_text()
-        ):
-            found.add(path.relative_to(SOURCE).as_posix())
-    assert found - {f"{GRADING}/launch.py", f"{GRADING}/inside/audit.py"} == STARTERS
+def test_every_file_that_starts_a_process_is_known():
+    """A new one must be reviewed: what the process imports, and in which folder it runs."""
+    files = files_with({"Popen", "check_output", "check_call", "execv", "execvp", "posix_spawn"}, "subprocess.run")
+    assert files - {f"{GRADING}/launch.py", f"{GRADING}/runner/audit.py"} == STARTERS
 
 
-def test_python_is_started_in_one_way():
-    """`runtime.python_command` gives -P; only what a student runs on their own code goes without."""
-    users = {
-        path.relative_to(SOURCE).as_posix()
-        for path in SOURCE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_bytes()))
-        if isinstance(node, ast.Attribute) and node.attr == "executable"
-    }
-    assert users == {"runtime.py", "course/submission.py", f"{GRADING}/bubblewrap.py"}
+def test_python_is_started_with_safe_path():
+    """`runtime.python_command` adds -P; only what a student runs on their own code does without."""
+    assert files_with({"executable"}) == {"runtime.py", "course/submission.py", f"{GRADING}/bubblewrap.py"}
     assert "-P" in subprocess.list2cmdline(python_command([]))
 
 
 @pytest.mark.parametrize("start", [["-m", "scenelab"], [str(Path(sys.executable).parent / "scenelab")]])
 def test_a_module_beside_the_submission_is_not_imported(tmp_path, start):
     """`cd alice; scenelab grade .`: her hashlib.py ran as the instructor, in a process that was to read her files."""
-    evil = "import os\nopen(os.environ['CANARY'], 'a').write(__name__)\nraise SystemExit\n"
+    evil = b"import os\nopen(os.environ['CANARY'], 'a').write(__name__)\nraise SystemExit\n"
     alice = write(
-        tmp_path / "alice",
-        {**solution(), **{f"{name}.py": evil.encode() for name in ("hashlib", "json", "numpy", "torch")}},
+        tmp_path / "alice", {**solution(), "hashlib.py": evil, "json.py": evil, "numpy.py": evil, "torch.py": evil}
     )
     command = [sys.executable, *start] if start[0] == "-m" else start
     done = subprocess.run([*command, "grade", ".", "--out", str(tmp_path / "out")], cwd=alice, check=False, capture_output=True,
@@ -89,12 +82,12 @@ def test_a_module_beside_the_submission_is_not_imported(tmp_path, start):
 
 
 def context(seed, name="conv_forward"):
-    made = Context(None, None, seed)  # type: ignore[arg-type]
-    made.name = name
-    return made
+    result = CheckContext(None, None, seed)  # type: ignore[arg-type]
+    result.name = name
+    return result
 
 
-def test_what_the_students_process_is_seeded_with_tells_nothing_of_the_seed():
+def test_the_seed_of_the_students_process_does_not_reveal_the_graders():
     assert context(1).own_seed == context(2).own_seed
     assert context(1).own_seed != context(1, "conv_dtype").own_seed
     draws = [torch.rand(4, generator=context(seed, name).generator()) for seed, name in ((1, "a"), (2, "a"), (1, "b"))]
@@ -102,7 +95,7 @@ def test_what_the_students_process_is_seeded_with_tells_nothing_of_the_seed():
     assert torch.equal(draws[0], torch.rand(4, generator=context(1, "a").generator()))
 
 
-def test_a_seed_is_drawn_and_kept_with_the_grades(tmp_path):
+def test_the_seed_is_random_and_stored_with_the_grades(tmp_path):
     seed = seed_of(tmp_path / "a")
     assert seed == seed_of(tmp_path / "a")
     assert seed != seed_of(tmp_path / "b")
@@ -110,7 +103,7 @@ def test_a_seed_is_drawn_and_kept_with_the_grades(tmp_path):
     assert (tmp_path / "a" / "seed").stat().st_mode & 0o077 == 0
 
 
-# --- points for nothing, and for what pretends to leave things alone
+# --- points for nothing, and changes that go unnoticed
 
 PGD_BODY = "        original = input.detach()\n"
 CONSTANT = {
@@ -123,39 +116,33 @@ CONSTANT = {
 
 @pytest.mark.slow
 def test_constants_earn_nothing(tmp_path):
-    handed = {}
+    submissions = {}
     for name, (attack, attention) in CONSTANT.items():
         output = "        output = weight.flatten(1) @ windows * 0\n"
-        handed[name.replace(" ", "-")] = changed(
+        submissions[name.replace(" ", "-")] = changed(
             (CALL, output), (PGD_BODY, f"        return {attack}\n{PGD_BODY}"),
             ("        images = input.detach().clone()", f"        return {attention}\n        images = input.detach().clone()"),
         )  # fmt: skip
-    for name, grade_ in grade(tmp_path, handed).items():
-        earned = {
-            each.name: each.earned
-            for each in grade_.result.outcomes
-            if each.earned and each.group in ("attack", "attention")
-        }
-        assert earned == {}, name
-        conv = {each.name for each in grade_.result.outcomes if each.earned and each.group == "convolution"}
-        assert not conv & {"conv_dtype", "conv_leaves_input", "conv_forward"}, name
+    for name, result in grade(tmp_path, submissions).items():
+        earned = {each.name: each.group for each in result.result.outcomes if each.earned}
+        assert not {"attack", "attention"} & set(earned.values()), name
+        assert not {"conv_dtype", "conv_leaves_input", "conv_forward"} & set(earned), name
 
 
 @pytest.mark.slow
-def test_float64_is_not_left_alone(tmp_path):
-    handed = {
+def test_a_change_of_dtype_is_noticed(tmp_path):
+    submissions = {
         "ann": changed((ATTENTION_END, "        model.double()\n" + ATTENTION_END)),
         "bob": changed((ATTENTION_END, "        input.data = input.data.double()\n" + ATTENTION_END)),
         "cat": changed((RETURN, "        weight.data = weight.data.half().to(weight.dtype)\n" + RETURN)),
     }
-    grades = grade(tmp_path, handed)
+    grades = grade(tmp_path, submissions)
     assert set(lost(grades["ann"])) == set(lost(grades["bob"])) == {"attention_leaves_model"}
     assert "dtype" in lost(grades["ann"])["attention_leaves_model"]
     assert "conv_leaves_input" in lost(grades["cat"])
 
 
 # --- what a submission says
-
 
 ODD = {
     "deep": changed((ATTENTION_END, "        x = []\n        for _ in range(600):\n            x = [x]\n        self.loss_fn.x = x\n        return x\n")),
@@ -174,9 +161,9 @@ ODD = {
 
 
 @pytest.mark.slow
-def test_what_a_submission_says_is_text_everywhere(tmp_path, capsys):
-    for name, handed in ODD.items():
-        write(tmp_path / "in" / name, handed)
+def test_a_submissions_words_are_plain_text_everywhere(tmp_path, capsys):
+    for name, files in ODD.items():
+        write(tmp_path / "in" / name, files)
     write(tmp_path / "in" / "[bold]x", {"code/student_code.py": b"x = 1\n"})
     assert main.run(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--jobs", "2"]) == 0
     printed = capsys.readouterr()
@@ -185,12 +172,9 @@ def test_what_a_submission_says_is_text_everywhere(tmp_path, capsys):
         assert "\x1b]" not in text
         assert "\\u001b" not in text
         assert "\x07" not in text
-    results = {
-        path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "out").glob("students/*/result.json")
-    }
-    assert {name for name, result in results.items() if result["faults"]} == set(), (
-        "the student's fault is the student's"
-    )
+    paths = (tmp_path / "out").glob("students/*/result.json")
+    results = {path.parent.name: json.loads(path.read_text()) for path in paths}
+    assert not [name for name, result in results.items() if result["faults"]], "a student's fault is not the grader's"
     reasons = {name: {each["name"]: each["reason"] for each in result["outcomes"]} for name, result in results.items()}
     assert "returned list" in reasons["deep"]["attention_map"]
     assert "torch.bool" in reasons["bools"]["attention_map"]
@@ -200,21 +184,28 @@ def test_what_a_submission_says_is_text_everywhere(tmp_path, capsys):
     assert "line 1" in results["syntax"]["problem"]
 
 
-def test_values_that_lie_too_deep_are_a_disturbed_pipe(tmp_path):
-    from scenelab.course.grading.child import Child
-    from scenelab.course.grading.inside.wire import WireError
-    from scenelab.course.grading.sandbox import Limits, Sandbox
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_record_closed_before_the_grader_ends_the_process_is_flagged(ended):
+    flags = []
+    monitor = Monitor(flags.append)
+    for handle in monitor.open():
+        os.close(handle)
+    if not ended:
+        monitor.read()
+    monitor.close()
+    assert flags == ([] if ended else ["the record of what the process does was closed"])
 
-    child = Child(Sandbox("process"), tmp_path, tmp_path, Limits())
+
+def test_deeply_nested_values_are_refused(tmp_path):
     deep: list = []
     for _ in range(600):
         deep = [deep]
     with pytest.raises(WireError, match="too deep"):
-        child._clean({"x": deep})
-    assert child._clean({"x": "a\x1b[31m\nb\u202e"}) == {"x": "a [31m\nb "}
+        sanitize({"x": deep}, tmp_path)
+    assert sanitize({"x": "a\x1b[31m\nb\u202e"}, tmp_path) == {"x": "a [31m\nb "}
 
 
-# --- nothing inside a hand-in makes another student
+# --- nothing in a submission makes another student, or takes another part's time
 
 
 def test_one_students_archive_is_not_a_class(tmp_path, capsys):
@@ -234,23 +225,17 @@ def test_one_students_archive_is_not_a_class(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_time_is_counted_for_each_part(tmp_path):
-    """A convolution that is slow everywhere leaves the attack, the attention map and the network their time."""
+def test_each_part_has_its_own_time_budget(tmp_path):
     text = (
         default_text()
         .replace("seconds = 20.0 ", "seconds = 2.0 ")
         .replace("budget_seconds = 90.0 ", "budget_seconds = 4.0 ")
     )
-    slow = native("F.conv2d", top="import time\n")
-    slow[CODE] = slow[CODE].replace(b"        output = F.conv2d", b"        time.sleep(1.5)\n        output = F.conv2d")
-    slow[CODE] = slow[CODE].replace(
-        b"F.conv2d(input_feats, weight, None, stride, padding).flatten(2)", b"weight.flatten(1) @ windows"
-    )
-    write(tmp_path / "in", slow)
-    batch = Batch(tmp_path / "out", parse(text, "test"), best(tmp_path / "out" / ".work"))
-    (grade_,) = batch.run([tmp_path / "in"])
-    assert all(name.startswith("conv_") for name in lost(grade_))
-    assert any("was not run: the checks of the part 'convolution'" in reason for reason in lost(grade_).values())
+    slow = changed((CALL, "        time.sleep(1.5)\n" + CALL), top="import time\n")
+    (result,) = grade(tmp_path, {"ann": slow}, text).values()
+    reasons = lost(result)
+    assert all(name.startswith("conv_") for name in reasons)
+    assert any("was not run: the checks of the part 'convolution'" in reason for reason in reasons.values())
 
 
 KERNEL = """
@@ -273,23 +258,19 @@ sys.exit(main.run(["grade", sys.argv[1], "--out", sys.argv[2], "--json"]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("who", ["root", "ordinary"])
-def test_the_kernels_settings_are_out_of_reach_in_explain(tmp_path, who):
-    handed = changed(("        images = input.detach().clone()", KERNEL + "        images = input.detach().clone()"))
-    place = Path(f"/tmp/scenelab-kernel-{who}-{os.getpid()}")
+@pytest.mark.parametrize("start", [as_this_user, as_ordinary_user])
+def test_kernel_settings_cannot_be_opened_in_explain(start):
+    submission = changed(
+        ("        images = input.detach().clone()", KERNEL + "        images = input.detach().clone()")
+    )
+    folder = Path(f"/tmp/scenelab-kernel-{start.__name__}-{os.getpid()}")
     try:
-        write(place / "in", handed)
-        place.chmod(0o777)
-        arguments = [str(place / "in"), str(place / "out")]
-        if who == "root":
-            done = subprocess.run(
-                [sys.executable, "-c", GRADE_AS, *arguments], capture_output=True, text=True, check=False
-            )
-        else:
-            done = as_ordinary_user(GRADE_AS, *arguments)
+        write(folder / "in", submission)
+        folder.chmod(0o777)
+        done = start(GRADE_AS, str(folder / "in"), str(folder / "out"))
         assert done.returncode == 0, done.stderr
         (row,) = json.loads(done.stdout)
         assert row["score"] == 8.0
         assert row["sandbox"] == "bubblewrap"
     finally:
-        subprocess.run(["rm", "-rf", str(place)], check=True)
+        subprocess.run(["rm", "-rf", str(folder)], check=True)

@@ -1,4 +1,4 @@
-"""scenelab grade: grade submissions that nobody vouches for."""
+"""scenelab grade: grade untrusted submissions."""
 
 import contextlib
 from pathlib import Path
@@ -44,9 +44,10 @@ def grade(
     from scenelab.cli.output import print_json, print_table
     from scenelab.course.grading.batch import Batch, seed_of
     from scenelab.course.grading.challenge import Judge
-    from scenelab.course.grading.grade import Grade, load_hidden
+    from scenelab.course.grading.grade import load_hidden
     from scenelab.course.grading.outputs import autolab_line
     from scenelab.course.grading.outputs import gradescope as gradescope_values
+    from scenelab.course.grading.results import Grade
     from scenelab.course.grading.rubric import read_rubric
     from scenelab.course.grading.sandbox import best
     from scenelab.errors import LabError, printable

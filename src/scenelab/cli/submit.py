@@ -1,4 +1,4 @@
-"""scenelab submit: check a hand-in and zip it."""
+"""scenelab submit: check a submission and zip it."""
 
 import sys
 from pathlib import Path
@@ -18,11 +18,11 @@ def submit(
     Args:
         folder: it holds code/, writeup/ and results/.
         out: the file; FOLDER/submission.zip by default.
-        anyway: zip in spite of what is found.
-        test: run code/test_conv.py as well.
+        anyway: zip despite the problems.
+        test: also run code/test_conv.py.
     """
-    from scenelab.course.submission import hand_in
+    from scenelab.course.submission import check_and_zip
 
-    status = hand_in(folder, out or folder / "submission.zip", anyway=anyway, test=test)
+    status = check_and_zip(folder, out or folder / "submission.zip", anyway=anyway, test=test)
     if status:
         sys.exit(status)

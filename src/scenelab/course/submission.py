@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Check a hand-in and zip it: python ./zip_submission.py, from the folder that holds code/, writeup/ and results/.
+"""Check a submission and zip it: run python ./zip_submission.py in the folder with code/, writeup/ and results/.
 
-Writes submission.zip with these three folders at its top. The handout takes off 5 % for each hand-in that does not
-follow its rules, so what breaks one is said here, and nothing is zipped until it is mended. Needs nothing but Python.
+Writes submission.zip with these three folders at the top level. The handout deducts 5 % for a submission that breaks
+its rules, so this script lists every problem and writes no zip until all are fixed. Needs only Python.
 """
 
 import argparse
@@ -19,24 +19,24 @@ from pathlib import Path
 
 FOLDERS = ("code", "writeup", "results")
 FORBIDDEN = ("data", "logs", "models")
-LEFT_OUT = ("__pycache__", ".git", ".DS_Store", "__MACOSX", ".ipynb_checkpoints", ".venv", "Thumbs.db")
-LARGEST_MODEL = 10_000_000  # bytes: the challenge's 10 MB
-LARGEST_FILE = 50_000_000
-LARGEST_SOURCE = 2_000_000  # of a file of code
-LARGEST = 200_000_000  # of all files together
+IGNORED = ("__pycache__", ".git", ".DS_Store", "__MACOSX", ".ipynb_checkpoints", ".venv", "Thumbs.db")
+MAX_MODEL_BYTES = 10_000_000  # bytes: the challenge's 10 MB
+MAX_FILE_BYTES = 50_000_000
+MAX_SOURCE_BYTES = 2_000_000  # of a file of code
+MAX_BYTES = 200_000_000  # of all files together
 TEST_SECONDS = 300
-WHEN = (1980, 1, 1, 0, 0, 0)  # of every file, so that the same files make the same bytes
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # of every file, so that the same files give the same bytes
 MODELS = (".pth.tar", ".pth", ".pt", ".tar")
 ABSOLUTE = re.compile(
     r"(/(home|Users|users|user|usr|root|tmp|mnt|media|data|scratch|content|private|var|opt|srv)/[^\s{}<>:]"
     r"|[A-Za-z]:(\\|/(?!/)))[^\n]*$"
 )
-"""A whole path that begins at a root; `https://…`, `/data/` alone and `/data/{name}` are none."""
+"""A complete absolute path; `https://…`, `/data/` alone and `/data/{name}` do not match."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What breaks a rule, and where; `line` is of a file of code. All that break one rule have the same `rule`."""
+    """A broken rule: where it is broken, how, the line of code if any, and the name of the rule."""
 
     where: str
     what: str
@@ -49,44 +49,44 @@ class Problem:
 
 
 def _below(folder: Path) -> list[Path]:
-    """All files and folders below one, sorted, without what editors and git leave there.
-
-    Raises:
-        OSError: a folder cannot be read; it is not an empty one.
-    """
-
-    def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError | NotADirectoryError):  # there is none
-            raise error
-
-    found = []
-    for place, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if name not in LEFT_OUT]
-        found += [Path(place, name) for name in (*folders, *files) if name not in LEFT_OUT]
-    return sorted(found)
-
-
-def list_files(root: Path) -> list[Path]:
-    """The files of the three folders, relative to the root and in order, without what editors and git leave there.
+    """Return all files and folders below a folder, sorted, without the leftovers of editors and git.
 
     Raises:
         OSError: a folder cannot be read.
     """
-    found = []
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):  # a missing folder is reported elsewhere
+            raise error
+
+    paths = []
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if name not in IGNORED]
+        paths += [Path(place, name) for name in (*folders, *files) if name not in IGNORED]
+    return sorted(paths)
+
+
+def list_files(root: Path) -> list[Path]:
+    """Return the files of the three folders, sorted and relative to the root, without leftovers of editors and git.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    paths = []
     for folder in FOLDERS:
         for path in _below(root / folder):
             relative = path.relative_to(root)
             if path.is_file() and not path.is_symlink():
-                found.append(relative)
-    return sorted(found, key=lambda path: path.as_posix())
+                paths.append(relative)
+    return sorted(paths, key=lambda path: path.as_posix())
 
 
 def check(root: Path, *, test: bool = True) -> list[Problem]:
-    """All rules that a hand-in breaks.
+    """Return all rules that a submission breaks.
 
     Args:
-        root: the folder that holds the three.
-        test: run code/test_conv.py as well.
+        root: the folder with code/, writeup/ and results/.
+        test: also run code/test_conv.py.
 
     Raises:
         OSError: a file or a folder cannot be read.
@@ -109,20 +109,20 @@ def _missing(root: Path) -> Iterator[Problem]:
 
 def _layout(root: Path, files: list[Path]) -> Iterator[Problem]:
     if (root / "code").is_dir() and not any(path.as_posix() == "code/student_code.py" for path in files):
-        yield Problem("code/student_code.py", "is missing; it holds your answers")
+        yield Problem("code/student_code.py", "is missing; it must contain your answers")
     if (root / "results").is_dir() and not any(path.parts[0] == "results" for path in files):
-        yield Problem("results/", "is empty; put your results there, such as curves and pictures")
+        yield Problem("results/", "is empty; put your results there, such as curves and images")
     heavy = {path.parent for path in files if path.suffix != ".py"}  # a package of code may be called models
     for folder in sorted(heavy):
         inner = [part for part in folder.parts[1:] if part in FORBIDDEN]
         if inner:
-            what = f"data, logs and models are not handed in; take {inner[0]}/ out"
+            what = f"data, logs and models must not be submitted; remove {inner[0]}/"
             yield Problem(f"{folder.as_posix()}/", what, rule="forbidden folders")
     for folder in FOLDERS:
         for path in _below(root / folder):
             if path.is_symlink():
                 name = path.relative_to(root).as_posix()
-                yield Problem(name, "is a link, which a zip does not keep; put the file there", rule="links")
+                yield Problem(name, "is a link, which a zip cannot hold; put the file itself there", rule="links")
 
 
 def _report(root: Path, files: list[Path]) -> Iterator[Problem]:
@@ -130,11 +130,15 @@ def _report(root: Path, files: list[Path]) -> Iterator[Problem]:
     reports = [path for path in written if path.suffix.lower() == ".pdf"]
     if not reports and (root / "writeup").is_dir():
         others = ", ".join(path.name for path in written[:3])
-        yield Problem("writeup/", f"the report has to be a PDF; found {others or 'nothing'}", rule="report")
+        yield Problem("writeup/", f"the report must be a PDF; found {others or 'nothing'}", rule="report")
     for path in reports:
         with open(root / path, "rb") as file:
             if b"%PDF-" not in file.read(1024):
-                yield Problem(path.as_posix(), "is called a PDF and is none; export the report as PDF", rule="report")
+                yield Problem(
+                    path.as_posix(),
+                    "this file is named .pdf but is not a PDF; export your report as PDF",
+                    rule="report",
+                )
 
 
 def _sizes(root: Path, files: list[Path]) -> Iterator[Problem]:
@@ -142,21 +146,25 @@ def _sizes(root: Path, files: list[Path]) -> Iterator[Problem]:
     for path, size in sizes.items():
         model = path.name.endswith(MODELS)
         if model and path.parts[0] != "results":
-            yield Problem(path.as_posix(), "a model is handed in for the challenge alone, in results/", rule="models")
-        elif model and size > LARGEST_MODEL:
-            yield Problem(path.as_posix(), f"has {size:,} bytes; the challenge allows {LARGEST_MODEL:,}", rule="sizes")
-        elif size > LARGEST_FILE:
+            yield Problem(path.as_posix(), "models are only submitted for the challenge, in results/", rule="models")
+        elif model and size > MAX_MODEL_BYTES:
             yield Problem(
-                path.as_posix(), f"has {size:,} bytes, more than {LARGEST_FILE:,}; make it smaller", rule="sizes"
+                path.as_posix(), f"has {size:,} bytes; the challenge allows {MAX_MODEL_BYTES:,}", rule="sizes"
             )
-    if sum(sizes.values()) > LARGEST:
-        yield Problem("all files", f"have {sum(sizes.values()):,} bytes together, more than {LARGEST:,}", rule="sizes")
+        elif size > MAX_FILE_BYTES:
+            yield Problem(
+                path.as_posix(), f"has {size:,} bytes, more than {MAX_FILE_BYTES:,}; make it smaller", rule="sizes"
+            )
+    if sum(sizes.values()) > MAX_BYTES:
+        yield Problem(
+            "all files", f"have {sum(sizes.values()):,} bytes together, more than {MAX_BYTES:,}", rule="sizes"
+        )
 
 
 def check_source(path: Path, name: str) -> list[Problem]:
-    """Whether a file of Python parses, and the absolute paths in its strings; comments and docstrings may name some."""
-    if path.stat().st_size > LARGEST_SOURCE:
-        return [Problem(name, f"has {path.stat().st_size:,} bytes, too many for code", rule="sizes")]
+    """Return syntax errors and absolute paths of a Python file; comments and docstrings may contain paths."""
+    if path.stat().st_size > MAX_SOURCE_BYTES:
+        return [Problem(name, f"has {path.stat().st_size:,} bytes, too large for a source file", rule="sizes")]
     try:
         tree = ast.parse(path.read_bytes(), filename=name)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -168,7 +176,7 @@ def check_source(path: Path, name: str) -> list[Problem]:
                 "code",
             )
         ]
-    what = "has the absolute path {!r}; use one relative to code/"
+    what = "has the absolute path {!r}; use a path relative to code/"
     return [
         Problem(name, what.format(text.removesuffix("…")[:60]), line, "absolute paths")
         for text, line in _strings(tree)
@@ -176,14 +184,37 @@ def check_source(path: Path, name: str) -> list[Problem]:
     ]
 
 
-TEXT_METHODS = ("replace", "split", "rsplit", "partition", "rpartition", "startswith", "endswith", "removeprefix",
-                "removesuffix", "strip", "lstrip", "rstrip", "find", "rfind", "index", "count", "sub", "match",
-                "search", "fullmatch", "findall", "compile")  # fmt: skip
-"""Methods whose arguments are parts of texts, not paths."""
+STRING_METHODS = frozenset(
+    (
+        "replace",
+        "split",
+        "rsplit",
+        "partition",
+        "rpartition",
+        "startswith",
+        "endswith",
+        "removeprefix",
+        "removesuffix",
+        "strip",
+        "lstrip",
+        "rstrip",
+        "find",
+        "rfind",
+        "index",
+        "count",
+        "sub",
+        "match",
+        "search",
+        "fullmatch",
+        "findall",
+        "compile",
+    )
+)
+"""Methods whose arguments are parts of strings, not paths."""
 
 
 def _strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Strings that may be whole paths, with their lines: no docstrings, and not what stands behind another text."""
+    """Yield strings that may be complete paths, with their lines: no docstrings, and nothing appended to a string."""
     parts: set[int] = set()
     begins: set[int] = set()  # of an f-string: what follows belongs to the path
     for node in ast.walk(tree):
@@ -202,7 +233,7 @@ def _strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
             parts.update(map(id, ast.walk(node.right)))
         elif isinstance(node, ast.Compare):
             parts.update(id(each) for each in [node.left, *node.comparators])
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in TEXT_METHODS:
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in STRING_METHODS:
             parts.update(map(id, [*node.args, node.func.value]))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "join":
             if isinstance(node.func.value, ast.Constant):  # "".join(…), not os.path.join(…)
@@ -215,27 +246,34 @@ def _strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 
 def run_test(root: Path) -> list[Problem]:
-    """What code/test_conv.py says; it leaves no bytecode behind."""
+    """Run code/test_conv.py and return its failure, if any; no bytecode is written."""
     if not (root / "code" / "test_conv.py").exists():
-        return [Problem("code/test_conv.py", "is missing; take it from the assignment's folder", rule="test")]
+        return [Problem("code/test_conv.py", "is missing; copy it from the assignment's folder", rule="test")]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
-            [sys.executable, "./test_conv.py"], cwd=root / "code", env=environment, capture_output=True, text=True,
-            errors="replace", timeout=TEST_SECONDS, stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+            [sys.executable, "./test_conv.py"],
+            cwd=root / "code",
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TEST_SECONDS,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
-        return [Problem("code/test_conv.py", f"has not ended after {TEST_SECONDS} seconds", rule="test")]
+        return [Problem("code/test_conv.py", f"did not finish within {TEST_SECONDS} seconds", rule="test")]
     if done.returncode == 0 and "failed" not in done.stdout:
         return []
     last = ([line for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["nothing"])[-1]
-    return [Problem("code/test_conv.py", f"does not pass; it ends with: {last[:120]}", rule="test")]
+    return [Problem("code/test_conv.py", f"fails; its last line is: {last[:120]}", rule="test")]
 
 
 def write_zip(root: Path, target: Path) -> int:
-    """The files of the three folders as one zip, the same bytes for the same files; returns how many there are.
+    """Zip the files of the three folders and return their number; the same files give the same bytes.
 
-    It is written beside the target first, so that a zip that is there is whole.
+    The zip is written to a temporary file first, so that an existing zip is always complete.
     """
     files = list_files(root)
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
@@ -244,9 +282,9 @@ def write_zip(root: Path, target: Path) -> int:
             for path in files:
                 try:
                     content = (root / path).read_bytes()
-                except OSError as error:  # that of a read tells no path
+                except OSError as error:  # errors of read() have no path
                     raise OSError(error.errno, error.strerror, str(root / path)) from error
-                entry = zipfile.ZipInfo(path.as_posix(), WHEN)
+                entry = zipfile.ZipInfo(path.as_posix(), ZIP_TIME)
                 entry.create_system, entry.external_attr = 3, 0o644 << 16
                 file.writestr(entry, content, zipfile.ZIP_DEFLATED, compresslevel=9)
         os.chmod(temporary, 0o644)
@@ -258,38 +296,39 @@ def write_zip(root: Path, target: Path) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Check, then zip; the exit status is 0 only where submission.zip was written."""
+    """Check and zip the current folder; return 0 only if submission.zip was written."""
     flags = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    flags.add_argument("--anyway", action="store_true", help="zip in spite of what is found")
-    flags.add_argument("--no-test", action="store_true", help="leave code/test_conv.py out")
+    flags.add_argument("--anyway", action="store_true", help="zip despite the problems")
+    flags.add_argument("--no-test", action="store_true", help="do not run code/test_conv.py")
     flags.add_argument("--out", type=Path, default=Path("submission.zip"), help="the file (submission.zip)")
     options = flags.parse_args(arguments)
-    return hand_in(Path.cwd(), options.out, anyway=options.anyway, test=not options.no_test)
+    return check_and_zip(Path.cwd(), options.out, anyway=options.anyway, test=not options.no_test)
 
 
-def hand_in(root: Path, out: Path, *, anyway: bool = False, test: bool = True) -> int:
-    """What `main` does, for any folder."""
+def check_and_zip(root: Path, out: Path, *, anyway: bool = False, test: bool = True) -> int:
+    """Check and zip a folder; return 0 only if the zip was written."""
     try:
         problems = check(root, test=test)
     except OSError as error:
-        print(f"cannot read {error.filename or root}: {error.strerror or error}; mend that; nothing was zipped")
+        print(f"cannot read {error.filename or root}: {error.strerror or error}; fix that; no zip written")
         return 1
     for problem in problems:
         print(f"- {problem}")
     missing = any(problem.what.startswith("is missing; make it") for problem in problems)
     if problems and (missing or not anyway):
-        print(f"{len(problems)} to mend; nothing was zipped." + ("" if missing else " --anyway zips all the same."))
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        print(f"{count} to fix; no zip written." + ("" if missing else " Use --anyway to zip regardless."))
         return 1
     try:
         count = write_zip(root, out)
     except OSError as error:
         cause = error.strerror or error
         if any(Path(error.filename or "").is_relative_to(root / folder) for folder in FOLDERS):
-            print(f"cannot read {error.filename}: {cause}; mend that; nothing was zipped")
+            print(f"cannot read {error.filename}: {cause}; fix that; no zip written")
         else:
             print(f"cannot write {out}: {cause}; choose another with --out")
         return 1
-    print(f"{out}: {count} files, {out.stat().st_size:,} bytes. Hand it in as it is.")
+    print(f"{out}: {count} files, {out.stat().st_size:,} bytes. Submit it as it is.")
     return 0
 
 

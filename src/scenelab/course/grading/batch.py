@@ -11,15 +11,16 @@ from importlib import metadata
 from pathlib import Path
 
 from scenelab.course.grading.challenge import Judge
-from scenelab.course.grading.child import Child
 from scenelab.course.grading.discovery import Entry, gather
-from scenelab.course.grading.grade import STOOD_IN, Grade, Result, grade_submission, key_of
+from scenelab.course.grading.extract import remove
+from scenelab.course.grading.grade import STUBBED, grade_submission, key_of
 from scenelab.course.grading.outputs import write_class, write_student
-from scenelab.course.grading.reading import Submission, read
+from scenelab.course.grading.results import Grade, Result
 from scenelab.course.grading.rubric import Rubric
 from scenelab.course.grading.sandbox import Sandbox, make_stage
 from scenelab.course.grading.similarity import compare
-from scenelab.course.grading.unpack import remove
+from scenelab.course.grading.submission_reader import Submission, read
+from scenelab.course.grading.worker import Worker
 from scenelab.errors import LabError
 from scenelab.io import atomic_write, read_json, write_json
 
@@ -69,7 +70,7 @@ class Batch:
     grades: dict[str, Grade] = field(default_factory=dict)
     _results: dict[str, "Future[Result]"] = field(default_factory=dict)
     _sources: dict[str, bytes] = field(default_factory=dict)
-    _children: set[Child] = field(default_factory=set)
+    _workers: set[Worker] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopped: bool = False
 
@@ -117,11 +118,11 @@ class Batch:
         for future in futures:
             future.cancel()
         with self._lock:
-            children = list(self._children)
-        for child in children:
-            child.cancelled = True
-        for child in children:
-            child.close()
+            workers = list(self._workers)
+        for worker in workers:
+            worker.cancelled = True
+        for worker in workers:
+            worker.close()
 
     def _grade(self, entry: Entry, tell: Tell) -> None:
         if self._stopped:
@@ -142,7 +143,7 @@ class Batch:
             # of the same files the checks are the same, what is said of the archive is not
             result = dataclasses.replace(future.result(), notes=[*entry.notes, *_notes(future.result(), submission)])
             if _stored(self._place(entry), key) is None:
-                write_json(self._place(entry), result.plain())
+                write_json(self._place(entry), result.to_dict())
             self._keep_source(entry, submission)
         finally:
             remove(stage)
@@ -178,14 +179,14 @@ class Batch:
         if known is not None and known.complete:
             return known
 
-        def remember(child: Child) -> None:
+        def remember(worker: Worker) -> None:
             with self._lock:
-                self._children.add(child)
-            child.cancelled = self._stopped
+                self._workers.add(worker)
+            worker.cancelled = self._stopped
 
         return grade_submission(
             submission, stage, rubric=self.rubric, sandbox=self.sandbox, key=key, seed=self.seed, judge=self.judge,
-            earlier=known, update=lambda result: write_json(stored, result.plain()), on_child=remember,
+            earlier=known, update=lambda result: write_json(stored, result.to_dict()), on_worker=remember,
         )  # fmt: skip
 
     def _keep_source(self, entry: Entry, submission: Submission) -> None:
@@ -215,7 +216,7 @@ class Batch:
 
 def _notes(result: Result, submission: Submission) -> list[str]:
     """Notes on this archive, then those that the run gave."""
-    given = [note for note in result.notes if note.startswith(STOOD_IN)]
+    given = [note for note in result.notes if note.startswith(STUBBED)]
     return [*submission.notes, *given]
 
 
@@ -224,7 +225,7 @@ def _stored(path: Path, key: str) -> Result | None:
     if not path.exists():
         return None
     try:
-        result = Result.read(read_json(path))
+        result = Result.from_dict(read_json(path))
     except (LabError, TypeError, KeyError):
         return None
     return result if result.key == key else None

@@ -1,8 +1,8 @@
 """The command line of bubblewrap: namespaces, a read-only system, a masked /proc, no capabilities, a filter of calls.
 
-/proc is masked and made read-only as container runtimes do (OCI runtime specification, `linux.maskedPaths` and
+/proc is masked and read-only as container runtimes do it (OCI runtime specification, `linux.maskedPaths` and
 `linux.readonlyPaths`; Docker's defaults). Started by root, bubblewrap runs as another user from its first instruction:
-inside a user namespace that root made, user 65534 would be the host's root to the kernel's settings.
+in a user namespace that root made, the kernel's settings would take user 65534 for the host's root.
 """
 
 import atexit
@@ -21,31 +21,33 @@ import scenelab
 from scenelab.runtime import NEUTRAL, python_command
 
 LAUNCH = Path(__file__).parent / "launch.py"
-NOBODY = 65534
+NOBODY = "65534"
 TMP_BYTES = 96 << 20  # of the private /tmp, which holds a copy of the submission
-MASKED = ("kcore", "keys", "key-users", "timer_list", "timer_stats", "sched_debug", "latency_stats", "kmsg", "kallsyms",
-          "kpagecount", "kpageflags", "kpagecgroup", "slabinfo", "vmallocinfo", "config.gz", "mtrr")  # fmt: skip
+MASKED = """
+    kcore keys key-users timer_list timer_stats sched_debug latency_stats kmsg kallsyms kpagecount kpageflags
+    kpagecgroup slabinfo vmallocinfo config.gz mtrr
+""".split()
 """Files of /proc that are covered."""
-EMPTIED = ("acpi", "asound", "bus", "fs", "irq", "scsi", "driver")
+EMPTIED = "acpi asound bus fs irq scsi driver".split()
 """Folders of /proc that are covered; sys and sysrq-trigger are read-only like all of /proc."""
 
 
 def command_line(arguments: list[str], stage: Path, *, user: int | None, seccomp: int | None) -> list[str]:
-    """The command that runs a program in bubblewrap.
+    """Return the command that runs a program in bubblewrap.
 
     Args:
         arguments: the program and its arguments.
-        stage: a folder that it sees, at its own path and read-only.
-        user: a number to run as, for root; None keeps the caller's.
-        seccomp: a file descriptor that holds a filter, or None.
+        stage: a folder that it sees, read-only, at the same path.
+        user: to run as, for root; None keeps the caller's.
+        seccomp: file descriptor of a filter, or None.
     """
-    places = [*python_folders(), (str(stage), str(stage))]
+    binds = [*python_folders(), (str(stage), str(stage))]
     if user is None:
-        return [*_flags(places, seccomp), "--", *arguments]
-    closed = [source for source, _ in places if not open_to_others(Path(source))]
-    place = _place(len(closed)) if closed else ""
-    seen = {source: f"{place}/{number}" for number, source in enumerate(closed)}
-    binds = [(seen.get(source, source), path) for source, path in places]
+        return [*_flags(binds, seccomp), "--", *arguments]
+    closed = [source for source, _ in binds if not open_to_others(Path(source))]
+    place = _mount_points(len(closed)) if closed else ""
+    visible = {source: f"{place}/{number}" for number, source in enumerate(closed)}
+    binds = [(visible.get(source, source), path) for source, path in binds]
     launch = python_command(["-I", str(LAUNCH), str(user), place, str(len(closed)), *closed])
     return [*launch, *_flags(binds, seccomp), "--", *arguments]
 
@@ -53,10 +55,9 @@ def command_line(arguments: list[str], stage: Path, *, user: int | None, seccomp
 def _flags(binds: list[tuple[str, str]], seccomp: int | None) -> list[str]:
     flags = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--unshare-user"]
     flags += ["--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    if _nested_can_be_refused():
-        flags.append("--disable-userns")
+    flags += ["--disable-userns"] if _nested_can_be_refused() else []
     size = ["--size", str(TMP_BYTES)] if _has_flag("--size") else []
-    flags += ["--uid", str(NOBODY), "--gid", str(NOBODY), "--hostname", "grader", "--ro-bind", "/usr", "/usr"]
+    flags += ["--uid", NOBODY, "--gid", NOBODY, "--hostname", "grader", "--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64"):
         path = Path("/") / name
         if path.is_symlink():
@@ -69,29 +70,31 @@ def _flags(binds: list[tuple[str, str]], seccomp: int | None) -> list[str]:
     flags += [*size, "--tmpfs", "/tmp"]
     for source, path in binds[:-1]:
         flags += ["--ro-bind", source, path]
-    ours = Path(scenelab.__file__).resolve().parent
-    if any(ours.is_relative_to(real) for real, _ in (*python_folders(), ("/usr", "/usr"))):
-        flags += ["--tmpfs", str(ours), "--remount-ro", str(ours)]
+    package = Path(scenelab.__file__).resolve().parent
+    if any(package.is_relative_to(folder) for folder, _ in (*python_folders(), ("/usr", "/usr"))):
+        flags += _empty(str(package))
     flags += ["--ro-bind", *binds[-1]]
     flags += [] if seccomp is None else ["--seccomp", str(seccomp)]
     return [*flags, "--remount-ro", "/", "--chdir", "/tmp"]
 
 
+def _empty(folder: str) -> list[str]:
+    return ["--tmpfs", folder, "--remount-ro", folder]
+
+
 def _proc() -> list[str]:
-    """A /proc of its own, read-only, with what it tells of the machine covered; what is not there needs no cover."""
+    """Return flags for a read-only /proc with what describes the machine covered, as far as it exists."""
     flags = ["--proc", "/proc"]
     for name in MASKED:
-        if Path("/proc", name).exists():
-            flags += ["--ro-bind", "/dev/null", f"/proc/{name}"]
+        flags += ["--ro-bind", "/dev/null", f"/proc/{name}"] if Path("/proc", name).exists() else []
     for name in EMPTIED:
-        if Path("/proc", name).is_dir():
-            flags += ["--tmpfs", f"/proc/{name}", "--remount-ro", f"/proc/{name}"]
+        flags += _empty(f"/proc/{name}") if Path("/proc", name).is_dir() else []
     return [*flags, "--remount-ro", "/proc"]
 
 
 @cache
 def _nested_can_be_refused() -> bool:
-    """Whether bubblewrap can keep what runs in it from making user namespaces; some containers do not let it."""
+    """Return whether bubblewrap can refuse nested user namespaces; some containers do not let it."""
     command = ["bwrap", "--ro-bind", "/", "/", "--unshare-all", "--unshare-user", "--disable-userns", "true"]
     if not _has_flag("--disable-userns"):
         return False
@@ -106,14 +109,9 @@ def _has_flag(flag: str) -> bool:
 
 @cache
 def python_folders() -> tuple[tuple[str, str], ...]:
-    """Folders of Python and its packages outside /usr: where they are, and where they are looked for."""
-    folders = {
-        Path(sys.prefix),
-        Path(sys.base_prefix),
-        Path(torch.__file__).parents[1],
-        Path(numpy.__file__).parents[1],
-    }
-    folders |= {Path(sys.executable).resolve().parent.parent}
+    """Return the folders of Python and its packages outside /usr: their real path, and the path in use."""
+    folders = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent}
+    folders |= {Path(torch.__file__).parents[1], Path(numpy.__file__).parents[1]}
     folders |= {path.resolve() for path in folders}
     outside = {path for path in folders if not path.is_relative_to("/usr")}
     top = {path for path in outside if not any(path != other and path.is_relative_to(other) for other in outside)}
@@ -121,26 +119,25 @@ def python_folders() -> tuple[tuple[str, str], ...]:
 
 
 def open_to_others(path: Path) -> bool:
-    """Whether another user could reach a path: no folder on the way to it is closed."""
+    """Return whether another user could reach a path: no folder on the way to it is closed."""
     return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents) if folder.is_dir())
 
 
 def python_is_open_to_others() -> bool:
-    """Whether another user could start this Python and load torch."""
+    """Return whether another user could start this Python and load torch."""
     return all(open_to_others(Path(real)) for real, _ in python_folders())
 
 
 @cache
-def _mount_points() -> Path:
+def _mount_folder() -> Path:
     place = Path(tempfile.mkdtemp(prefix="scenelab-sandbox-", dir="/tmp"))  # open to others, which TMPDIR may not be
     place.chmod(0o755)
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     return place
 
 
-def _place(count: int) -> str:
-    """A folder with so many empty ones in it, on which sources are mounted out of this process's sight."""
-    place = _mount_points()
+def _mount_points(count: int) -> str:
+    """Return a folder with empty folders 0, 1, …, on which sources are mounted in a namespace of their own."""
     for number in range(count):
-        (place / str(number)).mkdir(exist_ok=True)
-    return str(place)
+        (_mount_folder() / str(number)).mkdir(exist_ok=True)
+    return str(_mount_folder())

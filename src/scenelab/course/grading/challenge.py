@@ -1,4 +1,4 @@
-"""The challenge: a model that was handed in, judged on test images whose labels the instructor has."""
+"""The challenge: score a submitted model on test images whose labels the instructor has."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from scenelab.course.grading.checks.model import CLASSES, NAMES, checkpoint
-from scenelab.course.grading.child import Child, Trouble
-from scenelab.course.grading.reading import Submission
-from scenelab.course.submission import LARGEST_MODEL
+from scenelab.course.grading.submission_reader import Submission
+from scenelab.course.grading.worker import SubmissionError, Worker
+from scenelab.course.submission import MAX_MODEL_BYTES
 from scenelab.data.decode import read_images
 from scenelab.data.miniplaces import read_list
 from scenelab.errors import LabError
@@ -18,9 +18,9 @@ from scenelab.models.normalize import Normalize
 
 LABELS = "test.txt"
 SIDE = 128
-BATCH = 50
+BATCH_SIZE = 50
 PART = "challenge"
-SECONDS = 3600.0  # for all images; a checkpoint under 10 MB scores some hundred a second
+SECONDS = 3600.0  # for all images; a checkpoint under 10 MB scores some hundred per second
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Judge:
 
     @staticmethod
     def of(folder: Path) -> "Judge | None":
-        """From a folder with test.txt, lines `test/00000001.jpg 5`, and images/; None where there are no labels.
+        """Read test.txt, lines `test/00000001.jpg 5`, beside images/; return None if there is no list.
 
         Raises:
             LabError: the list cannot be read, or images are missing.
@@ -50,35 +50,37 @@ class Judge:
             raise LabError(f"{folder / LABELS} lists {missing[0]}, which is not in {folder / 'images'}")
         return Judge(folder, listed)
 
-    def judge(self, child: Child, submission: Submission) -> dict[str, Any] | None:
-        """Errors at one guess and at five in percent; `problem` says why there are none; None without a model.
+    def judge(self, worker: Worker, submission: Submission) -> dict[str, Any] | None:
+        """Return top-1 and top-5 error in percent, or the `problem`; None without a model.
 
-        The weights are loaded and run in the sandbox; what comes back are scores, and the labels stay here.
+        The weights are loaded and run in the sandbox, which returns scores; the labels stay here.
 
         Args:
-            child: with limits that suit so many images.
+            worker: with limits that suit this number of images.
+            submission: may hold a checkpoint.
         """
         path = checkpoint(submission.root)
         if path is None:
             return None
         entry: dict[str, Any] = {"model": path.name, "bytes": path.stat().st_size, "images": len(self.listed)}
-        if path.stat().st_size > LARGEST_MODEL:
-            return {**entry, "problem": f"the model is over {LARGEST_MODEL:,} bytes"}
+        if path.stat().st_size > MAX_MODEL_BYTES:
+            return {**entry, "problem": f"the model is over {MAX_MODEL_BYTES:,} bytes"}
         try:
-            wrong = torch.stack([self._wrong(child, path, start) for start in range(0, len(self.listed), BATCH)])
-        except Trouble as trouble:
-            return {**entry, "problem": f"your code {trouble}"}
+            starts = range(0, len(self.listed), BATCH_SIZE)
+            wrong = torch.stack([self._count_wrong(worker, path, start) for start in starts])
+        except SubmissionError as error:
+            return {**entry, "problem": f"your code {error}"}
         first, fifth = (100 * wrong.sum(dim=0) / len(self.listed)).tolist()
         return {**entry, "top1_error": round(first, 3), "top5_error": round(fifth, 3)}
 
-    def _wrong(self, child: Child, path: Path, start: int) -> Tensor:
-        """How many images of a batch are wrong at one guess and at five."""
-        rows = self.listed[start : start + BATCH]
-        pictures = read_images([self.folder / "images" / name for name, _ in rows], SIDE)
+    def _count_wrong(self, worker: Worker, path: Path, start: int) -> Tensor:
+        """Return a batch's top-1 and top-5 errors as counts."""
+        rows = self.listed[start : start + BATCH_SIZE]
+        images = read_images([self.folder / "images" / name for name, _ in rows], SIDE)
         labels = torch.tensor([label for _, label in rows])
-        reply = child.ask("predict", {"input": Normalize()(pictures)}, names=NAMES, path=str(path))
+        reply = worker.call("predict", {"input": Normalize()(images)}, names=NAMES, path=str(path))
         scores = reply.tensors["scores"]
         if scores.shape != (len(rows), CLASSES) or not scores.is_floating_point() or not scores.isfinite().all():
-            raise Trouble("error", f"makes no {len(rows)}×{CLASSES} scores of {len(rows)} images")
-        right = scores.topk(5, dim=1).indices == labels[:, None]
-        return torch.stack([(~right[:, 0]).sum(), (~right.any(dim=1)).sum()])
+            raise SubmissionError("error", f"makes no {len(rows)}×{CLASSES} scores of {len(rows)} images")
+        correct = scores.topk(5, dim=1).indices == labels[:, None]
+        return torch.stack([(~correct[:, 0]).sum(), (~correct.any(dim=1)).sum()])

@@ -11,17 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenelab.course.grading.layouts import (
-    Group,
-    group_names,
-    is_archive,
-    is_student_file,
-    numbered_alike,
-    parse,
-    parse_all,
-    split,
-    stem,
-)
+from scenelab.course.grading.filenames import is_archive, is_student_file, parse, parse_all, stem
+from scenelab.course.grading.layouts import Group, group_names, numbered_alike, split
 from scenelab.errors import LabError, printable
 from scenelab.runtime import run_module
 
@@ -170,7 +161,7 @@ def _names_in(folder: Path, skip: Path | None = None) -> Iterator[str]:
 def _unpack_apart(path: Path, folder: Path) -> list[str]:
     """Unpack the archive of a class in a process with bounds; returns its notes."""
     try:
-        done = run_module("scenelab.course.grading.unpack", [str(path), str(folder)], seconds=SECONDS)
+        done = run_module("scenelab.course.grading.extract", [str(path), str(folder)], seconds=SECONDS)
         notes = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, OSError, ValueError):
         notes = ["could not be unpacked: it takes too much time or memory"]

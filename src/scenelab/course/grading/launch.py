@@ -1,9 +1,9 @@
-"""Started as root: make folders that only root can reach visible to one user, become that user, run a command.
+"""As root, make folders that only root can reach visible to one user, become that user, and run a command.
 
     python -I launch.py USER PLACE COUNT SOURCE… COMMAND…
 
-The sources are mounted at PLACE/0, PLACE/1, … in a mount namespace that this process and its children alone see, so
-that bubblewrap, which runs as the user, can mount them again. COMMAND begins with an absolute path.
+The sources are mounted at PLACE/0, PLACE/1, … in a mount namespace of this process alone, so that bubblewrap, which
+runs as the user, can mount them again. COMMAND begins with an absolute path.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ PR_SET_NO_NEW_PRIVS = 38
 
 
 def main() -> None:
-    """Do so; the exit status is that of the command, or 1 where a step is refused."""
+    """Run the command; the exit status is its own, or 1 if a step is refused."""
     user, place, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     sources, command = sys.argv[4 : 4 + count], sys.argv[4 + count :]
     libc = ctypes.CDLL(None, use_errno=True)
@@ -37,7 +37,7 @@ def main() -> None:
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
     require(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-    os.execv(command[0], command)  # execvp would import a module, which may lie where the user cannot read
+    os.execv(command[0], command)  # execvp would import a module, which the user may be unable to read
 
 
 if __name__ == "__main__":

@@ -1,21 +1,20 @@
-"""Ending and measuring what a student's code has started."""
+"""End and measure the processes that a submission has started."""
 
 import contextlib
 import os
 import signal
 import subprocess
-from pathlib import Path
 
 from scenelab.runtime import NEUTRAL
 
 
 def stop(process: "subprocess.Popen[bytes]", token: str = "", user: int | None = None) -> None:
-    """Kill a process with all that it started and close its pipes.
+    """Kill a process and everything that it started, and close its pipes.
 
     Args:
         process: to kill.
-        token: finds those that left its session, by their environment.
-        user: of its own, whose processes are all killed.
+        token: in the environment of its descendants; finds those that left its session.
+        user: a user of its own, whose processes are all killed.
     """
     for pid in {process.pid, *descendants(process.pid), *_with_token(token)}:
         _kill(pid)
@@ -38,62 +37,46 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def _read(path: str) -> bytes:
+    """Return a file's bytes, or none if its process has ended."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
 def descendants(pid: int) -> list[int]:
-    """Processes that a process started, and that they started."""
-    children, waiting = [], [pid]
-    while waiting:
-        parent = waiting.pop()
-        try:
+    """Return the children of a process, their children, and so on."""
+    pids, pending = [], [pid]
+    while pending:
+        parent = pending.pop()
+        with contextlib.suppress(OSError):
             tasks = os.listdir(f"/proc/{parent}/task")
-        except OSError:
-            continue
-        for task in tasks:
-            try:
-                listed = Path(f"/proc/{parent}/task/{task}/children").read_text("ascii").split()
-            except OSError:
-                continue
-            children += map(int, listed)
-            waiting += map(int, listed)
-    return children
-
-
-def _with_token(token: str) -> list[int]:
-    """Processes that were started with the token in their environment, wherever they have gone since."""
-    if not token:
-        return []
-    pids = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            environment = Path(f"/proc/{name}/environ").read_bytes()
-        except OSError:
-            continue
-        if f"SCENELAB_TOKEN={token}".encode() in environment.split(b"\0"):
-            pids.append(int(name))
+            children = [int(each) for t in tasks for each in _read(f"/proc/{parent}/task/{t}/children").split()]
+            pids += children
+            pending += children
     return pids
 
 
+def _with_token(token: str) -> list[int]:
+    if not token:
+        return []
+    variable, names = f"SCENELAB_TOKEN={token}".encode(), filter(str.isdigit, os.listdir("/proc"))
+    return [int(name) for name in names if variable in _read(f"/proc/{name}/environ").split(b"\0")]
+
+
 def usage(pid: int) -> tuple[int, int]:
-    """Bytes that a process and its descendants hold, their shared memory included, and how many there are.
+    """Return the bytes that a process and its descendants hold, shared memory included, and their number.
 
     What forks share counts for each of them: a fork bomb is over the limit while it is still small.
     """
-    total, pids = 0, [pid, *descendants(pid)]
-    for each in pids:
-        try:
-            lines = Path(f"/proc/{each}/status").read_text("ascii", "replace").splitlines()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
-    return total, len(pids)
+    pids = [pid, *descendants(pid)]
+    lines = [line for each in pids for line in _read(f"/proc/{each}/status").splitlines()]
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith((b"RssAnon:", b"RssShmem:"))), len(pids)
 
 
 def real_users(pid: int) -> set[int]:
-    """Users, by their numbers outside all namespaces, of a process and its descendants."""
-    users = set()
-    for each in (pid, *descendants(pid)):
-        with contextlib.suppress(OSError):
-            lines = Path(f"/proc/{each}/status").read_text("ascii", "replace").splitlines()
-            users |= {int(number) for line in lines if line.startswith("Uid:") for number in line.split()[1:]}
-    return users
+    """Return the users, numbered as outside all namespaces, of a process and its descendants."""
+    lines = [line for each in (pid, *descendants(pid)) for line in _read(f"/proc/{each}/status").splitlines()]
+    return {int(number) for line in lines if line.startswith(b"Uid:") for number in line.split()[1:]}

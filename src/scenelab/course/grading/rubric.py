@@ -1,73 +1,111 @@
-"""What a grade is made of: points of checks, penalties, parts for people; read from TOML."""
+"""The rubric: points per check, penalties, limits and the parts that people grade; read from TOML."""
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from scenelab.course.grading.checks import CHECKS
 from scenelab.course.grading.sandbox import Limits
 from scenelab.errors import LabError
 
-KEYS = {"name", "points", "checks", "visibility", "penalties", "limits", "manual", "accepted"}
-SUM = 1e-6  # points may differ by so much
+TOLERANCE = 1e-6  # by which the sum of the points may differ from `points`
+
+Points = Annotated[float, Field(ge=0, lt=1e6, strict=True)]
+Percent = Annotated[float, Field(ge=0, le=100, strict=True)]
 
 
-@dataclass(frozen=True)
-class Manual:
-    """A part that people grade."""
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Manual(_Table):
+    """A part that a person grades."""
 
     name: str
-    points: float
+    points: Points
     bonus: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Penalties:
-    """Percent of all points that are taken off."""
+class Penalties(_Table):
+    """Penalties in percent of all points; `format_free` broken rules are free of charge."""
 
-    format_percent: float = 5.0
-    format_free: int = 1
-    late_percent: float = 5.0
-    gpu_percent: float = 5.0
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not 0 <= value <= 100:
-                raise LabError(f"penalties.{name} is {value}; give a number from 0 to 100")
+    format_percent: Percent = 5.0
+    format_free: int = Field(default=1, ge=0, le=100)
+    late_percent: Percent = 5.0
+    gpu_percent: Percent = 5.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rubric:
-    """All of it; `points` is what checks and parts for people come to, bonus aside."""
+class Visibility(_Table):
+    """Checks of which the student sees only whether they passed."""
+
+    hidden: list[str] = []
+
+
+class Rubric(_Table):
+    """A whole rubric; `points` is the sum of checks and manual parts without the bonus."""
 
     name: str
-    points: float
-    checks: dict[str, float]
-    hidden: frozenset[str] = frozenset()
-    penalties: Penalties = field(default_factory=Penalties)
-    limits: Limits = field(default_factory=Limits)
-    manual: tuple[Manual, ...] = ()
-    accepted: frozenset[str] = frozenset()
-    text: str = ""
+    points: Points = 0.0
+    checks: dict[str, Points] = {}
+    visibility: Visibility = Visibility()
+    penalties: Penalties = Penalties()
+    limits: Limits = Limits()
+    manual: list[Manual] = []
+    accepted: list[str] = []
+    text: str
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """Names of the hidden checks."""
+        return frozenset(self.visibility.hidden)
 
     @property
     def automatic(self) -> float:
         """Points of all checks."""
         return sum(self.checks.values())
 
+    @field_validator("limits", mode="before")
+    @classmethod
+    def _read_limits(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        if isinstance(mebibytes := values.pop("memory_mib", None), (int, float)):
+            values["memory"] = int(mebibytes) << 20
+        elif mebibytes is not None:
+            raise ValueError(f"memory_mib is {mebibytes!r}; expected a number")
+        unknown = set(values) - {each.name for each in fields(Limits)}
+        if unknown:
+            raise ValueError(f"unknown key {min(unknown)!r}")
+        return values
+
+    @model_validator(mode="after")
+    def _check_names_and_sum(self) -> "Rubric":
+        for name in self.checks:
+            if name not in CHECKS:
+                raise ValueError(f"there is no check {name!r}; the checks are {', '.join(CHECKS)}")
+        if not self.hidden <= set(self.checks):
+            raise ValueError(f"visibility.hidden lists {min(self.hidden - set(self.checks))!r}, which is not in checks")
+        total = self.automatic + sum(part.points for part in self.manual if not part.bonus)
+        if abs(total - self.points) > TOLERANCE:
+            raise ValueError(f"checks and manual parts add up to {total:g} points, but points is {self.points:g}")
+        return self
+
 
 def default_text() -> str:
-    """The rubric for the handout, as TOML."""
+    """Return the handout's rubric as TOML."""
     return (resources.files("scenelab.course.grading") / "rubric.toml").read_text("utf-8")
 
 
 def read_rubric(path: Path | None = None) -> Rubric:
-    """A rubric from a file, or the handout's.
+    """Read a rubric from a file, or the handout's.
 
     Raises:
-        LabError: the file cannot be read, or says something that makes no sense.
+        LabError: the file cannot be read or is invalid.
     """
     if path is None:
         return parse(default_text(), "the default rubric")
@@ -78,54 +116,22 @@ def read_rubric(path: Path | None = None) -> Rubric:
 
 
 def parse(text: str, where: str) -> Rubric:
-    """A rubric from TOML; `where` is what messages call it.
+    """Parse a rubric; error messages name its source as `where`.
 
     Raises:
-        LabError: it says something that makes no sense.
+        LabError: the text is not TOML or not a rubric; the message has the path of the field.
     """
     try:
-        values = tomllib.loads(text)
+        return Rubric.model_validate({"name": where, **tomllib.loads(text), "text": text})
     except tomllib.TOMLDecodeError as error:
         raise LabError(f"{where} is not TOML: {error}") from error
-    unknown = set(values) - KEYS
-    if unknown:
-        raise LabError(f"{where} has the key {min(unknown)!r}; known are {', '.join(sorted(KEYS))}")
-    checks = {name: _number(points, f"{where}: checks.{name}") for name, points in values.get("checks", {}).items()}
-    for name in checks:
-        if name not in CHECKS:
-            raise LabError(f"{where} has a check {name!r}; there are {', '.join(CHECKS)}")
-    hidden = frozenset(values.get("visibility", {}).get("hidden", []))
-    if not hidden <= set(checks):
-        raise LabError(f"{where} hides {min(hidden - set(checks))!r}, which is not among its checks")
-    rubric = Rubric(
-        name=str(values.get("name", where)), points=_number(values.get("points", 0.0), f"{where}: points"),
-        checks=checks, hidden=hidden,
-        accepted=frozenset(map(str, values.get("accepted", []))),
-        penalties=_section(Penalties, values.get("penalties", {}), f"{where}: penalties"),
-        limits=_limits(values.get("limits", {}), where), text=text,
-        manual=tuple(_section(Manual, each, f"{where}: manual") for each in values.get("manual", [])),
-    )  # fmt: skip
-    total = rubric.automatic + sum(part.points for part in rubric.manual if not part.bonus)
-    if abs(total - rubric.points) > SUM:
-        raise LabError(f"{where}: checks and manual parts come to {total:g} points, points says {rubric.points:g}")
-    return rubric
-
-
-def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e6:
-        raise LabError(f"{name} is {value!r}; give a number of points")
-    return float(value)
-
-
-def _section(kind: Any, values: Any, where: str) -> Any:
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise LabError(f"{where} cannot be understood: {error}") from error
-
-
-def _limits(values: dict[str, Any], where: str) -> Limits:
-    values = dict(values)
-    if "memory_mib" in values:
-        values["memory"] = int(_number(values.pop("memory_mib"), f"{where}: limits.memory_mib")) << 20
-    return _section(Limits, values, f"{where}: limits")
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            message = f"unknown key {field!r}"
+        elif first["type"] == "value_error":
+            message = ": ".join(filter(None, [field, str(first.get("ctx", {}).get("error"))]))
+        else:
+            message = f"{field} is {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        raise LabError(f"{where}: {message}") from error

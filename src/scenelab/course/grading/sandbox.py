@@ -1,7 +1,15 @@
-"""Where a student's code runs: in bubblewrap, or, if the instructor says so, as a plain process.
+"""The sandbox that runs a submission: bubblewrap, or a plain process if the instructor says so.
 
-A level is not believed by its name: `measure` starts a small program in it that tries what it must not, and records
-what was held back. Only a sandbox that holds back everything is used without being asked.
+A submission is hostile until shown otherwise. It may read references and other students' work, write outside its
+folder, reach the network, the kernel or the grader, use up the machine, or score with PyTorch's own convolution.
+The kernel holds back the first: namespaces and a read-only system (bubblewrap.py), a filter of system calls
+(seccomp.py), limits (runner/limits.py, worker.py), a user of its own and its end (processes.py). The last is held by
+native kernels that are replaced and counted (runner/tripwire.py), an audit hook (runner/audit.py) and a trace of calls
+(runner/tracing.py), all of which write to a record that cannot be taken back (runner/record.py, monitor.py).
+What cannot be proved is flagged for review by a person. Messages carry no code (runner/wire.py).
+
+A level is not trusted by its name: `measure` runs a program in it that tries what must fail. Only a sandbox that
+holds back everything is used by default.
 """
 
 import json
@@ -26,23 +34,28 @@ from scenelab.io import DISK
 from scenelab.runtime import NEUTRAL, python_command
 
 LEVELS = ("bubblewrap", "process")
-INSIDE = Path(__file__).parent / "inside"
+RUNNER = Path(__file__).parent / "runner"
 USERS = range(0x70000000, 0x7FFFFFFF)  # numbers that systemd leaves unused ("Users, Groups, UIDs and GIDs")
-FEW_USERS = range(60_100, 60_500)  # where so large ones are not mapped
-SECONDS = 20  # for the program that tries a level
+FEW_USERS = range(60_100, 60_500)  # if numbers that large are not mapped
+SECONDS = 20  # for the self-test
 PROMISES = ("network", "files", "secrets", "signals", "kernel", "syscalls", "privileges")
+ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0", "MPLBACKEND": "Agg", "USER": "student", "LOGNAME": "student", "CUDA_VISIBLE_DEVICES": "",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a submission may take.
+    """Limits of a submission.
 
     Attributes:
         memory: bytes, of all its processes together.
         file: bytes of a file that it writes.
-        processes: it may have at once, threads counted.
+        processes: at once, threads counted.
         cpu_seconds: of one process.
-        seconds: of one request to it, by the clock.
+        seconds: of one request, by the clock.
         budget_seconds: of all checks of one part of the assignment, by the clock.
     """
 
@@ -58,13 +71,6 @@ class Limits:
             if not value > 0:
                 raise LabError(f"limits.{name} is {value}; give a number above 0")
 
-    def inside(self, user: int | None, filter_descriptor: int | None) -> dict[str, int | None]:
-        """What the process in the sandbox applies to itself."""
-        return {
-            "memory": self.memory, "file": self.file, "seconds": self.cpu_seconds, "processes": self.processes,
-            "user": user, "filter": filter_descriptor,
-        }  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Sandbox:
@@ -79,47 +85,44 @@ class Sandbox:
 
     @property
     def whole(self) -> bool:
-        """Whether it holds back all that `PROMISES` names."""
+        """Whether it holds back everything in `PROMISES`."""
         return all(self.holds.get(name) for name in PROMISES)
 
     def pick_user(self) -> int | None:
-        """As root, a user of its own for a submission; a plain process stays root where Python is closed to others.
+        """Return a user for one submission if we are root; a plain process stays root if others cannot read Python.
 
         It is drawn, since all processes of that user are killed in the end: another grader may run beside this one.
         """
         if os.getuid() != 0 or (self.level == "process" and not bubblewrap.python_is_open_to_others()):
             return None
-        return secrets.choice(FEW_USERS if USERS[-1] > _largest_user() else USERS)
+        return secrets.choice(FEW_USERS if USERS[-1] > _max_user() else USERS)
 
     def start(
-        self, program: str, arguments: Sequence[str], stage: Path, limits: Limits, *, user: int | None = None,
-        token: str = "", descriptors: Sequence[int] = (),
+        self, program: str, arguments: Sequence[str], stage: Path, limits: Limits, *,
+        user: int | None = None, token: str = "", descriptors: Sequence[int] = (),
     ) -> "subprocess.Popen[bytes]":  # fmt: skip
-        """Start a program of `inside/` so, with pipes as its standard input and output.
+        """Start a program of `runner/` with pipes as its standard input and output.
 
         Args:
-            program: name of the module.
-            arguments: of the program, behind the limits that it applies to itself.
-            stage: of `make_stage`; all of ours that it sees.
-            limits: what it may take.
+            program: file name of the module.
+            arguments: of the program, after the limits that it applies to itself.
+            stage: of `make_stage`; the only folder of ours that it sees.
+            limits: of the program.
             user: of `pick_user`.
             token: put into its environment.
             descriptors: of files that it inherits.
         """
-        environment = {
-            "PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
-            "PYTHONHASHSEED": "0", "MPLBACKEND": "Agg", "USER": "student", "LOGNAME": "student",
-            "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1",
-            "SCENELAB_TOKEN": token, "TMPDIR": "/tmp" if self.level == "bubblewrap" else str(stage / "tmp"),
-        }  # fmt: skip
         contained = self.level == "bubblewrap"
+        environment = {**ENVIRONMENT, "SCENELAB_TOKEN": token, "TMPDIR": "/tmp" if contained else str(stage / "tmp")}
         code = seccomp.build_filter()
         with tempfile.TemporaryFile() as file:
             file.write(code or b"")
             file.seek(0)
             handle = None if code is None else file.fileno()
-            applied = json.dumps(limits.inside(None if contained else user, None if contained else handle))
-            command = python_command(["-s", "-B", str(stage / "inside" / program), applied, *arguments])
+            applied = {"memory": limits.memory, "file": limits.file, "seconds": limits.cpu_seconds}
+            applied |= {"processes": limits.processes}
+            applied |= {"user": None, "filter": None} if contained else {"user": user, "filter": handle}
+            command = python_command(["-s", "-B", str(stage / "runner" / program), json.dumps(applied), *arguments])
             if contained:
                 command = bubblewrap.command_line(command, stage, user=user, seccomp=handle)
             return subprocess.Popen(
@@ -130,33 +133,31 @@ class Sandbox:
 
 
 @cache
-def _largest_user() -> int:
-    """The largest user number that this user namespace has."""
+def _max_user() -> int:
+    """Return the largest user number of this user namespace."""
     lines = Path("/proc/self/uid_map").read_text("ascii").splitlines()
     return max(int(first) + int(count) - 1 for first, _, count in map(str.split, lines))
 
 
 def make_stage(parent: Path) -> Path:
-    """A new folder for one submission, with what runs beside it, a place for its files and one for its scratch."""
+    """Make a folder for one submission: the runner, a folder for the submission, and one for scratch files."""
     parent.mkdir(parents=True, exist_ok=True)
-    parent = parent.resolve()
-    stage = Path(tempfile.mkdtemp(prefix="stage-", dir=parent))
-    (stage / "inside").mkdir()
-    for module in INSIDE.glob("*.py"):
-        (stage / "inside" / module.name).write_bytes(module.read_bytes())
-    (stage / "submission").mkdir()
-    (stage / "tmp").mkdir()
+    stage = Path(tempfile.mkdtemp(prefix="stage-", dir=parent.resolve()))
+    for name in ("runner", "submission", "tmp"):
+        (stage / name).mkdir()
+    for module in RUNNER.glob("*.py"):
+        (stage / "runner" / module.name).write_bytes(module.read_bytes())
     (stage / "tmp").chmod(0o777)
     stage.chmod(0o755)
     return stage
 
 
 def measure(level: str, parent: Path) -> Sandbox | None:
-    """Start a small program at a level that tries what it must not; None where the level cannot be had here.
+    """Run the self-test at a level; return None if the level is not available.
 
     Args:
         level: one of LEVELS.
-        parent: a folder of ours; the program tries to write into it.
+        parent: a folder of ours; the self-test tries to write into it.
     """
     parent = parent.resolve()
     stage = make_stage(parent)
@@ -167,10 +168,13 @@ def measure(level: str, parent: Path) -> Sandbox | None:
         secret.chmod(0o600)
         with socket.create_server(("127.0.0.1", 0)) as server:
             given = {
-                "canary": str(canary), "secrets": [str(secret), str(Path(scenelab.__file__).resolve())],
-                "port": server.getsockname()[1], "parent": os.getpid(), "hides": level == "bubblewrap",
+                "canary": str(canary),
+                "secrets": [str(secret), str(Path(scenelab.__file__).resolve())],
+                "port": server.getsockname()[1],
+                "parent": os.getpid(),
+                "hides": level == "bubblewrap",
                 "calls": seccomp.numbers(),
-            }  # fmt: skip
+            }
             user = sandbox.pick_user()
             process = sandbox.start("selftest.py", [json.dumps(given)], stage, Limits(), user=user)
             try:
@@ -182,7 +186,7 @@ def measure(level: str, parent: Path) -> Sandbox | None:
         return Sandbox(level, {name: bool(holds[name]) for name in PROMISES})
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, OSError) and error.errno in DISK:
-            raise  # nothing is known of the level
+            raise  # says nothing about the level
         return None
     finally:
         for path in (canary, secret):
@@ -191,7 +195,7 @@ def measure(level: str, parent: Path) -> Sandbox | None:
 
 
 def _read_line(process: "subprocess.Popen[bytes]") -> bytes:
-    """The first line that a process prints, within `SECONDS`; empty where there is none."""
+    """Return the first line that a process prints within `SECONDS`, or what there is of it."""
     line, deadline = b"", time.monotonic() + SECONDS
     assert process.stdout is not None
     while not line.endswith(b"\n") and time.monotonic() < deadline:
@@ -204,22 +208,22 @@ def _read_line(process: "subprocess.Popen[bytes]") -> bytes:
 
 
 def best(parent: Path, *, unsafe: bool = False) -> Sandbox:
-    """Bubblewrap where it is whole; a level that is not whole only if `unsafe` says so.
+    """Return bubblewrap if it is whole, or, if `unsafe`, the best level available, down to a plain process.
 
     Args:
-        parent: a folder of ours, for what is tried.
-        unsafe: take the best that can be had, down to a plain process.
+        parent: a folder of ours, for the self-test.
+        unsafe: accept a level that is not whole.
 
     Raises:
         LabError: there is no whole sandbox and `unsafe` is not set.
     """
-    tried = []
+    reasons = []
     for level in LEVELS if unsafe else LEVELS[:1]:
         sandbox = measure(level, parent)
         if sandbox is not None and (sandbox.whole or unsafe):
             return sandbox
-        tried.append(f"{level} cannot be started" if sandbox is None else str(sandbox))
+        reasons.append(f"{level} cannot be started" if sandbox is None else str(sandbox))
     raise LabError(
-        f"no whole sandbox for students' code: {'; '.join(tried)}. Grading needs Linux with bubblewrap, libseccomp2 "
+        f"no whole sandbox for students' code: {'; '.join(reasons)}. Grading needs Linux with bubblewrap, libseccomp2 "
         "and user namespaces; --unsafe runs the code without them, in a container or virtual machine of its own only"
     )

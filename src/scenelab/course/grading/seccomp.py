@@ -1,8 +1,7 @@
-"""The system-call filter of the sandbox: a BPF program that libseccomp generates for this machine's architecture.
+"""The sandbox's filter of system calls: a BPF program that libseccomp generates for this machine's architecture.
 
-The list follows the default seccomp profile of Docker and that of Flatpak: what reaches kernel interfaces that a
-numerical program never needs is refused with EPERM. `clone3` is answered with ENOSYS, because a filter cannot see its
-flags; libc then falls back to `clone`.
+The list follows the default profiles of Docker and Flatpak: what reaches kernel interfaces that a numerical program
+never needs fails with EPERM. `clone3` fails with ENOSYS, because a filter cannot see its flags; libc then uses `clone`.
 """
 
 import ctypes
@@ -14,28 +13,28 @@ ALLOW = 0x7FFF0000  # seccomp.h: SCMP_ACT_ALLOW
 DENY = 0x00050000  # SCMP_ACT_ERRNO(0)
 EQUAL, GREATER, MASKED_EQUAL = 4, 6, 7  # enum scmp_compare
 
-DENIED = (
-    # other processes, and the kernel's own state
-    "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "perf_event_open", "bpf", "userfaultfd",
-    "io_uring_setup", "io_uring_enter", "io_uring_register", "keyctl", "add_key", "request_key", "syslog", "acct",
-    "lookup_dcookie", "quotactl", "quotactl_fd", "fanotify_init", "vmsplice", "migrate_pages", "move_pages",
-    # memory that no process is charged for
-    "shmget", "shmat", "shmctl", "msgget", "semget", "mq_open", "memfd_create", "memfd_secret",
-    # mounts and namespaces
-    "mount", "umount", "umount2", "pivot_root", "chroot", "move_mount", "open_tree", "fsopen", "fsconfig", "fsmount",
-    "fspick", "mount_setattr", "unshare", "setns", "name_to_handle_at", "open_by_handle_at", "mknod", "mknodat",
-    # the machine
-    "reboot", "swapon", "swapoff", "kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module",
-    "create_module", "query_module", "get_kernel_syms", "nfsservctl", "uselib", "ustat", "vm86", "vm86old", "iopl",
-    "ioperm", "modify_ldt", "settimeofday", "stime", "clock_settime", "clock_settime64", "adjtimex", "clock_adjtime",
-    "clock_adjtime64", "sethostname", "setdomainname", "vhangup",
-)  # fmt: skip
-"""System calls that fail with EPERM; a name that this kernel's libseccomp does not know is passed over."""
-
-TRIED = ("ptrace", "process_vm_readv", "perf_event_open", "bpf", "userfaultfd", "io_uring_setup", "keyctl", "add_key",
-         "mount", "unshare", "setns", "clone3", "socket")  # fmt: skip
-"""System calls that the self-test of the sandbox makes."""
-
+OTHER_PROCESSES = """
+    ptrace process_vm_readv process_vm_writev pidfd_getfd kcmp perf_event_open bpf userfaultfd io_uring_setup
+    io_uring_enter io_uring_register keyctl add_key request_key syslog acct lookup_dcookie quotactl quotactl_fd
+    fanotify_init vmsplice migrate_pages move_pages
+""".split()  # and the kernel's own state
+UNCHARGED_MEMORY = "shmget shmat shmctl msgget semget mq_open memfd_create memfd_secret".split()
+MOUNTS = """
+    mount umount umount2 pivot_root chroot move_mount open_tree fsopen fsconfig fsmount fspick mount_setattr unshare
+    setns name_to_handle_at open_by_handle_at mknod mknodat
+""".split()
+MACHINE = """
+    reboot swapon swapoff kexec_load kexec_file_load init_module finit_module delete_module create_module query_module
+    get_kernel_syms nfsservctl uselib ustat vm86 vm86old iopl ioperm modify_ldt settimeofday stime clock_settime
+    clock_settime64 adjtimex clock_adjtime clock_adjtime64 sethostname setdomainname vhangup
+""".split()
+DENIED = (*OTHER_PROCESSES, *UNCHARGED_MEMORY, *MOUNTS, *MACHINE)
+"""System calls that fail with EPERM; a name that libseccomp does not know is skipped."""
+TRIED = """
+    ptrace process_vm_readv perf_event_open bpf userfaultfd io_uring_setup keyctl add_key mount unshare setns clone3
+    socket
+""".split()
+"""System calls that the sandbox's self-test makes."""
 FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6: AF_VSOCK, AF_NETLINK and all others are refused
 LAST_FAMILY = 63  # more than Linux has
 NAMESPACES = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
@@ -55,34 +54,30 @@ def _library() -> ctypes.CDLL | None:
         library = ctypes.CDLL("libseccomp.so.2", use_errno=True)
     except OSError:
         return None
-    library.seccomp_init.restype = ctypes.c_void_p
-    library.seccomp_init.argtypes = [ctypes.c_uint32]
-    library.seccomp_release.argtypes = [ctypes.c_void_p]
-    library.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
-    library.seccomp_rule_add_array.argtypes = [
-        ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(_Comparison),
-    ]  # fmt: skip
+    pointer, u32, rules = ctypes.c_void_p, ctypes.c_uint32, ctypes.POINTER(_Comparison)
+    library.seccomp_init.restype, library.seccomp_init.argtypes = pointer, [u32]
+    library.seccomp_release.argtypes = [pointer]
+    library.seccomp_export_bpf.argtypes = [pointer, ctypes.c_int]
+    library.seccomp_rule_add_array.argtypes = [pointer, u32, ctypes.c_int, ctypes.c_uint, rules]
     library.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
     return library
 
 
-def numbers(names: tuple[str, ...] = TRIED) -> dict[str, int]:
-    """Numbers of system calls on this machine, without those that it does not have; empty without libseccomp."""
+def numbers(*names: str) -> dict[str, int]:
+    """Return this machine's numbers of system calls, by default of `TRIED`; none without libseccomp."""
     library = _library()
     if library is None:
         return {}
-    resolved = {name: library.seccomp_syscall_resolve_name(name.encode()) for name in names}
+    resolved = {name: library.seccomp_syscall_resolve_name(name.encode()) for name in names or TRIED}
     return {name: number for name, number in resolved.items() if number >= 0}
 
 
 @cache
 def build_filter() -> bytes | None:
-    """The filter as a BPF program, or None where libseccomp is not installed or refuses a rule."""
+    """Return the BPF program, or None if libseccomp is not installed or refuses a rule."""
     library = _library()
-    if library is None:
-        return None
-    context = library.seccomp_init(ALLOW)
-    if not context:
+    context = None if library is None else library.seccomp_init(ALLOW)
+    if library is None or not context:
         return None
 
     def deny(name: str, *comparisons: tuple[int, int, int, int], error: int = errno.EPERM) -> bool:
@@ -93,13 +88,13 @@ def build_filter() -> bytes | None:
         return library.seccomp_rule_add_array(context, DENY | error, number, len(comparisons), rules) == 0
 
     try:
-        done = [deny(name) for name in DENIED]
-        done += [deny("clone3", error=errno.ENOSYS)]
-        done += [deny("clone", (0, MASKED_EQUAL, flag, flag)) for flag in NAMESPACES]
-        done += [deny("ioctl", (1, MASKED_EQUAL, 0xFFFFFFFF, request)) for request in TERMINAL]
-        done += [deny("socket", (0, EQUAL, family, 0)) for family in range(LAST_FAMILY + 1) if family not in FAMILIES]
-        done += [deny("socket", (0, GREATER, LAST_FAMILY, 0))]
-        if not all(done):
+        added = [deny(name) for name in DENIED]
+        added += [deny("clone3", error=errno.ENOSYS)]
+        added += [deny("clone", (0, MASKED_EQUAL, flag, flag)) for flag in NAMESPACES]
+        added += [deny("ioctl", (1, MASKED_EQUAL, 0xFFFFFFFF, request)) for request in TERMINAL]
+        added += [deny("socket", (0, EQUAL, family, 0)) for family in range(LAST_FAMILY + 1) if family not in FAMILIES]
+        added += [deny("socket", (0, GREATER, LAST_FAMILY, 0))]
+        if not all(added):
             return None
         with tempfile.TemporaryFile() as file:
             if library.seccomp_export_bpf(context, file.fileno()) != 0:

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from scenelab.course.kit import files
-from scenelab.course.kit.cut import YEARS
+from scenelab.course.kit.strip_solutions import YEARS
 from scenelab.runtime import NEUTRAL
 
 SECONDS = 3600

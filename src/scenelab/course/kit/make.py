@@ -6,7 +6,7 @@ from importlib import metadata, resources
 from pathlib import Path
 
 import scenelab
-from scenelab.course.kit.cut import cut
+from scenelab.course.kit.strip_solutions import cut
 from scenelab.errors import LabError
 from scenelab.io import atomic_write
 

@@ -1,171 +1,56 @@
-"""Part 3: projected gradient descent.
-
-The reference is the handout's sentence: several steps of the sign of the gradient, each followed by a clip to the
-ε-neighbourhood of the input (Madry et al. 2018, section 2.1), towards the least confident label. "Least confident" can
-be read as that of the clean image or as that of each step's image; both are accepted.
-"""
+"""Part 3: projected gradient descent."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from scenelab.course.grading.checks.attack_setting import (
+    AGREE,
+    LINEAR,
+    NORMED,
+    SMALL,
+    TOLERANCE,
+    Setting,
+    agrees,
+    call_student,
+    draw_setting,
+    least,
+    reference,
+    require_detached,
+    require_left_alone,
+    setting,
+)
 from scenelab.course.grading.checks.base import (
-    Context,
-    Failed,
+    CheckContext,
+    CheckFailed,
     check,
     comparison,
-    draw,
-    draw_images,
     floats,
-    listed,
     require_finite,
     shape_of,
 )
-from scenelab.course.grading.inside.networks import CLASSES, LOSSES, MAX_CALLS, build, load
-from scenelab.course.grading.inside.wire import Message
+from scenelab.course.grading.runner.networks import CLASSES, LOSSES, MAX_CALLS
+from scenelab.course.grading.runner.wire import Message
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 Pick = Callable[[Tensor], Tensor]
 
-LINEAR = [["flatten"], ["linear", 108, 100]]
-SMALL = [
-    ["conv", 3, 8, 3, 1, 1, True], ["tanh"], ["conv", 8, 12, 3, 2, 1, True], ["tanh"], ["mean"], ["linear", 12, 100],
-]  # fmt: skip
-NORMED = [
-    ["conv", 3, 8, 3, 1, 1, True], ["norm", 8], ["relu"], ["dropout", 0.5], ["conv", 8, 12, 3, 2, 1, True], ["relu"],
-    ["mean"], ["linear", 12, 100],
-]  # fmt: skip
-"""All three score 100 classes, as the handout's networks do."""
-MAX_DRAWS = 50
-LEAST_MOVED = 0.25  # of the values: the others were cut short
-AGREE = 0.97  # share of values that have to be the reference's: rounding may turn the sign of a gradient near zero
-TOLERANCE = 1e-4
-LEAST_GAIN = 0.35  # of what the reference lowers the loss by: half the steps or half of epsilon reach 0.5, moving away
-# from the predicted label 0.05 to 0.24 (60 seeds)
 SINGLES = 6
 DESCENT = {"num_steps": 10, "step_size": 0.02, "epsilon": 0.2}
 WRONG_SIGN = 0.25  # of the points that an attack in the wrong direction earns
+MIN_MOVED = 0.25  # of the values: the others were cut short
+MIN_GAIN = 0.35  # of what the reference lowers the loss by: half the steps or half of epsilon reach 0.5, moving away
+# from the predicted label 0.05 to 0.24 (60 seeds)
 
 
-@dataclass
-class Setting:
-    """A network, images and options of an attack or an attention map."""
-
-    layers: list[list[Any]]
-    images: Tensor
-    options: dict[str, Any]
-    loss: str = "cross_entropy"
-    weights: dict[str, Tensor] = field(default_factory=dict)
-
-    def network(self) -> nn.Module:
-        """The grader's copy, in float64 and evaluation mode."""
-        network = build(self.layers).double().eval()
-        load(network, self.weights)
-        return network
-
-    def __str__(self) -> str:
-        options = ", ".join(f"{name} {value:g}" for name, value in self.options.items())
-        return f"images {shape_of(self.images)}" + (f"; {options}" if options else "")
-
-
-def setting(context: Context, layers: list[list[Any]], *, images: int = 4, side: int = 6, loss: str = "cross_entropy",
-            differ: bool = False, **options: Any) -> Setting:  # fmt: skip
-    """Weights and images, drawn.
-
-    Args:
-        differ: draw until the images' most and least confident labels differ from each other's and from the batch's, so
-            that a label which is taken from another place is seen.
-    """
-    number = 0
-    while True:
-        made = _draw(context, layers, images, side, loss, options, f"{context.name} {number}")
-        number += 1
-        if not differ or number == MAX_DRAWS or _labels_differ(made):
-            return made
-
-
-def _labels_differ(made: Setting) -> bool:
-    with torch.no_grad():
-        scores = made.network()(made.images.double())
-    for best in (scores, -scores):
-        labels, together = best.argmax(dim=1), best.mean(dim=0).argmax()
-        if len(set(labels[:2].tolist())) < 2 or bool((labels[:2] == together).any()):
-            return False
-    return True
-
-
-def _draw(
-    context: Context, layers: list[list[Any]], images: int, side: int, loss: str, options: dict[str, Any], name: str
-) -> Setting:
-    generator = context.generator(name)
-    made = Setting(layers, draw_images(generator, images, 3, side, side), options, loss)
-    for name, value in build(layers).named_parameters():
-        scale = 1.5 / max(1, value[0].numel()) ** 0.5 if value.dim() > 1 else 0.3
-        made.weights[name] = draw(generator, *value.shape, dtype=torch.float32) * scale
-    return made
-
-
-def ask(context: Context, operation: str, made: Setting) -> Message:
-    """Run the student's attack or attention map on it."""
-    return context.child.ask(
-        operation, {**made.weights, "input": made.images}, seed=context.own_seed, layers=made.layers, loss=made.loss,
-        options=made.options,
-    )  # fmt: skip
-
-
-def least(scores: Tensor) -> Tensor:
-    """The label that each image's scores believe in least."""
-    return scores.argmin(dim=1)
-
-
-def reference(
-    made: Setting,
-    *,
-    sign: int = -1,
-    anew: bool = False,
-    pick: Callable[[Tensor], Tensor] = least,
-    loss: str | None = None,
-) -> Tensor:
-    """Adversarial images by the handout's sentence, in float64.
-
-    Args:
-        sign: -1 lowers the loss, as it should be, +1 raises it.
-        anew: pick the label at each step.
-        pick: from scores to the label.
-        loss: in place of the setting's own.
-    """
-    network, original = made.network(), made.images.double()
-    loss_fn: Loss = LOSSES[loss or made.loss]
-    steps, size, epsilon = (made.options[name] for name in ("num_steps", "step_size", "epsilon"))
-    target, images = pick(network(original).detach()), original.clone()
-    for _ in range(steps):
-        images.requires_grad_(True)
-        scores = network(images)
-        if anew:
-            target = pick(scores.detach())
-        (gradient,) = torch.autograd.grad(loss_fn(scores, target), images)
-        images = images.detach() + sign * size * gradient.sign()
-        images = torch.minimum(torch.maximum(images, original - epsilon), original + epsilon)
-    return images
-
-
-def agrees(found: Tensor, expected: Tensor) -> bool:
-    """Whether nearly all values are the same."""
-    if found.shape != expected.shape:
-        return False
-    return bool(((found.double() - expected).abs() <= TOLERANCE).double().mean() >= AGREE)
-
-
-def _perturb(context: Context, made: Setting) -> tuple[Tensor, Message]:
+def _perturb(context: CheckContext, made: Setting) -> tuple[Tensor, Message]:
     """The student's adversarial images, of the right shape and made of numbers."""
-    reply = ask(context, "perturb", made)
+    reply = call_student(context, "perturb", made)
     found = floats(reply, "output", "what perturb returns")
     if found.shape != made.images.shape:
-        raise Failed(f"perturb returned {shape_of(found)} for images {shape_of(made.images)}")
+        raise CheckFailed(f"perturb returned {shape_of(found)} for images {shape_of(made.images)}")
     require_finite(found, "the adversarial image")
     return found, reply
 
@@ -179,21 +64,21 @@ def _loss_of_least(made: Setting, images: Tensor) -> Tensor:
 
 
 @check("attack", needs=("attack_label",))
-def attack_stays_close(context: Context) -> None:
+def attack_stays_close(context: CheckContext) -> None:
     """No value of any pixel is further than epsilon from where it began, and the image does change."""
     for epsilon, size, steps in ((0.1, 0.01, 10), (0.05, 0.03, 4), (0.02, 0.5, 2), (0.1, 0.01, 30)):
         made = setting(context, SMALL, num_steps=steps, step_size=size, epsilon=epsilon)
         found, _ = _perturb(context, made)
         change = (found.double() - made.images.double()).abs()
         if change.max() == 0:
-            raise Failed("the images come back unchanged", str(made))
+            raise CheckFailed("the images come back unchanged", str(made))
         if change.max() > epsilon + 1e-5:
             above = 100 * (change > epsilon + 1e-5).double().mean().item()
             clipped = found.min() >= 0 and found.max() <= 1 and made.images.abs().max() > 1
             why = "clip after each step, around the input, not the last image"
             if clipped:
                 why = "they are clipped to [0, 1], but the images are normalised: their values go from about -2 to 2.6"
-            raise Failed(
+            raise CheckFailed(
                 f"values are up to {change.max():.4f} from where they began, epsilon is {epsilon:g} "
                 f"({above:.0f} % of them are too far); {why}",
                 f"{made}\nthe first image's first row: {made.images[0, 0, 0].tolist()}\ngot: {found[0, 0, 0].tolist()}",
@@ -201,11 +86,11 @@ def attack_stays_close(context: Context) -> None:
 
 
 @check("attack", needs=("attack_label",))
-def attack_descends(context: Context) -> None:
+def attack_descends(context: CheckContext) -> None:
     """The attack lowers the loss of the least confident label."""
     gains, losses, runs = [], [], []
     for number in range(SINGLES):  # one image each: labels that are taken over a batch have a check of their own
-        made = _draw(context, LINEAR, 1, 6, "cross_entropy", DESCENT, f"{context.name} {number}")
+        made = draw_setting(context, LINEAR, 1, 6, "cross_entropy", DESCENT, f"{context.name} {number}")
         found, _ = _perturb(context, made)
         near = torch.clamp(found - made.images, -made.options["epsilon"], made.options["epsilon"])
         before, after = _loss_of_least(made, made.images), _loss_of_least(made, made.images + near)
@@ -217,16 +102,16 @@ def attack_descends(context: Context) -> None:
     example = (
         f"{runs[0][0]}; {SINGLES} of them\nloss before: {before:.4f}, after: {after:.4f}, by the reference: {best:.4f}"
     )
-    if gained < -LEAST_GAIN:
+    if gained < -MIN_GAIN:
         if not all(any(agrees(found, reference(m, sign=1, anew=anew)) for anew in (False, True)) for m, found in runs):
-            raise Failed("the loss of the least confident label rises instead of falling", example)
-        raise Failed(
+            raise CheckFailed("the loss of the least confident label rises instead of falling", example)
+        raise CheckFailed(
             "the loss of the least confident label rises: the step has the wrong sign. Subtract the sign of the "
             "gradient; to add it is the attack that moves away from a label",
             example, share=WRONG_SIGN,
         )  # fmt: skip
-    if gained < LEAST_GAIN:
-        raise Failed("the loss of the least confident label does not fall, or hardly", example)
+    if gained < MIN_GAIN:
+        raise CheckFailed("the loss of the least confident label does not fall, or hardly", example)
 
 
 @dataclass(frozen=True)
@@ -245,7 +130,7 @@ class _Run:
     called: list[Tensor]
 
 
-def _run_twice(context: Context, made: Setting) -> tuple[_Run, _Run]:
+def _run_twice(context: CheckContext, made: Setting) -> tuple[_Run, _Run]:
     """The attack with its one step, and with two: where the first is cut short, the second one tells."""
     longer = Setting(made.layers, made.images, {**made.options, "num_steps": 2}, made.loss, made.weights)
     runs = []
@@ -288,7 +173,7 @@ def _called_with(made: Setting, reply: Message) -> list[Tensor]:
 def _followed(network: nn.Module, loss: str, begin: Tensor, change: Tensor) -> list[int]:
     """Labels for which a change has the signs of the loss's gradient, all of them or all turned round."""
     moved = change.abs() > TOLERANCE
-    if moved.double().mean() <= LEAST_MOVED:
+    if moved.double().mean() <= MIN_MOVED:
         return []
     images = begin.double().expand(CLASSES, -1, -1, -1).clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(LOSSES[loss](network(images), torch.arange(CLASSES)), images)
@@ -307,13 +192,13 @@ def _are(matches: list[list[_Match]], made: Setting, pick: Pick) -> bool:
 
 
 @check("attack")
-def attack_label(context: Context) -> None:
+def attack_label(context: CheckContext) -> None:
     """The label is the least confident one, of the clean image or of each step's; each image has its own."""
     made = setting(context, LINEAR, images=6, differ=True, num_steps=1, step_size=0.01, epsilon=1.0)
     runs = _run_twice(context, made)
     short, longer = runs
     if torch.equal(short.output, made.images):
-        raise Failed("the images come back unchanged", str(made))
+        raise CheckFailed("the images come back unchanged", str(made))
     matches = _matches(made, runs)
     if _are(matches, made, least) or _label_of_most_change(made, made.images, short.output):
         return
@@ -330,13 +215,13 @@ def attack_label(context: Context) -> None:
     ]
     for name, pick in others if all(matches) else []:
         if _are(matches, made, pick):
-            raise Failed(f"the label is not the least confident one but {name}", str(made), known=True)
+            raise CheckFailed(f"the label is not the least confident one but {name}", str(made), known=True)
     example = _rows(short.output, reference(made), made)
     if all(matches):
         labels = ", ".join(str(each[0].label) for each in matches)
         text = f"the labels are not the least confident ones but others ({labels})"
-        raise Failed(text, example, known=True)
-    raise Failed("the images are not those of the least confident label", example)
+        raise CheckFailed(text, example, known=True)
+    raise CheckFailed("the images are not those of the least confident label", example)
 
 
 def _always(label: int) -> Pick:
@@ -354,7 +239,7 @@ def _label_of_most_change(made: Setting, begin: Tensor, found: Tensor) -> bool:
 
 
 @check("attack", needs=("attack_label",))
-def attack_steps(context: Context) -> None:
+def attack_steps(context: CheckContext) -> None:
     """num_steps and step_size are used: each step moves every value by step_size."""
     for steps, size in ((1, 0.01), (1, 0.03), (5, 0.01)):
         made = setting(context, LINEAR, num_steps=steps, step_size=size, epsilon=1.0)
@@ -366,7 +251,7 @@ def attack_steps(context: Context) -> None:
         if _path_fits(made, found, reply, steps, size):
             continue
         moved = change.median().item()
-        raise Failed(
+        raise CheckFailed(
             f"{steps} step{'s' * (steps > 1)} of {size:g} moved the values by {moved:.4f} (median); "
             f"{expected[0].median():.4f} is expected", _rows(found, reference(made), made),
         )  # fmt: skip
@@ -403,7 +288,7 @@ def _path_fits(made: Setting, found: Tensor, reply: Message, steps: int, size: f
 
 
 @check("attack")
-def attack_loss(context: Context) -> None:
+def attack_loss(context: CheckContext) -> None:
     """The loss that the attack was made with is the one that it lowers."""
     made = setting(context, LINEAR, loss="lead", num_steps=1, step_size=0.02, epsilon=1.0)
     runs = _run_twice(context, made)
@@ -416,61 +301,33 @@ def attack_loss(context: Context) -> None:
         for image in short.output
     )
     why = "it uses cross-entropy whatever it is given" if other else "another loss gives another direction"
-    raise Failed(f"the attack does not follow the loss_fn that it was made with: {why}; use self.loss_fn", str(made))
+    raise CheckFailed(
+        f"the attack does not follow the loss_fn that it was made with: {why}; use self.loss_fn", str(made)
+    )
 
 
 @check("attack", needs=("attack_label",))
-def attack_graph(context: Context) -> None:
+def attack_graph(context: CheckContext) -> None:
     """The graph of gradients does not grow from step to step, and the images that come back are detached."""
     made = setting(context, SMALL, num_steps=8, step_size=0.01, epsilon=0.1)
     _, reply = _perturb(context, made)
     depths = reply.values.get("depths")
     if not isinstance(depths, list) or not depths or not all(type(depth) is int for depth in depths):
-        raise Failed("the attack never calls the model")
+        raise CheckFailed("the attack never calls the model")
     require_detached(context, reply, "images")
     if max(depths) > 12 and depths[-1] > 2 * max(depths[: max(1, len(depths) // 2)]) - 2:
-        raise Failed(
+        raise CheckFailed(
             f"the graph behind the image grows from step to step ({depths[0]}, {depths[1]}, … {depths[-1]} nodes); "
             "detach the image"
         )
 
 
 @check("attack", needs=("attack_label",))
-def attack_leaves_model(context: Context) -> None:
+def attack_leaves_model(context: CheckContext) -> None:
     """Images, weights, statistics and mode of the model are the same afterwards."""
     made = setting(context, NORMED, num_steps=4, step_size=0.01, epsilon=0.1)
     _, reply = _perturb(context, made)
     require_left_alone(context, made, reply, "attack")
-
-
-def require_detached(context: Context, reply: Message, what: str) -> None:
-    """Fail where what comes back hangs on a graph; a leaf that requires gradients hangs on none and is remarked."""
-    if reply.values.get("has_graph"):
-        raise Failed(f"the {what} that come back carry a graph; return them detached")
-    if reply.values.get("requires_grad"):
-        context.remark(f"The {what} that come back still require gradients; .detach() them. No points are lost for it.")
-
-
-def require_left_alone(context: Context, made: Setting, reply: Message, what: str) -> None:
-    """Fail where the caller's images or model were changed; remark on gradients that are left."""
-    values = reply.values
-    after = reply.tensors.get("input_after", torch.empty(0))
-    if after.dtype != made.images.dtype or not torch.equal(after, made.images):
-        raise Failed(f"the {what} changes the images that it is given; work on a copy (input.clone())")
-    changed = listed(values, "changed")
-    if changed:
-        raise Failed(f"the {what} changes the model: {', '.join(changed)}; leave model.eval() on, and its dtype")
-    if values.get("mode_changed"):
-        raise Failed(f"the {what} leaves the model in another mode (train or eval) than it found it in")
-    if values.get("frozen"):
-        raise Failed(f"the {what} leaves parameters that no longer require gradients")
-    if values.get("hooked"):
-        raise Failed(f"the {what} leaves hooks on the model; remove them")
-    if values.get("gradients_left"):
-        context.remark(
-            f"The {what} leaves gradients in the model's parameters (loss.backward()). In adversarial training they "
-            "would be added to those of the step; torch.autograd.grad(loss, image) leaves none. It costs no points."
-        )
 
 
 def _rows(found: Tensor, expected: Tensor, made: Setting) -> str:

@@ -5,19 +5,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from scenelab.course.grading.checks.attack import (
+from scenelab.course.grading.checks.attack_setting import (
     LINEAR,
     NORMED,
     SMALL,
     Setting,
-    ask,
+    call_student,
     require_detached,
     require_left_alone,
     setting,
 )
 from scenelab.course.grading.checks.base import (
-    Context,
-    Failed,
+    CheckContext,
+    CheckFailed,
     check,
     close,
     comparison,
@@ -25,7 +25,7 @@ from scenelab.course.grading.checks.base import (
     require_finite,
     shape_of,
 )
-from scenelab.course.grading.inside.wire import Message
+from scenelab.course.grading.runner.wire import Message
 
 TOLERANCE = 1e-4
 TINY = 1e-30
@@ -55,32 +55,34 @@ def _proportional(found: Tensor, expected: Tensor) -> bool:
     return close(_scaled(found.double()), _scaled(expected), TOLERANCE) and bool((found >= -TINY).all())
 
 
-def _explain(context: Context, made: Setting) -> tuple[Tensor, Message]:
+def _explain(context: CheckContext, made: Setting) -> tuple[Tensor, Message]:
     """The student's maps; N×H×W is taken for N×1×H×W here, which has a check of its own."""
-    reply = ask(context, "explain", made)
+    reply = call_student(context, "explain", made)
     found, (count, _, height, width) = floats(reply, "output", "the map"), made.images.shape
     if found.shape == (count, height, width):
         found = found[:, None]
     if found.shape != (count, 1, height, width):
-        raise Failed(f"explain returned {shape_of(found)} for images {shape_of(made.images)}")
+        raise CheckFailed(f"explain returned {shape_of(found)} for images {shape_of(made.images)}")
     require_finite(found, "the map")
     return found, reply
 
 
 @check("attention", needs=("attention_map",))
-def attention_shape(context: Context) -> None:
+def attention_shape(context: CheckContext) -> None:
     """explain returns one map an image, N×1×H×W, also where images are wider than high or there is only one."""
     for count, side in ((3, 6), (1, 5)):
         made = setting(context, SMALL, images=count, side=side)
         made.images = made.images[:, :, :, : side - 1]
-        found = ask(context, "explain", made).tensors["output"]
+        found = call_student(context, "explain", made).tensors["output"]
         expected = (count, 1, side, side - 1)
         if tuple(found.shape) != expected:
-            raise Failed(f"explain returned {shape_of(found)} for images {shape_of(made.images)}; N×1×H×W is expected")
+            raise CheckFailed(
+                f"explain returned {shape_of(found)} for images {shape_of(made.images)}; N×1×H×W is expected"
+            )
 
 
 @check("attention")
-def attention_map(context: Context) -> None:
+def attention_map(context: CheckContext) -> None:
     """The map of an image is the absolute gradient of the loss of its predicted label, the largest of the channels."""
     made = setting(context, SMALL, images=1)
     found, _ = _explain(context, made)
@@ -107,17 +109,17 @@ def attention_map(context: Context) -> None:
     example = comparison(found, _strongest(gradient))
     for name, reduce in kinds:
         if close(_scaled(found.double()), _scaled(reduce(gradient)), TOLERANCE):
-            raise Failed(f"the map is {name}", example, known=True)
+            raise CheckFailed(f"the map is {name}", example, known=True)
     least = _strongest(_gradient(made, lambda scores: scores.argmin(dim=1)))
     if _proportional(found, least):
         text = "the loss is that of the least confident label; take the most confident one"
-        raise Failed(text, example, known=True)
+        raise CheckFailed(text, example, known=True)
     if _proportional(found, _strongest(_score_gradient(made))):
-        raise Failed(
+        raise CheckFailed(
             "the gradient is that of the score; take that of the loss of the predicted label", example, share=0.5,
             known=True,
         )  # fmt: skip
-    raise Failed("the map is not the gradient of the loss of the predicted label", example)
+    raise CheckFailed("the map is not the gradient of the loss of the predicted label", example)
 
 
 def _score_gradient(made: Setting) -> Tensor:
@@ -126,7 +128,7 @@ def _score_gradient(made: Setting) -> Tensor:
 
 
 @check("attention")
-def attention_values(context: Context) -> None:
+def attention_values(context: CheckContext) -> None:
     """The values are the gradient's own and not scaled."""
     made = setting(context, SMALL, images=1)
     found, _ = _explain(context, made)
@@ -136,13 +138,13 @@ def attention_values(context: Context) -> None:
                   gradient.norm(dim=1), gradient[:, 0].abs(), gradient.mean(1), _score_gradient(made).abs().amax(1),
                   _gradient(made, lambda scores: scores.argmin(dim=1)).abs().amax(1)]  # fmt: skip
     if not any(abs(reached / max(values.abs().max().item(), TINY) - 1) < SCALE for values in reductions):
-        raise Failed(
+        raise CheckFailed(
             "the values are scaled; return the absolute gradient as it is", comparison(found, _strongest(gradient))
         )
 
 
 @check("attention", needs=("attention_map",))
-def attention_each_image(context: Context) -> None:
+def attention_each_image(context: CheckContext) -> None:
     """Each image's map is that of its own prediction: the same in a batch as alone, up to one factor."""
     made = setting(context, LINEAR, images=5, differ=True)
     together, _ = _explain(context, made)
@@ -150,7 +152,7 @@ def attention_each_image(context: Context) -> None:
         alone = Setting(made.layers, made.images[index : index + 1], made.options, made.loss, made.weights)
         single, _ = _explain(context, alone)
         if not close(_scaled(together[index : index + 1].double()), _scaled(single.double()), TOLERANCE):
-            raise Failed(
+            raise CheckFailed(
                 "an image's map in a batch is another than its map alone: the label (or a maximum) is taken over the "
                 "batch; "
                 "take it for each image, dim=1", comparison(together[index : index + 1], single),
@@ -158,14 +160,14 @@ def attention_each_image(context: Context) -> None:
 
 
 @check("attention", needs=("attention_map",))
-def attention_detached(context: Context) -> None:
+def attention_detached(context: CheckContext) -> None:
     """The maps carry no graph."""
     _, reply = _explain(context, setting(context, SMALL))
     require_detached(context, reply, "maps")
 
 
 @check("attention", needs=("attention_map",))
-def attention_leaves_model(context: Context) -> None:
+def attention_leaves_model(context: CheckContext) -> None:
     """Images, weights, statistics and mode of the model are the same afterwards."""
     made = setting(context, NORMED)
     _, reply = _explain(context, made)

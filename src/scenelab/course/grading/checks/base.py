@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scenelab.course.grading.child import Child, Trouble
-from scenelab.course.grading.inside.wire import Message
-from scenelab.course.grading.reading import Submission
+from scenelab.course.grading.runner.wire import Message
+from scenelab.course.grading.submission_reader import Submission
+from scenelab.course.grading.worker import SubmissionError, Worker
 from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD
 
 SHOWN = 16  # values of a counter-example
 
 
 @dataclass
-class Failed(Exception):  # noqa: N818 - an outcome
+class CheckFailed(Exception):  # noqa: N818 - an outcome
     """The check was run and the answer is wrong.
 
     Attributes:
@@ -35,18 +35,18 @@ class Failed(Exception):  # noqa: N818 - an outcome
 
 
 @dataclass
-class NotRun(Exception):  # noqa: N818 - an outcome
+class CheckSkipped(Exception):  # noqa: N818 - an outcome
     """The check could not be run: for the student, why."""
 
     reason: str
 
 
 @dataclass
-class Context:
+class CheckContext:
     """What a check works with.
 
     Attributes:
-        child: runs the student's code.
+        worker: runs the student's code.
         submission: what was handed in.
         seed: of all inputs that are drawn.
         name: of the check that runs.
@@ -55,7 +55,7 @@ class Context:
         compared: whether it answered where its last bits are compared.
     """
 
-    child: Child
+    worker: Worker
     submission: Submission
     seed: int
     name: str = ""
@@ -89,7 +89,7 @@ class Check:
     group: str
     text: str
     needs: tuple[str, ...]
-    run: Callable[[Context], None]
+    run: Callable[[CheckContext], None]
 
 
 CHECKS: dict[str, Check] = {}
@@ -97,10 +97,10 @@ CHECKS: dict[str, Check] = {}
 
 def check(
     group: str, *, needs: tuple[str, ...] = ()
-) -> Callable[[Callable[[Context], None]], Callable[[Context], None]]:
+) -> Callable[[Callable[[CheckContext], None]], Callable[[CheckContext], None]]:
     """Make a function a check; its name is the check's, its docstring what the student reads."""
 
-    def register(function: Callable[[Context], None]) -> Callable[[Context], None]:
+    def register(function: Callable[[CheckContext], None]) -> Callable[[CheckContext], None]:
         name = function.__name__
         text = " ".join((function.__doc__ or "").split())
         if not text or name in CHECKS:
@@ -169,43 +169,43 @@ def all_listed(values: dict[str, Any], name: str) -> list[str]:
     """A list of names from the student's process, which may send anything.
 
     Raises:
-        Trouble: it is none.
+        SubmissionError: it is none.
     """
     found = values.get(name, [])
     if not isinstance(found, list):
-        raise Trouble("protocol", "disturbed what the grader's process tells of it")
+        raise SubmissionError("protocol", "disturbed what the grader's process tells of it")
     return [str(each)[:80] for each in found]
 
 
 def require_finite(found: Tensor, what: str) -> None:
     """Fail where a value is no number."""
     if found.is_floating_point() and not found.isfinite().all():
-        raise Failed(f"{what} holds values that are no numbers (inf or nan)")
+        raise CheckFailed(f"{what} holds values that are no numbers (inf or nan)")
 
 
-def ask_own(context: Context, operation: str, tensors: dict[str, Tensor], **values: Any) -> Message:
+def ask_own(context: CheckContext, operation: str, tensors: dict[str, Tensor], **values: Any) -> Message:
     """Ask something that runs the student's convolution; PyTorch's own refuses to work meanwhile.
 
     Raises:
-        Failed: it was called.
-        Trouble: there is no answer for another reason.
+        CheckFailed: it was called.
+        SubmissionError: there is no answer for another reason.
     """
     try:
-        return context.child.ask(operation, tensors, seed=context.own_seed, **values)
+        return context.worker.call(operation, tensors, seed=context.own_seed, **values)
     finally:
-        reached = context.child.convolutions
+        reached = context.worker.convolutions
         if reached:
             names = "; ".join(dict.fromkeys(reached[:3]))
-            raise Failed(f"calls a convolution that is not its own ({names}); write it yourself")
+            raise CheckFailed(f"calls a convolution that is not its own ({names}); write it yourself")
 
 
 def floats(reply: Message, name: str, what: str) -> Tensor:
     """A tensor of numbers from an answer.
 
     Raises:
-        Failed: its dtype is not a floating-point one.
+        CheckFailed: its dtype is not a floating-point one.
     """
     tensor = reply.tensors[name]
     if not tensor.is_floating_point():
-        raise Failed(f"{what} is a tensor of {tensor.dtype}; floating-point numbers are expected")
+        raise CheckFailed(f"{what} is a tensor of {tensor.dtype}; floating-point numbers are expected")
     return tensor

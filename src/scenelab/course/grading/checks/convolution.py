@@ -1,7 +1,5 @@
 """Part 1: the convolution by hand."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scenelab.course.grading.checks.base import (
-    Context,
-    Failed,
+    CheckContext,
+    CheckFailed,
     ask_own,
     check,
     close,
@@ -20,15 +18,30 @@ from scenelab.course.grading.checks.base import (
     floats,
     require_finite,
     shape_of,
-    show,
 )
-from scenelab.course.grading.child import Trouble
-from scenelab.course.grading.inside.networks import build, load
-from scenelab.course.grading.inside.wire import Message
+from scenelab.course.grading.checks.convolution_cases import (
+    HANDOUT,
+    POINT,
+    SQUARE,
+    TOLERANCE,
+    TOLERANCE_SINGLE,
+    UNEVEN,
+    WATCHED,
+    WIDE,
+    Case,
+    Drawn,
+    draw_case,
+    example_of,
+    explain_mistake,
+    forward_guesses,
+    gradient_guesses,
+)
+from scenelab.course.grading.runner.networks import build, load
+from scenelab.course.grading.runner.wire import Message
+from scenelab.course.grading.worker import SubmissionError
 
-TOLERANCE = 1e-5  # test_conv.py's, of the largest value or of 1
-TOLERANCE_SINGLE = 1e-4  # the same in float32, whose products of some hundred terms are good to about 1e-6 each
-
+ONE_IN = 8  # further calls that are watched as the first is: which ones, nobody can tell
+BITS = 20  # inputs whose results are compared bit for bit
 SLIM = [
     ["conv", 3, 4, 7, 2, 3, True], ["relu"], ["pool"],
     ["conv", 4, 4, 1, 1, 0, True], ["relu"], ["conv", 4, 4, 3, 1, 1, True], ["relu"],
@@ -38,203 +51,53 @@ SLIM = [
 """SimpleNet's kinds of layers with few channels: about 110,000 products, which loops in Python do in seconds."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """A convolution's sizes: images, channels in and out, kernel, stride, padding, height, width.
-
-    They are small, so that seven nested loops in Python end in time on a slow machine.
-    """
-
-    n: int
-    ci: int
-    co: int
-    k: int
-    s: int
-    p: int
-    h: int
-    w: int
-
-    def __str__(self) -> str:
-        return (
-            f"input {self.n}×{self.ci}×{self.h}×{self.w}, weight {self.co}×{self.ci}×{self.k}×{self.k}, "
-            f"stride {self.s}, padding {self.p}"
-        )
-
-
-HANDOUT = Case(2, 3, 4, 7, 2, 3, 8, 8)  # test_conv.py's kernel, stride and padding
-BITS = 20  # inputs whose results are compared bit for bit
-WATCHED = Case(1, 2, 3, 3, 1, 1, 4, 4)
-ONE_IN = 8  # further calls that are watched as the first is: which ones, nobody can tell
-SQUARE = (Case(1, 1, 1, 2, 1, 0, 3, 3), Case(1, 1, 1, 3, 1, 1, 3, 3), Case(2, 3, 4, 3, 1, 1, 6, 6), HANDOUT)
-WIDE = (Case(1, 1, 1, 2, 1, 0, 2, 4), Case(2, 3, 5, 3, 2, 1, 9, 5), Case(2, 2, 3, 3, 1, 0, 4, 11))
-UNEVEN = (
-    Case(1, 1, 1, 2, 2, 0, 3, 3),
-    Case(2, 3, 4, 3, 2, 0, 8, 8),
-    Case(1, 2, 3, 3, 3, 1, 9, 9),
-    Case(2, 2, 2, 5, 4, 2, 11, 11),
-)
-POINT = (
-    Case(1, 1, 1, 1, 1, 0, 2, 2),
-    Case(2, 4, 3, 1, 1, 0, 5, 5),
-    Case(2, 3, 2, 1, 2, 0, 5, 5),
-    Case(1, 2, 3, 1, 1, 1, 4, 4),
-)
-
-
-@dataclass
-class Drawn:
-    """Tensors of a case, and what PyTorch makes of them in float64."""
-
-    case: Case
-    sent: dict[str, Tensor]
-
-    def leaves(self) -> dict[str, Tensor]:
-        """The arguments in float64, with gradients."""
-        names = ("input", "weight", "bias")
-        return {name: self.sent[name].double().requires_grad_(True) for name in names if name in self.sent}
-
-    def output(self) -> Tensor:
-        """What is expected."""
-        leaves = self.leaves()
-        return F.conv2d(leaves["input"], leaves["weight"], leaves.get("bias"), self.case.s, self.case.p).detach()
-
-    def gradient(self, of: str) -> Tensor:
-        """The expected gradient of one argument."""
-        leaves = self.leaves()
-        output = F.conv2d(leaves["input"], leaves["weight"], leaves.get("bias"), self.case.s, self.case.p)
-        return torch.autograd.grad(output, leaves[of], self.sent["towards"].double())[0]
-
-
-def _draw(context: Context, case: Case, generator: torch.Generator, *, bias: bool = True,
-          dtype: torch.dtype = torch.float64) -> Drawn:  # fmt: skip
-    sent = {
-        "input": draw_images(generator, case.n, case.ci, case.h, case.w, dtype=dtype),
-        "weight": draw(generator, case.co, case.ci, case.k, case.k, dtype=dtype),
-    }
-    if bias:
-        sent["bias"] = draw(generator, case.co, dtype=dtype)
-    drawn = Drawn(case, sent)
-    sent["towards"] = draw(generator, *drawn.output().shape, dtype=dtype)
-    return drawn
-
-
-def _ask(context: Context, drawn: Drawn, of: str | None) -> Message:
+def _ask(context: CheckContext, drawn: Drawn, of: str | None) -> Message:
     name = f"watch {context.name} {drawn.case} {of}"
     trace = bool(torch.randint(ONE_IN, (), generator=context.generator(name)) == 0) and drawn.case.k < HANDOUT.k
     return ask_own(context, "convolve", drawn.sent, stride=drawn.case.s, padding=drawn.case.p, of=of, trace=trace)
 
 
-def _example(drawn: Drawn, found: Tensor, expected: Tensor, *, of: str | None = None) -> str:
-    """The case in numbers where it is small, else its sizes."""
-    lines = [str(drawn.case) + ("" if "bias" in drawn.sent else ", bias None")]
-    if all(value.numel() <= 16 for value in drawn.sent.values()):
-        names = ["input", "weight", "bias"] if of is None else ["input", "weight", "bias", "towards"]
-        for name in names:
-            if name in drawn.sent:
-                lines += [f"{'gradient of the output' if name == 'towards' else name}:", show(drawn.sent[name])]
-    return "\n".join([*lines, comparison(found, expected)])
-
-
-def _forward_guesses(drawn: Drawn) -> Iterator[tuple[str, Callable[[], Tensor]]]:
-    """What often goes wrong, and what comes of it."""
-    x, w, b = (drawn.sent.get(name) for name in ("input", "weight", "bias"))
-    assert x is not None
-    assert w is not None
-    s, p = drawn.case.s, drawn.case.p
-    yield "the bias is not added", lambda: F.conv2d(x, w, None, s, p)
-    if b is not None:
-        yield "the bias is subtracted", lambda: F.conv2d(x, w, -b, s, p)
-        yield "the bias is added twice or more often", lambda: F.conv2d(x, w, 2 * b, s, p)
-    yield "the kernel is flipped; Y = W * X is a correlation, as in PyTorch", lambda: F.conv2d(x, w.flip(2, 3), b, s, p)
-    yield "the kernel's rows and columns are exchanged", lambda: F.conv2d(x, w.transpose(2, 3), b, s, p)
-    if w.shape[0] == w.shape[1]:
-        yield "the weight's input and output channels are exchanged", lambda: F.conv2d(x, w.transpose(0, 1), b, s, p)
-    yield "the padding is left out", lambda: F.conv2d(x, w, b, s, 0)
-    yield "the stride is left out", lambda: F.conv2d(x, w, b, 1, p)
-    yield "height and width are exchanged", lambda: F.conv2d(x, w, b, s, p).transpose(2, 3)
-    yield (
-        "the padding repeats the border; it has to be zeros",
-        lambda: F.conv2d(F.pad(x, (p, p, p, p), mode="replicate"), w, b, s),
-    )
-    yield (
-        "outputs lie in another order (a view where a permute is needed)",
-        lambda: F.conv2d(x, w, b, s, p).flatten(2).transpose(1, 2).reshape(drawn.output().shape),
-    )
-
-
-def _gradient_guesses(of: str, expected: Tensor, drawn: Drawn) -> Iterator[tuple[str, Callable[[], Tensor]]]:
-    images, places = drawn.case.n, drawn.sent["towards"][0, 0].numel()
-    yield "its sign is wrong", lambda: -expected
-    yield "it is divided by the number of images; gradients are sums", lambda: expected / images
-    yield "it is divided by the number of places; gradients are sums", lambda: expected / places
-    yield "it is divided by images and places; gradients are sums", lambda: expected / (images * places)
-    if of == "weight":
-        yield "the kernel is flipped", lambda: expected.flip(2, 3)
-        yield "the kernel's rows and columns are exchanged", lambda: expected.transpose(2, 3)
-
-
-def _why(
-    found: Tensor,
-    guesses: Iterator[tuple[str, Callable[[], Tensor]]],
-    tolerance: float = TOLERANCE,
-    *,
-    by_shape: bool = True,
-) -> str:
-    """The first guess that explains a wrong result, by its values or, where the shape is wrong, by that."""
-    fallback = ""
-    for text, make in guesses:
-        try:
-            guess = make().detach()
-        except RuntimeError:
-            continue
-        if close(found, guess, tolerance):
-            return f"; {text}"
-        if by_shape and not fallback and found.shape == guess.shape and "left out" in text:
-            fallback = f"; {text}, by its shape"
-    return fallback
-
-
-def _check_forward(context: Context, cases: tuple[Case, ...], *, bias: bool = True) -> None:
+def _check_forward(context: CheckContext, cases: tuple[Case, ...], *, bias: bool = True) -> None:
     generator = context.generator()
     for case in cases:
-        drawn = _draw(context, case, generator, bias=bias)
+        drawn = draw_case(context, case, generator, bias=bias)
         found, expected = floats(_ask(context, drawn, None), "output", "the output"), drawn.output()
-        example = _example(drawn, found, expected)
+        example = example_of(drawn, found, expected)
         if found.shape != expected.shape:
-            why = _why(found, _forward_guesses(drawn))
+            why = explain_mistake(found, forward_guesses(drawn))
             text = f"the output is {shape_of(found)} where {shape_of(expected)} is expected{why}"
-            raise Failed(text, example)
+            raise CheckFailed(text, example)
         require_finite(found, "the output")
         if not close(found, expected, TOLERANCE):
-            why = _why(found, _forward_guesses(drawn))
-            raise Failed(f"the outputs are wrong{why}", example)
+            why = explain_mistake(found, forward_guesses(drawn))
+            raise CheckFailed(f"the outputs are wrong{why}", example)
 
 
-def _check_gradient(context: Context, cases: tuple[Case, ...], of: str, *, bias: bool = True) -> None:
+def _check_gradient(context: CheckContext, cases: tuple[Case, ...], of: str, *, bias: bool = True) -> None:
     generator = context.generator()
     for case in cases:
-        drawn = _draw(context, case, generator, bias=bias)
+        drawn = draw_case(context, case, generator, bias=bias)
         found, expected = floats(_ask(context, drawn, of), "gradient", f"the gradient of {of}"), drawn.gradient(of)
-        example = _example(drawn, found, expected, of=of)
+        example = example_of(drawn, found, expected, of=of)
         if found.shape != expected.shape:
-            raise Failed(f"the gradient of {of} is {shape_of(found)}, {shape_of(expected)} is expected", example)
+            raise CheckFailed(f"the gradient of {of} is {shape_of(found)}, {shape_of(expected)} is expected", example)
         require_finite(found, f"the gradient of {of}")
         if not close(found, expected, TOLERANCE):
-            why = _why(found, _gradient_guesses(of, expected, drawn))
-            raise Failed(f"the gradient of {of} is wrong{why}", example)
+            why = explain_mistake(found, gradient_guesses(of, expected, drawn))
+            raise CheckFailed(f"the gradient of {of} is wrong{why}", example)
 
 
 @check("convolution")
-def conv_by_hand(context: Context) -> None:
+def conv_by_hand(context: CheckContext) -> None:
     """The convolution is your own: when it runs, it calls no convolution of PyTorch or of another package."""
     source = context.submission.source
-    drawn = _draw(context, WATCHED, context.generator())
+    drawn = draw_case(context, WATCHED, context.generator())
     try:
         reply = ask_own(
             context, "convolve", drawn.sent, stride=drawn.case.s, padding=drawn.case.p, of="weight", trace=True
         )
         context.watched = close(reply.tensors["output"], drawn.output(), TOLERANCE)
-    except Trouble:
+    except SubmissionError:
         context.watched = False  # what does not run calls nothing; the next checks say what is wrong
         return
     if source.banned:
@@ -245,7 +108,7 @@ def conv_by_hand(context: Context) -> None:
     _compare_bits(context)
 
 
-def second_opinion(context: Context) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def second_opinion(context: CheckContext) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Twenty inputs in float32 whose sums come out differently, in the last bits, in another order; and their cases."""
     generator = context.generator("second opinion")
     tensors, cases = {}, []
@@ -258,77 +121,77 @@ def second_opinion(context: Context) -> tuple[dict[str, Tensor], dict[str, Any]]
     return tensors, {"cases": cases}
 
 
-def _compare_bits(context: Context) -> None:
+def _compare_bits(context: CheckContext) -> None:
     """Mark a convolution that is equal to PyTorch's to the last bit, by the sums that it makes in the same order."""
-    child = context.child
-    if child.first is None:
+    worker = context.worker
+    if worker.first is None:
         return
     tensors, values = second_opinion(context)
     try:
-        reply = child.ask("convolve_all", tensors, seed=context.own_seed, **values)
-    except Trouble:
+        reply = worker.call("convolve_all", tensors, seed=context.own_seed, **values)
+    except SubmissionError:
         context.compared = False
         return
-    native = child.first.tensors
+    native = worker.first.tensors
     outputs = [reply.tensors[f"output{number}"] for number in range(BITS)]
     if any(
         all(torch.equal(output, native[f"{way}{number}"]) for number, output in enumerate(outputs))
         for way in ("output", "apart")
     ):
-        slower = child.seconds > 1.5 * child.first_seconds + 0.005
-        child.mark(
+        slower = worker.seconds > 1.5 * worker.first_seconds + 0.005
+        worker.flag(
             f"the convolution is equal to PyTorch's to the last bit in {BITS} cases in which another order of the sums "
             f"is not{'' if slower else ', and takes no longer'}"
         )
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_forward(context: Context) -> None:
+def conv_forward(context: CheckContext) -> None:
     """custom_conv2d gives the values of F.conv2d."""
     _check_forward(context, SQUARE)
     if not context.watched:
-        context.child.mark("the convolution fails where its calls are watched, and is right elsewhere")
+        context.worker.flag("the convolution fails where its calls are watched, and is right elsewhere")
     if not context.compared:
-        context.child.mark("the convolution fails where its last bits are compared, and is right elsewhere")
+        context.worker.flag("the convolution fails where its last bits are compared, and is right elsewhere")
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_grad_input(context: Context) -> None:
+def conv_grad_input(context: CheckContext) -> None:
     """backward gives the gradient of the input."""
     _check_gradient(context, SQUARE, "input")
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_grad_weight(context: Context) -> None:
+def conv_grad_weight(context: CheckContext) -> None:
     """backward gives the gradient of the weight, summed over the images of the batch."""
     _check_gradient(context, SQUARE, "weight")
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_grad_bias(context: Context) -> None:
+def conv_grad_bias(context: CheckContext) -> None:
     """backward gives the gradient of the bias: the sum over images and places."""
     _check_gradient(context, SQUARE, "bias")
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_rectangle(context: Context) -> None:
+def conv_rectangle(context: CheckContext) -> None:
     """Images may be wider than high: values and all three gradients."""
     _all_four(context, WIDE)
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_stride(context: Context) -> None:
+def conv_stride(context: CheckContext) -> None:
     """The stride need not divide the image: values and all three gradients."""
     _all_four(context, UNEVEN)
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_one_by_one(context: Context) -> None:
+def conv_one_by_one(context: CheckContext) -> None:
     """1×1 kernels work, with and without stride and padding: values and all three gradients."""
     _all_four(context, POINT)
 
 
-def _all_four(context: Context, cases: tuple[Case, ...], *, bias: bool = True) -> None:
+def _all_four(context: CheckContext, cases: tuple[Case, ...], *, bias: bool = True) -> None:
     """Values and gradients of each case before the next, so that the smallest that fails is shown."""
     for case in cases:
         _check_forward(context, (case,), bias=bias)
@@ -337,20 +200,20 @@ def _all_four(context: Context, cases: tuple[Case, ...], *, bias: bool = True) -
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_no_bias(context: Context) -> None:
+def conv_no_bias(context: CheckContext) -> None:
     """The bias may be None, forward and backward; networks with batch normalisation need that."""
     _all_four(context, (SQUARE[0], SQUARE[2]), bias=False)
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_dtype(context: Context) -> None:
+def conv_dtype(context: CheckContext) -> None:
     """The output has the dtype of the input: float32 stays float32, float64 stays float64."""
     generator = context.generator()
     for dtype in (torch.float32, torch.float64):
-        drawn = _draw(context, SQUARE[2], generator, dtype=dtype)
+        drawn = draw_case(context, SQUARE[2], generator, dtype=dtype)
         found = floats(_ask(context, drawn, None), "output", "the output")
         if found.dtype != dtype:
-            raise Failed(f"the output is {found.dtype} for an input of {dtype}")
+            raise CheckFailed(f"the output is {found.dtype} for an input of {dtype}")
         _require_convolution(drawn, found)
 
 
@@ -359,28 +222,28 @@ def _require_convolution(drawn: Drawn, found: Tensor) -> None:
     which dtype it has is worth nothing then.
     """
     expected, tolerance = drawn.output(), TOLERANCE if found.dtype == torch.float64 else TOLERANCE_SINGLE
-    guesses = _forward_guesses(drawn)
-    if not close(found, expected, tolerance) and not _why(found, guesses, tolerance, by_shape=False):
-        raise Failed("the output is not that of a convolution", _example(drawn, found, expected))
+    guesses = forward_guesses(drawn)
+    if not close(found, expected, tolerance) and not explain_mistake(found, guesses, tolerance, by_shape=False):
+        raise CheckFailed("the output is not that of a convolution", example_of(drawn, found, expected))
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_leaves_input(context: Context) -> None:
+def conv_leaves_input(context: CheckContext) -> None:
     """Input, weight and bias are the same after the call as before."""
-    drawn = _draw(context, HANDOUT, context.generator())
+    drawn = draw_case(context, HANDOUT, context.generator())
     reply = _ask(context, drawn, "weight")
     for name in ("input", "weight", "bias"):
         after = reply.tensors.get(f"{name}_after")
         if after is None or after.dtype != drawn.sent[name].dtype or not torch.equal(after, drawn.sent[name]):
-            raise Failed(f"{name} has been changed by the call; work on a copy")
+            raise CheckFailed(f"{name} has been changed by the call; work on a copy")
     _require_convolution(drawn, floats(reply, "output", "the output"))
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_inplace_relu(context: Context) -> None:
+def conv_inplace_relu(context: CheckContext) -> None:
     """CustomConv2d works with nn.ReLU(inplace=True) behind it, as in SimpleNet; a view must not be returned."""
     generator, case = context.generator(), Case(2, 3, 4, 3, 1, 1, 6, 6)
-    drawn = _draw(context, case, generator, dtype=torch.float32)
+    drawn = draw_case(context, case, generator, dtype=torch.float32)
     reply = ask_own(context, "run_module", drawn.sent, kernel=case.k, stride=case.s, padding=case.p)
     leaves = drawn.leaves()
     output = F.relu(F.conv2d(leaves["input"], leaves["weight"], leaves["bias"], case.s, case.p))
@@ -391,7 +254,7 @@ def conv_inplace_relu(context: Context) -> None:
 
 
 @check("convolution", needs=("conv_by_hand",))
-def conv_in_network(context: Context) -> None:
+def conv_in_network(context: CheckContext) -> None:
     """A training step of a small SimpleNet made of CustomConv2d gives the loss and the gradients of nn.Conv2d."""
     generator = context.generator()
     native = build(SLIM).double()
@@ -403,9 +266,9 @@ def conv_in_network(context: Context) -> None:
     sent: dict[str, Any] = {name: value.float() for name, value in weights.items()}
     try:
         reply = ask_own(context, "train_step", {**sent, "input": images, "labels": labels}, layers=SLIM)
-    except Trouble as trouble:
-        if trouble.kind == "time":
-            trouble.text += "; the convolution may be right and too slow for a network: use matrix products"
+    except SubmissionError as error:
+        if error.kind == "time":
+            error.text += "; the convolution may be right and too slow for a network: use matrix products"
         raise
     _compare(reply, "loss", loss, "the loss")
     for name, parameter in native.named_parameters():
@@ -416,8 +279,8 @@ def conv_in_network(context: Context) -> None:
 def _compare(reply: Message, name: str, expected: Tensor, what: str) -> None:
     found = reply.tensors.get(name)
     if found is None:
-        raise Failed(f"{what} is missing: nothing reached it in the backward pass")
+        raise CheckFailed(f"{what} is missing: nothing reached it in the backward pass")
     found = floats(reply, name, what)
     require_finite(found, what)
     if not close(found, expected.detach(), TOLERANCE_SINGLE):
-        raise Failed(f"{what} is wrong", comparison(found, expected.detach()))
+        raise CheckFailed(f"{what} is wrong", comparison(found, expected.detach()))

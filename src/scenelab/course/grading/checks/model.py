@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from scenelab.course.grading.checks.base import (
-    Context,
-    Failed,
+    CheckContext,
+    CheckFailed,
     all_listed,
     check,
     draw_images,
@@ -17,8 +17,8 @@ from scenelab.course.grading.checks.base import (
     require_finite,
     shape_of,
 )
-from scenelab.course.grading.inside.networks import CLASSES
-from scenelab.course.submission import LARGEST_MODEL, MODELS
+from scenelab.course.grading.runner.networks import CLASSES
+from scenelab.course.submission import MAX_MODEL_BYTES, MODELS
 from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
 
 NAMES = ["default_model", "default_cnn_model", "SimpleNet"]
@@ -36,16 +36,16 @@ def _given() -> list[tuple[list[list[int]], list[str]]]:
 
 
 @check("model")
-def model_own(context: Context) -> None:
+def model_own(context: CheckContext) -> None:
     """default_model is a network of yours, not the one that the kit came with."""
-    values = context.child.ask("describe_model", seed=context.own_seed, names=NAMES).values
+    values = context.worker.call("describe_model", seed=context.own_seed, names=NAMES).values
     shapes = values.get("shapes")
     if not isinstance(shapes, list) or not shapes:
-        raise Failed("the network has no parameters")
+        raise CheckFailed("the network has no parameters")
     kinds = sorted(name for name in all_listed(values, "kinds") if name not in ("SimpleNet", "SimpleNetSmall"))
     if any(shapes == given and _same_layers(kinds, layers) for given, layers in _given()):
         name = "default_cnn_model" if values.get("later") else "default_model"
-        raise Failed(f"the network is still the kit's SimpleNet; design a better one and name it {name}")
+        raise CheckFailed(f"the network is still the kit's SimpleNet; design a better one and name it {name}")
     context.remark(f"Your network has {_number(values.get('parameters')):,} parameters.")
 
 
@@ -59,46 +59,46 @@ def _number(value: Any) -> int:
     return value if type(value) is int and value >= 0 else 0
 
 
-def _run(context: Context, names: list[str], side: int) -> None:
+def _run(context: CheckContext, names: list[str], side: int) -> None:
     generator = context.generator()
     images, labels = draw_images(generator, 2, 3, side, side), torch.randint(0, CLASSES, (2,), generator=generator)
-    reply = context.child.ask("run_model", {"input": images, "labels": labels}, seed=context.own_seed, names=names)
+    reply = context.worker.call("run_model", {"input": images, "labels": labels}, seed=context.own_seed, names=names)
     scores = floats(reply, "scores", "the network's output")
     if tuple(scores.shape) != (2, CLASSES):
-        raise Failed(f"the network makes {shape_of(scores)} of images {shape_of(images)}; 2×{CLASSES} is expected")
+        raise CheckFailed(f"the network makes {shape_of(scores)} of images {shape_of(images)}; 2×{CLASSES} is expected")
     require_finite(scores, "the network's output")
     bad, unused = listed(reply.values, "not_finite"), listed(reply.values, "without_gradient")
     if bad:
-        raise Failed(f"gradients that are no numbers reach {', '.join(bad)}")
+        raise CheckFailed(f"gradients that are no numbers reach {', '.join(bad)}")
     if unused:
         context.remark(f"No gradient reaches {', '.join(unused)}: are these parameters used?")
 
 
 @check("model", needs=("model_own",))
-def model_trains(context: Context) -> None:
+def model_trains(context: CheckContext) -> None:
     """The network runs forward and backward on images of 128 pixels, in 2019's kit of 144 and 160 too, and scores 100
     classes."""
-    later = context.child.ask("describe_model", seed=context.own_seed, names=NAMES).values.get("later")
+    later = context.worker.call("describe_model", seed=context.own_seed, names=NAMES).values.get("later")
     for side in SIDES[:1] if later else SIDES:
         _run(context, NAMES, side)
 
 
 @check("model", needs=("model_own",))
-def model_small(context: Context) -> None:
+def model_small(context: CheckContext) -> None:
     """The network's weights, and a checkpoint in results/ if there is one, take at most 10 MB."""
-    values = context.child.ask("describe_model", seed=context.own_seed, names=NAMES).values
+    values = context.worker.call("describe_model", seed=context.own_seed, names=NAMES).values
     size = _number(values.get("bytes"))
-    if size > LARGEST_MODEL:
-        raise Failed(f"the weights take {size:,} bytes; the challenge allows {LARGEST_MODEL:,}")
+    if size > MAX_MODEL_BYTES:
+        raise CheckFailed(f"the weights take {size:,} bytes; the challenge allows {MAX_MODEL_BYTES:,}")
     stored = checkpoint(context.submission.root)
-    if stored is not None and stored.stat().st_size > LARGEST_MODEL:
-        raise Failed(
-            f"results/{stored.name} has {stored.stat().st_size:,} bytes; the challenge allows {LARGEST_MODEL:,}"
+    if stored is not None and stored.stat().st_size > MAX_MODEL_BYTES:
+        raise CheckFailed(
+            f"results/{stored.name} has {stored.stat().st_size:,} bytes; the challenge allows {MAX_MODEL_BYTES:,}"
         )
 
 
 @check("vit")
-def vit_trains(context: Context) -> None:
+def vit_trains(context: CheckContext) -> None:
     """The vision transformer runs forward and backward and scores 100 classes."""
     _run(context, VIT, SIDES[0])
 

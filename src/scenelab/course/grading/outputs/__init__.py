@@ -1,35 +1,34 @@
-"""What a grade is written as: a page for the student, a table for the class, and what Gradescope and Autolab read."""
+"""Outputs of a grade: the student's page, the class table, and files for Gradescope and Autolab."""
 
 from pathlib import Path
 
-from scenelab.course.grading.grade import Grade
-from scenelab.course.grading.outputs.autolab import autolab_line
-from scenelab.course.grading.outputs.gradescope import gradescope
 from scenelab.course.grading.outputs.page import html_page, markdown_page
+from scenelab.course.grading.outputs.platforms import autolab_line, gradescope
 from scenelab.course.grading.outputs.tables import class_table, leaderboard, leaderboard_page
-
-from scenelab.io import atomic_write, write_json  # isort: skip
+from scenelab.course.grading.results import Grade
+from scenelab.io import atomic_write, write_json
 
 __all__ = ["autolab_line", "gradescope", "write_class", "write_student"]
 
 
 def write_student(out: Path, grade: Grade) -> None:
-    """OUT/students/NAME/: grade.md, grade.html, gradescope.json, autolab.json."""
+    """Write grade.md, grade.html, gradescope.json and autolab.json to OUT/students/NAME/."""
     folder = out / "students" / grade.entry.student
-    for name, text in (("grade.md", markdown_page(grade)), ("grade.html", html_page(grade)),
-                       ("autolab.json", autolab_line(grade) + "\n")):  # fmt: skip
-        with atomic_write(folder / name, "w") as file:
-            file.write(text)
+    _write(folder / "grade.md", markdown_page(grade))
+    _write(folder / "grade.html", html_page(grade))
+    _write(folder / "autolab.json", autolab_line(grade) + "\n")
     write_json(folder / "gradescope.json", gradescope(grade))
 
 
 def write_class(out: Path, grades: list[Grade]) -> None:
-    """OUT/grades.csv, and OUT/leaderboard.csv and .html where models were judged."""
-    ordered = sorted(grades, key=lambda grade: grade.entry.student)
-    with atomic_write(out / "grades.csv", "w") as file:
-        file.write(class_table(ordered))
-    if any(grade.result.challenge for grade in ordered):
-        with atomic_write(out / "leaderboard.csv", "w") as file:
-            file.write(leaderboard(ordered))
-        with atomic_write(out / "leaderboard.html", "w") as file:
-            file.write(leaderboard_page(ordered))
+    """Write OUT/grades.csv, and OUT/leaderboard.csv and .html if models were evaluated."""
+    grades = sorted(grades, key=lambda grade: grade.entry.student)
+    _write(out / "grades.csv", class_table(grades))
+    if any(grade.result.challenge for grade in grades):
+        _write(out / "leaderboard.csv", leaderboard(grades))
+        _write(out / "leaderboard.html", leaderboard_page(grades))
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path, "w") as file:
+        file.write(text)

@@ -1,99 +1,74 @@
-"""Tables for the instructor: the class as CSV, the challenge's leaderboard."""
+"""Tables for the instructor: the class as CSV, and the leaderboard of the challenge."""
 
 import csv
 import io
 from typing import Any
 
-from jinja2 import Environment
+from scenelab.course.grading.outputs.page import environment
+from scenelab.course.grading.results import Grade
 
-from scenelab.course.grading.grade import Grade
-
-DANGEROUS = ("=", "+", "-", "@", "\t", "\r")  # begin a formula when a spreadsheet opens the file
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run such a cell
+LEADERBOARD = ["rank", "team", "top-5 error %", "top-1 error %", "bytes", "test images"]
 
 
 def class_table(grades: list[Grade]) -> str:
-    """One row a student: the score, what it is made of, and empty columns for what people grade."""
+    """Return the class as CSV, one row per student, with empty columns for the parts that people grade."""
     if not grades:
         return ""
     rubric = grades[0].rubric
     columns = ["student", "canvas_user", "automatic", "penalties", "score", "held", "late", *rubric.checks]
     columns += [f"{part.name} ({part.points:g})" for part in rubric.manual]
     columns += ["challenge_top5_error", "team", "problem", "review", "sandbox", "faults"]
-    rows = [_row(grade) for grade in grades]
-    return _csv([columns, *rows])
+    return _csv([columns, *map(_row, grades)])
 
 
 def _row(grade: Grade) -> list[Any]:
     result = grade.result
     earned = {outcome.name: outcome.earned for outcome in result.outcomes}
-    taken = sum(points for _, points in grade.penalties)
-    return [
-        grade.entry.student, grade.entry.user, grade.earned, -taken if taken else 0.0, grade.score,
-        grade.held, "late" if grade.entry.late else "", *(earned.get(name, 0.0) for name in grade.rubric.checks),
-        *("" for _ in grade.rubric.manual), (result.challenge or {}).get("top5_error", ""), " ".join(grade.mates),
-        result.problem, "; ".join(grade.review[:5]), result.sandbox, "; ".join(result.faults),
-    ]  # fmt: skip
+    late = "late" if grade.entry.late else ""
+    row = [grade.entry.student, grade.entry.user, grade.earned, -grade.deducted or 0.0, grade.score, grade.held, late]
+    row += [earned.get(name, 0.0) for name in grade.rubric.checks] + [""] * len(grade.rubric.manual)
+    row += [(result.challenge or {}).get("top5_error", ""), " ".join(grade.mates), result.problem]
+    return [*row, "; ".join(grade.review[:5]), result.sandbox, "; ".join(result.faults)]
 
 
 def _csv(rows: list[list[Any]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([[_safe(value) for value in row] for row in rows])
+    csv.writer(text, lineterminator="\n").writerows([[_escape_formula(value) for value in row] for row in rows])
     return text.getvalue()
 
 
-def _safe(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(DANGEROUS) else value
+def _escape_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
 def ranking(grades: list[Grade]) -> list[tuple[int, Grade]]:
-    """By the top-5 error, the top-1 error deciding ties; a team once; equal results share a rank."""
-    judged, seen = [], set()
+    """Rank teams by top-5 error, then top-1 error; equal results share a rank."""
+    teams: dict[str, tuple[tuple[float, float], Grade]] = {}
     for grade in grades:
         challenge = grade.result.challenge or {}
-        if "top5_error" in challenge and grade.result.digest not in seen:
-            seen.add(grade.result.digest)
-            judged.append(((challenge["top5_error"], challenge["top1_error"]), grade))
-    errors = [error for error, _ in judged]
-    ranked = [(1 + sum(other < error for other in errors), grade) for error, grade in judged]
+        if "top5_error" in challenge:
+            teams.setdefault(grade.result.digest, ((challenge["top5_error"], challenge["top1_error"]), grade))
+    errors = [error for error, _ in teams.values()]
+    ranked = [(1 + sum(other < error for other in errors), grade) for error, grade in teams.values()]
     return sorted(ranked, key=lambda pair: (pair[0], pair[1].entry.student))
 
 
-def _board(grades: list[Grade]) -> list[list[Any]]:
-    return [
-        [rank, " ".join([grade.entry.student, *grade.mates]), _of(grade, "top5_error"), _of(grade, "top1_error"),
-         _of(grade, "bytes"), _of(grade, "images")]
-        for rank, grade in ranking(grades)
-    ]  # fmt: skip
-
-
-def _of(grade: Grade, name: str) -> Any:
-    return (grade.result.challenge or {})[name]
-
-
-BOARD = ["rank", "team", "top-5 error %", "top-1 error %", "bytes", "test images"]
+def _leaderboard_rows(grades: list[Grade]) -> list[list[Any]]:
+    rows = []
+    for rank, grade in ranking(grades):
+        challenge = grade.result.challenge or {}
+        values = [challenge[name] for name in ("top5_error", "top1_error", "bytes", "images")]
+        rows.append([rank, " ".join([grade.entry.student, *grade.mates]), *values])
+    return rows
 
 
 def leaderboard(grades: list[Grade]) -> str:
-    """The challenge as CSV."""
-    return _csv([BOARD, *_board(grades)])
-
-
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Challenge</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; width: 100% } th, td { padding: .4rem .7rem; border-bottom: 1px solid #ddd }
-th { text-align: left } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
-</style>
-<h1>MiniPlaces challenge</h1>
-<table><tr>{% for name in head %}<th{% if loop.index != 2 %} class="number"{% endif %}>{{ name }}</th>{% endfor %}</tr>
-{% for row in rows %}<tr>{% for value in row %}<td{% if loop.index != 2 %} class="number"{% endif %}>
-{%- if loop.index in (3, 4) %}{{ "%.2f"|format(value) }}{% elif loop.index > 4 %}{{ "{:,}".format(value) }}
-{%- else %}{{ value }}{% endif %}</td>{% endfor %}</tr>
-{% endfor %}</table></html>
-"""
+    """Return the leaderboard as CSV."""
+    return _csv([LEADERBOARD, *_leaderboard_rows(grades)])
 
 
 def leaderboard_page(grades: list[Grade]) -> str:
-    """The challenge as a page."""
-    return Environment(autoescape=True).from_string(PAGE).render(head=BOARD, rows=_board(grades))
+    """Return the leaderboard as an HTML page."""
+    template = environment(html=True).get_template("leaderboard.html")
+    return template.render(head=LEADERBOARD, rows=_leaderboard_rows(grades))

@@ -1,7 +1,6 @@
 """Notes from the process in the sandbox to the grader: a pipe from which no line can be taken back.
 
-What a line says has happened before the answer is sent; a process that closes the pipe is noticed, since each answer
-is announced in it.
+Each line is written before the reply is sent. Each reply is announced in it, so that closing the pipe is noticed.
 """
 
 import contextlib
@@ -10,8 +9,8 @@ import os
 import sys
 from types import FrameType
 
-LONGEST = 600  # characters of a note; a line is written at once (PIPE_BUF is 4096 bytes)
-MAX_MARKS = 80  # that differ; a note of a call is always written
+MAX_TEXT = 600  # characters of a note; a line is written at once (PIPE_BUF is 4096 bytes)
+MAX_FLAGS = 80  # that differ; a note of a call is always written
 
 
 class Record:
@@ -19,27 +18,27 @@ class Record:
 
     Args:
         handle: its file descriptor.
-        root: the folder of the submission; frames of code below it are named in notes.
+        root: the submission's folder; frames of code below it are named in notes.
     """
 
     def __init__(self, handle: int, root: str = "") -> None:
         self.handle, self.root = handle, root
-        self._marks: set[str] = set()
+        self._flags: set[str] = set()
 
     def note(self, kind: str, text: str = "") -> None:
         """Write a line."""
-        line = json.dumps({"kind": kind, "text": text[:LONGEST]}).encode() + b"\n"
+        line = json.dumps({"kind": kind, "text": text[:MAX_TEXT]}).encode() + b"\n"
         with contextlib.suppress(OSError):
             os.write(self.handle, line)
 
-    def mark(self, text: str) -> None:
-        """Write once that a person should look at something."""
-        if text not in self._marks and len(self._marks) < MAX_MARKS:
-            self._marks.add(text)
-            self.note("mark", text)
+    def flag(self, text: str) -> None:
+        """Write a review flag once."""
+        if text not in self._flags and len(self._flags) < MAX_FLAGS:
+            self._flags.add(text)
+            self.note("flag", text)
 
     def place(self, frame: FrameType | None) -> str:
-        """File and line of the innermost code of the submission, or ""."""
+        """Return file and line of the submission's innermost code, or ""."""
         while frame is not None:
             name = frame.f_code.co_filename
             if self.root and name.startswith(self.root):
@@ -48,5 +47,5 @@ class Record:
         return ""
 
     def place_here(self) -> str:
-        """The same of the caller."""
+        """Return the place of the caller."""
         return self.place(sys._getframe(1))

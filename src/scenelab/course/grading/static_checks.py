@@ -53,7 +53,7 @@ HIDING = Words(
     ),
     re.compile(r"^(eval|exec|__import__|vars|__builtins__|locals|globals)$"),
     re.compile(
-        r"^(_python_dispatch|ctypes|cffi|inspect|importlib|builtins|__main__|inside|threading|_thread|concurrent|asyncio"
+        r"^(_python_dispatch|ctypes|cffi|inspect|importlib|builtins|__main__|runner|threading|_thread|concurrent|asyncio"
         r"|multiprocessing|subprocess|pickle|marshal|operator|runpy|code|codeop|numba|cpp_extension|imp|pkgutil|dill|joblib)$"
     ),
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scenelab.course.grading.source import examine
+from scenelab.course.grading.static_checks import examine
 
 HEAD = """import math, sys, re
 import torch, torch.nn as nn, torch.nn.functional as F

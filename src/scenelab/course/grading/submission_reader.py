@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scenelab.course.grading.layouts import is_archive, is_student_file, looks_like_other, person
+from scenelab.course.grading.extract import ExtractionLimits, ExtractionReport, unpack
+from scenelab.course.grading.filenames import is_archive, is_student_file, looks_like_other, person
 from scenelab.course.grading.notebooks import write_cells
-from scenelab.course.grading.source import CONVOLUTION, Source, examine, read_text
-from scenelab.course.grading.unpack import Room, Unpacked, unpack
+from scenelab.course.grading.static_checks import CONVOLUTION, Source, examine, read_text
 from scenelab.course.kit import files as kit_files
-from scenelab.course.kit.cut import YEARS
+from scenelab.course.kit.strip_solutions import YEARS
 from scenelab.course.submission import FOLDERS, FORBIDDEN, check
 from scenelab.errors import LabError, printable
 from scenelab.io import DISK
@@ -87,7 +87,9 @@ def read(paths: Sequence[Path], folder: Path, *, skip: Path | None = None) -> Su
     done = None
     try:
         done = run_module(
-            "scenelab.course.grading.reading", [str(folder), str(skip or ""), *map(str, paths)], seconds=SECONDS
+            "scenelab.course.grading.submission_reader",
+            [str(folder), str(skip or ""), *map(str, paths)],
+            seconds=SECONDS,
         )
         told = json.loads(done.stdout)
         if "disk" in told:
@@ -121,9 +123,11 @@ def main() -> None:
     print(json.dumps(told))
 
 
-def read_here(paths: Sequence[Path], folder: Path, room: Room | None = None, *, skip: Path | None = None) -> Submission:
+def read_here(
+    paths: Sequence[Path], folder: Path, room: ExtractionLimits | None = None, *, skip: Path | None = None
+) -> Submission:
     """What `read` does, in this process."""
-    found, room = Unpacked(), room or Room()
+    found, room = ExtractionReport(), room or ExtractionLimits()
     for path in paths:
         unpack(path, folder, found, room, skip=skip)
     review = _others(folder) if len(paths) == 1 else []
@@ -177,7 +181,7 @@ def find_violations(root: Path) -> dict[str, list[str]]:
             found.setdefault(problem.rule, []).append(str(problem).replace(f" in {root.resolve()}", ""))
     for name in FORBIDDEN:
         if any(path.is_file() for path in (root / name).rglob("*")):
-            what = f"{name}/: data, logs and models are not handed in; take {name}/ out"
+            what = f"{name}/: data, logs and models must not be submitted; remove {name}/"
             found.setdefault("forbidden folders", []).append(what)
     return {rule: listed[:20] for rule, listed in found.items()}
 
@@ -232,7 +236,7 @@ def _digest_of(paths: Sequence[Path]) -> str:
     return total.hexdigest()
 
 
-def _unpack_inner(folder: Path, found: Unpacked, room: Room) -> None:
+def _unpack_inner(folder: Path, found: ExtractionReport, room: ExtractionLimits) -> None:
     """Unpack zips that lie in the hand-in, as long as there is no code beside them."""
     for _ in range(DEEPEST):
         if any(is_student_file(path.name) and path.is_file() for path in folder.rglob("*.py")):
@@ -256,7 +260,7 @@ def _digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _find_code(folder: Path, unpacked: Unpacked) -> tuple[Path | None, Source, str]:
+def _find_code(folder: Path, unpacked: ExtractionReport) -> tuple[Path | None, Source, str]:
     """The file that is most likely the student's: by its name, by what it defines, by where it lies.
 
     Where none has the student's name, the code cells of notebooks are looked at as well.

@@ -7,7 +7,7 @@ Names are made alike before anything is decided on them: backslashes are slashes
 names are then the same, or differ in upper and lower case alone, the last one counts, as it does for every program that
 unpacks them over each other.
 
-`python -m scenelab.course.grading.unpack ARCHIVE FOLDER` unpacks the archive of a class.
+`python -m scenelab.course.grading.extract ARCHIVE FOLDER` unpacks the archive of a class.
 """
 
 import json
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from scenelab.course.grading.layouts import MODELS, is_archive, original_name
+from scenelab.course.grading.filenames import MODELS, is_archive, original_name
 from scenelab.errors import printable
 from scenelab.io import DISK
 
@@ -45,7 +45,7 @@ UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # kinds of characters that no honest na
 
 
 @dataclass
-class Unpacked:
+class ExtractionReport:
     """What came out, counted as it was written.
 
     Attributes:
@@ -69,7 +69,7 @@ class Unpacked:
             folder /= self.names.setdefault((folder, plain.casefold()), plain)
         return folder
 
-    def count(self, room: "Room") -> None:
+    def count(self, room: "ExtractionLimits") -> None:
         """Count an entry, whatever becomes of it."""
         self.seen += 1
         if self.seen > 4 * room.files:
@@ -82,7 +82,7 @@ class Unpacked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class ExtractionLimits:
     """How much a hand-in may bring."""
 
     file_bytes: int = 100 << 20
@@ -98,7 +98,14 @@ class _CompiledError(Exception):
     """A file is machine code."""
 
 
-def unpack(path: Path, folder: Path, found: Unpacked, room: Room = Room(), *, skip: Path | None = None) -> None:
+def unpack(
+    path: Path,
+    folder: Path,
+    found: ExtractionReport,
+    room: ExtractionLimits = ExtractionLimits(),
+    *,
+    skip: Path | None = None,
+) -> None:
     """Write what a file or folder holds into `folder`.
 
     Args:
@@ -149,7 +156,7 @@ def _is_tar(path: Path) -> bool:
         return False
 
 
-def _single(path: Path, folder: Path, found: Unpacked, room: Room) -> None:
+def _single(path: Path, folder: Path, found: ExtractionReport, room: ExtractionLimits) -> None:
     """A file by itself, under the name that the student gave it; an archive that is none is said."""
     with path.open("rb") as file:
         begin = file.read(4)
@@ -163,7 +170,7 @@ def _single(path: Path, folder: Path, found: Unpacked, room: Room) -> None:
             _write(place, file, found, room, path.name)
 
 
-def _place(name: str, folder: Path, found: Unpacked) -> Path | None:
+def _place(name: str, folder: Path, found: ExtractionReport) -> Path | None:
     """Where an entry goes; None, with a note where it deserves one, where it is left out."""
     name = name.replace("\\", "/")
     parts = [part for part in PurePosixPath(name).parts if part != "."]
@@ -188,7 +195,7 @@ def _place(name: str, folder: Path, found: Unpacked) -> Path | None:
     return found.spelled(folder, parts)
 
 
-def _write(path: Path, source: IO[bytes], found: Unpacked, room: Room, name: str) -> None:
+def _write(path: Path, source: IO[bytes], found: ExtractionReport, room: ExtractionLimits, name: str) -> None:
     """Copy so much of a file as there is room for, counted as it comes, and count it."""
     if found.files >= room.files:
         raise _FullError(f"holds more than {room.files:,} files")
@@ -237,7 +244,7 @@ def _write(path: Path, source: IO[bytes], found: Unpacked, room: Room, name: str
             found.files += 1
 
 
-def _from_zip(path: Path, folder: Path, found: Unpacked, room: Room) -> None:
+def _from_zip(path: Path, folder: Path, found: ExtractionReport, room: ExtractionLimits) -> None:
     with zipfile.ZipFile(path) as archive:
         for entry in sorted(archive.infolist(), key=_rank):
             found.count(room)
@@ -263,7 +270,7 @@ def _rank(entry: zipfile.ZipInfo) -> bool:
     return not entry.filename.lower().endswith((".py", ".ipynb", ".pdf"))
 
 
-def _from_tar(path: Path, folder: Path, found: Unpacked, room: Room) -> None:
+def _from_tar(path: Path, folder: Path, found: ExtractionReport, room: ExtractionLimits) -> None:
     with tarfile.open(path) as archive:
         for member in archive:
             archive.members = []  # it would keep them all  # pyright: ignore[reportAttributeAccessIssue]
@@ -286,7 +293,9 @@ def _make_folder(place: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)
 
 
-def _guarded(open_entry: Callable[[], IO[bytes] | None], place: Path, found: Unpacked, room: Room, name: str) -> None:
+def _guarded(
+    open_entry: Callable[[], IO[bytes] | None], place: Path, found: ExtractionReport, room: ExtractionLimits, name: str
+) -> None:
     """Write one entry; where it is damaged, say so and go on to the next."""
     try:
         source = open_entry()
@@ -299,7 +308,7 @@ def _guarded(open_entry: Callable[[], IO[bytes] | None], place: Path, found: Unp
             _write(place, source, found, room, name)
 
 
-def _walk(folder: Path, found: Unpacked, skip: Path | None) -> Iterator[Path]:
+def _walk(folder: Path, found: ExtractionReport, skip: Path | None) -> Iterator[Path]:
     def tell(error: OSError) -> None:
         _raise_ours(error)
         place = Path(error.filename)
@@ -312,7 +321,7 @@ def _walk(folder: Path, found: Unpacked, skip: Path | None) -> Iterator[Path]:
         yield from (Path(root) / name for name in folders if (Path(root) / name).is_symlink())
 
 
-def _from_folder(path: Path, folder: Path, found: Unpacked, room: Room, skip: Path | None) -> None:
+def _from_folder(path: Path, folder: Path, found: ExtractionReport, room: ExtractionLimits, skip: Path | None) -> None:
     for source in _walk(path, found, skip):
         found.count(room)
         name = source.relative_to(path).as_posix()
@@ -344,9 +353,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     most = min(MOST, max(LEAST, GROWTH * path.stat().st_size))
-    found = Unpacked()
+    found = ExtractionReport()
     try:
-        unpack(path, folder, found, Room(file_bytes=LEAST, bytes=most, files=20_000))
+        unpack(path, folder, found, ExtractionLimits(file_bytes=LEAST, bytes=most, files=20_000))
     except OSError as error:
         if error.errno not in DISK:
             raise

@@ -1,4 +1,4 @@
-"""Networks that the grader describes in plain values and builds on both sides of the pipe, with the same weights."""
+"""Networks described in plain values, built on both sides of the pipe with the same weights."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 CLASSES = 100
 MAX_CALLS = 40  # of a network, of which an attack's images are sent back
-
 LAYERS: dict[str, Callable[..., nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "tanh": nn.Tanh,
@@ -22,7 +21,7 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
 
 
 class _Lead(nn.Module):
-    """How far the label's score leads the next label's, a mean: a loss that is neither cross-entropy nor the score."""
+    """Mean lead of the label's score over the next label's: a loss unlike cross-entropy and unlike the score."""
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
         return (scores.gather(1, labels[:, None]) - scores.roll(-1, dims=1).gather(1, labels[:, None])).mean()
@@ -33,7 +32,7 @@ LOSSES: dict[str, nn.Module] = {"cross_entropy": nn.CrossEntropyLoss(), "lead": 
 
 
 def build(layers: Sequence[Sequence[Any]], conv_op: Callable[..., nn.Module] = nn.Conv2d) -> nn.Sequential:
-    """A chain of layers.
+    """Build a chain of layers.
 
     Args:
         layers: each a name and its arguments; "conv" is (in, out, kernel, stride, padding, bias).
@@ -50,7 +49,11 @@ def build(layers: Sequence[Sequence[Any]], conv_op: Callable[..., nn.Module] = n
 
 
 def load(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Set parameters and buffers by name; a weight that the network lacks is an error."""
+    """Set parameters and buffers by name.
+
+    Raises:
+        KeyError: the network lacks one.
+    """
     places = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     with torch.no_grad():
         for name, value in weights.items():

@@ -9,11 +9,11 @@ import zipfile
 import pytest
 
 from mutants import solution, write
-from scenelab.course.grading.reading import read
-from scenelab.course.grading.unpack import Room, Unpacked, unpack
+from scenelab.course.grading.extract import ExtractionLimits, ExtractionReport, unpack
+from scenelab.course.grading.submission_reader import read
 
 CODE = solution()["code/student_code.py"]
-SMALL = Room(file_bytes=1 << 20, bytes=4 << 20, files=100)
+SMALL = ExtractionLimits(file_bytes=1 << 20, bytes=4 << 20, files=100)
 
 
 def zipped(path, entries, *, mode=None, flags=0):
@@ -151,7 +151,7 @@ def test_nothing_in_a_file_stops_the_reader(tmp_path, content):
     ],
 )
 def test_no_entry_leads_out(tmp_path, name):
-    found = Unpacked()
+    found = ExtractionReport()
     unpack(zipped(tmp_path / "a.zip", [(name, b"x"), ("code/student_code.py", CODE)]), tmp_path / "into", found)
     assert outside(tmp_path) == []
     assert not os.path.exists("/tmp/scenelab-out.py")
@@ -160,7 +160,7 @@ def test_no_entry_leads_out(tmp_path, name):
 
 
 def test_links_and_devices_are_left_out(tmp_path):
-    found = Unpacked()
+    found = ExtractionReport()
     unpack(
         zipped(tmp_path / "a.zip", [("code/link", b"/etc/passwd")], mode=stat.S_IFLNK | 0o777), tmp_path / "into", found
     )
@@ -188,7 +188,7 @@ def test_links_and_devices_are_left_out(tmp_path):
 def test_a_bomb_ends(tmp_path):
     data = bytes(64 << 20)
     bomb = zipped(tmp_path / "a.zip", [(f"code/{i}.bin", data) for i in range(8)])
-    found = Unpacked()
+    found = ExtractionReport()
     unpack(bomb, tmp_path / "into", found, SMALL)
     assert sum(p.stat().st_size for p in (tmp_path / "into").rglob("*") if p.is_file()) <= SMALL.bytes + (1 << 20)
     assert "holds more than 4 MiB" in " ".join(found.notes)
@@ -205,7 +205,7 @@ def test_a_quine_of_zips_ends(tmp_path):
 
 
 def test_too_many_files_end(tmp_path):
-    found = Unpacked()
+    found = ExtractionReport()
     unpack(zipped(tmp_path / "a.zip", [(f"code/{i}.py", b"") for i in range(300)]), tmp_path / "into", found, SMALL)
     assert found.files == 100
     assert "more than 100 files" in " ".join(found.notes)
@@ -214,7 +214,7 @@ def test_too_many_files_end(tmp_path):
 def test_odd_names(tmp_path):
     entries = [("code/" + "x" * 300 + ".py", b"x"), ("code/a\nb.py", b"x"), ("code/a/b.py", b"x"), ("code/a", b"x"),
                ("code/twice.py", b"1"), ("code/twice.py", b"2"), ("code/" + "d/" * 150 + "e.py", b"x"), ("code/\u202egp.py", b"x")]  # fmt: skip
-    found = Unpacked()
+    found = ExtractionReport()
     with pytest.warns(UserWarning, match="Duplicate name"):
         zipped(tmp_path / "a.zip", entries)
     unpack(tmp_path / "a.zip", tmp_path / "into", found)
@@ -392,7 +392,7 @@ def test_of_names_that_are_the_same_the_last_counts(tmp_path, first, second):
             entry = zipfile.ZipInfo("x")
             entry.filename = name
             file.writestr(entry, content)
-    found = Unpacked()
+    found = ExtractionReport()
     unpack(tmp_path / "a.zip", tmp_path / "into", found)
     files = [p for p in (tmp_path / "into").rglob("*") if p.is_file()]
     assert [p.read_bytes() for p in files] == [b"2"]

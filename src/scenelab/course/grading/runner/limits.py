@@ -1,4 +1,4 @@
-"""What the process takes away from itself before it reads a student's file."""
+"""Limits that the process applies to itself before it reads a student's file."""
 
 import ctypes
 import os
@@ -12,29 +12,30 @@ SIGKILL = 9
 
 
 def apply(limits: dict[str, Any]) -> None:
-    """Set resource limits, no new privileges, death with the parent, and another user where there is a right to.
+    """Set resource limits, no new privileges, death with the parent, and, as root, another user.
 
     Args:
         limits: `memory` and `file` in bytes, `seconds` of CPU, `processes`; `user`, a number or None; `filter`, a file
-            descriptor with a filter of system calls to load, or None where that is done already.
+            descriptor with a filter of system calls to load, or None if it is loaded already.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
-    wanted = {
+    values = {
         resource.RLIMIT_DATA: limits["memory"],
         resource.RLIMIT_FSIZE: limits["file"],
         resource.RLIMIT_CPU: limits["seconds"],
         resource.RLIMIT_NOFILE: 256,
         resource.RLIMIT_CORE: 0,
     }
-    for kind, value in wanted.items():
-        _, most = resource.getrlimit(kind)
-        value = value if most == resource.RLIM_INFINITY else min(value, most)
+    for kind, value in values.items():
+        _, hard = resource.getrlimit(kind)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
-    if limits.get("user") is not None and os.getuid() == 0:
+    user = limits.get("user")
+    if user is not None and os.getuid() == 0:
         os.setgroups([])
-        os.setresgid(limits["user"], limits["user"], limits["user"])
-        os.setresuid(limits["user"], limits["user"], limits["user"])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
         libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)  # a change of user clears it
     if os.getuid() != 0:  # the kernel does not count root's
         resource.setrlimit(resource.RLIMIT_NPROC, (limits["processes"], limits["processes"]))

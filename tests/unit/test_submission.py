@@ -1,4 +1,4 @@
-"""The hand-in: what breaks a rule is said, nothing is zipped until it is mended; the same files make the same bytes."""
+"""Every broken rule is reported, no zip is written until all are fixed, and the same files give the same bytes."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import pytest
 
 from scenelab.cli import main
 from scenelab.course import submission
-from scenelab.course.submission import check, check_source, hand_in, write_zip
+from scenelab.course.submission import check, check_and_zip, check_source, write_zip
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,9 +38,9 @@ def said(root: Path, **options) -> list[str]:
     return [str(problem) for problem in check(root, **options)]
 
 
-def test_a_good_hand_in_is_zipped(homework, capsys):
+def test_a_valid_submission_is_zipped(homework, capsys):
     assert said(homework) == []
-    assert hand_in(homework, homework / "submission.zip") == 0
+    assert check_and_zip(homework, homework / "submission.zip") == 0
     assert "6 files" in capsys.readouterr().out
     with zipfile.ZipFile(homework / "submission.zip") as file:
         assert file.testzip() is None
@@ -61,7 +61,7 @@ def test_the_same_files_make_the_same_bytes(homework, tmp_path):
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
 
 
-def test_what_editors_and_git_leave_is_left_out(homework, tmp_path):
+def test_leftovers_of_editors_and_git_are_ignored(homework, tmp_path):
     for name in ("code/__pycache__/x.pyc", "code/.git/config", "writeup/.DS_Store", "results/__MACOSX/x"):
         (homework / name).parent.mkdir(parents=True, exist_ok=True)
         (homework / name).write_bytes(b"x")
@@ -74,36 +74,36 @@ def test_what_editors_and_git_leave_is_left_out(homework, tmp_path):
 
 
 BROKEN = {
-    "no report": ("writeup/report.pdf", None, "writeup/: the report has to be a PDF; found nothing"),
+    "no report": ("writeup/report.pdf", None, "writeup/: the report must be a PDF; found nothing"),
     "a report in Word": ("writeup/report.docx", b"PK", None),
-    "no PDF": ("writeup/report.pdf", b"hello", "writeup/report.pdf: is called a PDF and is none"),
-    "no answers": ("code/student_code.py", None, "code/student_code.py: is missing; it holds your answers"),
-    "no test": ("code/test_conv.py", None, "code/test_conv.py: is missing; take it from"),
-    "images": ("results/data/x.jpg", b"x", "results/data/: data, logs and models are not handed in; take data/ out"),
-    "logs": ("code/logs/events", b"x", "code/logs/: data, logs and models are not handed in; take logs/ out"),
-    "a model among code": ("code/best.pth", b"x", "code/best.pth: a model is handed in for the challenge alone"),
+    "no PDF": ("writeup/report.pdf", b"hello", "writeup/report.pdf: this file is named .pdf but is not a PDF"),
+    "no answers": ("code/student_code.py", None, "code/student_code.py: is missing; it must contain your answers"),
+    "no test": ("code/test_conv.py", None, "code/test_conv.py: is missing; copy it from"),
+    "images": ("results/data/x.jpg", b"x", "results/data/: data, logs and models must not be submitted; remove data/"),
+    "logs": ("code/logs/events", b"x", "code/logs/: data, logs and models must not be submitted; remove logs/"),
+    "a model among code": ("code/best.pth", b"x", "code/best.pth: models are only submitted for the challenge"),
     "a large model": (
         "results/model_best.pth.tar", bytes(10_000_001), "has 10,000,001 bytes; the challenge allows 10,000,000",
     ),
     "an absolute path": (
         "code/main.py", b'import sys\nROOT = f"/home/ada/{sys.argv[1]}"\n',
-        "code/main.py, line 2: has the absolute path '/home/ada/'; use one relative to code/",
+        "code/main.py, line 2: has the absolute path '/home/ada/'; use a path relative to code/",
     ),
     "a Windows path": ("code/main.py", b'ROOT = "C:\\\\Users\\\\ada"\n', "code/main.py, line 1: has the absolute path"),
     "a syntax error": ("code/main.py", b"x = 1\ndef f(:\n", "code/main.py, line 2: does not parse: "),
     "a null byte": ("code/main.py", b"x = '\0'\n", "code/main.py, line 1: does not parse: "),
     "a failing test": (
         "code/test_conv.py", b"print('Fprop testing failed')\nraise SystemExit(1)\n",
-        "code/test_conv.py: does not pass; it ends with: Fprop testing failed",
+        "code/test_conv.py: fails; its last line is: Fprop testing failed",
     ),
     "a test that praises itself": (
-        "code/test_conv.py", b"print('Fprop testing failed\\nAll passed!')\n", "code/test_conv.py: does not pass",
+        "code/test_conv.py", b"print('Fprop testing failed\\nAll passed!')\n", "code/test_conv.py: fails",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_breaks_a_rule_is_said_and_nothing_is_zipped(homework, name, capsys):
+def test_a_broken_rule_is_reported_and_no_zip_is_written(homework, name, capsys):
     path, content, message = BROKEN[name]
     if content is None:
         (homework / path).unlink()
@@ -116,51 +116,51 @@ def test_what_breaks_a_rule_is_said_and_nothing_is_zipped(homework, name, capsys
         return
     assert len(found) == 1
     assert message in found[0]
-    assert hand_in(homework, homework / "submission.zip") == 1
-    assert "nothing was zipped. --anyway" in capsys.readouterr().out
+    assert check_and_zip(homework, homework / "submission.zip") == 1
+    assert "1 problem to fix; no zip written. Use --anyway" in capsys.readouterr().out
     assert not (homework / "submission.zip").exists()
-    assert hand_in(homework, homework / "submission.zip", anyway=True, test=False) == 0
+    assert check_and_zip(homework, homework / "submission.zip", anyway=True, test=False) == 0
 
 
 def test_missing_folders(tmp_path, capsys):
-    assert hand_in(tmp_path, tmp_path / "submission.zip", anyway=True) == 1
+    assert check_and_zip(tmp_path, tmp_path / "submission.zip", anyway=True) == 1
     assert capsys.readouterr().out.count("is missing; make it in") == 3
 
 
 def test_large_files_and_links(homework, monkeypatch):
-    monkeypatch.setattr(submission, "LARGEST_FILE", 1200)
-    monkeypatch.setattr(submission, "LARGEST", 2000)
+    monkeypatch.setattr(submission, "MAX_FILE_BYTES", 1200)
+    monkeypatch.setattr(submission, "MAX_BYTES", 2000)
     (homework / "results" / "video.mp4").write_bytes(bytes(1500))
     (homework / "results" / "link").symlink_to("/etc/passwd")
     found = said(homework, test=False)
-    assert found[0] == "results/link: is a link, which a zip does not keep; put the file there"
+    assert found[0] == "results/link: is a link, which a zip cannot hold; put the file itself there"
     assert "results/video.mp4: has 1,500 bytes, more than 1,200" in found[1]
     assert "together, more than 2,000" in found[2]
     assert len(found) == 3
 
 
-def test_a_test_that_does_not_end(homework, monkeypatch):
+def test_a_test_that_hangs_is_reported(homework, monkeypatch):
     monkeypatch.setattr(submission, "TEST_SECONDS", 1)
     (homework / "code" / "test_conv.py").write_text("while True: pass\n")
-    assert said(homework) == ["code/test_conv.py: has not ended after 1 seconds"]
+    assert said(homework) == ["code/test_conv.py: did not finish within 1 seconds"]
 
 
 def test_a_full_disk_leaves_the_earlier_zip(homework, monkeypatch, capsys):
     target = homework / "submission.zip"
-    assert hand_in(homework, target, test=False) == 0
+    assert check_and_zip(homework, target, test=False) == 0
     before = target.read_bytes()
 
     def full(*args, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
-    assert hand_in(homework, target, test=False) == 1
+    assert check_and_zip(homework, target, test=False) == 1
     assert "No space left on device; choose another with --out" in capsys.readouterr().out
     assert target.read_bytes() == before
     assert [path.name for path in homework.iterdir() if path.name.endswith(".part")] == []
 
 
-def test_it_runs_alone_as_the_kits_script(homework):
+def test_it_runs_as_a_standalone_script(homework):
     """The file itself, copied out of the package: it needs nothing but Python."""
     shutil.copy(submission.__file__, homework / "zip_submission.py")
     done = subprocess.run(
@@ -170,7 +170,7 @@ def test_it_runs_alone_as_the_kits_script(homework):
     assert (homework / "submission.zip").exists()
 
 
-def test_our_own_code_can_be_handed_in(tmp_path, monkeypatch, capsys):
+def test_the_front_doors_code_passes_its_own_rules(tmp_path, monkeypatch, capsys):
     """The front door's code passes its own rules, test_conv.py included."""
     shutil.copytree(ROOT / "code", tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "writeup").mkdir()
@@ -183,17 +183,17 @@ def test_our_own_code_can_be_handed_in(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", ["code/models", "results", "results/curves.png"])
-def test_what_cannot_be_read_is_not_left_out(homework, unreadable, capsys, name):
+def test_an_unreadable_file_is_an_error(homework, unreadable, capsys, name):
     unreadable(homework / name)
-    assert hand_in(homework, homework / "submission.zip", test=False) == 1
-    assert f"cannot read {homework / name}: Input/output error; mend that" in capsys.readouterr().out
+    assert check_and_zip(homework, homework / "submission.zip", test=False) == 1
+    assert f"cannot read {homework / name}: Input/output error; fix that" in capsys.readouterr().out
     assert not list(homework.glob("*submission*"))
 
 
-def test_a_folder_that_is_left_out_need_not_be_read(homework, unreadable):
+def test_an_ignored_folder_need_not_be_readable(homework, unreadable):
     (homework / "code" / "__pycache__").mkdir()
     unreadable(homework / "code" / "__pycache__")
-    assert hand_in(homework, homework / "submission.zip", test=False) == 0
+    assert check_and_zip(homework, homework / "submission.zip", test=False) == 0
 
 
 def test_a_file_in_the_place_of_a_folder(homework):
@@ -242,7 +242,7 @@ def paths_in(folder, line):
 
 
 @pytest.mark.parametrize("line", TEXTS.strip().splitlines())
-def test_these_are_no_absolute_paths(tmp_path, line):
+def test_strings_that_are_not_absolute_paths(tmp_path, line):
     assert paths_in(tmp_path, line) == []
 
 

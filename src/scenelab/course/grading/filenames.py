@@ -1,0 +1,172 @@
+"""File names of learning platforms: whose a file is, read from its name alone.
+
+Known are Canvas (named and anonymous), Moodle, Blackboard, Brightspace, Sakai, Autolab and Gradescope.
+Source: the platforms' guides for instructors on downloading submissions.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+
+STUDENT = re.compile(r"student[ _-]?code.*\.py$", re.IGNORECASE)
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".rar", ".7z")
+MODELS = (".pth.tar", ".pth", ".pt", ".ckpt")  # an archive by its bytes, a single file by its meaning
+DOCUMENTS = (".pdf", ".doc", ".docx", ".odt", ".rtf", ".pages", ".txt", ".md", ".tex")
+_PROJECT_WORDS = """
+my the of and for final new old all copy draft last latest version ver v student students own code codes coding
+src source sources script scripts py python file files folder package layer layers module modules conv
+convolution convolutions custom attack attacks pgd adversarial attention grad saliency net nets network networks
+model models vit cnn simplenet train training test tests testing eval main utils util lib helper helpers common
+core write up writeup writeups report reports paper pdf doc docs document documents readme note notes text txt
+latex tex result results output outputs plot plots fig figs figure figures image images img imgs screenshot
+screenshots pics data dataset datasets weights checkpoint checkpoints log logs runs hw homework assignment
+assignments ass proj project projects part parts q question lab exercise task ps pset submission submissions
+submit submitted hand handin in kit starter solution solutions answer answers extra bonus notebook notebooks
+jupyter ipynb zip miniplaces cs cv ml dl
+"""
+ORDINARY = frozenset(_PROJECT_WORDS.split())
+"""Words that name a part of a project: what is left of a name without them, and without numbers, is a person's."""
+
+NUMBERED = re.compile(r"(s|st|stud|student|user|team|group|grp|participant|anon|candidate)[ _-]?\d+|[a-z]{0,3}\d{4,}")
+"""People by number: student1, team-07, 20231234."""
+
+PATTERNS = (
+    re.compile(r"^(?P<late>LATE_)?(?P<student>anon_(?P<user>[^_]+))_(?P<submission>\d+)_(?P<file>.+)$"),
+    re.compile(r"^(?P<student>.+?)_(?P<user>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)$"),
+    re.compile(r"^(?P<student>(?P<user>.+))_attempt_(?P<when>\d{4}(?:-\d\d){5})(?:_(?P<file>.+)|\.txt)$"),
+    re.compile(
+        r"^(?P<user>\d+-\d+) ?- ?(?P<student>.+?) ?- ?"
+        r"(?P<when>(?:[A-Z][a-z]+ \d+, \d{4}|\d+ [A-Z][a-z]+,? \d{4}|\d{4}-\d\d-\d\d)[^-]*?)(?: ?- ?(?P<file>.+))?$"
+    ),
+    re.compile(r"^(?P<student>(?P<user>[^@/\s]+@[^_/\s]+))_(?P<submission>\d+)_(?P<file>.+)$"),
+    re.compile(r"^(?P<student>submission_(?P<user>\d+))$"),
+    re.compile(r"^(?P<student>[^()]+?) ?\((?P<user>[^()\s]+)\)$"),
+    re.compile(r"^(?P<student>.+?)(?P<late>_LATE)?_(?P<user>\d+)_(?P<submission>\d+)_(?P<file>.+)$"),
+    re.compile(r"^(?P<student>.+?)(?P<late>_LATE)?_(?P<user>\d+)_(?P<file>text\.html)$"),
+)
+"""Canvas (anonymous), Moodle, Blackboard, Brightspace, Autolab, Gradescope, Sakai, Canvas, Canvas's texts."""
+ANONYMOUS, CANVAS = 0, (0, 7, 8)
+BLACKBOARD, FOLDERS_ONLY = 2, (5, 6)  # of PATTERNS: a file `student_code (1).py` is not Sakai's
+PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".bmp", ".csv", ".npy", ".npz", ".json", ".log", ".pkl")
+DAYS = ("%b %d, %Y", "%B %d, %Y", "%d %b, %Y", "%d %B, %Y", "%d %b %Y", "%d %B %Y", "%Y-%m-%d")
+DATES = ("%Y-%m-%d-%H-%M-%S", *(f"{day} {time}" for day in DAYS for time in ("%I%M %p", "%I:%M %p", "%H%M", "%H:%M")))
+AGAIN = re.compile(r"-(\d+)(?=(\.\w+)*$)")
+
+
+@dataclass(frozen=True)
+class Name:
+    """The parts of a platform's file name.
+
+    Attributes:
+        student: as the platform writes it.
+        user: the platform's own number or name of the student.
+        order: of several submissions of a student, the greater is the later.
+        late: whether it says so.
+        file: the name that the student gave the file.
+        platform: index of its pattern.
+    """
+
+    student: str
+    user: str
+    order: tuple[float, int] = (0.0, 0)
+    late: bool = False
+    file: str = ""
+    platform: int = -1
+
+
+def parse(name: str, *, folder: bool = False, platform: int | None = None) -> Name | None:
+    """Parse the name of a file or folder; return None if no platform makes such a name.
+
+    If several platforms match, take the shortest student name: the rest is the file name that the student chose, which
+    can look like anything.
+
+    Args:
+        name: of a file or folder.
+        folder: whether it is a folder.
+        platform: the only one that is asked, an index of PATTERNS.
+    """
+    found = [
+        (number, match)
+        for number, pattern in enumerate(PATTERNS)
+        if (platform is None or number == platform)
+        and (match := pattern.match(name)) is not None
+        and (folder or number not in FOLDERS_ONLY)
+    ]
+    if not found or name.lower().endswith(PICTURES):
+        return None
+    number, match = min(found, key=lambda each: (each[0] != ANONYMOUS, each[1].end("student"), each[0]))
+    values = match.groupdict()
+    file = values.get("file") or ""
+    submission, again = values.get("submission"), AGAIN.search(file)
+    when = _when(values["when"]) if values.get("when") else 0.0
+    order = (when or float(submission or 0), int(again[1]) if again else 0)
+    return Name(values["student"].strip(), values["user"], order, bool(values.get("late")), file, number)
+
+
+def parse_all(names: Iterable[tuple[str, bool]]) -> list[Name | None]:
+    """Parse names that one platform made: the platform that most of them match.
+
+    Args:
+        names: each with whether it is a folder's.
+    """
+    names = list(names)
+    first = [parse(name, folder=folder) for name, folder in names]
+    counts = Counter(name.platform for name in first if name is not None)
+    if not counts:
+        return first
+    platform = counts.most_common(1)[0][0]
+    alike = {platform, *(CANVAS if platform in CANVAS else ())}
+    parsed = []
+    for name, folder in names:
+        tries = (parse(name, folder=folder, platform=each) for each in sorted(alike))
+        parsed.append(min((each for each in tries if each), key=lambda each: len(each.student), default=None))
+    return parsed
+
+
+def _when(text: str) -> float:
+    for pattern in DATES:
+        try:
+            return datetime.strptime(text.strip(), pattern).timestamp()
+        except ValueError:
+            continue
+    return 0.0
+
+
+def original_name(name: str) -> str:
+    """Return the file name that the student chose, without what the platform added."""
+    parsed = parse(name)
+    return AGAIN.sub("", parsed.file) if parsed is not None and parsed.file else name
+
+
+def is_archive(name: str) -> bool:
+    """Return whether a file name is an archive's; a model is not one."""
+    return name.lower().endswith(ARCHIVES) and not name.lower().endswith(MODELS)
+
+
+def stem(name: str) -> str:
+    """Return a file name without the endings of archives, code and documents."""
+    while PurePosixPath(name).suffix.lower() in (*ARCHIVES, *DOCUMENTS, ".py", ".ipynb"):
+        name = PurePosixPath(name).stem
+    return name or "submission"
+
+
+def looks_like_other(name: str) -> bool:
+    """Return whether a file inside a submission is named like another student's submission."""
+    return parse(name) is not None and (is_archive(name) or name.endswith((".py", ".ipynb")))
+
+
+def is_student_file(name: str) -> bool:
+    """Return whether a code file is named like student_code.py, alice_student_code.py or student-code-2.py."""
+    return STUDENT.search(name) is not None
+
+
+def person(name: str) -> tuple[str, ...]:
+    """Return the words of a name that are not a project's; empty if there are none."""
+    plain = stem(name).lower()
+    if NUMBERED.fullmatch(plain):
+        return (plain,)
+    words = re.findall(r"[^\W\d_]+", plain)
+    return tuple(word for word in words if word.removeprefix("my") not in ORDINARY | {""})

@@ -1,0 +1,133 @@
+"""The grader's end of the record (runner/record.py) and of the counter of native convolutions (runner/tripwire.py).
+
+What the process in the sandbox has written to either cannot be taken back.
+"""
+
+import json
+import mmap
+import os
+import secrets
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+
+from scenelab.course.grading.runner.wire import COUNTER
+from scenelab.course.grading.submission_error import SubmissionError
+from scenelab.errors import printable
+
+MAX_BYTES = 64 << 20  # read from the record per request
+
+
+class Monitor:
+    """A pipe of lines and a page of shared memory.
+
+    Args:
+        flag: called with the text of each review flag.
+
+    Attributes:
+        handle: file descriptor of the pipe's reading end; -1 if closed.
+        convolutions: native and foreign convolutions that the last graded request called.
+    """
+
+    def __init__(self, flag: Callable[[str], None]) -> None:
+        self._flag = flag
+        self.handle = -1
+        self.convolutions: list[str] = []
+        self._memory: mmap.mmap | None = None
+        self._rest, self._size, self._nonce, self._before = b"", 0, "", 0
+        self._events: set[str] = set()
+        self._calls: list[tuple[str, str]] = []
+
+    def open(self) -> tuple[int, int]:
+        """Reset; return the pipe's writing end and the shared memory as file descriptors."""
+        self.close()
+        self.handle, writing = os.pipe()
+        os.set_blocking(self.handle, False)
+        with tempfile.TemporaryFile() as file:
+            file.truncate(mmap.PAGESIZE)
+            self._memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
+            return writing, os.dup(file.fileno())
+
+    def _count(self) -> int:
+        return COUNTER.unpack_from(self._memory, 0)[0] if self._memory is not None else 0
+
+    def begin(self) -> str:
+        """Prepare for a request; return the nonce that lines about its answer must carry."""
+        self.convolutions, self._calls, self._events = [], [], set()
+        self._size, self._before, self._nonce = 0, self._count(), secrets.token_hex(8)
+        return self._nonce
+
+    def read(self, *, ended: bool = False) -> None:
+        """Read all pending lines.
+
+        Args:
+            ended: the grader has ended the process, which closes the pipe.
+
+        Raises:
+            SubmissionError: the process writes more than `MAX_BYTES`.
+        """
+        while self.handle >= 0:
+            try:
+                part = os.read(self.handle, 1 << 16)
+            except BlockingIOError:
+                return
+            if not part:
+                if not ended:
+                    self._flag("the record of what the process does was closed")
+                os.close(self.handle)
+                self.handle = -1
+                return
+            self._size += len(part)
+            if self._size > MAX_BYTES:
+                raise SubmissionError("protocol", "disturbed the record of what it does, which then ended it")
+            *lines, self._rest = (self._rest + part).split(b"\n")
+            for line in lines:
+                self._read_line(line)
+
+    def _read_line(self, line: bytes) -> None:
+        try:
+            values = json.loads(line)
+            kind, text = str(values["kind"]), str(values["text"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self._flag("something else was written into the record of what the process does")
+            return
+        if kind == "flag":
+            self._flag(text)
+        elif kind in ("returned", "reply"):
+            self._events.add(f"{kind} {text}")
+        elif kind in ("convolution", "foreign") and f"returned {self._nonce}" not in self._events:
+            self._calls.append((kind, printable(text)[:200]))
+        elif kind == "helper":
+            self._events.add(kind)
+
+    @property
+    def has_helper(self) -> bool:
+        """Whether a library has started a program that is known to be harmless."""
+        return "helper" in self._events
+
+    def end(self, *, graded: bool) -> None:
+        """Check that the record announces the reply and, if graded, that the counter shows the probe."""
+        self.read()
+        if f"reply {self._nonce}" not in self._events:
+            self._flag("the record of what the process does was closed or replaced")
+        self.settle(graded=graded, answered=True)
+
+    def settle(self, *, graded: bool, answered: bool) -> None:
+        """Set `convolutions`; an answered request has made one more call, the runner's own probe."""
+        if not graded:
+            return
+        calls = self._count() - self._before - answered
+        if calls < 0:
+            self._flag("the watch for PyTorch's own convolution is no longer the one that was put there")
+        if calls > 0 or any(kind == "foreign" for kind, _ in self._calls):
+            self.convolutions = list(dict.fromkeys(text for _, text in self._calls)) or ["PyTorch's"]
+
+    def close(self) -> None:
+        """Read what is pending and close this end, after the process has been ended."""
+        with suppress(SubmissionError, OSError):
+            self.read(ended=True)
+        if self.handle >= 0:
+            os.close(self.handle)
+        if self._memory is not None:
+            self._memory.close()
+        self.handle, self._rest, self._memory = -1, b"", None

@@ -1,0 +1,116 @@
+"""Results of a submission's checks, and the grade that a student gets from them."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from scenelab.course.grading.discovery import Entry
+from scenelab.course.grading.rubric import Rubric
+
+DIGITS = 4  # to which points are rounded
+
+
+@dataclass
+class Outcome:
+    """The outcome of one check; `status` is "passed", "failed" or "not run".
+
+    `known` means that the answer is right except for one recognized mistake, as in `CheckFailed`.
+    """
+
+    name: str
+    group: str
+    text: str
+    points: float
+    status: str = "not run"
+    earned: float = 0.0
+    reason: str = ""
+    example: str = ""
+    hidden: bool = False
+    known: bool = False
+
+
+@dataclass
+class Result:
+    """The result of a submission's files, independent of who submitted them; stored as result.json.
+
+    Attributes:
+        key: hash of everything that the result depends on.
+        violations: broken submission rules, each with its occurrences.
+        gpu: places that need a GPU.
+        review: notes for a person who reviews the submission.
+        marks: those of the notes that were made while the code ran.
+        faults: errors of the grader itself.
+        complete: whether all checks have run.
+    """
+
+    key: str
+    digest: str
+    sandbox: str
+    problem: str = ""
+    outcomes: list[Outcome] = field(default_factory=list)
+    violations: dict[str, list[str]] = field(default_factory=dict)
+    gpu: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    review: list[str] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    challenge: dict[str, Any] | None = None
+    complete: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values for JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> "Result":
+        """Build a result from the values of `to_dict`."""
+        return Result(**{**values, "outcomes": [Outcome(**each) for each in values["outcomes"]]})
+
+
+@dataclass
+class Grade:
+    """A student's grade: the result of the files and the penalties."""
+
+    entry: Entry
+    result: Result
+    rubric: Rubric
+    mates: list[str] = field(default_factory=list)
+
+    @property
+    def earned(self) -> float:
+        """Points of all checks."""
+        return round(sum(outcome.earned for outcome in self.result.outcomes), DIGITS)
+
+    @property
+    def review(self) -> list[str]:
+        """Notes for review; empty if the rubric lists the submission as accepted."""
+        return [] if self.result.digest in self.rubric.accepted else self.result.review
+
+    @property
+    def held(self) -> float:
+        """Points on hold until the review: those of the convolution."""
+        points = sum(outcome.earned for outcome in self.result.outcomes if outcome.group == "convolution")
+        return round(points, DIGITS) if self.review else 0.0
+
+    @property
+    def penalties(self) -> list[tuple[str, float]]:
+        """Penalties as text and points."""
+        rules, percents = self.rubric.penalties, []
+        for number, (rule, places) in enumerate(self.result.violations.items(), start=1):
+            more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
+            percents.append((f"{rule}: {places[0]}{more}", rules.format_percent if number > rules.format_free else 0.0))
+        if self.result.gpu:
+            percents.append((f"requires a GPU even if there is none: {self.result.gpu[0]}", rules.gpu_percent))
+        if self.entry.late:
+            percents.append(("submitted late", rules.late_percent))
+        return [(text, round(self.rubric.points * percent / 100, DIGITS)) for text, percent in percents]
+
+    @property
+    def deducted(self) -> float:
+        """Points of all penalties."""
+        return sum(points for _, points in self.penalties)
+
+    @property
+    def score(self) -> float:
+        """Points of the checks less the penalties, at least 0."""
+        return round(max(0.0, self.earned - self.deducted), DIGITS)

@@ -1,0 +1,215 @@
+"""What the grader can request of a student's module: each takes the module and a message and returns a message."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from runner.loading import records
+from runner.networks import CLASSES, LOSSES, build, load
+from runner.tracing import CallTrace
+from runner.watched_model import WatchedModel
+from runner.wire import Message
+
+_loaded: dict[str, nn.Module] = {}
+
+
+def _get(module: ModuleType, *names: str) -> Any:
+    for name in names:
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise AttributeError(f"student_code.py has no {names[0]}")
+
+
+def _convolution(module: ModuleType) -> Callable[..., Any]:
+    return getattr(module, "custom_conv2d", None) or _get(module, "CustomConv2DFunction").apply
+
+
+def _require_tensor(value: Any, what: str) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{what} returned {type(value).__name__}, not a tensor")
+    return value
+
+
+def _reply(name: str, output: Tensor, others: dict[str, Tensor], **values: Any) -> Message:
+    facts = {"requires_grad": bool(output.requires_grad), "has_graph": output.grad_fn is not None}
+    return Message(facts | values, {name: output, **others})
+
+
+def _without(tensors: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if name not in names}
+
+
+def _gradients(network: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+
+
+def convolve(module: ModuleType, request: Message) -> Message:
+    """Run custom_conv2d on leaves and return the gradient of one of them.
+
+    Tensors: input, weight, optionally bias and towards (the gradient of the output). Values: stride, padding; `of`,
+    the leaf to differentiate, or None; optionally `trace`, to record the functions that are called.
+    """
+    of, tensors = request.values["of"], request.tensors
+    leaves = {name: tensors[name].clone() for name in ("input", "weight", "bias") if name in tensors}
+    if of is not None:
+        leaves[of].requires_grad_(True)
+    settings = request.values["stride"], request.values["padding"]
+    gradient = {}
+    function = _convolution(module)
+    with CallTrace(records[0]) if request.values.get("trace") else nullcontext():
+        output = function(leaves["input"], leaves["weight"], leaves.get("bias"), *settings)
+        output = _require_tensor(output, "custom_conv2d")
+        if of is not None:
+            gradient = {"gradient": _gradient(output, of, leaves[of], tensors["towards"])}
+    after = {f"{name}_after": leaf for name, leaf in leaves.items()}
+    return _reply("output", output, {**gradient, **after})
+
+
+def _gradient(output: Tensor, of: str, leaf: Tensor, towards: Tensor) -> Tensor:
+    if output.shape != towards.shape:
+        got, expected = tuple(output.shape), tuple(towards.shape)
+        raise RuntimeError(f"the output is {got} where {expected} is expected, so its gradients cannot be had")
+    if not output.requires_grad:
+        raise RuntimeError(f"the output does not depend on {of} as autograd sees it")
+    (gradient,) = torch.autograd.grad(output, leaf, towards.clone(), allow_unused=True)
+    if gradient is None:
+        raise RuntimeError(f"backward returned None for {of}")
+    return gradient
+
+
+def _cases(request: Message) -> list[tuple[Any, ...]]:
+    return [
+        (str(number), *(request.tensors[f"{name}{number}"] for name in ("input", "weight", "bias")), stride, padding)
+        for number, (stride, padding) in enumerate(request.values["cases"])
+    ]
+
+
+def convolve_natively(_module: ModuleType | None, request: Message) -> Message:
+    """Run PyTorch's own convolution on several inputs before any student code runs, with the bias in it and apart."""
+    outputs = {}
+    for number, image, weight, bias, stride, padding in _cases(request):
+        outputs[f"output{number}"] = F.conv2d(image, weight, bias, stride, padding)
+        outputs[f"apart{number}"] = F.conv2d(image, weight, None, stride, padding) + bias[:, None, None]
+    return Message({}, outputs)
+
+
+def convolve_all(module: ModuleType, request: Message) -> Message:
+    """Run custom_conv2d on the same inputs."""
+    function = _convolution(module)
+    cases = _cases(request)
+    return Message({}, {f"output{n}": _require_tensor(function(*args), "custom_conv2d") for n, *args in cases})
+
+
+def run_module(module: ModuleType, request: Message) -> Message:
+    """Run CustomConv2d and ReLU(inplace=True), forward and backward; tensors: input, weight, towards, bias."""
+    values, tensors = request.values, request.tensors
+    channels_out, channels_in = tensors["weight"].shape[:2]
+    layer = _get(module, "CustomConv2d")(
+        channels_in,
+        channels_out,
+        values["kernel"],
+        stride=values["stride"],
+        padding=values["padding"],
+        bias="bias" in tensors,
+    )
+    load(layer, {name: value for name, value in tensors.items() if name in ("weight", "bias")})
+    images = tensors["input"].clone().requires_grad_(True)
+    output = nn.ReLU(inplace=True)(_require_tensor(layer(images), "CustomConv2d"))
+    (output * tensors["towards"]).sum().backward()
+    gradients = {f"{name}_gradient": grad for name, grad in _gradients(layer).items()}
+    if images.grad is not None:
+        gradients["input_gradient"] = images.grad
+    return _reply("output", output, gradients)
+
+
+def train_step(module: ModuleType, request: Message) -> Message:
+    """Train a network of CustomConv2d for one step; values: layers; tensors: input, labels and the weights."""
+    network = build(request.values["layers"], _get(module, "CustomConv2d"))
+    load(network, _without(request.tensors, "input", "labels"))
+    loss = F.cross_entropy(network(request.tensors["input"].clone()), request.tensors["labels"])
+    loss.backward()
+    return _reply("loss", loss, _gradients(network))
+
+
+def perturb(module: ModuleType, request: Message) -> Message:
+    """Run PGDAttack on a watched model; values: layers, loss, options; tensors: input and weights."""
+    model, images = WatchedModel(request), request.tensors["input"].clone()
+    attack = _get(module, "PGDAttack", "default_attack")(LOSSES[request.values["loss"]], **request.values["options"])
+    output = _require_tensor(attack.perturb(model.network, images), "perturb")
+    inputs = {f"call{n}": each for n, each in enumerate(model.inputs) if each.dtype == output.dtype}
+    return _reply("output", output, {"input_after": images, **inputs}, **model.changes())
+
+
+def explain(module: ModuleType, request: Message) -> Message:
+    """Run GradAttention on a watched model; values: layers, loss; tensors: input and weights."""
+    model, images = WatchedModel(request), request.tensors["input"].clone()
+    attention = _get(module, "GradAttention", "default_attention")(LOSSES[request.values["loss"]])
+    output = _require_tensor(attention.explain(model.network, images), "explain")
+    return _reply("output", output, {"input_after": images}, **model.changes())
+
+
+def _make_network(module: ModuleType, names: list[str], **options: Any) -> nn.Module:
+    make = _get(module, *names)
+    try:
+        network = make(num_classes=CLASSES, **options)  # as main.py does
+    except TypeError:
+        network = make(**options)
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"{names[0]} made {type(network).__name__}, not an nn.Module")
+    return network
+
+
+def describe_model(module: ModuleType, request: Message) -> Message:
+    """Describe the student's network: parameter shapes, size, and layer types."""
+    network = _make_network(module, request.values["names"])
+    return Message({
+        "shapes": [list(parameter.shape) for parameter in network.parameters()][:5000],
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "bytes": sum(value.numel() * value.element_size() for value in network.state_dict().values()),
+        "kinds": [type(part).__name__ for part in network.modules()][:5000],
+        "later": hasattr(module, "default_cnn_model") and not hasattr(module, "default_model"),
+    })  # fmt: skip
+
+
+def run_model(module: ModuleType, request: Message) -> Message:
+    """Run the student's network forward and backward on images."""
+    network = _make_network(module, request.values["names"], **request.values.get("options", {}))
+    scores = _require_tensor(network.train()(request.tensors["input"].clone()), "the network")
+    if scores.shape != (len(request.tensors["labels"]), CLASSES):
+        return _reply("scores", scores, {})  # the grader reports the shape
+    loss = F.cross_entropy(scores, request.tensors["labels"])
+    loss.backward()
+    missing = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    invalid = [name for name, grad in _gradients(network).items() if not grad.isfinite().all()]
+    return _reply("scores", scores, {"loss": loss}, without_gradient=missing[:20], not_finite=invalid[:20])
+
+
+def predict(module: ModuleType, request: Message) -> Message:
+    """Score images by the student's network with the weights of the submitted checkpoint."""
+    path = request.values["path"]
+    if path not in _loaded:
+        _loaded[path] = _load_checkpoint(_make_network(module, request.values["names"]), path)
+    with torch.no_grad():
+        scores = _require_tensor(_loaded[path](request.tensors["input"]), "the network")
+    return Message({}, {"scores": scores.float()})
+
+
+def _load_checkpoint(network: nn.Module, path: str) -> nn.Module:
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    weights = stored.get("state_dict", stored) if isinstance(stored, dict) else stored
+    if not isinstance(weights, dict):
+        raise TypeError("the checkpoint holds no state_dict")
+    network.load_state_dict({name.removeprefix("module."): value for name, value in weights.items()})
+    return network.eval()
+
+
+OPERATIONS: dict[str, Callable[[Any, Message], Message]] = {
+    function.__name__: function
+    for function in (convolve, convolve_natively, convolve_all, run_module, train_step, perturb, explain,
+                     describe_model, run_model, predict)
+}  # fmt: skip

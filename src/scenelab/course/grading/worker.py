@@ -1,0 +1,271 @@
+"""The process that runs a submission, seen from the grader: requests with deadlines and limits."""
+
+import os
+import secrets
+import select
+import time
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from scenelab.course.grading.monitor import Monitor
+from scenelab.course.grading.processes import stop, usage
+from scenelab.course.grading.runner.driver import GRADED
+from scenelab.course.grading.runner.wire import Message, WireError, decode, encode
+from scenelab.course.grading.sandbox import Limits, Sandbox
+from scenelab.course.grading.submission_error import CancelledError, SubmissionError, sanitize
+
+__all__ = ["CancelledError", "SubmissionError", "Worker"]
+
+START_SECONDS = 60  # to load torch
+TICK = 0.05
+MAX_FLAGS = 60
+
+
+class Worker:
+    """One submission's process, started on the first call and again after each end.
+
+    Args:
+        sandbox: where it runs.
+        stage: of `sandbox.make_stage`; `stage / "submission"` holds the submission.
+        code: the student's file.
+        limits: of the process.
+        scanned: SHA-256 of each code file that the grader has read, by its path below `stage / "submission"`.
+
+    Attributes:
+        part: of the assignment; each has its own time budget.
+        flags: review flags, from inside and outside the process, in order.
+        opening: a request made before the student's file is imported: operation, tensors, values.
+        first: the reply to it, after `first_seconds`.
+        seconds: duration of the last request.
+    """
+
+    def __init__(
+        self, sandbox: Sandbox, stage: Path, code: Path, limits: Limits, scanned: dict[str, str] | None = None
+    ) -> None:
+        self.sandbox, self.stage, self.code, self.limits = sandbox, stage, code, limits
+        self.scanned = scanned or {}
+        self.emulate_gpu = False
+        self.gpu_places: list[str] = []
+        self.missing: list[str] = []
+        self.flags: dict[str, None] = {}
+        self.part = ""
+        self.spent: dict[str, float] = defaultdict(float)
+        self.first: Message | None = None
+        self.seconds = self.first_seconds = 0.0
+        self.opening: tuple[str, dict[str, Tensor], dict[str, Any]] | None = None
+        self.cancelled = False
+        self._process: Any = None
+        self._monitor = Monitor(self.flag)
+        self._user = sandbox.pick_user()
+        self._token = ""
+        self._number = self._max_processes = 0
+        self._deadline = self._checked = 0.0
+
+    @property
+    def convolutions(self) -> list[str]:
+        """Native and foreign convolutions that the last request called."""
+        return self._monitor.convolutions
+
+    def flag(self, text: str) -> None:
+        """Add a review flag once."""
+        if len(self.flags) < MAX_FLAGS:
+            self.flags[sanitize(text, self.stage)] = None
+
+    def start(self) -> None:
+        """Start the process and import the student's file, with an emulated GPU if it needs one.
+
+        Raises:
+            SubmissionError: the file cannot be imported.
+            RuntimeError: the process does not start, which is not the student's fault.
+        """
+        try:
+            self._start()
+        except SubmissionError as error:
+            if not error.wants_gpu:
+                raise
+            self._emulate_gpu(True)
+            self._start()
+            self.gpu_places.append(error.place or error.text)
+
+    def call(
+        self, operation: str, tensors: dict[str, Tensor] | None = None, *, seed: int = 0, **values: Any
+    ) -> Message:
+        """Send a request and return the reply; repeat it with an emulated GPU if the code needs one.
+
+        Raises:
+            SubmissionError: there is no reply.
+        """
+        request = operation, tensors or {}, {**values, "seed": seed}
+        try:
+            return self._call(*request)
+        except SubmissionError as error:
+            if self.emulate_gpu or not error.wants_gpu:
+                raise
+            place = error.place or error.text
+            self._emulate_gpu(True)
+            try:
+                reply = self._call(*request)
+            except SubmissionError as second:
+                if second.wants_gpu:  # a GPU was not what it lacked
+                    self._emulate_gpu(False)
+                    raise error from None
+                self.gpu_places.append(place)
+                raise
+            self.gpu_places.append(place)
+            return reply
+
+    def _emulate_gpu(self, on: bool) -> None:
+        self.close()
+        self.emulate_gpu = on
+
+    def _call(self, operation: str, tensors: dict[str, Tensor], values: dict[str, Any]) -> Message:
+        begun = time.monotonic()
+        if self.cancelled:
+            raise CancelledError
+        budget = self.limits.budget_seconds
+        if self.spent[self.part] > budget:
+            part = f"the checks of the part {self.part!r}" if self.part else "all checks"
+            raise SubmissionError("budget", f"was not run: {part} may take {budget:g} seconds together")
+        try:
+            if self._process is None:
+                self._start()
+            return self._request(operation, tensors, values)
+        finally:
+            self.spent[self.part] += time.monotonic() - begun
+
+    def _start(self) -> None:
+        self._launch()
+        if self.opening is not None and self.first is None:
+            self.first = self._request(*self.opening)
+            self.first_seconds = self.seconds
+        folder = self.stage / "submission"
+        values = {"path": str(self.code.relative_to(folder)), "folder": str(folder)}
+        values |= {"emulate_gpu": self.emulate_gpu, "scanned": self.scanned}
+        missing = self._request("load", {}, values).values.get("missing", [])
+        self.missing = [str(name)[:80] for name in missing] if isinstance(missing, list) else []
+
+    def _launch(self) -> None:
+        self._token = secrets.token_hex(16)
+        descriptors = self._monitor.open()
+        try:
+            self._process = self.sandbox.start(
+                "driver.py", list(map(str, descriptors)), self.stage, self.limits,
+                user=self._user, token=self._token, descriptors=descriptors,
+            )  # fmt: skip
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        os.set_blocking(self._process.stdin.fileno(), False)
+        self._max_processes = self.limits.processes
+        self._deadline = time.monotonic() + START_SECONDS
+        try:
+            ready = decode(self._read)
+        except (WireError, SubmissionError) as error:
+            self.close()
+            if self.cancelled:
+                raise CancelledError from error
+            raise RuntimeError(f"the grader's own process did not start in {self.sandbox}: {error}") from error
+        if "ready" not in ready.values:
+            raise RuntimeError("the grader's own process did not start as it should")
+        _, self._max_processes = usage(self._process.pid)
+
+    def _request(self, operation: str, tensors: dict[str, Tensor], values: dict[str, Any]) -> Message:
+        self._number += 1
+        number, begun, graded = self._number, time.monotonic(), operation in GRADED
+        self._deadline = begun + self.limits.seconds
+        nonce = self._monitor.begin()
+        try:
+            self._write(encode(Message({**values, "operation": operation, "number": number, "nonce": nonce}, tensors)))
+            reply = decode(self._read)
+            reply.values = sanitize(reply.values, self.stage)
+            if reply.values.get("number") != number:
+                raise WireError("the reply is to another request")
+            self.seconds = time.monotonic() - begun
+            self._monitor.end(graded=graded)
+        except WireError as error:
+            self.close()
+            raise SubmissionError("protocol", "disturbed the pipe to the grader, which then ended it") from error
+        except BaseException:
+            with suppress(SubmissionError, OSError):
+                self._monitor.read()
+            self._monitor.settle(graded=graded, answered=False)
+            self.close()
+            raise
+        reply.tensors = _Tensors(reply.tensors)
+        if "error" in reply.values:
+            if operation == "load":
+                self.close()
+            raise SubmissionError.of(reply.values["error"])
+        return reply
+
+    def _write(self, data: bytes) -> None:
+        view, handle = memoryview(data), self._process.stdin.fileno()
+        while view:
+            self._wait(writing=[handle])
+            try:
+                view = view[os.write(handle, view[: 1 << 16]) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise self._ended() from error
+
+    def _read(self, count: int) -> bytes:
+        data, handle = bytearray(), self._process.stdout.fileno()
+        while len(data) < count:
+            self._wait(reading=[handle])
+            part = os.read(handle, min(count - len(data), 1 << 20))
+            if not part:
+                raise self._ended()
+            data += part
+        return bytes(data)
+
+    def _wait(self, *, reading: list[int] | None = None, writing: list[int] | None = None) -> None:
+        """Wait until the pipe is ready; enforce the deadline and the limits meanwhile."""
+        while True:
+            record = [self._monitor.handle] if self._monitor.handle >= 0 else []
+            readable, writable, _ = select.select(record + (reading or []), writing or [], [], TICK)
+            if record and record[0] in readable:
+                self._monitor.read()
+                readable.remove(record[0])
+            ready, now = bool(readable or writable), time.monotonic()
+            if now > self._deadline:
+                raise SubmissionError("time", f"did not end within {self.limits.seconds:g} seconds")
+            if not ready or now - self._checked >= TICK:
+                self._checked = now
+                self._check_usage()
+            if ready:
+                return
+
+    def _check_usage(self) -> None:
+        memory, count = usage(self._process.pid)
+        if memory > self.limits.memory:
+            raise SubmissionError("memory", f"took more than {self.limits.memory >> 20:,} MiB of memory")
+        if count > self._max_processes and not self._monitor.has_helper:
+            self.flag("more than one process ran at once; nothing is watched in the others")
+            self._max_processes = self.limits.processes
+        if count > self.limits.processes:
+            raise SubmissionError("processes", f"started more than {self.limits.processes} processes")
+
+    def _ended(self) -> SubmissionError:
+        if self.cancelled:
+            raise CancelledError
+        reason = "a crash of the interpreter, os._exit, or too much time on the CPU"
+        return SubmissionError("end", f"ended the process that it runs in ({reason})")
+
+    def close(self) -> None:
+        """End the process and everything that it started."""
+        if self._process is not None:
+            stop(self._process, self._token, self._user)
+            self._process = None
+        self._monitor.close()
+
+
+class _Tensors(dict[str, Tensor]):
+    """Tensors of a reply; a missing one is the submission's fault."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise SubmissionError("protocol", f"disturbed the answer to the grader, which lacks {name}")
