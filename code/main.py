@@ -14,9 +14,7 @@ prepare()  # before torch loads
 
 from scenelab.errors import Interrupted, LabError  # noqa: E402
 
-NOT_YET = {
-    "use_resnet18": "--use-resnet18 needs weights trained elsewhere, which this assignment does not allow",
-}
+NOT_YET = {"use_resnet18": "--use-resnet18 needs weights trained elsewhere, which this assignment does not allow"}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -127,11 +127,7 @@ def test_the_worst_case_is_that_of_autoattack(task):
     with torch.no_grad():
         left = (model(adversarial).argmax(dim=1) == labels).double().mean().item()
     standing = torch.ones(len(images), dtype=torch.bool)
-    for attack in (
-        APGD(),
-        TargetedAPGD(),
-        Square(queries=5000),
-    ):
+    for attack in (APGD(), TargetedAPGD(), Square(queries=5000)):
         chosen = torch.nonzero(standing)[:, 0]
         standing[
             chosen[attack(model, images[chosen], labels[chosen], threat=Linf(EPSILON), batch_size=500).success]

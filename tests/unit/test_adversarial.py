@@ -17,14 +17,7 @@ from scenelab.models.registry import create_model
 from scenelab.progress import LogProgress
 from scenelab.report.methods_text import describe
 from scenelab.runs.checkpoint import load_checkpoint
-from scenelab.runs.config import (
-    AdversarialConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainConfig,
-    from_plain,
-    to_plain,
-)
+from scenelab.runs.config import AdversarialConfig, OptimizerConfig, ScheduleConfig, TrainConfig, from_plain, to_plain
 from scenelab.runs.run import Run
 from scenelab.training import trainer
 from scenelab.training.adversarial import (

@@ -73,8 +73,7 @@ def test_a_checkpoint_of_the_handout_loads(tmp_path):
     weights = torch.nn.DataParallel(network).state_dict()
     values = {"epoch": 3, "model_arch": "simplenet-small", "state_dict": weights, "best_acc1": torch.tensor(47.6)}
     path = save(
-        tmp_path / "x.pth.tar",
-        {**values, "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()},
+        tmp_path / "x.pth.tar", {**values, "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
     )
     stored = read_classifier(path)
     assert (stored.arch, stored.epoch, len(stored.categories)) == ("simplenet-small", 3, 5)

@@ -210,8 +210,7 @@ def oracle(image: np.ndarray, size: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("height", "width"),
-    [(24, 36), (36, 24), (8, 8), (7, 13), (13, 7), (1, 1), (64, 17), (33, 33), (1, 8), (31, 32)],
+    ("height", "width"), [(24, 36), (36, 24), (8, 8), (7, 13), (13, 7), (1, 1), (64, 17), (33, 33), (1, 8), (31, 32)]
 )
 @pytest.mark.parametrize("size", [16, 17])
 def test_fit_returns_a_square_like_torchvision(height, width, size):

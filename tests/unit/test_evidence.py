@@ -13,13 +13,7 @@ from scenelab.errors import LabError
 from scenelab.evaluation.attribution_gallery import divide_by_mean, scale_maps, scale_together, select_examples
 from scenelab.evaluation.attribution_plots import paint
 from scenelab.evaluation.faithfulness import GRAY, blob_map, blur, center_map, deletion_insertion, edge_map, random_map
-from scenelab.evaluation.localization import (
-    Overlap,
-    overlaps,
-    peak,
-    pointing_game,
-    summarize,
-)
+from scenelab.evaluation.localization import Overlap, overlaps, peak, pointing_game, summarize
 from scenelab.evaluation.saliency_tests import _gain, _partners
 from scenelab.evaluation.sanity import (
     LayerCheck,

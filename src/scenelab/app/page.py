@@ -139,12 +139,7 @@ class Page:
             self.target = gr.Dropdown([ELSE, LEAST, *self._all_categories()], value=ELSE, label="to be taken for")
         with gr.Row():
             self.levels = gr.Slider(
-                0,
-                MOST_LEVELS,
-                value=2,
-                step=1,
-                label="ε: largest change of a value, of 255",
-                elem_id="epsilon",
+                0, MOST_LEVELS, value=2, step=1, label="ε: largest change of a value, of 255", elem_id="epsilon"
             )
             self.steps = gr.Slider(1, MOST_STEPS, value=10, step=1, label="steps", elem_id="steps")
         with gr.Row():

@@ -91,11 +91,7 @@ class PGD(Attack):
         threat = batch.threat
         size = TOTAL_STEP * threat.epsilon / max(1, self.steps) if self.step_size is None else self.step_size
         ascend = GradientAscent(
-            threat=threat,
-            steps=self.steps,
-            loss_fn=self.loss_fn,
-            early_stop=self.early_stop,
-            keep_best=self.keep_best,
+            threat=threat, steps=self.steps, loss_fn=self.loss_fn, early_stop=self.early_stop, keep_best=self.keep_best
         )
 
         def run_once(batch: Batch, restart: int) -> AscentResult:

@@ -12,14 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scenelab.course.grading.checks.base import (
-    CheckContext,
-    CheckFailed,
-    draw,
-    draw_images,
-    listed,
-    shape_of,
-)
+from scenelab.course.grading.checks.base import CheckContext, CheckFailed, draw, draw_images, listed, shape_of
 from scenelab.course.grading.runner.networks import LOSSES, build, load
 from scenelab.course.grading.runner.wire import Message
 

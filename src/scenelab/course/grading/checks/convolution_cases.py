@@ -7,14 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scenelab.course.grading.checks.base import (
-    CheckContext,
-    close,
-    comparison,
-    draw,
-    draw_images,
-    show,
-)
+from scenelab.course.grading.checks.base import CheckContext, close, comparison, draw, draw_images, show
 
 TOLERANCE = 1e-5  # test_conv.py's, of the largest value or of 1
 TOLERANCE_SINGLE = 1e-4  # the same in float32, whose products of some hundred terms are good to about 1e-6 each
