@@ -9,6 +9,7 @@ gradient that moves the image is the one that moves the weights.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -18,6 +19,8 @@ from scenelab.attacks.gradient_ascent import GradientAscent
 from scenelab.attacks.objectives import least_likely
 from scenelab.attacks.pgd import FixedStep
 from scenelab.classifier import eval_mode
+from scenelab.data.augment import resize
+from scenelab.data.cache import MemmapDataset
 from scenelab.evaluation.intervals import wilson
 from scenelab.models.normalize import Classifier
 from scenelab.runs.config import AdversarialConfig
@@ -110,6 +113,16 @@ class Probe:
         intervals.
         """
         return wilson(self.pgd, self.images)[1] < COLLAPSED * wilson(self.fgsm, self.images)[0]
+
+
+def probe_dataset(
+    model: Classifier, dataset: MemmapDataset, config: AdversarialConfig, *, side: int, device: torch.device
+) -> Probe:
+    """Attack `config.probed` images, spread evenly over a data set, at a resolution of `side` pixels."""
+    index = np.linspace(0, len(dataset) - 1, min(len(dataset), config.probed)).astype(np.int64)
+    images = resize(dataset.gather(index).to(device).float().div_(255), side).clamp_(0, 1)
+    labels = dataset.labels[torch.from_numpy(index)].to(device)
+    return overfitting_check(model, images, labels, epsilon=config.epsilon)
 
 
 def overfitting_check(
