@@ -66,15 +66,18 @@ class RunLogger(MetricsLogger):
                 self._show(row)
 
     def write(self, **row: Any) -> None:
+        """Append a row to metrics.jsonl and show it."""
         with self._writing():
             self._file.write(json.dumps(row).encode() + b"\n")
             self._show(row)
 
     def time(self, **row: Any) -> None:
+        """Append a row to timings.jsonl."""
         with self._writing():
             self._timings.write(json.dumps(row).encode() + b"\n")
 
     def sync(self) -> int:
+        """Flush all rows to disk and return the size of metrics.jsonl in bytes."""
         with self._writing():
             for file in (self._file, self._timings):
                 file.flush()
@@ -96,6 +99,7 @@ class RunLogger(MetricsLogger):
             ) from error
 
     def close(self) -> None:
+        """Flush and close the files."""
         self.sync()
         self._file.close()
         self._timings.close()
