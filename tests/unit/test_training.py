@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import shutil
 import signal
 
@@ -264,11 +265,30 @@ def test_tensorboard_has_the_handouts_tags(scenes, tmp_path):
 
 
 def test_a_missing_device_is_named():
-    with pytest.raises(LabError, match="device is 'abacus'; expected auto, cpu or cuda"):
-        pick_device("abacus")
-    if not torch.cuda.is_available():
-        with pytest.raises(LabError, match="device 'cuda' is not available on this machine; use 'cpu'"):
-            pick_device("cuda")
+    for name in ["abacus", "meta", "mps", "xpu", *([] if torch.cuda.is_available() else ["cuda", "cuda:1"])]:
+        with pytest.raises(LabError, match=f"device is '{name}'; expected auto, cpu or cuda"):
+            pick_device(name)
+
+
+def test_a_missing_device_leaves_no_run_folder(scenes, tmp_path):
+    with pytest.raises(LabError, match="device is 'mps'"):
+        start_run(tmp_path / "run", scenes, tiny(device="mps"), display=QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_being_written_is_not_resumed(scenes, tmp_path):
+    config = tiny(epochs=2)
+
+    class ResumeBeside(LogProgress):
+        def step(self, stats):
+            with pytest.raises(LabError, match=rf"run is being written by process {os.getpid()} on "):
+                resume_run(tmp_path / "run", display=QUIET)
+
+    start_run(tmp_path / "run", scenes, config, display=ResumeBeside())
+    steps = [row["step"] for row in map(json.loads, Run(tmp_path / "run").metrics.read_text().splitlines())]
+    assert steps == sorted(steps)
+    resume_run(tmp_path / "run", display=QUIET)
+    assert not list((tmp_path / "run").glob(".lock.owner"))
 
 
 def test_operations_are_counted_by_picture_size_and_kept_over_a_break(scenes, tmp_path):

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import sys
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from scenelab.models.simplenet import Factory
 from scenelab.progress import TrainProgress, make_progress
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import RunConfig, TrainConfig, from_plain, to_plain
+from scenelab.runs.lock import lock_run
 from scenelab.runs.provenance import environment
 from scenelab.runs.run import Run
 from scenelab.runtime import peak_memory
@@ -57,6 +58,7 @@ def start_run(
         Interrupted: training was asked to stop; `resume_run` resumes it.
     """
     run = Run(Path(folder))
+    pick_device(config.device)  # before a folder is created
     if world.size > 1:
         if config.adversarial and config.adversarial.method == "handout":
             raise LabError("adversarial is 'handout', which needs a single process; choose pgd, fast or free")
@@ -81,9 +83,10 @@ def start_run(
         train_digest=train.digest,
         train=config,
     )
-    if world.is_primary:
-        run.create(stored)
-    return _fit(run, config, train, val, world=world, display=display, factory=factory)
+    with lock_run(run.folder) if world.is_primary else nullcontext():
+        if world.is_primary:
+            run.create(stored)
+        return _fit(run, config, train, val, world=world, display=display, factory=factory)
 
 
 def resume_run(
@@ -104,9 +107,10 @@ def resume_run(
     world.require_same([train.digest, val.digest], "images")
     if train.digest != stored.train_digest:
         raise LabError(f"the training images in {stored.data} changed since {folder} began; start a new run")
-    if world.is_primary:
-        _note_resumption(run)
-    return _fit(run, config, train, val, world=world, display=display, factory=factory, resume=True)
+    with lock_run(run.folder) if world.is_primary else nullcontext():
+        if world.is_primary:
+            _note_resumption(run)
+        return _fit(run, config, train, val, world=world, display=display, factory=factory, resume=True)
 
 
 def open_sides(data: Path, cache: Path | None, config: TrainConfig) -> tuple[MemmapDataset, MemmapDataset]:

@@ -278,9 +278,12 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise LabError(f"device {name!r} is not available on this machine; use 'cpu'")
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise LabError(f"device is {name!r}; expected auto, cpu or cuda") from error
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise LabError(f"device is {name!r}; expected auto, cpu or cuda")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
+        available = f"expected auto, cpu or cuda ({torch.cuda.device_count()} GPUs here)"
+        raise LabError(f"device is {name!r}; {available}") from error
+    return device
