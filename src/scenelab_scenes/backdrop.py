@@ -41,7 +41,7 @@ def _dunes(scene: Scene) -> None:
 
 def _mesas(scene: Scene) -> None:
     rock = scene.pick((0.66, 0.40, 0.28), (0.58, 0.42, 0.32))
-    for _ in range(int(scene.rng.integers(1, 4))):
+    for _ in range(scene.count(1, 4)):
         mesa(
             scene,
             scene.between(0, 1),
@@ -62,7 +62,7 @@ def _houses(scene: Scene) -> None:
 
 
 def _cranes(scene: Scene) -> None:
-    for _ in range(int(scene.rng.integers(1, 4))):
+    for _ in range(scene.count(1, 4)):
         crane(scene, scene.between(0.05, 0.95), scene.horizon + 0.01, scene.between(0.10, 0.25), distance=0.6)
 
 

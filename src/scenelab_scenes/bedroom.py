@@ -19,16 +19,16 @@ def bedroom(scene: Scene) -> None:
         scene, room, wall=scene.pick(*WALLS), floor=floor, ceiling=(0.88, 0.87, 0.85), fade=scene.between(-0.05, 0.15)
     )
     if scene.chance(0.6):
-        boards(scene, room, floor * 0.75, y=1, lengthwise=int(scene.rng.integers(6, 14)), crosswise=0)
+        boards(scene, room, floor * 0.75, y=1, lengthwise=scene.count(6, 14), crosswise=0)
     wall_things(scene, room)
     if scene.mixed or scene.chance(0.1):
-        wall = int(scene.rng.integers(2))
+        wall = scene.count(0, 2)
         wall_case(scene, room, wall, 0.3, 0.9, wood, top=0.25)
     x = scene.between(0.12, 0.45)
     wide = scene.between(0.28, 0.45)
     if scene.chance(0.4):
         rug = scene.pick(*CLOTHS)
-        scene.canvas.polygon(
+        scene.polygon(
             room.points(
                 [(x - 0.12, 1, 0.15), (x + wide + 0.15, 1, 0.15), (x + wide + 0.15, 1, 0.7), (x - 0.12, 1, 0.7)]
             ),
@@ -49,14 +49,14 @@ def _bed(scene: Scene, room: Room, x: float, wide: float, wood: np.ndarray) -> N
     foot, top, fold = scene.between(0.0, 0.35), scene.between(0.70, 0.80), scene.between(0.55, 0.75)
     left, right = x - 0.012, x + wide + 0.012
     head = room.points([(left, top - 0.22, 0.98), (right, top - 0.22, 0.98), (right, 1, 0.98), (left, 1, 0.98)])
-    scene.canvas.polygon(head, scene.tone(wood * 0.9))
+    scene.polygon(head, scene.tone(wood * 0.9))
     block(scene, room, (x, x + wide), (top + 0.08, 1.0), (foot, 0.97), wood * 0.8)
     block(scene, room, (x, x + wide), (top, top + 0.12), (foot, 0.97), sheet)
     block(scene, room, (left, right), (top - 0.012, top + scene.between(0.10, 0.18)), (foot - 0.01, fold), cover)
     if scene.chance(0.4):
         for at in foot + (fold - foot) * np.linspace(0.1, 0.9, 6):
             stripe = room.points([(x, top - 0.012, at), (x + wide, top - 0.012, at)])
-            scene.canvas.line(stripe, scene.tone(cover * 0.8), 0.008)
+            scene.line(stripe, scene.tone(cover * 0.8), 0.008)
     pillows = 2 if wide > 0.28 else 1
     for k in range(pillows):
         start = x + wide * (k + 0.08) / pillows
@@ -68,10 +68,10 @@ def _table_lamp(scene: Scene, room: Room, x: float) -> None:
     if scene.chance(0.3):
         return
     foot, shade = room.point(x, 0.80, 0.9), room.point(x, 0.68, 0.9)
-    scene.canvas.line([foot, shade], scene.tone((0.35, 0.28, 0.20)), 0.010)
+    scene.line([foot, shade], scene.tone((0.35, 0.28, 0.20)), 0.010)
     lit = scene.light.dark or scene.chance(0.3)
     cloth = np.asarray(BULB) if lit else scene.tone((0.85, 0.80, 0.70))
-    scene.canvas.polygon(
+    scene.polygon(
         [
             (shade[0] - 0.035, shade[1]),
             (shade[0] - 0.02, shade[1] - 0.05),
@@ -81,4 +81,4 @@ def _table_lamp(scene: Scene, room: Room, x: float) -> None:
         cloth,
     )
     if lit:
-        scene.canvas.glow(shade[0], shade[1] - 0.02, 0.25, BULB, 0.6)
+        scene.glow(shade[0], shade[1] - 0.02, 0.25, BULB, 0.6)

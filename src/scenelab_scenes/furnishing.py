@@ -32,7 +32,7 @@ def wall_things(scene: Scene, room: Room) -> None:
         for edge, out in ((left, -1), (right, 1)):
             for fold in range(3):
                 a = edge + out * hang * (fold / 3 - 0.4)
-                scene.canvas.box(
+                scene.box(
                     min(a, a + out * hang / 2),
                     top - 0.03,
                     max(a, a + out * hang / 2),
@@ -40,11 +40,11 @@ def wall_things(scene: Scene, room: Room) -> None:
                     cloth * (0.85 + 0.1 * fold),
                 )
         return
-    for _ in range(int(scene.rng.integers(1, 4))):
+    for _ in range(scene.count(1, 4)):
         u, v, size = scene.between(0.1, 0.8), scene.between(0.2, 0.45), scene.between(0.08, 0.18)
         (left, top), (right, bottom) = room.point(u, v, 1), room.point(u + size, v + 0.8 * size, 1)
-        scene.canvas.box(left, top, right, bottom, scene.tone((0.20, 0.16, 0.13)))
-        scene.canvas.box(left + 0.01, top + 0.01, right - 0.01, bottom - 0.01, scene.tone(scene.pick(*CLOTHS, *WALLS)))
+        scene.box(left, top, right, bottom, scene.tone((0.20, 0.16, 0.13)))
+        scene.box(left + 0.01, top + 0.01, right - 0.01, bottom - 0.01, scene.tone(scene.pick(*CLOTHS, *WALLS)))
 
 
 def wall_case(
@@ -60,26 +60,26 @@ def ceiling_lamps(scene: Scene, room: Room) -> None:
     """Draw a row of lamps, mostly lit, along the ceiling."""
     lit = not scene.chance(0.15)
     colour = np.array((1.0, 0.98, 0.92)) if lit else scene.tone((0.7, 0.7, 0.7))
-    wide, count = scene.between(0.08, 0.25), int(scene.rng.integers(3, 9))
+    wide, count = scene.between(0.08, 0.25), scene.count(3, 9)
     shine = scene.between(0.0, 0.6) * lit
     for z in np.linspace(0.95, 0.02, count):
         z1 = min(1.0, float(z) + 0.4 / count)
-        scene.canvas.polygon(
+        scene.polygon(
             room.points(
                 [(0.5 - wide, 0.005, z), (0.5 + wide, 0.005, z), (0.5 + wide, 0.005, z1), (0.5 - wide, 0.005, z1)]
             ),
             colour,
         )
         x, y = room.point(0.5, 1, float(z))
-        scene.canvas.glow(x, y, 0.35 / (1 + 0.5 * room.depth * float(z)), colour, 0.5 * shine)
+        scene.glow(x, y, 0.35 / (1 + 0.5 * room.depth * float(z)), colour, 0.5 * shine)
 
 
 def end_wall(scene: Scene, room: Room, wall: np.ndarray) -> None:
     """Draw a door or a bright opening at the far end."""
     (left, top), (right, bottom) = room.point(0.2, 0.25, 1), room.point(0.8, 1.0, 1)
     if scene.chance(0.5):
-        scene.canvas.box(left, top, right, bottom, scene.tone(scene.pick(*WOODS)))
-        scene.canvas.line([((left + right) / 2, top), ((left + right) / 2, bottom)], scene.tone((0.2, 0.2, 0.2)), 0.004)
+        scene.box(left, top, right, bottom, scene.tone(scene.pick(*WOODS)))
+        scene.line([((left + right) / 2, top), ((left + right) / 2, bottom)], scene.tone((0.2, 0.2, 0.2)), 0.004)
     else:
-        scene.canvas.box(left, top, right, bottom - 0.25 * (bottom - top), scene.light.rim * 0.8 + 0.2)
-        scene.canvas.glow((left + right) / 2, (top + bottom) / 2, 0.25, scene.light.rim, 0.7)
+        scene.box(left, top, right, bottom - 0.25 * (bottom - top), scene.light.rim * 0.8 + 0.2)
+        scene.glow((left + right) / 2, (top + bottom) / 2, 0.25, scene.light.rim, 0.7)

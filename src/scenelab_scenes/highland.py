@@ -25,7 +25,7 @@ def forest(scene: Scene) -> None:
     ground(scene, floor, floor * 0.5 + leaf * 0.5, across=500, along=500, contrast=0.2)
     if scene.mixed:
         _path(scene)
-    count = int(scene.rng.integers(7, 24)) // (2 if scene.mixed else 1)
+    count = scene.count(7, 24) // (2 if scene.mixed else 1)
     for near in np.sort(scene.rng.uniform(0, 1, count)) ** 1.5:
         base = scene.horizon + 0.02 + (1.0 - scene.horizon) * float(near) * 0.9
         width = (0.006 + 0.05 * float(near)) * scene.between(0.6, 1.2)
@@ -41,7 +41,7 @@ def forest(scene: Scene) -> None:
 def _path(scene: Scene) -> None:
     x, y = scene.between(0.3, 0.7), scene.horizon
     earth = scene.tone(scene.pick((0.52, 0.44, 0.34), (0.42, 0.42, 0.42)), 0.1)
-    scene.canvas.polygon(
+    scene.polygon(
         [(x - 0.01, y), (x + 0.01, y), (scene.between(0.7, 1.1), 1.05), (scene.between(-0.1, 0.3), 1.05)], earth
     )
 
@@ -70,7 +70,7 @@ def mountain(scene: Scene) -> None:
 
 
 def _firs(scene: Scene, wood: np.ndarray, lake: bool) -> None:
-    for near in np.sort(scene.rng.uniform(0, 1, int(scene.rng.integers(0, 18)))) ** 2:
+    for near in np.sort(scene.rng.uniform(0, 1, scene.count(0, 18))) ** 2:
         if lake and 0.05 < near < 0.5:
             continue
         base = scene.horizon + 0.02 + (1.05 - scene.horizon) * float(near)
@@ -79,7 +79,7 @@ def _firs(scene: Scene, wood: np.ndarray, lake: bool) -> None:
 
 def waterfall(scene: Scene) -> None:
     """White water over a rock face into a pool, framed by green."""
-    n = scene.canvas.side
+    n = scene.side
     lip = scene.between(0.06, 0.30)
     sky(scene, lip + 0.15)
     foot = max(scene.horizon, lip + 0.30)
@@ -98,20 +98,20 @@ def waterfall(scene: Scene) -> None:
 def _falls(scene: Scene, lip: float, foot: float) -> None:
     middle = scene.between(0.3, 0.7)
     wide = scene.between(0.02, 0.05) if scene.mixed else scene.between(0.04, 0.24)
-    steps = int(scene.rng.integers(1, 4))
+    steps = scene.count(1, 4)
     levels = np.linspace(lip, foot + 0.02, steps + 1)
     for top, bottom in itertools.pairwise(levels):
         fall(
             scene, middle - wide, middle + wide, float(top), float(bottom), flare=scene.between(0.0, 0.05), distance=0.1
         )
         middle, wide = middle + scene.rng.normal(0, 0.02), wide * scene.between(0.95, 1.4)
-    for _ in range(int(scene.rng.integers(0, 3))):
+    for _ in range(scene.count(0, 3)):
         x, thin = scene.between(0.05, 0.95), scene.between(0.008, 0.03)
         fall(scene, x - thin, x + thin, lip + scene.between(0, 0.1), foot + 0.01, flare=0.01, distance=0.2)
 
 
 def _banks(scene: Scene, lip: float, foot: float, rock: np.ndarray, green: np.ndarray) -> None:
-    for near in np.sort(scene.rng.uniform(0, 1, int(scene.rng.integers(4, 16)))):
+    for near in np.sort(scene.rng.uniform(0, 1, scene.count(4, 16))):
         x = scene.between(0, 1)
         boulder(
             scene,
@@ -121,7 +121,7 @@ def _banks(scene: Scene, lip: float, foot: float, rock: np.ndarray, green: np.nd
             rock * 0.9,
         )
     for side in (0.0, 1.0):
-        for _ in range(int(scene.rng.integers(0, 5))):
+        for _ in range(scene.count(0, 5)):
             x, base = abs(side - abs(scene.rng.normal(0, 0.09))), scene.between(lip + 0.25, 1.0)
             (conifer if scene.chance(0.5) else broadleaf)(
                 scene, x, base, scene.between(0.15, 0.35), green * 0.85, distance=0.1

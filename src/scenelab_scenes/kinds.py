@@ -8,7 +8,6 @@ import numpy as np
 
 from .bedroom import bedroom
 from .camera import expose
-from .canvas import Canvas
 from .difficulty import AMBIGUITY
 from .highland import forest, mountain, waterfall
 from .light import draw_light, indoors
@@ -74,13 +73,9 @@ def render(kind: str, *, seed: int, size: int = 128) -> np.ndarray:
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([zlib.crc32(kind.encode()), int(seed)])))
     recipe = _TABLE[kind]
     light = draw_light(rng)
-    scene = Scene(
-        canvas=Canvas(2 * size),
-        light=indoors(light, rng) if recipe.indoors else light,
-        horizon=float(rng.uniform(*recipe.horizon)),
-        mixed=bool(rng.random() < AMBIGUITY),
-        rng=rng,
-    )
+    light = indoors(light, rng) if recipe.indoors else light
+    horizon = float(rng.uniform(*recipe.horizon))
+    scene = Scene(2 * size, rng, light, horizon, mixed=bool(rng.random() < AMBIGUITY))
     recipe.paint(scene)
     occlude(scene, indoors=recipe.indoors)
-    return expose(scene.canvas.image, rng, size)
+    return expose(scene.image, rng, size)

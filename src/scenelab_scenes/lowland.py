@@ -17,7 +17,7 @@ def coast(scene: Scene) -> None:
     sky(scene)
     backdrop(scene, ("none", "none", "hills"), ("city", "range", "dunes", "houses"))
     sea(scene, scene.pick(*SEAS), swell=scene.between(0.05, 0.13))
-    n = scene.canvas.side
+    n = scene.side
     x = np.linspace(0, 1, n, dtype=np.float32)
     if scene.chance(0.45):
         _headland(scene, x)
@@ -54,9 +54,9 @@ def desert(scene: Scene) -> None:
     sand = scene.pick(*SANDS)
     backdrop(scene, ("none", "mesas", "dunes"), ("range", "hills", "wood"))
     if scene.chance(0.55):
-        scene.canvas.box(0, scene.horizon, 1, 1, scene.tone(sand, 0.8))
+        scene.box(0, scene.horizon, 1, 1, scene.tone(sand, 0.8))
         base = scene.horizon + scene.between(0.0, 0.05)
-        layers = int(scene.rng.integers(2, 5))
+        layers = scene.count(2, 5)
         for layer in range(layers):
             near = (layer + 1) / layers
             dune(
@@ -83,7 +83,7 @@ def desert(scene: Scene) -> None:
 
 
 def _scrub(scene: Scene) -> None:
-    for near in np.sort(scene.rng.uniform(0, 1, int(scene.rng.integers(8, 26)))) ** 2:
+    for near in np.sort(scene.rng.uniform(0, 1, scene.count(8, 26))) ** 2:
         x, y = scene.between(0, 1), scene.horizon + 0.02 + (0.95 - scene.horizon) * float(near)
         size = 0.01 + 0.09 * float(near)
         if scene.chance(0.3):
@@ -93,7 +93,7 @@ def _scrub(scene: Scene) -> None:
         else:
             bush = scene.tone((0.38, 0.38, 0.22), 0.4 * (1 - float(near)), spread=0.12)
             for _ in range(5):
-                scene.canvas.ellipse(
+                scene.ellipse(
                     x + scene.rng.normal(0, 0.4 * size),
                     y - scene.between(0, 0.3) * size,
                     0.4 * size,
@@ -118,10 +118,10 @@ def wheat_field(scene: Scene) -> None:
     vanish = scene.between(0.1, 0.9), scene.horizon
     rows = int(scene.rng.integers(0, 2) * scene.rng.integers(12, 30))
     for x in np.linspace(-1.5, 2.5, rows):
-        scene.canvas.line([vanish, (float(x), 1.05)], scene.tone(corn * 0.72), 0.006)
+        scene.line([vanish, (float(x), 1.05)], scene.tone(corn * 0.72), 0.006)
     if scene.chance(0.4):
         _tracks(scene, vanish, corn)
-    for _ in range(int(scene.rng.integers(1, 4)) if scene.chance(0.3) else 0):
+    for _ in range(scene.count(1, 4) if scene.chance(0.3) else 0):
         near = scene.between(0.02, 0.5)
         _bale(scene, scene.between(0, 1), scene.horizon + near * 0.6, 0.02 + 0.14 * near, corn)
     if scene.chance(0.35):
@@ -135,17 +135,17 @@ def wheat_field(scene: Scene) -> None:
         )
     height = scene.between(0.05, 0.28)
     for base in (1.0, 1.03, 1.06):
-        stalks(scene, int(scene.rng.integers(20, 50)), corn, base=base, height=height, ears=True)
+        stalks(scene, scene.count(20, 50), corn, base=base, height=height, ears=True)
 
 
 def _tracks(scene: Scene, vanish: tuple[float, float], corn: np.ndarray) -> None:
     at, gap, wide = scene.between(0.1, 0.9), scene.between(0.2, 0.4), scene.between(0.02, 0.05)
     for x in (at - gap / 2, at + gap / 2):
-        scene.canvas.polygon([vanish, (x + wide, 1.05), (x - wide, 1.05)], scene.tone(corn * 0.55))
+        scene.polygon([vanish, (x + wide, 1.05), (x - wide, 1.05)], scene.tone(corn * 0.55))
 
 
 def _bale(scene: Scene, x: float, base: float, radius: float, corn: np.ndarray) -> None:
-    scene.canvas.ellipse(x, base, 1.3 * radius, 0.2 * radius, scene.tone(corn * 0.5))
-    scene.canvas.box(x, base - 1.6 * radius, x + 1.1 * radius, base, scene.tone(corn * 0.75))
-    scene.canvas.ellipse(x, base - 0.8 * radius, 0.8 * radius, 0.8 * radius, scene.tone(corn * 1.05))
-    scene.canvas.ellipse(x, base - 0.8 * radius, 0.45 * radius, 0.45 * radius, scene.tone(corn * 0.85))
+    scene.ellipse(x, base, 1.3 * radius, 0.2 * radius, scene.tone(corn * 0.5))
+    scene.box(x, base - 1.6 * radius, x + 1.1 * radius, base, scene.tone(corn * 0.75))
+    scene.ellipse(x, base - 0.8 * radius, 0.8 * radius, 0.8 * radius, scene.tone(corn * 1.05))
+    scene.ellipse(x, base - 0.8 * radius, 0.45 * radius, 0.45 * radius, scene.tone(corn * 0.85))

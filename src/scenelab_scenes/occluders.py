@@ -27,15 +27,13 @@ def _person(scene: Scene) -> None:
     wide = 0.095 * height
     hip, shoulder = base - 0.48 * height, base - 0.84 * height
     for side in (-1, 1):
-        scene.canvas.line(
-            [(x + side * 0.4 * wide, hip), (x + side * scene.between(0.3, 0.9) * wide, base)], legs, 0.8 * wide
-        )
-        scene.canvas.line(
+        scene.line([(x + side * 0.4 * wide, hip), (x + side * scene.between(0.3, 0.9) * wide, base)], legs, 0.8 * wide)
+        scene.line(
             [(x + side * 0.95 * wide, shoulder + 0.03 * height), (x + side * scene.between(1.1, 1.6) * wide, hip)],
             shirt * 0.85,
             0.38 * wide,
         )
-    scene.canvas.polygon(
+    scene.polygon(
         [
             (x - 0.5 * wide, shoulder - 0.02 * height),
             (x + 0.5 * wide, shoulder - 0.02 * height),
@@ -46,8 +44,8 @@ def _person(scene: Scene) -> None:
         ],
         shirt,
     )
-    scene.canvas.ellipse(x, base - 0.92 * height, 0.055 * height, 0.07 * height, skin)
-    scene.canvas.ellipse(x, base - 0.95 * height, 0.058 * height, 0.045 * height, scene.tone((0.16, 0.11, 0.08)))
+    scene.ellipse(x, base - 0.92 * height, 0.055 * height, 0.07 * height, skin)
+    scene.ellipse(x, base - 0.95 * height, 0.058 * height, 0.045 * height, scene.tone((0.16, 0.11, 0.08)))
 
 
 def _tree(scene: Scene) -> None:
@@ -61,8 +59,8 @@ def _pole(scene: Scene) -> None:
         scene.tone(scene.pick((0.40, 0.40, 0.42), (0.32, 0.24, 0.17), (0.75, 0.74, 0.72))),
     )
     wide = scene.between(0.012, 0.035)
-    scene.canvas.polygon([(x - wide, 1.1), (x - wide, -0.1), (x + wide, -0.1), (x + wide, 1.1)], steel * 0.75)
-    scene.canvas.polygon([(x - wide, 1.1), (x - wide, -0.1), (x, -0.1), (x, 1.1)], steel)
+    scene.polygon([(x - wide, 1.1), (x - wide, -0.1), (x + wide, -0.1), (x + wide, 1.1)], steel * 0.75)
+    scene.polygon([(x - wide, 1.1), (x - wide, -0.1), (x, -0.1), (x, 1.1)], steel)
 
 
 def _fence(scene: Scene) -> None:
@@ -72,9 +70,9 @@ def _fence(scene: Scene) -> None:
     )
     gap = scene.between(0.1, 0.25)
     for x in np.arange(scene.between(-0.1, 0.1), 1.1, gap):
-        scene.canvas.box(x, rail - 0.03, x + 0.022, 1.1, wood * 0.85)
+        scene.box(x, rail - 0.03, x + 0.022, 1.1, wood * 0.85)
     for y in (rail, rail + scene.between(0.07, 0.12)):
-        scene.canvas.box(-0.1, y, 1.1, y + 0.02, wood)
+        scene.box(-0.1, y, 1.1, y + 0.02, wood)
 
 
 def _twigs(scene: Scene) -> None:
@@ -82,13 +80,13 @@ def _twigs(scene: Scene) -> None:
     bark = scene.tone((0.20, 0.16, 0.12))
     side = 0.0 if scene.chance(0.5) else 1.0
     leaf = scene.tone(scene.pick((0.25, 0.38, 0.16), (0.55, 0.38, 0.14)), spread=0.1)
-    for _ in range(int(scene.rng.integers(3, 7))):
+    for _ in range(scene.count(3, 7)):
         reach, drop = scene.between(0.2, 0.5) * (1 - 2 * side), scene.between(0.05, 0.35)
-        scene.canvas.line(
+        scene.line(
             [(side, scene.between(-0.05, 0.15)), (side + 0.5 * reach, 0.4 * drop), (side + reach, drop)], bark, 0.008
         )
         for part in scene.rng.uniform(0.3, 1.0, 9):
-            scene.canvas.ellipse(
+            scene.ellipse(
                 side + part * reach + scene.rng.normal(0, 0.02),
                 part * drop + scene.rng.normal(0, 0.02),
                 0.016,
@@ -116,8 +114,8 @@ def _table(scene: Scene) -> None:
         scene.tone(scene.pick((0.45, 0.32, 0.22), (0.75, 0.73, 0.70), (0.25, 0.20, 0.17))),
     )
     left, right = (scene.between(-0.2, 0.2), 1.1) if scene.chance(0.5) else (-0.1, scene.between(0.8, 1.2))
-    scene.canvas.polygon([(left, y), (right, y), (right + 0.1, 1.2), (left - 0.1, 1.2)], wood)
-    scene.canvas.box(left, y, right, y + 0.015, wood * 1.2)
+    scene.polygon([(left, y), (right, y), (right + 0.1, 1.2), (left - 0.1, 1.2)], wood)
+    scene.box(left, y, right, y + 0.015, wood * 1.2)
 
 
 def _blur_disc(scene: Scene) -> None:
@@ -125,6 +123,4 @@ def _blur_disc(scene: Scene) -> None:
     colour = scene.tone(scene.pick((0.25, 0.35, 0.20), (0.45, 0.30, 0.25), (0.2, 0.2, 0.24)))
     x, y = (0.0 if scene.chance(0.5) else 1.0), scene.between(0.8, 1.05)
     for _ in range(4):
-        scene.canvas.glow(
-            x + scene.rng.normal(0, 0.08), y + scene.rng.normal(0, 0.06), scene.between(0.15, 0.35), colour, 0.9
-        )
+        scene.glow(x + scene.rng.normal(0, 0.08), y + scene.rng.normal(0, 0.06), scene.between(0.15, 0.35), colour, 0.9)

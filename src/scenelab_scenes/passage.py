@@ -27,14 +27,7 @@ def corridor(scene: Scene) -> None:
     )
     style = scene.rng.random()
     if style < 0.6:
-        boards(
-            scene,
-            room,
-            floor * 0.8,
-            y=1,
-            lengthwise=int(scene.rng.integers(2, 7)),
-            crosswise=int(scene.rng.integers(8, 18)),
-        )
+        boards(scene, room, floor * 0.8, y=1, lengthwise=scene.count(2, 7), crosswise=scene.count(8, 18))
     if scene.chance(0.35):
         boards(scene, room, (0.62, 0.62, 0.62), y=0, lengthwise=3, crosswise=12)
     if scene.chance(0.45):
@@ -50,7 +43,7 @@ def _dado(scene: Scene, room: Room, wall: np.ndarray) -> None:
         scene.tone(wall * scene.pick((0.6, 0.7, 0.8), (0.75, 0.65, 0.55), (0.6, 0.75, 0.65))),
     )
     for side in (0, 1):
-        scene.canvas.polygon(
+        scene.polygon(
             room.points([(side, low, 0), (side, low, 1), (side, 1, 1), (side, 1, 0)]), paint * (0.85 + 0.1 * side)
         )
 
@@ -67,7 +60,7 @@ def _openings(scene: Scene, room: Room) -> None:
                 door(scene, room, side, z, 0.45 * gap, wood)
             elif kind < 0.92:
                 pane = scene.light.rim * 0.75 + scene.light.zenith * 0.25
-                scene.canvas.polygon(
+                scene.polygon(
                     room.points(
                         [(side, 0.2, z), (side, 0.2, z + 0.6 * gap), (side, 0.72, z + 0.6 * gap), (side, 0.72, z)]
                     ),
@@ -87,7 +80,7 @@ def library(scene: Scene) -> None:
     shell(scene, room, wall=scene.pick(*WALLS), floor=floor, ceiling=(0.84, 0.83, 0.80), fade=scene.between(0.0, 0.3))
     if scene.chance(0.5):
         boards(scene, room, floor * 0.8, y=1, lengthwise=5, crosswise=8)
-    top, shelves = scene.between(0.05, 0.35), int(scene.rng.integers(4, 8))
+    top, shelves = scene.between(0.05, 0.35), scene.count(4, 8)
     if aisle:
         _aisle(scene, room, wood, top, shelves)
     else:
@@ -97,8 +90,8 @@ def library(scene: Scene) -> None:
 
 
 def _aisle(scene: Scene, room: Room, wood: np.ndarray, top: float, shelves: int) -> None:
-    walls = (int(scene.rng.integers(2)),) if scene.mixed else (0, 1)
-    bays = int(scene.rng.integers(2, 5))
+    walls = (scene.count(0, 2),) if scene.mixed else (0, 1)
+    bays = scene.count(2, 5)
     for wall in walls:
         edges = np.linspace(0.0, 0.95, bays + 1) ** 1.3
         for near, far in reversed(list(itertools.pairwise(edges))):
@@ -117,7 +110,7 @@ def _aisle(scene: Scene, room: Room, wood: np.ndarray, top: float, shelves: int)
 def _reading_room(scene: Scene, room: Room, wood: np.ndarray, top: float, shelves: int) -> None:
     share = scene.between(0.35, 0.55) if scene.mixed else scene.between(0.75, 1.0)
     left = scene.between(0, 1 - share)
-    edges = np.linspace(left, left + share, int(scene.rng.integers(2, 5)))
+    edges = np.linspace(left, left + share, scene.count(2, 5))
     if scene.mixed or scene.chance(0.2):
         wall_things(scene, room)
     for a, b in itertools.pairwise(edges):
@@ -131,7 +124,7 @@ def _reading_room(scene: Scene, room: Room, wood: np.ndarray, top: float, shelve
     for wall in (0, 1):
         if scene.chance(0.4) and not scene.mixed:
             wall_case(scene, room, wall, 0.1, 0.9, wood, top=top, shelves=shelves)
-    for _ in range(int(scene.rng.integers(0, 3))):
+    for _ in range(scene.count(0, 3)):
         x, z = scene.between(0.1, 0.5), scene.between(0.1, 0.6)
         wide = scene.between(0.2, 0.4)
         for leg in (x + 0.01, x + wide - 0.03):

@@ -13,8 +13,8 @@ def road(scene: Scene, vanish: tuple[float, float], left: float, right: float, *
     x0, y0 = vanish
     asphalt = scene.pick((0.34, 0.34, 0.35), (0.26, 0.26, 0.28), (0.44, 0.42, 0.40))
     verge, wide = scene.tone(np.multiply(asphalt, 1.25)), 0.07 * (right - left)
-    scene.canvas.polygon([(left - wide, 1.05), (x0 - 0.004, y0), (x0 + 0.004, y0), (right + wide, 1.05)], verge)
-    scene.canvas.polygon([(left, 1.05), (x0 - 0.003, y0), (x0 + 0.003, y0), (right, 1.05)], scene.tone(asphalt))
+    scene.polygon([(left - wide, 1.05), (x0 - 0.004, y0), (x0 + 0.004, y0), (right + wide, 1.05)], verge)
+    scene.polygon([(left, 1.05), (x0 - 0.003, y0), (x0 + 0.003, y0), (right, 1.05)], scene.tone(asphalt))
     white, yellow = scene.tone((0.92, 0.92, 0.88)), scene.tone((0.90, 0.72, 0.20))
     for mark in range(lanes + 1):
         across = left + (right - left) * (0.04 + 0.92 * mark / lanes)
@@ -38,7 +38,7 @@ def _stripe(
         (x0 + (across + side * width - x0) * part, y0 + (1.05 - y0) * part)
         for side, part in ((-1, start), (-1, end), (1, end), (1, start))
     ]
-    scene.canvas.polygon(points, colour)
+    scene.polygon(points, colour)
 
 
 def car(scene: Scene, x: float, base: float, width: float, *, oncoming: bool) -> None:
@@ -51,25 +51,25 @@ def car(scene: Scene, x: float, base: float, width: float, *, oncoming: bool) ->
     def placed(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
         return [(x + width * across, base + width * down) for across, down in points]
 
-    scene.canvas.ellipse(x, base, 0.56 * width, 0.07 * width, scene.tone((0.12, 0.12, 0.13)))
+    scene.ellipse(x, base, 0.56 * width, 0.07 * width, scene.tone((0.12, 0.12, 0.13)))
     for wheel in (x - 0.36 * width, x + 0.36 * width):
-        scene.canvas.box(wheel - 0.09 * width, base - 0.2 * width, wheel + 0.09 * width, base, dark)
-    scene.canvas.box(x - 0.5 * width, base - 0.45 * width, x + 0.5 * width, base - 0.10 * width, body)
-    scene.canvas.polygon(placed([(-0.5, -0.43), (-inset, roof), (inset, roof), (0.5, -0.43)]), body * 0.9)
+        scene.box(wheel - 0.09 * width, base - 0.2 * width, wheel + 0.09 * width, base, dark)
+    scene.box(x - 0.5 * width, base - 0.45 * width, x + 0.5 * width, base - 0.10 * width, body)
+    scene.polygon(placed([(-0.5, -0.43), (-inset, roof), (inset, roof), (0.5, -0.43)]), body * 0.9)
     glass = placed([(-0.36, -0.46), (-0.29, roof + 0.05), (0.29, roof + 0.05), (0.36, -0.46)])
-    scene.canvas.polygon(glass, scene.light.zenith * 0.35 + 0.05)
+    scene.polygon(glass, scene.light.zenith * 0.35 + 0.05)
     lamp = (1.0, 0.97, 0.85) if oncoming else (0.95, 0.12, 0.08)
     for at in (x - 0.40 * width, x + 0.40 * width):
-        scene.canvas.ellipse(at, base - 0.33 * width, 0.07 * width, 0.045 * width, lamp)
+        scene.ellipse(at, base - 0.33 * width, 0.07 * width, 0.045 * width, lamp)
         if scene.light.dark:
-            scene.canvas.glow(at, base - 0.33 * width, (0.9 if oncoming else 0.4) * width, lamp, 0.7)
+            scene.glow(at, base - 0.33 * width, (0.9 if oncoming else 0.4) * width, lamp, 0.7)
 
 
 def lamp_post(scene: Scene, x: float, base: float, height: float, *, reach: float) -> None:
     """A street lamp with an arm of length `reach` (negative to the left)."""
     steel = scene.tone((0.36, 0.37, 0.39), 0.1)
     top = base - height
-    scene.canvas.line([(x, base), (x, top)], steel, 0.025 * height)
-    scene.canvas.line([(x, top), (x + reach, top - 0.04 * height)], steel, 0.018 * height)
+    scene.line([(x, base), (x, top)], steel, 0.025 * height)
+    scene.line([(x, top), (x + reach, top - 0.04 * height)], steel, 0.018 * height)
     if scene.light.dark:
-        scene.canvas.glow(x + reach, top, 0.3 * height, WINDOW_LIGHT, 0.9)
+        scene.glow(x + reach, top, 0.3 * height, WINDOW_LIGHT, 0.9)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .canvas import Colour, planes
-from .scene import Scene
+from .scene import Colour, Scene, planes
 from .texture import grain
 
 
@@ -46,17 +45,17 @@ def shell(scene: Scene, room: Room, *, wall: Colour, floor: Colour, ceiling: Col
         ):
             (ax, ay), (bx, by) = ends
             quad = room.points([(ax, ay, z0), (bx, by, z0), (bx, by, z1), (ax, ay, z1)])
-            scene.canvas.polygon(quad, scene.tone(colour) * level * shade)
-    scene.canvas.polygon(room.points([(0, 0, 1), (1, 0, 1), (1, 1, 1), (0, 1, 1)]), scene.tone(wall) * (1 - fade))
+            scene.polygon(quad, scene.tone(colour) * level * shade)
+    scene.polygon(room.points([(0, 0, 1), (1, 0, 1), (1, 1, 1), (0, 1, 1)]), scene.tone(wall) * (1 - fade))
 
 
 def boards(scene: Scene, room: Room, colour: Colour, *, y: float, lengthwise: int, crosswise: int) -> None:
     """Lines of planks or tiles on the floor (y = 1) or the ceiling (y = 0)."""
     seam = scene.tone(colour)
     for x in np.linspace(0, 1, lengthwise + 2)[1:-1] if lengthwise else ():
-        scene.canvas.line(room.points([(x, y, 0), (x, y, 1)]), seam, 0.004)
+        scene.line(room.points([(x, y, 0), (x, y, 1)]), seam, 0.004)
     for z in np.linspace(0, 1, crosswise + 2)[1:-1] if crosswise else ():
-        scene.canvas.line(room.points([(0, y, z), (1, y, z)]), seam, 0.004)
+        scene.line(room.points([(0, y, z), (1, y, z)]), seam, 0.004)
 
 
 def block(
@@ -67,18 +66,18 @@ def block(
     (x0, x1), (y0, y1), (z0, z1) = x, y, z
     eye = room.point(x0, y0, z0)
     if eye[1] > room.vanish[1]:
-        scene.canvas.polygon(room.points([(x0, y0, z0), (x1, y0, z0), (x1, y0, z1), (x0, y0, z1)]), tint * 1.12)
+        scene.polygon(room.points([(x0, y0, z0), (x1, y0, z0), (x1, y0, z1), (x0, y0, z1)]), tint * 1.12)
     if eye[0] > room.vanish[0]:
-        scene.canvas.polygon(room.points([(x0, y0, z0), (x0, y0, z1), (x0, y1, z1), (x0, y1, z0)]), tint * 0.72)
+        scene.polygon(room.points([(x0, y0, z0), (x0, y0, z1), (x0, y1, z1), (x0, y1, z0)]), tint * 0.72)
     if room.point(x1, y0, z0)[0] < room.vanish[0]:
-        scene.canvas.polygon(room.points([(x1, y0, z0), (x1, y0, z1), (x1, y1, z1), (x1, y1, z0)]), tint * 0.78)
-    scene.canvas.polygon(room.points([(x0, y0, z0), (x1, y0, z0), (x1, y1, z0), (x0, y1, z0)]), tint * 0.9)
+        scene.polygon(room.points([(x1, y0, z0), (x1, y0, z1), (x1, y1, z1), (x1, y1, z0)]), tint * 0.78)
+    scene.polygon(room.points([(x0, y0, z0), (x1, y0, z0), (x1, y1, z0), (x0, y1, z0)]), tint * 0.9)
 
 
 def door(scene: Scene, room: Room, wall: int, z: float, width: float, colour: Colour) -> None:
     """A door in a side wall (0 left, 1 right), its frame and its knob."""
     top = 0.28
-    scene.canvas.polygon(
+    scene.polygon(
         room.points(
             [
                 (wall, top - 0.03, z - 0.1 * width),
@@ -89,16 +88,16 @@ def door(scene: Scene, room: Room, wall: int, z: float, width: float, colour: Co
         ),
         scene.tone(np.multiply(colour, 0.6)),
     )
-    scene.canvas.polygon(
+    scene.polygon(
         room.points([(wall, top, z), (wall, top, z + width), (wall, 1, z + width), (wall, 1, z)]), scene.tone(colour)
     )
     x, y = room.point(wall, 0.66, z + 0.12 * width)
-    scene.canvas.ellipse(x, y, 0.006, 0.006, scene.tone((0.85, 0.78, 0.5)))
+    scene.ellipse(x, y, 0.006, 0.006, scene.tone((0.85, 0.78, 0.5)))
 
 
 def window(scene: Scene, left: float, top: float, right: float, bottom: float) -> None:
     """A window in the end wall with the sky, a hint of land, a frame and a cross bar."""
-    n = scene.canvas.side
+    n = scene.side
     rows, columns = scene.row(bottom) - scene.row(top), int((right - left) * n)
     if rows < 6 or columns < 6:
         return
@@ -107,13 +106,13 @@ def window(scene: Scene, left: float, top: float, right: float, bottom: float) -
     land = grain(scene.rng, 1, columns, width=40, height=2) * 0.06 + scene.between(0.5, 0.8)
     green = scene.tone(scene.pick((0.30, 0.40, 0.22), (0.45, 0.45, 0.48)), 0.4)
     view = np.where(height > land, planes(green), view)
-    scene.canvas.lay(view, row=scene.row(top), column=max(0, int(left * n)))
+    scene.lay(view, row=scene.row(top), column=max(0, int(left * n)))
     frame = scene.tone(scene.pick((0.92, 0.92, 0.90), (0.45, 0.32, 0.22)))
     corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
-    scene.canvas.line(corners, frame, 0.016)
-    scene.canvas.line([((left + right) / 2, top), ((left + right) / 2, bottom)], frame, 0.011)
+    scene.line(corners, frame, 0.016)
+    scene.line([((left + right) / 2, top), ((left + right) / 2, bottom)], frame, 0.011)
     if scene.chance(0.6):
-        scene.canvas.line([(left, (top + bottom) / 2), (right, (top + bottom) / 2)], frame, 0.011)
+        scene.line([(left, (top + bottom) / 2), (right, (top + bottom) / 2)], frame, 0.011)
 
 
 _SPINES = (
@@ -135,7 +134,7 @@ def bookcase(scene: Scene, corners: np.ndarray, wood: Colour, *, shelves: int, b
     `corners`, (4, 2) in unit coordinates, are top left, top right, bottom right, bottom left.
     """
     board = scene.tone(wood)
-    scene.canvas.polygon(corners, board * 0.38)
+    scene.polygon(corners, board * 0.38)
     thick = scene.rng.uniform(0.5, 1.6, (shelves, 2 * books)) / books
     right = 0.02 + np.cumsum(thick, axis=1)
     left = right - 0.93 * thick
@@ -148,7 +147,7 @@ def bookcase(scene: Scene, corners: np.ndarray, wood: Colour, *, shelves: int, b
     quads = np.stack(
         [_span(corners, u, v) for u, v in ((left, low), (left, high), (right, high), (right, low))], axis=2
     )
-    scene.canvas.polygons(quads[there], (tints * scene.light.tint)[there])
+    scene.polygons(quads[there], (tints * scene.light.tint)[there])
     edge = (np.arange(shelves) + 0.92) / shelves
     lips = np.stack(
         [
@@ -157,9 +156,9 @@ def bookcase(scene: Scene, corners: np.ndarray, wood: Colour, *, shelves: int, b
         ],
         axis=1,
     )
-    scene.canvas.polygons(lips, np.broadcast_to(board, (shelves, 3)))
+    scene.polygons(lips, np.broadcast_to(board, (shelves, 3)))
     for start, end in ((0, 3), (1, 2)):
-        scene.canvas.line(corners[[start, end]], board, 0.012)
+        scene.line(corners[[start, end]], board, 0.012)
 
 
 def _span(corners: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:

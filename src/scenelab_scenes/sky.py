@@ -3,15 +3,14 @@
 import numpy as np
 from PIL import Image
 
-from .canvas import picture, planes
-from .scene import Scene
+from .scene import Scene, picture, planes
 from .texture import grain, smoothstep
 
 
 def sky(scene: Scene, bottom: float | None = None) -> None:
     """Fill the image from the top down to `bottom` (the horizon where not given) and a little below it."""
     bottom = scene.horizon if bottom is None else bottom
-    half = scene.canvas.side // 2
+    half = scene.side // 2
     rows = max(4, min(half, int(half * bottom) + 6))
     light = scene.light
     height = np.linspace(0, 1, rows, dtype=np.float32)[:, None]
@@ -20,7 +19,7 @@ def sky(scene: Scene, bottom: float | None = None) -> None:
     _clouds(scene, colours)
     if light.hour == "night":
         _stars(scene, colours)
-    scene.canvas.image.paste(picture(colours).resize((scene.canvas.side, rows * 2), Image.Resampling.BILINEAR), (0, 0))
+    scene.image.paste(picture(colours).resize((scene.side, rows * 2), Image.Resampling.BILINEAR), (0, 0))
 
 
 def _sun(scene: Scene, colours: np.ndarray) -> None:
@@ -53,6 +52,6 @@ def _clouds(scene: Scene, colours: np.ndarray) -> None:
 
 def _stars(scene: Scene, colours: np.ndarray) -> None:
     _, rows, columns = colours.shape
-    count = int(scene.rng.integers(10, 60))
+    count = scene.count(10, 60)
     at = scene.rng.integers(0, rows, count), scene.rng.integers(0, columns, count)
     colours[:, at[0], at[1]] += scene.rng.uniform(0.2, 0.8, count).astype(np.float32)

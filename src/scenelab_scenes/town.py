@@ -1,5 +1,7 @@
 """Painters of outdoor places that people built: harbor, highway, skyscraper."""
 
+import copy
+
 import numpy as np
 
 from .backdrop import backdrop
@@ -22,7 +24,7 @@ def harbor(scene: Scene) -> None:
     if not scene.mixed and scene.chance(0.8):
         _waterfront(scene, quay)
     sea(scene, scene.pick(*SEAS), top=quay, swell=scene.between(0.03, 0.07))
-    for near in np.sort(scene.rng.uniform(0, 0.12, int(scene.rng.integers(2, 10)))):
+    for near in np.sort(scene.rng.uniform(0, 0.12, scene.count(2, 10))):
         sailboat(
             scene, scene.between(0, 1), quay + float(near) * 0.2, scene.between(0.05, 0.12), sail=False, distance=0.4
         )
@@ -31,7 +33,7 @@ def harbor(scene: Scene) -> None:
     for near in np.sort(scene.rng.uniform(0.1, 1, count)):
         water, length = quay + 0.03 + (0.9 - quay) * float(near), 0.10 + 0.26 * float(near)
         x = scene.between(0, 1)
-        scene.canvas.ellipse(x, water + 0.05 * length, 0.55 * length, 0.08 * length, scene.tone((0.08, 0.14, 0.18)))
+        scene.ellipse(x, water + 0.05 * length, 0.55 * length, 0.08 * length, scene.tone((0.08, 0.14, 0.18)))
         sailboat(scene, x, water, length, sail=scene.chance(0.12), distance=0.2 * (1 - float(near)))
     if scene.chance(0.45):
         _jetty(scene)
@@ -46,7 +48,7 @@ def _waterfront(scene: Scene, quay: float) -> None:
         x += wide * scene.between(1.0, 1.4)
     if scene.chance(0.3):
         crane(scene, scene.between(0.1, 0.9), quay, scene.between(0.2, 0.38), distance=0.3)
-    scene.canvas.box(-0.1, quay - 0.012, 1.1, quay + 0.02, scene.tone((0.42, 0.40, 0.38), 0.3))
+    scene.box(-0.1, quay - 0.012, 1.1, quay + 0.02, scene.tone((0.42, 0.40, 0.38), 0.3))
 
 
 def _jetty(scene: Scene) -> None:
@@ -57,13 +59,11 @@ def _jetty(scene: Scene) -> None:
     for side in (-1, 1):
         for part in (0.15, 0.35, 0.6, 0.95):
             x, y = far_x + (near_x - far_x) * part + side * (0.02 + wide * part), far_y + (1.05 - far_y) * part
-            scene.canvas.line([(x, y - 0.10 * part), (x, y + 0.12 * part)], wood * 0.55, 0.012 + 0.03 * part)
-    scene.canvas.polygon(
-        [(far_x - 0.02, far_y), (far_x + 0.02, far_y), (near_x + wide, 1.05), (near_x - wide, 1.05)], wood
-    )
+            scene.line([(x, y - 0.10 * part), (x, y + 0.12 * part)], wood * 0.55, 0.012 + 0.03 * part)
+    scene.polygon([(far_x - 0.02, far_y), (far_x + 0.02, far_y), (near_x + wide, 1.05), (near_x - wide, 1.05)], wood)
     for part in np.linspace(0.1, 1, 16) ** 2:
         x, y = far_x + (near_x - far_x) * part, far_y + (1.05 - far_y) * part
-        scene.canvas.line([(x - wide * part - 0.01, y), (x + wide * part + 0.01, y)], wood * 0.75, 0.004)
+        scene.line([(x - wide * part - 0.01, y), (x + wide * part + 0.01, y)], wood * 0.75, 0.004)
 
 
 def highway(scene: Scene) -> None:
@@ -73,13 +73,13 @@ def highway(scene: Scene) -> None:
     land = scene.pick(*GREENS, *SANDS[:2], (0.74, 0.60, 0.30))
     ground(scene, land, land * 0.95, contrast=0.14)
     vanish = scene.between(0.25, 0.75), scene.horizon + 0.004
-    wide, lanes = scene.between(0.5, 1.5), int(scene.rng.integers(2, 5))
+    wide, lanes = scene.between(0.5, 1.5), scene.count(2, 5)
     if scene.mixed:
         wide, lanes = scene.between(0.3, 0.6), 2
     left = vanish[0] + scene.between(-0.25, 0.25) - wide / 2
     road(scene, vanish, left, left + wide, lanes=lanes, divided=scene.chance(0.5))
     _roadside(scene, vanish, left, left + wide)
-    count = int(scene.rng.integers(0, 7)) * (not scene.mixed)
+    count = scene.count(0, 7) * (not scene.mixed)
     for near in np.sort(scene.rng.uniform(0.08, 0.75, count)) ** 1.4:
         lane = (int(scene.rng.integers(lanes)) + 0.5) / lanes
         across = left + wide * lane
@@ -94,7 +94,7 @@ def _roadside(scene: Scene, vanish: tuple[float, float], left: float, right: flo
         foot = edge + side * 0.15 * (right - left)
         if rail:
             x0, y0 = vanish
-            scene.canvas.polygon([(x0, y0), (foot, 1.0), (foot, 0.93)], steel)
+            scene.polygon([(x0, y0), (foot, 1.0), (foot, 0.93)], steel)
         for k in range(7, 0, -1):
             part = 0.9 / k**1.1
             x, y = vanish[0] + (foot - vanish[0]) * part, vanish[1] + (1.05 - vanish[1]) * part
@@ -120,13 +120,13 @@ def _gantry(scene: Scene, vanish: tuple[float, float], left: float, right: float
     base = vanish[1] + (1.05 - vanish[1]) * part
     top, steel = base - 0.75 * part, scene.tone((0.5, 0.5, 0.52), 0.2)
     for x in (x0, x1):
-        scene.canvas.box(x - 0.012, top, x + 0.012, base, steel)
-    scene.canvas.box(x0, top, x1, top + 0.018, steel)
+        scene.box(x - 0.012, top, x + 0.012, base, steel)
+    scene.box(x0, top, x1, top + 0.018, steel)
     board = scene.tone(scene.pick((0.06, 0.36, 0.20), (0.10, 0.24, 0.52)), 0.1)
     for a, b in ((0.08, 0.46), (0.54, 0.92)):
         u, v = x0 + (x1 - x0) * a, x0 + (x1 - x0) * b
-        scene.canvas.box(u, top - 0.10 * part, v, top + 0.16 * part, board)
-        scene.canvas.box(
+        scene.box(u, top - 0.10 * part, v, top + 0.16 * part, board)
+        scene.box(
             u + 0.15 * (v - u), top + 0.0, v - 0.15 * (v - u), top + 0.03 * part, scene.tone((0.9, 0.9, 0.9), 0.1)
         )
 
@@ -157,7 +157,10 @@ def skyscraper(scene: Scene) -> None:
 
 
 def _at(scene: Scene, horizon: float) -> Scene:
-    return Scene(canvas=scene.canvas, rng=scene.rng, light=scene.light, horizon=horizon, mixed=scene.mixed)
+    """Return the same painting with another horizon."""
+    twin = copy.copy(scene)
+    twin.horizon = horizon
+    return twin
 
 
 def _tower_block(scene: Scene, base: float, converge: float, distance: float) -> None:
@@ -166,7 +169,7 @@ def _tower_block(scene: Scene, base: float, converge: float, distance: float) ->
     colour, flank = scene.pick(*_FACADES), wide * scene.between(0.2, 0.6)
     side = 1 if x + wide / 2 < 0.5 else -1
     slant = 0.05 * scene.between(0.3, 1.5)
-    floors, bays = int(scene.rng.integers(12, 34)), int(scene.rng.integers(4, 11))
+    floors, bays = scene.count(12, 34), scene.count(4, 11)
 
     def lean(px: float, py: float) -> tuple[float, float]:
         return px + (0.5 - px) * converge * (base - py), py
@@ -179,9 +182,7 @@ def _tower_block(scene: Scene, base: float, converge: float, distance: float) ->
     tower(scene, front, colour, floors=floors, bays=bays, distance=distance)
     if scene.chance(0.3):
         tip = lean(x + wide / 2, top)
-        scene.canvas.line(
-            [tip, (tip[0], tip[1] - scene.between(0.04, 0.15))], scene.tone((0.5, 0.5, 0.5), distance), 0.008
-        )
+        scene.line([tip, (tip[0], tip[1] - scene.between(0.04, 0.15))], scene.tone((0.5, 0.5, 0.5), distance), 0.008)
 
 
 def _forecourt(scene: Scene, base: float) -> None:
@@ -192,7 +193,7 @@ def _forecourt(scene: Scene, base: float) -> None:
         return
     paving = scene.pick((0.40, 0.40, 0.41), (0.55, 0.53, 0.50)) if choice < 0.65 else scene.pick(*GREENS)
     ground(_at(scene, base), paving, paving, contrast=0.1)
-    for x in scene.rng.uniform(0, 1, int(scene.rng.integers(0, 8))):
+    for x in scene.rng.uniform(0, 1, scene.count(0, 8)):
         if choice < 0.65 and scene.chance(0.5):
             car(
                 scene, float(x), base + scene.between(0.02, 0.06), scene.between(0.05, 0.09), oncoming=scene.chance(0.5)
