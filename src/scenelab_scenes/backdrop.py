@@ -1,4 +1,4 @@
-"""What stands at the horizon, shared by every outdoor kind: this is where ambiguous scenes borrow."""
+"""Backdrops at the horizon, shared by all outdoor kinds; mixed scenes borrow them."""
 
 from collections.abc import Callable
 
@@ -42,15 +42,8 @@ def _dunes(scene: Scene) -> None:
 def _mesas(scene: Scene) -> None:
     rock = scene.pick((0.66, 0.40, 0.28), (0.58, 0.42, 0.32))
     for _ in range(scene.count(1, 4)):
-        mesa(
-            scene,
-            scene.between(0, 1),
-            scene.horizon + 0.01,
-            scene.between(0.08, 0.25),
-            scene.between(0.05, 0.14),
-            rock,
-            distance=0.8,
-        )
+        x, wide, tall = scene.between(0, 1), scene.between(0.08, 0.25), scene.between(0.05, 0.14)
+        mesa(scene, x, scene.horizon + 0.01, wide, tall, rock, distance=0.8)
 
 
 def _houses(scene: Scene) -> None:
@@ -67,19 +60,12 @@ def _cranes(scene: Scene) -> None:
 
 
 _BACKDROPS: dict[str, Callable[[Scene], None]] = {
-    "none": _none,
-    "hills": _hills,
-    "range": _range,
-    "wood": _wood,
-    "city": _city,
-    "dunes": _dunes,
-    "mesas": _mesas,
-    "houses": _houses,
-    "cranes": _cranes,
+    painter.__name__.removeprefix("_"): painter
+    for painter in (_none, _hills, _range, _wood, _city, _dunes, _mesas, _houses, _cranes)
 }
 
 
-def backdrop(scene: Scene, usual: tuple[str, ...], borrowed: tuple[str, ...]) -> None:
+def backdrop(scene: Scene, usual: str, borrowed: str) -> None:
     """Paint one of the `usual` backdrops, or in a mixed scene one that belongs to another kind."""
-    options = borrowed if scene.mixed else usual
-    _BACKDROPS[options[int(scene.rng.integers(len(options)))]](scene)
+    options = (borrowed if scene.mixed else usual).split()
+    _BACKDROPS[options[scene.count(0, len(options))]](scene)

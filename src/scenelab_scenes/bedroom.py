@@ -15,9 +15,8 @@ def bedroom(scene: Scene) -> None:
     room = room_around(scene, depth=(1.0, 2.0), narrow=0.0, eye=(0.2, 0.4))
     wood = scene.pick(*WOODS)
     floor = wood * 0.9 if scene.chance(0.6) else scene.pick((0.62, 0.57, 0.50), (0.48, 0.46, 0.46))
-    shell(
-        scene, room, wall=scene.pick(*WALLS), floor=floor, ceiling=(0.88, 0.87, 0.85), fade=scene.between(-0.05, 0.15)
-    )
+    wall = scene.pick(*WALLS)
+    shell(scene, room, wall=wall, floor=floor, ceiling=(0.88, 0.87, 0.85), fade=scene.between(-0.05, 0.15))
     if scene.chance(0.6):
         boards(scene, room, floor * 0.75, y=1, lengthwise=scene.count(6, 14), crosswise=0)
     wall_things(scene, room)
@@ -28,12 +27,7 @@ def bedroom(scene: Scene) -> None:
     wide = scene.between(0.28, 0.45)
     if scene.chance(0.4):
         rug = scene.pick(*CLOTHS)
-        scene.polygon(
-            room.points(
-                [(x - 0.12, 1, 0.15), (x + wide + 0.15, 1, 0.15), (x + wide + 0.15, 1, 0.7), (x - 0.12, 1, 0.7)]
-            ),
-            scene.tone(rug * 0.9),
-        )
+        scene.polygon(room.face((x - 0.12, x + wide + 0.15), 1, (0.15, 0.7)), scene.tone(rug * 0.9))
     for at in (x - 0.14, x + wide + 0.03):
         if scene.chance(0.65):
             block(scene, room, (at, at + 0.11), (0.80, 1.0), (0.80, 0.97), wood)
@@ -48,8 +42,7 @@ def _bed(scene: Scene, room: Room, x: float, wide: float, wood: np.ndarray) -> N
     sheet, cover = scene.pick((0.93, 0.92, 0.90), (0.84, 0.86, 0.90)), scene.pick(*CLOTHS)
     foot, top, fold = scene.between(0.0, 0.35), scene.between(0.70, 0.80), scene.between(0.55, 0.75)
     left, right = x - 0.012, x + wide + 0.012
-    head = room.points([(left, top - 0.22, 0.98), (right, top - 0.22, 0.98), (right, 1, 0.98), (left, 1, 0.98)])
-    scene.polygon(head, scene.tone(wood * 0.9))
+    scene.polygon(room.face((left, right), (top - 0.22, 1), 0.98), scene.tone(wood * 0.9))
     block(scene, room, (x, x + wide), (top + 0.08, 1.0), (foot, 0.97), wood * 0.8)
     block(scene, room, (x, x + wide), (top, top + 0.12), (foot, 0.97), sheet)
     block(scene, room, (left, right), (top - 0.012, top + scene.between(0.10, 0.18)), (foot - 0.01, fold), cover)
@@ -71,14 +64,7 @@ def _table_lamp(scene: Scene, room: Room, x: float) -> None:
     scene.line([foot, shade], scene.tone((0.35, 0.28, 0.20)), 0.010)
     lit = scene.light.dark or scene.chance(0.3)
     cloth = np.asarray(BULB) if lit else scene.tone((0.85, 0.80, 0.70))
-    scene.polygon(
-        [
-            (shade[0] - 0.035, shade[1]),
-            (shade[0] - 0.02, shade[1] - 0.05),
-            (shade[0] + 0.02, shade[1] - 0.05),
-            (shade[0] + 0.035, shade[1]),
-        ],
-        cloth,
-    )
+    x, y = shade
+    scene.polygon([(x - 0.035, y), (x - 0.02, y - 0.05), (x + 0.02, y - 0.05), (x + 0.035, y)], cloth)
     if lit:
-        scene.glow(shade[0], shade[1] - 0.02, 0.25, BULB, 0.6)
+        scene.glow(x, y - 0.02, 0.25, BULB, 0.6)

@@ -22,9 +22,8 @@ def tower(scene: Scene, corners: np.ndarray, colour: Colour, *, floors: int, bay
         scene.polygons(bands, np.broadcast_to(glass, (floors, 3)))
     else:
         scene.polygon(corners + (corners.mean(axis=0) - corners) * 0.04, glass)
-    piers = _panes(
-        corners, np.zeros(bays + 1), np.arange(bays + 1) / bays - 0.15 / bays, 1.0, 0.3 / bays, margin=(0.0, 0.0)
-    )
+    edges = np.arange(bays + 1) / bays - 0.15 / bays
+    piers = _panes(corners, np.zeros(bays + 1), edges, 1.0, 0.3 / bays, margin=(0.0, 0.0))
     scene.polygons(piers[1:-1], np.broadcast_to(wall * (1.0 if style < 0.5 else 0.9), (bays - 1, 3)))
     lit = scene.between(0.15, 0.5) if scene.light.dark else scene.between(0, 0.03)
     _lit_windows(scene, corners, floors, bays, lit, distance)
@@ -72,11 +71,9 @@ def house(scene: Scene, x: float, base: float, width: float, *, distance: float)
     tall = width * scene.between(0.6, 1.3)
     scene.box(x, base - tall, x + width, base, scene.tone(wall, distance))
     roof = scene.tone(scene.pick((0.45, 0.22, 0.17), (0.28, 0.28, 0.31)), distance)
-    scene.polygon(
-        [(x - 0.08 * width, base - tall), (x + 0.5 * width, base - 1.5 * tall), (x + 1.08 * width, base - tall)], roof
-    )
-    pane = (
-        np.asarray(WINDOW_LIGHT) if scene.light.dark and scene.chance(0.6) else scene.tone((0.2, 0.24, 0.3), distance)
-    )
+    eaves, ridge = base - tall, (x + 0.5 * width, base - 1.5 * tall)
+    scene.polygon([(x - 0.08 * width, eaves), ridge, (x + 1.08 * width, eaves)], roof)
+    is_lit = scene.light.dark and scene.chance(0.6)
+    pane = np.asarray(WINDOW_LIGHT) if is_lit else scene.tone((0.2, 0.24, 0.3), distance)
     for part in (0.18, 0.58):
         scene.box(x + part * width, base - 0.75 * tall, x + (part + 0.22) * width, base - 0.4 * tall, pane)

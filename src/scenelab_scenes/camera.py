@@ -55,9 +55,8 @@ def _uneven_light(rng: np.random.Generator, size: int) -> np.ndarray:
 def _develop(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Exposure, white balance, saturation and contrast as one colour matrix; lifts what came out too dark."""
     mean = float(np.asarray(picture.reduce(4)).mean())
-    gain = np.exp(rng.normal(0, 0.10 * NUISANCE) + rng.normal(0, 0.025 * NUISANCE, 3)) * max(
-        1.0, DARKEST / max(mean, 10)
-    )
+    gain = np.exp(rng.normal(0, 0.10 * NUISANCE) + rng.normal(0, 0.025 * NUISANCE, 3))
+    gain = gain * max(1.0, DARKEST / max(mean, 10))
     saturation = 1 + NUISANCE * float(rng.uniform(-0.25, 0.15))
     contrast = 1 + NUISANCE * float(rng.uniform(-0.15, 0.15))
     matrix = contrast * gain[:, None] * (saturation * np.eye(3) + (1 - saturation) / 3)

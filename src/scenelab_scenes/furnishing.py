@@ -11,15 +11,9 @@ def room_around(
     scene: Scene, *, depth: tuple[float, float], narrow: float, eye: tuple[float, float] = (0.35, 0.58)
 ) -> Room:
     """A box around the camera, whose `eye` is that high; a larger `narrow` brings the side walls in."""
-    x, y = scene.between(0.3, 0.7), scene.between(*eye)
-    return Room(
-        vanish=(x, y),
-        left=-0.25 + narrow,
-        right=1.25 - narrow,
-        ceiling=scene.between(-0.35, -0.05),
-        floor=scene.between(1.05, 1.3),
-        depth=scene.between(*depth),
-    )
+    vanish = scene.between(0.3, 0.7), scene.between(*eye)
+    ceiling, floor = scene.between(-0.35, -0.05), scene.between(1.05, 1.3)
+    return Room(vanish, -0.25 + narrow, 1.25 - narrow, ceiling, floor, scene.between(*depth))
 
 
 def wall_things(scene: Scene, room: Room) -> None:
@@ -32,13 +26,8 @@ def wall_things(scene: Scene, room: Room) -> None:
         for edge, out in ((left, -1), (right, 1)):
             for fold in range(3):
                 a = edge + out * hang * (fold / 3 - 0.4)
-                scene.box(
-                    min(a, a + out * hang / 2),
-                    top - 0.03,
-                    max(a, a + out * hang / 2),
-                    bottom + 0.08,
-                    cloth * (0.85 + 0.1 * fold),
-                )
+                a, b = sorted((a, a + out * hang / 2))
+                scene.box(a, top - 0.03, b, bottom + 0.08, cloth * (0.85 + 0.1 * fold))
         return
     for _ in range(scene.count(1, 4)):
         u, v, size = scene.between(0.1, 0.8), scene.between(0.2, 0.45), scene.between(0.08, 0.18)
@@ -52,8 +41,7 @@ def wall_case(
 ) -> None:
     """A bookcase against a side wall."""
     x = 0.05 if wall == 0 else 0.95
-    corners = room.points([(x, top, near), (x, top, far), (x, 0.98, far), (x, 0.98, near)])
-    bookcase(scene, corners, wood, shelves=shelves, books=max(5, int(24 * (far - near))))
+    bookcase(scene, room.face(x, (top, 0.98), (near, far)), wood, shelves=shelves, books=max(5, int(24 * (far - near))))
 
 
 def ceiling_lamps(scene: Scene, room: Room) -> None:
@@ -64,12 +52,7 @@ def ceiling_lamps(scene: Scene, room: Room) -> None:
     shine = scene.between(0.0, 0.6) * lit
     for z in np.linspace(0.95, 0.02, count):
         z1 = min(1.0, float(z) + 0.4 / count)
-        scene.polygon(
-            room.points(
-                [(0.5 - wide, 0.005, z), (0.5 + wide, 0.005, z), (0.5 + wide, 0.005, z1), (0.5 - wide, 0.005, z1)]
-            ),
-            colour,
-        )
+        scene.polygon(room.face((0.5 - wide, 0.5 + wide), 0.005, (z, z1)), colour)
         x, y = room.point(0.5, 1, float(z))
         scene.glow(x, y, 0.35 / (1 + 0.5 * room.depth * float(z)), colour, 0.5 * shine)
 

@@ -22,9 +22,8 @@ def ground(
     rows = n - start
     t = (np.linspace(0, 1, rows, dtype=np.float32) ** 0.6)[None, :, None]
     colours = planes(scene.tone(far, 0.8)) * (1 - t) + planes(scene.tone(near)) * t
-    mottle = plane(scene.rng, rows, n, across=across, along=along) + 0.5 * plane(
-        scene.rng, rows, n, across=across / 6, along=along / 6
-    )
+    mottle = plane(scene.rng, rows, n, across=across, along=along)
+    mottle = mottle + 0.5 * plane(scene.rng, rows, n, across=across / 6, along=along / 6)
     scene.lay(colours * (1 + contrast * mottle), row=start)
 
 
@@ -34,22 +33,19 @@ def peaks(scene: Scene, base: float, height: float) -> np.ndarray:
     x = np.linspace(0, 1, n, dtype=np.float32) + 0.02 * profile(scene.rng, n, width=60)
     outline = np.zeros(n, dtype=np.float32)
     for rank in range(scene.count(2, 6)):
-        middle, tall = (
-            scene.between(0.1, 0.9) if rank == 0 else scene.between(-0.1, 1.1),
-            1.0 if rank == 0 else scene.between(0.4, 0.9),
-        )
+        middle = scene.between(0.1, 0.9) if rank == 0 else scene.between(-0.1, 1.1)
+        tall = 1.0 if rank == 0 else scene.between(0.4, 0.9)
         away = x - middle
         wide = np.where(away < 0, scene.between(0.25, 0.7), scene.between(0.25, 0.7)).astype(np.float32)
         outline = np.maximum(outline, tall * (1 - np.abs(away) / wide))
     return base - height * np.clip(outline + 0.035 * profile(scene.rng, n, width=70), 0.02, 1.2)
 
 
-def hills(scene: Scene, base: float, height: float, *, waves: float = 1.2) -> np.ndarray:
+def hills(scene: Scene, base: float, height: float) -> np.ndarray:
     """The outline of rolling hills, unit y for every pixel column, float32 (side,)."""
     n = scene.side
-    return base - height * np.clip(
-        0.55 + 0.35 * swell(scene.rng, n, waves=waves) + 0.06 * profile(scene.rng, n, width=60), 0.02, 2
-    )
+    outline = 0.55 + 0.35 * swell(scene.rng, n, waves=1.2) + 0.06 * profile(scene.rng, n, width=60)
+    return base - height * np.clip(outline, 0.02, 2)
 
 
 def massif(
@@ -115,22 +111,15 @@ def dune(scene: Scene, base: float, height: float, colour: Colour, *, distance: 
 def mesa(scene: Scene, x: float, base: float, width: float, height: float, colour: Colour, *, distance: float) -> None:
     """A flat-topped rock with banded cliffs and a skirt of rubble."""
     top, bench = base - height, base - 0.4 * height
-    scene.polygon(
-        [(x - width, base), (x - 0.62 * width, bench), (x + 0.62 * width, bench), (x + width, base)],
-        scene.tone(np.multiply(colour, 0.85), distance),
-    )
+    skirt = [(x - width, base), (x - 0.62 * width, bench), (x + 0.62 * width, bench), (x + width, base)]
+    scene.polygon(skirt, scene.tone(np.multiply(colour, 0.85), distance))
     left, right = x - scene.between(0.5, 0.6) * width, x + scene.between(0.5, 0.6) * width
-    scene.polygon(
-        [(left, bench), (left + 0.03 * width, top), (right - 0.05 * width, top), (right, bench)],
-        scene.tone(colour, distance),
-    )
+    cliff = [(left, bench), (left + 0.03 * width, top), (right - 0.05 * width, top), (right, bench)]
+    scene.polygon(cliff, scene.tone(colour, distance))
+    crack = scene.tone(np.multiply(colour, 0.7), distance)
     for part in scene.rng.uniform(0.1, 0.9, 5):
         middle = left + part * (right - left)
-        scene.line(
-            [(middle, top + 0.1 * height), (middle, bench)],
-            scene.tone(np.multiply(colour, 0.7), distance),
-            0.08 * width,
-        )
+        scene.line([(middle, top + 0.1 * height), (middle, bench)], crack, 0.08 * width)
 
 
 def boulder(scene: Scene, x: float, y: float, radius: float, colour: Colour, *, distance: float = 0.0) -> None:
@@ -153,11 +142,7 @@ def rock_face(scene: Scene, top: np.ndarray, bottom: float, colour: Colour, *, d
     cracks = grain(scene.rng, rows, n, width=200, height=30)
     lumps = grain(scene.rng, rows, n, width=70, height=110)
     fine = grain(scene.rng, rows, n, width=300, height=200)
-    shade = (
-        0.9
-        + 0.16 * np.minimum(lumps + 0.5 * cracks, 0.9)
-        + 0.08 * fine
-        - 0.14 * smoothstep(-cracks - 0.4 * lumps, 0.9, 1.6)
-    )
+    shade = 0.9 + 0.16 * np.minimum(lumps + 0.5 * cracks, 0.9) + 0.08 * fine
+    shade = shade - 0.14 * smoothstep(-cracks - 0.4 * lumps, 0.9, 1.6)
     depth = np.arange(first, last, dtype=np.float32)[:, None] - top[None, :] * n
     scene.lay(planes(scene.tone(colour, distance)) * shade, np.clip(depth, 0, 1), row=first)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from .furnishing import ceiling_lamps, end_wall, room_around, wall_case, wall_things
-from .palette import WALLS, WOODS
+from .palette import FLOORS, WALLS, WOODS
 from .room import Room, block, boards, bookcase, door, shell
 from .scene import Scene
 
@@ -13,18 +13,9 @@ from .scene import Scene
 def corridor(scene: Scene) -> None:
     """A long passage in one-point perspective: doors, ceiling lamps, a shining floor, a far wall."""
     room = room_around(scene, depth=(2.0, 4.0) if scene.mixed else (4.0, 11.0), narrow=scene.between(0.0, 0.25))
-    wall, floor = (
-        scene.pick(*WALLS),
-        scene.pick((0.55, 0.52, 0.48), (0.40, 0.42, 0.45), (0.58, 0.44, 0.32), (0.66, 0.66, 0.64), (0.45, 0.25, 0.22)),
-    )
-    shell(
-        scene,
-        room,
-        wall=wall,
-        floor=floor,
-        ceiling=scene.pick((0.86, 0.86, 0.85), (0.72, 0.72, 0.72)),
-        fade=scene.between(-0.1, 0.5),
-    )
+    wall, floor = scene.pick(*WALLS), scene.pick(*FLOORS)
+    ceiling = scene.pick((0.86, 0.86, 0.85), (0.72, 0.72, 0.72))
+    shell(scene, room, wall=wall, floor=floor, ceiling=ceiling, fade=scene.between(-0.1, 0.5))
     style = scene.rng.random()
     if style < 0.6:
         boards(scene, room, floor * 0.8, y=1, lengthwise=scene.count(2, 7), crosswise=scene.count(8, 18))
@@ -38,14 +29,10 @@ def corridor(scene: Scene) -> None:
 
 
 def _dado(scene: Scene, room: Room, wall: np.ndarray) -> None:
-    low, paint = (
-        scene.between(0.58, 0.72),
-        scene.tone(wall * scene.pick((0.6, 0.7, 0.8), (0.75, 0.65, 0.55), (0.6, 0.75, 0.65))),
-    )
+    low = scene.between(0.58, 0.72)
+    paint = scene.tone(wall * scene.pick((0.6, 0.7, 0.8), (0.75, 0.65, 0.55), (0.6, 0.75, 0.65)))
     for side in (0, 1):
-        scene.polygon(
-            room.points([(side, low, 0), (side, low, 1), (side, 1, 1), (side, 1, 0)]), paint * (0.85 + 0.1 * side)
-        )
+        scene.polygon(room.face(side, (low, 1), (0, 1)), paint * (0.85 + 0.1 * side))
 
 
 def _openings(scene: Scene, room: Room) -> None:
@@ -60,21 +47,15 @@ def _openings(scene: Scene, room: Room) -> None:
                 door(scene, room, side, z, 0.45 * gap, wood)
             elif kind < 0.92:
                 pane = scene.light.rim * 0.75 + scene.light.zenith * 0.25
-                scene.polygon(
-                    room.points(
-                        [(side, 0.2, z), (side, 0.2, z + 0.6 * gap), (side, 0.72, z + 0.6 * gap), (side, 0.72, z)]
-                    ),
-                    pane,
-                )
+                scene.polygon(room.face(side, (0.2, 0.72), (z, z + 0.6 * gap)), pane)
             z += gap
 
 
 def library(scene: Scene) -> None:
     """Shelves of books: an aisle between them, or a wall of them behind tables."""
     aisle = scene.chance(0.55)
-    room = room_around(
-        scene, depth=(2.0, 6.0) if aisle else (0.6, 1.6), narrow=scene.between(0.0, 0.2) if aisle else 0.0
-    )
+    depth, narrow = ((2.0, 6.0), scene.between(0.0, 0.2)) if aisle else ((0.6, 1.6), 0.0)
+    room = room_around(scene, depth=depth, narrow=narrow)
     wood = scene.pick(*WOODS[:4], (0.60, 0.60, 0.60))
     floor = scene.pick((0.50, 0.38, 0.27), (0.42, 0.42, 0.44), (0.40, 0.25, 0.24), (0.36, 0.42, 0.38))
     shell(scene, room, wall=scene.pick(*WALLS), floor=floor, ceiling=(0.84, 0.83, 0.80), fade=scene.between(0.0, 0.3))
@@ -95,14 +76,13 @@ def _aisle(scene: Scene, room: Room, wood: np.ndarray, top: float, shelves: int)
     for wall in walls:
         edges = np.linspace(0.0, 0.95, bays + 1) ** 1.3
         for near, far in reversed(list(itertools.pairwise(edges))):
-            corners = room.points([(wall, top, near), (wall, top, far), (wall, 1.0, far), (wall, 1.0, near)])
-            bookcase(scene, corners, wood, shelves=shelves, books=int(22 / bays) + 4)
+            face = room.face(wall, (top, 1.0), (near, far))
+            bookcase(scene, face, wood, shelves=shelves, books=int(22 / bays) + 4)
     if scene.mixed:
         for z in (0.15, 0.5):
             door(scene, room, 1 - walls[0], z, 0.15, wood)
     if scene.chance(0.5):
-        corners = room.points([(0.2, top, 1), (0.8, top, 1), (0.8, 1, 1), (0.2, 1, 1)])
-        bookcase(scene, corners, wood, shelves=shelves, books=14)
+        bookcase(scene, room.face((0.2, 0.8), (top, 1), 1), wood, shelves=shelves, books=14)
     else:
         end_wall(scene, room, wood)
 
@@ -114,13 +94,7 @@ def _reading_room(scene: Scene, room: Room, wood: np.ndarray, top: float, shelve
     if scene.mixed or scene.chance(0.2):
         wall_things(scene, room)
     for a, b in itertools.pairwise(edges):
-        bookcase(
-            scene,
-            room.points([(a, top, 1), (b, top, 1), (b, 0.98, 1), (a, 0.98, 1)]),
-            wood,
-            shelves=shelves,
-            books=int(44 * (b - a)) + 4,
-        )
+        bookcase(scene, room.face((a, b), (top, 0.98), 1), wood, shelves=shelves, books=int(44 * (b - a)) + 4)
     for wall in (0, 1):
         if scene.chance(0.4) and not scene.mixed:
             wall_case(scene, room, wall, 0.1, 0.9, wood, top=top, shelves=shelves)

@@ -28,13 +28,8 @@ def broadleaf(scene: Scene, x: float, base: float, height: float, colour: Colour
     for part, (across, down, size) in zip(np.linspace(0, 1, clumps), scene.rng.normal(0, 1, (clumps, 3)), strict=True):
         radius = height * max(0.05, (0.14 if height < 0.12 else 0.085) + 0.02 * size)
         reach = 0.20 * (1 - 0.6 * abs(part - 0.4))
-        scene.ellipse(
-            x + reach * across * height,
-            base - (0.42 + 0.42 * part + 0.05 * down) * height,
-            radius,
-            0.8 * radius,
-            lit * (0.62 + 0.5 * part + 0.05 * size),
-        )
+        u, v = x + reach * across * height, base - (0.42 + 0.42 * part + 0.05 * down) * height
+        scene.ellipse(u, v, radius, 0.8 * radius, lit * (0.62 + 0.5 * part + 0.05 * size))
 
 
 def tree_line(scene: Scene, base: float, height: float, colour: Colour, *, distance: float) -> None:
@@ -75,22 +70,17 @@ def trunk(
     body = [(x - width, base), (x - 0.7 * width + lean, top), (x + 0.7 * width + lean, top), (x + width, base)]
     scene.polygon(body, scene.tone(np.multiply(colour, 0.72), distance))
     side = -1 if scene.light.sun[0] < 0.5 else 1
-    scene.polygon(
-        [(x + side * width, base), (x + side * 0.7 * width + lean, top), (x + lean, top), (x, base)],
-        scene.tone(colour, distance),
-    )
+    lit = [(x + side * width, base), (x + side * 0.7 * width + lean, top), (x + lean, top), (x, base)]
+    scene.polygon(lit, scene.tone(colour, distance))
     flaw = scene.tone(np.multiply(colour, 0.55), distance)
     for _ in range(int(width * 250)):
         at, across = scene.between(top, base), scene.between(-0.7, 0.7) * width
         scene.line([(x + across, at), (x + across + 0.1 * width, at + scene.between(0.02, 0.08))], flaw, width * 0.12)
     for _ in range(scene.count(0, 3)):
         part, reach = scene.between(0.15, 0.6), scene.between(-1, 1) * 0.22
-        start = (x + lean * (1 - part), top + part * (base - top))
-        scene.line(
-            [start, (start[0] + reach, start[1] - abs(reach) * scene.between(0.3, 1.2))],
-            scene.tone(np.multiply(colour, 0.8), distance),
-            0.5 * width,
-        )
+        u, v = x + lean * (1 - part), top + part * (base - top)
+        tip = u + reach, v - abs(reach) * scene.between(0.3, 1.2)
+        scene.line([(u, v), tip], scene.tone(np.multiply(colour, 0.8), distance), 0.5 * width)
 
 
 def stalks(scene: Scene, count: int, colour: Colour, *, base: float, height: float, ears: bool) -> None:

@@ -3,9 +3,8 @@
 import numpy as np
 
 from .buildings import WINDOW_LIGHT
+from .palette import CARS
 from .scene import Scene
-
-_PAINTS = ((0.75, 0.10, 0.10), (0.85, 0.85, 0.86), (0.10, 0.11, 0.13), (0.15, 0.25, 0.50), (0.50, 0.52, 0.55))
 
 
 def road(scene: Scene, vanish: tuple[float, float], left: float, right: float, *, lanes: int, divided: bool) -> None:
@@ -34,17 +33,13 @@ def _stripe(
     scene: Scene, vanish: tuple[float, float], across: float, width: float, start: float, end: float, colour: np.ndarray
 ) -> None:
     x0, y0 = vanish
-    points = [
-        (x0 + (across + side * width - x0) * part, y0 + (1.05 - y0) * part)
-        for side, part in ((-1, start), (-1, end), (1, end), (1, start))
-    ]
-    scene.polygon(points, colour)
+    corners = ((-1, start), (-1, end), (1, end), (1, start))
+    scene.polygon([(x0 + (across + s * width - x0) * t, y0 + (1.05 - y0) * t) for s, t in corners], colour)
 
 
 def car(scene: Scene, x: float, base: float, width: float, *, oncoming: bool) -> None:
     """A car seen from behind or from the front."""
-    paint = scene.pick(*_PAINTS)
-    body, dark = scene.tone(paint), scene.tone((0.06, 0.06, 0.07))
+    body, dark = scene.tone(scene.pick(*CARS)), scene.tone((0.06, 0.06, 0.07))
     van = scene.chance(0.25)
     roof, inset = (-1.05, 0.46) if van else (-0.72, 0.35)
 

@@ -1,13 +1,12 @@
 """What floats in a harbour and what unloads it: yachts and cranes."""
 
+from .palette import HULLS
 from .scene import Scene
-
-_HULLS = ((0.93, 0.93, 0.92), (0.15, 0.22, 0.40), (0.62, 0.16, 0.14), (0.20, 0.42, 0.40))
 
 
 def sailboat(scene: Scene, x: float, water: float, length: float, *, sail: bool, distance: float) -> None:
     """A moored yacht or one under sail; `water` is its water line."""
-    hull, trim = scene.tone(scene.pick(*_HULLS), distance), scene.tone((0.92, 0.91, 0.88), distance)
+    hull, trim = scene.tone(scene.pick(*HULLS), distance), scene.tone((0.92, 0.91, 0.88), distance)
     half, high = length / 2, 0.17 * length
     stern, bow = (x - half, water - high), (x + 1.1 * half, water - 1.15 * high)
     scene.polygon([stern, (x - 0.8 * half, water), (x + 0.75 * half, water), bow], hull)
@@ -36,11 +35,8 @@ def crane(scene: Scene, x: float, base: float, height: float, *, distance: float
     knee = base - 0.75 * height
     scene.box(x - 0.14 * height, knee - 0.12 * height, x + 0.14 * height, knee, paint)
     scene.line([(x, knee), (x + side * 0.8 * height, base - 1.25 * height)], paint, 0.05 * height)
-    scene.line(
-        [(x - side * 0.1 * height, knee - 0.4 * height), (x + side * 0.8 * height, base - 1.25 * height)],
-        paint,
-        0.02 * height,
-    )
-    scene.line([(x, knee), (x - side * 0.1 * height, knee - 0.4 * height)], paint, 0.04 * height)
+    top, tip = (x - side * 0.1 * height, knee - 0.4 * height), (x + side * 0.8 * height, base - 1.25 * height)
+    scene.line([top, tip], paint, 0.02 * height)
+    scene.line([(x, knee), top], paint, 0.04 * height)
     hook = x + side * 0.78 * height
     scene.line([(hook, base - 1.24 * height), (hook, base - 0.6 * height)], paint * 0.7, 0.004)

@@ -63,19 +63,16 @@ def static(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 def profile(rng: np.random.Generator, count: int, *, width: float) -> np.ndarray:
     """A fractal curve, float32 (count,), standard deviation near 1; larger `width` is more rugged."""
     line = sheet()[int(rng.integers(SHEET))]
-    return np.interp(
-        rng.uniform(0, SHEET) + np.linspace(0, width, count), np.arange(SHEET * 2), np.tile(line, 2)
-    ).astype(np.float32)
+    places = rng.uniform(0, SHEET) + np.linspace(0, width, count)
+    return np.interp(places, np.arange(SHEET * 2), np.tile(line, 2)).astype(np.float32)
 
 
 def swell(rng: np.random.Generator, count: int, *, waves: float) -> np.ndarray:
     """A smooth curve, float32 (count,), about -1 to 1, with about `waves` crests: a sum of four sines."""
-    x = np.linspace(0, 2 * np.pi, count)
-    curve = sum(
-        np.sin(waves * rate * x + rng.uniform(0, 2 * np.pi)) * rng.uniform(0.5, 1.0) / (0.6 + rate)
-        for rate in (0.45, 0.8, 1.3, 2.1)
-    )
-    return np.asarray(curve, dtype=np.float32)
+    x, curve = np.linspace(0, 2 * np.pi, count), np.zeros(count)
+    for rate in (0.45, 0.8, 1.3, 2.1):
+        curve += np.sin(waves * rate * x + rng.uniform(0, 2 * np.pi)) * rng.uniform(0.5, 1.0) / (0.6 + rate)
+    return curve.astype(np.float32)
 
 
 def plane(

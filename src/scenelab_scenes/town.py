@@ -7,7 +7,7 @@ import numpy as np
 from .backdrop import backdrop
 from .buildings import house, tower
 from .land import ground
-from .palette import GREENS, SANDS, SEAS
+from .palette import FACADES, GREENS, SANDS, SEAS
 from .plants import broadleaf, conifer
 from .roads import car, lamp_post, road
 from .scene import Scene
@@ -19,15 +19,14 @@ from .water import mirror, sea
 def harbor(scene: Scene) -> None:
     """Moored boats in still water before a quay with houses, sheds or cranes."""
     sky(scene)
-    backdrop(scene, ("hills", "houses", "none"), ("city", "range", "wood"))
+    backdrop(scene, "hills houses none", "city range wood")
     quay = scene.horizon + 0.015
     if not scene.mixed and scene.chance(0.8):
         _waterfront(scene, quay)
     sea(scene, scene.pick(*SEAS), top=quay, swell=scene.between(0.03, 0.07))
     for near in np.sort(scene.rng.uniform(0, 0.12, scene.count(2, 10))):
-        sailboat(
-            scene, scene.between(0, 1), quay + float(near) * 0.2, scene.between(0.05, 0.12), sail=False, distance=0.4
-        )
+        x, length = scene.between(0, 1), scene.between(0.05, 0.12)
+        sailboat(scene, x, quay + float(near) * 0.2, length, sail=False, distance=0.4)
     mirror(scene, quay + 0.01, 0.4, strength=scene.between(0.35, 0.8))
     count = int(scene.rng.integers(1, 3) if scene.mixed else scene.rng.integers(2, 7))
     for near in np.sort(scene.rng.uniform(0.1, 1, count)):
@@ -69,7 +68,7 @@ def _jetty(scene: Scene) -> None:
 def highway(scene: Scene) -> None:
     """A straight road with lanes, cars, lamps and signs through open country or past a town."""
     sky(scene)
-    backdrop(scene, ("hills", "wood", "none", "range"), ("city", "mesas", "dunes", "cranes"))
+    backdrop(scene, "hills wood none range", "city mesas dunes cranes")
     land = scene.pick(*GREENS, *SANDS[:2], (0.74, 0.60, 0.30))
     ground(scene, land, land * 0.95, contrast=0.14)
     vanish = scene.between(0.25, 0.75), scene.horizon + 0.004
@@ -102,14 +101,8 @@ def _roadside(scene: Scene, vanish: tuple[float, float], left: float, right: flo
                 lamp_post(scene, x, y, 0.75 * part, reach=-side * 0.2 * part)
             elif trees and scene.chance(0.8):
                 plant = conifer if scene.chance(0.4) else broadleaf
-                plant(
-                    scene,
-                    x + side * scene.between(0.1, 0.5) * part,
-                    y,
-                    scene.between(0.3, 0.7) * part,
-                    scene.pick(*GREENS),
-                    distance=0.5 * (1 - part),
-                )
+                x, tall = x + side * scene.between(0.1, 0.5) * part, scene.between(0.3, 0.7) * part
+                plant(scene, x, y, tall, scene.pick(*GREENS), distance=0.5 * (1 - part))
     if scene.chance(0.25):
         _gantry(scene, vanish, left, right)
 
@@ -126,19 +119,8 @@ def _gantry(scene: Scene, vanish: tuple[float, float], left: float, right: float
     for a, b in ((0.08, 0.46), (0.54, 0.92)):
         u, v = x0 + (x1 - x0) * a, x0 + (x1 - x0) * b
         scene.box(u, top - 0.10 * part, v, top + 0.16 * part, board)
-        scene.box(
-            u + 0.15 * (v - u), top + 0.0, v - 0.15 * (v - u), top + 0.03 * part, scene.tone((0.9, 0.9, 0.9), 0.1)
-        )
-
-
-_FACADES = (
-    (0.50, 0.55, 0.62),
-    (0.62, 0.58, 0.52),
-    (0.38, 0.42, 0.48),
-    (0.56, 0.42, 0.34),
-    (0.70, 0.70, 0.68),
-    (0.30, 0.40, 0.46),
-)
+        inset = 0.15 * (v - u)
+        scene.box(u + inset, top, v - inset, top + 0.03 * part, scene.tone((0.9, 0.9, 0.9), 0.1))
 
 
 def skyscraper(scene: Scene) -> None:
@@ -147,7 +129,7 @@ def skyscraper(scene: Scene) -> None:
     sky(scene, min(1.0, base))
     if base < 1 and scene.chance(0.6):
         scene = _at(scene, base)
-        backdrop(scene, ("city",), ("hills", "wood", "range"))
+        backdrop(scene, "city", "hills wood range")
     converge = scene.between(0.0, 0.45) if base > 1 else scene.between(0.0, 0.12)
     count = int(scene.rng.integers(1, 3) if scene.mixed else scene.rng.integers(2, 6))
     for distance in np.linspace(0.8, 0.1, count):
@@ -166,7 +148,7 @@ def _at(scene: Scene, horizon: float) -> Scene:
 def _tower_block(scene: Scene, base: float, converge: float, distance: float) -> None:
     x, wide = scene.between(-0.1, 0.85), scene.between(0.14, 0.34) * (1.2 - 0.6 * distance)
     top = base - scene.between(0.45, 1.0) * (1.25 if base > 1 else 0.85)
-    colour, flank = scene.pick(*_FACADES), wide * scene.between(0.2, 0.6)
+    colour, flank = scene.pick(*FACADES), wide * scene.between(0.2, 0.6)
     side = 1 if x + wide / 2 < 0.5 else -1
     slant = 0.05 * scene.between(0.3, 1.5)
     floors, bays = scene.count(12, 34), scene.count(4, 11)
@@ -195,8 +177,7 @@ def _forecourt(scene: Scene, base: float) -> None:
     ground(_at(scene, base), paving, paving, contrast=0.1)
     for x in scene.rng.uniform(0, 1, scene.count(0, 8)):
         if choice < 0.65 and scene.chance(0.5):
-            car(
-                scene, float(x), base + scene.between(0.02, 0.06), scene.between(0.05, 0.09), oncoming=scene.chance(0.5)
-            )
+            y, wide = base + scene.between(0.02, 0.06), scene.between(0.05, 0.09)
+            car(scene, float(x), y, wide, oncoming=scene.chance(0.5))
         else:
             broadleaf(scene, float(x), base + 0.02, scene.between(0.08, 0.18), scene.pick(*GREENS), distance=0.1)

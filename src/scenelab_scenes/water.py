@@ -18,10 +18,9 @@ def sea(scene: Scene, colour: Colour, *, top: float | None = None, swell: float 
     colours = planes(scene.light.rim * 0.45 + deep * 0.5) * (1 - t) + planes(deep) * t
     colours = colours * (1 + swell * waves)
     if scene.light.hour != "overcast" and scene.chance(0.7):
-        lane = np.exp(-(((np.arange(n, dtype=np.float32) / n - scene.light.sun[0]) / scene.between(0.06, 0.2)) ** 2))[
-            None, :
-        ]
-        glitter = smoothstep(waves, -0.2, 1.2) * lane * scene.between(0.4, 0.8)
+        aside = np.arange(n, dtype=np.float32) / n - scene.light.sun[0]
+        lane = np.exp(-((aside / scene.between(0.06, 0.2)) ** 2))
+        glitter = smoothstep(waves, -0.2, 1.2) * lane[None, :] * scene.between(0.4, 0.8)
         colours += (planes(np.maximum(scene.light.rim, 0.45)) - colours) * glitter
     scene.lay(colours, row=start)
 

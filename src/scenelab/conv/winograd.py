@@ -64,7 +64,7 @@ def transforms(tile: int, dtype: torch.dtype, device: torch.device) -> Transform
     def powers(count: int) -> np.ndarray:  # row j: the powers of point j; last row: the leading coefficient
         return np.vstack([np.vander(points, count, increasing=True), np.eye(count)[-1]])
 
-    kernel = powers(3) / np.array(scales)[:, None]
+    kernel = powers(3) / np.array(scales)[:, None] + 0.0  # no negative zeros
     output, filter, input = (
         torch.from_numpy(np.kron(matrix, matrix))
         for matrix in (powers(tile), kernel, [*lagrange, np.poly(points)[::-1]])
