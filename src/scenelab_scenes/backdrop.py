@@ -7,11 +7,11 @@ from .land import dune, hills, massif, mesa, peaks
 from .palette import GREENS, ROCKS, SANDS
 from .plants import tree_line
 from .scene import Scene
-from .shipping import crane
+from .traffic import crane
 
 
 def _none(scene: Scene) -> None:
-    """An empty horizon."""
+    """Leave the horizon empty."""
 
 
 def _hills(scene: Scene) -> None:

@@ -43,7 +43,7 @@ def _lit_windows(scene: Scene, corners: np.ndarray, floors: int, bays: int, shar
 def _panes(
     corners: np.ndarray, up: np.ndarray, across: np.ndarray, tall: float, wide: float, *, margin: tuple[float, float]
 ) -> np.ndarray:
-    """Parts of a face, (k, 4, 2): each starts at (across, up), 0 to 1, and leaves a margin all round."""
+    """Return parts of a face, (k, 4, 2): each starts at (across, up), 0 to 1, and leaves a margin all round."""
     low_left, top_left, top_right, low_right = corners
     (down, side), sides = margin, []
     for v, u in ((down, side), (1 - down, side), (1 - down, 1 - side), (down, 1 - side)):
@@ -54,7 +54,7 @@ def _panes(
 
 
 def skyline(scene: Scene, base: float, height: float, *, distance: float) -> None:
-    """A distant row of city blocks standing on `base`."""
+    """Draw a distant row of city blocks standing on `base`."""
     x = -0.05
     while x < 1.0:
         wide = scene.between(0.04, 0.11)
@@ -66,7 +66,7 @@ def skyline(scene: Scene, base: float, height: float, *, distance: float) -> Non
 
 
 def house(scene: Scene, x: float, base: float, width: float, *, distance: float) -> None:
-    """A small gabled house or quayside shed."""
+    """Draw a small gabled house or quayside shed."""
     wall = scene.pick((0.85, 0.82, 0.75), (0.70, 0.30, 0.24), (0.80, 0.65, 0.40), (0.50, 0.58, 0.65))
     tall = width * scene.between(0.6, 1.3)
     scene.box(x, base - tall, x + width, base, scene.tone(wall, distance))

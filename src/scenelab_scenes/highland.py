@@ -14,13 +14,13 @@ from .water import fall, mirror, sea
 
 
 def forest(scene: Scene) -> None:
-    """Among trees: stems near and far, leaves above, litter or moss below."""
+    """Paint the inside of a wood: stems near and far, leaves above, litter or moss below."""
     sky(scene, 0.75)
     leaf = scene.pick(*LEAVES)
     bark = scene.pick((0.32, 0.25, 0.19), (0.40, 0.36, 0.32), (0.26, 0.20, 0.16), (0.74, 0.72, 0.67))
     floor = scene.pick((0.34, 0.26, 0.15), (0.24, 0.30, 0.12), (0.42, 0.30, 0.16))
     leaves(scene, -0.01, scene.horizon + 0.03, leaf * 1.15, cover=scene.between(0.55, 0.9), distance=1.0)
-    ground(scene, floor, floor * 0.5 + leaf * 0.5, across=500, along=500, contrast=0.2)
+    ground(scene, floor, floor * 0.5 + leaf * 0.5, cells=(500, 500), contrast=0.2)
     if scene.mixed:
         _path(scene)
     count = scene.count(7, 24) // (2 if scene.mixed else 1)
@@ -43,7 +43,7 @@ def _path(scene: Scene) -> None:
 
 
 def mountain(scene: Scene) -> None:
-    """Rock faces under snow, behind woods, meadows or a lake."""
+    """Paint rock faces under snow, behind woods, meadows or a lake."""
     sky(scene)
     base = scene.horizon + 0.02
     snow = None if scene.chance(0.2) else scene.between(0.15, 0.8)
@@ -66,15 +66,14 @@ def mountain(scene: Scene) -> None:
 
 
 def _firs(scene: Scene, wood: np.ndarray, lake: bool) -> None:
-    for near in np.sort(scene.rng.uniform(0, 1, scene.count(0, 18))) ** 2:
-        if lake and 0.05 < near < 0.5:
-            continue
-        base = scene.horizon + 0.02 + (1.05 - scene.horizon) * float(near)
-        conifer(scene, scene.between(0, 1), base, 0.05 + 0.30 * float(near), wood, distance=0.5 * (1 - float(near)))
+    for near in (np.sort(scene.rng.uniform(0, 1, scene.count(0, 18))) ** 2).tolist():
+        if not lake or not 0.05 < near < 0.5:
+            base = scene.horizon + 0.02 + (1.05 - scene.horizon) * near
+            conifer(scene, scene.between(0, 1), base, 0.05 + 0.30 * near, wood, distance=0.5 * (1 - near))
 
 
 def waterfall(scene: Scene) -> None:
-    """White water over a rock face into a pool, framed by green."""
+    """Paint white water over a rock face into a pool, framed by green."""
     n = scene.side
     lip = scene.between(0.06, 0.30)
     sky(scene, lip + 0.15)

@@ -2,22 +2,15 @@
 
 import numpy as np
 
-from .scene import Colour, Scene, planes
+from .scene import Colour, Pair, Scene, planes
 from .texture import grain, plane, profile, smoothstep, swell
 
 
 def ground(
-    scene: Scene,
-    near: Colour,
-    far: Colour,
-    *,
-    top: float | None = None,
-    across: float = 300,
-    along: float = 300,
-    contrast: float = 0.12,
+    scene: Scene, near: Colour, far: Colour, top: float | None = None, cells: Pair = (300, 300), contrast: float = 0.12
 ) -> None:
-    """Open ground from the horizon (or `top`) to the lower edge, its colour running from `far` to `near`."""
-    top = scene.horizon if top is None else top
+    """Draw open ground from the horizon (or `top`) to the lower edge, with cells of noise across and along."""
+    top, (across, along) = scene.horizon if top is None else top, cells
     n, start = scene.side, scene.row(top)
     rows = n - start
     t = (np.linspace(0, 1, rows, dtype=np.float32) ** 0.6)[None, :, None]
@@ -28,7 +21,7 @@ def ground(
 
 
 def peaks(scene: Scene, base: float, height: float) -> np.ndarray:
-    """The outline of a mountain range, unit y for every pixel column, float32 (side,)."""
+    """Return the outline of a mountain range, unit y for every pixel column, float32 (side,)."""
     n = scene.side
     x = np.linspace(0, 1, n, dtype=np.float32) + 0.02 * profile(scene.rng, n, width=60)
     outline = np.zeros(n, dtype=np.float32)
@@ -42,7 +35,7 @@ def peaks(scene: Scene, base: float, height: float) -> np.ndarray:
 
 
 def hills(scene: Scene, base: float, height: float) -> np.ndarray:
-    """The outline of rolling hills, unit y for every pixel column, float32 (side,)."""
+    """Return the outline of rolling hills, unit y for every pixel column, float32 (side,)."""
     n = scene.side
     outline = 0.55 + 0.35 * swell(scene.rng, n, waves=1.2) + 0.06 * profile(scene.rng, n, width=60)
     return base - height * np.clip(outline, 0.02, 2)
@@ -59,10 +52,10 @@ def massif(
     snow: float | None = None,
     mottle: float = 160,
 ) -> None:
-    """Fill the land between an outline and `bottom` with lit and shadowed faces.
+    """Fill the land between an outline (unit y per column) and `bottom` with lit and shadowed faces.
 
-    `outline` is the unit y per column, (side,); `relief` the contrast between faces, 0 to 1; `snow` the fraction of
-    the height that is bare below the snow line, None for no snow; `mottle` the cells of noise over the image.
+    `relief` is the contrast between faces, 0 to 1; `snow` the fraction of the height that is bare below the snow line,
+    None for no snow; `mottle` the cells of noise over the image.
     """
     n = scene.side
     first, last = scene.row(float(outline.min())), scene.row(bottom)
@@ -82,7 +75,7 @@ def massif(
 
 
 def _facing(scene: Scene, outline: np.ndarray, depth: np.ndarray, rough: np.ndarray) -> np.ndarray:
-    """How far each pixel faces the light, -1 to 1: the slope of the ridge above it, followed down a wavering spur."""
+    """Return how far each pixel faces the light, -1 to 1, by the slope of the ridge above, down a wavering spur."""
     n = len(outline)
     slope = np.convolve(np.gradient(outline) * n, np.full(11, 1 / 11), mode="same")
     side = 1.0 if scene.light.sun[0] < 0.5 else -1.0
@@ -92,7 +85,7 @@ def _facing(scene: Scene, outline: np.ndarray, depth: np.ndarray, rough: np.ndar
 
 
 def dune(scene: Scene, base: float, height: float, colour: Colour, *, distance: float) -> None:
-    """One dune from its crest down to the lower edge: a lit windward side, a shadowed slip face and fine ripples."""
+    """Draw one dune down to the lower edge: a lit windward side, a shadowed slip face and fine ripples."""
     n = scene.side
     crest = base - height * (0.5 + 0.6 * swell(scene.rng, n, waves=scene.between(0.7, 1.8)))
     first = scene.row(float(crest.min()))
@@ -109,7 +102,7 @@ def dune(scene: Scene, base: float, height: float, colour: Colour, *, distance: 
 
 
 def mesa(scene: Scene, x: float, base: float, width: float, height: float, colour: Colour, *, distance: float) -> None:
-    """A flat-topped rock with banded cliffs and a skirt of rubble."""
+    """Draw a flat-topped rock with banded cliffs and a skirt of rubble."""
     top, bench = base - height, base - 0.4 * height
     skirt = [(x - width, base), (x - 0.62 * width, bench), (x + 0.62 * width, bench), (x + width, base)]
     scene.polygon(skirt, scene.tone(np.multiply(colour, 0.85), distance))
@@ -123,7 +116,7 @@ def mesa(scene: Scene, x: float, base: float, width: float, height: float, colou
 
 
 def boulder(scene: Scene, x: float, y: float, radius: float, colour: Colour, *, distance: float = 0.0) -> None:
-    """A rock lying at (x, y), lit on one side."""
+    """Draw a rock lying at (x, y), lit on one side."""
     angles = np.sort(scene.rng.uniform(0, 2 * np.pi, 10))
     reach = radius * scene.rng.uniform(0.75, 1.1, 10)
     points = np.stack([x + reach * np.cos(angles), y + 0.7 * reach * np.sin(angles)], axis=1)
@@ -133,7 +126,7 @@ def boulder(scene: Scene, x: float, y: float, radius: float, colour: Colour, *, 
 
 
 def rock_face(scene: Scene, top: np.ndarray, bottom: float, colour: Colour, *, distance: float) -> None:
-    """A cliff with vertical cracks and level beds, from the outline `top` (side,) to `bottom`."""
+    """Draw a cliff with vertical cracks and level beds, from the outline `top` (side,) to `bottom`."""
     n = scene.side
     first, last = scene.row(float(top.min())), scene.row(bottom)
     if last - first < 2:

@@ -50,7 +50,7 @@ def draw_light(rng: np.random.Generator) -> Light:
 
 
 def indoors(light: Light, rng: np.random.Generator) -> Light:
-    """The light inside a room at that hour: lamps take over from the sun when it is dark or the lamps are left on."""
+    """Return the light inside a room at that hour: lamps replace the sun when it is dark or the lamps are on."""
     lamps = np.array((0.88, 0.76, 0.58), dtype=np.float32) * _jitter(rng, 0.10)
     if light.hour == "night":
         return replace(light, tint=lamps * 0.85)

@@ -6,14 +6,14 @@ from .backdrop import backdrop
 from .land import boulder, dune, ground, massif, mesa, rock_face
 from .palette import GREENS, ROCKS, SANDS, SEAS
 from .plants import broadleaf, cactus, stalks
-from .scene import Scene
+from .scene import Pair, Scene
 from .sky import sky
 from .texture import profile
 from .water import sea, shore
 
 
 def coast(scene: Scene) -> None:
-    """Open water meeting sand or rocks, sometimes under a headland."""
+    """Paint open water meeting sand or rocks, sometimes under a headland."""
     sky(scene)
     backdrop(scene, "none none hills", "city range dunes houses")
     sea(scene, scene.pick(*SEAS), swell=scene.between(0.05, 0.13))
@@ -45,7 +45,7 @@ def _headland(scene: Scene, x: np.ndarray) -> None:
 
 
 def desert(scene: Scene) -> None:
-    """Dunes one behind the other, or a stony plain with mesas and cacti."""
+    """Paint dunes one behind the other, or a stony plain with mesas and cacti."""
     sky(scene)
     sand = scene.pick(*SANDS)
     backdrop(scene, "none mesas dunes", "range hills wood")
@@ -82,12 +82,12 @@ def _scrub(scene: Scene) -> None:
 
 
 def wheat_field(scene: Scene) -> None:
-    """Standing grain to the horizon, with drills or tracks, under a wide sky."""
+    """Paint standing grain to the horizon, with drills or tracks, under a wide sky."""
     sky(scene)
     backdrop(scene, "wood hills none", "range city dunes houses")
     corn = scene.pick((0.80, 0.64, 0.28), (0.72, 0.56, 0.26), (0.66, 0.62, 0.26), (0.86, 0.74, 0.42))
-    across, along, contrast = scene.between(300, 500), scene.between(40, 200), scene.between(0.10, 0.2)
-    ground(scene, corn, corn * 1.05, across=across, along=along, contrast=contrast)
+    cells = scene.between(300, 500), scene.between(40, 200)
+    ground(scene, corn, corn * 1.05, cells=cells, contrast=scene.between(0.10, 0.2))
     vanish = scene.between(0.1, 0.9), scene.horizon
     rows = int(scene.rng.integers(0, 2) * scene.rng.integers(12, 30))
     for x in np.linspace(-1.5, 2.5, rows):
@@ -105,7 +105,7 @@ def wheat_field(scene: Scene) -> None:
         stalks(scene, scene.count(20, 50), corn, base=base, height=height, ears=True)
 
 
-def _tracks(scene: Scene, vanish: tuple[float, float], corn: np.ndarray) -> None:
+def _tracks(scene: Scene, vanish: Pair, corn: np.ndarray) -> None:
     at, gap, wide = scene.between(0.1, 0.9), scene.between(0.2, 0.4), scene.between(0.02, 0.05)
     for x in (at - gap / 2, at + gap / 2):
         scene.polygon([vanish, (x + wide, 1.05), (x - wide, 1.05)], scene.tone(corn * 0.55))

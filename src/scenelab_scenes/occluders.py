@@ -60,7 +60,7 @@ def _fence(scene: Scene) -> None:
 
 
 def _twigs(scene: Scene) -> None:
-    """Thin branches that reach in from an upper corner."""
+    """Draw thin branches that reach in from an upper corner."""
     bark = scene.tone((0.20, 0.16, 0.12))
     side = 0.0 if scene.chance(0.5) else 1.0
     leaf = scene.tone(scene.pick((0.25, 0.38, 0.16), (0.55, 0.38, 0.14)), spread=0.1)
@@ -74,7 +74,7 @@ def _twigs(scene: Scene) -> None:
 
 
 def _boughs(scene: Scene) -> None:
-    """Leaves that hang in along the upper edge."""
+    """Draw leaves that hang in along the upper edge."""
     bottom, green = scene.between(0.15, 0.35), scene.pick((0.20, 0.32, 0.14), (0.14, 0.22, 0.12))
     leaves(scene, 0.0, bottom, green, cover=0.75, distance=0.0, fall=1.2)
 
@@ -88,7 +88,7 @@ def _table(scene: Scene) -> None:
 
 
 def _blur_disc(scene: Scene) -> None:
-    """Something close and out of focus in a lower corner."""
+    """Draw something close and out of focus in a lower corner."""
     colour = scene.tone(scene.pick((0.25, 0.35, 0.20), (0.45, 0.30, 0.25), (0.2, 0.2, 0.24)))
     x, y = (0.0 if scene.chance(0.5) else 1.0), scene.between(0.8, 1.05)
     for _ in range(4):

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .palette import SPINES
-from .scene import Colour, Scene, planes
+from .scene import Colour, Pair, Scene, planes
 from .texture import grain
 
-Pair = tuple[float, float]
 Span = float | Pair
 
 
@@ -18,14 +17,14 @@ Span = float | Pair
 class Room:
     """A box: x runs from left to right wall, y from ceiling to floor, z from near to the end wall, each 0 to 1."""
 
-    vanish: tuple[float, float]
+    vanish: Pair
     left: float  # image coordinate of the left wall's near edge, mostly outside the image
     right: float
     ceiling: float
     floor: float
     depth: float  # how many times smaller the end wall is than the near opening, less one
 
-    def point(self, x: float, y: float, z: float) -> tuple[float, float]:
+    def point(self, x: float, y: float, z: float) -> Pair:
         """Project a point of the room to unit image coordinates: p = v + (near - v) / (1 + depth z)."""
         scale = 1 / (1 + self.depth * z)
         near = self.left + (self.right - self.left) * x, self.ceiling + (self.floor - self.ceiling) * y
@@ -58,7 +57,7 @@ def shell(scene: Scene, room: Room, *, wall: Colour, floor: Colour, ceiling: Col
 
 
 def boards(scene: Scene, room: Room, colour: Colour, *, y: float, lengthwise: int, crosswise: int) -> None:
-    """Lines of planks or tiles on the floor (y = 1) or the ceiling (y = 0)."""
+    """Draw lines of planks or tiles on the floor (y = 1) or the ceiling (y = 0)."""
     seam = scene.tone(colour)
     for x in np.linspace(0, 1, lengthwise + 2)[1:-1] if lengthwise else ():
         scene.line(room.points([(x, y, 0), (x, y, 1)]), seam, 0.004)
@@ -89,7 +88,7 @@ def door(scene: Scene, room: Room, wall: int, z: float, width: float, colour: Co
 
 
 def window(scene: Scene, left: float, top: float, right: float, bottom: float) -> None:
-    """A window in the end wall with the sky, a hint of land, a frame and a cross bar."""
+    """Draw a window in the end wall with the sky, a hint of land, a frame and a cross bar."""
     n = scene.side
     rows, columns = scene.row(bottom) - scene.row(top), int((right - left) * n)
     if rows < 6 or columns < 6:

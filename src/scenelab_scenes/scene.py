@@ -13,19 +13,15 @@ from .light import Light
 Colour = np.ndarray | tuple[float, float, float]
 """Red, green, blue, each 0 to 1; values outside are clipped when drawn."""
 
-Points = Iterable[tuple[float, float]] | np.ndarray
+Pair = tuple[float, float]
+Points = Iterable[Pair] | np.ndarray
 """Corners in unit coordinates, (k, 2)."""
 
 
 class Scene:
     """An RGB image of `side` × `side` pixels, and what all painters share.
 
-    Args:
-        side: pixels.
-        rng: the source of all randomness.
-        light: colours of the sky, the light and the haze.
-        horizon: height of the eye line, unit coordinate.
-        mixed: whether the scene borrows elements of a second kind.
+    `horizon` is the height of the eye line, unit coordinate; a `mixed` scene borrows elements of a second kind.
     """
 
     def __init__(self, side: int, rng: np.random.Generator, light: Light, horizon: float, mixed: bool) -> None:
@@ -65,13 +61,9 @@ class Scene:
         return [part * self.side for pair in pairs for part in pair]
 
     def lay(self, colours: np.ndarray, mask: np.ndarray | None = None, *, row: int = 0, column: int = 0) -> None:
-        """Put an array on the image.
+        """Put float planes (3, h, w), or one colour (3,), on the image with its top left corner at (row, column).
 
-        Args:
-            colours: float planes (3, h, w), or (3,) for a single colour (which then needs a mask).
-            mask: float (h, w), 0 leaves the image as it is, 1 covers it.
-            row: pixel row of the array's top left corner.
-            column: pixel column of the same corner.
+        Where the mask (h, w) is 0 the image stays as it is, where it is 1 it is covered; one colour needs a mask.
         """
         stencil = None if mask is None else Image.fromarray(_bytes(mask))
         if colours.ndim == 1:
@@ -93,9 +85,7 @@ class Scene:
         self.lay(np.asarray(colour, dtype=np.float32), falloff * strength, row=top, column=left)
 
     def tone(self, colour: Colour, distance: float = 0.0, *, spread: float = 0.0) -> np.ndarray:
-        """Return a surface's colour as seen, float32 (3,): jittered, lit, then veiled by haze.
-
-        c' = rim + (c * tint - rim) * exp(-haze * distance)
+        """Return a surface's colour as seen, float32 (3,): c' = rim + (c * tint - rim) * exp(-haze * distance).
 
         Args:
             colour: (3,) under white light.

@@ -23,11 +23,11 @@ def sky(scene: Scene, bottom: float | None = None) -> None:
 
 
 def _sun(scene: Scene, colours: np.ndarray) -> None:
+    if scene.light.hour == "overcast":
+        return
     _, rows, columns = colours.shape
     x, y = scene.light.sun[0] * columns, scene.light.sun[1] * rows
     distance = np.hypot(np.arange(columns)[None, :] - x, np.arange(rows)[:, None] - y).astype(np.float32) / columns
-    if scene.light.hour == "overcast":
-        return
     moon = scene.light.hour == "night"
     bright = np.array((0.92, 0.93, 0.88) if moon else (1.0, 0.95, 0.80), dtype=np.float32)
     halo = np.exp(-distance / (0.08 if moon else 0.22)) * (0.35 if moon else 0.55)
@@ -51,7 +51,6 @@ def _clouds(scene: Scene, colours: np.ndarray) -> None:
 
 
 def _stars(scene: Scene, colours: np.ndarray) -> None:
-    _, rows, columns = colours.shape
-    count = scene.count(10, 60)
-    at = scene.rng.integers(0, rows, count), scene.rng.integers(0, columns, count)
-    colours[:, at[0], at[1]] += scene.rng.uniform(0.2, 0.8, count).astype(np.float32)
+    count, (_, rows, columns) = scene.count(10, 60), colours.shape
+    y, x = scene.rng.integers(0, rows, count), scene.rng.integers(0, columns, count)
+    colours[:, y, x] += scene.rng.uniform(0.2, 0.8, count).astype(np.float32)

@@ -9,15 +9,14 @@ from .buildings import house, tower
 from .land import ground
 from .palette import FACADES, GREENS, SANDS, SEAS
 from .plants import broadleaf, conifer
-from .roads import car, lamp_post, road
-from .scene import Scene
-from .shipping import crane, sailboat
+from .scene import Pair, Scene
 from .sky import sky
+from .traffic import car, crane, lamp_post, road, sailboat, toward
 from .water import mirror, sea
 
 
 def harbor(scene: Scene) -> None:
-    """Moored boats in still water before a quay with houses, sheds or cranes."""
+    """Paint moored boats in still water before a quay with houses, sheds or cranes."""
     sky(scene)
     backdrop(scene, "hills houses none", "city range wood")
     quay = scene.horizon + 0.015
@@ -51,7 +50,7 @@ def _waterfront(scene: Scene, quay: float) -> None:
 
 
 def _jetty(scene: Scene) -> None:
-    """A plank walk that starts at the camera and runs out over the water."""
+    """Draw a plank walk that starts at the camera and runs out over the water."""
     far_x, far_y, near_x = scene.between(0.2, 0.8), scene.horizon + scene.between(0.12, 0.3), scene.between(-0.1, 1.1)
     wood = scene.tone(scene.pick((0.50, 0.42, 0.33), (0.60, 0.56, 0.50)))
     wide = scene.between(0.10, 0.22)
@@ -66,7 +65,7 @@ def _jetty(scene: Scene) -> None:
 
 
 def highway(scene: Scene) -> None:
-    """A straight road with lanes, cars, lamps and signs through open country or past a town."""
+    """Paint a straight road with lanes, cars, lamps and signs through open country or past a town."""
     sky(scene)
     backdrop(scene, "hills wood none range", "city mesas dunes cranes")
     land = scene.pick(*GREENS, *SANDS[:2], (0.74, 0.60, 0.30))
@@ -80,23 +79,21 @@ def highway(scene: Scene) -> None:
     _roadside(scene, vanish, left, left + wide)
     count = scene.count(0, 7) * (not scene.mixed)
     for near in np.sort(scene.rng.uniform(0.08, 0.75, count)) ** 1.4:
-        lane = (int(scene.rng.integers(lanes)) + 0.5) / lanes
-        across = left + wide * lane
-        x, y = vanish[0] + (across - vanish[0]) * float(near), vanish[1] + (1.05 - vanish[1]) * float(near)
+        lane = (scene.count(0, lanes) + 0.5) / lanes
+        x, y = toward(vanish, left + wide * lane, float(near))
         car(scene, x, y, 0.62 * wide / lanes * float(near), oncoming=lane < 0.5)
 
 
-def _roadside(scene: Scene, vanish: tuple[float, float], left: float, right: float) -> None:
+def _roadside(scene: Scene, vanish: Pair, left: float, right: float) -> None:
     lamps, rail, trees = scene.chance(0.35), scene.chance(0.4), scene.chance(0.45)
     steel = scene.tone((0.66, 0.67, 0.68))
     for side, edge in ((-1, left), (1, right)):
         foot = edge + side * 0.15 * (right - left)
         if rail:
-            x0, y0 = vanish
-            scene.polygon([(x0, y0), (foot, 1.0), (foot, 0.93)], steel)
+            scene.polygon([vanish, (foot, 1.0), (foot, 0.93)], steel)
         for k in range(7, 0, -1):
             part = 0.9 / k**1.1
-            x, y = vanish[0] + (foot - vanish[0]) * part, vanish[1] + (1.05 - vanish[1]) * part
+            x, y = toward(vanish, foot, part)
             if lamps:
                 lamp_post(scene, x, y, 0.75 * part, reach=-side * 0.2 * part)
             elif trees and scene.chance(0.8):
@@ -107,7 +104,7 @@ def _roadside(scene: Scene, vanish: tuple[float, float], left: float, right: flo
         _gantry(scene, vanish, left, right)
 
 
-def _gantry(scene: Scene, vanish: tuple[float, float], left: float, right: float) -> None:
+def _gantry(scene: Scene, vanish: Pair, left: float, right: float) -> None:
     part = scene.between(0.2, 0.5)
     x0, x1 = (vanish[0] + (edge - vanish[0]) * part * 1.2 for edge in (left, right))
     base = vanish[1] + (1.05 - vanish[1]) * part
@@ -124,7 +121,7 @@ def _gantry(scene: Scene, vanish: tuple[float, float], left: float, right: float
 
 
 def skyscraper(scene: Scene) -> None:
-    """Tall buildings seen from the street, looking up, or across a park or water."""
+    """Paint tall buildings seen from the street, looking up, or across a park or water."""
     base = 1.1 if scene.chance(0.4) and not scene.mixed else scene.between(0.72, 0.98)
     sky(scene, min(1.0, base))
     if base < 1 and scene.chance(0.6):
@@ -153,7 +150,7 @@ def _tower_block(scene: Scene, base: float, converge: float, distance: float) ->
     slant = 0.05 * scene.between(0.3, 1.5)
     floors, bays = scene.count(12, 34), scene.count(4, 11)
 
-    def lean(px: float, py: float) -> tuple[float, float]:
+    def lean(px: float, py: float) -> Pair:
         return px + (0.5 - px) * converge * (base - py), py
 
     front = np.array([lean(x, base), lean(x, top), lean(x + wide, top), lean(x + wide, base)])

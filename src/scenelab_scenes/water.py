@@ -8,7 +8,7 @@ from .texture import grain, plane, smoothstep
 
 
 def sea(scene: Scene, colour: Colour, *, top: float | None = None, swell: float = 0.1) -> None:
-    """Waves from the horizon (or `top`) to the lower edge, with the sky's colour in the distance and sun glitter."""
+    """Draw waves from the horizon (or `top`) to the lower edge, with the sky's colour far away and sun glitter."""
     top = scene.horizon if top is None else top
     n, start = scene.side, scene.row(top)
     rows = n - start
@@ -43,7 +43,7 @@ def mirror(scene: Scene, line: float, depth: float, *, strength: float) -> None:
 
 
 def shore(scene: Scene, edge: np.ndarray, sand: Colour) -> None:
-    """A beach below `edge` (unit y per column, (side,)): wet sand, a foam line and up to two breakers."""
+    """Draw a beach below `edge` (unit y per column, (side,)): wet sand, a foam line and up to two breakers."""
     n = scene.side
     first = scene.row(float(edge.min()) - 0.12)
     depth = (np.arange(first, n, dtype=np.float32) / n)[:, None] - edge[None, :]
@@ -60,7 +60,7 @@ def shore(scene: Scene, edge: np.ndarray, sand: Colour) -> None:
 
 
 def fall(scene: Scene, left: float, right: float, top: float, bottom: float, *, flare: float, distance: float) -> None:
-    """A curtain of white water from `top` to `bottom`, widening by `flare`, with mist at its foot."""
+    """Draw a curtain of white water from `top` to `bottom`, widening by `flare`, with mist at its foot."""
     n = scene.side
     first, last = scene.row(top), scene.row(bottom)
     start, end = (min(n, max(0, int(edge * n))) for edge in (left - flare - 0.05, right + flare + 0.05))
