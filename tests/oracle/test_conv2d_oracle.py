@@ -137,9 +137,9 @@ def test_winograd_in_blocks_and_channel_groups_of_any_size(height, width, paddin
     (to_weight,) = torch.autograd.grad(expected, [weight], gradient)
     x, dy = (tensor.detach().permute(0, 2, 3, 1).contiguous() for tensor in (images, gradient))
     output = torch.empty_like(dy)
-    winograd.forward(x, weight.detach(), bias, padding, output)
+    winograd.forward(x, weight.detach(), bias, 1, padding, output)
     torch.testing.assert_close(output.permute(0, 3, 1, 2), expected)
-    torch.testing.assert_close(winograd.grad_weight(dy, x, padding), to_weight)
+    torch.testing.assert_close(winograd.grad_weight(dy, x, 3, 1, padding), to_weight)
 
 
 @pytest.mark.parametrize("tile", [2, 4])
