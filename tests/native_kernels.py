@@ -52,8 +52,8 @@ def outcome(call):
 
 def main():
     sys.path.insert(0, sys.argv[1])
-    from runner import tripwire
-    from runner.record import Record
+    from scenelab_runner import tripwire
+    from scenelab_runner.record import Record
 
     traced = torch.jit.trace(lambda x, w: torch.conv2d(x, w), (torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2)))
     expected = values()

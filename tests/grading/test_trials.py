@@ -19,8 +19,8 @@ from scenelab.course.grading.batch import Batch, seed_of
 from scenelab.course.grading.checks import CheckContext
 from scenelab.course.grading.monitor import Monitor
 from scenelab.course.grading.rubric import default_text, parse
-from scenelab.course.grading.runner.wire import WireError
 from scenelab.course.grading.sandbox import best
+from scenelab.course.grading.scenelab_runner.wire import WireError
 from scenelab.course.grading.submission_error import sanitize
 from scenelab.runtime import python_command
 from styles import CODE, changed, lost
@@ -54,7 +54,7 @@ def files_with(names, text="\0"):
 def test_every_file_that_starts_a_process_is_known():
     """A new one must be reviewed: what the process imports, and in which folder it runs."""
     files = files_with({"Popen", "check_output", "check_call", "execv", "execvp", "posix_spawn"}, "subprocess.run")
-    assert files - {f"{GRADING}/launch.py", f"{GRADING}/runner/audit.py"} == STARTERS
+    assert files - {f"{GRADING}/launch.py", f"{GRADING}/scenelab_runner/audit.py"} == STARTERS
 
 
 def test_python_is_started_with_safe_path():

@@ -25,15 +25,10 @@ SECONDS = 3600.0  # for all images; a checkpoint under 10 MB scores some hundred
 
 @dataclass(frozen=True)
 class Judge:
-    """Test images and their labels.
+    """Test images and their labels."""
 
-    Attributes:
-        folder: holds images/, as MiniPlaces does.
-        listed: paths below images/ and labels.
-    """
-
-    folder: Path
-    listed: list[tuple[str, int]]
+    folder: Path  # holds images/, as MiniPlaces does
+    listed: list[tuple[str, int]]  # paths below images/ and labels
 
     @staticmethod
     def of(folder: Path) -> "Judge | None":
@@ -54,10 +49,6 @@ class Judge:
         """Return top-1 and top-5 error in percent, or the `problem`; None without a model.
 
         The weights are loaded and run in the sandbox, which returns scores; the labels stay here.
-
-        Args:
-            worker: with limits that suit this number of images.
-            submission: may hold a checkpoint.
         """
         path = checkpoint(submission.root)
         if path is None:

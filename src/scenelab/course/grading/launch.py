@@ -1,9 +1,8 @@
 """As root, make folders that only root can reach visible to one user, become that user, and run a command.
 
-    python -I launch.py USER PLACE COUNT SOURCE… COMMAND…
-
-The sources are mounted at PLACE/0, PLACE/1, … in a mount namespace of this process alone, so that bubblewrap, which
-runs as the user, can mount them again. COMMAND begins with an absolute path.
+Started as `python -I launch.py USER PLACE COUNT SOURCE… COMMAND…`. The sources are mounted at PLACE/0, PLACE/1, … in a
+mount namespace of this process alone, so that bubblewrap, which runs as the user, can mount them again. COMMAND begins
+with an absolute path.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""The grader's end of the record (runner/record.py) and of the counter of native convolutions (runner/tripwire.py).
+"""The grader's end of the record and of the counter of native convolutions.
 
 What the process in the sandbox has written to either cannot be taken back.
 """
@@ -11,28 +11,21 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 
-from scenelab.course.grading.runner.wire import COUNTER
+from scenelab.course.grading.scenelab_runner.wire import COUNTER
 from scenelab.course.grading.submission_error import SubmissionError
 from scenelab.errors import printable
 
 MAX_BYTES = 64 << 20  # read from the record per request
+CLOSED = "the record of what the process does was closed"
 
 
 class Monitor:
-    """A pipe of lines and a page of shared memory.
-
-    Args:
-        flag: called with the text of each review flag.
-
-    Attributes:
-        handle: file descriptor of the pipe's reading end; -1 if closed.
-        convolutions: native and foreign convolutions that the last graded request called.
-    """
+    """A pipe of lines and a page of shared memory; `flag` is called with the text of each review flag."""
 
     def __init__(self, flag: Callable[[str], None]) -> None:
         self._flag = flag
-        self.handle = -1
-        self.convolutions: list[str] = []
+        self.handle = -1  # of the pipe's reading end; -1 if closed
+        self.convolutions: list[str] = []  # native and foreign ones that the last graded request called
         self._memory: mmap.mmap | None = None
         self._rest, self._size, self._nonce, self._before = b"", 0, "", 0
         self._events: set[str] = set()
@@ -58,14 +51,7 @@ class Monitor:
         return self._nonce
 
     def read(self, *, ended: bool = False) -> None:
-        """Read all pending lines.
-
-        Args:
-            ended: the grader has ended the process, which closes the pipe.
-
-        Raises:
-            SubmissionError: the process writes more than `MAX_BYTES`.
-        """
+        """Read all pending lines; `ended` if the grader has ended the process, which closes the pipe."""
         while self.handle >= 0:
             try:
                 part = os.read(self.handle, 1 << 16)
@@ -73,7 +59,7 @@ class Monitor:
                 return
             if not part:
                 if not ended:
-                    self._flag("the record of what the process does was closed")
+                    self._flag(CLOSED)
                 os.close(self.handle)
                 self.handle = -1
                 return
@@ -109,7 +95,7 @@ class Monitor:
         """Check that the record announces the reply and, if graded, that the counter shows the probe."""
         self.read()
         if f"reply {self._nonce}" not in self._events:
-            self._flag("the record of what the process does was closed or replaced")
+            self._flag(f"{CLOSED} or replaced")
         self.settle(graded=graded, answered=True)
 
     def settle(self, *, graded: bool, answered: bool) -> None:

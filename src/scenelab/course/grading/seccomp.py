@@ -13,27 +13,22 @@ ALLOW = 0x7FFF0000  # seccomp.h: SCMP_ACT_ALLOW
 DENY = 0x00050000  # SCMP_ACT_ERRNO(0)
 EQUAL, GREATER, MASKED_EQUAL = 4, 6, 7  # enum scmp_compare
 
-OTHER_PROCESSES = """
+DENIED = """
     ptrace process_vm_readv process_vm_writev pidfd_getfd kcmp perf_event_open bpf userfaultfd io_uring_setup
     io_uring_enter io_uring_register keyctl add_key request_key syslog acct lookup_dcookie quotactl quotactl_fd
-    fanotify_init vmsplice migrate_pages move_pages
-""".split()  # and the kernel's own state
-UNCHARGED_MEMORY = "shmget shmat shmctl msgget semget mq_open memfd_create memfd_secret".split()
-MOUNTS = """
+    fanotify_init vmsplice migrate_pages move_pages shmget shmat shmctl msgget semget mq_open memfd_create memfd_secret
     mount umount umount2 pivot_root chroot move_mount open_tree fsopen fsconfig fsmount fspick mount_setattr unshare
-    setns name_to_handle_at open_by_handle_at mknod mknodat
+    setns name_to_handle_at open_by_handle_at mknod mknodat reboot swapon swapoff kexec_load kexec_file_load
+    init_module finit_module delete_module create_module query_module get_kernel_syms nfsservctl uselib ustat vm86
+    vm86old iopl ioperm modify_ldt settimeofday stime clock_settime clock_settime64 adjtimex clock_adjtime
+    clock_adjtime64 sethostname setdomainname vhangup
 """.split()
-MACHINE = """
-    reboot swapon swapoff kexec_load kexec_file_load init_module finit_module delete_module create_module query_module
-    get_kernel_syms nfsservctl uselib ustat vm86 vm86old iopl ioperm modify_ldt settimeofday stime clock_settime
-    clock_settime64 adjtimex clock_adjtime clock_adjtime64 sethostname setdomainname vhangup
-""".split()
-DENIED = (*OTHER_PROCESSES, *UNCHARGED_MEMORY, *MOUNTS, *MACHINE)
-"""System calls that fail with EPERM; a name that libseccomp does not know is skipped."""
-TRIED = """
-    ptrace process_vm_readv perf_event_open bpf userfaultfd io_uring_setup keyctl add_key mount unshare setns clone3
-    socket
-""".split()
+"""Calls that fail with EPERM: ways to other processes, the kernel's state, uncounted memory, mounts, the machine.
+
+A name that libseccomp does not know is skipped.
+"""
+TRIED = "ptrace process_vm_readv perf_event_open bpf userfaultfd io_uring_setup keyctl add_key".split()
+TRIED += "mount unshare setns clone3 socket".split()
 """System calls that the sandbox's self-test makes."""
 FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6: AF_VSOCK, AF_NETLINK and all others are refused
 LAST_FAMILY = 63  # more than Linux has

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from scenelab.course.grading.monitor import Monitor
 from scenelab.course.grading.processes import stop, usage
-from scenelab.course.grading.runner.driver import GRADED
-from scenelab.course.grading.runner.wire import Message, WireError, decode, encode
 from scenelab.course.grading.sandbox import Limits, Sandbox
+from scenelab.course.grading.scenelab_runner.driver import GRADED
+from scenelab.course.grading.scenelab_runner.wire import Message, WireError, decode, encode
 from scenelab.course.grading.submission_error import CancelledError, SubmissionError, sanitize
 
 __all__ = ["CancelledError", "SubmissionError", "Worker"]
@@ -23,6 +23,7 @@ __all__ = ["CancelledError", "SubmissionError", "Worker"]
 START_SECONDS = 60  # to load torch
 TICK = 0.05
 MAX_FLAGS = 60
+Request = tuple[str, dict[str, Tensor], dict[str, Any]]  # operation, tensors, values
 
 
 class Worker:
@@ -34,13 +35,6 @@ class Worker:
         code: the student's file.
         limits: of the process.
         scanned: SHA-256 of each code file that the grader has read, by its path below `stage / "submission"`.
-
-    Attributes:
-        part: of the assignment; each has its own time budget.
-        flags: review flags, from inside and outside the process, in order.
-        opening: a request made before the student's file is imported: operation, tensors, values.
-        first: the reply to it, after `first_seconds`.
-        seconds: duration of the last request.
     """
 
     def __init__(
@@ -48,20 +42,18 @@ class Worker:
     ) -> None:
         self.sandbox, self.stage, self.code, self.limits = sandbox, stage, code, limits
         self.scanned = scanned or {}
-        self.emulate_gpu = False
+        self.emulate_gpu = self.cancelled = False
         self.gpu_places: list[str] = []
         self.missing: list[str] = []
-        self.flags: dict[str, None] = {}
-        self.part = ""
+        self.flags: dict[str, None] = {}  # for review, in order
+        self.part = ""  # of the assignment; each has its own time budget
         self.spent: dict[str, float] = defaultdict(float)
-        self.first: Message | None = None
-        self.seconds = self.first_seconds = 0.0
-        self.opening: tuple[str, dict[str, Tensor], dict[str, Any]] | None = None
-        self.cancelled = False
+        self.opening: Request | None = None  # made before the student's file is imported
+        self.first: Message | None = None  # the reply to it, after `first_seconds`
+        self.seconds = self.first_seconds = 0.0  # that the last request took
         self._process: Any = None
         self._monitor = Monitor(self.flag)
-        self._user = sandbox.pick_user()
-        self._token = ""
+        self._user, self._token = sandbox.pick_user(), ""
         self._number = self._max_processes = 0
         self._deadline = self._checked = 0.0
 
@@ -94,21 +86,17 @@ class Worker:
     def call(
         self, operation: str, tensors: dict[str, Tensor] | None = None, *, seed: int = 0, **values: Any
     ) -> Message:
-        """Send a request and return the reply; repeat it with an emulated GPU if the code needs one.
-
-        Raises:
-            SubmissionError: there is no reply.
-        """
+        """Send a request and return the reply; repeat it with an emulated GPU if the code needs one."""
         request = operation, tensors or {}, {**values, "seed": seed}
         try:
-            return self._call(*request)
+            return self._call(request)
         except SubmissionError as error:
             if self.emulate_gpu or not error.wants_gpu:
                 raise
-            place = error.place or error.text
             self._emulate_gpu(True)
+            place = error.place or error.text
             try:
-                reply = self._call(*request)
+                reply = self._call(request)
             except SubmissionError as second:
                 if second.wants_gpu:  # a GPU was not what it lacked
                     self._emulate_gpu(False)
@@ -122,18 +110,17 @@ class Worker:
         self.close()
         self.emulate_gpu = on
 
-    def _call(self, operation: str, tensors: dict[str, Tensor], values: dict[str, Any]) -> Message:
-        begun = time.monotonic()
+    def _call(self, request: Request) -> Message:
+        begun, budget = time.monotonic(), self.limits.budget_seconds
         if self.cancelled:
             raise CancelledError
-        budget = self.limits.budget_seconds
         if self.spent[self.part] > budget:
             part = f"the checks of the part {self.part!r}" if self.part else "all checks"
             raise SubmissionError("budget", f"was not run: {part} may take {budget:g} seconds together")
         try:
             if self._process is None:
                 self._start()
-            return self._request(operation, tensors, values)
+            return self._request(*request)
         finally:
             self.spent[self.part] += time.monotonic() - begun
 
@@ -150,15 +137,15 @@ class Worker:
 
     def _launch(self) -> None:
         self._token = secrets.token_hex(16)
-        descriptors = self._monitor.open()
+        handles = self._monitor.open()
+        command, user = ["driver.py", *map(str, handles)], self._user
         try:
             self._process = self.sandbox.start(
-                "driver.py", list(map(str, descriptors)), self.stage, self.limits,
-                user=self._user, token=self._token, descriptors=descriptors,
-            )  # fmt: skip
+                command, self.stage, self.limits, user=user, token=self._token, handles=handles
+            )
         finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            for handle in handles:
+                os.close(handle)
         os.set_blocking(self._process.stdin.fileno(), False)
         self._max_processes = self.limits.processes
         self._deadline = time.monotonic() + START_SECONDS
@@ -225,7 +212,8 @@ class Worker:
 
     def _wait(self, *, reading: list[int] | None = None, writing: list[int] | None = None) -> None:
         """Wait until the pipe is ready; enforce the deadline and the limits meanwhile."""
-        while True:
+        ready = False
+        while not ready:
             record = [self._monitor.handle] if self._monitor.handle >= 0 else []
             readable, writable, _ = select.select(record + (reading or []), writing or [], [], TICK)
             if record and record[0] in readable:
@@ -237,8 +225,6 @@ class Worker:
             if not ready or now - self._checked >= TICK:
                 self._checked = now
                 self._check_usage()
-            if ready:
-                return
 
     def _check_usage(self) -> None:
         memory, count = usage(self._process.pid)

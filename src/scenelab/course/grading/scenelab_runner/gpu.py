@@ -25,29 +25,24 @@ RETURN_ZERO = """
     memory_allocated max_memory_allocated memory_reserved max_memory_reserved memory_cached max_memory_cached
     utilization temperature power_draw initial_seed current_device
 """.split()
-PROPERTIES = SimpleNamespace(
-    name=NAME, major=8, minor=0, total_memory=MEMORY, multi_processor_count=80, is_integrated=0, is_multi_gpu_board=0,
-    uuid="GPU-0",
-)  # fmt: skip
+COUNTS = {"multi_processor_count": 80, "is_integrated": 0, "is_multi_gpu_board": 0}
 RETURNS: dict[str, Any] = {
     **dict.fromkeys(RETURN_NONE),
     **dict.fromkeys(RETURN_ZERO, 0),
-    "is_available": True,
-    "is_initialized": True,
+    **dict.fromkeys(["is_available", "is_initialized", "is_bf16_supported"], True),
+    **dict.fromkeys(["can_device_access_peer", "is_current_stream_capturing"], False),
     "device_count": 1,
     "get_device_name": NAME,
     "get_device_capability": (8, 0),
-    "get_device_properties": PROPERTIES,
+    "get_device_properties": SimpleNamespace(name=NAME, major=8, minor=0, total_memory=MEMORY, uuid="GPU-0", **COUNTS),
     "mem_get_info": (MEMORY, MEMORY),
     "memory_stats": defaultdict(int),
     "memory_summary": "",
-    "can_device_access_peer": False,
-    "is_current_stream_capturing": False,
     "get_per_process_memory_fraction": 1.0,
     "get_arch_list": [],
-    "is_bf16_supported": True,
 }
 RANDOM = "manual_seed manual_seed_all seed seed_all initial_seed get_rng_state set_rng_state".split()
+STREAMS = "device device_of Stream stream StreamContext current_stream default_stream".split()
 _generator, _scaler, _load = torch.Generator, torch.amp.GradScaler, torch.load
 
 
@@ -100,13 +95,10 @@ class _Stream(contextlib.ContextDecorator):
     def __exit__(self, *_error: Any) -> None:
         return None
 
-    def synchronize(self) -> None:
-        pass
-
     def query(self) -> bool:
         return True
 
-    wait_stream = wait_event = record_event = wait = lambda self, *_a, **_k: self
+    synchronize = wait_stream = wait_event = record_event = wait = lambda self, *_a, **_k: self
 
 
 class _Event(_Stream):
@@ -142,37 +134,12 @@ class _GeneratorType(type):
     def __instancecheck__(cls, instance: Any) -> bool:
         return isinstance(instance, _generator)
 
-
-class _Generator(metaclass=_GeneratorType):
-    """torch.Generator of any device."""
-
-    def __new__(cls, device: Any = "cpu") -> Any:
+    def __call__(cls, device: Any = "cpu") -> Any:
         return _generator("cpu")
 
 
-def emulate() -> None:
-    """Make torch.cuda and what belongs to it behave as one GPU; `OnCpu` does the rest."""
-    cuda = torch.cuda
-    for name, value in RETURNS.items():
-        setattr(cuda, name, lambda *_a, _value=value, **_k: _value)
-    cuda.get_rng_state = lambda *_a, **_k: torch.get_rng_state()
-    cuda.get_rng_state_all = lambda *_a, **_k: [torch.get_rng_state()]
-    for name in ("device", "device_of", "Stream", "stream", "StreamContext", "current_stream", "default_stream"):
-        setattr(cuda, name, _Stream)
-    cuda.Event = _Event
-    cuda.default_generators = (torch.default_generator,)
-    for name in RANDOM:
-        setattr(cuda.random, name, getattr(cuda, name))
-    for name in TYPES:
-        setattr(cuda, f"{name}Tensor", getattr(torch, f"{name}Tensor"))
-    for module in (torch, torch.amp, cuda.amp):
-        for name, value in (("autocast", _Autocast), ("GradScaler", _scaler_off)):
-            setattr(module, name, value)
-    nn.DataParallel = nn.parallel.DataParallel = nn.parallel.DistributedDataParallel = _Parallel
-    torch.Generator, torch.load, torch.random.fork_rng = _Generator, _load_on_cpu, _fork_rng
-    for name in ("set_default_device", "set_default_tensor_type"):
-        change = getattr(torch, name)
-        setattr(torch, name, lambda value, _change=change: _change(_on_cpu(value)))
+class _Generator(metaclass=_GeneratorType):
+    """torch.Generator of any device."""
 
 
 @contextlib.contextmanager
@@ -184,9 +151,27 @@ def _fork_rng(*_args: Any, **_kwargs: Any) -> Any:
         torch.set_rng_state(state)
 
 
-def _scaler_off(*_args: Any, **_kwargs: Any) -> Any:
-    return _scaler("cpu", enabled=False)
-
-
-def _load_on_cpu(file: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
-    return _load(file, "cpu", *args, **kwargs)
+def emulate() -> None:
+    """Make torch.cuda and what belongs to it behave as one GPU; `OnCpu` does the rest."""
+    cuda = torch.cuda
+    for name, value in RETURNS.items():
+        setattr(cuda, name, lambda *_a, _value=value, **_k: _value)
+    cuda.get_rng_state = lambda *_a, **_k: torch.get_rng_state()
+    cuda.get_rng_state_all = lambda *_a, **_k: [torch.get_rng_state()]
+    for name in STREAMS:
+        setattr(cuda, name, _Stream)
+    cuda.Event = _Event
+    cuda.default_generators = (torch.default_generator,)
+    for name in RANDOM:
+        setattr(cuda.random, name, getattr(cuda, name))
+    for name in TYPES:
+        setattr(cuda, f"{name}Tensor", getattr(torch, f"{name}Tensor"))
+    for module in (torch, torch.amp, cuda.amp):
+        module.autocast = _Autocast
+        module.GradScaler = lambda *_a, **_k: _scaler("cpu", enabled=False)
+    nn.DataParallel = nn.parallel.DataParallel = nn.parallel.DistributedDataParallel = _Parallel
+    torch.Generator, torch.random.fork_rng = _Generator, _fork_rng
+    torch.load = lambda file, map_location=None, *args, **kwargs: _load(file, "cpu", *args, **kwargs)
+    for name in ("set_default_device", "set_default_tensor_type"):
+        change = getattr(torch, name)
+        setattr(torch, name, lambda value, _change=change: _change(_on_cpu(value)))
