@@ -15,7 +15,7 @@ from scenelab.course.grading.discovery import Entry, gather
 from scenelab.course.grading.extract import remove
 from scenelab.course.grading.grade import STUBBED, grade_submission, key_of
 from scenelab.course.grading.outputs import write_class, write_student
-from scenelab.course.grading.results import Grade, Result
+from scenelab.course.grading.results import Grade, Outcome, Result
 from scenelab.course.grading.rubric import Rubric
 from scenelab.course.grading.sandbox import Sandbox, make_stage
 from scenelab.course.grading.similarity import compare
@@ -73,9 +73,6 @@ class Batch:
             jobs: number of submissions at once.
             single: each path is one submission, whatever is in it.
             report: called with each grade.
-
-        Raises:
-            LabError: there is nothing to grade, or the folder cannot be written.
         """
         remove(self.scratch)  # of a run that was killed
         try:
@@ -187,7 +184,8 @@ class Batch:
 def _stored(path: Path, key: str) -> Result | None:
     """Return a result that was kept, perhaps incomplete, if it has this key."""
     try:
-        result = Result.from_dict(read_json(path)) if path.exists() else None
+        values = read_json(path)
+        result = Result(**{**values, "outcomes": [Outcome(**each) for each in values["outcomes"]]})
     except (LabError, TypeError, KeyError):
         return None
-    return result if result is not None and result.key == key else None
+    return result if result.key == key else None

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -26,14 +27,12 @@ FIXED = """
     --unshare-all --unshare-user --die-with-parent --new-session --cap-drop ALL --uid 65534 --gid 65534
     --hostname grader --ro-bind /usr /usr --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache --ro-bind-try
     /sys/devices/system/cpu /sys/devices/system/cpu
-""".split()
-"""Flags that are always there; torch picks its kernels by /sys/devices/system/cpu."""
+""".split()  # torch picks its kernels by /sys/devices/system/cpu
 MASKED = """
     kcore keys key-users timer_list timer_stats sched_debug latency_stats kmsg kallsyms kpagecount kpageflags
     kpagecgroup slabinfo vmallocinfo config.gz mtrr
-""".split()
-EMPTIED = "acpi asound bus fs irq scsi driver".split()
-"""Files and folders of /proc that are covered; sys and sysrq-trigger are read-only like all of /proc."""
+""".split()  # files of /proc that are covered
+EMPTIED = "acpi asound bus fs irq scsi driver".split()  # folders of it; sys and sysrq-trigger are read-only like all
 
 
 def command_line(arguments: list[str], stage: Path, *, user: int | None, seccomp: int | None) -> list[str]:
@@ -55,9 +54,9 @@ def command_line(arguments: list[str], stage: Path, *, user: int | None, seccomp
 
 
 def _flags(binds: list[tuple[str, str]], seccomp: int | None) -> list[str]:
-    flags = [shutil.which("bwrap") or "bwrap", *FIXED]
-    flags += ["--disable-userns"] if _nested_can_be_refused() else []
-    size = ["--size", str(TMP_BYTES)] if _has_flag("--size") else []
+    can_limit, can_refuse = _abilities()
+    flags = [shutil.which("bwrap") or "bwrap", *FIXED, *(["--disable-userns"] if can_refuse else [])]
+    size = ["--size", str(TMP_BYTES)] if can_limit else []
     for path in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
         if path.is_symlink():
             flags += ["--symlink", os.readlink(path), str(path)]
@@ -90,18 +89,13 @@ def _proc() -> list[str]:
 
 
 @cache
-def _nested_can_be_refused() -> bool:
-    """Return whether bubblewrap can refuse nested user namespaces; some containers do not let it."""
-    command = ["bwrap", "--ro-bind", "/", "/", "--unshare-all", "--unshare-user", "--disable-userns", "true"]
-    if not _has_flag("--disable-userns"):
-        return False
-    return subprocess.run(command, capture_output=True, check=False, cwd=NEUTRAL).returncode == 0
-
-
-@cache
-def _has_flag(flag: str) -> bool:
-    done = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False, cwd=NEUTRAL)
-    return flag in done.stdout + done.stderr
+def _abilities() -> tuple[bool, bool]:
+    """Return whether bubblewrap can limit a tmpfs, and refuse nested user namespaces, which some containers prevent."""
+    options: Any = {"capture_output": True, "check": False, "cwd": NEUTRAL}
+    done = subprocess.run(["bwrap", "--help"], **options)
+    text = done.stdout + done.stderr
+    nested = ["bwrap", "--ro-bind", "/", "/", "--unshare-all", "--unshare-user", "--disable-userns", "true"]
+    return b"--size" in text, b"--disable-userns" in text and subprocess.run(nested, **options).returncode == 0
 
 
 @cache
@@ -118,11 +112,6 @@ def python_folders() -> tuple[tuple[str, str], ...]:
 def open_to_others(path: Path) -> bool:
     """Return whether another user could reach a path."""
     return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents) if folder.is_dir())
-
-
-def python_is_open_to_others() -> bool:
-    """Return whether another user could start this Python and load torch."""
-    return all(open_to_others(Path(real)) for real, _ in python_folders())
 
 
 @cache

@@ -32,11 +32,7 @@ class Judge:
 
     @staticmethod
     def of(folder: Path) -> "Judge | None":
-        """Read test.txt, lines `test/00000001.jpg 5`, beside images/; return None if there is no list.
-
-        Raises:
-            LabError: the list cannot be read, or images are missing.
-        """
+        """Read test.txt, lines `test/00000001.jpg 5`, beside images/; return None if there is no list."""
         if not (folder / LABELS).exists():
             return None
         listed = read_list(folder / LABELS)

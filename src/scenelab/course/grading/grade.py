@@ -167,11 +167,7 @@ def _run_one(outcome: Outcome, context: CheckContext, result: Result) -> None:
 
 
 def load_hidden(folder: Path) -> str:
-    """Import the instructor's own checks, `folder/*.py`, and return a digest of the folder.
-
-    Raises:
-        LabError: the folder does not exist, or a file in it cannot be imported.
-    """
+    """Import the instructor's own checks, `folder/*.py`, and return a digest of the folder."""
     if not folder.is_dir():
         raise LabError(f"--hidden {folder} is not a folder")
     digest = hashlib.sha256()

@@ -28,7 +28,7 @@ class Monitor:
         self.convolutions: list[str] = []  # native and foreign ones that the last graded request called
         self._memory: mmap.mmap | None = None
         self._rest, self._size, self._nonce, self._before = b"", 0, "", 0
-        self._events: set[str] = set()
+        self.events: set[str] = set()  # replies; "helper" if a library has started a program known to be harmless
         self._calls: list[tuple[str, str]] = []
 
     def open(self) -> tuple[int, int]:
@@ -46,7 +46,7 @@ class Monitor:
 
     def begin(self) -> str:
         """Prepare for a request; return the nonce that lines about its answer must carry."""
-        self.convolutions, self._calls, self._events = [], [], set()
+        self.convolutions, self._calls, self.events = [], [], set()
         self._size, self._before, self._nonce = 0, self._count(), secrets.token_hex(8)
         return self._nonce
 
@@ -80,26 +80,19 @@ class Monitor:
         if kind == "flag":
             self._flag(text)
         elif kind in ("returned", "reply"):
-            self._events.add(f"{kind} {text}")
-        elif kind in ("convolution", "foreign") and f"returned {self._nonce}" not in self._events:
+            self.events.add(f"{kind} {text}")
+        elif kind in ("convolution", "foreign") and f"returned {self._nonce}" not in self.events:
             self._calls.append((kind, printable(text)[:200]))
         elif kind == "helper":
-            self._events.add(kind)
+            self.events.add(kind)
 
-    @property
-    def has_helper(self) -> bool:
-        """Whether a library has started a program that is known to be harmless."""
-        return "helper" in self._events
+    def end(self, *, graded: bool, answered: bool) -> None:
+        """Set `convolutions`, and check that the record announces the reply and, if graded, that the counter works.
 
-    def end(self, *, graded: bool) -> None:
-        """Check that the record announces the reply and, if graded, that the counter shows the probe."""
-        self.read()
-        if f"reply {self._nonce}" not in self._events:
+        A graded and answered request has made one more call, the runner's own probe.
+        """
+        if answered and f"reply {self._nonce}" not in self.events:
             self._flag(f"{CLOSED} or replaced")
-        self.settle(graded=graded, answered=True)
-
-    def settle(self, *, graded: bool, answered: bool) -> None:
-        """Set `convolutions`; an answered request has made one more call, the runner's own probe."""
         if not graded:
             return
         calls = self._count() - self._before - answered

@@ -8,8 +8,7 @@ from typing import Any
 
 MAX_BYTES = 50 << 20  # of a notebook, which holds its images
 MAX_LINES = 40  # of a cell that are taken out because they are no Python
-TIMING = ("%%time", "%%timeit", "%%capture", "%%prun", "%%writefile", "%%file")
-"""First lines of cells that are Python all the same."""
+PYTHON = ("%%time", "%%timeit", "%%capture", "%%prun", "%%writefile", "%%file")  # cells that are Python all the same
 ASSIGNED = re.compile(r"^(\s*[\w, .\[\]]+=)\s*[!%]")
 HELP = re.compile(r"^\s*\??\??[\w.]+\?{1,2}\s*$")
 BEFORE = re.compile(r"^(\s*)%(time|timeit|prun|memit)\s+(?!-)")
@@ -45,7 +44,7 @@ def _code(source: Any) -> str:
     lines = text.split("\n")
     first = next((number for number, line in enumerate(lines) if line.strip()), 0)
     if lines[first].strip().startswith("%%"):
-        if lines[first].split()[0] not in TIMING:
+        if lines[first].split()[0] not in PYTHON:
             return "\n".join(f"# {line}" for line in lines)
         lines[first] = f"# {lines[first].strip()}"
     elif _parses(text):

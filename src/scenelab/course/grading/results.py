@@ -44,11 +44,6 @@ class Result:
     challenge: dict[str, Any] | None = None
     complete: bool = False  # whether all checks have run
 
-    @staticmethod
-    def from_dict(values: dict[str, Any]) -> "Result":
-        """Build a result from the values of `dataclasses.asdict`."""
-        return Result(**{**values, "outcomes": [Outcome(**each) for each in values["outcomes"]]})
-
 
 @dataclass
 class Grade:

@@ -32,16 +32,10 @@ USERS = range(0x70000000, 0x7FFFFFFF)  # numbers that systemd leaves unused ("Us
 FEW_USERS = range(60_100, 60_500)  # if numbers that large are not mapped
 SECONDS = 20  # for the self-test
 PROMISES = ("network", "files", "secrets", "signals", "kernel", "syscalls", "privileges")
-ENVIRONMENT = dict.fromkeys(["OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONDONTWRITEBYTECODE"], "1") | {
-    "PATH": "/usr/bin:/bin",
-    "HOME": "/tmp",
-    "LANG": "C.UTF-8",
-    "PYTHONHASHSEED": "0",
-    "MPLBACKEND": "Agg",
-    "USER": "student",
-    "LOGNAME": "student",
-    "CUDA_VISIBLE_DEVICES": "",
-}
+ENVIRONMENT = """
+    PATH=/usr/bin:/bin HOME=/tmp LANG=C.UTF-8 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONHASHSEED=0 MPLBACKEND=Agg
+    USER=student LOGNAME=student CUDA_VISIBLE_DEVICES= PYTHONDONTWRITEBYTECODE=1
+""".split()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +73,8 @@ class Sandbox:
 
     def pick_user(self) -> int | None:
         """Return a random user for one submission if we are root: all its processes are killed in the end."""
-        if os.getuid() != 0 or (self.level == "process" and not bubblewrap.python_is_open_to_others()):
+        readable = all(bubblewrap.open_to_others(Path(real)) for real, _ in bubblewrap.python_folders())
+        if os.getuid() != 0 or (self.level == "process" and not readable):
             return None  # a plain process stays root if others cannot read Python
         ranges = [line.split() for line in Path("/proc/self/uid_map").read_text("ascii").splitlines()]
         last = max(int(first) + int(count) - 1 for first, _, count in ranges)
@@ -87,35 +82,26 @@ class Sandbox:
 
     def start(
         self,
-        command: Sequence[str],
-        stage: Path,
-        limits: Limits,
+        command: Sequence[str],  # file name of the module, and its arguments after the limits
+        stage: Path,  # of `make_stage`; the only folder of ours that it sees
+        limits: Limits,  # which it applies to itself
         *,
-        user: int | None = None,
-        token: str = "",
-        handles: Sequence[int] = (),
+        user: int | None = None,  # of `pick_user`
+        token: str = "",  # put into its environment
+        handles: Sequence[int] = (),  # of files that it inherits
     ) -> "subprocess.Popen[bytes]":
-        """Start a program of the runner with pipes as its standard input and output.
-
-        Args:
-            command: file name of the module, and its arguments after the limits that it applies to itself.
-            stage: of `make_stage`; the only folder of ours that it sees.
-            limits: of the program.
-            user: of `pick_user`.
-            token: put into its environment.
-            handles: of files that it inherits.
-        """
+        """Start a program of the runner with pipes as its standard input and output."""
         contained = self.level == "bubblewrap"
-        environment = {**ENVIRONMENT, "SCENELAB_TOKEN": token, "TMPDIR": "/tmp" if contained else str(stage / "tmp")}
+        environment = dict(each.split("=") for each in ENVIRONMENT) | {"SCENELAB_TOKEN": token}
+        environment["TMPDIR"] = "/tmp" if contained else str(stage / "tmp")
         code = seccomp.build_filter()
         with tempfile.TemporaryFile() as file:
             file.write(code or b"")
             file.seek(0)
             handle = None if code is None else file.fileno()
             own = {"user": None, "filter": None} if contained else {"user": user, "filter": handle}
-            program, *arguments = command
-            path, applied = stage / RUNNER.name / program, json.dumps({**vars(limits), **own})
-            started = python_command(["-s", "-B", str(path), applied, *arguments])
+            path, applied = stage / RUNNER.name / command[0], json.dumps({**vars(limits), **own})
+            started = python_command(["-s", "-B", str(path), applied, *command[1:]])
             if contained:
                 started = bubblewrap.command_line(started, stage, user=user, seccomp=handle)
             return subprocess.Popen(
@@ -145,24 +131,16 @@ def make_stage(parent: Path) -> Path:
 
 
 def measure(level: str, parent: Path) -> Sandbox | None:
-    """Run the self-test at a level, which tries to write into `parent`; return None if the level is not available."""
-    parent = parent.resolve()
-    stage = make_stage(parent)
-    canary, secret = parent / f"canary-{secrets.token_hex(4)}", parent / f"secret-{secrets.token_hex(4)}"
-    sandbox = Sandbox(level)
+    """Run the self-test at a level, which tries to write below `parent`; return None if the level is not available."""
+    sandbox, stage = Sandbox(level), make_stage(parent)
+    canary, secret = stage.with_suffix(".canary"), stage.with_suffix(".secret")
+    given = {"canary": str(canary), "secrets": [str(secret), str(Path(scenelab.__file__).resolve())]}
+    given |= {"parent": os.getpid(), "hides": level == "bubblewrap", "calls": seccomp.numbers()}
     try:
         secret.write_text("references")
         secret.chmod(0o600)
         with socket.create_server(("127.0.0.1", 0)) as server:
-            given = {
-                "canary": str(canary),
-                "secrets": [str(secret), str(Path(scenelab.__file__).resolve())],
-                "port": server.getsockname()[1],
-                "parent": os.getpid(),
-                "hides": level == "bubblewrap",
-                "calls": seccomp.numbers(),
-            }
-            user = sandbox.pick_user()
+            given["port"], user = server.getsockname()[1], sandbox.pick_user()
             process = sandbox.start(["selftest.py", json.dumps(given)], stage, Limits(), user=user)
             assert process.stdout is not None
             try:

@@ -29,12 +29,8 @@ Request = tuple[str, dict[str, Tensor], dict[str, Any]]  # operation, tensors, v
 class Worker:
     """One submission's process, started on the first call and again after each end.
 
-    Args:
-        sandbox: where it runs.
-        stage: of `sandbox.make_stage`; `stage / "submission"` holds the submission.
-        code: the student's file.
-        limits: of the process.
-        scanned: SHA-256 of each code file that the grader has read, by its path below `stage / "submission"`.
+    `stage / "submission"` holds the submission, with the student's file `code`. `scanned` is the SHA-256 of each code
+    file in it that the grader has read, by its path.
     """
 
     def __init__(
@@ -150,14 +146,12 @@ class Worker:
         self._max_processes = self.limits.processes
         self._deadline = time.monotonic() + START_SECONDS
         try:
-            ready = decode(self._read)
+            decode(self._read)
         except (WireError, SubmissionError) as error:
             self.close()
             if self.cancelled:
                 raise CancelledError from error
             raise RuntimeError(f"the grader's own process did not start in {self.sandbox}: {error}") from error
-        if "ready" not in ready.values:
-            raise RuntimeError("the grader's own process did not start as it should")
         _, self._max_processes = usage(self._process.pid)
 
     def _request(self, operation: str, tensors: dict[str, Tensor], values: dict[str, Any]) -> Message:
@@ -172,14 +166,15 @@ class Worker:
             if reply.values.get("number") != number:
                 raise WireError("the reply is to another request")
             self.seconds = time.monotonic() - begun
-            self._monitor.end(graded=graded)
+            self._monitor.read()
+            self._monitor.end(graded=graded, answered=True)
         except WireError as error:
             self.close()
             raise SubmissionError("protocol", "disturbed the pipe to the grader, which then ended it") from error
         except BaseException:
             with suppress(SubmissionError, OSError):
                 self._monitor.read()
-            self._monitor.settle(graded=graded, answered=False)
+            self._monitor.end(graded=graded, answered=False)
             self.close()
             raise
         reply.tensors = _Tensors(reply.tensors)
@@ -230,7 +225,7 @@ class Worker:
         memory, count = usage(self._process.pid)
         if memory > self.limits.memory:
             raise SubmissionError("memory", f"took more than {self.limits.memory >> 20:,} MiB of memory")
-        if count > self._max_processes and not self._monitor.has_helper:
+        if count > self._max_processes and "helper" not in self._monitor.events:
             self.flag("more than one process ran at once; nothing is watched in the others")
             self._max_processes = self.limits.processes
         if count > self.limits.processes:

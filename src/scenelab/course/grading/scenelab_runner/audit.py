@@ -21,18 +21,15 @@ from scenelab_runner.record import Record
 GENERATING = """
     /torch/fx/ /torch/jit/ /torch/_dynamo/ /torch/_jit_internal.py /attr/ /pydantic /sympy/ /jinja2/ /scipy/
     /matplotlib/ /numpy/_ /numpy/ma/ /decorator.py /jaxtyping/ /typeguard/ /beartype/
-""".split()
-"""Packages that run code which they have made themselves."""
+""".split()  # packages that run code which they have made themselves
 GENERATORS = (
     *("dataclasses.py typing.py inspect.py enum.py functools.py types.py annotationlib.py".split()),
     *("collections/__init__.py reprlib.py pickle.py copyreg.py ast.py".split()),
 )
 """Modules of the standard library that run code which they have made themselves; timeit, code, runpy, … run others'."""
-HARMLESS = "fc-list uname ldconfig nvidia-smi hostname lscpu".split()
-"""Programs that libraries start to describe the machine, and that run no others."""
+HARMLESS = "fc-list uname ldconfig nvidia-smi hostname lscpu".split()  # they describe the machine and run no others
 SYSTEM = ("/bin", "/usr/bin", "/sbin", "/usr/sbin")
 CALLS = "exec eval compile __import__ getattr system popen Popen fork run CDLL import_module load_library".split()
-"""Functions by which a pickle runs code."""
 PROCESSES = "os.fork os.forkpty os.posix_spawn os.spawn os.exec os.system subprocess.Popen pty.spawn".split()
 REACHING = """
     gc.get_objects gc.get_referrers gc.get_referents sys._current_frames sys.settrace sys.setprofile sys.addaudithook
@@ -44,8 +41,7 @@ DIRECT: dict[str, tuple[str, tuple[str, ...]]] = {
     "marshal.loads": ("makes code objects", ()),
     "sys._getframe": ("sys._getframe", ()),
     **{f"ctypes.{name}": CTYPES for name in ("dlsym", "string_at", "cdata", "call_function")},
-}
-"""Events to flag if the student's code causes them, directly or by way of these files."""
+}  # flagged if the student's code causes them, directly or by way of these files
 MEMORY = re.compile(r"^/proc/(self|thread-self|\d+)/(task/\d+/)?(mem|maps|smaps|pagemap|fd|root|cwd|environ)\b")
 IMPORTING = "<frozen importlib"
 FOREIGN = "code that is not the submission's own"
@@ -162,10 +158,15 @@ class Audit:
         place = self._place(frame)
         if place is None:
             return
-        if event == "subprocess.Popen" and (program := _harmless(arguments)):
-            self._record.note("helper", program)
-        else:
-            self._flag(place or FOREIGN, f"starts a process ({event}), in which nothing is watched")
+        if event == "subprocess.Popen":
+            executable, command, _, environment = arguments
+            folder, name = os.path.split(str(executable or (command or [""])[0]))
+            preloads = any(key.startswith("LD_") for key in os.environ)
+            usual = environment is None and os.environ.get("PATH") == PATH and not preloads
+            if name in HARMLESS and usual and folder in ("", *SYSTEM):  # the system's own program
+                self._record.note("helper", name)
+                return
+        self._flag(place or FOREIGN, f"starts a process ({event}), in which nothing is watched")
 
     def _on_dlopen(self, arguments: tuple[Any, ...], frame: FrameType) -> None:
         name, place = _path(arguments[0]), self._place(frame)
@@ -187,12 +188,3 @@ class Audit:
 
 def _path(value: Any) -> str:
     return os.fsdecode(value) if isinstance(value, (str, bytes)) else ""
-
-
-def _harmless(arguments: tuple[Any, ...]) -> str:
-    """Return the name of the program to start if it is the system's own and one of `HARMLESS`, else ""."""
-    executable, command, _, environment = arguments
-    folder, name = os.path.split(str(executable or (command or [""])[0]))
-    preloads = any(key.startswith("LD_") for key in os.environ)
-    usual = environment is None and os.environ.get("PATH") == PATH and not preloads
-    return name if name in HARMLESS and usual and folder in ("", *SYSTEM) else ""

@@ -1,7 +1,7 @@
 """The process in the sandbox: apply limits, read requests, run the student's code, send replies.
 
 Started as `python driver.py LIMITS RECORD COUNTER`, with the pipe as standard input and output and two file
-descriptors. The pipe is moved before the student's file is imported, so that printing and reading do not touch it.
+descriptors. The pipe is moved first, so that the student's printing and reading do not touch it.
 """
 
 import ctypes
@@ -9,6 +9,7 @@ import json
 import os
 import random
 import resource
+import struct
 import sys
 import traceback
 from pathlib import Path
@@ -16,8 +17,7 @@ from types import ModuleType
 from typing import Any
 
 MAX_TEXT = 2000  # characters of an error
-GRADED = ("convolve", "run_module", "train_step")
-"""Requests that run the student's convolution: PyTorch's own must not be called meanwhile."""
+GRADED = ("convolve", "run_module", "train_step")  # PyTorch's own convolution must not be called meanwhile
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38  # linux/prctl.h
 SECCOMP_MODE_FILTER, SIGKILL = 2, 9
 INSTRUCTION = 8  # bytes of a struct sock_filter
@@ -26,9 +26,7 @@ INSTRUCTION = 8  # bytes of a struct sock_filter
 def apply_limits(limits: dict[str, Any]) -> None:
     """Set resource limits, no new privileges, death with the parent, and, as root, another user.
 
-    Args:
-        limits: `memory` and `file` in bytes, `cpu_seconds`, `processes`; `user`, a number or None; `filter`, a file
-            descriptor with a filter of system calls to load, or None if it is loaded already.
+    The limits are those of `sandbox.Limits`, `user`, and `filter`, the file descriptor of a filter of system calls.
     """
     libc, user = ctypes.CDLL(None, use_errno=True), limits["user"]
     libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
@@ -52,36 +50,26 @@ def apply_limits(limits: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (limits["processes"], limits["processes"]))
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if limits["filter"] is not None:
-        _load_filter(libc, limits["filter"])
-
-
-class _Program(ctypes.Structure):
-    """struct sock_fprog."""
-
-    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
-
-
-def _load_filter(libc: ctypes.CDLL, handle: int) -> None:
-    with os.fdopen(handle, "rb") as file:
-        code = file.read()
-    buffer = ctypes.create_string_buffer(code, len(code))
-    program = _Program(len(code) // INSTRUCTION, ctypes.addressof(buffer))
-    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "the filter of system calls was refused")
+        with os.fdopen(limits["filter"], "rb") as file:
+            code = file.read()
+        buffer = ctypes.create_string_buffer(code, len(code))
+        program = struct.pack("HP", len(code) // INSTRUCTION, ctypes.addressof(buffer))  # struct sock_fprog
+        if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "the filter of system calls was refused")
 
 
 class Session:
     """The student's module and its requests; `counter` is the memory in which native convolutions are counted."""
 
     def __init__(self, record: Any, counter: int) -> None:
-        from scenelab_runner.loading import load_student
-        from scenelab_runner.operations import OPERATIONS
-        from scenelab_runner.tripwire import probe, replace_kernels
-        from scenelab_runner.wire import Message
+        import numpy
+        import torch
+
+        from scenelab_runner import loading, operations, tripwire, wire
 
         # bound here: what the student's code does to sys.modules changes nothing
-        self._operations, self._load, self._message = OPERATIONS, load_student, Message
-        self._replace_kernels, self._probe = replace_kernels, probe
+        self._operations, self._load, self._message = operations.OPERATIONS, loading.load_student, wire.Message
+        self._tripwire, self._seeds = tripwire, (random.seed, numpy.random.seed, torch.manual_seed)
         self._record, self._counter = record, counter
         self.module: ModuleType | None = None
 
@@ -89,9 +77,10 @@ class Session:
         """Return the operation's reply, or its error."""
         operation = request.values.get("operation")
         try:
-            _seed(request.values.get("seed", 0))
+            for seed in self._seeds:
+                seed(request.values.get("seed", 0))
             if operation == "load":
-                self._replace_kernels(self._record, self._counter)
+                self._tripwire.replace_kernels(self._record, self._counter)
                 self.module, reply = self._load(request, self._record)
             else:
                 reply = self._operations[operation](self.module, request)
@@ -99,7 +88,7 @@ class Session:
             reply = self._message({"error": _describe(error, self._record.root)})
         if operation in GRADED:
             self._record.note("returned", request.values["nonce"])
-            self._probe()
+            self._tripwire.probe()
         return reply
 
 
@@ -117,15 +106,6 @@ def _describe(error: BaseException, root: str) -> dict[str, Any]:
     except BaseException as other:  # __str__ may be the student's
         text = f"(its text cannot be had: __str__ raised {type(other).__name__})"
     return {"type": type(error).__name__, "text": text, "file": file, "line": line, "code": code}
-
-
-def _seed(seed: int) -> None:
-    import numpy
-    import torch
-
-    random.seed(seed)
-    numpy.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def main() -> None:

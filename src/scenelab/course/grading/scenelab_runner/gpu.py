@@ -42,15 +42,13 @@ RETURNS: dict[str, Any] = {
     "get_arch_list": [],
 }
 RANDOM = "manual_seed manual_seed_all seed seed_all initial_seed get_rng_state set_rng_state".split()
-STREAMS = "device device_of Stream stream StreamContext current_stream default_stream".split()
-_generator, _scaler, _load = torch.Generator, torch.amp.GradScaler, torch.load
+STREAMS = "Event device device_of Stream stream StreamContext current_stream default_stream".split()
+_generator, _scaler, _load, _fork_rng = torch.Generator, torch.amp.GradScaler, torch.load, torch.random.fork_rng
 
 
 def is_gpu(value: Any) -> bool:
     """Return whether a device is a GPU: "cuda", "cuda:0", a torch.device."""
-    if isinstance(value, torch.device):
-        return value.type == "cuda"
-    return isinstance(value, str) and value.partition(":")[0] == "cuda"
+    return isinstance(value, (str, torch.device)) and str(value).partition(":")[0] == "cuda"
 
 
 def _on_cpu(value: Any) -> Any:
@@ -84,10 +82,10 @@ class OnCpu(TorchFunctionMode):
 
 
 class _Stream(contextlib.ContextDecorator):
-    """A device, stream or stream context: takes any arguments and does nothing."""
+    """A device, stream, stream context or event: takes any arguments and does nothing but read the clock."""
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        self.device, self.stream, self.cuda_stream, self.idx = torch.device("cpu"), self, 0, 0
+        self.device, self.stream, self.cuda_stream, self.idx, self.at = torch.device("cpu"), self, 0, 0, 0.0
 
     def __enter__(self) -> Any:
         return self
@@ -98,15 +96,13 @@ class _Stream(contextlib.ContextDecorator):
     def query(self) -> bool:
         return True
 
-    synchronize = wait_stream = wait_event = record_event = wait = lambda self, *_a, **_k: self
-
-
-class _Event(_Stream):
     def record(self, *_args: Any) -> None:
         self.at = time.perf_counter()
 
     def elapsed_time(self, other: Any) -> float:
-        return 1000 * (getattr(other, "at", 0.0) - getattr(self, "at", 0.0))  # milliseconds
+        return 1000 * (other.at - self.at)  # milliseconds
+
+    synchronize = wait_stream = wait_event = record_event = wait = lambda self, *_a, **_k: self
 
 
 class _Parallel(nn.Module):
@@ -142,15 +138,6 @@ class _Generator(metaclass=_GeneratorType):
     """torch.Generator of any device."""
 
 
-@contextlib.contextmanager
-def _fork_rng(*_args: Any, **_kwargs: Any) -> Any:
-    state = torch.get_rng_state()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
-
-
 def emulate() -> None:
     """Make torch.cuda and what belongs to it behave as one GPU; `OnCpu` does the rest."""
     cuda = torch.cuda
@@ -160,7 +147,6 @@ def emulate() -> None:
     cuda.get_rng_state_all = lambda *_a, **_k: [torch.get_rng_state()]
     for name in STREAMS:
         setattr(cuda, name, _Stream)
-    cuda.Event = _Event
     cuda.default_generators = (torch.default_generator,)
     for name in RANDOM:
         setattr(cuda.random, name, getattr(cuda, name))
@@ -170,7 +156,7 @@ def emulate() -> None:
         module.autocast = _Autocast
         module.GradScaler = lambda *_a, **_k: _scaler("cpu", enabled=False)
     nn.DataParallel = nn.parallel.DataParallel = nn.parallel.DistributedDataParallel = _Parallel
-    torch.Generator, torch.random.fork_rng = _Generator, _fork_rng
+    torch.Generator, torch.random.fork_rng = _Generator, lambda *_a, **_k: _fork_rng(devices=[])
     torch.load = lambda file, map_location=None, *args, **kwargs: _load(file, "cpu", *args, **kwargs)
     for name in ("set_default_device", "set_default_tensor_type"):
         change = getattr(torch, name)

@@ -29,8 +29,7 @@ OURS = "scenelab"
 SILENT = """
     wandb tensorboardX loguru mlflow comet_ml visdom IPython neptune clearml ipdb pudb icecream termcolor colorama tqdm
     rich torchsummary torchinfo livelossplot display get_ipython google
-""".split()
-"""Packages that show and write things: their calls change no answer, so they do nothing."""
+""".split()  # packages that show and write things: their calls change no answer, so they do nothing
 records: list[Record] = []
 _modes: list[gpu.OnCpu] = []
 

@@ -29,7 +29,6 @@ class _Lead(nn.Module):
 
 
 LOSSES: dict[str, nn.Module] = {"cross_entropy": nn.CrossEntropyLoss(), "lead": _Lead()}
-"""Modules, as main.py makes them."""
 
 
 def build(layers: Sequence[Sequence[Any]], conv_op: Callable[..., nn.Module] = nn.Conv2d) -> nn.Sequential:

@@ -44,25 +44,19 @@ def _gradients(network: nn.Module) -> dict[str, Tensor]:
 
 
 def convolve(module: ModuleType, request: Message) -> Message:
-    """Run custom_conv2d on leaves and return the gradient of one of them.
-
-    Tensors: input, weight, optionally bias and towards (the gradient of the output). Values: stride, padding; `of`,
-    the leaf to differentiate, or None; optionally `trace`, to record the functions that are called.
-    """
+    """Run custom_conv2d, `trace` its calls, and return the gradient of the leaf `of`, given that of the output."""
     of, tensors = request.values["of"], request.tensors
     leaves = {name: tensors[name].clone() for name in ("input", "weight", "bias") if name in tensors}
     if of is not None:
         leaves[of].requires_grad_(True)
     settings = request.values["stride"], request.values["padding"]
-    gradient = {}
-    function = _convolution(module)
+    function, others = _convolution(module), {f"{name}_after": leaf for name, leaf in leaves.items()}
     with trace_calls(records[0]) if request.values.get("trace") else nullcontext():
         output = function(leaves["input"], leaves["weight"], leaves.get("bias"), *settings)
         output = _require_tensor(output, "custom_conv2d")
         if of is not None:
-            gradient = {"gradient": _gradient(output, of, leaves[of], tensors["towards"])}
-    after = {f"{name}_after": leaf for name, leaf in leaves.items()}
-    return _reply("output", output, {**gradient, **after})
+            others["gradient"] = _gradient(output, of, leaves[of], tensors["towards"])
+    return _reply("output", output, others)
 
 
 def _gradient(output: Tensor, of: str, leaf: Tensor, towards: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from typing import Any
 MAX_TEXT = 600  # characters of a note; a line is written at once (PIPE_BUF is 4096 bytes)
 MAX_FLAGS = 80  # that differ; a note of a call is always written
 CONVOLUTION = re.compile(r"(convolve|correlate|correlateND|convolution|filter2D)|(^|_)conv(olve)?_?[123]?d?$")
-"""Functions of SciPy, NumPy, OpenCV and others that are convolutions."""
 USUAL = """
     torch numpy scipy torchvision einops opt_einsum typing_extensions jaxtyping beartype typeguard tqdm matplotlib
     _distutils_hack sympy mpmath absl tensorboard google six packaging PIL scenelab_runner
@@ -81,9 +80,8 @@ def trace_calls(record: Record) -> Iterator[None]:
             package = module.partition(".")[0] if isinstance(module, str) else ""
             if package and package not in sys.stdlib_module_names:
                 calls.add((package, str(getattr(function, "__name__", ""))))
-        for name in sorted(
-            f"{package}.{name}" for package, name in calls if package != "torch" and CONVOLUTION.search(name)
-        ):
-            record.note("foreign", name)
+        for package, name in sorted(calls):
+            if package != "torch" and CONVOLUTION.search(name):  # of SciPy, NumPy, OpenCV and others
+                record.note("foreign", f"{package}.{name}")
         if packages := sorted({package for package, _ in calls} - set(USUAL)):
             record.flag(f"the convolution runs code of {', '.join(packages[:6])}")

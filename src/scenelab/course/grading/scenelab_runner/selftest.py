@@ -1,8 +1,7 @@
 """Try what the sandbox must refuse, and print as JSON what it has refused.
 
 It changes nothing: a file that can be opened for writing is closed again, and system calls get arguments that do
-nothing. The arguments are JSON: what `apply_limits` takes; and `canary`, a file to create; `secrets`, files to read;
-`hides`, whether a missing path counts as refused; `port` and `parent`, to reach; `calls`, system calls by number.
+nothing. The arguments are JSON: the limits, and what `sandbox.measure` gives to try.
 """
 
 import contextlib

@@ -2,9 +2,8 @@
 
 Every kernel of torch that computes a convolution on a CPU is replaced by one that counts the call in memory shared with
 the grader and writes it to the record. `aten::convolution` and its backward then compute by unfold and matrix products,
-so that self-tests and networks work; all others raise. The dispatcher calls them whichever way an operator is reached:
-by any name, from any thread, in a custom operator or a scripted function, in a forked process. No native kernel is
-left and nothing can be switched off. Code that calls none is not slowed. The grader decides which calls were allowed.
+so that self-tests and networks work; all others raise. The dispatcher calls them whichever way an operator is reached,
+in any thread or forked process, and nothing can be switched off. The grader decides which calls were allowed.
 """
 
 import ctypes
@@ -103,10 +102,7 @@ COMPUTED: dict[str, Callable[..., Any]] = {
 
 
 def replace_kernels(record: Record, counter: int) -> None:
-    """Replace the kernels of this process and of those that it forks; there is no way back.
-
-    Each call is noted in the record and counted in the memory of the file descriptor `counter`, which is closed.
-    """
+    """Replace the kernels; each call is noted in the record and counted in the memory of a file descriptor."""
     memory = mmap.mmap(counter, BYTES)
     os.close(counter)
     spec = importlib.util.find_spec("torchvision")

@@ -2,8 +2,8 @@
 
     4 bytes "SLAB"; 8 bytes, the length of the header; the header, JSON in UTF-8; the tensors' bytes
 
-The header has `values`, plain JSON, and `tensors`, a list of [name, dtype, shape]. The reader trusts none of it: it
-checks every length before it allocates.
+The header has `values`, plain JSON, and `tensors`, a list of [name, dtype, shape]. The reader checks every length
+before it allocates.
 """
 
 import json
