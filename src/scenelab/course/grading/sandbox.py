@@ -63,8 +63,8 @@ class Sandbox:
     holds: dict[str, bool] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        missing = [name for name in PROMISES if not self.holds.get(name)]
-        return self.level + (f" (not held back: {', '.join(missing)})" if missing else "")
+        missing = ", ".join(name for name in PROMISES if not self.holds.get(name))
+        return f"{self.level} (not held back: {missing})" if missing else self.level
 
     @property
     def whole(self) -> bool:
@@ -92,8 +92,8 @@ class Sandbox:
     ) -> "subprocess.Popen[bytes]":
         """Start a program of the runner with pipes as its standard input and output."""
         contained = self.level == "bubblewrap"
-        environment = dict(each.split("=") for each in ENVIRONMENT) | {"SCENELAB_TOKEN": token}
-        environment["TMPDIR"] = "/tmp" if contained else str(stage / "tmp")
+        variables = [*ENVIRONMENT, f"SCENELAB_TOKEN={token}", f"TMPDIR={'' if contained else stage}/tmp"]
+        environment = {name: value for name, _, value in (each.partition("=") for each in variables)}
         code = seccomp.build_filter()
         with tempfile.TemporaryFile() as file:
             file.write(code or b"")

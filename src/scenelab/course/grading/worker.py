@@ -217,19 +217,17 @@ class Worker:
             ready, now = bool(readable or writable), time.monotonic()
             if now > self._deadline:
                 raise SubmissionError("time", f"did not end within {self.limits.seconds:g} seconds")
-            if not ready or now - self._checked >= TICK:
-                self._checked = now
-                self._check_usage()
-
-    def _check_usage(self) -> None:
-        memory, count = usage(self._process.pid)
-        if memory > self.limits.memory:
-            raise SubmissionError("memory", f"took more than {self.limits.memory >> 20:,} MiB of memory")
-        if count > self._max_processes and "helper" not in self._monitor.events:
-            self.flag("more than one process ran at once; nothing is watched in the others")
-            self._max_processes = self.limits.processes
-        if count > self.limits.processes:
-            raise SubmissionError("processes", f"started more than {self.limits.processes} processes")
+            if ready and now - self._checked < TICK:
+                return
+            self._checked = now
+            memory, count = usage(self._process.pid)
+            if memory > self.limits.memory:
+                raise SubmissionError("memory", f"took more than {self.limits.memory >> 20:,} MiB of memory")
+            if count > self._max_processes and "helper" not in self._monitor.events:
+                self.flag("more than one process ran at once; nothing is watched in the others")
+                self._max_processes = self.limits.processes
+            if count > self.limits.processes:
+                raise SubmissionError("processes", f"started more than {self.limits.processes} processes")
 
     def _ended(self) -> SubmissionError:
         if self.cancelled:

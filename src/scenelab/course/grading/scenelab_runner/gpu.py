@@ -152,7 +152,8 @@ def emulate() -> None:
         setattr(cuda.random, name, getattr(cuda, name))
     for name in TYPES:
         setattr(cuda, f"{name}Tensor", getattr(torch, f"{name}Tensor"))
-    for module in (torch, torch.amp, cuda.amp):
+    modules: tuple[Any, ...] = (torch, torch.amp, cuda.amp)
+    for module in modules:
         module.autocast = _Autocast
         module.GradScaler = lambda *_a, **_k: _scaler("cpu", enabled=False)
     nn.DataParallel = nn.parallel.DataParallel = nn.parallel.DistributedDataParallel = _Parallel
