@@ -194,8 +194,8 @@ def test_a_submissions_words_are_plain_text_everywhere(tmp_path, capsys):
 def test_a_record_closed_before_the_grader_ends_the_process_is_flagged(ended):
     flags = []
     monitor = Monitor(flags.append)
-    for handle in monitor.open():
-        os.close(handle)
+    with monitor.open():
+        pass
     if not ended:
         monitor.read()
     monitor.close()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib.util
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -177,13 +176,11 @@ def load_hidden(folder: Path) -> str:
     for path in sorted((folder / "images").rglob("*")):
         digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\0".encode())
     for path in sorted(folder.glob("*.py")):
-        spec = importlib.util.spec_from_file_location(f"hidden_{path.stem}", path)
-        assert spec is not None
-        assert spec.loader is not None
-        for name in [name for name, each in CHECKS.items() if each.run.__module__ == spec.name]:
+        module = f"hidden_{path.stem}"
+        for name in [name for name, each in CHECKS.items() if each.run.__module__ == module]:
             del CHECKS[name]  # of an earlier call in this process
         try:
-            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+            exec(compile(path.read_bytes(), path, "exec"), {"__name__": module, "__file__": str(path)})
         except Exception as error:
             raise LabError(f"--hidden {path} cannot be imported: {type(error).__name__}: {error}") from error
     return digest.hexdigest()

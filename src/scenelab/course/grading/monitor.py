@@ -8,8 +8,8 @@ import mmap
 import os
 import secrets
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from scenelab.course.grading.scenelab_runner.wire import COUNTER
 from scenelab.course.grading.submission_error import SubmissionError
@@ -31,15 +31,16 @@ class Monitor:
         self.events: set[str] = set()  # replies; "helper" if a library has started a program known to be harmless
         self._calls: list[tuple[str, str]] = []
 
-    def open(self) -> tuple[int, int]:
-        """Reset; return the pipe's writing end and the shared memory as file descriptors."""
+    @contextmanager
+    def open(self) -> Iterator[tuple[int, int]]:
+        """Reset; yield the pipe's writing end and the shared memory as file descriptors, and close them here."""
         self.close()
         self.handle, writing = os.pipe()
         os.set_blocking(self.handle, False)
-        with tempfile.TemporaryFile() as file:
+        with os.fdopen(writing, "wb"), tempfile.TemporaryFile() as file:
             file.truncate(mmap.PAGESIZE)
             self._memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
-            return writing, os.dup(file.fileno())
+            yield writing, file.fileno()
 
     def _count(self) -> int:
         return COUNTER.unpack_from(self._memory, 0)[0] if self._memory is not None else 0

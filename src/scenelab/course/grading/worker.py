@@ -133,15 +133,10 @@ class Worker:
 
     def _launch(self) -> None:
         self._token = secrets.token_hex(16)
-        handles = self._monitor.open()
-        command, user = ["driver.py", *map(str, handles)], self._user
-        try:
-            self._process = self.sandbox.start(
-                command, self.stage, self.limits, user=user, token=self._token, handles=handles
-            )
-        finally:
-            for handle in handles:
-                os.close(handle)
+        options: dict[str, Any] = {"user": self._user, "token": self._token}
+        with self._monitor.open() as handles:
+            command = ["driver.py", *map(str, handles)]
+            self._process = self.sandbox.start(command, self.stage, self.limits, handles=handles, **options)
         os.set_blocking(self._process.stdin.fileno(), False)
         self._max_processes = self.limits.processes
         self._deadline = time.monotonic() + START_SECONDS

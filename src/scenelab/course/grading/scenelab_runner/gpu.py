@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 NAME = "emulated GPU"
 MEMORY = 16 << 30  # bytes that it reports
 DEVICE = vars(torch._C.TensorBase)["device"].__get__
-IS_CUDA = vars(torch._C.TensorBase)["is_cuda"].__get__
+CONSTANT = {vars(torch._C.TensorBase)["is_cuda"].__get__: True, Tensor.get_device: 0, Tensor.record_stream: None}
 TYPES = "Float Double Half BFloat16 Byte Char Short Int Long Bool".split()
 RETURN_NONE = """
     synchronize set_device empty_cache init _lazy_init ipc_collect set_stream reset_peak_memory_stats
@@ -68,12 +68,8 @@ class OnCpu(TorchFunctionMode):
             return torch.device("cuda", 0)
         if func in (Tensor.cuda, Tensor.pin_memory):
             return args[0]
-        if func == IS_CUDA:
-            return True
-        if func is Tensor.get_device:
-            return 0
-        if func is Tensor.record_stream:
-            return None
+        if func in CONSTANT:
+            return CONSTANT[func]
         if type(kwargs.get("device")) is int:
             kwargs["device"] = "cpu"
         if func is Tensor.to and len(args) > 1 and type(args[1]) is int:

@@ -63,8 +63,7 @@ def load_student(request: Message, record: Record) -> tuple[ModuleType, Message]
         setattr(module, name, _Missing(name))
     spec.loader.exec_module(module)
     _Missing.loading = False
-    names = sorted(name for name in vars(module) if not name.startswith("_"))
-    return module, Message({"names": names[:500], "missing": sorted(set(stand_ins.names))[:50]})
+    return module, Message({"missing": sorted(set(stand_ins.names))[:50]})
 
 
 def copy_submission(source: Path) -> Path:
