@@ -167,13 +167,13 @@ class _Changed(importlib.abc.MetaPathFinder):
     grading, so nothing of it is imported for `torchvision.utils` alone.
     """
 
-    _import: Callable[[], None] | None = None
+    _load = staticmethod(lambda: None)  # imports all of torchvision
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if fullname.partition(".")[0] == OURS:
             raise ModuleNotFoundError(f"{fullname} is not part of the assignment; write the answer yourself")
         if fullname.startswith("torchvision.") and fullname != "torchvision.utils":
-            self._import_now()
+            self._load()
         if fullname not in ("matplotlib", "torchvision"):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
@@ -184,24 +184,19 @@ class _Changed(importlib.abc.MetaPathFinder):
         return spec
 
     def _delay(self, module: Any, run: Callable[[ModuleType], None]) -> None:
+        def load() -> None:
+            if vars(module).pop("__getattr__", None) is not None:
+                run(module)
+
         def get(name: str) -> Any:
-            if name == "utils" and self._import is not None:
+            if name == "utils":
                 return importlib.import_module("torchvision.utils")
             if name.startswith("__") and name != "__version__":
                 raise AttributeError(f"module torchvision has no attribute {name}")
-            self._import_now()
+            load()
             return getattr(module, name)
 
-        def run_now() -> None:
-            del module.__getattr__
-            run(module)
-
-        module.__getattr__, self._import = get, run_now
-
-    def _import_now(self) -> None:
-        run, self._import = self._import, None
-        if run is not None:
-            run()
+        module.__getattr__, self._load = get, load
 
 
 def _without_screen(module: Any, run: Callable[[ModuleType], None]) -> None:
