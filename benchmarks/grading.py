@@ -56,7 +56,7 @@ def bench_grading(*, out: Path, count: int = 100, jobs: int = 2) -> dict[str, An
     memory, began = [], time.monotonic()
     sandbox = best(out / "grades" / ".work")
     batch = Batch(out / "grades", read_rubric(), sandbox)
-    batch.run([bulk], jobs=jobs, tell=lambda grade: memory.append(resident_memory() >> 20))
+    batch.run([bulk], jobs=jobs, report=lambda grade: memory.append(resident_memory() >> 20))
     seconds = time.monotonic() - began
     return {
         "sandbox": str(sandbox),

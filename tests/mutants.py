@@ -244,7 +244,7 @@ HOSTILE = [
     hostile(
         "answers in the grader's stead",
         "main = sys.modules['__main__'].__file__\nsys.path.append(os.path.dirname(os.path.dirname(main)))\n"
-        "from runner.wire import Message, encode\n"
+        "from scenelab_runner.wire import Message, encode\n"
         "for number in range(3, 64):\n    try:\n        os.write(number, encode(Message({'number': 10**6, 'passed': True, 'score': 15})))\n"
         "    except OSError:\n        pass",
         loses=SHAPE,

@@ -53,8 +53,8 @@ HIDING = Words(
     ),
     re.compile(r"^(eval|exec|__import__|vars|__builtins__|locals|globals)$"),
     re.compile(
-        r"^(_python_dispatch|ctypes|cffi|inspect|importlib|builtins|__main__|runner|threading|_thread|concurrent|asyncio"
-        r"|multiprocessing|subprocess|pickle|marshal|operator|runpy|code|codeop|numba|cpp_extension|imp|pkgutil|dill|joblib)$"
+        r"^(_python_dispatch|ctypes|cffi|inspect|importlib|builtins|__main__|scenelab_runner|threading|_thread|concurrent"
+        r"|asyncio|multiprocessing|subprocess|pickle|marshal|operator|runpy|code|codeop|numba|cpp_extension|imp|pkgutil|dill|joblib)$"
     ),
 )
 """Ways to what the grader watches with, to a function without its name, or out of the watched thread."""

@@ -32,8 +32,8 @@ from scenelab.course.grading.checks.base import (
     require_finite,
     shape_of,
 )
-from scenelab.course.grading.runner.networks import CLASSES, LOSSES, MAX_CALLS
-from scenelab.course.grading.runner.wire import Message
+from scenelab.course.grading.scenelab_runner.networks import CLASSES, LOSSES, MAX_CALLS
+from scenelab.course.grading.scenelab_runner.wire import Message
 
 Pick = Callable[[Tensor], Tensor]
 

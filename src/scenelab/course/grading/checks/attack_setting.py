@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from scenelab.course.grading.checks.base import CheckContext, CheckFailed, draw, draw_images, listed, shape_of
-from scenelab.course.grading.runner.networks import LOSSES, build, load
-from scenelab.course.grading.runner.wire import Message
+from scenelab.course.grading.scenelab_runner.networks import LOSSES, build, load
+from scenelab.course.grading.scenelab_runner.wire import Message
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

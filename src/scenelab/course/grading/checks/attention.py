@@ -25,7 +25,7 @@ from scenelab.course.grading.checks.base import (
     require_finite,
     shape_of,
 )
-from scenelab.course.grading.runner.wire import Message
+from scenelab.course.grading.scenelab_runner.wire import Message
 
 TOLERANCE = 1e-4
 TINY = 1e-30

@@ -36,8 +36,8 @@ from scenelab.course.grading.checks.convolution_cases import (
     forward_guesses,
     gradient_guesses,
 )
-from scenelab.course.grading.runner.networks import build, load
-from scenelab.course.grading.runner.wire import Message
+from scenelab.course.grading.scenelab_runner.networks import build, load
+from scenelab.course.grading.scenelab_runner.wire import Message
 from scenelab.course.grading.worker import SubmissionError
 
 ONE_IN = 8  # further calls that are watched as the first is: which ones, nobody can tell

@@ -17,7 +17,7 @@ from scenelab.course.grading.checks.base import (
     require_finite,
     shape_of,
 )
-from scenelab.course.grading.runner.networks import CLASSES
+from scenelab.course.grading.scenelab_runner.networks import CLASSES
 from scenelab.course.submission import MAX_MODEL_BYTES, MODELS
 from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
 

@@ -1,10 +1,10 @@
 """Try what the sandbox must refuse, and print as JSON what it has refused.
 
 It changes nothing: a file that can be opened for writing is closed again, and system calls get arguments that do
-nothing. The arguments are JSON: what `limits.apply` takes; and `canary`, a file to create; `secrets`, files to read;
-`hides`, whether a missing path counts as refused; `port` and `parent`, to reach; `calls`, system calls by number.
+nothing. The arguments are JSON: the limits, and what `sandbox.measure` gives to try.
 """
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -44,20 +44,13 @@ def kernel_is_protected() -> bool:
     settings = ["/proc/sysrq-trigger"]
     for folder, _, names in os.walk("/proc/sys"):
         settings += [os.path.join(folder, name) for name in names]
-    writable = [path for path in settings if not refuses(lambda path=path: _open_for_writing(path))]
-    readable = [path for path in MASKED_FILES if not refuses(lambda path=path: Path(path).read_bytes())]
-    return not (writable or readable or any(map(_has_entries, MASKED_FOLDERS)))
-
-
-def _open_for_writing(path: str) -> None:
-    os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-
-
-def _has_entries(folder: str) -> bool:
-    try:
-        return bool(os.listdir(folder))
-    except OSError:
+    if not all(refuses(lambda path=path: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))) for path in settings):
         return False
+    for folder in MASKED_FOLDERS:
+        with contextlib.suppress(OSError):
+            if os.listdir(folder):
+                return False
+    return all(refuses(lambda path=path: Path(path).read_bytes()) for path in MASKED_FILES)
 
 
 def calls_are_refused(calls: dict[str, int]) -> bool:
@@ -81,9 +74,9 @@ def privileges_are_gone() -> bool:
 def main() -> None:
     """Try everything."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from runner import limits
+    from scenelab_runner.driver import apply_limits
 
-    limits.apply(json.loads(sys.argv[1]))
+    apply_limits(json.loads(sys.argv[1]))
     given = json.loads(sys.argv[2])
     hides, secrets = given["hides"], given["secrets"]
     refuses(lambda: open(given["canary"], "w").close())

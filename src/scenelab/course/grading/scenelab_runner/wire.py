@@ -2,8 +2,8 @@
 
     4 bytes "SLAB"; 8 bytes, the length of the header; the header, JSON in UTF-8; the tensors' bytes
 
-The header has `values`, plain JSON, and `tensors`, a list of [name, dtype, shape]. The reader trusts none of it: it
-checks every length before it allocates.
+The header has `values`, plain JSON, and `tensors`, a list of [name, dtype, shape]. The reader checks every length
+before it allocates.
 """
 
 import json
@@ -40,11 +40,7 @@ class Message:
 
 
 def encode(message: Message) -> bytes:
-    """Return a message as bytes.
-
-    Raises:
-        WireError: a tensor's dtype is not in `DTYPES`, or the message is too long.
-    """
+    """Return a message as bytes; raise WireError if it is too long or a dtype is not in `DTYPES`."""
     parts, entries = [], []
     for name, tensor in message.tensors.items():
         if tensor.dtype not in NAMES:
@@ -61,14 +57,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(read: Callable[[int], bytes]) -> Message:
-    """Read a message.
-
-    Args:
-        read: returns exactly this number of bytes or raises.
-
-    Raises:
-        WireError: the bytes are not a message.
-    """
+    """Read a message by `read`, which returns exactly this number of bytes; raise WireError if it is none."""
     magic, length = PREFIX.unpack(read(PREFIX.size))
     if magic != MAGIC or length > MAX_HEADER:
         raise WireError("the answer does not begin as a message does")

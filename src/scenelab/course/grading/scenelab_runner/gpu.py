@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 NAME = "emulated GPU"
 MEMORY = 16 << 30  # bytes that it reports
 DEVICE = vars(torch._C.TensorBase)["device"].__get__
-IS_CUDA = vars(torch._C.TensorBase)["is_cuda"].__get__
+CONSTANT = {vars(torch._C.TensorBase)["is_cuda"].__get__: True, Tensor.get_device: 0, Tensor.record_stream: None}
 TYPES = "Float Double Half BFloat16 Byte Char Short Int Long Bool".split()
 RETURN_NONE = """
     synchronize set_device empty_cache init _lazy_init ipc_collect set_stream reset_peak_memory_stats
@@ -25,37 +25,30 @@ RETURN_ZERO = """
     memory_allocated max_memory_allocated memory_reserved max_memory_reserved memory_cached max_memory_cached
     utilization temperature power_draw initial_seed current_device
 """.split()
-PROPERTIES = SimpleNamespace(
-    name=NAME, major=8, minor=0, total_memory=MEMORY, multi_processor_count=80, is_integrated=0, is_multi_gpu_board=0,
-    uuid="GPU-0",
-)  # fmt: skip
+COUNTS = {"multi_processor_count": 80, "is_integrated": 0, "is_multi_gpu_board": 0}
 RETURNS: dict[str, Any] = {
     **dict.fromkeys(RETURN_NONE),
     **dict.fromkeys(RETURN_ZERO, 0),
-    "is_available": True,
-    "is_initialized": True,
+    **dict.fromkeys(["is_available", "is_initialized", "is_bf16_supported"], True),
+    **dict.fromkeys(["can_device_access_peer", "is_current_stream_capturing"], False),
     "device_count": 1,
     "get_device_name": NAME,
     "get_device_capability": (8, 0),
-    "get_device_properties": PROPERTIES,
+    "get_device_properties": SimpleNamespace(name=NAME, major=8, minor=0, total_memory=MEMORY, uuid="GPU-0", **COUNTS),
     "mem_get_info": (MEMORY, MEMORY),
     "memory_stats": defaultdict(int),
     "memory_summary": "",
-    "can_device_access_peer": False,
-    "is_current_stream_capturing": False,
     "get_per_process_memory_fraction": 1.0,
     "get_arch_list": [],
-    "is_bf16_supported": True,
 }
 RANDOM = "manual_seed manual_seed_all seed seed_all initial_seed get_rng_state set_rng_state".split()
-_generator, _scaler, _load = torch.Generator, torch.amp.GradScaler, torch.load
+STREAMS = "Event device device_of Stream stream StreamContext current_stream default_stream".split()
+_generator, _scaler, _load, _fork_rng = torch.Generator, torch.amp.GradScaler, torch.load, torch.random.fork_rng
 
 
 def is_gpu(value: Any) -> bool:
     """Return whether a device is a GPU: "cuda", "cuda:0", a torch.device."""
-    if isinstance(value, torch.device):
-        return value.type == "cuda"
-    return isinstance(value, str) and value.partition(":")[0] == "cuda"
+    return isinstance(value, (str, torch.device)) and str(value).partition(":")[0] == "cuda"
 
 
 def _on_cpu(value: Any) -> Any:
@@ -75,12 +68,8 @@ class OnCpu(TorchFunctionMode):
             return torch.device("cuda", 0)
         if func in (Tensor.cuda, Tensor.pin_memory):
             return args[0]
-        if func == IS_CUDA:
-            return True
-        if func is Tensor.get_device:
-            return 0
-        if func is Tensor.record_stream:
-            return None
+        if func in CONSTANT:
+            return CONSTANT[func]
         if type(kwargs.get("device")) is int:
             kwargs["device"] = "cpu"
         if func is Tensor.to and len(args) > 1 and type(args[1]) is int:
@@ -89,10 +78,10 @@ class OnCpu(TorchFunctionMode):
 
 
 class _Stream(contextlib.ContextDecorator):
-    """A device, stream or stream context: takes any arguments and does nothing."""
+    """A device, stream, stream context or event: takes any arguments and does nothing but read the clock."""
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        self.device, self.stream, self.cuda_stream, self.idx = torch.device("cpu"), self, 0, 0
+        self.device, self.stream, self.cuda_stream, self.idx, self.at = torch.device("cpu"), self, 0, 0, 0.0
 
     def __enter__(self) -> Any:
         return self
@@ -100,21 +89,16 @@ class _Stream(contextlib.ContextDecorator):
     def __exit__(self, *_error: Any) -> None:
         return None
 
-    def synchronize(self) -> None:
-        pass
-
     def query(self) -> bool:
         return True
 
-    wait_stream = wait_event = record_event = wait = lambda self, *_a, **_k: self
-
-
-class _Event(_Stream):
     def record(self, *_args: Any) -> None:
         self.at = time.perf_counter()
 
     def elapsed_time(self, other: Any) -> float:
-        return 1000 * (getattr(other, "at", 0.0) - getattr(self, "at", 0.0))  # milliseconds
+        return 1000 * (other.at - self.at)  # milliseconds
+
+    synchronize = wait_stream = wait_event = record_event = wait = lambda self, *_a, **_k: self
 
 
 class _Parallel(nn.Module):
@@ -142,12 +126,12 @@ class _GeneratorType(type):
     def __instancecheck__(cls, instance: Any) -> bool:
         return isinstance(instance, _generator)
 
+    def __call__(cls, device: Any = "cpu") -> Any:
+        return _generator("cpu")
+
 
 class _Generator(metaclass=_GeneratorType):
     """torch.Generator of any device."""
-
-    def __new__(cls, device: Any = "cpu") -> Any:
-        return _generator("cpu")
 
 
 def emulate() -> None:
@@ -157,36 +141,20 @@ def emulate() -> None:
         setattr(cuda, name, lambda *_a, _value=value, **_k: _value)
     cuda.get_rng_state = lambda *_a, **_k: torch.get_rng_state()
     cuda.get_rng_state_all = lambda *_a, **_k: [torch.get_rng_state()]
-    for name in ("device", "device_of", "Stream", "stream", "StreamContext", "current_stream", "default_stream"):
+    for name in STREAMS:
         setattr(cuda, name, _Stream)
-    cuda.Event = _Event
     cuda.default_generators = (torch.default_generator,)
     for name in RANDOM:
         setattr(cuda.random, name, getattr(cuda, name))
     for name in TYPES:
         setattr(cuda, f"{name}Tensor", getattr(torch, f"{name}Tensor"))
-    for module in (torch, torch.amp, cuda.amp):
-        for name, value in (("autocast", _Autocast), ("GradScaler", _scaler_off)):
-            setattr(module, name, value)
+    modules: tuple[Any, ...] = (torch, torch.amp, cuda.amp)
+    for module in modules:
+        module.autocast = _Autocast
+        module.GradScaler = lambda *_a, **_k: _scaler("cpu", enabled=False)
     nn.DataParallel = nn.parallel.DataParallel = nn.parallel.DistributedDataParallel = _Parallel
-    torch.Generator, torch.load, torch.random.fork_rng = _Generator, _load_on_cpu, _fork_rng
+    torch.Generator, torch.random.fork_rng = _Generator, lambda *_a, **_k: _fork_rng(devices=[])
+    torch.load = lambda file, map_location=None, *args, **kwargs: _load(file, "cpu", *args, **kwargs)
     for name in ("set_default_device", "set_default_tensor_type"):
         change = getattr(torch, name)
         setattr(torch, name, lambda value, _change=change: _change(_on_cpu(value)))
-
-
-@contextlib.contextmanager
-def _fork_rng(*_args: Any, **_kwargs: Any) -> Any:
-    state = torch.get_rng_state()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
-
-
-def _scaler_off(*_args: Any, **_kwargs: Any) -> Any:
-    return _scaler("cpu", enabled=False)
-
-
-def _load_on_cpu(file: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
-    return _load(file, "cpu", *args, **kwargs)

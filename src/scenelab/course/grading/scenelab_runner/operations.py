@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.loading import records
-from runner.networks import CLASSES, LOSSES, build, load
-from runner.tracing import CallTrace
-from runner.watched_model import WatchedModel
-from runner.wire import Message
+from scenelab_runner.loading import records
+from scenelab_runner.networks import CLASSES, LOSSES, WatchedModel, build, load
+from scenelab_runner.record import trace_calls
+from scenelab_runner.wire import Message
 
 _loaded: dict[str, nn.Module] = {}
 
@@ -40,34 +39,24 @@ def _reply(name: str, output: Tensor, others: dict[str, Tensor], **values: Any) 
     return Message(facts | values, {name: output, **others})
 
 
-def _without(tensors: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in tensors.items() if name not in names}
-
-
 def _gradients(network: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
 
 def convolve(module: ModuleType, request: Message) -> Message:
-    """Run custom_conv2d on leaves and return the gradient of one of them.
-
-    Tensors: input, weight, optionally bias and towards (the gradient of the output). Values: stride, padding; `of`,
-    the leaf to differentiate, or None; optionally `trace`, to record the functions that are called.
-    """
+    """Run custom_conv2d, `trace` its calls, and return the gradient of the leaf `of`, given that of the output."""
     of, tensors = request.values["of"], request.tensors
     leaves = {name: tensors[name].clone() for name in ("input", "weight", "bias") if name in tensors}
     if of is not None:
         leaves[of].requires_grad_(True)
     settings = request.values["stride"], request.values["padding"]
-    gradient = {}
-    function = _convolution(module)
-    with CallTrace(records[0]) if request.values.get("trace") else nullcontext():
+    function, others = _convolution(module), {f"{name}_after": leaf for name, leaf in leaves.items()}
+    with trace_calls(records[0]) if request.values.get("trace") else nullcontext():
         output = function(leaves["input"], leaves["weight"], leaves.get("bias"), *settings)
         output = _require_tensor(output, "custom_conv2d")
         if of is not None:
-            gradient = {"gradient": _gradient(output, of, leaves[of], tensors["towards"])}
-    after = {f"{name}_after": leaf for name, leaf in leaves.items()}
-    return _reply("output", output, {**gradient, **after})
+            others["gradient"] = _gradient(output, of, leaves[of], tensors["towards"])
+    return _reply("output", output, others)
 
 
 def _gradient(output: Tensor, of: str, leaf: Tensor, towards: Tensor) -> Tensor:
@@ -100,23 +89,16 @@ def convolve_natively(_module: ModuleType | None, request: Message) -> Message:
 
 def convolve_all(module: ModuleType, request: Message) -> Message:
     """Run custom_conv2d on the same inputs."""
-    function = _convolution(module)
-    cases = _cases(request)
+    function, cases = _convolution(module), _cases(request)
     return Message({}, {f"output{n}": _require_tensor(function(*args), "custom_conv2d") for n, *args in cases})
 
 
 def run_module(module: ModuleType, request: Message) -> Message:
     """Run CustomConv2d and ReLU(inplace=True), forward and backward; tensors: input, weight, towards, bias."""
     values, tensors = request.values, request.tensors
-    channels_out, channels_in = tensors["weight"].shape[:2]
-    layer = _get(module, "CustomConv2d")(
-        channels_in,
-        channels_out,
-        values["kernel"],
-        stride=values["stride"],
-        padding=values["padding"],
-        bias="bias" in tensors,
-    )
+    channels, size = tensors["weight"].shape[:2], values["kernel"]
+    options = {"stride": values["stride"], "padding": values["padding"], "bias": "bias" in tensors}
+    layer = _get(module, "CustomConv2d")(channels[1], channels[0], size, **options)
     load(layer, {name: value for name, value in tensors.items() if name in ("weight", "bias")})
     images = tensors["input"].clone().requires_grad_(True)
     output = nn.ReLU(inplace=True)(_require_tensor(layer(images), "CustomConv2d"))
@@ -130,15 +112,21 @@ def run_module(module: ModuleType, request: Message) -> Message:
 def train_step(module: ModuleType, request: Message) -> Message:
     """Train a network of CustomConv2d for one step; values: layers; tensors: input, labels and the weights."""
     network = build(request.values["layers"], _get(module, "CustomConv2d"))
-    load(network, _without(request.tensors, "input", "labels"))
+    load(network, {name: tensor for name, tensor in request.tensors.items() if name not in ("input", "labels")})
     loss = F.cross_entropy(network(request.tensors["input"].clone()), request.tensors["labels"])
     loss.backward()
     return _reply("loss", loss, _gradients(network))
 
 
+def _watched(request: Message) -> tuple[WatchedModel, Tensor]:
+    weights = {name: value for name, value in request.tensors.items() if name != "input"}
+    model = WatchedModel(request.values["layers"], weights, training=request.values.get("training", False))
+    return model, request.tensors["input"].clone()
+
+
 def perturb(module: ModuleType, request: Message) -> Message:
     """Run PGDAttack on a watched model; values: layers, loss, options; tensors: input and weights."""
-    model, images = WatchedModel(request), request.tensors["input"].clone()
+    model, images = _watched(request)
     attack = _get(module, "PGDAttack", "default_attack")(LOSSES[request.values["loss"]], **request.values["options"])
     output = _require_tensor(attack.perturb(model.network, images), "perturb")
     inputs = {f"call{n}": each for n, each in enumerate(model.inputs) if each.dtype == output.dtype}
@@ -147,7 +135,7 @@ def perturb(module: ModuleType, request: Message) -> Message:
 
 def explain(module: ModuleType, request: Message) -> Message:
     """Run GradAttention on a watched model; values: layers, loss; tensors: input and weights."""
-    model, images = WatchedModel(request), request.tensors["input"].clone()
+    model, images = _watched(request)
     attention = _get(module, "GradAttention", "default_attention")(LOSSES[request.values["loss"]])
     output = _require_tensor(attention.explain(model.network, images), "explain")
     return _reply("output", output, {"input_after": images}, **model.changes())
@@ -167,13 +155,13 @@ def _make_network(module: ModuleType, names: list[str], **options: Any) -> nn.Mo
 def describe_model(module: ModuleType, request: Message) -> Message:
     """Describe the student's network: parameter shapes, size, and layer types."""
     network = _make_network(module, request.values["names"])
-    return Message({
-        "shapes": [list(parameter.shape) for parameter in network.parameters()][:5000],
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "bytes": sum(value.numel() * value.element_size() for value in network.state_dict().values()),
-        "kinds": [type(part).__name__ for part in network.modules()][:5000],
-        "later": hasattr(module, "default_cnn_model") and not hasattr(module, "default_model"),
-    })  # fmt: skip
+    parameters, state = list(network.parameters()), network.state_dict().values()
+    values: dict[str, Any] = {"shapes": [list(each.shape) for each in parameters][:5000]}
+    values["parameters"] = sum(each.numel() for each in parameters)
+    values["bytes"] = sum(value.numel() * value.element_size() for value in state)
+    values["kinds"] = [type(part).__name__ for part in network.modules()][:5000]
+    values["later"] = hasattr(module, "default_cnn_model") and not hasattr(module, "default_model")
+    return Message(values)
 
 
 def run_model(module: ModuleType, request: Message) -> Message:
@@ -193,23 +181,18 @@ def predict(module: ModuleType, request: Message) -> Message:
     """Score images by the student's network with the weights of the submitted checkpoint."""
     path = request.values["path"]
     if path not in _loaded:
-        _loaded[path] = _load_checkpoint(_make_network(module, request.values["names"]), path)
+        network = _make_network(module, request.values["names"])
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        weights = stored.get("state_dict", stored) if isinstance(stored, dict) else stored
+        if not isinstance(weights, dict):
+            raise TypeError("the checkpoint holds no state_dict")
+        network.load_state_dict({name.removeprefix("module."): value for name, value in weights.items()})
+        _loaded[path] = network.eval()
     with torch.no_grad():
         scores = _require_tensor(_loaded[path](request.tensors["input"]), "the network")
     return Message({}, {"scores": scores.float()})
 
 
-def _load_checkpoint(network: nn.Module, path: str) -> nn.Module:
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    weights = stored.get("state_dict", stored) if isinstance(stored, dict) else stored
-    if not isinstance(weights, dict):
-        raise TypeError("the checkpoint holds no state_dict")
-    network.load_state_dict({name.removeprefix("module."): value for name, value in weights.items()})
-    return network.eval()
-
-
-OPERATIONS: dict[str, Callable[[Any, Message], Message]] = {
-    function.__name__: function
-    for function in (convolve, convolve_natively, convolve_all, run_module, train_step, perturb, explain,
-                     describe_model, run_model, predict)
-}  # fmt: skip
+_WITH_CONVOLUTION = (convolve, convolve_natively, convolve_all, run_module, train_step)
+_FUNCTIONS = (*_WITH_CONVOLUTION, perturb, explain, describe_model, run_model, predict)
+OPERATIONS: dict[str, Callable[[Any, Message], Message]] = {each.__name__: each for each in _FUNCTIONS}
