@@ -31,7 +31,7 @@ class Manual(_Table):
 
 
 class Penalties(_Table):
-    """Penalties in percent of all points; `format_free` broken rules are free of charge."""
+    """Penalties in percent of all points; the first `format_free` broken rules are free."""
 
     format_percent: Percent = 5.0
     format_free: int = Field(default=1, ge=0, le=100)
@@ -74,20 +74,19 @@ class Rubric(_Table):
         if not isinstance(values, dict):
             return values
         values = dict(values)
-        if isinstance(mebibytes := values.pop("memory_mib", None), (int, float)):
+        if "memory_mib" in values:
+            mebibytes = values.pop("memory_mib")
+            if not isinstance(mebibytes, (int, float)):
+                raise ValueError(f"memory_mib is {mebibytes!r}; expected a number")
             values["memory"] = int(mebibytes) << 20
-        elif mebibytes is not None:
-            raise ValueError(f"memory_mib is {mebibytes!r}; expected a number")
-        unknown = set(values) - {each.name for each in fields(Limits)}
-        if unknown:
+        if unknown := set(values) - {each.name for each in fields(Limits)}:
             raise ValueError(f"unknown key {min(unknown)!r}")
         return values
 
     @model_validator(mode="after")
     def _check_names_and_sum(self) -> "Rubric":
-        for name in self.checks:
-            if name not in CHECKS:
-                raise ValueError(f"there is no check {name!r}; the checks are {', '.join(CHECKS)}")
+        if unknown := [name for name in self.checks if name not in CHECKS]:
+            raise ValueError(f"there is no check {unknown[0]!r}; the checks are {', '.join(CHECKS)}")
         if not self.hidden <= set(self.checks):
             raise ValueError(f"visibility.hidden lists {min(self.hidden - set(self.checks))!r}, which is not in checks")
         total = self.automatic + sum(part.points for part in self.manual if not part.bonus)
@@ -102,11 +101,7 @@ def default_text() -> str:
 
 
 def read_rubric(path: Path | None = None) -> Rubric:
-    """Read a rubric from a file, or the handout's.
-
-    Raises:
-        LabError: the file cannot be read or is invalid.
-    """
+    """Read a rubric from a file, or the handout's; raise LabError if it cannot be read or is invalid."""
     if path is None:
         return parse(default_text(), "the default rubric")
     try:
@@ -116,11 +111,7 @@ def read_rubric(path: Path | None = None) -> Rubric:
 
 
 def parse(text: str, where: str) -> Rubric:
-    """Parse a rubric; error messages name its source as `where`.
-
-    Raises:
-        LabError: the text is not TOML or not a rubric; the message has the path of the field.
-    """
+    """Parse a rubric; raise LabError with its source, `where`, and the field if it is invalid."""
     try:
         return Rubric.model_validate({"name": where, **tomllib.loads(text), "text": text})
     except tomllib.TOMLDecodeError as error:
