@@ -20,21 +20,13 @@ SECONDS = 1800  # for the archive of a class
 
 @dataclass(frozen=True)
 class Entry:
-    """One student's submission.
+    """One student's submission."""
 
-    Attributes:
-        student: unique in a batch, and a valid file name.
-        paths: its files and folders.
-        user: the platform's number, or "".
-        late: whether the platform says so.
-        notes: what was decided about its files.
-    """
-
-    student: str
+    student: str  # unique in a batch, and a valid file name
     paths: tuple[Path, ...]
-    user: str = ""
+    user: str = ""  # the platform's number
     late: bool = False
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was decided about its files
 
 
 def gather(

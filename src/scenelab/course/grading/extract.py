@@ -83,17 +83,10 @@ def _damage(error: Exception) -> str:
 
 
 class Extraction:
-    """Extraction of the files of one submission.
-
-    Attributes:
-        notes: what was left out or is odd, for the student.
-        bytes: bytes written so far.
-        files: files written so far.
-    """
+    """Extraction of a submission; counts bytes and files, and notes what is left out or odd."""
 
     def __init__(self, limits: ExtractionLimits = ExtractionLimits()) -> None:
-        self.limits = limits
-        self.notes: list[str] = []
+        self.limits, self.notes = limits, list[str]()
         self.bytes = self.files = self._entries_seen = 0
         self._spellings: dict[tuple[Path, str], str] = {}
 
@@ -103,12 +96,7 @@ class Extraction:
             self.notes.append(text)
 
     def unpack(self, path: Path, folder: Path, *, skip: Path | None = None) -> None:
-        """Write the content of a zip, a tar, a single file or a folder to `folder`.
-
-        Args:
-            path: the file or folder.
-            folder: the target; made if missing.
-            skip: a folder to leave out.
+        """Write the content of a zip, a tar, a single file or a folder, except `skip`, to `folder`.
 
         Raises:
             OSError: the disk is full or broken.

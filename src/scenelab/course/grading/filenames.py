@@ -56,21 +56,14 @@ AGAIN = re.compile(r"-(\d+)(?=(\.\w+)*$)")
 
 @dataclass(frozen=True)
 class Name:
-    """The parts of a platform's file name.
-
-    Attributes:
-        user: the platform's number or name of the student.
-        order: sorts several submissions of a student by time.
-        file: the name that the student gave the file.
-        platform: key of its pattern.
-    """
+    """The parts of a platform's file name."""
 
     student: str
-    user: str
-    order: tuple[float, int] = (0.0, 0)
+    user: str  # the platform's number or name of the student
+    order: tuple[float, int] = (0.0, 0)  # sorts several submissions of a student by time
     late: bool = False
-    file: str = ""
-    platform: str = ""
+    file: str = ""  # the student's name of the file
+    platform: str = ""  # key of its pattern
 
 
 def parse(name: str, *, folder: bool = False, platforms: Iterable[str] = PATTERNS) -> Name | None:
@@ -78,11 +71,6 @@ def parse(name: str, *, folder: bool = False, platforms: Iterable[str] = PATTERN
 
     If several platforms match, take the shortest student name: the rest is the file name that the student chose, which
     can look like anything.
-
-    Args:
-        name: of a file or folder.
-        folder: whether it is a folder.
-        platforms: those that are considered.
     """
     matches = [
         (match.end("student") if platform != "canvas, anonymous" else -1, platform, match)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from scenelab.course.grading.checks import CHECKS
 from scenelab.course.grading.sandbox import Limits
 from scenelab.errors import LabError
+from scenelab.schema import describe
 
 TOLERANCE = 1e-6  # by which the sum of the points may differ from `points`
 
@@ -118,11 +119,8 @@ def parse(text: str, where: str) -> Rubric:
         raise LabError(f"{where} is not TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            message = f"unknown key {field!r}"
-        elif first["type"] == "value_error":
-            message = ": ".join(filter(None, [field, str(first.get("ctx", {}).get("error"))]))
+        if first["type"] == "value_error":
+            message = ": ".join(filter(None, [*map(str, first["loc"]), str(first.get("ctx", {}).get("error"))]))
         else:
-            message = f"{field} is {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+            message = describe(error)
         raise LabError(f"{where}: {message}") from error

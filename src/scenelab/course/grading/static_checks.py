@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from scenelab.course.grading.source_text import read_text
 from scenelab.errors import printable
@@ -31,8 +32,7 @@ LIBRARIES = frozenset("torch torchvision scipy cv2 skimage kornia numpy jax tens
 FOREIGN = frozenset("scenelab torchattacks foolbox captum kornia".split())  # they hold the answers
 
 
-@dataclass(frozen=True)
-class Words:
+class Words(NamedTuple):
     """Patterns of attributes, bare names and parts of imports."""
 
     attributes: re.Pattern[str]
@@ -73,32 +73,19 @@ MAX_PARTS = 8  # of a dotted name
 
 @dataclass
 class Source:
-    """Findings in a student's file; each note begins with its line, as in "line 12: F.conv2d".
+    """Findings in a student's file; each note begins with its line, as in "line 12: F.conv2d"."""
 
-    Attributes:
-        defined: names at its top level.
-        error: why it does not parse, with the line; empty if it does.
-        banned: PyTorch's convolution, named in what the student's own is made of.
-        foreign: imports of packages that hold the answers.
-        hiding: ways to hide a call, or to reach the grader's watch.
-        uses: modules of which the convolution uses a name.
-        stars: modules of which all names are imported.
-        names: names that the convolution uses and the file does not define.
-        review: what a person should look at; costs nothing by itself.
-        scanned: SHA-256 of each file that was read, by its path in the submission.
-    """
-
-    defined: list[str] = field(default_factory=list)
-    error: str = ""
-    banned: list[str] = field(default_factory=list)
-    foreign: list[str] = field(default_factory=list)
-    hiding: list[str] = field(default_factory=list)
-    imports: list[str] = field(default_factory=list)
-    uses: list[str] = field(default_factory=list)
-    stars: list[str] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    review: list[str] = field(default_factory=list)
-    scanned: dict[str, str] = field(default_factory=dict)
+    defined: list[str] = field(default_factory=list)  # names at its top level
+    error: str = ""  # why it does not parse, with the line
+    banned: list[str] = field(default_factory=list)  # PyTorch's convolution, named in what the student's is made of
+    foreign: list[str] = field(default_factory=list)  # imports of packages that hold the answers
+    hiding: list[str] = field(default_factory=list)  # ways to hide a call, or to reach the grader's watch
+    imports: list[str] = field(default_factory=list)  # modules
+    uses: list[str] = field(default_factory=list)  # modules of which the convolution uses a name
+    stars: list[str] = field(default_factory=list)  # modules of which all names are imported
+    names: list[str] = field(default_factory=list)  # that the convolution uses and the file does not define
+    review: list[str] = field(default_factory=list)  # for a person to look at; costs nothing by itself
+    scanned: dict[str, str] = field(default_factory=dict)  # SHA-256 of each file that was read, by path
 
     @property
     def known(self) -> int:
@@ -109,9 +96,7 @@ class Source:
 def examine(path: Path, *, all_reached: bool = False) -> Source:
     """Read and parse a file; never raises for its content.
 
-    Args:
-        path: the file.
-        all_reached: whether all of it is part of the convolution, as for a module beside student_code.py.
+    With `all_reached`, all of it is part of the convolution, as for a module beside student_code.py.
     """
     text = ""
     try:
@@ -132,22 +117,24 @@ def _examine(tree: ast.Module, all_reached: bool) -> Source:
     reached = nodes if all_reached else list(_reached(tree))
     names = {node.id for node in reached if isinstance(node, ast.Name)}
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
-    used = [node for node in imports if any((alias.asname or alias.name) in names for alias in node.names)]
-    modules = [(node, name) for node in nodes for name in _modules(node)]
+    reached = [*reached, *(node for node in imports if any((each.asname or each.name) in names for each in node.names))]
     bound = [pair for node in nodes for pair in _bound(node)]
+    packages = ((node, name) for node in nodes for name in _modules(node) if name.partition(".")[0] in FOREIGN)
     return Source(
         defined=list(_defined(tree)),
-        banned=_first(note for node in (*reached, *used) for note in _banned(node, own)),
-        foreign=_first(
-            f"line {n.lineno}: import of {name}" for n, name in modules if name.partition(".")[0] in FOREIGN
-        ),
-        hiding=_first(note for node in nodes for note in _hiding(node)),
+        banned=_first(note for node in reached for note in _banned(node, own)),
+        foreign=_first(_note(node, f"import of {name}") for node, name in packages),
+        hiding=_first(note for node in nodes for note in (*_matching(node, HIDING), *_hiding(node))),
         imports=_first((module for module, _ in bound), MAX_IMPORTS),
         uses=_first((module for module, name in bound if name in names), MAX_IMPORTS),
         stars=_first((module for module, name in bound if name == "*"), MAX_IMPORTS),
         names=sorted(names - own)[:2000],
-        review=_first(note for node in nodes for note in _review(node)),
+        review=_first(note for node in nodes for note in (*_matching(node, ODD), *_replaced(node))),
     )
+
+
+def _note(node: Any, text: str) -> str:
+    return f"line {node.lineno}: {text}"
 
 
 def _first(notes: Iterator[str], count: int = MAX_NOTES) -> list[str]:
@@ -209,15 +196,16 @@ def _own_names(nodes: Iterable[ast.AST]) -> set[str]:
 
 def _banned(node: ast.AST, own: set[str]) -> Iterator[str]:
     """Yield convolutions of libraries by name; the student's own may have any name."""
-    if isinstance(node, ast.Attribute) and BANNED.match(node.attr) and not _is_own(node, own):
-        yield f"line {node.lineno}: {_dotted(node)}"
-    elif isinstance(node, ast.Name) and BANNED.match(node.id) and node.id not in own:
-        yield f"line {node.lineno}: {node.id}"
-    elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in LIBRARIES and node.level == 0:
-        names = (alias.name for alias in node.names if BANNED.match(alias.name))
-        yield from (f"line {node.lineno}: import of {name} from {node.module}" for name in names)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, str) and NAMED.match(node.value):
-        yield f"line {node.lineno}: {node.value!r}"
+    match node:
+        case ast.Attribute(attr=name) if BANNED.match(name) and not _is_own(node, own):
+            yield _note(node, _dotted(node))
+        case ast.Name(id=name) if BANNED.match(name) and name not in own:
+            yield _note(node, name)
+        case ast.ImportFrom(module=module, level=0) if (module or "").partition(".")[0] in LIBRARIES:
+            names = (alias.name for alias in node.names if BANNED.match(alias.name))
+            yield from (_note(node, f"import of {name} from {module}") for name in names)
+        case ast.Constant(value=str(text)) if NAMED.match(text):
+            yield _note(node, repr(text))
 
 
 def _dotted(node: ast.Attribute) -> str:
@@ -252,49 +240,47 @@ def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def _matching(node: ast.AST, words: Words) -> Iterator[str]:
-    if isinstance(node, ast.Attribute) and words.attributes.match(node.attr) and not _is_own(node):
-        yield f"line {node.lineno}: {_dotted(node)}"
-    elif isinstance(node, ast.Name) and words.names.match(node.id):
-        yield f"line {node.lineno}: {node.id}"
+    match node:
+        case ast.Attribute(attr=name) if words.attributes.match(name) and not _is_own(node):
+            yield _note(node, _dotted(node))
+        case ast.Name(id=name) if words.names.match(name):
+            yield _note(node, name)
     for name in _modules(node):
         parts = name.split(".") if words is HIDING else name.split(".")[:1]
         if any(words.imports.match(part) for part in parts):
-            yield f"line {node.lineno}: import of {name}"  # pyright: ignore[reportAttributeAccessIssue]
-    if isinstance(node, ast.ImportFrom):
-        for alias in node.names:
-            if words.attributes.match(alias.name) or (node.module, alias.name) == ("sys", "modules"):
-                yield f"line {node.lineno}: import of {alias.name} from {node.module}"
+            yield _note(node, f"import of {name}")
+    for alias in node.names if isinstance(node, ast.ImportFrom) else []:
+        if words.attributes.match(alias.name) or (node.module, alias.name) == ("sys", "modules"):
+            yield _note(node, f"import of {alias.name} from {node.module}")
 
 
 def _hiding(node: ast.AST) -> Iterator[str]:
-    """Yield such words, sys.modules, getattr, unsafe pickles, and modules with convolutions of their own."""
-    yield from _matching(node, HIDING)
+    """Yield sys.modules, getattr, unsafe pickles, and modules with convolutions of their own."""
     match node:
         case ast.Attribute(attr=name) if (name in ELSEWHERE and not _is_own(node)) or _dotted(node) == "sys.modules":
-            yield f"line {node.lineno}: {_dotted(node)}"
+            yield _note(node, _dotted(node))
         case ast.keyword(arg=name, value=ast.Constant(value=value)) if (name, value) in UNSAFE:
-            yield f"line {node.value.lineno}: {name}={value}"
+            yield _note(node.value, f"{name}={value}")
         case ast.Import() | ast.ImportFrom():
             members = [f"{node.module}.{a.name}" for a in node.names if isinstance(node, ast.ImportFrom)]
             for name in [*_modules(node), *members]:
                 if name in CONVOLVING or name.partition(".")[0] in CONVOLVING:
-                    yield f"line {node.lineno}: import of {name}, which has convolutions of its own"
+                    yield _note(node, f"import of {name}, which has convolutions of its own")
                 elif name in ("torch._C", "torch._ops"):
-                    yield f"line {node.lineno}: import of {name}"
+                    yield _note(node, f"import of {name}")
         case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=name), *_]):
             if isinstance(name, str) and (HIDING.attributes.match(name) or ODD.attributes.match(name)):
-                yield f"line {node.lineno}: getattr of {name}"
+                yield _note(node, f"getattr of {name}")
         case ast.Call(func=ast.Name(id="getattr"), args=args):
             if not (args and isinstance(args[0], ast.Name) and args[0].id == "self"):
-                yield f"line {node.lineno}: getattr with a name that is made up"
+                yield _note(node, "getattr with a name that is made up")
         case ast.Assign(value=value) | ast.NamedExpr(value=value) | ast.keyword(value=value):
             if isinstance(value, ast.Name) and value.id == "getattr":
-                yield f"line {value.lineno}: getattr under another name"
+                yield _note(value, "getattr under another name")
 
 
-def _review(node: ast.AST) -> Iterator[str]:
-    yield from _matching(node, ODD)
+def _replaced(node: ast.AST) -> Iterator[str]:
     for target in node.targets if isinstance(node, ast.Assign) else []:
         name = _dotted(target) if isinstance(target, ast.Attribute) else ""
         if name.startswith(("torch.", "F.", "nn.", "sys.")) and ".backends." not in name:
-            yield f"line {target.lineno}: {name} is replaced"
+            yield _note(target, f"{name} is replaced")

@@ -29,28 +29,17 @@ MEMORY, SECONDS = 1 << 30, 60  # for reading one submission
 
 @dataclass
 class Submission:
-    """A submission, extracted to `folder`.
-
-    Attributes:
-        root: the most likely folder of code/, writeup/ and results/.
-        code: the student's file, or None.
-        source: what that file and the modules beside it contain.
-        problem: why there is no code to run; empty if there is.
-        notes: what is odd, for the student.
-        violations: broken rules of the submission, each with its occurrences.
-        review: notes for a person.
-        digest: hash of all names and bytes.
-    """
+    """A submission, extracted to `folder`."""
 
     folder: Path
-    root: Path
-    code: Path | None = None
-    source: Source = field(default_factory=Source)
-    problem: str = ""
-    notes: list[str] = field(default_factory=list)
-    violations: dict[str, list[str]] = field(default_factory=dict)
-    review: list[str] = field(default_factory=list)
-    digest: str = ""
+    root: Path  # the most likely folder of code/, writeup/ and results/
+    code: Path | None = None  # the student's file
+    source: Source = field(default_factory=Source)  # what that file and the modules beside it contain
+    problem: str = ""  # why there is no code to run
+    notes: list[str] = field(default_factory=list)  # what is odd, for the student
+    violations: dict[str, list[str]] = field(default_factory=dict)  # broken rules, each with its occurrences
+    review: list[str] = field(default_factory=list)  # for a person
+    digest: str = ""  # hash of all names and bytes
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "Submission":

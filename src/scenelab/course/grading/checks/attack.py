@@ -5,29 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scenelab.course.grading.checks.attack_path import (
-    Pick,
-    changes_least_most,
-    follow,
-    followed_labels,
-    matches_of,
-    perturb,
-    perturb_twice,
-)
-from scenelab.course.grading.checks.attack_setting import (
-    AGREE,
-    LINEAR,
-    NORMED,
-    SMALL,
-    Setting,
-    agrees,
-    draw_distinct,
-    draw_setting,
-    least,
-    reference,
-    require_detached,
-    require_left_alone,
-)
+from scenelab.course.grading.checks import attack_path as path
+from scenelab.course.grading.checks import attack_setting as setup
+from scenelab.course.grading.checks.attack_path import Pick, perturb, perturb_twice
+from scenelab.course.grading.checks.attack_setting import Setting, draw_setting, least, reference
 from scenelab.course.grading.checks.base import CheckContext, CheckFailed, check, comparison
 from scenelab.course.grading.runner.networks import CLASSES
 
@@ -43,7 +24,7 @@ MIN_GAIN = 0.35  # of what the reference lowers the loss by: half the steps or h
 def attack_stays_close(context: CheckContext) -> None:
     """No value of any pixel is further than epsilon from where it began, and the image does change."""
     for epsilon, size, steps in ((0.1, 0.01, 10), (0.05, 0.03, 4), (0.02, 0.5, 2), (0.1, 0.01, 30)):
-        setting = draw_setting(context, SMALL, num_steps=steps, step_size=size, epsilon=epsilon)
+        setting = draw_setting(context, setup.SMALL, num_steps=steps, step_size=size, epsilon=epsilon)
         images, output = setting.images, perturb(context, setting).output
         change = (output.double() - images.double()).abs()
         if change.max() == 0:
@@ -66,7 +47,7 @@ def attack_descends(context: CheckContext) -> None:
     """The attack lowers the loss of the least confident label."""
     gains, losses, outputs = [], [], []
     for number in range(SINGLES):  # one image each: labels that are taken over a batch have a check of their own
-        setting = draw_setting(context, LINEAR, images=1, number=number, **DESCENT)
+        setting = draw_setting(context, setup.LINEAR, images=1, number=number, **DESCENT)
         images, output = setting.images, perturb(context, setting).output
         near = images + torch.clamp(output - images, -DESCENT["epsilon"], DESCENT["epsilon"])
         losses.append(torch.stack([_loss_of_least(setting, each) for each in (images, near, reference(setting))]))
@@ -79,7 +60,7 @@ def attack_descends(context: CheckContext) -> None:
         f"loss before: {before:.4f}, after: {after:.4f}, by the reference: {best:.4f}"
     )
     if gain < -MIN_GAIN:
-        if not all(any(agrees(o, reference(s, sign=1, anew=anew)) for anew in (False, True)) for s, o in outputs):
+        if not all(any(setup.agrees(o, reference(s, sign=1, anew=anew)) for anew in (False, True)) for s, o in outputs):
             raise CheckFailed("the loss of the least confident label rises instead of falling", example)
         raise CheckFailed(
             "the loss of the least confident label rises: the step has the wrong sign. Subtract the sign of the "
@@ -116,21 +97,21 @@ WRONG_LABELS: dict[str, Pick] = {
 @check("attack")
 def attack_label(context: CheckContext) -> None:
     """The label is the least confident one, of the clean image or of each step's; each image has its own."""
-    setting = draw_distinct(context, LINEAR, images=6, num_steps=1, step_size=0.01, epsilon=1.0)
+    setting = setup.draw_distinct(context, setup.LINEAR, images=6, num_steps=1, step_size=0.01, epsilon=1.0)
     short, longer = perturb_twice(context, setting)
     if torch.equal(short.output, setting.images):
         raise CheckFailed("the images come back unchanged", str(setting))
-    matches = matches_of(short, longer)
-    if follow(matches, setting, least) or changes_least_most(setting, setting.images, short.output):
+    matches = path.matches_of(short, longer)
+    if path.follow(matches, setting, least) or path.changes_least_most(setting, setting.images, short.output):
         return
     batches = [images for images in longer.calls if images.shape == setting.images.shape]
-    if batches and changes_least_most(setting, batches[-1], longer.output):
+    if batches and path.changes_least_most(setting, batches[-1], longer.output):
         return
     if not all(matches):
         example = _rows(short.output, reference(setting), setting)
         raise CheckFailed("the images are not those of the least confident label", example)
     for name, pick in WRONG_LABELS.items():
-        if follow(matches, setting, pick):
+        if path.follow(matches, setting, pick):
             raise CheckFailed(f"the label is not the least confident one but {name}", str(setting), known=True)
     labels = ", ".join(str(each[0].label) for each in matches)
     text = f"the labels are not the least confident ones but others ({labels})"
@@ -146,12 +127,12 @@ def _rows(actual: Tensor, expected: Tensor, setting: Setting) -> str:
 def attack_steps(context: CheckContext) -> None:
     """num_steps and step_size are used: each step moves every value by step_size."""
     for steps, size in ((1, 0.01), (1, 0.03), (5, 0.01)):
-        setting = draw_setting(context, LINEAR, num_steps=steps, step_size=size, epsilon=1.0)
+        setting = draw_setting(context, setup.LINEAR, num_steps=steps, step_size=size, epsilon=1.0)
         attack = perturb(context, setting)
         change = (attack.output.double() - setting.images.double()).abs()
         references = [reference(setting, sign=sign, anew=anew) for sign in (-1, 1) for anew in (False, True)]
         expected = [(each - setting.images).abs() for each in references]
-        is_right = any(agrees(change, each) for each in expected) or _moves_whole_steps(change / size, steps)
+        is_right = any(setup.agrees(change, each) for each in expected) or _moves_whole_steps(change / size, steps)
         if not is_right and not attack.has_steps(steps, size):
             medians = [each.median().item() for each in (change, expected[0])]
             raise CheckFailed(
@@ -164,19 +145,19 @@ def attack_steps(context: CheckContext) -> None:
 def _moves_whole_steps(moved: Tensor, steps: int) -> bool:
     """Return whether values moved by whole steps, at most by `steps`: the label may be another, the steps are right."""
     are_whole = (moved - moved.round()).abs() < 1e-2
-    return bool(are_whole.double().mean() >= AGREE) and abs(moved.max().item() - steps) <= 1e-2
+    return bool(are_whole.double().mean() >= setup.AGREE) and abs(moved.max().item() - steps) <= 1e-2
 
 
 @check("attack")
 def attack_loss(context: CheckContext) -> None:
     """The loss that the attack was made with is the one that it lowers."""
-    setting = draw_setting(context, LINEAR, loss="lead", num_steps=1, step_size=0.02, epsilon=1.0)
+    setting = draw_setting(context, setup.LINEAR, loss="lead", num_steps=1, step_size=0.02, epsilon=1.0)
     short, longer = perturb_twice(context, setting)
-    if all(matches_of(short, longer)):
+    if all(path.matches_of(short, longer)):
         return
     network, starts = setting.network(), [*setting.images, *short.called_images]
     is_cross_entropy = all(
-        any(followed_labels(network, "cross_entropy", start, image) for start in starts) for image in short.output
+        any(path.followed_labels(network, "cross_entropy", start, image) for start in starts) for image in short.output
     )
     why = "it uses cross-entropy whatever it is given" if is_cross_entropy else "another loss gives another direction"
     raise CheckFailed(
@@ -187,11 +168,11 @@ def attack_loss(context: CheckContext) -> None:
 @check("attack", needs=NEEDS)
 def attack_graph(context: CheckContext) -> None:
     """The graph of gradients does not grow from step to step, and the images that come back are detached."""
-    reply = perturb(context, draw_setting(context, SMALL, num_steps=8, step_size=0.01, epsilon=0.1)).reply
+    reply = perturb(context, draw_setting(context, setup.SMALL, num_steps=8, step_size=0.01, epsilon=0.1)).reply
     depths = reply.values.get("depths")
     if not isinstance(depths, list) or not depths or not all(type(depth) is int for depth in depths):
         raise CheckFailed("the attack never calls the model")
-    require_detached(context, reply, "images")
+    setup.require_detached(context, reply, "images")
     if max(depths) > 12 and depths[-1] > 2 * max(depths[: max(1, len(depths) // 2)]) - 2:
         raise CheckFailed(
             f"the graph behind the image grows from step to step ({depths[0]}, {depths[1]}, … {depths[-1]} nodes); "
@@ -202,5 +183,5 @@ def attack_graph(context: CheckContext) -> None:
 @check("attack", needs=NEEDS)
 def attack_leaves_model(context: CheckContext) -> None:
     """Images, weights, statistics and mode of the model are the same afterwards."""
-    setting = draw_setting(context, NORMED, num_steps=4, step_size=0.01, epsilon=0.1)
-    require_left_alone(context, setting, perturb(context, setting).reply, "attack")
+    setting = draw_setting(context, setup.NORMED, num_steps=4, step_size=0.01, epsilon=0.1)
+    setup.require_left_alone(context, setting, perturb(context, setting).reply, "attack")

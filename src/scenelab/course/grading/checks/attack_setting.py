@@ -15,6 +15,7 @@ from scenelab.course.grading.checks.base import CheckContext, CheckFailed, draw,
 from scenelab.course.grading.runner.networks import LOSSES, build, load
 from scenelab.course.grading.runner.wire import Message
 
+Layers = list[list[Any]]
 FIRST, SECOND = ["conv", 3, 8, 3, 1, 1, True], ["conv", 8, 12, 3, 2, 1, True]
 HEAD = [["mean"], ["linear", 12, 100]]
 LINEAR = [["flatten"], ["linear", 108, 100]]
@@ -30,7 +31,7 @@ TOLERANCE = 1e-4
 class Setting:
     """A network, images and options of an attack or an attention map."""
 
-    layers: list[list[Any]]
+    layers: Layers
     images: Tensor
     options: dict[str, Any]
     loss: str = "cross_entropy"
@@ -54,7 +55,7 @@ class Setting:
 
 def draw_setting(
     context: CheckContext,
-    layers: list[list[Any]],
+    layers: Layers,
     *,
     images: int = 4,
     side: int = 6,
@@ -71,7 +72,7 @@ def draw_setting(
     return setting
 
 
-def draw_distinct(context: CheckContext, layers: list[list[Any]], *, images: int, **options: Any) -> Setting:
+def draw_distinct(context: CheckContext, layers: Layers, *, images: int, **options: Any) -> Setting:
     """Draw until the images' most and least confident labels differ from each other's and from the batch's.
 
     A label that is taken from another place is seen then.
@@ -80,18 +81,15 @@ def draw_distinct(context: CheckContext, layers: list[list[Any]], *, images: int
     while True:
         setting = draw_setting(context, layers, images=images, number=number, **options)
         number += 1
-        if number == MAX_DRAWS or _labels_differ(setting):
+        with torch.no_grad():
+            scores = setting.network()(setting.images.double())
+        if number == MAX_DRAWS or (_labels_differ(scores) and _labels_differ(-scores)):
             return setting
 
 
-def _labels_differ(setting: Setting) -> bool:
-    with torch.no_grad():
-        scores = setting.network()(setting.images.double())
-    for best in (scores, -scores):
-        labels, together = best.argmax(dim=1)[:2], best.mean(dim=0).argmax()
-        if labels[0] == labels[1] or bool((labels == together).any()):
-            return False
-    return True
+def _labels_differ(scores: Tensor) -> bool:
+    labels = [*scores[:2].argmax(dim=1).tolist(), int(scores.mean(dim=0).argmax())]
+    return labels[0] != labels[1] and labels[2] not in labels[:2]
 
 
 def least(scores: Tensor) -> Tensor:
@@ -102,10 +100,7 @@ def least(scores: Tensor) -> Tensor:
 def reference(setting: Setting, *, sign: int = -1, anew: bool = False) -> Tensor:
     """Return adversarial images by the handout's sentence, in float64.
 
-    Args:
-        setting: the network, images and options.
-        sign: -1 lowers the loss, as it should be; 1 raises it.
-        anew: whether the label is picked at each step.
+    A `sign` of 1 raises the loss instead; `anew` picks the label at each step.
     """
     network, original, loss = setting.network(), setting.images.double(), LOSSES[setting.loss]
     steps, size, epsilon = (setting.options[name] for name in ("num_steps", "step_size", "epsilon"))

@@ -6,27 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from scenelab.course.grading.checks.attack_setting import (
-    LINEAR,
-    NORMED,
-    SMALL,
-    Setting,
-    draw_distinct,
-    draw_setting,
-    least,
-    require_detached,
-    require_left_alone,
-)
-from scenelab.course.grading.checks.base import (
-    CheckContext,
-    CheckFailed,
-    check,
-    close,
-    comparison,
-    floats,
-    require_finite,
-    shape_of,
-)
+from scenelab.course.grading.checks import attack_setting as setup
+from scenelab.course.grading.checks import base
+from scenelab.course.grading.checks.attack_setting import Setting, draw_setting
+from scenelab.course.grading.checks.base import CheckContext, CheckFailed, check
 from scenelab.course.grading.runner.wire import Message
 
 NEEDS = ("attention_map",)
@@ -71,18 +54,18 @@ def _strongest(gradient: Tensor) -> Tensor:
 def _alike(maps: Tensor, expected: Tensor) -> bool:
     """Return whether maps are equal up to each one's largest value."""
     scaled = [each.double() / each.double().abs().amax((1, 2, 3), True).clamp_min(TINY) for each in (maps, expected)]
-    return close(scaled[0], scaled[1], TOLERANCE)
+    return base.close(scaled[0], scaled[1], TOLERANCE)
 
 
 def _explain(context: CheckContext, setting: Setting) -> tuple[Tensor, Message]:
     """Return the student's maps; N×H×W counts as N×1×H×W here, which has a check of its own."""
     reply = setting.call(context, "explain")
-    maps, (count, _, height, width) = floats(reply, "output", "the map"), setting.images.shape
+    maps, (count, _, height, width) = base.floats(reply, "output", "the map"), setting.images.shape
     if maps.shape == (count, height, width):
         maps = maps[:, None]
     if maps.shape != (count, 1, height, width):
-        raise CheckFailed(f"explain returned {shape_of(maps)} for images {shape_of(setting.images)}")
-    require_finite(maps, "the map")
+        raise CheckFailed(f"explain returned {base.shape_of(maps)} for images {base.shape_of(setting.images)}")
+    base.require_finite(maps, "the map")
     return maps, reply
 
 
@@ -90,30 +73,30 @@ def _explain(context: CheckContext, setting: Setting) -> tuple[Tensor, Message]:
 def attention_shape(context: CheckContext) -> None:
     """explain returns one map an image, N×1×H×W, also where images are wider than high or there is only one."""
     for count, side in ((3, 6), (1, 5)):
-        setting = draw_setting(context, SMALL, images=count, side=side)
+        setting = draw_setting(context, setup.SMALL, images=count, side=side)
         setting.images = setting.images[:, :, :, : side - 1]
         maps = setting.call(context, "explain").tensors["output"]
         if tuple(maps.shape) != (count, 1, side, side - 1):
-            shapes = f"{shape_of(maps)} for images {shape_of(setting.images)}"
+            shapes = f"{base.shape_of(maps)} for images {base.shape_of(setting.images)}"
             raise CheckFailed(f"explain returned {shapes}; N×1×H×W is expected")
 
 
 @check("attention")
 def attention_map(context: CheckContext) -> None:
     """The map of an image is the absolute gradient of the loss of its predicted label, the largest of the channels."""
-    setting = draw_setting(context, SMALL, images=1)
+    setting = draw_setting(context, setup.SMALL, images=1)
     maps, _ = _explain(context, setting)
     gradient = _gradient(setting)
     is_positive = bool((maps >= -TINY).all())
     if is_positive and _alike(maps, _strongest(gradient)):
         return
-    example = comparison(maps, _strongest(gradient))
+    example = base.comparison(maps, _strongest(gradient))
     candidates = {name: reduce(gradient)[:, None] for name, reduce in REDUCTIONS.items()}
     candidates["the gradient times the image"] = _strongest(gradient * setting.images.double())
     for name, candidate in candidates.items():
         if _alike(maps, candidate):
             raise CheckFailed(f"the map is {name}", example, known=True)
-    if is_positive and _alike(maps, _strongest(_gradient(setting, least))):
+    if is_positive and _alike(maps, _strongest(_gradient(setting, setup.least))):
         text = "the loss is that of the least confident label; take the most confident one"
         raise CheckFailed(text, example, known=True)
     if is_positive and _alike(maps, _strongest(_gradient(setting, None))):
@@ -125,20 +108,20 @@ def attention_map(context: CheckContext) -> None:
 @check("attention")
 def attention_values(context: CheckContext) -> None:
     """The values are the gradient's own and not scaled."""
-    setting = draw_setting(context, SMALL, images=1)
+    setting = draw_setting(context, setup.SMALL, images=1)
     maps, _ = _explain(context, setting)
     gradient, reached = _gradient(setting), maps.abs().max().item()
     unscaled = [reduce(gradient) for name, reduce in REDUCTIONS.items() if not name.startswith(SCALED)]
-    unscaled += [_strongest(each) for each in (gradient, _gradient(setting, None), _gradient(setting, least))]
+    unscaled += [_strongest(each) for each in (gradient, _gradient(setting, None), _gradient(setting, setup.least))]
     if not any(abs(reached / max(values.abs().max().item(), TINY) - 1) < SCALE for values in unscaled):
         text = "the values are scaled; return the absolute gradient as it is"
-        raise CheckFailed(text, comparison(maps, _strongest(gradient)))
+        raise CheckFailed(text, base.comparison(maps, _strongest(gradient)))
 
 
 @check("attention", needs=NEEDS)
 def attention_each_image(context: CheckContext) -> None:
     """Each image's map is that of its own prediction: the same in a batch as alone, up to one factor."""
-    setting = draw_distinct(context, LINEAR, images=5)
+    setting = setup.draw_distinct(context, setup.LINEAR, images=5)
     together, _ = _explain(context, setting)
     for index in range(2):
         single, _ = _explain(context, replace(setting, images=setting.images[index : index + 1]))
@@ -146,18 +129,18 @@ def attention_each_image(context: CheckContext) -> None:
             raise CheckFailed(
                 "an image's map in a batch is another than its map alone: the label (or a maximum) is taken over the "
                 "batch; take it for each image, dim=1",
-                comparison(together[index : index + 1], single),
+                base.comparison(together[index : index + 1], single),
             )
 
 
 @check("attention", needs=NEEDS)
 def attention_detached(context: CheckContext) -> None:
     """The maps carry no graph."""
-    require_detached(context, _explain(context, draw_setting(context, SMALL))[1], "maps")
+    setup.require_detached(context, _explain(context, draw_setting(context, setup.SMALL))[1], "maps")
 
 
 @check("attention", needs=NEEDS)
 def attention_leaves_model(context: CheckContext) -> None:
     """Images, weights, statistics and mode of the model are the same afterwards."""
-    setting = draw_setting(context, NORMED)
-    require_left_alone(context, setting, _explain(context, setting)[1], "attention map")
+    setting = draw_setting(context, setup.NORMED)
+    setup.require_left_alone(context, setting, _explain(context, setting)[1], "attention map")

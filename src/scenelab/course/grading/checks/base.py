@@ -18,19 +18,12 @@ MAX_SHOWN = 16  # values of a counter-example
 
 @dataclass
 class CheckFailed(Exception):  # noqa: N818 - an outcome
-    """The answer is wrong.
-
-    Attributes:
-        reason: for the student, one or two sentences.
-        example: a small case that shows it, as text.
-        share: share of the points that is earned all the same.
-        known: whether the answer is right except for one recognized mistake; checks of its other properties still run.
-    """
+    """The answer is wrong; `reason` is for the student, one or two sentences."""
 
     reason: str
-    example: str = ""
-    share: float = 0.0
-    known: bool = False
+    example: str = ""  # a small case that shows it
+    share: float = 0.0  # of the points, earned all the same
+    known: bool = False  # right except for one recognized mistake: checks of its other properties still run
 
 
 @dataclass
@@ -42,23 +35,15 @@ class CheckSkipped(Exception):  # noqa: N818 - an outcome
 
 @dataclass
 class CheckContext:
-    """Input of the check `name`.
-
-    Attributes:
-        worker: runs the student's code.
-        seed: seed of all random inputs.
-        remarks: texts for the student that cost no points.
-        watched: whether the convolution was right in the case in which its calls are watched.
-        compared: whether it answered where its last bits are compared.
-    """
+    """Input of the check `name`."""
 
     worker: Worker
     submission: Submission
-    seed: int
+    seed: int  # of all random inputs
     name: str = ""
-    remarks: list[str] = field(default_factory=list)
-    watched: bool = True
-    compared: bool = True
+    remarks: list[str] = field(default_factory=list)  # cost no points
+    watched: bool = True  # the convolution was right in the case in which its calls are watched
+    compared: bool = True  # it answered where its last bits are compared
 
     def generator(self, name: str = "") -> torch.Generator:
         """Return a generator that depends only on the seed and the name, by default the check's."""
@@ -69,8 +54,7 @@ class CheckContext:
     @property
     def own_seed(self) -> int:
         """Seed of the student's process, which tells nothing of the grader's."""
-        digest = hashlib.blake2b(self.name.encode(), digest_size=4, person=b"student").digest()
-        return int.from_bytes(digest, "little")
+        return int.from_bytes(hashlib.blake2b(self.name.encode(), digest_size=4, person=b"student").digest(), "little")
 
     def call(self, operation: str, tensors: dict[str, Tensor] | None = None, **values: Any) -> Message:
         """Run an operation in the student's process; raise SubmissionError if there is no answer."""
@@ -102,15 +86,14 @@ class Check:
     run: Callable[[CheckContext], None]
 
 
+Run = Callable[[CheckContext], None]
 CHECKS: dict[str, Check] = {}
 
 
-def check(
-    group: str, *, needs: tuple[str, ...] = ()
-) -> Callable[[Callable[[CheckContext], None]], Callable[[CheckContext], None]]:
+def check(group: str, *, needs: tuple[str, ...] = ()) -> Callable[[Run], Run]:
     """Register a function as a check, by its name and docstring."""
 
-    def register(function: Callable[[CheckContext], None]) -> Callable[[CheckContext], None]:
+    def register(function: Run) -> Run:
         name, text = function.__name__, " ".join((function.__doc__ or "").split())
         if not text or name in CHECKS:
             raise ValueError(f"check {name} has no docstring or is there twice")
@@ -169,11 +152,7 @@ def comparison(actual: Tensor, expected: Tensor) -> str:
 
 
 def names_in(reply: Message, name: str) -> list[str]:
-    """Return a list of names from the student's process, which may send anything.
-
-    Raises:
-        SubmissionError: it is not a list.
-    """
+    """Return a list of names from the student's process; raise SubmissionError if it is not a list."""
     names = reply.values.get(name, [])
     if not isinstance(names, list):
         raise SubmissionError("protocol", "disturbed what the grader's process tells of it")

@@ -6,19 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scenelab.course.grading.checks import base
 from scenelab.course.grading.checks import convolution_cases as cases
-from scenelab.course.grading.checks.base import (
-    CheckContext,
-    CheckFailed,
-    check,
-    close,
-    comparison,
-    draw,
-    draw_images,
-    floats,
-    require_finite,
-    shape_of,
-)
+from scenelab.course.grading.checks.base import CheckContext, CheckFailed, check
 from scenelab.course.grading.checks.convolution_cases import TOLERANCE, TOLERANCE_SINGLE, Case, Drawn, draw_case
 from scenelab.course.grading.runner.networks import build, load
 from scenelab.course.grading.runner.wire import Message
@@ -36,12 +26,12 @@ SLIM = [*STEM, *NARROW, *WIDER, ["mean"], ["linear", 12, 10]]
 
 def _ask(context: CheckContext, drawn: Drawn, of: str | None, *, trace: bool = False) -> Message:
     case = drawn.case
-    return context.call_own("convolve", drawn.sent, stride=case.s, padding=case.p, of=of, trace=trace)
+    return context.call_own("convolve", drawn.sent, stride=case.stride, padding=case.padding, of=of, trace=trace)
 
 
 def _ask_sometimes_watched(context: CheckContext, drawn: Drawn, of: str | None) -> Message:
     generator = context.generator(f"watch {context.name} {drawn.case} {of}")
-    trace = bool(torch.randint(ONE_IN, (), generator=generator) == 0) and drawn.case.k < cases.HANDOUT.k
+    trace = bool(torch.randint(ONE_IN, (), generator=generator) == 0) and drawn.case.kernel < cases.HANDOUT.kernel
     return _ask(context, drawn, of, trace=trace)
 
 
@@ -49,13 +39,15 @@ def _require_values(context: CheckContext, case: Case, of: str | None, *, bias: 
     """Fail if the output, or the gradient of one argument, is wrong."""
     drawn = draw_case(case, context.generator(), bias=bias)
     name, what = ("output", "the output") if of is None else ("gradient", f"the gradient of {of}")
-    actual, expected = floats(_ask_sometimes_watched(context, drawn, of), name, what), drawn.expected(of)
+    actual, expected = base.floats(_ask_sometimes_watched(context, drawn, of), name, what), drawn.expected(of)
     example = cases.example_of(drawn, actual, expected, of=of)
     if actual.shape != expected.shape:
         why = cases.explain_mistake(actual, cases.guesses(drawn, of))
-        raise CheckFailed(f"{what} is {shape_of(actual)} where {shape_of(expected)} is expected{why}", example)
-    require_finite(actual, what)
-    if not close(actual, expected, TOLERANCE):
+        raise CheckFailed(
+            f"{what} is {base.shape_of(actual)} where {base.shape_of(expected)} is expected{why}", example
+        )
+    base.require_finite(actual, what)
+    if not base.close(actual, expected, TOLERANCE):
         raise CheckFailed(f"{what} is wrong{cases.explain_mistake(actual, cases.guesses(drawn, of))}", example)
 
 
@@ -65,7 +57,7 @@ def conv_by_hand(context: CheckContext) -> None:
     drawn = draw_case(cases.WATCHED, context.generator())
     try:
         reply = _ask(context, drawn, "weight", trace=True)
-        context.watched = close(reply.tensors["output"], drawn.expected(), TOLERANCE)
+        context.watched = base.close(reply.tensors["output"], drawn.expected(), TOLERANCE)
     except SubmissionError:
         context.watched = False  # what does not run calls nothing; the next checks say what is wrong
         return
@@ -83,9 +75,9 @@ def second_opinion(context: CheckContext) -> tuple[dict[str, Tensor], dict[str, 
     tensors = {}
     for number in range(BITS):
         channels, kernel = 12 + 2 * number, 3 + number % 2
-        tensors[f"input{number}"] = draw(generator, 2, channels, kernel, kernel + 1, dtype=torch.float32)
-        tensors[f"weight{number}"] = draw(generator, 2, channels, kernel, kernel, dtype=torch.float32)
-        tensors[f"bias{number}"] = draw(generator, 2, dtype=torch.float32)
+        tensors[f"input{number}"] = base.draw(generator, 2, channels, kernel, kernel + 1, dtype=torch.float32)
+        tensors[f"weight{number}"] = base.draw(generator, 2, channels, kernel, kernel, dtype=torch.float32)
+        tensors[f"bias{number}"] = base.draw(generator, 2, dtype=torch.float32)
     return tensors, {"cases": [[1, 0]] * BITS}
 
 
@@ -160,7 +152,7 @@ def conv_dtype(context: CheckContext) -> None:
     generator = context.generator()
     for dtype in (torch.float32, torch.float64):
         drawn = draw_case(cases.PADDED, generator, dtype=dtype)
-        output = floats(_ask_sometimes_watched(context, drawn, None), "output", "the output")
+        output = base.floats(_ask_sometimes_watched(context, drawn, None), "output", "the output")
         if output.dtype != dtype:
             raise CheckFailed(f"the output is {output.dtype} for an input of {dtype}")
         _require_convolution(drawn, output)
@@ -170,7 +162,7 @@ def _require_convolution(drawn: Drawn, output: Tensor) -> None:
     """Fail if the output is not a convolution's, not even one with a known mistake."""
     expected, tolerance = drawn.expected(), TOLERANCE if output.dtype == torch.float64 else TOLERANCE_SINGLE
     why = cases.explain_mistake(output, cases.guesses(drawn, None), tolerance, by_shape=False)
-    if not why and not close(output, expected, tolerance):
+    if not why and not base.close(output, expected, tolerance):
         raise CheckFailed("the output is not that of a convolution", cases.example_of(drawn, output, expected))
 
 
@@ -183,7 +175,7 @@ def conv_leaves_input(context: CheckContext) -> None:
         after = reply.tensors.get(f"{name}_after")
         if after is None or after.dtype != drawn.sent[name].dtype or not torch.equal(after, drawn.sent[name]):
             raise CheckFailed(f"{name} has been changed by the call; work on a copy")
-    _require_convolution(drawn, floats(reply, "output", "the output"))
+    _require_convolution(drawn, base.floats(reply, "output", "the output"))
 
 
 @check("convolution", needs=NEEDS)
@@ -191,9 +183,9 @@ def conv_inplace_relu(context: CheckContext) -> None:
     """CustomConv2d works with nn.ReLU(inplace=True) behind it, as in SimpleNet; a view must not be returned."""
     case = cases.PADDED
     drawn = draw_case(case, context.generator(), dtype=torch.float32)
-    reply = context.call_own("run_module", drawn.sent, kernel=case.k, stride=case.s, padding=case.p)
+    reply = context.call_own("run_module", drawn.sent, kernel=case.kernel, stride=case.stride, padding=case.padding)
     leaves = drawn.leaves()
-    output = F.relu(F.conv2d(leaves["input"], leaves["weight"], leaves["bias"], case.s, case.p))
+    output = F.relu(F.conv2d(leaves["input"], leaves["weight"], leaves["bias"], case.stride, case.padding))
     gradients = torch.autograd.grad(output, list(leaves.values()), drawn.sent["towards"].double())
     _require_close(reply, "output", output, "the output behind the ReLU")
     for name, expected in zip(leaves, gradients, strict=True):
@@ -205,8 +197,8 @@ def conv_in_network(context: CheckContext) -> None:
     """A training step of a small SimpleNet made of CustomConv2d gives the loss and the gradients of nn.Conv2d."""
     generator = context.generator()
     native = build(SLIM).double()
-    weights = {n: draw(generator, *p.shape) / max(1, p[0].numel()) ** 0.5 for n, p in native.named_parameters()}
-    images, labels = draw_images(generator, 2, 3, 16, 20), torch.randint(0, 10, (2,), generator=generator)
+    weights = {n: base.draw(generator, *p.shape) / max(1, p[0].numel()) ** 0.5 for n, p in native.named_parameters()}
+    images, labels = base.draw_images(generator, 2, 3, 16, 20), torch.randint(0, 10, (2,), generator=generator)
     load(native, weights)
     loss = F.cross_entropy(native(images.double()), labels)
     gradients = torch.autograd.grad(loss, list(native.parameters()))
@@ -225,7 +217,7 @@ def conv_in_network(context: CheckContext) -> None:
 def _require_close(reply: Message, name: str, expected: Tensor, what: str) -> None:
     if name not in reply.tensors:
         raise CheckFailed(f"{what} is missing: nothing reached it in the backward pass")
-    actual = floats(reply, name, what)
-    require_finite(actual, what)
-    if not close(actual, expected.detach(), TOLERANCE_SINGLE):
-        raise CheckFailed(f"{what} is wrong", comparison(actual, expected.detach()))
+    actual = base.floats(reply, name, what)
+    base.require_finite(actual, what)
+    if not base.close(actual, expected.detach(), TOLERANCE_SINGLE):
+        raise CheckFailed(f"{what} is wrong", base.comparison(actual, expected.detach()))

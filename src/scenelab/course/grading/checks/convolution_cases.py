@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,25 +15,22 @@ TOLERANCE_SINGLE = 1e-4  # the same in float32: sums of some hundred products ar
 Guesses = Iterator[tuple[str, Callable[[], Tensor]]]
 
 
-@dataclass(frozen=True)
-class Case:
-    """Sizes of a convolution: images, channels in and out, kernel, stride, padding, height, width.
+class Case(NamedTuple):
+    """Sizes of a convolution, small enough for seven nested loops in Python on a slow machine."""
 
-    They are small, so that seven nested loops in Python end in time on a slow machine.
-    """
-
-    n: int
-    ci: int
-    co: int
-    k: int
-    s: int
-    p: int
-    h: int
-    w: int
+    images: int
+    inputs: int  # channels
+    outputs: int  # channels
+    kernel: int
+    stride: int
+    padding: int
+    height: int
+    width: int
 
     def __str__(self) -> str:
-        sizes = f"input {self.n}×{self.ci}×{self.h}×{self.w}, weight {self.co}×{self.ci}×{self.k}×{self.k}"
-        return f"{sizes}, stride {self.s}, padding {self.p}"
+        images, inputs, outputs, kernel, stride, padding, height, width = self
+        sizes = f"input {images}×{inputs}×{height}×{width}, weight {outputs}×{inputs}×{kernel}×{kernel}"
+        return f"{sizes}, stride {stride}, padding {padding}"
 
 
 HANDOUT = Case(2, 3, 4, 7, 2, 3, 8, 8)  # test_conv.py's kernel, stride and padding
@@ -40,9 +38,10 @@ WATCHED = Case(1, 2, 3, 3, 1, 1, 4, 4)
 PADDED = Case(2, 3, 4, 3, 1, 1, 6, 6)
 SQUARE = (Case(1, 1, 1, 2, 1, 0, 3, 3), Case(1, 1, 1, 3, 1, 1, 3, 3), PADDED, HANDOUT)
 WIDE = (Case(1, 1, 1, 2, 1, 0, 2, 4), Case(2, 3, 5, 3, 2, 1, 9, 5), Case(2, 2, 3, 3, 1, 0, 4, 11))
-_UNEVEN = ((1, 1, 1, 2, 2, 0, 3, 3), (2, 3, 4, 3, 2, 0, 8, 8), (1, 2, 3, 3, 3, 1, 9, 9), (2, 2, 2, 5, 4, 2, 11, 11))
-_POINT = ((1, 1, 1, 1, 1, 0, 2, 2), (2, 4, 3, 1, 1, 0, 5, 5), (2, 3, 2, 1, 2, 0, 5, 5), (1, 2, 3, 1, 1, 1, 4, 4))
-UNEVEN, POINT = (tuple(Case(*sizes) for sizes in table) for table in (_UNEVEN, _POINT))
+UNEVEN = (Case(1, 1, 1, 2, 2, 0, 3, 3), Case(2, 3, 4, 3, 2, 0, 8, 8), Case(1, 2, 3, 3, 3, 1, 9, 9))
+UNEVEN += (Case(2, 2, 2, 5, 4, 2, 11, 11),)
+POINT = (Case(1, 1, 1, 1, 1, 0, 2, 2), Case(2, 4, 3, 1, 1, 0, 5, 5), Case(2, 3, 2, 1, 2, 0, 5, 5))
+POINT += (Case(1, 2, 3, 1, 1, 1, 4, 4),)
 
 
 @dataclass
@@ -60,7 +59,7 @@ class Drawn:
     def expected(self, of: str | None = None) -> Tensor:
         """Return PyTorch's output in float64, or the gradient of one argument."""
         leaves = self.leaves()
-        output = F.conv2d(leaves["input"], leaves["weight"], leaves.get("bias"), self.case.s, self.case.p)
+        output = F.conv2d(leaves["input"], leaves["weight"], leaves.get("bias"), self.case.stride, self.case.padding)
         if of is None:
             return output.detach()
         return torch.autograd.grad(output, leaves[of], self.sent["towards"].double())[0]
@@ -71,11 +70,11 @@ def draw_case(
 ) -> Drawn:
     """Draw the tensors of a case."""
     sent = {
-        "input": draw_images(generator, case.n, case.ci, case.h, case.w, dtype=dtype),
-        "weight": draw(generator, case.co, case.ci, case.k, case.k, dtype=dtype),
+        "input": draw_images(generator, case.images, case.inputs, case.height, case.width, dtype=dtype),
+        "weight": draw(generator, case.outputs, case.inputs, case.kernel, case.kernel, dtype=dtype),
     }
     if bias:
-        sent["bias"] = draw(generator, case.co, dtype=dtype)
+        sent["bias"] = draw(generator, case.outputs, dtype=dtype)
     drawn = Drawn(case, sent)
     sent["towards"] = draw(generator, *drawn.expected().shape, dtype=dtype)
     return drawn
@@ -100,7 +99,7 @@ def guesses(drawn: Drawn, of: str | None) -> Guesses:
 
 def _output_guesses(drawn: Drawn) -> Guesses:
     x, w, b = drawn.sent["input"], drawn.sent["weight"], drawn.sent.get("bias")
-    s, p = drawn.case.s, drawn.case.p
+    s, p = drawn.case.stride, drawn.case.padding
     yield "the bias is not added", lambda: F.conv2d(x, w, None, s, p)
     if b is not None:
         yield "the bias is subtracted", lambda: F.conv2d(x, w, -b, s, p)
@@ -119,7 +118,7 @@ def _output_guesses(drawn: Drawn) -> Guesses:
 
 
 def _gradient_guesses(drawn: Drawn, of: str) -> Guesses:
-    expected, images, places = drawn.expected(of), drawn.case.n, drawn.sent["towards"][0, 0].numel()
+    expected, images, places = drawn.expected(of), drawn.case.images, drawn.sent["towards"][0, 0].numel()
     yield "its sign is wrong", lambda: -expected
     yield "it is divided by the number of images; gradients are sums", lambda: expected / images
     yield "it is divided by the number of places; gradients are sums", lambda: expected / places

@@ -6,16 +6,8 @@ from typing import Any
 
 import torch
 
-from scenelab.course.grading.checks.base import (
-    CheckContext,
-    CheckFailed,
-    check,
-    draw_images,
-    floats,
-    names_in,
-    require_finite,
-    shape_of,
-)
+from scenelab.course.grading.checks import base
+from scenelab.course.grading.checks.base import CheckContext, CheckFailed, check
 from scenelab.course.grading.runner.networks import CLASSES
 from scenelab.course.grading.runner.wire import Message
 from scenelab.course.submission import MAX_MODEL_BYTES, MODELS
@@ -55,7 +47,7 @@ def model_own(context: CheckContext) -> None:
     shapes = reply.values.get("shapes")
     if not isinstance(shapes, list) or not shapes:
         raise CheckFailed("the network has no parameters")
-    if (shapes, _layers(names_in(reply, "kinds"))) in _given():
+    if (shapes, _layers(base.names_in(reply, "kinds"))) in _given():
         name = "default_cnn_model" if reply.values.get("later") else "default_model"
         raise CheckFailed(f"the network is still the kit's SimpleNet; design a better one and name it {name}")
     context.remark(f"Your network has {_number(reply.values.get('parameters')):,} parameters.")
@@ -63,15 +55,17 @@ def model_own(context: CheckContext) -> None:
 
 def _require_training_step(context: CheckContext, names: list[str], side: int) -> None:
     generator = context.generator()
-    images, labels = draw_images(generator, 2, 3, side, side), torch.randint(0, CLASSES, (2,), generator=generator)
+    images, labels = base.draw_images(generator, 2, 3, side, side), torch.randint(0, CLASSES, (2,), generator=generator)
     reply = context.call("run_model", {"input": images, "labels": labels}, names=names)
-    scores = floats(reply, "scores", "the network's output")
+    scores = base.floats(reply, "scores", "the network's output")
     if tuple(scores.shape) != (2, CLASSES):
-        raise CheckFailed(f"the network makes {shape_of(scores)} of images {shape_of(images)}; 2×{CLASSES} is expected")
-    require_finite(scores, "the network's output")
-    if invalid := names_in(reply, "not_finite")[:3]:
+        raise CheckFailed(
+            f"the network makes {base.shape_of(scores)} of images {base.shape_of(images)}; 2×{CLASSES} is expected"
+        )
+    base.require_finite(scores, "the network's output")
+    if invalid := base.names_in(reply, "not_finite")[:3]:
         raise CheckFailed(f"gradients that are no numbers reach {', '.join(invalid)}")
-    if unused := names_in(reply, "without_gradient")[:3]:
+    if unused := base.names_in(reply, "without_gradient")[:3]:
         context.remark(f"No gradient reaches {', '.join(unused)}: are these parameters used?")
 
 
