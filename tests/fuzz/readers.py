@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from scenelab.app.middleware import Gate
-from scenelab.course.grading.extract import ExtractionLimits, ExtractionReport, unpack
+from scenelab.course.grading.extract import Extraction, ExtractionLimits
 from scenelab.data.annotations import draw_masks, read_objects
 from scenelab.data.cache import pack
 from scenelab.data.decode import fit, read_image
@@ -188,7 +188,7 @@ def read_archive(path: Path) -> None:
 
 def read_hand_in(path: Path) -> None:
     """Is never refused: what cannot be read is noted."""
-    unpack(path, path.parent / "out", ExtractionReport(), ExtractionLimits(file_bytes=1 << 16, bytes=1 << 18, files=50))
+    Extraction(ExtractionLimits(file_bytes=1 << 16, bytes=1 << 18, files=50)).unpack(path, path.parent / "out")
     require_inside(path.parent, {path}, most=1 << 18)
 
 
