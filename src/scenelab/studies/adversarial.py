@@ -102,7 +102,8 @@ def _row(
     stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if not (run.results / "holdout.json").exists():
         evaluate(run, stored, holdout, source=str(data))
-    robustness = measure_robustness(run, stored, holdout, epsilons=epsilons, effort=Effort(), count=images)
+    measured = measure_robustness(run, stored, holdout, epsilons=epsilons, effort=Effort(), count=images)
+    robustness = measured.to_json()
     accounting, clean = read_json(run.results / "training.json"), read_json(run.results / "holdout.json")["plain"]
     return {
         **{name: accounting[name] for name in ("minutes", "epochs", "images_seen", "training_flops")},
