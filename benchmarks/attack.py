@@ -12,31 +12,27 @@ from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
 from scenelab.models.registry import create_model
 from scenelab.runs.provenance import environment
-from scenelab.studies.timing import interleave, ratio, timed
+from scenelab.studies.timing import interleave, ratio, seconds_of
 
 EPSILON, STEP, STEPS = 8 / 255, 2 / 255, 10
 Attack = Callable[[], Tensor]
 
 
 def bench_attack(*, rounds: int = 5, batch: int = 64, size: int = 128) -> dict[str, Any]:
-    """Return the seconds of PGD-10 on SimpleNet for ours, ours with early stopping, torchattacks and foolbox.
+    """Compare PGD-10 on SimpleNet: ours, ours with early stopping, torchattacks and foolbox.
 
-    The network has random weights of a size (He et al. 2015) at which its predictions depend on the images. The labels
-    are its predictions, so that early stopping takes effect. Ours attacks the network prepared for inference, which is
-    part of what it offers; the other libraries attack the network as it is.
+    The network has random weights (He et al. 2015), and the labels are its predictions, so that early stopping takes
+    effect. Ours attacks the network prepared for inference; the other libraries attack the network as it is.
 
     Args:
         rounds: how often each attack is timed, in turns.
         batch: number of images.
         size: side of an image in pixels, 16 or more.
-
-    Raises:
-        LabError: torchattacks or foolbox is not installed.
     """
     model, images, labels = _task(batch, size)
     subjects = _subjects(model, images, labels)
     results = {name: attack() for name, attack in subjects.items()}  # warms up
-    seconds = interleave({name: timed(attack) for name, attack in subjects.items()}, rounds)["seconds"]
+    seconds = interleave(subjects, lambda name: seconds_of(subjects[name]), rounds)["seconds"]
     return {
         "pgd_vs_torchattacks": ratio(seconds, "ours", "torchattacks"),
         "pgd_vs_foolbox": ratio(seconds, "ours", "foolbox"),

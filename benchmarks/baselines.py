@@ -1,5 +1,6 @@
 """What the benchmarks compare with: loading and training as a starter kit does it, plain on purpose."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,8 @@ def handout_transforms() -> Callable[[Image.Image], Tensor]:
 def starter_steps(listing: Listing, batch_size: int) -> Iterator[int]:
     """Train SimpleNet as the starter kit does (NCHW, DataLoader with 2 workers); yields images after each step."""
     torch.manual_seed(0)
-    loader = DataLoader(
-        ListedImages(listing, handout_transforms()), batch_size, shuffle=True, num_workers=WORKERS, drop_last=True
-    )
+    dataset = ListedImages(listing, handout_transforms())
+    loader = DataLoader(dataset, batch_size, shuffle=True, num_workers=WORKERS, drop_last=True)
     model = SimpleNet(num_classes=len(listing.categories))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     while True:
@@ -69,16 +69,15 @@ def starter_steps(listing: Listing, batch_size: int) -> Iterator[int]:
             yield len(images)
 
 
-def image_folder_batches(listing: Listing, folder: Path, batch_size: int, *, augment: bool) -> Iterator[int]:
+def image_folder_batches(listing: Listing, batch_size: int, *, augment: bool) -> Iterator[int]:
     """Load the listed images by torchvision's ImageFolder in a DataLoader with 2 workers."""
-    for index, (path, label) in enumerate(zip(listing.paths, listing.labels, strict=True)):
-        link = folder / f"{label:03d}" / f"{index:08d}{Path(path).suffix}"
-        link.parent.mkdir(exist_ok=True)
-        link.symlink_to(listing.file(index).resolve())
-    transform = handout_transforms() if augment else transforms.ToTensor()
-    loader = DataLoader(
-        ImageFolder(str(folder), transform), batch_size, shuffle=True, num_workers=WORKERS, persistent_workers=True
-    )
-    while True:
-        for images, _ in loader:
-            yield len(images)
+    with tempfile.TemporaryDirectory() as folder:
+        for index, (path, label) in enumerate(zip(listing.paths, listing.labels, strict=True)):
+            link = Path(folder) / f"{label:03d}" / f"{index:08d}{Path(path).suffix}"
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(listing.file(index).resolve())
+        dataset = ImageFolder(folder, handout_transforms() if augment else transforms.ToTensor())
+        loader = DataLoader(dataset, batch_size, shuffle=True, num_workers=WORKERS, persistent_workers=True)
+        while True:
+            for images, _ in loader:
+                yield len(images)

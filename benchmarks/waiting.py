@@ -1,6 +1,5 @@
 """The share of its speed that training keeps while another program uses one core."""
 
-import json
 import statistics
 import subprocess
 import sys
@@ -8,27 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from scenelab.runtime import keep_freed_memory, sleep_while_waiting
-from scenelab.studies.timing import run_worker
+from scenelab.studies.worker import run_worker
 
 POLICIES = ("default", "scenelab")
 
 
-def worker(arguments: list[str]) -> None:
-    """Train under one waiting policy of OpenMP in this process and print images/s as JSON."""
-    policy, data, seconds = arguments
+def worker(policy: str, data: str, seconds: float) -> float:
+    """Train under one waiting policy of OpenMP in this process and return images/s."""
     keep_freed_memory()
     if policy == "scenelab":
         sleep_while_waiting()
-    from benchmarks.throughput import images_per_second  # loads torch, which the settings have to precede
+    from benchmarks import throughput  # loads torch, which the settings have to precede
 
-    print(json.dumps(images_per_second("ours", Path(data), limit=0, seconds=float(seconds))))
+    return throughput.worker("ours", data, 0, seconds)
 
 
 def measure(policy: str, data: Path, seconds: float, *, busy: bool) -> float:
     """Return images/s of training in a fresh process, alone or beside a busy process."""
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
     try:
-        return float(run_worker("benchmarks.waiting", [policy, data, seconds], prepared=False))
+        return run_worker("benchmarks.waiting", policy, data, seconds, prepared=False)
     finally:
         if other is not None:
             other.kill()
@@ -36,9 +34,7 @@ def measure(policy: str, data: Path, seconds: float, *, busy: bool) -> float:
 
 
 def bench_waiting(*, data: Path, rounds: int = 3, seconds: float = 8.0) -> dict[str, Any]:
-    """Compare OpenMP's default waiting policy with scenelab's, alone and beside one busy process.
-
-    SimpleNet (128 pixels, batch 64) is trained in separate processes, in turns.
+    """Compare OpenMP's default waiting policy with scenelab's, training SimpleNet alone and beside a busy process.
 
     Args:
         data: a data folder.

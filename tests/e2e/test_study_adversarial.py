@@ -24,7 +24,7 @@ def test_four_ways_of_training_are_compared(scenes, tmp_path, capsys, monkeypatc
         assert row["clean"]["accuracy"] >= row["worst"][-1]["accuracy"]
     text = (tmp_path / "study" / "adversarial.md").read_text()
     assert "| training | what | minutes | epochs | clean top-1 % | ε = 4/255 |" in text
-    assert "is trained against L∞ perturbations of 4/255" in text
+    assert "are trained against L∞ perturbations of 4/255" in text
     assert (tmp_path / "study" / "adversarial.png").exists()
     before = read_json(tmp_path / "study" / "fast" / "results" / "training.json")
     assert main.run(command) == 0

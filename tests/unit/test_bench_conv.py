@@ -1,26 +1,22 @@
 """scenelab bench conv: the subjects do the same work, and what the command prints."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from scenelab.cli import main
-from scenelab.errors import LabError
 from scenelab.runtime import peak_memory, resident_memory
-from scenelab.studies import conv_step, timing
+from scenelab.studies import conv_step
 from scenelab.studies.conv_speed import LayerTrial, conv_layers, measure_layer
 from scenelab.studies.conv_step import SUBJECTS, make_step
 from scenelab.studies.textbook_conv import TextbookConv2d
-from scenelab.studies.timing import interleave, run_worker
+from scenelab.studies.timing import interleave
 
 MIB = 2**20
-TESTS = str(Path(__file__).parents[1])
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding", "bias"), [(3, 1, 1, True), (7, 2, 3, False), (1, 1, 0, True)])
@@ -90,11 +86,11 @@ def test_a_wrong_subject_has_a_large_error(monkeypatch):
 def test_rounds_run_in_turns_and_back():
     order = []
 
-    def trial(name):
+    def measure(name):
         order.append(name)
         return {"part": float(len(order))}
 
-    times = interleave({name: lambda name=name: trial(name) for name in "abc"}, 3)
+    times = interleave("abc", measure, 3)
     assert "".join(order) == "abccbaabc"
     assert times == {"part": {"a": [1, 6, 7], "b": [2, 5, 8], "c": [3, 4, 9]}}
 
@@ -130,30 +126,14 @@ def test_a_step_is_measured_in_a_fresh_process(prepared):
     assert 0 < figures["seconds"] < 60
 
 
-def test_a_failed_process_names_its_subject(monkeypatch):
-    monkeypatch.setattr(timing, "PREPARE", "raise MemoryError('no more'); ")
-    with pytest.raises(LabError, match="measurement of 'ours' failed: MemoryError: no more; with less memory try a"):
-        conv_step.measure_step("ours", batch=2, size=16, threads=1, prepared=True)
-
-
-@pytest.mark.parametrize(("prepared", "expected"), [(True, "3000"), (False, None)])
-def test_a_plain_child_does_not_inherit_the_settings_of_a_prepared_parent(monkeypatch, prepared, expected):
-    monkeypatch.setenv("GOMP_SPINCOUNT", "3000")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")]))
-    for name in ("OMP_WAIT_POLICY", "MALLOC_TRIM_THRESHOLD_"):
-        monkeypatch.delenv(name, raising=False)
-    assert run_worker("noisy_worker", ["a", 1], prepared=prepared) == [expected, ["a", "1"]]
-
-
 @pytest.fixture
-def in_this_process(monkeypatch, capsys):
+def in_this_process(monkeypatch):
     """Take the steps without starting a process for each."""
 
     def measure(subject, *, batch, size, threads, prepared):
         before = torch.get_num_threads()
-        conv_step.worker([subject, str(batch), str(size), str(threads)])
+        figures = conv_step.worker(subject, batch, size, threads)
         torch.set_num_threads(before)
-        figures = json.loads(capsys.readouterr().out)
         assert figures["peak_bytes"] > figures["increase_bytes"]  # this process may give memory back meanwhile
         seconds = {"native": 1.0, "ours": 0.5, "textbook": 2.0 + 2 * prepared}[subject]
         increase = {"native": 100, "ours": 110, "textbook": 330}[subject] * MIB

@@ -1,7 +1,4 @@
-"""The textbook's convolution: correct, plain and slow; the baseline of `scenelab bench conv`.
-
-The input is unfolded into one matrix of all windows, K² times its size, which is kept for the backward pass.
-"""
+"""The textbook's convolution, the baseline of `scenelab bench conv`: all windows as one matrix, kept for backward."""
 
 from typing import Any
 
