@@ -77,7 +77,7 @@ def draw_confusion(result: dict[str, Any], path: Path) -> None:
             font = 9 if len(names) <= 20 else 5.5
             axis.set_xticks(range(len(names)), names, rotation=90, fontsize=font)
             axis.set_yticks(range(len(names)), names, fontsize=font)
-        save(figure, path, vector=True)
+        save(figure, path)
 
 
 def draw_per_class(result: dict[str, Any], path: Path) -> None:
@@ -92,7 +92,7 @@ def draw_per_class(result: dict[str, Any], path: Path) -> None:
         axis.set_yticks(range(len(names)), names, fontsize=9 if len(names) <= 20 else 6)
         axis.set(xlim=(0, 100), ylim=(-0.6, len(names) - 0.4), xlabel="top-1 accuracy in percent")
         axis.grid(axis="y", visible=False)
-        save(figure, path, vector=True)
+        save(figure, path)
 
 
 def draw_reliability(result: dict[str, Any], path: Path) -> None:
@@ -109,7 +109,7 @@ def draw_reliability(result: dict[str, Any], path: Path) -> None:
         axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", aspect="equal")
         axis.set_title(f"expected calibration error {result['mirror']['ece']:.1f} %")
         axis.legend(fontsize=8, loc="upper left")
-        save(figure, path, vector=True)
+        save(figure, path)
 
 
 def draw_all(result: dict[str, Any], rows: list[dict[str, Any]], folder: Path) -> list[Path]:
