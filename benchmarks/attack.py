@@ -38,7 +38,7 @@ def bench_attack(*, rounds: int = 5, batch: int = 64, size: int = 128) -> dict[s
         "pgd_vs_foolbox": ratio(seconds, "ours", "foolbox"),
         "leaving_vs_torchattacks": ratio(seconds, "ours, leaving", "torchattacks"),
         "seconds": seconds,
-        "fooled": {name: _fooled(model, result, labels) for name, result in results.items()},
+        "fooled": {name: float((_predict(model, each) != labels).float().mean()) for name, each in results.items()},
         "same_images": {
             name: (results["ours"] - results[name]).abs().flatten(1).amax(dim=1).le(1e-5).float().mean().item()
             for name in ("torchattacks", "foolbox")
@@ -55,9 +55,7 @@ def _task(batch: int, size: int) -> tuple[Classifier, Tensor, Tensor]:
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)
     images = torch.rand(batch, 3, size, size)
-    with torch.no_grad():
-        labels = model(images).argmax(dim=1)
-    return model, images, labels
+    return model, images, _predict(model, images)
 
 
 def _subjects(model: Classifier, images: Tensor, labels: Tensor) -> dict[str, Attack]:
@@ -80,7 +78,6 @@ def _subjects(model: Classifier, images: Tensor, labels: Tensor) -> dict[str, At
     }
 
 
-def _fooled(model: Classifier, images: Tensor, labels: Tensor) -> float:
-    """Return the share of images that are classified wrongly."""
-    with torch.no_grad():
-        return (model(images).argmax(dim=1) != labels).float().mean().item()
+@torch.no_grad()
+def _predict(model: Classifier, images: Tensor) -> Tensor:
+    return model(images).argmax(dim=1)

@@ -11,7 +11,8 @@ import tyro
 from scenelab.errors import LabError
 
 BENCHMARKS = "attack attribution data grading memory scale scaling train waiting".split()
-MODULES = {"data": "throughput", "train": "throughput"}  # the others have one of their own name
+MODULES = {"data": "throughput", "train": "throughput", "memory": "settings", "waiting": "settings"}
+"""Of benchmarks whose module has another name."""
 
 
 def run(arguments: list[str]) -> int:

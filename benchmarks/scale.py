@@ -27,8 +27,7 @@ WARM_UP = 3  # steps
 def bench_scale(*, processes: int = 2, rounds: int = 5, seconds: float = 8.0, side: int = 64) -> dict[str, Any]:
     """Compare training by N processes of one thread with one process of N threads, in turns and in both precisions.
 
-    Both train the recipe `laptop` on images of noise, with the same batches of 128 images. `efficiency` is that of the
-    precision in which the single process is faster, which the recipe takes.
+    Both train the recipe `laptop` on the same noise; `efficiency` is that of the precision in which threads are faster.
 
     Args:
         processes: processes of torchrun, and threads of the single process; at most the number of cores.

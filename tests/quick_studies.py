@@ -1,8 +1,9 @@
 """Training of studies in this process, with a small recipe and without output."""
 
-from pathlib import Path
+from types import ModuleType
 
 from scenelab.data.augment import Augment
+from scenelab.errors import Diverged
 from scenelab.progress import LogProgress
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig, to_plain
 from scenelab.studies import runs
@@ -14,18 +15,20 @@ class Quiet(LogProgress):
 
 
 def tiny(**values) -> TrainConfig:
-    defaults = {
-        "batch_size": 24,
-        "stored_size": 32,
-        "eval_size": 32,
-        "threads": 2,
-        "log_every": 1,
-        "augment": Augment(flip=True),
-        "schedule": ScheduleConfig(sizes=((0.0, 32),)),
-        "optimizer": OptimizerConfig(lr=0.02),
-    }
-    return TrainConfig(**{**defaults, **values})
+    small = {"batch_size": 24, "stored_size": 32, "eval_size": 32, "threads": 2, "log_every": 1}
+    parts = {"augment": Augment(flip=True), "optimizer": OptimizerConfig(lr=0.02)}
+    return TrainConfig(**{**small, **parts, "schedule": ScheduleConfig(sizes=((0.0, 32),)), **values})
 
 
-def train(folder: Path, data: Path, config: TrainConfig, display: LogProgress | None = None) -> None:
-    runs.worker(str(folder), str(data), to_plain(config), display=display or Quiet())
+def train_here(monkeypatch, module: ModuleType) -> list[str]:
+    """Let a module train in this process, and return the list that the trained runs are added to; `plain` diverges."""
+    names = []
+
+    def train_run(folder, data, config):
+        names.append(f"{folder.parent.name}/{folder.name}")
+        if config.model == "plain":
+            raise Diverged("training diverged at step 1: the loss is nan; try less")
+        runs.worker(str(folder), str(data), to_plain(config), display=Quiet())
+
+    monkeypatch.setattr(module, "train_run", train_run)
+    return names

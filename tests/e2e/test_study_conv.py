@@ -10,10 +10,9 @@ import time
 
 import pytest
 
-from quick_studies import Quiet, tiny, train
+from quick_studies import Quiet, tiny, train_here
 from scenelab.cli import main
-from scenelab.conv.conv2d import Conv2d
-from scenelab.errors import Interrupted
+from scenelab.errors import Interrupted, LabError
 from scenelab.io import read_json
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import to_plain
@@ -24,16 +23,9 @@ from scenelab.training.recipes import RECIPES
 
 @pytest.fixture
 def trained(monkeypatch) -> list[str]:
-    """Train in this process, with a small recipe; lists the sides that were trained."""
-    names = []
-
-    def train_run(folder, data, config):
-        names.append(config.conv)
-        train(folder, data, config)
-
-    monkeypatch.setattr(conv, "train_run", train_run)
+    """Train in this process, with a small recipe; lists the runs."""
     monkeypatch.setitem(RECIPES, "tiny", lambda: tiny(recipe="tiny"))
-    return names
+    return train_here(monkeypatch, conv)
 
 
 def study(*arguments: object, status: int = 0) -> None:
@@ -45,7 +37,7 @@ def test_two_runs_are_compared_in_numbers_words_and_a_figure(trained, scenes, tm
     study("--data", scenes, "--out", out, "--steps", 8, "--json")
     result = json.loads(capsys.readouterr().out)
     assert result == read_json(out / "study.json")
-    assert trained == ["native", "custom"]
+    assert trained == ["study/native", "study/custom"]
     for side in ("native", "custom"):
         values = result["sides"][side]
         assert [step for step, _ in values["loss"]] == list(range(1, 9))
@@ -53,6 +45,7 @@ def test_two_runs_are_compared_in_numbers_words_and_a_figure(trained, scenes, tm
         assert [row["epoch"] for row in values["accuracy"]["val"]] == [1, 2, 3]
         assert values["peak_memory_bytes"] > 0
         assert load_checkpoint(out / side / "model_best.pth.tar")["model_arch"] == "simplenet"
+        assert Run(out / side).read_config().train.conv == side
     # same weights, same batches: nothing but rounding lies between the two
     assert result["loss_difference"]["first"] < 1e-5
     assert result["loss_difference"]["largest"] < 1e-2
@@ -62,16 +55,6 @@ def test_two_runs_are_compared_in_numbers_words_and_a_figure(trained, scenes, tm
     text = (out / "study.md").read_text()
     assert "| training images/s |" in text
     assert "the same sums in a different order" in text
-
-
-def test_the_custom_side_uses_our_convolution(trained, scenes, tmp_path, monkeypatch):
-    def refuse(*arguments, **options):
-        raise NotImplementedError("our convolution")
-
-    monkeypatch.setattr(Conv2d, "forward", refuse)
-    with pytest.raises(NotImplementedError, match="our convolution"):
-        study("--data", scenes, "--out", tmp_path, "--steps", 1)
-    assert trained == ["native", "custom"]
 
 
 def test_finished_runs_are_kept_and_stopped_ones_resume(trained, scenes, tmp_path, capsys):
@@ -86,32 +69,23 @@ def test_finished_runs_are_kept_and_stopped_ones_resume(trained, scenes, tmp_pat
 
     config = dataclasses.replace(conv.complete(tiny(recipe="tiny"), images=72, steps=7), conv="custom")
     with pytest.raises(Interrupted, match="stopped at step 4 of 7"):
-        train(out / "custom", scenes, config, StopAt())
+        runs.worker(str(out / "custom"), str(scenes), to_plain(config), display=StopAt())
     trained.clear()
     study("--data", scenes, "--out", out, "--steps", 7)
     study("--data", scenes, "--out", out, "--steps", 7)
-    assert trained == ["custom"]
+    assert trained == ["broken/custom"]
     for side in ("native", "custom"):
         whole, broken = (Run(tmp_path / name / side).metrics.read_bytes() for name in ("whole", "broken"))
         assert whole == broken
     assert f"written: {out}/study.json" in capsys.readouterr().out
     study("--data", scenes, "--out", out, "--steps", 7, "--seed", 5, "--lr", 0.5, status=1)
-    assert trained == ["custom"]
+    assert trained == ["broken/custom"]
     assert f"{out / 'native'} was begun with another seed, optimizer;" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--steps", 0], "--steps is 0; expected 1 or more"),
-        (["--recipe", "nope"], "there is no recipe 'nope'"),
-        (["--data", "nowhere"], "data folder nowhere does not exist"),
-    ],
-)
-def test_errors_are_one_line(arguments, message, trained, scenes, tmp_path, capsys):
-    study("--data", scenes, "--out", tmp_path / "new", *arguments, status=1)
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
+def test_a_study_needs_a_step():
+    with pytest.raises(LabError, match="--steps is 0; expected 1 or more"):
+        conv.complete(tiny(), images=72, steps=0)
 
 
 def side(*, loss: list[float], top1: float) -> dict:

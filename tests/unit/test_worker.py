@@ -39,6 +39,6 @@ def test_the_end_of_a_worker_is_passed_on(end, error, message):
 
 
 def test_a_worker_that_shows_its_log_fails_with_its_exit_status(capfd):
-    with pytest.raises(LabError, match="^training failed: the process ended with 3; if memory"):
+    with pytest.raises(LabError, match="^training failed: exit status 3; if memory"):
         run_worker("noisy_worker", "killed", what="training", prepared=False, show_log=True)
     assert "noise" in capfd.readouterr().err

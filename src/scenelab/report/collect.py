@@ -46,7 +46,7 @@ class RunData:
 
     @property
     def split(self) -> str:
-        """The evaluated split: val, or else held-out images."""
+        """The evaluated split."""
         return evaluated_split(self.results)
 
     @property
@@ -77,7 +77,7 @@ class RunData:
         return Run(self.folder).results / name
 
     def source(self, result: dict[str, Any], command: str) -> str:
-        """Return date and command of a result; `command` is used if the result does not have its own."""
+        """Return date and command of a result, by default `scenelab COMMAND RUN`."""
         return f"{result.get('date', '')[:10]}: {result.get('command') or f'scenelab {command} {self.folder}'}"
 
     def is_stale(self, name: str) -> bool:
@@ -110,7 +110,7 @@ class Collected:
 
 @contextmanager
 def name_invalid_results(folders: list[Path]) -> Iterator[None]:
-    """Turn errors of results with missing keys or wrong types into a LabError that names the folders."""
+    """Turn errors from missing keys and wrong types into a LabError that names the folders."""
     try:
         yield
     except SHAPE_ERRORS as error:
@@ -178,7 +178,7 @@ def read_run(folder: Path) -> RunData:
 
 
 def evaluated_split(results: dict[str, Any]) -> str:
-    """Return the split that the report is about."""
+    """Return the evaluated split: val, or else held-out images."""
     return "val" if "val" in results else "holdout"
 
 

@@ -14,7 +14,6 @@ from scenelab.runs.provenance import environment
 from scenelab.studies.conv_step import SUBJECTS, measure_step
 from scenelab.studies.timing import Measurements, interleave, ratio
 
-WARM_UP = 2
 MIN_SECONDS = 0.05  # of native in one round of a layer, so that the noise of the clock is small
 MAX_REPEATS = 50
 SETTINGS = {"plain": False, "prepared": True}
@@ -104,7 +103,7 @@ def measure_layer(layer: Layer, rounds: int) -> dict[str, Any]:
     expected = trials["native"].results()
     errors = {name: _max_error(trial.results(), expected) for name, trial in trials.items()}
     for trial in trials.values():
-        trial.measure(WARM_UP)
+        trial.measure(2)  # warms up
     repeats = min(MAX_REPEATS, max(1, round(MIN_SECONDS / trials["native"].measure(1)["both"])))
     times = interleave(trials, lambda name: trials[name].measure(repeats), rounds)
     passes = {name: {"seconds": seconds, **_ratios(seconds)} for name, seconds in times.items()}

@@ -20,10 +20,7 @@ STEPS = 4
 
 
 def make_step(subject: str, batch: int, size: int) -> Callable[[], float]:
-    """Return a training step on one batch of noise, which returns its loss.
-
-    SimpleNet (spring 2019) with SGD and momentum; weights, images and labels are the same for every subject.
-    """
+    """Return a training step of SimpleNet on a batch of noise, which returns its loss; all subjects start equal."""
     torch.manual_seed(0)
     network = SimpleNet(conv_op=SUBJECTS[subject], num_classes=CLASSES)
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -111,7 +111,6 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, seeds: int) -> tupl
         data: the data folder.
         config: the recipe of the reference, with `minutes`; resolutions are planned once.
         seeds: number of runs of the reference and of variants near it.
-
     """
     base = plan_once(out, data, config)
     holdout = open_sides(data, None, base)[1]
@@ -123,9 +122,8 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, seeds: int) -> tupl
             run = Run(out / variant.name / str(changed.seed))
             is_new = not (run.results / "holdout.json").exists()
             if is_new:
-                print(
-                    f"{variant.name}, seed {changed.seed}: {number} of {len(selected)} with this seed", file=sys.stderr
-                )
+                place = f"{number} of {len(selected)} with this seed"
+                print(f"{variant.name}, seed {changed.seed}: {place}", file=sys.stderr)
             runs.setdefault(variant.name, {})[changed.seed] = _train(run, data, changed, holdout)
             if is_new:
                 _write(out, data, base, holdout, runs)

@@ -19,9 +19,8 @@ def judge(variants: list[Row], *, classes: int, images: int) -> list[Row]:
     of an accuracy replaces s: √(p·(1 - p) / images).
 
     Args:
-        variants: each with `against`, the name of another or None, and `runs` with `seed`, `top1`, `top5` and `loss`,
-            or `message` where training diverged.
-        classes: number of classes of the images that the runs are judged on.
+        variants: each with `against`, the name of another or None, and `runs` with results or a `message`.
+        classes: number of classes of the evaluated images.
         images: their number.
     """
     by_name = {variant["name"]: _finished(variant) for variant in variants}

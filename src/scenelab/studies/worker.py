@@ -30,42 +30,46 @@ def run_worker(
     Args:
         module: name of the module.
         arguments: plain values, and paths, which are made absolute.
-        prepared: whether the process takes Scenelab's settings (`scenelab.runtime.prepare`).
+        prepared: call `scenelab.runtime.prepare` in the process.
         processes: number of processes that torchrun starts as one run; all but the first return None.
         what: the work, as an error message names it; by default the measurement of the first argument.
-        show_log: whether the worker's output appears on standard error.
-
-    Raises:
-        LabError: the worker raised it, or the process failed.
-        Interrupted: the worker stopped on Ctrl-C.
+        show_log: show the worker's output on standard error.
     """
     task = json.dumps([prepared, module, arguments], default=lambda path: str(Path(path).resolve()))
     command = python_command(["-c", CODE, task])
     if processes > 1:
         launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--no-python"]
         command = python_command(["-m", *launch, *command])
-    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": None if show_log else subprocess.PIPE}
-    options["env"] = {name: value for name, value in os.environ.items() if name != SPINS}
+    output, log, status = _run(command, None if show_log else subprocess.PIPE)
+    if not output:
+        what = what or f"the measurement of {arguments[0]!r}"
+        raise LabError(f"{what} failed: {log or f'exit status {status}'}; if memory ran out, try smaller settings")
+    return _result(output)
+
+
+def _run(command: list[str], stderr: int | None) -> tuple[str, str, int]:
+    """Return the last lines of output and log, and the exit status."""
+    environment = {name: value for name, value in os.environ.items() if name != SPINS}
+    options: dict[str, Any] = {"start_new_session": True, "cwd": NEUTRAL, "env": environment}
     read_end, write_end = os.pipe()
-    process = subprocess.Popen(command, stdin=read_end, start_new_session=True, cwd=NEUTRAL, **options)
+    process = subprocess.Popen(command, stdin=read_end, stdout=subprocess.PIPE, stderr=stderr, **options)
     os.close(read_end)
     try:
         output, log = process.communicate()
         os.close(write_end)
     except KeyboardInterrupt:
         os.close(write_end)
-        report = _last_line(process.communicate()[0])
-        if report and json.loads(report).get("error") == "Interrupted":
-            raise Interrupted(json.loads(report)["message"]) from None
+        if output := _last_line(process.communicate()[0]):
+            _result(output)  # raises Interrupted if the worker stopped
         raise
-    if not (report := _last_line(output)):
-        reason = _last_line(log or b"") or f"the process ended with {process.returncode}"
-        what = what or f"the measurement of {arguments[0]!r}"
-        raise LabError(f"{what} failed: {reason}; if memory ran out, try smaller settings")
-    result = json.loads(report)
-    if "error" in result:
-        raise ERRORS[result["error"]](result["message"])
-    return result["result"]
+    return _last_line(output), _last_line(log or b""), process.returncode
+
+
+def _result(output: str) -> Any:
+    report = json.loads(output)
+    if "error" in report:
+        raise ERRORS[report["error"]](report["message"])
+    return report["result"]
 
 
 def _last_line(output: bytes) -> str:
