@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -48,7 +49,7 @@ class Section:
         """Add a heading within the section."""
         self.blocks.append(("heading", {"title": title}))
 
-    def table(self, head: list[str], rows: list[list[str]], caption: str) -> None:
+    def table(self, head: Sequence[str], rows: list[list[str]], caption: str) -> None:
         """Add a table; columns whose first non-empty cell begins with a digit or a sign are right-aligned."""
         columns = [next(filter(None, column), "") for column in zip(*rows, strict=True)]
         numbers = [cell[:1].isdigit() or cell[:1] in tuple("+-−–") for cell in columns]

@@ -78,8 +78,8 @@ def draw_design(study: dict[str, Any], path: Path) -> None:
     height = 1.2 + 0.3 * sum(not row["ladder"] for row in study["variants"])
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(12.5, 4.2 + height))
-        above, below = figure.subfigures(2, 1, height_ratios=(4.2, height))
-        loss, train, holdout = above.subplots(1, 3)
+        parts: Any = figure.subfigures(2, 1, height_ratios=(4.2, height))
+        loss, train, holdout = parts[0].subplots(1, 3)
         for row, color, marker in zip(networks, np.linspace(0, 0.9, len(networks)), MARKERS, strict=False):
             style = {"color": plt.get_cmap("viridis")(color), "marker": marker, "ms": 4, "lw": 1, "label": row["name"]}
             run = row["runs"][0]
@@ -93,7 +93,7 @@ def draw_design(study: dict[str, Any], path: Path) -> None:
         holdout.set(title="accuracy on held-out images", ylim=(0, None))
         if networks:
             loss.legend(fontsize=8)
-        _draw_differences(below.subplots(), [row for row in study["variants"] if not row["ladder"]][::-1])
+        _draw_differences(parts[1].subplots(), [row for row in study["variants"] if not row["ladder"]][::-1])
         save(figure, path, vector=True)
 
 

@@ -52,7 +52,8 @@ def _run(command: list[str], stderr: int | None) -> tuple[str, str, int]:
     environment = {name: value for name, value in os.environ.items() if name != SPINS}
     options: dict[str, Any] = {"start_new_session": True, "cwd": NEUTRAL, "env": environment}
     read_end, write_end = os.pipe()
-    process = subprocess.Popen(command, stdin=read_end, stdout=subprocess.PIPE, stderr=stderr, **options)
+    options |= {"stdin": read_end, "stdout": subprocess.PIPE, "stderr": stderr}
+    process = subprocess.Popen(command, encoding="utf-8", errors="replace", **options)
     os.close(read_end)
     try:
         output, log = process.communicate()
@@ -62,7 +63,7 @@ def _run(command: list[str], stderr: int | None) -> tuple[str, str, int]:
         if output := _last_line(process.communicate()[0]):
             _result(output)  # raises Interrupted if the worker stopped
         raise
-    return _last_line(output), _last_line(log or b""), process.returncode
+    return _last_line(output), _last_line(log or ""), process.returncode
 
 
 def _result(output: str) -> Any:
@@ -72,8 +73,8 @@ def _result(output: str) -> Any:
     return report["result"]
 
 
-def _last_line(output: bytes) -> str:
-    return (output.decode(errors="replace").strip().splitlines() or [""])[-1]
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
 
 
 def main() -> None:
