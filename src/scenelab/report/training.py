@@ -52,7 +52,7 @@ def _left_out(run: RunData) -> str:
         if len(entries) > MAX_NAMES:
             names += f" and {len(entries) - MAX_NAMES} more, listed in `results/training.json`"
         count = "1 unreadable image" if len(entries) == 1 else f"{len(entries)} unreadable images"
-        text += f" {count} of the {split} list left out ({names})."
+        text += f" Left out of the {split} list: {count} ({names})."
     return text
 
 
