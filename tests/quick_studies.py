@@ -1,5 +1,6 @@
 """Training of studies in this process, with a small recipe and without output."""
 
+import dataclasses
 from types import ModuleType
 
 from scenelab.data.augment import Augment
@@ -7,6 +8,7 @@ from scenelab.errors import Diverged
 from scenelab.progress import LogProgress
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig, to_plain
 from scenelab.studies import runs
+from scenelab.training.recipes import RECIPES
 
 
 class Quiet(LogProgress):
@@ -32,3 +34,18 @@ def train_here(monkeypatch, module: ModuleType) -> list[str]:
 
     monkeypatch.setattr(module, "train_run", train_run)
     return names
+
+
+def plan_here(monkeypatch) -> list[str]:
+    """Replace the recipe `laptop` by a small one with a plan of one epoch, and train in this process."""
+
+    def plan(config, *, images, categories):
+        sizes = ScheduleConfig(sizes=((0.0, 16), (0.5, 32)))
+        return dataclasses.replace(config, plan=False, minutes=0.0, epochs=1, schedule=sizes)
+
+    values = {"recipe": "laptop", "batch_size": 16, "minutes": 0.01, "plan": True, "label_smoothing": 0.1, "ema": 0.9}
+    optimizer = OptimizerConfig(name="muon", lr=0.02, momentum=0.95)
+    monkeypatch.setitem(RECIPES, "laptop", lambda: tiny(optimizer=optimizer, **values))
+    monkeypatch.setattr(runs, "plan", plan)
+    monkeypatch.setattr(runs, "HOLDOUT", 0.34)
+    return train_here(monkeypatch, runs)

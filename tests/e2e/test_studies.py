@@ -1,4 +1,4 @@
-"""The study of native against custom convolution, on synthetic scenes."""
+"""The studies of convolution and of adversarial training, on synthetic scenes."""
 
 import dataclasses
 import json
@@ -10,9 +10,10 @@ import time
 
 import pytest
 
-from quick_studies import Quiet, tiny, train_here
+from quick_studies import Quiet, plan_here, tiny, train_here
 from scenelab.cli import main
 from scenelab.errors import Interrupted, LabError
+from scenelab.evaluation.robustness import Effort
 from scenelab.io import read_json
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import to_plain
@@ -140,3 +141,25 @@ def test_ctrl_c_stops_the_process_of_a_run_with_a_checkpoint(scenes, tmp_path):
     values = load_checkpoint(run.checkpoint)
     assert 0 < values["step"] < 9000
     assert run.metrics.stat().st_size == values["metrics_bytes"]
+
+
+@pytest.mark.slow
+def test_four_ways_of_training_are_compared(scenes, tmp_path, capsys, monkeypatch):
+    few = Effort(steps=3, targeted_steps=2, classes=2, queries=20)
+    monkeypatch.setattr("scenelab.studies.adversarial.Effort", lambda: few)
+    trained, out = plan_here(monkeypatch), tmp_path / "study"
+    command = ["study", "adversarial", "--data", str(scenes), "--out", str(out), "--epsilons", "4/255", "--images", "3"]
+    assert main.run([*command, "--json"]) == 0
+    study = json.loads(capsys.readouterr().out)
+    names = ["normal", "fast", "free", "pgd"]
+    assert [row["name"] for row in study["variants"]] == names
+    assert trained == [f"study/{name}" for name in names]
+    for row in study["variants"]:
+        assert row["clean"]["accuracy"] >= row["worst"][-1]["accuracy"]
+    text = (out / "adversarial.md").read_text()
+    assert "| training | what | minutes | epochs | clean top-1 % | ε = 4/255 |" in text
+    assert "are trained against L∞ perturbations of 4/255" in text
+    assert (out / "adversarial.png").exists()
+    assert main.run([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["variants"] == study["variants"]
+    assert len(trained) == 4
