@@ -120,7 +120,7 @@ def test_the_differences_are_found_and_named(loss, top1, phrases, tmp_path):
         "environment": {"processor": "a processor", "versions": {"torch": "2"}, "command": "scenelab study conv"},
         **conv.compare(sides, val_images=1000),
     }
-    text = conv.write(tmp_path, study)
+    text = runs.write_study(tmp_path, "study", study, lambda study, path: None)
     assert [phrase for phrase in phrases if phrase not in text] == []
 
 

@@ -18,8 +18,6 @@ from scenelab.studies.runs import Study, is_finished, require_same, train_run, w
 from scenelab.training.metrics_logger import read_metrics
 from scenelab.training.session import available_cores
 
-ROUNDING = 1e-4  # relative difference of the losses of two float32 networks with equal weights stays below this
-
 
 def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) -> tuple[Study, str]:
     """Train what is missing in `out/native` and `out/custom`, compare, and write study.json, study.md and study.png.
@@ -48,14 +46,7 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) 
         **compare({run.folder.name: _read_side(run) for run in configs}, val_images=len(val)),
         "environment": environment(),
     }
-    return study, write(out, study)
-
-
-def write(out: Path, study: Study) -> str:
-    """Write the study's files and return its Markdown."""
-    first_loss = study["sides"]["native"]["loss"][0][1]
-    is_rounding = study["loss_difference"]["first"] <= ROUNDING * first_loss
-    return write_study(out, "study", study, draw_conv, is_rounding=is_rounding)
+    return study, write_study(out, "study", study, draw_conv)
 
 
 def complete(config: TrainConfig, *, images: int, steps: int | None) -> TrainConfig:
