@@ -15,7 +15,6 @@ from scenelab.data.augment import Augment
 from scenelab.errors import Interrupted, LabError
 from scenelab.models.registry import create_model
 from scenelab.progress import LogProgress
-from scenelab.report.methods_text import describe
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import AdversarialConfig, OptimizerConfig, ScheduleConfig, TrainConfig, from_plain, to_plain
 from scenelab.runs.run import Run
@@ -251,13 +250,3 @@ def test_step_sizes():
         1.25 * EPSILON, pytest.approx(2.5 * EPSILON / 3), EPSILON, 0.01,
     )  # fmt: skip
     assert AdversarialConfig(method="pgd", epsilon=0.1, step_size=0.02).size == 0.02
-
-
-def test_it_is_described():
-    told = {
-        method.method: describe(tiny(adversarial=method))["regularization"] for method in (FAST, PGD, FREE, HANDOUT)
-    }
-    assert "by at most 8/255 so that the network does worse, by one step of 10/255 from a random start" in told["fast"]
-    assert "by 3 steps of 6.67/255" in told["pgd"]
-    assert "learned from 3 times, while its images move by at most 8/255" in told["free"]
-    assert "towards the class that the network believes in least, 2 sign steps of 0.01" in told["handout"]
