@@ -1,17 +1,17 @@
 """Put a data folder in place: build it beside its name, check it, rename it last."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scenelab.data.fetch.archive import FOLDERS, TEXTS, ArchiveError, extract
 from scenelab.data.fetch.download import fetch
 from scenelab.data.miniplaces import LISTS, read_list, read_list_of_categories
-from scenelab.data.staging import BUILT, remove_abandoned, staging_folder, tidy
 from scenelab.errors import LabError
-from scenelab.io import files_below, is_file, move_folder, sync_all
+from scenelab.io import LOCK, files_below, is_file, lock_folder, move_folder
 from scenelab.progress import progress
 
 # The archive's home and its older mirror; the lists come from the organisers' development kit.
@@ -20,8 +20,8 @@ ARCHIVE_ADDRESSES = (
     "http://miniplaces.csail.mit.edu/data/data.tar.gz",
 )
 LIST_ADDRESSES = ("https://raw.githubusercontent.com/CSAILVision/miniplaces/master/data/",)
-
 ARCHIVE_NAMES = ("data.tar.gz", "data.tar", "data.tgz", "data.zip")
+BUILT = "data"  # becomes the data folder; all else in the staging folder is a download
 
 
 def download(
@@ -32,8 +32,8 @@ def download(
 ) -> bool:
     """Download MiniPlaces into `folder`; a later call resumes an interrupted one.
 
-    Builds in `.NAME.partial` beside `folder`, which appears whole or not at all. The organisers publish no checksums,
-    so gzip's own CRC and the lists check the archive.
+    The folder appears whole or not at all. The organisers publish no checksums, so gzip's own CRC and the lists check
+    the archive.
 
     Args:
         folder: a missing or an empty folder, or a whole data set, which is kept.
@@ -42,9 +42,6 @@ def download(
 
     Returns:
         True if the folder was put in place now, False if it already held a whole data set.
-
-    Raises:
-        LabError: the download failed or is damaged, `folder` is in use, or the disk is full.
     """
 
     def build(staging: Path) -> int:
@@ -67,16 +64,12 @@ def download(
 def import_data(source: Path, folder: Path) -> bool:
     """Put a local copy of MiniPlaces into `folder`.
 
-    `source` is an archive (`.tar`, `.tar.gz` or `.zip`), a folder that holds one under the name `data.…`, or a
-    folder in the extracted layout (`images/` and the lists), which is copied: linked files become files, linked
-    folders below `images/` are passed over. Lists that lie beside the archive go before lists inside it.
-    `train.txt` and `val.txt` must be there; `categories.txt` and `object_categories.txt` are taken where they are.
-
-    Returns:
-        True if the folder was put in place now, False if it already held a whole data set.
+    `source` is an archive (`.tar`, `.tar.gz` or `.zip`), a folder that holds one under the name `data.…`, or a folder
+    with `images/` and the lists, which is copied: linked files become files, linked folders are passed over. Lists
+    beside the archive go before lists inside it. Returns as `download`.
 
     Raises:
-        LabError: `source` is not one of these, is damaged or lacks listed images; or as for `download`.
+        LabError: `source` is not one of these, is damaged or lacks listed images or one of the two lists of images.
     """
     source, folder = Path(source), Path(folder).resolve()
     if (source / "images").is_dir():
@@ -95,13 +88,7 @@ def import_data(source: Path, folder: Path) -> bool:
 
 
 def check(folder: Path) -> int:
-    """Check that the lists are valid and no listed image is missing; return the number of listed images.
-
-    The lists of categories may be missing.
-
-    Raises:
-        LabError: a list is missing, empty or malformed, or images are missing.
-    """
+    """Return the number of listed images; raise a LabError if some are missing or a list is missing or invalid."""
     there = set(files_below(folder / "images"))
     count = 0
     for name in LISTS:
@@ -157,30 +144,56 @@ def _parse(path: Path) -> None:
 
 
 def _install(folder: Path, build: Callable[[Path], int]) -> bool:
-    """Let `build(staging)` create and check `staging/data`, then rename it to `folder`; one process at a time."""
+    """Let `build(staging)` create and check `staging/data`, then rename it to `folder`."""
     folder = Path(folder).resolve()
     try:
         if _holds_data(folder):
-            remove_abandoned(folder)
+            if _partial(folder).exists():  # a process was killed just after the rename, unless it still works there
+                with suppress(LabError, OSError), _staging(folder):
+                    pass
             return False
-        with staging_folder(folder) as staging:
+        with _staging(folder) as staging:
             if _holds_data(folder):  # put there by another process before this one had the lock
-                tidy(staging, keep_downloads=False)
                 return False
-            try:
-                shutil.rmtree(staging / BUILT, ignore_errors=True)
-                count = build(staging)
-                sync_all()  # the content is on disk before it has its name
-                move_folder(staging / BUILT, folder)
-            except BaseException:
-                tidy(staging, keep_downloads=True)
-                raise
-            tidy(staging, keep_downloads=False)
+            count = build(staging)
+            move_folder(staging / BUILT, folder)
     except OSError as error:
         cause = f"{error.strerror or error} ({error.filename})"
         raise LabError(f"cannot put {folder} in place: {cause}; check the permissions and free space") from error
     print(f"{folder} is ready: {count:,} labelled images", file=sys.stderr)
     return True
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.partial")
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """Lock and yield the staging folder of one process at a time; the downloads in it outlive an error and a kill."""
+    staging, done = _partial(folder), False
+    while True:
+        staging.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # another process has just removed it
+            try:
+                handle = lock_folder(staging)
+                break
+            except BlockingIOError:
+                raise LabError(f"another process is putting {folder} in place; wait until it has finished") from None
+    try:
+        shutil.rmtree(staging / BUILT, ignore_errors=True)
+        yield staging
+        done = True
+    finally:
+        shutil.rmtree(staging / BUILT, ignore_errors=True)
+        for path in staging.iterdir():
+            if done and path.name != LOCK:
+                path.unlink()
+        if os.listdir(staging) == [LOCK]:  # the lock goes last, because until then nobody else may work here
+            (staging / LOCK).unlink()
+            with suppress(OSError):  # the next process may already use it
+                staging.rmdir()
+        os.close(handle)
 
 
 def _holds_data(folder: Path) -> bool:
@@ -206,14 +219,11 @@ def _holds_data(folder: Path) -> bool:
 
 @contextmanager
 def _dropping(*paths: Path, fault: type[LabError] = LabError) -> Iterator[None]:
-    """Remove unusable files, so that the next run downloads them again.
-
-    Keeps them after a system error (with an errno, which a wrong checksum lacks), which says nothing about the files.
-    """
+    """Remove unusable files, so that the next run downloads them again; a system error says nothing about them."""
     try:
         yield
     except fault as error:
-        if getattr(error.__cause__, "errno", None) is not None:
+        if getattr(error.__cause__, "errno", None) is not None:  # a wrong checksum is an OSError without one
             raise
         for path in paths:
             path.unlink()
