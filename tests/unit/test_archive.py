@@ -316,8 +316,3 @@ def test_full_disk(place: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not isinstance(caught.value, ArchiveError)
     assert "\n" not in str(caught.value)
-
-
-def test_limits_are_positive() -> None:
-    with pytest.raises(LabError, match="max_files is 0"):
-        Limits(max_files=0)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from scenelab.data.fetch.archive import FOLDERS, TEXTS, ArchiveError, extract
+from scenelab.data.fetch.archive import FOLDERS, TEXTS, extract
 from scenelab.data.fetch.download import fetch
 from scenelab.data.miniplaces import LISTS, read_list, read_list_of_categories
 from scenelab.errors import LabError
@@ -45,18 +45,14 @@ def download(
     """
 
     def build(staging: Path) -> int:
-        for name in TEXTS:
-            fetch([address + name for address in list_addresses], staging / name)
-            with _dropping(staging / name):
-                _parse(staging / name)
-        archive = staging / "archive"
+        archive, lists = staging / "archive", [staging / name for name in TEXTS]
+        for path in lists:
+            fetch([address + path.name for address in list_addresses], path)
+            with _dropping(path):
+                _read(path)
         fetch(archive_addresses, archive)
-        with _dropping(archive, fault=ArchiveError):
-            extract(archive, staging / BUILT)
-        for name in TEXTS:
-            shutil.copyfile(staging / name, staging / BUILT / name)
-        with _dropping(archive, *(staging / name for name in TEXTS)):
-            return check(staging / BUILT)
+        with _dropping(archive, *lists):
+            return _unpack(archive, staging / BUILT)
 
     return _install(folder, build)
 
@@ -89,10 +85,9 @@ def import_data(source: Path, folder: Path) -> bool:
 
 def check(folder: Path) -> int:
     """Return the number of listed images; raise a LabError if some are missing or a list is missing or invalid."""
-    there = set(files_below(folder / "images"))
-    count = 0
-    for name in LISTS:
-        listed = [path for path, _ in read_list(folder / name)]
+    there, count = set(files_below(folder / "images")), 0
+    for name in TEXTS:
+        listed = _read(folder / name) if name in LISTS or (folder / name).is_file() else []
         missing = [path for path in listed if path not in there]
         if missing:
             raise LabError(
@@ -101,10 +96,16 @@ def check(folder: Path) -> int:
                 "belong together"
             )
         count += len(listed)
-    for name in TEXTS:
-        if (folder / name).is_file():
-            _parse(folder / name)
     return count
+
+
+def _read(path: Path) -> list[str]:
+    """Return the images in a list, none for a list of categories."""
+    if path.name in LISTS:
+        return [name for name, _ in read_list(path)]
+    if not read_list_of_categories(path):
+        raise LabError(f"{path} lists no categories; get it again")
+    return []
 
 
 def _copy_folder(source: Path, built: Path) -> int:
@@ -123,7 +124,7 @@ def _copy_folder(source: Path, built: Path) -> int:
 def _unpack(archive: Path, built: Path) -> int:
     beside = [archive.parent / name for name in TEXTS if (archive.parent / name).is_file()]
     for path in beside:
-        _parse(path)
+        _read(path)
     extract(archive, built)
     for path in beside:
         shutil.copyfile(path, built / path.name)
@@ -132,15 +133,10 @@ def _unpack(archive: Path, built: Path) -> int:
             raise LabError(f"there is no {name} in {archive} or beside it; put the list beside it")
     try:
         return check(built)
-    except LabError as error:  # `built` goes away
-        raise LabError(str(error).replace(str(built), str(archive))) from error
-
-
-def _parse(path: Path) -> None:
-    if path.name in LISTS:
-        read_list(path)
-    elif not read_list_of_categories(path):
-        raise LabError(f"{path} lists no categories; get it again")
+    except LabError as error:
+        if _is_system_error(error):
+            raise
+        raise LabError(str(error).replace(str(built), str(archive))) from error  # `built` goes away
 
 
 def _install(folder: Path, build: Callable[[Path], int]) -> bool:
@@ -148,9 +144,8 @@ def _install(folder: Path, build: Callable[[Path], int]) -> bool:
     folder = Path(folder).resolve()
     try:
         if _holds_data(folder):
-            if _partial(folder).exists():  # a process was killed just after the rename, unless it still works there
-                with suppress(LabError, OSError), _staging(folder):
-                    pass
+            with suppress(LabError, OSError), _staging(folder):
+                pass  # removes what a process left that was killed just after the rename
             return False
         with _staging(folder) as staging:
             if _holds_data(folder):  # put there by another process before this one had the lock
@@ -164,14 +159,10 @@ def _install(folder: Path, build: Callable[[Path], int]) -> bool:
     return True
 
 
-def _partial(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.partial")
-
-
 @contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
     """Lock and yield the staging folder of one process at a time; the downloads in it outlive an error and a kill."""
-    staging, done = _partial(folder), False
+    staging, done = folder.with_name(f".{folder.name}.partial"), False
     while True:
         staging.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):  # another process has just removed it
@@ -218,13 +209,17 @@ def _holds_data(folder: Path) -> bool:
 
 
 @contextmanager
-def _dropping(*paths: Path, fault: type[LabError] = LabError) -> Iterator[None]:
+def _dropping(*paths: Path) -> Iterator[None]:
     """Remove unusable files, so that the next run downloads them again; a system error says nothing about them."""
     try:
         yield
-    except fault as error:
-        if getattr(error.__cause__, "errno", None) is not None:  # a wrong checksum is an OSError without one
+    except LabError as error:
+        if _is_system_error(error):
             raise
         for path in paths:
             path.unlink()
         raise LabError(f"{error}; it has been removed: run the command again to download it again") from error
+
+
+def _is_system_error(error: LabError) -> bool:
+    return getattr(error.__cause__, "errno", None) is not None  # a wrong checksum is an OSError without one
