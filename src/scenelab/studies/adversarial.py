@@ -66,7 +66,8 @@ def run_study(
         rows.append({"name": name, "what": what, **_row(out / name, data, made, holdout, epsilons, images)})
         study = {
             "epsilon": epsilon, "images": min(images, len(holdout)), "held_out": len(holdout),
-            "data": data.resolve().name, "config": to_plain(base), "variants": rows, "environment": environment(),
+            "data": data.resolve().name, "config": to_plain(base), "variants": rows,
+            "environment": environment().plain(),
         }  # fmt: skip
         text = to_markdown(study)
         write_json(out / "adversarial.json", study)

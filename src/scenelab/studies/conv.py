@@ -49,7 +49,7 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) 
         "data": {"folder": data.resolve().name, "train_images": len(train), "val_images": len(val)},
         "config": to_plain(config),
         **compare({side: read_side(folder) for side, folder in folders.items()}, val_images=len(val)),
-        "environment": environment(),
+        "environment": environment().plain(),
     }
     text = to_markdown(study)
     write_json(out / "study.json", study)

@@ -237,7 +237,7 @@ def _write(
         "reference": REFERENCE,
         "guessing_loss": math.log(len(holdout.categories)),
         "variants": judge(variants, classes=len(holdout.categories), images=len(holdout)),
-        "environment": environment(),
+        "environment": environment().plain(),
     }
     text = to_markdown(study)
     write_json(out / "design.json", study)
