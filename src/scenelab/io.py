@@ -20,8 +20,7 @@ MAX_BYTES = 1 << 30  # of a file that is read as a whole; the list of Places2's 
 PART, LOCK = ".part", "lock"
 WRITE_FIX = "free space or choose a writable folder"
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)  # a file system without locks
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-"""Errors of the disk itself, whatever is read or written."""
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # errors of the disk itself
 
 
 @contextmanager
@@ -45,11 +44,7 @@ def name_disk_errors(path: Path) -> Iterator[None]:
 
 
 def lock_folder(folder: Path) -> int:
-    """Lock a folder by the file `lock` in it and return a handle; closing it, or the end of the process, unlocks it.
-
-    Raises:
-        BlockingIOError: another process holds the lock; FileNotFoundError: it has just removed the folder.
-    """
+    """Lock a folder by the file `lock` in it until the returned handle is closed or the process ends."""
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not lock_descriptor(handle, blocking=False):
@@ -119,8 +114,7 @@ def move_folder(source: Path, target: Path, *, flush: bool = True) -> None:
 def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file; on a clean exit it becomes `path`, on an exception it is removed.
 
-    A reader sees the old file or the new one, never a part (POSIX `rename` within one file system). Raises a LabError
-    if the folder is not writable or the disk is full.
+    A reader sees the old file or the new one, never a part (POSIX `rename` within one file system).
     """
     path = Path(path)
     with explain_write_errors(path):
@@ -137,8 +131,7 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 def atomic_dir(path: Path, *, replace: bool = False, fix: str = WRITE_FIX) -> Iterator[Path]:
     """Yield an empty folder; on a clean exit it becomes `path`, on an exception it is removed.
 
-    With `replace`, for files that are flushed, an old folder goes just before the rename; a kill between the two leaves
-    none. Without it `path` must be missing or empty. Raises a LabError otherwise, or as `atomic_write`.
+    With `replace` an old folder is removed just before the rename, and the caller flushes the files.
     """
     path = Path(os.path.abspath(path))
     with explain_write_errors(path, fix):
@@ -155,14 +148,13 @@ def atomic_dir(path: Path, *, replace: bool = False, fix: str = WRITE_FIX) -> It
 
 
 def files_below(root: Path, *, hidden: bool = True) -> Iterator[str]:
-    """Yield all but folders below `root`, as paths relative to it with `/`; nothing if `root` is not a folder.
+    """Yield the paths of all but folders below `root`, relative to it; nothing if `root` is not a folder.
 
-    Linked folders are not entered, and without `hidden` none whose name begins with a dot. A folder that cannot be
-    listed raises an OSError; `os.walk` and pathlib would pass over it as if it were empty.
+    Linked folders are not entered. A folder that cannot be listed is an error, not empty as for `os.walk`.
     """
 
     def fail(error: OSError) -> None:
-        if not (isinstance(error, FileNotFoundError | NotADirectoryError) and error.filename == os.fspath(root)):
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR) or error.filename != os.fspath(root):
             raise error
 
     for folder, folders, names in os.walk(root, onerror=fail):
@@ -200,7 +192,7 @@ def read_plain(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
         return Path(path).read_bytes()
     except FileNotFoundError as error:
         raise LabError(f"{path} does not exist") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # a path with a NUL
         cause = getattr(error, "strerror", None) or error
         raise LabError(f"{path} cannot be read: {cause}; check its permissions and the disk") from error
 

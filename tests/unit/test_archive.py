@@ -289,16 +289,6 @@ def test_archive_of_something_else(place: Path, kind: str) -> None:
     assert "holds no images/" in refused(place, pack(kind, UNWANTED))
 
 
-def test_folder_with_content_is_left_alone(place: Path) -> None:
-    place.write_bytes(pack("tar", WANTED))
-    place.with_name("out").mkdir()
-    place.with_name("out").joinpath("mine").write_text("mine")
-    with pytest.raises(LabError, match="not empty; give a new folder") as caught:
-        extract(place, place.with_name("out"))
-    assert not isinstance(caught.value, ArchiveError)
-    assert tree(place.with_name("out")) == {"mine": b"mine"}
-
-
 def test_missing_archive(place: Path) -> None:
     with pytest.raises(LabError, match="No such file") as caught:
         extract(place, place.with_name("out"))

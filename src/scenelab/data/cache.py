@@ -128,13 +128,7 @@ def _reraise_disk_error(error: BaseException | None, path: Path) -> None:
 def pack(listing: Listing, folder: Path, *, size: int = 128, on_bad_image: OnBadImage = "refuse") -> MemmapDataset:
     """Open the cache of a listing, and build it first if it is missing or stale.
 
-    Of two processes one builds and the other waits.
-
-    Args:
-        listing: the images and labels.
-        folder: the cache folder, with one subfolder per split and size; created if missing.
-        size: side of the square images in pixels.
-        on_bad_image: raise a LabError for a missing or undecodable image, or skip it.
+    Of two processes one builds and the other waits. The folder has a subfolder per split and size.
     """
     expected = digest(listing, size, on_bad_image)
     target = Path(folder) / f"{listing.split}-{size}"
@@ -143,10 +137,8 @@ def pack(listing: Listing, folder: Path, *, size: int = 128, on_bad_image: OnBad
     )
     if skipped:
         path, reason = next(iter(skipped.values()))
-        print(
-            f"{listing.split}: {len(skipped)} of {len(listing)} listed images are skipped, first {path} ({reason})",
-            file=sys.stderr,
-        )
+        count = f"{len(skipped)} of {len(listing)} listed images"
+        print(f"{listing.split}: {count} are skipped, first {path} ({reason})", file=sys.stderr)
         expected += f"[without {hashlib.sha256(repr(sorted(skipped)).encode()).hexdigest()}]"
     rows = [row for row in range(len(listing)) if row not in skipped]
     return MemmapDataset(

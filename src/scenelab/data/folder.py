@@ -26,23 +26,18 @@ def _images(folder: Path, root: Path) -> list[str]:
 
 
 def val_paths(paths: list[str], share: float = VAL_SHARE) -> set[str]:
-    """Choose the images of one class for val: the `share` with the smallest SHA-256 of their path, at least one.
-
-    The result depends on the paths alone, not on the machine or the order of listing.
-    """
+    """Choose the images of one class for val: the `share` with the smallest SHA-256 of their path, at least one."""
     ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode(errors="surrogateescape")).digest())
     return set(ranked[: max(1, round(share * len(paths)))])
 
 
 def read_tree(folder: Path, split: str) -> Listing:
-    """List a split of a folder-per-class tree.
+    """List a split of a folder-per-class tree, `folder/SPLIT/CLASS/…` or `folder/CLASS/…`.
 
-    `folder/train/CLASS/…` and `folder/val/CLASS/…` are used as they are. For `folder/CLASS/…` a tenth of each class
-    becomes `val`.
+    Of the latter a tenth of each class becomes `val`.
 
     Raises:
-        LabError: there are fewer than two classes, a class has too few images to split, or val has a class that train
-            has not.
+        LabError: there are fewer than two classes, a class has too few images to split, or one is only in val.
     """
     folder = Path(folder)
     if (folder / "train").is_dir():

@@ -36,11 +36,7 @@ class Listing:
 
 
 def read_list(path: Path) -> list[tuple[str, int]]:
-    """Read a list of `relative/path.jpg label` lines.
-
-    Raises:
-        LabError: the list is missing or empty, or a line is not a path below the folder and an integer from 0.
-    """
+    """Read a list of `relative/path.jpg label` lines; raise a LabError if it is missing, empty or invalid."""
     path = Path(path)
     entries = []
     for number, name, label in _parse_lines(path, "'path label' with a label from 0 to 999999"):
@@ -65,16 +61,13 @@ def _parse_lines(path: Path, expected: str) -> Iterator[tuple[int, str, int]]:
 
 
 def read_categories(folder: Path) -> tuple[str, ...]:
-    """Read category names in label order from `categories.txt` (`/a/abbey 0`).
-
-    If that file is missing, the classes are numbered up to the largest label of both lists, so that a class that only
-    one list shows exists in both splits.
+    """Read category names in label order from `categories.txt` (`/a/abbey 0`), or number the classes.
 
     Raises:
         LabError: the file is empty, has gaps in its numbers, or gives a name twice.
     """
     path = folder / "categories.txt"
-    if not path.exists():
+    if not path.exists():  # up to the largest label of both lists, so that both splits have the same classes
         labels = [label for name in LISTS if (folder / name).is_file() for _, label in read_list(folder / name)]
         return tuple(f"class {label}" for label in range(max(labels) + 1))
     entries = sorted(read_list_of_categories(path), key=lambda entry: entry[1])
@@ -106,11 +99,7 @@ def is_miniplaces(folder: Path) -> bool:
 
 
 def read_split(folder: Path, split: str) -> Listing:
-    """Read one split (`train` or `val`) of a MiniPlaces folder.
-
-    Raises:
-        LabError: the list is missing or empty, or a label has no category.
-    """
+    """Read one split (`train` or `val`) of a MiniPlaces folder; raise a LabError if a label has no category."""
     folder = Path(folder)
     source = folder / f"{split}.txt"
     entries = read_list(source)
@@ -126,11 +115,7 @@ def read_split(folder: Path, split: str) -> Listing:
 
 
 def list_test(folder: Path) -> list[str]:
-    """Return the sorted names of the images in `images/test`, relative to `images`.
-
-    Raises:
-        LabError: there are no such images.
-    """
+    """Return the sorted names of the images in `images/test`, relative to `images`; raise a LabError if empty."""
     test = Path(folder) / "images" / "test"
     names = sorted(f"test/{name}" for name in files_below(test) if name.endswith(".jpg") and "/" not in name)
     if not names:

@@ -11,11 +11,7 @@ CACHE = "packed"
 
 
 def open_split(folder: Path, split: str) -> Listing:
-    """List a split of a MiniPlaces folder (with `train.txt`) or of a folder-per-class tree.
-
-    Raises:
-        LabError: the folder does not exist, is a URL, or is of neither kind.
-    """
+    """List a split of a MiniPlaces folder (with `train.txt`) or of a folder-per-class tree."""
     folder = Path(folder)
     if folder.parts[:1] in (("http:",), ("https:",)):
         url = f"{folder.parts[0]}//{folder.relative_to(folder.parts[0])}"
@@ -28,9 +24,5 @@ def open_split(folder: Path, split: str) -> Listing:
 def open_dataset(
     data: Path, cache: Path | None, split: str, size: int, on_bad_image: OnBadImage = "refuse"
 ) -> MemmapDataset:
-    """Open one split through its cache, which lies in `data/packed` by default.
-
-    Raises:
-        LabError: as `open_split` and `pack`.
-    """
+    """Open one split through its cache, which lies in `data/packed` by default."""
     return pack(open_split(data, split), cache or data / CACHE, size=size, on_bad_image=on_bad_image)

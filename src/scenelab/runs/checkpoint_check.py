@@ -11,7 +11,7 @@ import pickle
 import pickletools
 import struct
 import zipfile
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, ClassVar, NamedTuple
 
 MAX_DIRECTORY = 1 << 20  # bytes of the archive's central directory, 90 per entry; 60 layers have 250 entries
 MAX_STEPS = 500_000  # opcodes; a resumable checkpoint of 60 layers takes 12,000
@@ -36,12 +36,7 @@ class DisallowedError(Exception):
 
 
 def check_archive(file: IO[bytes], size: int) -> None:
-    """Raise unless the file is a zip archive of uncompressed entries whose pickle builds plain values and tensors.
-
-    Raises:
-        CorruptError: the file is truncated, changed, or not a checkpoint.
-        DisallowedError: it holds more than plain values and tensors, or claims more than its size.
-    """
+    """Raise unless the file is a zip archive of uncompressed entries whose pickle builds plain values and tensors."""
     try:
         start = _check_end(file)
         with zipfile.ZipFile(file) as archive:
@@ -79,10 +74,9 @@ def _entry_sizes(entries: list[zipfile.ZipInfo], size: int) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for entry in entries:
         name = entry.orig_filename
-        if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-            raise DisallowedError(f"the compressed entry {name[:60]!r}")
-        if entry.flag_bits & ENCRYPTED:
-            raise DisallowedError(f"the encrypted entry {name[:60]!r}")
+        is_stored = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
+        if not is_stored or entry.flag_bits & ENCRYPTED:
+            raise DisallowedError(f"the {'encrypted' if is_stored else 'compressed'} entry {name[:60]!r}")
         if "\0" in name or name.split("/")[0] != entries[0].orig_filename.split("/")[0]:
             raise DisallowedError(f"the name {name[:60]!r}, which is outside the first entry's folder")
         sizes[name] = entry.file_size
@@ -93,11 +87,9 @@ def _entry_sizes(entries: list[zipfile.ZipInfo], size: int) -> dict[str, int]:
     return sizes
 
 
-class Storage(NamedTuple):
-    """A storage's type and number of elements."""
-
+class _Storage(NamedTuple):
     kind: str
-    count: int
+    numbers: int
 
 
 class Dictionary(dict[Any, Any]):
@@ -114,13 +106,13 @@ class Dictionary(dict[Any, Any]):
 class PickleCheck(pickle._Unpickler):
     """Python's unpickler, reduced to `OPCODES`, with stand-ins for what torch's would call.
 
-    Args:
-        content: the pickle.
-        sizes: bytes of each storage's entry by key.
-        max_bytes: of all tensors together; several may view one storage, but not more than the file holds.
+    `sizes` are the bytes of each storage's entry by key; `max_bytes` bounds all tensors together, since several may
+    view one storage.
     """
 
-    dispatch = {  # noqa: RUF012
+    append: Any
+    stack: list[Any]
+    dispatch: ClassVar[dict[int, Any]] = {
         ord(opcode.code): pickle._Unpickler.dispatch[ord(opcode.code)]
         for opcode in pickletools.opcodes
         if opcode.name in OPCODES
@@ -129,7 +121,7 @@ class PickleCheck(pickle._Unpickler):
     def __init__(self, content: bytes, sizes: dict[str, int], max_bytes: int) -> None:
         super().__init__(io.BytesIO(content))
         self.content, self.sizes, self.bytes_left, self.steps_left = content, sizes, max_bytes, MAX_STEPS
-        self.storages: dict[str, Storage] = {}
+        self.storages: dict[str, _Storage] = {}
 
     def check(self) -> None:
         """Raise unless the pickle builds plain values and tensors alone."""
@@ -162,14 +154,14 @@ class PickleCheck(pickle._Unpickler):
             raise DisallowedError(f"the name {path[:80]!r}")
         return functions.get(path, path)
 
-    def persistent_load(self, pid: Any) -> Storage:
+    def persistent_load(self, pid: Any) -> _Storage:
         """Return a storage whose claimed size is that of its entry."""
         match pid:
             case ("storage", str(kind), str(key), str(), int(count)) if kind in STORAGES:
                 claimed, present = count * STORAGES[kind], self.sizes.get(key, 0)
                 if claimed != present or key not in self.sizes:
                     raise DisallowedError(f"a storage of {claimed:,} bytes whose entry has {present:,}")
-                if self.storages.setdefault(key, Storage(kind, count)) != (kind, count):
+                if self.storages.setdefault(key, _Storage(kind, count)) != (kind, count):
                     raise DisallowedError("two types of one storage")
                 return self.storages[key]
         raise DisallowedError("a reference to something outside")
@@ -197,13 +189,13 @@ class PickleCheck(pickle._Unpickler):
             raise DisallowedError("a tensor with hooks")
         return tensor
 
-    def _tensor(self, storage: Storage, first: int, size: Any, stride: Any, requires_grad: bool, hooks: Any) -> Any:
+    def _tensor(self, storage: _Storage, first: int, size: Any, stride: Any, requires_grad: bool, hooks: Any) -> Any:
         if not all(type(value) is int and 0 <= value < 2**40 for value in (first, *size, *stride)):
             raise DisallowedError("a tensor without a plain shape")
         count = math.prod(size)
         last = first + sum((side - 1) * step for side, step in zip(size, stride, strict=True)) if count else 0
-        if len(size) > MAX_DIMENSIONS or max(count, last + 1) > max(1, storage.count):
-            raise DisallowedError(f"a tensor of {count:,} numbers in a storage of {storage.count:,}")
+        if len(size) > MAX_DIMENSIONS or max(count, last + 1) > max(1, storage.numbers):
+            raise DisallowedError(f"a tensor of {count:,} numbers in a storage of {storage.numbers:,}")
         self.bytes_left -= count * STORAGES[storage.kind]
         if self.bytes_left < 0:
             raise DisallowedError("tensors of more bytes than the file")

@@ -45,14 +45,7 @@ class Comparison:
 def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, path: Path) -> dict[str, Any]:
     """Write to a temporary file, read it back, compare it on images, and then rename it.
 
-    Args:
-        stored: the network.
-        images: in [0, 1], at the network's size.
-        format: "onnx", "pt2" or "safetensors".
-        path: the file to write.
-
-    Returns:
-        Format, file, bytes and tolerance, and the values of the `Comparison`.
+    The images are in [0, 1], at the network's size. Returns format, file, bytes, tolerance and the `Comparison`.
     """
     with explain_write_errors(path, "choose another with --out"), temporary_folder(path) as folder:
         temporary = folder / path.name
@@ -85,9 +78,8 @@ def compare(stored: Stored, images: Float[Tensor, "n 3 s s"], predict: Predict) 
     batches = [batch for batch in (images[:1], *images[1:].split(BATCH_SIZE)) if len(batch)]
     expected, logits = (torch.cat([model(batch) for batch in batches]) for model in (stored.model, predict))
     if logits.shape != expected.shape:
-        raise LabError(
-            f"the file returns shape {tuple(logits.shape)} for {len(images)} images, not {tuple(expected.shape)}"
-        )
+        shapes = f"{tuple(logits.shape)} for {len(images)} images, not {tuple(expected.shape)}"
+        raise LabError(f"the file returns shape {shapes}")
     return Comparison(
         images=len(images),
         largest_difference=(expected - logits).abs().max().item(),
@@ -167,11 +159,7 @@ def write_safetensors(stored: Stored, path: Path) -> Predict:
     return Classifier(network, stored.model.normalize).eval()
 
 
-WRITERS: dict[Format, Callable[[Stored, Path], Predict]] = {
-    "onnx": write_onnx,
-    "pt2": write_pt2,
-    "safetensors": write_safetensors,
-}
+WRITERS = {"onnx": write_onnx, "pt2": write_pt2, "safetensors": write_safetensors}
 """Each writes a classifier with its normalisation and returns a function that predicts with the written file."""
 
 
@@ -196,6 +184,7 @@ def _require(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
+        package = name.partition(".")[0]
         raise LabError(
-            f"export needs the package {name.partition('.')[0]}; install it with: pip install 'scenelab[export]'"
+            f"export needs the package {package}; install it with: pip install 'scenelab[export]'"
         ) from error

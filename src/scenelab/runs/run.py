@@ -41,9 +41,8 @@ class Run:
     def require_new(self) -> None:
         """Raise a LabError if the folder holds a run already or cannot be written."""
         if self.config.exists():
-            raise LabError(
-                f"{self.folder} holds a run already; resume it with 'scenelab resume {self.folder}' or name another"
-            )
+            fix = f"resume it with 'scenelab resume {self.folder}' or name another"
+            raise LabError(f"{self.folder} holds a run already; {fix}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):

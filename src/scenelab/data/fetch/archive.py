@@ -58,14 +58,12 @@ def extract(archive: Path, folder: Path, *, limits: Limits = Limits()) -> None:
     Raises:
         ArchiveError: the archive is damaged, holds no part of a data set, exceeds the limits or holds a link, device,
             duplicate name or name that leads out of the folder.
-        LabError: the archive cannot be read, `folder` has content or the disk is full.
+        LabError: the archive cannot be read or the disk is full.
     """
     archive, folder = Path(archive), Path(folder)
     try:
         with archive.open("rb") as file:
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if any(folder.iterdir()):
-                raise LabError(f"cannot unpack into {folder}, which is not empty; give a new folder")
             _unpack(file, folder, limits)
     except ArchiveError as error:
         raise ArchiveError(f"{archive} is refused: {error}; get the archive again, from a place you trust") from error
