@@ -93,7 +93,7 @@ def test_modes_of_the_archive_are_ignored(place: Path) -> None:
     folder = tarfile.TarInfo("images")
     folder.type, folder.mode = tarfile.DIRTYPE, 0o1777
     place.write_bytes(tar_bytes([(folder, b""), plain("images/a/1.jpg", mode=0o6777)]))
-    mask = os.umask(0)
+    mask = os.umask(0o022)
     try:
         extract(place, place.with_name("out"))
     finally:

@@ -14,12 +14,7 @@ LABEL = re.compile("[0-9]{1,6}")  # a typo such as 10000000000 must not become t
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The images of a split and their labels.
-
-    Attributes:
-        root: the folder that `paths` are relative to.
-        labels: indices into `categories`; -1 for an unknown label.
-    """
+    """The images of a split, as paths relative to `root`, and their labels, as indices into `categories`."""
 
     root: Path
     split: str
@@ -106,10 +101,8 @@ def read_split(folder: Path, split: str) -> Listing:
     categories = read_categories(folder)
     for name, label in entries:
         if label >= len(categories):
-            raise LabError(
-                f"{source} gives {name} the label {label}; expected 0 to {len(categories) - 1}, "
-                f"as there are {len(categories)} categories"
-            )
+            expected = f"0 to {len(categories) - 1}, as there are {len(categories)} categories"
+            raise LabError(f"{source} gives {name} the label {label}; expected {expected}")
     paths, labels = zip(*entries, strict=True)
     return Listing(root=folder / "images", split=split, paths=paths, labels=labels, categories=categories)
 

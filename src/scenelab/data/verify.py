@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from scenelab.data.decode import read_image
-from scenelab.data.folder import SUFFIXES
 from scenelab.data.miniplaces import Listing
-from scenelab.data.splits import open_split
+from scenelab.data.splits import SUFFIXES, open_split
 from scenelab.errors import LabError
 from scenelab.io import files_below
 from scenelab.progress import progress

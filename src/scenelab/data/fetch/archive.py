@@ -52,8 +52,8 @@ def extract(archive: Path, folder: Path, *, limits: Limits = Limits()) -> None:
     """Extract the data set in a .tar, .tar.gz or .zip file, recognized by its content, into a new `folder`.
 
     Extracts `images/…`, `objects/…` and the four lists, at the top or below one leading folder, which is dropped, and
-    skips all other regular files. Files get mode 0644 and folders 0755, less the umask. After an error `folder` holds
-    a part of the data set: the caller removes it.
+    skips all other regular files. Modes, owners and times are ignored. After an error `folder` holds a part of the
+    data set: the caller removes it.
 
     Raises:
         ArchiveError: the archive is damaged, holds no part of a data set, exceeds the limits or holds a link, device,
@@ -63,7 +63,7 @@ def extract(archive: Path, folder: Path, *, limits: Limits = Limits()) -> None:
     archive, folder = Path(archive), Path(folder)
     try:
         with archive.open("rb") as file:
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             _unpack(file, folder, limits)
     except ArchiveError as error:
         raise ArchiveError(f"{archive} is refused: {error}; get the archive again, from a place you trust") from error
@@ -118,8 +118,8 @@ def _write(path: Path, member: Member, max_bytes: int) -> int:
     """Write a new file of at most `max_bytes` bytes; return its size."""
     size = 0
     try:
-        _make_folder(path.parent)
-        file = open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o644))  # noqa: SIM115
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "xb")  # noqa: SIM115
     except (FileExistsError, NotADirectoryError) as error:
         raise ArchiveError(f"it holds {member.name!r} twice, or as both a file and a folder") from error
     with file:
@@ -129,13 +129,6 @@ def _write(path: Path, member: Member, max_bytes: int) -> int:
                 raise ArchiveError(f"{member.name!r} unpacks to more than {max_bytes:,} bytes")
             file.write(chunk)
     return size
-
-
-def _make_folder(path: Path) -> None:
-    """Create a folder and its parents, all with mode 0755."""
-    if not path.is_dir():
-        _make_folder(path.parent)
-        path.mkdir(mode=0o755)
 
 
 def members(file: IO[bytes]) -> Iterator[Member]:

@@ -51,9 +51,6 @@ def fetch(
         attempts: consecutive requests without new bytes before the next address.
         timeout: seconds without a byte after which a connection counts as broken.
         pause: seconds before the second attempt, doubled before each further one, at most 30.
-
-    Raises:
-        LabError: no address has the whole file, or the disk is full or not writable.
     """
     target, cause = Path(target), "no address was given"
     for address in addresses:

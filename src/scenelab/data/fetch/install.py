@@ -36,12 +36,9 @@ def download(
     the archive.
 
     Args:
-        folder: a missing or an empty folder, or a whole data set, which is kept.
+        folder: a missing or an empty folder, or a whole data set, which is kept and for which False is returned.
         archive_addresses: addresses of the archive, tried in order.
         list_addresses: folders (ending in `/`) that hold the four lists, tried in order.
-
-    Returns:
-        True if the folder was put in place now, False if it already held a whole data set.
     """
 
     def build(staging: Path) -> int:
@@ -63,9 +60,6 @@ def import_data(source: Path, folder: Path) -> bool:
     `source` is an archive (`.tar`, `.tar.gz` or `.zip`), a folder that holds one under the name `data.…`, or a folder
     with `images/` and the lists, which is copied: linked files become files, linked folders are passed over. Lists
     beside the archive go before lists inside it. Returns as `download`.
-
-    Raises:
-        LabError: `source` is not one of these, is damaged or lacks listed images or one of the two lists of images.
     """
     source, folder = Path(source), Path(folder).resolve()
     if (source / "images").is_dir():
@@ -165,12 +159,13 @@ def _staging(folder: Path) -> Iterator[Path]:
     staging, done = folder.with_name(f".{folder.name}.partial"), False
     while True:
         staging.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # another process has just removed it
-            try:
-                handle = lock_folder(staging)
-                break
-            except BlockingIOError:
-                raise LabError(f"another process is putting {folder} in place; wait until it has finished") from None
+        try:
+            handle = lock_folder(staging)
+            break
+        except FileNotFoundError:
+            continue  # another process has just removed it
+        except BlockingIOError:
+            raise LabError(f"another process is putting {folder} in place; wait until it has finished") from None
     try:
         shutil.rmtree(staging / BUILT, ignore_errors=True)
         yield staging
