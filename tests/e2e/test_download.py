@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from scenelab.data.fetch.download import fetch
-from scenelab.data.fetch.install import download
-from scenelab.data.staging import BUILT
+from scenelab.data.fetch.install import BUILT, download
 from scenelab.errors import LabError
 from serving import Answer, Handler, Server, cut_after, raw, stall_after, status, tag, whole
 

@@ -14,8 +14,8 @@ from torch import Generator
 from scenelab.data.augment import Augment, augment_batch, mix_batch
 from scenelab.data.cache import pack
 from scenelab.data.decode import fit
-from scenelab.data.folder import val_paths
 from scenelab.data.miniplaces import Listing
+from scenelab.data.splits import val_paths
 
 steady = settings(max_examples=30, derandomize=True, deadline=None, database=None)
 shares = st.floats(0, 1, width=32)

@@ -175,12 +175,21 @@ CLAIMS = {
         ),
     ),
     "two folders": lambda path: write_zip(path, checkpoint(), ("b/data.pkl", checkpoint())),
+    "another archive before it": lambda path: _twice(path),
     "a million lists": lambda path: write_zip(path, checkpoint(x=b"(" + b"]" * 10**6 + b"t")),
     "a long text": lambda path: write_zip(path, checkpoint(x=b"X\xff\xff\xff\xff")),
     "keys that hash alike": lambda path: write_zip(
         path, checkpoint(x=b"}(" + b"".join(integer(k * (2**61 - 1)) + b"N" for k in range(1, 1000)) + b"u")
     ),
 }  # fmt: skip
+
+
+def _twice(path):
+    """An archive behind another one of the same layout, whose list of entries torch would read."""
+    bad = checkpoint(x=call(name("builtins", "bytearray"), integer(HUGE)))
+    good = checkpoint(x=text("y" * (len(bad) - len(checkpoint(x=text(""))))))
+    path.write_bytes(b"".join(write_zip(path, program).read_bytes() for program in (bad, good)))
+    return path
 
 
 def _inflating(path):
@@ -341,8 +350,10 @@ def test_a_repacked_archive_loads(saved):
         (lambda entries: [*entries, ("/etc/x", b"x")], "the name '/etc/x'"),
         (lambda entries: [*entries, ("a\\..\\x", b"x")], "the name"),
         (lambda entries: [*entries, entries[0]], "twice"),
+        (lambda entries: [*entries, (entries[0][0].filename.upper(), b"x")], "the name|twice"),
+        (lambda entries: [*entries, (entries[0][0].filename.replace("data", "DATA"), b"x")], "twice"),
         (lambda entries: [*entries, (entries[0][0].filename.replace("data", "constants"), b"x")], "TorchScript"),
-        (lambda entries: [*entries, *((f"x/{n}", b"") for n in range(20_000))], "an archive of 20,0"),
+        (lambda entries: [*entries, *((f"x/{n}", b"") for n in range(20_000))], "too many entries"),
         (lambda entries: entries[1:], "no data.pkl"),
         (lambda entries: entries[:-4], "whose entry has 0"),
     ],
@@ -367,9 +378,9 @@ def patched(path: Path, at: int, form: str, value: int, *, central: bool = True)
         (10, "<H", 8, True, "compressed entry"),
         (10, "<H", 99, True, "compressed entry"),
         (20, "<I", 10**9, True, "compressed entry"),
-        (42, "<I", 0, True, "overlapping entries"),
-        (12, "<I", 2**31, False, "entries"),
-        (16, "<I", 2**31, False, "overlapping entries"),  # places before the file's begin
+        (42, "<I", 0, True, "Bad CRC-32"),
+        (12, "<I", 2**31, False, "too many entries"),
+        (16, "<I", 2**31, False, "bytes before or between"),  # places before the file's begin
     ],
 )
 def test_a_false_central_directory_is_refused(saved, at, form, value, central, message):

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scenelab.data import folder as tree
-from scenelab.data.folder import read_tree, val_paths
+from scenelab.data import splits as tree
 from scenelab.data.miniplaces import is_miniplaces, list_test, read_categories, read_list, read_split
-from scenelab.data.splits import open_split
+from scenelab.data.splits import open_split, read_tree, val_paths
 from scenelab.errors import LabError
 from scenelab.io import files_below
 
