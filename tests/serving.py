@@ -25,6 +25,10 @@ class Server(ThreadingHTTPServer):
     def address(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_port}{path}"
 
+    def change(self, content: bytes, *answers: Answer) -> None:
+        """Serve other content as /a, after these answers."""
+        self.files["/a"], self.script["/a"] = content, list(answers)
+
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that was killed is no error of the server's."""
 

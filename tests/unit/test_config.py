@@ -4,11 +4,13 @@ import json
 import math
 
 import pytest
+import torch
 
 from scenelab.cli.train import change
 from scenelab.data.augment import HANDOUT
 from scenelab.errors import LabError
 from scenelab.runs.config import AdversarialConfig, TrainConfig, from_plain, to_plain
+from scenelab.runs.provenance import environment
 from scenelab.runs.run import Run
 from scenelab.training.recipes import RECIPES, get
 
@@ -32,6 +34,9 @@ def test_every_recipe_survives_json(name):
 
 def test_an_adversarial_config_survives_json():
     assert from_plain(stored()) == TrainConfig(adversarial=ADVERSARIAL)
+    older = stored()
+    del older["adversarial"]
+    assert from_plain(older).adversarial is None
 
 
 def test_starter_is_the_handouts():
@@ -102,6 +107,9 @@ def test_every_numeric_field_refuses_other_types_and_absurd_numbers(name, value)
         ("augment__area", [math.nan, 1.0], "augment.area[0]: got nan; expected a finite number"),
         ("adversarial__method", None, "adversarial.method: got None; expected 'pgd', 'fast', 'free' or 'handout'"),
         ("adversarial", {"method": "pgd"}, "adversarial.epsilon is missing"),
+        ("adversarial__method", "slow", "adversarial.method: got 'slow'; expected 'pgd', 'fast', 'free' or 'handout'"),
+        ("adversarial__epsilon", 0, "adversarial.epsilon: got 0; expected greater than 0"),
+        ("adversarial__steps", 0, "adversarial.steps: got 0; expected at least 1"),
         (
             "adversarial",
             {"method": "fast", "epsilon": 0.1, "steps": 2},
@@ -124,12 +132,10 @@ def test_other_values_are_not_a_config(values):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_flags_refuse_what_is_not_finite(value):
-    with pytest.raises(LabError, match="^minutes: got (nan|inf); expected a finite number"):
-        change(get("starter"), {"minutes": value})
-    with pytest.raises(LabError, match="^optimizer.lr: got (nan|inf); expected a finite number"):
-        change(get("starter"), {}, lr=value)
-    with pytest.raises(LabError, match="^schedule.warmup_epochs: got (nan|inf); expected a finite number"):
-        change(get("starter"), {}, warmup_epochs=value)
+    parts = {"minutes": {}, "optimizer.lr": {"lr": value}, "schedule.warmup_epochs": {"warmup_epochs": value}}
+    for name, flags in parts.items():
+        with pytest.raises(LabError, match=f"^{name}: got (nan|inf); expected a finite number"):
+            change(get("starter"), {} if flags else {name: value}, **flags)
 
 
 @pytest.mark.parametrize(
@@ -151,3 +157,15 @@ def test_a_run_folder_with_another_config_is_refused(tmp_path, values, message):
     with pytest.raises(LabError, match=r"config\.json does not fit this version of scenelab: ") as caught:
         Run(tmp_path).read_config()
     assert message in str(caught.value)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(LabError, match="is not a run folder"):
+        Run(tmp_path).read_config()
+
+
+def test_the_environment_says_what_it_ran_on():
+    values = environment()
+    assert torch.__version__.startswith(values["versions"]["torch"])
+    assert values["cores"] >= 1
+    assert values["processor"]

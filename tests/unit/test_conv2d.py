@@ -144,19 +144,19 @@ def test_dilation_and_groups_are_refused(name, student):
             module(3, 4, 3, **{name: 2})
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"in_channels": 0}, "in_channels must be an int of at least 1, got 0"),
-        ({"out_channels": -1}, "out_channels must be an int of at least 1, got -1"),
-        ({"kernel_size": (3, 3)}, "kernel_size must be an int of at least 1, got (3, 3)"),
-        ({"stride": 0}, "stride must be an int of at least 1, got 0"),
-        ({"padding": "same"}, "padding must be an int of at least 0, got 'same'"),
-    ],
-)
-def test_a_module_checks_its_numbers(change, message):
-    with pytest.raises(LabError, match=f"^{re.escape(f'conv2d: {message}')}$"):
-        Conv2d(**{"in_channels": 3, "out_channels": 4, "kernel_size": 3, **change})
+MODULE = {"in_channels": 3, "out_channels": 4, "kernel_size": 3}
+
+
+INVALID = [("in_channels", 0), ("out_channels", -1), ("kernel_size", (3, 3)), ("stride", 0)]
+
+
+@pytest.mark.parametrize(("name", "value"), INVALID)
+def test_a_module_checks_its_numbers(name, value):
+    with pytest.raises(LabError) as caught:
+        Conv2d(**MODULE | {name: value})
+    assert str(caught.value) == f"conv2d: {name} must be an int of at least 1, got {value}"
+    with pytest.raises(LabError, match="^conv2d: padding must be an int of at least 0, got 'same'$"):
+        Conv2d(**MODULE, padding="same")
 
 
 # Types and layouts
@@ -408,22 +408,15 @@ def test_the_module_is_nn_conv2d(arguments, student):
             assert module.state_dict()[name].equal(value)
         assert module.extra_repr() == native.extra_repr()
         assert repr(module).partition("(")[2] == repr(native).partition("(")[2]
-        for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"):
+        for name in "in_channels out_channels kernel_size stride padding dilation groups".split():
             assert getattr(module, name) == getattr(native, name)
         images = torch.rand(2, arguments[0], 9, 8)
         torch.testing.assert_close(module(images), native(images))
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_state_dicts_load_either_way(bias):
-    ours, native = Conv2d(3, 4, 3, bias=bias), nn.Conv2d(3, 4, 3, bias=bias)
-    images = torch.rand(1, 3, 5, 6)
-    ours.load_state_dict(native.state_dict())
-    torch.testing.assert_close(ours(images), native(images))
-    ours.reset_parameters()
-    assert not ours(images).allclose(native(images))
-    native.load_state_dict(ours.state_dict())
-    torch.testing.assert_close(ours(images), native(images))
+        module.reset_parameters()
+        native.load_state_dict(module.state_dict())
+        torch.testing.assert_close(module(images), native(images))
+        native.load_state_dict(kind(*arguments).state_dict())
+        module.load_state_dict(native.state_dict())
 
 
 def test_a_copied_and_a_pickled_module():

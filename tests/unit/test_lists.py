@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from folders import write_tree
 from scenelab.data import folder as tree
 from scenelab.data.folder import read_tree, val_paths
 from scenelab.data.miniplaces import is_miniplaces, list_test, read_categories, read_list, read_split
@@ -15,15 +16,11 @@ from scenelab.io import files_below
 
 
 def write(path: Path, content: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
+    return write_tree(path.parent, {path.name: content.encode() if isinstance(content, str) else content}) / path.name
 
 
 def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        write(root / name, b"x")
-    return root
+    return write_tree(root, dict.fromkeys(names, b"x"))
 
 
 def make_tree(root: Path, **counts: int) -> Path:
@@ -39,60 +36,51 @@ def assert_refused(message: str, call, *args) -> None:
 # Lists
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ("train/a/x.jpg 0\ntrain/b/y.jpg 12\n", [("train/a/x.jpg", 0), ("train/b/y.jpg", 12)]),
-        ("a 0\nb 12", [("a", 0), ("b", 12)]),
-        ("a 0\r\nb 12\r\n", [("a", 0), ("b", 12)]),
-        ("\ufeffa 0\nb 12\n", [("a", 0), ("b", 12)]),
-        ("\n  \na 0\n\n\tb   12 \n\n", [("a", 0), ("b", 12)]),
-        ("sea side/1 of 2.jpg 3\nBäume/山 1.jpg 4\n", [("sea side/1 of 2.jpg", 3), ("Bäume/山 1.jpg", 4)]),
-        ("b 1\na 0\nb 1\n", [("b", 1), ("a", 0), ("b", 1)]),
-        ("a..b/c...jpg 0\n", [("a..b/c...jpg", 0)]),
-    ],
-    ids=["plain", "no final newline", "CRLF", "BOM", "blank lines", "spaces in names", "repeated lines", "dots"],
-)
+READ = {
+    "plain": ("train/a/x.jpg 0\ntrain/b/y.jpg 12\n", [("train/a/x.jpg", 0), ("train/b/y.jpg", 12)]),
+    "no final newline": ("a 0\nb 12", [("a", 0), ("b", 12)]),
+    "CRLF": ("a 0\r\nb 12\r\n", [("a", 0), ("b", 12)]),
+    "BOM": ("\ufeffa 0\nb 12\n", [("a", 0), ("b", 12)]),
+    "blank lines": ("\n  \na 0\n\n\tb   12 \n\n", [("a", 0), ("b", 12)]),
+    "spaces": ("sea side/1 of 2.jpg 3\nBäume/山 1.jpg 4\n", [("sea side/1 of 2.jpg", 3), ("Bäume/山 1.jpg", 4)]),
+    "repeated lines": ("b 1\na 0\nb 1\n", [("b", 1), ("a", 0), ("b", 1)]),
+    "dots": ("a..b/c...jpg 0\n", [("a..b/c...jpg", 0)]),
+}
+
+
+@pytest.mark.parametrize(("content", "expected"), READ.values(), ids=READ)
 def test_a_list_is_read_in_its_order(tmp_path, content, expected):
     assert read_list(write(tmp_path / "train.txt", content)) == expected
 
 
+EXPECTED = "expected 'path label' with a label from 0 to 999999"
+LINES = "a/x.jpg|0|x.jpg -1|x.jpg 1.5|x.jpg ²|x.jpg ٣|x.jpg\t1|x 1000000|a\0b 0".split("|")
+EMPTY = "lists no images; get it again with 'scenelab data download' or 'scenelab data import'"
+
+
 @pytest.mark.parametrize(
-    "line", ["a/x.jpg", "0", "x.jpg -1", "x.jpg 1.5", "x.jpg ²", "x.jpg ٣", "x.jpg\t1", "x 1000000", "a\0b 0"]
+    ("content", "message"),
+    [
+        *((f"good.jpg 0\n\n{line}\n", f"line 3 is {line!r}; {EXPECTED}") for line in LINES),
+        *(
+            (f"good.jpg 0\n{name} 1\n", f"line 2 is {name!r}, outside the data folder; use a path below images/")
+            for name in ("/etc/passwd", "../x.jpg", "train/../../x.jpg", "train/..")
+        ),
+        *((content, EMPTY) for content in ("", "\n \n", "\ufeff")),
+        (None, "does not exist; give a folder made by 'scenelab data download', 'import' or 'synth'"),
+    ],
 )
-def test_an_invalid_line_is_named(tmp_path, line):
-    path = write(tmp_path / "train.txt", f"good.jpg 0\n\n{line}\n")
-    expected = "expected 'path label' with a label from 0 to 999999"
-    assert_refused(f"{path} line 3 is {line!r}; {expected}", read_list, path)
+def test_an_invalid_list_is_refused_and_its_line_named(tmp_path, content, message):
+    path = tmp_path / "train.txt"
+    if content is not None:
+        write(path, content)
+    assert_refused(f"{path} {message}", read_list, path)
 
 
-def test_a_long_invalid_line_is_cut(tmp_path):
+def test_a_long_line_is_cut_and_another_encoding_refused(tmp_path):
     with pytest.raises(LabError) as caught:
         read_list(write(tmp_path / "train.txt", "x" * 10_000))
     assert len(str(caught.value)) < 300 + len(str(tmp_path))
-
-
-@pytest.mark.parametrize("name", ["/etc/passwd", "../x.jpg", "train/../../x.jpg", "train/.."])
-def test_a_path_outside_the_data_folder_is_refused(tmp_path, name):
-    path = write(tmp_path / "train.txt", f"good.jpg 0\n{name} 1\n")
-    message = f"{path} line 2 is {name!r}, outside the data folder; use a path below images/"
-    assert_refused(message, read_list, path)
-
-
-@pytest.mark.parametrize("content", ["", "\n \n", "\ufeff"])
-def test_an_empty_list_is_refused(tmp_path, content):
-    path = write(tmp_path / "train.txt", content)
-    message = f"{path} lists no images; get it again with 'scenelab data download' or 'scenelab data import'"
-    assert_refused(message, read_list, path)
-
-
-def test_a_missing_list_is_refused(tmp_path):
-    path = tmp_path / "train.txt"
-    message = f"{path} does not exist; give a folder made by 'scenelab data download', 'import' or 'synth'"
-    assert_refused(message, read_list, path)
-
-
-def test_a_list_that_is_not_text_is_refused(tmp_path):
     path = write(tmp_path / "train.txt", "x.jpg 0\n".encode("utf-16"))
     with pytest.raises(LabError, match=rf"^{re.escape(str(path))} cannot be read: .*utf-8"):
         read_list(path)
@@ -193,15 +181,12 @@ def test_the_split_does_not_depend_on_the_order_of_listing(tmp_path, monkeypatch
     assert read_tree(tmp_path, "val") == before
 
 
-def test_the_split_never_changes():
+def test_the_split_never_changes(tmp_path):
     """It is fixed by SHA-256 of the names: a change would leak val images into a resumed training."""
     assert val_paths([f"beach/{index}.jpg" for index in range(30)]) == {"beach/2.jpg", "beach/26.jpg", "beach/15.jpg"}
-
-
-def test_an_image_keeps_its_split_when_another_class_grows(tmp_path):
     make_tree(tmp_path, abbey=20, beach=20)
     before = {path for path in read_tree(tmp_path, "val").paths if path.startswith("abbey")}
-    make_tree(tmp_path, beach=50, cave=9)
+    make_tree(tmp_path, beach=50, cave=9)  # other classes that grow move no image
     assert {path for path in read_tree(tmp_path, "val").paths if path.startswith("abbey")} == before
 
 
