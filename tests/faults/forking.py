@@ -27,6 +27,9 @@ from typing import Any
 COMMAND = "faults.acts:command"
 PR_SET_PTRACER, ANYBODY = 0x59616D61, -1
 KILLED = -signal.SIGKILL
+COMMAND_MODULES = """cli.main training.session training.recipes data.fetch.install course.grading.batch
+course.grading.outputs course.grading.challenge report.write report.card report.collect evaluation.explain
+evaluation.challenge evaluation.robustness runs.loading runs.export"""  # which the commands load when first used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +58,9 @@ class Server:
         self.scratch = scratch
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_PROXY": "*", "no_proxy": "*"}
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=environment,
-        )  # fmt: skip
+        command = [sys.executable, "-W", "ignore", __file__]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen(command, env=environment, **pipes)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
 
@@ -73,10 +75,8 @@ class Server:
             kill_after: seconds to SIGKILL.
             trace: options of strace, which is attached before the first instruction.
         """
-        asked = {
-            "call": call, "arguments": arguments, "kill_after": kill_after, "trace": trace,
-            "scratch": str(self.scratch),
-        }  # fmt: skip
+        asked = {"call": call, "arguments": arguments, "kill_after": kill_after, "trace": trace}
+        asked["scratch"] = str(self.scratch)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
@@ -101,12 +101,7 @@ def serve() -> None:
     prepare()
     import torch
 
-    # what the commands load when they are first used
-    for name in (
-        "cli.main", "training.session", "training.recipes", "data.fetch.install", "course.grading.batch",
-        "course.grading.outputs", "course.grading.challenge", "report.write", "report.card", "report.collect",
-        "evaluation.explain", "evaluation.challenge", "evaluation.robustness", "runs.loading", "runs.export",
-    ):  # fmt: skip
+    for name in COMMAND_MODULES.split():
         importlib.import_module(f"scenelab.{name}")
     importlib.import_module("faults.acts")
     torch.set_num_threads(1)

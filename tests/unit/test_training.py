@@ -125,9 +125,10 @@ def test_divergence_stops_with_advice_and_keeps_the_last_checkpoint(scenes, tmp_
 def test_ctrl_c_then_resume_ends_as_the_uninterrupted_run(scenes, tmp_path, stop_at):
     config = tiny(ema=0.9, augment=Augment(flip=True, area=(0.5, 1.0)))
     start_run(tmp_path / "whole", scenes, config, display=QUIET)
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(Interrupted, match=f"stopped at step {stop_at} of 10"):
         start_run(tmp_path / "cut", scenes, config, display=StopAfter(stop_at))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     resume_run(tmp_path / "cut", display=QUIET)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
