@@ -17,25 +17,21 @@ from pathlib import Path
 
 import pytest
 
+import folders
 from mutants import solution, write_as_zip
+from runs_compared import read_rows
 from scenelab.course.grading.sandbox import best
 from soak.watch import FULL, SECONDS, Watch
 
 SCENELAB = [sys.executable, "-m", "scenelab"]
 POOL = 1 if FULL else 4  # threads that are started for work and kept for 10 s after it: longer than the short form
-STALE = (SECONDS / 60, SECONDS / 10)
 TIDIER = f"""
 import scenelab.app.serve as serve
-prepare = serve._prepare
-def prepared(*given):
-    prepare(*given)
-    import scenelab.app.page as page
-    page.STALE = {STALE}
-serve._prepare = prepared
+serve.STALE_SECONDS = {SECONDS / 10}
 from scenelab.cli import entry_point
 entry_point()
 """
-"""The command line whose explorer forgets pictures after a tenth of the soak, where it would after an hour."""
+"""The command line whose explorer deletes images after a tenth of the soak, where it would after an hour."""
 
 
 @pytest.fixture
@@ -44,11 +40,8 @@ def log(tmp_path):
         yield file
 
 
-def started(arguments: list[str], log, **options) -> subprocess.Popen:
-    command = options.pop("command", SCENELAB)
-    return subprocess.Popen(
-        [*command, *arguments], stdout=options.pop("stdout", log), stderr=log, preexec_fn=hear, **options
-    )
+def started(arguments: list[str], log, *, command: list[str] = SCENELAB, **options) -> subprocess.Popen:
+    return subprocess.Popen([*command, *arguments], stderr=log, preexec_fn=hear, **{"stdout": log, **options})
 
 
 def hear() -> None:
@@ -66,28 +59,20 @@ def stop(process: subprocess.Popen) -> None:
         raise
 
 
-def test_the_watch_sees_what_grows(tmp_path, monkeypatch):
-    """A process that keeps memory, files and threads is told of by all three names; one that does not by none."""
+LEAK = Path(__file__).parents[1] / "programs" / "leak.py"
+
+
+@pytest.mark.parametrize(("kind", "names"), [("leak", ["memory", "files", "threads"]), ("none", [])])
+def test_the_watch_sees_what_grows(tmp_path, monkeypatch, kind, names):
     monkeypatch.setattr("soak.watch.SECONDS", 1.2)
-    code = """
-import sys, threading, time
-kept = []
-for _ in range(10**6):
-    time.sleep(0.01)
-    if sys.argv[1] == "leak":
-        thread = threading.Thread(target=time.sleep, args=(9,), daemon=True)
-        thread.start()
-        kept += [bytearray(b"x" * (1 << 20)), open("/dev/null"), thread]
-"""
-    for kind, names in (("leak", ["memory", "files", "threads"]), ("none", [])):
-        process = subprocess.Popen([sys.executable, "-c", code, kind])
-        watch = Watch(process, tmp_path)
-        while watch.passed < 1.2:
-            watch.sample()
-            time.sleep(0.005)
-        process.kill()
-        process.wait()
-        assert [line.partition(":")[0] for line in watch.growing()] == names
+    process = subprocess.Popen([sys.executable, LEAK, kind])
+    watch = Watch(process, tmp_path)
+    while watch.passed < 1.2:
+        watch.sample()
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert [line.partition(":")[0] for line in watch.growing()] == names
 
 
 @pytest.mark.slow
@@ -106,16 +91,13 @@ def test_training(scenes, tmp_path, log):
             time.sleep(0.05)
     finally:
         stop(process)
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    steps = max(row["step"] for row in rows)
+    steps = max(row["step"] for row in read_rows(run))
     watch.write("train", steps=steps, growing=watch.growing())
     assert not watch.growing()
     assert steps > 5 * SECONDS
     folder = watch.summary()
     assert folder["folder_files"]["late"] <= folder["folder_files"]["early"] + 1  # a file that is being written
-    logs = sum(
-        path.stat().st_size for path in run.rglob("*") if path.name.endswith(".jsonl") or "tfevents" in path.name
-    )
+    logs = sum(path.stat().st_size for path in [*run.rglob("*.jsonl"), *run.rglob("*tfevents*")])
     assert folder["folder_bytes"]["late"] - folder["folder_bytes"]["early"] <= logs  # the logs are what grows
 
 
@@ -123,10 +105,10 @@ def test_training(scenes, tmp_path, log):
 @pytest.mark.timeout(SECONDS + 300)
 def test_the_explorer(untrained, scenes, tmp_path, log):
     pytest.importorskip("gradio")
-    environment = {"TMPDIR": str(tmp_path / "temporary")}
     (tmp_path / "temporary").mkdir()
-    process = started(["app", str(untrained.folder), "--port", "0"], log, stdout=subprocess.PIPE, text=True,
-                      env=os.environ | environment, command=[sys.executable, "-c", TIDIER])  # fmt: skip
+    options = {"stdout": subprocess.PIPE, "text": True, "env": os.environ | {"TMPDIR": str(tmp_path / "temporary")}}
+    command = [sys.executable, "-c", TIDIER]
+    process = started(["app", str(untrained.folder), "--port", "0"], log, command=command, **options)
     assert process.stdout
     try:
         found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
@@ -152,28 +134,28 @@ def test_the_explorer(untrained, scenes, tmp_path, log):
 
 
 class Visitor:
-    """Somebody who shows the explorer one picture after the other: guesses, a map, an attack, by the page's doors."""
+    """Somebody who asks the explorer for predictions, a map and an attack of one image after the other."""
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.config = json.loads(self._get("/config"))
+        self.config = json.loads(self._ask("/config"))
         self.values = {part["id"]: part["props"].get("value") for part in self.config["components"]}
 
     def visit(self, picture: Path) -> None:
         """A visit has a session of its own, as each page that is opened has."""
         session = uuid.uuid4().hex[:11]
         path = self._upload(picture)
-        for question in self._questions():
-            given = [self.values[part] for part in question["inputs"]]
-            given[0] = {"path": path, "orig_name": picture.name, "meta": {"_type": "gradio.FileData"}}
-            body = {"data": given, "fn_index": question["id"], "session_hash": session}
-            self._post("/gradio_api/queue/join", json.dumps(body).encode(), "application/json")
-            answer = self._get(f"/gradio_api/queue/data?session_hash={session}")
+        for event in self._events():
+            data = [self.values[part] for part in event["inputs"]]
+            data[0] = {"path": path, "orig_name": picture.name, "meta": {"_type": "gradio.FileData"}}
+            body = {"data": data, "fn_index": event["id"], "session_hash": session}
+            self._ask("/gradio_api/queue/join", json.dumps(body).encode(), "application/json")
+            answer = self._ask(f"/gradio_api/queue/data?session_hash={session}")
             assert '"process_completed"' in answer, answer[-500:]
             assert '"success":true' in answer.replace(" ", ""), answer[-500:]
 
-    def _questions(self) -> list[dict]:
-        """The top fives, the map, the attack: what takes the picture first and is asked with a button or a change."""
+    def _events(self) -> list[dict]:
+        """The predictions, the map, the attack: what takes the image first and is asked with a button or a change."""
         picture = self.config["dependencies"][0]["inputs"][0]
         found = [part for part in self.config["dependencies"] if part["inputs"][:1] == [picture] and part["outputs"]]
         return [part for part in found if len(part["inputs"]) > 1 and part["backend_fn"]][:4]
@@ -181,20 +163,12 @@ class Visitor:
     def _upload(self, picture: Path) -> str:
         border = uuid.uuid4().hex
         head = f'--{border}\r\nContent-Disposition: form-data; name="files"; filename="{picture.name}"\r\n'
-        body = (
-            head.encode()
-            + b"Content-Type: image/jpeg\r\n\r\n"
-            + picture.read_bytes()
-            + f"\r\n--{border}--\r\n".encode()
-        )
-        return json.loads(self._post("/gradio_api/upload", body, f"multipart/form-data; boundary={border}"))[0]
+        head = f"{head}Content-Type: image/jpeg\r\n\r\n"
+        body = b"".join([head.encode(), picture.read_bytes(), f"\r\n--{border}--\r\n".encode()])
+        return json.loads(self._ask("/gradio_api/upload", body, f"multipart/form-data; boundary={border}"))[0]
 
-    def _get(self, path: str) -> str:
-        with urllib.request.urlopen(self.address + path, timeout=60) as answer:
-            return answer.read().decode()
-
-    def _post(self, path: str, body: bytes, kind: str) -> str:
-        request = urllib.request.Request(self.address + path, body, {"Content-Type": kind})
+    def _ask(self, path: str, body: bytes | None = None, kind: str = "") -> str:
+        request = urllib.request.Request(self.address + path, body, {"Content-Type": kind} if kind else {})
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.read().decode()
 
@@ -229,12 +203,12 @@ def test_the_grader(tmp_path, log):
     assert len(left) <= watch.rows[0]["folder_files"] + 2, left[:10]
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
+def wait_for(condition, process: subprocess.Popen) -> None:
+    def ready() -> bool:
         assert process.poll() is None, "it has ended"
-        assert time.monotonic() < deadline, "it has not come"
-        time.sleep(0.05)
+        return condition()
+
+    folders.wait_for(ready)
 
 
 def log_of(file) -> str:
