@@ -150,16 +150,6 @@ def test_schedules_are_those_of_the_papers():
     assert area_share(51, 1000) == area_share(510, 10_000)
 
 
-def test_momentum_by_hand():
-    """Slopes over their mean size, added up: equation 6 of Dong et al. 2018 but for a factor."""
-    rule = FixedStep(Linf(1.0), 0.5, momentum=0.5)
-    image, value = torch.zeros(1, 1, 1, 2), torch.zeros(1)
-    first = rule.next_points(image, image, value, torch.tensor([[[[1.0, 3.0]]]]), 0)
-    assert first.flatten().tolist() == [0.5, 0.5]
-    rule.next_points(image, image, value, torch.tensor([[[[-0.2, -0.2]]]]), 1)
-    assert rule.velocity.flatten().tolist() == pytest.approx([-1 + 0.25, -1 + 0.75])
-
-
 # Promises
 
 

@@ -65,31 +65,21 @@ def entries(cache: Path) -> set[str]:
 # Content
 
 
-def test_the_cache_holds_the_decoded_images_and_a_manifest_of_their_source(listing, cache):
-    dataset = pack(listing, cache, size=SIZE)
-    assert np.array_equal(dataset.images, decoded(listing))
-    assert (dataset.labels.tolist(), dataset.labels.dtype) == ([0, 1, 0, 1, 1], torch.int64)
-    assert (dataset.paths, dataset.categories, dataset.split) == (listing.paths, listing.categories, "train")
-    assert (len(dataset), dataset.size, dataset.digest) == (5, SIZE, digest(listing, SIZE))
-    assert entries(cache) == {NAME}
-    assert read_json(cache / NAME / "manifest.json") == {
-        "version": module.VERSION,
-        "digest": digest(listing, SIZE),
-        "split": "train",
-        "images": 5,
-        "size": SIZE,
-        "source": str(listing.root),
-        "layout": "N×H×W×3 uint8 RGB",
-        "skipped": [],
-    }
-
-
-def test_the_array_is_a_read_only_map(listing, cache):
+def test_the_cache_holds_the_decoded_images_and_a_manifest_of_their_source(listing, cache, tmp_path):
     for _ in range(2):  # as built and as opened
-        images = pack(listing, cache, size=SIZE).images
-        assert isinstance(images, np.memmap)
-        assert not images.flags.writeable
-        assert Path(str(images.filename)) == (cache / NAME / "images.npy").resolve()
+        dataset = pack(listing, cache, size=SIZE)
+        assert np.array_equal(dataset.images, decoded(listing))
+        assert isinstance(dataset.images, np.memmap)
+        assert not dataset.images.flags.writeable
+        assert (dataset.labels.tolist(), dataset.labels.dtype) == ([0, 1, 0, 1, 1], torch.int64)
+        assert (dataset.paths, dataset.categories, dataset.split) == (listing.paths, listing.categories, "train")
+        assert (len(dataset), dataset.size, dataset.digest) == (5, SIZE, digest(listing, SIZE))
+    assert entries(cache) == {NAME}
+    manifest = {"version": module.VERSION, "digest": digest(listing, SIZE), "split": "train", "images": 5, "size": SIZE}
+    manifest |= {"source": str(listing.root), "layout": "N×H×W×3 uint8 RGB", "skipped": []}
+    assert read_json(cache / NAME / "manifest.json") == manifest
+    listing.root.rename(tmp_path / "elsewhere")  # a data folder can be moved with its cache
+    assert digest(dataclasses.replace(listing, root=tmp_path / "elsewhere"), SIZE) == dataset.digest
 
 
 @pytest.mark.parametrize("indices", [np.array([3, 0, 3]), slice(1, 4)], ids=["array", "slice"])
@@ -131,10 +121,9 @@ def test_a_current_cache_is_used_without_decoding_or_locking(listing, cache, mon
 
 
 def test_splits_and_sizes_lie_side_by_side(listing, cache):
-    pack(listing, cache, size=SIZE)
+    for split, size in (("train", SIZE), ("val", SIZE), ("train", 8)):
+        pack(dataclasses.replace(listing, split=split), cache, size=size)
     before = identity(cache)
-    pack(dataclasses.replace(listing, split="val"), cache, size=SIZE)
-    pack(listing, cache, size=8)
     pack(listing, cache, size=SIZE)
     assert identity(cache) == before
     assert {path.name for path in cache.iterdir() if path.name[0] != "."} == {"train-16", "train-8", "val-16"}
@@ -216,18 +205,6 @@ def test_a_cache_that_another_process_replaces_while_it_is_opened_is_rebuilt(lis
 # Bad images and failed builds
 
 
-def test_missing_images_are_counted(listing, cache):
-    for index in (1, 3):
-        listing.file(index).unlink()
-    with pytest.raises(LabError) as caught:
-        pack(listing, cache, size=SIZE)
-    assert str(caught.value) == (
-        f"2 of 5 listed images are missing in {listing.root}, first train/1.jpg; "
-        f"list them with 'scenelab data verify {listing.root.parent}' or skip them with --damaged skip"
-    )
-    assert not cache.exists()
-
-
 def test_bad_images_are_skipped_and_named_on_request(listing, cache, capsys):
     """Four of five images are truncated, empty, renamed and damaged."""
     expected = decoded(listing)
@@ -256,7 +233,16 @@ def test_a_cache_with_skipped_images_does_not_serve_a_call_that_refuses_them(lis
     assert np.array_equal(pack(listing, cache, size=SIZE, on_bad_image="skip").images, decoded(listing))
 
 
-def test_a_split_without_a_readable_image_is_refused(listing, cache):
+def test_a_split_with_missing_or_without_readable_images_is_refused(listing, cache):
+    for index in (1, 3):
+        listing.file(index).unlink()
+    with pytest.raises(LabError) as caught:
+        pack(listing, cache, size=SIZE)
+    assert str(caught.value) == (
+        f"2 of 5 listed images are missing in {listing.root}, first train/1.jpg; "
+        f"list them with 'scenelab data verify {listing.root.parent}' or skip them with --damaged skip"
+    )
+    assert not cache.exists()
     for row in range(5):
         listing.file(row).write_bytes(b"")
     with pytest.raises(LabError, match=r"^none of the 5 listed images in .* can be read; get them again$"):
@@ -360,12 +346,6 @@ def test_of_two_processes_one_builds_and_the_other_waits(listing, cache, tmp_pat
 
 
 # Folders and names
-
-
-def test_a_data_folder_can_be_moved_with_its_cache(listing, tmp_path):
-    before = digest(listing, SIZE)
-    listing.root.rename(tmp_path / "elsewhere")
-    assert digest(dataclasses.replace(listing, root=tmp_path / "elsewhere"), SIZE) == before
 
 
 def test_a_name_that_is_not_utf8_is_packed(tmp_path):

@@ -131,19 +131,16 @@ def test_a_split_of_miniplaces_lists_existing_files(scenes):
     assert all(listing.file(index).is_file() for index in range(len(listing)))
 
 
-def test_a_label_without_a_category_is_refused(tmp_path):
+def test_a_label_without_a_category_is_refused_and_one_list_is_enough(tmp_path):
     write(tmp_path / "categories.txt", "/a/abbey 0\n/b/beach 1\n")
     source = write(tmp_path / "train.txt", "x.jpg 1\ny.jpg 2\n")
     message = f"{source} gives y.jpg the label 2; expected 0 to 1, as there are 2 categories"
     assert_refused(message, read_split, tmp_path, "train")
-
-
-def test_a_folder_may_have_one_list_only(tmp_path):
-    write(tmp_path / "val.txt", "x.jpg 0\n")
+    write(source, "x.jpg 1\n")
     assert is_miniplaces(tmp_path)
-    assert len(read_split(tmp_path, "val")) == 1
-    with pytest.raises(LabError, match=r"train\.txt does not exist"):
-        read_split(tmp_path, "train")
+    assert len(read_split(tmp_path, "train")) == 1
+    with pytest.raises(LabError, match=r"val\.txt does not exist"):
+        read_split(tmp_path, "val")
 
 
 def test_test_images_are_sorted_by_name(tmp_path):
@@ -235,13 +232,10 @@ def test_a_tree_with_train_and_val_is_taken_as_it_is(tmp_path):
 # Both kinds
 
 
-def test_open_split_reads_both_kinds_of_folder(scenes, tmp_path):
+def test_open_split_reads_both_kinds_of_folder_and_refuses_others(scenes, tmp_path):
     assert open_split(scenes, "train") == read_split(scenes, "train")
-    make_tree(tmp_path, abbey=2, beach=2)
-    assert open_split(tmp_path, "val") == read_tree(tmp_path, "val")
-
-
-def test_a_missing_folder_and_a_url_are_refused(tmp_path):
+    make_tree(tmp_path / "tree", abbey=2, beach=2)
+    assert open_split(tmp_path / "tree", "val") == read_tree(tmp_path / "tree", "val")
     for path in (tmp_path / "data", write(tmp_path / "file", "")):
         message = f"data folder {path} does not exist; make one with 'scenelab data download {path}'"
         assert_refused(message, open_split, path, "train")
