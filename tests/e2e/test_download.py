@@ -3,9 +3,6 @@
 import gzip
 import io
 import os
-import signal
-import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -14,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from folders import limited_file_size, tree, wait_for, write_tree
+from folders import limited_file_size, tree, write_tree
 from scenelab.data.fetch.download import fetch
 from scenelab.data.fetch.install import download
 from scenelab.data.staging import BUILT
@@ -22,7 +19,6 @@ from scenelab.errors import LabError
 from serving import Answer, Handler, Server, cut_after, raw, stall_after, status, tag
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
-PROGRAM = Path(__file__).parents[1] / "programs" / "download_data.py"
 
 
 @pytest.fixture
@@ -259,21 +255,6 @@ def test_a_data_set_is_installed_once(site, tmp_path, capsys):
     assert not install(site, folder)
     assert "already holds a whole data set (16 labelled images)" in capsys.readouterr().err
     assert (len(site.seen), folder.stat().st_mtime_ns) == (requests, time_of_change)
-
-
-def test_a_killed_download_leaves_nothing_and_is_continued(site, tmp_path):
-    site.script["/data.tar.gz"] = [stall_after(131_072)]
-    folder, part = tmp_path / "data", tmp_path / ".data.partial" / "archive.part"
-    addresses = [site.address("/data.tar.gz"), site.address("/lists/")]
-    with subprocess.Popen([sys.executable, PROGRAM, folder, *addresses], stderr=subprocess.DEVNULL) as process:
-        wait_for(lambda: process.poll() is not None or (part.exists() and part.stat().st_size >= 131_072), 60)
-        assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
-    assert not folder.exists()
-    assert install(site, folder)
-    assert_installed(folder)
-    assert site.seen[-1] == ("/data.tar.gz", "bytes=131072-", 206)
-    assert len(site.seen) == 4 + 2  # the lists came once
 
 
 def test_what_a_kill_left_beside_a_whole_folder_is_removed(site, tmp_path):

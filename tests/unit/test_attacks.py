@@ -271,15 +271,6 @@ def test_a_step_that_was_just_halved_is_not_halved_for_want_of_a_better_point():
     assert rising[5] == pytest.approx(0.1)  # two rises of two, and the size has changed
 
 
-def test_the_rule_forgets_who_has_left():
-    rule = AdaptiveStep(Linf(0.1), 10)
-    images = torch.full((3, 1, 1, 1), 0.5)
-    rule.next_points(images, images, torch.tensor([1.0, 2, 3]), torch.ones_like(images), 0)
-    rule.select(torch.tensor([True, False, True]))
-    assert rule.state.best_value.tolist() == [1.0, 3.0]
-    assert all(len(value) == 2 for value in vars(rule.state).values())
-
-
 @EACH
 def test_no_room_is_the_identity(name, images, network):
     found = attack(name, network, images, None, Linf(0.0))
@@ -295,25 +286,22 @@ def test_without_steps_or_images_nothing_changes(images, network):
     assert empty.success.shape == empty.norms.shape == (0,)
 
 
-def test_targets(images, network):
+def test_targets_are_the_least_likely_random_or_given_classes(images, network):
     network.eval()
-    wanted = network(images).argmin(dim=1)
-    assert (wanted != labels_of(network, images)).all()
+    least = network(images).argmin(dim=1)
+    assert (least != labels_of(network, images)).all()
     found = PGD(steps=40)(network, images, threat=Linf(0.2), targets="least-likely")
-    assert torch.equal(found.success, found.predictions == wanted)
+    assert torch.equal(found.success, found.predictions == least)
     assert found.success.any()
-    given = PGD(steps=40)(network, images, threat=Linf(0.2), targets=wanted)
+    given = PGD(steps=40)(network, images, threat=Linf(0.2), targets=least)
     torch.testing.assert_close(given.images, found.images)
-    chosen = PGD(steps=1)(network, images, threat=Linf(0.2), targets="random", seed=1)
-    assert chosen.images.shape == images.shape
+    assert PGD(steps=1)(network, images, threat=Linf(0.2), targets="random", seed=1).images.shape == images.shape
 
 
 def test_restarts_find_no_less(images, network):
-    labels = labels_of(network, images)
-    found = [
-        PGD(steps=2, random_start=True, restarts=count)(network, images, labels, threat=Linf(1 / 255)).success
-        for count in (1, 5)
-    ]
+    labels, threat = labels_of(network, images), Linf(1 / 255)
+    one, five = (PGD(steps=2, random_start=True, restarts=count) for count in (1, 5))
+    found = [method(network, images, labels, threat=threat).success for method in (one, five)]
     assert (found[1] >= found[0]).all()
 
 
@@ -358,7 +346,7 @@ def test_no_graph_grows(images, network):
     assert counts[190] <= counts[4]
 
 
-def test_the_rule_gets_no_rows_of_images_that_have_left(images, network):
+def test_rules_have_no_rows_of_images_that_have_left(images, network):
     network.eval()
     labels = labels_of(network, images)
     sizes = []
@@ -372,6 +360,11 @@ def test_the_rule_gets_no_rows_of_images_that_have_left(images, network):
     GradientAscent(threat=Linf(EPSILON), steps=20)(network, images, Goal(labels=labels), images, rule)
     assert all(len(set(row)) == 1 for row in sizes)
     assert sizes[-1][0] < sizes[0][0]
+    adaptive = AdaptiveStep(Linf(0.1), 10)
+    adaptive.next_points(images[:3], images[:3], torch.tensor([1.0, 2, 3]), torch.ones_like(images[:3]), 0)
+    adaptive.select(torch.tensor([True, False, True]))
+    assert adaptive.state.best_value.tolist() == [1.0, 3.0]
+    assert all(len(value) == 2 for value in vars(adaptive.state).values())
 
 
 # Errors

@@ -4,7 +4,6 @@ import dataclasses
 import io
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -283,44 +282,15 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(listing, cache):
     assert entries(cache) == set()
 
 
-def spy_on_decoding(before: Callable[[int], None]) -> list[Path]:
-    """Call `before` with the number of decoded images before each one; return the list of decoded paths."""
+def pack_on_signal(listing: Listing, cache: Path, ready: Path, go: Path) -> None:
     read, paths = module.read_image, []
 
-    def read_image(path: Path) -> torch.Tensor:
-        before(len(paths))
+    def read_slowly(path: Path) -> torch.Tensor:
+        time.sleep(0.1)
         paths.append(path)
         return read(path)
 
-    module.read_image = read_image
-    return paths
-
-
-def pack_until_the_middle(listing: Listing, cache: Path, middle: Path) -> None:
-    def hang(count: int) -> None:
-        if count == 3:
-            middle.touch()
-            time.sleep(100)
-
-    spy_on_decoding(hang)
-    pack(listing, cache, size=SIZE)
-
-
-def test_a_killed_build_leaves_a_partial_folder_that_the_next_build_removes(listing, cache, tmp_path):
-    process = PROCESSES.Process(target=pack_until_the_middle, args=(listing, cache, tmp_path / "middle"))
-    process.start()
-    try:
-        wait_for((tmp_path / "middle").exists)
-    finally:
-        process.kill()
-        process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-    assert entries(cache) == {f".{NAME}.partial"}
-    assert_rebuilt_once(listing, cache)
-
-
-def pack_on_signal(listing: Listing, cache: Path, ready: Path, go: Path) -> None:
-    paths = spy_on_decoding(lambda count: time.sleep(0.1))
+    module.read_image = read_slowly
     ready.touch()
     wait_for(go.exists)
     dataset = pack(listing, cache, size=SIZE)
