@@ -58,7 +58,9 @@ class Handlers:
             result = self.sessions[name].explain(self._image(path, name), method, chosen)
         except LabError as error:
             return None, None, _warning(error, path)
-        note = f"for **{result.category}**: {METHODS[method].description}" + "; the map is empty" * result.is_empty
+        note = f"for **{result.category}**: {METHODS[method].description}" + (
+            "" if result.values.any() else "; the map is empty"
+        )
         return result, draw_map(result, opacity), note
 
     def attack(
@@ -80,10 +82,10 @@ class Handlers:
                 if isinstance(answer, int):
                     yield *NO_RESULT, f"Running; forward passes: {answer}"
                     continue
-                difference, factor = draw_difference(answer)
+                difference, largest = draw_difference(answer)
                 images = (to_pixels(answer.image), to_pixels(answer.adversarial), difference)
                 how = f"{method}, ε = {levels:g}/255{_length(kind, int(steps))}, target: {target}"
-                yield *images, answer.after, _describe(answer, factor, target, how)
+                yield *images, answer.after, _describe(answer, largest, target, how)
         except LabError as error:
             yield *NO_RESULT, _warning(error, path)
 
@@ -110,15 +112,16 @@ def _length(kind: MethodName, steps: int) -> str:
     return {"fgsm": "", "square": f", {QUERIES_PER_STEP * steps} queries"}.get(kind, f", {steps} steps")
 
 
-def _describe(result: Attacked, factor: float, target: str, how: str) -> str:
+def _describe(result: Attacked, largest: float, target: str, how: str) -> str:
     before, after = (next(iter(values.items())) for values in (result.before, result.after))
     outcome = "The attack succeeded" if result.success else "The attack failed"
     if not result.success and target != ANY_OTHER and before[0] != after[0]:
         outcome = f"The class changed, but not to {target}"
+    strength = f"; the difference is shown {0.5 / largest:.0f} times as strong" if largest else ""
     return (
         f"**{outcome}.** {before[0]} {100 * before[1]:.0f} % → {after[0]} {100 * after[1]:.0f} %, without averaging "
-        f"over the mirror image. {how}; largest change {255 * result.largest_change:.0f}/255; the difference is shown "
-        f"{factor:.0f} times as strong. The PNG to download is exactly this image."
+        f"over the mirror image. {how}; largest change {255 * largest:.0f}/255{strength}. The PNG to download is "
+        "exactly this image."
     )
 
 

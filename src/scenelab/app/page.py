@@ -91,7 +91,7 @@ class Page:
             choices = [(TITLES[name], name) for name in self.methods]
             self.method = gr.Dropdown(choices, value=first, label="method", elem_id="method")
             self.explained = gr.Dropdown([PREDICTED, *self.classes], value=PREDICTED, label="class to explain")
-            self.opacity = gr.Slider(0, 1, value=0.6, step=0.05, label="opacity of the map", elem_id="opacity")
+            self.opacity = gr.Slider(0, 1, value=0.6, step=0.05, label="opacity", elem_id="opacity")
         alt = "the image under the attribution map, bright where it is important"
         self.maps, self.overlays, self.notes = [], [], []
         with gr.Row():
@@ -108,7 +108,7 @@ class Page:
             targets = [ANY_OTHER, LEAST_LIKELY, *self.classes]
             self.target = gr.Dropdown(targets, value=ANY_OTHER, label="target")
         with gr.Row():
-            epsilon = "ε: largest change of a pixel value, in 1/255"
+            epsilon = "ε: largest change, in 1/255"
             self.levels = gr.Slider(0, MAX_LEVELS, value=2, step=1, label=epsilon, elem_id="epsilon")
             self.steps = gr.Slider(1, MAX_STEPS, value=10, step=1, label="steps", elem_id="steps")
         with gr.Row():

@@ -46,15 +46,9 @@ class Server:
 
 
 def serve(handlers: Handlers, *, host: str = "127.0.0.1", port: int = 7860) -> Server:
-    """Start the page in the background.
+    """Start the page in the background; raise LabError if gradio is missing or the address cannot be used.
 
-    Args:
-        handlers: the networks and images to show.
-        host: IPv4 address or name to listen on; any but loopback lets others in.
-        port: 0 takes a free one.
-
-    Raises:
-        LabError: gradio is missing, or the address is taken or not one of this machine.
+    Any host but loopback lets others in; port 0 takes a free one.
     """
     port = _free_port(host, port)
     folder = Path(tempfile.mkdtemp(prefix="scenelab-app-")).resolve()
@@ -93,7 +87,9 @@ def _prepare(folder: Path, host: str) -> None:
 
 def _free_port(host: str, port: int) -> int:
     try:
-        with socket.create_server((host, port)) as free:
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind((host, port))
             return free.getsockname()[1]
     except (OSError, OverflowError) as error:
         reason = f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error})"

@@ -41,11 +41,6 @@ class AttributionMap:
     values: Float[Tensor, "s s"]
     category: str
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no pixel is important."""
-        return not bool(self.values.any())
-
 
 @dataclass(frozen=True)
 class Attacked:
@@ -56,7 +51,6 @@ class Attacked:
     before: dict[str, float]
     after: dict[str, float]
     success: bool
-    largest_change: float
 
 
 @dataclass(frozen=True)
@@ -92,11 +86,7 @@ class Session:
         return dict(rank(logits, self.stored.categories, count=5))
 
     def explain(self, image: UInt8[Tensor, "3 h w"], method: str, category: str | None) -> AttributionMap:
-        """Return the attribution map of a category, by default of the predicted one.
-
-        Raises:
-            LabError: the network has no such method or category.
-        """
+        """Return the attribution map of a category, by default of the predicted one; raise LabError if it has none."""
         if method not in self.methods:
             raise LabError(f"{self.name} has no maps by {method!r}; choose {', '.join(self.methods)}")
         categories, resized = self.stored.categories, self.resize(image)
@@ -114,10 +104,7 @@ class Session:
     ) -> Iterator[int | Attacked]:
         """Attack one image; yield the number of forward passes while it runs, then the result.
 
-        Ends without a result when `stop` is set or the iterator is closed.
-
-        Raises:
-            LabError: the target is not a category of the network, or does not go with the method.
+        Ends without a result when `stop` is set or the iterator is closed. Raises LabError for an invalid target.
         """
         resized = self.resize(image)
 
@@ -130,8 +117,7 @@ class Session:
                 continue
             with torch.no_grad():
                 before, after = (self.rank(self.fused(images)) for images in (resized, answer.images))
-            success, largest = bool(answer.success[0]), answer.norms[0].item()
-            yield Attacked(resized[0], answer.images[0], before, after, success, largest)
+            yield Attacked(resized[0], answer.images[0], before, after, bool(answer.success[0]))
 
 
 class _StoppedError(Exception):
@@ -182,11 +168,7 @@ def _run_in_thread(
 
 
 def open_session(folder: Path) -> Session:
-    """Load the best weights of a run.
-
-    Raises:
-        LabError: the folder holds no run, or its weights cannot be read.
-    """
+    """Load the best weights of a run; raise LabError if there are none."""
     run, stored = open_network(folder)
     return Session(run.folder.resolve().name, stored, prepare_for_inference(stored.model))
 
@@ -199,11 +181,10 @@ def draw_map(result: AttributionMap, opacity: float) -> np.ndarray:
 
 
 def draw_difference(result: Attacked) -> tuple[np.ndarray, float]:
-    """Return the perturbation on gray, as strong as it fits, and the factor by which it is enlarged."""
+    """Return the perturbation on gray, as strong as it fits, and its largest value."""
     change = result.adversarial - result.image
     largest = change.abs().max().item()
-    factor = 0.5 / largest if largest else 1.0
-    return to_pixels(0.5 + factor * change), factor
+    return to_pixels(0.5 + change * (0.5 / largest if largest else 1)), largest
 
 
 def to_pixels(image: Float[Tensor, "3 s s"]) -> np.ndarray:
