@@ -216,8 +216,6 @@ def test_a_full_disk_keeps_the_part(server, tmp_path):
     assert server.seen[-1] == ("/a", "bytes=262144-", 206)
 
 
-# The whole command: archive and lists into a folder.
-
 IMAGES = {f"images/{split}/a/abbey/{n:08}.jpg": os.urandom(20_000) for split in ("train", "val") for n in range(1, 9)}
 LISTS = {
     f"{split}.txt": "".join(f"{name[7:]} 0\n" for name in IMAGES if name.startswith(f"images/{split}")).encode()

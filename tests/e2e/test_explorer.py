@@ -6,8 +6,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
+from contextlib import closing
+from email.message import Message
+from http.client import HTTPConnection
 from itertools import product
 from pathlib import Path
 
@@ -213,45 +214,31 @@ def test_the_page_fits_a_phone(browser, address):
     page.context.close()
 
 
-def ask(address: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    try:
-        request = urllib.request.Request(address + path, data=body, headers=headers)
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, dict(answer.headers), answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, dict(error.headers), error.read()
-
-
-FILES = """/etc/passwd /proc/self/environ ../../../../etc/passwd ..%2f..%2f..%2fetc%2fpasswd %2e%2e/%2e%2e/etc/passwd
-file:///etc/passwd http://192.0.2.1/""".split()
+FILES = "/etc/passwd ../../../../etc/passwd ..%2f..%2f..%2fetc%2fpasswd file:///etc/passwd http://192.0.2.1/".split()
 ROUTES = "/gradio_api/file= /gradio_api/file/ /gradio_api/proxy= /file= /static/ /assets/ /".split()
 
 
-def test_the_server_gives_no_files_away(address, untrained, scenes):
+def test_the_server_gives_no_files_away_and_answers_no_other_page(address, untrained, scenes):
     """Neither the machine's, nor the project's, nor the run's, however the path is written; and it fetches nothing."""
+
+    def ask(path: str, body: bytes | None = None, **headers: str) -> tuple[int, Message, bytes]:
+        with closing(HTTPConnection(address.removeprefix("http://"), timeout=20)) as connection:
+            connection.request("GET" if body is None else "POST", path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+
     for path, route in product([*FILES, str(untrained.config), str(scenes / "val.txt")], ROUTES):
-        status, _, body = ask(address, route + path)
-        assert b"root:" not in body, (route, path)
-        assert b"stored_size" not in body, (route, path)
+        status, _, content = ask(route + path)
+        assert not any(part in content for part in (b"root:", b"stored_size")), (route, path)
         assert status in (400, 403, 404), (route, path)
-
-
-def test_the_server_reads_no_file_that_a_request_names(address, scenes):
-    picture = str(sorted((scenes / "images" / "val").rglob("*.jpg"))[0])
-    for path, extra in product((picture, "http://192.0.2.1/x.png"), ({}, {"meta": {"_type": "gradio.FileData"}})):
-        body = {"data": [{"path": path, **extra}, "untrained"], "fn_index": 0, "session_hash": "abc"}
-        assert ask(address, "/gradio_api/queue/join", json.dumps(body).encode())[0] == 403
-
-
-def test_other_hosts_and_origins_are_refused(address):
-    assert ask(address, "/")[0] == 200
-    assert ask(address, "/", Host="evil.example")[0] == 400
-    assert ask(address, "/gradio_api/upload", b"x", Origin="http://evil.example")[0] == 403
-    _, headers, _ = ask(address, "/", Origin=address)
-    named = {name.lower(): value for name, value in headers.items()}
-    assert "default-src 'self'" in named["content-security-policy"]
-    assert "frame-ancestors 'none'" in named["content-security-policy"]
+    for path in (str(untrained.config), "http://192.0.2.1/x.png"):
+        body = {"data": [{"path": path}, "untrained"], "fn_index": 0, "session_hash": "abc"}
+        assert ask("/gradio_api/queue/join", json.dumps(body).encode())[0] == 403
+    assert ask("/", Host="evil.example")[0] == 400
+    assert ask("/gradio_api/upload", b"x", Origin="http://evil.example")[0] == 403
+    status, headers, _ = ask("/", Origin=address)
+    assert status == 200
+    assert "default-src 'self'" in headers["content-security-policy"]
 
 
 @needs_browser

@@ -173,9 +173,6 @@ def test_operations_are_counted_with_the_attacks(scenes, tmp_path):
     assert free == pytest.approx(3 * plain)
 
 
-# Catastrophic overfitting
-
-
 @pytest.mark.parametrize(("fgsm", "pgd", "collapsed"), [(150, 2, True), (100, 70, False), (6, 2, False), (0, 0, False)])
 def test_a_collapse_is_a_fall_to_nothing_from_above_chance(fgsm, pgd, collapsed):
     assert Probe(256, fgsm=fgsm, pgd=pgd).collapsed == collapsed
@@ -208,9 +205,6 @@ def test_a_collapse_from_the_start_keeps_what_there_is(scenes, tmp_path, monkeyp
     accounting = start_run(tmp_path / "run", scenes, tiny(epochs=3, adversarial=FAST), display=QUIET)
     assert "at epoch 1" in accounting["stopped"]
     assert load_checkpoint(Run(tmp_path / "run").best)["epoch"] == 1
-
-
-# Config
 
 
 def test_step_sizes_follow_the_method_unless_given():

@@ -92,9 +92,6 @@ def labels_of(model, images):
         return model.eval()(images).argmax(dim=1)
 
 
-# What is known on a linear model
-
-
 EVERY_STEP = PGD(steps=20, keep_best=False, early_stop=False)
 
 
@@ -123,9 +120,6 @@ def test_auto_pgd_reaches_the_optimum(images):
     torch.testing.assert_close(margin(model(result.images), goal), optimum, rtol=1e-3, atol=1e-5)
 
 
-# Pieces
-
-
 def test_objectives_by_hand():
     scores = torch.tensor([[1.0, 4.0, 2.0, 0.0], [3.0, 1.0, 2.0, 0.0]])
     away = Goal(labels=torch.tensor([1, 1]))
@@ -148,9 +142,6 @@ def test_schedules_are_those_of_the_papers():
     shares = [0.8, 0.8, 0.4, 0.2, 0.1, 0.8 / 512]
     assert [area_share(query, 10_000) for query in (1, 10, 11, 51, 201, 8001)] == shares
     assert area_share(51, 1000) == area_share(510, 10_000)
-
-
-# Promises
 
 
 @EACH
@@ -228,9 +219,6 @@ def test_images_that_fool_already_stay_as_they_are(images, network):
         assert torch.equal(found.images, images), name
 
 
-# Auto-PGD, step by step
-
-
 def scripted(values: list[float], steps: int = 10) -> tuple[AdaptiveStep, list[float]]:
     """Drive the rule with given objectives; returns it and the step sizes that it had after each move."""
     rule, sizes = AdaptiveStep(Linf(0.1), steps), []
@@ -305,9 +293,6 @@ def test_restarts_find_no_less(images, network):
     assert (found[1] >= found[0]).all()
 
 
-# State
-
-
 @EACH
 @pytest.mark.parametrize("raises", [False, True])
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
@@ -365,9 +350,6 @@ def test_rules_have_no_rows_of_images_that_have_left(images, network):
     adaptive.select(torch.tensor([True, False, True]))
     assert adaptive.state.best_value.tolist() == [1.0, 3.0]
     assert all(len(value) == 2 for value in vars(adaptive.state).values())
-
-
-# Errors
 
 
 T = Linf(0.1)

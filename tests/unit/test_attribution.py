@@ -77,9 +77,6 @@ def test_grad_cam_of_the_planted_model(images):
     torch.testing.assert_close(found, slope * brightness)
 
 
-# By hand and by axioms
-
-
 class Linear(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -172,9 +169,6 @@ def test_the_callers_images_are_left_as_they_were(images):
         assert not images.requires_grad
 
 
-# State
-
-
 ALL = {**METHODS, "cam": lambda model, images: GradCAM(model.network.features[-1])(model, images)}
 
 
@@ -253,9 +247,6 @@ def test_no_images_give_no_maps():
     assert GradCAM(model.network.features[-1])(model, none).shape == (0, 1, SIDE, SIDE)
 
 
-# Errors
-
-
 WRONG = [
     (lambda m, x: Gradient()(m, x[0]), "images must be a tensor N×C×H×W, got (3, 16, 16); for one image use images["),
     (lambda m, x: Gradient()(m, x.byte()), "images must be of a floating type, got torch.uint8"),
@@ -281,9 +272,6 @@ def test_errors_name_argument_and_fix(call, message, images):
     with pytest.raises(LabError) as caught:
         call(create_model("simplenet-small", num_classes=4), images)
     assert str(caught.value).startswith(message)
-
-
-# The handout's picture
 
 
 def test_strong_pixels_are_red_on_any_background():

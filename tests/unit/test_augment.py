@@ -69,9 +69,6 @@ def test_an_invalid_setting_is_refused(values, message):
     assert str(caught.value) == f"augment.{message}"
 
 
-# Geometry
-
-
 @pytest.mark.parametrize("side", [8, 13, 128])
 @pytest.mark.parametrize("sign", [1.0, -1.0], ids=["identity", "flip"])
 def test_warp_by_the_identity_and_by_a_flip_is_exact(side, sign):
@@ -122,9 +119,6 @@ def test_crops_lie_within_their_ranges(area, aspect):
     assert (crop_sides(50, (0.9, 1.0), (3.0, 4.0), dice()) == 1).all()  # one that never fits is the whole image
 
 
-# Colour
-
-
 def test_every_channel_has_its_own_gain():
     images = torch.full((200, 3, 2, 2), 0.5)
     result = scale_channels(images, 0.2, dice())
@@ -151,9 +145,6 @@ def test_gray_stays_gray_under_contrast_and_saturation():
     result = jitter(images, Augment(contrast=0.4, saturation=0.4), dice())
     assert torch.allclose(result, result[:, :1].expand_as(result), atol=1e-6)
     assert torch.allclose(jitter(images, Augment(saturation=0.4), dice()), images, atol=1e-6)
-
-
-# Randomness
 
 
 def test_the_generator_decides_everything_and_global_randomness_is_untouched():
@@ -187,9 +178,6 @@ def test_a_shard_is_augmented_as_within_the_whole_batch(rows, geometry):
     part = augment_batch(images[rows], augment, dice(), size=12, shard=Shard(8, rows))
     assert torch.equal(part, whole[rows])
     assert not torch.equal(augment_batch(images[3:], augment, dice(), size=12), whole[3:])
-
-
-# Erasing
 
 
 def test_box_mask_by_hand():
@@ -230,9 +218,6 @@ def test_erase_and_mixing_have_a_probability():
         augment = Augment(mixup=1.0, mixed=mixed)
         same = sum(mix_batch(images, labels, augment, dice(seed), num_classes=3)[0] is images for seed in range(400))
         assert low <= same / 400 <= high
-
-
-# Mixing
 
 
 def colours() -> tuple[torch.Tensor, torch.Tensor]:

@@ -61,9 +61,6 @@ def entries(cache: Path) -> set[str]:
     return {path.name for path in cache.iterdir()} - {f".{NAME}.lock"}
 
 
-# Content
-
-
 def test_the_cache_holds_the_decoded_images_and_a_manifest_of_their_source(listing, cache, tmp_path):
     for _ in range(2):  # as built and as opened
         dataset = pack(listing, cache, size=SIZE)
@@ -103,9 +100,6 @@ def test_head_is_a_view_of_the_first_images_with_its_own_digest(listing, cache):
     assert part.digest != dataset.digest
     assert (part.categories, part.split, part.size) == (dataset.categories, dataset.split, SIZE)
     assert len(dataset.head(100)) == 5
-
-
-# Rebuilding
 
 
 def test_a_current_cache_is_used_without_decoding_or_locking(listing, cache, monkeypatch):
@@ -199,9 +193,6 @@ def test_a_cache_that_another_process_replaces_while_it_is_opened_is_rebuilt(lis
 
     monkeypatch.setattr(np, "load", load_late)
     assert np.array_equal(pack(listing, cache, size=SIZE).images, decoded(listing))
-
-
-# Bad images and failed builds
 
 
 def test_bad_images_are_skipped_and_named_on_request(listing, cache, capsys):
@@ -313,9 +304,6 @@ def test_of_two_processes_one_builds_and_the_other_waits(listing, cache, tmp_pat
     assert all(np.array_equal(result["images"], decoded(listing)) for result in results)
     assert sorted(int(result["decoded"]) for result in results) == [0, 5]
     assert entries(cache) == {NAME}
-
-
-# Folders and names
 
 
 def test_a_name_that_is_not_utf8_is_packed(tmp_path):

@@ -47,9 +47,6 @@ def storage(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-# By hand
-
-
 def test_by_hand():
     image = torch.tensor([[[[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]]]], requires_grad=True)
     weight = torch.tensor([[[[1.0, 10.0], [100.0, 1000.0]]]], requires_grad=True)
@@ -69,8 +66,6 @@ def test_by_hand():
     assert conv2d(image, weight, stride=2, padding=1).tolist() == [[[[30.0, 50.0]]]]
     assert conv2d(image, weight, stride=2, padding=2).tolist() == [[[[100.0, 600.0, 300.0], [1.0, 6.0, 3.0]]]]
 
-
-# Errors
 
 INPUT, WEIGHT, BIAS = torch.zeros(2, 3, 5, 6), torch.zeros(4, 3, 3, 3), torch.zeros(4)
 GOOD = {"input": INPUT, "weight": WEIGHT, "bias": BIAS, "stride": 1, "padding": 0}
@@ -144,9 +139,6 @@ def test_a_module_checks_its_numbers(name, value):
         Conv2d(**MODULE, padding="same")
 
 
-# Types and layouts
-
-
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES.items(), ids=str)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_every_dtype_is_kept_and_near_the_reference(dtype, tolerance, stride):
@@ -196,9 +188,6 @@ def test_output_is_no_view_and_a_relu_in_place_works(kernel, bias, memory_format
         assert image.equal(before)
 
 
-# What is computed and saved
-
-
 @pytest.mark.parametrize("needed", [(i, w, b) for i in (0, 1) for w in (0, 1) for b in (0, 1)], ids=str)
 def test_only_needed_gradients_are_computed_and_saved(needed, monkeypatch, student):
     called, saved = [], []
@@ -225,8 +214,6 @@ def test_only_needed_gradients_are_computed_and_saved(needed, monkeypatch, stude
             torch.testing.assert_close(mine.grad, theirs.grad)  # None where not needed
             mine.grad = theirs.grad = None
 
-
-# No convolution of torch is called
 
 CONVOLUTIONS = re.compile(r"conv(?!ert)|mkldnn|thnn|cudnn|miopen|nnpack|xnnpack|fused")
 
@@ -262,9 +249,6 @@ def test_no_convolution_is_called(dtype, memory_format, kernel, stride, padding,
     arguments = (dtype, memory_format, kernel, stride, padding)
     assert operators(conv2d, *arguments) == operators(student.custom_conv2d, *arguments) == []
     assert "aten::convolution" in operators(F.conv2d, *arguments)  # the pattern does match one
-
-
-# Features of PyTorch's own
 
 
 def test_differentiated_twice_in_the_handouts_style(student):
@@ -355,9 +339,6 @@ def test_a_backward_pass_under_autocast_keeps_its_precision():
         gradients += torch.autograd.grad(gradients[0].square().sum(), arguments[1])
     for mine, theirs in zip(gradients, expected, strict=True):
         assert mine.equal(theirs)
-
-
-# The module
 
 
 @pytest.mark.parametrize("arguments", [(3, 4, 3), (1, 2, 1, 2), (5, 3, 4, 3, 2), (2, 2, 3, 1, 1, 1, 1, False)], ids=str)

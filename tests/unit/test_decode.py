@@ -241,9 +241,6 @@ def test_a_strip_is_cropped_before_it_is_resized(shape, monkeypatch):
     assert max(sizes[0]) <= 32 * decode.MAX_ASPECT
 
 
-# Polyglots and bombs
-
-
 @pytest.mark.parametrize("tail", [b"PK\x05\x06" + bytes(18), b"<script>alert(1)</script>", b"%!PS\n", bytes(10**6)])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
 def test_bytes_after_the_image_are_ignored(tmp_path, kind, tail):

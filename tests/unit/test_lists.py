@@ -33,9 +33,6 @@ def assert_refused(message: str, call, *args) -> None:
     assert str(caught.value) == message
 
 
-# Lists
-
-
 READ = {
     "plain": ("train/a/x.jpg 0\ntrain/b/y.jpg 12\n", [("train/a/x.jpg", 0), ("train/b/y.jpg", 12)]),
     "no final newline": ("a 0\nb 12", [("a", 0), ("b", 12)]),
@@ -86,9 +83,6 @@ def test_a_long_line_is_cut_and_another_encoding_refused(tmp_path):
         read_list(path)
 
 
-# Categories
-
-
 def test_categories_lose_their_letter_and_keep_their_parts(tmp_path):
     content = "/a/abbey 0\n/b/bedroom 2\n/a/apartment_building/outdoor 1\nplain 5\n\n/two words 4\n/x 3\n"
     write(tmp_path / "categories.txt", content)
@@ -120,9 +114,6 @@ def test_invalid_categories_are_refused(tmp_path, content, message):
     assert_refused(f"{path} {message}", read_categories, tmp_path)
 
 
-# MiniPlaces
-
-
 def test_a_split_of_miniplaces_lists_existing_files(scenes):
     listing = read_split(scenes, "val")
     assert (listing.split, listing.root, len(listing), len(listing.categories)) == ("val", scenes / "images", 36, 12)
@@ -148,9 +139,6 @@ def test_test_images_are_sorted_by_name(tmp_path):
     assert list_test(tmp_path) == ["test/00000002.jpg", "test/00000010.jpg"]
     with pytest.raises(LabError, match=r"images/test has no \.jpg files"):
         list_test(tmp_path / "elsewhere")
-
-
-# Trees
 
 
 def test_a_flat_tree_is_split_into_disjoint_and_complete_parts(tmp_path):
@@ -227,9 +215,6 @@ def test_a_tree_with_train_and_val_is_taken_as_it_is(tmp_path):
     assert train.paths == ("train/abbey/1.jpg", "train/beach/1.jpg", "train/beach/2.jpg")
     assert (train.labels, train.categories) == ((0, 1, 1), ("abbey", "beach"))
     assert (val.paths, val.labels, val.categories) == (("val/beach/9.jpg",), (1,), ("abbey", "beach"))
-
-
-# Both kinds
 
 
 def test_open_split_reads_both_kinds_of_folder_and_refuses_others(scenes, tmp_path):

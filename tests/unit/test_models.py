@@ -162,9 +162,6 @@ def test_the_table_of_costs_is_what_the_counter_says(name):
     assert COSTS[name] == measure_cost(name, COSTS_SIDE)
 
 
-# Normalisation
-
-
 def test_normalisation_by_hand():
     assert (Normalize()(torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) == 0).all()
     normalize = Normalize((0.5, 0.25, 0.0), (0.5, 0.25, 2.0))
@@ -192,9 +189,6 @@ def test_normalisation_is_not_in_the_state_dict_but_moves_with_the_model():
     model.double()
     assert model.normalize.mean.dtype == torch.float64
     assert model(torch.rand(1, 3, 32, 32, dtype=torch.float64)).dtype == torch.float64
-
-
-# The registry
 
 
 def test_an_unknown_network():
