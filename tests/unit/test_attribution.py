@@ -192,22 +192,6 @@ def test_the_callers_state_is_left_as_it_was(method, training, raises, mode, mon
     assert images.grad is None
 
 
-def test_no_hook_survives_a_layer_without_maps():
-    model, images = create_model("residual-small", num_classes=4).train(), torch.rand(3, 3, 32, 32)
-    before = snapshot(model)
-    with pytest.raises(LabError, match="layer must output"):
-        GradCAM(model.network.fc)(model, images, torch.zeros(3, dtype=torch.int64))
-    assert snapshot(model) == before
-
-
-def test_targets_of_inference_mode_will_do(images):
-    model = Linear()
-    with torch.inference_mode():
-        targets, shown = model(images).argmax(dim=1), images.clone()
-    torch.testing.assert_close(Gradient()(model, shown, targets), Gradient()(model, images))
-    assert IntegratedGradients(steps=2)(model, shown, targets).shape == images.shape
-
-
 def test_rows_and_columns_of_oblong_images_are_not_swapped():
     def model(given):
         return torch.stack([given[:, :, 2:4, 12:16].mean(dim=(1, 2, 3)), given.new_zeros(len(given))], dim=1)
@@ -220,11 +204,17 @@ def test_rows_and_columns_of_oblong_images_are_not_swapped():
     assert GradCAM(network.network.features[-1])(network, torch.rand(2, 3, 32, 64)).shape == (2, 1, 32, 64)
 
 
-def test_grad_cam_of_any_callable_that_calls_the_layer(images):
-    model = create_model("simplenet-small", num_classes=4).eval()
-    layer = model.network.features[-1]
-    found = GradCAM(layer)(lambda given: model(given), images)
-    torch.testing.assert_close(found, GradCAM(layer)(model, images))
+def test_grad_cam_takes_any_callable_that_calls_the_layer(images):
+    model = create_model("simplenet-small", num_classes=4).train()
+    before = snapshot(model)
+    with pytest.raises(LabError, match="layer must output"):
+        GradCAM(model.network.fc)(model, images, torch.zeros(3, dtype=torch.int64))
+    assert snapshot(model) == before  # no hook is left
+    layer = model.eval().network.features[-1]
+    torch.testing.assert_close(GradCAM(layer)(lambda given: model(given), images), GradCAM(layer)(model, images))
+    with torch.inference_mode():
+        targets, copy = model(images).argmax(dim=1), images.clone()
+    torch.testing.assert_close(Gradient()(model, copy, targets), Gradient()(model, images))
 
 
 def test_a_baseline_for_all_and_one_an_image_give_the_same(images):

@@ -253,8 +253,8 @@ def test_no_convolution_is_called(dtype, memory_format, kernel, stride, padding,
 
 def test_differentiated_twice_in_the_handouts_style(student):
     arguments = leaves(images=1, height=3, width=4, kernel=2)
-    assert gradcheck(lambda *a: student.custom_conv2d(*a, 2, 1), arguments)
-    assert gradgradcheck(lambda *a: student.custom_conv2d(*a, 2, 1), arguments)
+    for check in (gradcheck, gradgradcheck):
+        assert check(lambda *a: student.custom_conv2d(*a, 2, 1), arguments)
 
 
 def test_torch_func():
@@ -271,10 +271,17 @@ def test_torch_func():
         torch.testing.assert_close(ours, native, rtol=1e-9, atol=1e-9)
 
 
-def compiled_agrees(network: nn.Module, backend: str, sides: list[tuple[int, int]]) -> None:
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler")
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch._dynamo's own
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=[pytest.mark.slow, needs_compiler])])
+def test_compiled_modules_agree(backend):
+    """From the second size on the sides are symbols in the graph that torch.compile sees."""
+    network = nn.Sequential(Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(inplace=True), Conv2d(4, 2, 1, bias=False))
     torch._dynamo.reset()
     compiled = torch.compile(copy.deepcopy(network), backend=backend)
-    for height, width in sides:
+    for height, width in [(6, 7), (9, 5), (8, 8)] if backend == "aot_eager" else [(6, 7)]:
         images = torch.rand(2, 3, height, width, requires_grad=True)
         twins = images.detach().clone().requires_grad_()
         output, expected = compiled(twins), network(images)
@@ -284,19 +291,6 @@ def compiled_agrees(network: nn.Module, backend: str, sides: list[tuple[int, int
         torch.testing.assert_close(twins.grad, images.grad)
     for mine, theirs in zip(compiled.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad)
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch._dynamo's own
-def test_traced():
-    """The graph that torch.compile sees; from the second size on the sides are symbols in it."""
-    network = nn.Sequential(Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(inplace=True), Conv2d(4, 2, 1, bias=False))
-    compiled_agrees(network, "aot_eager", [(6, 7), (9, 5), (8, 8)])
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
-def test_compiled():
-    compiled_agrees(Conv2d(3, 4, 3, stride=2, padding=1), "inductor", [(6, 7)])
 
 
 def test_autocast_as_pytorchs(student):
@@ -319,26 +313,19 @@ def test_autocast_as_pytorchs(student):
             torch.testing.assert_close(mine, theirs, rtol=3e-2, atol=0.03 * theirs.abs().max().item())
 
 
-def test_autocast_leaves_float64_alone():
-    arguments = leaves()
-    with torch.autocast("cpu", torch.bfloat16):
-        assert conv2d(*arguments).equal(conv2d(*arguments))
-        assert conv2d(*arguments).dtype == torch.float64
-    with torch.autocast("cpu", torch.bfloat16), pytest.raises(LabError, match="weight must have the dtype of input"):
-        conv2d(arguments[0], arguments[1].float())
-
-
-def test_a_backward_pass_under_autocast_keeps_its_precision():
-    arguments = leaves(torch.float32)
+def test_autocast_leaves_float64_and_a_backward_pass_alone():
+    arguments, doubles = leaves(torch.float32), leaves()
     towards = torch.randn(2, 4, 6, 7, generator=Generator().manual_seed(1))
-    output = conv2d(*arguments, 1, 1)
-    expected = torch.autograd.grad(output, arguments, towards, retain_graph=True, create_graph=True)
+    output, options = conv2d(*arguments, 1, 1), {"retain_graph": True, "create_graph": True}
+    expected = torch.autograd.grad(output, arguments, towards, **options)
     expected += torch.autograd.grad(expected[0].square().sum(), arguments[1], retain_graph=True)
     with torch.autocast("cpu", torch.bfloat16):
-        gradients = torch.autograd.grad(output, arguments, towards, retain_graph=True, create_graph=True)
+        gradients = torch.autograd.grad(output, arguments, towards, **options)
         gradients += torch.autograd.grad(gradients[0].square().sum(), arguments[1])
-    for mine, theirs in zip(gradients, expected, strict=True):
-        assert mine.equal(theirs)
+        assert conv2d(*doubles).dtype == torch.float64
+        with pytest.raises(LabError, match="weight must have the dtype of input"):
+            conv2d(doubles[0], arguments[1])
+    assert all(mine.equal(theirs) for mine, theirs in zip(gradients, expected, strict=True))
 
 
 @pytest.mark.parametrize("arguments", [(3, 4, 3), (1, 2, 1, 2), (5, 3, 4, 3, 2), (2, 2, 3, 1, 1, 1, 1, False)], ids=str)

@@ -209,19 +209,14 @@ def test_fit_never_adds_a_border_and_keeps_an_image_of_the_right_size():
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_fit_crops_the_centre(turned):
-    """Of a red, a green and a blue square side by side the green one remains."""
+def test_fit_crops_the_centre_and_is_antialiased(turned):
+    """Of a red, a green and a blue square side by side the green one remains; a fine checkerboard becomes gray."""
     image = torch.eye(3, dtype=torch.uint8).mul(255).repeat_interleave(20, dim=1)[:, None].expand(3, 20, 60)
     image = image.transpose(1, 2) if turned else image
     for size in (20, 10, 40):
-        result = fit(image.contiguous(), size)
-        inner = result[:, 2:-2, 2:-2]
+        inner = fit(image.contiguous(), size)[:, 2:-2, 2:-2]
         assert (inner[1] == 255).all()
         assert (inner[[0, 2]] == 0).all()
-
-
-def test_fit_is_antialiased():
-    """A fine checkerboard becomes gray."""
     board = (torch.arange(64)[:, None] + torch.arange(64)).remainder(2).mul(255).to(torch.uint8).expand(3, 64, 64)
     assert (fit(board, 16).int() - 127).abs().max() <= 2
 

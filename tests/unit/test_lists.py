@@ -155,14 +155,8 @@ def test_a_flat_tree_is_split_into_disjoint_and_complete_parts(tmp_path):
 
 def test_the_split_does_not_depend_on_the_order_of_listing(tmp_path, monkeypatch):
     make_tree(tmp_path, beach=30, abbey=30)
-    before = read_tree(tmp_path, "val")
-
-    def shuffled(folder, **options):
-        paths = list(files_below(folder, **options))
-        random.Random(1).shuffle(paths)
-        return iter(paths)
-
-    monkeypatch.setattr(tree, "files_below", shuffled)
+    before, names = read_tree(tmp_path, "val"), list(files_below(tmp_path, hidden=False))
+    monkeypatch.setattr(tree, "files_below", lambda folder, **options: iter(random.Random(1).sample(names, len(names))))
     assert read_tree(tmp_path, "val") == before
 
 

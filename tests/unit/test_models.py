@@ -135,15 +135,12 @@ def test_sides_that_four_halvings_fit_are_never_padded_on_the_far_side():
     assert sides == {64: [0, 0, 0, 0], 72: [0, 0, 0, 1], 80: [0, 0, 0, 0]}
 
 
-def test_branches_keep_channels_and_sides():
-    assert Branches(nn.Conv2d, 32)(torch.randn(2, 32, 7, 5)).shape == (2, 32, 7, 5)
-
-
-def test_positions_differ_and_are_bounded():
+def test_positions_differ_and_branches_keep_their_shape():
     embedding = position_embedding(5, 7, 192)
     assert embedding.shape == (35, 192)
     assert embedding.abs().max() <= 1
     assert torch.cdist(embedding, embedding).fill_diagonal_(9).min() > 0.1
+    assert Branches(nn.Conv2d, 32)(torch.randn(2, 32, 7, 5)).shape == (2, 32, 7, 5)
 
 
 def test_flops_by_hand():
@@ -191,10 +188,12 @@ def test_normalisation_is_not_in_the_state_dict_but_moves_with_the_model():
     assert model(torch.rand(1, 3, 32, 32, dtype=torch.float64)).dtype == torch.float64
 
 
-def test_an_unknown_network():
+def test_an_unknown_network_and_too_small_images_are_refused():
     with pytest.raises(LabError) as caught:
         create_model("resnet", num_classes=3)
     assert str(caught.value) == f"there is no model 'resnet'; the models are {', '.join(sorted(NETWORKS))}"
+    with pytest.raises(LabError, match="^--size is 8; the networks take 16 pixels or more$"):
+        describe_models(8, speed=False)
 
 
 def test_size_counts_what_is_learned_and_what_is_stored():
@@ -213,8 +212,3 @@ def test_networks_are_described_with_their_cost_and_speed(monkeypatch):
         assert values["images_per_second"] > 0
     assert described["simplenet"]["parameters"] == 1_368_676
     assert "images_per_second" not in describe_models(16, speed=False)["vit"]
-
-
-def test_too_small_images_are_refused():
-    with pytest.raises(LabError, match="^--size is 8; the networks take 16 pixels or more$"):
-        describe_models(8, speed=False)
