@@ -46,11 +46,20 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(path)["state_dict"]
 
 
+def same(one, other) -> bool:
+    """Equal in value, kind, order, and for tensors in layout."""
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and one.stride() == other.stride() and torch.equal(one, other)
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return type(one) is type(other) and len(one) == len(other) and all(map(same, one, other))
+    return type(one) is type(other) and one == other
+
+
 def assert_same_run(one, other):
     assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
     for name in ("model_best.pth.tar", "checkpoint.pth.tar"):
         first, second = load_checkpoint(one / name), load_checkpoint(other / name)
-        assert first["state_dict"].keys() == second["state_dict"].keys()
-        for key, value in first["state_dict"].items():
-            assert torch.equal(value, second["state_dict"][key]), key
+        assert same(first["state_dict"], second["state_dict"])
         assert first["best_acc1"] == second["best_acc1"]

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from faults.forking import Ended
 from faults.forking import Server as Forks
 from folders import tree
 from mutants import MUTANTS, mutate, solution, write_as_zip
-from runs_compared import assert_same_run
+from runs_compared import assert_same_run, same
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.run import Run
 from serving import Server, slowly
@@ -271,27 +270,11 @@ def assert_same_training(run: Path, clean: Path) -> None:
     assert_same_run(run, clean)
     ours, expected = (load_checkpoint(Run(each).checkpoint) for each in (run, clean))
     assert ours["step"] == expected["step"]
-    for part in ("average", "optimizer"):
-        assert_equal(ours[part], expected[part])
+    assert all(same(ours[part], expected[part]) for part in ("average", "optimizer"))
     assert json.loads((run / "results" / "training.json").read_text())["steps"] == expected["step"]
     for line in (run / "timings.jsonl").read_text().splitlines():
         json.loads(line)
     assert list(run.glob(".*")) == []
-
-
-def assert_equal(ours: object, expected: object) -> None:
-    """Nested dictionaries and lists of tensors and values, bit for bit."""
-    if isinstance(expected, torch.Tensor):
-        assert torch.equal(ours, expected)
-    elif isinstance(expected, dict):
-        assert ours.keys() == expected.keys()
-        for key, value in expected.items():
-            assert_equal(ours[key], value)
-    elif isinstance(expected, (list, tuple)):
-        for one, other in zip(ours, expected, strict=True):
-            assert_equal(one, other)
-    else:
-        assert ours == expected
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -46,7 +46,7 @@ def ask(folder, path, *, method="GET", body=b"", host="127.0.0.1:7860", hosts=("
     return status, seen[0] if seen else None
 
 
-def pass_through(app, folder, hosts, method, path, headers, parts=(b"",)) -> list[dict]:
+def pass_through(app, folder, hosts, method, path, headers, parts=(b"",), kind="http") -> list[dict]:
     """What is sent as the answer to a request."""
     sent: list[dict] = []
     messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
@@ -58,7 +58,7 @@ def pass_through(app, folder, hosts, method, path, headers, parts=(b"",)) -> lis
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    scope = {"type": kind, "method": method, "path": path, "headers": headers}
     asyncio.run(Gate(app, folder, hosts)(scope, receive, send))
     return sent
 
@@ -161,10 +161,4 @@ def test_a_refusal_repeats_nothing_of_the_request(folder, path):
 
 
 def test_websockets_are_refused(folder):
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    asyncio.run(Gate(None, folder, ())({"type": "websocket", "path": "/", "headers": []}, None, send))
-    assert sent[0]["status"] == 404
+    assert pass_through(None, folder, (), "GET", "/", [], kind="websocket")[0]["status"] == 404

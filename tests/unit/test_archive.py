@@ -3,12 +3,12 @@
 import gzip
 import io
 import os
+import re
 import shutil
 import stat
-import struct
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -173,69 +173,46 @@ def test_a_bomb_in_what_is_passed_over_or_behind_the_end_is_refused(place: Path,
     assert "more than" in refused(place, gzip.compress(content + bytes(4 << 20)), Limits(max_bytes=1 << 20))
 
 
-def large_header() -> bytes:
-    member = tarfile.TarInfo("x")
-    member.type, member.size = tarfile.XHDTYPE, 1 << 32
-    return gzip.compress(member.tobuf(tarfile.GNU_FORMAT) + bytes(4 * CHUNK))
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A header with a size that tarfile itself would not write."""
+    data = bytearray(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
+    data[124:136], data[156:157] = (0xFF if size < 0 else 0x80).to_bytes() + size.to_bytes(11, signed=True), kind
+    data[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(data[:148] + b" " * 8 + data[156:]))[0]
+    return bytes(data)
 
 
-def sparse(name: str, content: bytes, realsize: str) -> bytes:
+def with_headers(name: str, content: bytes = b"x", **headers: str) -> bytes:
     member, content = plain(name, content)
-    member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": realsize}
+    member.pax_headers = {key.replace("_", "."): value for key, value in headers.items()}
     return tar_bytes([(member, content)])
 
 
-def negative(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
-    header = bytearray(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
-    header[124:136], header[156:157] = b"\xff" * 10 + struct.pack(">h", size), kind
-    header[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(header[:148] + b" " * 8 + header[156:]))[0]
-    return bytes(header)
-
-
-def with_nul() -> bytes:
-    member, content = plain("images/a.jpg")
-    member.pax_headers = {"path": "images/a.jpg\0.exe"}
-    return tar_bytes([(member, content)])
-
-
-def zipped_link() -> bytes:
-    member = zipfile.ZipInfo("images/a.jpg")
-    member.create_system, member.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
-    return zip_bytes([(member, b"/etc/passwd")])
-
-
-HOSTILE = {  # and any of the messages; newer Pythons refuse negative sizes themselves
-    "a header that asks for memory": (large_header, ["a header asks for 4,294,967,808 bytes"]),
-    "a sparse map that asks for memory": (
-        lambda: gzip.compress(sparse("x", b"99999999\n" + b"0\n" * CHUNK, "1")),
-        ["a header asks for"],
+LINK = zipfile.ZipInfo("images/a.jpg")
+LINK.create_system, LINK.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+SPARSE, PADDING = {"GNU_sparse_major": "1", "GNU_sparse_minor": "0"}, bytes(4 * CHUNK)
+MAP = b"1\n0\n1\n".ljust(512, b"\0") + b"x"
+HOSTILE = [  # newer Pythons refuse negative sizes themselves
+    (gzip.compress(header("x", 1 << 32, tarfile.XHDTYPE) + PADDING), "a header asks for 4,294,967,808 bytes"),
+    (
+        gzip.compress(with_headers("x", b"99999999\n" + b"0\n" * CHUNK, **SPARSE, GNU_sparse_realsize="1")),
+        "a header asks",
     ),
-    "a sparse file": (
-        lambda: sparse("images/a.jpg", b"1\n0\n1\n".ljust(512, b"\0") + b"x", "9999999"),
-        ["a link, device"],
-    ),
-    "a negative size": (
-        lambda: tar_bytes([plain("val.txt")])[:1024] + negative("images/a.jpg", -512) * 3,
-        ["negative size", "end of the archive"],
-    ),
-    "a negative header": (
-        lambda: negative("x", -2000, tarfile.XHDTYPE) + bytes(4 * CHUNK),
-        ["a header asks for", "invalid offset"],
-    ),
-    "a name with a NUL": (with_nul, ["not a plain path"]),
-    "a name with a NUL in a zip": (
-        lambda: zip_bytes([("images/aXb.jpg", b"x")]).replace(b"aXb", b"a\0b"),
-        ["not a plain path"],
-    ),
-    "a link in a zip": (zipped_link, ["a link, device"]),
-    "an unusual zip": (lambda: zip_bytes([("images/a.jpg", b"x" * 100)], zipfile.ZIP_LZMA), ["unusual"]),
-}
+    (with_headers("images/a.jpg", MAP, **SPARSE, GNU_sparse_realsize="9999999"), "a link, device"),
+    (tar_bytes([plain("val.txt")])[:1024] + header("images/a.jpg", -512) * 3, "negative size|end of the archive"),
+    (header("x", -2000, tarfile.XHDTYPE) + PADDING, "a header asks for|invalid offset"),
+    (with_headers("images/a.jpg", path="images/a.jpg\0.exe"), "not a plain path"),
+    (zip_bytes([("images/aXb.jpg", b"x")]).replace(b"aXb", b"a\0b"), "not a plain path"),
+    (zip_bytes([(LINK, b"/etc/passwd")]), "a link, device"),
+    (zip_bytes([("images/a.jpg", b"x" * 100)], zipfile.ZIP_LZMA), "unusual"),
+    *((content, "not a whole .tar, .tar.gz or .zip archive") for content in (b"", b"hello", b"PK\x03\x04", bytes(3))),
+    *((content, "not a whole .tar, .tar.gz or .zip archive") for content in (b"<html>Moved</html>" * 99, b"\x1f\x8b")),
+    *((pack(kind, UNWANTED), "holds no images/") for kind in ("tar", "zip")),
+]
 
 
-@pytest.mark.parametrize(("content", "messages"), HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_archive_is_refused(place: Path, content: Callable[[], bytes], messages: list[str]) -> None:
-    message = refused(place, content())
-    assert any(expected in message for expected in messages)
+@pytest.mark.parametrize(("content", "message"), HOSTILE, ids=[message for _, message in HOSTILE])
+def test_a_hostile_or_other_file_is_refused(place: Path, content: bytes, message: str) -> None:
+    assert re.search(message, refused(place, content))
 
 
 def test_many_headers_are_read(place: Path, out: Path) -> None:
@@ -267,20 +244,6 @@ def test_damaged_content_fails_its_checksum(place: Path, kind: str) -> None:
     packed = bytearray(pack(kind, {"images/a.jpg": content}, level=0))
     packed[packed.index(content[400:500]) + 50] ^= 1
     assert "CRC" in refused(place, bytes(packed))
-
-
-OTHERS = [b"", b"hello", b"<html>Moved</html>" * 100, b"\x1f\x8b", b"PK\x03\x04", bytes(3)]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        *((content, "not a whole .tar, .tar.gz or .zip archive") for content in OTHERS),
-        *((pack(kind, UNWANTED), "holds no images/") for kind in ("tar", "zip")),
-    ],
-)
-def test_another_file_is_refused(place: Path, content: bytes, message: str) -> None:
-    assert message in refused(place, content)
 
 
 def test_what_is_no_fault_of_the_archive_is_no_archive_error(place: Path, out: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pickles import call, checkpoint, integer, name, save, sequence, storage, tensor, text, write_zip
+from runs_compared import same
 from scenelab.errors import LabError
 from scenelab.models.registry import NETWORKS, create_model
 from scenelab.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -24,17 +25,6 @@ from scenelab.training.state import checkpoint_values, restore, start
 
 CPU = torch.device("cpu")
 PROGRAM = Path(__file__).parents[1] / "programs" / "refuse_checkpoints.py"
-
-
-def same(one, other) -> bool:
-    """Equal in value, kind, order, and for tensors in layout."""
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and one.stride() == other.stride() and torch.equal(one, other)
-    if isinstance(one, dict):
-        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return type(one) is type(other) and len(one) == len(other) and all(map(same, one, other))
-    return type(one) is type(other) and one == other
 
 
 def trained(model: str = "residual-small", kind: str = "muon"):
