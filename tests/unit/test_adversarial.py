@@ -20,13 +20,7 @@ from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import AdversarialConfig
 from scenelab.runs.run import Run
 from scenelab.training import trainer
-from scenelab.training.adversarial import (
-    Probe,
-    free_adversarial_updates,
-    handout_examples,
-    overfitting_check,
-    pgd_examples,
-)
+from scenelab.training.adversarial import Probe, handout_examples, overfitting_check, pgd_examples
 from scenelab.training.session import resume_run, start_run
 from scenelab.training.state import start
 from scenelab.training.step import learn
@@ -119,19 +113,6 @@ def test_free_moves_weights_and_images_together(batch, size):
         points = (images + (points + size * leaf.grad.sign() - images).clamp(-EPSILON, EPSILON)).clamp(0, 1)
     for one, other in zip(state.model.parameters(), twin.model.parameters(), strict=True):
         torch.testing.assert_close(one, other)
-
-
-def test_replayed_images_stay_near(batch):
-    seen = []
-
-    def update(points):
-        seen.append(points)
-        return torch.ones_like(points)
-
-    free_adversarial_updates(batch[0], FREE, update, seed=0)
-    assert len(seen) == 3
-    assert all((points - batch[0]).abs().max() <= EPSILON + 1e-6 for points in seen)
-    torch.testing.assert_close(seen[-1], (batch[0] + EPSILON).clamp(0, 1))
 
 
 @pytest.mark.parametrize("adversarial", [FAST, FREE, HANDOUT], ids=lambda config: config.method)

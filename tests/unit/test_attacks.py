@@ -219,44 +219,38 @@ def test_images_that_fool_already_stay_as_they_are(images, network):
         assert torch.equal(found.images, images), name
 
 
-def scripted(values: list[float], steps: int = 10) -> tuple[AdaptiveStep, list[float]]:
-    """Drive the rule with given objectives; returns it and the step sizes that it had after each move."""
+def step_sizes(values: list[float], steps: int = 10) -> list[float]:
+    """The step sizes of the rule after each move, when it gets these objectives."""
     rule, sizes = AdaptiveStep(Linf(0.1), steps), []
-    image = torch.full((1, 1, 1, 1), 0.5)
-    points = image.clone()
+    image = points = torch.full((1, 1, 1, 1), 0.5)
     for step, value in enumerate(values):
         points = rule.next_points(image, points, torch.tensor([float(value)]), torch.ones(1, 1, 1, 1), step)
         sizes.append(rule.state.step_size.item())
-    return rule, sizes
+    return sizes
 
 
 def test_the_step_is_halved_where_fewer_than_three_quarters_of_the_steps_rose():
-    """Ten steps have checkpoints 3, 5, 6, 7, …: two rises of three are too few, three are enough."""
-    assert checkpoints(10)[:2] == [3, 5]
-    assert scripted([0.0, 1, 2, 3])[1] == pytest.approx([0.2, 0.2, 0.2, 0.2])
-    assert scripted([0.0, 1, 2, 1.5])[1] == pytest.approx([0.2, 0.2, 0.2, 0.1])
+    """Ten steps have checkpoints 3, 5, 6, 7, …: two rises of three are too few, three are enough.
+
+    For want of a better point it is halved (condition 2) only if neither it nor the best value has changed.
+    """
+    assert checkpoints(10)[:3] == [3, 5, 6]
+    assert step_sizes([0.0, 1, 2, 3]) == pytest.approx([0.2, 0.2, 0.2, 0.2])
+    assert step_sizes([0.0, 1, 2, 1.5]) == pytest.approx([0.2, 0.2, 0.2, 0.1])
+    # at 3 all steps rose and the best value is the first: stuck; at 5 from 5.0 (the best) down: condition 1
+    assert step_sizes([5.0, 1.0, 2.0, 3.0, 3.5, 4.0])[3] == pytest.approx(0.1)
+    assert step_sizes([5.0, 1.0, 2.0, 3.0, 5.5, 6.0])[5] == pytest.approx(0.1)  # two rises of two, and a new size
 
 
-def test_after_halving_it_goes_back_to_the_best_point_with_its_slope():
+def test_after_halving_it_goes_back_to_the_best_point_with_its_gradient():
     rule, image = AdaptiveStep(Linf(0.1), 10), torch.full((1, 1, 1, 1), 0.5)
-    places = [0.5, 0.58, 0.42, 0.45]
-    for step, (place, value, slope) in enumerate(zip(places, [0.0, 2.0, 1.0, 0.5], [1.0, -1.0, 1.0, 1.0], strict=True)):
-        moved = rule.next_points(
-            image, torch.full_like(image, place), torch.tensor([value]), torch.full_like(image, slope), step
-        )
-    # back at 0.58, slope -1, size 0.1: ahead 0.48; with 0.25 of the way from the point before, 0.42, to 0.58
+    moves = [(0.5, 0.0, 1.0), (0.58, 2.0, -1.0), (0.42, 1.0, 1.0), (0.45, 0.5, 1.0)]
+    for step, (place, value, grad) in enumerate(moves):
+        points, grads = torch.full_like(image, place), torch.full_like(image, grad)
+        moved = rule.next_points(image, points, torch.tensor([value]), grads, step)
+    # back at 0.58, gradient -1, size 0.1: ahead 0.48; with 0.25 of the way from the point before, 0.42, to 0.58
     assert moved.item() == pytest.approx(0.58 + 0.75 * (0.48 - 0.58) + 0.25 * (0.58 - 0.42))
     assert rule.state.value.item() == 2.0
-
-
-def test_a_step_that_was_just_halved_is_not_halved_for_want_of_a_better_point():
-    """Condition 2 needs that neither the size nor the best value changed since the last checkpoint."""
-    assert checkpoints(10)[:3] == [3, 5, 6]
-    sizes = scripted([5.0, 1.0, 2.0, 3.0, 3.5, 4.0])[1]
-    # at 3 all steps rose and the best value is the first: stuck; at 5 from 5.0 (the best) down: condition 1
-    assert sizes[3] == pytest.approx(0.1)
-    rising = scripted([5.0, 1.0, 2.0, 3.0, 5.5, 6.0])[1]
-    assert rising[5] == pytest.approx(0.1)  # two rises of two, and the size has changed
 
 
 @EACH

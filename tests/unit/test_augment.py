@@ -14,16 +14,13 @@ from scenelab.data.augment import (
     Shard,
     affine_maps,
     augment_batch,
-    blend,
     box_mask,
     boxes,
     crop_sides,
     erase,
-    jitter,
     mix_batch,
     resize,
     scale_channels,
-    uniform,
     warp,
 )
 from scenelab.errors import LabError
@@ -77,13 +74,6 @@ def test_warp_by_the_identity_and_by_a_flip_is_exact(side, sign):
     assert torch.allclose(warp(images, maps, side), images if sign > 0 else images.flip(-1), rtol=0, atol=1e-12)
 
 
-def test_pixels_from_outside_the_image_are_black():
-    moved = torch.tensor([[[1.0, 0, 1], [0, 1, 0]]])  # half a picture to the left
-    result = warp(torch.ones(1, 3, 8, 8), moved, 8)
-    assert (result[..., :4] == 1).all()
-    assert (result[..., 4:] == 0).all()
-
-
 def test_flip_mirrors_half_of_the_images_and_changes_nothing_else():
     images = make_images(400, 4)
     result = augment_batch(images, Augment(flip=True), dice(), size=4)
@@ -130,21 +120,6 @@ def test_every_channel_has_its_own_gain():
     assert (factors[:, 0] - factors[:, 1]).abs().mean() > 0.05
     assert (images == 0.5).all()
     assert scale_channels(torch.full((200, 3, 2, 2), 0.9), 0.2, dice()).max() == 1
-
-
-def test_blend_by_hand():
-    images, other = torch.full((100, 1, 1, 1), 0.6), torch.full((100, 1, 1, 1), 0.2)
-    factor = uniform(100, 0.7, 1.3, dice()).view(-1, 1, 1, 1)
-    assert torch.allclose(blend(images, other, 0.3, dice()), 0.2 + 0.4 * factor)
-    strong = blend(images, other, 5.0, dice())
-    assert ((strong >= 0.2) & (strong <= 1)).all()  # no factor below 0, and clipped above
-
-
-def test_gray_stays_gray_under_contrast_and_saturation():
-    images = torch.rand(4, 1, 6, 6, generator=dice()).expand(4, 3, 6, 6)
-    result = jitter(images, Augment(contrast=0.4, saturation=0.4), dice())
-    assert torch.allclose(result, result[:, :1].expand_as(result), atol=1e-6)
-    assert torch.allclose(jitter(images, Augment(saturation=0.4), dice()), images, atol=1e-6)
 
 
 def test_the_generator_decides_everything_and_global_randomness_is_untouched():

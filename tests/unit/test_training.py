@@ -40,24 +40,24 @@ def test_each_epoch_sees_each_image_once_in_a_new_order(dataset):
     for order in epochs:
         assert sorted(order) == list(range(len(dataset)))
     assert not np.array_equal(*epochs)
+    seeds = {seed_for(seed, stream, step) for seed in range(3) for stream in range(3) for step in range(50)}
+    assert len(seeds) == 3 * 3 * 50  # streams and steps have their own
 
 
-def test_a_batch_depends_on_the_step_alone(dataset):
+def test_a_batch_depends_on_the_step_alone_also_where_images_are_on_the_device(dataset):
     config = tiny(augment=Augment(flip=True, degrees=15, area=(0.25, 1.0), gain=0.15, erase=0.5, mixup=0.4, cutmix=1.0))
     straight = TrainingBatches(dataset, config, CPU)
     for step in range(5):
         straight.batch(step, 32)
     images, labels = straight.batch(5, 32)
-    again, same_labels = TrainingBatches(dataset, config, CPU).batch(5, 32)
-    assert torch.equal(images, again)
-    assert torch.equal(labels, same_labels)
+    for resident in (False, True):
+        batches = TrainingBatches(dataset, dataclasses.replace(config, resident=resident), CPU)
+        assert (batches.resident is not None) == resident
+        again, same_labels = batches.batch(5, 32)
+        assert torch.equal(images, again)
+        assert torch.equal(labels, same_labels)
     other, _ = TrainingBatches(dataset, dataclasses.replace(config, seed=1), CPU).batch(5, 32)
     assert not torch.equal(images, other)
-
-
-def test_streams_and_steps_have_their_own_seeds():
-    seeds = {seed_for(seed, stream, step) for seed in range(3) for stream in range(3) for step in range(50)}
-    assert len(seeds) == 3 * 3 * 50
 
 
 def test_the_loop_is_plain_sgd(dataset, tmp_path):
@@ -152,12 +152,6 @@ def test_resuming_on_other_images_is_refused(scenes, tmp_path):
         resume_run(tmp_path / "run", display=QUIET)
 
 
-def test_an_unwritable_run_folder_is_refused_before_anything_is_done(scenes, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(LabError, match=r"cannot write run folder .*; choose a writable one"):
-        start_run(tmp_path / "file" / "run", scenes, tiny(), display=QUIET)
-
-
 def test_the_best_epoch_is_kept(scenes, tmp_path):
     start_run(tmp_path / "run", scenes, tiny(epochs=4, keep="best"), display=QUIET)
     val = {row["epoch"]: row["top1"] for row in read_rows(tmp_path / "run", "val")}
@@ -196,15 +190,6 @@ def test_statistics_of_normalisation_are_not_halved():
     assert all(torch.equal(values[name].to(network[name]), network[name]) for name in network)
 
 
-def test_batches_held_on_the_device_are_the_same(dataset):
-    config = tiny(augment=Augment(flip=True, area=(0.25, 1.0)))
-    loaded, resident = (TrainingBatches(dataset, dataclasses.replace(config, resident=on), CPU) for on in (False, True))
-    assert resident.resident is not None
-    for step in (0, 3):
-        pairs = zip(loaded.batch(step, 32), resident.batch(step, 32), strict=True)
-        assert all(torch.equal(one, other) for one, other in pairs)
-
-
 def test_bfloat16_products_learn_as_float32_does(scenes, tmp_path):
     losses = []
     for autocast in (False, True):
@@ -233,9 +218,12 @@ def test_checkpoints_and_events_have_the_handouts_names(scenes, tmp_path):
     assert curves == {f"data_{name}_accuracy_{split}" for name in ("top1", "top5") for split in ("train", "val")}
 
 
-def test_a_missing_device_is_named():
+def test_a_missing_device_and_an_unwritable_folder_are_named(scenes, tmp_path):
     with pytest.raises(LabError, match="device is 'abacus'; expected auto, cpu or cuda"):
         pick_device("abacus")
     if not torch.cuda.is_available():
         with pytest.raises(LabError, match="device 'cuda' is not available on this machine; use 'cpu'"):
             pick_device("cuda")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(LabError, match=r"cannot write run folder .*; choose a writable one"):
+        start_run(tmp_path / "file" / "run", scenes, tiny(), display=QUIET)
