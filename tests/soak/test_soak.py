@@ -59,22 +59,6 @@ def stop(process: subprocess.Popen) -> None:
         raise
 
 
-LEAK = Path(__file__).parents[1] / "programs" / "leak.py"
-
-
-@pytest.mark.parametrize(("kind", "names"), [("leak", ["memory", "files", "threads"]), ("none", [])])
-def test_the_watch_sees_what_grows(tmp_path, monkeypatch, kind, names):
-    monkeypatch.setattr("soak.watch.SECONDS", 1.2)
-    process = subprocess.Popen([sys.executable, LEAK, kind])
-    watch = Watch(process, tmp_path)
-    while watch.passed < 1.2:
-        watch.sample()
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
-    assert [line.partition(":")[0] for line in watch.growing()] == names
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 300)
 def test_training_stays_flat(scenes, tmp_path, log):
