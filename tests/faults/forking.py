@@ -61,7 +61,6 @@ class Server:
         command = [sys.executable, "-W", "ignore", __file__]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self._process = subprocess.Popen(command, env=environment, **pipes)
-        assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
 
     def run(
@@ -77,8 +76,6 @@ class Server:
         """
         asked = {"call": call, "arguments": arguments, "kill_after": kill_after, "trace": trace}
         asked["scratch"] = str(self.scratch)
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         told = self._process.stdout.readline()
@@ -86,8 +83,6 @@ class Server:
         return Ended(**json.loads(told))
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.close()
         status = self._process.wait(30)
         self._process.stdout.close()
@@ -177,7 +172,6 @@ def _watch(pid: int, asked: dict[str, Any], scratch: Path) -> dict[str, Any]:
 def _attach(pid: int, options: list[str], scratch: Path) -> "subprocess.Popen[bytes]":
     command = ["strace", "-f", "-o", str(scratch / "trace"), *options, "-p", str(pid)]
     tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert tracer.stderr is not None
     said = tracer.stderr.readline()
     assert b"attached" in said, said
     return tracer
