@@ -56,42 +56,29 @@ def span(begin: int, end: int = 1_024_000) -> str:
     return f"bytes {begin}-{end - 1}/1024000"
 
 
+def part(begin: int, end: int = 1_024_000, content: bytes = CONTENT) -> Answer:
+    return raw(206, end - begin, content[begin:end], Content_Range=span(begin, end), ETag=tag(content))
+
+
 CUT, LENGTH = cut_after(300_000), len(CONTENT)
 WHOLE, REST = ("/a", None, 200), ("/a", "bytes=300000-", 206)
 DATE = {"Last_Modified": "Wed, 21 Oct 2015 07:28:00 GMT", "ETag": 'W/"weak"'}
 BOTH = ("/a", "/b")
 # the first answers for /a, the addresses and options, and the last requests that are made
+DATED = [raw(200, LENGTH, CONTENT[:100], **DATE)]
+DATED += [raw(206, LENGTH - 100, CONTENT[100:], Content_Range=span(100), **DATE)]
 SCENARIOS = {
     "a broken connection is continued": ([CUT, cut_after(200_000)], {}, [WHOLE, REST, ("/a", "bytes=500000-", 206)]),
     "progress is not a failure": ([cut_after(50_000)] * 20, {"attempts": 2}, [("/a", "bytes=1000000-", 206)]),
     "a silent connection is broken": ([stall_after(327_680)], {"timeout": 0.2}, [("/a", "bytes=327680-", 206)]),
     "more than announced": ([CUT, raw(206, None, b"y" * 999, Content_Range=span(300_000, 300_010))], {}, [WHOLE]),
     "a server that ignores the range": ([CUT, raw(200, LENGTH, CONTENT)], {}, [WHOLE, ("/a", "bytes=300000-", 200)]),
-    "an answer from the wrong place": (
-        [CUT, raw(206, 624_000, CONTENT[400_000:], Content_Range=span(400_000), ETag=tag(CONTENT))],
-        {},
-        [REST, WHOLE],
-    ),
-    "an answer with less than was asked for": (
-        [CUT, raw(206, 100_000, CONTENT[300_000:400_000], Content_Range=span(300_000, 400_000), ETag=tag(CONTENT))],
-        {},
-        [("/a", "bytes=400000-", 206)],
-    ),
+    "an answer from the wrong place": ([CUT, part(400_000)], {}, [REST, WHOLE]),
+    "an answer with less than was asked for": ([CUT, part(300_000, 400_000)], {}, [("/a", "bytes=400000-", 206)]),
     "without a validator nothing is continued": ([raw(200, LENGTH, b"other" * 1000)], {}, [WHOLE] * 2),
     "nor with a weak one": ([raw(200, LENGTH, b"other" * 1000, ETag='W/"weak"')], {}, [WHOLE] * 2),
-    "a date serves as a validator": (
-        [
-            raw(200, LENGTH, CONTENT[:100], **DATE),
-            raw(206, LENGTH - 100, CONTENT[100:], Content_Range=span(100), **DATE),
-        ],
-        {},
-        [WHOLE, ("/a", "bytes=100-", 206)],
-    ),
-    "a server busy for ever": (
-        [status(500)] * 9,
-        {"paths": BOTH, "attempts": 3},
-        [*[("/a", None, 500)] * 3, ("/b", None, 200)],
-    ),
+    "a date serves as a validator": (DATED, {}, [WHOLE, ("/a", "bytes=100-", 206)]),
+    "busy for ever": ([status(500)] * 9, {"paths": BOTH, "attempts": 3}, [("/a", None, 500)] * 3 + [("/b", None, 200)]),
 } | {f"gone with {n}": ([status(n)], {"paths": BOTH}, [("/a", None, n), ("/b", None, 200)]) for n in (403, 404, 410)}
 SCENARIOS |= {f"busy with {n}": ([status(n)] * 2, {"paths": BOTH}, [*[("/a", None, n)] * 2, WHOLE]) for n in (429, 503)}
 
@@ -111,23 +98,17 @@ def test_a_file_that_is_there_is_not_fetched_again(server, tmp_path):
 
 CHANGED = CONTENT[::-1] + b"longer"
 # what happens between a call that was broken off after 300,000 bytes and the next, which gets the file
+MIRRORED = CONTENT[::-1]
 LATER = {
-    "nothing": (lambda server, part: None, CONTENT, [REST]),
-    "the file changes": (lambda server, part: server.change(CHANGED), CHANGED, [("/a", "bytes=300000-", 200)]),
-    "it changes on a server that ignores If-Range": (
-        lambda server, part: server.change(
-            CONTENT[::-1],
-            raw(206, 724_000, CONTENT[::-1][300_000:], Content_Range=span(300_000), ETag=tag(CONTENT[::-1])),
-        ),
-        CONTENT[::-1],
+    "nothing": (lambda server, file: None, CONTENT, [REST]),
+    "another file": (lambda server, file: server.change(CHANGED), CHANGED, [("/a", "bytes=300000-", 200)]),
+    "If-Range ignored": (
+        lambda server, file: server.change(MIRRORED, part(300_000, content=MIRRORED)),
+        MIRRORED,
         [WHOLE],
     ),
-    "all came, but for the rename": (
-        lambda server, part: part.write_bytes(CONTENT),
-        CONTENT,
-        [("/a", "bytes=1024000-", 416)],
-    ),
-    "more came": (lambda server, part: part.write_bytes(CONTENT + b"x"), CONTENT, [WHOLE]),
+    "all but the rename": (lambda server, file: file.write_bytes(CONTENT), CONTENT, [("/a", "bytes=1024000-", 416)]),
+    "more came": (lambda server, file: file.write_bytes(CONTENT + b"x"), CONTENT, [WHOLE]),
 }
 
 

@@ -49,10 +49,10 @@ def test_integrated_gradients(name, images):
     expected, gap = attr.IntegratedGradients(model).attribute(
         images.clone(), baselines=baseline, target=TARGETS, n_steps=20, return_convergence_delta=True
     )
-    method = IntegratedGradients(baseline=0.25, steps=20)
-    found = method(model, images, TARGETS, batch_size=7)
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(method.completeness_gap(model, images, found, TARGETS), gap)
+    for method in (IntegratedGradients(baseline=0.25, steps=20), IntegratedGradients(baseline=baseline, steps=20)):
+        found = method(model, images, TARGETS, batch_size=7)
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(method.completeness_gap(model, images, found, TARGETS), gap)
 
 
 @BY_NAME

@@ -217,17 +217,6 @@ def test_grad_cam_takes_any_callable_that_calls_the_layer(images):
     torch.testing.assert_close(Gradient()(model, copy, targets), Gradient()(model, images))
 
 
-def test_a_baseline_for_all_and_one_an_image_give_the_same(images):
-    model = create_model("simplenet-small", num_classes=4).double()
-    images = images.double()
-    one = IntegratedGradients(steps=4, baseline=0.25)
-    each = IntegratedGradients(steps=4, baseline=torch.full_like(images, 0.25))
-    values = one(model, images)
-    torch.testing.assert_close(values, each(model, images))
-    gaps = [method.completeness_gap(model, images, values) for method in (one, each)]
-    torch.testing.assert_close(gaps[0], gaps[1])
-
-
 def test_no_images_give_no_maps():
     model = create_model("simplenet-small", num_classes=4)
     none = torch.empty(0, 3, SIDE, SIDE)

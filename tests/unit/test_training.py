@@ -2,6 +2,7 @@ import dataclasses
 import shutil
 import signal
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,22 +135,32 @@ def test_ctrl_c_then_resume_ends_as_the_uninterrupted_run(scenes, tmp_path, stop
 
 
 def test_a_finished_run_is_resumed_without_a_change_and_never_overwritten(scenes, tmp_path):
-    start_run(tmp_path / "run", scenes, tiny(epochs=1), display=QUIET)
-    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
-    resume_run(tmp_path / "run", display=QUIET)
-    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    data, run = shutil.copytree(scenes, tmp_path / "data"), tmp_path / "run"
+    start_run(run, data, tiny(epochs=1), display=QUIET)
+    assert_names_of_the_handout(run)
+    before = (run / "metrics.jsonl").read_bytes()
+    resume_run(run, display=QUIET)
+    assert (run / "metrics.jsonl").read_bytes() == before
     with pytest.raises(LabError, match="holds a run already; resume it with 'scenelab resume"):
-        start_run(tmp_path / "run", scenes, tiny(epochs=1), display=QUIET)
-
-
-def test_resuming_on_other_images_is_refused(scenes, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(scenes, data)
-    start_run(tmp_path / "run", data, tiny(epochs=1), display=QUIET)
+        start_run(run, data, tiny(epochs=1), display=QUIET)
     lines = (data / "train.txt").read_text().splitlines(keepends=True)
     (data / "train.txt").write_text("".join(lines[1:]))
     with pytest.raises(LabError, match="the training images in .* changed since .* began; start a new run"):
-        resume_run(tmp_path / "run", display=QUIET)
+        resume_run(run, display=QUIET)
+
+
+def assert_names_of_the_handout(run: Path) -> None:
+    """Of the checkpoints' keys and the events' tags."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    best, last = (load_checkpoint(run / f"{name}.pth.tar") for name in ("model_best", "checkpoint"))
+    assert {"epoch", "model_arch", "state_dict", "best_acc1", "optimizer", "scheduler"} <= last.keys()
+    assert {"epoch", "model_arch", "state_dict", "best_acc1"} <= best.keys() - {"optimizer"} == best.keys()
+    assert "features.0.weight" in best["state_dict"]
+    tags = EventAccumulator(str(run / "tensorboard")).Reload().Tags()["scalars"]
+    assert set(tags) == {"data/training_loss", "data/learning_rate"}
+    curves = {path.name for path in (run / "tensorboard").iterdir() if path.is_dir()}
+    assert curves == {f"data_{name}_accuracy_{split}" for name in ("top1", "top5") for split in ("train", "val")}
 
 
 def test_the_best_epoch_is_kept(scenes, tmp_path):
@@ -200,22 +211,6 @@ def test_bfloat16_products_learn_as_float32_does(scenes, tmp_path):
         assert kinds <= {torch.float32, torch.int64}
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], abs=0.1)
-
-
-def test_checkpoints_and_events_have_the_handouts_names(scenes, tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    start_run(tmp_path / "run", scenes, tiny(epochs=1), display=QUIET)
-    best, last = (load_checkpoint(tmp_path / "run" / f"{name}.pth.tar") for name in ("model_best", "checkpoint"))
-    assert {"epoch", "model_arch", "state_dict", "best_acc1", "optimizer", "scheduler"} <= last.keys()
-    assert {"epoch", "model_arch", "state_dict", "best_acc1"} <= best.keys()
-    assert "optimizer" not in best
-    assert "features.0.weight" in best["state_dict"]
-    events = tmp_path / "run" / "tensorboard"
-    tags = EventAccumulator(str(events)).Reload().Tags()["scalars"]
-    assert set(tags) == {"data/training_loss", "data/learning_rate"}
-    curves = {path.name for path in events.iterdir() if path.is_dir()}
-    assert curves == {f"data_{name}_accuracy_{split}" for name in ("top1", "top5") for split in ("train", "val")}
 
 
 def test_a_missing_device_and_an_unwritable_folder_are_named(scenes, tmp_path):
