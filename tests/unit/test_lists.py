@@ -155,8 +155,13 @@ def test_a_flat_tree_is_split_into_disjoint_and_complete_parts(tmp_path):
 
 def test_the_split_does_not_depend_on_the_order_of_listing(tmp_path, monkeypatch):
     make_tree(tmp_path, beach=30, abbey=30)
-    before, names = read_tree(tmp_path, "val"), list(files_below(tmp_path, hidden=False))
-    monkeypatch.setattr(tree, "files_below", lambda folder, **options: iter(random.Random(1).sample(names, len(names))))
+    before = read_tree(tmp_path, "val")
+
+    def shuffled(folder, **options):
+        names = list(files_below(folder, **options))
+        return iter(random.Random(1).sample(names, len(names)))
+
+    monkeypatch.setattr(tree, "files_below", shuffled)
     assert read_tree(tmp_path, "val") == before
 
 

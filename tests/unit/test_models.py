@@ -159,18 +159,14 @@ def test_the_table_of_costs_is_what_the_counter_says(name):
     assert COSTS[name] == measure_cost(name, COSTS_SIDE)
 
 
-def test_normalisation_by_hand():
-    assert (Normalize()(torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) == 0).all()
-    normalize = Normalize((0.5, 0.25, 0.0), (0.5, 0.25, 2.0))
-    image = torch.tensor([1.0, 0.0, 1.0]).view(1, 3, 1, 1)
-    assert normalize(image).flatten().tolist() == [1.0, -1.0, 0.5]
-
-
 def test_a_classifier_normalises_before_its_network():
     class Network(nn.Module):
         def forward(self, images):
             return images.mean(dim=(2, 3))
 
+    assert (Normalize()(torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) == 0).all()
+    normalize = Normalize((0.5, 0.25, 0.0), (0.5, 0.25, 2.0))
+    assert normalize(torch.tensor([1.0, 0.0, 1.0]).view(1, 3, 1, 1)).flatten().tolist() == [1.0, -1.0, 0.5]
     images = torch.rand(2, 3, 4, 4)
     before = images.clone()
     logits = Classifier(Network(), Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)))(images)
@@ -196,14 +192,10 @@ def test_an_unknown_network_and_too_small_images_are_refused():
         describe_models(8, speed=False)
 
 
-def test_size_counts_what_is_learned_and_what_is_stored():
-    network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))  # 8 + 4 learned; 2 + 2 floats and one int64 beside
-    measured = model_size(network)
-    assert (measured.parameters, measured.bytes) == (12, 4 * 16 + 8)
-
-
 def test_networks_are_described_with_their_cost_and_speed(monkeypatch):
     monkeypatch.setattr("scenelab.models.flops.SECONDS", 1e-9)
+    measured = model_size(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)))
+    assert (measured.parameters, measured.bytes) == (12, 4 * 16 + 8)  # 8 + 4 learned; 2 + 2 floats, one int64 beside
     described = describe_models(16, speed=True)
     assert described.keys() == NETWORKS.keys()
     for values in described.values():
