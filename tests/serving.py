@@ -22,6 +22,17 @@ class Server(ThreadingHTTPServer):
         self.seen: list[tuple[str, str | None, int]] = []  # path, Range, status
         self.release = threading.Event()
 
+    def __enter__(self) -> "Server":
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.01,))
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release.set()
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+
     def address(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_port}{path}"
 

@@ -4,7 +4,6 @@ import gzip
 import io
 import os
 import tarfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,13 +25,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("no_proxy", "*")
     with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
         running.files["/a"] = running.files["/b"] = CONTENT
         yield running
-        running.release.set()
-        running.shutdown()
-        thread.join()
 
 
 def get(server: Server, target: Path, paths: tuple[str, ...] = ("/a",), **options: float) -> bytes:
