@@ -1,6 +1,8 @@
 """Files below a folder, written and read as a dictionary; full disks; and waiting for another process."""
 
+import io
 import resource
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,16 @@ def write_tree(folder: Path, files: dict[str, bytes]) -> Path:
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def tar_of(files: dict[str, bytes], *, gz: bool = False) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz" if gz else "w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:

@@ -1,16 +1,14 @@
 """Downloads from a real server on the loopback interface that misbehaves in every way a server can."""
 
 import gzip
-import io
 import os
-import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from folders import limited_file_size, tree, write_tree
+from folders import limited_file_size, tar_of, tree, write_tree
 from scenelab.data.fetch.download import fetch
 from scenelab.data.fetch.install import download
 from scenelab.data.staging import BUILT
@@ -200,13 +198,7 @@ LISTS = {
 
 @pytest.fixture
 def site(server: Server) -> Server:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in IMAGES.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    server.files = {"/data.tar.gz": buffer.getvalue()} | {f"/lists/{name}": text for name, text in LISTS.items()}
+    server.files = {"/data.tar.gz": tar_of(IMAGES, gz=True)} | {f"/lists/{name}": text for name, text in LISTS.items()}
     return server
 
 

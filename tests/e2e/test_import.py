@@ -1,16 +1,14 @@
 """A local copy of the data set into a folder: archives, folders and what can be wrong with them."""
 
 import fcntl
-import io
 import os
 import shutil
-import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from folders import tree
+from folders import tar_of, tree
 from folders import write_tree as write
 from scenelab.data.fetch.install import check, import_data
 from scenelab.errors import LabError
@@ -29,12 +27,8 @@ def write_archive(path: Path, files: dict[str, bytes], top: str = "") -> Path:
         with zipfile.ZipFile(path, "w") as archive:
             for name, content in files.items():
                 archive.writestr(f"{top}{name}", content)
-    else:
-        with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as tar:
-            for name, content in files.items():
-                member = tarfile.TarInfo(f"{top}{name}")
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
+        return path
+    path.write_bytes(tar_of({f"{top}{name}": content for name, content in files.items()}, gz=path.suffix == ".gz"))
     return path
 
 

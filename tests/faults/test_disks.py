@@ -1,6 +1,7 @@
-"""Disks that are full, read-only or broken: one line that names the place and the fix, and nothing good is lost."""
+"""Disks that are full, read-only or broken, folders that vanish: one line that names the place and the fix, and nothing good is lost."""
 
 import errno
+import json
 import os
 import random
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.cases import Case, assert_nothing_half_written, assert_run_whole, named
+from faults.cases import Case, assert_nothing_half_written, assert_run_whole, assert_same_training, named, training
 from faults.forking import Ended
 from faults.tally import FULL, SEED, rounds
 from faults.tracing import CHANGES, READS, Call, fail_at, read_trace, watch
@@ -201,3 +202,35 @@ def test_each_read_may_fail(server, case, scenes, clean, tmp_path, tally):
     """Of images, packed images or a run's files."""
     options = {"kind": "read", "calls": READS, "count": rounds(2, 20)}
     fail_some_calls(server, case, tmp_path, clean, tally, places=(scenes, clean), **options)
+
+
+LOSE = "faults.acts:lose"
+
+
+def test_a_run_without_its_folder_ends_with_one_line(server, scenes, tmp_path, tally):
+    """It is not carried on in a new folder that would lack the rows so far."""
+    command = training(scenes).command(tmp_path)
+    with tally.fault("run folder removed during train"):
+        ended = server.run(str(tmp_path / "run"), *command, call=LOSE)
+        assert_refused(ended, tmp_path / "run")
+        assert not (tmp_path / "run" / "checkpoint.pth.tar").exists()
+
+
+def test_a_run_goes_on_without_its_packed_images(server, scenes, clean, tmp_path, tally):
+    """They are mapped."""
+    command = training(scenes).command(tmp_path)
+    with tally.fault("packed images removed during train"):
+        ended = server.run(str(tmp_path / "cache"), *command, call=LOSE)
+        assert ended.status == 0, ended.err
+        assert_same_training(tmp_path / "run", clean)
+
+
+def test_nothing_is_glued_to_a_row_of_times_that_a_kill_cut_off(server, scenes, tmp_path):
+    case = training(scenes)
+    assert server.run(str(tmp_path / "run"), *case.command(tmp_path), call=LOSE).status == 1
+    case.run_undisturbed(server, tmp_path)
+    with open(tmp_path / "run" / "timings.jsonl", "ab") as file:
+        file.write(b'{"epoch": 1, "sec')
+    assert server.run("resume", str(tmp_path / "run"), call=case.call).status == 0
+    for line in (tmp_path / "run" / "timings.jsonl").read_text().splitlines():
+        json.loads(line)

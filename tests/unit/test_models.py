@@ -119,22 +119,6 @@ def test_residual_blocks_begin_as_a_relu():
         torch.testing.assert_close(block(images), (images + bias).relu())
 
 
-def test_sides_that_four_halvings_fit_are_never_padded_on_the_far_side():
-    """Why images have sides of multiples of 16: an odd side on the way gives one more window, over the padding."""
-    sides = {}
-
-    def note(module, arguments, output):
-        if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
-            sides.setdefault(side, []).append(arguments[0].shape[-1] % 2)
-
-    model = create_model("residual", num_classes=5).eval()
-    for module in model.modules():
-        module.register_forward_hook(note)
-    for side in (64, 72, 80):
-        model(torch.rand(1, 3, side, side))
-    assert sides == {64: [0, 0, 0, 0], 72: [0, 0, 0, 1], 80: [0, 0, 0, 0]}
-
-
 def test_positions_differ_and_branches_keep_their_shape():
     embedding = position_embedding(5, 7, 192)
     assert embedding.shape == (35, 192)
