@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or broken, folders that vanish: one line that names the place and the fix, and nothing good is lost."""
+"""Disks that are full, read-only or broken, folders that vanish: one line names place and fix, nothing good is lost."""
 
 import errno
 import json
