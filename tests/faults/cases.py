@@ -254,9 +254,9 @@ def assert_run_whole(run: Path, clean: Path) -> None:
     ours = Run(run)
     if ours.checkpoint.exists():
         kept = load_checkpoint(ours.checkpoint)["metrics_bytes"]
-        told, expected = ours.metrics.read_bytes(), Run(clean).metrics.read_bytes()
-        assert kept <= len(told)
-        assert told[:kept] == expected[:kept]
+        metrics, expected = ours.metrics.read_bytes(), Run(clean).metrics.read_bytes()
+        assert kept <= len(metrics)
+        assert metrics[:kept] == expected[:kept]
 
 
 def assert_few_leftovers(folder: Path) -> None:

@@ -27,9 +27,9 @@ def server(own_mounts, tmp_path_factory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def tally(request) -> Iterator[Tally]:
-    kept = Tally()
-    yield kept
-    kept.write(request.module.__name__.rpartition(".")[2].removeprefix("test_"))
+    counts = Tally()
+    yield counts
+    counts.write(request.module.__name__.rpartition(".")[2].removeprefix("test_"))
 
 
 @pytest.fixture

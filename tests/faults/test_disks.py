@@ -93,12 +93,12 @@ def case(request, scenes, clean, site, tmp_path_factory) -> Case:
 
 def assert_refused(ended: Ended, place: Path) -> None:
     """One line that names a path there and says what to do; no traceback."""
-    told = [line for line in ended.err.splitlines() if line.startswith("scenelab: error: ")]
+    lines = [line for line in ended.err.splitlines() if line.startswith("scenelab: error: ")]
     assert ended.status == 1, ended
     assert "Traceback" not in ended.err + ended.out, ended.err
-    assert len(told) == 1, ended.err
-    assert str(place) in told[0]
-    assert re.search(r"; ['\w]", told[0]), told[0]
+    assert len(lines) == 1, ended.err
+    assert str(place) in lines[0]
+    assert re.search(r"; ['\w]", lines[0]), lines[0]
 
 
 @pytest.mark.parametrize("case", QUICK, indirect=True)
