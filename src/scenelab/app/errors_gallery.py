@@ -2,7 +2,6 @@
 
 import csv
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -67,19 +66,15 @@ def read_gallery(run: Run, dataset: MemmapDataset) -> ErrorsGallery:
     evaluation = read_json(result) if path.exists() and result.exists() else {}
     if evaluation.get("digest") != dataset.digest or evaluation.get("weights", "") not in ("", digest(run.best)):
         return ErrorsGallery(dataset, [], [], is_evaluated=False)
-    mistakes = sorted(_read_mistakes(path, dataset), key=lambda mistake: -mistake.confidence)
-    confused = []
-    for pair in evaluation.get("most_confused", [])[:MAX_PAIRS]:
-        names = (pair["true"], pair["predicted"])
-        confused += [each for each in mistakes if (each.category, each.prediction) == names][:MAX_PER_PAIR]
-    return ErrorsGallery(dataset, confused, mistakes[:MAX_CONFIDENT], is_evaluated=True)
-
-
-def _read_mistakes(path: Path, dataset: MemmapDataset) -> list[Mistake]:
     rows, names = {name: row for row, name in enumerate(dataset.paths)}, dataset.categories
     with open(path, newline="", encoding="utf-8") as file:
         wrong = [line for line in csv.DictReader(file) if line["label"] != line["guess1"] and line["path"] in rows]
-    return [
+    mistakes = [
         Mistake(rows[line["path"]], names[int(line["label"])], names[int(line["guess1"])], float(line["confidence"]))
-        for line in wrong
+        for line in sorted(wrong, key=lambda line: -float(line["confidence"]))
     ]
+    confused = []
+    for pair in evaluation.get("most_confused", [])[:MAX_PAIRS]:
+        both = (pair["true"], pair["predicted"])
+        confused += [each for each in mistakes if (each.category, each.prediction) == both][:MAX_PER_PAIR]
+    return ErrorsGallery(dataset, confused, mistakes[:MAX_CONFIDENT], is_evaluated=True)

@@ -91,8 +91,7 @@ class Handlers:
 
     def sample(self, category: str) -> tuple[np.ndarray | None, str]:
         """Return a random validation image of a category, and what it is."""
-        if self.gallery is None:
-            return None, ""
+        assert self.gallery is not None  # or there is no button for it
         try:
             return self.gallery.show(random.choice(self.gallery.rows_of(category)))
         except LabError as error:

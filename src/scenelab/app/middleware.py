@@ -84,7 +84,7 @@ class Gate:
 
     def _check(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
-        if self.hosts and _hostname(host) not in self.hosts:
+        if self.hosts and host.partition(":")[0] not in self.hosts:
             raise RefusedError(400, "this server has another name")
         origin = headers.get(b"origin", b"").decode("latin-1")
         is_foreign = headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site") and path != "/"
@@ -164,8 +164,3 @@ def _paths(value: Any) -> Iterator[Any]:
             waiting += part.values()
         elif isinstance(part, list):
             waiting += part
-
-
-def _hostname(host: str) -> str:
-    """Return the name of `name:port` or `[address]:port`."""
-    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
