@@ -81,10 +81,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def _load(path: Path) -> Any:
     with path.open("rb") as file:
         if file.read(len(LEGACY)) == LEGACY:
-            raise LabError(
-                f"checkpoint {path} has the format of torch before 1.6, which is not read; save it again with a newer "
-                "torch: torch.save(torch.load(path), path)"
-            )
+            fix = "save it again with a newer torch: torch.save(torch.load(path), path)"
+            raise LabError(f"checkpoint {path} has the format of torch before 1.6, which is not read; {fix}")
         check_archive(file, os.fstat(file.fileno()).st_size)
     try:
         # Not memory-mapped: a file that the handout's main.py overwrites in place would end this process (SIGBUS).
@@ -166,8 +164,7 @@ class Dictionary(dict[Any, Any]):
 class PickleCheck(pickle._Unpickler):
     """Python's unpickler, reduced to `OPCODES`, with stand-ins for what torch's would call.
 
-    `sizes` are the bytes of each storage's entry by key; `max_bytes` bounds all tensors together, since several may
-    view one storage.
+    `sizes` are the bytes of each storage's entry; `max_bytes` bounds all tensors, of which several may view a storage.
     """
 
     append: Any
