@@ -21,16 +21,23 @@ def parser() -> argparse.ArgumentParser:
     """The handout's flags and defaults, 2019 and later."""
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("data_folder", metavar="DIR", type=Path, help="path to the data set")
-    flags.add_argument("-j", "--workers", default=4, type=int, metavar="N",
-                       help="accepted for the handout's sake: packed images need no worker processes")  # fmt: skip
+    flags.add_argument(
+        "-j",
+        "--workers",
+        default=4,
+        type=int,
+        metavar="N",
+        help="accepted for the handout's sake: packed images need no worker processes",
+    )
     flags.add_argument("--epochs", "--epoches", default=90, type=int, metavar="N", help="epochs to train (90)")
     flags.add_argument("--start-epoch", default=0, type=int, metavar="N", help="epoch to start from (0)")
     flags.add_argument("--warmup-epochs", "--warmup", default=0, type=int, help="epochs of linear warm-up (0)")
     flags.add_argument("-b", "--batch-size", default=256, type=int, metavar="N", help="images a step (256)")
     flags.add_argument("--lr", "--learning-rate", default=0.1, type=float, metavar="LR", help="peak rate (0.1)")
     flags.add_argument("--momentum", default=0.9, type=float, metavar="M", help="of SGD (0.9)")
-    flags.add_argument("--wd", "--weight-decay", default=1e-4, type=float, metavar="W", dest="weight_decay",
-                       help="weight decay (1e-4)")  # fmt: skip
+    flags.add_argument(
+        "--wd", "--weight-decay", default=1e-4, type=float, metavar="W", dest="weight_decay", help="weight decay (1e-4)"
+    )
     flags.add_argument("--clip-grad", default=1.0, type=float, help="largest norm of the gradient, 0 for none (1.0)")
     flags.add_argument("-p", "--print-freq", default=10, type=int, metavar="N", help="steps between lines (10)")
     flags.add_argument("--resume", default="", metavar="PATH", help="checkpoint to continue from or to evaluate")
@@ -91,14 +98,25 @@ def main(args: argparse.Namespace) -> None:
     if args.vis:
         raise LabError("-v draws what a trained model does; add -e for attention maps or -a for adversarial samples")
     config = handout.config_from_flags(
-        epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, momentum=args.momentum,
-        weight_decay=args.weight_decay, warmup_epochs=args.warmup_epochs, clip_grad=args.clip_grad, gpu=args.gpu,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        momentum=args.momentum,
+        weight_decay=args.weight_decay,
+        warmup_epochs=args.warmup_epochs,
+        clip_grad=args.clip_grad,
+        gpu=args.gpu,
         model=name,
-    )  # fmt: skip
+    )
     handout.train(
-        args.data_folder, config, network,
-        resume=args.resume, start_epoch=args.start_epoch, print_freq=args.print_freq, attached=args.adversarial,
-    )  # fmt: skip
+        args.data_folder,
+        config,
+        network,
+        resume=args.resume,
+        start_epoch=args.start_epoch,
+        print_freq=args.print_freq,
+        attached=args.adversarial,
+    )
 
 
 if __name__ == "__main__":
