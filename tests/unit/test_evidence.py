@@ -65,19 +65,19 @@ def test_the_right_map_beats_the_baselines_and_the_wrong_one_loses(images):
     wrong = deletion_insertion(planted, images, -patch_map(images), TARGETS)
     for baseline in (random_map(images), edge_map(images)):
         other = deletion_insertion(planted, images, baseline, TARGETS)
-        assert (areas(right.deletion) < areas(other.deletion)).all()
-        assert (areas(right.insertion) > areas(other.insertion)).all()
-        assert (areas(wrong.deletion) > areas(other.deletion)).all()
-        assert (areas(wrong.insertion) < areas(other.insertion)).all()
+        assert (areas(right["deletion"]) < areas(other["deletion"])).all()
+        assert (areas(right["insertion"]) > areas(other["insertion"])).all()
+        assert (areas(wrong["deletion"]) > areas(other["deletion"])).all()
+        assert (areas(wrong["insertion"]) < areas(other["insertion"])).all()
 
 
 def test_curves_start_and_end_at_the_image_and_its_replacements(images):
     curves = deletion_insertion(planted, images, random_map(images), TARGETS, steps=4)
-    assert curves.deletion.shape == (4, 5)
+    assert curves["deletion"].shape == (4, 5)
     inputs = (images, blur(images), torch.full_like(images, GRAY))
     whole, blurred, gray = (planted(batch).softmax(dim=1)[:, 0] for batch in inputs)
-    torch.testing.assert_close(curves.deletion[:, [0, -1]], torch.stack([whole, gray], dim=1))
-    torch.testing.assert_close(curves.insertion[:, [0, -1]], torch.stack([blurred, whole], dim=1))
+    torch.testing.assert_close(curves["deletion"][:, [0, -1]], torch.stack([whole, gray], dim=1))
+    torch.testing.assert_close(curves["insertion"][:, [0, -1]], torch.stack([blurred, whole], dim=1))
 
 
 @pytest.mark.parametrize(("maps", "top", "bottom"), [("ramp", 0.0, 0.5), ("zeros", 0.25, 0.25)])
@@ -293,9 +293,9 @@ def test_partners_are_of_the_same_scene_if_possible():
 def test_the_most_confident_correct_and_wrong_predictions_are_selected():
     logits = torch.tensor([[2.0, 0.0], [5.0, 0.0], [0.0, 1.0], [0.0, 3.0], [4.0, 0.0]])
     labels = torch.tensor([0, 0, 0, 0, 1])
-    right, wrong, classes = select_examples(logits, labels, count=2, per_class=True)
-    assert (right.rows, wrong.rows, classes.rows) == ((1, 0), (4, 3), (1, 4))
-    assert [entry.name for entry in select_examples(logits, labels, count=2, per_class=False)] == ["right", "wrong"]
+    rows = select_examples(logits, labels, count=2, per_class=True)
+    assert rows == {"right": [1, 0], "wrong": [4, 3], "classes": [1, 4]}
+    assert list(select_examples(logits, labels, count=2, per_class=False)) == ["right", "wrong"]
 
 
 def test_maps_are_scaled_to_a_percentile_or_a_limit():

@@ -13,7 +13,7 @@ from scenelab.data.augment import Augment
 from scenelab.data.decode import read_image
 from scenelab.evaluation import robustness
 from scenelab.evaluation.adversarial import name_epsilon, round_to_levels, through_png
-from scenelab.evaluation.gradient_masking import check_black_box, check_monotone, check_steps
+from scenelab.evaluation.gradient_masking import check_black_box, check_model, check_monotone
 from scenelab.evaluation.robustness import EpsilonResult, Outcome, Share, find_signs
 from scenelab.io import read_json
 from scenelab.models.inference import prepare_for_inference
@@ -117,9 +117,8 @@ def test_one_step_that_beats_many_is_noticed():
         first = torch.where(far, near - 100, near)
         return torch.stack([first, torch.zeros_like(first), torch.zeros_like(first)], dim=1)
 
-    (sign,) = check_steps(trap, gray, torch.zeros(8, dtype=torch.int64), epsilon=epsilon)
-    assert sign.sign == "steps"
-    assert sign.text.startswith("100 % of the images are robust to 20 steps, 0 % to one step")
+    signs = {sign.sign: sign for sign in check_model(trap, gray, torch.zeros(8, dtype=torch.int64), epsilon=epsilon)}
+    assert signs["steps"].text.startswith("100 % of the images are robust to 20 steps, 0 % to one step")
 
 
 def test_a_black_box_attack_that_beats_gradients_is_noticed(images):

@@ -47,7 +47,7 @@ def attack(
     from scenelab.data.decode import read_images
     from scenelab.errors import LabError
     from scenelab.evaluation.adversarial import AttackSettings, write_adversarial
-    from scenelab.evaluation.images import load_images, spread_rows
+    from scenelab.evaluation.predict import load_images, spread_rows
     from scenelab.runs.loading import open_images, open_network
 
     size = read_epsilon(epsilon)

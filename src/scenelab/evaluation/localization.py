@@ -14,9 +14,9 @@ from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
 from scenelab.evaluation.attribution_gallery import BATCH_SIZE, compute_maps
 from scenelab.evaluation.faithfulness import edge_map
-from scenelab.evaluation.images import load_images, spread_rows, top1
 from scenelab.evaluation.intervals import Interval, bernoulli_error, ratio
-from scenelab.evaluation.results import SaliencyTest, stamp_test
+from scenelab.evaluation.predict import load_images, spread_rows, top1
+from scenelab.evaluation.results import SaliencyTest, Value, stamp_test
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
 
@@ -39,8 +39,7 @@ class Overlap:
     hit: bool  # whether the map's maximum is on them
 
 
-@dataclass(frozen=True, kw_only=True)
-class ItemSummary:
+class ItemSummary(Value):
     """Overlaps of many images with one object class; intervals are None for fewer than `MIN_RATIO_TERMS` images."""
 
     item: str
@@ -56,8 +55,7 @@ class ItemSummary:
     verdict: str  # `more` or `less` attribution than from other images' maps, `no difference` or `too few`
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pointing:
+class Pointing(Value):
     """Result of the pointing game (Zhang et al. 2018, without their tolerance)."""
 
     images: int
@@ -67,16 +65,14 @@ class Pointing:
     empty: int  # images with a map of zeros, which do not count
 
 
-@dataclass(frozen=True, kw_only=True)
-class SceneSummary:
+class SceneSummary(Value):
     """Number of images with one predicted class, and their objects."""
 
     images: int
     items: list[ItemSummary]
 
 
-@dataclass(frozen=True, kw_only=True)
-class MethodLocalization:
+class MethodLocalization(Value):
     """Pointing game, object classes, and object classes by predicted scene of one method."""
 
     pointing: Pointing
@@ -87,7 +83,6 @@ class MethodLocalization:
 class Localization(SaliencyTest):
     """Messages of invalid annotations, and the methods."""
 
-    images: int
     broken: list[str]
     methods: dict[str, MethodLocalization]
 
@@ -102,19 +97,13 @@ def overlaps(
     if other_shares is None:
         other_shares = torch.full_like(shares, 1 / shares.numel())
     top = peak(attribution)
-    return [
-        Overlap(
-            image=image,
-            scene=scene,
-            item=item,
-            inside=shares[mask].sum().item(),
-            elsewhere=other_shares[mask].sum().item(),
-            area=mask.double().mean().item(),
-            hit=bool(mask[top]),
-        )
-        for item, mask in sorted(masks.items())
-        if mask.any()
-    ]
+    entries = []
+    for item, mask in sorted(masks.items()):
+        if mask.any():
+            density = {"inside": shares[mask].sum().item(), "elsewhere": other_shares[mask].sum().item()}
+            area, hit = mask.double().mean().item(), bool(mask[top])
+            entries.append(Overlap(image=image, scene=scene, item=item, area=area, hit=hit, **density))
+    return entries
 
 
 def _shares(attribution: Float[Tensor, "1 h w"]) -> Float[Tensor, "h w"] | None:
@@ -171,19 +160,10 @@ def _summarize(item: str, entries: list[Overlap]) -> ItemSummary:
     verdict = "too few"
     if gain_interval is not None:
         verdict = "more" if gain_interval[0] > 0 else "less" if gain_interval[1] < 0 else "no difference"
-    return ItemSummary(
-        item=item,
-        images=len(entries),
-        density=density,
-        interval=interval,
-        elsewhere=ratio(elsewhere, area)[0],
-        gain=gain,
-        gain_interval=gain_interval,
-        area=area.mean().item(),
-        hits=sum(entry.hit for entry in entries),
-        chance=area.sum().item(),
-        verdict=verdict,
-    )
+    densities = {"density": density, "interval": interval, "elsewhere": ratio(elsewhere, area)[0]}
+    gains = {"gain": gain, "gain_interval": gain_interval, "verdict": verdict}
+    hits, expected = sum(entry.hit for entry in entries), {"area": area.mean().item(), "chance": area.sum().item()}
+    return ItemSummary(item=item, images=len(entries), hits=hits, **densities, **gains, **expected)
 
 
 def find_annotated(dataset: MemmapDataset, data: Path) -> list[int]:
@@ -240,7 +220,7 @@ def measure_objects(
                 items=summarize(entries, items),
                 scenes=_by_scene(entries, items, stored.categories),
             )
-    return Localization(**stamp_test(names), images=len(rows), broken=broken, methods=methods)
+    return Localization(**stamp_test(names, rows), broken=broken, methods=methods)
 
 
 def _all_overlaps(maps: Tensor, masks: list[Masks], rows: list[int], targets: Int64[Tensor, " n"]) -> list[Overlap]:

@@ -28,9 +28,7 @@ def predict_logits(
     """Return the logits of every image of a split, on the CPU, in the split's order.
 
     Args:
-        model: put into eval mode during the call.
-        dataset: the images.
-        size: side in pixels at which the model sees them.
+        size: side in pixels at which the model sees the images.
         mirror: average the logits of each image and its mirror image, as the handout's evaluation does.
         device: where the model is; that of its parameters by default.
         show: draw a progress bar.
