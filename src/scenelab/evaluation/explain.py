@@ -42,12 +42,7 @@ from scenelab.schema import parse
 
 SHEET_IMAGES = 8
 COMPLETENESS_IMAGES = 8
-TESTS: dict[str, type[SaliencyTest]] = {
-    "completeness": Completeness,
-    "faithfulness": Faithfulness,
-    "sanity": Sanity,
-    "objects": Localization,
-}
+TESTS = {"completeness": Completeness, "faithfulness": Faithfulness, "sanity": Sanity, "objects": Localization}
 FIGURES = {"faithfulness": draw_faithfulness, "sanity": draw_sanity, "objects": draw_objects}
 
 
@@ -118,15 +113,14 @@ def explain_split(
 def _run_tests(
     stored: Stored, dataset: MemmapDataset, data: Path, names: tuple[str, ...], counts: ImageCounts
 ) -> Iterator[tuple[str, SaliencyTest]]:
-    def images(count: int) -> torch.Tensor:
-        return load_images(dataset, spread_rows(len(dataset), count), stored.size)
-
-    if "integrated" in names:
-        yield "completeness", measure_completeness(stored, images(COMPLETENESS_IMAGES), names)
-    if counts.faithfulness:
-        yield "faithfulness", measure_faithfulness(stored, images(counts.faithfulness), names)
-    if counts.sanity:
-        yield "sanity", check_sanity(stored, images(counts.sanity), names)
+    for name, measure, count in (
+        ("completeness", measure_completeness, COMPLETENESS_IMAGES if "integrated" in names else 0),
+        ("faithfulness", measure_faithfulness, counts.faithfulness),
+        ("sanity", check_sanity, counts.sanity),
+    ):
+        if count:
+            images = load_images(dataset, spread_rows(len(dataset), count), stored.size)
+            yield name, measure(stored, images, names)
     if counts.objects:
         yield "objects", measure_objects(stored, dataset, data, names, max_images=counts.objects)
 

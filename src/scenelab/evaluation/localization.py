@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -160,10 +161,10 @@ def _summarize(item: str, entries: list[Overlap]) -> ItemSummary:
     verdict = "too few"
     if gain_interval is not None:
         verdict = "more" if gain_interval[0] > 0 else "less" if gain_interval[1] < 0 else "no difference"
-    densities = {"density": density, "interval": interval, "elsewhere": ratio(elsewhere, area)[0]}
-    gains = {"gain": gain, "gain_interval": gain_interval, "verdict": verdict}
-    hits, expected = sum(entry.hit for entry in entries), {"area": area.mean().item(), "chance": area.sum().item()}
-    return ItemSummary(item=item, images=len(entries), hits=hits, **densities, **gains, **expected)
+    values: dict[str, Any] = {"density": density, "interval": interval, "elsewhere": ratio(elsewhere, area)[0]}
+    values |= {"gain": gain, "gain_interval": gain_interval, "area": area.mean().item(), "chance": area.sum().item()}
+    hits = sum(entry.hit for entry in entries)
+    return ItemSummary(item=item, images=len(entries), hits=hits, verdict=verdict, **values)
 
 
 def find_annotated(dataset: MemmapDataset, data: Path) -> list[int]:
@@ -206,7 +207,7 @@ def measure_objects(
     order = targets.argsort(stable=True)
     images, targets = images[order].contiguous(memory_format=torch.channels_last), targets[order]
     rows = [list(objects)[place] for place in order.tolist()]
-    masks = [draw_masks(objects[row], stored.size) for row in rows]
+    masks, partners = [draw_masks(objects[row], stored.size) for row in rows], pair_up(targets)
     methods = {}
     with progress("objects", len(rows) * len(names)) as advance:
         for name in (*names, "edges"):
@@ -214,20 +215,12 @@ def measure_objects(
                 maps = compute_maps(name, stored.model, images, targets, on_progress=advance)
             else:
                 maps = edge_map(images)
-            entries = _all_overlaps(maps, masks, rows, targets)
-            methods[name] = MethodLocalization(
-                pointing=pointing_game(maps, masks),
-                items=summarize(entries, items),
-                scenes=_by_scene(entries, items, stored.categories),
-            )
+            entries: list[Overlap] = []
+            for place, (scene, partner) in enumerate(zip(targets.tolist(), partners, strict=True)):
+                entries += overlaps(maps[place], maps[partner], masks[place], image=rows[place], scene=scene)
+            pointing, scenes = pointing_game(maps, masks), _by_scene(entries, items, stored.categories)
+            methods[name] = MethodLocalization(pointing=pointing, items=summarize(entries, items), scenes=scenes)
     return Localization(**stamp_test(names, rows), broken=broken, methods=methods)
-
-
-def _all_overlaps(maps: Tensor, masks: list[Masks], rows: list[int], targets: Int64[Tensor, " n"]) -> list[Overlap]:
-    entries: list[Overlap] = []
-    for place, (scene, partner) in enumerate(zip(targets.tolist(), pair_up(targets), strict=True)):
-        entries += overlaps(maps[place], maps[partner], masks[place], image=rows[place], scene=scene)
-    return entries
 
 
 def pair_up(targets: Int64[Tensor, " n"]) -> list[int]:

@@ -31,8 +31,7 @@ SIMILAR = 0.7  # a rank correlation above this: the map hardly changed
 DIFFERENT = 0.4  # a rank correlation below this: the map changed
 NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
-Explain = Callable[[Any], Tensor]
-"""From a model to maps N×1×H×W of fixed images and targets."""
+Explain = Callable[[Any], Tensor]  # from a model to maps N×1×H×W of fixed images and targets
 
 
 @dataclass(frozen=True)
