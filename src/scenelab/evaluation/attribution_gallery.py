@@ -120,9 +120,7 @@ def make_gallery(
 ) -> Gallery:
     """Attribute the predicted class of each image by every method.
 
-    Args:
-        sources: indices in a split, or names of files.
-        labels: true classes, if known.
+    Sources are indices in a split, or names of files; labels are the true classes, if known.
     """
     gallery = Gallery(name=name, rendering=rendering, rows=[])
     if not len(images):

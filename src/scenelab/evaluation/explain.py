@@ -85,10 +85,7 @@ def explain_split(
 ) -> AttributionResult:
     """Write galleries of a split, of at most `count` images, and the requested tests to RUN/results.
 
-    Args:
-        data: the data folder, for object annotations.
-        names: methods.
-        per_class: add a gallery with one image per class.
+    `data` is the data folder, for object annotations; `per_class` adds a gallery with one image per class.
     """
     path, folder = run.results / "attribution.json", run.results / "attention"
     if tests.objects:
