@@ -117,7 +117,7 @@ def test_predict_takes_pictures_as_people_have_them(run, scenes, tmp_path):
     [
         (["train", "nope", "--data", "{scenes}", "--out", "{new}"], "there is no recipe 'nope'"),
         (["train", "demo", "--data", "{new}", "--out", "{new}/run"], "data folder .* does not exist; make one with"),
-        (["train", "demo", "--data", "{empty}", "--out", "{new}"], "expected train.txt or one folder a class"),
+        (["train", "demo", "--data", "{empty}", "--out", "{new}"], "expected train.txt or one folder per class"),
         (["train", "demo", "--data", "{scenes}", "--out", "{run}"], "holds a run already; resume it with"),
         (["train", "demo", "--data", "{scenes}", "--out", "{new}", "--epochs", "-1"], "epochs: got -1.0; expected"),
         (["train", "demo", "--data", "{scenes}", "--out", "{new}", "--model", "vgg"], "there is no model 'vgg'"),

@@ -88,8 +88,9 @@ def test_a_submission_over_the_limits_is_refused(tmp_path):
     run.results.mkdir(parents=True, exist_ok=True)
     with pytest.raises(LabError, match="has no finished training; finish it with 'scenelab resume"):
         make_card(run)
-    accounting = {"training_flops": int(6.1776e15), "checkpoint_bytes": 9_999_999, "minutes": 1.0, "threads": 1}
-    accounting |= {"images_seen": 1, "epochs": 1, "device": "cpu"}
+    names = "steps images_seen epochs minutes seconds_in_steps images_per_second peak_memory_bytes parameters threads"
+    accounting = dict.fromkeys([*names.split(), "processes"], 1) | {"device": "cpu"}
+    accounting |= {"training_flops": int(6.1776e15), "checkpoint_bytes": 9_999_999}
     (run.results / "training.json").write_text(json.dumps(accounting))
     card = make_card(run)
     assert card.share_of_k40_peak == pytest.approx(0.1)
@@ -99,7 +100,7 @@ def test_a_submission_over_the_limits_is_refused(tmp_path):
         ({"checkpoint_bytes": 10_000_001}, "10,000,001 bytes; the challenge allows 10,000,000"),
         ({"training_flops": 0}, "has no count of operations"),
         ({"training_flops": int(6.2e16)}, "took 6.2e+16 operations; the challenge allows 6.18e+16"),
-        ({"threads": "two"}, "training.json: threads: got 'two'; expected an integer"),
+        ({"threads": "two"}, "training.json is refused: threads: got 'two'; expected an integer"),
     ):
         (run.results / "training.json").write_text(json.dumps(accounting | change))
         with pytest.raises(LabError, match=re.escape(message)):

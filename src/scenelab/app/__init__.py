@@ -1,1 +1,1 @@
-"""The explorer: a page on this machine that shows what networks say, where they look, and what fools them."""
+"""The explorer: a local page that shows predictions, attribution maps and adversarial examples of networks."""

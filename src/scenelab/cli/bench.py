@@ -12,7 +12,7 @@ from scenelab.errors import LabError
 def conv(*, rounds: int = 5, batch: int = 64, size: int = 128, threads: int = 0, json: bool = False) -> None:
     """Compare native, our own and the textbook's convolution: each layer of SimpleNet, the training step, its memory.
 
-    The step is measured in a plain Python process, as in a script of one's own, and as Scenelab trains (prepared).
+    The step runs in a plain Python process, like a user's own script, and with the settings of Scenelab's training.
 
     Example: scenelab bench conv --json
 
@@ -26,9 +26,14 @@ def conv(*, rounds: int = 5, batch: int = 64, size: int = 128, threads: int = 0,
     from scenelab.studies.conv_speed import measure_convolutions
     from scenelab.training.session import available_cores
 
-    for name, value, least in (("rounds", rounds, 1), ("batch", batch, 1), ("size", size, 16), ("threads", threads, 0)):
-        if value < least:
-            raise LabError(f"--{name} is {value}; expected {least} or more")
+    for name, value, minimum in (
+        ("rounds", rounds, 1),
+        ("batch", batch, 1),
+        ("size", size, 16),
+        ("threads", threads, 0),
+    ):
+        if value < minimum:
+            raise LabError(f"--{name} is {value}; expected {minimum} or more")
     result = measure_convolutions(batch=batch, size=size, rounds=rounds, threads=threads or available_cores())
     if json:
         print_json(result)

@@ -7,13 +7,17 @@ from tyro.conf import Positional
 
 
 def kit(
-    dir: Positional[Path], *, year: Literal[2019, 2022] = 2019, solution: bool = False, gradescope: bool = False,
+    dir: Positional[Path],
+    *,
+    year: Literal[2019, 2022] = 2019,
+    solution: bool = False,
+    gradescope: bool = False,
     rubric: Path | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write the assignment: code/ with the places to fill in, tests, scripts, README.
 
-    It needs torch, torchvision, numpy and tensorboard, and nothing of scenelab. What to fill in is cut out of a
-    solution that the grader gives all points.
+    It needs torch, torchvision, numpy and tensorboard, and nothing of scenelab. The grader gives the solution, from
+    which the places to fill in are cut out, all points.
 
     Example: scenelab kit homework
 
@@ -21,8 +25,8 @@ def kit(
         dir: a new folder.
         year: 2019, or 2022 for the names and flags of that year and later, a vision transformer among them.
         solution: write the solution instead, for instructors.
-        gradescope: write an autograder for Gradescope instead: zip what is in the folder and upload it.
-        rubric: with --gradescope, another rubric than the handout's.
+        gradescope: write an autograder for Gradescope instead; zip the folder's content and upload it.
+        rubric: with --gradescope, a rubric other than the handout's.
     """
     from scenelab.course.grading.rubric import default_text, read_rubric
     from scenelab.course.kit import make_gradescope, make_kit

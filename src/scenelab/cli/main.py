@@ -32,12 +32,13 @@ Start with: scenelab demo
 Any command takes --debug, which shows the traceback behind an error."""
 
 
-def build() -> tyro.extras.SubcommandApp:
-    """All subcommands."""
+def build(arguments: list[str]) -> tyro.extras.SubcommandApp:
+    """Return all subcommands; the flags of `train` depend on the recipe among the arguments."""
     commands = tyro.extras.SubcommandApp()
     commands.command(demo.demo)
     commands.command(data.app(), name="data", help="Download, import, make, check and pack images.")
-    commands.command(train.train)
+    is_train = arguments[:1] == ["train"]
+    commands.command(train.train_command(arguments) if is_train else train.train, name="train")
     commands.command(train.resume)
     commands.command(evaluate.evaluate)
     commands.command(evaluate.predict)
@@ -64,7 +65,7 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        build().cli(prog="scenelab", description=DESCRIPTION, args=arguments)
+        build(arguments).cli(prog="scenelab", description=DESCRIPTION, args=arguments)
     except LabError as error:
         if debug:
             raise

@@ -16,34 +16,34 @@ def report(
     html_only: bool = False,
     paper: Literal["A4", "Letter"] = "A4",
 ) -> None:
-    """Put runs and studies together as the writeup that the handout asks for.
+    """Combine runs and studies into the writeup that the handout asks for.
 
-    Writes OUT/report.html, which needs nothing from outside, and OUT/report.pdf from the same page. All figures come
-    from the folders; what is missing there is named with the command that makes it.
+    Writes OUT/report.html, which is self-contained, and OUT/report.pdf from the same page. All results come from the
+    folders; for a missing result the report names the command that makes it.
 
     Example: scenelab report runs/laptop runs/study-design --out report --team team.toml
 
     Args:
-        folders: run folders and folders of studies, in the order in which they are shown.
+        folders: run folders and study folders, in the order of the report.
         out: folder to write to.
         team: a TOML file with title, members and texts in Markdown by section.
-        compare: hold each run against the one before it, image by image.
-        card: write OUT/card.md as well, a model card of the first run.
-        html_only: leave the PDF out.
+        compare: compare each run with the one before it, image by image.
+        card: also write OUT/card.md, a model card of the first run.
+        html_only: write no PDF.
         paper: size of the PDF's pages.
     """
     from scenelab.report.card import make_card
-    from scenelab.report.collect import collect, understood
+    from scenelab.report.collect import collect, name_invalid_results
     from scenelab.report.team import read_team
     from scenelab.report.write import KEYS, render, to_pdf
 
-    found, told = collect(folders), read_team(team, KEYS)
-    with understood(folders):
-        html = render(found, told, side_by_side=compare)
-        described = make_card(found) if card else ""
+    collected, members = collect(folders), read_team(team, KEYS)
+    with name_invalid_results(folders):
+        html = render(collected, members, side_by_side=compare)
+        model_card = make_card(collected) if card else ""
     _write(out / "report.html", html.encode())
     if card:
-        _write(out / "card.md", described.encode())
+        _write(out / "card.md", model_card.encode())
     if not html_only:
         _write(out / "report.pdf", to_pdf(html, paper))
 

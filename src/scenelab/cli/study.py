@@ -1,6 +1,7 @@
 """scenelab study: train variants from one seed and compare them."""
 
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -24,20 +25,20 @@ def conv(
 ) -> None:
     """Train SimpleNet twice from one seed, with native and with our convolution, and compare.
 
-    Writes OUT/study.json, study.md and study.png beside the run folders OUT/native and OUT/custom. What is
-    finished is not trained again: the same command goes on where it was stopped.
+    Writes OUT/study.json, study.md and study.png beside the run folders OUT/native and OUT/custom. The same command
+    resumes a stopped study and keeps finished runs.
 
     Example: scenelab study conv --data data --out runs/study-conv --epochs 4
 
     Args:
-        data: a MiniPlaces folder, or one with a sub-folder a class.
+        data: a MiniPlaces folder, or one with a subfolder per class.
         out: folder of the study.
         recipe: name of a recipe; its network is replaced by SimpleNet.
         steps: training steps of each side.
-        epochs: passes over the training images, in place of --steps.
-        batch_size: images a step.
+        epochs: passes over the training images, instead of --steps.
+        batch_size: images per step.
         lr: peak learning rate.
-        seed: of initialisation, order and augmentation.
+        seed: of initialization, order and augmentation.
         threads: CPU threads; all cores by default.
         json: print study.json.
     """
@@ -46,31 +47,33 @@ def conv(
 
     values = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "threads": threads}
     config = change(get(recipe), values, lr=lr)
-    study, text = run_study(out, data, config, steps=steps if epochs is None else None)
-    if json:
-        print_json(study)
-    else:
-        print(f"{text}\nwritten: {out}/study.json, {out}/study.md, {out}/study.png")
+    _print(run_study(out, data, config, steps=steps if epochs is None else None), out / "study", json=json)
 
 
 def design(
-    *, data: Path, out: Path, minutes: float = 5.0, seeds: int = 3, seed: int = 0, threads: int | None = None,
+    *,
+    data: Path,
+    out: Path,
+    minutes: float = 5.0,
+    seeds: int = 3,
+    seed: int = 0,
+    threads: int | None = None,
     json: bool = False,
-) -> None:  # fmt: skip
+) -> None:
     """Train the handout's steps from a plain network to ours, and our recipe with each choice on and off.
 
-    Every run has the same minutes. Judged on a tenth of train that is held out; val is not opened. Writes
-    OUT/design.json, design.md and design.png after every run, beside the run folders OUT/VARIANT/SEED. What is finished
-    is not trained again: the same command goes on where it was stopped.
+    Every run has the same minutes. Accuracy is measured on a tenth of train that is held out; val is not opened. Writes
+    OUT/design.json, design.md and design.png after every run, beside the run folders OUT/VARIANT/SEED. The same command
+    resumes a stopped study and keeps finished runs.
 
     Example: scenelab study design --data data --out runs/study-design --minutes 5
 
     Args:
-        data: a MiniPlaces folder, or one with a sub-folder a class.
+        data: a MiniPlaces folder, or one with a subfolder per class.
         out: folder of the study.
         minutes: of each run; there are about 20 variants.
-        seeds: runs of our recipe and of each variant that ends near it; the others have one.
-        seed: the first of them.
+        seeds: runs of our recipe and of each variant with a similar accuracy; the others have one.
+        seed: the first seed.
         threads: CPU threads; all cores by default.
         json: print design.json.
     """
@@ -80,33 +83,36 @@ def design(
     if seeds < 1:
         raise LabError(f"--seeds is {seeds}; expected 1 or more")
     config = change(get("laptop"), {"minutes": minutes, "seed": seed, "threads": threads})
-    study, text = run_study(out, data, config, seeds=seeds)
-    if json:
-        print_json(study)
-    else:
-        print(f"{text}\nwritten: {out}/design.json, {out}/design.md, {out}/design.png")
+    _print(run_study(out, data, config, seeds=seeds), out / "design", json=json)
 
 
 def adversarial(
-    *, data: Path, out: Path, minutes: float = 20.0, epsilon: str = "4/255",
-    epsilons: tuple[str, ...] = ("1/255", "2/255", "4/255", "8/255"), images: int = 200, seed: int | None = None,
-    threads: int | None = None, json: bool = False,
-) -> None:  # fmt: skip
+    *,
+    data: Path,
+    out: Path,
+    minutes: float = 20.0,
+    epsilon: str = "4/255",
+    epsilons: tuple[str, ...] = ("1/255", "2/255", "4/255", "8/255"),
+    images: int = 200,
+    seed: int | None = None,
+    threads: int | None = None,
+    json: bool = False,
+) -> None:
     """Train normally, with Fast, Free and PGD for the same minutes, and attack all four.
 
-    Judged on a tenth of train that is held out. Writes OUT/adversarial.json, adversarial.md and adversarial.png after
-    every run, beside the run folders OUT/VARIANT. What is finished is not done again.
+    Accuracy is measured on a tenth of train that is held out. Writes OUT/adversarial.json, adversarial.md and
+    adversarial.png after every run, beside the run folders OUT/VARIANT. The same command resumes a stopped study.
 
     Example: scenelab study adversarial --data data --out runs/study-adversarial --minutes 20
 
     Args:
-        data: a MiniPlaces folder, or one with a sub-folder a class.
+        data: a MiniPlaces folder, or one with a subfolder per class.
         out: folder of the study.
         minutes: of each of the four runs.
-        epsilon: trained against, in pixel units.
-        epsilons: attacked with.
-        images: held-out images that are attacked.
-        seed: of initialisation, order and augmentation.
+        epsilon: of training, in pixel units.
+        epsilons: of the attacks.
+        images: held-out images to attack.
+        seed: of initialization, order and augmentation.
         threads: CPU threads; all cores by default.
         json: print adversarial.json.
     """
@@ -117,20 +123,21 @@ def adversarial(
     if images < 1:
         raise LabError(f"--images is {images}; expected 1 or more")
     config = change(get("laptop"), {"minutes": minutes, "seed": seed, "threads": threads})
-    study, text = run_study(
-        out, data, config, epsilon=read_epsilon(epsilon), epsilons=[read_epsilon(text) for text in epsilons],
-        images=images,
-    )  # fmt: skip
+    levels = [read_epsilon(text) for text in epsilons]
+    result = run_study(out, data, config, epsilon=read_epsilon(epsilon), epsilons=levels, images=images)
+    _print(result, out / "adversarial", json=json)
+
+
+def _print(result: tuple[dict[str, Any], str], path: Path, *, json: bool) -> None:
     if json:
-        print_json(study)
+        print_json(result[0])
     else:
-        print(f"{text}\nwritten: {out}/adversarial.json, {out}/adversarial.md, {out}/adversarial.png")
+        print(f"{result[1]}\nwritten: {path}.json, {path}.md, {path}.png")
 
 
 def app() -> tyro.extras.SubcommandApp:
-    """The subcommands of `scenelab study`."""
+    """Return the subcommands of `scenelab study`."""
     group = tyro.extras.SubcommandApp()
-    group.command(conv)
-    group.command(design)
-    group.command(adversarial)
+    for command in (conv, design, adversarial):
+        group.command(command)
     return group

@@ -8,18 +8,16 @@ import re
 from pathlib import Path
 
 import torch
-from pydantic import ConfigDict
 
 from scenelab.data.decode import read_images
 from scenelab.data.miniplaces import list_test, read_list
 from scenelab.errors import LabError
 from scenelab.evaluation.results import Stamped
-from scenelab.io import atomic_write, read_json, read_text
+from scenelab.io import atomic_write, read_text
 from scenelab.progress import progress
 from scenelab.runs.network import Stored, read_classifier
-from scenelab.runs.provenance import stamp
+from scenelab.runs.provenance import TrainingResult, stamp
 from scenelab.runs.run import Run
-from scenelab.schema import parse
 
 GUESSES = 5
 MAX_MODEL_BYTES = 10_000_000  # the handout's limit
@@ -30,16 +28,9 @@ BATCH = 100
 Guesses = dict[str, tuple[int, ...]]  # labels by image path, in order
 
 
-class ChallengeCard(Stamped):
+class ChallengeCard(Stamped, TrainingResult):
     """The content of `results/challenge.json`: the training's accounting, limits, and errors on val if it is there."""
 
-    model_config = ConfigDict(extra="allow")  # the rest of the accounting
-    checkpoint_bytes: int
-    training_flops: int
-    minutes: float
-    threads: int
-    images_seen: int
-    epochs: float
     largest_bytes: int
     k40_budget_flops: float
     share_of_k40_peak: float
@@ -121,8 +112,8 @@ def make_card(run: Run) -> ChallengeCard:
     path = run.results / "training.json"
     if not path.exists():
         raise LabError(f"{run.folder} has no finished training; finish it with 'scenelab resume {run.folder}'")
-    accounting, budget = read_json(path), K40_SECONDS * K40_PEAK
-    operations, size = accounting.get("training_flops"), accounting.get("checkpoint_bytes", 0)
+    training, budget = TrainingResult.read(path), K40_SECONDS * K40_PEAK
+    operations, size = training.training_flops, training.checkpoint_bytes
     if not operations:
         raise LabError(f"{path} has no count of operations; train again with this version")
     if size > MAX_MODEL_BYTES:
@@ -134,9 +125,9 @@ def make_card(run: Run) -> ChallengeCard:
             f"training {run.folder} took {operations:.3g} operations; the challenge allows {budget:.3g}, four hours of "
             "a K40 at its peak, train for less"
         )
-    share = {"share_of_k40_peak": operations / budget, "assumed_utilisation": 1.0}
-    limits = {"largest_bytes": MAX_MODEL_BYTES, "k40_budget_flops": budget, **share}
-    return parse(ChallengeCard, {**accounting, **limits, **stamp(run.best)}, f"{path}: ")
+    values = {**training.model_dump(exclude_unset=True), **stamp(run.best), "largest_bytes": MAX_MODEL_BYTES}
+    share = operations / budget
+    return ChallengeCard(**values, k40_budget_flops=budget, share_of_k40_peak=share, assumed_utilisation=1.0)
 
 
 def write_submission(run: Run, *, data: Path | None = None, split: str = "test") -> ChallengeCard:

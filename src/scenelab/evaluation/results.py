@@ -1,12 +1,10 @@
 """Base classes of the results that are written to a run folder."""
 
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict
 
-from scenelab.io import write_json
 from scenelab.runs.network import Stored
 from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
@@ -25,14 +23,6 @@ class Stamped(Value):
     date: str
     command: str
     weights: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values of all fields that were set."""
-        return self.model_dump(mode="json", exclude_unset=True)
-
-    def write(self, path: Path) -> None:
-        """Write a JSON file."""
-        write_json(path, self.to_json())
 
 
 class Result(Stamped):

@@ -1,1 +1,1 @@
-"""The writeup: what run folders and studies hold, put together as the handout asks for. Nothing is computed anew."""
+"""The writeup of runs and studies, from their stored results; nothing is measured again."""

@@ -1,0 +1,1 @@
+"""Training: recipes, the loop, optimizers, schedules, several processes."""
