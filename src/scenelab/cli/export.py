@@ -35,7 +35,7 @@ def export(
         json: print what was written and found as JSON.
     """
     from scenelab.errors import LabError
-    from scenelab.evaluation.images import load_images, spread_rows
+    from scenelab.evaluation.predict import load_images, spread_rows
     from scenelab.io import write_json
     from scenelab.runs.export import export as write
     from scenelab.runs.loading import open_run
