@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.efficiency import CLASSES, PRECISIONS
 from scenelab.errors import LabError
-from scenelab.progress import NullProgress
+from scenelab.progress import TrainProgress
 from scenelab.runs.provenance import environment
 from scenelab.runs.run import Run
 from scenelab.studies.timing import ratio, run_worker
@@ -76,7 +76,7 @@ def worker(arguments: list[str]) -> None:
     dataset = noise(16 * config.batch_size, scaled(int(side), STORED), tuple(map(str, range(CLASSES))))
     with init_distributed() as world, tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
-            run=Run(Path(folder)), config=config, dataset=dataset, val=None, display=NullProgress(), world=world
+            run=Run(Path(folder)), config=config, dataset=dataset, val=None, display=TrainProgress(), world=world
         )
         trainer.logbook = NoLogbook()
         for _ in range(WARM_UP):

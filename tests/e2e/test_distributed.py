@@ -124,7 +124,7 @@ from scenelab.training.recipes import laptop
 from scenelab.runs.run import Run
 from scenelab.runs.config import AdversarialConfig
 from scenelab.training.distributed import init_distributed
-from scenelab.progress import NullProgress
+from scenelab.progress import TrainProgress
 from scenelab.training.metrics_logger import NoLogbook
 from scenelab.training.trainer import Trainer
 from scenelab.training.session import start_run
@@ -137,7 +137,7 @@ with init_distributed() as world:
             base, adversarial=AdversarialConfig(method=method, epsilon=4 / 255, steps=steps))
         dataset = pack(open_split(data, "train"), folder, size=32)
         trainer = Trainer(
-            run=Run(folder), config=config, dataset=dataset, val=None, display=NullProgress(), world=world
+            run=Run(folder), config=config, dataset=dataset, val=None, display=TrainProgress(), world=world
         )
         trainer.logbook = NoLogbook()
         for _ in range(3):

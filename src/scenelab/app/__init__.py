@@ -1,1 +1,13 @@
-"""The explorer: a page on this machine that shows what networks say, where they look, and what fools them."""
+"""The explorer: a local web page that shows predictions, attributions and attacks."""
+
+from typing import TYPE_CHECKING
+
+from scenelab.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from scenelab.app.handlers import Answers
+    from scenelab.app.session import open_lens
+else:
+    __getattr__ = lazy_exports(__name__, __file__)
+
+__all__ = ["Answers", "open_lens"]

@@ -4,20 +4,28 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
+
+from scenelab.cli.arguments import DataFolder
 
 
-def app(runs: Positional[list[Path]], *, data: Path | None = None, host: str = "127.0.0.1", port: int = 7860) -> None:
-    """Open networks in a browser: what they say of a picture, where they look, what fools them.
+def app(
+    runs: Annotated[Positional[list[Path]], arg(metavar="RUN ...", help_behavior_hint="(required)")],
+    *,
+    data: DataFolder = None,
+    host: Annotated[str, arg(metavar="HOST")] = "127.0.0.1",
+    port: Annotated[int, arg(metavar="PORT")] = 7860,
+) -> None:
+    """Explore runs in a browser: predictions, attributions, attacks.
 
     Example: scenelab app runs/laptop runs/hardened
 
     Args:
-        runs: run folders; of more than one, two stand side by side.
-        data: another data folder than the one that the first run was trained on, for validation images.
-        host: address to listen on. Anything but loopback lets everybody in who reaches this machine.
-        port: 0 takes a free one.
+        runs: run folders; with several, two at a time are compared.
+        host: address to listen on; any but loopback opens the page to everybody who can reach this machine.
+        port: port to listen on; 0 takes a free one.
     """
     from scenelab.app.errors_gallery import read_album
     from scenelab.app.handlers import Answers

@@ -1,9 +1,20 @@
 """scenelab study: train variants from one seed and compare them."""
 
-from pathlib import Path
+from typing import Annotated
 
-import tyro
+from tyro.conf import arg
 
+from scenelab.cli.arguments import (
+    Commands,
+    Count,
+    Json,
+    Minutes,
+    OptionalSeed,
+    Seed,
+    StudyFolder,
+    Threads,
+    TrainingData,
+)
 from scenelab.cli.output import print_json
 from scenelab.cli.train import change
 from scenelab.errors import LabError
@@ -11,35 +22,30 @@ from scenelab.errors import LabError
 
 def conv(
     *,
-    data: Path,
-    out: Path,
-    recipe: str = "demo",
-    steps: int = 600,
-    epochs: float | None = None,
-    batch_size: int | None = None,
-    lr: float | None = None,
-    seed: int | None = None,
-    threads: int | None = None,
-    json: bool = False,
+    data: TrainingData,
+    out: StudyFolder,
+    recipe: Annotated[str, arg(metavar="RECIPE")] = "demo",
+    steps: Count = 600,
+    epochs: Annotated[float | None, arg(metavar="EPOCHS", help_behavior_hint="(default: as --steps says)")] = None,
+    batch_size: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the recipe's)")] = None,
+    lr: Annotated[float | None, arg(metavar="RATE", help_behavior_hint="(default: the recipe's)")] = None,
+    seed: OptionalSeed = None,
+    threads: Threads = None,
+    json: Json = False,
 ) -> None:
-    """Train SimpleNet twice from one seed, with native and with our convolution, and compare.
+    """Train SimpleNet with PyTorch's and with our convolution.
 
-    Writes OUT/study.json, study.md and study.png beside the run folders OUT/native and OUT/custom. What is
-    finished is not trained again: the same command goes on where it was stopped.
+    Writes OUT/study.json, study.md and study.png, and the run folders OUT/native and OUT/custom. The same command
+    continues where it stopped.
 
     Example: scenelab study conv --data data --out runs/study-conv --epochs 4
 
     Args:
-        data: a MiniPlaces folder, or one with a sub-folder a class.
-        out: folder of the study.
         recipe: name of a recipe; its network is replaced by SimpleNet.
-        steps: training steps of each side.
-        epochs: passes over the training images, in place of --steps.
-        batch_size: images a step.
+        steps: training steps of each run.
+        epochs: passes over the training images, instead of --steps.
+        batch_size: images per step.
         lr: peak learning rate.
-        seed: of initialisation, order and augmentation.
-        threads: CPU threads; all cores by default.
-        json: print study.json.
     """
     from scenelab.studies.conv import run_study
     from scenelab.training.recipes import get
@@ -54,25 +60,27 @@ def conv(
 
 
 def design(
-    *, data: Path, out: Path, minutes: float = 5.0, seeds: int = 3, seed: int = 0, threads: int | None = None,
-    json: bool = False,
-) -> None:  # fmt: skip
-    """Train the handout's steps from a plain network to ours, and our recipe with each choice on and off.
+    *,
+    data: TrainingData,
+    out: StudyFolder,
+    minutes: Minutes = 5.0,
+    seeds: Count = 3,
+    seed: Seed = 0,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Train about 20 networks and recipes that differ in one choice each.
 
-    Every run has the same minutes. Judged on a tenth of train that is held out; val is not opened. Writes
-    OUT/design.json, design.md and design.png after every run, beside the run folders OUT/VARIANT/SEED. What is finished
-    is not trained again: the same command goes on where it was stopped.
+    They are the handout's steps from a plain network to ours, and our recipe with each choice on and off, all with the
+    same minutes, compared on a held-out tenth of the training images. Writes OUT/design.json, design.md and design.png
+    after every run, and the run folders OUT/VARIANT/SEED. The same command continues where it stopped.
 
     Example: scenelab study design --data data --out runs/study-design --minutes 5
 
     Args:
-        data: a MiniPlaces folder, or one with a sub-folder a class.
-        out: folder of the study.
-        minutes: of each run; there are about 20 variants.
-        seeds: runs of our recipe and of each variant that ends near it; the others have one.
-        seed: the first of them.
-        threads: CPU threads; all cores by default.
-        json: print design.json.
+        minutes: training time of each run.
+        seeds: runs of our recipe and of each variant that ends close to it; the others have one.
+        seed: first random seed.
     """
     from scenelab.studies.design import run_study
     from scenelab.training.recipes import get
@@ -88,27 +96,30 @@ def design(
 
 
 def adversarial(
-    *, data: Path, out: Path, minutes: float = 20.0, epsilon: str = "4/255",
-    epsilons: tuple[str, ...] = ("1/255", "2/255", "4/255", "8/255"), images: int = 200, seed: int | None = None,
-    threads: int | None = None, json: bool = False,
-) -> None:  # fmt: skip
-    """Train normally, with Fast, Free and PGD for the same minutes, and attack all four.
+    *,
+    data: TrainingData,
+    out: StudyFolder,
+    minutes: Minutes = 20.0,
+    epsilon: Annotated[str, arg(metavar="EPSILON")] = "4/255",
+    epsilons: Annotated[tuple[str, ...], arg(metavar="EPSILON ...")] = ("1/255", "2/255", "4/255", "8/255"),
+    images: Count = 200,
+    seed: OptionalSeed = None,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Compare normal, Fast, Free and PGD training under attack.
 
-    Judged on a tenth of train that is held out. Writes OUT/adversarial.json, adversarial.md and adversarial.png after
-    every run, beside the run folders OUT/VARIANT. What is finished is not done again.
+    All four train for the same minutes and are attacked on a held-out tenth of the training images. Writes
+    OUT/adversarial.json, adversarial.md and adversarial.png after every run, and the run folders OUT/VARIANT. The same
+    command continues where it stopped.
 
     Example: scenelab study adversarial --data data --out runs/study-adversarial --minutes 20
 
     Args:
-        data: a MiniPlaces folder, or one with a sub-folder a class.
-        out: folder of the study.
-        minutes: of each of the four runs.
-        epsilon: trained against, in pixel units.
-        epsilons: attacked with.
-        images: held-out images that are attacked.
-        seed: of initialisation, order and augmentation.
-        threads: CPU threads; all cores by default.
-        json: print adversarial.json.
+        minutes: training time of each of the four runs.
+        epsilon: largest change of a pixel value in training, from 0 to 1.
+        epsilons: largest changes of a pixel value in the attacks.
+        images: held-out images to attack.
     """
     from scenelab.cli.robustness import read_epsilon
     from scenelab.studies.adversarial import run_study
@@ -127,10 +138,7 @@ def adversarial(
         print(f"{text}\nwritten: {out}/adversarial.json, {out}/adversarial.md, {out}/adversarial.png")
 
 
-def app() -> tyro.extras.SubcommandApp:
-    """The subcommands of `scenelab study`."""
-    group = tyro.extras.SubcommandApp()
-    group.command(conv)
-    group.command(design)
-    group.command(adversarial)
-    return group
+COMMANDS = Commands(
+    "Train variants from one seed and compare them.",
+    {"Commands": {"conv": conv, "design": design, "adversarial": adversarial}},
+)

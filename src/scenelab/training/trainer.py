@@ -18,7 +18,7 @@ from scenelab.errors import Diverged, Interrupted, LabError
 from scenelab.evaluation.metrics import hits, predict_logits, top_k
 from scenelab.models.flops import count_flops
 from scenelab.models.simplenet import Factory
-from scenelab.progress import NullProgress, StepStats, TrainProgress, make_progress
+from scenelab.progress import StepStats, TrainProgress, make_progress
 from scenelab.runs.checkpoint import load_checkpoint, save_checkpoint
 from scenelab.runs.config import AdversarialConfig, TrainConfig
 from scenelab.runs.network import as_stored
@@ -58,7 +58,7 @@ class Trainer:
         network = self.world.wrap_ddp(self.state.model)
         self.network: Callable[[Tensor], Tensor] = torch.compile(network) if self.config.compile else network
         if not self.world.is_primary:
-            self.display = NullProgress()
+            self.display = TrainProgress()
         self.smoothed = float("nan")
         self.latest: dict[str, float] = {}
         self._flops: dict[int, int] = {}
