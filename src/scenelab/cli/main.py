@@ -55,8 +55,8 @@ COMMANDS = Commands(
         },
     },
 )
-NOTES = """Any command takes --debug, which shows the traceback behind an error.
-'scenelab --version' prints the version, 'scenelab --tyro-print-completion bash' completions for a shell."""
+NOTES = """--version prints the version, --debug with a command the traceback of its error,
+--tyro-print-completion bash (or zsh) the tab completions for a shell."""
 
 
 def run(arguments: list[str]) -> int:
