@@ -13,8 +13,8 @@ from scenelab.studies.timing import ratio
 from scenelab.training.batches import TrainingBatches
 from scenelab.training.budget import STORED, noise, scaled
 from scenelab.training.recipes import laptop
-from scenelab.training.state import start
-from scenelab.training.step import learn
+from scenelab.training.state import initialize
+from scenelab.training.train_step import train_step
 
 MATRICES = (1024, 2048, 4096)
 CLASSES = 100
@@ -73,11 +73,11 @@ def _steps(config: TrainConfig, side: int) -> Callable[[], None]:
     """Return a function that takes one whole training step on noise."""
     dataset = noise(8 * config.batch_size, scaled(side, STORED), tuple(map(str, range(CLASSES))))
     batches = TrainingBatches(dataset, config, torch.device("cpu"))
-    state = start(config, classes=CLASSES, device=torch.device("cpu"))
+    state = initialize(config, num_classes=CLASSES, device=torch.device("cpu"))
 
     def step() -> None:
         images, targets = batches.batch(state.step, side)
-        learn(state, state.model, config, images, targets)
+        train_step(state, state.model, config, images, targets)
         state.step += 1
 
     return step

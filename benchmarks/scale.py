@@ -15,10 +15,12 @@ from scenelab.progress import TrainProgress
 from scenelab.runs.provenance import environment
 from scenelab.runs.run import Run
 from scenelab.studies.timing import ratio, run_worker
+from scenelab.training.batches import TrainingBatches
 from scenelab.training.budget import STORED, noise, scaled
 from scenelab.training.distributed import init_distributed
-from scenelab.training.metrics_logger import NoLogbook
+from scenelab.training.metrics_logger import MetricsLogger
 from scenelab.training.recipes import laptop
+from scenelab.training.state import initialize
 from scenelab.training.trainer import Trainer
 
 WARM_UP = 3  # steps
@@ -75,10 +77,17 @@ def worker(arguments: list[str]) -> None:
     config = dataclasses.replace(config, schedule=sizes, device="cpu")
     dataset = noise(16 * config.batch_size, scaled(int(side), STORED), tuple(map(str, range(CLASSES))))
     with init_distributed() as world, tempfile.TemporaryDirectory() as folder:
+        device = torch.device("cpu")
         trainer = Trainer(
-            run=Run(Path(folder)), config=config, dataset=dataset, val=None, display=TrainProgress(), world=world
+            run=Run(Path(folder)),
+            config=config,
+            state=initialize(config, num_classes=CLASSES, device=device),
+            batches=TrainingBatches(dataset, config, device),
+            val=None,
+            logger=MetricsLogger(),
+            display=TrainProgress(),
+            world=world,
         )
-        trainer.logbook = NoLogbook()
         for _ in range(WARM_UP):
             trainer.step()
         began, images, passed = time.perf_counter(), 0, 0.0

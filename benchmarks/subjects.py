@@ -15,7 +15,9 @@ from scenelab.data.splits import open_split
 from scenelab.progress import LogProgress
 from scenelab.runs.run import Run
 from scenelab.training.batches import TrainingBatches
+from scenelab.training.metrics_logger import MetricsLogger
 from scenelab.training.recipes import starter
+from scenelab.training.state import initialize
 from scenelab.training.trainer import Trainer
 
 BASELINES = ("starter", "imagefolder", "imagefolder-augment")
@@ -55,8 +57,15 @@ def our_steps(listing: Listing, data: Path, batch_size: int) -> Iterator[int]:
     config = dataclasses.replace(starter(), batch_size=batch_size, epochs=1e6, log_every=10**9)
     config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, lr=0.01))
     with tempfile.TemporaryDirectory() as folder:
+        device = torch.device("cpu")
         trainer = Trainer(
-            run=Run(Path(folder)), config=config, dataset=dataset, val=None, display=LogProgress(every_steps=10**9)
+            run=Run(Path(folder)),
+            config=config,
+            state=initialize(config, num_classes=len(dataset.categories), device=device),
+            batches=TrainingBatches(dataset, config, device),
+            val=None,
+            logger=MetricsLogger(),
+            display=LogProgress(every_steps=10**9),
         )
         while True:
             yield trainer.step()

@@ -125,7 +125,9 @@ from scenelab.runs.run import Run
 from scenelab.runs.config import AdversarialConfig
 from scenelab.training.distributed import init_distributed
 from scenelab.progress import TrainProgress
-from scenelab.training.metrics_logger import NoLogbook
+from scenelab.training.metrics_logger import MetricsLogger
+from scenelab.training.batches import TrainingBatches
+from scenelab.training.state import initialize
 from scenelab.training.trainer import Trainer
 from scenelab.training.session import start_run
 data, folder = map(Path, sys.argv[1:])
@@ -136,10 +138,12 @@ with init_distributed() as world:
         config = base if method is None else dataclasses.replace(
             base, adversarial=AdversarialConfig(method=method, epsilon=4 / 255, steps=steps))
         dataset = pack(open_split(data, "train"), folder, size=32)
+        device = torch.device("cpu")
         trainer = Trainer(
-            run=Run(folder), config=config, dataset=dataset, val=None, display=TrainProgress(), world=world
+            run=Run(folder), config=config, val=None, logger=MetricsLogger(), display=TrainProgress(), world=world,
+            state=initialize(config, num_classes=len(dataset.categories), device=device),
+            batches=TrainingBatches(dataset, config, device),
         )
-        trainer.logbook = NoLogbook()
         for _ in range(3):
             trainer.step()
         values = [*trainer.state.model.state_dict().values(), *trainer.state.average.state_dict().values()]

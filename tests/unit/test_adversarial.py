@@ -19,7 +19,7 @@ from scenelab.report.methods_text import describe
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import AdversarialConfig, OptimizerConfig, ScheduleConfig, TrainConfig, from_plain, to_plain
 from scenelab.runs.run import Run
-from scenelab.training import trainer
+from scenelab.training import adversarial
 from scenelab.training.adversarial import (
     Probe,
     free_adversarial_updates,
@@ -28,8 +28,8 @@ from scenelab.training.adversarial import (
     pgd_examples,
 )
 from scenelab.training.session import resume_run, start_run
-from scenelab.training.state import start
-from scenelab.training.step import learn
+from scenelab.training.state import initialize
+from scenelab.training.train_step import adversarial_train_step
 
 QUIET = LogProgress(every_steps=10**9)
 EPSILON = 8 / 255
@@ -112,8 +112,8 @@ def test_free_moves_weights_and_images_together(batch, size):
     """Algorithm 1 of Shafahi et al. 2019, written out: three updates whose gradients also move the images."""
     images, labels = batch
     config = tiny(adversarial=dataclasses.replace(FREE, step_size=size))
-    state, twin = (start(config, classes=5, device=torch.device("cpu")) for _ in range(2))
-    learn(state, state.model, config, images, labels, attack_seed=4)
+    state, twin = (initialize(config, num_classes=5, device=torch.device("cpu")) for _ in range(2))
+    adversarial_train_step(state, state.model, config, images, labels, seed=4)
     noise = EPSILON * (2 * torch.rand(images.shape, generator=torch.Generator().manual_seed(4)) - 1)
     points = (images + noise).clamp(0, 1)
     (optimizer,) = twin.optimizers
@@ -197,12 +197,14 @@ def test_a_probe_attacks(model, batch):
 
 def test_a_collapse_stops_the_run_for_good_and_keeps_the_epoch_before(scenes, tmp_path, monkeypatch):
     found = iter([Probe(72, 30, 20), Probe(72, 32, 24), Probe(72, 60, 1)])
-    monkeypatch.setattr(trainer, "overfitting_check", lambda *args, **options: next(found))
+    monkeypatch.setattr(adversarial, "overfitting_check", lambda *args, **options: next(found))
     config = tiny(epochs=5, adversarial=FAST, evaluate_every=5)
     accounting = start_run(tmp_path / "run", scenes, config, display=QUIET)
     run = Run(tmp_path / "run")
-    assert accounting["stopped"].startswith("catastrophic overfitting at epoch 3: 83 % of 72 training images stand one")
-    assert "kept are the weights of epoch 2" in accounting["stopped"]
+    assert accounting["stopped"].startswith(
+        "catastrophic overfitting at epoch 3: 83 % of 72 training images withstand one"
+    )
+    assert "the weights of epoch 2 are kept" in accounting["stopped"]
     assert accounting["epochs"] == pytest.approx(3)
     assert load_checkpoint(run.best)["epoch"] == 2
     rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
@@ -212,7 +214,7 @@ def test_a_collapse_stops_the_run_for_good_and_keeps_the_epoch_before(scenes, tm
 
 
 def test_a_collapse_from_the_start_keeps_what_there_is(scenes, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "overfitting_check", lambda *args, **options: Probe(72, 60, 1))
+    monkeypatch.setattr(adversarial, "overfitting_check", lambda *args, **options: Probe(72, 60, 1))
     accounting = start_run(tmp_path / "run", scenes, tiny(epochs=3, adversarial=FAST), display=QUIET)
     assert "at epoch 1" in accounting["stopped"]
     assert load_checkpoint(Run(tmp_path / "run").best)["epoch"] == 1

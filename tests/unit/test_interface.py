@@ -57,7 +57,7 @@ def test_every_command_explains_its_arguments_and_gives_an_example(names, capsys
     text = capsys.readouterr().out
     assert stop.value.code == 0
     assert f"Example: scenelab {' '.join(names)}" in text
-    if names not in (["train"], ["resume"]):
+    if names[0] not in ("train", "resume", "recipes"):
         assert not any(unclear in text for unclear in ("PATH", "STR", "{None}", "default: None", "--no-json"))
 
 

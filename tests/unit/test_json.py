@@ -26,9 +26,9 @@ def test_invalid_or_unbounded_json_is_refused(tmp_path, text, message):
 
 def test_a_pipe_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "x.json")
-    with pytest.raises(LabError, match="is no plain file"):
+    with pytest.raises(LabError, match="is not a regular file"):
         read_json(tmp_path / "x.json")
-    with pytest.raises(LabError, match="is no plain file"):
+    with pytest.raises(LabError, match="is not a regular file"):
         read_json(tmp_path)
 
 
@@ -38,4 +38,4 @@ def test_a_file_over_the_limit_is_not_read(tmp_path):
     with pytest.raises(LabError, match=r"has 1,099,511,627,776 bytes; at most 1,073,741,824 are read"):
         read_json(tmp_path / "x.json")
     with pytest.raises(LabError, match="at most 10 are read"):
-        read_text(tmp_path / "x.json", most_bytes=10)
+        read_text(tmp_path / "x.json", max_bytes=10)

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import shutil
 import signal
 
@@ -21,8 +22,9 @@ from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.network import as_stored, read_classifier, to_values
 from scenelab.runs.run import Run
 from scenelab.training.batches import TrainingBatches, seed_for
+from scenelab.training.metrics_logger import MetricsLogger
 from scenelab.training.session import resume_run, start_run
-from scenelab.training.state import ema_with_warmup
+from scenelab.training.state import ema_with_warmup, initialize
 from scenelab.training.trainer import Trainer, pick_device
 
 CPU = torch.device("cpu")
@@ -72,11 +74,13 @@ def test_streams_and_steps_have_their_own_seeds():
 def test_the_loop_is_plain_sgd(dataset, tmp_path):
     """Three steps against a loop written out with torch alone, bit for bit."""
     config = tiny(epochs=1, clip_norm=0.5, label_smoothing=0.1, batch_size=8)
-    trainer = Trainer(run=Run(tmp_path), config=config, dataset=dataset, val=None, display=QUIET)
-    twin = Trainer(run=Run(tmp_path), config=config, dataset=dataset, val=None, display=QUIET).state.model
+    state, other = (initialize(config, num_classes=len(dataset.categories), device=CPU) for _ in range(2))
+    twin, batches = other.model, TrainingBatches(dataset, config, CPU)
+    trainer = Trainer(
+        run=Run(tmp_path), config=config, state=state, batches=batches, val=None, logger=MetricsLogger(), display=QUIET
+    )
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     total = trainer.batches.total_steps
-    trainer.logbook = _NoLogbook()
     for step in range(3):
         trainer.step()
         optimizer.param_groups[0]["lr"] = 0.01 * (1 + np.cos(np.pi * step / total)) / 2
@@ -88,11 +92,6 @@ def test_the_loop_is_plain_sgd(dataset, tmp_path):
         optimizer.step()
     for ours, plain in zip(trainer.state.model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(ours, plain)
-
-
-class _NoLogbook:
-    def write(self, **row):
-        pass
 
 
 def test_training_learns(scenes, tmp_path):
@@ -266,11 +265,30 @@ def test_tensorboard_has_the_handouts_tags(scenes, tmp_path):
 
 
 def test_a_missing_device_is_named():
-    with pytest.raises(LabError, match="device is 'abacus'; expected auto, cpu or cuda"):
-        pick_device("abacus")
-    if not torch.cuda.is_available():
-        with pytest.raises(LabError, match="device 'cuda' is not available on this machine; use 'cpu'"):
-            pick_device("cuda")
+    for name in ["abacus", "meta", "mps", "xpu", *([] if torch.cuda.is_available() else ["cuda", "cuda:1"])]:
+        with pytest.raises(LabError, match=f"device is '{name}'; expected auto, cpu or cuda"):
+            pick_device(name)
+
+
+def test_a_missing_device_leaves_no_run_folder(scenes, tmp_path):
+    with pytest.raises(LabError, match="device is 'mps'"):
+        start_run(tmp_path / "run", scenes, tiny(device="mps"), display=QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_being_written_is_not_resumed(scenes, tmp_path):
+    config = tiny(epochs=2)
+
+    class ResumeBeside(LogProgress):
+        def step(self, stats):
+            with pytest.raises(LabError, match=rf"run is being written by process {os.getpid()} on "):
+                resume_run(tmp_path / "run", display=QUIET)
+
+    start_run(tmp_path / "run", scenes, config, display=ResumeBeside())
+    steps = [row["step"] for row in map(json.loads, Run(tmp_path / "run").metrics.read_text().splitlines())]
+    assert steps == sorted(steps)
+    resume_run(tmp_path / "run", display=QUIET)
+    assert not list((tmp_path / "run").glob(".lock.owner"))
 
 
 def test_operations_are_counted_by_picture_size_and_kept_over_a_break(scenes, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 from tyro.constructors import (
     ConstructorRegistry,
     PrimitiveConstructorSpec,
@@ -43,8 +43,8 @@ OptionalSeed = Annotated[
         help_behavior_hint="(default: the recipe's)",
     ),
 ]
-Flag = Annotated[bool, arg(help_behavior_hint="")]
-Json = Annotated[bool, arg(help="print the result as JSON.", help_behavior_hint="")]
+Flag = Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")]
+Json = Annotated[Flag, arg(help="print the result as JSON.", help_behavior_hint="")]
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,9 @@ def _dispatch(arguments: list[str]) -> int:
             return 0 if word else 2
         else:
             return _fail(f"{name} has no command {word!r}{suggest(word, commands)}; see {name} --help", 2)
-    tyro.cli(entry, prog=name, args=arguments, config=(tyro.conf.FlagCreatePairsOff,), registry=OPTIONAL)
+    if entry is train.train:
+        entry = train.train_command(arguments)  # its flags and their defaults are those of the recipe
+    tyro.cli(entry, prog=name, args=arguments, registry=OPTIONAL)
     return 0
 
 

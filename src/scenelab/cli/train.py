@@ -1,117 +1,119 @@
 """scenelab train, resume, recipes."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, Suppress, arg
 
 from scenelab.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from scenelab.runs.config import AdversarialConfig, TrainConfig
 
+Method = Literal["pgd", "fast", "free", "handout"]
 
-def train(
-    recipe: Positional[str],
-    *,
-    data: Path,
-    out: Path,
-    cache: Path | None = None,
-    model: str | None = None,
-    conv: Literal["native", "custom"] | None = None,
-    minutes: float | None = None,
-    epochs: float | None = None,
-    batch_size: int | None = None,
-    lr: float | None = None,
-    warmup_epochs: float | None = None,
-    clip_norm: float | None = None,
-    seed: int | None = None,
-    holdout: float | None = None,
-    damaged: Literal["refuse", "skip"] | None = None,
-    adversarial: Literal["pgd", "fast", "free", "handout"] | None = None,
-    epsilon: str = "4/255",
-    attack_steps: int | None = None,
-    threads: int | None = None,
-    device: str | None = None,
-    accumulate: int | None = None,
-    checkpoint_seconds: float | None = None,
-) -> None:
-    """Train a network by a recipe; 'scenelab recipes' lists them.
 
-    Several processes or machines train one network with torchrun --nproc-per-node=2 -m scenelab train …
+def train() -> None:
+    """Train a network by a recipe; 'scenelab recipes' lists them."""  # for the list of commands, without torch
 
-    Example: scenelab train starter --data data --out runs/starter --epochs 10
 
-    Args:
-        recipe: name of a recipe; the flags below change single values of it.
-        data: a MiniPlaces folder, or one with a sub-folder a class.
-        out: the run folder to make.
-        cache: where packed images live; DATA/packed by default.
-        model: a network that 'scenelab models' lists.
-        conv: its convolution, torch's or the one by hand (custom).
-        minutes: time from the first step to the end of the last evaluation; the schedule follows the clock.
-        epochs: passes over the training images.
-        batch_size: images a step.
-        lr: peak learning rate.
-        warmup_epochs: epochs of linear rise to it.
-        clip_norm: largest norm of the gradient, 0 for none.
-        seed: of initialisation, order and augmentation.
-        holdout: share of the training images to evaluate on in place of val, for choices.
-        damaged: whether missing and unreadable images end the run before it begins, or are left out and named.
-        adversarial: train on adversarial images: PGD, one step (fast), replayed batches (free) or the handout's attack.
-        epsilon: their largest change of a value of a pixel; the handout's attack has 0.1 of a normalised value.
-        attack_steps: of the attack (pgd 7, handout 10), or replays (free 4).
-        threads: CPU threads; all cores by default.
-        device: auto, cpu or cuda.
-        accumulate: parts that a batch is learned from one after the other, for less memory.
-        checkpoint_seconds: longest time between two checkpoints.
-    """
+def train_command(arguments: list[str]) -> Callable[..., None]:
+    """Return the command `train`: a flag for each value of a config, with the defaults of the named recipe."""
+    from scenelab.data.augment import Augment
+    from scenelab.runs.config import LearningRate, Minutes, OptimizerConfig, ScheduleConfig, TrainConfig, to_plain
+    from scenelab.schema import config_class, parse
+    from scenelab.training.recipes import RECIPES, get
+
+    @config_class("optim")
+    class OptimizerFlags(OptimizerConfig):
+        lr: Annotated[LearningRate, arg(aliases=["--lr"])] = 0.1
+
+    @config_class("schedule")
+    class ScheduleFlags(ScheduleConfig):
+        warmup_epochs: Annotated[Minutes, arg(aliases=["--warmup-epochs"])] = 0.0
+
+    OptimizerFlags.__doc__, ScheduleFlags.__doc__ = OptimizerConfig.__doc__, ScheduleConfig.__doc__
+
+    @config_class()
+    class TrainFlags(TrainConfig):
+        recipe: Suppress[str] = ""
+        adversarial: Suppress[None] = None
+        optimizer: Annotated[OptimizerFlags, arg(name="optim")]
+        schedule: ScheduleFlags
+        augment: Augment
+
+    TrainFlags.__doc__ = TrainConfig.__doc__
+    recipe_name = next((argument for argument in arguments if argument in RECIPES), "starter")
+
+    def train(
+        recipe: Positional[str],
+        *,
+        data: Path,
+        out: Path,
+        cache: Path | None = None,
+        adversarial: Method | None = None,
+        epsilon: str = "4/255",
+        attack_steps: int | None = None,
+        flags: Annotated[TrainFlags, arg(name="")] = parse(TrainFlags, to_plain(get(recipe_name))),  # noqa: B008
+    ) -> None:
+        """Train a network by a recipe; 'scenelab recipes' lists them.
+
+        'scenelab train RECIPE --help' shows the values of that recipe. Several processes or machines train one network
+        with torchrun --nproc-per-node=2 -m scenelab train …
+
+        Example: scenelab train starter --data data --out runs/starter --epochs 10
+
+        Args:
+            recipe: name of a recipe; the flags below change its values.
+            data: a MiniPlaces folder, or one with a sub-folder per class.
+            out: the run folder to create.
+            cache: folder of the decoded images; DATA/packed by default.
+            adversarial: train on adversarial examples: PGD, one step (fast), replayed batches (free) or the handout's
+                attack.
+            epsilon: their largest change of a pixel value; the handout's attack has 0.1 of a normalized value.
+            attack_steps: steps of the attack (7 for pgd, 10 for handout) or replays (4 for free).
+            flags: the config.
+        """
+        values = to_plain(flags) | {"recipe": get(recipe).recipe}
+        if adversarial:
+            values["adversarial"] = vars(_adversarial(adversarial, epsilon, attack_steps))
+        _train(out, data, parse(TrainConfig, values), cache)
+
+    return train
+
+
+def _train(out: Path, data: Path, config: "TrainConfig", cache: Path | None) -> None:
     from scenelab.training.distributed import init_distributed
-    from scenelab.training.recipes import get
     from scenelab.training.session import start_run
 
-    values = {"model": model, "conv": conv, "minutes": minutes, "epochs": epochs, "batch_size": batch_size}
-    values |= {"clip_norm": clip_norm, "seed": seed, "holdout": holdout}
-    values |= {"damaged": damaged}
-    values |= {"accumulate": accumulate, "threads": threads, "device": device, "checkpoint_seconds": checkpoint_seconds}
-    if adversarial:
-        values["adversarial"] = _adversarial(adversarial, epsilon, attack_steps)
-    config = change(get(recipe), values, lr=lr, warmup_epochs=warmup_epochs)
     with init_distributed() as world:
-        if world.is_primary:
-            _announce_resume(out)
         accounting = start_run(out, data, config, cache=cache, world=world)
         if world.is_primary:
             _report(out, accounting)
 
 
-def _adversarial(
-    method: Literal["pgd", "fast", "free", "handout"], epsilon: str, steps: int | None
-) -> "AdversarialConfig":
-    """The handout's own ε and step are those of its PGDAttack."""
+def _adversarial(method: Method, epsilon: str, steps: int | None) -> "AdversarialConfig":
+    """Return the config of a method; ε and steps of the handout's are those of its PGDAttack."""
     from scenelab.cli.robustness import read_epsilon
     from scenelab.runs.config import AdversarialConfig
 
-    own = {"pgd": 7, "fast": 1, "free": 4, "handout": 10}[method]
+    default = {"pgd": 7, "fast": 1, "free": 4, "handout": 10}[method]
     size = 0.1 if method == "handout" else read_epsilon(epsilon)
-    return AdversarialConfig(method=method, epsilon=size, steps=own if steps is None else steps)
+    return AdversarialConfig(method=method, epsilon=size, steps=default if steps is None else steps)
 
 
-def change(
-    config: "TrainConfig", values: dict[str, Any], *, lr: float | None = None, warmup_epochs: float | None = None
-) -> "TrainConfig":
-    """Replace the values that are given (not None)."""
-    given = {name: value for name, value in values.items() if value is not None}
+def change(config: "TrainConfig", values: dict[str, Any], *, lr: float | None = None) -> "TrainConfig":
+    """Replace the values that are not None."""
+    changes = {name: value for name, value in values.items() if value is not None}
     if lr is not None:
-        given["optimizer"] = dataclasses.replace(config.optimizer, lr=lr)
-    if warmup_epochs is not None:
-        given["schedule"] = dataclasses.replace(config.schedule, warmup_epochs=warmup_epochs)
-    return dataclasses.replace(config, **given)
+        changes["optimizer"] = dataclasses.replace(config.optimizer, lr=lr)
+    return dataclasses.replace(config, **changes)
 
 
 def resume(run: Positional[Path]) -> None:
-    """Continue a run that was stopped, killed or cut off; it ends as if nothing had happened.
+    """Resume a run that was stopped or killed; it ends as if it had not been interrupted.
 
     Example: scenelab resume runs/starter
 
@@ -120,12 +122,7 @@ def resume(run: Positional[Path]) -> None:
     """
     from scenelab.training.session import resume_run
 
-    _announce_resume(run)
     _report(run, resume_run(run))
-
-
-def _announce_resume(run: Path) -> None:
-    print(f"Ctrl-C stops with a checkpoint; continue with: scenelab resume {run}")
 
 
 def _report(run: Path, accounting: dict[str, Any]) -> None:
@@ -137,7 +134,7 @@ def _report(run: Path, accounting: dict[str, Any]) -> None:
         f"next: scenelab evaluate {run}   |   tensorboard --logdir={run}"
     )
     for split, entries in accounting.get("skipped", {}).items():
-        print(f"{split}: {len(entries)} listed images could not be read and were left out (results/training.json)")
+        print(f"{split}: {len(entries)} listed images could not be read and were skipped (results/training.json)")
     if "stopped" in accounting:
         print(f"stopped: {accounting['stopped']}")
 

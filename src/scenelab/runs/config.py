@@ -121,14 +121,15 @@ class TrainConfig:
     """A whole training run except for the data folder and the run folder.
 
     Attributes:
-        recipe: name of the function that returned this config.
+        recipe: name of the recipe.
         model: a name listed by `scenelab models`.
         conv: its convolution: torch's (`native`) or ours (`custom`).
         epochs: passes over the training images; may be fractional.
-        minutes: time limit from the first step to the end of the last evaluation. The schedule then follows the
-            clock and `epochs` is only a plan; 0 sets no limit.
+        minutes: time limit, the last evaluation included; the schedule then follows the clock. 0 sets no limit.
         plan: choose precision, resolutions, epochs and the average's decay to fit `minutes`, from the speed
             measured at the start.
+        batch_size: images per step, over all processes.
+        seed: of initialization, order, augmentation and random starts.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
         holdout: share of the training images that is evaluated in place of val and not trained on; val is then never
             opened. 0 trains on all and evaluates on val.
@@ -141,14 +142,17 @@ class TrainConfig:
         keep: the weights saved as `model_best.pth.tar`: of the epoch with the `best` val top-1, as in the handout, or
             the `last`.
         adversarial: train on adversarial examples of this kind.
+        channels_last: memory layout of images and weights.
         half: save the weights of `model_best.pth.tar` in float16; the rounded weights are then evaluated.
         autocast: compute convolutions and matrix products in bfloat16; weights, updates and evaluation stay in float32.
         resident: keep all training images in the device's memory.
         compile: run the network through `torch.compile`.
         accumulate: parts of a batch whose gradients are summed before a step: less memory and the same step, except
             that batch normalisation takes its statistics per part.
+        log_every: steps between two rows of metrics.
         checkpoint_seconds: maximum time between two checkpoints.
         threads: CPU threads; 0 takes all cores available to this process.
+        device: auto, cpu or cuda; auto takes the GPU if there is one.
     """
 
     recipe: Line = "custom"

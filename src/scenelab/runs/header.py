@@ -82,6 +82,7 @@ class ResumableHeader(Header):
     metrics_bytes: Count = 0
     meters: MeterValues = MeterValues()
     stopped: Line = ""
+    is_complete: bool = False
     average: Tensors | None = None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scenelab.errors import Diverged, Interrupted, LabError
+from scenelab.progress import TrainProgress
 from scenelab.runs.config import TrainConfig, from_plain, to_plain
 from scenelab.runs.run import Run
 from scenelab.runtime import NEUTRAL, python_command
@@ -24,20 +25,17 @@ CODE = (
 )
 
 
-def train_here(folder: Path, data: Path, config: TrainConfig, **options: Any) -> None:
-    """Train one run of a study in this process, or continue it where it was broken off.
-
-    Args:
-        options: further fields of `Trainer` (display, events).
+def train_here(folder: Path, data: Path, config: TrainConfig, *, display: TrainProgress | None = None) -> None:
+    """Train one run of a study in this process, or resume it.
 
     Raises:
         LabError: bad data, an unwritable folder, divergence.
         Interrupted: training was asked to stop and has saved itself.
     """
     if Run(folder).config.exists():
-        resume_run(folder, **options)
+        resume_run(folder, display=display)
     else:
-        start_run(folder, data, config, **options)
+        start_run(folder, data, config, display=display)
 
 
 def train_apart(folder: Path, data: Path, config: TrainConfig) -> None:

@@ -1,14 +1,13 @@
-"""Adversarial training: each step learns from images that were just made as hard as a small change allows.
+"""Adversarial examples for training, and the check for catastrophic overfitting.
 
-The attack looks at the network in eval mode, the update in train mode. In eval mode an image's gradient does not depend
-on the other images of its batch, nothing is dropped out, the statistics of normalisation do not learn from images that
-are only on the way, and it is the function that will be attacked later. `free` is the exception by its nature: the
-gradient that moves the image is the one that moves the weights.
+Attacks run in eval mode, where an image's gradient does not depend on its batch, on dropout or on running statistics,
+and where the network will be attacked later. `free` runs in train mode: one gradient moves images and weights.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -18,12 +17,14 @@ from scenelab.attacks.gradient_ascent import GradientAscent
 from scenelab.attacks.objectives import least_likely
 from scenelab.attacks.pgd import FixedStep
 from scenelab.classifier import eval_mode
+from scenelab.data.augment import resize
+from scenelab.data.cache import MemmapDataset
 from scenelab.evaluation.intervals import wilson
 from scenelab.models.normalize import Classifier
 from scenelab.runs.config import AdversarialConfig
 
-PROBED_STEPS = 10
-COLLAPSED = 0.5  # of the accuracy under one step that a network keeps under PGD if it learned to be robust
+PROBE_STEPS = 10
+MIN_RATIO = 0.5  # of the accuracy under PGD to that under FGSM, for a robust network
 Network = Callable[[Tensor], Tensor]
 
 
@@ -36,12 +37,14 @@ def pgd_examples(
     *,
     seed: int,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Images within ε of the given ones on which the network does worse, by PGD; with one step it is Fast's FGSM.
+    """Return adversarial examples within ε by PGD from a random start; with one step, those of Fast.
 
     Args:
-        model: whose mode is switched for the time of the attack.
+        model: put into eval mode during the attack.
         network: the model, or its compiled form.
-        labels: class numbers, or shares of classes, of which the largest is taken.
+        images: in [0, 1].
+        labels: (n) class numbers, or (n, k) class probabilities, of which the largest counts.
+        config: ε, steps and step size.
         seed: of the random start.
     """
     threat = Linf(config.epsilon)
@@ -56,11 +59,9 @@ def pgd_examples(
 
 
 def handout_examples(model: Classifier, images: Float[Tensor, "n 3 h w"], config: AdversarialConfig) -> Tensor:
-    """The handout's attack, as its `PGDAttack` is attached to a network's forward pass: on normalised images, towards
-    the class that the network believes in least, without a random start.
+    """Return the handout's adversarial examples: normalized images, moved towards the least likely class.
 
-    Returns:
-        Normalised images, for `model.network`.
+    There is no random start; the result is the input of `model.network`.
     """
     with torch.no_grad():
         clean = model.normalize(images)
@@ -77,13 +78,16 @@ def handout_examples(model: Classifier, images: Float[Tensor, "n 3 h w"], config
 def free_adversarial_updates(
     images: Float[Tensor, "n 3 h w"], config: AdversarialConfig, update: Callable[[Tensor], Tensor], *, seed: int
 ) -> None:
-    """Free (Shafahi et al. 2019, algorithm 1): several updates of the weights on one batch, whose images move along.
+    """Update the weights `config.steps` times on one batch whose images move along (Shafahi et al. 2019, algorithm 1).
 
-    The perturbation begins anew with each batch, drawn from the ball, where the paper goes on with that of the batch
-    before: a run that is resumed then ends as one that was not broken off.
+    The perturbation starts at random in each batch; the paper's continues from the last batch, which a resumed run
+    could not.
 
     Args:
-        update: learns from images that want a gradient and returns that gradient.
+        images: in [0, 1].
+        config: ε, steps and step size.
+        update: takes a training step on images and returns their gradient.
+        seed: of the random start.
     """
     generator = torch.Generator(device=images.device).manual_seed(seed)
     noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
@@ -96,7 +100,7 @@ def free_adversarial_updates(
 
 @dataclass(frozen=True)
 class Probe:
-    """How many of a few images a network has right under one step and under PGD."""
+    """Number of images, and how many are classified correctly under FGSM and under PGD."""
 
     images: int
     fgsm: int
@@ -104,19 +108,28 @@ class Probe:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the network only learned to stand one step: catastrophic overfitting (Wong et al. 2020, section 5).
+        """Whether the network withstands FGSM only: catastrophic overfitting (Wong et al. 2020, section 5).
 
-        It has when its accuracy under PGD is less than half of that under one step, also at the ends of both 95 %
-        intervals.
+        The accuracy under PGD must be below half of that under FGSM at the ends of both 95 % intervals.
         """
-        return wilson(self.pgd, self.images)[1] < COLLAPSED * wilson(self.fgsm, self.images)[0]
+        return wilson(self.pgd, self.images)[1] < MIN_RATIO * wilson(self.fgsm, self.images)[0]
+
+
+def probe_dataset(
+    model: Classifier, dataset: MemmapDataset, config: AdversarialConfig, *, side: int, device: torch.device
+) -> Probe:
+    """Attack `config.probed` images, spread evenly over a data set, at a resolution of `side` pixels."""
+    index = np.linspace(0, len(dataset) - 1, min(len(dataset), config.probed)).astype(np.int64)
+    images = resize(dataset.gather(index).to(device).float().div_(255), side).clamp_(0, 1)
+    labels = dataset.labels[torch.from_numpy(index)].to(device)
+    return overfitting_check(model, images, labels, epsilon=config.epsilon)
 
 
 def overfitting_check(
     model: Classifier, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], *, epsilon: float
 ) -> Probe:
-    """Attack a few images with one step of ε and with PGD."""
-    attacks = (FGSM(), PGD(steps=PROBED_STEPS))
+    """Attack images with FGSM and with PGD."""
+    attacks = (FGSM(), PGD(steps=PROBE_STEPS))
     results = (attack(model, images, labels, threat=Linf(epsilon)) for attack in attacks)
     one, many = (int((~result.success).sum()) for result in results)
     return Probe(len(images), one, many)

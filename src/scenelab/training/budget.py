@@ -1,4 +1,4 @@
-"""From minutes to a schedule: precision, picture sizes and epochs for the machine at hand."""
+"""Plan a run of some minutes: precision, resolutions and epochs from the speed of the machine."""
 
 import dataclasses
 import math
@@ -11,38 +11,36 @@ from torch import Tensor
 from scenelab.data.cache import MemmapDataset
 from scenelab.runs.config import TrainConfig
 from scenelab.training.batches import TrainingBatches
-from scenelab.training.state import start
-from scenelab.training.step import learn
+from scenelab.training.state import initialize
+from scenelab.training.train_step import train_step
 from scenelab.training.trainer import pick_device
 
 RUNGS = ((48, 64, 0), (64, 80, 150_000), (80, 96, 220_000), (96, 112, 600_000), (112, 128, 1_500_000))
-"""Sides in pixels of the training pictures at first and at last, and how many images must be seen in the minutes for
-these sides to pay. When 225,000 were seen, 80 and 96 won by points against 160,000 at 96 and 112
-(docs/experiments.md); the other bounds are guesses around that."""
+"""First and last training resolution in pixels, and the number of images from which they pay off. With 225,000 images,
+80 and 96 were better by points than 96 and 112 with 160,000 (docs/experiments.md); the other bounds are guesses."""
 
-SMALL_SHARE = 0.6  # of the minutes on the smaller pictures
+SMALL_SHARE = 0.6  # of the time at the first resolution
 STORED, EVALUATED = 1.4, 1.2
-"""Sides at which pictures are stored and evaluated, over the last side that is trained on. A crop of two thirds of the
-area, the mean, then shows things about as large as evaluation does (Touvron et al. 2019), and hardly any crop is
-enlarged: enlarged pictures are blurred, and a network that has seen only those is worse on sharp ones."""
+"""Stored and evaluated resolution over the last training resolution. The mean crop then shows objects at the scale of
+evaluation (Touvron et al. 2019), and few crops are enlarged: a network trained on blurred crops is worse on sharp
+images."""
 
-FITTING = 16  # our networks halve the sides four times; an odd one on the way costs points (docs/experiments.md)
-LARGEST = 128  # what MiniPlaces has
-AVERAGED = 0.03  # share of the steps that the running average of the weights looks back
-WORTHWHILE = 1.1  # how much faster bfloat16 must be to give up bits of precision for it
-SECONDS = 2.0  # of measuring, for each side
+MULTIPLE = 16  # the networks halve the resolution four times; an odd one costs points (docs/experiments.md)
+MAX_SIDE = 128  # of MiniPlaces
+AVERAGED = 0.03  # share of the steps in the moving average of the weights
+MIN_SPEEDUP = 1.1  # of bfloat16 over float32, to use it
+SECONDS = 2.0  # of measuring per resolution
 
 
 def plan(config: TrainConfig, *, images: int, categories: tuple[str, ...]) -> TrainConfig:
-    """Choose precision, picture sizes and epochs so that training fills `config.minutes` on this machine.
+    """Choose precision, resolutions and epochs such that training takes `config.minutes` on this machine.
 
-    Products are computed in bfloat16 where that is faster: processors with instructions for it take half the time,
-    others several times as long. The largest pictures are taken of which enough can be seen (`RUNGS`). Epochs are what
-    the measured speed promises; during training the schedule follows the clock.
+    bfloat16 halves the time on processors with instructions for it and multiplies it on others. The resolutions are the
+    largest of `RUNGS` with enough images. During training the schedule follows the clock.
 
     Args:
-        images: how many there are to train on.
-        categories: their names, for as many outputs.
+        images: number of training images.
+        categories: names of the classes.
     """
     config = dataclasses.replace(config, autocast=prefers_bfloat16(config, categories))
     speeds: dict[int, float] = {}
@@ -65,30 +63,30 @@ def plan(config: TrainConfig, *, images: int, categories: tuple[str, ...]) -> Tr
         epochs=round(epochs, 2),
         ema=round(max(0.0, 1 - 1 / (AVERAGED * steps)), 5) if config.ema else 0.0,
         stored_size=scaled(large, STORED),
-        eval_size=max(large, min(LARGEST, FITTING * round(EVALUATED * large / FITTING))),
+        eval_size=max(large, min(MAX_SIDE, MULTIPLE * round(EVALUATED * large / MULTIPLE))),
         schedule=dataclasses.replace(config.schedule, sizes=((0.0, small), (SMALL_SHARE, large))),
     )
 
 
 def prefers_bfloat16(config: TrainConfig, categories: tuple[str, ...]) -> bool:
-    """Whether training steps with bfloat16 products are worth while here, measured."""
+    """Measure whether training steps are faster in bfloat16."""
     plain, half = (
         images_per_second(dataclasses.replace(config, autocast=autocast), RUNGS[0][1], categories)
         for autocast in (False, True)
     )
-    return half > WORTHWHILE * plain
+    return half > MIN_SPEEDUP * plain
 
 
 def images_per_second(config: TrainConfig, side: int, categories: tuple[str, ...]) -> float:
-    """Speed of whole training steps, augmentation included, on pictures of noise."""
+    """Measure training steps with augmentation, on random images."""
     device = pick_device(config.device)
     dataset = noise(2 * config.batch_size, scaled(side, STORED), categories)
     batches = TrainingBatches(dataset, config, device)
-    state = start(config, classes=len(categories), device=device)
+    state = initialize(config, num_classes=len(categories), device=device)
 
     def step(number: int) -> Tensor:
         images, targets = batches.batch(number, side)
-        return learn(state, state.model, config, images, targets)[0]
+        return train_step(state, state.model, config, images, targets)[0]
 
     for number in range(2):
         step(number)
@@ -100,7 +98,7 @@ def images_per_second(config: TrainConfig, side: int, categories: tuple[str, ...
 
 
 def noise(count: int, side: int, categories: tuple[str, ...]) -> MemmapDataset:
-    """Pictures of noise in memory, with labels in turn, to measure on."""
+    """Return random images in memory, with the labels in turn."""
     pixels = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     labels = torch.arange(count) % len(categories)
     return MemmapDataset(
@@ -109,5 +107,5 @@ def noise(count: int, side: int, categories: tuple[str, ...]) -> MemmapDataset:
 
 
 def scaled(side: int, factor: float) -> int:
-    """A side enlarged to the next multiple of 8, at most to LARGEST."""
-    return max(side, min(LARGEST, 8 * math.ceil(factor * side / 8)))
+    """Return `factor * side`, rounded up to a multiple of 8 and at most MAX_SIDE."""
+    return max(side, min(MAX_SIDE, 8 * math.ceil(factor * side / 8)))

@@ -6,6 +6,7 @@ losses, up to rounding, for any number of processes and may resume with another 
 and dropout differ per rank. Rank 0 alone writes files.
 """
 
+import gc
 import io
 import os
 import warnings
@@ -121,4 +122,5 @@ def init_distributed() -> Iterator[World]:
     try:
         yield World(dist.get_rank(), dist.get_world_size())
     finally:
+        gc.collect()  # models in reference cycles would keep gloo's threads until the interpreter ends, which aborts
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Ctrl-C as a question that the training loop asks between two steps."""
+"""Defer Ctrl-C to the end of a training step."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -7,20 +7,20 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a question that the loop asks between steps; a second Ctrl-C stops at once."""
-    asked: list[int] = []
+    """Yield a function that says whether Ctrl-C or SIGTERM arrived; a second signal raises KeyboardInterrupt."""
+    received: list[int] = []
 
     def note(number: int, frame: object) -> None:
-        if asked:
+        if received:
             raise KeyboardInterrupt
-        asked.append(number)
+        received.append(number)
 
     try:
         earlier = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: whoever runs us handles signals
+    except ValueError:  # not in the main thread
         earlier = {}
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)

@@ -1,7 +1,6 @@
-"""What a run tells while it trains: metrics.jsonl, and TensorBoard events that are made from it.
+"""Write metrics.jsonl, timings.jsonl, and TensorBoard events made from the metrics.
 
-metrics.jsonl holds what the training computes and nothing of the clock, so two equal runs write equal bytes;
-times go to timings.jsonl.
+metrics.jsonl holds no times, so equal runs write equal bytes.
 """
 
 import errno
@@ -19,18 +18,38 @@ from scenelab.errors import LabError
 from scenelab.io import parse_json, read_plain
 from scenelab.runs.run import Run
 
-SHAPES = (
-    {"step", "training_loss", "learning_rate"}, {"epoch", "split", "fgsm", "pgd"}, {"epoch", "split", "top1", "top5"},
-)  # fmt: skip
+SHAPES = [
+    set(keys.split()) for keys in ("step training_loss learning_rate", "epoch split fgsm pgd", "epoch split top1 top5")
+]
 
 
-class Logbook:
-    """Appends rows to the run's metrics and shows them in TensorBoard under the handout's tags.
+class MetricsLogger:
+    """Ignore all rows; the logger of ranks that do not write."""
+
+    def write(self, **row: Any) -> None:
+        """Append a row: a step (`training_loss`, `learning_rate`) or a split of an epoch (`top1`, `top5`)."""
+
+    def time(self, **row: Any) -> None:
+        """Append a row to timings.jsonl."""
+
+    def sync(self) -> int:
+        """Flush all rows to disk and return the size of metrics.jsonl in bytes."""
+        return 0
+
+    def close(self) -> None:
+        """Flush and close the files."""
+
+
+class RunLogger(MetricsLogger):
+    """Append rows to a run's files, and show them in TensorBoard under the handout's tags.
 
     Args:
-        keep_bytes: how much of an earlier metrics.jsonl is true; what a killed process wrote behind its last
-            checkpoint is cut off, and the events are made anew from what is left.
-        events: where the TensorBoard events go; the run's own folder by default.
+        run: the run folder.
+        keep_bytes: size of metrics.jsonl at the last checkpoint; later rows, of a killed process, are removed.
+        events: folder of the TensorBoard events; that of the run by default.
+
+    Raises:
+        LabError: the disk is full or broken, or the run folder was removed; from all methods.
     """
 
     def __init__(self, run: Run, *, keep_bytes: int = 0, events: Path | None = None) -> None:
@@ -39,7 +58,7 @@ class Logbook:
             rows = _cut(run.metrics, keep_bytes)
             events = events or run.events
             _clear_events(events)
-            self._file = open(run.metrics, "ab")  # noqa: SIM115 - lives as long as the logbook
+            self._file = open(run.metrics, "ab")  # noqa: SIM115
             _end_line(run.timings)
             self._timings = open(run.timings, "ab")  # noqa: SIM115
             self._writer = SummaryWriter(str(events))
@@ -47,28 +66,24 @@ class Logbook:
                 self._show(row)
 
     def write(self, **row: Any) -> None:
-        """Append one row: a step (`training_loss`, `learning_rate`) or one split of an epoch (`top1`, `top5`)."""
+        """Append a row to metrics.jsonl and show it."""
         with self._writing():
             self._file.write(json.dumps(row).encode() + b"\n")
             self._show(row)
 
     def time(self, **row: Any) -> None:
-        """Append one row to timings.jsonl."""
+        """Append a row to timings.jsonl."""
         with self._writing():
             self._timings.write(json.dumps(row).encode() + b"\n")
 
     def sync(self) -> int:
-        """Bring all rows to disk and return the size of metrics.jsonl in bytes, for the checkpoint to keep.
-
-        Raises:
-            LabError: the disk is full or broken, or the run folder is not there any more.
-        """
+        """Flush all rows to disk and return the size of metrics.jsonl in bytes."""
         with self._writing():
             for file in (self._file, self._timings):
                 file.flush()
                 os.fsync(file.fileno())
             self._writer.flush()
-            # a folder that somebody removed would be made anew, with a checkpoint and no rows
+            # otherwise the checkpoint would create a removed folder again, without rows
             if not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._run.metrics)):
                 raise FileNotFoundError(errno.ENOENT, "it was replaced while the run was writing to it")
             return self._file.tell()
@@ -79,12 +94,12 @@ class Logbook:
             yield
         except OSError as error:
             raise LabError(
-                f"cannot write {self._run.metrics}: {error.strerror or error}; free space or mend the disk, then "
-                "resume the run"
+                f"cannot write {self._run.metrics}: {error.strerror or error}; free space or check the disk, "
+                "then resume the run"
             ) from error
 
     def close(self) -> None:
-        """Bring everything to disk and close the files."""
+        """Flush and close the files."""
         self.sync()
         self._file.close()
         self._timings.close()
@@ -102,25 +117,6 @@ class Logbook:
                 self._writer.add_scalars(f"data/{name}_accuracy", {row["split"]: row[name]}, row["epoch"])
 
 
-class NoLogbook(Logbook):
-    """Of a process that does not write."""
-
-    def __init__(self) -> None:
-        pass
-
-    def write(self, **row: Any) -> None:
-        pass
-
-    def time(self, **row: Any) -> None:
-        pass
-
-    def sync(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        pass
-
-
 def _cut(path: Path, size: int) -> list[dict[str, Any]]:
     if not path.exists() or size == 0:
         path.write_bytes(b"")
@@ -133,14 +129,14 @@ def _cut(path: Path, size: int) -> list[dict[str, Any]]:
 
 
 def _end_line(path: Path) -> None:
-    """Cut off a last row that a kill or a full disk left half, so that the next one begins a line."""
+    """Remove an incomplete last row."""
     if path.exists():
         whole = path.read_bytes().rpartition(b"\n")
         os.truncate(path, len(whole[0]) + len(whole[1]))
 
 
 def _clear_events(folder: Path) -> None:
-    """Remove this run's event files, among them the folders that `add_scalars` makes for its curves."""
+    """Remove the event files and the folders of `add_scalars`."""
     for path in folder.glob("events.out.tfevents.*"):
         path.unlink()
     for path in folder.glob("data_top[15]_accuracy_*"):
@@ -148,7 +144,11 @@ def _clear_events(folder: Path) -> None:
 
 
 def read_metrics(run: Run) -> list[dict[str, Any]]:
-    """All whole rows of a run's metrics; a last line that was cut off by a kill is left out."""
+    """Return the complete rows of a run's metrics.
+
+    Raises:
+        LabError: the file is damaged.
+    """
     if not run.metrics.exists():
         return []
     whole, _, _ = read_plain(run.metrics).rpartition(b"\n")
@@ -156,12 +156,11 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
 
 
 def _rows(text: bytes, path: Path) -> list[dict[str, Any]]:
-    """Rows of one of the three shapes that are written here."""
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         row = parse_json(line, path)
         shape = next((shape for shape in SHAPES if isinstance(row, dict) and shape <= row.keys()), None)
         if shape is None or not all(isinstance(row[name], str if name == "split" else int | float) for name in shape):
-            raise LabError(f"{path} line {number} is no row of metrics; restore the file or start a new run")
+            raise LabError(f"{path} line {number} is not a row of metrics; restore the file or start a new run")
         rows.append(row)
     return rows

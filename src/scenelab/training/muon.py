@@ -1,12 +1,12 @@
-"""Muon for convolution weights: momentum whose matrix is made orthogonal before it is applied (Jordan et al. 2024).
+"""Muon for convolution weights: momentum, orthogonalized before it is applied (Jordan et al. 2024).
 
-A weight (Cₒ×Cᵢ×K×K) is the matrix that takes a window to a pixel, Cₒ × (K·K·Cᵢ). With the gradient G, the matrix M is
+A weight (Cₒ×Cᵢ×K×K) is a matrix of Cₒ × (K·K·Cᵢ). With its gradient G,
 
     B ← μ·B + (1-μ)·G        M = (1-μ)·G + μ·B        W ← (1 - η·λ)·W - η · 0.2·√max(rows, columns) · UVᵀ
 
-where M = U S Vᵀ. The factor gives updates the size of AdamW's (Liu et al. 2025, section 2.2), so that η and λ are
-of AdamW's kind too. torch.optim.Muon takes matrices only and iterates on the whole matrix in bfloat16; `orthogonalize`
-in float32 takes 11 ms where that takes 16 (256 × 2304, AMD EPYC with bfloat16 units, 2 threads, median of 9).
+where M = U S Vᵀ. The factor gives updates the size of AdamW's (Liu et al. 2025, section 2.2), so η and λ have AdamW's
+scale. torch.optim.Muon takes matrices only and iterates on the whole matrix in bfloat16: 16 ms where `orthogonalize`
+takes 11 in float32 (256 × 2304, AMD EPYC with bfloat16 units, 2 threads, median of 9).
 """
 
 from collections.abc import Iterable
@@ -22,17 +22,18 @@ UPDATE_SIZE = 0.2  # root mean square of AdamW's usual update (Liu et al. 2025)
 
 
 def orthogonalize(matrix: Float[Tensor, "rows columns"], steps: int = STEPS) -> Float[Tensor, "rows columns"]:
-    """Move every singular value near 1, into [0.7, 1.2] for all but the smallest, and leave the singular vectors.
+    """Move the singular values into [0.7, 1.2], except the smallest, and keep the singular vectors.
 
-    Newton and Schulz iterate X ← aX + bAX + cA²X with A = XXᵀ. Each step multiplies X from the left by a polynomial
-    in A, so these factors can be gathered in a small square Q, and X is multiplied once:
+    The Newton-Schulz iteration is X ← aX + bAX + cA²X with A = XXᵀ. Each step is a product with a polynomial in A, so the
+    factors are gathered in a small square matrix Q, and X is multiplied once:
 
         P = aI + bA + cA²        Q ← P·Q        A ← P·A·P        (A commutes with P)
 
-    With 256 × 2304 numbers that is a third of the operations.
+    For 256 × 2304 this is a third of the operations.
 
     Args:
-        matrix: float32 or float64; of 16-bit floats the squares would lose the small singular values.
+        matrix: float32 or float64; in 16 bits the squares would lose small singular values.
+        steps: number of iterations.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     wide = (matrix.t() if tall else matrix) / matrix.norm().clamp_min(torch.finfo(matrix.dtype).tiny)

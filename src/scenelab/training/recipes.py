@@ -11,8 +11,8 @@ from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 def starter() -> TrainConfig:
     """The handout's recipe: SimpleNet, 90 epochs of SGD with momentum, cosine decay, its augmentation.
 
-    As in spring 2019, images are evaluated at 160 pixels and the best epoch on val is kept: a choice made by
-    looking at val. The gradient is clipped as the handout does from 2022 on.
+    As in spring 2019, images are evaluated at 160 pixels and the best epoch on val is kept, which looks at val. The
+    gradient is clipped as from 2022 on.
     """
     return TrainConfig(
         recipe="starter",
@@ -28,7 +28,7 @@ def starter() -> TrainConfig:
 
 
 def demo() -> TrainConfig:
-    """Two minutes on a laptop: SimpleNet on 64-pixel pictures of the synthetic scenes, with Muon."""
+    """Two minutes on a laptop: SimpleNet with Muon on the synthetic scenes at 64 pixels."""
     return TrainConfig(
         recipe="demo",
         model="simplenet",
@@ -45,10 +45,10 @@ def demo() -> TrainConfig:
 
 
 def laptop() -> TrainConfig:
-    """The best within `--minutes` on the CPU at hand: a residual network with Muon, small pictures first.
+    """The best within `--minutes` on a CPU: a residual network with Muon, small images first.
 
-    Precision, picture sizes and epochs are planned from the speed measured at the start, by `training.budget`.
-    docs/experiments.md says what each value was chosen on.
+    `training.budget` plans precision, resolutions and epochs from the speed of the machine. The values are justified in
+    docs/experiments.md.
     """
     return TrainConfig(
         recipe="laptop",
@@ -71,9 +71,9 @@ def laptop() -> TrainConfig:
 
 
 def challenge() -> TrainConfig:
-    """The best under the challenge's frame, 10 MB and 4 hours: a deeper network, kept in half precision.
+    """The best within the challenge's limits, 10 MB and 4 hours: a deeper network, saved in half precision.
 
-    Four hours by default, on whatever there is; `scenelab challenge` says what share of a K40's four hours that was.
+    `scenelab challenge` compares the operations with those of a K40 in four hours.
     """
     return dataclasses.replace(
         laptop(),
@@ -86,7 +86,7 @@ def challenge() -> TrainConfig:
 
 
 def gpu() -> TrainConfig:
-    """The network of `laptop` on one GPU: bfloat16, compiled, all pictures in its memory; neither tuned nor timed."""
+    """The network of `laptop` on one GPU: bfloat16, compiled, all images in its memory; neither tuned nor timed."""
     return dataclasses.replace(
         laptop(),
         recipe="gpu",
@@ -113,7 +113,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
 
 
 def get(name: str) -> TrainConfig:
-    """The config of a recipe.
+    """Return the config of a recipe.
 
     Raises:
         LabError: there is no recipe of that name.

@@ -1,8 +1,7 @@
-"""A name of their own for the processes that start together.
+"""Agree on a new key prefix for the processes of each start.
 
-torchrun keeps one store of keys through all restarts, and in it the addresses of processes that have died: torch's own
-set-up takes one of those for the new process's, and connects to nobody (pytorch/pytorch issue 135712; restarts are
-counted on each host for itself, which does not tell the rounds apart). Below a new name there are none.
+torchrun keeps one store through all restarts, with the addresses of dead processes, to which torch would connect
+(pytorch/pytorch issue 135712; each host counts restarts for itself). A new prefix has no old addresses.
 """
 
 import secrets
@@ -15,42 +14,41 @@ PAUSE = 0.01  # seconds
 
 
 def agree_on_name(store: Store, rank: int, size: int, patience: timedelta) -> str:
-    """The same new name for all of `size` processes that call this together.
+    """Return the same new name on all of `size` processes that call this together.
 
-    Process 0 answers whoever says that it is there, until all have heard it: what a dead process has said gets an
-    answer as well, and nobody hears it.
+    Rank 0 answers every announcement, also those of dead processes, until all ranks have confirmed the answer.
 
     Raises:
-        RuntimeError: not all have come in time.
+        RuntimeError: a rank is missing after `patience`.
     """
     if rank:
-        mine = secrets.token_hex(8)
-        store.set(_here(rank), mine)
-        store.wait([_answer(mine)], patience)
-        name = store.get(_answer(mine)).decode()
-        store.set(_heard(name, rank), "")
+        token = secrets.token_hex(8)
+        store.set(_announced(rank), token)
+        store.wait([_answer(token)], patience)
+        name = store.get(_answer(token)).decode()
+        store.set(_confirmed(name, rank), "")
         return name
     name, end = secrets.token_hex(8), time.monotonic() + patience.total_seconds()
     absent, answered = set(range(1, size)), set()
     while absent:
-        said = {store.get(_here(other)).decode() for other in absent if store.check([_here(other)])}
-        for theirs in said - answered:
-            store.set(_answer(theirs), name)
-        answered |= said
-        absent -= {other for other in absent if store.check([_heard(name, other)])}
+        tokens = {store.get(_announced(other)).decode() for other in absent if store.check([_announced(other)])}
+        for token in tokens - answered:
+            store.set(_answer(token), name)
+        answered |= tokens
+        absent -= {other for other in absent if store.check([_confirmed(name, other)])}
         if absent and time.monotonic() > end:
-            raise RuntimeError(f"processes {sorted(absent)} have not come for {patience.total_seconds():.0f} s")
+            raise RuntimeError(f"ranks {sorted(absent)} are missing after {patience.total_seconds():.0f} s")
         time.sleep(PAUSE)
     return name
 
 
-def _here(rank: int) -> str:
-    return f"scenelab/here/{rank}"
+def _announced(rank: int) -> str:
+    return f"scenelab/announced/{rank}"
 
 
-def _answer(theirs: str) -> str:
-    return f"scenelab/answer/{theirs}"
+def _answer(token: str) -> str:
+    return f"scenelab/answer/{token}"
 
 
-def _heard(name: str, rank: int) -> str:
-    return f"scenelab/heard/{name}/{rank}"
+def _confirmed(name: str, rank: int) -> str:
+    return f"scenelab/confirmed/{name}/{rank}"

@@ -1,6 +1,4 @@
-"""Learning rate and picture size as functions of the position in the run, so that a resumed run needs no scheduler
-state.
-"""
+"""Learning rate and resolution as functions of the step, so that resuming needs no scheduler state."""
 
 import math
 
@@ -8,9 +6,9 @@ from scenelab.runs.config import ScheduleConfig
 
 
 def learning_rate_factor(step: float, *, total: int, warmup: int, final: float = 0.0) -> float:
-    """Share of the peak learning rate for the step with this number, counted from 0; a part of a step is allowed.
+    """Return the share of the peak learning rate at a step, counted from 0 and possibly fractional.
 
-    Linear warm-up (step + 1) / warmup, then final + (1 - final) · (1 + cos(π·t)) / 2 with t running from 0 to 1
+    Linear warm-up (step + 1) / warmup, then final + (1 - final) · (1 + cos(π·t)) / 2, where t rises from 0 to 1
     over the remaining steps (Loshchilov & Hutter 2017, equation 5, without restarts).
     """
     if step < warmup:
@@ -20,6 +18,6 @@ def learning_rate_factor(step: float, *, total: int, warmup: int, final: float =
 
 
 def side_at(step: float, *, total: int, schedule: ScheduleConfig) -> int:
-    """Side of the training pictures in pixels at this step."""
+    """Return the resolution of the training images at a step, in pixels."""
     share = step / max(1, total)
     return [side for start, side in schedule.sizes if start <= share][-1]

@@ -1,8 +1,9 @@
-"""From a config and a data folder to a finished run folder, and from a broken-off run folder to a finished one."""
+"""Start a run in a new folder, or resume one."""
 
 import dataclasses
 import os
 import sys
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,21 @@ from scenelab.data.splits import open_dataset, open_split
 from scenelab.errors import LabError
 from scenelab.io import read_json, write_json
 from scenelab.models.flops import model_size
+from scenelab.models.simplenet import Factory
+from scenelab.progress import TrainProgress, make_progress
+from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import RunConfig, TrainConfig, from_plain, to_plain
+from scenelab.runs.lock import lock_run
 from scenelab.runs.provenance import environment
 from scenelab.runs.run import Run
 from scenelab.runtime import peak_memory
 from scenelab.schema import parse
+from scenelab.training.batches import TrainingBatches
 from scenelab.training.budget import plan
 from scenelab.training.distributed import SINGLE_PROCESS, World
-from scenelab.training.trainer import Trainer
-
-
-def open_sides(data: Path, cache: Path | None, config: TrainConfig) -> tuple[MemmapDataset, MemmapDataset]:
-    """The images that are trained on, and those that are evaluated after each epoch: val or the held-out ones."""
-    train = open_dataset(data, cache, "train", config.stored_size, config.damaged)
-    if config.holdout:
-        return hold_out(train, config.holdout)
-    return train, open_dataset(data, cache, "val", config.stored_size, config.damaged)
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from scenelab.training.metrics_logger import MetricsLogger, RunLogger
+from scenelab.training.state import initialize, restore
+from scenelab.training.trainer import Trainer, pick_device
 
 
 def start_run(
@@ -44,31 +39,37 @@ def start_run(
     *,
     cache: Path | None = None,
     world: World = SINGLE_PROCESS,
-    **options: Any,
+    display: TrainProgress | None = None,
+    factory: Factory | None = None,
 ) -> dict[str, Any]:
     """Train from the first step to the last and return the run's accounting.
 
     Args:
-        folder: the run folder; it must not hold a run yet.
-        world: the processes of one run; a run that is there already is then continued, as after a restart.
-        options: further fields of `Trainer` (display, factory, events).
+        folder: the run folder, which must not hold a run yet.
+        data: the data folder.
+        config: of the run.
+        cache: folder of the decoded images; inside `data` by default.
+        world: the ranks; several of them resume a run that exists, since they restart after a failure.
+        display: shows the progress.
+        factory: builds the network in place of the one that the config names.
 
     Raises:
-        LabError: bad data, an unwritable folder, divergence.
-        Interrupted: training was asked to stop; `resume_run` continues it.
+        LabError: the data is invalid, the folder cannot be written, or the loss diverged.
+        Interrupted: training was asked to stop; `resume_run` resumes it.
     """
     run = Run(Path(folder))
-    adversarial = config.adversarial
-    if world.size > 1 and adversarial and adversarial.method == "handout":
-        raise LabError("adversarial is 'handout', which one process alone can train with; choose pgd, fast or free")
-    if world.size > 1 and world.broadcast_object(run.config.exists()):
-        if world.is_primary:
-            print(f"{folder} holds a run, which goes on with its own config", file=sys.stderr)
-        return resume_run(folder, world=world, **options)
+    pick_device(config.device)  # before a folder is created
+    if world.size > 1:
+        if config.adversarial and config.adversarial.method == "handout":
+            raise LabError("adversarial is 'handout', which needs a single process; choose pgd, fast or free")
+        if world.broadcast_object(run.config.exists()):
+            if world.is_primary:
+                print(f"{folder} holds a run, which resumes with its own config", file=sys.stderr)
+            return resume_run(folder, world=world, display=display, factory=factory)
     listing = open_split(data, "train")
     if world.is_primary:
         run.require_new()
-    config = dataclasses.replace(config, threads=config.threads or threads_each(world))
+    config = dataclasses.replace(config, threads=config.threads or threads_per_rank(world))
     torch.set_num_threads(config.threads)
     if config.plan:
         images = round(len(listing) * (1 - config.holdout)) // world.size
@@ -82,36 +83,52 @@ def start_run(
         train_digest=train.digest,
         train=config,
     )
-    if world.is_primary:
-        run.create(stored)
-    return _fit(run, config, train, val, {**options, "world": world})
+    with lock_run(run.folder) if world.is_primary else nullcontext():
+        if world.is_primary:
+            run.create(stored)
+        return _fit(run, config, train, val, world=world, display=display, factory=factory)
 
 
-def threads_each(world: World) -> int:
-    """The cores that this process may use, shared with the others on its machine."""
-    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1") if world.size > 1 else 1))
-
-
-def resume_run(folder: Path, *, world: World = SINGLE_PROCESS, **options: Any) -> dict[str, Any]:
-    """Continue a run from its last checkpoint; it ends as if it had never been broken off.
+def resume_run(
+    folder: Path, *, world: World = SINGLE_PROCESS, display: TrainProgress | None = None, factory: Factory | None = None
+) -> dict[str, Any]:
+    """Resume a run from its last checkpoint; it ends as if it had not been interrupted.
 
     Raises:
-        LabError: the folder holds no run, or the training images are not those that it began with.
+        LabError: the folder holds no run, or its training images changed.
         Interrupted: training was asked to stop again.
     """
     run = Run(Path(folder))
     stored = parse(RunConfig, world.broadcast_object(to_plain(run.read_config()) if world.is_primary else None))
     config = stored.train
     if world.size > 1:
-        config = dataclasses.replace(config, threads=threads_each(world))
-    cache = Path(stored.cache) if stored.cache else None
-    train, val = open_sides(Path(stored.data), cache, config)
+        config = dataclasses.replace(config, threads=threads_per_rank(world))
+    train, val = open_sides(Path(stored.data), Path(stored.cache) if stored.cache else None, config)
     world.require_same([train.digest, val.digest], "images")
     if train.digest != stored.train_digest:
         raise LabError(f"the training images in {stored.data} changed since {folder} began; start a new run")
-    if world.is_primary:
-        _note_resumption(run)
-    return _fit(run, config, train, val, {**options, "world": world}, resume=True)
+    with lock_run(run.folder) if world.is_primary else nullcontext():
+        if world.is_primary:
+            _note_resumption(run)
+        return _fit(run, config, train, val, world=world, display=display, factory=factory, resume=True)
+
+
+def open_sides(data: Path, cache: Path | None, config: TrainConfig) -> tuple[MemmapDataset, MemmapDataset]:
+    """Return the training images and those to evaluate after an epoch: val, or the held-out ones."""
+    train = open_dataset(data, cache, "train", config.stored_size, config.damaged)
+    if config.holdout:
+        return hold_out(train, config.holdout)
+    return train, open_dataset(data, cache, "val", config.stored_size, config.damaged)
+
+
+def available_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_per_rank(world: World) -> int:
+    """Return the number of cores for each of the ranks on this machine."""
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1") if world.size > 1 else 1))
 
 
 def _fit(
@@ -119,47 +136,80 @@ def _fit(
     config: TrainConfig,
     train: MemmapDataset,
     val: MemmapDataset,
-    options: dict[str, Any],
     *,
+    world: World,
+    display: TrainProgress | None,
+    factory: Factory | None,
     resume: bool = False,
 ) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
-    trainer = Trainer(run=run, config=config, dataset=train, val=val, **options)
-    world = trainer.world
+    device = pick_device(config.device)
+    batches = TrainingBatches(train, config, device)
+    state = initialize(config, num_classes=len(train.categories), device=device, factory=factory)
     if resume and world.broadcast_object(run.checkpoint.exists()):
-        trainer.resume(run.checkpoint)
-    state = trainer.fit()
-    images = state.meters.seen
-    network = model_size(state.model.network)
-    accounting = {
-        "steps": state.step,
-        "images_seen": images,
-        "epochs": images / len(train),
-        "training_flops": state.meters.flops,
-        "minutes": round(state.meters.spent / 60, 3),
-        "seconds_in_steps": round(state.meters.seconds, 3),
-        "images_per_second": round(images / max(1e-9, state.meters.seconds), 2),
-        "peak_memory_bytes": peak_memory(),
-        "parameters": network.parameters,
-        "checkpoint_bytes": run.best.stat().st_size if world.is_primary else 0,
-        "threads": config.threads,
-        "processes": world.size,
-        "device": str(trainer.device),
-        **({"stopped": state.stopped} if state.stopped else {}),
-        **_skipped(train, val),
-    }
+        values = world.broadcast_object(load_checkpoint(run.checkpoint) if world.is_primary else None)
+        restore(state, values, run.checkpoint, arch=config.model, steps_per_epoch=batches.steps_per_epoch)
+    logger = RunLogger(run, keep_bytes=state.metrics_bytes) if world.is_primary else MetricsLogger()
+    with closing(logger):
+        trainer = Trainer(
+            run=run,
+            config=config,
+            state=state,
+            batches=batches,
+            val=val,
+            logger=logger,
+            display=display or make_progress(),
+            world=world,
+        )
+        trainer.fit(announcement(run, config, train, device))
+    accounting = _accounting(trainer, train, val)
     if world.is_primary:
         write_json(run.results / "training.json", accounting)
     return accounting
 
 
-def _skipped(*sides: MemmapDataset) -> dict[str, Any]:
-    """Listed images that were left out, by the list that they are of."""
-    lists = {"train" if side.split == "holdout" else side.split: side.skipped for side in sides if side.skipped}
-    return {"skipped": {split: [list(entry) for entry in entries] for split, entries in lists.items()}} if lists else {}
+def announcement(run: Run, config: TrainConfig, train: MemmapDataset, device: torch.device) -> str:
+    """Return the plan of a run in one line, and a line on how to stop and resume it."""
+    sides = ", then ".join(str(side) for _, side in config.schedule.sizes)
+    length = f"{config.minutes:g} minutes" if config.minutes else f"{config.epochs:g} epochs"
+    precision = "bfloat16" if config.autocast else "float32"
+    return (
+        f"plan: {config.model} on {len(train)} images of {len(train.categories)} classes, {length}, batch size "
+        f"{config.batch_size}, {sides} pixels, {precision}, {device}, {config.threads} threads\n"
+        f"Ctrl-C stops with a checkpoint; resume with: scenelab resume {run.folder}"
+    )
+
+
+def _accounting(trainer: Trainer, train: MemmapDataset, val: MemmapDataset) -> dict[str, Any]:
+    state, run, world = trainer.state, trainer.run, trainer.world
+    return {
+        "steps": state.step,
+        "images_seen": state.run.seen,
+        "epochs": state.run.seen / len(train),
+        "training_flops": state.run.flops,
+        "minutes": round(state.run.spent / 60, 3),
+        "seconds_in_steps": round(state.run.seconds, 3),
+        "images_per_second": round(state.run.seen / max(1e-9, state.run.seconds), 2),
+        "peak_memory_bytes": peak_memory(),
+        "parameters": model_size(state.model.network).parameters,
+        "checkpoint_bytes": run.best.stat().st_size if world.is_primary else 0,
+        "threads": trainer.config.threads,
+        "processes": world.size,
+        "device": str(trainer.batches.device),
+        **({"stopped": state.stopped} if state.stopped else {}),
+        **_skipped(train, val),
+    }
+
+
+def _skipped(*datasets: MemmapDataset) -> dict[str, Any]:
+    """Return the images that were skipped, per split."""
+    splits = {"train" if data.split == "holdout" else data.split: data.skipped for data in datasets if data.skipped}
+    return (
+        {"skipped": {split: [list(entry) for entry in entries] for split, entries in splits.items()}} if splits else {}
+    )
 
 
 def _note_resumption(run: Run) -> None:
-    """Keep the provenance of each resumption beside that of the start."""
+    """Append the provenance of this resumption to that of the start."""
     earlier = read_json(run.environment) if run.environment.exists() else environment()
     write_json(run.environment, {**earlier, "resumed": [*earlier.get("resumed", []), environment()]})

@@ -1,6 +1,7 @@
-"""Everything that a training run carries from one step to the next, and its way into a checkpoint and back."""
+"""All that training changes from step to step, and its form in a checkpoint."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,68 +17,67 @@ from scenelab.runs.config import TrainConfig
 from scenelab.runs.header import ResumableHeader, read_header
 from scenelab.runs.network import load_weights, plain_names, to_values
 from scenelab.training.optim import build_optimizers, restore_optimizers
-
-
-@dataclass(kw_only=True)
-class Meters:
-    """Sums over the current epoch: loss times images, hits, images; and over the whole run: seconds in steps, all
-    seconds, images, floating-point operations; and how long the last evaluation and the last probe of
-    adversarial training took.
-    """
-
-    loss: float = 0.0
-    top1: int = 0
-    top5: int = 0
-    images: int = 0
-    seconds: float = 0.0
-    spent: float = 0.0
-    seen: int = 0
-    flops: int = 0
-    evaluating: float = 0.0
-    probing: float = 0.0
-
-    def start_epoch(self) -> None:
-        self.loss, self.top1, self.top5, self.images = 0.0, 0, 0, 0
+from scenelab.training.statistics import EpochStatistics, RunStatistics
 
 
 @dataclass(kw_only=True)
 class TrainState:
-    """Model, optimisers, average, and where in the run they are."""
+    """Model, optimizers, moving average, and the position in the run.
+
+    Attributes:
+        average: the moving average of the weights, if the config asks for one.
+        is_custom: whether the model is not one of the registry.
+        step: number of completed steps.
+        best_acc1: top-1 accuracy of the kept weights in percent.
+        metrics_bytes: size of metrics.jsonl at the last checkpoint.
+        stopped: why the run ended before its last step.
+        is_complete: whether a run with a time limit has taken its last step.
+    """
 
     model: Classifier
     optimizers: list[Optimizer]
     average: AveragedModel | None
+    is_custom: bool = False
     step: int = 0
     best_acc1: float = 0.0
     metrics_bytes: int = 0
-    meters: Meters = field(default_factory=Meters)
-    stopped: str = ""  # why it ended before its time
+    epoch: EpochStatistics = field(default_factory=EpochStatistics)
+    run: RunStatistics = field(default_factory=RunStatistics)
+    stopped: str = ""
+    is_complete: bool = False
 
     @property
     def evaluated(self) -> Classifier:
-        """The weights that are evaluated and kept: the average where there is one."""
+        """The weights that are evaluated and kept: the average, if there is one."""
         return self.average.module if self.average is not None else self.model  # pyright: ignore[reportReturnType]
 
 
-def start(config: TrainConfig, *, classes: int, device: torch.device, factory: Factory | None = None) -> TrainState:
-    """Initialise a run from its seed; `factory` stands in for the network that the config names."""
+def initialize(
+    config: TrainConfig, *, num_classes: int, device: torch.device, factory: Factory | None = None
+) -> TrainState:
+    """Return the state before the first step, drawn from the config's seed.
+
+    Args:
+        factory: builds the network in place of the one that the config names.
+    """
     torch.manual_seed(config.seed)
     if factory:
-        model = Classifier(factory(num_classes=classes))
+        model = Classifier(factory(num_classes=num_classes))
     else:
-        model = create_model(config.model, num_classes=classes, conv_op=CONVOLUTIONS[config.conv])
+        model = create_model(config.model, num_classes=num_classes, conv_op=CONVOLUTIONS[config.conv])
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
     average = None
     if config.ema:
         average = AveragedModel(model, multi_avg_fn=ema_with_warmup(config.ema), use_buffers=True)
-    return TrainState(model=model, optimizers=build_optimizers(model, config.optimizer), average=average)
+    optimizers = build_optimizers(model, config.optimizer)
+    return TrainState(model=model, optimizers=optimizers, average=average, is_custom=factory is not None)
 
 
-def ema_with_warmup(decay: float) -> Any:
-    """Exponential moving average whose decay starts at 0.1 and grows as (1 + t) / (10 + t) up to `decay`.
+def ema_with_warmup(decay: float) -> Callable[..., None]:
+    """Return an exponential moving average whose decay rises from 0.1 as (1 + t) / (10 + t) to `decay`.
 
-    The rise is TensorFlow's `ExponentialMovingAverage(num_updates=…)`; it keeps the initial weights from lingering.
+    As in TensorFlow's `ExponentialMovingAverage(num_updates=…)`, the initial weights are soon forgotten.
     """
 
     def update(averaged: tuple[Tensor, ...], current: tuple[Tensor, ...], count: Tensor) -> None:
@@ -94,7 +94,7 @@ def ema_with_warmup(decay: float) -> Any:
 def checkpoint_values(
     state: TrainState, config: TrainConfig, categories: tuple[str, ...], epoch: int
 ) -> dict[str, Any]:
-    """A resumable checkpoint in the handout's keys (`optimizer`, `scheduler`, `best_acc1`, …) and a few of ours."""
+    """Return a resumable checkpoint: the handout's keys (`optimizer`, `scheduler`, `best_acc1`, …) and a few more."""
     states = [optimizer.state_dict() for optimizer in state.optimizers]
     return {
         **to_values(state.model, arch=config.model, categories=categories, size=config.eval_size, epoch=epoch),
@@ -104,13 +104,14 @@ def checkpoint_values(
         "average": state.average.state_dict() if state.average is not None else None,
         "step": state.step,
         "metrics_bytes": state.metrics_bytes,
-        "meters": vars(state.meters).copy(),
+        "meters": asdict(state.epoch) | asdict(state.run),
         "stopped": state.stopped,
+        "is_complete": state.is_complete,
     }
 
 
 def best_values(state: TrainState, config: TrainConfig, categories: tuple[str, ...], epoch: int) -> dict[str, Any]:
-    """What `model_best.pth.tar` holds: the weights to use, and no optimiser."""
+    """Return the content of `model_best.pth.tar`: the weights to use, without optimizers."""
     values = to_values(
         state.evaluated, arch=config.model, categories=categories, size=config.eval_size, epoch=epoch, half=config.half
     )
@@ -118,31 +119,31 @@ def best_values(state: TrainState, config: TrainConfig, categories: tuple[str, .
 
 
 def restore(state: TrainState, values: dict[str, Any], path: Path, *, arch: str, steps_per_epoch: int) -> list[str]:
-    """Load a checkpoint into a freshly started state.
+    """Load a checkpoint into an initial state.
 
     Returns:
-        What was missing from the checkpoint and is therefore new, in words: nothing for one of our own.
+        What the checkpoint lacks and is therefore new; empty for a checkpoint of scenelab.
 
     Raises:
-        LabError: it is of another architecture, or its optimiser is of another kind.
+        LabError: the architecture or the optimizer differs.
     """
     header = read_header(path, values, ResumableHeader)
     load_weights(state.model.network, plain_names(header.state_dict), arch, path)
     missing = []
     state.step = header.epoch * steps_per_epoch if header.step is None else header.step
-    state.best_acc1 = header.best_acc1
-    state.metrics_bytes = header.metrics_bytes
-    state.meters = Meters(**header.meters.model_dump())
-    state.stopped = header.stopped
+    state.best_acc1, state.metrics_bytes, state.stopped = header.best_acc1, header.metrics_bytes, header.stopped
+    state.is_complete = header.is_complete
+    meters = header.meters.model_dump()
+    state.epoch = EpochStatistics(**{name: meters[name] for name in asdict(state.epoch)})
+    state.run = RunStatistics(**{name: meters[name] for name in asdict(state.run)})
     if "optimizer" in values:
         states = values["optimizer"] if isinstance(values["optimizer"], list) else [values["optimizer"]]
         restore_optimizers(state.optimizers, states, path)
     else:
-        missing.append("the optimiser's momentum")
+        missing.append("the optimizer's momentum")
     if state.average is not None:
-        average = header.average
-        if average:
-            load_weights(state.average, average, arch, path)
+        if header.average:
+            load_weights(state.average, header.average, arch, path)
         else:
             missing.append("the averaged weights")
     return missing

@@ -1,6 +1,7 @@
 """Training as the handout's `main.py` has it, on scenelab's own loop: its flags, its folders, its checkpoints."""
 
 import dataclasses
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,9 +17,12 @@ from scenelab.progress import LogProgress
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import RunConfig, TrainConfig
 from scenelab.runs.run import Run
+from scenelab.training.batches import TrainingBatches
+from scenelab.training.metrics_logger import RunLogger
 from scenelab.training.recipes import starter
 from scenelab.training.session import available_cores
-from scenelab.training.trainer import Trainer
+from scenelab.training.state import TrainState, initialize, restore
+from scenelab.training.trainer import Trainer, pick_device
 
 MODELS = Path("../models")
 LOGS = Path("../logs")
@@ -126,34 +130,35 @@ def train(
             f"{MODELS} was trained {before} --adversarial; go on {before} it, or train anew {now} it and leave "
             "--resume out"
         )
-    trainer = Trainer(
-        run=run, config=config, dataset=train_set, val=val_set, factory=factory, events=LOGS,
-        display=LogProgress(every_steps=print_freq),
-    )  # fmt: skip
+    device = pick_device(config.device)
+    batches = TrainingBatches(train_set, config, device)
+    state = initialize(config, num_classes=len(train_set.categories), device=device, factory=factory)
     if resume:
-        _resume(trainer, Path(resume), continues)
+        _resume(state, Path(resume), config.model, batches.steps_per_epoch)
     if start_epoch:
-        trainer.state.step = start_epoch * trainer.batches.steps_per_epoch
+        state.step = start_epoch * batches.steps_per_epoch
     if not continues:
+        state.metrics_bytes = 0
         attack = "default_attack of student_code.py" if attached else None
         digest = train_set.digest
         run.create(RunConfig(data=str(data.resolve()), train_digest=digest, attached_attack=attack, train=config))
-    if trainer.state.step >= trainer.batches.total_steps:
+    if state.step >= batches.total_steps:
         raise LabError(
-            f"--resume {resume or start_epoch} is at epoch {trainer.state.step // trainer.batches.steps_per_epoch} "
+            f"--resume {resume or start_epoch} is at epoch {state.step // batches.steps_per_epoch} "
             f"of {config.epochs:g} already; ask for more with --epochs"
         )
-    trainer.fit()
-    print(f"Best top-1 on val: {trainer.state.best_acc1:.3f}. Model: {run.best}. Curves: tensorboard --logdir={LOGS}")
+    with closing(RunLogger(run, keep_bytes=state.metrics_bytes, events=LOGS)) as logger:
+        display = LogProgress(every_steps=print_freq)
+        Trainer(run=run, config=config, state=state, batches=batches, val=val_set, logger=logger, display=display).fit()
+    print(f"Best top-1 on val: {state.best_acc1:.3f}. Model: {run.best}. Curves: tensorboard --logdir={LOGS}")
 
 
-def _resume(trainer: Trainer, path: Path, continues: bool) -> None:
+def _resume(state: TrainState, path: Path, arch: str, steps_per_epoch: int) -> None:
     print(f"=> loading checkpoint '{path}'")
-    for lacking in trainer.resume(path):
-        print(f"The checkpoint does not hold {lacking}: starting that anew. checkpoint.pth.tar holds everything.")
-    if not continues:
-        trainer.state.metrics_bytes = 0
-    print(f"=> loaded checkpoint '{path}' (epoch {load_checkpoint(path).get('epoch', 0)})")
+    values = load_checkpoint(path)
+    for missing in restore(state, values, path, arch=arch, steps_per_epoch=steps_per_epoch):
+        print(f"The checkpoint does not hold {missing}: starting that anew. checkpoint.pth.tar holds everything.")
+    print(f"=> loaded checkpoint '{path}' (epoch {values.get('epoch', 0)})")
 
 
 def _move_aside(run: Run) -> None:
