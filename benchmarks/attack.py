@@ -12,43 +12,39 @@ from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
 from scenelab.models.registry import create_model
 from scenelab.runs.provenance import environment
-from scenelab.studies.timing import interleave, ratio, timed
+from scenelab.studies.timing import interleave, ratio, seconds_of
 
 EPSILON, STEP, STEPS = 8 / 255, 2 / 255, 10
 Attack = Callable[[], Tensor]
 
 
 def bench_attack(*, rounds: int = 5, batch: int = 64, size: int = 128) -> dict[str, Any]:
-    """Return the seconds of PGD-10 on SimpleNet for ours, ours with early stopping, torchattacks and foolbox.
+    """Compare PGD-10 on SimpleNet: ours, ours with early stopping, torchattacks and foolbox.
 
-    The network has random weights of a size (He et al. 2015) at which its predictions depend on the images. The labels
-    are its predictions, so that early stopping takes effect. Ours attacks the network prepared for inference, which is
-    part of what it offers; the other libraries attack the network as it is.
+    The network has random weights (He et al. 2015), and the labels are its predictions, so that early stopping takes
+    effect. Ours attacks the network prepared for inference; the other libraries attack the network as it is.
 
     Args:
         rounds: how often each attack is timed, in turns.
         batch: number of images.
         size: side of an image in pixels, 16 or more.
-
-    Raises:
-        LabError: torchattacks or foolbox is not installed.
     """
     model, images, labels = _task(batch, size)
     subjects = _subjects(model, images, labels)
     results = {name: attack() for name, attack in subjects.items()}  # warms up
-    seconds = interleave({name: timed(attack) for name, attack in subjects.items()}, rounds)["seconds"]
+    seconds = interleave(subjects, lambda name: seconds_of(subjects[name]), rounds)["seconds"]
     return {
         "pgd_vs_torchattacks": ratio(seconds, "ours", "torchattacks"),
         "pgd_vs_foolbox": ratio(seconds, "ours", "foolbox"),
         "leaving_vs_torchattacks": ratio(seconds, "ours, leaving", "torchattacks"),
         "seconds": seconds,
-        "fooled": {name: _fooled(model, result, labels) for name, result in results.items()},
+        "fooled": {name: float((_predict(model, each) != labels).float().mean()) for name, each in results.items()},
         "same_images": {
             name: (results["ours"] - results[name]).abs().flatten(1).amax(dim=1).le(1e-5).float().mean().item()
             for name in ("torchattacks", "foolbox")
         },
         "what": f"SimpleNet (spring 2019), {size} pixels, batch {batch}, PGD with {STEPS} steps, no random start",
-        "environment": environment(),
+        "environment": environment().plain(),
     }
 
 
@@ -59,9 +55,7 @@ def _task(batch: int, size: int) -> tuple[Classifier, Tensor, Tensor]:
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)
     images = torch.rand(batch, 3, size, size)
-    with torch.no_grad():
-        labels = model(images).argmax(dim=1)
-    return model, images, labels
+    return model, images, _predict(model, images)
 
 
 def _subjects(model: Classifier, images: Tensor, labels: Tensor) -> dict[str, Attack]:
@@ -84,7 +78,6 @@ def _subjects(model: Classifier, images: Tensor, labels: Tensor) -> dict[str, At
     }
 
 
-def _fooled(model: Classifier, images: Tensor, labels: Tensor) -> float:
-    """Return the share of images that are classified wrongly."""
-    with torch.no_grad():
-        return (model(images).argmax(dim=1) != labels).float().mean().item()
+@torch.no_grad()
+def _predict(model: Classifier, images: Tensor) -> Tensor:
+    return model(images).argmax(dim=1)

@@ -3,19 +3,18 @@
 Each subject runs in its own process, in turns; captum takes the same number of passes at once, 32.
 """
 
-import json
-import time
 from collections.abc import Callable
 from typing import Any
 
-from scenelab.studies.timing import interleave, ratio, run_worker
+from scenelab.studies.timing import Measurements, interleave, ratio, seconds_of
+from scenelab.studies.worker import run_worker
 
 IMAGES, SAMPLES, BATCH_SIZE = 8, 50, 32
 SUBJECTS = ("smooth ours", "smooth captum", "integrated ours", "integrated captum")
 
 
-def worker(arguments: list[str]) -> None:
-    """Time one subject, after a first pass that is not counted, and print seconds and peak memory as JSON."""
+def worker(name: str) -> Measurements:
+    """Time one subject, after a first pass that is not counted, and return seconds and peak memory."""
     import captum.attr  # noqa: F401 - for all subjects, so that memory is that of the work
     import torch
 
@@ -25,11 +24,9 @@ def worker(arguments: list[str]) -> None:
     torch.set_num_threads(2)
     torch.manual_seed(0)
     model = create_model("simplenet", num_classes=100).eval()
-    work = _attribution(arguments[0], model, torch.rand(IMAGES, 3, 128, 128), torch.arange(IMAGES))
+    work = _attribution(name, model, torch.rand(IMAGES, 3, 128, 128), torch.arange(IMAGES))
     work()
-    began = time.perf_counter()
-    work()
-    print(json.dumps({"seconds": time.perf_counter() - began, "bytes": peak_memory()}))
+    return {**seconds_of(work), "bytes": peak_memory()}
 
 
 def _attribution(name: str, model: Any, images: Any, targets: Any) -> Callable[[], object]:
@@ -37,18 +34,13 @@ def _attribution(name: str, model: Any, images: Any, targets: Any) -> Callable[[
 
     from scenelab import attribution
 
+    at_once = BATCH_SIZE // IMAGES
+    smooth, integrated = attribution.SmoothGrad(samples=SAMPLES), attribution.IntegratedGradients(steps=SAMPLES)
     return {
-        "smooth ours": lambda: attribution.SmoothGrad(samples=SAMPLES)(model, images, targets, batch_size=BATCH_SIZE),
-        "integrated ours": lambda: attribution.IntegratedGradients(steps=SAMPLES)(
-            model, images, targets, batch_size=BATCH_SIZE
-        ),
+        "smooth ours": lambda: smooth(model, images, targets, batch_size=BATCH_SIZE),
+        "integrated ours": lambda: integrated(model, images, targets, batch_size=BATCH_SIZE),
         "smooth captum": lambda: NoiseTunnel(Saliency(model)).attribute(
-            images,
-            nt_samples=SAMPLES,
-            nt_samples_batch_size=BATCH_SIZE // IMAGES,
-            stdevs=0.1,
-            target=targets,
-            abs=False,
+            images, nt_samples=SAMPLES, nt_samples_batch_size=at_once, stdevs=0.1, target=targets, abs=False
         ),
         "integrated captum": lambda: IntegratedGradients(model).attribute(
             images, target=targets, n_steps=SAMPLES, internal_batch_size=BATCH_SIZE, return_convergence_delta=True
@@ -62,11 +54,7 @@ def bench_attribution(*, rounds: int = 3) -> dict[str, Any]:
     Args:
         rounds: how often each is timed, in turns.
     """
-
-    def measure(name: str) -> dict[str, float]:
-        return run_worker("benchmarks.attribution", [name], prepared=True)
-
-    values = interleave({name: lambda name=name: measure(name) for name in SUBJECTS}, rounds)
+    values = interleave(SUBJECTS, lambda name: run_worker("benchmarks.attribution", name, prepared=True), rounds)
     ratios = {
         f"{method}_{quantity}_vs_captum": ratio(values[quantity], f"{method} ours", f"{method} captum")
         for method in ("smooth", "integrated")

@@ -9,7 +9,7 @@ import torch
 
 from scenelab.models.flops import count_flops
 from scenelab.runs.config import TrainConfig
-from scenelab.studies.timing import ratio
+from scenelab.studies.timing import interleave, ratio
 from scenelab.training.batches import TrainingBatches
 from scenelab.training.budget import STORED, noise, scaled
 from scenelab.training.recipes import laptop
@@ -22,11 +22,10 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def bench_efficiency(*, rounds: int, seconds: float, side: int = 80) -> dict[str, Any]:
-    """Compare the recipe `laptop` on images of noise with the fastest of three square matrix products, in turns.
+    """Compare steps of the recipe `laptop` on noise with the fastest of three square matrix products, in turns.
 
-    The products and convolutions of the forward and backward pass are counted; the time is that of the whole step,
-    with augmentation and optimizer. float32 and bfloat16 are each compared with products of the same precision;
-    `step_vs_product` is that of the precision in which the step is faster, which the recipe takes.
+    The products and convolutions of the forward and backward pass are counted; the time is that of the whole step.
+    Each precision is compared with products of the same precision; `step_vs_product` is that of the faster step.
     """
     config = laptop()
     operations = config.batch_size * count_flops(config.model, num_classes=CLASSES, side=side, training=True)
@@ -34,13 +33,9 @@ def bench_efficiency(*, rounds: int, seconds: float, side: int = 80) -> dict[str
     for name, dtype in PRECISIONS.items():
         trials[f"step {name}"] = (_steps(dataclasses.replace(config, autocast=name == "bfloat16"), side), operations)
         trials[f"product {name}"] = fastest_product(dtype, seconds / 4)
-    rates: dict[str, list[float]] = {name: [] for name in trials}
-    for number in range(rounds + 1):
-        for name in trials if number % 2 == 0 else reversed(trials):
-            work, count = trials[name]
-            rate = _rate(work, count, seconds if number else 0.0)
-            if number:  # the first round warms up
-                rates[name].append(rate)
+    for work, _ in trials.values():
+        work()  # warms up
+    rates = interleave(trials, lambda name: {"flops": _rate(*trials[name], seconds)}, rounds)["flops"]
     ratios = {name: ratio(rates, f"step {name}", f"product {name}") for name in PRECISIONS}
     taken = max(PRECISIONS, key=lambda name: sum(rates[f"step {name}"]))
     return {

@@ -1,8 +1,4 @@
-"""The time and memory of grading generated submissions.
-
-They are the kit's solution, the bare kit and changed solutions in turn, packed as Canvas names them; no two have the
-same bytes.
-"""
+"""The time and memory of grading generated submissions: the kit's solution, the bare kit and changed solutions."""
 
 import json
 import sys
@@ -32,10 +28,8 @@ def generate(folder: Path, count: int) -> Path:
     with zipfile.ZipFile(folder / "submissions.zip", "w") as bulk:
         for number in range(count):
             kind, contents = kinds[number % len(kinds)]
-            contents = {
-                **contents,
-                "code/student_code.py": contents["code/student_code.py"] + f"\n# {number}\n".encode(),
-            }
+            code = contents["code/student_code.py"] + f"\n# {number}\n".encode()  # no two are equal
+            contents = {**contents, "code/student_code.py": code}
             late = "_LATE" if number % 9 == 4 else ""
             name = f"student{number}{late}_{1000 + number}_{5000 + number}_submission.zip"
             bulk.write(write_as_zip(folder / name, contents, folder / f"files-{number}"), name)
@@ -56,7 +50,7 @@ def bench_grading(*, out: Path, count: int = 100, jobs: int = 2) -> dict[str, An
     memory, began = [], time.monotonic()
     sandbox = best(out / "grades" / ".work")
     batch = Batch(out / "grades", read_rubric(), sandbox)
-    batch.run([bulk], jobs=jobs, tell=lambda grade: memory.append(resident_memory() >> 20))
+    batch.run([bulk], jobs=jobs, report=lambda grade: memory.append(resident_memory() >> 20))
     seconds = time.monotonic() - began
     return {
         "sandbox": str(sandbox),

@@ -10,17 +10,9 @@ import tyro
 
 from scenelab.errors import LabError
 
-BENCHMARKS = {
-    "attack": "benchmarks.attack:bench_attack",
-    "attribution": "benchmarks.attribution:bench_attribution",
-    "data": "benchmarks.throughput:bench_data",
-    "grading": "benchmarks.grading:bench_grading",
-    "memory": "benchmarks.memory:bench_memory",
-    "scale": "benchmarks.scale:bench_scale",
-    "scaling": "benchmarks.scaling:bench_scaling",
-    "train": "benchmarks.throughput:bench_train",
-    "waiting": "benchmarks.waiting:bench_waiting",
-}
+BENCHMARKS = "attack attribution data grading memory scale scaling train waiting".split()
+MODULES = {"data": "throughput", "train": "throughput", "memory": "settings", "waiting": "settings"}
+"""Of benchmarks whose module has another name."""
 
 
 def run(arguments: list[str]) -> int:
@@ -29,8 +21,7 @@ def run(arguments: list[str]) -> int:
         print(f"usage: python -m benchmarks {{{','.join(BENCHMARKS)}}} [--json] [options]", file=sys.stderr)
         return 2
     name, *options = arguments
-    module, _, function = BENCHMARKS[name].partition(":")
-    benchmark = getattr(importlib.import_module(module), function)
+    benchmark = getattr(importlib.import_module(f"benchmarks.{MODULES.get(name, name)}"), f"bench_{name}")
     flags = [option for option in options if option != "--json"]
     try:
         result = tyro.cli(benchmark, prog=f"python -m benchmarks {name}", args=flags)

@@ -1,10 +1,9 @@
 """A model of larger data sets on more machines: bytes, decoding, network and hours, from measured figures.
 
-Steps of N machines are simulated. Each machine computes its share of the batch in a time drawn from a log-normal
-distribution; the slowest one decides. Then the gradients, and the directions that Muon shares, are all-reduced over a
-ring: 2·(N-1)/N of their bytes pass each machine's line (Patarasuk & Yuan 2009), with 2·(N-1) latencies. The statistics
-of each normalisation layer take as many latencies, forward and backward. The model overlaps nothing with the backward
-pass, though torch does. Images that are read over a separate line must arrive at the rate of training.
+Each machine computes its share of the batch in a log-normal time; the slowest one decides. Then the gradients, and the
+directions that Muon shares, are all-reduced over a ring: 2·(N-1)/N of their bytes pass each machine's line (Patarasuk &
+Yuan 2009), with 2·(N-1) latencies, as for the statistics of each normalization layer, forward and backward. Nothing
+overlaps with the backward pass, though it does in torch.
 """
 
 import dataclasses
@@ -88,11 +87,7 @@ def sizes(values: Scenario) -> str:
 
 
 def bench_scaling(scenario: OmitArgPrefixes[Scenario] = Scenario()) -> dict[str, Any]:
-    """Model larger data sets on more machines, from measured figures.
-
-    Args:
-        scenario: the measured figures.
-    """
+    """Model larger data sets on more machines, from measured figures."""
     if not scenario.flops:
         flops = count_flops("residual", num_classes=365, side=64, training=True)
         scenario = dataclasses.replace(scenario, flops=flops)

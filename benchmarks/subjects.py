@@ -1,18 +1,29 @@
-"""What the benchmarks time, each as an iterator that yields the number of images of its last step."""
+"""What the benchmarks time, each as an iterator that yields the number of images of its last step.
+
+The baselines load and train as a starter kit does it, plain on purpose.
+"""
 
 import dataclasses
+import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
-from benchmarks import baselines
 from scenelab.data.augment import Augment
-from scenelab.data.cache import pack
+from scenelab.data.cache import MemmapDataset, pack
 from scenelab.data.miniplaces import Listing
 from scenelab.data.splits import open_split
+from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD
+from scenelab.models.simplenet import SimpleNet
 from scenelab.progress import LogProgress
+from scenelab.runs.config import TrainConfig
 from scenelab.runs.run import Run
 from scenelab.training.batches import TrainingBatches
 from scenelab.training.metrics_logger import MetricsLogger
@@ -21,21 +32,67 @@ from scenelab.training.state import initialize
 from scenelab.training.trainer import Trainer
 
 BASELINES = ("starter", "imagefolder", "imagefolder-augment")
+WORKERS = 2
+
+
+def channel_gain(image: Tensor) -> Tensor:
+    """Apply the handout's colour jitter to one image tensor."""
+    return (image * torch.empty(3, 1, 1).uniform_(0.85, 1.15)).clamp_(0, 1)
+
+
+def handout_transforms() -> Callable[[Image.Image], Tensor]:
+    """Return the handout's augmentation per image, from Pillow to a normalised tensor."""
+    return transforms.Compose(
+        [
+            transforms.Resize(160),
+            transforms.RandomHorizontalFlip(),
+            transforms.RandomRotation(15),
+            transforms.RandomResizedCrop(128, scale=(0.25, 1.0), ratio=(0.8, 1.2)),
+            transforms.ToTensor(),
+            channel_gain,
+            transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        ]
+    )
+
+
+def image_folder_batches(listing: Listing, batch_size: int, *, augment: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """Load the listed images by torchvision's ImageFolder in a DataLoader with 2 workers."""
+    with tempfile.TemporaryDirectory() as folder:
+        for index, (path, label) in enumerate(zip(listing.paths, listing.labels, strict=True)):
+            link = Path(folder) / f"{label:03d}" / f"{index:08d}{Path(path).suffix}"
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(listing.file(index).resolve())
+        dataset = ImageFolder(folder, handout_transforms() if augment else transforms.ToTensor())
+        options = {"shuffle": True, "num_workers": WORKERS, "drop_last": True, "persistent_workers": True}
+        loader = DataLoader(dataset, batch_size, **options)
+        while True:
+            yield from loader
+
+
+def starter_steps(listing: Listing, batch_size: int) -> Iterator[int]:
+    """Train SimpleNet as the starter kit does, in NCHW."""
+    torch.manual_seed(0)
+    model = SimpleNet(num_classes=len(listing.categories))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    for images, labels in image_folder_batches(listing, batch_size, augment=True):
+        loss = nn.functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield len(images)
 
 
 def iterate(name: str, data: Path, *, batch_size: int, limit: int) -> Iterator[int]:
     """Start one subject on `limit` training images, or on all of them if `limit` is 0."""
-    listing = _head(open_split(data, "train"), limit)
-    if name == "ours":
-        yield from our_steps(listing, data, batch_size)
-    elif name == "starter":
-        yield from baselines.starter_steps(listing, batch_size)
-    elif name.startswith("packed"):
-        yield from our_batches(listing, data, batch_size, augment=name.endswith("augment"))
+    listing, augment = _head(open_split(data, "train"), limit), name.endswith("augment")
+    if name == "starter":
+        yield from starter_steps(listing, batch_size)
+    elif name.startswith("imagefolder"):
+        yield from (len(images) for images, _ in image_folder_batches(listing, batch_size, augment=augment))
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            augment = name.endswith("augment")
-            yield from baselines.image_folder_batches(listing, Path(folder), batch_size, augment=augment)
+        dataset = pack(listing, data / "packed")
+        config = dataclasses.replace(starter(), batch_size=batch_size, epochs=1e6, log_every=10**9)
+        yield from our_steps(dataset, config) if name == "ours" else our_batches(dataset, config, augment=augment)
 
 
 def _head(listing: Listing, limit: int) -> Listing:
@@ -51,10 +108,8 @@ def _head(listing: Listing, limit: int) -> Listing:
     )
 
 
-def our_steps(listing: Listing, data: Path, batch_size: int) -> Iterator[int]:
+def our_steps(dataset: MemmapDataset, config: TrainConfig) -> Iterator[int]:
     """Take training steps of the recipe `starter`."""
-    dataset = pack(listing, data / "packed")
-    config = dataclasses.replace(starter(), batch_size=batch_size, epochs=1e6, log_every=10**9)
     config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, lr=0.01))
     with tempfile.TemporaryDirectory() as folder:
         device = torch.device("cpu")
@@ -71,15 +126,10 @@ def our_steps(listing: Listing, data: Path, batch_size: int) -> Iterator[int]:
             yield trainer.step()
 
 
-def our_batches(listing: Listing, data: Path, batch_size: int, *, augment: bool) -> Iterator[int]:
+def our_batches(dataset: MemmapDataset, config: TrainConfig, *, augment: bool) -> Iterator[int]:
     """Make training batches, with or without the handout's augmentation."""
-    dataset = pack(listing, data / "packed")
-    config = dataclasses.replace(starter(), batch_size=batch_size, epochs=1e6)
     if not augment:
         config = dataclasses.replace(config, augment=Augment())
     batches = TrainingBatches(dataset, config, torch.device("cpu"))
-    step = 0
-    while True:
-        images, _ = batches.batch(step, 128)
-        step += 1
-        yield len(images)
+    for step in itertools.count():
+        yield len(batches.batch(step, 128)[0])

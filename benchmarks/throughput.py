@@ -1,6 +1,5 @@
 """Images per second of training and loading against plain baselines, each in its own process and in turns."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,13 @@ from typing import Any
 from benchmarks.efficiency import bench_efficiency
 from benchmarks.subjects import BASELINES, iterate
 from scenelab.runs.provenance import environment
-from scenelab.studies.timing import Measurements, interleave, ratio, run_worker
+from scenelab.studies.timing import Measurements, interleave, ratio
+from scenelab.studies.worker import run_worker
 
 
-def images_per_second(name: str, data: Path, *, limit: int, seconds: float) -> float:
-    """Time one subject in this process, in batches of 64."""
-    steps = iterate(name, data, batch_size=64, limit=limit)
+def worker(name: str, data: str, limit: int, seconds: float) -> float:
+    """Return images/s of one subject in this process, in batches of 64."""
+    steps = iterate(name, Path(data), batch_size=64, limit=limit)
     for _ in range(3):
         next(steps)
     began, images = time.perf_counter(), 0
@@ -22,25 +22,14 @@ def images_per_second(name: str, data: Path, *, limit: int, seconds: float) -> f
     return images / (time.perf_counter() - began)
 
 
-def worker(arguments: list[str]) -> None:
-    """Time one subject and print images/s as JSON; `compare` starts it in its own process."""
-    name, data, limit, seconds = arguments
-    print(json.dumps(images_per_second(name, Path(data), limit=int(limit), seconds=float(seconds))))
-
-
 def compare(names: list[str], data: Path, *, limit: int, seconds: float, rounds: int) -> dict[str, list[float]]:
-    """Return images/s of each subject in batches of 64, one value per round.
-
-    Raises:
-        LabError: A subject failed.
-    """
+    """Return images/s of each subject in batches of 64, one value per round."""
 
     def measure(name: str) -> Measurements:
-        # A baseline runs as its users run it: without our process settings.
-        speed = run_worker("benchmarks.throughput", [name, data, limit, seconds], prepared=name not in BASELINES)
-        return {"speed": float(speed)}
+        prepared = name not in BASELINES  # these run as their users run them: without our process settings
+        return {"speed": run_worker("benchmarks.throughput", name, data, limit, seconds, prepared=prepared)}
 
-    return interleave({name: lambda name=name: measure(name) for name in names}, rounds)["speed"]
+    return interleave(names, measure, rounds)["speed"]
 
 
 def bench_train(*, data: Path, rounds: int = 5, seconds: float = 10.0) -> dict[str, Any]:
@@ -57,7 +46,7 @@ def bench_train(*, data: Path, rounds: int = 5, seconds: float = 10.0) -> dict[s
         "train_vs_starter": ratio(speeds, "ours", "starter"),
         "images_per_second": speeds,
         "what": "SimpleNet (spring 2019), 128 pixels, batch 64, handout's augmentation, SGD",
-        "environment": environment(),
+        "environment": environment().plain(),
         "step_vs_product": efficiency["step_vs_product"],
         "efficiency": efficiency,
     }
@@ -78,5 +67,5 @@ def bench_data(*, data: Path, rounds: int = 5, seconds: float = 4.0) -> dict[str
         "packed_vs_imagefolder_augmented": ratio(speeds, "packed-augment", "imagefolder-augment"),
         "images_per_second": speeds,
         "what": "128-pixel float32 batches of 64 images; ImageFolder with 2 worker processes",
-        "environment": environment(),
+        "environment": environment().plain(),
     }

@@ -77,7 +77,7 @@ def main(args: argparse.Namespace) -> None:
     if args.adversarial:
         if args.evaluate or args.attack:
             raise LabError("--adversarial is a way to train; leave -e and -a out")
-        attack = handout.chosen(student_code, "default_attack")
+        attack = handout.lookup(student_code, "default_attack")
         network = handout.attach_attack(network, attack(torch.nn.CrossEntropyLoss()))
     if args.evaluate:
         handout.evaluate(args.data_folder, args.resume, network, gpu=args.gpu)
@@ -90,11 +90,7 @@ def main(args: argparse.Namespace) -> None:
         return
     if args.vis:
         raise LabError("-v draws what a trained model does; add -e for attention maps or -a for adversarial samples")
-    config = handout.config_from_flags(
-        epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, momentum=args.momentum,
-        weight_decay=args.weight_decay, warmup_epochs=args.warmup_epochs, clip_grad=args.clip_grad, gpu=args.gpu,
-        model=name,
-    )  # fmt: skip
+    config = handout.config_from_flags(args, name)
     handout.train(
         args.data_folder, config, network,
         resume=args.resume, start_epoch=args.start_epoch, print_freq=args.print_freq, attached=args.adversarial,

@@ -55,17 +55,17 @@ def own_mounts() -> None:
 def unreadable(monkeypatch):
     """Makes the disk fail under the listing of a folder, or the reading of a file by `read_bytes`."""
 
+    def failing(call, place: Path):
+        def fail(path=".", *rest, **options):
+            if not isinstance(path, int) and Path(os.fsdecode(path)) == place:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(place))
+            return call(path, *rest, **options)
+
+        return fail
+
     def spoil(place: Path) -> None:
-        def failing(call):
-            def fail(path=".", *rest, **options):
-                if not isinstance(path, int) and Path(os.fsdecode(path)) == place:
-                    raise OSError(errno.EIO, os.strerror(errno.EIO), str(place))
-                return call(path, *rest, **options)
-
-            return fail
-
-        monkeypatch.setattr("os.scandir", failing(os.scandir))
-        monkeypatch.setattr("pathlib.Path.read_bytes", failing(Path.read_bytes))
+        monkeypatch.setattr("os.scandir", failing(os.scandir, place))
+        monkeypatch.setattr("pathlib.Path.read_bytes", failing(Path.read_bytes, place))
 
     return spoil
 

@@ -33,9 +33,7 @@ def values():
         if bias:
             channels = function(*leaves, **options).shape[-(len(weight_shape) - 1)]
             leaves.append(torch.randn(channels, generator=generator, dtype=torch.float64))
-        for leaf in leaves:
-            leaf.requires_grad_(True)
-        output = function(*leaves, **options)
+        output = function(*(leaf.requires_grad_(True) for leaf in leaves), **options)
         gradients = torch.autograd.grad(output.square().sum(), leaves, create_graph=True)
         again = torch.autograd.grad(sum(each.square().sum() for each in gradients), leaves, allow_unused=True)
         results += [output, *gradients, *(each for each in again if each is not None)]
@@ -50,46 +48,40 @@ def outcome(call):
     return "computed"
 
 
+def trace():
+    return torch.jit.trace(lambda x, w: torch.conv2d(x, w), (torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2)))
+
+
 def main():
     sys.path.insert(0, sys.argv[1])
-    from runner import tripwire
-    from runner.record import Record
+    from scenelab_runner import record, tripwire
 
-    traced = torch.jit.trace(lambda x, w: torch.conv2d(x, w), (torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2)))
-    expected = values()
+    traced, expected = trace(), values()
     with tempfile.TemporaryFile() as file:
         file.truncate(mmap.PAGESIZE)
         memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
-        tripwire.replace_kernels(Record(os.open(os.devnull, os.O_WRONLY)), os.dup(file.fileno()))
-    actual = values()
+        tripwire.replace_kernels(record.Record(os.open(os.devnull, os.O_WRONLY)), os.dup(file.fileno()))
+    difference = max((a - b).abs().max().item() for a, b in zip(expected, values(), strict=True))
     x, w = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)
-    counts = [tripwire.COUNTER.unpack_from(memory, 0)[0]]
-
-    def counted(call):
-        call()
+    counts = []
+    for call in (lambda: None, lambda: traced(x, w), trace):
+        result = call()
         counts.append(tripwire.COUNTER.unpack_from(memory, 0)[0])
-
-    counted(lambda: traced(x, w))
-    again = torch.jit.trace(lambda a, b: torch.conv2d(a, b), (torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2)))
-    counted(lambda: None)
-    counted(lambda: again(x, w))
-    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+    result(x, w)
+    counts.append(tripwire.COUNTER.unpack_from(memory, 0)[0])
+    keys, key = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU), torch._C.DispatchKey.CompositeExplicitAutograd
+    native, settings = torch.ops.aten.mkldnn_convolution.default, (None, [0, 0], [1, 1], [1, 1], 1)
+    slow = torch.library.get_kernel("aten::_slow_conv2d_forward", "CPU")
     from torchvision.ops import deform_conv2d
 
     others = {
-        "mkldnn": lambda: torch.mkldnn_convolution(x, w, None, [0, 0], [1, 1], [1, 1], 1),
-        "key": lambda: torch.ops.aten.mkldnn_convolution.default._op_dk(
-            torch._C.DispatchKey.CompositeExplicitAutograd, x, w, None, [0, 0], [1, 1], [1, 1], 1
-        ),
-        "kernel": lambda: torch.library.get_kernel("aten::_slow_conv2d_forward", "CPU").call_boxed(
-            keys, x, w, [3, 3], None, [1, 1], [0, 0]
-        ),
+        "mkldnn": lambda: torch.mkldnn_convolution(x, w, *settings),
+        "key": lambda: native._op_dk(key, x, w, *settings),
+        "kernel": lambda: slow.call_boxed(keys, x, w, [3, 3], None, [1, 1], [0, 0]),
         "deformable": lambda: deform_conv2d(x, torch.zeros(2, 18, 6, 6), w),
     }
-    print(json.dumps({
-        "difference": max((a - b).abs().max().item() for a, b in zip(expected, actual, strict=True)),
-        "counts": counts, "refused": {name: outcome(call) for name, call in others.items()},
-    }))  # fmt: skip
+    refused = {name: outcome(call) for name, call in others.items()}
+    print(json.dumps({"difference": difference, "counts": counts, "refused": refused}))
 
 
 if __name__ == "__main__":

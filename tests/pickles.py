@@ -49,7 +49,7 @@ def checkpoint(**values: bytes) -> bytes:
 
 def write_zip(path: Path, program: bytes, *others: tuple[str, bytes], packed: int = zipfile.ZIP_STORED) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a/data.pkl", program)
+        archive.writestr("a/data.pkl", program, zipfile.ZIP_STORED if others else packed)
         archive.writestr("a/byteorder", "little")
         archive.writestr("a/version", "3")
         for other, content in others:

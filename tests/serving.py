@@ -22,8 +22,23 @@ class Server(ThreadingHTTPServer):
         self.seen: list[tuple[str, str | None, int]] = []  # path, Range, status
         self.release = threading.Event()
 
+    def __enter__(self) -> "Server":
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.01,))
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release.set()
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+
     def address(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_port}{path}"
+
+    def change(self, content: bytes, *answers: Answer) -> None:
+        """Serve other content as /a, after these answers."""
+        self.files["/a"], self.script["/a"] = content, list(answers)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that was killed is no error of the server's."""
@@ -58,8 +73,8 @@ def tag(content: bytes) -> str:
     return f'"{hashlib.sha256(content).hexdigest()[:16]}"'
 
 
-def send(handler: Handler, content: bytes, upto: int) -> None:
-    """Answer as RFC 9110 wants, but stop after `upto` bytes of the body."""
+def send(handler: Handler, content: bytes, upto: int, *, pause: float = 0.0) -> None:
+    """Answer as RFC 9110 wants, but stop after `upto` bytes of the body; with pauses it comes in a hundred pieces."""
     wanted = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
     start = int(wanted[1]) if wanted and handler.headers.get("If-Range") == tag(content) else 0
     total = len(content)
@@ -69,8 +84,12 @@ def send(handler: Handler, content: bytes, upto: int) -> None:
         handler.start(206, total - start, Content_Range=f"bytes {start}-{total - 1}/{total}", ETag=tag(content))
     else:
         handler.start(200, total, ETag=tag(content))
-    handler.wfile.write(content[start:][:upto])
-    handler.wfile.flush()
+    body = content[start:][:upto]
+    size = max(1, len(body) // 100 if pause else len(body))
+    for begin in range(0, len(body), size):
+        handler.wfile.write(body[begin : begin + size])
+        handler.wfile.flush()
+        time.sleep(pause)
 
 
 def whole(handler: Handler, content: bytes) -> None:
@@ -103,21 +122,4 @@ def raw(code: int, length: int | None, body: bytes, **headers: str) -> Answer:
 
 def slowly(handler: Handler, content: bytes) -> None:
     """Give the whole of it in half a second."""
-    written, handler.wfile = handler.wfile, _Slow(handler.wfile, pieces=100, seconds=0.5)
-    send(handler, content, len(content))
-    handler.wfile = written
-
-
-class _Slow:
-    def __init__(self, stream, *, pieces: int, seconds: float) -> None:
-        self.stream, self.pieces, self.seconds = stream, pieces, seconds
-
-    def write(self, data: bytes) -> None:
-        size = max(1, len(data) // self.pieces)
-        for start in range(0, len(data), size):
-            self.stream.write(data[start : start + size])
-            self.stream.flush()
-            time.sleep(self.seconds / self.pieces if len(data) > 10_000 else 0)
-
-    def flush(self) -> None:
-        self.stream.flush()
+    send(handler, content, len(content), pause=0.005)

@@ -1,4 +1,4 @@
-"""Call any classifier without side effects: logits, gradients, checked inputs."""
+"""Calls of any classifier without side effects: logits, gradients, checked inputs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +8,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from scenelab.errors import LabError
+
+Images = Float[Tensor, "n c h w"]
+Logits = Float[Tensor, "n k"]
+Labels = Int64[Tensor, " n"]
+Values = Float[Tensor, " n"]
 
 Model = Callable[[Tensor], Tensor]
 OnProgress = Callable[[int], object]
@@ -24,7 +29,7 @@ def no_progress(count: int) -> None:
 def eval_mode(model: Model) -> Iterator[None]:
     """Put all modules into eval mode and turn gradients on inside the block; restore both afterwards.
 
-    In eval mode the logits of an image depend on that image alone. A callable that is not a module is left as it is.
+    In eval mode the logits of an image depend on that image alone. Other callables than modules are not changed.
     """
     modes = {module: module.training for module in model.modules()} if isinstance(model, nn.Module) else {}
     try:
@@ -37,7 +42,7 @@ def eval_mode(model: Model) -> Iterator[None]:
             module.training = mode
 
 
-def logits_of(model: Model, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+def logits_of(model: Model, images: Images) -> Logits:
     """Return the model's logits; the model gets a copy, so an in-place first layer cannot change `images`.
 
     Raises:
@@ -45,14 +50,17 @@ def logits_of(model: Model, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "
     """
     logits = model(images.clone())
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise LabError(f"model must return logits N×K for {len(images)} images, got {got}")
+        raise LabError(f"model must return logits N×K for {len(images)} images, got {_shape_or_type(logits)}")
     return logits
 
 
-def value_and_grad(
-    model: Model, images: Float[Tensor, "n c h w"], value_fn: Callable[[Tensor], Tensor]
-) -> tuple[Float[Tensor, "n k"], Tensor, Float[Tensor, "n c h w"]]:
+def batched_logits(model: Model, images: Images, batch_size: int) -> Logits:
+    """Return the logits of any number of images, without gradients, `batch_size` images at a time."""
+    with torch.no_grad():
+        return torch.cat([logits_of(model, part) for part in images.split(batch_size)])
+
+
+def value_and_grad(model: Model, images: Images, value_fn: Callable[[Tensor], Tensor]) -> tuple[Logits, Tensor, Images]:
     """Return logits, `value_fn(logits)` and the gradient of its sum with respect to the images.
 
     Must be called inside `eval_mode(model)`.
@@ -72,13 +80,8 @@ def value_and_grad(
 
 
 def resolve_targets(
-    model: Model,
-    images: Float[Tensor, "n c h w"],
-    targets: Int64[Tensor, " n"] | None,
-    *,
-    batch_size: int = BATCH_SIZE,
-    name: str = "targets",
-) -> Int64[Tensor, " n"]:
+    model: Model, images: Images, targets: Labels | None, *, batch_size: int = BATCH_SIZE, name: str = "targets"
+) -> Labels:
     """Validate `targets`, or default to the model's top-1 predictions.
 
     Raises:
@@ -86,9 +89,7 @@ def resolve_targets(
     """
     check_images(images)
     if targets is None:
-        with torch.no_grad():
-            predictions = [logits_of(model, part).argmax(dim=1) for part in images.split(batch_size)]
-        return torch.cat(predictions) if predictions else torch.empty(0, dtype=torch.int64, device=images.device)
+        return batched_logits(model, images, batch_size).argmax(dim=1)
     if not isinstance(targets, Tensor) or targets.shape != images.shape[:1] or targets.dtype != torch.int64:
         got = f"{tuple(targets.shape)} of {targets.dtype}" if isinstance(targets, Tensor) else type(targets).__name__
         raise LabError(
@@ -100,22 +101,23 @@ def resolve_targets(
 def check_images(images: Tensor) -> None:
     """Raise LabError unless `images` is an N×C×H×W tensor of a floating type."""
     if not isinstance(images, Tensor) or images.ndim != 4:
-        got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise LabError(f"images must be a tensor N×C×H×W, got {got}; for one image use images[None]")
+        raise LabError(f"images must be a tensor N×C×H×W, got {_shape_or_type(images)}; for one image use images[None]")
     if not images.is_floating_point():
         raise LabError(f"images must be of a floating type, got {images.dtype}; use images.float() / 255")
 
 
-def check_classes(logits: Float[Tensor, "n k"], targets: Int64[Tensor, " n"], *, name: str = "targets") -> None:
+def check_classes(logits: Logits, targets: Labels, *, name: str = "targets") -> None:
     """Raise LabError unless every target is a column of the logits."""
     if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < logits.shape[1]:
-        raise LabError(
-            f"{name} are in [{int(targets.min())}, {int(targets.max())}]; expected classes of the model, 0 to "
-            f"{logits.shape[1] - 1}"
-        )
+        got = f"[{int(targets.min())}, {int(targets.max())}]"
+        raise LabError(f"{name} are in {got}; expected classes of the model, 0 to {logits.shape[1] - 1}")
 
 
 def check_count(name: str, value: int, *, minimum: int = 1) -> None:
     """Raise LabError unless `value` is an integer of at least `minimum`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise LabError(f"{name} is {value!r}; expected an integer of at least {minimum}")
+
+
+def _shape_or_type(value: object) -> object:
+    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

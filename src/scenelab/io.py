@@ -1,6 +1,7 @@
 """Atomic writes: a file or folder is whole or missing. Readers of plain files, text and JSON."""
 
 import errno
+import glob
 import json
 import os
 import shutil
@@ -17,160 +18,18 @@ from scenelab.errors import LabError
 
 MAX_BYTES = 1 << 30  # of a file that is read as a whole; the list of Places2's 10 million images has 400 MB
 PART, LOCK = ".part", "lock"
+WRITE_FIX = "free space or choose a writable folder"
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)  # a file system without locks
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-"""Errors of the disk itself, whatever is read or written."""
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the entries of a folder, so that a rename in it survives a power cut."""
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # errors of the disk itself
 
 
 @contextmanager
-def temporary_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder `.NAME.….part` beside `path` and remove it afterwards.
-
-    If the process is killed, the next call for the same `path` removes what it left.
-
-    Raises:
-        OSError: the folder cannot be created.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with os.scandir(path.parent) as entries:
-        for entry in entries:
-            if entry.name.startswith(f".{path.name}.") and entry.name.endswith(PART):
-                _remove_abandoned(Path(entry.path))
-    folder, handle = _create_locked(path)
+def explain_write_errors(path: Path, fix: str = WRITE_FIX) -> Iterator[None]:
+    """Turn an OSError into a LabError that names `path`, the cause and the fix."""
     try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if handle is not None:
-            os.close(handle)
-            if os.name == "nt":  # an open file cannot be removed there
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def lock_folder(folder: Path) -> int | None:
-    """Lock a folder by the file `lock` in it; return a handle to close, or None if another process holds the lock.
-
-    The system frees the locks of a dead process.
-
-    Raises:
-        FileNotFoundError: another process removed the folder meanwhile.
-        OSError: the file cannot be opened, or the file system has no locks.
-    """
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-    handle = os.open(folder / LOCK, flags, 0o644)
-    try:
-        if lock_descriptor(handle, blocking=False):
-            if not os.path.samestat(os.fstat(handle), os.stat(folder / LOCK)):
-                raise FileNotFoundError(errno.ENOENT, "removed by another process", str(folder / LOCK))
-            return handle
-    except BaseException:
-        os.close(handle)
-        raise
-    os.close(handle)
-    return None
-
-
-def _create_locked(path: Path) -> tuple[Path, int | None]:
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent))
-        try:
-            handle = lock_folder(folder)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            if error.errno in NO_LOCKS:
-                return folder, None
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        if handle is not None:  # else another process took the folder for abandoned and is removing it
-            return folder, handle
-
-
-def _remove_abandoned(folder: Path) -> None:
-    with suppress(OSError):
-        handle = lock_folder(folder)
-        if handle is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(handle)
-
-
-@contextmanager
-def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a temporary file; on a clean exit it becomes `path`, on an exception it is removed.
-
-    A reader sees the old file or the new one, never a part (POSIX `rename` within one file system).
-
-    Raises:
-        LabError: the folder is not writable or the disk is full.
-    """
-    path = Path(path)
-    try:
-        with temporary_folder(path) as folder:
-            with open(folder / "file", mode, encoding=None if "b" in mode else "utf-8") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(folder / "file", path)
-        sync_folder(path.parent)
+        yield
     except OSError as error:
-        raise _not_writable(path, error) from error
-
-
-@contextmanager
-def atomic_dir(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty folder; on a clean exit it becomes `path`, on an exception it is removed.
-
-    `path` must be missing or an empty folder, unless `replace` is set: then an old folder goes just before the rename,
-    so that a kill between the two leaves none. Two processes may build the same folder at once, and the last one wins;
-    where only one shall build, hold a lock around this call.
-
-    Raises:
-        LabError: `path` is a file or has content, the folder is not writable or the disk is full.
-    """
-    path = Path(os.path.abspath(path))
-    try:
-        if path.exists() and not path.is_dir():
-            raise LabError(f"{path} is a file; choose another name for the folder")
-        if not replace and path.is_dir() and any(path.iterdir()):
-            raise LabError(f"folder {path} exists and is not empty; choose a new folder or remove this one")
-        with temporary_folder(path) as folder:
-            (folder / "dir").mkdir()
-            yield folder / "dir"
-            sync_all()
-            if replace:
-                shutil.rmtree(path, ignore_errors=True)
-            move_folder(folder / "dir", path)
-    except OSError as error:
-        raise _not_writable(path, error) from error
-
-
-def sync_all() -> None:
-    """Flush everything to disk: one call, where a folder has 100,000 files."""
-    if hasattr(os, "sync"):
-        os.sync()
-
-
-def move_folder(source: Path, target: Path) -> None:
-    """Rename a folder, whose target is missing or an empty folder, and make the rename last."""
-    if os.name == "nt" and target.is_dir():  # POSIX replaces an empty folder in the same call
-        target.rmdir()
-    os.rename(source, target)
-    sync_folder(target.parent)
-
-
-def _not_writable(path: Path, error: OSError) -> LabError:
-    return LabError(f"cannot write {path}: {error.strerror or error}; free space or choose a writable folder")
+        raise LabError(f"cannot write {path}: {error.strerror or error}; {fix}") from error
 
 
 @contextmanager
@@ -184,21 +43,118 @@ def name_disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def lock_folder(folder: Path) -> int:
+    """Lock a folder by the file `lock` in it until the returned handle is closed or the process ends."""
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not lock_descriptor(handle, blocking=False):
+            raise BlockingIOError(errno.EWOULDBLOCK, "locked by another process", str(folder))
+        if not os.path.samestat(os.fstat(handle), os.stat(folder / LOCK)):
+            raise FileNotFoundError(errno.ENOENT, "removed by another process", str(folder / LOCK))
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder `.NAME.….part` beside `path` and remove it afterwards, after a kill in the next call."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in path.parent.glob(f".{glob.escape(path.name)}.*{PART}"):
+        with suppress(OSError):  # another process is using it
+            handle = lock_folder(abandoned)
+            shutil.rmtree(abandoned, ignore_errors=True)
+            os.close(handle)
+    folder, handle = _create_locked(path)
+    try:
+        yield folder
+    finally:
+        if handle is not None:
+            os.close(handle)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _create_locked(path: Path) -> tuple[Path, int | None]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent))
+        try:
+            return folder, lock_folder(folder)
+        except (BlockingIOError, FileNotFoundError):
+            continue  # another process took the folder for abandoned and is removing it
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return folder, None
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the entries of a folder, so that a rename in it survives a power cut."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def move_folder(source: Path, target: Path, *, flush: bool = True) -> None:
+    """Flush a folder to disk and rename it; the target is missing or an empty folder."""
+    if flush and hasattr(os, "sync"):
+        os.sync()  # one call, where a folder has 100,000 files
+    if os.name == "nt" and target.is_dir():  # POSIX replaces an empty folder in the same call
+        target.rmdir()
+    os.rename(source, target)
+    sync_folder(target.parent)
+
+
+@contextmanager
+def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary file; on a clean exit it becomes `path`, on an exception it is removed.
+
+    A reader sees the old file or the new one, never a part (POSIX `rename` within one file system).
+    """
+    path = Path(path)
+    with explain_write_errors(path):
+        with temporary_folder(path) as folder:
+            with open(folder / "file", mode, encoding=None if "b" in mode else "utf-8") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(folder / "file", path)
+        sync_folder(path.parent)
+
+
+@contextmanager
+def atomic_dir(path: Path, *, replace: bool = False, fix: str = WRITE_FIX) -> Iterator[Path]:
+    """Yield an empty folder; on a clean exit it becomes `path`, on an exception it is removed.
+
+    With `replace` an old folder is removed just before the rename, and the caller flushes the files.
+    """
+    path = Path(os.path.abspath(path))
+    with explain_write_errors(path, fix):
+        if path.exists() and not path.is_dir():
+            raise LabError(f"{path} is a file; choose another name for the folder")
+        if not replace and path.is_dir() and any(path.iterdir()):
+            raise LabError(f"folder {path} exists and is not empty; choose a new folder or remove this one")
+        with temporary_folder(path) as folder:
+            (folder / "dir").mkdir()
+            yield folder / "dir"
+            if replace:
+                shutil.rmtree(path, ignore_errors=True)
+            move_folder(folder / "dir", path, flush=not replace)
+
+
 def files_below(root: Path, *, hidden: bool = True) -> Iterator[str]:
-    """Yield everything below `root` except folders, as paths relative to it with `/`.
+    """Yield the paths of all but folders below `root`, relative to it; nothing if `root` is not a folder.
 
-    Yields nothing where `root` is missing or not a folder. Linked folders are not entered.
-
-    Args:
-        root: the folder.
-        hidden: enter folders whose name begins with a dot.
-
-    Raises:
-        OSError: a folder cannot be listed; `os.walk` and pathlib would pass over it as if it were empty.
+    Linked folders are not entered. A folder that cannot be listed is an error, not empty as for `os.walk`.
     """
 
     def fail(error: OSError) -> None:
-        if not (isinstance(error, FileNotFoundError | NotADirectoryError) and error.filename == os.fspath(root)):
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR) or error.filename != os.fspath(root):
             raise error
 
     for folder, folders, names in os.walk(root, onerror=fail):
@@ -209,17 +165,11 @@ def files_below(root: Path, *, hidden: bool = True) -> Iterator[str]:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a file exists; unlike newer `Path.is_file`, a failing disk is an error, not "no".
-
-    Raises:
-        OSError: the disk fails.
-    """
+    """Return whether a file exists; unlike newer `Path.is_file`, raise an OSError if the disk fails."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return False
         raise
 
@@ -232,11 +182,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_plain(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """Return the content of a regular file; a pipe or a device, which might never end, is refused.
-
-    Raises:
-        LabError: the file is missing, not regular, too long or not readable.
-    """
+    """Return the content of a file; raise a LabError if it is missing, too long, unreadable, a pipe or a device."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -246,17 +192,13 @@ def read_plain(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
         return Path(path).read_bytes()
     except FileNotFoundError as error:
         raise LabError(f"{path} does not exist") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # a path with a NUL
         cause = getattr(error, "strerror", None) or error
         raise LabError(f"{path} cannot be read: {cause}; check its permissions and the disk") from error
 
 
 def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
-    """Return a text in UTF-8, with or without a byte order mark.
-
-    Raises:
-        LabError: as `read_plain`, or the file is not UTF-8.
-    """
+    """Return a text in UTF-8, with or without a byte order mark; raise a LabError as `read_plain`."""
     try:
         return read_plain(path, max_bytes=max_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -264,23 +206,15 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        LabError: the file is missing or not valid JSON.
-    """
+    """Read a JSON file; raise a LabError if it is missing or invalid."""
     return parse_json(read_plain(path), path)
 
 
 def parse_json(text: bytes, path: Path) -> Any:
-    """Parse JSON that was read from `path`.
-
-    Raises:
-        LabError: it is not valid JSON, is nested too deep or holds a number of thousands of digits.
-    """
+    """Parse JSON that was read from `path`; raise a LabError if it is invalid or nested too deep."""
     try:
         return json.loads(text.decode())
     except RecursionError as error:
         raise LabError(f"{path} cannot be read as JSON: it is nested too deep") from error
-    except ValueError as error:
+    except ValueError as error:  # also a number of thousands of digits
         raise LabError(f"{path} cannot be read as JSON: {error}") from error

@@ -4,12 +4,14 @@ import functools
 import json
 from collections.abc import Callable
 from dataclasses import field
-from typing import Annotated, Any, TypeVar, dataclass_transform
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar, dataclass_transform
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from scenelab.errors import LabError
+from scenelab.io import read_json, write_json
 
 T = TypeVar("T")
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -43,6 +45,19 @@ class Model(BaseModel):
     """Base of what is read from a file and may have keys of a later minor version: unknown keys are ignored."""
 
     model_config = ConfigDict(**{**STRICT, "extra": "ignore", "frozen": True, "protected_namespaces": ()})
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a JSON file; raise a LabError if it is missing or invalid."""
+        return parse(cls, read_json(path), f"{path} is refused: ")
+
+    def write(self, path: Path) -> None:
+        """Write a JSON file, atomically; keys that were never set are left out."""
+        write_json(path, self.plain())
+
+    def plain(self) -> dict[str, Any]:
+        """Return the values that were set, ready for JSON."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field, Field))

@@ -1,4 +1,4 @@
-"""What stands at the horizon, shared by every outdoor kind: this is where ambiguous scenes borrow."""
+"""Backdrops at the horizon, shared by all outdoor kinds; mixed scenes borrow them."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,11 @@ from .land import dune, hills, massif, mesa, peaks
 from .palette import GREENS, ROCKS, SANDS
 from .plants import tree_line
 from .scene import Scene
-from .shipping import crane
+from .traffic import crane
 
 
 def _none(scene: Scene) -> None:
-    """An empty horizon."""
+    """Leave the horizon empty."""
 
 
 def _hills(scene: Scene) -> None:
@@ -41,16 +41,9 @@ def _dunes(scene: Scene) -> None:
 
 def _mesas(scene: Scene) -> None:
     rock = scene.pick((0.66, 0.40, 0.28), (0.58, 0.42, 0.32))
-    for _ in range(int(scene.rng.integers(1, 4))):
-        mesa(
-            scene,
-            scene.between(0, 1),
-            scene.horizon + 0.01,
-            scene.between(0.08, 0.25),
-            scene.between(0.05, 0.14),
-            rock,
-            distance=0.8,
-        )
+    for _ in range(scene.count(1, 4)):
+        x, wide, tall = scene.between(0, 1), scene.between(0.08, 0.25), scene.between(0.05, 0.14)
+        mesa(scene, x, scene.horizon + 0.01, wide, tall, rock, distance=0.8)
 
 
 def _houses(scene: Scene) -> None:
@@ -62,24 +55,17 @@ def _houses(scene: Scene) -> None:
 
 
 def _cranes(scene: Scene) -> None:
-    for _ in range(int(scene.rng.integers(1, 4))):
+    for _ in range(scene.count(1, 4)):
         crane(scene, scene.between(0.05, 0.95), scene.horizon + 0.01, scene.between(0.10, 0.25), distance=0.6)
 
 
 _BACKDROPS: dict[str, Callable[[Scene], None]] = {
-    "none": _none,
-    "hills": _hills,
-    "range": _range,
-    "wood": _wood,
-    "city": _city,
-    "dunes": _dunes,
-    "mesas": _mesas,
-    "houses": _houses,
-    "cranes": _cranes,
+    painter.__name__.removeprefix("_"): painter
+    for painter in (_none, _hills, _range, _wood, _city, _dunes, _mesas, _houses, _cranes)
 }
 
 
-def backdrop(scene: Scene, usual: tuple[str, ...], borrowed: tuple[str, ...]) -> None:
+def backdrop(scene: Scene, usual: str, borrowed: str) -> None:
     """Paint one of the `usual` backdrops, or in a mixed scene one that belongs to another kind."""
-    options = borrowed if scene.mixed else usual
-    _BACKDROPS[options[int(scene.rng.integers(len(options)))]](scene)
+    options = (borrowed if scene.mixed else usual).split()
+    _BACKDROPS[options[scene.count(0, len(options))]](scene)

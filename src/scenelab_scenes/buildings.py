@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from .canvas import Colour
-from .scene import Scene
+from .scene import Colour, Scene
 
 WINDOW_LIGHT = (1.0, 0.86, 0.55)
 
@@ -14,19 +13,18 @@ def tower(scene: Scene, corners: np.ndarray, colour: Colour, *, floors: int, bay
     `corners`, (4, 2) in unit coordinates, are bottom left, top left, top right, bottom right.
     """
     wall = scene.tone(colour, distance)
-    scene.canvas.polygon(corners, wall)
+    scene.polygon(corners, wall)
     style = scene.rng.random()
     sky = scene.light.zenith * 0.5 + scene.light.rim * 0.3
     glass = sky * 0.6 + wall * 0.25 if style < 0.5 else wall * 0.6
     if style < 0.75:
         bands = _panes(corners, np.arange(floors) / floors, np.zeros(floors), 1 / floors, 1.0, margin=(0.22, 0.0))
-        scene.canvas.polygons(bands, np.broadcast_to(glass, (floors, 3)))
+        scene.polygons(bands, np.broadcast_to(glass, (floors, 3)))
     else:
-        scene.canvas.polygon(corners + (corners.mean(axis=0) - corners) * 0.04, glass)
-    piers = _panes(
-        corners, np.zeros(bays + 1), np.arange(bays + 1) / bays - 0.15 / bays, 1.0, 0.3 / bays, margin=(0.0, 0.0)
-    )
-    scene.canvas.polygons(piers[1:-1], np.broadcast_to(wall * (1.0 if style < 0.5 else 0.9), (bays - 1, 3)))
+        scene.polygon(corners + (corners.mean(axis=0) - corners) * 0.04, glass)
+    edges = np.arange(bays + 1) / bays - 0.15 / bays
+    piers = _panes(corners, np.zeros(bays + 1), edges, 1.0, 0.3 / bays, margin=(0.0, 0.0))
+    scene.polygons(piers[1:-1], np.broadcast_to(wall * (1.0 if style < 0.5 else 0.9), (bays - 1, 3)))
     lit = scene.between(0.15, 0.5) if scene.light.dark else scene.between(0, 0.03)
     _lit_windows(scene, corners, floors, bays, lit, distance)
 
@@ -39,13 +37,13 @@ def _lit_windows(scene: Scene, corners: np.ndarray, floors: int, bays: int, shar
     floor, bay = scene.rng.integers(floors, size=count), scene.rng.integers(bays, size=count)
     panes = _panes(corners, floor / floors, bay / bays, 1 / floors, 1 / bays, margin=(0.22, 0.2))
     glow = np.asarray(WINDOW_LIGHT) * scene.rng.uniform(0.6, 1.0, (count, 1)) * kept + scene.light.rim * (1 - kept)
-    scene.canvas.polygons(panes, glow)
+    scene.polygons(panes, glow)
 
 
 def _panes(
     corners: np.ndarray, up: np.ndarray, across: np.ndarray, tall: float, wide: float, *, margin: tuple[float, float]
 ) -> np.ndarray:
-    """Parts of a face, (k, 4, 2): each starts at (across, up), 0 to 1, and leaves a margin all round."""
+    """Return parts of a face, (k, 4, 2): each starts at (across, up), 0 to 1, and leaves a margin all round."""
     low_left, top_left, top_right, low_right = corners
     (down, side), sides = margin, []
     for v, u in ((down, side), (1 - down, side), (1 - down, 1 - side), (down, 1 - side)):
@@ -56,7 +54,7 @@ def _panes(
 
 
 def skyline(scene: Scene, base: float, height: float, *, distance: float) -> None:
-    """A distant row of city blocks standing on `base`."""
+    """Draw a distant row of city blocks standing on `base`."""
     x = -0.05
     while x < 1.0:
         wide = scene.between(0.04, 0.11)
@@ -68,16 +66,14 @@ def skyline(scene: Scene, base: float, height: float, *, distance: float) -> Non
 
 
 def house(scene: Scene, x: float, base: float, width: float, *, distance: float) -> None:
-    """A small gabled house or quayside shed."""
+    """Draw a small gabled house or quayside shed."""
     wall = scene.pick((0.85, 0.82, 0.75), (0.70, 0.30, 0.24), (0.80, 0.65, 0.40), (0.50, 0.58, 0.65))
     tall = width * scene.between(0.6, 1.3)
-    scene.canvas.box(x, base - tall, x + width, base, scene.tone(wall, distance))
+    scene.box(x, base - tall, x + width, base, scene.tone(wall, distance))
     roof = scene.tone(scene.pick((0.45, 0.22, 0.17), (0.28, 0.28, 0.31)), distance)
-    scene.canvas.polygon(
-        [(x - 0.08 * width, base - tall), (x + 0.5 * width, base - 1.5 * tall), (x + 1.08 * width, base - tall)], roof
-    )
-    pane = (
-        np.asarray(WINDOW_LIGHT) if scene.light.dark and scene.chance(0.6) else scene.tone((0.2, 0.24, 0.3), distance)
-    )
+    eaves, ridge = base - tall, (x + 0.5 * width, base - 1.5 * tall)
+    scene.polygon([(x - 0.08 * width, eaves), ridge, (x + 1.08 * width, eaves)], roof)
+    is_lit = scene.light.dark and scene.chance(0.6)
+    pane = np.asarray(WINDOW_LIGHT) if is_lit else scene.tone((0.2, 0.24, 0.3), distance)
     for part in (0.18, 0.58):
-        scene.canvas.box(x + part * width, base - 0.75 * tall, x + (part + 0.22) * width, base - 0.4 * tall, pane)
+        scene.box(x + part * width, base - 0.75 * tall, x + (part + 0.22) * width, base - 0.4 * tall, pane)

@@ -10,16 +10,7 @@ DARKEST = 48  # mean grey level, 0 to 255, to which darker scenes are exposed
 
 
 def expose(image: Image.Image, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Frame, blur, expose and add noise.
-
-    Args:
-        image: the painted scene at twice the final side.
-        rng: draws the frame, the blur, the exposure and the noise.
-        size: final side in pixels.
-
-    Returns:
-        uint8 (size, size, 3).
-    """
+    """Frame, blur, expose and add noise to a scene painted at twice `size`; return uint8 (size, size, 3)."""
     framed = _frame(image, rng, size)
     if rng.random() < 0.35 * NUISANCE:
         framed = framed.filter(ImageFilter.BoxBlur(float(rng.uniform(0.3, 1.0)) * NUISANCE * size / 128))
@@ -46,18 +37,17 @@ def _frame(image: Image.Image, rng: np.random.Generator, size: int) -> Image.Ima
 
 
 def _uneven_light(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Darker corners and a slow mottle, float32 (size, size)."""
+    """Return darker corners and a slow mottle, float32 (size, size)."""
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     corner = 1 - float(rng.uniform(0, 0.16)) * NUISANCE * (axis[None, :] ** 2 + axis[:, None] ** 2) / 2
     return corner * (1 + 0.03 * NUISANCE * grain(rng, size, size, width=12, height=12))
 
 
 def _develop(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Exposure, white balance, saturation and contrast as one colour matrix; lifts what came out too dark."""
+    """Apply exposure, white balance, saturation and contrast as one colour matrix; brighten dark scenes."""
     mean = float(np.asarray(picture.reduce(4)).mean())
-    gain = np.exp(rng.normal(0, 0.10 * NUISANCE) + rng.normal(0, 0.025 * NUISANCE, 3)) * max(
-        1.0, DARKEST / max(mean, 10)
-    )
+    gain = np.exp(rng.normal(0, 0.10 * NUISANCE) + rng.normal(0, 0.025 * NUISANCE, 3))
+    gain = gain * max(1.0, DARKEST / max(mean, 10))
     saturation = 1 + NUISANCE * float(rng.uniform(-0.25, 0.15))
     contrast = 1 + NUISANCE * float(rng.uniform(-0.15, 0.15))
     matrix = contrast * gain[:, None] * (saturation * np.eye(3) + (1 - saturation) / 3)

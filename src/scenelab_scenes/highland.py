@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from .land import boulder, ground, hills, massif, peaks, rock_face
-from .palette import GREENS, ROCKS
+from .palette import GREENS, LEAVES, ROCKS
 from .plants import broadleaf, conifer, leaves, tree_line, trunk
 from .scene import Scene
 from .sky import sky
@@ -14,40 +14,36 @@ from .water import fall, mirror, sea
 
 
 def forest(scene: Scene) -> None:
-    """Among trees: stems near and far, leaves above, litter or moss below."""
+    """Paint the inside of a wood: stems near and far, leaves above, litter or moss below."""
     sky(scene, 0.75)
-    leaf = scene.pick(
-        (0.26, 0.38, 0.14), (0.18, 0.28, 0.12), (0.52, 0.40, 0.14), (0.34, 0.44, 0.18), (0.16, 0.24, 0.16)
-    )
+    leaf = scene.pick(*LEAVES)
     bark = scene.pick((0.32, 0.25, 0.19), (0.40, 0.36, 0.32), (0.26, 0.20, 0.16), (0.74, 0.72, 0.67))
     floor = scene.pick((0.34, 0.26, 0.15), (0.24, 0.30, 0.12), (0.42, 0.30, 0.16))
     leaves(scene, -0.01, scene.horizon + 0.03, leaf * 1.15, cover=scene.between(0.55, 0.9), distance=1.0)
-    ground(scene, floor, floor * 0.5 + leaf * 0.5, across=500, along=500, contrast=0.2)
+    ground(scene, floor, floor * 0.5 + leaf * 0.5, cells=(500, 500), contrast=0.2)
     if scene.mixed:
         _path(scene)
-    count = int(scene.rng.integers(7, 24)) // (2 if scene.mixed else 1)
-    for near in np.sort(scene.rng.uniform(0, 1, count)) ** 1.5:
-        base = scene.horizon + 0.02 + (1.0 - scene.horizon) * float(near) * 0.9
-        width = (0.006 + 0.05 * float(near)) * scene.between(0.6, 1.2)
-        trunk(scene, scene.between(0, 1), base, width, bark, distance=0.9 * (1 - float(near)))
+    count = scene.count(7, 24) // (2 if scene.mixed else 1)
+    for near in (np.sort(scene.rng.uniform(0, 1, count)) ** 1.5).tolist():
+        base, distance = scene.horizon + 0.02 + (1.0 - scene.horizon) * near * 0.9, 0.9 * (1 - near)
+        width = (0.006 + 0.05 * near) * scene.between(0.6, 1.2)
+        trunk(scene, scene.between(0, 1), base, width, bark, distance=distance)
         if scene.chance(0.35):
-            small = (0.08 + 0.25 * float(near)) * scene.between(0.6, 1.2)
-            (conifer if scene.chance(0.5) else broadleaf)(
-                scene, scene.between(0, 1), base, small, leaf, distance=0.9 * (1 - float(near))
-            )
+            small = (0.08 + 0.25 * near) * scene.between(0.6, 1.2)
+            plant = conifer if scene.chance(0.5) else broadleaf
+            plant(scene, scene.between(0, 1), base, small, leaf, distance=distance)
     leaves(scene, -0.01, scene.between(0.25, 0.6), leaf, cover=scene.between(0.35, 0.75), distance=0.2, fall=0.8)
 
 
 def _path(scene: Scene) -> None:
     x, y = scene.between(0.3, 0.7), scene.horizon
     earth = scene.tone(scene.pick((0.52, 0.44, 0.34), (0.42, 0.42, 0.42)), 0.1)
-    scene.canvas.polygon(
-        [(x - 0.01, y), (x + 0.01, y), (scene.between(0.7, 1.1), 1.05), (scene.between(-0.1, 0.3), 1.05)], earth
-    )
+    right, left = scene.between(0.7, 1.1), scene.between(-0.1, 0.3)
+    scene.polygon([(x - 0.01, y), (x + 0.01, y), (right, 1.05), (left, 1.05)], earth)
 
 
 def mountain(scene: Scene) -> None:
-    """Rock faces under snow, behind woods, meadows or a lake."""
+    """Paint rock faces under snow, behind woods, meadows or a lake."""
     sky(scene)
     base = scene.horizon + 0.02
     snow = None if scene.chance(0.2) else scene.between(0.15, 0.8)
@@ -70,16 +66,15 @@ def mountain(scene: Scene) -> None:
 
 
 def _firs(scene: Scene, wood: np.ndarray, lake: bool) -> None:
-    for near in np.sort(scene.rng.uniform(0, 1, int(scene.rng.integers(0, 18)))) ** 2:
-        if lake and 0.05 < near < 0.5:
-            continue
-        base = scene.horizon + 0.02 + (1.05 - scene.horizon) * float(near)
-        conifer(scene, scene.between(0, 1), base, 0.05 + 0.30 * float(near), wood, distance=0.5 * (1 - float(near)))
+    for near in (np.sort(scene.rng.uniform(0, 1, scene.count(0, 18))) ** 2).tolist():
+        if not lake or not 0.05 < near < 0.5:
+            base = scene.horizon + 0.02 + (1.05 - scene.horizon) * near
+            conifer(scene, scene.between(0, 1), base, 0.05 + 0.30 * near, wood, distance=0.5 * (1 - near))
 
 
 def waterfall(scene: Scene) -> None:
-    """White water over a rock face into a pool, framed by green."""
-    n = scene.canvas.side
+    """Paint white water over a rock face into a pool, framed by green."""
+    n = scene.side
     lip = scene.between(0.06, 0.30)
     sky(scene, lip + 0.15)
     foot = max(scene.horizon, lip + 0.30)
@@ -98,31 +93,23 @@ def waterfall(scene: Scene) -> None:
 def _falls(scene: Scene, lip: float, foot: float) -> None:
     middle = scene.between(0.3, 0.7)
     wide = scene.between(0.02, 0.05) if scene.mixed else scene.between(0.04, 0.24)
-    steps = int(scene.rng.integers(1, 4))
+    steps = scene.count(1, 4)
     levels = np.linspace(lip, foot + 0.02, steps + 1)
     for top, bottom in itertools.pairwise(levels):
-        fall(
-            scene, middle - wide, middle + wide, float(top), float(bottom), flare=scene.between(0.0, 0.05), distance=0.1
-        )
+        flare = scene.between(0.0, 0.05)
+        fall(scene, middle - wide, middle + wide, float(top), float(bottom), flare=flare, distance=0.1)
         middle, wide = middle + scene.rng.normal(0, 0.02), wide * scene.between(0.95, 1.4)
-    for _ in range(int(scene.rng.integers(0, 3))):
+    for _ in range(scene.count(0, 3)):
         x, thin = scene.between(0.05, 0.95), scene.between(0.008, 0.03)
         fall(scene, x - thin, x + thin, lip + scene.between(0, 0.1), foot + 0.01, flare=0.01, distance=0.2)
 
 
 def _banks(scene: Scene, lip: float, foot: float, rock: np.ndarray, green: np.ndarray) -> None:
-    for near in np.sort(scene.rng.uniform(0, 1, int(scene.rng.integers(4, 16)))):
-        x = scene.between(0, 1)
-        boulder(
-            scene,
-            x,
-            foot + 0.02 + (1 - foot) * float(near),
-            (0.02 + 0.07 * float(near)) * scene.between(0.6, 1.4),
-            rock * 0.9,
-        )
+    for near in np.sort(scene.rng.uniform(0, 1, scene.count(4, 16))).tolist():
+        x, size = scene.between(0, 1), (0.02 + 0.07 * near) * scene.between(0.6, 1.4)
+        boulder(scene, x, foot + 0.02 + (1 - foot) * near, size, rock * 0.9)
     for side in (0.0, 1.0):
-        for _ in range(int(scene.rng.integers(0, 5))):
+        for _ in range(scene.count(0, 5)):
             x, base = abs(side - abs(scene.rng.normal(0, 0.09))), scene.between(lip + 0.25, 1.0)
-            (conifer if scene.chance(0.5) else broadleaf)(
-                scene, x, base, scene.between(0.15, 0.35), green * 0.85, distance=0.1
-            )
+            plant = conifer if scene.chance(0.5) else broadleaf
+            plant(scene, x, base, scene.between(0.15, 0.35), green * 0.85, distance=0.1)

@@ -2,55 +2,43 @@
 
 import numpy as np
 
-from .canvas import Colour, planes
-from .scene import Scene
+from .scene import Colour, Pair, Scene, planes
 from .texture import grain, plane, profile, smoothstep, swell
 
 
 def ground(
-    scene: Scene,
-    near: Colour,
-    far: Colour,
-    *,
-    top: float | None = None,
-    across: float = 300,
-    along: float = 300,
-    contrast: float = 0.12,
+    scene: Scene, near: Colour, far: Colour, top: float | None = None, cells: Pair = (300, 300), contrast: float = 0.12
 ) -> None:
-    """Open ground from the horizon (or `top`) to the lower edge, its colour running from `far` to `near`."""
-    top = scene.horizon if top is None else top
-    n, start = scene.canvas.side, scene.row(top)
+    """Draw open ground from the horizon (or `top`) to the lower edge, with cells of noise across and along."""
+    top, (across, along) = scene.horizon if top is None else top, cells
+    n, start = scene.side, scene.row(top)
     rows = n - start
     t = (np.linspace(0, 1, rows, dtype=np.float32) ** 0.6)[None, :, None]
     colours = planes(scene.tone(far, 0.8)) * (1 - t) + planes(scene.tone(near)) * t
-    mottle = plane(scene.rng, rows, n, across=across, along=along) + 0.5 * plane(
-        scene.rng, rows, n, across=across / 6, along=along / 6
-    )
-    scene.canvas.lay(colours * (1 + contrast * mottle), row=start)
+    mottle = plane(scene.rng, rows, n, across=across, along=along)
+    mottle = mottle + 0.5 * plane(scene.rng, rows, n, across=across / 6, along=along / 6)
+    scene.lay(colours * (1 + contrast * mottle), row=start)
 
 
 def peaks(scene: Scene, base: float, height: float) -> np.ndarray:
-    """The outline of a mountain range, unit y for every pixel column, float32 (side,)."""
-    n = scene.canvas.side
+    """Return the outline of a mountain range, unit y for every pixel column, float32 (side,)."""
+    n = scene.side
     x = np.linspace(0, 1, n, dtype=np.float32) + 0.02 * profile(scene.rng, n, width=60)
     outline = np.zeros(n, dtype=np.float32)
-    for rank in range(int(scene.rng.integers(2, 6))):
-        middle, tall = (
-            scene.between(0.1, 0.9) if rank == 0 else scene.between(-0.1, 1.1),
-            1.0 if rank == 0 else scene.between(0.4, 0.9),
-        )
+    for rank in range(scene.count(2, 6)):
+        middle = scene.between(0.1, 0.9) if rank == 0 else scene.between(-0.1, 1.1)
+        tall = 1.0 if rank == 0 else scene.between(0.4, 0.9)
         away = x - middle
         wide = np.where(away < 0, scene.between(0.25, 0.7), scene.between(0.25, 0.7)).astype(np.float32)
         outline = np.maximum(outline, tall * (1 - np.abs(away) / wide))
     return base - height * np.clip(outline + 0.035 * profile(scene.rng, n, width=70), 0.02, 1.2)
 
 
-def hills(scene: Scene, base: float, height: float, *, waves: float = 1.2) -> np.ndarray:
-    """The outline of rolling hills, unit y for every pixel column, float32 (side,)."""
-    n = scene.canvas.side
-    return base - height * np.clip(
-        0.55 + 0.35 * swell(scene.rng, n, waves=waves) + 0.06 * profile(scene.rng, n, width=60), 0.02, 2
-    )
+def hills(scene: Scene, base: float, height: float) -> np.ndarray:
+    """Return the outline of rolling hills, unit y for every pixel column, float32 (side,)."""
+    n = scene.side
+    outline = 0.55 + 0.35 * swell(scene.rng, n, waves=1.2) + 0.06 * profile(scene.rng, n, width=60)
+    return base - height * np.clip(outline, 0.02, 2)
 
 
 def massif(
@@ -64,12 +52,12 @@ def massif(
     snow: float | None = None,
     mottle: float = 160,
 ) -> None:
-    """Fill the land between an outline and `bottom` with lit and shadowed faces.
+    """Fill the land between an outline (unit y per column) and `bottom` with lit and shadowed faces.
 
-    `outline` is the unit y per column, (side,); `relief` the contrast between faces, 0 to 1; `snow` the fraction of
-    the height that is bare below the snow line, None for no snow; `mottle` the cells of noise over the image.
+    `relief` is the contrast between faces, 0 to 1; `snow` the fraction of the height that is bare below the snow line,
+    None for no snow; `mottle` the cells of noise over the image.
     """
-    n = scene.canvas.side
+    n = scene.side
     first, last = scene.row(float(outline.min())), scene.row(bottom)
     if last - first < 2:
         return
@@ -83,11 +71,11 @@ def massif(
         tall = (bottom - y) / max(1e-3, bottom - float(outline.min()))
         cap = smoothstep(tall + 0.05 * rough - 0.06 * facing, snow, snow + 0.05)
         colours += (planes(scene.tone((0.95, 0.97, 1.0), distance)) * (0.84 + 0.20 * facing) - colours) * cap
-    scene.canvas.lay(colours, np.clip(depth * n, 0, 1), row=first)
+    scene.lay(colours, np.clip(depth * n, 0, 1), row=first)
 
 
 def _facing(scene: Scene, outline: np.ndarray, depth: np.ndarray, rough: np.ndarray) -> np.ndarray:
-    """How far each pixel faces the light, -1 to 1: the slope of the ridge above it, followed down a wavering spur."""
+    """Return how far each pixel faces the light, -1 to 1, by the slope of the ridge above, down a wavering spur."""
     n = len(outline)
     slope = np.convolve(np.gradient(outline) * n, np.full(11, 1 / 11), mode="same")
     side = 1.0 if scene.light.sun[0] < 0.5 else -1.0
@@ -97,8 +85,8 @@ def _facing(scene: Scene, outline: np.ndarray, depth: np.ndarray, rough: np.ndar
 
 
 def dune(scene: Scene, base: float, height: float, colour: Colour, *, distance: float) -> None:
-    """One dune from its crest down to the lower edge: a lit windward side, a shadowed slip face and fine ripples."""
-    n = scene.canvas.side
+    """Draw one dune down to the lower edge: a lit windward side, a shadowed slip face and fine ripples."""
+    n = scene.side
     crest = base - height * (0.5 + 0.6 * swell(scene.rng, n, waves=scene.between(0.7, 1.8)))
     first = scene.row(float(crest.min()))
     y = (np.arange(first, n, dtype=np.float32) / n)[:, None]
@@ -110,43 +98,36 @@ def dune(scene: Scene, base: float, height: float, colour: Colour, *, distance: 
     facing = slope[np.clip(back, 0, n - 1).astype(np.int32)]
     slip = smoothstep(facing, 0.0, 0.10) * np.exp(-np.maximum(depth, 0) / (0.15 + height))
     shade = 1.04 - 0.36 * slip + 0.035 * ripple - 0.12 * np.clip(depth, 0, 1)
-    scene.canvas.lay(planes(scene.tone(colour, distance)) * shade, np.clip(depth * n, 0, 1), row=first)
+    scene.lay(planes(scene.tone(colour, distance)) * shade, np.clip(depth * n, 0, 1), row=first)
 
 
 def mesa(scene: Scene, x: float, base: float, width: float, height: float, colour: Colour, *, distance: float) -> None:
-    """A flat-topped rock with banded cliffs and a skirt of rubble."""
+    """Draw a flat-topped rock with banded cliffs and a skirt of rubble."""
     top, bench = base - height, base - 0.4 * height
-    scene.canvas.polygon(
-        [(x - width, base), (x - 0.62 * width, bench), (x + 0.62 * width, bench), (x + width, base)],
-        scene.tone(np.multiply(colour, 0.85), distance),
-    )
+    skirt = [(x - width, base), (x - 0.62 * width, bench), (x + 0.62 * width, bench), (x + width, base)]
+    scene.polygon(skirt, scene.tone(np.multiply(colour, 0.85), distance))
     left, right = x - scene.between(0.5, 0.6) * width, x + scene.between(0.5, 0.6) * width
-    scene.canvas.polygon(
-        [(left, bench), (left + 0.03 * width, top), (right - 0.05 * width, top), (right, bench)],
-        scene.tone(colour, distance),
-    )
+    cliff = [(left, bench), (left + 0.03 * width, top), (right - 0.05 * width, top), (right, bench)]
+    scene.polygon(cliff, scene.tone(colour, distance))
+    crack = scene.tone(np.multiply(colour, 0.7), distance)
     for part in scene.rng.uniform(0.1, 0.9, 5):
         middle = left + part * (right - left)
-        scene.canvas.line(
-            [(middle, top + 0.1 * height), (middle, bench)],
-            scene.tone(np.multiply(colour, 0.7), distance),
-            0.08 * width,
-        )
+        scene.line([(middle, top + 0.1 * height), (middle, bench)], crack, 0.08 * width)
 
 
 def boulder(scene: Scene, x: float, y: float, radius: float, colour: Colour, *, distance: float = 0.0) -> None:
-    """A rock lying at (x, y), lit on one side."""
+    """Draw a rock lying at (x, y), lit on one side."""
     angles = np.sort(scene.rng.uniform(0, 2 * np.pi, 10))
     reach = radius * scene.rng.uniform(0.75, 1.1, 10)
     points = np.stack([x + reach * np.cos(angles), y + 0.7 * reach * np.sin(angles)], axis=1)
-    scene.canvas.polygon(points, scene.tone(np.multiply(colour, 0.62), distance))
+    scene.polygon(points, scene.tone(np.multiply(colour, 0.62), distance))
     shift = -0.18 * radius if scene.light.sun[0] < 0.5 else 0.18 * radius
-    scene.canvas.polygon(points * 0.72 + 0.28 * np.array([x + shift, y - 0.35 * radius]), scene.tone(colour, distance))
+    scene.polygon(points * 0.72 + 0.28 * np.array([x + shift, y - 0.35 * radius]), scene.tone(colour, distance))
 
 
 def rock_face(scene: Scene, top: np.ndarray, bottom: float, colour: Colour, *, distance: float) -> None:
-    """A cliff with vertical cracks and level beds, from the outline `top` (side,) to `bottom`."""
-    n = scene.canvas.side
+    """Draw a cliff with vertical cracks and level beds, from the outline `top` (side,) to `bottom`."""
+    n = scene.side
     first, last = scene.row(float(top.min())), scene.row(bottom)
     if last - first < 2:
         return
@@ -154,11 +135,7 @@ def rock_face(scene: Scene, top: np.ndarray, bottom: float, colour: Colour, *, d
     cracks = grain(scene.rng, rows, n, width=200, height=30)
     lumps = grain(scene.rng, rows, n, width=70, height=110)
     fine = grain(scene.rng, rows, n, width=300, height=200)
-    shade = (
-        0.9
-        + 0.16 * np.minimum(lumps + 0.5 * cracks, 0.9)
-        + 0.08 * fine
-        - 0.14 * smoothstep(-cracks - 0.4 * lumps, 0.9, 1.6)
-    )
+    shade = 0.9 + 0.16 * np.minimum(lumps + 0.5 * cracks, 0.9) + 0.08 * fine
+    shade = shade - 0.14 * smoothstep(-cracks - 0.4 * lumps, 0.9, 1.6)
     depth = np.arange(first, last, dtype=np.float32)[:, None] - top[None, :] * n
-    scene.canvas.lay(planes(scene.tone(colour, distance)) * shade, np.clip(depth, 0, 1), row=first)
+    scene.lay(planes(scene.tone(colour, distance)) * shade, np.clip(depth, 0, 1), row=first)

@@ -7,7 +7,7 @@ import numpy as np
 from .difficulty import NUISANCE
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Light:
     """Colours are float32 (3,), 0 to 1."""
 
@@ -41,22 +41,16 @@ def draw_light(rng: np.random.Generator) -> Light:
     hour = hours[int(rng.choice(len(hours), p=[_HOURS[name][0] for name in hours]))]
     _, zenith, rim, tint = (np.asarray(part, dtype=np.float32) for part in _HOURS[hour])
     misty = rng.random() < 0.15
-    return Light(
-        hour=hour,
-        zenith=zenith * _jitter(rng, 0.12),
-        rim=rim * _jitter(rng, 0.08),
-        tint=tint * _jitter(rng, 0.10),
-        haze=float(rng.uniform(0.1, 0.7) + 1.0 * misty) * NUISANCE,
-        sun=(
-            float(rng.uniform(0, 1)),
-            float(rng.uniform(0.15, 0.5) if hour in ("day", "night") else rng.uniform(0.7, 1.0)),
-        ),
-        cover=float(rng.uniform(0.7, 1.0) if hour == "overcast" else rng.uniform(0.0, 0.75)),
-    )
+    zenith, rim, tint = zenith * _jitter(rng, 0.12), rim * _jitter(rng, 0.08), tint * _jitter(rng, 0.10)
+    haze = float(rng.uniform(0.1, 0.7) + 1.0 * misty) * NUISANCE
+    x, heights = float(rng.uniform(0, 1)), (0.15, 0.5) if hour in ("day", "night") else (0.7, 1.0)
+    sun = x, float(rng.uniform(*heights))
+    cover = float(rng.uniform(0.7, 1.0) if hour == "overcast" else rng.uniform(0.0, 0.75))
+    return Light(hour, zenith, rim, tint, haze, sun, cover)
 
 
 def indoors(light: Light, rng: np.random.Generator) -> Light:
-    """The light inside a room at that hour: lamps take over from the sun when it is dark or the lamps are left on."""
+    """Return the light inside a room at that hour: lamps replace the sun when it is dark or the lamps are on."""
     lamps = np.array((0.88, 0.76, 0.58), dtype=np.float32) * _jitter(rng, 0.10)
     if light.hour == "night":
         return replace(light, tint=lamps * 0.85)

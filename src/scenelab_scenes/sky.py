@@ -3,15 +3,14 @@
 import numpy as np
 from PIL import Image
 
-from .canvas import picture, planes
-from .scene import Scene
+from .scene import Scene, picture, planes
 from .texture import grain, smoothstep
 
 
 def sky(scene: Scene, bottom: float | None = None) -> None:
     """Fill the image from the top down to `bottom` (the horizon where not given) and a little below it."""
     bottom = scene.horizon if bottom is None else bottom
-    half = scene.canvas.side // 2
+    half = scene.side // 2
     rows = max(4, min(half, int(half * bottom) + 6))
     light = scene.light
     height = np.linspace(0, 1, rows, dtype=np.float32)[:, None]
@@ -20,15 +19,15 @@ def sky(scene: Scene, bottom: float | None = None) -> None:
     _clouds(scene, colours)
     if light.hour == "night":
         _stars(scene, colours)
-    scene.canvas.image.paste(picture(colours).resize((scene.canvas.side, rows * 2), Image.Resampling.BILINEAR), (0, 0))
+    scene.image.paste(picture(colours).resize((scene.side, rows * 2), Image.Resampling.BILINEAR), (0, 0))
 
 
 def _sun(scene: Scene, colours: np.ndarray) -> None:
+    if scene.light.hour == "overcast":
+        return
     _, rows, columns = colours.shape
     x, y = scene.light.sun[0] * columns, scene.light.sun[1] * rows
     distance = np.hypot(np.arange(columns)[None, :] - x, np.arange(rows)[:, None] - y).astype(np.float32) / columns
-    if scene.light.hour == "overcast":
-        return
     moon = scene.light.hour == "night"
     bright = np.array((0.92, 0.93, 0.88) if moon else (1.0, 0.95, 0.80), dtype=np.float32)
     halo = np.exp(-distance / (0.08 if moon else 0.22)) * (0.35 if moon else 0.55)
@@ -52,7 +51,6 @@ def _clouds(scene: Scene, colours: np.ndarray) -> None:
 
 
 def _stars(scene: Scene, colours: np.ndarray) -> None:
-    _, rows, columns = colours.shape
-    count = int(scene.rng.integers(10, 60))
-    at = scene.rng.integers(0, rows, count), scene.rng.integers(0, columns, count)
-    colours[:, at[0], at[1]] += scene.rng.uniform(0.2, 0.8, count).astype(np.float32)
+    count, (_, rows, columns) = scene.count(10, 60), colours.shape
+    y, x = scene.rng.integers(0, rows, count), scene.rng.integers(0, columns, count)
+    colours[:, y, x] += scene.rng.uniform(0.2, 0.8, count).astype(np.float32)

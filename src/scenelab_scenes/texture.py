@@ -6,14 +6,12 @@ import numpy as np
 from PIL import Image
 
 SHEET = 512  # side of the sheet, a power of two so that wrapping is a bit mask
+LENS = 0.35  # camera height times focal length, in image sides
 
 
 @cache
 def sheet() -> np.ndarray:
-    """Noise whose amplitude falls as 1 / frequency, float32 (512, 512), mean 0, standard deviation 1, read-only.
-
-    It is the same in every image, as paper is; the images differ in where they cut it.
-    """
+    """Return read-only noise of amplitude 1 / frequency, float32 (512, 512), mean 0, standard deviation 1."""
     white = np.random.Generator(np.random.PCG64(0)).standard_normal((SHEET, SHEET))
     frequency = np.hypot(np.fft.fftfreq(SHEET)[:, None], np.fft.rfftfreq(SHEET)[None, :]) * SHEET
     noise = np.fft.irfft2(np.fft.rfft2(white) / np.maximum(frequency, 3.0) ** 1.15, s=(SHEET, SHEET))
@@ -28,7 +26,7 @@ def _sheet_image() -> Image.Image:
 
 
 def grain(rng: np.random.Generator, rows: int, columns: int, *, width: float, height: float) -> np.ndarray:
-    """A window of `width` x `height` cells of the sheet, stretched over float32 (rows, columns), standard deviation 1.
+    """Return `width` × `height` cells of the sheet, stretched over float32 (rows, columns), standard deviation 1.
 
     Small widths give broad soft shapes, large ones fine grain; unequal sides give streaks.
     """
@@ -52,7 +50,7 @@ def _static() -> np.ndarray:
 
 
 def static(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """White noise of mean 0 and standard deviation 1, float32 of `shape`, cut from a fixed strip at a random place."""
+    """Return white noise of mean 0 and standard deviation 1, float32 of `shape`, cut from a fixed strip."""
     count = int(np.prod(shape))
     if count > _static().size // 2:
         return rng.standard_normal(shape, dtype=np.float32)
@@ -61,36 +59,28 @@ def static(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def profile(rng: np.random.Generator, count: int, *, width: float) -> np.ndarray:
-    """A fractal curve, float32 (count,), standard deviation near 1; larger `width` is more rugged."""
+    """Return a fractal curve, float32 (count,), standard deviation near 1; larger `width` is more rugged."""
     line = sheet()[int(rng.integers(SHEET))]
-    return np.interp(
-        rng.uniform(0, SHEET) + np.linspace(0, width, count), np.arange(SHEET * 2), np.tile(line, 2)
-    ).astype(np.float32)
+    places = rng.uniform(0, SHEET) + np.linspace(0, width, count)
+    return np.interp(places, np.arange(SHEET * 2), np.tile(line, 2)).astype(np.float32)
 
 
 def swell(rng: np.random.Generator, count: int, *, waves: float) -> np.ndarray:
-    """A smooth curve, float32 (count,), about -1 to 1, with about `waves` crests: a sum of four sines."""
-    x = np.linspace(0, 2 * np.pi, count)
-    curve = sum(
-        np.sin(waves * rate * x + rng.uniform(0, 2 * np.pi)) * rng.uniform(0.5, 1.0) / (0.6 + rate)
-        for rate in (0.45, 0.8, 1.3, 2.1)
-    )
-    return np.asarray(curve, dtype=np.float32)
+    """Return a smooth curve, float32 (count,), about -1 to 1, with about `waves` crests: a sum of four sines."""
+    x, curve = np.linspace(0, 2 * np.pi, count), np.zeros(count)
+    for rate in (0.45, 0.8, 1.3, 2.1):
+        curve += np.sin(waves * rate * x + rng.uniform(0, 2 * np.pi)) * rng.uniform(0.5, 1.0) / (0.6 + rate)
+    return curve.astype(np.float32)
 
 
-def plane(
-    rng: np.random.Generator, rows: int, columns: int, *, across: float, along: float, lens: float = 0.35
-) -> np.ndarray:
-    """Noise on flat ground in perspective, float32 (rows, columns); row 0 is the horizon, where it fades.
+def plane(rng: np.random.Generator, rows: int, columns: int, *, across: float, along: float) -> np.ndarray:
+    """Return noise on flat ground in perspective, float32 (rows, columns); row 0 is the horizon, where it fades.
 
-    `rng` shifts it. A pixel t below the horizon (in image sides) and x from the middle lies at depth lens / t, offset
-    x * depth.
-
-    `across` and `along` are cells of the sheet per unit of offset and of depth (unequal values give waves or furrows),
-    `lens` is the camera height times the focal length, in image sides.
+    A pixel t below the horizon (in image sides) and x from the middle lies at depth lens / t and offset x * depth.
+    `across` and `along` are cells of the sheet per unit of offset and of depth; unequal values give waves or furrows.
     """
     below = (np.arange(rows, dtype=np.float32) + 1) / columns
-    depth = lens / below
+    depth = LENS / below
     aside = (np.arange(columns, dtype=np.float32) / columns - 0.5) * across
     turns = (depth * along + rng.uniform(0, SHEET)).astype(np.int32) & (SHEET - 1)
     cells = (depth[:, None] * aside[None, :] + rng.uniform(8, 9) * SHEET * 64).astype(np.int32) & (SHEET - 1)
@@ -98,6 +88,6 @@ def plane(
 
 
 def smoothstep(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 below `low`, 1 above `high`, 3 t^2 - 2 t^3 between."""
+    """Return 0 below `low`, 1 above `high` and 3 t^2 - 2 t^3 between."""
     t = np.clip((values - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)

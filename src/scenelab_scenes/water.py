@@ -3,15 +3,14 @@
 import numpy as np
 from PIL import Image
 
-from .canvas import Colour, planes
-from .scene import Scene
+from .scene import Colour, Scene, planes
 from .texture import grain, plane, smoothstep
 
 
 def sea(scene: Scene, colour: Colour, *, top: float | None = None, swell: float = 0.1) -> None:
-    """Waves from the horizon (or `top`) to the lower edge, with the sky's colour in the distance and sun glitter."""
+    """Draw waves from the horizon (or `top`) to the lower edge, with the sky's colour far away and sun glitter."""
     top = scene.horizon if top is None else top
-    n, start = scene.canvas.side, scene.row(top)
+    n, start = scene.side, scene.row(top)
     rows = n - start
     t = np.linspace(0, 1, rows, dtype=np.float32)[None, :, None] ** 0.5
     deep = np.asarray(colour, dtype=np.float32) * scene.light.tint
@@ -19,21 +18,20 @@ def sea(scene: Scene, colour: Colour, *, top: float | None = None, swell: float 
     colours = planes(scene.light.rim * 0.45 + deep * 0.5) * (1 - t) + planes(deep) * t
     colours = colours * (1 + swell * waves)
     if scene.light.hour != "overcast" and scene.chance(0.7):
-        lane = np.exp(-(((np.arange(n, dtype=np.float32) / n - scene.light.sun[0]) / scene.between(0.06, 0.2)) ** 2))[
-            None, :
-        ]
-        glitter = smoothstep(waves, -0.2, 1.2) * lane * scene.between(0.4, 0.8)
+        aside = np.arange(n, dtype=np.float32) / n - scene.light.sun[0]
+        lane = np.exp(-((aside / scene.between(0.06, 0.2)) ** 2))
+        glitter = smoothstep(waves, -0.2, 1.2) * lane[None, :] * scene.between(0.4, 0.8)
         colours += (planes(np.maximum(scene.light.rim, 0.45)) - colours) * glitter
-    scene.canvas.lay(colours, row=start)
+    scene.lay(colours, row=start)
 
 
 def mirror(scene: Scene, line: float, depth: float, *, strength: float) -> None:
     """Reflect what stands above the water line into the `depth` below it, broken up by ripples."""
-    n, start = scene.canvas.side, scene.row(line)
+    n, start = scene.side, scene.row(line)
     rows = min(n - start, start, int(depth * n))
     if rows < 4:
         return
-    above = scene.canvas.image.crop((0, start - rows, n, start)).transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    above = scene.image.crop((0, start - rows, n, start)).transpose(Image.Transpose.FLIP_TOP_BOTTOM)
     picture = np.asarray(above)
     ripple = grain(scene.rng, rows, n, width=40, height=300)
     growing = np.linspace(0.3, 1, rows, dtype=np.float32)[:, None]
@@ -41,29 +39,29 @@ def mirror(scene: Scene, line: float, depth: float, *, strength: float) -> None:
     index = np.arange(rows, dtype=np.int32)[:, None] * n + columns
     picture = picture.reshape(-1, 3).T.take(index, axis=1) * np.float32(0.85 / 255)
     fade = np.linspace(1, 0.2, rows, dtype=np.float32)[:, None]
-    scene.canvas.lay(picture, np.clip(strength * fade * (1 + 0.3 * ripple), 0, 1), row=start)
+    scene.lay(picture, np.clip(strength * fade * (1 + 0.3 * ripple), 0, 1), row=start)
 
 
 def shore(scene: Scene, edge: np.ndarray, sand: Colour) -> None:
-    """A beach below `edge` (unit y per column, (side,)): wet sand, a foam line and up to two breakers."""
-    n = scene.canvas.side
+    """Draw a beach below `edge` (unit y per column, (side,)): wet sand, a foam line and up to two breakers."""
+    n = scene.side
     first = scene.row(float(edge.min()) - 0.12)
     depth = (np.arange(first, n, dtype=np.float32) / n)[:, None] - edge[None, :]
     rough = grain(scene.rng, n - first, n, width=120, height=300)
     fine = plane(scene.rng, n - first, n, across=500, along=500)
     wet = smoothstep(depth + 0.01 * rough, 0.02, scene.between(0.06, 0.18))
     shade = (0.72 + 0.28 * wet) * (1 + 0.05 * fine + 0.03 * rough)
-    scene.canvas.lay(planes(scene.tone(sand)) * shade, smoothstep(depth + 0.006 * rough, 0, 0.012), row=first)
+    scene.lay(planes(scene.tone(sand)) * shade, smoothstep(depth + 0.006 * rough, 0, 0.012), row=first)
     foam = np.exp(-(((depth + 0.012 * rough) / 0.012) ** 2))
-    for out in scene.rng.uniform(0.03, 0.11, int(scene.rng.integers(0, 3))):
+    for out in scene.rng.uniform(0.03, 0.11, scene.count(0, 3)):
         broken = smoothstep(rough, -0.6, 0.8)
         foam = np.maximum(foam, broken * np.exp(-(((depth + out + 0.015 * rough) / (0.10 * out + 0.003)) ** 2)))
-    scene.canvas.lay(scene.tone((0.95, 0.97, 0.98)), 0.9 * foam, row=first)
+    scene.lay(scene.tone((0.95, 0.97, 0.98)), 0.9 * foam, row=first)
 
 
 def fall(scene: Scene, left: float, right: float, top: float, bottom: float, *, flare: float, distance: float) -> None:
-    """A curtain of white water from `top` to `bottom`, widening by `flare`, with mist at its foot."""
-    n = scene.canvas.side
+    """Draw a curtain of white water from `top` to `bottom`, widening by `flare`, with mist at its foot."""
+    n = scene.side
     first, last = scene.row(top), scene.row(bottom)
     start, end = (min(n, max(0, int(edge * n))) for edge in (left - flare - 0.05, right + flare + 0.05))
     rows, columns = last - first, end - start
@@ -76,6 +74,6 @@ def fall(scene: Scene, left: float, right: float, top: float, bottom: float, *, 
     inside = np.minimum(x - (left - flare * t), (right + flare * t) - x) + 0.012 * streaks
     mask = smoothstep(inside, 0, 0.02) * np.clip(0.92 + 0.25 * wide, 0.45, 1)
     shade = np.clip(0.86 + 0.13 * streaks - 0.05 * wide, 0.45, 1.05)
-    scene.canvas.lay(planes(scene.tone((0.93, 0.96, 1.0), distance)) * shade, mask, row=first, column=start)
+    scene.lay(planes(scene.tone((0.93, 0.96, 1.0), distance)) * shade, mask, row=first, column=start)
     mist = scene.tone((0.92, 0.95, 0.98), distance)
-    scene.canvas.glow((left + right) / 2, bottom, 0.6 * (right - left) + flare + 0.12, mist, scene.between(0.4, 0.8))
+    scene.glow((left + right) / 2, bottom, 0.6 * (right - left) + flare + 0.12, mist, scene.between(0.4, 0.8))

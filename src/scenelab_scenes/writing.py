@@ -28,13 +28,13 @@ def write_scenes(
 
     `train.txt` and `val.txt` hold lines `path label`, `categories.txt` lines `/c/coast 1`, and `images/` the JPEGs:
     `train/c/coast/00000001.jpg`, `val/00000001.jpg` (classes shuffled) and `test/00000001.jpg` (no labels). The label
-    is the position in `KINDS`. After an error the folder holds a part of the data set: the caller removes it.
+    is the position in `KINDS`. After an error the caller removes the folder.
 
     Args:
         folder: a missing or an empty folder.
         seed: any integer >= 0; no two images of a seed, nor of two seeds, share a random state.
-        train_per_class: training images of each kind, >= 1.
-        val_per_class: validation images of each kind, >= 1.
+        train_per_class: training images per kind, >= 1.
+        val_per_class: validation images per kind, >= 1.
         test: unlabelled images over all kinds, >= 1.
         size: side in pixels, >= 16.
         progress: shows how far the writing is; nothing by default.
@@ -58,23 +58,20 @@ def write_scenes(
 
         def paint(split: int, paths: Iterable[tuple[str, int, int]]) -> str:
             """Write the images of `(path, number, label)` and return their list."""
-            lines = []
+            lines = ""
             for path, number, label in paths:
                 _save(folder / "images" / path, KINDS[label], image_seed(seed, split, number), size)
-                lines.append(f"{path} {label}\n")
+                lines += f"{path} {label}\n"
                 advance(1)
-            return "".join(lines)
+            return lines
 
-        train = (
-            (f"train/{kind[0]}/{kind}/{number:08d}.jpg", number, label)
-            for label, kind in enumerate(KINDS)
-            for number in range(1, train_per_class + 1)
-        )
+        numbers = range(1, train_per_class + 1)
+        train = ((f"train/{k[0]}/{k}/{n:08d}.jpg", n, label) for label, k in enumerate(KINDS) for n in numbers)
         (folder / "train.txt").write_text(paint(TRAIN, train), encoding="utf-8")
         (folder / "val.txt").write_text(paint(VAL, _numbered("val", val)), encoding="utf-8")
         paint(TEST, _numbered("test", unlabelled))
-    names = "".join(f"/{kind[0]}/{kind} {label}\n" for label, kind in enumerate(KINDS))
-    (folder / "categories.txt").write_text(names, encoding="utf-8")
+    names = (f"/{kind[0]}/{kind} {label}\n" for label, kind in enumerate(KINDS))
+    (folder / "categories.txt").write_text("".join(names), encoding="utf-8")
 
 
 def image_seed(seed: int, split: int, number: int) -> int:

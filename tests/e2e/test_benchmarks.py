@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from benchmarks import efficiency
-from benchmarks.efficiency import bench_efficiency, fastest_product
+from benchmarks.efficiency import bench_efficiency
 from benchmarks.run import BENCHMARKS, run
 
 from scenelab.models.flops import count_flops
@@ -29,11 +28,8 @@ def bench(monkeypatch, capsys):
 
 
 def test_the_entry_is_a_process_with_an_exit_status():
-    command = [sys.executable, "-m", "benchmarks"]
-    done = subprocess.run(
-        [*command, "scaling", "--side", "96", "--flops", "1e8", "--json"], cwd=ROOT, capture_output=True
-    )
-    assert json.loads(done.stdout)["side"] == 96
+    command = [sys.executable, "-m", "benchmarks", "scaling", "--side", "96", "--flops", "1e8", "--json"]
+    assert json.loads(subprocess.run(command, cwd=ROOT, capture_output=True).stdout)["side"] == 96
     assert run(["unknown"]) == 2
 
 
@@ -45,17 +41,19 @@ def test_every_benchmark_has_help(name, capsys):
     assert f"python -m benchmarks {name}" in capsys.readouterr().out
 
 
-def test_data_compares_in_one_run(scenes, bench):
-    result = bench("data", "--data", scenes, "--rounds", 1, "--seconds", 0.2)
-    assert result["packed_vs_imagefolder"]["median"] > 0
-    assert set(result["images_per_second"]) == {"packed", "imagefolder", "packed-augment", "imagefolder-augment"}
-
-
-def test_train_compares_in_one_run(scenes, bench, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "ratio", "subjects"),
+    [
+        ("data", "packed_vs_imagefolder", "packed imagefolder packed-augment imagefolder-augment"),
+        ("train", "train_vs_starter", "ours starter"),
+    ],
+)
+def test_subjects_are_compared_in_one_run(name, ratio, subjects, scenes, bench, monkeypatch):
     monkeypatch.setattr(efficiency, "MATRICES", (64,))
-    result = bench("train", "--data", scenes, "--rounds", 1, "--seconds", 0.2)
-    assert result["train_vs_starter"]["n"] == 1
-    assert set(result["images_per_second"]) == {"ours", "starter"}
+    result = bench(name, "--data", scenes, "--rounds", 1, "--seconds", 0.2)
+    assert result[ratio]["n"] == 1
+    assert result[ratio]["median"] > 0
+    assert set(result["images_per_second"]) == set(subjects.split())
 
 
 @pytest.mark.slow
@@ -78,7 +76,7 @@ def test_attack_compares_with_other_libraries(bench):
 
 
 def test_efficiency_reports_the_faster_precision(monkeypatch):
-    monkeypatch.setattr(efficiency, "MATRICES", (32, 64))
+    monkeypatch.setattr(efficiency, "MATRICES", (8, 256))  # 8 is nearly all overhead
     result = bench_efficiency(rounds=2, seconds=0.01, side=32)
     rates = result["flops_per_second"]
     assert set(rates) == {f"{what} {name}" for what in ("step", "product") for name in ("float32", "bfloat16")}
@@ -87,13 +85,4 @@ def test_efficiency_reports_the_faster_precision(monkeypatch):
     faster = max(("float32", "bfloat16"), key=lambda name: sum(rates[f"step {name}"]))
     assert result["precision"] == faster
     assert result["step_vs_product"] == result["by_precision"][faster]
-    first = rates[f"step {faster}"][0] / rates[f"product {faster}"][0]
-    assert result["step_vs_product"]["min"] <= first <= result["step_vs_product"]["max"]
-    assert set(result["product_side"].values()) <= {32, 64}
-
-
-def test_the_fastest_product_is_one_of_the_sizes(monkeypatch):
-    monkeypatch.setattr(efficiency, "MATRICES", (8, 256))  # 8 is nearly all overhead
-    work, operations = fastest_product(torch.float32, 0.05)
-    assert operations == 2 * 256**3
-    assert work().shape == (256, 256)
+    assert set(result["product_side"].values()) == {256}

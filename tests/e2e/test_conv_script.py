@@ -31,27 +31,21 @@ def test_it_passes(code):
     assert status == 0
 
 
-RETURN = "return *gradients(ctx, grad_output), None, None"
+OUTPUT, RETURN = "output = convolve(", "return *gradients(ctx, grad_output), None, None"
+GRADS = "grads = gradients(ctx, grad_output); "
 PASSED, FAILED = ("Fprop testing passed", "Bprop testing passed"), ("Fprop testing failed", "Bprop testing failed")
 MODULE = "nn.module wrapper testing failed"
+BACKWARD = [PASSED[0], FAILED[1]]
 MISTAKES = {  # of a student, and what the script prints
-    "wrong output": ("output = convolve(", "output = 1.0001 * convolve(", [FAILED[0], PASSED[1]]),
-    "output unlike the gradients": ("output = convolve(", "output = 1.01 * convolve(", [*FAILED, MODULE]),
-    "wrong gradients": (
-        RETURN,
-        "grads = gradients(ctx, grad_output); return grads[0], grads[1], grads[2] * 1.01, None, None",
-        [PASSED[0], FAILED[1], MODULE],
-    ),
-    "no gradient of the bias": (
-        RETURN,
-        "return *gradients(ctx, grad_output)[:2], None, None, None",
-        [PASSED[0], FAILED[1], MODULE],
-    ),
+    "wrong output": (OUTPUT, "output = 1.0001 * convolve(", [FAILED[0], PASSED[1]]),
+    "output unlike the gradients": (OUTPUT, "output = 1.01 * convolve(", [*FAILED, MODULE]),
+    "wrong gradients": (RETURN, f"{GRADS}return *grads[:2], grads[2] * 1.01, None, None", [*BACKWARD, MODULE]),
+    "no gradient of the bias": (RETURN, f"{GRADS}return *grads[:2], None, None, None", [*BACKWARD, MODULE]),
     "wrong module": ("input, self.weight, self.bias,", "input, self.weight, None,", [*PASSED, MODULE]),
     "one gradient of hundreds": (
         RETURN,
-        "grads = gradients(ctx, grad_output); grads[1].view(-1)[47].mul_(1.001); return *grads, None, None",
-        [PASSED[0], FAILED[1]],
+        f"{GRADS}grads[1].view(-1)[47].mul_(1.001); return *grads, None, None",
+        BACKWARD,
     ),
 }
 
@@ -68,14 +62,11 @@ def test_it_finds_a_mistake(code, right, wrong, printed, monkeypatch, capsys):
     mistake(code, right, wrong)
     monkeypatch.syspath_prepend(code)
     for name in ("student_code", "test_conv"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    try:
-        script = importlib.import_module("test_conv")
-        script.OUT_CHANNELS = 2  # where gradcheck finds a mistake it takes all gradients one by one
-        status = script.main()
-    finally:
-        for name in ("student_code", "test_conv"):
-            sys.modules.pop(name, None)
+        monkeypatch.setitem(sys.modules, name, None)  # restored afterwards
+        del sys.modules[name]
+    script = importlib.import_module("test_conv")
+    script.OUT_CHANNELS = 2  # where gradcheck finds a mistake it takes all gradients one by one
+    status = script.main()
     text = capsys.readouterr().out
     assert status == 1
     assert LAST not in text

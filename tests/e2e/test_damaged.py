@@ -32,6 +32,6 @@ def test_damaged_images_are_counted_and_named(scenes, tmp_path, capsys):
     assert json.loads((run / "results" / "val.json").read_text())["images"] == 35
     assert main.run(["report", str(run), "--out", str(tmp_path / "report")]) == 0
     page = (tmp_path / "report" / "report.html").read_text()
-    assert "Left out, since they could not be read: 2 images of the train list" in page
-    assert "could not be read: 1 image of the val list" in page
+    assert "Left out of the train list: 2 unreadable images" in page
+    assert "Left out of the val list: 1 unreadable image" in page
     assert train.paths[2] in page

@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
+from contextlib import closing
+from email.message import Message
+from http.client import HTTPConnection
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -24,30 +26,7 @@ needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is insta
 PATIENCE = 60_000  # milliseconds
 
 
-GUARDED = """
-import ipaddress, socket, sys
-def note(address):
-    host = address[0] if isinstance(address, tuple) else None
-    if host is None or host == "localhost":
-        return
-    try:
-        outside = not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        outside = True
-    if outside:
-        open({path!r}, "a").write(f"{{address}}\\n")
-connect, look_up = socket.socket.connect, socket.getaddrinfo
-def guarded(self, address):
-    note(address)
-    return connect(self, address)
-def looked_up(host, *rest, **options):
-    note((host.decode() if isinstance(host, bytes) else host,))
-    return look_up(host, *rest, **options)
-socket.socket.connect, socket.getaddrinfo = guarded, looked_up
-from scenelab.cli import entry_point
-entry_point()
-"""
-"""The command line in a process that writes down every address beyond loopback that it asks for or connects to."""
+GUARDED = Path(__file__).parents[1] / "programs" / "guarded_command.py"
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +34,9 @@ def address(untrained, scenes, tmp_path_factory):
     """The explorer of two networks, as a person starts it; the server may not go beyond loopback itself."""
     other = make_untrained(tmp_path_factory.mktemp("other") / "other", scenes, seed=1)
     notes, errors = other.folder / "outside.txt", other.folder / "stderr.txt"
-    command = [sys.executable, "-c", GUARDED.format(path=str(notes)), "app", str(untrained.folder), str(other.folder)]
+    command = [sys.executable, GUARDED, notes, "app", untrained.folder, other.folder, "--port", "0"]
     with open(errors, "w") as log:
-        server = subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, stderr=log, text=True)
-    assert server.stdout
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     line = server.stdout.readline()
     found = re.search(r"http://127\.0\.0\.1:\d+", line)
     assert found, line + errors.read_text()
@@ -113,11 +91,16 @@ def wait_for(page, name: str, text: str | re.Pattern) -> str:
 
 
 def top(page, name: str, categories) -> list[str]:
-    page.wait_for_function(
-        "([name, known]) => known.some(word => document.getElementById(name)?.innerText.includes(word))",
-        arg=[name, categories], timeout=PATIENCE,
-    )  # fmt: skip
+    shows = "([name, known]) => known.some(word => document.getElementById(name)?.innerText.includes(word))"
+    page.wait_for_function(shows, arg=[name, categories], timeout=PATIENCE)
     return [line for line in page.locator(f"#{name}").inner_text().splitlines() if line.strip() in categories]
+
+
+def open_page(browser, address: str, **options):
+    page = browser.new_context(**options).new_page()
+    page.goto(address)
+    page.wait_for_selector("#picture")
+    return page
 
 
 @pytest.fixture(scope="module")
@@ -126,62 +109,65 @@ def categories(untrained) -> list[str]:
 
 
 @needs_browser
-def test_a_picture_gets_its_top_five_a_map_and_an_attack(page, photo, categories, untrained, capsys):
+def test_an_image_gets_its_top_five_a_map_and_an_attack(page, photo, categories, untrained, capsys):
     upload(page, photo)
-    shown = top(page, "left-top", categories)
+    before = top(page, "left-top", categories)
     assert main.run(["predict", str(untrained.folder), str(photo)]) == 0
-    said = re.findall(r"% +(\S+)", capsys.readouterr().out)
-    assert shown[0] == said[0]
+    assert before[0] == re.findall(r"% +(\S+)", capsys.readouterr().out)[0]
     assert top(page, "right-top", categories)
 
-    page.get_by_role("tab", name="Where it looks").click()
+    page.get_by_role("tab", name="Attribution").click()
     first = page.locator("#left-map img")
     first.wait_for(timeout=PATIENCE)
-    before = first.get_attribute("src")
+    source = first.get_attribute("src")
     page.locator("#method input").click()
     page.get_by_role("option", name="occlusion").click()
-    page.wait_for_function(
-        "before => document.querySelector('#left-map img')?.src.endsWith(before) === false", arg=before,
-        timeout=PATIENCE,
-    )  # fmt: skip
+    is_other = "source => document.querySelector('#left-map img')?.src.endsWith(source) === false"
+    page.wait_for_function(is_other, arg=source, timeout=PATIENCE)
 
-    page.get_by_role("tab", name="What fools it").click()
-    page.locator("#epsilon input[type=number]").fill("8")
-    page.get_by_role("button", name="Attack", exact=True).click()
-    told = wait_for(page, "right-told", "→")
-    assert "Fooled." in told
-    assert top(page, "left-after", categories)[0] != shown[0]
+    start_attack(page, epsilon=8)
+    assert "The attack succeeded." in wait_for(page, "right-result", "→")
+    assert top(page, "left-after", categories)[0] != before[0]
     assert page.locator("#left-adversarial img").count() == 1
 
 
-def begin_a_long_attack(page) -> None:
-    page.get_by_role("tab", name="What fools it").click()
-    page.get_by_role("combobox", name="attack").click()
-    page.get_by_role("option", name="Square").click()
-    page.locator("#steps input[type=number]").fill("100")
-    page.locator("#epsilon input[type=number]").fill("0")
+def start_attack(page, kind: str = "", **settings: float) -> None:
+    page.get_by_role("tab", name="Attack").click()
+    if kind:
+        page.get_by_role("combobox", name="attack").click()
+        page.get_by_role("option", name=kind).click()
+    for name, value in settings.items():
+        page.locator(f"#{name} input[type=number]").fill(str(value))
     page.get_by_role("button", name="Attack", exact=True).click()
-    wait_for(page, "left-told", "passes through")
+
+
+@pytest.fixture
+def attacked(page, photo, categories):
+    """A page on which a long attack runs."""
+    upload(page, photo)
+    top(page, "left-top", categories)
+    start_attack(page, "Square", steps=100, epsilon=0)
+    wait_for(page, "left-result", "forward passes")
+    return page
 
 
 @needs_browser
-def test_an_attack_is_stopped(page, photo, categories):
-    upload(page, photo)
-    top(page, "left-top", categories)
-    begin_a_long_attack(page)
-    page.get_by_role("button", name="Stop", exact=True).click()
-    wait_for(page, "left-told", "Stopped.")
-    page.wait_for_timeout(1500)
-    assert page.locator("#left-told").inner_text().strip() == "Stopped."
+def test_an_attack_is_stopped(attacked):
+    attacked.get_by_role("button", name="Stop", exact=True).click()
+    wait_for(attacked, "left-result", "Stopped.")
+    attacked.wait_for_timeout(1500)
+    assert attacked.locator("#left-result").inner_text().strip() == "Stopped."
 
 
 @needs_browser
-def test_garbage_and_bombs_get_a_message_and_the_page_goes_on(page, photo, categories, tmp_path):
+def test_what_is_no_image_gets_a_message_and_the_page_goes_on(page, photo, categories, tmp_path):
+    """Of the three one is longer than the server takes."""
     upload(page, photo)
     top(page, "left-top", categories)
-    garbage, bomb = tmp_path / "garbage.jpg", tmp_path / "bomb.png"
-    garbage.write_bytes(b"no picture at all")
+    garbage, bomb, large = tmp_path / "garbage.jpg", tmp_path / "bomb.png", tmp_path / "large.jpg"
+    garbage.write_bytes(b"no image at all")
     Image.new("1", (12_000, 12_000)).save(bomb)
+    large.write_bytes(bytes(25 * 2**20))
     for path, message in ((garbage, "garbage.jpg is not an image file"), (bomb, "at most 100,000,000 pixels")):
         page.locator("#picture").get_by_label("Remove Image").click()
         upload(page, path)
@@ -190,136 +176,90 @@ def test_garbage_and_bombs_get_a_message_and_the_page_goes_on(page, photo, categ
     page.locator("#picture").get_by_label("Remove Image").click()
     upload(page, photo)
     assert top(page, "left-top", categories)
+    page.locator("#picture").get_by_label("Remove Image").click()
+    upload(page, large)
+    refusal = page.get_by_text(re.compile("maximum.*size|exceeds|too large|error", re.IGNORECASE))
+    refusal.first.wait_for(timeout=PATIENCE)
 
 
 @needs_browser
-def test_validation_images_and_mistakes(page, categories):
-    page.get_by_role("button", name="Show one").click()
+def test_validation_images_and_mistakes_are_shown(page, categories):
+    page.get_by_role("button", name="Show a validation image").click()
     assert categories[0] in wait_for(page, "truth", "A val image of")
     assert top(page, "left-top", categories)
-    page.get_by_role("tab", name="Its mistakes").click()
+    page.get_by_role("tab", name="Mistakes").click()
     page.locator(".gallery-item button, button.thumbnail-item").first.click()
     wait_for(page, "truth", re.compile("A val image of"))
 
 
 @needs_browser
-def test_two_people_at_once(browser, address, scenes, untrained, categories, capsys):
-    """Each gets the answer to their own picture."""
+def test_two_visitors_at_once_get_their_own_answers(browser, address, scenes, untrained, categories, capsys):
     photos = sorted((scenes / "images" / "val").rglob("*.jpg"))[3:5]
-    pages = [browser.new_context().new_page() for _ in photos]
-    for one in pages:
-        one.goto(address)
-        one.wait_for_selector("#picture")
+    pages = [open_page(browser, address) for _ in photos]
     for one, path in zip(pages, photos, strict=True):
         upload(one, path)
     assert main.run(["predict", str(untrained.folder), *map(str, photos), "--json"]) == 0
     for one, entry in zip(pages, json.loads(capsys.readouterr().out), strict=True):
         expected = [guess["category"] for guess in entry["guesses"]]
         assert top(one, "left-top", categories)[1:6] == expected
-    for one in pages:
         one.context.close()
 
 
 @needs_browser
-def test_it_fits_a_phone(browser, address):
-    context = browser.new_context(viewport={"width": 390, "height": 800})
-    page = context.new_page()
-    page.goto(address)
-    page.wait_for_selector("#picture")
+def test_the_page_fits_a_phone(browser, address):
+    page = open_page(browser, address, viewport={"width": 390, "height": 800})
     page.wait_for_timeout(300)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    context.close()
+    page.context.close()
 
 
-def ask(address: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    try:
-        request = urllib.request.Request(address + path, data=body, headers=headers)
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, dict(answer.headers), answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, dict(error.headers), error.read()
+FILES = "/etc/passwd ../../../../etc/passwd ..%2f..%2f..%2fetc%2fpasswd file:///etc/passwd http://192.0.2.1/".split()
+ROUTES = "/gradio_api/file= /gradio_api/file/ /gradio_api/proxy= /file= /static/ /assets/ /".split()
 
 
-def test_the_server_gives_no_files_away(address, untrained, scenes):
+def test_the_server_gives_no_files_away_and_answers_no_other_page(address, untrained, scenes):
     """Neither the machine's, nor the project's, nor the run's, however the path is written; and it fetches nothing."""
-    for path in (
-        "/etc/passwd", "/proc/self/environ", str(untrained.config), str(scenes / "val.txt"), "../../../../etc/passwd",
-        "..%2f..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd", "file:///etc/passwd", "http://192.0.2.1/",
-    ):  # fmt: skip
-        for door in (
-            "/gradio_api/file=",
-            "/gradio_api/file/",
-            "/gradio_api/proxy=",
-            "/file=",
-            "/static/",
-            "/assets/",
-            "/",
-        ):
-            status, _, body = ask(address, door + path)
-            assert b"root:" not in body, (door, path)
-            assert b"stored_size" not in body, (door, path)
-            assert status in (400, 403, 404), (door, path)
 
+    def ask(path: str, body: bytes | None = None, **headers: str) -> tuple[int, Message, bytes]:
+        with closing(HTTPConnection(address.removeprefix("http://"), timeout=20)) as connection:
+            connection.request("GET" if body is None else "POST", path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
 
-def test_the_server_reads_no_file_that_a_question_names(address, scenes):
-    picture = str(sorted((scenes / "images" / "val").rglob("*.jpg"))[0])
-    for path in (picture, "http://192.0.2.1/x.png"):
-        for extra in ({}, {"meta": {"_type": "gradio.FileData"}}):
-            question = {"data": [{"path": path, **extra}, "untrained"], "fn_index": 0, "session_hash": "abc"}
-            assert ask(address, "/gradio_api/queue/join", json.dumps(question).encode())[0] == 403
-
-
-def test_other_hosts_and_origins_are_refused(address):
-    assert ask(address, "/")[0] == 200
-    assert ask(address, "/", Host="evil.example")[0] == 400
-    assert ask(address, "/gradio_api/upload", b"x", Origin="http://evil.example")[0] == 403
-    _, headers, _ = ask(address, "/", Origin=address)
-    named = {name.lower(): value for name, value in headers.items()}
-    assert "default-src 'self'" in named["content-security-policy"]
-    assert "frame-ancestors 'none'" in named["content-security-policy"]
+    for path, route in product([*FILES, str(untrained.config), str(scenes / "val.txt")], ROUTES):
+        status, _, content = ask(route + path)
+        assert not any(part in content for part in (b"root:", b"stored_size")), (route, path)
+        assert status in (400, 403, 404), (route, path)
+    for path in (str(untrained.config), "http://192.0.2.1/x.png"):
+        body = {"data": [{"path": path}, "untrained"], "fn_index": 0, "session_hash": "abc"}
+        assert ask("/gradio_api/queue/join", json.dumps(body).encode())[0] == 403
+    assert ask("/", Host="evil.example")[0] == 400
+    assert ask("/gradio_api/upload", b"x", Origin="http://evil.example")[0] == 403
+    status, headers, _ = ask("/", Origin=address)
+    assert status == 200
+    assert "default-src 'self'" in headers["content-security-policy"]
 
 
 @needs_browser
-def test_too_large_a_file_gets_a_message(page, tmp_path):
-    path = tmp_path / "large.jpg"
-    path.write_bytes(bytes(25 * 2**20))
-    upload(page, path)
-    page.get_by_text(re.compile("maximum.*size|exceeds|too large|error", re.IGNORECASE)).first.wait_for(
-        timeout=PATIENCE
-    )
+def test_another_image_ends_the_attack_on_the_one_before(attacked, scenes):
+    upload(attacked, sorted((scenes / "images" / "val").rglob("*.jpg"))[1])
+    attacked.wait_for_timeout(3000)
+    assert attacked.locator("#left-result").inner_text().strip() == ""
+    assert attacked.locator("#left-adversarial img").count() == 0
 
 
 @needs_browser
-def test_another_picture_ends_the_attack_on_the_one_before(page, scenes, categories):
-    first, second = sorted((scenes / "images" / "val").rglob("*.jpg"))[:2]
-    upload(page, first)
-    top(page, "left-top", categories)
-    begin_a_long_attack(page)
-    upload(page, second)
-    page.wait_for_timeout(3000)
-    assert page.locator("#left-told").inner_text().strip() == ""
-    assert page.locator("#left-adversarial img").count() == 0
+def test_a_second_attack_takes_the_place_of_the_first(attacked):
+    start_attack(attacked, "one step", epsilon=8)
+    assert "FGSM (one step), ε = 8/255" in wait_for(attacked, "right-result", "→")
 
 
 @needs_browser
-def test_a_second_attack_takes_the_place_of_the_first(page, photo, categories):
-    upload(page, photo)
-    top(page, "left-top", categories)
-    begin_a_long_attack(page)
-    page.get_by_role("combobox", name="attack").click()
-    page.get_by_role("option", name="one step").click()
-    page.locator("#epsilon input[type=number]").fill("8")
-    page.get_by_role("button", name="Attack", exact=True).click()
-    assert "one step (FGSM), ε = 8/255" in wait_for(page, "right-told", "→")
-
-
-@needs_browser
-def test_with_the_keyboard_alone(page, photo, categories):
+def test_the_keyboard_is_enough(page, photo, categories):
     """The tabs and the buttons are reached by Tab, Enter and arrows, and what has the focus can be seen."""
     upload(page, photo)
     top(page, "left-top", categories)
-    page.get_by_role("tab", name="What fools it").focus()
+    page.get_by_role("tab", name="Attack").focus()
     page.keyboard.press("Enter")
     page.get_by_label("steps").first.wait_for()
     for _ in range(30):
@@ -328,16 +268,17 @@ def test_with_the_keyboard_alone(page, photo, categories):
             break
     assert page.evaluate("document.activeElement.innerText") == "Attack"
     page.keyboard.press("Enter")
-    assert "→" in wait_for(page, "right-told", "→")
+    assert "→" in wait_for(page, "right-result", "→")
 
 
-def test_errors(untrained, scenes, tmp_path, capsys, address):
-    assert main.run(["app", str(tmp_path)]) == 1
-    assert "is not a run folder" in capsys.readouterr().err
-    assert main.run(["app", str(untrained.folder), str(untrained.folder)]) == 1
-    assert "same name" in capsys.readouterr().err
-    for port, message in (("70000", "--port is 70000"), (address.rpartition(":")[2], "choose another --port")):
-        assert main.run(["app", str(untrained.folder), "--port", port]) == 1
+def test_wrong_arguments_are_refused(untrained, tmp_path, capsys, address):
+    run, port = str(untrained.folder), address.rpartition(":")[2]
+    for arguments, message in (
+        ([str(tmp_path)], "is not a run folder"),
+        ([run, run], "same name"),
+        ([run, "--port", "70000"], "choose another --port"),
+        ([run, "--port", port], "choose another --port"),
+        ([run, "--host", "::1"], "a --host of this machine"),
+    ):
+        assert main.run(["app", *arguments]) == 1
         assert message in capsys.readouterr().err
-    assert main.run(["app", str(untrained.folder), "--host", "::1"]) == 1
-    assert "a --host of this machine" in capsys.readouterr().err

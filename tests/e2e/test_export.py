@@ -8,9 +8,8 @@ import torch
 from conftest import make_untrained
 from scenelab.cli import main
 from scenelab.errors import LabError
-from scenelab.evaluation.saliency_tests import load_images
-from scenelab.runs.export import export
-from scenelab.runs.export_formats import WRITERS
+from scenelab.evaluation.images import load_images
+from scenelab.runs.export import WRITERS, export
 from scenelab.runs.loading import open_run
 
 pytest.importorskip("onnxruntime")

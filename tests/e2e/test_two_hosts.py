@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import folders
+from runs_compared import read_rows
+
 FLAGS = ["--model", "residual-small", "--epochs", "8", "--batch-size", "16", "--device", "cpu", "--threads", "1"]
 HOSTS = ("scenelab-a", "scenelab-b")
 PORT = 29544
@@ -50,31 +53,25 @@ def cable():
 
 def launch(rank: int, log: Path, *arguments: str) -> subprocess.Popen:
     """`torchrun --nnodes=2` on one of the two, with the names that gloo needs to find its own end of the cable."""
-    end = ("sl-a", "sl-b")[rank]
     command = ["ip", "netns", "exec", HOSTS[rank], sys.executable, "-m", "torch.distributed.run", "--nnodes=2"]
     command += ["--nproc-per-node=1", f"--node-rank={rank}", "--master-addr=10.77.0.1", f"--master-port={PORT}"]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": ("sl-a", "sl-b")[rank], "OMP_NUM_THREADS": "1"}
+    options = {"start_new_session": True, "env": environment}
     with open(log, "a") as file:
-        return subprocess.Popen(
-            [*command, "-m", "scenelab", *arguments], stdout=file, stderr=file, start_new_session=True,
-            env=os.environ | {"GLOO_SOCKET_IFNAME": end, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        return subprocess.Popen([*command, "-m", "scenelab", *arguments], stdout=file, stderr=file, **options)
 
 
-def rows(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def wait_for(condition, *processes: subprocess.Popen, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
+def wait_for(condition, *processes: subprocess.Popen) -> None:
+    def ready() -> bool:
         assert all(process.poll() in (None, 0) for process in processes)
-        assert time.monotonic() < deadline, "it has not come"
-        time.sleep(0.02)
+        return condition()
+
+    folders.wait_for(ready)
 
 
 def step_of(run: Path) -> int:
     try:
-        return max((row["step"] for row in rows(run)), default=0)
+        return max((row["step"] for row in read_rows(run)), default=0)
     except (OSError, ValueError):
         return 0
 
@@ -92,11 +89,10 @@ def test_a_cable_that_is_cut_and_healed(scenes, tmp_path, cable):
     the checkpoint. The losses are those of one process all along.
     """
     alone, run, log = tmp_path / "alone", tmp_path / "run", tmp_path / "log.txt"
-    subprocess.run(
-        [sys.executable, "-m", "scenelab", "train", "demo", "--data", str(scenes), "--out", str(alone), *FLAGS],
-        check=True, capture_output=True, timeout=240,
-    )  # fmt: skip
-    command = ["train", "demo", "--data", str(scenes), "--out", str(run), *FLAGS, "--checkpoint-seconds", "0"]
+    train = ["train", "demo", "--data", str(scenes), *FLAGS, "--out"]
+    single = [sys.executable, "-m", "scenelab", *train, str(alone)]
+    subprocess.run(single, check=True, capture_output=True, timeout=240)
+    command = [*train, str(run), "--checkpoint-seconds", "0"]
     pair: list[subprocess.Popen] = []
     try:
         pair = [launch(rank, log, *command) for rank in (0, 1)]
@@ -123,7 +119,7 @@ def test_a_cable_that_is_cut_and_healed(scenes, tmp_path, cable):
         kill(*pair)
     assert json.loads((run / "environment.json").read_text())["resumed"]
     assert json.loads((run / "results" / "training.json").read_text())["processes"] == 2
-    losses = [[row["loss"] for row in rows(folder) if row.get("split") == "train"] for folder in (alone, run)]
+    losses = [[row["loss"] for row in read_rows(folder, "train")] for folder in (alone, run)]
     assert len(losses[1]) == len(losses[0]) == 8
     assert losses[1][0] == pytest.approx(losses[0][0], rel=5e-4)
     assert losses[1][:5] == pytest.approx(losses[0][:5], rel=2e-2)  # rounding, enlarged with every step

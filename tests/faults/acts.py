@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
+from runs_compared import tiny as small_config
 from scenelab.cli import entry_point
 from scenelab.data.augment import Augment
 from scenelab.data.fetch import install
-from scenelab.io import atomic_write, write_json
+from scenelab.io import write_json
 from scenelab.runs.checkpoint import save_checkpoint
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from scenelab.training import trainer
@@ -20,13 +21,19 @@ CHECKPOINT = {"old": 0, "new": 1}
 
 
 def tiny() -> TrainConfig:
-    """All that a run carries, in a second: Muon, an average, growing pictures, random crops, a checkpoint a step."""
-    return TrainConfig(
-        recipe="tiny", model="simplenet-small", epochs=3, batch_size=24, stored_size=32, eval_size=32, threads=1,
-        schedule=ScheduleConfig(warmup_epochs=1, sizes=((0.0, 16), (0.5, 32))), log_every=1, ema=0.9, keep="best",
-        optimizer=OptimizerConfig(name="muon", lr=0.02), augment=Augment(flip=True, area=(0.5, 1.0), gain=0.1),
+    """All that a run carries, in a second: Muon, an average, growing images, random crops, a checkpoint a step."""
+    return small_config(
+        recipe="tiny",
+        epochs=3,
+        batch_size=24,
+        threads=1,
+        ema=0.9,
+        keep="best",
         checkpoint_seconds=0,
-    )  # fmt: skip
+        schedule=ScheduleConfig(warmup_epochs=1, sizes=((0.0, 16), (0.5, 32))),
+        optimizer=OptimizerConfig(name="muon", lr=0.02),
+        augment=Augment(flip=True, area=(0.5, 1.0), gain=0.1),
+    )
 
 
 def command(arguments: list[str]) -> None:
@@ -58,12 +65,6 @@ def save(arguments: list[str]) -> None:
 def write_value(arguments: list[str]) -> None:
     """Write a JSON file of more than one buffer."""
     write_json(Path(arguments[0]), {"value": ["new"] * 3000})
-
-
-def write_text(arguments: list[str]) -> None:
-    """Write text of more than one buffer."""
-    with atomic_write(Path(arguments[0]), "w") as file:
-        file.writelines("new\n" for _ in range(20_000))
 
 
 def lose(arguments: list[str]) -> None:

@@ -1,7 +1,6 @@
 """The commands that faults are injected into: what each starts from, and what must be there when it has ended."""
 
 import csv
-import hashlib
 import io
 import json
 import shutil
@@ -9,13 +8,17 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
+from faults.forking import Ended
+from faults.forking import Server as Forks
+from faults.tally import FULL
+from folders import tree
 from mutants import MUTANTS, mutate, solution, write_as_zip
-from runs_compared import assert_same_run
+from runs_compared import assert_same_run, same
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.run import Run
 from serving import Server, slowly
@@ -44,6 +47,21 @@ class Case:
     again: Callable[[Path], list[str]] | None = None
     call: str = COMMAND
     slow: bool = False
+
+    def run(self, server: Forks, work: Path, **options: Any) -> Ended:
+        return server.run(*self.command(work), call=self.call, **options)
+
+    def run_undisturbed(self, server: Forks, work: Path, **options: Any) -> Ended:
+        self.prepare(work)
+        ended = self.run(server, work, **options)
+        assert ended.status == 0, ended.err
+        return ended
+
+    def go_on(self, server: Forks, work: Path, expected: Path) -> None:
+        """Run again after a fault, to the same end as an undisturbed command."""
+        ended = server.run(*(self.again or self.command)(work), call=self.call)
+        assert ended.status == 0, ended.err
+        self.finished(work, expected)
 
 
 def nothing(work: Path) -> None:
@@ -99,8 +117,7 @@ def grading(handed: Path) -> Case:
         return ["grade", str(handed), "--out", str(work / "grades"), "--jobs", "2"]
 
     def finished(work: Path, expected: Path) -> None:
-        name = "grades.csv"
-        assert (work / "grades" / name).read_bytes() == (expected / "grades" / name).read_bytes()
+        assert (work / "grades/grades.csv").read_bytes() == (expected / "grades/grades.csv").read_bytes()
         for path in (expected / "grades" / "students").glob("*/gradescope.json"):
             ours = work / path.relative_to(expected)
             assert scores(ours) == scores(path)
@@ -118,8 +135,8 @@ def downloading(scenes: Path, site: Server) -> Case:
         return [str(work / "data"), site.address("/data.tar.gz"), site.address("/lists/")]
 
     def finished(work: Path, expected: Path) -> None:
-        sent = digests(scenes) | {OBJECTS: hashlib.sha256(site.files[f"/lists/{OBJECTS}"]).hexdigest()}
-        assert digests(work / "data") == {name: value for name, value in sent.items() if "packed" not in name}
+        sent = {name: content for name, content in tree(scenes).items() if "packed" not in name}
+        assert tree(work / "data") == sent | {OBJECTS: site.files[f"/lists/{OBJECTS}"]}
         assert [path.name for path in work.iterdir()] == ["data"]
 
     return Case(name="download", command=command, prepare=nothing, finished=finished, call="faults.acts:fetch_data")
@@ -136,31 +153,72 @@ def serve(site: Server, scenes: Path) -> None:
     site.script = {"/data.tar.gz": [slowly] * 100_000}
 
 
-def on_run(name: str, clean: Path, *arguments: str, made: str) -> Case:
-    """A command that adds to a run folder."""
+ON_RUN = {
+    "export": ("export/model.safetensors", "--format", "safetensors", "--limit", "9"),
+    "challenge": ("results/challenge.json",),
+    "explain": ("results/attribution.json", "--limit", "1", "--methods", "gradient"),
+}
+
+
+def on_run(name: str, clean: Path) -> Case:
+    """A command that adds a file to a run folder."""
+    result, *flags = ON_RUN[name]
 
     def command(work: Path) -> list[str]:
-        return [name, str(work / "run"), *arguments]
+        return [name, str(work / "run"), *flags]
 
     def prepare(work: Path) -> None:
         work.mkdir(parents=True, exist_ok=True)
         shutil.copytree(clean, work / "run")
 
     def finished(work: Path, expected: Path) -> None:
-        assert (work / "run" / made).exists()
-        names = ({name for name in contents(each / "run") if "tfevents" not in name} for each in (work, expected))
+        assert (work / "run" / result).exists()
+        names = ({name for name in tree(each / "run") if "tfevents" not in name} for each in (work, expected))
         assert next(names) == next(names)
 
     return Case(name=name, command=command, prepare=prepare, finished=finished, slow=True)
 
 
-def hand_in_some(folder: Path, count: int) -> Path:
-    """So many submissions, at most three; one is right."""
+def named(name: str, scenes: Path, clean: Path, site: Server, folder: Path) -> Case:
+    if name in ON_RUN:
+        return on_run(name, clean)
+    cases = {
+        "train": lambda: training(scenes),
+        "pack": lambda: packing(scenes),
+        "download": lambda: downloading(scenes, site),
+        "report": lambda: reporting(clean, pdf=FULL),
+        "grade": lambda: grading(submit_some(folder / "submitted", 2 if FULL else 1)),
+    }
+    return cases[name]()
+
+
+def submit_some(folder: Path, count: int) -> Path:
+    """At most three submissions; one is right."""
     folder.mkdir()
-    handed = (("bob", mutate(MUTANTS[0])), ("ann", solution()), ("cy", mutate(MUTANTS[3])))
-    for name, files in handed[:count]:
+    submitted = (("bob", mutate(MUTANTS[0])), ("ann", solution()), ("cy", mutate(MUTANTS[3])))
+    for name, files in submitted[:count]:
         write_as_zip(folder / f"{name}.zip", files, folder.parent / f"scratch-{name}")
     return folder
+
+
+def read_rows(content: bytes) -> None:
+    assert len({len(row) for row in csv.reader(content.decode().splitlines())}) == 1
+    assert content.endswith(b"\n")
+
+
+def load_safetensors(content: bytes) -> None:
+    from safetensors.torch import load
+
+    load(content)
+
+
+WHOLE: dict[str, Callable[[bytes], object]] = {
+    ".json": json.loads,
+    ".npy": lambda content: np.load(io.BytesIO(content)),
+    ".safetensors": load_safetensors,
+    ".csv": read_rows,
+} | dict.fromkeys((".png", ".jpg"), lambda content: Image.open(io.BytesIO(content)).load())
+ENDS = {".html": b"</html>", ".svg": b"</svg>", ".pdf": b"%%EOF"}
 
 
 def assert_whole(path: Path) -> None:
@@ -168,41 +226,20 @@ def assert_whole(path: Path) -> None:
     content = path.read_bytes()
     if path.name.endswith(".pth.tar"):
         assert load_checkpoint(path)["state_dict"]
-    elif path.suffix == ".json":
-        json.loads(content)
-    elif path.suffix == ".npy":
-        np.load(path)
-    elif path.suffix in (".png", ".jpg"):
-        with Image.open(path) as image:
-            image.load()
-    elif path.suffix in (".html", ".svg"):
-        assert content.rstrip().endswith((b"</html>", b"</svg>"))
-    elif path.suffix == ".pdf":
-        assert content.rstrip().endswith(b"%%EOF")
-    elif path.suffix == ".safetensors":
-        from safetensors.torch import load
-
-        load(content)
-    elif path.suffix == ".csv":
-        rows = list(csv.reader(content.decode().splitlines()))
-        assert len({len(row) for row in rows}) == 1
-        assert content.endswith(b"\n")
+    elif path.suffix in WHOLE:
+        WHOLE[path.suffix](content)
+    elif path.suffix in ENDS:
+        assert content.rstrip().endswith(ENDS[path.suffix])
     elif path.suffix in (".md", ".txt"):
         assert content.endswith(b"\n")
 
 
-GROWING = ("metrics.jsonl", "timings.jsonl")
-"""Files that are appended to; how much of them is true, the checkpoint says."""
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+GROWING = ("metrics.jsonl", "timings.jsonl")  # the checkpoint says how much of them is true
 
 
 def assert_nothing_half_written(work: Path, before: dict[str, bytes]) -> None:
     """Each file is the one that was there before, or a whole one; hidden ones have not got their names yet."""
-    for name, content in contents(work).items():
+    for name, content in tree(work).items():
         hidden = any(part.startswith(".") for part in Path(name).parts)
         if hidden or Path(name).name in GROWING or "tfevents" in name or content == before.get(name):
             continue
@@ -217,9 +254,9 @@ def assert_run_whole(run: Path, clean: Path) -> None:
     ours = Run(run)
     if ours.checkpoint.exists():
         kept = load_checkpoint(ours.checkpoint)["metrics_bytes"]
-        told, expected = ours.metrics.read_bytes(), Run(clean).metrics.read_bytes()
-        assert kept <= len(told)
-        assert told[:kept] == expected[:kept]
+        metrics, expected = ours.metrics.read_bytes(), Run(clean).metrics.read_bytes()
+        assert kept <= len(metrics)
+        assert metrics[:kept] == expected[:kept]
 
 
 def assert_few_leftovers(folder: Path) -> None:
@@ -233,29 +270,8 @@ def assert_same_training(run: Path, clean: Path) -> None:
     assert_same_run(run, clean)
     ours, expected = (load_checkpoint(Run(each).checkpoint) for each in (run, clean))
     assert ours["step"] == expected["step"]
-    for part in ("average", "optimizer"):
-        assert_equal(ours[part], expected[part])
+    assert all(same(ours[part], expected[part]) for part in ("average", "optimizer"))
     assert json.loads((run / "results" / "training.json").read_text())["steps"] == expected["step"]
     for line in (run / "timings.jsonl").read_text().splitlines():
         json.loads(line)
     assert list(run.glob(".*")) == []
-
-
-def assert_equal(ours: object, expected: object) -> None:
-    """Nested dictionaries and lists of tensors and values, bit for bit."""
-    if isinstance(expected, torch.Tensor):
-        assert torch.equal(ours, expected)
-    elif isinstance(expected, dict):
-        assert ours.keys() == expected.keys()
-        for key, value in expected.items():
-            assert_equal(ours[key], value)
-    elif isinstance(expected, (list, tuple)):
-        for one, other in zip(ours, expected, strict=True):
-            assert_equal(one, other)
-    else:
-        assert ours == expected
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder."""
-    return {name: hashlib.sha256(content).hexdigest() for name, content in contents(folder).items()}

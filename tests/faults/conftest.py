@@ -1,5 +1,4 @@
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,9 +27,9 @@ def server(own_mounts, tmp_path_factory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def tally(request) -> Iterator[Tally]:
-    kept = Tally()
-    yield kept
-    kept.write(request.module.__name__.rpartition(".")[2].removeprefix("test_"))
+    counts = Tally()
+    yield counts
+    counts.write(request.module.__name__.rpartition(".")[2].removeprefix("test_"))
 
 
 @pytest.fixture
@@ -54,9 +53,5 @@ def clean(server, scenes, tmp_path_factory) -> Path:
 def site(scenes) -> Iterator[Site]:
     """A server on the loopback interface that has the scenes as an archive and gives it slowly."""
     with Site() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
         serve(running, scenes)
         yield running
-        running.shutdown()
-        thread.join()

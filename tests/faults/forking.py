@@ -27,6 +27,9 @@ from typing import Any
 COMMAND = "faults.acts:command"
 PR_SET_PTRACER, ANYBODY = 0x59616D61, -1
 KILLED = -signal.SIGKILL
+COMMAND_MODULES = """cli.main training.session training.recipes data.fetch.install course.grading.batch
+course.grading.outputs course.grading.challenge report.write report.card report.collect evaluation.explain
+evaluation.challenge evaluation.robustness runs.loading runs.export"""  # which the commands load when first used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +58,9 @@ class Server:
         self.scratch = scratch
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_PROXY": "*", "no_proxy": "*"}
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=environment,
-        )  # fmt: skip
-        assert self._process.stdout is not None
+        command = [sys.executable, "-W", "ignore", __file__]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen(command, env=environment, **pipes)
         assert self._process.stdout.readline() == "ready\n"
 
     def run(
@@ -73,21 +74,15 @@ class Server:
             kill_after: seconds to SIGKILL.
             trace: options of strace, which is attached before the first instruction.
         """
-        asked = {
-            "call": call, "arguments": arguments, "kill_after": kill_after, "trace": trace,
-            "scratch": str(self.scratch),
-        }  # fmt: skip
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(asked) + "\n")
+        request = {"call": call, "arguments": arguments, "kill_after": kill_after, "trace": trace}
+        request["scratch"] = str(self.scratch)
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        told = self._process.stdout.readline()
-        assert told, "the server has died"
-        return Ended(**json.loads(told))
+        answer = self._process.stdout.readline()
+        assert answer, "the server has died"
+        return Ended(**json.loads(answer))
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.close()
         status = self._process.wait(30)
         self._process.stdout.close()
@@ -101,27 +96,22 @@ def serve() -> None:
     prepare()
     import torch
 
-    # what the commands load when they are first used
-    for name in (
-        "cli.main", "training.session", "training.recipes", "data.fetch.install", "course.grading.batch",
-        "course.grading.outputs", "course.grading.challenge", "report.write", "report.card", "report.collect",
-        "evaluation.explain", "evaluation.challenge", "evaluation.robustness", "runs.loading", "runs.export",
-    ):  # fmt: skip
+    for name in COMMAND_MODULES.split():
         importlib.import_module(f"scenelab.{name}")
     importlib.import_module("faults.acts")
     torch.set_num_threads(1)
     gc.freeze()
     print("ready", flush=True)
     for line in sys.stdin:
-        asked = json.loads(line)
-        scratch = Path(tempfile.mkdtemp(dir=asked["scratch"]))
+        request = json.loads(line)
+        scratch = Path(tempfile.mkdtemp(dir=request["scratch"]))
         pid = os.fork()
         if not pid:
-            _become(asked, scratch)
-        print(json.dumps(_watch(pid, asked, scratch)), flush=True)
+            _become(request, scratch)
+        print(json.dumps(_watch(pid, request, scratch)), flush=True)
 
 
-def _become(asked: dict[str, Any], scratch: Path) -> None:
+def _become(request: dict[str, Any], scratch: Path) -> None:
     """The forked side: the command in a session of its own; does not return."""
     os.setsid()
     for number, name in ((1, "out"), (2, "err")):
@@ -131,15 +121,15 @@ def _become(asked: dict[str, Any], scratch: Path) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    if asked["trace"]:
+    if request["trace"]:
         ctypes.CDLL(None).prctl(PR_SET_PTRACER, ctypes.c_ulong(ANYBODY), 0, 0, 0)
         os.kill(os.getpid(), signal.SIGSTOP)
     random.seed()  # not the server's, or all forks would draw the same names
     tempfile._name_sequence = None
-    module, _, function = asked["call"].partition(":")
+    module, _, function = request["call"].partition(":")
     status = 1
     try:
-        status = getattr(importlib.import_module(module), function)(list(asked["arguments"])) or 0
+        status = getattr(importlib.import_module(module), function)(list(request["arguments"])) or 0
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
     except BaseException:
@@ -152,16 +142,16 @@ def _become(asked: dict[str, Any], scratch: Path) -> None:
     os._exit(status)
 
 
-def _watch(pid: int, asked: dict[str, Any], scratch: Path) -> dict[str, Any]:
+def _watch(pid: int, request: dict[str, Any], scratch: Path) -> dict[str, Any]:
     tracer = None
-    if asked["trace"]:
+    if request["trace"]:
         os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
-        tracer = _attach(pid, asked["trace"], scratch)
+        tracer = _attach(pid, request["trace"], scratch)
         os.kill(pid, signal.SIGCONT)
     begun = time.monotonic()
     handle = os.pidfd_open(pid)
     try:
-        after = asked["kill_after"]
+        after = request["kill_after"]
         waiting = select.poll()
         waiting.register(handle, select.POLLIN)
         if not waiting.poll(None if after is None else 1000 * after):
@@ -175,16 +165,15 @@ def _watch(pid: int, asked: dict[str, Any], scratch: Path) -> dict[str, Any]:
             tracer.wait(10)
         tracer.kill()
         tracer.wait()
-    told = {name: _read(scratch / name) for name in ("out", "err", "trace")}
-    return {"status": os.waitstatus_to_exitcode(status), "seconds": seconds, **told}
+    answer = {name: _read(scratch / name) for name in ("out", "err", "trace")}
+    return {"status": os.waitstatus_to_exitcode(status), "seconds": seconds, **answer}
 
 
 def _attach(pid: int, options: list[str], scratch: Path) -> "subprocess.Popen[bytes]":
     command = ["strace", "-f", "-o", str(scratch / "trace"), *options, "-p", str(pid)]
     tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert tracer.stderr is not None
-    said = tracer.stderr.readline()
-    assert b"attached" in said, said
+    message = tracer.stderr.readline()
+    assert b"attached" in message, message
     return tracer
 
 

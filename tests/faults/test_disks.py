@@ -1,6 +1,7 @@
-"""Disks that are full, read-only or broken: one line that names the place and the fix, and nothing good is lost."""
+"""Disks that are full, read-only or broken, folders that vanish: one line names place and fix, nothing good is lost."""
 
 import errno
+import json
 import os
 import random
 import re
@@ -11,22 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from faults.cases import (
-    Case,
-    assert_nothing_half_written,
-    assert_run_whole,
-    contents,
-    downloading,
-    grading,
-    hand_in_some,
-    on_run,
-    packing,
-    reporting,
-    training,
-)
+from faults.cases import Case, assert_nothing_half_written, assert_run_whole, assert_same_training, named, training
 from faults.forking import Ended
 from faults.tally import FULL, SEED, rounds
-from faults.tracing import Call, fail_at, read_trace, watch
+from faults.tracing import CHANGES, READS, Call, fail_at, read_trace, watch
+from folders import tree
 from mutants import solution, write
 
 NAMES = ["train", "pack", "download", "report", "export", "challenge", "explain", "grade"]
@@ -98,56 +88,33 @@ def disk(mounted) -> Iterator[Disk]:
 
 @pytest.fixture
 def case(request, scenes, clean, site, tmp_path_factory) -> Case:
-    name = request.param
-    if name == "grade":
-        return grading(hand_in_some(tmp_path_factory.mktemp("in") / "handed", 1))
-    return {
-        "train": lambda: training(scenes),
-        "pack": lambda: packing(scenes),
-        "download": lambda: downloading(scenes, site),
-        "report": lambda: reporting(clean, pdf=False),
-        "export": lambda: on_run(
-            "export", clean, "--format", "safetensors", "--limit", "9", made="export/model.safetensors"
-        ),
-        "challenge": lambda: on_run("challenge", clean, made="results/challenge.json"),
-        "explain": lambda: on_run(
-            "explain", clean, "--limit", "1", "--methods", "gradient", made="results/attribution.json"
-        ),
-    }[name]()
+    return named(request.param, scenes, clean, site, tmp_path_factory.mktemp("in"))
 
 
 def assert_refused(ended: Ended, place: Path) -> None:
     """One line that names a path there and says what to do; no traceback."""
-    told = [line for line in ended.err.splitlines() if line.startswith("scenelab: error: ")]
+    lines = [line for line in ended.err.splitlines() if line.startswith("scenelab: error: ")]
     assert ended.status == 1, ended
     assert "Traceback" not in ended.err + ended.out, ended.err
-    assert len(told) == 1, ended.err
-    assert str(place) in told[0]
-    assert re.search(r"; ['\w]", told[0]), told[0]
-
-
-def assert_goes_on(server, case: Case, work: Path, expected: Path) -> None:
-    ended = server.run(*(case.again or case.command)(work), call=case.call)
-    assert ended.status == 0, ended.err
-    case.finished(work, expected)
+    assert len(lines) == 1, ended.err
+    assert str(place) in lines[0]
+    assert re.search(r"; ['\w]", lines[0]), lines[0]
 
 
 @pytest.mark.parametrize("case", QUICK, indirect=True)
-def test_full(server, disk, case, clean, tally):
+def test_a_full_disk_is_named_and_the_command_goes_on(server, disk, case, clean, tally):
     """A disk with room for a part of what a command writes: it says so, and goes on when there is room."""
     expected, work = disk.place / "expected", disk.place / "work"
-    case.prepare(expected)
     before = disk.used()
-    ended = server.run(*case.command(expected), call=case.call)
-    assert ended.status == 0, ended.err
+    case.run_undisturbed(server, expected)
     needed = max(8192, disk.used() - before)
     shares = random.Random(f"{case.name} {SEED}")
     for number in range(rounds(1, 5 if case.slow else 20)):
         shutil.rmtree(work, ignore_errors=True)
         case.prepare(work)
         disk.leave(int(needed * shares.uniform(0, 0.9)) if number else 0)
-        kept = contents(work)
-        ended = server.run(*case.command(work), call=case.call)
+        kept = tree(work)
+        ended = case.run(server, work)
         if ended.status == 0:
             disk.free()
             continue
@@ -157,7 +124,7 @@ def test_full(server, disk, case, clean, tally):
             if case.name == "train":
                 assert_run_whole(work / "run", clean)
             disk.free()
-            assert_goes_on(server, case, work, expected)
+            case.go_on(server, work, expected)
     shutil.rmtree(work)
     shutil.rmtree(expected)
 
@@ -178,51 +145,92 @@ def test_a_full_disk_costs_no_points(server, disk, tmp_path, tally):
 
 
 @pytest.mark.parametrize("case", QUICK, indirect=True)
-def test_read_only(server, disk, case, tally):
+def test_a_read_only_disk_is_named(server, disk, case, tally):
     work = disk.place / "work"
     case.prepare(work)
-    kept = contents(work)
+    kept = tree(work)
     disk.remount("ro")
     try:
-        ended = server.run(*case.command(work), call=case.call)
+        ended = case.run(server, work)
     finally:
         disk.remount("rw")
     with tally.fault(f"read-only disk under {case.name}"):
         assert_refused(ended, work)
-        assert contents(work) == kept
+        assert tree(work) == kept
     shutil.rmtree(work)
+
+
+def touches(call: Call, places: list[Path]) -> Path | None:
+    return next((place for place in places if call.touches(place)), None)
+
+
+def fail_some_calls(server, case, work, clean, tally, *, places=(), kind="write", calls=CHANGES, count=1) -> None:
+    """Fail calls that touch the folder of the command or these places, drawn at random, with EIO.
+
+    They are refused as a full disk is, or of no account.
+    """
+    expected = work / "expected"
+    trace = read_trace(case.run_undisturbed(server, expected, trace=watch(calls)).trace)
+    seen = [call for call in trace if touches(call, [expected, *places])]
+    for number, call in enumerate(random.Random(f"{case.name} {SEED}").sample(seen, min(count, len(seen)))):
+        folder = work / f"work{number}"
+        case.prepare(folder)
+        kept = tree(folder)
+        ended = case.run(server, folder, trace=fail_at(call, "EIO", calls))
+        failed = [touches(each, [folder, *places]) for each in read_trace(ended.trace) if each.injected]
+        if not any(failed):
+            continue  # another thread's, or of what the command prints
+        with tally.fault(f"EIO from a {kind} of {case.name}"):
+            if ended.status:
+                assert_refused(ended, next(filter(None, failed)))
+            assert_nothing_half_written(folder, kept)
+            if case.name == "train" and kind == "write":
+                assert_run_whole(folder / "run", clean)
+            case.go_on(server, folder, expected)
+        shutil.rmtree(folder)
 
 
 @pytest.mark.usefixtures("strace")
 @pytest.mark.parametrize("case", QUICK, indirect=True)
-def test_each_call_may_fail(server, case, clean, tmp_path, tally):
-    """EIO from calls below the folder of the command, drawn at random: refused as a full disk is, or of no account."""
-    expected = tmp_path / "expected"
-    case.prepare(expected)
-    calls = watched(server, case, expected)
-    for number, call in enumerate(drawn(calls, rounds(1, 10 if case.slow else 40), case)):
-        work = tmp_path / f"work{number}"
-        case.prepare(work)
-        kept = contents(work)
-        ended = server.run(*case.command(work), call=case.call, trace=fail_at(call, "EIO"))
-        failed = [each for each in read_trace(ended.trace) if each.injected]
-        if not any(each.touches(work) for each in failed):
-            continue  # another thread's, or of what the command prints
-        with tally.fault(f"EIO from a write of {case.name}"):
-            if ended.status:
-                assert_refused(ended, work)
-            assert_nothing_half_written(work, kept)
-            if case.name == "train":
-                assert_run_whole(work / "run", clean)
-            assert_goes_on(server, case, work, expected)
-        shutil.rmtree(work)
+def test_each_write_may_fail(server, case, clean, tmp_path, tally):
+    fail_some_calls(server, case, tmp_path, clean, tally, count=rounds(1, 10 if case.slow else 40))
 
 
-def watched(server, case: Case, work: Path) -> list[Call]:
-    ended = server.run(*case.command(work), call=case.call, trace=watch())
-    assert ended.status == 0, ended.err
-    return [each for each in read_trace(ended.trace) if each.touches(work)]
+@pytest.mark.usefixtures("strace")
+@pytest.mark.parametrize("case", ["train", "pack", "report", "challenge", "explain"], indirect=True)
+def test_each_read_may_fail(server, case, scenes, clean, tmp_path, tally):
+    """Of images, packed images or a run's files."""
+    options = {"kind": "read", "calls": READS, "count": rounds(2, 20)}
+    fail_some_calls(server, case, tmp_path, clean, tally, places=(scenes, clean), **options)
 
 
-def drawn(calls: list[Call], count: int, case: Case) -> list[Call]:
-    return random.Random(f"{case.name} {SEED}").sample(calls, min(count, len(calls)))
+LOSE = "faults.acts:lose"
+
+
+def test_a_run_without_its_folder_ends_with_one_line(server, scenes, tmp_path, tally):
+    """It is not carried on in a new folder that would lack the rows so far."""
+    command = training(scenes).command(tmp_path)
+    with tally.fault("run folder removed during train"):
+        ended = server.run(str(tmp_path / "run"), *command, call=LOSE)
+        assert_refused(ended, tmp_path / "run")
+        assert not (tmp_path / "run" / "checkpoint.pth.tar").exists()
+
+
+def test_a_run_goes_on_without_its_packed_images(server, scenes, clean, tmp_path, tally):
+    """They are mapped."""
+    command = training(scenes).command(tmp_path)
+    with tally.fault("packed images removed during train"):
+        ended = server.run(str(tmp_path / "cache"), *command, call=LOSE)
+        assert ended.status == 0, ended.err
+        assert_same_training(tmp_path / "run", clean)
+
+
+def test_nothing_is_glued_to_a_row_of_times_that_a_kill_cut_off(server, scenes, tmp_path):
+    case = training(scenes)
+    assert server.run(str(tmp_path / "run"), *case.command(tmp_path), call=LOSE).status == 1
+    case.run_undisturbed(server, tmp_path)
+    with open(tmp_path / "run" / "timings.jsonl", "ab") as file:
+        file.write(b'{"epoch": 1, "sec')
+    assert server.run("resume", str(tmp_path / "run"), call=case.call).status == 0
+    for line in (tmp_path / "run" / "timings.jsonl").read_text().splitlines():
+        json.loads(line)

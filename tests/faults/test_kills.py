@@ -9,6 +9,7 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+import psutil
 import pytest
 
 from faults.cases import (
@@ -17,18 +18,10 @@ from faults.cases import (
     assert_nothing_half_written,
     assert_run_whole,
     assert_same_training,
-    contents,
-    downloading,
-    grading,
-    hand_in_some,
-    packing,
-    reporting,
-    training,
+    named,
 )
-from faults.forking import Ended
 from faults.tally import FULL, SEED, rounds
-
-LONG = pytest.mark.timeout(3600 if FULL else 300)
+from folders import tree, wait_for
 
 
 @pytest.fixture
@@ -37,22 +30,16 @@ def moments(request):
     return random.Random(f"{request.node.name} {SEED}")
 
 
-def kill_often(server, case: Case, work: Path, moments, tally, wanted: int, check=lambda folder, ended: None) -> None:
-    """Kill a command at moments drawn evenly over its duration and start it again, a few times; then let it end.
-
-    Args:
-        check: what else must hold after a kill.
-    """
+def kill_often(server, case: Case, work: Path, moments, tally, wanted: int, check) -> None:
+    """Kill a command at moments drawn evenly over its duration and start it again, a few times; then let it end."""
     expected = work / "expected"
-    case.prepare(expected)
-    whole = server.run(*case.command(expected), call=case.call)
-    assert whole.status == 0, whole.err
+    whole = case.run_undisturbed(server, expected)
     again, killed, number = case.again or case.command, 0, 0
     while killed < wanted:
         number, earlier = number + 1, killed
         folder = work / str(number)
         case.prepare(folder)
-        before = contents(folder)
+        before = tree(folder)
         for _ in range(moments.randint(1, 5)):
             after = moments.uniform(0, whole.seconds)
             ended = server.run(*again(folder), call=case.call, kill_after=after)
@@ -62,93 +49,42 @@ def kill_often(server, case: Case, work: Path, moments, tally, wanted: int, chec
             killed += 1
             with tally.fault(f"SIGKILL of {case.name}"):
                 assert_nothing_half_written(folder, before)
-                check(folder, ended)
+                check(folder)
         with tally.fault(f"going on after SIGKILL of {case.name}") if killed > earlier else nullcontext():
-            ended = server.run(*again(folder), call=case.call)
-            assert ended.status == 0, ended.err
-            case.finished(folder, expected)
+            case.go_on(server, folder, expected)
         shutil.rmtree(folder)
 
 
-@LONG
-def test_train(server, scenes, clean, tmp_path, moments, tally):
-    """A run ends with the same metrics and weights as the undisturbed one, bit for bit."""
-
-    def check(folder: Path, ended: Ended) -> None:
-        assert_run_whole(folder / "run", clean)
-
-    kill_often(server, training(scenes), tmp_path, moments, tally, rounds(4, 200), check)
+KILLS = {"train": (4, 200), "pack": (3, 100), "download": (4, 100), "report": (2, 50), "grade": (1, 50)}  # few, many
 
 
-@LONG
-def test_pack(server, scenes, tmp_path, moments, tally):
-    kill_often(server, packing(scenes), tmp_path, moments, tally, rounds(3, 100))
+@pytest.mark.timeout(3600 if FULL else 300)
+@pytest.mark.parametrize("name", [*list(KILLS)[:-1], pytest.param("grade", marks=pytest.mark.slow)])
+def test_a_killed_command_goes_on_to_the_same_end(server, scenes, clean, site, tmp_path, moments, tally, name):
+    """Training and its weights bit for bit, a download without fetching all again, grades without processes left."""
 
+    def check(folder: Path) -> None:
+        if name == "train":
+            assert_run_whole(folder / "run", clean)
+        elif name == "grade":
+            wait_for(lambda: not sandboxed(folder), 5)
 
-@LONG
-def test_training_after_a_killed_pack(server, scenes, clean, tmp_path, moments, tally):
-    """What a killed pack leaves is not trained on."""
-    pack = ["data", "pack", str(scenes), "--size", "32", "--cache"]
-    whole = server.run(*pack, str(tmp_path / "whole"))
-    for number in range(rounds(1, 20)):
-        cache, run = tmp_path / f"cache{number}", tmp_path / f"run{number}"
-        if not server.run(*pack, str(cache), kill_after=moments.uniform(0, whole.seconds)).killed:
-            continue
-        with tally.fault("training after SIGKILL of pack"):
-            command = ["train", "tiny", "--data", str(scenes), "--out", str(run), "--cache", str(cache)]
-            ended = server.run(*command, call="faults.acts:command")
-            assert ended.status == 0, ended.err
-            assert_same_training(run, clean)
-
-
-@LONG
-def test_download(server, scenes, site, tmp_path, moments, tally):
-    """Every file has the SHA-256 that was sent; the lists and half the archive do not come twice."""
-    kill_often(server, downloading(scenes, site), tmp_path, moments, tally, rounds(4, 100))
-    if FULL:  # of few kills none may fall into the archive; tests/e2e/test_download.py breaks it off itself
+    case = named(name, scenes, clean, site, tmp_path)
+    kill_often(server, case, tmp_path, moments, tally, rounds(*KILLS[name]), check)
+    if name == "download" and FULL:  # of few kills none may fall into the archive
         assert any(asked for path, asked, _ in site.seen if path == "/data.tar.gz"), "none was continued"
 
 
-@LONG
-@pytest.mark.parametrize("pdf", [False, True] if FULL else [False])
-def test_report(server, clean, tmp_path, moments, tally, pdf):
-    """Each file of a report is the old one or the new one."""
-    kill_often(server, reporting(clean, pdf=pdf), tmp_path, moments, tally, rounds(2, 50))
-
-
-@pytest.mark.slow
-@LONG
-def test_grade(server, tmp_path, moments, tally):
-    """A batch goes on to the same grades, and no student's process outlives the grader."""
-    handed = hand_in_some(tmp_path / "handed", 2 if FULL else 1)
-
-    def check(folder: Path, ended: Ended) -> None:
-        deadline = time.monotonic() + 5
-        while (left := sandboxed(folder)) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert not left
-
-    kill_often(server, grading(handed), tmp_path, moments, tally, rounds(1, 50), check)
-
-
-def sandboxed(folder: Path) -> list[str]:
+def sandboxed(folder: Path) -> list[psutil.Process]:
     """Processes that see a stage of this batch."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            command = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-        except OSError:
-            continue
-        if str(folder) in command and int(name) != os.getpid():
-            found.append(command)
-    return found
+    others = [process for process in psutil.process_iter(["cmdline"]) if process.pid != os.getpid()]
+    return [process for process in others if str(folder) in " ".join(process.info["cmdline"] or [])]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not FULL, reason="by 'make soak'; tests/e2e/test_resume.py kills real processes too")
-@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9] if FULL else [0.7])
 def test_train_in_a_process_of_its_own(scenes, tmp_path, tally, share):
-    """The command as a person starts it, not forked: killed, then continued."""
+    """The command as a person starts it, not forked: killed, then continued, to the same curves in TensorBoard."""
     flags = ["--model", "simplenet-small", "--epochs", "2", "--batch-size", "24", "--threads", "1", "--seed", "3"]
     scenelab = [sys.executable, "-m", "scenelab"]
     train = [*scenelab, "train", "demo", "--data", str(scenes), "--checkpoint-seconds", "0", *flags]
@@ -167,6 +103,18 @@ def test_train_in_a_process_of_its_own(scenes, tmp_path, tally, share):
         _, errors = done.communicate()
         assert done.returncode == 0, errors.decode()
         assert_same_training(run, clean)
+        assert read_events(run) == read_events(clean)
+
+
+def read_events(run: Path) -> dict[str, list[tuple[int, float]]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves = {}
+    for folder in [run / "tensorboard", *(path for path in (run / "tensorboard").iterdir() if path.is_dir())]:
+        events = EventAccumulator(str(folder)).Reload()
+        for tag in events.Tags()["scalars"]:
+            curves[f"{folder.name} {tag}"] = [(event.step, event.value) for event in events.Scalars(tag)]
+    return curves
 
 
 def start(*command: str) -> "subprocess.Popen[bytes]":

@@ -8,11 +8,8 @@ from hypothesis import strategies as st
 WORD = re.compile(rb'"[^"\n]*"|[\w.+-]+')
 EXTREMES = (0, 1, *(2**bits - 1 for bits in (7, 8, 15, 16, 31, 32, 63, 64)), 2**31, 2**63)
 FORMS = ("<B", "<H", "<I", "<Q", ">H", ">I", ">Q")
-WORDS = (
-    b"", b"0", b"-1", b"1e999", b"1.5", b"NaN", b"-Infinity", b"null", b"true", b"{}", b"[]", b'"x"', b'""', b"1" * 40,
-    b"9" * 5000, b"a" * 300, b"[" * 2000, b"../../x", b"/etc/passwd", b"\xff\xfe", b"\0", b"\r\n", b"\xe2\x80\xa8",
-    b'"\\ud800"', b"\x1b[2J",
-)  # fmt: skip
+WORDS = [b"", b"1" * 40, b"9" * 5000, b"a" * 300, b"[" * 2000, b"\xff\xfe", b"\0", b"\r\n", b"\xe2\x80\xa8", b"\x1b[2J"]
+WORDS += rb'0 -1 1e999 1.5 NaN -Infinity null true {} [] "x" "" ../../x /etc/passwd "\ud800"'.split()
 
 place = st.integers(0, 2**20)
 EDITS = st.one_of(

@@ -1,7 +1,10 @@
 """A whole class from a Canvas download: team mates, hidden checks, the challenge, what the command prints."""
 
 import csv
+import io
 import json
+import os
+import pickle
 import zipfile
 
 import pytest
@@ -27,8 +30,6 @@ def hidden_knows_depth(context: CheckContext) -> None:
 
 def weights(bias: int) -> bytes:
     """A checkpoint of the solution's network that always guesses one class."""
-    import io
-
     module: dict = {}
     exec(compile(solution()["code/student_code.py"], "student_code.py", "exec"), module)
     torch.manual_seed(0)
@@ -43,8 +44,6 @@ def weights(bias: int) -> bytes:
 
 class Boom:
     def __reduce__(self):
-        import os
-
         return os.system, ("touch /tmp/scenelab-canary",)
 
 
@@ -63,31 +62,28 @@ def hidden(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_class(tmp_path, hidden, capsys):
-    handed = {
-        "annlee_101_1_submission.zip": {**solution(), "results/model_best.pth.tar": weights(3)},
-        "bobray_102_2_submission.zip": {**solution(), "results/model_best.pth.tar": weights(3)},
-        "cyfox_LATE_103_3_submission.zip": {**mutate(MUTANTS[0]), "results/model_best.pth.tar": weights(90)},
-        "dankim_104_4_submission.zip": {**solution(), "results/model_best.pth.tar": b"not a checkpoint"},
+    checkpoints = [weights(3), weights(3), weights(90), b"not a checkpoint", pickle.dumps(Boom())]
+    names = "annlee_101_1 bobray_102_2 cyfox_LATE_103_3 dankim_104_4 evehall_105_5".split()
+    submissions = {
+        f"{name}_submission.zip": {**solution(), "results/model_best.pth.tar": checkpoint}
+        for name, checkpoint in zip(names, checkpoints, strict=True)
     }
-    import pickle
-
-    handed["evehall_105_5_submission.zip"] = {**solution(), "results/model_best.pth.tar": pickle.dumps(Boom())}
+    submissions["cyfox_LATE_103_3_submission.zip"] |= mutate(MUTANTS[0])
     with zipfile.ZipFile(tmp_path / "submissions.zip", "w") as bulk:
-        for name, files in handed.items():
+        for name, files in submissions.items():
             bulk.write(write_as_zip(tmp_path / name, files, tmp_path / name.removesuffix(".zip")), name)
     rubric = tmp_path / "rubric.toml"
     text = default_text().replace("model_small = 0.25", "model_small = 0.125\nhidden_knows_depth = 0.125")
     rubric.write_text(text.replace("hidden = []", 'hidden = ["hidden_knows_depth"]'))
-    command = ["grade", str(tmp_path / "submissions.zip"), "--out", str(tmp_path / "out"), "--jobs", "2",
-               "--rubric", str(rubric), "--hidden", str(hidden)]  # fmt: skip
+    out = tmp_path / "out"
+    command = ["grade", str(tmp_path / "submissions.zip"), "--out", str(out), "--jobs", "2"]
+    command += ["--rubric", str(rubric), "--hidden", str(hidden)]
     try:
         assert main.run(command) == 0
         printed = capsys.readouterr().out
         assert "sandbox: " in printed
         assert "annlee: 7.875 of 8" in printed
-        rows = {
-            row["student"]: row for row in csv.DictReader((tmp_path / "out" / "grades.csv").read_text().splitlines())
-        }
+        rows = {row["student"]: row for row in csv.DictReader((out / "grades.csv").read_text().splitlines())}
         assert set(rows) == {"annlee", "bobray", "cyfox", "dankim", "evehall"}
         assert rows["annlee"]["team"] == "bobray"
         assert rows["bobray"]["team"] == "annlee"
@@ -95,21 +91,19 @@ def test_a_class(tmp_path, hidden, capsys):
         assert float(rows["cyfox"]["score"]) < 6
         assert float(rows["annlee"]["challenge_top5_error"]) == 25.0
         assert float(rows["cyfox"]["challenge_top5_error"]) == 75.0
-        board = list(csv.DictReader((tmp_path / "out" / "leaderboard.csv").read_text().splitlines()))
+        board = list(csv.DictReader((out / "leaderboard.csv").read_text().splitlines()))
         assert [(row["rank"], row["team"]) for row in board] == [("1", "annlee bobray"), ("2", "cyfox")]
-        import os
-
         assert not os.path.exists("/tmp/scenelab-canary")
         for name in ("dankim", "evehall"):
-            page = (tmp_path / "out" / "students" / name / "grade.md").read_text()
+            page = (out / "students" / name / "grade.md").read_text()
             assert "Your model was not evaluated" in page
-        page = (tmp_path / "out" / "students" / "annlee" / "grade.html").read_text()
+        page = (out / "students" / "annlee" / "grade.html").read_text()
         assert "a hidden check" in page
         assert "no helper" not in page
         assert "submitted together with bobray" in page
-        before = (tmp_path / "out" / "students" / "annlee" / "result.json").stat().st_mtime_ns
+        before = (out / "students" / "annlee" / "result.json").stat().st_mtime_ns
         assert main.run([*command, "--json"]) == 0
-        assert (tmp_path / "out" / "students" / "annlee" / "result.json").stat().st_mtime_ns == before, "nothing anew"
+        assert (out / "students" / "annlee" / "result.json").stat().st_mtime_ns == before, "nothing anew"
         assert len(json.loads(capsys.readouterr().out)) == 5
     finally:
         CHECKS.pop("hidden_knows_depth", None)
@@ -127,9 +121,15 @@ def test_one_submission_for_gradescope_and_autolab(tmp_path, capsys, monkeypatch
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]["convolution"] == 4.0
 
 
-def test_calls_that_make_no_sense(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--jobs", "0"], "--jobs is 0"),
+        (["--hidden", "/no"], "--hidden /no is not a folder"),
+        (["--rubric", "/no"], "--rubric /no cannot be read"),
+    ],
+)
+def test_invalid_flags_are_refused(tmp_path, capsys, flags, message):
     write(tmp_path / "in" / "a", {"code/student_code.py": b"x = 1\n"})
-    for flags, says in ((["--jobs", "0"], "--jobs is 0"), (["--hidden", "/no"], "--hidden /no is not a folder"),
-                        (["--rubric", "/no"], "--rubric /no cannot be read")):  # fmt: skip
-        assert main.run(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *flags]) == 1
-        assert says in capsys.readouterr().err
+    assert main.run(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *flags]) == 1
+    assert message in capsys.readouterr().err

@@ -5,14 +5,28 @@ import dataclasses
 
 import pytest
 
-from mutants import write
+from mutants import solution, write
 from scenelab.course.grading.batch import Batch
+from scenelab.course.grading.checks import CHECKS
 from scenelab.course.grading.rubric import default_text, parse
 from scenelab.course.grading.sandbox import best
-from styles import GPU_HABITS, HONEST, NATIVE, lost
+from styles import CODE, GPU, HONEST, NATIVE, changed, lost
 
 FLAGGED = {"registry", "words that hide nothing"}
 """Honest styles that are flagged for review, for words in them that could hide a call."""
+OUTPUT = "        return output.unflatten(2, (height, width)).clone()\n"
+BROKEN = {
+    "rules": {**solution(), "data/train.txt": b"x", "results/model_big.pth": bytes(10_000_001)},
+    "syntax": {**solution(), CODE: b"class CustomConv2d:\n    def forward(self\n"},
+    "import": {**solution(), CODE: b"CustomConv2d = 1\nraise ValueError('no')\n"},
+    "einops": changed(
+        (OUTPUT, "        return rearrange(output, 'n c (h w) -> n c h w', h=height)\n"),
+        top="from einops_exts import rearrange\n",
+    ),
+    "no PDF": {name: content for name, content in solution().items() if not name.startswith("writeup")},
+    "absolute": changed(top="LOGS = '/home/me/logs/'\n"),
+    "slow": changed(top="import time\ntime.sleep(100)\n"),
+}
 
 
 def grade_all(folder, submissions):
@@ -21,15 +35,15 @@ def grade_all(folder, submissions):
         write(folder / "in" / short, submissions[name])
     rubric = parse(default_text(), "test")
     limits = dataclasses.replace(rubric.limits, budget_seconds=30.0)
-    batch = Batch(folder / "out", dataclasses.replace(rubric, limits=limits), best(folder / "out" / ".work"), seed=0)
-    grades = batch.run([folder / "in"], jobs=2)
-    return {names[grade.entry.student]: grade for grade in grades}
+    rubric = rubric.model_copy(update={"limits": limits})
+    batch = Batch(folder / "out", rubric, best(folder / "out" / ".work"), seed=0)
+    return {names[grade.entry.student]: grade for grade in batch.run([folder / "in"], jobs=2)}
 
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory):
     folder = tmp_path_factory.mktemp("honest")
-    return grade_all(folder, {**HONEST, "GPU habits": GPU_HABITS}), folder / "out"
+    return grade_all(folder, {**HONEST, **GPU, **BROKEN}), folder / "out"
 
 
 @pytest.fixture(scope="module")
@@ -39,23 +53,17 @@ def native(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", HONEST)
+@pytest.mark.parametrize("name", [*HONEST, *GPU])
 def test_an_honest_style_earns_every_point(honest, name):
     grade = honest[0][name]
     assert lost(grade) == {}
     assert grade.result.problem == ""
-    assert grade.score == grade.rubric.automatic
-    assert all(points == 0 for _, points in grade.penalties)
+    assert grade.earned == grade.rubric.automatic == 8.0
+    assert [points for _, points in grade.penalties if points] == ([0.75] if name in GPU else [])
+    assert all("GPU" in text for text, points in grade.penalties if points)
     assert bool(grade.review) is (name in FLAGGED), grade.review
     assert grade.result.faults == []
-
-
-@pytest.mark.slow
-def test_gpu_habits_cost_the_one_deduction(honest):
-    grade = honest[0]["GPU habits"]
-    assert lost(grade) == {}
-    assert [points for _, points in grade.penalties] == [0.75]
-    assert "get_device_name" in grade.penalties[0][0]
+    assert "/stage-" not in str(grade.result), "a folder of the grader's is named"
 
 
 @pytest.mark.slow
@@ -75,11 +83,57 @@ def test_review_flags_are_in_the_table_and_on_the_page(honest):
     assert float(plain["held"]) == 0
 
 
+REMARKS = {
+    "self-test": "costs nothing as long as yours does not call it",
+    "notebook": "hw3.ipynb is a notebook: its code cells were graded as a file",
+    "attack on data": "still require gradients",
+    "backward": "leaves gradients in the model's parameters",
+    "habits": "get_device_name",
+    "debug prints and stray imports": "custom_transforms, cv2, tensorboardX, utils",
+}
+
+
 @pytest.mark.slow
-def test_a_self_test_and_a_notebook_are_remarked_on(honest):
-    assert "costs nothing as long as yours does not call it" in " ".join(honest[0]["self-test"].result.remarks)
-    notes = " ".join(honest[0]["notebook"].result.notes)
-    assert "hw3.ipynb is a notebook: its code cells were graded as a file" in notes
+@pytest.mark.parametrize("name", REMARKS)
+def test_habits_that_cost_no_points_are_remarked_on(honest, name):
+    result = honest[0][name].result
+    assert REMARKS[name] in " ".join([*result.remarks, *result.notes, *result.gpu])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("syntax", "line 2: '(' was never closed"),
+        ("import", "raised ValueError: no (student_code.py, line 2"),
+        ("slow", "did not end within 20 seconds"),
+    ],
+)
+def test_a_file_that_cannot_run_says_why(honest, name, message):
+    grade = honest[0][name]
+    assert grade.score == 0
+    assert message in grade.result.problem
+    assert {outcome.status for outcome in grade.result.outcomes} == {"not run"}
+
+
+@pytest.mark.slow
+def test_a_missing_package_is_not_a_wrong_answer(honest):
+    grade = honest[0]["einops"]
+    outcome = next(each for each in grade.result.outcomes if each.name == "conv_forward")
+    assert outcome.status == "not run"
+    assert "einops_exts" in outcome.reason
+    assert set(lost(grade)) == {name for name in CHECKS if name.startswith("conv_")} - {"conv_by_hand"}
+
+
+@pytest.mark.slow
+def test_the_first_broken_rule_is_free(honest):
+    rules = honest[0]["rules"]
+    assert set(rules.result.violations) == {"forbidden folders", "sizes"}
+    assert [points for _, points in rules.penalties] == [0.0, 0.75]
+    assert set(lost(rules)) == {"model_small"}
+    assert [points for _, points in honest[0]["no PDF"].penalties] == [0.0]
+    assert honest[0]["no PDF"].score == 8.0
+    assert "/home/me/logs/" in honest[0]["absolute"].penalties[0][0]
 
 
 @pytest.mark.slow
@@ -88,8 +142,7 @@ def test_a_self_test_and_a_notebook_are_remarked_on(honest):
 def test_native_convolution_never_passes_in_silence(native, name):
     grade = native[name]
     earned = sum(outcome.earned for outcome in grade.result.outcomes if outcome.group == "convolution")
-    caught = grade.result.outcomes[0].reason
-    assert "not its own" in caught or grade.review, "nobody would see it"
+    assert "not its own" in grade.result.outcomes[0].reason or grade.review, "nobody would see it"
     if earned:
         assert grade.held == pytest.approx(earned)
     assert grade.result.faults == []
@@ -102,7 +155,7 @@ UNREAD = {
     "a text made code": "code/made.py was imported and had not been read",
     "timeit": "line 6: runs code through timeit.py",
     "eval": "runs code that was made at run time",
-    "a custom operator": "line 6: registers an operator or a kernel of torch (mine)",
+    "a custom operator": "line 5: registers an operator or a kernel of torch (mine)",
     "a DataLoader's worker": "starts a process (os.fork)",
     "another process": "starts a process (subprocess.Popen)",
     "the garbage collector": "gc.get_objects",
@@ -130,11 +183,13 @@ def test_outputs_equal_to_the_last_bit_are_flagged(native):
     assert "equal to PyTorch's to the last bit in 20 cases" in "; ".join(grade.review)
 
 
+WATCHED = (
+    "a custom operator|a thread|a pickle|vmap|behind forty imports|frames|the public kernel|another key|deformable"
+)
+WATCHED += "|a list of operators|a record that is closed|the garbage collector"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    ["a custom operator", "a thread", "a pickle", "vmap", "behind forty imports", "frames", "the public kernel", "another key",
-     "a list of operators", "a record that is closed", "the garbage collector", "deformable"],
-)  # fmt: skip
+@pytest.mark.parametrize("name", WATCHED.split("|"))
 def test_calls_in_the_watched_process_are_caught(native, name):
     assert "not its own" in native[name].result.outcomes[0].reason

@@ -13,24 +13,21 @@ import torch
 
 import scenelab
 from mutants import ATTENTION_END, CALL, RETURN, solution, write
-from ordinary_user import as_ordinary_user, as_this_user
 from scenelab.cli import main
 from scenelab.course.grading.batch import Batch, seed_of
 from scenelab.course.grading.checks import CheckContext
 from scenelab.course.grading.monitor import Monitor
 from scenelab.course.grading.rubric import default_text, parse
-from scenelab.course.grading.runner.wire import WireError
 from scenelab.course.grading.sandbox import best
+from scenelab.course.grading.scenelab_runner.wire import WireError
 from scenelab.course.grading.submission_error import sanitize
 from scenelab.runtime import python_command
-from styles import CODE, changed, lost
+from styles import CODE, ORIGINAL, changed, lost
 
 SOURCE = Path(scenelab.__file__).parent
 GRADING = "course/grading"
-STARTERS = {
-    "runtime.py", f"{GRADING}/sandbox.py", f"{GRADING}/bubblewrap.py", f"{GRADING}/processes.py",
-    f"{GRADING}/similarity.py", "studies/apart.py", "studies/timing.py", "runs/run.py", "course/submission.py",
-}  # fmt: skip
+STARTERS = {"runtime.py", "runs/provenance.py", "studies/apart.py", "studies/timing.py", "course/submission.py"}
+STARTERS |= {f"{GRADING}/{name}.py" for name in ("sandbox", "bubblewrap", "processes", "similarity")}
 
 
 def grade(folder, submissions, text=None):
@@ -54,7 +51,7 @@ def files_with(names, text="\0"):
 def test_every_file_that_starts_a_process_is_known():
     """A new one must be reviewed: what the process imports, and in which folder it runs."""
     files = files_with({"Popen", "check_output", "check_call", "execv", "execvp", "posix_spawn"}, "subprocess.run")
-    assert files - {f"{GRADING}/launch.py", f"{GRADING}/runner/audit.py"} == STARTERS
+    assert files - {f"{GRADING}/launch.py", f"{GRADING}/scenelab_runner/audit.py"} == STARTERS
 
 
 def test_python_is_started_with_safe_path():
@@ -63,17 +60,15 @@ def test_python_is_started_with_safe_path():
     assert "-P" in subprocess.list2cmdline(python_command([]))
 
 
-@pytest.mark.parametrize("start", [["-m", "scenelab"], [str(Path(sys.executable).parent / "scenelab")]])
+@pytest.mark.parametrize("start", [[sys.executable, "-m", "scenelab"], [str(Path(sys.executable).parent / "scenelab")]])
 def test_a_module_beside_the_submission_is_not_imported(tmp_path, start):
     """`cd alice; scenelab grade .`: her hashlib.py ran as the instructor, in a process that was to read her files."""
     evil = b"import os\nopen(os.environ['CANARY'], 'a').write(__name__)\nraise SystemExit\n"
-    alice = write(
-        tmp_path / "alice", {**solution(), "hashlib.py": evil, "json.py": evil, "numpy.py": evil, "torch.py": evil}
-    )
-    command = [sys.executable, *start] if start[0] == "-m" else start
-    done = subprocess.run([*command, "grade", ".", "--out", str(tmp_path / "out")], cwd=alice, check=False, capture_output=True,
-                          text=True, env={**os.environ, "CANARY": str(tmp_path / "canary")})  # fmt: skip
-    assert not (tmp_path / "canary").exists(), (tmp_path / "canary").read_text()
+    files = dict.fromkeys(["hashlib.py", "json.py", "numpy.py", "torch.py"], evil)
+    alice, canary = write(tmp_path / "alice", solution() | files), tmp_path / "canary"
+    command, environment = [*start, "grade", ".", "--out", str(tmp_path / "out")], {**os.environ, "CANARY": str(canary)}
+    done = subprocess.run(command, cwd=alice, check=False, capture_output=True, text=True, env=environment)
+    assert not canary.exists(), canary.read_text()
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out/students/alice/result.json").read_text())["problem"] == ""
 
@@ -105,24 +100,28 @@ def test_the_seed_is_random_and_stored_with_the_grades(tmp_path):
 
 # --- points for nothing, and changes that go unnoticed
 
-PGD_BODY = "        original = input.detach()\n"
+IMAGES = "        images = input.detach().clone()"
 CONSTANT = {
     "zeros": ("torch.zeros_like(input)", "torch.zeros(len(input), 1, *input.shape[2:])"),
-    "the input": ("input.clone()", "input[:, :1].clone()"),
-    "a step the same everywhere": ("input + self.num_steps * self.step_size", "torch.ones(len(input), 1, *input.shape[2:])"),
-    "clipped": ("input + min(self.epsilon, self.num_steps * self.step_size)", "input.mean() * torch.ones(len(input), 1, *input.shape[2:])"),
-}  # fmt: skip
+    "input": ("input.clone()", "input[:, :1].clone()"),
+    "step": ("input + self.num_steps * self.step_size", "torch.ones(len(input), 1, *input.shape[2:])"),
+    "clipped": (
+        "input + min(self.epsilon, self.num_steps * self.step_size)",
+        "input.mean() * torch.ones(len(input), 1, *input.shape[2:])",
+    ),
+}
 
 
 @pytest.mark.slow
 def test_constants_earn_nothing(tmp_path):
-    submissions = {}
-    for name, (attack, attention) in CONSTANT.items():
-        output = "        output = weight.flatten(1) @ windows * 0\n"
-        submissions[name.replace(" ", "-")] = changed(
-            (CALL, output), (PGD_BODY, f"        return {attack}\n{PGD_BODY}"),
-            ("        images = input.detach().clone()", f"        return {attention}\n        images = input.detach().clone()"),
-        )  # fmt: skip
+    submissions = {
+        name: changed(
+            (CALL, "        output = weight.flatten(1) @ windows * 0\n"),
+            (ORIGINAL, f"        return {attack}\n{ORIGINAL}"),
+            (IMAGES, f"        return {attention}\n{IMAGES}"),
+        )
+        for name, (attack, attention) in CONSTANT.items()
+    }
     for name, result in grade(tmp_path, submissions).items():
         earned = {each.name: each.group for each in result.result.outcomes if each.earned}
         assert not {"attack", "attention"} & set(earned.values()), name
@@ -144,42 +143,49 @@ def test_a_change_of_dtype_is_noticed(tmp_path):
 
 # --- what a submission says
 
+DEEP = """        x = []
+        for _ in range(600):
+            x = [x]
+        self.loss_fn.x = x
+        return x
+"""
+MUTE = "\n\nclass Mute(Exception):\n    def __str__(self):\n        raise RuntimeError('no')\n"
+MARKUP = "        raise type('[/b][red]', (Exception,), {})('[link=http://x]x[/link]')\n"
+LINKS = {"code/[/b].py": b"x = 1\n", "results/[red]x.pth": bytes(10_000_001), "code/=1+1.py": b"y = 2\n"}
 ODD = {
-    "deep": changed((ATTENTION_END, "        x = []\n        for _ in range(600):\n            x = [x]\n        self.loss_fn.x = x\n        return x\n")),
+    "deep": changed((ATTENTION_END, DEEP)),
     "bools": changed((ATTENTION_END, ATTENTION_END.replace("keepdim=True)", "keepdim=True) > 0"))),
     "ints": changed((CALL, CALL.replace("windows  #", "windows).long()  #").replace("= weight", "= (weight"))),
-    "mute": changed(
-        (ATTENTION_END, "        raise Mute\n"),
-        end="\n\nclass Mute(Exception):\n    def __str__(self):\n        raise RuntimeError('no')\n",
-    ),
-    "markup": changed((ATTENTION_END, "        raise type('[/b][red]', (Exception,), {})('[link=http://x]x[/link]')\n")),
+    "mute": changed((ATTENTION_END, "        raise Mute\n"), end=MUTE),
+    "markup": changed((ATTENTION_END, MARKUP)),
     "escapes": changed((ATTENTION_END, "        raise ValueError('\\x1b]0;owned\\x07\\x1b[31mred')\n")),
-    "names": {**solution(), "code/[/b].py": b"x = 1\n", "results/[red]x.pth": bytes(10_000_001), "code/=1+1.py": b"y = 2\n"},
+    "names": solution() | LINKS,
     "only-names": {"code/[/b].py": b"x = 1\n"},
     "syntax": {**solution(), CODE: b"custom_conv2d = '\x1b]0;owned\x07' = 3 +\n"},
-}  # fmt: skip
+    "[bold]x": {CODE: b"x = 1\n"},
+}
 
 
 @pytest.mark.slow
 def test_a_submissions_words_are_plain_text_everywhere(tmp_path, capsys):
     for name, files in ODD.items():
         write(tmp_path / "in" / name, files)
-    write(tmp_path / "in" / "[bold]x", {"code/student_code.py": b"x = 1\n"})
     assert main.run(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--jobs", "2"]) == 0
     printed = capsys.readouterr()
     files = [path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()]
     for text in (printed.out + printed.err, *files):
-        assert "\x1b]" not in text
-        assert "\\u001b" not in text
-        assert "\x07" not in text
+        assert not [control for control in ("\x1b]", "\\u001b", "\x07") if control in text]
     paths = (tmp_path / "out").glob("students/*/result.json")
     results = {path.parent.name: json.loads(path.read_text()) for path in paths}
     assert not [name for name, result in results.items() if result["faults"]], "a student's fault is not the grader's"
     reasons = {name: {each["name"]: each["reason"] for each in result["outcomes"]} for name, result in results.items()}
-    assert "returned list" in reasons["deep"]["attention_map"]
-    assert "torch.bool" in reasons["bools"]["attention_map"]
-    assert "__str__ raised RuntimeError" in reasons["mute"]["attention_map"]
-    assert "[/b][red]" in reasons["markup"]["attention_map"]
+    messages = {
+        "deep": "returned list",
+        "bools": "torch.bool",
+        "mute": "__str__ raised RuntimeError",
+        "markup": "[/b][red]",
+    }
+    assert not [name for name, message in messages.items() if message not in reasons[name]["attention_map"]]
     assert "is not this assignment's" in results["only-names"]["problem"]
     assert "line 1" in results["syntax"]["problem"]
 
@@ -188,8 +194,8 @@ def test_a_submissions_words_are_plain_text_everywhere(tmp_path, capsys):
 def test_a_record_closed_before_the_grader_ends_the_process_is_flagged(ended):
     flags = []
     monitor = Monitor(flags.append)
-    for handle in monitor.open():
-        os.close(handle)
+    with monitor.open():
+        pass
     if not ended:
         monitor.read()
     monitor.close()
@@ -228,49 +234,11 @@ def test_one_students_archive_is_not_a_class(tmp_path, capsys):
 def test_each_part_has_its_own_time_budget(tmp_path):
     text = (
         default_text()
-        .replace("seconds = 20.0 ", "seconds = 2.0 ")
         .replace("budget_seconds = 90.0 ", "budget_seconds = 4.0 ")
+        .replace("seconds = 20.0 ", "seconds = 2.0 ")
     )
     slow = changed((CALL, "        time.sleep(1.5)\n" + CALL), top="import time\n")
     (result,) = grade(tmp_path, {"ann": slow}, text).values()
     reasons = lost(result)
     assert all(name.startswith("conv_") for name in reasons)
     assert any("was not run: the checks of the part 'convolution'" in reason for reason in reasons.values())
-
-
-KERNEL = """
-        import os
-        tried = []
-        for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/vm/swappiness", "/proc/sysrq-trigger"):
-            try:
-                handle = os.open(path, os.O_WRONLY)
-                tried.append(path)
-            except OSError:
-                pass
-        if tried:
-            raise ValueError(f"could write {tried}")
-"""
-GRADE_AS = """
-import sys
-from scenelab.cli import main
-sys.exit(main.run(["grade", sys.argv[1], "--out", sys.argv[2], "--json"]))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("start", [as_this_user, as_ordinary_user])
-def test_kernel_settings_cannot_be_opened_in_explain(start):
-    submission = changed(
-        ("        images = input.detach().clone()", KERNEL + "        images = input.detach().clone()")
-    )
-    folder = Path(f"/tmp/scenelab-kernel-{start.__name__}-{os.getpid()}")
-    try:
-        write(folder / "in", submission)
-        folder.chmod(0o777)
-        done = start(GRADE_AS, str(folder / "in"), str(folder / "out"))
-        assert done.returncode == 0, done.stderr
-        (row,) = json.loads(done.stdout)
-        assert row["score"] == 8.0
-        assert row["sandbox"] == "bubblewrap"
-    finally:
-        subprocess.run(["rm", "-rf", str(folder)], check=True)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenelab.course.grading.runner.wire import DTYPES, MAX_BYTES, Message, WireError, decode, encode
+from scenelab.course.grading.scenelab_runner.wire import DTYPES, MAX_BYTES, Message, WireError, decode, encode
 
 
 def reader(data):
@@ -39,15 +39,18 @@ def framed(header, tail=b""):
     return struct.pack("<4sQ", b"SLAB", len(data)) + data + tail
 
 
-@pytest.mark.parametrize("data", [
-    b"", b"SLAB", b"PKPK" + bytes(8), struct.pack("<4sQ", b"SLAB", 1 << 60), framed(b"\xff\xfe"), framed(b"[]"), framed({}),
-    framed({"values": 1, "tensors": []}), framed({"values": {}, "tensors": [["a", "object", [1]]]}),
-    framed({"values": {}, "tensors": [["a", "float32", [MAX_BYTES]]]}), framed({"values": {}, "tensors": [["a", "float32", [-1]]]}),
-    framed({"values": {}, "tensors": [["a", "float32", [1] * 9]]}), framed({"values": {}, "tensors": [["a", "uint8", [0]]] * 65}),
-    framed({"values": {}, "tensors": [["a", "float32", [True]]]}), framed({"values": {}, "tensors": [["a", "float32", [4]]]}, b"123"),
-    framed(b"[" * 100_000), framed({"values": {}, "tensors": [["a", "float32", ["4"]]]}), framed({"values": {}, "tensors": [[1, 2]]}),
-    framed({"values": {}, "tensors": 5}), framed({"values": {}, "tensors": [["a", [], [1]]]}),
-], ids=range(20))  # fmt: skip
+def entry(dtype, shape, tail=b""):
+    return framed({"values": {}, "tensors": [["a", dtype, shape]]}, tail)
+
+
+SHAPES = [[MAX_BYTES], [-1], [1] * 9, [True], ["4"]]
+HEADERS = [b"\xff\xfe", b"[]", {}, b"[" * 100_000, {"values": 1, "tensors": []}, {"values": {}, "tensors": 5}]
+HEADERS += [{"values": {}, "tensors": tensors} for tensors in ([[1, 2]], [["a", "uint8", [0]]] * 65)]
+ENTRIES = [entry("object", [1]), entry([], [1]), entry("float32", [4], b"123"), *(entry("float32", s) for s in SHAPES)]
+BYTES = [b"", b"SLAB", b"PKPK" + bytes(8), struct.pack("<4sQ", b"SLAB", 1 << 60)]
+
+
+@pytest.mark.parametrize("data", [*BYTES, *map(framed, HEADERS), *ENTRIES], ids=range(20))
 def test_bytes_that_are_no_message_are_refused(data):
     with pytest.raises(WireError):
         decode(reader(data))
@@ -55,9 +58,9 @@ def test_bytes_that_are_no_message_are_refused(data):
 
 @given(st.binary(max_size=200))
 def test_random_bytes_are_refused(data):
-    for bytes_ in (data, framed(data), framed({"values": {}, "tensors": [["a", "float32", [1]]]}, data[:3])):
+    for message in (data, framed(data), entry("float32", [1], data[:3])):
         with pytest.raises(WireError):
-            decode(reader(bytes_))
+            decode(reader(message))
 
 
 @pytest.mark.parametrize("tensor", [torch.zeros(1).expand(1 << 30), torch.zeros(1, dtype=torch.complex64)])

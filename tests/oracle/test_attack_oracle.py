@@ -1,5 +1,7 @@
 """Attacks against torchattacks and foolbox on the same model, images and settings."""
 
+from functools import partial
+
 import foolbox
 import pytest
 import torch
@@ -43,96 +45,97 @@ def few(task):
     return model, images[:40], labels[:40]
 
 
-def test_fgsm(task):
-    model, images, labels = few(task)
-    found = FGSM()(model, images, labels, threat=Linf(EPSILON)).images
-    torch.testing.assert_close(found, torchattacks.FGSM(model, eps=EPSILON)(images, labels), check_dtype=False)
-    bounded = foolbox.PyTorchModel(model, bounds=(0, 1))
-    theirs = foolbox.attacks.FGSM(random_start=False)(bounded, images, labels, epsilons=[EPSILON])[1][0]
-    torch.testing.assert_close(found, theirs)
+PIXEL = {"eps": EPSILON, "alpha": 1 / 255}
+PLAIN = {"early_stop": False, "keep_best": False}
 
 
-def test_pgd_without_random_start(task):
+def least_likely(model):
+    attack = torchattacks.PGD(model, **PIXEL, steps=10, random_start=False)
+    attack.set_mode_targeted_least_likely(quiet=True)
+    return attack
+
+
+@pytest.mark.parametrize(
+    ("ours", "options", "theirs"),
+    [
+        (FGSM(), {}, lambda model: torchattacks.FGSM(model, eps=EPSILON)),
+        (
+            PGD(steps=10, step_size=1 / 255, **PLAIN),
+            {},
+            lambda model: torchattacks.PGD(model, **PIXEL, steps=10, random_start=False),
+        ),
+        (PGD(steps=10, step_size=1 / 255, **PLAIN), {"targets": "least-likely"}, least_likely),
+        (
+            PGD(steps=6, step_size=1 / 255, momentum=1.0, **PLAIN),
+            {},
+            lambda model: torchattacks.MIFGSM(model, **PIXEL, steps=6, decay=1.0),
+        ),
+    ],
+    ids=["fgsm", "pgd", "targeted", "momentum"],
+)
+def test_attacks_are_those_of_torchattacks(task, ours, options, theirs):
     model, images, labels = few(task)
-    found = PGD(steps=10, step_size=1 / 255, early_stop=False, keep_best=False)(
-        model, images, labels, threat=Linf(EPSILON)
-    )
-    theirs = torchattacks.PGD(model, eps=EPSILON, alpha=1 / 255, steps=10, random_start=False)(images, labels)
-    torch.testing.assert_close(found.images, theirs, check_dtype=False)
+    result = ours(model, images, labels, threat=Linf(EPSILON), **options)
+    torch.testing.assert_close(result.images, theirs(model)(images, labels), check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    ("ours", "threat", "theirs"),
+    [
+        (FGSM(), Linf(EPSILON), foolbox.attacks.FGSM(random_start=False)),
+        (
+            PGD(steps=10, step_size=1 / 255, **PLAIN),
+            Linf(EPSILON),
+            foolbox.attacks.LinfPGD(abs_stepsize=1 / 255, steps=10, random_start=False),
+        ),
+        (
+            PGD(steps=10, step_size=0.06, **PLAIN),
+            L2(0.3),
+            foolbox.attacks.L2PGD(abs_stepsize=0.06, steps=10, random_start=False),
+        ),
+    ],
+    ids=["fgsm", "pgd", "l2"],
+)
+def test_attacks_are_those_of_foolbox(task, ours, threat, theirs):
+    model, images, labels = few(task)
+    result = ours(model, images, labels, threat=threat)
     bounded = foolbox.PyTorchModel(model, bounds=(0, 1))
-    attack = foolbox.attacks.LinfPGD(abs_stepsize=1 / 255, steps=10, random_start=False)
-    _, (clipped,), (success,) = attack(bounded, images, labels, epsilons=[EPSILON])
-    torch.testing.assert_close(found.images, clipped)
-    assert torch.equal(found.success, success)
+    _, (expected,), (success,) = theirs(bounded, images, labels, epsilons=[threat.epsilon])
+    torch.testing.assert_close(result.images, expected, atol=1e-6, rtol=0)
+    assert torch.equal(result.success, success)
     assert 0.1 < success.double().mean() < 1
 
 
-def test_pgd_within_l2(task):
-    model, images, labels = few(task)
-    found = PGD(steps=10, step_size=0.06, early_stop=False, keep_best=False)(model, images, labels, threat=L2(0.3))
-    bounded = foolbox.PyTorchModel(model, bounds=(0, 1))
-    attack = foolbox.attacks.L2PGD(abs_stepsize=0.06, steps=10, random_start=False)
-    theirs = attack(bounded, images, labels, epsilons=[0.3])[1][0]
-    torch.testing.assert_close(found.images, theirs, atol=1e-6, rtol=0)
-
-
-def test_targeted_pgd(task):
-    model, images, labels = few(task)
-    attack = torchattacks.PGD(model, eps=EPSILON, alpha=1 / 255, steps=10, random_start=False)
-    attack.set_mode_targeted_least_likely(quiet=True)
-    found = PGD(steps=10, step_size=1 / 255, early_stop=False, keep_best=False)(
-        model, images, labels, threat=Linf(EPSILON), targets="least-likely"
-    )
-    torch.testing.assert_close(found.images, attack(images, labels), check_dtype=False)
-
-
-def test_momentum(task):
-    model, images, labels = few(task)
-    theirs = torchattacks.MIFGSM(model, eps=EPSILON, alpha=1 / 255, steps=6, decay=1.0)(images, labels)
-    found = PGD(steps=6, step_size=1 / 255, momentum=1.0, early_stop=False, keep_best=False)(
-        model, images, labels, threat=Linf(EPSILON)
-    )
-    torch.testing.assert_close(found.images, theirs, check_dtype=False)
-
-
-@pytest.mark.parametrize(("loss", "objective"), [("ce", cross_entropy), ("dlr", dlr)])
-def test_auto_pgd_is_not_weaker(task, loss, objective):
-    """Random starts differ, so that what is compared is how many of 500 images stand."""
-    model, images, labels = task
-    theirs = torchattacks.APGD(model, norm="Linf", eps=EPSILON, steps=30, loss=loss, seed=0)(images, labels)
+@pytest.mark.parametrize(
+    ("ours", "theirs", "count", "tolerance"),
+    [
+        (APGD(steps=30, loss_fn=cross_entropy), partial(torchattacks.APGD, steps=30, loss="ce"), 500, 0.01),
+        (APGD(steps=30, loss_fn=dlr), partial(torchattacks.APGD, steps=30, loss="dlr"), 500, 0.01),
+        (Square(queries=300), partial(torchattacks.Square, n_queries=300), 200, 0.03),
+    ],
+    ids=["apgd-ce", "apgd-dlr", "square"],
+)
+def test_random_attacks_are_not_weaker(task, ours, theirs, count, tolerance):
+    """Random starts differ, so that what is compared is how many images stand."""
+    model, images, labels = task[0], task[1][:count], task[2][:count]
+    adversarial = theirs(model, norm="Linf", eps=EPSILON, seed=0)(images, labels)
     with torch.no_grad():
-        left = (model(theirs).argmax(dim=1) == labels).double().mean().item()
-    found = APGD(steps=30, loss_fn=objective)(model, images, labels, threat=Linf(EPSILON), batch_size=500)
-    ours = (~found.success).double().mean().item()
-    assert 0.02 < ours <= left + 0.01
-
-
-def test_square_is_not_weaker(task):
-    model, images, labels = (part[:200] if isinstance(part, torch.Tensor) else part for part in task)
-    theirs = torchattacks.Square(model, norm="Linf", eps=EPSILON, n_queries=300, seed=0)(images, labels)
-    with torch.no_grad():
-        left = (model(theirs).argmax(dim=1) == labels).double().mean().item()
-    found = Square(queries=300)(model, images, labels, threat=Linf(EPSILON), batch_size=200)
-    ours = (~found.success).double().mean().item()
-    assert 0.02 < ours <= left + 0.03
+        left = (model(adversarial).argmax(dim=1) == labels).double().mean().item()
+    result = ours(model, images, labels, threat=Linf(EPSILON), batch_size=500)
+    assert 0.02 < (~result.success).double().mean().item() <= left + tolerance
 
 
 @pytest.mark.slow
 def test_the_worst_case_is_that_of_autoattack(task):
     """Within one point of torchattacks' standard AutoAttack on 200 images, and not weaker (its FAB is float32 only)."""
-    _, images, labels = task
-    model, images, labels = Network().float(), images[:200].float(), labels[:200]
+    model, images, labels = Network().float(), task[1][:200].float(), task[2][:200]
     theirs = torchattacks.AutoAttack(model, norm="Linf", eps=EPSILON, version="standard", n_classes=CLASSES, seed=0)
     adversarial = theirs(images, labels)
     with torch.no_grad():
         left = (model(adversarial).argmax(dim=1) == labels).double().mean().item()
-    standing = torch.ones(len(images), dtype=torch.bool)
+    robust = torch.arange(len(images))
     for attack in (APGD(), TargetedAPGD(), Square(queries=5000)):
-        chosen = torch.nonzero(standing)[:, 0]
-        standing[
-            chosen[attack(model, images[chosen], labels[chosen], threat=Linf(EPSILON), batch_size=500).success]
-        ] = False
-    ours = standing.double().mean().item()
+        result = attack(model, images[robust], labels[robust], threat=Linf(EPSILON), batch_size=500)
+        robust = robust[~result.success]
     assert 0.02 < left < 0.9
-    assert ours <= left
-    assert ours >= left - 0.01
+    assert left - 0.01 <= len(robust) / len(images) <= left

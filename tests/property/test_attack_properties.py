@@ -24,13 +24,10 @@ def test_what_is_projected_is_inside_and_stays(kind, epsilon, seed, scale):
     inside = threat.project(images, images + change)
     assert threat.contains(images, inside).all()
     torch.testing.assert_close(threat.project(images, inside), inside, atol=1e-6, rtol=0)
-
-
-@given(BALLS, EPSILONS, SEEDS)
-def test_what_is_inside_is_not_moved(kind, epsilon, seed):
-    ball, (_, change) = kind(epsilon), drawn(seed)
-    small = 0.5 * ball.clip(change)
-    torch.testing.assert_close(ball.clip(small), small, atol=1e-6, rtol=1e-6)
+    small = 0.5 * threat.clip(change)
+    torch.testing.assert_close(threat.clip(small), small, atol=1e-6, rtol=1e-6)
+    sample = threat.sample(images[0], torch.Generator().manual_seed(seed))
+    assert threat.norm(sample[None]).item() <= epsilon * (1 + 1e-5)
 
 
 @given(BALLS, EPSILONS, SEEDS)
@@ -42,13 +39,6 @@ def test_the_steepest_step_is_the_steepest(kind, epsilon, seed):
     rise = (grads * step).flatten(1).sum(dim=1)
     dual = grads.flatten(1).abs().sum(dim=1) if kind is Linf else grads.flatten(1).norm(dim=1)
     torch.testing.assert_close(rise, epsilon * dual, rtol=1e-4, atol=1e-5)
-
-
-@given(BALLS, EPSILONS, SEEDS)
-def test_draws_lie_inside(kind, epsilon, seed):
-    ball, (images, _) = kind(epsilon), drawn(seed)
-    change = ball.sample(images[0], torch.Generator().manual_seed(seed))
-    assert ball.norm(change[None]).item() <= epsilon * (1 + 1e-5)
 
 
 @given(BALLS, EPSILONS, SEEDS, st.floats(0, 3))

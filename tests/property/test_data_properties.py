@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Generator
 
-from scenelab.data.augment import Augment, augment_batch, mix_batch
+from scenelab.data.augment import Augment, augment_batch
 from scenelab.data.cache import pack
 from scenelab.data.decode import fit
-from scenelab.data.folder import val_paths
 from scenelab.data.miniplaces import Listing
+from scenelab.data.splits import val_paths
 
 steady = settings(max_examples=30, derandomize=True, deadline=None, database=None)
 shares = st.floats(0, 1, width=32)
@@ -38,23 +38,6 @@ def test_an_augmented_batch_keeps_its_range_and_takes_the_size(augment, count, s
     assert result.min() >= 0
     assert result.max() <= 1 + 1e-6
     assert torch.equal(result, augment_batch(images, augment, Generator().manual_seed(seed), size=size))
-
-
-@steady
-@given(augmentations, st.integers(1, 6), st.integers(0, 2**31))
-def test_mixed_labels_are_probabilities(augment, count, seed):
-    generator = Generator().manual_seed(seed)
-    images, labels = torch.rand(count, 3, 7, 7, generator=generator), torch.randint(4, (count,), generator=generator)
-    mixed, out = mix_batch(images, labels, augment, generator, num_classes=4)
-    assert mixed.shape == images.shape
-    if not augment.mixup and not augment.cutmix:
-        assert out is labels
-        return
-    assert out.shape == (count, 4)
-    assert out.min() >= 0
-    assert torch.allclose(out.sum(dim=1), torch.ones(count))
-    assert out.gather(1, labels[:, None]).sum() > 0 or count > 1
-    assert torch.allclose(out.sum(dim=0), torch.bincount(labels, minlength=4).float(), atol=1e-5)  # a permuted batch
 
 
 name = st.text(min_size=1, max_size=8) | st.binary(min_size=1, max_size=8).map(os.fsdecode)  # some are no UTF-8

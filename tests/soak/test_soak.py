@@ -4,38 +4,34 @@
 """
 
 import contextlib
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 import uuid
+from itertools import cycle
 from pathlib import Path
 
 import pytest
+import requests
 
+import folders
 from mutants import solution, write_as_zip
+from runs_compared import read_rows
 from scenelab.course.grading.sandbox import best
 from soak.watch import FULL, SECONDS, Watch
 
 SCENELAB = [sys.executable, "-m", "scenelab"]
 POOL = 1 if FULL else 4  # threads that are started for work and kept for 10 s after it: longer than the short form
-STALE = (SECONDS / 60, SECONDS / 10)
 TIDIER = f"""
 import scenelab.app.serve as serve
-prepare = serve._prepare
-def prepared(*given):
-    prepare(*given)
-    import scenelab.app.page as page
-    page.STALE = {STALE}
-serve._prepare = prepared
+serve.STALE_SECONDS = {SECONDS / 10}
 from scenelab.cli import entry_point
 entry_point()
 """
-"""The command line whose explorer forgets pictures after a tenth of the soak, where it would after an hour."""
+"""The command line whose explorer deletes images after a tenth of the soak, where it would after an hour."""
 
 
 @pytest.fixture
@@ -44,11 +40,8 @@ def log(tmp_path):
         yield file
 
 
-def started(arguments: list[str], log, **options) -> subprocess.Popen:
-    command = options.pop("command", SCENELAB)
-    return subprocess.Popen(
-        [*command, *arguments], stdout=options.pop("stdout", log), stderr=log, preexec_fn=hear, **options
-    )
+def started(arguments: list[str], log, *, command: list[str] = SCENELAB, **options) -> subprocess.Popen:
+    return subprocess.Popen([*command, *arguments], stderr=log, preexec_fn=hear, **{"stdout": log, **options})
 
 
 def hear() -> None:
@@ -66,137 +59,90 @@ def stop(process: subprocess.Popen) -> None:
         raise
 
 
-def test_the_watch_sees_what_grows(tmp_path, monkeypatch):
-    """A process that keeps memory, files and threads is told of by all three names; one that does not by none."""
-    monkeypatch.setattr("soak.watch.SECONDS", 1.2)
-    code = """
-import sys, threading, time
-kept = []
-for _ in range(10**6):
-    time.sleep(0.01)
-    if sys.argv[1] == "leak":
-        thread = threading.Thread(target=time.sleep, args=(9,), daemon=True)
-        thread.start()
-        kept += [bytearray(b"x" * (1 << 20)), open("/dev/null"), thread]
-"""
-    for kind, names in (("leak", ["memory", "files", "threads"]), ("none", [])):
-        process = subprocess.Popen([sys.executable, "-c", code, kind])
-        watch = Watch(process, tmp_path)
-        while watch.passed < 1.2:
-            watch.sample()
-            time.sleep(0.005)
-        process.kill()
-        process.wait()
-        assert [line.partition(":")[0] for line in watch.growing()] == names
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 300)
-def test_training(scenes, tmp_path, log):
-    run = tmp_path / "run"
-    minutes = str((SECONDS + 120) / 60)
+def test_training_stays_flat(scenes, tmp_path, log):
+    run, minutes = tmp_path / "run", str((SECONDS + 120) / 60)
     flags = ["--model", "residual-small", "--batch-size", "16", "--minutes", minutes, "--checkpoint-seconds", "2"]
     process = started(["train", "demo", "--data", str(scenes), "--out", str(run), *flags, "--threads", "1"], log)
     try:
-        wait_for(lambda: (run / "checkpoint.pth.tar").exists(), process)
+        wait_for((run / "checkpoint.pth.tar").exists, process)
         watch = Watch(process, run)
-        while watch.passed < SECONDS:
-            assert process.poll() is None, log_of(log)
-            watch.sample()
-            time.sleep(0.05)
+        soak(process, watch, log)
     finally:
         stop(process)
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    steps = max(row["step"] for row in rows)
+    steps = max(row["step"] for row in read_rows(run))
     watch.write("train", steps=steps, growing=watch.growing())
     assert not watch.growing()
     assert steps > 5 * SECONDS
-    folder = watch.summary()
-    assert folder["folder_files"]["late"] <= folder["folder_files"]["early"] + 1  # a file that is being written
-    logs = sum(
-        path.stat().st_size for path in run.rglob("*") if path.name.endswith(".jsonl") or "tfevents" in path.name
-    )
-    assert folder["folder_bytes"]["late"] - folder["folder_bytes"]["early"] <= logs  # the logs are what grows
+    files, size = (watch.summary()[name] for name in ("folder_files", "folder_bytes"))
+    assert files["late"] <= files["early"] + 1  # a file that is being written
+    logs = sum(path.stat().st_size for path in [*run.rglob("*.jsonl"), *run.rglob("*tfevents*")])
+    assert size["late"] - size["early"] <= logs  # the logs are what grows
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 300)
-def test_the_explorer(untrained, scenes, tmp_path, log):
+def test_the_explorer_stays_flat(untrained, scenes, tmp_path, log):
     pytest.importorskip("gradio")
-    environment = {"TMPDIR": str(tmp_path / "temporary")}
-    (tmp_path / "temporary").mkdir()
-    process = started(["app", str(untrained.folder), "--port", "0"], log, stdout=subprocess.PIPE, text=True,
-                      env=os.environ | environment, command=[sys.executable, "-c", TIDIER])  # fmt: skip
-    assert process.stdout
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    options = {"stdout": subprocess.PIPE, "text": True, "env": os.environ | {"TMPDIR": str(temporary)}}
+    command = [sys.executable, "-c", TIDIER]
+    process = started(["app", str(untrained.folder), "--port", "0"], log, command=command, **options)
+    pictures = cycle(sorted((scenes / "images" / "val").rglob("*.jpg")))
     try:
         found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
         assert found, log_of(log)
-        visitor = Visitor(found[0])
-        pictures = sorted((scenes / "images" / "val").rglob("*.jpg"))
-        watch, questions = Watch(process, tmp_path / "temporary"), 0
-        while watch.passed < SECONDS:
-            visitor.visit(pictures[questions % len(pictures)])
-            questions += 1
-            watch.sample()
-        watch.write("explorer", visits=questions, growing=watch.growing(threads=POOL))
+        visitor, watch = Visitor(found[0]), Watch(process, temporary)
+        visits: list[Path] = []
+
+        def visit() -> None:
+            visits.append(next(pictures))
+            visitor.visit(visits[-1])
+
+        soak(process, watch, log, visit)
+        watch.write("explorer", visits=len(visits), growing=watch.growing(threads=POOL))
     finally:
         stop(process)
         process.stdout.close()
-    assert questions > SECONDS / 10
+    assert len(visits) > SECONDS / 10
     assert not watch.growing(threads=POOL)
     files = watch.summary()["folder_files"]
     assert files["late"] > 0
     assert not FULL or files["late"] < 1.5 * files["early"] + 10  # as many as are younger than that
-    assert not list((tmp_path / "temporary").glob("scenelab-app-*"))
+    assert not list(temporary.glob("scenelab-app-*"))
     assert "Traceback" not in log_of(log)
 
 
 class Visitor:
-    """Somebody who shows the explorer one picture after the other: guesses, a map, an attack, by the page's doors."""
+    """Somebody who asks the explorer for predictions, a map and an attack of one image after the other."""
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.config = json.loads(self._get("/config"))
+        self.config = requests.get(f"{address}/config", timeout=60).json()
         self.values = {part["id"]: part["props"].get("value") for part in self.config["components"]}
 
     def visit(self, picture: Path) -> None:
         """A visit has a session of its own, as each page that is opened has."""
         session = uuid.uuid4().hex[:11]
-        path = self._upload(picture)
-        for question in self._questions():
-            given = [self.values[part] for part in question["inputs"]]
-            given[0] = {"path": path, "orig_name": picture.name, "meta": {"_type": "gradio.FileData"}}
-            body = {"data": given, "fn_index": question["id"], "session_hash": session}
-            self._post("/gradio_api/queue/join", json.dumps(body).encode(), "application/json")
-            answer = self._get(f"/gradio_api/queue/data?session_hash={session}")
+        with picture.open("rb") as file:
+            (path,) = requests.post(f"{self.address}/gradio_api/upload", files={"files": file}, timeout=60).json()
+        for event in self._events():
+            data = [self.values[part] for part in event["inputs"]]
+            data[0] = {"path": path, "orig_name": picture.name, "meta": {"_type": "gradio.FileData"}}
+            body = {"data": data, "fn_index": event["id"], "session_hash": session}
+            requests.post(f"{self.address}/gradio_api/queue/join", json=body, timeout=60).raise_for_status()
+            url = f"{self.address}/gradio_api/queue/data?session_hash={session}"
+            answer = requests.get(url, timeout=60).text.replace(" ", "")
             assert '"process_completed"' in answer, answer[-500:]
-            assert '"success":true' in answer.replace(" ", ""), answer[-500:]
+            assert '"success":true' in answer, answer[-500:]
 
-    def _questions(self) -> list[dict]:
-        """The top fives, the map, the attack: what takes the picture first and is asked with a button or a change."""
+    def _events(self) -> list[dict]:
+        """The predictions, the map, the attack: what takes the image first and is asked with a button or a change."""
         picture = self.config["dependencies"][0]["inputs"][0]
         found = [part for part in self.config["dependencies"] if part["inputs"][:1] == [picture] and part["outputs"]]
         return [part for part in found if len(part["inputs"]) > 1 and part["backend_fn"]][:4]
-
-    def _upload(self, picture: Path) -> str:
-        border = uuid.uuid4().hex
-        head = f'--{border}\r\nContent-Disposition: form-data; name="files"; filename="{picture.name}"\r\n'
-        body = (
-            head.encode()
-            + b"Content-Type: image/jpeg\r\n\r\n"
-            + picture.read_bytes()
-            + f"\r\n--{border}--\r\n".encode()
-        )
-        return json.loads(self._post("/gradio_api/upload", body, f"multipart/form-data; boundary={border}"))[0]
-
-    def _get(self, path: str) -> str:
-        with urllib.request.urlopen(self.address + path, timeout=60) as answer:
-            return answer.read().decode()
-
-    def _post(self, path: str, body: bytes, kind: str) -> str:
-        request = urllib.request.Request(self.address + path, body, {"Content-Type": kind})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.read().decode()
 
 
 @pytest.mark.slow
@@ -216,10 +162,7 @@ def test_the_grader(tmp_path, log):
     try:
         wait_for(lambda: graded() >= 1, process)
         watch = Watch(process, out / ".work")
-        while watch.passed < SECONDS:
-            assert process.poll() is None, log_of(log)
-            watch.sample()
-            time.sleep(0.05)
+        soak(process, watch, log)
         watch.write("grader", submissions=graded(), growing=watch.growing())
     finally:
         stop(process)
@@ -229,12 +172,20 @@ def test_the_grader(tmp_path, log):
     assert len(left) <= watch.rows[0]["folder_files"] + 2, left[:10]
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
+def wait_for(condition, process: subprocess.Popen) -> None:
+    def ready() -> bool:
         assert process.poll() is None, "it has ended"
-        assert time.monotonic() < deadline, "it has not come"
-        time.sleep(0.05)
+        return condition()
+
+    folders.wait_for(ready)
+
+
+def soak(process: subprocess.Popen, watch: Watch, log, work=lambda: time.sleep(0.05)) -> None:
+    """Watch a process, and keep it at work."""
+    while watch.passed < SECONDS:
+        assert process.poll() is None, log_of(log)
+        work()
+        watch.sample()
 
 
 def log_of(file) -> str:

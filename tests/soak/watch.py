@@ -45,10 +45,8 @@ class Watch:
             return
         paths = [Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names]  # some go meanwhile
         sizes = [size for path in paths if (size := size_of(path)) is not None]
-        self.rows.append(
-            {"seconds": round(self.passed, 1), "memory": memory, "files": files, "threads": int(status["Threads"]),
-             "folder_files": len(sizes), "folder_bytes": sum(sizes)}
-        )  # fmt: skip
+        row = {"seconds": round(self.passed, 1), "memory": memory, "files": files, "threads": int(status["Threads"])}
+        self.rows.append({**row, "folder_files": len(sizes), "folder_bytes": sum(sizes)})
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Medians of the second and of the last quarter; the first is the start."""
@@ -70,8 +68,9 @@ class Watch:
         allowed = {"memory": found["memory"]["early"] * MEMORY + SPARE, "files": 2, "threads": threads}
         return [
             f"{name}: {found[name]['early']:,.0f} in the second quarter, {found[name]['late']:,.0f} in the last"
-            for name, more in allowed.items() if found[name]["late"] - found[name]["early"] > more
-        ]  # fmt: skip
+            for name, more in allowed.items()
+            if found[name]["late"] - found[name]["early"] > more
+        ]
 
     def write(self, name: str, **more: object) -> None:
         """To the folder that SCENELAB_FAULTS_OUT names, where it is set."""
@@ -82,7 +81,7 @@ class Watch:
 
 
 def size_of(path: Path) -> int | None:
-    """Bytes of a file; None of what is none, or gone."""
+    """Bytes of a file; None of a folder, or of what is gone."""
     try:
         return path.stat().st_size if path.is_file() else None
     except OSError:

@@ -1,15 +1,18 @@
 """Attacks by hand, on models whose optimum is known, and the caller's state as it was."""
 
 import gc
+from contextlib import nullcontext
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
+from model_state import snapshot
 from scenelab.attacks import APGD, FGSM, L2, PGD, Goal, Linf, Square, TargetedAPGD, cross_entropy, dlr, margin
 from scenelab.attacks.apgd import AdaptiveStep, checkpoints
-from scenelab.attacks.gradient_ascent import GradientAscent, loss_and_grad
+from scenelab.attacks.gradient_ascent import GradientAscent
 from scenelab.attacks.pgd import FixedStep
 from scenelab.attacks.square import area_share
 from scenelab.errors import LabError
@@ -89,47 +92,32 @@ def labels_of(model, images):
         return model.eval()(images).argmax(dim=1)
 
 
-# What is known on a linear model
+EVERY_STEP = PGD(steps=20, keep_best=False, early_stop=False)
 
 
-@pytest.mark.parametrize("method", [FGSM(), PGD(steps=20, keep_best=False, early_stop=False)])
-def test_the_optimum_of_two_classes_within_linf(method, images):
-    """δ = ε·sign(w_other - w_label), which lowers the margin by ε·‖w_other - w_label‖₁."""
-    model, inner = Linear(2), 0.2 + 0.6 * images
-    labels = labels_of(model, inner)
-    way = model.fc.weight[1 - labels] - model.fc.weight[labels]
-    found = method(model, inner, labels, threat=Linf(EPSILON))
-    expected = inner + EPSILON * way.sign().view_as(inner)
-    torch.testing.assert_close(found.images, expected.detach())
-
-
-def test_the_optimum_of_two_classes_within_l2(images):
-    """δ = ε·(w_other - w_label) / ‖w_other - w_label‖₂."""
+@pytest.mark.parametrize(
+    ("method", "threat"), [(FGSM(), Linf(EPSILON)), (EVERY_STEP, Linf(EPSILON)), (EVERY_STEP, L2(0.5))]
+)
+def test_the_optimum_on_two_linear_classes_is_reached(method, threat, images):
+    """δ = ε·sign(w) within L∞ and ε·w / ‖w‖₂ within L2, where w = w_other - w_label."""
     model, inner = Linear(2), 0.3 + 0.4 * images
     labels = labels_of(model, inner)
-    way = (model.fc.weight[1 - labels] - model.fc.weight[labels]).detach()
-    found = PGD(steps=20, keep_best=False, early_stop=False)(model, inner, labels, threat=L2(0.5))
-    expected = inner + 0.5 * (way / way.norm(dim=1, keepdim=True)).view_as(inner)
-    torch.testing.assert_close(found.images, expected, atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.norms, torch.full((6,), 0.5))
+    ascent = (model.fc.weight[1 - labels] - model.fc.weight[labels]).detach()
+    direction = ascent.sign() if isinstance(threat, Linf) else ascent / ascent.norm(dim=1, keepdim=True)
+    result = method(model, inner, labels, threat=threat)
+    expected = inner + threat.epsilon * direction.view_as(inner)
+    torch.testing.assert_close(result.images, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(result.norms, torch.full((6,), threat.epsilon))
 
 
 def test_auto_pgd_reaches_the_optimum(images):
-    model, inner = Linear(2), 0.2 + 0.6 * images
-    labels = labels_of(model, inner)
-    far = Linear(2, scale=1e-4)  # nobody is fooled, so that all steps are taken
-    far.fc.bias.data = torch.tensor([1.0, 0.0])
-    labels = labels_of(far, inner)
-    found = APGD(steps=30)(far, inner, labels, threat=Linf(EPSILON))
-    way = far.fc.weight[1 - labels] - far.fc.weight[labels]
-    optimum = (far(inner).gather(1, 1 - labels[:, None]) - far(inner).gather(1, labels[:, None]))[:, 0]
-    optimum = optimum + EPSILON * way.abs().sum(dim=1)
-    scores = far(found.images)
-    reached = (scores.gather(1, 1 - labels[:, None]) - scores.gather(1, labels[:, None]))[:, 0]
-    torch.testing.assert_close(reached, optimum, rtol=1e-3, atol=1e-5)
-
-
-# Pieces
+    model, inner = Linear(2, scale=1e-4), 0.2 + 0.6 * images  # no image is fooled, so that all steps are taken
+    model.fc.bias.data = torch.tensor([1.0, 0.0])
+    goal = Goal(labels=labels_of(model, inner))
+    result = APGD(steps=30)(model, inner, goal.labels, threat=Linf(EPSILON))
+    ascent = model.fc.weight[1 - goal.labels] - model.fc.weight[goal.labels]
+    optimum = margin(model(inner), goal) + EPSILON * ascent.abs().sum(dim=1)
+    torch.testing.assert_close(margin(model(result.images), goal), optimum, rtol=1e-3, atol=1e-5)
 
 
 def test_objectives_by_hand():
@@ -142,45 +130,18 @@ def test_objectives_by_hand():
     assert dlr(scores, toward).tolist() == pytest.approx([-3 / 3.5, 2 / 2.5])
     torch.testing.assert_close(cross_entropy(scores, away), -scores.log_softmax(1)[:, 1])
     torch.testing.assert_close(cross_entropy(scores, toward), scores.log_softmax(1)[:, 0])
+    torch.testing.assert_close(dlr(scores, away), dlr(1000 * scores, away))  # a ratio has no scale
+    assert away.is_fooled(scores).tolist() == [False, True]
+    assert Goal(labels=away.labels, targets=toward.targets, targeted=True).is_fooled(scores).tolist() == [False, True]
+    assert Goal(labels=away.labels, targets=away.labels, targeted=True).is_fooled(scores).tolist() == [True, False]
 
 
-def test_the_ratio_does_not_see_a_scale():
-    scores = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
-    goal = Goal(labels=torch.zeros(8, dtype=torch.int64))
-    torch.testing.assert_close(dlr(scores, goal), dlr(1000 * scores, goal))
-
-
-def test_goals():
-    scores = torch.tensor([[1.0, 4.0], [3.0, 1.0]])
-    labels, targets = torch.tensor([1, 1]), torch.tensor([0, 0])
-    assert Goal(labels=labels).is_fooled(scores).tolist() == [False, True]
-    assert Goal(labels=labels, targets=targets, targeted=True).is_fooled(scores).tolist() == [False, True]
-    assert Goal(labels=labels, targets=torch.tensor([1, 1]), targeted=True).is_fooled(scores).tolist() == [True, False]
-
-
-def test_checkpoints_as_the_paper_has_them():
-    """Section 3.3: p = 0, 0.22, 0.41, 0.57, 0.70, 0.80, 0.87, 0.93, 0.99."""
+def test_schedules_are_those_of_the_papers():
+    """Auto-PGD, section 3.3: p = 0, 0.22, 0.41, 0.57, 0.70, 0.80, 0.87, 0.93, 0.99; squares halve at given queries."""
     assert checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
-
-
-def test_squares_shrink_as_the_paper_has_them():
-    assert [area_share(query, 10_000) for query in (1, 10, 11, 51, 201, 8001)] == [
-        0.8, 0.8, 0.4, 0.2, 0.1, 0.8 / 512,
-    ]  # fmt: skip
+    shares = [0.8, 0.8, 0.4, 0.2, 0.1, 0.8 / 512]
+    assert [area_share(query, 10_000) for query in (1, 10, 11, 51, 201, 8001)] == shares
     assert area_share(51, 1000) == area_share(510, 10_000)
-
-
-def test_momentum_by_hand():
-    """Slopes over their mean size, added up: equation 6 of Dong et al. 2018 but for a factor."""
-    rule = FixedStep(Linf(1.0), 0.5, momentum=0.5)
-    image, value = torch.zeros(1, 1, 1, 2), torch.zeros(1)
-    first = rule.next_points(image, image, value, torch.tensor([[[[1.0, 3.0]]]]), 0)
-    assert first.flatten().tolist() == [0.5, 0.5]
-    rule.next_points(image, image, value, torch.tensor([[[[-0.2, -0.2]]]]), 1)
-    assert rule.velocity.flatten().tolist() == pytest.approx([-1 + 0.25, -1 + 0.75])
-
-
-# Promises
 
 
 @EACH
@@ -194,23 +155,8 @@ def test_the_result_is_in_the_ball_and_true(name, images, network, quantize):
     assert torch.equal(found.predictions, labels_of(network, found.images))
     if name != "least-likely":
         assert torch.equal(found.success, found.predictions != labels)
-    if quantize:
-        levels = 255 * found.images
-        torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
-
-
-def test_eight_bits_survive_a_file(images, network, tmp_path):
-    from PIL import Image
-
-    labels = labels_of(network, images)
-    found = PGD(steps=10)(network, images, labels, threat=Linf(EPSILON, quantize=True))
-    assert found.success.any()
-    for row in range(len(images)):
-        pixels = (255 * found.images[row]).round().byte().permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(tmp_path / f"{row}.png")
-        with Image.open(tmp_path / f"{row}.png") as file:
-            back = torch.tensor(list(file.convert("RGB").tobytes())).view(SIDE, SIDE, 3).permute(2, 0, 1) / 255
-        assert torch.equal(back, found.images[row])
+    if quantize:  # a file of 8 bits keeps them exactly
+        assert torch.equal(found.images, (255 * found.images).round() / 255)
 
 
 @EACH
@@ -223,6 +169,7 @@ def test_images_do_not_change_each_others_attacks(name, images, network):
 
 
 def test_leaving_early_changes_no_success(images, network):
+    network.eval()
     labels = labels_of(network, images)
     calls = []
 
@@ -230,16 +177,14 @@ def test_leaving_early_changes_no_success(images, network):
         calls.append(len(given))
         return network(given)
 
-    network.eval()
     stay = PGD(steps=20, early_stop=False)(counted, images, labels, threat=Linf(EPSILON))
     full, calls[:] = sum(calls), []
     gone = PGD(steps=20)(counted, images, labels, threat=Linf(EPSILON))
     assert torch.equal(stay.success, gone.success)
     assert stay.success.sum() == 5
     assert sum(calls) < 0.7 * full
-    assert (cross_entropy(network(stay.images), Goal(labels=labels)) >= 0.99 * cross_entropy(
-        network(gone.images), Goal(labels=labels)
-    )).all()  # fmt: skip
+    losses = [cross_entropy(network(result.images), Goal(labels=labels)) for result in (stay, gone)]
+    assert (losses[0] >= 0.99 * losses[1]).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -274,56 +219,38 @@ def test_images_that_fool_already_stay_as_they_are(images, network):
         assert torch.equal(found.images, images), name
 
 
-# Auto-PGD, step by step
-
-
-def scripted(values: list[float], steps: int = 10) -> tuple[AdaptiveStep, list[float]]:
-    """Drive the rule with given objectives; returns it and the step sizes that it had after each move."""
+def step_sizes(values: list[float], steps: int = 10) -> list[float]:
+    """The step sizes of the rule after each move, when it gets these objectives."""
     rule, sizes = AdaptiveStep(Linf(0.1), steps), []
-    image = torch.full((1, 1, 1, 1), 0.5)
-    points = image.clone()
+    image = points = torch.full((1, 1, 1, 1), 0.5)
     for step, value in enumerate(values):
         points = rule.next_points(image, points, torch.tensor([float(value)]), torch.ones(1, 1, 1, 1), step)
         sizes.append(rule.state.step_size.item())
-    return rule, sizes
+    return sizes
 
 
 def test_the_step_is_halved_where_fewer_than_three_quarters_of_the_steps_rose():
-    """Ten steps have checkpoints 3, 5, 6, 7, …: two rises of three are too few, three are enough."""
-    assert checkpoints(10)[:2] == [3, 5]
-    assert scripted([0.0, 1, 2, 3])[1] == pytest.approx([0.2, 0.2, 0.2, 0.2])
-    assert scripted([0.0, 1, 2, 1.5])[1] == pytest.approx([0.2, 0.2, 0.2, 0.1])
+    """Ten steps have checkpoints 3, 5, 6, 7, …: two rises of three are too few, three are enough.
+
+    For want of a better point it is halved (condition 2) only if neither it nor the best value has changed.
+    """
+    assert checkpoints(10)[:3] == [3, 5, 6]
+    assert step_sizes([0.0, 1, 2, 3]) == pytest.approx([0.2, 0.2, 0.2, 0.2])
+    assert step_sizes([0.0, 1, 2, 1.5]) == pytest.approx([0.2, 0.2, 0.2, 0.1])
+    # at 3 all steps rose and the best value is the first: stuck; at 5 from 5.0 (the best) down: condition 1
+    assert step_sizes([5.0, 1.0, 2.0, 3.0, 3.5, 4.0])[3] == pytest.approx(0.1)
+    assert step_sizes([5.0, 1.0, 2.0, 3.0, 5.5, 6.0])[5] == pytest.approx(0.1)  # two rises of two, and a new size
 
 
-def test_after_halving_it_goes_back_to_the_best_point_with_its_slope():
+def test_after_halving_it_goes_back_to_the_best_point_with_its_gradient():
     rule, image = AdaptiveStep(Linf(0.1), 10), torch.full((1, 1, 1, 1), 0.5)
-    places = [0.5, 0.58, 0.42, 0.45]
-    for step, (place, value, slope) in enumerate(zip(places, [0.0, 2.0, 1.0, 0.5], [1.0, -1.0, 1.0, 1.0], strict=True)):
-        moved = rule.next_points(
-            image, torch.full_like(image, place), torch.tensor([value]), torch.full_like(image, slope), step
-        )
-    # back at 0.58, slope -1, size 0.1: ahead 0.48; with 0.25 of the way from the point before, 0.42, to 0.58
+    moves = [(0.5, 0.0, 1.0), (0.58, 2.0, -1.0), (0.42, 1.0, 1.0), (0.45, 0.5, 1.0)]
+    for step, (place, value, grad) in enumerate(moves):
+        points, grads = torch.full_like(image, place), torch.full_like(image, grad)
+        moved = rule.next_points(image, points, torch.tensor([value]), grads, step)
+    # back at 0.58, gradient -1, size 0.1: ahead 0.48; with 0.25 of the way from the point before, 0.42, to 0.58
     assert moved.item() == pytest.approx(0.58 + 0.75 * (0.48 - 0.58) + 0.25 * (0.58 - 0.42))
     assert rule.state.value.item() == 2.0
-
-
-def test_a_step_that_was_just_halved_is_not_halved_for_want_of_a_better_point():
-    """Condition 2 needs that neither the size nor the best value changed since the last checkpoint."""
-    assert checkpoints(10)[:3] == [3, 5, 6]
-    sizes = scripted([5.0, 1.0, 2.0, 3.0, 3.5, 4.0])[1]
-    # at 3 all steps rose and the best value is the first: stuck; at 5 from 5.0 (the best) down: condition 1
-    assert sizes[3] == pytest.approx(0.1)
-    rising = scripted([5.0, 1.0, 2.0, 3.0, 5.5, 6.0])[1]
-    assert rising[5] == pytest.approx(0.1)  # two rises of two, and the size has changed
-
-
-def test_the_rule_forgets_who_has_left():
-    rule = AdaptiveStep(Linf(0.1), 10)
-    images = torch.full((3, 1, 1, 1), 0.5)
-    rule.next_points(images, images, torch.tensor([1.0, 2, 3]), torch.ones_like(images), 0)
-    rule.select(torch.tensor([True, False, True]))
-    assert rule.state.best_value.tolist() == [1.0, 3.0]
-    assert all(len(value) == 2 for value in vars(rule.state).values())
 
 
 @EACH
@@ -333,81 +260,52 @@ def test_no_room_is_the_identity(name, images, network):
     assert not found.norms.any()
 
 
-def test_no_steps_are_the_identity(images, network):
-    assert torch.equal(PGD(steps=0)(network, images, threat=Linf(EPSILON)).images, images)
-    assert torch.equal(PGD(steps=3, step_size=0.0)(network, images, threat=Linf(EPSILON)).images, images)
+def test_without_steps_or_images_nothing_changes(images, network):
+    for method in (PGD(steps=0), PGD(steps=3, step_size=0.0)):
+        assert torch.equal(method(network, images, threat=Linf(EPSILON)).images, images)
+    empty = PGD()(network, images[:0], threat=Linf(0.1))
+    assert empty.images.shape == (0, 3, SIDE, SIDE)
+    assert empty.success.shape == empty.norms.shape == (0,)
 
 
-def test_targets(images, network):
+def test_targets_are_the_least_likely_random_or_given_classes(images, network):
     network.eval()
-    wanted = network(images).argmin(dim=1)
-    assert (wanted != labels_of(network, images)).all()
+    least = network(images).argmin(dim=1)
+    assert (least != labels_of(network, images)).all()
     found = PGD(steps=40)(network, images, threat=Linf(0.2), targets="least-likely")
-    assert torch.equal(found.success, found.predictions == wanted)
+    assert torch.equal(found.success, found.predictions == least)
     assert found.success.any()
-    given = PGD(steps=40)(network, images, threat=Linf(0.2), targets=wanted)
+    given = PGD(steps=40)(network, images, threat=Linf(0.2), targets=least)
     torch.testing.assert_close(given.images, found.images)
-    chosen = PGD(steps=1)(network, images, threat=Linf(0.2), targets="random", seed=1)
-    assert chosen.images.shape == images.shape
+    assert PGD(steps=1)(network, images, threat=Linf(0.2), targets="random", seed=1).images.shape == images.shape
 
 
 def test_restarts_find_no_less(images, network):
-    labels = labels_of(network, images)
-    found = [
-        PGD(steps=2, random_start=True, restarts=count)(network, images, labels, threat=Linf(1 / 255)).success
-        for count in (1, 5)
-    ]
+    labels, threat = labels_of(network, images), Linf(1 / 255)
+    one, five = (PGD(steps=2, random_start=True, restarts=count) for count in (1, 5))
+    found = [method(network, images, labels, threat=threat).success for method in (one, five)]
     assert (found[1] >= found[0]).all()
 
 
-# State
-
-
-def snapshot(model: nn.Module) -> list:
-    return [
-        [module.training for module in model.modules()],
-        [value.tolist() for value in model.state_dict().values()],
-        [None if parameter.grad is None else parameter.grad.tolist() for parameter in model.parameters()],
-        [parameter.requires_grad for parameter in model.parameters()],
-        [len(module._forward_hooks) + len(module._backward_hooks) for module in model.modules()],
-        torch.get_rng_state().tolist(),
-        torch.is_grad_enabled(),
-    ]
-
-
 @EACH
+@pytest.mark.parametrize("raises", [False, True])
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-def test_the_callers_state_is_left_as_found(name, mode, images):
+def test_the_callers_state_is_left_as_it_was(name, mode, raises, images, monkeypatch):
     model = create_model("residual-small", num_classes=CLASSES).train()
     model.network.fc.weight.requires_grad_(False)
     model.network.fc.bias.grad = torch.ones(CLASSES)
     model.network.features[0].eval()
-    before, kept = snapshot(model), images.clone()
+    if raises:
+        monkeypatch.setattr(model.network.fc, "forward", lambda features: 1 / 0)
+    copy = images.clone()
     with mode():
-        grad = torch.is_grad_enabled()
-        found = attack(name, model, images, None, Linf(EPSILON))
-        assert torch.is_grad_enabled() == grad
-    assert snapshot(model) == before
-    assert torch.equal(images, kept)
+        before = snapshot(model)
+        with pytest.raises(ZeroDivisionError) if raises else nullcontext():
+            result = attack(name, model, images, None, Linf(EPSILON))
+            assert not result.images.requires_grad
+        assert snapshot(model) == before
+    assert torch.equal(images, copy)
     assert not images.requires_grad
-    assert not found.images.requires_grad
-
-
-@EACH
-def test_also_when_the_model_raises(name, images):
-    class Broken(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.part = nn.BatchNorm2d(3)
-
-        def forward(self, given):
-            raise RuntimeError("no")
-
-    model = Broken().train()
-    before = snapshot(model)
-    with pytest.raises(RuntimeError, match="^no$"):
-        attack(name, model, images, torch.zeros(6, dtype=torch.int64), Linf(EPSILON))
-    assert snapshot(model) == before
 
 
 def test_no_graph_grows(images, network):
@@ -427,8 +325,7 @@ def test_no_graph_grows(images, network):
     assert counts[190] <= counts[4]
 
 
-def test_the_loop_frees_who_has_left(images, network):
-    """Rules lose the rows of the images that have left."""
+def test_rules_have_no_rows_of_images_that_have_left(images, network):
     network.eval()
     labels = labels_of(network, images)
     sizes = []
@@ -442,77 +339,37 @@ def test_the_loop_frees_who_has_left(images, network):
     GradientAscent(threat=Linf(EPSILON), steps=20)(network, images, Goal(labels=labels), images, rule)
     assert all(len(set(row)) == 1 for row in sizes)
     assert sizes[-1][0] < sizes[0][0]
+    adaptive = AdaptiveStep(Linf(0.1), 10)
+    adaptive.next_points(images[:3], images[:3], torch.tensor([1.0, 2, 3]), torch.ones_like(images[:3]), 0)
+    adaptive.select(torch.tensor([True, False, True]))
+    assert adaptive.state.best_value.tolist() == [1.0, 3.0]
+    assert all(len(value) == 2 for value in vars(adaptive.state).values())
 
 
-# Errors
+T = Linf(0.1)
+WHOLE = Linf(0.1, quantize=True)
+WRONG = [
+    (lambda m, x: PGD()(m, 2 * x - 1, threat=T), "images have values in [-1, 1]; expected [0, 1]: attack the"),
+    (lambda m, x: PGD()(m, x[0], threat=T), "images must be a tensor N×C×H×W, got (3, 16, 16)"),
+    (lambda m, x: Linf(-1), "epsilon is -1; expected a number of at least 0, in pixel units"),
+    (lambda m, x: PGD(steps=-1)(m, x, threat=T), "steps is -1; expected an integer of at least 0"),
+    (lambda m, x: PGD(step_size=-1)(m, x, threat=T), "step_size is -1; expected at least 0"),
+    (lambda m, x: PGD(restarts=2, keep_best=False)(m, x, threat=T), "restarts is 2; several restarts need keep_best"),
+    (lambda m, x: PGD()(m, x, threat=T, targets="worst"), "targets is 'worst'; expected class indices, least-"),
+    (lambda m, x: PGD()(m, x, torch.tensor([9] * 6), threat=T), "labels are in [9, 9]; expected classes of the"),
+    (lambda m, x: PGD()(m, x, [0] * 6, threat=T), "labels must be 6 class indices of type int64, one per image"),
+    (lambda m, x: Square()(m, x, torch.tensor([9] * 6), threat=T), "labels are in [9, 9]; expected"),
+    (lambda m, x: APGD()(m, x, threat=T, seed=-1), "seed is -1; expected an integer of at least 0"),
+    (lambda m, x: PGD()(m, x / 1.01, threat=WHOLE), "images are not on 8-bit levels, which quantize=True"),
+    (lambda m, x: PGD()(m, x, threat=replace(WHOLE, bounds=None)), "bounds are None; quantize=True needs images in"),
+    (lambda m, x: Square()(m, x, threat=L2(1.0)), "threat is L2(epsilon=1.0, bounds=(0.0, 1.0), quantize=False); Squ"),
+    (lambda m, x: PGD()(lambda x: torch.ones(6, 3), x, threat=T), "the model's logits do not depend on"),
+    (lambda m, x: APGD(loss_fn=dlr)(Linear(2), x, threat=T), "the model has 2 classes; the DLR loss needs 3"),
+]
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda m, x: PGD()(m, 2 * x - 1, threat=Linf(0.1)),
-            "images have values in [-1, 1]; expected [0, 1]: attack the",
-        ),
-        (lambda m, x: PGD()(m, x[0], threat=Linf(0.1)), "images must be a tensor N×C×H×W, got (3, 16, 16)"),
-        (lambda m, x: Linf(-1), "epsilon is -1; expected a number of at least 0, in pixel units"),
-        (lambda m, x: PGD(steps=-1)(m, x, threat=Linf(0.1)), "steps is -1; expected an integer of at least 0"),
-        (lambda m, x: PGD(step_size=-1)(m, x, threat=Linf(0.1)), "step_size is -1; expected at least 0"),
-        (
-            lambda m, x: PGD(restarts=2, keep_best=False)(m, x, threat=Linf(0.1)),
-            "restarts is 2; several restarts need keep_best=True",
-        ),
-        (
-            lambda m, x: PGD()(m, x, threat=Linf(0.1), targets="worst"),
-            "targets is 'worst'; expected class indices, least-",
-        ),
-        (
-            lambda m, x: PGD()(m, x, torch.tensor([9] * 6), threat=Linf(0.1)),
-            "labels are in [9, 9]; expected classes of the",
-        ),
-        (
-            lambda m, x: PGD()(m, x, [0] * 6, threat=Linf(0.1)),
-            "labels must be 6 class indices of type int64, one per image",
-        ),
-        (lambda m, x: Square()(m, x, torch.tensor([9] * 6), threat=Linf(0.1)), "labels are in [9, 9]; expected"),
-        (lambda m, x: APGD()(m, x, threat=Linf(0.1), seed=-1), "seed is -1; expected an integer of at least 0"),
-        (
-            lambda m, x: PGD()(m, x / 1.01, threat=Linf(0.1, quantize=True)),
-            "images are not on 8-bit levels, which quantize=True",
-        ),
-        (
-            lambda m, x: PGD()(m, x, threat=Linf(0.1, quantize=True, bounds=None)),
-            "bounds are None; quantize=True needs images in [0, 1]",
-        ),
-        (
-            lambda m, x: Square()(m, x, threat=L2(0.1)),
-            "threat is L2(epsilon=0.1, bounds=(0.0, 1.0), quantize=False); Square needs Linf",
-        ),
-        (
-            lambda m, x: PGD()(lambda given: torch.ones(6, 3), x, threat=Linf(0.1)),
-            "the model's logits do not depend on",
-        ),
-        (
-            lambda m, x: APGD(loss_fn=dlr)(Linear(2), x, threat=Linf(0.1)),
-            "the model has 2 classes; the DLR loss needs 3",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("call", "message"), WRONG)
 def test_errors_name_argument_and_fix(call, message, images, network):
     with pytest.raises(LabError) as caught:
         call(network, images)
     assert str(caught.value).startswith(message)
-
-
-def test_no_images(network):
-    found = PGD()(network, torch.empty(0, 3, SIDE, SIDE), threat=Linf(0.1))
-    assert found.images.shape == (0, 3, SIDE, SIDE)
-    assert found.success.shape == found.norms.shape == (0,)
-
-
-def test_grads_are_those_of_one_image_alone(images, network):
-    network.eval()
-    goal = Goal(labels=labels_of(network, images))
-    whole = loss_and_grad(network, images, goal, cross_entropy)[2]
-    alone = loss_and_grad(network, images[:1], goal.select(slice(0, 1)), cross_entropy)[2]
-    torch.testing.assert_close(whole[:1], alone, rtol=1e-3, atol=1e-7)

@@ -1,10 +1,9 @@
 """The cache: its content, when it is rebuilt, and that a failed build leaves nothing behind."""
 
 import dataclasses
+import io
 import multiprocessing
 import os
-import resource
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from folders import limited_file_size, wait_for
 from scenelab.data import cache as module
 from scenelab.data.cache import digest, pack
 from scenelab.data.decode import fit, read_image
@@ -61,34 +61,21 @@ def entries(cache: Path) -> set[str]:
     return {path.name for path in cache.iterdir()} - {f".{NAME}.lock"}
 
 
-# Content
-
-
-def test_the_cache_holds_the_decoded_images_and_a_manifest_of_their_source(listing, cache):
-    dataset = pack(listing, cache, size=SIZE)
-    assert np.array_equal(dataset.images, decoded(listing))
-    assert (dataset.labels.tolist(), dataset.labels.dtype) == ([0, 1, 0, 1, 1], torch.int64)
-    assert (dataset.paths, dataset.categories, dataset.split) == (listing.paths, listing.categories, "train")
-    assert (len(dataset), dataset.size, dataset.digest) == (5, SIZE, digest(listing, SIZE))
-    assert entries(cache) == {NAME}
-    assert read_json(cache / NAME / "manifest.json") == {
-        "version": module.VERSION,
-        "digest": digest(listing, SIZE),
-        "split": "train",
-        "images": 5,
-        "size": SIZE,
-        "source": str(listing.root),
-        "layout": "N×H×W×3 uint8 RGB",
-        "skipped": [],
-    }
-
-
-def test_the_array_is_a_read_only_map(listing, cache):
+def test_the_cache_holds_the_decoded_images_and_a_manifest_of_their_source(listing, cache, tmp_path):
     for _ in range(2):  # as built and as opened
-        images = pack(listing, cache, size=SIZE).images
-        assert isinstance(images, np.memmap)
-        assert not images.flags.writeable
-        assert Path(str(images.filename)) == (cache / NAME / "images.npy").resolve()
+        dataset = pack(listing, cache, size=SIZE)
+        assert np.array_equal(dataset.images, decoded(listing))
+        assert isinstance(dataset.images, np.memmap)
+        assert not dataset.images.flags.writeable
+        assert (dataset.labels.tolist(), dataset.labels.dtype) == ([0, 1, 0, 1, 1], torch.int64)
+        assert (dataset.paths, dataset.categories, dataset.split) == (listing.paths, listing.categories, "train")
+        assert (len(dataset), dataset.size, dataset.digest) == (5, SIZE, digest(listing, SIZE))
+    assert entries(cache) == {NAME}
+    manifest = {"version": module.VERSION, "digest": digest(listing, SIZE), "split": "train", "images": 5, "size": SIZE}
+    manifest |= {"source": str(listing.root), "layout": "N×H×W×3 uint8 RGB", "skipped": []}
+    assert read_json(cache / NAME / "manifest.json") == manifest
+    listing.root.rename(tmp_path / "elsewhere")  # a data folder can be moved with its cache
+    assert digest(dataclasses.replace(listing, root=tmp_path / "elsewhere"), SIZE) == dataset.digest
 
 
 @pytest.mark.parametrize("indices", [np.array([3, 0, 3]), slice(1, 4)], ids=["array", "slice"])
@@ -115,9 +102,6 @@ def test_head_is_a_view_of_the_first_images_with_its_own_digest(listing, cache):
     assert len(dataset.head(100)) == 5
 
 
-# Rebuilding
-
-
 def test_a_current_cache_is_used_without_decoding_or_locking(listing, cache, monkeypatch):
     pack(listing, cache, size=SIZE)
     before = identity(cache)
@@ -130,20 +114,15 @@ def test_a_current_cache_is_used_without_decoding_or_locking(listing, cache, mon
 
 
 def test_splits_and_sizes_lie_side_by_side(listing, cache):
-    pack(listing, cache, size=SIZE)
+    for split, size in (("train", SIZE), ("val", SIZE), ("train", 8)):
+        pack(dataclasses.replace(listing, split=split), cache, size=size)
     before = identity(cache)
-    pack(dataclasses.replace(listing, split="val"), cache, size=SIZE)
-    pack(listing, cache, size=8)
     pack(listing, cache, size=SIZE)
     assert identity(cache) == before
     assert {path.name for path in cache.iterdir() if path.name[0] != "."} == {"train-16", "train-8", "val-16"}
 
 
-def relabel(listing: Listing) -> Listing:
-    return dataclasses.replace(listing, labels=(1, 1, 0, 1, 0))
-
-
-def shorten(listing: Listing) -> Listing:
+def head(listing: Listing) -> Listing:
     return dataclasses.replace(listing, paths=listing.paths[:4], labels=listing.labels[:4])
 
 
@@ -151,28 +130,29 @@ def reorder(listing: Listing) -> Listing:
     return dataclasses.replace(listing, paths=listing.paths[::-1], labels=listing.labels[::-1])
 
 
-def replace_file(listing: Listing) -> Listing:
-    write_photo(listing.file(2), 99, (40, 40))
-    return listing
-
-
-def save_archive(path: Path) -> None:
-    with open(path, "wb") as file:
-        np.savez(file, images=np.zeros(3))
-
-
-DAMAGES: dict[str, Callable[[Path, Path], object]] = {
-    "manifest damaged": lambda array, manifest: manifest.write_text('{"digest": '),
-    "manifest of another kind": lambda array, manifest: manifest.write_text("[]"),
-    "manifest missing": lambda array, manifest: manifest.unlink(),
-    "array missing": lambda array, manifest: array.unlink(),
-    "array truncated": lambda array, manifest: os.truncate(array, array.stat().st_size - 1),
-    "array empty": lambda array, manifest: os.truncate(array, 0),
-    "array damaged": lambda array, manifest: array.write_bytes(b"no array" * 100),
-    "archive instead of an array": lambda array, manifest: save_archive(array),
-    "another shape": lambda array, manifest: np.save(array, np.zeros((5, SIZE, SIZE, 4), np.uint8)),
-    "another dtype": lambda array, manifest: np.save(array, np.zeros((5, SIZE, SIZE, 3), np.int16)),
+SHAPE = (5, SIZE, SIZE, 3)
+CHANGES: dict[str, Callable[[Listing, Path, Path], Listing | object]] = {
+    "other labels": lambda listing, array, manifest: dataclasses.replace(listing, labels=(1, 1, 0, 1, 0)),
+    "fewer images": lambda listing, array, manifest: head(listing),
+    "another order": lambda listing, array, manifest: reorder(listing),
+    "another file": lambda listing, array, manifest: write_photo(listing.file(2), 99, (40, 40)),
+    "manifest damaged": lambda listing, array, manifest: manifest.write_text('{"digest": '),
+    "manifest of another kind": lambda listing, array, manifest: manifest.write_text("[]"),
+    "manifest missing": lambda listing, array, manifest: manifest.unlink(),
+    "array missing": lambda listing, array, manifest: array.unlink(),
+    "array truncated": lambda listing, array, manifest: os.truncate(array, array.stat().st_size - 1),
+    "array empty": lambda listing, array, manifest: os.truncate(array, 0),
+    "array damaged": lambda listing, array, manifest: array.write_bytes(b"no array" * 100),
+    "archive instead of an array": lambda listing, array, manifest: array.write_bytes(npz(images=np.zeros(3))),
+    "another shape": lambda listing, array, manifest: np.save(array, np.zeros((*SHAPE[:3], 4), np.uint8)),
+    "another dtype": lambda listing, array, manifest: np.save(array, np.zeros(SHAPE, np.int16)),
 }
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
 
 
 def assert_rebuilt_once(listing: Listing, cache: Path) -> None:
@@ -185,72 +165,40 @@ def assert_rebuilt_once(listing: Listing, cache: Path) -> None:
     assert identity(cache) == before
 
 
-@pytest.mark.parametrize("change", [relabel, shorten, reorder, replace_file])
-def test_a_stale_cache_is_rebuilt(listing, cache, change):
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_stale_or_damaged_cache_is_rebuilt(listing, cache, change):
     pack(listing, cache, size=SIZE)
-    assert_rebuilt_once(change(listing), cache)
+    changed = CHANGES[change](listing, cache / NAME / "images.npy", cache / NAME / "manifest.json")
+    assert_rebuilt_once(changed if isinstance(changed, Listing) else listing, cache)
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_cache_is_rebuilt(listing, cache, damage):
-    pack(listing, cache, size=SIZE)
-    DAMAGES[damage](cache / NAME / "images.npy", cache / NAME / "manifest.json")
-    assert_rebuilt_once(listing, cache)
-
-
-def test_a_cache_of_another_version_is_rebuilt(listing, cache, monkeypatch):
-    pack(listing, cache, size=SIZE)
-    before = identity(cache)
+def test_a_cache_of_another_version_is_rebuilt_and_an_open_array_outlives_it(listing, cache, monkeypatch):
+    dataset, before = pack(listing, cache, size=SIZE), identity(cache)
     monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
     pack(listing, cache, size=SIZE)
     assert identity(cache) != before
+    pack(reorder(listing), cache, size=SIZE)
+    assert np.array_equal(dataset.images, decoded(listing))
 
 
 def test_a_cache_that_another_process_replaces_while_it_is_opened_is_rebuilt(listing, cache, monkeypatch):
     """Another process replaces both files between the read of the manifest and that of the array."""
     pack(listing, cache, size=SIZE)
-    load, calls = np.load, []
+    load = np.load
 
     def load_late(path, **options):
-        if not calls:
-            calls.append(path)
-            pack(reorder(listing), cache, size=SIZE)
+        monkeypatch.setattr(np, "load", load)
+        pack(reorder(listing), cache, size=SIZE)
         return load(path, **options)
 
     monkeypatch.setattr(np, "load", load_late)
     assert np.array_equal(pack(listing, cache, size=SIZE).images, decoded(listing))
 
 
-def test_an_open_array_outlives_its_replacement(listing, cache):
-    dataset = pack(listing, cache, size=SIZE)
-    expected = decoded(listing)
-    pack(reorder(listing), cache, size=SIZE)
-    assert np.array_equal(dataset.images, expected)
-
-
-# Bad images and failed builds
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:200])
-
-
-def test_missing_images_are_counted(listing, cache):
-    for index in (1, 3):
-        listing.file(index).unlink()
-    with pytest.raises(LabError) as caught:
-        pack(listing, cache, size=SIZE)
-    assert str(caught.value) == (
-        f"2 of 5 listed images are missing in {listing.root}, first train/1.jpg; "
-        f"list them with 'scenelab data verify {listing.root.parent}' or skip them with --damaged skip"
-    )
-    assert not cache.exists()
-
-
 def test_bad_images_are_skipped_and_named_on_request(listing, cache, capsys):
     """Four of five images are truncated, empty, renamed and damaged."""
     expected = decoded(listing)
-    truncate(listing.file(0))
+    os.truncate(listing.file(0), 200)
     listing.file(1).write_bytes(b"")
     listing.file(3).rename(listing.file(3).with_suffix(".jpeg"))
     listing.file(4).write_bytes(b"\0" + listing.file(4).read_bytes()[1:])
@@ -275,7 +223,16 @@ def test_a_cache_with_skipped_images_does_not_serve_a_call_that_refuses_them(lis
     assert np.array_equal(pack(listing, cache, size=SIZE, on_bad_image="skip").images, decoded(listing))
 
 
-def test_a_split_without_a_readable_image_is_refused(listing, cache):
+def test_a_split_with_missing_or_without_readable_images_is_refused(listing, cache):
+    for index in (1, 3):
+        listing.file(index).unlink()
+    with pytest.raises(LabError) as caught:
+        pack(listing, cache, size=SIZE)
+    assert str(caught.value) == (
+        f"2 of 5 listed images are missing in {listing.root}, first train/1.jpg; "
+        f"list them with 'scenelab data verify {listing.root.parent}' or skip them with --damaged skip"
+    )
+    assert not cache.exists()
     for row in range(5):
         listing.file(row).write_bytes(b"")
     with pytest.raises(LabError, match=r"^none of the 5 listed images in .* can be read; get them again$"):
@@ -284,10 +241,10 @@ def test_a_split_without_a_readable_image_is_refused(listing, cache):
 
 
 def test_a_failed_build_keeps_the_older_cache(listing, cache):
-    part = shorten(listing)
+    part = head(listing)
     pack(part, cache, size=SIZE)
     before = identity(cache)
-    truncate(listing.file(4))
+    os.truncate(listing.file(4), 200)
     with pytest.raises(LabError, match=r"^image .*/train/4\.jpg cannot be decoded"):
         pack(listing, cache, size=SIZE)
     assert entries(cache) == {NAME}
@@ -297,7 +254,7 @@ def test_a_failed_build_keeps_the_older_cache(listing, cache):
 
 def test_a_cache_folder_that_cannot_be_created_is_one_line(listing, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(LabError, match=r"^cannot write the image cache .*/file/train-16: .*with --cache$"):
+    with pytest.raises(LabError, match=r"^cannot write .*/file/train-16: .*the image cache needs .*with --cache$"):
         pack(listing, tmp_path / "file", size=SIZE)
 
 
@@ -306,74 +263,25 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["scenelab.data.cache"])
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.01)
-
-
-def pack_on_a_full_disk(listing: Listing, cache: Path, message: Path) -> None:
-    """Limit the size of a file: the kernel then refuses the same write as on a full disk."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500))
-    try:
+def test_a_full_disk_is_one_line_and_leaves_nothing(listing, cache):
+    with limited_file_size(2500), pytest.raises(LabError) as caught:
         pack(listing, cache, size=SIZE)
-    except LabError as error:
-        message.write_text(str(error))
-
-
-def test_a_full_disk_is_one_line_and_leaves_nothing(listing, cache, tmp_path):
-    message = tmp_path / "message"
-    process = PROCESSES.Process(target=pack_on_a_full_disk, args=(listing, cache, message))
-    process.start()
-    process.join(60)
-    assert process.exitcode == 0
-    assert message.read_text() == (
+    assert str(caught.value) == (
         f"cannot write the image cache {cache / NAME}: File too large; it needs about 0 MB, "
         "choose another folder with --cache"
     )
     assert entries(cache) == set()
 
 
-def spy_on_decoding(before: Callable[[int], None]) -> list[Path]:
-    """Call `before` with the number of decoded images before each one; return the list of decoded paths."""
+def pack_on_signal(listing: Listing, cache: Path, ready: Path, go: Path) -> None:
     read, paths = module.read_image, []
 
-    def read_image(path: Path) -> torch.Tensor:
-        before(len(paths))
+    def read_slowly(path: Path) -> torch.Tensor:
+        time.sleep(0.1)
         paths.append(path)
         return read(path)
 
-    module.read_image = read_image
-    return paths
-
-
-def pack_until_the_middle(listing: Listing, cache: Path, middle: Path) -> None:
-    def hang(count: int) -> None:
-        if count == 3:
-            middle.touch()
-            time.sleep(100)
-
-    spy_on_decoding(hang)
-    pack(listing, cache, size=SIZE)
-
-
-def test_a_killed_build_leaves_a_partial_folder_that_the_next_build_removes(listing, cache, tmp_path):
-    process = PROCESSES.Process(target=pack_until_the_middle, args=(listing, cache, tmp_path / "middle"))
-    process.start()
-    try:
-        wait_for((tmp_path / "middle").exists)
-    finally:
-        process.kill()
-        process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-    assert entries(cache) == {f".{NAME}.partial"}
-    assert_rebuilt_once(listing, cache)
-
-
-def pack_on_signal(listing: Listing, cache: Path, ready: Path, go: Path) -> None:
-    paths = spy_on_decoding(lambda count: time.sleep(0.1))
+    module.read_image = read_slowly
     ready.touch()
     wait_for(go.exists)
     dataset = pack(listing, cache, size=SIZE)
@@ -392,22 +300,10 @@ def test_of_two_processes_one_builds_and_the_other_waits(listing, cache, tmp_pat
         for process in processes:
             process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
-    counts = []
-    for flag in ready:
-        with np.load(flag.with_suffix(".npz")) as result:
-            assert np.array_equal(result["images"], decoded(listing))
-            counts.append(int(result["decoded"]))
-    assert sorted(counts) == [0, 5]
+    results = [np.load(flag.with_suffix(".npz")) for flag in ready]
+    assert all(np.array_equal(result["images"], decoded(listing)) for result in results)
+    assert sorted(int(result["decoded"]) for result in results) == [0, 5]
     assert entries(cache) == {NAME}
-
-
-# Folders and names
-
-
-def test_a_data_folder_can_be_moved_with_its_cache(listing, tmp_path):
-    before = digest(listing, SIZE)
-    listing.root.rename(tmp_path / "elsewhere")
-    assert digest(dataclasses.replace(listing, root=tmp_path / "elsewhere"), SIZE) == before
 
 
 def test_a_name_that_is_not_utf8_is_packed(tmp_path):

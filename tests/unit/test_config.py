@@ -4,11 +4,13 @@ import json
 import math
 
 import pytest
+import torch
 
 from scenelab.cli.train import change
 from scenelab.data.augment import HANDOUT
 from scenelab.errors import LabError
-from scenelab.runs.config import AdversarialConfig, TrainConfig, from_plain, to_plain
+from scenelab.runs.config import AdversarialConfig, OptimizerConfig, TrainConfig, from_plain, to_plain
+from scenelab.runs.provenance import environment
 from scenelab.runs.run import Run
 from scenelab.training.recipes import RECIPES, get
 
@@ -24,29 +26,25 @@ def stored(**changes) -> dict:
     return values
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
-def test_every_recipe_survives_json(name):
-    config = get(name)
-    assert from_plain(json.loads(json.dumps(to_plain(config)))) == config
+@pytest.mark.parametrize("config", [TrainConfig(adversarial=ADVERSARIAL), *(get(name) for name in sorted(RECIPES))])
+def test_every_config_survives_json(config):
+    values = json.loads(json.dumps(to_plain(config)))
+    assert from_plain(values) == config
+    if config.adversarial is None:
+        del values["adversarial"]  # as in an older file
+        assert from_plain(values) == config
+    for other in (None, [], 3, "x", {}, {"optimizer": {}}):
+        with pytest.raises(LabError, match="the config does not fit this version"):
+            from_plain(other)
 
 
-def test_an_adversarial_config_survives_json():
-    assert from_plain(stored()) == TrainConfig(adversarial=ADVERSARIAL)
-
-
-def test_starter_is_the_handouts():
+def test_starter_is_the_handouts_and_an_unknown_recipe_is_refused():
     config = get("starter")
-    assert (config.model, config.epochs, config.batch_size) == ("simplenet", 90, 256)
-    optimizer = config.optimizer
-    assert (optimizer.name, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == ("sgd", 0.1, 0.9, 1e-4)
-    assert optimizer.decay_vectors
-    assert not optimizer.nesterov
+    assert (config.model, config.epochs, config.batch_size, config.eval_size) == ("simplenet", 90, 256, 160)
+    expected = OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4, decay_vectors=True, nesterov=False)
+    assert config.optimizer == expected
     assert config.augment == HANDOUT
     assert config.schedule.sizes == ((0.0, 128),)
-    assert config.eval_size == 160
-
-
-def test_an_unknown_recipe_lists_the_known_ones():
     with pytest.raises(LabError, match="no recipe 'nope'; the recipes are challenge, demo, gpu, laptop, starter"):
         get("nope")
 
@@ -102,6 +100,9 @@ def test_every_numeric_field_refuses_other_types_and_absurd_numbers(name, value)
         ("augment__area", [math.nan, 1.0], "augment.area[0]: got nan; expected a finite number"),
         ("adversarial__method", None, "adversarial.method: got None; expected 'pgd', 'fast', 'free' or 'handout'"),
         ("adversarial", {"method": "pgd"}, "adversarial.epsilon is missing"),
+        ("adversarial__method", "slow", "adversarial.method: got 'slow'; expected 'pgd', 'fast', 'free' or 'handout'"),
+        ("adversarial__epsilon", 0, "adversarial.epsilon: got 0; expected greater than 0"),
+        ("adversarial__steps", 0, "adversarial.steps: got 0; expected at least 1"),
         (
             "adversarial",
             {"method": "fast", "epsilon": 0.1, "steps": 2},
@@ -116,20 +117,12 @@ def test_the_message_names_path_value_and_expectation(name, value, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("values", [None, [], 3, "x", {}, {"optimizer": {}}])
-def test_other_values_are_not_a_config(values):
-    with pytest.raises(LabError, match="the config does not fit this version"):
-        from_plain(values)
-
-
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_flags_refuse_what_is_not_finite(value):
-    with pytest.raises(LabError, match="^minutes: got (nan|inf); expected a finite number"):
-        change(get("starter"), {"minutes": value})
-    with pytest.raises(LabError, match="^optimizer.lr: got (nan|inf); expected a finite number"):
-        change(get("starter"), {}, lr=value)
-    with pytest.raises(LabError, match="^schedule.warmup_epochs: got (nan|inf); expected a finite number"):
-        change(get("starter"), {}, warmup_epochs=value)
+    parts = {"minutes": {}, "optimizer.lr": {"lr": value}, "schedule.warmup_epochs": {"warmup_epochs": value}}
+    for name, flags in parts.items():
+        with pytest.raises(LabError, match=f"^{name}: got (nan|inf); expected a finite number"):
+            change(get("starter"), {} if flags else {name: value}, **flags)
 
 
 @pytest.mark.parametrize(
@@ -151,3 +144,12 @@ def test_a_run_folder_with_another_config_is_refused(tmp_path, values, message):
     with pytest.raises(LabError, match=r"config\.json does not fit this version of scenelab: ") as caught:
         Run(tmp_path).read_config()
     assert message in str(caught.value)
+
+
+def test_a_folder_that_is_no_run_is_refused_and_the_environment_noted(tmp_path):
+    with pytest.raises(LabError, match="is not a run folder"):
+        Run(tmp_path).read_config()
+    values = environment()
+    assert torch.__version__.startswith(values["versions"]["torch"])
+    assert values["cores"] >= 1
+    assert values["processor"]

@@ -1,8 +1,12 @@
+"""What the report says about training follows from the config, and from nothing else."""
+
 import dataclasses
+
+import pytest
 
 from scenelab.data.augment import Augment
 from scenelab.report.methods_text import describe
-from scenelab.runs.config import OptimizerConfig
+from scenelab.runs.config import AdversarialConfig, OptimizerConfig, TrainConfig
 from scenelab.training.recipes import RECIPES, laptop, starter
 
 
@@ -11,47 +15,60 @@ def test_the_handouts_recipe_in_words():
     assert text["loss"] == "Cross-entropy of the softmax over 100 classes, averaged over the batch."
     assert text["optimizer"] == (
         "Stochastic gradient descent with momentum 0.9; weight decay 0.0001, added to the gradient. "
-        "Batches of 256 images; the gradient's norm is cut to 1."
+        "The batch size is 256; the gradient norm is clipped to 1."
     )
     assert text["schedule"] == (
-        "The learning rate has its peak of 0.1 at the first step and falls along half a cosine to zero. "
-        "The run takes 90 epochs. Pictures have 128×128 pixels."
+        "The learning rate starts at its peak of 0.1 and decays along half a cosine to zero. "
+        "The run takes 90 epochs. The training resolution is 128×128 pixels."
     )
-    assert "mirrored half of the time, cropped to 25%–100% of their area" in text["regularization"]
+    assert "flipped horizontally with probability 0.5, cropped to 25%–100% of their area" in text["regularization"]
     assert "rotated by up to 15 degrees" in text["regularization"]
-    assert "a choice made by looking at val" in text["metrics"]
+    assert "val was used for selection" in text["metrics"]
 
 
-def test_what_is_not_in_the_config_is_not_said():
+def test_what_is_not_in_the_config_is_not_mentioned():
     config = dataclasses.replace(starter(), augment=Augment(), optimizer=OptimizerConfig(weight_decay=0), keep="last")
     text = describe(config)
-    assert text["regularization"] == "Training images are taken as they are."
-    assert "choice" not in text["metrics"]
+    assert text["regularization"] == "Training images are not augmented."
+    assert "val was not used for selection" in text["metrics"]
     assert "smooth" not in text["loss"] + text["regularization"]
 
 
-def test_a_run_by_minutes():
-    text = describe(laptop(), classes=12)
-    assert "12 classes" in text["loss"]
-    assert "of which 0.1 is spread evenly" in text["loss"]
-    assert "Muon for the convolutions" in text["optimizer"]
-    assert "not on biases and normalisation" in text["optimizer"]
-    assert "takes 20 minutes and follows the clock" in text["schedule"]
-    assert "a running average (0.99 a step)" in text["regularization"]
+MIXED = dataclasses.replace(starter(), augment=Augment(mixup=0.2, cutmix=1.0, erase=0.25, brightness=0.4, gain=0.1))
 
 
-def test_every_recipe_has_every_answer():
-    for make in RECIPES.values():
-        answers = describe(make())
-        assert set(answers) == {"loss", "optimizer", "schedule", "regularization", "metrics"}
-        assert all(answer.endswith(".") and "  " not in answer for answer in answers.values())
+@pytest.mark.parametrize(
+    ("config", "topic", "phrases"),
+    [
+        (laptop(), "loss", "12 classes|spreads 0.1 of each target evenly"),
+        (laptop(), "optimizer", "Muon with momentum|for the convolutions|except for biases and normalization"),
+        (laptop(), "schedule", "takes 20 minutes; the schedule follows the clock"),
+        (laptop(), "regularization", "moving average (decay 0.99 per step)"),
+        (MIXED, "loss", "weights the labels of its two sources"),
+        (MIXED, "regularization", "mixup, Beta(0.2, 0.2)|cutmix, Beta(1, 1)|probability 0.25|brightness by up to 40%"),
+    ],
+)
+def test_the_settings_of_a_recipe_are_named(config, topic, phrases):
+    text = describe(config, classes=12)[topic]
+    assert [phrase for phrase in phrases.split("|") if phrase not in text] == []
 
 
-def test_mixed_images_are_told():
-    config = dataclasses.replace(
-        starter(), augment=Augment(mixup=0.2, cutmix=1.0, erase=0.25, brightness=0.4, gain=0.1)
-    )
-    text = describe(config)
-    assert "has the labels of both its sources" in text["loss"]
-    for part in ("mixup, Beta(0.2, 0.2)", "cutmix, Beta(1, 1)", "probability 0.25", "brightness by up to 40%"):
-        assert part in text["regularization"]
+@pytest.mark.parametrize(
+    ("method", "values", "phrase"),
+    [
+        ("fast", {}, "by at most 8/255 to increase the loss, with one step of 10/255 from a random start"),
+        ("pgd", {"steps": 3}, "with 3 steps of 6.67/255"),
+        ("free", {"steps": 3}, "takes 3 steps on each batch, while its images move by at most 8/255"),
+        ("handout", {"steps": 2}, "towards its least likely class, by 2 sign steps of 0.01"),
+    ],
+)
+def test_adversarial_training_is_described(method, values, phrase):
+    config = TrainConfig(adversarial=AdversarialConfig(method=method, epsilon=8 / 255, **values))
+    assert phrase in describe(config)["regularization"]
+
+
+@pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
+def test_every_recipe_has_every_answer(make):
+    answers = describe(make())
+    assert set(answers) == {"loss", "optimizer", "schedule", "regularization", "metrics"}
+    assert all(answer.endswith(".") and "  " not in answer for answer in answers.values())

@@ -1,11 +1,12 @@
 import errno
 import os
-import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from folders import limited_file_size
 from scenelab.errors import LabError
 from scenelab.io import atomic_write, files_below, is_file, name_disk_errors, read_json, temporary_folder, write_json
 
@@ -20,22 +21,17 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["value.json"]
 
 
-def test_the_file_is_not_there_before_it_is_whole(tmp_path):
+def test_the_file_is_not_there_before_it_is_whole_and_follows_the_umask(tmp_path):
     path = tmp_path / "deep" / "value.bin"
-    with atomic_write(path) as file:
-        file.write(b"some")
-        file.flush()
-        assert not path.exists()
-    assert path.read_bytes() == b"some"
-
-
-def test_permissions_follow_the_umask(tmp_path):
-    path = tmp_path / "value.json"
     earlier = os.umask(0o027)
     try:
-        write_json(path, 1)
+        with atomic_write(path) as file:
+            file.write(b"some")
+            file.flush()
+            assert not path.exists()
     finally:
         os.umask(earlier)
+    assert path.read_bytes() == b"some"
     assert path.stat().st_mode & 0o777 == 0o640
 
 
@@ -45,51 +41,33 @@ def test_an_unwritable_folder_is_one_line(tmp_path):
         write_json(tmp_path / "file" / "value.json", 1)
 
 
+WRITER = Path(__file__).parents[1] / "programs" / "write_value.py"
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path):
-    """A limit on file size stands for the full disk: the kernel refuses the write in the same place."""
     path = tmp_path / "value.bin"
     path.write_bytes(b"old")
-    code = (
-        "import resource, signal, sys\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        "from pathlib import Path\n"
-        "from scenelab.errors import LabError\n"
-        "from scenelab.io import atomic_write\n"
-        "try:\n"
-        "    with atomic_write(Path(sys.argv[1])) as file: file.write(bytes(100_000))\n"
-        "except LabError as error: print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"cannot write {path}: ")
+    with limited_file_size(4096), pytest.raises(LabError, match=f"^cannot write {path}: "), atomic_write(path) as file:
+        file.write(bytes(100_000))
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["value.bin"]
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 4096
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe"])
-def test_damaged_json_is_one_line(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"{", "be read as JSON"), (b"\xff\xfe", "be read as JSON"), (None, "does not exist")]
+)
+def test_missing_or_damaged_json_is_one_line(tmp_path, content, message):
     path = tmp_path / "value.json"
-    path.write_bytes(content)
-    with pytest.raises(LabError, match="cannot be read as JSON"):
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(LabError, match=message):
         read_json(path)
-
-
-def test_missing_json(tmp_path):
-    with pytest.raises(LabError, match="does not exist"):
-        read_json(tmp_path / "value.json")
 
 
 def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     path = tmp_path / "value.json"
-    code = (
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from scenelab.io import atomic_write, temporary_folder\n"
-        "with temporary_folder(Path(sys.argv[1])), atomic_write(Path(sys.argv[1])): os.kill(os.getpid(), 9)\n"
-    )
     for _ in range(2):
-        assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -9
+        assert subprocess.run([sys.executable, WRITER, path, "die"], check=False).returncode == -9
         assert len(list(tmp_path.glob(".value.json.*.part"))) == 2
     write_json(path, 1)
     assert os.listdir(tmp_path) == ["value.json"]
@@ -107,16 +85,10 @@ def test_what_another_writer_is_writing_stays(tmp_path):
     assert os.listdir(tmp_path) == ["value.bin"]
 
 
-def test_many_writers_of_one_file(tmp_path):
+def test_many_writers_of_one_file_do_not_disturb_each_other(tmp_path):
     """None takes what another is about to lock for abandoned."""
     path = tmp_path / "value.json"
-    code = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from scenelab.io import write_json\n"
-        "for number in range(200): write_json(Path(sys.argv[1]), [number] * 100)\n"
-    )
-    writers = [subprocess.Popen([sys.executable, "-c", code, str(path)]) for _ in range(4)]
+    writers = [subprocess.Popen([sys.executable, WRITER, path]) for _ in range(4)]
     assert [writer.wait(60) for writer in writers] == [0] * 4
     assert read_json(path) == [199] * 100
     assert os.listdir(tmp_path) == ["value.json"]

@@ -6,24 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from scenelab.data import folder as tree
-from scenelab.data.folder import read_tree, val_paths
+from folders import write_tree
+from scenelab.data import splits as tree
 from scenelab.data.miniplaces import is_miniplaces, list_test, read_categories, read_list, read_split
-from scenelab.data.splits import open_split
+from scenelab.data.splits import open_split, read_tree, val_paths
 from scenelab.errors import LabError
 from scenelab.io import files_below
 
 
 def write(path: Path, content: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
+    return write_tree(path.parent, {path.name: content.encode() if isinstance(content, str) else content}) / path.name
 
 
 def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        write(root / name, b"x")
-    return root
+    return write_tree(root, dict.fromkeys(names, b"x"))
 
 
 def make_tree(root: Path, **counts: int) -> Path:
@@ -36,69 +32,54 @@ def assert_refused(message: str, call, *args) -> None:
     assert str(caught.value) == message
 
 
-# Lists
+READ = {
+    "plain": ("train/a/x.jpg 0\ntrain/b/y.jpg 12\n", [("train/a/x.jpg", 0), ("train/b/y.jpg", 12)]),
+    "no final newline": ("a 0\nb 12", [("a", 0), ("b", 12)]),
+    "CRLF": ("a 0\r\nb 12\r\n", [("a", 0), ("b", 12)]),
+    "BOM": ("\ufeffa 0\nb 12\n", [("a", 0), ("b", 12)]),
+    "blank lines": ("\n  \na 0\n\n\tb   12 \n\n", [("a", 0), ("b", 12)]),
+    "spaces": ("sea side/1 of 2.jpg 3\nBäume/山 1.jpg 4\n", [("sea side/1 of 2.jpg", 3), ("Bäume/山 1.jpg", 4)]),
+    "repeated lines": ("b 1\na 0\nb 1\n", [("b", 1), ("a", 0), ("b", 1)]),
+    "dots": ("a..b/c...jpg 0\n", [("a..b/c...jpg", 0)]),
+}
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ("train/a/x.jpg 0\ntrain/b/y.jpg 12\n", [("train/a/x.jpg", 0), ("train/b/y.jpg", 12)]),
-        ("a 0\nb 12", [("a", 0), ("b", 12)]),
-        ("a 0\r\nb 12\r\n", [("a", 0), ("b", 12)]),
-        ("\ufeffa 0\nb 12\n", [("a", 0), ("b", 12)]),
-        ("\n  \na 0\n\n\tb   12 \n\n", [("a", 0), ("b", 12)]),
-        ("sea side/1 of 2.jpg 3\nBäume/山 1.jpg 4\n", [("sea side/1 of 2.jpg", 3), ("Bäume/山 1.jpg", 4)]),
-        ("b 1\na 0\nb 1\n", [("b", 1), ("a", 0), ("b", 1)]),
-        ("a..b/c...jpg 0\n", [("a..b/c...jpg", 0)]),
-    ],
-    ids=["plain", "no final newline", "CRLF", "BOM", "blank lines", "spaces in names", "repeated lines", "dots"],
-)
+@pytest.mark.parametrize(("content", "expected"), READ.values(), ids=READ)
 def test_a_list_is_read_in_its_order(tmp_path, content, expected):
     assert read_list(write(tmp_path / "train.txt", content)) == expected
 
 
+EXPECTED = "expected 'path label' with a label from 0 to 999999"
+LINES = "a/x.jpg|0|x.jpg -1|x.jpg 1.5|x.jpg ²|x.jpg ٣|x.jpg\t1|x 1000000|a\0b 0".split("|")
+EMPTY = "lists no images; get it again with 'scenelab data download' or 'scenelab data import'"
+
+
 @pytest.mark.parametrize(
-    "line", ["a/x.jpg", "0", "x.jpg -1", "x.jpg 1.5", "x.jpg ²", "x.jpg ٣", "x.jpg\t1", "x 1000000", "a\0b 0"]
+    ("content", "message"),
+    [
+        *((f"good.jpg 0\n\n{line}\n", f"line 3 is {line!r}; {EXPECTED}") for line in LINES),
+        *(
+            (f"good.jpg 0\n{name} 1\n", f"line 2 is {name!r}, outside the data folder; use a path below images/")
+            for name in ("/etc/passwd", "../x.jpg", "train/../../x.jpg", "train/..")
+        ),
+        *((content, EMPTY) for content in ("", "\n \n", "\ufeff")),
+        (None, "does not exist; give a folder made by 'scenelab data download', 'import' or 'synth'"),
+    ],
 )
-def test_an_invalid_line_is_named(tmp_path, line):
-    path = write(tmp_path / "train.txt", f"good.jpg 0\n\n{line}\n")
-    expected = "expected 'path label' with a label from 0 to 999999"
-    assert_refused(f"{path} line 3 is {line!r}; {expected}", read_list, path)
+def test_an_invalid_list_is_refused_and_its_line_named(tmp_path, content, message):
+    path = tmp_path / "train.txt"
+    if content is not None:
+        write(path, content)
+    assert_refused(f"{path} {message}", read_list, path)
 
 
-def test_a_long_invalid_line_is_cut(tmp_path):
+def test_a_long_line_is_cut_and_another_encoding_refused(tmp_path):
     with pytest.raises(LabError) as caught:
         read_list(write(tmp_path / "train.txt", "x" * 10_000))
     assert len(str(caught.value)) < 300 + len(str(tmp_path))
-
-
-@pytest.mark.parametrize("name", ["/etc/passwd", "../x.jpg", "train/../../x.jpg", "train/.."])
-def test_a_path_outside_the_data_folder_is_refused(tmp_path, name):
-    path = write(tmp_path / "train.txt", f"good.jpg 0\n{name} 1\n")
-    message = f"{path} line 2 is {name!r}, outside the data folder; use a path below images/"
-    assert_refused(message, read_list, path)
-
-
-@pytest.mark.parametrize("content", ["", "\n \n", "\ufeff"])
-def test_an_empty_list_is_refused(tmp_path, content):
-    path = write(tmp_path / "train.txt", content)
-    message = f"{path} lists no images; get it again with 'scenelab data download' or 'scenelab data import'"
-    assert_refused(message, read_list, path)
-
-
-def test_a_missing_list_is_refused(tmp_path):
-    path = tmp_path / "train.txt"
-    message = f"{path} does not exist; give a folder made by 'scenelab data download', 'import' or 'synth'"
-    assert_refused(message, read_list, path)
-
-
-def test_a_list_that_is_not_text_is_refused(tmp_path):
     path = write(tmp_path / "train.txt", "x.jpg 0\n".encode("utf-16"))
     with pytest.raises(LabError, match=rf"^{re.escape(str(path))} cannot be read: .*utf-8"):
         read_list(path)
-
-
-# Categories
 
 
 def test_categories_lose_their_letter_and_keep_their_parts(tmp_path):
@@ -132,9 +113,6 @@ def test_invalid_categories_are_refused(tmp_path, content, message):
     assert_refused(f"{path} {message}", read_categories, tmp_path)
 
 
-# MiniPlaces
-
-
 def test_a_split_of_miniplaces_lists_existing_files(scenes):
     listing = read_split(scenes, "val")
     assert (listing.split, listing.root, len(listing), len(listing.categories)) == ("val", scenes / "images", 36, 12)
@@ -143,19 +121,16 @@ def test_a_split_of_miniplaces_lists_existing_files(scenes):
     assert all(listing.file(index).is_file() for index in range(len(listing)))
 
 
-def test_a_label_without_a_category_is_refused(tmp_path):
+def test_a_label_without_a_category_is_refused_and_one_list_is_enough(tmp_path):
     write(tmp_path / "categories.txt", "/a/abbey 0\n/b/beach 1\n")
     source = write(tmp_path / "train.txt", "x.jpg 1\ny.jpg 2\n")
     message = f"{source} gives y.jpg the label 2; expected 0 to 1, as there are 2 categories"
     assert_refused(message, read_split, tmp_path, "train")
-
-
-def test_a_folder_may_have_one_list_only(tmp_path):
-    write(tmp_path / "val.txt", "x.jpg 0\n")
+    write(source, "x.jpg 1\n")
     assert is_miniplaces(tmp_path)
-    assert len(read_split(tmp_path, "val")) == 1
-    with pytest.raises(LabError, match=r"train\.txt does not exist"):
-        read_split(tmp_path, "train")
+    assert len(read_split(tmp_path, "train")) == 1
+    with pytest.raises(LabError, match=r"val\.txt does not exist"):
+        read_split(tmp_path, "val")
 
 
 def test_test_images_are_sorted_by_name(tmp_path):
@@ -163,9 +138,6 @@ def test_test_images_are_sorted_by_name(tmp_path):
     assert list_test(tmp_path) == ["test/00000002.jpg", "test/00000010.jpg"]
     with pytest.raises(LabError, match=r"images/test has no \.jpg files"):
         list_test(tmp_path / "elsewhere")
-
-
-# Trees
 
 
 def test_a_flat_tree_is_split_into_disjoint_and_complete_parts(tmp_path):
@@ -185,23 +157,19 @@ def test_the_split_does_not_depend_on_the_order_of_listing(tmp_path, monkeypatch
     before = read_tree(tmp_path, "val")
 
     def shuffled(folder, **options):
-        paths = list(files_below(folder, **options))
-        random.Random(1).shuffle(paths)
-        return iter(paths)
+        names = list(files_below(folder, **options))
+        return iter(random.Random(1).sample(names, len(names)))
 
     monkeypatch.setattr(tree, "files_below", shuffled)
     assert read_tree(tmp_path, "val") == before
 
 
-def test_the_split_never_changes():
+def test_the_split_never_changes(tmp_path):
     """It is fixed by SHA-256 of the names: a change would leak val images into a resumed training."""
     assert val_paths([f"beach/{index}.jpg" for index in range(30)]) == {"beach/2.jpg", "beach/26.jpg", "beach/15.jpg"}
-
-
-def test_an_image_keeps_its_split_when_another_class_grows(tmp_path):
     make_tree(tmp_path, abbey=20, beach=20)
     before = {path for path in read_tree(tmp_path, "val").paths if path.startswith("abbey")}
-    make_tree(tmp_path, beach=50, cave=9)
+    make_tree(tmp_path, beach=50, cave=9)  # other classes that grow move no image
     assert {path for path in read_tree(tmp_path, "val").paths if path.startswith("abbey")} == before
 
 
@@ -247,16 +215,10 @@ def test_a_tree_with_train_and_val_is_taken_as_it_is(tmp_path):
     assert (val.paths, val.labels, val.categories) == (("val/beach/9.jpg",), (1,), ("abbey", "beach"))
 
 
-# Both kinds
-
-
-def test_open_split_reads_both_kinds_of_folder(scenes, tmp_path):
+def test_open_split_reads_both_kinds_of_folder_and_refuses_others(scenes, tmp_path):
     assert open_split(scenes, "train") == read_split(scenes, "train")
-    make_tree(tmp_path, abbey=2, beach=2)
-    assert open_split(tmp_path, "val") == read_tree(tmp_path, "val")
-
-
-def test_a_missing_folder_and_a_url_are_refused(tmp_path):
+    make_tree(tmp_path / "tree", abbey=2, beach=2)
+    assert open_split(tmp_path / "tree", "val") == read_tree(tmp_path / "tree", "val")
     for path in (tmp_path / "data", write(tmp_path / "file", "")):
         message = (
             f"data folder {path} does not exist; check the path, or download MiniPlaces with 'scenelab data download'"

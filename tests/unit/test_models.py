@@ -45,10 +45,8 @@ def layers(features: nn.Module, conv: type[nn.Conv2d]) -> list:
             assert all(first == second for first, second in pairs)
             result.append((*(first for first, _ in pairs), module.in_channels, module.out_channels))
             assert module.bias is not None
-            assert module.groups == 1
-            assert module.dilation == (1, 1)
-            assert isinstance(modules[position + 1], nn.ReLU)
-            assert modules[position + 1].inplace
+            assert (module.groups, module.dilation) == (1, (1, 1))
+            assert repr(modules[position + 1]) == "ReLU(inplace=True)"
         elif isinstance(module, nn.MaxPool2d):
             assert (module.kernel_size, module.stride, module.padding) == (3, 2, 1)
             result.append(POOL)
@@ -59,18 +57,13 @@ def layers(features: nn.Module, conv: type[nn.Conv2d]) -> list:
 
 
 @BOTH
-def test_parameters(network):
-    _, expected = TABLE[network]
-    assert model_size(network(num_classes=100)).parameters == expected
-    assert model_size(network()).parameters == expected
-    assert model_size(network(num_classes=12)).parameters == expected - 88 * 513
-
-
-@BOTH
-def test_layers(network):
+def test_the_layers_and_parameters_are_the_handouts(network):
+    layers_expected, parameters = TABLE[network]
+    assert model_size(network(num_classes=100)).parameters == model_size(network()).parameters == parameters
+    assert model_size(network(num_classes=12)).parameters == parameters - 88 * 513
+    assert model_size(network()).bytes == 4 * parameters
     model = network(num_classes=7)
-    expected, _ = TABLE[network]
-    assert layers(model.features, nn.Conv2d) == expected
+    assert layers(model.features, nn.Conv2d) == layers_expected
     assert isinstance(model.avgpool, nn.AdaptiveAvgPool2d)
     assert model.avgpool.output_size == (1, 1)
     assert (model.fc.in_features, model.fc.out_features) == (512, 7)
@@ -82,24 +75,19 @@ def test_layers(network):
 def test_every_parameter_learns(name):
     """After one step, for the last factor of a residual block begins at zero and hides what is before it."""
     torch.manual_seed(0)
-    model = create_model(name, num_classes=5)
+    model, images = create_model(name, num_classes=5), torch.rand(4, 3, 64, 64)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    images = torch.rand(4, 3, 64, 64)
     for _ in range(2):
         optimizer.zero_grad()
         model(images).square().sum().backward()
         optimizer.step()
-    untrained = [
-        key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()
-    ]
-    assert not untrained
+    assert not [key for key, value in model.named_parameters() if value.grad is None or not value.grad.any()]
 
 
 @ALL
 def test_conv_op_replaces_every_convolution(name):
     model = create_model(name, num_classes=5, conv_op=OtherConv)
-    kinds = {type(module) for module in model.modules() if isinstance(module, nn.Conv2d)}
-    assert kinds == {OtherConv}
+    assert {type(module) for module in model.modules() if isinstance(module, nn.Conv2d)} == {OtherConv}
     assert model.state_dict().keys() == create_model(name, num_classes=5).state_dict().keys()
 
 
@@ -131,31 +119,12 @@ def test_residual_blocks_begin_as_a_relu():
         torch.testing.assert_close(block(images), (images + bias).relu())
 
 
-def test_sides_that_four_halvings_fit_are_never_padded_on_the_far_side():
-    """Why images have sides of multiples of 16: an odd side on the way gives one more window, over the padding."""
-    sides = {}
-
-    def note(module, arguments, output):
-        if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
-            sides.setdefault(side, []).append(arguments[0].shape[-1] % 2)
-
-    model = create_model("residual", num_classes=5).eval()
-    for module in model.modules():
-        module.register_forward_hook(note)
-    for side in (64, 72, 80):
-        model(torch.rand(1, 3, side, side))
-    assert sides == {64: [0, 0, 0, 0], 72: [0, 0, 0, 1], 80: [0, 0, 0, 0]}
-
-
-def test_branches_keep_channels_and_sides():
-    assert Branches(nn.Conv2d, 32)(torch.randn(2, 32, 7, 5)).shape == (2, 32, 7, 5)
-
-
-def test_positions_differ_and_are_bounded():
+def test_positions_differ_and_branches_keep_their_shape():
     embedding = position_embedding(5, 7, 192)
     assert embedding.shape == (35, 192)
     assert embedding.abs().max() <= 1
     assert torch.cdist(embedding, embedding).fill_diagonal_(9).min() > 0.1
+    assert Branches(nn.Conv2d, 32)(torch.randn(2, 32, 7, 5)).shape == (2, 32, 7, 5)
 
 
 def test_flops_by_hand():
@@ -174,21 +143,14 @@ def test_the_table_of_costs_is_what_the_counter_says(name):
     assert COSTS[name] == measure_cost(name, COSTS_SIDE)
 
 
-# Normalisation
-
-
-def test_normalisation_by_hand():
-    assert (Normalize()(torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) == 0).all()
-    normalize = Normalize((0.5, 0.25, 0.0), (0.5, 0.25, 2.0))
-    image = torch.tensor([1.0, 0.0, 1.0]).view(1, 3, 1, 1)
-    assert normalize(image).flatten().tolist() == [1.0, -1.0, 0.5]
-
-
 def test_a_classifier_normalises_before_its_network():
     class Network(nn.Module):
         def forward(self, images):
             return images.mean(dim=(2, 3))
 
+    assert (Normalize()(torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) == 0).all()
+    normalize = Normalize((0.5, 0.25, 0.0), (0.5, 0.25, 2.0))
+    assert normalize(torch.tensor([1.0, 0.0, 1.0]).view(1, 3, 1, 1)).flatten().tolist() == [1.0, -1.0, 0.5]
     images = torch.rand(2, 3, 4, 4)
     before = images.clone()
     logits = Classifier(Network(), Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)))(images)
@@ -196,38 +158,28 @@ def test_a_classifier_normalises_before_its_network():
     assert torch.equal(images, before)
 
 
-def test_the_state_dict_has_no_normalisation():
+def test_normalisation_is_not_in_the_state_dict_but_moves_with_the_model():
     model = create_model("simplenet", num_classes=3)
     names = set(model.state_dict())
     assert names == {f"network.{name}" for name in SimpleNet(num_classes=3).state_dict()}
     SimpleNet(num_classes=3).load_state_dict(model.network.state_dict())
-
-
-def test_the_statistics_move_with_the_model():
-    model = create_model("simplenet-small", num_classes=3).double()
+    model.double()
     assert model.normalize.mean.dtype == torch.float64
     assert model(torch.rand(1, 3, 32, 32, dtype=torch.float64)).dtype == torch.float64
 
 
-# The registry
-
-
-def test_an_unknown_network():
+def test_an_unknown_network_and_too_small_images_are_refused():
     with pytest.raises(LabError) as caught:
         create_model("resnet", num_classes=3)
     assert str(caught.value) == f"there is no model 'resnet'; the models are {', '.join(sorted(NETWORKS))}"
-
-
-def test_size_counts_what_is_learned_and_what_is_stored():
-    network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))  # 8 + 4 learned; 2 + 2 floats and one int64 beside
-    measured = model_size(network)
-    assert (measured.parameters, measured.bytes) == (12, 4 * 16 + 8)
-    assert model_size(SimpleNet()).bytes == 4 * 1_368_676
-    assert model_size(SimpleNetSmall()).bytes == 4 * 365_028
+    with pytest.raises(LabError, match="^--size is 8; the networks take 16 pixels or more$"):
+        describe_models(8, speed=False)
 
 
 def test_networks_are_described_with_their_cost_and_speed(monkeypatch):
     monkeypatch.setattr("scenelab.models.flops.SECONDS", 1e-9)
+    measured = model_size(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)))
+    assert (measured.parameters, measured.bytes) == (12, 4 * 16 + 8)  # 8 + 4 learned; 2 + 2 floats, one int64 beside
     described = describe_models(16, speed=True)
     assert described.keys() == NETWORKS.keys()
     for values in described.values():
@@ -236,8 +188,3 @@ def test_networks_are_described_with_their_cost_and_speed(monkeypatch):
         assert values["images_per_second"] > 0
     assert described["simplenet"]["parameters"] == 1_368_676
     assert "images_per_second" not in describe_models(16, speed=False)["vit"]
-
-
-def test_too_small_images_are_refused():
-    with pytest.raises(LabError, match="^--size is 8; the networks take 16 pixels or more$"):
-        describe_models(8, speed=False)

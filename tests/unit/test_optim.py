@@ -12,6 +12,10 @@ def channels_last_conv() -> nn.Conv2d:
     return nn.Conv2d(5, 7, 3).to(memory_format=torch.channels_last)
 
 
+def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
 def iterate(matrix: torch.Tensor) -> torch.Tensor:
     """Newton and Schulz as Jordan et al. write it, one product with the whole matrix a step."""
     a, b, c = COEFFICIENTS
@@ -24,30 +28,20 @@ def iterate(matrix: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("shape", [(7, 45), (45, 7), (16, 16), (1, 9), (64, 576)])
 def test_the_gathered_iteration_is_the_written_one(shape):
-    matrix = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    matrix = drawn(*shape, dtype=torch.float64)
     torch.testing.assert_close(orthogonalize(matrix), iterate(matrix), rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(orthogonalize(matrix.float()).double(), iterate(matrix), rtol=0, atol=2e-5)
 
 
-def test_badly_conditioned_matrices_stay_bounded_in_float32():
-    generator = torch.Generator().manual_seed(0)
-    left = torch.linalg.qr(torch.randn(64, 64, dtype=torch.float64, generator=generator)).Q
-    right = torch.linalg.qr(torch.randn(576, 64, dtype=torch.float64, generator=generator)).Q
+def test_singular_values_end_near_one_and_stay_bounded_in_float32():
+    values = torch.linalg.svdvals(orthogonalize(drawn(32, 288)))
+    assert 0.6 < values.min() < values.max() < 1.3
+    left, right = (torch.linalg.qr(drawn(side, 64, dtype=torch.float64)).Q for side in (64, 576))
     matrix = left @ torch.diag(torch.logspace(0, -8, 64, dtype=torch.float64)) @ right.T
     result = orthogonalize(matrix.float()).double()
     assert (result - iterate(matrix)).norm() < 0.01 * iterate(matrix).norm()
     assert torch.linalg.matrix_norm(result, 2) < 1.3
-
-
-def test_singular_values_end_near_one():
-    matrix = torch.randn(32, 288, generator=torch.Generator().manual_seed(0))
-    values = torch.linalg.svdvals(orthogonalize(matrix))
-    assert values.min() > 0.6
-    assert values.max() < 1.3
-
-
-def test_a_zero_gradient_moves_nothing():
-    assert torch.equal(orthogonalize(torch.zeros(3, 5)), torch.zeros(3, 5))
+    assert torch.equal(orthogonalize(torch.zeros(3, 5)), torch.zeros(3, 5))  # no gradient moves nothing
 
 
 def test_muon_is_torchs_muon_on_the_flattened_filters():

@@ -1,4 +1,4 @@
-"""A report of a stranger's run folder shows pictures of that folder, and nothing else of this machine."""
+"""A report of a stranger's run folder shows images of that folder, and nothing else of this machine."""
 
 import io
 import json
@@ -8,58 +8,57 @@ from PIL import Image
 
 from scenelab.cli.report import report
 from scenelab.errors import LabError
-from scenelab.report.blocks import LARGE, Section
 from scenelab.report.collect import collect
+from scenelab.report.sections import LARGE, Section
 from scenelab.runs.config import RunConfig, TrainConfig
 from scenelab.runs.run import Run
 from scenelab.training.metrics_logger import read_metrics
 
-SECRET = b"root:x:0:0\n"
 
-
-def picture(kind: str) -> bytes:
+def noise(kind: str) -> bytes:
     stream = io.BytesIO()
     Image.effect_noise((900, 900), 90).convert("RGB").save(stream, kind)
     return stream.getvalue()
 
 
-def show(path) -> Section:
+def show(path) -> str:
     section = Section("x", "X")
-    section.picture(path, "a", "b")
-    return section
+    assert section.picture(path, "a", "b")
+    return section.blocks[0][1]["data"]
 
 
-def test_pictures_of_the_run_are_shown(tmp_path):
-    (tmp_path / "large.png").write_bytes(picture("PNG"))
-    assert len(picture("PNG")) > LARGE
-    assert show(tmp_path / "large.png").blocks[0].content["data"].startswith("data:image/jpeg;base64,")
+def test_images_of_the_run_are_shown(tmp_path):
+    (tmp_path / "large.png").write_bytes(noise("PNG"))
+    assert len(noise("PNG")) > LARGE
+    assert show(tmp_path / "large.png").startswith("data:image/jpeg;base64,")
     Image.new("RGB", (9, 9)).save(tmp_path / "small.png")
-    assert show(tmp_path / "small.png").blocks[0].content["data"].startswith("data:image/png;base64,")
+    assert show(tmp_path / "small.png").startswith("data:image/png;base64,")
+    assert not Section("x", "X").picture(tmp_path / "missing.png", "a", "b")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.svg"])
 @pytest.mark.parametrize("link", [True, False])
-def test_another_file_of_the_machine_is_not(tmp_path, name, link):
-    (tmp_path / "secret").write_bytes(SECRET)
+def test_another_file_of_the_machine_is_refused(tmp_path, name, link):
+    (tmp_path / "secret").write_bytes(b"root:x:0:0\n")
     if link:
         (tmp_path / name).symlink_to(tmp_path / "secret")
     else:
-        (tmp_path / name).write_bytes(SECRET)
-    with pytest.raises(LabError, match="is a link; a report takes only" if link else "is no (picture|SVG drawing)"):
+        (tmp_path / name).write_bytes(b"root:x:0:0\n")
+    with pytest.raises(LabError, match="is a link; a report takes only" if link else "is not an? (PNG or JPEG|SVG)"):
         show(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("kind", ["EPS", "PPM", "TIFF"])
-def test_other_kinds_of_pictures_are_not_decoded(tmp_path, kind):
-    """Of EPS Pillow would start Ghostscript."""
-    (tmp_path / "a.png").write_bytes(picture(kind))
-    with pytest.raises(LabError, match="is no picture"):
+def test_other_kinds_of_images_are_not_decoded(tmp_path, kind):
+    """For EPS, Pillow would start Ghostscript."""
+    (tmp_path / "a.png").write_bytes(noise(kind))
+    with pytest.raises(LabError, match="is not a PNG or JPEG image"):
         show(tmp_path / "a.png")
 
 
-def test_a_picture_that_promises_too_much(tmp_path, monkeypatch):
-    monkeypatch.setattr("scenelab.report.blocks.MAX_PIXELS", 100)
-    (tmp_path / "a.png").write_bytes(picture("PNG"))
+def test_an_image_with_too_many_pixels_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("scenelab.report.sections.MAX_PIXELS", 100)
+    (tmp_path / "a.png").write_bytes(noise("PNG"))
     with pytest.raises(LabError, match="is 900×900; at most 100 pixels are read"):
         show(tmp_path / "a.png")
 
@@ -74,16 +73,15 @@ def run(tmp_path) -> Run:
 
 @pytest.mark.parametrize("name", ["training", "val", "robustness", "attribution"])
 @pytest.mark.parametrize("value", [[], 3, None, {}, {"mirror": 3}, {"plain": {"top1": "x"}}, {"warnings": 3}])
-def test_results_of_another_shape_are_one_line(run, name, value, tmp_path):
-    """Or nothing, where they are not needed."""
+def test_results_of_another_shape_are_one_line_or_not_needed(run, name, value, tmp_path):
     (run.results / f"{name}.json").write_text(json.dumps(value))
-    said = "the results in "
+    message = "the results in "
     try:
         report([run.folder], out=tmp_path / "out", html_only=True, card=True)
     except LabError as error:
-        said = str(error)
-    assert "\n" not in said
-    assert said.startswith(("the results in ", "--card needs"))
+        message = str(error)
+    assert "\n" not in message
+    assert message.startswith(("the results in ", "--card needs"))
 
 
 @pytest.mark.parametrize("line", ["[]", "3", "{}", '{"step": 1}', '{"epoch": 1, "top1": "x", "top5": 2}', "[" * 50_000])

@@ -1,5 +1,6 @@
 """The check of a data folder: an intact folder has no faults, and each kind of fault is reported once."""
 
+import os
 import shutil
 
 import pytest
@@ -31,25 +32,16 @@ def test_an_intact_folder_has_no_faults(scenes):
     assert [sorted(report.per_class.values()) for report in reports] == [[6] * 12, [3] * 12]
 
 
-def test_a_missing_file_is_one_fault(folder, name):
-    (folder / "images" / name).unlink()
+def test_each_missing_unreadable_or_resized_file_is_one_fault(folder):
+    missing, unreadable, resized = [line.split()[0] for line in (folder / "train.txt").read_text().splitlines()[:3]]
+    (folder / "images" / missing).unlink()
+    os.truncate(folder / "images" / unreadable, 500)
+    Image.new("RGB", (128, 96)).save(folder / "images" / resized)
     train, val = verify(folder)
-    assert (train.missing, train.faults, val.faults) == ([name], 1, 0)
-
-
-def test_an_unreadable_file_is_one_fault(folder, name):
-    path = folder / "images" / name
-    path.write_bytes(path.read_bytes()[:500])
-    train, _ = verify(folder)
-    assert (list(train.unreadable), train.faults) == ([name], 1)
-    assert train.unreadable[name].startswith(f"image {path} cannot be decoded")
-
-
-def test_a_file_of_the_wrong_size_is_one_fault_unless_any_size_is_accepted(folder, name):
-    Image.new("RGB", (128, 96)).save(folder / "images" / name)
-    train, _ = verify(folder)
-    assert (train.wrong_size, train.faults) == ({name: (96, 128)}, 1)
-    assert verify(folder, size=None)[0].faults == 0
+    assert (train.missing, list(train.unreadable), train.wrong_size) == ([missing], [unreadable], {resized: (96, 128)})
+    assert train.unreadable[unreadable].startswith(f"image {folder / 'images' / unreadable} cannot be decoded")
+    assert (train.faults, val.faults) == (3, 0)
+    assert verify(folder, size=None)[0].faults == 2
     assert len(verify(folder, size=64)[1].wrong_size) == 36
 
 

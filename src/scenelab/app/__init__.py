@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from scenelab.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from scenelab.app.handlers import Answers
-    from scenelab.app.session import open_lens
+    from scenelab.app.handlers import Handlers
+    from scenelab.app.session import open_session
 else:
     __getattr__ = lazy_exports(__name__, __file__)
 
-__all__ = ["Answers", "open_lens"]
+__all__ = ["Handlers", "open_session"]

@@ -1,9 +1,9 @@
-"""What the page answers: for a picture and a network the top five, a map, an attack; each with its message."""
+"""What the page shows for an image and a network: predictions, an attribution map, an attack, each with a message."""
 
 import random
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,131 +11,119 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
-from scenelab.app.errors_gallery import Album
-from scenelab.app.session import Fooled, Lens, View, draw_difference, draw_view, to_pixels
+from scenelab.app.errors_gallery import ErrorsGallery
+from scenelab.app.session import Attacked, AttributionMap, Session, draw_difference, draw_map, to_pixels
 from scenelab.attribution import METHODS
 from scenelab.data.decode import fit, read_image
 from scenelab.errors import LabError
-from scenelab.evaluation.adversarial import QUERIES_PER_STEP, MethodName
+from scenelab.evaluation.adversarial import QUERIES_PER_STEP, AttackSettings, MethodName
 
-FIRST, ELSE, LEAST = "its first guess", "anything else", "the least likely"
-OF_A_LIST = "; replace it or remove it from the list"  # advice of the decoder that does not fit here
-ATTACKS: dict[str, MethodName] = {
-    "PGD": "pgd", "one step (FGSM)": "fgsm", "Auto-PGD": "apgd", "Square (no gradient)": "square",
-}  # fmt: skip
+PREDICTED, ANY_OTHER, LEAST_LIKELY = "the predicted class", "any other class", "the least likely class"
+LIST_ADVICE = "; replace it or remove it from the list"  # of the decoder, about lists of images
+ATTACKS: dict[str, MethodName] = {"PGD": "pgd", "FGSM (one step)": "fgsm", "Auto-PGD": "apgd"}
+ATTACKS["Square (no gradient)"] = "square"
 TARGETED = ("pgd", "fgsm")
-TITLES = {
-    "gradient": "gradient", "smooth": "SmoothGrad", "integrated": "integrated gradients", "cam": "Grad-CAM",
-    "occlusion": "occlusion",
-}  # fmt: skip
-KEPT = 64  # pictures that are not decoded again, at the sizes of the networks
+TITLES = {"gradient": "gradient", "smooth": "SmoothGrad", "integrated": "integrated gradients", "cam": "Grad-CAM"}
+TITLES["occlusion"] = "occlusion"
+MAX_DECODED = 64  # images that are kept at the sizes of the networks
+NO_RESULT = (None, None, None, None)
 
 
-class Answers:
-    """What the page knows: its networks, val images if there are any, and the last pictures that it was shown."""
+class Handlers:
+    """The networks by name, validation images if there are any, and the images that visitors uploaded last."""
 
-    def __init__(self, lenses: list[Lens], album: Album | None) -> None:
-        self.lenses = {lens.name: lens for lens in lenses}
-        self.album = album
-        self._seen: OrderedDict[str, dict[int, Tensor]] = OrderedDict()
-        self._decoding = threading.Lock()
+    def __init__(self, sessions: list[Session], gallery: ErrorsGallery | None) -> None:
+        self.sessions = {session.name: session for session in sessions}
+        self.gallery = gallery
+        self._decoding = threading.Lock()  # one image at a time, since large ones take much memory
+        self._decode_once = lru_cache(MAX_DECODED)(self._decode)
 
-    def guess(self, path: str | None, name: str) -> tuple[dict[str, float] | None, str]:
-        """The top five, or nothing and a message."""
+    def predict(self, path: str | None, name: str) -> tuple[dict[str, float] | None, str]:
+        """Return the top five, or nothing and a message."""
         if path is None:
             return None, ""
         try:
-            return self.lenses[name].guess(self._picture(path, name)), ""
+            return self.sessions[name].predict(self._image(path, name)), ""
         except LabError as error:
-            return None, _warn(error, path)
+            return None, _warning(error, path)
 
-    def look(
+    def explain(
         self, path: str | None, name: str, method: str, category: str, opacity: float
-    ) -> tuple[View | None, np.ndarray | None, str]:
-        """The map, how it is painted, and a line about it."""
+    ) -> tuple[AttributionMap | None, np.ndarray | None, str]:
+        """Return the map, the map as pixels, and a line about it."""
         if path is None:
             return None, None, ""
         try:
-            view = self.lenses[name].look(self._picture(path, name), method, None if category == FIRST else category)
+            chosen = None if category == PREDICTED else category
+            result = self.sessions[name].explain(self._image(path, name), method, chosen)
         except LabError as error:
-            return None, None, _warn(error, path)
-        said = f"for **{view.category}**: {METHODS[method].description}" + ("; the map is empty" if view.empty else "")
-        return view, draw_view(view, opacity), said
+            return None, None, _warning(error, path)
+        note = f"for **{result.category}**: {METHODS[method].description}" + (
+            "" if result.values.any() else "; the map is empty"
+        )
+        return result, draw_map(result, opacity), note
 
-    def fool(
+    def attack(
         self, path: str | None, name: str, method: str, levels: float, steps: float, target: str, stop: threading.Event
     ) -> Iterator[tuple[Any, ...]]:
-        """Original, adversarial image, difference, the new top five and a line; while it runs only the line.
+        """Yield the original, the adversarial image, the difference, the new top five and a line.
 
-        Ends without a word when `stop` is set.
+        While the attack runs there is only the line; nothing comes any more once `stop` is set.
         """
-        nothing = (None, None, None, None)
         if path is None:
-            yield *nothing, "There is no picture to attack yet."
+            yield *NO_RESULT, "Choose an image first."
             return
-        attack = ATTACKS[method]
-        wanted = target if attack in TARGETED else ELSE
-        towards = {ELSE: None, LEAST: "least-likely"}.get(wanted, wanted)
+        kind = ATTACKS[method]
+        target = target if kind in TARGETED else ANY_OTHER
+        goal = {ANY_OTHER: None, LEAST_LIKELY: "least-likely"}.get(target, target)
+        settings = AttackSettings(method=kind, epsilon=levels / 255, steps=int(steps), target=goal)
         try:
-            picture = self._picture(path, name)
-            for answer in self.lenses[name].fool(picture, attack, levels / 255, int(steps), towards, stop):
-                if isinstance(answer, Fooled):
-                    difference, factor = draw_difference(answer)
-                    how = f"{method}, ε = {levels:g}/255{_length(attack, int(steps))}, towards {wanted}"
-                    yield (
-                        to_pixels(answer.image), to_pixels(answer.adversarial), difference, answer.after,
-                        _tell(answer, factor, wanted, how),
-                    )  # fmt: skip
-                else:
-                    yield *nothing, f"Attacking; passes through the network: {answer}"
+            for answer in self.sessions[name].attack(self._image(path, name), settings, stop):
+                if isinstance(answer, int):
+                    yield *NO_RESULT, f"Running; forward passes: {answer}"
+                    continue
+                difference, largest = draw_difference(answer)
+                images = (to_pixels(answer.image), to_pixels(answer.adversarial), difference)
+                how = f"{method}, ε = {levels:g}/255{_length(kind, int(steps))}, target: {target}"
+                yield *images, answer.after, _describe(answer, largest, target, how)
         except LabError as error:
-            yield *nothing, _warn(error, path)
+            yield *NO_RESULT, _warning(error, path)
 
-    def take(self, category: str) -> tuple[np.ndarray | None, str]:
-        """Some val image of a category, and what it is."""
-        if self.album is None:
-            return None, ""
+    def sample(self, category: str) -> tuple[np.ndarray | None, str]:
+        """Return a random validation image of a category, and what it is."""
+        assert self.gallery is not None  # or there is no button for it
         try:
-            return self.show(self.album, random.choice(self.album.of(category)))
+            return self.gallery.show(random.choice(self.gallery.rows_of(category)))
         except LabError as error:
             return None, f"⚠ {error}"
 
-    def show(self, album: Album, row: int) -> tuple[np.ndarray, str]:
-        """A val image, and what it is."""
-        return album.pixels(row), f"A {album.dataset.split} image of **{album.category(row)}**."
-
-    def _picture(self, path: str, name: str) -> UInt8[Tensor, "3 s s"]:
-        """The picture at a network's size. One is decoded at a time, each once: large ones take much memory."""
+    def _image(self, path: str, name: str) -> UInt8[Tensor, "3 s s"]:
         with self._decoding:
-            if path not in self._seen:
-                image = read_image(Path(path))
-                sizes = {lens.stored.size for lens in self.lenses.values()}
-                self._seen[path] = {size: fit(image, size).clone() for size in sizes}
-                while len(self._seen) > KEPT:
-                    self._seen.popitem(last=False)
-            self._seen.move_to_end(path)
-            return self._seen[path][self.lenses[name].stored.size]
+            return self._decode_once(path)[self.sessions[name].stored.size]
+
+    def _decode(self, path: str) -> dict[int, Tensor]:
+        """Return an image at the sizes of the networks."""
+        image = read_image(Path(path))
+        return {size: fit(image, size).clone() for size in {each.stored.size for each in self.sessions.values()}}
 
 
-def _length(attack: MethodName, steps: int) -> str:
-    return {"fgsm": "", "square": f", {QUERIES_PER_STEP * steps} queries"}.get(attack, f", {steps} steps")
+def _length(kind: MethodName, steps: int) -> str:
+    return {"fgsm": "", "square": f", {QUERIES_PER_STEP * steps} queries"}.get(kind, f", {steps} steps")
 
 
-def _tell(found: Fooled, factor: float, target: str, how: str) -> str:
-    before, after = (max(values.items(), key=lambda pair: pair[1]) for values in (found.before, found.after))
-    if found.success:
-        result = "Fooled"
-    elif target != ELSE and before[0] != after[0]:
-        result = f"Changed, but not to {target}"
-    else:
-        result = "Not fooled"
+def _describe(result: Attacked, largest: float, target: str, how: str) -> str:
+    before, after = (next(iter(values.items())) for values in (result.before, result.after))
+    outcome = "The attack succeeded" if result.success else "The attack failed"
+    if not result.success and target != ANY_OTHER and before[0] != after[0]:
+        outcome = f"The class changed, but not to {target}"
+    strength = f"; the difference is shown {0.5 / largest:.0f} times as strong" if largest else ""
     return (
-        f"**{result}.** {before[0]} {100 * before[1]:.0f} % → {after[0]} {100 * after[1]:.0f} %, of one look, without "
-        f"the mirror image. {how}; largest change {255 * found.largest:.0f} levels; the difference is shown "
-        f"{factor:.0f} times as strong. The downloaded PNG is exactly this image."
+        f"**{outcome}.** {before[0]} {100 * before[1]:.0f} % → {after[0]} {100 * after[1]:.0f} %, without averaging "
+        f"over the mirror image. {how}; largest change {255 * largest:.0f}/255{strength}. The PNG to download is "
+        "exactly this image."
     )
 
 
-def _warn(error: LabError, path: str) -> str:
-    """The message without the server's own name of the file."""
-    return "⚠ " + str(error).replace(str(path), Path(path).name).removesuffix(OF_A_LIST)
+def _warning(error: LabError, path: str) -> str:
+    """Return the message without the folder in which the server keeps the file."""
+    return "⚠ " + str(error).replace(str(path), Path(path).name).removesuffix(LIST_ADVICE)

@@ -1,8 +1,8 @@
-"""What may reach the explorer's server: gradio has some hundred doors, of which the page needs a dozen.
+"""What may reach the explorer's server: gradio has hundreds of routes, of which the page needs a dozen.
 
-Everything else is refused before gradio sees it: other paths, other names of this machine, other pages' requests,
-bodies that are too long, and any file that lies outside the folder of uploads, whether it is asked for or named in a
-question (gradio would read it, or fetch it if it is an address).
+All others are refused before gradio sees them: other paths, other names of this machine, requests of other pages, long
+bodies, and files outside the folder of uploads, whether they are requested or named in a request body (gradio would
+read such a file, or fetch it if it is an address).
 """
 
 import json
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MOST_BYTES = 20 * 2**20
-MOST_QUESTION = 2**20  # bytes of a question, whose pictures are uploaded before
+MAX_UPLOAD_BYTES = 20 * 2**20
+MAX_JOIN_BYTES = 2**20  # of a request to the queue, whose images are uploaded before
 FILE = "/gradio_api/file="
 JOIN = "/gradio_api/queue/join"
-DOORS = {
+ROUTES = {
     "GET": re.compile(
         r"/|/config|/theme\.css|/favicon\.ico|/manifest\.json|/(assets|static|svelte)/[\w./~@+-]+|/gradio_api/(theme\.css|"
         r"heartbeat/\w+|queue/data|upload_progress|startup-events|file=.+)"
@@ -37,7 +37,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class RefusedError(Exception):
-    """Answered with a status and a line."""
+    """Is answered with a status and a line."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -46,10 +46,10 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Gate:
-    """In front of the server, an ASGI application.
+    """An ASGI application in front of the server.
 
     Attributes:
-        folder: of uploads and of what is drawn for the page; the only files that are read or given out.
+        folder: of uploads and of computed images; the only files that are read or served.
         hosts: names that the server answers to; empty for all.
     """
 
@@ -58,6 +58,7 @@ class Gate:
     hosts: tuple[str, ...]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on or refuse it."""
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
 
@@ -68,100 +69,92 @@ class Gate:
 
         try:
             if scope["type"] != "http":
-                raise RefusedError(404, "there is no such door")
+                raise RefusedError(404, "there is no such route")
             headers = {name.lower(): value for name, value in scope["headers"]}
             self._check(scope["method"], scope["path"], headers)
-            asks = scope["path"].startswith(JOIN)
-            body = _limited(receive, headers, MOST_QUESTION if asks else MOST_BYTES + MOST_QUESTION)
-            if asks:
-                body = _again(self._question(await _read(body)), receive)
-        except RefusedError as refused:
-            await answer(
-                {"type": "http.response.start", "status": refused.status, "headers": [(b"content-type", b"text/plain")]}
-            )
-            return await answer({"type": "http.response.body", "body": str(refused).encode()})
+            joins = scope["path"].startswith(JOIN)
+            body = _limited(receive, headers, MAX_JOIN_BYTES if joins else MAX_UPLOAD_BYTES + MAX_JOIN_BYTES)
+            if joins:
+                body = _replayed(self._check_body(await _read(body)), receive)
+        except RefusedError as error:
+            plain = [(b"content-type", b"text/plain")]
+            await answer({"type": "http.response.start", "status": error.status, "headers": plain})
+            return await answer({"type": "http.response.body", "body": str(error).encode()})
         await self.app(scope, body, answer)
 
     def _check(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
-        if self.hosts and _name(host) not in self.hosts:
-            raise RefusedError(400, "this is not the name of this server")
+        if self.hosts and host.partition(":")[0] not in self.hosts:
+            raise RefusedError(400, "this server has another name")
         origin = headers.get(b"origin", b"").decode("latin-1")
-        if origin and origin.partition("://")[2] != host:
-            raise RefusedError(403, "another page may not ask")
-        if headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site") and path != "/":
-            raise RefusedError(403, "another page may not ask")
-        door = DOORS.get("GET" if method == "HEAD" else method)
-        if door is None or not door.fullmatch(path):
-            raise RefusedError(404, "there is no such door")
-        if path.startswith(FILE) and not self._inside(path.removeprefix(FILE)):
-            raise RefusedError(403, "this file is not given out")
+        is_foreign = headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site") and path != "/"
+        if is_foreign or (origin and origin.partition("://")[2] != host):
+            raise RefusedError(403, "requests of other pages are refused")
+        route = ROUTES.get("GET" if method == "HEAD" else method)
+        if route is None or not route.fullmatch(path):
+            raise RefusedError(404, "there is no such route")
+        if path.startswith(FILE) and not self._is_inside(path.removeprefix(FILE)):
+            raise RefusedError(403, "this file is not served")
 
-    def _question(self, body: bytes | None) -> bytes:
-        """The question as it is, if it names no file from elsewhere."""
+    def _check_body(self, body: bytes | None) -> bytes:
+        """Return the body as it is, if it is an object that names no file from elsewhere."""
         try:
-            asked = json.loads(body) if body is not None else None
+            request = json.loads(body or b"")
         except (ValueError, RecursionError):
-            asked = None
-        if body is None or not isinstance(asked, dict):
-            raise RefusedError(400, "this is no question")
-        if not all(self._inside(path) for path in _paths(asked)):
+            request = None
+        if body is None or not isinstance(request, dict):
+            raise RefusedError(400, "the body is not a request to the queue")
+        if not all(self._is_inside(path) for path in _paths(request)):
             raise RefusedError(403, "this file is not read")
         return body
 
-    def _inside(self, path: Any) -> bool:
+    def _is_inside(self, path: Any) -> bool:
         if path is None:
             return True
         try:
             return Path(path).is_absolute() and Path(path).resolve().is_relative_to(self.folder)
-        except (TypeError, ValueError, OSError, RuntimeError):  # no text, a NUL in it, half a letter, links in a circle
+        except (TypeError, ValueError, OSError, RuntimeError):  # not text, a NUL, a lone surrogate, a loop of links
             return False
 
 
-def _limited(receive: Any, headers: dict[bytes, bytes], most: int) -> Any:
-    """Up to so many bytes of a body; one that says that it is longer is refused at once."""
-    told = headers.get(b"content-length", b"0")
-    if not told.isdigit() or len(told) > 20 or int(told) > most:  # Python makes no number of 5,000 digits
-        raise RefusedError(413, f"this is longer than {most} bytes")
+def _limited(receive: Any, headers: dict[bytes, bytes], limit: int) -> Any:
+    """Cut a body off at a number of bytes; refuse one that announces more."""
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit() or len(length) > 20 or int(length) > limit:  # int() takes no 5,000 digits
+        raise RefusedError(413, f"the body is longer than {limit} bytes")
     seen = 0
 
     async def limited() -> Any:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        return message if seen <= most else {"type": "http.disconnect"}
+        return message if seen <= limit else {"type": "http.disconnect"}
 
     return limited
 
 
-def _again(body: bytes, receive: Any) -> Any:
-    """A body that has been read, for whoever comes next."""
-    told = False
+def _replayed(body: bytes, receive: Any) -> Any:
+    """A body that has been read, for the next reader."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def again() -> Any:
-        nonlocal told
-        if told:
-            return await receive()
-        told = True
-        return {"type": "http.request", "body": body, "more_body": False}
+    async def replayed() -> Any:
+        return messages.pop() if messages else await receive()
 
-    return again
+    return replayed
 
 
 async def _read(receive: Any) -> bytes | None:
-    """A whole body, or None where it is too long or breaks off."""
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        parts.append(message.get("body", b""))
+    """Return a whole body, or None where it is too long or breaks off."""
+    body = b""
+    while (message := await receive())["type"] == "http.request":
+        body += message.get("body", b"")
         if not message.get("more_body"):
-            return b"".join(parts)
+            return body
+    return None
 
 
 def _paths(value: Any) -> Iterator[Any]:
-    """Whatever is called a path, however deep."""
+    """Yield whatever is called a path, however deep."""
     waiting = [value]
     while waiting:
         part = waiting.pop()
@@ -171,8 +164,3 @@ def _paths(value: Any) -> Iterator[Any]:
             waiting += part.values()
         elif isinstance(part, list):
             waiting += part
-
-
-def _name(host: str) -> str:
-    """The name of `name:port` or `[address]:port`."""
-    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]

@@ -4,45 +4,51 @@ import os
 import shutil
 import socket
 import tempfile
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scenelab.app.handlers import Answers
-from scenelab.app.middleware import MOST_BYTES, Gate
+from scenelab.app.handlers import Handlers
+from scenelab.app.middleware import MAX_UPLOAD_BYTES, Gate
+from scenelab.app.shown_files import delete_old_files
 from scenelab.errors import LabError
 
-WAITING = 32  # questions in the queue
-VISITORS = 64  # whose maps are remembered, a tenth of a megabyte each; gradio remembers those of 10,000
+STALE_SECONDS = 3600.0  # the age at which uploaded and computed images are deleted
+MAX_QUEUE = 32  # requests
+MAX_VISITORS = 64  # whose maps are kept, a tenth of a megabyte each; gradio keeps those of 10,000
 LOOPBACK = ("127.0.0.1", "localhost")
 FONTS = ("system-ui", "Segoe UI", "Helvetica", "Arial", "sans-serif")
+OFF = "share inbrowser show_error enable_monitoring ssr_mode mcp_server pwa run_history".split()
 
 
 @dataclass(frozen=True)
-class Served:
-    """Where the page is, and how it ends."""
+class Server:
+    """A running page and its address."""
 
     address: str
     page: Any
     blocks: Any
     folder: Path
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def delete_old_files(self) -> None:
+        """Delete images that were last shown long ago, until the server is closed."""
+        while not self.closed.wait(STALE_SECONDS / 6):
+            delete_old_files(self.folder, self.blocks, STALE_SECONDS)
 
     def close(self) -> None:
-        """Stop, and remove what was uploaded and drawn."""
-        self.page.end()
+        """Stop, and remove uploaded and computed images."""
+        self.closed.set()
+        self.page.callbacks.stop_all()
         self.blocks.close(verbose=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def serve(answers: Answers, *, host: str = "127.0.0.1", port: int = 7860) -> Served:
-    """Start the page in the background.
+def serve(handlers: Handlers, *, host: str = "127.0.0.1", port: int = 7860) -> Server:
+    """Start the page in the background; raise LabError if gradio is missing or the address cannot be used.
 
-    Args:
-        host: IPv4 address or name to listen on; anything else than loopback lets others in.
-        port: 0 takes a free one.
-
-    Raises:
-        LabError: gradio is missing, or the address is taken or none of this machine's.
+    Any host but loopback lets others in; port 0 takes a free one.
     """
     port = _free_port(host, port)
     folder = Path(tempfile.mkdtemp(prefix="scenelab-app-")).resolve()
@@ -56,41 +62,35 @@ def serve(answers: Answers, *, host: str = "127.0.0.1", port: int = 7860) -> Ser
 
     from scenelab.app.page import CSS, Page
 
-    page = Page(answers)
+    page = Page(handlers)
     blocks = page.build()
-    blocks.queue(max_size=WAITING)
-    blocks.launch(
-        server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, share=False, inbrowser=False,
-        max_file_size=MOST_BYTES, show_error=False, footer_links=[], enable_monitoring=False, ssr_mode=False,
-        mcp_server=False, pwa=False, run_history=False, css=CSS, state_session_capacity=VISITORS,
-        theme=themes.Default(primary_hue="blue", font=FONTS, font_mono=("ui-monospace", "monospace")),
-        app_kwargs={
-            "middleware": [Middleware(Gate, folder=folder, hosts=LOOPBACK if host in LOOPBACK else ())],
-            "docs_url": None, "redoc_url": None, "openapi_url": None,
-        },
-    )  # fmt: skip
-    return Served(f"http://{host if host != '0.0.0.0' else 'localhost'}:{port}", page, blocks, folder)
+    blocks.queue(max_size=MAX_QUEUE)
+    gate = Middleware(Gate, folder=folder, hosts=LOOPBACK if host in LOOPBACK else ())
+    theme = themes.Default(primary_hue="blue", font=FONTS, font_mono=("ui-monospace", "monospace"))
+    options: dict[str, Any] = {"prevent_thread_lock": True, "quiet": True, "footer_links": [], "css": CSS}
+    options |= {"max_file_size": MAX_UPLOAD_BYTES, "state_session_capacity": MAX_VISITORS, "theme": theme}
+    options["app_kwargs"] = {"middleware": [gate], "docs_url": None, "redoc_url": None, "openapi_url": None}
+    blocks.launch(server_name=host, server_port=port, **dict.fromkeys(OFF, False), **options)
+    server = Server(f"http://{host if host != '0.0.0.0' else 'localhost'}:{port}", page, blocks, folder)
+    threading.Thread(target=server.delete_old_files, daemon=True).start()
+    return server
 
 
 def _prepare(folder: Path, host: str) -> None:
-    """gradio reads its settings from the environment when it is loaded; no setting of this machine's goes in."""
-    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+    """Set gradio's environment, which it reads when it is imported; no setting of this machine goes in."""
+    for name in filter(lambda name: name.startswith("GRADIO_"), [*os.environ]):
         del os.environ[name]
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder), "HF_HUB_OFFLINE": "1"}
-    for name in ("NO_PROXY", "no_proxy"):  # launch asks its own address whether it is there
+    for name in ("NO_PROXY", "no_proxy"):  # launch requests its own address
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), *LOOPBACK, host]))
 
 
 def _free_port(host: str, port: int) -> int:
-    if not 0 <= port <= 65535:
-        raise LabError(f"--port is {port}; expected 1 to 65535, or 0 for a free one")
     try:
         with socket.socket() as free:
             free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             free.bind((host, port))
             return free.getsockname()[1]
-    except OSError as error:
-        raise LabError(
-            f"cannot listen on {host}:{port} ({error.strerror or error}); choose another --port, or a --host of this "
-            "machine"
-        ) from error
+    except (OSError, OverflowError) as error:
+        reason = f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error})"
+        raise LabError(f"{reason}; choose another --port from 1 to 65535, or a --host of this machine") from error

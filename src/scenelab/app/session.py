@@ -1,14 +1,14 @@
-"""A run's network as the explorer asks it about one picture: what it says, where it looks, what fools it.
+"""A run's network as the explorer uses it on one image: predictions, attribution maps, attacks.
 
-Several people may ask at once. Attributions hang hooks on the network, so they take turns; attacks have a copy of their
-own and wait for nobody.
+Several visitors may ask at once. Attributions register hooks on the network, so they take turns; attacks use a copy of
+their own and wait for nobody.
 """
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, Queue
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from scenelab.attribution.grad_cam import has_feature_maps
 from scenelab.attribution.registry import DEFAULT_METHODS, METHODS
 from scenelab.data.decode import fit
 from scenelab.errors import LabError
-from scenelab.evaluation.adversarial import AttackSettings, MethodName, attack_images
+from scenelab.evaluation.adversarial import AttackSettings, attack_images
 from scenelab.evaluation.attribution_gallery import scale_maps
 from scenelab.evaluation.attribution_plots import paint
 from scenelab.evaluation.predict import rank
@@ -29,36 +29,33 @@ from scenelab.models.normalize import Classifier
 from scenelab.runs.loading import open_network
 from scenelab.runs.network import Stored
 
-GUESSES = 5
 PERCENTILE = 99.0  # of a map that has the brightest colour
-PATIENCE = 0.1  # seconds between two looks at how far an attack has come
+PROGRESS_SECONDS = 0.1  # between two reports of a running attack
 
 
 @dataclass(frozen=True)
-class View:
-    """A map of attention in [0, 1] on the picture that the network saw, and the class that it speaks for."""
+class AttributionMap:
+    """A map in [0, 1] over the image that the network saw, and the category that it explains."""
 
-    picture: Float[Tensor, "3 s s"]
+    image: Float[Tensor, "3 s s"]
     values: Float[Tensor, "s s"]
     category: str
-    empty: bool
 
 
 @dataclass(frozen=True)
-class Fooled:
-    """A picture, what an attack made of it, and what the network says of both."""
+class Attacked:
+    """An image and its adversarial example, with the most likely categories of both."""
 
     image: Float[Tensor, "3 s s"]
     adversarial: Float[Tensor, "3 s s"]
     before: dict[str, float]
     after: dict[str, float]
     success: bool
-    largest: float
 
 
 @dataclass(frozen=True)
-class Lens:
-    """One network with its name; `fused` is its copy for attacks, with the normalisation folded away."""
+class Session:
+    """One network with its name; `fused` is its copy for attacks, with the normalization folded in."""
 
     name: str
     stored: Stored
@@ -67,167 +64,133 @@ class Lens:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Attributions that this network has."""
-        return (
-            DEFAULT_METHODS
-            if has_feature_maps(self.stored.model)
-            else tuple(name for name in DEFAULT_METHODS if name != "cam")
-        )
+        """Attribution methods that this network supports."""
+        has_maps = has_feature_maps(self.stored.model)
+        return tuple(name for name in DEFAULT_METHODS if has_maps or name != "cam")
 
-    def see(self, picture: UInt8[Tensor, "3 h w"]) -> Float[Tensor, "1 3 s s"]:
-        """The picture as this network is shown it: its middle, at the network's size."""
-        return fit(picture, self.stored.size).float().div(255)[None]
+    def resize(self, image: UInt8[Tensor, "3 h w"]) -> Float[Tensor, "1 3 s s"]:
+        """Return the centre of the image at the network's size."""
+        return fit(image, self.stored.size).float().div(255)[None]
 
-    def guess(self, picture: UInt8[Tensor, "3 h w"]) -> dict[str, float]:
-        """The five most likely categories with their probabilities, mirror-averaged."""
+    def predict(self, image: UInt8[Tensor, "3 h w"]) -> dict[str, float]:
+        """Return the five most likely categories with their mirror-averaged probabilities."""
         with self.lock:
-            return self.most_likely(self._look_twice(self.see(picture)))
+            return self.rank(self._mirror_averaged(self.resize(image)))
 
-    def _look_twice(self, image: Float[Tensor, "1 3 s s"]) -> Float[Tensor, "1 k"]:
+    def _mirror_averaged(self, image: Float[Tensor, "1 3 s s"]) -> Float[Tensor, "1 k"]:
         with torch.no_grad():
             return (self.stored.model(image) + self.stored.model(image.flip(-1))) / 2
 
-    def most_likely(self, logits: Float[Tensor, "1 k"]) -> dict[str, float]:
-        """The five first, by the order of one image's logits."""
-        return dict(rank(logits, self.stored.categories, count=GUESSES))
+    def rank(self, logits: Float[Tensor, "1 k"]) -> dict[str, float]:
+        """Return the five most likely categories of one image's logits."""
+        return dict(rank(logits, self.stored.categories, count=5))
 
-    def look(self, picture: UInt8[Tensor, "3 h w"], method: str, category: str | None) -> View:
-        """Where it looks for a category, by default for its first guess.
-
-        Raises:
-            LabError: no such method or category.
-        """
+    def explain(self, image: UInt8[Tensor, "3 h w"], method: str, category: str | None) -> AttributionMap:
+        """Return the attribution map of a category, by default of the predicted one; raise LabError if it has none."""
         if method not in self.methods:
             raise LabError(f"{self.name} has no maps by {method!r}; choose {', '.join(self.methods)}")
-        image = self.see(picture)
+        categories, resized = self.stored.categories, self.resize(image)
+        if category is not None and category not in categories:
+            raise LabError(f"{self.name} does not know {category!r}; choose one of its {len(categories)}")
         with self.lock:
-            target = self.label(category) if category else int(self._look_twice(image).argmax())
-            maps = METHODS[method](self.stored.model, image, torch.tensor([target]))
+            logits = self._mirror_averaged(resized)
+            target = categories.index(category) if category else int(logits.argmax())
+            maps = METHODS[method](self.stored.model, resized, torch.tensor([target]))
         values, _ = scale_maps(maps, percentile=PERCENTILE)
-        return View(image[0], values[0, 0], self.stored.categories[target], empty=not bool(values.any()))
+        return AttributionMap(resized[0], values[0, 0], categories[target])
 
-    def label(self, category: str) -> int:
-        """A category's number.
+    def attack(
+        self, image: UInt8[Tensor, "3 h w"], settings: AttackSettings, stop: threading.Event
+    ) -> Iterator[int | Attacked]:
+        """Attack one image; yield the number of forward passes while it runs, then the result.
 
-        Raises:
-            LabError: the network does not know it.
+        Ends without a result when `stop` is set or the iterator is closed. Raises LabError for an invalid target.
         """
-        if category not in self.stored.categories:
-            raise LabError(f"{self.name} does not know {category!r}; choose one of its {len(self.stored.categories)}")
-        return self.stored.categories.index(category)
+        resized = self.resize(image)
 
-    def fool(
-        self, picture: UInt8[Tensor, "3 h w"], method: MethodName, epsilon: float, steps: int, target: str | None,
-        stop: threading.Event,
-    ) -> Iterator[int | Fooled]:  # fmt: skip
-        """Attack away from the first guess, or towards a target: numbers of passes while it runs, then what came out.
+        def run(model: Callable[[Tensor], Tensor]) -> AttackResult:
+            return attack_images(model, resized, None, self.stored.categories, settings)
 
-        Ends without a result when `stop` is set, or when the iterator is closed.
-
-        Raises:
-            LabError: the target is none of its categories, or does not go with the method.
-        """
-        image = self.see(picture)
-        categories = self.stored.categories
-
-        def work(model: Callable[[Tensor], Tensor]) -> AttackResult:
-            return attack_images(
-                model,
-                image,
-                None,
-                categories,
-                AttackSettings(method=method, epsilon=epsilon, steps=steps, target=target),
-            )
-
-        for answer in _watched(work, self.fused, stop):
+        for answer in _run_in_thread(run, self.fused, stop):
             if isinstance(answer, int):
                 yield answer
                 continue
             with torch.no_grad():
-                before, after = self.fused(image), self.fused(answer.images)
-            yield Fooled(
-                image[0], answer.images[0], self.most_likely(before), self.most_likely(after),
-                success=bool(answer.success[0]), largest=answer.norms[0].item(),
-            )  # fmt: skip
+                before, after = (self.rank(self.fused(images)) for images in (resized, answer.images))
+            yield Attacked(resized[0], answer.images[0], before, after, bool(answer.success[0]))
 
 
-class _StopError(Exception):
-    """Nobody waits for the attack any more."""
+class _StoppedError(Exception):
+    """The result of the attack is not wanted any more."""
 
 
-def _watched(
-    work: Callable[[Callable[[Tensor], Tensor]], AttackResult], model: Classifier, stop: threading.Event
+def _run_in_thread(
+    attack: Callable[[Callable[[Tensor], Tensor]], AttackResult], model: Classifier, stop: threading.Event
 ) -> Iterator[int | AttackResult]:
-    """Do the work in a thread of its own: now and then how many passes through the model it had, then its result.
+    """Yield how many passes through the model an attack has made, now and then, and its result.
 
-    A pass is where it can be stopped; nobody waits for the thread once the result is not wanted any more.
+    It can be stopped at each pass; nobody waits for the thread once the result is not wanted.
     """
-    outcome: Queue[AttackResult | BaseException] = Queue()
-    unheard = threading.Event()
+    result: Future[AttackResult] = Future()
+    closed = threading.Event()
     passes = 0
 
-    def asked(images: Tensor) -> Tensor:
+    def counted(images: Tensor) -> Tensor:
         nonlocal passes
-        if stop.is_set() or unheard.is_set():
-            raise _StopError
+        if stop.is_set() or closed.is_set():
+            raise _StoppedError
         passes += 1
         return model(images)
 
     def run() -> None:
         try:
-            outcome.put(work(asked))
-        except BaseException as error:  # goes on in the thread that waits
-            outcome.put(error)
+            result.set_result(attack(counted))
+        except BaseException as error:  # is raised again where the result is awaited
+            result.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    told = 0
+    reported = 0
     try:
         while not stop.is_set():
             try:
-                found = outcome.get(timeout=PATIENCE)
-            except Empty:
-                if passes > told:
-                    told = passes
-                    yield told
-                continue
-            if isinstance(found, AttackResult):
-                yield found
-            elif not isinstance(found, _StopError):
-                raise found
-            return
+                answer = result.result(timeout=PROGRESS_SECONDS)
+            except TimeoutError:
+                if passes > reported:
+                    reported = passes
+                    yield reported
+            except _StoppedError:
+                return
+            else:
+                yield answer
+                return
     finally:
-        unheard.set()
+        closed.set()
 
 
-def open_lens(folder: Path) -> Lens:
-    """A run's best weights.
-
-    Raises:
-        LabError: the folder holds no run, or its weights cannot be read.
-    """
+def open_session(folder: Path) -> Session:
+    """Load the best weights of a run; raise LabError if there are none."""
     run, stored = open_network(folder)
-    return Lens(run.folder.resolve().name, stored, prepare_for_inference(stored.model))
+    return Session(run.folder.resolve().name, stored, prepare_for_inference(stored.model))
 
 
-def draw_view(view: View, opacity: float) -> np.ndarray:
-    """Colours over the grey picture, as uint8 pixels; opacity 0 is the picture itself, in its colours."""
+def draw_map(result: AttributionMap, opacity: float) -> np.ndarray:
+    """Paint colours over the gray image, as uint8 pixels; opacity 0 gives the image itself, in its colours."""
     if opacity == 0:
-        return to_pixels(view.picture)
-    return _to_bytes(paint(view.picture, view.values, "overlay", opacity=opacity))
+        return to_pixels(result.image)
+    return _to_uint8(paint(result.image, result.values, "overlay", opacity=opacity))
+
+
+def draw_difference(result: Attacked) -> tuple[np.ndarray, float]:
+    """Return the perturbation on gray, as strong as it fits, and its largest value."""
+    change = result.adversarial - result.image
+    largest = change.abs().max().item()
+    return to_pixels(0.5 + change * (0.5 / largest if largest else 1)), largest
 
 
 def to_pixels(image: Float[Tensor, "3 s s"]) -> np.ndarray:
-    """An image in [0, 1] as uint8 pixels: where it lies on whole levels, exactly."""
-    return _to_bytes(image.permute(1, 2, 0).numpy())
+    """Return an image in [0, 1] as uint8 pixels: exactly, where it lies on whole levels."""
+    return _to_uint8(image.permute(1, 2, 0).numpy())
 
 
-def draw_difference(found: Fooled) -> tuple[np.ndarray, float]:
-    """The change on grey, as large as it fits, and how many times it is enlarged."""
-    change = found.adversarial - found.image
-    largest = change.abs().max().item()
-    factor = 0.5 / largest if largest else 1.0
-    return to_pixels(0.5 + factor * change), factor
-
-
-def _to_bytes(pixels: np.ndarray) -> np.ndarray:
+def _to_uint8(pixels: np.ndarray) -> np.ndarray:
     return (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)

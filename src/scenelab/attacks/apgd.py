@@ -1,17 +1,17 @@
 """Auto-PGD (Croce & Hein 2020): the step size adapts to the progress, so there is nothing to tune."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from scenelab.attacks.attack import Attack, Batch, with_restarts
 from scenelab.attacks.gradient_ascent import AscentResult, GradientAscent
 from scenelab.attacks.objectives import AttackLoss, Goal, cross_entropy, dlr, margin
 from scenelab.attacks.threat import Threat
-from scenelab.classifier import check_count, logits_of
+from scenelab.classifier import Images, Values, check_count
 
 MOMENTUM = 0.75  # α, section 3.1
 RISING = 0.75  # ρ, section 3.2: share of steps that should increase the loss
@@ -42,25 +42,9 @@ class AdaptiveState:
     best_grads: Tensor
     rises: Tensor
 
-    @classmethod
-    def start(cls, points: Tensor, values: Tensor, grads: Tensor, step_size: float) -> "AdaptiveState":
-        """Return the state before the first step."""
-        sizes = values.new_full(values.shape, step_size)
-        return cls(
-            values,
-            points,
-            sizes,
-            sizes.clone(),
-            values.clone(),
-            values.clone(),
-            points.clone(),
-            grads.clone(),
-            torch.zeros_like(values),
-        )
-
     def select(self, rows: Bool[Tensor, " n"]) -> "AdaptiveState":
         """Return the state of a subset of the images."""
-        return AdaptiveState(**{entry.name: getattr(self, entry.name)[rows] for entry in fields(self)})
+        return AdaptiveState(*(values[rows] for values in vars(self).values()))
 
 
 @dataclass
@@ -71,13 +55,18 @@ class AdaptiveStep:
     steps: int
     state: AdaptiveState | None = field(default=None, repr=False)
 
-    def next_points(self, images: Tensor, points: Tensor, values: Tensor, grads: Tensor, step: int) -> Tensor:
+    def next_points(self, images: Images, points: Images, values: Values, grads: Images, step: int) -> Images:
         """Return the next points (equation 2), after the review of the step size at checkpoints."""
         if step == 0 or self.state is None:
-            self.state = AdaptiveState.start(points, values, grads, 2 * self.threat.epsilon)
+            size, best = values.new_full(values.shape, 2 * self.threat.epsilon), values.clone()
+            rises = torch.zeros_like(values)
+            self.state = AdaptiveState(values, points, size, size, best, values, points.clone(), grads.clone(), rises)
         state, schedule = self.state, [0, *checkpoints(self.steps)]
         if step > 0:
-            self._record(state, points, values, grads)
+            state.rises += values > state.value
+            better = values > state.best_value
+            state.best_value[better] = values[better]
+            state.best_points[better], state.best_grads[better] = points[better], grads[better]
         if step in schedule[1:]:
             span = step - schedule[schedule.index(step) - 1]
             points, values, grads = self._review(state, points, values, grads, span)
@@ -87,12 +76,6 @@ class AdaptiveStep:
             ahead = points + MOMENTUM * (ahead - points) + (1 - MOMENTUM) * (points - state.previous_points)
         state.previous_points = points
         return ahead
-
-    def _record(self, state: AdaptiveState, points: Tensor, values: Tensor, grads: Tensor) -> None:
-        state.rises += values > state.value
-        better = values > state.best_value
-        state.best_value[better] = values[better]
-        state.best_points[better], state.best_grads[better] = points[better], grads[better]
 
     def _review(
         self, state: AdaptiveState, points: Tensor, values: Tensor, grads: Tensor, span: int
@@ -105,16 +88,18 @@ class AdaptiveStep:
         state.best_value_at_checkpoint = state.best_value.clone()
         state.step_size = torch.where(back, state.step_size / 2, state.step_size)
         state.rises = torch.zeros_like(state.rises)
-        wide = back.view(-1, 1, 1, 1)
-        return (
-            torch.where(wide, state.best_points, points),
-            torch.where(back, state.best_value, values),
-            torch.where(wide, state.best_grads, grads),
-        )
+        values, back = torch.where(back, state.best_value, values), back.view(-1, 1, 1, 1)
+        return torch.where(back, state.best_points, points), values, torch.where(back, state.best_grads, grads)
 
     def select(self, rows: Bool[Tensor, " n"]) -> None:
-        """Keep the state of these images alone."""
+        """Keep only the state of these images."""
         self.state = None if self.state is None else self.state.select(rows)
+
+
+def _ascend(batch: Batch, goal: Goal, restart: int, steps: int, loss_fn: AttackLoss) -> AscentResult:
+    ascend = GradientAscent(threat=batch.threat, steps=steps, loss_fn=loss_fn)
+    rule = AdaptiveStep(batch.threat, steps)
+    return ascend(batch.model, batch.images, goal, batch.random_starts(restart), rule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,13 +118,11 @@ class APGD(Attack):
         check_count("steps", self.steps)
         check_count("restarts", self.restarts)
 
-    def perturb(self, batch: Batch) -> Float[Tensor, "n c h w"]:
+    def perturb(self, batch: Batch) -> Images:
         """Return the best images of all restarts."""
-        ascend = GradientAscent(threat=batch.threat, steps=self.steps, loss_fn=self.loss_fn)
 
         def run_once(batch: Batch, restart: int) -> AscentResult:
-            rule = AdaptiveStep(batch.threat, self.steps)
-            return ascend(batch.model, batch.images, batch.goal, batch.random_starts(restart), rule)
+            return _ascend(batch, batch.goal, restart, self.steps, self.loss_fn)
 
         return with_restarts(batch, run_once, self.restarts)
 
@@ -160,22 +143,16 @@ class TargetedAPGD(Attack):
         check_count("steps", self.steps)
         check_count("classes", self.classes)
 
-    def perturb(self, batch: Batch) -> Float[Tensor, "n c h w"]:
+    def perturb(self, batch: Batch) -> Images:
         """Return the best images of all classes."""
-        with torch.no_grad():
-            logits = logits_of(batch.model, batch.images)
-        batch.goal.check(logits)
+        logits = batch.clean_logits()
         num_classes = logits.shape[1]
-        ascend = GradientAscent(
-            threat=batch.threat, steps=self.steps, loss_fn=dlr if num_classes >= DLR_CLASSES else margin
-        )
+        loss_fn = dlr if num_classes >= DLR_CLASSES else margin
         ranked = logits.scatter(1, batch.goal.labels[:, None], float("-inf")).argsort(dim=1, descending=True)
-        position = {row: number for number, row in enumerate(batch.rows.tolist())}
+        rows = batch.rows  # ascending
 
         def run_once(batch: Batch, restart: int) -> AscentResult:
-            targets = ranked[[position[row] for row in batch.rows.tolist()], restart]
-            goal = Goal(labels=batch.goal.labels, targets=targets)
-            rule = AdaptiveStep(batch.threat, self.steps)
-            return ascend(batch.model, batch.images, goal, batch.random_starts(restart), rule)
+            targets = ranked[torch.searchsorted(rows, batch.rows), restart]
+            return _ascend(batch, Goal(labels=batch.goal.labels, targets=targets), restart, self.steps, loss_fn)
 
         return with_restarts(batch, run_once, min(self.classes, num_classes - 1))

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from scenelab.attacks.gradient_ascent import AscentResult
@@ -15,8 +15,13 @@ from scenelab.attacks.objectives import Goal, least_likely, random_targets
 from scenelab.attacks.threat import Threat
 from scenelab.classifier import (
     BATCH_SIZE,
+    Images,
+    Labels,
+    Logits,
     Model,
     OnProgress,
+    Values,
+    batched_logits,
     check_count,
     check_images,
     eval_mode,
@@ -40,10 +45,10 @@ class AttackResult:
         norms: norms of the perturbations in the threat's norm.
     """
 
-    images: Float[Tensor, "n c h w"]
+    images: Images
     success: Bool[Tensor, " n"]
-    predictions: Int64[Tensor, " n"]
-    norms: Float[Tensor, " n"]
+    predictions: Labels
+    norms: Values
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Batch:
     """
 
     model: Model
-    images: Float[Tensor, "n c h w"]
+    images: Images
     goal: Goal
     rows: Int64[Tensor, " n"]
     threat: Threat
@@ -65,7 +70,14 @@ class Batch:
         """Return the batch of a subset of its images, by index."""
         return replace(self, images=self.images[rows], goal=self.goal.select(rows), rows=self.rows[rows])
 
-    def random_starts(self, restart: int) -> Float[Tensor, "n c h w"]:
+    def clean_logits(self) -> Logits:
+        """Return the logits of the clean images, after a check that the goal's classes are among them."""
+        with torch.no_grad():
+            logits = logits_of(self.model, self.images)
+        self.goal.check(logits)
+        return logits
+
+    def random_starts(self, restart: int) -> Images:
         """Draw a point in the ball around each image."""
         draws = [
             self.threat.sample(image, generator_for((self.seed, restart, row), image.device))
@@ -82,7 +94,7 @@ class Attack(ABC):
     threats: ClassVar[type[Threat]] = Threat
 
     @abstractmethod
-    def perturb(self, batch: Batch) -> Float[Tensor, "n c h w"]:
+    def perturb(self, batch: Batch) -> Images:
         """Return adversarial images of one batch that is not empty."""
 
     @property
@@ -93,8 +105,8 @@ class Attack(ABC):
     def __call__(
         self,
         model: Model,
-        images: Float[Tensor, "n c h w"],
-        labels: Int64[Tensor, " n"] | None = None,
+        images: Images,
+        labels: Labels | None = None,
         *,
         threat: Threat,
         targets: Targets = None,
@@ -105,12 +117,12 @@ class Attack(ABC):
         """Attack the images; the model's state is restored, also if it raises.
 
         Args:
-            model: any callable from images to N×K logits.
+            model: any callable from N×C×H×W images to N×K logits.
             images: within the bounds of `threat`.
             labels: true classes; the model's predictions by default.
             threat: `Linf(epsilon)` or `L2(epsilon)`.
-            targets: classes to move toward, or how to choose them from the clean images; None moves away from the
-                labels. Only PGD and FGSM take targets.
+            targets: classes to move toward, or how to choose them from the clean images (PGD and FGSM only); None
+                moves away from the labels.
             seed: for random starts, targets and squares; draws depend on seed and position alone.
             batch_size: images per forward pass; results do not depend on it up to float rounding.
             on_progress: called after each batch with its number of images.
@@ -128,43 +140,38 @@ class Attack(ABC):
         images = images.detach().clone()
         threat.check(images)
         with eval_mode(model):
-            goal = _resolve_goal(model, images, labels, targets, seed=seed, batch_size=batch_size)
+            goal = _resolve_goal(model, images, labels, targets, seed, batch_size)
             parts = []
             for rows in torch.arange(len(images), device=images.device).split(batch_size):
                 batch = Batch(model, images[rows], goal.select(rows), rows, threat, seed)
                 parts.append(self._perturb_unfooled(batch))
                 on_progress(len(rows))
-            adversarial = torch.cat(parts)
-            return evaluate_result(model, images, adversarial, goal, threat, batch_size=batch_size)
+            return _evaluate(model, images, torch.cat(parts), goal, threat, batch_size)
 
-    def _perturb_unfooled(self, batch: Batch) -> Tensor:
-        result, count = batch.images.clone(), len(batch.images)
-        left = torch.arange(count, device=result.device)
-        if self.skip_fooled and count:
-            with torch.no_grad():
-                logits = logits_of(batch.model, batch.images)
-            batch.goal.check(logits)
-            left = torch.nonzero(~batch.goal.is_fooled(logits))[:, 0]
+    def _perturb_unfooled(self, batch: Batch) -> Images:
+        if not len(batch.images):
+            return batch.images
+        if not self.skip_fooled:
+            return self.perturb(batch)
+        left = torch.nonzero(~batch.goal.is_fooled(batch.clean_logits()))[:, 0]
+        result = batch.images.clone()
         if len(left):
             result[left] = self.perturb(batch.select(left))
         return result
 
 
-def with_restarts(
-    batch: Batch, run_once: Callable[[Batch, int], AscentResult], restarts: int
-) -> Float[Tensor, "n c h w"]:
+def with_restarts(batch: Batch, run_once: Callable[[Batch, int], AscentResult], restarts: int) -> Images:
     """Return the best points of several runs, image by image; fooled images are not run again."""
     best = run_once(batch, 0)
-    points, values, fooled = best.points, best.values, best.fooled
     for restart in range(1, restarts):
-        left = torch.nonzero(~fooled)[:, 0]
+        left = torch.nonzero(~best.fooled)[:, 0]
         if not len(left):
             break
         result = run_once(batch.select(left), restart)
-        better = result.fooled | (result.values > values[left])
-        rows = left[better]
-        points[rows], values[rows], fooled[rows] = result.points[better], result.values[better], result.fooled[better]
-    return points
+        better = result.fooled | (result.values > best.values[left])
+        for name, values in vars(result).items():
+            getattr(best, name)[left[better]] = values[better]
+    return best.points
 
 
 def generator_for(seed: tuple[int, ...], device: torch.device) -> torch.Generator:
@@ -172,27 +179,19 @@ def generator_for(seed: tuple[int, ...], device: torch.device) -> torch.Generato
     return torch.Generator(device=device).manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
 
 
-def evaluate_result(
-    model: Model,
-    images: Float[Tensor, "n c h w"],
-    adversarial: Float[Tensor, "n c h w"],
-    goal: Goal,
-    threat: Threat,
-    *,
-    batch_size: int,
+def _evaluate(
+    model: Model, images: Images, adversarial: Images, goal: Goal, threat: Threat, batch_size: int
 ) -> AttackResult:
-    """Evaluate the model on the images that an attack returns."""
     if not len(images):
         empty = torch.empty(0, dtype=torch.int64, device=images.device)
         return AttackResult(adversarial, empty.bool(), empty, images.new_empty(0))
-    with torch.no_grad():
-        logits = torch.cat([logits_of(model, part) for part in adversarial.split(batch_size)])
+    logits = batched_logits(model, adversarial, batch_size)
     goal.check(logits)
     return AttackResult(adversarial, goal.is_fooled(logits), logits.argmax(dim=1), threat.norm(adversarial - images))
 
 
 def _resolve_goal(
-    model: Model, images: Tensor, labels: Tensor | None, targets: Targets, *, seed: int, batch_size: int
+    model: Model, images: Images, labels: Labels | None, targets: Targets, seed: int, batch_size: int
 ) -> Goal:
     """Validate labels and targets, or take them from the logits of the clean images."""
     if isinstance(targets, str) and targets not in ("least-likely", "random"):
@@ -202,8 +201,7 @@ def _resolve_goal(
     if labels is not None:
         labels = resolve_targets(model, images, labels, name="labels")
     if labels is None or isinstance(targets, str):
-        with torch.no_grad():
-            logits = torch.cat([logits_of(model, part) for part in images.split(batch_size)])
+        logits = batched_logits(model, images, batch_size)
         labels = logits.argmax(dim=1) if labels is None else labels
         if targets == "least-likely":
             targets = least_likely(logits, labels)

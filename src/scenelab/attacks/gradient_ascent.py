@@ -4,30 +4,23 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from scenelab.attacks.objectives import AttackLoss, Goal, cross_entropy
 from scenelab.attacks.threat import Threat
-from scenelab.classifier import Model, logits_of, value_and_grad
+from scenelab.classifier import Images, Logits, Model, Values, logits_of, value_and_grad
 
 
 class StepRule(Protocol):
-    """How an attack moves. State per image is possible; `select` drops images that left the batch."""
+    """How an attack moves; a rule may hold state per image."""
 
-    def next_points(
-        self,
-        images: Float[Tensor, "n c h w"],
-        points: Float[Tensor, "n c h w"],
-        values: Float[Tensor, " n"],
-        grads: Float[Tensor, "n c h w"],
-        step: int,
-    ) -> Float[Tensor, "n c h w"]:
-        """Return the next points from the loss values and gradients at the present ones."""
+    def next_points(self, images: Images, points: Images, values: Values, grads: Images, step: int) -> Images:
+        """Return the next points from the loss values and the gradients at the present ones."""
         ...
 
     def select(self, rows: Bool[Tensor, " n"]) -> None:
-        """Keep the state of these images alone."""
+        """Keep only the state of these images; the others left the batch."""
         ...
 
 
@@ -35,8 +28,8 @@ class StepRule(Protocol):
 class AscentResult:
     """Final points, the loss there, and whether the model was fooled on the way."""
 
-    points: Float[Tensor, "n c h w"]
-    values: Float[Tensor, " n"]
+    points: Images
+    values: Values
     fooled: Bool[Tensor, " n"]
 
 
@@ -55,14 +48,7 @@ class GradientAscent:
     early_stop: bool = True
     keep_best: bool = True
 
-    def __call__(
-        self,
-        model: Model,
-        images: Float[Tensor, "n c h w"],
-        goal: Goal,
-        starts: Float[Tensor, "n c h w"],
-        rule: StepRule,
-    ) -> AscentResult:
+    def __call__(self, model: Model, images: Images, goal: Goal, starts: Images, rule: StepRule) -> AscentResult:
         """Run `steps` ascent steps from `starts`; no step keeps the graph of an earlier one."""
         best, best_values = starts.clone(), images.new_full((len(images),), float("-inf"))
         fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
@@ -75,11 +61,10 @@ class GradientAscent:
             evaluate = loss_of if is_last else loss_and_grad
             logits, values, grads = evaluate(model, candidates, goal, self.loss_fn)
             success = goal.is_fooled(logits)
+            better = torch.ones_like(success)
             if self.keep_best:
-                newly_fooled, same = success & ~fooled[rows], success == fooled[rows]
-                better = newly_fooled | (same & (values > best_values[rows]))
-            else:
-                better = torch.ones_like(success)
+                before = fooled[rows]
+                better = (success & ~before) | ((success == before) & (values > best_values[rows]))
             best[rows[better]], best_values[rows[better]] = candidates[better], values[better]
             fooled[rows] |= success
             if is_last:
@@ -95,22 +80,21 @@ class GradientAscent:
         return AscentResult(best, best_values, fooled)
 
 
-Evaluation = tuple[Float[Tensor, "n k"], Float[Tensor, " n"], Float[Tensor, "n c h w"]]
+Evaluation = tuple[Logits, Values, Images]
 """Logits, loss values and gradients."""
 
 
-def loss_and_grad(model: Model, points: Float[Tensor, "n c h w"], goal: Goal, loss_fn: AttackLoss) -> Evaluation:
+def loss_and_grad(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss) -> Evaluation:
     """Return logits, the loss per image and its gradient; a loss of one number counts for every image."""
     logits, values, grads = value_and_grad(model, points, lambda logits: _loss(logits, goal, loss_fn))
     return logits, values.expand(len(points)), grads
 
 
-def loss_of(model: Model, points: Float[Tensor, "n c h w"], goal: Goal, loss_fn: AttackLoss) -> Evaluation:
+def loss_of(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss) -> Evaluation:
     """Return the same without a backward pass; the gradient is empty."""
     with torch.no_grad():
         logits = logits_of(model, points)
-        values = _loss(logits, goal, loss_fn)
-    return logits, values.expand(len(points)), points[:0]
+        return logits, _loss(logits, goal, loss_fn).expand(len(points)), points[:0]
 
 
 def _loss(logits: Tensor, goal: Goal, loss_fn: AttackLoss) -> Tensor:

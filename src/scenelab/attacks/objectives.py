@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool
 from torch import Tensor
 from torch.nn import functional as F
 
-from scenelab.classifier import check_classes
+from scenelab.classifier import Labels, Logits, Values, check_classes
 from scenelab.errors import LabError
 
 TINY = 1e-12  # keeps the DLR loss finite where the largest logits are equal
@@ -25,11 +25,11 @@ class Goal:
         targeted: success means that the target is predicted; else any class but the label.
     """
 
-    labels: Int64[Tensor, " n"]
-    targets: Int64[Tensor, " n"] | None = None
+    labels: Labels
+    targets: Labels | None = None
     targeted: bool = False
 
-    def is_fooled(self, logits: Float[Tensor, "n k"]) -> Bool[Tensor, " n"]:
+    def is_fooled(self, logits: Logits) -> Bool[Tensor, " n"]:
         """Return whether the attack succeeds, per image."""
         predictions = logits.argmax(dim=1)
         return predictions == self.targets if self.targeted else predictions != self.labels
@@ -39,7 +39,7 @@ class Goal:
         targets = None if self.targets is None else self.targets[rows]
         return Goal(labels=self.labels[rows], targets=targets, targeted=self.targeted)
 
-    def check(self, logits: Float[Tensor, "n k"]) -> None:
+    def check(self, logits: Logits) -> None:
         """Raise LabError unless labels and targets are classes of the model."""
         check_classes(logits, self.labels, name="labels")
         if self.targets is not None:
@@ -50,14 +50,14 @@ AttackLoss = Callable[[Tensor, Goal], Tensor]
 """From N×K logits and the goal to the loss that an attack maximizes: N values, or one for the batch."""
 
 
-def cross_entropy(logits: Float[Tensor, "n k"], goal: Goal) -> Float[Tensor, " n"]:
+def cross_entropy(logits: Logits, goal: Goal) -> Values:
     """Return the labels' cross-entropy, or minus the targets' (Madry et al. 2018; Kurakin et al. 2017)."""
     if goal.targets is None:
         return F.cross_entropy(logits, goal.labels, reduction="none")
     return -F.cross_entropy(logits, goal.targets, reduction="none")
 
 
-def margin(logits: Float[Tensor, "n k"], goal: Goal) -> Float[Tensor, " n"]:
+def margin(logits: Logits, goal: Goal) -> Values:
     """Return max_{i≠y} z_i - z_y, or z_t - max_{i≠t} z_i for targets (Carlini & Wagner 2017)."""
     classes = goal.labels if goal.targets is None else goal.targets
     logit = logits.gather(1, classes[:, None])[:, 0]
@@ -65,7 +65,7 @@ def margin(logits: Float[Tensor, "n k"], goal: Goal) -> Float[Tensor, " n"]:
     return others - logit if goal.targets is None else logit - others
 
 
-def dlr(logits: Float[Tensor, "n k"], goal: Goal) -> Float[Tensor, " n"]:
+def dlr(logits: Logits, goal: Goal) -> Values:
     """Return the scale-invariant difference of logits ratio (Croce & Hein 2020, equations 6 and 7).
 
     Untargeted -(z_y - max_{i≠y} z_i) / (z_(1) - z_(3)), targeted -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2), with
@@ -84,12 +84,12 @@ def dlr(logits: Float[Tensor, "n k"], goal: Goal) -> Float[Tensor, " n"]:
     return (target - label) / (ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2 + TINY)
 
 
-def least_likely(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
+def least_likely(logits: Logits, labels: Labels) -> Labels:
     """Return the class with the smallest logit that is not the label (Kurakin et al. 2017)."""
     return logits.scatter(1, labels[:, None], float("inf")).argmin(dim=1)
 
 
-def random_targets(labels: Int64[Tensor, " n"], num_classes: int, *, seed: int = 0) -> Int64[Tensor, " n"]:
+def random_targets(labels: Labels, num_classes: int, *, seed: int = 0) -> Labels:
     """Return a class other than the label, drawn uniformly, per image."""
     generator = torch.Generator().manual_seed(seed)
     offsets = torch.randint(1, num_classes, labels.shape, generator=generator)

@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from scenelab.attacks.attack import Attack, Batch, with_restarts
 from scenelab.attacks.gradient_ascent import AscentResult, GradientAscent
 from scenelab.attacks.objectives import AttackLoss, cross_entropy
 from scenelab.attacks.threat import Threat
-from scenelab.classifier import check_count
+from scenelab.classifier import Images, Values, check_count
 from scenelab.errors import LabError
 
 TOTAL_STEP = 2.5  # radii that all steps together can cross (Madry et al. 2018, appendix)
@@ -26,7 +26,7 @@ class FixedStep:
     momentum: float = 0.0
     velocity: Tensor | None = field(default=None, repr=False)
 
-    def next_points(self, images: Tensor, points: Tensor, values: Tensor, grads: Tensor, step: int) -> Tensor:
+    def next_points(self, images: Images, points: Images, values: Values, grads: Images, step: int) -> Images:
         """Return points + size · steepest(grads)."""
         if self.momentum:
             scale = grads.abs().mean(dim=(1, 2, 3), keepdim=True)
@@ -36,7 +36,7 @@ class FixedStep:
         return points + self.threat.steepest(grads, points.new_full((len(points),), self.size))
 
     def select(self, rows: Bool[Tensor, " n"]) -> None:
-        """Keep the velocity of these images alone."""
+        """Keep only the velocity of these images."""
         self.velocity = None if self.velocity is None else self.velocity[rows]
 
 
@@ -77,16 +77,15 @@ class PGD(Attack):
             raise LabError(f"step_size is {self.step_size}; expected at least 0, in the images' units, such as 2/255")
 
     @property
-    def starts_randomly(self) -> bool:
-        """Whether any run starts at a random point."""
-        return self.random_start or self.restarts > 1
-
-    @property
     def skip_fooled(self) -> bool:
         """A random start can lose what fools the model already; the best point cannot."""
-        return self.starts_randomly and self.keep_best
+        return self._starts_randomly and self.keep_best
 
-    def perturb(self, batch: Batch) -> Float[Tensor, "n c h w"]:
+    @property
+    def _starts_randomly(self) -> bool:
+        return self.random_start or self.restarts > 1
+
+    def perturb(self, batch: Batch) -> Images:
         """Return the best images of all restarts."""
         threat = batch.threat
         size = TOTAL_STEP * threat.epsilon / max(1, self.steps) if self.step_size is None else self.step_size
@@ -95,7 +94,7 @@ class PGD(Attack):
         )
 
         def run_once(batch: Batch, restart: int) -> AscentResult:
-            starts = batch.random_starts(restart) if self.starts_randomly else batch.images
+            starts = batch.random_starts(restart) if self._starts_randomly else batch.images
             return ascend(batch.model, batch.images, batch.goal, starts, FixedStep(threat, size, self.momentum))
 
         return with_restarts(batch, run_once, self.restarts)
@@ -114,7 +113,7 @@ class FGSM(Attack):
         """Every image takes the step."""
         return False
 
-    def perturb(self, batch: Batch) -> Float[Tensor, "n c h w"]:
+    def perturb(self, batch: Batch) -> Images:
         """Run PGD with one full step."""
         one_step = PGD(steps=1, step_size=batch.threat.epsilon, loss_fn=self.loss_fn, early_stop=False, keep_best=False)
         return one_step.perturb(batch)

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from scenelab.attacks.attack import Attack, Batch, generator_for
 from scenelab.attacks.gradient_ascent import loss_of
 from scenelab.attacks.objectives import margin
 from scenelab.attacks.threat import Linf, Threat
-from scenelab.classifier import check_count
+from scenelab.classifier import Images, check_count
 
 FIRST_SHARE = 0.8  # as in AutoAttack (Croce & Hein 2020)
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries, as in the authors' code
@@ -42,7 +41,7 @@ class Square(Attack):
     def __post_init__(self) -> None:
         check_count("queries", self.queries)
 
-    def perturb(self, batch: Batch) -> Float[Tensor, "n c h w"]:
+    def perturb(self, batch: Batch) -> Images:
         """Search with one generator per image, so that no image's result depends on the others."""
         images, threat = batch.images, batch.threat
         channels, height, width = images.shape[1:]

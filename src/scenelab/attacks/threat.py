@@ -7,9 +7,12 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Generator, Tensor
 
+from scenelab.classifier import Images, Values
 from scenelab.errors import LabError
+
+Image = Float[Tensor, "c h w"]
 
 LEVELS = 255
 TOLERANCE = 1e-5  # for pixel values that should be in the bounds or on a level
@@ -37,30 +40,30 @@ class Threat(ABC):
             raise LabError(f"bounds are {self.bounds}; quantize=True needs images in [0, 1]")
 
     @abstractmethod
-    def sample(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"]:
+    def sample(self, image: Image, generator: Generator) -> Image:
         """Return a perturbation drawn uniformly from the ball."""
 
     @abstractmethod
-    def steepest(self, grads: Float[Tensor, "n c h w"], size: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+    def steepest(self, grads: Images, size: Values) -> Images:
         """Return the perturbation of norm `size` with the largest inner product with `grads`."""
 
     @abstractmethod
-    def clip(self, perturbation: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def clip(self, perturbation: Images) -> Images:
         """Return the nearest perturbation in the ball."""
 
     @abstractmethod
-    def norm(self, perturbation: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+    def norm(self, perturbation: Images) -> Values:
         """Return the norm of each perturbation."""
 
     @abstractmethod
-    def round_levels(self, levels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def round_levels(self, levels: Images) -> Images:
         """Round a perturbation of the ball, in levels, to integers without leaving the ball."""
 
     @property
     def _range(self) -> tuple[float, float]:
         return self.bounds or (float("-inf"), float("inf"))
 
-    def check(self, images: Float[Tensor, "n c h w"]) -> None:
+    def check(self, images: Images) -> None:
         """Raise LabError unless the clean images are in the bounds and, for `quantize`, on 8-bit levels."""
         if not images.numel():
             return
@@ -75,21 +78,21 @@ class Threat(ABC):
                 "images are not on 8-bit levels, which quantize=True needs; round them: (255 * images).round() / 255"
             )
 
-    def project(self, images: Float[Tensor, "n c h w"], points: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def project(self, images: Images, points: Images) -> Images:
         """Project points into the ball around the images and into the bounds.
 
         The image is in the bounds, so clamping to them makes no perturbation larger.
         """
         return (images + self.clip(points - images)).clamp_(*self._range)
 
-    def quantized(self, images: Float[Tensor, "n c h w"], points: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def quantized(self, images: Images, points: Images) -> Images:
         """Return the points, for `quantize` moved to 8-bit levels within the ball."""
         if not self.quantize:
             return points
         change = self.round_levels(LEVELS * (points - images))
         return ((LEVELS * images).round_() + change).div_(LEVELS).clamp_(*self._range)
 
-    def contains(self, images: Float[Tensor, "n c h w"], points: Float[Tensor, "n c h w"]) -> Bool[Tensor, " n"]:
+    def contains(self, images: Images, points: Images) -> Bool[Tensor, " n"]:
         """Return whether each point is in the ball and the bounds, up to float rounding."""
         near = self.norm(points - images) <= self.epsilon * (1 + TOLERANCE) + TOLERANCE / LEVELS
         (low, high), values = self._range, points.flatten(1)
@@ -102,24 +105,24 @@ class Linf(Threat):
 
     name = "L∞"
 
-    def sample(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"]:
+    def sample(self, image: Image, generator: Generator) -> Image:
         """Draw every value uniformly."""
         uniform = torch.rand(image.shape, generator=generator, dtype=image.dtype, device=image.device)
         return self.epsilon * (2 * uniform - 1)
 
-    def steepest(self, grads: Float[Tensor, "n c h w"], size: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+    def steepest(self, grads: Images, size: Values) -> Images:
         """Return size · sign(grads)."""
         return grads.sign().mul_(size.view(-1, 1, 1, 1))
 
-    def clip(self, perturbation: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def clip(self, perturbation: Images) -> Images:
         """Clamp every value."""
         return perturbation.clamp(-self.epsilon, self.epsilon)
 
-    def norm(self, perturbation: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+    def norm(self, perturbation: Images) -> Values:
         """Return the largest absolute value."""
         return perturbation.flatten(1).abs().amax(dim=1)
 
-    def round_levels(self, levels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def round_levels(self, levels: Images) -> Images:
         """Round to nearest, at most ε: truncation would undo small steps."""
         limit = math.floor(LEVELS * self.epsilon + TOLERANCE)
         return levels.round().clamp_(-limit, limit)
@@ -131,28 +134,26 @@ class L2(Threat):
 
     name = "L2"
 
-    def sample(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"]:
+    def sample(self, image: Image, generator: Generator) -> Image:
         """Draw a uniform direction, and a radius that grows as volume does."""
         normal = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=image.device)
         radius = torch.rand((), generator=generator, dtype=image.dtype, device=image.device) ** (1 / image.numel())
         return normal * (self.epsilon * radius / normal.norm())
 
-    def steepest(self, grads: Float[Tensor, "n c h w"], size: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+    def steepest(self, grads: Images, size: Values) -> Images:
         """Return size · grads / ‖grads‖₂."""
         length = self.norm(grads)
-        factor = torch.where(length > 0, size / length, torch.zeros_like(length))
-        return grads * factor.view(-1, 1, 1, 1)
+        return grads * torch.where(length > 0, size / length, 0.0).view(-1, 1, 1, 1)
 
-    def clip(self, perturbation: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def clip(self, perturbation: Images) -> Images:
         """Scale down to radius ε."""
         length = self.norm(perturbation)
-        factor = torch.where(length > self.epsilon, self.epsilon / length, torch.ones_like(length))
-        return perturbation * factor.view(-1, 1, 1, 1)
+        return perturbation * torch.where(length > self.epsilon, self.epsilon / length, 1.0).view(-1, 1, 1, 1)
 
-    def norm(self, perturbation: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+    def norm(self, perturbation: Images) -> Values:
         """Return the Euclidean norm."""
         return perturbation.flatten(1).norm(dim=1)
 
-    def round_levels(self, levels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def round_levels(self, levels: Images) -> Images:
         """Truncate toward zero so no perturbation grows; the tolerance keeps 1.9999998 from becoming 1."""
         return (levels * (1 + TOLERANCE)).trunc()

@@ -6,11 +6,10 @@ modes, buffers, gradients, hooks, grad mode and random state, also if it raises.
 
 from scenelab.attribution.attribution import Attribution, ScoreFn, target_logit, target_loss
 from scenelab.attribution.grad_cam import GradCAM
-from scenelab.attribution.gradient import Gradient, GradientTimesInput, Saliency
+from scenelab.attribution.gradient import Gradient, GradientTimesInput, Saliency, SmoothGrad, VarGrad
 from scenelab.attribution.integrated_gradients import IntegratedGradients
 from scenelab.attribution.occlusion import Occlusion
 from scenelab.attribution.registry import METHODS
-from scenelab.attribution.smoothgrad import SmoothGrad, VarGrad
 
 __all__ = [
     "METHODS",

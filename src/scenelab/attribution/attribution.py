@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from scenelab.classifier import (
     BATCH_SIZE,
+    Images,
+    Labels,
+    Logits,
     Model,
     OnProgress,
+    Values,
     check_classes,
     check_count,
     eval_mode,
@@ -26,12 +30,12 @@ ScoreFn = Callable[[Tensor, Tensor], Tensor]
 """From N×K logits and N targets to what is attributed: N values, or their sum."""
 
 
-def target_logit(logits: Float[Tensor, "n k"], targets: Int64[Tensor, " n"]) -> Float[Tensor, ""]:
+def target_logit(logits: Logits, targets: Labels) -> Tensor:
     """Return the sum of the targets' logits."""
     return logits.gather(1, targets[:, None]).sum()
 
 
-def target_loss(logits: Float[Tensor, "n k"], targets: Int64[Tensor, " n"]) -> Float[Tensor, ""]:
+def target_loss(logits: Logits, targets: Labels) -> Tensor:
     """Return the sum of the targets' cross-entropies."""
     return nn.functional.cross_entropy(logits, targets, reduction="sum")
 
@@ -46,12 +50,12 @@ class Batch:
     """
 
     model: Model
-    images: Float[Tensor, "n c h w"]
-    targets: Int64[Tensor, " n"]
+    images: Images
+    targets: Labels
     rows: slice
     batch_size: int
 
-    def grad(self, images: Float[Tensor, "m c h w"], score_fn: ScoreFn) -> Float[Tensor, "m c h w"]:
+    def grad(self, images: Images, score_fn: ScoreFn) -> Images:
         """Return the gradients at variants of the batch's images; the targets broadcast."""
         targets = self.targets.expand(len(images))
 
@@ -61,7 +65,7 @@ class Batch:
 
         return value_and_grad(self.model, images, score)[2]
 
-    def logit(self, images: Float[Tensor, "m c h w"]) -> Float[Tensor, " m"]:
+    def logit(self, images: Images) -> Values:
         """Return the targets' logits of variants of the batch's images; the targets broadcast."""
         targets, logits = self.targets.expand(len(images)), logits_of(self.model, images)
         check_classes(logits, targets)
@@ -82,14 +86,14 @@ class Attribution(ABC):
     def attribute(self, batch: Batch) -> Tensor:
         """Return the attributions of one batch that is not empty."""
 
-    def check(self, images: Float[Tensor, "n c h w"]) -> None:  # noqa: B027
+    def check(self, images: Images) -> None:  # noqa: B027
         """Raise LabError if the method does not fit the images."""
 
     def __call__(
         self,
         model: Model,
-        images: Float[Tensor, "n c h w"],
-        targets: Int64[Tensor, " n"] | None = None,
+        images: Images,
+        targets: Labels | None = None,
         *,
         batch_size: int = BATCH_SIZE,
         on_progress: OnProgress = no_progress,
@@ -97,7 +101,7 @@ class Attribution(ABC):
         """Attribute the targets' scores to pixels; the model's state is restored, also if it raises.
 
         Args:
-            model: any callable from images to N×K logits.
+            model: any callable from N×C×H×W images to N×K logits.
             images: in the model's own range.
             targets: one class per image; the model's predictions by default.
             batch_size: images per forward pass.

@@ -53,10 +53,8 @@ class GradCAM(Attribution):
             if len(features) != 1:
                 raise LabError(f"layer is called {len(features)} times per forward pass; choose one called once")
             check_classes(logits, batch.targets)
-            grads = None
-            if logits.requires_grad:
-                score = target_logit(logits, batch.targets)
-                grads = torch.autograd.grad(score, features[0], allow_unused=True)[0]
+            score = target_logit(logits, batch.targets)
+            grads = torch.autograd.grad(score, features[0], allow_unused=True)[0] if score.requires_grad else None
         if grads is None:
             raise LabError("the model's logits do not depend on this layer; choose another")
         weights = grads.mean(dim=(2, 3), keepdim=True)
@@ -77,8 +75,7 @@ def last_feature_maps(model: Model) -> nn.Module:
     Raises:
         LabError: the model has no `features`.
     """
-    network = getattr(model, "network", model)
-    features = getattr(network, "features", None)
-    if not isinstance(features, nn.Sequential):
+    network: Any = getattr(model, "network", model)
+    if not has_feature_maps(model):
         raise LabError(f"{type(network).__name__} has no 'features' to take Grad-CAM's maps from; leave cam out")
-    return features[-1]
+    return network.features[-1]

@@ -1,22 +1,19 @@
-"""The gradient of a class score with respect to the image (Simonyan et al. 2014)."""
+"""The gradient of a class score with respect to the image, at the image and at noisy copies of it."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Float
+import torch
 from torch import Tensor
 
 from scenelab.attribution.attribution import Attribution, Batch, ScoreFn, target_logit
-
-
-def max_abs(values: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
-    """Return the largest absolute value over the channels."""
-    return values.abs().amax(dim=1, keepdim=True)
+from scenelab.classifier import Images, check_count
+from scenelab.errors import LabError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gradient(Attribution):
-    """∂ score / ∂ image, signed, N×C×H×W.
+    """∂ score / ∂ image, signed, N×C×H×W (Simonyan et al. 2014).
 
     Attributes:
         score_fn: `target_logit`, `target_loss` (cross-entropy), or any function of logits and targets.
@@ -24,26 +21,80 @@ class Gradient(Attribution):
 
     score_fn: ScoreFn = target_logit
 
-    def attribute(self, batch: Batch) -> Tensor:
+    def attribute(self, batch: Batch) -> Images:
         """Return the gradients."""
         return batch.grad(batch.images, self.score_fn)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saliency(Gradient):
-    """The gradient's largest absolute value over the channels, N×1×H×W (section 3.1)."""
+    """The gradient's largest absolute value over the channels, N×1×H×W (Simonyan et al. 2014, section 3.1)."""
 
     channels: ClassVar[int | None] = 1
 
-    def attribute(self, batch: Batch) -> Tensor:
+    def attribute(self, batch: Batch) -> Images:
         """Return the reduced gradients."""
-        return max_abs(super().attribute(batch))
+        return super().attribute(batch).abs().amax(dim=1, keepdim=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientTimesInput(Gradient):
     """Gradient times image, signed, N×C×H×W: for a linear model the contribution of each value to the score."""
 
-    def attribute(self, batch: Batch) -> Tensor:
+    def attribute(self, batch: Batch) -> Images:
         """Return the products."""
         return batch.images.detach() * super().attribute(batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothGrad(Gradient):
+    """Mean of the gradients at image + σ·noise, N×C×H×W (Smilkov et al. 2017).
+
+    The noise is the same for all images and any batch size. Noisy images are not clamped, as in the paper.
+
+    Attributes:
+        samples: noisy copies per image.
+        sigma: standard deviation of the noise in the images' units; the paper uses 10 to 20 % of their range.
+        seed: seed of the noise; the caller's random state does not change.
+    """
+
+    samples: int = 50
+    sigma: float = 0.1
+    seed: int = 0
+
+    one_by_one: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_count("samples", self.samples)
+        if self.sigma < 0:
+            raise LabError(f"sigma is {self.sigma}; expected at least 0, in the images' units")
+
+    def attribute(self, batch: Batch) -> Images:
+        """Return the mean."""
+        return self._moments(batch)[0][None]
+
+    def _moments(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return mean and variance, each C×H×W, in constant memory (Chan et al. 1983)."""
+        image = batch.images[0].detach()
+        generator = torch.Generator(device=image.device).manual_seed(self.seed)
+        mean, squares, seen = torch.zeros_like(image), torch.zeros_like(image), 0
+        while seen < self.samples:
+            count = min(batch.batch_size, self.samples - seen)
+            noise = torch.empty((count, *image.shape), dtype=image.dtype, device=image.device)
+            for sample in noise:  # a single draw of all would depend on the batch size
+                torch.randn(image.shape, generator=generator, out=sample)
+            grads = batch.grad(noise.mul_(self.sigma).add_(image), self.score_fn)
+            offset = grads.mean(dim=0) - mean
+            squares += grads.var(dim=0, correction=0) * count + offset.square() * (seen * count / (seen + count))
+            mean += offset * (count / (seen + count))
+            seen += count
+        return mean, squares / self.samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class VarGrad(SmoothGrad):
+    """Variance of the same gradients, divided by the number of samples (Adebayo et al. 2018b)."""
+
+    def attribute(self, batch: Batch) -> Images:
+        """Return the variance."""
+        return self._moments(batch)[1][None]

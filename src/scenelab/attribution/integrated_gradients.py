@@ -5,11 +5,20 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor
 
 from scenelab.attribution.attribution import Attribution, Batch, target_logit
-from scenelab.classifier import BATCH_SIZE, Model, check_count, eval_mode, logits_of, resolve_targets
+from scenelab.classifier import (
+    BATCH_SIZE,
+    Images,
+    Labels,
+    Model,
+    Values,
+    batched_logits,
+    check_count,
+    eval_mode,
+    resolve_targets,
+)
 from scenelab.errors import LabError
 
 
@@ -30,31 +39,29 @@ class IntegratedGradients(Attribution):
     def __post_init__(self) -> None:
         check_count("steps", self.steps)
 
-    def check(self, images: Float[Tensor, "n c h w"]) -> None:
+    def check(self, images: Images) -> None:
         """Raise LabError unless the baseline broadcasts to the images."""
         self._expand_baseline(images)
 
-    def attribute(self, batch: Batch) -> Tensor:
+    def attribute(self, batch: Batch) -> Images:
         """Integrate over one image's line."""
         image, start = batch.images[0].detach(), self._expand_baseline(batch.images, batch.rows)[0]
-        nodes, weights = (
-            torch.as_tensor(values, dtype=image.dtype, device=image.device) for values in _gauss_legendre(self.steps)
-        )
+        nodes, weights = (torch.as_tensor(part) / 2 for part in np.polynomial.legendre.leggauss(self.steps))
+        points, weights = (nodes + 0.5).view(-1, 1, 1, 1).to(image), weights.to(image)
         total = torch.zeros_like(image)
-        for part, shares in zip(nodes.split(batch.batch_size), weights.split(batch.batch_size), strict=True):
-            grads = batch.grad(start + part.view(-1, 1, 1, 1) * (image - start), target_logit)
-            total += torch.einsum("s,schw->chw", shares, grads)
+        for part, shares in zip(points.split(batch.batch_size), weights.split(batch.batch_size), strict=True):
+            total += torch.einsum("s,schw->chw", shares, batch.grad(start + part * (image - start), target_logit))
         return ((image - start) * total)[None]
 
     def completeness_gap(
         self,
         model: Model,
-        images: Float[Tensor, "n c h w"],
-        attributions: Float[Tensor, "n c h w"],
-        targets: Int64[Tensor, " n"] | None = None,
+        images: Images,
+        attributions: Images,
+        targets: Labels | None = None,
         *,
         batch_size: int = BATCH_SIZE,
-    ) -> Float[Tensor, " n"]:
+    ) -> Values:
         """Return Σ attributions - (logit(x) - logit(x₀)), which is zero without quadrature error (proposition 1)."""
         if not len(images):
             return images.new_empty(0)
@@ -62,23 +69,13 @@ class IntegratedGradients(Attribution):
             targets = resolve_targets(model, images, targets, batch_size=batch_size)
             start = self._expand_baseline(images)
             start = start[:1] if start.stride(0) == 0 else start  # one baseline for all images is evaluated once
-            ends = [
-                torch.cat([logits_of(model, part) for part in points.split(batch_size)]) for points in (images, start)
-            ]
-            rise = (ends[0] - ends[1]).gather(1, targets[:, None])[:, 0]
-        return attributions.sum(dim=(1, 2, 3)) - rise
+            rise = batched_logits(model, images, batch_size) - batched_logits(model, start, batch_size)
+        return attributions.sum(dim=(1, 2, 3)) - rise.gather(1, targets[:, None])[:, 0]
 
-    def _expand_baseline(self, images: Tensor, rows: slice = slice(None)) -> Tensor:
+    def _expand_baseline(self, images: Images, rows: slice = slice(None)) -> Images:
         baseline = torch.as_tensor(self.baseline, dtype=images.dtype, device=images.device).detach()
         try:
             return (baseline[rows] if baseline.ndim == 4 and len(baseline) > 1 else baseline).expand_as(images)
         except RuntimeError as error:
-            raise LabError(
-                f"baseline has shape {tuple(baseline.shape)}; expected one that broadcasts to {tuple(images.shape)}"
-            ) from error
-
-
-def _gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes and weights on [0, 1]."""
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    return (nodes + 1) / 2, weights / 2
+            got, expected = tuple(baseline.shape), tuple(images.shape)
+            raise LabError(f"baseline has shape {got}; expected one that broadcasts to {expected}") from error

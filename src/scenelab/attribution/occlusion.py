@@ -43,11 +43,8 @@ class Occlusion(Attribution):
         height, width = image.shape[1:]
         window = self.window or max(4, width // 8)
         stride = self.stride or max(1, window // 2)
-        windows = [
-            (slice(top, top + window), slice(left, left + window))
-            for top in window_starts(height, window, stride)
-            for left in window_starts(width, window, stride)
-        ]
+        tops, lefts = (window_starts(side, window, stride) for side in (height, width))
+        windows = [(slice(top, top + window), slice(left, left + window)) for top in tops for left in lefts]
         drops, counts = image.new_zeros(1, 1, height, width), image.new_zeros(height, width)
         with torch.no_grad():
             clean = batch.logit(batch.images)
@@ -64,5 +61,4 @@ class Occlusion(Attribution):
 
 def window_starts(side: int, window: int, stride: int) -> list[int]:
     """Return where windows start along a side, until one reaches its end."""
-    count = 1 + max(0, -(-(side - window) // stride))
-    return [number * stride for number in range(count)]
+    return list(range(0, max(1, side - window + stride), stride))

@@ -3,16 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from scenelab.attribution.attribution import Attribution
 from scenelab.attribution.grad_cam import GradCAM
-from scenelab.attribution.gradient import Gradient, GradientTimesInput, max_abs
+from scenelab.attribution.gradient import Gradient, GradientTimesInput, SmoothGrad, VarGrad
 from scenelab.attribution.integrated_gradients import IntegratedGradients
 from scenelab.attribution.occlusion import Occlusion
-from scenelab.attribution.smoothgrad import SmoothGrad, VarGrad
-from scenelab.classifier import Model, OnProgress, no_progress
+from scenelab.classifier import Images, Labels, Model, OnProgress, no_progress
 from scenelab.errors import LabError
 
 SAMPLES = 50
@@ -27,15 +26,14 @@ class Method:
     description: str
 
     def __call__(
-        self,
-        model: Model,
-        images: Float[Tensor, "n c h w"],
-        targets: Int64[Tensor, " n"] | None = None,
-        *,
-        on_progress: OnProgress = no_progress,
+        self, model: Model, images: Images, targets: Labels | None = None, *, on_progress: OnProgress = no_progress
     ) -> Float[Tensor, "n 1 h w"]:
-        """Return the maps."""
+        """Return the maps; arguments as for `Attribution`."""
         return self.reduce(self.attribution(model, images, targets, on_progress=on_progress))
+
+
+def _max_abs(values: Tensor) -> Tensor:
+    return values.abs().amax(dim=1, keepdim=True)
 
 
 def _abs_sum(values: Tensor) -> Tensor:
@@ -46,22 +44,15 @@ def _positive(values: Tensor) -> Tensor:
     return values.clamp_min(0)
 
 
+_NOISY = f"over {SAMPLES} noisy copies"
+_BLACK = f"what a pixel adds to the score of a black image, {SAMPLES} steps, absolute"
+_GRADIENT = "how much the score changes with a pixel: |∂score/∂x|, the largest of the colours"
 METHODS: dict[str, Method] = {
-    "gradient": Method(
-        Gradient(), max_abs, "how much the score changes with a pixel: |∂score/∂x|, the largest of the colours"
-    ),
+    "gradient": Method(Gradient(), _max_abs, _GRADIENT),
     "gradient-input": Method(GradientTimesInput(), _abs_sum, "gradient times pixel, absolute"),
-    "smooth": Method(
-        SmoothGrad(samples=SAMPLES), max_abs, f"the gradient's mean over {SAMPLES} noisy copies (SmoothGrad)"
-    ),
-    "variance": Method(
-        VarGrad(samples=SAMPLES), max_abs, f"the gradient's variance over {SAMPLES} noisy copies (VarGrad)"
-    ),
-    "integrated": Method(
-        IntegratedGradients(steps=SAMPLES),
-        _abs_sum,
-        f"what a pixel adds to the score of a black image, {SAMPLES} steps, absolute",
-    ),
+    "smooth": Method(SmoothGrad(samples=SAMPLES), _max_abs, f"the gradient's mean {_NOISY} (SmoothGrad)"),
+    "variance": Method(VarGrad(samples=SAMPLES), _max_abs, f"the gradient's variance {_NOISY} (VarGrad)"),
+    "integrated": Method(IntegratedGradients(steps=SAMPLES), _abs_sum, _BLACK),
     "cam": Method(GradCAM(), _positive, "the last layer's maps weighted by the class, what speaks for it (Grad-CAM)"),
     "occlusion": Method(Occlusion(), _positive, "how far the score falls when a patch is grey, falls only"),
 }

@@ -27,33 +27,33 @@ def app(
         host: address to listen on; any but loopback opens the page to everybody who can reach this machine.
         port: port to listen on; 0 takes a free one.
     """
-    from scenelab.app.errors_gallery import read_album
-    from scenelab.app.handlers import Answers
+    from scenelab.app.errors_gallery import read_gallery
+    from scenelab.app.handlers import Handlers
     from scenelab.app.serve import LOOPBACK, serve
-    from scenelab.app.session import open_lens
+    from scenelab.app.session import open_session
     from scenelab.errors import LabError
     from scenelab.runs.loading import open_images
     from scenelab.runs.run import Run
 
     if not runs:
         raise LabError("runs is empty; name at least one run folder")
-    lenses = [open_lens(folder) for folder in runs]
-    if len({lens.name for lens in lenses}) < len(lenses):
+    sessions = [open_session(folder) for folder in runs]
+    if len({session.name for session in sessions}) < len(sessions):
         raise LabError("two of the runs have the same name; rename a folder, or name each once")
     try:
-        album = read_album(Run(runs[0]), open_images(Run(runs[0]), lenses[0].stored, data=data)[0])
+        gallery = read_gallery(Run(runs[0]), open_images(Run(runs[0]), sessions[0].stored, data=data)[0])
     except LabError as error:
         if data is not None:
             raise
-        album = None
-        print(f"without validation images: {error}", file=sys.stderr)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # what was uploaded is removed then as well
-    served = serve(Answers(lenses, album), host=host, port=port)
+        gallery = None
+        print(f"no validation images: {error}", file=sys.stderr)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that uploads are removed
+    server = serve(Handlers(sessions, gallery), host=host, port=port)
     if host not in LOOPBACK:
-        print(f"{host} is no loopback address: whoever reaches this machine can use the page", file=sys.stderr)
-    print(f"explorer: {served.address}   Ctrl-C stops", flush=True)
+        print(f"{host} is not a loopback address: everybody who reaches this machine can use it", file=sys.stderr)
+    print(f"explorer: {server.address}   Ctrl-C stops", flush=True)
     try:
         while True:
             time.sleep(3600)
     finally:
-        served.close()
+        server.close()

@@ -43,7 +43,7 @@ def attack(
     from scenelab.data.decode import read_images
     from scenelab.errors import LabError
     from scenelab.evaluation.adversarial import AttackSettings, write_adversarial
-    from scenelab.evaluation.saliency_tests import load_images, spread_rows
+    from scenelab.evaluation.images import load_images, spread_rows
     from scenelab.runs.loading import open_images, open_network
 
     size = read_epsilon(epsilon)
@@ -66,19 +66,19 @@ def attack(
     settings = AttackSettings(method=method, epsilon=size, steps=steps, target=target, seed=seed)
     result = write_adversarial(folder, stored, inputs, names, labels, settings)
     if json:
-        print_json(result)
+        print_json(result.to_json())
         return
     rows = [
         [
-            entry["image"],
-            f"{entry['before']} {100 * entry['confidence']:.0f} %",
-            f"{entry['after']} {100 * entry['certainty']:.0f} %",
-            f"{255 * entry['largest']:.0f}",
-            "yes" if entry["fooled"] else "no",
+            entry.image,
+            f"{entry.before} {100 * entry.confidence:.0f} %",
+            f"{entry.after} {100 * entry.certainty:.0f} %",
+            f"{255 * entry.largest:.0f}",
+            "yes" if entry.fooled else "no",
         ]
-        for entry in result["images"]
+        for entry in result.images
     ]
-    fooled = sum(entry["fooled"] for entry in result["images"])
-    title = f"{method}, ε = {epsilon}: {fooled} of {len(rows)} images fool {result['model']}"
+    fooled = sum(entry.fooled for entry in result.images)
+    title = f"{method}, ε = {epsilon}: {fooled} of {len(rows)} images fool {result.model}"
     print_table(title, ["image", "before", "after", "largest change, levels", "fooled"], rows)
     print(f"images: {folder.results / 'attack'}")

@@ -34,9 +34,14 @@ def conv(
     from scenelab.studies.conv_speed import measure_convolutions
     from scenelab.training.session import available_cores
 
-    for name, value, least in (("rounds", rounds, 1), ("batch", batch, 1), ("size", size, 16), ("threads", threads, 0)):
-        if value < least:
-            raise LabError(f"--{name} is {value}; expected {least} or more")
+    for name, value, minimum in (
+        ("rounds", rounds, 1),
+        ("batch", batch, 1),
+        ("size", size, 16),
+        ("threads", threads, 0),
+    ):
+        if value < minimum:
+            raise LabError(f"--{name} is {value}; expected {minimum} or more")
     result = measure_convolutions(batch=batch, size=size, rounds=rounds, threads=threads or available_cores())
     if json:
         print_json(result)

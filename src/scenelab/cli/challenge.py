@@ -27,18 +27,18 @@ def challenge(
 
     card = write_submission(Run(run), data=data, split=split)
     if json:
-        print_json(card)
+        print_json(card.to_json())
         return
     rows = [
-        ["model", f"{card['checkpoint_bytes']:,} bytes of {card['largest_bytes']:,}"],
-        ["training", f"{card['training_flops']:.3g} operations, {card['minutes']:.1f} min, {card['threads']} threads"],
-        ["share of 4 h of a K40 at its peak", f"{100 * card['share_of_k40_peak']:.2f} %"],
-        ["images seen", f"{card['images_seen']:,} ({card['epochs']:.1f} epochs)"],
-        ["guesses", f"{Run(run).results / card['predictions']}, {card['images']} images"],
+        ["model", f"{card.checkpoint_bytes:,} bytes of {card.largest_bytes:,}"],
+        ["training", f"{card.training_flops:.3g} operations, {card.minutes:.1f} min, {card.threads} threads"],
+        ["share of 4 h of a K40 at its peak", f"{100 * card.share_of_k40_peak:.2f} %"],
+        ["images seen", f"{card.images_seen:,} ({card.epochs:.1f} epochs)"],
+        ["guesses", f"{Run(run).results / card.predictions}, {card.images} images"],
     ]
-    if "val_errors" in card:
-        first, fifth = card["val_errors"][0], card["val_errors"][-1]
-        rows.append(["error on val", f"{first:.2f} % at one guess, {fifth:.2f} % at five; {card['val_images']} images"])
+    if card.val_errors:
+        first, fifth = card.val_errors[0], card.val_errors[-1]
+        rows.append(["error on val", f"{first:.2f} % at one guess, {fifth:.2f} % at five; {card.val_images} images"])
     print_table(f"challenge submission of {run}", ["what", "value"], rows)
 
 

@@ -1,12 +1,15 @@
 """The commands evaluate, predict and models."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from scenelab.cli.arguments import DataFolder, Flag, Json, Pixels, RunFolder
 from scenelab.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from scenelab.evaluation.evaluate import EvaluationResult
 
 
 def evaluate(
@@ -23,7 +26,7 @@ def evaluate(
     """
     result, figures = evaluate_run(run, data=data, split=split)
     if json:
-        print_json(result)
+        print_json(result.to_json())
         return
     print_result(result)
     print("figures: " + ", ".join(str(path) for path in figures))
@@ -31,10 +34,10 @@ def evaluate(
 
 def evaluate_run(
     run: Path, *, data: Path | None = None, split: Literal["val", "train", "holdout"] = "val"
-) -> tuple[dict[str, Any], list[Path]]:
+) -> "tuple[EvaluationResult, list[Path]]":
     """Evaluate a run, write and draw the results, and return them with the paths of the figures."""
+    from scenelab.evaluation.evaluate import draw_all
     from scenelab.evaluation.evaluate import evaluate as measure
-    from scenelab.evaluation.figures import draw_all
     from scenelab.runs.loading import open_run
     from scenelab.training.metrics_logger import read_metrics
 
@@ -43,19 +46,15 @@ def evaluate_run(
     return result, draw_all(result, read_metrics(opened.run), opened.run.results)
 
 
-def print_result(result: dict[str, Any]) -> None:
+def print_result(result: "EvaluationResult") -> None:
     """Print the result of an evaluation as a table."""
-    rows = []
-    for name, title in (("plain", "image"), ("mirror", "image and mirror image")):
-        part = result[name]
-        interval = "{:.1f}–{:.1f}".format(*part["top1_interval"])
-        rows.append([title, f"{part['top1']:.2f}", interval, f"{part['top5']:.2f}", f"{part['ece']:.2f}"])
-    title = f"{result['model']} on {result['images']} {result['split']} images of {result['source']}"
-    print_table(title, ["logits of", "top-1 %", "95 %", "top-5 %", "calibration error %"], rows)
-    pairs = [
-        f"{pair['true']} taken for {pair['predicted']} {pair['count']}/{pair['of']}"
-        for pair in result["most_confused"][:5]
+    rows = [
+        [name, f"{part.top1:.2f}", "{:.1f}–{:.1f}".format(*part.top1_interval), f"{part.top5:.2f}", f"{part.ece:.2f}"]
+        for name, part in (("image", result.plain), ("image and mirror image", result.mirror))
     ]
+    title = f"{result.model} on {result.images} {result.split} images of {result.source}"
+    print_table(title, ["logits of", "top-1 %", "95 %", "top-5 %", "calibration error %"], rows)
+    pairs = [f"{pair.true} taken for {pair.predicted} {pair.count}/{pair.of}" for pair in result.most_confused[:5]]
     print("most confused: " + "; ".join(pairs))
 
 
@@ -80,8 +79,7 @@ def predict(
 
     if not images:
         raise LabError("images is empty; give at least one file")
-    stored = read_classifier(run if run.is_file() else Run(run).best)
-    results = predict_files(stored, images)
+    results = predict_files(read_classifier(run if run.is_file() else Run(run).best), images)
     if json:
         print_json(results)
         return

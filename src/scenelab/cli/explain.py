@@ -1,12 +1,16 @@
 """scenelab explain: attribution maps of a run, and tests of them."""
 
 import sys
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
 from scenelab.cli.arguments import Count, DataFolder, Flag, Images, Json, RunFolder, Split
 from scenelab.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from scenelab.evaluation.faithfulness import CurveSummary, Faithfulness, Gain
+    from scenelab.evaluation.localization import ItemSummary, Localization
 
 
 def explain(
@@ -59,12 +63,8 @@ def explain(
 
     names = tuple(dict.fromkeys(methods or DEFAULT_METHODS))
     check_methods(names)
-    for flag, value in (
-        ("--limit", limit),
-        ("--followed", followed),
-        ("--randomised", randomised),
-        ("--annotated", annotated),
-    ):
+    counts = {"--limit": limit, "--followed": followed, "--randomised": randomised, "--annotated": annotated}
+    for flag, value in counts.items():
         if value < 1:
             raise LabError(f"{flag} is {value}; expected 1 or more")
     if images and (faithfulness or sanity or objects or per_class):
@@ -96,86 +96,72 @@ def explain(
             ),
         )
     if json:
-        print_json(result)
+        print_json(result.to_json())
         return
-    _show(result)
+    if result.faithfulness:
+        _show_faithfulness(result.faithfulness)
+    if result.sanity:
+        for name, values in result.sanity.methods.items():
+            print(f"sanity of {name}, {result.sanity.images} images: {values.verdict}")
+        if result.sanity.untouched:
+            print(f"not randomised: {', '.join(result.sanity.untouched)}")
+    if result.objects:
+        _show_objects(result.objects)
     print(f"slider: tensorboard --logdir={folder.events} --samples_per_plugin images=1000")
     print(f"page: {folder.results / ('attention-files' if images else 'attention') / 'attention.html'}")
 
 
-def _show(result: dict[str, Any]) -> None:
-    if "faithfulness" in result:
-        _show_faithfulness(result["faithfulness"])
-    if "sanity" in result:
-        for name, values in result["sanity"]["methods"].items():
-            print(f"sanity of {name}, {result['sanity']['images']} images: {values['verdict']}")
-        if result["sanity"]["untouched"]:
-            print(f"not randomised: {', '.join(result['sanity']['untouched'])}")
-    if "objects" in result:
-        _show_objects(result["objects"])
-
-
-def _show_faithfulness(faithfulness: dict[str, Any]) -> None:
-    rows = [
-        [name, *(_with_interval(values[kind]["area"], values[kind]["interval"]) for kind in ("deletion", "insertion"))]
-        for name, values in faithfulness["methods"].items()
-    ]
-    title = f"faithfulness, {faithfulness['images']} images: areas with 95 % intervals; the first four know no network"
+def _show_faithfulness(faithfulness: "Faithfulness") -> None:
+    methods, kinds = faithfulness.methods.items(), ("deletion", "insertion")
+    summaries = {(name, kind): getattr(values, kind) for name, values in methods for kind in kinds}
+    rows = [[name, *(_with_interval(summaries[name, kind]) for kind in kinds)] for name, _ in methods]
+    title = f"faithfulness, {faithfulness.images} images: areas with 95 % intervals; the first four know no network"
     print_table(title, ["map", "deletion (low is good)", "insertion (high is good)"], rows)
-    baselines = [name for name, values in faithfulness["methods"].items() if values["baseline"]]
+    baselines = [name for name, values in methods if values.baseline]
     rows = [
-        [f"{name}, {kind}", *(_sure(values[kind]["better"][other]) for other in baselines)]
-        for name, values in faithfulness["methods"].items()
-        if not values["baseline"]
-        for kind in ("deletion", "insertion")
+        [f"{name}, {kind}", *(_gain(summary.better[other]) for other in baselines)]
+        for (name, kind), summary in summaries.items()
+        if name not in baselines
     ]
     print_table("better by, on the same images (95 %)", ["map", *(f"than {name}" for name in baselines)], rows)
 
 
-def _with_interval(value: float, interval: list[float] | None) -> str:
-    return f"{value:.3f} ({interval[0]:.3f}–{interval[1]:.3f})" if interval else f"{value:.3f}"
+def _with_interval(summary: "CurveSummary") -> str:
+    interval = "" if summary.interval is None else " ({:.3f}–{:.3f})".format(*summary.interval)
+    return f"{summary.area:.3f}{interval}"
 
 
-def _sure(gain: dict[str, Any]) -> str:
-    if not gain["interval"]:
-        return f"{gain['mean']:+.3f}"
-    low, high = gain["interval"]
-    return f"{gain['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
+def _gain(gain: "Gain") -> str:
+    interval = "" if gain.interval is None else " ({:+.3f} to {:+.3f})".format(*gain.interval)
+    return f"{gain.mean:+.3f}{interval}"
 
 
-def _show_objects(objects: dict[str, Any]) -> None:
+def _show_objects(objects: "Localization") -> None:
     rows = []
-    for name, values in objects["methods"].items():
-        pointing, items = values["pointing"], [item for item in values["items"] if item["interval"]]
-        low, high = pointing["interval"]
-        counts = [sum(item["verdict"] == verdict for item in items) for verdict in ("more", "less")]
-        rows.append(
-            [
-                name,
-                f"{pointing['hits']} of {pointing['images']}",
-                f"{pointing['chance']:.0f} ({low:.0f}–{high:.0f})",
-                f"{counts[0]} more, {counts[1]} less, of {len(items)}; by chance {0.05 * len(items):.0f}",
-                str(pointing["empty"]),
-            ]
-        )
+    for name, values in objects.methods.items():
+        pointing, items = values.pointing, [item for item in values.items if item.interval]
+        more, less = (sum(item.verdict == verdict for item in items) for verdict in ("more", "less"))
+        hits = f"{pointing.hits} of {pointing.images}"
+        chance = "{:.0f} ({:.0f}–{:.0f})".format(pointing.chance, *pointing.interval)
+        counts = f"{more} more, {less} less, of {len(items)}; by chance {0.05 * len(items):.0f}"
+        rows.append([name, hits, chance, counts, str(pointing.empty)])
     print_table(
-        f"{objects['images']} annotated images, {len(objects['broken'])} invalid annotations skipped",
+        f"{objects.images} annotated images, {len(objects.broken)} invalid annotations skipped",
         ["map", "largest value on an object", "by area (95 %)", "object classes against other images' maps", "empty"],
         rows,
     )
-    for name, values in objects["methods"].items():
+    for name, values in objects.methods.items():
         print_table(
             f"what {name} lies on when the network says …: attribution over area (95 %), the same for other images' "
             "maps, images; objects of most images",
             ["scene", "images", "objects"],
-            [[scene, str(part["images"]), _scene(part["items"])] for scene, part in values["scenes"].items()],
+            [[scene, str(part.images), _scene(part.items)] for scene, part in values.scenes.items()],
         )
 
 
-def _scene(items: list[dict[str, Any]], *, max_items: int = 4) -> str:
+def _scene(items: "list[ItemSummary]", *, max_items: int = 4) -> str:
     cells = []
     for item in items[:max_items]:
-        interval = "" if item["interval"] is None else f" ({item['interval'][0]:.1f}–{item['interval'][1]:.1f})"
-        density = f"{item['item']} {item['density']:.1f}×{interval}"
-        cells.append(f"{density}, others {item['elsewhere']:.1f}×, {item['images']}")
+        interval = "" if item.interval is None else " ({:.1f}–{:.1f})".format(*item.interval)
+        cells.append(f"{item.item} {item.density:.1f}×{interval}, others {item.elsewhere:.1f}×, {item.images}")
     return "; ".join(cells) or "no object in enough images"

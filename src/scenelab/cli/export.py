@@ -1,7 +1,7 @@
 """scenelab export: a run's network as one file for other programs."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
@@ -33,7 +33,7 @@ def export(
         limit: images to check the file on, spread over the split.
     """
     from scenelab.errors import LabError
-    from scenelab.evaluation.saliency_tests import load_images, spread_rows
+    from scenelab.evaluation.images import load_images, spread_rows
     from scenelab.io import write_json
     from scenelab.runs.export import export as write
     from scenelab.runs.loading import open_run
@@ -44,7 +44,7 @@ def export(
     opened = open_run(run, data=data, split=split)
     path = out or opened.run.folder / "export" / f"model.{format}"
     images = load_images(opened.dataset, spread_rows(len(opened.dataset), limit), opened.stored.size)
-    result = stamp(opened.run.best) | write(opened.stored, images, format, path)
+    result: dict[str, Any] = {**stamp(opened.run.best), **write(opened.stored, images, format, path)}
     result |= {"split": split, "data": str(opened.source)}
     write_json(opened.run.results / f"export-{format}.json", result)
     if json:

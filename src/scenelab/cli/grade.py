@@ -2,11 +2,14 @@
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from scenelab.cli.arguments import Count, Flag, Json
+
+if TYPE_CHECKING:
+    from scenelab.course.grading.results import Grade
 
 
 def grade(
@@ -43,13 +46,12 @@ def grade(
         gradescope: also write results.json for Gradescope here; takes one submission.
         autolab: print Autolab's JSON as the last line.
     """
-    from scenelab.cli.output import print_json, print_table
+    from scenelab.cli.output import print_json
     from scenelab.course.grading.batch import Batch, seed_of
     from scenelab.course.grading.challenge import Judge
     from scenelab.course.grading.grade import load_hidden
     from scenelab.course.grading.outputs import autolab_line
     from scenelab.course.grading.outputs import gradescope as gradescope_values
-    from scenelab.course.grading.results import Grade
     from scenelab.course.grading.rubric import read_rubric
     from scenelab.course.grading.sandbox import best
     from scenelab.errors import LabError, printable
@@ -57,52 +59,34 @@ def grade(
 
     if jobs < 1:
         raise LabError(f"--jobs is {jobs}; give a number of at least 1")
-    out = out.resolve()
+    out, quiet = out.resolve(), autolab or json
     digest = load_hidden(hidden) if hidden else ""
     points, judge = read_rubric(rubric), Judge.of(hidden) if hidden else None
     with name_disk_errors(out):
         sandbox = best(out / ".work", unsafe=unsafe)
         seed = seed_of(out) if seed is None else seed
-    quiet = autolab or json
-    if not quiet:
-        print(f"sandbox: {sandbox}")
     batch = Batch(out, points, sandbox, seed=seed, hidden=digest, judge=judge, alike=similarity)
 
-    def tell(grade: Grade) -> None:
-        if not quiet:
-            said = f"  {grade.result.problem}" if grade.result.problem else "  to review" if grade.review else ""
-            print(printable(f"{grade.entry.student}: {grade.score:g} of {points.automatic:g}{said}"[:160]), flush=True)
+    def show(*texts: object) -> None:
+        for text in [] if quiet else texts:
+            print(printable(str(text)), flush=True)
 
+    def report(grade: "Grade") -> None:
+        problem = f"  {grade.result.problem}" if grade.result.problem else "  to review" if grade.review else ""
+        show(f"{grade.entry.student}: {grade.score:g} of {points.automatic:g}{problem}"[:160])
+
+    show(f"sandbox: {sandbox}")
     with name_disk_errors(out):
-        grades = batch.run(submissions, jobs=jobs, single=gradescope is not None or autolab, tell=tell)
+        grades = batch.run(submissions, jobs=jobs, single=gradescope is not None or autolab, report=report)
     if gradescope is not None:
         if len(grades) != 1:
             raise LabError(f"--gradescope takes one submission, here are {len(grades)}")
         write_json(gradescope, gradescope_values(grades[0]))
     if json:
-        print_json([
-            {"student": each.entry.student, "score": each.score, "automatic": each.earned, "of": points.automatic,
-             "held": each.held, "review": each.review, "penalties": each.penalties, "problem": each.result.problem,
-             "sandbox": each.result.sandbox}
-            for each in grades
-        ])  # fmt: skip
+        print_json([_values(each, points.automatic) for each in grades])
     elif not autolab:
-        rows = []
-        for each in grades:
-            taken = sum(points for _, points in each.penalties)
-            review = f"{len(each.review)}: {each.review[0][:60]}" if each.review else ""
-            points_of = [f"{each.score:g}", f"{each.earned:g}", f"{taken:g}"]
-            rows.append([each.entry.student, *points_of, each.result.problem[:50], review])
-        columns = ["student", "score", "checks", "taken off", "problem", "to review"]
-        print_table(f"{out / 'grades.csv'}", columns, rows)
-        waiting = sum(bool(each.review) for each in grades)
-        if waiting:
-            print(
-                f"{waiting} of {len(grades)} to review: column review of grades.csv, and each student's page, say why"
-            )
-    if not quiet:
-        for note in batch.notes:
-            print(printable(note))
+        _print_grades(out / "grades.csv", grades)
+    show(*batch.notes)
     if autolab:
         for each in grades:
             print(autolab_line(each))
@@ -111,3 +95,24 @@ def grade(
         raise LabError(f"the grader itself failed in {len(faults)} checks, the first {faults[0]}; the rest is graded")
     with contextlib.suppress(OSError):
         (out / ".work").rmdir()
+
+
+def _values(grade: "Grade", of: float) -> dict[str, Any]:
+    names = "student score automatic of held review penalties problem sandbox".split()
+    points = grade.score, grade.earned, of, grade.held
+    values = (grade.entry.student, *points, grade.review, grade.penalties, grade.result.problem, grade.result.sandbox)
+    return dict(zip(names, values, strict=True))
+
+
+def _print_grades(path: Path, grades: "list[Grade]") -> None:
+    from scenelab.cli.output import print_table
+
+    rows = []
+    for each in grades:
+        review = f"{len(each.review)}: {each.review[0][:60]}" if each.review else ""
+        points = [f"{each.score:g}", f"{each.earned:g}", f"{each.deducted:g}"]
+        rows.append([each.entry.student, *points, each.result.problem[:50], review])
+    print_table(str(path), ["student", "score", "checks", "taken off", "problem", "to review"], rows)
+    waiting = sum(bool(each.review) for each in grades)
+    if waiting:
+        print(f"{waiting} of {len(grades)} to review: column review of grades.csv, and each student's page, say why")

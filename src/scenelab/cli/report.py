@@ -35,17 +35,17 @@ def report(
         paper: size of the PDF's pages.
     """
     from scenelab.report.card import make_card
-    from scenelab.report.collect import collect, understood
+    from scenelab.report.collect import collect, name_invalid_results
     from scenelab.report.team import read_team
     from scenelab.report.write import KEYS, render, to_pdf
 
-    found, told = collect(folders), read_team(team, KEYS)
-    with understood(folders):
-        html = render(found, told, side_by_side=compare)
-        described = make_card(found) if card else ""
+    collected, members = collect(folders), read_team(team, KEYS)
+    with name_invalid_results(folders):
+        html = render(collected, members, side_by_side=compare)
+        model_card = make_card(collected) if card else ""
     _write(out / "report.html", html.encode())
     if card:
-        _write(out / "card.md", described.encode())
+        _write(out / "card.md", model_card.encode())
     if not html_only:
         _write(out / "report.pdf", to_pdf(html, paper))
 

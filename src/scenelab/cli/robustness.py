@@ -1,11 +1,14 @@
 """scenelab robustness: accuracy of a run under attack."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
 from scenelab.cli.arguments import Count, DataFolder, Flag, Json, RunFolder, Seed, Split
 from scenelab.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from scenelab.evaluation.robustness import RobustnessResult
 
 
 def robustness(
@@ -34,7 +37,8 @@ def robustness(
         seed: random seed of the attacks.
     """
     from scenelab.errors import LabError
-    from scenelab.evaluation.robustness import THOROUGH, Effort, measure_robustness
+    from scenelab.evaluation.attack_suite import THOROUGH, Effort
+    from scenelab.evaluation.robustness import measure_robustness
     from scenelab.runs.loading import open_run
 
     sizes = [read_epsilon(text) for text in epsilons]
@@ -46,7 +50,7 @@ def robustness(
         opened.run, opened.stored, opened.dataset, epsilons=sizes, effort=effort, count=images, seed=seed
     )
     if json:
-        print_json(result)
+        print_json(result.to_json())
         return
     _show(result)
     print(f"figures: {opened.run.results / 'robustness'}")
@@ -66,31 +70,27 @@ def read_epsilon(text: str) -> float:
     return value
 
 
-def _show(result: dict[str, Any]) -> None:
-    from scenelab.evaluation.robustness_plots import LEFTOVER
+def _show(result: "RobustnessResult") -> None:
+    from scenelab.evaluation.attack_suite import LEFTOVER
 
-    names = list(result["methods"])
-    rows, full = [], [name for name in names if name not in LEFTOVER]
-    for entry in result["epsilons"]:
-        worst = entry["worst"]
-        cells = [f"{entry['attacks'][name]['left']['accuracy']:.1f}" if entry["attacks"] else "" for name in full]
-        for name in LEFTOVER:
-            attack = entry["attacks"].get(name)
-            cells.append(f"-{len(attack['fooled'])} of {attack['given']}" if attack else "")
-        low, high = worst["interval"]
-        rows.append([entry["name"], *cells, f"{worst['accuracy']:.1f} ({low:.1f}–{high:.1f})"])
-    clean = result["clean"]
+    rows = []
+    for entry in result.epsilons:
+        cells = [f"{part.left.accuracy:.1f}" for name, part in entry.attacks.items() if name not in LEFTOVER]
+        cells += [f"-{len(part.fooled)} of {part.given}" for name, part in entry.attacks.items() if name in LEFTOVER]
+        low, high = entry.worst.interval
+        worst = f"{entry.worst.accuracy:.1f} ({low:.1f}–{high:.1f})"
+        rows.append([entry.name, *(cells or [""] * len(result.methods)), worst])
     title = (
-        f"{result['model']}, {result['images']} {result['split']} images, {clean['accuracy']:.1f} % clean accuracy; "
+        f"{result.model}, {result.images} {result.split} images, {result.clean.accuracy:.1f} % clean accuracy; "
         "robust accuracy in %, images fooled of those attacked, worst case with 95 % interval"
     )
-    print_table(title, ["ε (L∞)", *names, "worst case"], rows)
+    print_table(title, ["ε (L∞)", *result.methods, "worst case"], rows)
     for name, what in (("pgd", "PGD in floats"), ("pgd-8bit", "PGD on 8-bit levels")):
-        parts = [entry["attacks"][name] for entry in result["epsilons"] if entry["attacks"]]
+        parts = [entry.attacks[name] for entry in result.epsilons if entry.attacks]
         if parts:
-            from_png, fooled = sum(part["png"] for part in parts), sum(len(part["fooled"]) for part in parts)
+            from_png, fooled = sum(part.png for part in parts), sum(len(part.fooled) for part in parts)
             print(f"{what}: {from_png} of {fooled} adversarial images still fool once saved as PNG")
-    for sign in result["warnings"]:
-        print(f"warning, {sign['sign']}: {sign['text']}")
-    if not result["warnings"]:
-        print(f"no sign of gradient masking on {result['checked']} correctly classified images")
+    for sign in result.warnings:
+        print(f"warning, {sign.sign}: {sign.text}")
+    if not result.warnings:
+        print(f"no sign of gradient masking on {result.checked} correctly classified images")

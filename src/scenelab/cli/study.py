@@ -1,6 +1,7 @@
 """scenelab study: train variants from one seed and compare them."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from tyro.conf import arg
 
@@ -52,11 +53,7 @@ def conv(
 
     values = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "threads": threads}
     config = change(get(recipe), values, lr=lr)
-    study, text = run_study(out, data, config, steps=steps if epochs is None else None)
-    if json:
-        print_json(study)
-    else:
-        print(f"{text}\nwritten: {out}/study.json, {out}/study.md, {out}/study.png")
+    _print(run_study(out, data, config, steps=steps if epochs is None else None), out / "study", json=json)
 
 
 def design(
@@ -88,11 +85,7 @@ def design(
     if seeds < 1:
         raise LabError(f"--seeds is {seeds}; expected 1 or more")
     config = change(get("laptop"), {"minutes": minutes, "seed": seed, "threads": threads})
-    study, text = run_study(out, data, config, seeds=seeds)
-    if json:
-        print_json(study)
-    else:
-        print(f"{text}\nwritten: {out}/design.json, {out}/design.md, {out}/design.png")
+    _print(run_study(out, data, config, seeds=seeds), out / "design", json=json)
 
 
 def adversarial(
@@ -128,14 +121,16 @@ def adversarial(
     if images < 1:
         raise LabError(f"--images is {images}; expected 1 or more")
     config = change(get("laptop"), {"minutes": minutes, "seed": seed, "threads": threads})
-    study, text = run_study(
-        out, data, config, epsilon=read_epsilon(epsilon), epsilons=[read_epsilon(text) for text in epsilons],
-        images=images,
-    )  # fmt: skip
+    levels = [read_epsilon(text) for text in epsilons]
+    result = run_study(out, data, config, epsilon=read_epsilon(epsilon), epsilons=levels, images=images)
+    _print(result, out / "adversarial", json=json)
+
+
+def _print(result: tuple[dict[str, Any], str], path: Path, *, json: bool) -> None:
     if json:
-        print_json(study)
+        print_json(result[0])
     else:
-        print(f"{text}\nwritten: {out}/adversarial.json, {out}/adversarial.md, {out}/adversarial.png")
+        print(f"{result[1]}\nwritten: {path}.json, {path}.md, {path}.png")
 
 
 COMMANDS = Commands(

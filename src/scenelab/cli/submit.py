@@ -30,6 +30,5 @@ def submit(
     """
     from scenelab.course.submission import check_and_zip
 
-    status = check_and_zip(folder, out or folder / "submission.zip", anyway=anyway, test=test)
-    if status:
+    if status := check_and_zip(folder, out or folder / "submission.zip", anyway=anyway, test=test):
         sys.exit(status)

@@ -3,9 +3,9 @@
 Convolution is bilinear in input and weight, so each of its gradients is bilinear too, and their gradients are
 convolutions again. Each of three Functions computes one kernel forward and calls the other two backward:
 
-    Conv2dFunction  (X, W)     Y  = X ⋆ W
-    InputGradient   (∂Y, W)    ∂X = Conv2dFunctionᵀ in X, for fixed W
-    WeightGradient  (∂Y, X)    ∂W = Conv2dFunctionᵀ in W, for fixed X
+    Conv2dFunction   (X, W)     Y  = X ⋆ W
+    _InputGradient   (∂Y, W)    ∂X = Conv2dFunctionᵀ in X, for fixed W
+    _WeightGradient  (∂Y, X)    ∂W = Conv2dFunctionᵀ in W, for fixed X
 
 Only the input and the weight are saved for backward, never the windows of the input.
 """
@@ -20,7 +20,7 @@ from torch.autograd import Function
 
 from scenelab.conv import checks, dispatch
 
-Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+Gradients = tuple[Tensor | None, ...]
 
 
 class Conv2dFunction(Function):
@@ -41,72 +41,65 @@ class Conv2dFunction(Function):
         save_context(ctx, input, weight, stride, padding)
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, grad_output: Tensor) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the gradients of input, weight and bias."""
         return *gradients(ctx, grad_output), None, None
 
 
-class InputGradient(Function):
-    """∂L/∂X from ∂L/∂Y and W, differentiable in both."""
+class _Gradient(Function):
+    """A gradient of the convolution, bilinear in the two factors that it saves."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        grad_output, factor, _, ctx.stride, ctx.padding = inputs
+        ctx.save_for_backward(grad_output, factor)
+
+
+class _InputGradient(_Gradient):
+    """∂L/∂X from ∂L/∂Y and W."""
 
     @staticmethod
     def forward(
         grad_output: Tensor, weight: Tensor, input_shape: tuple[int, int, int, int], stride: int, padding: int
     ) -> Tensor:
-        """Return ∂L/∂X."""
         with _autocast_off(grad_output):
             return dispatch.grad_input(grad_output, weight, input_shape, stride, padding)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        """Save both factors."""
-        grad_output, weight, _, ctx.stride, ctx.padding = inputs
-        ctx.save_for_backward(grad_output, weight)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the gradients of grad_output and weight."""
-        grad_output, weight = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (grad_output, weight), geometry = ctx.saved_tensors, (ctx.stride, ctx.padding)
         to_output = to_weight = None
         with _autocast_off(grad):
             if ctx.needs_input_grad[0]:
-                to_output = Conv2dFunction.apply(grad, weight, None, ctx.stride, ctx.padding)
+                to_output = Conv2dFunction.apply(grad, weight, None, *geometry)
             if ctx.needs_input_grad[1]:
-                to_weight = WeightGradient.apply(grad_output, grad, weight.shape[-1], ctx.stride, ctx.padding)
+                to_weight = _WeightGradient.apply(grad_output, grad, weight.shape[-1], *geometry)
         return to_output, to_weight, None, None, None
 
 
-class WeightGradient(Function):
-    """∂L/∂W from ∂L/∂Y and X, differentiable in both."""
+class _WeightGradient(_Gradient):
+    """∂L/∂W from ∂L/∂Y and X."""
 
     @staticmethod
     def forward(grad_output: Tensor, input: Tensor, kernel_size: int, stride: int, padding: int) -> Tensor:
-        """Return ∂L/∂W."""
         with _autocast_off(grad_output):
             return dispatch.grad_weight(grad_output, input, kernel_size, stride, padding)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        """Save both factors."""
-        grad_output, input, _, ctx.stride, ctx.padding = inputs
-        ctx.save_for_backward(grad_output, input)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the gradients of grad_output and input."""
-        grad_output, input = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (grad_output, input), geometry = ctx.saved_tensors, (ctx.stride, ctx.padding)
         to_output = to_input = None
         with _autocast_off(grad):
             if ctx.needs_input_grad[0]:
-                to_output = Conv2dFunction.apply(input, grad, None, ctx.stride, ctx.padding)
+                to_output = Conv2dFunction.apply(input, grad, None, *geometry)
             if ctx.needs_input_grad[1]:
-                to_input = InputGradient.apply(grad_output, grad, tuple(input.shape), ctx.stride, ctx.padding)
+                to_input = _InputGradient.apply(grad_output, grad, tuple(input.shape), *geometry)
         return to_output, to_input, None, None, None
 
 
 def convolve(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """Check the arguments and return Y, under autocast in its dtype; records no graph."""
-    input, weight, bias = _autocast(input), _autocast(weight), _autocast(bias)
+    input, weight, bias = map(_autocast, (input, weight, bias))
     checks.check(input, weight, bias, stride, padding)
     with _autocast_off(input):
         return dispatch.forward(input, weight, bias, stride, padding)
@@ -122,27 +115,23 @@ def save_context(ctx: Any, input: Tensor, weight: Tensor, stride: int, padding: 
 
 def gradients(ctx: Any, grad_output: Float[Tensor, "n co ho wo"]) -> Gradients:
     """Return ∂L/∂X, ∂L/∂W and ∂L/∂b = Σ_n,h,w ∂L/∂Y, each only if needed; differentiable again."""
-    input, weight = ctx.saved_tensors
+    (input, weight), geometry = ctx.saved_tensors, (ctx.stride, ctx.padding)
     needs_input, needs_weight, needs_bias = ctx.needs_input_grad[:3]
     to_input = to_weight = to_bias = None
     with _autocast_off(grad_output):
         # Under autocast ∂L/∂Y has its dtype, to which forward converted input and weight.
         if needs_input:
-            weight = weight.to(grad_output.dtype)
-            to_input = InputGradient.apply(grad_output, weight, ctx.input_shape, ctx.stride, ctx.padding)
+            to_input = _InputGradient.apply(grad_output, weight.to(grad_output.dtype), ctx.input_shape, *geometry)
         if needs_weight:
-            input = input.to(grad_output.dtype)
-            to_weight = WeightGradient.apply(grad_output, input, ctx.kernel_size, ctx.stride, ctx.padding)
+            to_weight = _WeightGradient.apply(grad_output, input.to(grad_output.dtype), ctx.kernel_size, *geometry)
         if needs_bias:
             to_bias = grad_output.sum(dim=(0, 2, 3))
     return to_input, to_weight, to_bias
 
 
 def _is_autocast(tensor: Any) -> bool:
-    if not isinstance(tensor, Tensor):
-        return False
-    device = tensor.device.type
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    device = tensor.device.type if isinstance(tensor, Tensor) else ""
+    return bool(device) and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _autocast(tensor: Any) -> Any:

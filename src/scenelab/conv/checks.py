@@ -1,7 +1,5 @@
 """Checks of the arguments of a convolution."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -18,26 +16,36 @@ def check(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, paddi
     """
     check_integers(1, stride=stride)
     check_integers(0, padding=padding)
-    _check_dimensions("input", input, "N×C×H×W")
+    for name, value, layout in (("input", input, "N×C×H×W"), ("weight", weight, "Co×Ci×K×K")):
+        if not isinstance(value, Tensor) or value.ndim != 4:
+            fix = f"add the batch with {name}.unsqueeze(0)" if isinstance(value, Tensor) and value.ndim == 3 else ""
+            raise _invalid(name, f"be a tensor of 4 dimensions ({layout})", _describe(value), fix)
     if input.dtype not in DTYPES:
-        names = ", ".join(map(str, DTYPES))
-        raise LabError(f"conv2d: input must be one of {names}, got {input.dtype}; convert it with input.float()")
-    _check_weight(weight, input)
-    if bias is not None:
-        _check_bias(bias, weight)
-    kernel, (height, width) = weight.shape[-1], input.shape[2:]
-    if kernel > min(height, width) + 2 * padding:
-        raise LabError(
-            f"conv2d: input must be at least as large as the {kernel}×{kernel} kernel after padding, got "
-            f"{height}×{width} pixels and padding {padding}; increase padding or use a smaller kernel"
+        raise _invalid(
+            "input", f"be one of {', '.join(map(str, DTYPES))}", input.dtype, "convert it with input.float()"
         )
+    outputs, channels, kernel, columns = shape = tuple(weight.shape)
+    if kernel != columns or kernel < 1:
+        raise _invalid("weight", "have a square kernel (Co×Ci×K×K)", f"shape {shape}")
+    _check_same_type("weight", weight, "input", input)
+    if channels != input.shape[1]:
+        raise _invalid("input", f"have {channels} channels for a weight of shape {shape}", _describe(input))
+    if bias is not None:
+        if not isinstance(bias, Tensor) or bias.shape != (outputs,):
+            raise _invalid("bias", f"have shape {(outputs,)}, one value per output channel", _describe(bias))
+        _check_same_type("bias", bias, "weight", weight)
+    height, width = input.shape[2:]
+    if kernel > min(height, width) + 2 * padding:
+        expected = f"be at least as large as the {kernel}×{kernel} kernel after padding"
+        actual = f"{height}×{width} pixels and padding {padding}"
+        raise _invalid("input", expected, actual, "increase padding or use a smaller kernel")
 
 
 def check_integers(minimum: int, **arguments: int) -> None:
     """Raise a LabError unless every argument is an int of at least `minimum`."""
     for name, value in arguments.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-            raise LabError(f"conv2d: {name} must be an int of at least {minimum}, got {value!r}")
+            raise _invalid(name, f"be an int of at least {minimum}", repr(value))
 
 
 def check_undilated_ungrouped(dilation: int, groups: int) -> None:
@@ -47,38 +55,17 @@ def check_undilated_ungrouped(dilation: int, groups: int) -> None:
             raise LabError(f"conv2d: {name} must be 1, got {value!r}; torch.nn.Conv2d has {name}")
 
 
-def _check_weight(weight: Tensor, input: Tensor) -> None:
-    _check_dimensions("weight", weight, "Co×Ci×K×K")
-    _, channels, rows, columns = shape = tuple(weight.shape)
-    if rows != columns or rows < 1:
-        raise LabError(f"conv2d: weight must have a square kernel (Co×Ci×K×K), got shape {shape}")
-    _check_same_type("weight", weight, "input", input)
-    if channels != input.shape[1]:
-        raise LabError(
-            f"conv2d: input must have {channels} channels for a weight of shape {shape}, got shape {tuple(input.shape)}"
-        )
-
-
-def _check_bias(bias: Tensor, weight: Tensor) -> None:
-    shape = (len(weight),)
-    if not isinstance(bias, Tensor) or bias.shape != shape:
-        raise LabError(f"conv2d: bias must have shape {shape}, one value per output channel, got {_describe(bias)}")
-    _check_same_type("bias", bias, "weight", weight)
-
-
-def _check_dimensions(name: str, value: Any, shape: str) -> None:
-    if not isinstance(value, Tensor) or value.ndim != 4:
-        fix = f"; add the batch with {name}.unsqueeze(0)" if isinstance(value, Tensor) and value.ndim == 3 else ""
-        raise LabError(f"conv2d: {name} must be a tensor of 4 dimensions ({shape}), got {_describe(value)}{fix}")
-
-
 def _check_same_type(name: str, value: Tensor, other: str, reference: Tensor) -> None:
     for attribute in ("dtype", "device"):
         expected, actual = getattr(reference, attribute), getattr(value, attribute)
         if expected != actual:
             fix = f"convert it with {name}.to({other}.{attribute})"
-            raise LabError(f"conv2d: {name} must have the {attribute} of {other}, {expected}, got {actual}; {fix}")
+            raise _invalid(name, f"have the {attribute} of {other}, {expected}", actual, fix)
 
 
 def _describe(value: object) -> str:
     return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def _invalid(name: str, expected: str, actual: object, fix: str = "") -> LabError:
+    return LabError(f"conv2d: {name} must {expected}, got {actual}" + (f"; {fix}" if fix else ""))

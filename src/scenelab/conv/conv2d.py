@@ -20,7 +20,7 @@ def conv2d(
     dilation: int = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Cross-correlate each image with each filter: Y[n,o] = b[o] + Σ_c W[o,c] ⋆ X[n,c].
+    """Cross-correlate each image with each filter, Y[n,o] = b[o] + Σ_c W[o,c] ⋆ X[n,c].
 
     >>> image = torch.tensor([[[[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]]]])
     >>> difference = torch.tensor([[[[0.0, 0.0], [-1.0, 1.0]]]])  # right minus left, in the lower row
@@ -33,8 +33,8 @@ def conv2d(
         bias: one value per output channel, or None.
         stride: step between windows, 1 or more.
         padding: zeros on each side, 0 or more; K must fit into the padded input.
-        dilation: 1; exists for the signature of `F.conv2d`.
-        groups: 1, likewise.
+        dilation: must be 1; exists for the signature of `F.conv2d`.
+        groups: must be 1, likewise.
 
     Returns:
         N×Co×Ho×Wo with Ho = ⌊(H + 2·padding - K) / stride⌋ + 1, Wo likewise; never a view; in channels_last if the
@@ -75,19 +75,17 @@ class Conv2d(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        checks.check_integers(
-            1, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride
-        )
+        sizes = {"in_channels": in_channels, "out_channels": out_channels, "kernel_size": kernel_size}
+        checks.check_integers(1, **sizes, stride=stride)
         checks.check_integers(0, padding=padding)
         checks.check_undilated_ungrouped(dilation, groups)
         self.in_channels, self.out_channels = in_channels, out_channels
-        # Pairs, as in nn.Conv2d: code that reads the geometry of a layer works with both.
+        # Pairs as in nn.Conv2d, for code that reads the geometry of a layer.
         self.kernel_size, self.stride, self.padding = (kernel_size,) * 2, (stride,) * 2, (padding,) * 2
         self.dilation, self.groups = (1, 1), 1
-        shape = (out_channels, in_channels, kernel_size, kernel_size)
-        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        parameter = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
-        self.register_parameter("bias", parameter)
+        weight = torch.empty(out_channels, in_channels, kernel_size, kernel_size, device=device, dtype=dtype)
+        self.weight = nn.Parameter(weight)
+        self.register_parameter("bias", nn.Parameter(weight.new_empty(out_channels)) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

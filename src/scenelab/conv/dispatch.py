@@ -9,20 +9,22 @@ With input X (N×Cᵢ×H×W, zero outside its sides), weight W (Cₒ×Cᵢ×K×K
 Y has Hₒ = ⌊(H + 2P - K) / S⌋ + 1 rows, and columns likewise (Dumoulin & Visin 2016, relationship 6).
 
 Each shape is computed by one of four algorithms: `pointwise` (K = 1), `winograd` (3×3 with many channels),
-`shifted_gemm` (stride 1) and `im2col` (everything). They work on channels-last memory; other layouts are copied on the
-way in and out. These functions check nothing and record no gradient graph; `scenelab.conv.autograd` does both. No
-function returns a view.
+`shifted_gemm` (stride 1) and `im2col` (everything). All have the same signatures and work on channels-last memory;
+other layouts are copied on the way in and out. These functions check nothing and record no gradient graph;
+`scenelab.conv.autograd` does both. No function returns a view.
 """
 
-from typing import Literal
+from types import ModuleType
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scenelab.conv import im2col, pointwise, shifted_gemm, winograd
+from scenelab.conv.gemm import Bias, Weight
 
-Algorithm = Literal["pointwise", "winograd", "shifted_gemm", "im2col"]
+Input = Float[Tensor, "n ci h w"]
+Output = Float[Tensor, "n co ho wo"]
 
 WINOGRAD_CHANNELS = 64
 """From this many channels on both sides the transforms cost less than the multiplications that they save; measured in
@@ -31,52 +33,33 @@ docs/convolution.md."""
 
 def select_algorithm(
     kernel: int, stride: int, padding: int, channels_in: int, channels_out: int, dtype: torch.dtype
-) -> Algorithm:
+) -> ModuleType:
     """Return the fastest algorithm for a shape, by the measurements in docs/convolution.md."""
     if kernel == 1 and padding == 0:
-        return "pointwise"
+        return pointwise
     if stride > 1 or padding >= kernel:
-        return "im2col"
+        return im2col
     if kernel == 3 and dtype == torch.float32 and min(channels_in, channels_out) >= WINOGRAD_CHANNELS:
-        return "winograd"
-    return "shifted_gemm"
+        return winograd
+    return shifted_gemm
 
 
-def forward(
-    input: Float[Tensor, "n ci h w"],
-    weight: Float[Tensor, "co ci k k"],
-    bias: Float[Tensor, "co"] | None,
-    stride: int,
-    padding: int,
-) -> Float[Tensor, "n co ho wo"]:
+def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int) -> Output:
     """Return Y, in channels_last if the input or the weight is, as `F.conv2d` does."""
-    images, _, height, width = input.shape
-    kernel = weight.shape[-1]
+    (images, channels_in, height, width), (channels_out, _, kernel, _) = input.shape, weight.shape
     sides = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
-    algorithm = select_algorithm(kernel, stride, padding, weight.shape[1], weight.shape[0], input.dtype)
-    output = _empty((images, weight.shape[0], *sides), input, compute_dtype(input.dtype, input.device))
-    x, w, y = _to_nhwc(input), _to_compute_dtype(weight), output.permute(0, 2, 3, 1)
-    b = None if bias is None else _to_compute_dtype(bias)
-    if not output.numel():
-        pass
-    elif algorithm == "pointwise":
-        pointwise.forward(x, w, b, stride, y)
-    elif algorithm == "winograd":
-        winograd.forward(x, w, b, padding, y)
-    elif algorithm == "shifted_gemm":
-        shifted_gemm.forward(x, w, b, padding, y)
-    else:
-        im2col.forward(x, w, b, stride, padding, y)
+    output = _empty((images, channels_out, *sides), input)
+    if output.numel():
+        algorithm = select_algorithm(kernel, stride, padding, channels_in, channels_out, input.dtype)
+        b = None if bias is None else _to_compute_dtype(bias)
+        y = output.permute(0, 2, 3, 1)
+        algorithm.forward(_to_nhwc(input), _to_compute_dtype(weight), b, stride, padding, y)
     return _from_nhwc(output, input.dtype, _memory_format(input, weight))
 
 
 def grad_input(
-    grad_output: Float[Tensor, "n co ho wo"],
-    weight: Float[Tensor, "co ci k k"],
-    input_shape: tuple[int, int, int, int],
-    stride: int,
-    padding: int,
-) -> Float[Tensor, "n ci h w"]:
+    grad_output: Output, weight: Weight, input_shape: tuple[int, int, int, int], stride: int, padding: int
+) -> Input:
     """Return ∂L/∂X.
 
     At stride 1 it is the convolution of ∂L/∂Y with the weight rotated by 180 degrees and padding K-1-P (Dumoulin &
@@ -85,49 +68,35 @@ def grad_input(
     kernel = weight.shape[-1]
     if stride == 1 and padding < kernel and kernel > 1:
         return forward(grad_output, weight.flip(2, 3).transpose(0, 1), None, 1, kernel - 1 - padding)
-    result = _empty(input_shape, grad_output, compute_dtype(grad_output.dtype, grad_output.device))
-    dy, w, dx = _to_nhwc(grad_output), _to_compute_dtype(weight), result.permute(0, 2, 3, 1)
-    if not grad_output.numel():
-        result.zero_()
-    elif kernel == 1 and padding == 0:
-        pointwise.grad_input(dy, w, stride, dx)
+    result = _empty(input_shape, grad_output)
+    if grad_output.numel():
+        algorithm = pointwise if kernel == 1 and padding == 0 else im2col
+        dx = result.permute(0, 2, 3, 1)
+        algorithm.grad_input(_to_nhwc(grad_output), _to_compute_dtype(weight), stride, padding, dx)
     else:
-        im2col.grad_input(dy, w, stride, padding, dx)
+        result.zero_()
     return _from_nhwc(result, grad_output.dtype, _memory_format(grad_output, weight))
 
 
-def grad_weight(
-    grad_output: Float[Tensor, "n co ho wo"],
-    input: Float[Tensor, "n ci h w"],
-    kernel_size: int,
-    stride: int,
-    padding: int,
-) -> Float[Tensor, "co ci k k"]:
+def grad_weight(grad_output: Output, input: Input, kernel_size: int, stride: int, padding: int) -> Weight:
     """Return ∂L/∂W: the sum of all windows of the input, each weighted by the gradient of its output."""
     channels_in, channels_out = input.shape[1], grad_output.shape[1]
-    algorithm = select_algorithm(kernel_size, stride, padding, channels_in, channels_out, input.dtype)
-    x, dy = _to_nhwc(input), _to_nhwc(grad_output)
-    if not grad_output.numel():
-        gradient = x.new_zeros(channels_out, channels_in, kernel_size, kernel_size)
-    elif algorithm == "pointwise":
-        gradient = pointwise.grad_weight(dy, x, stride)
-    elif algorithm == "winograd":
-        gradient = winograd.grad_weight(dy, x, padding)
-    elif algorithm == "shifted_gemm":
-        gradient = shifted_gemm.grad_weight(dy, x, kernel_size, padding)
+    if grad_output.numel():
+        algorithm = select_algorithm(kernel_size, stride, padding, channels_in, channels_out, input.dtype)
+        gradient = algorithm.grad_weight(_to_nhwc(grad_output), _to_nhwc(input), kernel_size, stride, padding)
     else:
-        gradient = im2col.grad_weight(dy, x, kernel_size, stride, padding)
+        gradient = input.new_zeros(channels_out, channels_in, kernel_size, kernel_size)
     return gradient.to(input.dtype).clone(memory_format=_memory_format(input, grad_output))
 
 
-def compute_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+def _compute_dtype(tensor: Tensor) -> torch.dtype:
     """Return the dtype of the arithmetic: 16-bit floats use float32 on the CPU, more exact and faster there."""
-    small = dtype in (torch.float16, torch.bfloat16)
-    return torch.float32 if small and device.type == "cpu" else dtype
+    small = tensor.dtype in (torch.float16, torch.bfloat16)
+    return torch.float32 if small and tensor.device.type == "cpu" else tensor.dtype
 
 
 def _to_compute_dtype(tensor: Tensor) -> Tensor:
-    return tensor.to(compute_dtype(tensor.dtype, tensor.device))
+    return tensor.to(_compute_dtype(tensor))
 
 
 def _to_nhwc(tensor: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w c"]:
@@ -135,9 +104,9 @@ def _to_nhwc(tensor: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w c"]:
     return _to_compute_dtype(tensor).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).contiguous()
 
 
-def _empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
+def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Return a new tensor, not a view, in channels-last memory."""
-    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last)
+    return torch.empty(shape, dtype=_compute_dtype(like), device=like.device, memory_format=torch.channels_last)
 
 
 def _from_nhwc(result: Tensor, dtype: torch.dtype, layout: torch.memory_format) -> Tensor:
@@ -148,10 +117,10 @@ def _from_nhwc(result: Tensor, dtype: torch.dtype, layout: torch.memory_format) 
 
 def _memory_format(*tensors: Float[Tensor, "_ _ _ _"]) -> torch.memory_format:
     """Return channels_last if any of the tensors has its channels innermost in memory."""
-    return torch.channels_last if any(map(_channels_innermost, tensors)) else torch.contiguous_format
+    return torch.channels_last if any(map(_is_channels_last, tensors)) else torch.contiguous_format
 
 
-def _channels_innermost(tensor: Float[Tensor, "n c h w"]) -> bool:
+def _is_channels_last(tensor: Float[Tensor, "n c h w"]) -> bool:
     """Return whether the strides grow from channels to columns, rows and images; gaps are allowed.
 
     `is_contiguous(memory_format=channels_last)` is also true of an NCHW tensor with one channel or pixel.

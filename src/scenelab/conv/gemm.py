@@ -6,6 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+Input = Float[Tensor, "n h w ci"]
+Output = Float[Tensor, "n ho wo co"]
+Weight = Float[Tensor, "co ci k k"]
+Bias = Float[Tensor, "co"] | None
+
 BLOCK_BYTES = 2**20
 """Size of a workspace on the CPU: it fits the second-level cache; measured in docs/convolution.md."""
 
@@ -23,35 +28,34 @@ def blocks(images: int, size: int) -> Iterator[tuple[int, int]]:
         yield start, min(images, start + size)
 
 
-def num_splits() -> int:
-    """Return into how many partial sums a long sum of products is split: one per thread."""
-    return torch.get_num_threads()
+def splits(rows: int) -> int:
+    """Return the number of threads if it divides the rows evenly, else 1."""
+    threads = torch.get_num_threads()
+    return threads if rows % threads == 0 else 1
 
 
-def num_even_splits(rows: int) -> int:
-    """Return `num_splits()` where it divides the rows evenly, else 1."""
-    return num_splits() if rows % num_splits() == 0 else 1
-
-
-def gemm(
-    left: Float[Tensor, "rows k"], right: Float[Tensor, "k co"], out: Float[Tensor, "rows co"], *, add: bool = False
-) -> None:
+def gemm(left: Tensor, right: Tensor, out: Float[Tensor, "rows co"], *, add: bool = False) -> None:
     """Compute out = left·right, or out += left·right, with the rows split evenly between threads if possible.
 
     torch's own split of one tall product leaves a third of the speed unused with 64 columns.
     """
-    count = num_even_splits(len(left))
-    splits, target = left.unflatten(0, (count, -1)), out.unflatten(0, (count, -1))
-    factor = right.expand(count, *right.shape)
+    count = splits(len(left))
+    factor, target = left.unflatten(0, (count, -1)), out.unflatten(0, (count, -1))
+    right = right.expand(count, *right.shape)
     if add:
-        target.baddbmm_(splits, factor)
+        target.baddbmm_(factor, right)
     else:
-        torch.bmm(splits, factor, out=target)
+        torch.bmm(factor, right, out=target)
 
 
-def gemm_accumulate(
-    total: Float[Tensor, "p k co"], left: Float[Tensor, "rows k"], right: Float[Tensor, "rows co"]
-) -> None:
+def gemm_bias(left: Tensor, right: Tensor, bias: Bias, out: Float[Tensor, "rows co"]) -> None:
+    """Compute out = left·right + bias."""
+    if bias is not None:
+        out.copy_(bias.expand_as(out))
+    gemm(left, right, out, add=bias is not None)
+
+
+def gemm_accumulate(total: Float[Tensor, "p k co"], left: Tensor, right: Tensor) -> None:
     """Compute total += leftᵀ·right in `len(total)` partial sums, which must divide the rows evenly."""
     count = len(total)
     total.baddbmm_(left.unflatten(0, (count, -1)).transpose(1, 2), right.unflatten(0, (count, -1)))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scenelab.conv.gemm import blocks, gemm, gemm_accumulate, images_per_block, num_even_splits
+from scenelab.conv.gemm import Bias, Input, Output, Weight, blocks, gemm_accumulate, gemm_bias, images_per_block, splits
 
 
 def _windows(
@@ -27,47 +27,28 @@ def _windows(
         yield start, end, windows.view(end - start, shape[0] * shape[1], -1)
 
 
-def _matrix(weight: Float[Tensor, "co ci k k"]) -> Float[Tensor, "kkci co"]:
+def _matrix(weight: Weight) -> Float[Tensor, "kkci co"]:
     return weight.permute(2, 3, 1, 0).reshape(-1, len(weight))
 
 
-def forward(
-    input: Float[Tensor, "n h w ci"],
-    weight: Float[Tensor, "co ci k k"],
-    bias: Float[Tensor, "co"] | None,
-    stride: int,
-    padding: int,
-    output: Float[Tensor, "n ho wo co"],
-) -> None:
+def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int, output: Output) -> None:
     """Compute Y = windows · W + b into `output`."""
-    matrix, kernel = _matrix(weight), weight.shape[-1]
-    shape = (output.shape[1], output.shape[2])
-    for start, end, windows in _windows(input, kernel, stride, padding, shape):
-        rows = output[start:end].view(-1, len(weight))
-        if bias is not None:
-            rows.copy_(bias.expand_as(rows))
-        gemm(windows.flatten(0, 1), matrix, rows, add=bias is not None)
+    matrix, shape = _matrix(weight), (output.shape[1], output.shape[2])
+    for start, end, windows in _windows(input, weight.shape[-1], stride, padding, shape):
+        gemm_bias(windows.flatten(0, 1), matrix, bias, output[start:end].view(-1, len(weight)))
 
 
-def grad_weight(
-    grad_output: Float[Tensor, "n ho wo co"], input: Float[Tensor, "n h w ci"], kernel: int, stride: int, padding: int
-) -> Float[Tensor, "co ci k k"]:
+def grad_weight(grad_output: Output, input: Input, kernel: int, stride: int, padding: int) -> Weight:
     """Return ∂W = windowsᵀ · ∂Y, summed over the blocks."""
     shape, channels_in, channels = (grad_output.shape[1], grad_output.shape[2]), input.shape[-1], grad_output.shape[-1]
-    count = num_even_splits(shape[0] * shape[1])
+    count = splits(shape[0] * shape[1])
     total = input.new_zeros(count, kernel * kernel * channels_in, channels)
     for start, end, windows in _windows(input, kernel, stride, padding, shape):
         gemm_accumulate(total, windows.flatten(0, 1), grad_output[start:end].reshape(-1, channels))
     return total.sum(dim=0).view(kernel, kernel, channels_in, channels).permute(3, 2, 0, 1)
 
 
-def grad_input(
-    grad_output: Float[Tensor, "n ho wo co"],
-    weight: Float[Tensor, "co ci k k"],
-    stride: int,
-    padding: int,
-    result: Float[Tensor, "n h w ci"],
-) -> None:
+def grad_input(grad_output: Output, weight: Weight, stride: int, padding: int, result: Input) -> None:
     """Compute ∂X into `result`: add each of the K×K places of ∂Y · Wᵀ to the pixel that it was read from (col2im)."""
     (images, height, width, channels_in), kernel = result.shape, weight.shape[-1]
     _, rows, columns, channels = grad_output.shape

@@ -9,53 +9,41 @@ of its output to each factor, times the other factor: the gradients are the same
 (Goodfellow, Bengio & Courville 2016, Deep Learning, section 9.5, equations 9.11 and 9.13).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 
 import torch
 from torch import Tensor
 
 Shape = tuple[int, ...]
-Index = tuple[int, int, int, int]
+Index = tuple[int, ...]
 
 
 def conv2d_reference(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """Return Y in float64; arguments as for `scenelab.conv.conv2d`, unchecked."""
     (images, _, height, width), (outputs, _, kernel, _) = input.shape, weight.shape
     shape = (images, outputs, output_side(height, kernel, stride, padding), output_side(width, kernel, stride, padding))
-    y, w, x = torch.zeros(shape).tolist(), weight.tolist(), input.tolist()
-    if bias is not None:
-        b = bias.tolist()
-        for n, o, h, v in product(*map(range, shape)):
-            y[n][o][h][v] = b[o]
-    for (n, o, h, v), (_, c, i, j), (_, _, p, q) in products(input.shape, weight.shape, stride, padding):
-        y[n][o][h][v] += w[o][c][i][j] * x[n][c][p][q]
-    return _tensor(y, shape)
+    start = torch.zeros(shape) if bias is None else bias.detach()[:, None, None].expand(shape)
+    terms = products(input.shape, weight.shape, stride, padding)
+    return _accumulate(start, weight, input, terms)
 
 
 def grad_input_reference(grad_output: Tensor, weight: Tensor, input_shape: Shape, stride: int, padding: int) -> Tensor:
     """Return ∂L/∂X from ∂L/∂Y, in float64."""
-    dx, dy, w = torch.zeros(input_shape).tolist(), grad_output.tolist(), weight.tolist()
-    for (n, o, h, v), (_, c, i, j), (_, _, p, q) in products(input_shape, weight.shape, stride, padding):
-        dx[n][c][p][q] += w[o][c][i][j] * dy[n][o][h][v]
-    return _tensor(dx, input_shape)
+    terms = ((x, w, y) for y, w, x in products(input_shape, weight.shape, stride, padding))
+    return _accumulate(torch.zeros(input_shape), weight, grad_output, terms)
 
 
 def grad_weight_reference(grad_output: Tensor, input: Tensor, weight_shape: Shape, stride: int, padding: int) -> Tensor:
     """Return ∂L/∂W from ∂L/∂Y, in float64."""
-    dw, dy, x = torch.zeros(weight_shape).tolist(), grad_output.tolist(), input.tolist()
-    for (n, o, h, v), (_, c, i, j), (_, _, p, q) in products(input.shape, weight_shape, stride, padding):
-        dw[o][c][i][j] += x[n][c][p][q] * dy[n][o][h][v]
-    return _tensor(dw, weight_shape)
+    terms = ((w, x, y) for y, w, x in products(input.shape, weight_shape, stride, padding))
+    return _accumulate(torch.zeros(weight_shape), input, grad_output, terms)
 
 
 def grad_bias_reference(grad_output: Tensor) -> Tensor:
     """Return ∂L/∂b from ∂L/∂Y, in float64: b[o] is added once to every output of channel o."""
-    outputs = grad_output.shape[1]
-    db, dy = [0.0] * outputs, grad_output.tolist()
-    for n, o, h, v in product(*map(range, grad_output.shape)):
-        db[o] += dy[n][o][h][v]
-    return _tensor(db, (outputs,))
+    terms = (((o,), (0,), (n, o, h, v)) for n, o, h, v in product(*map(range, grad_output.shape)))
+    return _accumulate(torch.zeros(grad_output.shape[1]), torch.ones(1), grad_output, terms)
 
 
 def products(
@@ -63,12 +51,11 @@ def products(
 ) -> Iterator[tuple[Index, Index, Index]]:
     """Yield the indices of output, weight and pixel of every product of a convolution."""
     (images, channels, height, width), (outputs, _, kernel, _) = input_shape, weight_shape
-    for n, o, c, i, j in product(range(images), range(outputs), range(channels), range(kernel), range(kernel)):
-        for h in range(output_side(height, kernel, stride, padding)):
-            for v in range(output_side(width, kernel, stride, padding)):
-                p, q = stride * h + i - padding, stride * v + j - padding
-                if 0 <= p < height and 0 <= q < width:
-                    yield (n, o, h, v), (o, c, i, j), (n, c, p, q)
+    rows, columns = (output_side(side, kernel, stride, padding) for side in (height, width))
+    for n, o, c, i, j, h, v in product(*map(range, (images, outputs, channels, kernel, kernel, rows, columns))):
+        p, q = stride * h + i - padding, stride * v + j - padding
+        if 0 <= p < height and 0 <= q < width:
+            yield (n, o, h, v), (o, c, i, j), (n, c, p, q)
 
 
 def output_side(side: int, kernel: int, stride: int, padding: int) -> int:
@@ -76,5 +63,9 @@ def output_side(side: int, kernel: int, stride: int, padding: int) -> int:
     return (side + 2 * padding - kernel) // stride + 1
 
 
-def _tensor(values: list, shape: Shape) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64).reshape(shape)
+def _accumulate(start: Tensor, left: Tensor, right: Tensor, terms: Iterable[tuple[Index, Index, Index]]) -> Tensor:
+    """Add left[a]·right[b] at every target of the terms (target, a, b), in their order."""
+    result, left, right = (tensor.detach().double().numpy().copy() for tensor in (start, left, right))
+    for target, a, b in terms:
+        result[target] += left[a] * right[b]
+    return torch.from_numpy(result)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scenelab.conv.gemm import blocks, gemm, gemm_accumulate, images_per_block, num_splits
+from scenelab.conv.gemm import Bias, Input, Output, Weight, blocks, gemm, gemm_accumulate, images_per_block
 
 
 class _Lines:
@@ -28,7 +28,7 @@ class _Lines:
         self.height, self.width = height + 2 * padding - kernel + 1, width + 2 * padding - kernel + 1
         area = self.lines * self.pitch
         self.images = images_per_block(images, area * channels * input.element_size(), input.device)
-        step = kernel * num_splits()
+        step = kernel * torch.get_num_threads()
         self.rows = -(-self.images * area // step) * step
         self.pixels = input.new_zeros(self.rows + (kernel - 1) * (self.pitch + 1), channels)
 
@@ -56,13 +56,7 @@ class _Lines:
         return lines[:, : self.height, : len(range(phase, self.width, self.kernel))]
 
 
-def forward(
-    input: Float[Tensor, "n h w ci"],
-    weight: Float[Tensor, "co ci k k"],
-    bias: Float[Tensor, "co"] | None,
-    padding: int,
-    output: Float[Tensor, "n ho wo co"],
-) -> None:
+def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int, output: Output) -> None:
     """Compute Y into `output`; the padding is below K."""
     kernel = weight.shape[-1]
     lines = _Lines(input, kernel, padding)
@@ -80,14 +74,12 @@ def forward(
                 torch.add(valid, bias, out=target)
 
 
-def grad_weight(
-    grad_output: Float[Tensor, "n ho wo co"], input: Float[Tensor, "n h w ci"], kernel: int, padding: int
-) -> Float[Tensor, "co ci k k"]:
+def grad_weight(grad_output: Output, input: Input, kernel: int, stride: int, padding: int) -> Weight:
     """Return ∂W[i] = Σ_p X[p+i·pitch :].view(-1, K·Ci)ᵀ · ∂Y[p::K], with zeros in ∂Y across the seams."""
     channels, channels_in = grad_output.shape[-1], input.shape[-1]
     lines = _Lines(input, kernel, padding)
     positions = lines.new_positions(channels)
-    total = input.new_zeros(kernel, num_splits(), kernel * channels_in, channels)
+    total = input.new_zeros(kernel, torch.get_num_threads(), kernel * channels_in, channels)
     for start, end in blocks(len(input), lines.images):
         lines.load(input[start:end])
         if end - start < lines.images:

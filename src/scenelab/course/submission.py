@@ -19,6 +19,7 @@ from pathlib import Path
 
 FOLDERS = ("code", "writeup", "results")
 FORBIDDEN = ("data", "logs", "models")
+FORBIDDEN_TEXT = "data, logs and models must not be submitted; remove {}/"
 IGNORED = ("__pycache__", ".git", ".DS_Store", "__MACOSX", ".ipynb_checkpoints", ".venv", "Thumbs.db")
 MAX_MODEL_BYTES = 10_000_000  # bytes: the challenge's 10 MB
 MAX_FILE_BYTES = 50_000_000
@@ -32,6 +33,11 @@ ABSOLUTE = re.compile(
     r"|[A-Za-z]:(\\|/(?!/)))[^\n]*$"
 )
 """A complete absolute path; `https://…`, `/data/` alone and `/data/{name}` do not match."""
+STRING_METHODS = frozenset(
+    """replace split rsplit partition rpartition startswith endswith removeprefix removesuffix strip lstrip rstrip find
+    rfind index count sub match search fullmatch findall compile""".split()
+)
+"""Methods whose arguments are parts of strings, not paths."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +55,10 @@ class Problem:
 
 
 def _below(folder: Path) -> list[Path]:
-    """Return all files and folders below a folder, sorted, without the leftovers of editors and git.
-
-    Raises:
-        OSError: a folder cannot be read.
-    """
+    """Return all files and folders below a folder, sorted, without the leftovers of editors and git."""
 
     def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError | NotADirectoryError):  # a missing folder is reported elsewhere
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # a missing folder is reported elsewhere
             raise error
 
     paths = []
@@ -72,13 +74,8 @@ def list_files(root: Path) -> list[Path]:
     Raises:
         OSError: a folder cannot be read.
     """
-    paths = []
-    for folder in FOLDERS:
-        for path in _below(root / folder):
-            relative = path.relative_to(root)
-            if path.is_file() and not path.is_symlink():
-                paths.append(relative)
-    return sorted(paths, key=lambda path: path.as_posix())
+    paths = [path for folder in FOLDERS for path in _below(root / folder) if path.is_file() and not path.is_symlink()]
+    return sorted((path.relative_to(root) for path in paths), key=lambda path: path.as_posix())
 
 
 def check(root: Path, *, test: bool = True) -> list[Problem]:
@@ -92,37 +89,28 @@ def check(root: Path, *, test: bool = True) -> list[Problem]:
         OSError: a file or a folder cannot be read.
     """
     files = list_files(root)
-    problems = [*_missing(root), *_layout(root, files), *_report(root, files), *_sizes(root, files)]
+    missing = [folder for folder in FOLDERS if not (root / folder).is_dir()]
+    problems = [Problem(f"{folder}/", f"is missing; make it in {root.resolve()}") for folder in missing]
+    problems += [*_layout(root, files), *_report(root, files), *_sizes(root, files)]
     for path in files:
         if path.parts[0] == "code" and path.suffix == ".py":
             problems += check_source(root / path, path.as_posix())
-    if test and (root / "code").is_dir() and not any("does not parse" in problem.what for problem in problems):
+    if test and "code" not in missing and not any("does not parse" in problem.what for problem in problems):
         problems += run_test(root)
     return problems
 
 
-def _missing(root: Path) -> Iterator[Problem]:
-    for folder in FOLDERS:
-        if not (root / folder).is_dir():
-            yield Problem(f"{folder}/", f"is missing; make it in {root.resolve()}")
-
-
 def _layout(root: Path, files: list[Path]) -> Iterator[Problem]:
-    if (root / "code").is_dir() and not any(path.as_posix() == "code/student_code.py" for path in files):
+    if (root / "code").is_dir() and Path("code/student_code.py") not in files:
         yield Problem("code/student_code.py", "is missing; it must contain your answers")
     if (root / "results").is_dir() and not any(path.parts[0] == "results" for path in files):
         yield Problem("results/", "is empty; put your results there, such as curves and images")
-    heavy = {path.parent for path in files if path.suffix != ".py"}  # a package of code may be called models
-    for folder in sorted(heavy):
-        inner = [part for part in folder.parts[1:] if part in FORBIDDEN]
-        if inner:
-            what = f"data, logs and models must not be submitted; remove {inner[0]}/"
-            yield Problem(f"{folder.as_posix()}/", what, rule="forbidden folders")
-    for folder in FOLDERS:
-        for path in _below(root / folder):
-            if path.is_symlink():
-                name = path.relative_to(root).as_posix()
-                yield Problem(name, "is a link, which a zip cannot hold; put the file itself there", rule="links")
+    for folder in sorted({path.parent for path in files if path.suffix != ".py"}):  # code may be in code/models/
+        for name in [part for part in folder.parts[1:] if part in FORBIDDEN][:1]:
+            yield Problem(f"{folder.as_posix()}/", FORBIDDEN_TEXT.format(name), rule="forbidden folders")
+    for path in (path for folder in FOLDERS for path in _below(root / folder) if path.is_symlink()):
+        name = path.relative_to(root).as_posix()
+        yield Problem(name, "is a link, which a zip cannot hold; put the file itself there", rule="links")
 
 
 def _report(root: Path, files: list[Path]) -> Iterator[Problem]:
@@ -134,48 +122,32 @@ def _report(root: Path, files: list[Path]) -> Iterator[Problem]:
     for path in reports:
         with open(root / path, "rb") as file:
             if b"%PDF-" not in file.read(1024):
-                yield Problem(
-                    path.as_posix(),
-                    "this file is named .pdf but is not a PDF; export your report as PDF",
-                    rule="report",
-                )
+                what = "this file is named .pdf but is not a PDF; export your report as PDF"
+                yield Problem(path.as_posix(), what, rule="report")
 
 
 def _sizes(root: Path, files: list[Path]) -> Iterator[Problem]:
-    sizes = {path: (root / path).stat().st_size for path in files}
-    for path, size in sizes.items():
-        model = path.name.endswith(MODELS)
-        if model and path.parts[0] != "results":
-            yield Problem(path.as_posix(), "models are only submitted for the challenge, in results/", rule="models")
-        elif model and size > MAX_MODEL_BYTES:
-            yield Problem(
-                path.as_posix(), f"has {size:,} bytes; the challenge allows {MAX_MODEL_BYTES:,}", rule="sizes"
-            )
+    sizes = {path.as_posix(): (root / path).stat().st_size for path in files}
+    for name, size in sizes.items():
+        if name.endswith(MODELS) and not name.startswith("results/"):
+            yield Problem(name, "models are only submitted for the challenge, in results/", rule="models")
+        elif name.endswith(MODELS) and size > MAX_MODEL_BYTES:
+            yield Problem(name, f"has {size:,} bytes; the challenge allows {MAX_MODEL_BYTES:,}", rule="sizes")
         elif size > MAX_FILE_BYTES:
-            yield Problem(
-                path.as_posix(), f"has {size:,} bytes, more than {MAX_FILE_BYTES:,}; make it smaller", rule="sizes"
-            )
-    if sum(sizes.values()) > MAX_BYTES:
-        yield Problem(
-            "all files", f"have {sum(sizes.values()):,} bytes together, more than {MAX_BYTES:,}", rule="sizes"
-        )
+            yield Problem(name, f"has {size:,} bytes, more than {MAX_FILE_BYTES:,}; make it smaller", rule="sizes")
+    if (total := sum(sizes.values())) > MAX_BYTES:
+        yield Problem("all files", f"have {total:,} bytes together, more than {MAX_BYTES:,}", rule="sizes")
 
 
 def check_source(path: Path, name: str) -> list[Problem]:
     """Return syntax errors and absolute paths of a Python file; comments and docstrings may contain paths."""
-    if path.stat().st_size > MAX_SOURCE_BYTES:
-        return [Problem(name, f"has {path.stat().st_size:,} bytes, too large for a source file", rule="sizes")]
+    if (size := path.stat().st_size) > MAX_SOURCE_BYTES:
+        return [Problem(name, f"has {size:,} bytes, too large for a source file", rule="sizes")]
     try:
         tree = ast.parse(path.read_bytes(), filename=name)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return [
-            Problem(
-                name,
-                f"does not parse: {(error.args or ['too deeply nested'])[0]}",
-                getattr(error, "lineno", None) or 1,
-                "code",
-            )
-        ]
+        what = f"does not parse: {(error.args or ['too deeply nested'])[0]}"
+        return [Problem(name, what, getattr(error, "lineno", None) or 1, "code")]
     what = "has the absolute path {!r}; use a path relative to code/"
     return [
         Problem(name, what.format(text.removesuffix("…")[:60]), line, "absolute paths")
@@ -184,77 +156,48 @@ def check_source(path: Path, name: str) -> list[Problem]:
     ]
 
 
-STRING_METHODS = frozenset(
-    (
-        "replace",
-        "split",
-        "rsplit",
-        "partition",
-        "rpartition",
-        "startswith",
-        "endswith",
-        "removeprefix",
-        "removesuffix",
-        "strip",
-        "lstrip",
-        "rstrip",
-        "find",
-        "rfind",
-        "index",
-        "count",
-        "sub",
-        "match",
-        "search",
-        "fullmatch",
-        "findall",
-        "compile",
-    )
-)
-"""Methods whose arguments are parts of strings, not paths."""
-
-
 def _strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
     """Yield strings that may be complete paths, with their lines: no docstrings, and nothing appended to a string."""
-    parts: set[int] = set()
-    begins: set[int] = set()  # of an f-string: what follows belongs to the path
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Expr):  # a docstring stands alone
-            parts.add(id(node.value))
-        elif isinstance(node, ast.JoinedStr):  # f"{root}/data"
-            parts.update(map(id, node.values[1:]))
-            begins.update(map(id, node.values[:1] if len(node.values) > 1 else []))
-        elif isinstance(node, ast.AugAssign):  # path += "/data"
-            parts.update(map(id, ast.walk(node.value)))
-        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):  # root + "/data"
-            parts.add(id(node.right))
-            if isinstance(node.right, ast.JoinedStr):
-                parts.update(map(id, node.right.values))
-        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):  # "%s" % "/data"
-            parts.update(map(id, ast.walk(node.right)))
-        elif isinstance(node, ast.Compare):
-            parts.update(id(each) for each in [node.left, *node.comparators])
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in STRING_METHODS:
-            parts.update(map(id, [*node.args, node.func.value]))
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "join":
-            if isinstance(node.func.value, ast.Constant):  # "".join(…), not os.path.join(…)
-                parts.update(id(each) for argument in node.args for each in ast.walk(argument))
-        elif isinstance(node, ast.keyword) and node.arg in ("help", "description", "epilog", "metavar", "sep", "end"):
-            parts.update(map(id, ast.walk(node.value)))
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    parts = {id(part) for node in nodes for part in _parts(node)}
+    begins = {id(node.values[0]) for node in nodes if isinstance(node, ast.JoinedStr) and len(node.values) > 1}
+    for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
-            yield node.value + ("…" if id(node) in begins else ""), node.lineno
+            yield node.value + ("…" if id(node) in begins else ""), node.lineno  # the path goes on
+
+
+def _parts(node: ast.AST) -> list[ast.AST]:
+    """Return the nodes below that are no complete strings."""
+    match node:
+        case ast.Expr(value=value):  # a docstring stands alone
+            return [value]
+        case ast.JoinedStr(values=values):  # f"{root}/data"
+            return [*values[1:]]
+        case ast.BinOp(op=ast.Add(), right=right):  # root + "/data"
+            return [right, *(right.values if isinstance(right, ast.JoinedStr) else [])]
+        case ast.AugAssign(value=value) | ast.BinOp(op=ast.Mod(), right=value):  # path += "/data", "%s" % "/data"
+            return [*ast.walk(value)]
+        case ast.Compare(left=left, comparators=others):
+            return [left, *others]
+        case ast.Call(func=ast.Attribute(value=value, attr=name), args=args) if name in STRING_METHODS:
+            return [*args, value]
+        case ast.Call(func=ast.Attribute(value=ast.Constant(), attr="join"), args=args):  # not os.path.join(…)
+            return [each for argument in args for each in ast.walk(argument)]
+        case ast.keyword(arg="help" | "description" | "epilog" | "metavar" | "sep" | "end", value=value):
+            return [*ast.walk(value)]
+    return []
 
 
 def run_test(root: Path) -> list[Problem]:
     """Run code/test_conv.py and return its failure, if any; no bytecode is written."""
-    if not (root / "code" / "test_conv.py").exists():
-        return [Problem("code/test_conv.py", "is missing; copy it from the assignment's folder", rule="test")]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    name = "code/test_conv.py"
+    if not (root / name).exists():
+        return [Problem(name, "is missing; copy it from the assignment's folder", rule="test")]
     try:
         done = subprocess.run(
             [sys.executable, "./test_conv.py"],
             cwd=root / "code",
-            env=environment,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             text=True,
             errors="replace",
@@ -263,11 +206,11 @@ def run_test(root: Path) -> list[Problem]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return [Problem("code/test_conv.py", f"did not finish within {TEST_SECONDS} seconds", rule="test")]
+        return [Problem(name, f"did not finish within {TEST_SECONDS} seconds", rule="test")]
     if done.returncode == 0 and "failed" not in done.stdout:
         return []
     last = ([line for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["nothing"])[-1]
-    return [Problem("code/test_conv.py", f"fails; its last line is: {last[:120]}", rule="test")]
+    return [Problem(name, f"fails; its last line is: {last[:120]}", rule="test")]
 
 
 def write_zip(root: Path, target: Path) -> int:
@@ -314,10 +257,10 @@ def check_and_zip(root: Path, out: Path, *, anyway: bool = False, test: bool = T
         return 1
     for problem in problems:
         print(f"- {problem}")
-    missing = any(problem.what.startswith("is missing; make it") for problem in problems)
-    if problems and (missing or not anyway):
+    has_missing = any(problem.what.startswith("is missing; make it") for problem in problems)
+    if problems and (has_missing or not anyway):
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        print(f"{count} to fix; no zip written." + ("" if missing else " Use --anyway to zip regardless."))
+        print(f"{count} to fix; no zip written." + ("" if has_missing else " Use --anyway to zip regardless."))
         return 1
     try:
         count = write_zip(root, out)

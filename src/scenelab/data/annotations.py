@@ -1,7 +1,7 @@
 """Read MiniPlaces' object annotations: the objects of an image as polygons.
 
-A file `objects/<path of the image>.xml` is a sequence of elements without a root: `filename`, `folder`, `class`, and
-per object one `objects` with its class, a polygon of `pt` (x, y) and a box, in pixels of the 128×128 image from 1.
+`objects/<path of the image>.xml` is a sequence of elements without a root; each object is one `objects` with its class
+and a polygon of `pt` (x, y), in pixels of the 128×128 image from 1.
 """
 
 import re
@@ -33,11 +33,7 @@ class SceneObject:
 
 
 def read_objects(path: Path) -> list[SceneObject]:
-    """Read the objects of one image.
-
-    Raises:
-        LabError: the file is missing or not XML, or an object has no class or fewer than three corners.
-    """
+    """Read the objects of one image; raise a LabError if the file is missing or invalid."""
     try:
         text = read_text(path, max_bytes=MAX_BYTES)
         if FORBIDDEN.search(text):
@@ -60,13 +56,6 @@ def _parse_object(element: ElementTree.Element) -> SceneObject:
     return SceneObject(label, outline)
 
 
-def _text(element: ElementTree.Element, name: str) -> str:
-    text = element.findtext(name)
-    if text is None:
-        raise ValueError(f"<{name}> is missing")
-    return text
-
-
 def _coordinate(point: ElementTree.Element, name: str) -> float:
     """Convert a pixel number from 1 to the position of the pixel's centre in [0, 1]."""
     pixel = float(_text(point, name))
@@ -75,22 +64,20 @@ def _coordinate(point: ElementTree.Element, name: str) -> float:
     return min(1.0, max(0.0, (pixel - 0.5) / SIDE))
 
 
-def object_file(folder: Path, image: str) -> Path:
-    """Return the path of an image's annotation, whether it exists or not.
+def _text(element: ElementTree.Element, name: str) -> str:
+    text = element.findtext(name)
+    if text is None:
+        raise ValueError(f"<{name}> is missing")
+    return text
 
-    Args:
-        folder: the data folder.
-        image: its path in the lists, `val/00000001.jpg`.
-    """
+
+def object_file(folder: Path, image: str) -> Path:
+    """Return the path of the annotation of an image (`val/00000001.jpg`), whether it exists or not."""
     return (folder / "objects" / image).with_suffix(".xml")
 
 
 def read_object_names(folder: Path) -> tuple[str, ...]:
-    """Read the names of the object classes by number from `object_categories.txt`.
-
-    Raises:
-        LabError: the list is missing, or its numbers have gaps.
-    """
+    """Read the names of the object classes by number; raise a LabError if the list is missing or has gaps."""
     path = folder / "object_categories.txt"
     entries = sorted(read_list(path), key=lambda entry: entry[1])
     if [label for _, label in entries] != list(range(len(entries))):

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from pydantic import AfterValidator, Field
 from torch import Generator, Tensor
 
+from scenelab.classifier import Images
 from scenelab.schema import Share, config_class
 
 CROP_ATTEMPTS = 10  # as torchvision's RandomResizedCrop
@@ -25,6 +26,7 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+Targets = Int64[Tensor, " n"] | Float[Tensor, "n k"]
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 Strength = Annotated[float, Field(ge=0, le=10)]
 Beta = Annotated[float, Field(ge=0, le=1000)]
@@ -66,7 +68,7 @@ class Augment:
 
 
 HANDOUT = Augment(flip=True, degrees=15.0, area=(0.25, 1.0), aspect=(0.8, 1.2), gain=0.15)
-"""The handout's: flip, colour 0.15, rotation ±15°, random crop of 25–100 % of the area, aspect 0.8–1.2."""
+"""The handout's augmentation."""
 
 
 @dataclass(frozen=True)
@@ -82,20 +84,17 @@ class Shard:
     rows: slice
 
 
-def _whole(images: Tensor) -> Shard:
-    return Shard(len(images), slice(None))
-
-
 def uniform(count: int, low: float, high: float, generator: Generator) -> Float[Tensor, " n"]:
     """Draw `count` values from [low, high)."""
     return torch.empty(count, device=generator.device).uniform_(low, high, generator=generator)
 
 
-def _uniform_rows(
-    shard: Shard, low: float, high: float, generator: Generator, *, columns: int = 1
-) -> Float[Tensor, "n columns"]:
-    """Draw values for the whole batch and return the shard's rows."""
-    return uniform(shard.batch_size * columns, low, high, generator).view(-1, columns)[shard.rows]
+def _factors(
+    images: Images, low: float, high: float, generator: Generator, shard: Shard | None, columns: int = 1
+) -> Tensor:
+    """Draw N×columns×1×1 factors; for a shard those of the whole batch, of which it returns the shard's rows."""
+    shard = shard or Shard(len(images), slice(None))
+    return uniform(shard.batch_size * columns, low, high, generator).view(-1, columns, 1, 1)[shard.rows]
 
 
 def crop_sides(
@@ -124,8 +123,7 @@ def affine_maps(count: int, augment: Augment, generator: Generator) -> Float[Ten
     height, width = torch.ones(2, count, device=generator.device)
     if augment.area is not None:
         height, width = crop_sides(count, augment.area, augment.aspect, generator)
-    top = uniform(count, -1, 1, generator) * (1 - height)
-    left = uniform(count, -1, 1, generator) * (1 - width)
+    top, left = (uniform(count, -1, 1, generator) * (1 - side) for side in (height, width))
     angle = torch.deg2rad(uniform(count, -augment.degrees, augment.degrees, generator))
     cos, sin = angle.cos(), angle.sin()
     sign = torch.ones_like(cos)
@@ -136,7 +134,7 @@ def affine_maps(count: int, augment: Augment, generator: Generator) -> Float[Ten
     return torch.stack([x_row, y_row], dim=1)
 
 
-def warp(images: Float[Tensor, "n c h w"], maps: Float[Tensor, "n 2 3"], size: int) -> Float[Tensor, "n c s s"]:
+def warp(images: Images, maps: Float[Tensor, "n 2 3"], size: int) -> Float[Tensor, "n c s s"]:
     """Sample each image through its map, bilinearly, with black outside."""
     if not len(images):
         return images.new_empty(0, images.shape[1], size, size)  # grid_sample refuses an empty batch
@@ -144,32 +142,25 @@ def warp(images: Float[Tensor, "n c h w"], maps: Float[Tensor, "n 2 3"], size: i
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def resize(images: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c s s"]:
+def resize(images: Images, size: int) -> Float[Tensor, "n c s s"]:
     """Resize square images, antialiased; return the same tensor if the size is right."""
     if images.shape[-1] == size:
         return images
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
-def scale_channels(
-    images: Float[Tensor, "n c h w"], gain: float, generator: Generator, shard: Shard | None = None
-) -> Float[Tensor, "n c h w"]:
+def scale_channels(images: Images, gain: float, generator: Generator, shard: Shard | None = None) -> Images:
     """Multiply each channel of each image by a factor from [1-gain, 1+gain] and clip to [0, 1]."""
-    factors = _uniform_rows(shard or _whole(images), 1 - gain, 1 + gain, generator, columns=images.shape[1])
-    return (images * factors[:, :, None, None]).clamp_(0, 1)
+    return (images * _factors(images, 1 - gain, 1 + gain, generator, shard, images.shape[1])).clamp_(0, 1)
 
 
-def blend(
-    images: Float[Tensor, "n c h w"], other: Tensor, strength: float, generator: Generator, shard: Shard | None = None
-) -> Float[Tensor, "n c h w"]:
+def blend(images: Images, other: Tensor, strength: float, generator: Generator, shard: Shard | None = None) -> Images:
     """Return factor · images + (1 - factor) · other in [0, 1], with a factor from [1-strength, 1+strength]."""
-    factor = _uniform_rows(shard or _whole(images), max(0.0, 1 - strength), 1 + strength, generator)[:, :, None, None]
+    factor = _factors(images, max(0.0, 1 - strength), 1 + strength, generator, shard)
     return (images * factor + other * (1 - factor)).clamp_(0, 1)
 
 
-def jitter(
-    images: Float[Tensor, "n 3 h w"], augment: Augment, generator: Generator, shard: Shard | None = None
-) -> Float[Tensor, "n 3 h w"]:
+def jitter(images: Images, augment: Augment, generator: Generator, shard: Shard | None = None) -> Images:
     """Change brightness, contrast and saturation in this order, each as torchvision's ColorJitter."""
     luma = torch.tensor(LUMA, device=images.device).view(1, 3, 1, 1)
     if augment.brightness:
@@ -198,19 +189,17 @@ def box_mask(edges: Float[Tensor, "4 n"], height: int, width: int) -> Bool[Tenso
     return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
 
 
-def erase(
-    images: Float[Tensor, "n c h w"], probability: float, generator: Generator, shard: Shard | None = None
-) -> Float[Tensor, "n c h w"]:
+def erase(images: Images, probability: float, generator: Generator, shard: Shard | None = None) -> Images:
     """Fill a box of 2–33 % of the area with the image's mean colour, with a probability (Zhong et al. 2020)."""
-    shard = shard or _whole(images)
-    is_hit = uniform(shard.batch_size, 0, 1, generator)[shard.rows] < probability
+    shard = shard or Shard(len(images), slice(None))
+    is_hit = _factors(images, 0, 1, generator, shard) < probability
     edges = boxes(shard.batch_size, uniform(shard.batch_size, 0.02, 0.33, generator), generator)
     mask = box_mask(edges[:, shard.rows], *images.shape[-2:])
-    return torch.where(mask & is_hit.view(-1, 1, 1, 1), images.mean(dim=(2, 3), keepdim=True), images)
+    return torch.where(mask & is_hit, images.mean(dim=(2, 3), keepdim=True), images)
 
 
 def augment_batch(
-    images: Float[Tensor, "n 3 h w"], augment: Augment, generator: Generator, *, size: int, shard: Shard | None = None
+    images: Images, augment: Augment, generator: Generator, *, size: int, shard: Shard | None = None
 ) -> Float[Tensor, "n 3 s s"]:
     """Apply everything but mixing to a batch in [0, 1].
 
@@ -221,14 +210,13 @@ def augment_batch(
         size: side of the result in pixels.
         shard: where in its batch the rows are; None if `images` are the whole batch.
     """
-    shard = shard or _whole(images)
+    shard = shard or Shard(len(images), slice(None))
     if augment.area is not None or augment.degrees:
         images = warp(images, affine_maps(shard.batch_size, augment, generator)[shard.rows], size)
     else:
         images = resize(images, size)
         if augment.flip:
-            is_flipped = uniform(shard.batch_size, 0, 1, generator)[shard.rows] < 0.5
-            images = torch.where(is_flipped.view(-1, 1, 1, 1), images.flip(-1), images)
+            images = torch.where(_factors(images, 0, 1, generator, shard) < 0.5, images.flip(-1), images)
     if augment.gain:
         images = scale_channels(images, augment.gain, generator, shard)
     images = jitter(images, augment, generator, shard)
@@ -236,13 +224,8 @@ def augment_batch(
 
 
 def mix_batch(
-    images: Float[Tensor, "n c h w"],
-    labels: Int64[Tensor, " n"] | Float[Tensor, "n k"],
-    augment: Augment,
-    generator: Generator,
-    *,
-    num_classes: int,
-) -> tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"] | Float[Tensor, "n k"]]:
+    images: Images, labels: Targets, augment: Augment, generator: Generator, *, num_classes: int
+) -> tuple[Images, Targets]:
     """Mix a batch with a permutation of itself by mixup or CutMix.
 
     Returns:

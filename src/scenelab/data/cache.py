@@ -1,15 +1,11 @@
-"""Cache a split's decoded images as a memory-mapped uint8 array beside a manifest of its source.
-
-Missing and damaged images raise, or are skipped, counted and named.
-"""
+"""Cache a split's decoded images as a memory-mapped uint8 array beside a manifest of its source."""
 
 import errno
 import hashlib
 import io
 import os
-import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,9 +17,10 @@ from torch import Tensor
 
 from scenelab.data.decode import fit, read_image
 from scenelab.data.miniplaces import Listing
-from scenelab.errors import LabError
-from scenelab.io import read_json, sync_folder, write_json
+from scenelab.errors import LabError, printable
+from scenelab.io import atomic_dir, explain_write_errors
 from scenelab.progress import progress
+from scenelab.schema import Model
 
 VERSION = 1
 OnBadImage = Literal["refuse", "skip"]
@@ -31,6 +28,19 @@ FILE_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENA
 """Errors of one image file; any other error of the system is the disk's."""
 
 SkippedRows = dict[int, tuple[str, str]]  # path and reason by row of the listing
+
+
+class Manifest(Model):
+    """Content of a cached split's `manifest.json`; `skipped` has row, path and reason of each image left out."""
+
+    version: int
+    digest: str
+    split: str
+    images: int
+    size: int
+    source: str
+    layout: str
+    skipped: tuple[tuple[int, str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,36 +82,22 @@ class MemmapDataset:
 
     def head(self, count: int | None) -> "MemmapDataset":
         """Return the first `count` images, or the data set itself for None."""
-        if count is None:
-            return self
-        return self.subset(np.arange(len(self))[:count], split=self.split, name=f":{count}")
+        return self if count is None else self.subset(np.arange(len(self))[:count], split=self.split, name=f":{count}")
 
     def subset(self, indices: np.ndarray, *, split: str, name: str) -> "MemmapDataset":
-        """Return the images at `indices`, in that order, without copying them.
-
-        Args:
-            indices: of this split's images.
-            split: name of the new split.
-            name: identifies this subset; it becomes part of the digest.
-        """
-        return MemmapDataset(
-            images=self.images,
+        """Return the images at `indices`, in that order and without a copy; `name` becomes part of the digest."""
+        return replace(
+            self,
             labels=self.labels[torch.from_numpy(indices)],
             paths=tuple(self.paths[index] for index in indices),
-            categories=self.categories,
             split=split,
             digest=f"{self.digest}[{name}]",
             rows=indices if self.rows is None else self.rows[indices],
-            skipped=self.skipped,
         )
 
 
 def digest(listing: Listing, size: int, on_bad_image: OnBadImage = "refuse") -> str:
-    """Return the SHA-256 of all that decides the array: paths, labels, file sizes, image size and version.
-
-    Raises:
-        LabError: listed images are missing and must not be skipped.
-    """
+    """Return the SHA-256 of all that decides the array: paths, labels, file sizes, image size and version."""
     sha = hashlib.sha256(f"{VERSION} {size} {listing.split}\n".encode())
     if on_bad_image == "skip":
         sha.update(b"without damaged images\n")
@@ -110,7 +106,7 @@ def digest(listing: Listing, size: int, on_bad_image: OnBadImage = "refuse") -> 
         try:
             length = str(os.stat(listing.root / path).st_size)
         except OSError as error:
-            reraise_disk_error(error, listing.root / path)
+            _reraise_disk_error(error, listing.root / path)
             missing.append(path)
             length = "missing"
         sha.update(f"{path} {label} {length}\n".encode(errors="surrogateescape"))
@@ -122,32 +118,27 @@ def digest(listing: Listing, size: int, on_bad_image: OnBadImage = "refuse") -> 
     return sha.hexdigest()
 
 
+def _reraise_disk_error(error: BaseException | None, path: Path) -> None:
+    """Raise if the disk or the system failed, and not the image: such an error is never skipped."""
+    if isinstance(error, OSError) and error.errno not in (None, *FILE_ERRORS):  # None: Pillow's own
+        cause = error.strerror or error
+        raise LabError(f"cannot read {path}: {cause}; fix the disk, then run the command again") from error
+
+
 def pack(listing: Listing, folder: Path, *, size: int = 128, on_bad_image: OnBadImage = "refuse") -> MemmapDataset:
     """Open the cache of a listing, and build it first if it is missing or stale.
 
-    The array is built under a temporary name and a lock, then renamed: of two processes one builds and the other
-    waits. A killed build leaves at most a `.partial` folder, which the next build removes.
-
-    Args:
-        listing: the images and labels.
-        folder: the cache folder, with one subfolder per split and size; created if missing.
-        size: side of the square images in pixels.
-        on_bad_image: raise for a missing or undecodable image, or skip it.
-
-    Raises:
-        LabError: an image is missing or undecodable and must not be skipped, no image is left, the folder is not
-            writable, or the disk is full.
+    Of two processes one builds and the other waits. The folder has a subfolder per split and size.
     """
     expected = digest(listing, size, on_bad_image)
     target = Path(folder) / f"{listing.split}-{size}"
-    opened = _open_current(target, expected, len(listing), size)
-    images, skipped = opened or _build(listing, target, expected, size, on_bad_image)
+    images, skipped = _open_current(target, expected, len(listing), size) or _build(
+        listing, target, expected, size, on_bad_image
+    )
     if skipped:
         path, reason = next(iter(skipped.values()))
-        print(
-            f"{listing.split}: {len(skipped)} of {len(listing)} listed images are skipped, first {path} ({reason})",
-            file=sys.stderr,
-        )
+        count = f"{len(skipped)} of {len(listing)} listed images"
+        print(f"{listing.split}: {count} are skipped, first {path} ({reason})", file=sys.stderr)
         expected += f"[without {hashlib.sha256(repr(sorted(skipped)).encode()).hexdigest()}]"
     rows = [row for row in range(len(listing)) if row not in skipped]
     return MemmapDataset(
@@ -164,59 +155,42 @@ def pack(listing: Listing, folder: Path, *, size: int = 128, on_bad_image: OnBad
 def _open_current(target: Path, expected: str, count: int, size: int) -> tuple[np.ndarray, SkippedRows] | None:
     """Map the array, or return None if it is missing, damaged or of another source."""
     try:
-        manifest = read_json(target / "manifest.json")
-        if manifest.get("digest") != expected:
-            return None
-        skipped = {int(row): (str(path), str(reason)) for row, path, reason in manifest.get("skipped", [])}
+        manifest = Manifest.read(target / "manifest.json")
         images = np.load(target / "images.npy", mmap_mode="r")
-        is_valid = images.shape == (count - len(skipped), size, size, 3) and images.dtype == np.uint8
+        is_valid = images.shape == (count - len(manifest.skipped), size, size, 3) and images.dtype == np.uint8
         # another process may have replaced both files since the manifest was read
-        is_current = read_json(target / "manifest.json").get("digest") == expected
+        is_current = manifest.digest == expected == Manifest.read(target / "manifest.json").digest
     except Exception:  # numpy evaluates the header as Python, so a damaged one raises almost anything
         return None
-    return (images, skipped) if is_valid and is_current else None
+    return (
+        (images, {row: (path, reason) for row, path, reason in manifest.skipped}) if is_valid and is_current else None
+    )
 
 
 def _build(
     listing: Listing, target: Path, expected: str, size: int, on_bad_image: OnBadImage
 ) -> tuple[np.ndarray, SkippedRows]:
     """Build the array under a lock, unless another process does so meanwhile, and map it."""
-    partial = target.with_name(f".{target.name}.partial")
-    try:
+    megabytes = len(listing) * size * size * 3 / 1e6
+    fix = f"the image cache needs about {megabytes:.0f} MB, choose another folder with --cache"
+    with explain_write_errors(target, fix):
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / f".{target.name}.lock"):  # the system releases it when the process dies
             if opened := _open_current(target, expected, len(listing), size):
                 return opened
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            try:
-                skipped = _write_images(listing, partial / "images.npy", size, on_bad_image)
-                _write_manifest(listing, partial / "manifest.json", expected, size, skipped)
-                shutil.rmtree(target, ignore_errors=True)
-                os.rename(partial, target)
-                sync_folder(target.parent)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+            with atomic_dir(target, replace=True, fix=fix) as folder:
+                skipped = _write_images(listing, folder / "images.npy", size, on_bad_image)
+                Manifest(
+                    version=VERSION,
+                    digest=expected,
+                    split=listing.split,
+                    images=len(listing) - len(skipped),
+                    size=size,
+                    source=printable(str(listing.root)),
+                    layout="N×H×W×3 uint8 RGB",
+                    skipped=tuple((row, *entry) for row, entry in skipped.items()),
+                ).write(folder / "manifest.json")
             return np.load(target / "images.npy", mmap_mode="r"), skipped
-    except OSError as error:
-        raise LabError(
-            f"cannot write the image cache {target}: {error.strerror or error}; it needs about "
-            f"{len(listing) * size * size * 3 / 1e6:.0f} MB, choose another folder with --cache"
-        ) from error
-
-
-def _write_manifest(listing: Listing, path: Path, digest: str, size: int, skipped: SkippedRows) -> None:
-    manifest = {
-        "version": VERSION,
-        "digest": digest,
-        "split": listing.split,
-        "images": len(listing) - len(skipped),
-        "size": size,
-        "source": str(listing.root),
-        "layout": "N×H×W×3 uint8 RGB",
-        "skipped": [[row, *reason] for row, reason in skipped.items()],
-    }
-    write_json(path, manifest)
 
 
 def _write_images(listing: Listing, path: Path, size: int, on_bad_image: OnBadImage) -> SkippedRows:
@@ -224,14 +198,18 @@ def _write_images(listing: Listing, path: Path, size: int, on_bad_image: OnBadIm
     skipped: SkippedRows = {}
     with open(path, "wb") as file, progress(f"packing {listing.split}", len(listing)) as advance:
         file.write(_npy_header(len(listing), size))
-        for row in range(len(listing)):
+        for row, name in enumerate(listing.paths):
             try:
                 image = fit(read_image(listing.file(row)), size)
                 file.write(image.permute(1, 2, 0).contiguous().numpy().tobytes())
             except LabError as error:
-                skipped[row] = skip_or_raise(error, listing, row, on_bad_image)
+                _reraise_disk_error(error.__cause__, listing.file(row))
+                if on_bad_image == "refuse":
+                    raise LabError(f"{error}, or skip it with --damaged skip") from error
+                skipped[row] = (printable(name), printable(str(error)))
             advance(1)
-        require_nonempty(len(listing) - len(skipped), listing)
+        if len(skipped) == len(listing):
+            raise LabError(f"none of the {len(listing)} listed images in {listing.root} can be read; get them again")
         file.seek(0)
         file.write(_npy_header(len(listing) - len(skipped), size))
         file.flush()
@@ -245,33 +223,3 @@ def _npy_header(count: int, size: int) -> bytes:
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
     np.lib.format.write_array_header_1_0(stream, header)
     return stream.getvalue()
-
-
-def reraise_disk_error(error: BaseException | None, path: Path) -> None:
-    """Raise if the disk or the system failed, and not the image: such an error is never skipped.
-
-    Raises:
-        LabError: `error` is an OSError other than those in `FILE_ERRORS`.
-    """
-    if isinstance(error, OSError) and error.errno not in (None, *FILE_ERRORS):  # None: Pillow's own
-        raise LabError(
-            f"cannot read {path}: {error.strerror or error}; fix the disk, then run the command again"
-        ) from error
-
-
-def skip_or_raise(error: LabError, listing: Listing, row: int, on_bad_image: OnBadImage) -> tuple[str, str]:
-    """Return path and reason of an unreadable image, or raise if it must not be skipped.
-
-    Raises:
-        LabError: `on_bad_image` is "refuse", or the disk failed.
-    """
-    reraise_disk_error(error.__cause__, listing.file(row))
-    if on_bad_image == "refuse":
-        raise LabError(f"{error}, or skip it with --damaged skip") from error
-    return listing.paths[row], str(error)
-
-
-def require_nonempty(count: int, listing: Listing) -> None:
-    """Raise if every image of a listing was skipped."""
-    if not count:
-        raise LabError(f"none of the {len(listing)} listed images in {listing.root} can be read; get them again")

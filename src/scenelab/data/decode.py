@@ -34,10 +34,7 @@ UPRIGHT = {  # inverse of each EXIF orientation; ImageOps.exif_transpose also re
 
 
 def read_image(path: Path) -> UInt8[Tensor, "3 h w"]:
-    """Decode an image file to upright 8-bit RGB.
-
-    Grayscale, palette, 16-bit and CMYK images are converted, an alpha channel is dropped, the EXIF orientation is
-    applied, and of an animation the first frame is read.
+    """Decode an image file to upright 8-bit RGB; of an animation the first frame is read, an alpha channel is dropped.
 
     Raises:
         LabError: the file is missing, not an image, truncated, or too large to decode safely.
@@ -76,15 +73,12 @@ def _decode(data: bytes, path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def fit(image: UInt8[Tensor, "3 h w"], size: int) -> UInt8[Tensor, "3 size size"]:
-    """Resize the shorter side to `size` (bilinear, antialiased), then crop the centre square.
-
-    A long strip is cropped to its middle first, so that an image of 1×100,000 pixels is never resized as a whole.
-    """
+    """Resize the shorter side to `size` (bilinear, antialiased), then crop the centre square."""
     height, width = image.shape[-2:]
     if (height, width) == (size, size):
         return image
-    if max(height, width) > MAX_ASPECT * min(height, width):
-        limit = MAX_ASPECT * min(height, width)
+    limit = MAX_ASPECT * min(height, width)
+    if max(height, width) > limit:  # an image of 1×100,000 pixels is never resized as a whole
         image = transforms.center_crop(image, [min(height, limit), min(width, limit)])
         height, width = image.shape[-2:]
     scale = size / min(height, width)
@@ -93,9 +87,5 @@ def fit(image: UInt8[Tensor, "3 h w"], size: int) -> UInt8[Tensor, "3 size size"
 
 
 def read_images(paths: list[Path], size: int) -> Float[Tensor, "n 3 s s"]:
-    """Decode image files of any size to a batch in [0, 1], each resized and cropped to its centre square.
-
-    Raises:
-        LabError: a file cannot be decoded.
-    """
+    """Decode image files of any size to a batch in [0, 1], each resized and cropped to its centre square."""
     return torch.stack([fit(read_image(path), size) for path in paths]).float().div_(255)

@@ -9,14 +9,7 @@ SEED = 20190301  # fixed: every run holds out the same images
 
 
 def hold_out(train: MemmapDataset, share: float) -> tuple[MemmapDataset, MemmapDataset]:
-    """Split training images into a rest to train on and a held-out part, stratified by class.
-
-    Args:
-        train: the training split.
-        share: of the images of each class that are held out, in (0, 1), rounded.
-
-    Returns:
-        The rest, and the split `holdout`.
+    """Return the images to train on and the split `holdout`, a `share` in (0, 1) of the images of each class.
 
     Raises:
         LabError: one of the two would be empty.

@@ -14,12 +14,7 @@ LABEL = re.compile("[0-9]{1,6}")  # a typo such as 10000000000 must not become t
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The images of a split and their labels.
-
-    Attributes:
-        root: the folder that `paths` are relative to.
-        labels: indices into `categories`; -1 for an unknown label.
-    """
+    """The images of a split, as paths relative to `root`, and their labels, as indices into `categories`."""
 
     root: Path
     split: str
@@ -36,11 +31,7 @@ class Listing:
 
 
 def read_list(path: Path) -> list[tuple[str, int]]:
-    """Read a list of `relative/path.jpg label` lines.
-
-    Raises:
-        LabError: the list is missing or empty, or a line is not a path below the folder and an integer from 0.
-    """
+    """Read a list of `relative/path.jpg label` lines; raise a LabError if it is missing, empty or invalid."""
     path = Path(path)
     entries = []
     for number, name, label in _parse_lines(path, "'path label' with a label from 0 to 999999"):
@@ -65,16 +56,13 @@ def _parse_lines(path: Path, expected: str) -> Iterator[tuple[int, str, int]]:
 
 
 def read_categories(folder: Path) -> tuple[str, ...]:
-    """Read category names in label order from `categories.txt` (`/a/abbey 0`).
-
-    If that file is missing, the classes are numbered up to the largest label of both lists, so that a class that only
-    one list shows exists in both splits.
+    """Read category names in label order from `categories.txt` (`/a/abbey 0`), or number the classes.
 
     Raises:
         LabError: the file is empty, has gaps in its numbers, or gives a name twice.
     """
     path = folder / "categories.txt"
-    if not path.exists():
+    if not path.exists():  # up to the largest label of both lists, so that both splits have the same classes
         labels = [label for name in LISTS if (folder / name).is_file() for _, label in read_list(folder / name)]
         return tuple(f"class {label}" for label in range(max(labels) + 1))
     entries = sorted(read_list_of_categories(path), key=lambda entry: entry[1])
@@ -106,31 +94,21 @@ def is_miniplaces(folder: Path) -> bool:
 
 
 def read_split(folder: Path, split: str) -> Listing:
-    """Read one split (`train` or `val`) of a MiniPlaces folder.
-
-    Raises:
-        LabError: the list is missing or empty, or a label has no category.
-    """
+    """Read one split (`train` or `val`) of a MiniPlaces folder; raise a LabError if a label has no category."""
     folder = Path(folder)
     source = folder / f"{split}.txt"
     entries = read_list(source)
     categories = read_categories(folder)
     for name, label in entries:
         if label >= len(categories):
-            raise LabError(
-                f"{source} gives {name} the label {label}; expected 0 to {len(categories) - 1}, "
-                f"as there are {len(categories)} categories"
-            )
+            expected = f"0 to {len(categories) - 1}, as there are {len(categories)} categories"
+            raise LabError(f"{source} gives {name} the label {label}; expected {expected}")
     paths, labels = zip(*entries, strict=True)
     return Listing(root=folder / "images", split=split, paths=paths, labels=labels, categories=categories)
 
 
 def list_test(folder: Path) -> list[str]:
-    """Return the sorted names of the images in `images/test`, relative to `images`.
-
-    Raises:
-        LabError: there are no such images.
-    """
+    """Return the sorted names of the images in `images/test`, relative to `images`; raise a LabError if empty."""
     test = Path(folder) / "images" / "test"
     names = sorted(f"test/{name}" for name in files_below(test) if name.endswith(".jpg") and "/" not in name)
     if not names:

@@ -1,21 +1,20 @@
-"""Open one split of a data folder: MiniPlaces lists or one folder per class."""
+"""Open one split of a data folder: MiniPlaces lists, or one folder per class."""
 
-from pathlib import Path
+import hashlib
+from pathlib import Path, PurePath
 
 from scenelab.data.cache import MemmapDataset, OnBadImage, pack
-from scenelab.data.folder import read_tree
 from scenelab.data.miniplaces import Listing, is_miniplaces, read_split
 from scenelab.errors import LabError
+from scenelab.io import files_below, is_file
 
 CACHE = "packed"
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
+VAL_SHARE = 0.1
 
 
 def open_split(folder: Path, split: str) -> Listing:
-    """List a split of a MiniPlaces folder (with `train.txt`) or of a folder-per-class tree.
-
-    Raises:
-        LabError: the folder does not exist, is a URL, or is of neither kind.
-    """
+    """List a split of a MiniPlaces folder (with `train.txt`) or of a folder-per-class tree."""
     folder = Path(folder)
     if folder.parts[:1] in (("http:",), ("https:",)):
         url = f"{folder.parts[0]}//{folder.relative_to(folder.parts[0])}"
@@ -30,9 +29,69 @@ def open_split(folder: Path, split: str) -> Listing:
 def open_dataset(
     data: Path, cache: Path | None, split: str, size: int, on_bad_image: OnBadImage = "refuse"
 ) -> MemmapDataset:
-    """Open one split through its cache, which lies in `data/packed` by default.
+    """Open one split through its cache, which lies in `data/packed` by default."""
+    return pack(open_split(data, split), cache or data / CACHE, size=size, on_bad_image=on_bad_image)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    paths = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in paths if path.name != "lost+found")  # of a file system, not of a data set
+
+
+def _images(folder: Path, root: Path) -> list[str]:
+    prefix = folder.relative_to(root)
+    return sorted(
+        (prefix / path).as_posix()
+        for path in map(PurePath, files_below(folder, hidden=False))  # hidden: thumbnails, editors' copies
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and is_file(folder / path)
+    )
+
+
+def val_paths(paths: list[str], share: float = VAL_SHARE) -> set[str]:
+    """Choose the images of one class for val: the `share` with the smallest SHA-256 of their path, at least one."""
+    ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode(errors="surrogateescape")).digest())
+    return set(ranked[: max(1, round(share * len(paths)))])
+
+
+def read_tree(folder: Path, split: str) -> Listing:
+    """List a split of a folder-per-class tree, `folder/SPLIT/CLASS/…` or `folder/CLASS/…`.
+
+    Of the latter a tenth of each class becomes `val`.
 
     Raises:
-        LabError: as `open_split` and `pack`.
+        LabError: there are fewer than two classes, a class has too few images to split, or one is only in val.
     """
-    return pack(open_split(data, split), cache or data / CACHE, size=size, on_bad_image=on_bad_image)
+    folder = Path(folder)
+    if (folder / "train").is_dir():
+        return _read_presplit(folder, split)
+    classes = [(path.name, images) for path in _subfolders(folder) if (images := _images(path, folder))]
+    if len(classes) < 2:
+        raise LabError(f"{folder} has {len(classes)} folders with images; expected train.txt or one folder per class")
+    entries: list[tuple[str, int]] = []
+    for label, (name, images) in enumerate(classes):
+        if len(images) < 2:
+            raise LabError(f"class {name!r} in {folder} has {len(images)} image; at least 2 are needed to split it")
+        val = val_paths(images)
+        entries += [(path, label) for path in images if (path in val) == (split == "val")]
+    return _listing(folder, split, entries, [name for name, _ in classes])
+
+
+def _read_presplit(folder: Path, split: str) -> Listing:
+    root = folder / split
+    if not root.is_dir():
+        raise LabError(f"{folder} has a train folder but no {split} folder; add one, or remove the train level")
+    names = [path.name for path in _subfolders(folder / "train")]
+    if len(names) < 2:
+        raise LabError(f"{folder / 'train'} has {len(names)} class folders; at least 2 are needed")
+    unknown = [path.name for path in _subfolders(root) if path.name not in names]
+    if unknown:
+        raise LabError(f"{root} has the class {unknown[0]!r}, which is missing in {folder / 'train'}")
+    entries = [(path, label) for label, name in enumerate(names) for path in _images(root / name, folder)]
+    if not entries:
+        raise LabError(f"{root} has no images in its class folders")
+    return _listing(folder, split, entries, names)
+
+
+def _listing(folder: Path, split: str, entries: list[tuple[str, int]], categories: list[str]) -> Listing:
+    paths, labels = zip(*entries, strict=True)
+    return Listing(root=folder, split=split, paths=paths, labels=labels, categories=tuple(categories))

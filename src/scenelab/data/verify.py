@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from scenelab.data.decode import read_image
-from scenelab.data.folder import SUFFIXES
 from scenelab.data.miniplaces import Listing
-from scenelab.data.splits import open_split
+from scenelab.data.splits import SUFFIXES, open_split
 from scenelab.errors import LabError
 from scenelab.io import files_below
 from scenelab.progress import progress
@@ -15,24 +14,16 @@ from scenelab.progress import progress
 
 @dataclass(kw_only=True)
 class SplitReport:
-    """The state of one split; paths are as the split lists them.
-
-    Attributes:
-        images: listed images.
-        per_class: listed images by class name.
-        unreadable: error message by path.
-        wrong_size: height and width by path.
-        not_listed: images in the split's own folder that no line lists; not a fault.
-    """
+    """The state of one split; paths are as the split lists them."""
 
     split: str
-    images: int = 0
+    images: int = 0  # listed, as in `per_class`
     per_class: dict[str, int] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    unreadable: dict[str, str] = field(default_factory=dict)
-    wrong_size: dict[str, tuple[int, int]] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)  # message by path
+    wrong_size: dict[str, tuple[int, int]] = field(default_factory=dict)  # height and width
     listed_twice: list[str] = field(default_factory=list)
-    not_listed: list[str] = field(default_factory=list)
+    not_listed: list[str] = field(default_factory=list)  # not a fault
 
     @property
     def faults(self) -> int:
@@ -46,9 +37,6 @@ def verify(folder: Path, *, size: int | None = 128) -> list[SplitReport]:
     Args:
         folder: a data folder.
         size: side in pixels that each image must have; None accepts any.
-
-    Raises:
-        LabError: a split cannot be listed at all, or lists no images.
     """
     return [_verify_split(open_split(folder, split), size) for split in ("train", "val")]
 
@@ -64,22 +52,17 @@ def _verify_split(listing: Listing, size: int | None) -> SplitReport:
     )
     with progress(f"reading {listing.split}", len(paths)) as advance:
         for path in paths:
-            _verify_image(listing.root, path, size, report)
+            try:
+                height, width = read_image(listing.root / path).shape[-2:]
+                if size is not None and (height, width) != (size, size):
+                    report.wrong_size[path] = (height, width)
+            except LabError as error:
+                if (listing.root / path).is_file():
+                    report.unreadable[path] = str(error)
+                else:
+                    report.missing.append(path)
             advance(1)
     return report
-
-
-def _verify_image(root: Path, path: str, size: int | None, report: SplitReport) -> None:
-    if not (root / path).is_file():
-        report.missing.append(path)
-        return
-    try:
-        height, width = read_image(root / path).shape[-2:]
-    except LabError as error:
-        report.unreadable[path] = str(error)
-        return
-    if size is not None and (height, width) != (size, size):
-        report.wrong_size[path] = (height, width)
 
 
 def _not_listed(listing: Listing) -> list[str]:

@@ -3,7 +3,7 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from scenelab.attacks import APGD, FGSM, PGD, Attack, AttackResult, Linf, Square
 from scenelab.attacks.attack import Targets
 from scenelab.classifier import Model, OnProgress, no_progress
 from scenelab.errors import LabError
-from scenelab.evaluation.robustness_plots import Sample, draw_samples
-from scenelab.io import atomic_write, write_json
+from scenelab.evaluation.figures import new_figure, show_image
+from scenelab.evaluation.images import BATCH_SIZE, top1
+from scenelab.evaluation.results import Result
+from scenelab.io import atomic_write
 from scenelab.models.inference import prepare_for_inference
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
@@ -25,25 +27,19 @@ from scenelab.runs.run import Run
 
 MethodName = Literal["fgsm", "pgd", "apgd", "apgd-t", "square"]
 LEVELS = 255
-BATCH_SIZE = 50
 SHEET_IMAGES = 8
 QUERIES_PER_STEP = 25  # of Square, for a step of the others
+AMPLITUDE = 0.5  # the largest change of an image is drawn as this distance from gray
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackSettings:
-    """An attack by name.
-
-    Attributes:
-        epsilon: L∞ radius in pixel units.
-        steps: of PGD and Auto-PGD; Square makes 25 queries for each.
-        target: a category, `least-likely` or `random`, for FGSM and PGD; None moves away from the labels.
-    """
+    """An attack by name."""
 
     method: MethodName
-    epsilon: float
-    steps: int
-    target: str | None = None
+    epsilon: float  # L∞ radius in pixel units
+    steps: int  # of PGD and Auto-PGD; Square makes 25 queries for each
+    target: str | None = None  # a category, `least-likely` or `random`; None moves away from the labels
     seed: int = 0
 
     @property
@@ -54,7 +50,7 @@ class AttackSettings:
             "pgd": PGD(steps=self.steps),
             "apgd": APGD(steps=self.steps),
             "apgd-t": TargetedAPGD(steps=self.steps),
-            "square": Square(queries=QUERIES_PER_STEP * self.steps),
+            "square": Square(queries=self.passes),
         }
         return attacks[self.method]
 
@@ -82,6 +78,43 @@ class AttackSettings:
         return torch.full((count,), categories.index(self.target))
 
 
+class Change(NamedTuple):
+    """The predicted category and its confidence before and after an attack."""
+
+    before: str
+    confidence: float
+    after: str
+    certainty: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackedImage:
+    """An entry of `attack.json`: names, true category if known, predictions, and norm of the perturbation."""
+
+    image: str
+    file: str
+    label: str | None
+    before: str
+    confidence: float
+    after: str
+    certainty: float
+    fooled: bool
+    largest: float
+
+
+class AttackReport(Result):
+    """The content of `results/attack/attack.json`."""
+
+    model: str
+    method: MethodName
+    epsilon: float
+    steps: int
+    target: str | None
+    seed: int
+    size: int
+    images: list[AttackedImage]
+
+
 def attack_images(
     model: Model,
     images: Float[Tensor, "n 3 h w"],
@@ -93,19 +126,17 @@ def attack_images(
 ) -> AttackResult:
     """Attack images on 8-bit levels; the adversarial examples are on 8-bit levels too.
 
-    Args:
-        labels: true classes; the model's predictions by default.
+    Without labels, attack away from the model's predictions.
 
     Raises:
         LabError: the target is not a category, or the method takes none.
     """
-    targets = settings.targets(categories, len(images))
     return settings.attack(
         model,
         images,
         labels,
         threat=Linf(settings.epsilon, quantize=True),
-        targets=targets,
+        targets=settings.targets(categories, len(images)),
         seed=settings.seed,
         batch_size=BATCH_SIZE,
         on_progress=on_progress,
@@ -119,15 +150,10 @@ def write_adversarial(
     names: list[str],
     labels: list[int] | None,
     settings: AttackSettings,
-) -> dict[str, Any]:
+) -> AttackReport:
     """Attack images, rounded to 8 bits first, and write PNG files, a sheet and attack.json to RUN/results/attack.
 
-    Args:
-        names: of the images; a file name is a number and the image's name.
-        labels: true classes; None attacks away from the model's predictions.
-
-    Returns:
-        The content of `attack.json`.
+    Without labels, attack away from the model's predictions.
 
     Raises:
         LabError: the target is not a category, or the method takes none.
@@ -137,67 +163,56 @@ def write_adversarial(
     classes = top1(model, images)[1] if labels is None else torch.tensor(labels)
     with progress(settings.method, len(images)) as advance:
         result = attack_images(model, images, classes, categories, settings, on_progress=advance)
-    samples = make_samples(model, images, result.images, settings.epsilon)
+    changes = predict_both(model, images, result.images, categories)
     for path in folder.glob("[0-9][0-9][0-9]-*.png"):
         path.unlink()  # written by an earlier attack
     entries = []
-    for row, (name, sample) in enumerate(zip(names, samples, strict=True)):
+    for row, (name, change) in enumerate(zip(names, changes, strict=True)):
         path = folder / f"{row + 1:03d}-{Path(name).stem}.png"
         with atomic_write(path) as file:
-            file.write(to_png(sample.adversarial))
-        entries.append(
-            {
-                "image": name,
-                "file": path.name,
-                "label": None if labels is None else categories[labels[row]],
-                "before": categories[sample.prediction],
-                "confidence": sample.confidence,
-                "after": categories[sample.adversarial_prediction],
-                "certainty": sample.adversarial_confidence,
-                "fooled": bool(result.success[row]),
-                "largest": result.norms[row].item(),
-            }
-        )
-    draw_samples(samples[:SHEET_IMAGES], categories, folder / "attack.png")
-    content = {
+            file.write(to_png(result.images[row]))
+        label = None if labels is None else categories[labels[row]]
+        outcome = {"fooled": bool(result.success[row]), "largest": result.norms[row].item()}
+        entries.append(AttackedImage(image=name, file=path.name, label=label, **change._asdict(), **outcome))
+    draw_samples(images, result.images, changes[:SHEET_IMAGES], settings.epsilon, folder / "attack.png")
+    report = AttackReport(
         **stamp(run.best),
-        "model": stored.arch,
-        "method": settings.method,
-        "epsilon": settings.epsilon,
-        "steps": settings.passes,
-        "target": settings.target,
-        "seed": settings.seed,
-        "size": stored.size,
-        "images": entries,
-    }
-    write_json(folder / "attack.json", content)
-    return content
+        model=stored.arch,
+        method=settings.method,
+        epsilon=settings.epsilon,
+        steps=settings.passes,
+        target=settings.target,
+        seed=settings.seed,
+        size=stored.size,
+        images=entries,
+    )
+    report.write(folder / "attack.json")
+    return report
 
 
-def make_samples(model: Model, images: Tensor, adversarial: Tensor, epsilon: float) -> list[Sample]:
-    """Return each image with its adversarial example and the model's predictions on both."""
-    (confidences, predictions), (after_confidences, after) = top1(model, images), top1(model, adversarial)
-    return [
-        Sample(
-            image=images[row],
-            adversarial=adversarial[row],
-            epsilon=name_epsilon(epsilon),
-            prediction=int(predictions[row]),
-            confidence=confidences[row].item(),
-            adversarial_prediction=int(after[row]),
-            adversarial_confidence=after_confidences[row].item(),
-        )
-        for row in range(len(images))
-    ]
+def predict_both(model: Model, images: Tensor, adversarial: Tensor, categories: tuple[str, ...]) -> list[Change]:
+    """Return the model's predictions on images and their adversarial examples."""
+    columns = []
+    for batch in (images, adversarial):
+        confidences, classes = top1(model, batch)
+        columns += [[categories[label] for label in classes.tolist()], confidences.tolist()]
+    return [Change(*row) for row in zip(*columns, strict=True)]
 
 
-def top1(
-    model: Model, images: Float[Tensor, "n 3 h w"], *, batch_size: int = BATCH_SIZE
-) -> tuple[Float[Tensor, " n"], Int64[Tensor, " n"]]:
-    """Return confidence and class of the model's predictions."""
-    with torch.no_grad():
-        best = torch.cat([model(part) for part in images.split(batch_size)]).softmax(dim=1).max(dim=1)
-    return best.values, best.indices
+def draw_samples(images: Tensor, adversarial: Tensor, changes: list[Change], epsilon: float, path: Path) -> None:
+    """Draw the first images, their adversarial examples and the amplified differences, with the predictions."""
+    size = (5.4, 1.95 * len(changes) + 0.3)
+    with new_figure(path, len(changes), 3, size=size, images=True, squeeze=False) as (_, axes):
+        for image, example, change, line in zip(images, adversarial, changes, axes, strict=False):
+            largest = (example - image).abs().max().item()
+            factor = AMPLITUDE / largest if largest else 1.0
+            for axis, pixels in zip(line, (image, example, 0.5 + factor * (example - image)), strict=True):
+                show_image(axis, pixels.permute(1, 2, 0).numpy().clip(0, 1))
+            line[0].set_xlabel(f"{change.before} {100 * change.confidence:.0f} %", fontsize=7)
+            line[1].set_xlabel(f"{change.after} {100 * change.certainty:.0f} %", fontsize=7)
+            line[2].set_xlabel(f"largest change {255 * largest:.0f} levels, shown {factor:.0f}×", fontsize=7)
+        for axis, title in zip(axes[0], ("image", f"PGD, ε = {name_epsilon(epsilon)}", "difference"), strict=True):
+            axis.set_title(title, fontsize=9)
 
 
 def name_epsilon(epsilon: float) -> str:

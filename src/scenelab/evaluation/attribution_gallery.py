@@ -1,7 +1,7 @@
 """Galleries of attribution maps: which images to show, maps by every method, and their scale."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from scenelab.attribution import METHODS
 from scenelab.classifier import Model, OnProgress, no_progress
-from scenelab.evaluation.adversarial import top1
-from scenelab.evaluation.attribution_plots import Row, Style
+from scenelab.evaluation.images import top1
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
 
 PERCENTILE = 99.0
 BATCH_SIZE = 20
 Maps = Float[Tensor, "n 1 h w"]
+Style = Literal["overlay", "heat"]
 Scope = Literal["map", "method", "all"]
 SCOPES: dict[Scope, str] = {
     "map": "each map on its own scale",
@@ -37,12 +37,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """How maps become images.
-
-    Attributes:
-        scope: what shares a scale: nothing (`map`), the maps of a method (`method`), or all maps (`all`).
-        style: colors over the gray image (`overlay`) or alone (`heat`).
-    """
+    """How maps become images: what shares a scale, and colors over the gray image (`overlay`) or alone (`heat`)."""
 
     scope: Scope = "map"
     style: Style = "overlay"
@@ -57,14 +52,41 @@ class Rendering:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """An explained image (index or file name), the model's prediction, and the limit of each map's colors."""
+
+    image: int | str
+    guess: str
+    confidence: float
+    label: str | None
+    limits: dict[str, float]
+
+    @property
+    def text(self) -> str:
+        """Caption of the image."""
+        lines = [f"{self.guess} {100 * self.confidence:.0f} %"]
+        if self.label not in (None, self.guess):
+            lines.append(f"is {self.label}")
+        return "\n".join([self.image, *lines] if isinstance(self.image, str) else lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """An image with its scaled maps in [0, 1] by method."""
+
+    image: Float[Tensor, "3 h w"]
+    maps: dict[str, Float[Tensor, "h w"]]
+    explanation: Explanation
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """Images with scaled maps, how they are rendered, and the same as plain values for JSON."""
+    """Images with scaled maps, and how they are rendered."""
 
     name: str
     title: str
     rendering: Rendering
     rows: list[Row]
-    entries: list[dict[str, Any]]
 
 
 def select_examples(
@@ -108,27 +130,24 @@ def make_gallery(
         labels: true classes, if known.
         files: names of the images, if they are not of a split.
     """
-    maps, confidences, targets = dict.fromkeys(names, images[:, :1]), torch.empty(0), torch.empty(0, dtype=torch.int64)
-    if len(images):
-        confidences, targets = top1(stored.model, images, batch_size=BATCH_SIZE)
-        with progress(f"maps: {selection.title}", len(images) * len(names)) as advance:
-            maps = {name: compute_maps(name, stored.model, images, targets, on_progress=advance) for name in names}
+    gallery = Gallery(name=selection.name, title=selection.title, rendering=rendering, rows=[])
+    if not len(images):
+        return gallery
+    confidences, targets = top1(stored.model, images, batch_size=BATCH_SIZE)
+    with progress(f"maps: {selection.title}", len(images) * len(names)) as advance:
+        maps = {name: compute_maps(name, stored.model, images, targets, on_progress=advance) for name in names}
     scaled, limits = scale_together(maps, rendering.scope)
-    rows, entries = [], []
     for number, (target, confidence) in enumerate(zip(targets.tolist(), confidences.tolist(), strict=True)):
-        guess, label = stored.categories[target], None if labels is None else stored.categories[labels[number]]
-        text = f"{guess} {100 * confidence:.0f} %"
-        if label not in (None, guess):
-            text += f"\nis {label}"
-        if files is not None:
-            text = f"{files[number]}\n{text}"
-        image_limits = {name: values[number] for name, values in limits.items()}
+        explanation = Explanation(
+            image=files[number] if files else selection.rows[number],
+            guess=stored.categories[target],
+            confidence=confidence,
+            label=None if labels is None else stored.categories[labels[number]],
+            limits={name: values[number] for name, values in limits.items()},
+        )
         image_maps = {name: values[number, 0] for name, values in scaled.items()}
-        rows.append(Row(image=images[number], text=text, maps=image_maps, limits=image_limits))
-        image = files[number] if files is not None else selection.rows[number]
-        values = {"image": image, "guess": guess, "confidence": confidence, "label": label, "limits": image_limits}
-        entries.append(values)
-    return Gallery(name=selection.name, title=selection.title, rendering=rendering, rows=rows, entries=entries)
+        gallery.rows.append(Row(image=images[number], maps=image_maps, explanation=explanation))
+    return gallery
 
 
 def compute_maps(
@@ -166,17 +185,14 @@ def scale_maps(maps: Maps, *, percentile: float = PERCENTILE, limit: float | Non
 
 def scale_together(maps: dict[str, Maps], scope: Scope) -> tuple[dict[str, Maps], dict[str, list[float]]]:
     """Return maps in [0, 1] by method, and the value that 1 stands for in each map."""
-    if not any(len(values) for values in maps.values()):
-        return maps, {name: [] for name in maps}
     if scope == "all":
         maps = {name: divide_by_mean(values) for name, values in maps.items()}
-    limit = _shared_limit(list(maps.values())) if scope == "all" else None
-    scaled, limits = {}, {}
-    for name, values in maps.items():
-        shared = _shared_limit([values]) if scope == "method" else limit
-        scaled[name], limits[name] = scale_maps(values, limit=shared)
-    return scaled, limits
 
+    def limit(values: Maps) -> float | None:
+        if scope == "map":
+            return None
+        sharing = maps.values() if scope == "all" else [values]
+        return float(np.percentile(np.concatenate([part.numpy().reshape(-1) for part in sharing]), PERCENTILE))
 
-def _shared_limit(maps: list[Maps]) -> float:
-    return float(np.percentile(np.concatenate([part.numpy().reshape(-1) for part in maps]), PERCENTILE))
+    scaled = {name: scale_maps(values, limit=limit(values)) for name, values in maps.items()}
+    return {name: pair[0] for name, pair in scaled.items()}, {name: pair[1] for name, pair in scaled.items()}

@@ -1,9 +1,8 @@
 """Plots of attributions: sheets of images with their maps, faithfulness curves, layer randomization, objects."""
 
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -11,9 +10,12 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from scenelab.evaluation.figures import STYLE, save
+from scenelab.evaluation.attribution_gallery import Rendering, Row, Style
+from scenelab.evaluation.faithfulness import CurveSummary, Faithfulness
+from scenelab.evaluation.figures import new_figure, show_image
+from scenelab.evaluation.localization import ItemSummary, Localization
+from scenelab.evaluation.sanity import Sanity
 
-Style = Literal["overlay", "heat"]
 COLORMAP = "cividis"  # ordered in lightness, also for colorblind readers (Nuñez et al. 2018)
 OPACITY = 0.75  # of a map over the gray image
 MAX_COLUMNS = 3  # panels side by side
@@ -25,28 +27,12 @@ LINE_STYLES: tuple[dict[str, Any], ...] = tuple(
 """Lines that differ in marker, dashes and lightness; neighbors are far apart."""
 
 METHOD_STYLES: dict[str, dict[str, Any]] = {
-    **dict(
-        zip(
-            ("gradient", "smooth", "integrated", "cam", "occlusion", "gradient-input", "variance"),
-            LINE_STYLES,
-            strict=False,
-        )
-    ),
+    **dict(zip("gradient smooth integrated cam occlusion gradient-input variance".split(), LINE_STYLES, strict=False)),
     "random": {"color": "0.6", "ls": ":", "lw": 2.5},
     "edges": {"color": "0.5", "ls": "-.", "lw": 1.8},
     "blobs": {"color": "0.4", "ls": (0, (1, 1)), "lw": 1.4},
     "middle": {"color": "0.3", "ls": (0, (5, 1, 1, 1)), "lw": 1.2},
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """An image of a sheet: its caption, its scaled maps in [0, 1] by method, and the value that 1 stands for."""
-
-    image: Float[Tensor, "3 h w"]
-    text: str
-    maps: dict[str, Float[Tensor, "h w"]]
-    limits: dict[str, float]
 
 
 def paint(
@@ -60,67 +46,53 @@ def paint(
     return np.clip((1 - opacity) * gray + opacity * colors, 0, 1)
 
 
-def show_image(axis: Axes, pixels: np.ndarray) -> None:
-    """Draw h×w×3 pixels in [0, 1] without ticks and frame."""
-    axis.imshow(pixels, interpolation="nearest")
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
-
-
-def draw_sheet(rows: list[Row], title: str, caption: str, path: Path, *, style: Style = "overlay") -> None:
+def draw_sheet(rows: list[Row], title: str, rendering: Rendering, path: Path) -> None:
     """Draw one line per image, each beside its maps; the caption explains the colors."""
-    names = list(rows[0].maps) if rows else []
-    side = 1.55
-    with plt.rc_context({**STYLE, "axes.grid": False}):
-        size = (side * (1 + len(names)) + 0.9, side * len(rows) * 1.13 + 1.3)
-        figure, axes = plt.subplots(len(rows), 1 + len(names), figsize=size, squeeze=False)
+    names, side = list(rows[0].maps), 1.55
+    size = (side * (1 + len(names)) + 0.9, side * len(rows) * 1.13 + 1.3)
+    with new_figure(path, len(rows), 1 + len(names), size=size, images=True, squeeze=False) as (figure, axes):
         for row, line in zip(rows, axes, strict=True):
             show_image(line[0], row.image.permute(1, 2, 0).numpy())
-            line[0].set_xlabel(row.text.replace("$", r"\$"), fontsize=7, loc="left")
+            line[0].set_xlabel(row.explanation.text.replace("$", r"\$"), fontsize=7, loc="left")
             for axis, name in zip(line[1:], names, strict=True):
-                show_image(axis, paint(row.image, row.maps[name], style))
-                axis.set_xlabel(f"{row.limits[name]:.2g}", fontsize=7, loc="right")
+                show_image(axis, paint(row.image, row.maps[name], rendering.style))
+                axis.set_xlabel(f"{row.explanation.limits[name]:.2g}", fontsize=7, loc="right")
         for axis, name in zip(axes[0], ["image", *names], strict=True):
             axis.set_title(name, fontsize=9)
         figure.suptitle(title, fontsize=11)
         colors = plt.cm.ScalarMappable(cmap=COLORMAP)
         bar = figure.colorbar(colors, ax=axes, orientation="horizontal", shrink=0.5, aspect=40, pad=0.01)
-        prefix = "colors over the gray image" if style == "overlay" else "colors"
-        bar.set_label("\n".join(textwrap.wrap(f"{prefix}, {caption}", 14 * (2 + len(names)))), fontsize=8)
-        save(figure, path)
+        prefix = "colors over the gray image" if rendering.style == "overlay" else "colors"
+        bar.set_label("\n".join(textwrap.wrap(f"{prefix}, {rendering.caption}", 14 * (2 + len(names)))), fontsize=8)
 
 
-def draw_faithfulness(faithfulness: dict[str, Any], path: Path) -> None:
+def draw_faithfulness(faithfulness: Faithfulness, path: Path) -> None:
     """Draw mean deletion and insertion curves; baselines are gray."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
-        panels = (("deletion", "low", "made gray"), ("insertion", "high", "restored"))
+    panels = (("deletion", "low", "made gray"), ("insertion", "high", "restored"))
+    with new_figure(path, 1, 2, size=(10, 4), sharey=True) as (_, axes):
         for axis, (kind, good, change) in zip(axes, panels, strict=True):
-            for name, values in faithfulness["methods"].items():
-                curve, area = values[kind]["curve"], values[kind]["area"]
+            for name, values in faithfulness.methods.items():
+                summary: CurveSummary = getattr(values, kind)
                 style = {"ms": 3.5, "markevery": 4, "lw": 1.3, **METHOD_STYLES[name]}
-                axis.plot(np.linspace(0, 100, len(curve)), curve, **style, label=f"{name} ({area:.3f})")
+                shares = np.linspace(0, 100, len(summary.curve))
+                axis.plot(shares, summary.curve, **style, label=f"{name} ({summary.area:.3f})")
             axis.set(title=f"{kind} ({good} is good)", xlabel=f"{change}, % of the pixels, most important first")
             axis.legend(fontsize=8, title="method (area)", title_fontsize=8)
         axes[0].set(ylabel="probability of the predicted class", ylim=(0, None))
-        save(figure, path, vector=True)
 
 
-def draw_sanity(sanity: dict[str, Any], path: Path) -> None:
+def draw_sanity(sanity: Sanity, path: Path) -> None:
     """Draw the rank correlation with the trained model's maps, layer by layer from the last."""
-    layers = next(iter(sanity["methods"].values()))["layers"]
-    names = [layer["layer"].removeprefix("network.").removeprefix("features.") for layer in layers]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(12, 4.8), sharey=True)
+    layers = next(iter(sanity.methods.values())).layers
+    names = [layer.layer.removeprefix("network.").removeprefix("features.") for layer in layers]
+    with new_figure(path, 1, 2, size=(12, 4.8), sharey=True) as (_, axes):
         for axis, kind in zip(axes, ("cascading", "independent"), strict=True):
-            for name, values in sanity["methods"].items():
-                heights, errors = (
-                    [np.nan if layer[key] is None else layer[key] for layer in values["layers"]]
-                    for key in (kind, "error")
-                )
+            for name, values in sanity.methods.items():
+                heights = np.array([getattr(layer, kind) for layer in values.layers], dtype=float)  # None becomes NaN
                 style = {"ms": 4, "lw": 1.2, **METHOD_STYLES[name]}
                 axis.plot(range(len(heights)), heights, **style, label=name)
                 if kind == "cascading":
+                    errors = np.array([layer.error for layer in values.layers], dtype=float)
                     bars = {"fmt": "none", "ecolor": style["color"], "elinewidth": 0.6}
                     axis.errorbar(range(len(heights)), heights, yerr=errors, **bars)
             axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
@@ -128,39 +100,36 @@ def draw_sanity(sanity: dict[str, Any], path: Path) -> None:
         axes[0].set(title="all layers from the last to this one random", ylabel="rank correlation", ylim=(-0.3, 1.02))
         axes[1].set(title="only this layer random")
         axes[1].legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0.96))
-        save(figure, path, vector=True)
 
 
-def draw_objects(objects: dict[str, Any], path: Path, *, max_items: int = 24) -> None:
+def draw_objects(objects: Localization, path: Path, *, max_items: int = 24) -> None:
     """Draw the attribution density on the most frequent object classes, with 95 % intervals, one panel per method.
 
     Filled dots differ from the maps of other images, open dots do not.
     """
-    methods = objects["methods"]
-    height = 1.6 + 0.22 * min(max_items, max(len(values["items"]) for values in methods.values()))
+    methods = objects.methods
+    height = 1.6 + 0.22 * min(max_items, max(len(values.items) for values in methods.values()))
     columns = min(MAX_COLUMNS, len(methods))
     lines = -(-len(methods) // columns)
-    with plt.rc_context(STYLE):
-        size = (1.6 + 2.9 * columns, lines * height)
-        figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, sharex=True)
+    size = (1.6 + 2.9 * columns, lines * height)
+    with new_figure(path, lines, columns, size=size, squeeze=False, sharex=True) as (_, axes):
         for axis in axes.flat[len(methods) :]:
             axis.axis("off")
         for axis, (name, values) in zip(axes.flat, methods.items(), strict=False):
-            frequent = [item for item in values["items"] if item["interval"]][:max_items]
-            _draw_densities(axis, sorted(frequent, key=lambda item: item["density"]))
+            frequent = [item for item in values.items if item.interval][:max_items]
+            _draw_densities(axis, sorted(frequent, key=lambda item: item.density))
             axis.set(title=name, xscale="log", xlabel="attribution over area\n(|: maps of other images)")
             axis.set_xticks(DENSITIES, [f"{density:g}" for density in DENSITIES])
             axis.minorticks_off()
             axis.grid(axis="y", visible=False)
-        save(figure, path, vector=True)
 
 
-def _draw_densities(axis: Axes, items: list[dict[str, Any]]) -> None:
+def _draw_densities(axis: Axes, items: list[ItemSummary]) -> None:
     for row, item in enumerate(items):
-        low, high = item["interval"]
+        low, high = item.interval or (item.density, item.density)
         axis.plot([max(low, DENSITIES[0] / 2), high], [row, row], color="0.5", lw=1.5)
-        face = "white" if item["verdict"] == "no difference" else "black"
-        axis.plot(item["density"], row, "o", color="black", ms=4, mfc=face)
-        axis.plot(item["elsewhere"], row, "|", color="black", ms=8, mew=1.2)
+        face = "white" if item.verdict == "no difference" else "black"
+        axis.plot(item.density, row, "o", color="black", ms=4, mfc=face)
+        axis.plot(item.elsewhere, row, "|", color="black", ms=8, mew=1.2)
     axis.axvline(1, color="black", lw=1, ls="--")
-    axis.set_yticks(range(len(items)), [f"{item['item']} ({item['images']})" for item in items], fontsize=7)
+    axis.set_yticks(range(len(items)), [f"{item.item} ({item.images})" for item in items], fontsize=7)

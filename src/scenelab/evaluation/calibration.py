@@ -1,4 +1,4 @@
-"""Measure calibration: expected calibration error and the bins of the reliability diagram."""
+"""Calibration: expected calibration error and the bins of the reliability diagram (Guo et al. 2017)."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-BINS = 15  # Guo et al. 2017, section 2
+BINS = 15  # section 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Bin:
 
 
 def expected_calibration_error(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> float:
-    """Return Σ_b count_b / n · |accuracy_b − confidence_b| in percent (Guo et al. 2017, eq. 3)."""
+    """Return Σ_b count_b / n · |accuracy_b − confidence_b| in percent (eq. 3)."""
     gaps = (part.count * abs(part.accuracy - part.confidence) for part in reliability(logits, labels))
     return 100 * sum(gaps) / len(labels)
 
@@ -31,11 +31,10 @@ def reliability(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> li
     """Return the bins of the reliability diagram without the empty ones; a confidence of 1 is in the last bin."""
     confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
     correct = (predicted == labels).double()
-    edges = torch.linspace(0, 1, BINS + 1, dtype=torch.float64).tolist()
     bins = []
-    for low, high in pairwise(edges):
+    for low, high in pairwise(torch.linspace(0, 1, BINS + 1, dtype=torch.float64).tolist()):
         inside = (confidence > low) & (confidence <= high)
         if count := int(inside.sum()):
-            sure, right = confidence[inside].mean().item(), correct[inside].mean().item()
-            bins.append(Bin(low=low, high=high, count=count, confidence=sure, accuracy=right))
+            means = {"confidence": confidence[inside].mean().item(), "accuracy": correct[inside].mean().item()}
+            bins.append(Bin(low=low, high=high, count=count, **means))
     return bins

@@ -6,18 +6,20 @@ The file has one line per image, in the order of the file names: `test/00000001.
 
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import ConfigDict
 
 from scenelab.data.decode import read_images
 from scenelab.data.miniplaces import list_test, read_list
 from scenelab.errors import LabError
-from scenelab.io import atomic_write, read_json, read_text, write_json
+from scenelab.evaluation.results import Result
+from scenelab.io import atomic_write, read_json, read_text
 from scenelab.progress import progress
 from scenelab.runs.network import Stored, read_classifier
 from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
+from scenelab.schema import Model, parse
 
 GUESSES = 5
 MAX_MODEL_BYTES = 10_000_000  # the handout's limit
@@ -26,6 +28,31 @@ K40_PEAK = 4.29e12  # float32 operations per second of an NVIDIA Tesla K40 at it
 BATCH = 100
 
 Guesses = dict[str, tuple[int, ...]]  # labels by image path, in order
+
+
+class Accounting(Model):
+    """What the card needs of the training's accounting; it carries the other keys too."""
+
+    model_config = ConfigDict(extra="allow")
+    checkpoint_bytes: int
+    training_flops: int = 0
+    minutes: float
+    threads: int
+    images_seen: int
+    epochs: float
+
+
+class ChallengeCard(Result, Accounting):
+    """The content of `results/challenge.json`; errors on val only if its images are there."""
+
+    largest_bytes: int = MAX_MODEL_BYTES
+    k40_budget_flops: float
+    share_of_k40_peak: float
+    assumed_utilisation: float
+    predictions: str = ""
+    images: int = 0
+    val_images: int = 0
+    val_errors: tuple[float, ...] = ()
 
 
 @torch.no_grad()
@@ -80,11 +107,7 @@ def read_guesses(path: Path) -> Guesses:
 
 
 def score(guesses: Guesses, labels: Path) -> list[float]:
-    """Return the top-1, top-2, … top-5 error in percent.
-
-    Args:
-        guesses: by image; the images must be those of the list.
-        labels: a list of `path label` lines.
+    """Return the top-1, top-2, … top-5 error in percent of guesses for the images of a list of `path label` lines.
 
     Raises:
         LabError: an image has no guesses or no label.
@@ -99,7 +122,7 @@ def score(guesses: Guesses, labels: Path) -> list[float]:
     ]
 
 
-def make_card(run: Run) -> dict[str, Any]:
+def make_card(run: Run) -> ChallengeCard:
     """Return the run's accounting with the limits of the challenge.
 
     Raises:
@@ -109,35 +132,25 @@ def make_card(run: Run) -> dict[str, Any]:
     path = run.results / "training.json"
     if not path.exists():
         raise LabError(f"{run.folder} has no finished training; finish it with 'scenelab resume {run.folder}'")
-    accounting = read_json(path)
-    if not accounting.get("training_flops"):
+    accounting, budget = parse(Accounting, read_json(path), f"{path}: "), K40_SECONDS * K40_PEAK
+    operations, size = accounting.training_flops, accounting.checkpoint_bytes
+    if not operations:
         raise LabError(f"{path} has no count of operations; train again with this version")
-    if accounting["checkpoint_bytes"] > MAX_MODEL_BYTES:
+    if size > MAX_MODEL_BYTES:
         raise LabError(
-            f"{run.best} has {accounting['checkpoint_bytes']:,} bytes; the challenge allows {MAX_MODEL_BYTES:,}, "
-            "choose a smaller model"
+            f"{run.best} has {size:,} bytes; the challenge allows {MAX_MODEL_BYTES:,}, choose a smaller model"
         )
-    budget = K40_SECONDS * K40_PEAK
-    share = accounting["training_flops"] / budget
-    if share > 1:
+    if operations > budget:
         raise LabError(
-            f"training {run.folder} took {accounting['training_flops']:.3g} operations; the challenge allows "
-            f"{budget:.3g}, four hours of a K40 at its peak, train for less"
+            f"training {run.folder} took {operations:.3g} operations; the challenge allows {budget:.3g}, four hours of "
+            "a K40 at its peak, train for less"
         )
-    return {
-        **accounting,
-        "largest_bytes": MAX_MODEL_BYTES,
-        "k40_budget_flops": budget,
-        "share_of_k40_peak": share,
-        "assumed_utilisation": 1.0,
-        **stamp(run.best),
-    }
+    limits = {"largest_bytes": MAX_MODEL_BYTES, "k40_budget_flops": budget, "share_of_k40_peak": operations / budget}
+    return ChallengeCard(**{**accounting.model_dump(), **stamp(run.best)}, **limits, assumed_utilisation=1.0)
 
 
-def write_submission(run: Run, *, data: Path | None = None, split: str = "test") -> dict[str, Any]:
+def write_submission(run: Run, *, data: Path | None = None, split: str = "test") -> ChallengeCard:
     """Write the model, the guesses on a split and the card to the run's results, and return the card.
-
-    The card has the errors on val if val is there.
 
     Args:
         run: a finished run.
@@ -153,15 +166,15 @@ def write_submission(run: Run, *, data: Path | None = None, split: str = "test")
     names = val if split == "val" else list_test(source)
     card, stored = make_card(run), read_classifier(run.best)
     stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    torch.set_num_threads(card["threads"])
+    torch.set_num_threads(card.threads)
     path = run.results / f"{split}_predictions.txt"
     guesses = guess(stored, images, names)
     write_guesses(path, guesses)
-    card |= {"predictions": path.name, "images": len(names)}
+    card = card.model_copy(update={"predictions": path.name, "images": len(names)})
     if val and all((images / name).exists() for name in val):
-        val_guesses = guesses if split == "val" else guess(stored, images, val)
-        card |= {"val_images": len(val), "val_errors": score(val_guesses, labels)}
+        errors = score(guesses if split == "val" else guess(stored, images, val), labels)
+        card = card.model_copy(update={"val_images": len(val), "val_errors": tuple(errors)})
     with atomic_write(run.results / run.best.name) as file:
         file.write(run.best.read_bytes())
-    write_json(run.results / "challenge.json", card)
+    card.write(run.results / "challenge.json")
     return card

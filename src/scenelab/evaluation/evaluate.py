@@ -1,38 +1,58 @@
 """Evaluate a run: numbers as JSON, predictions as CSV and figures in the run's `results` folder."""
 
 import csv
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
-from scenelab.evaluation.calibration import expected_calibration_error, reliability
-from scenelab.evaluation.confused import draw_confused
-from scenelab.evaluation.intervals import wilson
-from scenelab.evaluation.metrics import confusion, hits, most_confused, per_class, predict_logits, top_k
-from scenelab.io import atomic_write, write_json
+from scenelab.evaluation.calibration import Bin, expected_calibration_error, reliability
+from scenelab.evaluation.figures import draw_confused, draw_confusion, draw_curves, draw_per_class, draw_reliability
+from scenelab.evaluation.intervals import Interval, wilson
+from scenelab.evaluation.metrics import ConfusedPair, confusion, hits, most_confused, per_class, predict_logits, top_k
+from scenelab.evaluation.results import Result
+from scenelab.io import atomic_write
 from scenelab.runs.network import Stored
 from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
 
 
-def summarize(logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> dict[str, Any]:
-    """Return top-1 and top-5 accuracy with 95 % intervals, loss, and calibration error."""
-    labels = dataset.labels
-    values: dict[str, Any] = {}
-    for k in (1, 5):
-        values[f"top{k}"] = top_k(logits, labels, k)
-        values[f"top{k}_interval"] = wilson(int(hits(logits, labels, k).sum()), len(labels))
-    values["loss"] = F.cross_entropy(logits, labels).item()
-    values["ece"] = expected_calibration_error(logits, labels)
-    return values
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """Top-1 and top-5 accuracy with 95 % intervals and calibration error in percent, and the mean loss in nats."""
+
+    top1: float
+    top1_interval: Interval
+    top5: float
+    top5_interval: Interval
+    loss: float
+    ece: float
 
 
-def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -> dict[str, Any]:
+class EvaluationResult(Result):
+    """The content of `results/SPLIT.json`; a class without images has an accuracy of NaN."""
+
+    split: str
+    source: str
+    images: int
+    digest: str
+    model: str
+    epoch: int
+    size: int
+    plain: Accuracy
+    mirror: Accuracy
+    per_class: dict[str, Annotated[float, Field(allow_inf_nan=True)]]
+    most_confused: list[ConfusedPair]
+    reliability: list[Bin]
+    confusion: list[list[int]]
+
+
+def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -> EvaluationResult:
     """Evaluate a classifier on a split, plain and averaged with mirror images, and write the results.
 
     The details (accuracy per class, confusion, calibration) are those of the averaged logits, the handout's measure.
@@ -42,34 +62,40 @@ def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -
         stored: the classifier.
         dataset: the split.
         source: the data folder, as the result names it.
-
-    Returns:
-        The content of `results/SPLIT.json`.
     """
     plain = predict_logits(stored.model, dataset, size=stored.size)
     mirrored = predict_logits(stored.model, dataset, size=stored.size, mirror=True)
     predicted = mirrored.argmax(dim=1)
     matrix = confusion(predicted, dataset.labels, len(dataset.categories))
-    result = {
-        "split": dataset.split,
-        "source": source,
+    result = EvaluationResult(
         **stamp(run.best),
-        "images": len(dataset),
-        "digest": dataset.digest,
-        "model": stored.arch,
-        "epoch": stored.epoch,
-        "size": stored.size,
-        "plain": summarize(plain, dataset),
-        "mirror": summarize(mirrored, dataset),
-        "per_class": dict(zip(dataset.categories, per_class(matrix).tolist(), strict=True)),
-        "most_confused": [asdict(pair) for pair in most_confused(matrix, dataset.categories)],
-        "reliability": [asdict(part) for part in reliability(mirrored, dataset.labels)],
-        "confusion": matrix.tolist(),
-    }
-    write_json(run.results / f"{dataset.split}.json", result)
+        split=dataset.split,
+        source=source,
+        images=len(dataset),
+        digest=dataset.digest,
+        model=stored.arch,
+        epoch=stored.epoch,
+        size=stored.size,
+        plain=_accuracy(plain, dataset),
+        mirror=_accuracy(mirrored, dataset),
+        per_class=dict(zip(dataset.categories, per_class(matrix).tolist(), strict=True)),
+        most_confused=most_confused(matrix, dataset.categories),
+        reliability=reliability(mirrored, dataset.labels),
+        confusion=matrix.tolist(),
+    )
+    result.write(run.results / f"{dataset.split}.json")
     _write_predictions(run.results / f"{dataset.split}_predictions.csv", mirrored, dataset)
-    draw_confused(dataset, predicted, result["most_confused"], run.results / f"{dataset.split}_confused.png")
+    draw_confused(dataset, predicted, result.most_confused, run.results / f"{dataset.split}_confused.png")
     return result
+
+
+def _accuracy(logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> Accuracy:
+    labels, values = dataset.labels, {}
+    for k in (1, 5):
+        values[f"top{k}"] = top_k(logits, labels, k)
+        values[f"top{k}_interval"] = wilson(int(hits(logits, labels, k).sum()), len(labels))
+    loss = F.cross_entropy(logits, labels).item()
+    return Accuracy(**values, loss=loss, ece=expected_calibration_error(logits, labels))
 
 
 def _write_predictions(path: Path, logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> None:
@@ -81,3 +107,17 @@ def _write_predictions(path: Path, logits: Float[Tensor, "n k"], dataset: Memmap
         table.writerow(["path", "label", "confidence", *(f"guess{rank + 1}" for rank in range(guesses.shape[1]))])
         for row, name in enumerate(dataset.paths):
             table.writerow([name, int(dataset.labels[row]), f"{confidence[row]:.4f}", *guesses[row].tolist()])
+
+
+def draw_all(result: EvaluationResult, rows: list[dict[str, Any]], folder: Path) -> list[Path]:
+    """Draw the figures of an evaluated run, and its curves if metrics were logged; return the paths."""
+    names = [f"{result.split}_{name}.png" for name in ("confusion", "per_class", "reliability")]
+    paths = [folder / name for name in names]
+    title = f"confusion on {result.images} {result.split} images"
+    draw_confusion(result.confusion, list(result.per_class), title, paths[0])
+    draw_per_class(result.per_class, result.mirror.top1, paths[1])
+    draw_reliability(result.reliability, result.mirror.ece, paths[2])
+    if not rows:
+        return paths
+    draw_curves(rows, folder / "curves.png")
+    return [folder / "curves.png", *paths]

@@ -1,12 +1,13 @@
-"""Deletion and insertion: do the important pixels matter to the model (Petsiuk et al. 2018)?
+"""Faithfulness: do the important pixels matter to the model?
 
-Pixels become gray, the most important first (deletion), or are restored in a blurred image (insertion), while the
-target's probability is recorded. A faithful map makes it fall fast and rise fast. The areas under the curves are
-compared with those of maps that do not depend on the model.
+Deletion and insertion (Petsiuk et al. 2018): pixels become gray, the most important first, or are restored in a blurred
+image, while the target's probability is recorded. A faithful map makes it fall fast and rise fast. The areas under the
+curves are compared with those of maps that do not depend on the model.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import mean
 
 import torch
 from jaxtyping import Float, Int64
@@ -14,7 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from scenelab.attribution import IntegratedGradients
 from scenelab.classifier import Model, eval_mode, logits_of
+from scenelab.evaluation.attribution_gallery import BATCH_SIZE, compute_maps
+from scenelab.evaluation.images import top1
+from scenelab.evaluation.intervals import Interval, mean_interval
+from scenelab.evaluation.results import SaliencyTest, stamp_test
+from scenelab.progress import progress
+from scenelab.runs.network import Stored
 
 BLUR = 11.0  # standard deviation in pixels for an image of 128 pixels; it scales with the image
 GRAY = 0.5  # value of deleted pixels, for images in [0, 1]
@@ -24,26 +32,14 @@ BLOB_SIZE = 16  # pixels per value of a blob map, as in the last feature maps of
 
 @dataclass(frozen=True)
 class Curves:
-    """Probability of the target against the share of deleted or inserted pixels, one row per image.
-
-    Areas are by the trapezoidal rule, in [0, 1]; low is good for deletion, high for insertion.
-    """
+    """Probability of the target against the share of deleted or inserted pixels, one row per image."""
 
     deletion: Float[Tensor, "n s"]
     insertion: Float[Tensor, "n s"]
 
-    @property
-    def deletion_area(self) -> Float[Tensor, " n"]:
-        """Area under each deletion curve."""
-        return _area(self.deletion)
 
-    @property
-    def insertion_area(self) -> Float[Tensor, " n"]:
-        """Area under each insertion curve."""
-        return _area(self.insertion)
-
-
-def _area(curves: Tensor) -> Tensor:
+def areas(curves: Float[Tensor, "n s"]) -> Float[Tensor, " n"]:
+    """Return the area under each curve in [0, 1]; low is good for deletion, high for insertion."""
     return torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1), dim=1)
 
 
@@ -55,12 +51,7 @@ def deletion_insertion(
     *,
     steps: int = STEPS,
 ) -> Curves:
-    """Return the curves of maps; ties are broken in a random order that is the same for all images.
-
-    Args:
-        maps: importance of each pixel; larger is more important.
-        steps: equal parts in which pixels are replaced; a curve has one more point.
-    """
+    """Return the curves of maps, of `steps` + 1 points; ties are broken in one random order for all images."""
     blurred, gray = blur(images), torch.full_like(images, GRAY)
     pixels = maps.shape[2] * maps.shape[3]
     shuffled = torch.randperm(pixels, generator=torch.Generator().manual_seed(0)).to(maps.device)
@@ -93,19 +84,16 @@ def edge_map(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
 
 def random_map(images: Float[Tensor, "n c h w"], *, seed: int = 0) -> Float[Tensor, "n 1 h w"]:
     """Return uniform random values."""
-    return _uniform(images, images.shape[2], images.shape[3], seed)
+    generator = torch.Generator(device=images.device).manual_seed(seed)
+    shape = (len(images), 1, *images.shape[2:])
+    return torch.rand(shape, generator=generator, dtype=images.dtype, device=images.device)
 
 
 def blob_map(images: Float[Tensor, "n c h w"], *, seed: int = 1) -> Float[Tensor, "n 1 h w"]:
     """Return coarse random values, upsampled as Grad-CAM's are."""
     height, width = images.shape[2:]
-    coarse = _uniform(images, max(2, height // BLOB_SIZE), max(2, width // BLOB_SIZE), seed)
-    return F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
-
-
-def _uniform(images: Tensor, height: int, width: int, seed: int) -> Tensor:
-    generator = torch.Generator(device=images.device).manual_seed(seed)
-    return torch.rand(len(images), 1, height, width, generator=generator, dtype=images.dtype, device=images.device)
+    coarse = images.new_empty(len(images), 1, max(2, height // BLOB_SIZE), max(2, width // BLOB_SIZE))
+    return F.interpolate(random_map(coarse, seed=seed), (height, width), mode="bilinear", align_corners=False)
 
 
 def center_map(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
@@ -121,3 +109,86 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
     "blobs": blob_map,
     "middle": center_map,
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """Mean advantage in area over a baseline on the same images, positive if better; 95 % interval."""
+
+    mean: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveSummary:
+    """Mean curve, mean area with its 95 % interval, and the gain over each baseline."""
+
+    curve: list[float]
+    area: float
+    interval: Interval | None
+    better: dict[str, Gain]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodFaithfulness:
+    """Both curves of a method or baseline."""
+
+    baseline: bool
+    deletion: CurveSummary
+    insertion: CurveSummary
+
+
+class Faithfulness(SaliencyTest):
+    """Deletion and insertion of all methods, baselines first."""
+
+    images: int
+    methods: dict[str, MethodFaithfulness]
+
+
+class Completeness(SaliencyTest):
+    """Mean gap of integrated gradients beside the mean explained score, to judge the number of steps."""
+
+    images: int
+    gap: float
+    explained: float
+
+
+def measure_faithfulness(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> Faithfulness:
+    """Measure deletion and insertion areas of methods and baselines, with 95 % intervals over the images."""
+    model, targets = stored.model, top1(stored.model, images, batch_size=BATCH_SIZE)[1]
+    methods: dict[str, MethodFaithfulness] = {}
+    known: dict[str, dict[str, list[float]]] = {"deletion": {}, "insertion": {}}  # areas of each baseline
+    with progress("faithfulness", len(images) * (len(names) + len(BASELINES))) as advance:
+        for name in (*BASELINES, *names):
+            maps = BASELINES[name](images) if name in BASELINES else compute_maps(name, model, images, targets)
+            batches = []
+            for parts in zip(*(values.split(BATCH_SIZE) for values in (images, maps, targets)), strict=True):
+                batches.append(deletion_insertion(model, *parts))
+                advance(len(parts[0]))
+            summaries = {}
+            for kind, sign in (("deletion", -1), ("insertion", 1)):
+                curves = torch.cat([getattr(part, kind) for part in batches])
+                values = areas(curves).tolist()
+                better = {other: gain(values, baseline, sign) for other, baseline in known[kind].items()}
+                interval = mean_interval(values)
+                curve = curves.mean(dim=0).tolist()
+                summaries[kind] = CurveSummary(curve=curve, area=mean(values), interval=interval, better=better)
+                if name in BASELINES:
+                    known[kind][name] = values
+            methods[name] = MethodFaithfulness(baseline=name in BASELINES, **summaries)
+    return Faithfulness(**stamp_test(names), images=len(images), methods=methods)
+
+
+def gain(values: list[float], baseline: list[float], sign: int) -> Gain:
+    """Return the mean advantage in area over a baseline; `sign` is 1 if large areas are good, else -1."""
+    gains = [sign * (first - second) for first, second in zip(values, baseline, strict=True)]
+    return Gain(mean=mean(gains), interval=mean_interval(gains))
+
+
+def measure_completeness(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> Completeness:
+    """Measure the completeness of integrated gradients."""
+    method, targets = IntegratedGradients(), top1(stored.model, images, batch_size=BATCH_SIZE)[1]
+    values = method(stored.model, images, targets).contiguous(memory_format=torch.channels_last)
+    gap = method.completeness_gap(stored.model, images, values, targets)
+    explained = (values.sum(dim=(1, 2, 3)) - gap).abs().mean().item()
+    return Completeness(**stamp_test(names), images=len(images), gap=gap.abs().mean().item(), explained=explained)

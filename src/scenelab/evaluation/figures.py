@@ -1,5 +1,7 @@
-"""Draw the figures of a run, legible in grayscale: curves, confusion, accuracy per class, reliability."""
+"""Figures of a run, legible in grayscale: curves, confusion, accuracy per class, reliability, confused images."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +9,17 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import torch
+from jaxtyping import Int64
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
+from torch import Tensor
 
+from scenelab.data.cache import MemmapDataset
+from scenelab.evaluation.calibration import Bin
+from scenelab.evaluation.metrics import ConfusedPair
 from scenelab.io import atomic_write
 
 STYLE: dict[RcKeyType, Any] = {
@@ -23,15 +32,33 @@ STYLE: dict[RcKeyType, Any] = {
     "figure.constrained_layout.use": True,
 }
 MAX_LABELLED_CLASSES = 120  # more names are illegible
+PAIRS, EACH = 6, 4  # rows and columns of the sheet of confused images
 
 
-def save(figure: Figure, path: Path, *, vector: bool = False) -> None:
-    """Write a figure as PNG, atomically, and close it.
+@contextmanager
+def new_figure(
+    path: Path, rows: int = 1, columns: int = 1, *, size: tuple[float, float], images: bool = False, **options: Any
+) -> Iterator[tuple[Figure, Any]]:
+    """Yield a figure with its axes, and save it.
 
     Args:
-        figure: closed afterwards.
         path: of the PNG.
-        vector: also write an SVG beside it, without a date, so that equal figures are equal files.
+        rows: of axes.
+        columns: of axes.
+        size: in inches.
+        images: it shows photographs: no grid, and no SVG.
+        options: of `plt.subplots`.
+    """
+    with plt.rc_context({**STYLE, "axes.grid": not images}):
+        figure, axes = plt.subplots(rows, columns, figsize=size, **options)
+        yield figure, axes
+        save(figure, path, vector=not images)
+
+
+def save(figure: Figure, path: Path, *, vector: bool = True) -> None:
+    """Write a figure atomically as PNG and, with `vector`, as SVG beside it, and close it.
+
+    The SVG has no date, so that equal figures are equal files.
     """
     with atomic_write(path) as file:
         figure.savefig(file, format="png")
@@ -41,11 +68,17 @@ def save(figure: Figure, path: Path, *, vector: bool = False) -> None:
     plt.close(figure)
 
 
+def show_image(axis: Axes, pixels: Any) -> None:
+    """Draw h×w×3 pixels in [0, 1] without ticks and frame."""
+    axis.imshow(pixels, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+
+
 def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw training loss and learning rate by step, and accuracy on train and val (or held-out) images by epoch."""
     steps = [row for row in rows if "training_loss" in row]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 3, figsize=(13, 3.8))
+    with new_figure(path, 1, 3, size=(13, 3.8)) as (_, axes):
         axes[0].plot([row["step"] for row in steps], [row["training_loss"] for row in steps], lw=0.8, color="C0")
         axes[0].set(title="training loss", xlabel="step", ylabel="cross-entropy in nats")
         axes[1].plot([row["step"] for row in steps], [row["learning_rate"] for row in steps], color="C1")
@@ -59,70 +92,66 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
                 axes[2].plot([row["epoch"] for row in epochs], values, style, ms=3, color=color, label=label)
         axes[2].set(title="accuracy (train: on augmented images)", xlabel="epoch", ylabel="percent", ylim=(0, 100))
         axes[2].legend(fontsize=8, loc="lower right")
-        save(figure, path)
 
 
-def draw_confusion(result: dict[str, Any], path: Path) -> None:
+def draw_confusion(counts: list[list[int]], names: list[str], title: str, path: Path) -> None:
     """Draw the confusion matrix, each row as shares of its true class."""
-    counts = result["confusion"]
-    names = list(result["per_class"])
     shares = [[count / max(1, sum(row)) for count in row] for row in counts]
     side = max(5.0, 0.13 * len(names) + 3)
-    with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, axis = plt.subplots(figsize=(side * 1.1, side))
+    with new_figure(path, size=(side * 1.1, side)) as (figure, axis):
+        axis.grid(visible=False)
         matrix = axis.imshow(shares, cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
         figure.colorbar(matrix, label="share of the true class", shrink=0.8)
-        axis.set(xlabel="predicted", ylabel="true", title=f"confusion on {result['images']} {result['split']} images")
+        axis.set(xlabel="predicted", ylabel="true", title=title)
         if len(names) <= MAX_LABELLED_CLASSES:
             font = 9 if len(names) <= 20 else 5.5
             axis.set_xticks(range(len(names)), names, rotation=90, fontsize=font)
             axis.set_yticks(range(len(names)), names, fontsize=font)
-        save(figure, path)
 
 
-def draw_per_class(result: dict[str, Any], path: Path) -> None:
+def draw_per_class(accuracies: dict[str, float], overall: float, path: Path) -> None:
     """Draw top-1 accuracy per class, sorted, with the accuracy over all images."""
-    pairs = sorted(result["per_class"].items(), key=lambda pair: pair[1])
-    names, values = [name for name, _ in pairs], [value for _, value in pairs]
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(7, max(3.0, 0.14 * len(names) + 1.2)))
-        axis.barh(range(len(names)), values, height=0.8, color="C0")
-        axis.axvline(result["mirror"]["top1"], color="black", lw=1, ls="--")
-        axis.text(result["mirror"]["top1"] + 1, 0, f"all: {result['mirror']['top1']:.1f} %", fontsize=9, va="center")
+    names = sorted(accuracies, key=accuracies.__getitem__)
+    with new_figure(path, size=(7, max(3.0, 0.14 * len(names) + 1.2))) as (_, axis):
+        axis.barh(range(len(names)), [accuracies[name] for name in names], height=0.8, color="C0")
+        axis.axvline(overall, color="black", lw=1, ls="--")
+        axis.text(overall + 1, 0, f"all: {overall:.1f} %", fontsize=9, va="center")
         axis.set_yticks(range(len(names)), names, fontsize=9 if len(names) <= 20 else 6)
         axis.set(xlim=(0, 100), ylim=(-0.6, len(names) - 0.4), xlabel="top-1 accuracy in percent")
         axis.grid(axis="y", visible=False)
-        save(figure, path)
 
 
-def draw_reliability(result: dict[str, Any], path: Path) -> None:
+def draw_reliability(bins: list[Bin], error: float, path: Path) -> None:
     """Draw accuracy against confidence; the area of a dot is its number of predictions."""
-    bins = result["reliability"]
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(4.6, 4.4))
+    with new_figure(path, size=(4.6, 4.4)) as (_, axis):
         axis.plot([0, 1], [0, 1], color="0.5", ls="--", lw=1, label="perfect calibration")
-        confidence, accuracy = [part["confidence"] for part in bins], [part["accuracy"] for part in bins]
-        largest = max(part["count"] for part in bins)
-        areas = [8 + 120 * part["count"] / largest for part in bins]
+        confidence, accuracy = [part.confidence for part in bins], [part.accuracy for part in bins]
+        largest = max(part.count for part in bins)
+        areas = [8 + 120 * part.count / largest for part in bins]
         axis.plot(confidence, accuracy, color="C0", lw=1)
         axis.scatter(confidence, accuracy, s=areas, color="C0", label="predictions (area: count)", zorder=3)
         axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", aspect="equal")
-        axis.set_title(f"expected calibration error {result['mirror']['ece']:.1f} %")
+        axis.set_title(f"expected calibration error {error:.1f} %")
         axis.legend(fontsize=8, loc="upper left")
-        save(figure, path)
 
 
-def draw_all(result: dict[str, Any], rows: list[dict[str, Any]], folder: Path) -> list[Path]:
-    """Draw all figures of an evaluated run and return their paths."""
-    split = result["split"]
-    figures = {
-        folder / f"{split}_confusion.png": draw_confusion,
-        folder / f"{split}_per_class.png": draw_per_class,
-        folder / f"{split}_reliability.png": draw_reliability,
-    }
-    for path, draw in figures.items():
-        draw(result, path)
-    if not rows:
-        return list(figures)
-    draw_curves(rows, folder / "curves.png")
-    return [folder / "curves.png", *figures]
+def draw_confused(
+    dataset: MemmapDataset, predicted: Int64[Tensor, " n"], pairs: list[ConfusedPair], path: Path
+) -> None:
+    """Draw one row per pair of classes with its first misclassified images; without mistakes, remove the figure."""
+    path.unlink(missing_ok=True)  # of an earlier evaluation
+    pairs = pairs[:PAIRS]
+    if not pairs:
+        return
+    labels = {name: label for label, name in enumerate(dataset.categories)}
+    size = (1.35 * EACH + 0.2, 1.62 * len(pairs) + 0.1)
+    with new_figure(path, len(pairs), EACH, size=size, images=True, squeeze=False) as (_, axes):
+        for pair, line in zip(pairs, axes, strict=True):
+            is_mistake = (dataset.labels == labels[pair.true]) & (predicted == labels[pair.predicted])
+            images = dataset.gather(torch.nonzero(is_mistake)[:EACH, 0].numpy()).permute(0, 2, 3, 1).numpy()
+            for axis in line:
+                axis.axis("off")
+            for axis, image in zip(line, images, strict=False):
+                axis.imshow(image, interpolation="nearest")
+            title = f"{pair.true} taken for {pair.predicted}, {pair.count} of {pair.of}"
+            line[0].set_title(title.replace("_", " ").replace("$", r"\$"), fontsize=8, loc="left")

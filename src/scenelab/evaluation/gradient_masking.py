@@ -1,5 +1,6 @@
 """Signs of gradient masking, where attacks fail on a model that is not robust (Athalye et al. 2018)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,86 +21,77 @@ SLACK = 2.0  # points of accuracy that chance may explain
 
 @dataclass(frozen=True)
 class MaskingSign:
-    """One sign.
-
-    Attributes:
-        sign: short name.
-        text: what was seen and what it means.
-    """
+    """Short name of a sign, and what was measured and what it means."""
 
     sign: str
     text: str
 
 
-def check_outputs(model: Model, images: Float[Tensor, "n c h w"]) -> list[MaskingSign]:
+def check_outputs(model: Model, images: Float[Tensor, "n c h w"]) -> Iterator[MaskingSign]:
     """Check that the model is deterministic and returns logits, not probabilities."""
-    signs = []
     with eval_mode(model), torch.no_grad():
         first, second = logits_of(model, images), logits_of(model, images)
     change = (first - second).abs().max().item() / (first.std().item() or 1.0)
     if change > TOLERANCE:
-        text = (
-            f"the same image has scores that differ by {change:.2g} of their spread from one look to the next: a "
-            "single gradient says little; attack the mean over many looks"
+        yield MaskingSign(
+            "randomised",
+            f"the scores of an image differ by {change:.2g} of their spread between two passes: a single gradient says "
+            "little; attack the mean over many passes",
         )
-        signs.append(MaskingSign("randomised", text))
     if first.min() >= 0 and bool(((first.sum(dim=1) - 1).abs() < 1e-3).all()):
-        text = (
-            "the scores add up to 1: they are probabilities, whose gradient vanishes where the model is sure; "
-            "attack its logits"
+        yield MaskingSign(
+            "probabilities",
+            "the scores add up to 1: they are probabilities, whose gradient vanishes where the model is confident; "
+            "attack its logits",
         )
-        signs.append(MaskingSign("probabilities", text))
-    return signs
 
 
-def check_gradients(model: Model, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]) -> list[MaskingSign]:
+def check_gradients(
+    model: Model, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]
+) -> Iterator[MaskingSign]:
     """Check that the loss has a gradient."""
     with eval_mode(model):
         grads = loss_and_grad(model, images.detach().clone(), Goal(labels=labels), cross_entropy)[2]
     without = (grads.abs().flatten(1).amax(dim=1) <= torch.finfo(grads.dtype).tiny).float().mean().item()
-    if without <= MAX_WITHOUT_GRADIENT:
-        return []
-    text = (
-        f"{100 * without:.0f} % of the images have no gradient of the loss: rounding, a step or a saturated function "
-        "is in the way, and attacks that follow it stand still"
-    )
-    return [MaskingSign("vanishing", text)]
+    if without > MAX_WITHOUT_GRADIENT:
+        yield MaskingSign(
+            "vanishing",
+            f"{100 * without:.0f} % of the images have no gradient of the loss: rounding, a step or a saturated "
+            "function hides it, and attacks that follow the gradient do not move",
+        )
 
 
-def check_large(model: Model, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]) -> list[MaskingSign]:
+def check_large(model: Model, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]) -> Iterator[MaskingSign]:
     """Check that a nearly unlimited perturbation fools nearly all images."""
-    attack = PGD(steps=STEPS, random_start=True)
-    robust = _robust_percent(model, images, labels, attack, LARGE_EPSILON)
-    if robust <= SLACK:
-        return []
-    text = (
-        f"with ε = {LARGE_EPSILON:g}, at which every image can be made grey, {robust:.0f} % still stand: the attack "
-        "fails, not the perturbation"
-    )
-    return [MaskingSign("large", text)]
+    robust = _robust_percent(model, images, labels, PGD(steps=STEPS, random_start=True), LARGE_EPSILON)
+    if robust > SLACK:
+        yield MaskingSign(
+            "large",
+            f"with ε = {LARGE_EPSILON:g}, at which every image can become gray, {robust:.0f} % of the images are still "
+            "robust: the attack fails, not the perturbation",
+        )
 
 
 def check_steps(
     model: Model, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], *, epsilon: float
-) -> list[MaskingSign]:
+) -> Iterator[MaskingSign]:
     """Check that many steps fool at least as many images as one."""
     one_step = PGD(steps=1, step_size=epsilon, keep_best=False, early_stop=False)
     many_steps = PGD(steps=STEPS, keep_best=False, early_stop=False)
     one, many = (_robust_percent(model, images, labels, attack, epsilon) for attack in (one_step, many_steps))
-    if many <= one + SLACK:
-        return []
-    text = (
-        f"{STEPS} steps leave {many:.0f} % standing, one step {one:.0f} %: the loss is rugged, or the "
-        "model was trained against one step alone (catastrophic overfitting)"
-    )
-    return [MaskingSign("steps", text)]
+    if many > one + SLACK:
+        yield MaskingSign(
+            "steps",
+            f"{many:.0f} % of the images are robust to {STEPS} steps, {one:.0f} % to one step: the loss is rugged, or "
+            "the model was trained against one step alone (catastrophic overfitting)",
+        )
 
 
 def _robust_percent(model: Model, images: Tensor, labels: Tensor, attack: PGD, epsilon: float) -> float:
     return 100 * (~attack(model, images, labels, threat=Linf(epsilon)).success).float().mean().item()
 
 
-def check_black_box(epsilon: str, *, fooled: int, images: int) -> list[MaskingSign]:
+def check_black_box(epsilon: str, *, fooled: int, images: int) -> Iterator[MaskingSign]:
     """Check that an attack without gradients fools no images that resist gradient attacks.
 
     Args:
@@ -107,27 +99,21 @@ def check_black_box(epsilon: str, *, fooled: int, images: int) -> list[MaskingSi
         fooled: images that resisted all gradient attacks and not the one without gradients.
         images: all attacked images.
     """
-    if 100 * fooled <= SLACK * images:
-        return []
-    text = (
-        f"at ε = {epsilon} {fooled} of {images} images were fooled without any gradient that all attacks with "
-        "gradients had left: the gradients do not show the way"
-    )
-    return [MaskingSign("black box", text)]
+    if 100 * fooled > SLACK * images:
+        yield MaskingSign(
+            "black box",
+            f"at ε = {epsilon} an attack without gradients fooled {fooled} of {images} images that resisted all "
+            "attacks with gradients: the gradients do not lead to adversarial examples",
+        )
 
 
-def check_monotone(epsilons: list[float], accuracies: list[float]) -> list[MaskingSign]:
-    """Check that robust accuracy falls with ε.
-
-    Args:
-        epsilons: in ascending order.
-        accuracies: worst case at each, in percent.
-    """
-    for (small, before), (large, after) in pairwise(zip(epsilons, accuracies, strict=True)):
+def check_monotone(accuracies: list[tuple[float, float]]) -> Iterator[MaskingSign]:
+    """Check that worst-case accuracy, in percent, falls with ε; pairs of both in ascending order of ε."""
+    for (small, before), (large, after) in pairwise(accuracies):
         if after > before + SLACK:
-            text = (
-                f"at ε = {large:.4f} {after:.1f} % stand, at the smaller {small:.4f} only {before:.1f} %: whatever "
-                "fools within the smaller ball is in the larger one as well"
+            yield MaskingSign(
+                "not monotone",
+                f"at ε = {large:.4f} {after:.1f} % of the images are robust, at the smaller {small:.4f} only "
+                f"{before:.1f} %: the larger ball contains the adversarial examples of the smaller one",
             )
-            return [MaskingSign("not monotone", text)]
-    return []
+            return

@@ -1,4 +1,4 @@
-"""95 % confidence intervals of shares, means, differences and ratios."""
+"""Confidence intervals of 95 %: means, proportions, sums of Bernoulli variables, paired differences and ratios."""
 
 import math
 from collections.abc import Sequence
@@ -20,18 +20,17 @@ def t_quantile(degrees_of_freedom: int) -> float:
     return float(t.ppf(QUANTILE, degrees_of_freedom))
 
 
-def mean_error(values: Sequence[float]) -> float:
-    """Return half the width of Student's t interval of a mean; NaN for fewer than two values."""
+def mean_error(values: Sequence[float]) -> float | None:
+    """Return half the width of Student's t interval of a mean; None for fewer than two values."""
     if len(values) < 2:
-        return math.nan
+        return None
     return t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
     """Return Student's t interval of a mean; None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    return mean(values) - mean_error(values), mean(values) + mean_error(values)
+    error = mean_error(values)
+    return None if error is None else (mean(values) - error, mean(values) + error)
 
 
 def wilson(correct: int, count: int) -> Interval:
@@ -51,8 +50,8 @@ def bernoulli_error(shares: Sequence[float]) -> float:
 def paired_difference(only_first: int, only_second: int, count: int) -> tuple[float, Interval]:
     """Return the difference of two paired proportions, second minus first, with its interval, in percentage points.
 
-    With b and c the images that only the first and only the second has right, the difference (c - b) / n has the
-    variance (b + c - (b - c)² / n) / n² (McNemar 1947; Fleiss et al. 2003, section 13.1).
+    Of `count` images, `only_first` (b) and `only_second` (c) are right in one run alone. (c - b) / n has the variance
+    (b + c - (b - c)² / n) / n² (McNemar 1947; Fleiss et al. 2003, section 13.1).
     """
     points = 100 * (only_second - only_first) / count
     variance = only_first + only_second - (only_first - only_second) ** 2 / count
@@ -64,14 +63,12 @@ def ratio(numerators: Float[Tensor, " n"], denominators: Float[Tensor, " n"]) ->
     """Return R = Σ numerators / Σ denominators with its interval; None for fewer than `MIN_RATIO_TERMS` terms.
 
     The standard error is the jackknife's, √((n - 1) / n · Σ (R without i - mean)²) (Efron & Tibshirani 1993, chapter
-    11), times Student's t. For 8 terms with very unequal denominators the interval covers R in 89 % of the cases, for
-    30 in 92 %.
+    11), times Student's t. With very unequal denominators it covers R in 89 % of the cases for 8 terms, 92 % for 30.
     """
     value = (numerators.sum() / denominators.sum()).item()
     count = len(numerators)
     if count < MIN_RATIO_TERMS:
         return value, None
     without = (numerators.sum() - numerators) / (denominators.sum() - denominators)
-    error = ((count - 1) / count * (without - without.mean()).square().sum()).sqrt().item()
-    error *= t_quantile(count - 1)
+    error = ((count - 1) / count * (without - without.mean()).square().sum()).sqrt().item() * t_quantile(count - 1)
     return value, (value - error, value + error)

@@ -2,99 +2,100 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from scenelab.evaluation.intervals import bernoulli_error, ratio
+from scenelab.attribution import METHODS
+from scenelab.data.annotations import draw_masks, object_file, read_object_names, read_objects
+from scenelab.data.cache import MemmapDataset
+from scenelab.errors import LabError
+from scenelab.evaluation.attribution_gallery import BATCH_SIZE, compute_maps
+from scenelab.evaluation.faithfulness import edge_map
+from scenelab.evaluation.images import load_images, spread_rows, top1
+from scenelab.evaluation.intervals import Interval, bernoulli_error, ratio
+from scenelab.evaluation.results import SaliencyTest, stamp_test
+from scenelab.progress import progress
+from scenelab.runs.network import Stored
 
+MIN_ITEM_IMAGES = 4  # images of a scene with an object class that is listed
+MAX_SCENES = 12  # scenes that are listed, those of most images
 Masks = dict[int, Bool[Tensor, "h w"]]
 """Masks of the objects in an image by object class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """Attribution of one image on the objects of one class.
+    """Attribution of one image on the objects of one class."""
 
-    Attributes:
-        image: index of the image.
-        scene: predicted class.
-        item: object class.
-        inside: share of the attribution on these objects, in [0, 1].
-        elsewhere: the same share for another image's map, due to the method and the habits of photographers alone.
-        area: share of the image that the objects cover, in (0, 1].
-        hit: whether the map's maximum is on them.
-    """
-
-    image: int
-    scene: int
-    item: int
-    inside: float
-    elsewhere: float
-    area: float
-    hit: bool
+    image: int  # index
+    scene: int  # predicted class
+    item: int  # object class
+    inside: float  # share of the attribution on these objects, in [0, 1]
+    elsewhere: float  # the same for another image's map, due to the method and the habits of photographers alone
+    area: float  # share of the image that the objects cover, in (0, 1]
+    hit: bool  # whether the map's maximum is on them
 
 
 @dataclass(frozen=True, kw_only=True)
 class ItemSummary:
-    """Overlaps of many images with one object class.
+    """Overlaps of many images with one object class; intervals are None for fewer than `MIN_RATIO_TERMS` images."""
 
-    Attributes:
-        density: Σ inside / Σ area; 1 for an evenly spread map.
-        interval: 95 %; None for fewer than `MIN_RATIO_TERMS` images, like `gain_interval`.
-        elsewhere: density of other images' maps on these objects.
-        gain: density - elsewhere.
-        hits: number of maps whose maximum is on the objects; `chance` is the number expected by area.
-    """
-
-    item: int
+    item: str
     images: int
-    density: float
-    interval: tuple[float, float] | None
-    elsewhere: float
-    gain: float
-    gain_interval: tuple[float, float] | None
+    density: float  # Σ inside / Σ area; 1 for an evenly spread map
+    interval: Interval | None
+    elsewhere: float  # density of other images' maps on these objects
+    gain: float  # density - elsewhere
+    gain_interval: Interval | None
     area: float
-    hits: int
-    chance: float
-
-    @property
-    def verdict(self) -> str:
-        """Whether the object gets more or less attribution than from other images' maps."""
-        if self.gain_interval is None:
-            return "too few"
-        low, high = self.gain_interval
-        return "more" if low > 0 else "less" if high < 0 else "no difference"
+    hits: int  # maps whose maximum is on the objects
+    chance: float  # hits expected by area
+    verdict: str  # `more` or `less` attribution than from other images' maps, `no difference` or `too few`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pointing:
-    """Result of the pointing game (Zhang et al. 2018, without their tolerance).
-
-    Attributes:
-        images: number of images that count.
-        hits: maps whose maximum is on any object.
-        chance: hits expected by the area of the objects.
-        interval: 95 % of chance, by the normal approximation of draws of unequal probability.
-        empty: images with a map of zeros, which do not count.
-    """
+    """Result of the pointing game (Zhang et al. 2018, without their tolerance)."""
 
     images: int
-    hits: int
-    chance: float
-    interval: tuple[float, float]
-    empty: int
+    hits: int  # maps whose maximum is on any object
+    chance: float  # hits expected by the area of the objects
+    interval: Interval  # 95 % of chance, by the normal approximation of draws of unequal probability
+    empty: int  # images with a map of zeros, which do not count
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneSummary:
+    """Number of images with one predicted class, and their objects."""
+
+    images: int
+    items: list[ItemSummary]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodLocalization:
+    """Pointing game, object classes, and object classes by predicted scene of one method."""
+
+    pointing: Pointing
+    items: list[ItemSummary]
+    scenes: dict[str, SceneSummary]
+
+
+class Localization(SaliencyTest):
+    """Messages of invalid annotations, and the methods."""
+
+    images: int
+    broken: list[str]
+    methods: dict[str, MethodLocalization]
 
 
 def overlaps(
     attribution: Float[Tensor, "1 h w"], other: Float[Tensor, "1 h w"], masks: Masks, *, image: int, scene: int
 ) -> list[Overlap]:
-    """Compare a map of at least 0 with object masks; empty masks are skipped, and a map of zeros gives none.
-
-    Args:
-        other: the map of another image.
-    """
+    """Compare a map and the map of another image with object masks; a map of zeros and empty masks give nothing."""
     shares, other_shares = _shares(attribution), _shares(other)
     if shares is None:
         return []
@@ -134,9 +135,7 @@ def pointing_game(attributions: Float[Tensor, "n 1 h w"], masks: list[Masks]) ->
     """Play the pointing game on maps of at least 0; images without a visible object are skipped."""
     hits, chances, empty = 0, [], 0
     for values, objects in zip(attributions, masks, strict=True):
-        covered = torch.zeros(values.shape[1:], dtype=torch.bool)
-        for mask in objects.values():
-            covered |= mask
+        covered = torch.stack([torch.zeros(values.shape[1:], dtype=torch.bool), *objects.values()]).any(dim=0)
         if not covered.any():
             continue
         if not (values > 0).any():
@@ -149,22 +148,29 @@ def pointing_game(attributions: Float[Tensor, "n 1 h w"], masks: list[Masks]) ->
     return Pointing(images=len(chances), hits=hits, chance=chance, interval=interval, empty=empty)
 
 
-def summarize(entries: list[Overlap]) -> list[ItemSummary]:
-    """Summarize overlaps by object class, most images first."""
-    by_item: dict[int, list[Overlap]] = {}
+def summarize(entries: list[Overlap], names: tuple[str, ...]) -> list[ItemSummary]:
+    """Summarize overlaps by object class, most images first; `names` are those of the object classes."""
+    groups = group(entries, lambda entry: entry.item).items()
+    summaries = [_summarize(names[item] if item < len(names) else f"object {item}", part) for item, part in groups]
+    return sorted(summaries, key=lambda summary: -summary.images)
+
+
+def group(entries: list[Overlap], key: Callable[[Overlap], int]) -> dict[int, list[Overlap]]:
+    """Return the overlaps by key, in the order of their first appearance."""
+    groups: dict[int, list[Overlap]] = {}
     for entry in entries:
-        by_item.setdefault(entry.item, []).append(entry)
-    return sorted((_summarize(item, part) for item, part in by_item.items()), key=lambda summary: -summary.images)
+        groups.setdefault(key(entry), []).append(entry)
+    return groups
 
 
-def _summarize(item: int, entries: list[Overlap]) -> ItemSummary:
-    def column(value: Callable[[Overlap], float]) -> Tensor:
-        return torch.tensor([value(entry) for entry in entries], dtype=torch.float64)
-
-    area, inside = column(lambda entry: entry.area), column(lambda entry: entry.inside)
-    elsewhere = column(lambda entry: entry.elsewhere)
+def _summarize(item: str, entries: list[Overlap]) -> ItemSummary:
+    rows = [(entry.area, entry.inside, entry.elsewhere) for entry in entries]
+    area, inside, elsewhere = torch.tensor(list(zip(*rows, strict=True)), dtype=torch.float64)
     density, interval = ratio(inside, area)
     gain, gain_interval = ratio(inside - elsewhere, area)
+    verdict = "too few"
+    if gain_interval is not None:
+        verdict = "more" if gain_interval[0] > 0 else "less" if gain_interval[1] < 0 else "no difference"
     return ItemSummary(
         item=item,
         images=len(entries),
@@ -176,4 +182,86 @@ def _summarize(item: int, entries: list[Overlap]) -> ItemSummary:
         area=area.mean().item(),
         hits=sum(entry.hit for entry in entries),
         chance=area.sum().item(),
+        verdict=verdict,
     )
+
+
+def find_annotated(dataset: MemmapDataset, data: Path) -> list[int]:
+    """Return the row indices of annotated images.
+
+    Raises:
+        LabError: there are none, or the names of the object classes are missing.
+    """
+    rows = [row for row, path in enumerate(dataset.paths) if object_file(data, path).exists()]
+    if not rows:
+        raise LabError(
+            f"no {dataset.split} image has a file below {data / 'objects'}; --objects needs MiniPlaces' annotations"
+        )
+    read_object_names(data)
+    return rows
+
+
+def measure_objects(
+    stored: Stored, dataset: MemmapDataset, data: Path, names: tuple[str, ...], *, max_images: int
+) -> Localization:
+    """Measure attribution on annotated objects: by object class, and by object class per predicted scene.
+
+    Each map is compared with the map of another image on the same objects, of the same predicted scene if possible, and
+    with an edge detector. Invalid annotations are listed and their images skipped.
+
+    Raises:
+        LabError: no image of the split has a valid annotation.
+    """
+    items, annotated = read_object_names(data), find_annotated(dataset, data)
+    objects, broken = {}, []
+    for row in (annotated[place] for place in spread_rows(len(annotated), max_images)):
+        try:
+            objects[row] = read_objects(object_file(data, dataset.paths[row]))
+        except LabError as error:
+            broken.append(str(error))
+    if not objects:
+        raise LabError(f"none of the {len(broken)} annotations is valid; the first: {broken[0]}")
+    images = load_images(dataset, list(objects), stored.size)
+    targets = top1(stored.model, images, batch_size=BATCH_SIZE)[1]
+    order = targets.argsort(stable=True)
+    images, targets = images[order].contiguous(memory_format=torch.channels_last), targets[order]
+    rows = [list(objects)[place] for place in order.tolist()]
+    masks = [draw_masks(objects[row], stored.size) for row in rows]
+    methods = {}
+    with progress("objects", len(rows) * len(names)) as advance:
+        for name in (*names, "edges"):
+            if name in METHODS:
+                maps = compute_maps(name, stored.model, images, targets, on_progress=advance)
+            else:
+                maps = edge_map(images)
+            entries = _all_overlaps(maps, masks, rows, targets)
+            methods[name] = MethodLocalization(
+                pointing=pointing_game(maps, masks),
+                items=summarize(entries, items),
+                scenes=_by_scene(entries, items, stored.categories),
+            )
+    return Localization(**stamp_test(names), images=len(rows), broken=broken, methods=methods)
+
+
+def _all_overlaps(maps: Tensor, masks: list[Masks], rows: list[int], targets: Int64[Tensor, " n"]) -> list[Overlap]:
+    entries: list[Overlap] = []
+    for place, (scene, partner) in enumerate(zip(targets.tolist(), pair_up(targets), strict=True)):
+        entries += overlaps(maps[place], maps[partner], masks[place], image=rows[place], scene=scene)
+    return entries
+
+
+def pair_up(targets: Int64[Tensor, " n"]) -> list[int]:
+    """Return another image for each of the images, sorted by scene: the next of its scene, or else of all."""
+    partners = []
+    for place, scene in enumerate(targets.tolist()):
+        same = (targets == scene).nonzero()[:, 0].tolist()
+        partners.append(same[(same.index(place) + 1) % len(same)] if len(same) > 1 else (place + 1) % len(targets))
+    return partners
+
+
+def _by_scene(entries: list[Overlap], items: tuple[str, ...], categories: tuple[str, ...]) -> dict[str, SceneSummary]:
+    scenes = {}
+    for scene, part in group(entries, lambda entry: entry.scene).items():
+        frequent = [summary for summary in summarize(part, items) if summary.images >= MIN_ITEM_IMAGES]
+        scenes[categories[scene]] = SceneSummary(images=len({entry.image for entry in part}), items=frequent)
+    return dict(sorted(scenes.items(), key=lambda pair: -pair[1].images)[:MAX_SCENES])

@@ -1,6 +1,5 @@
 """Compute logits over a split, and from them top-k accuracy, accuracy per class and confusion."""
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from scenelab.classifier import eval_mode
+from scenelab.classifier import eval_mode, no_progress
 from scenelab.data.augment import resize
 from scenelab.data.cache import MemmapDataset
 from scenelab.progress import progress
@@ -36,22 +35,16 @@ def predict_logits(
         device: where the model is; that of its parameters by default.
         show: draw a progress bar.
     """
-    device = device or next(model.parameters()).device
-    outputs = []
-    with eval_mode(model), torch.no_grad():
-        for images in _batches(dataset, size, device, show):
-            logits = model(images)
-            outputs.append(((logits + model(images.flip(-1))) / 2 if mirror else logits).float().cpu())
-    return torch.cat(outputs)
-
-
-def _batches(dataset: MemmapDataset, size: int, device: torch.device, show: bool) -> Iterator[Tensor]:
-    bar = progress(f"evaluating {dataset.split}", len(dataset)) if show else nullcontext(lambda count: None)
-    with bar as advance:
+    device, outputs = device or next(model.parameters()).device, []
+    bar = progress(f"evaluating {dataset.split}", len(dataset)) if show else nullcontext(no_progress)
+    with eval_mode(model), torch.no_grad(), bar as advance:
         for start in range(0, len(dataset), BATCH):
             images = dataset.gather(slice(start, start + BATCH)).to(device).float().div_(255)
-            yield resize(images, size).contiguous(memory_format=torch.channels_last)
+            images = resize(images, size).contiguous(memory_format=torch.channels_last)
+            logits = model(images)
+            outputs.append(((logits + model(images.flip(-1))) / 2 if mirror else logits).float().cpu())
             advance(len(images))
+    return torch.cat(outputs)
 
 
 def hits(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], k: int) -> Bool[Tensor, " n"]:
@@ -86,13 +79,10 @@ class ConfusedPair:
 
 def most_confused(matrix: Int64[Tensor, "k k"], categories: tuple[str, ...], count: int = 10) -> list[ConfusedPair]:
     """Return the largest entries off the diagonal, largest first, ties in class order."""
-    errors = matrix.clone().fill_diagonal_(0).flatten()
-    order = errors.argsort(descending=True, stable=True)[:count].tolist()
-    totals = matrix.sum(dim=1).tolist()
-    pairs = []
-    for position in order:
-        row, column = divmod(position, len(categories))
-        if mistakes := int(errors[position]):
-            pair = ConfusedPair(true=categories[row], predicted=categories[column], count=mistakes, of=totals[row])
-            pairs.append(pair)
-    return pairs
+    errors, totals = matrix.clone().fill_diagonal_(0).flatten(), matrix.sum(dim=1).tolist()
+    order = [place for place in errors.argsort(descending=True, stable=True)[:count].tolist() if errors[place]]
+    cells = [(int(errors[place]), *divmod(place, len(categories))) for place in order]
+    return [
+        ConfusedPair(true=categories[row], predicted=categories[column], count=mistakes, of=totals[row])
+        for mistakes, row, column in cells
+    ]

@@ -21,7 +21,7 @@ def rank(logits: Float[Tensor, "1 k"], categories: tuple[str, ...], *, count: in
 def predict_files(stored: Stored, paths: list[Path], *, guesses: int = 5) -> list[dict[str, Any]]:
     """Return the most likely categories of each image file, averaged with its mirror image.
 
-    Images may have any size: the shorter side is resized to the model's input and the centre is cropped.
+    Images may have any size: the shorter side is resized to the model's input and the center is cropped.
 
     Raises:
         LabError: a file is missing or cannot be decoded.

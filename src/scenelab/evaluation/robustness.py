@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,81 +11,82 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from scenelab.attacks import APGD, FGSM, PGD, Attack, Linf, Square, TargetedAPGD
+from scenelab.attacks import PGD, Linf
 from scenelab.classifier import Model
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
-from scenelab.evaluation.adversarial import BATCH_SIZE, make_samples, name_epsilon, round_to_levels, through_png
-from scenelab.evaluation.gradient_masking import (
-    MaskingSign,
-    check_black_box,
-    check_gradients,
-    check_large,
-    check_monotone,
-    check_outputs,
-    check_steps,
-)
-from scenelab.evaluation.intervals import wilson
-from scenelab.evaluation.robustness_plots import LEFTOVER, draw_robustness, draw_samples
-from scenelab.evaluation.saliency_tests import load_images, spread_rows
-from scenelab.io import read_json, write_json
+from scenelab.evaluation import gradient_masking
+from scenelab.evaluation.adversarial import draw_samples, name_epsilon, predict_both, round_to_levels, through_png
+from scenelab.evaluation.attack_suite import LEFTOVER, Effort, Method, methods
+from scenelab.evaluation.attribution_plots import LINE_STYLES
+from scenelab.evaluation.figures import new_figure
+from scenelab.evaluation.images import BATCH_SIZE, load_images, spread_rows, top1
+from scenelab.evaluation.intervals import Interval, wilson
+from scenelab.evaluation.results import Result
+from scenelab.io import read_json
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
 from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
+from scenelab.schema import parse
 
 MAX_CHECKED = 100  # images that are checked for gradient masking
 SHEET_IMAGES = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effort:
-    """Strength of the attacks.
+class Share:
+    """A number of images, of how many, and the same in percent with its 95 % interval."""
 
-    Attributes:
-        steps: of PGD and of APGD-CE.
-        targeted_steps: of APGD-T per class.
-        classes: number of classes that APGD-T tries.
-        queries: of Square.
-    """
-
-    steps: int = 20
-    targeted_steps: int = 20
-    classes: int = 9
-    queries: int = 500
+    images: int
+    of: int
+    accuracy: float
+    interval: Interval
 
 
-THOROUGH = Effort(steps=100, targeted_steps=100, classes=9, queries=5000)
-"""The budget of AutoAttack (Croce & Hein 2020), without FAB."""
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Result of an attack at one ε."""
+
+    given: int  # attacked images
+    fooled: list[int]  # rows of the images that it fooled
+    left: Share  # images that it did not fool, of all
+    png: int  # fooled images that still fool once saved as PNG
+    largest: float  # norm of a perturbation
+    seconds: float
 
 
-@dataclass(frozen=True)
-class Method:
-    """An attack and its description for the report."""
+@dataclass(frozen=True, kw_only=True)
+class EpsilonResult:
+    """Attacks at one ε, accuracy under all of them, and under those at any smaller ε too."""
 
-    attack: Attack
-    description: str
-    quantize: bool = False
+    epsilon: float
+    name: str
+    attacks: dict[str, Outcome]
+    alone: Share
+    worst: Share
 
 
-def methods(effort: Effort) -> dict[str, Method]:
-    """Return the attacks in the order in which they run."""
-    steps, targeted_steps = effort.steps, effort.targeted_steps
-    return {
-        "fgsm": Method(FGSM(), "one step of ε"),
-        "pgd": Method(PGD(steps=steps, random_start=True), f"PGD, {steps} steps from a random start"),
-        "apgd-ce": Method(APGD(steps=steps), f"Auto-PGD on cross-entropy, {steps} steps"),
-        "pgd-8bit": Method(
-            PGD(steps=steps), f"PGD, {steps} steps, each image on whole levels of 8 bits", quantize=True
-        ),
-        "apgd-t": Method(
-            TargetedAPGD(steps=targeted_steps, classes=effort.classes),
-            f"Auto-PGD on the targeted DLR loss, {effort.classes} classes, {targeted_steps} steps each",
-        ),
-        "square": Method(Square(queries=effort.queries), f"Square, {effort.queries} queries and no gradient"),
-    }
+class RobustnessResult(Result):
+    """The content of `results/robustness.json`; until all attacks are done, it has `begun` and not the last two."""
+
+    version: str
+    model: str
+    split: str
+    digest: str
+    images: int
+    size: int
+    norm: str
+    effort: Effort
+    seed: int
+    methods: dict[str, str]
+    epsilons: list[EpsilonResult]
+    clean: Share
+    begun: EpsilonResult | None = None
+    checked: int = 0
+    warnings: tuple[gradient_masking.MaskingSign, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,101 +109,89 @@ def measure_robustness(
     effort: Effort,
     count: int,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Attack images spread over a split and write RUN/results/robustness.json after each attack.
+) -> RobustnessResult:
+    """Attack `count` images spread over a split and write RUN/results/robustness.json after each attack.
 
     The first attacks get all correctly classified images, the last two only those that resist the first. The remaining
     accuracy is an upper bound: a stronger attack may fool more. The same call resumes an interrupted measurement.
 
-    Args:
-        epsilons: in pixel units; 0 gives the clean accuracy.
-        count: number of images.
-
-    Returns:
-        The content of `results/robustness.json`.
+    Raises:
+        LabError: there are no epsilons.
     """
     if not epsilons:
         raise LabError("--epsilons is empty; expected some, such as 4/255")
     rows = spread_rows(len(dataset), count)
-    subject = _make_subject(stored, dataset, rows, seed)
+    images, labels = round_to_levels(load_images(dataset, rows, stored.size)), dataset.labels[torch.tensor(rows)]
+    model, suite = prepare_for_inference(stored.model), methods(effort)
+    subject = Subject(model, images, labels, top1(model, images)[1] == labels, seed)
     path, folder = run.results / "robustness.json", run.results / "robustness"
-    result = _resume(path, _header(run, stored, dataset, effort=effort, count=len(rows), seed=seed))
-    result["clean"] = _share(int(subject.correct.sum()), len(rows))
-    partial: dict[str, Any] = result.pop("begun", {})
+    header = _header(run, stored, dataset, subject, effort)
+    attacks = _earlier_attacks(path, header)
     for epsilon in sorted(set(epsilons)):
-        name = name_epsilon(epsilon)
-        if any(entry["name"] == name for entry in result["epsilons"]):
-            continue
-        entry = partial if partial.get("name") == name else {"epsilon": epsilon, "name": name, "attacks": {}}
-        for _ in _attack_all(subject, methods(effort), entry):
-            write_json(path, {**result, "begun": entry})
-        result["epsilons"].append(entry)
-    result["epsilons"].sort(key=lambda entry: entry["epsilon"])
-    _add_worst_case(result["epsilons"], subject.correct)
+        known = next((other for other in attacks if name_epsilon(other) == name_epsilon(epsilon)), epsilon)
+        for _ in _attack_missing(subject, suite, known, attacks.setdefault(known, {})):
+            _assemble(header, attacks, begun=known).write(path)
+    result = _assemble(header, attacks)
     checked = subject.correct.nonzero()[:MAX_CHECKED, 0]
-    images, labels = subject.images[checked], subject.labels[checked]
-    result["checked"] = len(checked)
-    result["warnings"] = [asdict(sign) for sign in find_signs(subject.model, images, labels, result["epsilons"])]
-    write_json(path, result)
+    images, labels = images[checked], labels[checked]
+    signs = find_signs(model, images, labels, result.epsilons)
+    result = result.model_copy(update={"checked": len(checked), "warnings": tuple(signs)})
+    result.write(path)
     if len(checked):
         images, labels, threat = images[:SHEET_IMAGES], labels[:SHEET_IMAGES], Linf(max(epsilons), quantize=True)
-        adversarial = PGD()(subject.model, images, labels, threat=threat).images
-        samples = make_samples(subject.model, images, adversarial, threat.epsilon)
-        draw_samples(samples, stored.categories, folder / "samples.png")
+        adversarial = PGD()(model, images, labels, threat=threat).images
+        changes = predict_both(model, images, adversarial, stored.categories)
+        draw_samples(images, adversarial, changes, threat.epsilon, folder / "samples.png")
     draw_robustness(result, folder / "robustness.png")
     return result
 
 
-def _make_subject(stored: Stored, dataset: MemmapDataset, rows: list[int], seed: int) -> Subject:
-    images, labels = round_to_levels(load_images(dataset, rows, stored.size)), dataset.labels[torch.tensor(rows)]
-    model = prepare_for_inference(stored.model)
-    with torch.no_grad():
-        correct = torch.cat([model(part) for part in images.split(BATCH_SIZE)]).argmax(dim=1) == labels
-    return Subject(model, images, labels, correct, seed)
-
-
-def _header(
-    run: Run, stored: Stored, dataset: MemmapDataset, *, effort: Effort, count: int, seed: int
-) -> dict[str, Any]:
-    return {
+def _header(run: Run, stored: Stored, dataset: MemmapDataset, subject: Subject, effort: Effort) -> RobustnessResult:
+    return RobustnessResult(
         **stamp(run.best),
-        "version": version("scenelab"),
-        "model": stored.arch,
-        "split": dataset.split,
-        "digest": dataset.digest,
-        "images": count,
-        "size": stored.size,
-        "norm": Linf.name,
-        "effort": asdict(effort),
-        "seed": seed,
-        "methods": {name: method.description for name, method in methods(effort).items()},
-        "epsilons": [],
-    }
+        version=version("scenelab"),
+        model=stored.arch,
+        split=dataset.split,
+        digest=dataset.digest,
+        images=len(subject.images),
+        size=stored.size,
+        norm=Linf.name,
+        effort=effort,
+        seed=subject.seed,
+        methods={name: method.description for name, method in methods(effort).items()},
+        epsilons=[],
+        clean=_share(int(subject.correct.sum()), len(subject.images)),
+    )
 
 
-def _resume(path: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """Take over earlier attacks with the same weights, images and effort."""
-    earlier = read_json(path) if path.exists() else {}
-    same = ("weights", "split", "digest", "images", "size", "effort", "seed", "methods", "version")
-    if all(earlier.get(name) == result[name] for name in same):
-        result |= {name: earlier[name] for name in ("epsilons", "begun") if name in earlier}
-    return result
+Attacks = dict[float, dict[str, Outcome]]
+"""Outcomes by ε and name of the attack."""
 
 
-def _attack_all(subject: Subject, methods: dict[str, Method], entry: dict[str, Any]) -> Iterator[None]:
-    """Run the missing attacks of one ε, yield after each, and add the accuracy under all of them."""
-    robust, attacks = subject.correct.clone(), entry["attacks"]
-    for name, method in methods.items() if entry["epsilon"] else ():
-        if name not in attacks:
+def _earlier_attacks(path: Path, header: RobustnessResult) -> Attacks:
+    """Return earlier attacks with the same weights, images and effort."""
+    earlier, new = read_json(path) if path.exists() else {}, header.to_json()
+    same = "weights split digest images size effort seed methods version".split()
+    if any(earlier.get(name) != new[name] for name in same):
+        return {}
+    entries = [*earlier["epsilons"], *([earlier["begun"]] if "begun" in earlier else [])]
+    return {entry["epsilon"]: parse(dict[str, Outcome], entry["attacks"], f"{path}: ") for entry in entries}
+
+
+def _attack_missing(
+    subject: Subject, suite: dict[str, Method], epsilon: float, outcomes: dict[str, Outcome]
+) -> Iterator[None]:
+    """Add the missing attacks of one ε and yield after each."""
+    robust = subject.correct.clone()
+    for name, method in suite.items() if epsilon else ():
+        if name not in outcomes:
             rows = torch.nonzero(robust if name in LEFTOVER else subject.correct)[:, 0]
-            attacks[name] = _attack(subject, rows, name, method, entry["epsilon"])
+            outcomes[name] = _attack(subject, rows, name, method, epsilon)
             yield
-        robust[attacks[name]["fooled"]] = False
-    entry["alone"] = _share(int(robust.sum()), len(robust))
+        robust[outcomes[name].fooled] = False
 
 
-def _attack(subject: Subject, rows: Tensor, name: str, method: Method, epsilon: float) -> dict[str, Any]:
-    """Attack some of the images; report which are fooled, and how many still are once saved as PNG."""
+def _attack(subject: Subject, rows: Tensor, name: str, method: Method, epsilon: float) -> Outcome:
     start = time.perf_counter()
     with progress(f"{name}, ε = {name_epsilon(epsilon)}", len(rows)) as advance:
         result = method.attack(
@@ -215,62 +204,82 @@ def _attack(subject: Subject, rows: Tensor, name: str, method: Method, epsilon: 
             on_progress=advance,
         )
     fooled = rows[result.success].tolist()
-    return {
-        "given": len(rows),
-        "fooled": fooled,
-        "left": _share(len(rows) - len(fooled), len(subject.images)),
-        "png": _fooled_from_png(subject.model, result.images[result.success], subject.labels[fooled]),
-        "largest": result.norms.max().item() if len(rows) else 0.0,
-        "seconds": time.perf_counter() - start,
-    }
+    saved = [through_png(image) for image in result.images[result.success]]
+    return Outcome(
+        given=len(rows),
+        fooled=fooled,
+        left=_share(len(rows) - len(fooled), len(subject.images)),
+        png=int((top1(subject.model, torch.stack(saved))[1] != subject.labels[fooled]).sum()) if fooled else 0,
+        largest=result.norms.max().item() if len(rows) else 0.0,
+        seconds=time.perf_counter() - start,
+    )
 
 
-def _fooled_from_png(model: Classifier, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"]) -> int:
-    """Count the images that fool the model after they are saved as PNG and read again."""
-    fooled = 0
-    for part, expected in zip(images.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True):
-        if len(part):
-            with torch.no_grad():
-                predictions = model(torch.stack([through_png(image) for image in part])).argmax(dim=1)
-            fooled += int((predictions != expected).sum())
-    return fooled
+def _assemble(header: RobustnessResult, attacks: Attacks, begun: float | None = None) -> RobustnessResult:
+    """Add the attacks of each ε; incomplete ones are left out, or apart for ε `begun`.
+
+    An image fooled within a smaller ball is fooled within a larger one.
+    """
+    clean, entries, fooled = header.clean, [], set()
+    update: dict[str, Any] = {"epsilons": entries}
+    for epsilon, outcomes in sorted(attacks.items()):
+        is_complete = not epsilon or len(outcomes) == len(header.methods)
+        if is_complete or epsilon == begun:
+            rows = {row for outcome in outcomes.values() for row in outcome.fooled}
+            fooled = fooled | rows
+            alone, worst = (_share(clean.images - len(part), clean.of) for part in (rows, fooled))
+            name = name_epsilon(epsilon)
+            entry = EpsilonResult(epsilon=epsilon, name=name, attacks=outcomes, alone=alone, worst=worst)
+            if is_complete:
+                entries.append(entry)
+            else:
+                update["begun"] = entry
+    return header.model_copy(update=update)
 
 
-def _add_worst_case(entries: list[dict[str, Any]], correct: Bool[Tensor, " n"]) -> None:
-    """Add the worst case per ε; an image fooled within a smaller ball is fooled within a larger one."""
-    robust = correct.clone()
-    for entry in entries:
-        for attack in entry["attacks"].values():
-            robust[attack["fooled"]] = False
-        entry["worst"] = _share(int(robust.sum()), len(correct))
-
-
-def _share(part: int, whole: int) -> dict[str, Any]:
-    return {"images": part, "of": whole, "accuracy": 100 * part / whole, "interval": list(wilson(part, whole))}
+def _share(part: int, whole: int) -> Share:
+    return Share(images=part, of=whole, accuracy=100 * part / whole, interval=wilson(part, whole))
 
 
 def find_signs(
-    model: Model, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], entries: list[dict[str, Any]]
-) -> list[MaskingSign]:
+    model: Model, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], entries: list[EpsilonResult]
+) -> list[gradient_masking.MaskingSign]:
     """Return all signs of gradient masking.
 
     Args:
         images: correctly classified ones; without any only the entries are checked.
         entries: of the result, in ascending order of ε.
     """
-    attacked = [entry for entry in entries if entry["attacks"]]
-    signs: list[MaskingSign] = []
+    attacked = [entry for entry in entries if entry.attacks]
+    signs: list[gradient_masking.MaskingSign] = []
     if len(images):
-        signs += check_outputs(model, images) + check_gradients(model, images, labels)
-        signs += check_large(model, images, labels)
+        signs += gradient_masking.check_outputs(model, images)
+        signs += gradient_masking.check_gradients(model, images, labels)
+        signs += gradient_masking.check_large(model, images, labels)
         if attacked:
-            signs += check_steps(model, images, labels, epsilon=attacked[len(attacked) // 2]["epsilon"])
-    epsilons, accuracies = (
-        [entry["epsilon"] for entry in attacked],
-        [entry["alone"]["accuracy"] for entry in attacked],
-    )
-    signs += check_monotone(epsilons, accuracies)
+            middle = attacked[len(attacked) // 2].epsilon
+            signs += gradient_masking.check_steps(model, images, labels, epsilon=middle)
+    signs += gradient_masking.check_monotone([(entry.epsilon, entry.alone.accuracy) for entry in attacked])
     for entry in attacked:
-        fooled = len(entry["attacks"]["square"]["fooled"])
-        signs += check_black_box(entry["name"], fooled=fooled, images=entry["alone"]["of"])
+        fooled = len(entry.attacks["square"].fooled)
+        signs += gradient_masking.check_black_box(entry.name, fooled=fooled, images=entry.alone.of)
     return signs
+
+
+def draw_robustness(result: RobustnessResult, path: Path) -> None:
+    """Draw accuracy against ε: each attack that had all images, and the worst case with its 95 % interval."""
+    entries = [entry for entry in result.epsilons if entry.attacks]
+    levels = [0.0, *(255 * entry.epsilon for entry in entries)]
+    worst = [result.clean, *(entry.worst for entry in entries)]
+    names = [name for name in result.methods if name not in LEFTOVER]
+    with new_figure(path, size=(7, 4.3)) as (_, axis):
+        for name, style in zip(names, LINE_STYLES[1:], strict=False):
+            heights = [result.clean.accuracy, *(entry.attacks[name].left.accuracy for entry in entries)]
+            axis.plot(levels, heights, **{**style, "ms": 4, "lw": 1.2}, label=name)
+        low, high = zip(*(share.interval for share in worst), strict=True)
+        axis.fill_between(levels, low, high, color="0.6", alpha=0.35, lw=0, label="95 % of the worst case")
+        heights = [share.accuracy for share in worst]
+        axis.plot(levels, heights, "o-", color="black", ms=5, lw=1.8, label="worst case of all attacks")
+        axis.set(xlabel="ε, levels of 255 (L∞)", ylim=(0, None), xlim=(0, None), xticks=levels)
+        axis.set_ylabel(f"accuracy, % of {result.images} {result.split} images")
+        axis.legend(fontsize=8)

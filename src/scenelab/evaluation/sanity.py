@@ -1,13 +1,13 @@
 """Parameter randomization: does a map depend on what the model learned (Adebayo et al. 2018)?
 
-Layers are randomized from the last to the first, cumulatively (cascading) or one at a time (independent). A map that
-stays the same does not explain the model; an edge detector would pass for it.
+Layers become random from the last to the first, cumulatively (cascading) or one at a time (independent).
 """
 
 import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from statistics import mean
 from typing import Any
@@ -17,12 +17,18 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
+from scenelab.attribution import METHODS
 from scenelab.classifier import OnProgress, no_progress
+from scenelab.evaluation.attribution_gallery import BATCH_SIZE
+from scenelab.evaluation.faithfulness import edge_map
+from scenelab.evaluation.images import top1
 from scenelab.evaluation.intervals import mean_error
+from scenelab.evaluation.results import SaliencyTest, stamp_test
+from scenelab.progress import progress
+from scenelab.runs.network import Stored
 
 SIMILAR = 0.7  # a rank correlation above this: the map hardly changed
 DIFFERENT = 0.4  # a rank correlation below this: the map changed
-
 NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 Explain = Callable[[Any], Tensor]
@@ -31,20 +37,29 @@ Explain = Callable[[Any], Tensor]
 
 @dataclass(frozen=True)
 class LayerCheck:
-    """Similarity to the trained model's maps once a layer is random.
+    """Mean rank correlation with the trained model's maps once a layer is random; None if most maps are constant."""
 
-    Attributes:
-        layer: name of the layer in the model; its normalization is randomized with it.
-        cascading, independent: mean rank correlation of the absolute maps in [-1, 1]; NaN if most maps are constant.
-        error: half width of the 95 % interval of the cascading mean; NaN for one image.
-        images: number of cascading maps that are not constant.
-    """
+    layer: str  # name in the model; its normalization is randomized with it
+    cascading: float | None
+    independent: float | None
+    error: float | None = 0.0  # half width of the 95 % interval of `cascading`; None for one image
+    images: int = 1  # number of cascading maps that are not constant
 
-    layer: str
-    cascading: float
-    independent: float
-    error: float = 0.0
-    images: int = 1
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSanity:
+    """Verdict on a method and its layers, the last first."""
+
+    verdict: str
+    layers: list[LayerCheck]
+
+
+class Sanity(SaliencyTest):
+    """Parameters that cannot be randomized, and the methods."""
+
+    images: int
+    untouched: list[str]
+    methods: dict[str, MethodSanity]
 
 
 def randomize_layers(
@@ -53,10 +68,8 @@ def randomize_layers(
     """Randomize copies of the model layer by layer from the last; the model does not change.
 
     Layers are the modules with a `reset_parameters`, in the order of their definition; normalizations are reset to
-    scale 1, shift 0 and no statistics. The draws depend on the seed alone; the caller's random state does not change.
-
-    Args:
-        on_progress: called with 1 per set of maps, `1 + 2 * len(layer_groups(model))` times.
+    scale 1, shift 0 and no statistics. The draws depend on the seed alone. `on_progress` is called with 1 per set of
+    maps, `1 + 2 * len(layer_groups(model))` times.
     """
 
     def explained(network: nn.Module) -> Tensor:
@@ -101,12 +114,12 @@ def unrandomized(model: nn.Module) -> list[str]:
     return [name for name, parameter in model.named_parameters() if id(parameter) not in reset]
 
 
-def _similarity(original: Tensor, maps: Tensor) -> tuple[float, float, int]:
-    """Return mean, half width of its 95 % interval, and number of images; NaN if most images have no value."""
+def _similarity(original: Tensor, maps: Tensor) -> tuple[float | None, float | None, int]:
+    """Return mean, half width of its 95 % interval, and number of images; None if most images have no value."""
     values = rank_correlation(original, maps)
     valid = values[~values.isnan()].tolist()
     if 2 * len(valid) < len(values):
-        return math.nan, math.nan, len(valid)
+        return None, None, len(valid)
     return mean(valid), mean_error(valid), len(valid)
 
 
@@ -120,40 +133,51 @@ def rank_correlation(first: Float[Tensor, "n 1 h w"], second: Float[Tensor, "n 1
     return torch.where(norms > 0, products / norms, torch.full_like(norms, math.nan))
 
 
+def check_sanity(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> Sanity:
+    """Randomize the network's layers and compare each method's maps, and an edge detector's, with a verdict.
+
+    The targets stay the trained model's predictions, so that all maps explain the same class.
+    """
+    targets = top1(stored.model, images, batch_size=BATCH_SIZE)[1]
+    checks = {}
+    with progress("sanity", len(names) * (1 + 2 * len(layer_groups(stored.model))), unit="sets of maps") as advance:
+        for name in names:
+            explain = partial(METHODS[name], images=images, targets=targets)
+            checks[name] = randomize_layers(stored.model, explain, on_progress=advance)
+    checks["edges"] = randomize_layers(stored.model, lambda model: edge_map(images))
+    methods = {name: MethodSanity(verdict=verdict(layers), layers=layers) for name, layers in checks.items()}
+    return Sanity(**stamp_test(names), images=len(images), untouched=unrandomized(stored.model), methods=methods)
+
+
 def verdict(checks: list[LayerCheck]) -> str:
     """Describe the cascade at the worse end of its error, and name layers whose maps do not change alone."""
     if not checks:
         return "the model has no layers that could be randomised"
     last, first = checks[0], checks[-1]
-    if math.isnan(last.cascading) or math.isnan(first.cascading):
+    if last.cascading is None or first.cascading is None:
         return "undecided: the randomised network's maps are empty in most images"
-    insensitive = [check.layer for check in checks if check.independent > SIMILAR]
-    suffix = f"; alone random, {', '.join(insensitive)} hardly change them"
-    return _cascade_verdict(last, first) + (suffix if 0 < len(insensitive) < len(checks) else "")
+    text = _cascade_verdict(last.cascading, last.error or 0.0, first.cascading, first.error or 0.0)
+    insensitive = [check.layer for check in checks if check.independent is not None and check.independent > SIMILAR]
+    if 0 < len(insensitive) < len(checks):
+        text += f"; alone random, {', '.join(insensitive)} hardly change them"
+    return text
 
 
-def _cascade_verdict(last: LayerCheck, first: LayerCheck) -> str:
-    if first.cascading - _error(first) > SIMILAR:
+def _cascade_verdict(last: float, last_error: float, first: float, first_error: float) -> str:
+    all_random, last_random = f"{first:.2f} ± {first_error:.2f}", f"{last:.2f} ± {last_error:.2f}"
+    if first - first_error > SIMILAR:
         return (
-            f"fails: with every layer random the maps are still alike (rank correlation {_format(first)}); they show "
-            "the picture, not what the model learned"
+            f"fails: with every layer random the maps are still alike (rank correlation {all_random}); they show "
+            "the image, not what the model learned"
         )
-    if first.cascading + _error(first) >= DIFFERENT:
-        return f"undecided: with every layer random the maps are half alike (rank correlation {_format(first)})"
-    if last.cascading + _error(last) >= SIMILAR:
+    if first + first_error >= DIFFERENT:
+        return f"undecided: with every layer random the maps are half alike (rank correlation {all_random})"
+    if last + last_error >= SIMILAR:
         return (
-            f"passes in part: with every layer random the maps are others ({_format(first)}), but they hardly notice "
-            f"the last layer ({_format(last)}), so they say little of one class against another"
+            f"passes in part: with every layer random the maps differ ({all_random}), but with only the last layer "
+            f"random they hardly do ({last_random}), so they say little about one class against another"
         )
     return (
-        f"passes: randomising the last layer alone changes the maps (rank correlation {_format(last)}), and with every "
-        f"layer random they are others ({_format(first)})"
+        f"passes: the maps differ with the last layer random (rank correlation {last_random}) and with every layer "
+        f"random ({all_random})"
     )
-
-
-def _error(check: LayerCheck) -> float:
-    return 0.0 if math.isnan(check.error) else check.error
-
-
-def _format(check: LayerCheck) -> str:
-    return f"{check.cascading:.2f} ± {_error(check):.2f}"

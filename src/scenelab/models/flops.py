@@ -85,7 +85,7 @@ def measure_cost(name: str, side: int) -> ModelCost:
 
 
 def describe_models(side: int, *, speed: bool) -> dict[str, dict[str, Any]]:
-    """Return description, size and cost of each network; with `speed` also images/s in training and prediction.
+    """Return description, size and cost of each network; with `speed` also images per second.
 
     Raises:
         LabError: The side is smaller than the networks take.
@@ -96,17 +96,15 @@ def describe_models(side: int, *, speed: bool) -> dict[str, dict[str, Any]]:
     with progress("models", len(NETWORKS), unit="models") as advance:
         for name, architecture in NETWORKS.items():
             cost = COSTS[name] if side == COSTS_SIDE else measure_cost(name, side)
-            models[name] = {
-                "what": architecture.description,
-                **asdict(cost),
-                **(measure_speed(name, side) if speed else {}),
-            }
+            models[name] = {"what": architecture.description, **asdict(cost)}
+            if speed:
+                models[name] |= _measure_speed(name, side)
             advance(1)
     return models
 
 
-def measure_speed(name: str, side: int) -> dict[str, float]:
-    """Return images/s of SGD steps and of prediction, in batches of 64 images of noise."""
+def _measure_speed(name: str, side: int) -> dict[str, float]:
+    """Return images per second of SGD steps and of prediction, in batches of 64 images of noise."""
     torch.manual_seed(0)
     model = create_model(name, num_classes=CLASSES).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scenelab.models.layers import STEM, WIDTHS, convolution, init_he
+from scenelab.models.layers import STEM, WIDTHS, StagedNet, conv_relu
 from scenelab.models.simplenet import ConvOp
 
 
@@ -18,20 +18,20 @@ class Branches(nn.Module):
         super().__init__()
         quarter, half, eighth = width // 4, width // 2, width // 8
 
-        def step(channels: int, out: int, kernel_size: int) -> list[nn.Module]:
-            return [convolution(conv_op, channels, out, kernel_size), nn.ReLU(inplace=True)]
+        def branch(*steps: tuple[int, int, int]) -> list[nn.Module]:
+            return [module for step in steps for module in conv_relu(conv_op, *step)]
 
-        self.one = nn.Sequential(*step(width, quarter, 1))
-        self.three = nn.Sequential(*step(width, half, 1), *step(half, half, 3))
-        self.five = nn.Sequential(*step(width, eighth, 1), *step(eighth, eighth, 3), *step(eighth, eighth, 3))
-        self.pool = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), *step(width, eighth, 1))
+        self.one = nn.Sequential(*branch((width, quarter, 1)))
+        self.three = nn.Sequential(*branch((width, half, 1), (half, half, 3)))
+        self.five = nn.Sequential(*branch((width, eighth, 1), (eighth, eighth, 3), (eighth, eighth, 3)))
+        self.pool = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), *branch((width, eighth, 1)))
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Return features of the shape of the input."""
         return torch.cat([self.one(images), self.three(images), self.five(images), self.pool(images)], dim=1)
 
 
-class InceptionNet(nn.Module):
+class InceptionNet(StagedNet):
     """Three stages of multi-branch blocks with batch normalisation, each after a 3×3 convolution of stride 2.
 
     Args:
@@ -41,17 +41,9 @@ class InceptionNet(nn.Module):
     """
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100, *, blocks: int = 2) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [convolution(conv_op, 3, STEM, 4, stride=2), nn.ReLU(inplace=True)]
-        channels = STEM
+        layers, channels = conv_relu(conv_op, 3, STEM, 4, stride=2), STEM
         for width in WIDTHS:
-            layers += [convolution(conv_op, channels, width, stride=2), nn.ReLU(inplace=True)]
+            layers += conv_relu(conv_op, channels, width, stride=2)
             layers += [Branches(conv_op, width) for _ in range(blocks)]
             channels = width
-        self.features = nn.Sequential(*layers)
-        self.fc = nn.Linear(channels, num_classes)
-        init_he(self)
-
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        """Return N×num_classes logits of N×3×H×W normalised images."""
-        return self.fc(self.features(images).mean(dim=(2, 3)))
+        super().__init__(layers, channels, num_classes)

@@ -1,23 +1,18 @@
 """ResidualNet: residual blocks (He et al. 2016); with batch normalisation it is our default network.
 
 Every convolution is a full 3×3 (4×4 in the stem): in channels-last layout these run at the speed of large matrix
-products, while 1×1, grouped and depthwise convolutions are bound by memory. Each stage halves the sides and doubles the
-channels, so a block costs the same in all stages. docs/design.md compares the alternatives.
+products, while 1×1, grouped and depthwise convolutions are bound by memory. docs/design.md compares the alternatives.
 """
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scenelab.models.layers import WIDTHS, convolution, init_he
+from scenelab.models.layers import WIDTHS, StagedNet, conv_relu, convolution
 from scenelab.models.simplenet import ConvOp
 
 
 class ResidualBlock(nn.Module):
-    """relu(x + conv(relu(conv(x)))) with two 3×3 convolutions.
-
-    `start_at_zero` zeroes the scale of the last normalisation (Goyal et al. 2017, section 5.1) or, without
-    normalisation, the last convolution (Zhang et al. 2019): the block is then relu(x).
-    """
+    """relu(x + conv(relu(conv(x)))) with two 3×3 convolutions."""
 
     def __init__(self, conv_op: ConvOp, width: int, *, norm: bool) -> None:
         super().__init__()
@@ -30,11 +25,15 @@ class ResidualBlock(nn.Module):
         return self.relu(images + self.second(self.relu(self.first(images))))
 
     def start_at_zero(self) -> None:
-        """Zero the last factor, so that the block is relu(x)."""
+        """Zero the last factor, so that the block is relu(x).
+
+        It is the scale of the last normalisation (Goyal et al. 2017, section 5.1) or, without normalisation, the last
+        convolution (Zhang et al. 2019).
+        """
         nn.init.zeros_(self.second[-1].weight)  # pyright: ignore[reportArgumentType]
 
 
-class ResidualNet(nn.Module):
+class ResidualNet(StagedNet):
     """Three stages of residual blocks, each after a 3×3 convolution of stride 2.
 
     Sides should be multiples of 16, for the four halvings; otherwise a window reaches into padding that training did
@@ -57,20 +56,13 @@ class ResidualNet(nn.Module):
         blocks: tuple[int, ...] = (1, 1, 1),
         norm: bool = True,
     ) -> None:
-        super().__init__()
         channels = widths[0] // 2
-        layers: list[nn.Module] = [convolution(conv_op, 3, channels, 4, stride=2, norm=norm), nn.ReLU(inplace=True)]
+        layers = conv_relu(conv_op, 3, channels, 4, stride=2, norm=norm)
         for width, count in zip(widths, blocks, strict=True):
-            layers += [convolution(conv_op, channels, width, stride=2, norm=norm), nn.ReLU(inplace=True)]
+            layers += conv_relu(conv_op, channels, width, stride=2, norm=norm)
             layers += [ResidualBlock(conv_op, width, norm=norm) for _ in range(count)]
             channels = width
-        self.features = nn.Sequential(*layers)
-        self.fc = nn.Linear(channels, num_classes)
-        init_he(self)
-        for module in self.modules():
+        super().__init__(layers, channels, num_classes)
+        for module in self.features:
             if isinstance(module, ResidualBlock):
                 module.start_at_zero()
-
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        """Return N×num_classes logits of N×3×H×W normalised images."""
-        return self.fc(self.features(images).mean(dim=(2, 3)))

@@ -21,6 +21,11 @@ def _pool() -> nn.Module:
     return nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
 
+def _stem(conv_op: ConvOp) -> list[nn.Module]:
+    stem = _conv(conv_op, 3, 64, kernel_size=7, stride=2, padding=3)
+    return [*stem, _pool(), *_bottleneck(conv_op, 64, 64, 256), _pool()]
+
+
 def _bottleneck(conv_op: ConvOp, wide: int, narrow: int, out: int) -> list[nn.Module]:
     return [
         *_conv(conv_op, wide, narrow, kernel_size=1),
@@ -53,10 +58,7 @@ class SimpleNet(_PooledNet):
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100) -> None:
         features = [
-            *_conv(conv_op, 3, 64, kernel_size=7, stride=2, padding=3),
-            _pool(),
-            *_bottleneck(conv_op, 64, 64, 256),
-            _pool(),
+            *_stem(conv_op),
             *_bottleneck(conv_op, 256, 64, 256),
             _pool(),
             *_conv(conv_op, 256, 512, kernel_size=3, padding=1),
@@ -68,11 +70,4 @@ class SimpleNetSmall(_PooledNet):
     """The network of fall 2019 and later; arguments as for SimpleNet."""
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100) -> None:
-        features = [
-            *_conv(conv_op, 3, 64, kernel_size=7, stride=2, padding=3),
-            _pool(),
-            *_bottleneck(conv_op, 64, 64, 256),
-            _pool(),
-            *_bottleneck(conv_op, 256, 128, 512),
-        ]
-        super().__init__(features, 512, num_classes)
+        super().__init__([*_stem(conv_op), *_bottleneck(conv_op, 256, 128, 512)], 512, num_classes)

@@ -1,20 +1,22 @@
 """Compare two runs on the same images."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from scenelab.errors import LabError
 from scenelab.evaluation.intervals import Interval, paired_difference
 from scenelab.report.collect import RunData
+from scenelab.report.sections import Section
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Second run minus first, in percentage points of accuracy.
+    """Accuracy of the second run minus that of the first, in percentage points, paired by image.
 
     Attributes:
-        images: images that both runs have predictions of.
-        only_first, only_second: images that only this run has right.
-        interval: 95 %, paired by image.
+        images: number of images that both runs have predictions of.
+        only_first, only_second: number of images that only this run classifies correctly.
+        interval: 95 % interval of `points`.
     """
 
     images: int
@@ -41,5 +43,24 @@ def compare(first: RunData, second: RunData, *, k: int = 1) -> Difference:
     hits = [[run.labels[path] in run.guesses[path][:k] for path in shared] for run in (first, second)]
     only_first = sum(one and not two for one, two in zip(*hits, strict=True))
     only_second = sum(two and not one for one, two in zip(*hits, strict=True))
-    points, interval = paired_difference(only_first, only_second, len(shared))
-    return Difference(len(shared), only_first, only_second, points, interval)
+    return Difference(len(shared), only_first, only_second, *paired_difference(only_first, only_second, len(shared)))
+
+
+def compare_neighbors(section: Section, runs: list[RunData]) -> None:
+    """Add a table that compares each run with the one before it."""
+    rows = []
+    for first, second in pairwise(runs):
+        try:
+            differences = {f"top-{k}": compare(first, second, k=k) for k in (1, 5)}
+        except LabError as error:
+            section.text(f"**{first.name} and {second.name} cannot be compared:** {error}.")
+            continue
+        for measure, result in differences.items():
+            low, high = result.interval
+            counts = [str(count) for count in (result.images, result.only_second, result.only_first)]
+            verdict = "different" if low > 0 or high < 0 else "no significant difference"
+            points = f"{result.points:+.2f} ({low:+.2f} to {high:+.2f})"
+            rows.append([f"{second.name} − {first.name}", measure, points, *counts, verdict])
+    if rows:
+        head = "runs|measure|points (95 %)|images|only the first correct|only the second correct|verdict".split("|")
+        section.table(head, rows, "Differences on the same images, paired by image (mirror-averaged predictions).")

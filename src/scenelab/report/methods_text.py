@@ -1,39 +1,40 @@
-"""The handout's questions about training, answered from the config: what is true of the run, and nothing else."""
+"""Answers to the handout's questions about training, from the config of a run."""
 
 from scenelab.data.augment import Augment
-from scenelab.runs.config import AdversarialConfig, OptimizerConfig, TrainConfig
+from scenelab.runs.config import AdversarialConfig, TrainConfig
 
 
 def describe(config: TrainConfig, *, classes: int | None = None) -> dict[str, str]:
-    """Answers by topic: loss, optimizer, schedule, regularization, metrics; each a few sentences of plain text.
+    """Return a few sentences of plain text each on loss, optimizer, schedule, regularization and metrics.
 
     Args:
-        classes: how many there are, where that is known.
+        config: of the run.
+        classes: number of classes, if known.
     """
+    number = "the classes" if classes is None else f"{classes} classes"
     return {
-        "loss": _loss(config, classes),
+        "loss": _loss(config, number),
         "optimizer": _optimizer(config),
         "schedule": _schedule(config),
         "regularization": _regularization(config),
-        "metrics": _metrics(config, classes),
+        "metrics": _metrics(config, "the classes" if classes is None else f"the {classes} classes"),
     }
 
 
-def _loss(config: TrainConfig, classes: int | None) -> str:
-    text = f"Cross-entropy of the softmax over {_count(classes)}, averaged over the batch"
+def _loss(config: TrainConfig, classes: str) -> str:
+    text = f"Cross-entropy of the softmax over {classes}, averaged over the batch"
     if config.label_smoothing:
-        share = f"{config.label_smoothing:g}"
-        text += f", against targets of which {share} is spread evenly over all classes (label smoothing)"
-    if config.augment.mixup or config.augment.cutmix:
-        text += "; a mixed image has the labels of both its sources, in the shares in which it shows them"
+        text += f". Label smoothing spreads {config.label_smoothing:g} of each target evenly over all classes"
+    if config.augment.mixes:
+        text += ". The target of a mixed image weights the labels of its two sources by their shares of the image"
     return text + "."
 
 
 def _optimizer(config: TrainConfig) -> str:
-    optimizer: OptimizerConfig = config.optimizer
+    optimizer = config.optimizer
     decay = f"weight decay {optimizer.weight_decay:g}"
     if not optimizer.decay_vectors:
-        decay += ", not on biases and normalisation"
+        decay += ", except for biases and normalization"
     if optimizer.name == "sgd":
         kind = "Nesterov momentum" if optimizer.nesterov else "momentum"
         text = f"Stochastic gradient descent with {kind} {optimizer.momentum:g}; {decay}, added to the gradient"
@@ -41,114 +42,100 @@ def _optimizer(config: TrainConfig) -> str:
         text = f"AdamW; {decay}, decoupled from the gradient"
     else:
         text = (
-            f"Muon for the convolutions (momentum {optimizer.momentum:g}; each update is made orthogonal first), "
-            f"AdamW with a peak learning rate of {optimizer.adam_lr:g} for everything else; {decay}, decoupled"
+            f"Muon with momentum {optimizer.momentum:g} for the convolutions, which orthogonalizes each update, and "
+            f"AdamW with a peak learning rate of {optimizer.adam_lr:g} for all other parameters; {decay}, decoupled "
+            "from the gradient"
         )
-    text += f". Batches of {config.batch_size} images"
+    text += f". The batch size is {config.batch_size}"
     if config.clip_norm:
-        text += f"; the gradient's norm is cut to {config.clip_norm:g}"
+        text += f"; the gradient norm is clipped to {config.clip_norm:g}"
     if config.autocast:
-        text += "; convolutions and products are computed in bfloat16, weights and updates in float32"
+        text += "; convolutions and matrix products run in bfloat16, weights and updates are in float32"
     return text + "."
 
 
 def _schedule(config: TrainConfig) -> str:
     schedule = config.schedule
-    text = f"The learning rate has its peak of {config.optimizer.lr:g}"
-    if schedule.warmup_epochs:
-        text += f" after {schedule.warmup_epochs:g} epochs of linear rise"
-    else:
-        text += " at the first step"
-    text += f" and falls along half a cosine to {schedule.final:g} of it. " if schedule.final else (
-        " and falls along half a cosine to zero. "
-    )  # fmt: skip
+    start = f"rises linearly for {schedule.warmup_epochs:g} epochs to" if schedule.warmup_epochs else "starts at"
+    end = f"{schedule.final:g} of it" if schedule.final else "zero"
+    text = f"The learning rate {start} its peak of {config.optimizer.lr:g} and decays along half a cosine to {end}. "
     if config.minutes:
-        text += (
-            f"The run takes {config.minutes:g} minutes and follows the clock; {config.epochs:g} epochs were planned. "
-        )
+        text += f"The run takes {config.minutes:g} minutes; the schedule follows the clock, not the planned number of "
+        text += f"epochs ({config.epochs:g}). "
     else:
         text += f"The run takes {config.epochs:g} epochs. "
     sizes = [
-        f"{side}×{side} pixels" + (f" from {share:.0%} of it on" if share else "") for share, side in schedule.sizes
+        f"{side}×{side} pixels" + (f" from {share:.0%} of the run on" if share else "")
+        for share, side in schedule.sizes
     ]
-    return text + f"Pictures have {', then '.join(sizes)}."
+    return f"{text}The training resolution is {', then '.join(sizes)}."
 
 
 def _regularization(config: TrainConfig) -> str:
-    augment: Augment = config.augment
-    drawn = []
-    if augment.flip:
-        drawn.append("mirrored half of the time")
+    changes = _augmentation(config.augment)
+    sentences = [f"Training images are {', '.join(changes)}" if changes else "Training images are not augmented"]
+    if config.optimizer.weight_decay:
+        sentences.append(f"The weight decay is {config.optimizer.weight_decay:g}")
+    if config.label_smoothing:
+        sentences.append("Label smoothing keeps the network from being overconfident")
+    if config.ema:
+        sentences.append(f"The evaluated weights are an exponential moving average (decay {config.ema:g} per step)")
+    if config.adversarial:
+        sentences.append(_adversarial(config.adversarial))
+    if config.half:
+        sentences.append("The weights are saved and evaluated in half precision")
+    return ". ".join(sentences) + "."
+
+
+def _augmentation(augment: Augment) -> list[str]:
+    changes = ["flipped horizontally with probability 0.5"] if augment.flip else []
     if augment.area is not None:
         low, high = augment.area
-        drawn.append(f"cropped to {low:.0%}–{high:.0%} of their area at sides of {_ratio(augment)}")
+        ratios = "{:.2g} to {:.2g}".format(*augment.aspect)
+        changes.append(f"cropped to {low:.0%}–{high:.0%} of their area with an aspect ratio of {ratios}")
     if augment.degrees:
-        drawn.append(f"rotated by up to {augment.degrees:g} degrees")
+        changes.append(f"rotated by up to {augment.degrees:g} degrees")
     if augment.gain:
-        drawn.append(f"changed in colour by up to {augment.gain:.0%} a channel")
+        changes.append(f"scaled by up to {augment.gain:.0%} per color channel")
     for name in ("brightness", "contrast", "saturation"):
-        if getattr(augment, name):
-            drawn.append(f"changed in {name} by up to {getattr(augment, name):.0%}")
+        if strength := getattr(augment, name):
+            changes.append(f"changed in {name} by up to {strength:.0%}")
     if augment.erase:
-        drawn.append(f"erased in a rectangle with probability {augment.erase:g}")
+        changes.append(f"erased in a rectangle with probability {augment.erase:g}")
+    batches = "" if augment.mixed == 1 else f" in {augment.mixed:.0%} of the batches"
     for name in ("mixup", "cutmix"):
-        if getattr(augment, name):
-            share = "" if augment.mixed == 1 else f" in {augment.mixed:.0%} of the batches"
-            values = f"Beta({getattr(augment, name):g}, {getattr(augment, name):g})"
-            drawn.append(f"mixed with others{share} ({name}, {values})")
-    parts = [f"Training images are {', '.join(drawn)}"] if drawn else ["Training images are taken as they are"]
-    if config.optimizer.weight_decay:
-        parts.append(f"weights decay by {config.optimizer.weight_decay:g}")
-    if config.label_smoothing:
-        parts.append("labels are smoothed, which keeps the network from being too sure")
-    if config.ema:
-        parts.append(f"the weights that are evaluated are a running average ({config.ema:g} a step)")
-    if config.adversarial:
-        parts.append(_adversarial(config.adversarial))
-    if config.half:
-        parts.append("they are kept, and evaluated, rounded to half precision")
-    return "; ".join(parts) + "."
+        if beta := getattr(augment, name):
+            changes.append(f"mixed with others{batches} ({name}, Beta({beta:g}, {beta:g}))")
+    return changes
 
 
 def _adversarial(adversarial: AdversarialConfig) -> str:
-    """What the images are before they are learned from."""
-    size = f"{255 * adversarial.epsilon:.3g}/255"
+    epsilon, steps = f"{255 * adversarial.epsilon:.3g}/255", adversarial.steps
     if adversarial.method == "handout":
         return (
-            f"each image is first moved towards the class that the network believes in least, {adversarial.steps} sign "
-            f"steps of {adversarial.size:g} and at most {adversarial.epsilon:g} in normalised values"
+            f"Adversarial training moves each image towards its least likely class, by {steps} sign steps of "
+            f"{adversarial.size:g} and at most {adversarial.epsilon:g} in normalized values"
         )
     if adversarial.method == "free":
         return (
-            f"each batch is learned from {adversarial.steps} times, while its images move by at most {size} against "
-            "the network (Free adversarial training)"
+            f"Free adversarial training takes {steps} steps on each batch, while its images move by at most {epsilon} "
+            "to increase the loss"
         )
-    steps = "one step" if adversarial.steps == 1 else f"{adversarial.steps} steps"
     return (
-        f"each image is first changed by at most {size} so that the network does worse, by {steps} of "
-        f"{255 * adversarial.size:.3g}/255 from a random start (adversarial training)"
+        f"Adversarial training changes each image by at most {epsilon} to increase the loss, with "
+        f"{'one step' if steps == 1 else f'{steps} steps'} of {255 * adversarial.size:.3g}/255 from a random start"
     )
 
 
-def _ratio(augment: Augment) -> str:
-    low, high = augment.aspect
-    return f"{low:.2g} to {high:.2g}"
-
-
-def _count(classes: int | None, article: str = "") -> str:
-    return "the classes" if classes is None else f"{article}{classes} classes"
-
-
-def _metrics(config: TrainConfig, classes: int | None) -> str:
-    kept = (
-        "The weights of the epoch with the best top-1 on val are kept, a choice made by looking at val."
+def _metrics(config: TrainConfig, classes: str) -> str:
+    selection = (
+        "The saved weights are those of the epoch with the best top-1 accuracy on val, so val was used for selection."
         if config.keep == "best"
-        else "The weights of the last step are kept; nothing is chosen by looking at val."
+        else "The saved weights are those of the last step; val was not used for selection."
     )
     return (
-        f"Top-1 and top-5 accuracy: the share of images whose label is the first of {_count(classes, 'the ')}, or "
-        "among the first five, by the network's order. A picture often shows more than one scene, and neighbouring "
-        "classes (a kitchen, a dining room) share their objects, so a second or third guess can be right where the "
-        "label is "
-        f"not; top-5 counts such near misses, top-1 does not. {kept}"
+        f"Top-1 and top-5 accuracy are the shares of images whose label is the first, or among the first five, of "
+        f"{classes} as the network ranks them. An image often shows more than one scene, and similar classes (a "
+        "kitchen, a dining room) share objects, so the second or third prediction may be right as well. Top-5 accuracy "
+        f"counts such near misses; top-1 accuracy does not. {selection}"
     )

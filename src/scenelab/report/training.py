@@ -1,209 +1,178 @@
-"""Sections on training: the process in words from the config, the curves, and the design with its ablation."""
+"""Sections on training: the process from the config, the curves, and the design with its ablation."""
 
 from statistics import mean
+from typing import Any
 
 from scenelab.models.registry import NETWORKS
-from scenelab.report.blocks import Section
-from scenelab.report.collect import FLAT, Collected, RunData
+from scenelab.report.collect import Collected, RunData
 from scenelab.report.figures import draw_accuracy, draw_steps
 from scenelab.report.methods_text import describe
+from scenelab.report.results import LEARNED
+from scenelab.report.sections import Section
 
 TOPICS = {
     "loss": "Loss",
-    "optimizer": "Optimiser",
-    "schedule": "Learning rate and picture size",
-    "regularization": "Regularisation",
+    "optimizer": "Optimizer",
+    "schedule": "Learning rate and resolution",
+    "regularization": "Regularization",
     "metrics": "Why top-k",
 }
-NAMED = 5  # images that were left out
-GAP = 10.0  # points between training and evaluation from which on a run is said to overfit
+TRAIN = "scenelab train laptop --minutes 20 --data data --out runs/laptop"
+MAX_NAMES = 5  # of images that were left out
+GAP = 10.0  # points between training and evaluation above which a run is said to overfit
 
 
-def process(found: Collected) -> Section:
-    """The handout's section 1: its questions, answered from the config that was run."""
+def process(collected: Collected) -> Section:
+    """Answer the handout's section 1 from the config of each run."""
     section = Section("process", "The training process")
-    if not found.runs:
-        section.missing("a run", "scenelab train laptop --minutes 20 --data data --out runs/laptop")
-    told: list[dict[str, str]] = []
-    for run in found.runs:
-        texts = describe(run.config, classes=run.classes)
-        if len(found.runs) > 1:
+    if not collected.runs:
+        section.missing("a run", TRAIN)
+    texts = [describe(run.config, classes=run.classes) for run in collected.runs]
+    for index, run in enumerate(collected.runs):
+        if len(collected.runs) > 1:
             section.heading(run.name)
-        section.text(_origin(run))
-        if texts in told:
-            section.text(f"Otherwise as {found.runs[told.index(texts)].name}.")
+        model, network = run.config.model, NETWORKS.get(run.config.model)
+        section.text(
+            f"Network `{model}` ({network.description if network else model}), trained from scratch on `{run.data}` "
+            f"with seed {run.config.seed}: {run.origin}{_left_out(run)}"
+        )
+        first = texts.index(texts[index])
+        if first < index:
+            section.text(f"All other settings are those of {collected.runs[first].name}.")
         else:
             for topic, title in TOPICS.items():
-                section.text(f"**{title}.** {texts[topic]}")
-        told.append(texts)
+                section.text(f"**{title}.** {texts[index][topic]}")
     return section
 
 
-def _origin(run: RunData) -> str:
-    place = run.environment
-    versions = ", ".join(f"{name} {number}" for name, number in place.get("versions", {}).items())
-    network = NETWORKS[run.config.model].description if run.config.model in NETWORKS else run.config.model
-    return (
-        f"Network `{run.config.model}` ({network}), trained from scratch on `{run.data}` with seed {run.config.seed}: "
-        f"`{place.get('command', 'unknown command')}`, {place.get('date', '')[:10]}, "
-        f"{place.get('processor') or 'unknown processor'}, {versions}, commit {place.get('commit')}.{_left_out(run)}"
-    )
-
-
 def _left_out(run: RunData) -> str:
-    """Listed images that could not be read, counted and named."""
     text = ""
-    for split, entries in run.results.get("training", {}).get("skipped", {}).items():
-        names = ", ".join(f"`{path}`" for path, _ in entries[:NAMED])
-        more = f" and {len(entries) - NAMED} more, which `results/training.json` names" if len(entries) > NAMED else ""
-        what = "1 image" if len(entries) == 1 else f"{len(entries)} images"
-        text += f" Left out, since they could not be read: {what} of the {split} list ({names}{more})."
+    for split, entries in (run.training or {}).get("skipped", {}).items():
+        names = ", ".join(f"`{path}`" for path, _ in entries[:MAX_NAMES])
+        if len(entries) > MAX_NAMES:
+            names += f" and {len(entries) - MAX_NAMES} more, listed in `results/training.json`"
+        count = "1 unreadable image" if len(entries) == 1 else f"{len(entries)} unreadable images"
+        text += f" Left out of the {split} list: {count} ({names})."
     return text
 
 
-def curves(found: Collected) -> Section:
-    """The curves that the handout asks for, all runs in one figure each, and what they look like."""
+def curves(collected: Collected) -> Section:
+    """Show the curves that the handout asks for, each with all runs, and discuss them."""
     section = Section("curves", "Training curves")
-    runs = [run for run in found.runs if run.rows]
+    runs = [run for run in collected.runs if run.rows]
     if not runs:
-        section.missing("training curves", "scenelab train laptop --minutes 20 --data data --out runs/laptop")
+        section.missing("training curves", TRAIN)
         return section
-    names = ", ".join(run.name for run in runs)
-    shown = [
+    figures = [
         (draw_steps(runs, "training_loss", ylabel="cross-entropy in nats"), "Training loss by step"),
         (draw_steps(runs, "learning_rate", ylabel="learning rate"), "Learning rate by step"),
-        (draw_accuracy(runs, "train"), "Top-1 and top-5 accuracy on the augmented training images by epoch"),
     ]
-    evaluated = {
-        split: [run for run in runs if any(row.get("split") == split for row in run.rows)]
-        for split in ("val", "holdout")
-    }
-    for split, what in (("val", "val images"), ("holdout", "held-out training images")):
-        if evaluated[split]:
-            shown.append((draw_accuracy(evaluated[split], split), f"Top-1 and top-5 accuracy on {what} by epoch"))
-    for svg, what in shown:
-        section.figure(svg, f"{what} of {names}", f"{what}. Runs: {names}; made by the commands above.")
+    splits = {"train": "augmented training images", "val": "val images", "holdout": "held-out training images"}
+    for split, what in splits.items():
+        if split == "train" or any(row.get("split") == split for run in runs for row in run.rows):
+            figures.append((draw_accuracy(runs, split), f"Top-1 and top-5 accuracy on {what} by epoch"))
+    names = ", ".join(run.name for run in runs)
+    for svg, what in figures:
+        section.figure(svg, f"{what} of {names}", f"{what}. Runs: {names}, from the commands above.")
     for run in runs:
-        section.text(_discuss(run))
+        section.text(f"**{run.name}.** {_discuss(run)}")
     return section
 
 
 def _discuss(run: RunData) -> str:
-    """Do the curves look normal? Said from their ends alone."""
     losses = [row["training_loss"] for row in run.rows if "training_loss" in row]
     if not losses:
-        return f"**{run.name}.** It has not come to its first logged step."
+        return "The run has no logged step yet."
     part = max(1, len(losses) // 20)
-    first, last = mean(losses[:part]), mean(losses[-part:])
-    text = f"**{run.name}.** The training loss goes from {first:.2f} to {last:.2f}"
-    if not run.finished:
+    text = f"The training loss changes from {mean(losses[:part]):.2f} to {mean(losses[-part:]):.2f}"
+    if not run.training:
         text += "; the run is not finished"
-    stopped = run.results.get("training", {}).get("stopped")
-    if stopped:
-        text += f"; it stopped early: {stopped}"
+    elif run.training.get("stopped"):
+        text += f"; it stopped early: {run.training['stopped']}"
     train = {row["epoch"]: row["top1"] for row in run.rows if row.get("split") == "train"}
     other = {row["epoch"]: row["top1"] for row in run.rows if row.get("split") in ("val", "holdout")}
-    shared = sorted(train.keys() & other.keys())
-    if not shared:
+    if not train.keys() & other.keys():
         return text + "."
-    ends = train[shared[-1]], other[shared[-1]]
-    mixed = run.config.augment.mixup or run.config.augment.cutmix
-    seen = "adversarial" if run.config.adversarial else "mixed" if mixed else "augmented"
-    text += (
-        f"; after epoch {shared[-1]} {ends[0]:.1f} % of the {seen} training images are right and {ends[1]:.1f} % of "
-        "the "
-        "others. "
+    last = max(train.keys() & other.keys())
+    kind = "adversarial" if run.config.adversarial else "mixed" if run.config.augment.mixes else "augmented"
+    verdict = _verdict(run, kind, train[last], other[last], max(other.values()))
+    return (
+        f"{text}. After epoch {last} top-1 accuracy is {train[last]:.1f} % on {kind} training images and "
+        f"{other[last]:.1f} % on the evaluated images. {verdict}"
     )
+
+
+def _verdict(run: RunData, kind: str, train: float, other: float, best: float) -> str:
     chance = 100 / run.classes if run.classes else 0.0
-    if max(ends) < FLAT * chance:
-        return text + f"Guessing has {chance:.1f} %: it has learned nothing."
-    if run.config.adversarial:
-        return text + "The first are attacked and the second are not, so the two say nothing of overfitting."
-    if mixed:
-        return text + "The first are mixtures of two images, so the two say nothing of overfitting."
-    best = max(other.values())
-    if best - ends[1] > 2:
-        return text + f"It had {best:.1f} % of the others right before: it overfits."
-    if ends[0] - ends[1] > GAP:
-        return text + "The gap says that it knows training images by heart: it overfits."
-    if ends[0] < ends[1]:
-        return text + "Training images are the harder ones, since they are augmented: it does not overfit."
-    return text + "The gap is small: it hardly overfits."
+    if max(train, other) < LEARNED * chance:
+        return f"Guessing gives {chance:.1f} %: the network has not learned."
+    if kind == "adversarial":
+        return "Training images are attacked and the others are not, so the gap does not measure overfitting."
+    if kind == "mixed":
+        return "Training images are mixtures of two images, so the gap does not measure overfitting."
+    if best - other > 2:
+        return f"Accuracy on the evaluated images was {best:.1f} % in an earlier epoch: the network overfits."
+    if train - other > GAP:
+        return "The gap shows that the network memorizes training images: it overfits."
+    if train < other:
+        return "Augmentation makes the training images harder; there is no sign of overfitting."
+    return "The gap is small; there is little overfitting."
 
 
-def design(found: Collected) -> Section:
-    """The handout's section 3: the network and why it is so."""
+def design(collected: Collected) -> Section:
+    """Answer the handout's section 3: the network and the reasons for it."""
     section = Section("design", "The design of the network")
-    _networks(section, found.runs)
-    if "design" not in found.studies:
-        section.missing(
-            "the ablation of the network and the recipe",
-            "scenelab study design --data data --out runs/study-design --minutes 5",
-        )
+    _networks(section, collected.runs)
+    if "design" not in collected.studies:
+        command = "scenelab study design --data data --out runs/study-design --minutes 5"
+        section.missing("the ablation of the network and the recipe", command)
         return section
-    folder, study = found.studies["design"]
-    config, place = study["config"], study["environment"]
+    data = collected.studies["design"]
+    study, config = data.result, data.result["config"]
     source = (
-        f"{config['minutes']:g} minutes a run on {config['threads']} threads, {study['data']['held_out']} images held "
-        "out "
-        f"of train; {place['processor']}; {folder.name}, {place['date'][:10]}: {place['command']}"
+        f"{config['minutes']:g} minutes per run on {config['threads']} threads, {study['data']['held_out']} images "
+        f"held out of train; {data.source}"
     )
-    head = ["network", "what", "parameters", "top-1 % (n)", "top-5 %", "difference", "verdict"]
-    ladder = [variant for variant in study["variants"] if variant["ladder"]]
-    rest = [variant for variant in study["variants"] if not variant["ladder"]]
-    if ladder:
-        section.table(
-            head, [_variant(variant) for variant in ladder],
-            f"From a plain network to ours with the handout's optimiser, each against the one above it. {source}",
-        )  # fmt: skip
-    section.table(
-        ["recipe", *head[1:]], [_variant(variant) for variant in rest],
-        f"Our recipe with one choice changed, against the recipe as it is. {source}",
-    )  # fmt: skip
-    if (folder / "design.png").exists():
-        section.picture(
-            folder / "design.png", "Loss and accuracy of the networks above differences of the variants from ours",
-            "Curves of the networks, and how far each changed choice lies from our recipe; grey is what chance can do.",
-        )  # fmt: skip
-    worse = [variant["name"] for variant in rest if variant["verdict"].startswith("worse")]
-    better = [variant["name"] for variant in rest if variant["verdict"].startswith("better")]
-    same = [variant["name"] for variant in rest if variant["verdict"].startswith("within noise")]
-    parts = [
-        f"{text}: {', '.join(names)}."
-        for text, names in (
-            ("Changes that cost accuracy, so that the choice is justified", worse),
-            ("Changes that would have helped in these minutes", better),
-            ("Changes that make no difference that these runs can show", same),
-        )
-        if names
-    ]
-    section.text(" ".join(parts))
+    rest = [row for row in study["variants"] if not row["ladder"]]
+    captions = {
+        "network": "From a plain network to ours with the handout's optimizer; each is compared with the one above it",
+        "recipe": "Our recipe with one choice changed, compared with the unchanged recipe",
+    }
+    for kind, caption in captions.items():
+        if rows := rest if kind == "recipe" else [row for row in study["variants"] if row["ladder"]]:
+            head = f"{kind}|what|parameters|top-1 % (n)|top-5 %|difference|verdict".split("|")
+            section.table(head, [_variant(row) for row in rows], f"{caption}. {source}")
+    section.picture(
+        data.folder / "design.png",
+        "Loss and accuracy of the networks above differences of the variants from our recipe",
+        "Curves of the networks, and the difference of each variant from our recipe; gray marks the noise.",
+    )
+    verdicts = {
+        "worse": "Changes that reduce accuracy, which justifies the choice",
+        "better": "Changes that increase accuracy within this time",
+        "within noise": "Changes without a significant effect in these runs",
+    }
+    for verdict, text in verdicts.items():
+        if names := [row["name"] for row in rest if row["verdict"].startswith(verdict)]:
+            section.text(f"{text}: {', '.join(names)}.")
     return section
 
 
 def _networks(section: Section, runs: list[RunData]) -> None:
-    """What the runs' networks are, one row an architecture, with what was counted in training."""
     rows: dict[str, list[str]] = {}
     for run in runs:
-        took, known = run.results.get("training", {}), NETWORKS.get(run.config.model)
-        rows.setdefault(
-            run.config.model,
-            [
-                run.config.model, known.description if known else "", f"{took['parameters']:,}" if took else "",
-                f"{took['checkpoint_bytes'] / 1e6:.2f}" if took else "",
-            ],
-        )  # fmt: skip
+        model, cost = run.config.model, run.training
+        description = NETWORKS[model].description if model in NETWORKS else ""
+        size = [f"{cost['parameters']:,}", f"{cost['checkpoint_bytes'] / 1e6:.2f}"] if cost else ["", ""]
+        rows.setdefault(model, [model, description, *size])
     if rows:
-        names = ", ".join(run.name for run in runs)
-        head = ["network", "what", "parameters", "model file, MB"]
-        section.table(head, list(rows.values()), f"The networks of {names}; the challenge allows 10 MB.")
+        caption = f"The networks of {', '.join(run.name for run in runs)}; the challenge allows 10 MB."
+        section.table(["network", "what", "parameters", "model file, MB"], list(rows.values()), caption)
 
 
-def _variant(variant: dict) -> list[str]:
-    if not variant["n"]:
-        return [variant["name"], variant["what"], "", "", "", "", variant["verdict"]]
-    difference = f"{variant['difference']:+.1f} ± {variant['noise']:.1f}" if "difference" in variant else ""
-    return [
-        variant["name"], variant["what"], f"{variant['parameters']:,}", f"{variant['top1']:.1f} ({variant['n']})",
-        f"{variant['top5']:.1f}", difference, variant["verdict"],
-    ]  # fmt: skip
+def _variant(row: dict[str, Any]) -> list[str]:
+    if not row["n"]:
+        return [row["name"], row["what"], "", "", "", "", row["verdict"]]
+    difference = f"{row['difference']:+.1f} ± {row['noise']:.1f}" if "difference" in row else ""
+    cells = [f"{row['parameters']:,}", f"{row['top1']:.1f} ({row['n']})", f"{row['top5']:.1f}", difference]
+    return [row["name"], row["what"], *cells, row["verdict"]]

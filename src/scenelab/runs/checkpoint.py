@@ -1,4 +1,4 @@
-"""Write checkpoints, and read those of strangers: no code runs, and memory is bounded by the file's size."""
+"""Write checkpoints, and read untrusted ones: no code runs, and memory is bounded by the file's size."""
 
 import os
 from pathlib import Path
@@ -26,9 +26,7 @@ def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU. The file may come from anybody.
-
-    Its `state_dict` holds tensors by name; `epoch` and `model_arch`, where present, are an integer and a string.
+    """Read a checkpoint, which may come from anybody, onto the CPU; its header has been checked.
 
     Raises:
         LabError: the file is missing, damaged, not a checkpoint, or holds more than tensors and plain values.
@@ -45,9 +43,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         kind = "is damaged" if isinstance(error, CorruptError) else "holds more than tensors and plain values"
         raise LabError(f"checkpoint {path} {kind} and was not loaded ({error}); use one written by scenelab") from error
     if not isinstance(values, dict) or not isinstance(values.get("state_dict"), dict):
-        raise LabError(
-            f"checkpoint {path} has no 'state_dict'; expected one written by scenelab or the handout's main.py"
-        )
+        expected = "one written by scenelab or the handout's main.py"
+        raise LabError(f"checkpoint {path} has no 'state_dict'; expected {expected}")
     read_header(path, values, Header)
     return values
 

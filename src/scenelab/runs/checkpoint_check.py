@@ -5,40 +5,26 @@ memory (`bytearray(10**10)`, compressed storages). The check allows only what `t
 tensors, and only tensors that fit into the file.
 """
 
+import io
 import math
+import pickle
 import pickletools
 import struct
-import sys
 import zipfile
-from collections import Counter, OrderedDict
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, ClassVar, NamedTuple
 
-MAX_ENTRIES = 20_000  # of an archive; a resumable checkpoint of 60 layers has 250
-MAX_DIRECTORY = 4 << 20  # bytes of the archive's central directory
-MAX_PICKLE = 16 << 20  # bytes
+MAX_DIRECTORY = 1 << 20  # bytes of the archive's central directory, 90 per entry; 60 layers have 250 entries
 MAX_STEPS = 500_000  # opcodes; a resumable checkpoint of 60 layers takes 12,000
 MAX_DIMENSIONS = 8
 MAX_KEY = 2**31  # of an integer key: larger ones can be chosen so that all of them hash alike
 ENCRYPTED = 0x61  # flag bits: encrypted, a patch, strongly encrypted
-BYTES_PER_NUMBER = {
-    "torch.DoubleStorage": 8,
-    "torch.FloatStorage": 4,
-    "torch.HalfStorage": 2,
-    "torch.BFloat16Storage": 2,
-    "torch.LongStorage": 8,
-    "torch.IntStorage": 4,
-    "torch.ShortStorage": 2,
-    "torch.CharStorage": 1,
-    "torch.ByteStorage": 1,
-}
-FUNCTIONS = [
-    "collections.OrderedDict",
-    "collections.Counter",
-    "torch._utils._rebuild_tensor_v2",
-    "torch._utils._rebuild_parameter",
-]
-CONSTANTS = ["BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"]
-LITERALS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+OPCODES = """
+    PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE GLOBAL EMPTY_TUPLE TUPLE
+    TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS BINPUT LONG_BINPUT BINGET LONG_BINGET
+    BINPERSID REDUCE BUILD
+""".split()
+BYTES = {"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1}
+STORAGES = {f"torch.{kind}Storage": size for kind, size in BYTES.items()}  # bytes per number
 
 
 class CorruptError(Exception):
@@ -49,232 +35,168 @@ class DisallowedError(Exception):
     """The file holds or claims more than plain values and tensors of its own size."""
 
 
-class Global(str):
-    """A name of the form `module.name` that the pickle refers to."""
-
-
-class Storage(NamedTuple):
-    """A storage's type and number of elements."""
-
-    kind: str
-    count: int
-
-
-class Built:
-    """A value whose content is of no interest: a list, a tensor."""
-
-
 def check_archive(file: IO[bytes], size: int) -> None:
-    """Raise unless the file is a zip archive of uncompressed entries whose pickle builds plain values and tensors.
-
-    Raises:
-        CorruptError: the file is truncated, changed, or not a checkpoint.
-        DisallowedError: it holds more than plain values and tensors, or claims more than its size.
-    """
+    """Raise unless the file is a zip archive of uncompressed entries whose pickle builds plain values and tensors."""
     try:
-        _check_end(file, size)
+        start = _check_end(file)
         with zipfile.ZipFile(file) as archive:
-            entries = _plain_entries(archive, size)
+            if archive.start_dir != start:  # zipfile searches for it, torch does not
+                raise CorruptError("bytes before or between the parts of the archive")
+            sizes = _entry_sizes(archive.infolist(), size)
             if damaged := archive.testzip():  # torch compares no checksums
                 raise CorruptError(f"Bad CRC-32 for file {damaged[:60]!r}")
-            top = next(iter(entries)).partition("/")[0] if entries else ""
-            pickles = [name for name in entries if name.endswith("/data.pkl")]
-            if pickles != [f"{top}/data.pkl"] or not all(name.startswith(f"{top}/") for name in entries):
-                raise CorruptError("the archive has no data.pkl" if not pickles else "the archive has two folders")
-            if f"{top}/constants.pkl" in entries:
-                raise DisallowedError("a program of TorchScript")
-            order = entries.get(f"{top}/byteorder")
-            if order and (order.file_size > 10 or archive.read(order) != sys.byteorder.encode()):
-                raise DisallowedError("numbers of another byte order")
-            if entries[pickles[0]].file_size > MAX_PICKLE:
-                raise DisallowedError(f"a pickle of {entries[pickles[0]].file_size:,} bytes")
-            sizes = {name.removeprefix(f"{top}/data/"): entry.file_size for name, entry in entries.items()}
-            PickleCheck(sizes, size).check(archive.read(pickles[0]))
+            top = next(iter(sizes), "").partition("/")[0]
+            if f"{top}/data.pkl" not in sizes:
+                raise CorruptError("the archive has no data.pkl")
+            content = archive.read(f"{top}/data.pkl")
     except (zipfile.BadZipFile, EOFError, struct.error, ValueError, NotImplementedError, RuntimeError) as error:
         raise CorruptError(str(error) or type(error).__name__) from error
+    PickleCheck(content, {name.removeprefix(f"{top}/data/"): sizes[name] for name in sizes}, size).check()
 
 
-def _check_end(file: IO[bytes], size: int) -> None:
-    """Bound what the archive's end claims before `zipfile` makes an object of each entry.
-
-    The end record is the last 22 bytes; 20 bytes before it may point to a larger one (PKWARE's APPNOTE, 4.3.14-16).
-    """
-    file.seek(max(0, size - 98))
-    end = file.read()
-    if len(end) < 22 or end[-22:-18] != b"PK\x05\x06":
+def _check_end(file: IO[bytes]) -> int:
+    """Return where the list of entries begins, after a check that `zipfile` and torch read the same, short one."""
+    end = zipfile._EndRecData(file)  # pyright: ignore[reportAttributeAccessIssue]
+    if end is None:
         raise CorruptError("the end of the archive is missing")
-    entries, length = struct.unpack("<HI", end[-12:-6])
-    if end[-42:-38] == b"PK\x06\x07":
-        if end[-98:-94] != b"PK\x06\x06":
-            raise CorruptError("the end of the archive is damaged")
-        entries, length = struct.unpack("<QQ", end[-66:-50])
-    if entries > MAX_ENTRIES or length > MAX_DIRECTORY:
-        raise DisallowedError(f"an archive of {entries:,} entries")
+    length, start, place = end[5], end[6], end[9]  # zipfile's _ECD_SIZE, _ECD_OFFSET and _ECD_LOCATION
+    if length > MAX_DIRECTORY:
+        raise DisallowedError("too many entries")  # zipfile makes an object of each
+    file.seek(max(0, place - 20))
+    locator = file.read(20)  # of the larger end record, 56 bytes before (PKWARE's APPNOTE, 4.3.14-15)
+    if locator[:4] == b"PK\x06\x07" and struct.unpack("<Q", locator[8:16]) != (place - 76,):
+        raise CorruptError("the end of the archive is damaged")
+    return start
 
 
-def _plain_entries(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """Return the entries by name in the order of the file: uncompressed, each name once, none overlapping another."""
-    entries: dict[str, zipfile.ZipInfo] = {}
-    end = 0
-    infos = archive.infolist()
-    if len(infos) > MAX_ENTRIES:
-        raise DisallowedError(f"an archive of {len(infos):,} entries")
-    for entry in sorted(infos, key=lambda entry: entry.header_offset):
+def _entry_sizes(entries: list[zipfile.ZipInfo], size: int) -> dict[str, int]:
+    """Return the bytes of each entry by name; all lie in one folder, uncompressed, and fit into the file."""
+    sizes: dict[str, int] = {}
+    for entry in entries:
         name = entry.orig_filename
-        if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-            raise DisallowedError(f"the compressed entry {name[:60]!r}")
-        if entry.flag_bits & ENCRYPTED:
-            raise DisallowedError(f"the encrypted entry {name[:60]!r}")
-        if name in entries:
-            raise DisallowedError(f"the entry {name[:60]!r} twice")
-        if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
-            raise DisallowedError(f"the name {name[:60]!r}")
-        if entry.header_offset < end:
-            raise DisallowedError("overlapping entries")
-        end = entry.header_offset + 30 + len(name) + entry.file_size
-        entries[name] = entry
-    if end > min(size, archive.start_dir):
-        raise DisallowedError(f"{end:,} bytes in a file of {size:,}")
-    return entries
+        is_stored = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
+        if not is_stored or entry.flag_bits & ENCRYPTED:
+            raise DisallowedError(f"the {'encrypted' if is_stored else 'compressed'} entry {name[:60]!r}")
+        if "\0" in name or name.split("/")[0] != entries[0].orig_filename.split("/")[0]:
+            raise DisallowedError(f"the name {name[:60]!r}, which is outside the first entry's folder")
+        sizes[name] = entry.file_size
+    if len({name.lower() for name in sizes}) < len(entries):  # torch's reader ignores the case
+        raise DisallowedError("an entry twice")
+    if sum(sizes.values()) > size:
+        raise DisallowedError(f"{sum(sizes.values()):,} bytes in a file of {size:,}")
+    return sizes
 
 
-def _allowed(name: str) -> Global:
-    if name not in FUNCTIONS and name not in BYTES_PER_NUMBER:
-        raise DisallowedError(f"the name {name[:80]!r}")
-    return Global(name)
+class _Storage(NamedTuple):
+    kind: str
+    numbers: int
 
 
-class PickleCheck:
-    """Follow a pickle's opcodes with constants and stand-ins on the stack, and build nothing.
+class Dictionary(dict[Any, Any]):
+    """A dictionary whose keys are strings or small integers."""
 
-    Args:
-        sizes: bytes of each storage's entry by key.
-        max_bytes: of all tensors together; several may view one storage, but not more than the file holds.
+    __slots__ = ()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if not (type(key) is str or (type(key) is int and abs(key) < MAX_KEY)):
+            raise DisallowedError("a key that is neither a string nor a small integer")
+        super().__setitem__(key, value)
+
+
+class PickleCheck(pickle._Unpickler):
+    """Python's unpickler, reduced to `OPCODES`, with stand-ins for what torch's would call.
+
+    `sizes` are the bytes of each storage's entry by key; `max_bytes` bounds all tensors together, since several may
+    view one storage.
     """
 
-    def __init__(self, sizes: dict[str, int], max_bytes: int) -> None:
-        self.sizes, self.bytes_left, self.steps_left = sizes, max_bytes, MAX_STEPS
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
-        self.storages: dict[str, Storage] = {}
+    append: Any
+    stack: list[Any]
+    dispatch: ClassVar[dict[int, Any]] = {
+        ord(opcode.code): pickle._Unpickler.dispatch[ord(opcode.code)]
+        for opcode in pickletools.opcodes
+        if opcode.name in OPCODES
+    }
 
-    def check(self, pickle: bytes) -> None:
+    def __init__(self, content: bytes, sizes: dict[str, int], max_bytes: int) -> None:
+        super().__init__(io.BytesIO(content))
+        self.content, self.sizes, self.bytes_left, self.steps_left = content, sizes, max_bytes, MAX_STEPS
+        self.storages: dict[str, _Storage] = {}
+
+    def check(self) -> None:
         """Raise unless the pickle builds plain values and tensors alone."""
-        position: int | None = 0
         try:
-            for opcode, argument, position in pickletools.genops(pickle):  # noqa: B007
+            for opcode, _, _ in pickletools.genops(self.content):
                 self._spend(1)
-                self._step(opcode.name, argument)
-        except (IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise CorruptError(f"its pickle is invalid after byte {position or 0:,}") from error
+                if opcode.name not in OPCODES:
+                    raise DisallowedError(f"the opcode {opcode.name}")
+            self.load()
+        except DisallowedError:
+            raise
+        except Exception as error:  # whatever the unpickler raises for opcodes that do not fit together
+            raise CorruptError("its pickle is invalid") from error
 
     def _spend(self, steps: int) -> None:
         self.steps_left -= steps
         if self.steps_left < 0:
             raise DisallowedError(f"more than {MAX_STEPS:,} opcodes")
 
-    def _step(self, name: str, argument: Any) -> None:
-        stack = self.stack
-        match name:
-            case "PROTO" if argument == 2:
-                pass
-            case "STOP":
-                stack.pop()
-            case "MARK":
-                self.marks.append(len(stack))
-            case _ if name in CONSTANTS:
-                stack.append(argument)
-            case _ if name in LITERALS:
-                stack.append(LITERALS[name])
-            case "GLOBAL":
-                stack.append(_allowed(argument.replace(" ", ".", 1)))
-            case "EMPTY_LIST":
-                stack.append(Built())
-            case "EMPTY_DICT":
-                stack.append({})
-            case "TUPLE":
-                stack.append(tuple(self._pop(len(stack) - self.marks.pop())))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(tuple(self._pop(int(name[-1]))))
-            case "APPEND":
-                self._pop(1)
-            case "APPENDS":
-                self._pop(len(stack) - self.marks.pop())
-            case "SETITEM":
-                self._set(self._pop(2))
-            case "SETITEMS":
-                self._set(self._pop(len(stack) - self.marks.pop()))
-            case "BINPUT" | "LONG_BINPUT":
-                self.memo[argument] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(self.memo[argument])
-            case "BINPERSID":
-                stack.append(self._storage(*self._pop(1)))
-            case "REDUCE":
-                stack.append(self._call(*self._pop(2)))
-            case "BUILD":
-                self._build(*self._pop(1))
-            case _:
-                raise DisallowedError(f"the opcode {name}")
+    def find_class(self, module: str, name: str) -> Any:
+        """Return a stand-in: a function, or the name of a type of storage."""
+        functions = {
+            "collections.OrderedDict": lambda: Dictionary(),
+            "collections.Counter": self._counter,
+            "torch._utils._rebuild_tensor_v2": self._tensor,
+            "torch._utils._rebuild_parameter": self._parameter,
+        }
+        path = f"{module}.{name}"
+        if path not in functions and path not in STORAGES:
+            raise DisallowedError(f"the name {path[:80]!r}")
+        return functions.get(path, path)
 
-    def _pop(self, count: int) -> list[Any]:
-        if not 0 <= count <= len(self.stack):
-            raise IndexError(count)
-        start = len(self.stack) - count
-        items, self.stack[start:] = self.stack[start:], []
-        return items
-
-    def _set(self, items: list[Any]) -> None:
-        keys = items[::2]
-        if not all(type(key) is str or (type(key) is int and abs(key) < MAX_KEY) for key in keys):
-            raise DisallowedError("a key that is neither a string nor a small integer")
-        if len(items) % 2 or not isinstance(self.stack[-1], dict):
-            raise TypeError
-        self.stack[-1].update(dict.fromkeys(keys))
-
-    def _build(self, state: Any) -> None:
-        """Allow what `nn.Module.state_dict` sets: an ordered dictionary's `_metadata`."""
-        if type(self.stack[-1]) is not OrderedDict or type(state) is not dict or state.keys() - {"_metadata"}:
-            raise DisallowedError("an object with attributes")
-
-    def _storage(self, reference: Any) -> Storage:
-        match reference:
-            case ("storage", Global() as kind, str(key), str(), int(count)) if kind in BYTES_PER_NUMBER:
-                claimed, present = count * BYTES_PER_NUMBER[kind], self.sizes.get(key, 0)
+    def persistent_load(self, pid: Any) -> _Storage:
+        """Return a storage whose claimed size is that of its entry."""
+        match pid:
+            case ("storage", str(kind), str(key), str(), int(count)) if kind in STORAGES:
+                claimed, present = count * STORAGES[kind], self.sizes.get(key, 0)
                 if claimed != present or key not in self.sizes:
                     raise DisallowedError(f"a storage of {claimed:,} bytes whose entry has {present:,}")
-                storage = Storage(kind, count)
-                if self.storages.setdefault(key, storage) != storage:
+                if self.storages.setdefault(key, _Storage(kind, count)) != (kind, count):
                     raise DisallowedError("two types of one storage")
-                return storage
+                return self.storages[key]
         raise DisallowedError("a reference to something outside")
 
-    def _call(self, function: Any, arguments: Any) -> Any:
-        if not isinstance(function, Global):
-            raise TypeError
-        match function, arguments:
-            case "collections.OrderedDict", ():
-                return OrderedDict()
-            case "collections.Counter", (dict() as counts,):  # the milestones of torch's schedulers
-                self._spend(len(counts))
-                return Counter()
-            case "torch._utils._rebuild_tensor_v2", (Storage() as storage, first, size, stride, bool(), hooks):
-                if type(hooks) is OrderedDict and not hooks:
-                    return self._tensor(storage, first, size, stride)
-            case "torch._utils._rebuild_parameter", (Built() as tensor, bool(), OrderedDict()):
-                return tensor
-        raise DisallowedError(f"a call of {function[:80]!r}")
+    def load_empty_dictionary(self) -> None:
+        """Push a dictionary that checks its keys."""
+        self.append(Dictionary())
 
-    def _tensor(self, storage: Storage, first: Any, size: Any, stride: Any) -> Built:
-        shape = (first, *size, *stride)
-        if not all(type(value) is int and 0 <= value < 2**40 for value in shape) or len(size) != len(stride):
+    def load_build(self) -> None:
+        """Allow what `nn.Module.state_dict` sets: an ordered dictionary's `_metadata`."""
+        state = self.stack.pop()
+        if type(self.stack[-1]) is not Dictionary or type(state) is not Dictionary or state.keys() - {"_metadata"}:
+            raise DisallowedError("an object with attributes")
+
+    dispatch[ord("}")], dispatch[ord("b")] = load_empty_dictionary, load_build
+
+    def _counter(self, counts: Any) -> Dictionary:
+        if type(counts) is not Dictionary:
+            raise DisallowedError("a counter of something else than a dictionary")
+        self._spend(len(counts))  # torch's would be a copy
+        return Dictionary()
+
+    def _parameter(self, tensor: Any, requires_grad: bool, hooks: Any) -> Any:
+        if type(hooks) is not Dictionary or hooks:
+            raise DisallowedError("a tensor with hooks")
+        return tensor
+
+    def _tensor(self, storage: _Storage, first: int, size: Any, stride: Any, requires_grad: bool, hooks: Any) -> Any:
+        if not all(type(value) is int and 0 <= value < 2**40 for value in (first, *size, *stride)):
             raise DisallowedError("a tensor without a plain shape")
         count = math.prod(size)
         last = first + sum((side - 1) * step for side, step in zip(size, stride, strict=True)) if count else 0
-        if len(size) > MAX_DIMENSIONS or max(count, last + 1) > max(1, storage.count):
-            raise DisallowedError(f"a tensor of {count:,} numbers in a storage of {storage.count:,}")
-        self.bytes_left -= count * BYTES_PER_NUMBER[storage.kind]
+        if len(size) > MAX_DIMENSIONS or max(count, last + 1) > max(1, storage.numbers):
+            raise DisallowedError(f"a tensor of {count:,} numbers in a storage of {storage.numbers:,}")
+        self.bytes_left -= count * STORAGES[storage.kind]
         if self.bytes_left < 0:
             raise DisallowedError("tensors of more bytes than the file")
-        return Built()
+        return self._parameter(None, requires_grad, hooks)

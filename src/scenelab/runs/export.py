@@ -1,81 +1,190 @@
-"""Export a network for other programs, and keep the file only if its logits are those of the network."""
+"""Export a network as ONNX, as a torch.export program or in safetensors, and check the file's logits."""
 
+import copy
+import importlib
+import json
+import logging
 import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scenelab.errors import LabError
-from scenelab.io import sync_folder, temporary_folder
-from scenelab.runs.export_formats import WRITERS, Format, Predict
+from scenelab.io import explain_write_errors, sync_folder, temporary_folder
+from scenelab.models.normalize import Classifier
 from scenelab.runs.network import Stored
 
+Format = Literal["onnx", "pt2", "safetensors"]
+Predict = Callable[[Tensor], Tensor]
+"""From N×3×H×W images in [0, 1] to N×K logits."""
+
+OPSET = 20
+INPUT, OUTPUT = "images", "logits"
 TOLERANCE = 1e-3  # of a logit; runtimes sum in float32 in different orders
 BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The logits of an exported file against those of the network, on `images` images."""
+
+    images: int
+    largest_difference: float
+    largest_logit: float
+    same_first_guess: float
 
 
 def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, path: Path) -> dict[str, Any]:
     """Write to a temporary file, read it back, compare it on images, and then rename it.
 
-    Args:
-        stored: the network.
-        images: in [0, 1], at the network's size.
-        format: "onnx", "pt2" or "safetensors".
-        path: the file to write.
-
-    Returns:
-        Format, file, bytes, number of images, the largest difference of a logit and the share of equal predictions.
-
-    Raises:
-        LabError: The format's package is missing, the disk is full, or the logits differ.
+    The images are in [0, 1], at the network's size. Returns format, file, bytes, tolerance and the `Comparison`.
     """
-    try:
-        with temporary_folder(path) as folder:
-            temporary = folder / path.name
-            predict = _write(stored, format, temporary)
-            comparison = compare(stored, images, predict)
-            if not comparison["largest_difference"] <= TOLERANCE:
-                raise LabError(
-                    f"{format} was not written: its logits differ from the network's by up to "
-                    f"{comparison['largest_difference']:.2g} on {len(images)} images, more than {TOLERANCE:g}"
-                )
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            sync_folder(path.parent)
-    except OSError as error:
-        raise LabError(f"cannot write {path}: {error.strerror or error}; choose another with --out") from error
+    with explain_write_errors(path, "choose another with --out"), temporary_folder(path) as folder:
+        temporary = folder / path.name
+        try:
+            predict = WRITERS[format](stored, temporary)
+        except (LabError, OSError):
+            raise
+        except Exception as error:  # the exporters raise many types, undocumented
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise LabError(f"{stored.arch} cannot be exported as {format}: {reason}; try another --format") from error
+        comparison = compare(stored, images, predict)
+        if not comparison.largest_difference <= TOLERANCE:
+            raise LabError(
+                f"{format} was not written: its logits differ from the network's by up to "
+                f"{comparison.largest_difference:.2g} on {len(images)} images, more than {TOLERANCE:g}"
+            )
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
     size = path.stat().st_size
-    return {"format": format, "file": str(path), "bytes": size, "tolerance": TOLERANCE, **comparison}
-
-
-def _write(stored: Stored, format: Format, path: Path) -> Predict:
-    try:
-        return WRITERS[format](stored, path)
-    except (LabError, OSError):
-        raise
-    except Exception as error:  # the exporters raise many types, undocumented
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise LabError(f"{stored.arch} cannot be exported as {format}: {reason}; try another --format") from error
+    return {"format": format, "file": str(path), "bytes": size, "tolerance": TOLERANCE, **vars(comparison)}
 
 
 @torch.no_grad()
-def compare(stored: Stored, images: Float[Tensor, "n 3 s s"], predict: Predict) -> dict[str, Any]:
+def compare(stored: Stored, images: Float[Tensor, "n 3 s s"], predict: Predict) -> Comparison:
     """Compare the logits of the file and of the network on images, in batches of 1, of 16 and of the rest."""
     if not len(images):
         raise LabError("images is empty; the export is checked on at least one image")
     batches = [batch for batch in (images[:1], *images[1:].split(BATCH_SIZE)) if len(batch)]
     expected, logits = (torch.cat([model(batch) for batch in batches]) for model in (stored.model, predict))
     if logits.shape != expected.shape:
-        raise LabError(
-            f"the file returns shape {tuple(logits.shape)} for {len(images)} images, not {tuple(expected.shape)}"
-        )
+        shapes = f"{tuple(logits.shape)} for {len(images)} images, not {tuple(expected.shape)}"
+        raise LabError(f"the file returns shape {shapes}")
+    return Comparison(
+        images=len(images),
+        largest_difference=(expected - logits).abs().max().item(),
+        largest_logit=expected.abs().max().item(),
+        same_first_guess=(expected.argmax(1) == logits.argmax(1)).double().mean().item(),
+    )
+
+
+def metadata(stored: Stored) -> dict[str, str]:
+    """Return the metadata of the file: labels in the order of the logits, and the preprocessing."""
+    mean, std = (value.flatten().tolist() for value in (stored.model.normalize.mean, stored.model.normalize.std))
     return {
-        "images": len(images),
-        "largest_difference": (expected - logits).abs().max().item(),
-        "largest_logit": expected.abs().max().item(),
-        "same_first_guess": (expected.argmax(1) == logits.argmax(1)).double().mean().item(),
+        "labels": json.dumps(list(stored.categories), ensure_ascii=False),
+        "architecture": stored.arch,
+        "input": f"float32 N×3×{stored.size}×{stored.size}, RGB in [0, 1], not normalised; any N",
+        "output": f"float32 N×{len(stored.categories)} logits",
+        "preprocessing": f"resize the shorter side to {stored.size} with antialiasing, cut out the centre",
+        "size": str(stored.size),
+        "mean": json.dumps(mean),
+        "std": json.dumps(std),
+        "written_by": f"scenelab {version('scenelab')}",
     }
+
+
+def write_onnx(stored: Stored, path: Path) -> Predict:
+    """Write one file with weights, normalisation and `metadata`."""
+    onnx, runtime = _require("onnx"), _require("onnxruntime")
+    _require("onnxscript")
+    with _quiet():
+        program = torch.onnx.export(
+            stored.model,
+            (_example(stored),),
+            dynamo=True,
+            opset_version=OPSET,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
+        )
+        assert program is not None
+        model = program.model_proto
+    del model.metadata_props[:]
+    for node in model.graph.node:  # source locations: half of the file, useless to its reader
+        del node.metadata_props[:]
+        node.doc_string = ""
+    model.doc_string, model.producer_name, model.producer_version = "", "scenelab", version("scenelab")
+    onnx.helper.set_model_props(model, metadata(stored))
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.contiguous().numpy()})[0])
+
+
+def write_pt2(stored: Stored, path: Path) -> Predict:
+    """Write a `torch.export` program with the normalisation; `metadata` is its extra file `scenelab.json`."""
+    shapes = ({0: torch.export.Dim("batch")},)
+    with _quiet():
+        program = torch.export.export(stored.model, (_example(stored),), dynamic_shapes=shapes)
+        for node in program.graph.nodes:  # source locations, with paths of this machine
+            node.meta.pop("stack_trace", None)
+        torch.export.save(program, path, extra_files={"scenelab.json": json.dumps(metadata(stored))})
+        return torch.export.load(path).module()
+
+
+def write_safetensors(stored: Stored, path: Path) -> Predict:
+    """Write the bare network's state dict and `metadata`; the file's reader creates the network and normalises."""
+    safe = _require("safetensors.torch")
+    network = copy.deepcopy(stored.model.network)
+    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    header = {"format": "pt", **metadata(stored)}
+    header["input"] = header["input"].replace("not normalised", "then (x - mean) / std")
+    path.write_bytes(safe.save(weights, metadata=header))
+    with torch.no_grad():
+        for value in network.state_dict().values():
+            value.zero_()
+    network.load_state_dict(safe.load_file(path))
+    return Classifier(network, stored.model.normalize).eval()
+
+
+WRITERS = {"onnx": write_onnx, "pt2": write_pt2, "safetensors": write_safetensors}
+"""Each writes a classifier with its normalisation and returns a function that predicts with the written file."""
+
+
+def _example(stored: Stored) -> Tensor:
+    return torch.rand(2, 3, stored.size, stored.size)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporters' own warnings and logs."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _require(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise LabError(
+            f"export needs the package {package}; install it with: pip install 'scenelab[export]'"
+        ) from error

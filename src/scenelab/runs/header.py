@@ -47,7 +47,7 @@ Kind = TypeVar("Kind", bound="Header")
 
 
 class Header(Model):
-    """What every checkpoint of scenelab or of the handout's `main.py` says; the handout's has the first three."""
+    """Values of every checkpoint of scenelab; one of the handout's `main.py` has the first three."""
 
     state_dict: Tensors
     epoch: Annotated[int, Field(ge=0, le=10**9)] = 0
@@ -75,7 +75,7 @@ class MeterValues(Model):
 
 
 class ResumableHeader(Header):
-    """What a checkpoint says of a run that can be resumed."""
+    """Values of a checkpoint from which a run can resume."""
 
     step: Count | None = None
     best_acc1: Annotated[float, BeforeValidator(_number)] = 0.0
@@ -87,11 +87,7 @@ class ResumableHeader(Header):
 
 
 def read_header(path: Path, values: dict[str, Any], kind: type[Kind]) -> Kind:
-    """Return the header of a checkpoint's values.
-
-    Raises:
-        LabError: a value is of the wrong type or out of range; the message names it.
-    """
+    """Return the header of a checkpoint's values; raise a LabError that names an invalid value."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""A run opened for whatever comes after training: its network, and the images of a split."""
+"""Open a finished run: its network, and the images of a split."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +27,7 @@ class Opened:
 
 
 def open_network(folder: Path) -> tuple[Run, Stored]:
-    """A run's best weights in channels-last layout; torch takes the threads that the run was trained with.
-
-    Raises:
-        LabError: the folder holds no run, or its weights cannot be read.
-    """
+    """Return a run and its best weights in channels-last layout; torch takes the run's number of threads."""
     run = Run(folder)
     torch.set_num_threads(run.read_config().train.threads)
     stored = read_classifier(run.best)
@@ -42,19 +38,10 @@ def open_network(folder: Path) -> tuple[Run, Stored]:
 def open_images(
     run: Run, stored: Stored, *, data: Path | None = None, split: SplitName = "val"
 ) -> tuple[MemmapDataset, Path]:
-    """The images of one of a run's splits, and the folder that they come from.
-
-    Args:
-        data: another data folder than the one that it was trained on.
-        split: `holdout` is what training held out of train.
-
-    Raises:
-        LabError: the data has other categories than the run was trained on.
-    """
-    stored_config = run.read_config()
-    config = stored_config.train
-    source = data or Path(stored_config.data)
-    cache = Path(stored_config.cache) if stored_config.cache and data is None else None
+    """Return the images of one of a run's splits, from `data` or the run's own folder, and that folder."""
+    settings = run.read_config()
+    config, source = settings.train, data or Path(settings.data)
+    cache = Path(settings.cache) if settings.cache and data is None else None
     dataset = open_dataset(source, cache, "train" if split == "holdout" else split, config.stored_size, config.damaged)
     if split == "holdout":
         dataset = hold_out(dataset, config.holdout)[1]
@@ -64,6 +51,6 @@ def open_images(
 
 
 def open_run(folder: Path, *, data: Path | None = None, split: SplitName = "val") -> Opened:
-    """`open_network` and `open_images` in one."""
+    """Call `open_network` and `open_images`."""
     run, stored = open_network(folder)
     return Opened(run, stored, *open_images(run, stored, data=data, split=split))

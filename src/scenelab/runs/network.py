@@ -1,4 +1,4 @@
-"""A network to and from the plain values of a checkpoint, in the handout's keys."""
+"""Convert a network to and from the plain values of a checkpoint, in the handout's keys."""
 
 import copy
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ NEVER_NEGATIVE = ("running_var", "num_batches_tracked", "n_averaged")  # of batc
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """A classifier read from a checkpoint, with what is needed to use it."""
+    """A classifier from a checkpoint; it is evaluated at `size` pixels after `epoch` passes over the images."""
 
     model: Classifier
     arch: str
@@ -34,14 +34,9 @@ class Stored:
 def to_values(
     model: Classifier, *, arch: str, categories: tuple[str, ...], size: int, epoch: int, half: bool = False
 ) -> dict[str, Any]:
-    """What a checkpoint says of its network.
+    """Return a checkpoint's values in the handout's keys, with the state dict of the bare network.
 
-    `epoch`, `model_arch` and `state_dict` are the handout's keys; `state_dict` is that of the bare network.
-
-    Args:
-        size: side in pixels at which the network is evaluated.
-        epoch: passes over the training images that are behind it.
-        half: store the learned parameters in float16, in half the bytes; statistics of normalisation stay as they are.
+    With `half` the learned parameters are stored in float16; statistics of normalisation stay as they are.
     """
     learned = {name for name, _ in model.network.named_parameters()} if half else set()
     weights = {name: value.detach().contiguous() for name, value in model.network.state_dict().items()}
@@ -57,7 +52,7 @@ def to_values(
 
 
 def as_stored(model: Classifier, *, half: bool) -> Classifier:
-    """The classifier that its checkpoint will hold: itself, or a copy whose parameters are rounded to float16."""
+    """Return the classifier that its checkpoint will hold: itself, or a copy with parameters rounded to float16."""
     if not half:
         return model
     rounded = copy.deepcopy(model)
@@ -71,10 +66,8 @@ def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
     """Read a network from a checkpoint of scenelab's or of the handout's own `main.py`.
 
     Args:
-        factory: makes the network that the checkpoint must fit; None takes the one that the checkpoint names.
-
-    Raises:
-        LabError: the checkpoint is damaged, or of another architecture.
+        path: the checkpoint.
+        factory: builds the network that the checkpoint must fit; None takes the one that the checkpoint names.
     """
     values = load_checkpoint(path)
     header = read_header(path, values, Header)
@@ -104,52 +97,41 @@ def plain_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _num_classes(categories: tuple[str, ...], weights: dict[str, torch.Tensor], path: Path) -> int:
-    """As many as there are categories, or outputs of the last layer; a network of one's own may call that otherwise."""
+    """Return the number of outputs of the layer `fc`, or of categories if a student's network has none."""
     last = weights.get("fc.weight")
     outputs = len(last) if last is not None and last.ndim else len(categories)
     if not outputs:
         raise LabError(f"checkpoint {path} has no final layer 'fc'; expected one of {', '.join(sorted(NETWORKS))}")
     if categories and len(categories) != outputs:
-        raise LabError(
-            f"checkpoint {path} names {len(categories)} categories and has {outputs} outputs; use one written by "
-            "scenelab"
-        )
+        what = f"names {len(categories)} categories and has {outputs} outputs"
+        raise LabError(f"checkpoint {path} {what}; use one written by scenelab")
     if outputs > MAX_CLASSES:
         raise LabError(f"checkpoint {path} has {outputs:,} classes; at most {MAX_CLASSES:,} are read")
     return outputs
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str, path: Path) -> None:
-    """Load a state dict that must fit exactly.
-
-    Raises:
-        LabError: it does not; the message names the first difference.
-        Diverged: it holds what is no number.
-    """
+    """Load a state dict that must fit exactly; raise Diverged if a value is not finite."""
     require_fit(network, weights, name, path)
-    for key, own in network.state_dict().items():
-        value = weights[key].to(own.dtype)
-        wrong = not value.isfinite().all() or (key.endswith(NEVER_NEGATIVE) and (value < 0).any())
-        if wrong:
-            what = "a negative value" if value.isfinite().all() else "a value that is not finite"
+    for key, expected in network.state_dict().items():
+        value = weights[key].to(expected.dtype)
+        is_finite = bool(value.isfinite().all())
+        if not is_finite or (key.endswith(NEVER_NEGATIVE) and (value < 0).any()):
+            what = "a negative value" if is_finite else "a value that is not finite"
             raise Diverged(f"checkpoint {path} is refused: {key} holds {what}; take an earlier one, or train again")
     network.load_state_dict(weights)
 
 
 def require_fit(network: nn.Module, weights: dict[str, torch.Tensor], name: str, path: Path) -> None:
-    """Compare names, shapes and kinds of numbers; nothing is copied, so that the network may be on torch's meta device.
-
-    Raises:
-        LabError: there is a difference; the message names the first.
-    """
-    own = network.state_dict()
-    for key in sorted(own.keys() | weights.keys()):
-        difference = ""
-        if key not in weights or key not in own:
+    """Raise a LabError at the first difference of names, shapes or kinds of numbers; the network may be on meta."""
+    expected = network.state_dict()
+    for key in sorted(expected.keys() | weights.keys()):
+        if key not in weights or key not in expected:
             difference = f"{key[:80]} {'is missing from' if key not in weights else 'is not expected in'} it"
-        elif own[key].shape != weights[key].shape:
-            difference = f"{key} is {tuple(weights[key].shape)}, expected {tuple(own[key].shape)}"
-        elif own[key].is_floating_point() != weights[key].is_floating_point():
-            difference = f"{key} is of {weights[key].dtype}, expected {own[key].dtype}"
-        if difference:
-            raise LabError(f"checkpoint {path} is not of model {name!r}: {difference}; choose the model it was made of")
+        elif expected[key].shape != weights[key].shape:
+            difference = f"{key} is {tuple(weights[key].shape)}, expected {tuple(expected[key].shape)}"
+        elif expected[key].is_floating_point() != weights[key].is_floating_point():
+            difference = f"{key} is of {weights[key].dtype}, expected {expected[key].dtype}"
+        else:
+            continue
+        raise LabError(f"checkpoint {path} is not of model {name!r}: {difference}; choose the model it was made of")

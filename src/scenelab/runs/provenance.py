@@ -8,22 +8,55 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from scenelab.errors import LabError
+from scenelab.errors import LabError, printable
+from scenelab.schema import Model
 
 PACKAGES = ("scenelab", "torch", "torchvision", "numpy")
 
 
-def stamp(weights: Path | None = None) -> dict[str, Any]:
+class Environment(Model):
+    """Content of a run folder's `environment.json`; `commit` is scenelab's own, with `+` if the tree was changed."""
+
+    date: str
+    command: str
+    commit: str | None = None
+    python: str
+    versions: dict[str, str]
+    processor: str
+    cores: int | None = None
+    gpu: str | None = None
+    platform: str
+    resumed: tuple["Environment", ...] = ()
+
+
+class TrainingResult(Model):
+    """Content of a finished run's `results/training.json`; `skipped` has path and reason by split."""
+
+    steps: int
+    images_seen: int
+    epochs: float
+    training_flops: int
+    minutes: float
+    seconds_in_steps: float
+    images_per_second: float
+    peak_memory_bytes: int
+    parameters: int
+    checkpoint_bytes: int
+    threads: int
+    processes: int
+    device: str
+    stopped: str = ""
+    skipped: dict[str, tuple[tuple[str, str], ...]] = {}  # noqa: RUF012
+
+
+def stamp(weights: Path | None = None) -> dict[str, str | None]:
     """Return the date, the command and the digest of the weights of a result."""
-    values = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-    }
-    return values if weights is None else {**values, "weights": digest(weights)}
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    values = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "command": printable(command)}
+    return {**values} if weights is None else {**values, "weights": digest(weights)}
 
 
 def digest(path: Path) -> str | None:
@@ -34,32 +67,27 @@ def digest(path: Path) -> str | None:
         raise LabError(f"{path} cannot be read: {error.strerror}; check its permissions and the disk") from error
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Environment:
     """Return command, commit, versions, processor and cores of this process."""
-    return {
-        **stamp(),
-        "commit": _git_commit(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "platform": platform.platform(),
-    }
+    return Environment.model_validate(
+        {
+            **stamp(),
+            "commit": _git_commit(),
+            "python": platform.python_version(),
+            "versions": {name: version(name) for name in PACKAGES},
+            "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "platform": platform.platform(),
+        }
+    )
 
 
 def _git_commit() -> str | None:
-    """Return scenelab's own commit, with `+` if the tree was changed; None outside git."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
     here = Path(__file__).parent
     try:
-        answer = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
+        answer = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip() or None

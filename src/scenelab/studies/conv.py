@@ -1,83 +1,102 @@
-"""The handout's question: how do native and custom convolution differ in memory, speed and convergence?"""
+"""Study for the handout: do native and custom convolution differ in memory, speed and convergence?"""
 
 import dataclasses
+import statistics
 from pathlib import Path
 from typing import Any
 
 from scenelab.data.splits import open_split
 from scenelab.errors import LabError
-from scenelab.io import atomic_write, read_json, write_json
+from scenelab.evaluation.intervals import wilson
+from scenelab.io import read_json
 from scenelab.models.registry import CONVOLUTIONS
 from scenelab.runs.config import TrainConfig, to_plain
 from scenelab.runs.provenance import environment
 from scenelab.runs.run import Run
-from scenelab.studies.apart import finished, require_same, train_apart
-from scenelab.studies.conv_figure import draw_study
-from scenelab.studies.conv_findings import compare, to_markdown
+from scenelab.studies.figures import draw_conv
+from scenelab.studies.runs import Study, is_finished, require_same, train_run, write_study
 from scenelab.training.metrics_logger import read_metrics
 from scenelab.training.session import available_cores
 
-SIDES = tuple(CONVOLUTIONS)
 
-
-def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) -> tuple[dict[str, Any], str]:
-    """Train what is not trained yet, then compare and write study.json, study.md and study.png.
+def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) -> tuple[Study, str]:
+    """Train what is missing in `out/native` and `out/custom`, compare, and write study.json, study.md and study.png.
 
     Args:
-        out: folder of the study; the runs are `out/native` and `out/custom`.
-        config: how both sides are trained; its network is replaced by SimpleNet.
-        steps: how many training steps, in place of the config's epochs.
+        out: folder of the study.
+        data: the data folder.
+        config: settings of both runs; the network is replaced by SimpleNet.
+        steps: number of training steps, instead of the config's epochs.
 
     Returns:
-        What study.json and study.md hold.
-
-    Raises:
-        LabError: bad data or settings, or the folder holds a study with others.
-        Interrupted: Ctrl-C; the same call goes on where it stopped.
+        The content of study.json and study.md.
     """
     train, val = (open_split(data, split) for split in ("train", "val"))
-    config = settle(config, images=len(train), steps=steps)
-    folders = {side: out / side for side in SIDES}
-    configs = {side: dataclasses.replace(config, conv=side) for side in SIDES}
-    for side, folder in folders.items():
-        require_same(folder, data, configs[side])
-    for side, folder in folders.items():
-        if not finished(folder):
-            train_apart(folder, data, configs[side])
+    config = complete(config, images=len(train), steps=steps)
+    configs = {Run(out / side): dataclasses.replace(config, conv=side) for side in CONVOLUTIONS}
+    for run, values in configs.items():
+        require_same(run.folder, data, values)
+    for run, values in configs.items():
+        if not is_finished(run):
+            train_run(run.folder, data, values)
     study = {
         "what": "SimpleNet (spring 2019), native against custom convolution, one run each from one seed",
         "data": {"folder": data.resolve().name, "train_images": len(train), "val_images": len(val)},
         "config": to_plain(config),
-        **compare({side: read_side(folder) for side, folder in folders.items()}, val_images=len(val)),
-        "environment": environment(),
+        **compare({run.folder.name: _read_side(run) for run in configs}, val_images=len(val)),
+        "environment": environment().plain(),
     }
-    text = to_markdown(study)
-    write_json(out / "study.json", study)
-    with atomic_write(out / "study.md", "w") as file:
-        file.write(text)
-    draw_study(study, out / "study.png")
-    return study, text
+    return study, write_study(out, "study", study, draw_conv)
 
 
-def settle(config: TrainConfig, *, images: int, steps: int | None) -> TrainConfig:
-    """Fix what the study decides itself: the network, its length, threads, and a loss for every step."""
-    epochs = config.epochs
-    if steps is not None:
-        if steps < 1:
-            raise LabError(f"--steps is {steps}; expected 1 or more")
-        epochs = steps / -(-images // config.batch_size)
+def complete(config: TrainConfig, *, images: int, steps: int | None) -> TrainConfig:
+    """Set the network, the length, the threads, and a logged loss for every step."""
+    if steps is not None and steps < 1:
+        raise LabError(f"--steps is {steps}; expected 1 or more")
+    epochs = config.epochs if steps is None else steps / -(-images // config.batch_size)
     threads = config.threads or available_cores()
     return dataclasses.replace(config, model="simplenet", epochs=epochs, threads=threads, log_every=1)
 
 
-def read_side(folder: Path) -> dict[str, Any]:
-    """Accounting and curves of one side, as study.json has them."""
-    run = Run(folder)
+def _read_side(run: Run) -> dict[str, Any]:
     accounting, rows = read_json(run.results / "training.json"), read_metrics(run)
     return {
-        "peak_memory_bytes": accounting["peak_memory_bytes"],
-        "images_per_second": accounting["images_per_second"],
+        **{name: accounting[name] for name in ("peak_memory_bytes", "images_per_second")},
         "accounting": accounting,
         "loss": [[row["step"], row["training_loss"]] for row in rows if "training_loss" in row],
         "accuracy": {split: [row for row in rows if row.get("split") == split] for split in ("train", "val")},
     }
+
+
+def compare(sides: dict[str, dict[str, Any]], *, val_images: int) -> dict[str, Any]:
+    """Return the ratios of custom to native, the difference of the loss curves and the final accuracies.
+
+    Args:
+        sides: `native` and `custom`, each with the loss of every step.
+        val_images: number of val images.
+    """
+    native, custom = sides["native"], sides["custom"]
+    losses = zip(native["loss"], custom["loss"], strict=True)
+    curve = [[step, abs(value - other)] for (step, value), (_, other) in losses]
+    largest_at_step, largest = max(curve, key=lambda point: point[1])
+    accuracies = zip(native["accuracy"]["val"], custom["accuracy"]["val"], strict=True)
+    return {
+        "sides": sides,
+        "speed_vs_native": custom["images_per_second"] / native["images_per_second"],
+        "memory_vs_native": custom["peak_memory_bytes"] / native["peak_memory_bytes"],
+        "loss_difference": {
+            "first": curve[0][1],
+            "median": statistics.median(value for _, value in curve),
+            "largest": largest,
+            "largest_at_step": largest_at_step,
+            "curve": curve,
+        },
+        "final": {side: _final(values["accuracy"], val_images) for side, values in sides.items()},
+        "largest_top1_difference": max(abs(row["top1"] - other["top1"]) for row, other in accuracies),
+    }
+
+
+def _final(accuracy: dict[str, list[dict[str, Any]]], val_images: int) -> dict[str, Any]:
+    keys = (("train", "loss"), ("train", "top1"), ("val", "loss"), ("val", "top1"), ("val", "top5"))
+    final = {f"{split}_{name}": accuracy[split][-1][name] for split, name in keys}
+    return {**final, "val_top1_interval": wilson(round(final["val_top1"] / 100 * val_images), val_images)}

@@ -14,12 +14,10 @@ from scenelab.runs.provenance import environment
 from scenelab.studies.conv_step import SUBJECTS, measure_step
 from scenelab.studies.timing import Measurements, interleave, ratio
 
-WARM_UP = 2
 MIN_SECONDS = 0.05  # of native in one round of a layer, so that the noise of the clock is small
 MAX_REPEATS = 50
 SETTINGS = {"plain": False, "prepared": True}
-"""The step is measured in a plain Python process, as in a user's own script, and with the process settings of
-Scenelab's training (`scenelab.runtime.prepare`)."""
+"""The step runs in a plain Python process, like a user's own script, and with Scenelab's process settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,21 +39,20 @@ class Layer:
 
     def build(self, subject: str) -> nn.Module:
         """Return the subject's module for this layer, in channels_last."""
-        module = SUBJECTS[subject](
-            self.in_channels, self.out_channels, self.kernel_size[0], stride=self.stride[0], padding=self.padding[0]
-        )
+        kernel, stride, padding = self.kernel_size[0], self.stride[0], self.padding[0]
+        module = SUBJECTS[subject](self.in_channels, self.out_channels, kernel, stride=stride, padding=padding)
         return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def conv_layers(batch: int, size: int) -> list[Layer]:
-    """Return the distinct convolutions of SimpleNet with their input shapes, from a forward pass without data."""
+    """Return the distinct convolutions of SimpleNet with their input shapes."""
     layers: list[Layer] = []
 
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
-        names = ("in_channels", "out_channels", "kernel_size", "stride", "padding")
+    def record(module: nn.Module, inputs: tuple[Tensor], _: Tensor) -> None:
+        names = "in_channels out_channels kernel_size stride padding".split()
         geometry: dict[str, Any] = {name: getattr(module, name) for name in names}
-        (images,) = inputs
-        layers.append(Layer(**geometry, input_shape=tuple(images.shape), needs_input_grad=images.requires_grad))
+        shape = tuple(inputs[0].shape)
+        layers.append(Layer(**geometry, input_shape=shape, needs_input_grad=inputs[0].requires_grad))
 
     with torch.device("meta"):
         network = SimpleNet()
@@ -77,7 +74,7 @@ class LayerTrial:
         images = torch.randn(layer.input_shape).contiguous(memory_format=torch.channels_last)
         self.images = images.requires_grad_(layer.needs_input_grad)
         with torch.no_grad():
-            self.grad = torch.randn_like(native(images))  # channels_last, as the output is
+            self.grad = torch.randn_like(native(images))  # channels_last, like the output
         self.leaves = [*self.module.parameters(), *([self.images] if layer.needs_input_grad else [])]
 
     def results(self) -> list[Tensor]:
@@ -101,52 +98,44 @@ class LayerTrial:
 
 
 def measure_layer(layer: Layer, rounds: int) -> dict[str, Any]:
-    """Return the times of one layer, and the error against native as a share of native's largest value."""
+    """Return the times of one layer, and the largest error relative to native's largest value."""
     trials = {name: LayerTrial(layer, name) for name in SUBJECTS}
     expected = trials["native"].results()
     errors = {name: _max_error(trial.results(), expected) for name, trial in trials.items()}
     for trial in trials.values():
-        trial.measure(WARM_UP)
+        trial.measure(2)  # warms up
     repeats = min(MAX_REPEATS, max(1, round(MIN_SECONDS / trials["native"].measure(1)["both"])))
-    times = interleave({name: lambda trial=trial: trial.measure(repeats) for name, trial in trials.items()}, rounds)
-    passes = {name: _compare(seconds) for name, seconds in times.items()}
+    times = interleave(trials, lambda name: trials[name].measure(repeats), rounds)
+    passes = {name: {"seconds": seconds, **_ratios(seconds)} for name, seconds in times.items()}
     return {"layer": str(layer), **asdict(layer), "repeats": repeats, "error_vs_native": errors, **passes}
 
 
 def measure_steps(batch: int, size: int, rounds: int, threads: int, *, prepared: bool) -> dict[str, Any]:
-    """Return time and peak memory of whole training steps, each subject in its own process."""
+    """Return time and peak memory of whole training steps, each in a process of its own."""
 
     def measure(name: str) -> Measurements:
         return measure_step(name, batch=batch, size=size, threads=threads, prepared=prepared)
 
-    values = interleave({name: lambda name=name: measure(name) for name in SUBJECTS}, rounds)
+    values = interleave(SUBJECTS, measure, rounds)
     seconds, peak, increase = (values[name] for name in ("seconds", "peak_bytes", "increase_bytes"))
-    return {
-        **_compare(seconds),
-        "images_per_second": {name: batch / statistics.median(times) for name, times in seconds.items()},
-        "memory": {
-            "peak_bytes": peak,
-            "increase_bytes": increase,
-            "ours_vs_native": ratio(increase, "ours", "native"),
-            "textbook_vs_ours": ratio(increase, "textbook", "ours"),
-            "ours_vs_native_whole_process": ratio(peak, "ours", "native"),
-        },
-    }
+    memory = {"peak_bytes": peak, "increase_bytes": increase, **_ratios(increase)}
+    memory["ours_vs_native_whole_process"] = ratio(peak, "ours", "native")
+    rates = {name: batch / statistics.median(times) for name, times in seconds.items()}
+    return {"seconds": seconds, **_ratios(seconds), "images_per_second": rates, "memory": memory}
 
 
 def measure_convolutions(*, batch: int, size: int, rounds: int, threads: int) -> dict[str, Any]:
-    """Return all figures of `scenelab bench conv`; on top the three ratios of the step in a plain process."""
+    """Return all figures of `scenelab bench conv`, with the three ratios of the step in a plain process on top."""
     layers = conv_layers(batch, size)
     before = torch.get_num_threads()
+    steps, rows = {}, []
     with progress("convolutions", len(SETTINGS) + len(layers), unit="parts") as advance:
         # The steps first: their processes then start from a parent that is still small.
-        steps = {}
         for name, prepared in SETTINGS.items():
             steps[name] = measure_steps(batch, size, rounds, threads, prepared=prepared)
             advance(1)
         torch.set_num_threads(threads)
         try:
-            rows = []
             for layer in layers:
                 rows.append(measure_layer(layer, rounds))
                 advance(1)
@@ -160,21 +149,19 @@ def measure_convolutions(*, batch: int, size: int, rounds: int, threads: int) ->
         "Scenelab's training; memory is the increase over the resident size before network and batch are made",
         "steps": steps,
         "layers": rows,
-        "environment": environment(),
+        "environment": environment().plain(),
     }
 
 
-def _compare(seconds: dict[str, list[float]]) -> dict[str, Any]:
-    ratios = {"ours_vs_native": ("ours", "native"), "textbook_vs_ours": ("textbook", "ours")}
-    return {"seconds": seconds, **{name: ratio(seconds, *pair) for name, pair in ratios.items()}}
+def _ratios(values: dict[str, list[float]]) -> dict[str, Any]:
+    pairs = {"ours_vs_native": ("ours", "native"), "textbook_vs_ours": ("textbook", "ours")}
+    return {name: ratio(values, *pair) for name, pair in pairs.items()}
 
 
 def _headline(step: dict[str, Any]) -> dict[str, float]:
-    return {
-        "step_vs_native": step["ours_vs_native"]["median"],
-        "textbook_vs_ours": step["textbook_vs_ours"]["median"],
-        "memory_vs_native": step["memory"]["ours_vs_native"]["median"],
-    }
+    ratios = (step["ours_vs_native"], step["textbook_vs_ours"], step["memory"]["ours_vs_native"])
+    names = "step_vs_native textbook_vs_ours memory_vs_native".split()
+    return {name: values["median"] for name, values in zip(names, ratios, strict=True)}
 
 
 def _max_error(results: list[Tensor], expected: list[Tensor]) -> float:

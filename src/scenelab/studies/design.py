@@ -1,6 +1,6 @@
-"""The handout's Section 3: from a plain network to ours, a step at a time, and each choice of ours on and off.
+"""Study for the handout's Section 3: from a plain network to ours in steps, and each of our choices on and off.
 
-All runs have the same minutes, seeds, pictures and augmentation, so a network that computes more sees fewer images.
+All runs have the same minutes, seeds, images and augmentation, so a network that computes more sees fewer images.
 They are judged on images held out of train; val is not opened.
 """
 
@@ -12,236 +12,170 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from scenelab.data.cache import MemmapDataset
-from scenelab.data.splits import open_split
-from scenelab.errors import Diverged
-from scenelab.evaluation.evaluate import evaluate
-from scenelab.io import atomic_write, read_json, write_json
-from scenelab.runs.config import OptimizerConfig, TrainConfig, from_plain, to_plain
-from scenelab.runs.network import read_classifier
+from scenelab.io import read_json
+from scenelab.runs.config import OptimizerConfig, TrainConfig, to_plain
 from scenelab.runs.provenance import environment
 from scenelab.runs.run import Run
-from scenelab.studies.apart import finished, refuse_difference, require_same, train_apart
-from scenelab.studies.design_figure import draw_design
-from scenelab.studies.design_findings import judge, to_markdown
-from scenelab.training.budget import plan
+from scenelab.studies.design_findings import Row, judge
+from scenelab.studies.figures import draw_design
+from scenelab.studies.runs import Study, finish_run, plan_once, write_study
 from scenelab.training.metrics_logger import read_metrics
-from scenelab.training.session import available_cores, open_sides
+from scenelab.training.session import open_sides
 
-HOLDOUT = 0.1
 REFERENCE = "ours"
-NEAR = 2.5  # points of top-1: what lies no further from what it is compared with is repeated with more seeds
+NEAR = 2.5  # points of top-1: variants no further from what they are compared with are repeated with more seeds
 HANDOUT_SGD = OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4)
-CLIP = 1.0  # the handout's, without which plain networks end at NaN at this rate
+CLIP = 1.0  # the handout's; without it plain networks end at NaN at this learning rate
+ACCOUNTING = "images_seen epochs minutes images_per_second parameters training_flops steps".split()
+Runs = dict[str, dict[int, Row]]
+"""By variant, then by seed."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the study: what it is called, what it shows, and how it differs from the reference."""
+    """One row of the study: its name, what it shows, how its config differs, and what it is compared with."""
 
     name: str
     what: str
     change: Callable[[TrainConfig], TrainConfig]
+    against: str | None = REFERENCE
+
+
+def _with(part: str = "", **values: Any) -> Callable[[TrainConfig], TrainConfig]:
+    """Return a change of some fields of the config, or of its `part`."""
+
+    def change(config: TrainConfig) -> TrainConfig:
+        if part:
+            return dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), **values)})
+        return dataclasses.replace(config, **values)
+
+    return change
 
 
 def _network(model: str) -> Callable[[TrainConfig], TrainConfig]:
-    """A network trained with the handout's optimiser."""
-    return lambda config: dataclasses.replace(config, model=model, optimizer=HANDOUT_SGD, clip_norm=CLIP)
-
-
-def _with(**values: Any) -> Callable[[TrainConfig], TrainConfig]:
-    return lambda config: dataclasses.replace(config, **values)
-
-
-def _augmented(**values: Any) -> Callable[[TrainConfig], TrainConfig]:
-    return lambda config: dataclasses.replace(config, augment=dataclasses.replace(config.augment, **values))
+    return _with(model=model, optimizer=HANDOUT_SGD, clip_norm=CLIP)
 
 
 def _adamw(config: TrainConfig) -> TrainConfig:
     rate = config.optimizer.adam_lr
-    return dataclasses.replace(
-        config, optimizer=OptimizerConfig(name="adamw", lr=rate, weight_decay=0.05, decay_vectors=False)
-    )
+    optimizer = OptimizerConfig(name="adamw", lr=rate, weight_decay=0.05, decay_vectors=False)
+    return dataclasses.replace(config, optimizer=optimizer)
 
 
-def _other_precision(config: TrainConfig) -> TrainConfig:
-    return dataclasses.replace(config, autocast=not config.autocast)
-
-
-def _last_size_only(config: TrainConfig) -> TrainConfig:
-    sizes = ((0.0, config.schedule.sizes[-1][1]),)
-    return dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, sizes=sizes))
-
-
-def _undecayed(config: TrainConfig) -> TrainConfig:
-    return dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, weight_decay=0.0))
+def _one_size(config: TrainConfig) -> TrainConfig:
+    return _with("schedule", sizes=((0.0, config.schedule.sizes[-1][1]),))(config)
 
 
 LADDER = (
-    Variant("plain", "ten convolutions with ReLU", _network("plain")),
-    Variant("plain-deep", "22 of them", _network("plain-deep")),
-    Variant("residual-bare", "ten, with residual connections", _network("residual-bare")),
-    Variant("residual-sgd", "the same with batch normalisation: our network", _network("residual")),
-    Variant("inception", "several filter sizes side by side, batch normalisation", _network("inception")),
+    Variant("plain", "ten convolutions with ReLU", _network("plain"), None),
+    Variant("plain-deep", "22 of them", _network("plain-deep"), "plain"),
+    Variant("residual-bare", "ten, with residual connections", _network("residual-bare"), "plain-deep"),
+    Variant("residual-sgd", "the same with batch normalization: our network", _network("residual"), "residual-bare"),
+    Variant(
+        "inception", "several filter sizes side by side, batch normalization", _network("inception"), "residual-sgd"
+    ),
 )
-"""From the handout's plain network to ours and past it, all with its optimiser."""
+"""From the handout's plain network to ours and past it, all with the handout's optimizer."""
 
 SWITCHES = (
-    Variant("adamw", "AdamW in place of Muon", _adamw),
+    Variant("adamw", "AdamW instead of Muon", _adamw),
     Variant("large", "twice the blocks", _with(model="residual-large")),
     Variant("small", "half the channels", _with(model="residual-small")),
     Variant("batch-64", "batches of 64", _with(batch_size=64)),
-    Variant("precision", "float32 where bfloat16 was taken, or the reverse", _other_precision),
-    Variant("one-size", "large pictures from the start", _last_size_only),
-    Variant("no-crops", "whole pictures in place of crops", _augmented(area=None)),
-    Variant("no-mirror", "no mirror images", _augmented(flip=False)),
-    Variant("no-smoothing", "labels as they are", _with(label_smoothing=0.0)),
-    Variant("no-average", "the last weights in place of their average", _with(ema=0.0)),
-    Variant("no-decay", "no weight decay", _undecayed),
-    Variant("colour", "with the handout's colour jitter", _augmented(gain=0.15)),
-    Variant("mixup", "with mixup, Beta(0.2, 0.2)", _augmented(mixup=0.2)),
-    Variant("cutmix", "with CutMix, Beta(1, 1)", _augmented(cutmix=1.0)),
+    Variant("precision", "float32 instead of bfloat16, or the reverse", lambda c: _with(autocast=not c.autocast)(c)),
+    Variant("one-size", "large images from the start", _one_size),
+    Variant("no-crops", "whole images instead of crops", _with("augment", area=None)),
+    Variant("no-mirror", "no mirror images", _with("augment", flip=False)),
+    Variant("no-smoothing", "no label smoothing", _with(label_smoothing=0.0)),
+    Variant("no-average", "the last weights instead of their average", _with(ema=0.0)),
+    Variant("no-decay", "no weight decay", _with("optimizer", weight_decay=0.0)),
+    Variant("colour", "with the handout's color jitter", _with("augment", gain=0.15)),
+    Variant("mixup", "with mixup, Beta(0.2, 0.2)", _with("augment", mixup=0.2)),
+    Variant("cutmix", "with CutMix, Beta(1, 1)", _with("augment", cutmix=1.0)),
 )
-"""Our recipe with one choice undone, or one more made."""
+"""Our recipe with one choice undone or added."""
 
-VARIANTS = (*LADDER, Variant(REFERENCE, "our network and recipe", lambda config: config), *SWITCHES)
+VARIANTS = (*LADDER, Variant(REFERENCE, "our network and recipe", _with(), None), *SWITCHES)
 
 
-def run_study(out: Path, data: Path, config: TrainConfig, *, seeds: int) -> tuple[dict[str, Any], str]:
-    """Train what is not trained yet, judge it, and write design.json, design.md and design.png.
+def run_study(out: Path, data: Path, config: TrainConfig, *, seeds: int) -> tuple[Study, str]:
+    """Train and judge what is missing in `out/VARIANT/SEED`, and write design.json, design.md and design.png.
 
-    A rung of the ladder is compared with the one below it, a switch with the reference. Each variant is trained with
-    one seed; the reference, and pairs that lie within `NEAR` points of each other, with all of them. What is there is
-    written after every new run, so that a study that was stopped has its results so far.
+    A network of the ladder is compared with the one before it, a switch with the reference. Each variant is trained
+    with one seed; the reference, and pairs within `NEAR` points of each other, with all of them. The files are written
+    after every new run, so that a stopped study has its results so far.
 
     Args:
-        out: folder of the study; the runs are `out/VARIANT/SEED`.
-        config: the recipe of the reference, with `minutes`; sizes are planned once and kept in `out/plan.json`.
-        seeds: how many runs the reference and its neighbours have.
-
-    Returns:
-        What design.json and design.md hold.
-
-    Raises:
-        LabError: bad data or settings, or the folder holds a study with others.
-        Interrupted: Ctrl-C; the same call goes on where it stopped.
+        out: folder of the study.
+        data: the data folder.
+        config: the recipe of the reference, with `minutes`; resolutions are planned once.
+        seeds: number of runs of the reference and of variants near it.
     """
-    base = settle(out, data, config)
+    base = plan_once(out, data, config)
     holdout = open_sides(data, None, base)[1]
-    rows: dict[str, dict[int, dict[str, Any]]] = {}
+    runs: Runs = {}
     for seed in range(seeds):
-        chosen = [variant for variant in VARIANTS if not seed or variant.name in _repeated(rows)]
-        for number, variant in enumerate(sorted(chosen, key=lambda variant: variant.name != REFERENCE), start=1):
-            made = dataclasses.replace(variant.change(base), seed=base.seed + seed)
-            folder = out / variant.name / str(made.seed)
-            new = not (Run(folder).results / "holdout.json").exists()
-            if new:
-                print(f"{variant.name}, seed {made.seed}: {number} of {len(chosen)} with this seed", file=sys.stderr)
-            rows.setdefault(variant.name, {})[made.seed] = _train(folder, data, made, holdout)
-            if new:
-                _write(out, data, base, holdout, rows)
-    return _write(out, data, base, holdout, rows)
+        selected = [variant for variant in VARIANTS if not seed or variant.name in _repeated(runs)]
+        for number, variant in enumerate(sorted(selected, key=lambda variant: variant.name != REFERENCE), start=1):
+            changed = dataclasses.replace(variant.change(base), seed=base.seed + seed)
+            run = Run(out / variant.name / str(changed.seed))
+            is_new = not (run.results / "holdout.json").exists()
+            if is_new:
+                place = f"{number} of {len(selected)} with this seed"
+                print(f"{variant.name}, seed {changed.seed}: {place}", file=sys.stderr)
+            runs.setdefault(variant.name, {})[changed.seed] = _train(run, data, changed, holdout)
+            if is_new:
+                _write(out, data, base, holdout, runs)
+    return _write(out, data, base, holdout, runs)
 
 
-def settle(out: Path, data: Path, config: TrainConfig) -> TrainConfig:
-    """The reference's config with its sizes planned: by the first call, and from then on as that one left it."""
-    path = out / "plan.json"
-    listing = open_split(data, "train")
-    config = dataclasses.replace(config, holdout=HOLDOUT, threads=config.threads or available_cores(), evaluate_every=2)
-    if path.exists():
-        stored = read_json(path)
-        refuse_difference(out, to_plain(config), to_plain(from_plain(stored["asked"])))
-        return from_plain(stored["planned"])
-    torch.set_num_threads(config.threads)
-    planned = plan(config, images=round(len(listing) * (1 - HOLDOUT)), categories=listing.categories)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"asked": to_plain(config), "planned": to_plain(planned)})
-    return planned
-
-
-def _train(folder: Path, data: Path, config: TrainConfig, holdout: MemmapDataset) -> dict[str, Any]:
-    """Train and evaluate one run unless that is done, and return its row."""
-    run = Run(folder)
-    failure, result = run.results / "diverged.json", run.results / "holdout.json"
-    require_same(folder, data, config)
-    if not finished(folder) and not failure.exists():
-        try:
-            train_apart(folder, data, config)
-        except Diverged as error:
-            write_json(failure, {"message": str(error)})
-    if failure.exists():
-        return {**read_json(failure), **read_curves(run)}
-    if not result.exists():
-        torch.set_num_threads(config.threads)
-        stored = read_classifier(run.best)
-        stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        evaluate(run, stored, holdout, source=str(data))
-    accounting = read_json(run.results / "training.json")
-    kept = ("images_seen", "epochs", "minutes", "images_per_second", "parameters", "training_flops", "steps")
-    mirror = read_json(result)["mirror"]
-    return {
-        **{name: accounting[name] for name in kept},
-        **{name: mirror[name] for name in ("top1", "top5", "loss")},
-        **read_curves(run),
-    }
-
-
-def read_curves(run: Run) -> dict[str, Any]:
-    """Loss by step, and accuracy by epoch on training and held-out images."""
+def _train(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset) -> Row:
+    if finish_run(run, data, config, holdout) is None:
+        values = read_json(run.results / "diverged.json")
+    else:
+        accounting = read_json(run.results / "training.json")
+        mirror = read_json(run.results / "holdout.json")["mirror"]
+        values = {name: accounting[name] for name in ACCOUNTING}
+        values |= {name: mirror[name] for name in ("top1", "top5", "loss")}
     rows = read_metrics(run)
-    return {
-        "curve": [[row["step"], row["training_loss"]] for row in rows if "training_loss" in row],
-        "accuracy": {
-            split: [
-                {name: row[name] for name in ("epoch", "step", "top1")} for row in rows if row.get("split") == split
-            ]
-            for split in ("train", "holdout")
-        },
+    accuracy = {
+        split: [{name: row[name] for name in ("epoch", "step", "top1")} for row in rows if row.get("split") == split]
+        for split in ("train", "holdout")
     }
+    curve = [[row["step"], row["training_loss"]] for row in rows if "training_loss" in row]
+    return {**values, "curve": curve, "accuracy": accuracy}
 
 
-def against() -> dict[str, str | None]:
-    """What each variant is compared with: a rung with the one below it, a switch with the reference."""
-    below = dict(zip([variant.name for variant in LADDER[1:]], [variant.name for variant in LADDER], strict=False))
-    others = {variant.name: REFERENCE for variant in SWITCHES}
-    return {variant.name: (below | others).get(variant.name) for variant in VARIANTS}
-
-
-def _repeated(rows: dict[str, dict[int, dict[str, Any]]]) -> set[str]:
-    """The reference, and all pairs whose first seeds lie so near that one run cannot tell."""
-    first = {name: next(iter(runs.values())) for name, runs in rows.items()}
+def _repeated(runs: Runs) -> set[str]:
+    """Return the reference and all pairs whose first seeds are too near for one run to tell."""
+    first = {name: next(iter(seeds.values())) for name, seeds in runs.items()}
     repeated = {REFERENCE}
-    for name, other in against().items():
-        pair = [first.get(part or "", {}) for part in (name, other)]
+    for variant in VARIANTS:
+        pair = [first.get(name or "", {}) for name in (variant.name, variant.against)]
         if all("top1" in run for run in pair) and abs(pair[0]["top1"] - pair[1]["top1"]) <= NEAR:
-            repeated |= {name, str(other)}
+            repeated |= {variant.name, str(variant.against)}
     return repeated
 
 
-def _write(
-    out: Path, data: Path, base: TrainConfig, holdout: MemmapDataset, rows: dict[str, dict[int, dict[str, Any]]]
-) -> tuple[dict[str, Any], str]:
+def _write(out: Path, data: Path, base: TrainConfig, holdout: MemmapDataset, runs: Runs) -> tuple[Study, str]:
     variants = [
         {
-            "name": variant.name, "what": variant.what, "ladder": variant in LADDER,
-            "against": against()[variant.name],
-            "runs": [{"seed": seed, **values} for seed, values in rows[variant.name].items()],
+            "name": variant.name,
+            "what": variant.what,
+            "ladder": variant in LADDER,
+            "against": variant.against,
+            "runs": [{"seed": seed, **values} for seed, values in runs[variant.name].items()],
         }
-        for variant in VARIANTS if variant.name in rows
-    ]  # fmt: skip
+        for variant in VARIANTS
+        if variant.name in runs
+    ]
     study = {
         "data": {"folder": data.resolve().name, "held_out": len(holdout)},
         "config": to_plain(base),
         "reference": REFERENCE,
         "guessing_loss": math.log(len(holdout.categories)),
         "variants": judge(variants, classes=len(holdout.categories), images=len(holdout)),
-        "environment": environment(),
+        "environment": environment().plain(),
     }
-    text = to_markdown(study)
-    write_json(out / "design.json", study)
-    with atomic_write(out / "design.md", "w") as file:
-        file.write(text)
-    draw_design(study, out / "design.png")
-    return study, text
+    return study, write_study(out, "design", study, draw_design)

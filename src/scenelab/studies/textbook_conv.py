@@ -1,7 +1,4 @@
-"""The textbook's convolution: correct, plain and slow; the baseline of `scenelab bench conv`.
-
-The input is unfolded into one matrix of all windows, K² times its size, which is kept for the backward pass.
-"""
+"""The textbook's convolution, the baseline of `scenelab bench conv`: all windows as one matrix, kept for backward."""
 
 from typing import Any
 
@@ -21,9 +18,8 @@ class TextbookConv2dFunction(Function):
         windows = F.unfold(images, kernel, padding=padding, stride=stride)  # n, c·k·k, l
         ctx.save_for_backward(windows, weight)
         ctx.image_size, ctx.stride, ctx.padding = images.shape[2:], stride, padding
-        height, width = (
-            (side + 2 * padding - size) // stride + 1 for side, size in zip(ctx.image_size, kernel, strict=True)
-        )
+        sides = zip(ctx.image_size, kernel, strict=True)
+        height, width = ((side + 2 * padding - size) // stride + 1 for side, size in sides)
         output = (weight.flatten(1) @ windows).view(len(images), len(weight), height, width)
         # A view must not be returned: an in-place ReLU follows.
         return output.clone() if bias is None else output + bias.view(-1, 1, 1)

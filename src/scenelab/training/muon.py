@@ -24,7 +24,7 @@ UPDATE_SIZE = 0.2  # root mean square of AdamW's usual update (Liu et al. 2025)
 def orthogonalize(matrix: Float[Tensor, "rows columns"], steps: int = STEPS) -> Float[Tensor, "rows columns"]:
     """Move the singular values into [0.7, 1.2], except the smallest, and keep the singular vectors.
 
-    The Newton-Schulz iteration is X ← aX + bAX + cA²X with A = XXᵀ. Each step is a product with a polynomial in A, so the
+    The Newton-Schulz iteration is X ← aX + bAX + cA²X with A = XXᵀ. Each step multiplies by a polynomial in A, so the
     factors are gathered in a small square matrix Q, and X is multiplied once:
 
         P = aI + bA + cA²        Q ← P·Q        A ← P·A·P        (A commutes with P)

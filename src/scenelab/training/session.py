@@ -13,14 +13,13 @@ from scenelab.data.cache import MemmapDataset
 from scenelab.data.holdout import hold_out
 from scenelab.data.splits import open_dataset, open_split
 from scenelab.errors import LabError
-from scenelab.io import read_json, write_json
 from scenelab.models.flops import model_size
 from scenelab.models.simplenet import Factory
 from scenelab.progress import TrainProgress, make_progress
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import RunConfig, TrainConfig, from_plain, to_plain
 from scenelab.runs.lock import lock_run
-from scenelab.runs.provenance import environment
+from scenelab.runs.provenance import Environment, TrainingResult, environment
 from scenelab.runs.run import Run
 from scenelab.runtime import peak_memory
 from scenelab.schema import parse
@@ -164,7 +163,7 @@ def _fit(
         trainer.fit(announcement(run, config, train, device))
     accounting = _accounting(trainer, train, val)
     if world.is_primary:
-        write_json(run.results / "training.json", accounting)
+        parse(TrainingResult, accounting).write(run.results / "training.json")
     return accounting
 
 
@@ -210,6 +209,6 @@ def _skipped(*datasets: MemmapDataset) -> dict[str, Any]:
 
 
 def _note_resumption(run: Run) -> None:
-    """Append the provenance of this resumption to that of the start."""
-    earlier = read_json(run.environment) if run.environment.exists() else environment()
-    write_json(run.environment, {**earlier, "resumed": [*earlier.get("resumed", []), environment()]})
+    """Keep the provenance of each resumption beside that of the start."""
+    earlier = Environment.read(run.environment) if run.environment.exists() else environment()
+    earlier.model_copy(update={"resumed": (*earlier.resumed, environment())}).write(run.environment)

@@ -1,4 +1,4 @@
-"""Grading many submissions: side by side, each result kept as it comes, the same files once."""
+"""Grade many submissions side by side; keep each result as it comes, and run the same files once."""
 
 import dataclasses
 import os
@@ -15,7 +15,7 @@ from scenelab.course.grading.discovery import Entry, gather
 from scenelab.course.grading.extract import remove
 from scenelab.course.grading.grade import STUBBED, grade_submission, key_of
 from scenelab.course.grading.outputs import write_class, write_student
-from scenelab.course.grading.results import Grade, Result
+from scenelab.course.grading.results import Grade, Outcome, Result
 from scenelab.course.grading.rubric import Rubric
 from scenelab.course.grading.sandbox import Sandbox, make_stage
 from scenelab.course.grading.similarity import compare
@@ -24,13 +24,10 @@ from scenelab.course.grading.worker import Worker
 from scenelab.errors import LabError
 from scenelab.io import atomic_write, read_json, write_json
 
-Tell = Callable[[Grade], None]
-SEED = "seed"  # file in the folder for the grades
-
 
 def seed_of(out: Path) -> int:
-    """The seed that belongs to a folder of grades: drawn once and kept there, readable by its owner alone."""
-    path = out / SEED
+    """Return the seed of a folder of grades: drawn once and kept in OUT/seed, which its owner alone can read."""
+    path = out / "seed"
     if path.exists():
         try:
             return int(path.read_text("ascii"))
@@ -40,33 +37,21 @@ def seed_of(out: Path) -> int:
     with atomic_write(path, "w") as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(f"{seed}\n")
-    path.chmod(0o600)
     return seed
 
 
 @dataclass
 class Batch:
-    """Grades a list of submissions into a folder.
-
-    Attributes:
-        out: students/NAME/ for each, grades.csv and leaderboard for all.
-        rubric: the points.
-        sandbox: where code runs.
-        seed: of everything drawn.
-        hidden: digest of the instructor's own folder, or "".
-        judge: of the challenge, where there are labels.
-        alike: compare submissions with each other.
-        notes: for the instructor, of the batch.
-    """
+    """Grades submissions into a folder: students/NAME/ for each, grades.csv and leaderboard for all."""
 
     out: Path
     rubric: Rubric
     sandbox: Sandbox
-    seed: int = 0
-    hidden: str = ""
-    judge: Judge | None = None
-    alike: bool = False
-    notes: list[str] = field(default_factory=list)
+    seed: int = 0  # of all random inputs
+    hidden: str = ""  # digest of the instructor's own folder
+    judge: Judge | None = None  # of the challenge, if there are labels
+    alike: bool = False  # compare submissions with each other
+    notes: list[str] = field(default_factory=list)  # for the instructor
     grades: dict[str, Grade] = field(default_factory=dict)
     _results: dict[str, "Future[Result]"] = field(default_factory=dict)
     _sources: dict[str, bytes] = field(default_factory=dict)
@@ -74,34 +59,27 @@ class Batch:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopped: bool = False
 
-    @property
-    def scratch(self) -> Path:
-        """Where submissions are unpacked; gone afterwards."""
-        return self.out / ".work"
-
     def __post_init__(self) -> None:
         self.out = self.out.resolve()
+        self.scratch = self.out / ".work"  # submissions are extracted to it; it is removed in the end
 
     def run(
-        self, paths: list[Path], *, jobs: int = 1, single: bool = False, tell: Tell = lambda grade: None
+        self, paths: list[Path], *, jobs: int = 1, single: bool = False, report: Callable[[Grade], None] | None = None
     ) -> list[Grade]:
-        """Grade all submissions in these files and folders; those that are graded already are taken as they are.
+        """Grade all submissions in these files and folders; do not repeat those that are graded already.
 
         Args:
             paths: as `discovery.gather` takes them.
-            jobs: submissions at once.
+            jobs: number of submissions at once.
             single: each path is one submission, whatever is in it.
-            tell: called with each grade as it is there.
-
-        Raises:
-            LabError: there is nothing to grade, or the folder cannot be written.
+            report: called with each grade.
         """
         remove(self.scratch)  # of a run that was killed
         try:
             entries, lines = gather(paths, self.scratch, single=single, skip=self.out)
             self.notes += lines
             with ThreadPoolExecutor(jobs) as pool:
-                futures = [pool.submit(self._grade, entry, tell) for entry in entries]
+                futures = [pool.submit(self._grade, entry, report) for entry in entries]
                 try:
                     for future in futures:
                         future.result()
@@ -124,27 +102,32 @@ class Batch:
         for worker in workers:
             worker.close()
 
-    def _grade(self, entry: Entry, tell: Tell) -> None:
+    def _grade(self, entry: Entry, report: Callable[[Grade], None] | None) -> None:
         if self._stopped:
             return
-        stage = make_stage(self.scratch)
+        stage, path = make_stage(self.scratch), self.out / "students" / entry.student / "result.json"
         try:
             submission = self._read(entry, stage)
-            for path in (stage / "submission").rglob("*"):
-                path.chmod(0o755 if path.is_dir() else 0o644)
-            key = key_of(
-                submission.digest, self.rubric, self.seed, self.sandbox, self.hidden, metadata.version("scenelab")
-            )
+            for each in (stage / "submission").rglob("*"):
+                each.chmod(0o755 if each.is_dir() else 0o644)
+            version = metadata.version("scenelab")
+            key = key_of(submission.digest, self.rubric, self.seed, self.sandbox, self.hidden, version)
             with self._lock:
-                mine = key not in self._results
+                is_first = key not in self._results
                 future = self._results.setdefault(key, Future())
-            if mine:
-                self._settle(future, lambda: self._result(submission, stage, key, entry))
-            # of the same files the checks are the same, what is said of the archive is not
-            result = dataclasses.replace(future.result(), notes=[*entry.notes, *_notes(future.result(), submission)])
-            if _stored(self._place(entry), key) is None:
-                write_json(self._place(entry), result.to_dict())
-            self._keep_source(entry, submission)
+            if is_first:
+                try:
+                    future.set_result(self._result(submission, stage, key, path))
+                except BaseException as error:
+                    future.set_exception(error)
+            # the same files have the same results; the notes on their archives differ
+            stubs = [note for note in future.result().notes if note.startswith(STUBBED)]
+            result = dataclasses.replace(future.result(), notes=[*entry.notes, *submission.notes, *stubs])
+            if _stored(path, key) is None:
+                write_json(path, dataclasses.asdict(result))
+            if self.alike and submission.code is not None:
+                with self._lock:
+                    self._sources[entry.student] = submission.code.read_bytes()
         finally:
             remove(stage)
         grade = Grade(entry, result, self.rubric)
@@ -152,10 +135,11 @@ class Batch:
             self.grades[entry.student] = grade
             write_student(self.out, grade)
             write_class(self.out, list(self.grades.values()))
-        tell(grade)
+        if report is not None:
+            report(grade)
 
     def _read(self, entry: Entry, stage: Path) -> Submission:
-        """What was handed in; a fault of ours in reading it must not stop the others."""
+        """Extract a submission; the grader's own fault in doing so must not stop the others."""
         try:
             return read(entry.paths, stage / "submission", skip=self.out)
         except LabError:
@@ -164,68 +148,44 @@ class Batch:
             problem = f"could not be read: the grader failed ({type(error).__name__}); tell your instructor"
             return Submission(stage / "submission", stage / "submission", problem=problem, digest=entry.student)
 
-    def _place(self, entry: Entry) -> Path:
-        return self.out / "students" / entry.student / "result.json"
+    def _result(self, submission: Submission, stage: Path, key: str, path: Path) -> Result:
+        stored = _stored(path, key)
+        if stored is not None and stored.complete:
+            return stored
 
-    def _settle(self, future: "Future[Result]", make: Callable[[], Result]) -> None:
-        try:
-            future.set_result(make())
-        except BaseException as error:
-            future.set_exception(error)
+        source, limits = submission.source, self.rubric.limits
+        worker = Worker(self.sandbox, stage, submission.code or submission.root, limits, source.scanned)
+        with self._lock:
+            self._workers.add(worker)
+        worker.cancelled = self._stopped
 
-    def _result(self, submission: Submission, stage: Path, key: str, entry: Entry) -> Result:
-        stored = self._place(entry)
-        known = _stored(stored, key)
-        if known is not None and known.complete:
-            return known
+        def update(result: Result) -> None:
+            write_json(path, dataclasses.asdict(result))
 
-        def remember(worker: Worker) -> None:
-            with self._lock:
-                self._workers.add(worker)
-            worker.cancelled = self._stopped
-
-        return grade_submission(
-            submission, stage, rubric=self.rubric, sandbox=self.sandbox, key=key, seed=self.seed, judge=self.judge,
-            earlier=known, update=lambda result: write_json(stored, result.to_dict()), on_worker=remember,
-        )  # fmt: skip
-
-    def _keep_source(self, entry: Entry, submission: Submission) -> None:
-        if self.alike and submission.code is not None:
-            with self._lock:
-                self._sources[entry.student] = submission.code.read_bytes()
+        new = Result(key, submission.digest, str(self.sandbox))
+        return grade_submission(new, submission, worker, self.rubric, self.seed, self.judge, stored, update)
 
     def _finish(self) -> None:
-        """Name team mates, who handed in the same files, and write what tells of all."""
-        by_digest: dict[str, list[str]] = {}
+        """Name team mates, who submitted the same files, and write what concerns all."""
+        teams: dict[str, list[str]] = {}
+        for name in sorted(self.grades):
+            teams.setdefault(self.grades[name].result.digest, []).append(name)
         for name, grade in self.grades.items():
-            by_digest.setdefault(grade.result.digest, []).append(name)
-        for name, grade in self.grades.items():
-            mates = sorted(set(by_digest[grade.result.digest]) - {name})
-            if mates:
-                grade.mates = mates
+            grade.mates = [mate for mate in teams[grade.result.digest] if mate != name]
+            if grade.mates:
                 write_student(self.out, grade)
         write_class(self.out, list(self.grades.values()))
         if self.alike:
-            self.notes += compare(self._different(), self.out, self.scratch)
-
-    def _different(self) -> dict[str, bytes]:
-        """One source of each team."""
-        seen = {self.grades[name].result.digest: name for name in sorted(self._sources, reverse=True)}
-        return {name: self._sources[name] for name in sorted(seen.values())}
-
-
-def _notes(result: Result, submission: Submission) -> list[str]:
-    """Notes on this archive, then those that the run gave."""
-    given = [note for note in result.notes if note.startswith(STUBBED)]
-    return [*submission.notes, *given]
+            first = {self.grades[name].result.digest: name for name in sorted(self._sources, reverse=True)}
+            sources = {name: self._sources[name] for name in sorted(first.values())}
+            self.notes += compare(sources, self.out, self.scratch)
 
 
 def _stored(path: Path, key: str) -> Result | None:
-    """A result that was kept, perhaps incomplete, where it is of the same files, rubric and seed."""
-    if not path.exists():
-        return None
+    """Return a result that was kept, perhaps incomplete, if it has this key."""
     try:
-        result = Result.from_dict(read_json(path))
+        values = read_json(path)
+        result = Result(**{**values, "outcomes": [Outcome(**each) for each in values["outcomes"]]})
     except (LabError, TypeError, KeyError):
         return None
     return result if result.key == key else None

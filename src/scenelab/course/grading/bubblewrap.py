@@ -13,6 +13,7 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -21,51 +22,46 @@ import scenelab
 from scenelab.runtime import NEUTRAL, python_command
 
 LAUNCH = Path(__file__).parent / "launch.py"
-NOBODY = "65534"
 TMP_BYTES = 96 << 20  # of the private /tmp, which holds a copy of the submission
+FIXED = """
+    --unshare-all --unshare-user --die-with-parent --new-session --cap-drop ALL --uid 65534 --gid 65534
+    --hostname grader --ro-bind /usr /usr --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache --ro-bind-try
+    /sys/devices/system/cpu /sys/devices/system/cpu
+""".split()  # torch picks its kernels by /sys/devices/system/cpu
 MASKED = """
     kcore keys key-users timer_list timer_stats sched_debug latency_stats kmsg kallsyms kpagecount kpageflags
     kpagecgroup slabinfo vmallocinfo config.gz mtrr
-""".split()
-"""Files of /proc that are covered."""
-EMPTIED = "acpi asound bus fs irq scsi driver".split()
-"""Folders of /proc that are covered; sys and sysrq-trigger are read-only like all of /proc."""
+""".split()  # files of /proc that are covered
+EMPTIED = "acpi asound bus fs irq scsi driver".split()  # folders of it; sys and sysrq-trigger are read-only like all
 
 
 def command_line(arguments: list[str], stage: Path, *, user: int | None, seccomp: int | None) -> list[str]:
-    """Return the command that runs a program in bubblewrap.
+    """Return the command that runs a program and its arguments in bubblewrap.
 
-    Args:
-        arguments: the program and its arguments.
-        stage: a folder that it sees, read-only, at the same path.
-        user: to run as, for root; None keeps the caller's.
-        seccomp: file descriptor of a filter, or None.
+    It sees `stage`, read-only, and runs as `user` if we are root; `seccomp` is the file descriptor of a filter.
     """
     binds = [*python_folders(), (str(stage), str(stage))]
     if user is None:
         return [*_flags(binds, seccomp), "--", *arguments]
     closed = [source for source, _ in binds if not open_to_others(Path(source))]
-    place = _mount_points(len(closed)) if closed else ""
+    place = str(_mount_folder()) if closed else ""
     visible = {source: f"{place}/{number}" for number, source in enumerate(closed)}
+    for path in visible.values():  # sources are mounted on them in a namespace of their own
+        Path(path).mkdir(exist_ok=True)
     binds = [(visible.get(source, source), path) for source, path in binds]
     launch = python_command(["-I", str(LAUNCH), str(user), place, str(len(closed)), *closed])
     return [*launch, *_flags(binds, seccomp), "--", *arguments]
 
 
 def _flags(binds: list[tuple[str, str]], seccomp: int | None) -> list[str]:
-    flags = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--unshare-user"]
-    flags += ["--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    flags += ["--disable-userns"] if _nested_can_be_refused() else []
-    size = ["--size", str(TMP_BYTES)] if _has_flag("--size") else []
-    flags += ["--uid", NOBODY, "--gid", NOBODY, "--hostname", "grader", "--ro-bind", "/usr", "/usr"]
-    for name in ("bin", "sbin", "lib", "lib32", "lib64"):
-        path = Path("/") / name
+    can_limit, can_refuse = _abilities()
+    flags = [shutil.which("bwrap") or "bwrap", *FIXED, *(["--disable-userns"] if can_refuse else [])]
+    size = ["--size", str(TMP_BYTES)] if can_limit else []
+    for path in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
         if path.is_symlink():
             flags += ["--symlink", os.readlink(path), str(path)]
         elif path.exists():
             flags += ["--ro-bind", str(path), str(path)]
-    flags += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    flags += ["--ro-bind-try", "/sys/devices/system/cpu", "/sys/devices/system/cpu"]  # torch picks its kernels by it
     flags += ["--dev", "/dev", *size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev", *_proc()]
     flags += [*size, "--tmpfs", "/tmp"]
     for source, path in binds[:-1]:
@@ -85,26 +81,21 @@ def _empty(folder: str) -> list[str]:
 def _proc() -> list[str]:
     """Return flags for a read-only /proc with what describes the machine covered, as far as it exists."""
     flags = ["--proc", "/proc"]
-    for name in MASKED:
-        flags += ["--ro-bind", "/dev/null", f"/proc/{name}"] if Path("/proc", name).exists() else []
-    for name in EMPTIED:
-        flags += _empty(f"/proc/{name}") if Path("/proc", name).is_dir() else []
+    for path in (Path("/proc", name) for name in MASKED):
+        flags += ["--ro-bind", "/dev/null", str(path)] if path.exists() else []
+    for path in (Path("/proc", name) for name in EMPTIED):
+        flags += _empty(str(path)) if path.is_dir() else []
     return [*flags, "--remount-ro", "/proc"]
 
 
 @cache
-def _nested_can_be_refused() -> bool:
-    """Return whether bubblewrap can refuse nested user namespaces; some containers do not let it."""
-    command = ["bwrap", "--ro-bind", "/", "/", "--unshare-all", "--unshare-user", "--disable-userns", "true"]
-    if not _has_flag("--disable-userns"):
-        return False
-    return subprocess.run(command, capture_output=True, check=False, cwd=NEUTRAL).returncode == 0
-
-
-@cache
-def _has_flag(flag: str) -> bool:
-    done = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False, cwd=NEUTRAL)
-    return flag in done.stdout + done.stderr
+def _abilities() -> tuple[bool, bool]:
+    """Return whether bubblewrap can limit a tmpfs, and refuse nested user namespaces, which some containers prevent."""
+    options: Any = {"capture_output": True, "check": False, "cwd": NEUTRAL}
+    done = subprocess.run(["bwrap", "--help"], **options)
+    text = done.stdout + done.stderr
+    nested = ["bwrap", "--ro-bind", "/", "/", "--unshare-all", "--unshare-user", "--disable-userns", "true"]
+    return b"--size" in text, b"--disable-userns" in text and subprocess.run(nested, **options).returncode == 0
 
 
 @cache
@@ -119,13 +110,8 @@ def python_folders() -> tuple[tuple[str, str], ...]:
 
 
 def open_to_others(path: Path) -> bool:
-    """Return whether another user could reach a path: no folder on the way to it is closed."""
+    """Return whether another user could reach a path."""
     return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents) if folder.is_dir())
-
-
-def python_is_open_to_others() -> bool:
-    """Return whether another user could start this Python and load torch."""
-    return all(open_to_others(Path(real)) for real, _ in python_folders())
 
 
 @cache
@@ -134,10 +120,3 @@ def _mount_folder() -> Path:
     place.chmod(0o755)
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     return place
-
-
-def _mount_points(count: int) -> str:
-    """Return a folder with empty folders 0, 1, …, on which sources are mounted in a namespace of their own."""
-    for number in range(count):
-        (_mount_folder() / str(number)).mkdir(exist_ok=True)
-    return str(_mount_folder())

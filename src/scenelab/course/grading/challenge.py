@@ -25,23 +25,14 @@ SECONDS = 3600.0  # for all images; a checkpoint under 10 MB scores some hundred
 
 @dataclass(frozen=True)
 class Judge:
-    """Test images and their labels.
+    """Test images and their labels."""
 
-    Attributes:
-        folder: holds images/, as MiniPlaces does.
-        listed: paths below images/ and labels.
-    """
-
-    folder: Path
-    listed: list[tuple[str, int]]
+    folder: Path  # holds images/, as MiniPlaces does
+    listed: list[tuple[str, int]]  # paths below images/ and labels
 
     @staticmethod
     def of(folder: Path) -> "Judge | None":
-        """Read test.txt, lines `test/00000001.jpg 5`, beside images/; return None if there is no list.
-
-        Raises:
-            LabError: the list cannot be read, or images are missing.
-        """
+        """Read test.txt, lines `test/00000001.jpg 5`, beside images/; return None if there is no list."""
         if not (folder / LABELS).exists():
             return None
         listed = read_list(folder / LABELS)
@@ -54,10 +45,6 @@ class Judge:
         """Return top-1 and top-5 error in percent, or the `problem`; None without a model.
 
         The weights are loaded and run in the sandbox, which returns scores; the labels stay here.
-
-        Args:
-            worker: with limits that suit this number of images.
-            submission: may hold a checkpoint.
         """
         path = checkpoint(submission.root)
         if path is None:

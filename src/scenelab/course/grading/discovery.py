@@ -1,61 +1,51 @@
-"""Which submissions there are in what the grader was given: archives and folders, of one student or of a class."""
+"""Find the submissions in the given archives and folders, of one student or of a class."""
 
-import json
 import os
 import re
 import subprocess
-import tarfile
 import unicodedata
-import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scenelab.course.grading.bounded import run_bounded
+from scenelab.course.grading.extract import archive_kind
 from scenelab.course.grading.filenames import is_archive, is_student_file, parse, parse_all, stem
 from scenelab.course.grading.layouts import Group, group_names, numbered_alike, split
 from scenelab.errors import LabError, printable
-from scenelab.runtime import run_module
 
 MAX_SHOWN = 40  # names in a line
-SECONDS = 1800  # for unpacking the archive of a class
+SECONDS = 1800  # for the archive of a class
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One student's submission.
+    """One student's submission."""
 
-    Attributes:
-        student: unique in a batch; a name that a file can have.
-        paths: files and folders that are it.
-        user: the platform's number, or "".
-        late: whether the platform says so.
-        notes: what was decided of its files.
-    """
-
-    student: str
+    student: str  # unique in a batch, and a valid file name
     paths: tuple[Path, ...]
-    user: str = ""
+    user: str = ""  # the platform's number
     late: bool = False
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was decided about its files
 
 
 def gather(
     paths: Sequence[Path], scratch: Path, *, single: bool = False, skip: Path | None = None
 ) -> tuple[list[Entry], list[str]]:
-    """All submissions in the files and folders given, by student, and lines on what was decided.
+    """Return all submissions in files and folders, sorted by student, and lines on what was decided.
 
-    One path alone is a class or a submission, by the rule of `layouts.split`. Of several paths each is one submission,
-    whatever is in it: nothing in a student's archive makes another student. Several that a platform has named as the
+    A single path is a class or a submission, by the rule of `layouts.split`. Of several paths each is one submission,
+    whatever is in it: nothing in a student's archive makes another student. Those that a platform has named as the
     same student's are one.
 
     Args:
         paths: archives, single files or folders.
-        scratch: where the archive of a class is unpacked.
-        single: each path is one submission, even where it is alone.
-        skip: a folder that is not looked into: the one for the grades.
+        scratch: where the archive of a class is extracted.
+        single: whether each path is one submission, even a single one.
+        skip: a folder to leave out, such as the one for the grades.
 
     Raises:
-        LabError: a path does not exist, or there is nothing in them.
+        LabError: a path does not exist, or there is no submission in them.
     """
     for path in paths:
         if not path.exists():
@@ -64,10 +54,8 @@ def gather(
     lines: list[str] = []
     if single:
         groups = [Group(_student_of(path), [str(path)]) for path in paths]
-    elif len(paths) == 1:
-        groups = _of_one(paths[0], scratch, lines, skip)
     else:
-        groups = _of_several(paths)
+        groups = _of_one(paths[0], scratch, lines, skip) if len(paths) == 1 else _of_several(paths)
     if not groups:
         raise LabError(f"there is no submission in {', '.join(map(str, paths))}; give archives or folders")
     return sorted(_unique(groups, lines), key=lambda entry: entry.student), lines
@@ -81,22 +69,21 @@ def _of_one(path: Path, scratch: Path, lines: list[str], skip: Path | None) -> l
     parsed = parse(path.name)
     if parsed is not None and not path.is_dir():
         return [Group(parsed.student, [str(path)], parsed.user, parsed.late)]
+    base, names = path, []
     if path.is_dir():
         inner = [child for child in path.iterdir() if not child.name.startswith((".", "__MACOSX")) and child != skip]
         if len(inner) == 1 and inner[0].is_file() and is_archive(inner[0].name):
             return _of_one(inner[0], scratch, lines, skip)
         if not inner:
             raise LabError(f"{path} is empty; give archives or folders")
-        base, names = path, list(_names_in(path, skip))
-    elif is_archive(path.name) and _opens(path):
+        names = list(_names_in(path, skip))
+    elif is_archive(path.name) and archive_kind(path):
         base = scratch / "class"
-        lines += _unpack_apart(path, base)
+        lines += _unpack_class(path, base)
         names = list(_names_in(base))
-    else:
-        base, names = path, []
     result = split(names)
     if result is None:
-        _say_one(path, names, lines)
+        lines += _ambiguity(path, names)
         return [Group(_student_of(path), [str(path)])]
     groups, unknown = result
     for group in groups:
@@ -107,48 +94,39 @@ def _of_one(path: Path, scratch: Path, lines: list[str], skip: Path | None) -> l
     return groups
 
 
-def _say_one(path: Path, names: list[str], lines: list[str]) -> None:
-    """A line where what was taken for one submission holds several archives or files that may be students' own."""
+def _ambiguity(path: Path, names: list[str]) -> list[str]:
+    """Return a line if a single submission holds several files that may be students' own."""
     several = [name for name in names if is_archive(name) or parse(Path(name).name) is not None]
     if not any(is_student_file(name) for name in names):
         kinds = (".py", ".ipynb", ".pdf", ".docx", "/")
         several += [name for name in names if name.endswith(kinds) and name not in several and "/" not in name[:-1]]
     students = [name for name in names if is_student_file(Path(name).name)]
     several += students if len(students) > 1 else []
-    if len(several) > 1:
-        shown = printable(", ".join(dict.fromkeys(several[:MAX_SHOWN])))
-        lines.append(
-            f"{printable(path.name)} was graded as one submission, though it holds {shown}; if these are students' "
-            "own, give each a folder or archive with the student's name"
-        )
+    if len(several) < 2:
+        return []
+    shown = printable(", ".join(dict.fromkeys(several[:MAX_SHOWN])))
+    return [
+        f"{printable(path.name)} was graded as one submission, though it holds {shown}; if these are students' "
+        "own, give each a folder or archive with the student's name"
+    ]
 
 
 def _of_several(paths: Sequence[Path]) -> list[Group]:
-    names = parse_all((path.name, False) for path in paths)
-    parsed = list(zip(map(str, paths), names, strict=True))
-    named = [(path, name) for path, name in parsed if name is not None]
-    if numbered_alike([(Path(path).name, name) for path, name in named]):
-        named = []
-    taken = {path for path, _ in named}
+    parsed = zip(paths, parse_all((path.name, False) for path in paths), strict=True)
+    named = {path: name for path, name in parsed if name is not None}
+    if numbered_alike([(path.name, name) for path, name in named.items()]):
+        named = {}
     groups: dict[tuple[Path, str], Group] = {}
     for path in paths:
-        if str(path) not in taken:  # files of one folder and one name belong together: alice.zip, alice.pdf
+        if path not in named:  # files of one folder and one name belong together: alice.zip, alice.pdf
             student = _student_of(path)
-            key = (path.parent, student) if path.is_file() else (path, student)
+            key = (path.parent if path.is_file() else path, student)
             groups.setdefault(key, Group(student)).members.append(str(path))
-    return [*groups.values(), *group_names(named)]
-
-
-def _opens(path: Path) -> bool:
-    """Whether it is an archive by its bytes; else reading it says what is wrong."""
-    try:
-        return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
-    except Exception:
-        return False
+    return [*groups.values(), *group_names([(str(path), name) for path, name in named.items()])]
 
 
 def _names_in(folder: Path, skip: Path | None = None) -> Iterator[str]:
-    """Paths of all files; a folder without any ends with a slash."""
+    """Yield the paths of all files; a folder without any ends with a slash."""
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if Path(root, name) != skip)
         place = Path(root).relative_to(folder).as_posix()
@@ -158,29 +136,25 @@ def _names_in(folder: Path, skip: Path | None = None) -> Iterator[str]:
             yield prefix
 
 
-def _unpack_apart(path: Path, folder: Path) -> list[str]:
-    """Unpack the archive of a class in a process with bounds; returns its notes."""
+def _unpack_class(path: Path, folder: Path) -> list[str]:
+    """Extract the archive of a class in a process with limits, and return its notes."""
     try:
-        done = run_module("scenelab.course.grading.extract", [str(path), str(folder)], seconds=SECONDS)
-        notes = json.loads(done.stdout)
+        notes = run_bounded(
+            "scenelab.course.grading.extract", [path], folder, [str(path), str(folder)], seconds=SECONDS
+        )
     except (subprocess.TimeoutExpired, OSError, ValueError):
         notes = ["could not be unpacked: it takes too much time or memory"]
-    if isinstance(notes, dict):
-        raise LabError(f"cannot unpack {path} below {folder}: {notes['disk']}; free space or choose another --out")
     return [printable(f"{path.name}: {note}") for note in notes[:MAX_SHOWN]]
 
 
-def _unique(groups: Iterable[Group], lines: list[str]) -> Iterator[Entry]:
-    """Names that a file can have, and no two alike, whatever their case and Unicode form."""
-    groups = list(groups)
+def _unique(groups: Sequence[Group], lines: list[str]) -> Iterator[Entry]:
+    """Yield entries with valid file names, distinct whatever their case and Unicode form."""
     taken: set[str] = set()
     for group in groups:
         student = unicodedata.normalize("NFC", group.student)
         plain = re.sub(r"[^\w.-]+", "-", student).strip("-.")[:60] or "student"
-        tries = (f"{plain}-{mark}" for mark in [group.user or "2", *range(2, len(groups) + 4)])
-        name = plain
-        while name.casefold() in taken:
-            name = next(tries)
+        tries = (plain, *(f"{plain}-{mark}" for mark in [group.user or "2", *range(2, len(groups) + 4)]))
+        name = next(each for each in tries if each.casefold() not in taken)
         notes = list(group.notes)
         if name != plain and not group.user:
             text = f"{printable(group.student)} is the name of several submissions; this one is {name}"

@@ -15,7 +15,8 @@ STUDENT = re.compile(r"student[ _-]?code.*\.py$", re.IGNORECASE)
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".rar", ".7z")
 MODELS = (".pth.tar", ".pth", ".pt", ".ckpt")  # an archive by its bytes, a single file by its meaning
 DOCUMENTS = (".pdf", ".doc", ".docx", ".odt", ".rtf", ".pages", ".txt", ".md", ".tex")
-_PROJECT_WORDS = """
+ORDINARY = frozenset(
+    """
 my the of and for final new old all copy draft last latest version ver v student students own code codes coding
 src source sources script scripts py python file files folder package layer layers module modules conv
 convolution convolutions custom attack attacks pgd adversarial attention grad saliency net nets network networks
@@ -26,30 +27,27 @@ screenshots pics data dataset datasets weights checkpoint checkpoints log logs r
 assignments ass proj project projects part parts q question lab exercise task ps pset submission submissions
 submit submitted hand handin in kit starter solution solutions answer answers extra bonus notebook notebooks
 jupyter ipynb zip miniplaces cs cv ml dl
-"""
-ORDINARY = frozenset(_PROJECT_WORDS.split())
-"""Words that name a part of a project: what is left of a name without them, and without numbers, is a person's."""
-
+""".split()
+)
+"""Words of a project: what is left of a name without them, and without numbers, is a person's."""
 NUMBERED = re.compile(r"(s|st|stud|student|user|team|group|grp|participant|anon|candidate)[ _-]?\d+|[a-z]{0,3}\d{4,}")
 """People by number: student1, team-07, 20231234."""
 
-PATTERNS = (
-    re.compile(r"^(?P<late>LATE_)?(?P<student>anon_(?P<user>[^_]+))_(?P<submission>\d+)_(?P<file>.+)$"),
-    re.compile(r"^(?P<student>.+?)_(?P<user>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)$"),
-    re.compile(r"^(?P<student>(?P<user>.+))_attempt_(?P<when>\d{4}(?:-\d\d){5})(?:_(?P<file>.+)|\.txt)$"),
-    re.compile(
-        r"^(?P<user>\d+-\d+) ?- ?(?P<student>.+?) ?- ?"
-        r"(?P<when>(?:[A-Z][a-z]+ \d+, \d{4}|\d+ [A-Z][a-z]+,? \d{4}|\d{4}-\d\d-\d\d)[^-]*?)(?: ?- ?(?P<file>.+))?$"
-    ),
-    re.compile(r"^(?P<student>(?P<user>[^@/\s]+@[^_/\s]+))_(?P<submission>\d+)_(?P<file>.+)$"),
-    re.compile(r"^(?P<student>submission_(?P<user>\d+))$"),
-    re.compile(r"^(?P<student>[^()]+?) ?\((?P<user>[^()\s]+)\)$"),
-    re.compile(r"^(?P<student>.+?)(?P<late>_LATE)?_(?P<user>\d+)_(?P<submission>\d+)_(?P<file>.+)$"),
-    re.compile(r"^(?P<student>.+?)(?P<late>_LATE)?_(?P<user>\d+)_(?P<file>text\.html)$"),
-)
-"""Canvas (anonymous), Moodle, Blackboard, Brightspace, Autolab, Gradescope, Sakai, Canvas, Canvas's texts."""
-ANONYMOUS, CANVAS = 0, (0, 7, 8)
-BLACKBOARD, FOLDERS_ONLY = 2, (5, 6)  # of PATTERNS: a file `student_code (1).py` is not Sakai's
+_CANVAS = r"^(?P<student>.+?)(?P<late>_LATE)?_(?P<user>\d+)_"
+_DAY = r"(?:[A-Z][a-z]+ \d+, \d{4}|\d+ [A-Z][a-z]+,? \d{4}|\d{4}-\d\d-\d\d)"
+PATTERNS = {
+    "canvas, anonymous": r"^(?P<late>LATE_)?(?P<student>anon_(?P<user>[^_]+))_(?P<submission>\d+)_(?P<file>.+)$",
+    "moodle": r"^(?P<student>.+?)_(?P<user>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)$",
+    "blackboard": r"^(?P<student>(?P<user>.+))_attempt_(?P<when>\d{4}(?:-\d\d){5})(?:_(?P<file>.+)|\.txt)$",
+    "brightspace": rf"^(?P<user>\d+-\d+) ?- ?(?P<student>.+?) ?- ?(?P<when>{_DAY}[^-]*?)(?: ?- ?(?P<file>.+))?$",
+    "autolab": r"^(?P<student>(?P<user>[^@/\s]+@[^_/\s]+))_(?P<submission>\d+)_(?P<file>.+)$",
+    "gradescope": r"^(?P<student>submission_(?P<user>\d+))$",
+    "sakai": r"^(?P<student>[^()]+?) ?\((?P<user>[^()\s]+)\)$",
+    "canvas": rf"{_CANVAS}(?P<submission>\d+)_(?P<file>.+)$",
+    "canvas, text": rf"{_CANVAS}(?P<file>text\.html)$",
+}
+"""Patterns of names by platform; of several that match equally far, the first counts."""
+FOLDERS_ONLY = ("gradescope", "sakai")  # a file `student_code (1).py` is not Sakai's
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".bmp", ".csv", ".npy", ".npz", ".json", ".log", ".pkl")
 DAYS = ("%b %d, %Y", "%B %d, %Y", "%d %b, %Y", "%d %B, %Y", "%d %b %Y", "%d %B %Y", "%Y-%m-%d")
 DATES = ("%Y-%m-%d-%H-%M-%S", *(f"{day} {time}" for day in DAYS for time in ("%I%M %p", "%I:%M %p", "%H%M", "%H:%M")))
@@ -58,75 +56,52 @@ AGAIN = re.compile(r"-(\d+)(?=(\.\w+)*$)")
 
 @dataclass(frozen=True)
 class Name:
-    """The parts of a platform's file name.
-
-    Attributes:
-        student: as the platform writes it.
-        user: the platform's own number or name of the student.
-        order: of several submissions of a student, the greater is the later.
-        late: whether it says so.
-        file: the name that the student gave the file.
-        platform: index of its pattern.
-    """
+    """The parts of a platform's file name."""
 
     student: str
-    user: str
-    order: tuple[float, int] = (0.0, 0)
+    user: str  # the platform's number or name of the student
+    order: tuple[float, int] = (0.0, 0)  # sorts several submissions of a student by time
     late: bool = False
-    file: str = ""
-    platform: int = -1
+    file: str = ""  # the student's name of the file
+    platform: str = ""  # key of its pattern
 
 
-def parse(name: str, *, folder: bool = False, platform: int | None = None) -> Name | None:
+def parse(name: str, *, folder: bool = False, platforms: Iterable[str] = PATTERNS) -> Name | None:
     """Parse the name of a file or folder; return None if no platform makes such a name.
 
     If several platforms match, take the shortest student name: the rest is the file name that the student chose, which
     can look like anything.
-
-    Args:
-        name: of a file or folder.
-        folder: whether it is a folder.
-        platform: the only one that is asked, an index of PATTERNS.
     """
-    found = [
-        (number, match)
-        for number, pattern in enumerate(PATTERNS)
-        if (platform is None or number == platform)
-        and (match := pattern.match(name)) is not None
-        and (folder or number not in FOLDERS_ONLY)
+    matches = [
+        (match.end("student") if platform != "canvas, anonymous" else -1, platform, match)
+        for platform in platforms
+        if (folder or platform not in FOLDERS_ONLY) and (match := re.match(PATTERNS[platform], name))
     ]
-    if not found or name.lower().endswith(PICTURES):
+    if not matches or name.lower().endswith(PICTURES):
         return None
-    number, match = min(found, key=lambda each: (each[0] != ANONYMOUS, each[1].end("student"), each[0]))
-    values = match.groupdict()
-    file = values.get("file") or ""
-    submission, again = values.get("submission"), AGAIN.search(file)
-    when = _when(values["when"]) if values.get("when") else 0.0
-    order = (when or float(submission or 0), int(again[1]) if again else 0)
-    return Name(values["student"].strip(), values["user"], order, bool(values.get("late")), file, number)
+    _, platform, match = min(matches, key=lambda each: each[0])
+    values = match.groupdict("")
+    file = values.get("file", "")
+    again = AGAIN.search(file)
+    when = _timestamp(values["when"]) if "when" in values else float(values.get("submission", 0))
+    order = (when, int(again[1]) if again else 0)
+    return Name(values["student"].strip(), values["user"], order, bool(values.get("late")), file, platform)
 
 
 def parse_all(names: Iterable[tuple[str, bool]]) -> list[Name | None]:
-    """Parse names that one platform made: the platform that most of them match.
-
-    Args:
-        names: each with whether it is a folder's.
-    """
+    """Parse names, each with whether it is a folder's, by the platform that most of them match."""
     names = list(names)
-    first = [parse(name, folder=folder) for name, folder in names]
-    counts = Counter(name.platform for name in first if name is not None)
+    parsed = [parse(name, folder=folder) for name, folder in names]
+    counts = Counter(name.platform for name in parsed if name is not None)
     if not counts:
-        return first
+        return parsed
     platform = counts.most_common(1)[0][0]
-    alike = {platform, *(CANVAS if platform in CANVAS else ())}
-    parsed = []
-    for name, folder in names:
-        tries = (parse(name, folder=folder, platform=each) for each in sorted(alike))
-        parsed.append(min((each for each in tries if each), key=lambda each: len(each.student), default=None))
-    return parsed
+    alike = [each for each in PATTERNS if each.split(",")[0] == platform.split(",")[0]]
+    tries = [[parse(name, folder=folder, platforms=[each]) for each in alike] for name, folder in names]
+    return [min(filter(None, each), key=lambda name: len(name.student), default=None) for each in tries]
 
 
-def _when(text: str) -> float:
+def _timestamp(text: str) -> float:
     for pattern in DATES:
         try:
             return datetime.strptime(text.strip(), pattern).timestamp()

@@ -2,9 +2,8 @@
 
 import dataclasses
 import hashlib
-import importlib.util
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -31,39 +30,26 @@ def key_of(digest: str, rubric: Rubric, seed: int, sandbox: Sandbox, hidden: str
 
 
 def grade_submission(
+    result: Result,
     submission: Submission,
-    stage: Path,
-    *,
+    worker: Worker,
     rubric: Rubric,
-    sandbox: Sandbox,
-    key: str,
     seed: int,
     judge: Judge | None,
+    earlier: Result | None,
     update: Callable[[Result], None],
-    earlier: Result | None = None,
-    on_worker: Callable[[Worker], None] = lambda worker: None,
 ) -> Result:
-    """Run all checks of the rubric.
+    """Run all checks of the rubric and fill in a new result.
 
-    Args:
-        submission: the submission, extracted to `stage / "submission"`.
-        stage: a folder made by `sandbox.make_stage`.
-        key: the result's key, from `key_of`.
-        seed: seed of all random inputs.
-        judge: evaluates models for the challenge, if there are labels.
-        update: called with the partial result a few times per second, and at the end.
-        earlier: an incomplete result of the same key; its checks are not repeated.
-        on_worker: called with the new worker, so that other threads can stop it.
+    Checks of `earlier`, an incomplete result of the same key, are not repeated. `update` is called with the partial
+    result a few times per second, and at the end.
     """
     source = submission.source
-    result = Result(
-        key, submission.digest, str(sandbox), notes=list(submission.notes),
-        review=_review(submission, {}), violations=submission.violations,
-    )  # fmt: skip
-    result.outcomes = [
-        Outcome(name, CHECKS[name].group, CHECKS[name].text, rubric.checks.get(name, 0.0), hidden=name in rubric.hidden)
-        for name in in_order(rubric)
-    ]
+    result.notes, result.violations = list(submission.notes), submission.violations
+    result.review = _review(submission, worker)
+    for name in _in_order(rubric):
+        check, points, hidden = CHECKS[name], rubric.checks.get(name, 0.0), name in rubric.hidden
+        result.outcomes.append(Outcome(name, check.group, check.text, points, hidden=hidden))
     result.problem = submission.problem or (f"does not parse: {source.error}" if source.error else "")
     if earlier is None:
         update(result)
@@ -71,10 +57,8 @@ def grade_submission(
         for outcome in result.outcomes:
             outcome.reason = result.problem
     else:
-        worker = Worker(sandbox, stage, submission.code, rubric.limits, source.scanned)
         context = CheckContext(worker, submission, seed)
         worker.opening = ("convolve_natively", *second_opinion(context))
-        on_worker(worker)
         if earlier is not None:
             _resume(result, earlier, worker)
         try:
@@ -90,22 +74,21 @@ def grade_submission(
             result.faults.append(f"{type(error).__name__}: {error}"[:400])
         finally:
             worker.close()
-        result.marks = list(worker.flags)
-        result.review = _review(submission, worker.flags)
+        result.marks, result.review = list(worker.flags), _review(submission, worker)
     result.complete = not result.faults  # try again what the grader could not do
     update(result)
     return result
 
 
-def _review(submission: Submission, marks: Iterable[str]) -> list[str]:
+def _review(submission: Submission, worker: Worker) -> list[str]:
     """Return notes for review: what was seen at run time, then what the files themselves contain."""
     source = submission.source
     words = [f"{word} could hide what is called" for word in source.hiding]
     packages = [f"{word}, a package that holds answers" for word in source.foreign]
-    return list(dict.fromkeys([*submission.review, *marks, *packages, *words, *source.review]))
+    return list(dict.fromkeys([*submission.review, *worker.flags, *packages, *words, *source.review]))
 
 
-def in_order(rubric: Rubric) -> list[str]:
+def _in_order(rubric: Rubric) -> list[str]:
     """Return the rubric's checks in order, each after the checks that it needs, listed or not."""
     ordered: dict[str, None] = {}
 
@@ -126,8 +109,7 @@ def _resume(result: Result, earlier: Result, worker: Worker) -> None:
         for outcome, before in zip(result.outcomes, earlier.outcomes, strict=False)
     ]
     result.remarks, worker.gpu_places = earlier.remarks, list(earlier.gpu)
-    worker.flags = dict.fromkeys(earlier.marks)
-    worker.emulate_gpu = bool(earlier.gpu)
+    worker.flags, worker.emulate_gpu = dict.fromkeys(earlier.marks), bool(earlier.gpu)
 
 
 def _run_all(result: Result, context: CheckContext, update: Callable[[Result], None]) -> None:
@@ -147,19 +129,16 @@ def _run_all(result: Result, context: CheckContext, update: Callable[[Result], N
         needed = next((name for name in CHECKS[outcome.name].needs if name in failed), None)
         if result.problem:
             outcome.reason = result.problem
-        elif outcome.status != "not run":
-            pass  # of an interrupted run
-        elif needed is not None:
+        elif outcome.status == "not run" and needed is not None:
             outcome.reason = f"skipped, because {needed} did not pass: {failed[needed]}"[:400]
-        else:
+        elif outcome.status == "not run":  # else of an interrupted run
             _run_one(outcome, context, result)
         if outcome.status != "passed" and not outcome.known:
             failed[outcome.name] = outcome.reason
         result.marks = list(worker.flags)
         result.gpu, result.remarks = worker.gpu_places[:5], list(context.remarks)
         if worker.missing:
-            stubbed = f"{STUBBED} {', '.join(worker.missing)}"
-            result.notes = list(dict.fromkeys([*result.notes, stubbed]))
+            result.notes = list(dict.fromkeys([*result.notes, f"{STUBBED} {', '.join(worker.missing)}"]))
         if time.monotonic() - stored > BETWEEN_UPDATES:
             update(result)
             stored = time.monotonic()
@@ -187,27 +166,21 @@ def _run_one(outcome: Outcome, context: CheckContext, result: Result) -> None:
 
 
 def load_hidden(folder: Path) -> str:
-    """Import the instructor's own checks, `folder/*.py`, and return a digest of the folder.
-
-    Raises:
-        LabError: the folder does not exist, or a file in it cannot be imported.
-    """
+    """Import the instructor's own checks, `folder/*.py`, and return a digest of the folder."""
     if not folder.is_dir():
         raise LabError(f"--hidden {folder} is not a folder")
-    total = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted(folder.glob("*")):
         if path.is_file():
-            total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+            digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     for path in sorted((folder / "images").rglob("*")):
-        total.update(f"{path.relative_to(folder)} {path.stat().st_size}\0".encode())
+        digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\0".encode())
     for path in sorted(folder.glob("*.py")):
-        spec = importlib.util.spec_from_file_location(f"hidden_{path.stem}", path)
-        assert spec is not None
-        assert spec.loader is not None
-        for name in [name for name, each in CHECKS.items() if each.run.__module__ == spec.name]:
+        module = f"hidden_{path.stem}"
+        for name in [name for name, each in CHECKS.items() if each.run.__module__ == module]:
             del CHECKS[name]  # of an earlier call in this process
         try:
-            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+            exec(compile(path.read_bytes(), path, "exec"), {"__name__": module, "__file__": str(path)})
         except Exception as error:
             raise LabError(f"--hidden {path} cannot be imported: {type(error).__name__}: {error}") from error
-    return total.hexdigest()
+    return digest.hexdigest()

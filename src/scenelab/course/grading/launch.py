@@ -1,9 +1,8 @@
 """As root, make folders that only root can reach visible to one user, become that user, and run a command.
 
-    python -I launch.py USER PLACE COUNT SOURCE… COMMAND…
-
-The sources are mounted at PLACE/0, PLACE/1, … in a mount namespace of this process alone, so that bubblewrap, which
-runs as the user, can mount them again. COMMAND begins with an absolute path.
+Started as `python -I launch.py USER PLACE COUNT SOURCE… COMMAND…`. The sources are mounted at PLACE/0, PLACE/1, … in a
+mount namespace of this process alone, so that bubblewrap, which runs as the user, can mount them again. COMMAND begins
+with an absolute path.
 """
 
 import ctypes
@@ -21,22 +20,19 @@ def main() -> None:
     sources, command = sys.argv[4 : 4 + count], sys.argv[4 + count :]
     libc = ctypes.CDLL(None, use_errno=True)
 
-    def require(result: int, what: str) -> None:
-        if result != 0:
-            raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
-
-    def mount(source: str, target: str, flags: int) -> None:
-        require(libc.mount(os.fsencode(source), os.fsencode(target), None, flags, None), f"mount of {source}")
+    def call(name: str, *arguments: object) -> None:
+        if getattr(libc, name)(*arguments) != 0:
+            raise OSError(ctypes.get_errno(), f"{name} {arguments}: {os.strerror(ctypes.get_errno())}")
 
     if sources:
-        require(libc.unshare(CLONE_NEWNS), "unshare")
-        mount("none", "/", MS_REC | MS_PRIVATE)
+        call("unshare", CLONE_NEWNS)
+        call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
         for number, source in enumerate(sources):
-            mount(source, f"{place}/{number}", MS_BIND | MS_REC)
+            call("mount", os.fsencode(source), f"{place}/{number}".encode(), None, MS_BIND | MS_REC, None)
     os.setgroups([])
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
-    require(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     os.execv(command[0], command)  # execvp would import a module, which the user may be unable to read
 
 

@@ -1,4 +1,4 @@
-"""The grader's end of the record (runner/record.py) and of the counter of native convolutions (runner/tripwire.py).
+"""The grader's end of the record and of the counter of native convolutions.
 
 What the process in the sandbox has written to either cannot be taken back.
 """
@@ -8,64 +8,51 @@ import mmap
 import os
 import secrets
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
-from scenelab.course.grading.runner.wire import COUNTER
+from scenelab.course.grading.scenelab_runner.wire import COUNTER
 from scenelab.course.grading.submission_error import SubmissionError
 from scenelab.errors import printable
 
 MAX_BYTES = 64 << 20  # read from the record per request
+CLOSED = "the record of what the process does was closed"
 
 
 class Monitor:
-    """A pipe of lines and a page of shared memory.
-
-    Args:
-        flag: called with the text of each review flag.
-
-    Attributes:
-        handle: file descriptor of the pipe's reading end; -1 if closed.
-        convolutions: native and foreign convolutions that the last graded request called.
-    """
+    """A pipe of lines and a page of shared memory; `flag` is called with the text of each review flag."""
 
     def __init__(self, flag: Callable[[str], None]) -> None:
         self._flag = flag
-        self.handle = -1
-        self.convolutions: list[str] = []
+        self.handle = -1  # of the pipe's reading end; -1 if closed
+        self.convolutions: list[str] = []  # native and foreign ones that the last graded request called
         self._memory: mmap.mmap | None = None
         self._rest, self._size, self._nonce, self._before = b"", 0, "", 0
-        self._events: set[str] = set()
+        self.events: set[str] = set()  # replies; "helper" if a library has started a program known to be harmless
         self._calls: list[tuple[str, str]] = []
 
-    def open(self) -> tuple[int, int]:
-        """Reset; return the pipe's writing end and the shared memory as file descriptors."""
+    @contextmanager
+    def open(self) -> Iterator[tuple[int, int]]:
+        """Reset; yield the pipe's writing end and the shared memory as file descriptors, and close them here."""
         self.close()
         self.handle, writing = os.pipe()
         os.set_blocking(self.handle, False)
-        with tempfile.TemporaryFile() as file:
+        with os.fdopen(writing, "wb"), tempfile.TemporaryFile() as file:
             file.truncate(mmap.PAGESIZE)
             self._memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
-            return writing, os.dup(file.fileno())
+            yield writing, file.fileno()
 
     def _count(self) -> int:
         return COUNTER.unpack_from(self._memory, 0)[0] if self._memory is not None else 0
 
     def begin(self) -> str:
         """Prepare for a request; return the nonce that lines about its answer must carry."""
-        self.convolutions, self._calls, self._events = [], [], set()
+        self.convolutions, self._calls, self.events = [], [], set()
         self._size, self._before, self._nonce = 0, self._count(), secrets.token_hex(8)
         return self._nonce
 
     def read(self, *, ended: bool = False) -> None:
-        """Read all pending lines.
-
-        Args:
-            ended: the grader has ended the process, which closes the pipe.
-
-        Raises:
-            SubmissionError: the process writes more than `MAX_BYTES`.
-        """
+        """Read all pending lines; `ended` if the grader has ended the process, which closes the pipe."""
         while self.handle >= 0:
             try:
                 part = os.read(self.handle, 1 << 16)
@@ -73,7 +60,7 @@ class Monitor:
                 return
             if not part:
                 if not ended:
-                    self._flag("the record of what the process does was closed")
+                    self._flag(CLOSED)
                 os.close(self.handle)
                 self.handle = -1
                 return
@@ -94,26 +81,19 @@ class Monitor:
         if kind == "flag":
             self._flag(text)
         elif kind in ("returned", "reply"):
-            self._events.add(f"{kind} {text}")
-        elif kind in ("convolution", "foreign") and f"returned {self._nonce}" not in self._events:
+            self.events.add(f"{kind} {text}")
+        elif kind in ("convolution", "foreign") and f"returned {self._nonce}" not in self.events:
             self._calls.append((kind, printable(text)[:200]))
         elif kind == "helper":
-            self._events.add(kind)
+            self.events.add(kind)
 
-    @property
-    def has_helper(self) -> bool:
-        """Whether a library has started a program that is known to be harmless."""
-        return "helper" in self._events
+    def end(self, *, graded: bool, answered: bool) -> None:
+        """Set `convolutions`, and check that the record announces the reply and, if graded, that the counter works.
 
-    def end(self, *, graded: bool) -> None:
-        """Check that the record announces the reply and, if graded, that the counter shows the probe."""
-        self.read()
-        if f"reply {self._nonce}" not in self._events:
-            self._flag("the record of what the process does was closed or replaced")
-        self.settle(graded=graded, answered=True)
-
-    def settle(self, *, graded: bool, answered: bool) -> None:
-        """Set `convolutions`; an answered request has made one more call, the runner's own probe."""
+        A graded and answered request has made one more call, the runner's own probe.
+        """
+        if answered and f"reply {self._nonce}" not in self.events:
+            self._flag(f"{CLOSED} or replaced")
         if not graded:
             return
         calls = self._count() - self._before - answered

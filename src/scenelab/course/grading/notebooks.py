@@ -1,4 +1,4 @@
-"""The code of a Jupyter notebook as a file of Python."""
+"""Write the code of a Jupyter notebook as a Python file."""
 
 import ast
 import json
@@ -6,32 +6,29 @@ import re
 from pathlib import Path
 from typing import Any
 
-MAX_BYTES = 50 << 20  # of a notebook, whose pictures are in it
+MAX_BYTES = 50 << 20  # of a notebook, which holds its images
 MAX_LINES = 40  # of a cell that are taken out because they are no Python
-TIMING = ("%%time", "%%timeit", "%%capture", "%%prun", "%%writefile", "%%file")
-"""First lines of cells that are Python all the same."""
+PYTHON = ("%%time", "%%timeit", "%%capture", "%%prun", "%%writefile", "%%file")  # cells that are Python all the same
 ASSIGNED = re.compile(r"^(\s*[\w, .\[\]]+=)\s*[!%]")
 HELP = re.compile(r"^\s*\??\??[\w.]+\?{1,2}\s*$")
 BEFORE = re.compile(r"^(\s*)%(time|timeit|prun|memit)\s+(?!-)")
 
 
 def write_cells(path: Path) -> Path | None:
-    """Write the code cells of a notebook beside it as a .py file; None where it is not one or has no code.
+    """Write the code cells of a notebook beside it as a .py file; return None if it has no code.
 
-    Lines that are for the notebook alone, such as those that begin with % or !, become comments; so do cells in another
-    language. A cell that Python can read is left as it is. What fails when it is run is passed over, since the rest of
-    the notebook may hold the answers: a cell that trains wants a data set.
+    Lines for the notebook alone, such as those that begin with % or !, become comments; so do cells in another
+    language. A statement that fails when it is run is skipped, since the rest may hold the answers: a cell that trains
+    needs a data set.
     """
     if path.stat().st_size > MAX_BYTES:
         return None
     try:
-        notebook = json.loads(path.read_text("utf-8", errors="replace"))
-    except (ValueError, RecursionError):
+        cells = json.loads(path.read_text("utf-8", errors="replace"))["cells"]
+    except (ValueError, RecursionError, KeyError, TypeError):
         return None
-    cells = notebook.get("cells") if isinstance(notebook, dict) else None
-    if not isinstance(cells, list):
-        return None
-    parts = [_code(cell) for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
+    cells = [cell for cell in cells if isinstance(cell, dict)] if isinstance(cells, list) else []
+    parts = [_code(cell.get("source", "")) for cell in cells if cell.get("cell_type") == "code"]
     if not any(part.strip() for part in parts):
         return None
     target = path.with_suffix(".py")
@@ -41,16 +38,15 @@ def write_cells(path: Path) -> Path | None:
     return target
 
 
-def _code(cell: dict[str, Any]) -> str:
-    source = cell.get("source", "")
+def _code(source: Any) -> str:
     text = "".join(map(str, source)) if isinstance(source, list) else str(source)
     text = text.encode("utf-8", "replace").decode()
     lines = text.split("\n")
-    first = next((line.strip() for line in lines if line.strip()), "")
-    if first.startswith("%%"):
-        if first.split()[0] not in TIMING:
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    if lines[first].strip().startswith("%%"):
+        if lines[first].split()[0] not in PYTHON:
             return "\n".join(f"# {line}" for line in lines)
-        lines[lines.index(next(line for line in lines if line.strip()))] = f"# {first}"
+        lines[first] = f"# {lines[first].strip()}"
     elif _parses(text):
         return _tolerant(text)
     lines = [_line(line) for line in lines]
@@ -61,7 +57,7 @@ def _code(cell: dict[str, Any]) -> str:
         except SyntaxError as error:
             place = (error.lineno or 1) - 1
             if place >= len(lines) or not any(mark in lines[place] for mark in "%!?"):
-                break  # the student's own mistake, which is told as any other
+                break  # the student's own mistake, which is reported as any other
             lines[place] = f"# {lines[place]}"
         except (ValueError, RecursionError, MemoryError):
             break
@@ -77,20 +73,18 @@ def _parses(text: str) -> bool:
 
 
 def _tolerant(text: str) -> str:
-    """A cell whose statements do things, each of them passed over where it fails; definitions stay as they are."""
+    """Return a cell in which statements that do things are skipped if they fail; definitions stay as they are."""
     if not _parses(text):
         return text
-    lines, parts = text.split("\n"), []
-    at = 0
+    lines, parts, at = text.split("\n"), [], 0
     for node in ast.parse(text).body:
         start = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))]) - 1
         end = node.end_lineno or node.lineno
-        parts += lines[at:start] if start > at else []
+        parts += lines[at:start]
         piece, at = lines[max(start, at) : end], max(at, end)
         acts = isinstance(node, (ast.Expr, ast.For, ast.While, ast.If, ast.With, ast.Try, ast.AugAssign))
         calls = isinstance(node, ast.Assign) and any(isinstance(each, ast.Call) for each in ast.walk(node.value))
-        plain = acts or calls
-        if plain and piece and not any('"""' in line or "'''" in line for line in piece):
+        if (acts or calls) and piece and not any('"""' in line or "'''" in line for line in piece):
             piece = ["try:", *(f"    {line}" for line in piece), "except Exception: pass"]
         parts += piece
     return "\n".join([*parts, *lines[at:]])
@@ -99,11 +93,9 @@ def _tolerant(text: str) -> str:
 def _line(line: str) -> str:
     code = line.lstrip()
     indent = line[: len(line) - len(code)]
-    timed = BEFORE.match(line)
-    if timed:
+    if timed := BEFORE.match(line):
         return f"{timed[1]}{line[timed.end() :]}"
-    assigned = ASSIGNED.match(line)
-    if assigned:
+    if assigned := ASSIGNED.match(line):
         return f"{assigned[1]} []  # {code}"
     if code.startswith(("%", "!")) or HELP.match(line):
         return f"{indent}pass  # {code}" if indent else f"# {code}"

@@ -9,20 +9,12 @@ from scenelab.runtime import NEUTRAL
 
 
 def stop(process: "subprocess.Popen[bytes]", token: str = "", user: int | None = None) -> None:
-    """Kill a process and everything that it started, and close its pipes.
-
-    Args:
-        process: to kill.
-        token: in the environment of its descendants; finds those that left its session.
-        user: a user of its own, whose processes are all killed.
-    """
-    for pid in {process.pid, *descendants(process.pid), *_with_token(token)}:
-        _kill(pid)
+    """Kill a process, everything that has its token in its environment, and all processes of its own user."""
+    _kill(process.pid, *descendants(process.pid), *_with_token(token))
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    for pid in _with_token(token):
-        _kill(pid)
+    _kill(*_with_token(token))
     if user is not None:
         command = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", "kill", "-KILL", "--", "-1"]
         with contextlib.suppress(OSError):
@@ -32,18 +24,17 @@ def stop(process: "subprocess.Popen[bytes]", token: str = "", user: int | None =
             pipe.close()
 
 
-def _kill(pid: int) -> None:
-    with contextlib.suppress(OSError):
-        os.kill(pid, signal.SIGKILL)
+def _kill(*pids: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _read(path: str) -> bytes:
     """Return a file's bytes, or none if its process has ended."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read()
+    return b""
 
 
 def descendants(pid: int) -> list[int]:
@@ -66,17 +57,18 @@ def _with_token(token: str) -> list[int]:
     return [int(name) for name in names if variable in _read(f"/proc/{name}/environ").split(b"\0")]
 
 
-def usage(pid: int) -> tuple[int, int]:
-    """Return the bytes that a process and its descendants hold, shared memory included, and their number.
+def _status(pids: list[int], *names: bytes) -> list[list[bytes]]:
+    """Return the words of these lines of all the processes' status."""
+    lines = [line for pid in pids for line in _read(f"/proc/{pid}/status").splitlines()]
+    return [line.split() for line in lines if line.startswith(names)]
 
-    What forks share counts for each of them: a fork bomb is over the limit while it is still small.
-    """
+
+def usage(pid: int) -> tuple[int, int]:
+    """Return the bytes that a process and its descendants hold, with what they share for each, and their number."""
     pids = [pid, *descendants(pid)]
-    lines = [line for each in pids for line in _read(f"/proc/{each}/status").splitlines()]
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith((b"RssAnon:", b"RssShmem:"))), len(pids)
+    return sum(int(words[1]) << 10 for words in _status(pids, b"RssAnon:", b"RssShmem:")), len(pids)
 
 
 def real_users(pid: int) -> set[int]:
     """Return the users, numbered as outside all namespaces, of a process and its descendants."""
-    lines = [line for each in (pid, *descendants(pid)) for line in _read(f"/proc/{each}/status").splitlines()]
-    return {int(number) for line in lines if line.startswith(b"Uid:") for number in line.split()[1:]}
+    return {int(number) for words in _status([pid, *descendants(pid)], b"Uid:") for number in words[1:]}

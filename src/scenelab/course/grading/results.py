@@ -1,6 +1,6 @@
 """Results of a submission's checks, and the grade that a student gets from them."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from scenelab.course.grading.discovery import Entry
@@ -11,60 +11,38 @@ DIGITS = 4  # to which points are rounded
 
 @dataclass
 class Outcome:
-    """The outcome of one check; `status` is "passed", "failed" or "not run".
-
-    `known` means that the answer is right except for one recognized mistake, as in `CheckFailed`.
-    """
+    """The outcome of one check."""
 
     name: str
     group: str
     text: str
     points: float
-    status: str = "not run"
+    status: str = "not run"  # or "passed", "failed"
     earned: float = 0.0
     reason: str = ""
     example: str = ""
     hidden: bool = False
-    known: bool = False
+    known: bool = False  # right except for one recognized mistake, as in `CheckFailed`
 
 
 @dataclass
 class Result:
-    """The result of a submission's files, independent of who submitted them; stored as result.json.
+    """The result of a submission's files, independent of who submitted them; stored as result.json."""
 
-    Attributes:
-        key: hash of everything that the result depends on.
-        violations: broken submission rules, each with its occurrences.
-        gpu: places that need a GPU.
-        review: notes for a person who reviews the submission.
-        marks: those of the notes that were made while the code ran.
-        faults: errors of the grader itself.
-        complete: whether all checks have run.
-    """
-
-    key: str
+    key: str  # hash of everything that the result depends on
     digest: str
     sandbox: str
     problem: str = ""
     outcomes: list[Outcome] = field(default_factory=list)
-    violations: dict[str, list[str]] = field(default_factory=dict)
-    gpu: list[str] = field(default_factory=list)
+    violations: dict[str, list[str]] = field(default_factory=dict)  # broken rules, each with its occurrences
+    gpu: list[str] = field(default_factory=list)  # places that need a GPU
     notes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    review: list[str] = field(default_factory=list)
-    marks: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    review: list[str] = field(default_factory=list)  # for a person who reviews the submission
+    marks: list[str] = field(default_factory=list)  # those of `review` that were made while the code ran
+    faults: list[str] = field(default_factory=list)  # errors of the grader itself
     challenge: dict[str, Any] | None = None
-    complete: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the values for JSON."""
-        return asdict(self)
-
-    @staticmethod
-    def from_dict(values: dict[str, Any]) -> "Result":
-        """Build a result from the values of `to_dict`."""
-        return Result(**{**values, "outcomes": [Outcome(**each) for each in values["outcomes"]]})
+    complete: bool = False  # whether all checks have run
 
 
 @dataclass

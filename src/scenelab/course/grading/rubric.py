@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from scenelab.course.grading.checks import CHECKS
 from scenelab.course.grading.sandbox import Limits
 from scenelab.errors import LabError
+from scenelab.schema import describe
 
 TOLERANCE = 1e-6  # by which the sum of the points may differ from `points`
 
@@ -31,7 +32,7 @@ class Manual(_Table):
 
 
 class Penalties(_Table):
-    """Penalties in percent of all points; `format_free` broken rules are free of charge."""
+    """Penalties in percent of all points; the first `format_free` broken rules are free."""
 
     format_percent: Percent = 5.0
     format_free: int = Field(default=1, ge=0, le=100)
@@ -74,20 +75,19 @@ class Rubric(_Table):
         if not isinstance(values, dict):
             return values
         values = dict(values)
-        if isinstance(mebibytes := values.pop("memory_mib", None), (int, float)):
+        if "memory_mib" in values:
+            mebibytes = values.pop("memory_mib")
+            if not isinstance(mebibytes, (int, float)):
+                raise ValueError(f"memory_mib is {mebibytes!r}; expected a number")
             values["memory"] = int(mebibytes) << 20
-        elif mebibytes is not None:
-            raise ValueError(f"memory_mib is {mebibytes!r}; expected a number")
-        unknown = set(values) - {each.name for each in fields(Limits)}
-        if unknown:
+        if unknown := set(values) - {each.name for each in fields(Limits)}:
             raise ValueError(f"unknown key {min(unknown)!r}")
         return values
 
     @model_validator(mode="after")
     def _check_names_and_sum(self) -> "Rubric":
-        for name in self.checks:
-            if name not in CHECKS:
-                raise ValueError(f"there is no check {name!r}; the checks are {', '.join(CHECKS)}")
+        if unknown := [name for name in self.checks if name not in CHECKS]:
+            raise ValueError(f"there is no check {unknown[0]!r}; the checks are {', '.join(CHECKS)}")
         if not self.hidden <= set(self.checks):
             raise ValueError(f"visibility.hidden lists {min(self.hidden - set(self.checks))!r}, which is not in checks")
         total = self.automatic + sum(part.points for part in self.manual if not part.bonus)
@@ -102,11 +102,7 @@ def default_text() -> str:
 
 
 def read_rubric(path: Path | None = None) -> Rubric:
-    """Read a rubric from a file, or the handout's.
-
-    Raises:
-        LabError: the file cannot be read or is invalid.
-    """
+    """Read a rubric from a file, or the handout's; raise LabError if it cannot be read or is invalid."""
     if path is None:
         return parse(default_text(), "the default rubric")
     try:
@@ -116,22 +112,15 @@ def read_rubric(path: Path | None = None) -> Rubric:
 
 
 def parse(text: str, where: str) -> Rubric:
-    """Parse a rubric; error messages name its source as `where`.
-
-    Raises:
-        LabError: the text is not TOML or not a rubric; the message has the path of the field.
-    """
+    """Parse a rubric; raise LabError with its source, `where`, and the field if it is invalid."""
     try:
         return Rubric.model_validate({"name": where, **tomllib.loads(text), "text": text})
     except tomllib.TOMLDecodeError as error:
         raise LabError(f"{where} is not TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            message = f"unknown key {field!r}"
-        elif first["type"] == "value_error":
-            message = ": ".join(filter(None, [field, str(first.get("ctx", {}).get("error"))]))
+        if first["type"] == "value_error":
+            message = ": ".join(filter(None, [*map(str, first["loc"]), str(first.get("ctx", {}).get("error"))]))
         else:
-            message = f"{field} is {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+            message = describe(error)
         raise LabError(f"{where}: {message}") from error

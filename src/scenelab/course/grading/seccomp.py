@@ -13,28 +13,19 @@ ALLOW = 0x7FFF0000  # seccomp.h: SCMP_ACT_ALLOW
 DENY = 0x00050000  # SCMP_ACT_ERRNO(0)
 EQUAL, GREATER, MASKED_EQUAL = 4, 6, 7  # enum scmp_compare
 
-OTHER_PROCESSES = """
+DENIED = """
     ptrace process_vm_readv process_vm_writev pidfd_getfd kcmp perf_event_open bpf userfaultfd io_uring_setup
     io_uring_enter io_uring_register keyctl add_key request_key syslog acct lookup_dcookie quotactl quotactl_fd
-    fanotify_init vmsplice migrate_pages move_pages
-""".split()  # and the kernel's own state
-UNCHARGED_MEMORY = "shmget shmat shmctl msgget semget mq_open memfd_create memfd_secret".split()
-MOUNTS = """
+    fanotify_init vmsplice migrate_pages move_pages shmget shmat shmctl msgget semget mq_open memfd_create memfd_secret
     mount umount umount2 pivot_root chroot move_mount open_tree fsopen fsconfig fsmount fspick mount_setattr unshare
-    setns name_to_handle_at open_by_handle_at mknod mknodat
+    setns name_to_handle_at open_by_handle_at mknod mknodat reboot swapon swapoff kexec_load kexec_file_load
+    init_module finit_module delete_module create_module query_module get_kernel_syms nfsservctl uselib ustat vm86
+    vm86old iopl ioperm modify_ldt settimeofday stime clock_settime clock_settime64 adjtimex clock_adjtime
+    clock_adjtime64 sethostname setdomainname vhangup
 """.split()
-MACHINE = """
-    reboot swapon swapoff kexec_load kexec_file_load init_module finit_module delete_module create_module query_module
-    get_kernel_syms nfsservctl uselib ustat vm86 vm86old iopl ioperm modify_ldt settimeofday stime clock_settime
-    clock_settime64 adjtimex clock_adjtime clock_adjtime64 sethostname setdomainname vhangup
-""".split()
-DENIED = (*OTHER_PROCESSES, *UNCHARGED_MEMORY, *MOUNTS, *MACHINE)
-"""System calls that fail with EPERM; a name that libseccomp does not know is skipped."""
-TRIED = """
-    ptrace process_vm_readv perf_event_open bpf userfaultfd io_uring_setup keyctl add_key mount unshare setns clone3
-    socket
-""".split()
-"""System calls that the sandbox's self-test makes."""
+"""Ways to other processes, the kernel's state, uncounted memory, mounts and the machine; unknown names are skipped."""
+TRIED = "ptrace process_vm_readv perf_event_open bpf userfaultfd io_uring_setup keyctl add_key".split()
+TRIED += "mount unshare setns clone3 socket".split()  # by the self-test
 FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6: AF_VSOCK, AF_NETLINK and all others are refused
 LAST_FAMILY = 63  # more than Linux has
 NAMESPACES = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
@@ -42,9 +33,7 @@ NAMESPACES = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x1000
 TERMINAL = (0x5412, 0x541C)  # ioctl: TIOCSTI, TIOCLINUX, which type into the caller's terminal
 
 
-class _Comparison(ctypes.Structure):
-    """struct scmp_arg_cmp."""
-
+class _Comparison(ctypes.Structure):  # struct scmp_arg_cmp
     _fields_ = (("arg", ctypes.c_uint), ("op", ctypes.c_int), ("a", ctypes.c_uint64), ("b", ctypes.c_uint64))
 
 
@@ -54,12 +43,7 @@ def _library() -> ctypes.CDLL | None:
         library = ctypes.CDLL("libseccomp.so.2", use_errno=True)
     except OSError:
         return None
-    pointer, u32, rules = ctypes.c_void_p, ctypes.c_uint32, ctypes.POINTER(_Comparison)
-    library.seccomp_init.restype, library.seccomp_init.argtypes = pointer, [u32]
-    library.seccomp_release.argtypes = [pointer]
-    library.seccomp_export_bpf.argtypes = [pointer, ctypes.c_int]
-    library.seccomp_rule_add_array.argtypes = [pointer, u32, ctypes.c_int, ctypes.c_uint, rules]
-    library.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
+    library.seccomp_init.restype = ctypes.c_void_p
     return library
 
 
@@ -76,7 +60,7 @@ def numbers(*names: str) -> dict[str, int]:
 def build_filter() -> bytes | None:
     """Return the BPF program, or None if libseccomp is not installed or refuses a rule."""
     library = _library()
-    context = None if library is None else library.seccomp_init(ALLOW)
+    context = ctypes.c_void_p(None if library is None else library.seccomp_init(ALLOW))
     if library is None or not context:
         return None
 
@@ -88,8 +72,7 @@ def build_filter() -> bytes | None:
         return library.seccomp_rule_add_array(context, DENY | error, number, len(comparisons), rules) == 0
 
     try:
-        added = [deny(name) for name in DENIED]
-        added += [deny("clone3", error=errno.ENOSYS)]
+        added = [deny("clone3", error=errno.ENOSYS), *map(deny, DENIED)]
         added += [deny("clone", (0, MASKED_EQUAL, flag, flag)) for flag in NAMESPACES]
         added += [deny("ioctl", (1, MASKED_EQUAL, 0xFFFFFFFF, request)) for request in TERMINAL]
         added += [deny("socket", (0, EQUAL, family, 0)) for family in range(LAST_FAMILY + 1) if family not in FAMILIES]

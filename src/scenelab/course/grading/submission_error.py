@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenelab.course.grading.runner.wire import WireError
+from scenelab.course.grading.scenelab_runner.wire import WireError
 from scenelab.errors import printable
 
 MAX_TEXT, MAX_ITEMS, MAX_DEPTH = 4000, 5000, 8  # of strings, lists and nesting
@@ -16,19 +16,12 @@ GPU = re.compile(r"cuda|nvidia|\bgpu\b", re.IGNORECASE)
 
 @dataclass
 class SubmissionError(Exception):
-    """The submission did not answer: it raised, exceeded a limit, or its process ended.
+    """The submission did not answer: it raised, exceeded a limit, or its process ended."""
 
-    Attributes:
-        kind: "error", "time", "memory", "processes", "end", "protocol" or "budget".
-        text: one line for the student.
-        place: file, line and code, where known.
-        error: name of the exception's type.
-    """
-
-    kind: str
-    text: str
-    place: str = ""
-    error: str = ""
+    kind: str  # "error", "time", "memory", "processes", "end", "protocol" or "budget"
+    text: str  # one line for the student
+    place: str = ""  # file, line and code, where known
+    error: str = ""  # name of the exception's type
 
     def __str__(self) -> str:
         return self.text + (f" ({self.place})" if self.place else "")
@@ -43,11 +36,8 @@ class SubmissionError(Exception):
         """Build the error from a reply, which may hold anything."""
         values = described if isinstance(described, dict) else {}
         kind, text = str(values.get("type", "error"))[:60], " ".join(str(values.get("text", "")).split())[:400]
-        place = ""
-        if values.get("file"):
-            place = f"{str(values['file'])[:80]}, line {values.get('line')}"
-            if values.get("code"):
-                place += f": {str(values['code']).strip()[:120]}"
+        code = f": {str(values['code']).strip()[:120]}" if values.get("code") else ""
+        place = f"{str(values['file'])[:80]}, line {values.get('line')}{code}" if values.get("file") else ""
         verb = "is not written yet" if kind == "NotImplementedError" else f"raised {kind}"
         return SubmissionError("error", f"{verb}: {text}" if text else verb, place, kind)
 
@@ -57,11 +47,7 @@ class CancelledError(BaseException):
 
 
 def sanitize(value: Any, stage: Path, depth: int = 0) -> Any:
-    """Return JSON values with printable, short strings that are the same in each run.
-
-    Raises:
-        WireError: the values are nested too deeply.
-    """
+    """Return JSON values with printable, short strings, the same in each run; raise WireError if nested too deeply."""
     if depth > MAX_DEPTH:
         raise WireError("the values are nested too deeply")
     if isinstance(value, str):

@@ -1,272 +1,208 @@
-"""From a file or folder that was handed in to the student's code: unpack, find the assignment's root and its file."""
+"""Read a submission: extract it, and find its root folder and the student's code."""
 
 import hashlib
-import json
-import resource
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scenelab.course.grading.extract import ExtractionLimits, ExtractionReport, unpack
+from scenelab.course.grading.bounded import print_bounded, run_bounded
+from scenelab.course.grading.extract import Extraction, ExtractionLimits
 from scenelab.course.grading.filenames import is_archive, is_student_file, looks_like_other, person
 from scenelab.course.grading.notebooks import write_cells
-from scenelab.course.grading.static_checks import CONVOLUTION, Source, examine, read_text
+from scenelab.course.grading.source_text import read_text
+from scenelab.course.grading.static_checks import CONVOLUTION, Source, examine
 from scenelab.course.kit import files as kit_files
 from scenelab.course.kit.strip_solutions import YEARS
 from scenelab.course.submission import FOLDERS, FORBIDDEN, check
 from scenelab.errors import LabError, printable
-from scenelab.io import DISK
-from scenelab.runtime import run_module
 
 GIVEN = ("main.py", "test_conv.py", "miniplaces.py", "zip_submission.py")  # files of the kit that are not the student's
-DEEPEST = 2  # zips in zips
+MAX_DEPTH = 2  # of archives in archives
 ENOUGH = 4  # of the assignment's names, for a file to be the student's
-MOST_SOURCE = 2_000_000  # bytes of a file of code that is read
-MOST_FILES = 400  # of code that are looked into
-MEMORY, SECONDS = 1 << 30, 60  # that reading a hand-in may take, in a process of its own
+MAX_SOURCE_BYTES = 2_000_000  # of a file of code
+MAX_FILES = 400  # of code that are read
+MEMORY, SECONDS = 1 << 30, 60  # for reading one submission
 
 
 @dataclass
 class Submission:
-    """What was handed in, unpacked below `folder`.
-
-    Attributes:
-        folder: all of it.
-        root: the folder in it that holds code/, writeup/ and results/, as near as can be told.
-        code: the student's file, or None.
-        source: what that says by itself, and what modules beside it say.
-        problem: why there is no code to run; empty where there is.
-        notes: what is odd, for the student.
-        violations: rules of the hand-in that are broken, each with what breaks it.
-        review: what a person should look at.
-        digest: of all names and bytes: the same for the same hand-in.
-    """
+    """A submission, extracted to `folder`."""
 
     folder: Path
-    root: Path
-    code: Path | None = None
-    source: Source = field(default_factory=Source)
-    problem: str = ""
-    notes: list[str] = field(default_factory=list)
-    violations: dict[str, list[str]] = field(default_factory=dict)
-    review: list[str] = field(default_factory=list)
-    digest: str = ""
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON has it."""
-        paths = {name: None if path is None else str(path) for name, path in
-                 (("folder", self.folder), ("root", self.root), ("code", self.code))}  # fmt: skip
-        return {**asdict(self), **paths}
+    root: Path  # the most likely folder of code/, writeup/ and results/
+    code: Path | None = None  # the student's file
+    source: Source = field(default_factory=Source)  # what that file and the modules beside it contain
+    problem: str = ""  # why there is no code to run
+    notes: list[str] = field(default_factory=list)  # what is odd, for the student
+    violations: dict[str, list[str]] = field(default_factory=dict)  # broken rules, each with its occurrences
+    review: list[str] = field(default_factory=list)  # for a person
+    digest: str = ""  # hash of all names and bytes
 
     @staticmethod
-    def of(values: dict[str, Any]) -> "Submission":
-        """From JSON."""
+    def from_dict(values: dict[str, Any]) -> "Submission":
+        """Build a submission from the JSON of its fields."""
         code = None if values["code"] is None else Path(values["code"])
-        source, folder, root = Source(**values["source"]), Path(values["folder"]), Path(values["root"])
-        return Submission(**{**values, "folder": folder, "root": root, "code": code, "source": source})
+        places = {"folder": Path(values["folder"]), "root": Path(values["root"]), "code": code}
+        return Submission(**{**values, **places, "source": Source(**values["source"])})
 
 
 def read(paths: Sequence[Path], folder: Path, *, skip: Path | None = None) -> Submission:
-    """Unpack what a student handed in into `folder` and find its parts; whatever it is, there is a result.
-
-    It happens in a process with little memory and time: an archive or a file that is made to eat both ends that
-    process.
+    """Extract a submission to `folder` and find its parts, in a process with little memory and time.
 
     Args:
         paths: archives, single files or folders, which together are the submission.
-        folder: where to.
-        skip: a folder that is not looked into: the one for the grades may lie in a submission.
+        folder: the target.
+        skip: a folder to leave out, such as the one for the grades.
 
     Raises:
-        LabError: the disk is full or broken, which is nobody's hand-in's fault.
+        LabError: the disk is full or broken.
     """
+    arguments = [str(folder), str(skip or ""), *map(str, paths)]
+    why = "it took too much memory, or is damaged in an unexpected way"
+    try:
+        module = "scenelab.course.grading.submission_reader"
+        return Submission.from_dict(run_bounded(module, paths, folder, arguments, seconds=SECONDS))
+    except subprocess.TimeoutExpired:
+        why = "it took too long"
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
     names = ", ".join(path.name for path in paths)
-    done = None
-    try:
-        done = run_module(
-            "scenelab.course.grading.submission_reader",
-            [str(folder), str(skip or ""), *map(str, paths)],
-            seconds=SECONDS,
-        )
-        told = json.loads(done.stdout)
-        if "disk" in told:
-            raise LabError(
-                f"cannot unpack {names} below {folder}: {told['disk']}; free space or choose another --out, then "
-                "run the command again: it goes on where it stopped"
-            )
-        return Submission.of(told)
-    except (subprocess.TimeoutExpired, OSError, ValueError, KeyError, TypeError):
-        why = (
-            "it took too long"
-            if done is None
-            else "it took too much memory, or is damaged in a way that nobody foresaw"
-        )
-        return Submission(
-            folder, folder, problem=printable(f"{names} could not be read: {why}"), digest=_digest_of(paths)
-        )
+    problem = printable(f"{names} could not be read: {why}")
+    return Submission(folder, folder, problem=problem, digest=_digest(paths))
 
 
-def main() -> None:
-    """What that process does: the arguments are the folder and what was handed in; prints the result as JSON."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    try:
-        skip = Path(sys.argv[2]) if sys.argv[2] else None
-        told = read_here([Path(each) for each in sys.argv[3:]], Path(sys.argv[1]), skip=skip).plain()
-    except OSError as error:
-        if error.errno not in DISK:
-            raise
-        told = {"disk": error.strerror}
-    print(json.dumps(told))
-
-
-def read_here(
-    paths: Sequence[Path], folder: Path, room: ExtractionLimits | None = None, *, skip: Path | None = None
-) -> Submission:
-    """What `read` does, in this process."""
-    found, room = ExtractionReport(), room or ExtractionLimits()
+def _read_here(paths: Sequence[Path], folder: Path, skip: Path | None) -> Submission:
+    extraction = Extraction(ExtractionLimits())
     for path in paths:
-        unpack(path, folder, found, room, skip=skip)
-    review = _others(folder) if len(paths) == 1 else []
-    _unpack_inner(folder, found, room)
-    digest = _digest(folder) if found.files else _digest_of(paths)
-    code, source, problem = _find_code(folder, found)
+        extraction.unpack(path, folder, skip=skip)
+    review = _names_of_others(folder) if len(paths) == 1 else []
+    _unpack_inner(folder, extraction)
+    digest = _digest(_files(folder), folder) if extraction.files else _digest(paths)
+    code, source, problem = _find_code(folder, extraction)
     root = _find_root(folder, code)
-    violations = find_violations(root)
+    violations = _find_violations(root)
     if code is not None:
         text, note = read_text(code)
         if note:
-            found.note(note)
+            extraction.note(note)
         _rewrite(code, text, source, folder)
         if code.parent.name != "code":
-            found.note(f"student_code.py was looked for in code/ and found in {code.parent.relative_to(folder)}/")
+            extraction.note(f"student_code.py was looked for in code/ and found in {code.parent.relative_to(folder)}/")
         if code.name != "student_code.py":
-            found.note(f"{code.name} was taken for student_code.py")
-        for listed in (source.hiding, source.foreign, source.banned, source.review):
-            listed[:] = [f"{code.name}, {note}" for note in listed]
+            extraction.note(f"{code.name} was taken for student_code.py")
+        for notes in (source.hiding, source.foreign, source.banned, source.review):
+            notes[:] = [f"{code.name}, {note}" for note in notes]
         _add_modules(source, code, folder)
-    notes = [printable(note) for note in found.notes]
-    violations = {rule: [printable(each) for each in listed] for rule, listed in violations.items()}
     problem = problem or ("" if code is not None else "nothing was handed in")
+    notes = [printable(note) for note in extraction.notes]
     return Submission(folder, root, code, source, printable(problem), notes, violations, review, digest)
 
 
 def _rewrite(path: Path, text: str, source: Source, folder: Path) -> None:
-    """Write a file of code as UTF-8, as it was read, and remember its digest."""
+    """Write a file of code as UTF-8 and remember its digest."""
     data = text.encode()
     path.write_bytes(data)
     source.scanned[path.relative_to(folder).as_posix()] = hashlib.sha256(data).hexdigest()
 
 
-def _others(folder: Path) -> list[str]:
-    """Archives and files of code in a submission that carry names as if they were other students'."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
+def _files(folder: Path, pattern: str = "*") -> list[Path]:
+    return [path for path in sorted(folder.rglob(pattern)) if path.is_file()]
+
+
+def _names_of_others(folder: Path) -> list[str]:
+    """Return a note if files are named like other students' submissions."""
+    files = _files(folder)
     names = sorted(path.name for path in files if looks_like_other(path.name))
     archives = sorted(path.name for path in files if is_archive(path.name) and person(path.name))
     names = names or (archives if len(archives) > 1 else [])
     if not names:
         return []
-    listed = printable(", ".join(names[:3])) + (" …" if len(names) > 3 else "")
-    return [f"holds what looks like the submission of others ({listed}); all of it was graded as one submission"]
+    shown = printable(", ".join(names[:3])) + (" …" if len(names) > 3 else "")
+    return [f"holds what looks like the submission of others ({shown}); all of it was graded as one submission"]
 
 
-def find_violations(root: Path) -> dict[str, list[str]]:
-    """Rules of the hand-in that are broken, each with what breaks it."""
-    found: dict[str, list[str]] = {}
+def _find_violations(root: Path) -> dict[str, list[str]]:
+    violations: dict[str, list[str]] = {}
     for problem in check(root, test=False):
         if problem.rule != "code":  # what does not parse costs its points already
-            found.setdefault(problem.rule, []).append(str(problem).replace(f" in {root.resolve()}", ""))
+            text = str(problem).replace(f" in {root.resolve()}", "")
+            violations.setdefault(problem.rule, []).append(printable(text))
     for name in FORBIDDEN:
-        if any(path.is_file() for path in (root / name).rglob("*")):
+        if _files(root / name):
             what = f"{name}/: data, logs and models must not be submitted; remove {name}/"
-            found.setdefault("forbidden folders", []).append(what)
-    return {rule: listed[:20] for rule, listed in found.items()}
+            violations.setdefault("forbidden folders", []).append(what)
+    return {rule: texts[:20] for rule, texts in violations.items()}
 
 
 def _add_modules(source: Source, code: Path, folder: Path) -> None:
-    """Read modules of the submission that student_code.py imports, and that they import: words that could hide a call
-    in any, foreign convolutions in those that the convolution uses. They are written as UTF-8 like student_code.py.
+    """Examine the modules that student_code.py imports, directly or not, and write them as UTF-8.
 
-    A module that is not among the `scanned` afterwards, because it is too long, one of too many, or lies elsewhere, is
-    noticed when it runs.
+    Any of them may hide a call; foreign convolutions count in those that the convolution uses. A module that is not
+    `scanned`, since it is too long or one of too many, is noticed when it runs.
     """
-    waiting, seen = _wanted(source, code.parent), set()
-    while waiting and len(seen) < MOST_FILES:
-        path, used = waiting.pop()
-        if (path, used) in seen or path == code or path.stat().st_size > MOST_SOURCE:
+    waiting, seen = [*_imported(source, code.parent)], set()
+    while waiting and len(seen) < MAX_FILES:
+        path, is_used = waiting.pop()
+        if (path, is_used) in seen or path == code or path.stat().st_size > MAX_SOURCE_BYTES:
             continue
-        seen.add((path, used))
+        seen.add((path, is_used))
         _rewrite(path, read_text(path)[0], source, folder)
-        found = examine(path, all_reached=used)
+        module = examine(path, all_reached=is_used)
         shown = path.relative_to(folder)
-        source.hiding += [f"{shown}, {note}" for note in found.hiding]
-        source.foreign += [f"{shown}, {note}" for note in found.foreign]
-        source.banned += [f"{shown}, {note}" for note in found.banned if used]
-        waiting += [(inner, used) for inner, _ in _wanted(found, path.parent) + _wanted(found, code.parent)]
-    for listed in (source.hiding, source.foreign, source.banned):
-        listed[:] = dict.fromkeys(printable(note) for note in listed)
+        source.hiding += [f"{shown}, {note}" for note in module.hiding]
+        source.foreign += [f"{shown}, {note}" for note in module.foreign]
+        source.banned += [f"{shown}, {note}" for note in module.banned if is_used]
+        waiting += [(inner, is_used) for place in (path, code) for inner, _ in _imported(module, place.parent)]
+    for notes in (source.hiding, source.foreign, source.banned):
+        notes[:] = dict.fromkeys(printable(note) for note in notes)
 
 
-def _wanted(source: Source, folder: Path) -> list[tuple[Path, bool]]:
-    """Files of the submission that a file imports, and whether its convolution uses them; the `__init__.py` of a
-    package runs with each of its modules.
-    """
-    files = []
+def _imported(source: Source, folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Yield the submission's files that a file imports, and whether its convolution uses them."""
     for name in source.imports:
         parts = name.split(".")
         places = [folder.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
-        for path in (places[-1].with_suffix(".py") if parts[-1] else places[-1], *(p / "__init__.py" for p in places)):
+        module = places[-1].with_suffix(".py") if parts[-1] else places[-1]
+        for path in (module, *(place / "__init__.py" for place in places)):  # a package's __init__.py runs as well
             if path.is_file():
-                given = set(examine(path).defined) & {*source.names, *CONVOLUTION} if name in source.stars else set()
-                files.append((path, name in source.uses or bool(given - set(source.defined))))
-    return files
+                names = set(examine(path).defined) & {*source.names, *CONVOLUTION} if name in source.stars else set()
+                yield path, name in source.uses or bool(names - set(source.defined))
 
 
-def _digest_of(paths: Sequence[Path]) -> str:
-    """Of a hand-in of which nothing could be unpacked."""
+def _digest(paths: Sequence[Path], folder: Path | None = None) -> str:
+    """Return a hash of names, relative to `folder`, and of bytes."""
     total = hashlib.sha256()
     for path in paths:
-        total.update(path.name.encode("utf-8", "replace"))
+        name = path.relative_to(folder).as_posix() if folder else path.name
+        total.update(f"{name}\0".encode("utf-8", "replace"))
         if path.is_file():
             with path.open("rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
+                total.update(f"{path.stat().st_size}\0".encode() + hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
 
 
-def _unpack_inner(folder: Path, found: ExtractionReport, room: ExtractionLimits) -> None:
-    """Unpack zips that lie in the hand-in, as long as there is no code beside them."""
-    for _ in range(DEEPEST):
-        if any(is_student_file(path.name) and path.is_file() for path in folder.rglob("*.py")):
+def _unpack_inner(folder: Path, extraction: Extraction) -> None:
+    """Extract archives in the submission as long as there is no code beside them."""
+    for _ in range(MAX_DEPTH):
+        if any(is_student_file(path.name) for path in _files(folder, "*.py")):
             return
-        inner = [path for path in sorted(folder.rglob("*")) if path.is_file() and is_archive(path.name)]
-        for path in inner:
-            found.note(f"{path.relative_to(folder)} is a zip in the zip, or beside other files; its content was graded")
-            unpack(path, path.with_name(f"{path.stem} (unpacked)"), found, room)
+        for path in [path for path in _files(folder) if is_archive(path.name)]:
+            name = path.relative_to(folder)
+            extraction.note(f"{name} is a zip in the zip, or beside other files; its content was graded")
+            extraction.unpack(path, path.with_name(f"{path.stem} (unpacked)"))
             path.unlink()
-        if not inner:
-            return
 
 
-def _digest(folder: Path) -> str:
-    total = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            total.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode("utf-8", "replace"))
-            with path.open("rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
+def _find_code(folder: Path, extraction: Extraction) -> tuple[Path | None, Source, str]:
+    """Return the most likely file of the student by name, content and place, what it contains, and the problem.
 
-
-def _find_code(folder: Path, unpacked: ExtractionReport) -> tuple[Path | None, Source, str]:
-    """The file that is most likely the student's: by its name, by what it defines, by where it lies.
-
-    Where none has the student's name, the code cells of notebooks are looked at as well.
+    If no file has the student's name, the code cells of notebooks are candidates as well.
     """
-    every = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    files = [path for path in every if path.suffix == ".py" and path.stat().st_size <= MOST_SOURCE]
+    every = _files(folder)
+    files = [path for path in every if path.suffix == ".py" and path.stat().st_size <= MAX_SOURCE_BYTES]
     own = [path for path in files if path.name not in GIVEN]
     cells = {}
     if not any(is_student_file(path.name) and examine(path).known for path in own):
@@ -274,56 +210,67 @@ def _find_code(folder: Path, unpacked: ExtractionReport) -> tuple[Path | None, S
         cells = {written: path for path in notebooks if (written := write_cells(path)) is not None}
     files = [*own, *cells] or files
     if not files:
-        others = sorted({path.suffix or path.name for path in every})[:6]
-        if not others:
-            return None, Source(), "it is empty: nothing was handed in" if not unpacked.notes else unpacked.notes[0]
-        return None, Source(), f"there is no Python file in it, only {', '.join(others)}"
+        kinds = sorted({path.suffix or path.name for path in every})[:6]
+        if kinds:
+            return None, Source(), f"there is no Python file in it, only {', '.join(kinds)}"
+        return None, Source(), extraction.notes[0] if extraction.notes else "it is empty: nothing was handed in"
     named = [path for path in files if is_student_file(path.name)]
-    examined = {path: examine(path) for path in (named or files)[:MOST_FILES]}
-    given = {_plain(text) for year in YEARS for text in _kit(year)} if len(examined) > 1 else set()
-
-    def rank(path: Path) -> tuple[bool, bool, int, bool, bool, int, str]:
-        known, depth = examined[path].known, len(path.relative_to(folder).parts)
-        unchanged = bool(given) and _plain(read_text(path)[0]) in given
-        few = -known if known < ENOUGH else -ENOUGH
-        return not known, unchanged, few, path.name != "student_code.py", path.parent.name != "code", depth, str(path)
-
-    best = min(examined, key=rank)
-    source = examined[best]
-    others = [path for path in examined if path != best and path.name == best.name and examined[path].known]
+    sources = {path: examine(path) for path in (named or files)[:MAX_FILES]}
+    best = _most_likely(sources, folder)
+    source, shown = sources[best], best.relative_to(folder)
+    others = [path for path in sources if path != best and path.name == best.name and sources[path].known]
     if others:
         names = ", ".join(path.relative_to(folder).as_posix() for path in others[:4])
-        unpacked.note(f"{best.relative_to(folder)} was graded; of the same name there are {names}")
-    if not source.known and not (best.name == "student_code.py" and _imports_own(source, best.parent)):
+        extraction.note(f"{shown} was graded; of the same name there are {names}")
+    if not source.known and not (best.name == "student_code.py" and _imports_beside(source, best.parent)):
         names = ", ".join(name for name in source.defined if not name.startswith("_"))[:160]
         what = f"defines {names}" if names else "defines nothing"
-        return None, source, f"{best.relative_to(folder)} is not this assignment's: it {what}, and none of its names"
+        return None, source, f"{shown} is not this assignment's: it {what}, and none of its names"
     if best in cells:
         name = cells[best].name
-        unpacked.note(f"{name} is a notebook: its code cells were graded as a file; hand in student_code.py")
+        extraction.note(f"{name} is a notebook: its code cells were graded as a file; hand in student_code.py")
     return best, source, ""
 
 
-def _imports_own(source: Source, folder: Path) -> bool:
-    """Whether a file takes names from modules beside it."""
+def _most_likely(sources: dict[Path, Source], folder: Path) -> Path:
+    given = {_squeeze(text) for year in YEARS for text in _kit(year)} if len(sources) > 1 else set()
+
+    def rank(path: Path) -> tuple[bool, bool, int, bool, bool, int, str]:
+        known, depth = sources[path].known, len(path.relative_to(folder).parts)
+        is_unchanged = bool(given) and _squeeze(read_text(path)[0]) in given
+        names = -min(known, ENOUGH)
+        return (
+            not known,
+            is_unchanged,
+            names,
+            path.name != "student_code.py",
+            path.parent.name != "code",
+            depth,
+            str(path),
+        )
+
+    return min(sources, key=rank)
+
+
+def _imports_beside(source: Source, folder: Path) -> bool:
     places = [folder.joinpath(*name.split(".")) for name in source.imports]
     return any(place.with_suffix(".py").is_file() or place.is_dir() for place in places if place != folder)
 
 
-def _plain(text: str) -> str:
+def _squeeze(text: str) -> str:
     return "".join(text.split())
 
 
 def _kit(year: int) -> list[str]:
-    """What the kit of a year has as student_code.py; nothing in a copy that comes without it."""
+    """Return the kit's student_code.py of a year; nothing in a copy that comes without it."""
     try:
         return [kit_files(year)["code/student_code.py"]]
-    except (OSError, KeyError, LabError):
+    except (OSError, LabError):
         return []
 
 
 def _find_root(folder: Path, code: Path | None) -> Path:
-    """The folder that the three of the handout lie in: above the code, else the one that holds most of them."""
+    """Return the folder above the code, else the one with most of the handout's three folders."""
     if code is not None and code.parent != folder:
         return code.parent.parent if code.parent.name in FOLDERS else code.parent
     candidates = [folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir())][:200]
@@ -331,4 +278,9 @@ def _find_root(folder: Path, code: Path | None) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    target, skipped, *given = sys.argv[1:]
+    print_bounded(
+        lambda: asdict(_read_here([*map(Path, given)], Path(target), Path(skipped) if skipped else None)),
+        memory=MEMORY,
+        seconds=SECONDS,
+    )

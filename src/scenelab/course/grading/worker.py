@@ -13,9 +13,9 @@ from torch import Tensor
 
 from scenelab.course.grading.monitor import Monitor
 from scenelab.course.grading.processes import stop, usage
-from scenelab.course.grading.runner.driver import GRADED
-from scenelab.course.grading.runner.wire import Message, WireError, decode, encode
 from scenelab.course.grading.sandbox import Limits, Sandbox
+from scenelab.course.grading.scenelab_runner.driver import GRADED
+from scenelab.course.grading.scenelab_runner.wire import Message, WireError, decode, encode
 from scenelab.course.grading.submission_error import CancelledError, SubmissionError, sanitize
 
 __all__ = ["CancelledError", "SubmissionError", "Worker"]
@@ -23,24 +23,14 @@ __all__ = ["CancelledError", "SubmissionError", "Worker"]
 START_SECONDS = 60  # to load torch
 TICK = 0.05
 MAX_FLAGS = 60
+Request = tuple[str, dict[str, Tensor], dict[str, Any]]  # operation, tensors, values
 
 
 class Worker:
     """One submission's process, started on the first call and again after each end.
 
-    Args:
-        sandbox: where it runs.
-        stage: of `sandbox.make_stage`; `stage / "submission"` holds the submission.
-        code: the student's file.
-        limits: of the process.
-        scanned: SHA-256 of each code file that the grader has read, by its path below `stage / "submission"`.
-
-    Attributes:
-        part: of the assignment; each has its own time budget.
-        flags: review flags, from inside and outside the process, in order.
-        opening: a request made before the student's file is imported: operation, tensors, values.
-        first: the reply to it, after `first_seconds`.
-        seconds: duration of the last request.
+    `stage / "submission"` holds the submission, with the student's file `code`. `scanned` is the SHA-256 of each code
+    file in it that the grader has read, by its path.
     """
 
     def __init__(
@@ -48,20 +38,18 @@ class Worker:
     ) -> None:
         self.sandbox, self.stage, self.code, self.limits = sandbox, stage, code, limits
         self.scanned = scanned or {}
-        self.emulate_gpu = False
+        self.emulate_gpu = self.cancelled = False
         self.gpu_places: list[str] = []
         self.missing: list[str] = []
-        self.flags: dict[str, None] = {}
-        self.part = ""
+        self.flags: dict[str, None] = {}  # for review, in order
+        self.part = ""  # of the assignment; each has its own time budget
         self.spent: dict[str, float] = defaultdict(float)
-        self.first: Message | None = None
-        self.seconds = self.first_seconds = 0.0
-        self.opening: tuple[str, dict[str, Tensor], dict[str, Any]] | None = None
-        self.cancelled = False
+        self.opening: Request | None = None  # made before the student's file is imported
+        self.first: Message | None = None  # the reply to it, after `first_seconds`
+        self.seconds = self.first_seconds = 0.0  # that the last request took
         self._process: Any = None
         self._monitor = Monitor(self.flag)
-        self._user = sandbox.pick_user()
-        self._token = ""
+        self._user, self._token = sandbox.pick_user(), ""
         self._number = self._max_processes = 0
         self._deadline = self._checked = 0.0
 
@@ -94,21 +82,17 @@ class Worker:
     def call(
         self, operation: str, tensors: dict[str, Tensor] | None = None, *, seed: int = 0, **values: Any
     ) -> Message:
-        """Send a request and return the reply; repeat it with an emulated GPU if the code needs one.
-
-        Raises:
-            SubmissionError: there is no reply.
-        """
+        """Send a request and return the reply; repeat it with an emulated GPU if the code needs one."""
         request = operation, tensors or {}, {**values, "seed": seed}
         try:
-            return self._call(*request)
+            return self._call(request)
         except SubmissionError as error:
             if self.emulate_gpu or not error.wants_gpu:
                 raise
-            place = error.place or error.text
             self._emulate_gpu(True)
+            place = error.place or error.text
             try:
-                reply = self._call(*request)
+                reply = self._call(request)
             except SubmissionError as second:
                 if second.wants_gpu:  # a GPU was not what it lacked
                     self._emulate_gpu(False)
@@ -122,18 +106,17 @@ class Worker:
         self.close()
         self.emulate_gpu = on
 
-    def _call(self, operation: str, tensors: dict[str, Tensor], values: dict[str, Any]) -> Message:
-        begun = time.monotonic()
+    def _call(self, request: Request) -> Message:
+        begun, budget = time.monotonic(), self.limits.budget_seconds
         if self.cancelled:
             raise CancelledError
-        budget = self.limits.budget_seconds
         if self.spent[self.part] > budget:
             part = f"the checks of the part {self.part!r}" if self.part else "all checks"
             raise SubmissionError("budget", f"was not run: {part} may take {budget:g} seconds together")
         try:
             if self._process is None:
                 self._start()
-            return self._request(operation, tensors, values)
+            return self._request(*request)
         finally:
             self.spent[self.part] += time.monotonic() - begun
 
@@ -150,27 +133,20 @@ class Worker:
 
     def _launch(self) -> None:
         self._token = secrets.token_hex(16)
-        descriptors = self._monitor.open()
-        try:
-            self._process = self.sandbox.start(
-                "driver.py", list(map(str, descriptors)), self.stage, self.limits,
-                user=self._user, token=self._token, descriptors=descriptors,
-            )  # fmt: skip
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+        options: dict[str, Any] = {"user": self._user, "token": self._token}
+        with self._monitor.open() as handles:
+            command = ["driver.py", *map(str, handles)]
+            self._process = self.sandbox.start(command, self.stage, self.limits, handles=handles, **options)
         os.set_blocking(self._process.stdin.fileno(), False)
         self._max_processes = self.limits.processes
         self._deadline = time.monotonic() + START_SECONDS
         try:
-            ready = decode(self._read)
+            decode(self._read)
         except (WireError, SubmissionError) as error:
             self.close()
             if self.cancelled:
                 raise CancelledError from error
             raise RuntimeError(f"the grader's own process did not start in {self.sandbox}: {error}") from error
-        if "ready" not in ready.values:
-            raise RuntimeError("the grader's own process did not start as it should")
         _, self._max_processes = usage(self._process.pid)
 
     def _request(self, operation: str, tensors: dict[str, Tensor], values: dict[str, Any]) -> Message:
@@ -185,14 +161,15 @@ class Worker:
             if reply.values.get("number") != number:
                 raise WireError("the reply is to another request")
             self.seconds = time.monotonic() - begun
-            self._monitor.end(graded=graded)
+            self._monitor.read()
+            self._monitor.end(graded=graded, answered=True)
         except WireError as error:
             self.close()
             raise SubmissionError("protocol", "disturbed the pipe to the grader, which then ended it") from error
         except BaseException:
             with suppress(SubmissionError, OSError):
                 self._monitor.read()
-            self._monitor.settle(graded=graded, answered=False)
+            self._monitor.end(graded=graded, answered=False)
             self.close()
             raise
         reply.tensors = _Tensors(reply.tensors)
@@ -225,7 +202,8 @@ class Worker:
 
     def _wait(self, *, reading: list[int] | None = None, writing: list[int] | None = None) -> None:
         """Wait until the pipe is ready; enforce the deadline and the limits meanwhile."""
-        while True:
+        ready = False
+        while not ready:
             record = [self._monitor.handle] if self._monitor.handle >= 0 else []
             readable, writable, _ = select.select(record + (reading or []), writing or [], [], TICK)
             if record and record[0] in readable:
@@ -234,21 +212,17 @@ class Worker:
             ready, now = bool(readable or writable), time.monotonic()
             if now > self._deadline:
                 raise SubmissionError("time", f"did not end within {self.limits.seconds:g} seconds")
-            if not ready or now - self._checked >= TICK:
-                self._checked = now
-                self._check_usage()
-            if ready:
+            if ready and now - self._checked < TICK:
                 return
-
-    def _check_usage(self) -> None:
-        memory, count = usage(self._process.pid)
-        if memory > self.limits.memory:
-            raise SubmissionError("memory", f"took more than {self.limits.memory >> 20:,} MiB of memory")
-        if count > self._max_processes and not self._monitor.has_helper:
-            self.flag("more than one process ran at once; nothing is watched in the others")
-            self._max_processes = self.limits.processes
-        if count > self.limits.processes:
-            raise SubmissionError("processes", f"started more than {self.limits.processes} processes")
+            self._checked = now
+            memory, count = usage(self._process.pid)
+            if memory > self.limits.memory:
+                raise SubmissionError("memory", f"took more than {self.limits.memory >> 20:,} MiB of memory")
+            if count > self._max_processes and "helper" not in self._monitor.events:
+                self.flag("more than one process ran at once; nothing is watched in the others")
+                self._max_processes = self.limits.processes
+            if count > self.limits.processes:
+                raise SubmissionError("processes", f"started more than {self.limits.processes} processes")
 
     def _ended(self) -> SubmissionError:
         if self.cancelled:

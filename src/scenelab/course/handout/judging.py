@@ -1,4 +1,4 @@
-"""What the handout's `main.py` does with a trained network: evaluate it, draw where it looks, attack it."""
+"""Evaluate a trained network for the handout's `main.py`: accuracy, attention maps, the student's attack."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from scenelab.course.handout.training import LOGS, chosen, device_of
+from scenelab.course.handout.training import LOGS, device_of, lookup
 from scenelab.data.augment import resize
 from scenelab.data.cache import MemmapDataset
 from scenelab.data.splits import open_dataset
@@ -25,7 +25,7 @@ from scenelab.training.recipes import starter
 from scenelab.training.session import available_cores
 from scenelab.training.trainer import pick_device
 
-PICTURES, COLUMNS = 100, 10  # in a grid, and in a row of it
+BATCH_SIZE, COLUMNS = 100, 10  # images of a grid, and of its rows
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class Judged:
     device: torch.device
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised images, a hundred at once, with their labels."""
-        for start in range(0, len(self.val), PICTURES):
-            rows = slice(start, start + PICTURES)
+        """Yield normalised images in batches of a hundred, with their labels."""
+        for start in range(0, len(self.val), BATCH_SIZE):
+            rows = slice(start, start + BATCH_SIZE)
             images = self.val.gather(rows).to(self.device).float().div_(255)
             with torch.no_grad():
                 yield self.model.normalize(resize(images, self.size)), self.val.labels[rows]
 
 
 def open_judged(data: Path, checkpoint: str, factory: Factory, gpu: int) -> Judged:
-    """A checkpoint's model on its device, and val.
+    """Load a checkpoint's model and open val.
 
     Raises:
         LabError: no checkpoint was given, or it does not fit the network or the data.
@@ -66,11 +66,7 @@ def open_judged(data: Path, checkpoint: str, factory: Factory, gpu: int) -> Judg
 
 
 def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) -> None:
-    """Evaluate a checkpoint on val, mirror-averaged, and print the handout's last line.
-
-    Raises:
-        LabError: no checkpoint was given, or it does not fit the network.
-    """
+    """Evaluate a checkpoint on val, averaged with mirror images, and print the handout's last line."""
     judged = open_judged(data, checkpoint, factory, gpu)
     logits = predict_logits(judged.model, judged.val, size=judged.size, mirror=True, device=judged.device)
     labels = judged.val.labels
@@ -78,23 +74,22 @@ def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) ->
 
 
 def log_attention(data: Path, checkpoint: str, factory: Factory, student_code: ModuleType, *, gpu: int = -1) -> None:
-    """Draw the attention maps of all val images into `../logs`, a grid of a hundred a step.
+    """Draw the attention maps of all val images to `../logs`, a grid of a hundred per step.
 
-    The student's `default_attention` and `default_visfunction` work on normalised images, as the handout has it.
+    The student's `default_attention` and `default_visfunction` work on normalised images, as in the handout.
 
     Raises:
-        LabError: student_code.py has no such names, or its function returns something else than maps.
+        LabError: student_code.py lacks these names, or the attention does not return maps.
     """
-    attention, show = (chosen(student_code, name) for name in ("default_attention", "default_visfunction"))
+    attention, show = (lookup(student_code, name) for name in ("default_attention", "default_visfunction"))
     judged, attention = open_judged(data, checkpoint, factory, gpu), attention(torch.nn.CrossEntropyLoss())
     with SummaryWriter(str(LOGS)) as writer, progress("attention maps", len(judged.val)) as advance:
         for step, (images, _) in enumerate(judged.batches()):
             maps = attention.explain(judged.model.network, images)
             _require_shape("explain", maps, (len(images), 1, *images.shape[2:]), images)
-            picture = show(images, n_rows=COLUMNS, vis_output=maps)
-            writer.add_image("Image/Image_Atten", picture, step)
+            writer.add_image("Image/Image_Atten", show(images, n_rows=COLUMNS, vis_output=maps), step)
             advance(len(images))
-    _tell_slider("Attention maps")
+    _print_hint("Attention maps")
 
 
 def attack(
@@ -102,49 +97,42 @@ def attack(
 ) -> None:
     """Attack all val images with the student's `default_attack` and print clean and attacked accuracy.
 
-    The attack works on normalised images, as the handout has it; accuracy is that of one look, no mirror image.
-
-    Args:
-        vis: draw original and adversarial images into `../logs`, a grid of a hundred a step.
+    The attack works on normalised images, as in the handout; mirror images do not count. With `vis`, draw original and
+    adversarial images to `../logs`, a grid of a hundred per step.
 
     Raises:
-        LabError: student_code.py has no such names, or its attack returns something else than images.
+        LabError: student_code.py lacks these names, or the attack does not return images.
     """
-    attacker = chosen(student_code, "default_attack")(torch.nn.CrossEntropyLoss())
-    show = chosen(student_code, "default_visfunction") if vis else None
+    attacker = lookup(student_code, "default_attack")(torch.nn.CrossEntropyLoss())
+    show = lookup(student_code, "default_visfunction") if vis else None
     judged = open_judged(data, checkpoint, factory, gpu)
-    right, fooled, largest = torch.zeros(2), torch.zeros(2), 0.0
+    counts, largest = {"clean": torch.zeros(2), "attacked": torch.zeros(2)}, 0.0
     with SummaryWriter(str(LOGS)) if vis else nullcontext() as writer, progress("attack", len(judged.val)) as advance:
         for step, (images, labels) in enumerate(judged.batches()):
             adversarial = attacker.perturb(judged.model.network, images)
             _require_shape("perturb", adversarial, tuple(images.shape), images)
             largest = max(largest, (adversarial - images).abs().max().item())
-            for found, given in ((right, images), (fooled, adversarial)):
+            for batch, count, name in zip((images, adversarial), counts.values(), ("Org", "Adv"), strict=True):
                 with torch.no_grad():
-                    scores = judged.model.network(given).cpu()
-                found += torch.tensor([hits(scores, labels, k).sum() for k in (1, 5)])
-            if writer is not None and show is not None:
-                for name, given in (("Org", images), ("Adv", adversarial)):
-                    writer.add_image(f"Image/{name}_Image", show(given, n_rows=COLUMNS), step)
+                    scores = judged.model.network(batch).cpu()
+                count += torch.tensor([hits(scores, labels, k).sum() for k in (1, 5)])
+                if writer is not None and show is not None:
+                    writer.add_image(f"Image/{name}_Image", show(batch, n_rows=COLUMNS), step)
             advance(len(images))
     if vis:
-        _tell_slider("Original and adversarial images")
+        _print_hint("Original and adversarial images")
     print(f"Largest change of a normalised value: {largest:.4f}")
-    for name, found in (("clean", right), ("attacked", fooled)):
-        top1, top5 = (100 * found / len(judged.val)).tolist()
+    for name, count in counts.items():
+        top1, top5 = (100 * count / len(judged.val)).tolist()
         print(f"=> {name}:\n******Acc@1 {top1:.3f} Acc@5 {top5:.3f}")
 
 
-def _tell_slider(what: str) -> None:
-    """TensorBoard keeps ten pictures of a tag unless it is told otherwise."""
-    print(
-        f"{what}: tensorboard --logdir={LOGS} --samples_per_plugin images=1000, tab Images; the slider moves through "
-        "the "
-        "batches."
-    )
+def _print_hint(what: str) -> None:
+    options = f"--logdir={LOGS} --samples_per_plugin images=1000"  # it keeps ten images per tag by default
+    print(f"{what}: tensorboard {options}, tab Images; the slider moves through the batches.")
 
 
-def _require_shape(function: str, found: Any, expected: tuple[int, ...], images: Tensor) -> None:
-    if not isinstance(found, Tensor) or tuple(found.shape) != expected:
-        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+def _require_shape(function: str, result: Any, expected: tuple[int, ...], images: Tensor) -> None:
+    if not isinstance(result, Tensor) or tuple(result.shape) != expected:
+        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise LabError(f"{function} returned {got} for images {tuple(images.shape)}; expected a tensor {expected}")

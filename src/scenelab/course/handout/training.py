@@ -1,6 +1,8 @@
-"""Training as the handout's `main.py` has it, on scenelab's own loop: its flags, its folders, its checkpoints."""
+"""Train as the handout's `main.py` does, by scenelab's own loop: its flags, folders and checkpoints."""
 
+import argparse
 import dataclasses
+import itertools
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
@@ -29,26 +31,25 @@ LOGS = Path("../logs")
 DEFAULT = "simplenet"  # what checkpoints of `default_model` say, whatever a student makes of it
 
 
-def config_from_flags(
-    *, epochs: int, batch_size: int, lr: float, momentum: float, weight_decay: float, warmup_epochs: int,
-    clip_grad: float, gpu: int, model: str,
-) -> TrainConfig:  # fmt: skip
-    """The `starter` recipe with the handout's flags in their places.
-
-    Args:
-        model: what the checkpoints call the network.
-    """
+def config_from_flags(flags: argparse.Namespace, model: str) -> TrainConfig:
+    """Return the `starter` recipe with the handout's flags; checkpoints name the network `model`."""
     recipe = starter()
-    optimizer = dataclasses.replace(recipe.optimizer, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    rates = {name: getattr(flags, name) for name in ("lr", "momentum", "weight_decay")}
+    plain = {name: getattr(flags, name) for name in ("epochs", "batch_size")}
     return dataclasses.replace(
-        recipe, model=model, epochs=epochs, batch_size=batch_size, optimizer=optimizer, clip_norm=clip_grad,
-        schedule=dataclasses.replace(recipe.schedule, warmup_epochs=warmup_epochs),
-        device=device_of(gpu), threads=available_cores(),
-    )  # fmt: skip
+        recipe,
+        model=model,
+        optimizer=dataclasses.replace(recipe.optimizer, **rates),
+        schedule=dataclasses.replace(recipe.schedule, warmup_epochs=flags.warmup_epochs),
+        clip_norm=flags.clip_grad,
+        device=device_of(flags.gpu),
+        threads=available_cores(),
+        **plain,
+    )
 
 
 def device_of(gpu: int) -> str:
-    """The handout's --gpu: a number, or -1 for the CPU; where there is no GPU it says so and goes on."""
+    """Return the device of the handout's --gpu: a number, or -1 for the CPU, which also replaces a missing GPU."""
     if gpu < 0:
         return "cpu"
     if not torch.cuda.is_available():
@@ -58,36 +59,34 @@ def device_of(gpu: int) -> str:
     return f"cuda:{gpu}"
 
 
-def chosen(student_code: ModuleType, name: str) -> Any:
-    """What student_code.py calls so.
-
-    Raises:
-        LabError: it has no such name.
-    """
+def lookup(student_code: ModuleType, name: str) -> Any:
+    """Return an object of student_code.py; raise LabError if it is missing."""
     if not hasattr(student_code, name):
         raise LabError(f"student_code.py has no {name}, which this needs, as in the handout")
     return getattr(student_code, name)
 
 
 def attach_attack(factory: Factory, attack: Any) -> Factory:
-    """A network that, in training, sees adversarial images in place of its own: the handout's adversarial training.
+    """Return a factory of networks that train on adversarial images in place of their inputs.
 
-    The attack is called in front of the network's forward pass, on the normalised images that come in, and not while it
-    runs itself. Parameters and checkpoints are those of the network without it.
+    The attack is called before the network's forward pass, on the normalised images, and not while it runs itself.
+    Parameters and checkpoints are those of the network without it.
 
     Args:
+        factory: makes the network.
         attack: has `perturb(model, images)`, as the student's `PGDAttack`.
     """
-    attacking: list[bool] = []
+    is_attacking = False
 
     def harden(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        if attacking or not module.training:
+        nonlocal is_attacking
+        if is_attacking or not module.training:
             return None
-        attacking.append(True)
+        is_attacking = True
         try:
             return (attack.perturb(module, arguments[0]).detach(),)
         finally:
-            attacking.clear()
+            is_attacking = False
 
     def make(**options: Any) -> nn.Module:
         network = factory(**options)
@@ -107,12 +106,10 @@ def train(
     print_freq: int = 10,
     attached: bool = False,
 ) -> None:
-    """Train into `../models` and `../logs`, from the start or from a checkpoint.
+    """Train to `../models` and `../logs`, from the start or from the checkpoint `resume`.
 
-    An earlier run that would be overwritten is moved to `../models/earlier-N` first.
-
-    Args:
-        attached: whether the factory's networks have an attack in front of them, which the run's config then says.
+    An earlier run that would be overwritten is moved to `../models/earlier-N` first. `attached` tells whether the
+    factory's networks have an attack attached.
 
     Raises:
         LabError: bad data or checkpoint, or divergence.
@@ -127,8 +124,7 @@ def train(
     elif run.config.exists() and bool(run.read_config().attached_attack) != attached:
         before, now = ("with", "without") if not attached else ("without", "with")
         raise LabError(
-            f"{MODELS} was trained {before} --adversarial; go on {before} it, or train anew {now} it and leave "
-            "--resume out"
+            f"{MODELS} was trained {before} --adversarial; resume {before} it, or leave --resume out to train {now} it"
         )
     device = pick_device(config.device)
     batches = TrainingBatches(train_set, config, device)
@@ -162,29 +158,20 @@ def _resume(state: TrainState, path: Path, arch: str, steps_per_epoch: int) -> N
 
 
 def _move_aside(run: Run) -> None:
-    """Keep an earlier run whole: its folder's and its logs' content moves to a sub-folder with the next number."""
+    """Move the content of an earlier run's folder and logs to a sub-folder with the next number."""
     if not any(path.exists() for path in (run.checkpoint, run.best, run.config)):
         return
-    number = 1
-    while (MODELS / f"earlier-{number}").exists():
-        number += 1
-    for folder in (MODELS, LOGS):
-        if not folder.exists():
-            continue
-        entries = [path for path in folder.iterdir() if not path.name.startswith("earlier-")]
-        target = folder / f"earlier-{number}"
-        target.mkdir()
-        for path in entries:
-            path.rename(target / path.name)
+    number = next(number for number in itertools.count(1) if not (MODELS / f"earlier-{number}").exists())
+    for folder in (folder for folder in (MODELS, LOGS) if folder.exists()):
+        paths = [path for path in folder.iterdir() if not path.name.startswith("earlier-")]
+        (folder / f"earlier-{number}").mkdir()
+        for path in paths:
+            path.rename(folder / f"earlier-{number}" / path.name)
     print(f"An earlier run was here: moved to {MODELS / f'earlier-{number}'}")
 
 
 def name_of(checkpoint: str) -> str:
-    """Which network a checkpoint holds, by the name in it; `DEFAULT` where it names none of ours.
-
-    Raises:
-        LabError: the checkpoint is missing or damaged.
-    """
+    """Return the name of a checkpoint's network; `DEFAULT` if it names none of ours."""
     name = load_checkpoint(Path(checkpoint)).get("model_arch", DEFAULT) if checkpoint else DEFAULT
     if name == DEFAULT or name not in NETWORKS:
         return DEFAULT
@@ -193,6 +180,6 @@ def name_of(checkpoint: str) -> str:
 
 
 def network(name: str, student_code: ModuleType) -> Factory:
-    """The network of that name: the student's own where student_code.py makes it, else ours."""
+    """Return the factory of a network: the student's own if student_code.py has it, else ours."""
     own = {DEFAULT: "default_model", "vit": "default_vit_model"}.get(name, "")
     return getattr(student_code, own, NETWORKS[name].build)

@@ -1,9 +1,9 @@
-"""From our solution to what a student receives: marked regions are cut out, so that the two cannot drift apart.
+"""Cut marked regions out of the solution, so that the kit and the solution cannot drift apart.
 
 The marks are comments in the files of the solution:
 
     # ANSWER name       begins an answer; lines "# | …" behind it say what to write
-    # KIT code          what stands in place of the answer; without it, NotImplementedError is raised there
+    # KIT code          replaces the answer; without it, NotImplementedError is raised there
     # END
     # ONLY 2019         begins lines of one year's kit
     # END ONLY
@@ -20,12 +20,12 @@ MARK = re.compile(r"(?P<indent>\s*)# (?P<word>ANSWER|KIT|ONLY|END ONLY|END|\|)(?
 
 
 def cut(source: str, year: int, *, solution: bool = False) -> str:
-    """One file as the kit of a year has it.
+    """Return a file as the kit of a year has it.
 
     Args:
         source: the file with its marks.
         year: 2019, or 2022 for that year and later.
-        solution: keep the answers; the marks go all the same.
+        solution: whether to keep the answers; the marks are removed all the same.
 
     Raises:
         LabError: there is no kit of that year, or marks do not fit together.
@@ -37,42 +37,35 @@ def cut(source: str, year: int, *, solution: bool = False) -> str:
 
 def _lines(source: str, year: int, solution: bool) -> Iterator[str]:
     answer: list[str] | None = None  # its name, then what to write
-    instead: list[str] = []
-    wanted, ended = True, True
+    replacement: list[str] = []
+    only: str | None = None  # the year of the region
     for number, line in enumerate(source.splitlines(), start=1):
-        mark = MARK.match(line)
+        mark, is_included = MARK.match(line), only in (None, str(year))
         if mark is None:
-            if wanted and (answer is None or solution):
+            if is_included and (answer is None or solution):
                 yield line
             continue
         word, text, indent = mark["word"], mark["text"] or "", mark["indent"]
         if word == "ONLY":
-            wanted, ended = text == str(year), False
+            only = text
         elif word == "END ONLY":
-            wanted = ended = True
+            only = None
         elif word == "ANSWER" and answer is None:
-            answer, instead = [text], []
+            answer, replacement = [text], []
         elif word in ("|", "KIT") and answer is not None:
-            (answer if word == "|" else instead).append(text)
+            (answer if word == "|" else replacement).append(text)
         elif word == "END" and answer is not None:
-            if wanted and not solution:
-                yield from _place_to_write(indent, answer, instead)
+            if is_included and not solution:
+                yield from (indent + text for text in _place_to_write(WIDTH - len(indent), *answer))
+                raising = f'raise NotImplementedError("{answer[0]} is yours to write")'
+                yield from (indent + text for text in replacement or [raising])
             answer = None
         else:
             raise LabError(f"line {number} of the solution: {line.strip()!r} does not fit the marks before it")
-    if answer is not None or not ended:
+    if answer is not None or only is not None:
         raise LabError("the last region of the solution has no end")
 
 
-def _place_to_write(indent: str, answer: list[str], instead: list[str]) -> Iterator[str]:
-    name, *words = answer
-    frame = f"{indent}# {'-' * (WIDTH - len(indent) - 2)}"
-    yield frame
-    yield f"{indent}# Yours to write: {name}."
-    for text in words:
-        yield f"{indent}# {text}"
-    yield frame
-    if instead:
-        yield from (indent + text for text in instead)
-    else:
-        yield f'{indent}raise NotImplementedError("{name} is yours to write")'
+def _place_to_write(width: int, name: str, *texts: str) -> list[str]:
+    frame = f"# {'-' * (width - 2)}"
+    return [frame, f"# Yours to write: {name}.", *(f"# {text}" for text in texts), frame]

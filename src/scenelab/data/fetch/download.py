@@ -4,20 +4,28 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import requests
 from urllib3.exceptions import HTTPError
 
 from scenelab.errors import LabError
-from scenelab.io import read_json, sync_folder, write_json
+from scenelab.io import explain_write_errors, sync_folder
 from scenelab.progress import progress
+from scenelab.schema import Model
 
 CHUNK = 1 << 16  # bytes; the most that a broken read can lose
 MAX_PAUSE = 30.0  # seconds between two attempts
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")  # RFC 9110, section 14.4
+RESUME = "run the command again: it continues where it stopped"
+
+
+class Origin(Model):
+    """Where the bytes of a partial file come from; the validator is a strong ETag or a Last-Modified."""
+
+    address: str = ""
+    validator: str = ""
 
 
 class _FailedRequestError(Exception):
@@ -31,12 +39,11 @@ class _FailedRequestError(Exception):
 def fetch(
     addresses: Sequence[str], target: Path, *, attempts: int = 5, timeout: float = 30.0, pause: float = 1.0
 ) -> None:
-    """Download `target` from the first of `addresses` that has it.
+    """Download `target` from the first of `addresses` that has it; an existing `target` is kept.
 
-    Bytes go to `target.part`; `target.part.json` holds their address and the server's validator (strong ETag or
-    Last-Modified). A broken transfer resumes from there, in this call or a later one, with Range and If-Range (RFC
-    9110, sections 13.1.5 and 14.2); it restarts if the file has changed or the server ignores Range. An existing
-    `target` is kept. HTTP cuts a response at its announced length, so check the content too.
+    Bytes go to `target.part`, their `Origin` to `target.part.json`. A broken transfer resumes from there, in this call
+    or a later one, with Range and If-Range (RFC 9110, sections 13.1.5 and 14.2); it restarts if the file has changed or
+    the server ignores Range. HTTP cuts a response at its announced length, so check the content too.
 
     Args:
         addresses: http or https, tried in this order after the address of a partial file.
@@ -44,81 +51,77 @@ def fetch(
         attempts: consecutive requests without new bytes before the next address.
         timeout: seconds without a byte after which a connection counts as broken.
         pause: seconds before the second attempt, doubled before each further one, at most 30.
-
-    Raises:
-        LabError: no address has the whole file, or the disk is full or not writable.
     """
-    target = Path(target)
+    target, cause = Path(target), "no address was given"
     for address in addresses:
         if not address.lower().startswith(("http://", "https://")):
             raise LabError(f"cannot download from {address!r}: give an address that begins with https:// or http://")
-    try:
+    with explain_write_errors(target, f"free space or choose another folder, then {RESUME}"):
         if target.exists():
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        _fetch_from_any(addresses, target, attempts, timeout, pause)
-    except OSError as error:
-        raise LabError(
-            f"cannot write {target}: {error.strerror or error}; free space or choose another folder, "
-            "then run the command again: it continues where it stopped"
-        ) from error
-
-
-def _fetch_from_any(addresses: Sequence[str], target: Path, attempts: int, timeout: float, pause: float) -> None:
-    cause = "no address was given"
-    begun = _origin(target)[0]
-    with requests.Session() as session:
-        for address in sorted(addresses, key=lambda address: address != begun):
-            try:
-                _patiently(partial(_request, session, address, target, timeout), target, attempts, pause)
-            except _FailedRequestError as failure:
-                cause = f"{address}: {failure}"
-                continue
-            _finish(target)
-            return
+        begun = _origin(target).address
+        with requests.Session() as session:
+            for address in sorted(addresses, key=lambda address: address != begun):
+                try:
+                    _fetch_from(session, address, target, attempts, timeout, pause)
+                    return
+                except _FailedRequestError as failure:
+                    cause = f"{address}: {failure}"
     raise LabError(
-        f"cannot download {target.name} ({cause}); check the connection and run the command again: it continues "
-        "where it stopped, or give a local copy to `scenelab data import`"
+        f"cannot download {target.name} ({cause}); check the connection and {RESUME}, "
+        "or give a local copy to `scenelab data import`"
     )
 
 
-def _patiently(request: Callable[[], None], target: Path, attempts: int, pause: float) -> None:
-    """Retry until the file is whole; attempts that brought new bytes do not count."""
-    furthest, failures = _size(_part(target)), 0
+def _fetch_from(
+    session: requests.Session, address: str, target: Path, attempts: int, timeout: float, pause: float
+) -> None:
+    """Request until the file is whole; attempts that brought new bytes do not count."""
+    part = _part(target)
+    furthest, failures = _size(part), 0
     while True:
         try:
-            return request()
+            _request(session, address, target, timeout)
+            break
         except _FailedRequestError as failure:
-            reached = _size(_part(target))
-            failures = 1 if reached > furthest else failures + 1
-            furthest = max(furthest, reached)
+            failures = 1 if _size(part) > furthest else failures + 1
+            furthest = max(furthest, _size(part))
             if not failure.again or failures >= attempts:
                 raise
             wait = min(pause * 2 ** (failures - 1), MAX_PAUSE)
             print(f"{target.name}: {failure}; trying again in {wait:g} s", file=sys.stderr)
         time.sleep(wait)
+    os.replace(part, target)
+    sync_folder(target.parent)
+    _sidecar(target).unlink(missing_ok=True)
 
 
 def _request(session: requests.Session, address: str, target: Path, timeout: float) -> None:
     """Make one request and append its body to the partial file; return when that is whole."""
-    begun, validator = _origin(target)
-    size = _size(_part(target)) if begun == address and validator else 0
+    origin, part = _origin(target), _part(target)
+    size = _size(part) if origin.address == address and origin.validator else 0
     headers = {"Accept-Encoding": "identity"}  # the bytes on disk are the bytes that Content-Length counts
     if size:
-        headers |= {"Range": f"bytes={size}-", "If-Range": validator}
+        headers |= {"Range": f"bytes={size}-", "If-Range": origin.validator}
     try:
         response = session.get(address, headers=headers, stream=True, timeout=timeout)
     except requests.RequestException as error:
-        raise _FailedRequestError(
-            _name(error), again=isinstance(error, (requests.ConnectionError, requests.Timeout))
-        ) from error
+        again = isinstance(error, (requests.ConnectionError, requests.Timeout))
+        raise _FailedRequestError(_describe(error), again=again) from error
     with response:
-        if response.status_code in (206, 416) and not _continues(response, size, validator):
-            _part(target).unlink(missing_ok=True)
+        status = response.status_code
+        if status in (206, 416) and not _continues(response, size, origin.validator):
+            part.unlink(missing_ok=True)
             raise _FailedRequestError("the server cannot continue the file", again=True)
-        if response.status_code == 416:
+        if status == 416:
             return  # every byte is here already: only the final rename was missing
-        _receive(response, target, address, size)
+        if status not in (200, 206):
+            again = status >= 500 or status in (408, 429)
+            raise _FailedRequestError(f"HTTP status {status} {response.reason}", again=again)
+        if response.headers.get("Content-Type", "").lower().startswith("text/html"):  # login portals, moved sites
+            raise _FailedRequestError("the server answered with a web page instead of the file", again=False)
+        _receive(response, target, address)
 
 
 def _continues(response: requests.Response, size: int, validator: str) -> bool:
@@ -128,22 +131,37 @@ def _continues(response: requests.Response, size: int, validator: str) -> bool:
         return False
     if response.status_code == 416:
         return response.headers.get("Content-Range") == f"bytes */{size}"
-    span = _span(response)
-    return span is not None and span[0] == size
+    return _announced(response)[0] == size
 
 
-def _receive(response: requests.Response, target: Path, address: str, size: int) -> None:
+def _announced(response: requests.Response) -> tuple[int, int | None, int | None]:
+    """Return the first byte and the end of a response and the size of the file, None if unknown."""
+    match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if response.status_code == 206 and match:
+        end = int(match[2]) + 1
+        return int(match[1]), end, end if match[3] == "*" else int(match[3])
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal():
+        return 0, int(length), int(length)
+    if response.headers.get("Transfer-Encoding", "").lower() == "chunked":
+        return 0, None, None  # chunks mark their own end, RFC 9112, section 7.1
+    raise _FailedRequestError(
+        "the server does not say how long the file is, so a part could pass for the whole", again=False
+    )
+
+
+def _receive(response: requests.Response, target: Path, address: str) -> None:
     """Write the body at its offset and compare its length with the announced one."""
-    _refuse_error_or_page(response)
-    start = size if response.status_code == 206 else 0
-    end, total = _announced(response)
+    start, end, total = _announced(response)
     with _part(target).open("r+b" if start else "wb") as file, progress(target.name, total, unit="bytes") as advance:
         if not start:
             os.fsync(file.fileno())  # empty on disk before the new validator is
-            write_json(_sidecar(target), {"address": address, "validator": _validator(response)})
+            tag = response.headers.get("ETag", "")
+            validator = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")  # weak ETags are not
+            Origin(address=address, validator=validator).write(_sidecar(target))
         reached = file.seek(start)
         advance(start)
-        for chunk in _chunks(response):
+        while chunk := _read(response):
             file.write(chunk)
             reached += len(chunk)
             if end is not None and reached > end:
@@ -158,72 +176,20 @@ def _receive(response: requests.Response, target: Path, address: str, size: int)
         raise _FailedRequestError(f"the connection ended after {reached:,} of {total:,} bytes", again=True)
 
 
-def _refuse_error_or_page(response: requests.Response) -> None:
-    """Raise unless the response is the file; login portals and moved sites respond with a web page."""
-    status = response.status_code
-    if status not in (200, 206):
-        raise _FailedRequestError(
-            f"HTTP status {status} {response.reason}", again=status >= 500 or status in (408, 429)
-        )
-    if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-        raise _FailedRequestError("the server answered with a web page instead of the file", again=False)
-
-
-def _announced(response: requests.Response) -> tuple[int | None, int | None]:
-    """Return the end of this response and the size of the file in bytes, None if unknown."""
-    span = _span(response)
-    if span is not None:
-        return span[1:]
-    length = response.headers.get("Content-Length", "")
-    if length.isdecimal():
-        return int(length), int(length)
-    if response.headers.get("Transfer-Encoding", "").lower() == "chunked":
-        return None, None  # chunks mark their own end, RFC 9112, section 7.1
-    raise _FailedRequestError(
-        "the server does not say how long the file is, so a part could pass for the whole", again=False
-    )
-
-
-def _span(response: requests.Response) -> tuple[int, int, int] | None:
-    """Return (first byte, end, file size) of a 206 response; for a size of `*`, the end."""
-    match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    if response.status_code != 206 or match is None:
-        return None
-    end = int(match[2]) + 1
-    return int(match[1]), end, end if match[3] == "*" else int(match[3])
-
-
-def _chunks(response: requests.Response) -> Iterator[bytes]:
-    """Yield the body undecoded: an archive declared as gzip-encoded must stay compressed."""
-    while True:
-        try:
-            chunk = response.raw.read(CHUNK, decode_content=False)
-        except (HTTPError, OSError) as error:
-            raise _FailedRequestError(f"the connection broke ({_name(error)})", again=True) from error
-        if not chunk:
-            return
-        yield chunk
-
-
-def _validator(response: requests.Response) -> str:
-    """Return what If-Range accepts: a strong ETag, else the date, else an empty string (never resumed)."""
-    tag = response.headers.get("ETag", "")
-    return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
-
-
-def _finish(target: Path) -> None:
-    os.replace(_part(target), target)
-    sync_folder(target.parent)
-    _sidecar(target).unlink(missing_ok=True)
-
-
-def _origin(target: Path) -> tuple[str, str]:
-    """Return (address, validator) of the partial file, empty strings if unknown."""
+def _read(response: requests.Response) -> bytes:
+    """Read some of the body undecoded: an archive declared as gzip-encoded must stay compressed."""
     try:
-        origin = read_json(_sidecar(target))
-        return str(origin["address"]), str(origin["validator"])
-    except (LabError, KeyError, TypeError):
-        return "", ""
+        return response.raw.read(CHUNK, decode_content=False)
+    except (HTTPError, OSError) as error:
+        raise _FailedRequestError(f"the connection broke ({_describe(error)})", again=True) from error
+
+
+def _origin(target: Path) -> Origin:
+    """Return the origin of the partial file, empty if unknown."""
+    try:
+        return Origin.read(_sidecar(target))
+    except LabError:
+        return Origin()
 
 
 def _part(target: Path) -> Path:
@@ -238,8 +204,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _name(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """Name a network error in a few words: the innermost cause, without addresses in memory."""
     reason = getattr(error.args[0], "reason", error.args[0]) if error.args else error
-    text = str(reason).rsplit(": ", 1)[-1].strip("()'\" ")
-    return text or type(error).__name__
+    return str(reason).rsplit(": ", 1)[-1].strip("()'\" ") or type(error).__name__

@@ -1,17 +1,17 @@
 """Put a data folder in place: build it beside its name, check it, rename it last."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from scenelab.data.fetch.archive import FOLDERS, TEXTS, ArchiveError, extract
+from scenelab.data.fetch.archive import FOLDERS, TEXTS, extract
 from scenelab.data.fetch.download import fetch
 from scenelab.data.miniplaces import LISTS, read_list, read_list_of_categories
-from scenelab.data.staging import BUILT, remove_abandoned, staging_folder, tidy
 from scenelab.errors import LabError
-from scenelab.io import files_below, is_file, move_folder, sync_all
+from scenelab.io import LOCK, files_below, is_file, lock_folder, move_folder
 from scenelab.progress import progress
 
 # The archive's home and its older mirror; the lists come from the organisers' development kit.
@@ -20,8 +20,8 @@ ARCHIVE_ADDRESSES = (
     "http://miniplaces.csail.mit.edu/data/data.tar.gz",
 )
 LIST_ADDRESSES = ("https://raw.githubusercontent.com/CSAILVision/miniplaces/master/data/",)
-
 ARCHIVE_NAMES = ("data.tar.gz", "data.tar", "data.tgz", "data.zip")
+BUILT = "data"  # becomes the data folder; all else in the staging folder is a download
 
 
 def download(
@@ -32,34 +32,24 @@ def download(
 ) -> bool:
     """Download MiniPlaces into `folder`; a later call resumes an interrupted one.
 
-    Builds in `.NAME.partial` beside `folder`, which appears whole or not at all. The organisers publish no checksums,
-    so gzip's own CRC and the lists check the archive.
+    The folder appears whole or not at all. The organisers publish no checksums, so gzip's own CRC and the lists check
+    the archive.
 
     Args:
-        folder: a missing or an empty folder, or a whole data set, which is kept.
+        folder: a missing or an empty folder, or a whole data set, which is kept and for which False is returned.
         archive_addresses: addresses of the archive, tried in order.
         list_addresses: folders (ending in `/`) that hold the four lists, tried in order.
-
-    Returns:
-        True if the folder was put in place now, False if it already held a whole data set.
-
-    Raises:
-        LabError: the download failed or is damaged, `folder` is in use, or the disk is full.
     """
 
     def build(staging: Path) -> int:
-        for name in TEXTS:
-            fetch([address + name for address in list_addresses], staging / name)
-            with _dropping(staging / name):
-                _parse(staging / name)
-        archive = staging / "archive"
+        archive, lists = staging / "archive", [staging / name for name in TEXTS]
+        for path in lists:
+            fetch([address + path.name for address in list_addresses], path)
+            with _dropping(path):
+                _read(path)
         fetch(archive_addresses, archive)
-        with _dropping(archive, fault=ArchiveError):
-            extract(archive, staging / BUILT)
-        for name in TEXTS:
-            shutil.copyfile(staging / name, staging / BUILT / name)
-        with _dropping(archive, *(staging / name for name in TEXTS)):
-            return check(staging / BUILT)
+        with _dropping(archive, *lists):
+            return _unpack(archive, staging / BUILT)
 
     return _install(folder, build)
 
@@ -67,16 +57,9 @@ def download(
 def import_data(source: Path, folder: Path) -> bool:
     """Put a local copy of MiniPlaces into `folder`.
 
-    `source` is an archive (`.tar`, `.tar.gz` or `.zip`), a folder that holds one under the name `data.…`, or a
-    folder in the extracted layout (`images/` and the lists), which is copied: linked files become files, linked
-    folders below `images/` are passed over. Lists that lie beside the archive go before lists inside it.
-    `train.txt` and `val.txt` must be there; `categories.txt` and `object_categories.txt` are taken where they are.
-
-    Returns:
-        True if the folder was put in place now, False if it already held a whole data set.
-
-    Raises:
-        LabError: `source` is not one of these, is damaged or lacks listed images; or as for `download`.
+    `source` is an archive (`.tar`, `.tar.gz` or `.zip`), a folder that holds one under the name `data.…`, or a folder
+    with `images/` and the lists, which is copied: linked files become files, linked folders are passed over. Lists
+    beside the archive go before lists inside it. Returns as `download`.
     """
     source, folder = Path(source), Path(folder).resolve()
     if (source / "images").is_dir():
@@ -95,17 +78,10 @@ def import_data(source: Path, folder: Path) -> bool:
 
 
 def check(folder: Path) -> int:
-    """Check that the lists are valid and no listed image is missing; return the number of listed images.
-
-    The lists of categories may be missing.
-
-    Raises:
-        LabError: a list is missing, empty or malformed, or images are missing.
-    """
-    there = set(files_below(folder / "images"))
-    count = 0
-    for name in LISTS:
-        listed = [path for path, _ in read_list(folder / name)]
+    """Return the number of listed images; raise a LabError if some are missing or a list is missing or invalid."""
+    there, count = set(files_below(folder / "images")), 0
+    for name in TEXTS:
+        listed = _read(folder / name) if name in LISTS or (folder / name).is_file() else []
         missing = [path for path in listed if path not in there]
         if missing:
             raise LabError(
@@ -114,10 +90,16 @@ def check(folder: Path) -> int:
                 "belong together"
             )
         count += len(listed)
-    for name in TEXTS:
-        if (folder / name).is_file():
-            _parse(folder / name)
     return count
+
+
+def _read(path: Path) -> list[str]:
+    """Return the images in a list, none for a list of categories."""
+    if path.name in LISTS:
+        return [name for name, _ in read_list(path)]
+    if not read_list_of_categories(path):
+        raise LabError(f"{path} lists no categories; get it again")
+    return []
 
 
 def _copy_folder(source: Path, built: Path) -> int:
@@ -136,7 +118,7 @@ def _copy_folder(source: Path, built: Path) -> int:
 def _unpack(archive: Path, built: Path) -> int:
     beside = [archive.parent / name for name in TEXTS if (archive.parent / name).is_file()]
     for path in beside:
-        _parse(path)
+        _read(path)
     extract(archive, built)
     for path in beside:
         shutil.copyfile(path, built / path.name)
@@ -145,42 +127,59 @@ def _unpack(archive: Path, built: Path) -> int:
             raise LabError(f"there is no {name} in {archive} or beside it; put the list beside it")
     try:
         return check(built)
-    except LabError as error:  # `built` goes away
-        raise LabError(str(error).replace(str(built), str(archive))) from error
-
-
-def _parse(path: Path) -> None:
-    if path.name in LISTS:
-        read_list(path)
-    elif not read_list_of_categories(path):
-        raise LabError(f"{path} lists no categories; get it again")
+    except LabError as error:
+        if _is_system_error(error):
+            raise
+        raise LabError(str(error).replace(str(built), str(archive))) from error  # `built` goes away
 
 
 def _install(folder: Path, build: Callable[[Path], int]) -> bool:
-    """Let `build(staging)` create and check `staging/data`, then rename it to `folder`; one process at a time."""
+    """Let `build(staging)` create and check `staging/data`, then rename it to `folder`."""
     folder = Path(folder).resolve()
     try:
         if _holds_data(folder):
-            remove_abandoned(folder)
+            with suppress(LabError, OSError), _staging(folder):
+                pass  # removes what a process left that was killed just after the rename
             return False
-        with staging_folder(folder) as staging:
+        with _staging(folder) as staging:
             if _holds_data(folder):  # put there by another process before this one had the lock
-                tidy(staging, keep_downloads=False)
                 return False
-            try:
-                shutil.rmtree(staging / BUILT, ignore_errors=True)
-                count = build(staging)
-                sync_all()  # the content is on disk before it has its name
-                move_folder(staging / BUILT, folder)
-            except BaseException:
-                tidy(staging, keep_downloads=True)
-                raise
-            tidy(staging, keep_downloads=False)
+            count = build(staging)
+            move_folder(staging / BUILT, folder)
     except OSError as error:
         cause = f"{error.strerror or error} ({error.filename})"
         raise LabError(f"cannot put {folder} in place: {cause}; check the permissions and free space") from error
     print(f"{folder} is ready: {count:,} labelled images", file=sys.stderr)
     return True
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """Lock and yield the staging folder of one process at a time; the downloads in it outlive an error and a kill."""
+    staging, done = folder.with_name(f".{folder.name}.partial"), False
+    while True:
+        staging.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = lock_folder(staging)
+            break
+        except FileNotFoundError:
+            continue  # another process has just removed it
+        except BlockingIOError:
+            raise LabError(f"another process is putting {folder} in place; wait until it has finished") from None
+    try:
+        shutil.rmtree(staging / BUILT, ignore_errors=True)
+        yield staging
+        done = True
+    finally:
+        shutil.rmtree(staging / BUILT, ignore_errors=True)
+        for path in staging.iterdir():
+            if done and path.name != LOCK:
+                path.unlink()
+        if os.listdir(staging) == [LOCK]:  # the lock goes last, because until then nobody else may work here
+            (staging / LOCK).unlink()
+            with suppress(OSError):  # the next process may already use it
+                staging.rmdir()
+        os.close(handle)
 
 
 def _holds_data(folder: Path) -> bool:
@@ -205,16 +204,17 @@ def _holds_data(folder: Path) -> bool:
 
 
 @contextmanager
-def _dropping(*paths: Path, fault: type[LabError] = LabError) -> Iterator[None]:
-    """Remove unusable files, so that the next run downloads them again.
-
-    Keeps them after a system error (with an errno, which a wrong checksum lacks), which says nothing about the files.
-    """
+def _dropping(*paths: Path) -> Iterator[None]:
+    """Remove unusable files, so that the next run downloads them again; a system error says nothing about them."""
     try:
         yield
-    except fault as error:
-        if getattr(error.__cause__, "errno", None) is not None:
+    except LabError as error:
+        if _is_system_error(error):
             raise
         for path in paths:
             path.unlink()
         raise LabError(f"{error}; it has been removed: run the command again to download it again") from error
+
+
+def _is_system_error(error: LabError) -> bool:
+    return getattr(error.__cause__, "errno", None) is not None  # a wrong checksum is an OSError without one

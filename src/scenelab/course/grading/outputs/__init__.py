@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from scenelab.course.grading.outputs.page import html_page, markdown_page
+from scenelab.course.grading.outputs.page import render_page
 from scenelab.course.grading.outputs.platforms import autolab_line, gradescope
 from scenelab.course.grading.outputs.tables import class_table, leaderboard, leaderboard_page
 from scenelab.course.grading.results import Grade
@@ -14,8 +14,8 @@ __all__ = ["autolab_line", "gradescope", "write_class", "write_student"]
 def write_student(out: Path, grade: Grade) -> None:
     """Write grade.md, grade.html, gradescope.json and autolab.json to OUT/students/NAME/."""
     folder = out / "students" / grade.entry.student
-    _write(folder / "grade.md", markdown_page(grade))
-    _write(folder / "grade.html", html_page(grade))
+    for name in ("grade.md", "grade.html"):
+        _write(folder / name, render_page(name, grade))
     _write(folder / "autolab.json", autolab_line(grade) + "\n")
     write_json(folder / "gradescope.json", gradescope(grade))
 

@@ -1,4 +1,4 @@
-"""The page that a student reads, as Markdown and as HTML."""
+"""The student's page, as Markdown and as HTML."""
 
 import re
 from itertools import groupby
@@ -19,41 +19,32 @@ TITLES = {
 }
 
 
-def markdown_page(grade: Grade) -> str:
-    """Render the page as Markdown; text of the student is escaped."""
-    return _render("grade.md", grade)
-
-
-def html_page(grade: Grade) -> str:
-    """Render the page as HTML; text of the student is escaped."""
-    return _render("grade.html", grade)
-
-
 def environment(*, html: bool) -> Environment:
     """Return the Jinja environment of the grader's templates; `md` escapes text for Markdown."""
     loader = PackageLoader("scenelab.course.grading.outputs")
     jinja = Environment(
         loader=loader, autoescape=html, undefined=StrictUndefined, trim_blocks=not html, lstrip_blocks=not html
     )
-    jinja.filters["md"] = _escape_markdown
+    jinja.filters["md"] = lambda text: re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", " ".join(text.split()))
     return jinja
 
 
-def _render(template: str, grade: Grade) -> str:
-    result = grade.result
-    return (
-        environment(html=template.endswith(".html"))
-        .get_template(template)
-        .render(
-            grade=grade,
-            rubric=grade.rubric,
-            groups=_groups(grade),
-            shown=_shown,
-            marks=MARKS,
-            challenge={"problem": "", **result.challenge} if result.challenge else None,
-            review_text=_review_text(grade),
-            max_notes=MAX_NOTES,
-        )
+def render_page(template: str, grade: Grade) -> str:
+    """Render grade.md or grade.html; text of the student is escaped."""
+    review_text = "Your instructor will look at this"
+    if grade.held:
+        review_text += f"; {grade.held:g} of your points are on hold until then"
+    challenge = grade.result.challenge
+    page = environment(html=template.endswith(".html")).get_template(template)
+    return page.render(
+        grade=grade,
+        rubric=grade.rubric,
+        groups=_groups(grade),
+        shown=_shown,
+        marks=MARKS,
+        challenge={"problem": "", **challenge} if challenge else None,
+        review_text=f"{review_text}:",
+        max_notes=MAX_NOTES,
     )
 
 
@@ -61,9 +52,8 @@ def _groups(grade: Grade) -> list[dict[str, Any]]:
     groups = []
     for name, members in groupby(grade.result.outcomes, key=lambda outcome: outcome.group):
         outcomes = list(members)
-        earned, points = sum(each.earned for each in outcomes), sum(each.points for each in outcomes)
-        title = TITLES.get(name, name.capitalize())
-        groups.append({"title": title, "outcomes": outcomes, "earned": earned, "points": points})
+        sums = {key: sum(getattr(each, key) for each in outcomes) for key in ("earned", "points")}
+        groups.append({"title": TITLES.get(name, name.capitalize()), "outcomes": outcomes, **sums})
     return groups
 
 
@@ -72,12 +62,3 @@ def _shown(outcome: Outcome) -> tuple[str, str]:
     if outcome.hidden:
         return ("" if outcome.status == "passed" else "a hidden check"), ""
     return outcome.reason, outcome.example
-
-
-def _escape_markdown(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", " ".join(text.split()))
-
-
-def _review_text(grade: Grade) -> str:
-    text = "Your instructor will look at this"
-    return f"{text}; {grade.held:g} of your points are on hold until then:" if grade.held else f"{text}:"

@@ -21,7 +21,6 @@ def gradescope(grade: Grade) -> dict[str, Any]:
     if grade.review:
         lines += ["Your instructor will look at this:", *(f"- {text}" for text in grade.review[:MAX_NOTES])]
     lines += [*result.notes, *result.remarks, f"Graded in: {result.sandbox}."]
-    extra = {"digest": result.digest, "review": grade.review, "held": grade.held, "faults": result.faults}
     values: dict[str, Any] = {
         "score": grade.score,
         "output": "\n".join(lines),
@@ -29,11 +28,10 @@ def gradescope(grade: Grade) -> dict[str, Any]:
         "visibility": "visible",
         "stdout_visibility": HIDDEN,
         "tests": [_test(number, outcome) for number, outcome in enumerate(result.outcomes, start=1)],
-        "extra_data": extra,
+        "extra_data": {"digest": result.digest, "review": grade.review, "held": grade.held, "faults": result.faults},
     }
-    challenge = result.challenge or {}
-    if "top5_error" in challenge:
-        errors = {f"top-{k} error %": challenge[f"top{k}_error"] for k in (5, 1)}
+    if result.challenge and "top5_error" in result.challenge:
+        errors = {f"top-{k} error %": result.challenge[f"top{k}_error"] for k in (5, 1)}
         values["leaderboard"] = [{"name": name, "value": value, "order": "asc"} for name, value in errors.items()]
     return values
 

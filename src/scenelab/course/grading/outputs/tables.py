@@ -7,7 +7,7 @@ from typing import Any
 from scenelab.course.grading.outputs.page import environment
 from scenelab.course.grading.results import Grade
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run such a cell
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 LEADERBOARD = ["rank", "team", "top-5 error %", "top-1 error %", "bytes", "test images"]
 
 
@@ -33,13 +33,11 @@ def _row(grade: Grade) -> list[Any]:
 
 
 def _csv(rows: list[list[Any]]) -> str:
+    """Format rows, with an apostrophe before text that a spreadsheet would run as a formula."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([[_escape_formula(value) for value in row] for row in rows])
+    escaped = [[f"'{v}" if isinstance(v, str) and v.startswith(FORMULA_STARTS) else v for v in row] for row in rows]
+    csv.writer(text, lineterminator="\n").writerows(escaped)
     return text.getvalue()
-
-
-def _escape_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
 def ranking(grades: list[Grade]) -> list[tuple[int, Grade]]:

@@ -1,0 +1,42 @@
+"""Untrusted files are read in a process with little memory and time; its result is JSON."""
+
+import json
+import resource
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from scenelab.errors import LabError
+from scenelab.io import DISK
+from scenelab.runtime import run_module
+
+
+def print_bounded(work: Callable[[], Any], *, memory: int, seconds: int) -> None:
+    """Run `work` in this process with limits and print its result, or {"disk": error}, as JSON."""
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    try:
+        result = work()
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        result = {"disk": error.strerror}
+    print(json.dumps(result, default=str))
+
+
+def run_bounded(module: str, paths: Iterable[Path], folder: Path, arguments: Sequence[str], *, seconds: float) -> Any:
+    """Run a module that ends in `print_bounded` in its own process and return its result.
+
+    Raises:
+        LabError: the disk is full or broken; the message names `paths` and `folder`.
+        subprocess.TimeoutExpired: it took longer than `seconds`.
+        ValueError: it printed no result.
+    """
+    result = json.loads(run_module(module, arguments, seconds=seconds).stdout)
+    if isinstance(result, dict) and "disk" in result:
+        names = ", ".join(path.name for path in paths)
+        raise LabError(
+            f"cannot unpack {names} below {folder}: {result['disk']}; free space or choose another --out, then run the "
+            "command again: it resumes where it stopped"
+        )
+    return result

@@ -1,0 +1,157 @@
+"""The process in the sandbox: apply limits, read requests, run the student's code, send replies.
+
+Started as `python driver.py LIMITS RECORD COUNTER`, with the pipe as standard input and output and two file
+descriptors. The pipe is moved first, so that the student's printing and reading do not touch it.
+"""
+
+import ctypes
+import json
+import os
+import random
+import resource
+import struct
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+MAX_TEXT = 2000  # characters of an error
+GRADED = ("convolve", "run_module", "train_step")  # PyTorch's own convolution must not be called meanwhile
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38  # linux/prctl.h
+SECCOMP_MODE_FILTER, SIGKILL = 2, 9
+INSTRUCTION = 8  # bytes of a struct sock_filter
+
+
+def apply_limits(limits: dict[str, Any]) -> None:
+    """Set resource limits, no new privileges, death with the parent, and, as root, another user.
+
+    The limits are those of `sandbox.Limits`, `user`, and `filter`, the file descriptor of a filter of system calls.
+    """
+    libc, user = ctypes.CDLL(None, use_errno=True), limits["user"]
+    libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    values = {
+        resource.RLIMIT_DATA: limits["memory"],
+        resource.RLIMIT_FSIZE: limits["file"],
+        resource.RLIMIT_CPU: limits["cpu_seconds"],
+        resource.RLIMIT_NOFILE: 256,
+        resource.RLIMIT_CORE: 0,
+    }
+    for kind, value in values.items():
+        _, hard = resource.getrlimit(kind)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+    if user is not None and os.getuid() == 0:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+        libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)  # a change of user clears it
+    if os.getuid() != 0:  # the kernel does not count root's
+        resource.setrlimit(resource.RLIMIT_NPROC, (limits["processes"], limits["processes"]))
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if limits["filter"] is not None:
+        with os.fdopen(limits["filter"], "rb") as file:
+            code = file.read()
+        buffer = ctypes.create_string_buffer(code, len(code))
+        program = struct.pack("HP", len(code) // INSTRUCTION, ctypes.addressof(buffer))  # struct sock_fprog
+        if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "the filter of system calls was refused")
+
+
+class Session:
+    """The student's module and its requests; `counter` is the memory in which native convolutions are counted."""
+
+    def __init__(self, record: Any, counter: int) -> None:
+        import numpy
+        import torch
+
+        from scenelab_runner import loading, operations, tripwire, wire
+
+        # bound here: what the student's code does to sys.modules changes nothing
+        self._operations, self._load, self._message = operations.OPERATIONS, loading.load_student, wire.Message
+        self._tripwire, self._seeds = tripwire, (random.seed, numpy.random.seed, torch.manual_seed)
+        self._record, self._counter = record, counter
+        self.module: ModuleType | None = None
+
+    def answer(self, request: Any) -> Any:
+        """Return the operation's reply, or its error."""
+        operation = request.values.get("operation")
+        try:
+            for seed in self._seeds:
+                seed(request.values.get("seed", 0))
+            if operation == "load":
+                self._tripwire.replace_kernels(self._record, self._counter)
+                self.module, reply = self._load(request, self._record)
+            else:
+                reply = self._operations[operation](self.module, request)
+        except BaseException as error:  # SystemExit too: this is the student's code
+            reply = self._message({"error": _describe(error, self._record.root)})
+        if operation in GRADED:
+            self._record.note("returned", request.values["nonce"])
+            self._tripwire.probe()
+        return reply
+
+
+def _describe(error: BaseException, root: str) -> dict[str, Any]:
+    """Return an error as plain values, with the innermost line of code below a folder."""
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if root and each.filename.startswith(root)]
+    file, line, code = None, None, None
+    if isinstance(error, SyntaxError):
+        line = error.lineno if isinstance(error.lineno, int) else None
+        file, code = Path(str(error.filename or "")).name, str(error.text or "")[:200]
+    elif frames:
+        file, line, code = Path(frames[-1].filename).name, frames[-1].lineno, (frames[-1].line or "")[:200]
+    try:
+        text = str(error)[:MAX_TEXT]
+    except BaseException as other:  # __str__ may be the student's
+        text = f"(its text cannot be had: __str__ raised {type(other).__name__})"
+    return {"type": type(error).__name__, "text": text, "file": file, "line": line, "code": code}
+
+
+def main() -> None:
+    """Answer requests until the pipe closes."""
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    os.close(null)
+    apply_limits(json.loads(sys.argv[1]))
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    import torch
+
+    from scenelab_runner.record import Record
+    from scenelab_runner.wire import Message, WireError, decode, encode
+
+    def read(count: int) -> bytes:
+        data = requests.read(count)
+        if len(data) < count:
+            os._exit(0)  # the grader has closed the pipe
+        return data
+
+    def send(data: bytes) -> None:
+        replies.write(data)
+        replies.flush()
+
+    record = Record(int(sys.argv[2]))
+    torch.set_num_threads(1)
+    session = Session(record, int(sys.argv[3]))
+    sys.argv[:] = ["student_code.py"]
+    del sys.path[0]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "scenelab_runner"]:
+        del sys.modules[name]
+    send(encode(Message({"ready": torch.__version__})))
+    while True:
+        request = decode(read)
+        reply = session.answer(request)
+        reply.values["number"] = request.values["number"]
+        try:
+            data = encode(reply)
+        except (WireError, TypeError, ValueError, RuntimeError) as error:
+            described = {"type": type(error).__name__, "text": str(error)[:MAX_TEXT]}
+            data = encode(Message({"error": described, "number": request.values["number"]}))
+        record.note("reply", request.values["nonce"])
+        send(data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""Load a submission: copy it, watch it, and import the student's file, with stand-ins for missing packages."""
+
+import ast
+import collections.abc
+import contextlib
+import importlib.abc
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy
+import torch
+
+from scenelab_runner import gpu
+from scenelab_runner.audit import Audit
+from scenelab_runner.record import Record
+from scenelab_runner.wire import Message
+
+LARGE_FILE = 4 << 20  # bytes; a larger file is a link to the original, which is read-only
+MAX_COPIED = 32 << 20  # bytes of all copies together
+OURS = "scenelab"
+SILENT = """
+    wandb tensorboardX loguru mlflow comet_ml visdom IPython neptune clearml ipdb pudb icecream termcolor colorama tqdm
+    rich torchsummary torchinfo livelossplot display get_ipython google
+""".split()  # packages that show and write things: their calls change no answer, so they do nothing
+records: list[Record] = []
+_modes: list[gpu.OnCpu] = []
+
+
+def load_student(request: Message, record: Record) -> tuple[ModuleType, Message]:
+    """Import the student's file, `path` below `folder`, in a writable copy of the submission and in its folder."""
+    values = request.values
+    folder = copy_submission(Path(values["folder"]))
+    path = folder / values["path"]
+    record.root = f"{folder}/"
+    records.append(record)
+    os.chdir(path.parent)
+    if values["emulate_gpu"]:
+        gpu.emulate()
+        _modes.append(gpu.OnCpu())
+        _modes[0].__enter__()
+    make = numpy.random.default_rng
+    numpy.random.default_rng = lambda seed=None: make(0 if seed is None else seed)  # the same results in each run
+    audit = Audit(record, values["scanned"], str(Path(__file__).parent))
+    audit.install()
+    _watch_operators(audit)
+    _restore_old_names()
+    stand_ins = _StandIns(folder)
+    sys.meta_path[:] = [_Changed(), *sys.meta_path, stand_ins]
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location("student_code", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["student_code"] = importlib.util.module_from_spec(spec)
+    for name in ("display", "get_ipython"):  # as in a notebook
+        setattr(module, name, _Missing(name))
+    spec.loader.exec_module(module)
+    _Missing.loading = False
+    return module, Message({"missing": sorted(set(stand_ins.names))[:50]})
+
+
+def copy_submission(source: Path) -> Path:
+    """Copy a folder into a new one below TMPDIR, so that `../logs` beside `code/` can be made; link large files."""
+    target = Path(tempfile.mkdtemp(prefix="submission-"))
+    copied = 0
+    for folder, names, files in os.walk(source):
+        place = target / Path(folder).relative_to(source)
+        for name in names:
+            (place / name).mkdir(exist_ok=True)
+        for name in files:
+            path = Path(folder, name)
+            size = path.stat().st_size
+            if size > LARGE_FILE or copied + size > MAX_COPIED:
+                (place / name).symlink_to(path)
+            else:
+                shutil.copyfile(path, place / name)
+                copied += size
+    return target
+
+
+def _watch_operators(audit: Audit) -> None:
+    """Flag operators and kernels that the student registers: their calls are not seen as the student's."""
+    make = torch._C._dispatch_library
+
+    def watched(kind: str, namespace: str, *args: Any) -> Any:
+        text = f"registers an operator or a kernel of torch ({namespace})"
+        audit.flag_caller(text, ("/torch/library.py", "/torch/_library/"), args, sys._getframe(1))
+        return make(kind, namespace, *args)
+
+    torch._C._dispatch_library = watched
+
+
+class _Missing:
+    """A missing package or a name of it: it can be imported and passed on, and raises when it is called."""
+
+    loading = True  # while the student's file is imported, a call returns another stand-in: writer = SummaryWriter()
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__version__":
+            return "0"
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Missing(f"{self.__name__}.{name}")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if _Missing.loading or self.__name__.partition(".")[0].partition("(")[0] in SILENT:
+            is_decorator = len(args) == 1 and not kwargs and callable(args[0])
+            return args[0] if is_decorator else _Missing(f"{self.__name__}(…)")
+        raise ModuleNotFoundError(
+            f"{self.__name__} was called, which is neither in the submission nor installed where this is graded"
+        )
+
+    def __mro_entries__(self, _bases: Any) -> tuple[()]:
+        return ()
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        return None
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """The last finder: makes missing packages that the student's files import outside a try with handlers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+        self.names: list[str] = []
+
+    def find_spec(self, fullname: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
+        frame = sys._getframe(1)
+        while frame is not None and ("importlib" in frame.f_code.co_filename or frame.f_code.co_filename == __file__):
+            frame = frame.f_back
+        if frame is None or not frame.f_code.co_filename.startswith(self.folder):
+            return None
+        nodes = ast.walk(ast.parse(Path(frame.f_code.co_filename).read_bytes()))
+        bodies = [node.body for node in nodes if isinstance(node, ast.Try) and node.handlers]
+        if any(body[0].lineno <= frame.f_lineno <= (body[-1].end_lineno or body[-1].lineno) for body in bodies):
+            return None
+        return ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec: ModuleSpec) -> Any:
+        self.names.append(spec.name)
+        return _Missing(spec.name)
+
+    def exec_module(self, module: Any) -> None:
+        pass
+
+
+class _Changed(importlib.abc.MetaPathFinder):
+    """The first finder: changes two packages on import, and refuses the grader's own.
+
+    matplotlib draws without a screen, whatever backend a file asks for. torchvision takes longer to import than a
+    grading, so nothing of it is imported for `torchvision.utils` alone.
+    """
+
+    _load = staticmethod(lambda: None)  # imports all of torchvision
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if fullname.partition(".")[0] == OURS:
+            raise ModuleNotFoundError(f"{fullname} is not part of the assignment; write the answer yourself")
+        if fullname.startswith("torchvision.") and fullname != "torchvision.utils":
+            self._load()
+        if fullname not in ("matplotlib", "torchvision"):
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+            change = _without_screen if fullname == "matplotlib" else self._delay
+            spec.loader.exec_module = lambda module: change(module, run)
+        return spec
+
+    def _delay(self, module: Any, run: Callable[[ModuleType], None]) -> None:
+        def load() -> None:
+            if vars(module).pop("__getattr__", None) is not None:
+                run(module)
+
+        def get(name: str) -> Any:
+            if name == "utils":
+                return importlib.import_module("torchvision.utils")
+            if name.startswith("__") and name != "__version__":
+                raise AttributeError(f"module torchvision has no attribute {name}")
+            load()
+            return getattr(module, name)
+
+        module.__getattr__, self._load = get, load
+
+
+def _without_screen(module: Any, run: Callable[[ModuleType], None]) -> None:
+    run(module)
+    module.use = lambda *_args, **_kwargs: None
+
+
+def _restore_old_names() -> None:
+    """Restore names that files of 2019 use and today's packages lack."""
+    names: list[tuple[Any, str, Any]] = [
+        (collections, name, getattr(collections.abc, name)) for name in ("Iterable", "Sequence", "Mapping", "Callable")
+    ]
+    names += [(numpy, kind.__name__, kind) for kind in (float, int, bool, object)]
+    with contextlib.suppress(ImportError):
+        from PIL import Image
+
+        renamed = (("ANTIALIAS", "LANCZOS"), ("LINEAR", "BILINEAR"), ("CUBIC", "BICUBIC"))
+        names += [(Image, old, getattr(Image, new)) for old, new in renamed]
+    for owner, name, value in names:
+        if name not in vars(owner):
+            setattr(owner, name, value)

@@ -1,0 +1,101 @@
+"""Networks described in plain values, built on both sides of the pipe, and watched while a student's code uses them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CLASSES = 100
+MAX_CALLS = 40  # of a network, of which an attack's images are sent back
+MAX_NODES = 20_000  # counted per graph
+LAYERS: dict[str, Callable[..., nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "tanh": nn.Tanh,
+    "pool": lambda: nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
+    "mean": lambda: nn.Sequential(nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten()),
+    "flatten": nn.Flatten,
+    "linear": nn.Linear,
+    "norm": nn.BatchNorm2d,
+    "dropout": nn.Dropout,
+}
+
+
+class _Lead(nn.Module):
+    """Mean lead of the label's score over the next label's: a loss unlike cross-entropy and unlike the score."""
+
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return (scores.gather(1, labels[:, None]) - scores.roll(-1, dims=1).gather(1, labels[:, None])).mean()
+
+
+LOSSES: dict[str, nn.Module] = {"cross_entropy": nn.CrossEntropyLoss(), "lead": _Lead()}
+
+
+def build(layers: Sequence[Sequence[Any]], conv_op: Callable[..., nn.Module] = nn.Conv2d) -> nn.Sequential:
+    """Build a chain of layers, each a name and its arguments; "conv" is (in, out, kernel, stride, padding, bias)."""
+    modules = []
+    for name, *arguments in layers:
+        if name == "conv":
+            wide, out, kernel, stride, padding, bias = arguments
+            modules.append(conv_op(wide, out, kernel_size=kernel, stride=stride, padding=padding, bias=bias))
+        else:
+            modules.append(LAYERS[name](*arguments))
+    return nn.Sequential(*modules).float()  # a student may have changed torch's default
+
+
+def load(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Set parameters and buffers by name; raise KeyError if the network lacks one."""
+    places = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    with torch.no_grad():
+        for name, value in weights.items():
+            if name not in places:
+                raise KeyError(f"the network has no {name}; CustomConv2d keeps weight and bias as nn.Conv2d does")
+            places[name].copy_(value)
+
+
+class WatchedModel:
+    """A model that records the first inputs of its calls, and the number of graph nodes behind each input."""
+
+    def __init__(self, layers: Sequence[Sequence[Any]], weights: dict[str, Tensor], *, training: bool) -> None:
+        self.training = training
+        self.network = build(layers).train(training)
+        load(self.network, weights)
+        self.depths: list[int] = []
+        self.inputs: list[Tensor] = []
+        self._before = _state(self.network)
+        forward = self.network.forward
+
+        def watched(input: Tensor) -> Tensor:
+            self.depths.append(_graph_size(input))
+            if len(self.inputs) < MAX_CALLS:
+                self.inputs.append(input.detach().clone())
+            return forward(input)
+
+        self.network.forward = watched
+
+    def changes(self) -> dict[str, Any]:
+        """Return the depths and what has changed: state, dtypes, modes, frozen parameters, gradients, hooks."""
+        before, after, modules = self._before, _state(self.network), list(self.network.modules())
+        kept = [n for n, v in before.items() if n in after and after[n].dtype == v.dtype and torch.equal(after[n], v)]
+        return {
+            "depths": self.depths[:200],
+            "changed": [name for name in before if name not in kept] + sorted(set(after) - set(before)),
+            "mode_changed": any(part.training != self.training for part in modules),
+            "gradients_left": [name for name, p in self.network.named_parameters() if p.grad is not None],
+            "frozen": [name for name, p in self.network.named_parameters() if not p.requires_grad],
+            "hooked": any(p._forward_hooks or p._forward_pre_hooks or p._backward_hooks for p in modules),
+        }
+
+
+def _graph_size(tensor: Tensor) -> int:
+    visited, pending = set(), [tensor.grad_fn]
+    while pending and len(visited) < MAX_NODES:
+        node = pending.pop()
+        if node is not None and node not in visited:
+            visited.add(node)
+            pending += [following for following, _ in node.next_functions]
+    return len(visited)
+
+
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}

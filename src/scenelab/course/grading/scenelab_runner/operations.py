@@ -1,0 +1,198 @@
+"""What the grader can request of a student's module: each takes the module and a message and returns a message."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scenelab_runner.loading import records
+from scenelab_runner.networks import CLASSES, LOSSES, WatchedModel, build, load
+from scenelab_runner.record import trace_calls
+from scenelab_runner.wire import Message
+
+_loaded: dict[str, nn.Module] = {}
+
+
+def _get(module: ModuleType, *names: str) -> Any:
+    for name in names:
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise AttributeError(f"student_code.py has no {names[0]}")
+
+
+def _convolution(module: ModuleType) -> Callable[..., Any]:
+    return getattr(module, "custom_conv2d", None) or _get(module, "CustomConv2DFunction").apply
+
+
+def _require_tensor(value: Any, what: str) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{what} returned {type(value).__name__}, not a tensor")
+    return value
+
+
+def _reply(name: str, output: Tensor, others: dict[str, Tensor], **values: Any) -> Message:
+    facts = {"requires_grad": bool(output.requires_grad), "has_graph": output.grad_fn is not None}
+    return Message(facts | values, {name: output, **others})
+
+
+def _gradients(network: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+
+
+def convolve(module: ModuleType, request: Message) -> Message:
+    """Run custom_conv2d, `trace` its calls, and return the gradient of the leaf `of`, given that of the output."""
+    of, tensors = request.values["of"], request.tensors
+    leaves = {name: tensors[name].clone() for name in ("input", "weight", "bias") if name in tensors}
+    if of is not None:
+        leaves[of].requires_grad_(True)
+    settings = request.values["stride"], request.values["padding"]
+    function, others = _convolution(module), {f"{name}_after": leaf for name, leaf in leaves.items()}
+    with trace_calls(records[0]) if request.values.get("trace") else nullcontext():
+        output = function(leaves["input"], leaves["weight"], leaves.get("bias"), *settings)
+        output = _require_tensor(output, "custom_conv2d")
+        if of is not None:
+            others["gradient"] = _gradient(output, of, leaves[of], tensors["towards"])
+    return _reply("output", output, others)
+
+
+def _gradient(output: Tensor, of: str, leaf: Tensor, towards: Tensor) -> Tensor:
+    if output.shape != towards.shape:
+        got, expected = tuple(output.shape), tuple(towards.shape)
+        raise RuntimeError(f"the output is {got} where {expected} is expected, so its gradients cannot be had")
+    if not output.requires_grad:
+        raise RuntimeError(f"the output does not depend on {of} as autograd sees it")
+    (gradient,) = torch.autograd.grad(output, leaf, towards.clone(), allow_unused=True)
+    if gradient is None:
+        raise RuntimeError(f"backward returned None for {of}")
+    return gradient
+
+
+def _cases(request: Message) -> list[tuple[Any, ...]]:
+    return [
+        (str(number), *(request.tensors[f"{name}{number}"] for name in ("input", "weight", "bias")), stride, padding)
+        for number, (stride, padding) in enumerate(request.values["cases"])
+    ]
+
+
+def convolve_natively(_module: ModuleType | None, request: Message) -> Message:
+    """Run PyTorch's own convolution on several inputs before any student code runs, with the bias in it and apart."""
+    outputs = {}
+    for number, image, weight, bias, stride, padding in _cases(request):
+        outputs[f"output{number}"] = F.conv2d(image, weight, bias, stride, padding)
+        outputs[f"apart{number}"] = F.conv2d(image, weight, None, stride, padding) + bias[:, None, None]
+    return Message({}, outputs)
+
+
+def convolve_all(module: ModuleType, request: Message) -> Message:
+    """Run custom_conv2d on the same inputs."""
+    function, cases = _convolution(module), _cases(request)
+    return Message({}, {f"output{n}": _require_tensor(function(*args), "custom_conv2d") for n, *args in cases})
+
+
+def run_module(module: ModuleType, request: Message) -> Message:
+    """Run CustomConv2d and ReLU(inplace=True), forward and backward; tensors: input, weight, towards, bias."""
+    values, tensors = request.values, request.tensors
+    channels, size = tensors["weight"].shape[:2], values["kernel"]
+    options = {"stride": values["stride"], "padding": values["padding"], "bias": "bias" in tensors}
+    layer = _get(module, "CustomConv2d")(channels[1], channels[0], size, **options)
+    load(layer, {name: value for name, value in tensors.items() if name in ("weight", "bias")})
+    images = tensors["input"].clone().requires_grad_(True)
+    output = nn.ReLU(inplace=True)(_require_tensor(layer(images), "CustomConv2d"))
+    (output * tensors["towards"]).sum().backward()
+    gradients = {f"{name}_gradient": grad for name, grad in _gradients(layer).items()}
+    if images.grad is not None:
+        gradients["input_gradient"] = images.grad
+    return _reply("output", output, gradients)
+
+
+def train_step(module: ModuleType, request: Message) -> Message:
+    """Train a network of CustomConv2d for one step; values: layers; tensors: input, labels and the weights."""
+    network = build(request.values["layers"], _get(module, "CustomConv2d"))
+    load(network, {name: tensor for name, tensor in request.tensors.items() if name not in ("input", "labels")})
+    loss = F.cross_entropy(network(request.tensors["input"].clone()), request.tensors["labels"])
+    loss.backward()
+    return _reply("loss", loss, _gradients(network))
+
+
+def _watched(request: Message) -> tuple[WatchedModel, Tensor]:
+    weights = {name: value for name, value in request.tensors.items() if name != "input"}
+    model = WatchedModel(request.values["layers"], weights, training=request.values.get("training", False))
+    return model, request.tensors["input"].clone()
+
+
+def perturb(module: ModuleType, request: Message) -> Message:
+    """Run PGDAttack on a watched model; values: layers, loss, options; tensors: input and weights."""
+    model, images = _watched(request)
+    attack = _get(module, "PGDAttack", "default_attack")(LOSSES[request.values["loss"]], **request.values["options"])
+    output = _require_tensor(attack.perturb(model.network, images), "perturb")
+    inputs = {f"call{n}": each for n, each in enumerate(model.inputs) if each.dtype == output.dtype}
+    return _reply("output", output, {"input_after": images, **inputs}, **model.changes())
+
+
+def explain(module: ModuleType, request: Message) -> Message:
+    """Run GradAttention on a watched model; values: layers, loss; tensors: input and weights."""
+    model, images = _watched(request)
+    attention = _get(module, "GradAttention", "default_attention")(LOSSES[request.values["loss"]])
+    output = _require_tensor(attention.explain(model.network, images), "explain")
+    return _reply("output", output, {"input_after": images}, **model.changes())
+
+
+def _make_network(module: ModuleType, names: list[str], **options: Any) -> nn.Module:
+    make = _get(module, *names)
+    try:
+        network = make(num_classes=CLASSES, **options)  # as main.py does
+    except TypeError:
+        network = make(**options)
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"{names[0]} made {type(network).__name__}, not an nn.Module")
+    return network
+
+
+def describe_model(module: ModuleType, request: Message) -> Message:
+    """Describe the student's network: parameter shapes, size, and layer types."""
+    network = _make_network(module, request.values["names"])
+    parameters, state = list(network.parameters()), network.state_dict().values()
+    values: dict[str, Any] = {"shapes": [list(each.shape) for each in parameters][:5000]}
+    values["parameters"] = sum(each.numel() for each in parameters)
+    values["bytes"] = sum(value.numel() * value.element_size() for value in state)
+    values["kinds"] = [type(part).__name__ for part in network.modules()][:5000]
+    values["later"] = hasattr(module, "default_cnn_model") and not hasattr(module, "default_model")
+    return Message(values)
+
+
+def run_model(module: ModuleType, request: Message) -> Message:
+    """Run the student's network forward and backward on images."""
+    network = _make_network(module, request.values["names"], **request.values.get("options", {}))
+    scores = _require_tensor(network.train()(request.tensors["input"].clone()), "the network")
+    if scores.shape != (len(request.tensors["labels"]), CLASSES):
+        return _reply("scores", scores, {})  # the grader reports the shape
+    loss = F.cross_entropy(scores, request.tensors["labels"])
+    loss.backward()
+    missing = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    invalid = [name for name, grad in _gradients(network).items() if not grad.isfinite().all()]
+    return _reply("scores", scores, {"loss": loss}, without_gradient=missing[:20], not_finite=invalid[:20])
+
+
+def predict(module: ModuleType, request: Message) -> Message:
+    """Score images by the student's network with the weights of the submitted checkpoint."""
+    path = request.values["path"]
+    if path not in _loaded:
+        network = _make_network(module, request.values["names"])
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        weights = stored.get("state_dict", stored) if isinstance(stored, dict) else stored
+        if not isinstance(weights, dict):
+            raise TypeError("the checkpoint holds no state_dict")
+        network.load_state_dict({name.removeprefix("module."): value for name, value in weights.items()})
+        _loaded[path] = network.eval()
+    with torch.no_grad():
+        scores = _require_tensor(_loaded[path](request.tensors["input"]), "the network")
+    return Message({}, {"scores": scores.float()})
+
+
+_WITH_CONVOLUTION = (convolve, convolve_natively, convolve_all, run_module, train_step)
+_FUNCTIONS = (*_WITH_CONVOLUTION, perturb, explain, describe_model, run_model, predict)
+OPERATIONS: dict[str, Callable[[Any, Message], Message]] = {each.__name__: each for each in _FUNCTIONS}

@@ -1,0 +1,97 @@
+"""Try what the sandbox must refuse, and print as JSON what it has refused.
+
+It changes nothing: a file that can be opened for writing is closed again, and system calls get arguments that do
+nothing. The arguments are JSON: the limits, and what `sandbox.measure` gives to try.
+"""
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.ENOSPC)
+AF_VSOCK, CLONE_NEWUSER, KEYCTL_GET_KEYRING_ID, SESSION_KEYRING = 40, 0x10000000, 0, -3
+ARGUMENTS: dict[str, tuple[int, ...]] = {
+    "unshare": (CLONE_NEWUSER,),
+    "socket": (AF_VSOCK, 1, 0),
+    "keyctl": (KEYCTL_GET_KEYRING_ID, SESSION_KEYRING, 0),
+    "ptrace": (12, 0, 0, 0),  # PTRACE_GETREGS of no process
+}
+"""Arguments that tell a refused call from one that fails by itself; others get zeros."""
+MASKED_FILES = ("/proc/kcore", "/proc/keys", "/proc/timer_list")
+MASKED_FOLDERS = ("/proc/acpi", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/scsi", "/proc/asound")
+
+
+def refuses(action: Callable[[], Any], *, missing: bool = True) -> bool:
+    """Return whether an action is refused; `missing` if the path does not exist."""
+    try:
+        action()
+    except FileNotFoundError:
+        return missing
+    except OSError:
+        return True
+    return False
+
+
+def kernel_is_protected() -> bool:
+    """Return whether no kernel setting opens for writing, and /proc tells nothing about the machine."""
+    settings = ["/proc/sysrq-trigger"]
+    for folder, _, names in os.walk("/proc/sys"):
+        settings += [os.path.join(folder, name) for name in names]
+    if not all(refuses(lambda path=path: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))) for path in settings):
+        return False
+    for folder in MASKED_FOLDERS:
+        with contextlib.suppress(OSError):
+            if os.listdir(folder):
+                return False
+    return all(refuses(lambda path=path: Path(path).read_bytes()) for path in MASKED_FILES)
+
+
+def calls_are_refused(calls: dict[str, int]) -> bool:
+    """Return whether each system call is refused."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for name, number in calls.items():
+        arguments = [ctypes.c_long(value) for value in (*ARGUMENTS.get(name, ()), 0, 0, 0, 0, 0)[:6]]
+        ctypes.set_errno(0)
+        if libc.syscall(ctypes.c_long(number), *arguments) != -1 or ctypes.get_errno() not in REFUSED:
+            return False
+    return bool(calls)
+
+
+def privileges_are_gone() -> bool:
+    """Return whether there are no capabilities, no new privileges, and a filter of system calls."""
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
+    capabilities = [int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")]
+    return not any(capabilities) and status["NoNewPrivs"].strip() == "1" and status["Seccomp"].strip() == "2"
+
+
+def main() -> None:
+    """Try everything."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from scenelab_runner.driver import apply_limits
+
+    apply_limits(json.loads(sys.argv[1]))
+    given = json.loads(sys.argv[2])
+    hides, secrets = given["hides"], given["secrets"]
+    refuses(lambda: open(given["canary"], "w").close())
+    refused = {
+        "network": refuses(lambda: socket.create_connection(("127.0.0.1", given["port"]), 1)),
+        "files": True,  # the grader looks whether the canary exists
+        "secrets": all(refuses(lambda path=path: open(path).close(), missing=hides) for path in secrets),
+        "signals": refuses(lambda: os.kill(given["parent"], 0)) or int(os.readlink("/proc/self")) < 10,
+        "kernel": kernel_is_protected(),
+        "privileges": privileges_are_gone(),
+        "syscalls": calls_are_refused(given["calls"]),
+    }
+    print(json.dumps(refused), flush=True)
+    sys.stdin.read()  # wait while the grader looks up the process's user
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Replace native convolutions before a student's code is there, and count their calls.
+
+Every kernel of torch that computes a convolution on a CPU is replaced by one that counts the call in memory shared with
+the grader and writes it to the record. `aten::convolution` and its backward then compute by unfold and matrix products,
+so that self-tests and networks work; all others raise. The dispatcher calls them whichever way an operator is reached,
+in any thread or forked process, and nothing can be switched off. The grader decides which calls were allowed.
+"""
+
+import ctypes
+import importlib.util
+import mmap
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from scenelab_runner.record import Record
+from scenelab_runner.wire import COUNTER
+
+KEYS = """
+    CPU MkldnnCPU QuantizedCPU SparseCPU SparseCsrCPU NestedTensorCPU CompositeExplicitAutograd
+    CompositeExplicitAutogradNonFunctional
+""".split()
+BYTES = 4096  # of the shared memory
+total = torch.sum  # bound here: a student may replace torch.sum
+
+
+class NativeConvolutionError(RuntimeError):
+    """A kernel was called that only ways around PyTorch's public convolutions reach."""
+
+
+def _as_2d(stride: Any, padding: Any, dilation: Any, output_padding: Any) -> tuple[list[int], ...]:
+    """Return settings of one dimension for a height of 1."""
+    return [1, *stride], [0, *padding], [1, *dilation], [0, *output_padding]
+
+
+def _pairs(*settings: Any) -> list[tuple[int, int]]:
+    return [(int(values[0]), int(values[-1])) for values in map(list, settings)]
+
+
+def _convolution(input: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Tensor:
+    """Compute `aten::convolution` in one or two dimensions, by unfold, matrix products and fold."""
+    stride, padding, dilation, transposed, output_padding, groups, *_flags = settings
+    if weight.dim() == 3:
+        s, p, d, o = _as_2d(stride, padding, dilation, output_padding)
+        return _convolution(input[..., None, :], weight[..., None, :], bias, s, p, d, transposed, o, groups).squeeze(-2)
+    if weight.dim() != 4:
+        raise NotImplementedError("convolutions of one and two dimensions alone are there while this is graded")
+    s, p, d = _pairs(stride, padding, dilation)
+    kernel, (height, width) = tuple(weight.shape[2:]), input.shape[2:]
+    spans = [d[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
+    if transposed:
+        more = [int(value) for value in output_padding]
+        size = [(n - 1) * s[i] - 2 * p[i] + spans[i] + more[i] for i, n in enumerate((height, width))]
+        output = _transpose(input, weight, size, s, p, d, groups)
+    else:
+        size = [(n + 2 * p[i] - spans[i]) // s[i] + 1 for i, n in enumerate((height, width))]
+        columns = F.unfold(input, kernel, dilation=d, padding=p, stride=s).unflatten(1, (groups, -1))
+        output = (weight.reshape(groups, weight.shape[0] // groups, -1) @ columns).flatten(1, 2).unflatten(2, size)
+    return output if bias is None else output + bias[:, None, None]
+
+
+def _transpose(grad: Tensor, weight: Tensor, size: Any, s: Any, p: Any, d: Any, groups: int) -> Tensor:
+    grouped = weight.reshape(groups, weight.shape[0] // groups, -1)
+    columns = grouped.transpose(1, 2) @ grad.flatten(2).unflatten(1, (groups, -1))
+    return F.fold(columns.flatten(1, 2), size, tuple(weight.shape[2:]), dilation=d, padding=p, stride=s)
+
+
+def _convolution_backward(
+    grad: Tensor, input: Tensor, weight: Tensor, _bias_sizes: Any, *settings: Any
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Compute `aten::convolution_backward`: gradients of input, weight and bias as the mask says."""
+    stride, padding, dilation, transposed, output_padding, groups, mask = settings
+    if weight.dim() == 3:
+        s, p, d, o = _as_2d(stride, padding, dilation, output_padding)
+        grad, input, weight = (each[..., None, :] for each in (grad, input, weight))
+        dx, dw, db = _convolution_backward(grad, input, weight, None, s, p, d, transposed, o, groups, mask)
+        return dx if dx is None else dx.squeeze(-2), dw if dw is None else dw.squeeze(-2), db
+    s, p, d = _pairs(stride, padding, dilation)
+    large, small = (grad, input) if transposed else (input, grad)
+    dx = dw = None
+    if mask[0] and transposed:
+        dx = _convolution(grad, weight, None, stride, padding, dilation, False, output_padding, groups)
+    elif mask[0]:
+        dx = _transpose(grad, weight, tuple(input.shape[2:]), s, p, d, groups)
+    if mask[1]:
+        columns = F.unfold(large, tuple(weight.shape[2:]), dilation=d, padding=p, stride=s)
+        places = small.flatten(2).unflatten(1, (groups, -1))
+        dw = total(places @ columns.unflatten(1, (groups, -1)).transpose(2, 3), dim=0).reshape(weight.shape)
+    return dx, dw, total(grad, dim=(0, 2, 3)) if mask[2] else None
+
+
+COMPUTED: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(["aten::convolution", "aten::_convolution", "aten::convolution_overrideable"], _convolution),
+    **dict.fromkeys(["aten::convolution_backward", "aten::convolution_backward_overrideable"], _convolution_backward),
+}
+
+
+def replace_kernels(record: Record, counter: int) -> None:
+    """Replace the kernels; each call is noted in the record and counted in the memory of a file descriptor."""
+    memory = mmap.mmap(counter, BYTES)
+    os.close(counter)
+    spec = importlib.util.find_spec("torchvision")
+    for folder in spec.submodule_search_locations or [] if spec is not None else []:
+        for path in Path(folder).glob("_C*.so"):  # one of its operators is a convolution; its import may come later
+            torch.ops.load_library(str(path))
+    libraries: dict[str, Any] = {}
+    for name in sorted(torch._C._dispatch_get_all_op_names()):
+        namespace, _, operator = name.partition("::")
+        if "conv" not in operator or "convert" in operator:
+            continue
+        if torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd"):
+            continue  # it calls others that are replaced
+        kernel = _kernel(name, COMPUTED.get(name), record, memory)
+        for key in KEYS:
+            has = torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
+            if has or (key == "CPU" and torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, key)):
+                if namespace not in libraries:
+                    libraries[namespace] = torch._C._dispatch_library("IMPL", namespace, "", __file__, 1)
+                libraries[namespace].impl(operator, key, kernel)
+    for library in libraries.values():
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))  # kept, and nothing in Python refers to it
+
+
+def _kernel(name: str, compute: Callable[..., Any] | None, record: Record, memory: mmap.mmap) -> Callable[..., Any]:
+    get_tracing, traced, getframe = torch._C._get_tracing_state, torch.ops.aten._convolution, sys._getframe
+    read, write, note, place = COUNTER.unpack_from, COUNTER.pack_into, record.note, record.place
+
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        write(memory, 0, read(memory, 0)[0] + 1)
+        note("convolution", f"{name} {place(getframe())}".strip())
+        if compute is None:
+            raise NativeConvolutionError(f"PyTorch's own convolution was called ({name})")
+        if name == "aten::convolution" and get_tracing() is not None:
+            return traced(*args, False, False, True, True)  # a trace has that, not how it is computed
+        return compute(*args, **kwargs)
+
+    return kernel
+
+
+def probe() -> None:
+    """Call a native convolution once, which the counter and the record must show."""
+    torch.conv2d(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1))

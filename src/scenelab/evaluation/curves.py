@@ -1,0 +1,23 @@
+"""Lines that the figures of studies and reports share: thinned curves, and accuracy against ε."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+
+def thin(points: list[list[float]], max_points: int) -> np.ndarray:
+    """Average (x, y) points over stretches of equal length; returns 2×m with m ≤ `max_points`."""
+    parts = np.array_split(np.asarray(points, dtype=float), min(len(points), max_points))
+    return np.array([part.mean(axis=0) for part in parts]).T
+
+
+def plot_worst_case(axis: Axes, clean: dict[str, Any], attacked: list[dict[str, Any]], **style: Any) -> list[float]:
+    """Plot worst-case accuracy against ε in levels of 255 with 95 % intervals, and return the levels."""
+    points = [{"epsilon": 0.0, **clean}, *attacked]
+    levels = [255 * point["epsilon"] for point in points]
+    heights = np.array([point["accuracy"] for point in points])
+    low, high = np.array([point["interval"] for point in points]).T
+    errors = np.maximum(0, [heights - low, high - heights])
+    axis.errorbar(levels, heights, yerr=errors, capsize=3, elinewidth=0.8, **style)
+    return levels

@@ -1,0 +1,39 @@
+"""Base classes of the results that are written to a run folder."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from scenelab.io import write_json
+from scenelab.runs.provenance import stamp
+from scenelab.schema import Model
+
+
+class Result(Model):
+    """The content of a file in `results`: what made it, and the digest of the weights."""
+
+    date: str
+    command: str
+    weights: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values of all fields that were set."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def write(self, path: Path) -> None:
+        """Write a JSON file."""
+        write_json(path, self.to_json())
+
+
+class SaliencyTest(Model):
+    """Result of a test of attribution maps: what made it, and the methods that were requested."""
+
+    date: str
+    command: str
+    version: str
+    methods_asked: tuple[str, ...]
+
+
+def stamp_test(names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the fields of `SaliencyTest`."""
+    return {**stamp(), "version": version("scenelab"), "methods_asked": names}

@@ -1,0 +1,40 @@
+"""Section on attribution: the maps of each run and the tests of what they show."""
+
+from scenelab.report.collect import Collected, RunData
+from scenelab.report.sections import Section
+
+TESTS = {
+    "faithfulness": "Deletion and insertion curves of each method and of the baselines",
+    "sanity": "Rank correlation with the trained network's maps as its layers are randomized",
+    "objects": "Attribution over area on object classes with 95 % intervals",
+}
+
+
+def attention(collected: Collected) -> Section:
+    """Show the handout's attention maps and their tests."""
+    section = Section("attention", "Attention maps")
+    section.prose("attention")
+    explained = [run for run in collected.runs if "attribution" in run.results]
+    for run in explained:
+        _maps(section, run)
+    if not explained:
+        name = collected.runs[0].folder if collected.runs else "RUN"
+        section.missing("attention maps", f"scenelab explain {name} --faithfulness --sanity --objects")
+    return section
+
+
+def _maps(section: Section, run: RunData) -> None:
+    result, command = run.results["attribution"], "explain"
+    section.heading(run.name)
+    section.stale(run, "attribution", command)
+    source = f"{run.name}, {result['images']} {result['split']} images, {run.source(result, command)}"
+    for name, title in (("right", "Right and confident"), ("wrong", "Wrong and confident")):
+        alt = f"{title}: images beside their attention maps"
+        section.picture(run.file(f"attention/{name}-1.png"), alt, f"{title}. {source}")
+    for name, alt in TESTS.items():
+        if name in result:
+            source = f"{run.name}, {result[name]['images']} images, {run.source(result[name], command)}"
+            section.picture(run.file(f"attention/{name}.png"), alt, f"{alt}; {source}")
+    if "sanity" in result:
+        methods = result["sanity"]["methods"].items()
+        section.text("\n".join(f"- **{name}** {values['verdict']}." for name, values in methods))

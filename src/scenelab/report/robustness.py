@@ -1,0 +1,100 @@
+"""Section on adversarial examples: accuracy under attack, and adversarial training."""
+
+from typing import Any
+
+from scenelab.report.collect import Collected, RunData, StudyData
+from scenelab.report.figures import draw_robust
+from scenelab.report.sections import Section
+
+LEFTOVER = ("apgd-t", "square")  # these attack only images that resist the others
+
+
+def adversarial(collected: Collected) -> Section:
+    """Show the handout's adversarial samples, accuracy under attack and adversarial training."""
+    section = Section("adversarial", "Adversarial samples")
+    section.prose("adversarial")
+    attacked = [run for run in collected.runs if "robustness" in run.results]
+    if attacked:
+        methods = attacked[0].results["robustness"]["methods"]
+        section.text("\n".join(f"- **{name}**: {what}." for name, what in methods.items()))
+        for run in attacked:
+            _attacks(section, run)
+        names = ", ".join(run.name for run in attacked)
+        caption = f"Worst-case accuracy of {names} over all attacks, with 95 % intervals."
+        section.figure(draw_robust(attacked), "Accuracy against ε", caption)
+    else:
+        name = collected.runs[0].folder if collected.runs else "RUN"
+        section.missing("accuracy under attack and adversarial samples", f"scenelab robustness {name}")
+    section.heading("Adversarial training")
+    if "adversarial" in collected.studies:
+        _study(section, collected.studies["adversarial"])
+    else:
+        command = "scenelab study adversarial --data data --out runs/study-adversarial --minutes 20"
+        section.missing("adversarial training under one budget", command)
+    return section
+
+
+def _attacks(section: Section, run: RunData) -> None:
+    result = run.results["robustness"]
+    effort, names = result["effort"], [name for name in result["methods"] if name not in LEFTOVER]
+    rows = []
+    for entry in result["epsilons"]:
+        attacks = entry["attacks"]
+        cells = [f"{attacks[name]['left']['accuracy']:.1f}" if attacks else "" for name in names]
+        rows.append([entry["name"], *cells, _accuracy(entry["worst"])])
+    source = f"n = {result['images']} {result['split']} images, {run.source(result, 'robustness')}"
+    section.table(
+        ["ε (L∞)", *names, "worst of all (95 %)"],
+        rows,
+        f"Accuracy of {run.name} under attack in percent; clean accuracy {_accuracy(result['clean'])}. Targeted "
+        f"Auto-PGD and Square attack only the images that resist the other attacks. {effort['steps']} steps, "
+        f"{effort['targeted_steps']} for each of {effort['classes']} targets, {effort['queries']} queries, seed "
+        f"{result['seed']}. The values are upper bounds: a stronger attack may fool more images. {source}",
+    )
+    section.stale(run, "robustness", "robustness")
+    pgd = [entry["attacks"]["pgd"] for entry in result["epsilons"] if entry["attacks"]]
+    saved, count = sum(part["png"] for part in pgd), sum(len(part["fooled"]) for part in pgd)
+    signs = "; ".join(sign["text"] for sign in result.get("warnings", []))
+    section.text(
+        f"PGD computed {count} adversarial examples in floating point; {saved} of them still fool the network after "
+        "they are saved as PNG. "
+        + (
+            f"Signs of gradient masking: {signs}."
+            if signs
+            else f"No sign of gradient masking on {result['checked']} correctly classified images."
+        )
+    )
+    section.picture(
+        run.file("robustness/samples.png"),
+        "Images, their adversarial examples by PGD, and the amplified differences",
+        f"Adversarial samples of {run.name}, each with the prediction and its confidence.",
+    )
+
+
+def _accuracy(part: dict[str, Any]) -> str:
+    low, high = part["interval"]
+    return f"{part['accuracy']:.1f} ({low:.1f}–{high:.1f})"
+
+
+def _study(section: Section, data: StudyData) -> None:
+    study = data.result
+    parts = [part for row in study["variants"] for part in row.get("worst", []) if part["epsilon"]]
+    names, rows = list(dict.fromkeys(part["name"] for part in parts)), []
+    for row in study["variants"]:
+        worst = {part["name"]: _accuracy(part) for part in row.get("worst", [])}
+        clean = f"{row['top1']:.1f}" if worst else "diverged"
+        rows.append([row["name"], row["what"], clean, *(worst.get(name, "") for name in names)])
+    section.table(
+        ["training", "what", "clean top-1 %", *(f"ε = {name}" for name in names)],
+        rows,
+        f"Training for {study['config']['minutes']:g} minutes each, all but the first against L∞ perturbations of "
+        f"{255 * study['epsilon']:g}/255. Worst-case accuracy over five attacks on {study['images']} images held out "
+        f"of train (95 %), n = 1 run each. {data.source}",
+    )
+    for row in study["variants"]:
+        if row.get("stopped"):
+            section.text(f"**{row['name']}** stopped early: {row['stopped']}.")
+        for sign in row.get("warnings", []):
+            section.text(f"**{row['name']}**, {sign['sign']}: {sign['text']}.")
+    picture, alt = data.folder / "adversarial.png", "Accuracy against ε for each kind of training"
+    section.picture(picture, alt, f"The same accuracies as curves; {data.folder.name}.")

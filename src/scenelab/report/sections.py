@@ -1,0 +1,128 @@
+"""Sections of a report: text, formulas, tables, figures, and notes of what is missing."""
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+from PIL import Image
+
+from scenelab.errors import LabError
+from scenelab.io import read_plain
+from scenelab.report.collect import RunData
+
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")  # nothing is loaded
+TEMPLATES = files("scenelab.report") / "templates"
+LARGE = 300_000  # bytes of an image
+PATH, DIGITS = re.compile(r' d="[^"]*"'), re.compile(r"(\d\.\d\d)\d+")
+MAX_WIDTH = 1200  # pixels: 170 mm at 180 per inch
+MAX_BYTES = 64 << 20  # of an image before it is reduced
+MAX_PIXELS = 50_000_000
+
+
+@dataclass
+class Section:
+    """A chapter: key, title and blocks; a block is the name of its form in the template and its content."""
+
+    key: str
+    title: str
+    blocks: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def text(self, markdown: str) -> None:
+        """Add paragraphs in Markdown; HTML in it is shown as text."""
+        self.blocks.append(("text", {"html": to_html(markdown)}))
+
+    def prose(self, name: str) -> None:
+        """Add `templates/NAME.md`; a paragraph that is indented is a formula."""
+        for paragraph in (TEMPLATES / f"{name}.md").read_text(encoding="utf-8").strip().split("\n\n"):
+            if paragraph.startswith("    "):
+                self.blocks.append(("formula", {"text": paragraph.strip()}))
+            else:
+                self.text(paragraph)
+
+    def heading(self, title: str) -> None:
+        """Add a heading within the section."""
+        self.blocks.append(("heading", {"title": title}))
+
+    def table(self, head: Sequence[str], rows: list[list[str]], caption: str) -> None:
+        """Add a table; columns whose first non-empty cell begins with a digit or a sign are right-aligned."""
+        columns = [next(filter(None, column), "") for column in zip(*rows, strict=True)]
+        numbers = [cell[:1].isdigit() or cell[:1] in tuple("+-−–") for cell in columns]
+        self.blocks.append(("table", {"head": head, "rows": rows, "caption": caption, "numbers": numbers}))
+
+    def figure(self, svg: str, alt: str, caption: str) -> None:
+        """Add an SVG drawing, its paths rounded to a hundredth of a point."""
+        svg = PATH.sub(lambda path: DIGITS.sub(r"\1", path[0]), svg)
+        self.blocks.append(("svg", {"data": _inline(svg.encode(), "svg+xml"), "alt": alt, "caption": caption}))
+
+    def picture(self, path: Path, alt: str, caption: str) -> bool:
+        """Add an image file, or the SVG drawing of the same name beside it; return whether one exists."""
+        drawing = path.with_suffix(".svg")
+        if drawing.exists():
+            self.figure(_read_drawing(drawing), alt, caption)
+        elif path.exists():
+            data = _inline(*_reduce(_read_regular(path), path))
+            self.blocks.append(("picture", {"data": data, "alt": alt, "caption": caption}))
+        else:
+            return False
+        return True
+
+    def stale(self, run: RunData, name: str, command: str) -> None:
+        """Warn if a result was measured with other weights than the run has now."""
+        if run.is_stale(name):
+            repeat = f"repeat `scenelab {command} {run.folder}`"
+            self.text(f"**Warning:** the weights of {run.name} have changed since this was measured; {repeat}.")
+
+    def missing(self, what: str, command: str) -> None:
+        """Say what no run has, and which command makes it."""
+        self.blocks.append(("missing", {"what": what, "command": command}))
+
+
+def to_html(markdown: str) -> str:
+    """Convert Markdown; HTML and images in it are shown as text, headings rank below those of the report."""
+    tokens = MARKDOWN.parse(markdown)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
+    return MARKDOWN.renderer.render(tokens, MARKDOWN.options, {})
+
+
+def _read_regular(path: Path) -> bytes:
+    if path.is_symlink():  # it could bring any file of this machine into a report that is passed on
+        raise LabError(f"{path} is a link; a report takes only files from the run's own folder")
+    return read_plain(path, max_bytes=MAX_BYTES)
+
+
+def _read_drawing(path: Path) -> str:
+    text = _read_regular(path).decode("utf-8", "replace")
+    if not text.startswith(("<?xml", "<svg")):
+        raise LabError(f"{path} is not an SVG drawing; remove it or make it again")
+    return text
+
+
+def _reduce(content: bytes, path: Path) -> tuple[bytes, str]:
+    """Return content and format of an image; a large PNG becomes a JPEG that is no wider than the page."""
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise LabError(f"{path} is {image.width}×{image.height}; at most {MAX_PIXELS:,} pixels are read")
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = str(error).splitlines()[0]
+        raise LabError(f"{path} is not a PNG or JPEG image ({reason}); remove it or make it again") from error
+    original = content, (image.format or "").lower()
+    if len(content) <= LARGE:
+        return original
+    buffer, smaller = io.BytesIO(), image.convert("RGB")
+    smaller.thumbnail((MAX_WIDTH, image.height), Image.Resampling.LANCZOS)
+    smaller.save(buffer, "JPEG", quality=78, optimize=True, progressive=True)
+    return min(original, (buffer.getvalue(), "jpeg"), key=lambda form: len(form[0]))
+
+
+def _inline(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,120 @@
+"""The runs of a study: planned once, trained in processes of their own, evaluated, and never done twice."""
+
+import dataclasses
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, StrictUndefined
+
+from scenelab.data.cache import MemmapDataset
+from scenelab.data.splits import open_split
+from scenelab.errors import Diverged, Interrupted, LabError
+from scenelab.evaluation.evaluate import evaluate
+from scenelab.io import atomic_write, read_json, write_json
+from scenelab.progress import TrainProgress
+from scenelab.runs.config import TrainConfig, from_plain, to_plain
+from scenelab.runs.network import Stored, read_classifier
+from scenelab.runs.run import Run
+from scenelab.studies.worker import run_worker
+from scenelab.training.budget import plan
+from scenelab.training.session import available_cores, resume_run, start_run
+
+HOLDOUT = 0.1
+Study = dict[str, Any]
+
+
+def plan_once(out: Path, data: Path, config: TrainConfig) -> TrainConfig:
+    """Return the base config with planned resolutions; the first call plans and writes `out/plan.json`.
+
+    Raises:
+        LabError: the folder holds a study with other settings.
+    """
+    path = out / "plan.json"
+    listing = open_split(data, "train")
+    config = dataclasses.replace(config, holdout=HOLDOUT, threads=config.threads or available_cores(), evaluate_every=2)
+    if path.exists():
+        stored = read_json(path)
+        _refuse_difference(out, to_plain(config), to_plain(from_plain(stored["asked"])))
+        return from_plain(stored["planned"])
+    torch.set_num_threads(config.threads)
+    planned = plan(config, images=round(len(listing) * (1 - HOLDOUT)), categories=listing.categories)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"asked": to_plain(config), "planned": to_plain(planned)})
+    return planned
+
+
+def require_same(folder: Path, data: Path, config: TrainConfig) -> None:
+    """Raise a LabError if the folder holds a run with other data or another config."""
+    run = Run(folder)
+    if run.config.exists():
+        stored = run.read_config()
+        asked = {"data": str(data.resolve()), **to_plain(config)}
+        _refuse_difference(folder, asked, {"data": stored.data, **to_plain(stored.train)})
+
+
+def _refuse_difference(folder: Path, asked: dict[str, Any], stored: dict[str, Any]) -> None:
+    different = [name for name, value in asked.items() if stored.get(name) != value]
+    if different:
+        raise LabError(f"{folder} was begun with another {', '.join(different)}; name another --out or remove it")
+
+
+def train_run(folder: Path, data: Path, config: TrainConfig) -> None:
+    """Train or resume a run in a process of its own, so that its peak memory is its own."""
+    name, what = "scenelab.studies.runs", f"training in {folder}"
+    try:
+        run_worker(name, folder, data, to_plain(config), what=what, prepared=True, show_log=True)
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; repeat the command to resume") from None
+
+
+def worker(folder: str, data: str, config: dict[str, Any], *, display: TrainProgress | None = None) -> bool:
+    """Train or resume one run in this process."""
+    if Run(Path(folder)).config.exists():
+        resume_run(Path(folder), display=display)
+    else:
+        start_run(Path(folder), Path(data), from_plain(config), display=display)
+    return True
+
+
+def is_finished(run: Run) -> bool:
+    """Return whether the run has its accounting, which is written last."""
+    return (run.results / "training.json").exists()
+
+
+def finish_run(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset) -> Stored | None:
+    """Train and evaluate a run unless that is done, and return its network, or None if training diverged.
+
+    The message of a diverged run is in `results/diverged.json`.
+    """
+    failure = run.results / "diverged.json"
+    require_same(run.folder, data, config)
+    if not is_finished(run) and not failure.exists():
+        try:
+            train_run(run.folder, data, config)
+        except Diverged as error:
+            write_json(failure, {"message": str(error)})
+    if failure.exists():
+        return None
+    torch.set_num_threads(config.threads)
+    stored = read_classifier(run.best)
+    stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if not (run.results / "holdout.json").exists():
+        evaluate(run, stored, holdout, source=str(data))
+    return stored
+
+
+def write_study(out: Path, name: str, study: Study, draw: Callable[[Study, Path], None], **values: Any) -> str:
+    """Write `NAME.json`, `NAME.md` and `NAME.png` and return the Markdown, rendered from the template `NAME.md`."""
+    source = (files("scenelab.studies") / "templates" / f"{name}.md").read_text(encoding="utf-8")
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    text = environment.from_string(source).render(**study, **values)
+    write_json(out / f"{name}.json", study)
+    with atomic_write(out / f"{name}.md", "w") as file:
+        file.write(text)
+    draw(study, out / f"{name}.png")
+    return text
