@@ -44,7 +44,7 @@ def bench_attack(*, rounds: int = 5, batch: int = 64, size: int = 128) -> dict[s
             for name in ("torchattacks", "foolbox")
         },
         "what": f"SimpleNet (spring 2019), {size} pixels, batch {batch}, PGD with {STEPS} steps, no random start",
-        "environment": environment().plain(),
+        "environment": environment().to_json(),
     }
 
 

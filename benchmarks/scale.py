@@ -61,7 +61,7 @@ def bench_scale(*, processes: int = 2, rounds: int = 5, seconds: float = 8.0, si
         "images_per_second": speeds,
         "what": f"{config.model}, batch {config.batch_size}, {side} pixels; {processes} processes of 1 thread against "
         f"1 process of {processes} threads",
-        "environment": environment().plain(),
+        "environment": environment().to_json(),
     }
 
 

@@ -46,7 +46,7 @@ def bench_train(*, data: Path, rounds: int = 5, seconds: float = 10.0) -> dict[s
         "train_vs_starter": ratio(speeds, "ours", "starter"),
         "images_per_second": speeds,
         "what": "SimpleNet (spring 2019), 128 pixels, batch 64, handout's augmentation, SGD",
-        "environment": environment().plain(),
+        "environment": environment().to_json(),
         "step_vs_product": efficiency["step_vs_product"],
         "efficiency": efficiency,
     }
@@ -67,5 +67,5 @@ def bench_data(*, data: Path, rounds: int = 5, seconds: float = 4.0) -> dict[str
         "packed_vs_imagefolder_augmented": ratio(speeds, "packed-augment", "imagefolder-augment"),
         "images_per_second": speeds,
         "what": "128-pixel float32 batches of 64 images; ImageFolder with 2 worker processes",
-        "environment": environment().plain(),
+        "environment": environment().to_json(),
     }

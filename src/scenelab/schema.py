@@ -53,9 +53,9 @@ class Model(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write a JSON file, atomically; keys that were never set are left out."""
-        write_json(path, self.plain())
+        write_json(path, self.to_json())
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the values that were set, ready for JSON."""
         return self.model_dump(mode="json", exclude_unset=True)
 

@@ -30,7 +30,7 @@ from scenelab.runs.config import OptimizerConfig, TrainConfig, to_plain
 from scenelab.runs.network import read_classifier
 from scenelab.runs.run import Run
 from scenelab.training.metrics_logger import read_metrics
-from scenelab.training.state import checkpoint_values, restore, start
+from scenelab.training.state import checkpoint_values, restore
 
 SEEDS = Path(__file__).parent / "seeds"
 
@@ -65,7 +65,7 @@ CONFIG = TrainConfig(model="plain", ema=0.9, optimizer=OptimizerConfig(name="ada
 
 
 def tiny_state():
-    return start(CONFIG, classes=3, device=torch.device("cpu"), factory=Tiny)
+    return initialize(CONFIG, num_classes=3, device=torch.device("cpu"), factory=Tiny)
 
 
 def checkpoints() -> list[bytes]:

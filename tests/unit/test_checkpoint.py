@@ -21,7 +21,7 @@ from scenelab.models.registry import NETWORKS, create_model
 from scenelab.runs.checkpoint import load_checkpoint, save_checkpoint
 from scenelab.runs.config import OptimizerConfig, TrainConfig
 from scenelab.runs.network import read_classifier, to_values
-from scenelab.training.state import checkpoint_values, restore, start
+from scenelab.training.state import checkpoint_values, restore
 
 CPU = torch.device("cpu")
 PROGRAM = Path(__file__).parents[1] / "programs" / "refuse_checkpoints.py"
@@ -30,7 +30,7 @@ PROGRAM = Path(__file__).parents[1] / "programs" / "refuse_checkpoints.py"
 def trained(model: str = "residual-small", kind: str = "muon"):
     """A state after one step, so that optimisers remember something, and its checkpoint."""
     config = TrainConfig(model=model, ema=0.9, optimizer=OptimizerConfig(name=kind))
-    state = start(config, classes=3, device=CPU)
+    state = initialize(config, num_classes=3, device=CPU)
     state.model(torch.rand(2, 3, 64, 64)).sum().backward()
     for optimizer in state.optimizers:
         optimizer.step()
@@ -378,7 +378,7 @@ RESUMED = [
 
 def resume(folder: Path, config: TrainConfig, values: dict):
     """Save the values, and restore a fresh state from the file; return it with what could not be restored."""
-    path, state = save(folder / "x.pth.tar", values), start(config, classes=3, device=CPU)
+    path, state = save(folder / "x.pth.tar", values), initialize(config, num_classes=3, device=CPU)
     return state, restore(state, load_checkpoint(path), path, arch=config.model, steps_per_epoch=9)
 
 

@@ -1,10 +1,8 @@
 """Base classes of the results that are written to a run folder."""
 
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from scenelab.io import write_json
 from scenelab.runs.provenance import stamp
 from scenelab.schema import Model
 
@@ -15,14 +13,6 @@ class Result(Model):
     date: str
     command: str
     weights: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values of all fields that were set."""
-        return self.model_dump(mode="json", exclude_unset=True)
-
-    def write(self, path: Path) -> None:
-        """Write a JSON file."""
-        write_json(path, self.to_json())
 
 
 class SaliencyTest(Model):

@@ -58,7 +58,7 @@ def run_study(
             "data": data.resolve().name,
             "config": to_plain(base),
             "variants": rows,
-            "environment": environment().plain(),
+            "environment": environment().to_json(),
         }
         names = [part["name"] for row in rows for part in row.get("worst", []) if part["epsilon"]]
         text = write_study(out, "adversarial", study, draw_adversarial, columns=list(dict.fromkeys(names)))

@@ -44,7 +44,7 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) 
         "data": {"folder": data.resolve().name, "train_images": len(train), "val_images": len(val)},
         "config": to_plain(config),
         **compare({run.folder.name: _read_side(run) for run in configs}, val_images=len(val)),
-        "environment": environment().plain(),
+        "environment": environment().to_json(),
     }
     return study, write_study(out, "study", study, draw_conv)
 

@@ -149,7 +149,7 @@ def measure_convolutions(*, batch: int, size: int, rounds: int, threads: int) ->
         "Scenelab's training; memory is the increase over the resident size before network and batch are made",
         "steps": steps,
         "layers": rows,
-        "environment": environment().plain(),
+        "environment": environment().to_json(),
     }
 
 

@@ -176,6 +176,6 @@ def _write(out: Path, data: Path, base: TrainConfig, holdout: MemmapDataset, run
         "reference": REFERENCE,
         "guessing_loss": math.log(len(holdout.categories)),
         "variants": judge(variants, classes=len(holdout.categories), images=len(holdout)),
-        "environment": environment().plain(),
+        "environment": environment().to_json(),
     }
     return study, write_study(out, "design", study, draw_design)
