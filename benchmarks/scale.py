@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.efficiency import CLASSES, PRECISIONS
 from scenelab.errors import LabError
-from scenelab.progress import NullProgress
+from scenelab.progress import TrainProgress
 from scenelab.runs.provenance import environment
 from scenelab.runs.run import Run
 from scenelab.studies.timing import Measurements, interleave, ratio
@@ -81,7 +81,7 @@ def worker(precision: str, threads: int, side: int, seconds: float) -> float | N
             batches=TrainingBatches(dataset, config, device),
             val=None,
             logger=MetricsLogger(),
-            display=NullProgress(),
+            display=TrainProgress(),
             world=world,
         )
         for _ in range(WARM_UP):

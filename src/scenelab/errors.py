@@ -1,5 +1,8 @@
 """The exceptions that a person sees as a single line."""
 
+import difflib
+from collections.abc import Iterable
+
 MAX_LINE = 800  # characters of a message
 HEAD, TAIL = 500, 250  # kept of a longer one
 
@@ -13,6 +16,12 @@ def printable(text: str, *, keep: str = "") -> str:
     """
     whole = text.encode("utf-8", "replace").decode()
     return "".join(letter if letter.isprintable() or letter in keep else " " for letter in whole)
+
+
+def suggest(word: str, choices: Iterable[str]) -> str:
+    """Return ` (did you mean 'X'?)` for the most similar choice, or nothing if none is similar."""
+    similar = difflib.get_close_matches(word, list(choices), n=1)
+    return f" (did you mean {similar[0]!r}?)" if similar else ""
 
 
 class LabError(Exception):

@@ -1,11 +1,11 @@
-"""Progress with rate and time left. Bars go to standard error; standard output is for results."""
+"""Progress with rate and time left; bars go to standard error, because standard output is for results."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -27,10 +27,7 @@ Advance = Callable[[int], None]
 def progress(description: str, total: int | None, *, unit: str = "images") -> Iterator[Advance]:
     """Show a bar while the block runs; call the yielded `advance(n)` after each n items.
 
-    Args:
-        description: the activity, in a few words.
-        total: number of items, or None if unknown; 0 shows no bar.
-        unit: `bytes` shows sizes and a transfer rate, anything else counts.
+    A total of None is unknown, and of 0 shows no bar. The unit `bytes` shows sizes and a transfer rate.
     """
     if total == 0:
         yield lambda count: None
@@ -39,16 +36,8 @@ def progress(description: str, total: int | None, *, unit: str = "images") -> It
         columns: list[ProgressColumn] = [DownloadColumn(), TransferSpeedColumn()]
     else:
         columns = [MofNCompleteColumn(), TextColumn(unit)]
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        *columns,
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    with bar:
+    times = [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+    with Progress(TextColumn("{task.description}"), BarColumn(), *columns, *times, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total)
         yield lambda count: bar.advance(task, count)
 
@@ -71,11 +60,14 @@ class StepStats:
         return max(0, self.step - 1) // self.steps_per_epoch + 1
 
 
-class TrainProgress(Protocol):
-    """Shows the steps and epochs of one training run; used as a context manager."""
+class TrainProgress:
+    """Show nothing of a training run; a context manager, and the base class of those that show something."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(self, *details: object) -> None: ...
+
     def step(self, stats: StepStats) -> None:
         """Show the state after a step."""
 
@@ -83,53 +75,36 @@ class TrainProgress(Protocol):
         """Show the summary of an epoch."""
 
 
-class NullProgress:
-    """Show nothing; for all processes but the first."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *details: object) -> None: ...
-
-    def step(self, stats: StepStats) -> None:
-        """Ignore the step."""
-
-    def epoch(self, text: str) -> None:
-        """Ignore the epoch."""
-
-
-class RichProgress(NullProgress):
+class RichProgress(TrainProgress):
     """Show a bar with loss, accuracy, images per second and time left; epochs scroll above it."""
 
     def __init__(self) -> None:
         text = "loss {task.fields[loss]:.3f} · top-1 {task.fields[top1]:.1f} % · {task.fields[rate]:.0f} images/s"
-        times = [TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True)]
-        steps = TextColumn("{task.completed}/{task.total}")
-        self._progress = Progress(
-            steps, BarColumn(10), TextColumn(text), *times, console=Console(stderr=True), refresh_per_second=4
-        )
-        self._task = self._progress.add_task("train", total=None, loss=0.0, top1=0.0, rate=0.0)
+        left = TimeRemainingColumn(elapsed_when_finished=True)
+        columns = [MofNCompleteColumn(), BarColumn(10), TextColumn(text), TextColumn("left"), left]
+        self._bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
+        self._task = self._bar.add_task("train", total=None, loss=0.0, top1=0.0, rate=0.0)
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._bar.start()
         return self
 
     def __exit__(self, *details: object) -> None:
-        self._progress.stop()
+        self._bar.stop()
 
     def step(self, stats: StepStats) -> None:
         """Move the bar."""
-        self._progress.update(
+        self._bar.update(
             self._task, completed=stats.step, total=stats.total, loss=stats.loss, top1=stats.top1, rate=stats.rate
         )
 
     def epoch(self, text: str) -> None:
         """Print the summary above the bar."""
-        self._progress.console.print(text, highlight=False)
+        self._bar.console.print(text, highlight=False)
 
 
-class LogProgress(NullProgress):
-    """Print a line with the time left every `every_steps` steps, or else every `every_seconds` seconds."""
+class LogProgress(TrainProgress):
+    """Print a line with the time left every `every_steps` steps, or if that is 0 every `every_seconds` seconds."""
 
     def __init__(self, *, every_steps: int = 0, every_seconds: float = 10.0) -> None:
         self._every_steps, self._every_seconds = every_steps, every_seconds
@@ -139,18 +114,17 @@ class LogProgress(NullProgress):
     def step(self, stats: StepStats) -> None:
         """Print a line if one is due, and after the last step."""
         now = time.monotonic()
-        self._start = self._start or (stats.step - 1, now)
-        by_time = not self._every_steps and now - self._printed >= self._every_seconds
-        by_step = self._every_steps and stats.step % self._every_steps == 0
-        if by_time or by_step or stats.step == stats.total:
+        first, since = self._start = self._start or (stats.step - 1, now)
+        late = now - self._printed >= self._every_seconds
+        due = stats.step % self._every_steps == 0 if self._every_steps else late
+        if due or stats.step == stats.total:
             self._printed = now
-            first, since = self._start
             left = (now - since) / max(1, stats.step - first) * (stats.total - stats.step)
             position = (stats.step - 1) % stats.steps_per_epoch + 1
             print(
                 f"epoch {stats.epoch} [{position}/{stats.steps_per_epoch}]  loss {stats.loss:.4f}  "
                 f"lr {stats.learning_rate:.5f}  train top-1 {stats.top1:.2f}  {stats.rate:.0f} images/s  "
-                f"left {duration(left)}",
+                f"left {format_duration(left)}",
                 flush=True,
             )
 
@@ -159,15 +133,18 @@ class LogProgress(NullProgress):
         print(text, flush=True)
 
 
-def duration(seconds: float) -> str:
-    """Return a time in the unit that fits it.
+def format_duration(seconds: float) -> str:
+    """Return a time as seconds, minutes, or hours and minutes.
 
-    >>> duration(42), duration(200), duration(57_700)
-    ('42 s', '3.3 min', '16.0 h')
+    >>> format_duration(42), format_duration(200), format_duration(7_500)
+    ('42 s', '3.3 min', '2 h 05 min')
     """
     if seconds < 59.5:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 3597:
+        return f"{seconds / 60:.1f} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"
 
 
 def make_progress() -> TrainProgress:

@@ -10,7 +10,7 @@ import torch
 from scenelab.data.cache import pack
 from scenelab.data.splits import open_split
 from scenelab.errors import LabError
-from scenelab.progress import NullProgress
+from scenelab.progress import TrainProgress
 from scenelab.runs.config import AdversarialConfig
 from scenelab.runs.run import Run
 from scenelab.training.batches import TrainingBatches
@@ -41,7 +41,7 @@ def main(data: Path, folder: Path) -> None:
                 batches=TrainingBatches(dataset, config, CPU),
                 val=None,
                 logger=MetricsLogger(),
-                display=NullProgress(),
+                display=TrainProgress(),
                 world=world,
             )
             for _ in range(3):

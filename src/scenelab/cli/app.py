@@ -4,19 +4,27 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
+
+from scenelab.cli.arguments import DataFolder
 
 
-def app(runs: Positional[list[Path]], *, data: Path | None = None, host: str = "127.0.0.1", port: int = 7860) -> None:
-    """Open networks in a browser: their predictions, attribution maps and adversarial examples.
+def app(
+    runs: Annotated[Positional[list[Path]], arg(metavar="RUN ...", help_behavior_hint="(required)")],
+    *,
+    data: DataFolder = None,
+    host: Annotated[str, arg(metavar="HOST")] = "127.0.0.1",
+    port: Annotated[int, arg(metavar="PORT")] = 7860,
+) -> None:
+    """Explore runs in a browser: predictions, attributions, attacks.
 
     Example: scenelab app runs/laptop runs/hardened
 
     Args:
-        runs: run folders; two of them are shown side by side.
-        data: data folder for validation images; by default the one that the first run was trained on.
-        host: address to listen on. Any but loopback lets everybody in who can reach this machine.
+        runs: run folders; with several, two at a time are compared.
+        host: address to listen on; any but loopback opens the page to everybody who can reach this machine.
         port: port to listen on; 0 takes a free one.
     """
     from scenelab.app.errors_gallery import read_gallery

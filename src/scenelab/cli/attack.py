@@ -1,45 +1,41 @@
 """scenelab attack: adversarial examples of a run."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import arg
 
+from scenelab.cli.arguments import Count, DataFolder, Images, Json, RunFolder, Seed, Split
 from scenelab.cli.output import print_json, print_table
 
 
 def attack(
-    run: Positional[Path],
+    run: RunFolder,
     *,
-    images: list[Path] | None = None,
+    images: Images = None,
     method: Literal["fgsm", "pgd", "apgd", "apgd-t", "square"] = "pgd",
-    epsilon: str = "4/255",
-    steps: int = 20,
-    target: str | None = None,
-    split: Literal["val", "train"] = "val",
-    data: Path | None = None,
-    limit: int = 16,
-    seed: int = 0,
-    json: bool = False,
+    epsilon: Annotated[str, arg(metavar="EPSILON")] = "4/255",
+    steps: Count = 20,
+    target: Annotated[str | None, arg(metavar="CATEGORY", help_behavior_hint="(default: any wrong category)")] = None,
+    split: Split = "val",
+    data: DataFolder = None,
+    limit: Count = 16,
+    seed: Seed = 0,
+    json: Json = False,
 ) -> None:
-    """Make images that a run misclassifies, and save them as PNG files that it still misclassifies.
+    """Save images that a run misclassifies (adversarial examples).
 
-    Writes RUN/results/attack: one PNG file per image at the network's input size, attack.png and attack.json.
+    Writes RUN/results/attack: attack.png, attack.json, and per image a PNG file that is still misclassified.
 
     Example: scenelab attack runs/laptop --images kitchen.jpg --target bathroom
 
     Args:
-        run: a run folder.
-        images: image files to attack instead of a split, of any size; center-cropped.
-        method: one step, PGD, Auto-PGD (also toward nine classes in turn) or Square, which uses no gradients.
-        epsilon: maximum change of a pixel value.
-        steps: of the attack; Square makes 25 queries per step.
-        target: a category to move toward (fgsm and pgd), least-likely or random; any wrong category by default.
-        split: split to attack.
-        data: data folder, if not the one that the run was trained on.
+        method: FGSM (one step), PGD, Auto-PGD, Auto-PGD toward nine categories in turn, or Square (no gradients).
+        epsilon: largest change of a pixel value, from 0 to 1.
+        steps: steps of the attack; Square makes 25 queries per step.
+        target: category to move toward (fgsm and pgd only): its name, least-likely or random.
         limit: number of images, spread over the split.
-        seed: random seed.
-        json: print attack.json.
+        seed: random seed of the attack.
     """
     import torch
 

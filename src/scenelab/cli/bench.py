@@ -1,27 +1,35 @@
 """scenelab bench: the speed of convolutions, side by side in one run."""
 
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
-import tyro
+from tyro.conf import arg
 
+from scenelab.cli.arguments import Commands, Count, Json, Pixels
 from scenelab.cli.output import print_json, print_table
 from scenelab.errors import LabError
 
 
-def conv(*, rounds: int = 5, batch: int = 64, size: int = 128, threads: int = 0, json: bool = False) -> None:
-    """Compare native, our own and the textbook's convolution: each layer of SimpleNet, the training step, its memory.
+def conv(
+    *,
+    rounds: Count = 5,
+    batch: Count = 64,
+    size: Pixels = 128,
+    threads: Annotated[int, arg(metavar="N", help_behavior_hint="(default: all cores)")] = 0,
+    json: Json = False,
+) -> None:
+    """Compare three convolutions: PyTorch's, ours and the textbook's.
 
-    The step runs in a plain Python process, like a user's own script, and with the settings of Scenelab's training.
+    Measures each layer of SimpleNet, and the time and memory of a training step: in a plain Python process, and in one
+    with the settings that scenelab trains with.
 
     Example: scenelab bench conv --json
 
     Args:
-        rounds: rounds of measurement; in each, every convolution is timed once.
+        rounds: rounds of measurement; each times every convolution once.
         batch: images per step.
-        size: side of an image in pixels, 16 or more.
-        threads: CPU threads; all cores by default.
-        json: print JSON.
+        size: side of the images, 16 or more.
+        threads: CPU threads.
     """
     from scenelab.studies.conv_speed import measure_convolutions
     from scenelab.training.session import available_cores
@@ -74,8 +82,4 @@ def _print_steps(steps: dict[str, Any]) -> None:
             print(f"{name}: {value['median']:.2f} (range {value['min']:.2f}–{value['max']:.2f}, n {value['n']})")
 
 
-def app() -> tyro.extras.SubcommandApp:
-    """Return the subcommands of `scenelab bench`."""
-    group = tyro.extras.SubcommandApp()
-    group.command(conv)
-    return group
+COMMANDS = Commands("Compare the speed of convolutions.", {"Commands": {"conv": conv}})

@@ -1,28 +1,26 @@
 """The commands challenge and score."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
+from scenelab.cli.arguments import DataFolder, Json, RunFolder
 from scenelab.cli.output import print_json, print_table
 
 
 def challenge(
-    run: Positional[Path], *, data: Path | None = None, split: Literal["test", "val"] = "test", json: bool = False
+    run: RunFolder, *, data: DataFolder = None, split: Literal["test", "val"] = "test", json: Json = False
 ) -> None:
-    """Make a run's submission to the MiniPlaces challenge: model, five guesses per image, and a card of its cost.
+    """Write a run's submission to the MiniPlaces challenge.
 
-    Writes RUN/results/model_best.pth.tar, SPLIT_predictions.txt and challenge.json, with the errors on val if val is
-    there. Fails if the model is over 10 MB or training over four hours of a K40.
+    Writes RUN/results/model_best.pth.tar, SPLIT_predictions.txt (five guesses per image) and challenge.json (its cost,
+    and its errors on val if the data has val). Fails if the model exceeds 10 MB or the training four hours of a K40.
 
     Example: scenelab challenge runs/laptop
 
     Args:
-        run: a run folder.
-        data: a data folder other than the one that the run was trained on.
         split: test, or val, which 'scenelab score' can score.
-        json: print the card as JSON.
     """
     from scenelab.evaluation.challenge import write_submission
     from scenelab.runs.run import Run
@@ -44,15 +42,21 @@ def challenge(
     print_table(f"challenge submission of {run}", ["what", "value"], rows)
 
 
-def score(predictions: Positional[Path], labels: Positional[Path], *, json: bool = False) -> None:
-    """Score five guesses per image: the share of images whose label is not among the first 1, 2, … 5.
+def score(
+    predictions: Annotated[Positional[Path], arg(metavar="PREDICTIONS")],
+    labels: Annotated[Positional[Path], arg(metavar="LABELS")],
+    *,
+    json: Json = False,
+) -> None:
+    """Score the predictions of a challenge submission.
+
+    Prints the percentage of images whose label is not among the first 1, 2, ... 5 guesses.
 
     Example: scenelab score runs/laptop/results/val_predictions.txt data/val.txt
 
     Args:
-        predictions: lines 'val/00000001.jpg l1 l2 l3 l4 l5', as written by 'scenelab challenge'.
-        labels: lines 'val/00000001.jpg label'.
-        json: print the errors as JSON.
+        predictions: file of lines 'val/00000001.jpg l1 l2 l3 l4 l5', as 'scenelab challenge' writes it.
+        labels: file of lines 'val/00000001.jpg label'.
     """
     from scenelab.evaluation.challenge import read_guesses, score
 

@@ -2,72 +2,76 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import tyro
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
+from scenelab.cli.arguments import Commands, Count, Json, Pixels, Seed
 from scenelab.cli.output import print_json
 from scenelab.errors import LabError
 
 if TYPE_CHECKING:
     from scenelab.data.verify import SplitReport
 
-SHOWN = 5
+MAX_ENTRIES = 5  # per list of a report
+
+Folder = Annotated[Positional[Path], arg(metavar="FOLDER")]
 
 
-def download(folder: Positional[Path]) -> None:
-    """Download MiniPlaces (120,000 images, about 0.6 GB); run it again after a break, it continues where it stopped.
+def download(folder: Folder) -> None:
+    """Download MiniPlaces: 120,000 images, about 0.6 GB.
+
+    The same command continues an interrupted download.
 
     Example: scenelab data download data
 
     Args:
-        folder: where the images and lists go.
+        folder: folder for the images and lists.
     """
     from scenelab.data.fetch.install import download as install
 
     install(folder)
 
 
-def import_(source: Positional[Path], folder: Positional[Path]) -> None:
-    """Put a local copy of MiniPlaces in place: an archive with its lists beside it, or an extracted folder.
+def import_(source: Annotated[Positional[Path], arg(metavar="SOURCE")], folder: Folder) -> None:
+    """Import a local copy of MiniPlaces.
 
     Example: scenelab data import ~/Downloads/data.tar.gz data
 
     Args:
-        source: archive (.tar, .tar.gz, .zip), or a folder with one or with images/ and the lists.
-        folder: where the images and lists go.
+        source: archive (.tar, .tar.gz, .zip) next to its lists, or a folder with either the archive or images/.
+        folder: folder for the images and lists.
     """
     from scenelab.data.fetch.install import import_data
 
     import_data(source, folder)
 
 
-def synth(folder: Positional[Path], *, seed: int = 0, train: int = 200, val: int = 50, size: int = 128) -> None:
-    """Draw synthetic scenes in MiniPlaces' layout; the same seed draws the same images.
+def synth(folder: Folder, *, seed: Seed = 0, train: Count = 200, val: Count = 50, size: Pixels = 128) -> None:
+    """Draw synthetic scenes in MiniPlaces' layout.
 
     Example: scenelab data synth data/synthetic
 
     Args:
-        folder: where the images and lists go.
-        seed: which images.
-        train: training images per kind.
-        val: validation images per kind.
-        size: side of the images in pixels.
+        folder: folder for the images and lists.
+        seed: random seed; the same seed draws the same images.
+        train: training images per class.
+        val: validation images per class.
+        size: side of the images.
     """
     draw_scenes(folder, seed=seed, train_per_class=train, val_per_class=val, size=size)
     print(f"{folder}: synthetic scenes written; next: scenelab train demo --data {folder} --out runs/first")
 
 
 def draw_scenes(folder: Path, **options: int) -> None:
-    """Write synthetic scenes with a progress bar; the folder appears whole or not at all.
+    """Write synthetic scenes with a progress bar, all or none of them.
 
     Args:
-        folder: a missing or an empty folder.
+        folder: missing or empty folder.
         options: as for `scenelab_scenes.write_scenes`.
 
     Raises:
-        LabError: an argument is out of range, or `folder` has content or cannot be written.
+        LabError: An argument is out of range, or `folder` is not empty or cannot be written.
     """
     from scenelab.io import atomic_dir
     from scenelab.progress import progress
@@ -80,15 +84,16 @@ def draw_scenes(folder: Path, **options: int) -> None:
         raise LabError(str(error)) from error
 
 
-def verify(folder: Positional[Path], *, size: int = 128, json: bool = False) -> None:
-    """Read every listed image and compare the lists with the files; exit status 1 where anything is wrong.
+def verify(folder: Folder, *, size: Pixels = 128, json: Json = False) -> None:
+    """Read every listed image and compare the lists with the files.
+
+    Exits with status 1 if anything is wrong.
 
     Example: scenelab data verify data
 
     Args:
-        folder: a data folder.
-        size: side in pixels that each image must have; 0 accepts any.
-        json: print the report as JSON.
+        folder: data folder.
+        size: side that each image must have; 0 accepts any.
     """
     from dataclasses import asdict
 
@@ -102,7 +107,8 @@ def verify(folder: Positional[Path], *, size: int = 128, json: bool = False) -> 
             _print_report(report)
     faults = sum(report.faults for report in reports)
     if faults:
-        raise LabError(f"{folder} has {faults} faults; get these files again or take them out of the lists")
+        counted = "1 fault" if faults == 1 else f"{faults} faults"
+        raise LabError(f"{folder} has {counted}; replace these files or remove them from the lists")
 
 
 def _print_report(report: "SplitReport") -> None:
@@ -111,7 +117,7 @@ def _print_report(report: "SplitReport") -> None:
     print(f"{report.split}: {report.images} images in {len(counts)} classes, {spread}")
     common = Counter(counts.values()).most_common(1)[0][0] if counts else 0
     odd = {name: count for name, count in counts.items() if count != common}
-    if 0 < len(odd) <= SHOWN:
+    if 0 < len(odd) <= MAX_ENTRIES:
         print(f"  classes that differ from {common}: " + ", ".join(f"{name} {count}" for name, count in odd.items()))
     sizes = [f"{path} is {width}×{height}" for path, (height, width) in report.wrong_size.items()]
     for title, entries in (
@@ -122,23 +128,28 @@ def _print_report(report: "SplitReport") -> None:
         ("not in the list (no fault)", report.not_listed),
     ):
         if entries:
-            more = f" … and {len(entries) - SHOWN} more" if len(entries) > SHOWN else ""
-            print(f"  {title}: {len(entries)}\n    " + "\n    ".join(entries[:SHOWN]) + more)
+            more = f" … and {len(entries) - MAX_ENTRIES} more" if len(entries) > MAX_ENTRIES else ""
+            print(f"  {title}: {len(entries)}\n    " + "\n    ".join(entries[:MAX_ENTRIES]) + more)
 
 
 def pack(
-    folder: Positional[Path], *, size: int = 128, cache: Path | None = None,
+    folder: Folder,
+    *,
+    size: Pixels = 128,
+    cache: Annotated[Path | None, arg(metavar="CACHE", help_behavior_hint="(default: FOLDER/packed)")] = None,
     damaged: Literal["refuse", "skip"] = "refuse",
-) -> None:  # fmt: skip
-    """Decode both splits into the packed cache now; training does it by itself where it is missing.
+) -> None:
+    """Decode the images into the cache that training reads.
+
+    Training does the same on its first start.
 
     Example: scenelab data pack data --size 72
 
     Args:
-        folder: a data folder.
-        size: side of the packed images in pixels.
-        cache: where the packed splits go; FOLDER/packed by default.
-        damaged: whether a missing or unreadable image ends it, or is left out.
+        folder: data folder.
+        size: side of the decoded images.
+        cache: folder for the decoded images.
+        damaged: stop at a missing or unreadable image, or skip it.
     """
     from scenelab.data.splits import open_dataset
 
@@ -147,12 +158,7 @@ def pack(
         print(f"{split}: {len(dataset)} images, {dataset.images.nbytes / 1e6:.0f} MB in {cache or folder / 'packed'}")
 
 
-def app() -> tyro.extras.SubcommandApp:
-    """The subcommands of `scenelab data`."""
-    group = tyro.extras.SubcommandApp()
-    group.command(download)
-    group.command(name="import")(import_)
-    group.command(synth)
-    group.command(verify)
-    group.command(pack)
-    return group
+COMMANDS = Commands(
+    "Download, import, draw, check and decode images.",
+    {"Commands": {"download": download, "import": import_, "synth": synth, "verify": verify, "pack": pack}},
+)

@@ -1,10 +1,11 @@
 """The commands evaluate, predict and models."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
+from scenelab.cli.arguments import DataFolder, Flag, Json, Pixels, RunFolder
 from scenelab.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -12,21 +13,16 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: Positional[Path],
-    *,
-    data: Path | None = None,
-    split: Literal["val", "train", "holdout"] = "val",
-    json: bool = False,
+    run: RunFolder, *, data: DataFolder = None, split: Literal["val", "train", "holdout"] = "val", json: Json = False
 ) -> None:
-    """Evaluate a run's best weights: top-1, top-5, calibration, confusion; numbers and figures go to RUN/results.
+    """Measure accuracy, calibration and confusion on a split.
+
+    Writes the numbers and figures to RUN/results.
 
     Example: scenelab evaluate runs/starter
 
     Args:
-        run: a run folder.
-        data: a data folder other than the one that the run was trained on.
-        split: which images; holdout is what --holdout kept out of training.
-        json: print the result as JSON.
+        split: split to evaluate on; holdout is what --holdout kept out of training.
     """
     result, figures = evaluate_run(run, data=data, split=split)
     if json:
@@ -62,15 +58,19 @@ def print_result(result: "EvaluationResult") -> None:
     print("most confused: " + "; ".join(pairs))
 
 
-def predict(run: Positional[Path], images: Positional[list[Path]], *, json: bool = False) -> None:
+def predict(
+    run: Annotated[Positional[Path], arg(metavar="RUN")],
+    images: Annotated[Positional[list[Path]], arg(metavar="IMAGE ...", help_behavior_hint="(required)")],
+    *,
+    json: Json = False,
+) -> None:
     """Classify image files.
 
     Example: scenelab predict runs/starter holiday.jpg
 
     Args:
-        run: a run folder, or a checkpoint file.
+        run: run folder or checkpoint file.
         images: JPEG, PNG, WebP or GIF files of any size.
-        json: print the guesses as JSON.
     """
     from scenelab.errors import LabError
     from scenelab.evaluation.predict import predict_files
@@ -89,15 +89,14 @@ def predict(run: Positional[Path], images: Positional[list[Path]], *, json: bool
             print(f"  {100 * guess['probability']:5.1f} %  {guess['category']}")
 
 
-def models(*, size: int = 64, speed: bool = False, json: bool = False) -> None:
-    """List the models with their size, cost and, if requested, speed on this machine.
+def models(*, size: Pixels = 64, speed: Flag = False, json: Json = False) -> None:
+    """List the networks with their size and cost.
 
     Example: scenelab models --speed
 
     Args:
-        size: side of the images in pixels, for cost and speed.
-        speed: measure training and prediction, a few seconds per model.
-        json: print the list as JSON.
+        size: side of the images, for cost and speed.
+        speed: also measure training and prediction speed on this machine (a few seconds per network).
     """
     from scenelab.models.flops import describe_models
 

@@ -1,11 +1,11 @@
 """scenelab explain: attribution maps of a run, and tests of them."""
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import arg
 
+from scenelab.cli.arguments import Count, DataFolder, Flag, Images, Json, RunFolder, Split
 from scenelab.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -14,47 +14,45 @@ if TYPE_CHECKING:
 
 
 def explain(
-    run: Positional[Path],
+    run: RunFolder,
     *,
-    images: list[Path] | None = None,
-    methods: list[str] | None = None,
-    split: Literal["val", "train"] = "val",
-    data: Path | None = None,
-    limit: int = 16,
-    per_class: bool = False,
+    images: Images = None,
+    methods: Annotated[
+        list[str] | None,
+        arg(metavar="METHOD ...", help_behavior_hint="(default: gradient smooth integrated cam occlusion)"),
+    ] = None,
+    split: Split = "val",
+    data: DataFolder = None,
+    limit: Count = 16,
+    per_class: Flag = False,
     scale: Literal["map", "method", "all"] = "map",
     look: Literal["overlay", "heat"] = "overlay",
-    faithfulness: bool = False,
-    followed: int = 100,
-    sanity: bool = False,
-    randomised: int = 8,
-    objects: bool = False,
-    annotated: int = 400,
-    json: bool = False,
+    faithfulness: Flag = False,
+    followed: Count = 100,
+    sanity: Flag = False,
+    randomised: Count = 8,
+    objects: Flag = False,
+    annotated: Count = 400,
+    json: Json = False,
 ) -> None:
-    """Draw attribution maps of a network, and test whether they can be trusted.
+    """Draw attribution maps, and test whether they can be trusted.
 
     Writes RUN/results/attribution.json, figures, the page RUN/results/attention/attention.html, and TensorBoard events.
 
     Example: scenelab explain runs/laptop --faithfulness --sanity --objects
 
     Args:
-        run: a run folder.
-        images: image files to explain instead of a split.
-        methods: gradient, gradient-input, smooth, variance, integrated, cam, occlusion; five of them by default.
-        split: split to explain.
-        data: data folder, if not the one that the run was trained on.
-        limit: images per gallery (right and confident, wrong and confident).
-        per_class: add a gallery with one image of each class.
-        scale: maps that share a color scale: none, those of a method, or all (then each is divided by its mean).
-        look: colors over the gray image, or alone.
-        faithfulness: record the prediction while pixels are deleted and inserted, beside baseline maps.
+        methods: gradient, gradient-input, smooth, variance, integrated, cam or occlusion.
+        limit: images per gallery (confident and right, confident and wrong).
+        per_class: add a gallery with one image per class.
+        scale: color scale of each map: its own, one per method, or one for all (maps are then divided by their mean).
+        look: colors over the gray image, or colors alone.
+        faithfulness: follow the prediction while pixels are deleted and inserted, also for baseline maps.
         followed: images for --faithfulness, spread over the split.
         sanity: randomize the network layer by layer and compare the maps.
         randomised: images for --sanity, each explained twice per layer.
         objects: compare the maps with MiniPlaces' annotated objects.
         annotated: maximum number of images for --objects.
-        json: print attribution.json.
     """
     from scenelab.attribution.grad_cam import has_feature_maps, last_feature_maps
     from scenelab.attribution.registry import DEFAULT_METHODS, check_methods

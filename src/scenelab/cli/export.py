@@ -1,38 +1,36 @@
 """scenelab export: a run's network as one file for other programs."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import arg
 
+from scenelab.cli.arguments import Count, DataFolder, Json, RunFolder
 from scenelab.cli.output import print_json
 
 
 def export(
-    run: Positional[Path],
+    run: RunFolder,
     *,
     format: Literal["onnx", "pt2", "safetensors"] = "onnx",
-    out: Path | None = None,
+    out: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: RUN/export/model.FORMAT)")] = None,
     split: Literal["val", "train", "holdout"] = "val",
-    data: Path | None = None,
-    limit: int = 200,
-    json: bool = False,
+    data: DataFolder = None,
+    limit: Count = 200,
+    json: Json = False,
 ) -> None:
-    """Write a run's network for other programs, checked against the network on real images first.
+    """Export a run's network to ONNX, pt2 or safetensors.
 
-    The normalisation is inside the graph (with safetensors its values are in the metadata), the labels are in the
-    metadata, and any number of images goes in at once.
+    The file is kept only if its logits are those of the network on real images. It takes batches of any size. The
+    normalisation is in the graph (for safetensors, in the metadata), and the labels are in the metadata.
 
     Example: scenelab export runs/laptop --format onnx
 
     Args:
-        run: a run folder.
         format: onnx for any runtime, pt2 for torch.export.load, safetensors for the weights alone.
-        out: the file; RUN/export/model.FORMAT by default.
-        split: whose images it is checked on.
-        data: another data folder than the one that the run was trained on.
-        limit: images that it is checked on, spread over the split.
-        json: print what was written and found as JSON.
+        out: file to write.
+        split: split to check the file on.
+        limit: images to check the file on, spread over the split.
     """
     from scenelab.errors import LabError
     from scenelab.evaluation.predict import load_images, spread_rows
@@ -46,16 +44,14 @@ def export(
     opened = open_run(run, data=data, split=split)
     path = out or opened.run.folder / "export" / f"model.{format}"
     images = load_images(opened.dataset, spread_rows(len(opened.dataset), limit), opened.stored.size)
-    found = {
-        **stamp(opened.run.best), **write(opened.stored, images, format, path),
-        "split": split, "data": str(opened.source),
-    }  # fmt: skip
-    write_json(opened.run.results / f"export-{format}.json", found)
+    result: dict[str, Any] = {**stamp(opened.run.best), **write(opened.stored, images, format, path)}
+    result |= {"split": split, "data": str(opened.source)}
+    write_json(opened.run.results / f"export-{format}.json", result)
     if json:
-        print_json(found)
+        print_json(result)
         return
     print(
-        f"{path}: {found['bytes']:,} bytes; on {found['images']} {split} images its logits differ from the network's "
-        f"by at most {found['largest_difference']:.1e} (largest logit {found['largest_logit']:.1f}), and "
-        f"{100 * found['same_first_guess']:.1f} % of the first guesses are the same"
+        f"{path}: {result['bytes']:,} bytes; on {result['images']} {split} images its logits differ from the network's "
+        f"by at most {result['largest_difference']:.1e} (largest logit {result['largest_logit']:.1f}), and "
+        f"{100 * result['same_first_guess']:.1f} % of the first guesses are the same"
     )

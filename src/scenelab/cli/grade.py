@@ -2,48 +2,49 @@
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
+
+from scenelab.cli.arguments import Count, Flag, Json
 
 if TYPE_CHECKING:
     from scenelab.course.grading.results import Grade
 
 
 def grade(
-    submissions: Positional[list[Path]],
+    submissions: Annotated[Positional[list[Path]], arg(metavar="SUBMISSION ...", help_behavior_hint="(required)")],
     *,
-    out: Path,
-    rubric: Path | None = None,
-    hidden: Path | None = None,
-    jobs: int = 1,
-    seed: int | None = None,
-    unsafe: bool = False,
-    similarity: bool = True,
-    gradescope: Path | None = None,
-    autolab: bool = False,
-    json: bool = False,
+    out: Annotated[Path, arg(metavar="OUT")],
+    rubric: Annotated[Path | None, arg(metavar="TOML", help_behavior_hint="(default: the handout's 15 points)")] = None,
+    hidden: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
+    jobs: Count = 1,
+    seed: Annotated[int | None, arg(metavar="SEED", help_behavior_hint="(default: drawn and kept in OUT/seed)")] = None,
+    unsafe: Flag = False,
+    similarity: Flag = True,
+    gradescope: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
+    autolab: Flag = False,
+    json: Json = False,
 ) -> None:
-    """Grade submissions: archives, folders, or what Canvas, Moodle and others download of a class.
+    """Grade untrusted submissions in a sandbox.
 
-    Writes OUT/grades.csv, OUT/students/NAME/grade.html for each, and more; docs/grading.md tells what. Started again
-    with the same OUT it goes on where it stopped, and grades only what has changed.
+    Takes archives, folders, and what Canvas, Moodle and others download for a class. Writes OUT/grades.csv, one page
+    per student in OUT/students/NAME/grade.html, and more (docs/grading.md). The same command continues where it
+    stopped and grades only what has changed.
 
     Example: scenelab grade submissions.zip --out grades --jobs 2
 
     Args:
-        submissions: one archive or folder, of a student or of a class; or several, each of one student.
-        out: the folder for the grades.
-        rubric: points, penalties and limits as TOML; the handout's 15 points by default.
-        hidden: a folder of your own: checks (*.py), and test.txt with images/ for the challenge.
-        jobs: submissions at once.
-        seed: of all inputs that are drawn; another seed, other inputs. Without it one is drawn and kept in OUT/seed,
-            which students must not know beforehand.
-        unsafe: run students' code where there is no whole sandbox: in a container or virtual machine of its own only.
-        similarity: compare submissions with each other, where compare50 is installed.
-        gradescope: write the one submission's results.json there as well.
+        submissions: one archive or folder of a student or a class, or several, each of one student.
+        out: folder for the grades.
+        rubric: points, penalties and limits.
+        hidden: folder with your own checks (*.py), and with test.txt and images/ for the challenge.
+        jobs: submissions to grade at once.
+        seed: random seed of all inputs to the checks; students must not know it beforehand.
+        unsafe: run students' code without a complete sandbox; only inside a container or virtual machine.
+        similarity: skip the comparison of submissions with each other (it needs compare50).
+        gradescope: also write results.json for Gradescope here; takes one submission.
         autolab: print Autolab's JSON as the last line.
-        json: print the grades as JSON.
     """
     from scenelab.cli.output import print_json
     from scenelab.course.grading.batch import Batch, seed_of

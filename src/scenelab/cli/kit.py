@@ -1,32 +1,34 @@
 """scenelab kit: the assignment as a student receives it."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
+
+from scenelab.cli.arguments import Flag
 
 
 def kit(
-    dir: Positional[Path],
+    dir: Annotated[Positional[Path], arg(metavar="FOLDER")],
     *,
     year: Literal[2019, 2022] = 2019,
-    solution: bool = False,
-    gradescope: bool = False,
-    rubric: Path | None = None,
+    solution: Flag = False,
+    gradescope: Flag = False,
+    rubric: Annotated[Path | None, arg(metavar="TOML", help_behavior_hint="(default: the handout's)")] = None,
 ) -> None:
-    """Write the assignment: code/ with the places to fill in, tests, scripts, README.
+    """Write the assignment as students receive it.
 
-    It needs torch, torchvision, numpy and tensorboard, and nothing of scenelab. The grader gives the solution, from
-    which the places to fill in are cut out, all points.
+    It has code/ with the places to fill in, tests, scripts and a README, and needs torch, torchvision, numpy and
+    tensorboard, but not scenelab.
 
     Example: scenelab kit homework
 
     Args:
-        dir: a new folder.
-        year: 2019, or 2022 for the names and flags of that year and later, a vision transformer among them.
+        dir: new folder.
+        year: 2019, or 2022 for the names and flags of 2022 and later, with a vision transformer.
         solution: write the solution instead, for instructors.
-        gradescope: write an autograder for Gradescope instead; zip the folder's content and upload it.
-        rubric: with --gradescope, a rubric other than the handout's.
+        gradescope: write an autograder for Gradescope instead; zip the content of the folder and upload it.
+        rubric: rubric for --gradescope.
     """
     from scenelab.course.grading.rubric import default_text, read_rubric
     from scenelab.course.kit import make_gradescope, make_kit

@@ -1,10 +1,11 @@
-"""Which subcommands there are, and what happens to their errors."""
+"""Which commands there are, and what happens to their errors."""
 
 import os
 import sys
 
 import tyro
 
+from scenelab import __version__
 from scenelab.cli import (
     app,
     attack,
@@ -22,70 +23,102 @@ from scenelab.cli import (
     study,
     submit,
     train,
-)  # fmt: skip
-from scenelab.errors import Interrupted, LabError
+)
+from scenelab.cli.arguments import OPTIONAL, Commands
+from scenelab.errors import Interrupted, LabError, suggest
 
-DESCRIPTION = """Scene recognition from convolution by hand to a trained, evaluated network.
-
-Start with: scenelab demo
-
-Any command takes --debug, which shows the traceback behind an error."""
-
-
-def build(arguments: list[str]) -> tyro.extras.SubcommandApp:
-    """Return all subcommands; the flags of `train` depend on the recipe among the arguments."""
-    commands = tyro.extras.SubcommandApp()
-    commands.command(demo.demo)
-    commands.command(data.app(), name="data", help="Download, import, make, check and pack images.")
-    is_train = arguments[:1] == ["train"]
-    commands.command(train.train_command(arguments) if is_train else train.train, name="train")
-    commands.command(train.resume)
-    commands.command(evaluate.evaluate)
-    commands.command(evaluate.predict)
-    commands.command(explain.explain)
-    commands.command(attack.attack)
-    commands.command(robustness.robustness)
-    commands.command(report.report)
-    commands.command(export.export)
-    commands.command(app.app)
-    commands.command(kit.kit)
-    commands.command(submit.submit)
-    commands.command(grade.grade)
-    commands.command(challenge.challenge)
-    commands.command(challenge.score)
-    commands.command(evaluate.models)
-    commands.command(train.recipes)
-    commands.command(bench.app(), name="bench", help="Measure speed, side by side in one run.")
-    commands.command(study.app(), name="study", help="Train variants from one seed and compare them.")
-    return commands
+COMMANDS = Commands(
+    "Train, test, explain and attack small image classifiers on an ordinary laptop.",
+    {
+        "Try": {"demo": demo.demo, "predict": evaluate.predict, "app": app.app},
+        "Train": {
+            "data": data.COMMANDS,
+            "recipes": train.recipes,
+            "models": evaluate.models,
+            "train": train.train,
+            "resume": train.resume,
+            "export": export.export,
+        },
+        "Understand": {
+            "evaluate": evaluate.evaluate,
+            "explain": explain.explain,
+            "attack": attack.attack,
+            "report": report.report,
+        },
+        "Teach": {"kit": kit.kit, "submit": submit.submit, "grade": grade.grade},
+        "Measure": {
+            "robustness": robustness.robustness,
+            "challenge": challenge.challenge,
+            "score": challenge.score,
+            "bench": bench.COMMANDS,
+            "study": study.COMMANDS,
+        },
+    },
+)
+NOTES = """--version prints the version, --debug with a command the traceback of its error,
+--tyro-print-completion bash (or zsh) the tab completions for a shell."""
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command; returns the exit status: 0 success, 1 an error, 2 a wrong call, 130 stopped by Ctrl-C."""
+    """Run one command; return the exit status: 0 success, 1 an error, 2 a wrong call, 130 stopped by Ctrl-C."""
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        build(arguments).cli(prog="scenelab", description=DESCRIPTION, args=arguments)
+        return _dispatch([argument for argument in arguments if argument != "--debug"])
     except LabError as error:
         if debug:
             raise
-        print(f"scenelab: error: {error}", file=sys.stderr)
-        return 1
-    except Interrupted as stop:
-        print(f"scenelab: {stop}", file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        print("scenelab: stopped", file=sys.stderr)
+        return _fail(str(error))
+    except (Interrupted, KeyboardInterrupt) as stop:
+        print(f"scenelab: {stop if isinstance(stop, Interrupted) else 'stopped'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 1
-    except OSError as error:  # where nobody knew better what to say
+    except OSError as error:
         if debug:
             raise
-        places = [os.fsdecode(name) for name in (error.filename, error.filename2) if name]  # of a copy there are two
-        what = f"cannot read or write {' or '.join(places) or 'a file'}"
-        cause = error.strerror or str(error)
-        print(f"scenelab: error: {what}: {cause}; check the path, its permissions and the free space", file=sys.stderr)
-        return 1
+        paths = [os.fsdecode(name) for name in (error.filename, error.filename2) if name]  # of a copy there are two
+        return _fail(
+            f"cannot read or write {' or '.join(paths) or 'a file'}: {error.strerror or error}; "
+            "check the path, its permissions and the free space"
+        )
+
+
+def _fail(message: str, status: int = 1) -> int:
+    print(f"scenelab: error: {message}", file=sys.stderr)
+    return status
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments and arguments[0].startswith("--tyro-"):
+        _complete(COMMANDS).cli(prog="scenelab", args=arguments)
+    if arguments == ["--version"]:
+        print(f"scenelab {__version__}")
+        return 0
+    name, entry = "scenelab", COMMANDS
+    while isinstance(entry, Commands):
+        commands = dict(entry)
+        word = arguments[0] if arguments else ""
+        if word in commands:
+            name, entry, arguments = f"{name} {word}", commands[word], arguments[1:]
+        elif word in ("-h", "--help", ""):
+            notes = f"\n{NOTES}" if entry is COMMANDS else ""
+            print(entry.help(name) + notes, file=sys.stdout if word else sys.stderr)
+            return 0 if word else 2
+        else:
+            return _fail(f"{name} has no command {word!r}{suggest(word, commands)}; see {name} --help", 2)
+    if entry is train.train:
+        entry = train.train_command(arguments)  # its flags and their defaults are those of the recipe
+    tyro.cli(entry, prog=name, args=arguments, registry=OPTIONAL)
     return 0
+
+
+def _complete(commands: Commands) -> tyro.extras.SubcommandApp:
+    """Return the commands as one parser, which can write completions for shells."""
+    app = tyro.extras.SubcommandApp()
+    for name, entry in commands:
+        if isinstance(entry, Commands):
+            app.command(_complete(entry), name=name, help=entry.summary)
+        else:
+            app.command(name=name)(entry)
+    return app

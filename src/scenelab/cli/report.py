@@ -1,35 +1,37 @@
 """scenelab report: the writeup as one HTML page and as PDF."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
+
+from scenelab.cli.arguments import Flag
 
 
 def report(
-    folders: Positional[list[Path]],
+    folders: Annotated[Positional[list[Path]], arg(metavar="RUN_OR_STUDY ...", help_behavior_hint="(required)")],
     *,
-    out: Path = Path("report"),
-    team: Path | None = None,
-    compare: bool = False,
-    card: bool = False,
-    html_only: bool = False,
+    out: Annotated[Path, arg(metavar="OUT")] = Path("report"),
+    team: Annotated[Path | None, arg(metavar="TOML", help_behavior_hint="")] = None,
+    compare: Flag = False,
+    card: Flag = False,
+    html_only: Flag = False,
     paper: Literal["A4", "Letter"] = "A4",
 ) -> None:
-    """Combine runs and studies into the writeup that the handout asks for.
+    """Write a report of runs and studies as HTML and PDF.
 
-    Writes OUT/report.html, which is self-contained, and OUT/report.pdf from the same page. All results come from the
-    folders; for a missing result the report names the command that makes it.
+    Its sections are those that the handout asks for. All figures come from the folders; if something is missing, the
+    report names the command that makes it. Writes OUT/report.html, a single file, and OUT/report.pdf.
 
     Example: scenelab report runs/laptop runs/study-design --out report --team team.toml
 
     Args:
         folders: run folders and study folders, in the order of the report.
         out: folder to write to.
-        team: a TOML file with title, members and texts in Markdown by section.
+        team: title, members and texts in Markdown by section.
         compare: compare each run with the one before it, image by image.
         card: also write OUT/card.md, a model card of the first run.
-        html_only: write no PDF.
+        html_only: do not write the PDF.
         paper: size of the PDF's pages.
     """
     from scenelab.report.card import make_card

@@ -1,10 +1,10 @@
 """scenelab robustness: accuracy of a run under attack."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional
+from tyro.conf import arg
 
+from scenelab.cli.arguments import Count, DataFolder, Flag, Json, RunFolder, Seed, Split
 from scenelab.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -12,33 +12,29 @@ if TYPE_CHECKING:
 
 
 def robustness(
-    run: Positional[Path],
+    run: RunFolder,
     *,
-    epsilons: tuple[str, ...] = ("0", "1/255", "2/255", "4/255", "8/255"),
-    images: int = 200,
-    thorough: bool = False,
-    split: Literal["val", "train"] = "val",
-    data: Path | None = None,
-    seed: int = 0,
-    json: bool = False,
+    epsilons: Annotated[tuple[str, ...], arg(metavar="EPSILON ...")] = ("0", "1/255", "2/255", "4/255", "8/255"),
+    images: Count = 200,
+    thorough: Flag = False,
+    split: Split = "val",
+    data: DataFolder = None,
+    seed: Seed = 0,
+    json: Json = False,
 ) -> None:
-    """Attack a run's images with growing strength and report the remaining accuracy.
+    """Measure accuracy under attacks of growing strength.
 
-    FGSM, PGD (in floats and on 8-bit levels) and Auto-PGD attack all images, targeted Auto-PGD and Square those that
-    resist. An image counts as robust if it resists all attacks, an upper bound of robustness. Warns of signs of
-    gradient masking. Writes RUN/results/robustness.json and figures; finished attacks are not repeated.
+    FGSM, PGD (in floats and on 8-bit levels) and Auto-PGD attack every image; targeted Auto-PGD and Square attack those
+    that survive. An image counts as robust if it survives all of them, so the result is an upper bound. Warns of signs
+    of gradient masking. Writes RUN/results/robustness.json and figures; finished attacks are not repeated.
 
     Example: scenelab robustness runs/laptop --epsilons 0 1/255 2/255 4/255 8/255
 
     Args:
-        run: a run folder.
-        epsilons: maximum changes of a pixel value, such as 4/255.
+        epsilons: largest changes of a pixel value, from 0 to 1.
         images: number of images, spread over the split.
         thorough: use the steps and queries of AutoAttack instead of a fifth and a tenth of them.
-        split: split to attack.
-        data: data folder, if not the one that the run was trained on.
         seed: random seed of the attacks.
-        json: print robustness.json.
     """
     from scenelab.errors import LabError
     from scenelab.evaluation.robustness import THOROUGH, Effort, measure_robustness

@@ -1,10 +1,21 @@
 """scenelab study: train variants from one seed and compare them."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import tyro
+from tyro.conf import arg
 
+from scenelab.cli.arguments import (
+    Commands,
+    Count,
+    Json,
+    Minutes,
+    OptionalSeed,
+    Seed,
+    StudyFolder,
+    Threads,
+    TrainingData,
+)
 from scenelab.cli.output import print_json
 from scenelab.cli.train import change
 from scenelab.errors import LabError
@@ -12,35 +23,30 @@ from scenelab.errors import LabError
 
 def conv(
     *,
-    data: Path,
-    out: Path,
-    recipe: str = "demo",
-    steps: int = 600,
-    epochs: float | None = None,
-    batch_size: int | None = None,
-    lr: float | None = None,
-    seed: int | None = None,
-    threads: int | None = None,
-    json: bool = False,
+    data: TrainingData,
+    out: StudyFolder,
+    recipe: Annotated[str, arg(metavar="RECIPE")] = "demo",
+    steps: Count = 600,
+    epochs: Annotated[float | None, arg(metavar="EPOCHS", help_behavior_hint="(default: as --steps says)")] = None,
+    batch_size: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the recipe's)")] = None,
+    lr: Annotated[float | None, arg(metavar="RATE", help_behavior_hint="(default: the recipe's)")] = None,
+    seed: OptionalSeed = None,
+    threads: Threads = None,
+    json: Json = False,
 ) -> None:
-    """Train SimpleNet twice from one seed, with native and with our convolution, and compare.
+    """Train SimpleNet with PyTorch's and with our convolution.
 
-    Writes OUT/study.json, study.md and study.png beside the run folders OUT/native and OUT/custom. The same command
-    resumes a stopped study and keeps finished runs.
+    Writes OUT/study.json, study.md and study.png, and the run folders OUT/native and OUT/custom. The same command
+    continues where it stopped.
 
     Example: scenelab study conv --data data --out runs/study-conv --epochs 4
 
     Args:
-        data: a MiniPlaces folder, or one with a subfolder per class.
-        out: folder of the study.
         recipe: name of a recipe; its network is replaced by SimpleNet.
-        steps: training steps of each side.
+        steps: training steps of each run.
         epochs: passes over the training images, instead of --steps.
         batch_size: images per step.
         lr: peak learning rate.
-        seed: of initialization, order and augmentation.
-        threads: CPU threads; all cores by default.
-        json: print study.json.
     """
     from scenelab.studies.conv import run_study
     from scenelab.training.recipes import get
@@ -52,30 +58,26 @@ def conv(
 
 def design(
     *,
-    data: Path,
-    out: Path,
-    minutes: float = 5.0,
-    seeds: int = 3,
-    seed: int = 0,
-    threads: int | None = None,
-    json: bool = False,
+    data: TrainingData,
+    out: StudyFolder,
+    minutes: Minutes = 5.0,
+    seeds: Count = 3,
+    seed: Seed = 0,
+    threads: Threads = None,
+    json: Json = False,
 ) -> None:
-    """Train the handout's steps from a plain network to ours, and our recipe with each choice on and off.
+    """Train about 20 networks and recipes that differ in one choice each.
 
-    Every run has the same minutes. Accuracy is measured on a tenth of train that is held out; val is not opened. Writes
-    OUT/design.json, design.md and design.png after every run, beside the run folders OUT/VARIANT/SEED. The same command
-    resumes a stopped study and keeps finished runs.
+    They are the handout's steps from a plain network to ours, and our recipe with each choice on and off, all with the
+    same minutes, compared on a held-out tenth of the training images. Writes OUT/design.json, design.md and design.png
+    after every run, and the run folders OUT/VARIANT/SEED. The same command continues where it stopped.
 
     Example: scenelab study design --data data --out runs/study-design --minutes 5
 
     Args:
-        data: a MiniPlaces folder, or one with a subfolder per class.
-        out: folder of the study.
-        minutes: of each run; there are about 20 variants.
-        seeds: runs of our recipe and of each variant with a similar accuracy; the others have one.
-        seed: the first seed.
-        threads: CPU threads; all cores by default.
-        json: print design.json.
+        minutes: training time of each run.
+        seeds: runs of our recipe and of each variant that ends close to it; the others have one.
+        seed: first random seed.
     """
     from scenelab.studies.design import run_study
     from scenelab.training.recipes import get
@@ -88,33 +90,29 @@ def design(
 
 def adversarial(
     *,
-    data: Path,
-    out: Path,
-    minutes: float = 20.0,
-    epsilon: str = "4/255",
-    epsilons: tuple[str, ...] = ("1/255", "2/255", "4/255", "8/255"),
-    images: int = 200,
-    seed: int | None = None,
-    threads: int | None = None,
-    json: bool = False,
+    data: TrainingData,
+    out: StudyFolder,
+    minutes: Minutes = 20.0,
+    epsilon: Annotated[str, arg(metavar="EPSILON")] = "4/255",
+    epsilons: Annotated[tuple[str, ...], arg(metavar="EPSILON ...")] = ("1/255", "2/255", "4/255", "8/255"),
+    images: Count = 200,
+    seed: OptionalSeed = None,
+    threads: Threads = None,
+    json: Json = False,
 ) -> None:
-    """Train normally, with Fast, Free and PGD for the same minutes, and attack all four.
+    """Compare normal, Fast, Free and PGD training under attack.
 
-    Accuracy is measured on a tenth of train that is held out. Writes OUT/adversarial.json, adversarial.md and
-    adversarial.png after every run, beside the run folders OUT/VARIANT. The same command resumes a stopped study.
+    All four train for the same minutes and are attacked on a held-out tenth of the training images. Writes
+    OUT/adversarial.json, adversarial.md and adversarial.png after every run, and the run folders OUT/VARIANT. The same
+    command continues where it stopped.
 
     Example: scenelab study adversarial --data data --out runs/study-adversarial --minutes 20
 
     Args:
-        data: a MiniPlaces folder, or one with a subfolder per class.
-        out: folder of the study.
-        minutes: of each of the four runs.
-        epsilon: of training, in pixel units.
-        epsilons: of the attacks.
+        minutes: training time of each of the four runs.
+        epsilon: largest change of a pixel value in training, from 0 to 1.
+        epsilons: largest changes of a pixel value in the attacks.
         images: held-out images to attack.
-        seed: of initialization, order and augmentation.
-        threads: CPU threads; all cores by default.
-        json: print adversarial.json.
     """
     from scenelab.cli.robustness import read_epsilon
     from scenelab.studies.adversarial import run_study
@@ -135,9 +133,7 @@ def _print(result: tuple[dict[str, Any], str], path: Path, *, json: bool) -> Non
         print(f"{result[1]}\nwritten: {path}.json, {path}.md, {path}.png")
 
 
-def app() -> tyro.extras.SubcommandApp:
-    """Return the subcommands of `scenelab study`."""
-    group = tyro.extras.SubcommandApp()
-    for command in (conv, design, adversarial):
-        group.command(command)
-    return group
+COMMANDS = Commands(
+    "Train variants from one seed and compare them.",
+    {"Commands": {"conv": conv, "design": design, "adversarial": adversarial}},
+)

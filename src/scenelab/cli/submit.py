@@ -2,24 +2,31 @@
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
+
+from scenelab.cli.arguments import Flag
 
 
 def submit(
-    folder: Positional[Path] = Path("."), *, out: Path | None = None, anyway: bool = False, test: bool = True
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("."),
+    *,
+    out: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: FOLDER/submission.zip)")] = None,
+    anyway: Flag = False,
+    test: Flag = True,
 ) -> None:
-    """Check the folders that the handout asks for, then write submission.zip.
+    """Check a submission and zip it.
 
-    The same as the kit's zip_submission.py. The same files give the same bytes.
+    Does the same as the kit's zip_submission.py. The same files always give the same zip, byte by byte.
 
     Example: scenelab submit homework
 
     Args:
-        folder: the folder with code/, writeup/ and results/.
-        out: the file; FOLDER/submission.zip by default.
-        anyway: zip despite the problems.
-        test: also run code/test_conv.py.
+        folder: folder with code/, writeup/ and results/.
+        out: file to write.
+        anyway: write the zip despite problems.
+        test: do not run code/test_conv.py.
     """
     from scenelab.course.submission import check_and_zip
 

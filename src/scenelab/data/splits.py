@@ -20,7 +20,9 @@ def open_split(folder: Path, split: str) -> Listing:
         url = f"{folder.parts[0]}//{folder.relative_to(folder.parts[0])}"
         raise LabError(f"data is the URL {url}; expected a folder, download it first")
     if not folder.is_dir():
-        raise LabError(f"data folder {folder} does not exist; make one with 'scenelab data download {folder}'")
+        raise LabError(
+            f"data folder {folder} does not exist; check the path, or download MiniPlaces with 'scenelab data download'"
+        )
     return read_split(folder, split) if is_miniplaces(folder) else read_tree(folder, split)
 
 

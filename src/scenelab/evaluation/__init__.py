@@ -1,2 +1,30 @@
-"""Evaluation of a trained run: accuracy, calibration, robustness, and tests of attributions."""
-# Nothing is imported here: most of it needs matplotlib or TensorBoard, which training and the command line do not.
+"""Evaluation: accuracy, calibration, robustness, and tests of attribution maps."""
+
+from typing import TYPE_CHECKING
+
+from scenelab.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from scenelab.evaluation.calibration import expected_calibration_error
+    from scenelab.evaluation.explain import explain_files, explain_split
+    from scenelab.evaluation.faithfulness import deletion_insertion
+    from scenelab.evaluation.intervals import paired_difference, wilson
+    from scenelab.evaluation.metrics import most_confused, predict_logits, top_k
+    from scenelab.evaluation.predict import predict_files
+    from scenelab.evaluation.robustness import measure_robustness
+else:
+    __getattr__ = lazy_exports(__name__, __file__)
+
+__all__ = [
+    "deletion_insertion",
+    "expected_calibration_error",
+    "explain_files",
+    "explain_split",
+    "measure_robustness",
+    "most_confused",
+    "paired_difference",
+    "predict_files",
+    "predict_logits",
+    "top_k",
+    "wilson",
+]

@@ -7,7 +7,7 @@ from functools import partial
 from torch import nn
 
 from scenelab.conv import Conv2d
-from scenelab.errors import LabError
+from scenelab.errors import LabError, suggest
 from scenelab.models.inception import InceptionNet
 from scenelab.models.normalize import Classifier
 from scenelab.models.plain import PlainNet
@@ -50,7 +50,9 @@ def create_model(name: str, *, num_classes: int, conv_op: ConvOp = nn.Conv2d) ->
         conv_op: the convolution module, called as `nn.Conv2d` is.
     """
     if name not in NETWORKS:
-        raise LabError(f"there is no model {name!r}; the models are {', '.join(sorted(NETWORKS))}")
+        raise LabError(
+            f"there is no model {name!r}{suggest(name, NETWORKS)}; the models are {', '.join(sorted(NETWORKS))}"
+        )
     return Classifier(NETWORKS[name].build(conv_op=conv_op, num_classes=num_classes))
 
 

@@ -1,2 +1,29 @@
-"""Run folders: configs, checkpoints, provenance and export."""
-# Imports nothing: a command that only reads a run folder loads no network.
+"""Run folders: configs, checkpoints, provenance, and the trained network."""
+
+from typing import TYPE_CHECKING
+
+from scenelab.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from scenelab.runs.checkpoint import load_checkpoint, save_checkpoint
+    from scenelab.runs.config import AdversarialConfig, OptimizerConfig, RunConfig, ScheduleConfig, TrainConfig
+    from scenelab.runs.loading import open_images, open_network, open_run
+    from scenelab.runs.network import read_classifier
+    from scenelab.runs.run import Run
+else:
+    __getattr__ = lazy_exports(__name__, __file__)
+
+__all__ = [
+    "AdversarialConfig",
+    "OptimizerConfig",
+    "Run",
+    "RunConfig",
+    "ScheduleConfig",
+    "TrainConfig",
+    "load_checkpoint",
+    "open_images",
+    "open_network",
+    "open_run",
+    "read_classifier",
+    "save_checkpoint",
+]

@@ -1,1 +1,13 @@
-"""Studies that train variants from one seed and compare them; each imports torch, so none is imported here."""
+"""Studies: variants trained from one seed and compared."""
+
+from typing import TYPE_CHECKING
+
+from scenelab.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from scenelab.studies import adversarial, conv, design
+    from scenelab.studies.conv_speed import measure_convolutions
+else:
+    __getattr__ = lazy_exports(__name__, __file__)
+
+__all__ = ["adversarial", "conv", "design", "measure_convolutions"]

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 from scenelab.data.augment import HANDOUT, Augment
-from scenelab.errors import LabError
+from scenelab.errors import LabError, suggest
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
 
@@ -119,5 +119,7 @@ def get(name: str) -> TrainConfig:
         LabError: there is no recipe of that name.
     """
     if name not in RECIPES:
-        raise LabError(f"there is no recipe {name!r}; the recipes are {', '.join(sorted(RECIPES))}")
+        raise LabError(
+            f"there is no recipe {name!r}{suggest(name, RECIPES)}; the recipes are {', '.join(sorted(RECIPES))}"
+        )
     return RECIPES[name]()

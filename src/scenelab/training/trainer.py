@@ -13,7 +13,7 @@ from scenelab.data.cache import MemmapDataset
 from scenelab.errors import Diverged, Interrupted, LabError
 from scenelab.evaluation.metrics import predict_logits, top_k
 from scenelab.models.flops import count_flops
-from scenelab.progress import NullProgress, StepStats, TrainProgress
+from scenelab.progress import StepStats, TrainProgress
 from scenelab.runs.checkpoint import load_checkpoint, save_checkpoint
 from scenelab.runs.config import TrainConfig
 from scenelab.runs.network import as_stored
@@ -66,7 +66,7 @@ class Trainer:
         self.network: Network = torch.compile(network) if self.config.compile else network
         self.clock = RunClock(self.config, self.batches.total_steps, len(self.val or ()))
         if not self.world.is_primary:
-            self.display = NullProgress()
+            self.display = TrainProgress()
 
     def fit(self, announcement: str = "") -> TrainState:
         """Train to the last step; evaluate and save at the end of each epoch.
