@@ -3,12 +3,8 @@
 import argparse
 import dataclasses
 import itertools
-<<<<<<< HEAD:src/scenelab/course/handout/training.py
-from contextlib import closing
-=======
 from collections.abc import Iterator
-from contextlib import nullcontext
->>>>>>> checks:src/scenelab/course/handout.py
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,10 +30,7 @@ from scenelab.training.batches import TrainingBatches
 from scenelab.training.metrics_logger import RunLogger
 from scenelab.training.recipes import starter
 from scenelab.training.session import available_cores
-<<<<<<< HEAD:src/scenelab/course/handout/training.py
 from scenelab.training.state import TrainState, initialize, restore
-=======
->>>>>>> checks:src/scenelab/course/handout.py
 from scenelab.training.trainer import Trainer, pick_device
 
 MODELS = Path("../models")
