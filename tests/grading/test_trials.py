@@ -26,7 +26,7 @@ from styles import CODE, ORIGINAL, changed, lost
 
 SOURCE = Path(scenelab.__file__).parent
 GRADING = "course/grading"
-STARTERS = {"runtime.py", "runs/provenance.py", "studies/apart.py", "studies/timing.py", "course/submission.py"}
+STARTERS = {"runtime.py", "runs/provenance.py", "studies/worker.py", "course/submission.py"}
 STARTERS |= {f"{GRADING}/{name}.py" for name in ("sandbox", "bubblewrap", "processes", "similarity")}
 
 
