@@ -20,38 +20,30 @@ NOT_YET = {"use_resnet18": "--use-resnet18 needs weights trained elsewhere, whic
 def parser() -> argparse.ArgumentParser:
     """The handout's flags and defaults, 2019 and later."""
     flags = argparse.ArgumentParser(description=__doc__)
-    flags.add_argument("data_folder", metavar="DIR", type=Path, help="path to the data set")
-    flags.add_argument("-j", "--workers", default=4, type=int, metavar="N",
-                       help="accepted for the handout's sake: packed images need no worker processes")  # fmt: skip
-    flags.add_argument("--epochs", "--epoches", default=90, type=int, metavar="N", help="epochs to train (90)")
-    flags.add_argument("--start-epoch", default=0, type=int, metavar="N", help="epoch to start from (0)")
-    flags.add_argument("--warmup-epochs", "--warmup", default=0, type=int, help="epochs of linear warm-up (0)")
-    flags.add_argument("-b", "--batch-size", default=256, type=int, metavar="N", help="images a step (256)")
-    flags.add_argument("--lr", "--learning-rate", default=0.1, type=float, metavar="LR", help="peak rate (0.1)")
-    flags.add_argument("--momentum", default=0.9, type=float, metavar="M", help="of SGD (0.9)")
-    flags.add_argument("--wd", "--weight-decay", default=1e-4, type=float, metavar="W", dest="weight_decay",
-                       help="weight decay (1e-4)")  # fmt: skip
-    flags.add_argument("--clip-grad", default=1.0, type=float, help="largest norm of the gradient, 0 for none (1.0)")
-    flags.add_argument("-p", "--print-freq", default=10, type=int, metavar="N", help="steps between lines (10)")
-    flags.add_argument("--resume", default="", metavar="PATH", help="checkpoint to continue from or to evaluate")
-    flags.add_argument("-e", "--evaluate", action="store_true", help="evaluate the checkpoint on val")
-    flags.add_argument("-a", "--attack", action="store_true", help="attack the checkpoint on val")
-    flags.add_argument(
-        "-v",
-        "--vis",
-        action="store_true",
-        help="with -e: log attention maps to TensorBoard; with -a: adversarial samples",
+    add = flags.add_argument
+    add("data_folder", metavar="DIR", type=Path, help="path to the data set")
+    add("-j", "--workers", default=4, type=int, metavar="N", help="has no effect: packed images need no workers")
+    add("--epochs", "--epoches", default=90, type=int, metavar="N", help="epochs to train (90)")
+    add("--start-epoch", default=0, type=int, metavar="N", help="epoch to start from (0)")
+    add("--warmup-epochs", "--warmup", default=0, type=int, help="epochs of linear warm-up (0)")
+    add("-b", "--batch-size", default=256, type=int, metavar="N", help="images per step (256)")
+    add("--lr", "--learning-rate", default=0.1, type=float, metavar="LR", help="peak rate (0.1)")
+    add("--momentum", default=0.9, type=float, metavar="M", help="of SGD (0.9)")
+    add(
+        "--wd", "--weight-decay", default=1e-4, type=float, metavar="W", dest="weight_decay", help="weight decay (1e-4)"
     )
-    flags.add_argument(
-        "--adversarial",
-        action="store_true",
-        help="train on adversarial samples: default_attack in front of the network's forward pass",
-    )
-    flags.add_argument("--use-custom-conv", action="store_true", help="train with the convolution by hand")
-    flags.add_argument("--use-vit", action="store_true", help="train the vision transformer")
-    flags.add_argument("--use-residual", action="store_true", help="train our network, ResidualNet")
-    flags.add_argument("--use-resnet18", action="store_true", help="train a pretrained ResNet-18")
-    flags.add_argument("--gpu", default=0, type=int, help="GPU to use, -1 for the CPU (0)")
+    add("--clip-grad", default=1.0, type=float, help="maximum norm of the gradient, 0 for none (1.0)")
+    add("-p", "--print-freq", default=10, type=int, metavar="N", help="steps between lines (10)")
+    add("--resume", default="", metavar="PATH", help="checkpoint to resume or to evaluate")
+    add("-e", "--evaluate", action="store_true", help="evaluate the checkpoint on val")
+    add("-a", "--attack", action="store_true", help="attack the checkpoint on val")
+    add("-v", "--vis", action="store_true", help="with -e: log attention maps; with -a: log adversarial examples")
+    add("--adversarial", action="store_true", help="train on the adversarial examples of default_attack")
+    add("--use-custom-conv", action="store_true", help="train with the convolution by hand")
+    add("--use-vit", action="store_true", help="train the vision transformer")
+    add("--use-residual", action="store_true", help="train our network, ResidualNet")
+    add("--use-resnet18", action="store_true", help="train a pretrained ResNet-18")
+    add("--gpu", default=0, type=int, help="GPU to use, -1 for the CPU (0)")
     return flags
 
 
@@ -92,9 +84,14 @@ def main(args: argparse.Namespace) -> None:
         raise LabError("-v draws what a trained model does; add -e for attention maps or -a for adversarial samples")
     config = handout.config_from_flags(args, name)
     handout.train(
-        args.data_folder, config, network,
-        resume=args.resume, start_epoch=args.start_epoch, print_freq=args.print_freq, attached=args.adversarial,
-    )  # fmt: skip
+        args.data_folder,
+        config,
+        network,
+        resume=args.resume,
+        start_epoch=args.start_epoch,
+        print_freq=args.print_freq,
+        attached=args.adversarial,
+    )
 
 
 if __name__ == "__main__":

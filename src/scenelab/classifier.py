@@ -43,11 +43,7 @@ def eval_mode(model: Model) -> Iterator[None]:
 
 
 def logits_of(model: Model, images: Images) -> Logits:
-    """Return the model's logits; the model gets a copy, so an in-place first layer cannot change `images`.
-
-    Raises:
-        LabError: the output is not N×K.
-    """
+    """Return the model's logits; the model gets a copy, so an in-place first layer cannot change `images`."""
     logits = model(images.clone())
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
         raise LabError(f"model must return logits N×K for {len(images)} images, got {_shape_or_type(logits)}")
@@ -64,9 +60,6 @@ def value_and_grad(model: Model, images: Images, value_fn: Callable[[Tensor], Te
     """Return logits, `value_fn(logits)` and the gradient of its sum with respect to the images.
 
     Must be called inside `eval_mode(model)`.
-
-    Raises:
-        LabError: the logits do not depend on the images.
     """
     with torch.enable_grad():
         leaf = (images.clone() if images.is_inference() else images.detach()).requires_grad_()
@@ -82,11 +75,7 @@ def value_and_grad(model: Model, images: Images, value_fn: Callable[[Tensor], Te
 def resolve_targets(
     model: Model, images: Images, targets: Labels | None, *, batch_size: int = BATCH_SIZE, name: str = "targets"
 ) -> Labels:
-    """Validate `targets`, or default to the model's top-1 predictions.
-
-    Raises:
-        LabError: the images are invalid, or the targets are not one class per image.
-    """
+    """Validate images and `targets`, or default to the model's top-1 predictions."""
     check_images(images)
     if targets is None:
         return batched_logits(model, images, batch_size).argmax(dim=1)

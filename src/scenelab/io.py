@@ -24,7 +24,7 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # errors of the dis
 
 
 @contextmanager
-def explain_write_errors(path: Path, fix: str = WRITE_FIX) -> Iterator[None]:
+def explain_write_errors(path: Path | str, fix: str = WRITE_FIX) -> Iterator[None]:
     """Turn an OSError into a LabError that names `path`, the cause and the fix."""
     try:
         yield

@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from conftest import make_untrained
 from scenelab.cli import main
 from scenelab.data.annotations import object_file
 from scenelab.io import read_json
-from scenelab.progress import LogProgress
-from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.run import Run
-from scenelab.training.session import start_run
 
 
 @pytest.fixture(scope="module")
@@ -39,24 +37,16 @@ def data(scenes, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory) -> Run:
-    config = TrainConfig(
-        model="residual-small", epochs=1, batch_size=24, stored_size=32, eval_size=32, threads=2,
-        schedule=ScheduleConfig(sizes=((0.0, 32),)), optimizer=OptimizerConfig(lr=0.01),
-    )  # fmt: skip
-    run = Run(tmp_path_factory.mktemp("explain") / "run")
-    start_run(run.folder, data, config, display=LogProgress(every_steps=10**9))
-    return run
+    return make_untrained(tmp_path_factory.mktemp("explain") / "run", data)
 
 
-def explain(run: Run, *arguments: object, status: int = 0) -> None:
-    assert main.run(["explain", str(run.folder), *map(str, arguments)]) == status
+def explain(run: Run, arguments: str, status: int = 0) -> None:
+    assert main.run(["explain", str(run.folder), *arguments.split()]) == status
 
 
 def test_galleries_tests_and_page(run, capsys):
-    explain(
-        run, "--limit", 3, "--per-class", "--methods", "gradient", "cam", "--faithfulness", "--followed", 6, "--sanity",
-        "--objects", "--json",
-    )  # fmt: skip
+    tests = "--faithfulness --followed 6 --sanity --objects"
+    explain(run, f"--limit 3 --per-class --methods gradient cam {tests} --json")
     result = json.loads(capsys.readouterr().out)
     assert result == read_json(run.results / "attribution.json")
     assert len(result["galleries"]["classes"]) == 12
@@ -88,26 +78,24 @@ def test_galleries_tests_and_page(run, capsys):
     assert list((run.events / "attention").glob("events.out.tfevents.*"))
 
 
-def test_a_later_call_keeps_what_was_tested(run):
-    explain(run, "--limit", 2, "--methods", "gradient", "--faithfulness", "--followed", 3)
-    explain(run, "--limit", 1, "--methods", "gradient")
+def test_a_later_call_keeps_earlier_tests(run):
+    explain(run, "--limit 2 --methods gradient --faithfulness --followed 3")
+    explain(run, "--limit 1 --methods gradient")
     result = read_json(run.results / "attribution.json")
     assert result["faithfulness"]["images"] == 3
     assert len(result["galleries"]["wrong"]) == 1
     assert "Deletion and insertion" in (run.results / "attention" / "attention.html").read_text()
 
 
-def test_files_of_any_size_and_one_scale(run, tmp_path, capsys):
+def test_files_of_any_size_are_explained_on_one_scale(run, tmp_path, capsys):
     for name, size in (("wide.png", (90, 40)), ("tall.jpg", (33, 70))):
         Image.new("RGB", size, (200, 30, 30)).save(tmp_path / name)
-    explain(
-        run, "--images", tmp_path / "wide.png", tmp_path / "tall.jpg", "--methods", "gradient", "smooth", "integrated",
-        "occlusion", "variance", "gradient-input", "--scale", "method", "--look", "heat",
-    )  # fmt: skip
+    methods = "gradient smooth integrated occlusion variance gradient-input"
+    explain(run, f"--images {tmp_path}/wide.png {tmp_path}/tall.jpg --methods {methods} --scale method --look heat")
     result = read_json(run.results / "attribution-files.json")
-    found = result["galleries"]["images"]
-    assert [entry["image"] for entry in found] == ["wide.png", "tall.jpg"]
-    assert found[0]["limits"] == found[1]["limits"]
+    wide, tall = result["galleries"]["images"]
+    assert (wide["image"], tall["image"]) == ("wide.png", "tall.jpg")
+    assert wide["limits"] == tall["limits"]
     assert "attention.html" in capsys.readouterr().out
     assert "one scale for all maps of a method" in (run.results / "attention-files" / "attention.html").read_text()
 
@@ -115,17 +103,13 @@ def test_files_of_any_size_and_one_scale(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--methods", "magic"], "--methods has 'magic'; the methods are gradient"),
-        (["--limit", 0], "--limit is 0; expected 1 or more"),
-        (["--images", "a.jpg", "--sanity"], "are of a split; leave --images out"),
-        (["--images", "nowhere.jpg"], "nowhere.jpg"),
+        ("--methods magic", "--methods has 'magic'; the methods are gradient"),
+        ("--limit 0", "--limit is 0; expected 1 or more"),
+        ("--images a.jpg --sanity", "are of a split; leave --images out"),
+        ("--images nowhere.jpg", "nowhere.jpg"),
+        ("--split train --objects --limit 1 --methods gradient", "no train image has a file below"),
     ],
 )
 def test_errors_are_one_line(run, arguments, message, capsys):
-    explain(run, *arguments, status=1)
+    explain(run, arguments, status=1)
     assert message in capsys.readouterr().err
-
-
-def test_objects_need_annotations(run, capsys):
-    explain(run, "--split", "train", "--objects", "--limit", 1, "--methods", "gradient", status=1)
-    assert "no train image has a file below" in capsys.readouterr().err

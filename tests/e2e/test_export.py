@@ -8,7 +8,7 @@ import torch
 from conftest import make_untrained
 from scenelab.cli import main
 from scenelab.errors import LabError
-from scenelab.evaluation.images import load_images
+from scenelab.evaluation.predict import load_images
 from scenelab.runs.export import WRITERS, export
 from scenelab.runs.loading import open_run
 

@@ -18,11 +18,20 @@ from scenelab.models.simplenet import SimpleNetSmall
 
 REPOSITORY = Path(__file__).parents[2]
 BOTH = ([], ["--use-custom-conv"])
+EPOCH = ("../data", "--epochs=1", "-b", "24", "--gpu=-1")
+BEST = ("../data", "--resume=../models/model_best.pth.tar", "--gpu=-1")
+
+
+def set_up(folder: Path, scenes: Path) -> Path:
+    """Copy the front door beside ../data, as a student has it."""
+    shutil.copytree(REPOSITORY / "code", folder / "code", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "data").symlink_to(scenes)
+    return folder
 
 
 @pytest.fixture
 def lab(tmp_path, scenes) -> Path:
-    """A copy of the front door beside ../data, as a student has it."""
+    """A copy of the front door."""
     return set_up(tmp_path, scenes)
 
 
@@ -30,7 +39,7 @@ def lab(tmp_path, scenes) -> Path:
 def first_training(scenes, tmp_path_factory) -> tuple[Path, str]:
     """A lab after its first epoch, and what that printed."""
     folder = set_up(tmp_path_factory.mktemp("lab"), scenes)
-    return folder, main(folder, "../data", "--epochs=1", "-b", "24", "-p", "1", "--gpu=-1")
+    return folder, main(folder, *EPOCH, "-p", "1")
 
 
 @pytest.fixture
@@ -39,36 +48,41 @@ def trained(first_training, tmp_path) -> Path:
     return shutil.copytree(first_training[0], tmp_path, symlinks=True, dirs_exist_ok=True)
 
 
-def set_up(folder: Path, scenes: Path) -> Path:
-    shutil.copytree(REPOSITORY / "code", folder / "code", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "data").symlink_to(scenes)
-    return folder
-
-
 def type_main(lab: Path, *arguments: str) -> str:
-    """What main.py prints in a process of its own: its errors, then its standard output."""
-    done = subprocess.run(
-        [sys.executable, "./main.py", *arguments], cwd=lab / "code", capture_output=True, text=True, check=False
-    )
+    """Run main.py in its own process and return its errors and output."""
+    command = [sys.executable, "./main.py", *arguments]
+    done = subprocess.run(command, cwd=lab / "code", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stderr + done.stdout
 
 
 def main(lab: Path, *arguments: str, status: int = 0) -> str:
-    """The same in this process, where torch is loaded already."""
-    stdout, stderr, given, path, found = io.StringIO(), io.StringIO(), sys.argv, [*sys.path], 0
+    """Run main.py in this process, where torch is loaded already."""
+    stdout, stderr, given, path, actual = io.StringIO(), io.StringIO(), sys.argv, [*sys.path], 0
     with contextlib.chdir(lab / "code"), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         try:
             sys.argv, sys.path[:0] = ["./main.py", *arguments], [str(lab / "code")]
             runpy.run_path("./main.py", run_name="__main__")
         except SystemExit as stop:
-            found = 1 if isinstance(stop.code, str) else stop.code or 0
+            actual = 1 if isinstance(stop.code, str) else stop.code or 0
             print(stop.code if isinstance(stop.code, str) else "", file=sys.stderr)
         finally:
             sys.argv, sys.path[:] = given, path
             sys.modules.pop("student_code", None)
-    assert found == status, stdout.getvalue() + stderr.getvalue()
+    assert actual == status, stdout.getvalue() + stderr.getvalue()
     return stderr.getvalue() + stdout.getvalue()
+
+
+def append(lab: Path, line: str) -> None:
+    with (lab / "code" / "student_code.py").open("a") as file:
+        file.write(f"{line}\n")
+
+
+def images_in(logs: Path) -> dict:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(logs), size_guidance={"images": 0}).Reload()
+    return {tag: events.Images(tag) for tag in events.Tags()["images"]}
 
 
 def test_train_evaluate_and_continue(lab):
@@ -88,29 +102,26 @@ def test_train_evaluate_and_continue(lab):
     assert not (lab / "models" / "earlier-1").exists()
 
 
-def test_training_goes_on_from_the_best_model_and_says_what_is_new(trained):
-    text = main(trained, "../data", "--epochs=2", "-b", "24", "--gpu=-1", "--resume=../models/model_best.pth.tar")
+def test_training_resumes_from_the_best_model_and_says_what_is_new(trained):
+    text = main(trained, *BEST, "--epochs=2", "-b", "24")
     assert "The checkpoint does not hold the optimiser's momentum" in text
     assert "epoch 2: train loss" in text
 
 
 def test_a_second_training_keeps_the_first(trained):
     first = (trained / "models" / "model_best.pth.tar").read_bytes()
-    text = main(trained, "../data", "--epochs=1", "-b", "24", "--gpu=-1", "--lr=0.01")
-    assert "moved to ../models/earlier-1" in text
+    assert "moved to ../models/earlier-1" in main(trained, *EPOCH, "--lr=0.01")
     assert (trained / "models" / "earlier-1" / "model_best.pth.tar").read_bytes() == first
     assert list((trained / "logs" / "earlier-1").glob("events.out.tfevents.*"))
 
 
 def test_training_with_the_convolution_by_hand(trained, first_training):
-    """The same seed and data: the first epoch ends where native convolution ends, but for rounding."""
-    native = first_training[1]
-    custom = main(trained, "../data", "--epochs=1", "-b", "24", "--gpu=-1", "--use-custom-conv")
-    assert ["Using custom convolutions" in text for text in (native, custom)] == [False, True]
-    losses = [float(re.search(r"epoch 1: train loss (\d+\.\d+)", text)[1]) for text in (native, custom)]
+    """With the same seed and data the first epoch ends as with PyTorch's convolution, except for rounding."""
+    texts = (first_training[1], main(trained, *EPOCH, "--use-custom-conv"))
+    assert ["Using custom convolutions" in text for text in texts] == [False, True]
+    losses = [float(re.search(r"epoch 1: train loss (\d+\.\d+)", text)[1]) for text in texts]
     assert losses[0] == pytest.approx(losses[1], abs=2e-3)
-    evaluate = ("../data", "--resume=../models/model_best.pth.tar", "-e", "--gpu=-1")
-    last_lines = [main(trained, *evaluate, *flags).strip().splitlines()[-1] for flags in BOTH]
+    last_lines = [main(trained, *BEST, "-e", *flags).strip().splitlines()[-1] for flags in BOTH]
     assert last_lines[0] == last_lines[1]
 
 
@@ -123,118 +134,88 @@ def test_a_network_of_ones_own_is_trained(lab):
         "        super().__init__(conv_op(3, 8, 3), nn.ReLU(), pool, nn.Flatten(), nn.Linear(8, num_classes))\n"
         "default_model = Mine\n"
     )
-    main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1")
-    text = main(lab, "../data", "--resume=../models/model_best.pth.tar", "-e", "--gpu=-1")
-    assert "******Acc@1" in text
+    main(lab, *EPOCH)
+    assert "******Acc@1" in main(lab, *BEST, "-e")
 
 
 @pytest.mark.parametrize("name", ["residual", "vit"])
 def test_our_networks_are_trained_and_evaluated_by_their_name(lab, name):
-    main(lab, "../data", "--epochs=1", "-b", "24", "--gpu=-1", "--lr=0.01", f"--use-{name}")
-    checkpoint = "--resume=../models/model_best.pth.tar"
-    told = main(lab, "../data", checkpoint, "-e", "--gpu=-1", f"--use-{name}").strip().splitlines()
-    found = main(lab, "../data", checkpoint, "-e", "--gpu=-1").strip().splitlines()
-    assert f"The checkpoint holds a {name}: evaluating that." in found
-    assert told[-1] == found[-1]
-    assert told[-1].startswith("******Acc@1")
+    main(lab, *EPOCH, "--lr=0.01", f"--use-{name}")
+    named, unnamed = (main(lab, *BEST, "-e", *flags).strip().splitlines() for flags in ([f"--use-{name}"], []))
+    assert f"The checkpoint holds a {name}: evaluating that." in unnamed
+    assert named[-1] == unnamed[-1]
+    assert named[-1].startswith("******Acc@1")
 
 
-def test_attention_maps_are_logged_a_batch_a_step(trained):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    text = main(trained, "../data", "--resume=../models/model_best.pth.tar", "-e", "-v", "--gpu=-1")
+def test_attention_maps_are_logged_per_batch(trained):
+    text = main(trained, *BEST, "-e", "-v")
     assert "******Acc@1" in text
     assert "Attention maps: tensorboard --logdir=../logs" in text
-    events = EventAccumulator(str(trained / "logs"), size_guidance={"images": 0}).Reload()
-    assert "Image/Image_Atten" in events.Tags()["images"]
-    pictures = events.Images("Image/Image_Atten")
-    assert [picture.step for picture in pictures] == [0]  # 36 val images are one batch
-    assert (pictures[0].width, pictures[0].height) == (10 * 162 + 2, 4 * 162 + 2)
+    (image,) = images_in(trained / "logs")["Image/Image_Atten"]  # 36 val images are one batch
+    assert (image.step, image.width, image.height) == (0, 10 * 162 + 2, 4 * 162 + 2)
 
 
 def test_a_map_of_the_wrong_shape_is_one_line(trained):
-    code = trained / "code" / "student_code.py"
-    code.write_text(code.read_text() + "GradAttention.explain = lambda self, model, input: input\n")
-    text = main(trained, "../data", "--resume=../models/model_best.pth.tar", "-e", "-v", "--gpu=-1", status=1)
-    assert (
-        "main.py: error: explain returned (36, 3, 160, 160) for images (36, 3, 160, 160); expected a tensor (36, 1, 160"
-        in text
-    )
-    code.write_text("from scenelab.models.simplenet import SimpleNet as default_model\n")
-    text = main(trained, "../data", "--resume=../models/model_best.pth.tar", "-e", "-v", "--gpu=-1", status=1)
+    append(trained, "GradAttention.explain = lambda self, model, input: input")
+    shapes = "(36, 3, 160, 160) for images (36, 3, 160, 160); expected a tensor (36, 1, 160"
+    assert f"main.py: error: explain returned {shapes}" in main(trained, *BEST, "-e", "-v", status=1)
+    code = "from scenelab.models.simplenet import SimpleNet as default_model\n"
+    (trained / "code" / "student_code.py").write_text(code)
+    text = main(trained, *BEST, "-e", "-v", status=1)
     assert "student_code.py has no default_attention, which this needs, as in the handout" in text
 
 
 def test_val_is_attacked_and_shown(trained):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    text = main(trained, "../data", "--resume=../models/model_best.pth.tar", "-a", "-v", "--gpu=-1")
-    lines = text.strip().splitlines()
+    lines = main(trained, *BEST, "-a", "-v").strip().splitlines()
     assert lines[-5] == "Largest change of a normalised value: 0.1000"
     assert (lines[-4], lines[-2]) == ("=> clean:", "=> attacked:")
-    accuracies = [re.fullmatch(r"\*{6}Acc@1 (\d+\.\d{3}) Acc@5 (\d+\.\d{3})", lines[place]) for place in (-3, -1)]
-    assert all(accuracies)
-    events = EventAccumulator(str(trained / "logs"), size_guidance={"images": 0}).Reload()
-    assert {"Image/Org_Image", "Image/Adv_Image"} <= set(events.Tags()["images"])
-    (picture,) = events.Images("Image/Adv_Image")
-    assert (picture.width, picture.height) == (10 * 162 + 2, 4 * 162 + 2)
-    code = trained / "code" / "student_code.py"
-    code.write_text(code.read_text() + "PGDAttack.perturb = lambda self, model, input: None\n")
-    text = main(trained, "../data", "--resume=../models/model_best.pth.tar", "-a", "--gpu=-1", status=1)
+    assert all(re.fullmatch(r"\*{6}Acc@1 \d+\.\d{3} Acc@5 \d+\.\d{3}", lines[place]) for place in (-3, -1))
+    images = images_in(trained / "logs")
+    assert {"Image/Org_Image", "Image/Adv_Image"} <= set(images)
+    (image,) = images["Image/Adv_Image"]
+    assert (image.width, image.height) == (10 * 162 + 2, 4 * 162 + 2)
+    append(trained, "PGDAttack.perturb = lambda self, model, input: None")
+    text = main(trained, *BEST, "-a", status=1)
     assert "main.py: error: perturb returned NoneType for images (36, 3, 160, 160); expected a tensor" in text
 
 
-@pytest.fixture
-def attack(front_door):
-    """The student's PGDAttack."""
-    return importlib.import_module("student_code").PGDAttack
+def require_untouched(model, images, copy, result):
+    assert torch.equal(images, copy)
+    assert not images.requires_grad
+    assert not result.requires_grad
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_the_handouts_attack_by_its_steps(attack):
+def test_the_handouts_attack_follows_its_steps(front_door):
     """Sign steps down the loss of the clean image's least likely class, each clipped to epsilon around the input."""
     torch.manual_seed(0)
     model, loss = SimpleNetSmall(num_classes=5).train(), torch.nn.CrossEntropyLoss()
     images = torch.randn(4, 3, 32, 32)
-    kept = images.clone()
-    found = attack(loss, num_steps=4, step_size=0.03, epsilon=0.1).perturb(model, images)
-    target, moved = model(images).argmin(dim=1), images.clone()
+    copy, attack = images.clone(), importlib.import_module("student_code").PGDAttack
+    adversarial = attack(loss, num_steps=4, step_size=0.03, epsilon=0.1).perturb(model, images)
+    target, expected = model(images).argmin(dim=1), images.clone()
     for _ in range(4):
-        leaf = moved.clone().requires_grad_()
-        slopes = torch.autograd.grad(loss(model(leaf), target), leaf)[0]
-        moved = images + (moved - 0.03 * slopes.sign() - images).clamp(-0.1, 0.1)
-    torch.testing.assert_close(found, moved)
-    assert loss(model(found), target) < loss(model(images), target)
-    assert torch.equal(images, kept)
-    assert not found.requires_grad
-    assert model.training
-    assert all(parameter.grad is None for parameter in model.parameters())
+        leaf = expected.clone().requires_grad_()
+        gradient = torch.autograd.grad(loss(model(leaf), target), leaf)[0]
+        expected = images + (expected - 0.03 * gradient.sign() - images).clamp(-0.1, 0.1)
+    torch.testing.assert_close(adversarial, expected)
+    assert loss(model(adversarial), target) < loss(model(images), target)
+    require_untouched(model, images, copy, adversarial)
 
 
-@pytest.fixture
-def attention(front_door):
-    """The student's GradAttention."""
-    return importlib.import_module("student_code").GradAttention
-
-
-def test_the_handouts_attention_by_its_formula(attention):
-    """|∂ loss(first guess) / ∂ input|, the largest of the colours; nothing else is touched."""
+def test_the_handouts_attention_follows_its_formula(front_door):
+    """|∂ loss(first guess) / ∂ input|, the largest of the colours."""
     torch.manual_seed(0)
-    model = SimpleNetSmall(num_classes=5).train()
-    images = torch.randn(4, 3, 32, 32)
-    kept, loss = images.clone(), torch.nn.CrossEntropyLoss()
+    model, attention = SimpleNetSmall(num_classes=5).train(), importlib.import_module("student_code").GradAttention
+    images, loss = torch.randn(4, 3, 32, 32), torch.nn.CrossEntropyLoss()
+    copy, leaf = images.clone(), images.clone().requires_grad_()
     maps = attention(loss).explain(model, images)
+    require_untouched(model, images, copy, maps)
     assert attention(torch.nn.CrossEntropyLoss(reduction="none")).explain(model, images).shape == maps.shape
-    leaf = images.clone().requires_grad_()
     scores = model(leaf)
-    loss(scores, scores.argmax(dim=1)).backward()
-    torch.testing.assert_close(maps, leaf.grad.abs().amax(dim=1, keepdim=True))
-    model.zero_grad()
-    attention(loss).explain(model, images)
-    assert torch.equal(images, kept)
-    assert not images.requires_grad
-    assert not maps.requires_grad
-    assert model.training
-    assert all(parameter.grad is None for parameter in model.parameters())
+    (gradient,) = torch.autograd.grad(loss(scores, scores.argmax(dim=1)), leaf)
+    torch.testing.assert_close(maps, gradient.abs().amax(dim=1, keepdim=True))
 
 
 @pytest.fixture
@@ -247,21 +228,22 @@ def front_door(lab, monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["-a", "-v"], "-e and -a need a trained model; say which with --resume=../models/model_best.pth.tar"),
-        (["-v"], "-v draws what a trained model does; add -e for attention maps or -a for adversarial samples"),
-        (["--use-vit", "--use-residual"], "--use-vit and --use-residual name two networks; choose one"),
-        (["--use-resnet18"], "--use-resnet18 needs weights trained elsewhere"),
-        (["-e"], "-e and -a need a trained model; say which with --resume=../models/model_best.pth.tar"),
-        (["-e", "--resume=../models/none.pth.tar"], "checkpoint ../models/none.pth.tar does not exist"),
-    ],
-)
-def test_what_cannot_be_done_is_one_line(front_door, arguments, message):
-    with pytest.raises(LabError) as caught:
-        front_door.main(front_door.parser().parse_args(["../data", "--gpu=-1", *arguments]))
-    assert str(caught.value).startswith(message)
+NEEDS_MODEL = "-e and -a need a trained model; say which with --resume=../models/model_best.pth.tar"
+INVALID = {
+    "-a -v": NEEDS_MODEL,
+    "-v": "-v draws what a trained model does; add -e for attention maps or -a for adversarial samples",
+    "--use-vit --use-residual": "--use-vit and --use-residual name two networks; choose one",
+    "--use-resnet18": "--use-resnet18 needs weights trained elsewhere",
+    "-e": NEEDS_MODEL,
+    "-e --resume=../models/none.pth.tar": "checkpoint ../models/none.pth.tar does not exist",
+}
+
+
+@pytest.mark.parametrize("arguments", INVALID)
+def test_invalid_flags_are_one_line(front_door, arguments):
+    with pytest.raises(LabError) as error:
+        front_door.main(front_door.parser().parse_args(["../data", "--gpu=-1", *arguments.split()]))
+    assert str(error.value).startswith(INVALID[arguments])
 
 
 def test_a_wrong_data_folder_is_one_line(lab):
@@ -271,20 +253,17 @@ def test_a_wrong_data_folder_is_one_line(lab):
 
 def test_the_handouts_defaults(front_door):
     flags = vars(front_door.parser().parse_args(["../data"]))
-    expected = {
-        "workers": 4, "epochs": 90, "start_epoch": 0, "warmup_epochs": 0, "batch_size": 256, "lr": 0.1,
-        "momentum": 0.9, "weight_decay": 1e-4, "clip_grad": 1.0, "print_freq": 10, "resume": "", "evaluate": False,
-        "attack": False, "vis": False, "use_custom_conv": False, "gpu": 0,
-    }  # fmt: skip
+    expected = {"workers": 4, "epochs": 90, "start_epoch": 0, "warmup_epochs": 0, "batch_size": 256, "lr": 0.1}
+    expected |= {"momentum": 0.9, "weight_decay": 1e-4, "clip_grad": 1.0, "print_freq": 10, "resume": "", "gpu": 0}
+    expected |= dict.fromkeys(("evaluate", "attack", "vis", "use_custom_conv"), False)
     assert {name: flags[name] for name in expected} == expected
 
 
 def test_adversarial_training_through_the_front_door(trained):
     code = trained / "code" / "student_code.py"
     code.write_text(code.read_text().replace("num_steps: int = 10", "num_steps: int = 1"))
-    hard = main(trained, "../data", "--epochs=1", "-b", "24", "-p", "1", "--gpu=-1", "--adversarial")
-    assert "epoch 1 [3/3]" in hard
+    assert "epoch 1 [3/3]" in main(trained, *EPOCH, "-p", "1", "--adversarial")
     plain, attacked = ((trained / "models" / name / "metrics.jsonl").read_bytes() for name in ("earlier-1", "."))
     assert plain != attacked
-    text = main(trained, "../data", "--resume=../models/model_best.pth.tar", "-e", "--adversarial", status=1)
+    text = main(trained, *BEST, "-e", "--adversarial", status=1)
     assert "--adversarial is a way to train; leave -e and -a out" in text

@@ -30,7 +30,7 @@ from scenelab.runs.config import OptimizerConfig, TrainConfig, to_plain
 from scenelab.runs.network import read_classifier
 from scenelab.runs.run import Run
 from scenelab.training.metrics_logger import read_metrics
-from scenelab.training.state import checkpoint_values, restore
+from scenelab.training.state import checkpoint_values, initialize, restore
 
 SEEDS = Path(__file__).parent / "seeds"
 

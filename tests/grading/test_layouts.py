@@ -7,80 +7,49 @@ from scenelab.course.grading.layouts import split
 
 SUBMISSION = "code/student_code.py; code/main.py; writeup/report.pdf; results/curves.png"
 PLATFORMS = """
-doejane_1001_55501_submission.zip; doejane; 1001; submission.zip
-leesam_LATE_1002_55502_hw_3.zip; leesam; 1002; hw_3.zip
-van_dykeann_LATE_4242_90001_hw.zip; van_dykeann; 4242; hw.zip
-anon_aB3dE_90001_hw.zip; anon_aB3dE; aB3dE; hw.zip
-LATE_anon_x9YzQ_90002_hw.zip; anon_x9YzQ; x9YzQ; hw.zip
-Jane Doe_1234567_assignsubmission_file_hw.zip; Jane Doe; 1234567; hw.zip
-Participant 123_456_assignsubmission_file; Participant 123; 456;
-doejane_123_text.html; doejane; 123; text.html
-12345-67890 - Jane Doe - 1 March, 2024 1230 PM - hw.zip; Jane Doe; 12345-67890; hw.zip
-12345-67890 - Jane Doe - Nov 1, 2026 1230 PM - hw.zip; Jane Doe; 12345-67890; hw.zip
+doejane_1001_55501_submission.zip; doejane; 1001; submission.zip | leesam_LATE_1002_55502_hw_3.zip; leesam; 1002; hw_3.zip |
+van_dykeann_LATE_4242_90001_hw.zip; van_dykeann; 4242; hw.zip | anon_aB3dE_90001_hw.zip; anon_aB3dE; aB3dE; hw.zip |
+LATE_anon_x9YzQ_90002_hw.zip; anon_x9YzQ; x9YzQ; hw.zip | Jane Doe_1234567_assignsubmission_file_hw.zip; Jane Doe; 1234567; hw.zip |
+Participant 123_456_assignsubmission_file; Participant 123; 456; | doejane_123_text.html; doejane; 123; text.html |
+12345-67890 - Jane Doe - 1 March, 2024 1230 PM - hw.zip; Jane Doe; 12345-67890; hw.zip |
+12345-67890 - Jane Doe - Nov 1, 2026 1230 PM - hw.zip; Jane Doe; 12345-67890; hw.zip |
 jane@uni.edu_3_handin.zip; jane@uni.edu; jane@uni.edu; handin.zip
 """
 CLASSES = """
-alice.zip; bob.zip; carol.zip -> alice; bob; carol
-*alice; *bob; *carol -> alice; bob; carol
-*hw3/alice; *hw3/bob; hw3/.DS_Store -> alice; bob
-top/class/alice.zip; top/class/bob.tar.gz; top/class/__MACOSX/._x -> alice; bob
-student_code_alice.py; bob.zip; carol.zip -> student_code_alice; bob; carol
-student_code_alice.py; student_code_bob.py -> student_code_alice; student_code_bob
-alice.zip; bob.docx -> alice; bob
-alice.zip; bob.ipynb; carol.pdf; dan/ -> alice; bob; carol; dan
-*alice; bob/report.docx; carol/ -> alice; bob; carol
-anon_aB3dE_90001_hw.zip; LATE_anon_x9YzQ_90002_hw.zip -> anon_aB3dE; anon_x9YzQ
-doe_1_2_a.zip; lee_LATE_3_4_b.zip; roe_5_6_c.pdf -> doe; lee; roe
-Jane Doe_12_assignsubmission_file_/hw.zip; Sam Lee_13_assignsubmission_file_/student_code.py -> Jane Doe; Sam Lee
-hw_jdoe_attempt_2026-11-01-12-30-00_a.zip; hw_jdoe_attempt_2026-11-01-12-30-00.txt; hw_slee_attempt_2026-11-02-12-30-00_b.zip -> jdoe; slee
-1-2 - Jane Doe - Nov 1, 2026 1230 PM/hw.zip; 3-4 - Sam Lee - Nov 1, 2026 1230 PM/hw.zip; index.html -> Jane Doe; Sam Lee
-HW 3/Doe, J(jdoe)/Submission attachment(s)/hw.zip; HW 3/Lee, S(slee)/Submission attachment(s)/hw.zip; HW 3/grades.csv -> Doe, J; Lee, S
-export/submission_11/code/student_code.py; export/submission_12/hw.py; export/submission_metadata.yml -> submission_11; submission_12
-jane@uni.edu_3_handin.zip; sam@uni.edu_1_handin.zip -> jane@uni.edu; sam@uni.edu
-hw_3_1_alice.zip; hw_3_1_bob.zip -> hw_3_1_alice; hw_3_1_bob
-HW_3_j_doe_attempt_2026-11-01-12-30-00_a.zip; HW_3_k_doe_attempt_2026-11-01-12-30-00_a.zip -> j_doe; k_doe
-doejane_LATE_123_456_code.zip; doejane_LATE_123_457_results.zip -> doejane
-cs_101_3_alice/hw.py; cs_101_3_bob/hw.py -> cs_101_3_alice; cs_101_3_bob
-hw_1_1_alice.zip; hw_2_1_bob.zip -> hw_1_1_alice; hw_2_1_bob
-hw3_alice/student_code.py; hw3_bob/student_code.py -> hw3_alice; hw3_bob
-alice_student_code.py; bob_student_code.py -> alice_student_code; bob_student_code
-on_time/alice.zip; on_time/bob.zip; late/carol.zip -> alice; bob; carol
-Jane Doe - hw3.zip; Jane Doe_report.pdf; Bob Roe - hw3.zip -> Jane Doe - hw3; Bob Roe - hw3
-student1.zip; student2.zip; student3/x.py -> student1; student2; student3
-20231234.zip; 20235678.zip -> 20231234; 20235678
-alice.zip; bob.py -> alice; bob
-note/student_code.py; lopez/student_code.py; diaz/student_code.py -> note; lopez; diaz
+alice.zip; bob.zip; carol.zip -> alice; bob; carol | *alice; *bob; *carol -> alice; bob; carol | *hw3/alice; *hw3/bob; hw3/.DS_Store -> alice; bob |
+top/class/alice.zip; top/class/bob.tar.gz; top/class/__MACOSX/._x -> alice; bob |
+student_code_alice.py; bob.zip; carol.zip -> student_code_alice; bob; carol |
+student_code_alice.py; student_code_bob.py -> student_code_alice; student_code_bob | alice.zip; bob.docx -> alice; bob |
+alice.zip; bob.ipynb; carol.pdf; dan/ -> alice; bob; carol; dan | *alice; bob/report.docx; carol/ -> alice; bob; carol |
+anon_aB3dE_90001_hw.zip; LATE_anon_x9YzQ_90002_hw.zip -> anon_aB3dE; anon_x9YzQ | doe_1_2_a.zip; lee_LATE_3_4_b.zip; roe_5_6_c.pdf -> doe; lee; roe |
+Jane Doe_12_assignsubmission_file_/hw.zip; Sam Lee_13_assignsubmission_file_/student_code.py -> Jane Doe; Sam Lee |
+hw_jdoe_attempt_2026-11-01-12-30-00_a.zip; hw_jdoe_attempt_2026-11-01-12-30-00.txt; hw_slee_attempt_2026-11-02-12-30-00_b.zip -> jdoe; slee |
+1-2 - Jane Doe - Nov 1, 2026 1230 PM/hw.zip; 3-4 - Sam Lee - Nov 1, 2026 1230 PM/hw.zip; index.html -> Jane Doe; Sam Lee |
+HW 3/Doe, J(jdoe)/Submission attachment(s)/hw.zip; HW 3/Lee, S(slee)/Submission attachment(s)/hw.zip; HW 3/grades.csv -> Doe, J; Lee, S |
+export/submission_11/code/student_code.py; export/submission_12/hw.py; export/submission_metadata.yml -> submission_11; submission_12 |
+jane@uni.edu_3_handin.zip; sam@uni.edu_1_handin.zip -> jane@uni.edu; sam@uni.edu | hw_3_1_alice.zip; hw_3_1_bob.zip -> hw_3_1_alice; hw_3_1_bob |
+HW_3_j_doe_attempt_2026-11-01-12-30-00_a.zip; HW_3_k_doe_attempt_2026-11-01-12-30-00_a.zip -> j_doe; k_doe |
+doejane_LATE_123_456_code.zip; doejane_LATE_123_457_results.zip -> doejane | cs_101_3_alice/hw.py; cs_101_3_bob/hw.py -> cs_101_3_alice; cs_101_3_bob |
+hw_1_1_alice.zip; hw_2_1_bob.zip -> hw_1_1_alice; hw_2_1_bob | hw3_alice/student_code.py; hw3_bob/student_code.py -> hw3_alice; hw3_bob |
+alice_student_code.py; bob_student_code.py -> alice_student_code; bob_student_code |
+on_time/alice.zip; on_time/bob.zip; late/carol.zip -> alice; bob; carol |
+Jane Doe - hw3.zip; Jane Doe_report.pdf; Bob Roe - hw3.zip -> Jane Doe - hw3; Bob Roe - hw3 |
+student1.zip; student2.zip; student3/x.py -> student1; student2; student3 | 20231234.zip; 20235678.zip -> 20231234; 20235678 |
+alice.zip; bob.py -> alice; bob | note/student_code.py; lopez/student_code.py; diaz/student_code.py -> note; lopez; diaz
 """
 SINGLE = f"""
-{SUBMISSION}
-*hw3
-*a/b/c/hw3
-student_code.py
-student_code.py; model_best.pth.tar; extra.zip
-src/student_code.py; report/report.pdf
-student_code_final.py; main.py; utils.py
-hw.zip
-my_code.py; report.pdf
-hw3.ipynb; report.pdf
-submission.zip; report.pdf
-code.zip; writeup.pdf; results/
-student_code.py; fig_1_2_loss.png; fig_1_3_acc.png; fig_2_3_x.png
-mycode/student_code.py; myreport/report.pdf
-codes/student_code.py; Final Report.pdf; screenshots/1.png
-code 2/student_code.py; writeup 2/report.pdf; results 2/x.png
-conv.ipynb; attack.ipynb; report.pdf
-student_code_final.py; layers/conv.py; utils/x.py
-student_code (1).py; report (2).pdf
-student_code_v1.py; student_code_v2.py
-my_code.zip; my_report.pdf
-HW3 Jane Doe/student_code.py; HW3 Jane Doe report.pdf
-hw3 (1)/code/student_code.py
-trainer.py; vit.py; report.pdf
+{SUBMISSION} | *hw3 | *a/b/c/hw3 | student_code.py | student_code.py; model_best.pth.tar; extra.zip | src/student_code.py; report/report.pdf |
+student_code_final.py; main.py; utils.py | hw.zip | my_code.py; report.pdf | hw3.ipynb; report.pdf | submission.zip; report.pdf |
+code.zip; writeup.pdf; results/ | student_code.py; fig_1_2_loss.png; fig_1_3_acc.png; fig_2_3_x.png | mycode/student_code.py; myreport/report.pdf |
+codes/student_code.py; Final Report.pdf; screenshots/1.png | code 2/student_code.py; writeup 2/report.pdf; results 2/x.png |
+conv.ipynb; attack.ipynb; report.pdf | student_code_final.py; layers/conv.py; utils/x.py | student_code (1).py; report (2).pdf |
+student_code_v1.py; student_code_v2.py | my_code.zip; my_report.pdf | HW3 Jane Doe/student_code.py; HW3 Jane Doe report.pdf |
+hw3 (1)/code/student_code.py | trainer.py; vit.py; report.pdf
 """
 
 
-def lines(table):
-    return table.strip().splitlines()
+def cells(table):
+    return [cell.strip() for cell in table.split("|")]
 
 
 def paths_in(text):
@@ -95,7 +64,7 @@ def rows(text):
     return {group.student: (group.members, group.late) for group in groups}, unknown
 
 
-@pytest.mark.parametrize("line", lines(PLATFORMS))
+@pytest.mark.parametrize("line", cells(PLATFORMS))
 def test_names_of_platforms_are_parsed(line):
     name, student, user, file = (cell.strip() for cell in line.split(";"))
     parsed = parse(name)
@@ -110,7 +79,7 @@ def test_other_names_are_nobodys(name):
     assert parse(name) is None
 
 
-@pytest.mark.parametrize("line", lines(CLASSES))
+@pytest.mark.parametrize("line", cells(CLASSES))
 def test_a_class_has_a_row_for_each_student(line):
     paths, students = line.split(" -> ")
     found, unknown = rows(paths)
@@ -118,7 +87,7 @@ def test_a_class_has_a_row_for_each_student(line):
     assert unknown == []
 
 
-@pytest.mark.parametrize("line", lines(SINGLE))
+@pytest.mark.parametrize("line", cells(SINGLE))
 def test_one_students_files_are_one_submission(line):
     assert split(paths_in(line)) is None
 

@@ -8,8 +8,8 @@ import pytest
 
 from scenelab.course.grading.discovery import Entry
 from scenelab.course.grading.outputs import autolab_line, gradescope, write_class, write_student
+from scenelab.course.grading.outputs.exports import class_table, leaderboard, leaderboard_page, ranking
 from scenelab.course.grading.outputs.page import render_page
-from scenelab.course.grading.outputs.tables import class_table, leaderboard, leaderboard_page, ranking
 from scenelab.course.grading.results import Grade, Outcome, Result
 from scenelab.course.grading.rubric import default_text, parse, read_rubric
 from scenelab.errors import LabError

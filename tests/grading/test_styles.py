@@ -1,14 +1,13 @@
 """Correct answers in many styles earn every point; PyTorch's convolution in many disguises never passes unseen."""
 
 import csv
-import dataclasses
 
 import pytest
 
 from mutants import solution, write
 from scenelab.course.grading.batch import Batch
 from scenelab.course.grading.checks import CHECKS
-from scenelab.course.grading.rubric import default_text, parse
+from scenelab.course.grading.rubric import read_rubric
 from scenelab.course.grading.sandbox import best
 from styles import CODE, GPU, HONEST, NATIVE, changed, lost
 
@@ -33,10 +32,7 @@ def grade_all(folder, submissions):
     names = {f"s{number:02}": name for number, name in enumerate(submissions)}
     for short, name in names.items():
         write(folder / "in" / short, submissions[name])
-    rubric = parse(default_text(), "test")
-    limits = dataclasses.replace(rubric.limits, budget_seconds=30.0)
-    rubric = rubric.model_copy(update={"limits": limits})
-    batch = Batch(folder / "out", rubric, best(folder / "out" / ".work"), seed=0)
+    batch = Batch(folder / "out", read_rubric(), best(folder / "out" / ".work"), seed=0)
     return {names[grade.entry.student]: grade for grade in batch.run([folder / "in"], jobs=2)}
 
 
@@ -77,7 +73,7 @@ def test_review_flags_are_in_the_table_and_on_the_page(honest):
     for page in ("grade.html", "grade.md"):
         text = (out / "students" / grade.entry.student / page).read_text()
         assert "import of pickle" in text.replace("\\", "")
-        assert "4 of the points count when that is done" in text
+        assert "4 of your points are on hold until then" in text
     plain = rows[grades["vectorized"].entry.student]
     assert plain["review"] == ""
     assert float(plain["held"]) == 0

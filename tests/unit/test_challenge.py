@@ -14,13 +14,13 @@ from scenelab.errors import LabError
 from scenelab.evaluation.challenge import guess, make_card, read_guesses, score, write_guesses
 from scenelab.models.normalize import Classifier
 from scenelab.progress import LogProgress
-from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from scenelab.runs.config import ScheduleConfig, TrainConfig
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run
 from scenelab.training.session import start_run
 
 
-def test_the_score_by_hand(tmp_path):
+def test_the_score_by_hand(tmp_path, capsys):
     labels = tmp_path / "val.txt"
     labels.write_text("val/1.jpg 7\nval/2.jpg 3\nval/3.jpg 9\nval/4.jpg 0\n")
     guesses = {
@@ -30,14 +30,13 @@ def test_the_score_by_hand(tmp_path):
         "val/4.jpg": (1, 2, 3, 4, 5),  # none
     }
     assert score(guesses, labels) == [75, 50, 50, 50, 25]
-
-
-def test_guesses_are_written_and_read(tmp_path):
     path = tmp_path / "guesses.txt"
-    guesses = {"test/00000001.jpg": (5, 4, 3, 2, 1), "test/00000002.jpg": (0, 1, 2, 3, 4)}
     write_guesses(path, guesses)
-    assert path.read_text().splitlines()[0] == "test/00000001.jpg 5 4 3 2 1"
+    assert path.read_text().splitlines()[0] == "val/1.jpg 7 1 2 3 4"
     assert read_guesses(path) == guesses
+    assert main.run(["score", str(path), str(labels), "--json"]) == 0
+    errors = {"error_at_1": 75, "error_at_2": 50, "error_at_3": 50, "error_at_4": 50, "error_at_5": 25}
+    assert json.loads(capsys.readouterr().out) == errors
 
 
 @pytest.mark.parametrize(
@@ -89,8 +88,9 @@ def test_a_submission_over_the_limits_is_refused(tmp_path):
     run.results.mkdir(parents=True, exist_ok=True)
     with pytest.raises(LabError, match="has no finished training; finish it with 'scenelab resume"):
         make_card(run)
-    accounting = {"training_flops": int(6.1776e15), "checkpoint_bytes": 9_999_999, "minutes": 1.0, "threads": 1}
-    accounting |= {"images_seen": 1, "epochs": 1, "device": "cpu"}
+    names = "steps images_seen epochs minutes seconds_in_steps images_per_second peak_memory_bytes parameters threads"
+    accounting = dict.fromkeys([*names.split(), "processes"], 1) | {"device": "cpu"}
+    accounting |= {"training_flops": int(6.1776e15), "checkpoint_bytes": 9_999_999}
     (run.results / "training.json").write_text(json.dumps(accounting))
     card = make_card(run)
     assert card.share_of_k40_peak == pytest.approx(0.1)
@@ -100,7 +100,7 @@ def test_a_submission_over_the_limits_is_refused(tmp_path):
         ({"checkpoint_bytes": 10_000_001}, "10,000,001 bytes; the challenge allows 10,000,000"),
         ({"training_flops": 0}, "has no count of operations"),
         ({"training_flops": int(6.2e16)}, "took 6.2e+16 operations; the challenge allows 6.18e+16"),
-        ({"threads": "two"}, "training.json: threads: got 'two'; expected an integer"),
+        ({"threads": "two"}, "training.json is refused: threads: got 'two'; expected an integer"),
     ):
         (run.results / "training.json").write_text(json.dumps(accounting | change))
         with pytest.raises(LabError, match=re.escape(message)):
@@ -109,8 +109,7 @@ def test_a_submission_over_the_limits_is_refused(tmp_path):
 
 def test_the_command_writes_the_model_the_guesses_and_a_card(scenes, tmp_path, capsys):
     sizes = {"stored_size": 32, "eval_size": 32, "schedule": ScheduleConfig(sizes=((0.0, 32),))}
-    settings = {"epochs": 1, "batch_size": 16, "threads": 2, "half": True, "optimizer": OptimizerConfig(lr=0.01)}
-    config = TrainConfig(model="simplenet-small", **sizes, **settings)
+    config = TrainConfig(model="simplenet-small", epochs=1, batch_size=16, threads=2, half=True, **sizes)
     run = Run(tmp_path / "run")
     start_run(run.folder, scenes, config, display=LogProgress(every_steps=10**9))
     capsys.readouterr()
@@ -123,11 +122,3 @@ def test_the_command_writes_the_model_the_guesses_and_a_card(scenes, tmp_path, c
     assert main.run(["challenge", str(run.folder), "--split", "val"]) == 0
     assert score(read_guesses(run.results / "val_predictions.txt"), scenes / "val.txt") == card["val_errors"]
     assert "error on val" in capsys.readouterr().out
-
-
-def test_score_from_the_command_line(tmp_path, capsys):
-    (tmp_path / "val.txt").write_text("a 1\nb 2\n")
-    write_guesses(tmp_path / "guesses.txt", {"a": (1, 2, 3, 4, 5), "b": (1, 2, 3, 4, 5)})
-    assert main.run(["score", str(tmp_path / "guesses.txt"), str(tmp_path / "val.txt"), "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result == {"error_at_1": 50, "error_at_2": 0, "error_at_3": 0, "error_at_4": 0, "error_at_5": 0}

@@ -21,7 +21,7 @@ from scenelab.models.registry import NETWORKS, create_model
 from scenelab.runs.checkpoint import load_checkpoint, save_checkpoint
 from scenelab.runs.config import OptimizerConfig, TrainConfig
 from scenelab.runs.network import read_classifier, to_values
-from scenelab.training.state import checkpoint_values, restore
+from scenelab.training.state import checkpoint_values, initialize, restore
 
 CPU = torch.device("cpu")
 PROGRAM = Path(__file__).parents[1] / "programs" / "refuse_checkpoints.py"

@@ -134,6 +134,7 @@ def test_val_is_not_opened_and_only_near_variants_are_repeated(trained, scenes, 
     (data / "val.txt").unlink()
     shutil.rmtree(data / "images" / "val")
     monkeypatch.setattr(design, "NEAR", -1.0)
+    monkeypatch.setattr(design, "draw_design", lambda study, path: None)
     study(data, tmp_path / "study", "--minutes", 0.01, "--seeds", 2)
     assert [name for name in trained if name.endswith("/1")] == ["ours/1"]
     assert "adamw, seed 0: 4 of 4 with this seed" in capsys.readouterr().err

@@ -8,35 +8,18 @@ import torch
 from torch import nn
 
 from scenelab.attribution import GradientTimesInput, Saliency
-from scenelab.attribution.registry import check_methods
-from scenelab.errors import LabError
 from scenelab.evaluation.attribution_gallery import divide_by_mean, scale_maps, scale_together, select_examples
 from scenelab.evaluation.attribution_plots import paint
-from scenelab.evaluation.faithfulness import (
-    GRAY,
-    areas,
-    blob_map,
-    blur,
-    center_map,
-    deletion_insertion,
-    edge_map,
-    gain,
-    random_map,
-)
+from scenelab.evaluation.faithfulness import BASELINES, GRAY, areas, blur, deletion_insertion, gain
 from scenelab.evaluation.localization import Overlap, overlaps, pair_up, peak, pointing_game, summarize
-from scenelab.evaluation.sanity import (
-    LayerCheck,
-    layer_groups,
-    randomize_layers,
-    rank_correlation,
-    unrandomized,
-    verdict,
-)
+from scenelab.evaluation.sanity import LayerCheck, layer_groups, randomize_layers, rank_correlation, unrandomized
+from scenelab.evaluation.sanity import verdict as judge
 from scenelab.models.registry import create_model
 
 SIDE = 32
 PATCH = slice(8, 16)
 TARGETS = torch.zeros(4, dtype=torch.int64)
+random_map, edge_map, blob_map, center_map = BASELINES.values()
 
 
 def planted(images: torch.Tensor) -> torch.Tensor:
@@ -65,19 +48,18 @@ def test_the_right_map_beats_the_baselines_and_the_wrong_one_loses(images):
     wrong = deletion_insertion(planted, images, -patch_map(images), TARGETS)
     for baseline in (random_map(images), edge_map(images)):
         other = deletion_insertion(planted, images, baseline, TARGETS)
-        assert (areas(right.deletion) < areas(other.deletion)).all()
-        assert (areas(right.insertion) > areas(other.insertion)).all()
-        assert (areas(wrong.deletion) > areas(other.deletion)).all()
-        assert (areas(wrong.insertion) < areas(other.insertion)).all()
+        for better, worse in ((right, other), (other, wrong)):
+            assert (areas(better["deletion"]) < areas(worse["deletion"])).all()
+            assert (areas(better["insertion"]) > areas(worse["insertion"])).all()
 
 
 def test_curves_start_and_end_at_the_image_and_its_replacements(images):
     curves = deletion_insertion(planted, images, random_map(images), TARGETS, steps=4)
-    assert curves.deletion.shape == (4, 5)
+    assert curves["deletion"].shape == (4, 5)
     inputs = (images, blur(images), torch.full_like(images, GRAY))
     whole, blurred, gray = (planted(batch).softmax(dim=1)[:, 0] for batch in inputs)
-    torch.testing.assert_close(curves.deletion[:, [0, -1]], torch.stack([whole, gray], dim=1))
-    torch.testing.assert_close(curves.insertion[:, [0, -1]], torch.stack([blurred, whole], dim=1))
+    torch.testing.assert_close(curves["deletion"][:, [0, -1]], torch.stack([whole, gray], dim=1))
+    torch.testing.assert_close(curves["insertion"][:, [0, -1]], torch.stack([blurred, whole], dim=1))
 
 
 @pytest.mark.parametrize(("maps", "top", "bottom"), [("ramp", 0.0, 0.5), ("zeros", 0.25, 0.25)])
@@ -143,9 +125,9 @@ def test_a_map_of_edges_fails_and_a_gradient_does_not(images):
     state = torch.get_rng_state()
     failing = randomize_layers(model, lambda network: edge_map(images))
     assert all(check.cascading == pytest.approx(1.0) for check in failing)
-    assert verdict(failing).startswith("fails")
+    assert judge(failing).startswith("fails")
     passing = randomize_layers(model, lambda network: Saliency()(network, images, TARGETS))
-    assert not verdict(passing).startswith("fails")
+    assert not judge(passing).startswith("fails")
     assert all(check.cascading < 0.7 for check in passing)
     assert (passing[0].layer, passing[-1].layer) == ("network.fc", "network.features.0")
     assert passing[0].cascading == passing[0].independent
@@ -192,7 +174,7 @@ def test_empty_maps_do_not_pass():
     maps = iter([torch.rand(2, 1, 2, 2), *[torch.zeros(2, 1, 2, 2)] * 2])
     (check,) = randomize_layers(model, lambda network: next(maps))
     assert check.cascading is check.error is None
-    assert verdict([check]).startswith("undecided: the randomised network's")
+    assert judge([check]).startswith("undecided: the randomised network's")
 
 
 @pytest.mark.parametrize(
@@ -208,11 +190,11 @@ def test_empty_maps_do_not_pass():
 )
 def test_verdicts_in_words(last, first, start):
     checks = [LayerCheck(name, mean, 0.0, error, 8) for name, (mean, error) in (("b", last), ("a", first))]
-    assert verdict(checks).startswith(start)
+    assert judge(checks).startswith(start)
 
 
 def test_a_verdict_names_insensitive_layers():
-    text = verdict([LayerCheck("b", 0.3, 0.9), LayerCheck("m", 0.2, 0.8), LayerCheck("a", 0.1, 0.2)])
+    text = judge([LayerCheck("b", 0.3, 0.9), LayerCheck("m", 0.2, 0.8), LayerCheck("a", 0.1, 0.2)])
     assert text.endswith("; alone random, b, m hardly change them")
 
 
@@ -243,12 +225,6 @@ def test_the_pointing_game_counts_per_image():
     assert result.chance == pytest.approx(0.75 + 0.5)
     error = 1.959964 * math.sqrt(0.75 * 0.25 + 0.25)
     assert result.interval == pytest.approx((1.25 - error, 1.25 + error))
-
-
-def test_the_middle_of_equal_values_is_the_peak():
-    values = torch.zeros(1, 5, 5)
-    values[0, 1:4, 2:5] = 2.0
-    assert peak(values) == (2, 3)
 
 
 @pytest.mark.parametrize("method", [Saliency(), GradientTimesInput()])
@@ -283,7 +259,11 @@ def test_density_gain_and_interval_by_hand():
     assert summarize(swapped, ("bed",))[0].verdict == "less"
 
 
-def test_partners_are_of_the_same_scene_if_possible():
+def test_peaks_and_partners_by_hand():
+    """The peak is the middle of equal values; a partner is of the same scene if there is one."""
+    values = torch.zeros(1, 5, 5)
+    values[0, 1:4, 2:5] = 2.0
+    assert peak(values) == (2, 3)
     assert pair_up(torch.tensor([2, 2, 2, 5, 7])) == [1, 2, 0, 4, 0]
 
 
@@ -293,9 +273,9 @@ def test_partners_are_of_the_same_scene_if_possible():
 def test_the_most_confident_correct_and_wrong_predictions_are_selected():
     logits = torch.tensor([[2.0, 0.0], [5.0, 0.0], [0.0, 1.0], [0.0, 3.0], [4.0, 0.0]])
     labels = torch.tensor([0, 0, 0, 0, 1])
-    right, wrong, classes = select_examples(logits, labels, count=2, per_class=True)
-    assert (right.rows, wrong.rows, classes.rows) == ((1, 0), (4, 3), (1, 4))
-    assert [entry.name for entry in select_examples(logits, labels, count=2, per_class=False)] == ["right", "wrong"]
+    rows = select_examples(logits, labels, count=2, per_class=True)
+    assert rows == {"right": [1, 0], "wrong": [4, 3], "classes": [1, 4]}
+    assert list(select_examples(logits, labels, count=2, per_class=False)) == ["right", "wrong"]
 
 
 def test_maps_are_scaled_to_a_percentile_or_a_limit():
@@ -329,8 +309,3 @@ def test_a_map_is_painted_alone_or_over_the_gray_image():
     heat, overlay = paint(image, values, "heat"), paint(image, values, "overlay")
     assert heat.shape == (2, 2, 3)
     assert overlay == pytest.approx(0.25 * 0.5 + 0.75 * heat)
-
-
-def test_an_unknown_method_is_refused():
-    with pytest.raises(LabError, match="^--methods has 'magic'; the methods are gradient, "):
-        check_methods(("gradient", "magic"))

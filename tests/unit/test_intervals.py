@@ -19,20 +19,14 @@ from scenelab.evaluation.intervals import (
 NORMAL = 1.959964
 
 
-@pytest.mark.parametrize(
-    ("degrees_of_freedom", "value"), [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (10, 2.228), (99, 1.984)]
-)
-def test_students_t_is_as_printed(degrees_of_freedom, value):
-    assert t_quantile(degrees_of_freedom) == pytest.approx(value, abs=0.0006)
-
-
-def test_the_interval_of_a_mean_by_hand():
+def test_means_by_hand_and_t_as_printed():
     """The values 1, 2, 3 have the mean 2 and the standard deviation 1."""
+    printed = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 10: 2.228, 99: 1.984}
+    assert {degrees: t_quantile(degrees) for degrees in printed} == pytest.approx(printed, abs=0.0006)
     error = 4.302653 / math.sqrt(3)
     assert mean_error([1.0, 2.0, 3.0]) == pytest.approx(error)
     assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - error, 2 + error))
-    assert mean_interval([1.0]) is None
-    assert mean_error([1.0]) is None
+    assert mean_interval([1.0]) is mean_error([1.0]) is None
 
 
 @pytest.mark.parametrize(

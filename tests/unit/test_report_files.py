@@ -23,7 +23,7 @@ def noise(kind: str) -> bytes:
 
 def show(path) -> str:
     section = Section("x", "X")
-    assert section.picture(path, "a", "b")
+    assert section.image(path, "a", "b")
     return section.blocks[0][1]["data"]
 
 
@@ -33,7 +33,7 @@ def test_images_of_the_run_are_shown(tmp_path):
     assert show(tmp_path / "large.png").startswith("data:image/jpeg;base64,")
     Image.new("RGB", (9, 9)).save(tmp_path / "small.png")
     assert show(tmp_path / "small.png").startswith("data:image/png;base64,")
-    assert not Section("x", "X").picture(tmp_path / "missing.png", "a", "b")
+    assert not Section("x", "X").image(tmp_path / "missing.png", "a", "b")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.svg"])

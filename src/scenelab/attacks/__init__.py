@@ -11,20 +11,5 @@ from scenelab.attacks.pgd import FGSM, PGD
 from scenelab.attacks.square import Square
 from scenelab.attacks.threat import L2, Linf, Threat
 
-__all__ = [
-    "APGD",
-    "FGSM",
-    "L2",
-    "PGD",
-    "Attack",
-    "AttackLoss",
-    "AttackResult",
-    "Goal",
-    "Linf",
-    "Square",
-    "TargetedAPGD",
-    "Threat",
-    "cross_entropy",
-    "dlr",
-    "margin",
-]
+__all__ = ["APGD", "FGSM", "PGD", "Attack", "AttackResult", "Square", "TargetedAPGD"]
+__all__ += ["L2", "AttackLoss", "Goal", "Linf", "Threat", "cross_entropy", "dlr", "margin"]

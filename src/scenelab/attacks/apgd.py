@@ -42,10 +42,6 @@ class AdaptiveState:
     best_grads: Tensor
     rises: Tensor
 
-    def select(self, rows: Bool[Tensor, " n"]) -> "AdaptiveState":
-        """Return the state of a subset of the images."""
-        return AdaptiveState(*(values[rows] for values in vars(self).values()))
-
 
 @dataclass
 class AdaptiveStep:
@@ -93,7 +89,8 @@ class AdaptiveStep:
 
     def select(self, rows: Bool[Tensor, " n"]) -> None:
         """Keep only the state of these images."""
-        self.state = None if self.state is None else self.state.select(rows)
+        if self.state is not None:
+            self.state = AdaptiveState(*(values[rows] for values in vars(self.state).values()))
 
 
 def _ascend(batch: Batch, goal: Goal, restart: int, steps: int, loss_fn: AttackLoss) -> AscentResult:
@@ -104,11 +101,7 @@ def _ascend(batch: Batch, goal: Goal, restart: int, steps: int, loss_fn: AttackL
 
 @dataclass(frozen=True, kw_only=True)
 class APGD(Attack):
-    """Auto-PGD from a random start, away from the labels.
-
-    Attributes:
-        loss_fn: `cross_entropy` for APGD-CE, `dlr` for APGD-DLR.
-    """
+    """Auto-PGD from a random start, away from the labels; `loss_fn=dlr` for APGD-DLR."""
 
     steps: int = 100
     restarts: int = 1
@@ -129,11 +122,9 @@ class APGD(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class TargetedAPGD(Attack):
-    """APGD-T: the targeted DLR loss toward the most likely other classes in turn; any wrong class is a success.
+    """APGD-T: `steps` of the targeted DLR loss toward each of the `classes` most likely other classes in turn.
 
-    Attributes:
-        steps: per class.
-        classes: number of other classes, the most likely on the clean image first.
+    Any wrong class is a success.
     """
 
     steps: int = 100

@@ -10,25 +10,11 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from scenelab import classifier
 from scenelab.attacks.gradient_ascent import AscentResult
 from scenelab.attacks.objectives import Goal, least_likely, random_targets
 from scenelab.attacks.threat import Threat
-from scenelab.classifier import (
-    BATCH_SIZE,
-    Images,
-    Labels,
-    Logits,
-    Model,
-    OnProgress,
-    Values,
-    batched_logits,
-    check_count,
-    check_images,
-    eval_mode,
-    logits_of,
-    no_progress,
-    resolve_targets,
-)
+from scenelab.classifier import BATCH_SIZE, Images, Labels, Logits, Model, OnProgress, Values
 from scenelab.errors import LabError
 
 Targets = Tensor | Literal["least-likely", "random"] | None
@@ -36,13 +22,9 @@ Targets = Tensor | Literal["least-likely", "random"] | None
 
 @dataclass(frozen=True)
 class AttackResult:
-    """Adversarial images and the model's predictions on them.
+    """Adversarial images and the model's predictions on exactly these.
 
-    Attributes:
-        images: the input images with their perturbations.
-        success: whether the model is fooled, evaluated on exactly these images.
-        predictions: predicted classes.
-        norms: norms of the perturbations in the threat's norm.
+    `success` says whether the model is fooled; `norms` are those of the perturbations in the threat's norm.
     """
 
     images: Images
@@ -53,11 +35,7 @@ class AttackResult:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch under attack.
-
-    Attributes:
-        rows: positions of the images in the input; random draws depend on them and the seed alone.
-    """
+    """A batch under attack; random draws depend on `rows`, its positions in the input, and the seed alone."""
 
     model: Model
     images: Images
@@ -73,7 +51,7 @@ class Batch:
     def clean_logits(self) -> Logits:
         """Return the logits of the clean images, after a check that the goal's classes are among them."""
         with torch.no_grad():
-            logits = logits_of(self.model, self.images)
+            logits = classifier.logits_of(self.model, self.images)
         self.goal.check(logits)
         return logits
 
@@ -112,7 +90,7 @@ class Attack(ABC):
         targets: Targets = None,
         seed: int = 0,
         batch_size: int = BATCH_SIZE,
-        on_progress: OnProgress = no_progress,
+        on_progress: OnProgress = classifier.no_progress,
     ) -> AttackResult:
         """Attack the images; the model's state is restored, also if it raises.
 
@@ -126,20 +104,17 @@ class Attack(ABC):
             seed: for random starts, targets and squares; draws depend on seed and position alone.
             batch_size: images per forward pass; results do not depend on it up to float rounding.
             on_progress: called after each batch with its number of images.
-
-        Raises:
-            LabError: invalid arguments.
         """
-        check_count("batch_size", batch_size)
-        check_count("seed", seed, minimum=0)
+        classifier.check_count("batch_size", batch_size)
+        classifier.check_count("seed", seed, minimum=0)
         if not isinstance(threat, self.threats):
             raise LabError(f"threat is {threat!r}; {type(self).__name__} needs {self.threats.__name__}")
         if targets is not None and not self.takes_targets:
             raise LabError(f"{type(self).__name__} takes no targets; use PGD or FGSM")
-        check_images(images)
+        classifier.check_images(images)
         images = images.detach().clone()
         threat.check(images)
-        with eval_mode(model):
+        with classifier.eval_mode(model):
             goal = _resolve_goal(model, images, labels, targets, seed, batch_size)
             parts = []
             for rows in torch.arange(len(images), device=images.device).split(batch_size):
@@ -185,7 +160,7 @@ def _evaluate(
     if not len(images):
         empty = torch.empty(0, dtype=torch.int64, device=images.device)
         return AttackResult(adversarial, empty.bool(), empty, images.new_empty(0))
-    logits = batched_logits(model, adversarial, batch_size)
+    logits = classifier.batched_logits(model, adversarial, batch_size)
     goal.check(logits)
     return AttackResult(adversarial, goal.is_fooled(logits), logits.argmax(dim=1), threat.norm(adversarial - images))
 
@@ -197,11 +172,11 @@ def _resolve_goal(
     if isinstance(targets, str) and targets not in ("least-likely", "random"):
         raise LabError(f"targets is {targets!r}; expected class indices, least-likely, random or None")
     if isinstance(targets, Tensor):
-        targets = resolve_targets(model, images, targets)
+        targets = classifier.resolve_targets(model, images, targets)
     if labels is not None:
-        labels = resolve_targets(model, images, labels, name="labels")
+        labels = classifier.resolve_targets(model, images, labels, name="labels")
     if labels is None or isinstance(targets, str):
-        logits = batched_logits(model, images, batch_size)
+        logits = classifier.batched_logits(model, images, batch_size)
         labels = logits.argmax(dim=1) if labels is None else labels
         if targets == "least-likely":
             targets = least_likely(logits, labels)

@@ -91,7 +91,7 @@ def loss_and_grad(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss)
 
 
 def loss_of(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss) -> Evaluation:
-    """Return the same without a backward pass; the gradient is empty."""
+    """Return the same without a backward pass, with an empty gradient."""
     with torch.no_grad():
         logits = logits_of(model, points)
         return logits, _loss(logits, goal, loss_fn).expand(len(points)), points[:0]

@@ -17,12 +17,9 @@ TINY = 1e-12  # keeps the DLR loss finite where the largest logits are equal
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """Per-image labels and, for losses toward a class, target classes.
+    """True classes, and the target classes that an attack moves toward; None moves away from the labels.
 
-    Attributes:
-        labels: true classes.
-        targets: classes that an attack moves toward; None moves away from the labels.
-        targeted: success means that the target is predicted; else any class but the label.
+    If `targeted`, success means that the target is predicted; else any class but the label.
     """
 
     labels: Labels
@@ -69,10 +66,7 @@ def dlr(logits: Logits, goal: Goal) -> Values:
     """Return the scale-invariant difference of logits ratio (Croce & Hein 2020, equations 6 and 7).
 
     Untargeted -(z_y - max_{i≠y} z_i) / (z_(1) - z_(3)), targeted -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2), with
-    z_(1) ≥ z_(2) ≥ … the sorted logits.
-
-    Raises:
-        LabError: the model has fewer than three classes, or fewer than four with targets.
+    z_(1) ≥ z_(2) ≥ … the sorted logits; needs three classes, with targets four.
     """
     needed = 3 if goal.targets is None else 4
     if logits.shape[1] < needed:

@@ -47,7 +47,7 @@ class PGD(Attack):
     Attributes:
         steps: each has a forward and a backward pass; 0 returns the start.
         step_size: α in the images' units; 2.5 ε / steps by default.
-        restarts: runs per image that is not fooled, of which the best is kept; several imply random starts.
+        restarts: runs per image until it is fooled; several imply random starts.
         random_start: start at a point drawn from the ball.
         momentum: decay of the accumulated gradient; Dong et al. (2018) use 1.
         loss_fn: `cross_entropy`, `margin`, `dlr`, or any function of logits and goal.
@@ -79,11 +79,7 @@ class PGD(Attack):
     @property
     def skip_fooled(self) -> bool:
         """A random start can lose what fools the model already; the best point cannot."""
-        return self._starts_randomly and self.keep_best
-
-    @property
-    def _starts_randomly(self) -> bool:
-        return self.random_start or self.restarts > 1
+        return (self.random_start or self.restarts > 1) and self.keep_best
 
     def perturb(self, batch: Batch) -> Images:
         """Return the best images of all restarts."""
@@ -94,7 +90,8 @@ class PGD(Attack):
         )
 
         def run_once(batch: Batch, restart: int) -> AscentResult:
-            starts = batch.random_starts(restart) if self._starts_randomly else batch.images
+            is_random = self.random_start or self.restarts > 1
+            starts = batch.random_starts(restart) if is_random else batch.images
             return ascend(batch.model, batch.images, batch.goal, starts, FixedStep(threat, size, self.momentum))
 
         return with_restarts(batch, run_once, self.restarts)

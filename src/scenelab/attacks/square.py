@@ -1,7 +1,4 @@
-"""Square Attack (Andriushchenko et al. 2020): random search on the logits alone, without gradients.
-
-If it succeeds where gradient attacks fail, the model masks its gradients.
-"""
+"""Square Attack (Andriushchenko et al. 2020): random search without gradients; it reveals gradient masking."""
 
 import math
 from dataclasses import dataclass
@@ -30,8 +27,7 @@ def area_share(query: int, queries: int) -> float:
 class Square(Attack):
     """Stripes of ±ε, then squares of ±ε at random places, kept where they increase the margin of a wrong class.
 
-    Attributes:
-        queries: forward passes per image at most; a fooled image leaves.
+    An image takes at most `queries` forward passes.
     """
 
     queries: int = 1000
@@ -61,8 +57,7 @@ class Square(Attack):
             goal = batch.goal.select(active)
             logits, candidate_values, _ = loss_of(batch.model, candidates, goal, margin)
             better = candidate_values > values[active]
-            rows = active[better]
-            points[rows], values[rows] = candidates[better], candidate_values[better]
+            points[active[better]], values[active[better]] = candidates[better], candidate_values[better]
             active = active[~(goal.is_fooled(logits) & better)]
         return points
 

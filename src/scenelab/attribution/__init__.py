@@ -11,18 +11,5 @@ from scenelab.attribution.integrated_gradients import IntegratedGradients
 from scenelab.attribution.occlusion import Occlusion
 from scenelab.attribution.registry import METHODS
 
-__all__ = [
-    "METHODS",
-    "Attribution",
-    "GradCAM",
-    "Gradient",
-    "GradientTimesInput",
-    "IntegratedGradients",
-    "Occlusion",
-    "Saliency",
-    "ScoreFn",
-    "SmoothGrad",
-    "VarGrad",
-    "target_logit",
-    "target_loss",
-]
+__all__ = ["GradCAM", "Gradient", "GradientTimesInput", "IntegratedGradients", "Occlusion", "Saliency", "SmoothGrad"]
+__all__ += ["METHODS", "Attribution", "ScoreFn", "VarGrad", "target_logit", "target_loss"]

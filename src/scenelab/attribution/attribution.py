@@ -9,22 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scenelab.classifier import (
-    BATCH_SIZE,
-    Images,
-    Labels,
-    Logits,
-    Model,
-    OnProgress,
-    Values,
-    check_classes,
-    check_count,
-    eval_mode,
-    logits_of,
-    no_progress,
-    resolve_targets,
-    value_and_grad,
-)
+from scenelab import classifier
+from scenelab.classifier import BATCH_SIZE, Images, Labels, Logits, Model, OnProgress, Values
 
 ScoreFn = Callable[[Tensor, Tensor], Tensor]
 """From N×K logits and N targets to what is attributed: N values, or their sum."""
@@ -42,12 +28,7 @@ def target_loss(logits: Logits, targets: Labels) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images to explain.
-
-    Attributes:
-        rows: positions of the images in the input.
-        batch_size: images per forward pass.
-    """
+    """Images to explain, and `rows`, their positions in the input."""
 
     model: Model
     images: Images
@@ -60,15 +41,15 @@ class Batch:
         targets = self.targets.expand(len(images))
 
         def score(logits: Tensor) -> Tensor:
-            check_classes(logits, targets)
+            classifier.check_classes(logits, targets)
             return score_fn(logits, targets)
 
-        return value_and_grad(self.model, images, score)[2]
+        return classifier.value_and_grad(self.model, images, score)[2]
 
     def logit(self, images: Images) -> Values:
         """Return the targets' logits of variants of the batch's images; the targets broadcast."""
-        targets, logits = self.targets.expand(len(images)), logits_of(self.model, images)
-        check_classes(logits, targets)
+        targets, logits = self.targets.expand(len(images)), classifier.logits_of(self.model, images)
+        classifier.check_classes(logits, targets)
         return logits.gather(1, targets[:, None])[:, 0]
 
 
@@ -96,7 +77,7 @@ class Attribution(ABC):
         targets: Labels | None = None,
         *,
         batch_size: int = BATCH_SIZE,
-        on_progress: OnProgress = no_progress,
+        on_progress: OnProgress = classifier.no_progress,
     ) -> Float[Tensor, "n d h w"]:
         """Attribute the targets' scores to pixels; the model's state is restored, also if it raises.
 
@@ -106,13 +87,10 @@ class Attribution(ABC):
             targets: one class per image; the model's predictions by default.
             batch_size: images per forward pass.
             on_progress: called with the number of images finished since the last call.
-
-        Raises:
-            LabError: invalid arguments.
         """
-        check_count("batch_size", batch_size)
-        with eval_mode(model):
-            targets = resolve_targets(model, images, targets, batch_size=batch_size)
+        classifier.check_count("batch_size", batch_size)
+        with classifier.eval_mode(model):
+            targets = classifier.resolve_targets(model, images, targets, batch_size=batch_size)
             self.check(images)
             parts, count = [], 1 if self.one_by_one else batch_size
             for start in range(0, len(images), count):

@@ -70,11 +70,7 @@ def has_feature_maps(model: Model) -> bool:
 
 
 def last_feature_maps(model: Model) -> nn.Module:
-    """Return the last module of `features`, which feeds the global pooling.
-
-    Raises:
-        LabError: the model has no `features`.
-    """
+    """Return the last module of `features`, which feeds the global pooling; raise LabError if there is none."""
     network: Any = getattr(model, "network", model)
     if not has_feature_maps(model):
         raise LabError(f"{type(network).__name__} has no 'features' to take Grad-CAM's maps from; leave cam out")

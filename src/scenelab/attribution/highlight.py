@@ -13,11 +13,7 @@ def highlight_grid(
 ) -> Float[Tensor, "3 rows cols"]:
     """Return a grid in [0, 1] in which pixels are red where their map exceeds alpha times its mean.
 
-    Args:
-        images: in any range; each is scaled from its minimum to its maximum.
-        maps: one per image, of any scale; None shows the images alone.
-        alpha: threshold in means of a map.
-        columns: images per row.
+    Each image is scaled from its minimum to its maximum; without maps they are shown alone.
     """
     grid = make_grid(images.detach().float().cpu(), nrow=columns, normalize=True, scale_each=True)
     if maps is None:

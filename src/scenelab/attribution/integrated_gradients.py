@@ -7,18 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scenelab import classifier
 from scenelab.attribution.attribution import Attribution, Batch, target_logit
-from scenelab.classifier import (
-    BATCH_SIZE,
-    Images,
-    Labels,
-    Model,
-    Values,
-    batched_logits,
-    check_count,
-    eval_mode,
-    resolve_targets,
-)
+from scenelab.classifier import BATCH_SIZE, Images, Labels, Model, Values
 from scenelab.errors import LabError
 
 
@@ -37,7 +28,7 @@ class IntegratedGradients(Attribution):
     one_by_one: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_count("steps", self.steps)
+        classifier.check_count("steps", self.steps)
 
     def check(self, images: Images) -> None:
         """Raise LabError unless the baseline broadcasts to the images."""
@@ -54,23 +45,17 @@ class IntegratedGradients(Attribution):
         return ((image - start) * total)[None]
 
     def completeness_gap(
-        self,
-        model: Model,
-        images: Images,
-        attributions: Images,
-        targets: Labels | None = None,
-        *,
-        batch_size: int = BATCH_SIZE,
+        self, model: Model, images: Images, values: Images, targets: Labels | None = None, batch_size: int = BATCH_SIZE
     ) -> Values:
-        """Return Σ attributions - (logit(x) - logit(x₀)), which is zero without quadrature error (proposition 1)."""
+        """Return Σ values - (logit(x) - logit(x₀)), which is zero without quadrature error (proposition 1)."""
         if not len(images):
             return images.new_empty(0)
-        with eval_mode(model), torch.no_grad():
-            targets = resolve_targets(model, images, targets, batch_size=batch_size)
+        with classifier.eval_mode(model), torch.no_grad():
+            targets = classifier.resolve_targets(model, images, targets, batch_size=batch_size)
             start = self._expand_baseline(images)
             start = start[:1] if start.stride(0) == 0 else start  # one baseline for all images is evaluated once
-            rise = batched_logits(model, images, batch_size) - batched_logits(model, start, batch_size)
-        return attributions.sum(dim=(1, 2, 3)) - rise.gather(1, targets[:, None])[:, 0]
+            first, last = (classifier.batched_logits(model, points, batch_size) for points in (start, images))
+        return values.sum(dim=(1, 2, 3)) - (last - first).gather(1, targets[:, None])[:, 0]
 
     def _expand_baseline(self, images: Images, rows: slice = slice(None)) -> Images:
         baseline = torch.as_tensor(self.baseline, dtype=images.dtype, device=images.device).detach()

@@ -43,7 +43,7 @@ def attack(
     from scenelab.data.decode import read_images
     from scenelab.errors import LabError
     from scenelab.evaluation.adversarial import AttackSettings, write_adversarial
-    from scenelab.evaluation.images import load_images, spread_rows
+    from scenelab.evaluation.predict import load_images, spread_rows
     from scenelab.runs.loading import open_images, open_network
 
     size = read_epsilon(epsilon)
@@ -68,16 +68,10 @@ def attack(
     if json:
         print_json(result.to_json())
         return
-    rows = [
-        [
-            entry.image,
-            f"{entry.before} {100 * entry.confidence:.0f} %",
-            f"{entry.after} {100 * entry.certainty:.0f} %",
-            f"{255 * entry.largest:.0f}/255",
-            "yes" if entry.fooled else "no",
-        ]
-        for entry in result.images
-    ]
+    rows = []
+    for entry in result.images:
+        before, after = f"{entry.before} {100 * entry.confidence:.0f} %", f"{entry.after} {100 * entry.certainty:.0f} %"
+        rows.append([entry.image, before, after, f"{255 * entry.largest:.0f}/255", "yes" if entry.fooled else "no"])
     fooled = sum(entry.fooled for entry in result.images)
     title = f"{method}, ε = {epsilon}: {fooled} of {len(rows)} images fool {result.model}"
     print_table(title, ["image", "before", "after", "largest change", "fooled"], rows)

@@ -80,21 +80,11 @@ def explain(
         result = explain_files(folder, stored, images, names=names, rendering=rendering)
     else:
         dataset, source = open_images(folder, stored, data=data, split=split)
-        result = explain_split(
-            folder,
-            stored,
-            dataset,
-            data=source,
-            names=names,
-            count=limit,
-            per_class=per_class,
-            rendering=rendering,
-            tests=ImageCounts(
-                faithfulness=followed if faithfulness else 0,
-                sanity=randomised if sanity else 0,
-                objects=annotated if objects else 0,
-            ),
+        tests = ImageCounts(
+            faithfulness=followed * faithfulness, sanity=randomised * sanity, objects=annotated * objects
         )
+        options = {"count": limit, "per_class": per_class, "rendering": rendering, "tests": tests}
+        result = explain_split(folder, stored, dataset, data=source, names=names, **options)
     if json:
         print_json(result.to_json())
         return

@@ -33,7 +33,7 @@ def export(
         limit: images to check the file on, spread over the split.
     """
     from scenelab.errors import LabError
-    from scenelab.evaluation.images import load_images, spread_rows
+    from scenelab.evaluation.predict import load_images, spread_rows
     from scenelab.io import write_json
     from scenelab.runs.export import export as write
     from scenelab.runs.loading import open_run

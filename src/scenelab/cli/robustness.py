@@ -37,8 +37,7 @@ def robustness(
         seed: random seed of the attacks.
     """
     from scenelab.errors import LabError
-    from scenelab.evaluation.attack_suite import THOROUGH, Effort
-    from scenelab.evaluation.robustness import measure_robustness
+    from scenelab.evaluation.robustness import THOROUGH, Effort, measure_robustness
     from scenelab.runs.loading import open_run
 
     sizes = [read_epsilon(text) for text in epsilons]
@@ -71,7 +70,7 @@ def read_epsilon(text: str) -> float:
 
 
 def _show(result: "RobustnessResult") -> None:
-    from scenelab.evaluation.attack_suite import LEFTOVER
+    from scenelab.evaluation.robustness import LEFTOVER
 
     rows = []
     for entry in result.epsilons:

@@ -1,13 +1,8 @@
 """Convolution as an `autograd.Function` that is differentiable any number of times.
 
-Convolution is bilinear in input and weight, so each of its gradients is bilinear too, and their gradients are
-convolutions again. Each of three Functions computes one kernel forward and calls the other two backward:
-
-    Conv2dFunction   (X, W)     Y  = X ⋆ W
-    _InputGradient   (∂Y, W)    ∂X = Conv2dFunctionᵀ in X, for fixed W
-    _WeightGradient  (∂Y, X)    ∂W = Conv2dFunctionᵀ in W, for fixed X
-
-Only the input and the weight are saved for backward, never the windows of the input.
+Convolution is bilinear in input and weight, and so are its gradients. Each of three Functions computes one of them
+forward, Y from (X, W), ∂X from (∂Y, W) and ∂W from (∂Y, X), and calls the other two backward. Only the input and the
+weight are saved, never the windows of the input.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -21,13 +16,11 @@ from torch.autograd import Function
 from scenelab.conv import checks, dispatch
 
 Gradients = tuple[Tensor | None, ...]
+Shape = tuple[int, int, int, int]
 
 
 class Conv2dFunction(Function):
-    """Y = X ⋆ W + b; `Conv2dFunction.apply(input, weight, bias, stride=1, padding=0)`.
-
-    Differentiable any number of times, also under `torch.func`. Arguments and errors as for `scenelab.conv.conv2d`.
-    """
+    """Y = X ⋆ W + b as `Conv2dFunction.apply(input, weight, bias, stride=1, padding=0)`; arguments as for `conv2d`."""
 
     @staticmethod
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0) -> Tensor:
@@ -59,9 +52,7 @@ class _InputGradient(_Gradient):
     """∂L/∂X from ∂L/∂Y and W."""
 
     @staticmethod
-    def forward(
-        grad_output: Tensor, weight: Tensor, input_shape: tuple[int, int, int, int], stride: int, padding: int
-    ) -> Tensor:
+    def forward(grad_output: Tensor, weight: Tensor, input_shape: Shape, stride: int, padding: int) -> Tensor:
         with _autocast_off(grad_output):
             return dispatch.grad_input(grad_output, weight, input_shape, stride, padding)
 

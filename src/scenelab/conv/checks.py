@@ -9,11 +9,7 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def check(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> None:
-    """Check all arguments of a convolution.
-
-    Raises:
-        LabError: An argument is invalid; the message names it, what is expected and what it is.
-    """
+    """Raise a LabError unless all arguments of a convolution are valid."""
     check_integers(1, stride=stride)
     check_integers(0, padding=padding)
     for name, value, layout in (("input", input, "N×C×H×W"), ("weight", weight, "Co×Ci×K×K")):

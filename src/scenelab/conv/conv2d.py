@@ -32,18 +32,16 @@ def conv2d(
         weight: Co×Ci×K×K, of the input's dtype and device.
         bias: one value per output channel, or None.
         stride: step between windows, 1 or more.
-        padding: zeros on each side, 0 or more; K must fit into the padded input.
-        dilation: must be 1; exists for the signature of `F.conv2d`.
-        groups: must be 1, likewise.
+        padding: zeros on each side; K must fit into the padded input.
+        dilation: must be 1, as groups; both exist for the signature of `F.conv2d`.
+        groups: must be 1.
 
     Returns:
-        N×Co×Ho×Wo with Ho = ⌊(H + 2·padding - K) / stride⌋ + 1, Wo likewise; never a view; in channels_last if the
-        input or the weight is. Differentiable any number of times.
+        N×Co×Ho×Wo with Ho = ⌊(H + 2·padding - K) / stride⌋ + 1, Wo likewise (Dumoulin & Visin 2016, relationship 6);
+        never a view; in channels_last if the input or the weight is. Differentiable any number of times.
 
     Raises:
         LabError: An argument is invalid; the message names it, what is expected and what it is.
-
-    Source: Dumoulin & Visin 2016, A guide to convolution arithmetic for deep learning, relationship 6.
     """
     checks.check_undilated_ungrouped(dilation, groups)
     return Conv2dFunction.apply(input, weight, bias, stride, padding)
@@ -52,10 +50,7 @@ def conv2d(
 class Conv2d(nn.Module):
     """A convolution layer with the arguments, initial weights, state dict and output of `nn.Conv2d`.
 
-    Kernel, stride and padding are ints, as in `conv2d`; dilation and groups are 1.
-
-    Raises:
-        LabError: An argument is invalid; the message names it, what is expected and what it is.
+    Kernel, stride and padding are ints, as in `conv2d`; dilation and groups must be 1.
     """
 
     bias: nn.Parameter | None
@@ -91,7 +86,7 @@ class Conv2d(nn.Module):
     def reset_parameters(self) -> None:
         """Draw weight and bias from U(-1/√n, 1/√n) with n = Ci·K², as `nn.Conv2d` does from the same seed.
 
-        Kaiming-uniform with a = √5 (He et al. 2015, equation 10, with gain √(2 / (1 + a²)) and bound gain·√(3/n)).
+        This is Kaiming-uniform with a = √5 (He et al. 2015, equation 10).
         """
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:

@@ -9,9 +9,8 @@ With input X (N×Cᵢ×H×W, zero outside its sides), weight W (Cₒ×Cᵢ×K×K
 Y has Hₒ = ⌊(H + 2P - K) / S⌋ + 1 rows, and columns likewise (Dumoulin & Visin 2016, relationship 6).
 
 Each shape is computed by one of four algorithms: `pointwise` (K = 1), `winograd` (3×3 with many channels),
-`shifted_gemm` (stride 1) and `im2col` (everything). All have the same signatures and work on channels-last memory;
-other layouts are copied on the way in and out. These functions check nothing and record no gradient graph;
-`scenelab.conv.autograd` does both. No function returns a view.
+`shifted_gemm` (stride 1) and `im2col` (everything). All have the same signatures and work on channels-last memory.
+`scenelab.conv.autograd` checks arguments and records the graph. No function returns a view.
 """
 
 from types import ModuleType
@@ -23,6 +22,7 @@ from torch import Tensor
 from scenelab.conv import im2col, pointwise, shifted_gemm, winograd
 from scenelab.conv.gemm import Bias, Weight
 
+Shape = tuple[int, int, int, int]
 Input = Float[Tensor, "n ci h w"]
 Output = Float[Tensor, "n co ho wo"]
 
@@ -51,31 +51,24 @@ def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int)
     output = _empty((images, channels_out, *sides), input)
     if output.numel():
         algorithm = select_algorithm(kernel, stride, padding, channels_in, channels_out, input.dtype)
-        b = None if bias is None else _to_compute_dtype(bias)
-        y = output.permute(0, 2, 3, 1)
-        algorithm.forward(_to_nhwc(input), _to_compute_dtype(weight), b, stride, padding, y)
-    return _from_nhwc(output, input.dtype, _memory_format(input, weight))
+        w, b = (None if part is None else part.to(output.dtype) for part in (weight, bias))
+        algorithm.forward(_to_nhwc(input), w, b, stride, padding, output.permute(0, 2, 3, 1))
+    return _as(output, input, weight)
 
 
-def grad_input(
-    grad_output: Output, weight: Weight, input_shape: tuple[int, int, int, int], stride: int, padding: int
-) -> Input:
-    """Return ∂L/∂X.
-
-    At stride 1 it is the convolution of ∂L/∂Y with the weight rotated by 180 degrees and padding K-1-P (Dumoulin &
-    Visin 2016, relationship 9).
-    """
+def grad_input(grad_output: Output, weight: Weight, input_shape: Shape, stride: int, padding: int) -> Input:
+    """Return ∂L/∂X, at stride 1 as ∂L/∂Y ⋆ W rotated by 180° (Dumoulin & Visin 2016, relationship 9)."""
     kernel = weight.shape[-1]
     if stride == 1 and padding < kernel and kernel > 1:
         return forward(grad_output, weight.flip(2, 3).transpose(0, 1), None, 1, kernel - 1 - padding)
     result = _empty(input_shape, grad_output)
     if grad_output.numel():
         algorithm = pointwise if kernel == 1 and padding == 0 else im2col
-        dx = result.permute(0, 2, 3, 1)
-        algorithm.grad_input(_to_nhwc(grad_output), _to_compute_dtype(weight), stride, padding, dx)
+        dy, w, dx = _to_nhwc(grad_output), weight.to(result.dtype), result.permute(0, 2, 3, 1)
+        algorithm.grad_input(dy, w, stride, padding, dx)
     else:
         result.zero_()
-    return _from_nhwc(result, grad_output.dtype, _memory_format(grad_output, weight))
+    return _as(result, grad_output, weight)
 
 
 def grad_weight(grad_output: Output, input: Input, kernel_size: int, stride: int, padding: int) -> Weight:
@@ -95,13 +88,9 @@ def _compute_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float32 if small and tensor.device.type == "cpu" else tensor.dtype
 
 
-def _to_compute_dtype(tensor: Tensor) -> Tensor:
-    return tensor.to(_compute_dtype(tensor))
-
-
 def _to_nhwc(tensor: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w c"]:
     """Move the channels last, in memory and in the shape; a view of channels-last memory."""
-    return _to_compute_dtype(tensor).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).contiguous()
+    return tensor.to(_compute_dtype(tensor)).permute(0, 2, 3, 1).contiguous()
 
 
 def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -109,22 +98,18 @@ def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return torch.empty(shape, dtype=_compute_dtype(like), device=like.device, memory_format=torch.channels_last)
 
 
-def _from_nhwc(result: Tensor, dtype: torch.dtype, layout: torch.memory_format) -> Tensor:
-    """Convert a result from channels-last memory to the dtype and layout of the caller."""
-    result = result.to(dtype)
+def _as(result: Tensor, *arguments: Tensor) -> Tensor:
+    """Convert a result from channels-last memory to the dtype and layout of the caller's arguments."""
+    result, layout = result.to(arguments[0].dtype), _memory_format(*arguments)
     return result if layout == torch.channels_last else result.clone(memory_format=layout)
 
 
-def _memory_format(*tensors: Float[Tensor, "_ _ _ _"]) -> torch.memory_format:
-    """Return channels_last if any of the tensors has its channels innermost in memory."""
+def _memory_format(*tensors: Tensor) -> torch.memory_format:
     return torch.channels_last if any(map(_is_channels_last, tensors)) else torch.contiguous_format
 
 
 def _is_channels_last(tensor: Float[Tensor, "n c h w"]) -> bool:
-    """Return whether the strides grow from channels to columns, rows and images; gaps are allowed.
-
-    `is_contiguous(memory_format=channels_last)` is also true of an NCHW tensor with one channel or pixel.
-    """
+    """Return whether strides grow from channels to images; `is_contiguous` is also true of NCHW with one channel."""
     (_, channels, height, width), (by_image, by_channel, by_row, by_column) = tensor.shape, tensor.stride()
     by_rows = height * by_row
     return by_column >= channels * by_channel and by_row >= width * by_column and by_image >= by_rows > by_channel

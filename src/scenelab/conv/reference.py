@@ -65,7 +65,7 @@ def output_side(side: int, kernel: int, stride: int, padding: int) -> int:
 
 def _accumulate(start: Tensor, left: Tensor, right: Tensor, terms: Iterable[tuple[Index, Index, Index]]) -> Tensor:
     """Add left[a]·right[b] at every target of the terms (target, a, b), in their order."""
-    result, left, right = (tensor.detach().double().numpy().copy() for tensor in (start, left, right))
+    result, x, y = (tensor.detach().double().numpy().copy() for tensor in (start, left, right))
     for target, a, b in terms:
-        result[target] += left[a] * right[b]
+        result[target] += x[a] * y[b]
     return torch.from_numpy(result)

@@ -5,14 +5,10 @@ a tile into an elementwise product:
 
     Y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A
 
-With the sum over input channels, ⊙ becomes (m+2)² matrix products, (tiles × Cᵢ) · (Cᵢ × Cₒ), one per element of a
-transformed tile: 36 multiplications for 16 outputs with m = 4 instead of 144. The gradient of the weight is the
-derivative of the same formula: with V = Bᵀ d B and D = A ∂Y Aᵀ,
-
-    ∂g = Gᵀ [ Σ_tiles Vᵀ · D ] G
-
-A transform is one product as well: vec(Bᵀ d B) = (B⊗B)ᵀ vec(d), for all tiles and channels at once. The rounding error
-is larger than that of the plain sum: docs/convolution.md has the measurements.
+With the sum over input channels, ⊙ becomes (m+2)² matrix products, (tiles × Cᵢ) · (Cᵢ × Cₒ): with m = 4, 36
+multiplications for 16 outputs instead of 144. The gradient of the weight is ∂g = Gᵀ [ Σ_tiles Vᵀ · D ] G, where
+V = Bᵀ d B and D = A ∂Y Aᵀ. A transform is one product, vec(Bᵀ d B) = (B⊗B)ᵀ vec(d), for all tiles and channels. The
+rounding error is larger than that of the plain sum: docs/convolution.md has the measurements.
 """
 
 from dataclasses import dataclass
@@ -51,10 +47,9 @@ class Transforms:
 
 @cache
 def transforms(tile: int, dtype: torch.dtype, device: torch.device) -> Transforms:
-    """Return the matrices for m = `tile`, from Lagrange's formula at POINTS and at infinity.
+    """Return the matrices for m = `tile`, from Lagrange's formula at POINTS and at infinity, exact until rounding.
 
-    A product of polynomials is interpolated from its values at n points; the transposed algorithm computes the sums of
-    a convolution (Blahut 2010, sections 5.2 and 5.4). Exact until the final rounding.
+    A product of polynomials is interpolated from its values; transposed, this is a convolution (Blahut 2010, 5.2, 5.4).
     """
     points = np.array(POINTS[tile])
     others = [np.delete(points, index) for index in range(len(points))]

@@ -1,7 +1,6 @@
 """Read MiniPlaces' object annotations: the objects of an image as polygons.
 
-`objects/<path of the image>.xml` is a sequence of elements without a root; each object is one `objects` with its class
-and a polygon of `pt` (x, y), in pixels of the 128×128 image from 1.
+`objects/<path of the image>.xml` is a sequence of elements without a root; each `objects` is one.
 """
 
 import re

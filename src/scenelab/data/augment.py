@@ -73,12 +73,7 @@ HANDOUT = Augment(flip=True, degrees=15.0, area=(0.25, 1.0), aspect=(0.8, 1.2), 
 
 @dataclass(frozen=True)
 class Shard:
-    """The images of one rank out of a batch; they are augmented as they would be within the whole batch.
-
-    Attributes:
-        batch_size: images of the whole batch.
-        rows: the rows of the batch that this rank has.
-    """
+    """The rows of a batch that one rank has; they are augmented as within the whole batch."""
 
     batch_size: int
     rows: slice
@@ -201,14 +196,9 @@ def erase(images: Images, probability: float, generator: Generator, shard: Shard
 def augment_batch(
     images: Images, augment: Augment, generator: Generator, *, size: int, shard: Shard | None = None
 ) -> Float[Tensor, "n 3 s s"]:
-    """Apply everything but mixing to a batch in [0, 1].
+    """Apply everything but mixing to a batch in [0, 1], or to the rows of one that `shard` names.
 
-    Args:
-        images: a batch, or the rows of one that `shard` names.
-        augment: what to apply.
-        generator: source of all randomness, on the device of the images.
-        size: side of the result in pixels.
-        shard: where in its batch the rows are; None if `images` are the whole batch.
+    The generator is on the images' device; `size` is the side of the result in pixels.
     """
     shard = shard or Shard(len(images), slice(None))
     if augment.area is not None or augment.degrees:
@@ -226,10 +216,9 @@ def augment_batch(
 def mix_batch(
     images: Images, labels: Targets, augment: Augment, generator: Generator, *, num_classes: int
 ) -> tuple[Images, Targets]:
-    """Mix a batch with a permutation of itself by mixup or CutMix.
+    """Mix a batch with a permutation of itself by mixup or CutMix; labels become N×K class probabilities.
 
-    Returns:
-        The images, and the labels as N×K class probabilities; both unchanged if the batch is not mixed.
+    Both are returned unchanged if the batch is not mixed.
     """
     methods = [name for name in ("mixup", "cutmix") if getattr(augment, name)]
     if not methods:

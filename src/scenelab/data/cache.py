@@ -2,12 +2,11 @@
 
 import errno
 import hashlib
-import io
 import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 import torch
@@ -197,7 +196,7 @@ def _write_images(listing: Listing, path: Path, size: int, on_bad_image: OnBadIm
     """Decode the images into a .npy file; through `write`, since a full disk under a memory map is a SIGBUS."""
     skipped: SkippedRows = {}
     with open(path, "wb") as file, progress(f"packing {listing.split}", len(listing)) as advance:
-        file.write(_npy_header(len(listing), size))
+        _write_header(file, len(listing), size)
         for row, name in enumerate(listing.paths):
             try:
                 image = fit(read_image(listing.file(row)), size)
@@ -211,15 +210,13 @@ def _write_images(listing: Listing, path: Path, size: int, on_bad_image: OnBadIm
         if len(skipped) == len(listing):
             raise LabError(f"none of the {len(listing)} listed images in {listing.root} can be read; get them again")
         file.seek(0)
-        file.write(_npy_header(len(listing) - len(skipped), size))
+        _write_header(file, len(listing) - len(skipped), size)
         file.flush()
         os.fsync(file.fileno())
     return skipped
 
 
-def _npy_header(count: int, size: int) -> bytes:
-    """Return a .npy header; its length is the same for every count, since numpy leaves room to grow."""
-    stream = io.BytesIO()
+def _write_header(file: IO[bytes], count: int, size: int) -> None:
+    """Write a .npy header; its length is the same for every count, since numpy leaves room to grow."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
-    np.lib.format.write_array_header_1_0(stream, header)
-    return stream.getvalue()
+    np.lib.format.write_array_header_1_0(file, header)

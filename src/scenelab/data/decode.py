@@ -1,7 +1,6 @@
 """Decode an image file to a square uint8 tensor.
 
-Pillow decodes: slower than libjpeg bindings (2,700 against 9,000 small JPEGs per second), but each image is decoded
-once, and Pillow reads every common format and mode. torchvision's decoders are deprecated since 0.29.
+Pillow is slower than libjpeg bindings, but reads every common format, and each image is decoded once.
 """
 
 import io

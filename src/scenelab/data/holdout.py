@@ -9,11 +9,7 @@ SEED = 20190301  # fixed: every run holds out the same images
 
 
 def hold_out(train: MemmapDataset, share: float) -> tuple[MemmapDataset, MemmapDataset]:
-    """Return the images to train on and the split `holdout`, a `share` in (0, 1) of the images of each class.
-
-    Raises:
-        LabError: one of the two would be empty.
-    """
+    """Return the images to train on and the split `holdout`, a `share` in (0, 1) of the images of each class."""
     labels, generator = train.labels.numpy(), np.random.Generator(np.random.PCG64(SEED))
     is_held_out = np.zeros(len(train), dtype=bool)
     for label in range(len(train.categories)):

@@ -54,13 +54,7 @@ def val_paths(paths: list[str], share: float = VAL_SHARE) -> set[str]:
 
 
 def read_tree(folder: Path, split: str) -> Listing:
-    """List a split of a folder-per-class tree, `folder/SPLIT/CLASS/…` or `folder/CLASS/…`.
-
-    Of the latter a tenth of each class becomes `val`.
-
-    Raises:
-        LabError: there are fewer than two classes, a class has too few images to split, or one is only in val.
-    """
+    """List a split of a tree `folder/SPLIT/CLASS/…`, or of `folder/CLASS/…`, of which a tenth becomes `val`."""
     folder = Path(folder)
     if (folder / "train").is_dir():
         return _read_presplit(folder, split)

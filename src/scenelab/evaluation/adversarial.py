@@ -3,7 +3,7 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,13 +16,12 @@ from scenelab.attacks.attack import Targets
 from scenelab.classifier import Model, OnProgress, no_progress
 from scenelab.errors import LabError
 from scenelab.evaluation.figures import new_figure, show_image
-from scenelab.evaluation.images import BATCH_SIZE, top1
-from scenelab.evaluation.results import Result
+from scenelab.evaluation.predict import BATCH_SIZE, top1
+from scenelab.evaluation.results import Result, Value, stamp_result
 from scenelab.io import atomic_write
 from scenelab.models.inference import prepare_for_inference
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
-from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
 
 MethodName = Literal["fgsm", "pgd", "apgd", "apgd-t", "square"]
@@ -78,7 +77,7 @@ class AttackSettings:
         return torch.full((count,), categories.index(self.target))
 
 
-class Change(NamedTuple):
+class Change(Value):
     """The predicted category and its confidence before and after an attack."""
 
     before: str
@@ -87,17 +86,12 @@ class Change(NamedTuple):
     certainty: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class AttackedImage:
+class AttackedImage(Change):
     """An entry of `attack.json`: names, true category if known, predictions, and norm of the perturbation."""
 
     image: str
     file: str
     label: str | None
-    before: str
-    confidence: float
-    after: str
-    certainty: float
     fooled: bool
     largest: float
 
@@ -105,13 +99,11 @@ class AttackedImage:
 class AttackReport(Result):
     """The content of `results/attack/attack.json`."""
 
-    model: str
     method: MethodName
     epsilon: float
     steps: int
     target: str | None
     seed: int
-    size: int
     images: list[AttackedImage]
 
 
@@ -127,9 +119,6 @@ def attack_images(
     """Attack images on 8-bit levels; the adversarial examples are on 8-bit levels too.
 
     Without labels, attack away from the model's predictions.
-
-    Raises:
-        LabError: the target is not a category, or the method takes none.
     """
     return settings.attack(
         model,
@@ -154,9 +143,6 @@ def write_adversarial(
     """Attack images, rounded to 8 bits first, and write PNG files, a sheet and attack.json to RUN/results/attack.
 
     Without labels, attack away from the model's predictions.
-
-    Raises:
-        LabError: the target is not a category, or the method takes none.
     """
     model, folder, categories = prepare_for_inference(stored.model), run.results / "attack", stored.categories
     images = round_to_levels(images)
@@ -173,17 +159,15 @@ def write_adversarial(
             file.write(to_png(result.images[row]))
         label = None if labels is None else categories[labels[row]]
         outcome = {"fooled": bool(result.success[row]), "largest": result.norms[row].item()}
-        entries.append(AttackedImage(image=name, file=path.name, label=label, **change._asdict(), **outcome))
+        entries.append(AttackedImage(image=name, file=path.name, label=label, **dict(change), **outcome))
     draw_samples(images, result.images, changes[:SHEET_IMAGES], settings.epsilon, folder / "attack.png")
     report = AttackReport(
-        **stamp(run.best),
-        model=stored.arch,
+        **stamp_result(run, stored),
         method=settings.method,
         epsilon=settings.epsilon,
         steps=settings.passes,
         target=settings.target,
         seed=settings.seed,
-        size=stored.size,
         images=entries,
     )
     report.write(folder / "attack.json")
@@ -192,11 +176,11 @@ def write_adversarial(
 
 def predict_both(model: Model, images: Tensor, adversarial: Tensor, categories: tuple[str, ...]) -> list[Change]:
     """Return the model's predictions on images and their adversarial examples."""
-    columns = []
-    for batch in (images, adversarial):
-        confidences, classes = top1(model, batch)
-        columns += [[categories[label] for label in classes.tolist()], confidences.tolist()]
-    return [Change(*row) for row in zip(*columns, strict=True)]
+    columns = [column.tolist() for batch in (images, adversarial) for column in top1(model, batch)]
+    return [
+        Change(before=categories[before], confidence=confidence, after=categories[after], certainty=certainty)
+        for confidence, before, certainty, after in zip(*columns, strict=True)
+    ]
 
 
 def draw_samples(images: Tensor, adversarial: Tensor, changes: list[Change], epsilon: float, path: Path) -> None:

@@ -10,13 +10,20 @@ from torch import Tensor
 
 from scenelab.attribution import METHODS
 from scenelab.classifier import Model, OnProgress, no_progress
-from scenelab.evaluation.images import top1
+from scenelab.evaluation.predict import top1
+from scenelab.evaluation.results import Value
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
 
 PERCENTILE = 99.0
 BATCH_SIZE = 20
 Maps = Float[Tensor, "n 1 h w"]
+TITLES = {
+    "right": "right and confident",
+    "wrong": "wrong and confident",
+    "classes": "one image of each class",
+    "images": "images",
+}
 Style = Literal["overlay", "heat"]
 Scope = Literal["map", "method", "all"]
 SCOPES: dict[Scope, str] = {
@@ -24,15 +31,6 @@ SCOPES: dict[Scope, str] = {
     "method": "one scale for all maps of a method in this gallery",
     "all": "one scale for all maps of all methods in this gallery, each divided by its mean (1 is an even spread)",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Images of a split for one gallery, by index."""
-
-    name: str
-    title: str
-    rows: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +49,7 @@ class Rendering:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Explanation:
+class Explanation(Value):
     """An explained image (index or file name), the model's prediction, and the limit of each map's colors."""
 
     image: int | str
@@ -84,68 +81,63 @@ class Gallery:
     """Images with scaled maps, and how they are rendered."""
 
     name: str
-    title: str
     rendering: Rendering
     rows: list[Row]
+
+    @property
+    def title(self) -> str:
+        """Heading of the gallery."""
+        return TITLES[self.name]
 
 
 def select_examples(
     logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], *, count: int, per_class: bool
-) -> list[Selection]:
-    """Select the most confident correct and wrong predictions and, with `per_class`, one image per class.
+) -> dict[str, list[int]]:
+    """Select the most confident correct and wrong predictions and, with `per_class`, one image per class, by index.
 
     The image of a class is its most confident correct one, or its most confident if none is correct.
     """
     confidence, predictions = logits.softmax(dim=1).max(dim=1)
-    correct, order = predictions == labels, confidence.argsort(descending=True, stable=True)
-    right, wrong = (tuple(order[mask[order]][:count].tolist()) for mask in (correct, ~correct))
-    selections = [
-        Selection(name="right", title="right and confident", rows=right),
-        Selection(name="wrong", title="wrong and confident", rows=wrong),
-    ]
+    order = confidence.argsort(descending=True, stable=True)
+    is_correct = (predictions == labels)[order]
+    right, wrong = order[is_correct], order[~is_correct]
+    rows = {"right": right[:count].tolist(), "wrong": wrong[:count].tolist()}
     if per_class:
-        rows = []
-        for label in labels.unique().tolist():
-            members = order[labels[order] == label]
-            hits = members[correct[members]]
-            rows.append(int((hits if len(hits) else members)[0]))
-        selections.append(Selection(name="classes", title="one image of each class", rows=tuple(rows)))
-    return selections
+        ranked = torch.cat([right, wrong])
+        rows["classes"] = [int(ranked[labels[ranked] == label][0]) for label in labels.unique()]
+    return rows
 
 
 def make_gallery(
-    stored: Stored,
-    selection: Selection,
+    name: str,
+    sources: list[int] | list[str],
     images: Float[Tensor, "n 3 h w"],
-    names: tuple[str, ...],
+    stored: Stored,
+    methods: tuple[str, ...],
     rendering: Rendering,
     *,
     labels: list[int] | None = None,
-    files: list[str] | None = None,
 ) -> Gallery:
     """Attribute the predicted class of each image by every method.
 
-    Args:
-        names: methods.
-        labels: true classes, if known.
-        files: names of the images, if they are not of a split.
+    Sources are indices in a split, or names of files; labels are the true classes, if known.
     """
-    gallery = Gallery(name=selection.name, title=selection.title, rendering=rendering, rows=[])
+    gallery = Gallery(name=name, rendering=rendering, rows=[])
     if not len(images):
         return gallery
     confidences, targets = top1(stored.model, images, batch_size=BATCH_SIZE)
-    with progress(f"maps: {selection.title}", len(images) * len(names)) as advance:
-        maps = {name: compute_maps(name, stored.model, images, targets, on_progress=advance) for name in names}
+    with progress(f"maps: {gallery.title}", len(images) * len(methods)) as advance:
+        maps = {method: compute_maps(method, stored.model, images, targets, on_progress=advance) for method in methods}
     scaled, limits = scale_together(maps, rendering.scope)
     for number, (target, confidence) in enumerate(zip(targets.tolist(), confidences.tolist(), strict=True)):
         explanation = Explanation(
-            image=files[number] if files else selection.rows[number],
+            image=sources[number],
             guess=stored.categories[target],
             confidence=confidence,
             label=None if labels is None else stored.categories[labels[number]],
-            limits={name: values[number] for name, values in limits.items()},
+            limits={method: values[number] for method, values in limits.items()},
         )
-        image_maps = {name: values[number, 0] for name, values in scaled.items()}
+        image_maps = {method: values[number, 0] for method, values in scaled.items()}
         gallery.rows.append(Row(image=images[number], maps=image_maps, explanation=explanation))
     return gallery
 
@@ -170,10 +162,7 @@ def divide_by_mean(maps: Maps) -> Maps:
 
 
 def scale_maps(maps: Maps, *, percentile: float = PERCENTILE, limit: float | None = None) -> tuple[Maps, list[float]]:
-    """Return maps in [0, 1] and the value that 1 stands for: `limit`, or a percentile of each map.
-
-    A map of zeros stays zero.
-    """
+    """Return maps in [0, 1] and the value that 1 is: `limit`, or a percentile of each map; zeros stay zero."""
     values = maps.detach().flatten(1).double().cpu().numpy()  # torch.quantile has a size limit
     limits = torch.from_numpy(np.percentile(values, percentile, axis=1).reshape(-1))
     limits = torch.where(limits > 0, limits, maps.flatten(1).double().amax(dim=1))  # for mostly zero maps
@@ -184,7 +173,7 @@ def scale_maps(maps: Maps, *, percentile: float = PERCENTILE, limit: float | Non
 
 
 def scale_together(maps: dict[str, Maps], scope: Scope) -> tuple[dict[str, Maps], dict[str, list[float]]]:
-    """Return maps in [0, 1] by method, and the value that 1 stands for in each map."""
+    """Return maps in [0, 1] by method, and the value that 1 is in each map."""
     if scope == "all":
         maps = {name: divide_by_mean(values) for name, values in maps.items()}
 

@@ -1,21 +1,29 @@
-"""Plots of attributions: sheets of images with their maps, faithfulness curves, layer randomization, objects."""
+"""Plots of attributions: sheets of images with their maps, the HTML page of them, and figures of the tests."""
 
+import base64
+import io
 import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from PIL import Image
 from torch import Tensor
 
-from scenelab.evaluation.attribution_gallery import Rendering, Row, Style
+from scenelab.evaluation.attribution_gallery import Gallery, Rendering, Row, Style
 from scenelab.evaluation.faithfulness import CurveSummary, Faithfulness
 from scenelab.evaluation.figures import new_figure, show_image
 from scenelab.evaluation.localization import ItemSummary, Localization
+from scenelab.evaluation.results import Result
 from scenelab.evaluation.sanity import Sanity
+from scenelab.io import atomic_write
 
+TEMPLATES = Path(__file__).parent / "templates"
+MIN_WIDTH = 160  # pixels of an image on the page
 COLORMAP = "cividis"  # ordered in lightness, also for colorblind readers (Nuñez et al. 2018)
 OPACITY = 0.75  # of a map over the gray image
 MAX_COLUMNS = 3  # panels side by side
@@ -64,6 +72,31 @@ def draw_sheet(rows: list[Row], title: str, rendering: Rendering, path: Path) ->
         bar = figure.colorbar(colors, ax=axes, orientation="horizontal", shrink=0.5, aspect=40, pad=0.01)
         prefix = "colors over the gray image" if rendering.style == "overlay" else "colors"
         bar.set_label("\n".join(textwrap.wrap(f"{prefix}, {rendering.caption}", 14 * (2 + len(names)))), fontsize=8)
+
+
+def write_page(path: Path, result: Result, galleries: list[Gallery]) -> None:
+    """Write an HTML page that loads nothing from elsewhere; the figures of the tests are in the folder of `path`."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(TEMPLATES))
+    environment.globals |= {
+        "paint": paint,
+        "jpeg": _jpeg,
+        "figure": lambda name: _data_url((path.parent / f"{name}.png").read_bytes(), "png"),
+    }
+    with atomic_write(path, "w") as file:
+        file.write(environment.get_template("attribution.html").render(result=result, galleries=galleries))
+
+
+def _jpeg(pixels: np.ndarray) -> str:
+    image = Image.fromarray((255 * pixels).round().astype(np.uint8))
+    factor = -(-MIN_WIDTH // image.width)
+    image = image.resize((factor * image.width, factor * image.height), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=88)
+    return _data_url(buffer.getvalue(), "jpeg")
+
+
+def _data_url(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def draw_faithfulness(faithfulness: Faithfulness, path: Path) -> None:

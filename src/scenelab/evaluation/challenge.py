@@ -8,18 +8,16 @@ import re
 from pathlib import Path
 
 import torch
-from pydantic import ConfigDict
 
 from scenelab.data.decode import read_images
 from scenelab.data.miniplaces import list_test, read_list
 from scenelab.errors import LabError
-from scenelab.evaluation.results import Result
-from scenelab.io import atomic_write, read_json, read_text
+from scenelab.evaluation.results import Stamped
+from scenelab.io import atomic_write, read_text
 from scenelab.progress import progress
 from scenelab.runs.network import Stored, read_classifier
-from scenelab.runs.provenance import stamp
+from scenelab.runs.provenance import TrainingResult, stamp
 from scenelab.runs.run import Run
-from scenelab.schema import Model, parse
 
 GUESSES = 5
 MAX_MODEL_BYTES = 10_000_000  # the handout's limit
@@ -30,22 +28,10 @@ BATCH = 100
 Guesses = dict[str, tuple[int, ...]]  # labels by image path, in order
 
 
-class Accounting(Model):
-    """What the card needs of the training's accounting; it carries the other keys too."""
+class ChallengeCard(Stamped, TrainingResult):
+    """The content of `results/challenge.json`: the training's accounting, limits, and errors on val if it is there."""
 
-    model_config = ConfigDict(extra="allow")
-    checkpoint_bytes: int
-    training_flops: int = 0
-    minutes: float
-    threads: int
-    images_seen: int
-    epochs: float
-
-
-class ChallengeCard(Result, Accounting):
-    """The content of `results/challenge.json`; errors on val only if its images are there."""
-
-    largest_bytes: int = MAX_MODEL_BYTES
+    largest_bytes: int
     k40_budget_flops: float
     share_of_k40_peak: float
     assumed_utilisation: float
@@ -57,12 +43,7 @@ class ChallengeCard(Result, Accounting):
 
 @torch.no_grad()
 def guess(stored: Stored, images: Path, names: list[str]) -> Guesses:
-    """Return the five most likely labels of each image, averaged with its mirror image.
-
-    Args:
-        stored: the classifier.
-        images: the folder that the names are relative to.
-        names: `test/00000001.jpg`, …
+    """Return the five most likely labels of each image, averaged with its mirror image; names are below `images`.
 
     Raises:
         LabError: an image cannot be decoded, or the model has fewer than five classes.
@@ -126,14 +107,13 @@ def make_card(run: Run) -> ChallengeCard:
     """Return the run's accounting with the limits of the challenge.
 
     Raises:
-        LabError: training is not finished, its operations were not counted or exceed four hours of a K40 at its peak,
-            or the model is too large.
+        LabError: training is not finished or took too many operations, or the model is too large.
     """
     path = run.results / "training.json"
     if not path.exists():
         raise LabError(f"{run.folder} has no finished training; finish it with 'scenelab resume {run.folder}'")
-    accounting, budget = parse(Accounting, read_json(path), f"{path}: "), K40_SECONDS * K40_PEAK
-    operations, size = accounting.training_flops, accounting.checkpoint_bytes
+    training, budget = TrainingResult.read(path), K40_SECONDS * K40_PEAK
+    operations, size = training.training_flops, training.checkpoint_bytes
     if not operations:
         raise LabError(f"{path} has no count of operations; train again with this version")
     if size > MAX_MODEL_BYTES:
@@ -145,17 +125,13 @@ def make_card(run: Run) -> ChallengeCard:
             f"training {run.folder} took {operations:.3g} operations; the challenge allows {budget:.3g}, four hours of "
             "a K40 at its peak, train for less"
         )
-    limits = {"largest_bytes": MAX_MODEL_BYTES, "k40_budget_flops": budget, "share_of_k40_peak": operations / budget}
-    return ChallengeCard(**{**accounting.model_dump(), **stamp(run.best)}, **limits, assumed_utilisation=1.0)
+    values = {**training.model_dump(exclude_unset=True), **stamp(run.best), "largest_bytes": MAX_MODEL_BYTES}
+    share = operations / budget
+    return ChallengeCard(**values, k40_budget_flops=budget, share_of_k40_peak=share, assumed_utilisation=1.0)
 
 
 def write_submission(run: Run, *, data: Path | None = None, split: str = "test") -> ChallengeCard:
-    """Write the model, the guesses on a split and the card to the run's results, and return the card.
-
-    Args:
-        run: a finished run.
-        data: a data folder other than the run's own.
-        split: `test` or `val`.
+    """Write the model, the guesses on a split (`test` or `val`) and the card to a finished run's results.
 
     Raises:
         LabError: images are missing, or the run is over a limit of the challenge.

@@ -1,13 +1,11 @@
 """Evaluate a run: numbers as JSON, predictions as CSV and figures in the run's `results` folder."""
 
 import csv
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
@@ -15,15 +13,13 @@ from scenelab.evaluation.calibration import Bin, expected_calibration_error, rel
 from scenelab.evaluation.figures import draw_confused, draw_confusion, draw_curves, draw_per_class, draw_reliability
 from scenelab.evaluation.intervals import Interval, wilson
 from scenelab.evaluation.metrics import ConfusedPair, confusion, hits, most_confused, per_class, predict_logits, top_k
-from scenelab.evaluation.results import Result
+from scenelab.evaluation.results import Result, Value, stamp_result
 from scenelab.io import atomic_write
 from scenelab.runs.network import Stored
-from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
 
 
-@dataclass(frozen=True, kw_only=True)
-class Accuracy:
+class Accuracy(Value):
     """Top-1 and top-5 accuracy with 95 % intervals and calibration error in percent, and the mean loss in nats."""
 
     top1: float
@@ -41,12 +37,10 @@ class EvaluationResult(Result):
     source: str
     images: int
     digest: str
-    model: str
     epoch: int
-    size: int
     plain: Accuracy
     mirror: Accuracy
-    per_class: dict[str, Annotated[float, Field(allow_inf_nan=True)]]
+    per_class: dict[str, float]
     most_confused: list[ConfusedPair]
     reliability: list[Bin]
     confusion: list[list[int]]
@@ -56,26 +50,19 @@ def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -
     """Evaluate a classifier on a split, plain and averaged with mirror images, and write the results.
 
     The details (accuracy per class, confusion, calibration) are those of the averaged logits, the handout's measure.
-
-    Args:
-        run: its `results` folder gets the files.
-        stored: the classifier.
-        dataset: the split.
-        source: the data folder, as the result names it.
+    `source` names the data folder.
     """
     plain = predict_logits(stored.model, dataset, size=stored.size)
     mirrored = predict_logits(stored.model, dataset, size=stored.size, mirror=True)
     predicted = mirrored.argmax(dim=1)
     matrix = confusion(predicted, dataset.labels, len(dataset.categories))
     result = EvaluationResult(
-        **stamp(run.best),
+        **stamp_result(run, stored),
         split=dataset.split,
         source=source,
         images=len(dataset),
         digest=dataset.digest,
-        model=stored.arch,
         epoch=stored.epoch,
-        size=stored.size,
         plain=_accuracy(plain, dataset),
         mirror=_accuracy(mirrored, dataset),
         per_class=dict(zip(dataset.categories, per_class(matrix).tolist(), strict=True)),

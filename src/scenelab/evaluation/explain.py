@@ -18,40 +18,37 @@ from scenelab.evaluation.attribution_gallery import (
     Gallery,
     Rendering,
     Scope,
-    Selection,
     make_gallery,
     select_examples,
 )
-from scenelab.evaluation.attribution_page import write_page
-from scenelab.evaluation.attribution_plots import draw_faithfulness, draw_objects, draw_sanity, draw_sheet, paint
+from scenelab.evaluation.attribution_plots import (
+    draw_faithfulness,
+    draw_objects,
+    draw_sanity,
+    draw_sheet,
+    paint,
+    write_page,
+)
 from scenelab.evaluation.faithfulness import Completeness, Faithfulness, measure_completeness, measure_faithfulness
-from scenelab.evaluation.images import load_images, spread_rows
 from scenelab.evaluation.localization import Localization, find_annotated, measure_objects
 from scenelab.evaluation.metrics import predict_logits
-from scenelab.evaluation.results import Result, SaliencyTest
+from scenelab.evaluation.predict import load_images, spread_rows
+from scenelab.evaluation.results import Result, SaliencyTest, stamp_result
 from scenelab.evaluation.sanity import Sanity, check_sanity
 from scenelab.io import read_json
 from scenelab.runs.network import Stored
-from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
 from scenelab.schema import parse
 
 SHEET_IMAGES = 8
 COMPLETENESS_IMAGES = 8
-TESTS: dict[str, type[SaliencyTest]] = {
-    "completeness": Completeness,
-    "faithfulness": Faithfulness,
-    "sanity": Sanity,
-    "objects": Localization,
-}
+TESTS = {"completeness": Completeness, "faithfulness": Faithfulness, "sanity": Sanity, "objects": Localization}
 FIGURES = {"faithfulness": draw_faithfulness, "sanity": draw_sanity, "objects": draw_objects}
 
 
 class AttributionResult(Result):
     """The content of `results/attribution.json`, or of `attribution-files.json` with neither split nor tests."""
 
-    model: str
-    size: int
     split: str | None
     images: int
     digest: str = ""
@@ -86,23 +83,18 @@ def explain_split(
     rendering: Rendering,
     tests: ImageCounts = ImageCounts(),
 ) -> AttributionResult:
-    """Write galleries of a split and the requested tests to RUN/results.
+    """Write galleries of a split, of at most `count` images, and the requested tests to RUN/results.
 
-    Args:
-        data: the data folder, for object annotations.
-        names: methods.
-        count: images per gallery.
-        per_class: add a gallery with one image per class.
+    `data` is the data folder, for object annotations; `per_class` adds a gallery with one image per class.
     """
-    path, folder = run.results / "attribution.json", _remove_sheets(run.results / "attention")
+    path, folder = run.results / "attribution.json", run.results / "attention"
     if tests.objects:
         find_annotated(dataset, data)
     logits = predict_logits(stored.model, dataset, size=stored.size)
     galleries = []
-    for selection in select_examples(logits, dataset.labels, count=count, per_class=per_class):
-        images = load_images(dataset, list(selection.rows), stored.size)
-        labels = [int(dataset.labels[row]) for row in selection.rows]
-        galleries.append(make_gallery(stored, selection, images, names, rendering, labels=labels))
+    for name, rows in select_examples(logits, dataset.labels, count=count, per_class=per_class).items():
+        images, labels = load_images(dataset, rows, stored.size), dataset.labels[rows].tolist()
+        galleries.append(make_gallery(name, rows, images, stored, names, rendering, labels=labels))
     about = {"split": dataset.split, "images": len(dataset), "digest": dataset.digest}
     result = _make_result(run, stored, names, galleries, **about)
     result = result.model_copy(update=_earlier_tests(path, result))
@@ -118,15 +110,14 @@ def explain_split(
 def _run_tests(
     stored: Stored, dataset: MemmapDataset, data: Path, names: tuple[str, ...], counts: ImageCounts
 ) -> Iterator[tuple[str, SaliencyTest]]:
-    def images(count: int) -> torch.Tensor:
-        return load_images(dataset, spread_rows(len(dataset), count), stored.size)
-
-    if "integrated" in names:
-        yield "completeness", measure_completeness(stored, images(COMPLETENESS_IMAGES), names)
-    if counts.faithfulness:
-        yield "faithfulness", measure_faithfulness(stored, images(counts.faithfulness), names)
-    if counts.sanity:
-        yield "sanity", check_sanity(stored, images(counts.sanity), names)
+    for name, measure, count in (
+        ("completeness", measure_completeness, COMPLETENESS_IMAGES if "integrated" in names else 0),
+        ("faithfulness", measure_faithfulness, counts.faithfulness),
+        ("sanity", check_sanity, counts.sanity),
+    ):
+        if count:
+            images = load_images(dataset, spread_rows(len(dataset), count), stored.size)
+            yield name, measure(stored, images, names)
     if counts.objects:
         yield "objects", measure_objects(stored, dataset, data, names, max_images=counts.objects)
 
@@ -143,31 +134,21 @@ def _earlier_tests(path: Path, result: AttributionResult) -> dict[str, SaliencyT
     }
 
 
-def _remove_sheets(folder: Path) -> Path:
-    for path in folder.glob("*-[0-9]*.png"):
-        path.unlink()
-    return folder
-
-
 def explain_files(
     run: Run, stored: Stored, paths: list[Path], *, names: tuple[str, ...], rendering: Rendering
 ) -> AttributionResult:
     """Write a gallery of center-cropped image files to RUN/results/attention-files; a split's results stay."""
-    folder = _remove_sheets(run.results / "attention-files")
     images = read_images(paths, stored.size).contiguous(memory_format=torch.channels_last)
-    selection = Selection(name="images", title="images", rows=tuple(range(len(paths))))
-    gallery = make_gallery(stored, selection, images, names, rendering, files=[path.name for path in paths])
+    gallery = make_gallery("images", [path.name for path in paths], images, stored, names, rendering)
     result = _make_result(run, stored, names, [gallery], split=None, images=len(paths))
-    return _write(run, result, [gallery], run.results / "attribution-files.json", folder)
+    return _write(run, result, [gallery], run.results / "attribution-files.json", run.results / "attention-files")
 
 
 def _make_result(
     run: Run, stored: Stored, names: tuple[str, ...], galleries: list[Gallery], **values: Any
 ) -> AttributionResult:
     return AttributionResult(
-        **stamp(run.best),
-        model=stored.arch,
-        size=stored.size,
+        **stamp_result(run, stored),
         **values,
         percentile=PERCENTILE,
         scale=galleries[0].rendering.scope,
@@ -179,6 +160,8 @@ def _make_result(
 def _write(
     run: Run, result: AttributionResult, galleries: list[Gallery], path: Path, folder: Path
 ) -> AttributionResult:
+    for sheet in folder.glob("*-[0-9]*.png"):
+        sheet.unlink()  # of an earlier call
     for gallery in galleries:
         for number, start in enumerate(range(0, len(gallery.rows), SHEET_IMAGES), start=1):
             rows = gallery.rows[start : start + SHEET_IMAGES]

@@ -6,7 +6,6 @@ curves are compared with those of maps that do not depend on the model.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import mean
 
 import torch
@@ -18,9 +17,9 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from scenelab.attribution import IntegratedGradients
 from scenelab.classifier import Model, eval_mode, logits_of
 from scenelab.evaluation.attribution_gallery import BATCH_SIZE, compute_maps
-from scenelab.evaluation.images import top1
 from scenelab.evaluation.intervals import Interval, mean_interval
-from scenelab.evaluation.results import SaliencyTest, stamp_test
+from scenelab.evaluation.predict import top1
+from scenelab.evaluation.results import SaliencyTest, Value, stamp_test
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
 
@@ -28,14 +27,6 @@ BLUR = 11.0  # standard deviation in pixels for an image of 128 pixels; it scale
 GRAY = 0.5  # value of deleted pixels, for images in [0, 1]
 STEPS = 20
 BLOB_SIZE = 16  # pixels per value of a blob map, as in the last feature maps of our networks
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Probability of the target against the share of deleted or inserted pixels, one row per image."""
-
-    deletion: Float[Tensor, "n s"]
-    insertion: Float[Tensor, "n s"]
 
 
 def areas(curves: Float[Tensor, "n s"]) -> Float[Tensor, " n"]:
@@ -50,21 +41,24 @@ def deletion_insertion(
     targets: Int64[Tensor, " n"],
     *,
     steps: int = STEPS,
-) -> Curves:
-    """Return the curves of maps, of `steps` + 1 points; ties are broken in one random order for all images."""
+) -> dict[str, Float[Tensor, "n s"]]:
+    """Return the target's probability against the share of deleted or inserted pixels, in `steps` + 1 points.
+
+    The keys are `deletion` and `insertion`. Ties are broken in one random order for all images.
+    """
     blurred, gray = blur(images), torch.full_like(images, GRAY)
     pixels = maps.shape[2] * maps.shape[3]
     shuffled = torch.randperm(pixels, generator=torch.Generator().manual_seed(0)).to(maps.device)
     order = shuffled[maps.flatten(1)[:, shuffled].argsort(dim=1, descending=True, stable=True)]
     ranks = order.argsort(dim=1).view_as(maps)
-    deletion, insertion = [], []
+    curves: dict[str, list[Tensor]] = {"deletion": [], "insertion": []}
     with eval_mode(model), torch.no_grad():
         for step in range(steps + 1):
             replaced = ranks < round(pixels * step / steps)
-            for curve, inside, outside in ((deletion, gray, images), (insertion, images, blurred)):
+            for kind, inside, outside in (("deletion", gray, images), ("insertion", images, blurred)):
                 logits = logits_of(model, torch.where(replaced, inside, outside))
-                curve.append(logits.softmax(dim=1).gather(1, targets[:, None])[:, 0])
-    return Curves(torch.stack(deletion, dim=1), torch.stack(insertion, dim=1))
+                curves[kind].append(logits.softmax(dim=1).gather(1, targets[:, None])[:, 0])
+    return {kind: torch.stack(points, dim=1) for kind, points in curves.items()}
 
 
 def blur(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -111,16 +105,14 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gain:
+class Gain(Value):
     """Mean advantage in area over a baseline on the same images, positive if better; 95 % interval."""
 
     mean: float
     interval: Interval | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class CurveSummary:
+class CurveSummary(Value):
     """Mean curve, mean area with its 95 % interval, and the gain over each baseline."""
 
     curve: list[float]
@@ -129,8 +121,7 @@ class CurveSummary:
     better: dict[str, Gain]
 
 
-@dataclass(frozen=True, kw_only=True)
-class MethodFaithfulness:
+class MethodFaithfulness(Value):
     """Both curves of a method or baseline."""
 
     baseline: bool
@@ -141,14 +132,12 @@ class MethodFaithfulness:
 class Faithfulness(SaliencyTest):
     """Deletion and insertion of all methods, baselines first."""
 
-    images: int
     methods: dict[str, MethodFaithfulness]
 
 
 class Completeness(SaliencyTest):
     """Mean gap of integrated gradients beside the mean explained score, to judge the number of steps."""
 
-    images: int
     gap: float
     explained: float
 
@@ -167,16 +156,15 @@ def measure_faithfulness(stored: Stored, images: Float[Tensor, "n 3 h w"], names
                 advance(len(parts[0]))
             summaries = {}
             for kind, sign in (("deletion", -1), ("insertion", 1)):
-                curves = torch.cat([getattr(part, kind) for part in batches])
-                values = areas(curves).tolist()
+                curves = torch.cat([part[kind] for part in batches])
+                values, curve = areas(curves).tolist(), curves.mean(dim=0).tolist()
                 better = {other: gain(values, baseline, sign) for other, baseline in known[kind].items()}
-                interval = mean_interval(values)
-                curve = curves.mean(dim=0).tolist()
-                summaries[kind] = CurveSummary(curve=curve, area=mean(values), interval=interval, better=better)
+                area, interval = mean(values), mean_interval(values)
+                summaries[kind] = CurveSummary(curve=curve, area=area, interval=interval, better=better)
                 if name in BASELINES:
                     known[kind][name] = values
             methods[name] = MethodFaithfulness(baseline=name in BASELINES, **summaries)
-    return Faithfulness(**stamp_test(names), images=len(images), methods=methods)
+    return Faithfulness(**stamp_test(names, images), methods=methods)
 
 
 def gain(values: list[float], baseline: list[float], sign: int) -> Gain:
@@ -191,4 +179,4 @@ def measure_completeness(stored: Stored, images: Float[Tensor, "n 3 h w"], names
     values = method(stored.model, images, targets).contiguous(memory_format=torch.channels_last)
     gap = method.completeness_gap(stored.model, images, values, targets)
     explained = (values.sum(dim=(1, 2, 3)) - gap).abs().mean().item()
-    return Completeness(**stamp_test(names), images=len(images), gap=gap.abs().mean().item(), explained=explained)
+    return Completeness(**stamp_test(names, images), gap=gap.abs().mean().item(), explained=explained)

@@ -39,16 +39,7 @@ PAIRS, EACH = 6, 4  # rows and columns of the sheet of confused images
 def new_figure(
     path: Path, rows: int = 1, columns: int = 1, *, size: tuple[float, float], images: bool = False, **options: Any
 ) -> Iterator[tuple[Figure, Any]]:
-    """Yield a figure with its axes, and save it.
-
-    Args:
-        path: of the PNG.
-        rows: of axes.
-        columns: of axes.
-        size: in inches.
-        images: it shows photographs: no grid, and no SVG.
-        options: of `plt.subplots`.
-    """
+    """Yield a figure of a size in inches with its axes, and save it; with `images` it has no grid and no SVG."""
     with plt.rc_context({**STYLE, "axes.grid": not images}):
         figure, axes = plt.subplots(rows, columns, figsize=size, **options)
         yield figure, axes
@@ -56,10 +47,7 @@ def new_figure(
 
 
 def save(figure: Figure, path: Path, *, vector: bool = True) -> None:
-    """Write a figure atomically as PNG and, with `vector`, as SVG beside it, and close it.
-
-    The SVG has no date, so that equal figures are equal files.
-    """
+    """Write a figure as PNG and, with `vector`, as SVG beside it, and close it; equal figures are equal files."""
     with atomic_write(path) as file:
         figure.savefig(file, format="png")
     if vector:

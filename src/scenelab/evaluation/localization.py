@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -14,9 +15,9 @@ from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
 from scenelab.evaluation.attribution_gallery import BATCH_SIZE, compute_maps
 from scenelab.evaluation.faithfulness import edge_map
-from scenelab.evaluation.images import load_images, spread_rows, top1
 from scenelab.evaluation.intervals import Interval, bernoulli_error, ratio
-from scenelab.evaluation.results import SaliencyTest, stamp_test
+from scenelab.evaluation.predict import load_images, spread_rows, top1
+from scenelab.evaluation.results import SaliencyTest, Value, stamp_test
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
 
@@ -39,8 +40,7 @@ class Overlap:
     hit: bool  # whether the map's maximum is on them
 
 
-@dataclass(frozen=True, kw_only=True)
-class ItemSummary:
+class ItemSummary(Value):
     """Overlaps of many images with one object class; intervals are None for fewer than `MIN_RATIO_TERMS` images."""
 
     item: str
@@ -56,8 +56,7 @@ class ItemSummary:
     verdict: str  # `more` or `less` attribution than from other images' maps, `no difference` or `too few`
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pointing:
+class Pointing(Value):
     """Result of the pointing game (Zhang et al. 2018, without their tolerance)."""
 
     images: int
@@ -67,16 +66,14 @@ class Pointing:
     empty: int  # images with a map of zeros, which do not count
 
 
-@dataclass(frozen=True, kw_only=True)
-class SceneSummary:
+class SceneSummary(Value):
     """Number of images with one predicted class, and their objects."""
 
     images: int
     items: list[ItemSummary]
 
 
-@dataclass(frozen=True, kw_only=True)
-class MethodLocalization:
+class MethodLocalization(Value):
     """Pointing game, object classes, and object classes by predicted scene of one method."""
 
     pointing: Pointing
@@ -87,7 +84,6 @@ class MethodLocalization:
 class Localization(SaliencyTest):
     """Messages of invalid annotations, and the methods."""
 
-    images: int
     broken: list[str]
     methods: dict[str, MethodLocalization]
 
@@ -102,19 +98,13 @@ def overlaps(
     if other_shares is None:
         other_shares = torch.full_like(shares, 1 / shares.numel())
     top = peak(attribution)
-    return [
-        Overlap(
-            image=image,
-            scene=scene,
-            item=item,
-            inside=shares[mask].sum().item(),
-            elsewhere=other_shares[mask].sum().item(),
-            area=mask.double().mean().item(),
-            hit=bool(mask[top]),
-        )
-        for item, mask in sorted(masks.items())
-        if mask.any()
-    ]
+    entries = []
+    for item, mask in sorted(masks.items()):
+        if mask.any():
+            density = {"inside": shares[mask].sum().item(), "elsewhere": other_shares[mask].sum().item()}
+            area, hit = mask.double().mean().item(), bool(mask[top])
+            entries.append(Overlap(image=image, scene=scene, item=item, area=area, hit=hit, **density))
+    return entries
 
 
 def _shares(attribution: Float[Tensor, "1 h w"]) -> Float[Tensor, "h w"] | None:
@@ -171,19 +161,10 @@ def _summarize(item: str, entries: list[Overlap]) -> ItemSummary:
     verdict = "too few"
     if gain_interval is not None:
         verdict = "more" if gain_interval[0] > 0 else "less" if gain_interval[1] < 0 else "no difference"
-    return ItemSummary(
-        item=item,
-        images=len(entries),
-        density=density,
-        interval=interval,
-        elsewhere=ratio(elsewhere, area)[0],
-        gain=gain,
-        gain_interval=gain_interval,
-        area=area.mean().item(),
-        hits=sum(entry.hit for entry in entries),
-        chance=area.sum().item(),
-        verdict=verdict,
-    )
+    values: dict[str, Any] = {"density": density, "interval": interval, "elsewhere": ratio(elsewhere, area)[0]}
+    values |= {"gain": gain, "gain_interval": gain_interval, "area": area.mean().item(), "chance": area.sum().item()}
+    hits = sum(entry.hit for entry in entries)
+    return ItemSummary(item=item, images=len(entries), hits=hits, verdict=verdict, **values)
 
 
 def find_annotated(dataset: MemmapDataset, data: Path) -> list[int]:
@@ -226,7 +207,7 @@ def measure_objects(
     order = targets.argsort(stable=True)
     images, targets = images[order].contiguous(memory_format=torch.channels_last), targets[order]
     rows = [list(objects)[place] for place in order.tolist()]
-    masks = [draw_masks(objects[row], stored.size) for row in rows]
+    masks, partners = [draw_masks(objects[row], stored.size) for row in rows], pair_up(targets)
     methods = {}
     with progress("objects", len(rows) * len(names)) as advance:
         for name in (*names, "edges"):
@@ -234,20 +215,12 @@ def measure_objects(
                 maps = compute_maps(name, stored.model, images, targets, on_progress=advance)
             else:
                 maps = edge_map(images)
-            entries = _all_overlaps(maps, masks, rows, targets)
-            methods[name] = MethodLocalization(
-                pointing=pointing_game(maps, masks),
-                items=summarize(entries, items),
-                scenes=_by_scene(entries, items, stored.categories),
-            )
-    return Localization(**stamp_test(names), images=len(rows), broken=broken, methods=methods)
-
-
-def _all_overlaps(maps: Tensor, masks: list[Masks], rows: list[int], targets: Int64[Tensor, " n"]) -> list[Overlap]:
-    entries: list[Overlap] = []
-    for place, (scene, partner) in enumerate(zip(targets.tolist(), pair_up(targets), strict=True)):
-        entries += overlaps(maps[place], maps[partner], masks[place], image=rows[place], scene=scene)
-    return entries
+            entries: list[Overlap] = []
+            for place, (scene, partner) in enumerate(zip(targets.tolist(), partners, strict=True)):
+                entries += overlaps(maps[place], maps[partner], masks[place], image=rows[place], scene=scene)
+            pointing, scenes = pointing_game(maps, masks), _by_scene(entries, items, stored.categories)
+            methods[name] = MethodLocalization(pointing=pointing, items=summarize(entries, items), scenes=scenes)
+    return Localization(**stamp_test(names, rows), broken=broken, methods=methods)
 
 
 def pair_up(targets: Int64[Tensor, " n"]) -> list[int]:

@@ -27,13 +27,8 @@ def predict_logits(
 ) -> Float[Tensor, "n k"]:
     """Return the logits of every image of a split, on the CPU, in the split's order.
 
-    Args:
-        model: put into eval mode during the call.
-        dataset: the images.
-        size: side in pixels at which the model sees them.
-        mirror: average the logits of each image and its mirror image, as the handout's evaluation does.
-        device: where the model is; that of its parameters by default.
-        show: draw a progress bar.
+    The model sees images of `size` pixels on `device`, by default that of its parameters. With `mirror`, the logits of
+    an image and its mirror image are averaged, as in the handout's evaluation; `show` draws a progress bar.
     """
     device, outputs = device or next(model.parameters()).device, []
     bar = progress(f"evaluating {dataset.split}", len(dataset)) if show else nullcontext(no_progress)

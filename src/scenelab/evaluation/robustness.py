@@ -5,39 +5,73 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from scenelab.attacks import PGD, Linf
+from scenelab.attacks import APGD, FGSM, PGD, Attack, Linf, Square, TargetedAPGD
 from scenelab.classifier import Model
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
-from scenelab.evaluation import gradient_masking
 from scenelab.evaluation.adversarial import draw_samples, name_epsilon, predict_both, round_to_levels, through_png
-from scenelab.evaluation.attack_suite import LEFTOVER, Effort, Method, methods
 from scenelab.evaluation.attribution_plots import LINE_STYLES
 from scenelab.evaluation.figures import new_figure
-from scenelab.evaluation.images import BATCH_SIZE, load_images, spread_rows, top1
+from scenelab.evaluation.gradient_masking import MaskingSign, check_black_box, check_model, check_monotone
 from scenelab.evaluation.intervals import Interval, wilson
-from scenelab.evaluation.results import Result
+from scenelab.evaluation.predict import BATCH_SIZE, load_images, spread_rows, top1
+from scenelab.evaluation.results import Result, Value, stamp_result
 from scenelab.io import read_json
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
-from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
 from scenelab.schema import parse
 
 MAX_CHECKED = 100  # images that are checked for gradient masking
 SHEET_IMAGES = 6
+LEFTOVER = ("apgd-t", "square")  # these attack only images that resist the others
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class Effort:
+    """Strength of the attacks."""
+
+    steps: int = 20  # of PGD and of APGD-CE
+    targeted_steps: int = 20  # of APGD-T per class
+    classes: int = 9  # that APGD-T tries
+    queries: int = 500  # of Square
+
+
+THOROUGH = Effort(steps=100, targeted_steps=100, classes=9, queries=5000)
+"""The budget of AutoAttack (Croce & Hein 2020), without FAB."""
+
+
+class Method(NamedTuple):
+    """An attack and its description for the report."""
+
+    attack: Attack
+    description: str
+    quantize: bool = False
+
+
+def methods(effort: Effort) -> dict[str, Method]:
+    """Return the attacks in the order in which they run."""
+    steps, targeted_steps, classes = effort.steps, effort.targeted_steps, effort.classes
+    targeted = f"Auto-PGD on the targeted DLR loss, {classes} classes, {targeted_steps} steps each"
+    return {
+        "fgsm": Method(FGSM(), "one step of ε"),
+        "pgd": Method(PGD(steps=steps, random_start=True), f"PGD, {steps} steps from a random start"),
+        "apgd-ce": Method(APGD(steps=steps), f"Auto-PGD on cross-entropy, {steps} steps"),
+        "pgd-8bit": Method(PGD(steps=steps), f"PGD, {steps} steps, each image on whole levels of 8 bits", True),
+        "apgd-t": Method(TargetedAPGD(steps=targeted_steps, classes=classes), targeted),
+        "square": Method(Square(queries=effort.queries), f"Square, {effort.queries} queries and no gradient"),
+    }
+
+
+class Share(Value):
     """A number of images, of how many, and the same in percent with its 95 % interval."""
 
     images: int
@@ -46,8 +80,7 @@ class Share:
     interval: Interval
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Outcome(Value):
     """Result of an attack at one ε."""
 
     given: int  # attacked images
@@ -58,8 +91,7 @@ class Outcome:
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class EpsilonResult:
+class EpsilonResult(Value):
     """Attacks at one ε, accuracy under all of them, and under those at any smaller ε too."""
 
     epsilon: float
@@ -73,11 +105,9 @@ class RobustnessResult(Result):
     """The content of `results/robustness.json`; until all attacks are done, it has `begun` and not the last two."""
 
     version: str
-    model: str
     split: str
     digest: str
     images: int
-    size: int
     norm: str
     effort: Effort
     seed: int
@@ -86,7 +116,7 @@ class RobustnessResult(Result):
     clean: Share
     begun: EpsilonResult | None = None
     checked: int = 0
-    warnings: tuple[gradient_masking.MaskingSign, ...] = ()
+    warnings: tuple[MaskingSign, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,8 +164,8 @@ def measure_robustness(
     result = _assemble(header, attacks)
     checked = subject.correct.nonzero()[:MAX_CHECKED, 0]
     images, labels = images[checked], labels[checked]
-    signs = find_signs(model, images, labels, result.epsilons)
-    result = result.model_copy(update={"checked": len(checked), "warnings": tuple(signs)})
+    signs = tuple(find_signs(model, images, labels, result.epsilons))
+    result = result.model_copy(update={"checked": len(checked), "warnings": signs})
     result.write(path)
     if len(checked):
         images, labels, threat = images[:SHEET_IMAGES], labels[:SHEET_IMAGES], Linf(max(epsilons), quantize=True)
@@ -148,13 +178,11 @@ def measure_robustness(
 
 def _header(run: Run, stored: Stored, dataset: MemmapDataset, subject: Subject, effort: Effort) -> RobustnessResult:
     return RobustnessResult(
-        **stamp(run.best),
+        **stamp_result(run, stored),
         version=version("scenelab"),
-        model=stored.arch,
         split=dataset.split,
         digest=dataset.digest,
         images=len(subject.images),
-        size=stored.size,
         norm=Linf.name,
         effort=effort,
         seed=subject.seed,
@@ -164,12 +192,8 @@ def _header(run: Run, stored: Stored, dataset: MemmapDataset, subject: Subject, 
     )
 
 
-Attacks = dict[float, dict[str, Outcome]]
-"""Outcomes by ε and name of the attack."""
-
-
-def _earlier_attacks(path: Path, header: RobustnessResult) -> Attacks:
-    """Return earlier attacks with the same weights, images and effort."""
+def _earlier_attacks(path: Path, header: RobustnessResult) -> dict[float, dict[str, Outcome]]:
+    """Return earlier attacks by ε with the same weights, images and effort."""
     earlier, new = read_json(path) if path.exists() else {}, header.to_json()
     same = "weights split digest images size effort seed methods version".split()
     if any(earlier.get(name) != new[name] for name in same):
@@ -215,7 +239,9 @@ def _attack(subject: Subject, rows: Tensor, name: str, method: Method, epsilon: 
     )
 
 
-def _assemble(header: RobustnessResult, attacks: Attacks, begun: float | None = None) -> RobustnessResult:
+def _assemble(
+    header: RobustnessResult, attacks: dict[float, dict[str, Outcome]], begun: float | None = None
+) -> RobustnessResult:
     """Add the attacks of each ε; incomplete ones are left out, or apart for ε `begun`.
 
     An image fooled within a smaller ball is fooled within a larger one.
@@ -243,27 +269,15 @@ def _share(part: int, whole: int) -> Share:
 
 def find_signs(
     model: Model, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], entries: list[EpsilonResult]
-) -> list[gradient_masking.MaskingSign]:
-    """Return all signs of gradient masking.
-
-    Args:
-        images: correctly classified ones; without any only the entries are checked.
-        entries: of the result, in ascending order of ε.
-    """
+) -> Iterator[MaskingSign]:
+    """Yield all signs of gradient masking of the result's `entries` and, if any, of correctly classified `images`."""
     attacked = [entry for entry in entries if entry.attacks]
-    signs: list[gradient_masking.MaskingSign] = []
     if len(images):
-        signs += gradient_masking.check_outputs(model, images)
-        signs += gradient_masking.check_gradients(model, images, labels)
-        signs += gradient_masking.check_large(model, images, labels)
-        if attacked:
-            middle = attacked[len(attacked) // 2].epsilon
-            signs += gradient_masking.check_steps(model, images, labels, epsilon=middle)
-    signs += gradient_masking.check_monotone([(entry.epsilon, entry.alone.accuracy) for entry in attacked])
+        middle = attacked[len(attacked) // 2].epsilon if attacked else None
+        yield from check_model(model, images, labels, epsilon=middle)
+    yield from check_monotone([(entry.epsilon, entry.alone.accuracy) for entry in attacked])
     for entry in attacked:
-        fooled = len(entry.attacks["square"].fooled)
-        signs += gradient_masking.check_black_box(entry.name, fooled=fooled, images=entry.alone.of)
-    return signs
+        yield from check_black_box(entry.name, fooled=len(entry.attacks["square"].fooled), images=entry.alone.of)
 
 
 def draw_robustness(result: RobustnessResult, path: Path) -> None:

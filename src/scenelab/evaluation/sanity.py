@@ -21,9 +21,9 @@ from scenelab.attribution import METHODS
 from scenelab.classifier import OnProgress, no_progress
 from scenelab.evaluation.attribution_gallery import BATCH_SIZE
 from scenelab.evaluation.faithfulness import edge_map
-from scenelab.evaluation.images import top1
 from scenelab.evaluation.intervals import mean_error
-from scenelab.evaluation.results import SaliencyTest, stamp_test
+from scenelab.evaluation.predict import top1
+from scenelab.evaluation.results import SaliencyTest, Value, stamp_test
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
 
@@ -31,8 +31,7 @@ SIMILAR = 0.7  # a rank correlation above this: the map hardly changed
 DIFFERENT = 0.4  # a rank correlation below this: the map changed
 NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
-Explain = Callable[[Any], Tensor]
-"""From a model to maps N×1×H×W of fixed images and targets."""
+Explain = Callable[[Any], Tensor]  # from a model to maps N×1×H×W of fixed images and targets
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,7 @@ class LayerCheck:
     images: int = 1  # number of cascading maps that are not constant
 
 
-@dataclass(frozen=True, kw_only=True)
-class MethodSanity:
+class MethodSanity(Value):
     """Verdict on a method and its layers, the last first."""
 
     verdict: str
@@ -57,7 +55,6 @@ class MethodSanity:
 class Sanity(SaliencyTest):
     """Parameters that cannot be randomized, and the methods."""
 
-    images: int
     untouched: list[str]
     methods: dict[str, MethodSanity]
 
@@ -71,14 +68,8 @@ def randomize_layers(
     scale 1, shift 0 and no statistics. The draws depend on the seed alone. `on_progress` is called with 1 per set of
     maps, `1 + 2 * len(layer_groups(model))` times.
     """
-
-    def explained(network: nn.Module) -> Tensor:
-        maps = explain(network)
-        on_progress(1)
-        return maps
-
-    original = explained(model)
-    cascading, checks = copy.deepcopy(model), []
+    original, cascading, checks = explain(model), copy.deepcopy(model), []
+    on_progress(1)
     for number, names in enumerate(reversed(layer_groups(model))):
         independent = copy.deepcopy(model)
         for network in (cascading, independent):
@@ -86,8 +77,10 @@ def randomize_layers(
                 torch.default_generator.manual_seed(seed + number)
                 for name in names:
                     network.get_submodule(name).reset_parameters()  # pyright: ignore[reportCallIssue]
-        together, error, count = _similarity(original, explained(cascading))
-        alone, _, _ = _similarity(original, explained(independent))
+        together, error, count = _similarity(original, explain(cascading))
+        on_progress(1)
+        alone, _, _ = _similarity(original, explain(independent))
+        on_progress(1)
         checks.append(LayerCheck(names[0], together, alone, error, count))
     return checks
 
@@ -146,7 +139,7 @@ def check_sanity(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[
             checks[name] = randomize_layers(stored.model, explain, on_progress=advance)
     checks["edges"] = randomize_layers(stored.model, lambda model: edge_map(images))
     methods = {name: MethodSanity(verdict=verdict(layers), layers=layers) for name, layers in checks.items()}
-    return Sanity(**stamp_test(names), images=len(images), untouched=unrandomized(stored.model), methods=methods)
+    return Sanity(**stamp_test(names, images), untouched=unrandomized(stored.model), methods=methods)
 
 
 def verdict(checks: list[LayerCheck]) -> str:

@@ -10,18 +10,6 @@ from scenelab.models.residual import ResidualNet
 from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
 from scenelab.models.vit import VisionTransformer
 
-__all__ = [
-    "Classifier",
-    "InceptionNet",
-    "Normalize",
-    "PlainNet",
-    "ResidualNet",
-    "SimpleNet",
-    "SimpleNetSmall",
-    "VisionTransformer",
-    "count_flops",
-    "create_model",
-    "list_models",
-    "model_size",
-    "prepare_for_inference",
-]
+__all__ = ["InceptionNet", "PlainNet", "ResidualNet", "SimpleNet", "SimpleNetSmall", "VisionTransformer"]
+__all__ += ["Classifier", "Normalize", "create_model", "list_models", "prepare_for_inference"]
+__all__ += ["count_flops", "model_size"]

@@ -54,17 +54,14 @@ COSTS = {
 
 def model_size(network: nn.Module) -> ModelSize:
     """Count the learned parameters and the bytes of the state dict."""
-    return ModelSize(
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        bytes=sum(value.numel() * value.element_size() for value in network.state_dict().values()),
-    )
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return ModelSize(parameters, sum(value.nbytes for value in network.state_dict().values()))
 
 
 def count_flops(name: str, *, num_classes: int, side: int, training: bool = False) -> int:
-    """Return the floating-point operations for one image of side×side pixels, two per multiply-add.
+    """Return the floating-point operations of products and convolutions per image, two per multiply-add.
 
-    Products and convolutions are counted, by torch's counter and without data. `training` adds the backward pass
-    without the gradient of the images.
+    `training` adds the backward pass without the gradient of the images.
     """
     with torch.device("meta"):
         network = create_model(name, num_classes=num_classes).train(training)
@@ -77,19 +74,15 @@ def count_flops(name: str, *, num_classes: int, side: int, training: bool = Fals
 
 
 def measure_cost(name: str, side: int) -> ModelCost:
-    """Count what a network for 100 classes holds and computes per image."""
+    """Return size and operations of a network for 100 classes."""
     with torch.device("meta"):
         size = model_size(create_model(name, num_classes=CLASSES))
-    forward, training = (count_flops(name, num_classes=CLASSES, side=side, training=flag) for flag in (False, True))
-    return ModelCost(**asdict(size), flops=forward, training_flops=training)
+    flops, training_flops = (count_flops(name, num_classes=CLASSES, side=side, training=flag) for flag in (False, True))
+    return ModelCost(size.parameters, size.bytes, flops, training_flops)
 
 
 def describe_models(side: int, *, speed: bool) -> dict[str, dict[str, Any]]:
-    """Return description, size and cost of each network; with `speed` also images per second.
-
-    Raises:
-        LabError: The side is smaller than the networks take.
-    """
+    """Return description, size and cost of each network; with `speed` also images per second."""
     if side < MIN_RESOLUTION:
         raise LabError(f"--size is {side}; the networks take {MIN_RESOLUTION} pixels or more")
     models = {}

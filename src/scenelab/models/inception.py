@@ -32,18 +32,12 @@ class Branches(nn.Module):
 
 
 class InceptionNet(StagedNet):
-    """Three stages of multi-branch blocks with batch normalisation, each after a 3×3 convolution of stride 2.
+    """Three stages of two multi-branch blocks with batch normalisation, each after a 3×3 convolution of stride 2."""
 
-    Args:
-        conv_op: the convolution module, called as `nn.Conv2d` is.
-        num_classes: number of logits.
-        blocks: multi-branch blocks per stage.
-    """
-
-    def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100, *, blocks: int = 2) -> None:
+    def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100) -> None:
         layers, channels = conv_relu(conv_op, 3, STEM, 4, stride=2), STEM
         for width in WIDTHS:
             layers += conv_relu(conv_op, channels, width, stride=2)
-            layers += [Branches(conv_op, width) for _ in range(blocks)]
+            layers += [Branches(conv_op, width), Branches(conv_op, width)]
             channels = width
         super().__init__(layers, channels, num_classes)

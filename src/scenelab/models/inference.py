@@ -11,18 +11,16 @@ from scenelab.models.normalize import Classifier
 
 
 def prepare_for_inference(model: Classifier) -> Classifier:
-    """Return an equivalent, faster copy in eval mode.
+    """Return a faster copy in eval mode; the logits are equal up to rounding.
 
     Batch normalisations are folded into the convolutions before them, parameters do not require gradients, weights are
-    in channels-last layout. The logits are equal up to rounding.
+    in channels-last layout.
     """
     ready = copy.deepcopy(model).eval()
     for module in ready.modules():
         if isinstance(module, nn.Sequential):
             _fold(module)
-    for parameter in ready.parameters():
-        parameter.requires_grad_(False)
-    return ready.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return ready.requires_grad_(False).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def _fold(sequence: nn.Sequential) -> None:

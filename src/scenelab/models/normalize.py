@@ -9,12 +9,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Normalize(nn.Module):
-    """Compute (x - mean) / std per channel; the statistics are not in the state dict.
-
-    Args:
-        mean: one value per channel, in the units of an image in [0, 1].
-        std: likewise.
-    """
+    """Compute (x - mean) / std per channel, for images in [0, 1]; the statistics are not in the state dict."""
 
     mean: Tensor
     std: Tensor

@@ -7,13 +7,7 @@ from scenelab.models.simplenet import ConvOp
 
 
 class PlainNet(StagedNet):
-    """Three stages of 3×3 convolutions with ReLU, the first of each with stride 2; no normalisation.
-
-    Args:
-        conv_op: the convolution module, called as `nn.Conv2d` is.
-        num_classes: number of logits.
-        depth: 3×3 convolutions per stage after the strided one.
-    """
+    """Three stages, each a 3×3 convolution of stride 2 and `depth` of stride 1, with ReLU; no normalisation."""
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100, *, depth: int = 2) -> None:
         layers, channels = conv_relu(conv_op, 3, STEM, 4, stride=2, norm=False), STEM

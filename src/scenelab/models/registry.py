@@ -42,15 +42,12 @@ NETWORKS: dict[str, Architecture] = {
 
 
 def create_model(name: str, *, num_classes: int, conv_op: ConvOp = nn.Conv2d) -> Classifier:
-    """Create a network with random weights behind its normalisation: images in [0, 1] to logits.
+    """Create a network with random weights behind its normalisation: N×3×H×W images in [0, 1] to logits.
 
     Args:
         name: one of `list_models()`.
         num_classes: number of logits.
         conv_op: the convolution module, called as `nn.Conv2d` is.
-
-    Raises:
-        LabError: There is no network of that name.
     """
     if name not in NETWORKS:
         raise LabError(

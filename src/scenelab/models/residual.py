@@ -36,15 +36,9 @@ class ResidualBlock(nn.Module):
 class ResidualNet(StagedNet):
     """Three stages of residual blocks, each after a 3×3 convolution of stride 2.
 
-    Sides should be multiples of 16, for the four halvings; otherwise a window reaches into padding that training did
-    not contain, and accuracy falls by two or three points (docs/experiments.md).
-
-    Args:
-        conv_op: the convolution module, called as `nn.Conv2d` is.
-        num_classes: number of logits.
-        widths: channels of the stages; the stem has half of the first.
-        blocks: residual blocks per stage.
-        norm: batch normalisation after each convolution (Ioffe & Szegedy 2015).
+    Sides should be multiples of 16: other sides cost two or three points of accuracy (docs/experiments.md). `widths`
+    and `blocks` are channels and blocks per stage; the stem has half of the first width; `norm` adds batch
+    normalisation after each convolution (Ioffe & Szegedy 2015).
     """
 
     def __init__(

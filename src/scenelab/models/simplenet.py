@@ -49,12 +49,7 @@ class _PooledNet(nn.Module):
 
 
 class SimpleNet(_PooledNet):
-    """The spring 2019 network; takes normalised images of 16 pixels or more.
-
-    Args:
-        conv_op: the convolution module, called as `nn.Conv2d` is.
-        num_classes: number of logits.
-    """
+    """The network of spring 2019; takes normalised images of 16 pixels or more."""
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100) -> None:
         features = [
@@ -67,7 +62,7 @@ class SimpleNet(_PooledNet):
 
 
 class SimpleNetSmall(_PooledNet):
-    """The network of fall 2019 and later; arguments as for SimpleNet."""
+    """The network of fall 2019 and later."""
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100) -> None:
         super().__init__([*_stem(conv_op), *_bottleneck(conv_op, 256, 128, 512)], 512, num_classes)

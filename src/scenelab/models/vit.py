@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from scenelab.models.simplenet import ConvOp
 
+PATCH, WIDTH, BLOCKS, HEADS = 8, 192, 5, 3
 TEMPERATURE = 10_000.0  # wavelengths up to 2π times this, in patches (Vaswani et al. 2017)
 
 
@@ -43,32 +44,14 @@ class TransformerBlock(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Patches of 8×8 pixels, five blocks of 192 channels and three heads, mean pooling; sides of 8 pixels or more.
+    """Patches of 8×8 pixels, five blocks of 192 channels and three heads, mean pooling; sides of 8 pixels or more."""
 
-    Args:
-        conv_op: embeds the patches; called as `nn.Conv2d` is.
-        num_classes: number of logits.
-        patch: side of a patch in pixels.
-        width: channels of a token; a multiple of 4 and of `heads`.
-        blocks: number of transformer blocks.
-        heads: attention heads per block.
-    """
-
-    def __init__(
-        self,
-        conv_op: ConvOp = nn.Conv2d,
-        num_classes: int = 100,
-        *,
-        patch: int = 8,
-        width: int = 192,
-        blocks: int = 5,
-        heads: int = 3,
-    ) -> None:
+    def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100) -> None:
         super().__init__()
-        self.patches = conv_op(3, width, kernel_size=patch, stride=patch)
-        self.blocks = nn.Sequential(*(TransformerBlock(width, heads) for _ in range(blocks)))
-        self.norm = nn.LayerNorm(width)
-        self.fc = nn.Linear(width, num_classes)
+        self.patches = conv_op(3, WIDTH, kernel_size=PATCH, stride=PATCH)
+        self.blocks = nn.Sequential(*(TransformerBlock(WIDTH, HEADS) for _ in range(BLOCKS)))
+        self.norm = nn.LayerNorm(WIDTH)
+        self.fc = nn.Linear(WIDTH, num_classes)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
         """Return N×num_classes logits of N×3×H×W normalised images."""

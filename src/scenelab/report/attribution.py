@@ -30,11 +30,11 @@ def _maps(section: Section, run: RunData) -> None:
     source = f"{run.name}, {result['images']} {result['split']} images, {run.source(result, command)}"
     for name, title in (("right", "Right and confident"), ("wrong", "Wrong and confident")):
         alt = f"{title}: images beside their attention maps"
-        section.picture(run.file(f"attention/{name}-1.png"), alt, f"{title}. {source}")
+        section.image(run.file(f"attention/{name}-1.png"), alt, f"{title}. {source}")
     for name, alt in TESTS.items():
         if name in result:
             source = f"{run.name}, {result[name]['images']} images, {run.source(result[name], command)}"
-            section.picture(run.file(f"attention/{name}.png"), alt, f"{alt}; {source}")
+            section.image(run.file(f"attention/{name}.png"), alt, f"{alt}; {source}")
     if "sanity" in result:
         methods = result["sanity"]["methods"].items()
         section.text("\n".join(f"- **{name}** {values['verdict']}." for name, values in methods))

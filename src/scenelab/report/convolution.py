@@ -27,7 +27,7 @@ def convolution(collected: Collected) -> Section:
         f"SimpleNet with PyTorch's and with our convolution, {accounting['steps']} steps from one seed, n = 1 each, "
         f"{study['data']['val_images']} val images, {accounting['threads']} threads. {data.source}",
     )
-    section.picture(
+    section.image(
         data.folder / "study.png",
         "Training loss, its difference, val accuracy, speed and memory with native and with custom convolution",
         "Native and custom convolution. At first the losses differ by rounding errors only; training amplifies them.",

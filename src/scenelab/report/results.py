@@ -87,7 +87,7 @@ def _details(section: Section, run: RunData, result: dict[str, Any]) -> None:
     source = f"{run.name}, {result['images']} {result['split']} images, {run.source(result, 'evaluate')}"
 
     def show(name: str, alt: str, caption: str) -> bool:
-        return section.picture(run.file(f"{result['split']}_{name}.png"), alt, f"{caption}; {source}.")
+        return section.image(run.file(f"{result['split']}_{name}.png"), alt, f"{caption}; {source}.")
 
     drawn = show("per_class", "Top-1 accuracy per class, sorted", "Accuracy per class")
     names = [(name, value) for name, value in result["per_class"].items() if value == value]  # NaN: no image

@@ -64,7 +64,7 @@ def _attacks(section: Section, run: RunData) -> None:
             else f"No sign of gradient masking on {result['checked']} correctly classified images."
         )
     )
-    section.picture(
+    section.image(
         run.file("robustness/samples.png"),
         "Images, their adversarial examples by PGD, and the amplified differences",
         f"Adversarial samples of {run.name}, each with the prediction and its confidence.",
@@ -96,5 +96,5 @@ def _study(section: Section, data: StudyData) -> None:
             section.text(f"**{row['name']}** stopped early: {row['stopped']}.")
         for sign in row.get("warnings", []):
             section.text(f"**{row['name']}**, {sign['sign']}: {sign['text']}.")
-    picture, alt = data.folder / "adversarial.png", "Accuracy against ε for each kind of training"
-    section.picture(picture, alt, f"The same accuracies as curves; {data.folder.name}.")
+    path, alt = data.folder / "adversarial.png", "Accuracy against ε for each kind of training"
+    section.image(path, alt, f"The same accuracies as curves; {data.folder.name}.")

@@ -60,14 +60,14 @@ class Section:
         svg = PATH.sub(lambda path: DIGITS.sub(r"\1", path[0]), svg)
         self.blocks.append(("svg", {"data": _inline(svg.encode(), "svg+xml"), "alt": alt, "caption": caption}))
 
-    def picture(self, path: Path, alt: str, caption: str) -> bool:
+    def image(self, path: Path, alt: str, caption: str) -> bool:
         """Add an image file, or the SVG drawing of the same name beside it; return whether one exists."""
         drawing = path.with_suffix(".svg")
         if drawing.exists():
             self.figure(_read_drawing(drawing), alt, caption)
         elif path.exists():
             data = _inline(*_reduce(_read_regular(path), path))
-            self.blocks.append(("picture", {"data": data, "alt": alt, "caption": caption}))
+            self.blocks.append(("image", {"data": data, "alt": alt, "caption": caption}))
         else:
             return False
         return True

@@ -58,7 +58,7 @@ def read_team(path: Path | None, sections: tuple[str, ...]) -> Team:
     except (TypeError, ValueError) as error:  # TOML, UTF-8, numbers of thousands of digits, dates
         raise LabError(f"--team {path} cannot be read: {error}") from error
     except LabError as error:
-        raise LabError(f"--team {path}: {error}, as in:\n{EXAMPLE}") from error
+        raise LabError(f"--team {path}: {error}; the file looks like:\n{EXAMPLE}") from error
     if unknown := team.text.keys() - {"abstract", *sections}:
         known = ", ".join(sorted({"abstract", *sections}))
         raise LabError(f"--team {path}: [text] has {min(unknown)!r}; the sections are {known}")

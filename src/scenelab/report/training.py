@@ -142,7 +142,7 @@ def design(collected: Collected) -> Section:
         if rows := rest if kind == "recipe" else [row for row in study["variants"] if row["ladder"]]:
             head = f"{kind}|what|parameters|top-1 % (n)|top-5 %|difference|verdict".split("|")
             section.table(head, [_variant(row) for row in rows], f"{caption}. {source}")
-    section.picture(
+    section.image(
         data.folder / "design.png",
         "Loss and accuracy of the networks above differences of the variants from our recipe",
         "Curves of the networks, and the difference of each variant from our recipe; gray marks the noise.",

@@ -1,17 +1,47 @@
-"""Write checkpoints, and read untrusted ones: no code runs, and memory is bounded by the file's size."""
+"""Write checkpoints, and read untrusted ones: no code runs, and memory is bounded by the file's size.
 
+`torch.load(weights_only=True)` runs no code of the file, but a file of 400 bytes can make it allocate any amount of
+memory (`bytearray(10**10)`, compressed storages). The check before it allows only what `torch.save` writes for plain
+values and tensors, and only tensors that fit into the file.
+"""
+
+import io
+import math
 import os
+import pickle
+import pickletools
+import struct
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, ClassVar, NamedTuple
 
 import torch
 
 from scenelab.errors import LabError
 from scenelab.io import atomic_write
-from scenelab.runs.checkpoint_check import CorruptError, DisallowedError, check_archive
 from scenelab.runs.header import Header, read_header
 
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # the pickled magic number that torch wrote before 1.6
+MAX_DIRECTORY = 1 << 20  # bytes of the archive's central directory, 90 per entry; 60 layers have 250 entries
+MAX_STEPS = 500_000  # opcodes; a resumable checkpoint of 60 layers takes 12,000
+MAX_DIMENSIONS = 8
+MAX_KEY = 2**31  # of an integer key: larger ones can be chosen so that all of them hash alike
+ENCRYPTED = 0x61  # flag bits: encrypted, a patch, strongly encrypted
+OPCODES = """
+    PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE GLOBAL EMPTY_TUPLE TUPLE
+    TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS BINPUT LONG_BINPUT BINGET LONG_BINGET
+    BINPERSID REDUCE BUILD
+""".split()
+BYTES = {"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1}
+STORAGES = {f"torch.{kind}Storage": size for kind, size in BYTES.items()}  # bytes per number
+
+
+class CorruptError(Exception):
+    """The bytes are not those that `torch.save` wrote."""
+
+
+class DisallowedError(Exception):
+    """The file holds or claims more than plain values and tensors of its own size."""
 
 
 def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
@@ -43,8 +73,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         kind = "is damaged" if isinstance(error, CorruptError) else "holds more than tensors and plain values"
         raise LabError(f"checkpoint {path} {kind} and was not loaded ({error}); use one written by scenelab") from error
     if not isinstance(values, dict) or not isinstance(values.get("state_dict"), dict):
-        expected = "one written by scenelab or the handout's main.py"
-        raise LabError(f"checkpoint {path} has no 'state_dict'; expected {expected}")
+        raise LabError(f"checkpoint {path} has no 'state_dict'; use one of scenelab or of the handout's main.py")
     read_header(path, values, Header)
     return values
 
@@ -52,10 +81,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def _load(path: Path) -> Any:
     with path.open("rb") as file:
         if file.read(len(LEGACY)) == LEGACY:
-            raise LabError(
-                f"checkpoint {path} has the format of torch before 1.6, which is not read; save it again with a newer "
-                "torch: torch.save(torch.load(path), path)"
-            )
+            fix = "save it again with a newer torch: torch.save(torch.load(path), path)"
+            raise LabError(f"checkpoint {path} has the format of torch before 1.6, which is not read; {fix}")
         check_archive(file, os.fstat(file.fileno()).st_size)
     try:
         # Not memory-mapped: a file that the handout's main.py overwrites in place would end this process (SIGBUS).
@@ -64,3 +91,168 @@ def _load(path: Path) -> Any:
         raise
     except Exception as error:  # whatever torch's unpickler raises for values that do not fit together
         raise CorruptError(str(error).partition("\n")[0][:120] or type(error).__name__) from error
+
+
+def check_archive(file: IO[bytes], size: int) -> None:
+    """Raise unless the file is a zip archive of uncompressed entries whose pickle builds plain values and tensors."""
+    try:
+        start = _check_end(file)
+        with zipfile.ZipFile(file) as archive:
+            if archive.start_dir != start:  # zipfile searches for it, torch does not
+                raise CorruptError("bytes before or between the parts of the archive")
+            sizes = _entry_sizes(archive.infolist(), size)
+            if damaged := archive.testzip():  # torch compares no checksums
+                raise CorruptError(f"Bad CRC-32 for file {damaged[:60]!r}")
+            top = next(iter(sizes), "").partition("/")[0]
+            if f"{top}/data.pkl" not in sizes:
+                raise CorruptError("the archive has no data.pkl")
+            content = archive.read(f"{top}/data.pkl")
+    except (zipfile.BadZipFile, EOFError, struct.error, ValueError, NotImplementedError, RuntimeError) as error:
+        raise CorruptError(str(error) or type(error).__name__) from error
+    PickleCheck(content, {name.removeprefix(f"{top}/data/"): sizes[name] for name in sizes}, size).check()
+
+
+def _check_end(file: IO[bytes]) -> int:
+    """Return where the list of entries begins, after a check that `zipfile` and torch read the same, short one."""
+    end = zipfile._EndRecData(file)  # pyright: ignore[reportAttributeAccessIssue]
+    if end is None:
+        raise CorruptError("the end of the archive is missing")
+    length, start, place = end[5], end[6], end[9]  # zipfile's _ECD_SIZE, _ECD_OFFSET and _ECD_LOCATION
+    if length > MAX_DIRECTORY:
+        raise DisallowedError("too many entries")  # zipfile makes an object of each
+    file.seek(max(0, place - 20))
+    locator = file.read(20)  # of the larger end record, 56 bytes before (PKWARE's APPNOTE, 4.3.14-15)
+    if locator[:4] == b"PK\x06\x07" and struct.unpack("<Q", locator[8:16]) != (place - 76,):
+        raise CorruptError("the end of the archive is damaged")
+    return start
+
+
+def _entry_sizes(entries: list[zipfile.ZipInfo], size: int) -> dict[str, int]:
+    """Return the bytes of each entry by name; all lie in one folder, uncompressed, and fit into the file."""
+    sizes: dict[str, int] = {}
+    for entry in entries:
+        name = entry.orig_filename
+        is_stored = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
+        if not is_stored or entry.flag_bits & ENCRYPTED:
+            raise DisallowedError(f"the {'encrypted' if is_stored else 'compressed'} entry {name[:60]!r}")
+        if "\0" in name or name.split("/")[0] != entries[0].orig_filename.split("/")[0]:
+            raise DisallowedError(f"the name {name[:60]!r}, which is outside the first entry's folder")
+        sizes[name] = entry.file_size
+    if len({name.lower() for name in sizes}) < len(entries):  # torch's reader ignores the case
+        raise DisallowedError("an entry twice")
+    if sum(sizes.values()) > size:
+        raise DisallowedError(f"{sum(sizes.values()):,} bytes in a file of {size:,}")
+    return sizes
+
+
+class _Storage(NamedTuple):
+    kind: str
+    numbers: int
+
+
+class Dictionary(dict[Any, Any]):
+    """A dictionary whose keys are strings or small integers."""
+
+    __slots__ = ()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if not (type(key) is str or (type(key) is int and abs(key) < MAX_KEY)):
+            raise DisallowedError("a key that is neither a string nor a small integer")
+        super().__setitem__(key, value)
+
+
+class PickleCheck(pickle._Unpickler):
+    """Python's unpickler, reduced to `OPCODES`, with stand-ins for what torch's would call.
+
+    `sizes` are the bytes of each storage's entry; `max_bytes` bounds all tensors, of which several may view a storage.
+    """
+
+    append: Any
+    stack: list[Any]
+    dispatch: ClassVar[dict[int, Any]] = {
+        ord(opcode.code): pickle._Unpickler.dispatch[ord(opcode.code)]
+        for opcode in pickletools.opcodes
+        if opcode.name in OPCODES
+    }
+
+    def __init__(self, content: bytes, sizes: dict[str, int], max_bytes: int) -> None:
+        super().__init__(io.BytesIO(content))
+        self.content, self.sizes, self.bytes_left, self.steps_left = content, sizes, max_bytes, MAX_STEPS
+        self.storages: dict[str, _Storage] = {}
+
+    def check(self) -> None:
+        """Raise unless the pickle builds plain values and tensors alone."""
+        try:
+            for opcode, _, _ in pickletools.genops(self.content):
+                self._spend(1)
+                if opcode.name not in OPCODES:
+                    raise DisallowedError(f"the opcode {opcode.name}")
+            self.load()
+        except DisallowedError:
+            raise
+        except Exception as error:  # whatever the unpickler raises for opcodes that do not fit together
+            raise CorruptError("its pickle is invalid") from error
+
+    def _spend(self, steps: int) -> None:
+        self.steps_left -= steps
+        if self.steps_left < 0:
+            raise DisallowedError(f"more than {MAX_STEPS:,} opcodes")
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return a stand-in: a function, or the name of a type of storage."""
+        functions = {
+            "collections.OrderedDict": lambda: Dictionary(),
+            "collections.Counter": self._counter,
+            "torch._utils._rebuild_tensor_v2": self._tensor,
+            "torch._utils._rebuild_parameter": self._parameter,
+        }
+        path = f"{module}.{name}"
+        if path not in functions and path not in STORAGES:
+            raise DisallowedError(f"the name {path[:80]!r}")
+        return functions.get(path, path)
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """Return a storage whose claimed size is that of its entry."""
+        match pid:
+            case ("storage", str(kind), str(key), str(), int(count)) if kind in STORAGES:
+                claimed, present = count * STORAGES[kind], self.sizes.get(key, 0)
+                if claimed != present or key not in self.sizes:
+                    raise DisallowedError(f"a storage of {claimed:,} bytes whose entry has {present:,}")
+                if self.storages.setdefault(key, _Storage(kind, count)) != (kind, count):
+                    raise DisallowedError("two types of one storage")
+                return self.storages[key]
+        raise DisallowedError("a reference to something outside")
+
+    def _load_empty_dictionary(self) -> None:
+        self.append(Dictionary())
+
+    def _load_build(self) -> None:
+        """Allow what `nn.Module.state_dict` sets: an ordered dictionary's `_metadata`."""
+        state = self.stack.pop()
+        if type(self.stack[-1]) is not Dictionary or type(state) is not Dictionary or state.keys() - {"_metadata"}:
+            raise DisallowedError("an object with attributes")
+
+    dispatch[ord("}")], dispatch[ord("b")] = _load_empty_dictionary, _load_build
+
+    def _counter(self, counts: Any) -> Dictionary:
+        if type(counts) is not Dictionary:
+            raise DisallowedError("a counter of something else than a dictionary")
+        self._spend(len(counts))  # torch's would be a copy
+        return Dictionary()
+
+    def _parameter(self, tensor: Any, requires_grad: bool, hooks: Any) -> Any:
+        if type(hooks) is not Dictionary or hooks:
+            raise DisallowedError("a tensor with hooks")
+        return tensor
+
+    def _tensor(self, storage: _Storage, first: int, size: Any, stride: Any, requires_grad: bool, hooks: Any) -> Any:
+        if not all(type(value) is int and 0 <= value < 2**40 for value in (first, *size, *stride)):
+            raise DisallowedError("a tensor without a plain shape")
+        count = math.prod(size)
+        last = first + sum((side - 1) * step for side, step in zip(size, stride, strict=True)) if count else 0
+        if len(size) > MAX_DIMENSIONS or max(count, last + 1) > max(1, storage.numbers):
+            raise DisallowedError(f"a tensor of {count:,} numbers in a storage of {storage.numbers:,}")
+        self.bytes_left -= count * STORAGES[storage.kind]
+        if self.bytes_left < 0:
+            raise DisallowedError("tensors of more bytes than the file")
+        return self._parameter(None, requires_grad, hooks)

@@ -8,7 +8,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -32,20 +31,10 @@ TOLERANCE = 1e-3  # of a logit; runtimes sum in float32 in different orders
 BATCH_SIZE = 16
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The logits of an exported file against those of the network, on `images` images."""
-
-    images: int
-    largest_difference: float
-    largest_logit: float
-    same_first_guess: float
-
-
-def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, path: Path) -> dict[str, Any]:
+def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, path: Path) -> dict[str, str | float]:
     """Write to a temporary file, read it back, compare it on images, and then rename it.
 
-    The images are in [0, 1], at the network's size. Returns format, file, bytes, tolerance and the `Comparison`.
+    The images are in [0, 1], at the network's size. Returns format, file, bytes, tolerance and the comparison.
     """
     with explain_write_errors(path, "choose another with --out"), temporary_folder(path) as folder:
         temporary = folder / path.name
@@ -57,21 +46,22 @@ def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, pat
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise LabError(f"{stored.arch} cannot be exported as {format}: {reason}; try another --format") from error
         comparison = compare(stored, images, predict)
-        if not comparison.largest_difference <= TOLERANCE:
+        difference = comparison["largest_difference"]
+        if not difference <= TOLERANCE:
             raise LabError(
-                f"{format} was not written: its logits differ from the network's by up to "
-                f"{comparison.largest_difference:.2g} on {len(images)} images, more than {TOLERANCE:g}"
+                f"{format} was not written: its logits differ from the network's by up to {difference:.2g} on "
+                f"{len(images)} images, more than {TOLERANCE:g}"
             )
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
     size = path.stat().st_size
-    return {"format": format, "file": str(path), "bytes": size, "tolerance": TOLERANCE, **vars(comparison)}
+    return {"format": format, "file": str(path), "bytes": size, "tolerance": TOLERANCE, **comparison}
 
 
 @torch.no_grad()
-def compare(stored: Stored, images: Float[Tensor, "n 3 s s"], predict: Predict) -> Comparison:
+def compare(stored: Stored, images: Float[Tensor, "n 3 s s"], predict: Predict) -> dict[str, float]:
     """Compare the logits of the file and of the network on images, in batches of 1, of 16 and of the rest."""
     if not len(images):
         raise LabError("images is empty; the export is checked on at least one image")
@@ -80,12 +70,12 @@ def compare(stored: Stored, images: Float[Tensor, "n 3 s s"], predict: Predict) 
     if logits.shape != expected.shape:
         shapes = f"{tuple(logits.shape)} for {len(images)} images, not {tuple(expected.shape)}"
         raise LabError(f"the file returns shape {shapes}")
-    return Comparison(
-        images=len(images),
-        largest_difference=(expected - logits).abs().max().item(),
-        largest_logit=expected.abs().max().item(),
-        same_first_guess=(expected.argmax(1) == logits.argmax(1)).double().mean().item(),
-    )
+    return {
+        "images": len(images),
+        "largest_difference": (expected - logits).abs().max().item(),
+        "largest_logit": expected.abs().max().item(),
+        "same_first_guess": (expected.argmax(1) == logits.argmax(1)).double().mean().item(),
+    }
 
 
 def metadata(stored: Stored) -> dict[str, str]:

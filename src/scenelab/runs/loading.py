@@ -18,7 +18,7 @@ SplitName = Literal["val", "train", "holdout"]
 
 @dataclass(frozen=True)
 class Opened:
-    """A run folder, its best weights, and images with the folder that they come from."""
+    """A run, its best weights, and images with the folder that they come from."""
 
     run: Run
     stored: Stored

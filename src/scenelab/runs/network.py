@@ -82,13 +82,8 @@ def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
     model = Classifier(factory(num_classes=classes)) if factory else create_model(arch, num_classes=classes)
     model.normalize = Normalize(header.mean, header.std)
     load_weights(model.network, weights, arch, path)
-    return Stored(
-        model=model.eval(),
-        arch=arch,
-        categories=header.categories or tuple(f"class {label}" for label in range(classes)),
-        size=header.size,
-        epoch=header.epoch,
-    )
+    categories = header.categories or tuple(f"class {label}" for label in range(classes))
+    return Stored(model=model.eval(), arch=arch, categories=categories, size=header.size, epoch=header.epoch)
 
 
 def plain_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

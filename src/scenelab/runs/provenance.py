@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from scenelab.errors import LabError, printable
+from scenelab.errors import printable
+from scenelab.io import read_plain
 from scenelab.schema import Model
 
 PACKAGES = ("scenelab", "torch", "torchvision", "numpy")
@@ -61,10 +62,7 @@ def stamp(weights: Path | None = None) -> dict[str, str | None]:
 
 def digest(path: Path) -> str | None:
     """Return the SHA-256 of a file, or None if it does not exist."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
-    except OSError as error:
-        raise LabError(f"{path} cannot be read: {error.strerror}; check its permissions and the disk") from error
+    return hashlib.sha256(read_plain(path, max_bytes=1 << 40)).hexdigest() if path.exists() else None
 
 
 def environment() -> Environment:

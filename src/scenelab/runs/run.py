@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from scenelab.errors import LabError
-from scenelab.io import read_json, write_json
+from scenelab.io import explain_write_errors, read_json, write_json
 from scenelab.runs.config import RunConfig, to_plain
 from scenelab.runs.provenance import environment
 from scenelab.schema import parse
@@ -43,12 +43,9 @@ class Run:
         if self.config.exists():
             fix = f"resume it with 'scenelab resume {self.folder}' or name another"
             raise LabError(f"{self.folder} holds a run already; {fix}")
-        try:
+        with explain_write_errors(f"run folder {self.folder}", "choose a writable one"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
-        except OSError as error:
-            raise LabError(f"cannot write run folder {self.folder}: {error.strerror}; choose a writable one") from error
+            tempfile.TemporaryFile(dir=self.folder).close()
 
     def create(self, config: RunConfig) -> None:
         """Start a run folder with its config and the provenance of this process, as `require_new` allows."""

@@ -31,7 +31,7 @@ class TrainState:
         best_acc1: top-1 accuracy of the kept weights in percent.
         metrics_bytes: size of metrics.jsonl at the last checkpoint.
         stopped: why the run ended before its last step.
-        is_complete: whether a run with a time limit has taken its last step.
+        is_complete: whether the last step is done; a run with a time limit could not tell by its clock.
     """
 
     model: Classifier

@@ -83,13 +83,13 @@ class Trainer:
             if announcement:
                 self.display.epoch(announcement)
             saved = counted = time.monotonic()
-            while self.clock.progress(state) < 1 and not state.stopped:
+            state.is_complete = self.clock.progress(state) >= 1
+            while not (state.is_complete or state.stopped):
                 self.step()
                 seconds, stop = self.world.broadcast(time.monotonic() - counted, stop_requested())
                 state.run.spent += seconds
                 counted = time.monotonic()
-                is_last = self.clock.progress(state) >= 1  # asked once: an evaluation changes the answer
-                state.is_complete = is_last
+                is_last = state.is_complete = self.clock.progress(state) >= 1  # before the time of an evaluation counts
                 ends_epoch = is_last or state.step % self.batches.steps_per_epoch == 0
                 if ends_epoch:
                     self._end_epoch(is_last=is_last)
@@ -102,8 +102,6 @@ class Trainer:
                     saved = time.monotonic()
                 if stops and not state.stopped:
                     raise Interrupted(f"stopped at step {state.step} of {self.clock.expected_steps(state)}")
-                if is_last:
-                    break
         return state
 
     def step(self) -> int:

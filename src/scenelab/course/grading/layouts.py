@@ -41,50 +41,40 @@ class _Item:
 
     @property
     def has_code(self) -> bool:
-        """Whether it may be a whole submission: an archive, a notebook, a folder with code or the student's file."""
         if not self.folder:
             return is_archive(self.name) or self.name.endswith(".ipynb") or is_student_file(self.name)
         return any(is_archive(path) or path.endswith((".py", ".ipynb")) for path in self.below)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether it is a folder that holds a whole submission: code/ or the student's file."""
+    def is_whole(self) -> bool:  # holds code/ or the student's file
         paths = [PurePosixPath(path) for path in self.below]
         return any(path.parts[0].lower() == "code" or is_student_file(path.name) for path in paths)
 
     @property
-    def is_section(self) -> bool:
-        """Whether it is a folder of only several people's archives."""
+    def is_section(self) -> bool:  # holds only several people's archives
         below = [path for path in self.below if not path.startswith((".", *JUNK))]
         are_archives = all(is_archive(path) and "/" not in path for path in below)
         return are_archives and len({person(path) for path in below} - {()}) > 1
 
     @property
     def may_be_student(self) -> bool:
-        """Whether it may be what somebody submitted, code or not."""
         kinds = (".py", ".ipynb", *filenames.DOCUMENTS)
         return bool(person(self.name)) and (self.folder or is_archive(self.name) or self.name.lower().endswith(kinds))
 
     @property
-    def may_be_named(self) -> bool:
-        """Whether a platform may have named it; Sakai's folders are known by their content too."""
+    def may_be_named(self) -> bool:  # by a platform; Sakai's folders are known by their content too
         matches = {name for name in ("sakai", "canvas") if self.folder and re.match(PATTERNS[name], self.name)}
-        return matches != {"sakai"} or any(
-            path.startswith(("Submission attachment", "timestamp.txt")) for path in self.below
-        )
+        starts = ("Submission attachment", "timestamp.txt")
+        return matches != {"sakai"} or any(path.startswith(starts) for path in self.below)
 
 
 def _items_of(paths: Iterable[str], prefix: str) -> dict[str, _Item]:
     items: dict[str, _Item] = {}
-    for path in paths:
-        if not path.startswith(prefix):
-            continue
-        name, slash, rest = path[len(prefix) :].partition("/")
-        if not name or name.startswith(".") or name in JUNK:
-            continue
-        item = items.setdefault(name, _Item(name, bool(slash)))
-        if rest:
-            item.below.append(rest)
+    for path in (path[len(prefix) :] for path in paths if path.startswith(prefix)):
+        name, slash, rest = path.partition("/")
+        if name and not name.startswith(".") and name not in JUNK:
+            item = items.setdefault(name, _Item(name, bool(slash)))
+            item.below += [rest] if rest else []
     return items
 
 
@@ -100,8 +90,7 @@ def split(paths: Iterable[str]) -> tuple[list[Group], list[str]] | None:
        code: a class. A person is what is left of a name without a project's words (`hw3_alice_report.pdf`: alice);
     5. anything else: one submission.
 
-    Args:
-        paths: of files, with `/`; a folder without files ends with one.
+    A path of a folder without files ends with `/`.
     """
     prefix, items = _descend(list(paths))
     names = {name.lower() for name in items}
@@ -131,9 +120,8 @@ def _descend(paths: list[str]) -> tuple[str, dict[str, _Item]]:
     while len(items) == 1:
         (only,) = items.values()
         is_named = only.may_be_named and filenames.parse(only.name, folder=True)
-        if not only.folder or only.name.lower() in FOLDERS or is_named:
-            break
-        if not (deeper := _items_of(paths, f"{prefix}{only.name}/")):
+        deeper = _items_of(paths, f"{prefix}{only.name}/")
+        if not only.folder or only.name.lower() in FOLDERS or is_named or not deeper:
             break
         prefix, items = f"{prefix}{only.name}/", deeper
     return prefix, items

@@ -16,12 +16,7 @@ FAILED = "similarity: compare50 did not work:"
 def compare(sources: dict[str, bytes], out: Path, scratch: Path) -> list[str]:
     """Write compare50's pages to OUT/similarity/ and return a line on them; empty if compare50 is not installed.
 
-    The kit's own code is subtracted, since everybody was given it.
-
-    Args:
-        sources: each team's file.
-        out: the batch's folder.
-        scratch: where copies are laid out.
+    The kit's own code is subtracted, since everybody was given it. Copies are laid out in `scratch`.
     """
     script = shutil.which("compare50")  # with an environment of its own: pipx install compare50
     python = Path(script).resolve().parent / "python3" if script else None

@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from scenelab.course.grading.static_checks import CONVOLUTION, Source, examine
 from scenelab.course.kit import files as kit_files
 from scenelab.course.kit.strip_solutions import YEARS
 from scenelab.course.submission import FOLDERS, FORBIDDEN, check
-from scenelab.errors import LabError, printable
+from scenelab.errors import printable
 
 GIVEN = ("main.py", "test_conv.py", "miniplaces.py", "zip_submission.py")  # files of the kit that are not the student's
 MAX_DEPTH = 2  # of archives in archives
@@ -50,12 +51,9 @@ class Submission:
 
 
 def read(paths: Sequence[Path], folder: Path, *, skip: Path | None = None) -> Submission:
-    """Extract a submission to `folder` and find its parts, in a process with little memory and time.
+    """Extract a submission, in one or more files and folders, to `folder` and find its parts.
 
-    Args:
-        paths: archives, single files or folders, which together are the submission.
-        folder: the target.
-        skip: a folder to leave out, such as the one for the grades.
+    It happens in a process with little memory and time. The folder `skip`, such as the one for the grades, is left out.
 
     Raises:
         LabError: the disk is full or broken.
@@ -233,7 +231,10 @@ def _find_code(folder: Path, extraction: Extraction) -> tuple[Path | None, Sourc
 
 
 def _most_likely(sources: dict[Path, Source], folder: Path) -> Path:
-    given = {_squeeze(text) for year in YEARS for text in _kit(year)} if len(sources) > 1 else set()
+    given = set()
+    if len(sources) > 1:
+        with suppress(OSError):  # a copy for Gradescope comes without the kit
+            given = {_squeeze(kit_files(year)["code/student_code.py"]) for year in YEARS}
 
     def rank(path: Path) -> tuple[bool, bool, int, bool, bool, int, str]:
         known, depth = sources[path].known, len(path.relative_to(folder).parts)
@@ -261,14 +262,6 @@ def _squeeze(text: str) -> str:
     return "".join(text.split())
 
 
-def _kit(year: int) -> list[str]:
-    """Return the kit's student_code.py of a year; nothing in a copy that comes without it."""
-    try:
-        return [kit_files(year)["code/student_code.py"]]
-    except (OSError, LabError):
-        return []
-
-
 def _find_root(folder: Path, code: Path | None) -> Path:
     """Return the folder above the code, else the one with most of the handout's three folders."""
     if code is not None and code.parent != folder:
@@ -277,10 +270,9 @@ def _find_root(folder: Path, code: Path | None) -> Path:
     return max(candidates, key=lambda path: sum((path / name).is_dir() for name in FOLDERS))
 
 
+def _main(folder: str, skip: str, *paths: str) -> dict[str, Any]:
+    return asdict(_read_here([*map(Path, paths)], Path(folder), Path(skip) if skip else None))
+
+
 if __name__ == "__main__":
-    target, skipped, *given = sys.argv[1:]
-    print_bounded(
-        lambda: asdict(_read_here([*map(Path, given)], Path(target), Path(skipped) if skipped else None)),
-        memory=MEMORY,
-        seconds=SECONDS,
-    )
+    print_bounded(lambda: _main(*sys.argv[1:]), memory=MEMORY, seconds=SECONDS)

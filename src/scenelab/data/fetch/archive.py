@@ -58,7 +58,6 @@ def extract(archive: Path, folder: Path, *, limits: Limits = Limits()) -> None:
     Raises:
         ArchiveError: the archive is damaged, holds no part of a data set, exceeds the limits or holds a link, device,
             duplicate name or name that leads out of the folder.
-        LabError: the archive cannot be read or the disk is full.
     """
     archive, folder = Path(archive), Path(folder)
     try:

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
+from scenelab.course.grading.outputs.exports import autolab_line, class_table, gradescope, leaderboard, leaderboard_page
 from scenelab.course.grading.outputs.page import render_page
-from scenelab.course.grading.outputs.platforms import autolab_line, gradescope
-from scenelab.course.grading.outputs.tables import class_table, leaderboard, leaderboard_page
 from scenelab.course.grading.results import Grade
 from scenelab.io import atomic_write, write_json
 
