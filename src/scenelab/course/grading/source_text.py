@@ -10,7 +10,7 @@ ENCODINGS = "utf-8 utf-8-sig latin-1 iso-8859-1 cp1252 ascii iso-8859-15 gbk gb2
 
 
 def read_text(path: Path) -> tuple[str, str]:
-    """Return a file's text and a note on an unusual encoding; newlines are \\n, a byte-order mark is removed.
+    """Return a file's text and a note on an unusual encoding; lines end in line feeds, without a byte-order mark.
 
     A coding comment is disabled, since the text is written as UTF-8 and must not be decoded twice.
     """

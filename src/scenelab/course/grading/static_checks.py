@@ -249,9 +249,10 @@ def _matching(node: ast.AST, words: Words) -> Iterator[str]:
         parts = name.split(".") if words is HIDING else name.split(".")[:1]
         if any(words.imports.match(part) for part in parts):
             yield _note(node, f"import of {name}")
-    for alias in node.names if isinstance(node, ast.ImportFrom) else []:
-        if words.attributes.match(alias.name) or (node.module, alias.name) == ("sys", "modules"):
-            yield _note(node, f"import of {alias.name} from {node.module}")
+    if isinstance(node, ast.ImportFrom):
+        for alias in node.names:
+            if words.attributes.match(alias.name) or (node.module, alias.name) == ("sys", "modules"):
+                yield _note(node, f"import of {alias.name} from {node.module}")
 
 
 def _hiding(node: ast.AST) -> Iterator[str]:

@@ -71,7 +71,7 @@ def _explain(context: CheckContext, setting: Setting) -> tuple[Tensor, Message]:
 
 @check("attention", needs=NEEDS)
 def attention_shape(context: CheckContext) -> None:
-    """explain returns one map an image, N×1×H×W, also where images are wider than high or there is only one."""
+    """Maps of explain are N×1×H×W, one per image, also where images are wider than high or there is only one."""
     for count, side in ((3, 6), (1, 5)):
         setting = draw_setting(context, setup.SMALL, images=count, side=side)
         setting.images = setting.images[:, :, :, : side - 1]

@@ -71,8 +71,7 @@ def _require_training_step(context: CheckContext, names: list[str], side: int) -
 
 @check("model", needs=("model_own",))
 def model_trains(context: CheckContext) -> None:
-    """The network runs forward and backward on images of 128 pixels, in 2019's kit of 144 and 160 too, and scores 100
-    classes."""
+    """The network runs forward and backward on images of 128 pixels (2019: also 144, 160) and scores 100 classes."""
     is_later = _describe(context).values.get("later")
     for side in SIDES[:1] if is_later else SIDES:
         _require_training_step(context, NAMES, side)
