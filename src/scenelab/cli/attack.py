@@ -71,8 +71,8 @@ def attack(
     rows = []
     for entry in result.images:
         before, after = f"{entry.before} {100 * entry.confidence:.0f} %", f"{entry.after} {100 * entry.certainty:.0f} %"
-        rows.append([entry.image, before, after, f"{255 * entry.largest:.0f}", "yes" if entry.fooled else "no"])
+        rows.append([entry.image, before, after, f"{255 * entry.largest:.0f}/255", "yes" if entry.fooled else "no"])
     fooled = sum(entry.fooled for entry in result.images)
     title = f"{method}, ε = {epsilon}: {fooled} of {len(rows)} images fool {result.model}"
-    print_table(title, ["image", "before", "after", "largest change, levels", "fooled"], rows)
+    print_table(title, ["image", "before", "after", "largest change", "fooled"], rows)
     print(f"images: {folder.results / 'attack'}")

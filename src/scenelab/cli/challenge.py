@@ -23,6 +23,7 @@ def challenge(
         split: test, or val, which 'scenelab score' can score.
     """
     from scenelab.evaluation.challenge import write_submission
+    from scenelab.progress import format_duration
     from scenelab.runs.run import Run
 
     card = write_submission(Run(run), data=data, split=split)
@@ -31,7 +32,10 @@ def challenge(
         return
     rows = [
         ["model", f"{card.checkpoint_bytes:,} bytes of {card.largest_bytes:,}"],
-        ["training", f"{card.training_flops:.3g} operations, {card.minutes:.1f} min, {card.threads} threads"],
+        [
+            "training",
+            f"{card.training_flops:.3g} operations, {format_duration(60 * card.minutes)}, {card.threads} threads",
+        ],
         ["share of 4 h of a K40 at its peak", f"{100 * card.share_of_k40_peak:.2f} %"],
         ["images seen", f"{card.images_seen:,} ({card.epochs:.1f} epochs)"],
         ["guesses", f"{Run(run).results / card.predictions}, {card.images} images"],

@@ -105,7 +105,7 @@ def _show_faithfulness(faithfulness: "Faithfulness") -> None:
     methods, kinds = faithfulness.methods.items(), ("deletion", "insertion")
     summaries = {(name, kind): getattr(values, kind) for name, values in methods for kind in kinds}
     rows = [[name, *(_with_interval(summaries[name, kind]) for kind in kinds)] for name, _ in methods]
-    title = f"faithfulness, {faithfulness.images} images: areas with 95 % intervals; the first four know no network"
+    title = f"faithfulness, {faithfulness.images} images: areas with 95 % intervals; the first four maps use no network"
     print_table(title, ["map", "deletion (low is good)", "insertion (high is good)"], rows)
     baselines = [name for name, values in methods if values.baseline]
     rows = [

@@ -80,7 +80,7 @@ def grade(
         grades = batch.run(submissions, jobs=jobs, single=gradescope is not None or autolab, report=report)
     if gradescope is not None:
         if len(grades) != 1:
-            raise LabError(f"--gradescope takes one submission, here are {len(grades)}")
+            raise LabError(f"--gradescope takes one submission; got {len(grades)}")
         write_json(gradescope, gradescope_values(grades[0]))
     if json:
         print_json([_values(each, points.automatic) for each in grades])

@@ -75,7 +75,7 @@ def _show(result: "RobustnessResult") -> None:
     rows = []
     for entry in result.epsilons:
         cells = [f"{part.left.accuracy:.1f}" for name, part in entry.attacks.items() if name not in LEFTOVER]
-        cells += [f"-{len(part.fooled)} of {part.given}" for name, part in entry.attacks.items() if name in LEFTOVER]
+        cells += [f"{len(part.fooled)} of {part.given}" for name, part in entry.attacks.items() if name in LEFTOVER]
         low, high = entry.worst.interval
         worst = f"{entry.worst.accuracy:.1f} ({low:.1f}–{high:.1f})"
         rows.append([entry.name, *(cells or [""] * len(result.methods)), worst])

@@ -60,7 +60,8 @@ def read_tree(folder: Path, split: str) -> Listing:
         return _read_presplit(folder, split)
     classes = [(path.name, images) for path in _subfolders(folder) if (images := _images(path, folder))]
     if len(classes) < 2:
-        raise LabError(f"{folder} has {len(classes)} folders with images; expected train.txt or one folder per class")
+        count = "1 folder" if len(classes) == 1 else f"{len(classes)} folders"
+        raise LabError(f"{folder} has {count} with images; expected train.txt or one folder per class")
     entries: list[tuple[str, int]] = []
     for label, (name, images) in enumerate(classes):
         if len(images) < 2:
