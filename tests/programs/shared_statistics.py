@@ -21,7 +21,8 @@ def main() -> None:
                 norm.bias.copy_(torch.arange(4.0))
         part = world.shard(7)
         all_images, ours = images.clone().requires_grad_(), images[part].clone().requires_grad_()
-        expected, output = whole(all_images), world.wrap_ddp(shared)(ours)
+        network = world.wrap_ddp(shared)  # must live until the backward pass, which averages
+        expected, output = whole(all_images), network(ours)
         (expected * towards).sum().backward()
         (output * towards[part]).sum().backward()
         same(output, expected[part])
@@ -33,7 +34,8 @@ def main() -> None:
         assert {*shared.state_dict()} == {f"0.{name}" for name in whole.state_dict()}
         empty = (images[:0] if world.is_primary else images).float().requires_grad_()  # a process without images
         norm = nn.Sequential(nn.BatchNorm2d(4))
-        output = world.wrap_ddp(norm)(empty)
+        network = world.wrap_ddp(norm)
+        output = network(empty)
         output.sum().backward()
         assert output.shape == empty.shape
         assert torch.allclose(norm[0].running_mean, 0.1 * images.float().mean(dim=(0, 2, 3)), atol=1e-6)

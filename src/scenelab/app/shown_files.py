@@ -5,6 +5,7 @@ import io
 import os
 import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ def delete_old_files(folder: Path, blocks: Any, seconds: float) -> None:
 
     gradio's own deletion ends for ever when a visitor comes while it goes through one of the sets.
     """
-    for path in [path for path in folder.rglob("*") if path.is_file()]:
-        if time.time() - path.stat().st_mtime > seconds:
-            path.unlink(missing_ok=True)
+    for path in [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]:
+        with suppress(FileNotFoundError):  # others delete too
+            if time.time() - path.stat().st_mtime > seconds:
+                path.unlink()
     for paths in blocks.temp_file_sets:
         paths.difference_update([path for path in list(paths) if not os.path.lexists(path)])
 
