@@ -10,11 +10,10 @@ import torch
 from scenelab.models.flops import count_flops
 from scenelab.runs.config import TrainConfig
 from scenelab.studies.timing import interleave, ratio
-from scenelab.training.batches import TrainingBatches
 from scenelab.training.budget import STORED, noise, scaled
 from scenelab.training.recipes import laptop
-from scenelab.training.state import initialize
-from scenelab.training.train_step import train_step
+from scenelab.training.state import initialize, make_loader
+from scenelab.training.step import train_step
 
 MATRICES = (1024, 2048, 4096)
 CLASSES = 100
@@ -67,11 +66,11 @@ def fastest_product(dtype: torch.dtype, seconds: float) -> tuple[Callable[[], ob
 def _steps(config: TrainConfig, side: int) -> Callable[[], None]:
     """Return a function that takes one whole training step on noise."""
     dataset = noise(8 * config.batch_size, scaled(side, STORED), tuple(map(str, range(CLASSES))))
-    batches = TrainingBatches(dataset, config, torch.device("cpu"))
+    loader = make_loader(dataset, config, torch.device("cpu"))
     state = initialize(config, num_classes=CLASSES, device=torch.device("cpu"))
 
     def step() -> None:
-        images, targets = batches.batch(state.step, side)
+        images, targets = loader.batch(state.step, side)
         train_step(state, state.model, config, images, targets)
         state.step += 1
 

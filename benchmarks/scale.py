@@ -15,12 +15,11 @@ from scenelab.runs.provenance import environment
 from scenelab.runs.run import Run
 from scenelab.studies.timing import Measurements, interleave, ratio
 from scenelab.studies.worker import run_worker
-from scenelab.training.batches import TrainingBatches
 from scenelab.training.budget import STORED, noise, scaled
 from scenelab.training.distributed import init_distributed
 from scenelab.training.metrics_logger import MetricsLogger
 from scenelab.training.recipes import laptop
-from scenelab.training.state import initialize
+from scenelab.training.state import initialize, make_loader
 from scenelab.training.trainer import Trainer
 
 WARM_UP = 3  # steps
@@ -78,7 +77,7 @@ def worker(precision: str, threads: int, side: int, seconds: float) -> float | N
             run=Run(Path(folder)),
             config=config,
             state=initialize(config, num_classes=CLASSES, device=device),
-            batches=TrainingBatches(dataset, config, device),
+            loader=make_loader(dataset, config, device),
             val=None,
             logger=MetricsLogger(),
             display=TrainProgress(),

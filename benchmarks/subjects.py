@@ -25,10 +25,9 @@ from scenelab.models.simplenet import SimpleNet
 from scenelab.progress import LogProgress
 from scenelab.runs.config import TrainConfig
 from scenelab.runs.run import Run
-from scenelab.training.batches import TrainingBatches
 from scenelab.training.metrics_logger import MetricsLogger
 from scenelab.training.recipes import starter
-from scenelab.training.state import initialize
+from scenelab.training.state import initialize, make_loader
 from scenelab.training.trainer import Trainer
 
 BASELINES = ("starter", "imagefolder", "imagefolder-augment")
@@ -117,7 +116,7 @@ def our_steps(dataset: MemmapDataset, config: TrainConfig) -> Iterator[int]:
             run=Run(Path(folder)),
             config=config,
             state=initialize(config, num_classes=len(dataset.categories), device=device),
-            batches=TrainingBatches(dataset, config, device),
+            loader=make_loader(dataset, config, device),
             val=None,
             logger=MetricsLogger(),
             display=LogProgress(every_steps=10**9),
@@ -130,6 +129,6 @@ def our_batches(dataset: MemmapDataset, config: TrainConfig, *, augment: bool) -
     """Make training batches, with or without the handout's augmentation."""
     if not augment:
         config = dataclasses.replace(config, augment=Augment())
-    batches = TrainingBatches(dataset, config, torch.device("cpu"))
+    loader = make_loader(dataset, config, torch.device("cpu"))
     for step in itertools.count():
-        yield len(batches.batch(step, 128)[0])
+        yield len(loader.batch(step, 128)[0])

@@ -13,12 +13,11 @@ from scenelab.errors import LabError
 from scenelab.progress import TrainProgress
 from scenelab.runs.config import AdversarialConfig
 from scenelab.runs.run import Run
-from scenelab.training.batches import TrainingBatches
 from scenelab.training.distributed import init_distributed
 from scenelab.training.metrics_logger import MetricsLogger
 from scenelab.training.recipes import laptop
 from scenelab.training.session import start_run
-from scenelab.training.state import initialize
+from scenelab.training.state import initialize, make_loader
 from scenelab.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -38,7 +37,7 @@ def main(data: Path, folder: Path) -> None:
                 run=Run(folder),
                 config=config,
                 state=initialize(config, num_classes=len(dataset.categories), device=CPU),
-                batches=TrainingBatches(dataset, config, CPU),
+                loader=make_loader(dataset, config, CPU),
                 val=None,
                 logger=MetricsLogger(),
                 display=TrainProgress(),

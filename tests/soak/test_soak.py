@@ -26,7 +26,7 @@ from soak.watch import FULL, SECONDS, Watch
 SCENELAB = [sys.executable, "-m", "scenelab"]
 POOL = 1 if FULL else 4  # threads that are started for work and kept for 10 s after it: longer than the short form
 TIDIER = f"""
-import scenelab.app.serve as serve
+import scenelab.app.server as serve
 serve.STALE_SECONDS = {SECONDS / 10}
 from scenelab.cli import entry_point
 entry_point()

@@ -22,7 +22,7 @@ from scenelab.training import adversarial
 from scenelab.training.adversarial import Probe, handout_examples, overfitting_check, pgd_examples
 from scenelab.training.session import resume_run, start_run
 from scenelab.training.state import initialize
-from scenelab.training.train_step import adversarial_train_step
+from scenelab.training.step import adversarial_train_step
 
 EPSILON = 8 / 255
 FAST = AdversarialConfig(method="fast", epsilon=EPSILON)

@@ -12,6 +12,7 @@ from torch import nn
 
 from runs_compared import QUIET, StopAfter, assert_same_run, read_rows, read_weights, tiny
 from scenelab.data.augment import Augment
+from scenelab.data.loader import seed_for
 from scenelab.data.splits import open_dataset
 from scenelab.errors import Interrupted, LabError
 from scenelab.evaluation.metrics import predict_logits
@@ -22,10 +23,9 @@ from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig
 from scenelab.runs.network import as_stored, read_classifier, to_values
 from scenelab.runs.run import Run
-from scenelab.training.batches import TrainingBatches, seed_for
 from scenelab.training.metrics_logger import MetricsLogger
 from scenelab.training.session import resume_run, start_run
-from scenelab.training.state import ema_with_warmup, initialize
+from scenelab.training.state import ema_with_warmup, initialize, make_loader
 from scenelab.training.trainer import Trainer, pick_device
 
 CPU = torch.device("cpu")
@@ -37,9 +37,9 @@ def dataset(scenes):
 
 
 def test_each_epoch_sees_each_image_once_in_a_new_order(dataset):
-    batches = TrainingBatches(dataset, tiny(batch_size=7), CPU)
-    per_epoch = batches.steps_per_epoch
-    epochs = [np.concatenate([batches.indices(e * per_epoch + s) for s in range(per_epoch)]) for e in range(2)]
+    loader = make_loader(dataset, tiny(batch_size=7), CPU)
+    per_epoch = loader.steps_per_epoch
+    epochs = [np.concatenate([loader.indices(e * per_epoch + s) for s in range(per_epoch)]) for e in range(2)]
     for order in epochs:
         assert sorted(order) == list(range(len(dataset)))
     assert not np.array_equal(*epochs)
@@ -49,17 +49,17 @@ def test_each_epoch_sees_each_image_once_in_a_new_order(dataset):
 
 def test_a_batch_depends_on_the_step_alone_also_where_images_are_on_the_device(dataset):
     config = tiny(augment=Augment(flip=True, degrees=15, area=(0.25, 1.0), gain=0.15, erase=0.5, mixup=0.4, cutmix=1.0))
-    straight = TrainingBatches(dataset, config, CPU)
+    straight = make_loader(dataset, config, CPU)
     for step in range(5):
         straight.batch(step, 32)
     images, labels = straight.batch(5, 32)
     for resident in (False, True):
-        batches = TrainingBatches(dataset, dataclasses.replace(config, resident=resident), CPU)
-        assert (batches.resident is not None) == resident
-        again, same_labels = batches.batch(5, 32)
+        loader = make_loader(dataset, dataclasses.replace(config, resident=resident), CPU)
+        assert (loader.resident is not None) == resident
+        again, same_labels = loader.batch(5, 32)
         assert torch.equal(images, again)
         assert torch.equal(labels, same_labels)
-    other, _ = TrainingBatches(dataset, dataclasses.replace(config, seed=1), CPU).batch(5, 32)
+    other, _ = make_loader(dataset, dataclasses.replace(config, seed=1), CPU).batch(5, 32)
     assert not torch.equal(images, other)
 
 
@@ -67,16 +67,16 @@ def test_the_loop_is_plain_sgd(dataset, tmp_path):
     """Three steps against a loop written out with torch alone, bit for bit."""
     config = tiny(epochs=1, clip_norm=0.5, label_smoothing=0.1, batch_size=8)
     state, other = (initialize(config, num_classes=len(dataset.categories), device=CPU) for _ in range(2))
-    twin, batches = other.model, TrainingBatches(dataset, config, CPU)
+    twin, loader = other.model, make_loader(dataset, config, CPU)
     trainer = Trainer(
-        run=Run(tmp_path), config=config, state=state, batches=batches, val=None, logger=MetricsLogger(), display=QUIET
+        run=Run(tmp_path), config=config, state=state, loader=loader, val=None, logger=MetricsLogger(), display=QUIET
     )
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
-    total = trainer.batches.total_steps
+    total = trainer.clock.total_steps
     for step in range(3):
         trainer.step()
         optimizer.param_groups[0]["lr"] = 0.01 * (1 + np.cos(np.pi * step / total)) / 2
-        images, labels = TrainingBatches(dataset, config, CPU).batch(step, 32)
+        images, labels = make_loader(dataset, config, CPU).batch(step, 32)
         loss = nn.functional.cross_entropy(twin(images), labels, label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()

@@ -29,7 +29,7 @@ def app(
     """
     from scenelab.app.errors_gallery import read_gallery
     from scenelab.app.handlers import Handlers
-    from scenelab.app.serve import LOOPBACK, serve
+    from scenelab.app.server import LOOPBACK, serve
     from scenelab.app.session import open_session
     from scenelab.errors import LabError
     from scenelab.runs.loading import open_images

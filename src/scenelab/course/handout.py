@@ -26,11 +26,11 @@ from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import RunConfig, TrainConfig
 from scenelab.runs.network import read_classifier
 from scenelab.runs.run import Run
-from scenelab.training.batches import TrainingBatches
+from scenelab.training.clock import total_steps
 from scenelab.training.metrics_logger import RunLogger
 from scenelab.training.recipes import starter
 from scenelab.training.session import available_cores
-from scenelab.training.state import TrainState, initialize, restore
+from scenelab.training.state import TrainState, initialize, make_loader, restore
 from scenelab.training.trainer import Trainer, pick_device
 
 MODELS = Path("../models")
@@ -131,25 +131,25 @@ def train(
             f"{MODELS} was trained {before} --adversarial; resume {before} it, or leave --resume out to train {now} it"
         )
     device = pick_device(config.device)
-    batches = TrainingBatches(train_set, config, device)
+    loader = make_loader(train_set, config, device)
     state = initialize(config, num_classes=len(train_set.categories), device=device, factory=factory)
     if resume:
-        _resume(state, Path(resume), config.model, batches.steps_per_epoch)
+        _resume(state, Path(resume), config.model, loader.steps_per_epoch)
     if start_epoch:
-        state.step = start_epoch * batches.steps_per_epoch
+        state.step = start_epoch * loader.steps_per_epoch
     if not continues:
         state.metrics_bytes = 0
         attack = "default_attack of student_code.py" if attached else None
         digest = train_set.digest
         run.create(RunConfig(data=str(data.resolve()), train_digest=digest, attached_attack=attack, train=config))
-    if state.step >= batches.total_steps:
+    if state.step >= total_steps(config, loader.steps_per_epoch):
         raise LabError(
-            f"--resume {resume or start_epoch} is at epoch {state.step // batches.steps_per_epoch} "
+            f"--resume {resume or start_epoch} is at epoch {state.step // loader.steps_per_epoch} "
             f"of {config.epochs:g} already; ask for more with --epochs"
         )
     with closing(RunLogger(run, keep_bytes=state.metrics_bytes, events=LOGS)) as logger:
         display = LogProgress(every_steps=print_freq)
-        Trainer(run=run, config=config, state=state, batches=batches, val=val_set, logger=logger, display=display).fit()
+        Trainer(run=run, config=config, state=state, loader=loader, val=val_set, logger=logger, display=display).fit()
     print(f"Best top-1 on val: {state.best_acc1:.3f}. Model: {run.best}. Curves: tensorboard --logdir={LOGS}")
 
 

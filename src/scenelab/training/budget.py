@@ -10,9 +10,8 @@ from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
 from scenelab.runs.config import TrainConfig
-from scenelab.training.batches import TrainingBatches
-from scenelab.training.state import initialize
-from scenelab.training.train_step import train_step
+from scenelab.training.state import initialize, make_loader
+from scenelab.training.step import train_step
 from scenelab.training.trainer import pick_device
 
 RUNGS = ((48, 64, 0), (64, 80, 150_000), (80, 96, 220_000), (96, 112, 600_000), (112, 128, 1_500_000))
@@ -81,11 +80,11 @@ def images_per_second(config: TrainConfig, side: int, categories: tuple[str, ...
     """Measure training steps with augmentation, on random images."""
     device = pick_device(config.device)
     dataset = noise(2 * config.batch_size, scaled(side, STORED), categories)
-    batches = TrainingBatches(dataset, config, device)
+    loader = make_loader(dataset, config, device)
     state = initialize(config, num_classes=len(categories), device=device)
 
     def step(number: int) -> Tensor:
-        images, targets = batches.batch(number, side)
+        images, targets = loader.batch(number, side)
         return train_step(state, state.model, config, images, targets)[0]
 
     for number in range(2):

@@ -12,13 +12,18 @@ class RunClock:
 
     Args:
         config: of the run.
-        total_steps: of the run, if it has no time limit.
+        steps_per_epoch: number of batches per epoch.
         val_images: number of images of an evaluation.
     """
 
     config: TrainConfig
-    total_steps: int
+    steps_per_epoch: int
     val_images: int
+
+    @property
+    def total_steps(self) -> int:
+        """The number of steps of a run without a time limit."""
+        return total_steps(self.config, self.steps_per_epoch)
 
     def progress(self, state: TrainState) -> float:
         """Return the completed share, in [0, 1]: of the steps, or of the minutes minus the last evaluation."""
@@ -45,3 +50,8 @@ class RunClock:
             return 0.0
         pixels = (self.config.eval_size / self.config.schedule.sizes[0][1]) ** 2
         return state.run.spent / state.run.seen / 3 * pixels * (1 + self.config.autocast) * self.val_images
+
+
+def total_steps(config: TrainConfig, steps_per_epoch: int) -> int:
+    """Return the number of steps in `config.epochs`, at least 1."""
+    return max(1, round(config.epochs * steps_per_epoch))

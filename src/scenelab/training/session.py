@@ -23,11 +23,10 @@ from scenelab.runs.provenance import Environment, TrainingResult, environment
 from scenelab.runs.run import Run
 from scenelab.runtime import peak_memory
 from scenelab.schema import parse
-from scenelab.training.batches import TrainingBatches
 from scenelab.training.budget import plan
 from scenelab.training.distributed import SINGLE_PROCESS, World
 from scenelab.training.metrics_logger import MetricsLogger, RunLogger
-from scenelab.training.state import initialize, restore
+from scenelab.training.state import initialize, make_loader, restore
 from scenelab.training.trainer import Trainer, pick_device
 
 
@@ -143,18 +142,18 @@ def _fit(
 ) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
     device = pick_device(config.device)
-    batches = TrainingBatches(train, config, device)
+    loader = make_loader(train, config, device)
     state = initialize(config, num_classes=len(train.categories), device=device, factory=factory)
     if resume and world.broadcast_object(run.checkpoint.exists()):
         values = world.broadcast_object(load_checkpoint(run.checkpoint) if world.is_primary else None)
-        restore(state, values, run.checkpoint, arch=config.model, steps_per_epoch=batches.steps_per_epoch)
+        restore(state, values, run.checkpoint, arch=config.model, steps_per_epoch=loader.steps_per_epoch)
     logger = RunLogger(run, keep_bytes=state.metrics_bytes) if world.is_primary else MetricsLogger()
     with closing(logger):
         trainer = Trainer(
             run=run,
             config=config,
             state=state,
-            batches=batches,
+            loader=loader,
             val=val,
             logger=logger,
             display=display or make_progress(),
@@ -194,7 +193,7 @@ def _accounting(trainer: Trainer, train: MemmapDataset, val: MemmapDataset) -> d
         "checkpoint_bytes": run.best.stat().st_size if world.is_primary else 0,
         "threads": trainer.config.threads,
         "processes": world.size,
-        "device": str(trainer.batches.device),
+        "device": str(trainer.loader.device),
         **({"stopped": state.stopped} if state.stopped else {}),
         **_skipped(train, val),
     }

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from scenelab.data.cache import MemmapDataset
+from scenelab.data.loader import TrainLoader
 from scenelab.models.normalize import Classifier
 from scenelab.models.registry import CONVOLUTIONS, create_model
 from scenelab.models.simplenet import Factory
@@ -50,6 +52,19 @@ class TrainState:
     def evaluated(self) -> Classifier:
         """The weights that are evaluated and kept: the average, if there is one."""
         return self.average.module if self.average is not None else self.model  # pyright: ignore[reportReturnType]
+
+
+def make_loader(dataset: MemmapDataset, config: TrainConfig, device: torch.device) -> TrainLoader:
+    """Return the loader of the training batches that a config describes."""
+    return TrainLoader(
+        dataset,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        augment=config.augment,
+        device=device,
+        resident=config.resident,
+        channels_last=config.channels_last,
+    )
 
 
 def initialize(

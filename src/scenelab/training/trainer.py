@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
+from scenelab.data.loader import ATTACK, NETWORK, TrainLoader, seed_for
 from scenelab.errors import Diverged, Interrupted, LabError
 from scenelab.evaluation.metrics import predict_logits, top_k
 from scenelab.models.flops import count_flops
@@ -19,7 +20,6 @@ from scenelab.runs.config import TrainConfig
 from scenelab.runs.network import as_stored
 from scenelab.runs.run import Run
 from scenelab.training.adversarial import probe_dataset
-from scenelab.training.batches import ATTACK, NETWORK, TrainingBatches, seed_for
 from scenelab.training.clock import RunClock
 from scenelab.training.distributed import SINGLE_PROCESS, World
 from scenelab.training.graceful_stop import stop_requests
@@ -28,7 +28,7 @@ from scenelab.training.optim import set_learning_rate
 from scenelab.training.schedule import learning_rate_factor, side_at
 from scenelab.training.state import TrainState, best_values, checkpoint_values
 from scenelab.training.statistics import EpochStatistics, StepStatistics, count_correct
-from scenelab.training.train_step import Network, adversarial_train_step, train_step
+from scenelab.training.step import Network, adversarial_train_step, train_step
 
 LOSS_SMOOTHING = 0.95
 MAX_LOSS = 4.0  # times the loss of guessing
@@ -42,7 +42,7 @@ class Trainer:
         run: the folder that is written to.
         config: of the run.
         state: the model and all that training changes, new or restored from a checkpoint.
-        batches: the training images by step.
+        loader: the training batches by step.
         val: the images that are evaluated after an epoch; None evaluates nothing.
         logger: takes the metrics.
         display: shows the progress to a person.
@@ -52,7 +52,7 @@ class Trainer:
     run: Run
     config: TrainConfig
     state: TrainState
-    batches: TrainingBatches
+    loader: TrainLoader
     val: MemmapDataset | None
     logger: MetricsLogger
     display: TrainProgress
@@ -64,7 +64,7 @@ class Trainer:
     def __post_init__(self) -> None:
         network = self.world.wrap_ddp(self.state.model)
         self.network: Network = torch.compile(network) if self.config.compile else network
-        self.clock = RunClock(self.config, self.batches.total_steps, len(self.val or ()))
+        self.clock = RunClock(self.config, self.loader.steps_per_epoch, len(self.val or ()))
         if not self.world.is_primary:
             self.display = TrainProgress()
 
@@ -90,7 +90,7 @@ class Trainer:
                 state.run.spent += seconds
                 counted = time.monotonic()
                 is_last = state.is_complete = self.clock.progress(state) >= 1  # before the time of an evaluation counts
-                ends_epoch = is_last or state.step % self.batches.steps_per_epoch == 0
+                ends_epoch = is_last or state.step % self.loader.steps_per_epoch == 0
                 if ends_epoch:
                     self._end_epoch(is_last=is_last)
                 unsaved = self.world.broadcast(time.monotonic() - saved)[0]
@@ -108,7 +108,7 @@ class Trainer:
         """Train on the next batch and return its number of images."""
         began = time.perf_counter()
         state, config, number = self.state, self.config, self.state.step
-        total, per_epoch = self.batches.total_steps, self.batches.steps_per_epoch
+        total, per_epoch = self.clock.total_steps, self.loader.steps_per_epoch
         position = self.clock.progress(state) * total if config.minutes else number
         if number % per_epoch == 0:
             state.epoch = EpochStatistics()
@@ -116,8 +116,8 @@ class Trainer:
         factor = learning_rate_factor(position, total=total, warmup=warmup, final=config.schedule.final)
         learning_rate = set_learning_rate(state.optimizers, factor)
         side = side_at(position, total=total, schedule=config.schedule)
-        images, labels = self.batches.batch(number, side, self.world)
-        count, seed = len(self.batches.indices(number)), config.seed + self.world.rank
+        count, seed = len(self.loader.indices(number)), config.seed + self.world.rank
+        images, labels = self.loader.batch(number, side, self.world.shard(count) if self.world.size > 1 else None)
         weight = len(images) * self.world.size / count
         torch.manual_seed(seed_for(seed, NETWORK, number))
         if config.adversarial:
@@ -155,7 +155,7 @@ class Trainer:
             StepStats(
                 step=state.step,
                 total=self.clock.expected_steps(state),
-                steps_per_epoch=self.batches.steps_per_epoch,
+                steps_per_epoch=self.loader.steps_per_epoch,
                 loss=means["loss"],
                 learning_rate=learning_rate,
                 top1=means["top1"],
@@ -167,7 +167,7 @@ class Trainer:
         self.logger.write(step=self.state.step, training_loss=step.loss, learning_rate=step.learning_rate)
 
     def _require_convergence(self, loss: float) -> None:
-        guessing = math.log(max(2, len(self.batches.dataset.categories)))
+        guessing = math.log(max(2, len(self.loader.dataset.categories)))
         if math.isfinite(loss):
             earlier = loss if math.isnan(self.smoothed_loss) else self.smoothed_loss
             self.smoothed_loss = LOSS_SMOOTHING * earlier + (1 - LOSS_SMOOTHING) * loss
@@ -184,14 +184,14 @@ class Trainer:
         if self.state.is_custom:
             return 0
         if side not in self._flops:
-            classes = len(self.batches.dataset.categories)
+            classes = len(self.loader.dataset.categories)
             self._flops[side] = count_flops(self.config.model, num_classes=classes, side=side, training=True)
         return self._flops[side]
 
     def _end_epoch(self, *, is_last: bool) -> None:
         """Log the epoch, check for catastrophic overfitting, evaluate if it is due, and keep the weights."""
         state, config = self.state, self.config
-        epoch = math.ceil(state.step / self.batches.steps_per_epoch)
+        epoch = math.ceil(state.step / self.loader.steps_per_epoch)
         if is_last and state.step % config.log_every and self.last_step:
             self._log_step(self.last_step)
         means = state.epoch.means()
@@ -229,7 +229,7 @@ class Trainer:
         logits = torch.empty(0, len(val.categories))
         if len(shard):
             model = as_stored(self.state.evaluated, half=self.config.half)
-            logits = predict_logits(model, shard, size=self.config.eval_size, device=self.batches.device, show=False)
+            logits = predict_logits(model, shard, size=self.config.eval_size, device=self.loader.device, show=False)
         return self.world.all_gather(logits, len(val))
 
     def _has_collapsed(self, epoch: int) -> bool:
@@ -238,7 +238,7 @@ class Trainer:
         assert config.adversarial is not None
         began = time.monotonic()
         probe = probe_dataset(
-            state.evaluated, self.batches.dataset, config.adversarial, side=config.eval_size, device=self.batches.device
+            state.evaluated, self.loader.dataset, config.adversarial, side=config.eval_size, device=self.loader.device
         )
         state.run.probing = self.world.broadcast(time.monotonic() - began)[0]
         fgsm, pgd = (100 * count / probe.images for count in (probe.fgsm, probe.pgd))
@@ -257,14 +257,14 @@ class Trainer:
 
     def _keep_weights(self, epoch: int) -> None:
         if self.world.is_primary:
-            categories = self.batches.dataset.categories
+            categories = self.loader.dataset.categories
             save_checkpoint(self.run.best, best_values(self.state, self.config, categories, epoch))
 
     def _save(self) -> None:
         if self.world.is_primary:
             self.state.metrics_bytes = self.logger.sync()
-            epoch = self.state.step // self.batches.steps_per_epoch
-            values = checkpoint_values(self.state, self.config, self.batches.dataset.categories, epoch)
+            epoch = self.state.step // self.loader.steps_per_epoch
+            values = checkpoint_values(self.state, self.config, self.loader.dataset.categories, epoch)
             save_checkpoint(self.run.checkpoint, values)
 
 
