@@ -48,7 +48,7 @@ def main(data: Path, folder: Path) -> None:
             values = [*trainer.state.model.state_dict().values(), *trainer.state.average.state_dict().values()]
             world.require_same([value.double().sum().item() for value in values], f"weights with {method}")
         handout = replace(base, adversarial=adversarial("handout", 1, epsilon=0.1))
-        with pytest.raises(LabError, match="one process alone"):
+        with pytest.raises(LabError, match="needs a single process"):
             start_run(folder / "run", data, handout, world=world)
         with pytest.raises(LabError, match="the processes have different images"):
             world.require_same(world.rank, "images")

@@ -119,8 +119,7 @@ def test_the_message_names_path_value_and_expectation(name, value, message):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_flags_refuse_what_is_not_finite(value):
-    parts = {"minutes": {}, "optimizer.lr": {"lr": value}, "schedule.warmup_epochs": {"warmup_epochs": value}}
-    for name, flags in parts.items():
+    for name, flags in {"minutes": {}, "optimizer.lr": {"lr": value}}.items():
         with pytest.raises(LabError, match=f"^{name}: got (nan|inf); expected a finite number"):
             change(get("starter"), {} if flags else {name: value}, **flags)
 
@@ -149,7 +148,7 @@ def test_a_run_folder_with_another_config_is_refused(tmp_path, values, message):
 def test_a_folder_that_is_no_run_is_refused_and_the_environment_noted(tmp_path):
     with pytest.raises(LabError, match="is not a run folder"):
         Run(tmp_path).read_config()
-    values = environment()
+    values = environment().to_json()
     assert torch.__version__.startswith(values["versions"]["torch"])
     assert values["cores"] >= 1
     assert values["processor"]

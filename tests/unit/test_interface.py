@@ -39,7 +39,7 @@ def test_help_has_one_short_line_per_command_in_five_groups(capsys):
         assert f"\n{group}:\n" in text
         assert all(f"\n  {name:<12}" in text for name in commands)
     assert len(main.COMMANDS.sections) == 5
-    assert all(len(line) <= 80 or line.startswith("  resume ") for line in text.splitlines())
+    assert all(len(line) <= 80 for line in text.splitlines())
 
 
 def command_names(commands: Commands = main.COMMANDS, *before: str) -> list[list[str]]:
@@ -57,7 +57,7 @@ def test_every_command_explains_its_arguments_and_gives_an_example(names, capsys
     text = capsys.readouterr().out
     assert stop.value.code == 0
     assert f"Example: scenelab {' '.join(names)}" in text
-    if names[0] not in ("train", "resume", "recipes"):
+    if names[0] != "train":
         assert not any(unclear in text for unclear in ("PATH", "STR", "{None}", "default: None", "--no-json"))
 
 

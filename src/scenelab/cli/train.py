@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, Suppress, arg
 
+from scenelab.cli.arguments import Json, RunFolder, TrainingData
 from scenelab.cli.output import print_json, print_table
+from scenelab.progress import format_duration
 
 if TYPE_CHECKING:
     from scenelab.runs.config import AdversarialConfig, TrainConfig
@@ -48,14 +50,16 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
     recipe_name = next((argument for argument in arguments if argument in RECIPES), "starter")
 
     def train(
-        recipe: Positional[str],
+        name: Annotated[Positional[str], arg(metavar="RECIPE")],
         *,
-        data: Path,
-        out: Path,
-        cache: Path | None = None,
-        adversarial: Method | None = None,
-        epsilon: str = "4/255",
-        attack_steps: int | None = None,
+        data: TrainingData,
+        out: Annotated[Path, arg(metavar="OUT")],
+        cache: Annotated[Path | None, arg(metavar="CACHE", help_behavior_hint="(default: DATA/packed)")] = None,
+        adversarial: Annotated[Method | None, arg(help_behavior_hint="(default: train on clean images)")] = None,
+        epsilon: Annotated[str, arg(metavar="EPSILON")] = "4/255",
+        attack_steps: Annotated[
+            int | None, arg(metavar="N", help_behavior_hint="(default: 7 for pgd, 10 for handout, 4 for free)")
+        ] = None,
         flags: Annotated[TrainFlags, arg(name="")] = parse(TrainFlags, to_plain(get(recipe_name))),  # noqa: B008
     ) -> None:
         """Train a network by a recipe; 'scenelab recipes' lists them.
@@ -66,17 +70,16 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
         Example: scenelab train starter --data data --out runs/starter --epochs 10
 
         Args:
-            recipe: name of a recipe; the flags below change its values.
-            data: a MiniPlaces folder, or one with a sub-folder per class.
+            name: name of a recipe; the flags below change its values.
             out: the run folder to create.
-            cache: folder of the decoded images; DATA/packed by default.
+            cache: folder of the decoded images.
             adversarial: train on adversarial examples: PGD, one step (fast), replayed batches (free) or the handout's
                 attack.
             epsilon: their largest change of a pixel value; the handout's attack has 0.1 of a normalized value.
-            attack_steps: steps of the attack (7 for pgd, 10 for handout) or replays (4 for free).
+            attack_steps: steps of the attack, or replays for free.
             flags: the config.
         """
-        values = to_plain(flags) | {"recipe": get(recipe).recipe}
+        values = to_plain(flags) | {"recipe": get(name).recipe}
         if adversarial:
             values["adversarial"] = vars(_adversarial(adversarial, epsilon, attack_steps))
         _train(out, data, parse(TrainConfig, values), cache)
@@ -112,13 +115,12 @@ def change(config: "TrainConfig", values: dict[str, Any], *, lr: float | None = 
     return dataclasses.replace(config, **changes)
 
 
-def resume(run: Positional[Path]) -> None:
-    """Resume a run that was stopped or killed; it ends as if it had not been interrupted.
+def resume(run: RunFolder) -> None:
+    """Resume a run that was stopped or killed.
+
+    It ends as if it had not been interrupted.
 
     Example: scenelab resume runs/starter
-
-    Args:
-        run: a run folder.
     """
     from scenelab.training.session import resume_run
 
@@ -127,7 +129,7 @@ def resume(run: Positional[Path]) -> None:
 
 def _report(run: Path, accounting: dict[str, Any]) -> None:
     print(
-        f"{accounting['images_seen']} images in {accounting['seconds_in_steps'] / 60:.1f} min "
+        f"{accounting['images_seen']} images in {format_duration(accounting['seconds_in_steps'])} "
         f"({accounting['images_per_second']:.0f} images/s on {accounting['threads']} threads), "
         f"peak memory {accounting['peak_memory_bytes'] / 2**20:.0f} MiB, "
         f"model {accounting['checkpoint_bytes'] / 1e6:.2f} MB\n"
@@ -139,13 +141,10 @@ def _report(run: Path, accounting: dict[str, Any]) -> None:
         print(f"stopped: {accounting['stopped']}")
 
 
-def recipes(*, json: bool = False) -> None:
+def recipes(*, json: Json = False) -> None:
     """List the recipes.
 
     Example: scenelab recipes
-
-    Args:
-        json: print the full configs as JSON.
     """
     from scenelab.runs.config import to_plain
     from scenelab.training.recipes import RECIPES

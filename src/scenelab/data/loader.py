@@ -1,4 +1,4 @@
-"""Make training batches as a pure function of data set, settings and step, so that a resumed run draws the same ones."""
+"""Training batches as a pure function of data set, settings and step, so that a resumed run draws the same ones."""
 
 import math
 
