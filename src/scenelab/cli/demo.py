@@ -37,8 +37,7 @@ def demo(
     from scenelab.cli.report import report
     from scenelab.data.splits import open_dataset, open_split
     from scenelab.errors import LabError
-    from scenelab.evaluation.attack_suite import Effort
-    from scenelab.evaluation.robustness import measure_robustness
+    from scenelab.evaluation.robustness import Effort, measure_robustness
     from scenelab.progress import format_duration
     from scenelab.runs.loading import open_run
     from scenelab.training.recipes import demo as recipe

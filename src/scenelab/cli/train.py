@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -42,9 +43,9 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
     class TrainFlags(TrainConfig):
         recipe: Suppress[str] = ""
         adversarial: Suppress[None] = None
-        optimizer: Annotated[OptimizerFlags, arg(name="optim")]
-        schedule: ScheduleFlags
-        augment: Augment
+        optimizer: Annotated[OptimizerFlags, arg(name="optim")] = field(default_factory=OptimizerFlags)
+        schedule: ScheduleFlags = field(default_factory=ScheduleFlags)
+        augment: Augment = field(default_factory=Augment)
 
     TrainFlags.__doc__ = TrainConfig.__doc__
     recipe_name = next((argument for argument in arguments if argument in RECIPES), "starter")
