@@ -1,4 +1,4 @@
-"""Calls of any classifier without side effects: logits, gradients, checked inputs."""
+"""Compute logits and gradients of any classifier without side effects, and validate inputs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,20 +16,21 @@ Values = Float[Tensor, " n"]
 
 Model = Callable[[Tensor], Tensor]
 OnProgress = Callable[[int], object]
-"""Called with the number of images that were finished since the last call."""
+"""Callback that gets the number of images finished since its last call."""
 
 BATCH_SIZE = 32
 
 
 def no_progress(count: int) -> None:
-    """Ignore progress."""
+    """Do nothing; the default progress callback."""
 
 
 @contextmanager
 def eval_mode(model: Model) -> Iterator[None]:
-    """Put all modules into eval mode and turn gradients on inside the block; restore both afterwards.
+    """Switch all modules to eval mode and enable gradients inside the block; restore both afterwards.
 
-    In eval mode the logits of an image depend on that image alone. Other callables than modules are not changed.
+    In eval mode an image's logits do not depend on the rest of the batch. A model that is not an `nn.Module` is not
+    changed.
     """
     modes = {module: module.training for module in model.modules()} if isinstance(model, nn.Module) else {}
     try:
@@ -43,7 +44,10 @@ def eval_mode(model: Model) -> Iterator[None]:
 
 
 def logits_of(model: Model, images: Images) -> Logits:
-    """Return the model's logits; the model gets a copy, so an in-place first layer cannot change `images`."""
+    """Return the model's logits of `images`; raise a LabError if they are not N×K.
+
+    The model is called with a copy, because an in-place first layer would change `images`.
+    """
     logits = model(images.clone())
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
         raise LabError(f"model must return logits N×K for {len(images)} images, got {_shape_or_type(logits)}")
@@ -51,15 +55,15 @@ def logits_of(model: Model, images: Images) -> Logits:
 
 
 def batched_logits(model: Model, images: Images, batch_size: int) -> Logits:
-    """Return the logits of any number of images, without gradients, `batch_size` images at a time."""
+    """Return the logits of any number of images, computed in batches and without gradients."""
     with torch.no_grad():
         return torch.cat([logits_of(model, part) for part in images.split(batch_size)])
 
 
 def value_and_grad(model: Model, images: Images, value_fn: Callable[[Tensor], Tensor]) -> tuple[Logits, Tensor, Images]:
-    """Return logits, `value_fn(logits)` and the gradient of its sum with respect to the images.
+    """Return logits, `value_fn(logits)`, and the gradient of the sum of its values with respect to the images.
 
-    Must be called inside `eval_mode(model)`.
+    All three are detached. Must be called inside `eval_mode(model)`.
     """
     with torch.enable_grad():
         leaf = (images.clone() if images.is_inference() else images.detach()).requires_grad_()
@@ -75,7 +79,11 @@ def value_and_grad(model: Model, images: Images, value_fn: Callable[[Tensor], Te
 def resolve_targets(
     model: Model, images: Images, targets: Labels | None, *, batch_size: int = BATCH_SIZE, name: str = "targets"
 ) -> Labels:
-    """Validate images and `targets`, or default to the model's top-1 predictions."""
+    """Return validated target class indices; None defaults to the model's top-1 predictions.
+
+    Raises:
+        LabError: `images` or `targets` has an invalid type, shape or dtype; its message calls `targets` `name`.
+    """
     check_images(images)
     if targets is None:
         return batched_logits(model, images, batch_size).argmax(dim=1)
@@ -84,11 +92,11 @@ def resolve_targets(
         raise LabError(
             f"{name} must be {len(images)} class indices of type int64, one per image, got {got}; use torch.tensor([…])"
         )
-    return targets.to(images.device, copy=True)  # autograd cannot save a tensor made in inference mode
+    return targets.to(images.device, copy=True)  # autograd cannot save a tensor created in inference mode
 
 
 def check_images(images: Tensor) -> None:
-    """Raise LabError unless `images` is an N×C×H×W tensor of a floating type."""
+    """Raise a LabError unless `images` is a floating-point tensor of shape N×C×H×W."""
     if not isinstance(images, Tensor) or images.ndim != 4:
         raise LabError(f"images must be a tensor N×C×H×W, got {_shape_or_type(images)}; for one image use images[None]")
     if not images.is_floating_point():
@@ -96,14 +104,14 @@ def check_images(images: Tensor) -> None:
 
 
 def check_classes(logits: Logits, targets: Labels, *, name: str = "targets") -> None:
-    """Raise LabError unless every target is a column of the logits."""
+    """Raise a LabError unless every target is a class index from 0 to K - 1, for logits of shape N×K."""
     if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < logits.shape[1]:
         got = f"[{int(targets.min())}, {int(targets.max())}]"
         raise LabError(f"{name} are in {got}; expected classes of the model, 0 to {logits.shape[1] - 1}")
 
 
 def check_count(name: str, value: int, *, minimum: int = 1) -> None:
-    """Raise LabError unless `value` is an integer of at least `minimum`."""
+    """Raise a LabError unless `value`, the argument `name`, is an integer of at least `minimum`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise LabError(f"{name} is {value!r}; expected an integer of at least {minimum}")
 

@@ -1,35 +1,35 @@
-"""The exceptions that a person sees as a single line."""
+"""Exceptions whose messages are shown to the user as one line, and helpers for messages."""
 
 import difflib
 from collections.abc import Iterable
 
-MAX_LINE = 800  # characters of a message
-HEAD, TAIL = 500, 250  # kept of a longer one
+MAX_LINE = 800  # characters per line of a message
+HEAD, TAIL = 500, 250  # characters kept at both ends of a longer line
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """Replace control, format and unpaired surrogate characters of untrusted text.
+    """Return untrusted text with unprintable characters replaced by spaces and unpaired surrogates by `?`.
 
     Args:
         text: any text.
-        keep: characters to keep although they are not printable, such as a line feed.
+        keep: unprintable characters to keep, such as a line feed.
     """
     whole = text.encode("utf-8", "replace").decode()
     return "".join(letter if letter.isprintable() or letter in keep else " " for letter in whole)
 
 
 def suggest(word: str, choices: Iterable[str]) -> str:
-    """Return ` (did you mean 'X'?)` for the most similar choice, or nothing if none is similar."""
+    """Return ` (did you mean 'X'?)` for the choice most similar to `word`, or "" if no choice is similar."""
     similar = difflib.get_close_matches(word, list(choices), n=1)
     return f" (did you mean {similar[0]!r}?)" if similar else ""
 
 
 class LabError(Exception):
-    """An error that the user can fix.
+    """Error that the user can fix.
 
-    The message is one line that names the argument, its value and the fix. The command line prints it without a
-    traceback and exits with status 1; library callers catch it like any other exception. The middle of a very long
-    line is left out, because file names in untrusted archives may have thousands of characters.
+    The message is one line that states the argument, its value and the fix. The command line prints it without a
+    traceback and exits with status 1. A line of more than 800 characters is cut in the middle, because file names in
+    untrusted archives may be very long.
     """
 
     def __init__(self, message: object) -> None:
@@ -41,8 +41,8 @@ def _cut(line: str) -> str:
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
-    """Work stopped on request and is saved; the same command, or the one it names, resumes it."""
+    """Work was stopped on request and its state was saved; the message says how to resume."""
 
 
-class Diverged(LabError):  # noqa: N818 - the training's, not the program's
-    """The training loss grew above that of guessing, or is not finite."""
+class Diverged(LabError):  # noqa: N818 - training failed, not the program
+    """Training diverged: the loss exceeds the loss of random guessing, or a value is not finite."""

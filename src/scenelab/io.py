@@ -1,4 +1,4 @@
-"""Atomic writes: a file or folder is whole or missing. Readers of plain files, text and JSON."""
+"""Atomic writes of files and folders, and readers of regular files, text and JSON."""
 
 import errno
 import glob
@@ -16,7 +16,7 @@ from filelock import lock_descriptor
 
 from scenelab.errors import LabError
 
-MAX_BYTES = 1 << 30  # of a file that is read as a whole; the list of Places2's 10 million images has 400 MB
+MAX_BYTES = 1 << 30  # per file read into memory; the list of Places2's 10 million images has 400 MB
 PART, LOCK = ".part", "lock"
 WRITE_FIX = "free space or choose a writable folder"
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)  # a file system without locks
@@ -25,7 +25,7 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # errors of the dis
 
 @contextmanager
 def explain_write_errors(path: Path | str, fix: str = WRITE_FIX) -> Iterator[None]:
-    """Turn an OSError into a LabError that names `path`, the cause and the fix."""
+    """Convert an OSError in the block to a LabError that states `path`, the cause and the fix."""
     try:
         yield
     except OSError as error:
@@ -34,7 +34,7 @@ def explain_write_errors(path: Path | str, fix: str = WRITE_FIX) -> Iterator[Non
 
 @contextmanager
 def name_disk_errors(path: Path) -> Iterator[None]:
-    """Add `path` to a disk error without one, such as an error from a read or write."""
+    """Set the file name of a disk error in the block to `path` if it has none; reads and writes set none."""
     try:
         yield
     except OSError as error:
@@ -44,7 +44,12 @@ def name_disk_errors(path: Path) -> Iterator[None]:
 
 
 def lock_folder(folder: Path) -> int:
-    """Lock a folder by the file `lock` in it until the returned handle is closed or the process ends."""
+    """Lock a folder by its file `lock` and return the file descriptor; closing it releases the lock.
+
+    Raises:
+        BlockingIOError: another process has the lock.
+        FileNotFoundError: another process removed the folder.
+    """
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not lock_descriptor(handle, blocking=False):
@@ -59,10 +64,13 @@ def lock_folder(folder: Path) -> int:
 
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder `.NAME.….part` beside `path` and remove it afterwards, after a kill in the next call."""
+    """Yield an empty folder `.NAME.….part` beside `path` and remove it at the end of the block.
+
+    If the process is killed, the next call for the same `path` removes it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     for abandoned in path.parent.glob(f".{glob.escape(path.name)}.*{PART}"):
-        with suppress(OSError):  # another process is using it
+        with suppress(OSError):  # locked: another process is using it
             handle = lock_folder(abandoned)
             shutil.rmtree(abandoned, ignore_errors=True)
             os.close(handle)
@@ -81,7 +89,7 @@ def _create_locked(path: Path) -> tuple[Path, int | None]:
         try:
             return folder, lock_folder(folder)
         except (BlockingIOError, FileNotFoundError):
-            continue  # another process took the folder for abandoned and is removing it
+            continue  # another process considers the folder abandoned and is removing it
         except OSError as error:
             if error.errno in NO_LOCKS:
                 return folder, None
@@ -90,8 +98,8 @@ def _create_locked(path: Path) -> tuple[Path, int | None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the entries of a folder, so that a rename in it survives a power cut."""
-    if os.name == "nt":  # folders cannot be opened there
+    """Flush a folder's directory entries to disk, so that a rename in it survives a power failure."""
+    if os.name == "nt":  # Windows cannot open folders
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -101,10 +109,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def move_folder(source: Path, target: Path, *, flush: bool = True) -> None:
-    """Flush a folder to disk and rename it; the target is missing or an empty folder."""
+    """Flush a folder to disk and rename it to `target`, which must be missing or an empty folder."""
     if flush and hasattr(os, "sync"):
-        os.sync()  # one call, where a folder has 100,000 files
-    if os.name == "nt" and target.is_dir():  # POSIX replaces an empty folder in the same call
+        os.sync()  # one call instead of one per file: a folder may have 100,000 files
+    if os.name == "nt" and target.is_dir():  # on POSIX, rename replaces an empty folder
         target.rmdir()
     os.rename(source, target)
     sync_folder(target.parent)
@@ -112,9 +120,9 @@ def move_folder(source: Path, target: Path, *, flush: bool = True) -> None:
 
 @contextmanager
 def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a temporary file; on a clean exit it becomes `path`, on an exception it is removed.
+    """Yield a temporary file that is renamed to `path` at the end of the block, or removed on an exception.
 
-    A reader sees the old file or the new one, never a part (POSIX `rename` within one file system).
+    Readers see either the old or the new file, never a partial one (POSIX `rename` within one file system).
     """
     path = Path(path)
     with explain_write_errors(path):
@@ -129,9 +137,9 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 @contextmanager
 def atomic_dir(path: Path, *, replace: bool = False, fix: str = WRITE_FIX) -> Iterator[Path]:
-    """Yield an empty folder; on a clean exit it becomes `path`, on an exception it is removed.
+    """Yield an empty folder that is renamed to `path` at the end of the block, or removed on an exception.
 
-    With `replace` an old folder is removed just before the rename, and the caller flushes the files.
+    With `replace`, an existing folder is removed just before the rename, and the caller must flush its files to disk.
     """
     path = Path(os.path.abspath(path))
     with explain_write_errors(path, fix):
@@ -148,9 +156,9 @@ def atomic_dir(path: Path, *, replace: bool = False, fix: str = WRITE_FIX) -> It
 
 
 def files_below(root: Path, *, hidden: bool = True) -> Iterator[str]:
-    """Yield the paths of all but folders below `root`, relative to it; nothing if `root` is not a folder.
+    """Yield the relative paths of all files below `root`; yield nothing if `root` is not a folder.
 
-    Linked folders are not entered. A folder that cannot be listed is an error, not empty as for `os.walk`.
+    Symbolic links to folders are not followed. Unlike `os.walk`, raise an OSError for a folder that cannot be listed.
     """
 
     def fail(error: OSError) -> None:
@@ -165,7 +173,7 @@ def files_below(root: Path, *, hidden: bool = True) -> Iterator[str]:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a file exists; unlike newer `Path.is_file`, raise an OSError if the disk fails."""
+    """Return whether `path` is a regular file; unlike `Path.is_file`, raise an OSError if the disk fails."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except OSError as error:
@@ -175,14 +183,14 @@ def is_file(path: Path) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically."""
+    """Write `value` to `path` as indented JSON, atomically."""
     with atomic_write(path, "w") as file:
         json.dump(value, file, indent=2)
         file.write("\n")
 
 
 def read_plain(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """Return the content of a file; raise a LabError if it is missing, too long, unreadable, a pipe or a device."""
+    """Return the content of a regular file; raise a LabError if it is missing, too large or unreadable."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -192,13 +200,13 @@ def read_plain(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
         return Path(path).read_bytes()
     except FileNotFoundError as error:
         raise LabError(f"{path} does not exist") from error
-    except (OSError, ValueError) as error:  # a path with a NUL
+    except (OSError, ValueError) as error:  # ValueError: the path has a NUL character
         cause = getattr(error, "strerror", None) or error
         raise LabError(f"{path} cannot be read: {cause}; check its permissions and the disk") from error
 
 
 def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
-    """Return a text in UTF-8, with or without a byte order mark; raise a LabError as `read_plain`."""
+    """Read a UTF-8 file, with or without a byte order mark; raise a LabError if it cannot be read or decoded."""
     try:
         return read_plain(path, max_bytes=max_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -211,10 +219,10 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: bytes, path: Path) -> Any:
-    """Parse JSON that was read from `path`; raise a LabError if it is invalid or nested too deep."""
+    """Parse the content of the JSON file `path`; raise a LabError if it is invalid or nested too deeply."""
     try:
         return json.loads(text.decode())
     except RecursionError as error:
         raise LabError(f"{path} cannot be read as JSON: it is nested too deep") from error
-    except ValueError as error:  # also a number of thousands of digits
+    except ValueError as error:  # invalid JSON, or a number with thousands of digits
         raise LabError(f"{path} cannot be read as JSON: {error}") from error

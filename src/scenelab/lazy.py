@@ -1,4 +1,4 @@
-"""Public names of a package that are imported on first use, so that light commands do not import torch."""
+"""Lazy imports of a package's public names, so that light commands do not import torch."""
 
 import ast
 import sys
@@ -8,7 +8,10 @@ from pathlib import Path
 
 
 def lazy_exports(package: str, file: str) -> Callable[[str], object]:
-    """Return a package's `__getattr__`, which imports what its file imports for type checkers."""
+    """Return a `__getattr__` for a package that imports each public name at its first use.
+
+    The names are read from the `from … import …` statements of the package's `file`, which only type checkers run.
+    """
     origins = {
         alias.asname or alias.name: (node.module or "", alias.name)
         for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""Progress with rate and time left; bars go to standard error, because standard output is for results."""
+"""Progress displays with rate and remaining time; bars go to standard error, results to standard output."""
 
 import sys
 import time
@@ -25,9 +25,12 @@ Advance = Callable[[int], None]
 
 @contextmanager
 def progress(description: str, total: int | None, *, unit: str = "images") -> Iterator[Advance]:
-    """Show a bar while the block runs; call the yielded `advance(n)` after each n items.
+    """Show a progress bar inside the block; yield a function `advance(n)` to call after n finished items.
 
-    A total of None is unknown, and of 0 shows no bar. The unit `bytes` shows sizes and a transfer rate.
+    Args:
+        description: text in front of the bar.
+        total: number of items; None if unknown, 0 shows no bar.
+        unit: name of the items; `bytes` shows file sizes and a transfer rate.
     """
     if total == 0:
         yield lambda count: None
@@ -44,7 +47,7 @@ def progress(description: str, total: int | None, *, unit: str = "images") -> It
 
 @dataclass(frozen=True, kw_only=True)
 class StepStats:
-    """Statistics of training after a step; `loss` and `top1` are means of the epoch so far, `rate` is in images/s."""
+    """Training statistics after a step: means of `loss` and `top1` (percent) over the epoch, `rate` in images/s."""
 
     step: int
     total: int
@@ -56,12 +59,12 @@ class StepStats:
 
     @property
     def epoch(self) -> int:
-        """The epoch that the step belongs to, from 1."""
+        """Epoch of the step, counted from 1."""
         return max(0, self.step - 1) // self.steps_per_epoch + 1
 
 
 class TrainProgress:
-    """Show nothing of a training run; a context manager, and the base class of those that show something."""
+    """Base class of progress displays of a training run, used as context managers; shows nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -69,14 +72,14 @@ class TrainProgress:
     def __exit__(self, *details: object) -> None: ...
 
     def step(self, stats: StepStats) -> None:
-        """Show the state after a step."""
+        """Show the statistics after a step."""
 
     def epoch(self, text: str) -> None:
-        """Show the summary of an epoch."""
+        """Show the summary text of an epoch."""
 
 
 class RichProgress(TrainProgress):
-    """Show a bar with loss, accuracy, images per second and time left; epochs scroll above it."""
+    """Progress bar with loss, accuracy, images per second and remaining time, below the epochs' summaries."""
 
     def __init__(self) -> None:
         text = "loss {task.fields[loss]:.3f} · top-1 {task.fields[top1]:.1f} % · {task.fields[rate]:.0f} images/s"
@@ -93,7 +96,7 @@ class RichProgress(TrainProgress):
         self._bar.stop()
 
     def step(self, stats: StepStats) -> None:
-        """Move the bar."""
+        """Update the bar."""
         self._bar.update(
             self._task, completed=stats.step, total=stats.total, loss=stats.loss, top1=stats.top1, rate=stats.rate
         )
@@ -104,7 +107,7 @@ class RichProgress(TrainProgress):
 
 
 class LogProgress(TrainProgress):
-    """Print a line with the time left every `every_steps` steps, or if that is 0 every `every_seconds` seconds."""
+    """Log lines on standard output, printed every `every_steps` steps, or every `every_seconds` if that is 0."""
 
     def __init__(self, *, every_steps: int = 0, every_seconds: float = 10.0) -> None:
         self._every_steps, self._every_seconds = every_steps, every_seconds
@@ -112,7 +115,7 @@ class LogProgress(TrainProgress):
         self._start: tuple[int, float] | None = None
 
     def step(self, stats: StepStats) -> None:
-        """Print a line if one is due, and after the last step."""
+        """Print a log line if the interval has passed or this is the last step."""
         now = time.monotonic()
         first, since = self._start = self._start or (stats.step - 1, now)
         late = now - self._printed >= self._every_seconds
@@ -134,7 +137,7 @@ class LogProgress(TrainProgress):
 
 
 def format_duration(seconds: float) -> str:
-    """Return a time as seconds, minutes, or hours and minutes.
+    """Format a duration as seconds, minutes, or hours and minutes.
 
     >>> format_duration(42), format_duration(200), format_duration(7_500)
     ('42 s', '3.3 min', '2 h 05 min')
@@ -148,5 +151,5 @@ def format_duration(seconds: float) -> str:
 
 
 def make_progress() -> TrainProgress:
-    """Return a bar for a terminal, lines for a file or pipe."""
+    """Return a progress bar if standard error is a terminal, else log lines."""
     return RichProgress() if sys.stderr.isatty() else LogProgress()

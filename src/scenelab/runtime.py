@@ -1,6 +1,6 @@
-"""Process-wide settings for CPU training speed, memory readings, and the start of other Python processes.
+"""Process-wide settings for fast CPU training, memory measurements, and helpers to start Python processes.
 
-A program calls `prepare` before torch loads.
+Programs call `prepare` before they import torch.
 """
 
 import ctypes
@@ -23,31 +23,30 @@ SPINS = 3000  # measured with python -m benchmarks waiting
 
 
 def prepare() -> None:
-    """Let waiting threads sleep and keep freed memory; docs/performance.md has the measurements.
+    """Make waiting OpenMP threads sleep and glibc keep freed memory; docs/performance.md has the measurements.
 
-    Only programs (the command line, `code/main.py`) call this, because it changes the whole process. It keeps values
-    that the user has set in the environment.
+    Only programs (the command line, `code/main.py`) should call this, because it changes the entire process. Environment
+    variables that the user has set are respected.
     """
     sleep_while_waiting()
     keep_freed_memory()
 
 
 def sleep_while_waiting() -> None:
-    """Let OpenMP threads spin for some ten microseconds at a barrier and then sleep.
+    """Make OpenMP threads spin for some ten microseconds at a barrier and then sleep.
 
-    By default they spin for milliseconds, and a waiting thread keeps the core that its partner needs when another
-    program runs. Without any spinning, each small operation costs a wake-up. libgomp reads `GOMP_SPINCOUNT` once, when
-    torch loads it; later calls have no effect.
+    By default they spin for milliseconds and occupy cores that other threads need. Without spinning, each small
+    operation costs a wake-up. libgomp reads `GOMP_SPINCOUNT` once, when torch loads it, so later calls have no effect.
     """
     if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
 
 
 def keep_freed_memory() -> None:
-    """Take large blocks from the heap and never return them to the kernel while the process lives.
+    """Make glibc allocate large blocks on the heap and never return freed memory to the kernel.
 
-    By default glibc maps each large block again, and the kernel clears its pages at every training step. Without glibc
-    this does nothing.
+    By default glibc maps large blocks anew at every training step and the kernel clears their pages. Without glibc
+    this function does nothing.
     """
     if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return
@@ -60,23 +59,25 @@ def keep_freed_memory() -> None:
 
 
 def python_command(arguments: Sequence[str]) -> list[str]:
-    """Return the command that starts this Python without importing modules from the working directory.
+    """Return a command that runs this Python interpreter without importing modules from the working directory.
 
-    The working directory may be untrusted: a `hashlib.py` in it must not replace Python's own. Start every Python
-    process with this command and with `NEUTRAL` as its working directory.
+    A file `hashlib.py` in an untrusted working directory must not replace Python's module. Start every Python process
+    with this command and with `NEUTRAL` as its working directory.
     """
     return [sys.executable, "-P", *arguments]
 
 
 NEUTRAL = "/"
-"""The working directory of every process that we start; it holds no untrusted files."""
+"""Working directory for all started processes; it has no untrusted files."""
 
 
 def run_module(module: str, arguments: Sequence[str], *, seconds: float) -> "subprocess.CompletedProcess[bytes]":
-    """Run one of our modules in its own process, without input; paths in its arguments must be absolute.
+    """Run a Python module in its own process with empty standard input, and capture its output.
+
+    Paths in `arguments` must be absolute, because the working directory is `NEUTRAL`.
 
     Raises:
-        subprocess.TimeoutExpired: it takes longer than `seconds`.
+        subprocess.TimeoutExpired: the process takes longer than `seconds`.
     """
     environment = dict(os.environ)
     if "PYTHONPATH" in environment:
@@ -94,9 +95,9 @@ def run_module(module: str, arguments: Sequence[str], *, seconds: float) -> "sub
 
 
 def peak_memory() -> int:
-    """Return the largest resident size of this process so far, in bytes.
+    """Return the peak resident set size of this process in bytes.
 
-    On Linux `ru_maxrss` of a new process starts at its parent's peak; `VmHWM` belongs to the address space.
+    Linux reports it as `VmHWM`; `ru_maxrss` would include the parent's peak at the start of the process.
     """
     with suppress(OSError):
         for line in STATUS.read_text(encoding="ascii").splitlines():
@@ -106,10 +107,10 @@ def peak_memory() -> int:
         return psutil.Process().memory_info().peak_wset
     import resource  # not on Windows
 
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts KiB, on macOS bytes
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in KiB, on macOS in bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def resident_memory() -> int:
-    """Return the resident size of this process in bytes."""
+    """Return the current resident set size of this process in bytes."""
     return psutil.Process().memory_info().rss

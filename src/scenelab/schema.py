@@ -1,4 +1,4 @@
-"""Schemas of files: frozen, strict pydantic classes, and their errors as one line."""
+"""Schemas of files as frozen, strict pydantic classes, and one-line messages for validation errors."""
 
 import functools
 import json
@@ -42,30 +42,30 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Model(BaseModel):
-    """Base of what is read from a file and may have keys of a later minor version: unknown keys are ignored."""
+    """Base class of file schemas that ignore unknown keys, which a later version may have written."""
 
     model_config = ConfigDict(**{**STRICT, "extra": "ignore", "frozen": True, "protected_namespaces": ()})
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a JSON file; raise a LabError if it is missing or invalid."""
+        """Read and validate a JSON file; raise a LabError if it is missing or invalid."""
         return parse(cls, read_json(path), f"{path} is refused: ")
 
     def write(self, path: Path) -> None:
-        """Write a JSON file, atomically; keys that were never set are left out."""
+        """Write the explicitly set values to a JSON file, atomically."""
         write_json(path, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the values that were set, ready for JSON."""
+        """Return the explicitly set values as JSON-compatible objects; defaults are omitted."""
         return self.model_dump(mode="json", exclude_unset=True)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field, Field))
 def config_class(path: str = "") -> Callable[[type[T]], type[T]]:
-    """Make a frozen, keyword-only dataclass that checks its fields, also where it is constructed directly.
+    """Return a class decorator for frozen, keyword-only dataclasses whose constructor validates its arguments.
 
     Args:
-        path: of the class in a whole config, which precedes a field's name in messages.
+        path: path of the class in the full config, put before a field's name in error messages.
     """
 
     def decorate(cls: type[T]) -> type[T]:
@@ -86,10 +86,10 @@ def config_class(path: str = "") -> Callable[[type[T]], type[T]]:
 
 
 def parse(kind: type[T], values: Any, where: str = "") -> T:
-    """Return a `kind` from what JSON gave.
+    """Validate JSON-compatible `values` as an instance of `kind`.
 
     Raises:
-        LabError: a key is unknown or missing, or a value does not fit; `where` precedes the message.
+        LabError: a key is unknown or missing, or a value is invalid; its message begins with `where`.
     """
     try:
         return TypeAdapter(kind).validate_json(json.dumps(values))
@@ -98,7 +98,7 @@ def parse(kind: type[T], values: Any, where: str = "") -> T:
 
 
 def describe(error: ValidationError, path: str = "") -> str:
-    """Return the first problem in one line: the field's path, the value, and what is expected."""
+    """Return a one-line message for the first error: the field's path, its value, and the expected value."""
     problem = error.errors(include_url=False)[0]
     for part in problem["loc"]:
         path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{shown(part)[1:-1]}"
@@ -114,7 +114,7 @@ def describe(error: ValidationError, path: str = "") -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value in at most 60 characters, and of a long or nested container only the type."""
+    """Return a value's repr, cut to 60 characters, or only the type of a long or nested container."""
     plain = (int, float, str, bool, type(None))
     if type(value) in plain or (
         type(value) in (list, tuple) and len(value) <= 4 and all(type(v) in plain for v in value)

@@ -1,6 +1,6 @@
-"""Read MiniPlaces' object annotations: the objects of an image as polygons.
+"""Read MiniPlaces' object annotations: one labeled polygon per object.
 
-`objects/<path of the image>.xml` is a sequence of elements without a root; each `objects` is one.
+The file `objects/<image path>.xml` has one `<objects>` element per object and no root element.
 """
 
 import re
@@ -17,22 +17,25 @@ from scenelab.data.miniplaces import read_list
 from scenelab.errors import LabError
 from scenelab.io import read_text
 
-SIDE = 128  # of the images that the coordinates refer to
+SIDE = 128  # pixels: side of the annotated images
 DECLARATION = re.compile(r"<\?xml[^>]*\?>")
 FORBIDDEN = re.compile(r"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
-MAX_BYTES = 4_000_000  # the longest of MiniPlaces' files has a few ten thousand
+MAX_BYTES = 4_000_000  # per file; MiniPlaces' files have at most a few tens of thousands
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object: its class and the corners (x, y) of its outline in [0, 1], from the upper left corner."""
+    """Annotated object: its class index and polygon.
+
+    The polygon's corners are (x, y) in [0, 1], from the upper left corner of the image.
+    """
 
     label: int
     outline: tuple[tuple[float, float], ...]
 
 
 def read_objects(path: Path) -> list[SceneObject]:
-    """Read the objects of one image; raise a LabError if the file is missing or invalid."""
+    """Read one image's objects from its XML file; raise a LabError if the file is missing or invalid."""
     try:
         text = read_text(path, max_bytes=MAX_BYTES)
         if FORBIDDEN.search(text):
@@ -56,7 +59,7 @@ def _parse_object(element: ElementTree.Element) -> SceneObject:
 
 
 def _coordinate(point: ElementTree.Element, name: str) -> float:
-    """Convert a pixel number from 1 to the position of the pixel's centre in [0, 1]."""
+    """Return the coordinate `name` as the center of its pixel in [0, 1]; the file counts pixels from 1."""
     pixel = float(_text(point, name))
     if not -SIDE <= pixel <= 2 * SIDE:
         raise ValueError(f"{name} is {pixel:g}; expected 1 to {SIDE}")
@@ -71,12 +74,12 @@ def _text(element: ElementTree.Element, name: str) -> str:
 
 
 def object_file(folder: Path, image: str) -> Path:
-    """Return the path of the annotation of an image (`val/00000001.jpg`), whether it exists or not."""
+    """Return the path of the annotation file of an image such as `val/00000001.jpg`; it may not exist."""
     return (folder / "objects" / image).with_suffix(".xml")
 
 
 def read_object_names(folder: Path) -> tuple[str, ...]:
-    """Read the names of the object classes by number; raise a LabError if the list is missing or has gaps."""
+    """Read the names of the object classes, in index order; raise a LabError if an index is missing."""
     path = folder / "object_categories.txt"
     entries = sorted(read_list(path), key=lambda entry: entry[1])
     if [label for _, label in entries] != list(range(len(entries))):
@@ -85,7 +88,7 @@ def read_object_names(folder: Path) -> tuple[str, ...]:
 
 
 def draw_masks(objects: list[SceneObject], side: int) -> dict[int, Bool[Tensor, "h w"]]:
-    """Return, per class, a side×side mask of the pixels inside one of its outlines."""
+    """Return a side×side mask per class index: True inside any of the class's polygons."""
     masks: dict[int, Tensor] = {}
     for item in objects:
         canvas = Image.new("1", (side, side))

@@ -1,4 +1,4 @@
-"""Augment whole batches on any device; all randomness comes from the generator argument.
+"""Augment batches of images on any device; all randomness comes from the generator argument.
 
 Flip, rotation and crop are composed into one affine map per image, so that each image is interpolated once.
 """
@@ -17,7 +17,7 @@ from scenelab.classifier import Images
 from scenelab.schema import Share, config_class
 
 CROP_ATTEMPTS = 10  # as torchvision's RandomResizedCrop
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; torchvision rounds the first to 0.2989
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; torchvision uses 0.2989 for red
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -34,18 +34,18 @@ Beta = Annotated[float, Field(ge=0, le=1000)]
 
 @config_class("augment")
 class Augment:
-    """Augmentation of training images; zero (or None) switches a part off.
+    """Augmentation of training images; 0, False or None switches a transform off.
 
     Attributes:
-        flip: mirror half of the images.
-        degrees: rotation from [-degrees, degrees]; pixels from outside the image are black.
-        area: range of the crop's share of the image area; None keeps the whole image.
-        aspect: range of the crop's width over height, log-uniform.
-        gain: each colour channel is multiplied by a factor from [1-gain, 1+gain].
+        flip: flip each image horizontally with probability 0.5.
+        degrees: rotate by an angle from [-degrees, degrees]; pixels from outside the image are black.
+        area: range of the crop's area as a fraction of the image; None does not crop.
+        aspect: range of the crop's width divided by its height, sampled log-uniformly.
+        gain: multiply each color channel by a factor from [1-gain, 1+gain].
         brightness, contrast, saturation: strength s of a factor from [1-s, 1+s] (torchvision's ColorJitter).
-        erase: probability of filling a random square with the image's mean (Zhong et al. 2020).
-        mixup, cutmix: Beta(a, a) parameter (Zhang et al. 2018, Yun et al. 2019); with both, each batch uses one.
-        mixed: probability that a batch is mixed at all.
+        erase: probability of filling a random square with the image's mean color (Zhong et al. 2020).
+        mixup, cutmix: parameter a of Beta(a, a) (Zhang et al. 2018, Yun et al. 2019); with both, each batch uses one.
+        mixed: probability of applying mixup or CutMix to a batch.
     """
 
     flip: bool = False
@@ -63,7 +63,7 @@ class Augment:
 
     @property
     def mixes(self) -> bool:
-        """Whether images of a batch are mixed with each other."""
+        """Whether mixup or CutMix is enabled."""
         return bool(self.mixup or self.cutmix)
 
 
@@ -73,21 +73,21 @@ HANDOUT = Augment(flip=True, degrees=15.0, area=(0.25, 1.0), aspect=(0.8, 1.2), 
 
 @dataclass(frozen=True)
 class Shard:
-    """The rows of a batch that one rank has; they are augmented as within the whole batch."""
+    """One rank's rows of a global batch; they are augmented exactly as in the global batch."""
 
     batch_size: int
     rows: slice
 
 
 def uniform(count: int, low: float, high: float, generator: Generator) -> Float[Tensor, " n"]:
-    """Draw `count` values from [low, high)."""
+    """Sample `count` values uniformly from [low, high), on the generator's device."""
     return torch.empty(count, device=generator.device).uniform_(low, high, generator=generator)
 
 
 def _factors(
     images: Images, low: float, high: float, generator: Generator, shard: Shard | None, columns: int = 1
 ) -> Tensor:
-    """Draw N×columns×1×1 factors; for a shard those of the whole batch, of which it returns the shard's rows."""
+    """Sample N×columns×1×1 factors for the global batch and return the shard's rows."""
     shard = shard or Shard(len(images), slice(None))
     return uniform(shard.batch_size * columns, low, high, generator).view(-1, columns, 1, 1)[shard.rows]
 
@@ -95,10 +95,10 @@ def _factors(
 def crop_sides(
     count: int, area: tuple[float, float], aspect: tuple[float, float], generator: Generator
 ) -> Float[Tensor, "2 n"]:
-    """Draw crop heights and widths in (0, 1], as shares of the image's side.
+    """Sample heights (row 0) and widths (row 1) of crops in (0, 1], as fractions of the image's side.
 
-    Area and log aspect are uniform. A pair that does not fit is drawn again up to ten times, then the crop is the
-    whole image (Szegedy et al. 2015, as torchvision's RandomResizedCrop).
+    Area and log aspect ratio are uniform. After ten samples that do not fit into the image, the crop is the full image
+    (Szegedy et al. 2015, as torchvision's RandomResizedCrop).
     """
     areas = uniform(CROP_ATTEMPTS * count, *area, generator).view(CROP_ATTEMPTS, count)
     low, high = math.log(aspect[0]), math.log(aspect[1])
@@ -111,9 +111,9 @@ def crop_sides(
 
 
 def affine_maps(count: int, augment: Augment, generator: Generator) -> Float[Tensor, "n 2 3"]:
-    """Draw one map per image from output to input coordinates in [-1, 1] (convention of `affine_grid`).
+    """Sample one affine map per image: flip ∘ rotation ∘ crop.
 
-    The map is flip ∘ rotation ∘ crop on coordinates.
+    A map takes output coordinates to input coordinates, both in [-1, 1] (convention of `F.affine_grid`).
     """
     height, width = torch.ones(2, count, device=generator.device)
     if augment.area is not None:
@@ -130,7 +130,7 @@ def affine_maps(count: int, augment: Augment, generator: Generator) -> Float[Ten
 
 
 def warp(images: Images, maps: Float[Tensor, "n 2 3"], size: int) -> Float[Tensor, "n c s s"]:
-    """Sample each image through its map, bilinearly, with black outside."""
+    """Transform each image by its affine map to size×size pixels, with bilinear interpolation and black padding."""
     if not len(images):
         return images.new_empty(0, images.shape[1], size, size)  # grid_sample refuses an empty batch
     grid = F.affine_grid(maps, [len(images), images.shape[1], size, size], align_corners=False)
@@ -138,25 +138,28 @@ def warp(images: Images, maps: Float[Tensor, "n 2 3"], size: int) -> Float[Tenso
 
 
 def resize(images: Images, size: int) -> Float[Tensor, "n c s s"]:
-    """Resize square images, antialiased; return the same tensor if the size is right."""
+    """Resize square images to size×size pixels with antialiasing; return the input itself if no change is needed."""
     if images.shape[-1] == size:
         return images
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def scale_channels(images: Images, gain: float, generator: Generator, shard: Shard | None = None) -> Images:
-    """Multiply each channel of each image by a factor from [1-gain, 1+gain] and clip to [0, 1]."""
+    """Multiply each channel of each image by a random factor from [1-gain, 1+gain] and clamp to [0, 1]."""
     return (images * _factors(images, 1 - gain, 1 + gain, generator, shard, images.shape[1])).clamp_(0, 1)
 
 
 def blend(images: Images, other: Tensor, strength: float, generator: Generator, shard: Shard | None = None) -> Images:
-    """Return factor · images + (1 - factor) · other in [0, 1], with a factor from [1-strength, 1+strength]."""
+    """Return factor · images + (1 - factor) · other, clamped to [0, 1].
+
+    The factor is random per image, from [max(0, 1-strength), 1+strength].
+    """
     factor = _factors(images, max(0.0, 1 - strength), 1 + strength, generator, shard)
     return (images * factor + other * (1 - factor)).clamp_(0, 1)
 
 
 def jitter(images: Images, augment: Augment, generator: Generator, shard: Shard | None = None) -> Images:
-    """Change brightness, contrast and saturation in this order, each as torchvision's ColorJitter."""
+    """Jitter brightness, contrast and saturation in this order, each as torchvision's ColorJitter."""
     luma = torch.tensor(LUMA, device=images.device).view(1, 3, 1, 1)
     if augment.brightness:
         images = blend(images, torch.zeros((), device=images.device), augment.brightness, generator, shard)
@@ -169,14 +172,18 @@ def jitter(images: Images, augment: Augment, generator: Generator, shard: Shard 
 
 
 def boxes(count: int, area: Float[Tensor, " n"], generator: Generator) -> Float[Tensor, "4 n"]:
-    """Draw squares of the given share of the area, clipped to the image: y0, y1, x0, x1 in [0, 1]."""
+    """Sample one square per image with the given fraction of the image's area, clipped to the image.
+
+    Returns:
+        The edges y0, y1, x0, x1 (rows of the tensor) in [0, 1].
+    """
     half = area.sqrt() / 2
     y, x = uniform(count, 0, 1, generator), uniform(count, 0, 1, generator)
     return torch.stack([y - half, y + half, x - half, x + half]).clamp(0, 1)
 
 
 def box_mask(edges: Float[Tensor, "4 n"], height: int, width: int) -> Bool[Tensor, "n 1 h w"]:
-    """Return the mask of the pixels whose centre lies in the box."""
+    """Return a mask per image: True for pixels whose center is inside the box y0, y1, x0, x1 in [0, 1]."""
     y0, y1, x0, x1 = edges[:, :, None]
     y = (torch.arange(height, device=edges.device) + 0.5) / height
     x = (torch.arange(width, device=edges.device) + 0.5) / width
@@ -185,7 +192,10 @@ def box_mask(edges: Float[Tensor, "4 n"], height: int, width: int) -> Bool[Tenso
 
 
 def erase(images: Images, probability: float, generator: Generator, shard: Shard | None = None) -> Images:
-    """Fill a box of 2–33 % of the area with the image's mean colour, with a probability (Zhong et al. 2020)."""
+    """Fill a random square with the image's mean color (random erasing, Zhong et al. 2020).
+
+    Each image is erased with `probability`; the square covers 2–33 % of the image's area.
+    """
     shard = shard or Shard(len(images), slice(None))
     is_hit = _factors(images, 0, 1, generator, shard) < probability
     edges = boxes(shard.batch_size, uniform(shard.batch_size, 0.02, 0.33, generator), generator)
@@ -196,9 +206,14 @@ def erase(images: Images, probability: float, generator: Generator, shard: Shard
 def augment_batch(
     images: Images, augment: Augment, generator: Generator, *, size: int, shard: Shard | None = None
 ) -> Float[Tensor, "n 3 s s"]:
-    """Apply everything but mixing to a batch in [0, 1], or to the rows of one that `shard` names.
+    """Apply all transforms except mixup and CutMix to images in [0, 1].
 
-    The generator is on the images' device; `size` is the side of the result in pixels.
+    Args:
+        images: a batch, or the rows of a global batch that belong to `shard`.
+        augment: the transforms and their strengths.
+        generator: must be on the images' device.
+        size: side of the returned images in pixels.
+        shard: the rank's rows of the global batch; None if `images` is the global batch.
     """
     shard = shard or Shard(len(images), slice(None))
     if augment.area is not None or augment.degrees:
@@ -216,9 +231,10 @@ def augment_batch(
 def mix_batch(
     images: Images, labels: Targets, augment: Augment, generator: Generator, *, num_classes: int
 ) -> tuple[Images, Targets]:
-    """Mix a batch with a permutation of itself by mixup or CutMix; labels become N×K class probabilities.
+    """Mix a batch with a permutation of itself by mixup or CutMix.
 
-    Both are returned unchanged if the batch is not mixed.
+    Returns:
+        Mixed images and N×K class probabilities, or the inputs unchanged if the batch is not mixed.
     """
     methods = [name for name in ("mixup", "cutmix") if getattr(augment, name)]
     if not methods:
@@ -240,7 +256,7 @@ def mix_batch(
 
 
 def _beta(alpha: float, generator: Generator) -> float:
-    """Draw from Beta(alpha, alpha) as a ratio of Gamma draws, since only these take a generator."""
+    """Sample from Beta(alpha, alpha) as a ratio of Gamma samples; torch's Beta takes no generator."""
     pair = torch._standard_gamma(  # pyright: ignore[reportPrivateImportUsage]
         torch.full((2,), alpha, device=generator.device), generator=generator
     )

@@ -1,4 +1,4 @@
-"""Cache a split's decoded images as a memory-mapped uint8 array beside a manifest of its source."""
+"""Cache of a split's decoded images: a memory-mapped uint8 array and a manifest."""
 
 import errno
 import hashlib
@@ -24,13 +24,16 @@ from scenelab.schema import Model
 VERSION = 1
 OnBadImage = Literal["refuse", "skip"]
 FILE_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES)
-"""Errors of one image file; any other error of the system is the disk's."""
+"""Error numbers of a single bad image file; any other number means that the disk failed."""
 
-SkippedRows = dict[int, tuple[str, str]]  # path and reason by row of the listing
+SkippedRows = dict[int, tuple[str, str]]  # index into the listing → path and reason
 
 
 class Manifest(Model):
-    """Content of a cached split's `manifest.json`; `skipped` has row, path and reason of each image left out."""
+    """Content of a cached split's `manifest.json`.
+
+    `skipped` has one (index into the listing, path, reason) per omitted image.
+    """
 
     version: int
     digest: str
@@ -44,14 +47,15 @@ class Manifest(Model):
 
 @dataclass(frozen=True, kw_only=True)
 class MemmapDataset:
-    """A split whose images stay on disk until they are gathered.
+    """Data set of N labeled images, memory-mapped from disk.
 
     Attributes:
-        images: M×H×W×3 uint8 RGB.
-        paths: relative paths of the N images of the split.
-        digest: SHA-256 that identifies the images and their labels.
-        rows: the N rows of `images` that belong to the split, in order; None for all.
-        skipped: path and reason of each listed image that was left out.
+        images: M×H×W×3 uint8 RGB array; M may exceed N.
+        labels: indices into `categories`.
+        paths: relative paths of the N images.
+        digest: SHA-256 of the images' source, followed by a note per selection of rows.
+        rows: indices into `images` of the N images, in order; None for all.
+        skipped: path and reason of each listed image that was omitted.
     """
 
     images: np.ndarray
@@ -72,7 +76,7 @@ class MemmapDataset:
         return self.images.shape[1]
 
     def gather(self, indices: np.ndarray | slice) -> UInt8[Tensor, "n 3 h w"]:
-        """Copy images into a channels-last tensor with values in [0, 255]."""
+        """Copy the images at `indices` into a uint8 tensor with channels-last memory layout."""
         if self.rows is not None:
             indices = self.rows[indices]
         images = self.images[indices]  # a view for a slice, a copy for an array
@@ -80,11 +84,17 @@ class MemmapDataset:
         return torch.from_numpy(images).permute(0, 3, 1, 2)
 
     def head(self, count: int | None) -> "MemmapDataset":
-        """Return the first `count` images, or the data set itself for None."""
+        """Return a data set of the first `count` images, or this data set if `count` is None."""
         return self if count is None else self.subset(np.arange(len(self))[:count], split=self.split, name=f":{count}")
 
     def subset(self, indices: np.ndarray, *, split: str, name: str) -> "MemmapDataset":
-        """Return the images at `indices`, in that order and without a copy; `name` becomes part of the digest."""
+        """Return a data set of the images at `indices`, in this order; the images are not copied.
+
+        Args:
+            indices: indices into this data set.
+            split: name of the new data set's split.
+            name: name of the selection, appended to the digest.
+        """
         return replace(
             self,
             labels=self.labels[torch.from_numpy(indices)],
@@ -96,7 +106,11 @@ class MemmapDataset:
 
 
 def digest(listing: Listing, size: int, on_bad_image: OnBadImage = "refuse") -> str:
-    """Return the SHA-256 of all that decides the array: paths, labels, file sizes, image size and version."""
+    """Return the SHA-256 of paths, labels, file sizes, image size and cache version.
+
+    Raises:
+        LabError: files are missing and `on_bad_image` is `refuse`, or the disk failed.
+    """
     sha = hashlib.sha256(f"{VERSION} {size} {listing.split}\n".encode())
     if on_bad_image == "skip":
         sha.update(b"without damaged images\n")
@@ -118,16 +132,22 @@ def digest(listing: Listing, size: int, on_bad_image: OnBadImage = "refuse") -> 
 
 
 def _reraise_disk_error(error: BaseException | None, path: Path) -> None:
-    """Raise if the disk or the system failed, and not the image: such an error is never skipped."""
+    """Raise a LabError if `error` comes from the disk; such errors end the run even with `--damaged skip`."""
     if isinstance(error, OSError) and error.errno not in (None, *FILE_ERRORS):  # None: Pillow's own
         cause = error.strerror or error
         raise LabError(f"cannot read {path}: {cause}; fix the disk, then run the command again") from error
 
 
 def pack(listing: Listing, folder: Path, *, size: int = 128, on_bad_image: OnBadImage = "refuse") -> MemmapDataset:
-    """Open the cache of a listing, and build it first if it is missing or stale.
+    """Open the cache of a listing; build it first if it is missing or stale.
 
-    Of two processes one builds and the other waits. The folder has a subfolder per split and size.
+    If two processes need the same cache, one builds it and the other waits.
+
+    Args:
+        listing: paths and labels of the images.
+        folder: folder of all caches, with one subfolder per split and size.
+        size: side of the cached images in pixels.
+        on_bad_image: raise a LabError at a missing or damaged image (`refuse`), or omit it (`skip`).
     """
     expected = digest(listing, size, on_bad_image)
     target = Path(folder) / f"{listing.split}-{size}"
@@ -152,7 +172,7 @@ def pack(listing: Listing, folder: Path, *, size: int = 128, on_bad_image: OnBad
 
 
 def _open_current(target: Path, expected: str, count: int, size: int) -> tuple[np.ndarray, SkippedRows] | None:
-    """Map the array, or return None if it is missing, damaged or of another source."""
+    """Memory-map the cached array; return None if it is missing, damaged or stale."""
     try:
         manifest = Manifest.read(target / "manifest.json")
         images = np.load(target / "images.npy", mmap_mode="r")
@@ -169,12 +189,12 @@ def _open_current(target: Path, expected: str, count: int, size: int) -> tuple[n
 def _build(
     listing: Listing, target: Path, expected: str, size: int, on_bad_image: OnBadImage
 ) -> tuple[np.ndarray, SkippedRows]:
-    """Build the array under a lock, unless another process does so meanwhile, and map it."""
+    """Build the array under a lock, unless another process has built it meanwhile, and memory-map it."""
     megabytes = len(listing) * size * size * 3 / 1e6
     fix = f"the image cache needs about {megabytes:.0f} MB, choose another folder with --cache"
     with explain_write_errors(target, fix):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.parent / f".{target.name}.lock"):  # the system releases it when the process dies
+        with FileLock(target.parent / f".{target.name}.lock"):  # released by the system if the process dies
             if opened := _open_current(target, expected, len(listing), size):
                 return opened
             with atomic_dir(target, replace=True, fix=fix) as folder:
@@ -193,7 +213,10 @@ def _build(
 
 
 def _write_images(listing: Listing, path: Path, size: int, on_bad_image: OnBadImage) -> SkippedRows:
-    """Decode the images into a .npy file; through `write`, since a full disk under a memory map is a SIGBUS."""
+    """Decode the images into a .npy file and return the skipped ones.
+
+    The file is not written through a memory map, where a full disk would end the process with SIGBUS.
+    """
     skipped: SkippedRows = {}
     with open(path, "wb") as file, progress(f"packing {listing.split}", len(listing)) as advance:
         _write_header(file, len(listing), size)
@@ -217,6 +240,6 @@ def _write_images(listing: Listing, path: Path, size: int, on_bad_image: OnBadIm
 
 
 def _write_header(file: IO[bytes], count: int, size: int) -> None:
-    """Write a .npy header; its length is the same for every count, since numpy leaves room to grow."""
+    """Write a .npy header, whose length does not depend on `count` (numpy pads it)."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
     np.lib.format.write_array_header_1_0(file, header)

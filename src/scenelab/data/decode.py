@@ -1,6 +1,6 @@
-"""Decode an image file to a square uint8 tensor.
+"""Decode image files to square uint8 tensors.
 
-Pillow is slower than libjpeg bindings, but reads every common format, and each image is decoded once.
+Pillow is slower than libjpeg bindings, but reads every common format. Speed matters little: the result is cached.
 """
 
 import io
@@ -19,9 +19,9 @@ from scenelab.io import DISK
 
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 100_000_000
-MAX_ASPECT = 8  # longer images are cropped before they are resized
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # not all of Pillow's: it runs Ghostscript for EPS
-UPRIGHT = {  # inverse of each EXIF orientation; ImageOps.exif_transpose also rewrites the tags and fails on odd ones
+MAX_ASPECT = 8  # images with a larger ratio of the sides are cropped before they are resized
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # no EPS, for which Pillow runs Ghostscript
+UPRIGHT = {  # inverse of each EXIF orientation; ImageOps.exif_transpose rewrites the tags too and fails on invalid ones
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -33,7 +33,9 @@ UPRIGHT = {  # inverse of each EXIF orientation; ImageOps.exif_transpose also re
 
 
 def read_image(path: Path) -> UInt8[Tensor, "3 h w"]:
-    """Decode an image file to upright 8-bit RGB; of an animation the first frame is read, an alpha channel is dropped.
+    """Decode an image file to 8-bit RGB, rotated upright according to its EXIF orientation.
+
+    Only the first frame of an animation is decoded. An alpha channel is dropped.
 
     Raises:
         LabError: the file is missing, not an image, truncated, or too large to decode safely.
@@ -60,7 +62,7 @@ def read_image(path: Path) -> UInt8[Tensor, "3 h w"]:
 
 def _decode(data: bytes, path: Path) -> UInt8[np.ndarray, "h w 3"]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about odd EXIF, and large sizes, which are checked here
+        warnings.simplefilter("ignore")  # about invalid EXIF tags, and about large images, which are checked below
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise LabError(f"image {path} is {image.width}×{image.height}; expected at most {MAX_PIXELS:,} pixels")
@@ -72,12 +74,12 @@ def _decode(data: bytes, path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def fit(image: UInt8[Tensor, "3 h w"], size: int) -> UInt8[Tensor, "3 size size"]:
-    """Resize the shorter side to `size` (bilinear, antialiased), then crop the centre square."""
+    """Resize the shorter side to `size` pixels (bilinear, antialiased), then crop the center square."""
     height, width = image.shape[-2:]
     if (height, width) == (size, size):
         return image
     limit = MAX_ASPECT * min(height, width)
-    if max(height, width) > limit:  # an image of 1×100,000 pixels is never resized as a whole
+    if max(height, width) > limit:  # else 1×100,000 pixels would become 128×12,800,000
         image = transforms.center_crop(image, [min(height, limit), min(width, limit)])
         height, width = image.shape[-2:]
     scale = size / min(height, width)
@@ -86,5 +88,5 @@ def fit(image: UInt8[Tensor, "3 h w"], size: int) -> UInt8[Tensor, "3 size size"
 
 
 def read_images(paths: list[Path], size: int) -> Float[Tensor, "n 3 s s"]:
-    """Decode image files of any size to a batch in [0, 1], each resized and cropped to its centre square."""
+    """Decode image files of any size to a batch in [0, 1]; each image is resized and center-cropped."""
     return torch.stack([fit(read_image(path), size) for path in paths]).float().div_(255)

@@ -1,15 +1,20 @@
-"""Hold out part of the training images for choices, so that val is only reported."""
+"""Hold out training images for model selection, so that val is used for the final result only."""
 
 import numpy as np
 
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
 
-SEED = 20190301  # fixed: every run holds out the same images
+SEED = 20190301  # fixed, so that all runs hold out the same images
 
 
 def hold_out(train: MemmapDataset, share: float) -> tuple[MemmapDataset, MemmapDataset]:
-    """Return the images to train on and the split `holdout`, a `share` in (0, 1) of the images of each class."""
+    """Split training images into a smaller training set and a `holdout` set.
+
+    Args:
+        train: the data set to split.
+        share: fraction of each class to hold out, in (0, 1).
+    """
     labels, generator = train.labels.numpy(), np.random.Generator(np.random.PCG64(SEED))
     is_held_out = np.zeros(len(train), dtype=bool)
     for label in range(len(train.categories)):

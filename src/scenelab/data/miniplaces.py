@@ -1,4 +1,4 @@
-"""MiniPlaces' layout: lists of `path label` lines, images in `images/` (github.com/CSAILVision/miniplaces)."""
+"""Read MiniPlaces' lists of `path label` lines; images are in `images/` (github.com/CSAILVision/miniplaces)."""
 
 import re
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from scenelab.errors import LabError
 from scenelab.io import files_below, read_text
 
 LISTS = ("train.txt", "val.txt")
-LABEL = re.compile("[0-9]{1,6}")  # a typo such as 10000000000 must not become that many classes
+LABEL = re.compile("[0-9]{1,6}")  # bounds the number of classes, even with a typo such as 10000000000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The images of a split, as paths relative to `root`, and their labels, as indices into `categories`."""
+    """List of a split's images: paths relative to `root`, and labels as indices into `categories`."""
 
     root: Path
     split: str
@@ -26,12 +26,16 @@ class Listing:
         return len(self.paths)
 
     def file(self, index: int) -> Path:
-        """Return the path of an image's file."""
+        """Return the path of the image at `index`, including `root`."""
         return self.root / self.paths[index]
 
 
 def read_list(path: Path) -> list[tuple[str, int]]:
-    """Read a list of `relative/path.jpg label` lines; raise a LabError if it is missing, empty or invalid."""
+    """Read a file of `relative/path.jpg label` lines as (path, label) pairs.
+
+    Raises:
+        LabError: the file is missing, empty or invalid.
+    """
     path = Path(path)
     entries = []
     for number, name, label in _parse_lines(path, "'path label' with a label from 0 to 999999"):
@@ -44,7 +48,7 @@ def read_list(path: Path) -> list[tuple[str, int]]:
 
 
 def _parse_lines(path: Path, expected: str) -> Iterator[tuple[int, str, int]]:
-    """Yield (line number, name, label) per line that is not blank."""
+    """Yield (line number, name, label) per non-blank line; an error message cites the `expected` format."""
     if not path.exists():
         raise LabError(f"{path} does not exist; give a folder made by 'scenelab data download', 'import' or 'synth'")
     for number, line in enumerate(map(str.strip, read_text(path).splitlines()), start=1):
@@ -56,13 +60,15 @@ def _parse_lines(path: Path, expected: str) -> Iterator[tuple[int, str, int]]:
 
 
 def read_categories(folder: Path) -> tuple[str, ...]:
-    """Read category names in label order from `categories.txt` (`/a/abbey 0`), or number the classes.
+    """Return the category names in label order, from the lines `/a/abbey 0` of `categories.txt`.
+
+    Without this file the names are `class 0`, `class 1`, ….
 
     Raises:
-        LabError: the file is empty, has gaps in its numbers, or gives a name twice.
+        LabError: the file is empty, skips a label, or has a duplicate name or label.
     """
     path = folder / "categories.txt"
-    if not path.exists():  # up to the largest label of both lists, so that both splits have the same classes
+    if not path.exists():  # both lists are read, so that both splits have the same classes
         labels = [label for name in LISTS if (folder / name).is_file() for _, label in read_list(folder / name)]
         return tuple(f"class {label}" for label in range(max(labels) + 1))
     entries = sorted(read_list_of_categories(path), key=lambda entry: entry[1])
@@ -78,7 +84,10 @@ def read_categories(folder: Path) -> tuple[str, ...]:
 
 
 def read_list_of_categories(path: Path) -> list[tuple[str, int]]:
-    """Read `/a/abbey 0` lines as (`abbey`, 0); `/a/apartment_building/outdoor` keeps both parts of its name."""
+    """Read lines `/a/abbey 0` as (name, label) pairs, without the leading letter.
+
+    Slashes inside a name are kept: `/a/apartment_building/outdoor` becomes `apartment_building/outdoor`.
+    """
     entries = []
     for number, name, label in _parse_lines(path, "'/a/abbey 0'"):
         parts = [part for part in name.split("/") if part]
@@ -89,12 +98,16 @@ def read_list_of_categories(path: Path) -> list[tuple[str, int]]:
 
 
 def is_miniplaces(folder: Path) -> bool:
-    """Return whether a folder has MiniPlaces' lists."""
+    """Return whether a folder has `train.txt` or `val.txt`."""
     return any((folder / name).is_file() for name in LISTS)
 
 
 def read_split(folder: Path, split: str) -> Listing:
-    """Read one split (`train` or `val`) of a MiniPlaces folder; raise a LabError if a label has no category."""
+    """Read the list of one split (`train` or `val`) of a MiniPlaces folder.
+
+    Raises:
+        LabError: a list is missing or invalid, or a label has no category.
+    """
     folder = Path(folder)
     source = folder / f"{split}.txt"
     entries = read_list(source)
@@ -108,7 +121,7 @@ def read_split(folder: Path, split: str) -> Listing:
 
 
 def list_test(folder: Path) -> list[str]:
-    """Return the sorted names of the images in `images/test`, relative to `images`; raise a LabError if empty."""
+    """Return the sorted paths of the test images, `test/NAME.jpg`; raise a LabError if there are no test images."""
     test = Path(folder) / "images" / "test"
     names = sorted(f"test/{name}" for name in files_below(test) if name.endswith(".jpg") and "/" not in name)
     if not names:

@@ -1,4 +1,4 @@
-"""Open one split of a data folder: MiniPlaces lists, or one folder per class."""
+"""Open one split of a data folder that has MiniPlaces' lists or one folder per class."""
 
 import hashlib
 from pathlib import Path, PurePath
@@ -14,7 +14,7 @@ VAL_SHARE = 0.1
 
 
 def open_split(folder: Path, split: str) -> Listing:
-    """List a split of a MiniPlaces folder (with `train.txt`) or of a folder-per-class tree."""
+    """Return the image list of a split, from MiniPlaces' lists if there are any, else from one folder per class."""
     folder = Path(folder)
     if folder.parts[:1] in (("http:",), ("https:",)):
         url = f"{folder.parts[0]}//{folder.relative_to(folder.parts[0])}"
@@ -29,13 +29,21 @@ def open_split(folder: Path, split: str) -> Listing:
 def open_dataset(
     data: Path, cache: Path | None, split: str, size: int, on_bad_image: OnBadImage = "refuse"
 ) -> MemmapDataset:
-    """Open one split through its cache, which lies in `data/packed` by default."""
+    """Open one split as memory-mapped images; the cache folder defaults to `packed` in `data`.
+
+    Args:
+        data: the data folder.
+        cache: folder of the image caches.
+        split: name of the split.
+        size: side of the cached images in pixels.
+        on_bad_image: `refuse` raises a LabError at a missing or damaged image, `skip` omits it.
+    """
     return pack(open_split(data, split), cache or data / CACHE, size=size, on_bad_image=on_bad_image)
 
 
 def _subfolders(folder: Path) -> list[Path]:
     paths = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return sorted(path for path in paths if path.name != "lost+found")  # of a file system, not of a data set
+    return sorted(path for path in paths if path.name != "lost+found")  # created by the file system
 
 
 def _images(folder: Path, root: Path) -> list[str]:
@@ -48,13 +56,22 @@ def _images(folder: Path, root: Path) -> list[str]:
 
 
 def val_paths(paths: list[str], share: float = VAL_SHARE) -> set[str]:
-    """Choose the images of one class for val: the `share` with the smallest SHA-256 of their path, at least one."""
+    """Return the paths of one class that belong to val: the fraction `share` with the smallest SHA-256 of the path.
+
+    At least one path is returned.
+    """
     ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode(errors="surrogateescape")).digest())
     return set(ranked[: max(1, round(share * len(paths)))])
 
 
 def read_tree(folder: Path, split: str) -> Listing:
-    """List a split of a tree `folder/SPLIT/CLASS/…`, or of `folder/CLASS/…`, of which a tenth becomes `val`."""
+    """Return the image list of a split from a tree with one folder per class.
+
+    The tree is `folder/SPLIT/CLASS/…`, or `folder/CLASS/…`, where a tenth of each class becomes `val`.
+
+    Raises:
+        LabError: the split or its images are missing, or there are too few classes or images.
+    """
     folder = Path(folder)
     if (folder / "train").is_dir():
         return _read_presplit(folder, split)

@@ -1,4 +1,4 @@
-"""Check a data folder: class counts, missing, unreadable and wrongly sized files, lists against files."""
+"""Verify a data folder: count images per class, decode each image, and compare lists with files."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ from scenelab.progress import progress
 
 @dataclass(kw_only=True)
 class SplitReport:
-    """The state of one split; paths are as the split lists them."""
+    """Result of verifying one split; paths are written as in the split's list."""
 
     split: str
-    images: int = 0  # listed, as in `per_class`
+    images: int = 0  # number of listed images, duplicates included
     per_class: dict[str, int] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    unreadable: dict[str, str] = field(default_factory=dict)  # message by path
-    wrong_size: dict[str, tuple[int, int]] = field(default_factory=dict)  # height and width
+    unreadable: dict[str, str] = field(default_factory=dict)  # path → error message
+    wrong_size: dict[str, tuple[int, int]] = field(default_factory=dict)  # path → height and width in pixels
     listed_twice: list[str] = field(default_factory=list)
     not_listed: list[str] = field(default_factory=list)  # not a fault
 
@@ -32,11 +32,11 @@ class SplitReport:
 
 
 def verify(folder: Path, *, size: int | None = 128) -> list[SplitReport]:
-    """Read every listed image of both splits and compare the lists with the files.
+    """Decode every listed image of train and val, and compare the lists with the files.
 
     Args:
         folder: a data folder.
-        size: side in pixels that each image must have; None accepts any.
+        size: required side of each image in pixels; None accepts any size.
     """
     return [_verify_split(open_split(folder, split), size) for split in ("train", "val")]
 
@@ -66,7 +66,7 @@ def _verify_split(listing: Listing, size: int | None) -> SplitReport:
 
 
 def _not_listed(listing: Listing) -> list[str]:
-    if listing.root.name != "images":  # a tree lists whatever is there
+    if listing.root.name != "images":  # the list of a class-folder tree is made from its files
         return []
     listed = set(listing.paths)
     return sorted(

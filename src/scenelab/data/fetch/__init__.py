@@ -1,4 +1,4 @@
 """Download MiniPlaces or import a local copy.
 
-Nothing is imported here: `install` needs requests, which other commands do not.
+This file imports nothing, because `install` needs requests and other commands do not.
 """

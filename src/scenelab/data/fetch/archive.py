@@ -1,4 +1,4 @@
-"""Extract an untrusted archive: regular files only, below one folder, within limits."""
+"""Extract untrusted archives: only regular files, only below the target folder, and within size limits."""
 
 import gzip
 import os
@@ -18,7 +18,7 @@ from scenelab.progress import progress
 
 FOLDERS = ("images", "objects")
 TEXTS = ("train.txt", "val.txt", "categories.txt", "object_categories.txt")
-CHUNK = 1 << 20  # bytes in memory at a time; also the largest extended header that is read
+CHUNK = 1 << 20  # bytes in memory at a time; also the maximum size of an extended header
 DRIVE = re.compile(r"[A-Za-z]:")
 SPECIAL = "link, device or sparse file"
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, struct.error)
@@ -26,38 +26,42 @@ DAMAGE += (EOFError, ValueError, OverflowError, RecursionError, NotImplementedEr
 
 
 class ArchiveError(LabError):
-    """The archive itself is invalid, so a downloaded copy is not worth keeping."""
+    """An archive is invalid; a downloaded copy of it can be deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Maximum size of an archive's content, counted in bytes written or skipped, not by its headers."""
+    """Maximum size of an archive's content.
+
+    Written bytes are counted as they are decompressed; skipped members of a tar file count at their announced size.
+    """
 
     max_bytes: int = 8 << 30  # MiniPlaces has 0.8 GB
-    max_files: int = 500_000  # … 124,000
-    max_file_bytes: int = 64 << 20  # … 4 MB, its list of training images
+    max_files: int = 500_000  # MiniPlaces has 124,000
+    max_file_bytes: int = 64 << 20  # MiniPlaces' largest file, the list of training images, has 4 MB
 
 
 class Member(NamedTuple):
-    """One member of an archive."""
+    """Member of an archive: a file, a folder or an entry to refuse."""
 
     name: str
-    kind: str  # "file", "folder" or a name for what is refused
-    size: int  # as announced: what skipping it costs
+    kind: str  # "file", "folder", or a description of a member to refuse
+    size: int  # bytes announced by a tar header, counted if the member is skipped; 0 for zip
     data: Iterator[bytes]  # read lazily
-    end: int  # bytes of the archive up to here, for the progress bar
+    end: int  # bytes of the archive read so far, for the progress bar
 
 
 def extract(archive: Path, folder: Path, *, limits: Limits = Limits()) -> None:
-    """Extract the data set in a .tar, .tar.gz or .zip file, recognized by its content, into a new `folder`.
+    """Extract the data set in a .tar, .tar.gz or .zip file into `folder`.
 
-    Extracts `images/…`, `objects/…` and the four lists, at the top or below one leading folder, which is dropped, and
-    skips all other regular files. Modes, owners and times are ignored. After an error `folder` holds a part of the
-    data set: the caller removes it.
+    The format is recognized by content, not by name. Only `images/…`, `objects/…` and the four lists are extracted,
+    from the top level or from one leading folder, which is dropped. Modes, owners and times are ignored. After an
+    error the caller must remove `folder`, which may be incomplete.
 
     Raises:
-        ArchiveError: the archive is damaged, holds no part of a data set, exceeds the limits or holds a link, device,
-            duplicate name or name that leads out of the folder.
+        ArchiveError: the archive is damaged, has no part of a data set, exceeds the limits, or has a link, a device, a
+            duplicate name or a name that points outside the folder.
+        LabError: the archive cannot be read or the folder cannot be written.
     """
     archive, folder = Path(archive), Path(folder)
     try:
@@ -75,7 +79,7 @@ def extract(archive: Path, folder: Path, *, limits: Limits = Limits()) -> None:
 
 
 def _unpack(file: IO[bytes], folder: Path, limits: Limits) -> None:
-    """Write the members of the data set below `folder` and check all others."""
+    """Extract the members that belong to the data set, and check all members."""
     size = os.fstat(file.fileno()).st_size
     written = spent = shown = 0
     with progress("unpacking", size, unit="bytes") as advance:
@@ -101,7 +105,7 @@ def _unpack(file: IO[bytes], folder: Path, limits: Limits) -> None:
 
 
 def _place(name: str) -> str | None:
-    """Return the path of a member in a data folder, None for a member to skip."""
+    """Return a member's path relative to the data folder, or None to skip the member."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if not name or name.startswith("/") or ".." in parts or "\0" in name or "\\" in name or DRIVE.match(name):
         raise ArchiveError(f"the name {name!r} is not a plain path inside the folder")
@@ -114,7 +118,7 @@ def _place(name: str) -> str | None:
 
 
 def _write(path: Path, member: Member, max_bytes: int) -> int:
-    """Write a new file of at most `max_bytes` bytes; return its size."""
+    """Write a member to a new file of at most `max_bytes` bytes and return the file's size."""
     size = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +135,7 @@ def _write(path: Path, member: Member, max_bytes: int) -> int:
 
 
 def members(file: IO[bytes]) -> Iterator[Member]:
-    """Return the members of an archive, whose kind its first bytes say."""
+    """Return an iterator over the members of an archive; its first bytes tell zip, gzip and tar apart."""
     start = file.read(4)
     file.seek(0)
     if start in (b"PK\x03\x04", b"PK\x05\x06"):
@@ -140,11 +144,11 @@ def members(file: IO[bytes]) -> Iterator[Member]:
 
 
 class _Stream:
-    """The file that `tarfile` reads headers from; refuses headers that would fill the memory."""
+    """File from which `tarfile` reads headers; limits their size in memory."""
 
     def __init__(self, source: IO[bytes] | gzip.GzipFile) -> None:
         self.source, self.seek, self.tell = source, source.seek, source.tell
-        self.header_bytes = 0  # since the last member
+        self.header_bytes = 0  # read since the last member
 
     def read(self, size: int) -> bytes:
         self.header_bytes += size
@@ -154,11 +158,14 @@ class _Stream:
 
 
 def _tar_members(stream: _Stream, file: IO[bytes]) -> Iterator[Member]:
-    """Yield the members of a tar file; requires its end mark, because a damaged header would look like the end."""
+    """Yield the members of a tar file.
+
+    The end marker is required: `tarfile` takes a damaged header for the end of the archive.
+    """
     with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[arg-type]
         while (member := tar.next()) is not None:
             stream.header_bytes = 0
-            tar.members.clear()  # or each of 100,000 stays in memory
+            tar.members.clear()  # else all 100,000 members stay in memory
             if member.size < 0:
                 raise ArchiveError(f"{member.name!r} has a negative size")
             is_file = member.isreg() and not member.issparse()
@@ -167,12 +174,12 @@ def _tar_members(stream: _Stream, file: IO[bytes]) -> Iterator[Member]:
         stream.seek(tar.offset)
         if stream.source.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise EOFError("the end of the archive is missing")
-        while rest := stream.source.read(CHUNK):  # up to the checksum of a .gz
+        while rest := stream.source.read(CHUNK):  # gzip verifies its checksum at the end of the stream
             yield Member(".", "folder", len(rest), iter(()), file.tell())
 
 
 def _tar_data(stream: _Stream, member: tarfile.TarInfo) -> Iterator[bytes]:
-    """Yield the bytes of a file; `tarfile` raises at the next member if they end early."""
+    """Yield the content of a file in chunks; if it ends early, `tarfile` raises at the next member."""
     stream.seek(member.offset_data)
     left = member.size
     while chunk := stream.source.read(min(left, CHUNK)):
@@ -181,7 +188,7 @@ def _tar_data(stream: _Stream, member: tarfile.TarInfo) -> Iterator[bytes]:
 
 
 def _zip_members(file: IO[bytes]) -> Iterator[Member]:
-    """Yield the members of a zip file; the upper half of `external_attr` is a Unix mode, or 0."""
+    """Yield the members of a zip file; the upper 16 bits of `external_attr` are the Unix mode, or 0."""
     end = 0
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():

@@ -1,4 +1,4 @@
-"""Download a file over HTTP, whole or not at all, resuming broken transfers."""
+"""Download a file over HTTP atomically and resume interrupted transfers."""
 
 import os
 import re
@@ -15,21 +15,21 @@ from scenelab.io import explain_write_errors, sync_folder
 from scenelab.progress import progress
 from scenelab.schema import Model
 
-CHUNK = 1 << 16  # bytes; the most that a broken read can lose
+CHUNK = 1 << 16  # bytes per read; an interrupted read loses at most one chunk
 MAX_PAUSE = 30.0  # seconds between two attempts
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")  # RFC 9110, section 14.4
 RESUME = "run the command again: it continues where it stopped"
 
 
 class Origin(Model):
-    """Where the bytes of a partial file come from; the validator is a strong ETag or a Last-Modified."""
+    """Source of a partial file: its URL, and its strong ETag or Last-Modified date as validator."""
 
     address: str = ""
     validator: str = ""
 
 
 class _FailedRequestError(Exception):
-    """A request that did not complete the file; `again` says whether to retry the same address."""
+    """A request did not complete the file; `again` tells whether the same URL should be retried."""
 
     def __init__(self, cause: str, *, again: bool) -> None:
         super().__init__(cause)
@@ -39,18 +39,21 @@ class _FailedRequestError(Exception):
 def fetch(
     addresses: Sequence[str], target: Path, *, attempts: int = 5, timeout: float = 30.0, pause: float = 1.0
 ) -> None:
-    """Download `target` from the first of `addresses` that has it; an existing `target` is kept.
+    """Download `target` from the first of `addresses` that serves it; an existing `target` is kept.
 
-    Bytes go to `target.part`, their `Origin` to `target.part.json`. A broken transfer resumes from there, in this call
-    or a later one, with Range and If-Range (RFC 9110, sections 13.1.5 and 14.2); it restarts if the file has changed or
-    the server ignores Range. HTTP cuts a response at its announced length, so check the content too.
+    The body is written to `target.part` and its `Origin` to `target.part.json`. This call or a later one resumes an
+    interrupted transfer with Range and If-Range (RFC 9110, sections 13.1.5 and 14.2). The transfer restarts if the file
+    has changed or the server ignores Range. Only the length is verified, so the caller must check the content.
 
     Args:
-        addresses: http or https, tried in this order after the address of a partial file.
-        target: the file to write.
-        attempts: consecutive requests without new bytes before the next address.
-        timeout: seconds without a byte after which a connection counts as broken.
-        pause: seconds before the second attempt, doubled before each further one, at most 30.
+        addresses: http or https URLs, tried in order; the URL of an existing partial file is tried first.
+        target: path of the file to write.
+        attempts: maximum number of consecutive requests without new bytes per URL.
+        timeout: seconds without data after which a connection counts as broken.
+        pause: seconds before the first retry, doubled per further retry, at most 30.
+
+    Raises:
+        LabError: no URL serves the file, a URL is not http or https, or the file cannot be written.
     """
     target, cause = Path(target), "no address was given"
     for address in addresses:
@@ -77,7 +80,7 @@ def fetch(
 def _fetch_from(
     session: requests.Session, address: str, target: Path, attempts: int, timeout: float, pause: float
 ) -> None:
-    """Request until the file is whole; attempts that brought new bytes do not count."""
+    """Send requests until the file is complete, then rename it; a request with new bytes resets the failure count."""
     part = _part(target)
     furthest, failures = _size(part), 0
     while True:
@@ -98,7 +101,7 @@ def _fetch_from(
 
 
 def _request(session: requests.Session, address: str, target: Path, timeout: float) -> None:
-    """Make one request and append its body to the partial file; return when that is whole."""
+    """Send one request and append its body to the partial file; raise if the file is then incomplete."""
     origin, part = _origin(target), _part(target)
     size = _size(part) if origin.address == address and origin.validator else 0
     headers = {"Accept-Encoding": "identity"}  # the bytes on disk are the bytes that Content-Length counts
@@ -115,7 +118,7 @@ def _request(session: requests.Session, address: str, target: Path, timeout: flo
             part.unlink(missing_ok=True)
             raise _FailedRequestError("the server cannot continue the file", again=True)
         if status == 416:
-            return  # every byte is here already: only the final rename was missing
+            return  # the file is complete, only the final rename is missing
         if status not in (200, 206):
             again = status >= 500 or status in (408, 429)
             raise _FailedRequestError(f"HTTP status {status} {response.reason}", again=again)
@@ -125,7 +128,10 @@ def _request(session: requests.Session, address: str, target: Path, timeout: flo
 
 
 def _continues(response: requests.Response, size: int, validator: str) -> bool:
-    """Return whether a 206 response starts at byte `size` of the same file, or a 416 says it has `size` bytes."""
+    """Return whether the server's file is unchanged and the partial file of `size` bytes can be continued.
+
+    Status 206 must start at byte `size`. Status 416 must state that the complete file has `size` bytes.
+    """
     named = [response.headers[name] for name in ("ETag", "Last-Modified") if name in response.headers]
     if not size or (named and validator not in named):
         return False
@@ -135,7 +141,7 @@ def _continues(response: requests.Response, size: int, validator: str) -> bool:
 
 
 def _announced(response: requests.Response) -> tuple[int, int | None, int | None]:
-    """Return the first byte and the end of a response and the size of the file, None if unknown."""
+    """Return start and end (exclusive) of the response in the file, and the file's size; None if unknown."""
     match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if response.status_code == 206 and match:
         end = int(match[2]) + 1
@@ -144,18 +150,18 @@ def _announced(response: requests.Response) -> tuple[int, int | None, int | None
     if length.isdecimal():
         return 0, int(length), int(length)
     if response.headers.get("Transfer-Encoding", "").lower() == "chunked":
-        return 0, None, None  # chunks mark their own end, RFC 9112, section 7.1
+        return 0, None, None  # the last chunk marks the end (RFC 9112, section 7.1)
     raise _FailedRequestError(
         "the server does not say how long the file is, so a part could pass for the whole", again=False
     )
 
 
 def _receive(response: requests.Response, target: Path, address: str) -> None:
-    """Write the body at its offset and compare its length with the announced one."""
+    """Write the body into the partial file and check its length; raise _FailedRequestError if it differs."""
     start, end, total = _announced(response)
     with _part(target).open("r+b" if start else "wb") as file, progress(target.name, total, unit="bytes") as advance:
         if not start:
-            os.fsync(file.fileno())  # empty on disk before the new validator is
+            os.fsync(file.fileno())  # the old bytes must be gone before the new validator is written
             tag = response.headers.get("ETag", "")
             validator = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")  # weak ETags are not
             Origin(address=address, validator=validator).write(_sidecar(target))
@@ -177,7 +183,7 @@ def _receive(response: requests.Response, target: Path, address: str) -> None:
 
 
 def _read(response: requests.Response) -> bytes:
-    """Read some of the body undecoded: an archive declared as gzip-encoded must stay compressed."""
+    """Read a chunk of the body without decoding, since an archive sent as gzip-encoded must stay compressed."""
     try:
         return response.raw.read(CHUNK, decode_content=False)
     except (HTTPError, OSError) as error:
@@ -185,7 +191,7 @@ def _read(response: requests.Response) -> bytes:
 
 
 def _origin(target: Path) -> Origin:
-    """Return the origin of the partial file, empty if unknown."""
+    """Return the origin of the partial file, or an empty one if it is unknown."""
     try:
         return Origin.read(_sidecar(target))
     except LabError:
@@ -205,6 +211,6 @@ def _size(path: Path) -> int:
 
 
 def _describe(error: Exception) -> str:
-    """Name a network error in a few words: the innermost cause, without addresses in memory."""
+    """Return the innermost cause of a network error, without the object addresses in urllib3's messages."""
     reason = getattr(error.args[0], "reason", error.args[0]) if error.args else error
     return str(reason).rsplit(": ", 1)[-1].strip("()'\" ") or type(error).__name__

@@ -1,4 +1,4 @@
-"""Put a data folder in place: build it beside its name, check it, rename it last."""
+"""Install a data folder atomically: build it in a staging folder, check it, then rename it."""
 
 import os
 import shutil
@@ -14,14 +14,14 @@ from scenelab.errors import LabError
 from scenelab.io import LOCK, files_below, is_file, lock_folder, move_folder
 from scenelab.progress import progress
 
-# The archive's home and its older mirror; the lists come from the organisers' development kit.
+# The archive's URL and an older mirror; the lists come from the organizers' development kit.
 ARCHIVE_ADDRESSES = (
     "https://places.csail.mit.edu/miniplaces/data/data.tar.gz",
     "http://miniplaces.csail.mit.edu/data/data.tar.gz",
 )
 LIST_ADDRESSES = ("https://raw.githubusercontent.com/CSAILVision/miniplaces/master/data/",)
 ARCHIVE_NAMES = ("data.tar.gz", "data.tar", "data.tgz", "data.zip")
-BUILT = "data"  # becomes the data folder; all else in the staging folder is a download
+BUILT = "data"  # renamed to the data folder; the other files in the staging folder are downloads
 
 
 def download(
@@ -30,15 +30,17 @@ def download(
     archive_addresses: Sequence[str] = ARCHIVE_ADDRESSES,
     list_addresses: Sequence[str] = LIST_ADDRESSES,
 ) -> bool:
-    """Download MiniPlaces into `folder`; a later call resumes an interrupted one.
+    """Download MiniPlaces into `folder` atomically; a later call resumes an interrupted download.
 
-    The folder appears whole or not at all. The organisers publish no checksums, so gzip's own CRC and the lists check
-    the archive.
+    The organizers publish no checksums, so the archive is checked by gzip's CRC and against the lists.
 
     Args:
-        folder: a missing or an empty folder, or a whole data set, which is kept and for which False is returned.
-        archive_addresses: addresses of the archive, tried in order.
-        list_addresses: folders (ending in `/`) that hold the four lists, tried in order.
+        folder: a missing or empty folder; a folder with a complete data set is kept.
+        archive_addresses: URLs of the archive, tried in order.
+        list_addresses: URLs of folders with the four lists, ending in `/`, tried in order.
+
+    Returns:
+        True if the data set was installed, False if `folder` already had it.
     """
 
     def build(staging: Path) -> int:
@@ -55,11 +57,16 @@ def download(
 
 
 def import_data(source: Path, folder: Path) -> bool:
-    """Put a local copy of MiniPlaces into `folder`.
+    """Copy or extract a local copy of MiniPlaces into `folder` atomically.
 
-    `source` is an archive (`.tar`, `.tar.gz` or `.zip`), a folder that holds one under the name `data.…`, or a folder
-    with `images/` and the lists, which is copied: linked files become files, linked folders are passed over. Lists
-    beside the archive go before lists inside it. Returns as `download`.
+    Args:
+        source: an archive (`.tar`, `.tar.gz` or `.zip`), a folder with an archive named `data.…`, or a folder with
+            `images/` and the lists. Lists beside an archive replace the lists inside it. From a folder, the targets of
+            linked files are copied and linked folders are skipped.
+        folder: a missing or empty folder; a folder with a complete data set is kept.
+
+    Returns:
+        True if the data set was installed, False if `folder` already had it.
     """
     source, folder = Path(source), Path(folder).resolve()
     if (source / "images").is_dir():
@@ -78,7 +85,11 @@ def import_data(source: Path, folder: Path) -> bool:
 
 
 def check(folder: Path) -> int:
-    """Return the number of listed images; raise a LabError if some are missing or a list is missing or invalid."""
+    """Return the number of listed images in a data folder.
+
+    Raises:
+        LabError: an image or a required list is missing, or a list is invalid.
+    """
     there, count = set(files_below(folder / "images")), 0
     for name in TEXTS:
         listed = _read(folder / name) if name in LISTS or (folder / name).is_file() else []
@@ -94,7 +105,7 @@ def check(folder: Path) -> int:
 
 
 def _read(path: Path) -> list[str]:
-    """Return the images in a list, none for a list of categories."""
+    """Return the image paths of a list, or [] for a valid list of categories."""
     if path.name in LISTS:
         return [name for name, _ in read_list(path)]
     if not read_list_of_categories(path):
@@ -130,19 +141,22 @@ def _unpack(archive: Path, built: Path) -> int:
     except LabError as error:
         if _is_system_error(error):
             raise
-        raise LabError(str(error).replace(str(built), str(archive))) from error  # `built` goes away
+        raise LabError(str(error).replace(str(built), str(archive))) from error  # `built` is temporary
 
 
 def _install(folder: Path, build: Callable[[Path], int]) -> bool:
-    """Let `build(staging)` create and check `staging/data`, then rename it to `folder`."""
+    """Call `build(staging)`, which creates and checks `staging/data`, then rename that to `folder`.
+
+    Return False without building if `folder` already has a complete data set.
+    """
     folder = Path(folder).resolve()
     try:
         if _holds_data(folder):
             with suppress(LabError, OSError), _staging(folder):
-                pass  # removes what a process left that was killed just after the rename
+                pass  # removes the staging folder of a process that was killed just after the rename
             return False
         with _staging(folder) as staging:
-            if _holds_data(folder):  # put there by another process before this one had the lock
+            if _holds_data(folder):  # another process installed it before this one had the lock
                 return False
             count = build(staging)
             move_folder(staging / BUILT, folder)
@@ -155,7 +169,7 @@ def _install(folder: Path, build: Callable[[Path], int]) -> bool:
 
 @contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
-    """Lock and yield the staging folder of one process at a time; the downloads in it outlive an error and a kill."""
+    """Lock and yield the staging folder; downloads in it are kept after an error or a kill, to resume them."""
     staging, done = folder.with_name(f".{folder.name}.partial"), False
     while True:
         staging.mkdir(parents=True, exist_ok=True)
@@ -175,7 +189,7 @@ def _staging(folder: Path) -> Iterator[Path]:
         for path in staging.iterdir():
             if done and path.name != LOCK:
                 path.unlink()
-        if os.listdir(staging) == [LOCK]:  # the lock goes last, because until then nobody else may work here
+        if os.listdir(staging) == [LOCK]:  # the lock file is removed last: it keeps other processes out until then
             (staging / LOCK).unlink()
             with suppress(OSError):  # the next process may already use it
                 staging.rmdir()
@@ -183,7 +197,11 @@ def _staging(folder: Path) -> Iterator[Path]:
 
 
 def _holds_data(folder: Path) -> bool:
-    """Return whether `folder` holds a whole data set; False if it is missing or empty."""
+    """Return whether `folder` has a complete data set; False if it is missing or empty.
+
+    Raises:
+        LabError: the folder has other content, or cannot be replaced by a rename.
+    """
     if not folder.exists():
         return False
     if not folder.is_dir():
@@ -205,7 +223,10 @@ def _holds_data(folder: Path) -> bool:
 
 @contextmanager
 def _dropping(*paths: Path) -> Iterator[None]:
-    """Remove unusable files, so that the next run downloads them again; a system error says nothing about them."""
+    """Delete `paths` if the block raises a LabError, so that the next run downloads them again.
+
+    They are kept after an error of the operating system, which does not mean that they are damaged.
+    """
     try:
         yield
     except LabError as error:
@@ -217,4 +238,4 @@ def _dropping(*paths: Path) -> Iterator[None]:
 
 
 def _is_system_error(error: LabError) -> bool:
-    return getattr(error.__cause__, "errno", None) is not None  # a wrong checksum is an OSError without one
+    return getattr(error.__cause__, "errno", None) is not None  # gzip reports a wrong checksum as OSError without errno
