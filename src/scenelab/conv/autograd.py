@@ -1,8 +1,8 @@
-"""Convolution as an `autograd.Function` that is differentiable any number of times.
+"""Convolution as an `autograd.Function` that supports gradients of any order.
 
-Convolution is bilinear in input and weight, and so are its gradients. Each of three Functions computes one of them
-forward, Y from (X, W), ∂X from (∂Y, W) and ∂W from (∂Y, X), and calls the other two backward. Only the input and the
-weight are saved, never the windows of the input.
+Convolution is bilinear in input and weight, and each of its gradients is bilinear too. Three Functions therefore
+suffice: Y from (X, W), ∂X from (∂Y, W) and ∂W from (∂Y, X). The backward pass of each one applies the other two. They
+save input and weight only, never the windows (im2col columns) of the input.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -20,27 +20,30 @@ Shape = tuple[int, int, int, int]
 
 
 class Conv2dFunction(Function):
-    """Y = X ⋆ W + b as `Conv2dFunction.apply(input, weight, bias, stride=1, padding=0)`; arguments as for `conv2d`."""
+    """Differentiable convolution Y = X ⋆ W + b, called as `Conv2dFunction.apply(input, weight, bias, stride, padding)`.
+
+    The arguments are as for `conv2d`.
+    """
 
     @staticmethod
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0) -> Tensor:
-        """Return Y."""
+        """Return the N×Co×Ho×Wo output Y."""
         return convolve(input, weight, bias, stride, padding)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        """Save what the gradients need."""
+        """Save the tensors and the geometry that `backward` needs."""
         input, weight, _, stride, padding = inputs
         save_context(ctx, input, weight, stride, padding)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the gradients of input, weight and bias."""
+        """Return the gradients of input, weight and bias, and None for stride and padding."""
         return *gradients(ctx, grad_output), None, None
 
 
 class _Gradient(Function):
-    """A gradient of the convolution, bilinear in the two factors that it saves."""
+    """Base class of the gradient Functions: saves both factors of the bilinear product for the backward pass."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -49,7 +52,7 @@ class _Gradient(Function):
 
 
 class _InputGradient(_Gradient):
-    """∂L/∂X from ∂L/∂Y and W."""
+    """Differentiable gradient of the input, ∂L/∂X, from ∂L/∂Y and W."""
 
     @staticmethod
     def forward(grad_output: Tensor, weight: Tensor, input_shape: Shape, stride: int, padding: int) -> Tensor:
@@ -69,7 +72,7 @@ class _InputGradient(_Gradient):
 
 
 class _WeightGradient(_Gradient):
-    """∂L/∂W from ∂L/∂Y and X."""
+    """Differentiable gradient of the weight, ∂L/∂W, from ∂L/∂Y and X."""
 
     @staticmethod
     def forward(grad_output: Tensor, input: Tensor, kernel_size: int, stride: int, padding: int) -> Tensor:
@@ -89,7 +92,7 @@ class _WeightGradient(_Gradient):
 
 
 def convolve(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-    """Check the arguments and return Y, under autocast in its dtype; records no graph."""
+    """Check the arguments and return Y, in autocast's dtype under autocast, without an autograd graph."""
     input, weight, bias = map(_autocast, (input, weight, bias))
     checks.check(input, weight, bias, stride, padding)
     with _autocast_off(input):
@@ -97,7 +100,7 @@ def convolve(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pa
 
 
 def save_context(ctx: Any, input: Tensor, weight: Tensor, stride: int, padding: int) -> None:
-    """Save for `gradients` only what it needs: the input if the weight has a gradient, and the reverse."""
+    """Save what `gradients` needs: the input only if the weight needs a gradient, and vice versa."""
     needs_input, needs_weight = ctx.needs_input_grad[:2]
     ctx.save_for_backward(input if needs_weight else None, weight if needs_input else None)
     ctx.input_shape, ctx.kernel_size = tuple(input.shape), weight.shape[-1]
@@ -105,12 +108,12 @@ def save_context(ctx: Any, input: Tensor, weight: Tensor, stride: int, padding: 
 
 
 def gradients(ctx: Any, grad_output: Float[Tensor, "n co ho wo"]) -> Gradients:
-    """Return ∂L/∂X, ∂L/∂W and ∂L/∂b = Σ_n,h,w ∂L/∂Y, each only if needed; differentiable again."""
+    """Return ∂L/∂X, ∂L/∂W and ∂L/∂b = Σ_n,h,w ∂L/∂Y, or None where no gradient is needed; differentiable."""
     (input, weight), geometry = ctx.saved_tensors, (ctx.stride, ctx.padding)
     needs_input, needs_weight, needs_bias = ctx.needs_input_grad[:3]
     to_input = to_weight = to_bias = None
     with _autocast_off(grad_output):
-        # Under autocast ∂L/∂Y has its dtype, to which forward converted input and weight.
+        # Under autocast ∂L/∂Y has autocast's dtype; forward converted input and weight to it, but saved the originals.
         if needs_input:
             to_input = _InputGradient.apply(grad_output, weight.to(grad_output.dtype), ctx.input_shape, *geometry)
         if needs_weight:
@@ -126,12 +129,12 @@ def _is_autocast(tensor: Any) -> bool:
 
 
 def _autocast(tensor: Any) -> Any:
-    """Convert to autocast's dtype as autocast does for `F.conv2d`: any float but float64."""
+    """Return a tensor in autocast's dtype, as for `F.conv2d`: converts all floating dtypes except float64."""
     if not _is_autocast(tensor) or not tensor.is_floating_point() or tensor.dtype == torch.float64:
         return tensor
     return tensor.to(torch.get_autocast_dtype(tensor.device.type))
 
 
 def _autocast_off(tensor: Tensor) -> AbstractContextManager:
-    """Let the kernels compute in the dtype of their arguments, also if backward runs under autocast."""
+    """Return a context without autocast, so that the kernels compute in the dtype of their arguments."""
     return torch.autocast(tensor.device.type, enabled=False) if _is_autocast(tensor) else nullcontext()

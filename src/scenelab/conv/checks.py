@@ -1,4 +1,4 @@
-"""Checks of the arguments of a convolution."""
+"""Validation of the arguments of a convolution."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def check(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> None:
-    """Raise a LabError unless all arguments of a convolution are valid."""
+    """Check the arguments of a convolution; raise LabError if one is invalid."""
     check_integers(1, stride=stride)
     check_integers(0, padding=padding)
     for name, value, layout in (("input", input, "N×C×H×W"), ("weight", weight, "Co×Ci×K×K")):
@@ -38,14 +38,14 @@ def check(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, paddi
 
 
 def check_integers(minimum: int, **arguments: int) -> None:
-    """Raise a LabError unless every argument is an int of at least `minimum`."""
+    """Check that each argument is an int ≥ `minimum`; raise LabError if not."""
     for name, value in arguments.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
             raise _invalid(name, f"be an int of at least {minimum}", repr(value))
 
 
 def check_undilated_ungrouped(dilation: int, groups: int) -> None:
-    """Raise a LabError unless both are 1; they exist for the signature of `nn.Conv2d`."""
+    """Check that dilation and groups are 1, the only supported value; raise LabError if not."""
     for name, value in (("dilation", dilation), ("groups", groups)):
         if value != 1:
             raise LabError(f"conv2d: {name} must be 1, got {value!r}; torch.nn.Conv2d has {name}")

@@ -1,4 +1,4 @@
-"""Our convolution as a function and as a module, in the place of `F.conv2d` and `nn.Conv2d`."""
+"""The convolution as a function and as a module, with the signatures of `F.conv2d` and `nn.Conv2d`."""
 
 import math
 from typing import Any
@@ -20,7 +20,7 @@ def conv2d(
     dilation: int = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Cross-correlate each image with each filter, Y[n,o] = b[o] + Σ_c W[o,c] ⋆ X[n,c].
+    """Return the 2D convolution (cross-correlation) of images and filters, Y[n,o] = b[o] + Σ_c W[o,c] ⋆ X[n,c].
 
     >>> image = torch.tensor([[[[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]]]])
     >>> difference = torch.tensor([[[[0.0, 0.0], [-1.0, 1.0]]]])  # right minus left, in the lower row
@@ -28,29 +28,29 @@ def conv2d(
     tensor([[[[ 8., 16.]]]])
 
     Args:
-        input: N×Ci×H×W, any N from 0; float64, float32, bfloat16 or float16 in any memory layout.
-        weight: Co×Ci×K×K, of the input's dtype and device.
-        bias: one value per output channel, or None.
-        stride: step between windows, 1 or more.
-        padding: zeros on each side; K must fit into the padded input.
-        dilation: must be 1, as groups; both exist for the signature of `F.conv2d`.
-        groups: must be 1.
+        input: N×Ci×H×W with N ≥ 0; float64, float32, bfloat16 or float16, in any memory format.
+        weight: Co×Ci×K×K, with the dtype and device of the input.
+        bias: shape (Co,), or None.
+        stride: step between windows, at least 1.
+        padding: number of zeros added on each side; the padded input must be at least K×K.
+        dilation: must be 1; exists for the signature of `F.conv2d`.
+        groups: must be 1; exists for the signature of `F.conv2d`.
 
     Returns:
-        N×Co×Ho×Wo with Ho = ⌊(H + 2·padding - K) / stride⌋ + 1, Wo likewise (Dumoulin & Visin 2016, relationship 6);
-        never a view; in channels_last if the input or the weight is. Differentiable any number of times.
+        N×Co×Ho×Wo tensor with Ho = ⌊(H + 2·padding - K) / stride⌋ + 1, and Wo accordingly (Dumoulin & Visin 2016,
+        relationship 6). It is in channels_last format if the input or the weight is, and supports gradients of any order.
 
     Raises:
-        LabError: An argument is invalid; the message names it, what is expected and what it is.
+        LabError: an argument is invalid.
     """
     checks.check_undilated_ungrouped(dilation, groups)
     return Conv2dFunction.apply(input, weight, bias, stride, padding)
 
 
 class Conv2d(nn.Module):
-    """A convolution layer with the arguments, initial weights, state dict and output of `nn.Conv2d`.
+    """Convolution layer with the arguments, initialization, state dict and output of `nn.Conv2d`.
 
-    Kernel, stride and padding are ints, as in `conv2d`; dilation and groups must be 1.
+    Kernel size, stride and padding must be ints; dilation and groups must be 1.
     """
 
     bias: nn.Parameter | None
@@ -75,7 +75,7 @@ class Conv2d(nn.Module):
         checks.check_integers(0, padding=padding)
         checks.check_undilated_ungrouped(dilation, groups)
         self.in_channels, self.out_channels = in_channels, out_channels
-        # Pairs as in nn.Conv2d, for code that reads the geometry of a layer.
+        # Pairs as in nn.Conv2d, for code that reads these attributes.
         self.kernel_size, self.stride, self.padding = (kernel_size,) * 2, (stride,) * 2, (padding,) * 2
         self.dilation, self.groups = (1, 1), 1
         weight = torch.empty(out_channels, in_channels, kernel_size, kernel_size, device=device, dtype=dtype)
@@ -84,9 +84,9 @@ class Conv2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw weight and bias from U(-1/√n, 1/√n) with n = Ci·K², as `nn.Conv2d` does from the same seed.
+        """Draw weight and bias from U(-1/√n, 1/√n) with n = Ci·K²; the values equal `nn.Conv2d`'s for the same seed.
 
-        This is Kaiming-uniform with a = √5 (He et al. 2015, equation 10).
+        For the weight this is Kaiming uniform initialization with a = √5 (He et al. 2015, equation 10).
         """
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
@@ -98,7 +98,7 @@ class Conv2d(nn.Module):
         return conv2d(input, self.weight, self.bias, self.stride[0], self.padding[0])
 
     def extra_repr(self) -> str:
-        """Return the arguments as `nn.Conv2d` prints them."""
+        """Return the arguments as text, in the format of `nn.Conv2d`."""
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         text += f", padding={self.padding}" if self.padding != (0, 0) else ""
         return text + (", bias=False" if self.bias is None else "")

@@ -1,16 +1,16 @@
-"""Convolution and its two gradients: the formulas, and the algorithm that computes each shape.
+"""Convolution and its two gradients: formulas, and the choice of an algorithm per shape.
 
-With input X (N×Cᵢ×H×W, zero outside its sides), weight W (Cₒ×Cᵢ×K×K), bias b, stride S and padding P:
+With input X (N×Cᵢ×H×W, zero outside its bounds), weight W (Cₒ×Cᵢ×K×K), bias b, stride S and padding P:
 
     Y[n,o,h,w]     = b[o] + Σ_c Σ_i Σ_j  W[o,c,i,j] · X[n, c, S·h+i-P, S·w+j-P]
-    ∂L/∂X[n,c,y,x] = Σ_o Σ_i Σ_j  W[o,c,i,j] · ∂L/∂Y[n,o,h,w]   where S·h+i-P = y and S·w+j-P = x
+    ∂L/∂X[n,c,y,x] = Σ_o Σ_i Σ_j  W[o,c,i,j] · ∂L/∂Y[n,o,h,w]   with h, w such that S·h+i-P = y and S·w+j-P = x
     ∂L/∂W[o,c,i,j] = Σ_n Σ_h Σ_w  ∂L/∂Y[n,o,h,w] · X[n, c, S·h+i-P, S·w+j-P]
 
-Y has Hₒ = ⌊(H + 2P - K) / S⌋ + 1 rows, and columns likewise (Dumoulin & Visin 2016, relationship 6).
+Y has Hₒ = ⌊(H + 2P - K) / S⌋ + 1 rows, and Wₒ columns accordingly (Dumoulin & Visin 2016, relationship 6).
 
-Each shape is computed by one of four algorithms: `pointwise` (K = 1), `winograd` (3×3 with many channels),
-`shifted_gemm` (stride 1) and `im2col` (everything). All have the same signatures and work on channels-last memory.
-`scenelab.conv.autograd` checks arguments and records the graph. No function returns a view.
+There are four algorithms: `pointwise` (K = 1), `winograd` (3×3 with many channels), `shifted_gemm` (stride 1) and
+`im2col` (every shape). All have the same signatures and work on channels-last memory. `scenelab.conv.autograd` checks
+the arguments and records the autograd graph. No function returns a view.
 """
 
 from types import ModuleType
@@ -27,14 +27,14 @@ Input = Float[Tensor, "n ci h w"]
 Output = Float[Tensor, "n co ho wo"]
 
 WINOGRAD_CHANNELS = 64
-"""From this many channels on both sides the transforms cost less than the multiplications that they save; measured in
-docs/convolution.md."""
+"""Minimum of input and output channels for Winograd's algorithm; with fewer, its transforms take more time than they
+save (docs/convolution.md)."""
 
 
 def select_algorithm(
     kernel: int, stride: int, padding: int, channels_in: int, channels_out: int, dtype: torch.dtype
 ) -> ModuleType:
-    """Return the fastest algorithm for a shape, by the measurements in docs/convolution.md."""
+    """Return the module of the fastest algorithm for a shape, as measured in docs/convolution.md."""
     if kernel == 1 and padding == 0:
         return pointwise
     if stride > 1 or padding >= kernel:
@@ -45,7 +45,7 @@ def select_algorithm(
 
 
 def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int) -> Output:
-    """Return Y, in channels_last if the input or the weight is, as `F.conv2d` does."""
+    """Return Y; as for `F.conv2d`, it is in channels_last format if the input or the weight is."""
     (images, channels_in, height, width), (channels_out, _, kernel, _) = input.shape, weight.shape
     sides = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
     output = _empty((images, channels_out, *sides), input)
@@ -57,7 +57,7 @@ def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int)
 
 
 def grad_input(grad_output: Output, weight: Weight, input_shape: Shape, stride: int, padding: int) -> Input:
-    """Return ∂L/∂X, at stride 1 as ∂L/∂Y ⋆ W rotated by 180° (Dumoulin & Visin 2016, relationship 9)."""
+    """Return ∂L/∂X; at stride 1, convolve ∂L/∂Y with W rotated by 180° (Dumoulin & Visin 2016, relationship 9)."""
     kernel = weight.shape[-1]
     if stride == 1 and padding < kernel and kernel > 1:
         return forward(grad_output, weight.flip(2, 3).transpose(0, 1), None, 1, kernel - 1 - padding)
@@ -72,7 +72,7 @@ def grad_input(grad_output: Output, weight: Weight, input_shape: Shape, stride: 
 
 
 def grad_weight(grad_output: Output, input: Input, kernel_size: int, stride: int, padding: int) -> Weight:
-    """Return ∂L/∂W: the sum of all windows of the input, each weighted by the gradient of its output."""
+    """Return ∂L/∂W: the sum over all windows of the input, each weighted by the gradient of its output."""
     channels_in, channels_out = input.shape[1], grad_output.shape[1]
     if grad_output.numel():
         algorithm = select_algorithm(kernel_size, stride, padding, channels_in, channels_out, input.dtype)
@@ -83,23 +83,23 @@ def grad_weight(grad_output: Output, input: Input, kernel_size: int, stride: int
 
 
 def _compute_dtype(tensor: Tensor) -> torch.dtype:
-    """Return the dtype of the arithmetic: 16-bit floats use float32 on the CPU, more exact and faster there."""
+    """Return the dtype of the computation: float32 for 16-bit floats on CPUs, where it is faster and more precise."""
     small = tensor.dtype in (torch.float16, torch.bfloat16)
     return torch.float32 if small and tensor.device.type == "cpu" else tensor.dtype
 
 
 def _to_nhwc(tensor: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w c"]:
-    """Move the channels last, in memory and in the shape; a view of channels-last memory."""
+    """Return NCHW as contiguous NHWC in the dtype of the computation; a view where no copy is needed."""
     return tensor.to(_compute_dtype(tensor)).permute(0, 2, 3, 1).contiguous()
 
 
 def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Return a new tensor, not a view, in channels-last memory."""
+    """Return an uninitialized channels-last tensor in the dtype of the computation; not a view."""
     return torch.empty(shape, dtype=_compute_dtype(like), device=like.device, memory_format=torch.channels_last)
 
 
 def _as(result: Tensor, *arguments: Tensor) -> Tensor:
-    """Convert a result from channels-last memory to the dtype and layout of the caller's arguments."""
+    """Return a channels-last result in the dtype of the first argument and the memory format of the arguments."""
     result, layout = result.to(arguments[0].dtype), _memory_format(*arguments)
     return result if layout == torch.channels_last else result.clone(memory_format=layout)
 
@@ -109,7 +109,10 @@ def _memory_format(*tensors: Tensor) -> torch.memory_format:
 
 
 def _is_channels_last(tensor: Float[Tensor, "n c h w"]) -> bool:
-    """Return whether strides grow from channels to images; `is_contiguous` is also true of NCHW with one channel."""
+    """Return whether the strides are those of channels_last format.
+
+    `is_contiguous(memory_format=torch.channels_last)` is also true for NCHW tensors with one channel.
+    """
     (_, channels, height, width), (by_image, by_channel, by_row, by_column) = tensor.shape, tensor.stride()
     by_rows = height * by_row
     return by_column >= channels * by_channel and by_row >= width * by_column and by_image >= by_rows > by_channel

@@ -1,6 +1,6 @@
-"""1×1 kernels without padding: one matrix product over all pixels, without copies.
+"""Convolution with 1×1 kernels without padding: a matrix product over all pixels.
 
-The product is made in blocks of rows, so that the output is in the cache between adding the bias and the product.
+The product is computed in blocks of rows, so that the output stays in the cache between adding bias and product.
 """
 
 import torch
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from scenelab.conv.gemm import Bias, Input, Output, Weight, blocks, gemm_accumulate, gemm_bias, images_per_block, splits
 
-OUTPUT_SHARE = 2  # the output of a product takes 1/OUTPUT_SHARE of a workspace; measured in docs/convolution.md
+OUTPUT_SHARE = 2  # a block's output may have OUTPUT_SHARE * BLOCK_BYTES; measured in docs/convolution.md
 
 
 def _products(left: Tensor, right: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    """Compute out = left·right + bias."""
+    """Compute out = left·right + bias in blocks of rows."""
     size = max(left.shape[1], right.shape[1]) * left.element_size() // OUTPUT_SHARE
     for start, end in blocks(len(left), images_per_block(len(left), size, left.device)):
         gemm_bias(left[start:end], right, bias, out[start:end])
@@ -24,12 +24,12 @@ def _rows(pixels: Float[Tensor, "n h w c"], stride: int = 1) -> Float[Tensor, "n
 
 
 def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int, output: Output) -> None:
-    """Compute Y = X·Wᵀ + b over the strided pixels into `output`."""
+    """Write Y = X·Wᵀ + b to `output`, with X at every `stride`-th row and column."""
     _products(_rows(input, stride), weight.flatten(1).t(), bias, output.view(-1, output.shape[-1]))
 
 
 def grad_input(grad_output: Output, weight: Weight, stride: int, padding: int, result: Input) -> None:
-    """Compute ∂X = ∂Y·W at the strided pixels, zero elsewhere, into `result`."""
+    """Write ∂X to `result`: ∂Y·W at every `stride`-th row and column, zero elsewhere."""
     if stride == 1:
         _products(_rows(grad_output), weight.flatten(1), None, result.view(-1, result.shape[-1]))
         return
@@ -38,7 +38,7 @@ def grad_input(grad_output: Output, weight: Weight, stride: int, padding: int, r
 
 
 def grad_weight(grad_output: Output, input: Input, kernel: int, stride: int, padding: int) -> Weight:
-    """Return ∂W = ∂Yᵀ·X."""
+    """Return ∂W = ∂Yᵀ·X, with X at every `stride`-th row and column."""
     rows, pixels = _rows(grad_output), _rows(input, stride)
     total = rows.new_zeros(splits(len(rows)), rows.shape[1], pixels.shape[1])
     gemm_accumulate(total, rows, pixels)

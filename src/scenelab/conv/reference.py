@@ -1,11 +1,11 @@
-"""Convolution and its gradients as nested loops over plain numbers: slow and obviously correct, the tests' oracle.
+"""Reference implementation of convolution and its gradients by nested loops: slow and simple, for tests.
 
-A convolution is a list of products of one weight and one pixel, each added to one output:
+A convolution is a sum of products of one weight and one pixel, each added to one output:
 
     Y[n,o,h,v] = b[o] + Σ_c Σ_i Σ_j  W[o,c,i,j] · X[n, c, S·h+i-P, S·v+j-P]
 
-`products` lists them, without those with the zeros of the padding. By the chain rule each product passes the gradient
-of its output to each factor, times the other factor: the gradients are the same list with another left-hand side
+`products` lists these products, without products with the zeros of the padding. By the chain rule, the gradient of a
+factor is the gradient of the output times the other factor. All gradients therefore sum over the same list of products
 (Goodfellow, Bengio & Courville 2016, Deep Learning, section 9.5, equations 9.11 and 9.13).
 """
 
@@ -20,7 +20,7 @@ Index = tuple[int, ...]
 
 
 def conv2d_reference(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-    """Return Y in float64; arguments as for `scenelab.conv.conv2d`, unchecked."""
+    """Return the N×Co×Ho×Wo output Y in float64; the arguments are as for `scenelab.conv.conv2d`, but not checked."""
     (images, _, height, width), (outputs, _, kernel, _) = input.shape, weight.shape
     shape = (images, outputs, output_side(height, kernel, stride, padding), output_side(width, kernel, stride, padding))
     start = torch.zeros(shape) if bias is None else bias.detach()[:, None, None].expand(shape)
@@ -41,7 +41,7 @@ def grad_weight_reference(grad_output: Tensor, input: Tensor, weight_shape: Shap
 
 
 def grad_bias_reference(grad_output: Tensor) -> Tensor:
-    """Return ∂L/∂b from ∂L/∂Y, in float64: b[o] is added once to every output of channel o."""
+    """Return ∂L/∂b from ∂L/∂Y, in float64: the sum of ∂L/∂Y over all outputs of each channel."""
     terms = (((o,), (0,), (n, o, h, v)) for n, o, h, v in product(*map(range, grad_output.shape)))
     return _accumulate(torch.zeros(grad_output.shape[1]), torch.ones(1), grad_output, terms)
 
@@ -49,7 +49,7 @@ def grad_bias_reference(grad_output: Tensor) -> Tensor:
 def products(
     input_shape: Shape, weight_shape: Shape, stride: int, padding: int
 ) -> Iterator[tuple[Index, Index, Index]]:
-    """Yield the indices of output, weight and pixel of every product of a convolution."""
+    """Yield the indices of output, weight and pixel for each product of a convolution."""
     (images, channels, height, width), (outputs, _, kernel, _) = input_shape, weight_shape
     rows, columns = (output_side(side, kernel, stride, padding) for side in (height, width))
     for n, o, c, i, j, h, v in product(*map(range, (images, outputs, channels, kernel, kernel, rows, columns))):
@@ -59,12 +59,12 @@ def products(
 
 
 def output_side(side: int, kernel: int, stride: int, padding: int) -> int:
-    """Return ⌊(side + 2·padding - kernel) / stride⌋ + 1 (Dumoulin & Visin 2016, relationship 6)."""
+    """Return the output side ⌊(side + 2·padding - kernel) / stride⌋ + 1 (Dumoulin & Visin 2016, relationship 6)."""
     return (side + 2 * padding - kernel) // stride + 1
 
 
 def _accumulate(start: Tensor, left: Tensor, right: Tensor, terms: Iterable[tuple[Index, Index, Index]]) -> Tensor:
-    """Add left[a]·right[b] at every target of the terms (target, a, b), in their order."""
+    """Return `start` in float64, plus left[a]·right[b] at index `target` for each term (target, a, b)."""
     result, x, y = (tensor.detach().double().numpy().copy() for tensor in (start, left, right))
     for target, a, b in terms:
         result[target] += x[a] * y[b]

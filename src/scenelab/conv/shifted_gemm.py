@@ -1,13 +1,14 @@
-"""Stride 1: K·K products of shifted views of the padded pixels, without copying windows.
+"""Convolution at stride 1 by K·K products of shifted views of the padded images, without copying windows.
 
-The padded pixels of a block of images are one list of rows of Ci numbers. For the output at position r, kernel row i
-needs the K neighbours r+i·pitch, …, r+i·pitch+K-1: K·Ci adjacent numbers. The matrix whose rows begin at
-r = p, p+K, p+2K, … is a view of the list with rows of K·Ci numbers. So for each phase p = 0 … K-1 and kernel row i
+The padded pixels of a block of images form a matrix X with one row of Ci values per pixel and `pitch` pixels per image
+row. The output at pixel r needs, for kernel row i, the pixels r+i·pitch, …, r+i·pitch+K-1: K·Ci adjacent values in
+memory. For the outputs r = p, p+K, p+2K, … these values are the rows of a view of X. So for each phase p = 0 … K-1 and
+each kernel row i:
 
     Y[p::K] += X[p+i·pitch :].view(-1, K·Ci) · W[i]          W[i] is the (K·Ci) × Co slice of the weight
 
-P zeros between two lines are the right padding of one and the left padding of the next. Outputs computed across such a
-seam are dropped.
+The zeros between two image rows are the right padding of one and the left padding of the next. Outputs whose windows
+span two image rows are discarded.
 """
 
 import torch
@@ -18,13 +19,13 @@ from scenelab.conv.gemm import Bias, Input, Output, Weight, blocks, gemm, gemm_a
 
 
 class _Lines:
-    """The padded pixels of a block of images as rows of one matrix."""
+    """Workspace for a block of padded images, stored as a matrix with one row per pixel."""
 
     def __init__(self, input: Float[Tensor, "n h w ci"], kernel: int, padding: int) -> None:
         images, height, width, channels = input.shape
         self.kernel, self.padding = kernel, padding
         self.lines = height + padding
-        self.pitch = -(-(width + padding) // kernel) * kernel  # a multiple of K: each phase has whole lines
+        self.pitch = -(-(width + padding) // kernel) * kernel  # a multiple of K: all phases have equal sizes
         self.height, self.width = height + 2 * padding - kernel + 1, width + 2 * padding - kernel + 1
         area = self.lines * self.pitch
         self.images = images_per_block(images, area * channels * input.element_size(), input.device)
@@ -33,7 +34,7 @@ class _Lines:
         self.pixels = input.new_zeros(self.rows + (kernel - 1) * (self.pitch + 1), channels)
 
     def load(self, images: Float[Tensor, "b h w ci"]) -> None:
-        """Copy a block of images between the zeros of the padding."""
+        """Copy a block of images into the workspace and zero the unused rest."""
         (count, _, width, _), begin = images.shape, self.padding
         area = self.lines * self.pitch
         lines = self.pixels[: count * area].view(count, self.lines, self.pitch, -1)
@@ -41,23 +42,23 @@ class _Lines:
         self.pixels[count * area :].zero_()
 
     def windows(self, row: int, phase: int) -> Float[Tensor, "r kci"]:
-        """Return a view of the windows of one kernel row at the output positions phase, phase+K, …."""
+        """Return the K·Ci inputs of one kernel row for the output pixels phase, phase+K, …, as a view."""
         start = phase + row * self.pitch
         return self.pixels[start : start + self.rows].view(self.rows // self.kernel, -1)
 
     def new_positions(self, channels: int) -> Float[Tensor, "k r co"]:
-        """Return zeros for the outputs at all positions, by phase."""
+        """Return a zeroed buffer for the outputs at all pixels of the workspace, grouped by phase."""
         return self.pixels.new_zeros(self.kernel, self.rows // self.kernel, channels)
 
     def valid(self, positions: Float[Tensor, "k r co"], phase: int, count: int) -> Float[Tensor, "b ho wp co"]:
-        """Return a view of the positions that are columns phase, phase+K, … of the output."""
+        """Return a view of the valid outputs of `count` images at columns phase, phase+K, …."""
         across = self.pitch // self.kernel
         lines = positions[phase, : count * self.lines * across].view(count, self.lines, across, -1)
         return lines[:, : self.height, : len(range(phase, self.width, self.kernel))]
 
 
 def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int, output: Output) -> None:
-    """Compute Y into `output`; the padding is below K."""
+    """Write Y to `output`; the padding must be less than K and the stride 1."""
     kernel = weight.shape[-1]
     lines = _Lines(input, kernel, padding)
     slices = weight.permute(2, 3, 1, 0).reshape(kernel, -1, len(weight))
@@ -75,7 +76,7 @@ def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int,
 
 
 def grad_weight(grad_output: Output, input: Input, kernel: int, stride: int, padding: int) -> Weight:
-    """Return ∂W[i] = Σ_p X[p+i·pitch :].view(-1, K·Ci)ᵀ · ∂Y[p::K], with zeros in ∂Y across the seams."""
+    """Return ∂W from ∂W[i] = Σ_p X[p+i·pitch :].view(-1, K·Ci)ᵀ · ∂Y[p::K], with ∂Y zero at discarded outputs."""
     channels, channels_in = grad_output.shape[-1], input.shape[-1]
     lines = _Lines(input, kernel, padding)
     positions = lines.new_positions(channels)

@@ -1,14 +1,14 @@
-"""3×3 kernels at stride 1 with fewer multiplications: F(m×m, 3×3) of Lavin & Gray (2016), section 4.
+"""Winograd convolution F(m×m, 3×3) for 3×3 kernels at stride 1 (Lavin & Gray 2016, section 4).
 
-A tile of m×m outputs needs a tile d of (m+2)×(m+2) inputs. The three matrices of Toom and Cook turn the convolution of
-a tile into an elementwise product:
+A tile of m×m outputs depends on a tile d of (m+2)×(m+2) inputs. Three transform matrices (Toom-Cook) turn the
+convolution of a tile with a filter g into an elementwise product:
 
     Y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A
 
-With the sum over input channels, ⊙ becomes (m+2)² matrix products, (tiles × Cᵢ) · (Cᵢ × Cₒ): with m = 4, 36
-multiplications for 16 outputs instead of 144. The gradient of the weight is ∂g = Gᵀ [ Σ_tiles Vᵀ · D ] G, where
-V = Bᵀ d B and D = A ∂Y Aᵀ. A transform is one product, vec(Bᵀ d B) = (B⊗B)ᵀ vec(d), for all tiles and channels. The
-rounding error is larger than that of the plain sum: docs/convolution.md has the measurements.
+With the sum over input channels, ⊙ becomes (m+2)² matrix products, (tiles × Cᵢ) · (Cᵢ × Cₒ). For m = 4 a tile of 16
+outputs takes 36 multiplications instead of 144. The gradient of the weight is ∂g = Gᵀ [ Σ_tiles Vᵀ · D ] G, where
+V = Bᵀ d B and D = A ∂Y Aᵀ. Each transform is one matrix product for all tiles and channels, for example
+vec(Bᵀ d B) = (B⊗B)ᵀ vec(d). The rounding error is larger than for direct summation (docs/convolution.md).
 """
 
 from dataclasses import dataclass
@@ -22,23 +22,22 @@ from torch import Tensor
 from scenelab.conv.gemm import Bias, Input, Output, Weight, blocks
 
 POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, 1.0, -1.0, 0.5, -2.0)}
-"""Points of evaluation of the polynomials, besides infinity. They decide the rounding error (Barabasz et al. 2020): for
-m = 4 these were the best of four sets, with a maximum error 2.5 times smaller than that of 0, ±1, ±2."""
+"""Interpolation points per tile side m, besides infinity. They determine the rounding error (Barabasz et al. 2020). For
+m = 4 these were the best of four sets: the maximum error is 2.5 times smaller than with 0, ±1, ±2."""
 
 TILES = 128
-"""Tiles per block on the CPU: enough rows for fast products, few enough for the cache; measured in
-docs/convolution.md."""
+"""Tiles per block on CPUs: enough rows for fast products, few enough for the cache (docs/convolution.md)."""
 
 WORKSPACE_BYTES = 4 * 2**20
-"""Maximum of the transformed tiles and the products of a block on the CPU: fewer tiles with many channels."""
+"""Maximum size of the transformed tiles and products of a block on CPUs; with many channels it limits the tiles."""
 
 FILTER_BYTES = 10 * 2**20
-"""Maximum of the transformed filters on the CPU: layers with many channels are computed in groups of them."""
+"""Maximum size of the transformed filters on CPUs; larger layers are computed in groups of output channels."""
 
 
 @dataclass(frozen=True)
 class Transforms:
-    """The matrices of F(m×m, 3×3) for tiles flattened row by row."""
+    """Transform matrices of F(m×m, 3×3) for tiles flattened in row-major order; n = m + 2."""
 
     output: Float[Tensor, "m2 n2"]  # (A ⊗ A)ᵀ
     filter: Float[Tensor, "n2 9"]  # G ⊗ G
@@ -47,9 +46,10 @@ class Transforms:
 
 @cache
 def transforms(tile: int, dtype: torch.dtype, device: torch.device) -> Transforms:
-    """Return the matrices for m = `tile`, from Lagrange's formula at POINTS and at infinity, exact until rounding.
+    """Return the transform matrices for m = `tile`, from Lagrange interpolation at `POINTS` and at infinity.
 
-    A product of polynomials is interpolated from its values; transposed, this is a convolution (Blahut 2010, 5.2, 5.4).
+    The Toom-Cook algorithm interpolates a product of polynomials from its values at these points. Transposing it gives
+    an algorithm for convolution (Blahut 2010, sections 5.2 and 5.4).
     """
     points = np.array(POINTS[tile])
     others = [np.delete(points, index) for index in range(len(points))]
@@ -68,7 +68,7 @@ def transforms(tile: int, dtype: torch.dtype, device: torch.device) -> Transform
 
 
 class _Tiles:
-    """The division of images into tiles, and the transformed input tiles of one block of images."""
+    """Division of images into tiles, and workspace for the transformed input tiles of one block of images."""
 
     def __init__(self, input: Float[Tensor, "n h w c"], padding: int, channels_out: int) -> None:
         images, height, width, channels = input.shape
@@ -88,7 +88,7 @@ class _Tiles:
         self.transformed = input.new_empty(side**2, self.images * self.down * self.across, channels)
 
     def load(self, images: Float[Tensor, "b h w c"]) -> Float[Tensor, "n2 t c"]:
-        """Return Bᵀ d B of every tile; the unused tiles of a short last block are zero."""
+        """Return Bᵀ d B for each tile of a block of images; unused tiles of a smaller last block are zero."""
         (count, height, width, _), begin = images.shape, self.padding
         self.padded[:count, begin : begin + height, begin : begin + width].copy_(images)
         self.padded[count:].zero_()
@@ -97,13 +97,13 @@ class _Tiles:
         return self.transformed
 
     def outputs(self, like: Tensor, channels: int) -> tuple[Float[Tensor, "m m b d a c"], Float[Tensor, "b y x c"]]:
-        """Return a zeroed output buffer as (m, m, image, down, across, c) tiles and as NHWC with the overhang."""
+        """Return two views of a zeroed buffer: tiles (m, m, image, down, across, c), and NHWC images padded to tiles."""
         images = like.new_zeros(self.images, self.down, self.tile, self.across, self.tile, channels)
         return images.permute(2, 4, 0, 1, 3, 5), images.flatten(3, 4).flatten(1, 2)
 
 
 def _channel_groups(channels: int, channels_in: int, like: Tensor) -> list[slice]:
-    """Split the output channels evenly so that the transformed filters of a group fit FILTER_BYTES."""
+    """Return groups of output channels of equal size whose transformed filters fit in `FILTER_BYTES`."""
     size = (max(POINTS) + 2) ** 2 * channels * channels_in * like.element_size()
     count = min(channels, -(-size // FILTER_BYTES)) if like.device.type == "cpu" else 1
     step = -(-channels // count)
@@ -111,7 +111,7 @@ def _channel_groups(channels: int, channels_in: int, like: Tensor) -> list[slice
 
 
 def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int, output: Output) -> None:
-    """Compute Y into `output` for any padding; tiles that overhang the sides are cut."""
+    """Write Y to `output` for any padding; outputs of tiles beyond the image are discarded."""
     for group in _channel_groups(weight.shape[0], weight.shape[1], input):
         _forward(input, weight[group], None if bias is None else bias[group], padding, output[..., group])
 
@@ -135,7 +135,7 @@ def _forward(input: Tensor, weight: Tensor, bias: Tensor | None, padding: int, o
 
 
 def grad_weight(grad_output: Output, input: Input, kernel: int, stride: int, padding: int) -> Weight:
-    """Return ∂W, summed over the blocks in the transformed space and transformed back once."""
+    """Return ∂W, accumulated over all blocks in the transformed domain and transformed back once."""
     groups = _channel_groups(grad_output.shape[-1], input.shape[-1], input)
     return torch.cat([_grad_weight(grad_output[..., group], input, padding) for group in groups])
 

@@ -1,4 +1,4 @@
-"""The networks: create one by name, or import its class."""
+"""Networks, created by name with `create_model` or imported by class, and their sizes and costs."""
 
 from scenelab.models.flops import count_flops, model_size
 from scenelab.models.inception import InceptionNet

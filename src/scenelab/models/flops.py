@@ -1,4 +1,4 @@
-"""Size, floating-point operations and speed of the networks."""
+"""Size, floating-point operations and measured speed of the networks."""
 
 import time
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from scenelab.progress import progress
 BATCH_SIZE = 64
 CLASSES = 100
 MIN_RESOLUTION = 16
-SECONDS = 1.0  # per measurement of speed
+SECONDS = 1.0  # duration of each speed measurement
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Learned parameters and the bytes of the float32 state dict."""
+    """Number of learnable parameters, and size of the state dict in bytes."""
 
     parameters: int
     bytes: int
@@ -30,7 +30,7 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class ModelCost(ModelSize):
-    """A network's size, and its floating-point operations per image in prediction and in training."""
+    """Size of a network, and its floating-point operations per image in inference and in training."""
 
     flops: int
     training_flops: int
@@ -49,19 +49,25 @@ COSTS = {
     "inception": ModelCost(1_025_892, 4_120_320, 75_941_888, 224_679_936),
     "vit": ModelCost(2_281_060, 9_124_240, 303_601_152, 906_084_864),
 }
-"""For 100 classes and COSTS_SIDE² pixels, as `measure_cost` counts them; the tests compare."""
+"""Results of `measure_cost` at COSTS_SIDE pixels, for 100 classes; a test checks them."""
 
 
 def model_size(network: nn.Module) -> ModelSize:
-    """Count the learned parameters and the bytes of the state dict."""
+    """Return the number of learnable parameters and the size of the state dict in bytes."""
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return ModelSize(parameters, sum(value.nbytes for value in network.state_dict().values()))
 
 
 def count_flops(name: str, *, num_classes: int, side: int, training: bool = False) -> int:
-    """Return the floating-point operations of products and convolutions per image, two per multiply-add.
+    """Return the floating-point operations per image of a network from the registry.
 
-    `training` adds the backward pass without the gradient of the images.
+    Counts matrix products and convolutions, two operations per multiply-add.
+
+    Args:
+        name: name of the network.
+        num_classes: number of logits.
+        side: side of the images in pixels.
+        training: whether to include the backward pass (without gradients of the images).
     """
     with torch.device("meta"):
         network = create_model(name, num_classes=num_classes).train(training)
@@ -74,7 +80,7 @@ def count_flops(name: str, *, num_classes: int, side: int, training: bool = Fals
 
 
 def measure_cost(name: str, side: int) -> ModelCost:
-    """Return size and operations of a network for 100 classes."""
+    """Return the cost of a network with 100 classes for images of `side` pixels."""
     with torch.device("meta"):
         size = model_size(create_model(name, num_classes=CLASSES))
     flops, training_flops = (count_flops(name, num_classes=CLASSES, side=side, training=flag) for flag in (False, True))
@@ -82,7 +88,7 @@ def measure_cost(name: str, side: int) -> ModelCost:
 
 
 def describe_models(side: int, *, speed: bool) -> dict[str, dict[str, Any]]:
-    """Return description, size and cost of each network; with `speed` also images per second."""
+    """Return description, size and cost of each network by name; with `speed` also measure images per second."""
     if side < MIN_RESOLUTION:
         raise LabError(f"--size is {side}; the networks take {MIN_RESOLUTION} pixels or more")
     models = {}
@@ -97,7 +103,7 @@ def describe_models(side: int, *, speed: bool) -> dict[str, dict[str, Any]]:
 
 
 def _measure_speed(name: str, side: int) -> dict[str, float]:
-    """Return images per second of SGD steps and of prediction, in batches of 64 images of noise."""
+    """Measure images per second of SGD steps and of inference, in batches of 64 random images."""
     torch.manual_seed(0)
     model = create_model(name, num_classes=CLASSES).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)

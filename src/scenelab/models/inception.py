@@ -1,4 +1,4 @@
-"""InceptionNet: parallel filters of several sizes, their outputs concatenated (Szegedy et al. 2015)."""
+"""InceptionNet: parallel convolutions of several kernel sizes with concatenated outputs (Szegedy et al. 2015)."""
 
 import torch
 from jaxtyping import Float
@@ -9,9 +9,10 @@ from scenelab.models.simplenet import ConvOp
 
 
 class Branches(nn.Module):
-    """Four branches, 1×1, 3×3, 5×5 and pooling, with ¼, ½, ⅛ and ⅛ of the channels.
+    """Inception block: branches of 1×1, 3×3, 5×5 and pooling with ¼, ½, ⅛ and ⅛ of the channels.
 
-    A 1×1 convolution reduces the channels before each 3×3; two 3×3 replace one 5×5 (Szegedy et al. 2016, section 3.1).
+    A 1×1 convolution reduces the channels at the start of the 3×3 and 5×5 branches. Two 3×3 convolutions replace the
+    5×5 convolution (Szegedy et al. 2016, section 3.1).
     """
 
     def __init__(self, conv_op: ConvOp, width: int) -> None:
@@ -27,12 +28,12 @@ class Branches(nn.Module):
         self.pool = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), *branch((width, eighth, 1)))
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Return features of the shape of the input."""
+        """Return features with the shape of the input."""
         return torch.cat([self.one(images), self.three(images), self.five(images), self.pool(images)], dim=1)
 
 
 class InceptionNet(StagedNet):
-    """Three stages of two multi-branch blocks with batch normalisation, each after a 3×3 convolution of stride 2."""
+    """Inception network: three stages of a 3×3 convolution of stride 2 and two inception blocks, with batch norm."""
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100) -> None:
         layers, channels = conv_relu(conv_op, 3, STEM, 4, stride=2), STEM

@@ -1,4 +1,4 @@
-"""Faster inference: fold batch normalisation into the convolutions."""
+"""Faster inference by folding batch normalization into convolutions."""
 
 import copy
 from itertools import pairwise
@@ -11,10 +11,10 @@ from scenelab.models.normalize import Classifier
 
 
 def prepare_for_inference(model: Classifier) -> Classifier:
-    """Return a faster copy in eval mode; the logits are equal up to rounding.
+    """Return a faster copy of a model in eval mode, with equal logits up to rounding.
 
-    Batch normalisations are folded into the convolutions before them, parameters do not require gradients, weights are
-    in channels-last layout.
+    In the copy, batch normalization is folded into the preceding convolutions, parameters do not require gradients, and
+    weights are in channels_last format.
     """
     ready = copy.deepcopy(model).eval()
     for module in ready.modules():
@@ -24,7 +24,7 @@ def prepare_for_inference(model: Classifier) -> Classifier:
 
 
 def _fold(sequence: nn.Sequential) -> None:
-    """Fold in place; only torch's own convolution with a batch normalisation right after it."""
+    """Fold each `nn.BatchNorm2d` that directly follows an `nn.Conv2d` into it, in place."""
     names = list(sequence._modules)
     for name, following in pairwise(names):
         convolution, norm = sequence._modules[name], sequence._modules[following]

@@ -1,4 +1,4 @@
-"""What the convolutional networks share: layers, three stages of equal cost, pooling, and the initial weights."""
+"""Building blocks of the convolutional networks: layers, the base class and weight initialization."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -6,14 +6,14 @@ from torch import Tensor, nn
 from scenelab.models.simplenet import ConvOp
 
 WIDTHS = (64, 128, 256)
-"""Channels of the three stages; each stage halves the sides, so a convolution costs the same in all of them."""
+"""Channels of the three stages. Each stage halves the resolution, so a convolution costs the same in all stages."""
 
 STEM = 32
 """Channels of the stem, a 4×4 convolution of stride 2."""
 
 
 class StagedNet(nn.Module):
-    """Features of stages, global average pooling and a linear layer, with He's initial weights."""
+    """Base class: convolutional layers, global average pooling and a linear layer, with He initialization."""
 
     def __init__(self, layers: list[nn.Module], channels: int, num_classes: int) -> None:
         super().__init__()
@@ -22,16 +22,24 @@ class StagedNet(nn.Module):
         init_he(self)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        """Return N×num_classes logits of N×3×H×W normalised images."""
+        """Return N×num_classes logits of N×3×H×W normalized images."""
         return self.fc(self.features(images).mean(dim=(2, 3)))
 
 
 def convolution(
     conv_op: ConvOp, channels: int, width: int, kernel_size: int = 3, *, stride: int = 1, norm: bool = True
 ) -> nn.Sequential:
-    """Return a convolution with batch normalisation, or with a bias.
+    """Return a convolution followed by batch normalization, or with a bias instead if `norm` is false.
 
-    The padding keeps the side at stride 1 and halves an even side at stride 2.
+    With odd kernels, the padding keeps the resolution at stride 1. At stride 2 an even side is halved.
+
+    Args:
+        conv_op: the convolution module, called like `nn.Conv2d`.
+        channels: number of input channels.
+        width: number of output channels.
+        kernel_size: side of the kernel.
+        stride: step between windows.
+        norm: whether to add batch normalization.
     """
     padding = (kernel_size - 1) // 2
     conv = conv_op(channels, width, kernel_size=kernel_size, stride=stride, padding=padding, bias=not norm)
@@ -41,12 +49,12 @@ def convolution(
 def conv_relu(
     conv_op: ConvOp, channels: int, width: int, kernel_size: int = 3, *, stride: int = 1, norm: bool = True
 ) -> list[nn.Module]:
-    """Return a `convolution` and its ReLU."""
+    """Return the layers of `convolution`, followed by a ReLU; the arguments are the same."""
     return [convolution(conv_op, channels, width, kernel_size, stride=stride, norm=norm), nn.ReLU(inplace=True)]
 
 
 def init_he(network: nn.Module) -> None:
-    """Draw weights from a normal distribution of variance 2 / (K·K·Cᵢ); biases are zero (He et al. 2015, eq. 10)."""
+    """Initialize convolutions in place: weights from N(0, 2 / (K·K·Cᵢ)), biases zero (He et al. 2015, eq. 10)."""
     for module in network.modules():
         weight = getattr(module, "weight", None)
         if weight is not None and weight.ndim == 4:

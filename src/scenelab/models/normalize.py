@@ -1,4 +1,4 @@
-"""Normalisation as the model's first layer, so that all other code works with pixels in [0, 1]."""
+"""Normalization as the first layer of a model, so that all other code uses pixel values in [0, 1]."""
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Normalize(nn.Module):
-    """Compute (x - mean) / std per channel, for images in [0, 1]; the statistics are not in the state dict."""
+    """Layer that computes (x - mean) / std per channel; mean and std are not in the state dict."""
 
     mean: Tensor
     std: Tensor
@@ -20,14 +20,14 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Return the normalised images."""
+        """Return the normalized images."""
         return (images - self.mean) / self.std
 
 
 class Classifier(nn.Module):
-    """A normalisation followed by a network for normalised images: images in [0, 1] to logits.
+    """Image classifier: normalization followed by a network; maps images in [0, 1] to logits.
 
-    A checkpoint holds the state dict of `network` alone, so it also loads into the bare network.
+    A checkpoint contains the state dict of `network` only, so it also loads into the network without normalization.
     """
 
     def __init__(self, network: nn.Module, normalize: Normalize | None = None) -> None:
@@ -36,5 +36,5 @@ class Classifier(nn.Module):
         self.network = network
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-        """Return logits of images in [0, 1]."""
+        """Return the logits of images in [0, 1]."""
         return self.network(self.normalize(images))

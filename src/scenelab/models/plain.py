@@ -1,4 +1,4 @@
-"""PlainNet: only convolutions and ReLU, as in VGG (Simonyan & Zisserman 2015)."""
+"""PlainNet: a stack of convolutions and ReLU, as in VGG (Simonyan & Zisserman 2015)."""
 
 from torch import nn
 
@@ -7,7 +7,7 @@ from scenelab.models.simplenet import ConvOp
 
 
 class PlainNet(StagedNet):
-    """Three stages, each a 3×3 convolution of stride 2 and `depth` of stride 1, with ReLU; no normalisation."""
+    """Plain network without normalization: three stages of one strided and `depth` further 3×3 convolutions."""
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100, *, depth: int = 2) -> None:
         layers, channels = conv_relu(conv_op, 3, STEM, 4, stride=2, norm=False), STEM

@@ -1,4 +1,4 @@
-"""Create a network by its name."""
+"""Registry of the networks, and their creation by name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from scenelab.models.simplenet import ConvOp, SimpleNet, SimpleNetSmall
 from scenelab.models.vit import VisionTransformer
 
 CONVOLUTIONS: dict[str, ConvOp] = {"native": nn.Conv2d, "custom": Conv2d}
-"""torch's convolution and ours; each loads the other's weights."""
+"""Convolution modules: torch's and scenelab's. State dicts are interchangeable."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network's constructor, called with `conv_op` and `num_classes`, and one line about it."""
+    """Constructor of a network, called with `conv_op` and `num_classes`, and a one-line description."""
 
     build: Callable[..., nn.Module]
     description: str
@@ -42,12 +42,15 @@ NETWORKS: dict[str, Architecture] = {
 
 
 def create_model(name: str, *, num_classes: int, conv_op: ConvOp = nn.Conv2d) -> Classifier:
-    """Create a network with random weights behind its normalisation: N×3×H×W images in [0, 1] to logits.
+    """Return a classifier with random weights that maps N×3×H×W images in [0, 1] to logits.
 
     Args:
-        name: one of `list_models()`.
+        name: name of the network, one of `list_models()`.
         num_classes: number of logits.
-        conv_op: the convolution module, called as `nn.Conv2d` is.
+        conv_op: the convolution module, called like `nn.Conv2d`.
+
+    Raises:
+        LabError: the name is unknown.
     """
     if name not in NETWORKS:
         raise LabError(
@@ -57,5 +60,5 @@ def create_model(name: str, *, num_classes: int, conv_op: ConvOp = nn.Conv2d) ->
 
 
 def list_models() -> list[str]:
-    """Return the names that `create_model` takes."""
+    """Return the names of all networks, for `create_model`."""
     return list(NETWORKS)

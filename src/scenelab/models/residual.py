@@ -1,7 +1,7 @@
-"""ResidualNet: residual blocks (He et al. 2016); with batch normalisation it is our default network.
+"""ResidualNet: a network of residual blocks (He et al. 2016), the default network of scenelab.
 
-Every convolution is a full 3×3 (4×4 in the stem): in channels-last layout these run at the speed of large matrix
-products, while 1×1, grouped and depthwise convolutions are bound by memory. docs/design.md compares the alternatives.
+All convolutions are full 3×3 convolutions (4×4 in the stem). In channels_last format they run at the speed of large
+matrix products, while 1×1, grouped and depthwise convolutions are memory-bound (comparison in docs/design.md).
 """
 
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from scenelab.models.simplenet import ConvOp
 
 
 class ResidualBlock(nn.Module):
-    """relu(x + conv(relu(conv(x)))) with two 3×3 convolutions."""
+    """Residual block relu(x + conv(relu(conv(x)))) of two 3×3 convolutions."""
 
     def __init__(self, conv_op: ConvOp, width: int, *, norm: bool) -> None:
         super().__init__()
@@ -21,24 +21,30 @@ class ResidualBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Return features of the shape of the input."""
+        """Return features with the shape of the input."""
         return self.relu(images + self.second(self.relu(self.first(images))))
 
     def start_at_zero(self) -> None:
-        """Zero the last factor, so that the block is relu(x).
+        """Initialize the block to relu(x) by setting the weights of its last layer to zero.
 
-        It is the scale of the last normalisation (Goyal et al. 2017, section 5.1) or, without normalisation, the last
-        convolution (Zhang et al. 2019).
+        The last layer is batch normalization (Goyal et al. 2017, section 5.1) or, without normalization, a convolution
+        (Zhang et al. 2019).
         """
         nn.init.zeros_(self.second[-1].weight)  # pyright: ignore[reportArgumentType]
 
 
 class ResidualNet(StagedNet):
-    """Three stages of residual blocks, each after a 3×3 convolution of stride 2.
+    """Residual network: three stages of a 3×3 convolution of stride 2 and residual blocks.
 
-    Sides should be multiples of 16: other sides cost two or three points of accuracy (docs/experiments.md). `widths`
-    and `blocks` are channels and blocks per stage; the stem has half of the first width; `norm` adds batch
-    normalisation after each convolution (Ioffe & Szegedy 2015).
+    The side of the images should be a multiple of 16; other sides cost 2 to 3 percentage points of accuracy
+    (docs/experiments.md).
+
+    Args:
+        conv_op: the convolution module, called like `nn.Conv2d`.
+        num_classes: number of logits.
+        widths: channels per stage; the stem has half the channels of the first stage.
+        blocks: number of residual blocks per stage.
+        norm: whether to add batch normalization after each convolution (Ioffe & Szegedy 2015).
     """
 
     def __init__(

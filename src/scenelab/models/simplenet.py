@@ -1,6 +1,6 @@
-"""SimpleNet, the handout's network: convolution, ReLU, max pooling, one linear layer, no normalisation.
+"""SimpleNet, the handout's network: convolutions, ReLU, max pooling and a linear layer, without normalization.
 
-There are two variants: spring 2019 (1,368,676 parameters) and fall 2019 and later (365,028).
+There are two variants: spring 2019 (1,368,676 parameters for 100 classes), and fall 2019 and later (365,028).
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def _bottleneck(conv_op: ConvOp, wide: int, narrow: int, out: int) -> list[nn.Mo
 
 
 class _PooledNet(nn.Module):
-    """Features, global average pooling and a linear layer."""
+    """Base class: convolutional features, global average pooling and a linear layer."""
 
     def __init__(self, features: list[nn.Module], width: int, num_classes: int) -> None:
         super().__init__()
@@ -44,12 +44,12 @@ class _PooledNet(nn.Module):
         self.fc = nn.Linear(width, num_classes)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        """Return N×num_classes logits of N×3×H×W normalised images."""
+        """Return N×num_classes logits of N×3×H×W normalized images."""
         return self.fc(self.avgpool(self.features(images)).flatten(1))
 
 
 class SimpleNet(_PooledNet):
-    """The network of spring 2019; takes normalised images of 16 pixels or more."""
+    """SimpleNet of the handout of spring 2019, for normalized images of at least 16×16 pixels."""
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100) -> None:
         features = [
@@ -62,7 +62,7 @@ class SimpleNet(_PooledNet):
 
 
 class SimpleNetSmall(_PooledNet):
-    """The network of fall 2019 and later."""
+    """SimpleNet of the handouts of fall 2019 and later."""
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100) -> None:
         super().__init__([*_stem(conv_op), *_bottleneck(conv_op, 256, 128, 512)], 512, num_classes)

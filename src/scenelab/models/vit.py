@@ -1,4 +1,4 @@
-"""VisionTransformer: patches as tokens (Dosovitskiy et al. 2021), simplified as in Beyer et al. (2022)."""
+"""Vision transformer (Dosovitskiy et al. 2021) with the simplifications of Beyer et al. (2022)."""
 
 import math
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from scenelab.models.simplenet import ConvOp
 
 PATCH, WIDTH, BLOCKS, HEADS = 8, 192, 5, 3
-TEMPERATURE = 10_000.0  # wavelengths up to 2π times this, in patches (Vaswani et al. 2017)
+TEMPERATURE = 10_000.0  # the longest wavelength is 2π times this number of patches (Vaswani et al. 2017)
 
 
 def position_embedding(height: int, width: int, channels: int) -> Float[Tensor, "hw c"]:
-    """Return fixed sines and cosines of column and row, a quarter of the channels each (Beyer et al. 2022)."""
+    """Return fixed 2D position embeddings: sines and cosines of column and row, ¼ of the channels each."""
     quarter = channels // 4
     frequencies = torch.exp(-math.log(TEMPERATURE) * torch.arange(quarter) / max(1, quarter - 1))
     rows = (torch.arange(height)[:, None] * frequencies)[:, None].expand(height, width, quarter)
@@ -23,18 +23,18 @@ def position_embedding(height: int, width: int, channels: int) -> Float[Tensor, 
 
 
 class TransformerBlock(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """Pre-norm transformer block: x ← x + attention(norm(x)), then x ← x + mlp(norm(x))."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.joined = nn.Linear(width, 3 * width)  # query, key, value; checkpoints hold the name
+        self.joined = nn.Linear(width, 3 * width)  # query, key, value; the attribute's name is in checkpoints
         self.out = nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, tokens: Float[Tensor, "n t c"]) -> Float[Tensor, "n t c"]:
-        """Return tokens of the shape of the input."""
+        """Return tokens with the shape of the input."""
         images, count, width = tokens.shape
         qkv = self.joined(self.before_attention(tokens)).view(images, count, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
@@ -44,7 +44,7 @@ class TransformerBlock(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Patches of 8×8 pixels, five blocks of 192 channels and three heads, mean pooling; sides of 8 pixels or more."""
+    """Vision transformer: 8×8 patches, five blocks of 192 channels and three heads, mean pooling over tokens."""
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class VisionTransformer(nn.Module):
         self.fc = nn.Linear(WIDTH, num_classes)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        """Return N×num_classes logits of N×3×H×W normalised images."""
+        """Return N×num_classes logits of N×3×H×W normalized images; H and W are at least 8."""
         patches = self.patches(images)
         pos_embed = position_embedding(patches.shape[2], patches.shape[3], patches.shape[1]).to(patches)
         tokens = patches.flatten(2).transpose(1, 2) + pos_embed

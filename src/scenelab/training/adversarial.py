@@ -1,7 +1,8 @@
 """Adversarial examples for training, and the check for catastrophic overfitting.
 
-Attacks run in eval mode, where an image's gradient does not depend on its batch, on dropout or on running statistics,
-and where the network will be attacked later. `free` runs in train mode: one gradient moves images and weights.
+Attacks run in eval mode. There the gradient of an image does not depend on the other images of the batch or on dropout,
+and later attacks on the trained network use eval mode too. Only the method `free` runs in train mode, because one
+backward pass gives the gradients of both images and weights.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from scenelab.models.normalize import Classifier
 from scenelab.runs.config import AdversarialConfig
 
 PROBE_STEPS = 10
-MIN_RATIO = 0.5  # of the accuracy under PGD to that under FGSM, for a robust network
+MIN_RATIO = 0.5  # accuracy under PGD / accuracy under FGSM; a lower ratio is catastrophic overfitting
 Network = Callable[[Tensor], Tensor]
 
 
@@ -37,15 +38,17 @@ def pgd_examples(
     *,
     seed: int,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Return adversarial examples within ε by PGD from a random start; with one step, those of Fast.
+    """Return adversarial examples by PGD from a random start (Madry et al. 2018).
+
+    With one step this is the attack of fast adversarial training (Wong et al. 2020).
 
     Args:
-        model: put into eval mode during the attack.
+        model: is in eval mode during the attack.
         network: the model, or its compiled form.
-        images: in [0, 1].
-        labels: (n) class numbers, or (n, k) class probabilities, of which the largest counts.
-        config: ε, steps and step size.
-        seed: of the random start.
+        images: pixel values in [0, 1].
+        labels: (n) class indices, or (n, k) class probabilities; the attack uses the most likely class.
+        config: radius ε of the L∞ ball, number of steps and step size.
+        seed: seed of the random start.
     """
     threat = Linf(config.epsilon)
     generator = torch.Generator(device=images.device).manual_seed(seed)
@@ -59,9 +62,9 @@ def pgd_examples(
 
 
 def handout_examples(model: Classifier, images: Float[Tensor, "n 3 h w"], config: AdversarialConfig) -> Tensor:
-    """Return the handout's adversarial examples: normalized images, moved towards the least likely class.
+    """Return the handout's adversarial examples: a targeted attack towards the least likely class.
 
-    There is no random start; the result is the input of `model.network`.
+    The attack has no random start. The result is normalized, an input for `model.network`.
     """
     with torch.no_grad():
         clean = model.normalize(images)
@@ -78,16 +81,16 @@ def handout_examples(model: Classifier, images: Float[Tensor, "n 3 h w"], config
 def free_adversarial_updates(
     images: Float[Tensor, "n 3 h w"], config: AdversarialConfig, update: Callable[[Tensor], Tensor], *, seed: int
 ) -> None:
-    """Update the weights `config.steps` times on one batch whose images move along (Shafahi et al. 2019, algorithm 1).
+    """Train `config.steps` times on one batch and update its perturbation (Shafahi et al. 2019, algorithm 1).
 
-    The perturbation starts at random in each batch; the paper's continues from the last batch, which a resumed run
-    could not.
+    Each batch starts from a random perturbation. The paper reuses the perturbation of the previous batch instead, but
+    a resumed run no longer has it.
 
     Args:
-        images: in [0, 1].
-        config: ε, steps and step size.
-        update: takes a training step on images and returns their gradient.
-        seed: of the random start.
+        images: pixel values in [0, 1].
+        config: radius ε of the L∞ ball, number of updates and step size of the perturbation.
+        update: takes one training step on the given images and returns the gradient of the loss with respect to them.
+        seed: seed of the random start.
     """
     generator = torch.Generator(device=images.device).manual_seed(seed)
     noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
@@ -100,7 +103,7 @@ def free_adversarial_updates(
 
 @dataclass(frozen=True)
 class Probe:
-    """Number of images, and how many are classified correctly under FGSM and under PGD."""
+    """Number of images, and numbers of images classified correctly under FGSM and under PGD."""
 
     images: int
     fgsm: int
@@ -108,9 +111,10 @@ class Probe:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the network withstands FGSM only: catastrophic overfitting (Wong et al. 2020, section 5).
+        """Whether the network is robust to FGSM only: catastrophic overfitting (Wong et al. 2020, section 5).
 
-        The accuracy under PGD must be below half of that under FGSM at the ends of both 95 % intervals.
+        True if the upper end of the 95 % confidence interval of the accuracy under PGD is below half the lower end of
+        the interval under FGSM.
         """
         return wilson(self.pgd, self.images)[1] < MIN_RATIO * wilson(self.fgsm, self.images)[0]
 
@@ -118,7 +122,7 @@ class Probe:
 def probe_dataset(
     model: Classifier, dataset: MemmapDataset, config: AdversarialConfig, *, side: int, device: torch.device
 ) -> Probe:
-    """Attack `config.probed` images, spread evenly over a data set, at a resolution of `side` pixels."""
+    """Run `overfitting_check` on `config.probed` images, evenly spaced in the data set and resized to `side` pixels."""
     index = np.linspace(0, len(dataset) - 1, min(len(dataset), config.probed)).astype(np.int64)
     images = resize(dataset.gather(index).to(device).float().div_(255), side).clamp_(0, 1)
     labels = dataset.labels[torch.from_numpy(index)].to(device)
@@ -128,7 +132,7 @@ def probe_dataset(
 def overfitting_check(
     model: Classifier, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], *, epsilon: float
 ) -> Probe:
-    """Attack images with FGSM and with PGD."""
+    """Count the images in [0, 1] that are still classified correctly under FGSM and under PGD, within ε in L∞."""
     attacks = (FGSM(), PGD(steps=PROBE_STEPS))
     results = (attack(model, images, labels, threat=Linf(epsilon)) for attack in attacks)
     one, many = (int((~result.success).sum()) for result in results)

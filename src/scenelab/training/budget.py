@@ -1,4 +1,4 @@
-"""Plan a run of some minutes: precision, resolutions and epochs from the speed of the machine."""
+"""Choose precision, resolutions and number of epochs for a time limit, from the measured training speed."""
 
 import dataclasses
 import math
@@ -15,29 +15,34 @@ from scenelab.training.step import train_step
 from scenelab.training.trainer import pick_device
 
 RUNGS = ((48, 64, 0), (64, 80, 150_000), (80, 96, 220_000), (96, 112, 600_000), (112, 128, 1_500_000))
-"""First and last training resolution in pixels, and the number of images from which they pay off. With 225,000 images,
-80 and 96 were better by points than 96 and 112 with 160,000 (docs/experiments.md); the other bounds are guesses."""
+"""First and last training resolution in pixels, and the number of training images (epochs × data set) to use them.
 
-SMALL_SHARE = 0.6  # of the time at the first resolution
+At 80 and 96 pixels, 225,000 images gave an accuracy points above 160,000 images at 96 and 112 (docs/experiments.md);
+the other thresholds are guesses."""
+
+SMALL_SHARE = 0.6  # fraction of the time at the first resolution
 STORED, EVALUATED = 1.4, 1.2
-"""Stored and evaluated resolution over the last training resolution. The mean crop then shows objects at the scale of
-evaluation (Touvron et al. 2019), and few crops are enlarged: a network trained on blurred crops is worse on sharp
-images."""
+"""Resolutions of stored and of evaluated images, relative to the last training resolution.
 
-MULTIPLE = 16  # the networks halve the resolution four times; an odd one costs points (docs/experiments.md)
-MAX_SIDE = 128  # of MiniPlaces
-AVERAGED = 0.03  # share of the steps in the moving average of the weights
-MIN_SPEEDUP = 1.1  # of bfloat16 over float32, to use it
-SECONDS = 2.0  # of measuring per resolution
+With these factors the mean crop shows objects at the scale of evaluation (Touvron et al. 2019), and few crops are
+enlarged: a network trained on blurred crops is worse on sharp images."""
+
+MULTIPLE = 16  # networks halve the resolution four times; odd intermediate sides cost accuracy (docs/experiments.md)
+MAX_SIDE = 128  # pixels, the resolution of MiniPlaces
+AVERAGED = 0.03  # time constant of the moving average of the weights, as a fraction of the steps
+MIN_SPEEDUP = 1.1  # bfloat16 is used only if it is faster than float32 by this factor
+SECONDS = 2.0  # duration of each speed measurement
 
 
 def plan(config: TrainConfig, *, images: int, categories: tuple[str, ...]) -> TrainConfig:
-    """Choose precision, resolutions and epochs such that training takes `config.minutes` on this machine.
+    """Return a config whose training takes about `config.minutes` on this machine.
 
-    bfloat16 halves the time on processors with instructions for it and multiplies it on others. The resolutions are the
-    largest of `RUNGS` with enough images. During training the schedule follows the clock.
+    Sets precision, resolutions, number of epochs and decay of the weight average. bfloat16 halves the time on CPUs with
+    bfloat16 instructions, and is several times slower on others. The resolutions are the largest of `RUNGS` for which
+    the time allows enough images. During training the schedule follows the clock.
 
     Args:
+        config: config with the time limit in `minutes`.
         images: number of training images.
         categories: names of the classes.
     """
@@ -68,7 +73,7 @@ def plan(config: TrainConfig, *, images: int, categories: tuple[str, ...]) -> Tr
 
 
 def prefers_bfloat16(config: TrainConfig, categories: tuple[str, ...]) -> bool:
-    """Measure whether training steps are faster in bfloat16."""
+    """Return whether training steps are measurably faster in bfloat16 than in float32."""
     plain, half = (
         images_per_second(dataclasses.replace(config, autocast=autocast), RUNGS[0][1], categories)
         for autocast in (False, True)
@@ -77,7 +82,7 @@ def prefers_bfloat16(config: TrainConfig, categories: tuple[str, ...]) -> bool:
 
 
 def images_per_second(config: TrainConfig, side: int, categories: tuple[str, ...]) -> float:
-    """Measure training steps with augmentation, on random images."""
+    """Return the measured training speed at a resolution of `side` pixels, with augmentation, on random images."""
     device = pick_device(config.device)
     dataset = noise(2 * config.batch_size, scaled(side, STORED), categories)
     loader = make_loader(dataset, config, device)
@@ -97,7 +102,7 @@ def images_per_second(config: TrainConfig, side: int, categories: tuple[str, ...
 
 
 def noise(count: int, side: int, categories: tuple[str, ...]) -> MemmapDataset:
-    """Return random images in memory, with the labels in turn."""
+    """Return an in-memory data set of `count` random images; the labels cycle through the classes."""
     pixels = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     labels = torch.arange(count) % len(categories)
     return MemmapDataset(
@@ -106,5 +111,5 @@ def noise(count: int, side: int, categories: tuple[str, ...]) -> MemmapDataset:
 
 
 def scaled(side: int, factor: float) -> int:
-    """Return `factor * side`, rounded up to a multiple of 8 and at most MAX_SIDE."""
+    """Return `factor * side`, rounded up to a multiple of 8 and at most `MAX_SIDE`, but at least `side`."""
     return max(side, min(MAX_SIDE, 8 * math.ceil(factor * side / 8)))

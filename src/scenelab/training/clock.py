@@ -1,4 +1,4 @@
-"""Measure how far a run is: by its steps, or under a time limit by its seconds."""
+"""Progress of a run, measured in steps, or in seconds if the run has a time limit."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from scenelab.training.state import TrainState
 
 @dataclass(frozen=True)
 class RunClock:
-    """The position of a run between its first step (0) and its end (1).
+    """Progress of a run, from 0 at the first step to 1 at the end.
 
     Args:
-        config: of the run.
+        config: config of the run.
         steps_per_epoch: number of batches per epoch.
-        val_images: number of images of an evaluation.
+        val_images: number of images evaluated after an epoch.
     """
 
     config: TrainConfig
@@ -26,7 +26,10 @@ class RunClock:
         return total_steps(self.config, self.steps_per_epoch)
 
     def progress(self, state: TrainState) -> float:
-        """Return the completed share, in [0, 1]: of the steps, or of the minutes minus the last evaluation."""
+        """Return the completed fraction of the run, in [0, 1].
+
+        With a time limit it is a fraction of the seconds, without the time reserved for the last evaluation.
+        """
         if not self.config.minutes:
             return state.step / self.total_steps
         if state.is_complete:
@@ -35,16 +38,16 @@ class RunClock:
         return min(1.0, state.run.spent / max(1.0, 60 * self.config.minutes - reserve))
 
     def expected_steps(self, state: TrainState) -> int:
-        """Return the number of steps of the run; under a time limit an estimate until the last step."""
+        """Return the total number of steps; with a time limit, an estimate until the last step."""
         if not self.config.minutes or not state.step:
             return self.total_steps
         return max(state.step, round(state.step / max(1e-9, self.progress(state))))
 
     def _guess_evaluation(self, state: TrainState) -> float:
-        """Return the seconds that the first evaluation will take.
+        """Return an estimate of the seconds that the first evaluation takes.
 
-        A forward pass is a third of a step; evaluation has more pixels and is in float32, up to twice as slow as
-        bfloat16.
+        A forward pass takes a third of a training step. Evaluation uses more pixels per image, and float32, which takes
+        up to twice as long as bfloat16.
         """
         if not state.run.seen:
             return 0.0

@@ -1,9 +1,9 @@
 """Data-parallel training over several processes: `torchrun --nproc-per-node=2 -m scenelab train …`.
 
 The batch of a step is a pure function of seed and step, and each rank trains on its shard. DistributedDataParallel
-averages the gradients; batch normalization and all reported sums are over the whole batch. A run therefore has the same
-losses, up to rounding, for any number of processes and may resume with another number. Only random starts of attacks
-and dropout differ per rank. Rank 0 alone writes files.
+averages the gradients. Batch normalization and all reported sums cover the full batch. A run therefore has the same
+losses, up to rounding, for any number of processes, and can resume with a different number. Only dropout and the random
+starts of attacks differ per rank. Only rank 0 writes files.
 """
 
 import gc
@@ -27,23 +27,23 @@ from scenelab.errors import LabError
 from scenelab.training.rendezvous import agree_on_name
 from scenelab.training.sync_batch_norm import convert_sync_batchnorm
 
-TIMEOUT = timedelta(minutes=10)  # for the slowest rank: packing, evaluation
+TIMEOUT = timedelta(minutes=10)  # long enough to wait for a rank that packs images or evaluates
 
 
 @dataclass(frozen=True)
 class World:
-    """The rank of this process and the number of processes; for a single process all collectives do nothing."""
+    """Rank of this process, number of processes, and collectives, which do nothing for a single process."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_primary(self) -> bool:
-        """Whether this is the process that writes files."""
+        """Whether this process is rank 0, which writes the files."""
         return self.rank == 0
 
     def shard(self, count: int) -> slice:
-        """Return this rank's share of `count` images; it may be empty."""
+        """Return the slice of `count` images that this rank processes; it may be empty."""
         return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
     def all_reduce(self, *values: float) -> list[float]:
@@ -53,18 +53,18 @@ class World:
         return self.all_reduce_tensor(torch.tensor(values, dtype=torch.float64)).tolist()
 
     def all_reduce_tensor(self, values: Tensor) -> Tensor:
-        """Return the sum of a tensor over all ranks; the argument is unchanged."""
+        """Return the sum of a tensor over all ranks as a new tensor."""
         values = values.clone()
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def broadcast(self, *values: float) -> list[float]:
-        """Return rank 0's values, for decisions that all ranks must share."""
+        """Return the values of rank 0, so that all ranks take the same decision."""
         return self.all_reduce(*(value if self.is_primary else 0.0 for value in values))
 
     def all_gather(self, rows: Tensor, count: int) -> Tensor:
-        """Return all `count` rows; `rows` are those of this rank's shard."""
+        """Return the `count` rows of all ranks, in order; `rows` are the rows of this rank's shard."""
         if self.size == 1:
             return rows
         result = rows.new_zeros(count, *rows.shape[1:])
@@ -73,16 +73,16 @@ class World:
         return result
 
     def require_same(self, value: Any, what: str) -> None:
-        """Check that all ranks hold the value of rank 0.
+        """Check that all ranks have the same value; `what` names it in the error message.
 
         Raises:
-            LabError: on all ranks, if one of them differs.
+            LabError: the value of a rank differs from rank 0's; raised on all ranks.
         """
         if self.all_reduce(0.0 if self.broadcast_object(value) == value else 1.0)[0]:
             raise LabError(f"the processes have different {what}; give all of them the same data folder")
 
     def broadcast_object(self, value: Any) -> Any:
-        """Return rank 0's value, made of tensors and plain values; it is loaded with `weights_only=True`."""
+        """Return the value of rank 0: tensors and plain values only (`torch.load(weights_only=True)`)."""
         if self.size == 1:
             return value
         stream = io.BytesIO()
@@ -94,7 +94,7 @@ class World:
         return torch.load(io.BytesIO(data.numpy().tobytes()), map_location="cpu", weights_only=True)
 
     def wrap_ddp(self, model: nn.Module) -> nn.Module:
-        """Return the model with averaged gradients and synchronized batch normalization."""
+        """Return the model in DistributedDataParallel with synchronized batch norm; unchanged for one process."""
         if self.size == 1:
             return model
         model = convert_sync_batchnorm(model, self)
@@ -108,7 +108,7 @@ SINGLE_PROCESS = World()
 
 @contextmanager
 def init_distributed() -> Iterator[World]:
-    """Join the process group of torchrun; without torchrun, yield `SINGLE_PROCESS`."""
+    """Join the process group of torchrun and yield its `World`; without torchrun, yield `SINGLE_PROCESS`."""
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 1:
         yield SINGLE_PROCESS
         return

@@ -1,4 +1,4 @@
-"""Defer Ctrl-C to the end of a training step."""
+"""Graceful stop: Ctrl-C and SIGTERM take effect at the end of a training step."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -7,7 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether Ctrl-C or SIGTERM arrived; a second signal raises KeyboardInterrupt."""
+    """Yield a function that returns whether SIGINT (Ctrl-C) or SIGTERM was received.
+
+    A second signal raises KeyboardInterrupt.
+    """
     received: list[int] = []
 
     def note(number: int, frame: object) -> None:

@@ -1,6 +1,6 @@
-"""Write metrics.jsonl, timings.jsonl, and TensorBoard events made from the metrics.
+"""Logging of a run to metrics.jsonl, timings.jsonl and TensorBoard events.
 
-metrics.jsonl holds no times, so equal runs write equal bytes.
+metrics.jsonl holds no times, so two runs with the same config and seed write identical files.
 """
 
 import errno
@@ -24,10 +24,10 @@ SHAPES = [
 
 
 class MetricsLogger:
-    """Ignore all rows; the logger of ranks that do not write."""
+    """Logger that discards all rows, for ranks that do not write files."""
 
     def write(self, **row: Any) -> None:
-        """Append a row: a step (`training_loss`, `learning_rate`) or a split of an epoch (`top1`, `top5`)."""
+        """Append a row to metrics.jsonl: metrics of a step, of a split after an epoch, or of an overfitting check."""
 
     def time(self, **row: Any) -> None:
         """Append a row to timings.jsonl."""
@@ -41,15 +41,15 @@ class MetricsLogger:
 
 
 class RunLogger(MetricsLogger):
-    """Append rows to a run's files, and show them in TensorBoard under the handout's tags.
+    """Logger that appends rows to the files of a run and to TensorBoard events with the handout's tags.
 
     Args:
         run: the run folder.
-        keep_bytes: size of metrics.jsonl at the last checkpoint; later rows, of a killed process, are removed.
-        events: folder of the TensorBoard events; that of the run by default.
+        keep_bytes: size of metrics.jsonl at the last checkpoint; rows written after it are removed.
+        events: folder of the TensorBoard events; `run.events` by default.
 
     Raises:
-        LabError: the disk is full or broken, or the run folder was removed; from all methods.
+        LabError: the disk is full or broken, or the run folder was removed. All methods can raise it.
     """
 
     def __init__(self, run: Run, *, keep_bytes: int = 0, events: Path | None = None) -> None:
@@ -66,7 +66,7 @@ class RunLogger(MetricsLogger):
                 self._show(row)
 
     def write(self, **row: Any) -> None:
-        """Append a row to metrics.jsonl and show it."""
+        """Append a row to metrics.jsonl and to the TensorBoard events."""
         with self._writing():
             self._file.write(json.dumps(row).encode() + b"\n")
             self._show(row)
@@ -83,7 +83,7 @@ class RunLogger(MetricsLogger):
                 file.flush()
                 os.fsync(file.fileno())
             self._writer.flush()
-            # otherwise the checkpoint would create a removed folder again, without rows
+            # without this check, saving the checkpoint would recreate a removed folder without its metrics
             if not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._run.metrics)):
                 raise FileNotFoundError(errno.ENOENT, "it was replaced while the run was writing to it")
             return self._file.tell()
@@ -129,14 +129,14 @@ def _cut(path: Path, size: int) -> list[dict[str, Any]]:
 
 
 def _end_line(path: Path) -> None:
-    """Remove an incomplete last row."""
+    """Remove an incomplete last line from a file."""
     if path.exists():
         whole = path.read_bytes().rpartition(b"\n")
         os.truncate(path, len(whole[0]) + len(whole[1]))
 
 
 def _clear_events(folder: Path) -> None:
-    """Remove the event files and the folders of `add_scalars`."""
+    """Remove the TensorBoard event files, and the folders that `add_scalars` created."""
     for path in folder.glob("events.out.tfevents.*"):
         path.unlink()
     for path in folder.glob("data_top[15]_accuracy_*"):
@@ -144,10 +144,10 @@ def _clear_events(folder: Path) -> None:
 
 
 def read_metrics(run: Run) -> list[dict[str, Any]]:
-    """Return the complete rows of a run's metrics.
+    """Return the rows of a run's metrics.jsonl; an incomplete last row is left out.
 
     Raises:
-        LabError: the file is damaged.
+        LabError: a row is invalid.
     """
     if not run.metrics.exists():
         return []

@@ -1,12 +1,13 @@
-"""Muon for convolution weights: momentum, orthogonalized before it is applied (Jordan et al. 2024).
+"""Muon (Jordan et al. 2024) for convolution weights: SGD with momentum and orthogonalized updates.
 
-A weight (Cₒ×Cᵢ×K×K) is a matrix of Cₒ × (K·K·Cᵢ). With its gradient G,
+A weight (Cₒ×Cᵢ×K×K) is viewed as a matrix of Cₒ rows and K·K·Cᵢ columns. With its gradient G and momentum buffer B,
 
     B ← μ·B + (1-μ)·G        M = (1-μ)·G + μ·B        W ← (1 - η·λ)·W - η · 0.2·√max(rows, columns) · UVᵀ
 
-where M = U S Vᵀ. The factor gives updates the size of AdamW's (Liu et al. 2025, section 2.2), so η and λ have AdamW's
-scale. torch.optim.Muon takes matrices only and iterates on the whole matrix in bfloat16: 16 ms where `orthogonalize`
-takes 11 in float32 (256 × 2304, AMD EPYC with bfloat16 units, 2 threads, median of 9).
+where M = U S Vᵀ is the singular value decomposition. The factor 0.2·√max(rows, columns) gives updates the same root
+mean square as AdamW (Liu et al. 2025, section 2.2), so learning rates and weight decays of AdamW carry over.
+torch.optim.Muon accepts matrices only, and its iteration multiplies the full matrix in bfloat16: it takes 16 ms, and
+`orthogonalize` 11 ms in float32 (256 × 2304, AMD EPYC with bfloat16 units, 2 threads, median of 9).
 """
 
 from collections.abc import Iterable
@@ -18,21 +19,22 @@ from torch.optim import Optimizer
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: a quintic whose slope at 0 is large
 STEPS = 5
-UPDATE_SIZE = 0.2  # root mean square of AdamW's usual update (Liu et al. 2025)
+UPDATE_SIZE = 0.2  # typical root mean square of an AdamW update (Liu et al. 2025)
 
 
 def orthogonalize(matrix: Float[Tensor, "rows columns"], steps: int = STEPS) -> Float[Tensor, "rows columns"]:
-    """Move the singular values into [0.7, 1.2], except the smallest, and keep the singular vectors.
+    """Return a matrix with the same singular vectors and singular values between 0.7 and 1.2.
 
-    The Newton-Schulz iteration is X ← aX + bAX + cA²X with A = XXᵀ. Each step multiplies by a polynomial in A, so the
-    factors are gathered in a small square matrix Q, and X is multiplied once:
+    Only very small singular values remain below 0.7. Each step of the Newton-Schulz iteration X ← aX + bAX + cA²X, with
+    A = XXᵀ, multiplies X by a polynomial P in A. The product of these polynomials is accumulated in a small square
+    matrix Q, which multiplies X once at the end:
 
         P = aI + bA + cA²        Q ← P·Q        A ← P·A·P        (A commutes with P)
 
-    For 256 × 2304 this is a third of the operations.
+    For a 256 × 2304 matrix this takes a third of the operations.
 
     Args:
-        matrix: float32 or float64; in 16 bits the squares would lose small singular values.
+        matrix: float32 or float64; in 16 bits, A would lose the small singular values.
         steps: number of iterations.
     """
     tall = matrix.shape[0] > matrix.shape[1]
@@ -51,13 +53,13 @@ def orthogonalize(matrix: Float[Tensor, "rows columns"], steps: int = STEPS) -> 
 
 
 class Muon(Optimizer):
-    """Muon with Nesterov momentum and decoupled weight decay for weights of four dimensions.
+    """Muon with Nesterov momentum and decoupled weight decay, for convolution weights.
 
     Args:
-        weights: convolution weights, Cₒ×Cᵢ×K×K, in any memory layout.
-        lr: η.
-        momentum: μ.
-        weight_decay: λ.
+        weights: convolution weights (Cₒ×Cᵢ×K×K) in any memory format.
+        lr: learning rate η.
+        momentum: momentum μ.
+        weight_decay: weight decay λ.
     """
 
     def __init__(self, weights: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float) -> None:
@@ -77,11 +79,11 @@ class Muon(Optimizer):
                 weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
 
     def _direction(self, weight: Tensor, momentum: float) -> Tensor:
-        """Update the momentum and return the Nesterov direction, Cₒ×K×K×Cᵢ."""
+        """Update the momentum buffer and return the Nesterov update M, shape Cₒ×K×K×Cᵢ."""
         state, gradient = self.state[weight], weight.grad
         assert gradient is not None
         if not state:
             state["momentum_buffer"] = torch.zeros_like(weight)
         buffer = state["momentum_buffer"]
         buffer.lerp_(gradient, 1 - momentum)
-        return gradient.lerp(buffer, momentum).permute(0, 2, 3, 1)  # the columns' order does not matter
+        return gradient.lerp(buffer, momentum).permute(0, 2, 3, 1)  # the order of the columns is arbitrary

@@ -1,4 +1,4 @@
-"""Build optimizers, and restore them from checkpoints."""
+"""Optimizers: construction from a config, learning rate, and state from a checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,15 @@ from scenelab.runs.config import OptimizerConfig
 from scenelab.training.muon import Muon
 
 STATE_NAMES = {SGD: {"momentum_buffer"}, Muon: {"momentum_buffer"}, AdamW: {"step", "exp_avg", "exp_avg_sq"}}
-"""The state of each optimizer per parameter."""
+"""Names of the state that each optimizer keeps per parameter."""
 NEVER_NEGATIVE = ("step", "exp_avg_sq")
 
 
 def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[Optimizer]:
-    """Return one optimizer, or for `muon` two: Muon for the filters, AdamW for the rest.
+    """Return the optimizers for all trainable parameters.
 
-    Each parameter group has its `peak_lr`, which the schedule scales.
+    `sgd` and `adamw` give one optimizer; `muon` gives Muon for the convolution weights and AdamW for the rest. Each
+    parameter group has an entry `peak_lr`: the learning rate that the schedule scales.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     filters = [parameter for parameter in parameters if parameter.ndim == 4]
@@ -42,7 +43,7 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[Optimize
 
 
 def _groups(parameters: list[nn.Parameter], config: OptimizerConfig) -> list[dict[str, object]]:
-    """Separate the vectors (biases, norms), which are not decayed."""
+    """Return parameter groups; vectors (biases, normalization) get no weight decay unless `config.decay_vectors`."""
     if config.decay_vectors:
         return [{"params": parameters, "weight_decay": config.weight_decay}]
     decayed = [parameter for parameter in parameters if parameter.ndim > 1]
@@ -52,7 +53,7 @@ def _groups(parameters: list[nn.Parameter], config: OptimizerConfig) -> list[dic
 
 
 def set_learning_rate(optimizers: list[Optimizer], factor: float) -> float:
-    """Set each group's learning rate to its peak times `factor`, and return the first group's."""
+    """Set the learning rate of each parameter group to `factor` times its peak; return that of the first group."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
@@ -60,10 +61,15 @@ def set_learning_rate(optimizers: list[Optimizer], factor: float) -> float:
 
 
 def restore_optimizers(optimizers: list[Optimizer], stored: list[Any], path: Path) -> None:
-    """Load the state of a checkpoint's optimizers; learning rates and other settings stay those of the config.
+    """Load the per-parameter state of optimizers from a checkpoint; keep their learning rates and other settings.
+
+    Args:
+        optimizers: new optimizers, as `build_optimizers` returns them.
+        stored: one optimizer state dict per optimizer.
+        path: the checkpoint, for error messages.
 
     Raises:
-        LabError: the state is of another optimizer, or invalid.
+        LabError: the state belongs to a different optimizer, or is invalid.
     """
     try:
         for optimizer, values in zip(optimizers, stored, strict=True):
@@ -86,7 +92,10 @@ def restore_optimizers(optimizers: list[Optimizer], stored: list[Any], path: Pat
 
 
 def _require_valid(tensors: dict[str, Any], parameter: nn.Parameter, names: set[str], *, may_be_none: bool) -> None:
-    """Check for finite numbers of the parameter's shape; counts are scalars, SGD without momentum has None."""
+    """Check that state tensors are finite and have the parameter's shape.
+
+    `step` is a scalar. With `may_be_none`, `momentum_buffer` may be None (SGD without momentum).
+    """
     if tensors.keys() != names:
         raise ValueError(f"expected {', '.join(sorted(names))}")
     for name, value in tensors.items():

@@ -1,4 +1,4 @@
-"""Recipes: functions that return a full training config."""
+"""Recipes: named training configs. `scenelab recipes` lists the first lines of their docstrings."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,10 +9,10 @@ from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
 
 def starter() -> TrainConfig:
-    """The handout's recipe: SimpleNet, 90 epochs of SGD with momentum, cosine decay, its augmentation.
+    """The handout's recipe: SimpleNet, 90 epochs of SGD with momentum, cosine decay, the handout's augmentation.
 
-    As in spring 2019, images are evaluated at 160 pixels and the best epoch on val is kept, which looks at val. The
-    gradient is clipped as from 2022 on.
+    As in spring 2019, images are evaluated at 160 pixels and the epoch with the best accuracy on val is kept, so that
+    accuracy is biased upwards. The gradient is clipped as in the handout of 2022 and later.
     """
     return TrainConfig(
         recipe="starter",
@@ -45,10 +45,10 @@ def demo() -> TrainConfig:
 
 
 def laptop() -> TrainConfig:
-    """The best within `--minutes` on a CPU: a residual network with Muon, small images first.
+    """The best accuracy within `--minutes` on a CPU: a residual network with Muon, small images first.
 
-    `training.budget` plans precision, resolutions and epochs from the speed of the machine. The values are justified in
-    docs/experiments.md.
+    `training.budget` chooses precision, resolutions and number of epochs from the measured speed. docs/experiments.md
+    gives the reasons for the other values.
     """
     return TrainConfig(
         recipe="laptop",
@@ -71,9 +71,9 @@ def laptop() -> TrainConfig:
 
 
 def challenge() -> TrainConfig:
-    """The best within the challenge's limits, 10 MB and 4 hours: a deeper network, saved in half precision.
+    """The best accuracy within the challenge's 10 MB and 4 hours: a deeper network, saved in half precision.
 
-    `scenelab challenge` compares the operations with those of a K40 in four hours.
+    `scenelab challenge` compares the floating-point operations of training with the capacity of a K40 in four hours.
     """
     return dataclasses.replace(
         laptop(),
@@ -86,7 +86,7 @@ def challenge() -> TrainConfig:
 
 
 def gpu() -> TrainConfig:
-    """The network of `laptop` on one GPU: bfloat16, compiled, all images in its memory; neither tuned nor timed."""
+    """The network of `laptop` on one GPU: bfloat16, compiled, images in GPU memory; neither tuned nor timed."""
     return dataclasses.replace(
         laptop(),
         recipe="gpu",
@@ -116,7 +116,7 @@ def get(name: str) -> TrainConfig:
     """Return the config of a recipe.
 
     Raises:
-        LabError: there is no recipe of that name.
+        LabError: no recipe has this name.
     """
     if name not in RECIPES:
         raise LabError(

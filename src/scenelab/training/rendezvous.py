@@ -1,7 +1,8 @@
-"""Agree on a new key prefix for the processes of each start.
+"""Agreement of all processes on a new key prefix in torchrun's store, after each start.
 
-torchrun keeps one store through all restarts, with the addresses of dead processes, to which torch would connect
-(pytorch/pytorch issue 135712; each host counts restarts for itself). A new prefix has no old addresses.
+torchrun keeps one store across restarts. It still holds the addresses of dead processes, and torch would connect to
+them (pytorch/pytorch issue 135712). A new prefix hides these addresses. The restart count cannot be the prefix, because
+each host counts its own restarts.
 """
 
 import secrets
@@ -14,12 +15,13 @@ PAUSE = 0.01  # seconds
 
 
 def agree_on_name(store: Store, rank: int, size: int, patience: timedelta) -> str:
-    """Return the same new name on all of `size` processes that call this together.
+    """Return a new random name that is the same on all `size` processes.
 
-    Rank 0 answers every announcement, also those of dead processes, until all ranks have confirmed the answer.
+    All ranks must call this function. Each rank announces a token; rank 0 answers every token, including tokens of dead
+    processes, until all ranks have confirmed the name.
 
     Raises:
-        RuntimeError: a rank is missing after `patience`.
+        RuntimeError: a rank is missing after `patience`; raised on rank 0.
     """
     if rank:
         token = secrets.token_hex(8)

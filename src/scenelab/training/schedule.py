@@ -1,4 +1,4 @@
-"""Learning rate and resolution as functions of the step, so that resuming needs no scheduler state."""
+"""Learning rate and resolution as pure functions of the step, so resuming needs no scheduler state."""
 
 import math
 
@@ -6,10 +6,16 @@ from scenelab.runs.config import ScheduleConfig
 
 
 def learning_rate_factor(step: float, *, total: int, warmup: int, final: float = 0.0) -> float:
-    """Return the share of the peak learning rate at a step, counted from 0 and possibly fractional.
+    """Return the learning rate at a step as a fraction of the peak learning rate.
 
-    Linear warm-up (step + 1) / warmup, then final + (1 - final) · (1 + cos(π·t)) / 2, where t rises from 0 to 1
-    over the remaining steps (Loshchilov & Hutter 2017, equation 5, without restarts).
+    Linear warm-up (step + 1) / warmup, then cosine decay final + (1 - final) · (1 + cos(π·t)) / 2, where t rises from 0
+    to 1 over the remaining steps (Loshchilov & Hutter 2017, equation 5, without restarts).
+
+    Args:
+        step: number of completed steps; may be fractional.
+        total: number of steps of the run.
+        warmup: number of warm-up steps.
+        final: fraction of the peak at the last step.
     """
     if step < warmup:
         return min(1.0, (step + 1) / warmup)
@@ -18,6 +24,6 @@ def learning_rate_factor(step: float, *, total: int, warmup: int, final: float =
 
 
 def side_at(step: float, *, total: int, schedule: ScheduleConfig) -> int:
-    """Return the resolution of the training images at a step, in pixels."""
+    """Return the side of the training images in pixels at a step of `total` steps."""
     share = step / max(1, total)
     return [side for start, side in schedule.sizes if start <= share][-1]

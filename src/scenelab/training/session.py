@@ -1,4 +1,4 @@
-"""Start a run in a new folder, or resume one."""
+"""Functions that start a run in a new folder, or resume a run."""
 
 import dataclasses
 import os
@@ -40,16 +40,19 @@ def start_run(
     display: TrainProgress | None = None,
     factory: Factory | None = None,
 ) -> dict[str, Any]:
-    """Train from the first step to the last and return the run's accounting.
+    """Train a new run to its end and return its totals: steps, images, minutes, peak memory, ….
+
+    The returned values are also written to results/training.json.
 
     Args:
         folder: the run folder, which must not hold a run yet.
         data: the data folder.
-        config: of the run.
+        config: config of the run.
         cache: folder of the decoded images; inside `data` by default.
-        world: the ranks; several of them resume a run that exists, since they restart after a failure.
+        world: this process and the other ranks. With several ranks an existing run is resumed, because torchrun
+            restarts them after a failure.
         display: shows the progress.
-        factory: builds the network in place of the one that the config names.
+        factory: builds the network, called with `num_classes`; replaces the network that the config names.
 
     Raises:
         LabError: the data is invalid, the folder cannot be written, or the loss diverged.
@@ -90,10 +93,12 @@ def start_run(
 def resume_run(
     folder: Path, *, world: World = SINGLE_PROCESS, display: TrainProgress | None = None, factory: Factory | None = None
 ) -> dict[str, Any]:
-    """Resume a run from its last checkpoint; it ends as if it had not been interrupted.
+    """Train a run to its end from its last checkpoint; return its totals, as `start_run` does.
+
+    The result is the same as without the interruption.
 
     Raises:
-        LabError: the folder holds no run, or its training images changed.
+        LabError: the folder holds no run, or the training images have changed.
         Interrupted: training was asked to stop again.
     """
     run = Run(Path(folder))
@@ -112,7 +117,7 @@ def resume_run(
 
 
 def open_sides(data: Path, cache: Path | None, config: TrainConfig) -> tuple[MemmapDataset, MemmapDataset]:
-    """Return the training images and those to evaluate after an epoch: val, or the held-out ones."""
+    """Return the images to train on and the images to evaluate: val, or a held-out part of train."""
     train = open_dataset(data, cache, "train", config.stored_size, config.damaged)
     if config.holdout:
         return hold_out(train, config.holdout)
@@ -125,7 +130,7 @@ def available_cores() -> int:
 
 
 def threads_per_rank(world: World) -> int:
-    """Return the number of cores for each of the ranks on this machine."""
+    """Return the number of CPU threads per rank: the available cores, divided among the ranks of this machine."""
     return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1") if world.size > 1 else 1))
 
 
@@ -167,7 +172,7 @@ def _fit(
 
 
 def announcement(run: Run, config: TrainConfig, train: MemmapDataset, device: torch.device) -> str:
-    """Return the plan of a run in one line, and a line on how to stop and resume it."""
+    """Return two lines of text: the plan of the run, and how to stop and resume it."""
     sides = ", then ".join(str(side) for _, side in config.schedule.sizes)
     length = f"{config.minutes:g} minutes" if config.minutes else f"{config.epochs:g} epochs"
     precision = "bfloat16" if config.autocast else "float32"
@@ -200,7 +205,7 @@ def _accounting(trainer: Trainer, train: MemmapDataset, val: MemmapDataset) -> d
 
 
 def _skipped(*datasets: MemmapDataset) -> dict[str, Any]:
-    """Return the images that were skipped, per split."""
+    """Return the skipped images per split under the key `skipped`; empty if no image was skipped."""
     splits = {"train" if data.split == "holdout" else data.split: data.skipped for data in datasets if data.skipped}
     return (
         {"skipped": {split: [list(entry) for entry in entries] for split, entries in splits.items()}} if splits else {}
@@ -208,6 +213,6 @@ def _skipped(*datasets: MemmapDataset) -> dict[str, Any]:
 
 
 def _note_resumption(run: Run) -> None:
-    """Keep the provenance of each resumption beside that of the start."""
+    """Append the current software and hardware to `resumed` in the run's environment file."""
     earlier = Environment.read(run.environment) if run.environment.exists() else environment()
     earlier.model_copy(update={"resumed": (*earlier.resumed, environment())}).write(run.environment)

@@ -1,4 +1,4 @@
-"""All that training changes from step to step, and its form in a checkpoint."""
+"""State of training (model, optimizers, position in the run), and its conversion to and from checkpoints."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -27,13 +27,17 @@ class TrainState:
     """Model, optimizers, moving average, and the position in the run.
 
     Attributes:
-        average: the moving average of the weights, if the config asks for one.
-        is_custom: whether the model is not one of the registry.
+        model: the classifier that is trained.
+        optimizers: one optimizer, or Muon and AdamW.
+        average: the moving average of the weights, or None if the config has none.
+        is_custom: whether a factory built the network, not the registry.
         step: number of completed steps.
-        best_acc1: top-1 accuracy of the kept weights in percent.
+        best_acc1: top-1 accuracy in percent of the weights in model_best.pth.tar.
         metrics_bytes: size of metrics.jsonl at the last checkpoint.
-        stopped: why the run ended before its last step.
-        is_complete: whether the last step is done; a run with a time limit could not tell by its clock.
+        epoch: sums over the steps of the current epoch.
+        run: sums over the steps of the run.
+        stopped: reason why the run ended before its last step, or empty.
+        is_complete: whether the last step is done; with a time limit, elapsed time alone does not show it.
     """
 
     model: Classifier
@@ -50,7 +54,7 @@ class TrainState:
 
     @property
     def evaluated(self) -> Classifier:
-        """The weights that are evaluated and kept: the average, if there is one."""
+        """The model to evaluate and save: the moving average if there is one, else the trained model."""
         return self.average.module if self.average is not None else self.model  # pyright: ignore[reportReturnType]
 
 
@@ -70,10 +74,13 @@ def make_loader(dataset: MemmapDataset, config: TrainConfig, device: torch.devic
 def initialize(
     config: TrainConfig, *, num_classes: int, device: torch.device, factory: Factory | None = None
 ) -> TrainState:
-    """Return the state before the first step, drawn from the config's seed.
+    """Return the state before the first step, with weights drawn from `config.seed`.
 
     Args:
-        factory: builds the network in place of the one that the config names.
+        config: config of the run.
+        num_classes: number of classes.
+        device: device of the model.
+        factory: builds the network, called with `num_classes`; replaces the network that the config names.
     """
     torch.manual_seed(config.seed)
     if factory:
@@ -90,9 +97,10 @@ def initialize(
 
 
 def ema_with_warmup(decay: float) -> Callable[..., None]:
-    """Return an exponential moving average whose decay rises from 0.1 as (1 + t) / (10 + t) to `decay`.
+    """Return the update function of an exponential moving average, as `multi_avg_fn` for `AveragedModel`.
 
-    As in TensorFlow's `ExponentialMovingAverage(num_updates=…)`, the initial weights are soon forgotten.
+    At update t the decay is (1 + t) / (10 + t), at most `decay`, so the initial weights soon lose their influence. This
+    is the rule of TensorFlow's `ExponentialMovingAverage(num_updates=…)`.
     """
 
     def update(averaged: tuple[Tensor, ...], current: tuple[Tensor, ...], count: Tensor) -> None:
@@ -109,7 +117,7 @@ def ema_with_warmup(decay: float) -> Callable[..., None]:
 def checkpoint_values(
     state: TrainState, config: TrainConfig, categories: tuple[str, ...], epoch: int
 ) -> dict[str, Any]:
-    """Return a resumable checkpoint: the handout's keys (`optimizer`, `scheduler`, `best_acc1`, …) and a few more."""
+    """Return the content of a resumable checkpoint, with the handout's keys (`optimizer`, `best_acc1`, …) and more."""
     states = [optimizer.state_dict() for optimizer in state.optimizers]
     return {
         **to_values(state.model, arch=config.model, categories=categories, size=config.eval_size, epoch=epoch),
@@ -126,7 +134,7 @@ def checkpoint_values(
 
 
 def best_values(state: TrainState, config: TrainConfig, categories: tuple[str, ...], epoch: int) -> dict[str, Any]:
-    """Return the content of `model_best.pth.tar`: the weights to use, without optimizers."""
+    """Return the content of model_best.pth.tar: the weights for inference, without optimizers."""
     values = to_values(
         state.evaluated, arch=config.model, categories=categories, size=config.eval_size, epoch=epoch, half=config.half
     )
@@ -134,10 +142,18 @@ def best_values(state: TrainState, config: TrainConfig, categories: tuple[str, .
 
 
 def restore(state: TrainState, values: dict[str, Any], path: Path, *, arch: str, steps_per_epoch: int) -> list[str]:
-    """Load a checkpoint into an initial state.
+    """Load a checkpoint into a state that `initialize` returned.
+
+    Args:
+        state: the state to change.
+        values: content of the checkpoint.
+        path: path of the checkpoint, for error messages.
+        arch: name of the expected architecture.
+        steps_per_epoch: converts the epoch to a step if the checkpoint has no step.
 
     Returns:
-        What the checkpoint lacks and is therefore new; empty for a checkpoint of scenelab.
+        Descriptions of state that is missing in the checkpoint and keeps its initial value; empty for a checkpoint
+        written by scenelab.
 
     Raises:
         LabError: the architecture or the optimizer differs.

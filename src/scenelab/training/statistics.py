@@ -1,4 +1,4 @@
-"""Statistics of the last step, of the current epoch and of the whole run."""
+"""Training statistics of the last step, the current epoch and the run."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,16 @@ from scenelab.evaluation.metrics import hits
 
 @dataclass(frozen=True, kw_only=True)
 class StepStatistics:
-    """Results of one step over all ranks: mean loss, counts of correct images, learning rate, seconds."""
+    """Results of one step over all ranks.
+
+    Attributes:
+        loss: mean loss per image.
+        top1: number of images classified correctly.
+        top5: number of images with the label among the five most likely classes.
+        images: number of images of the batch.
+        learning_rate: learning rate of the step.
+        seconds: duration of the step.
+    """
 
     loss: float
     top1: int
@@ -21,7 +30,7 @@ class StepStatistics:
 
 @dataclass(kw_only=True)
 class EpochStatistics:
-    """Sums over the steps of the current epoch; `loss` is the sum of the images' losses."""
+    """Sums over the images of the current epoch: losses, correct predictions (top-1, top-5) and images."""
 
     loss: float = 0.0
     top1: int = 0
@@ -29,27 +38,29 @@ class EpochStatistics:
     images: int = 0
 
     def add(self, step: StepStatistics) -> None:
-        """Count a step."""
+        """Add the results of one step."""
         self.loss += step.loss * step.images
         self.top1 += step.top1
         self.top5 += step.top5
         self.images += step.images
 
     def means(self) -> dict[str, float]:
-        """Return the mean loss and the accuracies in percent."""
+        """Return the mean `loss` per image and the accuracies `top1` and `top5` in percent."""
         top1, top5 = 100 * self.top1 / self.images, 100 * self.top5 / self.images
         return {"loss": self.loss / self.images, "top1": top1, "top5": top5}
 
 
 @dataclass(kw_only=True)
 class RunStatistics:
-    """Sums over the run, and seconds of its last evaluation and of its last probe for catastrophic overfitting.
+    """Sums over the run, and durations of the last evaluation and the last overfitting check.
 
     Attributes:
-        seen: images trained on, each epoch counted.
+        seen: number of images trained on; an image counts once per epoch.
         flops: floating-point operations of training.
-        seconds: time in steps.
-        spent: time from the first step on, evaluation included, checkpoints included.
+        seconds: seconds in training steps.
+        spent: seconds since the first step, including evaluation and checkpoints.
+        evaluating: seconds of the last evaluation.
+        probing: seconds of the last check for catastrophic overfitting.
     """
 
     seen: int = 0
@@ -61,7 +72,10 @@ class RunStatistics:
 
 
 def count_correct(logits: Tensor, labels: Tensor) -> tuple[int, int]:
-    """Return how many labels, or most likely classes of mixed labels, are among the first one and five."""
+    """Return the numbers of images with correct top-1 and top-5 predictions.
+
+    Labels are (n) class indices, or (n, k) class probabilities, whose most likely class is taken as the label.
+    """
     if not len(labels):
         return 0, 0
     targets = labels if labels.ndim == 1 else labels.argmax(dim=1)

@@ -1,4 +1,4 @@
-"""One training step: batch → loss → gradient → optimizer step → moving average."""
+"""One training step: forward and backward pass, optimizer step, and update of the moving average."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -25,19 +25,19 @@ def train_step(
     weight: float = 1.0,
     parts: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Update the weights and their average from one batch.
+    """Update the weights and their moving average from one batch.
 
     Args:
-        state: model, optimizers and average.
+        state: model, optimizers and moving average.
         network: the state's model, or its compiled or distributed form.
-        config: precision, label smoothing and clipping.
-        images: (n, 3, h, w) in [0, 1].
-        labels: (n) class numbers or (n, k) class probabilities.
-        weight: factor of the loss in the gradient, for ranks whose shards differ in size.
-        parts: number of parts whose gradients are summed; `config.accumulate` by default.
+        config: precision, label smoothing and gradient clipping.
+        images: (n, 3, h, w), pixel values in [0, 1].
+        labels: (n) class indices or (n, k) class probabilities.
+        weight: factor of the loss before the backward pass, for ranks whose shards differ in size.
+        parts: number of micro-batches for gradient accumulation; `config.accumulate` by default.
 
     Returns:
-        The mean loss and the logits, detached.
+        The mean loss per image (a scalar) and the logits (n, k), both detached.
     """
     state.model.train()
     for optimizer in state.optimizers:
@@ -74,10 +74,10 @@ def adversarial_train_step(
     seed: int,
     weight: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Perturb the images as `config.adversarial` says, then train on them; `free` takes several steps.
+    """Train on adversarial examples of one batch, by the method in `config.adversarial`.
 
-    Args:
-        seed: of the attack's random start; the other arguments and the result are those of `train_step`.
+    `free` takes several training steps on the batch and returns the results of the last one. Arguments and results are
+    as in `train_step`, plus the seed of the attack's random start.
     """
     adversarial = config.adversarial
     assert adversarial is not None
@@ -85,7 +85,7 @@ def adversarial_train_step(
         with autocast(config, images):
             if adversarial.method == "handout":
                 images, network = handout_examples(state.model, images, adversarial), state.model.network
-            else:  # gradients of the images are not averaged over ranks
+            else:  # without DistributedDataParallel: gradients of the images must not be averaged over ranks
                 attacked = state.model if isinstance(network, DistributedDataParallel) else network
                 images = pgd_examples(state.model, attacked, images, labels, adversarial, seed=seed)
         return train_step(state, network, config, images, labels, weight=weight, parts=1)
@@ -102,10 +102,10 @@ def adversarial_train_step(
 
 
 def autocast(config: TrainConfig, images: Tensor) -> AbstractContextManager[object]:
-    """Return the context of bfloat16 products, if the config asks for it."""
+    """Return an autocast context for bfloat16 on the images' device if the config enables it, else a null context."""
     return torch.autocast(images.device.type, torch.bfloat16) if config.autocast else nullcontext()
 
 
 def _no_sync(network: Network) -> AbstractContextManager[object]:
-    """Leave averaging over ranks to the last part."""
+    """Return a context without gradient averaging over ranks, for all micro-batches but the last."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()

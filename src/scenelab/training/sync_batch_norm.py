@@ -1,6 +1,6 @@
-"""Batch normalization with the statistics of the whole batch, on any device and for uneven shards.
+"""Batch normalization with statistics over all ranks, on any device and for uneven shards.
 
-The mean and variance are those of all ranks (Ioffe & Szegedy 2015). torch.nn.SyncBatchNorm runs on GPUs only.
+`torch.nn.SyncBatchNorm` supports GPUs only; `SyncBatchNorm2d` is its counterpart for CPUs.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 def convert_sync_batchnorm(module: nn.Module, world: "World") -> nn.Module:
-    """Return the module with each BatchNorm2d replaced by a synchronized one.
+    """Replace each `nn.BatchNorm2d` of a module with a synchronized layer and return the module.
 
-    The parameters and buffers are the same tensors under the same names, so optimizers and state dicts stay valid.
+    The new layers share parameters and buffers with the old ones under the same names, so optimizers and state dicts
+    stay valid.
     """
     if type(module) is nn.BatchNorm2d:
         if module.weight.is_cuda:
@@ -30,7 +31,7 @@ def convert_sync_batchnorm(module: nn.Module, world: "World") -> nn.Module:
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """Normalize with the mean and variance of the batches of all ranks, on a CPU."""
+    """Batch normalization on CPUs with mean and variance over all ranks (Ioffe & Szegedy 2015)."""
 
     def __init__(self, num_features: int, eps: float, momentum: float | None, *, world: "World") -> None:
         super().__init__(num_features, eps, momentum)
@@ -38,7 +39,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
     @classmethod
     def from_batch_norm(cls, norm: nn.BatchNorm2d, world: "World") -> "SyncBatchNorm2d":
-        """Build a synchronized module that holds the parameters and buffers of `norm`."""
+        """Return a synchronized layer that shares its parameters and buffers with `norm`."""
         result = cls(norm.num_features, norm.eps, norm.momentum, world=world)
         result.weight, result.bias = norm.weight, norm.bias
         result.running_mean, result.running_var = norm.running_mean, norm.running_var
@@ -46,7 +47,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         return result.train(norm.training)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalize images of shape (n, c, h, w); n may be 0 on some ranks."""
+        """Return normalized features (n, c, h, w); n may be 0 on some ranks."""
         if not self.training:
             return super().forward(input)
         mean, variance, count = _statistics(input.detach(), self.weight.dtype, self.world)
@@ -54,7 +55,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         return _SyncNormalize.apply(input, self.weight, self.bias, mean, variance, count, self.eps, self.world)
 
     def _update_running_statistics(self, mean: Tensor, variance: Tensor, count: float) -> None:
-        """Update as nn.BatchNorm2d does, with the unbiased variance."""
+        """Update the running statistics as `nn.BatchNorm2d` does, from the mean and the biased variance."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -65,13 +66,14 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 class _SyncNormalize(torch.autograd.Function):
-    """x̂ = (x - μ)/√(σ² + ε), y = γx̂ + β, with μ and σ² over all ranks, by torch's fused kernels.
+    """Differentiable normalization x̂ = (x - μ)/√(σ² + ε), y = γx̂ + β, with μ and σ² over all ranks.
 
-    With N values per channel in all, and sums over all of them (Ioffe & Szegedy 2015, section 3):
+    With N values per channel over all ranks, and sums over these values (Ioffe & Szegedy 2015, section 3):
 
         ∂L/∂x = γ/√(σ² + ε) · (∂L/∂y - Σ∂L/∂y / N - x̂ · Σ(x̂ · ∂L/∂y) / N)
 
-    The first term is the gradient of normalization with fixed statistics; the other two are such a normalization of x.
+    torch's batch normalization kernels compute it in two parts. The first term is the gradient for fixed statistics;
+    the other two terms together are a normalization of x with a different scale and shift.
     """
 
     @staticmethod
@@ -102,7 +104,7 @@ def _normalize(images: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, b
 def _statistics(images: Tensor, dtype: torch.dtype, world: "World") -> tuple[Tensor, Tensor, float]:
     """Return the mean and biased variance per channel over all ranks, and the number of values per channel.
 
-    The sums are in float64, where the square of the mean costs no digits.
+    The sums are in float64, so that subtracting the squared mean does not lose precision.
     """
     positions = images.shape[0] * images.shape[2] * images.shape[3]
     local = torch.zeros(2, images.shape[1], dtype=dtype)

@@ -1,4 +1,4 @@
-"""The training loop: steps, epochs, checkpoints."""
+"""The training loop: steps, evaluation after epochs, and checkpoints."""
 
 import math
 import time
@@ -31,22 +31,24 @@ from scenelab.training.statistics import EpochStatistics, StepStatistics, count_
 from scenelab.training.step import Network, adversarial_train_step, train_step
 
 LOSS_SMOOTHING = 0.95
-MAX_LOSS = 4.0  # times the loss of guessing
+MAX_LOSS = 4.0  # limit of the smoothed loss, as a multiple of the loss of uniform random guessing
 
 
 @dataclass(kw_only=True)
 class Trainer:
-    """A run between two steps; `fit` takes it from there to its end.
+    """Training loop of one run; `fit` continues from the current state to the end.
 
     Attributes:
-        run: the folder that is written to.
-        config: of the run.
-        state: the model and all that training changes, new or restored from a checkpoint.
-        loader: the training batches by step.
-        val: the images that are evaluated after an epoch; None evaluates nothing.
-        logger: takes the metrics.
-        display: shows the progress to a person.
-        world: the ranks of the run.
+        run: the run folder.
+        config: config of the run.
+        state: model, optimizers and position in the run; new, or restored from a checkpoint.
+        loader: training batches, indexed by step.
+        val: images to evaluate after an epoch; None for no evaluation.
+        logger: writes the metrics.
+        display: shows the progress.
+        world: this process and the other ranks.
+        smoothed_loss: exponential moving average of the loss, to detect divergence.
+        last_step: results of the last step.
     """
 
     run: Run
@@ -69,14 +71,16 @@ class Trainer:
             self.display = TrainProgress()
 
     def fit(self, announcement: str = "") -> TrainState:
-        """Train to the last step; evaluate and save at the end of each epoch.
+        """Train to the last step and return the final state.
+
+        Saves a checkpoint after each epoch and every `config.checkpoint_seconds`.
 
         Args:
-            announcement: text to show as soon as Ctrl-C saves a checkpoint.
+            announcement: text to show once the handler for Ctrl-C is installed.
 
         Raises:
             LabError: the loss diverged, or the run folder cannot be written.
-            Interrupted: Ctrl-C or SIGTERM; the checkpoint is saved.
+            Interrupted: Ctrl-C or SIGTERM was received; a checkpoint has been saved.
         """
         state = self.state
         with self.display, stop_requests() as stop_requested:
@@ -89,7 +93,7 @@ class Trainer:
                 seconds, stop = self.world.broadcast(time.monotonic() - counted, stop_requested())
                 state.run.spent += seconds
                 counted = time.monotonic()
-                is_last = state.is_complete = self.clock.progress(state) >= 1  # before the time of an evaluation counts
+                is_last = state.is_complete = self.clock.progress(state) >= 1  # before an evaluation adds to the time
                 ends_epoch = is_last or state.step % self.loader.steps_per_epoch == 0
                 if ends_epoch:
                     self._end_epoch(is_last=is_last)
@@ -105,7 +109,7 @@ class Trainer:
         return state
 
     def step(self) -> int:
-        """Train on the next batch and return its number of images."""
+        """Train on the next batch and return its number of images over all ranks."""
         began = time.perf_counter()
         state, config, number = self.state, self.config, self.state.step
         total, per_epoch = self.clock.total_steps, self.loader.steps_per_epoch
@@ -135,7 +139,7 @@ class Trainer:
         return count
 
     def _record(self, loss: Tensor, logits: Tensor, labels: Tensor, learning_rate: float, began: float) -> None:
-        """Sum a step's results over the ranks, check the loss, log and show them."""
+        """Sum the results of a step over all ranks, check for divergence, log and display them."""
         state = self.state
         sums = self.world.all_reduce(float(loss) * len(labels), *count_correct(logits, labels), len(labels))
         mean = sums[0] / sums[3] if self.world.size > 1 else float(loss)
@@ -180,7 +184,7 @@ class Trainer:
         )
 
     def _flops_per_image(self, side: int) -> int:
-        """Return the operations of forward and backward; 0 for a network that is not in the registry."""
+        """Return the floating-point operations of forward and backward pass; 0 for a custom network."""
         if self.state.is_custom:
             return 0
         if side not in self._flops:
@@ -189,7 +193,7 @@ class Trainer:
         return self._flops[side]
 
     def _end_epoch(self, *, is_last: bool) -> None:
-        """Log the epoch, check for catastrophic overfitting, evaluate if it is due, and keep the weights."""
+        """Log the epoch, check for catastrophic overfitting, and evaluate and save the weights if due."""
         state, config = self.state, self.config
         epoch = math.ceil(state.step / self.loader.steps_per_epoch)
         if is_last and state.step % config.log_every and self.last_step:
@@ -207,7 +211,7 @@ class Trainer:
         self.display.epoch(text)
 
     def _evaluate(self, epoch: int) -> str:
-        """Evaluate on val, keep the weights if they are to be kept, and return the results as text."""
+        """Evaluate on val, save the weights if they are the best or the last, and return the metrics as text."""
         state, config, val, top1, text = self.state, self.config, self.val, 0.0, ""
         if val is not None:
             began = time.monotonic()
@@ -223,7 +227,7 @@ class Trainer:
         return text
 
     def _predict(self, val: MemmapDataset) -> Tensor:
-        """Return the logits of all images; each rank computes its shard."""
+        """Return the logits (n, k) of all val images; each rank computes its shard."""
         rows = np.arange(len(val))[self.world.shard(len(val))]
         shard = val if self.world.size == 1 else val.subset(rows, split=val.split, name=f"part {self.world.rank}")
         logits = torch.empty(0, len(val.categories))
@@ -233,7 +237,7 @@ class Trainer:
         return self.world.all_gather(logits, len(val))
 
     def _has_collapsed(self, epoch: int) -> bool:
-        """Check for catastrophic overfitting; if there is, `state.stopped` says so and the kept weights stay."""
+        """Return whether catastrophic overfitting occurred; if so, set `state.stopped` and keep the saved weights."""
         state, config = self.state, self.config
         assert config.adversarial is not None
         began = time.monotonic()
@@ -269,7 +273,7 @@ class Trainer:
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is the GPU if there is one.
+    """Return the device with this name; `auto` is the GPU if there is one, else the CPU.
 
     Raises:
         LabError: the device is unknown or not available.
