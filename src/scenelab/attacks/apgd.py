@@ -1,4 +1,4 @@
-"""Auto-PGD (Croce & Hein 2020): the step size adapts to the progress, so there is nothing to tune."""
+"""Auto-PGD (Croce & Hein 2020): PGD with an adaptive step size per image."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from scenelab.attacks.threat import Threat
 from scenelab.classifier import Images, Values, check_count
 
 MOMENTUM = 0.75  # α, section 3.1
-RISING = 0.75  # ρ, section 3.2: share of steps that should increase the loss
-FIRST, SHRINK, SHORTEST = 0.22, 0.03, 0.06  # section 3.3: gaps between checkpoints, as shares of all steps
-DLR_CLASSES = 4  # the targeted DLR loss needs them; the margin replaces it below
+RISING = 0.75  # ρ, section 3.2: fraction of steps that must increase the loss
+FIRST, SHRINK, SHORTEST = 0.22, 0.03, 0.06  # section 3.3: gaps between checkpoints, as fractions of all steps
+DLR_CLASSES = 4  # minimum for the targeted DLR loss; with fewer classes, the margin replaces it
 
 
 def checkpoints(steps: int) -> list[int]:
-    """Return the steps at which the step size is reviewed, w_j = ⌈p_j N⌉ (section 3.3)."""
+    """Return the steps at which the step size may be halved, w_j = ⌈p_j N⌉, in ascending order (section 3.3)."""
     result, before, share = [], 0.0, FIRST
     while share < 1:
         result.append(math.ceil(round(share * steps, 9)))
@@ -30,7 +30,7 @@ def checkpoints(steps: int) -> list[int]:
 
 @dataclass
 class AdaptiveState:
-    """Per-image state of Auto-PGD: N values, or N×C×H×W for points and gradients."""
+    """State of Auto-PGD per image: points and gradients of shape N×C×H×W, all other tensors of shape N."""
 
     value: Tensor
     previous_points: Tensor
@@ -45,14 +45,17 @@ class AdaptiveState:
 
 @dataclass
 class AdaptiveStep:
-    """Algorithm 1: momentum; at checkpoints without progress, halve the step and return to the best point."""
+    """Step rule of Auto-PGD (algorithm 1).
+
+    Each step has momentum. At a checkpoint, images without progress halve their step size and return to the best point.
+    """
 
     threat: Threat
     steps: int
     state: AdaptiveState | None = field(default=None, repr=False)
 
     def next_points(self, images: Images, points: Images, values: Values, grads: Images, step: int) -> Images:
-        """Return the next points (equation 2), after the review of the step size at checkpoints."""
+        """Return the next points (equation 2), before projection; at a checkpoint, first review the step size."""
         if step == 0 or self.state is None:
             size, best = values.new_full(values.shape, 2 * self.threat.epsilon), values.clone()
             rises = torch.zeros_like(values)
@@ -76,7 +79,10 @@ class AdaptiveStep:
     def _review(
         self, state: AdaptiveState, points: Tensor, values: Tensor, grads: Tensor, span: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Apply conditions 1 and 2 of section 3.2: halve the step and go back to the best point."""
+        """Halve the step size and return to the best point where condition 1 or 2 of section 3.2 holds.
+
+        `span` is the number of steps since the previous checkpoint.
+        """
         same_step = state.step_size == state.step_size_at_checkpoint
         stuck = same_step & (state.best_value <= state.best_value_at_checkpoint)
         back = (state.rises < RISING * span) | stuck
@@ -88,7 +94,7 @@ class AdaptiveStep:
         return torch.where(back, state.best_points, points), values, torch.where(back, state.best_grads, grads)
 
     def select(self, rows: Bool[Tensor, " n"]) -> None:
-        """Keep only the state of these images."""
+        """Keep only the state of the images in the mask `rows`."""
         if self.state is not None:
             self.state = AdaptiveState(*(values[rows] for values in vars(self.state).values()))
 
@@ -101,7 +107,7 @@ def _ascend(batch: Batch, goal: Goal, restart: int, steps: int, loss_fn: AttackL
 
 @dataclass(frozen=True, kw_only=True)
 class APGD(Attack):
-    """Auto-PGD from a random start, away from the labels; `loss_fn=dlr` for APGD-DLR."""
+    """Untargeted Auto-PGD from random starts; with `loss_fn=dlr`, APGD-DLR."""
 
     steps: int = 100
     restarts: int = 1
@@ -112,7 +118,7 @@ class APGD(Attack):
         check_count("restarts", self.restarts)
 
     def perturb(self, batch: Batch) -> Images:
-        """Return the best images of all restarts."""
+        """Return the best point over all restarts for each image."""
 
         def run_once(batch: Batch, restart: int) -> AscentResult:
             return _ascend(batch, batch.goal, restart, self.steps, self.loss_fn)
@@ -122,9 +128,11 @@ class APGD(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class TargetedAPGD(Attack):
-    """APGD-T: `steps` of the targeted DLR loss toward each of the `classes` most likely other classes in turn.
+    """Auto-PGD on the targeted DLR loss, toward one class after another (APGD-T); any wrong prediction is a success.
 
-    Any wrong class is a success.
+    Attributes:
+        steps: steps per target class.
+        classes: number of target classes, the most likely ones except the label.
     """
 
     steps: int = 100
@@ -135,7 +143,7 @@ class TargetedAPGD(Attack):
         check_count("classes", self.classes)
 
     def perturb(self, batch: Batch) -> Images:
-        """Return the best images of all classes."""
+        """Return the best point over all target classes for each image."""
         logits = batch.clean_logits()
         num_classes = logits.shape[1]
         loss_fn = dlr if num_classes >= DLR_CLASSES else margin

@@ -1,4 +1,4 @@
-"""The driver of all attacks: checked arguments, batches, targets from clean images, an evaluated result."""
+"""Base class of attacks: argument checks, target classes, batches, and evaluation of the adversarial images."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -22,9 +22,10 @@ Targets = Tensor | Literal["least-likely", "random"] | None
 
 @dataclass(frozen=True)
 class AttackResult:
-    """Adversarial images and the model's predictions on exactly these.
+    """Adversarial images and the model's predictions on them.
 
-    `success` says whether the model is fooled; `norms` are those of the perturbations in the threat's norm.
+    `success` is true where the attack reached its goal. `norms` are the norms of the perturbations under the threat
+    model.
     """
 
     images: Images
@@ -35,7 +36,10 @@ class AttackResult:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch under attack; random draws depend on `rows`, its positions in the input, and the seed alone."""
+    """Batch of images under attack; `rows` are the images' indices in the input.
+
+    Random draws depend only on `rows` and `seed`, so they are the same for every batch size.
+    """
 
     model: Model
     images: Images
@@ -45,18 +49,18 @@ class Batch:
     seed: int
 
     def select(self, rows: Tensor) -> "Batch":
-        """Return the batch of a subset of its images, by index."""
+        """Return the batch with the images at indices `rows` only."""
         return replace(self, images=self.images[rows], goal=self.goal.select(rows), rows=self.rows[rows])
 
     def clean_logits(self) -> Logits:
-        """Return the logits of the clean images, after a check that the goal's classes are among them."""
+        """Return the logits of the clean images; raise LabError unless labels and targets are classes of the model."""
         with torch.no_grad():
             logits = classifier.logits_of(self.model, self.images)
         self.goal.check(logits)
         return logits
 
     def random_starts(self, restart: int) -> Images:
-        """Draw a point in the ball around each image."""
+        """Return a random point in the ball around each image, within the pixel bounds."""
         draws = [
             self.threat.sample(image, generator_for((self.seed, restart, row), image.device))
             for image, row in zip(self.images, self.rows.tolist(), strict=True)
@@ -66,18 +70,18 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
-    """An attack as a value; call it on a model and images."""
+    """Base class of attacks: an immutable configuration, called with a model and images."""
 
     takes_targets: ClassVar[bool] = False
     threats: ClassVar[type[Threat]] = Threat
 
     @abstractmethod
     def perturb(self, batch: Batch) -> Images:
-        """Return adversarial images of one batch that is not empty."""
+        """Return adversarial images for one non-empty batch."""
 
     @property
     def skip_fooled(self) -> bool:
-        """Whether images that fool the model when clean are returned unchanged."""
+        """Whether to return images unchanged if they fool the model without a perturbation."""
         return True
 
     def __call__(
@@ -92,17 +96,17 @@ class Attack(ABC):
         batch_size: int = BATCH_SIZE,
         on_progress: OnProgress = classifier.no_progress,
     ) -> AttackResult:
-        """Attack the images; the model's state is restored, also if it raises.
+        """Return adversarial examples for the images; restore the model's training modes, also after an exception.
 
         Args:
             model: any callable from N×C×H×W images to N×K logits.
-            images: within the bounds of `threat`.
-            labels: true classes; the model's predictions by default.
-            threat: `Linf(epsilon)` or `L2(epsilon)`.
-            targets: classes to move toward, or how to choose them from the clean images (PGD and FGSM only); None
-                moves away from the labels.
-            seed: for random starts, targets and squares; draws depend on seed and position alone.
-            batch_size: images per forward pass; results do not depend on it up to float rounding.
+            images: N×C×H×W, within the bounds of `threat`.
+            labels: N true class indices; by default, the model's predictions.
+            threat: threat model, such as `Linf(8 / 255)`.
+            targets: N target class indices, `"least-likely"`, or `"random"` (PGD and FGSM only); None for an untargeted
+                attack.
+            seed: seed of random starts, random targets and squares; draws depend on it and the image's index only.
+            batch_size: images per forward pass; changes the results by floating-point rounding at most.
             on_progress: called after each batch with its number of images.
         """
         classifier.check_count("batch_size", batch_size)
@@ -136,7 +140,10 @@ class Attack(ABC):
 
 
 def with_restarts(batch: Batch, run_once: Callable[[Batch, int], AscentResult], restarts: int) -> Images:
-    """Return the best points of several runs, image by image; fooled images are not run again."""
+    """Return the best point of each image over several restarts; skip images that are already fooled.
+
+    `run_once` attacks a batch, given the batch and the index of the restart.
+    """
     best = run_once(batch, 0)
     for restart in range(1, restarts):
         left = torch.nonzero(~best.fooled)[:, 0]
@@ -150,7 +157,7 @@ def with_restarts(batch: Batch, run_once: Callable[[Batch, int], AscentResult], 
 
 
 def generator_for(seed: tuple[int, ...], device: torch.device) -> torch.Generator:
-    """Return an independent generator for each tuple of integers."""
+    """Return a random generator on `device`, seeded independently for each tuple of integers."""
     return torch.Generator(device=device).manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
 
 
@@ -168,7 +175,7 @@ def _evaluate(
 def _resolve_goal(
     model: Model, images: Images, labels: Labels | None, targets: Targets, seed: int, batch_size: int
 ) -> Goal:
-    """Validate labels and targets, or take them from the logits of the clean images."""
+    """Validate labels and targets, or derive them from the logits of the clean images."""
     if isinstance(targets, str) and targets not in ("least-likely", "random"):
         raise LabError(f"targets is {targets!r}; expected class indices, least-likely, random or None")
     if isinstance(targets, Tensor):

@@ -1,4 +1,4 @@
-"""The loop of all attacks that follow a gradient."""
+"""Gradient ascent within a threat model: the loop of all gradient-based attacks."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,20 +13,23 @@ from scenelab.classifier import Images, Logits, Model, Values, logits_of, value_
 
 
 class StepRule(Protocol):
-    """How an attack moves; a rule may hold state per image."""
+    """Update rule of gradient ascent, which may hold state per image."""
 
     def next_points(self, images: Images, points: Images, values: Values, grads: Images, step: int) -> Images:
-        """Return the next points from the loss values and the gradients at the present ones."""
+        """Return the next points; `values` and `grads` are the losses and gradients at `points`."""
         ...
 
     def select(self, rows: Bool[Tensor, " n"]) -> None:
-        """Keep only the state of these images; the others left the batch."""
+        """Keep only the state of the images in the mask `rows`; all others leave the batch."""
         ...
 
 
 @dataclass(frozen=True)
 class AscentResult:
-    """Final points, the loss there, and whether the model was fooled on the way."""
+    """Result of gradient ascent: final points, loss values, and whether the model was fooled at any step.
+
+    Without `keep_best`, the last point is not evaluated, so values and `fooled` are from the steps before.
+    """
 
     points: Images
     values: Values
@@ -35,11 +38,11 @@ class AscentResult:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientAscent:
-    """Maximize a loss within a threat model; must be called inside `eval_mode(model)`.
+    """Gradient ascent on a loss within a threat model, to be called inside `eval_mode(model)`.
 
     Attributes:
-        early_stop: a fooled image leaves the batch.
-        keep_best: return the best point per image, fooling points first, then by loss; else the last point.
+        early_stop: remove an image from the batch once it fools the model.
+        keep_best: return the point with the largest loss per image, points that fool the model first, not the last.
     """
 
     threat: Threat
@@ -49,7 +52,7 @@ class GradientAscent:
     keep_best: bool = True
 
     def __call__(self, model: Model, images: Images, goal: Goal, starts: Images, rule: StepRule) -> AscentResult:
-        """Run `steps` ascent steps from `starts`; no step keeps the graph of an earlier one."""
+        """Run `steps` ascent steps from `starts`; each step has an autograd graph of its own."""
         best, best_values = starts.clone(), images.new_full((len(images),), float("-inf"))
         fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         rows, points = torch.arange(len(images), device=images.device), starts
@@ -81,17 +84,17 @@ class GradientAscent:
 
 
 Evaluation = tuple[Logits, Values, Images]
-"""Logits, loss values and gradients."""
+"""N×K logits, N loss values, and N×C×H×W gradients."""
 
 
 def loss_and_grad(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss) -> Evaluation:
-    """Return logits, the loss per image and its gradient; a loss of one number counts for every image."""
+    """Return logits, loss per image, and gradient of the loss by pixel; expand a scalar loss to all images."""
     logits, values, grads = value_and_grad(model, points, lambda logits: _loss(logits, goal, loss_fn))
     return logits, values.expand(len(points)), grads
 
 
 def loss_of(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss) -> Evaluation:
-    """Return the same without a backward pass, with an empty gradient."""
+    """Return logits, loss per image, and an empty gradient, without a backward pass."""
     with torch.no_grad():
         logits = logits_of(model, points)
         return logits, _loss(logits, goal, loss_fn).expand(len(points)), points[:0]

@@ -1,4 +1,4 @@
-"""Labels, targets, the success criterion, and the losses that attacks maximize."""
+"""Goals of attacks: labels, targets, the success criterion, and the losses to maximize."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ TINY = 1e-12  # keeps the DLR loss finite where the largest logits are equal
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """True classes, and the target classes that an attack moves toward; None moves away from the labels.
+    """Labels and target classes of an attack, and its success criterion.
 
-    If `targeted`, success means that the target is predicted; else any class but the label.
+    The losses increase toward `targets`, or away from `labels` if `targets` is None. The attack succeeds if the model
+    predicts the target (`targeted=True`), or any class except the label (`targeted=False`).
     """
 
     labels: Labels
@@ -27,35 +28,38 @@ class Goal:
     targeted: bool = False
 
     def is_fooled(self, logits: Logits) -> Bool[Tensor, " n"]:
-        """Return whether the attack succeeds, per image."""
+        """Return a mask of the images on which the attack succeeds."""
         predictions = logits.argmax(dim=1)
         return predictions == self.targets if self.targeted else predictions != self.labels
 
     def select(self, rows: Any) -> "Goal":
-        """Return the goal of a subset of the images, by index or mask."""
+        """Return the goal for a subset of the images, by indices or a boolean mask."""
         targets = None if self.targets is None else self.targets[rows]
         return Goal(labels=self.labels[rows], targets=targets, targeted=self.targeted)
 
     def check(self, logits: Logits) -> None:
-        """Raise LabError unless labels and targets are classes of the model."""
+        """Raise LabError unless labels and targets are class indices of the model."""
         check_classes(logits, self.labels, name="labels")
         if self.targets is not None:
             check_classes(logits, self.targets)
 
 
 AttackLoss = Callable[[Tensor, Goal], Tensor]
-"""From N×K logits and the goal to the loss that an attack maximizes: N values, or one for the batch."""
+"""Function from N×K logits and the goal to the loss to maximize: N values, or one for the batch."""
 
 
 def cross_entropy(logits: Logits, goal: Goal) -> Values:
-    """Return the labels' cross-entropy, or minus the targets' (Madry et al. 2018; Kurakin et al. 2017)."""
+    """Return the labels' cross-entropy (Madry et al. 2018) or minus the targets' (Kurakin et al. 2017)."""
     if goal.targets is None:
         return F.cross_entropy(logits, goal.labels, reduction="none")
     return -F.cross_entropy(logits, goal.targets, reduction="none")
 
 
 def margin(logits: Logits, goal: Goal) -> Values:
-    """Return max_{i≠y} z_i - z_y, or z_t - max_{i≠t} z_i for targets (Carlini & Wagner 2017)."""
+    """Return the margin of wrong classes, max_{i≠y} z_i - z_y, or z_t - max_{i≠t} z_i for targets t.
+
+    The logits are z and the label is y (Carlini & Wagner 2017).
+    """
     classes = goal.labels if goal.targets is None else goal.targets
     logit = logits.gather(1, classes[:, None])[:, 0]
     others = logits.scatter(1, classes[:, None], float("-inf")).amax(dim=1)
@@ -63,10 +67,10 @@ def margin(logits: Logits, goal: Goal) -> Values:
 
 
 def dlr(logits: Logits, goal: Goal) -> Values:
-    """Return the scale-invariant difference of logits ratio (Croce & Hein 2020, equations 6 and 7).
+    """Return the difference of logits ratio, which ignores the scale of logits (Croce & Hein 2020, eq. 6 and 7).
 
-    Untargeted -(z_y - max_{i≠y} z_i) / (z_(1) - z_(3)), targeted -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2), with
-    z_(1) ≥ z_(2) ≥ … the sorted logits; needs three classes, with targets four.
+    Untargeted: -(z_y - max_{i≠y} z_i) / (z_(1) - z_(3)). Targeted: -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2). The
+    sorted logits are z_(1) ≥ z_(2) ≥ …. The model needs at least three classes, or four with targets.
     """
     needed = 3 if goal.targets is None else 4
     if logits.shape[1] < needed:
@@ -79,12 +83,12 @@ def dlr(logits: Logits, goal: Goal) -> Values:
 
 
 def least_likely(logits: Logits, labels: Labels) -> Labels:
-    """Return the class with the smallest logit that is not the label (Kurakin et al. 2017)."""
+    """Return the class with the smallest logit, except the label, per image (Kurakin et al. 2017)."""
     return logits.scatter(1, labels[:, None], float("inf")).argmin(dim=1)
 
 
 def random_targets(labels: Labels, num_classes: int, *, seed: int = 0) -> Labels:
-    """Return a class other than the label, drawn uniformly, per image."""
+    """Return one random class per image, drawn uniformly from all classes except the label."""
     generator = torch.Generator().manual_seed(seed)
     offsets = torch.randint(1, num_classes, labels.shape, generator=generator)
     return (labels + offsets.to(labels.device)) % num_classes

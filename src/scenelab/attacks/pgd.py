@@ -14,12 +14,12 @@ from scenelab.attacks.threat import Threat
 from scenelab.classifier import Images, Values, check_count
 from scenelab.errors import LabError
 
-TOTAL_STEP = 2.5  # radii that all steps together can cross (Madry et al. 2018, appendix)
+TOTAL_STEP = 2.5  # length of all steps together, in radii of the ball (Madry et al. 2018, appendix)
 
 
 @dataclass
 class FixedStep:
-    """Steps of one size along the gradient, or its running sum (momentum; Dong et al. 2018, equation 6)."""
+    """Step rule of PGD: a fixed step size along the gradient, optionally with momentum (Dong et al. 2018, eq. 6)."""
 
     threat: Threat
     size: float
@@ -27,7 +27,7 @@ class FixedStep:
     velocity: Tensor | None = field(default=None, repr=False)
 
     def next_points(self, images: Images, points: Images, values: Values, grads: Images, step: int) -> Images:
-        """Return points + size · steepest(grads)."""
+        """Return points + size · steepest(accumulated gradient), before projection."""
         if self.momentum:
             scale = grads.abs().mean(dim=(1, 2, 3), keepdim=True)
             grads = grads / torch.where(scale > 0, scale, torch.ones_like(scale))
@@ -36,23 +36,25 @@ class FixedStep:
         return points + self.threat.steepest(grads, points.new_full((len(points),), self.size))
 
     def select(self, rows: Bool[Tensor, " n"]) -> None:
-        """Keep only the velocity of these images."""
+        """Keep only the velocity of the images in the mask `rows`."""
         self.velocity = None if self.velocity is None else self.velocity[rows]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PGD(Attack):
-    """x ← P(x + α·steepest(∇ loss(x))), where steepest is the sign for L∞ and the unit vector for L2.
+    """Projected gradient descent: x ← P(x + α·steepest(∇ loss(x))), with P the projection into the threat model.
+
+    The steepest direction is the sign of the gradient for L∞ and the normalized gradient for L2.
 
     Attributes:
-        steps: each has a forward and a backward pass; 0 returns the start.
-        step_size: α in the images' units; 2.5 ε / steps by default.
-        restarts: runs per image until it is fooled; several imply random starts.
-        random_start: start at a point drawn from the ball.
-        momentum: decay of the accumulated gradient; Dong et al. (2018) use 1.
+        steps: number of steps, each a forward and a backward pass; 0 returns the starting points.
+        step_size: α in pixel units; 2.5 ε / steps by default.
+        restarts: maximum number of runs per image; more than one implies random starts.
+        random_start: start from a random point in the ball, not from the image.
+        momentum: decay of the accumulated gradient, in [0, 1]; Dong et al. (2018) use 1.
         loss_fn: `cross_entropy`, `margin`, `dlr`, or any function of logits and goal.
-        early_stop: a fooled image takes no further steps; this does not change success.
-        keep_best: return the best point of all steps, else the last.
+        early_stop: stop once an image fools the model; with `keep_best`, the success rate stays the same.
+        keep_best: return the best point of all steps, not the last.
     """
 
     steps: int = 10
@@ -78,11 +80,11 @@ class PGD(Attack):
 
     @property
     def skip_fooled(self) -> bool:
-        """A random start can lose what fools the model already; the best point cannot."""
+        """Whether runs start from random points and keep the best, and so never evaluate the clean images."""
         return (self.random_start or self.restarts > 1) and self.keep_best
 
     def perturb(self, batch: Batch) -> Images:
-        """Return the best images of all restarts."""
+        """Return the best point over all restarts for each image."""
         threat = batch.threat
         size = TOTAL_STEP * threat.epsilon / max(1, self.steps) if self.step_size is None else self.step_size
         ascend = GradientAscent(
@@ -99,7 +101,7 @@ class PGD(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class FGSM(Attack):
-    """One step to the border of the ball: x + ε·sign(∇ loss(x)) for L∞."""
+    """Fast gradient sign method: one step to the border of the ball, x + ε·sign(∇ loss(x)) for L∞."""
 
     loss_fn: AttackLoss = cross_entropy
 
@@ -107,10 +109,10 @@ class FGSM(Attack):
 
     @property
     def skip_fooled(self) -> bool:
-        """Every image takes the step."""
+        """Always false: every image takes the step."""
         return False
 
     def perturb(self, batch: Batch) -> Images:
-        """Run PGD with one full step."""
+        """Return the images after one PGD step of size ε."""
         one_step = PGD(steps=1, step_size=batch.threat.epsilon, loss_fn=self.loss_fn, early_stop=False, keep_best=False)
         return one_step.perturb(batch)

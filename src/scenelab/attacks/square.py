@@ -1,4 +1,4 @@
-"""Square Attack (Andriushchenko et al. 2020): random search without gradients; it reveals gradient masking."""
+"""Square Attack (Andriushchenko et al. 2020): random search without gradients, which reveals gradient masking."""
 
 import math
 from dataclasses import dataclass
@@ -13,21 +13,22 @@ from scenelab.attacks.objectives import margin
 from scenelab.attacks.threat import Linf, Threat
 from scenelab.classifier import Images, check_count
 
-FIRST_SHARE = 0.8  # as in AutoAttack (Croce & Hein 2020)
-HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries, as in the authors' code
+FIRST_SHARE = 0.8  # initial fraction of the area, as in AutoAttack (Croce & Hein 2020)
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries out of 10,000, as in the authors' code
 
 
 def area_share(query: int, queries: int) -> float:
-    """Return the share of the image that a square covers, halved nine times on the scale of 10,000 queries."""
+    """Return the fraction of the image's area that the square of a query covers; it is halved nine times."""
     moment = query / queries * 10_000
     return FIRST_SHARE / 2 ** sum(moment > halving for halving in HALVINGS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Square(Attack):
-    """Stripes of ±ε, then squares of ±ε at random places, kept where they increase the margin of a wrong class.
+    """Square Attack: start from vertical stripes of ±ε, then add random squares of ±ε that increase the margin.
 
-    An image takes at most `queries` forward passes.
+    Attributes:
+        queries: maximum number of forward passes per image.
     """
 
     queries: int = 1000
@@ -38,7 +39,7 @@ class Square(Attack):
         check_count("queries", self.queries)
 
     def perturb(self, batch: Batch) -> Images:
-        """Search with one generator per image, so that no image's result depends on the others."""
+        """Return the best points; each image has its own random generator, so results do not depend on the batch."""
         images, threat = batch.images, batch.threat
         channels, height, width = images.shape[1:]
         generators = [generator_for((batch.seed, row), torch.device("cpu")) for row in batch.rows.tolist()]
@@ -67,7 +68,7 @@ def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def _square(shape: torch.Size, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return the 1×H×W mask of a random square, and a C×1×1 sign per channel."""
+    """Return the 1×H×W mask of a random square, and a random sign per channel as a C×1×1 tensor."""
     channels, height, width = shape
     top = int(torch.randint(0, height - side + 1, (), generator=generator))
     left = int(torch.randint(0, width - side + 1, (), generator=generator))

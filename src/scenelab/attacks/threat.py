@@ -1,4 +1,4 @@
-"""Threat models: a norm ball around each image, within pixel bounds, optionally on 8-bit levels."""
+"""Threat models: a norm ball around each image within pixel bounds, optionally restricted to 8-bit levels."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,17 +15,17 @@ from scenelab.errors import LabError
 Image = Float[Tensor, "c h w"]
 
 LEVELS = 255
-TOLERANCE = 1e-5  # for pixel values that should be in the bounds or on a level
+TOLERANCE = 1e-5  # accepted distance of a pixel value from the bounds or from an 8-bit level
 
 
 @dataclass(frozen=True)
 class Threat(ABC):
-    """All images that an attack may return for an image; a subclass supplies the norm.
+    """Base class of threat models: the set of allowed adversarial images; subclasses define the norm.
 
     Attributes:
         epsilon: radius of the ball in pixel units; 8/255 is eight levels of an 8-bit image.
         bounds: range of pixel values; None for no bounds, as for normalized images.
-        quantize: only levels of 8 bits, so that a PNG file holds the images exactly.
+        quantize: restrict pixel values to 8-bit levels, so that a PNG file stores the images exactly.
     """
 
     epsilon: float
@@ -41,15 +41,15 @@ class Threat(ABC):
 
     @abstractmethod
     def sample(self, image: Image, generator: Generator) -> Image:
-        """Return a perturbation drawn uniformly from the ball."""
+        """Return a perturbation of one image, drawn uniformly from the ball."""
 
     @abstractmethod
     def steepest(self, grads: Images, size: Values) -> Images:
-        """Return the perturbation of norm `size` with the largest inner product with `grads`."""
+        """Return the perturbation of norm `size` with the largest inner product with `grads`, per image."""
 
     @abstractmethod
     def clip(self, perturbation: Images) -> Images:
-        """Return the nearest perturbation in the ball."""
+        """Return the nearest perturbation inside the ball, per image."""
 
     @abstractmethod
     def norm(self, perturbation: Images) -> Values:
@@ -57,7 +57,7 @@ class Threat(ABC):
 
     @abstractmethod
     def round_levels(self, levels: Images) -> Images:
-        """Round a perturbation of the ball, in levels, to integers without leaving the ball."""
+        """Round perturbations, in units of 8-bit levels, to integers inside the ball."""
 
     @property
     def _range(self) -> tuple[float, float]:
@@ -79,21 +79,21 @@ class Threat(ABC):
             )
 
     def project(self, images: Images, points: Images) -> Images:
-        """Project points into the ball around the images and into the bounds.
+        """Project points into the ball around the images, then clamp them to the bounds.
 
-        The image is in the bounds, so clamping to them makes no perturbation larger.
+        The images are within the bounds, so clamping never makes a perturbation larger.
         """
         return (images + self.clip(points - images)).clamp_(*self._range)
 
     def quantized(self, images: Images, points: Images) -> Images:
-        """Return the points, for `quantize` moved to 8-bit levels within the ball."""
+        """Return the points, rounded to 8-bit levels inside the ball if `quantize` is set."""
         if not self.quantize:
             return points
         change = self.round_levels(LEVELS * (points - images))
         return ((LEVELS * images).round_() + change).div_(LEVELS).clamp_(*self._range)
 
     def contains(self, images: Images, points: Images) -> Bool[Tensor, " n"]:
-        """Return whether each point is in the ball and the bounds, up to float rounding."""
+        """Return a mask of the points within the bounds and, up to floating-point rounding, the ball."""
         near = self.norm(points - images) <= self.epsilon * (1 + TOLERANCE) + TOLERANCE / LEVELS
         (low, high), values = self._range, points.flatten(1)
         return near & ((values >= low) & (values <= high)).all(dim=1)
@@ -101,12 +101,12 @@ class Threat(ABC):
 
 @dataclass(frozen=True)
 class Linf(Threat):
-    """Every value of every pixel changes by at most epsilon."""
+    """L∞ threat model: each pixel value changes by at most `epsilon`."""
 
     name = "L∞"
 
     def sample(self, image: Image, generator: Generator) -> Image:
-        """Draw every value uniformly."""
+        """Return a perturbation with values drawn uniformly from [-ε, ε]."""
         uniform = torch.rand(image.shape, generator=generator, dtype=image.dtype, device=image.device)
         return self.epsilon * (2 * uniform - 1)
 
@@ -115,45 +115,45 @@ class Linf(Threat):
         return grads.sign().mul_(size.view(-1, 1, 1, 1))
 
     def clip(self, perturbation: Images) -> Images:
-        """Clamp every value."""
+        """Clamp every value to [-ε, ε]."""
         return perturbation.clamp(-self.epsilon, self.epsilon)
 
     def norm(self, perturbation: Images) -> Values:
-        """Return the largest absolute value."""
+        """Return the largest absolute value of each perturbation."""
         return perturbation.flatten(1).abs().amax(dim=1)
 
     def round_levels(self, levels: Images) -> Images:
-        """Round to nearest, at most ε: truncation would undo small steps."""
+        """Round to the nearest integers up to ε; truncation would undo steps below one level."""
         limit = math.floor(LEVELS * self.epsilon + TOLERANCE)
         return levels.round().clamp_(-limit, limit)
 
 
 @dataclass(frozen=True)
 class L2(Threat):
-    """The Euclidean norm of the perturbation of an image is at most epsilon."""
+    """L2 threat model: the Euclidean norm of the perturbation of an image is at most `epsilon`."""
 
     name = "L2"
 
     def sample(self, image: Image, generator: Generator) -> Image:
-        """Draw a uniform direction, and a radius that grows as volume does."""
+        """Return a perturbation of random direction and norm ε·u^(1/d), with u uniform in [0, 1] and d values."""
         normal = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=image.device)
         radius = torch.rand((), generator=generator, dtype=image.dtype, device=image.device) ** (1 / image.numel())
         return normal * (self.epsilon * radius / normal.norm())
 
     def steepest(self, grads: Images, size: Values) -> Images:
-        """Return size · grads / ‖grads‖₂."""
+        """Return size · grads / ‖grads‖₂, or zero for a zero gradient."""
         length = self.norm(grads)
         return grads * torch.where(length > 0, size / length, 0.0).view(-1, 1, 1, 1)
 
     def clip(self, perturbation: Images) -> Images:
-        """Scale down to radius ε."""
+        """Scale perturbations with a norm above ε down to norm ε."""
         length = self.norm(perturbation)
         return perturbation * torch.where(length > self.epsilon, self.epsilon / length, 1.0).view(-1, 1, 1, 1)
 
     def norm(self, perturbation: Images) -> Values:
-        """Return the Euclidean norm."""
+        """Return the Euclidean norm of each perturbation."""
         return perturbation.flatten(1).norm(dim=1)
 
     def round_levels(self, levels: Images) -> Images:
-        """Truncate toward zero so no perturbation grows; the tolerance keeps 1.9999998 from becoming 1."""
+        """Truncate toward zero, so that no norm grows; the tolerance keeps 1.9999998 from becoming 1."""
         return (levels * (1 + TOLERANCE)).trunc()

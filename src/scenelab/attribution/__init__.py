@@ -1,7 +1,7 @@
 """Attributions for any callable from N×C×H×W images to N×K logits.
 
-An attribution is a frozen value: `SmoothGrad(samples=50)(model, images)`. It runs the model in eval mode and restores
-modes, buffers, gradients, hooks, grad mode and random state, also if it raises. Results are raw values.
+A method is an immutable configuration: `SmoothGrad(samples=50)(model, images)`. It runs the model in eval mode. Training
+modes, buffers, gradients, hooks, grad mode and random state are the same after the call. Results are not normalized.
 """
 
 from scenelab.attribution.attribution import Attribution, ScoreFn, target_logit, target_loss

@@ -1,4 +1,4 @@
-"""The driver of all attribution methods: checked arguments, targets, the batch loop and progress."""
+"""Base class of attribution methods: argument checks, target classes, batches, and progress."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,22 +13,22 @@ from scenelab import classifier
 from scenelab.classifier import BATCH_SIZE, Images, Labels, Logits, Model, OnProgress, Values
 
 ScoreFn = Callable[[Tensor, Tensor], Tensor]
-"""From N×K logits and N targets to what is attributed: N values, or their sum."""
+"""Function from N×K logits and N target classes to the score to attribute: N values, or their sum."""
 
 
 def target_logit(logits: Logits, targets: Labels) -> Tensor:
-    """Return the sum of the targets' logits."""
+    """Return the sum of the target classes' logits over the batch."""
     return logits.gather(1, targets[:, None]).sum()
 
 
 def target_loss(logits: Logits, targets: Labels) -> Tensor:
-    """Return the sum of the targets' cross-entropies."""
+    """Return the sum of the target classes' cross-entropies over the batch."""
     return nn.functional.cross_entropy(logits, targets, reduction="sum")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images to explain, and `rows`, their positions in the input."""
+    """Batch of images to explain; `rows` is its slice of the input."""
 
     model: Model
     images: Images
@@ -37,7 +37,7 @@ class Batch:
     batch_size: int
 
     def grad(self, images: Images, score_fn: ScoreFn) -> Images:
-        """Return the gradients at variants of the batch's images; the targets broadcast."""
+        """Return the gradients of the score at `images`: a variant of each image, or variants of a single image."""
         targets = self.targets.expand(len(images))
 
         def score(logits: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class Batch:
         return classifier.value_and_grad(self.model, images, score)[2]
 
     def logit(self, images: Images) -> Values:
-        """Return the targets' logits of variants of the batch's images; the targets broadcast."""
+        """Return the target's logit for each of `images`, which are variants as in `grad`."""
         targets, logits = self.targets.expand(len(images)), classifier.logits_of(self.model, images)
         classifier.check_classes(logits, targets)
         return logits.gather(1, targets[:, None])[:, 0]
@@ -55,20 +55,20 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Attribution(ABC):
-    """An attribution method as a value; call it on a model and images."""
+    """Base class of attribution methods: an immutable configuration, called with a model and images."""
 
     one_by_one: ClassVar[bool] = False
-    """Whether `attribute` gets single images, of which it makes batches of variants itself."""
+    """Whether `attribute` receives one image at a time, to run its variants in batches."""
 
     channels: ClassVar[int | None] = None
-    """Channels of the result; None for those of the images."""
+    """Number of channels of the result; None if it equals the number of channels of the images."""
 
     @abstractmethod
     def attribute(self, batch: Batch) -> Tensor:
-        """Return the attributions of one batch that is not empty."""
+        """Return the attributions of one non-empty batch."""
 
     def check(self, images: Images) -> None:  # noqa: B027
-        """Raise LabError if the method does not fit the images."""
+        """Raise LabError if the method's settings do not fit the images."""
 
     def __call__(
         self,
@@ -79,12 +79,12 @@ class Attribution(ABC):
         batch_size: int = BATCH_SIZE,
         on_progress: OnProgress = classifier.no_progress,
     ) -> Float[Tensor, "n d h w"]:
-        """Attribute the targets' scores to pixels; the model's state is restored, also if it raises.
+        """Attribute the targets' scores to pixels; restore the model's training modes, also after an exception.
 
         Args:
             model: any callable from N×C×H×W images to N×K logits.
-            images: in the model's own range.
-            targets: one class per image; the model's predictions by default.
+            images: N×C×H×W, in the range that the model expects.
+            targets: N class indices; by default, the model's predictions.
             batch_size: images per forward pass.
             on_progress: called with the number of images finished since the last call.
         """

@@ -1,4 +1,4 @@
-"""Grad-CAM: feature maps of a layer, weighted by their gradients (Selvaraju et al. 2017)."""
+"""Grad-CAM: feature maps of a layer, weighted by their mean gradients (Selvaraju et al. 2017)."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,11 +14,11 @@ from scenelab.errors import LabError
 
 @dataclass(frozen=True)
 class GradCAM(Attribution):
-    """relu(Σₖ αₖ Aₖ), αₖ the spatial mean of ∂ logit / ∂ Aₖ (equations 1 and 2), N×1×H×W.
+    """Grad-CAM: relu(Σₖ αₖ Aₖ), with αₖ the spatial mean of ∂ logit / ∂ Aₖ (equations 1 and 2), N×1×H×W.
 
     Attributes:
-        layer: a module with output N×K×H'×W'; `last_feature_maps(model)` by default.
-        resize: upsample the maps bilinearly to the images' size; else they are N×1×H'×W'.
+        layer: module with N×K×H'×W' output Aₖ; by default, `last_feature_maps(model)`.
+        resize: upsample the maps bilinearly to the size of the images; if false, return N×1×H'×W'.
     """
 
     layer: nn.Module | None = None
@@ -32,7 +32,7 @@ class GradCAM(Attribution):
             raise LabError(f"layer must be a module of the model such as model.features[-1], got {got}")
 
     def attribute(self, batch: Batch) -> Tensor:
-        """Return the maps; the graph starts at the layer, so earlier layers need no gradient."""
+        """Return the maps; the autograd graph starts at the layer, so earlier layers need no gradient."""
         layer = last_feature_maps(batch.model) if self.layer is None else self.layer
         features: list[Tensor] = []
 
@@ -65,12 +65,12 @@ class GradCAM(Attribution):
 
 
 def has_feature_maps(model: Model) -> bool:
-    """Return whether `last_feature_maps` finds a layer."""
+    """Return whether the model has a sequence `features`, which `last_feature_maps` needs."""
     return isinstance(getattr(getattr(model, "network", model), "features", None), nn.Sequential)
 
 
 def last_feature_maps(model: Model) -> nn.Module:
-    """Return the last module of `features`, which feeds the global pooling; raise LabError if there is none."""
+    """Return the last module of `features`, the input of the global pooling; raise LabError without `features`."""
     network: Any = getattr(model, "network", model)
     if not has_feature_maps(model):
         raise LabError(f"{type(network).__name__} has no 'features' to take Grad-CAM's maps from; leave cam out")

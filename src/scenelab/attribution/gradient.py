@@ -1,4 +1,4 @@
-"""The gradient of a class score with respect to the image, at the image and at noisy copies of it."""
+"""Gradients of a class score with respect to the image, and their mean and variance over noisy copies."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +13,7 @@ from scenelab.errors import LabError
 
 @dataclass(frozen=True, kw_only=True)
 class Gradient(Attribution):
-    """∂ score / ∂ image, signed, N×C×H×W (Simonyan et al. 2014).
+    """Gradient of the score with respect to the image, signed, N×C×H×W (Simonyan et al. 2014).
 
     Attributes:
         score_fn: `target_logit`, `target_loss` (cross-entropy), or any function of logits and targets.
@@ -28,34 +28,34 @@ class Gradient(Attribution):
 
 @dataclass(frozen=True, kw_only=True)
 class Saliency(Gradient):
-    """The gradient's largest absolute value over the channels, N×1×H×W (Simonyan et al. 2014, section 3.1)."""
+    """Saliency map: largest absolute gradient over the channels, N×1×H×W (Simonyan et al. 2014, section 3.1)."""
 
     channels: ClassVar[int | None] = 1
 
     def attribute(self, batch: Batch) -> Images:
-        """Return the reduced gradients."""
+        """Return the largest absolute gradient over the channels."""
         return super().attribute(batch).abs().amax(dim=1, keepdim=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientTimesInput(Gradient):
-    """Gradient times image, signed, N×C×H×W: for a linear model the contribution of each value to the score."""
+    """Gradient times image, signed, N×C×H×W: the contribution of each value to the score of a linear model."""
 
     def attribute(self, batch: Batch) -> Images:
-        """Return the products."""
+        """Return the products of images and gradients."""
         return batch.images.detach() * super().attribute(batch)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothGrad(Gradient):
-    """Mean of the gradients at image + σ·noise, N×C×H×W (Smilkov et al. 2017).
+    """SmoothGrad: mean gradient over noisy copies of the image, N×C×H×W (Smilkov et al. 2017).
 
-    The noise is the same for all images and any batch size. Noisy images are not clamped, as in the paper.
+    The noise is the same for all images and batch sizes. Noisy images are not clamped, as in the paper.
 
     Attributes:
-        samples: noisy copies per image.
-        sigma: standard deviation of the noise in the images' units; the paper uses 10 to 20 % of their range.
-        seed: seed of the noise; the caller's random state does not change.
+        samples: number of noisy copies per image.
+        sigma: standard deviation of the noise in pixel units; the paper uses 10 to 20 % of the pixel range.
+        seed: seed of the noise; the global random state does not change.
     """
 
     samples: int = 50
@@ -70,18 +70,18 @@ class SmoothGrad(Gradient):
             raise LabError(f"sigma is {self.sigma}; expected at least 0, in the images' units")
 
     def attribute(self, batch: Batch) -> Images:
-        """Return the mean."""
+        """Return the mean gradient of one image, 1×C×H×W."""
         return self._moments(batch)[0][None]
 
     def _moments(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return mean and variance, each C×H×W, in constant memory (Chan et al. 1983)."""
+        """Return mean and variance of the gradients, each C×H×W, in constant memory (Chan et al. 1983)."""
         image = batch.images[0].detach()
         generator = torch.Generator(device=image.device).manual_seed(self.seed)
         mean, squares, seen = torch.zeros_like(image), torch.zeros_like(image), 0
         while seen < self.samples:
             count = min(batch.batch_size, self.samples - seen)
             noise = torch.empty((count, *image.shape), dtype=image.dtype, device=image.device)
-            for sample in noise:  # a single draw of all would depend on the batch size
+            for sample in noise:  # one draw for the batch would depend on its size
                 torch.randn(image.shape, generator=generator, out=sample)
             grads = batch.grad(noise.mul_(self.sigma).add_(image), self.score_fn)
             offset = grads.mean(dim=0) - mean
@@ -93,8 +93,8 @@ class SmoothGrad(Gradient):
 
 @dataclass(frozen=True, kw_only=True)
 class VarGrad(SmoothGrad):
-    """Variance of the same gradients, divided by the number of samples (Adebayo et al. 2018b)."""
+    """VarGrad: population variance of the gradients over noisy copies, N×C×H×W (Adebayo et al. 2018b)."""
 
     def attribute(self, batch: Batch) -> Images:
-        """Return the variance."""
+        """Return the variance of one image's gradients, 1×C×H×W."""
         return self._moments(batch)[1][None]

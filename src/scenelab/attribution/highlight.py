@@ -1,19 +1,19 @@
-"""A grid of images with their strongest pixels in red, as the handout's `vis_grad_attention` draws it."""
+"""Grid of images with their most important pixels in red, like the handout's `vis_grad_attention`."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torchvision.utils import make_grid
 
-DIMMED = 0.3  # factor for green and blue where a map is strong, so that red shows on white
+DIMMED = 0.3  # factor of green and blue in red pixels, so that red shows on white
 
 
 def highlight_grid(
     images: Float[Tensor, "n 3 h w"], maps: Float[Tensor, "n 1 h w"] | None, *, alpha: float, columns: int
 ) -> Float[Tensor, "3 rows cols"]:
-    """Return a grid in [0, 1] in which pixels are red where their map exceeds alpha times its mean.
+    """Return a grid of images in [0, 1], with red pixels where a map exceeds `alpha` times its mean.
 
-    Each image is scaled from its minimum to its maximum; without maps they are shown alone.
+    Minimum and maximum of each image become 0 and 1. Without maps, no pixel is red.
     """
     grid = make_grid(images.detach().float().cpu(), nrow=columns, normalize=True, scale_each=True)
     if maps is None:

@@ -1,4 +1,4 @@
-"""Integrated gradients: the mean gradient on the line from a baseline to the image (Sundararajan et al. 2017)."""
+"""Integrated gradients: mean gradient on the straight path from baseline to image (Sundararajan et al. 2017)."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -15,11 +15,11 @@ from scenelab.errors import LabError
 
 @dataclass(frozen=True, kw_only=True)
 class IntegratedGradients(Attribution):
-    """(x - x₀) · ∫₀¹ ∇ logit(x₀ + t·(x - x₀)) dt, signed, N×C×H×W, by Gauss-Legendre quadrature.
+    """Integrated gradients (x - x₀) · ∫₀¹ ∇ logit(x₀ + t·(x - x₀)) dt by Gauss-Legendre quadrature, signed, N×C×H×W.
 
     Attributes:
-        steps: gradients per image; the quadrature is exact for polynomials of degree 2·steps - 1.
-        baseline: x₀, a number or a tensor that broadcasts to the images; black by default for images in [0, 1].
+        steps: number of gradients per image; the quadrature is exact for polynomials up to degree 2·steps - 1.
+        baseline: x₀, a number or a tensor that broadcasts to the images; by default 0, black for images in [0, 1].
     """
 
     steps: int = 50
@@ -35,7 +35,7 @@ class IntegratedGradients(Attribution):
         self._expand_baseline(images)
 
     def attribute(self, batch: Batch) -> Images:
-        """Integrate over one image's line."""
+        """Return integrated gradients of one image along the straight path from the baseline."""
         image, start = batch.images[0].detach(), self._expand_baseline(batch.images, batch.rows)[0]
         nodes, weights = (torch.as_tensor(part) / 2 for part in np.polynomial.legendre.leggauss(self.steps))
         points, weights = (nodes + 0.5).view(-1, 1, 1, 1).to(image), weights.to(image)
@@ -47,7 +47,7 @@ class IntegratedGradients(Attribution):
     def completeness_gap(
         self, model: Model, images: Images, values: Images, targets: Labels | None = None, batch_size: int = BATCH_SIZE
     ) -> Values:
-        """Return Σ values - (logit(x) - logit(x₀)), which is zero without quadrature error (proposition 1)."""
+        """Return Σ values - (logit(x) - logit(x₀)) per image, zero except for quadrature errors (proposition 1)."""
         if not len(images):
             return images.new_empty(0)
         with classifier.eval_mode(model), torch.no_grad():

@@ -1,4 +1,4 @@
-"""Occlusion: how far the score falls when a patch is covered (Zeiler & Fergus 2014, section 4.2)."""
+"""Occlusion: drop of the class score when a patch of the image is covered (Zeiler & Fergus 2014, section 4.2)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,14 +13,14 @@ from scenelab.errors import LabError
 
 @dataclass(frozen=True, kw_only=True)
 class Occlusion(Attribution):
-    """Mean of logit(image) - logit(occluded image) over the windows that cover a pixel, signed, N×1×H×W.
+    """Occlusion: mean of logit(image) - logit(occluded image) over all windows on a pixel, signed, N×1×H×W.
 
-    Windows start at 0, stride, 2·stride, … until every pixel is covered; the last ones are cut at the border.
+    Windows start at 0, stride, 2·stride, … until every pixel is covered. The last windows are cropped at the border.
 
     Attributes:
-        window: side in pixels; an eighth of the image's width, and at least 4, by default.
-        stride: half the window by default; at most the window, so that every pixel is covered.
-        fill: value of occluded pixels in the images' units; gray by default for images in [0, 1].
+        window: side of the square window in pixels; by default, an eighth of the image's width, but at least 4.
+        stride: distance of neighboring windows in pixels, at most `window`; by default, half of `window`.
+        fill: value of occluded pixels; by default 0.5, gray for images in [0, 1].
     """
 
     window: int | None = None
@@ -38,7 +38,7 @@ class Occlusion(Attribution):
             raise LabError(f"stride is {self.stride}; expected at most the window's {self.window} pixels")
 
     def attribute(self, batch: Batch) -> Tensor:
-        """Occlude one image window by window."""
+        """Return the mean drop of the target's logit per pixel of one image, 1×1×H×W."""
         image = batch.images[0].detach()
         height, width = image.shape[1:]
         window = self.window or max(4, width // 8)
@@ -60,5 +60,5 @@ class Occlusion(Attribution):
 
 
 def window_starts(side: int, window: int, stride: int) -> list[int]:
-    """Return where windows start along a side, until one reaches its end."""
+    """Return the first pixel of each window along a side of the image, until a window reaches the end."""
     return list(range(0, max(1, side - window + stride), stride))

@@ -1,4 +1,4 @@
-"""Attribution methods by the names of the command line, each as a map of importance of at least 0."""
+"""Attribution methods by command-line name, each reduced to a non-negative single-channel map."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ SAMPLES = 50
 
 @dataclass(frozen=True)
 class Method:
-    """An attribution, its reduction to one channel of at least 0, and what the map shows."""
+    """An attribution method, its reduction to a non-negative single-channel map, and a description."""
 
     attribution: Attribution
     reduce: Callable[[Tensor], Tensor]
@@ -28,7 +28,7 @@ class Method:
     def __call__(
         self, model: Model, images: Images, targets: Labels | None = None, *, on_progress: OnProgress = no_progress
     ) -> Float[Tensor, "n 1 h w"]:
-        """Return the maps; arguments as for `Attribution`."""
+        """Return one non-negative map per image; the arguments are documented in `Attribution.__call__`."""
         return self.reduce(self.attribution(model, images, targets, on_progress=on_progress))
 
 
@@ -60,7 +60,7 @@ DEFAULT_METHODS = ("gradient", "smooth", "integrated", "cam", "occlusion")
 
 
 def check_methods(names: tuple[str, ...]) -> None:
-    """Raise LabError unless all names are methods."""
+    """Raise LabError unless every name is a key of METHODS."""
     for name in names:
         if name not in METHODS:
             raise LabError(f"--methods has {name!r}; the methods are {', '.join(METHODS)}")
