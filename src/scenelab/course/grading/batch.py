@@ -1,4 +1,4 @@
-"""Grade many submissions side by side; keep each result as it comes, and run the same files once."""
+"""Grading of many submissions in parallel: results are stored at once, and identical submissions run once."""
 
 import dataclasses
 import os
@@ -26,7 +26,7 @@ from scenelab.io import atomic_write, read_json, write_json
 
 
 def seed_of(out: Path) -> int:
-    """Return the seed of a folder of grades: drawn once and kept in OUT/seed, which its owner alone can read."""
+    """Return the seed of a folder of grades; it is drawn once and stored in OUT/seed, readable by its owner only."""
     path = out / "seed"
     if path.exists():
         try:
@@ -42,15 +42,15 @@ def seed_of(out: Path) -> int:
 
 @dataclass
 class Batch:
-    """Grades submissions into a folder: students/NAME/ for each, grades.csv and leaderboard for all."""
+    """Grader of a class, which writes students/NAME/ per submission, and grades.csv and the leaderboard."""
 
     out: Path
     rubric: Rubric
     sandbox: Sandbox
     seed: int = 0  # of all random inputs
-    hidden: str = ""  # digest of the instructor's own folder
-    judge: Judge | None = None  # of the challenge, if there are labels
-    alike: bool = False  # compare submissions with each other
+    hidden: str = ""  # digest of the folder of hidden checks
+    judge: Judge | None = None  # for the challenge, if the instructor has test labels
+    alike: bool = False  # whether to compare submissions with each other
     notes: list[str] = field(default_factory=list)  # for the instructor
     grades: dict[str, Grade] = field(default_factory=dict)
     _results: dict[str, "Future[Result]"] = field(default_factory=dict)
@@ -61,20 +61,22 @@ class Batch:
 
     def __post_init__(self) -> None:
         self.out = self.out.resolve()
-        self.scratch = self.out / ".work"  # submissions are extracted to it; it is removed in the end
+        self.scratch = self.out / ".work"  # submissions are extracted here; removed at the end
 
     def run(
         self, paths: list[Path], *, jobs: int = 1, single: bool = False, report: Callable[[Grade], None] | None = None
     ) -> list[Grade]:
-        """Grade all submissions in these files and folders; do not repeat those that are graded already.
+        """Grade all submissions in files and folders, and return the grades sorted by student.
+
+        Complete results of earlier runs are reused.
 
         Args:
-            paths: as `discovery.gather` takes them.
-            jobs: number of submissions at once.
-            single: each path is one submission, whatever is in it.
-            report: called with each grade.
+            paths: files and folders, see `discovery.gather`.
+            jobs: number of submissions graded in parallel.
+            single: whether each path is one submission, whatever it contains.
+            report: function called with each grade.
         """
-        remove(self.scratch)  # of a run that was killed
+        remove(self.scratch)  # left by a run that was killed
         try:
             entries, lines = gather(paths, self.scratch, single=single, skip=self.out)
             self.notes += lines
@@ -120,7 +122,7 @@ class Batch:
                     future.set_result(self._result(submission, stage, key, path))
                 except BaseException as error:
                     future.set_exception(error)
-            # the same files have the same results; the notes on their archives differ
+            # identical files share a result, but the notes on their archives differ
             stubs = [note for note in future.result().notes if note.startswith(STUBBED)]
             result = dataclasses.replace(future.result(), notes=[*entry.notes, *submission.notes, *stubs])
             if _stored(path, key) is None:
@@ -139,7 +141,7 @@ class Batch:
             report(grade)
 
     def _read(self, entry: Entry, stage: Path) -> Submission:
-        """Extract a submission; the grader's own fault in doing so must not stop the others."""
+        """Extract a submission; return an error of the grader as a `problem`, so that other submissions are graded."""
         try:
             return read(entry.paths, stage / "submission", skip=self.out)
         except LabError:
@@ -166,7 +168,7 @@ class Batch:
         return grade_submission(new, submission, worker, self.rubric, self.seed, self.judge, stored, update)
 
     def _finish(self) -> None:
-        """Name team mates, who submitted the same files, and write what concerns all."""
+        """Set `mates` of identical submissions, write the files for the class, and compare submissions if requested."""
         teams: dict[str, list[str]] = {}
         for name in sorted(self.grades):
             teams.setdefault(self.grades[name].result.digest, []).append(name)
@@ -182,7 +184,7 @@ class Batch:
 
 
 def _stored(path: Path, key: str) -> Result | None:
-    """Return a result that was kept, perhaps incomplete, if it has this key."""
+    """Return the stored result, perhaps incomplete; None if it is missing, invalid or has another key."""
     try:
         values = read_json(path)
         result = Result(**{**values, "outcomes": [Outcome(**each) for each in values["outcomes"]]})

@@ -1,8 +1,8 @@
-"""The command line of bubblewrap: namespaces, a read-only system, a masked /proc, no capabilities, a filter of calls.
+"""Command line of bubblewrap: namespaces, a read-only system, a masked /proc, no capabilities, a seccomp filter.
 
-/proc is masked and read-only as container runtimes do it (OCI runtime specification, `linux.maskedPaths` and
-`linux.readonlyPaths`; Docker's defaults). Started by root, bubblewrap runs as another user from its first instruction:
-in a user namespace that root made, the kernel's settings would take user 65534 for the host's root.
+/proc is masked and read-only as in container runtimes (OCI runtime specification, `linux.maskedPaths` and
+`linux.readonlyPaths`; Docker's defaults). If the grader is root, bubblewrap is started as another user: in a user
+namespace created by root, user 65534 would be the host's root and could write kernel settings.
 """
 
 import atexit
@@ -22,7 +22,7 @@ import scenelab
 from scenelab.runtime import NEUTRAL, python_command
 
 LAUNCH = Path(__file__).parent / "launch.py"
-TMP_BYTES = 96 << 20  # of the private /tmp, which holds a copy of the submission
+TMP_BYTES = 96 << 20  # size of the private /tmp, which holds a copy of the submission
 FIXED = """
     --unshare-all --unshare-user --die-with-parent --new-session --cap-drop ALL --uid 65534 --gid 65534
     --hostname grader --ro-bind /usr /usr --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache --ro-bind-try
@@ -31,14 +31,15 @@ FIXED = """
 MASKED = """
     kcore keys key-users timer_list timer_stats sched_debug latency_stats kmsg kallsyms kpagecount kpageflags
     kpagecgroup slabinfo vmallocinfo config.gz mtrr
-""".split()  # files of /proc that are covered
-EMPTIED = "acpi asound bus fs irq scsi driver".split()  # folders of it; sys and sysrq-trigger are read-only like all
+""".split()  # files of /proc that /dev/null covers
+EMPTIED = "acpi asound bus fs irq scsi driver".split()  # folders of /proc that an empty tmpfs covers
 
 
 def command_line(arguments: list[str], stage: Path, *, user: int | None, seccomp: int | None) -> list[str]:
-    """Return the command that runs a program and its arguments in bubblewrap.
+    """Return the command that runs `arguments`, a program and its arguments, in bubblewrap.
 
-    It sees `stage`, read-only, and runs as `user` if we are root; `seccomp` is the file descriptor of a filter.
+    The program can read `stage`. If the grader is root, bubblewrap runs as `user`. `seccomp` is the file descriptor of
+    a BPF filter.
     """
     binds = [*python_folders(), (str(stage), str(stage))]
     if user is None:
@@ -46,7 +47,7 @@ def command_line(arguments: list[str], stage: Path, *, user: int | None, seccomp
     closed = [source for source, _ in binds if not open_to_others(Path(source))]
     place = str(_mount_folder()) if closed else ""
     visible = {source: f"{place}/{number}" for number, source in enumerate(closed)}
-    for path in visible.values():  # sources are mounted on them in a namespace of their own
+    for path in visible.values():  # launch.py mounts the sources here, in a private mount namespace
         Path(path).mkdir(exist_ok=True)
     binds = [(visible.get(source, source), path) for source, path in binds]
     launch = python_command(["-I", str(LAUNCH), str(user), place, str(len(closed)), *closed])
@@ -79,7 +80,7 @@ def _empty(folder: str) -> list[str]:
 
 
 def _proc() -> list[str]:
-    """Return flags for a read-only /proc with what describes the machine covered, as far as it exists."""
+    """Return flags for a read-only /proc that cover files and folders that describe the machine."""
     flags = ["--proc", "/proc"]
     for path in (Path("/proc", name) for name in MASKED):
         flags += ["--ro-bind", "/dev/null", str(path)] if path.exists() else []
@@ -90,7 +91,7 @@ def _proc() -> list[str]:
 
 @cache
 def _abilities() -> tuple[bool, bool]:
-    """Return whether bubblewrap can limit a tmpfs, and refuse nested user namespaces, which some containers prevent."""
+    """Return whether bubblewrap can limit the size of a tmpfs, and whether it can disable nested user namespaces."""
     options: Any = {"capture_output": True, "check": False, "cwd": NEUTRAL}
     done = subprocess.run(["bwrap", "--help"], **options)
     text = done.stdout + done.stderr
@@ -100,7 +101,7 @@ def _abilities() -> tuple[bool, bool]:
 
 @cache
 def python_folders() -> tuple[tuple[str, str], ...]:
-    """Return the folders of Python and its packages outside /usr: their real path, and the path in use."""
+    """Return the folders of Python and its packages outside /usr, as pairs (real path, path in use)."""
     folders = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent}
     folders |= {Path(torch.__file__).parents[1], Path(numpy.__file__).parents[1]}
     folders |= {path.resolve() for path in folders}
@@ -110,13 +111,13 @@ def python_folders() -> tuple[tuple[str, str], ...]:
 
 
 def open_to_others(path: Path) -> bool:
-    """Return whether another user could reach a path."""
+    """Return whether other users may enter a folder and all its parents."""
     return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents) if folder.is_dir())
 
 
 @cache
 def _mount_folder() -> Path:
-    place = Path(tempfile.mkdtemp(prefix="scenelab-sandbox-", dir="/tmp"))  # open to others, which TMPDIR may not be
+    place = Path(tempfile.mkdtemp(prefix="scenelab-sandbox-", dir="/tmp"))  # TMPDIR may be closed to other users
     place.chmod(0o755)
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     return place

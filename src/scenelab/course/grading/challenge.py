@@ -1,4 +1,4 @@
-"""The challenge: score a submitted model on test images whose labels the instructor has."""
+"""Challenge: evaluation of a submitted model on test images whose labels only the instructor has."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +20,19 @@ LABELS = "test.txt"
 SIDE = 128
 BATCH_SIZE = 50
 PART = "challenge"
-SECONDS = 3600.0  # for all images; a checkpoint under 10 MB scores some hundred per second
+SECONDS = 3600.0  # for all images; a model below 10 MB processes some hundred images per second
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Test images and their labels."""
+    """Test set of the challenge, which evaluates submitted models."""
 
-    folder: Path  # holds images/, as MiniPlaces does
-    listed: list[tuple[str, int]]  # paths below images/ and labels
+    folder: Path  # contains images/, like MiniPlaces
+    listed: list[tuple[str, int]]  # pairs (path below images/, label)
 
     @staticmethod
     def of(folder: Path) -> "Judge | None":
-        """Read test.txt, lines `test/00000001.jpg 5`, beside images/; return None if there is no list."""
+        """Read the lines (`test/00000001.jpg 5`) of `folder/test.txt`; return None if the file does not exist."""
         if not (folder / LABELS).exists():
             return None
         listed = read_list(folder / LABELS)
@@ -42,9 +42,9 @@ class Judge:
         return Judge(folder, listed)
 
     def judge(self, worker: Worker, submission: Submission) -> dict[str, Any] | None:
-        """Return top-1 and top-5 error in percent, or the `problem`; None without a model.
+        """Return the model's top-1 and top-5 errors in percent, or a `problem`; None if there is no model.
 
-        The weights are loaded and run in the sandbox, which returns scores; the labels stay here.
+        The model runs in the sandbox, which receives images and returns logits; the labels stay in the grader.
         """
         path = checkpoint(submission.root)
         if path is None:
@@ -61,7 +61,7 @@ class Judge:
         return {**entry, "top1_error": round(first, 3), "top5_error": round(fifth, 3)}
 
     def _count_wrong(self, worker: Worker, path: Path, start: int) -> Tensor:
-        """Return a batch's top-1 and top-5 errors as counts."""
+        """Return the numbers of top-1 and top-5 errors in the batch from index `start`, shape (2,)."""
         rows = self.listed[start : start + BATCH_SIZE]
         images = read_images([self.folder / "images" / name for name, _ in rows], SIDE)
         labels = torch.tensor([label for _, label in rows])

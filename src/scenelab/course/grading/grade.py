@@ -1,4 +1,4 @@
-"""Grade one submission: run every check once and store the result as it grows."""
+"""Grading of one submission: run each check once and store partial results."""
 
 import dataclasses
 import hashlib
@@ -20,11 +20,11 @@ from scenelab.errors import LabError
 
 NOT_INSTALLED = "nor installed where this is graded"
 STUBBED = "packages that were neither submitted nor installed here were replaced by stubs:"
-BETWEEN_UPDATES = 0.2  # seconds: writing the result after each check took a fifth of a grading's time
+BETWEEN_UPDATES = 0.2  # seconds; an update after each check would take a fifth of the grading time
 
 
 def key_of(digest: str, rubric: Rubric, seed: int, sandbox: Sandbox, hidden: str, version: str) -> str:
-    """Return a hash of everything that a result depends on."""
+    """Return the SHA-256 of everything that a result depends on; `digest` and `hidden` are hashes of the files."""
     parts = (digest, rubric.text, str(seed), sandbox.level, hidden, version, torch.__version__)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -39,9 +39,9 @@ def grade_submission(
     earlier: Result | None,
     update: Callable[[Result], None],
 ) -> Result:
-    """Run all checks of the rubric and fill in a new result.
+    """Run all checks of the rubric, and the challenge if there is a `judge`; fill in `result` and return it.
 
-    Checks of `earlier`, an incomplete result of the same key, are not repeated. `update` is called with the partial
+    Checks of `earlier`, an incomplete result with the same key, are not repeated. `update` is called with the partial
     result a few times per second, and at the end.
     """
     source = submission.source
@@ -75,13 +75,13 @@ def grade_submission(
         finally:
             worker.close()
         result.marks, result.review = list(worker.flags), _review(submission, worker)
-    result.complete = not result.faults  # try again what the grader could not do
+    result.complete = not result.faults  # an incomplete result is graded again
     update(result)
     return result
 
 
 def _review(submission: Submission, worker: Worker) -> list[str]:
-    """Return notes for review: what was seen at run time, then what the files themselves contain."""
+    """Return the notes for review without duplicates: from reading the files, from the run, from the source code."""
     source = submission.source
     words = [f"{word} could hide what is called" for word in source.hiding]
     packages = [f"{word}, a package that holds answers" for word in source.foreign]
@@ -89,7 +89,7 @@ def _review(submission: Submission, worker: Worker) -> list[str]:
 
 
 def _in_order(rubric: Rubric) -> list[str]:
-    """Return the rubric's checks in order, each after the checks that it needs, listed or not."""
+    """Return the names of the rubric's checks and of all checks that they need, each after its needs."""
     ordered: dict[str, None] = {}
 
     def add(name: str) -> None:
@@ -103,7 +103,7 @@ def _in_order(rubric: Rubric) -> list[str]:
 
 
 def _resume(result: Result, earlier: Result, worker: Worker) -> None:
-    """Keep the outcomes of an interrupted run."""
+    """Copy the outcomes, remarks and flags of an interrupted run to the new result and the worker."""
     result.outcomes = [
         before if before.status != "not run" and before.name == outcome.name else outcome
         for outcome, before in zip(result.outcomes, earlier.outcomes, strict=False)
@@ -131,7 +131,7 @@ def _run_all(result: Result, context: CheckContext, update: Callable[[Result], N
             outcome.reason = result.problem
         elif outcome.status == "not run" and needed is not None:
             outcome.reason = f"skipped, because {needed} did not pass: {failed[needed]}"[:400]
-        elif outcome.status == "not run":  # else of an interrupted run
+        elif outcome.status == "not run":  # otherwise resumed from an interrupted run
             _run_one(outcome, context, result)
         if outcome.status != "passed" and not outcome.known:
             failed[outcome.name] = outcome.reason
@@ -158,7 +158,7 @@ def _run_one(outcome: Outcome, context: CheckContext, result: Result) -> None:
         outcome.reason = f"your code {error}"
         if error.kind != "budget" and NOT_INSTALLED not in error.text:
             outcome.status = "failed"
-    except Exception as error:  # the grader's own fault must not cost a student the other checks
+    except Exception as error:  # an error of the grader must not affect the other checks
         if context.worker.cancelled:
             raise CancelledError from error
         outcome.reason = "the grader itself failed here; this is not your fault, please tell your instructor"
@@ -166,7 +166,7 @@ def _run_one(outcome: Outcome, context: CheckContext, result: Result) -> None:
 
 
 def load_hidden(folder: Path) -> str:
-    """Import the instructor's own checks, `folder/*.py`, and return a digest of the folder."""
+    """Import the instructor's hidden checks, `folder/*.py`, and return a digest of the folder."""
     if not folder.is_dir():
         raise LabError(f"--hidden {folder} is not a folder")
     digest = hashlib.sha256()
@@ -178,7 +178,7 @@ def load_hidden(folder: Path) -> str:
     for path in sorted(folder.glob("*.py")):
         module = f"hidden_{path.stem}"
         for name in [name for name, each in CHECKS.items() if each.run.__module__ == module]:
-            del CHECKS[name]  # of an earlier call in this process
+            del CHECKS[name]  # registered by an earlier call in this process
         try:
             exec(compile(path.read_bytes(), path, "exec"), {"__name__": module, "__file__": str(path)})
         except Exception as error:

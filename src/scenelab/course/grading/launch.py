@@ -1,8 +1,8 @@
-"""As root, make folders that only root can reach visible to one user, become that user, and run a command.
+"""Launcher for root: mount folders where another user can enter them, change to this user, and run a command.
 
-Started as `python -I launch.py USER PLACE COUNT SOURCE… COMMAND…`. The sources are mounted at PLACE/0, PLACE/1, … in a
-mount namespace of this process alone, so that bubblewrap, which runs as the user, can mount them again. COMMAND begins
-with an absolute path.
+Usage: `python -I launch.py USER PLACE COUNT SOURCE… COMMAND…`. The COUNT sources are mounted at PLACE/0, PLACE/1, … in
+a private mount namespace, so that bubblewrap, which runs as the user, can mount them again. COMMAND begins with an
+absolute path.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ PR_SET_NO_NEW_PRIVS = 38
 
 
 def main() -> None:
-    """Run the command; the exit status is its own, or 1 if a step is refused."""
+    """Replace this process by the command; exit with status 1 if a step is refused."""
     user, place, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     sources, command = sys.argv[4 : 4 + count], sys.argv[4 + count :]
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,6 +1,6 @@
-"""The grader's end of the record and of the counter of native convolutions.
+"""Grader's end of the record and of the counter of native convolutions.
 
-What the process in the sandbox has written to either cannot be taken back.
+The process in the sandbox cannot remove a line that it has written to the record.
 """
 
 import json
@@ -20,20 +20,20 @@ CLOSED = "the record of what the process does was closed"
 
 
 class Monitor:
-    """A pipe of lines and a page of shared memory; `flag` is called with the text of each review flag."""
+    """Reader of the record (a pipe) and the counter (shared memory); `flag` receives the text of each review flag."""
 
     def __init__(self, flag: Callable[[str], None]) -> None:
         self._flag = flag
-        self.handle = -1  # of the pipe's reading end; -1 if closed
-        self.convolutions: list[str] = []  # native and foreign ones that the last graded request called
+        self.handle = -1  # file descriptor of the pipe's read end; -1 if closed
+        self.convolutions: list[str] = []  # called by the last request, if it was graded
         self._memory: mmap.mmap | None = None
         self._rest, self._size, self._nonce, self._before = b"", 0, "", 0
-        self.events: set[str] = set()  # replies; "helper" if a library has started a program known to be harmless
+        self.events: set[str] = set()  # replies, and "helper" if a program known to be harmless was started
         self._calls: list[tuple[str, str]] = []
 
     @contextmanager
     def open(self) -> Iterator[tuple[int, int]]:
-        """Reset; yield the pipe's writing end and the shared memory as file descriptors, and close them here."""
+        """Yield file descriptors of a new pipe's write end and new shared memory, for a process to inherit."""
         self.close()
         self.handle, writing = os.pipe()
         os.set_blocking(self.handle, False)
@@ -46,13 +46,13 @@ class Monitor:
         return COUNTER.unpack_from(self._memory, 0)[0] if self._memory is not None else 0
 
     def begin(self) -> str:
-        """Prepare for a request; return the nonce that lines about its answer must carry."""
+        """Prepare for a request; return the nonce that identifies its reply in the record."""
         self.convolutions, self._calls, self.events = [], [], set()
         self._size, self._before, self._nonce = 0, self._count(), secrets.token_hex(8)
         return self._nonce
 
     def read(self, *, ended: bool = False) -> None:
-        """Read all pending lines; `ended` if the grader has ended the process, which closes the pipe."""
+        """Read all pending lines; flag a closed pipe unless the grader has killed the process (`ended`)."""
         while self.handle >= 0:
             try:
                 part = os.read(self.handle, 1 << 16)
@@ -88,9 +88,10 @@ class Monitor:
             self.events.add(kind)
 
     def end(self, *, graded: bool, answered: bool) -> None:
-        """Set `convolutions`, and check that the record announces the reply and, if graded, that the counter works.
+        """Set `convolutions` after a request, and flag a manipulated record or counter.
 
-        A graded and answered request has made one more call, the runner's own probe.
+        The record must announce the reply of an answered request. A graded, answered request includes one call by the
+        runner itself (`tripwire.probe`), which is subtracted.
         """
         if answered and f"reply {self._nonce}" not in self.events:
             self._flag(f"{CLOSED} or replaced")
@@ -103,7 +104,7 @@ class Monitor:
             self.convolutions = list(dict.fromkeys(text for _, text in self._calls)) or ["PyTorch's"]
 
     def close(self) -> None:
-        """Read what is pending and close this end, after the process has been ended."""
+        """Read pending lines and close the grader's end, after the process has been killed."""
         with suppress(SubmissionError, OSError):
             self.read(ended=True)
         if self.handle >= 0:

@@ -1,4 +1,4 @@
-"""Write the code of a Jupyter notebook as a Python file."""
+"""Conversion of Jupyter notebooks to Python files."""
 
 import ast
 import json
@@ -6,20 +6,19 @@ import re
 from pathlib import Path
 from typing import Any
 
-MAX_BYTES = 50 << 20  # of a notebook, which holds its images
-MAX_LINES = 40  # of a cell that are taken out because they are no Python
-PYTHON = ("%%time", "%%timeit", "%%capture", "%%prun", "%%writefile", "%%file")  # cells that are Python all the same
+MAX_BYTES = 50 << 20  # of a notebook, including its images
+MAX_LINES = 40  # invalid lines per cell that become comments
+PYTHON = ("%%time", "%%timeit", "%%capture", "%%prun", "%%writefile", "%%file")  # magics of cells in Python
 ASSIGNED = re.compile(r"^(\s*[\w, .\[\]]+=)\s*[!%]")
 HELP = re.compile(r"^\s*\??\??[\w.]+\?{1,2}\s*$")
 BEFORE = re.compile(r"^(\s*)%(time|timeit|prun|memit)\s+(?!-)")
 
 
 def write_cells(path: Path) -> Path | None:
-    """Write the code cells of a notebook beside it as a .py file; return None if it has no code.
+    """Write the code cells of a notebook to a .py file beside it and return its path; None if there is no code.
 
-    Lines for the notebook alone, such as those that begin with % or !, become comments; so do cells in another
-    language. A statement that fails when it is run is skipped, since the rest may hold the answers: a cell that trains
-    needs a data set.
+    Commands of Jupyter (% and !) and cells in other languages become comments. In the written file, a statement that
+    fails is skipped, because a later cell may hold the answers: for example, a cell that trains needs a dataset.
     """
     if path.stat().st_size > MAX_BYTES:
         return None
@@ -57,7 +56,7 @@ def _code(source: Any) -> str:
         except SyntaxError as error:
             place = (error.lineno or 1) - 1
             if place >= len(lines) or not any(mark in lines[place] for mark in "%!?"):
-                break  # the student's own mistake, which is reported as any other
+                break  # a syntax error of the student, reported like any other
             lines[place] = f"# {lines[place]}"
         except (ValueError, RecursionError, MemoryError):
             break
@@ -73,7 +72,7 @@ def _parses(text: str) -> bool:
 
 
 def _tolerant(text: str) -> str:
-    """Return a cell in which statements that do things are skipped if they fail; definitions stay as they are."""
+    """Return the code of a cell with each action in a `try` that skips it if it fails; keep definitions unchanged."""
     if not _parses(text):
         return text
     lines, parts, at = text.split("\n"), [], 0

@@ -1,4 +1,4 @@
-"""End and measure the processes that a submission has started."""
+"""Termination and resource usage of the processes that a submission has started."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from scenelab.runtime import NEUTRAL
 
 
 def stop(process: "subprocess.Popen[bytes]", token: str = "", user: int | None = None) -> None:
-    """Kill a process, everything that has its token in its environment, and all processes of its own user."""
+    """Kill a process, its descendants, and all processes with the SCENELAB_TOKEN `token` or of the user ID `user`."""
     _kill(process.pid, *descendants(process.pid), *_with_token(token))
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -31,14 +31,14 @@ def _kill(*pids: int) -> None:
 
 
 def _read(path: str) -> bytes:
-    """Return a file's bytes, or none if its process has ended."""
+    """Return the content of a file of /proc, or b"" if its process has ended."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         return file.read()
     return b""
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the children of a process, their children, and so on."""
+    """Return the process IDs of the children of a process, their children, and so on."""
     pids, pending = [], [pid]
     while pending:
         parent = pending.pop()
@@ -58,17 +58,17 @@ def _with_token(token: str) -> list[int]:
 
 
 def _status(pids: list[int], *names: bytes) -> list[list[bytes]]:
-    """Return the words of these lines of all the processes' status."""
+    """Return the lines of /proc/PID/status that begin with one of `names`, for all processes, split into words."""
     lines = [line for pid in pids for line in _read(f"/proc/{pid}/status").splitlines()]
     return [line.split() for line in lines if line.startswith(names)]
 
 
 def usage(pid: int) -> tuple[int, int]:
-    """Return the bytes that a process and its descendants hold, with what they share for each, and their number."""
+    """Return the memory in bytes (shared pages once per process) and the number of a process and its descendants."""
     pids = [pid, *descendants(pid)]
     return sum(int(words[1]) << 10 for words in _status(pids, b"RssAnon:", b"RssShmem:")), len(pids)
 
 
 def real_users(pid: int) -> set[int]:
-    """Return the users, numbered as outside all namespaces, of a process and its descendants."""
+    """Return the user IDs of a process and its descendants, as seen from the grader's user namespace."""
     return {int(number) for words in _status([pid, *descendants(pid)], b"Uid:") for number in words[1:]}

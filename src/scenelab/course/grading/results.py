@@ -1,4 +1,4 @@
-"""Results of a submission's checks, and the grade that a student gets from them."""
+"""Results of a submission's checks, and the grade of a student."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 from scenelab.course.grading.discovery import Entry
 from scenelab.course.grading.rubric import Rubric
 
-DIGITS = 4  # to which points are rounded
+DIGITS = 4  # decimal places of points
 
 
 @dataclass
 class Outcome:
-    """The outcome of one check."""
+    """Outcome of one check."""
 
     name: str
     group: str
@@ -27,7 +27,7 @@ class Outcome:
 
 @dataclass
 class Result:
-    """The result of a submission's files, independent of who submitted them; stored as result.json."""
+    """Result of a submission's files, independent of the student; stored as result.json."""
 
     key: str  # hash of everything that the result depends on
     digest: str
@@ -35,11 +35,11 @@ class Result:
     problem: str = ""
     outcomes: list[Outcome] = field(default_factory=list)
     violations: dict[str, list[str]] = field(default_factory=dict)  # broken rules, each with its occurrences
-    gpu: list[str] = field(default_factory=list)  # places that need a GPU
+    gpu: list[str] = field(default_factory=list)  # places in the code that need a GPU
     notes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    review: list[str] = field(default_factory=list)  # for a person who reviews the submission
-    marks: list[str] = field(default_factory=list)  # those of `review` that were made while the code ran
+    review: list[str] = field(default_factory=list)  # notes for the person who reviews the submission
+    marks: list[str] = field(default_factory=list)  # the part of `review` from the run of the code
     faults: list[str] = field(default_factory=list)  # errors of the grader itself
     challenge: dict[str, Any] | None = None
     complete: bool = False  # whether all checks have run
@@ -47,7 +47,7 @@ class Result:
 
 @dataclass
 class Grade:
-    """A student's grade: the result of the files and the penalties."""
+    """Grade of a student: the result of the submitted files, less penalties."""
 
     entry: Entry
     result: Result
@@ -56,23 +56,23 @@ class Grade:
 
     @property
     def earned(self) -> float:
-        """Points of all checks."""
+        """Points earned in all checks."""
         return round(sum(outcome.earned for outcome in self.result.outcomes), DIGITS)
 
     @property
     def review(self) -> list[str]:
-        """Notes for review; empty if the rubric lists the submission as accepted."""
+        """Notes for review; empty if the rubric's list `accepted` contains the submission."""
         return [] if self.result.digest in self.rubric.accepted else self.result.review
 
     @property
     def held(self) -> float:
-        """Points on hold until the review: those of the convolution."""
+        """Points withheld until the review: all points for the convolution, or 0 if no review is needed."""
         points = sum(outcome.earned for outcome in self.result.outcomes if outcome.group == "convolution")
         return round(points, DIGITS) if self.review else 0.0
 
     @property
     def penalties(self) -> list[tuple[str, float]]:
-        """Penalties as text and points."""
+        """Penalties as pairs (text, points)."""
         rules, percents = self.rubric.penalties, []
         for number, (rule, places) in enumerate(self.result.violations.items(), start=1):
             more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
@@ -85,10 +85,10 @@ class Grade:
 
     @property
     def deducted(self) -> float:
-        """Points of all penalties."""
+        """Sum of all penalties in points."""
         return sum(points for _, points in self.penalties)
 
     @property
     def score(self) -> float:
-        """Points of the checks less the penalties, at least 0."""
+        """Points earned minus penalties, at least 0."""
         return round(max(0.0, self.earned - self.deducted), DIGITS)

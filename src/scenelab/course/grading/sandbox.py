@@ -1,10 +1,10 @@
-"""The sandbox that runs a submission: bubblewrap, or a plain process if the instructor says so.
+"""Sandbox that runs a submission: bubblewrap, or a plain process if the instructor allows it.
 
-A submission is hostile until shown otherwise. The kernel keeps it from references, other students' work, the network,
-the grader and the machine: namespaces (bubblewrap.py), a filter of system calls (seccomp.py), limits (driver.py,
-worker.py), a user of its own (processes.py). Scoring with PyTorch's own convolution is caught by replaced kernels, an
-audit hook and a trace of calls (tripwire.py, audit.py, record.py), whose notes cannot be taken back (monitor.py).
-What cannot be proved is flagged for review by a person. A level is not trusted by its name, but by a self-test.
+Submissions are untrusted. The kernel isolates them from references, other students' work, the network, the grader and
+the machine: by namespaces (bubblewrap.py), a seccomp filter (seccomp.py), limits (driver.py, worker.py) and a separate
+user (processes.py). Calls of PyTorch's own convolution are detected by replaced kernels, an audit hook and a trace of
+calls (tripwire.py, audit.py, record.py); the submission cannot delete their records (monitor.py). Suspicions without
+proof are flagged for review by a person. A self-test measures what each level isolates (selftest.py).
 """
 
 import json
@@ -28,9 +28,9 @@ from scenelab.runtime import NEUTRAL, python_command
 
 LEVELS = ("bubblewrap", "process")
 RUNNER = Path(__file__).parent / "scenelab_runner"
-USERS = range(0x70000000, 0x7FFFFFFF)  # numbers that systemd leaves unused ("Users, Groups, UIDs and GIDs")
-FEW_USERS = range(60_100, 60_500)  # if numbers that large are not mapped
-SECONDS = 20  # for the self-test
+USERS = range(0x70000000, 0x7FFFFFFF)  # user IDs that systemd leaves unused ("Users, Groups, UIDs and GIDs")
+FEW_USERS = range(60_100, 60_500)  # used if the user namespace does not map `USERS`
+SECONDS = 20  # timeout of the self-test
 PROMISES = ("network", "files", "secrets", "signals", "kernel", "syscalls", "privileges")
 ENVIRONMENT = """
     PATH=/usr/bin:/bin HOME=/tmp LANG=C.UTF-8 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONHASHSEED=0 MPLBACKEND=Agg
@@ -40,14 +40,14 @@ ENVIRONMENT = """
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Limits of a submission."""
+    """Resource limits of a submission."""
 
-    memory: int = 3 << 30  # bytes, of all its processes together
-    file: int = 32 << 20  # bytes of a file that it writes
-    processes: int = 96  # at once, threads counted
-    cpu_seconds: int = 240  # of one process
-    seconds: float = 20  # of one request, by the clock
-    budget_seconds: float = 90  # of all checks of one part of the assignment, by the clock
+    memory: int = 3 << 30  # bytes, all processes together
+    file: int = 32 << 20  # bytes per written file
+    processes: int = 96  # running at once, including threads
+    cpu_seconds: int = 240  # per process
+    seconds: float = 20  # per request, wall-clock
+    budget_seconds: float = 90  # for all checks of one part of the assignment, wall-clock
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -57,7 +57,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A level and what it was measured to hold back."""
+    """Isolation level, with the result of the self-test for each of the `PROMISES` (`holds`)."""
 
     level: str
     holds: dict[str, bool] = field(default_factory=dict)
@@ -68,29 +68,29 @@ class Sandbox:
 
     @property
     def whole(self) -> bool:
-        """Whether it holds back everything in `PROMISES`."""
+        """Whether the isolation is full: the self-test passed for all `PROMISES`."""
         return all(self.holds.get(name) for name in PROMISES)
 
     def pick_user(self) -> int | None:
-        """Return a random user for one submission if we are root: all its processes are killed in the end."""
+        """Return a random user ID for one submission, so that all its processes can be killed; None if not root."""
         readable = all(bubblewrap.open_to_others(Path(real)) for real, _ in bubblewrap.python_folders())
         if os.getuid() != 0 or (self.level == "process" and not readable):
-            return None  # a plain process stays root if others cannot read Python
+            return None  # a plain process stays root if other users cannot read Python
         ranges = [line.split() for line in Path("/proc/self/uid_map").read_text("ascii").splitlines()]
         last = max(int(first) + int(count) - 1 for first, _, count in ranges)
         return secrets.choice(FEW_USERS if USERS[-1] > last else USERS)
 
     def start(
         self,
-        command: Sequence[str],  # file name of the module, and its arguments after the limits
-        stage: Path,  # of `make_stage`; the only folder of ours that it sees
-        limits: Limits,  # which it applies to itself
+        command: Sequence[str],  # file name of a runner module, and its arguments after the limits
+        stage: Path,  # from `make_stage`; the only folder of the grader visible in bubblewrap
+        limits: Limits,  # which the program applies to itself
         *,
-        user: int | None = None,  # of `pick_user`
-        token: str = "",  # put into its environment
-        handles: Sequence[int] = (),  # of files that it inherits
+        user: int | None = None,  # from `pick_user`
+        token: str = "",  # SCENELAB_TOKEN in the environment
+        handles: Sequence[int] = (),  # file descriptors that the program inherits
     ) -> "subprocess.Popen[bytes]":
-        """Start a program of the runner with pipes as its standard input and output."""
+        """Start a module of the runner, with pipes as its standard input and output."""
         contained = self.level == "bubblewrap"
         variables = [*ENVIRONMENT, f"SCENELAB_TOKEN={token}", f"TMPDIR={'' if contained else stage}/tmp"]
         environment = {name: value for name, _, value in (each.partition("=") for each in variables)}
@@ -118,7 +118,7 @@ class Sandbox:
 
 
 def make_stage(parent: Path) -> Path:
-    """Make a folder for one submission: the runner, a folder for the submission, and one for scratch files."""
+    """Create and return a folder with a copy of the runner and empty folders `submission` and `tmp`."""
     parent.mkdir(parents=True, exist_ok=True)
     stage = Path(tempfile.mkdtemp(prefix="stage-", dir=parent.resolve()))
     for name in (RUNNER.name, "submission", "tmp"):
@@ -131,7 +131,7 @@ def make_stage(parent: Path) -> Path:
 
 
 def measure(level: str, parent: Path) -> Sandbox | None:
-    """Run the self-test at a level, which tries to write below `parent`; return None if the level is not available."""
+    """Run the self-test in a new folder in `parent`; return its results, or None if the level is not available."""
     sandbox, stage = Sandbox(level), make_stage(parent)
     canary, secret = stage.with_suffix(".canary"), stage.with_suffix(".secret")
     given = {"canary": str(canary), "secrets": [str(secret), str(Path(scenelab.__file__).resolve())]}
@@ -153,7 +153,7 @@ def measure(level: str, parent: Path) -> Sandbox | None:
         return Sandbox(level, {name: bool(holds[name]) for name in PROMISES})
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, OSError) and error.errno in DISK:
-            raise  # says nothing about the level
+            raise  # a disk error says nothing about the level
         return None
     finally:
         for path in (canary, secret):
@@ -162,10 +162,10 @@ def measure(level: str, parent: Path) -> Sandbox | None:
 
 
 def best(parent: Path, *, unsafe: bool = False) -> Sandbox:
-    """Return bubblewrap if it is whole, or, if `unsafe`, the best level available, down to a plain process.
+    """Return bubblewrap if its isolation is full; if `unsafe`, return the first of `LEVELS` that can be started.
 
     Raises:
-        LabError: there is no whole sandbox and `unsafe` is not set.
+        LabError: full isolation is not available (or, if `unsafe`, no level can be started).
     """
     reasons = []
     for level in LEVELS if unsafe else LEVELS[:1]:

@@ -1,7 +1,7 @@
-"""The sandbox's filter of system calls: a BPF program that libseccomp generates for this machine's architecture.
+"""Seccomp filter of the sandbox: a BPF program that libseccomp generates for this machine's architecture.
 
-The list follows the default profiles of Docker and Flatpak: what reaches kernel interfaces that a numerical program
-never needs fails with EPERM. `clone3` fails with ENOSYS, because a filter cannot see its flags; libc then uses `clone`.
+The deny list follows the default profiles of Docker and Flatpak: system calls that a numerical program never needs fail
+with EPERM. `clone3` fails with ENOSYS, because a filter cannot see its flags; libc then uses `clone`.
 """
 
 import ctypes
@@ -23,14 +23,14 @@ DENIED = """
     vm86old iopl ioperm modify_ldt settimeofday stime clock_settime clock_settime64 adjtimex clock_adjtime
     clock_adjtime64 sethostname setdomainname vhangup
 """.split()
-"""Ways to other processes, the kernel's state, uncounted memory, mounts and the machine; unknown names are skipped."""
+"""System calls for other processes, kernel state, unlimited memory, mounts and settings of the machine."""
 TRIED = "ptrace process_vm_readv perf_event_open bpf userfaultfd io_uring_setup keyctl add_key".split()
-TRIED += "mount unshare setns clone3 socket".split()  # by the self-test
+TRIED += "mount unshare setns clone3 socket".split()  # system calls that the self-test tries
 FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6: AF_VSOCK, AF_NETLINK and all others are refused
-LAST_FAMILY = 63  # more than Linux has
+LAST_FAMILY = 63  # above every address family of Linux
 NAMESPACES = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
-"""Flags of clone that make a namespace: CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
-TERMINAL = (0x5412, 0x541C)  # ioctl: TIOCSTI, TIOCLINUX, which type into the caller's terminal
+"""Flags of clone that create a namespace: CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
+TERMINAL = (0x5412, 0x541C)  # ioctl: TIOCSTI and TIOCLINUX insert input into the caller's terminal
 
 
 class _Comparison(ctypes.Structure):  # struct scmp_arg_cmp
@@ -48,7 +48,7 @@ def _library() -> ctypes.CDLL | None:
 
 
 def numbers(*names: str) -> dict[str, int]:
-    """Return this machine's numbers of system calls, by default of `TRIED`; none without libseccomp."""
+    """Return this machine's system call numbers by name (default: `TRIED`); empty without libseccomp."""
     library = _library()
     if library is None:
         return {}
@@ -58,7 +58,7 @@ def numbers(*names: str) -> dict[str, int]:
 
 @cache
 def build_filter() -> bytes | None:
-    """Return the BPF program, or None if libseccomp is not installed or refuses a rule."""
+    """Return the filter as a BPF program, or None if libseccomp is not installed or refuses a rule."""
     library = _library()
     context = ctypes.c_void_p(None if library is None else library.seccomp_init(ALLOW))
     if library is None or not context:

@@ -1,4 +1,4 @@
-"""The process that runs a submission, seen from the grader: requests with deadlines and limits."""
+"""Grader's side of the process that runs a submission: requests with deadlines and limits."""
 
 import os
 import secrets
@@ -20,17 +20,17 @@ from scenelab.course.grading.submission_error import CancelledError, SubmissionE
 
 __all__ = ["CancelledError", "SubmissionError", "Worker"]
 
-START_SECONDS = 60  # to load torch
+START_SECONDS = 60  # timeout of the start, which loads torch
 TICK = 0.05
 MAX_FLAGS = 60
 Request = tuple[str, dict[str, Tensor], dict[str, Any]]  # operation, tensors, values
 
 
 class Worker:
-    """One submission's process, started on the first call and again after each end.
+    """Process of one submission, started on the first call and restarted after it has ended.
 
-    `stage / "submission"` holds the submission, with the student's file `code`. `scanned` is the SHA-256 of each code
-    file in it that the grader has read, by its path.
+    `stage / "submission"` holds the submission, and `code` is the student's file in it. `scanned` has the SHA-256 of
+    each code file that the grader has read, by path relative to the submission.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class Worker:
         self.emulate_gpu = self.cancelled = False
         self.gpu_places: list[str] = []
         self.missing: list[str] = []
-        self.flags: dict[str, None] = {}  # for review, in order
+        self.flags: dict[str, None] = {}  # review flags, in order
         self.part = ""  # of the assignment; each has its own time budget
         self.spent: dict[str, float] = defaultdict(float)
-        self.opening: Request | None = None  # made before the student's file is imported
-        self.first: Message | None = None  # the reply to it, after `first_seconds`
-        self.seconds = self.first_seconds = 0.0  # that the last request took
+        self.opening: Request | None = None  # request that is sent before the student's file is imported
+        self.first: Message | None = None  # reply to `opening`, which took `first_seconds`
+        self.seconds = self.first_seconds = 0.0  # duration of the last request
         self._process: Any = None
         self._monitor = Monitor(self.flag)
         self._user, self._token = sandbox.pick_user(), ""
@@ -55,20 +55,20 @@ class Worker:
 
     @property
     def convolutions(self) -> list[str]:
-        """Native and foreign convolutions that the last request called."""
+        """Convolutions of PyTorch and other packages that the last request called; empty if it was not graded."""
         return self._monitor.convolutions
 
     def flag(self, text: str) -> None:
-        """Add a review flag once."""
+        """Add a review flag, unless it was added before or there are `MAX_FLAGS`."""
         if len(self.flags) < MAX_FLAGS:
             self.flags[sanitize(text, self.stage)] = None
 
     def start(self) -> None:
-        """Start the process and import the student's file, with an emulated GPU if it needs one.
+        """Start the process and import the student's file, with an emulated GPU if the import needs a GPU.
 
         Raises:
             SubmissionError: the file cannot be imported.
-            RuntimeError: the process does not start, which is not the student's fault.
+            RuntimeError: the process does not start; this is an error of the grader.
         """
         try:
             self._start()
@@ -82,7 +82,7 @@ class Worker:
     def call(
         self, operation: str, tensors: dict[str, Tensor] | None = None, *, seed: int = 0, **values: Any
     ) -> Message:
-        """Send a request and return the reply; repeat it with an emulated GPU if the code needs one."""
+        """Send a request and return the reply; repeat it with an emulated GPU if the code needs a GPU."""
         request = operation, tensors or {}, {**values, "seed": seed}
         try:
             return self._call(request)
@@ -94,7 +94,7 @@ class Worker:
             try:
                 reply = self._call(request)
             except SubmissionError as second:
-                if second.wants_gpu:  # a GPU was not what it lacked
+                if second.wants_gpu:  # the missing GPU was not the cause
                     self._emulate_gpu(False)
                     raise error from None
                 self.gpu_places.append(place)
@@ -201,7 +201,7 @@ class Worker:
         return bytes(data)
 
     def _wait(self, *, reading: list[int] | None = None, writing: list[int] | None = None) -> None:
-        """Wait until the pipe is ready; enforce the deadline and the limits meanwhile."""
+        """Wait until the pipe is ready; raise SubmissionError at the deadline or above a limit."""
         ready = False
         while not ready:
             record = [self._monitor.handle] if self._monitor.handle >= 0 else []
@@ -231,7 +231,7 @@ class Worker:
         return SubmissionError("end", f"ended the process that it runs in ({reason})")
 
     def close(self) -> None:
-        """End the process and everything that it started."""
+        """Kill the process and everything that it started; the next call starts a new one."""
         if self._process is not None:
             stop(self._process, self._token, self._user)
             self._process = None
@@ -239,7 +239,7 @@ class Worker:
 
 
 class _Tensors(dict[str, Tensor]):
-    """Tensors of a reply; a missing one is the submission's fault."""
+    """Tensors of a reply by name; a missing name raises SubmissionError."""
 
     def __missing__(self, name: str) -> Tensor:
         raise SubmissionError("protocol", f"disturbed the answer to the grader, which lacks {name}")

@@ -1,1 +1,1 @@
-"""Runs beside a student's code in the sandbox; needs torch, not scenelab, and knows no reference or score."""
+"""Runner of student code in the sandbox: needs torch but not scenelab, and has no references or scores."""

@@ -1,7 +1,8 @@
-"""Flag what a reader of the submission's files would not see, by an audit hook of the interpreter (PEP 578).
+"""Audit hook (PEP 578) that flags what a reader of the submission's files cannot see.
 
-A hook cannot be removed, and forked processes inherit it. Flagged are code that was made at run time or that nobody
-read, processes, and ways into the interpreter that could silence the watch for native convolutions.
+An audit hook cannot be removed, and forked processes inherit it. It flags code that was generated at run time or that
+the grader has not read, new processes, and access to interpreter internals that could disable the detection of native
+convolutions.
 """
 
 import hashlib
@@ -21,13 +22,13 @@ from scenelab_runner.record import Record
 GENERATING = """
     /torch/fx/ /torch/jit/ /torch/_dynamo/ /torch/_jit_internal.py /attr/ /pydantic /sympy/ /jinja2/ /scipy/
     /matplotlib/ /numpy/_ /numpy/ma/ /decorator.py /jaxtyping/ /typeguard/ /beartype/
-""".split()  # packages that run code which they have made themselves
+""".split()  # parts of the paths of packages that generate code and run it
 GENERATORS = (
     *("dataclasses.py typing.py inspect.py enum.py functools.py types.py annotationlib.py".split()),
     *("collections/__init__.py reprlib.py pickle.py copyreg.py ast.py".split()),
 )
-"""Modules of the standard library that run code which they have made themselves; timeit, code, runpy, … run others'."""
-HARMLESS = "fc-list uname ldconfig nvidia-smi hostname lscpu".split()  # they describe the machine and run no others
+"""Modules of the standard library that run only code that they generated, unlike timeit, code and runpy."""
+HARMLESS = "fc-list uname ldconfig nvidia-smi hostname lscpu".split()  # they describe the machine and start no program
 SYSTEM = ("/bin", "/usr/bin", "/sbin", "/usr/sbin")
 CALLS = "exec eval compile __import__ getattr system popen Popen fork run CDLL import_module load_library".split()
 PROCESSES = "os.fork os.forkpty os.posix_spawn os.spawn os.exec os.system subprocess.Popen pty.spawn".split()
@@ -41,7 +42,7 @@ DIRECT: dict[str, tuple[str, tuple[str, ...]]] = {
     "marshal.loads": ("makes code objects", ()),
     "sys._getframe": ("sys._getframe", ()),
     **{f"ctypes.{name}": CTYPES for name in ("dlsym", "string_at", "cdata", "call_function")},
-}  # flagged if the student's code causes them, directly or by way of these files
+}  # per audit event: the text of the flag, and parts of the paths of files to skip in the search for the caller
 MEMORY = re.compile(r"^/proc/(self|thread-self|\d+)/(task/\d+/)?(mem|maps|smaps|pagemap|fd|root|cwd|environ)\b")
 IMPORTING = "<frozen importlib"
 FOREIGN = "code that is not the submission's own"
@@ -49,12 +50,12 @@ PATH = os.environ.get("PATH")
 
 
 class Audit:
-    """The handlers of the hook.
+    """Handlers of audit events, which write review flags to the record.
 
     Args:
-        record: gets the review flags.
-        scanned: SHA-256 of each file of the submission whose syntax tree the grader has read, by path.
-        own: the runner's folder, trusted as Python and its packages are.
+        record: record that receives the review flags.
+        scanned: SHA-256 of each file of the submission whose syntax tree the grader has read, by relative path.
+        own: folder of the runner; its code is trusted, like Python and the installed packages.
     """
 
     def __init__(self, record: Record, scanned: dict[str, str], own: str) -> None:
@@ -68,7 +69,7 @@ class Audit:
         self._library = tuple({sysconfig.get_path("stdlib"), os.path.realpath(sysconfig.get_path("stdlib"))})
 
     def install(self) -> None:
-        """Add the hook, for the life of the process."""
+        """Add the audit hook to this process; it cannot be removed."""
         handlers: dict[str, Callable[[tuple[Any, ...], FrameType], None]] = {
             "exec": self._on_exec,
             "import": self._on_import,
@@ -84,7 +85,7 @@ class Audit:
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
             handler, thread = handlers.get(event), identify()
-            if handler is None or thread in busy:  # busy: caused by a handler itself
+            if handler is None or thread in busy:  # busy: a handler caused this event
                 return
             busy.add(thread)
             try:
@@ -95,7 +96,10 @@ class Audit:
         sys.addaudithook(hook)
 
     def flag_caller(self, text: str, through: tuple[str, ...], _arguments: Any, frame: FrameType | None) -> None:
-        """Flag what the student's code does, directly or by way of these files."""
+        """Flag `text` if the calling code is untrusted.
+
+        The caller is the innermost frame from `frame` outwards whose path contains no part of `through`.
+        """
         while frame is not None and any(part in frame.f_code.co_filename for part in through):
             frame = frame.f_back
         if frame is not None and not self._is_trusted(frame.f_code.co_filename):
@@ -105,7 +109,7 @@ class Audit:
         self._record.flag(f"{place}: {text}")
 
     def _is_read(self, name: str) -> bool:
-        """Return whether the grader has read a file, and it is unchanged."""
+        """Return whether the grader has read a file and its content is unchanged."""
         expected = self._scanned.get(os.path.relpath(name, self._root)) if name.startswith(self._root) else None
         if expected is not None:
             with suppress(OSError), open(name, "rb") as file:
@@ -113,7 +117,7 @@ class Audit:
         return False
 
     def _place(self, frame: FrameType | None) -> str | None:
-        """Return file and line of the student's code behind a frame, "" without any, None behind a library's import."""
+        """Return the file and line of the innermost untrusted caller: "" if all are trusted, None during an import."""
         while frame is not None:
             name = frame.f_code.co_filename
             if name.startswith(IMPORTING):
@@ -163,7 +167,7 @@ class Audit:
             folder, name = os.path.split(str(executable or (command or [""])[0]))
             preloads = any(key.startswith("LD_") for key in os.environ)
             usual = environment is None and os.environ.get("PATH") == PATH and not preloads
-            if name in HARMLESS and usual and folder in ("", *SYSTEM):  # the system's own program
+            if name in HARMLESS and usual and folder in ("", *SYSTEM):  # a program of the system
                 self._record.note("helper", name)
                 return
         self._flag(place or FOREIGN, f"starts a process ({event}), in which nothing is watched")

@@ -1,7 +1,8 @@
-"""The process in the sandbox: apply limits, read requests, run the student's code, send replies.
+"""Main program of the process in the sandbox: apply limits, read requests, run the student's code, send replies.
 
-Started as `python driver.py LIMITS RECORD COUNTER`, with the pipe as standard input and output and two file
-descriptors. The pipe is moved first, so that the student's printing and reading do not touch it.
+Usage: `python driver.py LIMITS RECORD COUNTER`, with a pipe as standard input and output. LIMITS is JSON; RECORD and
+COUNTER are file descriptors. The pipe is first moved to other file descriptors, so that the student's code can print
+and read without disturbing it.
 """
 
 import ctypes
@@ -16,17 +17,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-MAX_TEXT = 2000  # characters of an error
-GRADED = ("convolve", "run_module", "train_step")  # PyTorch's own convolution must not be called meanwhile
+MAX_TEXT = 2000  # characters of an error message
+GRADED = ("convolve", "run_module", "train_step")  # operations that must not call PyTorch's own convolution
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38  # linux/prctl.h
 SECCOMP_MODE_FILTER, SIGKILL = 2, 9
 INSTRUCTION = 8  # bytes of a struct sock_filter
 
 
 def apply_limits(limits: dict[str, Any]) -> None:
-    """Set resource limits, no new privileges, death with the parent, and, as root, another user.
+    """Apply resource limits, `no_new_privs`, death with the parent, a change of user, and a seccomp filter.
 
-    The limits are those of `sandbox.Limits`, `user`, and `filter`, the file descriptor of a filter of system calls.
+    Args:
+        limits: fields of `sandbox.Limits`, `user` (user ID or None) and `filter` (file descriptor or None).
     """
     libc, user = ctypes.CDLL(None, use_errno=True), limits["user"]
     libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
@@ -45,8 +47,8 @@ def apply_limits(limits: dict[str, Any]) -> None:
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
-        libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)  # a change of user clears it
-    if os.getuid() != 0:  # the kernel does not count root's
+        libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)  # cleared by the change of user
+    if os.getuid() != 0:  # the kernel exempts root from this limit
         resource.setrlimit(resource.RLIMIT_NPROC, (limits["processes"], limits["processes"]))
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if limits["filter"] is not None:
@@ -59,7 +61,7 @@ def apply_limits(limits: dict[str, Any]) -> None:
 
 
 class Session:
-    """The student's module and its requests; `counter` is the memory in which native convolutions are counted."""
+    """Student's module and handler of requests; `counter` is the file descriptor of the shared call counter."""
 
     def __init__(self, record: Any, counter: int) -> None:
         import numpy
@@ -67,14 +69,14 @@ class Session:
 
         from scenelab_runner import loading, operations, tripwire, wire
 
-        # bound here: what the student's code does to sys.modules changes nothing
+        # bound here, so that changes to sys.modules by the student's code have no effect
         self._operations, self._load, self._message = operations.OPERATIONS, loading.load_student, wire.Message
         self._tripwire, self._seeds = tripwire, (random.seed, numpy.random.seed, torch.manual_seed)
         self._record, self._counter = record, counter
         self.module: ModuleType | None = None
 
     def answer(self, request: Any) -> Any:
-        """Return the operation's reply, or its error."""
+        """Run the requested operation and return its reply; after an exception, return a reply with `error`."""
         operation = request.values.get("operation")
         try:
             for seed in self._seeds:
@@ -93,7 +95,7 @@ class Session:
 
 
 def _describe(error: BaseException, root: str) -> dict[str, Any]:
-    """Return an error as plain values, with the innermost line of code below a folder."""
+    """Return an exception as JSON values: type, text, and the innermost file, line and code below `root`."""
     frames = [each for each in traceback.extract_tb(error.__traceback__) if root and each.filename.startswith(root)]
     file, line, code = None, None, None
     if isinstance(error, SyntaxError):
@@ -109,7 +111,7 @@ def _describe(error: BaseException, root: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer requests until the pipe closes."""
+    """Answer requests until the grader closes the pipe."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):

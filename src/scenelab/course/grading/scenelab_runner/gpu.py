@@ -1,4 +1,4 @@
-"""Emulate one GPU on the CPU, so that code that asks for it can be graded."""
+"""Emulation of one GPU on the CPU, so that code that requires a GPU can be graded."""
 
 import contextlib
 import sys
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 NAME = "emulated GPU"
-MEMORY = 16 << 30  # bytes that it reports
+MEMORY = 16 << 30  # bytes that the emulated GPU reports
 DEVICE = vars(torch._C.TensorBase)["device"].__get__
 CONSTANT = {vars(torch._C.TensorBase)["is_cuda"].__get__: True, Tensor.get_device: 0, Tensor.record_stream: None}
 TYPES = "Float Double Half BFloat16 Byte Char Short Int Long Bool".split()
@@ -47,19 +47,19 @@ _generator, _scaler, _load, _fork_rng = torch.Generator, torch.amp.GradScaler, t
 
 
 def is_gpu(value: Any) -> bool:
-    """Return whether a device is a GPU: "cuda", "cuda:0", a torch.device."""
+    """Return whether a value is a CUDA device: a string such as "cuda:0", or a torch.device."""
     return isinstance(value, (str, torch.device)) and str(value).partition(":")[0] == "cuda"
 
 
 def _on_cpu(value: Any) -> Any:
-    """Return the CPU for a GPU, also in a tensor type's name; other values as they are."""
+    """Replace a CUDA device by "cpu" and a CUDA tensor type by its CPU type; return other values unchanged."""
     if is_gpu(value):
         return "cpu"
     return value.replace("torch.cuda.", "torch.") if isinstance(value, str) else value
 
 
 class OnCpu(TorchFunctionMode):
-    """Replace the GPU by the CPU in calls of torch."""
+    """Function mode that replaces CUDA devices by the CPU in calls of torch functions."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = {name: _on_cpu(value) for name, value in (kwargs or {}).items()}
@@ -78,7 +78,7 @@ class OnCpu(TorchFunctionMode):
 
 
 class _Stream(contextlib.ContextDecorator):
-    """A device, stream, stream context or event: takes any arguments and does nothing but read the clock."""
+    """Stand-in for CUDA devices, streams and events: accepts any arguments, and only measures time."""
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         self.device, self.stream, self.cuda_stream, self.idx, self.at = torch.device("cpu"), self, 0, 0, 0.0
@@ -102,7 +102,7 @@ class _Stream(contextlib.ContextDecorator):
 
 
 class _Parallel(nn.Module):
-    """nn.DataParallel of one device."""
+    """Stand-in for nn.DataParallel and DistributedDataParallel with one device."""
 
     def __init__(self, module: nn.Module, *_args: Any, **_kwargs: Any) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class _Parallel(nn.Module):
 
 
 class _Autocast(torch.autocast):
-    """Mixed precision of a GPU is float32 on the CPU."""
+    """torch.autocast that is disabled for a GPU, since the emulated GPU computes in float32."""
 
     def __init__(self, device_type: str = "cuda", *args: Any, **kwargs: Any) -> None:
         if is_gpu(device_type) or not isinstance(device_type, str):
@@ -131,11 +131,11 @@ class _GeneratorType(type):
 
 
 class _Generator(metaclass=_GeneratorType):
-    """torch.Generator of any device."""
+    """Stand-in for torch.Generator that accepts any device and creates a CPU generator."""
 
 
 def emulate() -> None:
-    """Make torch.cuda and what belongs to it behave as one GPU; `OnCpu` does the rest."""
+    """Replace the parts of torch that need a GPU by an emulation; tensors also need the mode `OnCpu`."""
     cuda = torch.cuda
     for name, value in RETURNS.items():
         setattr(cuda, name, lambda *_a, _value=value, **_k: _value)

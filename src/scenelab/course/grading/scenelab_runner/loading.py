@@ -1,4 +1,4 @@
-"""Load a submission: copy it, watch it, and import the student's file, with stand-ins for missing packages."""
+"""Loading of a submission: copy it, install the audit hook, and import it with stand-ins for missing packages."""
 
 import ast
 import collections.abc
@@ -23,19 +23,23 @@ from scenelab_runner.audit import Audit
 from scenelab_runner.record import Record
 from scenelab_runner.wire import Message
 
-LARGE_FILE = 4 << 20  # bytes; a larger file is a link to the original, which is read-only
-MAX_COPIED = 32 << 20  # bytes of all copies together
+LARGE_FILE = 4 << 20  # bytes; larger files are linked to the read-only original
+MAX_COPIED = 32 << 20  # bytes, all copied files together
 OURS = "scenelab"
 SILENT = """
     wandb tensorboardX loguru mlflow comet_ml visdom IPython neptune clearml ipdb pudb icecream termcolor colorama tqdm
     rich torchsummary torchinfo livelossplot display get_ipython google
-""".split()  # packages that show and write things: their calls change no answer, so they do nothing
+""".split()  # packages for display and logging: calls of their stand-ins do nothing
 records: list[Record] = []
 _modes: list[gpu.OnCpu] = []
 
 
 def load_student(request: Message, record: Record) -> tuple[ModuleType, Message]:
-    """Import the student's file, `path` below `folder`, in a writable copy of the submission and in its folder."""
+    """Import the student's file in a writable copy of the submission.
+
+    Return the module, and a reply with the names of missing packages. Values of the request: folder (the submission),
+    path (the student's file, relative to it), scanned (see `Audit`), emulate_gpu.
+    """
     values = request.values
     folder = copy_submission(Path(values["folder"]))
     path = folder / values["path"]
@@ -47,7 +51,7 @@ def load_student(request: Message, record: Record) -> tuple[ModuleType, Message]
         _modes.append(gpu.OnCpu())
         _modes[0].__enter__()
     make = numpy.random.default_rng
-    numpy.random.default_rng = lambda seed=None: make(0 if seed is None else seed)  # the same results in each run
+    numpy.random.default_rng = lambda seed=None: make(0 if seed is None else seed)  # reproducible without a seed
     audit = Audit(record, values["scanned"], str(Path(__file__).parent))
     audit.install()
     _watch_operators(audit)
@@ -67,7 +71,7 @@ def load_student(request: Message, record: Record) -> tuple[ModuleType, Message]
 
 
 def copy_submission(source: Path) -> Path:
-    """Copy a folder into a new one below TMPDIR, so that `../logs` beside `code/` can be made; link large files."""
+    """Copy a submission to a new folder, in which the student's code may write; link large files."""
     target = Path(tempfile.mkdtemp(prefix="submission-"))
     copied = 0
     for folder, names, files in os.walk(source):
@@ -86,7 +90,7 @@ def copy_submission(source: Path) -> Path:
 
 
 def _watch_operators(audit: Audit) -> None:
-    """Flag operators and kernels that the student registers: their calls are not seen as the student's."""
+    """Flag each torch operator or kernel that the student registers: its calls are not attributed to the student."""
     make = torch._C._dispatch_library
 
     def watched(kind: str, namespace: str, *args: Any) -> Any:
@@ -98,9 +102,12 @@ def _watch_operators(audit: Audit) -> None:
 
 
 class _Missing:
-    """A missing package or a name of it: it can be imported and passed on, and raises when it is called."""
+    """Stand-in for a missing package or its attributes.
 
-    loading = True  # while the student's file is imported, a call returns another stand-in: writer = SummaryWriter()
+    A call raises ModuleNotFoundError, except for packages in `SILENT` and during the import of the student's file.
+    """
+
+    loading = True  # during the import, a call returns another stand-in, as in writer = SummaryWriter()
 
     def __init__(self, name: str) -> None:
         self.__name__ = name
@@ -134,7 +141,7 @@ class _Missing:
 
 
 class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """The last finder: makes missing packages that the student's files import outside a try with handlers."""
+    """Last finder of sys.meta_path: creates stand-ins for missing packages that are imported outside a `try`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = str(folder)
@@ -161,13 +168,13 @@ class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 class _Changed(importlib.abc.MetaPathFinder):
-    """The first finder: changes two packages on import, and refuses the grader's own.
+    """First finder of sys.meta_path: adapts matplotlib and torchvision, and refuses to import scenelab.
 
-    matplotlib draws without a screen, whatever backend a file asks for. torchvision takes longer to import than a
-    grading, so nothing of it is imported for `torchvision.utils` alone.
+    matplotlib ignores requests for another backend, and draws without a screen. torchvision is slow to import: it is
+    loaded when a part other than `torchvision.utils` is used.
     """
 
-    _load = staticmethod(lambda: None)  # imports all of torchvision
+    _load = staticmethod(lambda: None)  # set by `_delay`: imports all of torchvision
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if fullname.partition(".")[0] == OURS:
@@ -205,7 +212,7 @@ def _without_screen(module: Any, run: Callable[[ModuleType], None]) -> None:
 
 
 def _restore_old_names() -> None:
-    """Restore names that files of 2019 use and today's packages lack."""
+    """Restore names that code from 2019 uses and current versions of packages have removed."""
     names: list[tuple[Any, str, Any]] = [
         (collections, name, getattr(collections.abc, name)) for name in ("Iterable", "Sequence", "Mapping", "Callable")
     ]

@@ -1,4 +1,4 @@
-"""Networks described in plain values, built on both sides of the pipe, and watched while a student's code uses them."""
+"""Networks built from JSON values by the grader and by the runner, and a model that records its use."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 CLASSES = 100
-MAX_CALLS = 40  # of a network, of which an attack's images are sent back
-MAX_NODES = 20_000  # counted per graph
+MAX_CALLS = 40  # calls of a model whose inputs are recorded
+MAX_NODES = 20_000  # autograd nodes counted per graph
 LAYERS: dict[str, Callable[..., nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "tanh": nn.Tanh,
@@ -22,7 +22,7 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
 
 
 class _Lead(nn.Module):
-    """Mean lead of the label's score over the next label's: a loss unlike cross-entropy and unlike the score."""
+    """Loss unlike cross-entropy: mean difference between the logit of the label and the logit of the next class."""
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
         return (scores.gather(1, labels[:, None]) - scores.roll(-1, dims=1).gather(1, labels[:, None])).mean()
@@ -32,7 +32,11 @@ LOSSES: dict[str, nn.Module] = {"cross_entropy": nn.CrossEntropyLoss(), "lead": 
 
 
 def build(layers: Sequence[Sequence[Any]], conv_op: Callable[..., nn.Module] = nn.Conv2d) -> nn.Sequential:
-    """Build a chain of layers, each a name and its arguments; "conv" is (in, out, kernel, stride, padding, bias)."""
+    """Build a sequential network in float32.
+
+    Each layer is a name of `LAYERS` and its arguments, or "conv" (of class `conv_op`), input channels, output channels,
+    kernel size, stride, padding and bias.
+    """
     modules = []
     for name, *arguments in layers:
         if name == "conv":
@@ -40,11 +44,11 @@ def build(layers: Sequence[Sequence[Any]], conv_op: Callable[..., nn.Module] = n
             modules.append(conv_op(wide, out, kernel_size=kernel, stride=stride, padding=padding, bias=bias))
         else:
             modules.append(LAYERS[name](*arguments))
-    return nn.Sequential(*modules).float()  # a student may have changed torch's default
+    return nn.Sequential(*modules).float()  # the student's code may have changed torch's default dtype
 
 
 def load(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Set parameters and buffers by name; raise KeyError if the network lacks one."""
+    """Copy weights into the parameters and buffers with these names; raise KeyError for an unknown name."""
     places = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     with torch.no_grad():
         for name, value in weights.items():
@@ -54,7 +58,7 @@ def load(network: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 class WatchedModel:
-    """A model that records the first inputs of its calls, and the number of graph nodes behind each input."""
+    """Network that records its inputs (the first `MAX_CALLS`) and the size of the autograd graph behind each input."""
 
     def __init__(self, layers: Sequence[Sequence[Any]], weights: dict[str, Tensor], *, training: bool) -> None:
         self.training = training
@@ -74,7 +78,7 @@ class WatchedModel:
         self.network.forward = watched
 
     def changes(self) -> dict[str, Any]:
-        """Return the depths and what has changed: state, dtypes, modes, frozen parameters, gradients, hooks."""
+        """Return the autograd graph sizes (`depths`), and what the student's code changed or left in the network."""
         before, after, modules = self._before, _state(self.network), list(self.network.modules())
         kept = [n for n, v in before.items() if n in after and after[n].dtype == v.dtype and torch.equal(after[n], v)]
         return {

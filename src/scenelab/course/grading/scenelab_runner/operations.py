@@ -1,4 +1,4 @@
-"""What the grader can request of a student's module: each takes the module and a message and returns a message."""
+"""Operations that the grader can request: each takes the student's module and a message, and returns a message."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -44,7 +44,11 @@ def _gradients(network: nn.Module) -> dict[str, Tensor]:
 
 
 def convolve(module: ModuleType, request: Message) -> Message:
-    """Run custom_conv2d, `trace` its calls, and return the gradient of the leaf `of`, given that of the output."""
+    """Run custom_conv2d; return its output, the gradient of one leaf, and the inputs after the call (`*_after`).
+
+    Tensors: input, weight, bias (optional), towards (gradient of the output). Values: stride, padding, of (name of the
+    leaf, or None for no gradient), trace (whether to trace calls).
+    """
     of, tensors = request.values["of"], request.tensors
     leaves = {name: tensors[name].clone() for name in ("input", "weight", "bias") if name in tensors}
     if of is not None:
@@ -79,7 +83,10 @@ def _cases(request: Message) -> list[tuple[Any, ...]]:
 
 
 def convolve_natively(_module: ModuleType | None, request: Message) -> Message:
-    """Run PyTorch's own convolution on several inputs before any student code runs, with the bias in it and apart."""
+    """Run PyTorch's own convolution on several inputs, before any student code runs.
+
+    In `output0`, `output1`, … F.conv2d adds the bias; in `apart0`, `apart1`, … a separate addition does.
+    """
     outputs = {}
     for number, image, weight, bias, stride, padding in _cases(request):
         outputs[f"output{number}"] = F.conv2d(image, weight, bias, stride, padding)
@@ -88,13 +95,16 @@ def convolve_natively(_module: ModuleType | None, request: Message) -> Message:
 
 
 def convolve_all(module: ModuleType, request: Message) -> Message:
-    """Run custom_conv2d on the same inputs."""
+    """Run custom_conv2d on the inputs of `convolve_natively`."""
     function, cases = _convolution(module), _cases(request)
     return Message({}, {f"output{n}": _require_tensor(function(*args), "custom_conv2d") for n, *args in cases})
 
 
 def run_module(module: ModuleType, request: Message) -> Message:
-    """Run CustomConv2d and ReLU(inplace=True), forward and backward; tensors: input, weight, towards, bias."""
+    """Run CustomConv2d and ReLU(inplace=True) forward and backward; return the output and the gradients.
+
+    Tensors: input, weight, bias (optional), towards (gradient of the output). Values: kernel (size), stride, padding.
+    """
     values, tensors = request.values, request.tensors
     channels, size = tensors["weight"].shape[:2], values["kernel"]
     options = {"stride": values["stride"], "padding": values["padding"], "bias": "bias" in tensors}
@@ -110,7 +120,10 @@ def run_module(module: ModuleType, request: Message) -> Message:
 
 
 def train_step(module: ModuleType, request: Message) -> Message:
-    """Train a network of CustomConv2d for one step; values: layers; tensors: input, labels and the weights."""
+    """Return the cross-entropy loss and all gradients of a network of CustomConv2d, without an update.
+
+    Values: layers (see `build`). Tensors: input, labels, and the weights by name.
+    """
     network = build(request.values["layers"], _get(module, "CustomConv2d"))
     load(network, {name: tensor for name, tensor in request.tensors.items() if name not in ("input", "labels")})
     loss = F.cross_entropy(network(request.tensors["input"].clone()), request.tensors["labels"])
@@ -125,7 +138,10 @@ def _watched(request: Message) -> tuple[WatchedModel, Tensor]:
 
 
 def perturb(module: ModuleType, request: Message) -> Message:
-    """Run PGDAttack on a watched model; values: layers, loss, options; tensors: input and weights."""
+    """Run PGDAttack on a watched model; return adversarial examples, the model's inputs and its changes.
+
+    Values: layers, loss (a name of `LOSSES`), options (of the attack). Tensors: input, and the weights by name.
+    """
     model, images = _watched(request)
     attack = _get(module, "PGDAttack", "default_attack")(LOSSES[request.values["loss"]], **request.values["options"])
     output = _require_tensor(attack.perturb(model.network, images), "perturb")
@@ -134,7 +150,10 @@ def perturb(module: ModuleType, request: Message) -> Message:
 
 
 def explain(module: ModuleType, request: Message) -> Message:
-    """Run GradAttention on a watched model; values: layers, loss; tensors: input and weights."""
+    """Run GradAttention on a watched model; return attributions and the model's changes.
+
+    Values: layers, loss (a name of `LOSSES`). Tensors: input, and the weights by name.
+    """
     model, images = _watched(request)
     attention = _get(module, "GradAttention", "default_attention")(LOSSES[request.values["loss"]])
     output = _require_tensor(attention.explain(model.network, images), "explain")
@@ -153,7 +172,7 @@ def _make_network(module: ModuleType, names: list[str], **options: Any) -> nn.Mo
 
 
 def describe_model(module: ModuleType, request: Message) -> Message:
-    """Describe the student's network: parameter shapes, size, and layer types."""
+    """Return the parameter shapes, parameter count, size in bytes and layer types of the student's network."""
     network = _make_network(module, request.values["names"])
     parameters, state = list(network.parameters()), network.state_dict().values()
     values: dict[str, Any] = {"shapes": [list(each.shape) for each in parameters][:5000]}
@@ -165,7 +184,7 @@ def describe_model(module: ModuleType, request: Message) -> Message:
 
 
 def run_model(module: ModuleType, request: Message) -> Message:
-    """Run the student's network forward and backward on images."""
+    """Run the student's network in training mode, forward and backward; return logits and loss."""
     network = _make_network(module, request.values["names"], **request.values.get("options", {}))
     scores = _require_tensor(network.train()(request.tensors["input"].clone()), "the network")
     if scores.shape != (len(request.tensors["labels"]), CLASSES):
@@ -178,7 +197,7 @@ def run_model(module: ModuleType, request: Message) -> Message:
 
 
 def predict(module: ModuleType, request: Message) -> Message:
-    """Score images by the student's network with the weights of the submitted checkpoint."""
+    """Return the logits of images from the student's network, with the weights of the submitted checkpoint."""
     path = request.values["path"]
     if path not in _loaded:
         network = _make_network(module, request.values["names"])

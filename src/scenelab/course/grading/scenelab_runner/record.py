@@ -1,6 +1,7 @@
-"""The record of what a submission does: a pipe to the grader from which no line can be taken back.
+"""Record of what a submission does: a pipe of JSON lines to the grader. A line cannot be removed once written.
 
-Each line is written before the reply is sent. Each reply is announced in it, so that closing the pipe is noticed.
+All lines about a request are written before its reply is sent. The record announces each reply, so that the grader
+notices a closed pipe.
 """
 
 import contextlib
@@ -14,8 +15,8 @@ from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any
 
-MAX_TEXT = 600  # characters of a note; a line is written at once (PIPE_BUF is 4096 bytes)
-MAX_FLAGS = 80  # that differ; a note of a call is always written
+MAX_TEXT = 600  # characters of a note; short lines are written atomically (PIPE_BUF is 4096 bytes)
+MAX_FLAGS = 80  # different flags; other notes are not limited
 CONVOLUTION = re.compile(r"(convolve|correlate|correlateND|convolution|filter2D)|(^|_)conv(olve)?_?[123]?d?$")
 USUAL = """
     torch numpy scipy torchvision einops opt_einsum typing_extensions jaxtyping beartype typeguard tqdm matplotlib
@@ -25,26 +26,26 @@ PACKAGE = re.compile(r"/(?:site|dist)-packages/([^/.]+)")
 
 
 class Record:
-    """The writing end; notes name the file and line of code below `root`, the submission's folder."""
+    """Writer of the record. `handle` is the pipe's file descriptor; `root` is the folder of the submission."""
 
     def __init__(self, handle: int, root: str = "") -> None:
         self.handle, self.root = handle, root
         self._flags: set[str] = set()
 
     def note(self, kind: str, text: str = "") -> None:
-        """Write a line."""
+        """Write one line; ignore a closed pipe."""
         line = json.dumps({"kind": kind, "text": text[:MAX_TEXT]}).encode() + b"\n"
         with contextlib.suppress(OSError):
             os.write(self.handle, line)
 
     def flag(self, text: str) -> None:
-        """Write a review flag once."""
+        """Write a review flag, unless it was written before."""
         if text not in self._flags and len(self._flags) < MAX_FLAGS:
             self._flags.add(text)
             self.note("flag", text)
 
     def place(self, frame: FrameType | None) -> str:
-        """Return file and line of the submission's innermost code, or ""."""
+        """Return the file and line of the innermost frame below `root`, or "" if there is no such frame."""
         while frame is not None:
             name = frame.f_code.co_filename
             if self.root and name.startswith(self.root):
@@ -55,7 +56,10 @@ class Record:
 
 @contextlib.contextmanager
 def trace_calls(record: Record) -> Iterator[None]:
-    """Record other packages' convolutions and flag unusual packages that this thread and its own run; slow."""
+    """Trace calls to record convolutions of other packages than torch and to flag unusual packages.
+
+    This thread and threads started in the context are profiled, which is slow.
+    """
     codes: dict[int, CodeType] = {}
     functions: dict[int, Any] = {}
 
@@ -81,7 +85,7 @@ def trace_calls(record: Record) -> Iterator[None]:
             if package and package not in sys.stdlib_module_names:
                 calls.add((package, str(getattr(function, "__name__", ""))))
         for package, name in sorted(calls):
-            if package != "torch" and CONVOLUTION.search(name):  # of SciPy, NumPy, OpenCV and others
+            if package != "torch" and CONVOLUTION.search(name):  # SciPy, NumPy, OpenCV and others
                 record.note("foreign", f"{package}.{name}")
         if packages := sorted({package for package, _ in calls} - set(USUAL)):
             record.flag(f"the convolution runs code of {', '.join(packages[:6])}")

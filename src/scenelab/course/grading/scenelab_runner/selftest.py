@@ -1,7 +1,8 @@
-"""Try what the sandbox must refuse, and print as JSON what it has refused.
+"""Self-test of the sandbox: try forbidden actions, and print as JSON which kinds were refused.
 
-It changes nothing: a file that can be opened for writing is closed again, and system calls get arguments that do
-nothing. The arguments are JSON: the limits, and what `sandbox.measure` gives to try.
+Usage: `python selftest.py LIMITS TARGETS`, both in JSON: the limits of `driver.apply_limits`, and the paths, port and
+system calls from `sandbox.measure`. Files opened for writing are closed at once, and system calls get arguments
+without effect.
 """
 
 import contextlib
@@ -21,15 +22,15 @@ ARGUMENTS: dict[str, tuple[int, ...]] = {
     "unshare": (CLONE_NEWUSER,),
     "socket": (AF_VSOCK, 1, 0),
     "keyctl": (KEYCTL_GET_KEYRING_ID, SESSION_KEYRING, 0),
-    "ptrace": (12, 0, 0, 0),  # PTRACE_GETREGS of no process
+    "ptrace": (12, 0, 0, 0),  # PTRACE_GETREGS of process 0, which does not exist
 }
-"""Arguments that tell a refused call from one that fails by itself; others get zeros."""
+"""Arguments that distinguish a refused system call from one that fails for another reason; all others get zeros."""
 MASKED_FILES = ("/proc/kcore", "/proc/keys", "/proc/timer_list")
 MASKED_FOLDERS = ("/proc/acpi", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/scsi", "/proc/asound")
 
 
 def refuses(action: Callable[[], Any], *, missing: bool = True) -> bool:
-    """Return whether an action is refused; `missing` if the path does not exist."""
+    """Return whether an action raises OSError; return `missing` if a path does not exist."""
     try:
         action()
     except FileNotFoundError:
@@ -40,7 +41,7 @@ def refuses(action: Callable[[], Any], *, missing: bool = True) -> bool:
 
 
 def kernel_is_protected() -> bool:
-    """Return whether no kernel setting opens for writing, and /proc tells nothing about the machine."""
+    """Return whether kernel settings cannot be opened for writing and /proc does not describe the machine."""
     settings = ["/proc/sysrq-trigger"]
     for folder, _, names in os.walk("/proc/sys"):
         settings += [os.path.join(folder, name) for name in names]
@@ -54,7 +55,7 @@ def kernel_is_protected() -> bool:
 
 
 def calls_are_refused(calls: dict[str, int]) -> bool:
-    """Return whether each system call is refused."""
+    """Return whether every system call is refused, given numbers by name; False if there are no calls."""
     libc = ctypes.CDLL(None, use_errno=True)
     for name, number in calls.items():
         arguments = [ctypes.c_long(value) for value in (*ARGUMENTS.get(name, ()), 0, 0, 0, 0, 0)[:6]]
@@ -65,14 +66,14 @@ def calls_are_refused(calls: dict[str, int]) -> bool:
 
 
 def privileges_are_gone() -> bool:
-    """Return whether there are no capabilities, no new privileges, and a filter of system calls."""
+    """Return whether the process has no capabilities, `no_new_privs` is set, and a seccomp filter is active."""
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
     capabilities = [int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")]
     return not any(capabilities) and status["NoNewPrivs"].strip() == "1" and status["Seccomp"].strip() == "2"
 
 
 def main() -> None:
-    """Try everything."""
+    """Print the result of each test as JSON, then wait for the end of standard input."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from scenelab_runner.driver import apply_limits
 
@@ -82,7 +83,7 @@ def main() -> None:
     refuses(lambda: open(given["canary"], "w").close())
     refused = {
         "network": refuses(lambda: socket.create_connection(("127.0.0.1", given["port"]), 1)),
-        "files": True,  # the grader looks whether the canary exists
+        "files": True,  # the grader checks whether the canary file exists
         "secrets": all(refuses(lambda path=path: open(path).close(), missing=hides) for path in secrets),
         "signals": refuses(lambda: os.kill(given["parent"], 0)) or int(os.readlink("/proc/self")) < 10,
         "kernel": kernel_is_protected(),
@@ -90,7 +91,7 @@ def main() -> None:
         "syscalls": calls_are_refused(given["calls"]),
     }
     print(json.dumps(refused), flush=True)
-    sys.stdin.read()  # wait while the grader looks up the process's user
+    sys.stdin.read()  # wait while the grader reads the user of this process
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Replace native convolutions before a student's code is there, and count their calls.
+"""Replacement of PyTorch's native CPU convolutions by kernels that report their calls to the grader.
 
-Every kernel of torch that computes a convolution on a CPU is replaced by one that counts the call in memory shared with
-the grader and writes it to the record. `aten::convolution` and its backward then compute by unfold and matrix products,
-so that self-tests and networks work; all others raise. The dispatcher calls them whichever way an operator is reached,
-in any thread or forked process, and nothing can be switched off. The grader decides which calls were allowed.
+The kernels are replaced before the student's code is imported. Each call is counted in memory shared with the grader
+and written to the record. `aten::convolution` and its backward then compute by unfold and matrix products, so that
+self-tests and networks work; all other kernels raise. The dispatcher selects kernels below Python, so every call is
+counted, in any thread or forked process. The grader decides which calls were allowed.
 """
 
 import ctypes
@@ -26,16 +26,16 @@ KEYS = """
     CPU MkldnnCPU QuantizedCPU SparseCPU SparseCsrCPU NestedTensorCPU CompositeExplicitAutograd
     CompositeExplicitAutogradNonFunctional
 """.split()
-BYTES = 4096  # of the shared memory
-total = torch.sum  # bound here: a student may replace torch.sum
+BYTES = 4096  # size of the shared memory
+total = torch.sum  # bound here: the student's code may replace torch.sum
 
 
 class NativeConvolutionError(RuntimeError):
-    """A kernel was called that only ways around PyTorch's public convolutions reach."""
+    """A convolution kernel was called that has no implementation in Python."""
 
 
 def _as_2d(stride: Any, padding: Any, dilation: Any, output_padding: Any) -> tuple[list[int], ...]:
-    """Return settings of one dimension for a height of 1."""
+    """Prepend neutral settings for a height of 1, so that a 1-D convolution becomes a 2-D convolution."""
     return [1, *stride], [0, *padding], [1, *dilation], [0, *output_padding]
 
 
@@ -44,7 +44,7 @@ def _pairs(*settings: Any) -> list[tuple[int, int]]:
 
 
 def _convolution(input: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Tensor:
-    """Compute `aten::convolution` in one or two dimensions, by unfold, matrix products and fold."""
+    """Compute `aten::convolution` in 1-D or 2-D by unfold (fold if transposed) and matrix products."""
     stride, padding, dilation, transposed, output_padding, groups, *_flags = settings
     if weight.dim() == 3:
         s, p, d, o = _as_2d(stride, padding, dilation, output_padding)
@@ -74,7 +74,7 @@ def _transpose(grad: Tensor, weight: Tensor, size: Any, s: Any, p: Any, d: Any, 
 def _convolution_backward(
     grad: Tensor, input: Tensor, weight: Tensor, _bias_sizes: Any, *settings: Any
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Compute `aten::convolution_backward`: gradients of input, weight and bias as the mask says."""
+    """Compute `aten::convolution_backward`: gradients of input, weight and bias, each None if its mask is False."""
     stride, padding, dilation, transposed, output_padding, groups, mask = settings
     if weight.dim() == 3:
         s, p, d, o = _as_2d(stride, padding, dilation, output_padding)
@@ -102,12 +102,12 @@ COMPUTED: dict[str, Callable[..., Any]] = {
 
 
 def replace_kernels(record: Record, counter: int) -> None:
-    """Replace the kernels; each call is noted in the record and counted in the memory of a file descriptor."""
+    """Replace all convolution kernels; `counter` is the file descriptor of the shared memory that counts calls."""
     memory = mmap.mmap(counter, BYTES)
     os.close(counter)
     spec = importlib.util.find_spec("torchvision")
     for folder in spec.submodule_search_locations or [] if spec is not None else []:
-        for path in Path(folder).glob("_C*.so"):  # one of its operators is a convolution; its import may come later
+        for path in Path(folder).glob("_C*.so"):  # loaded now, because torchvision has a convolution operator too
             torch.ops.load_library(str(path))
     libraries: dict[str, Any] = {}
     for name in sorted(torch._C._dispatch_get_all_op_names()):
@@ -115,7 +115,7 @@ def replace_kernels(record: Record, counter: int) -> None:
         if "conv" not in operator or "convert" in operator:
             continue
         if torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd"):
-            continue  # it calls others that are replaced
+            continue  # composite: it calls operators that are replaced
         kernel = _kernel(name, COMPUTED.get(name), record, memory)
         for key in KEYS:
             has = torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
@@ -124,7 +124,7 @@ def replace_kernels(record: Record, counter: int) -> None:
                     libraries[namespace] = torch._C._dispatch_library("IMPL", namespace, "", __file__, 1)
                 libraries[namespace].impl(operator, key, kernel)
     for library in libraries.values():
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))  # kept, and nothing in Python refers to it
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))  # keeps the library alive without a reference from Python
 
 
 def _kernel(name: str, compute: Callable[..., Any] | None, record: Record, memory: mmap.mmap) -> Callable[..., Any]:
@@ -137,12 +137,12 @@ def _kernel(name: str, compute: Callable[..., Any] | None, record: Record, memor
         if compute is None:
             raise NativeConvolutionError(f"PyTorch's own convolution was called ({name})")
         if name == "aten::convolution" and get_tracing() is not None:
-            return traced(*args, False, False, True, True)  # a trace has that, not how it is computed
+            return traced(*args, False, False, True, True)  # a traced graph shows this operator, not its replacement
         return compute(*args, **kwargs)
 
     return kernel
 
 
 def probe() -> None:
-    """Call a native convolution once, which the counter and the record must show."""
+    """Call a native convolution once, so that the grader can check the counter."""
     torch.conv2d(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1))

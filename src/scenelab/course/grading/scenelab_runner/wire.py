@@ -1,9 +1,9 @@
-"""Messages between the grader and the process of a submission: JSON and raw tensors, nothing that executes.
+"""Binary format of messages between the grader and a submission's process: JSON and raw tensors, without pickle.
 
-    4 bytes "SLAB"; 8 bytes, the length of the header; the header, JSON in UTF-8; the tensors' bytes
+    4 bytes "SLAB"; 8 bytes, length of the header (little-endian); header, JSON in UTF-8; bytes of the tensors
 
-The header has `values`, plain JSON, and `tensors`, a list of [name, dtype, shape]. The reader checks every length
-before it allocates.
+The header has `values`, a JSON object, and `tensors`, a list of [name, dtype, shape]. The reader checks every length
+before it allocates memory.
 """
 
 import json
@@ -18,29 +18,29 @@ from torch import Tensor
 
 MAGIC = b"SLAB"
 PREFIX = struct.Struct("<4sQ")
-COUNTER = struct.Struct("<Q")  # of native convolutions, in the memory that both processes share
+COUNTER = struct.Struct("<Q")  # number of native convolutions, in the shared memory
 MAX_HEADER = 1 << 20  # bytes
 MAX_TENSORS = 64
-MAX_BYTES = 64 << 20  # of all tensors of a message
+MAX_BYTES = 64 << 20  # all tensors of a message together
 MAX_DIMENSIONS = 8
 DTYPES = {name: getattr(torch, name) for name in "float16 bfloat16 float32 float64 int32 int64 uint8 bool".split()}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class WireError(Exception):
-    """The bytes are not a message, or the message cannot be sent."""
+    """Bytes are not a valid message, or a message cannot be encoded."""
 
 
 @dataclass
 class Message:
-    """Plain values and tensors, by name."""
+    """Message of JSON values and tensors, both by name."""
 
     values: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
 
 def encode(message: Message) -> bytes:
-    """Return a message as bytes; raise WireError if it is too long or a dtype is not in `DTYPES`."""
+    """Return a message as bytes; raise WireError if it is too large or a dtype is not in `DTYPES`."""
     parts, entries = [], []
     for name, tensor in message.tensors.items():
         if tensor.dtype not in NAMES:
@@ -57,7 +57,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(read: Callable[[int], bytes]) -> Message:
-    """Read a message by `read`, which returns exactly this number of bytes; raise WireError if it is none."""
+    """Read and return a message, by `read(number of bytes)`; raise WireError if the message is invalid."""
     magic, length = PREFIX.unpack(read(PREFIX.size))
     if magic != MAGIC or length > MAX_HEADER:
         raise WireError("the answer does not begin as a message does")
