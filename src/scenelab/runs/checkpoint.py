@@ -94,10 +94,7 @@ def _load(path: Path) -> Any:
 
 
 def check_archive(file: IO[bytes], size: int) -> None:
-    """Raise unless the file is an uncompressed zip archive whose pickle builds only plain values and tensors.
-
-    `size` is the file's size in bytes.
-    """
+    """Raise unless the file, of `size` bytes, is an uncompressed zip archive with an allowed pickle."""
     try:
         start = _check_end(file)
         with zipfile.ZipFile(file) as archive:

@@ -135,10 +135,7 @@ def write_onnx(stored: Stored, path: Path) -> Predict:
 
 
 def write_pt2(stored: Stored, path: Path) -> Predict:
-    """Write a `torch.export` program of the network with its normalization, and return its predict function.
-
-    The `metadata` are in the extra file `scenelab.json` inside the program's archive.
-    """
+    """Write a `torch.export` program with `metadata` in its extra file `scenelab.json`; return its predict function."""
     shapes = ({0: torch.export.Dim("batch")},)
     with _quiet():
         program = torch.export.export(stored.model, (_example(stored),), dynamic_shapes=shapes)

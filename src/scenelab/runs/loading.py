@@ -27,10 +27,7 @@ class Opened:
 
 
 def open_network(folder: Path) -> tuple[Run, Stored]:
-    """Return a run and its trained network in channels-last layout.
-
-    Also sets torch's number of threads to the run's.
-    """
+    """Return a run and its trained network in channels-last layout; set torch's number of threads to the run's."""
     run = Run(folder)
     torch.set_num_threads(run.read_config().train.threads)
     stored = read_classifier(run.best)
@@ -41,13 +38,9 @@ def open_network(folder: Path) -> tuple[Run, Stored]:
 def open_images(
     run: Run, stored: Stored, *, data: Path | None = None, split: SplitName = "val"
 ) -> tuple[MemmapDataset, Path]:
-    """Return the images of one split of a run, and their data folder.
+    """Return the images of one split and their data folder.
 
-    Args:
-        run: the run.
-        stored: its network, whose categories must match.
-        data: data folder; None uses the folder from the run's config.
-        split: name of the split.
+    The folder `data` defaults to the folder in the run's config; its categories must match the network's.
     """
     settings = run.read_config()
     config, source = settings.train, data or Path(settings.data)

@@ -69,9 +69,6 @@ def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
     Args:
         path: the checkpoint.
         factory: function that builds the network; None builds the network named in the checkpoint.
-
-    Raises:
-        LabError: the checkpoint is invalid or does not fit the network.
     """
     values = load_checkpoint(path)
     header = read_header(path, values, Header)
@@ -110,12 +107,7 @@ def _num_classes(categories: tuple[str, ...], weights: dict[str, torch.Tensor], 
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str, path: Path) -> None:
-    """Load a state dict into a network.
-
-    Raises:
-        LabError: names, shapes or dtypes differ.
-        Diverged: a value is not finite, or a variance or counter is negative.
-    """
+    """Load a state dict; raise a LabError if it does not fit, or Diverged if a value is not finite or negative."""
     require_fit(network, weights, name, path)
     for key, expected in network.state_dict().items():
         value = weights[key].to(expected.dtype)

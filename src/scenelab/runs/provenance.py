@@ -19,15 +19,11 @@ PACKAGES = ("scenelab", "torch", "torchvision", "numpy")
 
 
 class Environment(Model):
-    """Content of a run folder's `environment.json`.
-
-    `commit` is the commit of scenelab's source, with `+` for uncommitted changes; `resumed` has the environments of
-    later processes that resumed the run.
-    """
+    """Content of a run folder's `environment.json`; `resumed` lists the processes that resumed the run."""
 
     date: str
     command: str
-    commit: str | None = None
+    commit: str | None = None  # of scenelab's source, with `+` for uncommitted changes
     python: str
     versions: dict[str, str]
     processor: str
@@ -38,10 +34,7 @@ class Environment(Model):
 
 
 class TrainingResult(Model):
-    """Content of a finished run's `results/training.json`.
-
-    `skipped` has the path and reason of each omitted image, by split.
-    """
+    """Content of a finished run's `results/training.json`; `skipped` has path and reason per image, by split."""
 
     steps: int
     images_seen: int

@@ -27,9 +27,7 @@ Study = dict[str, Any]
 
 
 def plan_once(out: Path, data: Path, config: TrainConfig) -> TrainConfig:
-    """Return the study's base config with planned resolutions, from `out/plan.json` if it exists.
-
-    Otherwise plan, and write this file.
+    """Return the study's base config with resolutions that are planned once and saved in `out/plan.json`.
 
     Raises:
         LabError: the folder has a study with other settings.
@@ -109,15 +107,7 @@ def finish_run(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset
 
 
 def write_study(out: Path, name: str, study: Study, draw: Callable[[Study, Path], None], **values: Any) -> str:
-    """Write a study's results as `NAME.json`, `NAME.md` and `NAME.png`, and return the Markdown.
-
-    Args:
-        out: folder of the study.
-        name: name of the files and of the Markdown template.
-        study: the results, also the template's variables.
-        draw: function that draws the results to a file.
-        values: further variables of the template.
-    """
+    """Write `NAME.json`, `NAME.png` and `NAME.md`, a template rendered with `study` and `values`; return its text."""
     source = (files("scenelab.studies") / "templates" / f"{name}.md").read_text(encoding="utf-8")
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True

@@ -44,6 +44,6 @@ class TextbookConv2d(nn.Conv2d):
     """Drop-in for `nn.Conv2d` with equal strides and equal padding on both axes, without dilation or groups."""
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o p q"]:
-        """Return the N×Co×Ho×Wo output."""
+        """Return the output of shape N×Co×Ho×Wo."""
         stride, padding = self.stride[0], self.padding[0]
         return TextbookConv2dFunction.apply(input, self.weight, self.bias, stride, padding)

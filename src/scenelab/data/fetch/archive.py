@@ -31,10 +31,7 @@ class ArchiveError(LabError):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Maximum size of an archive's content.
-
-    Written bytes are counted as they are decompressed; skipped members of a tar file count at their announced size.
-    """
+    """Maximum size of an archive's content, checked during extraction."""
 
     max_bytes: int = 8 << 30  # MiniPlaces has 0.8 GB
     max_files: int = 500_000  # MiniPlaces has 124,000
@@ -158,10 +155,7 @@ class _Stream:
 
 
 def _tar_members(stream: _Stream, file: IO[bytes]) -> Iterator[Member]:
-    """Yield the members of a tar file.
-
-    The end marker is required: `tarfile` takes a damaged header for the end of the archive.
-    """
+    """Yield a tar file's members; require the end marker, since `tarfile` takes a damaged header for the end."""
     with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[arg-type]
         while (member := tar.next()) is not None:
             stream.header_bytes = 0

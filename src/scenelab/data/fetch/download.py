@@ -128,10 +128,7 @@ def _request(session: requests.Session, address: str, target: Path, timeout: flo
 
 
 def _continues(response: requests.Response, size: int, validator: str) -> bool:
-    """Return whether the server's file is unchanged and the partial file of `size` bytes can be continued.
-
-    Status 206 must start at byte `size`. Status 416 must state that the complete file has `size` bytes.
-    """
+    """Return whether a response with status 206 or 416 fits the partial file of `size` bytes."""
     named = [response.headers[name] for name in ("ETag", "Last-Modified") if name in response.headers]
     if not size or (named and validator not in named):
         return False
