@@ -132,7 +132,7 @@ def affine_maps(count: int, augment: Augment, generator: Generator) -> Float[Ten
 def warp(images: Images, maps: Float[Tensor, "n 2 3"], size: int) -> Float[Tensor, "n c s s"]:
     """Transform each image by its affine map to size×size pixels, with bilinear interpolation and black padding."""
     if not len(images):
-        return images.new_empty(0, images.shape[1], size, size)  # grid_sample refuses an empty batch
+        return images.new_empty(0, images.shape[1], size, size)  # grid_sample accepts no empty batch
     grid = F.affine_grid(maps, [len(images), images.shape[1], size, size], align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 

@@ -120,7 +120,7 @@ def digest(listing: Listing, size: int, on_bad_image: OnBadImage = "refuse") -> 
 
 def _reraise_disk_error(error: BaseException | None, path: Path) -> None:
     """Raise a LabError if `error` comes from the disk; such errors end the run even with `--damaged skip`."""
-    if isinstance(error, OSError) and error.errno not in (None, *FILE_ERRORS):  # None: Pillow's own
+    if isinstance(error, OSError) and error.errno not in (None, *FILE_ERRORS):  # None: raised by Pillow
         cause = error.strerror or error
         raise LabError(f"cannot read {path}: {cause}; fix the disk, then run the command again") from error
 
@@ -166,7 +166,7 @@ def _open_current(target: Path, expected: str, count: int, size: int) -> tuple[n
         is_valid = images.shape == (count - len(manifest.skipped), size, size, 3) and images.dtype == np.uint8
         # another process may have replaced both files since the manifest was read
         is_current = manifest.digest == expected == Manifest.read(target / "manifest.json").digest
-    except Exception:  # numpy evaluates the header as Python, so a damaged one raises almost anything
+    except Exception:  # numpy parses the header as Python, so a damaged one raises any type
         return None
     return (
         (images, {row: (path, reason) for row, path, reason in manifest.skipped}) if is_valid and is_current else None

@@ -31,7 +31,7 @@ class Listing:
 
 
 def read_list(path: Path) -> list[tuple[str, int]]:
-    """Read `relative/path.jpg label` lines as (path, label) pairs; raise a LabError if missing or invalid."""
+    """Read `relative/path.jpg label` lines as (path, label) pairs; raise a LabError if the file is invalid."""
     path = Path(path)
     entries = []
     for number, name, label in _parse_lines(path, "'path label' with a label from 0 to 999999"):

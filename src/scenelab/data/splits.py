@@ -45,7 +45,7 @@ def _images(folder: Path, root: Path) -> list[str]:
     prefix = folder.relative_to(root)
     return sorted(
         (prefix / path).as_posix()
-        for path in map(PurePath, files_below(folder, hidden=False))  # hidden: thumbnails, editors' copies
+        for path in map(PurePath, files_below(folder, hidden=False))  # hidden files: thumbnails, backups
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and is_file(folder / path)
     )
 

@@ -82,6 +82,6 @@ def to_pdf(html: str, paper: Literal["A4", "Letter"]) -> bytes:
             f"libpangoft2-1.0-0): {str(error).splitlines()[0]}"
         ) from error
     finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = truncated  # WeasyPrint sets it for the whole process
+        ImageFile.LOAD_TRUNCATED_IMAGES = truncated  # WeasyPrint changes it for the entire process
     page = HTML(string=html, url_fetcher=URLFetcher(allowed_protocols=["data"], fail_on_errors=True))
     return page.write_pdf(pdf_tags=True, stylesheets=[CSS(string=f"@page {{ size: {paper}; }}")])  # pyright: ignore[reportReturnType]

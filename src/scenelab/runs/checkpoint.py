@@ -37,11 +37,11 @@ STORAGES = {f"torch.{kind}Storage": size for kind, size in BYTES.items()}  # byt
 
 
 class CorruptError(Exception):
-    """The file is damaged: its bytes are not what `torch.save` wrote."""
+    """Error for a damaged file, whose bytes `torch.save` cannot have written."""
 
 
 class DisallowedError(Exception):
-    """The file has disallowed content: something other than plain values and tensors, or more data than its size."""
+    """Error for a file with content other than plain values and tensors, or with more data than its size."""
 
 
 def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
@@ -113,7 +113,7 @@ def check_archive(file: IO[bytes], size: int) -> None:
 
 
 def _check_end(file: IO[bytes]) -> int:
-    """Return the offset of the archive's central directory, limited in size and the same for `zipfile` and torch."""
+    """Return the offset of the central directory; raise unless it is small and the same for `zipfile` and torch."""
     end = zipfile._EndRecData(file)  # pyright: ignore[reportAttributeAccessIssue]
     if end is None:
         raise CorruptError("the end of the archive is missing")

@@ -137,8 +137,7 @@ class TrainConfig:
             read. 0 trains on all images and evaluates on val.
         label_smoothing: fraction of the target spread evenly over all classes (Szegedy et al. 2016).
         clip_norm: maximum norm of the gradient over all parameters; 0 does not clip.
-        ema: decay per step of the exponential moving average of the weights, which is evaluated and saved; 0 disables
-            it.
+        ema: decay per step of the weights' moving average, which is evaluated and saved; 0 keeps no average.
         stored_size: side of the cached images in pixels; crops are taken from these.
         eval_size: side of the images in pixels during evaluation.
         damaged: `refuse` stops before training if an image is missing or cannot be decoded; `skip` omits the image.

@@ -107,7 +107,7 @@ def _num_classes(categories: tuple[str, ...], weights: dict[str, torch.Tensor], 
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str, path: Path) -> None:
-    """Load a state dict; raise a LabError if it does not fit, or Diverged if a value is not finite or negative."""
+    """Load a state dict; raise a LabError if it does not fit, Diverged for a non-finite value or negative variance."""
     require_fit(network, weights, name, path)
     for key, expected in network.state_dict().items():
         value = weights[key].to(expected.dtype)
@@ -119,7 +119,7 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str
 
 
 def require_fit(network: nn.Module, weights: dict[str, torch.Tensor], name: str, path: Path) -> None:
-    """Raise a LabError if names, shapes or kinds of dtype differ; the network may be on the meta device."""
+    """Raise a LabError if names, shapes or dtypes (float or integer) differ; the network may be on the meta device."""
     expected = network.state_dict()
     for key in sorted(expected.keys() | weights.keys()):
         if key not in weights or key not in expected:

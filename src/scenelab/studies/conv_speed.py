@@ -128,7 +128,7 @@ def measure_steps(batch: int, size: int, rounds: int, threads: int, *, prepared:
 
 
 def measure_convolutions(*, batch: int, size: int, rounds: int, threads: int) -> dict[str, Any]:
-    """Return the results of `scenelab bench conv`: the ratios of a training step first, then all measurements."""
+    """Return the results of `scenelab bench conv`: the ratios of a training step, and all measurements."""
     layers = conv_layers(batch, size)
     before = torch.get_num_threads()
     steps, rows = {}, []

@@ -107,7 +107,7 @@ def finish_run(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset
 
 
 def write_study(out: Path, name: str, study: Study, draw: Callable[[Study, Path], None], **values: Any) -> str:
-    """Write `NAME.json`, `NAME.png` and `NAME.md`, a template rendered with `study` and `values`; return its text."""
+    """Write a study as `NAME.json`, `NAME.png` and `NAME.md`, from the template `NAME.md`, and return the Markdown."""
     source = (files("scenelab.studies") / "templates" / f"{name}.md").read_text(encoding="utf-8")
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True

@@ -15,7 +15,7 @@ from scenelab.errors import Diverged, Interrupted, LabError
 from scenelab.runtime import NEUTRAL, prepare, python_command
 
 CODE = "from scenelab.studies.worker import main; main()"
-SPINS = "GOMP_SPINCOUNT"  # set by `prepare` in this process; a worker must not inherit it
+SPINS = "GOMP_SPINCOUNT"  # `prepare` sets it in this process; workers must not inherit it
 ERRORS = {kind.__name__: kind for kind in (LabError, Diverged, Interrupted)}
 
 
@@ -36,7 +36,8 @@ def run_worker(
         show_log: show the worker's output on standard error.
 
     Raises:
-        LabError: the process ended without a result, or the worker raised it (also its subclasses and Interrupted).
+        LabError: the process ended without a result, or the worker raised a LabError.
+        Interrupted: the worker was stopped and saved its state.
     """
     task = json.dumps([prepared, module, arguments], default=lambda path: str(Path(path).resolve()))
     command = python_command(["-c", CODE, task])

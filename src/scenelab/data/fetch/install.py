@@ -190,7 +190,7 @@ def _staging(folder: Path) -> Iterator[Path]:
 
 
 def _holds_data(folder: Path) -> bool:
-    """Return True for a complete data set, False for a missing or empty folder; raise a LabError for others."""
+    """Return whether `folder` has a complete data set, not if missing or empty; raise a LabError for other content."""
     if not folder.exists():
         return False
     if not folder.is_dir():
@@ -212,7 +212,7 @@ def _holds_data(folder: Path) -> bool:
 
 @contextmanager
 def _dropping(*paths: Path) -> Iterator[None]:
-    """Delete `paths` if the block finds them invalid (a LabError without a system error), to download them again."""
+    """Delete `paths` if the block raises a LabError, unless caused by the operating system, to download them again."""
     try:
         yield
     except LabError as error:
