@@ -44,10 +44,7 @@ def eval_mode(model: Model) -> Iterator[None]:
 
 
 def logits_of(model: Model, images: Images) -> Logits:
-    """Return the model's logits of `images`; raise a LabError if they are not N×K.
-
-    The model is called with a copy, because an in-place first layer would change `images`.
-    """
+    """Return the model's N×K logits; the model gets a copy, since an in-place first layer would change `images`."""
     logits = model(images.clone())
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
         raise LabError(f"model must return logits N×K for {len(images)} images, got {_shape_or_type(logits)}")
@@ -79,11 +76,7 @@ def value_and_grad(model: Model, images: Images, value_fn: Callable[[Tensor], Te
 def resolve_targets(
     model: Model, images: Images, targets: Labels | None, *, batch_size: int = BATCH_SIZE, name: str = "targets"
 ) -> Labels:
-    """Return validated target class indices; None defaults to the model's top-1 predictions.
-
-    Raises:
-        LabError: `images` or `targets` has an invalid type, shape or dtype; its message calls `targets` `name`.
-    """
+    """Validate `images` and `targets` and return the class indices, by default the model's top-1 predictions."""
     check_images(images)
     if targets is None:
         return batched_logits(model, images, batch_size).argmax(dim=1)

@@ -41,8 +41,8 @@ def _cut(line: str) -> str:
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
-    """Work was stopped on request and its state was saved; the message says how to resume."""
+    """Exception for work that was stopped on request; its state is saved, so that it can resume."""
 
 
 class Diverged(LabError):  # noqa: N818 - training failed, not the program
-    """Training diverged: the loss exceeds the loss of random guessing, or a value is not finite."""
+    """Error for diverged training: the loss exceeds the loss of random guessing, or a value is not finite."""

@@ -19,7 +19,7 @@ from scenelab.errors import LabError
 MAX_BYTES = 1 << 30  # per file read into memory; the list of Places2's 10 million images has 400 MB
 PART, LOCK = ".part", "lock"
 WRITE_FIX = "free space or choose a writable folder"
-NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)  # a file system without locks
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)  # errors of a file system without locks
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # errors of the disk itself
 
 
@@ -34,7 +34,7 @@ def explain_write_errors(path: Path | str, fix: str = WRITE_FIX) -> Iterator[Non
 
 @contextmanager
 def name_disk_errors(path: Path) -> Iterator[None]:
-    """Set the file name of a disk error in the block to `path` if it has none; reads and writes set none."""
+    """Add the file name `path` to disk errors in the block that have none, such as errors of `file.write`."""
     try:
         yield
     except OSError as error:
@@ -44,7 +44,7 @@ def name_disk_errors(path: Path) -> Iterator[None]:
 
 
 def lock_folder(folder: Path) -> int:
-    """Lock a folder by its file `lock` and return the file descriptor; closing it releases the lock.
+    """Lock a folder through its file `lock`, without waiting; return a file descriptor, whose close unlocks it.
 
     Raises:
         BlockingIOError: another process has the lock.

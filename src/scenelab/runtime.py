@@ -25,8 +25,8 @@ SPINS = 3000  # measured with python -m benchmarks waiting
 def prepare() -> None:
     """Make waiting OpenMP threads sleep and glibc keep freed memory; docs/performance.md has the measurements.
 
-    Only programs (the command line, `code/main.py`) should call this, because it changes the entire process. Environment
-    variables that the user has set are respected.
+    Only programs (the command line, `code/main.py`) should call this, because it affects the entire process. Values
+    that the user has set in the environment are kept.
     """
     sleep_while_waiting()
     keep_freed_memory()

@@ -59,7 +59,7 @@ def _parse_object(element: ElementTree.Element) -> SceneObject:
 
 
 def _coordinate(point: ElementTree.Element, name: str) -> float:
-    """Return the coordinate `name` as the center of its pixel in [0, 1]; the file counts pixels from 1."""
+    """Convert the coordinate `name` (x or y) from a 1-based pixel number to the pixel's center in [0, 1]."""
     pixel = float(_text(point, name))
     if not -SIDE <= pixel <= 2 * SIDE:
         raise ValueError(f"{name} is {pixel:g}; expected 1 to {SIDE}")
@@ -79,7 +79,7 @@ def object_file(folder: Path, image: str) -> Path:
 
 
 def read_object_names(folder: Path) -> tuple[str, ...]:
-    """Read the names of the object classes, in index order; raise a LabError if an index is missing."""
+    """Read the names of the object classes in index order; raise a LabError if the file or an index is missing."""
     path = folder / "object_categories.txt"
     entries = sorted(read_list(path), key=lambda entry: entry[1])
     if [label for _, label in entries] != list(range(len(entries))):

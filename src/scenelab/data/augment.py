@@ -132,7 +132,7 @@ def affine_maps(count: int, augment: Augment, generator: Generator) -> Float[Ten
 def warp(images: Images, maps: Float[Tensor, "n 2 3"], size: int) -> Float[Tensor, "n c s s"]:
     """Transform each image by its affine map to size×size pixels, with bilinear interpolation and black padding."""
     if not len(images):
-        return images.new_empty(0, images.shape[1], size, size)  # grid_sample refuses an empty batch
+        return images.new_empty(0, images.shape[1], size, size)  # grid_sample accepts no empty batch
     grid = F.affine_grid(maps, [len(images), images.shape[1], size, size], align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
@@ -150,10 +150,7 @@ def scale_channels(images: Images, gain: float, generator: Generator, shard: Sha
 
 
 def blend(images: Images, other: Tensor, strength: float, generator: Generator, shard: Shard | None = None) -> Images:
-    """Return factor · images + (1 - factor) · other, clamped to [0, 1].
-
-    The factor is random per image, from [max(0, 1-strength), 1+strength].
-    """
+    """Return factor · images + (1 - factor) · other in [0, 1]; factors are from [max(0, 1-strength), 1+strength]."""
     factor = _factors(images, max(0.0, 1 - strength), 1 + strength, generator, shard)
     return (images * factor + other * (1 - factor)).clamp_(0, 1)
 
@@ -172,11 +169,7 @@ def jitter(images: Images, augment: Augment, generator: Generator, shard: Shard 
 
 
 def boxes(count: int, area: Float[Tensor, " n"], generator: Generator) -> Float[Tensor, "4 n"]:
-    """Sample one square per image with the given fraction of the image's area, clipped to the image.
-
-    Returns:
-        The edges y0, y1, x0, x1 (rows of the tensor) in [0, 1].
-    """
+    """Sample one square per image with a given fraction of its area: edges y0, y1, x0, x1, clamped to [0, 1]."""
     half = area.sqrt() / 2
     y, x = uniform(count, 0, 1, generator), uniform(count, 0, 1, generator)
     return torch.stack([y - half, y + half, x - half, x + half]).clamp(0, 1)
@@ -192,10 +185,7 @@ def box_mask(edges: Float[Tensor, "4 n"], height: int, width: int) -> Bool[Tenso
 
 
 def erase(images: Images, probability: float, generator: Generator, shard: Shard | None = None) -> Images:
-    """Fill a random square with the image's mean color (random erasing, Zhong et al. 2020).
-
-    Each image is erased with `probability`; the square covers 2–33 % of the image's area.
-    """
+    """Fill a square of 2–33 % of the area with the mean color, with `probability` per image (Zhong et al. 2020)."""
     shard = shard or Shard(len(images), slice(None))
     is_hit = _factors(images, 0, 1, generator, shard) < probability
     edges = boxes(shard.batch_size, uniform(shard.batch_size, 0.02, 0.33, generator), generator)

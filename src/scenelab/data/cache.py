@@ -30,10 +30,7 @@ SkippedRows = dict[int, tuple[str, str]]  # index into the listing → path and 
 
 
 class Manifest(Model):
-    """Content of a cached split's `manifest.json`.
-
-    `skipped` has one (index into the listing, path, reason) per omitted image.
-    """
+    """Content of a cached split's `manifest.json`; `skipped` has index, path and reason of each omitted image."""
 
     version: int
     digest: str
@@ -88,13 +85,7 @@ class MemmapDataset:
         return self if count is None else self.subset(np.arange(len(self))[:count], split=self.split, name=f":{count}")
 
     def subset(self, indices: np.ndarray, *, split: str, name: str) -> "MemmapDataset":
-        """Return a data set of the images at `indices`, in this order; the images are not copied.
-
-        Args:
-            indices: indices into this data set.
-            split: name of the new data set's split.
-            name: name of the selection, appended to the digest.
-        """
+        """Return a data set of the images at `indices`, in this order, without a copy; append `name` to the digest."""
         return replace(
             self,
             labels=self.labels[torch.from_numpy(indices)],
@@ -106,11 +97,7 @@ class MemmapDataset:
 
 
 def digest(listing: Listing, size: int, on_bad_image: OnBadImage = "refuse") -> str:
-    """Return the SHA-256 of paths, labels, file sizes, image size and cache version.
-
-    Raises:
-        LabError: files are missing and `on_bad_image` is `refuse`, or the disk failed.
-    """
+    """Return the SHA-256 of paths, labels, file sizes, image size and cache version; check that the files exist."""
     sha = hashlib.sha256(f"{VERSION} {size} {listing.split}\n".encode())
     if on_bad_image == "skip":
         sha.update(b"without damaged images\n")
@@ -133,7 +120,7 @@ def digest(listing: Listing, size: int, on_bad_image: OnBadImage = "refuse") -> 
 
 def _reraise_disk_error(error: BaseException | None, path: Path) -> None:
     """Raise a LabError if `error` comes from the disk; such errors end the run even with `--damaged skip`."""
-    if isinstance(error, OSError) and error.errno not in (None, *FILE_ERRORS):  # None: Pillow's own
+    if isinstance(error, OSError) and error.errno not in (None, *FILE_ERRORS):  # None: raised by Pillow
         cause = error.strerror or error
         raise LabError(f"cannot read {path}: {cause}; fix the disk, then run the command again") from error
 
@@ -179,7 +166,7 @@ def _open_current(target: Path, expected: str, count: int, size: int) -> tuple[n
         is_valid = images.shape == (count - len(manifest.skipped), size, size, 3) and images.dtype == np.uint8
         # another process may have replaced both files since the manifest was read
         is_current = manifest.digest == expected == Manifest.read(target / "manifest.json").digest
-    except Exception:  # numpy evaluates the header as Python, so a damaged one raises almost anything
+    except Exception:  # numpy parses the header as Python, so a damaged one raises any type
         return None
     return (
         (images, {row: (path, reason) for row, path, reason in manifest.skipped}) if is_valid and is_current else None

@@ -55,7 +55,7 @@ def read_image(path: Path) -> UInt8[Tensor, "3 h w"]:
         raise
     except UnidentifiedImageError as error:
         raise LabError(f"image {path} is not an image file; replace it or remove it from the list") from error
-    except Exception as error:  # a damaged file makes Pillow's parsers raise almost anything: struct.error, …
+    except Exception as error:  # a damaged file makes Pillow raise any type, such as struct.error
         reason = str(error).splitlines()[0] if str(error) else "damaged"
         raise LabError(f"image {path} cannot be decoded ({reason}); replace it or remove it from the list") from error
 

@@ -31,11 +31,7 @@ class Listing:
 
 
 def read_list(path: Path) -> list[tuple[str, int]]:
-    """Read a file of `relative/path.jpg label` lines as (path, label) pairs.
-
-    Raises:
-        LabError: the file is missing, empty or invalid.
-    """
+    """Read `relative/path.jpg label` lines as (path, label) pairs; raise a LabError if the file is invalid."""
     path = Path(path)
     entries = []
     for number, name, label in _parse_lines(path, "'path label' with a label from 0 to 999999"):
@@ -84,10 +80,7 @@ def read_categories(folder: Path) -> tuple[str, ...]:
 
 
 def read_list_of_categories(path: Path) -> list[tuple[str, int]]:
-    """Read lines `/a/abbey 0` as (name, label) pairs, without the leading letter.
-
-    Slashes inside a name are kept: `/a/apartment_building/outdoor` becomes `apartment_building/outdoor`.
-    """
+    """Read `/a/abbey 0` lines as (`abbey`, 0) pairs; `/a/apartment_building/outdoor` keeps its inner slash."""
     entries = []
     for number, name, label in _parse_lines(path, "'/a/abbey 0'"):
         parts = [part for part in name.split("/") if part]
@@ -103,11 +96,7 @@ def is_miniplaces(folder: Path) -> bool:
 
 
 def read_split(folder: Path, split: str) -> Listing:
-    """Read the list of one split (`train` or `val`) of a MiniPlaces folder.
-
-    Raises:
-        LabError: a list is missing or invalid, or a label has no category.
-    """
+    """Read the list of the split `train` or `val` of a MiniPlaces folder; raise a LabError if it is invalid."""
     folder = Path(folder)
     source = folder / f"{split}.txt"
     entries = read_list(source)

@@ -29,14 +29,9 @@ def open_split(folder: Path, split: str) -> Listing:
 def open_dataset(
     data: Path, cache: Path | None, split: str, size: int, on_bad_image: OnBadImage = "refuse"
 ) -> MemmapDataset:
-    """Open one split as memory-mapped images; the cache folder defaults to `packed` in `data`.
+    """Open one split as memory-mapped images of `size`×`size` pixels.
 
-    Args:
-        data: the data folder.
-        cache: folder of the image caches.
-        split: name of the split.
-        size: side of the cached images in pixels.
-        on_bad_image: `refuse` raises a LabError at a missing or damaged image, `skip` omits it.
+    The cache folder defaults to `packed` in the data folder; see `pack` for `on_bad_image`.
     """
     return pack(open_split(data, split), cache or data / CACHE, size=size, on_bad_image=on_bad_image)
 
@@ -50,16 +45,13 @@ def _images(folder: Path, root: Path) -> list[str]:
     prefix = folder.relative_to(root)
     return sorted(
         (prefix / path).as_posix()
-        for path in map(PurePath, files_below(folder, hidden=False))  # hidden: thumbnails, editors' copies
+        for path in map(PurePath, files_below(folder, hidden=False))  # hidden files: thumbnails, backups
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and is_file(folder / path)
     )
 
 
 def val_paths(paths: list[str], share: float = VAL_SHARE) -> set[str]:
-    """Return the paths of one class that belong to val: the fraction `share` with the smallest SHA-256 of the path.
-
-    At least one path is returned.
-    """
+    """Return one class's paths for val: the fraction `share`, at least one, with the smallest SHA-256 of the path."""
     ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode(errors="surrogateescape")).digest())
     return set(ranked[: max(1, round(share * len(paths)))])
 
@@ -68,9 +60,6 @@ def read_tree(folder: Path, split: str) -> Listing:
     """Return the image list of a split from a tree with one folder per class.
 
     The tree is `folder/SPLIT/CLASS/…`, or `folder/CLASS/…`, where a tenth of each class becomes `val`.
-
-    Raises:
-        LabError: the split or its images are missing, or there are too few classes or images.
     """
     folder = Path(folder)
     if (folder / "train").is_dir():

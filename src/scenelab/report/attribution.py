@@ -1,4 +1,4 @@
-"""Section on attribution: the maps of each run and the tests of what they show."""
+"""Report section on attention maps: examples per run, and tests of their quality."""
 
 from scenelab.report.collect import Collected, RunData
 from scenelab.report.sections import Section
@@ -11,7 +11,7 @@ TESTS = {
 
 
 def attention(collected: Collected) -> Section:
-    """Show the handout's attention maps and their tests."""
+    """Return the section with each run's attention maps and their tests."""
     section = Section("attention", "Attention maps")
     section.prose("attention")
     explained = [run for run in collected.runs if "attribution" in run.results]

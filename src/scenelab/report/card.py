@@ -1,4 +1,4 @@
-"""Model card in Hugging Face's form: YAML metadata in front of Markdown (Mitchell et al. 2019)."""
+"""Model card (Mitchell et al. 2019) in Hugging Face's format: YAML metadata followed by Markdown."""
 
 from jinja2 import Environment, StrictUndefined
 
@@ -9,10 +9,10 @@ from scenelab.report.sections import TEMPLATES
 
 
 def make_card(collected: Collected) -> str:
-    """Return the model card of the first run.
+    """Return the model card of the first run as Markdown.
 
     Raises:
-        LabError: there is no run, or it was not evaluated.
+        LabError: there is no run, or the first run was not evaluated.
     """
     if not collected.runs:
         raise LabError("--card needs a run folder; studies alone have no model")
@@ -22,7 +22,7 @@ def make_card(collected: Collected) -> str:
     per_class = run.evaluation["per_class"].items()
     ranked = sorted(
         ((name, value) for name, value in per_class if value == value), key=lambda pair: pair[1]
-    )  # NaN: none
+    )  # NaN: the class has no images
     ranked = [f"{name} ({value:.0f} %)" for name, value in ranked]
     count = min(5, len(ranked) // 2)
     environment = Environment(

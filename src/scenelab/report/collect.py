@@ -1,4 +1,4 @@
-"""Read runs and studies for a report: config, provenance, curves, results and predictions."""
+"""Read the runs and studies of a report: configs, provenance, metrics, results and predictions."""
 
 import csv
 import dataclasses
@@ -23,14 +23,15 @@ RESULTS = ("training", "val", "holdout", "attribution", "robustness", "challenge
 
 @dataclass(frozen=True)
 class RunData:
-    """A run folder as read.
+    """Content of a run folder.
 
     Attributes:
-        results: content of `results/NAME.json` for each existing name of `RESULTS`.
-        data: name of the data folder that it was trained on.
-        weights: digest of its present best weights.
-        labels: image path to label, of the evaluated split.
-        guesses: image path to predicted classes, the most likely first.
+        rows: rows of `metrics.jsonl`.
+        results: content of `results/NAME.json` by name, for each name in `RESULTS` whose file exists.
+        data: name of the data folder used in training.
+        weights: digest of the current weights.
+        labels: label by image path, in the evaluated split.
+        guesses: predicted classes by image path, the most likely first.
     """
 
     name: str
@@ -46,63 +47,63 @@ class RunData:
 
     @property
     def split(self) -> str:
-        """The evaluated split."""
+        """Name of the evaluated split."""
         return evaluated_split(self.results)
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """The result of `scenelab evaluate`."""
+        """Result of `scenelab evaluate`; None if the run was not evaluated."""
         return self.results.get(self.split)
 
     @property
     def training(self) -> dict[str, Any] | None:
-        """The accounting of a finished training."""
+        """Content of `results/training.json`; None if training has not finished."""
         return self.results.get("training")
 
     @property
     def classes(self) -> int | None:
-        """The number of classes, where the evaluation tells it."""
+        """Number of classes; None if the run was not evaluated."""
         return len(self.evaluation["per_class"]) if self.evaluation else None
 
     @property
     def origin(self) -> str:
-        """Command, date, processor, versions and commit of the training."""
+        """Command, date, processor, versions and commit of the training, as text."""
         versions = ", ".join(f"{name} {number}" for name, number in self.environment.get("versions", {}).items())
         command, date = self.environment.get("command", "unknown command"), self.environment.get("date", "")[:10]
         processor = self.environment.get("processor") or "unknown processor"
         return f"`{command}`, {date}, {processor}, {versions}, commit {self.environment.get('commit')}."
 
     def file(self, name: str) -> Path:
-        """Return the path of a file below `results`."""
+        """Return the path of the file `name` in the run's folder `results`."""
         return Run(self.folder).results / name
 
     def source(self, result: dict[str, Any], command: str) -> str:
-        """Return date and command of a result, by default `scenelab COMMAND RUN`."""
+        """Return date and command of a result; a missing command defaults to `scenelab COMMAND RUN`."""
         return f"{result.get('date', '')[:10]}: {result.get('command') or f'scenelab {command} {self.folder}'}"
 
     def is_stale(self, name: str) -> bool:
-        """Return whether a result was measured with other weights than the present ones."""
+        """Return whether the weights have changed since the result `name` was measured."""
         measured = self.results[name].get("weights")
         return measured is not None and self.weights is not None and measured != self.weights
 
 
 @dataclass(frozen=True)
 class StudyData:
-    """A study folder as read."""
+    """Result of a study and its folder."""
 
     folder: Path
     result: dict[str, Any]
 
     @property
     def source(self) -> str:
-        """Processor, folder, date and command."""
+        """Processor, folder, date and command of the study, as text."""
         place = self.result["environment"]
         return f"{place['processor']}; {self.folder.name}, {place['date'][:10]}: {place['command']}"
 
 
 @dataclass(frozen=True)
 class Collected:
-    """Everything that a report is made from."""
+    """Runs and studies of a report; studies are by kind, a key of `STUDIES`."""
 
     runs: list[RunData]
     studies: dict[str, StudyData]
@@ -110,7 +111,7 @@ class Collected:
 
 @contextmanager
 def name_invalid_results(folders: list[Path]) -> Iterator[None]:
-    """Turn errors from missing keys and wrong types into a LabError that names the folders."""
+    """Convert errors from missing keys and wrong types in the block to a LabError that lists the folders."""
     try:
         yield
     except SHAPE_ERRORS as error:
@@ -125,7 +126,7 @@ def collect(folders: list[Path]) -> Collected:
     """Read run folders and study folders.
 
     Raises:
-        LabError: a folder is neither, two studies are of one kind, or there is no folder.
+        LabError: a folder is neither a run nor a study, two studies have the same kind, or `folders` is empty.
     """
     runs: list[RunData] = []
     studies: dict[str, StudyData] = {}
@@ -149,10 +150,10 @@ def collect(folders: list[Path]) -> Collected:
 
 
 def read_run(folder: Path) -> RunData:
-    """Read a run folder, finished or not.
+    """Read the folder of a finished or unfinished run.
 
     Raises:
-        LabError: its config is missing, or a file does not fit this version.
+        LabError: the config is missing, or a file does not fit this version of scenelab.
     """
     run = Run(folder)
     with name_invalid_results([folder]):
@@ -160,7 +161,7 @@ def read_run(folder: Path) -> RunData:
         paths = {name: run.results / f"{name}.json" for name in RESULTS}
         results = {name: read_json(path) for name, path in paths.items() if path.exists()}
         robustness = results.get("robustness", {})
-        if "begun" in robustness or "warnings" not in robustness:  # stopped before its end
+        if "begun" in robustness or "warnings" not in robustness:  # the measurement was interrupted
             results.pop("robustness", None)
         labels, guesses = _read_predictions(run.results / f"{evaluated_split(results)}_predictions.csv")
         return RunData(
@@ -178,7 +179,7 @@ def read_run(folder: Path) -> RunData:
 
 
 def evaluated_split(results: dict[str, Any]) -> str:
-    """Return the evaluated split: val, or else held-out images."""
+    """Return the name of the evaluated split: `val` if it has results, else `holdout`."""
     return "val" if "val" in results else "holdout"
 
 

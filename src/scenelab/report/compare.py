@@ -1,4 +1,4 @@
-"""Compare two runs on the same images."""
+"""Compare the accuracy of two runs on the same images."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,12 +11,14 @@ from scenelab.report.sections import Section
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of the second run minus that of the first, in percentage points, paired by image.
+    """Difference in accuracy between two runs, paired by image.
 
     Attributes:
-        images: number of images that both runs have predictions of.
-        only_first, only_second: number of images that only this run classifies correctly.
-        interval: 95 % interval of `points`.
+        images: number of images with predictions of both runs.
+        only_first: number of images that only the first run classifies correctly.
+        only_second: number of images that only the second run classifies correctly.
+        points: accuracy of the second run minus accuracy of the first run, in percentage points.
+        interval: 95 % confidence interval of `points`.
     """
 
     images: int
@@ -27,10 +29,10 @@ class Difference:
 
 
 def compare(first: RunData, second: RunData, *, k: int = 1) -> Difference:
-    """Compare the top-k accuracy of two runs, image by image.
+    """Compare the top-k accuracy of two runs on their common images.
 
     Raises:
-        LabError: a run has no predictions, or the runs share no images or disagree on a label.
+        LabError: a run has no predictions, the runs have no common images, or their labels differ.
     """
     for run in (first, second):
         if not run.guesses:
@@ -47,7 +49,7 @@ def compare(first: RunData, second: RunData, *, k: int = 1) -> Difference:
 
 
 def compare_neighbors(section: Section, runs: list[RunData]) -> None:
-    """Add a table that compares each run with the one before it."""
+    """Add a table to `section` that compares each run with the previous run."""
     rows = []
     for first, second in pairwise(runs):
         try:

@@ -1,11 +1,11 @@
-"""Section on convolution: its formulas, its gradients, and the results of the convolution study."""
+"""Report section on convolution: formulas, gradients, and the results of the convolution study."""
 
 from scenelab.report.collect import Collected
 from scenelab.report.sections import Section
 
 
 def convolution(collected: Collected) -> Section:
-    """Answer the handout's part 3.1 and section 2 of part 3.2."""
+    """Return the section that answers the handout's part 3.1 and part 3.2, section 2."""
     section = Section("convolution", "Understanding convolutions")
     section.prose("convolution")
     section.heading("Comparison with PyTorch")

@@ -1,4 +1,4 @@
-"""Figures of several runs as SVG, legible in grayscale; those of one run are in its results."""
+"""Figures that show several runs, as SVG and legible in grayscale."""
 
 import io
 from typing import Any
@@ -20,7 +20,7 @@ def _style(index: int) -> dict[str, Any]:
 
 
 def _finish(figure: Figure, axis: Axes, runs: list[RunData]) -> str:
-    """Return the figure as SVG without a date, so that equal figures are equal text."""
+    """Close the figure and return it as SVG without a date, so that equal figures give equal text."""
     if len(runs) > 1 and axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=8)
     buffer = io.StringIO()
@@ -31,7 +31,7 @@ def _finish(figure: Figure, axis: Axes, runs: list[RunData]) -> str:
 
 
 def draw_steps(runs: list[RunData], key: str, *, ylabel: str) -> str:
-    """Draw a quantity by step, averaged over stretches of equal length, one line per run."""
+    """Draw one curve per run of the metric `key` over steps, averaged over intervals, and return the SVG."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 3.4))
         for index, run in enumerate(runs):
@@ -43,7 +43,7 @@ def draw_steps(runs: list[RunData], key: str, *, ylabel: str) -> str:
 
 
 def draw_accuracy(runs: list[RunData], split: str) -> str:
-    """Draw top-1 and top-5 accuracy on one split by epoch, one line per run."""
+    """Draw top-1 and top-5 accuracy on one split over epochs, one curve per run, and return the SVG."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.4), sharex=True)
         for axis, name in zip(axes, ("top1", "top5"), strict=True):
@@ -56,7 +56,7 @@ def draw_accuracy(runs: list[RunData], split: str) -> str:
 
 
 def draw_robust(runs: list[RunData]) -> str:
-    """Draw worst-case accuracy against ε with 95 % intervals, one line per run."""
+    """Draw worst-case accuracy over ε with 95 % intervals, one curve per run, and return the SVG."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 3.6))
         for index, run in enumerate(runs):

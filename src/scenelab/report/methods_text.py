@@ -1,15 +1,15 @@
-"""Answers to the handout's questions about training, from the config of a run."""
+"""Answers to the handout's questions about training, generated from the config of a run."""
 
 from scenelab.data.augment import Augment
 from scenelab.runs.config import AdversarialConfig, TrainConfig
 
 
 def describe(config: TrainConfig, *, classes: int | None = None) -> dict[str, str]:
-    """Return a few sentences of plain text each on loss, optimizer, schedule, regularization and metrics.
+    """Return a description of the loss, optimizer, schedule, regularization and metrics, by topic.
 
     Args:
-        config: of the run.
-        classes: number of classes, if known.
+        config: config of the run.
+        classes: number of classes, or None if unknown.
     """
     number = "the classes" if classes is None else f"{classes} classes"
     return {

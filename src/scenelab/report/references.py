@@ -1,11 +1,11 @@
-"""Section with the papers that the methods of the runs come from."""
+"""Report section with references for the methods used in the runs."""
 
 from scenelab.report.collect import Collected
 from scenelab.report.sections import TEMPLATES, Section
 
 
 def references(collected: Collected) -> Section:
-    """List the papers behind what these runs did, by author."""
+    """Return the section that lists the papers on all methods used, sorted by author."""
     section = Section("references", "References")
     lines = (TEMPLATES / "references.txt").read_text(encoding="utf-8").splitlines()
     papers = dict(line.split(": ", 1) for line in lines)

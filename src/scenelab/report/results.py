@@ -1,4 +1,4 @@
-"""Section on results: accuracy, cost, classes, confusion and calibration of each run."""
+"""Report section on results: accuracy, cost, accuracy per class, confusion and calibration of each run."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,16 @@ from scenelab.report.collect import Collected, RunData
 from scenelab.report.compare import compare_neighbors
 from scenelab.report.sections import Section
 
-LEARNED = 1.2  # times the accuracy of guessing; below that a run has not learned
-MAX_CLASSES = 24  # legible in the figure; more are listed in a table
-COLUMNS = 4  # of classes in that table
+LEARNED = 1.2  # ratio to the accuracy of random guessing; below it, a run has not learned
+MAX_CLASSES = 24  # legible in the figure; more classes are also listed in a table
+COLUMNS = 4  # columns of classes in this table
 
 
 def results(collected: Collected, *, side_by_side: bool = False) -> Section:
-    """Show top-1 and top-5 accuracy of all runs, and the details of each evaluated run."""
+    """Return the section with the accuracy of all runs and the details of each evaluated run.
+
+    With `side_by_side`, each run is compared with the previous one on the same images.
+    """
     section = Section("results", "Results")
     evaluated = [run for run in collected.runs if run.evaluation]
     for run in collected.runs:
@@ -33,7 +36,7 @@ def results(collected: Collected, *, side_by_side: bool = False) -> Section:
 
 
 def accuracy(part: dict[str, Any], key: str) -> str:
-    """Return an accuracy in percent with its 95 % interval."""
+    """Format the accuracy `key` in percent with its 95 % confidence interval."""
     low, high = part[f"{key}_interval"]
     return f"{part[key]:.2f} ({low:.1f}–{high:.1f})"
 
@@ -90,7 +93,7 @@ def _details(section: Section, run: RunData, result: dict[str, Any]) -> None:
         return section.image(run.file(f"{result['split']}_{name}.png"), alt, f"{caption}; {source}.")
 
     drawn = show("per_class", "Top-1 accuracy per class, sorted", "Accuracy per class")
-    names = [(name, value) for name, value in result["per_class"].items() if value == value]  # NaN: no image
+    names = [(name, value) for name, value in result["per_class"].items() if value == value]  # NaN: no images
     if len(names) > MAX_CLASSES:
         count = -(-len(names) // COLUMNS)
         rows = [[cell for name, value in names[row::count] for cell in (name, f"{value:.0f}")] for row in range(count)]

@@ -1,4 +1,4 @@
-"""Section on adversarial examples: accuracy under attack, and adversarial training."""
+"""Report section on adversarial examples: accuracy under attack and adversarial training."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from scenelab.report.collect import Collected, RunData, StudyData
 from scenelab.report.figures import draw_robust
 from scenelab.report.sections import Section
 
-LEFTOVER = ("apgd-t", "square")  # these attack only images that resist the others
+LEFTOVER = ("apgd-t", "square")  # these attack only images that resist the other attacks
 
 
 def adversarial(collected: Collected) -> Section:
-    """Show the handout's adversarial samples, accuracy under attack and adversarial training."""
+    """Return the section with accuracy under attack, adversarial examples and the adversarial training study."""
     section = Section("adversarial", "Adversarial samples")
     section.prose("adversarial")
     attacked = [run for run in collected.runs if "robustness" in run.results]

@@ -1,4 +1,4 @@
-"""Sections of a report: text, formulas, tables, figures, and notes of what is missing."""
+"""Sections of a report, composed of text, formulas, tables, figures and notes on missing results."""
 
 import base64
 import io
@@ -16,29 +16,29 @@ from scenelab.errors import LabError
 from scenelab.io import read_plain
 from scenelab.report.collect import RunData
 
-MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")  # nothing is loaded
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")  # never loads files or URLs
 TEMPLATES = files("scenelab.report") / "templates"
-LARGE = 300_000  # bytes of an image
+LARGE = 300_000  # bytes above which an image is reduced
 PATH, DIGITS = re.compile(r' d="[^"]*"'), re.compile(r"(\d\.\d\d)\d+")
-MAX_WIDTH = 1200  # pixels: 170 mm at 180 per inch
-MAX_BYTES = 64 << 20  # of an image before it is reduced
+MAX_WIDTH = 1200  # pixels: 170 mm at 180 dpi
+MAX_BYTES = 64 << 20  # maximum size of an image file before it is reduced
 MAX_PIXELS = 50_000_000
 
 
 @dataclass
 class Section:
-    """A chapter: key, title and blocks; a block is the name of its form in the template and its content."""
+    """Section of a report: a key, a title and blocks of (type in the template, content)."""
 
     key: str
     title: str
     blocks: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def text(self, markdown: str) -> None:
-        """Add paragraphs in Markdown; HTML in it is shown as text."""
+        """Add paragraphs from Markdown; HTML in them is escaped."""
         self.blocks.append(("text", {"html": to_html(markdown)}))
 
     def prose(self, name: str) -> None:
-        """Add `templates/NAME.md`; a paragraph that is indented is a formula."""
+        """Add the paragraphs of `templates/NAME.md`; indented paragraphs are formulas."""
         for paragraph in (TEMPLATES / f"{name}.md").read_text(encoding="utf-8").strip().split("\n\n"):
             if paragraph.startswith("    "):
                 self.blocks.append(("formula", {"text": paragraph.strip()}))
@@ -46,22 +46,22 @@ class Section:
                 self.text(paragraph)
 
     def heading(self, title: str) -> None:
-        """Add a heading within the section."""
+        """Add a subheading."""
         self.blocks.append(("heading", {"title": title}))
 
     def table(self, head: Sequence[str], rows: list[list[str]], caption: str) -> None:
-        """Add a table; columns whose first non-empty cell begins with a digit or a sign are right-aligned."""
+        """Add a table; a column is right-aligned if its first non-empty cell begins with a digit or sign."""
         columns = [next(filter(None, column), "") for column in zip(*rows, strict=True)]
         numbers = [cell[:1].isdigit() or cell[:1] in tuple("+-−–") for cell in columns]
         self.blocks.append(("table", {"head": head, "rows": rows, "caption": caption, "numbers": numbers}))
 
     def figure(self, svg: str, alt: str, caption: str) -> None:
-        """Add an SVG drawing, its paths rounded to a hundredth of a point."""
+        """Add an SVG figure; coordinates of its paths are cut to two decimals to save space."""
         svg = PATH.sub(lambda path: DIGITS.sub(r"\1", path[0]), svg)
         self.blocks.append(("svg", {"data": _inline(svg.encode(), "svg+xml"), "alt": alt, "caption": caption}))
 
     def image(self, path: Path, alt: str, caption: str) -> bool:
-        """Add an image file, or the SVG drawing of the same name beside it; return whether one exists."""
+        """Add an image file, or the SVG file of the same name if it exists; return False if neither exists."""
         drawing = path.with_suffix(".svg")
         if drawing.exists():
             self.figure(_read_drawing(drawing), alt, caption)
@@ -73,18 +73,18 @@ class Section:
         return True
 
     def stale(self, run: RunData, name: str, command: str) -> None:
-        """Warn if a result was measured with other weights than the run has now."""
+        """Add a warning if the run's weights have changed since the result `name` was measured."""
         if run.is_stale(name):
             repeat = f"repeat `scenelab {command} {run.folder}`"
             self.text(f"**Warning:** the weights of {run.name} have changed since this was measured; {repeat}.")
 
     def missing(self, what: str, command: str) -> None:
-        """Say what no run has, and which command makes it."""
+        """Add a note on a missing result and the command that creates it."""
         self.blocks.append(("missing", {"what": what, "command": command}))
 
 
 def to_html(markdown: str) -> str:
-    """Convert Markdown; HTML and images in it are shown as text, headings rank below those of the report."""
+    """Convert Markdown to HTML; HTML and images are escaped, headings are two levels lower."""
     tokens = MARKDOWN.parse(markdown)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
@@ -93,7 +93,7 @@ def to_html(markdown: str) -> str:
 
 
 def _read_regular(path: Path) -> bytes:
-    if path.is_symlink():  # it could bring any file of this machine into a report that is passed on
+    if path.is_symlink():  # a link could leak any file of the machine into the report
         raise LabError(f"{path} is a link; a report takes only files from the run's own folder")
     return read_plain(path, max_bytes=MAX_BYTES)
 
@@ -106,7 +106,7 @@ def _read_drawing(path: Path) -> str:
 
 
 def _reduce(content: bytes, path: Path) -> tuple[bytes, str]:
-    """Return content and format of an image; a large PNG becomes a JPEG that is no wider than the page."""
+    """Return an image's content and format; a large image becomes a JPEG of page width if that is smaller."""
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
             if image.width * image.height > MAX_PIXELS:

@@ -1,4 +1,4 @@
-"""Team members, their contributions and their own texts, from a small TOML file.
+"""Team members, their contributions and their texts, read from a TOML file such as this one.
 
 title = "Scene recognition"
 [[member]]
@@ -23,7 +23,7 @@ EXAMPLE = 'title = "Scene recognition"\n[[member]]\nname = "Ada"\ndid = "convolu
 
 @config_class("member")
 class Member:
-    """A team member and their contribution."""
+    """Team member and contribution."""
 
     name: str
     did: str
@@ -31,7 +31,7 @@ class Member:
 
 @config_class()
 class Team:
-    """The content of the file: title, members, and texts by section."""
+    """Content of the team file: title, members, and Markdown texts by section key."""
 
     title: str = "Scene recognition"
     member: tuple[Member, ...] = ()
@@ -39,11 +39,11 @@ class Team:
 
 
 def read_team(path: Path | None, sections: tuple[str, ...]) -> Team:
-    """Read the file; without one there are no members.
+    """Read the team file.
 
     Args:
-        path: of the TOML file.
-        sections: keys that [text] may have, besides `abstract`.
+        path: path of the TOML file; None returns a team without members.
+        sections: keys allowed in [text], in addition to `abstract`.
 
     Raises:
         LabError: the file cannot be read, or a value is invalid.
@@ -55,7 +55,7 @@ def read_team(path: Path | None, sections: tuple[str, ...]) -> Team:
         team = parse(Team, tomllib.loads(content.decode()))
     except RecursionError as error:
         raise LabError(f"--team {path} cannot be read: it is nested too deep") from error
-    except (TypeError, ValueError) as error:  # TOML, UTF-8, numbers of thousands of digits, dates
+    except (TypeError, ValueError) as error:  # invalid TOML or UTF-8, a number with thousands of digits, a date
         raise LabError(f"--team {path} cannot be read: {error}") from error
     except LabError as error:
         raise LabError(f"--team {path}: {error}; the file looks like:\n{EXAMPLE}") from error

@@ -1,4 +1,4 @@
-"""Sections on training: the process from the config, the curves, and the design with its ablation."""
+"""Report sections on training: the process, the training curves, and the network's design with its ablation."""
 
 from statistics import mean
 from typing import Any
@@ -18,12 +18,12 @@ TOPICS = {
     "metrics": "Why top-k",
 }
 TRAIN = "scenelab train laptop --minutes 20 --data data --out runs/laptop"
-MAX_NAMES = 5  # of images that were left out
-GAP = 10.0  # points between training and evaluation above which a run is said to overfit
+MAX_NAMES = 5  # names of skipped images to list
+GAP = 10.0  # percentage points between training and evaluation accuracy, above which a run overfits
 
 
 def process(collected: Collected) -> Section:
-    """Answer the handout's section 1 from the config of each run."""
+    """Return the section on the training process (the handout's section 1), from the config of each run."""
     section = Section("process", "The training process")
     if not collected.runs:
         section.missing("a run", TRAIN)
@@ -57,7 +57,7 @@ def _left_out(run: RunData) -> str:
 
 
 def curves(collected: Collected) -> Section:
-    """Show the curves that the handout asks for, each with all runs, and discuss them."""
+    """Return the section with the loss, learning rate and accuracy curves of all runs, and a discussion per run."""
     section = Section("curves", "Training curves")
     runs = [run for run in collected.runs if run.rows]
     if not runs:
@@ -120,7 +120,7 @@ def _verdict(run: RunData, kind: str, train: float, other: float, best: float) -
 
 
 def design(collected: Collected) -> Section:
-    """Answer the handout's section 3: the network and the reasons for it."""
+    """Return the section on the network's design (the handout's section 3), with the ablation of the design study."""
     section = Section("design", "The design of the network")
     _networks(section, collected.runs)
     if "design" not in collected.studies:

@@ -1,4 +1,4 @@
-"""Render the sections as one self-contained HTML page, and the page as PDF."""
+"""Render a report as a self-contained HTML page, and the page as PDF."""
 
 import warnings
 from datetime import UTC, datetime
@@ -23,7 +23,10 @@ KEYS = ("convolution", "process", "curves", "design", "results", "attention", "a
 
 
 def render(collected: Collected, team: Team, *, side_by_side: bool = False) -> str:
-    """Return the whole page, which loads nothing from elsewhere."""
+    """Return the report as HTML that loads no external files.
+
+    With `side_by_side`, the results section compares each run with the previous one.
+    """
     sections = [make(collected) for make in (convolution, process, curves, design)]
     sections += [results(collected, side_by_side=side_by_side), attention(collected), adversarial(collected)]
     sections += [_members(team), references(collected)]
@@ -62,15 +65,15 @@ def _summary(collected: Collected) -> list[dict[str, str]]:
 
 
 def to_pdf(html: str, paper: Literal["A4", "Letter"]) -> bytes:
-    """Return the page as PDF with bookmarks and page numbers; nothing is fetched.
+    """Convert the page to PDF with bookmarks and page numbers; no URL is loaded.
 
     Raises:
-        LabError: WeasyPrint or the Pango library that it needs is missing.
+        LabError: WeasyPrint or its Pango library is missing.
     """
     truncated = ImageFile.LOAD_TRUNCATED_IMAGES
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about versions of system libraries
+            warnings.simplefilter("ignore")  # about the versions of system libraries
             from weasyprint import CSS, HTML
             from weasyprint.urls import URLFetcher
     except (ImportError, OSError) as error:
@@ -79,6 +82,6 @@ def to_pdf(html: str, paper: Literal["A4", "Letter"]) -> bytes:
             f"libpangoft2-1.0-0): {str(error).splitlines()[0]}"
         ) from error
     finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = truncated  # WeasyPrint sets it for the whole process
+        ImageFile.LOAD_TRUNCATED_IMAGES = truncated  # WeasyPrint changes it for the entire process
     page = HTML(string=html, url_fetcher=URLFetcher(allowed_protocols=["data"], fail_on_errors=True))
     return page.write_pdf(pdf_tags=True, stylesheets=[CSS(string=f"@page {{ size: {paper}; }}")])  # pyright: ignore[reportReturnType]

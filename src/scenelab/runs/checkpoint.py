@@ -1,8 +1,8 @@
-"""Write checkpoints, and read untrusted ones: no code runs, and memory is bounded by the file's size.
+"""Save checkpoints, and load untrusted ones without running code or allocating more memory than the file's size.
 
-`torch.load(weights_only=True)` runs no code of the file, but a file of 400 bytes can make it allocate any amount of
-memory (`bytearray(10**10)`, compressed storages). The check before it allows only what `torch.save` writes for plain
-values and tensors, and only tensors that fit into the file.
+`torch.load(weights_only=True)` runs no code from the file, but a file of 400 bytes can make it allocate any amount of
+memory (`bytearray(10**10)`, compressed storages). Therefore the file is checked first: it may contain only what
+`torch.save` writes for plain values and tensors, and only tensors that fit into the file.
 """
 
 import io
@@ -21,12 +21,12 @@ from scenelab.errors import LabError
 from scenelab.io import atomic_write
 from scenelab.runs.header import Header, read_header
 
-LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # the pickled magic number that torch wrote before 1.6
+LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # pickled magic number of files from torch before 1.6
 MAX_DIRECTORY = 1 << 20  # bytes of the archive's central directory, 90 per entry; 60 layers have 250 entries
 MAX_STEPS = 500_000  # opcodes; a resumable checkpoint of 60 layers takes 12,000
 MAX_DIMENSIONS = 8
-MAX_KEY = 2**31  # of an integer key: larger ones can be chosen so that all of them hash alike
-ENCRYPTED = 0x61  # flag bits: encrypted, a patch, strongly encrypted
+MAX_KEY = 2**31  # bound of integer keys: larger keys can be chosen with equal hashes, which makes a dict slow
+ENCRYPTED = 0x61  # zip flag bits: encrypted, patch data, strong encryption
 OPCODES = """
     PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE GLOBAL EMPTY_TUPLE TUPLE
     TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS BINPUT LONG_BINPUT BINGET LONG_BINGET
@@ -37,29 +37,29 @@ STORAGES = {f"torch.{kind}Storage": size for kind, size in BYTES.items()}  # byt
 
 
 class CorruptError(Exception):
-    """The bytes are not those that `torch.save` wrote."""
+    """Error for a damaged file, whose bytes `torch.save` cannot have written."""
 
 
 class DisallowedError(Exception):
-    """The file holds or claims more than plain values and tensors of its own size."""
+    """Error for a file with content other than plain values and tensors, or with more data than its size."""
 
 
 def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
-    """Write tensors and plain values, atomically."""
+    """Write a dictionary of tensors and plain values to a checkpoint file, atomically."""
     with atomic_write(path) as file:
         try:
             torch.save(values, file)
-        except RuntimeError as error:  # torch's writer fails again at its end when a write has failed
+        except RuntimeError as error:  # after a failed write, torch's writer raises a second error
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, which may come from anybody, onto the CPU; its header has been checked.
+    """Load an untrusted checkpoint file onto the CPU and validate its header.
 
     Raises:
-        LabError: the file is missing, damaged, not a checkpoint, or holds more than tensors and plain values.
+        LabError: the file is missing, damaged, not a checkpoint, or has content other than tensors and plain values.
     """
     path = Path(path)
     if not path.is_file():
@@ -85,23 +85,23 @@ def _load(path: Path) -> Any:
             raise LabError(f"checkpoint {path} has the format of torch before 1.6, which is not read; {fix}")
         check_archive(file, os.fstat(file.fileno()).st_size)
     try:
-        # Not memory-mapped: a file that the handout's main.py overwrites in place would end this process (SIGBUS).
+        # No memory map: the handout's main.py overwrites files in place, which would end this process (SIGBUS).
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # whatever torch's unpickler raises for values that do not fit together
+    except Exception as error:  # inconsistent values make torch's unpickler raise any type
         raise CorruptError(str(error).partition("\n")[0][:120] or type(error).__name__) from error
 
 
 def check_archive(file: IO[bytes], size: int) -> None:
-    """Raise unless the file is a zip archive of uncompressed entries whose pickle builds plain values and tensors."""
+    """Raise unless the file, of `size` bytes, is an uncompressed zip archive with an allowed pickle."""
     try:
         start = _check_end(file)
         with zipfile.ZipFile(file) as archive:
-            if archive.start_dir != start:  # zipfile searches for it, torch does not
+            if archive.start_dir != start:  # zipfile tolerates bytes in front of the archive, torch does not
                 raise CorruptError("bytes before or between the parts of the archive")
             sizes = _entry_sizes(archive.infolist(), size)
-            if damaged := archive.testzip():  # torch compares no checksums
+            if damaged := archive.testzip():  # torch does not verify checksums
                 raise CorruptError(f"Bad CRC-32 for file {damaged[:60]!r}")
             top = next(iter(sizes), "").partition("/")[0]
             if f"{top}/data.pkl" not in sizes:
@@ -113,22 +113,22 @@ def check_archive(file: IO[bytes], size: int) -> None:
 
 
 def _check_end(file: IO[bytes]) -> int:
-    """Return where the list of entries begins, after a check that `zipfile` and torch read the same, short one."""
+    """Return the offset of the central directory; raise unless it is small and the same for `zipfile` and torch."""
     end = zipfile._EndRecData(file)  # pyright: ignore[reportAttributeAccessIssue]
     if end is None:
         raise CorruptError("the end of the archive is missing")
     length, start, place = end[5], end[6], end[9]  # zipfile's _ECD_SIZE, _ECD_OFFSET and _ECD_LOCATION
     if length > MAX_DIRECTORY:
-        raise DisallowedError("too many entries")  # zipfile makes an object of each
+        raise DisallowedError("too many entries")  # zipfile creates an object per entry
     file.seek(max(0, place - 20))
-    locator = file.read(20)  # of the larger end record, 56 bytes before (PKWARE's APPNOTE, 4.3.14-15)
+    locator = file.read(20)  # locator of the Zip64 end record, 56 bytes before it (PKWARE's APPNOTE, 4.3.14-15)
     if locator[:4] == b"PK\x06\x07" and struct.unpack("<Q", locator[8:16]) != (place - 76,):
         raise CorruptError("the end of the archive is damaged")
     return start
 
 
 def _entry_sizes(entries: list[zipfile.ZipInfo], size: int) -> dict[str, int]:
-    """Return the bytes of each entry by name; all lie in one folder, uncompressed, and fit into the file."""
+    """Return the size in bytes of each entry by name; raise unless all are uncompressed and in one folder."""
     sizes: dict[str, int] = {}
     for entry in entries:
         name = entry.orig_filename
@@ -138,7 +138,7 @@ def _entry_sizes(entries: list[zipfile.ZipInfo], size: int) -> dict[str, int]:
         if "\0" in name or name.split("/")[0] != entries[0].orig_filename.split("/")[0]:
             raise DisallowedError(f"the name {name[:60]!r}, which is outside the first entry's folder")
         sizes[name] = entry.file_size
-    if len({name.lower() for name in sizes}) < len(entries):  # torch's reader ignores the case
+    if len({name.lower() for name in sizes}) < len(entries):  # torch's reader ignores case
         raise DisallowedError("an entry twice")
     if sum(sizes.values()) > size:
         raise DisallowedError(f"{sum(sizes.values()):,} bytes in a file of {size:,}")
@@ -151,7 +151,7 @@ class _Storage(NamedTuple):
 
 
 class Dictionary(dict[Any, Any]):
-    """A dictionary whose keys are strings or small integers."""
+    """Dictionary that accepts only strings and small integers as keys."""
 
     __slots__ = ()
 
@@ -162,9 +162,12 @@ class Dictionary(dict[Any, Any]):
 
 
 class PickleCheck(pickle._Unpickler):
-    """Python's unpickler, reduced to `OPCODES`, with stand-ins for what torch's would call.
+    """Python's unpickler, restricted to `OPCODES`, with harmless stand-ins for the functions that torch's would call.
 
-    `sizes` are the bytes of each storage's entry; `max_bytes` bounds all tensors, of which several may view a storage.
+    Args:
+        content: the pickle.
+        sizes: size in bytes of each storage's archive entry, by key.
+        max_bytes: maximum total size of all tensors in bytes; several tensors may share a storage.
     """
 
     append: Any
@@ -181,7 +184,7 @@ class PickleCheck(pickle._Unpickler):
         self.storages: dict[str, _Storage] = {}
 
     def check(self) -> None:
-        """Raise unless the pickle builds plain values and tensors alone."""
+        """Raise unless the pickle builds only plain values and tensors."""
         try:
             for opcode, _, _ in pickletools.genops(self.content):
                 self._spend(1)
@@ -190,7 +193,7 @@ class PickleCheck(pickle._Unpickler):
             self.load()
         except DisallowedError:
             raise
-        except Exception as error:  # whatever the unpickler raises for opcodes that do not fit together
+        except Exception as error:  # inconsistent opcodes make the unpickler raise any type
             raise CorruptError("its pickle is invalid") from error
 
     def _spend(self, steps: int) -> None:
@@ -199,7 +202,7 @@ class PickleCheck(pickle._Unpickler):
             raise DisallowedError(f"more than {MAX_STEPS:,} opcodes")
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return a stand-in: a function, or the name of a type of storage."""
+        """Return the stand-in of an allowed function, or the name of a storage type; raise for any other name."""
         functions = {
             "collections.OrderedDict": lambda: Dictionary(),
             "collections.Counter": self._counter,
@@ -212,7 +215,7 @@ class PickleCheck(pickle._Unpickler):
         return functions.get(path, path)
 
     def persistent_load(self, pid: Any) -> _Storage:
-        """Return a storage whose claimed size is that of its entry."""
+        """Return a storage's type and number of elements; raise unless its size matches its archive entry."""
         match pid:
             case ("storage", str(kind), str(key), str(), int(count)) if kind in STORAGES:
                 claimed, present = count * STORAGES[kind], self.sizes.get(key, 0)
@@ -227,7 +230,7 @@ class PickleCheck(pickle._Unpickler):
         self.append(Dictionary())
 
     def _load_build(self) -> None:
-        """Allow what `nn.Module.state_dict` sets: an ordered dictionary's `_metadata`."""
+        """Allow only the attribute `_metadata`, which `nn.Module.state_dict` sets on its ordered dictionary."""
         state = self.stack.pop()
         if type(self.stack[-1]) is not Dictionary or type(state) is not Dictionary or state.keys() - {"_metadata"}:
             raise DisallowedError("an object with attributes")
@@ -237,7 +240,7 @@ class PickleCheck(pickle._Unpickler):
     def _counter(self, counts: Any) -> Dictionary:
         if type(counts) is not Dictionary:
             raise DisallowedError("a counter of something else than a dictionary")
-        self._spend(len(counts))  # torch's would be a copy
+        self._spend(len(counts))  # torch's unpickler copies the dictionary
         return Dictionary()
 
     def _parameter(self, tensor: Any, requires_grad: bool, hooks: Any) -> Any:

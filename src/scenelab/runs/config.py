@@ -1,4 +1,4 @@
-"""Training configs: frozen, checked, and written into the run folder word for word."""
+"""Training configs: frozen, validated dataclasses that are saved in the run folder."""
 
 import dataclasses
 from dataclasses import field
@@ -11,8 +11,8 @@ from scenelab.errors import LabError
 from scenelab.schema import Line, Share, config_class, parse
 
 MAX_RESOLUTION = 4096  # pixels
-MAX_EPOCHS = 10**6  # also minutes: two years
-"""Bounds of a config: far beyond any use, and short of what a machine could not even begin."""
+MAX_EPOCHS = 10**6  # also the maximum of minutes (two years)
+"""Upper bounds of config values: far above any real use, but still small enough to start a run."""
 
 Resolution = Annotated[int, Field(ge=16, le=MAX_RESOLUTION)]
 Epochs = Annotated[float, Field(gt=0, le=MAX_EPOCHS)]
@@ -34,16 +34,17 @@ Resolutions = Annotated[tuple[tuple[BelowOne, Resolution], ...], Field(max_lengt
 
 @config_class("optimizer")
 class OptimizerConfig:
-    """The optimizer and its settings.
+    """Optimizer and its hyperparameters.
 
     Attributes:
         name: `sgd` with momentum, `adamw` (Loshchilov & Hutter 2019), or `muon` (Jordan et al. 2024) for the
-            convolution weights with AdamW for the rest.
-        lr: peak learning rate; for `muon` that of the convolution weights.
-        momentum: of SGD and Muon.
-        weight_decay: L2 for SGD as in the handout, decoupled for the others.
-        decay_vectors: decay biases and norm parameters too (the handout does).
-        adam_lr: peak learning rate of the AdamW part of `muon`.
+            convolution weights and AdamW for all other parameters.
+        lr: peak learning rate; with `muon`, of the convolution weights.
+        momentum: momentum of SGD and Muon.
+        weight_decay: L2 penalty for SGD, as in the handout; decoupled weight decay for AdamW and Muon.
+        decay_vectors: apply weight decay to biases and norm parameters too, as in the handout.
+        nesterov: use Nesterov momentum in SGD.
+        adam_lr: peak learning rate of AdamW within `muon`.
     """
 
     name: Literal["sgd", "adamw", "muon"] = "sgd"
@@ -57,12 +58,13 @@ class OptimizerConfig:
 
 @config_class("schedule")
 class ScheduleConfig:
-    """Learning rate and image resolution over time.
+    """Schedule of the learning rate and the image resolution.
 
     Attributes:
-        warmup_epochs: linear rise from 0 to the peak, per step.
-        final: learning rate at the end as a share of the peak, reached along half a cosine.
-        sizes: `(start, resolution)` pairs: from this share of the run on, train at this resolution; the first is 0.
+        warmup_epochs: epochs of linear warmup from 0 to the peak learning rate, updated per step.
+        final: final learning rate as a fraction of the peak, reached by cosine decay.
+        sizes: `(start, resolution)` pairs: train at this resolution, in pixels, from this fraction of the run on. The
+            first start is 0.
     """
 
     warmup_epochs: Minutes = 0.0
@@ -72,17 +74,17 @@ class ScheduleConfig:
 
 @config_class("adversarial")
 class AdversarialConfig:
-    """The adversarial examples that are trained on.
+    """Adversarial training: the attack on training images and its parameters.
 
     Attributes:
-        method: `pgd` (Madry et al. 2018); `fast`, one step from a random start (Wong et al. 2020); `free`, each batch
-            replayed while its images move (Shafahi et al. 2019); or `handout`, its attack towards the least likely
-            class.
-        epsilon: largest change of a pixel value, in pixel units; for `handout` of a normalised value.
-        steps: of the attack, or replays per batch for `free`; `fast` has 1.
-        step_size: 0 takes the method's default: 2.5 ε / steps for `pgd`, 1.25 ε for `fast`, ε for `free`, 0.01 for
-            `handout`.
-        probed: training images that are attacked after each epoch, to detect catastrophic overfitting.
+        method: `pgd` (Madry et al. 2018); `fast`, one step from a random start (Wong et al. 2020); `free`, which
+            replays each batch and updates its perturbation (Shafahi et al. 2019); or `handout`, the handout's targeted
+            attack on the least likely class.
+        epsilon: radius of the L∞ ball for pixel values in [0, 1]; for `handout`, for normalized values.
+        steps: number of attack steps, or of replays per batch for `free`; must be 1 for `fast`.
+        step_size: size of an attack step, in the unit of `epsilon`; 0 selects the method's default: 2.5 ε / steps for
+            `pgd`, 1.25 ε for `fast`, ε for `free`, 0.01 for `handout`.
+        probed: number of training images attacked after each epoch to detect catastrophic overfitting.
     """
 
     method: Literal["pgd", "fast", "free", "handout"]
@@ -100,16 +102,16 @@ class AdversarialConfig:
 
     @property
     def size(self) -> float:
-        """The step size."""
+        """Size of an attack step: `step_size`, or the method's default if that is 0."""
         defaults = {"pgd": 2.5 * self.epsilon / self.steps, "fast": 1.25 * self.epsilon, "free": self.epsilon}
         return self.step_size or defaults.get(self.method, 0.01)
 
     @property
     def passes(self) -> float:
-        """Operations of a training step relative to one without an attack.
+        """FLOPs of a training step relative to a step without an attack.
 
-        A step of the attack computes no gradient of the weights, which is a third of the work; the handout's method
-        also runs on the clean images.
+        An attack step costs 2/3 of a training step, because it computes no weight gradients. The handout's method adds
+        a forward pass on the clean images.
         """
         if self.method == "free":
             return float(self.steps)
@@ -118,41 +120,41 @@ class AdversarialConfig:
 
 @config_class()
 class TrainConfig:
-    """A whole training run except for the data folder and the run folder.
+    """Configuration of a training run, without the data folder and the run folder.
 
     Attributes:
         recipe: name of the recipe.
-        model: a name listed by `scenelab models`.
-        conv: its convolution: torch's (`native`) or ours (`custom`).
-        epochs: passes over the training images; may be fractional.
-        minutes: time limit, the last evaluation included; the schedule then follows the clock. 0 sets no limit.
-        plan: choose precision, resolutions, epochs and the average's decay to fit `minutes`, from the speed
-            measured at the start.
+        model: name of the network; `scenelab models` lists them.
+        conv: implementation of convolution: PyTorch's (`native`) or ours (`custom`).
+        epochs: number of passes over the training images; may be fractional.
+        minutes: time limit, including the last evaluation; the schedule then follows the clock. 0 sets no limit.
+        plan: choose precision, resolutions, epochs and the decay of the weight average to fit `minutes`, based on the
+            speed measured at the start.
         batch_size: images per step, over all processes.
-        seed: of initialization, order, augmentation and random starts.
+        seed: seed of initialization, data order, augmentation and random starts of attacks.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
-        holdout: share of the training images that is evaluated in place of val and not trained on; val is then never
-            opened. 0 trains on all and evaluates on val.
-        label_smoothing: share of the target spread over all classes (Szegedy et al. 2016).
-        clip_norm: maximum norm of the whole gradient; 0 does not clip.
-        ema: decay per step of the averaged weights, which are evaluated and saved; 0 keeps no average.
-        stored_size: resolution of the cached images in pixels, from which crops are taken.
-        eval_size: resolution at which images are evaluated.
-        damaged: `refuse` ends the run before it begins if an image is missing or cannot be decoded; `skip` omits it.
-        keep: the weights saved as `model_best.pth.tar`: of the epoch with the `best` val top-1, as in the handout, or
-            the `last`.
-        adversarial: train on adversarial examples of this kind.
-        channels_last: memory layout of images and weights.
-        half: save the weights of `model_best.pth.tar` in float16; the rounded weights are then evaluated.
+        holdout: fraction of the training images that is not trained on but evaluated instead of val, which is then not
+            read. 0 trains on all images and evaluates on val.
+        label_smoothing: fraction of the target spread evenly over all classes (Szegedy et al. 2016).
+        clip_norm: maximum norm of the gradient over all parameters; 0 does not clip.
+        ema: decay per step of the weights' moving average, which is evaluated and saved; 0 keeps no average.
+        stored_size: side of the cached images in pixels; crops are taken from these.
+        eval_size: side of the images in pixels during evaluation.
+        damaged: `refuse` stops before training if an image is missing or cannot be decoded; `skip` omits the image.
+        keep: weights saved as `model_best.pth.tar`: of the epoch with the `best` val top-1, as in the handout, or of
+            the `last` epoch.
+        adversarial: settings of adversarial training; None trains on clean images.
+        channels_last: use the channels-last memory layout for images and weights.
+        half: save the weights of `model_best.pth.tar` in float16, and evaluate the rounded weights.
         autocast: compute convolutions and matrix products in bfloat16; weights, updates and evaluation stay in float32.
         resident: keep all training images in the device's memory.
-        compile: run the network through `torch.compile`.
-        accumulate: parts of a batch whose gradients are summed before a step: less memory and the same step, except
-            that batch normalisation takes its statistics per part.
+        compile: compile the network with `torch.compile`.
+        accumulate: number of micro-batches per step, whose gradients are summed. Saves memory; batch normalization
+            computes its statistics per micro-batch.
         log_every: steps between two rows of metrics.
-        checkpoint_seconds: maximum time between two checkpoints.
-        threads: CPU threads; 0 takes all cores available to this process.
-        device: auto, cpu or cuda; auto takes the GPU if there is one.
+        checkpoint_seconds: maximum seconds between two checkpoints.
+        threads: number of CPU threads; 0 uses all cores available to the process.
+        device: auto, cpu or cuda; auto uses the GPU if there is one.
     """
 
     recipe: Line = "custom"
@@ -207,11 +209,12 @@ class RunConfig:
     """Content of a run folder's `config.json`.
 
     Attributes:
-        version: of the format.
-        data: folder or address of the training images.
-        cache: folder of the decoded images; None for the one inside `data`.
-        train_digest: of the list of training images.
-        attached_attack: the attack of the handout's code that was trained with.
+        version: version of the file format.
+        data: path of the data folder.
+        cache: folder of the cached images; None for the default folder inside `data`.
+        train_digest: digest of the training set.
+        attached_attack: name of the attack from a student's code used in adversarial training.
+        train: configuration of the training.
     """
 
     version: Literal[1] = 1
@@ -223,15 +226,15 @@ class RunConfig:
 
 
 def to_plain(config: TrainConfig | RunConfig) -> dict[str, Any]:
-    """Return nested dictionaries of plain values, ready for JSON."""
+    """Convert a config to nested dictionaries of JSON-compatible values."""
     return dataclasses.asdict(config)
 
 
 def from_plain(values: Any) -> TrainConfig:
-    """Build a config from what `to_plain` returned, through JSON or not.
+    """Build a config from the result of `to_plain`, which may have passed through JSON.
 
     Raises:
-        LabError: a key is unknown or missing, or a value is of the wrong type or out of range.
+        LabError: a key is unknown or missing, or a value has an invalid type or is out of range.
     """
     for name in ("optimizer", "schedule", "augment") if isinstance(values, dict) else ():
         if name not in values:

@@ -1,4 +1,4 @@
-"""Export a network as ONNX, as a torch.export program or in safetensors, and check the file's logits."""
+"""Export a network as ONNX, torch.export program or safetensors, and verify the logits of the written file."""
 
 import copy
 import importlib
@@ -23,18 +23,25 @@ from scenelab.runs.network import Stored
 
 Format = Literal["onnx", "pt2", "safetensors"]
 Predict = Callable[[Tensor], Tensor]
-"""From N×3×H×W images in [0, 1] to N×K logits."""
+"""Function from N×3×H×W images in [0, 1] to N×K logits."""
 
 OPSET = 20
 INPUT, OUTPUT = "images", "logits"
-TOLERANCE = 1e-3  # of a logit; runtimes sum in float32 in different orders
+TOLERANCE = 1e-3  # absolute difference of a logit; runtimes add float32 numbers in different orders
 BATCH_SIZE = 16
 
 
 def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, path: Path) -> dict[str, str | float]:
-    """Write to a temporary file, read it back, compare it on images, and then rename it.
+    """Export a network to `path`; the file appears only if it reproduces the network's logits.
 
-    The images are in [0, 1], at the network's size. Returns format, file, bytes, tolerance and the comparison.
+    Args:
+        stored: the network.
+        images: images in [0, 1], at the network's resolution, on which the logits are compared.
+        format: format of the file.
+        path: the file to write.
+
+    Returns:
+        Format, path, size in bytes, tolerance, and the values of `compare`.
     """
     with explain_write_errors(path, "choose another with --out"), temporary_folder(path) as folder:
         temporary = folder / path.name
@@ -42,7 +49,7 @@ def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, pat
             predict = WRITERS[format](stored, temporary)
         except (LabError, OSError):
             raise
-        except Exception as error:  # the exporters raise many types, undocumented
+        except Exception as error:  # the exporters raise many undocumented types
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise LabError(f"{stored.arch} cannot be exported as {format}: {reason}; try another --format") from error
         comparison = compare(stored, images, predict)
@@ -62,7 +69,11 @@ def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, pat
 
 @torch.no_grad()
 def compare(stored: Stored, images: Float[Tensor, "n 3 s s"], predict: Predict) -> dict[str, float]:
-    """Compare the logits of the file and of the network on images, in batches of 1, of 16 and of the rest."""
+    """Compare the logits of the exported file and of the network, in a batch of 1 and batches of up to 16 images.
+
+    Returns:
+        Number of images, largest difference of a logit, largest logit, and fraction of images with the same top-1.
+    """
     if not len(images):
         raise LabError("images is empty; the export is checked on at least one image")
     batches = [batch for batch in (images[:1], *images[1:].split(BATCH_SIZE)) if len(batch)]
@@ -79,7 +90,7 @@ def compare(stored: Stored, images: Float[Tensor, "n 3 s s"], predict: Predict) 
 
 
 def metadata(stored: Stored) -> dict[str, str]:
-    """Return the metadata of the file: labels in the order of the logits, and the preprocessing."""
+    """Return the file's metadata: class names in the order of the logits, input, output and preprocessing."""
     mean, std = (value.flatten().tolist() for value in (stored.model.normalize.mean, stored.model.normalize.std))
     return {
         "labels": json.dumps(list(stored.categories), ensure_ascii=False),
@@ -95,7 +106,7 @@ def metadata(stored: Stored) -> dict[str, str]:
 
 
 def write_onnx(stored: Stored, path: Path) -> Predict:
-    """Write one file with weights, normalisation and `metadata`."""
+    """Write an ONNX file of the network with its normalization and `metadata`, and return its predict function."""
     onnx, runtime = _require("onnx"), _require("onnxruntime")
     _require("onnxscript")
     with _quiet():
@@ -112,7 +123,7 @@ def write_onnx(stored: Stored, path: Path) -> Predict:
         assert program is not None
         model = program.model_proto
     del model.metadata_props[:]
-    for node in model.graph.node:  # source locations: half of the file, useless to its reader
+    for node in model.graph.node:  # source locations are half of the file and useless to its reader
         del node.metadata_props[:]
         node.doc_string = ""
     model.doc_string, model.producer_name, model.producer_version = "", "scenelab", version("scenelab")
@@ -124,18 +135,18 @@ def write_onnx(stored: Stored, path: Path) -> Predict:
 
 
 def write_pt2(stored: Stored, path: Path) -> Predict:
-    """Write a `torch.export` program with the normalisation; `metadata` is its extra file `scenelab.json`."""
+    """Write a `torch.export` program with `metadata` in its extra file `scenelab.json`; return its predict function."""
     shapes = ({0: torch.export.Dim("batch")},)
     with _quiet():
         program = torch.export.export(stored.model, (_example(stored),), dynamic_shapes=shapes)
-        for node in program.graph.nodes:  # source locations, with paths of this machine
+        for node in program.graph.nodes:  # source locations reveal paths of the machine
             node.meta.pop("stack_trace", None)
         torch.export.save(program, path, extra_files={"scenelab.json": json.dumps(metadata(stored))})
         return torch.export.load(path).module()
 
 
 def write_safetensors(stored: Stored, path: Path) -> Predict:
-    """Write the bare network's state dict and `metadata`; the file's reader creates the network and normalises."""
+    """Write the state dict of the network without normalization, and `metadata`; return its predict function."""
     safe = _require("safetensors.torch")
     network = copy.deepcopy(stored.model.network)
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
@@ -150,7 +161,7 @@ def write_safetensors(stored: Stored, path: Path) -> Predict:
 
 
 WRITERS = {"onnx": write_onnx, "pt2": write_pt2, "safetensors": write_safetensors}
-"""Each writes a classifier with its normalisation and returns a function that predicts with the written file."""
+"""Functions that write a classifier to a file and return a function that predicts with this file, by format."""
 
 
 def _example(stored: Stored) -> Tensor:
@@ -159,7 +170,7 @@ def _example(stored: Stored) -> Tensor:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporters' own warnings and logs."""
+    """Silence the exporters' warnings and logs inside the block."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

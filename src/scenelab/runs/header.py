@@ -1,4 +1,4 @@
-"""Schema of a checkpoint's values beside its weights."""
+"""Schema of the values that a checkpoint stores besides the weights."""
 
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -11,7 +11,7 @@ from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD
 from scenelab.schema import Line, Model, describe
 
 MAX_RESOLUTION = 4096  # pixels
-MAX_NAME = 1000  # characters of a category or a weight
+MAX_NAME = 1000  # characters in the name of a category or weight
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -27,7 +27,7 @@ def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _number(value: Any) -> Any:
-    """Unwrap the handout's `best_acc1`, a tensor of one element."""
+    """Convert a one-element tensor, such as the handout's `best_acc1`, to a number."""
     return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
 
 
@@ -47,7 +47,7 @@ Kind = TypeVar("Kind", bound="Header")
 
 
 class Header(Model):
-    """Values of every checkpoint of scenelab; one of the handout's `main.py` has the first three."""
+    """Values in every scenelab checkpoint; checkpoints of the handout's `main.py` have only the first three."""
 
     state_dict: Tensors
     epoch: Annotated[int, Field(ge=0, le=10**9)] = 0
@@ -59,7 +59,7 @@ class Header(Model):
 
 
 class MeterValues(Model):
-    """Sums over an epoch and over the run."""
+    """Sums over the current epoch and over the run, such as loss, images and seconds."""
 
     model_config = Model.model_config | {"extra": "forbid"}
     loss: Annotated[float, Field(ge=0, le=1e24)] = 0.0
@@ -75,7 +75,7 @@ class MeterValues(Model):
 
 
 class ResumableHeader(Header):
-    """Values of a checkpoint from which a run can resume."""
+    """Values in a checkpoint from which a run can resume."""
 
     step: Count | None = None
     best_acc1: Annotated[float, BeforeValidator(_number)] = 0.0
@@ -87,7 +87,7 @@ class ResumableHeader(Header):
 
 
 def read_header(path: Path, values: dict[str, Any], kind: type[Kind]) -> Kind:
-    """Return the header of a checkpoint's values; raise a LabError that names an invalid value."""
+    """Validate a checkpoint's values as a header of class `kind`; raise a LabError for an invalid value."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:

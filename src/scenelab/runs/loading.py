@@ -1,4 +1,4 @@
-"""Open a finished run: its network, and the images of a split."""
+"""Load the trained network of a run and the images of one of its splits."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ SplitName = Literal["val", "train", "holdout"]
 
 @dataclass(frozen=True)
 class Opened:
-    """A run, its best weights, and images with the folder that they come from."""
+    """A run, its trained network, the images of a split, and their data folder `source`."""
 
     run: Run
     stored: Stored
@@ -27,7 +27,7 @@ class Opened:
 
 
 def open_network(folder: Path) -> tuple[Run, Stored]:
-    """Return a run and its best weights in channels-last layout; torch takes the run's number of threads."""
+    """Return a run and its trained network in channels-last layout; set torch's number of threads to the run's."""
     run = Run(folder)
     torch.set_num_threads(run.read_config().train.threads)
     stored = read_classifier(run.best)
@@ -38,7 +38,10 @@ def open_network(folder: Path) -> tuple[Run, Stored]:
 def open_images(
     run: Run, stored: Stored, *, data: Path | None = None, split: SplitName = "val"
 ) -> tuple[MemmapDataset, Path]:
-    """Return the images of one of a run's splits, from `data` or the run's own folder, and that folder."""
+    """Return the images of one split and their data folder.
+
+    The folder `data` defaults to the folder in the run's config; its categories must match the network's.
+    """
     settings = run.read_config()
     config, source = settings.train, data or Path(settings.data)
     cache = Path(settings.cache) if settings.cache and data is None else None
@@ -51,6 +54,6 @@ def open_images(
 
 
 def open_run(folder: Path, *, data: Path | None = None, split: SplitName = "val") -> Opened:
-    """Call `open_network` and `open_images`."""
+    """Load a run's network and the images of a split; see `open_network` and `open_images`."""
     run, stored = open_network(folder)
     return Opened(run, stored, *open_images(run, stored, data=data, split=split))

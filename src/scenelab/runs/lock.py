@@ -1,4 +1,4 @@
-"""Let one process at a time write a run folder."""
+"""Lock of a run folder, so that only one process at a time writes to it."""
 
 import os
 import socket
@@ -15,10 +15,10 @@ NAME, OWNER = ".lock", ".lock.owner"
 
 @contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run folder; the system releases it if the process dies.
+    """Hold the lock of a run folder inside the block; the system releases it if the process dies.
 
     Raises:
-        LabError: another process holds it, or the folder cannot be written.
+        LabError: another process has the lock, or the folder cannot be written.
     """
     lock = FileLock(folder / NAME)
     try:

@@ -1,4 +1,4 @@
-"""Convert a network to and from the plain values of a checkpoint, in the handout's keys."""
+"""Convert a network to and from a checkpoint's dictionary, which uses the handout's keys."""
 
 import copy
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from scenelab.models.simplenet import Factory
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.header import Header, read_header
 
-MANY_CLASSES = 1000  # from here on shapes are compared before the network is allocated
+MANY_CLASSES = 1000  # above it, shapes are compared before the network is allocated
 MAX_CLASSES = 100_000
-NEVER_NEGATIVE = ("running_var", "num_batches_tracked", "n_averaged")  # of batch normalisation and torch's averages
+NEVER_NEGATIVE = ("running_var", "num_batches_tracked", "n_averaged")  # of batch normalization and `AveragedModel`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """A classifier from a checkpoint; it is evaluated at `size` pixels after `epoch` passes over the images."""
+    """Classifier loaded from a checkpoint, trained for `epoch` epochs, for images of `size`×`size` pixels."""
 
     model: Classifier
     arch: str
@@ -34,9 +34,10 @@ class Stored:
 def to_values(
     model: Classifier, *, arch: str, categories: tuple[str, ...], size: int, epoch: int, half: bool = False
 ) -> dict[str, Any]:
-    """Return a checkpoint's values in the handout's keys, with the state dict of the bare network.
+    """Return the checkpoint dictionary of a classifier, with the handout's keys.
 
-    With `half` the learned parameters are stored in float16; statistics of normalisation stay as they are.
+    The state dict is the network's, without input normalization. With `half`, parameters are stored in float16;
+    buffers, such as batch statistics, are not rounded.
     """
     learned = {name for name, _ in model.network.named_parameters()} if half else set()
     weights = {name: value.detach().contiguous() for name, value in model.network.state_dict().items()}
@@ -52,7 +53,7 @@ def to_values(
 
 
 def as_stored(model: Classifier, *, half: bool) -> Classifier:
-    """Return the classifier that its checkpoint will hold: itself, or a copy with parameters rounded to float16."""
+    """Return the classifier as a checkpoint stores it: itself, or with `half` a copy rounded to float16 values."""
     if not half:
         return model
     rounded = copy.deepcopy(model)
@@ -63,11 +64,11 @@ def as_stored(model: Classifier, *, half: bool) -> Classifier:
 
 
 def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
-    """Read a network from a checkpoint of scenelab's or of the handout's own `main.py`.
+    """Load a classifier from a checkpoint written by scenelab or by the handout's `main.py`.
 
     Args:
         path: the checkpoint.
-        factory: builds the network that the checkpoint must fit; None takes the one that the checkpoint names.
+        factory: function that builds the network; None builds the network named in the checkpoint.
     """
     values = load_checkpoint(path)
     header = read_header(path, values, Header)
@@ -87,12 +88,12 @@ def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
 
 
 def plain_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Drop the prefix that `nn.DataParallel` puts before each name."""
+    """Return the weights without the prefix `module.` that `nn.DataParallel` adds to their names."""
     return {name.removeprefix("module."): value for name, value in weights.items()}
 
 
 def _num_classes(categories: tuple[str, ...], weights: dict[str, torch.Tensor], path: Path) -> int:
-    """Return the number of outputs of the layer `fc`, or of categories if a student's network has none."""
+    """Return the number of outputs of the layer `fc`, or of categories if the network has no such layer."""
     last = weights.get("fc.weight")
     outputs = len(last) if last is not None and last.ndim else len(categories)
     if not outputs:
@@ -106,7 +107,7 @@ def _num_classes(categories: tuple[str, ...], weights: dict[str, torch.Tensor], 
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str, path: Path) -> None:
-    """Load a state dict that must fit exactly; raise Diverged if a value is not finite."""
+    """Load a state dict; raise a LabError if it does not fit, Diverged for a non-finite value or negative variance."""
     require_fit(network, weights, name, path)
     for key, expected in network.state_dict().items():
         value = weights[key].to(expected.dtype)
@@ -118,7 +119,7 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str
 
 
 def require_fit(network: nn.Module, weights: dict[str, torch.Tensor], name: str, path: Path) -> None:
-    """Raise a LabError at the first difference of names, shapes or kinds of numbers; the network may be on meta."""
+    """Raise a LabError if names, shapes or dtypes (float or integer) differ; the network may be on the meta device."""
     expected = network.state_dict()
     for key in sorted(expected.keys() | weights.keys()):
         if key not in weights or key not in expected:

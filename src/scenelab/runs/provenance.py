@@ -1,4 +1,4 @@
-"""Provenance of runs and results: command, commit, versions, machine, and digests of weights."""
+"""Provenance of runs and results: command, commit, versions, machine, and digest of the weights."""
 
 import hashlib
 import os
@@ -19,11 +19,11 @@ PACKAGES = ("scenelab", "torch", "torchvision", "numpy")
 
 
 class Environment(Model):
-    """Content of a run folder's `environment.json`; `commit` is scenelab's own, with `+` if the tree was changed."""
+    """Content of a run folder's `environment.json`; `resumed` lists the processes that resumed the run."""
 
     date: str
     command: str
-    commit: str | None = None
+    commit: str | None = None  # of scenelab's source, with `+` for uncommitted changes
     python: str
     versions: dict[str, str]
     processor: str
@@ -34,7 +34,7 @@ class Environment(Model):
 
 
 class TrainingResult(Model):
-    """Content of a finished run's `results/training.json`; `skipped` has path and reason by split."""
+    """Content of a finished run's `results/training.json`; `skipped` has path and reason per image, by split."""
 
     steps: int
     images_seen: int
@@ -54,7 +54,7 @@ class TrainingResult(Model):
 
 
 def stamp(weights: Path | None = None) -> dict[str, str | None]:
-    """Return the date, the command and the digest of the weights of a result."""
+    """Return date and command of a result, and the digest of the file `weights` if given."""
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     values = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "command": printable(command)}
     return {**values} if weights is None else {**values, "weights": digest(weights)}
@@ -66,7 +66,7 @@ def digest(path: Path) -> str | None:
 
 
 def environment() -> Environment:
-    """Return command, commit, versions, processor and cores of this process."""
+    """Return the environment of this process: command, commit, versions and hardware."""
     return Environment.model_validate(
         {
             **stamp(),

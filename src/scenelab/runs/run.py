@@ -1,4 +1,4 @@
-"""A run folder: config, provenance, metrics, checkpoints, results. Every file is written atomically."""
+"""Run folder: the paths of its config, provenance, metrics, checkpoints and results."""
 
 import tempfile
 from pathlib import Path
@@ -11,18 +11,18 @@ from scenelab.schema import parse
 
 
 class Run:
-    """The paths of a run's files.
+    """Paths of a run folder's files.
 
     Attributes:
         folder: the run folder.
-        config: what the run was started with.
-        environment: where and with what it was made.
+        config: configuration of the run.
+        environment: command, commit, versions and machine of the training.
         metrics: losses and accuracies, one JSON object per line.
-        timings: seconds per part of a step.
-        checkpoint: the checkpoint to resume from.
-        best: the weights to use.
-        results: folder of the results of later commands.
-        events: folder of TensorBoard's events.
+        timings: seconds per part of a training step, one JSON object per line.
+        checkpoint: checkpoint from which the run can resume.
+        best: weights of the trained network.
+        results: folder of the results of training and later commands.
+        events: folder of TensorBoard's event files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,13 +33,13 @@ class Run:
         self.results, self.events = folder / "results", folder / "tensorboard"
 
     def read_config(self) -> RunConfig:
-        """Return the config of the run; raise a LabError if the folder has none or one of another version."""
+        """Return the run's config; raise a LabError if it is missing, invalid or of another version."""
         if not self.config.exists():
             raise LabError(f"{self.folder} is not a run folder (no config.json); 'scenelab train' makes one")
         return parse(RunConfig, read_json(self.config), f"{self.config} does not fit this version of scenelab: ")
 
     def require_new(self) -> None:
-        """Raise a LabError if the folder holds a run already or cannot be written."""
+        """Raise a LabError if the folder already has a run or cannot be written; create the folder if missing."""
         if self.config.exists():
             fix = f"resume it with 'scenelab resume {self.folder}' or name another"
             raise LabError(f"{self.folder} holds a run already; {fix}")
@@ -48,7 +48,7 @@ class Run:
             tempfile.TemporaryFile(dir=self.folder).close()
 
     def create(self, config: RunConfig) -> None:
-        """Start a run folder with its config and the provenance of this process, as `require_new` allows."""
+        """Write the config and the environment of this process to a new run folder; see `require_new`."""
         self.require_new()
         environment().write(self.environment)
         write_json(self.config, to_plain(config))

@@ -1,4 +1,4 @@
-"""Studies: variants trained from one seed and compared."""
+"""Studies: train variants of a config under equal conditions and compare them."""
 
 from typing import TYPE_CHECKING
 

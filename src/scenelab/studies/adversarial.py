@@ -1,6 +1,6 @@
-"""Study of adversarial training: our recipe normally, with Fast, Free and PGD, each for the same minutes.
+"""Study of adversarial training: standard, Fast, Free and PGD training with our recipe and an equal time budget.
 
-Judged on images held out of train: clean accuracy, and worst-case accuracy under attack at each ε.
+Clean accuracy and worst-case accuracy under attack per ε are measured on held-out training images.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ FREE_REPLAYS, PGD_STEPS = 4, 3
 
 
 def variants(epsilon: float) -> dict[str, tuple[str, AdversarialConfig | None]]:
-    """Return description and adversarial config of each variant by name."""
+    """Return a description and the adversarial config (None for standard training) of each variant, by name."""
     free = AdversarialConfig(method="free", epsilon=epsilon, steps=FREE_REPLAYS)
     return {
         "normal": ("our recipe", None),
@@ -34,15 +34,18 @@ def variants(epsilon: float) -> dict[str, tuple[str, AdversarialConfig | None]]:
 def run_study(
     out: Path, data: Path, config: TrainConfig, *, epsilon: float, epsilons: list[float], images: int
 ) -> tuple[Study, str]:
-    """Train and attack what is missing in `out/VARIANT`; write adversarial.json, adversarial.md and adversarial.png.
+    """Train and attack each unfinished variant in `out/VARIANT`, and write `adversarial.json`, `.md` and `.png`.
 
     Args:
         out: folder of the study.
         data: the data folder.
-        config: the recipe, with `minutes`; resolutions are planned once, for the normal network.
-        epsilon: of training, in pixel units.
-        epsilons: of the attacks.
-        images: number of held-out images to attack.
+        config: the recipe, with `minutes`; resolutions are planned once, for standard training.
+        epsilon: ε of adversarial training, for pixel values in [0, 1].
+        epsilons: values of ε for the attacks.
+        images: maximum number of held-out images to attack.
+
+    Returns:
+        The content of the JSON and the Markdown file.
     """
     base = plan_once(out, data, config)
     holdout = open_sides(data, None, base)[1]
@@ -66,7 +69,7 @@ def run_study(
 
 
 def _rescaled(decay: float, adversarial: AdversarialConfig | None) -> float:
-    """Average over the same share of the run, although an attack in each step leaves fewer steps."""
+    """Return the EMA decay for the same fraction of the run, since attacks leave time for fewer steps."""
     if adversarial is None or adversarial.method == "free":
         return decay
     return max(0.0, 1 - (1 - decay) * adversarial.passes)

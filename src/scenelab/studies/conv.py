@@ -1,4 +1,4 @@
-"""Study for the handout: do native and custom convolution differ in memory, speed and convergence?"""
+"""Study of native and custom convolution: memory, speed and convergence in training."""
 
 import dataclasses
 import statistics
@@ -20,16 +20,16 @@ from scenelab.training.session import available_cores
 
 
 def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) -> tuple[Study, str]:
-    """Train what is missing in `out/native` and `out/custom`, compare, and write study.json, study.md and study.png.
+    """Train the unfinished runs in `out/native` and `out/custom`, compare them, and write `study.json`, `.md`, `.png`.
 
     Args:
         out: folder of the study.
         data: the data folder.
-        config: settings of both runs; the network is replaced by SimpleNet.
-        steps: number of training steps, instead of the config's epochs.
+        config: config of both runs; the network is replaced by SimpleNet.
+        steps: number of training steps; None uses the config's epochs.
 
     Returns:
-        The content of study.json and study.md.
+        The content of the JSON and the Markdown file.
     """
     train, val = (open_split(data, split) for split in ("train", "val"))
     config = complete(config, images=len(train), steps=steps)
@@ -50,7 +50,10 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) 
 
 
 def complete(config: TrainConfig, *, images: int, steps: int | None) -> TrainConfig:
-    """Set the network, the length, the threads, and a logged loss for every step."""
+    """Return the config of SimpleNet for `steps` steps, with a fixed number of threads and the loss of every step.
+
+    `images` is the number of training images.
+    """
     if steps is not None and steps < 1:
         raise LabError(f"--steps is {steps}; expected 1 or more")
     epochs = config.epochs if steps is None else steps / -(-images // config.batch_size)
@@ -69,10 +72,10 @@ def _read_side(run: Run) -> dict[str, Any]:
 
 
 def compare(sides: dict[str, dict[str, Any]], *, val_images: int) -> dict[str, Any]:
-    """Return the ratios of custom to native, the difference of the loss curves and the final accuracies.
+    """Return speed and memory ratios (custom / native), differences of the loss curves, and final accuracies.
 
     Args:
-        sides: `native` and `custom`, each with the loss of every step.
+        sides: results of the runs `native` and `custom`, with the loss of every step.
         val_images: number of val images.
     """
     native, custom = sides["native"], sides["custom"]

@@ -1,4 +1,4 @@
-"""Speed and memory of native, our own and the textbook's convolution: per layer and per training step."""
+"""Benchmark of native, our own and the textbook convolution: speed and memory per layer and per training step."""
 
 import statistics
 import time
@@ -14,15 +14,15 @@ from scenelab.runs.provenance import environment
 from scenelab.studies.conv_step import SUBJECTS, measure_step
 from scenelab.studies.timing import Measurements, interleave, ratio
 
-MIN_SECONDS = 0.05  # of native in one round of a layer, so that the noise of the clock is small
+MIN_SECONDS = 0.05  # duration of native convolution per round of a layer, long enough for the clock's resolution
 MAX_REPEATS = 50
 SETTINGS = {"plain": False, "prepared": True}
-"""The step runs in a plain Python process, like a user's own script, and with Scenelab's process settings."""
+"""Settings of the step's process: plain Python, like a user's script, and prepared by `scenelab.runtime.prepare`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One convolution and its input in the network."""
+    """Parameters of a convolution layer and the shape of its input."""
 
     in_channels: int
     out_channels: int
@@ -38,14 +38,14 @@ class Layer:
         return f"conv {kernel}{stride} {self.in_channels}→{self.out_channels}, {side}"
 
     def build(self, subject: str) -> nn.Module:
-        """Return the subject's module for this layer, in channels_last."""
+        """Return this layer as a module of the implementation `subject`, in channels-last layout."""
         kernel, stride, padding = self.kernel_size[0], self.stride[0], self.padding[0]
         module = SUBJECTS[subject](self.in_channels, self.out_channels, kernel, stride=stride, padding=padding)
         return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def conv_layers(batch: int, size: int) -> list[Layer]:
-    """Return the distinct convolutions of SimpleNet with their input shapes."""
+    """Return the distinct convolution layers of SimpleNet for `batch` images of `size`×`size` pixels."""
     layers: list[Layer] = []
 
     def record(module: nn.Module, inputs: tuple[Tensor], _: Tensor) -> None:
@@ -64,7 +64,7 @@ def conv_layers(batch: int, size: int) -> list[Layer]:
 
 
 class LayerTrial:
-    """One subject on one layer; weights, input and output gradient are the same for every subject."""
+    """One implementation of one layer; all implementations get the same weights, input and output gradient."""
 
     def __init__(self, layer: Layer, subject: str) -> None:
         torch.manual_seed(0)
@@ -78,12 +78,12 @@ class LayerTrial:
         self.leaves = [*self.module.parameters(), *([self.images] if layer.needs_input_grad else [])]
 
     def results(self) -> list[Tensor]:
-        """Return output and gradients, for comparison."""
+        """Return the output and all gradients, to compare implementations."""
         output = self.module(self.images)
         return [output.detach(), *torch.autograd.grad(output, self.leaves, self.grad)]
 
     def measure(self, repeats: int) -> Measurements:
-        """Return the mean seconds of one forward and one backward pass, and their sum."""
+        """Return the mean seconds of the forward pass, the backward pass, and both."""
         forward = backward = 0.0
         for _ in range(repeats):
             began = time.perf_counter()
@@ -92,13 +92,16 @@ class LayerTrial:
             grads = torch.autograd.grad(output, self.leaves, self.grad)
             ended = time.perf_counter()
             forward, backward = forward + between - began, backward + ended - between
-            del output, grads  # outside the clock
+            del output, grads  # freed outside the measured time
         forward, backward = forward / repeats, backward / repeats
         return {"forward": forward, "backward": backward, "both": forward + backward}
 
 
 def measure_layer(layer: Layer, rounds: int) -> dict[str, Any]:
-    """Return the times of one layer, and the largest error relative to native's largest value."""
+    """Return times and errors of all implementations of a layer.
+
+    An error is the largest absolute difference from native, relative to native's largest absolute value.
+    """
     trials = {name: LayerTrial(layer, name) for name in SUBJECTS}
     expected = trials["native"].results()
     errors = {name: _max_error(trial.results(), expected) for name, trial in trials.items()}
@@ -111,7 +114,7 @@ def measure_layer(layer: Layer, rounds: int) -> dict[str, Any]:
 
 
 def measure_steps(batch: int, size: int, rounds: int, threads: int, *, prepared: bool) -> dict[str, Any]:
-    """Return time and peak memory of whole training steps, each in a process of its own."""
+    """Return time and memory of a training step per implementation, each measured in its own process."""
 
     def measure(name: str) -> Measurements:
         return measure_step(name, batch=batch, size=size, threads=threads, prepared=prepared)
@@ -125,12 +128,12 @@ def measure_steps(batch: int, size: int, rounds: int, threads: int, *, prepared:
 
 
 def measure_convolutions(*, batch: int, size: int, rounds: int, threads: int) -> dict[str, Any]:
-    """Return all figures of `scenelab bench conv`, with the three ratios of the step in a plain process on top."""
+    """Return the results of `scenelab bench conv`: the ratios of a training step, and all measurements."""
     layers = conv_layers(batch, size)
     before = torch.get_num_threads()
     steps, rows = {}, []
     with progress("convolutions", len(SETTINGS) + len(layers), unit="parts") as advance:
-        # The steps first: their processes then start from a parent that is still small.
+        # Steps are measured first, while the parent of their processes is still small.
         for name, prepared in SETTINGS.items():
             steps[name] = measure_steps(batch, size, rounds, threads, prepared=prepared)
             advance(1)

@@ -1,4 +1,4 @@
-"""A training step of SimpleNet with native, our own or the textbook's convolution: its time and peak memory."""
+"""Time and peak memory of a training step of SimpleNet with native, our own or the textbook convolution."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,10 @@ STEPS = 4
 
 
 def make_step(subject: str, batch: int, size: int) -> Callable[[], float]:
-    """Return a training step of SimpleNet on a batch of noise, which returns its loss; all subjects start equal."""
+    """Return a function that runs one training step of SimpleNet on random images and returns the loss.
+
+    The seed is fixed, so all implementations start from the same weights and images.
+    """
     torch.manual_seed(0)
     network = SimpleNet(conv_op=SUBJECTS[subject], num_classes=CLASSES)
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -40,10 +43,10 @@ def make_step(subject: str, batch: int, size: int) -> Callable[[], float]:
 
 
 def worker(subject: str, batch: int, size: int, threads: int) -> Measurements:
-    """Train for a few steps in this process and return time and memory.
+    """Train for a few steps in this process and return `seconds` per step, `peak_bytes` and `increase_bytes`.
 
-    `increase_bytes` is the peak over the resident size before network and batch are made; a tiny native step has by
-    then loaded what torch loads lazily.
+    `increase_bytes` is the peak minus the resident size before the network and the batch are created. A tiny native
+    step runs before that, because torch loads parts of itself lazily.
     """
     torch.set_num_threads(threads)
     make_step("native", 1, 16)()
@@ -59,5 +62,5 @@ def worker(subject: str, batch: int, size: int, threads: int) -> Measurements:
 
 
 def measure_step(subject: str, *, batch: int, size: int, threads: int, prepared: bool) -> Measurements:
-    """Return `seconds` per step, `peak_bytes` and `increase_bytes` of one subject in a process of its own."""
+    """Run `worker` in its own process and return its measurements; `prepared` calls `scenelab.runtime.prepare`."""
     return run_worker("scenelab.studies.conv_step", subject, batch, size, threads, prepared=prepared)

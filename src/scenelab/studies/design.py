@@ -1,7 +1,7 @@
-"""Study for the handout's Section 3: from a plain network to ours in steps, and each of our choices on and off.
+"""Design study (the handout's section 3): from a plain network to ours in steps, and an ablation of our recipe.
 
-All runs have the same minutes, seeds, images and augmentation, so a network that computes more sees fewer images.
-They are judged on images held out of train; val is not opened.
+All runs have the same time budget and seeds, so a larger network sees fewer images. Accuracy is measured on held-out
+training images; val is not read.
 """
 
 import dataclasses
@@ -24,17 +24,17 @@ from scenelab.training.metrics_logger import read_metrics
 from scenelab.training.session import open_sides
 
 REFERENCE = "ours"
-NEAR = 2.5  # points of top-1: variants no further from what they are compared with are repeated with more seeds
+NEAR = 2.5  # percentage points of top-1; variants that differ by at most this are repeated with more seeds
 HANDOUT_SGD = OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4)
-CLIP = 1.0  # the handout's; without it plain networks end at NaN at this learning rate
+CLIP = 1.0  # as in the handout; without it, plain networks diverge at this learning rate
 ACCOUNTING = "images_seen epochs minutes images_per_second parameters training_flops steps".split()
 Runs = dict[str, dict[int, Row]]
-"""By variant, then by seed."""
+"""Results by variant and seed."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the study: its name, what it shows, how its config differs, and what it is compared with."""
+    """Variant of the study: name, description, change of the base config, and the variant it is compared with."""
 
     name: str
     what: str
@@ -43,7 +43,7 @@ class Variant:
 
 
 def _with(part: str = "", **values: Any) -> Callable[[TrainConfig], TrainConfig]:
-    """Return a change of some fields of the config, or of its `part`."""
+    """Return a function that replaces fields of a config, or of its section `part`."""
 
     def change(config: TrainConfig) -> TrainConfig:
         if part:
@@ -76,7 +76,7 @@ LADDER = (
         "inception", "several filter sizes side by side, batch normalization", _network("inception"), "residual-sgd"
     ),
 )
-"""From the handout's plain network to ours and past it, all with the handout's optimizer."""
+"""Networks from the handout's plain one to ours and beyond, all with the handout's optimizer."""
 
 SWITCHES = (
     Variant("adamw", "AdamW instead of Muon", _adamw),
@@ -94,23 +94,23 @@ SWITCHES = (
     Variant("mixup", "with mixup, Beta(0.2, 0.2)", _with("augment", mixup=0.2)),
     Variant("cutmix", "with CutMix, Beta(1, 1)", _with("augment", cutmix=1.0)),
 )
-"""Our recipe with one choice undone or added."""
+"""Our recipe with one change each."""
 
 VARIANTS = (*LADDER, Variant(REFERENCE, "our network and recipe", _with(), None), *SWITCHES)
 
 
 def run_study(out: Path, data: Path, config: TrainConfig, *, seeds: int) -> tuple[Study, str]:
-    """Train and judge what is missing in `out/VARIANT/SEED`, and write design.json, design.md and design.png.
+    """Train and evaluate each unfinished run in `out/VARIANT/SEED`, and write `design.json`, `.md` and `.png`.
 
-    A network of the ladder is compared with the one before it, a switch with the reference. Each variant is trained
-    with one seed; the reference, and pairs within `NEAR` points of each other, with all of them. The files are written
-    after every new run, so that a stopped study has its results so far.
+    A network in `LADDER` is compared with an earlier one, a variant in `SWITCHES` with the reference. Every variant
+    runs with one seed. The reference, and pairs whose accuracies differ by at most `NEAR` points, run with all seeds.
+    The files are written after every new run, so that an interrupted study has results.
 
     Args:
         out: folder of the study.
         data: the data folder.
-        config: the recipe of the reference, with `minutes`; resolutions are planned once.
-        seeds: number of runs of the reference and of variants near it.
+        config: the reference recipe, with `minutes`; resolutions are planned once.
+        seeds: maximum number of seeds per variant.
     """
     base = plan_once(out, data, config)
     holdout = open_sides(data, None, base)[1]
@@ -148,7 +148,7 @@ def _train(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset) ->
 
 
 def _repeated(runs: Runs) -> set[str]:
-    """Return the reference and all pairs whose first seeds are too near for one run to tell."""
+    """Return the variants to run with more seeds: the reference and all pairs that differ by at most `NEAR`."""
     first = {name: next(iter(seeds.values())) for name, seeds in runs.items()}
     repeated = {REFERENCE}
     for variant in VARIANTS:

@@ -1,4 +1,4 @@
-"""What the runs of the design study show: differences between variants, and which of them are within noise."""
+"""Findings of the design study: differences between variants, and whether they are within noise."""
 
 import math
 from statistics import mean
@@ -6,22 +6,23 @@ from typing import Any
 
 from scenelab.evaluation.intervals import bernoulli_error, t_quantile
 
-LEARNED = 3.0  # times the accuracy of guessing; below that a network has not learned
+LEARNED = 3.0  # ratio to the accuracy of random guessing; below it, a network has not learned
 MEANS = "top1 top5 loss images_per_second epochs images_seen training_flops".split()
 Row = dict[str, Any]
 
 
 def judge(variants: list[Row], *, classes: int, images: int) -> list[Row]:
-    """Add to each variant its means, the difference from the variant that it is compared with, and a verdict.
+    """Return the variants with means over seeds, the difference from the variant in `against`, and a verdict.
 
-    The spread between seeds is pooled over all variants with several runs: s² = Σ(x - x̄)² / Σ(n - 1). A difference
-    of means counts when it is larger than t · s · √(1/n + 1/n_other), at 95 %. If all variants have one run, the error
-    of an accuracy replaces s: √(p·(1 - p) / images).
+    The variance between seeds is pooled over all variants: s² = Σ(x - x̄)² / Σ(n - 1). A difference of means is
+    significant at 95 % if it exceeds t · s · √(1/n + 1/n_other). If no variant has several runs, the bound comes from
+    the standard error of an accuracy, √(p·(1 - p) / images).
 
     Args:
-        variants: each with `against`, the name of another or None, and `runs` with results or a `message`.
-        classes: number of classes of the evaluated images.
-        images: their number.
+        variants: variants with `against`, the name of another variant or None, and `runs`; a run has results, or a
+            `message` if it diverged.
+        classes: number of classes.
+        images: number of evaluated images.
     """
     by_name = {variant["name"]: _finished(variant) for variant in variants}
     spread, freedom = pooled_spread(variants)
@@ -45,7 +46,10 @@ def _finished(variant: Row) -> list[Row]:
 
 
 def pooled_spread(variants: list[Row]) -> tuple[float | None, int]:
-    """Return the standard deviation of top-1 between seeds, None without two runs, and its degrees of freedom."""
+    """Return the pooled standard deviation of top-1 between seeds and its degrees of freedom.
+
+    The standard deviation is None if no variant has two finished runs.
+    """
     groups = [[run["top1"] for run in _finished(variant)] for variant in variants]
     squares = sum((value - mean(group)) ** 2 for group in groups for value in group)
     freedom = sum(len(group) - 1 for group in groups if group)
@@ -53,7 +57,7 @@ def pooled_spread(variants: list[Row]) -> tuple[float | None, int]:
 
 
 def _noise(runs: list[Row], other: list[Row], spread: float | None, freedom: int, images: int) -> float:
-    """Return the 95 % bound of a difference of two means by chance, in points."""
+    """Return the largest difference of two means, in percentage points, expected by chance at 95 % confidence."""
     if spread is None:
         shares = [mean(run["top1"] for run in side) / 100 for side in (runs, other)]
         return 100 * bernoulli_error(shares) / math.sqrt(images)

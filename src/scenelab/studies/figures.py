@@ -1,4 +1,4 @@
-"""Figures of the studies, legible in grayscale."""
+"""Figures of studies, legible in grayscale."""
 
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,19 @@ from scenelab.evaluation.attribution_plots import LINE_STYLES
 from scenelab.evaluation.curves import plot_worst_case, thin
 from scenelab.evaluation.figures import STYLE, save
 
-# A wide light line below a thin dark one: both stay visible where they coincide.
+# A wide light curve below a thin dark one, so that both are visible where they coincide.
 SIDES: dict[str, dict[str, Any]] = {
     "native": {"color": "#f2b134", "lw": 4.0, "marker": "s", "ms": 8},
     "custom": {"color": "#1b3a6b", "lw": 1.3, "marker": "o", "ms": 4},
 }
-MAX_POINTS = 150  # of the convolution study's loss curve
+MAX_POINTS = 150  # points of a loss curve in the convolution study
 MAX_DESIGN_POINTS = 60
-MIN_DIFFERENCE = 1e-9  # drawn for a difference of zero
+MIN_DIFFERENCE = 1e-9  # drawn instead of 0 on the logarithmic axis
 MARKERS = "osD^vPX*"
 
 
 def draw_conv(study: dict[str, Any], path: Path) -> None:
-    """Draw study.json: losses, their difference, accuracy, and speed and memory relative to native."""
+    """Draw the convolution study: losses, their difference, accuracy, and speed and memory relative to native."""
     with plt.rc_context(STYLE):
         figure, ((losses, accuracy), (difference, cost)) = plt.subplots(
             2, 2, figsize=(11, 7), gridspec_kw={"width_ratios": (3, 2)}
@@ -72,7 +72,7 @@ def _draw_cost(axis: Axes, sides: dict[str, dict[str, Any]]) -> None:
 
 
 def draw_design(study: dict[str, Any], path: Path) -> None:
-    """Draw design.json: curves of the networks above the differences of the variants from the reference."""
+    """Draw the design study: training curves of the networks above differences of the variants from the reference."""
     networks = [row for row in study["variants"] if row["ladder"] or row["name"] == study["reference"]]
     networks = [row for row in networks if row["runs"][0]["curve"]]
     height = 1.2 + 0.3 * sum(not row["ladder"] for row in study["variants"])
@@ -116,7 +116,7 @@ def _draw_differences(axis: Axes, variants: list[dict[str, Any]]) -> None:
 
 
 def draw_adversarial(study: dict[str, Any], path: Path) -> None:
-    """Draw adversarial.json: worst-case accuracy against ε, one line per variant."""
+    """Draw the adversarial training study: worst-case accuracy over ε, one curve per variant."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(7, 4.3))
         ticks = {0.0}

@@ -1,4 +1,4 @@
-"""The runs of a study: planned once, trained in processes of their own, evaluated, and never done twice."""
+"""Plan, train and evaluate the runs of a study; finished runs are not repeated."""
 
 import dataclasses
 from collections.abc import Callable
@@ -27,10 +27,10 @@ Study = dict[str, Any]
 
 
 def plan_once(out: Path, data: Path, config: TrainConfig) -> TrainConfig:
-    """Return the base config with planned resolutions; the first call plans and writes `out/plan.json`.
+    """Return the study's base config with resolutions that are planned once and saved in `out/plan.json`.
 
     Raises:
-        LabError: the folder holds a study with other settings.
+        LabError: the folder has a study with other settings.
     """
     path = out / "plan.json"
     listing = open_split(data, "train")
@@ -47,7 +47,7 @@ def plan_once(out: Path, data: Path, config: TrainConfig) -> TrainConfig:
 
 
 def require_same(folder: Path, data: Path, config: TrainConfig) -> None:
-    """Raise a LabError if the folder holds a run with other data or another config."""
+    """Raise a LabError if the folder has a run with another data folder or config."""
     run = Run(folder)
     if run.config.exists():
         stored = run.read_config()
@@ -62,7 +62,7 @@ def _refuse_difference(folder: Path, asked: dict[str, Any], stored: dict[str, An
 
 
 def train_run(folder: Path, data: Path, config: TrainConfig) -> None:
-    """Train or resume a run in a process of its own, so that its peak memory is its own."""
+    """Train or resume a run in its own process, so that its peak memory can be measured."""
     name, what = "scenelab.studies.runs", f"training in {folder}"
     try:
         run_worker(name, folder, data, to_plain(config), what=what, prepared=True, show_log=True)
@@ -71,7 +71,7 @@ def train_run(folder: Path, data: Path, config: TrainConfig) -> None:
 
 
 def worker(folder: str, data: str, config: dict[str, Any], *, display: TrainProgress | None = None) -> bool:
-    """Train or resume one run in this process."""
+    """Train or resume one run in this process and return True."""
     if Run(Path(folder)).config.exists():
         resume_run(Path(folder), display=display)
     else:
@@ -80,14 +80,14 @@ def worker(folder: str, data: str, config: dict[str, Any], *, display: TrainProg
 
 
 def is_finished(run: Run) -> bool:
-    """Return whether the run has its accounting, which is written last."""
+    """Return whether training has finished: `results/training.json`, which is written last, exists."""
     return (run.results / "training.json").exists()
 
 
 def finish_run(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset) -> Stored | None:
-    """Train and evaluate a run unless that is done, and return its network, or None if training diverged.
+    """Train and evaluate a run if it is unfinished; return its network, or None if training diverged.
 
-    The message of a diverged run is in `results/diverged.json`.
+    The error message of a diverged run is written to `results/diverged.json`.
     """
     failure = run.results / "diverged.json"
     require_same(run.folder, data, config)
@@ -107,7 +107,7 @@ def finish_run(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset
 
 
 def write_study(out: Path, name: str, study: Study, draw: Callable[[Study, Path], None], **values: Any) -> str:
-    """Write `NAME.json`, `NAME.md` and `NAME.png` and return the Markdown, rendered from the template `NAME.md`."""
+    """Write a study as `NAME.json`, `NAME.png` and `NAME.md`, from the template `NAME.md`, and return the Markdown."""
     source = (files("scenelab.studies") / "templates" / f"{name}.md").read_text(encoding="utf-8")
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True

@@ -1,4 +1,4 @@
-"""The textbook's convolution, the baseline of `scenelab bench conv`: all windows as one matrix, kept for backward."""
+"""Textbook convolution, a baseline of `scenelab bench conv`: unfold all windows and keep them for backward."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from torch.autograd import Function
 
 
 class TextbookConv2dFunction(Function):
-    """Y = W · unfold(X) + b, one matrix product per image."""
+    """Convolution as Y = W · unfold(X) + b, one matrix product per image."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-        """Return the N×Co×Ho×Wo output."""
+        """Return the output of shape N×Co×Ho×Wo."""
         kernel = weight.shape[2:]
         windows = F.unfold(images, kernel, padding=padding, stride=stride)  # n, c·k·k, l
         ctx.save_for_backward(windows, weight)
@@ -21,12 +21,12 @@ class TextbookConv2dFunction(Function):
         sides = zip(ctx.image_size, kernel, strict=True)
         height, width = ((side + 2 * padding - size) // stride + 1 for side, size in sides)
         output = (weight.flatten(1) @ windows).view(len(images), len(weight), height, width)
-        # A view must not be returned: an in-place ReLU follows.
+        # Not a view, because an in-place ReLU follows.
         return output.clone() if bias is None else output + bias.view(-1, 1, 1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of images, weight and bias; the gradient of the images goes through `F.fold`."""
+        """Return the gradients of images, weight and bias; None for those not needed."""
         windows, weight = ctx.saved_tensors
         grad = grads[0].flatten(2)  # n, o, l
         grad_images = grad_weight = grad_bias = None
@@ -41,9 +41,9 @@ class TextbookConv2dFunction(Function):
 
 
 class TextbookConv2d(nn.Conv2d):
-    """`nn.Conv2d` with the textbook's forward and backward; square strides and paddings, no dilation, no groups."""
+    """Drop-in for `nn.Conv2d` with equal strides and equal padding on both axes, without dilation or groups."""
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o p q"]:
-        """Return the N×Co×Ho×Wo output."""
+        """Return the output of shape N×Co×Ho×Wo."""
         stride, padding = self.stride[0], self.padding[0]
         return TextbookConv2dFunction.apply(input, self.weight, self.bias, stride, padding)

@@ -1,4 +1,4 @@
-"""Time subjects in turns and compare them round by round."""
+"""Interleave measurements of several subjects and compare them round by round."""
 
 import statistics
 import time
@@ -7,11 +7,11 @@ from typing import Any
 
 Measurements = dict[str, float]
 Rounds = dict[str, dict[str, list[float]]]
-"""By quantity, then by subject: one value per round."""
+"""Values by quantity and subject, one per round."""
 
 
 def interleave(names: Iterable[str], measure: Callable[[str], Measurements], rounds: int) -> Rounds:
-    """Measure the subjects A B C, C B A, A B C, … so that a slow phase of the machine affects all alike."""
+    """Measure subjects in the order A B C, C B A, A B C, …, so that slow phases of the machine affect all equally."""
     names, values = list(names), {}
     for number in range(rounds):
         for name in names if number % 2 == 0 else reversed(names):
@@ -21,13 +21,13 @@ def interleave(names: Iterable[str], measure: Callable[[str], Measurements], rou
 
 
 def seconds_of(work: Callable[[], object]) -> Measurements:
-    """Return the `seconds` of one call."""
+    """Return the duration of one call of `work` in `seconds`."""
     began = time.perf_counter()
     work()
     return {"seconds": time.perf_counter() - began}
 
 
 def ratio(values: dict[str, list[float]], ours: str, baseline: str) -> dict[str, Any]:
-    """Return median, minimum and maximum of ours over the baseline, round by round, and their number `n`."""
+    """Return median, minimum and maximum of the ratio `ours` / `baseline` over the rounds, and their number `n`."""
     ratios = [value / other for value, other in zip(values[ours], values[baseline], strict=True)]
     return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios), "n": len(ratios)}

@@ -1,4 +1,4 @@
-"""Run a worker function in a fresh Python process; every study and benchmark starts its processes here."""
+"""Run worker functions of studies and benchmarks in new Python processes."""
 
 import importlib
 import json
@@ -15,25 +15,29 @@ from scenelab.errors import Diverged, Interrupted, LabError
 from scenelab.runtime import NEUTRAL, prepare, python_command
 
 CODE = "from scenelab.studies.worker import main; main()"
-SPINS = "GOMP_SPINCOUNT"  # `prepare` may have set it for this process; a plain worker must not inherit it
+SPINS = "GOMP_SPINCOUNT"  # `prepare` sets it in this process; workers must not inherit it
 ERRORS = {kind.__name__: kind for kind in (LabError, Diverged, Interrupted)}
 
 
 def run_worker(
     module: str, *arguments: Any, prepared: bool, processes: int = 1, what: str = "", show_log: bool = False
 ) -> Any:
-    """Return what `worker(*arguments)` of a module returns in a fresh process.
+    """Call the function `worker(*arguments)` of a module in a new process and return its result.
 
-    The process has its own session, so Ctrl-C does not reach it. Its standard input is a pipe that closes when this
-    process stops or dies; then it gets SIGTERM, on which training saves a checkpoint.
+    The process has its own session, so Ctrl-C does not reach it. When this process stops or dies, a pipe to the worker
+    closes, and the worker sends itself SIGTERM, on which training saves a checkpoint.
 
     Args:
         module: name of the module.
-        arguments: plain values, and paths, which are made absolute.
-        prepared: call `scenelab.runtime.prepare` in the process.
-        processes: number of processes that torchrun starts as one run; all but the first return None.
-        what: the work, as an error message names it; by default the measurement of the first argument.
+        arguments: JSON-compatible values, and paths, which are made absolute.
+        prepared: call `scenelab.runtime.prepare` in the new process.
+        processes: number of processes of a distributed run, started by torchrun; only rank 0 returns a result.
+        what: description of the work for error messages; defaults to the measurement of the first argument.
         show_log: show the worker's output on standard error.
+
+    Raises:
+        LabError: the process ended without a result, or the worker raised a LabError.
+        Interrupted: the worker was stopped and saved its state.
     """
     task = json.dumps([prepared, module, arguments], default=lambda path: str(Path(path).resolve()))
     command = python_command(["-c", CODE, task])
@@ -48,7 +52,7 @@ def run_worker(
 
 
 def _run(command: list[str], stderr: int | None) -> tuple[str, str, int]:
-    """Return the last lines of output and log, and the exit status."""
+    """Run the command and return the last line of its output, the last line of its log, and the exit status."""
     environment = {name: value for name, value in os.environ.items() if name != SPINS}
     options: dict[str, Any] = {"start_new_session": True, "cwd": NEUTRAL, "env": environment}
     read_end, write_end = os.pipe()
@@ -61,7 +65,7 @@ def _run(command: list[str], stderr: int | None) -> tuple[str, str, int]:
     except KeyboardInterrupt:
         os.close(write_end)
         if output := _last_line(process.communicate()[0]):
-            _result(output)  # raises Interrupted if the worker stopped
+            _result(output)  # raises Interrupted if the worker saved its state
         raise
     return _last_line(output), _last_line(log or ""), process.returncode
 
@@ -78,7 +82,7 @@ def _last_line(text: str) -> str:
 
 
 def main() -> None:
-    """Run the worker that the command line names and print its result as JSON for `run_worker`."""
+    """Run the worker given on the command line and print its result as JSON for `run_worker`."""
     prepared, module, arguments = json.loads(sys.argv[1])
     if prepared:
         prepare()  # before torch loads

@@ -26,15 +26,12 @@ DAMAGE += (EOFError, ValueError, OverflowError, RecursionError, NotImplementedEr
 
 
 class ArchiveError(LabError):
-    """An archive is invalid; a downloaded copy of it can be deleted."""
+    """Error for an invalid archive, of which a downloaded copy can be deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Maximum size of an archive's content.
-
-    Written bytes are counted as they are decompressed; skipped members of a tar file count at their announced size.
-    """
+    """Maximum size of an archive's content, checked during extraction."""
 
     max_bytes: int = 8 << 30  # MiniPlaces has 0.8 GB
     max_files: int = 500_000  # MiniPlaces has 124,000
@@ -105,7 +102,7 @@ def _unpack(file: IO[bytes], folder: Path, limits: Limits) -> None:
 
 
 def _place(name: str) -> str | None:
-    """Return a member's path relative to the data folder, or None to skip the member."""
+    """Return a member's path relative to the data folder, or None to skip it; raise for an unsafe name."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if not name or name.startswith("/") or ".." in parts or "\0" in name or "\\" in name or DRIVE.match(name):
         raise ArchiveError(f"the name {name!r} is not a plain path inside the folder")
@@ -135,7 +132,7 @@ def _write(path: Path, member: Member, max_bytes: int) -> int:
 
 
 def members(file: IO[bytes]) -> Iterator[Member]:
-    """Return an iterator over the members of an archive; its first bytes tell zip, gzip and tar apart."""
+    """Return an iterator over the members of a zip, tar or gzipped tar file, recognized by its first bytes."""
     start = file.read(4)
     file.seek(0)
     if start in (b"PK\x03\x04", b"PK\x05\x06"):
@@ -158,10 +155,7 @@ class _Stream:
 
 
 def _tar_members(stream: _Stream, file: IO[bytes]) -> Iterator[Member]:
-    """Yield the members of a tar file.
-
-    The end marker is required: `tarfile` takes a damaged header for the end of the archive.
-    """
+    """Yield a tar file's members; require the end marker, since `tarfile` takes a damaged header for the end."""
     with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[arg-type]
         while (member := tar.next()) is not None:
             stream.header_bytes = 0

@@ -29,7 +29,7 @@ class Origin(Model):
 
 
 class _FailedRequestError(Exception):
-    """A request did not complete the file; `again` tells whether the same URL should be retried."""
+    """Error for a request that did not complete the file; `again` tells whether to retry the same URL."""
 
     def __init__(self, cause: str, *, again: bool) -> None:
         super().__init__(cause)
@@ -128,10 +128,7 @@ def _request(session: requests.Session, address: str, target: Path, timeout: flo
 
 
 def _continues(response: requests.Response, size: int, validator: str) -> bool:
-    """Return whether the server's file is unchanged and the partial file of `size` bytes can be continued.
-
-    Status 206 must start at byte `size`. Status 416 must state that the complete file has `size` bytes.
-    """
+    """Return whether a response with status 206 or 416 fits the partial file of `size` bytes."""
     named = [response.headers[name] for name in ("ETag", "Last-Modified") if name in response.headers]
     if not size or (named and validator not in named):
         return False
@@ -163,7 +160,7 @@ def _receive(response: requests.Response, target: Path, address: str) -> None:
         if not start:
             os.fsync(file.fileno())  # the old bytes must be gone before the new validator is written
             tag = response.headers.get("ETag", "")
-            validator = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")  # weak ETags are not
+            validator = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")  # weak ETags do not validate
             Origin(address=address, validator=validator).write(_sidecar(target))
         reached = file.seek(start)
         advance(start)

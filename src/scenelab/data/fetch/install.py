@@ -85,11 +85,7 @@ def import_data(source: Path, folder: Path) -> bool:
 
 
 def check(folder: Path) -> int:
-    """Return the number of listed images in a data folder.
-
-    Raises:
-        LabError: an image or a required list is missing, or a list is invalid.
-    """
+    """Return the number of listed images; raise a LabError if an image or list is missing or a list is invalid."""
     there, count = set(files_below(folder / "images")), 0
     for name in TEXTS:
         listed = _read(folder / name) if name in LISTS or (folder / name).is_file() else []
@@ -145,10 +141,7 @@ def _unpack(archive: Path, built: Path) -> int:
 
 
 def _install(folder: Path, build: Callable[[Path], int]) -> bool:
-    """Call `build(staging)`, which creates and checks `staging/data`, then rename that to `folder`.
-
-    Return False without building if `folder` already has a complete data set.
-    """
+    """Call `build(staging)` and rename its result `staging/data` to `folder`; return False if nothing was to do."""
     folder = Path(folder).resolve()
     try:
         if _holds_data(folder):
@@ -197,11 +190,7 @@ def _staging(folder: Path) -> Iterator[Path]:
 
 
 def _holds_data(folder: Path) -> bool:
-    """Return whether `folder` has a complete data set; False if it is missing or empty.
-
-    Raises:
-        LabError: the folder has other content, or cannot be replaced by a rename.
-    """
+    """Return whether `folder` has a complete data set, not if missing or empty; raise a LabError for other content."""
     if not folder.exists():
         return False
     if not folder.is_dir():
@@ -223,10 +212,7 @@ def _holds_data(folder: Path) -> bool:
 
 @contextmanager
 def _dropping(*paths: Path) -> Iterator[None]:
-    """Delete `paths` if the block raises a LabError, so that the next run downloads them again.
-
-    They are kept after an error of the operating system, which does not mean that they are damaged.
-    """
+    """Delete `paths` if the block raises a LabError, unless caused by the operating system, to download them again."""
     try:
         yield
     except LabError as error:
