@@ -170,11 +170,8 @@ def _reading_room(scene: Scene, room: Room, wood: np.ndarray, top: float, shelve
 def room_around(scene: Scene, *, depth: Pair, narrow: float, eye: Pair = (0.35, 0.58)) -> Room:
     """Return a random room around the camera.
 
-    Args:
-        scene: source of the random draws.
-        depth: range of `Room.depth`.
-        narrow: distance that both side walls move towards the middle, in unit coordinates.
-        eye: range of the vanishing point's y, in unit coordinates.
+    `depth` and `eye` are ranges of `Room.depth` and of the vanishing point's y. `narrow` is the distance that both side
+    walls move towards the middle. Lengths are in unit coordinates.
     """
     vanish = scene.between(0.3, 0.7), scene.between(*eye)
     ceiling, floor = scene.between(-0.35, -0.05), scene.between(1.05, 1.3)

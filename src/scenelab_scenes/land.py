@@ -58,11 +58,7 @@ def massif(
     """Draw hills or mountains between an outline and y = `bottom`, with lit and shadowed slopes.
 
     Args:
-        scene: the scene to draw on.
         outline: y of the ridge in unit coordinates per pixel column, (side,).
-        bottom: y of the foot, in unit coordinates.
-        colour: color under white light.
-        distance: distance from the camera, for haze (see `Scene.tone`).
         relief: contrast between lit and shadowed slopes, 0 to 1.
         snow: height of the snow line as a fraction of the total height; None for no snow.
         mottle: frequency of the noise, in cells per image side.
@@ -85,10 +81,7 @@ def massif(
 
 
 def _facing(scene: Scene, outline: np.ndarray, depth: np.ndarray, rough: np.ndarray) -> np.ndarray:
-    """Return the illumination of each pixel, -1 (shadow) to 1 (lit), from the slope of the ridge above it.
-
-    Random offsets bend the boundaries between lit and shadowed slopes.
-    """
+    """Return the illumination of each pixel, -1 (shadow) to 1 (lit), from the slope of the ridge above it."""
     n = len(outline)
     slope = np.convolve(np.gradient(outline) * n, np.full(11, 1 / 11), mode="same")
     side = 1.0 if scene.light.sun[0] < 0.5 else -1.0

@@ -19,14 +19,9 @@ Points = Iterable[Pair] | np.ndarray
 
 
 class Scene:
-    """Square RGB image to draw on, with light, horizon and random generator.
+    """Square RGB image of `side` pixels to draw on, with light, horizon and random generator.
 
-    Args:
-        side: side of the image in pixels.
-        rng: source of all random draws.
-        light: time of day and weather.
-        horizon: y of the horizon in unit coordinates.
-        mixed: whether the scene borrows elements of a second kind.
+    `horizon` is the y of the horizon in unit coordinates; a `mixed` scene borrows elements of a second kind.
     """
 
     def __init__(self, side: int, rng: np.random.Generator, light: Light, horizon: float, mixed: bool) -> None:
@@ -90,12 +85,10 @@ class Scene:
         self.lay(np.asarray(colour, dtype=np.float32), falloff * strength, row=top, column=left)
 
     def tone(self, colour: Colour, distance: float = 0.0, *, spread: float = 0.0) -> np.ndarray:
-        """Return the color of a surface in the scene's light and haze, float32 (3,).
-
-        With c the color under white light: c' = rim + (c * tint - rim) * exp(-haze * distance).
+        """Return the color of a surface in light and haze: rim + (c * tint - rim) * exp(-haze * distance).
 
         Args:
-            colour: color under white light, (3,).
+            colour: color c under white light, (3,).
             distance: distance from the camera, 0 to about 1 for the farthest hills.
             spread: relative standard deviation of random changes in brightness; a third of it in hue.
         """

@@ -11,10 +11,7 @@ LENS = 0.35  # camera height times focal length, in units of the image side
 
 @cache
 def sheet() -> np.ndarray:
-    """Return the sheet: fractal noise, float32 (512, 512), read-only, with mean 0 and standard deviation 1.
-
-    Its amplitude is proportional to 1 / frequency^1.15.
-    """
+    """Return the sheet: read-only fractal noise, float32 (512, 512), with mean 0 and standard deviation 1."""
     white = np.random.Generator(np.random.PCG64(0)).standard_normal((SHEET, SHEET))
     frequency = np.hypot(np.fft.fftfreq(SHEET)[:, None], np.fft.rfftfreq(SHEET)[None, :]) * SHEET
     noise = np.fft.irfft2(np.fft.rfft2(white) / np.maximum(frequency, 3.0) ** 1.15, s=(SHEET, SHEET))
@@ -54,10 +51,7 @@ def _static() -> np.ndarray:
 
 
 def static(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Return white noise of mean 0 and standard deviation 1, float32 of the given shape.
-
-    Except for large shapes it is a random section of a fixed array, which is faster than new random numbers.
-    """
+    """Return white noise of mean 0 and standard deviation 1, float32; small shapes are cut from a fixed array."""
     count = int(np.prod(shape))
     if count > _static().size // 2:
         return rng.standard_normal(shape, dtype=np.float32)

@@ -8,10 +8,7 @@ from .texture import grain, plane, smoothstep
 
 
 def sea(scene: Scene, colour: Colour, *, top: float | None = None, swell: float = 0.1) -> None:
-    """Draw water with waves from y = `top` (the horizon by default) to the lower edge.
-
-    It takes the color of the sky in the distance and sometimes glitters in the sun.
-    """
+    """Draw water with waves, and sometimes sun glitter, from y = `top` (the horizon by default) to the lower edge."""
     top = scene.horizon if top is None else top
     n, start = scene.side, scene.row(top)
     rows = n - start

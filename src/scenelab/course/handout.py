@@ -40,12 +40,7 @@ BATCH_SIZE, COLUMNS = 100, 10  # images per grid, and per row of a grid
 
 
 def config_from_flags(flags: argparse.Namespace, model: str) -> TrainConfig:
-    """Return the config of the `starter` recipe, changed by the flags of `main.py`.
-
-    Args:
-        flags: parsed flags of `main.py`.
-        model: name of the network in checkpoints.
-    """
+    """Return the `starter` recipe with the flags of `main.py`; `model` is the name of the network in checkpoints."""
     recipe = starter()
     rates = {name: getattr(flags, name) for name in ("lr", "momentum", "weight_decay")}
     plain = {name: getattr(flags, name) for name in ("epochs", "batch_size")}
@@ -62,10 +57,7 @@ def config_from_flags(flags: argparse.Namespace, model: str) -> TrainConfig:
 
 
 def device_of(gpu: int) -> str:
-    """Return the name of the device for the flag --gpu: the index of a GPU, or -1 for the CPU.
-
-    Without a GPU, the CPU is used and a message says so.
-    """
+    """Return the device for the flag --gpu, a GPU index or -1 for the CPU; without a GPU, warn and use the CPU."""
     if gpu < 0:
         return "cpu"
     if not torch.cuda.is_available():
@@ -87,10 +79,6 @@ def attach_attack(factory: Factory, attack: Any) -> Factory:
 
     A forward pre-hook calls `attack.perturb(network, images)` on normalized images; the hook is off during the attack.
     Parameters and checkpoints are the same as without the hook.
-
-    Args:
-        factory: builds the network.
-        attack: object with a method `perturb`, such as the student's `PGDAttack`.
     """
     is_attacking = False
 
@@ -129,7 +117,7 @@ def train(
     Args:
         data: the data folder.
         config: config of the run.
-        factory: builds the network.
+        factory: builds the network, called with `num_classes`.
         resume: path of a checkpoint to resume from; empty to start a new run.
         start_epoch: number of completed epochs, if it differs from the checkpoint's.
         print_freq: number of steps between two printed lines.
@@ -228,11 +216,7 @@ class Judged:
 
 
 def open_judged(data: Path, checkpoint: str, factory: Factory, gpu: int) -> Judged:
-    """Load the model of a checkpoint and open the val images.
-
-    Raises:
-        LabError: no checkpoint is given, or its weights do not fit the network, or its classes do not fit the data.
-    """
+    """Load a checkpoint and open the val images; raise LabError if checkpoint, network and data do not match."""
     if not checkpoint:
         raise LabError("-e and -a need a trained model; say which with --resume=../models/model_best.pth.tar")
     torch.set_num_threads(available_cores())
@@ -247,10 +231,7 @@ def open_judged(data: Path, checkpoint: str, factory: Factory, gpu: int) -> Judg
 
 
 def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) -> None:
-    """Evaluate a checkpoint on val and print top-1 and top-5 accuracy in the handout's format.
-
-    The logits of each image and its mirror image are averaged.
-    """
+    """Evaluate a checkpoint on val with logits averaged over mirror images; print top-1 and top-5 accuracy."""
     judged = open_judged(data, checkpoint, factory, gpu)
     logits = predict_logits(judged.model, judged.val, size=judged.size, mirror=True, device=judged.device)
     labels = judged.val.labels
@@ -260,8 +241,7 @@ def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) ->
 def log_attention(data: Path, checkpoint: str, factory: Factory, student_code: ModuleType, *, gpu: int = -1) -> None:
     """Write the attention maps of all val images to TensorBoard in `../logs`, one grid of 100 images per step.
 
-    The maps come from the student's `default_attention`, the grids from `default_visfunction`; both get normalized
-    images, as in the handout.
+    The student's `default_attention` and `default_visfunction` get normalized images, as in the handout.
     """
     attention, show = (lookup(student_code, name) for name in ("default_attention", "default_visfunction"))
     judged, attention = open_judged(data, checkpoint, factory, gpu), attention(torch.nn.CrossEntropyLoss())

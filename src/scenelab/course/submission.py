@@ -43,14 +43,7 @@ STRING_METHODS = frozenset(
 
 @dataclass(frozen=True)
 class Problem:
-    """Violation of a rule of the handout.
-
-    Attributes:
-        where: file or folder, relative to the submission.
-        what: description of the problem.
-        line: line number, for a problem in a Python file.
-        rule: name of the rule.
-    """
+    """Violation of a rule: the file or folder, a description, the line number in a Python file, the rule's name."""
 
     where: str
     what: str
@@ -77,9 +70,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def list_files(root: Path) -> list[Path]:
-    """Return the sorted paths of the files of a submission, relative to its root.
-
-    Leaves out links and files of editors, git and operating systems.
+    """Return the sorted relative paths of the files of a submission, without links and files of editors and git.
 
     Raises:
         OSError: a folder cannot be read.
@@ -150,12 +141,7 @@ def _sizes(root: Path, files: list[Path]) -> Iterator[Problem]:
 
 
 def check_source(path: Path, name: str) -> list[Problem]:
-    """Return the syntax errors and absolute paths in a Python file; paths in comments and docstrings are allowed.
-
-    Args:
-        path: the file to read.
-        name: name of the file in the messages.
-    """
+    """Return the syntax errors and absolute paths in a Python file; paths in comments and docstrings are allowed."""
     if (size := path.stat().st_size) > MAX_SOURCE_BYTES:
         return [Problem(name, f"has {size:,} bytes, too large for a source file", rule="sizes")]
     try:
@@ -172,10 +158,7 @@ def check_source(path: Path, name: str) -> list[Problem]:
 
 
 def _strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Yield the string literals that may be complete paths, with their line numbers.
-
-    Leaves out docstrings and parts that are appended to other strings. A string that continues ends with "…".
-    """
+    """Yield strings that may be complete paths (no docstrings or parts of other strings), with line numbers."""
     nodes = list(ast.walk(tree))
     parts = {id(part) for node in nodes for part in _parts(node)}
     begins = {id(node.values[0]) for node in nodes if isinstance(node, ast.JoinedStr) and len(node.values) > 1}
@@ -267,11 +250,7 @@ def main(arguments: list[str]) -> int:
 
 
 def check_and_zip(root: Path, out: Path, *, anyway: bool = False, test: bool = True) -> int:
-    """Check a submission, print its problems, and zip it if there are no problems or `anyway` is true.
-
-    Returns:
-        The exit status: 0 if the zip was written, else 1.
-    """
+    """Check a submission and zip it if it has no problems; return the exit status, 0 if the zip was written."""
     try:
         problems = check(root, test=test)
     except OSError as error:

@@ -43,12 +43,7 @@ scenelab = "scenelab.cli:entry_point"
 
 
 def files(year: int, *, solution: bool = False) -> dict[str, str]:
-    """Return the texts of the kit's files by relative path; raise LabError if there is no kit for this year.
-
-    Args:
-        year: 2019, or 2022 for 2022 and later.
-        solution: whether to keep the answers.
-    """
+    """Return the texts of the kit's files by relative path; `year` and `solution` are as for `cut`."""
     source = resources.files("scenelab.course.kit") / "files"
     texts = {f"code/{name}": cut((source / name).read_text("utf-8"), year, solution=solution) for name in CODE}
     texts |= {name: (source / name).read_text("utf-8") for name in ROOT}
@@ -57,12 +52,7 @@ def files(year: int, *, solution: bool = False) -> dict[str, str]:
 
 
 def make_kit(folder: Path, *, year: int, solution: bool = False) -> None:
-    """Write the kit to a new or empty folder, with empty folders writeup/ and results/.
-
-    Args:
-        folder: the folder to write to.
-        year: 2019, or 2022 for 2022 and later.
-        solution: whether to keep the answers.
+    """Write the kit, or with `solution` the solution, to a new or empty folder; add empty writeup/ and results/.
 
     Raises:
         LabError: the folder is not empty or cannot be written, or there is no kit for this year.
@@ -73,11 +63,7 @@ def make_kit(folder: Path, *, year: int, solution: bool = False) -> None:
 
 
 def make_gradescope(folder: Path, *, rubric: str) -> None:
-    """Write an autograder for Gradescope: setup.sh, run_autograder, the rubric, and scenelab's source code.
-
-    Args:
-        folder: the folder to write to, new or empty.
-        rubric: the rubric in TOML.
+    """Write an autograder for Gradescope: setup.sh, run_autograder, the rubric (TOML), and scenelab's source code.
 
     Raises:
         LabError: the folder is not empty or cannot be written.
