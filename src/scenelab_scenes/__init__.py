@@ -1,6 +1,7 @@
-"""Procedural scenes: a small data set painted from a seed, so that every lesson runs without a download.
+"""Synthetic images of scenes, generated from a seed: a small data set that needs no download.
 
-Twelve kinds of place share skies, horizons, palettes, occluders and a camera. `difficulty.py` sets how hard they are.
+The twelve classes (kinds of scene) share skies, horizons, colors, occluders and a camera, so none of these reveals the
+class. `difficulty.py` sets how hard the classification is.
 
     >>> render("coast", seed=0).shape
     (128, 128, 3)

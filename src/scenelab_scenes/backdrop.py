@@ -1,4 +1,4 @@
-"""Backdrops at the horizon, shared by all outdoor kinds; mixed scenes borrow them."""
+"""Backdrops at the horizon of outdoor scenes; mixed scenes borrow a backdrop of another kind."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from .traffic import crane
 
 
 def _none(scene: Scene) -> None:
-    """Leave the horizon empty."""
+    """Draw no backdrop."""
 
 
 def _hills(scene: Scene) -> None:
@@ -66,6 +66,6 @@ _BACKDROPS: dict[str, Callable[[Scene], None]] = {
 
 
 def backdrop(scene: Scene, usual: str, borrowed: str) -> None:
-    """Paint one of the `usual` backdrops, or in a mixed scene one that belongs to another kind."""
+    """Draw a random backdrop: one of `usual`, or one of `borrowed` in a mixed scene (names separated by spaces)."""
     options = (borrowed if scene.mixed else usual).split()
     _BACKDROPS[options[scene.count(0, len(options))]](scene)

@@ -1,4 +1,4 @@
-"""Buildings: towers with lit windows, skylines, houses."""
+"""Buildings: towers with windows, skylines and houses."""
 
 import numpy as np
 
@@ -8,9 +8,9 @@ WINDOW_LIGHT = (1.0, 0.86, 0.55)
 
 
 def tower(scene: Scene, corners: np.ndarray, colour: Colour, *, floors: int, bays: int, distance: float) -> None:
-    """Draw one face of a tall building with rows of windows.
+    """Draw one face of a tall building with `floors` rows and `bays` columns of windows.
 
-    `corners`, (4, 2) in unit coordinates, are bottom left, top left, top right, bottom right.
+    `corners` are four points in unit coordinates, shape (4, 2): bottom left, top left, top right, bottom right.
     """
     wall = scene.tone(colour, distance)
     scene.polygon(corners, wall)
@@ -43,7 +43,10 @@ def _lit_windows(scene: Scene, corners: np.ndarray, floors: int, bays: int, shar
 def _panes(
     corners: np.ndarray, up: np.ndarray, across: np.ndarray, tall: float, wide: float, *, margin: tuple[float, float]
 ) -> np.ndarray:
-    """Return parts of a face, (k, 4, 2): each starts at (across, up), 0 to 1, and leaves a margin all round."""
+    """Return the corners (k, 4, 2) of k panes of a face; all sizes and positions are fractions of the face.
+
+    Pane i starts at (across[i], up[i]). `margin` is the empty border as a fraction of the pane: vertical, horizontal.
+    """
     low_left, top_left, top_right, low_right = corners
     (down, side), sides = margin, []
     for v, u in ((down, side), (1 - down, side), (1 - down, 1 - side), (down, 1 - side)):
@@ -54,7 +57,7 @@ def _panes(
 
 
 def skyline(scene: Scene, base: float, height: float, *, distance: float) -> None:
-    """Draw a distant row of city blocks standing on `base`."""
+    """Draw a row of distant city blocks with their feet at y = `base`."""
     x = -0.05
     while x < 1.0:
         wide = scene.between(0.04, 0.11)
@@ -66,7 +69,7 @@ def skyline(scene: Scene, base: float, height: float, *, distance: float) -> Non
 
 
 def house(scene: Scene, x: float, base: float, width: float, *, distance: float) -> None:
-    """Draw a small gabled house or quayside shed."""
+    """Draw a small house with a gabled roof; (x, base) is its lower left corner."""
     wall = scene.pick((0.85, 0.82, 0.75), (0.70, 0.30, 0.24), (0.80, 0.65, 0.40), (0.50, 0.58, 0.65))
     tall = width * scene.between(0.6, 1.3)
     scene.box(x, base - tall, x + width, base, scene.tone(wall, distance))

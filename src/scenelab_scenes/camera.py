@@ -1,4 +1,4 @@
-"""The camera: how a painted scene becomes the image in the file (framing, lens, exposure, sensor)."""
+"""The camera: turns a painted scene into an image by framing, blur, exposure and sensor noise."""
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -6,11 +6,11 @@ from PIL import Image, ImageFilter
 from .difficulty import NUISANCE
 from .texture import grain, static
 
-DARKEST = 48  # mean grey level, 0 to 255, to which darker scenes are exposed
+DARKEST = 48  # minimum mean gray level (0 to 255); darker scenes are brightened to it
 
 
 def expose(image: Image.Image, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Frame, blur, expose and add noise to a scene painted at twice `size`; return uint8 (size, size, 3)."""
+    """Return a photograph of a scene painted at twice `size`, as uint8 RGB of shape (size, size, 3)."""
     framed = _frame(image, rng, size)
     if rng.random() < 0.35 * NUISANCE:
         framed = framed.filter(ImageFilter.BoxBlur(float(rng.uniform(0.3, 1.0)) * NUISANCE * size / 128))
@@ -21,7 +21,7 @@ def expose(image: Image.Image, rng: np.random.Generator, size: int) -> np.ndarra
 
 
 def _frame(image: Image.Image, rng: np.random.Generator, size: int) -> Image.Image:
-    """Mirror, tilt, zoom and shift in one bilinear resampling; the frame never leaves the painting."""
+    """Return a random view (flip, rotation, zoom, shift) by one bilinear resampling, inside the painted image."""
     side = image.width
     angle = float(np.deg2rad(np.clip(rng.normal(0, 2.5 * NUISANCE), -12, 12)))
     spread = abs(np.cos(angle)) + abs(np.sin(angle))
@@ -37,14 +37,14 @@ def _frame(image: Image.Image, rng: np.random.Generator, size: int) -> Image.Ima
 
 
 def _uneven_light(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Return darker corners and a slow mottle, float32 (size, size)."""
+    """Return brightness factors, float32 (size, size): vignetting and a low-frequency variation."""
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     corner = 1 - float(rng.uniform(0, 0.16)) * NUISANCE * (axis[None, :] ** 2 + axis[:, None] ** 2) / 2
     return corner * (1 + 0.03 * NUISANCE * grain(rng, size, size, width=12, height=12))
 
 
 def _develop(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Apply exposure, white balance, saturation and contrast as one colour matrix; brighten dark scenes."""
+    """Return the image with random exposure, white balance, saturation and contrast; brighten dark scenes."""
     mean = float(np.asarray(picture.reduce(4)).mean())
     gain = np.exp(rng.normal(0, 0.10 * NUISANCE) + rng.normal(0, 0.025 * NUISANCE, 3))
     gain = gain * max(1.0, DARKEST / max(mean, 10))

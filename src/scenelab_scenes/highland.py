@@ -1,4 +1,4 @@
-"""Painters of wooded and steep country: forest, mountain, waterfall."""
+"""Painters of woods and mountains: forest, mountain, waterfall."""
 
 import itertools
 
@@ -14,7 +14,7 @@ from .water import fall, mirror, sea
 
 
 def forest(scene: Scene) -> None:
-    """Paint the inside of a wood: stems near and far, leaves above, litter or moss below."""
+    """Paint the inside of a forest: near and far trunks, leaves above, fallen leaves or moss below."""
     sky(scene, 0.75)
     leaf = scene.pick(*LEAVES)
     bark = scene.pick((0.32, 0.25, 0.19), (0.40, 0.36, 0.32), (0.26, 0.20, 0.16), (0.74, 0.72, 0.67))
@@ -43,7 +43,7 @@ def _path(scene: Scene) -> None:
 
 
 def mountain(scene: Scene) -> None:
-    """Paint rock faces under snow, behind woods, meadows or a lake."""
+    """Paint mountains, mostly with snow, behind woods, meadows or a lake."""
     sky(scene)
     base = scene.horizon + 0.02
     snow = None if scene.chance(0.2) else scene.between(0.15, 0.8)
@@ -73,7 +73,7 @@ def _firs(scene: Scene, wood: np.ndarray, lake: bool) -> None:
 
 
 def waterfall(scene: Scene) -> None:
-    """Paint white water over a rock face into a pool, framed by green."""
+    """Paint a waterfall over a rock face into a pool, between trees."""
     n = scene.side
     lip = scene.between(0.06, 0.30)
     sky(scene, lip + 0.15)

@@ -12,7 +12,7 @@ BULB = (1.0, 0.90, 0.70)
 
 
 def bedroom(scene: Scene) -> None:
-    """Paint a bed with its head to the end wall or to a side wall, among lamps, cupboards, a window, a rug."""
+    """Paint a bedroom: a bed with its head at the end wall, and sometimes lamps, a cupboard, a window or a rug."""
     room = room_around(scene, depth=(1.0, 2.0), narrow=0.0, eye=(0.2, 0.4))
     wood = scene.pick(*WOODS)
     floor = wood * 0.9 if scene.chance(0.6) else scene.pick((0.62, 0.57, 0.50), (0.48, 0.46, 0.46))
@@ -72,7 +72,7 @@ def _table_lamp(scene: Scene, room: Room, x: float) -> None:
 
 
 def corridor(scene: Scene) -> None:
-    """Paint a long passage in one-point perspective: doors, ceiling lamps, a shining floor, a far wall."""
+    """Paint a long corridor with doors or windows, ceiling lamps and an end wall."""
     room = room_around(scene, depth=(2.0, 4.0) if scene.mixed else (4.0, 11.0), narrow=scene.between(0.0, 0.25))
     wall, floor = scene.pick(*WALLS), scene.pick(*FLOORS)
     ceiling = scene.pick((0.86, 0.86, 0.85), (0.72, 0.72, 0.72))
@@ -113,7 +113,7 @@ def _openings(scene: Scene, room: Room) -> None:
 
 
 def library(scene: Scene) -> None:
-    """Paint shelves of books: an aisle between them, or a wall of them behind tables."""
+    """Paint a library: an aisle between bookcases, or a reading room with bookcases behind tables."""
     aisle = scene.chance(0.55)
     depth, narrow = ((2.0, 6.0), scene.between(0.0, 0.2)) if aisle else ((0.6, 1.6), 0.0)
     room = room_around(scene, depth=depth, narrow=narrow)
@@ -168,14 +168,18 @@ def _reading_room(scene: Scene, room: Room, wood: np.ndarray, top: float, shelve
 
 
 def room_around(scene: Scene, *, depth: Pair, narrow: float, eye: Pair = (0.35, 0.58)) -> Room:
-    """Return a box around the camera, whose `eye` is that high; a larger `narrow` brings the side walls in."""
+    """Return a random room around the camera.
+
+    `depth` and `eye` are ranges of `Room.depth` and of the vanishing point's y. `narrow` is the distance that both side
+    walls move towards the middle. Lengths are in unit coordinates.
+    """
     vanish = scene.between(0.3, 0.7), scene.between(*eye)
     ceiling, floor = scene.between(-0.35, -0.05), scene.between(1.05, 1.3)
     return Room(vanish, -0.25 + narrow, 1.25 - narrow, ceiling, floor, scene.between(*depth))
 
 
 def wall_things(scene: Scene, room: Room) -> None:
-    """Draw a window with curtains or some pictures on the end wall."""
+    """Draw a window with curtains, or one to three framed pictures, on the end wall."""
     if scene.chance(0.55):
         u, wide = scene.between(0.08, 0.5), scene.between(0.25, 0.45)
         (left, top), (right, bottom) = room.point(u, 0.18, 1), room.point(u + wide, scene.between(0.55, 0.7), 1)
@@ -197,13 +201,13 @@ def wall_things(scene: Scene, room: Room) -> None:
 def wall_case(
     scene: Scene, room: Room, wall: int, near: float, far: float, wood: np.ndarray, *, top: float, shelves: int = 5
 ) -> None:
-    """Draw a bookcase against a side wall."""
+    """Draw a bookcase against a side wall (0 left, 1 right), from depth `near` to `far`."""
     x = 0.05 if wall == 0 else 0.95
     bookcase(scene, room.face(x, (top, 0.98), (near, far)), wood, shelves=shelves, books=max(5, int(24 * (far - near))))
 
 
 def ceiling_lamps(scene: Scene, room: Room) -> None:
-    """Draw a row of lamps, mostly lit, along the ceiling."""
+    """Draw a row of ceiling lamps, usually lit."""
     lit = not scene.chance(0.15)
     colour = np.array((1.0, 0.98, 0.92)) if lit else scene.tone((0.7, 0.7, 0.7))
     wide, count = scene.between(0.08, 0.25), scene.count(3, 9)
@@ -216,7 +220,7 @@ def ceiling_lamps(scene: Scene, room: Room) -> None:
 
 
 def end_wall(scene: Scene, room: Room, wall: np.ndarray) -> None:
-    """Draw a door or a bright opening at the far end."""
+    """Draw a double door or a bright opening in the end wall."""
     (left, top), (right, bottom) = room.point(0.2, 0.25, 1), room.point(0.8, 1.0, 1)
     if scene.chance(0.5):
         scene.box(left, top, right, bottom, scene.tone(scene.pick(*WOODS)))

@@ -1,4 +1,4 @@
-"""The kinds of scene, and the function that turns a kind and a seed into an image."""
+"""The kinds of scene (the classes), and rendering of an image from a kind and a seed."""
 
 import zlib
 
@@ -14,17 +14,17 @@ from .occluders import occlude
 from .scene import Scene
 from .town import harbor, highway, skyscraper
 
-MIN_SIZE = 16  # pixels; below this scenes are indistinguishable
+MIN_SIZE = 16  # pixels; in smaller images the kinds are indistinguishable
 
 
 def check_at_least(name: str, value: int, least: int) -> None:
-    """Raise ValueError for a number that is too small or is not an integer."""
+    """Check that a value is an integer ≥ `least`; raise ValueError if not, with `name` in the message."""
     if not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name} is {value!r}; give an integer of at least {least}")
 
 
 _INDOORS = (bedroom, corridor, library)
-_HORIZONS = {  # range of the eye line, unit coordinate
+_HORIZONS = {  # range of the horizon's y, in unit coordinates
     coast: (0.30, 0.58),
     desert: (0.32, 0.62),
     forest: (0.48, 0.72),
@@ -38,16 +38,16 @@ _HORIZONS = {  # range of the eye line, unit coordinate
 _PAINTERS = {painter.__name__: painter for painter in (*_INDOORS, *_HORIZONS)}
 
 KINDS: tuple[str, ...] = tuple(sorted(_PAINTERS))
-"""Names of the kinds, sorted; the position is the label."""
+"""Sorted names of the kinds; the index of a name is its label."""
 
 
 def render(kind: str, *, seed: int, size: int = 128) -> np.ndarray:
-    """Paint one scene, uint8 (size, size, 3), RGB: a pure function of its arguments.
+    """Return an image of a scene, uint8 RGB of shape (size, size, 3); equal arguments give equal images.
 
     Args:
-        kind: one of `KINDS`.
-        seed: any integer >= 0, of any magnitude.
-        size: side in pixels, >= 16.
+        kind: name of the kind, one of `KINDS`.
+        seed: any integer ≥ 0.
+        size: side of the image in pixels, ≥ 16.
 
     Raises:
         ValueError: an argument is out of range.

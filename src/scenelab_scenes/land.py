@@ -1,4 +1,4 @@
-"""Land: ridges, hills, dunes, mesas, rock faces and open ground."""
+"""Land: mountains, hills, dunes, mesas, rock faces and open ground."""
 
 import numpy as np
 
@@ -9,7 +9,10 @@ from .texture import grain, plane, profile, smoothstep, swell
 def ground(
     scene: Scene, near: Colour, far: Colour, top: float | None = None, cells: Pair = (300, 300), contrast: float = 0.12
 ) -> None:
-    """Draw open ground from the horizon (or `top`) to the lower edge, with cells of noise across and along."""
+    """Draw open ground from y = `top` (the horizon by default) to the lower edge, with noise in perspective.
+
+    `near` and `far` are its colors, `cells` the frequencies of the noise across and along the line of sight.
+    """
     top, (across, along) = scene.horizon if top is None else top, cells
     n, start = scene.side, scene.row(top)
     rows = n - start
@@ -21,7 +24,7 @@ def ground(
 
 
 def peaks(scene: Scene, base: float, height: float) -> np.ndarray:
-    """Return the outline of a mountain range, unit y for every pixel column, float32 (side,)."""
+    """Return the outline of a mountain range: y in unit coordinates per pixel column, float32 (side,)."""
     n = scene.side
     x = np.linspace(0, 1, n, dtype=np.float32) + 0.02 * profile(scene.rng, n, width=60)
     outline = np.zeros(n, dtype=np.float32)
@@ -35,7 +38,7 @@ def peaks(scene: Scene, base: float, height: float) -> np.ndarray:
 
 
 def hills(scene: Scene, base: float, height: float) -> np.ndarray:
-    """Return the outline of rolling hills, unit y for every pixel column, float32 (side,)."""
+    """Return the outline of rolling hills: y in unit coordinates per pixel column, float32 (side,)."""
     n = scene.side
     outline = 0.55 + 0.35 * swell(scene.rng, n, waves=1.2) + 0.06 * profile(scene.rng, n, width=60)
     return base - height * np.clip(outline, 0.02, 2)
@@ -52,10 +55,13 @@ def massif(
     snow: float | None = None,
     mottle: float = 160,
 ) -> None:
-    """Fill the land between an outline (unit y per column) and `bottom` with lit and shadowed faces.
+    """Draw hills or mountains between an outline and y = `bottom`, with lit and shadowed slopes.
 
-    `relief` is the contrast between faces, 0 to 1; `snow` the fraction of the height that is bare below the snow line,
-    None for no snow; `mottle` the cells of noise over the image.
+    Args:
+        outline: y of the ridge in unit coordinates per pixel column, (side,).
+        relief: contrast between lit and shadowed slopes, 0 to 1.
+        snow: height of the snow line as a fraction of the total height; None for no snow.
+        mottle: frequency of the noise, in cells per image side.
     """
     n = scene.side
     first, last = scene.row(float(outline.min())), scene.row(bottom)
@@ -75,7 +81,7 @@ def massif(
 
 
 def _facing(scene: Scene, outline: np.ndarray, depth: np.ndarray, rough: np.ndarray) -> np.ndarray:
-    """Return how far each pixel faces the light, -1 to 1, by the slope of the ridge above, down a wavering spur."""
+    """Return the illumination of each pixel, -1 (shadow) to 1 (lit), from the slope of the ridge above it."""
     n = len(outline)
     slope = np.convolve(np.gradient(outline) * n, np.full(11, 1 / 11), mode="same")
     side = 1.0 if scene.light.sun[0] < 0.5 else -1.0
@@ -85,7 +91,7 @@ def _facing(scene: Scene, outline: np.ndarray, depth: np.ndarray, rough: np.ndar
 
 
 def dune(scene: Scene, base: float, height: float, colour: Colour, *, distance: float) -> None:
-    """Draw one dune down to the lower edge: a lit windward side, a shadowed slip face and fine ripples."""
+    """Draw a dune down to the lower edge, with a lit windward side, a shadowed slip face and ripples."""
     n = scene.side
     crest = base - height * (0.5 + 0.6 * swell(scene.rng, n, waves=scene.between(0.7, 1.8)))
     first = scene.row(float(crest.min()))
@@ -102,7 +108,7 @@ def dune(scene: Scene, base: float, height: float, colour: Colour, *, distance: 
 
 
 def mesa(scene: Scene, x: float, base: float, width: float, height: float, colour: Colour, *, distance: float) -> None:
-    """Draw a flat-topped rock with banded cliffs and a skirt of rubble."""
+    """Draw a mesa: a flat-topped rock with vertical cracks above a slope of rubble."""
     top, bench = base - height, base - 0.4 * height
     skirt = [(x - width, base), (x - 0.62 * width, bench), (x + 0.62 * width, bench), (x + width, base)]
     scene.polygon(skirt, scene.tone(np.multiply(colour, 0.85), distance))
@@ -116,7 +122,7 @@ def mesa(scene: Scene, x: float, base: float, width: float, height: float, colou
 
 
 def boulder(scene: Scene, x: float, y: float, radius: float, colour: Colour, *, distance: float = 0.0) -> None:
-    """Draw a rock lying at (x, y), lit on one side."""
+    """Draw a boulder around (x, y), lit on one side."""
     angles = np.sort(scene.rng.uniform(0, 2 * np.pi, 10))
     reach = radius * scene.rng.uniform(0.75, 1.1, 10)
     points = np.stack([x + reach * np.cos(angles), y + 0.7 * reach * np.sin(angles)], axis=1)
@@ -126,7 +132,7 @@ def boulder(scene: Scene, x: float, y: float, radius: float, colour: Colour, *, 
 
 
 def rock_face(scene: Scene, top: np.ndarray, bottom: float, colour: Colour, *, distance: float) -> None:
-    """Draw a cliff with vertical cracks and level beds, from the outline `top` (side,) to `bottom`."""
+    """Draw a cliff with vertical cracks, from the outline `top` (y per pixel column) down to y = `bottom`."""
     n = scene.side
     first, last = scene.row(float(top.min())), scene.row(bottom)
     if last - first < 2:

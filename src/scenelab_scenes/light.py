@@ -1,4 +1,4 @@
-"""Time of day and weather: the colours of the sky, of the light and of the haze."""
+"""Time of day and weather: colors of sky, light and haze."""
 
 from dataclasses import dataclass, replace
 
@@ -9,23 +9,23 @@ from .difficulty import NUISANCE
 
 @dataclass(frozen=True)
 class Light:
-    """Colours are float32 (3,), 0 to 1."""
+    """Light of a scene; colors are RGB arrays, float32 (3,), with values in [0, 1]."""
 
     hour: str  # day, overcast, dawn, dusk or night
     zenith: np.ndarray  # sky overhead
-    rim: np.ndarray  # sky at the horizon, and the colour of haze
-    tint: np.ndarray  # multiplies everything that the light falls on
-    haze: float  # 0 clear; at 1 a thing at distance 1 keeps 1/e of its colour
-    sun: tuple[float, float]  # unit coordinates; the height is a fraction of the sky
-    cover: float  # clouds, 0 to 1
+    rim: np.ndarray  # sky at the horizon, and haze
+    tint: np.ndarray  # factor of all lit surfaces
+    haze: float  # 0 is clear; at 1, an object at distance 1 keeps 1/e of its color
+    sun: tuple[float, float]  # (x, y): x in unit coordinates, y as a fraction of the sky from its top
+    cover: float  # cloud cover, 0 to 1
 
     @property
     def dark(self) -> bool:
-        """Whether lamps and windows are lit."""
+        """Whether it is dusk or night, when lamps and windows are lit."""
         return self.hour in ("dusk", "night")
 
 
-# hour: (chance, zenith, rim, tint), by eye from photographs of landscapes
+# hour: (probability, zenith, rim, tint); the colors are estimated from photographs
 _HOURS = {
     "day": (0.42, (0.24, 0.46, 0.80), (0.72, 0.84, 0.94), (1.00, 0.98, 0.94)),
     "overcast": (0.22, (0.58, 0.62, 0.68), (0.80, 0.82, 0.84), (0.80, 0.83, 0.87)),
@@ -36,7 +36,7 @@ _HOURS = {
 
 
 def draw_light(rng: np.random.Generator) -> Light:
-    """Choose an hour and jitter its colours."""
+    """Return a random light: a time of day with jittered colors, haze, sun position and cloud cover."""
     hours = list(_HOURS)
     hour = hours[int(rng.choice(len(hours), p=[_HOURS[name][0] for name in hours]))]
     _, zenith, rim, tint = (np.asarray(part, dtype=np.float32) for part in _HOURS[hour])
@@ -50,7 +50,7 @@ def draw_light(rng: np.random.Generator) -> Light:
 
 
 def indoors(light: Light, rng: np.random.Generator) -> Light:
-    """Return the light inside a room at that hour: lamps replace the sun when it is dark or the lamps are on."""
+    """Return the light inside a room: lamplight at night, a mixture at dusk and sometimes by day, else daylight."""
     lamps = np.array((0.88, 0.76, 0.58), dtype=np.float32) * _jitter(rng, 0.10)
     if light.hour == "night":
         return replace(light, tint=lamps * 0.85)

@@ -1,4 +1,4 @@
-"""Painters of open country: coast, desert, wheat_field."""
+"""Painters of open landscapes: coast, desert, wheat_field."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from .water import sea, shore
 
 
 def coast(scene: Scene) -> None:
-    """Paint open water meeting sand or rocks, sometimes under a headland."""
+    """Paint the sea and a beach or rocks, sometimes with a headland."""
     sky(scene)
     backdrop(scene, "none none hills", "city range dunes houses")
     sea(scene, scene.pick(*SEAS), swell=scene.between(0.05, 0.13))
@@ -45,7 +45,7 @@ def _headland(scene: Scene, x: np.ndarray) -> None:
 
 
 def desert(scene: Scene) -> None:
-    """Paint dunes one behind the other, or a stony plain with mesas and cacti."""
+    """Paint rows of dunes, or a plain with shrubs, cacti, boulders and sometimes a mesa."""
     sky(scene)
     sand = scene.pick(*SANDS)
     backdrop(scene, "none mesas dunes", "range hills wood")
@@ -82,7 +82,7 @@ def _scrub(scene: Scene) -> None:
 
 
 def wheat_field(scene: Scene) -> None:
-    """Paint standing grain to the horizon, with drills or tracks, under a wide sky."""
+    """Paint a field of ripe grain up to the horizon, sometimes with rows, wheel tracks or bales."""
     sky(scene)
     backdrop(scene, "wood hills none", "range city dunes houses")
     corn = scene.pick((0.80, 0.64, 0.28), (0.72, 0.56, 0.26), (0.66, 0.62, 0.26), (0.86, 0.74, 0.42))

@@ -1,4 +1,4 @@
-"""Things that stand between the camera and any scene, whatever its kind: they must not tell the class."""
+"""Occluders in front of a scene, drawn independently of its kind so that they do not reveal the class."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from .scene import Scene
 
 
 def occlude(scene: Scene, *, indoors: bool) -> None:
-    """Sometimes put one thing in front of the scene."""
+    """Draw a random occluder in front of the scene, with a probability that depends on `NUISANCE`."""
     if not scene.chance(min(0.9, 0.38 * NUISANCE)):
         return
     outdoors = (_person, _tree, _pole, _fence, _twigs, _boughs)
@@ -60,7 +60,7 @@ def _fence(scene: Scene) -> None:
 
 
 def _twigs(scene: Scene) -> None:
-    """Draw thin branches that reach in from an upper corner."""
+    """Draw thin branches with leaves that enter from an upper corner."""
     bark = scene.tone((0.20, 0.16, 0.12))
     side = 0.0 if scene.chance(0.5) else 1.0
     leaf = scene.tone(scene.pick((0.25, 0.38, 0.16), (0.55, 0.38, 0.14)), spread=0.1)
@@ -74,7 +74,7 @@ def _twigs(scene: Scene) -> None:
 
 
 def _boughs(scene: Scene) -> None:
-    """Draw leaves that hang in along the upper edge."""
+    """Draw hanging leaves along the upper edge."""
     bottom, green = scene.between(0.15, 0.35), scene.pick((0.20, 0.32, 0.14), (0.14, 0.22, 0.12))
     leaves(scene, 0.0, bottom, green, cover=0.75, distance=0.0, fall=1.2)
 
@@ -88,7 +88,7 @@ def _table(scene: Scene) -> None:
 
 
 def _blur_disc(scene: Scene) -> None:
-    """Draw something close and out of focus in a lower corner."""
+    """Draw a close, out-of-focus object in a lower corner."""
     colour = scene.tone(scene.pick((0.25, 0.35, 0.20), (0.45, 0.30, 0.25), (0.2, 0.2, 0.24)))
     x, y = (0.0 if scene.chance(0.5) else 1.0), scene.between(0.8, 1.05)
     for _ in range(4):

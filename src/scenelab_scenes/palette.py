@@ -1,10 +1,10 @@
-"""Colours of things under white light, by eye from photographs; several places share each of them."""
+"""Palettes of surface colors under white light, estimated from photographs and shared by several kinds."""
 
 Colours = tuple[tuple[float, float, float], ...]
 
 
 def _percent(text: str) -> Colours:
-    """Read colours separated by commas, each as red, green and blue in percent."""
+    """Parse colors separated by commas, each as red, green and blue in percent."""
     parts = [[int(part) / 100 for part in colour.split()] for colour in text.split(",")]
     return tuple((red, green, blue) for red, green, blue in parts)
 

@@ -1,4 +1,4 @@
-"""Plants: conifers, broadleaf trees, tree lines, leaf masses, stalks and cacti."""
+"""Plants: conifers, broadleaf trees, tree lines, foliage, trunks, stalks and cacti."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from .texture import grain, profile, smoothstep
 
 
 def conifer(scene: Scene, x: float, base: float, height: float, colour: Colour, *, distance: float) -> None:
-    """Draw a fir: a short trunk under ragged tiers that narrow to the top."""
+    """Draw a conifer: a short trunk and tiers of branches that narrow towards the top."""
     bark, dark = scene.tone((0.25, 0.18, 0.12), distance), scene.tone(np.multiply(colour, 0.72), distance)
     scene.box(x - 0.02 * height, base - 0.15 * height, x + 0.02 * height, base, bark)
     tiers = 6 if height > 0.15 else 4
@@ -21,7 +21,7 @@ def conifer(scene: Scene, x: float, base: float, height: float, colour: Colour, 
 
 
 def broadleaf(scene: Scene, x: float, base: float, height: float, colour: Colour, *, distance: float) -> None:
-    """Draw a round-crowned tree: trunk, then clumps of leaves, the upper ones brighter."""
+    """Draw a broadleaf tree: a trunk and a round crown that is brighter at the top."""
     scene.box(x - 0.03 * height, base - 0.5 * height, x + 0.03 * height, base, scene.tone((0.27, 0.20, 0.14), distance))
     clumps = 6 if height < 0.12 else 26
     lit = scene.tone(colour, distance, spread=0.05)
@@ -33,7 +33,7 @@ def broadleaf(scene: Scene, x: float, base: float, height: float, colour: Colour
 
 
 def tree_line(scene: Scene, base: float, height: float, colour: Colour, *, distance: float) -> None:
-    """Draw a distant wood: a ragged band of crowns standing on `base`."""
+    """Draw a distant forest: a ragged band of treetops above y = `base`."""
     n = scene.side
     crowns = np.abs(profile(scene.rng, n, width=200)) * 0.5 + 0.3 * profile(scene.rng, n, width=40) + 0.5
     outline = base - height * np.clip(crowns, 0.15, 1.6)
@@ -48,7 +48,10 @@ def tree_line(scene: Scene, base: float, height: float, colour: Colour, *, dista
 def leaves(
     scene: Scene, top: float, bottom: float, colour: Colour, *, cover: float, distance: float, fall: float = 0.0
 ) -> None:
-    """Draw a mass of leaves over the full width; `cover` 0 to 1 says how dense, `fall` thins it towards the bottom."""
+    """Draw foliage over the full width, from y = `top` to `bottom`.
+
+    `cover` is its density, 0 to 1; a positive `fall` reduces the density towards the bottom.
+    """
     n = scene.side
     first, last = scene.row(top), scene.row(bottom)
     rows = last - first
@@ -65,7 +68,7 @@ def leaves(
 def trunk(
     scene: Scene, x: float, base: float, width: float, colour: Colour, *, distance: float, top: float = -0.05
 ) -> None:
-    """Draw a bare stem from `base` up to `top`, rounder by a shadowed side, with a few branches."""
+    """Draw a trunk from y = `base` up to `top`, with a shadowed side, bark marks and a few branches."""
     lean = scene.rng.normal(0, 0.03)
     body = [(x - width, base), (x - 0.7 * width + lean, top), (x + 0.7 * width + lean, top), (x + width, base)]
     scene.polygon(body, scene.tone(np.multiply(colour, 0.72), distance))
@@ -84,7 +87,7 @@ def trunk(
 
 
 def stalks(scene: Scene, count: int, colour: Colour, *, base: float, height: float, ears: bool) -> None:
-    """Draw grass or corn close to the camera, `count` stems rising from `base`."""
+    """Draw `count` stalks of grass close to the camera, rising from y = `base`, with `ears` of grain if true."""
     lit = scene.tone(colour)
     low, high = (-0.02, 0.6, -0.03, 0.6), (1.02, 1.1, 0.07, 1.15)
     for x, tall, lean, level in scene.rng.uniform(low, high, (count, 4)).tolist():
@@ -95,7 +98,7 @@ def stalks(scene: Scene, count: int, colour: Colour, *, base: float, height: flo
 
 
 def cactus(scene: Scene, x: float, base: float, height: float, *, distance: float) -> None:
-    """Draw a saguaro with up to two arms."""
+    """Draw a saguaro cactus with up to two arms."""
     green = scene.tone((0.30, 0.42, 0.24), distance, spread=0.08)
     wide = 0.13 * height
     scene.line([(x, base), (x, base - height)], green, wide)

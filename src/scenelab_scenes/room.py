@@ -1,4 +1,4 @@
-"""Rooms in one-point perspective: a box that the camera looks into, and what stands in it."""
+"""Rooms in one-point perspective, and their furniture."""
 
 import itertools
 from collections.abc import Iterable
@@ -15,29 +15,33 @@ Span = float | Pair
 
 @dataclass(frozen=True)
 class Room:
-    """A box: x runs from left to right wall, y from ceiling to floor, z from near to the end wall, each 0 to 1."""
+    """Room seen in one-point perspective.
 
-    vanish: Pair
-    left: float  # image coordinate of the left wall's near edge, mostly outside the image
+    Room coordinates run from 0 to 1: x from left to right wall, y from ceiling to floor, z from near to the end wall.
+    """
+
+    vanish: Pair  # vanishing point; all lengths here are in unit image coordinates
+    left: float  # x of the left wall at z = 0, usually outside the image
     right: float
-    ceiling: float
+    ceiling: float  # y of the ceiling at z = 0
     floor: float
-    depth: float  # how many times smaller the end wall is than the near opening, less one
+    depth: float  # the end wall is 1 + depth times smaller than the opening at z = 0
 
     def point(self, x: float, y: float, z: float) -> Pair:
-        """Project a point of the room to unit image coordinates: p = v + (near - v) / (1 + depth z)."""
+        """Project a point from room to unit image coordinates: p = v + (near - v) / (1 + depth · z)."""
         scale = 1 / (1 + self.depth * z)
         near = self.left + (self.right - self.left) * x, self.ceiling + (self.floor - self.ceiling) * y
         return self.vanish[0] + (near[0] - self.vanish[0]) * scale, self.vanish[1] + (near[1] - self.vanish[1]) * scale
 
     def points(self, corners: Iterable[tuple[float, float, float]]) -> np.ndarray:
-        """Project several points, (k, 2)."""
+        """Project k points from room to unit image coordinates; return an array (k, 2)."""
         return np.array([self.point(*corner) for corner in corners])
 
     def face(self, x: Span, y: Span, z: Span) -> np.ndarray:
-        """Project a rectangle, (4, 2): one of x, y, z is a number, the others are pairs (from, to).
+        """Project a rectangle parallel to a wall; return its corners in unit image coordinates, (4, 2).
 
-        The corners run from (from, from) first along x, or along z where x is the number.
+        One of x, y, z is a number, the others are pairs (start, end). The corners go round from (start, start), first
+        along x, or along z if x is the number.
         """
         x, y, z = (part if isinstance(part, tuple) else (part, part) for part in (x, y, z))
         if x[0] == x[1]:
@@ -46,7 +50,7 @@ class Room:
 
 
 def shell(scene: Scene, room: Room, *, wall: Colour, floor: Colour, ceiling: Colour, fade: float) -> None:
-    """Paint walls, floor and ceiling, in strips that darken (fade > 0) or brighten (fade < 0) towards the end wall."""
+    """Draw walls, floor and ceiling, darker (fade > 0) or brighter (fade < 0) towards the end wall."""
     strips = np.linspace(0, 1, 9) ** 1.5
     for z0, z1 in itertools.pairwise(strips):
         shade = 1 - fade * (z0 + z1) / 2
@@ -57,7 +61,7 @@ def shell(scene: Scene, room: Room, *, wall: Colour, floor: Colour, ceiling: Col
 
 
 def boards(scene: Scene, room: Room, colour: Colour, *, y: float, lengthwise: int, crosswise: int) -> None:
-    """Draw lines of planks or tiles on the floor (y = 1) or the ceiling (y = 0)."""
+    """Draw the seams of planks or tiles on the floor (y = 1) or the ceiling (y = 0)."""
     seam = scene.tone(colour)
     for x in np.linspace(0, 1, lengthwise + 2)[1:-1] if lengthwise else ():
         scene.line(room.points([(x, y, 0), (x, y, 1)]), seam, 0.004)
@@ -66,7 +70,7 @@ def boards(scene: Scene, room: Room, colour: Colour, *, y: float, lengthwise: in
 
 
 def block(scene: Scene, room: Room, x: Pair, y: Pair, z: Pair, colour: Colour) -> None:
-    """Draw a box inside the room: the side turned to the camera, the top if seen from above and one flank."""
+    """Draw a box inside the room: its front, and its top and left or right side where visible."""
     tint, (left, top) = scene.tone(colour), room.point(x[0], y[0], z[0])
     if top > room.vanish[1]:
         scene.polygon(room.face(x, y[0], z), tint * 1.12)
@@ -78,7 +82,7 @@ def block(scene: Scene, room: Room, x: Pair, y: Pair, z: Pair, colour: Colour) -
 
 
 def door(scene: Scene, room: Room, wall: int, z: float, width: float, colour: Colour) -> None:
-    """Draw a door in a side wall (0 left, 1 right), its frame and its knob."""
+    """Draw a door with frame and knob in a side wall (0 left, 1 right), starting at depth `z`."""
     top = 0.28
     frame = room.face(wall, (top - 0.03, 1), (z - 0.1 * width, z + 1.1 * width))
     scene.polygon(frame, scene.tone(np.multiply(colour, 0.6)))
@@ -88,7 +92,7 @@ def door(scene: Scene, room: Room, wall: int, z: float, width: float, colour: Co
 
 
 def window(scene: Scene, left: float, top: float, right: float, bottom: float) -> None:
-    """Draw a window in the end wall with the sky, a hint of land, a frame and a cross bar."""
+    """Draw a framed window with a view of sky and land; the sides are in unit image coordinates."""
     n = scene.side
     rows, columns = scene.row(bottom) - scene.row(top), int((right - left) * n)
     if rows < 6 or columns < 6:
@@ -108,9 +112,9 @@ def window(scene: Scene, left: float, top: float, right: float, bottom: float) -
 
 
 def bookcase(scene: Scene, corners: np.ndarray, wood: Colour, *, shelves: int, books: int) -> None:
-    """Draw shelves of about `books` books each on any quadrilateral.
+    """Draw a bookcase with about `books` books per shelf on a quadrilateral.
 
-    `corners`, (4, 2) in unit coordinates, are top left, top right, bottom right, bottom left.
+    `corners` are four points in unit coordinates, shape (4, 2): top left, top right, bottom right, bottom left.
     """
     board = scene.tone(wood)
     scene.polygon(corners, board * 0.38)
@@ -133,7 +137,10 @@ def bookcase(scene: Scene, corners: np.ndarray, wood: Colour, *, shelves: int, b
 
 
 def _at(corners: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return points (..., 2) at (u, v), 0 to 1 each, of a quadrilateral (4, 2) clockwise from its top left."""
+    """Return the points (..., 2) of a quadrilateral at (u, v) in [0, 1]², by bilinear interpolation of its corners.
+
+    `corners` are clockwise from the top left, shape (4, 2).
+    """
     a, b, c, d = corners
     u, v = u[..., None], v[..., None]
     return (a + (b - a) * u) * (1 - v) + (d + (c - d) * u) * v

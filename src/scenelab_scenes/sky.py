@@ -1,4 +1,4 @@
-"""The sky: gradient, sun or moon, clouds, stars."""
+"""The sky: color gradient, sun or moon, clouds and stars."""
 
 import numpy as np
 from PIL import Image
@@ -8,7 +8,7 @@ from .texture import grain, smoothstep
 
 
 def sky(scene: Scene, bottom: float | None = None) -> None:
-    """Fill the image from the top down to `bottom` (the horizon where not given) and a little below it."""
+    """Draw the sky from the top to slightly below y = `bottom` (the horizon by default)."""
     bottom = scene.horizon if bottom is None else bottom
     half = scene.side // 2
     rows = max(4, min(half, int(half * bottom) + 6))

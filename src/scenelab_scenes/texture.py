@@ -1,17 +1,17 @@
-"""Fractal noise: one tileable sheet, made once, from which every image cuts its own windows."""
+"""Noise textures: random windows of one tileable sheet of fractal noise, computed once per process."""
 
 from functools import cache
 
 import numpy as np
 from PIL import Image
 
-SHEET = 512  # side of the sheet, a power of two so that wrapping is a bit mask
-LENS = 0.35  # camera height times focal length, in image sides
+SHEET = 512  # side of the sheet; a power of two, so that wrapping around is a bit mask
+LENS = 0.35  # camera height times focal length, in units of the image side
 
 
 @cache
 def sheet() -> np.ndarray:
-    """Return read-only noise of amplitude 1 / frequency, float32 (512, 512), mean 0, standard deviation 1."""
+    """Return the sheet: read-only fractal noise, float32 (512, 512), with mean 0 and standard deviation 1."""
     white = np.random.Generator(np.random.PCG64(0)).standard_normal((SHEET, SHEET))
     frequency = np.hypot(np.fft.fftfreq(SHEET)[:, None], np.fft.rfftfreq(SHEET)[None, :]) * SHEET
     noise = np.fft.irfft2(np.fft.rfft2(white) / np.maximum(frequency, 3.0) ** 1.15, s=(SHEET, SHEET))
@@ -26,12 +26,13 @@ def _sheet_image() -> Image.Image:
 
 
 def grain(rng: np.random.Generator, rows: int, columns: int, *, width: float, height: float) -> np.ndarray:
-    """Return `width` × `height` cells of the sheet, stretched over float32 (rows, columns), standard deviation 1.
+    """Return a random window of the sheet, resized to float32 (rows, columns), with standard deviation about 1.
 
-    Small widths give broad soft shapes, large ones fine grain; unequal sides give streaks.
+    The window has `width` × `height` cells. Small windows give large soft shapes, large windows give fine grain, and
+    unequal sides give streaks.
     """
     left, top = rng.uniform(0, SHEET - width), rng.uniform(0, SHEET - height)
-    if width >= columns and height >= rows:  # finer than the pixels: there is nothing to interpolate
+    if width >= columns and height >= rows:  # cells are smaller than pixels: no interpolation needed
         across = (left + np.arange(columns) * (width / columns)).astype(np.intp)
         down = (top + np.arange(rows) * (height / rows)).astype(np.intp)
         window = sheet().take(down, axis=0).take(across, axis=1)
@@ -50,7 +51,7 @@ def _static() -> np.ndarray:
 
 
 def static(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Return white noise of mean 0 and standard deviation 1, float32 of `shape`, cut from a fixed strip."""
+    """Return white noise of mean 0 and standard deviation 1, float32; small shapes are cut from a fixed array."""
     count = int(np.prod(shape))
     if count > _static().size // 2:
         return rng.standard_normal(shape, dtype=np.float32)
@@ -59,14 +60,14 @@ def static(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def profile(rng: np.random.Generator, count: int, *, width: float) -> np.ndarray:
-    """Return a fractal curve, float32 (count,), standard deviation near 1; larger `width` is more rugged."""
+    """Return a fractal curve, float32 (count,), with standard deviation about 1; a larger `width` is more rugged."""
     line = sheet()[int(rng.integers(SHEET))]
     places = rng.uniform(0, SHEET) + np.linspace(0, width, count)
     return np.interp(places, np.arange(SHEET * 2), np.tile(line, 2)).astype(np.float32)
 
 
 def swell(rng: np.random.Generator, count: int, *, waves: float) -> np.ndarray:
-    """Return a smooth curve, float32 (count,), about -1 to 1, with about `waves` crests: a sum of four sines."""
+    """Return a smooth curve, float32 (count,), about -1 to 1: a sum of four sines with about `waves` crests."""
     x, curve = np.linspace(0, 2 * np.pi, count), np.zeros(count)
     for rate in (0.45, 0.8, 1.3, 2.1):
         curve += np.sin(waves * rate * x + rng.uniform(0, 2 * np.pi)) * rng.uniform(0.5, 1.0) / (0.6 + rate)
@@ -74,10 +75,11 @@ def swell(rng: np.random.Generator, count: int, *, waves: float) -> np.ndarray:
 
 
 def plane(rng: np.random.Generator, rows: int, columns: int, *, across: float, along: float) -> np.ndarray:
-    """Return noise on flat ground in perspective, float32 (rows, columns); row 0 is the horizon, where it fades.
+    """Return noise on flat ground in perspective, float32 (rows, columns); it fades towards the horizon in row 0.
 
-    A pixel t below the horizon (in image sides) and x from the middle lies at depth lens / t and offset x * depth.
-    `across` and `along` are cells of the sheet per unit of offset and of depth; unequal values give waves or furrows.
+    A pixel at t below the horizon and x from the middle (in units of the image side) shows the ground at depth
+    LENS / t and lateral offset x · depth. `across` and `along` are the cells of the sheet per unit of offset and of
+    depth; unequal values give waves or furrows.
     """
     below = (np.arange(rows, dtype=np.float32) + 1) / columns
     depth = LENS / below
@@ -88,6 +90,6 @@ def plane(rng: np.random.Generator, rows: int, columns: int, *, across: float, a
 
 
 def smoothstep(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return 0 below `low`, 1 above `high` and 3 t^2 - 2 t^3 between."""
+    """Return 0 below `low`, 1 above `high`, and 3t² - 2t³ between, with t rising from 0 to 1 (smoothstep)."""
     t = np.clip((values - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)

@@ -1,4 +1,4 @@
-"""Painters of outdoor places that people built: harbor, highway, skyscraper."""
+"""Painters of built outdoor places: harbor, highway, skyscraper."""
 
 import copy
 
@@ -16,7 +16,7 @@ from .water import mirror, sea
 
 
 def harbor(scene: Scene) -> None:
-    """Paint moored boats in still water before a quay with houses, sheds or cranes."""
+    """Paint a harbor: moored boats in calm water in front of a quay with houses or a crane."""
     sky(scene)
     backdrop(scene, "hills houses none", "city range wood")
     quay = scene.horizon + 0.015
@@ -50,7 +50,7 @@ def _waterfront(scene: Scene, quay: float) -> None:
 
 
 def _jetty(scene: Scene) -> None:
-    """Draw a plank walk that starts at the camera and runs out over the water."""
+    """Draw a wooden jetty that leads from the camera over the water."""
     far_x, far_y, near_x = scene.between(0.2, 0.8), scene.horizon + scene.between(0.12, 0.3), scene.between(-0.1, 1.1)
     wood = scene.tone(scene.pick((0.50, 0.42, 0.33), (0.60, 0.56, 0.50)))
     wide = scene.between(0.10, 0.22)
@@ -65,7 +65,7 @@ def _jetty(scene: Scene) -> None:
 
 
 def highway(scene: Scene) -> None:
-    """Paint a straight road with lanes, cars, lamps and signs through open country or past a town."""
+    """Paint a straight highway with lanes, and mostly with cars, trees, lamps or signs, in open land."""
     sky(scene)
     backdrop(scene, "hills wood none range", "city mesas dunes cranes")
     land = scene.pick(*GREENS, *SANDS[:2], (0.74, 0.60, 0.30))
@@ -121,7 +121,7 @@ def _gantry(scene: Scene, vanish: Pair, left: float, right: float) -> None:
 
 
 def skyscraper(scene: Scene) -> None:
-    """Paint tall buildings seen from the street, looking up, or across a park or water."""
+    """Paint skyscrapers, seen from the street looking up, or across a square, a park or water."""
     base = 1.1 if scene.chance(0.4) and not scene.mixed else scene.between(0.72, 0.98)
     sky(scene, min(1.0, base))
     if base < 1 and scene.chance(0.6):
@@ -136,7 +136,7 @@ def skyscraper(scene: Scene) -> None:
 
 
 def _at(scene: Scene, horizon: float) -> Scene:
-    """Return the same painting with another horizon."""
+    """Return a copy of the scene with a different horizon that draws on the same image."""
     twin = copy.copy(scene)
     twin.horizon = horizon
     return twin

@@ -1,4 +1,4 @@
-"""Roads, cars, street lamps, boats and cranes."""
+"""Roads, cars, street lamps, sailboats and cranes."""
 
 import numpy as np
 
@@ -8,12 +8,15 @@ from .scene import Pair, Scene
 
 
 def toward(vanish: Pair, x: float, part: float) -> Pair:
-    """Return the point at a part of the way from the vanishing point to (x, 1.05), below the lower edge."""
+    """Return the point at the fraction `part` of the straight path from the vanishing point to (x, 1.05)."""
     return vanish[0] + (x - vanish[0]) * part, vanish[1] + (1.05 - vanish[1]) * part
 
 
 def road(scene: Scene, vanish: Pair, left: float, right: float, *, lanes: int, divided: bool) -> None:
-    """Draw a straight road from the lower edge (y = 1.05) to the vanishing point, with shoulders and lane marks."""
+    """Draw a straight road to the vanishing point, with shoulders and lane markings.
+
+    `left` and `right` are the x of its edges at y = 1.05, just below the image; `divided` makes the middle line yellow.
+    """
     x0, y0 = vanish
     asphalt = scene.pick((0.34, 0.34, 0.35), (0.26, 0.26, 0.28), (0.44, 0.42, 0.40))
     verge, wide = scene.tone(np.multiply(asphalt, 1.25)), 0.07 * (right - left)
@@ -37,7 +40,7 @@ def _dashes(scene: Scene) -> list[Pair]:
 
 
 def car(scene: Scene, x: float, base: float, width: float, *, oncoming: bool) -> None:
-    """Draw a car seen from behind or from the front."""
+    """Draw a car, seen from the front if `oncoming`, else from behind."""
     body, dark = scene.tone(scene.pick(*CARS)), scene.tone((0.06, 0.06, 0.07))
     van = scene.chance(0.25)
     roof, inset = (-1.05, 0.46) if van else (-0.72, 0.35)
@@ -70,7 +73,7 @@ def lamp_post(scene: Scene, x: float, base: float, height: float, *, reach: floa
 
 
 def sailboat(scene: Scene, x: float, water: float, length: float, *, sail: bool, distance: float) -> None:
-    """Draw a moored yacht or one under sail; `water` is its water line."""
+    """Draw a sailboat with its waterline at y = `water`, under sail if `sail`, else moored."""
     hull, trim = scene.tone(scene.pick(*HULLS), distance), scene.tone((0.92, 0.91, 0.88), distance)
     half, high = length / 2, 0.17 * length
     stern, bow = (x - half, water - high), (x + 1.1 * half, water - 1.15 * high)
@@ -92,7 +95,7 @@ def sailboat(scene: Scene, x: float, water: float, length: float, *, sail: bool,
 
 
 def crane(scene: Scene, x: float, base: float, height: float, *, distance: float) -> None:
-    """Draw a harbour crane: portal, mast and boom."""
+    """Draw a harbor crane with portal, mast and boom."""
     paint = scene.tone(scene.pick((0.75, 0.30, 0.15), (0.30, 0.42, 0.58), (0.80, 0.65, 0.20)), distance)
     side = -1 if scene.chance(0.5) else 1
     for leg in (-0.14, 0.14):

@@ -1,4 +1,4 @@
-"""Water: open sea, mirrored shores and falling streams."""
+"""Water: the sea, reflections, beaches and waterfalls."""
 
 import numpy as np
 from PIL import Image
@@ -8,7 +8,7 @@ from .texture import grain, plane, smoothstep
 
 
 def sea(scene: Scene, colour: Colour, *, top: float | None = None, swell: float = 0.1) -> None:
-    """Draw waves from the horizon (or `top`) to the lower edge, with the sky's colour far away and sun glitter."""
+    """Draw water with waves, and sometimes sun glitter, from y = `top` (the horizon by default) to the lower edge."""
     top = scene.horizon if top is None else top
     n, start = scene.side, scene.row(top)
     rows = n - start
@@ -26,7 +26,7 @@ def sea(scene: Scene, colour: Colour, *, top: float | None = None, swell: float 
 
 
 def mirror(scene: Scene, line: float, depth: float, *, strength: float) -> None:
-    """Reflect what stands above the water line into the `depth` below it, broken up by ripples."""
+    """Draw the reflection of the image above the waterline y = `line`, `depth` high, distorted by ripples."""
     n, start = scene.side, scene.row(line)
     rows = min(n - start, start, int(depth * n))
     if rows < 4:
@@ -43,7 +43,10 @@ def mirror(scene: Scene, line: float, depth: float, *, strength: float) -> None:
 
 
 def shore(scene: Scene, edge: np.ndarray, sand: Colour) -> None:
-    """Draw a beach below `edge` (unit y per column, (side,)): wet sand, a foam line and up to two breakers."""
+    """Draw a beach with wet sand, foam and up to two breakers.
+
+    `edge` is the waterline: y in unit coordinates per pixel column, (side,).
+    """
     n = scene.side
     first = scene.row(float(edge.min()) - 0.12)
     depth = (np.arange(first, n, dtype=np.float32) / n)[:, None] - edge[None, :]
@@ -60,7 +63,7 @@ def shore(scene: Scene, edge: np.ndarray, sand: Colour) -> None:
 
 
 def fall(scene: Scene, left: float, right: float, top: float, bottom: float, *, flare: float, distance: float) -> None:
-    """Draw a curtain of white water from `top` to `bottom`, widening by `flare`, with mist at its foot."""
+    """Draw a waterfall from y = `top` to `bottom`, with mist at its foot; it widens by `flare` on each side."""
     n = scene.side
     first, last = scene.row(top), scene.row(bottom)
     start, end = (min(n, max(0, int(edge * n))) for edge in (left - flare - 0.05, right + flare + 0.05))

@@ -1,4 +1,4 @@
-"""Write a data set of scenes in MiniPlaces' layout."""
+"""Writing of a data set of scenes in the layout of MiniPlaces."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +11,7 @@ from .kinds import KINDS, MIN_SIZE, check_at_least, render
 
 TRAIN, VAL, TEST = 0, 1, 2
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
-"""Called with a description and a number of images; yields a function to call after each `n` images."""
+"""Context manager called with a description and the number of images; yields a function that counts new images."""
 
 
 def write_scenes(
@@ -24,20 +24,21 @@ def write_scenes(
     size: int = 128,
     progress: Progress = lambda description, total: nullcontext(lambda count: None),
 ) -> None:
-    """Write a data set in MiniPlaces' layout; the same arguments and libraries give byte-identical files.
+    """Write a data set in the layout of MiniPlaces; equal arguments and libraries give identical files.
 
-    `train.txt` and `val.txt` hold lines `path label`, `categories.txt` lines `/c/coast 1`, and `images/` the JPEGs:
-    `train/c/coast/00000001.jpg`, `val/00000001.jpg` (classes shuffled) and `test/00000001.jpg` (no labels). The label
-    is the position in `KINDS`. After an error the caller removes the folder.
+    `train.txt` and `val.txt` contain lines `path label`, and `categories.txt` contains lines `/c/coast 1`. The JPEG
+    files are `images/train/c/coast/00000001.jpg`, `images/val/00000001.jpg` (kinds shuffled) and
+    `images/test/00000001.jpg` (without labels). The label is the index in `KINDS`. After an error the caller should
+    remove the folder.
 
     Args:
-        folder: a missing or an empty folder.
-        seed: any integer >= 0; no two images of a seed, nor of two seeds, share a random state.
-        train_per_class: training images per kind, >= 1.
-        val_per_class: validation images per kind, >= 1.
-        test: unlabelled images over all kinds, >= 1.
-        size: side in pixels, >= 16.
-        progress: shows how far the writing is; nothing by default.
+        folder: the folder to write to, new or empty.
+        seed: any integer ≥ 0; different images, also of different seeds, never share a random state.
+        train_per_class: number of training images per kind, ≥ 1.
+        val_per_class: number of validation images per kind, ≥ 1.
+        test: total number of unlabeled test images, ≥ 1.
+        size: side of the images in pixels, ≥ 16.
+        progress: shows the progress; nothing by default.
 
     Raises:
         ValueError: an argument is out of range.
@@ -57,7 +58,7 @@ def write_scenes(
     with progress("painting scenes", len(KINDS) * (train_per_class + val_per_class) + test) as advance:
 
         def paint(split: int, paths: Iterable[tuple[str, int, int]]) -> str:
-            """Write the images of `(path, number, label)` and return their list."""
+            """Write the images of (path, number, label) triples and return lines `path label`."""
             lines = ""
             for path, number, label in paths:
                 _save(folder / "images" / path, KINDS[label], image_seed(seed, split, number), size)
@@ -75,7 +76,7 @@ def write_scenes(
 
 
 def image_seed(seed: int, split: int, number: int) -> int:
-    """Return the seed of one image; distinct for every (seed, split, number), with number below 2^32."""
+    """Return the seed of one image, unique per (seed, split, number) for numbers below 2^32."""
     return ((seed * 3 + split) << 32) + number
 
 
@@ -84,7 +85,7 @@ def _numbered(split: str, labels: np.ndarray) -> Iterable[tuple[str, int, int]]:
 
 
 def _save(path: Path, kind: str, seed: int, size: int) -> None:
-    """Write one JPEG; the seed also draws its quality, 60 to 95."""
+    """Render a scene and write it as JPEG, with a random quality from 60 to 95 drawn from the seed."""
     quality = int(np.random.Generator(np.random.PCG64(seed)).integers(60, 96))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(render(kind, seed=seed, size=size)).save(path, "JPEG", quality=quality)

@@ -38,7 +38,8 @@ def conv2d(
 
     Returns:
         N×Co×Ho×Wo tensor with Ho = ⌊(H + 2·padding - K) / stride⌋ + 1, and Wo accordingly (Dumoulin & Visin 2016,
-        relationship 6). It is in channels_last format if the input or the weight is, and supports gradients of any order.
+        relationship 6). Never a view; in channels_last format if the input or the weight is. Supports gradients of any
+        order.
 
     Raises:
         LabError: an argument is invalid.

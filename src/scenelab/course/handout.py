@@ -1,4 +1,4 @@
-"""What the handout's `main.py` does, by scenelab's own functions: its flags, folders, checkpoints and last line."""
+"""The modes of the handout's `main.py` (train, evaluate, attention maps, attack), built from scenelab's functions."""
 
 import argparse
 import dataclasses
@@ -35,12 +35,12 @@ from scenelab.training.trainer import Trainer, pick_device
 
 MODELS = Path("../models")
 LOGS = Path("../logs")
-DEFAULT = "simplenet"  # what checkpoints of `default_model` say, whatever a student makes of it
-BATCH_SIZE, COLUMNS = 100, 10  # images of a grid, and of its rows
+DEFAULT = "simplenet"  # architecture name in checkpoints of `default_model`, even if a student changed the network
+BATCH_SIZE, COLUMNS = 100, 10  # images per grid, and per row of a grid
 
 
 def config_from_flags(flags: argparse.Namespace, model: str) -> TrainConfig:
-    """Return the `starter` recipe with the handout's flags; checkpoints name the network `model`."""
+    """Return the `starter` recipe with the flags of `main.py`; `model` is the name of the network in checkpoints."""
     recipe = starter()
     rates = {name: getattr(flags, name) for name in ("lr", "momentum", "weight_decay")}
     plain = {name: getattr(flags, name) for name in ("epochs", "batch_size")}
@@ -57,7 +57,7 @@ def config_from_flags(flags: argparse.Namespace, model: str) -> TrainConfig:
 
 
 def device_of(gpu: int) -> str:
-    """Return the device of the handout's --gpu: a number, or -1 for the CPU, which also replaces a missing GPU."""
+    """Return the device for the flag --gpu, a GPU index or -1 for the CPU; without a GPU, warn and use the CPU."""
     if gpu < 0:
         return "cpu"
     if not torch.cuda.is_available():
@@ -68,17 +68,17 @@ def device_of(gpu: int) -> str:
 
 
 def lookup(student_code: ModuleType, name: str) -> Any:
-    """Return an object of student_code.py; raise LabError if it is missing."""
+    """Return the object `name` of student_code.py; raise LabError if it is missing."""
     if not hasattr(student_code, name):
         raise LabError(f"student_code.py has no {name}, which this needs, as in the handout")
     return getattr(student_code, name)
 
 
 def attach_attack(factory: Factory, attack: Any) -> Factory:
-    """Return a factory of networks that train on adversarial images in place of their inputs.
+    """Return a factory of networks that replace their inputs by adversarial examples in train mode.
 
-    `attack.perturb(model, images)`, as of the student's `PGDAttack`, is called before the network's forward pass, on
-    the normalised images, and not while it runs itself. Parameters and checkpoints are those of the plain network.
+    A forward pre-hook calls `attack.perturb(network, images)` on normalized images; the hook is off during the attack.
+    Parameters and checkpoints are the same as without the hook.
     """
     is_attacking = False
 
@@ -110,14 +110,22 @@ def train(
     print_freq: int = 10,
     attached: bool = False,
 ) -> None:
-    """Train to `../models` and `../logs`, from the start or from the checkpoint `resume`.
+    """Train a network; write checkpoints to `../models` and TensorBoard events to `../logs`.
 
-    An earlier run that would be overwritten is moved to `../models/earlier-N` first. `attached` tells whether the
-    factory's networks have an attack attached.
+    An earlier run that would be overwritten is first moved to `../models/earlier-N`.
+
+    Args:
+        data: the data folder.
+        config: config of the run.
+        factory: builds the network, called with `num_classes`.
+        resume: path of a checkpoint to resume from; empty to start a new run.
+        start_epoch: number of completed epochs, if it differs from the checkpoint's.
+        print_freq: number of steps between two printed lines.
+        attached: whether the factory is a result of `attach_attack`.
 
     Raises:
-        LabError: bad data or checkpoint, or divergence.
-        Interrupted: Ctrl-C; the checkpoint is written.
+        LabError: the data or the checkpoint is invalid, or training diverged.
+        Interrupted: Ctrl-C was pressed; a checkpoint has been saved.
     """
     torch.set_num_threads(config.threads)
     train_set, val_set = (open_dataset(data, None, split, config.stored_size) for split in ("train", "val"))
@@ -162,7 +170,7 @@ def _resume(state: TrainState, path: Path, arch: str, steps_per_epoch: int) -> N
 
 
 def _move_aside(run: Run) -> None:
-    """Move the content of an earlier run's folder and logs to a sub-folder with the next number."""
+    """Move an earlier run and its logs to new subfolders `earlier-N` of `../models` and `../logs`."""
     if not any(path.exists() for path in (run.checkpoint, run.best, run.config)):
         return
     number = next(number for number in itertools.count(1) if not (MODELS / f"earlier-{number}").exists())
@@ -175,7 +183,7 @@ def _move_aside(run: Run) -> None:
 
 
 def name_of(checkpoint: str) -> str:
-    """Return the name of a checkpoint's network; `DEFAULT` if it names none of ours."""
+    """Return the name of the network in a checkpoint; `DEFAULT` if there is no checkpoint or the name is unknown."""
     name = load_checkpoint(Path(checkpoint)).get("model_arch", DEFAULT) if checkpoint else DEFAULT
     if name == DEFAULT or name not in NETWORKS:
         return DEFAULT
@@ -184,14 +192,14 @@ def name_of(checkpoint: str) -> str:
 
 
 def network(name: str, student_code: ModuleType) -> Factory:
-    """Return the factory of a network: the student's own if student_code.py has it, else ours."""
+    """Return the factory of a network: from student_code.py if it defines one, else from the registry."""
     own = {DEFAULT: "default_model", "vit": "default_vit_model"}.get(name, "")
     return getattr(student_code, own, NETWORKS[name].build)
 
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A checkpoint's model on its device, the side at which it is evaluated, and the val images."""
+    """Model of a checkpoint, its image side for evaluation in pixels, the val images, and the device."""
 
     model: Classifier
     size: int
@@ -199,7 +207,7 @@ class Judged:
     device: torch.device
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield normalised images in batches of a hundred, with their labels."""
+        """Yield batches of at most 100 val images, normalized and resized, with their labels."""
         for start in range(0, len(self.val), BATCH_SIZE):
             rows = slice(start, start + BATCH_SIZE)
             images = self.val.gather(rows).to(self.device).float().div_(255)
@@ -208,7 +216,7 @@ class Judged:
 
 
 def open_judged(data: Path, checkpoint: str, factory: Factory, gpu: int) -> Judged:
-    """Load a checkpoint's model and open val; raise LabError if they do not fit each other or the network."""
+    """Load a checkpoint and open the val images; raise LabError if checkpoint, network and data do not match."""
     if not checkpoint:
         raise LabError("-e and -a need a trained model; say which with --resume=../models/model_best.pth.tar")
     torch.set_num_threads(available_cores())
@@ -223,7 +231,7 @@ def open_judged(data: Path, checkpoint: str, factory: Factory, gpu: int) -> Judg
 
 
 def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) -> None:
-    """Evaluate a checkpoint on val, averaged with mirror images, and print the handout's last line."""
+    """Evaluate a checkpoint on val with logits averaged over mirror images; print top-1 and top-5 accuracy."""
     judged = open_judged(data, checkpoint, factory, gpu)
     logits = predict_logits(judged.model, judged.val, size=judged.size, mirror=True, device=judged.device)
     labels = judged.val.labels
@@ -231,9 +239,9 @@ def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) ->
 
 
 def log_attention(data: Path, checkpoint: str, factory: Factory, student_code: ModuleType, *, gpu: int = -1) -> None:
-    """Draw the attention maps of all val images to `../logs`, a grid of a hundred per step.
+    """Write the attention maps of all val images to TensorBoard in `../logs`, one grid of 100 images per step.
 
-    The student's `default_attention` and `default_visfunction` work on normalised images, as in the handout.
+    The student's `default_attention` and `default_visfunction` get normalized images, as in the handout.
     """
     attention, show = (lookup(student_code, name) for name in ("default_attention", "default_visfunction"))
     judged, attention = open_judged(data, checkpoint, factory, gpu), attention(torch.nn.CrossEntropyLoss())
@@ -249,10 +257,10 @@ def log_attention(data: Path, checkpoint: str, factory: Factory, student_code: M
 def attack(
     data: Path, checkpoint: str, factory: Factory, student_code: ModuleType, *, gpu: int = -1, vis: bool = False
 ) -> None:
-    """Attack all val images with the student's `default_attack` and print clean and attacked accuracy.
+    """Attack all val images with the student's `default_attack`; print the accuracy before and after.
 
-    The attack works on normalised images, as in the handout; mirror images do not count. With `vis`, draw original and
-    adversarial images to `../logs`, a grid of a hundred per step.
+    The attack gets normalized images, as in the handout; logits are not averaged with mirror images. With `vis`, also
+    write original and adversarial images to TensorBoard in `../logs`, one grid of 100 images per step.
     """
     attacker = lookup(student_code, "default_attack")(torch.nn.CrossEntropyLoss())
     show = lookup(student_code, "default_visfunction") if vis else None
@@ -279,7 +287,7 @@ def attack(
 
 
 def _print_hint(what: str) -> None:
-    options = f"--logdir={LOGS} --samples_per_plugin images=1000"  # it keeps ten images per tag by default
+    options = f"--logdir={LOGS} --samples_per_plugin images=1000"  # TensorBoard keeps ten images per tag by default
     print(f"{what}: tensorboard {options}, tab Images; the slider moves through the batches.")
 
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Check a submission and zip it: run python ./zip_submission.py in the folder with code/, writeup/ and results/.
 
-Writes submission.zip with these three folders at the top level. The handout deducts 5 % for a submission that breaks
-its rules, so this script lists every problem and writes no zip until all are fixed. Needs only Python.
+Write submission.zip with these three folders at the top level. The handout deducts 5 % for a submission that breaks
+its rules. This script therefore lists all problems and writes no zip until they are fixed. It uses only Python's
+standard library.
 """
 
 import argparse
@@ -21,28 +22,28 @@ FOLDERS = ("code", "writeup", "results")
 FORBIDDEN = ("data", "logs", "models")
 FORBIDDEN_TEXT = "data, logs and models must not be submitted; remove {}/"
 IGNORED = ("__pycache__", ".git", ".DS_Store", "__MACOSX", ".ipynb_checkpoints", ".venv", "Thumbs.db")
-MAX_MODEL_BYTES = 10_000_000  # bytes: the challenge's 10 MB
+MAX_MODEL_BYTES = 10_000_000  # limit of the challenge: 10 MB
 MAX_FILE_BYTES = 50_000_000
-MAX_SOURCE_BYTES = 2_000_000  # of a file of code
-MAX_BYTES = 200_000_000  # of all files together
+MAX_SOURCE_BYTES = 2_000_000  # per Python file
+MAX_BYTES = 200_000_000  # total of all files
 TEST_SECONDS = 300
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # of every file, so that the same files give the same bytes
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # fixed modification time, so that the same files give an identical zip
 MODELS = (".pth.tar", ".pth", ".pt", ".tar")
 ABSOLUTE = re.compile(
     r"(/(home|Users|users|user|usr|root|tmp|mnt|media|data|scratch|content|private|var|opt|srv)/[^\s{}<>:]"
     r"|[A-Za-z]:(\\|/(?!/)))[^\n]*$"
 )
-"""A complete absolute path; `https://…`, `/data/` alone and `/data/{name}` do not match."""
+"""Matches an absolute path; `https://…`, `/data/` alone and `/data/{name}` do not match."""
 STRING_METHODS = frozenset(
     """replace split rsplit partition rpartition startswith endswith removeprefix removesuffix strip lstrip rstrip find
     rfind index count sub match search fullmatch findall compile""".split()
 )
-"""Methods whose arguments are parts of strings, not paths."""
+"""Methods whose arguments are parts of strings, not complete paths."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A broken rule: where it is broken, how, the line of code if any, and the name of the rule."""
+    """Violation of a rule: the file or folder, a description, the line number in a Python file, the rule's name."""
 
     where: str
     what: str
@@ -55,7 +56,7 @@ class Problem:
 
 
 def _below(folder: Path) -> list[Path]:
-    """Return all files and folders below a folder, sorted, without the leftovers of editors and git."""
+    """Return the sorted paths of all files and folders below a folder, without the names in `IGNORED`."""
 
     def refuse(error: OSError) -> None:
         if not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # a missing folder is reported elsewhere
@@ -69,7 +70,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def list_files(root: Path) -> list[Path]:
-    """Return the files of the three folders, sorted and relative to the root, without leftovers of editors and git.
+    """Return the sorted relative paths of the files of a submission, without links and files of editors and git.
 
     Raises:
         OSError: a folder cannot be read.
@@ -79,11 +80,11 @@ def list_files(root: Path) -> list[Path]:
 
 
 def check(root: Path, *, test: bool = True) -> list[Problem]:
-    """Return all rules that a submission breaks.
+    """Return the violations of the handout's rules in a submission.
 
     Args:
         root: the folder with code/, writeup/ and results/.
-        test: also run code/test_conv.py.
+        test: whether to run code/test_conv.py too.
 
     Raises:
         OSError: a file or a folder cannot be read.
@@ -140,7 +141,7 @@ def _sizes(root: Path, files: list[Path]) -> Iterator[Problem]:
 
 
 def check_source(path: Path, name: str) -> list[Problem]:
-    """Return syntax errors and absolute paths of a Python file; comments and docstrings may contain paths."""
+    """Return the syntax errors and absolute paths in a Python file; paths in comments and docstrings are allowed."""
     if (size := path.stat().st_size) > MAX_SOURCE_BYTES:
         return [Problem(name, f"has {size:,} bytes, too large for a source file", rule="sizes")]
     try:
@@ -157,17 +158,17 @@ def check_source(path: Path, name: str) -> list[Problem]:
 
 
 def _strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Yield strings that may be complete paths, with their lines: no docstrings, and nothing appended to a string."""
+    """Yield strings that may be complete paths (no docstrings or parts of other strings), with line numbers."""
     nodes = list(ast.walk(tree))
     parts = {id(part) for node in nodes for part in _parts(node)}
     begins = {id(node.values[0]) for node in nodes if isinstance(node, ast.JoinedStr) and len(node.values) > 1}
     for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
-            yield node.value + ("…" if id(node) in begins else ""), node.lineno  # the path goes on
+            yield node.value + ("…" if id(node) in begins else ""), node.lineno  # the path continues
 
 
 def _parts(node: ast.AST) -> list[ast.AST]:
-    """Return the nodes below that are no complete strings."""
+    """Return the nodes below `node` that are docstrings, parts of strings or help texts, not complete paths."""
     match node:
         case ast.Expr(value=value):  # a docstring stands alone
             return [value]
@@ -189,7 +190,7 @@ def _parts(node: ast.AST) -> list[ast.AST]:
 
 
 def run_test(root: Path) -> list[Problem]:
-    """Run code/test_conv.py and return its failure, if any; no bytecode is written."""
+    """Run code/test_conv.py and return a problem if it is missing or fails; write no bytecode."""
     name = "code/test_conv.py"
     if not (root / name).exists():
         return [Problem(name, "is missing; copy it from the assignment's folder", rule="test")]
@@ -214,9 +215,9 @@ def run_test(root: Path) -> list[Problem]:
 
 
 def write_zip(root: Path, target: Path) -> int:
-    """Zip the files of the three folders and return their number; the same files give the same bytes.
+    """Zip the files of a submission and return their number; the same files give an identical zip.
 
-    The zip is written to a temporary file first, so that an existing zip is always complete.
+    The zip is written to a temporary file first, so that a file at `target` is always complete.
     """
     files = list_files(root)
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
@@ -239,7 +240,7 @@ def write_zip(root: Path, target: Path) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Check and zip the current folder; return 0 only if submission.zip was written."""
+    """Parse the command line, then check and zip the current folder; return the exit status, 0 if a zip was written."""
     flags = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     flags.add_argument("--anyway", action="store_true", help="zip despite the problems")
     flags.add_argument("--no-test", action="store_true", help="do not run code/test_conv.py")
@@ -249,7 +250,7 @@ def main(arguments: list[str]) -> int:
 
 
 def check_and_zip(root: Path, out: Path, *, anyway: bool = False, test: bool = True) -> int:
-    """Check and zip a folder; return 0 only if the zip was written."""
+    """Check a submission and zip it if it has no problems; return the exit status, 0 if the zip was written."""
     try:
         problems = check(root, test=test)
     except OSError as error:

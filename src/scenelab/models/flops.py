@@ -61,13 +61,8 @@ def model_size(network: nn.Module) -> ModelSize:
 def count_flops(name: str, *, num_classes: int, side: int, training: bool = False) -> int:
     """Return the floating-point operations per image of a network from the registry.
 
-    Counts matrix products and convolutions, two operations per multiply-add.
-
-    Args:
-        name: name of the network.
-        num_classes: number of logits.
-        side: side of the images in pixels.
-        training: whether to include the backward pass (without gradients of the images).
+    Counts matrix products and convolutions, two operations per multiply-add. `side` is the side of the images in
+    pixels; `training` includes the backward pass, without gradients of the images.
     """
     with torch.device("meta"):
         network = create_model(name, num_classes=num_classes).train(training)

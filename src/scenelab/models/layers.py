@@ -32,14 +32,7 @@ def convolution(
     """Return a convolution followed by batch normalization, or with a bias instead if `norm` is false.
 
     With odd kernels, the padding keeps the resolution at stride 1. At stride 2 an even side is halved.
-
-    Args:
-        conv_op: the convolution module, called like `nn.Conv2d`.
-        channels: number of input channels.
-        width: number of output channels.
-        kernel_size: side of the kernel.
-        stride: step between windows.
-        norm: whether to add batch normalization.
+    `channels` and `width` are the numbers of input and output channels; `conv_op` is called like `nn.Conv2d`.
     """
     padding = (kernel_size - 1) // 2
     conv = conv_op(channels, width, kernel_size=kernel_size, stride=stride, padding=padding, bias=not norm)

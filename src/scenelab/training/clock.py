@@ -26,10 +26,7 @@ class RunClock:
         return total_steps(self.config, self.steps_per_epoch)
 
     def progress(self, state: TrainState) -> float:
-        """Return the completed fraction of the run, in [0, 1].
-
-        With a time limit it is a fraction of the seconds, without the time reserved for the last evaluation.
-        """
+        """Return the completed fraction of the steps, or of the time limit minus the last evaluation, in [0, 1]."""
         if not self.config.minutes:
             return state.step / self.total_steps
         if state.is_complete:

@@ -7,10 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether SIGINT (Ctrl-C) or SIGTERM was received.
-
-    A second signal raises KeyboardInterrupt.
-    """
+    """Yield a function that returns whether Ctrl-C or SIGTERM was received; a second one raises KeyboardInterrupt."""
     received: list[int] = []
 
     def note(number: int, frame: object) -> None:

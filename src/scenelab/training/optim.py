@@ -63,10 +63,7 @@ def set_learning_rate(optimizers: list[Optimizer], factor: float) -> float:
 def restore_optimizers(optimizers: list[Optimizer], stored: list[Any], path: Path) -> None:
     """Load the per-parameter state of optimizers from a checkpoint; keep their learning rates and other settings.
 
-    Args:
-        optimizers: new optimizers, as `build_optimizers` returns them.
-        stored: one optimizer state dict per optimizer.
-        path: the checkpoint, for error messages.
+    `stored` has one state dict per optimizer; `path` is the checkpoint, for error messages.
 
     Raises:
         LabError: the state belongs to a different optimizer, or is invalid.

@@ -10,12 +10,7 @@ def learning_rate_factor(step: float, *, total: int, warmup: int, final: float =
 
     Linear warm-up (step + 1) / warmup, then cosine decay final + (1 - final) · (1 + cos(π·t)) / 2, where t rises from 0
     to 1 over the remaining steps (Loshchilov & Hutter 2017, equation 5, without restarts).
-
-    Args:
-        step: number of completed steps; may be fractional.
-        total: number of steps of the run.
-        warmup: number of warm-up steps.
-        final: fraction of the peak at the last step.
+    `step` counts from 0 and may be fractional; `total` and `warmup` are numbers of steps.
     """
     if step < warmup:
         return min(1.0, (step + 1) / warmup)

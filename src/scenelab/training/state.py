@@ -27,15 +27,11 @@ class TrainState:
     """Model, optimizers, moving average, and the position in the run.
 
     Attributes:
-        model: the classifier that is trained.
-        optimizers: one optimizer, or Muon and AdamW.
         average: the moving average of the weights, or None if the config has none.
         is_custom: whether a factory built the network, not the registry.
         step: number of completed steps.
         best_acc1: top-1 accuracy in percent of the weights in model_best.pth.tar.
         metrics_bytes: size of metrics.jsonl at the last checkpoint.
-        epoch: sums over the steps of the current epoch.
-        run: sums over the steps of the run.
         stopped: reason why the run ended before its last step, or empty.
         is_complete: whether the last step is done; with a time limit, elapsed time alone does not show it.
     """
@@ -78,7 +74,7 @@ def initialize(
 
     Args:
         config: config of the run.
-        num_classes: number of classes.
+        num_classes: number of logits.
         device: device of the model.
         factory: builds the network, called with `num_classes`; replaces the network that the config names.
     """
@@ -142,14 +138,7 @@ def best_values(state: TrainState, config: TrainConfig, categories: tuple[str, .
 
 
 def restore(state: TrainState, values: dict[str, Any], path: Path, *, arch: str, steps_per_epoch: int) -> list[str]:
-    """Load a checkpoint into a state that `initialize` returned.
-
-    Args:
-        state: the state to change.
-        values: content of the checkpoint.
-        path: path of the checkpoint, for error messages.
-        arch: name of the expected architecture.
-        steps_per_epoch: converts the epoch to a step if the checkpoint has no step.
+    """Load the content of a checkpoint into a state that `initialize` returned.
 
     Returns:
         Descriptions of state that is missing in the checkpoint and keeps its initial value; empty for a checkpoint

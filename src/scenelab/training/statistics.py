@@ -9,16 +9,7 @@ from scenelab.evaluation.metrics import hits
 
 @dataclass(frozen=True, kw_only=True)
 class StepStatistics:
-    """Results of one step over all ranks.
-
-    Attributes:
-        loss: mean loss per image.
-        top1: number of images classified correctly.
-        top5: number of images with the label among the five most likely classes.
-        images: number of images of the batch.
-        learning_rate: learning rate of the step.
-        seconds: duration of the step.
-    """
+    """Results of one step over all ranks; `loss` is a mean, `top1` and `top5` are numbers of correct images."""
 
     loss: float
     top1: int

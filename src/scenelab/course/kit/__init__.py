@@ -1,4 +1,4 @@
-"""The assignment's kit: what a student receives, made from the solution in `files/`."""
+"""The kit: the files that students receive, generated from the solution in `files/`."""
 
 from scenelab.course.kit.make import files, make_gradescope, make_kit
 

@@ -1,4 +1,4 @@
-"""Write the assignment as a folder: the student's kit, the solution, or an autograder for Gradescope."""
+"""Generation of folders for the assignment: the student's kit, the solution, and an autograder for Gradescope."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ scenelab = "scenelab.cli:entry_point"
 
 
 def files(year: int, *, solution: bool = False) -> dict[str, str]:
-    """Return the kit's files by path; raise LabError if there is no kit of that year."""
+    """Return the texts of the kit's files by relative path; `year` and `solution` are as for `cut`."""
     source = resources.files("scenelab.course.kit") / "files"
     texts = {f"code/{name}": cut((source / name).read_text("utf-8"), year, solution=solution) for name in CODE}
     texts |= {name: (source / name).read_text("utf-8") for name in ROOT}
@@ -52,10 +52,10 @@ def files(year: int, *, solution: bool = False) -> dict[str, str]:
 
 
 def make_kit(folder: Path, *, year: int, solution: bool = False) -> None:
-    """Write the kit to a new folder, with empty writeup/ and results/.
+    """Write the kit, or with `solution` the solution, to a new or empty folder; add empty writeup/ and results/.
 
     Raises:
-        LabError: the folder has content or cannot be written, or there is no kit of that year.
+        LabError: the folder is not empty or cannot be written, or there is no kit for this year.
     """
     _write(folder, files(year, solution=solution))
     for name in ("writeup", "results"):
@@ -63,10 +63,10 @@ def make_kit(folder: Path, *, year: int, solution: bool = False) -> None:
 
 
 def make_gradescope(folder: Path, *, rubric: str) -> None:
-    """Write an autograder for Gradescope: setup.sh, run_autograder, the rubric as TOML, and scenelab itself.
+    """Write an autograder for Gradescope: setup.sh, run_autograder, the rubric (TOML), and scenelab's source code.
 
     Raises:
-        LabError: the folder has content or cannot be written.
+        LabError: the folder is not empty or cannot be written.
     """
     project = PROJECT.format(
         version=json.dumps(metadata.version("scenelab")),
@@ -77,7 +77,7 @@ def make_gradescope(folder: Path, *, rubric: str) -> None:
     _write(folder, texts)
     copy = folder / "scenelab" / "src" / "scenelab"
     shutil.copytree(Path(scenelab.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-    shutil.rmtree(copy / "course" / "kit" / "files")  # the solution: a submission could read it there
+    shutil.rmtree(copy / "course" / "kit" / "files")  # the solution, which submissions could read otherwise
 
 
 def _write(folder: Path, texts: dict[str, str]) -> None:

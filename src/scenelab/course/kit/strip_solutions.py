@@ -1,12 +1,12 @@
-"""Cut marked regions out of the solution, so that the kit and the solution cannot drift apart.
+"""Removal of answers from the solution, so that the kit and the solution stay consistent.
 
-The marks are comments in the files of the solution:
+Comments in the files of the solution mark regions:
 
-    # ANSWER name       begins an answer; lines "# | …" behind it say what to write
-    # KIT code          replaces the answer; without it, NotImplementedError is raised there
-    # END
-    # ONLY 2019         begins lines of one year's kit
-    # END ONLY
+    # ANSWER name       starts an answer; following lines "# | …" are instructions for the student
+    # KIT code          code of the kit in place of the answer; by default, raise NotImplementedError
+    # END               ends the answer
+    # ONLY 2019         starts lines that only the kit of this year contains
+    # END ONLY          ends these lines
 """
 
 import re
@@ -15,20 +15,20 @@ from collections.abc import Iterator
 from scenelab.errors import LabError
 
 YEARS = (2019, 2022)
-WIDTH = 119  # of the lines that frame a place to write
+WIDTH = 119  # columns of the comment lines that frame the place of an answer
 MARK = re.compile(r"(?P<indent>\s*)# (?P<word>ANSWER|KIT|ONLY|END ONLY|END|\|)(?: (?P<text>.*))?$")
 
 
 def cut(source: str, year: int, *, solution: bool = False) -> str:
-    """Return a file as the kit of a year has it.
+    """Return the text of a file in the kit of a year, without marks.
 
     Args:
-        source: the file with its marks.
-        year: 2019, or 2022 for that year and later.
-        solution: whether to keep the answers; the marks are removed all the same.
+        source: text of the file in the solution, with marks.
+        year: 2019, or 2022 for 2022 and later.
+        solution: whether to keep the answers.
 
     Raises:
-        LabError: there is no kit of that year, or marks do not fit together.
+        LabError: there is no kit for this year, or the marks are inconsistent.
     """
     if year not in YEARS:
         raise LabError(f"year is {year}; there is a kit of {' and of '.join(map(str, YEARS))}")
@@ -36,7 +36,7 @@ def cut(source: str, year: int, *, solution: bool = False) -> str:
 
 
 def _lines(source: str, year: int, solution: bool) -> Iterator[str]:
-    answer: list[str] | None = None  # its name, then what to write
+    answer: list[str] | None = None  # its name, then the instructions
     replacement: list[str] = []
     only: str | None = None  # the year of the region
     for number, line in enumerate(source.splitlines(), start=1):
