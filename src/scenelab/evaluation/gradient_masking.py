@@ -50,7 +50,7 @@ def _sign(name: str, *values: float | str) -> MaskingSign:
 def check_model(
     model: Model, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], *, epsilon: float | None
 ) -> Iterator[MaskingSign]:
-    """Yield signs of gradient masking, found by attacks on correctly classified images.
+    """Yield signs of gradient masking, measured on correctly classified images.
 
     Signs are random outputs, probabilities in place of logits, vanishing gradients, images that resist a nearly
     unlimited perturbation, and, unless `epsilon` is None, more images that resist many steps than one step.
@@ -82,7 +82,7 @@ def check_model(
 
 
 def check_black_box(epsilon: str, *, fooled: int, images: int) -> Iterator[MaskingSign]:
-    """Yield a sign if only a gradient-free attack `fooled` many of the `images` (both are numbers of images)."""
+    """Yield a sign if many images are fooled only by a gradient-free attack: `fooled` out of `images`."""
     if 100 * fooled > SLACK * images:
         yield _sign("black box", epsilon, fooled, images)
 

@@ -48,7 +48,7 @@ def bernoulli_error(shares: Sequence[float]) -> float:
 
 
 def paired_difference(only_first: int, only_second: int, count: int) -> tuple[float, Interval]:
-    """Return the accuracy of a second run minus a first run, and its interval, in percentage points.
+    """Return the accuracy difference of two runs, second minus first, and its interval, in percentage points.
 
     Of the n = `count` images, b = `only_first` are correct only in the first run, c = `only_second` only in the second.
     The variance of (c - b) / n is (b + c - (b - c)² / n) / n² (McNemar 1947; Fleiss et al. 2003, section 13.1).
@@ -63,7 +63,7 @@ def ratio(numerators: Float[Tensor, " n"], denominators: Float[Tensor, " n"]) ->
     """Return R = Σ numerators / Σ denominators and its interval, which is None below `MIN_RATIO_TERMS` terms.
 
     The half-width is the jackknife standard error √((n - 1) / n · Σ (R without i - mean)²) (Efron & Tibshirani 1993,
-    chapter 11) times Student's t. With very unequal denominators, the interval covers 89 % for 8 terms, 92 % for 30.
+    chapter 11) times Student's t. With very unequal denominators, its coverage is 89 % for 8 terms and 92 % for 30.
     """
     value = (numerators.sum() / denominators.sum()).item()
     count = len(numerators)

@@ -57,7 +57,7 @@ class ItemSummary(Value):
 
 
 class Pointing(Value):
-    """Result of the pointing game (Zhang et al. 2018), but without tolerance around the objects."""
+    """Result of the pointing game (Zhang et al. 2018) with a tolerance of 0 pixels."""
 
     images: int
     hits: int  # number of maps with the maximum on any object
@@ -91,7 +91,7 @@ class Localization(SaliencyTest):
 def overlaps(
     attribution: Float[Tensor, "1 h w"], other: Float[Tensor, "1 h w"], masks: Masks, *, image: int, scene: int
 ) -> list[Overlap]:
-    """Return the overlap of a map and of another image's map with each non-empty mask; [] for a map of zeros."""
+    """Return a map's overlap with each visible object class, beside another image's map; [] for a map of zeros."""
     shares, other_shares = _shares(attribution), _shares(other)
     if shares is None:
         return []

@@ -43,7 +43,7 @@ def predict_logits(
 
 
 def hits(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], k: int) -> Bool[Tensor, " n"]:
-    """Return a mask of the images with the label among the k largest logits; all true for up to k classes."""
+    """Return whether the label is among the k largest logits, per image; always true for k or fewer classes."""
     return (logits.topk(min(k, logits.shape[1]), dim=1).indices == labels[:, None]).any(dim=1)
 
 

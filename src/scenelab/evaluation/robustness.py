@@ -72,7 +72,7 @@ def methods(effort: Effort) -> dict[str, Method]:
 
 
 class Share(Value):
-    """Number of images, out of `of` images, and the same as accuracy in percent with its 95 % interval."""
+    """Number of images out of `of` images, and the same as accuracy in percent with its 95 % interval."""
 
     images: int
     of: int
@@ -102,9 +102,9 @@ class EpsilonResult(Value):
 
 
 class RobustnessResult(Result):
-    """Content of `results/robustness.json`; before the last attack, `begun` is the incomplete ε.
+    """Content of `results/robustness.json`; while attacks are running, `begun` holds the incomplete ε.
 
-    The model is checked for gradient masking after the last attack: `checked` images, with `warnings`.
+    After the last attack, `checked` images are tested for gradient masking, and `warnings` are the signs.
     """
 
     version: str
@@ -245,7 +245,7 @@ def _attack(subject: Subject, rows: Tensor, name: str, method: Method, epsilon: 
 def _assemble(
     header: RobustnessResult, attacks: dict[float, dict[str, Outcome]], begun: float | None = None
 ) -> RobustnessResult:
-    """Return `header` with the complete ε, and the incomplete ε `begun` in a field of its own.
+    """Return `header` with a result for each complete ε, and the incomplete ε `begun` in a separate field.
 
     An image that is fooled at one ε counts as fooled at every larger ε.
     """

@@ -36,7 +36,7 @@ Explain = Callable[[Any], Tensor]  # function from a model to N×1×H×W maps of
 
 @dataclass(frozen=True)
 class LayerCheck:
-    """Mean rank correlation with the trained model's maps after randomizing a layer; None if most are constant."""
+    """Mean rank correlation with the trained model's maps for a random layer; None if most maps are constant."""
 
     layer: str  # name in the model; its normalization is randomized with it
     cascading: float | None
@@ -64,8 +64,8 @@ def randomize_layers(
 ) -> list[LayerCheck]:
     """Randomize copies of the model layer by layer, last layer first, and compare their maps with the original maps.
 
-    Layers are modules with a method `reset_parameters`, in the order of definition. Normalizations are reset to scale 1,
-    shift 0 and initial statistics. Random draws depend on `seed` only. `on_progress` is called with 1 per set of maps,
+    Layers are modules with a method `reset_parameters`, in the order of definition. Normalizations get scale 1, shift 0
+    and initial statistics. Random draws depend on `seed` only. `on_progress` is called with 1 per set of maps,
     `1 + 2 * len(layer_groups(model))` times.
     """
     original, cascading, checks = explain(model), copy.deepcopy(model), []
@@ -146,7 +146,7 @@ def check_sanity(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[
 
 
 def verdict(checks: list[LayerCheck]) -> str:
-    """Return a verdict in words from the cascading test; name layers that, randomized alone, hardly change the maps."""
+    """Return the verdict of the cascading test as text, with the layers that hardly change the maps on their own."""
     if not checks:
         return "the model has no layers that could be randomised"
     last, first = checks[0], checks[-1]
