@@ -47,7 +47,7 @@ class AdaptiveState:
 class AdaptiveStep:
     """Step rule of Auto-PGD (algorithm 1).
 
-    Each step has momentum. At a checkpoint, an image without progress returns to its best point with half the step size.
+    Each step has momentum. At a checkpoint, images without progress return to their best point with half the step size.
     """
 
     threat: Threat
@@ -148,7 +148,7 @@ class TargetedAPGD(Attack):
         num_classes = logits.shape[1]
         loss_fn = dlr if num_classes >= DLR_CLASSES else margin
         ranked = logits.scatter(1, batch.goal.labels[:, None], float("-inf")).argsort(dim=1, descending=True)
-        rows = batch.rows  # ascending
+        rows = batch.rows  # in ascending order, as searchsorted needs
 
         def run_once(batch: Batch, restart: int) -> AscentResult:
             targets = ranked[torch.searchsorted(rows, batch.rows), restart]

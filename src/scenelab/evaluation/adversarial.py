@@ -87,7 +87,7 @@ class Change(Value):
 
 
 class AttackedImage(Change):
-    """Entry of `attack.json`: names of the image and the PNG file, predictions, and norm of the perturbation."""
+    """Entry of `attack.json`: image name, PNG file, true category if known, predictions, and perturbation norm."""
 
     image: str
     file: str
@@ -118,7 +118,7 @@ def attack_images(
 ) -> AttackResult:
     """Return adversarial examples on 8-bit levels for images on 8-bit levels.
 
-    Without labels, the model's predictions are the labels.
+    Without labels, the model's predictions serve as labels.
     """
     return settings.attack(
         model,
@@ -142,7 +142,7 @@ def write_adversarial(
 ) -> AttackReport:
     """Attack images and write PNG files, a sheet of samples and attack.json to RUN/results/attack.
 
-    The images are first rounded to 8-bit levels. Without labels, the model's predictions are the labels.
+    The images are first rounded to 8-bit levels. Without labels, the model's predictions serve as labels.
     """
     model, folder, categories = prepare_for_inference(stored.model), run.results / "attack", stored.categories
     images = round_to_levels(images)

@@ -60,7 +60,7 @@ class Explanation(Value):
 
     @property
     def text(self) -> str:
-        """Caption of the image: file name (not index), prediction, and true category if it differs."""
+        """Caption of the image: file name if it has one, prediction, and true category if it differs."""
         lines = [f"{self.guess} {100 * self.confidence:.0f} %"]
         if self.label not in (None, self.guess):
             lines.append(f"is {self.label}")
@@ -93,7 +93,7 @@ class Gallery:
 def select_examples(
     logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], *, count: int, per_class: bool
 ) -> dict[str, list[int]]:
-    """Return image indices by gallery: the `count` most confident correct predictions, and wrong predictions.
+    """Return image indices by gallery: the `count` most confident correct and the `count` most confident wrong ones.
 
     With `per_class`, add one image per class: the most confident correct one, otherwise the most confident wrong one.
     """
@@ -118,7 +118,7 @@ def make_gallery(
     *,
     labels: list[int] | None = None,
 ) -> Gallery:
-    """Return a gallery of maps by every method, which explain the predicted class of each image.
+    """Return a gallery with the maps of every method for the predicted class of each image.
 
     `sources` are indices in a split or file names. `labels` are the true class indices, if known.
     """
@@ -162,10 +162,10 @@ def divide_by_mean(maps: Maps) -> Maps:
 
 
 def scale_maps(maps: Maps, *, percentile: float = PERCENTILE, limit: float | None = None) -> tuple[Maps, list[float]]:
-    """Return maps in [0, 1], and the value mapped to 1 in each map: `limit`, or by default the percentile."""
+    """Return maps in [0, 1], and the value mapped to 1 in each map: `limit`, by default a percentile of the map."""
     values = maps.detach().flatten(1).double().cpu().numpy()  # torch.quantile has a size limit
     limits = torch.from_numpy(np.percentile(values, percentile, axis=1).reshape(-1))
-    limits = torch.where(limits > 0, limits, maps.flatten(1).double().amax(dim=1))  # for mostly zero maps
+    limits = torch.where(limits > 0, limits, maps.flatten(1).double().amax(dim=1))  # for maps with mostly zeros
     if limit is not None:
         limits = torch.full_like(limits, limit)
     safe = torch.where(limits > 0, limits, torch.ones_like(limits)).to(maps.dtype)
@@ -173,7 +173,7 @@ def scale_maps(maps: Maps, *, percentile: float = PERCENTILE, limit: float | Non
 
 
 def scale_together(maps: dict[str, Maps], scope: Scope) -> tuple[dict[str, Maps], dict[str, list[float]]]:
-    """Return maps in [0, 1] by method, and the value mapped to 1 in each map; `scope` is what shares a scale."""
+    """Return maps in [0, 1] by method, and the value mapped to 1 in each map; maps in one `scope` share a scale."""
     if scope == "all":
         maps = {name: divide_by_mean(values) for name, values in maps.items()}
 

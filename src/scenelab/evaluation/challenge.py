@@ -106,7 +106,7 @@ def score(guesses: Guesses, labels: Path) -> list[float]:
 
 
 def make_card(run: Run) -> ChallengeCard:
-    """Return the cost of a run's training with the limits of the challenge.
+    """Return the card of a run: cost of its training, and limits of the challenge.
 
     Raises:
         LabError: training is not finished or took too many operations, or the model is too large.

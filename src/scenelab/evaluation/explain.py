@@ -64,7 +64,7 @@ class AttributionResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageCounts:
-    """Maximum number of images per test; 0 skips the test."""
+    """Maximum number of images per test of the maps; 0 skips the test."""
 
     faithfulness: int = 0
     sanity: int = 0

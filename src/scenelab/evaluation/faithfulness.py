@@ -69,7 +69,7 @@ def blur(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
 
 
 def edge_map(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
-    """Return edge maps, which look plausible without a model: the Sobel gradient magnitude of the brightness."""
+    """Return the Sobel gradient magnitude of the brightness: plausible maps that use no model."""
     gray = images.mean(dim=1, keepdim=True)
     sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=images.dtype, device=images.device)
     kernels = torch.stack([sobel, sobel.t()])[:, None]

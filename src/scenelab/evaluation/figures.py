@@ -126,7 +126,7 @@ def draw_reliability(bins: list[Bin], error: float, path: Path) -> None:
 def draw_confused(
     dataset: MemmapDataset, predicted: Int64[Tensor, " n"], pairs: list[ConfusedPair], path: Path
 ) -> None:
-    """Draw the first misclassified images of each confused pair in a row; without mistakes, delete the figure."""
+    """Draw a row of misclassified images per confused pair of classes; without mistakes, delete the figure."""
     path.unlink(missing_ok=True)  # of an earlier evaluation
     pairs = pairs[:PAIRS]
     if not pairs:

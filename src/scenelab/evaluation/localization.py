@@ -35,7 +35,7 @@ class Overlap:
     scene: int  # predicted class
     item: int  # object class
     inside: float  # fraction of the attribution on these objects, in [0, 1]
-    elsewhere: float  # the same fraction of another image's map: the effect of method and usual composition alone
+    elsewhere: float  # fraction of another image's attribution on these objects, as a baseline
     area: float  # fraction of the image that the objects cover, in (0, 1]
     hit: bool  # whether the map's maximum is on these objects
 

@@ -84,8 +84,8 @@ class Outcome(Value):
     """Result of an attack at one ε."""
 
     given: int  # number of attacked images
-    fooled: list[int]  # indices of the images on which the attack succeeded
-    left: Share  # attacked images on which it failed, out of all images
+    fooled: list[int]  # indices, among the images of the measurement, on which the attack succeeded
+    left: Share  # attacked images on which it failed, out of all images of the measurement
     png: int  # number of successful adversarial examples that still fool the model after saving as PNG
     largest: float  # largest norm of a perturbation
     seconds: float
