@@ -102,10 +102,7 @@ class EpsilonResult(Value):
 
 
 class RobustnessResult(Result):
-    """Content of `results/robustness.json`; while attacks are running, `begun` holds the incomplete ε.
-
-    After the last attack, `checked` images are tested for gradient masking, and `warnings` are the signs.
-    """
+    """Content of `results/robustness.json`; before the last attack ends, it has `begun` but no `warnings`."""
 
     version: str
     split: str
