@@ -1,7 +1,7 @@
 """Adversarial attacks on any callable from N×C×H×W images to N×K logits.
 
-An attack is an immutable configuration: `PGD(steps=10)(model, images, labels, threat=Linf(8 / 255))`. It runs the model
-in eval mode. Training modes, buffers, gradients, hooks, grad mode and random state are the same after the call.
+An attack is an immutable configuration: `PGD(steps=10)(model, images, labels, threat=Linf(8 / 255))`. A call runs the
+model in eval mode. Training modes, buffers, gradients, hooks, grad mode and random state stay the same.
 """
 
 from scenelab.attacks.apgd import APGD, TargetedAPGD

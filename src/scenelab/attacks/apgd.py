@@ -47,7 +47,7 @@ class AdaptiveState:
 class AdaptiveStep:
     """Step rule of Auto-PGD (algorithm 1).
 
-    Each step has momentum. At a checkpoint, images without progress halve their step size and return to the best point.
+    Each step has momentum. At a checkpoint, images without progress return to their best point with half the step size.
     """
 
     threat: Threat
@@ -55,7 +55,7 @@ class AdaptiveStep:
     state: AdaptiveState | None = field(default=None, repr=False)
 
     def next_points(self, images: Images, points: Images, values: Values, grads: Images, step: int) -> Images:
-        """Return the next points (equation 2), before projection; at a checkpoint, first review the step size."""
+        """Return the next points before projection (equation 2); at checkpoints, first adapt the step size."""
         if step == 0 or self.state is None:
             size, best = values.new_full(values.shape, 2 * self.threat.epsilon), values.clone()
             rises = torch.zeros_like(values)
@@ -148,7 +148,7 @@ class TargetedAPGD(Attack):
         num_classes = logits.shape[1]
         loss_fn = dlr if num_classes >= DLR_CLASSES else margin
         ranked = logits.scatter(1, batch.goal.labels[:, None], float("-inf")).argsort(dim=1, descending=True)
-        rows = batch.rows  # ascending
+        rows = batch.rows  # in ascending order, as searchsorted needs
 
         def run_once(batch: Batch, restart: int) -> AscentResult:
             targets = ranked[torch.searchsorted(rows, batch.rows), restart]

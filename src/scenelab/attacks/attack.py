@@ -24,8 +24,7 @@ Targets = Tensor | Literal["least-likely", "random"] | None
 class AttackResult:
     """Adversarial images and the model's predictions on them.
 
-    `success` is true where the attack reached its goal. `norms` are the norms of the perturbations under the threat
-    model.
+    `success` is true where the attack reached its goal. `norms` are the perturbations' norms under the threat model.
     """
 
     images: Images
@@ -157,7 +156,7 @@ def with_restarts(batch: Batch, run_once: Callable[[Batch, int], AscentResult], 
 
 
 def generator_for(seed: tuple[int, ...], device: torch.device) -> torch.Generator:
-    """Return a random generator on `device`, seeded independently for each tuple of integers."""
+    """Return a random generator on `device`; different tuples of integers give independent random numbers."""
     return torch.Generator(device=device).manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
 
 

@@ -28,7 +28,7 @@ class StepRule(Protocol):
 class AscentResult:
     """Result of gradient ascent: final points, loss values, and whether the model was fooled at any step.
 
-    Without `keep_best`, the last point is not evaluated, so values and `fooled` are from the steps before.
+    Without `keep_best`, the final points are not evaluated, so `values` and `fooled` are from the steps before.
     """
 
     points: Images
@@ -42,7 +42,7 @@ class GradientAscent:
 
     Attributes:
         early_stop: remove an image from the batch once it fools the model.
-        keep_best: return the point with the largest loss per image, points that fool the model first, not the last.
+        keep_best: return the best point per image, by success and then by loss; if false, the last point.
     """
 
     threat: Threat
@@ -88,7 +88,7 @@ Evaluation = tuple[Logits, Values, Images]
 
 
 def loss_and_grad(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss) -> Evaluation:
-    """Return logits, loss per image, and gradient of the loss by pixel; expand a scalar loss to all images."""
+    """Return logits, loss per image, and gradients of the loss with respect to `points`; repeat a scalar loss."""
     logits, values, grads = value_and_grad(model, points, lambda logits: _loss(logits, goal, loss_fn))
     return logits, values.expand(len(points)), grads
 

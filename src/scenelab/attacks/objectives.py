@@ -56,9 +56,9 @@ def cross_entropy(logits: Logits, goal: Goal) -> Values:
 
 
 def margin(logits: Logits, goal: Goal) -> Values:
-    """Return the margin of wrong classes, max_{i≠y} z_i - z_y, or z_t - max_{i≠t} z_i for targets t.
+    """Return the margin max_{i≠y} z_i - z_y, with logits z and labels y (Carlini & Wagner 2017).
 
-    The logits are z and the label is y (Carlini & Wagner 2017).
+    With targets t, the margin is z_t - max_{i≠t} z_i.
     """
     classes = goal.labels if goal.targets is None else goal.targets
     logit = logits.gather(1, classes[:, None])[:, 0]
@@ -67,7 +67,7 @@ def margin(logits: Logits, goal: Goal) -> Values:
 
 
 def dlr(logits: Logits, goal: Goal) -> Values:
-    """Return the difference of logits ratio, which ignores the scale of logits (Croce & Hein 2020, eq. 6 and 7).
+    """Return the difference of logits ratio (DLR), a scale-invariant loss (Croce & Hein 2020, equations 6 and 7).
 
     Untargeted: -(z_y - max_{i≠y} z_i) / (z_(1) - z_(3)). Targeted: -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2). The
     sorted logits are z_(1) ≥ z_(2) ≥ …. The model needs at least three classes, or four with targets.

@@ -54,7 +54,7 @@ class PGD(Attack):
         momentum: decay of the accumulated gradient, in [0, 1]; Dong et al. (2018) use 1.
         loss_fn: `cross_entropy`, `margin`, `dlr`, or any function of logits and goal.
         early_stop: stop once an image fools the model; with `keep_best`, the success rate stays the same.
-        keep_best: return the best point of all steps, not the last.
+        keep_best: return the best point of all steps; if false, the last point.
     """
 
     steps: int = 10
@@ -80,7 +80,7 @@ class PGD(Attack):
 
     @property
     def skip_fooled(self) -> bool:
-        """Whether runs start from random points and keep the best, and so never evaluate the clean images."""
+        """True for random starts with `keep_best`, since the runs do not evaluate the clean images."""
         return (self.random_start or self.restarts > 1) and self.keep_best
 
     def perturb(self, batch: Batch) -> Images:

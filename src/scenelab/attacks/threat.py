@@ -123,7 +123,7 @@ class Linf(Threat):
         return perturbation.flatten(1).abs().amax(dim=1)
 
     def round_levels(self, levels: Images) -> Images:
-        """Round to the nearest integers up to ε; truncation would undo steps below one level."""
+        """Round to the nearest integers inside the ball; truncation would undo steps below one level."""
         limit = math.floor(LEVELS * self.epsilon + TOLERANCE)
         return levels.round().clamp_(-limit, limit)
 
@@ -135,7 +135,7 @@ class L2(Threat):
     name = "L2"
 
     def sample(self, image: Image, generator: Generator) -> Image:
-        """Return a perturbation of random direction and norm ε·u^(1/d), with u uniform in [0, 1] and d values."""
+        """Return a random direction scaled to norm ε·u^(1/d), for u uniform in [0, 1] and an image of d values."""
         normal = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=image.device)
         radius = torch.rand((), generator=generator, dtype=image.dtype, device=image.device) ** (1 / image.numel())
         return normal * (self.epsilon * radius / normal.norm())

@@ -1,7 +1,7 @@
 """Attributions for any callable from N×C×H×W images to N×K logits.
 
-A method is an immutable configuration: `SmoothGrad(samples=50)(model, images)`. It runs the model in eval mode. Training
-modes, buffers, gradients, hooks, grad mode and random state are the same after the call. Results are not normalized.
+A method is an immutable configuration: `SmoothGrad(samples=50)(model, images)`. A call runs the model in eval mode and
+does not normalize the result. Training modes, buffers, gradients, hooks, grad mode and random state stay the same.
 """
 
 from scenelab.attribution.attribution import Attribution, ScoreFn, target_logit, target_loss

@@ -37,7 +37,7 @@ class Batch:
     batch_size: int
 
     def grad(self, images: Images, score_fn: ScoreFn) -> Images:
-        """Return the gradients of the score at `images`: a variant of each image, or variants of a single image."""
+        """Return the gradients of the score at `images`: one variant per image, or several of a single image."""
         targets = self.targets.expand(len(images))
 
         def score(logits: Tensor) -> Tensor:

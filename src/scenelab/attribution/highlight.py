@@ -13,7 +13,7 @@ def highlight_grid(
 ) -> Float[Tensor, "3 rows cols"]:
     """Return a grid of images in [0, 1], with red pixels where a map exceeds `alpha` times its mean.
 
-    Minimum and maximum of each image become 0 and 1. Without maps, no pixel is red.
+    Each image is rescaled from its own minimum and maximum to [0, 1]. Without maps, no pixel is red.
     """
     grid = make_grid(images.detach().float().cpu(), nrow=columns, normalize=True, scale_each=True)
     if maps is None:

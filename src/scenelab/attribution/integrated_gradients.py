@@ -53,7 +53,7 @@ class IntegratedGradients(Attribution):
         with classifier.eval_mode(model), torch.no_grad():
             targets = classifier.resolve_targets(model, images, targets, batch_size=batch_size)
             start = self._expand_baseline(images)
-            start = start[:1] if start.stride(0) == 0 else start  # one baseline for all images is evaluated once
+            start = start[:1] if start.stride(0) == 0 else start  # evaluate a shared baseline once
             first, last = (classifier.batched_logits(model, points, batch_size) for points in (start, images))
         return values.sum(dim=(1, 2, 3)) - (last - first).gather(1, targets[:, None])[:, 0]
 

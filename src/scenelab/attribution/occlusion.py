@@ -13,7 +13,7 @@ from scenelab.errors import LabError
 
 @dataclass(frozen=True, kw_only=True)
 class Occlusion(Attribution):
-    """Occlusion: mean of logit(image) - logit(occluded image) over all windows on a pixel, signed, N×1×H×W.
+    """Occlusion: mean of logit(image) - logit(occluded image) over the windows that cover a pixel, signed, N×1×H×W.
 
     Windows start at 0, stride, 2·stride, … until every pixel is covered. The last windows are cropped at the border.
 

@@ -1,4 +1,4 @@
-"""Adversarial examples of a run: PNG files that hold them exactly, a sheet, and the model's predictions."""
+"""Adversarial examples of a run: lossless PNG files, a sheet of samples, and the model's predictions."""
 
 import io
 from dataclasses import dataclass
@@ -27,23 +27,23 @@ from scenelab.runs.run import Run
 MethodName = Literal["fgsm", "pgd", "apgd", "apgd-t", "square"]
 LEVELS = 255
 SHEET_IMAGES = 8
-QUERIES_PER_STEP = 25  # of Square, for a step of the others
-AMPLITUDE = 0.5  # the largest change of an image is drawn as this distance from gray
+QUERIES_PER_STEP = 25  # queries of Square per step of the other attacks
+AMPLITUDE = 0.5  # distance from gray at which the largest change of an image is drawn
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackSettings:
-    """An attack by name."""
+    """Attack method and settings from the command line."""
 
     method: MethodName
     epsilon: float  # L∞ radius in pixel units
-    steps: int  # of PGD and Auto-PGD; Square makes 25 queries for each
-    target: str | None = None  # a category, `least-likely` or `random`; None moves away from the labels
+    steps: int  # steps of PGD and Auto-PGD; Square makes 25 queries per step
+    target: str | None = None  # a category, `least-likely` or `random`; None for an untargeted attack
     seed: int = 0
 
     @property
     def attack(self) -> Attack:
-        """The attack as a value."""
+        """The attack with these settings."""
         attacks: dict[MethodName, Attack] = {
             "fgsm": FGSM(),
             "pgd": PGD(steps=self.steps),
@@ -55,14 +55,14 @@ class AttackSettings:
 
     @property
     def passes(self) -> int:
-        """Steps or, for Square, queries."""
+        """Number of steps or, for Square, of queries."""
         return {"fgsm": 1, "square": QUERIES_PER_STEP * self.steps}.get(self.method, self.steps)
 
     def targets(self, categories: tuple[str, ...], count: int) -> Targets:
-        """Return the targets of `count` images.
+        """Return `count` target class indices, or the rule that chooses them; None for an untargeted attack.
 
         Raises:
-            LabError: the target is not a category, or the method takes none.
+            LabError: the target is not a category, or the method takes no targets.
         """
         if self.target is None:
             return None
@@ -78,7 +78,7 @@ class AttackSettings:
 
 
 class Change(Value):
-    """The predicted category and its confidence before and after an attack."""
+    """Predicted category and its probability before (`confidence`) and after an attack (`certainty`)."""
 
     before: str
     confidence: float
@@ -87,7 +87,7 @@ class Change(Value):
 
 
 class AttackedImage(Change):
-    """An entry of `attack.json`: names, true category if known, predictions, and norm of the perturbation."""
+    """Entry of `attack.json`: image name, PNG file, true category if known, predictions, and perturbation norm."""
 
     image: str
     file: str
@@ -97,7 +97,7 @@ class AttackedImage(Change):
 
 
 class AttackReport(Result):
-    """The content of `results/attack/attack.json`."""
+    """Content of `results/attack/attack.json`."""
 
     method: MethodName
     epsilon: float
@@ -116,9 +116,9 @@ def attack_images(
     *,
     on_progress: OnProgress = no_progress,
 ) -> AttackResult:
-    """Attack images on 8-bit levels; the adversarial examples are on 8-bit levels too.
+    """Return adversarial examples on 8-bit levels for images on 8-bit levels.
 
-    Without labels, attack away from the model's predictions.
+    Without labels, the model's predictions serve as labels.
     """
     return settings.attack(
         model,
@@ -140,9 +140,9 @@ def write_adversarial(
     labels: list[int] | None,
     settings: AttackSettings,
 ) -> AttackReport:
-    """Attack images, rounded to 8 bits first, and write PNG files, a sheet and attack.json to RUN/results/attack.
+    """Attack images and write PNG files, a sheet of samples and attack.json to RUN/results/attack.
 
-    Without labels, attack away from the model's predictions.
+    The images are first rounded to 8-bit levels. Without labels, the model's predictions serve as labels.
     """
     model, folder, categories = prepare_for_inference(stored.model), run.results / "attack", stored.categories
     images = round_to_levels(images)
@@ -175,7 +175,7 @@ def write_adversarial(
 
 
 def predict_both(model: Model, images: Tensor, adversarial: Tensor, categories: tuple[str, ...]) -> list[Change]:
-    """Return the model's predictions on images and their adversarial examples."""
+    """Return the model's predictions on each image and its adversarial example."""
     columns = [column.tolist() for batch in (images, adversarial) for column in top1(model, batch)]
     return [
         Change(before=categories[before], confidence=confidence, after=categories[after], certainty=certainty)
@@ -184,7 +184,7 @@ def predict_both(model: Model, images: Tensor, adversarial: Tensor, categories: 
 
 
 def draw_samples(images: Tensor, adversarial: Tensor, changes: list[Change], epsilon: float, path: Path) -> None:
-    """Draw the first images, their adversarial examples and the amplified differences, with the predictions."""
+    """Draw a row per item of `changes`: image, adversarial example, amplified difference, and the predictions."""
     size = (5.4, 1.95 * len(changes) + 0.3)
     with new_figure(path, len(changes), 3, size=size, images=True, squeeze=False) as (_, axes):
         for image, example, change, line in zip(images, adversarial, changes, axes, strict=False):
@@ -200,18 +200,18 @@ def draw_samples(images: Tensor, adversarial: Tensor, changes: list[Change], eps
 
 
 def name_epsilon(epsilon: float) -> str:
-    """Return `4/255` for whole levels, else the number."""
+    """Return ε as text: a fraction such as `4/255` for whole 8-bit levels, otherwise a decimal number."""
     levels = epsilon * LEVELS
     return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{epsilon:g}"
 
 
 def round_to_levels(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Return the images rounded to 8-bit levels."""
+    """Return images in [0, 1], rounded to 8-bit levels."""
     return images.mul(LEVELS).round_().div_(LEVELS)
 
 
 def to_png(image: Float[Tensor, "3 h w"]) -> bytes:
-    """Return a PNG file of an image, rounded to 8-bit levels."""
+    """Return the bytes of a PNG file of an image in [0, 1], rounded to 8-bit levels."""
     buffer = io.BytesIO()
     levels = image.mul(LEVELS).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     Image.fromarray(levels).save(buffer, "PNG")
@@ -219,6 +219,6 @@ def to_png(image: Float[Tensor, "3 h w"]) -> bytes:
 
 
 def through_png(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
-    """Return the image after it is written to a PNG file and read again."""
+    """Return the image after encoding to PNG and decoding."""
     with Image.open(io.BytesIO(to_png(image))) as file:
         return torch.from_numpy(np.array(file)).permute(2, 0, 1).float().div_(LEVELS)

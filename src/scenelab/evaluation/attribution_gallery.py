@@ -1,4 +1,4 @@
-"""Galleries of attribution maps: which images to show, maps by every method, and their scale."""
+"""Galleries of attribution maps: selection of images, maps by every method, and scaling of the maps."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -35,14 +35,14 @@ SCOPES: dict[Scope, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """How maps become images: what shares a scale, and colors over the gray image (`overlay`) or alone (`heat`)."""
+    """Rendering of maps: which maps share a scale, and colors over the gray image (`overlay`) or alone (`heat`)."""
 
     scope: Scope = "map"
     style: Style = "overlay"
 
     @property
     def caption(self) -> str:
-        """What the colors mean."""
+        """Caption that explains the colors."""
         return (
             f"from 0 to the {PERCENTILE:g}th percentile (the number below a map; the maximum if that is 0), larger "
             f"values clipped; {SCOPES[self.scope]}"
@@ -50,7 +50,7 @@ class Rendering:
 
 
 class Explanation(Value):
-    """An explained image (index or file name), the model's prediction, and the limit of each map's colors."""
+    """Explained image (index or file name), its prediction, and the value at the top of each map's color scale."""
 
     image: int | str
     guess: str
@@ -60,7 +60,7 @@ class Explanation(Value):
 
     @property
     def text(self) -> str:
-        """Caption of the image."""
+        """Caption of the image: file name if it has one, prediction, and true category if it differs."""
         lines = [f"{self.guess} {100 * self.confidence:.0f} %"]
         if self.label not in (None, self.guess):
             lines.append(f"is {self.label}")
@@ -69,7 +69,7 @@ class Explanation(Value):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """An image with its scaled maps in [0, 1] by method."""
+    """Image and its maps by method, scaled to [0, 1]."""
 
     image: Float[Tensor, "3 h w"]
     maps: dict[str, Float[Tensor, "h w"]]
@@ -78,7 +78,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """Images with scaled maps, and how they are rendered."""
+    """Images with scaled maps, and their rendering."""
 
     name: str
     rendering: Rendering
@@ -93,9 +93,9 @@ class Gallery:
 def select_examples(
     logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], *, count: int, per_class: bool
 ) -> dict[str, list[int]]:
-    """Select the most confident correct and wrong predictions and, with `per_class`, one image per class, by index.
+    """Return image indices by gallery: the `count` most confident correct and the `count` most confident wrong ones.
 
-    The image of a class is its most confident correct one, or its most confident if none is correct.
+    With `per_class`, add one image per class: the most confident correct one, otherwise the most confident wrong one.
     """
     confidence, predictions = logits.softmax(dim=1).max(dim=1)
     order = confidence.argsort(descending=True, stable=True)
@@ -118,9 +118,9 @@ def make_gallery(
     *,
     labels: list[int] | None = None,
 ) -> Gallery:
-    """Attribute the predicted class of each image by every method.
+    """Return a gallery with the maps of every method for the predicted class of each image.
 
-    Sources are indices in a split, or names of files; labels are the true classes, if known.
+    `sources` are indices in a split or file names. `labels` are the true class indices, if known.
     """
     gallery = Gallery(name=name, rendering=rendering, rows=[])
     if not len(images):
@@ -150,22 +150,22 @@ def compute_maps(
     *,
     on_progress: OnProgress = no_progress,
 ) -> Maps:
-    """Return the maps of a method, in batches."""
+    """Return the maps of the method `name` for the target classes, computed in batches."""
     parts = zip(images.split(BATCH_SIZE), targets.split(BATCH_SIZE), strict=True)
     return torch.cat([METHODS[name](model, part, classes, on_progress=on_progress) for part, classes in parts])
 
 
 def divide_by_mean(maps: Maps) -> Maps:
-    """Divide each map by its mean, so that 1 is an even spread in the units of any method."""
+    """Divide each map by its mean, so that an evenly spread map is 1 everywhere for every method."""
     means = maps.mean(dim=(1, 2, 3), keepdim=True)
     return maps / torch.where(means > 0, means, torch.ones_like(means))
 
 
 def scale_maps(maps: Maps, *, percentile: float = PERCENTILE, limit: float | None = None) -> tuple[Maps, list[float]]:
-    """Return maps in [0, 1] and the value that 1 is: `limit`, or a percentile of each map; zeros stay zero."""
+    """Return maps in [0, 1], and the value mapped to 1 in each map: `limit`, by default a percentile of the map."""
     values = maps.detach().flatten(1).double().cpu().numpy()  # torch.quantile has a size limit
     limits = torch.from_numpy(np.percentile(values, percentile, axis=1).reshape(-1))
-    limits = torch.where(limits > 0, limits, maps.flatten(1).double().amax(dim=1))  # for mostly zero maps
+    limits = torch.where(limits > 0, limits, maps.flatten(1).double().amax(dim=1))  # for maps with mostly zeros
     if limit is not None:
         limits = torch.full_like(limits, limit)
     safe = torch.where(limits > 0, limits, torch.ones_like(limits)).to(maps.dtype)
@@ -173,7 +173,7 @@ def scale_maps(maps: Maps, *, percentile: float = PERCENTILE, limit: float | Non
 
 
 def scale_together(maps: dict[str, Maps], scope: Scope) -> tuple[dict[str, Maps], dict[str, list[float]]]:
-    """Return maps in [0, 1] by method, and the value that 1 is in each map."""
+    """Return maps in [0, 1] by method, and the value mapped to 1 in each map; maps in one `scope` share a scale."""
     if scope == "all":
         maps = {name: divide_by_mean(values) for name, values in maps.items()}
 

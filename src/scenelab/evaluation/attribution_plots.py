@@ -1,4 +1,4 @@
-"""Plots of attributions: sheets of images with their maps, the HTML page of them, and figures of the tests."""
+"""Plots of attribution maps: sheets of images with their maps, an HTML page, and figures of the tests."""
 
 import base64
 import io
@@ -23,16 +23,16 @@ from scenelab.evaluation.sanity import Sanity
 from scenelab.io import atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
-MIN_WIDTH = 160  # pixels of an image on the page
+MIN_WIDTH = 160  # minimum width of an image on the page, in pixels
 COLORMAP = "cividis"  # ordered in lightness, also for colorblind readers (Nuñez et al. 2018)
 OPACITY = 0.75  # of a map over the gray image
 MAX_COLUMNS = 3  # panels side by side
-DENSITIES = (0.25, 0.5, 1, 2, 4)  # ticks
+DENSITIES = (0.25, 0.5, 1, 2, 4)  # ticks of the density axis
 LINE_STYLES: tuple[dict[str, Any], ...] = tuple(
     {"ls": dashes, "marker": marker, "color": plt.get_cmap("viridis")(0.9 * shade / 7)}
     for dashes, marker, shade in zip(["-"] * 5 + ["--"] * 3, "osD^vxP*", (0, 4, 2, 7, 5, 1, 6, 3), strict=True)
 )
-"""Lines that differ in marker, dashes and lightness; neighbors are far apart."""
+"""Line styles that differ in marker, dashes and lightness; neighbors in the list differ most."""
 
 METHOD_STYLES: dict[str, dict[str, Any]] = {
     **dict(zip("gradient smooth integrated cam occlusion gradient-input variance".split(), LINE_STYLES, strict=False)),
@@ -46,7 +46,7 @@ METHOD_STYLES: dict[str, dict[str, Any]] = {
 def paint(
     image: Float[Tensor, "3 h w"], values: Float[Tensor, "h w"], style: Style, *, opacity: float = OPACITY
 ) -> np.ndarray:
-    """Return the map's colors, alone or over the gray image, as h×w×3 in [0, 1]; low values are dark."""
+    """Return a map in [0, 1] as h×w×3 colors in [0, 1], alone or over the gray image; low values are dark."""
     colors = plt.get_cmap(COLORMAP)(values.numpy())[:, :, :3]
     if style == "heat":
         return colors
@@ -55,7 +55,7 @@ def paint(
 
 
 def draw_sheet(rows: list[Row], title: str, rendering: Rendering, path: Path) -> None:
-    """Draw one line per image, each beside its maps; the caption explains the colors."""
+    """Draw one row per image, with its maps beside it and a caption that explains the colors."""
     names, side = list(rows[0].maps), 1.55
     size = (side * (1 + len(names)) + 0.9, side * len(rows) * 1.13 + 1.3)
     with new_figure(path, len(rows), 1 + len(names), size=size, images=True, squeeze=False) as (figure, axes):
@@ -75,7 +75,7 @@ def draw_sheet(rows: list[Row], title: str, rendering: Rendering, path: Path) ->
 
 
 def write_page(path: Path, result: Result, galleries: list[Gallery]) -> None:
-    """Write an HTML page that loads nothing from elsewhere; the figures of the tests are in the folder of `path`."""
+    """Write a self-contained HTML page of galleries and tests; it embeds the figures in the folder of `path`."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(TEMPLATES))
     environment.globals |= {
         "paint": paint,
@@ -100,7 +100,7 @@ def _data_url(content: bytes, kind: str) -> str:
 
 
 def draw_faithfulness(faithfulness: Faithfulness, path: Path) -> None:
-    """Draw mean deletion and insertion curves; baselines are gray."""
+    """Draw the mean deletion and insertion curves of methods and, in gray, of baselines."""
     panels = (("deletion", "low", "made gray"), ("insertion", "high", "restored"))
     with new_figure(path, 1, 2, size=(10, 4), sharey=True) as (_, axes):
         for axis, (kind, good, change) in zip(axes, panels, strict=True):
@@ -115,7 +115,7 @@ def draw_faithfulness(faithfulness: Faithfulness, path: Path) -> None:
 
 
 def draw_sanity(sanity: Sanity, path: Path) -> None:
-    """Draw the rank correlation with the trained model's maps, layer by layer from the last."""
+    """Draw the rank correlation with the trained model's maps per randomized layer, last layer first."""
     layers = next(iter(sanity.methods.values())).layers
     names = [layer.layer.removeprefix("network.").removeprefix("features.") for layer in layers]
     with new_figure(path, 1, 2, size=(12, 4.8), sharey=True) as (_, axes):
@@ -138,7 +138,7 @@ def draw_sanity(sanity: Sanity, path: Path) -> None:
 def draw_objects(objects: Localization, path: Path, *, max_items: int = 24) -> None:
     """Draw the attribution density on the most frequent object classes, with 95 % intervals, one panel per method.
 
-    Filled dots differ from the maps of other images, open dots do not.
+    A filled dot marks a significant difference from the maps of other images, an open dot no difference.
     """
     methods = objects.methods
     height = 1.6 + 0.22 * min(max_items, max(len(values.items) for values in methods.values()))

@@ -12,7 +12,7 @@ BINS = 15  # section 2
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """Predictions with a confidence in (low, high]; mean confidence and accuracy in [0, 1]."""
+    """Bin of predictions with a confidence in (low, high]: count, mean confidence and accuracy in [0, 1]."""
 
     low: float
     high: float
@@ -22,13 +22,13 @@ class Bin:
 
 
 def expected_calibration_error(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> float:
-    """Return Σ_b count_b / n · |accuracy_b − confidence_b| in percent (eq. 3)."""
+    """Return the expected calibration error Σ_b count_b / n · |accuracy_b − confidence_b| in percent (eq. 3)."""
     gaps = (part.count * abs(part.accuracy - part.confidence) for part in reliability(logits, labels))
     return 100 * sum(gaps) / len(labels)
 
 
 def reliability(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> list[Bin]:
-    """Return the bins of the reliability diagram without the empty ones; a confidence of 1 is in the last bin."""
+    """Return the non-empty bins of the reliability diagram, in ascending order of confidence."""
     confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
     correct = (predicted == labels).double()
     bins = []

@@ -1,6 +1,6 @@
-"""The MiniPlaces challenge: five guesses per image in a text file, scored by top-5 error.
+"""MiniPlaces challenge: five predicted labels per image in a text file, scored by top-5 error.
 
-The file has one line per image, in the order of the file names: `test/00000001.jpg l1 l2 l3 l4 l5` with labels from 0
+The file has one line per image, sorted by file name: `test/00000001.jpg l1 l2 l3 l4 l5`, with labels counted from 0
 (github.com/CSAILVision/miniplaces).
 """
 
@@ -25,11 +25,11 @@ K40_SECONDS = 4 * 3600
 K40_PEAK = 4.29e12  # float32 operations per second of an NVIDIA Tesla K40 at its base clock (data sheet, 2013)
 BATCH = 100
 
-Guesses = dict[str, tuple[int, ...]]  # labels by image path, in order
+Guesses = dict[str, tuple[int, ...]]  # labels by image path, most likely first
 
 
 class ChallengeCard(Stamped, TrainingResult):
-    """The content of `results/challenge.json`: the training's accounting, limits, and errors on val if it is there."""
+    """Content of `results/challenge.json`: cost of the training, limits, and errors on val if its images exist."""
 
     largest_bytes: int
     k40_budget_flops: float
@@ -43,7 +43,9 @@ class ChallengeCard(Stamped, TrainingResult):
 
 @torch.no_grad()
 def guess(stored: Stored, images: Path, names: list[str]) -> Guesses:
-    """Return the five most likely labels of each image, averaged with its mirror image; names are below `images`.
+    """Return the five most likely labels of each image, by the mean logits of the image and its mirror image.
+
+    `names` are file paths relative to the folder `images`.
 
     Raises:
         LabError: an image cannot be decoded, or the model has fewer than five classes.
@@ -63,16 +65,16 @@ def guess(stored: Stored, images: Path, names: list[str]) -> Guesses:
 
 
 def write_guesses(path: Path, guesses: Guesses) -> None:
-    """Write the challenge's text file."""
+    """Write predicted labels to the challenge's text file."""
     with atomic_write(path, "w") as file:
         file.writelines(f"{name} {' '.join(map(str, labels))}\n" for name, labels in guesses.items())
 
 
 def read_guesses(path: Path) -> Guesses:
-    """Read the challenge's text file.
+    """Read predicted labels from the challenge's text file.
 
     Raises:
-        LabError: the file is missing, or a line is not a name and five labels, or repeats an image.
+        LabError: the file is missing, a line is not a name and five labels, or an image occurs twice.
     """
     guesses: Guesses = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -88,10 +90,10 @@ def read_guesses(path: Path) -> Guesses:
 
 
 def score(guesses: Guesses, labels: Path) -> list[float]:
-    """Return the top-1, top-2, … top-5 error in percent of guesses for the images of a list of `path label` lines.
+    """Return the top-1, top-2, … top-5 errors in percent; the file `labels` has lines `path label`.
 
     Raises:
-        LabError: an image has no guesses or no label.
+        LabError: an image has no predicted labels or no true label.
     """
     truth = dict(read_list(labels))
     for missing, what in ((truth.keys() - guesses.keys(), "guesses"), (guesses.keys() - truth.keys(), "label")):
@@ -104,7 +106,7 @@ def score(guesses: Guesses, labels: Path) -> list[float]:
 
 
 def make_card(run: Run) -> ChallengeCard:
-    """Return the run's accounting with the limits of the challenge.
+    """Return the card of a run: cost of its training, and limits of the challenge.
 
     Raises:
         LabError: training is not finished or took too many operations, or the model is too large.
@@ -131,10 +133,10 @@ def make_card(run: Run) -> ChallengeCard:
 
 
 def write_submission(run: Run, *, data: Path | None = None, split: str = "test") -> ChallengeCard:
-    """Write the model, the guesses on a split (`test` or `val`) and the card to a finished run's results.
+    """Write model, predicted labels of a split (`test` or `val`), and card to the results of a finished run.
 
     Raises:
-        LabError: images are missing, or the run is over a limit of the challenge.
+        LabError: images are missing, or the run exceeds a limit of the challenge.
     """
     source = data or Path(run.read_config().data)
     images, labels = source / "images", source / "val.txt"

@@ -1,4 +1,4 @@
-"""Lines that the figures of studies and reports share: thinned curves, and accuracy against ε."""
+"""Curves in the figures of studies and reports: thinned curves, and accuracy against ε."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from matplotlib.axes import Axes
 
 
 def thin(points: list[list[float]], max_points: int) -> np.ndarray:
-    """Average (x, y) points over stretches of equal length; returns 2×m with m ≤ `max_points`."""
+    """Average groups of consecutive (x, y) points; return a 2×m array with m ≤ `max_points`."""
     parts = np.array_split(np.asarray(points, dtype=float), min(len(points), max_points))
     return np.array([part.mean(axis=0) for part in parts]).T
 
 
 def plot_worst_case(axis: Axes, clean: dict[str, Any], attacked: list[dict[str, Any]], **style: Any) -> list[float]:
-    """Plot worst-case accuracy against ε in levels of 255 with 95 % intervals, and return the levels."""
+    """Plot worst-case accuracy against ε with 95 % intervals; return every ε in 8-bit levels, starting with 0."""
     points = [{"epsilon": 0.0, **clean}, *attacked]
     levels = [255 * point["epsilon"] for point in points]
     heights = np.array([point["accuracy"] for point in points])

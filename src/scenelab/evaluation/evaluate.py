@@ -1,4 +1,4 @@
-"""Evaluate a run: numbers as JSON, predictions as CSV and figures in the run's `results` folder."""
+"""Evaluation of a run on a split: metrics as JSON, predictions as CSV, and figures in the run's results."""
 
 import csv
 from pathlib import Path
@@ -20,7 +20,7 @@ from scenelab.runs.run import Run
 
 
 class Accuracy(Value):
-    """Top-1 and top-5 accuracy with 95 % intervals and calibration error in percent, and the mean loss in nats."""
+    """Top-1 and top-5 accuracy with 95 % intervals, calibration error (all in percent), and mean loss in nats."""
 
     top1: float
     top1_interval: Interval
@@ -31,7 +31,7 @@ class Accuracy(Value):
 
 
 class EvaluationResult(Result):
-    """The content of `results/SPLIT.json`; a class without images has an accuracy of NaN."""
+    """Content of `results/SPLIT.json`; a class without images has an accuracy of NaN."""
 
     split: str
     source: str
@@ -47,10 +47,10 @@ class EvaluationResult(Result):
 
 
 def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -> EvaluationResult:
-    """Evaluate a classifier on a split, plain and averaged with mirror images, and write the results.
+    """Evaluate a classifier on a split, with and without averaging over mirror images, and write the results.
 
-    The details (accuracy per class, confusion, calibration) are those of the averaged logits, the handout's measure.
-    `source` names the data folder.
+    Accuracy per class, confusion and calibration are computed from the averaged logits, as in the handout. `source` is
+    the name of the data folder in the result.
     """
     plain = predict_logits(stored.model, dataset, size=stored.size)
     mirrored = predict_logits(stored.model, dataset, size=stored.size, mirror=True)
@@ -86,7 +86,7 @@ def _accuracy(logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> Accuracy:
 
 
 def _write_predictions(path: Path, logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> None:
-    """Write one row per image: path, label, confidence of the first guess, and up to five guesses."""
+    """Write one CSV row per image: path, label, confidence, and the classes of up to five top predictions."""
     confidence = logits.softmax(dim=1).max(dim=1).values
     guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices
     with atomic_write(path, "w") as file:
@@ -97,7 +97,7 @@ def _write_predictions(path: Path, logits: Float[Tensor, "n k"], dataset: Memmap
 
 
 def draw_all(result: EvaluationResult, rows: list[dict[str, Any]], folder: Path) -> list[Path]:
-    """Draw the figures of an evaluated run, and its curves if metrics were logged; return the paths."""
+    """Draw the figures of an evaluated run, and training curves if it has logged `rows`; return the paths."""
     names = [f"{result.split}_{name}.png" for name in ("confusion", "per_class", "reliability")]
     paths = [folder / name for name in names]
     title = f"confusion on {result.images} {result.split} images"

@@ -1,4 +1,4 @@
-"""Explain a run: galleries of attribution maps as images and one page, and tests of the maps, in RUN/results."""
+"""Attribution report of a run in RUN/results: galleries of maps as images and a page, and tests of the maps."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ FIGURES = {"faithfulness": draw_faithfulness, "sanity": draw_sanity, "objects": 
 
 
 class AttributionResult(Result):
-    """The content of `results/attribution.json`, or of `attribution-files.json` with neither split nor tests."""
+    """Content of `results/attribution.json`, or `attribution-files.json`, which has no split and no tests."""
 
     split: str | None
     images: int
@@ -64,7 +64,7 @@ class AttributionResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageCounts:
-    """Maximum number of images per test; 0 skips the test."""
+    """Maximum number of images per test of the maps; 0 skips the test."""
 
     faithfulness: int = 0
     sanity: int = 0
@@ -83,9 +83,10 @@ def explain_split(
     rendering: Rendering,
     tests: ImageCounts = ImageCounts(),
 ) -> AttributionResult:
-    """Write galleries of a split, of at most `count` images, and the requested tests to RUN/results.
+    """Write galleries of a split with at most `count` images each, and the requested tests, to RUN/results.
 
-    `data` is the data folder, for object annotations; `per_class` adds a gallery with one image per class.
+    `names` are attribution methods. `data` is the data folder with the object annotations. `per_class` adds a gallery
+    with one image per class.
     """
     path, folder = run.results / "attribution.json", run.results / "attention"
     if tests.objects:
@@ -123,7 +124,7 @@ def _run_tests(
 
 
 def _earlier_tests(path: Path, result: AttributionResult) -> dict[str, SaliencyTest]:
-    """Return earlier tests of this version on the same weights and images, so that they are not lost."""
+    """Return the tests in the file at `path` that this version ran on the same weights and images."""
     earlier = read_json(path) if path.exists() else {}
     if any(earlier.get(name) != getattr(result, name) for name in ("weights", "split", "digest", "size")):
         return {}
@@ -137,7 +138,7 @@ def _earlier_tests(path: Path, result: AttributionResult) -> dict[str, SaliencyT
 def explain_files(
     run: Run, stored: Stored, paths: list[Path], *, names: tuple[str, ...], rendering: Rendering
 ) -> AttributionResult:
-    """Write a gallery of center-cropped image files to RUN/results/attention-files; a split's results stay."""
+    """Write a gallery of center-cropped image files to RUN/results/attention-files."""
     images = read_images(paths, stored.size).contiguous(memory_format=torch.channels_last)
     gallery = make_gallery("images", [path.name for path in paths], images, stored, names, rendering)
     result = _make_result(run, stored, names, [gallery], split=None, images=len(paths))
@@ -173,7 +174,7 @@ def _write(
 
 
 def _log_images(run: Run, galleries: list[Gallery]) -> None:
-    """Write the galleries to TensorBoard, one image per step beside its maps; replace an earlier call's."""
+    """Replace the galleries in TensorBoard; each step shows one image beside its maps."""
     folder = run.events / "attention"
     for path in folder.glob("events.out.tfevents.*"):
         path.unlink()

@@ -1,8 +1,8 @@
-"""Faithfulness: do the important pixels matter to the model?
+"""Faithfulness of attribution maps: deletion and insertion (Petsiuk et al. 2018).
 
-Deletion and insertion (Petsiuk et al. 2018): pixels become gray, the most important first, or are restored in a blurred
-image, while the target's probability is recorded. A faithful map makes it fall fast and rise fast. The areas under the
-curves are compared with those of maps that do not depend on the model.
+Deletion turns pixels gray, insertion restores pixels in a blurred image, the most important pixels first. With a
+faithful map, the target's probability falls fast under deletion and rises fast under insertion. The areas under the
+curves are compared with baselines: maps that do not depend on the model.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ BLOB_SIZE = 16  # pixels per value of a blob map, as in the last feature maps of
 
 
 def areas(curves: Float[Tensor, "n s"]) -> Float[Tensor, " n"]:
-    """Return the area under each curve in [0, 1]; low is good for deletion, high for insertion."""
+    """Return the area under each curve, in [0, 1]; small is good for deletion, large for insertion."""
     return torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1), dim=1)
 
 
@@ -42,9 +42,9 @@ def deletion_insertion(
     *,
     steps: int = STEPS,
 ) -> dict[str, Float[Tensor, "n s"]]:
-    """Return the target's probability against the share of deleted or inserted pixels, in `steps` + 1 points.
+    """Return the target's probability after 0, 1, … `steps` steps of `deletion` and `insertion` (the keys).
 
-    The keys are `deletion` and `insertion`. Ties are broken in one random order for all images.
+    Each step replaces the same number of pixels. Ties are broken by one random order for all images.
     """
     blurred, gray = blur(images), torch.full_like(images, GRAY)
     pixels = maps.shape[2] * maps.shape[3]
@@ -62,14 +62,14 @@ def deletion_insertion(
 
 
 def blur(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Blur images until only large areas of color are left."""
+    """Return blurred images that keep only large areas of color."""
     sigma = BLUR * images.shape[-1] / 128
     side = min(2 * round(3 * sigma) + 1, 2 * (min(images.shape[2:]) // 2) - 1)
     return gaussian_blur(images, [side, side], [sigma, sigma])
 
 
 def edge_map(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
-    """Return the magnitude of Sobel's gradient of the brightness, which looks plausible and uses no model."""
+    """Return the Sobel gradient magnitude of the brightness: plausible maps that use no model."""
     gray = images.mean(dim=1, keepdim=True)
     sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=images.dtype, device=images.device)
     kernels = torch.stack([sobel, sobel.t()])[:, None]
@@ -77,21 +77,21 @@ def edge_map(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
 
 
 def random_map(images: Float[Tensor, "n c h w"], *, seed: int = 0) -> Float[Tensor, "n 1 h w"]:
-    """Return uniform random values."""
+    """Return maps of independent random values, uniform in [0, 1)."""
     generator = torch.Generator(device=images.device).manual_seed(seed)
     shape = (len(images), 1, *images.shape[2:])
     return torch.rand(shape, generator=generator, dtype=images.dtype, device=images.device)
 
 
 def blob_map(images: Float[Tensor, "n c h w"], *, seed: int = 1) -> Float[Tensor, "n 1 h w"]:
-    """Return coarse random values, upsampled as Grad-CAM's are."""
+    """Return maps of coarse random values, upsampled like Grad-CAM maps."""
     height, width = images.shape[2:]
     coarse = images.new_empty(len(images), 1, max(2, height // BLOB_SIZE), max(2, width // BLOB_SIZE))
     return F.interpolate(random_map(coarse, seed=seed), (height, width), mode="bilinear", align_corners=False)
 
 
 def center_map(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
-    """Return a Gaussian around the center, where photographs tend to have their subject."""
+    """Return maps with a Gaussian at the center, where photographs usually have their subject."""
     rows, columns = (torch.linspace(-1, 1, side, dtype=images.dtype, device=images.device) for side in images.shape[2:])
     value = torch.exp(-2 * (rows[:, None].square() + columns.square()))
     return value.expand(len(images), 1, *images.shape[2:]).contiguous()
@@ -106,7 +106,7 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Gain(Value):
-    """Mean advantage in area over a baseline on the same images, positive if better; 95 % interval."""
+    """Mean gain in area over a baseline on the same images (positive is better), with its 95 % interval."""
 
     mean: float
     interval: Interval | None
@@ -122,7 +122,7 @@ class CurveSummary(Value):
 
 
 class MethodFaithfulness(Value):
-    """Both curves of a method or baseline."""
+    """Deletion and insertion curves of a method or baseline."""
 
     baseline: bool
     deletion: CurveSummary
@@ -130,20 +130,20 @@ class MethodFaithfulness(Value):
 
 
 class Faithfulness(SaliencyTest):
-    """Deletion and insertion of all methods, baselines first."""
+    """Deletion and insertion results by method, baselines first."""
 
     methods: dict[str, MethodFaithfulness]
 
 
 class Completeness(SaliencyTest):
-    """Mean gap of integrated gradients beside the mean explained score, to judge the number of steps."""
+    """Mean absolute completeness gap of integrated gradients, and mean |logit(x) - logit(x₀)| as its scale."""
 
     gap: float
     explained: float
 
 
 def measure_faithfulness(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> Faithfulness:
-    """Measure deletion and insertion areas of methods and baselines, with 95 % intervals over the images."""
+    """Measure deletion and insertion curves of methods and baselines, with 95 % intervals over the images."""
     model, targets = stored.model, top1(stored.model, images, batch_size=BATCH_SIZE)[1]
     methods: dict[str, MethodFaithfulness] = {}
     known: dict[str, dict[str, list[float]]] = {"deletion": {}, "insertion": {}}  # areas of each baseline
@@ -168,13 +168,13 @@ def measure_faithfulness(stored: Stored, images: Float[Tensor, "n 3 h w"], names
 
 
 def gain(values: list[float], baseline: list[float], sign: int) -> Gain:
-    """Return the mean advantage in area over a baseline; `sign` is 1 if large areas are good, else -1."""
+    """Return the mean gain in area over a baseline; `sign` is 1 if large areas are good, -1 if small ones are."""
     gains = [sign * (first - second) for first, second in zip(values, baseline, strict=True)]
     return Gain(mean=mean(gains), interval=mean_interval(gains))
 
 
 def measure_completeness(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> Completeness:
-    """Measure the completeness of integrated gradients."""
+    """Measure the completeness gap of integrated gradients for the predicted classes."""
     method, targets = IntegratedGradients(), top1(stored.model, images, batch_size=BATCH_SIZE)[1]
     values = method(stored.model, images, targets).contiguous(memory_format=torch.channels_last)
     gap = method.completeness_gap(stored.model, images, values, targets)

@@ -1,4 +1,4 @@
-"""Figures of a run, legible in grayscale: curves, confusion, accuracy per class, reliability, confused images."""
+"""Figures of a run, legible in grayscale: training curves, confusion, accuracy per class, calibration, mistakes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +39,7 @@ PAIRS, EACH = 6, 4  # rows and columns of the sheet of confused images
 def new_figure(
     path: Path, rows: int = 1, columns: int = 1, *, size: tuple[float, float], images: bool = False, **options: Any
 ) -> Iterator[tuple[Figure, Any]]:
-    """Yield a figure of a size in inches with its axes, and save it; with `images` it has no grid and no SVG."""
+    """Yield a figure of `size` inches and its axes, then save it; with `images`, draw no grid and save no SVG."""
     with plt.rc_context({**STYLE, "axes.grid": not images}):
         figure, axes = plt.subplots(rows, columns, figsize=size, **options)
         yield figure, axes
@@ -47,7 +47,7 @@ def new_figure(
 
 
 def save(figure: Figure, path: Path, *, vector: bool = True) -> None:
-    """Write a figure as PNG and, with `vector`, as SVG beside it, and close it; equal figures are equal files."""
+    """Write a figure as PNG and, with `vector`, as SVG, then close it; equal figures give identical files."""
     with atomic_write(path) as file:
         figure.savefig(file, format="png")
     if vector:
@@ -64,7 +64,7 @@ def show_image(axis: Axes, pixels: Any) -> None:
 
 
 def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw training loss and learning rate by step, and accuracy on train and val (or held-out) images by epoch."""
+    """Draw training loss and learning rate per step, and accuracy on train and val (or held-out) images per epoch."""
     steps = [row for row in rows if "training_loss" in row]
     with new_figure(path, 1, 3, size=(13, 3.8)) as (_, axes):
         axes[0].plot([row["step"] for row in steps], [row["training_loss"] for row in steps], lw=0.8, color="C0")
@@ -83,7 +83,7 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def draw_confusion(counts: list[list[int]], names: list[str], title: str, path: Path) -> None:
-    """Draw the confusion matrix, each row as shares of its true class."""
+    """Draw the confusion matrix; each row shows fractions of its true class."""
     shares = [[count / max(1, sum(row)) for count in row] for row in counts]
     side = max(5.0, 0.13 * len(names) + 3)
     with new_figure(path, size=(side * 1.1, side)) as (figure, axis):
@@ -98,7 +98,7 @@ def draw_confusion(counts: list[list[int]], names: list[str], title: str, path: 
 
 
 def draw_per_class(accuracies: dict[str, float], overall: float, path: Path) -> None:
-    """Draw top-1 accuracy per class, sorted, with the accuracy over all images."""
+    """Draw top-1 accuracy per class in percent, sorted, and the accuracy over all images."""
     names = sorted(accuracies, key=accuracies.__getitem__)
     with new_figure(path, size=(7, max(3.0, 0.14 * len(names) + 1.2))) as (_, axis):
         axis.barh(range(len(names)), [accuracies[name] for name in names], height=0.8, color="C0")
@@ -110,7 +110,7 @@ def draw_per_class(accuracies: dict[str, float], overall: float, path: Path) -> 
 
 
 def draw_reliability(bins: list[Bin], error: float, path: Path) -> None:
-    """Draw accuracy against confidence; the area of a dot is its number of predictions."""
+    """Draw the reliability diagram; the area of a dot shows the number of predictions in its bin."""
     with new_figure(path, size=(4.6, 4.4)) as (_, axis):
         axis.plot([0, 1], [0, 1], color="0.5", ls="--", lw=1, label="perfect calibration")
         confidence, accuracy = [part.confidence for part in bins], [part.accuracy for part in bins]
@@ -126,7 +126,7 @@ def draw_reliability(bins: list[Bin], error: float, path: Path) -> None:
 def draw_confused(
     dataset: MemmapDataset, predicted: Int64[Tensor, " n"], pairs: list[ConfusedPair], path: Path
 ) -> None:
-    """Draw one row per pair of classes with its first misclassified images; without mistakes, remove the figure."""
+    """Draw a row of misclassified images per confused pair of classes; without mistakes, delete the figure."""
     path.unlink(missing_ok=True)  # of an earlier evaluation
     pairs = pairs[:PAIRS]
     if not pairs:

@@ -1,4 +1,4 @@
-"""Signs of gradient masking, where attacks fail on a model that is not robust (Athalye et al. 2018)."""
+"""Signs of gradient masking: gradient-based attacks fail, but the model is not robust (Athalye et al. 2018)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from scenelab.attacks import PGD, Goal, Linf, cross_entropy
 from scenelab.attacks.gradient_ascent import loss_and_grad
 from scenelab.classifier import Model, eval_mode, logits_of
 
-LARGE_EPSILON = 0.5  # every image can become gray
+LARGE_EPSILON = 0.5  # at this radius, every image can become gray
 STEPS = 20
 TOLERANCE = 1e-4  # change of the logits between two passes, relative to their spread
-MAX_WITHOUT_GRADIENT = 0.05  # share of images
-SLACK = 2.0  # points of accuracy that chance may explain
+MAX_WITHOUT_GRADIENT = 0.05  # fraction of the images
+SLACK = 2.0  # percentage points of accuracy that chance may explain
 TEXTS = {
     "randomised": "the scores of an image differ by {:.2g} of their spread between two passes: a single gradient says "
     "little; attack the mean over many passes",
@@ -37,7 +37,7 @@ TEXTS = {
 
 @dataclass(frozen=True)
 class MaskingSign:
-    """Short name of a sign, and what was measured and what it means."""
+    """Sign of gradient masking: a short name, and a text with the measurement and its meaning."""
 
     sign: str
     text: str
@@ -50,10 +50,10 @@ def _sign(name: str, *values: float | str) -> MaskingSign:
 def check_model(
     model: Model, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], *, epsilon: float | None
 ) -> Iterator[MaskingSign]:
-    """Check a model on correctly classified images.
+    """Yield signs of gradient masking, measured on correctly classified images.
 
-    It should be deterministic, return logits rather than probabilities, and have a gradient of the loss; a nearly
-    unlimited perturbation should fool nearly all images, and many steps of `epsilon` at least as many as one.
+    Signs are random outputs, probabilities in place of logits, vanishing gradients, images that resist a nearly
+    unlimited perturbation, and, unless `epsilon` is None, more images that resist many steps than one step.
     """
     with eval_mode(model), torch.no_grad():
         first, second = logits_of(model, images), logits_of(model, images)
@@ -82,13 +82,13 @@ def check_model(
 
 
 def check_black_box(epsilon: str, *, fooled: int, images: int) -> Iterator[MaskingSign]:
-    """Check that few of all `images` were `fooled` only by an attack without gradients."""
+    """Yield a sign if many images are fooled only by a gradient-free attack: `fooled` out of `images`."""
     if 100 * fooled > SLACK * images:
         yield _sign("black box", epsilon, fooled, images)
 
 
 def check_monotone(accuracies: list[tuple[float, float]]) -> Iterator[MaskingSign]:
-    """Check that worst-case accuracy, in percent, falls with ε; pairs of both in ascending order of ε."""
+    """Yield a sign if the accuracy rises with ε; the pairs are (ε, accuracy in percent) in ascending order of ε."""
     for (small, before), (large, after) in pairwise(accuracies):
         if after > before + SLACK:
             yield _sign("not monotone", large, after, small, before)

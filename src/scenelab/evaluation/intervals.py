@@ -1,4 +1,4 @@
-"""Confidence intervals of 95 %: means, proportions, sums of Bernoulli variables, paired differences and ratios."""
+"""95 % confidence intervals of means, proportions, sums of Bernoulli variables, paired differences and ratios."""
 
 import math
 from collections.abc import Sequence
@@ -11,30 +11,30 @@ from torch import Tensor
 LEVEL = 0.95
 QUANTILE = 0.5 + LEVEL / 2
 NORMAL = float(norm.ppf(QUANTILE))
-MIN_RATIO_TERMS = 8  # with fewer the jackknife's interval is too narrow
+MIN_RATIO_TERMS = 8  # with fewer, the jackknife interval is too narrow
 Interval = tuple[float, float]
 
 
 def t_quantile(degrees_of_freedom: int) -> float:
-    """Return the two-sided quantile of Student's t distribution."""
+    """Return the 97.5 % quantile of Student's t distribution, for two-sided 95 % intervals."""
     return float(t.ppf(QUANTILE, degrees_of_freedom))
 
 
 def mean_error(values: Sequence[float]) -> float | None:
-    """Return half the width of Student's t interval of a mean; None for fewer than two values."""
+    """Return the half-width of Student's t interval of the mean; None for fewer than two values."""
     if len(values) < 2:
         return None
     return t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
-    """Return Student's t interval of a mean; None for fewer than two values."""
+    """Return Student's t interval of the mean; None for fewer than two values."""
     error = mean_error(values)
     return None if error is None else (mean(values) - error, mean(values) + error)
 
 
 def wilson(correct: int, count: int) -> Interval:
-    """Return Wilson's score interval of a proportion, in percent (Wilson 1927); 0 to 100 for no observations."""
+    """Return Wilson's score interval of `correct` / `count` in percent (Wilson 1927); 0 to 100 if `count` is 0."""
     if count == 0:
         return 0.0, 100.0
     interval = binomtest(correct, count).proportion_ci(LEVEL, method="wilson")
@@ -43,15 +43,15 @@ def wilson(correct: int, count: int) -> Interval:
 
 
 def bernoulli_error(shares: Sequence[float]) -> float:
-    """Return half the width of the normal interval of a sum of independent Bernoulli variables."""
+    """Return the half-width of the normal interval of a sum of independent Bernoulli variables with means `shares`."""
     return NORMAL * math.sqrt(sum(share * (1 - share) for share in shares))
 
 
 def paired_difference(only_first: int, only_second: int, count: int) -> tuple[float, Interval]:
-    """Return the difference of two paired proportions, second minus first, with its interval, in percentage points.
+    """Return the accuracy difference of two runs, second minus first, and its interval, in percentage points.
 
-    Of `count` images, `only_first` (b) and `only_second` (c) are right in one run alone. (c - b) / n has the variance
-    (b + c - (b - c)² / n) / n² (McNemar 1947; Fleiss et al. 2003, section 13.1).
+    Of the n = `count` images, b = `only_first` are correct only in the first run, c = `only_second` only in the second.
+    The variance of (c - b) / n is (b + c - (b - c)² / n) / n² (McNemar 1947; Fleiss et al. 2003, section 13.1).
     """
     points = 100 * (only_second - only_first) / count
     variance = only_first + only_second - (only_first - only_second) ** 2 / count
@@ -60,10 +60,10 @@ def paired_difference(only_first: int, only_second: int, count: int) -> tuple[fl
 
 
 def ratio(numerators: Float[Tensor, " n"], denominators: Float[Tensor, " n"]) -> tuple[float, Interval | None]:
-    """Return R = Σ numerators / Σ denominators with its interval; None for fewer than `MIN_RATIO_TERMS` terms.
+    """Return R = Σ numerators / Σ denominators and its interval, which is None below `MIN_RATIO_TERMS` terms.
 
-    The standard error is the jackknife's, √((n - 1) / n · Σ (R without i - mean)²) (Efron & Tibshirani 1993, chapter
-    11), times Student's t. With very unequal denominators it covers R in 89 % of the cases for 8 terms, 92 % for 30.
+    The half-width is the jackknife standard error √((n - 1) / n · Σ (R without i - mean)²) (Efron & Tibshirani 1993,
+    chapter 11) times Student's t. With very unequal denominators, its coverage is 89 % for 8 terms and 92 % for 30.
     """
     value = (numerators.sum() / denominators.sum()).item()
     count = len(numerators)

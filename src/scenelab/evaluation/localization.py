@@ -1,4 +1,4 @@
-"""Localization: share of attribution inside each object, against its area and against another image's map."""
+"""Localization: fraction of the attribution on each object, compared with its area and another image's map."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,27 +21,27 @@ from scenelab.evaluation.results import SaliencyTest, Value, stamp_test
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
 
-MIN_ITEM_IMAGES = 4  # images of a scene with an object class that is listed
-MAX_SCENES = 12  # scenes that are listed, those of most images
+MIN_ITEM_IMAGES = 4  # minimum number of images per listed pair of scene and object class
+MAX_SCENES = 12  # maximum number of listed scenes; scenes with more images come first
 Masks = dict[int, Bool[Tensor, "h w"]]
-"""Masks of the objects in an image by object class."""
+"""Object masks of an image by object class index."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """Attribution of one image on the objects of one class."""
+    """Attribution of one image on all its objects of one class."""
 
-    image: int  # index
+    image: int  # index in the split
     scene: int  # predicted class
     item: int  # object class
-    inside: float  # share of the attribution on these objects, in [0, 1]
-    elsewhere: float  # the same for another image's map, due to the method and the habits of photographers alone
-    area: float  # share of the image that the objects cover, in (0, 1]
-    hit: bool  # whether the map's maximum is on them
+    inside: float  # fraction of the attribution on these objects, in [0, 1]
+    elsewhere: float  # fraction of another image's attribution on these objects, as a baseline
+    area: float  # fraction of the image that the objects cover, in (0, 1]
+    hit: bool  # whether the map's maximum is on these objects
 
 
 class ItemSummary(Value):
-    """Overlaps of many images with one object class; intervals are None for fewer than `MIN_RATIO_TERMS` images."""
+    """Summary of the overlaps with one object class; intervals are None for fewer than `MIN_RATIO_TERMS` images."""
 
     item: str
     images: int
@@ -51,30 +51,30 @@ class ItemSummary(Value):
     gain: float  # density - elsewhere
     gain_interval: Interval | None
     area: float
-    hits: int  # maps whose maximum is on the objects
-    chance: float  # hits expected by area
+    hits: int  # number of maps with the maximum on the objects
+    chance: float  # expected hits at random positions
     verdict: str  # `more` or `less` attribution than from other images' maps, `no difference` or `too few`
 
 
 class Pointing(Value):
-    """Result of the pointing game (Zhang et al. 2018, without their tolerance)."""
+    """Result of the pointing game (Zhang et al. 2018) with a tolerance of 0 pixels."""
 
     images: int
-    hits: int  # maps whose maximum is on any object
-    chance: float  # hits expected by the area of the objects
-    interval: Interval  # 95 % of chance, by the normal approximation of draws of unequal probability
-    empty: int  # images with a map of zeros, which do not count
+    hits: int  # number of maps with the maximum on any object
+    chance: float  # expected hits at random positions
+    interval: Interval  # 95 % interval of the hits at random positions, by the normal approximation
+    empty: int  # number of maps of zeros, which are not in `images`
 
 
 class SceneSummary(Value):
-    """Number of images with one predicted class, and their objects."""
+    """Number of images with one predicted class, and a summary per object class."""
 
     images: int
     items: list[ItemSummary]
 
 
 class MethodLocalization(Value):
-    """Pointing game, object classes, and object classes by predicted scene of one method."""
+    """Localization of one method: pointing game, object classes, and object classes by predicted scene."""
 
     pointing: Pointing
     items: list[ItemSummary]
@@ -82,7 +82,7 @@ class MethodLocalization(Value):
 
 
 class Localization(SaliencyTest):
-    """Messages of invalid annotations, and the methods."""
+    """Localization by method, and the error messages of invalid annotations."""
 
     broken: list[str]
     methods: dict[str, MethodLocalization]
@@ -91,7 +91,7 @@ class Localization(SaliencyTest):
 def overlaps(
     attribution: Float[Tensor, "1 h w"], other: Float[Tensor, "1 h w"], masks: Masks, *, image: int, scene: int
 ) -> list[Overlap]:
-    """Compare a map and the map of another image with object masks; a map of zeros and empty masks give nothing."""
+    """Return a map's overlap with each visible object class, beside another image's map; [] for a map of zeros."""
     shares, other_shares = _shares(attribution), _shares(other)
     if shares is None:
         return []
@@ -114,7 +114,7 @@ def _shares(attribution: Float[Tensor, "1 h w"]) -> Float[Tensor, "h w"] | None:
 
 
 def peak(attribution: Float[Tensor, "1 h w"]) -> tuple[int, int]:
-    """Return row and column of the maximum; of several, the one nearest to their centroid."""
+    """Return row and column of the maximum; of several maxima, take the nearest to their centroid."""
     places = (attribution[0] == attribution.max()).nonzero().double()
     nearest = int((places - places.mean(dim=0)).square().sum(dim=1).argmin())
     row, column = places[nearest].long().tolist()
@@ -122,7 +122,7 @@ def peak(attribution: Float[Tensor, "1 h w"]) -> tuple[int, int]:
 
 
 def pointing_game(attributions: Float[Tensor, "n 1 h w"], masks: list[Masks]) -> Pointing:
-    """Play the pointing game on maps of at least 0; images without a visible object are skipped."""
+    """Return the result of the pointing game on non-negative maps; skip images without a visible object."""
     hits, chances, empty = 0, [], 0
     for values, objects in zip(attributions, masks, strict=True):
         covered = torch.stack([torch.zeros(values.shape[1:], dtype=torch.bool), *objects.values()]).any(dim=0)
@@ -139,14 +139,14 @@ def pointing_game(attributions: Float[Tensor, "n 1 h w"], masks: list[Masks]) ->
 
 
 def summarize(entries: list[Overlap], names: tuple[str, ...]) -> list[ItemSummary]:
-    """Summarize overlaps by object class, most images first; `names` are those of the object classes."""
+    """Return a summary per object class, most images first; `names` are the names of all object classes."""
     groups = group(entries, lambda entry: entry.item).items()
     summaries = [_summarize(names[item] if item < len(names) else f"object {item}", part) for item, part in groups]
     return sorted(summaries, key=lambda summary: -summary.images)
 
 
 def group(entries: list[Overlap], key: Callable[[Overlap], int]) -> dict[int, list[Overlap]]:
-    """Return the overlaps by key, in the order of their first appearance."""
+    """Return the overlaps grouped by key, in the order of first appearance."""
     groups: dict[int, list[Overlap]] = {}
     for entry in entries:
         groups.setdefault(key(entry), []).append(entry)
@@ -168,10 +168,10 @@ def _summarize(item: str, entries: list[Overlap]) -> ItemSummary:
 
 
 def find_annotated(dataset: MemmapDataset, data: Path) -> list[int]:
-    """Return the row indices of annotated images.
+    """Return the indices of the images with an annotation.
 
     Raises:
-        LabError: there are none, or the names of the object classes are missing.
+        LabError: no image has an annotation, or the names of the object classes are missing.
     """
     rows = [row for row, path in enumerate(dataset.paths) if object_file(data, path).exists()]
     if not rows:
@@ -185,10 +185,10 @@ def find_annotated(dataset: MemmapDataset, data: Path) -> list[int]:
 def measure_objects(
     stored: Stored, dataset: MemmapDataset, data: Path, names: tuple[str, ...], *, max_images: int
 ) -> Localization:
-    """Measure attribution on annotated objects: by object class, and by object class per predicted scene.
+    """Measure attribution on annotated objects, by object class and by object class per predicted scene.
 
-    Each map is compared with the map of another image on the same objects, of the same predicted scene if possible, and
-    with an edge detector. Invalid annotations are listed and their images skipped.
+    Each map is compared with another image's map, from the same predicted scene if possible. An edge detector is
+    measured like a method. Images with an invalid annotation are skipped and reported.
 
     Raises:
         LabError: no image of the split has a valid annotation.
@@ -224,7 +224,7 @@ def measure_objects(
 
 
 def pair_up(targets: Int64[Tensor, " n"]) -> list[int]:
-    """Return another image for each of the images, sorted by scene: the next of its scene, or else of all."""
+    """Return the index of another image per image: the next of the same scene, otherwise the next of all images."""
     partners = []
     for place, scene in enumerate(targets.tolist()):
         same = (targets == scene).nonzero()[:, 0].tolist()

@@ -1,4 +1,4 @@
-"""Compute logits over a split, and from them top-k accuracy, accuracy per class and confusion."""
+"""Logits over a split, and metrics from logits: top-k accuracy, accuracy per class, and confusion matrix."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ def predict_logits(
 ) -> Float[Tensor, "n k"]:
     """Return the logits of every image of a split, on the CPU, in the split's order.
 
-    The model sees images of `size` pixels on `device`, by default that of its parameters. With `mirror`, the logits of
-    an image and its mirror image are averaged, as in the handout's evaluation; `show` draws a progress bar.
+    Images are resized to `size` pixels and moved to `device`, by default the device of the model's parameters. `mirror`
+    averages the logits of image and mirror image, as the handout's evaluation does. `show` displays a progress bar.
     """
     device, outputs = device or next(model.parameters()).device, []
     bar = progress(f"evaluating {dataset.split}", len(dataset)) if show else nullcontext(no_progress)
@@ -43,28 +43,28 @@ def predict_logits(
 
 
 def hits(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], k: int) -> Bool[Tensor, " n"]:
-    """Return whether each label is among the k largest logits; always true for fewer than k classes."""
+    """Return whether the label is among the k largest logits, per image; always true for k or fewer classes."""
     return (logits.topk(min(k, logits.shape[1]), dim=1).indices == labels[:, None]).any(dim=1)
 
 
 def top_k(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], k: int) -> float:
-    """Return top-k accuracy in percent."""
+    """Return the top-k accuracy in percent."""
     return 100 * hits(logits, labels, k).double().mean().item()
 
 
 def confusion(predicted: Int64[Tensor, " n"], labels: Int64[Tensor, " n"], classes: int) -> Int64[Tensor, "k k"]:
-    """Return counts by true class (row) and predicted class (column)."""
+    """Return the confusion matrix: counts by true class (rows) and predicted class (columns)."""
     return multiclass_confusion_matrix(predicted, labels, num_classes=classes)
 
 
 def per_class(matrix: Int64[Tensor, "k k"]) -> Float[Tensor, " k"]:
-    """Return top-1 accuracy per class in percent; NaN for a class without images."""
+    """Return the top-1 accuracy per class in percent; NaN for a class without images."""
     return 100 * matrix.diagonal().double() / matrix.sum(dim=1).double()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusedPair:
-    """Number of images of class `true` that were predicted as `predicted`, out of `of`."""
+    """Pair of confused classes: `count` of the `of` images in class `true` are predicted as class `predicted`."""
 
     true: str
     predicted: str
@@ -73,7 +73,7 @@ class ConfusedPair:
 
 
 def most_confused(matrix: Int64[Tensor, "k k"], categories: tuple[str, ...], count: int = 10) -> list[ConfusedPair]:
-    """Return the largest entries off the diagonal, largest first, ties in class order."""
+    """Return the `count` most frequent confusions in a confusion matrix, most frequent first, ties in class order."""
     errors, totals = matrix.clone().fill_diagonal_(0).flatten(), matrix.sum(dim=1).tolist()
     order = [place for place in errors.argsort(descending=True, stable=True)[:count].tolist() if errors[place]]
     cells = [(int(errors[place]), *divmod(place, len(categories))) for place in order]

@@ -1,4 +1,4 @@
-"""Images of a split or of files, and the model's predictions on them."""
+"""Loading images of a split, and predicting the classes of images and image files."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ BATCH_SIZE = 50
 
 
 def load_images(dataset: MemmapDataset, rows: list[int], side: int) -> Float[Tensor, "n 3 s s"]:
-    """Return images of a split in [0, 1] at the evaluation size of a network."""
+    """Return the images at indices `rows` of a split, in [0, 1], resized to `side` pixels."""
     if not rows:
         return torch.empty(0, 3, side, side)
     index = torch.tensor(rows, dtype=torch.int64).numpy()
@@ -26,28 +26,28 @@ def load_images(dataset: MemmapDataset, rows: list[int], side: int) -> Float[Ten
 
 
 def spread_rows(total: int, count: int) -> list[int]:
-    """Return at most `count` row indices, evenly spread over the total."""
+    """Return at most `count` indices, evenly spaced from 0 to `total` - 1."""
     return torch.linspace(0, total - 1, min(total, count)).long().tolist()
 
 
 def top1(
     model: Model, images: Float[Tensor, "n 3 h w"], *, batch_size: int = BATCH_SIZE
 ) -> tuple[Float[Tensor, " n"], Int64[Tensor, " n"]]:
-    """Return confidence and class of the model's predictions."""
+    """Return the largest probability and the predicted class index per image."""
     with torch.no_grad():
         best = torch.cat([model(part) for part in images.split(batch_size)]).softmax(dim=1).max(dim=1)
     return best.values, best.indices
 
 
 def rank(logits: Float[Tensor, "1 k"], categories: tuple[str, ...], *, count: int) -> list[tuple[str, float]]:
-    """Return the `count` most likely categories of one image with their probabilities."""
+    """Return the `count` most likely categories of one image, and their probabilities in [0, 1]."""
     top = logits.softmax(dim=1)[0].topk(min(count, logits.shape[1]))
     return [(categories[label], share) for label, share in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
 
 
 @torch.no_grad()
 def predict_files(stored: Stored, paths: list[Path], *, guesses: int = 5) -> list[dict[str, Any]]:
-    """Return the most likely categories of each image file, averaged with its mirror image.
+    """Return the most likely categories of each image file, by the mean logits of the image and its mirror image.
 
     Images may have any size: the shorter side is resized to the model's input and the center is cropped.
 

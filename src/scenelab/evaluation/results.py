@@ -1,4 +1,4 @@
-"""Base classes of the results that are written to a run folder."""
+"""Base classes of results in a run folder."""
 
 from importlib.metadata import version
 from typing import Any
@@ -12,13 +12,13 @@ from scenelab.schema import Model
 
 
 class Value(Model):
-    """A part of a result; unlike what is read from a config, its numbers may be infinite or NaN."""
+    """Base class of results and their parts, in which numbers may be infinite or NaN."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
 
 class Stamped(Value):
-    """A file in `results`: what made it, and the digest of the weights."""
+    """Result file with date, command, and the SHA-256 of the weights."""
 
     date: str
     command: str
@@ -26,19 +26,19 @@ class Stamped(Value):
 
 
 class Result(Stamped):
-    """A result of a network: its architecture, and the side of its images in pixels."""
+    """Result of a network, with its architecture and the side of its input images in pixels."""
 
     model: str
     size: int
 
 
 def stamp_result(run: Run, stored: Stored) -> dict[str, Any]:
-    """Return the fields of `Result`."""
+    """Return values for all fields of `Result`."""
     return {**stamp(run.best), "model": stored.arch, "size": stored.size}
 
 
 class SaliencyTest(Value):
-    """Result of a test of attribution maps: what made it, and the methods that were requested."""
+    """Result of a test of attribution maps, with date, command, version, requested methods and number of images."""
 
     date: str
     command: str
@@ -48,5 +48,5 @@ class SaliencyTest(Value):
 
 
 def stamp_test(names: tuple[str, ...], images: Any) -> dict[str, Any]:
-    """Return the fields of `SaliencyTest`."""
+    """Return values for all fields of `SaliencyTest`; `images` is a collection of the tested images."""
     return {**stamp(), "version": version("scenelab"), "methods_asked": names, "images": len(images)}

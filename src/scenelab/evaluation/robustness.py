@@ -1,4 +1,4 @@
-"""Robustness of a run: attacks of growing strength at several ε, their worst case, and signs of gradient masking."""
+"""Robustness of a run: several attacks per ε, accuracy in the worst case, and signs of gradient masking."""
 
 import time
 from collections.abc import Iterator
@@ -30,27 +30,27 @@ from scenelab.runs.network import Stored
 from scenelab.runs.run import Run
 from scenelab.schema import parse
 
-MAX_CHECKED = 100  # images that are checked for gradient masking
+MAX_CHECKED = 100  # maximum number of images in the check for gradient masking
 SHEET_IMAGES = 6
-LEFTOVER = ("apgd-t", "square")  # these attack only images that resist the others
+LEFTOVER = ("apgd-t", "square")  # costly attacks, run only on images that resist all attacks before
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """Strength of the attacks."""
+    """Compute budget of the attacks."""
 
-    steps: int = 20  # of PGD and of APGD-CE
-    targeted_steps: int = 20  # of APGD-T per class
-    classes: int = 9  # that APGD-T tries
-    queries: int = 500  # of Square
+    steps: int = 20  # of PGD and APGD-CE
+    targeted_steps: int = 20  # of APGD-T, per target class
+    classes: int = 9  # target classes of APGD-T
+    queries: int = 500  # of Square, per image
 
 
 THOROUGH = Effort(steps=100, targeted_steps=100, classes=9, queries=5000)
-"""The budget of AutoAttack (Croce & Hein 2020), without FAB."""
+"""Compute budget of AutoAttack (Croce & Hein 2020), without FAB."""
 
 
 class Method(NamedTuple):
-    """An attack and its description for the report."""
+    """An attack, its description, and whether its adversarial examples are on 8-bit levels."""
 
     attack: Attack
     description: str
@@ -58,7 +58,7 @@ class Method(NamedTuple):
 
 
 def methods(effort: Effort) -> dict[str, Method]:
-    """Return the attacks in the order in which they run."""
+    """Return the attacks by name, in the order in which they run."""
     steps, targeted_steps, classes = effort.steps, effort.targeted_steps, effort.classes
     targeted = f"Auto-PGD on the targeted DLR loss, {classes} classes, {targeted_steps} steps each"
     return {
@@ -72,7 +72,7 @@ def methods(effort: Effort) -> dict[str, Method]:
 
 
 class Share(Value):
-    """A number of images, of how many, and the same in percent with its 95 % interval."""
+    """Number of images out of `of` images, and the same as accuracy in percent with its 95 % interval."""
 
     images: int
     of: int
@@ -83,16 +83,16 @@ class Share(Value):
 class Outcome(Value):
     """Result of an attack at one ε."""
 
-    given: int  # attacked images
-    fooled: list[int]  # rows of the images that it fooled
-    left: Share  # images that it did not fool, of all
-    png: int  # fooled images that still fool once saved as PNG
-    largest: float  # norm of a perturbation
+    given: int  # number of attacked images
+    fooled: list[int]  # indices, among the images of the measurement, on which the attack succeeded
+    left: Share  # attacked images on which it failed, out of all images of the measurement
+    png: int  # number of successful adversarial examples that still fool the model after saving as PNG
+    largest: float  # largest norm of a perturbation
     seconds: float
 
 
 class EpsilonResult(Value):
-    """Attacks at one ε, accuracy under all of them, and under those at any smaller ε too."""
+    """Attacks at one ε, the accuracy under them (`alone`), and under all attacks up to this ε (`worst`)."""
 
     epsilon: float
     name: str
@@ -102,7 +102,7 @@ class EpsilonResult(Value):
 
 
 class RobustnessResult(Result):
-    """The content of `results/robustness.json`; until all attacks are done, it has `begun` and not the last two."""
+    """Content of `results/robustness.json`; before the last attack ends, it has `begun` but no `warnings`."""
 
     version: str
     split: str
@@ -121,7 +121,7 @@ class RobustnessResult(Result):
 
 @dataclass(frozen=True)
 class Subject:
-    """The model under attack, images on 8-bit levels, and which of them it classifies correctly."""
+    """Model under attack, images on 8-bit levels, and a mask of the correctly classified images."""
 
     model: Classifier
     images: Float[Tensor, "n 3 h w"]
@@ -142,11 +142,11 @@ def measure_robustness(
 ) -> RobustnessResult:
     """Attack `count` images spread over a split and write RUN/results/robustness.json after each attack.
 
-    The first attacks get all correctly classified images, the last two only those that resist the first. The remaining
-    accuracy is an upper bound: a stronger attack may fool more. The same call resumes an interrupted measurement.
+    APGD-T and Square run on images that resist all attacks before, the others on all correctly classified images. The
+    accuracy is an upper bound: a stronger attack may fool more images. Call again to resume an interrupted measurement.
 
     Raises:
-        LabError: there are no epsilons.
+        LabError: `epsilons` is empty.
     """
     if not epsilons:
         raise LabError("--epsilons is empty; expected some, such as 4/255")
@@ -193,7 +193,7 @@ def _header(run: Run, stored: Stored, dataset: MemmapDataset, subject: Subject, 
 
 
 def _earlier_attacks(path: Path, header: RobustnessResult) -> dict[float, dict[str, Outcome]]:
-    """Return earlier attacks by ε with the same weights, images and effort."""
+    """Return the outcomes in the file at `path` by ε and attack, if weights, images and settings are the same."""
     earlier, new = read_json(path) if path.exists() else {}, header.to_json()
     same = "weights split digest images size effort seed methods version".split()
     if any(earlier.get(name) != new[name] for name in same):
@@ -205,7 +205,7 @@ def _earlier_attacks(path: Path, header: RobustnessResult) -> dict[float, dict[s
 def _attack_missing(
     subject: Subject, suite: dict[str, Method], epsilon: float, outcomes: dict[str, Outcome]
 ) -> Iterator[None]:
-    """Add the missing attacks of one ε and yield after each."""
+    """Run the attacks of one ε that are missing in `outcomes`, add their outcomes, and yield after each attack."""
     robust = subject.correct.clone()
     for name, method in suite.items() if epsilon else ():
         if name not in outcomes:
@@ -242,9 +242,9 @@ def _attack(subject: Subject, rows: Tensor, name: str, method: Method, epsilon: 
 def _assemble(
     header: RobustnessResult, attacks: dict[float, dict[str, Outcome]], begun: float | None = None
 ) -> RobustnessResult:
-    """Add the attacks of each ε; incomplete ones are left out, or apart for ε `begun`.
+    """Return `header` with a result for each complete ε, and the incomplete ε `begun` in a separate field.
 
-    An image fooled within a smaller ball is fooled within a larger one.
+    An image that is fooled at one ε counts as fooled at every larger ε.
     """
     clean, entries, fooled = header.clean, [], set()
     update: dict[str, Any] = {"epsilons": entries}
@@ -270,7 +270,7 @@ def _share(part: int, whole: int) -> Share:
 def find_signs(
     model: Model, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], entries: list[EpsilonResult]
 ) -> Iterator[MaskingSign]:
-    """Yield all signs of gradient masking of the result's `entries` and, if any, of correctly classified `images`."""
+    """Yield signs of gradient masking in the results per ε (`entries`) and on correctly classified `images`."""
     attacked = [entry for entry in entries if entry.attacks]
     if len(images):
         middle = attacked[len(attacked) // 2].epsilon if attacked else None
@@ -281,7 +281,7 @@ def find_signs(
 
 
 def draw_robustness(result: RobustnessResult, path: Path) -> None:
-    """Draw accuracy against ε: each attack that had all images, and the worst case with its 95 % interval."""
+    """Draw accuracy against ε for each attack on all images, and for the worst case with its 95 % interval."""
     entries = [entry for entry in result.epsilons if entry.attacks]
     levels = [0.0, *(255 * entry.epsilon for entry in entries)]
     worst = [result.clean, *(entry.worst for entry in entries)]

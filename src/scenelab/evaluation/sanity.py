@@ -1,6 +1,6 @@
-"""Parameter randomization: does a map depend on what the model learned (Adebayo et al. 2018)?
+"""Parameter randomization test: do maps depend on the learned parameters (Adebayo et al. 2018)?
 
-Layers become random from the last to the first, cumulatively (cascading) or one at a time (independent).
+Layers are randomized from the last to the first, cumulatively (cascading) or one at a time (independent).
 """
 
 import copy
@@ -27,33 +27,33 @@ from scenelab.evaluation.results import SaliencyTest, Value, stamp_test
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
 
-SIMILAR = 0.7  # a rank correlation above this: the map hardly changed
-DIFFERENT = 0.4  # a rank correlation below this: the map changed
+SIMILAR = 0.7  # above this rank correlation, a map hardly changed
+DIFFERENT = 0.4  # below this rank correlation, a map changed
 NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
-Explain = Callable[[Any], Tensor]  # from a model to maps N×1×H×W of fixed images and targets
+Explain = Callable[[Any], Tensor]  # function from a model to N×1×H×W maps of fixed images and targets
 
 
 @dataclass(frozen=True)
 class LayerCheck:
-    """Mean rank correlation with the trained model's maps once a layer is random; None if most maps are constant."""
+    """Mean rank correlation with the trained model's maps for a random layer; None if most maps are constant."""
 
     layer: str  # name in the model; its normalization is randomized with it
     cascading: float | None
     independent: float | None
-    error: float | None = 0.0  # half width of the 95 % interval of `cascading`; None for one image
+    error: float | None = 0.0  # half-width of the 95 % interval of `cascading`; None for one image
     images: int = 1  # number of cascading maps that are not constant
 
 
 class MethodSanity(Value):
-    """Verdict on a method and its layers, the last first."""
+    """Verdict on a method, and a check per layer, last layer first."""
 
     verdict: str
     layers: list[LayerCheck]
 
 
 class Sanity(SaliencyTest):
-    """Parameters that cannot be randomized, and the methods."""
+    """Results by method, and names of parameters that cannot be randomized."""
 
     untouched: list[str]
     methods: dict[str, MethodSanity]
@@ -62,11 +62,11 @@ class Sanity(SaliencyTest):
 def randomize_layers(
     model: nn.Module, explain: Explain, *, seed: int = 0, on_progress: OnProgress = no_progress
 ) -> list[LayerCheck]:
-    """Randomize copies of the model layer by layer from the last; the model does not change.
+    """Randomize copies of the model layer by layer, last layer first, and compare their maps with the original maps.
 
-    Layers are the modules with a `reset_parameters`, in the order of their definition; normalizations are reset to
-    scale 1, shift 0 and no statistics. The draws depend on the seed alone. `on_progress` is called with 1 per set of
-    maps, `1 + 2 * len(layer_groups(model))` times.
+    Layers are modules with a method `reset_parameters`, in the order of definition. Normalizations get scale 1, shift 0
+    and initial statistics. Random draws depend on `seed` only. `on_progress` is called with 1 per set of maps,
+    `1 + 2 * len(layer_groups(model))` times.
     """
     original, cascading, checks = explain(model), copy.deepcopy(model), []
     on_progress(1)
@@ -86,7 +86,7 @@ def randomize_layers(
 
 
 def layer_groups(model: nn.Module) -> list[list[str]]:
-    """Return the names of modules that are randomized together: a layer, and a normalization right behind it."""
+    """Return groups of modules, by name, to randomize together: a layer and the normalization after it."""
     owners: dict[str, str] = {}
     for name, sequence in model.named_modules():
         if isinstance(sequence, nn.Sequential):
@@ -101,14 +101,17 @@ def layer_groups(model: nn.Module) -> list[list[str]]:
 
 
 def unrandomized(model: nn.Module) -> list[str]:
-    """Return the parameters that keep their trained values, as no module can reset them."""
+    """Return the names of parameters that keep their trained values because no module can reset them."""
     names = [name for group in layer_groups(model) for name in group]
     reset = {id(parameter) for name in names for parameter in model.get_submodule(name).parameters(recurse=False)}
     return [name for name, parameter in model.named_parameters() if id(parameter) not in reset]
 
 
 def _similarity(original: Tensor, maps: Tensor) -> tuple[float | None, float | None, int]:
-    """Return mean, half width of its 95 % interval, and number of images; None if most images have no value."""
+    """Return mean rank correlation, half-width of its 95 % interval, and number of images without constant maps.
+
+    The first two are None if most images have a constant map.
+    """
     values = rank_correlation(original, maps)
     valid = values[~values.isnan()].tolist()
     if 2 * len(valid) < len(values):
@@ -117,7 +120,7 @@ def _similarity(original: Tensor, maps: Tensor) -> tuple[float | None, float | N
 
 
 def rank_correlation(first: Float[Tensor, "n 1 h w"], second: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:
-    """Return Spearman's correlation of the absolute values per image; NaN for a constant map."""
+    """Return Spearman's rank correlation of the maps' absolute values, per image; NaN for a constant map."""
     absolute = (maps.detach().abs().flatten(1).double().cpu().numpy() for maps in (first, second))
     ranks = [torch.from_numpy(rankdata(values, axis=1)) for values in absolute]
     centered = [rank - rank.mean(dim=1, keepdim=True) for rank in ranks]
@@ -127,9 +130,9 @@ def rank_correlation(first: Float[Tensor, "n 1 h w"], second: Float[Tensor, "n 1
 
 
 def check_sanity(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> Sanity:
-    """Randomize the network's layers and compare each method's maps, and an edge detector's, with a verdict.
+    """Run the parameter randomization test on each method and on an edge detector.
 
-    The targets stay the trained model's predictions, so that all maps explain the same class.
+    All maps explain the class that the trained model predicts.
     """
     targets = top1(stored.model, images, batch_size=BATCH_SIZE)[1]
     checks = {}
@@ -143,7 +146,7 @@ def check_sanity(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[
 
 
 def verdict(checks: list[LayerCheck]) -> str:
-    """Describe the cascade at the worse end of its error, and name layers whose maps do not change alone."""
+    """Return the verdict of the cascading test as text, with the layers that hardly change the maps on their own."""
     if not checks:
         return "the model has no layers that could be randomised"
     last, first = checks[0], checks[-1]
