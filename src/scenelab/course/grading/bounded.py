@@ -1,4 +1,4 @@
-"""Reading of untrusted files in a process with limited memory and time, which prints its result as JSON."""
+"""Processing of untrusted files in a separate process with limited memory and time."""
 
 import json
 import resource

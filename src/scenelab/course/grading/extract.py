@@ -30,7 +30,7 @@ MAX_NAME, MAX_PARTS, MAX_NOTES = 200, 12, 50  # characters per path, parts per p
 SKIPPED = frozenset("__MACOSX .DS_Store __pycache__ .git Thumbs.db .ipynb_checkpoints .idea .vscode".split())
 FORMATS = {b"Rar!": "a RAR archive", b"7z\xbc\xaf": "a 7z archive"}
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # other methods decompress to unbounded sizes
-OFFICE = (".docx", ".xlsx", ".pptx", ".odt", ".pages", ".jar", ".npz")  # zip files by content, but documents to users
+OFFICE = (".docx", ".xlsx", ".pptx", ".odt", ".pages", ".jar", ".npz")  # zip files by content, kept as single files
 BINARIES = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")  # first bytes on Linux, Windows, macOS
 COMPILED = (".so", ".pyd", ".pyc", ".pyo", ".dll", ".dylib")
 DRIVE = re.compile(r"[A-Za-z]:")
@@ -139,7 +139,7 @@ class Extraction:
             links = [name for name in folders if os.path.islink(os.path.join(root, name))]
             for source in (Path(root, name) for name in (*sorted(names), *links)):
                 plain = os.path.isfile(source) and not os.path.islink(source)
-                refusal = "" if plain or not os.path.lexists(source) else LINK  # without access, opening fails and reports it
+                refusal = "" if plain or not os.path.lexists(source) else LINK  # opening reports lack of access
                 yield _Entry(source.relative_to(path).as_posix(), lambda s=source: s.open("rb"), refusal=refusal)
 
     def _extract(self, entry: _Entry, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Parsing of file names to find the student and platform that they come from.
+"""Parsing of the names that learning platforms give to submitted files, to identify the student.
 
 Supported platforms are Canvas (named and anonymous), Moodle, Blackboard, Brightspace, Sakai, Autolab and Gradescope.
 Source: the platforms' guides for instructors on downloading submissions.
@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 STUDENT = re.compile(r"student[ _-]?code.*\.py$", re.IGNORECASE)
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".rar", ".7z")
-MODELS = (".pth.tar", ".pth", ".pt", ".ckpt")  # checkpoints: archives by content, but used as single files
+MODELS = (".pth.tar", ".pth", ".pt", ".ckpt")  # checkpoints: archives by content, kept as single files
 DOCUMENTS = (".pdf", ".doc", ".docx", ".odt", ".rtf", ".pages", ".txt", ".md", ".tex")
 ORDINARY = frozenset(
     """
@@ -139,7 +139,7 @@ def is_student_file(name: str) -> bool:
 
 
 def person(name: str) -> tuple[str, ...]:
-    """Return the words of a name that identify a person, without project words; may be empty."""
+    """Return the words of a name that identify a person: all except project words, possibly empty."""
     plain = stem(name).lower()
     if NUMBERED.fullmatch(plain):
         return (plain,)

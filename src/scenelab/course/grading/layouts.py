@@ -197,7 +197,7 @@ def group_names(named: list[tuple[str, Name]]) -> list[Group]:
 
 
 def _without_assignment(named: list[tuple[str, Name]]) -> list[tuple[str, Name]]:
-    """Remove Blackboard's assignment title, a prefix shared by all names, from students and users."""
+    """Remove Blackboard's assignment title, the prefix that all names share, from student and user names."""
     names = [name.student for path, name in named if re.match(PATTERNS["blackboard"], PurePosixPath(path).name)]
     cut = os.path.commonprefix(names).rfind("_") + 1  # noqa: RUF071 - of characters
     return [
@@ -207,7 +207,7 @@ def _without_assignment(named: list[tuple[str, Name]]) -> list[tuple[str, Name]]
 
 
 def _by_name(items: list[_Item], prefix: str) -> list[Group]:
-    """Group archives, folders and files by person, as in alice.zip and alice report.pdf."""
+    """Group archives, folders and files by person: alice.zip and alice report.pdf form one group."""
     groups: dict[str, Group] = {}
     for item in sorted(items, key=lambda each: (not each.has_code, each.folder, len(each.name), each.name)):
         student = item.name if item.folder else stem(item.name)

@@ -47,7 +47,7 @@ class Visibility(_Table):
 
 
 class Rubric(_Table):
-    """A validated rubric; `points` equals the sum of the points of checks and manual parts without bonus parts."""
+    """A validated rubric; `points` is the sum over checks and manual parts, excluding bonus parts."""
 
     name: str
     points: Points = 0.0

@@ -76,7 +76,7 @@ class Source:
     """Findings in a student's file; each note starts with a line number, as in "line 12: F.conv2d"."""
 
     defined: list[str] = field(default_factory=list)  # names defined at the top level
-    error: str = ""  # syntax error, with its line, if any
+    error: str = ""  # why the file cannot be parsed, with the line
     banned: list[str] = field(default_factory=list)  # library convolutions named in code of the student's convolution
     foreign: list[str] = field(default_factory=list)  # imports of packages that contain solutions
     hiding: list[str] = field(default_factory=list)  # ways to hide a call, or to reach the grader's monitor
@@ -94,7 +94,7 @@ class Source:
 
 
 def examine(path: Path, *, all_reached: bool = False) -> Source:
-    """Return the findings in a Python file; report a file that cannot be parsed in `error`, without raising.
+    """Return the findings in a Python file; a file that cannot be parsed sets `error` instead of raising.
 
     With `all_reached`, treat all code in the file as part of the convolution, as in an imported helper module.
     """
@@ -138,7 +138,7 @@ def _note(node: Any, text: str) -> str:
 
 
 def _first(notes: Iterator[str], count: int = MAX_NOTES) -> list[str]:
-    """Return the first `count` distinct notes; stop there, so that a file full of findings costs no time."""
+    """Return the first `count` distinct notes, and stop reading there to save time."""
     seen: set[str] = set()
     return list(islice((note for note in notes if not (note in seen or seen.add(note))), count))
 
@@ -160,7 +160,7 @@ def _targets(node: ast.Assign | ast.AnnAssign) -> list[str]:
 
 
 def _reached(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield nodes of the convolution, of definitions that it names directly or indirectly, and of loose statements."""
+    """Yield syntax nodes of the convolution, of definitions that it names, directly or not, and of loose statements."""
     places: dict[str, ast.AST] = {}
     roots: dict[int, ast.AST] = {}
     for node in tree.body:

@@ -1,4 +1,4 @@
-"""Reading of submissions: extraction, search for the root folder and the code, and static findings."""
+"""Extraction and analysis of a submission: its root folder, code file, static findings and rule violations."""
 
 import hashlib
 import subprocess
@@ -22,7 +22,7 @@ from scenelab.errors import printable
 
 GIVEN = ("main.py", "test_conv.py", "miniplaces.py", "zip_submission.py")  # files of the kit that are not the student's
 MAX_DEPTH = 2  # levels of archives in archives
-ENOUGH = 4  # of the assignment's names in a file: more do not raise its rank
+ENOUGH = 4  # names of the assignment in a file; more do not raise its rank
 MAX_SOURCE_BYTES = 2_000_000  # per code file
 MAX_FILES = 400  # code files that are read
 MEMORY, SECONDS = 1 << 30, 60  # bytes and seconds to read one submission
@@ -160,7 +160,7 @@ def _add_modules(source: Source, code: Path, folder: Path) -> None:
 
 
 def _imported(source: Source, folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Yield paths in the submission that `source` imports, each with whether its convolution uses that module."""
+    """Yield the submission's files that `source` imports, each with whether the student's convolution uses it."""
     for name in source.imports:
         parts = name.split(".")
         places = [folder.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
@@ -196,7 +196,7 @@ def _unpack_inner(folder: Path, extraction: Extraction) -> None:
 
 
 def _find_code(folder: Path, extraction: Extraction) -> tuple[Path | None, Source, str]:
-    """Return the most likely student's code file, the findings in it, and the problem that prevents grading, if any.
+    """Return the most likely code file, the findings in it, and the problem that prevents grading, if any.
 
     If no file with the expected name defines the assignment's names, code cells of notebooks are candidates, too.
     """

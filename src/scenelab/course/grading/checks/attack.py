@@ -96,7 +96,7 @@ WRONG_LABELS: dict[str, Pick] = {
 
 @check("attack")
 def attack_label(context: CheckContext) -> None:
-    """The target is each image's own least confident label, for the clean image or for the image at each step."""
+    """The target is each image's own least confident label, computed from the clean image or anew at each step."""
     setting = setup.draw_distinct(context, setup.LINEAR, images=6, num_steps=1, step_size=0.01, epsilon=1.0)
     short, longer = perturb_twice(context, setting)
     if torch.equal(short.output, setting.images):
@@ -143,7 +143,7 @@ def attack_steps(context: CheckContext) -> None:
 
 
 def _moves_whole_steps(moved: Tensor, steps: int) -> bool:
-    """Return whether changes, in units of step_size, are integers with maximum `steps`, for any target."""
+    """Return whether `moved`, in units of step_size, holds mostly integers and has the maximum `steps`."""
     are_whole = (moved - moved.round()).abs() < 1e-2
     return bool(are_whole.double().mean() >= setup.AGREE) and abs(moved.max().item() - steps) <= 1e-2
 

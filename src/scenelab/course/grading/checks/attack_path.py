@@ -18,7 +18,7 @@ Pick = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Match:
-    """A label whose loss gradient an image's last step follows, and the image where that step may start."""
+    """A label whose loss gradient an image's last step follows, and a possible start image of that step."""
 
     label: int
     start: Tensor
@@ -39,9 +39,9 @@ class Attack:
         return [image for images in self.calls for image in images]
 
     def has_steps(self, steps: int, size: float) -> bool:
-        """Return whether the images of the model calls and the output are `steps` steps of `size` apart."""
+        """Return whether the run took `steps` steps of `size`, according to its model calls and output."""
         calls, images = self.calls, self.setting.images
-        if len(calls) > 1 and all(len(batch) == 1 for batch in calls):  # one image per call, equally many calls each
+        if len(calls) > 1 and all(len(batch) == 1 for batch in calls):  # one image per call: regroup by step
             length = max(1, len(calls) // len(images))
             starts = range(0, length * len(images), length)
             calls = [torch.cat(each) for each in zip(*(calls[at : at + length] for at in starts), strict=False)]
@@ -51,7 +51,7 @@ class Attack:
                 path.append(batch)
         moves = [(after.double() - before.double()).abs() for before, after in pairwise(path[-steps - 1 :])]
         are_whole = [((move - size).abs() <= TOLERANCE).double().mean() >= AGREE for move in moves]
-        return len(moves) == steps and all(are_whole) and len(path) <= steps + 2  # plus clean images and start
+        return len(moves) == steps and all(are_whole) and len(path) <= steps + 2  # clean images, start, steps
 
 
 def perturb(context: CheckContext, setting: Setting) -> Attack:
@@ -67,13 +67,16 @@ def perturb(context: CheckContext, setting: Setting) -> Attack:
 
 
 def perturb_twice(context: CheckContext, setting: Setting) -> tuple[Attack, Attack]:
-    """Return runs with one and two steps; the second identifies labels if clipping hides the first step."""
+    """Return a run with one step, as in `setting`, and a run with two steps.
+
+    The second run shows the target labels of images whose first step was clipped.
+    """
     longer = replace(setting, options={**setting.options, "num_steps": 2})
     return perturb(context, setting), perturb(context, longer)
 
 
 def matches_of(short: Attack, longer: Attack) -> list[list[Match]]:
-    """Return, per image, the labels whose loss gradient its last step follows, in either direction.
+    """Return matches per image: labels whose loss gradient its last step follows, in either direction.
 
     The step may start at the clean image or at any image on which the model was called, such as a random start. Images
     without a match in `short` use the last step of `longer`.
@@ -104,7 +107,7 @@ def followed_labels(network: nn.Module, loss: str, start: Tensor, end: Tensor) -
 
 
 def follow(matches: list[list[Match]], setting: Setting, pick: Pick) -> bool:
-    """Return whether each image matches the label that `pick` takes from the logits of its clean or start image."""
+    """Return whether each image has a match with the label that `pick` selects for its clean or start image."""
     network = setting.network()
     clean = pick(network(setting.images.double())).tolist()
     return all(

@@ -38,13 +38,13 @@ class Setting:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
     def network(self) -> nn.Module:
-        """Return a new copy of the network in float64 and evaluation mode."""
+        """Build the network with the setting's weights, in float64 and evaluation mode."""
         network = build(self.layers).double().eval()
         load(network, self.weights)
         return network
 
     def call(self, context: CheckContext, operation: str) -> Message:
-        """Run the student's `operation`, perturb or explain, and return the reply."""
+        """Run the student's attack ("perturb") or attention map ("explain") and return the reply."""
         tensors = {**self.weights, "input": self.images}
         return context.call(operation, tensors, layers=self.layers, loss=self.loss, options=self.options)
 
@@ -118,7 +118,7 @@ def reference(setting: Setting, *, sign: int = -1, anew: bool = False) -> Tensor
 
 
 def agrees(actual: Tensor, expected: Tensor) -> bool:
-    """Return whether shapes match and at least the fraction `AGREE` of values differs by at most `TOLERANCE`."""
+    """Return whether nearly all values (`AGREE`) match within `TOLERANCE`; False if the shapes differ."""
     if actual.shape != expected.shape:
         return False
     return bool(((actual.double() - expected).abs() <= TOLERANCE).double().mean() >= AGREE)

@@ -58,7 +58,7 @@ def _alike(maps: Tensor, expected: Tensor) -> bool:
 
 
 def _explain(context: CheckContext, setting: Setting) -> tuple[Tensor, Message]:
-    """Return the student's maps as N×1×H×W, and the reply; N×H×W is reshaped because attention_shape checks it."""
+    """Return the student's maps, reshaped from N×H×W to N×1×H×W if needed, and the reply."""
     reply = setting.call(context, "explain")
     maps, (count, _, height, width) = base.floats(reply, "output", "the map"), setting.images.shape
     if maps.shape == (count, height, width):

@@ -104,7 +104,7 @@ def check(group: str, *, needs: tuple[str, ...] = ()) -> Callable[[Run], Run]:
 
 
 def draw_images(generator: torch.Generator, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return images drawn uniformly from [0, 1] and normalized by the ImageNet statistics; channels repeat RGB."""
+    """Return random images of `shape` N×C×H×W, uniform in [0, 1], then normalized by the ImageNet statistics."""
     images = torch.rand(*shape, generator=generator, dtype=torch.float64)
     channels = [index % 3 for index in range(shape[1])]
     mean, std = (torch.tensor(values, dtype=torch.float64)[channels] for values in (IMAGENET_MEAN, IMAGENET_STD))

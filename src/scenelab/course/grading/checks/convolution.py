@@ -70,7 +70,10 @@ def conv_by_hand(context: CheckContext) -> None:
 
 
 def second_opinion(context: CheckContext) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return a request's tensors and values whose float32 results depend, in the last bits, on the summation order."""
+    """Return tensors and values of the request for the bitwise comparison.
+
+    The float32 results depend, in their last bits, on the order of summation.
+    """
     generator = context.generator("second opinion")
     tensors = {}
     for number in range(BITS):
@@ -82,7 +85,7 @@ def second_opinion(context: CheckContext) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def _compare_bits(context: CheckContext) -> None:
-    """Flag a convolution whose results equal PyTorch's bit for bit, because it sums in the same order."""
+    """Flag a convolution for review if its results equal PyTorch's bit for bit in all cases."""
     worker = context.worker
     if worker.first is None:
         return
@@ -117,7 +120,7 @@ def conv_forward(context: CheckContext) -> None:
 def _register(
     name: str, text: str, sizes: tuple[Case, ...], parts: tuple[str | None, ...], *, bias: bool = True
 ) -> None:
-    """Register a check of the output (None in `parts`) and of gradients of arguments for each case in `sizes`."""
+    """Register a check of the output (None) and the gradients named in `parts`, for each case in `sizes`."""
 
     def run(context: CheckContext) -> None:
         for case in sizes:
@@ -159,7 +162,7 @@ def conv_dtype(context: CheckContext) -> None:
 
 
 def _require_convolution(drawn: Drawn, output: Tensor) -> None:
-    """Raise CheckFailed unless the output is a convolution's, either correct or with a known mistake."""
+    """Raise CheckFailed unless the output is correct or explained by a known mistake."""
     expected, tolerance = drawn.expected(), TOLERANCE if output.dtype == torch.float64 else TOLERANCE_SINGLE
     why = cases.explain_mistake(output, cases.guesses(drawn, None), tolerance, by_shape=False)
     if not why and not base.close(output, expected, tolerance):
@@ -180,7 +183,7 @@ def conv_leaves_input(context: CheckContext) -> None:
 
 @check("convolution", needs=NEEDS)
 def conv_inplace_relu(context: CheckContext) -> None:
-    """CustomConv2d works before nn.ReLU(inplace=True), as in SimpleNet: its output must not be a view."""
+    """CustomConv2d works when nn.ReLU(inplace=True) follows it, as in SimpleNet: its output must not be a view."""
     case = cases.PADDED
     drawn = draw_case(case, context.generator(), dtype=torch.float32)
     reply = context.call_own("run_module", drawn.sent, kernel=case.kernel, stride=case.stride, padding=case.padding)

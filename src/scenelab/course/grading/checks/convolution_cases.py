@@ -129,7 +129,7 @@ def _gradient_guesses(drawn: Drawn, of: str) -> Guesses:
 
 
 def explain_mistake(actual: Tensor, guesses: Guesses, tolerance: float = TOLERANCE, *, by_shape: bool = True) -> str:
-    """Return "; " and the mistake that explains a wrong result, or an empty string.
+    """Return the mistake that explains a wrong result, preceded by "; ", or an empty string.
 
     Equal values identify a mistake. With `by_shape`, the output shape also identifies missing padding or stride.
     """
