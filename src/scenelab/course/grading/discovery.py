@@ -35,7 +35,7 @@ def gather(
     """Return the submissions in files and folders, sorted by student, and messages about decisions.
 
     A single path holds a class or one submission; `layouts.split` decides. Each of several paths is one submission,
-    whatever it contains, so that an archive cannot add another student. Paths named after the same student are merged
+    so that the content of an archive cannot add another student. Paths named after the same student are merged
     into one submission.
 
     Args:

@@ -158,7 +158,7 @@ class Extraction:
             self._write(entry, place)
 
     def _place(self, name: str, folder: Path) -> Path | None:
-        """Return the target path of an entry, with the first spelling of each part, or None to skip the entry."""
+        """Return the target path of an entry, or None to skip it; each part keeps its first spelling."""
         parts = [part for part in PurePosixPath(name).parts if part != "."]
         if not parts or not SKIPPED.isdisjoint(parts) or parts[-1].startswith("._"):
             return None

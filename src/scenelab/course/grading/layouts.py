@@ -1,4 +1,4 @@
-"""Rules that decide by file names whether files are a class or one submission, and group them by student.
+"""Rules that group submitted files by student, judging by file names alone.
 
 `split` applies the rules; docs/grading.md explains them.
 """
@@ -128,7 +128,7 @@ def _descend(paths: list[str]) -> tuple[str, dict[str, _Item]]:
 
 
 def _students(items: list[_Item]) -> list[_Item]:
-    """Return the items that students of a class submitted (rule 4 of `split`), or [] for a single submission."""
+    """Return the items submitted by the students of a class (rule 4 of `split`), or []."""
     students = [item for item in items if item.may_be_student]
     coded = [item for item in students if item.has_code]
     has_own_files = any(not item.folder and item.name.endswith(".py") and not item.has_code for item in items)
@@ -220,7 +220,7 @@ def _by_name(items: list[_Item], prefix: str) -> list[Group]:
 
 
 def _whose(name: str) -> str:
-    """Return a name without project words; keep a name that has no project words (a-b and a b are two people)."""
+    """Return a name without project words, unchanged if it has no project words: a-b and a b differ."""
     words = re.findall(r"[^\W_]+", name)
     own = [word for word in words if re.sub(r"\d", "", word.lower()) not in ORDINARY | {""}]
     has_project_words = any(re.sub(r"\d", "", word.lower()) in ORDINARY for word in words)

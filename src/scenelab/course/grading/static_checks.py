@@ -229,7 +229,7 @@ def _modules(node: ast.AST) -> list[str]:
 
 
 def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """Yield (module, bound name) pairs of an import; `from a import b` yields a and a.b, since b may be a module."""
+    """Yield (module, bound name) pairs of an import; `from a import b` yields modules a and a.b."""
     if isinstance(node, ast.Import):
         yield from ((alias.name, (alias.asname or alias.name).partition(".")[0]) for alias in node.names)
     elif isinstance(node, ast.ImportFrom):

@@ -107,7 +107,7 @@ def followed_labels(network: nn.Module, loss: str, start: Tensor, end: Tensor) -
 
 
 def follow(matches: list[list[Match]], setting: Setting, pick: Pick) -> bool:
-    """Return whether each image has a match with the label that `pick` selects for its clean or start image."""
+    """Return whether each image matches the label that `pick` selects for its clean or start image."""
     network = setting.network()
     clean = pick(network(setting.images.double())).tolist()
     return all(

@@ -125,7 +125,7 @@ def agrees(actual: Tensor, expected: Tensor) -> bool:
 
 
 def require_detached(context: CheckContext, reply: Message, what: str) -> None:
-    """Raise CheckFailed if a result has an autograd graph; add a remark if it is a leaf that requires gradients."""
+    """Raise CheckFailed if a result has an autograd graph; remark on a leaf that requires gradients."""
     if reply.values.get("has_graph"):
         raise CheckFailed(f"the {what} that come back carry a graph; return them detached")
     if reply.values.get("requires_grad"):

@@ -38,7 +38,7 @@ def _most(scores: Tensor) -> Tensor:
 
 
 def _gradient(setting: Setting, pick: Callable[[Tensor], Tensor] | None = _most) -> Tensor:
-    """Return the gradient per image of the loss for the label from `pick`, or of the top logit if `pick` is None."""
+    """Return per-image gradients of the cross-entropy for label `pick(logits)`, or of the top logit without `pick`."""
     network, images = setting.network(), setting.images.double().requires_grad_(True)
     scores = network(images)
     if pick is None:

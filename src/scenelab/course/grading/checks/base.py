@@ -77,7 +77,7 @@ class CheckContext:
 
 @dataclass(frozen=True)
 class Check:
-    """A registered check: `text` tells students what it checks; it is skipped if a check in `needs` failed."""
+    """A registered check, with its text for students and the checks that must pass before it runs."""
 
     name: str
     group: str
