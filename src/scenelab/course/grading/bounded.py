@@ -1,4 +1,4 @@
-"""Untrusted files are read in a process with little memory and time; its result is JSON."""
+"""Processing of untrusted files in a separate process with limited memory and time."""
 
 import json
 import resource
@@ -12,7 +12,10 @@ from scenelab.runtime import run_module
 
 
 def print_bounded(work: Callable[[], Any], *, memory: int, seconds: int) -> None:
-    """Run `work` in this process with limits and print its result, or {"disk": error}, as JSON."""
+    """Limit this process to `memory` bytes and `seconds` of CPU time, and print the JSON result of `work`.
+
+    If the disk is full or broken, print {"disk": error} instead.
+    """
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     try:
@@ -25,12 +28,12 @@ def print_bounded(work: Callable[[], Any], *, memory: int, seconds: int) -> None
 
 
 def run_bounded(module: str, paths: Iterable[Path], folder: Path, arguments: Sequence[str], *, seconds: float) -> Any:
-    """Run a module that ends in `print_bounded` in its own process and return its result.
+    """Run a module that calls `print_bounded` in a new process and return its decoded result.
 
     Raises:
-        LabError: the disk is full or broken; the message names `paths` and `folder`.
-        subprocess.TimeoutExpired: it took longer than `seconds`.
-        ValueError: it printed no result.
+        LabError: If the disk is full or broken; the message names `paths` and `folder`.
+        subprocess.TimeoutExpired: If the process takes longer than `seconds`.
+        ValueError: If the process prints no valid result.
     """
     result = json.loads(run_module(module, arguments, seconds=seconds).stdout)
     if isinstance(result, dict) and "disk" in result:

@@ -1,4 +1,4 @@
-"""Find the submissions in the given archives and folders, of one student or of a class."""
+"""Discovery of submissions in archives and folders, from one student or a class."""
 
 import os
 import re
@@ -14,38 +14,38 @@ from scenelab.course.grading.filenames import is_archive, is_student_file, parse
 from scenelab.course.grading.layouts import Group, group_names, numbered_alike, split
 from scenelab.errors import LabError, printable
 
-MAX_SHOWN = 40  # names in a line
-SECONDS = 1800  # for the archive of a class
+MAX_SHOWN = 40  # names or notes per message
+SECONDS = 1800  # to extract the archive of a class
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One student's submission."""
+    """Files and metadata of one student's submission."""
 
     student: str  # unique in a batch, and a valid file name
     paths: tuple[Path, ...]
-    user: str = ""  # the platform's number
+    user: str = ""  # the platform's ID of the student
     late: bool = False
-    notes: tuple[str, ...] = ()  # what was decided about its files
+    notes: tuple[str, ...] = ()  # decisions about its name and files
 
 
 def gather(
     paths: Sequence[Path], scratch: Path, *, single: bool = False, skip: Path | None = None
 ) -> tuple[list[Entry], list[str]]:
-    """Return all submissions in files and folders, sorted by student, and lines on what was decided.
+    """Return the submissions in files and folders, sorted by student, and messages about decisions.
 
-    A single path is a class or a submission, by the rule of `layouts.split`. Of several paths each is one submission,
-    whatever is in it: nothing in a student's archive makes another student. Those that a platform has named as the
-    same student's are one.
+    A single path holds a class or one submission; `layouts.split` decides. Each of several paths is one submission,
+    so that the content of an archive cannot add another student. Paths named after the same student are merged
+    into one submission.
 
     Args:
-        paths: archives, single files or folders.
-        scratch: where the archive of a class is extracted.
-        single: whether each path is one submission, even a single one.
-        skip: a folder to leave out, such as the one for the grades.
+        paths: Archives, single files or folders.
+        scratch: Folder to which the archive of a class is extracted.
+        single: Whether to treat each path as one submission, even a single path.
+        skip: Folder to ignore, such as the output folder of the grades.
 
     Raises:
-        LabError: a path does not exist, or there is no submission in them.
+        LabError: If a path does not exist, or the paths contain no submission.
     """
     for path in paths:
         if not path.exists():
@@ -95,7 +95,7 @@ def _of_one(path: Path, scratch: Path, lines: list[str], skip: Path | None) -> l
 
 
 def _ambiguity(path: Path, names: list[str]) -> list[str]:
-    """Return a line if a single submission holds several files that may be students' own."""
+    """Return a list with one warning if a submission seems to contain several students' files, else []."""
     several = [name for name in names if is_archive(name) or parse(Path(name).name) is not None]
     if not any(is_student_file(name) for name in names):
         kinds = (".py", ".ipynb", ".pdf", ".docx", "/")
@@ -118,7 +118,7 @@ def _of_several(paths: Sequence[Path]) -> list[Group]:
         named = {}
     groups: dict[tuple[Path, str], Group] = {}
     for path in paths:
-        if path not in named:  # files of one folder and one name belong together: alice.zip, alice.pdf
+        if path not in named:  # files with one folder and stem belong together: alice.zip, alice.pdf
             student = _student_of(path)
             key = (path.parent if path.is_file() else path, student)
             groups.setdefault(key, Group(student)).members.append(str(path))
@@ -126,7 +126,7 @@ def _of_several(paths: Sequence[Path]) -> list[Group]:
 
 
 def _names_in(folder: Path, skip: Path | None = None) -> Iterator[str]:
-    """Yield the paths of all files; a folder without any ends with a slash."""
+    """Yield the relative paths of all files in a folder, and of empty folders with a trailing slash."""
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if Path(root, name) != skip)
         place = Path(root).relative_to(folder).as_posix()
@@ -137,7 +137,7 @@ def _names_in(folder: Path, skip: Path | None = None) -> Iterator[str]:
 
 
 def _unpack_class(path: Path, folder: Path) -> list[str]:
-    """Extract the archive of a class in a process with limits, and return its notes."""
+    """Extract the archive of a class in a resource-limited process; return notes on the extraction."""
     try:
         notes = run_bounded(
             "scenelab.course.grading.extract", [path], folder, [str(path), str(folder)], seconds=SECONDS
@@ -148,7 +148,7 @@ def _unpack_class(path: Path, folder: Path) -> list[str]:
 
 
 def _unique(groups: Sequence[Group], lines: list[str]) -> Iterator[Entry]:
-    """Yield entries with valid file names, distinct whatever their case and Unicode form."""
+    """Yield entries whose names are valid file names, and unique regardless of case and Unicode form."""
     taken: set[str] = set()
     for group in groups:
         student = unicodedata.normalize("NFC", group.student)

@@ -1,7 +1,7 @@
-"""Extract a submission: nothing leaves its folder, links are left out, and size and time are bounded.
+"""Safe extraction of submissions: files stay inside the target folder, links are skipped, and sizes are limited.
 
-Names are made alike before anything is decided on them: backslashes are slashes, Unicode is in form NFC. Of files whose
-names are then equal, or differ only in case, the last one counts, as in any program that extracts one over the other.
+Names are normalized first: backslashes become slashes, and Unicode becomes NFC. If names are then equal or differ only
+in case, the last file overwrites the earlier ones, as in other extraction programs.
 
 `python -m scenelab.course.grading.extract ARCHIVE FOLDER` extracts the archive of a class.
 """
@@ -26,23 +26,23 @@ from scenelab.errors import printable
 from scenelab.io import DISK
 
 CHUNK = 1 << 20
-MAX_NAME, MAX_PARTS, MAX_NOTES = 200, 12, 50  # characters and folders of a path
+MAX_NAME, MAX_PARTS, MAX_NOTES = 200, 12, 50  # characters per path, parts per path, notes per submission
 SKIPPED = frozenset("__MACOSX .DS_Store __pycache__ .git Thumbs.db .ipynb_checkpoints .idea .vscode".split())
 FORMATS = {b"Rar!": "a RAR archive", b"7z\xbc\xaf": "a 7z archive"}
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others decompress to unbounded sizes
-OFFICE = (".docx", ".xlsx", ".pptx", ".odt", ".pages", ".jar", ".npz")  # zips by their bytes, single files to people
-BINARIES = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")  # of Linux, Windows, macOS
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # other methods decompress to unbounded sizes
+OFFICE = (".docx", ".xlsx", ".pptx", ".odt", ".pages", ".jar", ".npz")  # zip files by content, kept as single files
+BINARIES = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")  # first bytes on Linux, Windows, macOS
 COMPILED = (".so", ".pyd", ".pyc", ".pyo", ".dll", ".dylib")
 DRIVE = re.compile(r"[A-Za-z]:")
-UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of characters that no honest name has
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories of invisible characters
 LINK = "is a link or a device and was left out"
-MEMORY, CPU_SECONDS = 1 << 30, 1500  # for the archive of a class
-GROWTH, MIN_BYTES, MAX_BYTES = 8, 1 << 30, 16 << 30  # a class's archive may grow so many times, within these bounds
+MEMORY, CPU_SECONDS = 1 << 30, 1500  # bytes and seconds for the archive of a class
+GROWTH, MIN_BYTES, MAX_BYTES = 8, 1 << 30, 16 << 30  # growth factor of a class's archive, within these sizes
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionLimits:
-    """Limits of a submission's extracted files."""
+    """Limits on a submission's extracted files: bytes per file, bytes in total, and number of files."""
 
     file_bytes: int = 100 << 20
     bytes: int = 300 << 20
@@ -51,7 +51,7 @@ class ExtractionLimits:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A file or folder of an archive; `refusal` says why it is left out."""
+    """A file or folder in an archive; `refusal` says why it is skipped, if it is."""
 
     name: str
     open: Callable[[], IO[bytes] | None]
@@ -60,22 +60,22 @@ class _Entry:
 
 
 class _FullError(Exception):
-    """A limit is reached."""
+    """Exception raised when a limit is exceeded."""
 
 
 class _CompiledError(Exception):
-    """A file is machine code."""
+    """Exception raised when a file contains machine code."""
 
 
 def archive_kind(path: Path) -> str:
-    """Return "zip", "tar" or "", by a file's bytes."""
+    """Return "zip" or "tar" for an archive, recognized by its content, else ""."""
     with suppress(Exception):  # damaged archives raise errors of many types
         return "zip" if zipfile.is_zipfile(path) else "tar" if tarfile.is_tarfile(path) else ""
     return ""
 
 
 def _damage(error: Exception) -> str:
-    """Describe an error without the paths in its text; a full or broken disk is not the student's fault."""
+    """Describe damage to a file without naming paths; re-raise errors of a full or broken disk."""
     if isinstance(error, OSError) and error.errno in DISK:
         raise error
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -83,7 +83,7 @@ def _damage(error: Exception) -> str:
 
 
 class Extraction:
-    """Extraction of a submission; counts bytes and files, and notes what is left out or odd."""
+    """Extraction of a submission, with counts of bytes and files, and notes on skipped or unusual files."""
 
     def __init__(self, limits: ExtractionLimits = ExtractionLimits()) -> None:
         self.limits, self.notes = limits, list[str]()
@@ -91,15 +91,15 @@ class Extraction:
         self._spellings: dict[tuple[Path, str], str] = {}
 
     def note(self, text: str) -> None:
-        """Add a note once, up to `MAX_NOTES`."""
+        """Add a note, unless it is a duplicate or there are `MAX_NOTES` already."""
         if text not in self.notes and len(self.notes) < MAX_NOTES:
             self.notes.append(text)
 
     def unpack(self, path: Path, folder: Path, *, skip: Path | None = None) -> None:
-        """Write the content of a zip, a tar, a single file or a folder, except `skip`, to `folder`.
+        """Extract a zip or tar, or copy a file or a folder except its subfolder `skip`, to `folder`.
 
         Raises:
-            OSError: the disk is full or broken.
+            OSError: If the disk is full or broken.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ class Extraction:
             links = [name for name in folders if os.path.islink(os.path.join(root, name))]
             for source in (Path(root, name) for name in (*sorted(names), *links)):
                 plain = os.path.isfile(source) and not os.path.islink(source)
-                refusal = "" if plain or not os.path.lexists(source) else LINK  # opening it says why it is unreadable
+                refusal = "" if plain or not os.path.lexists(source) else LINK  # opening reports lack of access
                 yield _Entry(source.relative_to(path).as_posix(), lambda s=source: s.open("rb"), refusal=refusal)
 
     def _extract(self, entry: _Entry, folder: Path) -> None:
@@ -149,7 +149,7 @@ class Extraction:
         place = self._place(entry.name.replace("\\", "/"), folder)  # PowerShell and .NET write backslashes
         if place is None:
             return
-        if entry.is_folder:  # an empty folder counts: a student who submitted nothing has one
+        if entry.is_folder:  # keep empty folders: a student who submitted nothing has one
             with suppress(FileExistsError, NotADirectoryError):
                 place.mkdir(parents=True, exist_ok=True)
         elif entry.refusal:
@@ -158,7 +158,7 @@ class Extraction:
             self._write(entry, place)
 
     def _place(self, name: str, folder: Path) -> Path | None:
-        """Return where an entry goes, each part spelled as first written; None if the entry is left out."""
+        """Return the target path of an entry, or None to skip it; each part keeps its first spelling."""
         parts = [part for part in PurePosixPath(name).parts if part != "."]
         if not parts or not SKIPPED.isdisjoint(parts) or parts[-1].startswith("._"):
             return None
@@ -207,7 +207,7 @@ class Extraction:
             self.note(f"{shown} {_damage(error)}")
 
     def _copy(self, source: IO[bytes], path: Path, shown: str) -> None:
-        """Copy a file up to the limits, counting its bytes as they come; a damaged one is removed."""
+        """Copy a file up to the limits and count its bytes; remove the copy of a damaged file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as target:
             self.files += 1
@@ -233,7 +233,7 @@ class Extraction:
 
 def _in_zip(path: Path) -> Iterator[_Entry]:
     with zipfile.ZipFile(path) as archive:
-        graded = (".py", ".ipynb", ".pdf")  # these come first, however large the rest is
+        graded = (".py", ".ipynb", ".pdf")  # extracted first, before other files exceed the limits
         for info in sorted(archive.infolist(), key=lambda each: not each.filename.lower().endswith(graded)):
             refusal = ""
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
@@ -248,13 +248,13 @@ def _in_zip(path: Path) -> Iterator[_Entry]:
 def _in_tar(path: Path) -> Iterator[_Entry]:
     with tarfile.open(path) as archive:
         for member in archive:
-            archive.members = []  # it would keep them all  # pyright: ignore[reportAttributeAccessIssue]
+            archive.members = []  # otherwise it keeps all members  # pyright: ignore[reportAttributeAccessIssue]
             refusal = "" if member.isreg() else LINK
             yield _Entry(member.name, lambda m=member: archive.extractfile(m), member.isdir(), refusal)
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder, whatever its permissions."""
+    """Delete a folder and its content; ignore errors."""
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,6 +1,6 @@
-"""File names of learning platforms: whose a file is, read from its name alone.
+"""Parsing of the names that learning platforms give to submitted files, to identify the student.
 
-Known are Canvas (named and anonymous), Moodle, Blackboard, Brightspace, Sakai, Autolab and Gradescope.
+Supported platforms are Canvas (named and anonymous), Moodle, Blackboard, Brightspace, Sakai, Autolab and Gradescope.
 Source: the platforms' guides for instructors on downloading submissions.
 """
 
@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 STUDENT = re.compile(r"student[ _-]?code.*\.py$", re.IGNORECASE)
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".rar", ".7z")
-MODELS = (".pth.tar", ".pth", ".pt", ".ckpt")  # an archive by its bytes, a single file by its meaning
+MODELS = (".pth.tar", ".pth", ".pt", ".ckpt")  # checkpoints: archives by content, kept as single files
 DOCUMENTS = (".pdf", ".doc", ".docx", ".odt", ".rtf", ".pages", ".txt", ".md", ".tex")
 ORDINARY = frozenset(
     """
@@ -29,9 +29,9 @@ submit submitted hand handin in kit starter solution solutions answer answers ex
 jupyter ipynb zip miniplaces cs cv ml dl
 """.split()
 )
-"""Words of a project: what is left of a name without them, and without numbers, is a person's."""
+"""Project words; the other words of a name identify a person."""
 NUMBERED = re.compile(r"(s|st|stud|student|user|team|group|grp|participant|anon|candidate)[ _-]?\d+|[a-z]{0,3}\d{4,}")
-"""People by number: student1, team-07, 20231234."""
+"""People identified by number: student1, team-07, 20231234."""
 
 _CANVAS = r"^(?P<student>.+?)(?P<late>_LATE)?_(?P<user>\d+)_"
 _DAY = r"(?:[A-Z][a-z]+ \d+, \d{4}|\d+ [A-Z][a-z]+,? \d{4}|\d{4}-\d\d-\d\d)"
@@ -46,8 +46,8 @@ PATTERNS = {
     "canvas": rf"{_CANVAS}(?P<submission>\d+)_(?P<file>.+)$",
     "canvas, text": rf"{_CANVAS}(?P<file>text\.html)$",
 }
-"""Patterns of names by platform; of several that match equally far, the first counts."""
-FOLDERS_ONLY = ("gradescope", "sakai")  # a file `student_code (1).py` is not Sakai's
+"""Regular expressions of file names by platform; earlier ones win ties in `parse`."""
+FOLDERS_ONLY = ("gradescope", "sakai")  # not for files: `student_code (1).py` is not Sakai's
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".bmp", ".csv", ".npy", ".npz", ".json", ".log", ".pkl")
 DAYS = ("%b %d, %Y", "%B %d, %Y", "%d %b, %Y", "%d %B, %Y", "%d %b %Y", "%d %B %Y", "%Y-%m-%d")
 DATES = ("%Y-%m-%d-%H-%M-%S", *(f"{day} {time}" for day in DAYS for time in ("%I%M %p", "%I:%M %p", "%H%M", "%H:%M")))
@@ -56,21 +56,21 @@ AGAIN = re.compile(r"-(\d+)(?=(\.\w+)*$)")
 
 @dataclass(frozen=True)
 class Name:
-    """The parts of a platform's file name."""
+    """Parts of a platform's file name."""
 
     student: str
-    user: str  # the platform's number or name of the student
-    order: tuple[float, int] = (0.0, 0)  # sorts several submissions of a student by time
+    user: str  # the platform's ID of the student, a number or a name
+    order: tuple[float, int] = (0.0, 0)  # (time or submission number, copy number); later is larger
     late: bool = False
-    file: str = ""  # the student's name of the file
-    platform: str = ""  # key of its pattern
+    file: str = ""  # file name that the student chose
+    platform: str = ""  # key in `PATTERNS`
 
 
 def parse(name: str, *, folder: bool = False, platforms: Iterable[str] = PATTERNS) -> Name | None:
-    """Parse the name of a file or folder; return None if no platform makes such a name.
+    """Parse the name of a file or folder; return None if it matches no platform's pattern.
 
-    If several platforms match, take the shortest student name: the rest is the file name that the student chose, which
-    can look like anything.
+    If several patterns match, use the one with the shortest student name, because the file name that follows is the
+    student's choice and may contain anything.
     """
     matches = [
         (match.end("student") if platform != "canvas, anonymous" else -1, platform, match)
@@ -89,7 +89,7 @@ def parse(name: str, *, folder: bool = False, platforms: Iterable[str] = PATTERN
 
 
 def parse_all(names: Iterable[tuple[str, bool]]) -> list[Name | None]:
-    """Parse names, each with whether it is a folder's, by the platform that most of them match."""
+    """Parse (name, is_folder) pairs with the patterns of the platform that most names match."""
     names = list(names)
     parsed = [parse(name, folder=folder) for name, folder in names]
     counts = Counter(name.platform for name in parsed if name is not None)
@@ -111,18 +111,18 @@ def _timestamp(text: str) -> float:
 
 
 def original_name(name: str) -> str:
-    """Return the file name that the student chose, without what the platform added."""
+    """Return the file name that the student chose, without the platform's additions."""
     parsed = parse(name)
     return AGAIN.sub("", parsed.file) if parsed is not None and parsed.file else name
 
 
 def is_archive(name: str) -> bool:
-    """Return whether a file name is an archive's; a model is not one."""
+    """Return whether a file name has an archive's suffix; checkpoints (.pth.tar) are not archives."""
     return name.lower().endswith(ARCHIVES) and not name.lower().endswith(MODELS)
 
 
 def stem(name: str) -> str:
-    """Return a file name without the endings of archives, code and documents."""
+    """Return a file name without suffixes of archives, code and documents, or "submission" if it is empty."""
     while PurePosixPath(name).suffix.lower() in (*ARCHIVES, *DOCUMENTS, ".py", ".ipynb"):
         name = PurePosixPath(name).stem
     return name or "submission"
@@ -139,7 +139,7 @@ def is_student_file(name: str) -> bool:
 
 
 def person(name: str) -> tuple[str, ...]:
-    """Return the words of a name that are not a project's; empty if there are none."""
+    """Return the words of a name that identify a person: all except project words, possibly empty."""
     plain = stem(name).lower()
     if NUMBERED.fullmatch(plain):
         return (plain,)

@@ -1,6 +1,6 @@
-"""Decide from names alone whether files are a class or one submission, and group a class's files by student.
+"""Rules that group submitted files by student, judging by file names alone.
 
-The rule is `split`; docs/grading.md explains it.
+`split` applies the rules; docs/grading.md explains them.
 """
 
 import os
@@ -16,13 +16,13 @@ FOLDERS = ("code", "writeup", "results")
 JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini", "lost+found", "@eaDir")
 METADATA = """index.html grades.csv grades.xls submission_metadata.yml timestamp.txt comments.txt feedbackText.html
 manifest.xml""".split()
-"""Files that platforms put beside submissions."""
-MAX_SUBMISSION_NUMBER = 1e8  # platforms number submissions below it; a time in seconds is greater
+"""Files that platforms add next to submissions."""
+MAX_SUBMISSION_NUMBER = 1e8  # submission numbers are smaller; Unix times in seconds are larger
 
 
 @dataclass
 class Group:
-    """One student's files, in the order in which they are extracted; `user` is the platform's number."""
+    """Files of one student, in extraction order; `user` is the platform's ID of the student."""
 
     student: str
     members: list[str] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Group:
 
 @dataclass
 class _Item:
-    """An item of a folder; `below` lists the files in it, an empty folder as `name/`."""
+    """A file or folder; `below` lists the relative paths of files in it, and of empty folders as `name/`."""
 
     name: str
     folder: bool
@@ -46,12 +46,12 @@ class _Item:
         return any(is_archive(path) or path.endswith((".py", ".ipynb")) for path in self.below)
 
     @property
-    def is_whole(self) -> bool:  # holds code/ or the student's file
+    def is_whole(self) -> bool:  # contains code/ or a student's code file
         paths = [PurePosixPath(path) for path in self.below]
         return any(path.parts[0].lower() == "code" or is_student_file(path.name) for path in paths)
 
     @property
-    def is_section(self) -> bool:  # holds only several people's archives
+    def is_section(self) -> bool:  # contains only archives, from at least two people
         below = [path for path in self.below if not path.startswith((".", *JUNK))]
         are_archives = all(is_archive(path) and "/" not in path for path in below)
         return are_archives and len({person(path) for path in below} - {()}) > 1
@@ -62,7 +62,7 @@ class _Item:
         return bool(person(self.name)) and (self.folder or is_archive(self.name) or self.name.lower().endswith(kinds))
 
     @property
-    def may_be_named(self) -> bool:  # by a platform; Sakai's folders are known by their content too
+    def may_be_named(self) -> bool:  # by a platform; a name in Sakai's style needs Sakai's files in the folder
         matches = {name for name in ("sakai", "canvas") if self.folder and re.match(PATTERNS[name], self.name)}
         starts = ("Submission attachment", "timestamp.txt")
         return matches != {"sakai"} or any(path.startswith(starts) for path in self.below)
@@ -79,18 +79,18 @@ def _items_of(paths: Iterable[str], prefix: str) -> dict[str, _Item]:
 
 
 def split(paths: Iterable[str]) -> tuple[list[Group], list[str]] | None:
-    """Group files by student; return the groups and the names not understood, or None for a single submission.
+    """Group files by student; return the groups and the unused names, or None for a single submission.
 
-    Folders with a single item, a folder, are passed through. Then, in this order:
+    Descend as long as a folder contains only one folder. Then apply the first rule that matches:
 
-    1. `code/`, `writeup/`, `results/` or `student_code.py`: one submission;
-    2. names of a platform, at least half of all: a class;
-    3. folders that hold several people's archives each: the classes of all of them;
-    4. archives, folders, notebooks, documents and files `student_code_NAME.py` of at least two people, of which one has
-       code: a class. A person is what is left of a name without a project's words (`hw3_alice_report.pdf`: alice);
-    5. anything else: one submission.
+    1. `code/`, `writeup/`, `results/` or `student_code.py` exists: one submission;
+    2. at least half of the names match a platform's pattern: a class;
+    3. a folder contains only archives, from at least two people: a class, with one folder per section;
+    4. archives, folders, notebooks, documents and files `student_code_NAME.py` of at least two people, one of them with
+       code: a class. A name without project words identifies a person (`hw3_alice_report.pdf`: alice);
+    5. otherwise: one submission.
 
-    A path of a folder without files ends with `/`.
+    In `paths`, an empty folder ends with `/`.
     """
     prefix, items = _descend(list(paths))
     names = {name.lower() for name in items}
@@ -115,7 +115,7 @@ def split(paths: Iterable[str]) -> tuple[list[Group], list[str]] | None:
 
 
 def _descend(paths: list[str]) -> tuple[str, dict[str, _Item]]:
-    """Return the prefix and the items below folders with a single item."""
+    """Descend through folders that contain only one folder; return the path prefix and the items found there."""
     prefix, items = "", _items_of(paths, "")
     while len(items) == 1:
         (only,) = items.values()
@@ -128,7 +128,7 @@ def _descend(paths: list[str]) -> tuple[str, dict[str, _Item]]:
 
 
 def _students(items: list[_Item]) -> list[_Item]:
-    """Return the items that students of a class submitted, by rule 4; empty for a single submission."""
+    """Return the items submitted by the students of a class (rule 4 of `split`), or []."""
     students = [item for item in items if item.may_be_student]
     coded = [item for item in students if item.has_code]
     has_own_files = any(not item.folder and item.name.endswith(".py") and not item.has_code for item in items)
@@ -147,13 +147,13 @@ def _students(items: list[_Item]) -> list[_Item]:
 
 
 def _is_part(name: str) -> bool:
-    """Return whether a name has only project words, except the number of a copy: starter, old, hw3 (1)."""
+    """Return whether a name has only project words, apart from a copy number: starter, old, hw3 (1)."""
     words = re.findall(r"[^\W_]+", re.sub(r"\(\d+\)", "", stem(name).lower()))
     return all(word in ORDINARY or re.sub(r"\d+$", "", word) in ("hw", "homework", "part", "v") for word in words)
 
 
 def numbered_alike(named: list[tuple[str, Name]]) -> bool:
-    """Return whether the parsed student is just a shared word, as in hw_3_1_alice.zip, hw_3_1_bob.zip."""
+    """Return whether the parsed student is only a shared word, as in hw_3_1_alice.zip and hw_3_1_bob.zip."""
     people = {person(filenames.original_name(name)) or person(parsed.file) for name, parsed in named}
     return (
         len({parsed.student for _, parsed in named}) == 1
@@ -163,7 +163,7 @@ def numbered_alike(named: list[tuple[str, Name]]) -> bool:
 
 
 def _of_sections(items: list[_Item], prefix: str) -> tuple[list[Group], list[str]]:
-    """Group the archives of several folders; a folder called "late" marks its archives as late."""
+    """Return groups of each folder's archives, late if its name contains "late", and folders without archives."""
     groups, unknown = [], []
     for item in items:
         archives = [_Item(path, False) for path in item.below if is_archive(path) and "/" not in path]
@@ -175,7 +175,7 @@ def _of_sections(items: list[_Item], prefix: str) -> tuple[list[Group], list[str
 
 
 def group_names(named: list[tuple[str, Name]]) -> list[Group]:
-    """Group a platform's files by student; keep the last file of each name and the latest attempt."""
+    """Group a platform's files by student; keep the last file of each name, from the latest attempt only."""
     by_user: dict[tuple[str, str], list[tuple[str, Name]]] = {}
     for path, name in _without_assignment(named):
         by_user.setdefault((name.user, name.student), []).append((path, name))
@@ -184,7 +184,7 @@ def group_names(named: list[tuple[str, Name]]) -> list[Group]:
         files.sort(key=lambda each: each[1].order)
         latest: dict[str, tuple[str, Name]] = {}
         names = {name.file.casefold() for _, name in files}
-        for path, name in files:  # part-1.zip is a second part.zip only if that is there
+        for path, name in files:  # part-1.zip is a newer part.zip only if part.zip exists
             original = filenames.AGAIN.sub("", name.file).casefold()
             latest[original if original in names else name.file.casefold()] = (path, name)
         times = {name.order[0] for _, name in latest.values() if name.order[0] > MAX_SUBMISSION_NUMBER}
@@ -197,7 +197,7 @@ def group_names(named: list[tuple[str, Name]]) -> list[Group]:
 
 
 def _without_assignment(named: list[tuple[str, Name]]) -> list[tuple[str, Name]]:
-    """Remove the assignment that Blackboard puts before the student: the prefix that all names share."""
+    """Remove Blackboard's assignment title, the prefix that all names share, from student and user names."""
     names = [name.student for path, name in named if re.match(PATTERNS["blackboard"], PurePosixPath(path).name)]
     cut = os.path.commonprefix(names).rfind("_") + 1  # noqa: RUF071 - of characters
     return [
@@ -207,7 +207,7 @@ def _without_assignment(named: list[tuple[str, Name]]) -> list[tuple[str, Name]]
 
 
 def _by_name(items: list[_Item], prefix: str) -> list[Group]:
-    """Group archives, folders and files by person: alice.zip and alice report.pdf belong together."""
+    """Group archives, folders and files by person: alice.zip and alice report.pdf form one group."""
     groups: dict[str, Group] = {}
     for item in sorted(items, key=lambda each: (not each.has_code, each.folder, len(each.name), each.name)):
         student = item.name if item.folder else stem(item.name)
@@ -220,7 +220,7 @@ def _by_name(items: list[_Item], prefix: str) -> list[Group]:
 
 
 def _whose(name: str) -> str:
-    """Remove project words from a name; a name without any stays as it is (a-b, A-B and a b are three people)."""
+    """Return a name without project words, unchanged if it has no project words: a-b and a b differ."""
     words = re.findall(r"[^\W_]+", name)
     own = [word for word in words if re.sub(r"\d", "", word.lower()) not in ORDINARY | {""}]
     has_project_words = any(re.sub(r"\d", "", word.lower()) in ORDINARY for word in words)

@@ -1,4 +1,4 @@
-"""The rubric: points per check, penalties, limits and the parts that people grade; read from TOML."""
+"""Rubric read from TOML: points per check, penalties, limits and manually graded parts."""
 
 import tomllib
 from dataclasses import fields
@@ -24,7 +24,7 @@ class _Table(BaseModel):
 
 
 class Manual(_Table):
-    """A part that a person grades."""
+    """A manually graded part of the assignment."""
 
     name: str
     points: Points
@@ -32,7 +32,7 @@ class Manual(_Table):
 
 
 class Penalties(_Table):
-    """Penalties in percent of all points; the first `format_free` broken rules are free."""
+    """Penalties in percent of the rubric's points; the first `format_free` format violations cost nothing."""
 
     format_percent: Percent = 5.0
     format_free: int = Field(default=1, ge=0, le=100)
@@ -41,13 +41,13 @@ class Penalties(_Table):
 
 
 class Visibility(_Table):
-    """Checks of which the student sees only whether they passed."""
+    """Checks whose details are hidden from students, who see only whether they passed."""
 
     hidden: list[str] = []
 
 
 class Rubric(_Table):
-    """A whole rubric; `points` is the sum of checks and manual parts without the bonus."""
+    """A validated rubric; `points` is the sum over checks and manual parts, excluding bonus parts."""
 
     name: str
     points: Points = 0.0
@@ -66,7 +66,7 @@ class Rubric(_Table):
 
     @property
     def automatic(self) -> float:
-        """Points of all checks."""
+        """Sum of the points of all checks."""
         return sum(self.checks.values())
 
     @field_validator("limits", mode="before")
@@ -97,12 +97,12 @@ class Rubric(_Table):
 
 
 def default_text() -> str:
-    """Return the handout's rubric as TOML."""
+    """Return the text of the handout's rubric, in TOML."""
     return (resources.files("scenelab.course.grading") / "rubric.toml").read_text("utf-8")
 
 
 def read_rubric(path: Path | None = None) -> Rubric:
-    """Read a rubric from a file, or the handout's; raise LabError if it cannot be read or is invalid."""
+    """Read a rubric from a file, by default the handout's; raise LabError if it is unreadable or invalid."""
     if path is None:
         return parse(default_text(), "the default rubric")
     try:
@@ -112,7 +112,7 @@ def read_rubric(path: Path | None = None) -> Rubric:
 
 
 def parse(text: str, where: str) -> Rubric:
-    """Parse a rubric; raise LabError with its source, `where`, and the field if it is invalid."""
+    """Parse a rubric from TOML text; if it is invalid, raise LabError with its source `where` and the field."""
     try:
         return Rubric.model_validate({"name": where, **tomllib.loads(text), "text": text})
     except tomllib.TOMLDecodeError as error:

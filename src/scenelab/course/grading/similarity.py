@@ -1,4 +1,4 @@
-"""Compare submissions with each other by compare50, if it is installed, for people to look at; costs no points."""
+"""Comparison of submissions with each other by compare50, if installed, for manual review only."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ FAILED = "similarity: compare50 did not work:"
 
 
 def compare(sources: dict[str, bytes], out: Path, scratch: Path) -> list[str]:
-    """Write compare50's pages to OUT/similarity/ and return a line on them; empty if compare50 is not installed.
+    """Write compare50's report to OUT/similarity/; return a list with one message, or [] without compare50.
 
-    The kit's own code is subtracted, since everybody was given it. Copies are laid out in `scratch`.
+    `sources` maps students to code. The kit's code does not count as similar. Temporary copies are stored in `scratch`.
     """
-    script = shutil.which("compare50")  # with an environment of its own: pipx install compare50
+    script = shutil.which("compare50")  # in its own environment: pipx install compare50
     python = Path(script).resolve().parent / "python3" if script else None
     if len(sources) < 2 or python is None or not python.exists():
         return []

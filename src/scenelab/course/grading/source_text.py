@@ -1,4 +1,4 @@
-"""Text of Python files in any encoding."""
+"""Decoding of Python source files in any encoding."""
 
 import io
 import re
@@ -10,9 +10,9 @@ ENCODINGS = "utf-8 utf-8-sig latin-1 iso-8859-1 cp1252 ascii iso-8859-15 gbk gb2
 
 
 def read_text(path: Path) -> tuple[str, str]:
-    """Return a file's text and a note on an unusual encoding; lines end in line feeds, without a byte-order mark.
+    """Return a source file's text, and a note on an unusual encoding or "".
 
-    A coding comment is disabled, since the text is written as UTF-8 and must not be decoded twice.
+    Lines end in line feeds, without a byte-order mark. A coding comment is disabled, since the text is stored as UTF-8.
     """
     data = path.read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):

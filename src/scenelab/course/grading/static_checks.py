@@ -1,4 +1,4 @@
-"""Findings in a student's syntax tree, for a person to look at: only what the code calls decides."""
+"""Static analysis of student code: findings for manual review, which cost no points by themselves."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ NAMES = """
 CustomConv2DFunction custom_conv2d CustomConv2d PGDAttack GradAttention SimpleNet default_model default_cnn_model
 default_vit_model default_attack default_attention vis_grad_attention default_visfunction
 """.split()
-"""The assignment's names, of 2019 and later."""
+"""Names that the assignment defines, in the kit of 2019 and later kits."""
 CONVOLUTION = ("CustomConv2DFunction", "CustomConv2d", "custom_conv2d")
 BANNED = _any_of(r"""
 conv[123]d conv_transpose[123]d conv_tbc Conv[123]d ConvTranspose[123]d LazyConv\w* _conv_forward convolution
@@ -29,11 +29,11 @@ convolve2d convolve correlate2d correlate fftconvolve filter2D
 """)
 NAMED = re.compile(r"^(conv|Conv)(_transpose|Transpose)?[123]d$")
 LIBRARIES = frozenset("torch torchvision scipy cv2 skimage kornia numpy jax tensorflow".split())
-FOREIGN = frozenset("scenelab torchattacks foolbox captum kornia".split())  # they hold the answers
+FOREIGN = frozenset("scenelab torchattacks foolbox captum kornia".split())  # packages that contain solutions
 
 
 class Words(NamedTuple):
-    """Patterns of attributes, bare names and parts of imports."""
+    """Regular expressions of attributes, bare names, and parts of imported module names."""
 
     attributes: re.Pattern[str]
     names: re.Pattern[str]
@@ -55,36 +55,36 @@ _python_dispatch ctypes cffi inspect importlib builtins __main__ scenelab_runner
 multiprocessing subprocess pickle marshal operator runpy code codeop numba cpp_extension imp pkgutil dill joblib
 """),
 )
-"""Ways to the grader's watch, to a function without its name, or out of the watched thread."""
+"""Ways to reach the grader's monitor, to call a function without naming it, or to leave the traced thread."""
 ODD = Words(
     attributes=_any_of("_exit kill killpg fork forkpty mmap memfd_create ptrace _C"),
     names=_any_of("delattr compile"),
     imports=_any_of("socket signal mmap"),
 )
-"""What this assignment hardly needs."""
+"""Names that a solution of the assignment rarely needs."""
 ELSEWHERE = frozenset("threading subprocess ctypes multiprocessing importlib _thread".split())
 UNSAFE = (("weights_only", False), ("allow_pickle", True))
 CONVOLVING = frozenset("scipy.signal scipy.ndimage onnxruntime tensorflow jax mxnet tinygrad openvino tvm".split())
-"""Modules with convolutions that a watch of torch does not see."""
-MAX_NOTES = 40  # of a kind
+"""Modules whose convolutions are invisible when torch is monitored."""
+MAX_NOTES = 40  # per kind of finding
 MAX_IMPORTS = 5000
-MAX_PARTS = 8  # of a dotted name
+MAX_PARTS = 8  # of a dotted name in a note
 
 
 @dataclass
 class Source:
-    """Findings in a student's file; each note begins with its line, as in "line 12: F.conv2d"."""
+    """Findings in a student's file; each note starts with a line number, as in "line 12: F.conv2d"."""
 
-    defined: list[str] = field(default_factory=list)  # names at its top level
-    error: str = ""  # why it does not parse, with the line
-    banned: list[str] = field(default_factory=list)  # PyTorch's convolution, named in what the student's is made of
-    foreign: list[str] = field(default_factory=list)  # imports of packages that hold the answers
-    hiding: list[str] = field(default_factory=list)  # ways to hide a call, or to reach the grader's watch
-    imports: list[str] = field(default_factory=list)  # modules
-    uses: list[str] = field(default_factory=list)  # modules of which the convolution uses a name
-    stars: list[str] = field(default_factory=list)  # modules of which all names are imported
-    names: list[str] = field(default_factory=list)  # that the convolution uses and the file does not define
-    review: list[str] = field(default_factory=list)  # for a person to look at; costs nothing by itself
+    defined: list[str] = field(default_factory=list)  # names defined at the top level
+    error: str = ""  # why the file cannot be parsed, with the line
+    banned: list[str] = field(default_factory=list)  # library convolutions named in code of the student's convolution
+    foreign: list[str] = field(default_factory=list)  # imports of packages that contain solutions
+    hiding: list[str] = field(default_factory=list)  # ways to hide a call, or to reach the grader's monitor
+    imports: list[str] = field(default_factory=list)  # imported modules
+    uses: list[str] = field(default_factory=list)  # modules from which the convolution uses a name
+    stars: list[str] = field(default_factory=list)  # modules imported with `*`
+    names: list[str] = field(default_factory=list)  # names that the convolution uses and the file does not define
+    review: list[str] = field(default_factory=list)  # other findings for manual review
     scanned: dict[str, str] = field(default_factory=dict)  # SHA-256 of each file that was read, by path
 
     @property
@@ -94,9 +94,9 @@ class Source:
 
 
 def examine(path: Path, *, all_reached: bool = False) -> Source:
-    """Read and parse a file; never raises for its content.
+    """Return the findings in a Python file; a file that cannot be parsed sets `error` instead of raising.
 
-    With `all_reached`, all of it is part of the convolution, as for a module beside student_code.py.
+    With `all_reached`, treat all code in the file as part of the convolution, as in an imported helper module.
     """
     text = ""
     try:
@@ -138,7 +138,7 @@ def _note(node: Any, text: str) -> str:
 
 
 def _first(notes: Iterator[str], count: int = MAX_NOTES) -> list[str]:
-    """Return the first distinct notes; it ends early, so that a file of nothing else takes no time."""
+    """Return the first `count` distinct notes, and stop reading there to save time."""
     seen: set[str] = set()
     return list(islice((note for note in notes if not (note in seen or seen.add(note))), count))
 
@@ -160,7 +160,7 @@ def _targets(node: ast.Assign | ast.AnnAssign) -> list[str]:
 
 
 def _reached(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield the nodes of the student's convolution, of what it names and so on, and of loose statements."""
+    """Yield syntax nodes of the convolution, of definitions that it names, directly or not, and of loose statements."""
     places: dict[str, ast.AST] = {}
     roots: dict[int, ast.AST] = {}
     for node in tree.body:
@@ -172,7 +172,7 @@ def _reached(tree: ast.Module) -> Iterator[ast.AST]:
             case ast.Import() | ast.ImportFrom() | ast.If(test=ast.Compare(left=ast.Name(id="__name__")), orelse=[]):
                 pass  # the self-test does not run on import
             case _:
-                roots[id(node)] = node  # an if, a loop, an assignment to an attribute: it may change any of them
+                roots[id(node)] = node  # a loop, an assignment to an attribute, …: it may change any definition
     waiting, seen = [name for name in CONVOLUTION if name in places], set()
     while waiting:
         name = waiting.pop()
@@ -188,14 +188,14 @@ def _reached(tree: ast.Module) -> Iterator[ast.AST]:
 
 
 def _own_names(nodes: Iterable[ast.AST]) -> set[str]:
-    """Return the student's names of functions, classes, arguments and variables."""
+    """Return the names of functions, classes, arguments and variables that the student's code defines."""
     own = {node.name for node in nodes if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
     own |= {node.arg for node in nodes if isinstance(node, ast.arg)}
     return own | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def _banned(node: ast.AST, own: set[str]) -> Iterator[str]:
-    """Yield convolutions of libraries by name; the student's own may have any name."""
+    """Yield notes on library convolutions that a node names; names in `own` are the student's and allowed."""
     match node:
         case ast.Attribute(attr=name) if BANNED.match(name) and not _is_own(node, own):
             yield _note(node, _dotted(node))
@@ -218,7 +218,7 @@ def _dotted(node: ast.Attribute) -> str:
 
 
 def _is_own(node: ast.Attribute, own: Collection[str] = ()) -> bool:
-    """Return whether it is an attribute of the student's object or class."""
+    """Return whether a node is an attribute of self, ctx, cls or a name in `own`."""
     return isinstance(node.value, ast.Name) and (node.value.id in ("self", "ctx", "cls") or node.value.id in own)
 
 
@@ -229,7 +229,7 @@ def _modules(node: ast.AST) -> list[str]:
 
 
 def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """Yield imported modules, and the names that they or their content get; such a name may be a module too."""
+    """Yield (module, bound name) pairs of an import; `from a import b` yields modules a and a.b."""
     if isinstance(node, ast.Import):
         yield from ((alias.name, (alias.asname or alias.name).partition(".")[0]) for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -256,7 +256,7 @@ def _matching(node: ast.AST, words: Words) -> Iterator[str]:
 
 
 def _hiding(node: ast.AST) -> Iterator[str]:
-    """Yield sys.modules, getattr, unsafe pickles, and modules with convolutions of their own."""
+    """Yield notes on sys.modules, getattr, unsafe pickles, and imports of modules with their own convolutions."""
     match node:
         case ast.Attribute(attr=name) if (name in ELSEWHERE and not _is_own(node)) or _dotted(node) == "sys.modules":
             yield _note(node, _dotted(node))

@@ -1,4 +1,4 @@
-"""Errors that a submission's process causes, and its values made safe to print and store."""
+"""Errors caused by a submission's process, and sanitization of the values that it sends."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from scenelab.course.grading.scenelab_runner.wire import WireError
 from scenelab.errors import printable
 
-MAX_TEXT, MAX_ITEMS, MAX_DEPTH = 4000, 5000, 8  # of strings, lists and nesting
+MAX_TEXT, MAX_ITEMS, MAX_DEPTH = 4000, 5000, 8  # characters per string, items per list, levels of nesting
 COPY = re.compile(r"/tmp/submission-\w+/")
 ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 GPU = re.compile(r"cuda|nvidia|\bgpu\b", re.IGNORECASE)
@@ -16,7 +16,7 @@ GPU = re.compile(r"cuda|nvidia|\bgpu\b", re.IGNORECASE)
 
 @dataclass
 class SubmissionError(Exception):
-    """The submission did not answer: it raised, exceeded a limit, or its process ended."""
+    """Error of a submission that raises an exception, exceeds a limit, or ends its process."""
 
     kind: str  # "error", "time", "memory", "processes", "end", "protocol" or "budget"
     text: str  # one line for the student
@@ -28,12 +28,12 @@ class SubmissionError(Exception):
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether the error, or the line that raised it, names a GPU."""
+        """Whether the error's text, or the line that raised it, mentions a GPU."""
         return self.kind == "error" and bool(GPU.search(f"{self.text} {self.place}"))
 
     @staticmethod
     def of(described: Any) -> "SubmissionError":
-        """Build the error from a reply, which may hold anything."""
+        """Build the error from its description in a reply, which is untrusted and may have any type."""
         values = described if isinstance(described, dict) else {}
         kind, text = str(values.get("type", "error"))[:60], " ".join(str(values.get("text", "")).split())[:400]
         code = f": {str(values['code']).strip()[:120]}" if values.get("code") else ""
@@ -43,11 +43,14 @@ class SubmissionError(Exception):
 
 
 class CancelledError(BaseException):
-    """The batch was stopped, so the submission has no result."""
+    """Exception raised when the batch is stopped before the submission has a result."""
 
 
 def sanitize(value: Any, stage: Path, depth: int = 0) -> Any:
-    """Return JSON values with printable, short strings, the same in each run; raise WireError if nested too deeply."""
+    """Return JSON values with short printable strings, without temporary paths and memory addresses.
+
+    Raise WireError if the values are nested more than `MAX_DEPTH` levels deep.
+    """
     if depth > MAX_DEPTH:
         raise WireError("the values are nested too deeply")
     if isinstance(value, str):

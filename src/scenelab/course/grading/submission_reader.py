@@ -1,4 +1,4 @@
-"""Read a submission: extract it, and find its root folder and the student's code."""
+"""Extraction and analysis of a submission: its root folder, code file, static findings and rule violations."""
 
 import hashlib
 import subprocess
@@ -21,11 +21,11 @@ from scenelab.course.submission import FOLDERS, FORBIDDEN, check
 from scenelab.errors import printable
 
 GIVEN = ("main.py", "test_conv.py", "miniplaces.py", "zip_submission.py")  # files of the kit that are not the student's
-MAX_DEPTH = 2  # of archives in archives
-ENOUGH = 4  # of the assignment's names, for a file to be the student's
-MAX_SOURCE_BYTES = 2_000_000  # of a file of code
-MAX_FILES = 400  # of code that are read
-MEMORY, SECONDS = 1 << 30, 60  # for reading one submission
+MAX_DEPTH = 2  # levels of archives in archives
+ENOUGH = 4  # names of the assignment in a file; more do not raise its rank
+MAX_SOURCE_BYTES = 2_000_000  # per code file
+MAX_FILES = 400  # code files that are read
+MEMORY, SECONDS = 1 << 30, 60  # bytes and seconds to read one submission
 
 
 @dataclass
@@ -33,30 +33,31 @@ class Submission:
     """A submission, extracted to `folder`."""
 
     folder: Path
-    root: Path  # the most likely folder of code/, writeup/ and results/
+    root: Path  # folder that most likely contains code/, writeup/ and results/
     code: Path | None = None  # the student's file
-    source: Source = field(default_factory=Source)  # what that file and the modules beside it contain
+    source: Source = field(default_factory=Source)  # findings in that file and in modules that it imports
     problem: str = ""  # why there is no code to run
-    notes: list[str] = field(default_factory=list)  # what is odd, for the student
+    notes: list[str] = field(default_factory=list)  # unusual facts, for the student
     violations: dict[str, list[str]] = field(default_factory=dict)  # broken rules, each with its occurrences
-    review: list[str] = field(default_factory=list)  # for a person
+    review: list[str] = field(default_factory=list)  # notes for manual review
     digest: str = ""  # hash of all names and bytes
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "Submission":
-        """Build a submission from the JSON of its fields."""
+        """Build a submission from the dict of its fields, as decoded from JSON."""
         code = None if values["code"] is None else Path(values["code"])
         places = {"folder": Path(values["folder"]), "root": Path(values["root"]), "code": code}
         return Submission(**{**values, **places, "source": Source(**values["source"])})
 
 
 def read(paths: Sequence[Path], folder: Path, *, skip: Path | None = None) -> Submission:
-    """Extract a submission, in one or more files and folders, to `folder` and find its parts.
+    """Extract a submission from files and folders to `folder`, and find its parts.
 
-    It happens in a process with little memory and time. The folder `skip`, such as the one for the grades, is left out.
+    This runs in a process with limited memory and time; if it fails, `problem` of the result says why. The folder
+    `skip`, such as the output folder of the grades, is ignored.
 
     Raises:
-        LabError: the disk is full or broken.
+        LabError: If the disk is full or broken.
     """
     arguments = [str(folder), str(skip or ""), *map(str, paths)]
     why = "it took too much memory, or is damaged in an unexpected way"
@@ -100,7 +101,7 @@ def _read_here(paths: Sequence[Path], folder: Path, skip: Path | None) -> Submis
 
 
 def _rewrite(path: Path, text: str, source: Source, folder: Path) -> None:
-    """Write a file of code as UTF-8 and remember its digest."""
+    """Write a code file as UTF-8 and store its SHA-256 in `source.scanned`."""
     data = text.encode()
     path.write_bytes(data)
     source.scanned[path.relative_to(folder).as_posix()] = hashlib.sha256(data).hexdigest()
@@ -111,7 +112,7 @@ def _files(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def _names_of_others(folder: Path) -> list[str]:
-    """Return a note if files are named like other students' submissions."""
+    """Return a list with one note if files are named like other students' submissions, else []."""
     files = _files(folder)
     names = sorted(path.name for path in files if looks_like_other(path.name))
     archives = sorted(path.name for path in files if is_archive(path.name) and person(path.name))
@@ -125,7 +126,7 @@ def _names_of_others(folder: Path) -> list[str]:
 def _find_violations(root: Path) -> dict[str, list[str]]:
     violations: dict[str, list[str]] = {}
     for problem in check(root, test=False):
-        if problem.rule != "code":  # what does not parse costs its points already
+        if problem.rule != "code":  # code that cannot be parsed loses its points anyway
             text = str(problem).replace(f" in {root.resolve()}", "")
             violations.setdefault(problem.rule, []).append(printable(text))
     for name in FORBIDDEN:
@@ -136,10 +137,10 @@ def _find_violations(root: Path) -> dict[str, list[str]]:
 
 
 def _add_modules(source: Source, code: Path, folder: Path) -> None:
-    """Examine the modules that student_code.py imports, directly or not, and write them as UTF-8.
+    """Add the findings in modules that student_code.py imports, directly or not, and write these as UTF-8.
 
-    Any of them may hide a call; foreign convolutions count in those that the convolution uses. A module that is not
-    `scanned`, since it is too long or one of too many, is noticed when it runs.
+    Library convolutions count only in modules that the convolution uses. Modules beyond the limits on size and number
+    are not in `scanned`; they are flagged when they run.
     """
     waiting, seen = [*_imported(source, code.parent)], set()
     while waiting and len(seen) < MAX_FILES:
@@ -159,7 +160,7 @@ def _add_modules(source: Source, code: Path, folder: Path) -> None:
 
 
 def _imported(source: Source, folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Yield the submission's files that a file imports, and whether its convolution uses them."""
+    """Yield the submission's files that `source` imports, each with whether the student's convolution uses it."""
     for name in source.imports:
         parts = name.split(".")
         places = [folder.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
@@ -171,7 +172,7 @@ def _imported(source: Source, folder: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def _digest(paths: Sequence[Path], folder: Path | None = None) -> str:
-    """Return a hash of names, relative to `folder`, and of bytes."""
+    """Return the SHA-256 of the files' names, relative to `folder` if given, and contents."""
     total = hashlib.sha256()
     for path in paths:
         name = path.relative_to(folder).as_posix() if folder else path.name
@@ -183,7 +184,7 @@ def _digest(paths: Sequence[Path], folder: Path | None = None) -> str:
 
 
 def _unpack_inner(folder: Path, extraction: Extraction) -> None:
-    """Extract archives in the submission as long as there is no code beside them."""
+    """Extract archives in the submission, up to `MAX_DEPTH` levels, until there is a student's code file."""
     for _ in range(MAX_DEPTH):
         if any(is_student_file(path.name) for path in _files(folder, "*.py")):
             return
@@ -195,9 +196,9 @@ def _unpack_inner(folder: Path, extraction: Extraction) -> None:
 
 
 def _find_code(folder: Path, extraction: Extraction) -> tuple[Path | None, Source, str]:
-    """Return the most likely file of the student by name, content and place, what it contains, and the problem.
+    """Return the most likely code file, the findings in it, and the problem that prevents grading, if any.
 
-    If no file has the student's name, the code cells of notebooks are candidates as well.
+    If no file with the expected name defines the assignment's names, code cells of notebooks are candidates, too.
     """
     every = _files(folder)
     files = [path for path in every if path.suffix == ".py" and path.stat().st_size <= MAX_SOURCE_BYTES]
@@ -263,7 +264,10 @@ def _squeeze(text: str) -> str:
 
 
 def _find_root(folder: Path, code: Path | None) -> Path:
-    """Return the folder above the code, else the one with most of the handout's three folders."""
+    """Return the root folder of the submission, usually the parent of code/.
+
+    Code in another subfolder makes that subfolder the root; otherwise, choose the folder with most handout folders.
+    """
     if code is not None and code.parent != folder:
         return code.parent.parent if code.parent.name in FOLDERS else code.parent
     candidates = [folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir())][:200]

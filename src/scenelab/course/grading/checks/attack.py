@@ -1,4 +1,4 @@
-"""Checks of part 3: projected gradient descent."""
+"""Checks of projected gradient descent (PGD, Madry et al. 2018), part 3 of the assignment."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ from scenelab.course.grading.scenelab_runner.networks import CLASSES
 NEEDS = ("attack_label",)
 SINGLES = 6
 DESCENT: dict[str, Any] = {"num_steps": 10, "step_size": 0.02, "epsilon": 0.2}
-WRONG_SIGN = 0.25  # share of the points for an attack in the wrong direction
-MIN_GAIN = 0.35  # of what the reference lowers the loss by: half the steps or half of epsilon reach 0.5, moving away
-# from the predicted label 0.05 to 0.24 (60 seeds)
+WRONG_SIGN = 0.25  # fraction of the points for an attack that raises the loss
+MIN_GAIN = 0.35  # fraction of the reference attack's decrease of the loss. Over 60 seeds, half the steps or half of
+# epsilon reach 0.5, and moving away from the predicted label reaches 0.05 to 0.24
 
 
 @check("attack", needs=NEEDS)
 def attack_stays_close(context: CheckContext) -> None:
-    """No value of any pixel is further than epsilon from where it began, and the image does change."""
+    """Every pixel value stays within epsilon of its value in the input, and the image does change."""
     for epsilon, size, steps in ((0.1, 0.01, 10), (0.05, 0.03, 4), (0.02, 0.5, 2), (0.1, 0.01, 30)):
         setting = draw_setting(context, setup.SMALL, num_steps=steps, step_size=size, epsilon=epsilon)
         images, output = setting.images, perturb(context, setting).output
@@ -46,7 +46,7 @@ def attack_stays_close(context: CheckContext) -> None:
 def attack_descends(context: CheckContext) -> None:
     """The attack lowers the loss of the least confident label."""
     gains, losses, outputs = [], [], []
-    for number in range(SINGLES):  # one image each: labels that are taken over a batch have a check of their own
+    for number in range(SINGLES):  # single images: attack_label checks for labels computed over a batch
         setting = draw_setting(context, setup.LINEAR, images=1, number=number, **DESCENT)
         images, output = setting.images, perturb(context, setting).output
         near = images + torch.clamp(output - images, -DESCENT["epsilon"], DESCENT["epsilon"])
@@ -73,7 +73,7 @@ def attack_descends(context: CheckContext) -> None:
 
 
 def _loss_of_least(setting: Setting, images: Tensor) -> Tensor:
-    """Return the cross-entropy of the least confident label of a single clean image."""
+    """Return the cross-entropy at `images` for the least confident label of the clean image."""
     network = setting.network()
     with torch.no_grad():
         target = least(network(setting.images.double()))
@@ -96,7 +96,7 @@ WRONG_LABELS: dict[str, Pick] = {
 
 @check("attack")
 def attack_label(context: CheckContext) -> None:
-    """The label is the least confident one, of the clean image or of each step's; each image has its own."""
+    """The target is each image's own least confident label, computed from the clean image or anew at each step."""
     setting = setup.draw_distinct(context, setup.LINEAR, images=6, num_steps=1, step_size=0.01, epsilon=1.0)
     short, longer = perturb_twice(context, setting)
     if torch.equal(short.output, setting.images):
@@ -143,14 +143,14 @@ def attack_steps(context: CheckContext) -> None:
 
 
 def _moves_whole_steps(moved: Tensor, steps: int) -> bool:
-    """Return whether values moved by whole steps, at most by `steps`: the label may be another, the steps are right."""
+    """Return whether `moved`, in units of step_size, holds mostly integers and has the maximum `steps`."""
     are_whole = (moved - moved.round()).abs() < 1e-2
     return bool(are_whole.double().mean() >= setup.AGREE) and abs(moved.max().item() - steps) <= 1e-2
 
 
 @check("attack")
 def attack_loss(context: CheckContext) -> None:
-    """The loss that the attack was made with is the one that it lowers."""
+    """The attack lowers the loss function that it was constructed with."""
     setting = draw_setting(context, setup.LINEAR, loss="lead", num_steps=1, step_size=0.02, epsilon=1.0)
     short, longer = perturb_twice(context, setting)
     if all(path.matches_of(short, longer)):
@@ -167,7 +167,7 @@ def attack_loss(context: CheckContext) -> None:
 
 @check("attack", needs=NEEDS)
 def attack_graph(context: CheckContext) -> None:
-    """The graph of gradients does not grow from step to step, and the images that come back are detached."""
+    """The autograd graph does not grow from step to step, and the adversarial images are detached."""
     reply = perturb(context, draw_setting(context, setup.SMALL, num_steps=8, step_size=0.01, epsilon=0.1)).reply
     depths = reply.values.get("depths")
     if not isinstance(depths, list) or not depths or not all(type(depth) is int for depth in depths):
@@ -182,6 +182,6 @@ def attack_graph(context: CheckContext) -> None:
 
 @check("attack", needs=NEEDS)
 def attack_leaves_model(context: CheckContext) -> None:
-    """Images, weights, statistics and mode of the model are the same afterwards."""
+    """The input images and the model's weights, statistics and mode are the same afterwards."""
     setting = draw_setting(context, setup.NORMED, num_steps=4, step_size=0.01, epsilon=0.1)
     setup.require_left_alone(context, setting, perturb(context, setting).reply, "attack")

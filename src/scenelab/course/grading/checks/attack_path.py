@@ -1,4 +1,4 @@
-"""What an attack did, told from the images that it called the model with: labels followed, steps taken."""
+"""Reconstruction of an attack's target labels and steps from the images on which it called the model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,13 +12,13 @@ from scenelab.course.grading.checks.base import CheckContext, CheckFailed, float
 from scenelab.course.grading.scenelab_runner.networks import CLASSES, LOSSES, MAX_CALLS
 from scenelab.course.grading.scenelab_runner.wire import Message
 
-MIN_MOVED = 0.25  # share of the values that must move: the others were cut short
+MIN_MOVED = 0.25  # minimum fraction of values that a step changes; clipping keeps the others
 Pick = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Match:
-    """A label whose loss an image's last step follows, and the image where the step may have begun."""
+    """A label whose loss gradient an image's last step follows, and a possible start image of that step."""
 
     label: int
     start: Tensor
@@ -26,7 +26,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Attack:
-    """A run of the student's attack: its output, and the batches that it called the model with."""
+    """A run of the student's attack: its output, and the batches on which it called the model."""
 
     setting: Setting
     output: Tensor
@@ -35,13 +35,13 @@ class Attack:
 
     @property
     def called_images(self) -> list[Tensor]:
-        """The single images of all calls, in order."""
+        """Images of all model calls, in order, without the batch dimension."""
         return [image for images in self.calls for image in images]
 
     def has_steps(self, steps: int, size: float) -> bool:
-        """Return whether the called images lie `steps` steps of `size` apart, from a random start."""
+        """Return whether the run took `steps` steps of `size`, according to its model calls and output."""
         calls, images = self.calls, self.setting.images
-        if len(calls) > 1 and all(len(batch) == 1 for batch in calls):  # image by image: as many calls for each
+        if len(calls) > 1 and all(len(batch) == 1 for batch in calls):  # one image per call: regroup by step
             length = max(1, len(calls) // len(images))
             starts = range(0, length * len(images), length)
             calls = [torch.cat(each) for each in zip(*(calls[at : at + length] for at in starts), strict=False)]
@@ -51,11 +51,11 @@ class Attack:
                 path.append(batch)
         moves = [(after.double() - before.double()).abs() for before, after in pairwise(path[-steps - 1 :])]
         are_whole = [((move - size).abs() <= TOLERANCE).double().mean() >= AGREE for move in moves]
-        return len(moves) == steps and all(are_whole) and len(path) <= steps + 2  # the clean images, the start
+        return len(moves) == steps and all(are_whole) and len(path) <= steps + 2  # clean images, start, steps
 
 
 def perturb(context: CheckContext, setting: Setting) -> Attack:
-    """Run the student's attack; fail if it returns other than images of the right shape and finite values."""
+    """Run the student's attack; raise CheckFailed unless its output is finite and has the images' shape."""
     reply = setting.call(context, "perturb")
     output = floats(reply, "output", "what perturb returns")
     if output.shape != setting.images.shape:
@@ -67,16 +67,19 @@ def perturb(context: CheckContext, setting: Setting) -> Attack:
 
 
 def perturb_twice(context: CheckContext, setting: Setting) -> tuple[Attack, Attack]:
-    """Run the attack with one step, and with two, which tells where the first is cut short."""
+    """Return a run with one step, as in `setting`, and a run with two steps.
+
+    The second run shows the target labels of images whose first step was clipped.
+    """
     longer = replace(setting, options={**setting.options, "num_steps": 2})
     return perturb(context, setting), perturb(context, longer)
 
 
 def matches_of(short: Attack, longer: Attack) -> list[list[Match]]:
-    """Return for each image the labels whose loss its last step follows, up or down.
+    """Return matches per image: labels whose loss gradient its last step follows, in either direction.
 
-    The step goes from the clean image or from one that the model was called with, alone or in a batch, such as a random
-    start.
+    The step may start at the clean image or at any image on which the model was called, such as a random start. Images
+    without a match in `short` use the last step of `longer`.
     """
     setting, network = short.setting, short.setting.network()
     clean, reach = list(setting.images), setting.options["epsilon"] + TOLERANCE
@@ -92,7 +95,7 @@ def matches_of(short: Attack, longer: Attack) -> list[list[Match]]:
 
 
 def followed_labels(network: nn.Module, loss: str, start: Tensor, end: Tensor) -> list[int]:
-    """Return the labels for which a change has the signs of the loss's gradient, or all of them reversed."""
+    """Return the labels whose loss gradient at `start` has the signs of `end - start`, or the opposite signs."""
     change = end.double() - start.double()
     moved = change.abs() > TOLERANCE
     if moved.double().mean() <= MIN_MOVED:
@@ -104,7 +107,7 @@ def followed_labels(network: nn.Module, loss: str, start: Tensor, end: Tensor) -
 
 
 def follow(matches: list[list[Match]], setting: Setting, pick: Pick) -> bool:
-    """Return whether each label is the one picked from the clean images, or from the image where its step began."""
+    """Return whether each image matches the label that `pick` selects for its clean or start image."""
     network = setting.network()
     clean = pick(network(setting.images.double())).tolist()
     return all(
@@ -114,7 +117,7 @@ def follow(matches: list[list[Match]], setting: Setting, pick: Pick) -> bool:
 
 
 def changes_least_most(setting: Setting, start: Tensor, end: Tensor) -> bool:
-    """Return whether the least confident label's score changed most for each image, as by its score's gradient."""
+    """Return whether the least confident label's log-probability rose most in all images, or fell most in all."""
     network = setting.network()
     with torch.no_grad():
         before, after = (network(images.double()).log_softmax(dim=1) for images in (start, end))

@@ -1,8 +1,8 @@
 """Networks, images and the reference attack for the checks of attacks and attention maps.
 
-The reference is the handout's sentence: several steps of the sign of the gradient, each followed by a clip to the
-ε-neighbourhood of the input (Madry et al. 2018, section 2.1), towards the least confident label. That label may be the
-clean image's or that of each step's image; both are accepted.
+The reference is PGD (Madry et al. 2018, section 2.1): steps along the sign of the gradient, each followed by a clip to
+the ε-neighborhood of the input, towards the least confident label. The label is taken from the clean image or from the
+image at each step; both are accepted.
 """
 
 from dataclasses import dataclass, field
@@ -21,15 +21,15 @@ HEAD = [["mean"], ["linear", 12, 100]]
 LINEAR = [["flatten"], ["linear", 108, 100]]
 SMALL = [FIRST, ["tanh"], SECOND, ["tanh"], *HEAD]
 NORMED = [FIRST, ["norm", 8], ["relu"], ["dropout", 0.5], SECOND, ["relu"], *HEAD]
-"""All three score 100 classes, as the handout's networks do."""
+"""`LINEAR`, `SMALL` and `NORMED` return logits of 100 classes, like the handout's networks."""
 MAX_DRAWS = 50
-AGREE = 0.97  # share of values that must equal the reference's: rounding may turn the sign of a gradient near zero
+AGREE = 0.97  # fraction of values that must match the reference: rounding may flip the sign of a gradient near zero
 TOLERANCE = 1e-4
 
 
 @dataclass
 class Setting:
-    """A network, images and options of an attack or an attention map."""
+    """Network, images, loss and options for one run of an attack or an attention map."""
 
     layers: Layers
     images: Tensor
@@ -38,13 +38,13 @@ class Setting:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
     def network(self) -> nn.Module:
-        """Return the grader's copy of the network, in float64 and evaluation mode."""
+        """Build the network with the setting's weights, in float64 and evaluation mode."""
         network = build(self.layers).double().eval()
         load(network, self.weights)
         return network
 
     def call(self, context: CheckContext, operation: str) -> Message:
-        """Run the student's attack or attention map."""
+        """Run the student's attack ("perturb") or attention map ("explain") and return the reply."""
         tensors = {**self.weights, "input": self.images}
         return context.call(operation, tensors, layers=self.layers, loss=self.loss, options=self.options)
 
@@ -63,7 +63,7 @@ def draw_setting(
     number: int = 0,
     **options: Any,
 ) -> Setting:
-    """Draw weights and images; `number` selects another draw, `options` are the attack's."""
+    """Return a setting with random weights and images; `number` selects the draw, `options` are the attack's."""
     generator = context.generator(f"{context.name} {number}")
     setting = Setting(layers, draw_images(generator, images, 3, side, side), options, loss)
     for name, value in build(layers).named_parameters():
@@ -73,9 +73,10 @@ def draw_setting(
 
 
 def draw_distinct(context: CheckContext, layers: Layers, *, images: int, **options: Any) -> Setting:
-    """Draw until the images' most and least confident labels differ from each other's and from the batch's.
+    """Return a setting whose first two images have distinct most confident and distinct least confident labels.
 
-    A label that is taken from another place is seen then.
+    These labels also differ from the batch mean's, which reveals a label taken from another image or from the batch.
+    After `MAX_DRAWS` draws, return the last one.
     """
     number = 0
     while True:
@@ -93,14 +94,14 @@ def _labels_differ(scores: Tensor) -> bool:
 
 
 def least(scores: Tensor) -> Tensor:
-    """Return the least confident label of each image."""
+    """Return the least confident label of each image: the index of its lowest logit."""
     return scores.argmin(dim=1)
 
 
 def reference(setting: Setting, *, sign: int = -1, anew: bool = False) -> Tensor:
-    """Return adversarial images by the handout's sentence, in float64.
+    """Return the adversarial images of the reference attack, in float64.
 
-    A `sign` of 1 raises the loss instead; `anew` picks the label at each step.
+    A `sign` of 1 raises the loss instead. With `anew`, each step chooses the label again.
     """
     network, original, loss = setting.network(), setting.images.double(), LOSSES[setting.loss]
     steps, size, epsilon = (setting.options[name] for name in ("num_steps", "step_size", "epsilon"))
@@ -117,14 +118,14 @@ def reference(setting: Setting, *, sign: int = -1, anew: bool = False) -> Tensor
 
 
 def agrees(actual: Tensor, expected: Tensor) -> bool:
-    """Return whether nearly all values are equal."""
+    """Return whether nearly all values (`AGREE`) match within `TOLERANCE`; False if the shapes differ."""
     if actual.shape != expected.shape:
         return False
     return bool(((actual.double() - expected).abs() <= TOLERANCE).double().mean() >= AGREE)
 
 
 def require_detached(context: CheckContext, reply: Message, what: str) -> None:
-    """Fail if the result has a graph; a leaf that requires gradients has none and is only remarked."""
+    """Raise CheckFailed if a result has an autograd graph; remark on a leaf that requires gradients."""
     if reply.values.get("has_graph"):
         raise CheckFailed(f"the {what} that come back carry a graph; return them detached")
     if reply.values.get("requires_grad"):
@@ -132,7 +133,7 @@ def require_detached(context: CheckContext, reply: Message, what: str) -> None:
 
 
 def require_left_alone(context: CheckContext, setting: Setting, reply: Message, what: str) -> None:
-    """Fail if the caller's images or model were changed; remark on gradients that are left."""
+    """Raise CheckFailed if the input images or the model changed; add a remark if parameters hold gradients."""
     values, after = reply.values, reply.tensors.get("input_after", torch.empty(0))
     changed = ", ".join(names_in(reply, "changed")[:3])
     are_same = after.dtype == setting.images.dtype and torch.equal(after, setting.images)

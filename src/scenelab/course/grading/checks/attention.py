@@ -1,4 +1,4 @@
-"""Checks of part 3: attention maps, the gradient of the predicted label's loss (Simonyan et al. 2014, section 3)."""
+"""Checks of attention maps, part 3: gradients of the predicted label's loss (Simonyan et al. 2014, section 3)."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +15,7 @@ from scenelab.course.grading.scenelab_runner.wire import Message
 NEEDS = ("attention_map",)
 TOLERANCE = 1e-4
 TINY = 1e-30
-SCALE = 1e-3  # by which the largest value may differ: other properties have checks of their own
+SCALE = 1e-3  # relative tolerance of a map's largest value; attention_map checks the rest
 
 REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "the mean of the channels; take the largest": lambda g: g.abs().mean(1),
@@ -30,7 +30,7 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "the negative of the absolute value": lambda g: -g.abs().amax(1),
     "cut at zero (ReLU); take the absolute values": lambda g: g.clamp_min(0).amax(1),
 }
-SCALED = ("the smallest", "squared", "cut at zero")  # starts of those whose largest value is another
+SCALED = ("the smallest", "squared", "cut at zero")  # prefixes of the reductions that change the largest value
 
 
 def _most(scores: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def _most(scores: Tensor) -> Tensor:
 
 
 def _gradient(setting: Setting, pick: Callable[[Tensor], Tensor] | None = _most) -> Tensor:
-    """Return each image's gradient of the loss of the label picked, or of the largest score."""
+    """Return per-image gradients of the cross-entropy for label `pick(logits)`, or of the top logit without `pick`."""
     network, images = setting.network(), setting.images.double().requires_grad_(True)
     scores = network(images)
     if pick is None:
@@ -52,13 +52,13 @@ def _strongest(gradient: Tensor) -> Tensor:
 
 
 def _alike(maps: Tensor, expected: Tensor) -> bool:
-    """Return whether maps are equal up to each one's largest value."""
+    """Return whether maps are equal after each is divided by its largest absolute value."""
     scaled = [each.double() / each.double().abs().amax((1, 2, 3), True).clamp_min(TINY) for each in (maps, expected)]
     return base.close(scaled[0], scaled[1], TOLERANCE)
 
 
 def _explain(context: CheckContext, setting: Setting) -> tuple[Tensor, Message]:
-    """Return the student's maps; N×H×W counts as N×1×H×W here, which has a check of its own."""
+    """Return the student's maps, reshaped from N×H×W to N×1×H×W if needed, and the reply."""
     reply = setting.call(context, "explain")
     maps, (count, _, height, width) = base.floats(reply, "output", "the map"), setting.images.shape
     if maps.shape == (count, height, width):
@@ -71,7 +71,7 @@ def _explain(context: CheckContext, setting: Setting) -> tuple[Tensor, Message]:
 
 @check("attention", needs=NEEDS)
 def attention_shape(context: CheckContext) -> None:
-    """Maps of explain are N×1×H×W, one per image, also where images are wider than high or there is only one."""
+    """Maps of explain have the shape N×1×H×W, also for a single image and for images that are not square."""
     for count, side in ((3, 6), (1, 5)):
         setting = draw_setting(context, setup.SMALL, images=count, side=side)
         setting.images = setting.images[:, :, :, : side - 1]
@@ -83,7 +83,7 @@ def attention_shape(context: CheckContext) -> None:
 
 @check("attention")
 def attention_map(context: CheckContext) -> None:
-    """The map of an image is the absolute gradient of the loss of its predicted label, the largest of the channels."""
+    """The map of an image is the absolute gradient of its predicted label's loss, maximized over channels."""
     setting = draw_setting(context, setup.SMALL, images=1)
     maps, _ = _explain(context, setting)
     gradient = _gradient(setting)
@@ -107,7 +107,7 @@ def attention_map(context: CheckContext) -> None:
 
 @check("attention")
 def attention_values(context: CheckContext) -> None:
-    """The values are the gradient's own and not scaled."""
+    """The maps hold the gradient's values without rescaling."""
     setting = draw_setting(context, setup.SMALL, images=1)
     maps, _ = _explain(context, setting)
     gradient, reached = _gradient(setting), maps.abs().max().item()
@@ -120,7 +120,7 @@ def attention_values(context: CheckContext) -> None:
 
 @check("attention", needs=NEEDS)
 def attention_each_image(context: CheckContext) -> None:
-    """Each image's map is that of its own prediction: the same in a batch as alone, up to one factor."""
+    """Each image's map follows its own prediction: in a batch it equals the map of the image alone, up to a factor."""
     setting = setup.draw_distinct(context, setup.LINEAR, images=5)
     together, _ = _explain(context, setting)
     for index in range(2):
@@ -135,12 +135,12 @@ def attention_each_image(context: CheckContext) -> None:
 
 @check("attention", needs=NEEDS)
 def attention_detached(context: CheckContext) -> None:
-    """The maps carry no graph."""
+    """The maps are detached from the autograd graph."""
     setup.require_detached(context, _explain(context, draw_setting(context, setup.SMALL))[1], "maps")
 
 
 @check("attention", needs=NEEDS)
 def attention_leaves_model(context: CheckContext) -> None:
-    """Images, weights, statistics and mode of the model are the same afterwards."""
+    """The input images and the model's weights, statistics and mode are the same afterwards."""
     setting = draw_setting(context, setup.NORMED)
     setup.require_left_alone(context, setting, _explain(context, setting)[1], "attention map")

@@ -1,4 +1,4 @@
-"""A check is a function with a docstring for the student; it passes, fails or is skipped."""
+"""Registration and context of checks, and helpers that draw inputs, compare tensors and validate replies."""
 
 import hashlib
 from collections.abc import Callable
@@ -13,55 +13,55 @@ from scenelab.course.grading.submission_reader import Submission
 from scenelab.course.grading.worker import SubmissionError, Worker
 from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD
 
-MAX_SHOWN = 16  # values of a counter-example
+MAX_SHOWN = 16  # values printed per tensor
 
 
 @dataclass
 class CheckFailed(Exception):  # noqa: N818 - an outcome
-    """The answer is wrong; `reason` is for the student, one or two sentences."""
+    """Exception of a check that fails; `reason` tells the student why in one or two sentences."""
 
     reason: str
-    example: str = ""  # a small case that shows it
-    share: float = 0.0  # of the points, earned all the same
-    known: bool = False  # right except for one recognized mistake: checks of its other properties still run
+    example: str = ""  # values that show the mistake
+    share: float = 0.0  # fraction of the check's points that is still earned
+    known: bool = False  # recognized as a single common mistake, so checks that need this one still run
 
 
 @dataclass
 class CheckSkipped(Exception):  # noqa: N818 - an outcome
-    """The check could not run; `reason` is for the student."""
+    """Exception of a check that cannot run; `reason` tells the student why."""
 
     reason: str
 
 
 @dataclass
 class CheckContext:
-    """Input of the check `name`."""
+    """Input of a check: the worker that runs the submission, the submission, and a random seed."""
 
     worker: Worker
     submission: Submission
     seed: int  # of all random inputs
-    name: str = ""
-    remarks: list[str] = field(default_factory=list)  # cost no points
-    watched: bool = True  # the convolution was right in the case in which its calls are watched
-    compared: bool = True  # it answered where its last bits are compared
+    name: str = ""  # of the current check
+    remarks: list[str] = field(default_factory=list)  # messages to the student that cost no points
+    watched: bool = True  # whether the convolution was correct while its calls were traced
+    compared: bool = True  # whether the convolution ran on the inputs of the bitwise comparison
 
     def generator(self, name: str = "") -> torch.Generator:
-        """Return a generator that depends only on the seed and the name, by default the check's."""
+        """Return a random generator seeded from `seed` and `name`, by default the check's name."""
         key = hashlib.blake2b(str(self.seed).encode(), digest_size=32).digest()
         digest = hashlib.blake2b((name or self.name).encode(), digest_size=8, key=key).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
     @property
     def own_seed(self) -> int:
-        """Seed of the student's process, which tells nothing of the grader's."""
+        """Seed sent to the student's process; derived from the check's name, so it does not reveal `seed`."""
         return int.from_bytes(hashlib.blake2b(self.name.encode(), digest_size=4, person=b"student").digest(), "little")
 
     def call(self, operation: str, tensors: dict[str, Tensor] | None = None, **values: Any) -> Message:
-        """Run an operation in the student's process; raise SubmissionError if there is no answer."""
+        """Run `operation` in the student's process and return its reply; raise SubmissionError if it fails."""
         return self.worker.call(operation, tensors, seed=self.own_seed, **values)
 
     def call_own(self, operation: str, tensors: dict[str, Tensor], **values: Any) -> Message:
-        """Run the student's convolution, and fail if it calls a library's, which refuses to work meanwhile."""
+        """Run `operation` like `call`; raise CheckFailed if the student's code calls a library's convolution."""
         try:
             return self.call(operation, tensors, **values)
         finally:
@@ -70,14 +70,14 @@ class CheckContext:
                 raise CheckFailed(f"calls a convolution that is not its own ({names}); write it yourself")
 
     def remark(self, text: str) -> None:
-        """Add a remark once."""
+        """Add a remark for the student, unless it is a duplicate."""
         if text not in self.remarks:
             self.remarks.append(text)
 
 
 @dataclass(frozen=True)
 class Check:
-    """A check; the student reads `text`, and it is skipped if a check in `needs` did not pass."""
+    """A registered check, with its text for students and the checks that must pass before it runs."""
 
     name: str
     group: str
@@ -91,7 +91,7 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(group: str, *, needs: tuple[str, ...] = ()) -> Callable[[Run], Run]:
-    """Register a function as a check, by its name and docstring."""
+    """Return a decorator that registers a function as a check; its docstring becomes the check's text."""
 
     def register(function: Run) -> Run:
         name, text = function.__name__, " ".join((function.__doc__ or "").split())
@@ -104,7 +104,7 @@ def check(group: str, *, needs: tuple[str, ...] = ()) -> Callable[[Run], Run]:
 
 
 def draw_images(generator: torch.Generator, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Draw images in [0, 1] and normalize them, as the handout's networks get them; channels repeat R, G, B."""
+    """Return random images of `shape` N×C×H×W, uniform in [0, 1], then normalized by the ImageNet statistics."""
     images = torch.rand(*shape, generator=generator, dtype=torch.float64)
     channels = [index % 3 for index in range(shape[1])]
     mean, std = (torch.tensor(values, dtype=torch.float64)[channels] for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -112,12 +112,12 @@ def draw_images(generator: torch.Generator, *shape: int, dtype: torch.dtype = to
 
 
 def draw(generator: torch.Generator, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Draw normal values."""
+    """Return a tensor drawn from the standard normal distribution."""
     return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float) -> bool:
-    """Return whether tensors of one shape differ by at most `tolerance` of the largest expected value or of 1."""
+    """Return whether shapes match and values differ by at most `tolerance` * max(1, max(abs(expected)))."""
     if actual.shape != expected.shape or not (actual.is_floating_point() or actual.dtype == expected.dtype):
         return False
     if not expected.numel():
@@ -127,12 +127,12 @@ def close(actual: Tensor, expected: Tensor, tolerance: float) -> bool:
 
 
 def shape_of(tensor: Tensor) -> str:
-    """Format a shape, as in 2×3×12×12."""
+    """Format a tensor's shape, as in 2×3×12×12."""
     return "×".join(map(str, tensor.shape)) or "a single number"
 
 
 def show(tensor: Tensor) -> str:
-    """Format the first values to three decimals."""
+    """Format the first `MAX_SHOWN` values of a tensor to three decimals."""
     values = [f"{float(value):>8.3f}" for value in tensor.detach().reshape(-1)[:MAX_SHOWN].double()]
     columns = tensor.shape[-1] if tensor.dim() and 0 < tensor.shape[-1] <= MAX_SHOWN else MAX_SHOWN
     lines = [" ".join(values[i : i + columns]) for i in range(0, len(values), columns)]
@@ -141,7 +141,7 @@ def show(tensor: Tensor) -> str:
 
 
 def comparison(actual: Tensor, expected: Tensor) -> str:
-    """Format the largest difference with its index, then both tensors."""
+    """Format the largest absolute difference with its index, followed by both tensors."""
     lines = []
     if actual.shape == expected.shape and actual.numel():
         difference = (actual.double() - expected.double()).abs().nan_to_num(float("inf"))
@@ -152,7 +152,7 @@ def comparison(actual: Tensor, expected: Tensor) -> str:
 
 
 def names_in(reply: Message, name: str) -> list[str]:
-    """Return a list of names from the student's process; raise SubmissionError if it is not a list."""
+    """Return the list of names in `reply.values[name]`; raise SubmissionError if it is not a list."""
     names = reply.values.get(name, [])
     if not isinstance(names, list):
         raise SubmissionError("protocol", "disturbed what the grader's process tells of it")
@@ -160,13 +160,13 @@ def names_in(reply: Message, name: str) -> list[str]:
 
 
 def require_finite(tensor: Tensor, what: str) -> None:
-    """Fail if a value is inf or nan."""
+    """Raise CheckFailed if a value is inf or NaN; `what` names the tensor in the message."""
     if tensor.is_floating_point() and not tensor.isfinite().all():
         raise CheckFailed(f"{what} holds values that are no numbers (inf or nan)")
 
 
 def floats(reply: Message, name: str, what: str) -> Tensor:
-    """Return a tensor of an answer; fail if its dtype is not a floating-point one."""
+    """Return the tensor `name` of a reply; raise CheckFailed if its dtype is not floating-point."""
     tensor = reply.tensors[name]
     if not tensor.is_floating_point():
         raise CheckFailed(f"{what} is a tensor of {tensor.dtype}; floating-point numbers are expected")

@@ -1,4 +1,4 @@
-"""Checks of part 1: the convolution by hand."""
+"""Checks of the convolution written by hand, part 1 of the assignment."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ from scenelab.course.grading.scenelab_runner.networks import build, load
 from scenelab.course.grading.scenelab_runner.wire import Message
 from scenelab.course.grading.worker import SubmissionError
 
-ONE_IN = 8  # further calls that are watched as the first is; nobody can tell which
-BITS = 20  # inputs whose results are compared bit for bit
+ONE_IN = 8  # one call in this number is traced, drawn at random so that a submission cannot tell which
+BITS = 20  # inputs of the bitwise comparison with PyTorch
 NEEDS = ("conv_by_hand",)
 STEM = [["conv", 3, 4, 7, 2, 3, True], ["relu"], ["pool"]]
 NARROW = [["conv", 4, 4, 1, 1, 0, True], ["relu"], ["conv", 4, 4, 3, 1, 1, True], ["relu"]]
 WIDER = [["conv", 4, 8, 1, 1, 0, True], ["relu"], ["pool"], ["conv", 8, 12, 3, 1, 1, True], ["relu"]]
 SLIM = [*STEM, *NARROW, *WIDER, ["mean"], ["linear", 12, 10]]
-"""SimpleNet's kinds of layers with few channels: about 110,000 products, which take loops in Python seconds."""
+"""SimpleNet's layer types with few channels: about 110,000 products, or a few seconds of Python loops."""
 
 
 def _ask(context: CheckContext, drawn: Drawn, of: str | None, *, trace: bool = False) -> Message:
@@ -36,7 +36,7 @@ def _ask_sometimes_watched(context: CheckContext, drawn: Drawn, of: str | None) 
 
 
 def _require_values(context: CheckContext, case: Case, of: str | None, *, bias: bool) -> None:
-    """Fail if the output, or the gradient of one argument, is wrong."""
+    """Raise CheckFailed if the output (`of` is None) or the gradient of the argument `of` is wrong."""
     drawn = draw_case(case, context.generator(), bias=bias)
     name, what = ("output", "the output") if of is None else ("gradient", f"the gradient of {of}")
     actual, expected = base.floats(_ask_sometimes_watched(context, drawn, of), name, what), drawn.expected(of)
@@ -59,7 +59,7 @@ def conv_by_hand(context: CheckContext) -> None:
         reply = _ask(context, drawn, "weight", trace=True)
         context.watched = base.close(reply.tensors["output"], drawn.expected(), TOLERANCE)
     except SubmissionError:
-        context.watched = False  # what does not run calls nothing; the next checks say what is wrong
+        context.watched = False  # code that fails has called nothing; the next checks report the error
         return
     if banned := context.submission.source.banned:
         context.remark(
@@ -70,7 +70,10 @@ def conv_by_hand(context: CheckContext) -> None:
 
 
 def second_opinion(context: CheckContext) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Draw inputs in float32 whose sums differ in the last bits if summed in another order; also return their cases."""
+    """Return tensors and values of the request for the bitwise comparison.
+
+    The float32 results depend, in their last bits, on the order of summation.
+    """
     generator = context.generator("second opinion")
     tensors = {}
     for number in range(BITS):
@@ -82,7 +85,7 @@ def second_opinion(context: CheckContext) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def _compare_bits(context: CheckContext) -> None:
-    """Mark a convolution that equals PyTorch's to the last bit, since it sums in the same order."""
+    """Flag a convolution for review if its results equal PyTorch's bit for bit in all cases."""
     worker = context.worker
     if worker.first is None:
         return
@@ -117,7 +120,7 @@ def conv_forward(context: CheckContext) -> None:
 def _register(
     name: str, text: str, sizes: tuple[Case, ...], parts: tuple[str | None, ...], *, bias: bool = True
 ) -> None:
-    """Register a check of the output (None) or gradients in each case."""
+    """Register a check of the output (None) and the gradients named in `parts`, for each case in `sizes`."""
 
     def run(context: CheckContext) -> None:
         for case in sizes:
@@ -159,7 +162,7 @@ def conv_dtype(context: CheckContext) -> None:
 
 
 def _require_convolution(drawn: Drawn, output: Tensor) -> None:
-    """Fail if the output is not a convolution's, not even one with a known mistake."""
+    """Raise CheckFailed unless the output is correct or explained by a known mistake."""
     expected, tolerance = drawn.expected(), TOLERANCE if output.dtype == torch.float64 else TOLERANCE_SINGLE
     why = cases.explain_mistake(output, cases.guesses(drawn, None), tolerance, by_shape=False)
     if not why and not base.close(output, expected, tolerance):
@@ -180,7 +183,7 @@ def conv_leaves_input(context: CheckContext) -> None:
 
 @check("convolution", needs=NEEDS)
 def conv_inplace_relu(context: CheckContext) -> None:
-    """CustomConv2d works with nn.ReLU(inplace=True) behind it, as in SimpleNet; a view must not be returned."""
+    """CustomConv2d works when nn.ReLU(inplace=True) follows it, as in SimpleNet: its output must not be a view."""
     case = cases.PADDED
     drawn = draw_case(case, context.generator(), dtype=torch.float32)
     reply = context.call_own("run_module", drawn.sent, kernel=case.kernel, stride=case.stride, padding=case.padding)

@@ -1,4 +1,4 @@
-"""Sizes and tensors of the convolution checks, and explanations of common mistakes."""
+"""Sizes and tensors for the convolution checks, and explanations of common mistakes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from scenelab.course.grading.checks.base import close, comparison, draw, draw_images, show
 
-TOLERANCE = 1e-5  # test_conv.py's, of the largest value or of 1
-TOLERANCE_SINGLE = 1e-4  # the same in float32: sums of some hundred products are accurate to about 1e-6 each
+TOLERANCE = 1e-5  # same as in test_conv.py, relative to max(1, largest value)
+TOLERANCE_SINGLE = 1e-4  # for float32: the error of a sum of a few hundred products is about 1e-6
 Guesses = Iterator[tuple[str, Callable[[], Tensor]]]
 
 
 class Case(NamedTuple):
-    """Sizes of a convolution, small enough for seven nested loops in Python on a slow machine."""
+    """Sizes of a convolution, small enough for seven nested Python loops on a slow machine."""
 
     images: int
     inputs: int  # channels
@@ -46,18 +46,18 @@ POINT += (Case(1, 2, 3, 1, 1, 1, 4, 4),)
 
 @dataclass
 class Drawn:
-    """Tensors of a case: input, weight, bias if any, and `towards`, the gradient of the output."""
+    """Tensors of a case: input, weight, optional bias, and `towards`, the gradient with respect to the output."""
 
     case: Case
     sent: dict[str, Tensor]
 
     def leaves(self) -> dict[str, Tensor]:
-        """Return the arguments in float64, with gradients."""
+        """Return input, weight and bias as float64 leaves that require gradients."""
         names = ("input", "weight", "bias")
         return {name: self.sent[name].double().requires_grad_(True) for name in names if name in self.sent}
 
     def expected(self, of: str | None = None) -> Tensor:
-        """Return PyTorch's output in float64, or the gradient of one argument."""
+        """Return PyTorch's output in float64, or the gradient with respect to the argument `of`."""
         leaves = self.leaves()
         output = F.conv2d(leaves["input"], leaves["weight"], leaves.get("bias"), self.case.stride, self.case.padding)
         if of is None:
@@ -68,7 +68,7 @@ class Drawn:
 def draw_case(
     case: Case, generator: torch.Generator, *, bias: bool = True, dtype: torch.dtype = torch.float64
 ) -> Drawn:
-    """Draw the tensors of a case."""
+    """Return the tensors of a case, drawn at random."""
     sent = {
         "input": draw_images(generator, case.images, case.inputs, case.height, case.width, dtype=dtype),
         "weight": draw(generator, case.outputs, case.inputs, case.kernel, case.kernel, dtype=dtype),
@@ -81,7 +81,7 @@ def draw_case(
 
 
 def example_of(drawn: Drawn, actual: Tensor, expected: Tensor, *, of: str | None = None) -> str:
-    """Format the case with its tensors if it is small, else its sizes, and the comparison."""
+    """Format the sizes of a case, its tensors if all are small, and the comparison with the expected result."""
     lines = [str(drawn.case) + ("" if "bias" in drawn.sent else ", bias None")]
     if all(value.numel() <= 16 for value in drawn.sent.values()):
         for name, tensor in drawn.sent.items():
@@ -93,7 +93,7 @@ def example_of(drawn: Drawn, actual: Tensor, expected: Tensor, *, of: str | None
 
 
 def guesses(drawn: Drawn, of: str | None) -> Guesses:
-    """Yield common mistakes and their results: the output, or the gradient of one argument."""
+    """Return common mistakes, each with a function that computes the wrong output or the wrong gradient of `of`."""
     return _output_guesses(drawn) if of is None else _gradient_guesses(drawn, of)
 
 
@@ -129,7 +129,10 @@ def _gradient_guesses(drawn: Drawn, of: str) -> Guesses:
 
 
 def explain_mistake(actual: Tensor, guesses: Guesses, tolerance: float = TOLERANCE, *, by_shape: bool = True) -> str:
-    """Return the first guess that explains a wrong result, by its values or, if the shape is wrong, by that."""
+    """Return the mistake that explains a wrong result, preceded by "; ", or an empty string.
+
+    Equal values identify a mistake. With `by_shape`, the output shape also identifies missing padding or stride.
+    """
     fallback = ""
     for text, compute in guesses:
         try:

@@ -1,4 +1,4 @@
-"""Checks of part 2: the student's own network."""
+"""Checks of the student's own network, part 2 of the assignment."""
 
 from functools import cache
 from pathlib import Path
@@ -15,13 +15,13 @@ from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
 
 NAMES = ["default_model", "default_cnn_model", "SimpleNet"]
 VIT = ["default_vit_model", "SimpleViT"]
-SIDES = (128, 144, 160)  # of the handouts' crops and resized images
-HOLDERS = ("Sequential", "SimpleNet", "SimpleNetSmall", "Flatten")  # layers may be held in any of them
+SIDES = (128, 144, 160)  # pixels, of the handouts' crops and resized images
+HOLDERS = ("Sequential", "SimpleNet", "SimpleNetSmall", "Flatten")  # containers, ignored when layer types are compared
 
 
 @cache
 def _given() -> list[tuple[list[list[int]], list[str]]]:
-    """Return the shapes of the parameters and the kinds of layers of the kits' networks."""
+    """Return the parameter shapes and sorted layer types of each network in the kits."""
     networks = (SimpleNet(), SimpleNetSmall())
     kinds = ([type(part).__name__ for part in network.modules()] for network in networks)
     shapes = ([list(parameter.shape) for parameter in network.parameters()] for network in networks)
@@ -42,7 +42,7 @@ def _number(value: Any) -> int:
 
 @check("model")
 def model_own(context: CheckContext) -> None:
-    """default_model is a network of yours, not the one that the kit came with."""
+    """default_model is your own network, not the one in the kit."""
     reply = _describe(context)
     shapes = reply.values.get("shapes")
     if not isinstance(shapes, list) or not shapes:
@@ -96,7 +96,7 @@ def vit_trains(context: CheckContext) -> None:
 
 
 def checkpoint(root: Path) -> Path | None:
-    """Return the model submitted for the challenge."""
+    """Return the path of the challenge model in results/, preferably model_best*, or None."""
     paths = [path for path in sorted((root / "results").rglob("*")) if path.is_file() and path.name.endswith(MODELS)]
     named = [path for path in paths if path.name.startswith("model_best")]
     return (named or paths or [None])[0]

@@ -1,4 +1,4 @@
-"""Outputs of a grade: the student's page, the class table, and files for Gradescope and Autolab."""
+"""Output files of grades: student pages, class tables, and results for Gradescope and Autolab."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tables for the instructor, and results in the formats of Gradescope and Autolab."""
+"""Class tables as CSV and HTML, and results in the formats of Gradescope and Autolab."""
 
 import csv
 import io
@@ -10,11 +10,11 @@ from scenelab.course.grading.results import DIGITS, Grade, Outcome
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 LEADERBOARD = ["rank", "team", "top-5 error %", "top-1 error %", "bytes", "test images"]
-HIDDEN = "hidden"  # Gradescope's visibility for what no student ever sees
+HIDDEN = "hidden"  # Gradescope's visibility of output that students never see
 
 
 def class_table(grades: list[Grade]) -> str:
-    """Return the class as CSV, one row per student, with empty columns for the parts that people grade."""
+    """Return the grades of a class as CSV: one row per student, empty columns for manually graded parts."""
     if not grades:
         return ""
     rubric = grades[0].rubric
@@ -35,7 +35,7 @@ def _row(grade: Grade) -> list[Any]:
 
 
 def _csv(rows: list[list[Any]]) -> str:
-    """Format rows, with an apostrophe before text that a spreadsheet would run as a formula."""
+    """Return rows as CSV, with an apostrophe before text that a spreadsheet would run as a formula."""
     text = io.StringIO()
     escaped = [[f"'{v}" if isinstance(v, str) and v.startswith(FORMULA_STARTS) else v for v in row] for row in rows]
     csv.writer(text, lineterminator="\n").writerows(escaped)
@@ -43,7 +43,7 @@ def _csv(rows: list[list[Any]]) -> str:
 
 
 def ranking(grades: list[Grade]) -> list[tuple[int, Grade]]:
-    """Rank teams by top-5 error, then top-1 error; equal results share a rank."""
+    """Return (rank, grade) per team, sorted by top-5 error, then top-1 error; equal errors share a rank."""
     teams: dict[str, tuple[tuple[float, float], Grade]] = {}
     for grade in grades:
         challenge = grade.result.challenge or {}
@@ -77,8 +77,8 @@ def leaderboard_page(grades: list[Grade]) -> str:
 def gradescope(grade: Grade) -> dict[str, Any]:
     """Return the content of Gradescope's results.json.
 
-    The total score is given explicitly, so that penalties count. Source: Gradescope's documentation, "Autograder
-    Specifications", section "Output format".
+    The explicit total score includes the penalties. Source: Gradescope's documentation, "Autograder Specifications",
+    section "Output format".
     """
     result = grade.result
     lines = [result.problem] if result.problem else []
@@ -117,7 +117,7 @@ def _test(number: int, outcome: Outcome) -> dict[str, Any]:
 
 
 def autolab_line(grade: Grade) -> str:
-    """Return Autolab's line of JSON: points per group, penalties as a negative score, values for the scoreboard.
+    """Return Autolab's line of JSON: points per group, penalties as a negative score, and scoreboard values.
 
     Source: Autolab's documentation, "Guide for Lab Authors", section on autograders' output.
     """

@@ -1,4 +1,4 @@
-"""The student's page, as Markdown and as HTML."""
+"""Rendering of a student's grade page as Markdown or HTML."""
 
 import re
 from itertools import groupby
@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from scenelab.course.grading.results import Grade, Outcome
 
 MARKS = {"passed": "✓", "failed": "✗", "not run": "–"}
-MAX_NOTES = 8  # notes for review
+MAX_NOTES = 8  # review notes per page
 TITLES = {
     "convolution": "Convolution",
     "attack": "Adversarial examples",
@@ -20,7 +20,7 @@ TITLES = {
 
 
 def environment(*, html: bool) -> Environment:
-    """Return the Jinja environment of the grader's templates; `md` escapes text for Markdown."""
+    """Return the Jinja environment of the grader's templates, with a filter `md` that escapes Markdown."""
     loader = PackageLoader("scenelab.course.grading.outputs")
     jinja = Environment(
         loader=loader, autoescape=html, undefined=StrictUndefined, trim_blocks=not html, lstrip_blocks=not html
@@ -30,7 +30,7 @@ def environment(*, html: bool) -> Environment:
 
 
 def render_page(template: str, grade: Grade) -> str:
-    """Render grade.md or grade.html; text of the student is escaped."""
+    """Return a grade rendered by the template grade.md or grade.html, with the student's text escaped."""
     review_text = "Your instructor will look at this"
     if grade.held:
         review_text += f"; {grade.held:g} of your points are on hold until then"
@@ -58,7 +58,7 @@ def _groups(grade: Grade) -> list[dict[str, Any]]:
 
 
 def _shown(outcome: Outcome) -> tuple[str, str]:
-    """Return the reason and the example that the student may see."""
+    """Return an outcome's reason and example as the student may see them; hidden checks reveal neither."""
     if outcome.hidden:
         return ("" if outcome.status == "passed" else "a hidden check"), ""
     return outcome.reason, outcome.example
