@@ -25,7 +25,7 @@ SECONDS = 3600.0  # for all images; a model below 10 MB processes some hundred i
 
 @dataclass(frozen=True)
 class Judge:
-    """Test set of the challenge, which evaluates submitted models."""
+    """Judge of the challenge: test images and labels to evaluate submitted models."""
 
     folder: Path  # contains images/, like MiniPlaces
     listed: list[tuple[str, int]]  # pairs (path below images/, label)

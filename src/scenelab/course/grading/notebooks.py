@@ -8,7 +8,7 @@ from typing import Any
 
 MAX_BYTES = 50 << 20  # of a notebook, including its images
 MAX_LINES = 40  # invalid lines per cell that become comments
-PYTHON = ("%%time", "%%timeit", "%%capture", "%%prun", "%%writefile", "%%file")  # magics of cells in Python
+PYTHON = ("%%time", "%%timeit", "%%capture", "%%prun", "%%writefile", "%%file")  # cell magics before Python code
 ASSIGNED = re.compile(r"^(\s*[\w, .\[\]]+=)\s*[!%]")
 HELP = re.compile(r"^\s*\??\??[\w.]+\?{1,2}\s*$")
 BEFORE = re.compile(r"^(\s*)%(time|timeit|prun|memit)\s+(?!-)")

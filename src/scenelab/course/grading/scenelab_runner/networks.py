@@ -1,4 +1,4 @@
-"""Networks built from JSON values by the grader and by the runner, and a model that records its use."""
+"""Networks built from JSON values by the grader and the runner, and a network that records its inputs and changes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
