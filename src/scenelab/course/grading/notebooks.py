@@ -72,7 +72,7 @@ def _parses(text: str) -> bool:
 
 
 def _tolerant(text: str) -> str:
-    """Return the code of a cell with each action in a `try` that skips it if it fails; keep definitions unchanged."""
+    """Wrap each action in the code of a cell in a `try` that ignores exceptions; leave definitions unchanged."""
     if not _parses(text):
         return text
     lines, parts, at = text.split("\n"), [], 0

@@ -4,7 +4,7 @@ Submissions are untrusted. The kernel isolates them from references, other stude
 the machine: by namespaces (bubblewrap.py), a seccomp filter (seccomp.py), limits (driver.py, worker.py) and a separate
 user (processes.py). Calls of PyTorch's own convolution are detected by replaced kernels, an audit hook and a trace of
 calls (tripwire.py, audit.py, record.py); the submission cannot delete their records (monitor.py). Suspicions without
-proof are flagged for review by a person. A self-test measures what each level isolates (selftest.py).
+proof are flagged for review by a person. A self-test measures the isolation of each level (selftest.py).
 """
 
 import json

@@ -58,7 +58,7 @@ def load(network: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 class WatchedModel:
-    """Network that records its inputs (the first `MAX_CALLS`) and the size of the autograd graph behind each input."""
+    """Wrapper that records a network's first `MAX_CALLS` inputs, and the autograd graph size behind every input."""
 
     def __init__(self, layers: Sequence[Sequence[Any]], weights: dict[str, Tensor], *, training: bool) -> None:
         self.training = training

@@ -2,8 +2,8 @@
 
 The kernels are replaced before the student's code is imported. Each call is counted in memory shared with the grader
 and written to the record. `aten::convolution` and its backward then compute by unfold and matrix products, so that
-self-tests and networks work; all other kernels raise. The dispatcher calls these kernels from every Python function,
-in any thread or forked process. The grader decides which calls were allowed.
+self-tests and networks work; all other kernels raise. The dispatcher calls these kernels for public and private
+functions alike, in any thread or forked process. The grader decides which calls were allowed.
 """
 
 import ctypes
