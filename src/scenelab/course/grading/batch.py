@@ -42,12 +42,12 @@ def seed_of(out: Path) -> int:
 
 @dataclass
 class Batch:
-    """Grader of a class, which writes students/NAME/ per submission, and grades.csv and the leaderboard."""
+    """Grader of many submissions: writes students/NAME/ per student, grades.csv and the leaderboard to `out`."""
 
     out: Path
     rubric: Rubric
     sandbox: Sandbox
-    seed: int = 0  # of all random inputs
+    seed: int = 0  # seed of all random inputs
     hidden: str = ""  # digest of the folder of hidden checks
     judge: Judge | None = None  # for the challenge, if the instructor has test labels
     alike: bool = False  # whether to compare submissions with each other

@@ -80,7 +80,7 @@ def _empty(folder: str) -> list[str]:
 
 
 def _proc() -> list[str]:
-    """Return flags for a read-only /proc that cover files and folders that describe the machine."""
+    """Return flags that mount a read-only /proc and cover its files and folders about the machine."""
     flags = ["--proc", "/proc"]
     for path in (Path("/proc", name) for name in MASKED):
         flags += ["--ro-bind", "/dev/null", str(path)] if path.exists() else []
@@ -111,7 +111,7 @@ def python_folders() -> tuple[tuple[str, str], ...]:
 
 
 def open_to_others(path: Path) -> bool:
-    """Return whether other users may enter a folder and all its parents."""
+    """Return whether other users may enter all folders of a path."""
     return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents) if folder.is_dir())
 
 

@@ -25,14 +25,17 @@ SECONDS = 3600.0  # for all images; a model below 10 MB processes some hundred i
 
 @dataclass(frozen=True)
 class Judge:
-    """Test set of the challenge, which evaluates submitted models."""
+    """Judge of the challenge: test images and labels to evaluate submitted models."""
 
     folder: Path  # contains images/, like MiniPlaces
     listed: list[tuple[str, int]]  # pairs (path below images/, label)
 
     @staticmethod
     def of(folder: Path) -> "Judge | None":
-        """Read the lines (`test/00000001.jpg 5`) of `folder/test.txt`; return None if the file does not exist."""
+        """Read the images and labels of `folder/test.txt`; return None if the file does not exist.
+
+        Each line is a path below `folder/images` and a label: `test/00000001.jpg 5`.
+        """
         if not (folder / LABELS).exists():
             return None
         listed = read_list(folder / LABELS)
@@ -42,7 +45,7 @@ class Judge:
         return Judge(folder, listed)
 
     def judge(self, worker: Worker, submission: Submission) -> dict[str, Any] | None:
-        """Return the model's top-1 and top-5 errors in percent, or a `problem`; None if there is no model.
+        """Return `top1_error` and `top5_error` in percent, or a `problem`; None if there is no model.
 
         The model runs in the sandbox, which receives images and returns logits; the labels stay in the grader.
         """

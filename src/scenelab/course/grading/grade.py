@@ -24,7 +24,10 @@ BETWEEN_UPDATES = 0.2  # seconds; an update after each check would take a fifth 
 
 
 def key_of(digest: str, rubric: Rubric, seed: int, sandbox: Sandbox, hidden: str, version: str) -> str:
-    """Return the SHA-256 of everything that a result depends on; `digest` and `hidden` are hashes of the files."""
+    """Return the SHA-256 of everything that a result depends on.
+
+    `digest` is the hash of the submission's files, `hidden` of the hidden checks; `version` is the version of scenelab.
+    """
     parts = (digest, rubric.text, str(seed), sandbox.level, hidden, version, torch.__version__)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

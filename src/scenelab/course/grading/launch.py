@@ -1,4 +1,4 @@
-"""Launcher for root: mount folders where another user can enter them, change to this user, and run a command.
+"""Launcher for root: bind-mount folders where another user can enter them, change to this user, and run a command.
 
 Usage: `python -I launch.py USER PLACE COUNT SOURCE… COMMAND…`. The COUNT sources are mounted at PLACE/0, PLACE/1, … in
 a private mount namespace, so that bubblewrap, which runs as the user, can mount them again. COMMAND begins with an

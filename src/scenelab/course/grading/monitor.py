@@ -33,7 +33,7 @@ class Monitor:
 
     @contextmanager
     def open(self) -> Iterator[tuple[int, int]]:
-        """Yield file descriptors of a new pipe's write end and new shared memory, for a process to inherit."""
+        """Yield file descriptors for a process to inherit: the write end of a new pipe, and new shared memory."""
         self.close()
         self.handle, writing = os.pipe()
         os.set_blocking(self.handle, False)

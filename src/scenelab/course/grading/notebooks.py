@@ -8,7 +8,7 @@ from typing import Any
 
 MAX_BYTES = 50 << 20  # of a notebook, including its images
 MAX_LINES = 40  # invalid lines per cell that become comments
-PYTHON = ("%%time", "%%timeit", "%%capture", "%%prun", "%%writefile", "%%file")  # magics of cells in Python
+PYTHON = ("%%time", "%%timeit", "%%capture", "%%prun", "%%writefile", "%%file")  # cell magics before Python code
 ASSIGNED = re.compile(r"^(\s*[\w, .\[\]]+=)\s*[!%]")
 HELP = re.compile(r"^\s*\??\??[\w.]+\?{1,2}\s*$")
 BEFORE = re.compile(r"^(\s*)%(time|timeit|prun|memit)\s+(?!-)")
@@ -72,7 +72,7 @@ def _parses(text: str) -> bool:
 
 
 def _tolerant(text: str) -> str:
-    """Return the code of a cell with each action in a `try` that skips it if it fails; keep definitions unchanged."""
+    """Wrap each action in the code of a cell in a `try` that ignores exceptions; leave definitions unchanged."""
     if not _parses(text):
         return text
     lines, parts, at = text.split("\n"), [], 0

@@ -64,7 +64,7 @@ def _status(pids: list[int], *names: bytes) -> list[list[bytes]]:
 
 
 def usage(pid: int) -> tuple[int, int]:
-    """Return the memory in bytes (shared pages once per process) and the number of a process and its descendants."""
+    """Return the memory in bytes (shared pages count per process) and the number of a process and its descendants."""
     pids = [pid, *descendants(pid)]
     return sum(int(words[1]) << 10 for words in _status(pids, b"RssAnon:", b"RssShmem:")), len(pids)
 

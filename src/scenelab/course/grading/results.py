@@ -39,7 +39,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     review: list[str] = field(default_factory=list)  # notes for the person who reviews the submission
-    marks: list[str] = field(default_factory=list)  # the part of `review` from the run of the code
+    marks: list[str] = field(default_factory=list)  # review flags raised while the code ran, also in `review`
     faults: list[str] = field(default_factory=list)  # errors of the grader itself
     challenge: dict[str, Any] | None = None
     complete: bool = False  # whether all checks have run

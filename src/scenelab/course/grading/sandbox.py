@@ -4,7 +4,7 @@ Submissions are untrusted. The kernel isolates them from references, other stude
 the machine: by namespaces (bubblewrap.py), a seccomp filter (seccomp.py), limits (driver.py, worker.py) and a separate
 user (processes.py). Calls of PyTorch's own convolution are detected by replaced kernels, an audit hook and a trace of
 calls (tripwire.py, audit.py, record.py); the submission cannot delete their records (monitor.py). Suspicions without
-proof are flagged for review by a person. A self-test measures what each level isolates (selftest.py).
+proof are flagged for review by a person. A self-test measures the isolation of each level (selftest.py).
 """
 
 import json
@@ -72,7 +72,10 @@ class Sandbox:
         return all(self.holds.get(name) for name in PROMISES)
 
     def pick_user(self) -> int | None:
-        """Return a random user ID for one submission, so that all its processes can be killed; None if not root."""
+        """Return a random user ID for one submission, or None to keep the grader's user.
+
+        All processes of this user are killed at the end.
+        """
         readable = all(bubblewrap.open_to_others(Path(real)) for real, _ in bubblewrap.python_folders())
         if os.getuid() != 0 or (self.level == "process" and not readable):
             return None  # a plain process stays root if other users cannot read Python
@@ -118,7 +121,7 @@ class Sandbox:
 
 
 def make_stage(parent: Path) -> Path:
-    """Create and return a folder with a copy of the runner and empty folders `submission` and `tmp`."""
+    """Create and return a folder in `parent` with a copy of the runner and empty folders `submission` and `tmp`."""
     parent.mkdir(parents=True, exist_ok=True)
     stage = Path(tempfile.mkdtemp(prefix="stage-", dir=parent.resolve()))
     for name in (RUNNER.name, "submission", "tmp"):
@@ -131,7 +134,10 @@ def make_stage(parent: Path) -> Path:
 
 
 def measure(level: str, parent: Path) -> Sandbox | None:
-    """Run the self-test in a new folder in `parent`; return its results, or None if the level is not available."""
+    """Return a sandbox with the results of its self-test, or None if the level is not available.
+
+    The self-test writes to a new folder in `parent`.
+    """
     sandbox, stage = Sandbox(level), make_stage(parent)
     canary, secret = stage.with_suffix(".canary"), stage.with_suffix(".secret")
     given = {"canary": str(canary), "secrets": [str(secret), str(Path(scenelab.__file__).resolve())]}

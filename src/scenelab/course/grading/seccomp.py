@@ -23,7 +23,7 @@ DENIED = """
     vm86old iopl ioperm modify_ldt settimeofday stime clock_settime clock_settime64 adjtimex clock_adjtime
     clock_adjtime64 sethostname setdomainname vhangup
 """.split()
-"""System calls for other processes, kernel state, unlimited memory, mounts and settings of the machine."""
+"""System calls that reach other processes, kernel state, unlimited memory, mounts or settings of the machine."""
 TRIED = "ptrace process_vm_readv perf_event_open bpf userfaultfd io_uring_setup keyctl add_key".split()
 TRIED += "mount unshare setns clone3 socket".split()  # system calls that the self-test tries
 FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6: AF_VSOCK, AF_NETLINK and all others are refused

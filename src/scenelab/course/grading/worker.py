@@ -82,7 +82,10 @@ class Worker:
     def call(
         self, operation: str, tensors: dict[str, Tensor] | None = None, *, seed: int = 0, **values: Any
     ) -> Message:
-        """Send a request and return the reply; repeat it with an emulated GPU if the code needs a GPU."""
+        """Send a request and return the reply; repeat it with an emulated GPU if the code needs a GPU.
+
+        `seed` seeds the random number generators of the process; `values` are JSON values.
+        """
         request = operation, tensors or {}, {**values, "seed": seed}
         try:
             return self._call(request)

@@ -28,7 +28,7 @@ GENERATORS = (
     *("collections/__init__.py reprlib.py pickle.py copyreg.py ast.py".split()),
 )
 """Modules of the standard library that run only code that they generated, unlike timeit, code and runpy."""
-HARMLESS = "fc-list uname ldconfig nvidia-smi hostname lscpu".split()  # they describe the machine and start no program
+HARMLESS = "fc-list uname ldconfig nvidia-smi hostname lscpu".split()  # programs that only describe the machine
 SYSTEM = ("/bin", "/usr/bin", "/sbin", "/usr/sbin")
 CALLS = "exec eval compile __import__ getattr system popen Popen fork run CDLL import_module load_library".split()
 PROCESSES = "os.fork os.forkpty os.posix_spawn os.spawn os.exec os.system subprocess.Popen pty.spawn".split()
@@ -96,10 +96,7 @@ class Audit:
         sys.addaudithook(hook)
 
     def flag_caller(self, text: str, through: tuple[str, ...], _arguments: Any, frame: FrameType | None) -> None:
-        """Flag `text` if the calling code is untrusted.
-
-        The caller is the innermost frame from `frame` outwards whose path contains no part of `through`.
-        """
+        """Flag `text` if the caller is untrusted; skip frames of files whose path contains a part of `through`."""
         while frame is not None and any(part in frame.f_code.co_filename for part in through):
             frame = frame.f_back
         if frame is not None and not self._is_trusted(frame.f_code.co_filename):
@@ -117,7 +114,7 @@ class Audit:
         return False
 
     def _place(self, frame: FrameType | None) -> str | None:
-        """Return the file and line of the innermost untrusted caller: "" if all are trusted, None during an import."""
+        """Return the file and line of the innermost untrusted caller, "" if all are trusted, None during an import."""
         while frame is not None:
             name = frame.f_code.co_filename
             if name.startswith(IMPORTING):

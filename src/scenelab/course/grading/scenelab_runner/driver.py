@@ -25,7 +25,7 @@ INSTRUCTION = 8  # bytes of a struct sock_filter
 
 
 def apply_limits(limits: dict[str, Any]) -> None:
-    """Apply resource limits, `no_new_privs`, death with the parent, a change of user, and a seccomp filter.
+    """Restrict this process: resource limits, end with the parent, no new privileges, another user, a seccomp filter.
 
     Args:
         limits: fields of `sandbox.Limits`, `user` (user ID or None) and `filter` (file descriptor or None).
@@ -61,7 +61,7 @@ def apply_limits(limits: dict[str, Any]) -> None:
 
 
 class Session:
-    """Student's module and handler of requests; `counter` is the file descriptor of the shared call counter."""
+    """Student's module and the handler of requests to it."""
 
     def __init__(self, record: Any, counter: int) -> None:
         import numpy

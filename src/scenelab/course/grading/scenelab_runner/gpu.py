@@ -135,7 +135,7 @@ class _Generator(metaclass=_GeneratorType):
 
 
 def emulate() -> None:
-    """Replace the parts of torch that need a GPU by an emulation; tensors also need the mode `OnCpu`."""
+    """Replace the functions and classes of torch that need a GPU; `OnCpu` handles tensors and devices."""
     cuda = torch.cuda
     for name, value in RETURNS.items():
         setattr(cuda, name, lambda *_a, _value=value, **_k: _value)

@@ -71,7 +71,7 @@ def load_student(request: Message, record: Record) -> tuple[ModuleType, Message]
 
 
 def copy_submission(source: Path) -> Path:
-    """Copy a submission to a new folder, in which the student's code may write; link large files."""
+    """Return a writable copy of a submission in TMPDIR, in which large files are symbolic links."""
     target = Path(tempfile.mkdtemp(prefix="submission-"))
     copied = 0
     for folder, names, files in os.walk(source):
@@ -141,7 +141,10 @@ class _Missing:
 
 
 class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Last finder of sys.meta_path: creates stand-ins for missing packages that are imported outside a `try`."""
+    """Last finder of sys.meta_path: replaces missing packages that the student's files import by stand-ins.
+
+    An import in the body of a `try` with handlers fails as usual.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = str(folder)
@@ -174,7 +177,7 @@ class _Changed(importlib.abc.MetaPathFinder):
     loaded when a part other than `torchvision.utils` is used.
     """
 
-    _load = staticmethod(lambda: None)  # set by `_delay`: imports all of torchvision
+    _load = staticmethod(lambda: None)  # set by `_delay`: loads all of torchvision
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if fullname.partition(".")[0] == OURS:

@@ -1,4 +1,4 @@
-"""Networks built from JSON values by the grader and by the runner, and a model that records its use."""
+"""Networks built from JSON values by the grader and the runner, and a network that records its inputs and changes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -58,7 +58,7 @@ def load(network: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 class WatchedModel:
-    """Network that records its inputs (the first `MAX_CALLS`) and the size of the autograd graph behind each input."""
+    """Wrapper that records a network's first `MAX_CALLS` inputs, and the autograd graph size behind every input."""
 
     def __init__(self, layers: Sequence[Sequence[Any]], weights: dict[str, Tensor], *, training: bool) -> None:
         self.training = training

@@ -46,7 +46,7 @@ def _gradients(network: nn.Module) -> dict[str, Tensor]:
 def convolve(module: ModuleType, request: Message) -> Message:
     """Run custom_conv2d; return its output, the gradient of one leaf, and the inputs after the call (`*_after`).
 
-    Tensors: input, weight, bias (optional), towards (gradient of the output). Values: stride, padding, of (name of the
+    Tensors: input, weight, bias (optional), towards (upstream gradient). Values: stride, padding, of (name of the
     leaf, or None for no gradient), trace (whether to trace calls).
     """
     of, tensors = request.values["of"], request.tensors
@@ -83,10 +83,7 @@ def _cases(request: Message) -> list[tuple[Any, ...]]:
 
 
 def convolve_natively(_module: ModuleType | None, request: Message) -> Message:
-    """Run PyTorch's own convolution on several inputs, before any student code runs.
-
-    In `output0`, `output1`, … F.conv2d adds the bias; in `apart0`, `apart1`, … a separate addition does.
-    """
+    """Run F.conv2d before any student code; add the bias in the call (`output0`, …) and after it (`apart0`, …)."""
     outputs = {}
     for number, image, weight, bias, stride, padding in _cases(request):
         outputs[f"output{number}"] = F.conv2d(image, weight, bias, stride, padding)
@@ -103,7 +100,7 @@ def convolve_all(module: ModuleType, request: Message) -> Message:
 def run_module(module: ModuleType, request: Message) -> Message:
     """Run CustomConv2d and ReLU(inplace=True) forward and backward; return the output and the gradients.
 
-    Tensors: input, weight, bias (optional), towards (gradient of the output). Values: kernel (size), stride, padding.
+    Tensors: input, weight, bias (optional), towards (upstream gradient). Values: kernel (size), stride, padding.
     """
     values, tensors = request.values, request.tensors
     channels, size = tensors["weight"].shape[:2], values["kernel"]
@@ -122,7 +119,7 @@ def run_module(module: ModuleType, request: Message) -> Message:
 def train_step(module: ModuleType, request: Message) -> Message:
     """Return the cross-entropy loss and all gradients of a network of CustomConv2d, without an update.
 
-    Values: layers (see `build`). Tensors: input, labels, and the weights by name.
+    Values: layers (see `build`). Tensors: input, labels, weights by name.
     """
     network = build(request.values["layers"], _get(module, "CustomConv2d"))
     load(network, {name: tensor for name, tensor in request.tensors.items() if name not in ("input", "labels")})
@@ -138,9 +135,9 @@ def _watched(request: Message) -> tuple[WatchedModel, Tensor]:
 
 
 def perturb(module: ModuleType, request: Message) -> Message:
-    """Run PGDAttack on a watched model; return adversarial examples, the model's inputs and its changes.
+    """Run PGDAttack on a watched model; return adversarial examples and the model's inputs and changes.
 
-    Values: layers, loss (a name of `LOSSES`), options (of the attack). Tensors: input, and the weights by name.
+    Values: layers, loss (a name of `LOSSES`), options (of the attack), training. Tensors: input, weights by name.
     """
     model, images = _watched(request)
     attack = _get(module, "PGDAttack", "default_attack")(LOSSES[request.values["loss"]], **request.values["options"])
@@ -152,7 +149,7 @@ def perturb(module: ModuleType, request: Message) -> Message:
 def explain(module: ModuleType, request: Message) -> Message:
     """Run GradAttention on a watched model; return attributions and the model's changes.
 
-    Values: layers, loss (a name of `LOSSES`). Tensors: input, and the weights by name.
+    Values: layers, loss (a name of `LOSSES`). Tensors: input, weights by name.
     """
     model, images = _watched(request)
     attention = _get(module, "GradAttention", "default_attention")(LOSSES[request.values["loss"]])

@@ -1,7 +1,7 @@
-"""Record of what a submission does: a pipe of JSON lines to the grader. A line cannot be removed once written.
+"""Runner's record of what a submission does: a pipe of JSON lines to the grader.
 
-All lines about a request are written before its reply is sent. The record announces each reply, so that the grader
-notices a closed pipe.
+A line cannot be removed once it is written. All lines about a request are written before its reply is sent. The record
+announces each reply, so that the grader notices a closed pipe.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ PACKAGE = re.compile(r"/(?:site|dist)-packages/([^/.]+)")
 
 
 class Record:
-    """Writer of the record. `handle` is the pipe's file descriptor; `root` is the folder of the submission."""
+    """Writer of the record to the pipe `handle`; `root` is the submission's folder, with a final slash."""
 
     def __init__(self, handle: int, root: str = "") -> None:
         self.handle, self.root = handle, root
@@ -39,7 +39,7 @@ class Record:
             os.write(self.handle, line)
 
     def flag(self, text: str) -> None:
-        """Write a review flag, unless it was written before."""
+        """Write a review flag, unless it was written before or there are `MAX_FLAGS`."""
         if text not in self._flags and len(self._flags) < MAX_FLAGS:
             self._flags.add(text)
             self.note("flag", text)
@@ -56,7 +56,7 @@ class Record:
 
 @contextlib.contextmanager
 def trace_calls(record: Record) -> Iterator[None]:
-    """Trace calls to record convolutions of other packages than torch and to flag unusual packages.
+    """Record calls to convolutions of packages other than torch, and flag unusual packages.
 
     This thread and threads started in the context are profiled, which is slow.
     """

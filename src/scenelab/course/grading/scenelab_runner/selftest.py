@@ -55,7 +55,7 @@ def kernel_is_protected() -> bool:
 
 
 def calls_are_refused(calls: dict[str, int]) -> bool:
-    """Return whether every system call is refused, given numbers by name; False if there are no calls."""
+    """Return whether every system call in `calls` (numbers by name) is refused; return False if it is empty."""
     libc = ctypes.CDLL(None, use_errno=True)
     for name, number in calls.items():
         arguments = [ctypes.c_long(value) for value in (*ARGUMENTS.get(name, ()), 0, 0, 0, 0, 0)[:6]]

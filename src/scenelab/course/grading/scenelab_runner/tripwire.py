@@ -2,8 +2,8 @@
 
 The kernels are replaced before the student's code is imported. Each call is counted in memory shared with the grader
 and written to the record. `aten::convolution` and its backward then compute by unfold and matrix products, so that
-self-tests and networks work; all other kernels raise. The dispatcher selects kernels below Python, so every call is
-counted, in any thread or forked process. The grader decides which calls were allowed.
+self-tests and networks work; all other kernels raise. The dispatcher calls these kernels for public and private
+functions alike, in any thread or forked process. The grader decides which calls were allowed.
 """
 
 import ctypes
@@ -31,7 +31,7 @@ total = torch.sum  # bound here: the student's code may replace torch.sum
 
 
 class NativeConvolutionError(RuntimeError):
-    """A convolution kernel was called that has no implementation in Python."""
+    """Error of a call to a convolution kernel that has no implementation in Python."""
 
 
 def _as_2d(stride: Any, padding: Any, dilation: Any, output_padding: Any) -> tuple[list[int], ...]:

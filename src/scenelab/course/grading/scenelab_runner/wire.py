@@ -28,7 +28,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class WireError(Exception):
-    """Bytes are not a valid message, or a message cannot be encoded."""
+    """Error for bytes that are not a valid message, or a message that cannot be encoded."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(read: Callable[[int], bytes]) -> Message:
-    """Read and return a message, by `read(number of bytes)`; raise WireError if the message is invalid."""
+    """Read a message with `read(count)`, which returns exactly `count` bytes; raise WireError if it is invalid."""
     magic, length = PREFIX.unpack(read(PREFIX.size))
     if magic != MAGIC or length > MAX_HEADER:
         raise WireError("the answer does not begin as a message does")
