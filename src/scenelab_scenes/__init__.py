@@ -1,6 +1,7 @@
-"""Procedural scenes: a small data set painted from a seed, so that every lesson runs without a download.
+"""Procedural scenes: a small dataset painted from a seed, so that every lesson runs without a download.
 
-Twelve kinds of place share skies, horizons, palettes, occluders and a camera. `difficulty.py` sets how hard they are.
+The twelve scene categories share skies, horizons, palettes, occluders and a camera. `difficulty.py` sets how hard they
+are to classify.
 
     >>> render("coast", seed=0).shape
     (128, 128, 3)

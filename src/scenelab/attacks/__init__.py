@@ -1,7 +1,8 @@
 """Adversarial attacks on any callable from N×C×H×W images to N×K logits.
 
-An attack is a frozen value: `PGD(steps=10)(model, images, labels, threat=Linf(8 / 255))`. It runs the model in eval
-mode and restores modes, buffers, gradients, hooks, grad mode and random state, also if it raises.
+An attack is an immutable configuration: `PGD(steps=10)(model, images, labels, threat=Linf(8 / 255))`. It runs the
+model in eval mode. Afterwards, even after an exception, it restores training modes, buffers, gradients, hooks, grad
+mode and random state.
 """
 
 from scenelab.attacks.apgd import APGD, TargetedAPGD

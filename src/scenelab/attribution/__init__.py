@@ -1,7 +1,8 @@
-"""Attributions for any callable from N×C×H×W images to N×K logits.
+"""Attribution methods for any callable from N×C×H×W images to N×K logits.
 
-An attribution is a frozen value: `SmoothGrad(samples=50)(model, images)`. It runs the model in eval mode and restores
-modes, buffers, gradients, hooks, grad mode and random state, also if it raises. Results are raw values.
+A method is an immutable configuration: `SmoothGrad(samples=50)(model, images)`. It runs the model in eval mode.
+Afterwards, even after an exception, it restores training modes, buffers, gradients, hooks, grad mode and random state.
+Results are not normalized.
 """
 
 from scenelab.attribution.attribution import Attribution, ScoreFn, target_logit, target_loss

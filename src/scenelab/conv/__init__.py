@@ -1,4 +1,4 @@
-"""2D convolution from matrix products, in the place of `F.conv2d` and `nn.Conv2d`."""
+"""2D convolution by matrix multiplication, as a replacement of `F.conv2d` and `nn.Conv2d`."""
 
 from scenelab.conv.autograd import Conv2dFunction
 from scenelab.conv.conv2d import Conv2d, conv2d

@@ -1,4 +1,4 @@
-"""The networks: create one by name, or import its class."""
+"""Networks, to create by name or to import as classes."""
 
 from scenelab.models.flops import count_flops, model_size
 from scenelab.models.inception import InceptionNet

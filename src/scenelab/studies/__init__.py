@@ -1,4 +1,4 @@
-"""Studies: variants trained from one seed and compared."""
+"""Studies, which train variants of a network or recipe with the same seeds and compare them."""
 
 from typing import TYPE_CHECKING
 

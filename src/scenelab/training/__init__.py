@@ -1,4 +1,4 @@
-"""Training: recipes, the training loop, optimizers, and several processes."""
+"""Training: recipes, the training loop, optimizers, and distributed training."""
 
 from typing import TYPE_CHECKING
 

@@ -1,1 +1,1 @@
-"""Grading submissions that nobody vouches for: reading them, running them in a sandbox, checks, points, pages."""
+"""Grading of untrusted submissions: reading files, sandboxed execution, checks, points, and result pages."""

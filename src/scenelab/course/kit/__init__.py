@@ -1,4 +1,4 @@
-"""The assignment's kit: what a student receives, made from the solution in `files/`."""
+"""The student kit of the assignment, generated from the solution in `files/`."""
 
 from scenelab.course.kit.make import files, make_gradescope, make_kit
 

@@ -1,4 +1,4 @@
-"""The checks, by name; importing a module registers those in it."""
+"""Checks of submissions by name, in `CHECKS`. Importing a module registers its checks."""
 
 from scenelab.course.grading.checks import attack, attention, convolution, model  # noqa: F401
 from scenelab.course.grading.checks.base import CHECKS, Check, CheckContext, CheckFailed, CheckSkipped, check

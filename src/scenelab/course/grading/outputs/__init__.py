@@ -1,4 +1,4 @@
-"""Outputs of a grade: the student's page, the class table, and files for Gradescope and Autolab."""
+"""Output files of grades: student pages, the class table, and results for Gradescope and Autolab."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def write_student(out: Path, grade: Grade) -> None:
 
 
 def write_class(out: Path, grades: list[Grade]) -> None:
-    """Write OUT/grades.csv, and OUT/leaderboard.csv and .html if models were evaluated."""
+    """Write OUT/grades.csv, and OUT/leaderboard.csv and .html if any submission entered the challenge."""
     grades = sorted(grades, key=lambda grade: grade.entry.student)
     _write(out / "grades.csv", class_table(grades))
     if any(grade.result.challenge for grade in grades):

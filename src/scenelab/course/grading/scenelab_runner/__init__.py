@@ -1,1 +1,4 @@
-"""Runs beside a student's code in the sandbox; needs torch, not scenelab, and knows no reference or score."""
+"""The part of the grader that runs inside the sandbox.
+
+It needs torch but not scenelab, and contains no reference solutions and no scoring.
+"""
