@@ -16,7 +16,7 @@ def worker(policy: str, is_memory: bool, data: str, seconds: float) -> Measureme
     """Train with or without one setting; return images/s, page faults and peak memory in MiB.
 
     Args:
-        policy: "scenelab" for training with the setting; any other name for training without it.
+        policy: `scenelab` to train with the setting; any other name to train without it.
         is_memory: whether the setting is `keep_freed_memory`, else `sleep_while_waiting`. The other one is always on.
         data: a data folder.
         seconds: duration of the measurement.

@@ -1,6 +1,6 @@
 """Subjects of the benchmarks: iterators that load or train one batch per step and yield its number of images.
 
-The baselines load and train in the plain way of a starter kit, on purpose.
+The baselines are as plain as a starter kit, on purpose.
 """
 
 import dataclasses
@@ -95,7 +95,7 @@ def iterate(name: str, data: Path, *, batch_size: int, limit: int) -> Iterator[i
 
 
 def _head(listing: Listing, limit: int) -> Listing:
-    """Return `limit` images spread evenly over the list, so that every class has some."""
+    """Return `limit` images spread evenly over the list, so that every class is included."""
     if not limit or limit >= len(listing):
         return listing
     indices = [round(index * len(listing) / limit) for index in range(limit)]

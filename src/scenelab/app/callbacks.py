@@ -9,7 +9,7 @@ import gradio as gr
 from scenelab.app.handlers import NO_RESULT, Handlers
 from scenelab.app.session import AttributionMap, draw_map
 
-MAX_ATTACKS = 2  # that run at the same time; further ones wait in line and can be stopped while they wait
+MAX_ATTACKS = 2  # running at the same time; others wait, and can be stopped while they wait
 WAIT_SECONDS = 0.3  # between two updates of a waiting attack
 Values = list[Any]
 

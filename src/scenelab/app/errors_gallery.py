@@ -58,7 +58,7 @@ class ErrorsGallery:
 
 
 def read_gallery(run: Run, dataset: MemmapDataset) -> ErrorsGallery:
-    """Return the mistakes on the most confused category pairs, and the most confident mistakes.
+    """Return a gallery of the mistakes on the most confused category pairs and the most confident mistakes.
 
     The gallery has no mistakes if the run's evaluation is missing or is of other images or weights.
     """

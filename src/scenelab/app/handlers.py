@@ -39,7 +39,7 @@ class Handlers:
         self._decode_once = lru_cache(MAX_DECODED)(self._decode)
 
     def predict(self, path: str | None, name: str) -> tuple[dict[str, float] | None, str]:
-        """Return the probabilities of the five most likely categories, or None and an error message."""
+        """Return the five most likely categories with probabilities, and an error message, empty on success."""
         if path is None:
             return None, ""
         try:
@@ -50,7 +50,7 @@ class Handlers:
     def explain(
         self, path: str | None, name: str, method: str, category: str, opacity: float
     ) -> tuple[AttributionMap | None, np.ndarray | None, str]:
-        """Return the attribution map, its overlay as uint8 pixels (s, s, 3), and a note in Markdown."""
+        """Return an attribution map, its overlay as uint8 pixels (s, s, 3), and a note; on errors only the message."""
         if path is None:
             return None, None, ""
         try:
@@ -110,7 +110,7 @@ class Handlers:
             return self._decode_once(path)[self.sessions[name].stored.size]
 
     def _decode(self, path: str) -> dict[int, Tensor]:
-        """Return an image file, resized and center-cropped to each network's input size, by size in pixels."""
+        """Decode an image file; return it center-cropped at each network's input size, keyed by size in pixels."""
         image = read_image(Path(path))
         return {size: fit(image, size).clone() for size in {each.stored.size for each in self.sessions.values()}}
 
@@ -133,5 +133,5 @@ def _describe(result: Attacked, largest: float, target: str, how: str) -> str:
 
 
 def _warning(error: LabError, path: str) -> str:
-    """Return the error message without the server's folder of uploads."""
+    """Return the error message with the name of the uploaded file instead of its path on the server."""
     return "⚠ " + str(error).replace(str(path), Path(path).name).removesuffix(LIST_ADVICE)

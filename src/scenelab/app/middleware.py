@@ -59,7 +59,7 @@ class Gate:
     hosts: tuple[str, ...]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass a request to the application, or send the reason why it is refused."""
+        """Pass an ASGI request to the application, or respond with the reason why it is refused."""
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
 
@@ -119,7 +119,11 @@ class Gate:
 
 
 def _limited(receive: Any, headers: dict[bytes, bytes], limit: int) -> Any:
-    """Return a `receive` that disconnects after `limit` bytes; raise RefusedError if Content-Length exceeds it."""
+    """Return an ASGI `receive` that disconnects after `limit` body bytes.
+
+    Raises:
+        RefusedError: Content-Length is invalid or exceeds `limit`.
+    """
     length = headers.get(b"content-length", b"0")
     if not length.isdigit() or len(length) > 20 or int(length) > limit:  # int() raises for more than 4,300 digits
         raise RefusedError(413, f"the body is longer than {limit} bytes")
@@ -135,7 +139,7 @@ def _limited(receive: Any, headers: dict[bytes, bytes], limit: int) -> Any:
 
 
 def _replayed(body: bytes, receive: Any) -> Any:
-    """Return a `receive` that yields a body again that was already read."""
+    """Return an ASGI `receive` that first replays an already read body."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replayed() -> Any:

@@ -169,7 +169,7 @@ class Page:
 
 
 def image_output(label: str, name: str, *, height: int, alt: str) -> gr.Image:
-    """Return a component that shows computed pixels as a PNG file to download."""
+    """Return a component that shows computed pixels as a PNG image with a download button."""
     look: dict[str, Any] = {"height": height, "elem_id": name, "elem_classes": ["small"], "alt_text": alt}
     output = gr.Image(label=label, interactive=False, format="png", buttons=["download"], **look)
     write_atomically(output)
@@ -177,7 +177,7 @@ def image_output(label: str, name: str, *, height: int, alt: str) -> gr.Image:
 
 
 def _uploaded_path(payload: Any) -> str | None:
-    """Return the path of the uploaded file; `Gate` has checked that it is in the folder of uploads."""
+    """Return the path of the uploaded file, which `Gate` restricts to the folder of uploads, or None."""
     return payload.path if payload else None
 
 

@@ -1,4 +1,4 @@
-"""Serve the page on a local address, without telemetry, file access or requests to other servers."""
+"""Serve the page on an address of this machine, without telemetry or access to other files and servers."""
 
 import os
 import shutil
@@ -83,7 +83,7 @@ def serve(handlers: Handlers, *, host: str = "127.0.0.1", port: int = 7860) -> S
 
 
 def _prepare(folder: Path, host: str) -> None:
-    """Replace all `GRADIO_*` environment variables by ours, before gradio reads them at import."""
+    """Set the environment variables that gradio reads at import; delete all other `GRADIO_*` variables."""
     for name in filter(lambda name: name.startswith("GRADIO_"), [*os.environ]):
         del os.environ[name]
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder), "HF_HUB_OFFLINE": "1"}

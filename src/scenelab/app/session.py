@@ -73,7 +73,7 @@ class Session:
         return fit(image, self.stored.size).float().div(255)[None]
 
     def predict(self, image: UInt8[Tensor, "3 h w"]) -> dict[str, float]:
-        """Return the five most likely categories with probabilities, from logits averaged over the mirror image."""
+        """Return the top five categories with probabilities, from mean logits of the image and its mirror image."""
         with self.lock:
             return self.rank(self._mirror_averaged(self.resize(image)))
 
@@ -82,7 +82,7 @@ class Session:
             return (self.stored.model(image) + self.stored.model(image.flip(-1))) / 2
 
     def rank(self, logits: Float[Tensor, "1 k"]) -> dict[str, float]:
-        """Return the probabilities of the five most likely categories, most likely first."""
+        """Return the five most likely categories with probabilities, most likely first."""
         return dict(rank(logits, self.stored.categories, count=5))
 
     def explain(self, image: UInt8[Tensor, "3 h w"], method: str, category: str | None) -> AttributionMap:

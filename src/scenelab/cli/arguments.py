@@ -74,7 +74,7 @@ OPTIONAL = ConstructorRegistry()
 
 @OPTIONAL.primitive_rule
 def _parse_optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | UnsupportedTypeAnnotationError | None:
-    """Return the parser of X for a type `X | None`, so that help and errors do not mention None, else None."""
+    """Return the parser of X for a type `X | None`, so that help omits None; return None for other types."""
     kinds = [kind for kind in get_args(info.type) if kind is not NoneType]
     if get_origin(info.type) not in (Union, UnionType) or len(kinds) != 1:
         return None

@@ -25,7 +25,7 @@ def attack(
 ) -> None:
     """Save images that a run misclassifies (adversarial examples).
 
-    Writes to RUN/results/attack: attack.png, attack.json, and per image a PNG file with exactly the attacked pixels.
+    Writes RUN/results/attack: attack.png, attack.json, and per image a PNG file that holds the result exactly.
 
     Example: scenelab attack runs/laptop --images kitchen.jpg --target bathroom
 

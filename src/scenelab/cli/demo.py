@@ -11,7 +11,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 IMAGES_ATTACKED = 40
-IMAGES_SEEN = 19_200  # in training, counted per epoch: under two minutes on two cores
+IMAGES_SEEN = 19_200  # training images over all epochs: under two minutes on two cores
 
 
 def demo(

@@ -21,8 +21,8 @@ def export(
 ) -> None:
     """Export a run's network to ONNX, pt2 or safetensors.
 
-    The file is kept only if its logits match the network's on real images. It accepts batches of any size. The graph
-    includes the normalization (for safetensors, the metadata does), and the metadata include the labels.
+    The file is kept only if its logits match the network's on real images. It accepts batches of any size. The
+    normalization is in the graph, or for safetensors in the metadata. The labels are in the metadata.
 
     Example: scenelab export runs/laptop --format onnx
 

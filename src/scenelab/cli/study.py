@@ -103,9 +103,9 @@ def adversarial(
     """Compare normal, Fast, Free and PGD training under attack.
 
     Fast (Wong et al. 2020), Free (Shafahi et al. 2019), PGD (Madry et al. 2018) and normal training take the same time,
-    and the four networks are attacked on a held-out tenth of the training images. Writes
-    OUT/adversarial.json, adversarial.md and adversarial.png after every run, and the run folders OUT/VARIANT. The same
-    command continues where it stopped.
+    and the networks are attacked on a held-out tenth of the training images. Writes OUT/adversarial.json,
+    adversarial.md and adversarial.png after every run, and the run folders OUT/VARIANT. The same command continues
+    where it stopped.
 
     Example: scenelab study adversarial --data data --out runs/study-adversarial --minutes 20
 
