@@ -1,1 +1,1 @@
-"""Speed of scenelab against other libraries and against the machine; run one with `python -m benchmarks NAME`."""
+"""Benchmarks of scenelab against other libraries and hardware limits; run one with `python -m benchmarks NAME`."""

@@ -1,4 +1,4 @@
-"""PGD against torchattacks and foolbox: the same steps on the same images, in turns in one process."""
+"""Compare PGD with torchattacks and foolbox: the same steps on the same images, in turns in one process."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,13 +21,13 @@ Attack = Callable[[], Tensor]
 def bench_attack(*, rounds: int = 5, batch: int = 64, size: int = 128) -> dict[str, Any]:
     """Compare PGD-10 on SimpleNet: ours, ours with early stopping, torchattacks and foolbox.
 
-    The network has random weights (He et al. 2015), and the labels are its predictions, so that early stopping takes
-    effect. Ours attacks the network prepared for inference; the other libraries attack the network as it is.
+    The network has random weights (He et al. 2015). The labels are its predictions, so that early stopping has an
+    effect. Our attack uses `prepare_for_inference`; the other libraries attack the original network.
 
     Args:
-        rounds: how often each attack is timed, in turns.
+        rounds: number of measurements per attack, taken in turns.
         batch: number of images.
-        size: side of an image in pixels, 16 or more.
+        size: side of the images in pixels, 16 or more.
     """
     model, images, labels = _task(batch, size)
     subjects = _subjects(model, images, labels)

@@ -1,6 +1,6 @@
-"""SmoothGrad and integrated gradients against captum: SimpleNet, 128 pixels, 8 images, 50 samples or steps each.
+"""Compare SmoothGrad and integrated gradients with captum: SimpleNet, 8 images of 128 pixels, 50 samples or steps.
 
-Each subject runs in its own process, in turns; captum takes the same number of passes at once, 32.
+The subjects run in turns, each in its own process. All pass batches of 32 images through the network.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ SUBJECTS = ("smooth ours", "smooth captum", "integrated ours", "integrated captu
 
 
 def worker(name: str) -> Measurements:
-    """Time one subject, after a first pass that is not counted, and return seconds and peak memory."""
-    import captum.attr  # noqa: F401 - for all subjects, so that memory is that of the work
+    """Return the seconds of one call of a subject, after a warm-up call, and the peak memory in bytes."""
+    import captum.attr  # noqa: F401 - for all subjects, so that their memory is comparable
     import torch
 
     from scenelab.models.registry import create_model
@@ -49,10 +49,10 @@ def _attribution(name: str, model: Any, images: Any, targets: Any) -> Callable[[
 
 
 def bench_attribution(*, rounds: int = 3) -> dict[str, Any]:
-    """Compare seconds and peak memory of our SmoothGrad and integrated gradients with captum's.
+    """Compare the time and peak memory of SmoothGrad and integrated gradients with captum.
 
     Args:
-        rounds: how often each is timed, in turns.
+        rounds: number of measurements per subject, taken in turns.
     """
     values = interleave(SUBJECTS, lambda name: run_worker("benchmarks.attribution", name, prepared=True), rounds)
     ratios = {

@@ -1,4 +1,4 @@
-"""How much of the machine a training step uses: its FLOP/s beside those of a large matrix product."""
+"""Hardware efficiency of a training step: its FLOP/s relative to a large matrix product."""
 
 import dataclasses
 import time
@@ -21,10 +21,11 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def bench_efficiency(*, rounds: int, seconds: float, side: int = 80) -> dict[str, Any]:
-    """Compare steps of the recipe `laptop` on noise with the fastest of three square matrix products, in turns.
+    """Compare the FLOP/s of training steps with the fastest of three square matrix products, in turns.
 
-    The products and convolutions of the forward and backward pass are counted; the time is that of the whole step.
-    Each precision is compared with products of the same precision; `step_vs_product` is that of the faster step.
+    The steps train the recipe `laptop` on random images. Their FLOPs include the matrix products and convolutions of
+    the forward and backward pass; their time covers the complete step. Each precision is compared with products of the
+    same precision. `step_vs_product` is the ratio in the precision with the faster step.
     """
     config = laptop()
     operations = config.batch_size * count_flops(config.model, num_classes=CLASSES, side=side, training=True)
@@ -49,7 +50,7 @@ def bench_efficiency(*, rounds: int, seconds: float, side: int = 80) -> dict[str
 
 
 def fastest_product(dtype: torch.dtype, seconds: float) -> tuple[Callable[[], object], int]:
-    """Return the square matrix product, of three sizes, with the most FLOP/s on this machine, and its operations."""
+    """Return a function that computes the fastest of three square matrix products (by FLOP/s), and its FLOPs."""
     best: tuple[float, Callable[[], object], int] = (0.0, lambda: None, 0)
     for side in MATRICES:
         left, right = torch.randn(2, side, side).to(dtype)
@@ -64,7 +65,7 @@ def fastest_product(dtype: torch.dtype, seconds: float) -> tuple[Callable[[], ob
 
 
 def _steps(config: TrainConfig, side: int) -> Callable[[], None]:
-    """Return a function that takes one whole training step on noise."""
+    """Return a function that runs one training step, including the data loader, on random images."""
     dataset = noise(8 * config.batch_size, scaled(side, STORED), tuple(map(str, range(CLASSES))))
     loader = make_loader(dataset, config, torch.device("cpu"))
     state = initialize(config, num_classes=CLASSES, device=torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""The time and memory of grading generated submissions: the kit's solution, the bare kit and changed solutions."""
+"""Time and memory of grading generated submissions: the solution, the unsolved kit, and mutated solutions."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ from scenelab.training.session import available_cores
 
 
 def generate(folder: Path, count: int) -> Path:
-    """Write `count` submissions in one zip, as Canvas does."""
+    """Write `count` submissions to one zip file in the layout of Canvas, and return its path."""
     folder.mkdir(parents=True)
     kinds = [("solution", solution())]
     kinds += [(change.name, mutate(change)) for change in MUTANTS[::3]]
@@ -28,7 +28,7 @@ def generate(folder: Path, count: int) -> Path:
     with zipfile.ZipFile(folder / "submissions.zip", "w") as bulk:
         for number in range(count):
             kind, contents = kinds[number % len(kinds)]
-            code = contents["code/student_code.py"] + f"\n# {number}\n".encode()  # no two are equal
+            code = contents["code/student_code.py"] + f"\n# {number}\n".encode()  # makes every submission unique
             contents = {**contents, "code/student_code.py": code}
             late = "_LATE" if number % 9 == 4 else ""
             name = f"student{number}{late}_{1000 + number}_{5000 + number}_submission.zip"
@@ -39,12 +39,12 @@ def generate(folder: Path, count: int) -> Path:
 
 
 def bench_grading(*, out: Path, count: int = 100, jobs: int = 2) -> dict[str, Any]:
-    """Grade generated submissions; report the seconds, the CPU time per submission, and the grader's own memory.
+    """Grade generated submissions; measure total time, CPU time per submission, and memory of the grader's process.
 
     Args:
-        out: folder of submissions and grades.
+        out: new folder for the submissions and grades.
         count: number of submissions.
-        jobs: submissions that are graded at once.
+        jobs: number of submissions to grade at once.
     """
     bulk = generate(out / "in", count)
     memory, began = [], time.monotonic()

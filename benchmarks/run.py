@@ -1,4 +1,4 @@
-"""The benchmarks by name, and how their results are printed."""
+"""Run a benchmark by name and print its result."""
 
 import importlib
 import json
@@ -12,11 +12,11 @@ from scenelab.errors import LabError
 
 BENCHMARKS = "attack attribution data grading memory scale scaling train waiting".split()
 MODULES = {"data": "throughput", "train": "throughput", "memory": "settings", "waiting": "settings"}
-"""Of benchmarks whose module has another name."""
+"""Modules of the benchmarks that are not in a module of their own name."""
 
 
 def run(arguments: list[str]) -> int:
-    """Run one benchmark and print its result; returns the exit status."""
+    """Run the benchmark that `arguments` name, print its result, and return the exit status."""
     if not arguments or arguments[0] not in BENCHMARKS:
         print(f"usage: python -m benchmarks {{{','.join(BENCHMARKS)}}} [--json] [options]", file=sys.stderr)
         return 2
@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> int:
 
 
 def to_text(result: dict[str, Any]) -> str:
-    """Return the lines of a result for people: ratios with their range, medians of lists, numbers and text."""
+    """Return a result as readable text: ratios with their range, medians of lists, numbers and strings."""
     lines = []
     for name, value in result.items():
         if isinstance(value, dict) and "median" in value:

@@ -1,4 +1,4 @@
-"""Several processes as one training run against one process with as many threads, on one machine."""
+"""Compare distributed training with single-process training on the same number of threads of one machine."""
 
 import dataclasses
 import tempfile
@@ -26,14 +26,15 @@ WARM_UP = 3  # steps
 
 
 def bench_scale(*, processes: int = 2, rounds: int = 5, seconds: float = 8.0, side: int = 64) -> dict[str, Any]:
-    """Compare training by N processes of one thread with one process of N threads, in turns and in both precisions.
+    """Compare training in N processes of one thread with one process of N threads, in turns and in both precisions.
 
-    Both train the recipe `laptop` on the same noise; `efficiency` is that of the precision in which threads are faster.
+    Both train the recipe `laptop` on the same random images. `efficiency` is the speed ratio, processes over threads,
+    in the precision in which the single process is faster.
 
     Args:
         processes: processes of torchrun, and threads of the single process; at most the number of cores.
-        rounds: how often each is timed, in turns.
-        seconds: time for each.
+        rounds: number of measurements per subject, taken in turns.
+        seconds: duration of each measurement.
         side: side of the images in pixels, 16 or more.
     """
     if seconds <= 0:
@@ -65,7 +66,7 @@ def bench_scale(*, processes: int = 2, rounds: int = 5, seconds: float = 8.0, si
 
 
 def worker(precision: str, threads: int, side: int, seconds: float) -> float | None:
-    """Train for some seconds, alone or as one process of torchrun; the first process returns images/s."""
+    """Train for `seconds`, alone or as a process of torchrun; return images/s of all processes on rank 0, else None."""
     torch.set_num_threads(threads)
     config = dataclasses.replace(laptop(), plan=False, minutes=0.0, autocast=precision == "bfloat16")
     sizes = dataclasses.replace(config.schedule, sizes=((0.0, side),))

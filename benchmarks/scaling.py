@@ -1,9 +1,9 @@
-"""A model of larger data sets on more machines: bytes, decoding, network and hours, from measured figures.
+"""Model of training on larger datasets and more machines: storage, decoding time, network traffic and hours.
 
-Each machine computes its share of the batch in a log-normal time; the slowest one decides. Then the gradients, and the
-directions that Muon shares, are all-reduced over a ring: 2·(N-1)/N of their bytes pass each machine's line (Patarasuk &
-Yuan 2009), with 2·(N-1) latencies, as for the statistics of each normalization layer, forward and backward. Nothing
-overlaps with the backward pass, though it does in torch.
+Each machine computes its part of the batch in a log-normal time, and all wait for the slowest. Then the gradients and
+Muon's update directions are all-reduced over a ring: each of the N machines sends 2·(N-1)/N of their bytes (Patarasuk &
+Yuan 2009) with 2·(N-1) latencies. The statistics of each normalization layer add the same latencies in the forward and
+in the backward pass. Communication does not overlap with computation, unlike in torch.
 """
 
 import dataclasses
@@ -21,35 +21,38 @@ SETS = {  # training images; MiniPlaces' README, Places' development kit (Zhou e
     "Places365-Challenge": 8_026_628,
 }
 LINES = {"1 Gbit/s": (1e9 / 8, 200e-6), "10 Gbit/s": (10e9 / 8, 50e-6), "100 Gbit/s": (100e9 / 8, 10e-6)}
-"""Bytes per second, and latency of a small message in seconds; both assumed."""
+"""Assumed bytes per second, and latency of a small message in seconds, per network connection."""
 MACHINES = (1, 2, 4, 8, 16, 32)
 STEPS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """The measured figures that the model starts from."""
+    """Measured inputs of the model."""
 
     images_per_second: float = 870.0
-    """Training speed of one machine."""
+    """Training speed of one machine, in images per second."""
     spread: float = 0.05
-    """Standard deviation of the logarithm of a step's time."""
+    """Standard deviation of the logarithm of the time per step."""
     batch: int = 1024
-    """Images per step of all machines together."""
+    """Images per step, over all machines."""
     parameters: int = 1_965_348
-    """Learned parameters."""
+    """Number of parameters of the network."""
     norms: int = 10
-    """Layers whose statistics are all-reduced."""
+    """Number of normalization layers whose statistics are all-reduced."""
     side: int = 128
     """Side of the stored images in pixels."""
     decoded: float = 1053.0
-    """Images per second while the cache is written."""
+    """Decoding speed of one machine, in images per second."""
     flops: float = 0.0
-    """Operations of training per image; counted for residual at 64 pixels if 0."""
+    """FLOPs of training per image; 0 counts them for the residual network at 64 pixels."""
 
 
 def step_seconds(machines: int, line: tuple[float, float], values: Scenario) -> float:
-    """Return the mean seconds of a step of all machines together."""
+    """Return the mean seconds per training step.
+
+    `line` is a value of LINES: bytes per second and latency in seconds.
+    """
     rng = np.random.default_rng(0)
     speeds = np.exp(values.spread * rng.standard_normal((STEPS, machines)))
     compute = (values.batch / machines / values.images_per_second * speeds).max(axis=1).mean()
@@ -58,7 +61,7 @@ def step_seconds(machines: int, line: tuple[float, float], values: Scenario) -> 
 
 
 def steps(values: Scenario) -> str:
-    """Return the Markdown table of speed by line and number of machines."""
+    """Return a Markdown table of the training speed by network connection and number of machines."""
     head = ("line", "machines", "images/s", "efficiency", "image traffic per machine, MB/s", "Places365, per epoch")
     lines = [f"| {' | '.join(head)} |", "|---|---:|---:|---:|---:|---:|"]
     for name, line in LINES.items():
@@ -72,7 +75,7 @@ def steps(values: Scenario) -> str:
 
 
 def sizes(values: Scenario) -> str:
-    """Return the Markdown table of bytes, decoding and epochs by data set."""
+    """Return a Markdown table of the cache size, decoding time and epoch time by dataset."""
     columns = "decoding, one machine|per epoch, one machine|operations per epoch|at 1 TFLOP/s"
     head = ("images", "for training", f"cache at {values.side} pixels", *columns.split("|"))
     lines = [f"| {' | '.join(head)} |", "|---|---:|---:|---:|---:|---:|---:|"]
@@ -87,7 +90,7 @@ def sizes(values: Scenario) -> str:
 
 
 def bench_scaling(scenario: OmitArgPrefixes[Scenario] = Scenario()) -> dict[str, Any]:
-    """Model larger data sets on more machines, from measured figures."""
+    """Model training on larger datasets and more machines, from measured speeds."""
     if not scenario.flops:
         flops = count_flops("residual", num_classes=365, side=64, training=True)
         scenario = dataclasses.replace(scenario, flops=flops)

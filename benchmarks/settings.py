@@ -1,4 +1,4 @@
-"""The gain of scenelab's process settings: keeping freed memory, and sleeping while waiting."""
+"""Speed gained by scenelab's process settings: keeping freed memory, and sleeping while waiting."""
 
 import functools
 import resource
@@ -13,12 +13,19 @@ from scenelab.studies.worker import run_worker
 
 
 def worker(policy: str, is_memory: bool, data: str, seconds: float) -> Measurements:
-    """Train with all settings but one, which `scenelab` adds; return images/s, page faults and peak memory."""
+    """Train with or without one setting; return images/s, page faults and peak memory in MiB.
+
+    Args:
+        policy: `scenelab` to train with the setting; any other name to train without it.
+        is_memory: whether the setting is `keep_freed_memory`, else `sleep_while_waiting`. The other one is always on.
+        data: a data folder.
+        seconds: duration of the measurement.
+    """
     if policy == "scenelab" or not is_memory:
         keep_freed_memory()
     if policy == "scenelab" or is_memory:
         sleep_while_waiting()
-    from benchmarks import throughput  # loads torch, which the settings have to precede
+    from benchmarks import throughput  # loads torch; the settings must come before it
 
     speed = throughput.worker("ours", data, 0, seconds)
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -33,8 +40,8 @@ def bench_memory(*, data: Path, rounds: int = 3, seconds: float = 8.0) -> dict[s
 
     Args:
         data: a data folder.
-        rounds: how often each policy is timed.
-        seconds: time for each.
+        rounds: number of measurements per policy, taken in turns.
+        seconds: duration of each measurement.
     """
     values = interleave(("glibc", "scenelab"), lambda policy: train(policy, True, data, seconds), rounds)
     return {
@@ -50,8 +57,8 @@ def bench_waiting(*, data: Path, rounds: int = 3, seconds: float = 8.0) -> dict[
 
     Args:
         data: a data folder.
-        rounds: how often each is timed.
-        seconds: time for each.
+        rounds: number of measurements per policy, taken in turns.
+        seconds: duration of each measurement.
     """
 
     def measure(policy: str) -> Measurements:

@@ -1,6 +1,6 @@
-"""What the benchmarks time, each as an iterator that yields the number of images of its last step.
+"""Subjects of the benchmarks: iterators that load or train one batch per step and yield its number of images.
 
-The baselines load and train as a starter kit does it, plain on purpose.
+The baselines are as plain as a starter kit, on purpose.
 """
 
 import dataclasses
@@ -35,12 +35,12 @@ WORKERS = 2
 
 
 def channel_gain(image: Tensor) -> Tensor:
-    """Apply the handout's colour jitter to one image tensor."""
+    """Apply the handout's color jitter, a random gain per channel, to an image in [0, 1]."""
     return (image * torch.empty(3, 1, 1).uniform_(0.85, 1.15)).clamp_(0, 1)
 
 
 def handout_transforms() -> Callable[[Image.Image], Tensor]:
-    """Return the handout's augmentation per image, from Pillow to a normalised tensor."""
+    """Return the handout's augmentation, from a Pillow image to a normalized tensor."""
     return transforms.Compose(
         [
             transforms.Resize(160),
@@ -55,7 +55,7 @@ def handout_transforms() -> Callable[[Image.Image], Tensor]:
 
 
 def image_folder_batches(listing: Listing, batch_size: int, *, augment: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """Load the listed images by torchvision's ImageFolder in a DataLoader with 2 workers."""
+    """Yield endless batches of images and labels from torchvision's ImageFolder in a DataLoader with 2 workers."""
     with tempfile.TemporaryDirectory() as folder:
         for index, (path, label) in enumerate(zip(listing.paths, listing.labels, strict=True)):
             link = Path(folder) / f"{label:03d}" / f"{index:08d}{Path(path).suffix}"
@@ -69,7 +69,7 @@ def image_folder_batches(listing: Listing, batch_size: int, *, augment: bool) ->
 
 
 def starter_steps(listing: Listing, batch_size: int) -> Iterator[int]:
-    """Train SimpleNet as the starter kit does, in NCHW."""
+    """Train SimpleNet as the starter kit does, in NCHW layout; yield the number of images per step."""
     torch.manual_seed(0)
     model = SimpleNet(num_classes=len(listing.categories))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
@@ -82,7 +82,7 @@ def starter_steps(listing: Listing, batch_size: int) -> Iterator[int]:
 
 
 def iterate(name: str, data: Path, *, batch_size: int, limit: int) -> Iterator[int]:
-    """Start one subject on `limit` training images, or on all of them if `limit` is 0."""
+    """Run a subject on `limit` training images, or on all if `limit` is 0; yield the number of images per step."""
     listing, augment = _head(open_split(data, "train"), limit), name.endswith("augment")
     if name == "starter":
         yield from starter_steps(listing, batch_size)
@@ -95,7 +95,7 @@ def iterate(name: str, data: Path, *, batch_size: int, limit: int) -> Iterator[i
 
 
 def _head(listing: Listing, limit: int) -> Listing:
-    """Take `limit` images spread evenly over the list, so that all classes are there."""
+    """Return `limit` images spread evenly over the list, so that every class is included."""
     if not limit or limit >= len(listing):
         return listing
     indices = [round(index * len(listing) / limit) for index in range(limit)]
@@ -108,7 +108,7 @@ def _head(listing: Listing, limit: int) -> Listing:
 
 
 def our_steps(dataset: MemmapDataset, config: TrainConfig) -> Iterator[int]:
-    """Take training steps of the recipe `starter`."""
+    """Train with our trainer at a learning rate of 0.01; yield the number of images per step."""
     config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, lr=0.01))
     with tempfile.TemporaryDirectory() as folder:
         device = torch.device("cpu")
@@ -126,7 +126,7 @@ def our_steps(dataset: MemmapDataset, config: TrainConfig) -> Iterator[int]:
 
 
 def our_batches(dataset: MemmapDataset, config: TrainConfig, *, augment: bool) -> Iterator[int]:
-    """Make training batches, with or without the handout's augmentation."""
+    """Load our training batches, with or without augmentation; yield the number of images per batch."""
     if not augment:
         config = dataclasses.replace(config, augment=Augment())
     loader = make_loader(dataset, config, torch.device("cpu"))

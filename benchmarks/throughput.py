@@ -1,4 +1,4 @@
-"""Images per second of training and loading against plain baselines, each in its own process and in turns."""
+"""Compare the speed of training and loading with plain baselines, each in its own process and in turns."""
 
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ from scenelab.studies.worker import run_worker
 
 
 def worker(name: str, data: str, limit: int, seconds: float) -> float:
-    """Return images/s of one subject in this process, in batches of 64."""
+    """Return the images/s of one subject in batches of 64, after three warm-up steps."""
     steps = iterate(name, Path(data), batch_size=64, limit=limit)
     for _ in range(3):
         next(steps)
@@ -23,22 +23,22 @@ def worker(name: str, data: str, limit: int, seconds: float) -> float:
 
 
 def compare(names: list[str], data: Path, *, limit: int, seconds: float, rounds: int) -> dict[str, list[float]]:
-    """Return images/s of each subject in batches of 64, one value per round."""
+    """Return the images/s of each subject, one value per round, measured in fresh processes."""
 
     def measure(name: str) -> Measurements:
-        prepared = name not in BASELINES  # these run as their users run them: without our process settings
+        prepared = name not in BASELINES  # baselines run as usual, without our process settings
         return {"speed": run_worker("benchmarks.throughput", name, data, limit, seconds, prepared=prepared)}
 
     return interleave(names, measure, rounds)["speed"]
 
 
 def bench_train(*, data: Path, rounds: int = 5, seconds: float = 10.0) -> dict[str, Any]:
-    """Compare our training step with a plain starter-style loop, and our network's with matrix products.
+    """Compare our training step with a plain training loop, and its FLOP/s with matrix products.
 
     Args:
         data: a data folder.
-        rounds: how often each is timed, in turns.
-        seconds: time for each.
+        rounds: number of measurements per subject, taken in turns.
+        seconds: duration of each measurement.
     """
     speeds = compare(["ours", "starter"], data, limit=0, seconds=seconds, rounds=rounds)
     efficiency = bench_efficiency(rounds=rounds, seconds=seconds / 4)
@@ -53,12 +53,12 @@ def bench_train(*, data: Path, rounds: int = 5, seconds: float = 10.0) -> dict[s
 
 
 def bench_data(*, data: Path, rounds: int = 5, seconds: float = 4.0) -> dict[str, Any]:
-    """Compare batches from the cache with torchvision's ImageFolder in a DataLoader, plain and augmented.
+    """Compare loading from the cache with torchvision's ImageFolder in a DataLoader, plain and augmented.
 
     Args:
         data: a data folder.
-        rounds: how often each is timed, in turns.
-        seconds: time for each.
+        rounds: number of measurements per subject, taken in turns.
+        seconds: duration of each measurement.
     """
     names = ["packed", "imagefolder", "packed-augment", "imagefolder-augment"]
     speeds = compare(names, data, limit=4096, seconds=seconds, rounds=rounds)

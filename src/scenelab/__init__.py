@@ -1,4 +1,4 @@
-"""Train, test, explain and attack small image classifiers, with a convolution written by hand."""
+"""Train, evaluate, explain and attack small image classifiers, with a convolution written by hand."""
 
 from typing import TYPE_CHECKING
 

@@ -1,9 +1,9 @@
-"""python -m scenelab: the command line."""
+"""The entry point of `python -m scenelab`, the same command as `scenelab`."""
 
 import os
 import sys
 
-# -m puts the working directory first, which may be a stranger's: a module in it must not run in the place of another
+# -m puts the working directory first; if it is a stranger's, its modules must not shadow installed ones
 sys.path[:] = [path for path in sys.path if path not in ("", os.getcwd())]
 
 from scenelab.cli import entry_point  # noqa: E402

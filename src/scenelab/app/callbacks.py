@@ -1,4 +1,4 @@
-"""What the page's events call: the handlers for all networks shown, and the attacks of each visitor."""
+"""Callbacks of the page's events. Each applies a handler to every network shown and returns component values."""
 
 import threading
 from collections.abc import Iterator
@@ -9,29 +9,29 @@ import gradio as gr
 from scenelab.app.handlers import NO_RESULT, Handlers
 from scenelab.app.session import AttributionMap, draw_map
 
-MAX_ATTACKS = 2  # at once; others wait for their turn, and can be stopped while they do
-WAIT_SECONDS = 0.3  # between two looks at whether it has come
+MAX_ATTACKS = 2  # running at the same time; others wait, and can be stopped while they wait
+WAIT_SECONDS = 0.3  # between two updates of a waiting attack
 Values = list[Any]
 
 
 class Stop(threading.Event):
-    """The end of an attack, and the last message of it."""
+    """Event that ends an attack, with the message to show at the end."""
 
     message = ""
 
 
 class Callbacks:
-    """The running attack of each visitor, and how many images they have chosen."""
+    """Callbacks of one page, with the running attack and the number of chosen images per visitor."""
 
     def __init__(self, handlers: Handlers, outputs: int) -> None:
         self.handlers = handlers
-        self.outputs = outputs  # of an attack, for all networks
+        self.outputs = outputs  # number of components that show attacks, for all networks
         self.stops: dict[str, Stop] = {}
         self.serials: dict[str, int] = {}
         self.turns = threading.Semaphore(MAX_ATTACKS)
 
     def predict(self, request: gr.Request, path: str | None, *names: str) -> Values:
-        """Show the predictions at once, clear what belongs to another image, and end its attack."""
+        """Return predictions and empty values for the maps and attacks of the previous image; stop its attack."""
         self.stop(request)
         self.serials[_visitor(request)] = self.serials.get(_visitor(request), 0) + 1
         labels, messages = zip(*(self.handlers.predict(path, name) for name in names), strict=True)
@@ -42,7 +42,7 @@ class Callbacks:
     def explain(
         self, request: gr.Request, path: str | None, method: str, category: str, opacity: float, *names: str
     ) -> Values:
-        """Show the attribution maps, unless another image has been chosen meanwhile."""
+        """Return the attribution maps, or no updates if the visitor has chosen another image meanwhile."""
         serial = self.serials.get(_visitor(request))
         results = [self.handlers.explain(path, name, method, category, opacity) for name in names]
         if self.serials.get(_visitor(request)) != serial:
@@ -50,14 +50,14 @@ class Callbacks:
         return [value for values in zip(*results, strict=True) for value in values]
 
     def paint(self, opacity: float, *maps: AttributionMap | None) -> Any:
-        """Paint the maps again with another opacity."""
+        """Return the overlays of the attribution maps, drawn with a new opacity in [0, 1]."""
         images = [None if each is None else draw_map(each, opacity) for each in maps]
         return images[0] if len(images) == 1 else images
 
     def attack(
         self, request: gr.Request, path: str | None, attack: str, levels: float, steps: float, target: str, *names: str
     ) -> Iterator[Values]:
-        """Attack one network after the other; another attack or image of the same visitor ends it."""
+        """Attack the networks in turn; yield progress and results. A new attack or image of the visitor stops it."""
         self.stop(request)
         stop = self.stops[_visitor(request)] = Stop()
         results: list[tuple[Any, ...]] = [(*NO_RESULT, "")] * len(names)
@@ -71,7 +71,7 @@ class Callbacks:
                         break
                     results[side] = (*result[:-1], f"{name}: {result[-1]}")
                     yield [value for each in results for value in each]
-            if stop.is_set():  # what is sent last is what remains
+            if stop.is_set():  # the page keeps showing the last values
                 yield [*NO_RESULT, stop.message] * len(names)
         finally:
             if has_turn:
@@ -80,23 +80,23 @@ class Callbacks:
                 del self.stops[_visitor(request)]
 
     def halt(self, request: gr.Request) -> None:
-        """Stop the visitor's attack by the button."""
+        """Stop the visitor's attack after a click on the stop button."""
         self.stop(request, message="Stopped.")
 
     def stop(self, request: gr.Request, *, message: str = "") -> None:
-        """Stop the visitor's attack, which then shows the message."""
+        """Stop the visitor's attack, if any, and let it show `message`."""
         stop = self.stops.pop(_visitor(request), None)
         if stop is not None:
             stop.message = message
             stop.set()
 
     def stop_all(self) -> None:
-        """Stop all attacks: a thread that still computes would disturb the end of the process."""
+        """Stop the attacks of all visitors, because their threads would disturb the exit of the process."""
         for stop in [*self.stops.values()]:
             stop.set()
 
     def forget(self, request: gr.Request) -> None:
-        """Forget a visitor who has closed the page."""
+        """Stop the attack of a visitor who has closed the page, and delete the visitor's state."""
         self.stop(request)
         self.serials.pop(_visitor(request), None)
 

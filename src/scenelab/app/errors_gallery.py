@@ -1,4 +1,4 @@
-"""Validation images for the explorer: by category, and those that a network is most wrong about."""
+"""Validation images for the explorer: random images per category, and misclassified images."""
 
 import csv
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ MAX_PAIRS, MAX_PER_PAIR, MAX_CONFIDENT = 6, 3, 18
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image of a split by its row, its category, the predicted one, and the probability of that."""
+    """A misclassified image: its row in the dataset, true and predicted category, and confidence from 0 to 1."""
 
     row: int
     category: str
@@ -26,13 +26,13 @@ class Mistake:
 
     @property
     def caption(self) -> str:
-        """What stands below the image."""
+        """Caption to show below the image."""
         return f"{self.category}; predicted {self.prediction}, {100 * self.confidence:.0f} %"
 
 
 @dataclass(frozen=True)
 class ErrorsGallery:
-    """The images of a split, and the mistakes that `scenelab evaluate` found on them."""
+    """The images of a split, and the misclassified ones that `scenelab evaluate` found."""
 
     dataset: MemmapDataset
     confused: list[Mistake]
@@ -40,16 +40,16 @@ class ErrorsGallery:
     is_evaluated: bool
 
     def pixels(self, row: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Return an image."""
+        """Return the stored image of a row."""
         return self.dataset.gather(np.array([row]))[0].permute(1, 2, 0).numpy()
 
     def show(self, row: int) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
-        """Return an image, and a line that says what it is."""
+        """Return the image of a row, and a Markdown sentence with its split and category."""
         category = self.dataset.categories[int(self.dataset.labels[row])]
         return self.pixels(row), f"A {self.dataset.split} image of **{category}**."
 
     def rows_of(self, category: str) -> list[int]:
-        """Return the rows of a category; raise LabError if it has none."""
+        """Return the rows of all images of a category; raise LabError if it has no image."""
         labels = self.dataset.labels.tolist()
         rows = [row for row, label in enumerate(labels) if self.dataset.categories[label] == category]
         if not rows:
@@ -58,9 +58,9 @@ class ErrorsGallery:
 
 
 def read_gallery(run: Run, dataset: MemmapDataset) -> ErrorsGallery:
-    """Read the mistakes of the most confused pairs, and the most confident ones.
+    """Return a gallery of the mistakes on the most confused category pairs and the most confident mistakes.
 
-    Without an evaluation of these very images by these very weights there are none.
+    The gallery has no mistakes if the run's evaluation is missing or is of other images or weights.
     """
     path, result = run.results / f"{dataset.split}_predictions.csv", run.results / f"{dataset.split}.json"
     evaluation = read_json(result) if path.exists() and result.exists() else {}

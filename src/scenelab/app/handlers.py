@@ -1,4 +1,4 @@
-"""What the page shows for an image and a network: predictions, an attribution map, an attack, each with a message."""
+"""Handlers of the page: predict, explain or attack one image with one network; errors become messages."""
 
 import random
 import threading
@@ -19,27 +19,27 @@ from scenelab.errors import LabError
 from scenelab.evaluation.adversarial import QUERIES_PER_STEP, AttackSettings, MethodName
 
 PREDICTED, ANY_OTHER, LEAST_LIKELY = "the predicted class", "any other class", "the least likely class"
-LIST_ADVICE = "; replace it or remove it from the list"  # of the decoder, about lists of images
+LIST_ADVICE = "; replace it or remove it from the list"  # in the decoder's errors; uploads are in no list
 ATTACKS: dict[str, MethodName] = {"PGD": "pgd", "FGSM (one step)": "fgsm", "Auto-PGD": "apgd"}
 ATTACKS["Square (no gradient)"] = "square"
 TARGETED = ("pgd", "fgsm")
 TITLES = {"gradient": "gradient", "smooth": "SmoothGrad", "integrated": "integrated gradients", "cam": "Grad-CAM"}
 TITLES["occlusion"] = "occlusion"
-MAX_DECODED = 64  # images that are kept at the sizes of the networks
+MAX_DECODED = 64  # images in the cache of decoded and resized uploads
 NO_RESULT = (None, None, None, None)
 
 
 class Handlers:
-    """The networks by name, validation images if there are any, and the images that visitors uploaded last."""
+    """Handlers for sessions by name and an optional gallery, with a cache of the last decoded images."""
 
     def __init__(self, sessions: list[Session], gallery: ErrorsGallery | None) -> None:
         self.sessions = {session.name: session for session in sessions}
         self.gallery = gallery
-        self._decoding = threading.Lock()  # one image at a time, since large ones take much memory
+        self._decoding = threading.Lock()  # one image at a time, because large ones need much memory
         self._decode_once = lru_cache(MAX_DECODED)(self._decode)
 
     def predict(self, path: str | None, name: str) -> tuple[dict[str, float] | None, str]:
-        """Return the top five, or nothing and a message."""
+        """Return the five most likely categories with probabilities, and an error message, empty on success."""
         if path is None:
             return None, ""
         try:
@@ -50,7 +50,7 @@ class Handlers:
     def explain(
         self, path: str | None, name: str, method: str, category: str, opacity: float
     ) -> tuple[AttributionMap | None, np.ndarray | None, str]:
-        """Return the map, the map as pixels, and a line about it."""
+        """Return an attribution map, its overlay as uint8 pixels (s, s, 3), and a note; on errors only the message."""
         if path is None:
             return None, None, ""
         try:
@@ -66,9 +66,17 @@ class Handlers:
     def attack(
         self, path: str | None, name: str, method: str, levels: float, steps: float, target: str, stop: threading.Event
     ) -> Iterator[tuple[Any, ...]]:
-        """Yield the original, the adversarial image, the difference, the new top five and a line.
+        """Yield the original, adversarial and difference image, the new top five, and a message.
 
-        While the attack runs there is only the line; nothing comes any more once `stop` is set.
+        While the attack runs, only the message is not None. Setting `stop` ends the attack without a result.
+
+        Args:
+            path: uploaded image.
+            name: name of the session.
+            method: key of ATTACKS.
+            levels: epsilon in units of 1/255.
+            steps: number of steps.
+            target: target category, ANY_OTHER or LEAST_LIKELY.
         """
         if path is None:
             yield *NO_RESULT, "Choose an image first."
@@ -90,8 +98,8 @@ class Handlers:
             yield *NO_RESULT, _warning(error, path)
 
     def sample(self, category: str) -> tuple[np.ndarray | None, str]:
-        """Return a random validation image of a category, and what it is."""
-        assert self.gallery is not None  # or there is no button for it
+        """Return a random validation image of a category with a sentence about it, or None and an error message."""
+        assert self.gallery is not None  # without a gallery the page hides the button
         try:
             return self.gallery.show(random.choice(self.gallery.rows_of(category)))
         except LabError as error:
@@ -102,7 +110,7 @@ class Handlers:
             return self._decode_once(path)[self.sessions[name].stored.size]
 
     def _decode(self, path: str) -> dict[int, Tensor]:
-        """Return an image at the sizes of the networks."""
+        """Decode an image file; return it center-cropped at each network's input size, keyed by size in pixels."""
         image = read_image(Path(path))
         return {size: fit(image, size).clone() for size in {each.stored.size for each in self.sessions.values()}}
 
@@ -125,5 +133,5 @@ def _describe(result: Attacked, largest: float, target: str, how: str) -> str:
 
 
 def _warning(error: LabError, path: str) -> str:
-    """Return the message without the folder in which the server keeps the file."""
+    """Return the error message with the name of the uploaded file instead of its path on the server."""
     return "⚠ " + str(error).replace(str(path), Path(path).name).removesuffix(LIST_ADVICE)

@@ -1,8 +1,8 @@
-"""What may reach the explorer's server: gradio has hundreds of routes, of which the page needs a dozen.
+"""ASGI middleware in front of gradio that passes only the requests that the page needs.
 
-All others are refused before gradio sees them: other paths, other names of this machine, requests of other pages, long
-bodies, and files outside the folder of uploads, whether they are requested or named in a request body (gradio would
-read such a file, or fetch it if it is an address).
+It refuses routes outside an allow-list, unknown host names, cross-origin requests, long bodies, and files outside the
+folder of uploads. The last rule covers requested files and files named in a request body, which gradio would read, or
+download if the name is a URL.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_UPLOAD_BYTES = 20 * 2**20
-MAX_JOIN_BYTES = 2**20  # of a request to the queue, whose images are uploaded before
+MAX_JOIN_BYTES = 2**20  # per request to the queue; its images are uploaded beforehand
 FILE = "/gradio_api/file="
 JOIN = "/gradio_api/queue/join"
 ROUTES = {
@@ -37,7 +37,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class RefusedError(Exception):
-    """Is answered with a status and a line."""
+    """A refused request, with the HTTP status and the reason to send as the response."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -46,11 +46,12 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Gate:
-    """An ASGI application in front of the server.
+    """ASGI middleware that refuses requests the page does not need, and adds security headers.
 
     Attributes:
-        folder: of uploads and of computed images; the only files that are read or served.
-        hosts: names that the server answers to; empty for all.
+        app: the ASGI application that receives the accepted requests.
+        folder: folder of uploaded and computed images. No other files are read or served.
+        hosts: accepted host names; empty to accept all.
     """
 
     app: App
@@ -58,7 +59,7 @@ class Gate:
     hosts: tuple[str, ...]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass a request on or refuse it."""
+        """Pass an ASGI request to the application, or respond with the reason why it is refused."""
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
 
@@ -97,7 +98,7 @@ class Gate:
             raise RefusedError(403, "this file is not served")
 
     def _check_body(self, body: bytes | None) -> bytes:
-        """Return the body as it is, if it is an object that names no file from elsewhere."""
+        """Return the unchanged body; raise RefusedError unless it is a JSON object with all paths in the folder."""
         try:
             request = json.loads(body or b"")
         except (ValueError, RecursionError):
@@ -113,14 +114,18 @@ class Gate:
             return True
         try:
             return Path(path).is_absolute() and Path(path).resolve().is_relative_to(self.folder)
-        except (TypeError, ValueError, OSError, RuntimeError):  # not text, a NUL, a lone surrogate, a loop of links
+        except (TypeError, ValueError, OSError, RuntimeError):  # not a string, a NUL, a lone surrogate, a symlink loop
             return False
 
 
 def _limited(receive: Any, headers: dict[bytes, bytes], limit: int) -> Any:
-    """Cut a body off at a number of bytes; refuse one that announces more."""
+    """Return an ASGI `receive` that disconnects after `limit` body bytes.
+
+    Raises:
+        RefusedError: Content-Length is invalid or exceeds `limit`.
+    """
     length = headers.get(b"content-length", b"0")
-    if not length.isdigit() or len(length) > 20 or int(length) > limit:  # int() takes no 5,000 digits
+    if not length.isdigit() or len(length) > 20 or int(length) > limit:  # int() raises for more than 4,300 digits
         raise RefusedError(413, f"the body is longer than {limit} bytes")
     seen = 0
 
@@ -134,7 +139,7 @@ def _limited(receive: Any, headers: dict[bytes, bytes], limit: int) -> Any:
 
 
 def _replayed(body: bytes, receive: Any) -> Any:
-    """A body that has been read, for the next reader."""
+    """Return an ASGI `receive` that first replays an already read body."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replayed() -> Any:
@@ -144,7 +149,7 @@ def _replayed(body: bytes, receive: Any) -> Any:
 
 
 async def _read(receive: Any) -> bytes | None:
-    """Return a whole body, or None where it is too long or breaks off."""
+    """Return the complete request body, or None if the client disconnects or the body is too long."""
     body = b""
     while (message := await receive())["type"] == "http.request":
         body += message.get("body", b"")
@@ -154,7 +159,7 @@ async def _read(receive: Any) -> bytes | None:
 
 
 def _paths(value: Any) -> Iterator[Any]:
-    """Yield whatever is called a path, however deep."""
+    """Yield the value of every `path` key in nested dicts and lists."""
     waiting = [value]
     while waiting:
         part = waiting.pop()

@@ -1,4 +1,4 @@
-"""The explorer's page: its components, and which event calls what."""
+"""The explorer's page: gradio components, and the callbacks of their events."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from scenelab.evaluation.adversarial import QUERIES_PER_STEP
 
 SIDES = ("left", "right")
 MAX_LEVELS, MAX_STEPS = 16, 100
-DEFAULT_METHOD = "cam"  # where a network has it
+DEFAULT_METHOD = "cam"  # attribution method, if a network supports it
 WELCOME = (
     "# scenelab\nDrop, paste or choose an image, or take a validation image. Everything is computed on this machine; "
     "nothing is sent anywhere else."
@@ -29,12 +29,12 @@ footer { display: none !important }
 .small img { image-rendering: pixelated }
 .caption-label { white-space: normal !important; max-width: 96% !important; line-height: 1.2 !important }
 """
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # none of it is an interface for programs
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # no API endpoints for programs
 FREE: dict[str, Any] = {"concurrency_limit": None, **PRIVATE}
 
 
 class Page:
-    """The components; one network is shown alone, two side by side."""
+    """The page's components, for one network or two networks side by side."""
 
     def __init__(self, handlers: Handlers) -> None:
         self.handlers = handlers
@@ -46,7 +46,7 @@ class Page:
         self.classes = list(dict.fromkeys(name for session in sessions for name in session.stored.categories))
 
     def build(self) -> gr.Blocks:
-        """Return the page, ready to be launched."""
+        """Return the page with its events connected."""
         with gr.Blocks(title="scenelab", analytics_enabled=False, fill_width=True) as blocks:
             gr.Markdown(WELCOME)
             with gr.Row():
@@ -72,10 +72,10 @@ class Page:
         return blocks
 
     def _build_image(self) -> None:
-        """The chosen image, a message about it, and the validation images."""
+        """Add the image input, its message, and the button for validation images."""
         sources: dict[str, Any] = {"sources": ["upload", "clipboard"], "image_mode": None, "format": "png"}
         self.image = gr.Image(label="image", type="filepath", height=300, elem_id="picture", buttons=[], **sources)
-        self.image.preprocess = _uploaded_path  # gradio would decode the file before it is known to be an image
+        self.image.preprocess = _uploaded_path  # gradio would decode the file without the checks of `read_image`
         write_atomically(self.image)
         self.truth = gr.Markdown("", elem_id="truth")
         self.message = gr.Markdown("", elem_id="message")
@@ -169,7 +169,7 @@ class Page:
 
 
 def image_output(label: str, name: str, *, height: int, alt: str) -> gr.Image:
-    """A place for computed pixels, which a visitor can download."""
+    """Return a component that shows computed pixels as a PNG image with a download button."""
     look: dict[str, Any] = {"height": height, "elem_id": name, "elem_classes": ["small"], "alt_text": alt}
     output = gr.Image(label=label, interactive=False, format="png", buttons=["download"], **look)
     write_atomically(output)
@@ -177,12 +177,12 @@ def image_output(label: str, name: str, *, height: int, alt: str) -> gr.Image:
 
 
 def _uploaded_path(payload: Any) -> str | None:
-    """Where gradio has put the uploaded file; the gate lets no other path in."""
+    """Return the path of the uploaded file, which `Gate` restricts to the folder of uploads, or None."""
     return payload.path if payload else None
 
 
 def _settings_of(attack: str) -> tuple[Any, Any]:
-    """What can be set for an attack: not all have a target, and one step has no number of steps."""
+    """Return updates of the target and steps inputs, which are disabled if the attack does not use them."""
     kind = ATTACKS[attack]
     label = f"steps, of {QUERIES_PER_STEP} queries each" if kind == "square" else "steps"
     return gr.update(interactive=kind in TARGETED), gr.update(interactive=kind != "fgsm", label=label)

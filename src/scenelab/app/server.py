@@ -1,4 +1,4 @@
-"""The page on an address of this machine, and nothing else: no files, no telemetry, no other origin."""
+"""Serve the page on an address of this machine, without telemetry or access to other files and servers."""
 
 import os
 import shutil
@@ -14,9 +14,9 @@ from scenelab.app.middleware import MAX_UPLOAD_BYTES, Gate
 from scenelab.app.shown_files import delete_old_files
 from scenelab.errors import LabError
 
-STALE_SECONDS = 3600.0  # the age at which uploaded and computed images are deleted
-MAX_QUEUE = 32  # requests
-MAX_VISITORS = 64  # whose maps are kept, a tenth of a megabyte each; gradio keeps those of 10,000
+STALE_SECONDS = 3600.0  # since an image was last shown, after which its file is deleted
+MAX_QUEUE = 32  # waiting requests
+MAX_VISITORS = 64  # with maps in memory, 0.1 MB each; gradio's default is 10,000
 LOOPBACK = ("127.0.0.1", "localhost")
 FONTS = ("system-ui", "Segoe UI", "Helvetica", "Arial", "sans-serif")
 OFF = "share inbrowser show_error enable_monitoring ssr_mode mcp_server pwa run_history".split()
@@ -24,7 +24,7 @@ OFF = "share inbrowser show_error enable_monitoring ssr_mode mcp_server pwa run_
 
 @dataclass(frozen=True)
 class Server:
-    """A running page and its address."""
+    """A running server: its address, page, and folder of uploaded and computed images."""
 
     address: str
     page: Any
@@ -33,12 +33,12 @@ class Server:
     closed: threading.Event = field(default_factory=threading.Event)
 
     def delete_old_files(self) -> None:
-        """Delete images that were last shown long ago, until the server is closed."""
+        """Delete stale images at regular intervals until the server is closed."""
         while not self.closed.wait(STALE_SECONDS / 6):
             delete_old_files(self.folder, self.blocks, STALE_SECONDS)
 
     def close(self) -> None:
-        """Stop, and remove uploaded and computed images."""
+        """Stop all attacks and the server, and delete uploaded and computed images."""
         self.closed.set()
         self.page.callbacks.stop_all()
         self.blocks.close(verbose=False)
@@ -46,9 +46,15 @@ class Server:
 
 
 def serve(handlers: Handlers, *, host: str = "127.0.0.1", port: int = 7860) -> Server:
-    """Start the page in the background; raise LabError if gradio is missing or the address cannot be used.
+    """Start the page in a background thread and return the running server.
 
-    Any host but loopback lets others in; port 0 takes a free one.
+    Args:
+        handlers: the handlers of the page.
+        host: address to listen on; a non-loopback address opens the page to other machines.
+        port: port to listen on; 0 selects a free one.
+
+    Raises:
+        LabError: gradio is missing, or the address cannot be used.
     """
     port = _free_port(host, port)
     folder = Path(tempfile.mkdtemp(prefix="scenelab-app-")).resolve()
@@ -77,11 +83,11 @@ def serve(handlers: Handlers, *, host: str = "127.0.0.1", port: int = 7860) -> S
 
 
 def _prepare(folder: Path, host: str) -> None:
-    """Set gradio's environment, which it reads when it is imported; no setting of this machine goes in."""
+    """Set the environment variables that gradio reads at import; delete all other `GRADIO_*` variables."""
     for name in filter(lambda name: name.startswith("GRADIO_"), [*os.environ]):
         del os.environ[name]
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder), "HF_HUB_OFFLINE": "1"}
-    for name in ("NO_PROXY", "no_proxy"):  # launch requests its own address
+    for name in ("NO_PROXY", "no_proxy"):  # `launch` sends a request to its own address
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), *LOOPBACK, host]))
 
 

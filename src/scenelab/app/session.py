@@ -1,7 +1,7 @@
-"""A run's network as the explorer uses it on one image: predictions, attribution maps, attacks.
+"""A run's network in the explorer: predictions, attribution maps and attacks for single images.
 
-Several visitors may ask at once. Attributions register hooks on the network, so they take turns; attacks use a copy of
-their own and wait for nobody.
+Requests may be concurrent. Predictions and attributions hold a lock, because attributions register hooks on the
+network. Attacks need no lock, because they use a separate copy.
 """
 
 import threading
@@ -29,13 +29,13 @@ from scenelab.models.normalize import Classifier
 from scenelab.runs.loading import open_network
 from scenelab.runs.network import Stored
 
-PERCENTILE = 99.0  # of a map that has the brightest colour
-PROGRESS_SECONDS = 0.1  # between two reports of a running attack
+PERCENTILE = 99.0  # of a map's values, drawn in the brightest color
+PROGRESS_SECONDS = 0.1  # between two progress reports of an attack
 
 
 @dataclass(frozen=True)
 class AttributionMap:
-    """A map in [0, 1] over the image that the network saw, and the category that it explains."""
+    """An attribution map in [0, 1], the network's input image in [0, 1], and the explained category."""
 
     image: Float[Tensor, "3 s s"]
     values: Float[Tensor, "s s"]
@@ -44,7 +44,7 @@ class AttributionMap:
 
 @dataclass(frozen=True)
 class Attacked:
-    """An image and its adversarial example, with the most likely categories of both."""
+    """An image and its adversarial example, with the probabilities of the five most likely categories of each."""
 
     image: Float[Tensor, "3 s s"]
     adversarial: Float[Tensor, "3 s s"]
@@ -55,7 +55,7 @@ class Attacked:
 
 @dataclass(frozen=True)
 class Session:
-    """One network with its name; `fused` is its copy for attacks, with the normalization folded in."""
+    """A run's network with its name; `fused` is an inference copy for attacks, with batch normalization folded in."""
 
     name: str
     stored: Stored
@@ -64,16 +64,16 @@ class Session:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Attribution methods that this network supports."""
+        """Names of the attribution methods that the network supports."""
         has_maps = has_feature_maps(self.stored.model)
         return tuple(name for name in DEFAULT_METHODS if has_maps or name != "cam")
 
     def resize(self, image: UInt8[Tensor, "3 h w"]) -> Float[Tensor, "1 3 s s"]:
-        """Return the centre of the image at the network's size."""
+        """Return the image in [0, 1], resized and center-cropped to the network's input size, as a batch of one."""
         return fit(image, self.stored.size).float().div(255)[None]
 
     def predict(self, image: UInt8[Tensor, "3 h w"]) -> dict[str, float]:
-        """Return the five most likely categories with their mirror-averaged probabilities."""
+        """Return the top five categories with probabilities, from mean logits of the image and its mirror image."""
         with self.lock:
             return self.rank(self._mirror_averaged(self.resize(image)))
 
@@ -82,11 +82,15 @@ class Session:
             return (self.stored.model(image) + self.stored.model(image.flip(-1))) / 2
 
     def rank(self, logits: Float[Tensor, "1 k"]) -> dict[str, float]:
-        """Return the five most likely categories of one image's logits."""
+        """Return the five most likely categories with probabilities, most likely first."""
         return dict(rank(logits, self.stored.categories, count=5))
 
     def explain(self, image: UInt8[Tensor, "3 h w"], method: str, category: str | None) -> AttributionMap:
-        """Return the attribution map of a category, by default of the predicted one; raise LabError if it has none."""
+        """Return the attribution map of a category, by default the predicted one.
+
+        Raises:
+            LabError: the network does not support the method or does not know the category.
+        """
         if method not in self.methods:
             raise LabError(f"{self.name} has no maps by {method!r}; choose {', '.join(self.methods)}")
         categories, resized = self.stored.categories, self.resize(image)
@@ -102,9 +106,12 @@ class Session:
     def attack(
         self, image: UInt8[Tensor, "3 h w"], settings: AttackSettings, stop: threading.Event
     ) -> Iterator[int | Attacked]:
-        """Attack one image; yield the number of forward passes while it runs, then the result.
+        """Attack one image; yield the number of forward passes so far, at intervals, and finally the result.
 
-        Ends without a result when `stop` is set or the iterator is closed. Raises LabError for an invalid target.
+        The attack ends without a result if `stop` is set or the iterator is closed.
+
+        Raises:
+            LabError: the target is invalid.
         """
         resized = self.resize(image)
 
@@ -121,15 +128,15 @@ class Session:
 
 
 class _StoppedError(Exception):
-    """The result of the attack is not wanted any more."""
+    """Raised in the attack's thread to end an attack that was stopped."""
 
 
 def _run_in_thread(
     attack: Callable[[Callable[[Tensor], Tensor]], AttackResult], model: Classifier, stop: threading.Event
 ) -> Iterator[int | AttackResult]:
-    """Yield how many passes through the model an attack has made, now and then, and its result.
+    """Run an attack in a thread; yield its number of forward passes at intervals, and finally its result.
 
-    It can be stopped at each pass; nobody waits for the thread once the result is not wanted.
+    If `stop` is set or the iterator is closed, it returns at once, and the thread ends at the next forward pass.
     """
     result: Future[AttackResult] = Future()
     closed = threading.Event()
@@ -145,7 +152,7 @@ def _run_in_thread(
     def run() -> None:
         try:
             result.set_result(attack(counted))
-        except BaseException as error:  # is raised again where the result is awaited
+        except BaseException as error:  # `result()` raises it again in the waiting thread
             result.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
@@ -168,27 +175,27 @@ def _run_in_thread(
 
 
 def open_session(folder: Path) -> Session:
-    """Load the best weights of a run; raise LabError if there are none."""
+    """Return a session with the best weights of a run folder; raise LabError if the run has no weights."""
     run, stored = open_network(folder)
     return Session(run.folder.resolve().name, stored, prepare_for_inference(stored.model))
 
 
 def draw_map(result: AttributionMap, opacity: float) -> np.ndarray:
-    """Paint colours over the gray image, as uint8 pixels; opacity 0 gives the image itself, in its colours."""
+    """Return the map drawn over the gray image, or the color image if `opacity` is 0, as uint8 pixels (s, s, 3)."""
     if opacity == 0:
         return to_pixels(result.image)
     return _to_uint8(paint(result.image, result.values, "overlay", opacity=opacity))
 
 
 def draw_difference(result: Attacked) -> tuple[np.ndarray, float]:
-    """Return the perturbation on gray, as strong as it fits, and its largest value."""
+    """Return the perturbation, scaled to full contrast around gray, as uint8 pixels, and its L∞ norm."""
     change = result.adversarial - result.image
     largest = change.abs().max().item()
     return to_pixels(0.5 + change * (0.5 / largest if largest else 1)), largest
 
 
 def to_pixels(image: Float[Tensor, "3 s s"]) -> np.ndarray:
-    """Return an image in [0, 1] as uint8 pixels: exactly, where it lies on whole levels."""
+    """Return an image in [0, 1] as uint8 pixels (s, s, 3); multiples of 1/255 are exact."""
     return _to_uint8(image.permute(1, 2, 0).numpy())
 
 

@@ -1,4 +1,4 @@
-"""Image files that gradio serves: whole before they have a name, deleted some time after they were last shown."""
+"""Image files that gradio serves: written atomically, and deleted some time after they were last shown."""
 
 import hashlib
 import io
@@ -14,16 +14,16 @@ from PIL import Image
 
 from scenelab.io import atomic_write
 
-SALT = secrets.token_bytes(16)  # so that nobody can ask whether an image was shown
+SALT = secrets.token_bytes(16)  # so that nobody can derive a file's name from its image
 
 
 def delete_old_files(folder: Path, blocks: Any, seconds: float) -> None:
-    """Delete files that were last shown long ago, and the names of missing files in the sets of a `gradio.Blocks`.
+    """Delete files last shown more than `seconds` ago, and remove deleted files from `blocks.temp_file_sets`.
 
-    gradio's own deletion ends for ever when a visitor comes while it goes through one of the sets.
+    gradio's own deletion task ends for the rest of the process if a visitor arrives while it iterates over a set.
     """
     for path in [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]:
-        with suppress(FileNotFoundError):  # others delete too
+        with suppress(FileNotFoundError):  # gradio may delete it first
             if time.time() - path.stat().st_mtime > seconds:
                 path.unlink()
     for paths in blocks.temp_file_sets:
@@ -31,7 +31,7 @@ def delete_old_files(folder: Path, blocks: Any, seconds: float) -> None:
 
 
 def write_atomically(component: Any) -> None:
-    """Let a `gradio.Image` write whole files: it would write into one that a browser may be reading."""
+    """Make a `gradio.Image` write files atomically, because a browser may be reading the same file."""
     postprocess = component.postprocess
     component.postprocess = lambda value: postprocess(
         save_image(value, Path(component.GRADIO_CACHE)) if isinstance(value, np.ndarray) else value
@@ -39,12 +39,12 @@ def write_atomically(component: Any) -> None:
 
 
 def save_image(pixels: np.ndarray, folder: Path) -> str:
-    """Write uint8 pixels (h, w, 3) as a PNG file named by its content, and return its path."""
+    """Write uint8 pixels (h, w, 3) to FOLDER/HASH/image.png, with a keyed hash of the content; return the path."""
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "png")
     path = folder / hashlib.blake2b(content.getbuffer(), digest_size=20, key=SALT).hexdigest() / "image.png"
     try:
-        os.utime(path)  # its age counts from when it was last shown
+        os.utime(path)  # its age counts from the last time it was shown
     except FileNotFoundError:
         with atomic_write(path) as file:
             file.write(content.getbuffer())

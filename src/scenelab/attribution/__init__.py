@@ -1,4 +1,4 @@
-"""Attributions for any callable from N×C×H×W images to N×K logits.
+"""Attribution methods for any callable from N×C×H×W images to N×K logits.
 
 A method is an immutable configuration: `SmoothGrad(samples=50)(model, images)`. A call runs the model in eval mode and
 does not normalize the result. Training modes, buffers, gradients, hooks, grad mode and random state stay the same.

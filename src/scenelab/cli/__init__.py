@@ -1,4 +1,4 @@
-"""The command line: thin subcommands, one-line errors, exit status 0 only on success."""
+"""The `scenelab` command: thin subcommands, one-line error messages, and exit status 0 only on success."""
 
 import sys
 import threading
@@ -7,7 +7,7 @@ from scenelab.runtime import prepare
 
 
 def entry_point() -> None:
-    """Run `scenelab` with the arguments of the process."""
+    """Run the `scenelab` command with the arguments in `sys.argv` and exit with its status."""
     prepare()
     threading.excepthook = _report_thread
     from scenelab.cli.main import run
@@ -16,6 +16,6 @@ def entry_point() -> None:
 
 
 def _report_thread(args: threading.ExceptHookArgs) -> None:
-    """TensorBoard's writing thread hands its error to the thread that writes next, which tells it in one line."""
+    """Report an uncaught error of a thread, except TensorBoard's writer: its next caller raises the error again."""
     if not (args.thread and type(args.thread).__module__.startswith("tensorboard")):
         threading.__excepthook__(args)

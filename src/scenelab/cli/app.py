@@ -23,9 +23,9 @@ def app(
     Example: scenelab app runs/laptop runs/hardened
 
     Args:
-        runs: run folders; with several, two at a time are compared.
-        host: address to listen on; any but loopback opens the page to everybody who can reach this machine.
-        port: port to listen on; 0 takes a free one.
+        runs: run folders; with several, the page compares two at a time.
+        host: address to listen on; a non-loopback address opens the page to everybody who can reach this machine.
+        port: port to listen on; 0 selects a free one.
     """
     from scenelab.app.errors_gallery import read_gallery
     from scenelab.app.handlers import Handlers
@@ -47,7 +47,7 @@ def app(
             raise
         gallery = None
         print(f"no validation images: {error}", file=sys.stderr)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that uploads are removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that uploaded images are deleted
     server = serve(Handlers(sessions, gallery), host=host, port=port)
     if host not in LOOPBACK:
         print(f"{host} is not a loopback address: everybody who reaches this machine can use it", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and the tables that commands are looked up in."""
+"""Argument types that several commands share, and tables of commands by name."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ Json = Annotated[Flag, arg(help="print the result as JSON.", help_behavior_hint=
 
 @dataclass(frozen=True)
 class Commands:
-    """Commands by section and name, such as those of `scenelab data`."""
+    """A table of commands, or of nested tables, by section and name, with a one-line summary."""
 
     summary: str
     sections: dict[str, "dict[str, Command | Commands]"]
@@ -59,7 +59,7 @@ class Commands:
             yield from section.items()
 
     def help(self, name: str) -> str:
-        """Return one line per command, in sections."""
+        """Return the help text: usage, summary, and one line per command, by section."""
         lines = [f"usage: {name} COMMAND ...", "", self.summary]
         for title, section in self.sections.items():
             lines += ["", f"{title}:"]
@@ -74,7 +74,7 @@ OPTIONAL = ConstructorRegistry()
 
 @OPTIONAL.primitive_rule
 def _parse_optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | UnsupportedTypeAnnotationError | None:
-    """Parse `X | None` as X, because None is only a default: neither help nor errors need to mention it."""
+    """Return the parser of X for a type `X | None`, so that help omits None; return None for other types."""
     kinds = [kind for kind in get_args(info.type) if kind is not NoneType]
     if get_origin(info.type) not in (Union, UnionType) or len(kinds) != 1:
         return None

@@ -25,15 +25,15 @@ def attack(
 ) -> None:
     """Save images that a run misclassifies (adversarial examples).
 
-    Writes RUN/results/attack: attack.png, attack.json, and per image a PNG file that is still misclassified.
+    Writes RUN/results/attack: attack.png, attack.json, and per image a PNG file that holds the result exactly.
 
     Example: scenelab attack runs/laptop --images kitchen.jpg --target bathroom
 
     Args:
-        method: FGSM (one step), PGD, Auto-PGD, Auto-PGD toward nine categories in turn, or Square (no gradients).
-        epsilon: largest change of a pixel value, from 0 to 1.
+        method: FGSM (one step), PGD, Auto-PGD, targeted Auto-PGD (nine categories in turn), or Square (no gradients).
+        epsilon: largest change of a pixel value (L∞ norm), as a fraction of its range.
         steps: steps of the attack; Square makes 25 queries per step.
-        target: category to move toward (fgsm and pgd only): its name, least-likely or random.
+        target: target category (fgsm and pgd only): its name, least-likely or random.
         limit: number of images, spread over the split.
         seed: random seed of the attack.
     """

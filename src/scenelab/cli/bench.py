@@ -1,4 +1,4 @@
-"""scenelab bench: the speed of convolutions, side by side in one run."""
+"""scenelab bench: compare the speed of convolutions."""
 
 from statistics import median
 from typing import Annotated, Any
@@ -20,15 +20,15 @@ def conv(
 ) -> None:
     """Compare three convolutions: PyTorch's, ours and the textbook's.
 
-    Measures each layer of SimpleNet, and the time and memory of a training step: in a plain Python process, and in one
-    with the settings that scenelab trains with.
+    Measures the time of each layer of SimpleNet, and the time and memory of a training step: in a plain Python process,
+    and in a process with scenelab's settings for training.
 
     Example: scenelab bench conv --json
 
     Args:
         rounds: rounds of measurement; each times every convolution once.
         batch: images per step.
-        size: side of the images, 16 or more.
+        size: side of the images in pixels, 16 or more.
         threads: CPU threads.
     """
     from scenelab.studies.conv_speed import measure_convolutions

@@ -14,13 +14,13 @@ def challenge(
 ) -> None:
     """Write a run's submission to the MiniPlaces challenge.
 
-    Writes RUN/results/model_best.pth.tar, SPLIT_predictions.txt (five guesses per image) and challenge.json (its cost,
-    and its errors on val if the data has val). Fails if the model exceeds 10 MB or the training four hours of a K40.
+    Writes RUN/results/model_best.pth.tar, SPLIT_predictions.txt (five guesses per image) and challenge.json (training
+    cost, and errors on val if present). Fails if the model exceeds 10 MB or the training four hours of a K40.
 
     Example: scenelab challenge runs/laptop
 
     Args:
-        split: test, or val, which 'scenelab score' can score.
+        split: split to predict: test, or val, whose predictions 'scenelab score' can score.
     """
     from scenelab.evaluation.challenge import write_submission
     from scenelab.progress import format_duration

@@ -13,7 +13,7 @@ from scenelab.errors import LabError
 if TYPE_CHECKING:
     from scenelab.data.verify import SplitReport
 
-MAX_ENTRIES = 5  # per list of a report
+MAX_ENTRIES = 5  # to print per list of a report
 
 Folder = Annotated[Positional[Path], arg(metavar="FOLDER")]
 
@@ -57,18 +57,18 @@ def synth(folder: Folder, *, seed: Seed = 0, train: Count = 200, val: Count = 50
         seed: random seed; the same seed draws the same images.
         train: training images per class.
         val: validation images per class.
-        size: side of the images.
+        size: side of the images in pixels.
     """
     draw_scenes(folder, seed=seed, train_per_class=train, val_per_class=val, size=size)
     print(f"{folder}: synthetic scenes written; next: scenelab train demo --data {folder} --out runs/first")
 
 
 def draw_scenes(folder: Path, **options: int) -> None:
-    """Write synthetic scenes with a progress bar, all or none of them.
+    """Write synthetic scenes to a folder, atomically and with a progress bar.
 
     Args:
         folder: missing or empty folder.
-        options: as for `scenelab_scenes.write_scenes`.
+        options: keyword arguments of `scenelab_scenes.write_scenes`.
 
     Raises:
         LabError: An argument is out of range, or `folder` is not empty or cannot be written.
@@ -93,7 +93,7 @@ def verify(folder: Folder, *, size: Pixels = 128, json: Json = False) -> None:
 
     Args:
         folder: data folder.
-        size: side that each image must have; 0 accepts any.
+        size: expected side of each image in pixels; 0 accepts any.
     """
     from dataclasses import asdict
 
@@ -141,13 +141,13 @@ def pack(
 ) -> None:
     """Decode the images into the cache that training reads.
 
-    Training does the same on its first start.
+    Training does the same at its first start.
 
     Example: scenelab data pack data --size 72
 
     Args:
         folder: data folder.
-        size: side of the decoded images.
+        size: side of the decoded images in pixels.
         cache: folder for the decoded images.
         damaged: stop at a missing or unreadable image, or skip it.
     """

@@ -1,4 +1,4 @@
-"""scenelab demo: from nothing to a trained, evaluated and attacked network with a report."""
+"""scenelab demo: train, evaluate, explain and attack a network, and write a report."""
 
 import os
 import shlex
@@ -11,7 +11,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 IMAGES_ATTACKED = 40
-IMAGES_SEEN = 19_200  # in training, for any data set: under two minutes on two cores
+IMAGES_SEEN = 19_200  # training images over all epochs: under two minutes on two cores
 
 
 def demo(

@@ -22,7 +22,7 @@ def evaluate(
     Example: scenelab evaluate runs/starter
 
     Args:
-        split: split to evaluate on; holdout is what --holdout kept out of training.
+        split: split to evaluate on; holdout: the images that --holdout kept out of training.
     """
     result, figures = evaluate_run(run, data=data, split=split)
     if json:
@@ -35,7 +35,7 @@ def evaluate(
 def evaluate_run(
     run: Path, *, data: Path | None = None, split: Literal["val", "train", "holdout"] = "val"
 ) -> "tuple[EvaluationResult, list[Path]]":
-    """Evaluate a run, write and draw the results, and return them with the paths of the figures."""
+    """Evaluate a run, write its results and figures, and return the result and the paths of the figures."""
     from scenelab.evaluation.evaluate import draw_all
     from scenelab.evaluation.evaluate import evaluate as measure
     from scenelab.runs.loading import open_run
@@ -95,7 +95,7 @@ def models(*, size: Pixels = 64, speed: Flag = False, json: Json = False) -> Non
     Example: scenelab models --speed
 
     Args:
-        size: side of the images, for cost and speed.
+        size: side of the images in pixels, for cost and speed.
         speed: also measure training and prediction speed on this machine (a few seconds per network).
     """
     from scenelab.models.flops import describe_models

@@ -47,11 +47,11 @@ def explain(
         per_class: add a gallery with one image per class.
         scale: color scale of each map: its own, one per method, or one for all (maps are then divided by their mean).
         look: colors over the gray image, or colors alone.
-        faithfulness: follow the prediction while pixels are deleted and inserted, also for baseline maps.
+        faithfulness: record the probability while pixels are deleted and inserted, also for baseline maps.
         followed: images for --faithfulness, spread over the split.
         sanity: randomize the network layer by layer and compare the maps.
         randomised: images for --sanity, each explained twice per layer.
-        objects: compare the maps with MiniPlaces' annotated objects.
+        objects: compare the maps with the annotated objects of MiniPlaces.
         annotated: maximum number of images for --objects.
     """
     from scenelab.attribution.grad_cam import has_feature_maps, last_feature_maps

@@ -1,4 +1,4 @@
-"""scenelab export: a run's network as one file for other programs."""
+"""scenelab export: write a run's network as one file for other programs."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,8 +21,8 @@ def export(
 ) -> None:
     """Export a run's network to ONNX, pt2 or safetensors.
 
-    The file is kept only if its logits are those of the network on real images. It takes batches of any size. The
-    normalisation is in the graph (for safetensors, in the metadata), and the labels are in the metadata.
+    The file is kept only if its logits match the network's on real images. It accepts batches of any size. The
+    normalization is in the graph, or for safetensors in the metadata. The labels are in the metadata.
 
     Example: scenelab export runs/laptop --format onnx
 

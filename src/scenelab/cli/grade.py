@@ -28,22 +28,22 @@ def grade(
 ) -> None:
     """Grade untrusted submissions in a sandbox.
 
-    Takes archives, folders, and what Canvas, Moodle and others download for a class. Writes OUT/grades.csv, one page
-    per student in OUT/students/NAME/grade.html, and more (docs/grading.md). The same command continues where it
-    stopped and grades only what has changed.
+    Accepts archives, folders, and class downloads from Canvas, Moodle and others. Writes OUT/grades.csv, one page per
+    student in OUT/students/NAME/grade.html, and more (docs/grading.md). The same command resumes a stopped batch and
+    grades only what has changed.
 
     Example: scenelab grade submissions.zip --out grades --jobs 2
 
     Args:
-        submissions: one archive or folder of a student or a class, or several, each of one student.
+        submissions: one archive or folder of a student or a class, or several with one student each.
         out: folder for the grades.
         rubric: points, penalties and limits.
         hidden: folder with your own checks (*.py), and with test.txt and images/ for the challenge.
         jobs: submissions to grade at once.
-        seed: random seed of all inputs to the checks; students must not know it beforehand.
-        unsafe: run students' code without a complete sandbox; only inside a container or virtual machine.
+        seed: random seed of all inputs to the checks; students must not know it before grading.
+        unsafe: run students' code even without full isolation; only inside a container or virtual machine.
         similarity: skip the comparison of submissions with each other (it needs compare50).
-        gradescope: also write results.json for Gradescope here; takes one submission.
+        gradescope: also write Gradescope's results.json to this file; requires exactly one submission.
         autolab: print Autolab's JSON as the last line.
     """
     from scenelab.cli.output import print_json

@@ -1,4 +1,4 @@
-"""scenelab kit: the assignment as a student receives it."""
+"""scenelab kit: write the assignment as students receive it."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,17 +18,17 @@ def kit(
 ) -> None:
     """Write the assignment as students receive it.
 
-    It has code/ with the places to fill in, tests, scripts and a README, and needs torch, torchvision, numpy and
+    The folder has code/ with functions to fill in, tests, scripts and a README. It needs torch, torchvision, numpy and
     tensorboard, but not scenelab.
 
     Example: scenelab kit homework
 
     Args:
         dir: new folder.
-        year: 2019, or 2022 for the names and flags of 2022 and later, with a vision transformer.
+        year: year of the assignment; 2022 has the names and flags of 2022 and later, and a vision transformer.
         solution: write the solution instead, for instructors.
         gradescope: write an autograder for Gradescope instead; zip the content of the folder and upload it.
-        rubric: rubric for --gradescope.
+        rubric: rubric of the autograder, with --gradescope only.
     """
     from scenelab.course.grading.rubric import default_text, read_rubric
     from scenelab.course.kit import make_gradescope, make_kit

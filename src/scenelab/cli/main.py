@@ -1,4 +1,4 @@
-"""Which commands there are, and what happens to their errors."""
+"""The table of commands, and the exit statuses and messages of their errors."""
 
 import os
 import sys
@@ -60,7 +60,7 @@ NOTES = """--version prints the version, --debug with a command the traceback of
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command; return the exit status: 0 success, 1 an error, 2 a wrong call, 130 stopped by Ctrl-C."""
+    """Run one command and return its exit status: 0 success, 1 error, 2 invalid usage, 130 interrupted."""
     debug = "--debug" in arguments
     try:
         return _dispatch([argument for argument in arguments if argument != "--debug"])
@@ -77,7 +77,7 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         if debug:
             raise
-        paths = [os.fsdecode(name) for name in (error.filename, error.filename2) if name]  # of a copy there are two
+        paths = [os.fsdecode(name) for name in (error.filename, error.filename2) if name]  # a failed copy has two
         return _fail(
             f"cannot read or write {' or '.join(paths) or 'a file'}: {error.strerror or error}; "
             "check the path, its permissions and the free space"
@@ -108,13 +108,13 @@ def _dispatch(arguments: list[str]) -> int:
         else:
             return _fail(f"{name} has no command {word!r}{suggest(word, commands)}; see {name} --help", 2)
     if entry is train.train:
-        entry = train.train_command(arguments)  # its flags and their defaults are those of the recipe
+        entry = train.train_command(arguments)  # its flags and defaults depend on the recipe
     tyro.cli(entry, prog=name, args=arguments, registry=OPTIONAL)
     return 0
 
 
 def _complete(commands: Commands) -> tyro.extras.SubcommandApp:
-    """Return the commands as one parser, which can write completions for shells."""
+    """Return one parser of all commands, which can print shell completions."""
     app = tyro.extras.SubcommandApp()
     for name, entry in commands:
         if isinstance(entry, Commands):

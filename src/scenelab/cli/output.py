@@ -1,4 +1,4 @@
-"""How results are printed: JSON for machines, small tables for people."""
+"""Print results as JSON for programs or as small tables for people."""
 
 import json
 from typing import Any
@@ -11,17 +11,17 @@ from scenelab.errors import printable
 
 
 def print_json(value: Any) -> None:
-    """Print JSON on standard output."""
+    """Print a value as indented JSON on standard output."""
     print(json.dumps(value, indent=2))
 
 
 def plain(text: str) -> Text:
-    """Text as it is: brackets in a stranger's words are no markup, control characters reach no terminal."""
+    """Return untrusted text without rich markup, with control characters replaced, except line feeds."""
     return Text(printable(text, keep="\n"))
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a small table; columns of numbers are right-aligned."""
+    """Print a table; columns whose first cell starts with a digit are right-aligned."""
     table = Table(title=plain(title), title_justify="left")
     for column, first in zip(columns, rows[0] if rows else [""] * len(columns), strict=True):
         table.add_column(plain(column), justify="right" if first[:1].isdigit() else "left")

@@ -1,4 +1,4 @@
-"""scenelab report: the writeup as one HTML page and as PDF."""
+"""scenelab report: write a report as one HTML page and as PDF."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,15 +20,15 @@ def report(
 ) -> None:
     """Write a report of runs and studies as HTML and PDF.
 
-    Its sections are those that the handout asks for. All figures come from the folders; if something is missing, the
-    report names the command that makes it. Writes OUT/report.html, a single file, and OUT/report.pdf.
+    The report has the sections that the handout asks for. All figures come from the folders. If a result is missing,
+    the report names the command that makes it. Writes OUT/report.html, a single file, and OUT/report.pdf.
 
     Example: scenelab report runs/laptop runs/study-design --out report --team team.toml
 
     Args:
         folders: run folders and study folders, in the order of the report.
         out: folder to write to.
-        team: title, members and texts in Markdown by section.
+        team: file with the title, the members, and Markdown texts by section.
         compare: compare each run with the one before it, image by image.
         card: also write OUT/card.md, a model card of the first run.
         html_only: do not write the PDF.

@@ -1,4 +1,4 @@
-"""scenelab robustness: accuracy of a run under attack."""
+"""scenelab robustness: measure the accuracy of a run under attack."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,16 +24,16 @@ def robustness(
 ) -> None:
     """Measure accuracy under attacks of growing strength.
 
-    FGSM, PGD (in floats and on 8-bit levels) and Auto-PGD attack every image; targeted Auto-PGD and Square attack those
-    that survive. An image counts as robust if it survives all of them, so the result is an upper bound. Warns of signs
-    of gradient masking. Writes RUN/results/robustness.json and figures; finished attacks are not repeated.
+    FGSM, PGD (in floats and on 8-bit levels) and Auto-PGD attack every image. Targeted Auto-PGD and Square attack the
+    images that survive. An image counts as robust if it survives all attacks, so the result is an upper bound. Warns of
+    signs of gradient masking. Writes RUN/results/robustness.json and figures; finished attacks are not repeated.
 
     Example: scenelab robustness runs/laptop --epsilons 0 1/255 2/255 4/255 8/255
 
     Args:
-        epsilons: largest changes of a pixel value, from 0 to 1.
+        epsilons: largest changes of a pixel value (L∞ norm), as fractions of its range.
         images: number of images, spread over the split.
-        thorough: use the steps and queries of AutoAttack instead of a fifth and a tenth of them.
+        thorough: use all steps and queries of AutoAttack instead of a fifth of the steps and a tenth of the queries.
         seed: random seed of the attacks.
     """
     from scenelab.errors import LabError
@@ -56,7 +56,7 @@ def robustness(
 
 
 def read_epsilon(text: str) -> float:
-    """Parse `4/255` or a number in [0, 1]; raise LabError for anything else."""
+    """Parse a fraction such as `4/255` or a decimal number; raise LabError unless it is in [0, 1]."""
     from scenelab.errors import LabError
 
     numerator, _, denominator = text.partition("/")

@@ -42,7 +42,7 @@ def conv(
     Example: scenelab study conv --data data --out runs/study-conv --epochs 4
 
     Args:
-        recipe: name of a recipe; its network is replaced by SimpleNet.
+        recipe: name of the training recipe; SimpleNet replaces its network.
         steps: training steps of each run.
         epochs: passes over the training images, instead of --steps.
         batch_size: images per step.
@@ -68,15 +68,15 @@ def design(
 ) -> None:
     """Train about 20 networks and recipes that differ in one choice each.
 
-    They are the handout's steps from a plain network to ours, and our recipe with each choice on and off, all with the
-    same minutes, compared on a held-out tenth of the training images. Writes OUT/design.json, design.md and design.png
-    after every run, and the run folders OUT/VARIANT/SEED. The same command continues where it stopped.
+    The variants are the handout's steps from a plain network to ours, and our recipe with one choice changed. All train
+    for the same time and are compared on a held-out tenth of the training images. Writes OUT/design.json, design.md and
+    design.png after every run, and the run folders OUT/VARIANT/SEED. The same command continues where it stopped.
 
     Example: scenelab study design --data data --out runs/study-design --minutes 5
 
     Args:
         minutes: training time of each run.
-        seeds: runs of our recipe and of each variant that ends close to it; the others have one.
+        seeds: number of runs of our recipe and of each variant with a close result; the other variants have one run.
         seed: first random seed.
     """
     from scenelab.studies.design import run_study
@@ -102,16 +102,17 @@ def adversarial(
 ) -> None:
     """Compare normal, Fast, Free and PGD training under attack.
 
-    All four train for the same minutes and are attacked on a held-out tenth of the training images. Writes
-    OUT/adversarial.json, adversarial.md and adversarial.png after every run, and the run folders OUT/VARIANT. The same
-    command continues where it stopped.
+    Fast (Wong et al. 2020), Free (Shafahi et al. 2019), PGD (Madry et al. 2018) and normal training take the same time,
+    and the networks are attacked on a held-out tenth of the training images. Writes OUT/adversarial.json,
+    adversarial.md and adversarial.png after every run, and the run folders OUT/VARIANT. The same command continues
+    where it stopped.
 
     Example: scenelab study adversarial --data data --out runs/study-adversarial --minutes 20
 
     Args:
         minutes: training time of each of the four runs.
-        epsilon: largest change of a pixel value in training, from 0 to 1.
-        epsilons: largest changes of a pixel value in the attacks.
+        epsilon: largest change of a pixel value in training, as a fraction of its range.
+        epsilons: largest changes of a pixel value in the attacks, as fractions of its range.
         images: held-out images to attack.
     """
     from scenelab.cli.robustness import read_epsilon

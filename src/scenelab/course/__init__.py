@@ -1,4 +1,4 @@
-"""The course: handout, kit for students, submission, and grading."""
+"""The course assignment: handout, student kit, submission, and grading."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Data sets: lists of images, decoding, the cache, and augmentation."""
+"""Datasets: lists of images, decoding, the cache of decoded images, and augmentation."""
 
 from typing import TYPE_CHECKING
 

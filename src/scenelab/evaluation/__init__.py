@@ -1,4 +1,4 @@
-"""Evaluation: accuracy, calibration, robustness, and tests of attribution maps."""
+"""Evaluation of networks: accuracy, calibration, robustness, and tests of attribution maps."""
 
 from typing import TYPE_CHECKING
 
