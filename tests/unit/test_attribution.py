@@ -240,6 +240,7 @@ WRONG = [
     (lambda m, x: SmoothGrad(samples=0)(m, x), "samples is 0; expected"),
     (lambda m, x: IntegratedGradients(baseline=torch.ones(2))(m, x), "baseline has shape (2,); expected one that"),
     (lambda m, x: Occlusion(window=4, stride=5)(m, x), "stride is 5; expected at most the window's 4 pixels"),
+    (lambda m, x: Occlusion(stride=40)(m, x), "stride is 40; expected at most the window's 4 pixels"),
     (lambda m, x: GradCAM("features")(m, x), "layer must be a module of the model such as model.features[-1]"),
     (lambda m, x: GradCAM(m.network.fc)(m, x), "layer must output N×K×H×W maps, got (3, 4); choose one before"),
     (lambda m, x: GradCAM(nn.Conv2d(3, 3, 1))(m, x), "layer is called 0 times per forward pass"),

@@ -34,8 +34,6 @@ class Occlusion(Attribution):
         for name, value in (("window", self.window), ("stride", self.stride)):
             if value is not None:
                 check_count(name, value)
-        if self.window is not None and self.stride is not None and self.stride > self.window:
-            raise LabError(f"stride is {self.stride}; expected at most the window's {self.window} pixels")
 
     def attribute(self, batch: Batch) -> Tensor:
         """Return the mean drop of the target's logit per pixel of one image, 1×1×H×W."""
@@ -43,6 +41,8 @@ class Occlusion(Attribution):
         height, width = image.shape[1:]
         window = self.window or max(4, width // 8)
         stride = self.stride or max(1, window // 2)
+        if stride > window:
+            raise LabError(f"stride is {stride}; expected at most the window's {window} pixels")
         tops, lefts = (window_starts(side, window, stride) for side in (height, width))
         windows = [(slice(top, top + window), slice(left, left + window)) for top in tops for left in lefts]
         drops, counts = image.new_zeros(1, 1, height, width), image.new_zeros(height, width)
