@@ -45,4 +45,4 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 
 
 class Diverged(LabError):  # noqa: N818 - training failed, not the program
-    """Error for diverged training: the loss exceeds the loss of random guessing, or a value is not finite."""
+    """Error for diverged training: the loss is far above random guessing, or a value is not finite."""

@@ -160,8 +160,7 @@ def _receive(response: requests.Response, target: Path, address: str) -> None:
         if not start:
             os.fsync(file.fileno())  # the old bytes must be gone before the new validator is written
             tag = response.headers.get("ETag", "")
-            # weak ETags do not validate
-            validator = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+            validator = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")  # no weak ETags
             Origin(address=address, validator=validator).write(_sidecar(target))
         reached = file.seek(start)
         advance(start)
