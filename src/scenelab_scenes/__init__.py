@@ -1,7 +1,7 @@
 """Synthetic images of scenes, generated from a seed: a small data set that needs no download.
 
-The twelve classes (kinds of scene) share skies, horizons, colors, occluders and a camera, so none of these reveals the
-class. `difficulty.py` sets how hard the classification is.
+The twelve classes (kinds of scene) share skies, horizons, palettes, occluders and a camera. `difficulty.py` sets how
+hard they are to classify.
 
     >>> render("coast", seed=0).shape
     (128, 128, 3)

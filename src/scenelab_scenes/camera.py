@@ -1,4 +1,4 @@
-"""The camera: turns a painted scene into an image by framing, blur, exposure and sensor noise."""
+"""The camera: conversion of a painted scene to an image by framing, blur, exposure and sensor noise."""
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -10,7 +10,7 @@ DARKEST = 48  # minimum mean gray level (0 to 255); darker scenes are brightened
 
 
 def expose(image: Image.Image, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Return a photograph of a scene painted at twice `size`, as uint8 RGB of shape (size, size, 3)."""
+    """Return the camera's image of a scene painted at twice `size`, as uint8 RGB of shape (size, size, 3)."""
     framed = _frame(image, rng, size)
     if rng.random() < 0.35 * NUISANCE:
         framed = framed.filter(ImageFilter.BoxBlur(float(rng.uniform(0.3, 1.0)) * NUISANCE * size / 128))

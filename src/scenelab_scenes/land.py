@@ -57,11 +57,9 @@ def massif(
 ) -> None:
     """Draw hills or mountains between an outline and y = `bottom`, with lit and shadowed slopes.
 
-    Args:
-        outline: y of the ridge in unit coordinates per pixel column, (side,).
-        relief: contrast between lit and shadowed slopes, 0 to 1.
-        snow: height of the snow line as a fraction of the total height; None for no snow.
-        mottle: frequency of the noise, in cells per image side.
+    `outline` (side,) is the y of the ridge per pixel column, in unit coordinates. `relief` is the contrast between lit
+    and shadowed slopes, 0 to 1. `snow` is the height of the snow line as a fraction of the total height, None for no
+    snow. `mottle` is the frequency of the noise in cells per image side.
     """
     n = scene.side
     first, last = scene.row(float(outline.min())), scene.row(bottom)

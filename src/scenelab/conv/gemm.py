@@ -37,7 +37,7 @@ def splits(rows: int) -> int:
 def gemm(left: Tensor, right: Tensor, out: Float[Tensor, "rows co"], *, add: bool = False) -> None:
     """Compute out = left·right, or out += left·right if `add`, with the rows divided among the threads if possible.
 
-    For 64 columns this is up to 1.5 times as fast as one call of torch's matrix product.
+    For a tall product with 64 columns, torch's own division among threads reaches only two thirds of this speed.
     """
     count = splits(len(left))
     factor, target = left.unflatten(0, (count, -1)), out.unflatten(0, (count, -1))

@@ -4,9 +4,9 @@ A convolution is a sum of products of one weight and one pixel, each added to on
 
     Y[n,o,h,v] = b[o] + Σ_c Σ_i Σ_j  W[o,c,i,j] · X[n, c, S·h+i-P, S·v+j-P]
 
-`products` lists these products, without products with the zeros of the padding. By the chain rule, the gradient of a
-factor is the gradient of the output times the other factor. All gradients therefore sum over the same list of products
-(Goodfellow, Bengio & Courville 2016, Deep Learning, section 9.5, equations 9.11 and 9.13).
+`products` yields their indices, without products with the zeros of the padding. By the chain rule, each product adds to
+the gradient of either factor: the gradient of the output times the other factor. All gradients therefore sum over the
+same products (Goodfellow, Bengio & Courville 2016, Deep Learning, section 9.5, equations 9.11 and 9.13).
 """
 
 from collections.abc import Iterable, Iterator

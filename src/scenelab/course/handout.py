@@ -57,7 +57,7 @@ def config_from_flags(flags: argparse.Namespace, model: str) -> TrainConfig:
 
 
 def device_of(gpu: int) -> str:
-    """Return the device for the flag --gpu, a GPU index or -1 for the CPU; without a GPU, warn and use the CPU."""
+    """Return the device for the flag --gpu, a GPU index or -1 for the CPU; without a GPU, say so and use the CPU."""
     if gpu < 0:
         return "cpu"
     if not torch.cuda.is_available():
@@ -199,7 +199,7 @@ def network(name: str, student_code: ModuleType) -> Factory:
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """Model of a checkpoint, its image side for evaluation in pixels, the val images, and the device."""
+    """A checkpoint to evaluate: its model, image side in pixels, the val images, and the device."""
 
     model: Classifier
     size: int
@@ -216,7 +216,7 @@ class Judged:
 
 
 def open_judged(data: Path, checkpoint: str, factory: Factory, gpu: int) -> Judged:
-    """Load a checkpoint and open the val images; raise LabError if checkpoint, network and data do not match."""
+    """Load a checkpoint and open the val images; raise LabError if checkpoint, network or data do not match."""
     if not checkpoint:
         raise LabError("-e and -a need a trained model; say which with --resume=../models/model_best.pth.tar")
     torch.set_num_threads(available_cores())

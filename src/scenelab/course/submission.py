@@ -43,7 +43,7 @@ STRING_METHODS = frozenset(
 
 @dataclass(frozen=True)
 class Problem:
-    """Violation of a rule: the file or folder, a description, the line number in a Python file, the rule's name."""
+    """Violation of a rule: file or folder, description, line number in a Python file, and name of the rule."""
 
     where: str
     what: str
@@ -170,7 +170,7 @@ def _strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
 def _parts(node: ast.AST) -> list[ast.AST]:
     """Return the nodes below `node` that are docstrings, parts of strings or help texts, not complete paths."""
     match node:
-        case ast.Expr(value=value):  # a docstring stands alone
+        case ast.Expr(value=value):  # a docstring, or another unused string
             return [value]
         case ast.JoinedStr(values=values):  # f"{root}/data"
             return [*values[1:]]
@@ -250,7 +250,7 @@ def main(arguments: list[str]) -> int:
 
 
 def check_and_zip(root: Path, out: Path, *, anyway: bool = False, test: bool = True) -> int:
-    """Check a submission and zip it if it has no problems; return the exit status, 0 if the zip was written."""
+    """Check a submission and zip it if there are no problems, or with `anyway`; return the exit status (0: zipped)."""
     try:
         problems = check(root, test=test)
     except OSError as error:

@@ -103,7 +103,7 @@ def free_adversarial_updates(
 
 @dataclass(frozen=True)
 class Probe:
-    """Number of images, and numbers of images classified correctly under FGSM and under PGD."""
+    """Result of an overfitting check: number of images, and numbers classified correctly under FGSM and under PGD."""
 
     images: int
     fgsm: int
@@ -132,7 +132,7 @@ def probe_dataset(
 def overfitting_check(
     model: Classifier, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], *, epsilon: float
 ) -> Probe:
-    """Count the images in [0, 1] that are still classified correctly under FGSM and under PGD, within ε in L∞."""
+    """Attack images in [0, 1] with FGSM and with ten-step PGD (L∞) and count the correct predictions."""
     attacks = (FGSM(), PGD(steps=PROBE_STEPS))
     results = (attack(model, images, labels, threat=Linf(epsilon)) for attack in attacks)
     one, many = (int((~result.success).sum()) for result in results)

@@ -1,4 +1,4 @@
-"""Choose precision, resolutions and number of epochs for a time limit, from the measured training speed."""
+"""Choice of precision, resolutions and number of epochs for a time limit, from the measured training speed."""
 
 import dataclasses
 import math
@@ -15,10 +15,10 @@ from scenelab.training.step import train_step
 from scenelab.training.trainer import pick_device
 
 RUNGS = ((48, 64, 0), (64, 80, 150_000), (80, 96, 220_000), (96, 112, 600_000), (112, 128, 1_500_000))
-"""First and last training resolution in pixels, and the number of training images (epochs × data set) to use them.
+"""First and last training resolution in pixels, and the minimum number of images seen in training to use them.
 
-At 80 and 96 pixels, 225,000 images gave an accuracy points above 160,000 images at 96 and 112 (docs/experiments.md);
-the other thresholds are guesses."""
+Training on 225,000 images at 80 and 96 pixels gave a higher accuracy, by percentage points, than training on 160,000
+images at 96 and 112 (docs/experiments.md). The other thresholds are guesses."""
 
 SMALL_SHARE = 0.6  # fraction of the time at the first resolution
 STORED, EVALUATED = 1.4, 1.2

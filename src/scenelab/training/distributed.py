@@ -60,7 +60,7 @@ class World:
         return values
 
     def broadcast(self, *values: float) -> list[float]:
-        """Return the values of rank 0, so that all ranks take the same decision."""
+        """Return the values of rank 0, so that all ranks make the same decision."""
         return self.all_reduce(*(value if self.is_primary else 0.0 for value in values))
 
     def all_gather(self, rows: Tensor, count: int) -> Tensor:

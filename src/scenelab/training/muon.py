@@ -4,8 +4,9 @@ A weight (Cₒ×Cᵢ×K×K) is viewed as a matrix of Cₒ rows and K·K·Cᵢ co
 
     B ← μ·B + (1-μ)·G        M = (1-μ)·G + μ·B        W ← (1 - η·λ)·W - η · 0.2·√max(rows, columns) · UVᵀ
 
-where M = U S Vᵀ is the singular value decomposition. The factor 0.2·√max(rows, columns) gives updates the same root
-mean square as AdamW (Liu et al. 2025, section 2.2), so learning rates and weight decays of AdamW carry over.
+where M = U S Vᵀ is the singular value decomposition, and `orthogonalize` approximates UVᵀ. The factor
+0.2·√max(rows, columns) gives updates the same root mean square as AdamW (Liu et al. 2025, section 2.2), so learning
+rates and weight decays of AdamW carry over.
 torch.optim.Muon accepts matrices only, and its iteration multiplies the full matrix in bfloat16: it takes 16 ms, and
 `orthogonalize` 11 ms in float32 (256 × 2304, AMD EPYC with bfloat16 units, 2 threads, median of 9).
 """

@@ -53,7 +53,7 @@ def _groups(parameters: list[nn.Parameter], config: OptimizerConfig) -> list[dic
 
 
 def set_learning_rate(optimizers: list[Optimizer], factor: float) -> float:
-    """Set the learning rate of each parameter group to `factor` times its peak; return that of the first group."""
+    """Set the learning rate of each parameter group to `factor` times its peak; return the first group's."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor

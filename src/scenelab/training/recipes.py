@@ -11,7 +11,7 @@ from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 def starter() -> TrainConfig:
     """The handout's recipe: SimpleNet, 90 epochs of SGD with momentum, cosine decay, the handout's augmentation.
 
-    As in spring 2019, images are evaluated at 160 pixels and the epoch with the best accuracy on val is kept, so that
+    As in spring 2019, images are evaluated at 160 pixels and the epoch with the best accuracy on val is kept, so this
     accuracy is biased upwards. The gradient is clipped as in the handout of 2022 and later.
     """
     return TrainConfig(

@@ -77,7 +77,7 @@ def adversarial_train_step(
     """Train on adversarial examples of one batch, by the method in `config.adversarial`.
 
     `free` takes several training steps on the batch and returns the results of the last one. Arguments and results are
-    as in `train_step`, plus the seed of the attack's random start.
+    as in `train_step`; `seed` determines the attack's random start.
     """
     adversarial = config.adversarial
     assert adversarial is not None

@@ -71,7 +71,7 @@ class Trainer:
             self.display = TrainProgress()
 
     def fit(self, announcement: str = "") -> TrainState:
-        """Train to the last step and return the final state.
+        """Train to the last step, or until catastrophic overfitting, and return the final state.
 
         Saves a checkpoint after each epoch and every `config.checkpoint_seconds`.
 

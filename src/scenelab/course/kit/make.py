@@ -43,7 +43,7 @@ scenelab = "scenelab.cli:entry_point"
 
 
 def files(year: int, *, solution: bool = False) -> dict[str, str]:
-    """Return the texts of the kit's files by relative path; `year` and `solution` are as for `cut`."""
+    """Return the texts of the kit's files by relative path; `year` and `solution` are as for `strip_solutions.cut`."""
     source = resources.files("scenelab.course.kit") / "files"
     texts = {f"code/{name}": cut((source / name).read_text("utf-8"), year, solution=solution) for name in CODE}
     texts |= {name: (source / name).read_text("utf-8") for name in ROOT}
@@ -52,7 +52,7 @@ def files(year: int, *, solution: bool = False) -> dict[str, str]:
 
 
 def make_kit(folder: Path, *, year: int, solution: bool = False) -> None:
-    """Write the kit, or with `solution` the solution, to a new or empty folder; add empty writeup/ and results/.
+    """Write the kit of a year to a new or empty folder, with the answers if `solution`; add writeup/ and results/.
 
     Raises:
         LabError: the folder is not empty or cannot be written, or there is no kit for this year.
