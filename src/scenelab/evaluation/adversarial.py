@@ -195,7 +195,8 @@ def draw_samples(images: Tensor, adversarial: Tensor, changes: list[Change], eps
             line[0].set_xlabel(f"{change.before} {100 * change.confidence:.0f} %", fontsize=7)
             line[1].set_xlabel(f"{change.after} {100 * change.certainty:.0f} %", fontsize=7)
             line[2].set_xlabel(f"largest change {255 * largest:.0f} levels, shown {factor:.0f}×", fontsize=7)
-        for axis, title in zip(axes[0], ("image", f"adversarial, ε = {name_epsilon(epsilon)}", "difference"), strict=True):
+        titles = ("image", f"adversarial, ε = {name_epsilon(epsilon)}", "difference")
+        for axis, title in zip(axes[0], titles, strict=True):
             axis.set_title(title, fontsize=9)
 
 
