@@ -22,7 +22,7 @@ def test_damaged_images_are_counted_and_named(scenes, tmp_path, capsys):
     assert not run.exists() or not (run / "config.json").exists()
     assert main.run([*command, "--damaged", "skip"]) == 0
     said = capsys.readouterr()
-    assert "train: 2 listed images could not be read and were left out (results/training.json)" in said.out
+    assert "train: 2 listed images could not be read and were skipped (results/training.json)" in said.out
     accounting = json.loads((run / "results" / "training.json").read_text())
     assert accounting["images_seen"] == 70
     assert [path for path, _ in accounting["skipped"]["train"]] == [train.paths[2], train.paths[9]]

@@ -104,7 +104,7 @@ def test_train_evaluate_and_continue(lab):
 
 def test_training_resumes_from_the_best_model_and_says_what_is_new(trained):
     text = main(trained, *BEST, "--epochs=2", "-b", "24")
-    assert "The checkpoint does not hold the optimiser's momentum" in text
+    assert "The checkpoint does not hold the optimizer's momentum" in text
     assert "epoch 2: train loss" in text
 
 

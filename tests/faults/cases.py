@@ -266,7 +266,7 @@ def assert_few_leftovers(folder: Path) -> None:
 
 
 def assert_same_training(run: Path, clean: Path) -> None:
-    """Metrics byte for byte, weights, average and optimiser bit for bit, and nothing is left lying about."""
+    """Metrics byte for byte, weights, average and optimizer bit for bit, and nothing is left lying about."""
     assert_same_run(run, clean)
     ours, expected = (load_checkpoint(Run(each).checkpoint) for each in (run, clean))
     assert ours["step"] == expected["step"]

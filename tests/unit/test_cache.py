@@ -267,8 +267,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(listing, cache):
     with limited_file_size(2500), pytest.raises(LabError) as caught:
         pack(listing, cache, size=SIZE)
     assert str(caught.value) == (
-        f"cannot write the image cache {cache / NAME}: File too large; it needs about 0 MB, "
-        "choose another folder with --cache"
+        f"cannot write {cache / NAME}: File too large; "
+        "the image cache needs about 0 MB, choose another folder with --cache"
     )
     assert entries(cache) == set()
 

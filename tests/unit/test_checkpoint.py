@@ -28,7 +28,7 @@ PROGRAM = Path(__file__).parents[1] / "programs" / "refuse_checkpoints.py"
 
 
 def trained(model: str = "residual-small", kind: str = "muon"):
-    """A state after one step, so that optimisers remember something, and its checkpoint."""
+    """A state after one step, so that optimizers remember something, and its checkpoint."""
     config = TrainConfig(model=model, ema=0.9, optimizer=OptimizerConfig(name=kind))
     state = initialize(config, num_classes=3, device=CPU)
     state.model(torch.rand(2, 3, 64, 64)).sum().backward()
@@ -171,6 +171,16 @@ def write_claim(path: Path, claim: str) -> Path:
         entries = [(ONE[0], bytes(HUGE // 100))]
     compression = zipfile.ZIP_DEFLATED if "inflates" in claim else zipfile.ZIP_STORED
     return write_zip(path, checkpoint(x=instructions), *entries, packed=compression)
+
+
+def test_an_archive_behind_another_one_is_refused(tmp_path):
+    """The check would read the last one, torch the first."""
+    path = tmp_path / "x.pth.tar"
+    bad = checkpoint(x=call(name("builtins", "bytearray"), integer(HUGE)))
+    good = checkpoint(x=text("y" * (len(bad) - len(checkpoint(x=text(""))))))
+    path.write_bytes(b"".join(write_zip(path, program).read_bytes() for program in (bad, good)))
+    with pytest.raises(LabError, match="was not loaded"):
+        load_checkpoint(path)
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
@@ -319,8 +329,10 @@ DAMAGES = [
     (add(("../x", b"x")), r"the name '\.\./x'"),
     (add(("/etc/x", b"x")), "the name '/etc/x'"),
     (add(("a\\..\\x", b"x")), "the name"),
-    (add(*((f"x/{n}", b"") for n in range(20_000))), "an archive of 20,0"),
+    (add(*((f"x/{n}", b"") for n in range(20_000))), "too many entries"),
     (rezip(lambda entries: [*entries, entries[0]]), "twice"),
+    (rezip(lambda old: [*old, (old[0][0].filename.upper(), b"x")]), "the name|twice"),
+    (rezip(lambda old: [*old, (old[0][0].filename.replace("data", "DATA"), b"x")]), "twice"),
     (rezip(lambda old: [*old, (old[0][0].filename.replace("data", "constants"), b"x")]), "TorchScript"),
     (rezip(lambda entries: entries[1:]), "no data.pkl"),
     (rezip(lambda entries: entries[:-4]), "whose entry has 0"),
@@ -328,9 +340,9 @@ DAMAGES = [
     (patch(10, "<H", 8), "compressed entry"),
     (patch(10, "<H", 99), "compressed entry"),
     (patch(20, "<I", 10**9), "compressed entry"),
-    (patch(42, "<I", 0), "overlapping entries"),
+    (patch(42, "<I", 0), "Bad CRC-32"),
     (patch(12, "<I", 2**31, END), "entries"),
-    (patch(16, "<I", 2**31, END), "overlapping entries"),  # places before the file's begin
+    (patch(16, "<I", 2**31, END), "bytes before or between"),  # positions before the file's begin
     (flip_a_bit, "is damaged and was not loaded .*CRC"),
     *((partial(os.truncate, length=size), "is damaged and was not loaded") for size in (0, 10, 2000)),
 ]
@@ -369,8 +381,11 @@ RESUMED = [
     ({"meters": {"spent": float("inf")}}, "meters.spent: got inf"),
     ({"meters": [1]}, "meters: got .1"),
     ({"stopped": "a\nb"}, "stopped: got"),
-    *(({"optimizer": value}, "was written with another optimiser") for value in (3, [])),
-    ({"optimizer": [{"state": {}, "param_groups": []}] * 2}, "was written with another optimiser .its groups"),
+    *(({"optimizer": value}, "was written with another optimizer") for value in (3, [])),
+    (
+        {"optimizer": [{"state": {}, "param_groups": []}] * 2},
+        "was written with another optimizer .its parameter groups",
+    ),
     ({"average": [1]}, "average: got .1.; expected an object"),
     ({"average": {"n_averaged": torch.tensor(1)}}, "is missing from it"),
 ]
@@ -396,13 +411,13 @@ def test_an_optimizer_state_must_fit(tmp_path, kind):
     state = states[-1]["state"][0]
     first = next(key for key in state if key != "step")
     for changed, message in (
-        ({999: state}, "a parameter that is not there"),
-        ({0: {"telepathy": torch.ones(3)}}, "it does not keep"),
-        ({0: {**state, first: torch.ones(7)}}, f"a {first} that does not fit"),
-        ({0: {**state, first: [1]}}, f"a {first} that does not fit"),
-        ({0: {**state, first: state[first] * math.nan}}, f"a {first} that is no number"),
-        ({0: 3}, "was written with another optimiser"),
-        ({"x": state}, "was written with another optimiser"),
+        ({999: state}, "unknown parameter"),
+        ({0: {"telepathy": torch.ones(3)}}, "expected "),
+        ({0: {**state, first: torch.ones(7)}}, f"{first} does not fit"),
+        ({0: {**state, first: [1]}}, f"{first} does not fit"),
+        ({0: {**state, first: state[first] * math.nan}}, f"{first} is not a number"),
+        ({0: 3}, "was written with another optimizer"),
+        ({"x": state}, "was written with another optimizer"),
     ):
         wrong = [*states[:-1], {**states[-1], "state": changed}]
         with pytest.raises(LabError, match=message):

@@ -51,7 +51,7 @@ def test_restarts_get_new_names(late):
 
 def test_one_that_does_not_come_is_waited_for_so_long():
     stores, patience = Stores(), timedelta(seconds=0.1)
-    with pytest.raises(RuntimeError, match=r"processes \[1\] have not come for 0 s"):
+    with pytest.raises(RuntimeError, match=r"ranks \[1\] are missing after 0 s"):
         agree_on_name(stores.connect(), 0, 2, patience)
     with pytest.raises(dist.DistStoreError):
         agree_on_name(stores.connect(), 1, 2, patience)

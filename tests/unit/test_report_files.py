@@ -87,7 +87,7 @@ def test_results_of_another_shape_are_one_line_or_not_needed(run, name, value, t
 @pytest.mark.parametrize("line", ["[]", "3", "{}", '{"step": 1}', '{"epoch": 1, "top1": "x", "top5": 2}', "[" * 50_000])
 def test_rows_of_another_shape_are_one_line(run, line):
     run.metrics.write_text(f'{{"epoch": 1, "split": "val", "top1": 1, "top5": 2}}\n{line}\n{{"cut off": ')
-    with pytest.raises(LabError, match="line 2 is no row of metrics|nested too deep"):
+    with pytest.raises(LabError, match="line 2 is not a row of metrics|nested too deep"):
         read_metrics(run)
     with pytest.raises(LabError):
         collect([run.folder])
