@@ -51,7 +51,7 @@ def _images(folder: Path, root: Path) -> list[str]:
 
 
 def val_paths(paths: list[str], share: float = VAL_SHARE) -> set[str]:
-    """Return one class's paths for val: the fraction `share`, at least one, with the smallest SHA-256 of the path."""
+    """Return the paths of a class that belong to val: at least one, the fraction `share` with the smallest SHA-256."""
     ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode(errors="surrogateescape")).digest())
     return set(ranked[: max(1, round(share * len(paths)))])
 

@@ -125,7 +125,7 @@ class TrainConfig:
     Attributes:
         recipe: name of the recipe.
         model: name of the network; `scenelab models` lists them.
-        conv: implementation of convolution: PyTorch's (`native`) or ours (`custom`).
+        conv: implementation of convolution: `native` (PyTorch) or `custom` (scenelab.conv).
         epochs: number of passes over the training images; may be fractional.
         minutes: time limit, including the last evaluation; the schedule then follows the clock. 0 sets no limit.
         plan: choose precision, resolutions, epochs and the decay of the weight average to fit `minutes`, based on the

@@ -87,7 +87,7 @@ class ResumableHeader(Header):
 
 
 def read_header(path: Path, values: dict[str, Any], kind: type[Kind]) -> Kind:
-    """Validate a checkpoint's values as a header of class `kind`; raise a LabError for an invalid value."""
+    """Return a checkpoint's values as a validated header of class `kind`; raise a LabError for an invalid value."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:

@@ -18,7 +18,7 @@ SplitName = Literal["val", "train", "holdout"]
 
 @dataclass(frozen=True)
 class Opened:
-    """A run, its trained network, the images of a split, and their data folder `source`."""
+    """A run, its trained network, the images of a split, and `source`, the data folder of the images."""
 
     run: Run
     stored: Stored
@@ -27,7 +27,7 @@ class Opened:
 
 
 def open_network(folder: Path) -> tuple[Run, Stored]:
-    """Return a run and its trained network in channels-last layout; set torch's number of threads to the run's."""
+    """Return a run and its trained network in channels-last layout, and set torch's number of threads as in the run."""
     run = Run(folder)
     torch.set_num_threads(run.read_config().train.threads)
     stored = read_classifier(run.best)

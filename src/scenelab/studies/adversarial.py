@@ -69,7 +69,7 @@ def run_study(
 
 
 def _rescaled(decay: float, adversarial: AdversarialConfig | None) -> float:
-    """Return the EMA decay for the same fraction of the run, since attacks leave time for fewer steps."""
+    """Return the EMA decay that averages over the same fraction of the run; with attacks, a run has fewer steps."""
     if adversarial is None or adversarial.method == "free":
         return decay
     return max(0.0, 1 - (1 - decay) * adversarial.passes)

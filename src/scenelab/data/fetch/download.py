@@ -138,7 +138,7 @@ def _continues(response: requests.Response, size: int, validator: str) -> bool:
 
 
 def _announced(response: requests.Response) -> tuple[int, int | None, int | None]:
-    """Return start and end (exclusive) of the response in the file, and the file's size; None if unknown."""
+    """Return the byte range of the response in the file (end exclusive), and the file's size; None if unknown."""
     match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if response.status_code == 206 and match:
         end = int(match[2]) + 1
