@@ -1,4 +1,4 @@
-"""Process-wide settings for fast CPU training, memory measurements, and helpers to start Python processes.
+"""Settings of the process for fast CPU training, memory measurements, and functions that start Python processes.
 
 Programs call `prepare` before they import torch.
 """

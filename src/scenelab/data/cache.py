@@ -73,7 +73,7 @@ class MemmapDataset:
         return self.images.shape[1]
 
     def gather(self, indices: np.ndarray | slice) -> UInt8[Tensor, "n 3 h w"]:
-        """Copy the images at `indices` into a uint8 tensor with channels-last memory layout."""
+        """Return a copy of the images at `indices` as a uint8 tensor with channels-last memory layout."""
         if self.rows is not None:
             indices = self.rows[indices]
         images = self.images[indices]  # a view for a slice, a copy for an array

@@ -1,4 +1,4 @@
-"""Training batches as a pure function of data set, settings and step, so that a resumed run repeats them."""
+"""Training batches that depend only on data set, settings and step, so that a resumed run gets the same batches."""
 
 import math
 

@@ -52,7 +52,7 @@ class RunData:
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """Result of `scenelab evaluate`; None if the run was not evaluated."""
+        """Result of `scenelab evaluate` on `split`; None if the run was not evaluated."""
         return self.results.get(self.split)
 
     @property

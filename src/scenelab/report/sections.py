@@ -27,7 +27,7 @@ MAX_PIXELS = 50_000_000
 
 @dataclass
 class Section:
-    """Section of a report: a key, a title and blocks of (type in the template, content)."""
+    """Section of a report: key, title, and content as (block type of the template, variables) pairs."""
 
     key: str
     title: str
@@ -50,7 +50,7 @@ class Section:
         self.blocks.append(("heading", {"title": title}))
 
     def table(self, head: Sequence[str], rows: list[list[str]], caption: str) -> None:
-        """Add a table to the section; a column is right-aligned if its first text begins with a digit or sign."""
+        """Add a table to the section; columns that begin with a digit or sign are right-aligned."""
         columns = [next(filter(None, column), "") for column in zip(*rows, strict=True)]
         numbers = [cell[:1].isdigit() or cell[:1] in tuple("+-−–") for cell in columns]
         self.blocks.append(("table", {"head": head, "rows": rows, "caption": caption, "numbers": numbers}))

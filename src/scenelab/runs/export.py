@@ -32,7 +32,7 @@ BATCH_SIZE = 16
 
 
 def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, path: Path) -> dict[str, str | float]:
-    """Export a network to `path`; the file appears only if it reproduces the network's logits.
+    """Export a network to `path`; keep the file only if it reproduces the network's logits.
 
     Args:
         stored: the classifier with its class names and resolution.
@@ -90,7 +90,7 @@ def compare(stored: Stored, images: Float[Tensor, "n 3 s s"], predict: Predict) 
 
 
 def metadata(stored: Stored) -> dict[str, str]:
-    """Return the file's metadata: class names in the order of the logits, input, output and preprocessing."""
+    """Return the exported file's metadata: class names in logit order, input and output format, and preprocessing."""
     mean, std = (value.flatten().tolist() for value in (stored.model.normalize.mean, stored.model.normalize.std))
     return {
         "labels": json.dumps(list(stored.categories), ensure_ascii=False),

@@ -54,6 +54,6 @@ def open_images(
 
 
 def open_run(folder: Path, *, data: Path | None = None, split: SplitName = "val") -> Opened:
-    """Load a run's network and the images of a split; see `open_network` and `open_images`."""
+    """Return a run with its network and the images of a split; see `open_network` and `open_images`."""
     run, stored = open_network(folder)
     return Opened(run, stored, *open_images(run, stored, data=data, split=split))

@@ -21,7 +21,7 @@ FREE_REPLAYS, PGD_STEPS = 4, 3
 
 
 def variants(epsilon: float) -> dict[str, tuple[str, AdversarialConfig | None]]:
-    """Return a description and the adversarial config (None for standard training) of each variant, by name."""
+    """Return (description, adversarial config) per variant name; the config of standard training is None."""
     free = AdversarialConfig(method="free", epsilon=epsilon, steps=FREE_REPLAYS)
     return {
         "normal": ("our recipe", None),

@@ -78,7 +78,7 @@ class LayerTrial:
         self.leaves = [*self.module.parameters(), *([self.images] if layer.needs_input_grad else [])]
 
     def results(self) -> list[Tensor]:
-        """Return the output and its gradients with respect to the parameters and, if needed, the input."""
+        """Return the output, and the gradients with respect to the parameters and, if needed, the input."""
         output = self.module(self.images)
         return [output.detach(), *torch.autograd.grad(output, self.leaves, self.grad)]
 
@@ -114,7 +114,7 @@ def measure_layer(layer: Layer, rounds: int) -> dict[str, Any]:
 
 
 def measure_steps(batch: int, size: int, rounds: int, threads: int, *, prepared: bool) -> dict[str, Any]:
-    """Return time and memory of a training step per implementation, each measured in its own process."""
+    """Return seconds and memory (bytes) of a training step per implementation, each measured in its own process."""
 
     def measure(name: str) -> Measurements:
         return measure_step(name, batch=batch, size=size, threads=threads, prepared=prepared)
@@ -128,7 +128,7 @@ def measure_steps(batch: int, size: int, rounds: int, threads: int, *, prepared:
 
 
 def measure_convolutions(*, batch: int, size: int, rounds: int, threads: int) -> dict[str, Any]:
-    """Return the results of `scenelab bench conv`: the ratios of a training step, and all measurements."""
+    """Return the results of `scenelab bench conv`: time and memory ratios of a training step, and all measurements."""
     layers = conv_layers(batch, size)
     before = torch.get_num_threads()
     steps, rows = {}, []

@@ -85,7 +85,7 @@ def is_finished(run: Run) -> bool:
 
 
 def finish_run(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset) -> Stored | None:
-    """Train and evaluate a run if it is unfinished; return its network, or None if training diverged.
+    """Train a run and evaluate it on `holdout` if not done yet; return its network, or None if training diverged.
 
     The error message of a diverged run is written to `results/diverged.json`.
     """
