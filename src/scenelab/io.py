@@ -34,7 +34,7 @@ def explain_write_errors(path: Path | str, fix: str = WRITE_FIX) -> Iterator[Non
 
 @contextmanager
 def name_disk_errors(path: Path) -> Iterator[None]:
-    """Set `filename` to `path` in disk errors that the block raises without a file name, such as by `file.write`."""
+    """Set `filename` to `path` in disk errors of the block that have no file name, for example from `file.write`."""
     try:
         yield
     except OSError as error:

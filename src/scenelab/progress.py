@@ -47,7 +47,7 @@ def progress(description: str, total: int | None, *, unit: str = "images") -> It
 
 @dataclass(frozen=True, kw_only=True)
 class StepStats:
-    """Statistics after a training step; `loss` and `top1` (percent) are means over the epoch, `rate` is in images/s."""
+    """Statistics after a training step: means of `loss` and `top1` (percent) in the epoch so far, `rate` in images/s."""
 
     step: int
     total: int

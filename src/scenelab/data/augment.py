@@ -172,7 +172,7 @@ def jitter(images: Images, augment: Augment, generator: Generator, shard: Shard 
 
 
 def boxes(count: int, area: Float[Tensor, " n"], generator: Generator) -> Float[Tensor, "4 n"]:
-    """Return edges y0, y1, x0, x1 in [0, 1] of a random square per image; `area` is its fraction of the image."""
+    """Return edges y0, y1, x0, x1 of a random square per image with the area fraction `area`, clamped to [0, 1]."""
     half = area.sqrt() / 2
     y, x = uniform(count, 0, 1, generator), uniform(count, 0, 1, generator)
     return torch.stack([y - half, y + half, x - half, x + half]).clamp(0, 1)

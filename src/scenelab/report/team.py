@@ -25,7 +25,7 @@ EXAMPLE = 'title = "Scene recognition"\n[[member]]\nname = "Ada"\ndid = "convolu
 
 @config_class("member")
 class Member:
-    """Team member and contribution."""
+    """Name of a team member, and the contribution `did`."""
 
     name: str
     did: str

@@ -62,5 +62,5 @@ def worker(subject: str, batch: int, size: int, threads: int) -> Measurements:
 
 
 def measure_step(subject: str, *, batch: int, size: int, threads: int, prepared: bool) -> Measurements:
-    """Run `worker` in its own process and return its measurements; `prepared` calls `scenelab.runtime.prepare`."""
+    """Run `worker` in its own process and return its measurements; `prepared` calls `runtime.prepare` there first."""
     return run_worker("scenelab.studies.conv_step", subject, batch, size, threads, prepared=prepared)

@@ -102,7 +102,7 @@ def _unpack(file: IO[bytes], folder: Path, limits: Limits) -> None:
 
 
 def _place(name: str) -> str | None:
-    """Return a member's path relative to the data folder, or None to skip it; raise for an unsafe name."""
+    """Return a member's path relative to the data folder, or None to skip it; raise an ArchiveError if unsafe."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if not name or name.startswith("/") or ".." in parts or "\0" in name or "\\" in name or DRIVE.match(name):
         raise ArchiveError(f"the name {name!r} is not a plain path inside the folder")
