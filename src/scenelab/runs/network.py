@@ -111,7 +111,7 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str
 
     Raises:
         LabError: names, shapes or dtypes differ; the message cites the model `name` and the checkpoint `path`.
-        Diverged: a value is not finite, or a variance is negative.
+        Diverged: a value is not finite, or a variance or counter is negative.
     """
     require_fit(network, weights, name, path)
     for key, expected in network.state_dict().items():
