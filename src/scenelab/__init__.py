@@ -1,4 +1,4 @@
-"""Train, evaluate, explain and attack small image classifiers, with a convolution written by hand."""
+"""Train, evaluate, explain and attack small image classifiers; includes a hand-written convolution."""
 
 from typing import TYPE_CHECKING
 

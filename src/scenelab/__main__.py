@@ -1,4 +1,4 @@
-"""The entry point of `python -m scenelab`, the same command as `scenelab`."""
+"""Entry point of `python -m scenelab`, which is equivalent to the command `scenelab`."""
 
 import os
 import sys

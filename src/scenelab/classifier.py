@@ -1,4 +1,4 @@
-"""Compute logits and gradients of any classifier without side effects, and validate inputs."""
+"""Compute a classifier's logits and input gradients without side effects, and validate arguments."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,15 +22,15 @@ BATCH_SIZE = 32
 
 
 def no_progress(count: int) -> None:
-    """Do nothing; the default progress callback."""
+    """Ignore the number of finished images; the default progress callback."""
 
 
 @contextmanager
 def eval_mode(model: Model) -> Iterator[None]:
-    """Switch all modules to eval mode and enable gradients inside the block; restore both afterwards.
+    """Set all modules of a model to eval mode and enable autograd inside the block; restore both afterwards.
 
-    In eval mode an image's logits do not depend on the rest of the batch. A model that is not an `nn.Module` is not
-    changed.
+    In eval mode an image's logits do not depend on the rest of the batch. A callable that is not an `nn.Module`
+    is not changed.
     """
     modes = {module: module.training for module in model.modules()} if isinstance(model, nn.Module) else {}
     try:
@@ -44,7 +44,7 @@ def eval_mode(model: Model) -> Iterator[None]:
 
 
 def logits_of(model: Model, images: Images) -> Logits:
-    """Return the model's N×K logits; the model gets a copy, since an in-place first layer would change `images`."""
+    """Return the model's N×K logits for a copy of `images`, so that an in-place first layer cannot change them."""
     logits = model(images.clone())
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
         raise LabError(f"model must return logits N×K for {len(images)} images, got {_shape_or_type(logits)}")
@@ -52,15 +52,15 @@ def logits_of(model: Model, images: Images) -> Logits:
 
 
 def batched_logits(model: Model, images: Images, batch_size: int) -> Logits:
-    """Return the logits of any number of images, computed in batches and without gradients."""
+    """Return the N×K logits of all images, computed in batches of `batch_size` without an autograd graph."""
     with torch.no_grad():
         return torch.cat([logits_of(model, part) for part in images.split(batch_size)])
 
 
 def value_and_grad(model: Model, images: Images, value_fn: Callable[[Tensor], Tensor]) -> tuple[Logits, Tensor, Images]:
-    """Return logits, `value_fn(logits)`, and the gradient of the sum of its values with respect to the images.
+    """Return logits, values `value_fn(logits)`, and the gradient of the values' sum with respect to the images.
 
-    All three are detached. Must be called inside `eval_mode(model)`.
+    The three tensors are detached. Call this function inside `eval_mode(model)`.
     """
     with torch.enable_grad():
         leaf = (images.clone() if images.is_inference() else images.detach()).requires_grad_()
@@ -76,7 +76,7 @@ def value_and_grad(model: Model, images: Images, value_fn: Callable[[Tensor], Te
 def resolve_targets(
     model: Model, images: Images, targets: Labels | None, *, batch_size: int = BATCH_SIZE, name: str = "targets"
 ) -> Labels:
-    """Validate `images` and `targets` and return the class indices, by default the model's top-1 predictions."""
+    """Validate the arguments; return one class index per image: `targets`, or the top-1 predictions if None."""
     check_images(images)
     if targets is None:
         return batched_logits(model, images, batch_size).argmax(dim=1)

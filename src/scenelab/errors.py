@@ -1,4 +1,4 @@
-"""Exceptions whose messages are shown to the user as one line, and helpers for messages."""
+"""Exceptions with one-line messages for the user, and functions that format messages."""
 
 import difflib
 from collections.abc import Iterable

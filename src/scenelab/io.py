@@ -34,7 +34,7 @@ def explain_write_errors(path: Path | str, fix: str = WRITE_FIX) -> Iterator[Non
 
 @contextmanager
 def name_disk_errors(path: Path) -> Iterator[None]:
-    """Add the file name `path` to disk errors in the block that have none, such as errors of `file.write`."""
+    """Set `filename` to `path` in disk errors of the block that have no file name, for example from `file.write`."""
     try:
         yield
     except OSError as error:
@@ -44,7 +44,7 @@ def name_disk_errors(path: Path) -> Iterator[None]:
 
 
 def lock_folder(folder: Path) -> int:
-    """Lock a folder through its file `lock`, without waiting; return a file descriptor, whose close unlocks it.
+    """Lock a folder by its file `lock` without waiting; return a file descriptor that unlocks it when closed.
 
     Raises:
         BlockingIOError: another process has the lock.
@@ -109,7 +109,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def move_folder(source: Path, target: Path, *, flush: bool = True) -> None:
-    """Flush a folder to disk and rename it to `target`, which must be missing or an empty folder."""
+    """Flush all files to disk if `flush`, and rename a folder to `target`, which must be missing or empty."""
     if flush and hasattr(os, "sync"):
         os.sync()  # one call instead of one per file: a folder may have 100,000 files
     if os.name == "nt" and target.is_dir():  # on POSIX, rename replaces an empty folder
@@ -139,7 +139,8 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 def atomic_dir(path: Path, *, replace: bool = False, fix: str = WRITE_FIX) -> Iterator[Path]:
     """Yield an empty folder that is renamed to `path` at the end of the block, or removed on an exception.
 
-    With `replace`, an existing folder is removed just before the rename, and the caller must flush its files to disk.
+    Without `replace`, raise a LabError if `path` is not empty. With `replace`, an existing folder is removed just
+    before the rename, and the caller must flush the new files to disk.
     """
     path = Path(os.path.abspath(path))
     with explain_write_errors(path, fix):
@@ -158,7 +159,8 @@ def atomic_dir(path: Path, *, replace: bool = False, fix: str = WRITE_FIX) -> It
 def files_below(root: Path, *, hidden: bool = True) -> Iterator[str]:
     """Yield the relative paths of all files below `root`; yield nothing if `root` is not a folder.
 
-    Symbolic links to folders are not followed. Unlike `os.walk`, raise an OSError for a folder that cannot be listed.
+    Symbolic links to folders are not followed. `hidden=False` skips folders with a leading dot in their name. Unlike
+    `os.walk`, raise an OSError for a folder that cannot be listed.
     """
 
     def fail(error: OSError) -> None:
@@ -206,7 +208,7 @@ def read_plain(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
-    """Read a UTF-8 file, with or without a byte order mark; raise a LabError if it cannot be read or decoded."""
+    """Return a UTF-8 file's text without its byte order mark; raise a LabError if it cannot be read or decoded."""
     try:
         return read_plain(path, max_bytes=max_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -214,12 +216,12 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; raise a LabError if it is missing or invalid."""
+    """Return the parsed content of a JSON file; raise a LabError if it is missing or invalid."""
     return parse_json(read_plain(path), path)
 
 
 def parse_json(text: bytes, path: Path) -> Any:
-    """Parse the content of the JSON file `path`; raise a LabError if it is invalid or nested too deeply."""
+    """Return the value of JSON `text`; raise a LabError that names the file `path` if the JSON is invalid."""
     try:
         return json.loads(text.decode())
     except RecursionError as error:

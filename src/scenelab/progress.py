@@ -1,4 +1,4 @@
-"""Progress displays with rate and remaining time; bars go to standard error, results to standard output."""
+"""Progress displays with rate and remaining time: bars on standard error, log lines on standard output."""
 
 import sys
 import time
@@ -25,7 +25,7 @@ Advance = Callable[[int], None]
 
 @contextmanager
 def progress(description: str, total: int | None, *, unit: str = "images") -> Iterator[Advance]:
-    """Show a progress bar inside the block; yield a function `advance(n)` to call after n finished items.
+    """Show a progress bar during the block; yield a function `advance(n)` that adds n finished items.
 
     Args:
         description: text in front of the bar.
@@ -47,7 +47,7 @@ def progress(description: str, total: int | None, *, unit: str = "images") -> It
 
 @dataclass(frozen=True, kw_only=True)
 class StepStats:
-    """Training statistics after a step: means of `loss` and `top1` (percent) over the epoch, `rate` in images/s."""
+    """Statistics after a training step: epoch means so far of `loss` and `top1` (percent), `rate` in images/s."""
 
     step: int
     total: int
@@ -96,18 +96,18 @@ class RichProgress(TrainProgress):
         self._bar.stop()
 
     def step(self, stats: StepStats) -> None:
-        """Update the bar."""
+        """Update the bar with the statistics after a step."""
         self._bar.update(
             self._task, completed=stats.step, total=stats.total, loss=stats.loss, top1=stats.top1, rate=stats.rate
         )
 
     def epoch(self, text: str) -> None:
-        """Print the summary above the bar."""
+        """Print the summary text of an epoch above the bar."""
         self._bar.console.print(text, highlight=False)
 
 
 class LogProgress(TrainProgress):
-    """Log lines on standard output, printed every `every_steps` steps, or every `every_seconds` if that is 0."""
+    """Progress as log lines on standard output, every `every_steps` steps, or `every_seconds` if `every_steps` is 0."""
 
     def __init__(self, *, every_steps: int = 0, every_seconds: float = 10.0) -> None:
         self._every_steps, self._every_seconds = every_steps, every_seconds
@@ -132,7 +132,7 @@ class LogProgress(TrainProgress):
             )
 
     def epoch(self, text: str) -> None:
-        """Print the summary."""
+        """Print the summary text of an epoch."""
         print(text, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Process-wide settings for fast CPU training, memory measurements, and helpers to start Python processes.
+"""Settings of the process for fast CPU training, memory measurements, and functions that start Python processes.
 
 Programs call `prepare` before they import torch.
 """
@@ -72,7 +72,7 @@ NEUTRAL = "/"
 
 
 def run_module(module: str, arguments: Sequence[str], *, seconds: float) -> "subprocess.CompletedProcess[bytes]":
-    """Run a Python module in its own process with empty standard input, and capture its output.
+    """Run `python -m MODULE` in a new process with empty standard input; return exit status and output bytes.
 
     Paths in `arguments` must be absolute, because the working directory is `NEUTRAL`.
 

@@ -42,7 +42,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Model(BaseModel):
-    """Base class of file schemas that ignore unknown keys, which a later version may have written."""
+    """Base class of frozen, strict schemas of JSON files; unknown keys, as from later versions, are ignored."""
 
     model_config = ConfigDict(**{**STRICT, "extra": "ignore", "frozen": True, "protected_namespaces": ()})
 
@@ -62,10 +62,12 @@ class Model(BaseModel):
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field, Field))
 def config_class(path: str = "") -> Callable[[type[T]], type[T]]:
-    """Return a class decorator for frozen, keyword-only dataclasses whose constructor validates its arguments.
+    """Return a decorator that turns a class into a frozen, keyword-only dataclass with a validating constructor.
+
+    The constructor raises a LabError for an invalid argument.
 
     Args:
-        path: path of the class in the full config, put before a field's name in error messages.
+        path: dotted path of the class in the full config, the prefix of field names in error messages.
     """
 
     def decorate(cls: type[T]) -> type[T]:
@@ -86,7 +88,7 @@ def config_class(path: str = "") -> Callable[[type[T]], type[T]]:
 
 
 def parse(kind: type[T], values: Any, where: str = "") -> T:
-    """Validate JSON-compatible `values` as an instance of `kind`.
+    """Return an instance of `kind` from JSON-compatible `values`, after validation.
 
     Raises:
         LabError: a key is unknown or missing, or a value is invalid; its message begins with `where`.
@@ -98,7 +100,7 @@ def parse(kind: type[T], values: Any, where: str = "") -> T:
 
 
 def describe(error: ValidationError, path: str = "") -> str:
-    """Return a one-line message for the first error: the field's path, its value, and the expected value."""
+    """Return one line on the first error: the field's path, prefixed with `path`, its value, and the expected value."""
     problem = error.errors(include_url=False)[0]
     for part in problem["loc"]:
         path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{shown(part)[1:-1]}"
@@ -114,7 +116,7 @@ def describe(error: ValidationError, path: str = "") -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value's repr, cut to 60 characters, or only the type of a long or nested container."""
+    """Return the repr of a scalar or a short list of scalars, cut to 60 characters; of other values, only the type."""
     plain = (int, float, str, bool, type(None))
     if type(value) in plain or (
         type(value) in (list, tuple) and len(value) <= 4 and all(type(v) in plain for v in value)

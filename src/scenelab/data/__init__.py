@@ -1,4 +1,4 @@
-"""Datasets: lists of images, decoding, the cache of decoded images, and augmentation."""
+"""Data sets: image lists, decoding, the cache of decoded images, and augmentation."""
 
 from typing import TYPE_CHECKING
 

@@ -35,7 +35,7 @@ class SceneObject:
 
 
 def read_objects(path: Path) -> list[SceneObject]:
-    """Read one image's objects from its XML file; raise a LabError if the file is missing or invalid."""
+    """Return the annotated objects of an image from its XML file; raise a LabError if it is missing or invalid."""
     try:
         text = read_text(path, max_bytes=MAX_BYTES)
         if FORBIDDEN.search(text):
@@ -59,7 +59,7 @@ def _parse_object(element: ElementTree.Element) -> SceneObject:
 
 
 def _coordinate(point: ElementTree.Element, name: str) -> float:
-    """Convert the coordinate `name` (x or y) from a 1-based pixel number to the pixel's center in [0, 1]."""
+    """Return the coordinate `name` (x or y) of a point: the center of its 1-based pixel, scaled to [0, 1]."""
     pixel = float(_text(point, name))
     if not -SIDE <= pixel <= 2 * SIDE:
         raise ValueError(f"{name} is {pixel:g}; expected 1 to {SIDE}")
@@ -79,7 +79,7 @@ def object_file(folder: Path, image: str) -> Path:
 
 
 def read_object_names(folder: Path) -> tuple[str, ...]:
-    """Read the names of the object classes in index order; raise a LabError if the file or an index is missing."""
+    """Return the object classes' names by index, from `object_categories.txt`; raise a LabError if it is invalid."""
     path = folder / "object_categories.txt"
     entries = sorted(read_list(path), key=lambda entry: entry[1])
     if [label for _, label in entries] != list(range(len(entries))):

@@ -43,7 +43,7 @@ class Augment:
         aspect: range of the crop's width divided by its height, sampled log-uniformly.
         gain: multiply each color channel by a factor from [1-gain, 1+gain].
         brightness, contrast, saturation: strength s of a factor from [1-s, 1+s] (torchvision's ColorJitter).
-        erase: probability of filling a random square with the image's mean color (Zhong et al. 2020).
+        erase: probability per image of filling a random square with its mean color (Zhong et al. 2020).
         mixup, cutmix: parameter a of Beta(a, a) (Zhang et al. 2018, Yun et al. 2019); with both, each batch uses one.
         mixed: probability of applying mixup or CutMix to a batch.
     """
@@ -73,7 +73,7 @@ HANDOUT = Augment(flip=True, degrees=15.0, area=(0.25, 1.0), aspect=(0.8, 1.2), 
 
 @dataclass(frozen=True)
 class Shard:
-    """One rank's rows of a global batch; they are augmented exactly as in the global batch."""
+    """One rank's `rows` of a global batch of `batch_size` images; they are augmented exactly as in the global batch."""
 
     batch_size: int
     rows: slice
@@ -87,7 +87,7 @@ def uniform(count: int, low: float, high: float, generator: Generator) -> Float[
 def _factors(
     images: Images, low: float, high: float, generator: Generator, shard: Shard | None, columns: int = 1
 ) -> Tensor:
-    """Sample N×columns×1×1 factors for the global batch and return the shard's rows."""
+    """Return N×columns×1×1 factors from [low, high) for the shard's rows, sampled for the global batch."""
     shard = shard or Shard(len(images), slice(None))
     return uniform(shard.batch_size * columns, low, high, generator).view(-1, columns, 1, 1)[shard.rows]
 
@@ -150,7 +150,10 @@ def scale_channels(images: Images, gain: float, generator: Generator, shard: Sha
 
 
 def blend(images: Images, other: Tensor, strength: float, generator: Generator, shard: Shard | None = None) -> Images:
-    """Return factor · images + (1 - factor) · other in [0, 1]; factors are from [max(0, 1-strength), 1+strength]."""
+    """Blend each image with `other` by a random factor f: f · image + (1 - f) · other, clamped to [0, 1].
+
+    One f per image is sampled uniformly from [max(0, 1-strength), 1+strength).
+    """
     factor = _factors(images, max(0.0, 1 - strength), 1 + strength, generator, shard)
     return (images * factor + other * (1 - factor)).clamp_(0, 1)
 
@@ -169,7 +172,7 @@ def jitter(images: Images, augment: Augment, generator: Generator, shard: Shard 
 
 
 def boxes(count: int, area: Float[Tensor, " n"], generator: Generator) -> Float[Tensor, "4 n"]:
-    """Sample one square per image with a given fraction of its area: edges y0, y1, x0, x1, clamped to [0, 1]."""
+    """Return edges y0, y1, x0, x1 of a random square per image with the area fraction `area`, clamped to [0, 1]."""
     half = area.sqrt() / 2
     y, x = uniform(count, 0, 1, generator), uniform(count, 0, 1, generator)
     return torch.stack([y - half, y + half, x - half, x + half]).clamp(0, 1)

@@ -50,7 +50,7 @@ class MemmapDataset:
         images: M×H×W×3 uint8 RGB array; M may exceed N.
         labels: indices into `categories`.
         paths: relative paths of the N images.
-        digest: SHA-256 of the images' source, followed by a note per selection of rows.
+        digest: SHA-256 of the image list and size, followed by the name of each selection of rows in brackets.
         rows: indices into `images` of the N images, in order; None for all.
         skipped: path and reason of each listed image that was omitted.
     """
@@ -73,7 +73,7 @@ class MemmapDataset:
         return self.images.shape[1]
 
     def gather(self, indices: np.ndarray | slice) -> UInt8[Tensor, "n 3 h w"]:
-        """Copy the images at `indices` into a uint8 tensor with channels-last memory layout."""
+        """Return a copy of the images at `indices` as a uint8 tensor with channels-last memory layout."""
         if self.rows is not None:
             indices = self.rows[indices]
         images = self.images[indices]  # a view for a slice, a copy for an array
@@ -97,7 +97,10 @@ class MemmapDataset:
 
 
 def digest(listing: Listing, size: int, on_bad_image: OnBadImage = "refuse") -> str:
-    """Return the SHA-256 of paths, labels, file sizes, image size and cache version; check that the files exist."""
+    """Return the SHA-256 of a listing's paths, labels and file sizes, of `size` and of the cache version.
+
+    With `refuse`, raise a LabError if an image file is missing.
+    """
     sha = hashlib.sha256(f"{VERSION} {size} {listing.split}\n".encode())
     if on_bad_image == "skip":
         sha.update(b"without damaged images\n")
@@ -119,14 +122,14 @@ def digest(listing: Listing, size: int, on_bad_image: OnBadImage = "refuse") -> 
 
 
 def _reraise_disk_error(error: BaseException | None, path: Path) -> None:
-    """Raise a LabError if `error` comes from the disk; such errors end the run even with `--damaged skip`."""
+    """Raise a LabError if `error` comes from the disk; disk errors end the run even with `--damaged skip`."""
     if isinstance(error, OSError) and error.errno not in (None, *FILE_ERRORS):  # None: raised by Pillow
         cause = error.strerror or error
         raise LabError(f"cannot read {path}: {cause}; fix the disk, then run the command again") from error
 
 
 def pack(listing: Listing, folder: Path, *, size: int = 128, on_bad_image: OnBadImage = "refuse") -> MemmapDataset:
-    """Open the cache of a listing; build it first if it is missing or stale.
+    """Return a listing's images, memory-mapped from the cache, which is built first if it is missing or stale.
 
     If two processes need the same cache, one builds it and the other waits.
 
@@ -159,7 +162,7 @@ def pack(listing: Listing, folder: Path, *, size: int = 128, on_bad_image: OnBad
 
 
 def _open_current(target: Path, expected: str, count: int, size: int) -> tuple[np.ndarray, SkippedRows] | None:
-    """Memory-map the cached array; return None if it is missing, damaged or stale."""
+    """Return the memory-mapped array and the skipped rows, or None if the cache is missing, damaged or stale."""
     try:
         manifest = Manifest.read(target / "manifest.json")
         images = np.load(target / "images.npy", mmap_mode="r")
@@ -176,7 +179,10 @@ def _open_current(target: Path, expected: str, count: int, size: int) -> tuple[n
 def _build(
     listing: Listing, target: Path, expected: str, size: int, on_bad_image: OnBadImage
 ) -> tuple[np.ndarray, SkippedRows]:
-    """Build the array under a lock, unless another process has built it meanwhile, and memory-map it."""
+    """Build the cache under a lock, and return the memory-mapped array and the skipped rows.
+
+    If another process has built the cache meanwhile, it is only opened.
+    """
     megabytes = len(listing) * size * size * 3 / 1e6
     fix = f"the image cache needs about {megabytes:.0f} MB, choose another folder with --cache"
     with explain_write_errors(target, fix):
@@ -200,7 +206,7 @@ def _build(
 
 
 def _write_images(listing: Listing, path: Path, size: int, on_bad_image: OnBadImage) -> SkippedRows:
-    """Decode the images into a .npy file and return the skipped ones.
+    """Decode the images to a uint8 .npy file and return the skipped rows.
 
     The file is not written through a memory map, where a full disk would end the process with SIGBUS.
     """
@@ -227,6 +233,6 @@ def _write_images(listing: Listing, path: Path, size: int, on_bad_image: OnBadIm
 
 
 def _write_header(file: IO[bytes], count: int, size: int) -> None:
-    """Write a .npy header, whose length does not depend on `count` (numpy pads it)."""
+    """Write the .npy header for `count` images; numpy pads it to a length that does not depend on `count`."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
     np.lib.format.write_array_header_1_0(file, header)

@@ -74,7 +74,7 @@ def _decode(data: bytes, path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def fit(image: UInt8[Tensor, "3 h w"], size: int) -> UInt8[Tensor, "3 size size"]:
-    """Resize the shorter side to `size` pixels (bilinear, antialiased), then crop the center square."""
+    """Return the image with its shorter side resized to `size` pixels (antialiased), cropped to the center square."""
     height, width = image.shape[-2:]
     if (height, width) == (size, size):
         return image
@@ -88,5 +88,5 @@ def fit(image: UInt8[Tensor, "3 h w"], size: int) -> UInt8[Tensor, "3 size size"
 
 
 def read_images(paths: list[Path], size: int) -> Float[Tensor, "n 3 s s"]:
-    """Decode image files of any size to a batch in [0, 1]; each image is resized and center-cropped."""
+    """Return a batch of decoded images in [0, 1], each resized and center-cropped to `size`×`size` pixels."""
     return torch.stack([fit(read_image(path), size) for path in paths]).float().div_(255)

@@ -9,7 +9,7 @@ SEED = 20190301  # fixed, so that all runs hold out the same images
 
 
 def hold_out(train: MemmapDataset, share: float) -> tuple[MemmapDataset, MemmapDataset]:
-    """Split training images by class and return the remaining images and the held-out images.
+    """Hold out a fraction of each class; return the remaining and the held-out images as two data sets.
 
     Args:
         train: the data set to split.

@@ -1,4 +1,4 @@
-"""Training batches as a pure function of data set, settings and step, so that a resumed run draws the same ones."""
+"""Training batches that depend only on data set, settings and step, so that a resumed run gets the same batches."""
 
 import math
 
@@ -10,25 +10,25 @@ from torch import Generator, Tensor
 from scenelab.data.augment import Augment, Shard, augment_batch, mix_batch
 from scenelab.data.cache import MemmapDataset
 
-ORDER, AUGMENT, NETWORK, ATTACK = range(4)  # purposes of random streams; part of their seeds, so that none coincide
+ORDER, AUGMENT, NETWORK, ATTACK = range(4)  # purposes of random streams, part of their seeds, so that all differ
 
 
 def seed_for(seed: int, stream: int, index: int) -> int:
-    """Return a 63-bit seed for one stream at one step or epoch, mixed by numpy's SeedSequence."""
+    """Return a 63-bit seed for a random stream at the step or epoch `index`, mixed by numpy's SeedSequence."""
     return int(np.random.SeedSequence([seed, stream, index]).generate_state(1, np.uint64)[0] >> 1)
 
 
 class TrainLoader:
-    """The training batches of a run, by step.
+    """Loader that returns the training batch of any step.
 
     Args:
         dataset: the training split.
         batch_size: images per step, over all processes.
-        seed: of order and augmentation.
+        seed: seed of the data order and the augmentation.
         augment: the augmentation.
-        device: where images are augmented.
+        device: device on which images are augmented.
         resident: keep all images in the device's memory.
-        channels_last: memory layout of the batches.
+        channels_last: return batches in channels-last memory layout, else contiguous.
     """
 
     def __init__(
@@ -50,7 +50,10 @@ class TrainLoader:
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def indices(self, step: int) -> np.ndarray:
-        """Return the indices of a step's images; an epoch is a permutation, whose last batch may be smaller."""
+        """Return the data set indices of a step's images.
+
+        An epoch is a random permutation of the data set, and its last batch may be smaller.
+        """
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             shuffle = np.random.Generator(np.random.PCG64(seed_for(self.seed, ORDER, epoch)))
@@ -61,7 +64,7 @@ class TrainLoader:
     def batch(
         self, step: int, side: int, rows: slice | None = None
     ) -> tuple[Float[Tensor, "n 3 s s"], Int64[Tensor, " n"] | Float[Tensor, "n k"]]:
-        """Return augmented images in [0, 1], and their labels or class probabilities.
+        """Return a step's augmented images in [0, 1] and their labels, or class probabilities of mixed images.
 
         An image is augmented in the same way for every number of processes. With mixup or CutMix each process augments
         the whole batch.

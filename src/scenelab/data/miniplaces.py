@@ -31,7 +31,7 @@ class Listing:
 
 
 def read_list(path: Path) -> list[tuple[str, int]]:
-    """Read `relative/path.jpg label` lines as (path, label) pairs; raise a LabError if the file is invalid."""
+    """Return the (path, label) pairs of `relative/path.jpg label` lines; raise a LabError if the file is invalid."""
     path = Path(path)
     entries = []
     for number, name, label in _parse_lines(path, "'path label' with a label from 0 to 999999"):
@@ -80,7 +80,7 @@ def read_categories(folder: Path) -> tuple[str, ...]:
 
 
 def read_list_of_categories(path: Path) -> list[tuple[str, int]]:
-    """Read `/a/abbey 0` lines as (`abbey`, 0) pairs; `/a/apartment_building/outdoor` keeps its inner slash."""
+    """Return (`abbey`, 0) per line `/a/abbey 0`; `/a/apartment_building/outdoor` keeps its inner slash."""
     entries = []
     for number, name, label in _parse_lines(path, "'/a/abbey 0'"):
         parts = [part for part in name.split("/") if part]
@@ -96,7 +96,7 @@ def is_miniplaces(folder: Path) -> bool:
 
 
 def read_split(folder: Path, split: str) -> Listing:
-    """Read the list of the split `train` or `val` of a MiniPlaces folder; raise a LabError if it is invalid."""
+    """Return the image list of a MiniPlaces folder's split, `train` or `val`; raise a LabError if it is invalid."""
     folder = Path(folder)
     source = folder / f"{split}.txt"
     entries = read_list(source)

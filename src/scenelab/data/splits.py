@@ -29,7 +29,7 @@ def open_split(folder: Path, split: str) -> Listing:
 def open_dataset(
     data: Path, cache: Path | None, split: str, size: int, on_bad_image: OnBadImage = "refuse"
 ) -> MemmapDataset:
-    """Open one split as memory-mapped images of `size`×`size` pixels.
+    """Return one split of the folder `data` as memory-mapped images of `size`×`size` pixels.
 
     The cache folder defaults to `packed` in the data folder; see `pack` for `on_bad_image`.
     """
@@ -51,7 +51,7 @@ def _images(folder: Path, root: Path) -> list[str]:
 
 
 def val_paths(paths: list[str], share: float = VAL_SHARE) -> set[str]:
-    """Return one class's paths for val: the fraction `share`, at least one, with the smallest SHA-256 of the path."""
+    """Return the val paths of a class: the fraction `share`, at least one, with the smallest SHA-256 of the path."""
     ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode(errors="surrogateescape")).digest())
     return set(ranked[: max(1, round(share * len(paths)))])
 

@@ -27,12 +27,12 @@ class SplitReport:
 
     @property
     def faults(self) -> int:
-        """Number of faults in the split."""
+        """Number of missing, unreadable, wrongly sized and duplicate paths."""
         return len(self.missing) + len(self.unreadable) + len(self.wrong_size) + len(self.listed_twice)
 
 
 def verify(folder: Path, *, size: int | None = 128) -> list[SplitReport]:
-    """Decode every listed image of train and val, and compare the lists with the files.
+    """Return reports on train and val after decoding every listed image and comparing lists with files.
 
     Args:
         folder: a data folder.

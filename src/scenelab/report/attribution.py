@@ -11,7 +11,7 @@ TESTS = {
 
 
 def attention(collected: Collected) -> Section:
-    """Return the section with each run's attention maps and their tests."""
+    """Return the section with each run's attention maps and their faithfulness, sanity and object tests."""
     section = Section("attention", "Attention maps")
     section.prose("attention")
     explained = [run for run in collected.runs if "attribution" in run.results]

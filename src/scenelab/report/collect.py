@@ -30,8 +30,8 @@ class RunData:
         results: content of `results/NAME.json` by name, for each name in `RESULTS` whose file exists.
         data: name of the data folder used in training.
         weights: digest of the current weights.
-        labels: label by image path, in the evaluated split.
-        guesses: predicted classes by image path, the most likely first.
+        labels: class index by image path, in the evaluated split.
+        guesses: indices of the predicted classes by image path, the most likely first.
     """
 
     name: str
@@ -52,7 +52,7 @@ class RunData:
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """Result of `scenelab evaluate`; None if the run was not evaluated."""
+        """Result of `scenelab evaluate` on `split`; None if the run was not evaluated."""
         return self.results.get(self.split)
 
     @property
@@ -78,7 +78,7 @@ class RunData:
         return Run(self.folder).results / name
 
     def source(self, result: dict[str, Any], command: str) -> str:
-        """Return date and command of a result; a missing command defaults to `scenelab COMMAND RUN`."""
+        """Return `DATE: COMMAND` of a result, as text; a missing command defaults to `scenelab COMMAND RUN`."""
         return f"{result.get('date', '')[:10]}: {result.get('command') or f'scenelab {command} {self.folder}'}"
 
     def is_stale(self, name: str) -> bool:
@@ -123,7 +123,7 @@ def name_invalid_results(folders: list[Path]) -> Iterator[None]:
 
 
 def collect(folders: list[Path]) -> Collected:
-    """Read run folders and study folders.
+    """Return the content of all `folders`, each the folder of a run or a study.
 
     Raises:
         LabError: a folder is neither a run nor a study, two studies have the same kind, or `folders` is empty.
@@ -150,7 +150,7 @@ def collect(folders: list[Path]) -> Collected:
 
 
 def read_run(folder: Path) -> RunData:
-    """Read the folder of a finished or unfinished run.
+    """Return the content of a run folder; training may be unfinished.
 
     Raises:
         LabError: the config is missing, or a file does not fit this version of scenelab.

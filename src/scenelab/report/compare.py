@@ -49,7 +49,7 @@ def compare(first: RunData, second: RunData, *, k: int = 1) -> Difference:
 
 
 def compare_neighbors(section: Section, runs: list[RunData]) -> None:
-    """Add a table to `section` that compares each run with the previous run."""
+    """Add a table to `section` that compares each run's top-1 and top-5 accuracy with the previous run's."""
     rows = []
     for first, second in pairwise(runs):
         try:

@@ -5,7 +5,7 @@ from scenelab.report.sections import Section
 
 
 def convolution(collected: Collected) -> Section:
-    """Return the section that answers the handout's part 3.1 and part 3.2, section 2."""
+    """Return the section with formulas and the convolution study (the handout's parts 3.1 and 3.2, section 2)."""
     section = Section("convolution", "Understanding convolutions")
     section.prose("convolution")
     section.heading("Comparison with PyTorch")

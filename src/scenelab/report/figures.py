@@ -20,7 +20,7 @@ def _style(index: int) -> dict[str, Any]:
 
 
 def _finish(figure: Figure, axis: Axes, runs: list[RunData]) -> str:
-    """Close the figure and return it as SVG without a date, so that equal figures give equal text."""
+    """Add a legend if there are several runs, close the figure, and return it as SVG text without a date."""
     if len(runs) > 1 and axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=8)
     buffer = io.StringIO()
@@ -31,7 +31,7 @@ def _finish(figure: Figure, axis: Axes, runs: list[RunData]) -> str:
 
 
 def draw_steps(runs: list[RunData], key: str, *, ylabel: str) -> str:
-    """Draw one curve per run of the metric `key` over steps, averaged over intervals, and return the SVG."""
+    """Return an SVG of the metric `key` over training steps: one curve per run, averaged over intervals of steps."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 3.4))
         for index, run in enumerate(runs):
@@ -43,7 +43,7 @@ def draw_steps(runs: list[RunData], key: str, *, ylabel: str) -> str:
 
 
 def draw_accuracy(runs: list[RunData], split: str) -> str:
-    """Draw top-1 and top-5 accuracy on one split over epochs, one curve per run, and return the SVG."""
+    """Return an SVG of top-1 and top-5 accuracy on one split over epochs, one curve per run."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.4), sharex=True)
         for axis, name in zip(axes, ("top1", "top5"), strict=True):
@@ -56,7 +56,7 @@ def draw_accuracy(runs: list[RunData], split: str) -> str:
 
 
 def draw_robust(runs: list[RunData]) -> str:
-    """Draw worst-case accuracy over ε with 95 % intervals, one curve per run, and return the SVG."""
+    """Return an SVG of worst-case accuracy over ε (L∞) with 95 % intervals, one curve per run."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 3.6))
         for index, run in enumerate(runs):

@@ -5,7 +5,7 @@ from scenelab.runs.config import AdversarialConfig, TrainConfig
 
 
 def describe(config: TrainConfig, *, classes: int | None = None) -> dict[str, str]:
-    """Return a description of the loss, optimizer, schedule, regularization and metrics, by topic.
+    """Return a dictionary of texts: `loss`, `optimizer`, `schedule`, `regularization` and `metrics`.
 
     Args:
         config: config of the run.

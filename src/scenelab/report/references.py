@@ -1,4 +1,4 @@
-"""Report section with references for the methods used in the runs."""
+"""Report section with the papers on the methods used in the runs and studies."""
 
 from scenelab.report.collect import Collected
 from scenelab.report.sections import TEMPLATES, Section

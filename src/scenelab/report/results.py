@@ -36,7 +36,7 @@ def results(collected: Collected, *, side_by_side: bool = False) -> Section:
 
 
 def accuracy(part: dict[str, Any], key: str) -> str:
-    """Format the accuracy `key` in percent with its 95 % confidence interval."""
+    """Return the accuracy `key` of an evaluation as text, in percent, with its 95 % confidence interval."""
     low, high = part[f"{key}_interval"]
     return f"{part[key]:.2f} ({low:.1f}–{high:.1f})"
 

@@ -6,7 +6,7 @@ from scenelab.report.collect import Collected, RunData, StudyData
 from scenelab.report.figures import draw_robust
 from scenelab.report.sections import Section
 
-LEFTOVER = ("apgd-t", "square")  # these attack only images that resist the other attacks
+LEFTOVER = ("apgd-t", "square")  # attacks only on images that resist all other attacks
 
 
 def adversarial(collected: Collected) -> Section:

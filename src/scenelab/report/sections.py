@@ -27,18 +27,18 @@ MAX_PIXELS = 50_000_000
 
 @dataclass
 class Section:
-    """Section of a report: a key, a title and blocks of (type in the template, content)."""
+    """Section of a report: key, title, and content as (block type of the template, variables) pairs."""
 
     key: str
     title: str
     blocks: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def text(self, markdown: str) -> None:
-        """Add paragraphs from Markdown; HTML in them is escaped."""
+        """Add Markdown paragraphs to the section; HTML in them is escaped."""
         self.blocks.append(("text", {"html": to_html(markdown)}))
 
     def prose(self, name: str) -> None:
-        """Add the paragraphs of `templates/NAME.md`; indented paragraphs are formulas."""
+        """Add the paragraphs of `templates/NAME.md` to the section; indented paragraphs are formulas."""
         for paragraph in (TEMPLATES / f"{name}.md").read_text(encoding="utf-8").strip().split("\n\n"):
             if paragraph.startswith("    "):
                 self.blocks.append(("formula", {"text": paragraph.strip()}))
@@ -46,22 +46,22 @@ class Section:
                 self.text(paragraph)
 
     def heading(self, title: str) -> None:
-        """Add a subheading."""
+        """Add a subheading to the section."""
         self.blocks.append(("heading", {"title": title}))
 
     def table(self, head: Sequence[str], rows: list[list[str]], caption: str) -> None:
-        """Add a table; a column is right-aligned if its first non-empty cell begins with a digit or sign."""
+        """Add a table to the section; columns that begin with a digit or sign are right-aligned."""
         columns = [next(filter(None, column), "") for column in zip(*rows, strict=True)]
         numbers = [cell[:1].isdigit() or cell[:1] in tuple("+-−–") for cell in columns]
         self.blocks.append(("table", {"head": head, "rows": rows, "caption": caption, "numbers": numbers}))
 
     def figure(self, svg: str, alt: str, caption: str) -> None:
-        """Add an SVG figure; coordinates of its paths are cut to two decimals to save space."""
+        """Add an SVG figure to the section; its path coordinates are cut to two decimals to save space."""
         svg = PATH.sub(lambda path: DIGITS.sub(r"\1", path[0]), svg)
         self.blocks.append(("svg", {"data": _inline(svg.encode(), "svg+xml"), "alt": alt, "caption": caption}))
 
     def image(self, path: Path, alt: str, caption: str) -> bool:
-        """Add an image file, or the SVG file of the same name if it exists; return False if neither exists."""
+        """Add an image file to the section, or its SVG version if there is one; return False if both are missing."""
         drawing = path.with_suffix(".svg")
         if drawing.exists():
             self.figure(_read_drawing(drawing), alt, caption)
@@ -73,18 +73,18 @@ class Section:
         return True
 
     def stale(self, run: RunData, name: str, command: str) -> None:
-        """Add a warning if the run's weights have changed since the result `name` was measured."""
+        """Add a warning to the section if the run's weights have changed since the result `name` was measured."""
         if run.is_stale(name):
             repeat = f"repeat `scenelab {command} {run.folder}`"
             self.text(f"**Warning:** the weights of {run.name} have changed since this was measured; {repeat}.")
 
     def missing(self, what: str, command: str) -> None:
-        """Add a note on a missing result and the command that creates it."""
+        """Add a note to the section on a missing result and the command that creates it."""
         self.blocks.append(("missing", {"what": what, "command": command}))
 
 
 def to_html(markdown: str) -> str:
-    """Convert Markdown to HTML; HTML and images are escaped, headings are two levels lower."""
+    """Return Markdown as HTML; HTML and images are escaped, and headings are two levels lower (`#` becomes `h3`)."""
     tokens = MARKDOWN.parse(markdown)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):

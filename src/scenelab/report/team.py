@@ -1,4 +1,6 @@
-"""Team members, their contributions and their texts, read from a TOML file such as this one.
+"""Read team members, their contributions and their texts from a TOML file.
+
+Example of the file:
 
 title = "Scene recognition"
 [[member]]
@@ -23,7 +25,7 @@ EXAMPLE = 'title = "Scene recognition"\n[[member]]\nname = "Ada"\ndid = "convolu
 
 @config_class("member")
 class Member:
-    """Team member and contribution."""
+    """Name of a team member, and the contribution `did`."""
 
     name: str
     did: str
@@ -39,7 +41,7 @@ class Team:
 
 
 def read_team(path: Path | None, sections: tuple[str, ...]) -> Team:
-    """Read the team file.
+    """Return the validated content of the team file.
 
     Args:
         path: path of the TOML file; None returns a team without members.

@@ -65,7 +65,7 @@ def _summary(collected: Collected) -> list[dict[str, str]]:
 
 
 def to_pdf(html: str, paper: Literal["A4", "Letter"]) -> bytes:
-    """Convert the page to PDF with bookmarks and page numbers; no URL is loaded.
+    """Return the HTML page as PDF bytes, with bookmarks and page numbers; no URL is loaded.
 
     Raises:
         LabError: WeasyPrint or its Pango library is missing.

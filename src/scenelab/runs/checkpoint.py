@@ -41,7 +41,7 @@ class CorruptError(Exception):
 
 
 class DisallowedError(Exception):
-    """Error for a file with content other than plain values and tensors, or with more data than its size."""
+    """Error for a file with content other than plain values and tensors, or with tensors larger than the file."""
 
 
 def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
@@ -94,7 +94,12 @@ def _load(path: Path) -> Any:
 
 
 def check_archive(file: IO[bytes], size: int) -> None:
-    """Raise unless the file, of `size` bytes, is an uncompressed zip archive with an allowed pickle."""
+    """Check that a file of `size` bytes is an uncompressed zip archive with an allowed pickle.
+
+    Raises:
+        CorruptError: the archive or its pickle is damaged.
+        DisallowedError: it has other content than plain values and tensors, or more data than the file.
+    """
     try:
         start = _check_end(file)
         with zipfile.ZipFile(file) as archive:
@@ -113,7 +118,7 @@ def check_archive(file: IO[bytes], size: int) -> None:
 
 
 def _check_end(file: IO[bytes]) -> int:
-    """Return the offset of the central directory; raise unless it is small and the same for `zipfile` and torch."""
+    """Return the central directory's byte offset; raise if it is too large, or if `zipfile` and torch may disagree."""
     end = zipfile._EndRecData(file)  # pyright: ignore[reportAttributeAccessIssue]
     if end is None:
         raise CorruptError("the end of the archive is missing")
@@ -128,7 +133,7 @@ def _check_end(file: IO[bytes]) -> int:
 
 
 def _entry_sizes(entries: list[zipfile.ZipInfo], size: int) -> dict[str, int]:
-    """Return the size in bytes of each entry by name; raise unless all are uncompressed and in one folder."""
+    """Return each entry's size in bytes by name; raise unless all entries are uncompressed and in one folder."""
     sizes: dict[str, int] = {}
     for entry in entries:
         name = entry.orig_filename
@@ -162,7 +167,7 @@ class Dictionary(dict[Any, Any]):
 
 
 class PickleCheck(pickle._Unpickler):
-    """Python's unpickler, restricted to `OPCODES`, with harmless stand-ins for the functions that torch's would call.
+    """Unpickler restricted to `OPCODES`, with harmless stand-ins for the functions that torch's unpickler calls.
 
     Args:
         content: the pickle.
@@ -184,7 +189,7 @@ class PickleCheck(pickle._Unpickler):
         self.storages: dict[str, _Storage] = {}
 
     def check(self) -> None:
-        """Raise unless the pickle builds only plain values and tensors."""
+        """Raise DisallowedError unless the pickle builds only plain values and tensors; CorruptError if invalid."""
         try:
             for opcode, _, _ in pickletools.genops(self.content):
                 self._spend(1)
@@ -230,7 +235,7 @@ class PickleCheck(pickle._Unpickler):
         self.append(Dictionary())
 
     def _load_build(self) -> None:
-        """Allow only the attribute `_metadata`, which `nn.Module.state_dict` sets on its ordered dictionary."""
+        """Discard the attribute `_metadata`, which `nn.Module.state_dict` sets; raise for any other attribute."""
         state = self.stack.pop()
         if type(self.stack[-1]) is not Dictionary or type(state) is not Dictionary or state.keys() - {"_metadata"}:
             raise DisallowedError("an object with attributes")

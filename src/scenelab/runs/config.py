@@ -102,7 +102,7 @@ class AdversarialConfig:
 
     @property
     def size(self) -> float:
-        """Size of an attack step: `step_size`, or the method's default if that is 0."""
+        """Size of an attack step: `step_size`, or the method's default if `step_size` is 0."""
         defaults = {"pgd": 2.5 * self.epsilon / self.steps, "fast": 1.25 * self.epsilon, "free": self.epsilon}
         return self.step_size or defaults.get(self.method, 0.01)
 
@@ -125,7 +125,7 @@ class TrainConfig:
     Attributes:
         recipe: name of the recipe.
         model: name of the network; `scenelab models` lists them.
-        conv: implementation of convolution: PyTorch's (`native`) or ours (`custom`).
+        conv: implementation of convolution: `native` (PyTorch) or `custom` (scenelab.conv).
         epochs: number of passes over the training images; may be fractional.
         minutes: time limit, including the last evaluation; the schedule then follows the clock. 0 sets no limit.
         plan: choose precision, resolutions, epochs and the decay of the weight average to fit `minutes`, based on the
@@ -226,12 +226,12 @@ class RunConfig:
 
 
 def to_plain(config: TrainConfig | RunConfig) -> dict[str, Any]:
-    """Convert a config to nested dictionaries of JSON-compatible values."""
+    """Return a config as nested dictionaries of JSON-compatible values."""
     return dataclasses.asdict(config)
 
 
 def from_plain(values: Any) -> TrainConfig:
-    """Build a config from the result of `to_plain`, which may have passed through JSON.
+    """Return the config for `values` from `to_plain`, which may have passed through JSON.
 
     Raises:
         LabError: a key is unknown or missing, or a value has an invalid type or is out of range.

@@ -32,10 +32,10 @@ BATCH_SIZE = 16
 
 
 def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, path: Path) -> dict[str, str | float]:
-    """Export a network to `path`; the file appears only if it reproduces the network's logits.
+    """Export a network to `path`; keep the file only if it reproduces the network's logits.
 
     Args:
-        stored: the network.
+        stored: the classifier with its class names and resolution.
         images: images in [0, 1], at the network's resolution, on which the logits are compared.
         format: format of the file.
         path: the file to write.
@@ -90,7 +90,7 @@ def compare(stored: Stored, images: Float[Tensor, "n 3 s s"], predict: Predict) 
 
 
 def metadata(stored: Stored) -> dict[str, str]:
-    """Return the file's metadata: class names in the order of the logits, input, output and preprocessing."""
+    """Return the exported file's metadata: class names in logit order, input and output format, and preprocessing."""
     mean, std = (value.flatten().tolist() for value in (stored.model.normalize.mean, stored.model.normalize.std))
     return {
         "labels": json.dumps(list(stored.categories), ensure_ascii=False),
@@ -106,7 +106,7 @@ def metadata(stored: Stored) -> dict[str, str]:
 
 
 def write_onnx(stored: Stored, path: Path) -> Predict:
-    """Write an ONNX file of the network with its normalization and `metadata`, and return its predict function."""
+    """Write normalization, network and `metadata` to an ONNX file; return a function that predicts with the file."""
     onnx, runtime = _require("onnx"), _require("onnxruntime")
     _require("onnxscript")
     with _quiet():
@@ -135,7 +135,7 @@ def write_onnx(stored: Stored, path: Path) -> Predict:
 
 
 def write_pt2(stored: Stored, path: Path) -> Predict:
-    """Write a `torch.export` program with `metadata` in its extra file `scenelab.json`; return its predict function."""
+    """Write a `torch.export` program, with `metadata` in the extra file `scenelab.json`; return the reloaded module."""
     shapes = ({0: torch.export.Dim("batch")},)
     with _quiet():
         program = torch.export.export(stored.model, (_example(stored),), dynamic_shapes=shapes)
@@ -146,7 +146,7 @@ def write_pt2(stored: Stored, path: Path) -> Predict:
 
 
 def write_safetensors(stored: Stored, path: Path) -> Predict:
-    """Write the state dict of the network without normalization, and `metadata`; return its predict function."""
+    """Write `metadata` and the network's state dict without normalization; return the reloaded classifier."""
     safe = _require("safetensors.torch")
     network = copy.deepcopy(stored.model.network)
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}

@@ -59,7 +59,7 @@ class Header(Model):
 
 
 class MeterValues(Model):
-    """Sums over the current epoch and over the run, such as loss, images and seconds."""
+    """Sums over the current epoch and over the run, for example of loss, images and seconds."""
 
     model_config = Model.model_config | {"extra": "forbid"}
     loss: Annotated[float, Field(ge=0, le=1e24)] = 0.0
@@ -87,7 +87,7 @@ class ResumableHeader(Header):
 
 
 def read_header(path: Path, values: dict[str, Any], kind: type[Kind]) -> Kind:
-    """Validate a checkpoint's values as a header of class `kind`; raise a LabError for an invalid value."""
+    """Return a checkpoint's values as a validated header of class `kind`; raise a LabError for an invalid value."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:

@@ -18,7 +18,7 @@ SplitName = Literal["val", "train", "holdout"]
 
 @dataclass(frozen=True)
 class Opened:
-    """A run, its trained network, the images of a split, and their data folder `source`."""
+    """A run, its trained network, the images of a split, and `source`, the data folder of the images."""
 
     run: Run
     stored: Stored
@@ -27,7 +27,7 @@ class Opened:
 
 
 def open_network(folder: Path) -> tuple[Run, Stored]:
-    """Return a run and its trained network in channels-last layout; set torch's number of threads to the run's."""
+    """Return a run and its trained network in channels-last layout, and set torch's number of threads as in the run."""
     run = Run(folder)
     torch.set_num_threads(run.read_config().train.threads)
     stored = read_classifier(run.best)
@@ -54,6 +54,6 @@ def open_images(
 
 
 def open_run(folder: Path, *, data: Path | None = None, split: SplitName = "val") -> Opened:
-    """Load a run's network and the images of a split; see `open_network` and `open_images`."""
+    """Return a run with its network and the images of a split; see `open_network` and `open_images`."""
     run, stored = open_network(folder)
     return Opened(run, stored, *open_images(run, stored, data=data, split=split))

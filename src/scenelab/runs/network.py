@@ -53,7 +53,7 @@ def to_values(
 
 
 def as_stored(model: Classifier, *, half: bool) -> Classifier:
-    """Return the classifier as a checkpoint stores it: itself, or with `half` a copy rounded to float16 values."""
+    """Return the classifier as a checkpoint stores it: itself, or a float16-rounded copy if `half`."""
     if not half:
         return model
     rounded = copy.deepcopy(model)
@@ -107,7 +107,12 @@ def _num_classes(categories: tuple[str, ...], weights: dict[str, torch.Tensor], 
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str, path: Path) -> None:
-    """Load a state dict; raise a LabError if it does not fit, Diverged for a non-finite value or negative variance."""
+    """Check `weights` and load them into `network`.
+
+    Raises:
+        LabError: names, shapes or dtypes differ; the message cites the model `name` and the checkpoint `path`.
+        Diverged: a value is not finite, or a variance or counter is negative.
+    """
     require_fit(network, weights, name, path)
     for key, expected in network.state_dict().items():
         value = weights[key].to(expected.dtype)
@@ -119,7 +124,10 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str
 
 
 def require_fit(network: nn.Module, weights: dict[str, torch.Tensor], name: str, path: Path) -> None:
-    """Raise a LabError if names, shapes or dtypes (float or integer) differ; the network may be on the meta device."""
+    """Raise a LabError if names, shapes or dtypes (float or integer) of `weights` and `network` differ.
+
+    The network may be on the meta device.
+    """
     expected = network.state_dict()
     for key in sorted(expected.keys() | weights.keys()):
         if key not in weights or key not in expected:

@@ -21,7 +21,7 @@ FREE_REPLAYS, PGD_STEPS = 4, 3
 
 
 def variants(epsilon: float) -> dict[str, tuple[str, AdversarialConfig | None]]:
-    """Return a description and the adversarial config (None for standard training) of each variant, by name."""
+    """Return (description, adversarial config) per variant name; the config of standard training is None."""
     free = AdversarialConfig(method="free", epsilon=epsilon, steps=FREE_REPLAYS)
     return {
         "normal": ("our recipe", None),
@@ -69,7 +69,7 @@ def run_study(
 
 
 def _rescaled(decay: float, adversarial: AdversarialConfig | None) -> float:
-    """Return the EMA decay for the same fraction of the run, since attacks leave time for fewer steps."""
+    """Return the EMA decay that averages over the same fraction of the run; with attacks, a run has fewer steps."""
     if adversarial is None or adversarial.method == "free":
         return decay
     return max(0.0, 1 - (1 - decay) * adversarial.passes)

@@ -50,7 +50,7 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) 
 
 
 def complete(config: TrainConfig, *, images: int, steps: int | None) -> TrainConfig:
-    """Return the config of SimpleNet for `steps` steps, with a fixed number of threads and the loss of every step.
+    """Return `config` with SimpleNet, `steps` steps (None keeps its epochs), fixed threads, and a logged loss per step.
 
     `images` is the number of training images.
     """

@@ -38,7 +38,7 @@ class Layer:
         return f"conv {kernel}{stride} {self.in_channels}→{self.out_channels}, {side}"
 
     def build(self, subject: str) -> nn.Module:
-        """Return this layer as a module of the implementation `subject`, in channels-last layout."""
+        """Return a module for this layer in channels-last layout; `subject` is a key of `SUBJECTS`."""
         kernel, stride, padding = self.kernel_size[0], self.stride[0], self.padding[0]
         module = SUBJECTS[subject](self.in_channels, self.out_channels, kernel, stride=stride, padding=padding)
         return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -64,7 +64,7 @@ def conv_layers(batch: int, size: int) -> list[Layer]:
 
 
 class LayerTrial:
-    """One implementation of one layer; all implementations get the same weights, input and output gradient."""
+    """Benchmark of one implementation of a layer; weights, input and output gradient are the same for all of them."""
 
     def __init__(self, layer: Layer, subject: str) -> None:
         torch.manual_seed(0)
@@ -78,12 +78,12 @@ class LayerTrial:
         self.leaves = [*self.module.parameters(), *([self.images] if layer.needs_input_grad else [])]
 
     def results(self) -> list[Tensor]:
-        """Return the output and all gradients, to compare implementations."""
+        """Return the output, and the gradients with respect to the parameters and, if needed, the input."""
         output = self.module(self.images)
         return [output.detach(), *torch.autograd.grad(output, self.leaves, self.grad)]
 
     def measure(self, repeats: int) -> Measurements:
-        """Return the mean seconds of the forward pass, the backward pass, and both."""
+        """Return the mean seconds of the forward pass, the backward pass, and both, over `repeats` passes."""
         forward = backward = 0.0
         for _ in range(repeats):
             began = time.perf_counter()
@@ -98,7 +98,7 @@ class LayerTrial:
 
 
 def measure_layer(layer: Layer, rounds: int) -> dict[str, Any]:
-    """Return times and errors of all implementations of a layer.
+    """Return the seconds per pass, their ratios, and the errors of all implementations of a layer.
 
     An error is the largest absolute difference from native, relative to native's largest absolute value.
     """
@@ -114,7 +114,7 @@ def measure_layer(layer: Layer, rounds: int) -> dict[str, Any]:
 
 
 def measure_steps(batch: int, size: int, rounds: int, threads: int, *, prepared: bool) -> dict[str, Any]:
-    """Return time and memory of a training step per implementation, each measured in its own process."""
+    """Return seconds and memory (bytes) of a training step per implementation, each measured in its own process."""
 
     def measure(name: str) -> Measurements:
         return measure_step(name, batch=batch, size=size, threads=threads, prepared=prepared)
@@ -128,7 +128,7 @@ def measure_steps(batch: int, size: int, rounds: int, threads: int, *, prepared:
 
 
 def measure_convolutions(*, batch: int, size: int, rounds: int, threads: int) -> dict[str, Any]:
-    """Return the results of `scenelab bench conv`: the ratios of a training step, and all measurements."""
+    """Return the results of `scenelab bench conv`: time and memory ratios of a training step, and all measurements."""
     layers = conv_layers(batch, size)
     before = torch.get_num_threads()
     steps, rows = {}, []

@@ -46,7 +46,7 @@ def worker(subject: str, batch: int, size: int, threads: int) -> Measurements:
     """Train for a few steps in this process and return `seconds` per step, `peak_bytes` and `increase_bytes`.
 
     `increase_bytes` is the peak minus the resident size before the network and the batch are created. A tiny native
-    step runs before that, because torch loads parts of itself lazily.
+    step runs first, because torch loads parts of itself lazily.
     """
     torch.set_num_threads(threads)
     make_step("native", 1, 16)()
@@ -62,5 +62,5 @@ def worker(subject: str, batch: int, size: int, threads: int) -> Measurements:
 
 
 def measure_step(subject: str, *, batch: int, size: int, threads: int, prepared: bool) -> Measurements:
-    """Run `worker` in its own process and return its measurements; `prepared` calls `scenelab.runtime.prepare`."""
+    """Run `worker` in its own process and return its measurements; `prepared` calls `runtime.prepare` there first."""
     return run_worker("scenelab.studies.conv_step", subject, batch, size, threads, prepared=prepared)

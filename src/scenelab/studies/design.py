@@ -34,7 +34,7 @@ Runs = dict[str, dict[int, Row]]
 
 @dataclass(frozen=True)
 class Variant:
-    """Variant of the study: name, description, change of the base config, and the variant it is compared with."""
+    """Variant of the study: name, description, change of the base config, and name of its baseline variant."""
 
     name: str
     what: str
@@ -76,7 +76,7 @@ LADDER = (
         "inception", "several filter sizes side by side, batch normalization", _network("inception"), "residual-sgd"
     ),
 )
-"""Networks from the handout's plain one to ours and beyond, all with the handout's optimizer."""
+"""Variants of the network, each compared with a simpler one, all with the handout's optimizer."""
 
 SWITCHES = (
     Variant("adamw", "AdamW instead of Muon", _adamw),
@@ -94,7 +94,7 @@ SWITCHES = (
     Variant("mixup", "with mixup, Beta(0.2, 0.2)", _with("augment", mixup=0.2)),
     Variant("cutmix", "with CutMix, Beta(1, 1)", _with("augment", cutmix=1.0)),
 )
-"""Our recipe with one change each."""
+"""Variants of our recipe, each with one change."""
 
 VARIANTS = (*LADDER, Variant(REFERENCE, "our network and recipe", _with(), None), *SWITCHES)
 
@@ -111,6 +111,9 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, seeds: int) -> tupl
         data: the data folder.
         config: the reference recipe, with `minutes`; resolutions are planned once.
         seeds: maximum number of seeds per variant.
+
+    Returns:
+        The content of the JSON and the Markdown file.
     """
     base = plan_once(out, data, config)
     holdout = open_sides(data, None, base)[1]

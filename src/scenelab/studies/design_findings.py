@@ -46,7 +46,7 @@ def _finished(variant: Row) -> list[Row]:
 
 
 def pooled_spread(variants: list[Row]) -> tuple[float | None, int]:
-    """Return the pooled standard deviation of top-1 between seeds and its degrees of freedom.
+    """Return the standard deviation of top-1 (percent) between seeds, pooled over variants, and its degrees of freedom.
 
     The standard deviation is None if no variant has two finished runs.
     """

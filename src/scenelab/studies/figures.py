@@ -24,7 +24,10 @@ MARKERS = "osD^vPX*"
 
 
 def draw_conv(study: dict[str, Any], path: Path) -> None:
-    """Draw the convolution study: losses, their difference, accuracy, and speed and memory relative to native."""
+    """Save the figure of the convolution study as PNG (`path`) and SVG.
+
+    It shows both training losses, their absolute difference, val accuracy, and speed and memory relative to native.
+    """
     with plt.rc_context(STYLE):
         figure, ((losses, accuracy), (difference, cost)) = plt.subplots(
             2, 2, figsize=(11, 7), gridspec_kw={"width_ratios": (3, 2)}
@@ -72,7 +75,10 @@ def _draw_cost(axis: Axes, sides: dict[str, dict[str, Any]]) -> None:
 
 
 def draw_design(study: dict[str, Any], path: Path) -> None:
-    """Draw the design study: training curves of the networks above differences of the variants from the reference."""
+    """Save the figure of the design study as PNG (`path`) and SVG.
+
+    It shows training curves of the networks, and top-1 differences of the variants from the reference in points.
+    """
     networks = [row for row in study["variants"] if row["ladder"] or row["name"] == study["reference"]]
     networks = [row for row in networks if row["runs"][0]["curve"]]
     height = 1.2 + 0.3 * sum(not row["ladder"] for row in study["variants"])
@@ -116,7 +122,7 @@ def _draw_differences(axis: Axes, variants: list[dict[str, Any]]) -> None:
 
 
 def draw_adversarial(study: dict[str, Any], path: Path) -> None:
-    """Draw the adversarial training study: worst-case accuracy over ε, one curve per variant."""
+    """Save a figure of worst-case accuracy over ε, one curve per training variant, as PNG (`path`) and SVG."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(7, 4.3))
         ticks = {0.0}

@@ -27,7 +27,7 @@ Study = dict[str, Any]
 
 
 def plan_once(out: Path, data: Path, config: TrainConfig) -> TrainConfig:
-    """Return the study's base config with resolutions that are planned once and saved in `out/plan.json`.
+    """Return the study's base config, planned once to fit its time limit and saved in `out/plan.json`.
 
     Raises:
         LabError: the folder has a study with other settings.
@@ -71,7 +71,7 @@ def train_run(folder: Path, data: Path, config: TrainConfig) -> None:
 
 
 def worker(folder: str, data: str, config: dict[str, Any], *, display: TrainProgress | None = None) -> bool:
-    """Train or resume one run in this process and return True."""
+    """Train or resume one run in this process; return True, because `run_worker` needs a result."""
     if Run(Path(folder)).config.exists():
         resume_run(Path(folder), display=display)
     else:
@@ -85,7 +85,7 @@ def is_finished(run: Run) -> bool:
 
 
 def finish_run(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset) -> Stored | None:
-    """Train and evaluate a run if it is unfinished; return its network, or None if training diverged.
+    """Train a run and evaluate it on `holdout` if not done yet; return its network, or None if training diverged.
 
     The error message of a diverged run is written to `results/diverged.json`.
     """
@@ -107,7 +107,10 @@ def finish_run(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset
 
 
 def write_study(out: Path, name: str, study: Study, draw: Callable[[Study, Path], None], **values: Any) -> str:
-    """Write a study as `NAME.json`, `NAME.png` and `NAME.md`, from the template `NAME.md`, and return the Markdown."""
+    """Write `NAME.json`, the figure and `NAME.md` to the folder `out`; return the Markdown.
+
+    The Markdown is rendered from the template `NAME.md` with the content of `study` and the additional `values`.
+    """
     source = (files("scenelab.studies") / "templates" / f"{name}.md").read_text(encoding="utf-8")
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True

@@ -13,7 +13,7 @@ class TextbookConv2dFunction(Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-        """Return the output of shape N×Co×Ho×Wo."""
+        """Return the convolution of `images` with `weight`, plus `bias`, of shape N×Co×Ho×Wo."""
         kernel = weight.shape[2:]
         windows = F.unfold(images, kernel, padding=padding, stride=stride)  # n, c·k·k, l
         ctx.save_for_backward(windows, weight)
@@ -26,7 +26,7 @@ class TextbookConv2dFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of images, weight and bias; None for those not needed."""
+        """Return the gradients of images, weight and bias (None if not needed), and None for stride and padding."""
         windows, weight = ctx.saved_tensors
         grad = grads[0].flatten(2)  # n, o, l
         grad_images = grad_weight = grad_bias = None
@@ -41,9 +41,9 @@ class TextbookConv2dFunction(Function):
 
 
 class TextbookConv2d(nn.Conv2d):
-    """Drop-in for `nn.Conv2d` with equal strides and equal padding on both axes, without dilation or groups."""
+    """Replacement for `nn.Conv2d` with equal strides and equal padding on both axes, without dilation or groups."""
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o p q"]:
-        """Return the output of shape N×Co×Ho×Wo."""
+        """Return the convolution of `input`, of shape N×Co×Ho×Wo."""
         stride, padding = self.stride[0], self.padding[0]
         return TextbookConv2dFunction.apply(input, self.weight, self.bias, stride, padding)

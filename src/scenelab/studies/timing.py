@@ -11,7 +11,10 @@ Rounds = dict[str, dict[str, list[float]]]
 
 
 def interleave(names: Iterable[str], measure: Callable[[str], Measurements], rounds: int) -> Rounds:
-    """Measure subjects in the order A B C, C B A, A B C, …, so that slow phases of the machine affect all equally."""
+    """Measure all subjects once per round and return the values.
+
+    The order is A B C, C B A, A B C, …, so that slow phases of the machine affect all subjects equally.
+    """
     names, values = list(names), {}
     for number in range(rounds):
         for name in names if number % 2 == 0 else reversed(names):
@@ -28,6 +31,6 @@ def seconds_of(work: Callable[[], object]) -> Measurements:
 
 
 def ratio(values: dict[str, list[float]], ours: str, baseline: str) -> dict[str, Any]:
-    """Return median, minimum and maximum of the ratio `ours` / `baseline` over the rounds, and their number `n`."""
+    """Return median, minimum, maximum and number `n` of the per-round ratios `values[ours] / values[baseline]`."""
     ratios = [value / other for value, other in zip(values[ours], values[baseline], strict=True)]
     return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios), "n": len(ratios)}

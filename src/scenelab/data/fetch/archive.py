@@ -26,7 +26,7 @@ DAMAGE += (EOFError, ValueError, OverflowError, RecursionError, NotImplementedEr
 
 
 class ArchiveError(LabError):
-    """Error for an invalid archive, of which a downloaded copy can be deleted."""
+    """Error for an invalid archive; a downloaded copy may be deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def extract(archive: Path, folder: Path, *, limits: Limits = Limits()) -> None:
 
 
 def _unpack(file: IO[bytes], folder: Path, limits: Limits) -> None:
-    """Extract the members that belong to the data set, and check all members."""
+    """Extract the data set's members into `folder`; raise an ArchiveError for an unsafe or oversized member."""
     size = os.fstat(file.fileno()).st_size
     written = spent = shown = 0
     with progress("unpacking", size, unit="bytes") as advance:
@@ -102,7 +102,7 @@ def _unpack(file: IO[bytes], folder: Path, limits: Limits) -> None:
 
 
 def _place(name: str) -> str | None:
-    """Return a member's path relative to the data folder, or None to skip it; raise for an unsafe name."""
+    """Return a member's path relative to the data folder, or None to skip it; raise an ArchiveError if unsafe."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if not name or name.startswith("/") or ".." in parts or "\0" in name or "\\" in name or DRIVE.match(name):
         raise ArchiveError(f"the name {name!r} is not a plain path inside the folder")
@@ -141,7 +141,7 @@ def members(file: IO[bytes]) -> Iterator[Member]:
 
 
 class _Stream:
-    """File from which `tarfile` reads headers; limits their size in memory."""
+    """File wrapper from which `tarfile` reads; limits the size of a header in memory."""
 
     def __init__(self, source: IO[bytes] | gzip.GzipFile) -> None:
         self.source, self.seek, self.tell = source, source.seek, source.tell

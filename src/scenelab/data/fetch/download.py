@@ -128,7 +128,7 @@ def _request(session: requests.Session, address: str, target: Path, timeout: flo
 
 
 def _continues(response: requests.Response, size: int, validator: str) -> bool:
-    """Return whether a response with status 206 or 416 fits the partial file of `size` bytes."""
+    """Return whether a response with status 206 or 416 continues the partial file of `size` bytes."""
     named = [response.headers[name] for name in ("ETag", "Last-Modified") if name in response.headers]
     if not size or (named and validator not in named):
         return False
@@ -138,7 +138,7 @@ def _continues(response: requests.Response, size: int, validator: str) -> bool:
 
 
 def _announced(response: requests.Response) -> tuple[int, int | None, int | None]:
-    """Return start and end (exclusive) of the response in the file, and the file's size; None if unknown."""
+    """Return the byte range of the response in the file (end exclusive), and the file's size; None if unknown."""
     match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if response.status_code == 206 and match:
         end = int(match[2]) + 1
@@ -180,7 +180,7 @@ def _receive(response: requests.Response, target: Path, address: str) -> None:
 
 
 def _read(response: requests.Response) -> bytes:
-    """Read a chunk of the body without decoding, since an archive sent as gzip-encoded must stay compressed."""
+    """Return the next bytes of the body without decoding: a body sent with gzip encoding must stay compressed."""
     try:
         return response.raw.read(CHUNK, decode_content=False)
     except (HTTPError, OSError) as error:

@@ -141,7 +141,7 @@ def _unpack(archive: Path, built: Path) -> int:
 
 
 def _install(folder: Path, build: Callable[[Path], int]) -> bool:
-    """Call `build(staging)` and rename its result `staging/data` to `folder`; return False if nothing was to do."""
+    """Call `build(staging)`, then rename `staging/data` to `folder`; return False if `folder` already has the data."""
     folder = Path(folder).resolve()
     try:
         if _holds_data(folder):
@@ -190,7 +190,7 @@ def _staging(folder: Path) -> Iterator[Path]:
 
 
 def _holds_data(folder: Path) -> bool:
-    """Return whether `folder` has a complete data set, not if missing or empty; raise a LabError for other content."""
+    """Return True for a complete data set, False for a missing or empty folder; raise a LabError for other content."""
     if not folder.exists():
         return False
     if not folder.is_dir():
@@ -212,7 +212,7 @@ def _holds_data(folder: Path) -> bool:
 
 @contextmanager
 def _dropping(*paths: Path) -> Iterator[None]:
-    """Delete `paths` if the block raises a LabError, unless caused by the operating system, to download them again."""
+    """Delete the downloads `paths` if the block raises a LabError that was not caused by the operating system."""
     try:
         yield
     except LabError as error:
