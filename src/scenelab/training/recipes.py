@@ -113,7 +113,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
 
 
 def get(name: str) -> TrainConfig:
-    """Return the config of a recipe.
+    """Return the training config of the recipe with this name.
 
     Raises:
         LabError: no recipe has this name.
