@@ -32,7 +32,7 @@ class Conv2dFunction(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        """Save for `backward`: input and weight (if needed), their shapes, stride and padding."""
+        """Save input and weight (if needed), their shapes, stride and padding for `backward`."""
         input, weight, _, stride, padding = inputs
         save_context(ctx, input, weight, stride, padding)
 
@@ -129,7 +129,7 @@ def _is_autocast(tensor: Any) -> bool:
 
 
 def _autocast(tensor: Any) -> Any:
-    """Convert a tensor to autocast's dtype, as `F.conv2d` does; return other objects and float64 unchanged."""
+    """Convert a floating-point tensor, except float64, to autocast's dtype if autocast is on, as `F.conv2d` does."""
     if not _is_autocast(tensor) or not tensor.is_floating_point() or tensor.dtype == torch.float64:
         return tensor
     return tensor.to(torch.get_autocast_dtype(tensor.device.type))

@@ -57,7 +57,10 @@ def config_from_flags(flags: argparse.Namespace, model: str) -> TrainConfig:
 
 
 def device_of(gpu: int) -> str:
-    """Return the device name for the flag --gpu: `cuda:N` for GPU N, `cpu` for -1 or without a GPU (with a message)."""
+    """Return the device name for the flag --gpu: `cuda:N` for GPU N, `cpu` for -1 or without a GPU.
+
+    Prints the choice, except for -1.
+    """
     if gpu < 0:
         return "cpu"
     if not torch.cuda.is_available():

@@ -33,7 +33,7 @@ class Branches(nn.Module):
 
 
 class InceptionNet(StagedNet):
-    """Inception network: three stages, each a 3×3 convolution of stride 2 and two inception blocks; batch norm."""
+    """Inception network with batch norm: three stages, each a 3×3 convolution of stride 2 and two inception blocks."""
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100) -> None:
         layers, channels = conv_relu(conv_op, 3, STEM, 4, stride=2), STEM

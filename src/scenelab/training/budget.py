@@ -73,7 +73,7 @@ def plan(config: TrainConfig, *, images: int, categories: tuple[str, ...]) -> Tr
 
 
 def prefers_bfloat16(config: TrainConfig, categories: tuple[str, ...]) -> bool:
-    """Measure training steps; return whether bfloat16 is faster than float32 by the factor `MIN_SPEEDUP`."""
+    """Measure training steps; return whether bfloat16 is more than `MIN_SPEEDUP` times as fast as float32."""
     plain, half = (
         images_per_second(dataclasses.replace(config, autocast=autocast), RUNGS[0][1], categories)
         for autocast in (False, True)
@@ -102,7 +102,7 @@ def images_per_second(config: TrainConfig, side: int, categories: tuple[str, ...
 
 
 def noise(count: int, side: int, categories: tuple[str, ...]) -> MemmapDataset:
-    """Return an in-memory data set of `count` random images of side×side pixels, with labels 0, 1, 2, … in turn."""
+    """Return an in-memory data set of `count` random images of side×side pixels; labels cycle through the classes."""
     pixels = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     labels = torch.arange(count) % len(categories)
     return MemmapDataset(

@@ -32,7 +32,7 @@ TIMEOUT = timedelta(minutes=10)  # long enough to wait for a rank that packs ima
 
 @dataclass(frozen=True)
 class World:
-    """Rank of this process, number of processes, and collective operations, trivial for a single process."""
+    """Rank of this process, number of processes, and collective operations (no communication for one process)."""
 
     rank: int = 0
     size: int = 1

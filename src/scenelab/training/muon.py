@@ -32,7 +32,7 @@ def orthogonalize(matrix: Float[Tensor, "rows columns"], steps: int = STEPS) -> 
 
         P = aI + bA + cA²        Q ← P·Q        A ← P·A·P        (A commutes with P)
 
-    For a 256 × 2304 matrix this takes a third of the operations of multiplying X in each step.
+    For a 256 × 2304 matrix this takes a third of the operations of the original iteration.
 
     Args:
         matrix: float32 or float64; in 16 bits, A would lose the small singular values.

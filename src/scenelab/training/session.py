@@ -117,7 +117,7 @@ def resume_run(
 
 
 def open_sides(data: Path, cache: Path | None, config: TrainConfig) -> tuple[MemmapDataset, MemmapDataset]:
-    """Return the data sets for training and for evaluation; the latter is val, or a held-out part of train."""
+    """Return the training images, and the evaluation images (val, or a held-out part of train)."""
     train = open_dataset(data, cache, "train", config.stored_size, config.damaged)
     if config.holdout:
         return hold_out(train, config.holdout)

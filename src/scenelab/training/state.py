@@ -30,7 +30,7 @@ class TrainState:
         average: the moving average of the weights, or None if the config has none.
         is_custom: whether a factory built the network, not the registry.
         step: number of completed steps.
-        best_acc1: top-1 accuracy on val, in percent, of the weights in model_best.pth.tar.
+        best_acc1: top-1 accuracy, in percent of the evaluated images, of the weights in model_best.pth.tar.
         metrics_bytes: size of metrics.jsonl at the last checkpoint.
         stopped: reason why the run ended before its last step, or empty.
         is_complete: whether the last step is done; with a time limit, elapsed time alone does not show it.
