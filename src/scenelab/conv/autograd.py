@@ -32,7 +32,7 @@ class Conv2dFunction(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        """Save the tensors and the geometry that `backward` needs."""
+        """Save input and weight (if needed), their shapes, stride and padding for `backward`."""
         input, weight, _, stride, padding = inputs
         save_context(ctx, input, weight, stride, padding)
 
@@ -92,7 +92,7 @@ class _WeightGradient(_Gradient):
 
 
 def convolve(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-    """Check the arguments and return Y, in autocast's dtype under autocast, without an autograd graph."""
+    """Check the arguments and return the convolution Y without an autograd graph, in autocast's dtype if enabled."""
     input, weight, bias = map(_autocast, (input, weight, bias))
     checks.check(input, weight, bias, stride, padding)
     with _autocast_off(input):
@@ -100,7 +100,7 @@ def convolve(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pa
 
 
 def save_context(ctx: Any, input: Tensor, weight: Tensor, stride: int, padding: int) -> None:
-    """Save what `gradients` needs: the input only if the weight needs a gradient, and vice versa."""
+    """Save tensors for `gradients`: the input only if the weight needs a gradient, and vice versa."""
     needs_input, needs_weight = ctx.needs_input_grad[:2]
     ctx.save_for_backward(input if needs_weight else None, weight if needs_input else None)
     ctx.input_shape, ctx.kernel_size = tuple(input.shape), weight.shape[-1]
@@ -129,7 +129,7 @@ def _is_autocast(tensor: Any) -> bool:
 
 
 def _autocast(tensor: Any) -> Any:
-    """Return a tensor in autocast's dtype, as for `F.conv2d`: converts all floating dtypes except float64."""
+    """Convert a floating-point tensor, except float64, to autocast's dtype if autocast is on, as `F.conv2d` does."""
     if not _is_autocast(tensor) or not tensor.is_floating_point() or tensor.dtype == torch.float64:
         return tensor
     return tensor.to(torch.get_autocast_dtype(tensor.device.type))

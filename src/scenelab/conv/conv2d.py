@@ -1,4 +1,4 @@
-"""The convolution as a function and as a module, with the signatures of `F.conv2d` and `nn.Conv2d`."""
+"""2D convolution as a function and as a module, with the signatures of `F.conv2d` and `nn.Conv2d`."""
 
 import math
 from typing import Any
@@ -95,7 +95,7 @@ class Conv2d(nn.Module):
             nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Float[Tensor, "n ci h w"]) -> Float[Tensor, "n co ho wo"]:
-        """Return the N×Co×Ho×Wo output."""
+        """Return the convolution of a batch N×Ci×H×W, shape N×Co×Ho×Wo."""
         return conv2d(input, self.weight, self.bias, self.stride[0], self.padding[0])
 
     def extra_repr(self) -> str:

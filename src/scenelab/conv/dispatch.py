@@ -45,7 +45,7 @@ def select_algorithm(
 
 
 def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int) -> Output:
-    """Return Y; as for `F.conv2d`, it is in channels_last format if the input or the weight is."""
+    """Return the convolution Y, in channels_last format if the input or the weight is, as for `F.conv2d`."""
     (images, channels_in, height, width), (channels_out, _, kernel, _) = input.shape, weight.shape
     sides = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
     output = _empty((images, channels_out, *sides), input)
@@ -57,7 +57,10 @@ def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int)
 
 
 def grad_input(grad_output: Output, weight: Weight, input_shape: Shape, stride: int, padding: int) -> Input:
-    """Return ∂L/∂X; at stride 1, convolve ∂L/∂Y with W rotated by 180° (Dumoulin & Visin 2016, relationship 9)."""
+    """Return the gradient ∂L/∂X.
+
+    At stride 1 this is ∂L/∂Y convolved with W rotated by 180° (Dumoulin & Visin 2016, relationship 9).
+    """
     kernel = weight.shape[-1]
     if stride == 1 and padding < kernel and kernel > 1:
         return forward(grad_output, weight.flip(2, 3).transpose(0, 1), None, 1, kernel - 1 - padding)
@@ -72,7 +75,7 @@ def grad_input(grad_output: Output, weight: Weight, input_shape: Shape, stride: 
 
 
 def grad_weight(grad_output: Output, input: Input, kernel_size: int, stride: int, padding: int) -> Weight:
-    """Return ∂L/∂W: the sum over all windows of the input, each weighted by the gradient of its output."""
+    """Return the gradient ∂L/∂W: the sum of the input's windows, each weighted by the gradient of its output."""
     channels_in, channels_out = input.shape[1], grad_output.shape[1]
     if grad_output.numel():
         algorithm = select_algorithm(kernel_size, stride, padding, channels_in, channels_out, input.dtype)
@@ -99,7 +102,7 @@ def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def _as(result: Tensor, *arguments: Tensor) -> Tensor:
-    """Return a channels-last result in the dtype of the first argument and the memory format of the arguments."""
+    """Convert a result to the dtype of the first argument, and to channels_last format if any argument has it."""
     result, layout = result.to(arguments[0].dtype), _memory_format(*arguments)
     return result if layout == torch.channels_last else result.clone(memory_format=layout)
 
@@ -109,7 +112,7 @@ def _memory_format(*tensors: Tensor) -> torch.memory_format:
 
 
 def _is_channels_last(tensor: Float[Tensor, "n c h w"]) -> bool:
-    """Return whether the strides are those of channels_last format.
+    """Return whether a tensor has the strides of channels_last format.
 
     `is_contiguous(memory_format=torch.channels_last)` is also true for NCHW tensors with one channel.
     """

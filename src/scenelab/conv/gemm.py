@@ -49,16 +49,17 @@ def gemm(left: Tensor, right: Tensor, out: Float[Tensor, "rows co"], *, add: boo
 
 
 def gemm_bias(left: Tensor, right: Tensor, bias: Bias, out: Float[Tensor, "rows co"]) -> None:
-    """Compute out = left·right + bias."""
+    """Compute out = left·right + bias, with one bias value per column, or no bias if it is None."""
     if bias is not None:
         out.copy_(bias.expand_as(out))
     gemm(left, right, out, add=bias is not None)
 
 
 def gemm_accumulate(total: Float[Tensor, "p k co"], left: Tensor, right: Tensor) -> None:
-    """Add leftᵀ·right to `total` as `len(total)` partial sums over equal parts of the rows.
+    """Add leftᵀ·right to `total`, split into one partial sum per matrix of `total`.
 
-    The number of rows must be a multiple of `len(total)`; the caller sums `total` over its first dimension.
+    Each partial sum covers an equal part of the rows, so `len(total)` must divide the number of rows. The caller sums
+    `total` over its first dimension.
     """
     count = len(total)
     total.baddbmm_(left.unflatten(0, (count, -1)).transpose(1, 2), right.unflatten(0, (count, -1)))

@@ -12,7 +12,7 @@ from scenelab.conv.gemm import Bias, Input, Output, Weight, blocks, gemm_accumul
 def _windows(
     input: Float[Tensor, "n h w c"], kernel: int, stride: int, padding: int, shape: tuple[int, int]
 ) -> Iterator[tuple[int, int, Float[Tensor, "b hwo kkc"]]]:
-    """Yield (start, end, windows) per block of images; the memory of `windows` is reused for the next block."""
+    """Yield (start, end, K×K windows of images start … end-1) per block; the windows' memory is reused."""
     images, height, width, channels = input.shape
     size = shape[0] * shape[1] * kernel * kernel * channels * input.element_size()
     count = images_per_block(images, size, input.device)
@@ -32,14 +32,14 @@ def _matrix(weight: Weight) -> Float[Tensor, "kkci co"]:
 
 
 def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int, output: Output) -> None:
-    """Write Y = windows · W + b to `output`."""
+    """Write the convolution Y = windows(X) · W + b to `output`."""
     matrix, shape = _matrix(weight), (output.shape[1], output.shape[2])
     for start, end, windows in _windows(input, weight.shape[-1], stride, padding, shape):
         gemm_bias(windows.flatten(0, 1), matrix, bias, output[start:end].view(-1, len(weight)))
 
 
 def grad_weight(grad_output: Output, input: Input, kernel: int, stride: int, padding: int) -> Weight:
-    """Return ∂W = windowsᵀ · ∂Y, summed over all blocks of images."""
+    """Return the gradient ∂W = windows(X)ᵀ · ∂Y, summed over all blocks of images."""
     shape, channels_in, channels = (grad_output.shape[1], grad_output.shape[2]), input.shape[-1], grad_output.shape[-1]
     count = splits(shape[0] * shape[1])
     total = input.new_zeros(count, kernel * kernel * channels_in, channels)
@@ -49,7 +49,7 @@ def grad_weight(grad_output: Output, input: Input, kernel: int, stride: int, pad
 
 
 def grad_input(grad_output: Output, weight: Weight, stride: int, padding: int, result: Input) -> None:
-    """Write ∂X to `result` (col2im): add each element of the windows ∂Y · Wᵀ to the pixel it was copied from."""
+    """Write the gradient ∂X to `result` by col2im: sum the overlapping windows ∂Y · Wᵀ at each pixel."""
     (images, height, width, channels_in), kernel = result.shape, weight.shape[-1]
     _, rows, columns, channels = grad_output.shape
     matrix = _matrix(weight).t()

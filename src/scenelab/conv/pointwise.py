@@ -24,12 +24,12 @@ def _rows(pixels: Float[Tensor, "n h w c"], stride: int = 1) -> Float[Tensor, "n
 
 
 def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int, output: Output) -> None:
-    """Write Y = X·Wᵀ + b to `output`, with X at every `stride`-th row and column."""
+    """Write the convolution Y = X·Wᵀ + b to `output`, with X at every `stride`-th row and column."""
     _products(_rows(input, stride), weight.flatten(1).t(), bias, output.view(-1, output.shape[-1]))
 
 
 def grad_input(grad_output: Output, weight: Weight, stride: int, padding: int, result: Input) -> None:
-    """Write ∂X to `result`: ∂Y·W at every `stride`-th row and column, zero elsewhere."""
+    """Write the gradient ∂X to `result`: ∂Y·W at every `stride`-th row and column, zero elsewhere."""
     if stride == 1:
         _products(_rows(grad_output), weight.flatten(1), None, result.view(-1, result.shape[-1]))
         return
@@ -38,7 +38,7 @@ def grad_input(grad_output: Output, weight: Weight, stride: int, padding: int, r
 
 
 def grad_weight(grad_output: Output, input: Input, kernel: int, stride: int, padding: int) -> Weight:
-    """Return ∂W = ∂Yᵀ·X, with X at every `stride`-th row and column."""
+    """Return the gradient ∂W = ∂Yᵀ·X, with X at every `stride`-th row and column."""
     rows, pixels = _rows(grad_output), _rows(input, stride)
     total = rows.new_zeros(splits(len(rows)), rows.shape[1], pixels.shape[1])
     gemm_accumulate(total, rows, pixels)

@@ -49,7 +49,7 @@ def grad_bias_reference(grad_output: Tensor) -> Tensor:
 def products(
     input_shape: Shape, weight_shape: Shape, stride: int, padding: int
 ) -> Iterator[tuple[Index, Index, Index]]:
-    """Yield the indices of output, weight and pixel for each product of a convolution."""
+    """Yield (output index, weight index, pixel index) for each product of a weight and a pixel in a convolution."""
     (images, channels, height, width), (outputs, _, kernel, _) = input_shape, weight_shape
     rows, columns = (output_side(side, kernel, stride, padding) for side in (height, width))
     for n, o, c, i, j, h, v in product(*map(range, (images, outputs, channels, kernel, kernel, rows, columns))):

@@ -34,7 +34,7 @@ class _Lines:
         self.pixels = input.new_zeros(self.rows + (kernel - 1) * (self.pitch + 1), channels)
 
     def load(self, images: Float[Tensor, "b h w ci"]) -> None:
-        """Copy a block of images into the workspace and zero the unused rest."""
+        """Copy a block of images into the workspace and set its unused rows to zero."""
         (count, _, width, _), begin = images.shape, self.padding
         area = self.lines * self.pitch
         lines = self.pixels[: count * area].view(count, self.lines, self.pitch, -1)
@@ -58,7 +58,7 @@ class _Lines:
 
 
 def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int, output: Output) -> None:
-    """Write Y to `output`; the padding must be less than K and the stride 1."""
+    """Write the convolution Y to `output`; the stride must be 1 and the padding less than K."""
     kernel = weight.shape[-1]
     lines = _Lines(input, kernel, padding)
     slices = weight.permute(2, 3, 1, 0).reshape(kernel, -1, len(weight))
@@ -76,7 +76,10 @@ def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int,
 
 
 def grad_weight(grad_output: Output, input: Input, kernel: int, stride: int, padding: int) -> Weight:
-    """Return ∂W from ∂W[i] = Σ_p X[p+i·pitch :].view(-1, K·Ci)ᵀ · ∂Y[p::K], with ∂Y zero at discarded outputs."""
+    """Return the gradient ∂W, where ∂W[i] = Σ_p X[p+i·pitch :].view(-1, K·Ci)ᵀ · ∂Y[p::K].
+
+    ∂Y is zero at discarded outputs.
+    """
     channels, channels_in = grad_output.shape[-1], input.shape[-1]
     lines = _Lines(input, kernel, padding)
     positions = lines.new_positions(channels)

@@ -88,7 +88,7 @@ class _Tiles:
         self.transformed = input.new_empty(side**2, self.images * self.down * self.across, channels)
 
     def load(self, images: Float[Tensor, "b h w c"]) -> Float[Tensor, "n2 t c"]:
-        """Return Bᵀ d B for each tile of a block of images; unused tiles of a smaller last block are zero."""
+        """Return the transformed input tiles Bᵀ d B of a block; unused tiles of a smaller last block are zero."""
         (count, height, width, _), begin = images.shape, self.padding
         self.padded[:count, begin : begin + height, begin : begin + width].copy_(images)
         self.padded[count:].zero_()
@@ -103,7 +103,7 @@ class _Tiles:
 
 
 def _channel_groups(channels: int, channels_in: int, like: Tensor) -> list[slice]:
-    """Return groups of output channels of equal size whose transformed filters fit in `FILTER_BYTES`."""
+    """Return slices that split the output channels into groups whose transformed filters fit in `FILTER_BYTES`."""
     size = (max(POINTS) + 2) ** 2 * channels * channels_in * like.element_size()
     count = min(channels, -(-size // FILTER_BYTES)) if like.device.type == "cpu" else 1
     step = -(-channels // count)
@@ -111,7 +111,7 @@ def _channel_groups(channels: int, channels_in: int, like: Tensor) -> list[slice
 
 
 def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int, output: Output) -> None:
-    """Write Y to `output` for any padding; outputs of tiles beyond the image are discarded."""
+    """Write the convolution Y to `output` for any padding; discard outputs of tiles beyond the image."""
     for group in _channel_groups(weight.shape[0], weight.shape[1], input):
         _forward(input, weight[group], None if bias is None else bias[group], padding, output[..., group])
 
@@ -135,7 +135,7 @@ def _forward(input: Tensor, weight: Tensor, bias: Tensor | None, padding: int, o
 
 
 def grad_weight(grad_output: Output, input: Input, kernel: int, stride: int, padding: int) -> Weight:
-    """Return ∂W, accumulated over all blocks in the transformed domain and transformed back once."""
+    """Return the gradient ∂W, accumulated over all blocks in the transformed domain and transformed back once."""
     groups = _channel_groups(grad_output.shape[-1], input.shape[-1], input)
     return torch.cat([_grad_weight(grad_output[..., group], input, padding) for group in groups])
 

@@ -40,7 +40,7 @@ BATCH_SIZE, COLUMNS = 100, 10  # images per grid, and per row of a grid
 
 
 def config_from_flags(flags: argparse.Namespace, model: str) -> TrainConfig:
-    """Return the `starter` recipe with the flags of `main.py`; `model` is the name of the network in checkpoints."""
+    """Return the config of `starter` with the values of `main.py`'s flags; checkpoints name the network `model`."""
     recipe = starter()
     rates = {name: getattr(flags, name) for name in ("lr", "momentum", "weight_decay")}
     plain = {name: getattr(flags, name) for name in ("epochs", "batch_size")}
@@ -57,7 +57,10 @@ def config_from_flags(flags: argparse.Namespace, model: str) -> TrainConfig:
 
 
 def device_of(gpu: int) -> str:
-    """Return the device for the flag --gpu, a GPU index or -1 for the CPU; without a GPU, say so and use the CPU."""
+    """Return the device name for the flag --gpu: `cuda:N` for GPU N, `cpu` for -1 or without a GPU.
+
+    Prints the choice, except for -1.
+    """
     if gpu < 0:
         return "cpu"
     if not torch.cuda.is_available():
@@ -119,7 +122,7 @@ def train(
         config: config of the run.
         factory: builds the network, called with `num_classes`.
         resume: path of a checkpoint to resume from; empty to start a new run.
-        start_epoch: number of completed epochs, if it differs from the checkpoint's.
+        start_epoch: number of completed epochs; 0 takes the number from the checkpoint.
         print_freq: number of steps between two printed lines.
         attached: whether the factory is a result of `attach_attack`.
 
@@ -183,7 +186,7 @@ def _move_aside(run: Run) -> None:
 
 
 def name_of(checkpoint: str) -> str:
-    """Return the name of the network in a checkpoint; `DEFAULT` if there is no checkpoint or the name is unknown."""
+    """Return the network name stored in a checkpoint file; `DEFAULT` if the path is empty or the name is unknown."""
     name = load_checkpoint(Path(checkpoint)).get("model_arch", DEFAULT) if checkpoint else DEFAULT
     if name == DEFAULT or name not in NETWORKS:
         return DEFAULT
@@ -199,7 +202,7 @@ def network(name: str, student_code: ModuleType) -> Factory:
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A checkpoint to evaluate: its model, image side in pixels, the val images, and the device."""
+    """Model to evaluate, side of its input images in pixels, val images, and device."""
 
     model: Classifier
     size: int
@@ -207,7 +210,7 @@ class Judged:
     device: torch.device
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches of at most 100 val images, normalized and resized, with their labels."""
+        """Yield batches of at most 100 val images, resized and normalized, with their class indices."""
         for start in range(0, len(self.val), BATCH_SIZE):
             rows = slice(start, start + BATCH_SIZE)
             images = self.val.gather(rows).to(self.device).float().div_(255)
@@ -231,7 +234,7 @@ def open_judged(data: Path, checkpoint: str, factory: Factory, gpu: int) -> Judg
 
 
 def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) -> None:
-    """Evaluate a checkpoint on val with logits averaged over mirror images; print top-1 and top-5 accuracy."""
+    """Print top-1 and top-5 accuracy on val in percent, with logits averaged over image and mirror image."""
     judged = open_judged(data, checkpoint, factory, gpu)
     logits = predict_logits(judged.model, judged.val, size=judged.size, mirror=True, device=judged.device)
     labels = judged.val.labels
@@ -257,7 +260,7 @@ def log_attention(data: Path, checkpoint: str, factory: Factory, student_code: M
 def attack(
     data: Path, checkpoint: str, factory: Factory, student_code: ModuleType, *, gpu: int = -1, vis: bool = False
 ) -> None:
-    """Attack all val images with the student's `default_attack`; print the accuracy before and after.
+    """Attack all val images with the student's `default_attack`; print the accuracy in percent before and after.
 
     The attack gets normalized images, as in the handout; logits are not averaged with mirror images. With `vis`, also
     write original and adversarial images to TensorBoard in `../logs`, one grid of 100 images per step.

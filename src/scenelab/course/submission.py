@@ -56,7 +56,7 @@ class Problem:
 
 
 def _below(folder: Path) -> list[Path]:
-    """Return the sorted paths of all files and folders below a folder, without the names in `IGNORED`."""
+    """Return the sorted paths of all files and folders below a folder, without names in `IGNORED`."""
 
     def refuse(error: OSError) -> None:
         if not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # a missing folder is reported elsewhere
@@ -70,7 +70,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def list_files(root: Path) -> list[Path]:
-    """Return the sorted relative paths of the files of a submission, without links and files of editors and git.
+    """Return the sorted relative paths of a submission's files, without symbolic links and names in `IGNORED`.
 
     Raises:
         OSError: a folder cannot be read.
@@ -168,7 +168,7 @@ def _strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 
 def _parts(node: ast.AST) -> list[ast.AST]:
-    """Return the nodes below `node` that are docstrings, parts of strings or help texts, not complete paths."""
+    """Return the nodes below `node` that cannot be complete paths: docstrings, parts of strings, help texts."""
     match node:
         case ast.Expr(value=value):  # a docstring, or another unused string
             return [value]
@@ -190,7 +190,7 @@ def _parts(node: ast.AST) -> list[ast.AST]:
 
 
 def run_test(root: Path) -> list[Problem]:
-    """Run code/test_conv.py and return a problem if it is missing or fails; write no bytecode."""
+    """Run code/test_conv.py; return a list with a problem if it is missing, fails or times out, else empty."""
     name = "code/test_conv.py"
     if not (root / name).exists():
         return [Problem(name, "is missing; copy it from the assignment's folder", rule="test")]
@@ -215,7 +215,7 @@ def run_test(root: Path) -> list[Problem]:
 
 
 def write_zip(root: Path, target: Path) -> int:
-    """Zip the files of a submission and return their number; the same files give an identical zip.
+    """Zip the files of a submission to `target` and return their number; equal files give an identical zip.
 
     The zip is written to a temporary file first, so that a file at `target` is always complete.
     """
@@ -250,7 +250,10 @@ def main(arguments: list[str]) -> int:
 
 
 def check_and_zip(root: Path, out: Path, *, anyway: bool = False, test: bool = True) -> int:
-    """Check a submission and zip it if there are no problems, or with `anyway`; return the exit status (0: zipped)."""
+    """Check a submission, print its problems, and zip it if it has none; return the exit status (0: zipped).
+
+    With `anyway`, zip it despite the problems, unless one of the three folders is missing.
+    """
     try:
         problems = check(root, test=test)
     except OSError as error:

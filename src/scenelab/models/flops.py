@@ -75,7 +75,7 @@ def count_flops(name: str, *, num_classes: int, side: int, training: bool = Fals
 
 
 def measure_cost(name: str, side: int) -> ModelCost:
-    """Return the cost of a network with 100 classes for images of `side` pixels."""
+    """Return size and FLOPs per image of a network with 100 classes, for images of `side` pixels."""
     with torch.device("meta"):
         size = model_size(create_model(name, num_classes=CLASSES))
     flops, training_flops = (count_flops(name, num_classes=CLASSES, side=side, training=flag) for flag in (False, True))
@@ -83,7 +83,7 @@ def measure_cost(name: str, side: int) -> ModelCost:
 
 
 def describe_models(side: int, *, speed: bool) -> dict[str, dict[str, Any]]:
-    """Return description, size and cost of each network by name; with `speed` also measure images per second."""
+    """Return description, size, FLOPs and, with `speed`, measured images per second of each network by name."""
     if side < MIN_RESOLUTION:
         raise LabError(f"--size is {side}; the networks take {MIN_RESOLUTION} pixels or more")
     models = {}
@@ -98,7 +98,7 @@ def describe_models(side: int, *, speed: bool) -> dict[str, dict[str, Any]]:
 
 
 def _measure_speed(name: str, side: int) -> dict[str, float]:
-    """Measure images per second of SGD steps and of inference, in batches of 64 random images."""
+    """Return the measured images per second of SGD steps and of inference, on batches of 64 random images."""
     torch.manual_seed(0)
     model = create_model(name, num_classes=CLASSES).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)

@@ -9,7 +9,7 @@ from scenelab.models.simplenet import ConvOp
 
 
 class Branches(nn.Module):
-    """Inception block: branches of 1×1, 3×3, 5×5 and pooling with ¼, ½, ⅛ and ⅛ of the channels.
+    """Inception block: parallel 1×1, 3×3, 5×5 and pooling branches with ¼, ½, ⅛ and ⅛ of the output channels.
 
     A 1×1 convolution reduces the channels at the start of the 3×3 and 5×5 branches. Two 3×3 convolutions replace the
     5×5 convolution (Szegedy et al. 2016, section 3.1).
@@ -33,7 +33,7 @@ class Branches(nn.Module):
 
 
 class InceptionNet(StagedNet):
-    """Inception network: three stages of a 3×3 convolution of stride 2 and two inception blocks, with batch norm."""
+    """Inception network with batch norm: three stages, each a 3×3 convolution of stride 2 and two inception blocks."""
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100) -> None:
         layers, channels = conv_relu(conv_op, 3, STEM, 4, stride=2), STEM

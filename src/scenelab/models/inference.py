@@ -24,7 +24,7 @@ def prepare_for_inference(model: Classifier) -> Classifier:
 
 
 def _fold(sequence: nn.Sequential) -> None:
-    """Fold each `nn.BatchNorm2d` that directly follows an `nn.Conv2d` into it, in place."""
+    """Fold each `nn.BatchNorm2d` into the `nn.Conv2d` directly before it; change the sequence in place."""
     names = list(sequence._modules)
     for name, following in pairwise(names):
         convolution, norm = sequence._modules[name], sequence._modules[following]

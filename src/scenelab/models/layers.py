@@ -13,7 +13,7 @@ STEM = 32
 
 
 class StagedNet(nn.Module):
-    """Base class: convolutional layers, global average pooling and a linear layer, with He initialization."""
+    """Base class of networks: convolutions, global average pooling and a linear layer, with He initialization."""
 
     def __init__(self, layers: list[nn.Module], channels: int, num_classes: int) -> None:
         super().__init__()
@@ -42,12 +42,12 @@ def convolution(
 def conv_relu(
     conv_op: ConvOp, channels: int, width: int, kernel_size: int = 3, *, stride: int = 1, norm: bool = True
 ) -> list[nn.Module]:
-    """Return the layers of `convolution`, followed by a ReLU; the arguments are the same."""
+    """Return a list of two modules: `convolution` with the same arguments, and a ReLU."""
     return [convolution(conv_op, channels, width, kernel_size, stride=stride, norm=norm), nn.ReLU(inplace=True)]
 
 
 def init_he(network: nn.Module) -> None:
-    """Initialize convolutions in place: weights from N(0, 2 / (K·K·Cᵢ)), biases zero (He et al. 2015, eq. 10)."""
+    """Initialize a network's convolutions: weights from N(0, 2 / (K·K·Cᵢ)), biases zero (He et al. 2015, eq. 10)."""
     for module in network.modules():
         weight = getattr(module, "weight", None)
         if weight is not None and weight.ndim == 4:

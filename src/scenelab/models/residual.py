@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualNet(StagedNet):
-    """Residual network: three stages of a 3×3 convolution of stride 2 and residual blocks.
+    """Residual network: three stages, each a 3×3 convolution of stride 2 followed by residual blocks.
 
     The side of the images should be a multiple of 16; other sides cost 2 to 3 percentage points of accuracy
     (docs/experiments.md).

@@ -35,7 +35,7 @@ def _bottleneck(conv_op: ConvOp, wide: int, narrow: int, out: int) -> list[nn.Mo
 
 
 class _PooledNet(nn.Module):
-    """Base class: convolutional features, global average pooling and a linear layer."""
+    """Base class of networks: convolutional features, global average pooling and a linear layer."""
 
     def __init__(self, features: list[nn.Module], width: int, num_classes: int) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ TEMPERATURE = 10_000.0  # the longest wavelength is 2π times this number of pat
 
 
 def position_embedding(height: int, width: int, channels: int) -> Float[Tensor, "hw c"]:
-    """Return fixed 2D position embeddings: sines and cosines of column and row, ¼ of the channels each."""
+    """Return a fixed embedding per patch position: sine and cosine of column and row, each ¼ of the channels."""
     quarter = channels // 4
     frequencies = torch.exp(-math.log(TEMPERATURE) * torch.arange(quarter) / max(1, quarter - 1))
     rows = (torch.arange(height)[:, None] * frequencies)[:, None].expand(height, width, quarter)

@@ -38,13 +38,13 @@ def pgd_examples(
     *,
     seed: int,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Return adversarial examples by PGD from a random start (Madry et al. 2018).
+    """Return adversarial examples in [0, 1] by untargeted PGD from a random start (Madry et al. 2018).
 
     With one step this is the attack of fast adversarial training (Wong et al. 2020).
 
     Args:
-        model: is in eval mode during the attack.
-        network: the model, or its compiled form.
+        model: classifier, set to eval mode during the attack.
+        network: the function to attack: `model` itself, or its compiled form.
         images: pixel values in [0, 1].
         labels: (n) class indices, or (n, k) class probabilities; the attack uses the most likely class.
         config: radius ε of the L∞ ball, number of steps and step size.
@@ -62,9 +62,9 @@ def pgd_examples(
 
 
 def handout_examples(model: Classifier, images: Float[Tensor, "n 3 h w"], config: AdversarialConfig) -> Tensor:
-    """Return the handout's adversarial examples: a targeted attack towards the least likely class.
+    """Return normalized adversarial examples by the handout's targeted attack towards the least likely class.
 
-    The attack has no random start. The result is normalized, an input for `model.network`.
+    The attack starts from `images` (pixel values in [0, 1]). Its result is an input for `model.network`.
     """
     with torch.no_grad():
         clean = model.normalize(images)
@@ -81,7 +81,7 @@ def handout_examples(model: Classifier, images: Float[Tensor, "n 3 h w"], config
 def free_adversarial_updates(
     images: Float[Tensor, "n 3 h w"], config: AdversarialConfig, update: Callable[[Tensor], Tensor], *, seed: int
 ) -> None:
-    """Train `config.steps` times on one batch and update its perturbation (Shafahi et al. 2019, algorithm 1).
+    """Take `config.steps` training steps on one batch, updating its perturbation (Shafahi et al. 2019, algorithm 1).
 
     Each batch starts from a random perturbation. The paper reuses the perturbation of the previous batch instead, but
     a resumed run no longer has it.
@@ -103,7 +103,7 @@ def free_adversarial_updates(
 
 @dataclass(frozen=True)
 class Probe:
-    """Result of an overfitting check: number of images, and numbers classified correctly under FGSM and under PGD."""
+    """Result of an overfitting check: numbers of images in total, correct under FGSM, and correct under PGD."""
 
     images: int
     fgsm: int
@@ -114,7 +114,7 @@ class Probe:
         """Whether the network is robust to FGSM only: catastrophic overfitting (Wong et al. 2020, section 5).
 
         True if the upper end of the 95 % confidence interval of the accuracy under PGD is below half the lower end of
-        the interval under FGSM.
+        the interval of the accuracy under FGSM.
         """
         return wilson(self.pgd, self.images)[1] < MIN_RATIO * wilson(self.fgsm, self.images)[0]
 
@@ -122,7 +122,7 @@ class Probe:
 def probe_dataset(
     model: Classifier, dataset: MemmapDataset, config: AdversarialConfig, *, side: int, device: torch.device
 ) -> Probe:
-    """Run `overfitting_check` on `config.probed` images, evenly spaced in the data set and resized to `side` pixels."""
+    """Run `overfitting_check` on `config.probed` evenly spaced images of a data set, resized to `side` pixels."""
     index = np.linspace(0, len(dataset) - 1, min(len(dataset), config.probed)).astype(np.int64)
     images = resize(dataset.gather(index).to(device).float().div_(255), side).clamp_(0, 1)
     labels = dataset.labels[torch.from_numpy(index)].to(device)
@@ -132,7 +132,7 @@ def probe_dataset(
 def overfitting_check(
     model: Classifier, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], *, epsilon: float
 ) -> Probe:
-    """Attack images in [0, 1] with FGSM and with ten-step PGD (L∞) and count the correct predictions."""
+    """Return how many images in [0, 1] remain correctly classified under FGSM and under ten-step PGD (L∞)."""
     attacks = (FGSM(), PGD(steps=PROBE_STEPS))
     results = (attack(model, images, labels, threat=Linf(epsilon)) for attack in attacks)
     one, many = (int((~result.success).sum()) for result in results)

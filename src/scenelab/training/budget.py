@@ -15,10 +15,10 @@ from scenelab.training.step import train_step
 from scenelab.training.trainer import pick_device
 
 RUNGS = ((48, 64, 0), (64, 80, 150_000), (80, 96, 220_000), (96, 112, 600_000), (112, 128, 1_500_000))
-"""First and last training resolution in pixels, and the minimum number of images seen in training to use them.
+"""First and last training resolution in pixels, and the number of images × epochs from which to use the pair.
 
-Training on 225,000 images at 80 and 96 pixels gave a higher accuracy, by percentage points, than training on 160,000
-images at 96 and 112 (docs/experiments.md). The other thresholds are guesses."""
+In the same time, 209,000 images at 80 and 96 pixels gave a top-1 accuracy 2.7 percentage points above 162,000 images
+at 96 and 112 (same network, docs/experiments.md). The other thresholds are guesses."""
 
 SMALL_SHARE = 0.6  # fraction of the time at the first resolution
 STORED, EVALUATED = 1.4, 1.2
@@ -38,8 +38,8 @@ def plan(config: TrainConfig, *, images: int, categories: tuple[str, ...]) -> Tr
     """Return a config whose training takes about `config.minutes` on this machine.
 
     Sets precision, resolutions, number of epochs and decay of the weight average. bfloat16 halves the time on CPUs with
-    bfloat16 instructions, and is several times slower on others. The resolutions are the largest of `RUNGS` for which
-    the time allows enough images. During training the schedule follows the clock.
+    bfloat16 instructions, and is several times slower on others. The resolutions are the largest of `RUNGS` whose
+    minimum number of images fits in the time. During training, learning rate and resolution depend on elapsed time.
 
     Args:
         config: config with the time limit in `minutes`.
@@ -73,7 +73,7 @@ def plan(config: TrainConfig, *, images: int, categories: tuple[str, ...]) -> Tr
 
 
 def prefers_bfloat16(config: TrainConfig, categories: tuple[str, ...]) -> bool:
-    """Return whether training steps are measurably faster in bfloat16 than in float32."""
+    """Measure training steps; return whether bfloat16 is more than `MIN_SPEEDUP` times as fast as float32."""
     plain, half = (
         images_per_second(dataclasses.replace(config, autocast=autocast), RUNGS[0][1], categories)
         for autocast in (False, True)
@@ -82,7 +82,7 @@ def prefers_bfloat16(config: TrainConfig, categories: tuple[str, ...]) -> bool:
 
 
 def images_per_second(config: TrainConfig, side: int, categories: tuple[str, ...]) -> float:
-    """Return the measured training speed at a resolution of `side` pixels, with augmentation, on random images."""
+    """Measure the training speed, with augmentation, on random images; return images of `side` pixels per second."""
     device = pick_device(config.device)
     dataset = noise(2 * config.batch_size, scaled(side, STORED), categories)
     loader = make_loader(dataset, config, device)
@@ -102,7 +102,7 @@ def images_per_second(config: TrainConfig, side: int, categories: tuple[str, ...
 
 
 def noise(count: int, side: int, categories: tuple[str, ...]) -> MemmapDataset:
-    """Return an in-memory data set of `count` random images; the labels cycle through the classes."""
+    """Return an in-memory data set of `count` random images of side×side pixels; labels cycle through the classes."""
     pixels = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     labels = torch.arange(count) % len(categories)
     return MemmapDataset(

@@ -26,7 +26,10 @@ class RunClock:
         return total_steps(self.config, self.steps_per_epoch)
 
     def progress(self, state: TrainState) -> float:
-        """Return the completed fraction of the steps, or of the time limit minus the last evaluation, in [0, 1]."""
+        """Return the completed fraction of the run's steps or, with a time limit, of its time, in [0, 1].
+
+        The time limit is reduced by the expected seconds of the last evaluation and overfitting check.
+        """
         if not self.config.minutes:
             return state.step / self.total_steps
         if state.is_complete:
@@ -35,7 +38,7 @@ class RunClock:
         return min(1.0, state.run.spent / max(1.0, 60 * self.config.minutes - reserve))
 
     def expected_steps(self, state: TrainState) -> int:
-        """Return the total number of steps; with a time limit, an estimate until the last step."""
+        """Return the number of steps in the complete run; with a time limit, an estimate until the last step."""
         if not self.config.minutes or not state.step:
             return self.total_steps
         return max(state.step, round(state.step / max(1e-9, self.progress(state))))
@@ -53,5 +56,5 @@ class RunClock:
 
 
 def total_steps(config: TrainConfig, steps_per_epoch: int) -> int:
-    """Return the number of steps in `config.epochs`, at least 1."""
+    """Return the number of training steps in `config.epochs` epochs, at least 1."""
     return max(1, round(config.epochs * steps_per_epoch))

@@ -32,7 +32,7 @@ TIMEOUT = timedelta(minutes=10)  # long enough to wait for a rank that packs ima
 
 @dataclass(frozen=True)
 class World:
-    """Rank of this process, number of processes, and collectives, which do nothing for a single process."""
+    """Rank of this process, number of processes, and collective operations (no communication for one process)."""
 
     rank: int = 0
     size: int = 1
@@ -60,11 +60,11 @@ class World:
         return values
 
     def broadcast(self, *values: float) -> list[float]:
-        """Return the values of rank 0, so that all ranks make the same decision."""
+        """Return the arguments of rank 0 on all ranks, so that all ranks make the same decision."""
         return self.all_reduce(*(value if self.is_primary else 0.0 for value in values))
 
     def all_gather(self, rows: Tensor, count: int) -> Tensor:
-        """Return the `count` rows of all ranks, in order; `rows` are the rows of this rank's shard."""
+        """Return a tensor (count, …) of the rows of all shards, in order; `rows` is the shard of this rank."""
         if self.size == 1:
             return rows
         result = rows.new_zeros(count, *rows.shape[1:])
@@ -82,7 +82,7 @@ class World:
             raise LabError(f"the processes have different {what}; give all of them the same data folder")
 
     def broadcast_object(self, value: Any) -> Any:
-        """Return the value of rank 0: tensors and plain values only (`torch.load(weights_only=True)`)."""
+        """Return rank 0's argument on all ranks; it may contain only what `torch.load(weights_only=True)` accepts."""
         if self.size == 1:
             return value
         stream = io.BytesIO()
@@ -94,7 +94,7 @@ class World:
         return torch.load(io.BytesIO(data.numpy().tobytes()), map_location="cpu", weights_only=True)
 
     def wrap_ddp(self, model: nn.Module) -> nn.Module:
-        """Return the model in DistributedDataParallel with synchronized batch norm; unchanged for one process."""
+        """Wrap a model in DistributedDataParallel with synchronized batch norm; return it unchanged for one process."""
         if self.size == 1:
             return model
         model = convert_sync_batchnorm(model, self)
@@ -108,7 +108,7 @@ SINGLE_PROCESS = World()
 
 @contextmanager
 def init_distributed() -> Iterator[World]:
-    """Join the process group of torchrun and yield its `World`; without torchrun, yield `SINGLE_PROCESS`."""
+    """Join torchrun's process group, yield its `World`, and leave at exit; without torchrun, yield `SINGLE_PROCESS`."""
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 1:
         yield SINGLE_PROCESS
         return

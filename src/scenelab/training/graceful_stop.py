@@ -7,7 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether Ctrl-C or SIGTERM was received; a second one raises KeyboardInterrupt."""
+    """Catch Ctrl-C and SIGTERM; yield a function that returns whether one of these signals was received.
+
+    A second signal raises KeyboardInterrupt. At exit, the earlier signal handlers are restored.
+    """
     received: list[int] = []
 
     def note(number: int, frame: object) -> None:

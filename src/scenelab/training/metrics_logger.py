@@ -24,20 +24,20 @@ SHAPES = [
 
 
 class MetricsLogger:
-    """Logger that discards all rows, for ranks that do not write files."""
+    """Base class of loggers. Discards all rows, for ranks that do not write files."""
 
     def write(self, **row: Any) -> None:
-        """Append a row to metrics.jsonl: metrics of a step, of a split after an epoch, or of an overfitting check."""
+        """Log the metrics of a step, of a split after an epoch, or of an overfitting check."""
 
     def time(self, **row: Any) -> None:
-        """Append a row to timings.jsonl."""
+        """Log durations in seconds."""
 
     def sync(self) -> int:
-        """Flush all rows to disk and return the size of metrics.jsonl in bytes."""
+        """Flush all rows to disk and return the size of metrics.jsonl in bytes; 0 in this base class."""
         return 0
 
     def close(self) -> None:
-        """Flush and close the files."""
+        """Flush all rows and close the files, if any."""
 
 
 class RunLogger(MetricsLogger):
@@ -46,7 +46,7 @@ class RunLogger(MetricsLogger):
     Args:
         run: the run folder.
         keep_bytes: size of metrics.jsonl at the last checkpoint; rows written after it are removed.
-        events: folder of the TensorBoard events; `run.events` by default.
+        events: folder of the TensorBoard events, `run.events` by default; they are rewritten from the kept rows.
 
     Raises:
         LabError: the disk is full or broken, or the run folder was removed. All methods can raise it.
@@ -66,7 +66,7 @@ class RunLogger(MetricsLogger):
                 self._show(row)
 
     def write(self, **row: Any) -> None:
-        """Append a row to metrics.jsonl and to the TensorBoard events."""
+        """Append a row to metrics.jsonl and add its values to the TensorBoard events."""
         with self._writing():
             self._file.write(json.dumps(row).encode() + b"\n")
             self._show(row)
@@ -99,7 +99,7 @@ class RunLogger(MetricsLogger):
             ) from error
 
     def close(self) -> None:
-        """Flush and close the files."""
+        """Flush all rows to disk and close the files."""
         self.sync()
         self._file.close()
         self._timings.close()
@@ -136,7 +136,7 @@ def _end_line(path: Path) -> None:
 
 
 def _clear_events(folder: Path) -> None:
-    """Remove the TensorBoard event files, and the folders that `add_scalars` created."""
+    """Remove the TensorBoard event files in a folder, and the subfolders that `add_scalars` created."""
     for path in folder.glob("events.out.tfevents.*"):
         path.unlink()
     for path in folder.glob("data_top[15]_accuracy_*"):
@@ -144,7 +144,7 @@ def _clear_events(folder: Path) -> None:
 
 
 def read_metrics(run: Run) -> list[dict[str, Any]]:
-    """Return the rows of a run's metrics.jsonl; an incomplete last row is left out.
+    """Return the rows of a run's metrics.jsonl without an incomplete last row; empty if the file is missing.
 
     Raises:
         LabError: a row is invalid.

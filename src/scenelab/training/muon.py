@@ -24,7 +24,7 @@ UPDATE_SIZE = 0.2  # typical root mean square of an AdamW update (Liu et al. 202
 
 
 def orthogonalize(matrix: Float[Tensor, "rows columns"], steps: int = STEPS) -> Float[Tensor, "rows columns"]:
-    """Return a matrix with the same singular vectors and singular values between 0.7 and 1.2.
+    """Return a matrix with the singular vectors of the argument, and singular values between 0.7 and 1.2.
 
     Only very small singular values remain below 0.7. Each step of the Newton-Schulz iteration X ← aX + bAX + cA²X, with
     A = XXᵀ, multiplies X by a polynomial P in A. The product of these polynomials is accumulated in a small square
@@ -32,7 +32,7 @@ def orthogonalize(matrix: Float[Tensor, "rows columns"], steps: int = STEPS) -> 
 
         P = aI + bA + cA²        Q ← P·Q        A ← P·A·P        (A commutes with P)
 
-    For a 256 × 2304 matrix this takes a third of the operations.
+    For a 256 × 2304 matrix this takes a third of the operations of the original iteration.
 
     Args:
         matrix: float32 or float64; in 16 bits, A would lose the small singular values.
@@ -80,7 +80,7 @@ class Muon(Optimizer):
                 weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
 
     def _direction(self, weight: Tensor, momentum: float) -> Tensor:
-        """Update the momentum buffer and return the Nesterov update M, shape Cₒ×K×K×Cᵢ."""
+        """Update the momentum buffer of a weight and return the Nesterov update M, shape Cₒ×K×K×Cᵢ."""
         state, gradient = self.state[weight], weight.grad
         assert gradient is not None
         if not state:

@@ -43,7 +43,7 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[Optimize
 
 
 def _groups(parameters: list[nn.Parameter], config: OptimizerConfig) -> list[dict[str, object]]:
-    """Return parameter groups; vectors (biases, normalization) get no weight decay unless `config.decay_vectors`."""
+    """Return parameter groups, without weight decay for vectors (biases, norms) unless `config.decay_vectors`."""
     if config.decay_vectors:
         return [{"params": parameters, "weight_decay": config.weight_decay}]
     decayed = [parameter for parameter in parameters if parameter.ndim > 1]
@@ -53,7 +53,7 @@ def _groups(parameters: list[nn.Parameter], config: OptimizerConfig) -> list[dic
 
 
 def set_learning_rate(optimizers: list[Optimizer], factor: float) -> float:
-    """Set the learning rate of each parameter group to `factor` times its peak; return the first group's."""
+    """Set each parameter group's learning rate to `factor` times its peak; return the rate of the first group."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
@@ -61,7 +61,7 @@ def set_learning_rate(optimizers: list[Optimizer], factor: float) -> float:
 
 
 def restore_optimizers(optimizers: list[Optimizer], stored: list[Any], path: Path) -> None:
-    """Load the per-parameter state of optimizers from a checkpoint; keep their learning rates and other settings.
+    """Load optimizer states from a checkpoint, without learning rates and other settings of parameter groups.
 
     `stored` has one state dict per optimizer; `path` is the checkpoint, for error messages.
 
@@ -89,7 +89,7 @@ def restore_optimizers(optimizers: list[Optimizer], stored: list[Any], path: Pat
 
 
 def _require_valid(tensors: dict[str, Any], parameter: nn.Parameter, names: set[str], *, may_be_none: bool) -> None:
-    """Check that state tensors are finite and have the parameter's shape.
+    """Check that the state tensors of one parameter are finite and have its shape; raise ValueError if not.
 
     `step` is a scalar. With `may_be_none`, `momentum_buffer` may be None (SGD without momentum).
     """

@@ -45,7 +45,7 @@ def demo() -> TrainConfig:
 
 
 def laptop() -> TrainConfig:
-    """The best accuracy within `--minutes` on a CPU: a residual network with Muon, small images first.
+    """The best accuracy within `--minutes` on a CPU: a residual network with Muon, trained on small images first.
 
     `training.budget` chooses precision, resolutions and number of epochs from the measured speed. docs/experiments.md
     gives the reasons for the other values.
@@ -86,7 +86,7 @@ def challenge() -> TrainConfig:
 
 
 def gpu() -> TrainConfig:
-    """The network of `laptop` on one GPU: bfloat16, compiled, images in GPU memory; neither tuned nor timed."""
+    """The recipe `laptop` for one GPU: bfloat16, torch.compile, images in GPU memory; neither tuned nor timed."""
     return dataclasses.replace(
         laptop(),
         recipe="gpu",
@@ -113,7 +113,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
 
 
 def get(name: str) -> TrainConfig:
-    """Return the config of a recipe.
+    """Return the training config of the recipe with this name.
 
     Raises:
         LabError: no recipe has this name.

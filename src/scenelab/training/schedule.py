@@ -19,6 +19,6 @@ def learning_rate_factor(step: float, *, total: int, warmup: int, final: float =
 
 
 def side_at(step: float, *, total: int, schedule: ScheduleConfig) -> int:
-    """Return the side of the training images in pixels at a step of `total` steps."""
+    """Return the side of the training images in pixels at a step (counted from 0) of a run of `total` steps."""
     share = step / max(1, total)
     return [side for start, side in schedule.sizes if start <= share][-1]

@@ -56,7 +56,7 @@ def start_run(
 
     Raises:
         LabError: the data is invalid, the folder cannot be written, or the loss diverged.
-        Interrupted: training was asked to stop; `resume_run` resumes it.
+        Interrupted: Ctrl-C or SIGTERM was received; `resume_run` continues from the saved checkpoint.
     """
     run = Run(Path(folder))
     pick_device(config.device)  # before a folder is created
@@ -93,13 +93,13 @@ def start_run(
 def resume_run(
     folder: Path, *, world: World = SINGLE_PROCESS, display: TrainProgress | None = None, factory: Factory | None = None
 ) -> dict[str, Any]:
-    """Train a run to its end from its last checkpoint; return its totals, as `start_run` does.
+    """Resume a run from its last checkpoint and train to its end; return the same totals as `start_run`.
 
-    The result is the same as without the interruption.
+    Without a time limit, the weights are the same as without the interruption.
 
     Raises:
         LabError: the folder holds no run, or the training images have changed.
-        Interrupted: training was asked to stop again.
+        Interrupted: Ctrl-C or SIGTERM was received again.
     """
     run = Run(Path(folder))
     stored = parse(RunConfig, world.broadcast_object(to_plain(run.read_config()) if world.is_primary else None))
@@ -117,7 +117,7 @@ def resume_run(
 
 
 def open_sides(data: Path, cache: Path | None, config: TrainConfig) -> tuple[MemmapDataset, MemmapDataset]:
-    """Return the images to train on and the images to evaluate: val, or a held-out part of train."""
+    """Return the training images, and the evaluation images (val, or a held-out part of train)."""
     train = open_dataset(data, cache, "train", config.stored_size, config.damaged)
     if config.holdout:
         return hold_out(train, config.holdout)
@@ -205,7 +205,7 @@ def _accounting(trainer: Trainer, train: MemmapDataset, val: MemmapDataset) -> d
 
 
 def _skipped(*datasets: MemmapDataset) -> dict[str, Any]:
-    """Return the skipped images per split under the key `skipped`; empty if no image was skipped."""
+    """Return `{"skipped": {split: [[path, reason], …]}}` for skipped images; an empty dict if there are none."""
     splits = {"train" if data.split == "holdout" else data.split: data.skipped for data in datasets if data.skipped}
     return (
         {"skipped": {split: [list(entry) for entry in entries] for split, entries in splits.items()}} if splits else {}

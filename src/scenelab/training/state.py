@@ -1,4 +1,4 @@
-"""State of training (model, optimizers, position in the run), and its conversion to and from checkpoints."""
+"""State of training (model, optimizers, position in the run), and conversion to and from checkpoints."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -30,7 +30,7 @@ class TrainState:
         average: the moving average of the weights, or None if the config has none.
         is_custom: whether a factory built the network, not the registry.
         step: number of completed steps.
-        best_acc1: top-1 accuracy in percent of the weights in model_best.pth.tar.
+        best_acc1: top-1 accuracy, in percent of the evaluated images, of the weights in model_best.pth.tar.
         metrics_bytes: size of metrics.jsonl at the last checkpoint.
         stopped: reason why the run ended before its last step, or empty.
         is_complete: whether the last step is done; with a time limit, elapsed time alone does not show it.
@@ -55,7 +55,7 @@ class TrainState:
 
 
 def make_loader(dataset: MemmapDataset, config: TrainConfig, device: torch.device) -> TrainLoader:
-    """Return the loader of the training batches that a config describes."""
+    """Return a loader of augmented training batches with the settings of a config."""
     return TrainLoader(
         dataset,
         batch_size=config.batch_size,
@@ -70,7 +70,7 @@ def make_loader(dataset: MemmapDataset, config: TrainConfig, device: torch.devic
 def initialize(
     config: TrainConfig, *, num_classes: int, device: torch.device, factory: Factory | None = None
 ) -> TrainState:
-    """Return the state before the first step, with weights drawn from `config.seed`.
+    """Return the training state before the first step, with random weights for the seed `config.seed`.
 
     Args:
         config: config of the run.
@@ -138,7 +138,7 @@ def best_values(state: TrainState, config: TrainConfig, categories: tuple[str, .
 
 
 def restore(state: TrainState, values: dict[str, Any], path: Path, *, arch: str, steps_per_epoch: int) -> list[str]:
-    """Load the content of a checkpoint into a state that `initialize` returned.
+    """Load the content of a checkpoint, in place, into a state that `initialize` returned.
 
     Returns:
         Descriptions of state that is missing in the checkpoint and keeps its initial value; empty for a checkpoint

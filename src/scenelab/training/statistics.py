@@ -9,7 +9,7 @@ from scenelab.evaluation.metrics import hits
 
 @dataclass(frozen=True, kw_only=True)
 class StepStatistics:
-    """Results of one step over all ranks; `loss` is a mean, `top1` and `top5` are numbers of correct images."""
+    """Results of one step over all ranks: mean loss per image, and numbers of correct top-1 and top-5 predictions."""
 
     loss: float
     top1: int
@@ -21,7 +21,7 @@ class StepStatistics:
 
 @dataclass(kw_only=True)
 class EpochStatistics:
-    """Sums over the images of the current epoch: losses, correct predictions (top-1, top-5) and images."""
+    """Sums over the current epoch: losses of the images, correct top-1 and top-5 predictions, number of images."""
 
     loss: float = 0.0
     top1: int = 0
@@ -29,7 +29,7 @@ class EpochStatistics:
     images: int = 0
 
     def add(self, step: StepStatistics) -> None:
-        """Add the results of one step."""
+        """Add the results of one step to the sums."""
         self.loss += step.loss * step.images
         self.top1 += step.top1
         self.top5 += step.top5

@@ -74,7 +74,7 @@ def adversarial_train_step(
     seed: int,
     weight: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Train on adversarial examples of one batch, by the method in `config.adversarial`.
+    """Attack one batch by the method in `config.adversarial` and train on the adversarial examples.
 
     `free` takes several training steps on the batch and returns the results of the last one. Arguments and results are
     as in `train_step`; `seed` determines the attack's random start.
@@ -107,5 +107,5 @@ def autocast(config: TrainConfig, images: Tensor) -> AbstractContextManager[obje
 
 
 def _no_sync(network: Network) -> AbstractContextManager[object]:
-    """Return a context without gradient averaging over ranks, for all micro-batches but the last."""
+    """Return a context that disables the gradient averaging of DistributedDataParallel, if the network uses it."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()

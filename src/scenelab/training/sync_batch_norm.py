@@ -72,8 +72,8 @@ class _SyncNormalize(torch.autograd.Function):
 
         ∂L/∂x = γ/√(σ² + ε) · (∂L/∂y - Σ∂L/∂y / N - x̂ · Σ(x̂ · ∂L/∂y) / N)
 
-    torch's batch normalization kernels compute it in two parts. The first term is the gradient for fixed statistics;
-    the other two terms together are a normalization of x with a different scale and shift.
+    torch's batch normalization kernels compute this gradient in two parts. The first term is the gradient for fixed
+    statistics. The other two terms together are a normalization of x with a different scale and shift.
     """
 
     @staticmethod

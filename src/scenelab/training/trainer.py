@@ -109,7 +109,7 @@ class Trainer:
         return state
 
     def step(self) -> int:
-        """Train on the next batch and return its number of images over all ranks."""
+        """Train on the next batch, log the results, and return the number of images in the batch over all ranks."""
         began = time.perf_counter()
         state, config, number = self.state, self.config, self.state.step
         total, per_epoch = self.clock.total_steps, self.loader.steps_per_epoch
@@ -139,7 +139,7 @@ class Trainer:
         return count
 
     def _record(self, loss: Tensor, logits: Tensor, labels: Tensor, learning_rate: float, began: float) -> None:
-        """Sum the results of a step over all ranks, check for divergence, log and display them."""
+        """Sum the results of a step over all ranks, raise Diverged if the loss is too high, and log the results."""
         state = self.state
         sums = self.world.all_reduce(float(loss) * len(labels), *count_correct(logits, labels), len(labels))
         mean = sums[0] / sums[3] if self.world.size > 1 else float(loss)
@@ -184,7 +184,7 @@ class Trainer:
         )
 
     def _flops_per_image(self, side: int) -> int:
-        """Return the floating-point operations of forward and backward pass; 0 for a custom network."""
+        """Return the FLOPs of forward and backward pass per image of `side` pixels; 0 for a custom network."""
         if self.state.is_custom:
             return 0
         if side not in self._flops:
@@ -211,7 +211,7 @@ class Trainer:
         self.display.epoch(text)
 
     def _evaluate(self, epoch: int) -> str:
-        """Evaluate on val, save the weights if they are the best or the last, and return the metrics as text."""
+        """Evaluate on val, log the metrics and return them as text; save the weights that `config.keep` selects."""
         state, config, val, top1, text = self.state, self.config, self.val, 0.0, ""
         if val is not None:
             began = time.monotonic()
@@ -273,7 +273,7 @@ class Trainer:
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device with this name; `auto` is the GPU if there is one, else the CPU.
+    """Return the torch device with this name; `auto` selects the GPU if there is one, else the CPU.
 
     Raises:
         LabError: the device is unknown or not available.

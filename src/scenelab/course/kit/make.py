@@ -52,7 +52,7 @@ def files(year: int, *, solution: bool = False) -> dict[str, str]:
 
 
 def make_kit(folder: Path, *, year: int, solution: bool = False) -> None:
-    """Write the kit of a year to a new or empty folder, with the answers if `solution`; add writeup/ and results/.
+    """Write the kit of a year and empty writeup/ and results/ to a new folder, with the answers if `solution`.
 
     Raises:
         LabError: the folder is not empty or cannot be written, or there is no kit for this year.
@@ -63,7 +63,7 @@ def make_kit(folder: Path, *, year: int, solution: bool = False) -> None:
 
 
 def make_gradescope(folder: Path, *, rubric: str) -> None:
-    """Write an autograder for Gradescope: setup.sh, run_autograder, the rubric (TOML), and scenelab's source code.
+    """Write an autograder for Gradescope: setup.sh, run_autograder, `rubric` (TOML text), and scenelab's source code.
 
     Raises:
         LabError: the folder is not empty or cannot be written.

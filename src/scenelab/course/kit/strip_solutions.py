@@ -20,7 +20,7 @@ MARK = re.compile(r"(?P<indent>\s*)# (?P<word>ANSWER|KIT|ONLY|END ONLY|END|\|)(?
 
 
 def cut(source: str, year: int, *, solution: bool = False) -> str:
-    """Return the text of a file in the kit of a year, without marks.
+    """Return the text of a solution file for the kit of a year: marks removed, answers replaced by instructions.
 
     Args:
         source: text of the file in the solution, with marks.
