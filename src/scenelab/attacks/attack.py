@@ -140,7 +140,7 @@ class Attack(ABC):
 
 
 def with_restarts(batch: Batch, run_once: Callable[[Batch, int], AscentResult], restarts: int) -> Images:
-    """Return the best point of each image over several restarts.
+    """Return the best point of each image over several restarts, by success and then by loss.
 
     Each restart attacks only images on which all restarts before it failed. `run_once` attacks a batch, given the batch
     and the index of the restart.

@@ -19,7 +19,7 @@ TINY = 1e-12  # keeps the DLR loss finite where the largest logits are equal
 class Goal:
     """Labels and target classes of an attack, and its success criterion.
 
-    Attack losses increase as the logits favor `targets` or, if `targets` is None, any class other than `labels`. The attack
+    Attack losses increase as the logits favor `targets` or, if `targets` is None, any class except `labels`. The attack
     succeeds if the model predicts the target (`targeted=True`), or any class except the label (`targeted=False`).
     """
 

@@ -18,7 +18,7 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries out of 10
 
 
 def area_share(query: int, queries: int) -> float:
-    """Return the fraction of the image area that the square of query number `query` out of `queries` covers."""
+    """Return the fraction of the image area covered by the square of query number `query` out of `queries`."""
     moment = query / queries * 10_000
     return FIRST_SHARE / 2 ** sum(moment > halving for halving in HALVINGS)
 

@@ -78,7 +78,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """Images with scaled maps, and their rendering."""
+    """Images with attribution maps scaled to [0, 1], and settings for drawing the maps."""
 
     name: str
     rendering: Rendering

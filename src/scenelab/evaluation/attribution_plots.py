@@ -115,7 +115,7 @@ def draw_faithfulness(faithfulness: Faithfulness, path: Path) -> None:
 
 
 def draw_sanity(sanity: Sanity, path: Path) -> None:
-    """Draw the rank correlation with the trained model's maps per randomized layer, last layer first, as PNG and SVG."""
+    """Draw rank correlations with the trained model's maps per randomized layer, last one first, as PNG and SVG."""
     layers = next(iter(sanity.methods.values())).layers
     names = [layer.layer.removeprefix("network.").removeprefix("features.") for layer in layers]
     with new_figure(path, 1, 2, size=(12, 4.8), sharey=True) as (_, axes):
