@@ -43,7 +43,7 @@ class AttackSettings:
 
     @property
     def attack(self) -> Attack:
-        """The attack of `method`, with `steps` steps or the matching number of queries."""
+        """The attack of `method`, with its number of steps or queries."""
         attacks: dict[MethodName, Attack] = {
             "fgsm": FGSM(),
             "pgd": PGD(steps=self.steps),

@@ -124,7 +124,7 @@ def _run_tests(
 
 
 def _earlier_tests(path: Path, result: AttributionResult) -> dict[str, SaliencyTest]:
-    """Return test results from the file at `path`, by name, if version, weights, split and image size are the same."""
+    """Return test results from the file at `path`, by name, if version, weights, images and image size agree."""
     earlier = read_json(path) if path.exists() else {}
     if any(earlier.get(name) != getattr(result, name) for name in ("weights", "split", "digest", "size")):
         return {}
