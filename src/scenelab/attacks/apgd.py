@@ -30,7 +30,7 @@ def checkpoints(steps: int) -> list[int]:
 
 @dataclass
 class AdaptiveState:
-    """State of Auto-PGD per image: points and gradients of shape N×C×H×W, all other tensors of shape N."""
+    """State of Auto-PGD for a batch: points and gradients of shape N×C×H×W, all other tensors of shape N."""
 
     value: Tensor
     previous_points: Tensor
@@ -55,7 +55,7 @@ class AdaptiveStep:
     state: AdaptiveState | None = field(default=None, repr=False)
 
     def next_points(self, images: Images, points: Images, values: Values, grads: Images, step: int) -> Images:
-        """Return the next points before projection (equation 2); at checkpoints, first adapt the step size."""
+        """Return the points after a step, before projection (equation 2); at checkpoints, first adapt the step size."""
         if step == 0 or self.state is None:
             size, best = values.new_full(values.shape, 2 * self.threat.epsilon), values.clone()
             rises = torch.zeros_like(values)
@@ -79,9 +79,10 @@ class AdaptiveStep:
     def _review(
         self, state: AdaptiveState, points: Tensor, values: Tensor, grads: Tensor, span: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Halve the step size and return to the best point where condition 1 or 2 of section 3.2 holds.
+        """Return points, values and gradients after the checkpoint rule of section 3.2.
 
-        `span` is the number of steps since the previous checkpoint.
+        Images that meet condition 1 or 2 return to their best point, and their step size in `state` is halved. `span`
+        is the number of steps since the previous checkpoint.
         """
         same_step = state.step_size == state.step_size_at_checkpoint
         stuck = same_step & (state.best_value <= state.best_value_at_checkpoint)
@@ -118,7 +119,7 @@ class APGD(Attack):
         check_count("restarts", self.restarts)
 
     def perturb(self, batch: Batch) -> Images:
-        """Return the best point over all restarts for each image."""
+        """Return one adversarial image per image: the best point over all restarts."""
 
         def run_once(batch: Batch, restart: int) -> AscentResult:
             return _ascend(batch, batch.goal, restart, self.steps, self.loss_fn)
@@ -128,11 +129,13 @@ class APGD(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class TargetedAPGD(Attack):
-    """Auto-PGD on the targeted DLR loss, toward one class after another (APGD-T); any wrong prediction is a success.
+    """Auto-PGD on the targeted DLR loss, toward one class after another (APGD-T).
+
+    Any wrong prediction is a success. For models with fewer than four classes, the loss is the margin.
 
     Attributes:
         steps: steps per target class.
-        classes: number of target classes, the most likely ones except the label.
+        classes: number of target classes: the classes with the largest logits, except the label.
     """
 
     steps: int = 100
@@ -143,7 +146,7 @@ class TargetedAPGD(Attack):
         check_count("classes", self.classes)
 
     def perturb(self, batch: Batch) -> Images:
-        """Return the best point over all target classes for each image."""
+        """Return one adversarial image per image: the best point over all target classes."""
         logits = batch.clean_logits()
         num_classes = logits.shape[1]
         loss_fn = dlr if num_classes >= DLR_CLASSES else margin

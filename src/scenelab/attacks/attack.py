@@ -1,4 +1,4 @@
-"""Base class of attacks: argument checks, target classes, batches, and evaluation of the adversarial images."""
+"""Base class of attacks, which checks arguments, selects targets, splits batches, and evaluates the results."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -24,7 +24,8 @@ Targets = Tensor | Literal["least-likely", "random"] | None
 class AttackResult:
     """Adversarial images and the model's predictions on them.
 
-    `success` is true where the attack reached its goal. `norms` are the perturbations' norms under the threat model.
+    `success` is true where the attack reached its goal. `predictions` are class indices. `norms` are the norms of the
+    perturbations under the threat model, in pixel units.
     """
 
     images: Images
@@ -59,7 +60,7 @@ class Batch:
         return logits
 
     def random_starts(self, restart: int) -> Images:
-        """Return a random point in the ball around each image, within the pixel bounds."""
+        """Return a random point in the ball around each image, N×C×H×W, projected into the pixel bounds."""
         draws = [
             self.threat.sample(image, generator_for((self.seed, restart, row), image.device))
             for image, row in zip(self.images, self.rows.tolist(), strict=True)
@@ -76,7 +77,7 @@ class Attack(ABC):
 
     @abstractmethod
     def perturb(self, batch: Batch) -> Images:
-        """Return adversarial images for one non-empty batch."""
+        """Return the adversarial images of one non-empty batch, N×C×H×W."""
 
     @property
     def skip_fooled(self) -> bool:
@@ -102,8 +103,8 @@ class Attack(ABC):
             images: N×C×H×W, within the bounds of `threat`.
             labels: N true class indices; by default, the model's predictions.
             threat: threat model, such as `Linf(8 / 255)`.
-            targets: N target class indices, `"least-likely"`, or `"random"` (PGD and FGSM only); None for an untargeted
-                attack.
+            targets: N target class indices, `"least-likely"` or `"random"`; None for an untargeted attack. Only PGD and
+                FGSM accept targets.
             seed: seed of random starts, random targets and squares; draws depend on it and the image's index only.
             batch_size: images per forward pass; changes the results by floating-point rounding at most.
             on_progress: called after each batch with its number of images.
@@ -139,9 +140,10 @@ class Attack(ABC):
 
 
 def with_restarts(batch: Batch, run_once: Callable[[Batch, int], AscentResult], restarts: int) -> Images:
-    """Return the best point of each image over several restarts; skip images that are already fooled.
+    """Return the best point of each image over several restarts, by success and then by loss.
 
-    `run_once` attacks a batch, given the batch and the index of the restart.
+    Each restart attacks only images on which all restarts before it failed. `run_once` attacks a batch, given the batch
+    and the index of the restart.
     """
     best = run_once(batch, 0)
     for restart in range(1, restarts):
@@ -174,7 +176,7 @@ def _evaluate(
 def _resolve_goal(
     model: Model, images: Images, labels: Labels | None, targets: Targets, seed: int, batch_size: int
 ) -> Goal:
-    """Validate labels and targets, or derive them from the logits of the clean images."""
+    """Return the goal from validated labels and targets, or derive both from the logits of the clean images."""
     if isinstance(targets, str) and targets not in ("least-likely", "random"):
         raise LabError(f"targets is {targets!r}; expected class indices, least-likely, random or None")
     if isinstance(targets, Tensor):

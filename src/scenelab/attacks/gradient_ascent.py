@@ -16,7 +16,7 @@ class StepRule(Protocol):
     """Update rule of gradient ascent, which may hold state per image."""
 
     def next_points(self, images: Images, points: Images, values: Values, grads: Images, step: int) -> Images:
-        """Return the next points; `values` and `grads` are the losses and gradients at `points`."""
+        """Return the next points, before projection; `values` and `grads` are the losses and gradients at `points`."""
         ...
 
     def select(self, rows: Bool[Tensor, " n"]) -> None:
@@ -52,7 +52,7 @@ class GradientAscent:
     keep_best: bool = True
 
     def __call__(self, model: Model, images: Images, goal: Goal, starts: Images, rule: StepRule) -> AscentResult:
-        """Run `steps` ascent steps from `starts`; each step has an autograd graph of its own."""
+        """Run `steps` steps of `rule` from `starts`, one autograd graph per step; return the best or last points."""
         best, best_values = starts.clone(), images.new_full((len(images),), float("-inf"))
         fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         rows, points = torch.arange(len(images), device=images.device), starts
@@ -88,13 +88,13 @@ Evaluation = tuple[Logits, Values, Images]
 
 
 def loss_and_grad(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss) -> Evaluation:
-    """Return logits, loss per image, and gradients of the loss with respect to `points`; repeat a scalar loss."""
+    """Return logits, loss per image (a scalar loss is expanded), and gradients of the loss with respect to `points`."""
     logits, values, grads = value_and_grad(model, points, lambda logits: _loss(logits, goal, loss_fn))
     return logits, values.expand(len(points)), grads
 
 
 def loss_of(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss) -> Evaluation:
-    """Return logits, loss per image, and an empty gradient, without a backward pass."""
+    """Return logits, loss per image, and an empty tensor in place of gradients, without a backward pass."""
     with torch.no_grad():
         logits = logits_of(model, points)
         return logits, _loss(logits, goal, loss_fn).expand(len(points)), points[:0]

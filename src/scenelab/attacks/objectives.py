@@ -19,8 +19,8 @@ TINY = 1e-12  # keeps the DLR loss finite where the largest logits are equal
 class Goal:
     """Labels and target classes of an attack, and its success criterion.
 
-    The losses increase toward `targets`, or away from `labels` if `targets` is None. The attack succeeds if the model
-    predicts the target (`targeted=True`), or any class except the label (`targeted=False`).
+    Attack losses increase as the logits favor `targets` or, if `targets` is None, any class except `labels`. The attack
+    succeeds if the model predicts the target (`targeted=True`), or any class except the label (`targeted=False`).
     """
 
     labels: Labels
@@ -49,16 +49,16 @@ AttackLoss = Callable[[Tensor, Goal], Tensor]
 
 
 def cross_entropy(logits: Logits, goal: Goal) -> Values:
-    """Return the labels' cross-entropy (Madry et al. 2018) or minus the targets' (Kurakin et al. 2017)."""
+    """Return the cross-entropy of each label (Madry et al. 2018), or the negative cross-entropy of each target."""
     if goal.targets is None:
         return F.cross_entropy(logits, goal.labels, reduction="none")
     return -F.cross_entropy(logits, goal.targets, reduction="none")
 
 
 def margin(logits: Logits, goal: Goal) -> Values:
-    """Return the margin max_{i≠y} z_i - z_y, with logits z and labels y (Carlini & Wagner 2017).
+    """Return the margin max_{i≠y} z_i - z_y per image, with logits z and label y (Carlini & Wagner 2017).
 
-    With targets t, the margin is z_t - max_{i≠t} z_i.
+    With a target t, the margin is z_t - max_{i≠t} z_i.
     """
     classes = goal.labels if goal.targets is None else goal.targets
     logit = logits.gather(1, classes[:, None])[:, 0]
@@ -67,10 +67,10 @@ def margin(logits: Logits, goal: Goal) -> Values:
 
 
 def dlr(logits: Logits, goal: Goal) -> Values:
-    """Return the difference of logits ratio (DLR), a scale-invariant loss (Croce & Hein 2020, equations 6 and 7).
+    """Return the scale-invariant difference of logits ratio (DLR) per image (Croce & Hein 2020, equations 6 and 7).
 
     Untargeted: -(z_y - max_{i≠y} z_i) / (z_(1) - z_(3)). Targeted: -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2). The
-    sorted logits are z_(1) ≥ z_(2) ≥ …. The model needs at least three classes, or four with targets.
+    sorted logits are z_(1) ≥ z_(2) ≥ …. The model must have at least three classes, or four with targets.
     """
     needed = 3 if goal.targets is None else 4
     if logits.shape[1] < needed:

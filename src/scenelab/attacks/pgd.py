@@ -27,7 +27,7 @@ class FixedStep:
     velocity: Tensor | None = field(default=None, repr=False)
 
     def next_points(self, images: Images, points: Images, values: Values, grads: Images, step: int) -> Images:
-        """Return points + size · steepest(accumulated gradient), before projection."""
+        """Return the points after a step of norm `size` along the gradient, with momentum if set, before projection."""
         if self.momentum:
             scale = grads.abs().mean(dim=(1, 2, 3), keepdim=True)
             grads = grads / torch.where(scale > 0, scale, torch.ones_like(scale))
@@ -53,8 +53,8 @@ class PGD(Attack):
         random_start: start from a random point in the ball, not from the image.
         momentum: decay of the accumulated gradient, in [0, 1]; Dong et al. (2018) use 1.
         loss_fn: `cross_entropy`, `margin`, `dlr`, or any function of logits and goal.
-        early_stop: stop once an image fools the model; with `keep_best`, the success rate stays the same.
-        keep_best: return the best point of all steps; if false, the last point.
+        early_stop: stop an image's run once it fools the model; with `keep_best`, the success rate does not change.
+        keep_best: return the best point of all steps, by success and then by loss; if false, the last point.
     """
 
     steps: int = 10
@@ -84,7 +84,7 @@ class PGD(Attack):
         return (self.random_start or self.restarts > 1) and self.keep_best
 
     def perturb(self, batch: Batch) -> Images:
-        """Return the best point over all restarts for each image."""
+        """Return one point per image: the best over all restarts, or the last one with `keep_best=False`."""
         threat = batch.threat
         size = TOTAL_STEP * threat.epsilon / max(1, self.steps) if self.step_size is None else self.step_size
         ascend = GradientAscent(

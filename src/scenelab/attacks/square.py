@@ -18,7 +18,7 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries out of 10
 
 
 def area_share(query: int, queries: int) -> float:
-    """Return the fraction of the image's area that a square covers; it is halved nine times during the `queries`."""
+    """Return the fraction of the image area covered by the square of query number `query` out of `queries`."""
     moment = query / queries * 10_000
     return FIRST_SHARE / 2 ** sum(moment > halving for halving in HALVINGS)
 
@@ -39,7 +39,7 @@ class Square(Attack):
         check_count("queries", self.queries)
 
     def perturb(self, batch: Batch) -> Images:
-        """Return the best points; each image has its own random generator, so results do not depend on the batch."""
+        """Return the point with the largest margin found for each image; each image has its own random generator."""
         images, threat = batch.images, batch.threat
         channels, height, width = images.shape[1:]
         generators = [generator_for((batch.seed, row), torch.device("cpu")) for row in batch.rows.tolist()]

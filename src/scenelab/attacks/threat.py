@@ -1,4 +1,4 @@
-"""Threat models: a norm ball around each image within pixel bounds, optionally restricted to 8-bit levels."""
+"""Threat models: a norm ball around each image within pixel bounds, optionally restricted to multiples of 1/255."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from scenelab.errors import LabError
 Image = Float[Tensor, "c h w"]
 
 LEVELS = 255
-TOLERANCE = 1e-5  # accepted distance of a pixel value from the bounds or from an 8-bit level
+TOLERANCE = 1e-5  # accepted distance of a pixel value from the bounds or from a multiple of 1/255
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Threat(ABC):
     """Base class of threat models: the set of allowed adversarial images; subclasses define the norm.
 
     Attributes:
-        epsilon: radius of the ball in pixel units; 8/255 is eight levels of an 8-bit image.
+        epsilon: radius of the ball in pixel units, such as 8/255 for images in [0, 1].
         bounds: range of pixel values; None for no bounds, as for normalized images.
-        quantize: restrict pixel values to 8-bit levels, so that a PNG file stores the images exactly.
+        quantize: restrict pixel values to multiples of 1/255, so that a PNG file stores the images exactly.
     """
 
     epsilon: float
@@ -53,18 +53,18 @@ class Threat(ABC):
 
     @abstractmethod
     def norm(self, perturbation: Images) -> Values:
-        """Return the norm of each perturbation."""
+        """Return the norm of each perturbation, in pixel units."""
 
     @abstractmethod
     def round_levels(self, levels: Images) -> Images:
-        """Round perturbations, in units of 8-bit levels, to integers inside the ball."""
+        """Return perturbations rounded to integers inside the ball; arguments and results are in units of 1/255."""
 
     @property
     def _range(self) -> tuple[float, float]:
         return self.bounds or (float("-inf"), float("inf"))
 
     def check(self, images: Images) -> None:
-        """Raise LabError unless the clean images are in the bounds and, for `quantize`, on 8-bit levels."""
+        """Raise LabError unless the clean images are within the bounds and, with `quantize`, multiples of 1/255."""
         if not images.numel():
             return
         (low, high), least, largest = self._range, images.min().item(), images.max().item()
@@ -79,21 +79,21 @@ class Threat(ABC):
             )
 
     def project(self, images: Images, points: Images) -> Images:
-        """Project points into the ball around the images, then clamp them to the bounds.
+        """Return points projected into the ball around the images, then clamped to the bounds.
 
         The images are within the bounds, so clamping never makes a perturbation larger.
         """
         return (images + self.clip(points - images)).clamp_(*self._range)
 
     def quantized(self, images: Images, points: Images) -> Images:
-        """Return the points, rounded to 8-bit levels inside the ball if `quantize` is set."""
+        """Return the points, rounded to multiples of 1/255 inside the ball if `quantize` is set."""
         if not self.quantize:
             return points
         change = self.round_levels(LEVELS * (points - images))
         return ((LEVELS * images).round_() + change).div_(LEVELS).clamp_(*self._range)
 
     def contains(self, images: Images, points: Images) -> Bool[Tensor, " n"]:
-        """Return a mask of the points within the bounds and, up to floating-point rounding, the ball."""
+        """Return a mask of the points that are within the bounds and, up to floating-point rounding, in the ball."""
         near = self.norm(points - images) <= self.epsilon * (1 + TOLERANCE) + TOLERANCE / LEVELS
         (low, high), values = self._range, points.flatten(1)
         return near & ((values >= low) & (values <= high)).all(dim=1)
@@ -111,11 +111,11 @@ class Linf(Threat):
         return self.epsilon * (2 * uniform - 1)
 
     def steepest(self, grads: Images, size: Values) -> Images:
-        """Return size · sign(grads)."""
+        """Return the sign of the gradients, times the size per image."""
         return grads.sign().mul_(size.view(-1, 1, 1, 1))
 
     def clip(self, perturbation: Images) -> Images:
-        """Clamp every value to [-ε, ε]."""
+        """Return the perturbation with every value clamped to [-ε, ε]."""
         return perturbation.clamp(-self.epsilon, self.epsilon)
 
     def norm(self, perturbation: Images) -> Values:
@@ -123,7 +123,7 @@ class Linf(Threat):
         return perturbation.flatten(1).abs().amax(dim=1)
 
     def round_levels(self, levels: Images) -> Images:
-        """Round to the nearest integers inside the ball; truncation would undo steps below one level."""
+        """Return the nearest integers inside the ball; truncation would undo changes below 1/255."""
         limit = math.floor(LEVELS * self.epsilon + TOLERANCE)
         return levels.round().clamp_(-limit, limit)
 
@@ -141,12 +141,12 @@ class L2(Threat):
         return normal * (self.epsilon * radius / normal.norm())
 
     def steepest(self, grads: Images, size: Values) -> Images:
-        """Return size · grads / ‖grads‖₂, or zero for a zero gradient."""
+        """Return the gradients scaled to Euclidean norm `size`; a zero gradient stays zero."""
         length = self.norm(grads)
         return grads * torch.where(length > 0, size / length, 0.0).view(-1, 1, 1, 1)
 
     def clip(self, perturbation: Images) -> Images:
-        """Scale perturbations with a norm above ε down to norm ε."""
+        """Return perturbations, scaled to norm ε where the norm exceeds ε."""
         length = self.norm(perturbation)
         return perturbation * torch.where(length > self.epsilon, self.epsilon / length, 1.0).view(-1, 1, 1, 1)
 
@@ -155,5 +155,5 @@ class L2(Threat):
         return perturbation.flatten(1).norm(dim=1)
 
     def round_levels(self, levels: Images) -> Images:
-        """Truncate toward zero, so that no norm grows; the tolerance keeps 1.9999998 from becoming 1."""
+        """Return values truncated toward zero, so that no norm grows; the tolerance keeps 1.9999998 from becoming 1."""
         return (levels * (1 + TOLERANCE)).trunc()

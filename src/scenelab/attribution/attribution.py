@@ -1,4 +1,4 @@
-"""Base class of attribution methods: argument checks, target classes, batches, and progress."""
+"""Base class of attribution methods, which checks arguments, selects targets, and splits batches."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def target_loss(logits: Logits, targets: Labels) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """Batch of images to explain; `rows` is its slice of the input."""
+    """Batch of images to explain; `rows` are the indices of these images in the input, as a slice."""
 
     model: Model
     images: Images
@@ -37,7 +37,10 @@ class Batch:
     batch_size: int
 
     def grad(self, images: Images, score_fn: ScoreFn) -> Images:
-        """Return the gradients of the score at `images`: one variant per image, or several of a single image."""
+        """Return the gradient of the score with respect to `images`, in the same shape.
+
+        `images` has one variant of each image in the batch, or any number of variants of the batch's only image.
+        """
         targets = self.targets.expand(len(images))
 
         def score(logits: Tensor) -> Tensor:
@@ -47,7 +50,7 @@ class Batch:
         return classifier.value_and_grad(self.model, images, score)[2]
 
     def logit(self, images: Images) -> Values:
-        """Return the target's logit for each of `images`, which are variants as in `grad`."""
+        """Return the logit of the target class per image; `images` has the same form as in `grad`."""
         targets, logits = self.targets.expand(len(images)), classifier.logits_of(self.model, images)
         classifier.check_classes(logits, targets)
         return logits.gather(1, targets[:, None])[:, 0]
@@ -65,7 +68,7 @@ class Attribution(ABC):
 
     @abstractmethod
     def attribute(self, batch: Batch) -> Tensor:
-        """Return the attributions of one non-empty batch."""
+        """Return the attributions of one non-empty batch, N×D×H×W, with D given by `channels`."""
 
     def check(self, images: Images) -> None:  # noqa: B027
         """Raise LabError if the method's settings do not fit the images."""
@@ -79,7 +82,7 @@ class Attribution(ABC):
         batch_size: int = BATCH_SIZE,
         on_progress: OnProgress = classifier.no_progress,
     ) -> Float[Tensor, "n d h w"]:
-        """Attribute the targets' scores to pixels; restore the model's training modes, also after an exception.
+        """Return attributions of the targets' scores to pixels; restore the model's training modes, even on errors.
 
         Args:
             model: any callable from N×C×H×W images to N×K logits.

@@ -32,7 +32,7 @@ class GradCAM(Attribution):
             raise LabError(f"layer must be a module of the model such as model.features[-1], got {got}")
 
     def attribute(self, batch: Batch) -> Tensor:
-        """Return the maps; the autograd graph starts at the layer, so earlier layers need no gradient."""
+        """Return non-negative single-channel maps; no gradient is computed for the layers before `layer`."""
         layer = last_feature_maps(batch.model) if self.layer is None else self.layer
         features: list[Tensor] = []
 
@@ -65,12 +65,12 @@ class GradCAM(Attribution):
 
 
 def has_feature_maps(model: Model) -> bool:
-    """Return whether the model has a sequence `features`, which `last_feature_maps` needs."""
+    """Return whether the model has an `nn.Sequential` named `features`, which `last_feature_maps` needs."""
     return isinstance(getattr(getattr(model, "network", model), "features", None), nn.Sequential)
 
 
 def last_feature_maps(model: Model) -> nn.Module:
-    """Return the last module of `features`, the input of the global pooling; raise LabError without `features`."""
+    """Return the last module of `model.features`, before the global pooling; raise LabError if it is missing."""
     network: Any = getattr(model, "network", model)
     if not has_feature_maps(model):
         raise LabError(f"{type(network).__name__} has no 'features' to take Grad-CAM's maps from; leave cam out")

@@ -22,7 +22,7 @@ class Gradient(Attribution):
     score_fn: ScoreFn = target_logit
 
     def attribute(self, batch: Batch) -> Images:
-        """Return the gradients."""
+        """Return the gradients of the score, N×C×H×W."""
         return batch.grad(batch.images, self.score_fn)
 
 
@@ -33,16 +33,16 @@ class Saliency(Gradient):
     channels: ClassVar[int | None] = 1
 
     def attribute(self, batch: Batch) -> Images:
-        """Return the largest absolute gradient over the channels."""
+        """Return the largest absolute gradient over the channels, N×1×H×W."""
         return super().attribute(batch).abs().amax(dim=1, keepdim=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientTimesInput(Gradient):
-    """Gradient times image, signed, N×C×H×W: the contribution of each value to the score of a linear model."""
+    """Gradient times image, signed, N×C×H×W: for a linear model, the contribution of each pixel value to the score."""
 
     def attribute(self, batch: Batch) -> Images:
-        """Return the products of images and gradients."""
+        """Return the elementwise products of images and gradients, N×C×H×W."""
         return batch.images.detach() * super().attribute(batch)
 
 
@@ -50,7 +50,7 @@ class GradientTimesInput(Gradient):
 class SmoothGrad(Gradient):
     """SmoothGrad: mean gradient over noisy copies of the image, N×C×H×W (Smilkov et al. 2017).
 
-    The noise is the same for all images and batch sizes. Noisy images are not clamped, as in the paper.
+    Every image gets the same noise, for any batch size. Noisy images are not clamped, as in the paper.
 
     Attributes:
         samples: number of noisy copies per image.
@@ -74,7 +74,7 @@ class SmoothGrad(Gradient):
         return self._moments(batch)[0][None]
 
     def _moments(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return mean and variance of the gradients, each C×H×W, in constant memory (Chan et al. 1983)."""
+        """Return mean and variance of one image's gradients over the noisy copies, each C×H×W (Chan et al. 1983)."""
         image = batch.images[0].detach()
         generator = torch.Generator(device=image.device).manual_seed(self.seed)
         mean, squares, seen = torch.zeros_like(image), torch.zeros_like(image), 0

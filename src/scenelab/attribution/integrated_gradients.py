@@ -47,7 +47,10 @@ class IntegratedGradients(Attribution):
     def completeness_gap(
         self, model: Model, images: Images, values: Images, targets: Labels | None = None, batch_size: int = BATCH_SIZE
     ) -> Values:
-        """Return Σ values - (logit(x) - logit(x₀)) per image, zero except for quadrature errors (proposition 1)."""
+        """Return the error Σ `values` - (logit(x) - logit(x₀)) of the quadrature, per image (proposition 1).
+
+        `values` are the integrated gradients of the images; `targets` are class indices, by default the predictions.
+        """
         if not len(images):
             return images.new_empty(0)
         with classifier.eval_mode(model), torch.no_grad():

@@ -28,7 +28,7 @@ class Method:
     def __call__(
         self, model: Model, images: Images, targets: Labels | None = None, *, on_progress: OnProgress = no_progress
     ) -> Float[Tensor, "n 1 h w"]:
-        """Return one non-negative map per image; the arguments are documented in `Attribution.__call__`."""
+        """Return one non-negative map per image, for the same arguments as `Attribution.__call__`."""
         return self.reduce(self.attribution(model, images, targets, on_progress=on_progress))
 
 

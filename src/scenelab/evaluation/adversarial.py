@@ -43,7 +43,7 @@ class AttackSettings:
 
     @property
     def attack(self) -> Attack:
-        """The attack with these settings."""
+        """The attack of `method`, with its number of steps or queries."""
         attacks: dict[MethodName, Attack] = {
             "fgsm": FGSM(),
             "pgd": PGD(steps=self.steps),
@@ -55,7 +55,7 @@ class AttackSettings:
 
     @property
     def passes(self) -> int:
-        """Number of steps or, for Square, of queries."""
+        """Number of gradient steps (1 for FGSM); for Square, number of queries per image."""
         return {"fgsm": 1, "square": QUERIES_PER_STEP * self.steps}.get(self.method, self.steps)
 
     def targets(self, categories: tuple[str, ...], count: int) -> Targets:
@@ -78,7 +78,10 @@ class AttackSettings:
 
 
 class Change(Value):
-    """Predicted category and its probability before (`confidence`) and after an attack (`certainty`)."""
+    """Predictions on a clean image (`before`) and its adversarial example (`after`).
+
+    `confidence` and `certainty` are the probabilities of `before` and `after`, in [0, 1].
+    """
 
     before: str
     confidence: float
@@ -87,7 +90,7 @@ class Change(Value):
 
 
 class AttackedImage(Change):
-    """Entry of `attack.json`: image name, PNG file, true category if known, predictions, and perturbation norm."""
+    """Entry of `attack.json`: names of image and PNG file, true category, success, and L∞ norm of the perturbation."""
 
     image: str
     file: str
@@ -116,9 +119,9 @@ def attack_images(
     *,
     on_progress: OnProgress = no_progress,
 ) -> AttackResult:
-    """Return adversarial examples on 8-bit levels for images on 8-bit levels.
+    """Return the result of the attack under an L∞ threat model restricted to multiples of 1/255.
 
-    Without labels, the model's predictions serve as labels.
+    The images must also be multiples of 1/255. Without labels, the model's predictions serve as labels.
     """
     return settings.attack(
         model,
@@ -142,7 +145,7 @@ def write_adversarial(
 ) -> AttackReport:
     """Attack images and write PNG files, a sheet of samples and attack.json to RUN/results/attack.
 
-    The images are first rounded to 8-bit levels. Without labels, the model's predictions serve as labels.
+    Images in [0, 1] are first rounded to multiples of 1/255. `labels` are class indices, by default the predictions.
     """
     model, folder, categories = prepare_for_inference(stored.model), run.results / "attack", stored.categories
     images = round_to_levels(images)
@@ -175,7 +178,7 @@ def write_adversarial(
 
 
 def predict_both(model: Model, images: Tensor, adversarial: Tensor, categories: tuple[str, ...]) -> list[Change]:
-    """Return the model's predictions on each image and its adversarial example."""
+    """Return the predicted category and probability for each image and its adversarial example."""
     columns = [column.tolist() for batch in (images, adversarial) for column in top1(model, batch)]
     return [
         Change(before=categories[before], confidence=confidence, after=categories[after], certainty=certainty)
@@ -184,7 +187,7 @@ def predict_both(model: Model, images: Tensor, adversarial: Tensor, categories: 
 
 
 def draw_samples(images: Tensor, adversarial: Tensor, changes: list[Change], epsilon: float, path: Path) -> None:
-    """Draw a row per item of `changes`: image, adversarial example, amplified difference, and the predictions."""
+    """Write a PNG with a row per item of `changes`: image, adversarial example, amplified difference, predictions."""
     size = (5.4, 1.95 * len(changes) + 0.3)
     with new_figure(path, len(changes), 3, size=size, images=True, squeeze=False) as (_, axes):
         for image, example, change, line in zip(images, adversarial, changes, axes, strict=False):
@@ -201,18 +204,18 @@ def draw_samples(images: Tensor, adversarial: Tensor, changes: list[Change], eps
 
 
 def name_epsilon(epsilon: float) -> str:
-    """Return ε as text: a fraction such as `4/255` for whole 8-bit levels, otherwise a decimal number."""
+    """Return ε as text: a fraction such as `4/255` for multiples of 1/255, otherwise a decimal number."""
     levels = epsilon * LEVELS
     return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{epsilon:g}"
 
 
 def round_to_levels(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Return images in [0, 1], rounded to 8-bit levels."""
+    """Return a copy of images in [0, 1], rounded to multiples of 1/255."""
     return images.mul(LEVELS).round_().div_(LEVELS)
 
 
 def to_png(image: Float[Tensor, "3 h w"]) -> bytes:
-    """Return the bytes of a PNG file of an image in [0, 1], rounded to 8-bit levels."""
+    """Encode an image in [0, 1] as PNG with 8 bits per channel, and return the bytes."""
     buffer = io.BytesIO()
     levels = image.mul(LEVELS).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     Image.fromarray(levels).save(buffer, "PNG")
@@ -220,6 +223,6 @@ def to_png(image: Float[Tensor, "3 h w"]) -> bytes:
 
 
 def through_png(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
-    """Return the image after encoding to PNG and decoding."""
+    """Encode an image in [0, 1] as PNG, and return the decoded image in [0, 1]."""
     with Image.open(io.BytesIO(to_png(image))) as file:
         return torch.from_numpy(np.array(file)).permute(2, 0, 1).float().div_(LEVELS)

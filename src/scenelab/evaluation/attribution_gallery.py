@@ -35,7 +35,7 @@ SCOPES: dict[Scope, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """Rendering of maps: which maps share a scale, and colors over the gray image (`overlay`) or alone (`heat`)."""
+    """Rendering of maps: which maps share a color scale, with (`overlay`) or without (`heat`) the gray image below."""
 
     scope: Scope = "map"
     style: Style = "overlay"
@@ -50,7 +50,7 @@ class Rendering:
 
 
 class Explanation(Value):
-    """Explained image (index or file name), its prediction, and the value at the top of each map's color scale."""
+    """Index or file name of an image, its predicted and true category, and the color scale's maximum by method."""
 
     image: int | str
     guess: str
@@ -60,7 +60,7 @@ class Explanation(Value):
 
     @property
     def text(self) -> str:
-        """Caption of the image: file name if it has one, prediction, and true category if it differs."""
+        """Caption: file name (not for an index), prediction with its probability, and true category if it differs."""
         lines = [f"{self.guess} {100 * self.confidence:.0f} %"]
         if self.label not in (None, self.guess):
             lines.append(f"is {self.label}")
@@ -78,7 +78,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """Images with scaled maps, and their rendering."""
+    """Images with attribution maps scaled to [0, 1], and settings for drawing the maps."""
 
     name: str
     rendering: Rendering
@@ -93,9 +93,9 @@ class Gallery:
 def select_examples(
     logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], *, count: int, per_class: bool
 ) -> dict[str, list[int]]:
-    """Return image indices by gallery: the `count` most confident correct and the `count` most confident wrong ones.
+    """Return image indices by gallery: `right` and `wrong`, each with at most `count` images, most confident first.
 
-    With `per_class`, add one image per class: the most confident correct one, otherwise the most confident wrong one.
+    With `per_class`, `classes` has one image per class: the most confident correct one, otherwise a wrong one.
     """
     confidence, predictions = logits.softmax(dim=1).max(dim=1)
     order = confidence.argsort(descending=True, stable=True)
@@ -150,19 +150,19 @@ def compute_maps(
     *,
     on_progress: OnProgress = no_progress,
 ) -> Maps:
-    """Return the maps of the method `name` for the target classes, computed in batches."""
+    """Return the maps of a method in METHODS for the target classes, computed in batches."""
     parts = zip(images.split(BATCH_SIZE), targets.split(BATCH_SIZE), strict=True)
     return torch.cat([METHODS[name](model, part, classes, on_progress=on_progress) for part, classes in parts])
 
 
 def divide_by_mean(maps: Maps) -> Maps:
-    """Divide each map by its mean, so that an evenly spread map is 1 everywhere for every method."""
+    """Return each map divided by its own mean over pixels; a uniform map becomes 1, a map of zeros stays 0."""
     means = maps.mean(dim=(1, 2, 3), keepdim=True)
     return maps / torch.where(means > 0, means, torch.ones_like(means))
 
 
 def scale_maps(maps: Maps, *, percentile: float = PERCENTILE, limit: float | None = None) -> tuple[Maps, list[float]]:
-    """Return maps in [0, 1], and the value mapped to 1 in each map: `limit`, by default a percentile of the map."""
+    """Return each map divided by `limit` (by default, its percentile) and clamped to [0, 1], and the divisors."""
     values = maps.detach().flatten(1).double().cpu().numpy()  # torch.quantile has a size limit
     limits = torch.from_numpy(np.percentile(values, percentile, axis=1).reshape(-1))
     limits = torch.where(limits > 0, limits, maps.flatten(1).double().amax(dim=1))  # for maps with mostly zeros
@@ -173,7 +173,7 @@ def scale_maps(maps: Maps, *, percentile: float = PERCENTILE, limit: float | Non
 
 
 def scale_together(maps: dict[str, Maps], scope: Scope) -> tuple[dict[str, Maps], dict[str, list[float]]]:
-    """Return maps in [0, 1] by method, and the value mapped to 1 in each map; maps in one `scope` share a scale."""
+    """Return maps scaled to [0, 1] and their divisors, by method; `scope` sets which maps share a divisor."""
     if scope == "all":
         maps = {name: divide_by_mean(values) for name, values in maps.items()}
 

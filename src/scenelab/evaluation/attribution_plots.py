@@ -46,7 +46,7 @@ METHOD_STYLES: dict[str, dict[str, Any]] = {
 def paint(
     image: Float[Tensor, "3 h w"], values: Float[Tensor, "h w"], style: Style, *, opacity: float = OPACITY
 ) -> np.ndarray:
-    """Return a map in [0, 1] as h×w×3 colors in [0, 1], alone or over the gray image; low values are dark."""
+    """Return a map in [0, 1] as h×w×3 colors in [0, 1]; with `style="overlay"`, blend them with the gray image."""
     colors = plt.get_cmap(COLORMAP)(values.numpy())[:, :, :3]
     if style == "heat":
         return colors
@@ -55,7 +55,7 @@ def paint(
 
 
 def draw_sheet(rows: list[Row], title: str, rendering: Rendering, path: Path) -> None:
-    """Draw one row per image, with its maps beside it and a caption that explains the colors."""
+    """Write a PNG with one row per image, its maps side by side, and a color bar with the rendering's caption."""
     names, side = list(rows[0].maps), 1.55
     size = (side * (1 + len(names)) + 0.9, side * len(rows) * 1.13 + 1.3)
     with new_figure(path, len(rows), 1 + len(names), size=size, images=True, squeeze=False) as (figure, axes):
@@ -75,7 +75,7 @@ def draw_sheet(rows: list[Row], title: str, rendering: Rendering, path: Path) ->
 
 
 def write_page(path: Path, result: Result, galleries: list[Gallery]) -> None:
-    """Write a self-contained HTML page of galleries and tests; it embeds the figures in the folder of `path`."""
+    """Write an HTML page of galleries and test results; embed all images, including the figures beside `path`."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(TEMPLATES))
     environment.globals |= {
         "paint": paint,
@@ -100,7 +100,7 @@ def _data_url(content: bytes, kind: str) -> str:
 
 
 def draw_faithfulness(faithfulness: Faithfulness, path: Path) -> None:
-    """Draw the mean deletion and insertion curves of methods and, in gray, of baselines."""
+    """Draw mean deletion and insertion curves of methods and, in gray, baselines, as PNG and SVG."""
     panels = (("deletion", "low", "made gray"), ("insertion", "high", "restored"))
     with new_figure(path, 1, 2, size=(10, 4), sharey=True) as (_, axes):
         for axis, (kind, good, change) in zip(axes, panels, strict=True):
@@ -115,7 +115,7 @@ def draw_faithfulness(faithfulness: Faithfulness, path: Path) -> None:
 
 
 def draw_sanity(sanity: Sanity, path: Path) -> None:
-    """Draw the rank correlation with the trained model's maps per randomized layer, last layer first."""
+    """Draw rank correlations with the trained model's maps per randomized layer, last one first, as PNG and SVG."""
     layers = next(iter(sanity.methods.values())).layers
     names = [layer.layer.removeprefix("network.").removeprefix("features.") for layer in layers]
     with new_figure(path, 1, 2, size=(12, 4.8), sharey=True) as (_, axes):
@@ -136,9 +136,10 @@ def draw_sanity(sanity: Sanity, path: Path) -> None:
 
 
 def draw_objects(objects: Localization, path: Path, *, max_items: int = 24) -> None:
-    """Draw the attribution density on the most frequent object classes, with 95 % intervals, one panel per method.
+    """Draw attribution density by object class with 95 % intervals, one panel per method, as PNG and SVG.
 
-    A filled dot marks a significant difference from the maps of other images, an open dot no difference.
+    Each panel has the `max_items` classes with the most images, sorted by density. A filled dot marks a
+    significant difference from the maps of other images, an open dot no difference.
     """
     methods = objects.methods
     height = 1.6 + 0.22 * min(max_items, max(len(values.items) for values in methods.values()))

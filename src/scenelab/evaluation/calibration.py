@@ -12,7 +12,7 @@ BINS = 15  # section 2
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """Bin of predictions with a confidence in (low, high]: count, mean confidence and accuracy in [0, 1]."""
+    """Bin of the predictions with confidence in (low, high]: count, mean confidence, and accuracy, both in [0, 1]."""
 
     low: float
     high: float
@@ -28,7 +28,7 @@ def expected_calibration_error(logits: Float[Tensor, "n k"], labels: Int64[Tenso
 
 
 def reliability(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> list[Bin]:
-    """Return the non-empty bins of the reliability diagram, in ascending order of confidence."""
+    """Return the non-empty bins, out of 15 of equal width, in ascending order of confidence."""
     confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
     correct = (predicted == labels).double()
     bins = []

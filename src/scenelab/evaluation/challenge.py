@@ -29,7 +29,7 @@ Guesses = dict[str, tuple[int, ...]]  # labels by image path, most likely first
 
 
 class ChallengeCard(Stamped, TrainingResult):
-    """Content of `results/challenge.json`: cost of the training, limits, and errors on val if its images exist."""
+    """Content of `results/challenge.json`: training cost, limits, and top-1 to top-5 val errors if val has images."""
 
     largest_bytes: int
     k40_budget_flops: float
@@ -90,7 +90,7 @@ def read_guesses(path: Path) -> Guesses:
 
 
 def score(guesses: Guesses, labels: Path) -> list[float]:
-    """Return the top-1, top-2, … top-5 errors in percent; the file `labels` has lines `path label`.
+    """Return the top-1, top-2, … top-5 errors in percent, for true labels from the file `labels` (lines `path label`).
 
     Raises:
         LabError: an image has no predicted labels or no true label.
@@ -106,7 +106,7 @@ def score(guesses: Guesses, labels: Path) -> list[float]:
 
 
 def make_card(run: Run) -> ChallengeCard:
-    """Return the card of a run: cost of its training, and limits of the challenge.
+    """Return the training cost of a run and the limits of the challenge, after checking the run against the limits.
 
     Raises:
         LabError: training is not finished or took too many operations, or the model is too large.
@@ -133,7 +133,7 @@ def make_card(run: Run) -> ChallengeCard:
 
 
 def write_submission(run: Run, *, data: Path | None = None, split: str = "test") -> ChallengeCard:
-    """Write model, predicted labels of a split (`test` or `val`), and card to the results of a finished run.
+    """Write model, predicted labels of a split (`test` or `val`), and card to RUN/results; return the card.
 
     Raises:
         LabError: images are missing, or the run exceeds a limit of the challenge.

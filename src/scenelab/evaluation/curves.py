@@ -7,13 +7,16 @@ from matplotlib.axes import Axes
 
 
 def thin(points: list[list[float]], max_points: int) -> np.ndarray:
-    """Average groups of consecutive (x, y) points; return a 2×m array with m ≤ `max_points`."""
+    """Return a 2×m array of x and y: means of m ≤ `max_points` groups of consecutive points."""
     parts = np.array_split(np.asarray(points, dtype=float), min(len(points), max_points))
     return np.array([part.mean(axis=0) for part in parts]).T
 
 
 def plot_worst_case(axis: Axes, clean: dict[str, Any], attacked: list[dict[str, Any]], **style: Any) -> list[float]:
-    """Plot worst-case accuracy against ε with 95 % intervals; return every ε in 8-bit levels, starting with 0."""
+    """Plot worst-case accuracy against ε on `axis`, with 95 % intervals; return each ε in units of 1/255, first 0.
+
+    `clean` and the items of `attacked` have the keys `accuracy` and `interval`, in percent.
+    """
     points = [{"epsilon": 0.0, **clean}, *attacked]
     levels = [255 * point["epsilon"] for point in points]
     heights = np.array([point["accuracy"] for point in points])

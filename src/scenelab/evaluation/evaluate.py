@@ -20,7 +20,7 @@ from scenelab.runs.run import Run
 
 
 class Accuracy(Value):
-    """Top-1 and top-5 accuracy with 95 % intervals, calibration error (all in percent), and mean loss in nats."""
+    """Top-1 and top-5 accuracy, 95 % intervals, and calibration error, in percent; mean cross-entropy in nats."""
 
     top1: float
     top1_interval: Interval
@@ -31,7 +31,7 @@ class Accuracy(Value):
 
 
 class EvaluationResult(Result):
-    """Content of `results/SPLIT.json`; a class without images has an accuracy of NaN."""
+    """Content of `results/SPLIT.json`: metrics on a split; a class without images has an accuracy of NaN."""
 
     split: str
     source: str
@@ -47,10 +47,10 @@ class EvaluationResult(Result):
 
 
 def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -> EvaluationResult:
-    """Evaluate a classifier on a split, with and without averaging over mirror images, and write the results.
+    """Evaluate a classifier on a split, and write metrics, predictions and confused images to RUN/results.
 
-    Accuracy per class, confusion and calibration are computed from the averaged logits, as in the handout. `source` is
-    the name of the data folder in the result.
+    Accuracy per class, confusion and calibration use the mean logits of image and mirror image, as in the handout.
+    `source` is the name of the data folder in the result.
     """
     plain = predict_logits(stored.model, dataset, size=stored.size)
     mirrored = predict_logits(stored.model, dataset, size=stored.size, mirror=True)
@@ -97,7 +97,7 @@ def _write_predictions(path: Path, logits: Float[Tensor, "n k"], dataset: Memmap
 
 
 def draw_all(result: EvaluationResult, rows: list[dict[str, Any]], folder: Path) -> list[Path]:
-    """Draw the figures of an evaluated run, and training curves if it has logged `rows`; return the paths."""
+    """Draw the figures of an evaluated run, with training curves if the log `rows` is not empty; return the paths."""
     names = [f"{result.split}_{name}.png" for name in ("confusion", "per_class", "reliability")]
     paths = [folder / name for name in names]
     title = f"confusion on {result.images} {result.split} images"

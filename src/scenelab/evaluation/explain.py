@@ -1,4 +1,4 @@
-"""Attribution report of a run in RUN/results: galleries of maps as images and a page, and tests of the maps."""
+"""Attribution reports of a run: galleries of maps as PNG files and an HTML page, and tests of the maps."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,10 +83,10 @@ def explain_split(
     rendering: Rendering,
     tests: ImageCounts = ImageCounts(),
 ) -> AttributionResult:
-    """Write galleries of a split with at most `count` images each, and the requested tests, to RUN/results.
+    """Write galleries of attribution maps for a split, and results of the requested tests, to RUN/results.
 
-    `names` are attribution methods. `data` is the data folder with the object annotations. `per_class` adds a gallery
-    with one image per class.
+    Galleries of correct and of wrong predictions have at most `count` images each; `per_class` adds one with an image
+    per class. `names` are keys of METHODS. `data` is the data folder with the object annotations.
     """
     path, folder = run.results / "attribution.json", run.results / "attention"
     if tests.objects:
@@ -124,7 +124,7 @@ def _run_tests(
 
 
 def _earlier_tests(path: Path, result: AttributionResult) -> dict[str, SaliencyTest]:
-    """Return the tests in the file at `path` that this version ran on the same weights and images."""
+    """Return test results from the file at `path`, by name, if version, weights, images and image size agree."""
     earlier = read_json(path) if path.exists() else {}
     if any(earlier.get(name) != getattr(result, name) for name in ("weights", "split", "digest", "size")):
         return {}
@@ -138,7 +138,7 @@ def _earlier_tests(path: Path, result: AttributionResult) -> dict[str, SaliencyT
 def explain_files(
     run: Run, stored: Stored, paths: list[Path], *, names: tuple[str, ...], rendering: Rendering
 ) -> AttributionResult:
-    """Write a gallery of center-cropped image files to RUN/results/attention-files."""
+    """Write a gallery of attribution maps for image files, resized and center-cropped, to RUN/results."""
     images = read_images(paths, stored.size).contiguous(memory_format=torch.channels_last)
     gallery = make_gallery("images", [path.name for path in paths], images, stored, names, rendering)
     result = _make_result(run, stored, names, [gallery], split=None, images=len(paths))
@@ -174,7 +174,7 @@ def _write(
 
 
 def _log_images(run: Run, galleries: list[Gallery]) -> None:
-    """Replace the galleries in TensorBoard; each step shows one image beside its maps."""
+    """Replace the galleries in the run's TensorBoard events; each step has one image and its maps side by side."""
     folder = run.events / "attention"
     for path in folder.glob("events.out.tfevents.*"):
         path.unlink()

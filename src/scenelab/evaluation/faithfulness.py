@@ -30,7 +30,7 @@ BLOB_SIZE = 16  # pixels per value of a blob map, as in the last feature maps of
 
 
 def areas(curves: Float[Tensor, "n s"]) -> Float[Tensor, " n"]:
-    """Return the area under each curve, in [0, 1]; small is good for deletion, large for insertion."""
+    """Return the area under each curve of probabilities, in [0, 1]; small is good for deletion, large for insertion."""
     return torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1), dim=1)
 
 
@@ -42,7 +42,7 @@ def deletion_insertion(
     *,
     steps: int = STEPS,
 ) -> dict[str, Float[Tensor, "n s"]]:
-    """Return the target's probability after 0, 1, … `steps` steps of `deletion` and `insertion` (the keys).
+    """Return the target's probability after 0, 1, … `steps` steps, N×(steps + 1), for `deletion` and `insertion`.
 
     Each step replaces the same number of pixels. Ties are broken by one random order for all images.
     """
@@ -62,14 +62,14 @@ def deletion_insertion(
 
 
 def blur(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Return blurred images that keep only large areas of color."""
+    """Return images after a Gaussian blur with a standard deviation of 11 pixels per 128 pixels of width."""
     sigma = BLUR * images.shape[-1] / 128
     side = min(2 * round(3 * sigma) + 1, 2 * (min(images.shape[2:]) // 2) - 1)
     return gaussian_blur(images, [side, side], [sigma, sigma])
 
 
 def edge_map(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
-    """Return the Sobel gradient magnitude of the brightness: plausible maps that use no model."""
+    """Return the Sobel gradient magnitude of each image's mean over channels, a map independent of the model."""
     gray = images.mean(dim=1, keepdim=True)
     sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=images.dtype, device=images.device)
     kernels = torch.stack([sobel, sobel.t()])[:, None]
@@ -84,14 +84,14 @@ def random_map(images: Float[Tensor, "n c h w"], *, seed: int = 0) -> Float[Tens
 
 
 def blob_map(images: Float[Tensor, "n c h w"], *, seed: int = 1) -> Float[Tensor, "n 1 h w"]:
-    """Return maps of coarse random values, upsampled like Grad-CAM maps."""
+    """Return maps of uniform random values, one per 16×16 pixels, upsampled bilinearly as in Grad-CAM."""
     height, width = images.shape[2:]
     coarse = images.new_empty(len(images), 1, max(2, height // BLOB_SIZE), max(2, width // BLOB_SIZE))
     return F.interpolate(random_map(coarse, seed=seed), (height, width), mode="bilinear", align_corners=False)
 
 
 def center_map(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
-    """Return maps with a Gaussian at the center, where photographs usually have their subject."""
+    """Return identical maps with a Gaussian at the image center, the usual place of a photograph's subject."""
     rows, columns = (torch.linspace(-1, 1, side, dtype=images.dtype, device=images.device) for side in images.shape[2:])
     value = torch.exp(-2 * (rows[:, None].square() + columns.square()))
     return value.expand(len(images), 1, *images.shape[2:]).contiguous()
@@ -106,14 +106,14 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Gain(Value):
-    """Mean gain in area over a baseline on the same images (positive is better), with its 95 % interval."""
+    """Mean over images of a method's gain in area over a baseline, and its 95 % interval; positive is better."""
 
     mean: float
     interval: Interval | None
 
 
 class CurveSummary(Value):
-    """Mean curve, mean area with its 95 % interval, and the gain over each baseline."""
+    """Mean over images of curve and area, 95 % interval of the mean area, and gain over each baseline (`better`)."""
 
     curve: list[float]
     area: float
@@ -122,7 +122,7 @@ class CurveSummary(Value):
 
 
 class MethodFaithfulness(Value):
-    """Deletion and insertion curves of a method or baseline."""
+    """Deletion and insertion results of a method or, if `baseline` is true, of a baseline."""
 
     baseline: bool
     deletion: CurveSummary
@@ -136,14 +136,14 @@ class Faithfulness(SaliencyTest):
 
 
 class Completeness(SaliencyTest):
-    """Mean absolute completeness gap of integrated gradients, and mean |logit(x) - logit(x₀)| as its scale."""
+    """Means over images: |completeness gap| of integrated gradients, and |logit(x) - logit(x₀)| for comparison."""
 
     gap: float
     explained: float
 
 
 def measure_faithfulness(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> Faithfulness:
-    """Measure deletion and insertion curves of methods and baselines, with 95 % intervals over the images."""
+    """Return deletion and insertion results of methods and baselines for the predicted class of each image."""
     model, targets = stored.model, top1(stored.model, images, batch_size=BATCH_SIZE)[1]
     methods: dict[str, MethodFaithfulness] = {}
     known: dict[str, dict[str, list[float]]] = {"deletion": {}, "insertion": {}}  # areas of each baseline
@@ -168,13 +168,13 @@ def measure_faithfulness(stored: Stored, images: Float[Tensor, "n 3 h w"], names
 
 
 def gain(values: list[float], baseline: list[float], sign: int) -> Gain:
-    """Return the mean gain in area over a baseline; `sign` is 1 if large areas are good, -1 if small ones are."""
+    """Return the mean over images of `sign` · (area - baseline's area); `sign` is -1 for deletion, 1 for insertion."""
     gains = [sign * (first - second) for first, second in zip(values, baseline, strict=True)]
     return Gain(mean=mean(gains), interval=mean_interval(gains))
 
 
 def measure_completeness(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> Completeness:
-    """Measure the completeness gap of integrated gradients for the predicted classes."""
+    """Return the mean completeness gap of integrated gradients for the predicted class of each image."""
     method, targets = IntegratedGradients(), top1(stored.model, images, batch_size=BATCH_SIZE)[1]
     values = method(stored.model, images, targets).contiguous(memory_format=torch.channels_last)
     gap = method.completeness_gap(stored.model, images, values, targets)

@@ -1,4 +1,4 @@
-"""Figures of a run, legible in grayscale: training curves, confusion, accuracy per class, calibration, mistakes."""
+"""Figures of a run as PNG and SVG files, legible in grayscale: training curves, metrics, misclassified images."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +39,7 @@ PAIRS, EACH = 6, 4  # rows and columns of the sheet of confused images
 def new_figure(
     path: Path, rows: int = 1, columns: int = 1, *, size: tuple[float, float], images: bool = False, **options: Any
 ) -> Iterator[tuple[Figure, Any]]:
-    """Yield a figure of `size` inches and its axes, then save it; with `images`, draw no grid and save no SVG."""
+    """Yield a figure of `size` inches and its axes, write PNG and SVG, and close it; `images` omits grid and SVG."""
     with plt.rc_context({**STYLE, "axes.grid": not images}):
         figure, axes = plt.subplots(rows, columns, figsize=size, **options)
         yield figure, axes
@@ -47,7 +47,7 @@ def new_figure(
 
 
 def save(figure: Figure, path: Path, *, vector: bool = True) -> None:
-    """Write a figure as PNG and, with `vector`, as SVG, then close it; equal figures give identical files."""
+    """Write a figure as PNG and, with `vector`, as SVG without date and random identifiers; close the figure."""
     with atomic_write(path) as file:
         figure.savefig(file, format="png")
     if vector:
@@ -57,14 +57,14 @@ def save(figure: Figure, path: Path, *, vector: bool = True) -> None:
 
 
 def show_image(axis: Axes, pixels: Any) -> None:
-    """Draw h×w×3 pixels in [0, 1] without ticks and frame."""
+    """Draw an h×w×3 image with values in [0, 1] on `axis`, without ticks and frame."""
     axis.imshow(pixels, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
 
 
 def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw training loss and learning rate per step, and accuracy on train and val (or held-out) images per epoch."""
+    """Write a figure of loss and learning rate per step, and of train and val (or held-out) accuracy per epoch."""
     steps = [row for row in rows if "training_loss" in row]
     with new_figure(path, 1, 3, size=(13, 3.8)) as (_, axes):
         axes[0].plot([row["step"] for row in steps], [row["training_loss"] for row in steps], lw=0.8, color="C0")
@@ -83,7 +83,7 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def draw_confusion(counts: list[list[int]], names: list[str], title: str, path: Path) -> None:
-    """Draw the confusion matrix; each row shows fractions of its true class."""
+    """Write a figure of the confusion matrix, with each row (true class) divided by its sum."""
     shares = [[count / max(1, sum(row)) for count in row] for row in counts]
     side = max(5.0, 0.13 * len(names) + 3)
     with new_figure(path, size=(side * 1.1, side)) as (figure, axis):
@@ -98,7 +98,7 @@ def draw_confusion(counts: list[list[int]], names: list[str], title: str, path: 
 
 
 def draw_per_class(accuracies: dict[str, float], overall: float, path: Path) -> None:
-    """Draw top-1 accuracy per class in percent, sorted, and the accuracy over all images."""
+    """Write a bar chart of top-1 accuracy per class, sorted, and of the accuracy over all images, in percent."""
     names = sorted(accuracies, key=accuracies.__getitem__)
     with new_figure(path, size=(7, max(3.0, 0.14 * len(names) + 1.2))) as (_, axis):
         axis.barh(range(len(names)), [accuracies[name] for name in names], height=0.8, color="C0")
@@ -110,7 +110,7 @@ def draw_per_class(accuracies: dict[str, float], overall: float, path: Path) -> 
 
 
 def draw_reliability(bins: list[Bin], error: float, path: Path) -> None:
-    """Draw the reliability diagram; the area of a dot shows the number of predictions in its bin."""
+    """Write the reliability diagram, with dot areas by count per bin; `error` is the calibration error in percent."""
     with new_figure(path, size=(4.6, 4.4)) as (_, axis):
         axis.plot([0, 1], [0, 1], color="0.5", ls="--", lw=1, label="perfect calibration")
         confidence, accuracy = [part.confidence for part in bins], [part.accuracy for part in bins]
@@ -126,7 +126,7 @@ def draw_reliability(bins: list[Bin], error: float, path: Path) -> None:
 def draw_confused(
     dataset: MemmapDataset, predicted: Int64[Tensor, " n"], pairs: list[ConfusedPair], path: Path
 ) -> None:
-    """Draw a row of misclassified images per confused pair of classes; without mistakes, delete the figure."""
+    """Write a PNG with a row of misclassified images per pair of classes; without pairs, delete the file."""
     path.unlink(missing_ok=True)  # of an earlier evaluation
     pairs = pairs[:PAIRS]
     if not pairs:

@@ -37,7 +37,7 @@ TEXTS = {
 
 @dataclass(frozen=True)
 class MaskingSign:
-    """Sign of gradient masking: a short name, and a text with the measurement and its meaning."""
+    """Sign of gradient masking: its key in TEXTS, and a text with the measured values and their meaning."""
 
     sign: str
     text: str
@@ -52,8 +52,8 @@ def check_model(
 ) -> Iterator[MaskingSign]:
     """Yield signs of gradient masking, measured on correctly classified images.
 
-    Signs are random outputs, probabilities in place of logits, vanishing gradients, images that resist a nearly
-    unlimited perturbation, and, unless `epsilon` is None, more images that resist many steps than one step.
+    Signs are random outputs, probabilities in place of logits, vanishing gradients, and images that resist PGD at
+    ε = 0.5. Unless `epsilon` is None, it is a sign if more images resist 20 steps of PGD at this ε than one step.
     """
     with eval_mode(model), torch.no_grad():
         first, second = logits_of(model, images), logits_of(model, images)
@@ -82,13 +82,16 @@ def check_model(
 
 
 def check_black_box(epsilon: str, *, fooled: int, images: int) -> Iterator[MaskingSign]:
-    """Yield a sign if many images are fooled only by a gradient-free attack: `fooled` out of `images`."""
+    """Yield a sign if only the gradient-free attack fooled more than 2 % of all images.
+
+    `epsilon` is ε as text, `fooled` the number of images that only this attack fooled, `images` their total number.
+    """
     if 100 * fooled > SLACK * images:
         yield _sign("black box", epsilon, fooled, images)
 
 
 def check_monotone(accuracies: list[tuple[float, float]]) -> Iterator[MaskingSign]:
-    """Yield a sign if the accuracy rises with ε; the pairs are (ε, accuracy in percent) in ascending order of ε."""
+    """Yield at most one sign, if accuracy rises by over 2 points from one (ε, accuracy in percent) to the next."""
     for (small, before), (large, after) in pairwise(accuracies):
         if after > before + SLACK:
             yield _sign("not monotone", large, after, small, before)

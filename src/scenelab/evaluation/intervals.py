@@ -21,20 +21,20 @@ def t_quantile(degrees_of_freedom: int) -> float:
 
 
 def mean_error(values: Sequence[float]) -> float | None:
-    """Return the half-width of Student's t interval of the mean; None for fewer than two values."""
+    """Return the half-width of the mean's 95 % Student's t interval; None for fewer than two values."""
     if len(values) < 2:
         return None
     return t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
-    """Return Student's t interval of the mean; None for fewer than two values."""
+    """Return the mean's 95 % Student's t interval; None for fewer than two values."""
     error = mean_error(values)
     return None if error is None else (mean(values) - error, mean(values) + error)
 
 
 def wilson(correct: int, count: int) -> Interval:
-    """Return Wilson's score interval of `correct` / `count` in percent (Wilson 1927); 0 to 100 if `count` is 0."""
+    """Return the 95 % interval of `correct` / `count` in percent (Wilson 1927); (0, 100) if `count` is 0."""
     if count == 0:
         return 0.0, 100.0
     interval = binomtest(correct, count).proportion_ci(LEVEL, method="wilson")
@@ -43,12 +43,12 @@ def wilson(correct: int, count: int) -> Interval:
 
 
 def bernoulli_error(shares: Sequence[float]) -> float:
-    """Return the half-width of the normal interval of a sum of independent Bernoulli variables with means `shares`."""
+    """Return the normal 95 % half-width of a sum of independent Bernoulli variables with means `shares`."""
     return NORMAL * math.sqrt(sum(share * (1 - share) for share in shares))
 
 
 def paired_difference(only_first: int, only_second: int, count: int) -> tuple[float, Interval]:
-    """Return the accuracy difference of two runs, second minus first, and its interval, in percentage points.
+    """Return the accuracy difference of two runs, second minus first, and its 95 % interval, in percentage points.
 
     Of the n = `count` images, b = `only_first` are correct only in the first run, c = `only_second` only in the second.
     The variance of (c - b) / n is (b + c - (b - c)² / n) / n² (McNemar 1947; Fleiss et al. 2003, section 13.1).
@@ -60,7 +60,7 @@ def paired_difference(only_first: int, only_second: int, count: int) -> tuple[fl
 
 
 def ratio(numerators: Float[Tensor, " n"], denominators: Float[Tensor, " n"]) -> tuple[float, Interval | None]:
-    """Return R = Σ numerators / Σ denominators and its interval, which is None below `MIN_RATIO_TERMS` terms.
+    """Return R = Σ numerators / Σ denominators and its 95 % interval (None below `MIN_RATIO_TERMS` terms).
 
     The half-width is the jackknife standard error √((n - 1) / n · Σ (R without i - mean)²) (Efron & Tibshirani 1993,
     chapter 11) times Student's t. With very unequal denominators, its coverage is 89 % for 8 terms and 92 % for 30.

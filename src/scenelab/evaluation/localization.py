@@ -1,4 +1,4 @@
-"""Localization: fraction of the attribution on each object, compared with its area and another image's map."""
+"""Localization: fraction of attribution on each object, compared with object area and another image's map."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ Masks = dict[int, Bool[Tensor, "h w"]]
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """Attribution of one image on all its objects of one class."""
+    """Overlap of the attribution map of one image with all its objects of one class."""
 
     image: int  # index in the split
     scene: int  # predicted class
@@ -67,7 +67,7 @@ class Pointing(Value):
 
 
 class SceneSummary(Value):
-    """Number of images with one predicted class, and a summary per object class."""
+    """Number of images with one predicted class, and a summary per object class in these images."""
 
     images: int
     items: list[ItemSummary]
@@ -91,7 +91,10 @@ class Localization(SaliencyTest):
 def overlaps(
     attribution: Float[Tensor, "1 h w"], other: Float[Tensor, "1 h w"], masks: Masks, *, image: int, scene: int
 ) -> list[Overlap]:
-    """Return a map's overlap with each visible object class, beside another image's map; [] for a map of zeros."""
+    """Return the overlap of a map with each visible object class, and of another image's map as a baseline.
+
+    `image` and `scene` are the image's index in the split and its predicted class. A map of zeros gives [].
+    """
     shares, other_shares = _shares(attribution), _shares(other)
     if shares is None:
         return []
@@ -114,7 +117,7 @@ def _shares(attribution: Float[Tensor, "1 h w"]) -> Float[Tensor, "h w"] | None:
 
 
 def peak(attribution: Float[Tensor, "1 h w"]) -> tuple[int, int]:
-    """Return row and column of the maximum; of several maxima, take the nearest to their centroid."""
+    """Return row and column of the map's maximum; of several maxima, the one nearest to their centroid."""
     places = (attribution[0] == attribution.max()).nonzero().double()
     nearest = int((places - places.mean(dim=0)).square().sum(dim=1).argmin())
     row, column = places[nearest].long().tolist()
@@ -168,7 +171,7 @@ def _summarize(item: str, entries: list[Overlap]) -> ItemSummary:
 
 
 def find_annotated(dataset: MemmapDataset, data: Path) -> list[int]:
-    """Return the indices of the images with an annotation.
+    """Return the indices of the images in a split that have an object annotation below `data`.
 
     Raises:
         LabError: no image has an annotation, or the names of the object classes are missing.
@@ -185,7 +188,7 @@ def find_annotated(dataset: MemmapDataset, data: Path) -> list[int]:
 def measure_objects(
     stored: Stored, dataset: MemmapDataset, data: Path, names: tuple[str, ...], *, max_images: int
 ) -> Localization:
-    """Measure attribution on annotated objects, by object class and by object class per predicted scene.
+    """Return the fraction of attribution on annotated objects, by object class and per predicted scene.
 
     Each map is compared with another image's map, from the same predicted scene if possible. An edge detector is
     measured like a method. Images with an invalid annotation are skipped and reported.
@@ -224,7 +227,7 @@ def measure_objects(
 
 
 def pair_up(targets: Int64[Tensor, " n"]) -> list[int]:
-    """Return the index of another image per image: the next of the same scene, otherwise the next of all images."""
+    """Return, per image, the index of the next image with the same target or, without one, of the next image."""
     partners = []
     for place, scene in enumerate(targets.tolist()):
         same = (targets == scene).nonzero()[:, 0].tolist()

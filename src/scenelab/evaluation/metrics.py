@@ -43,7 +43,7 @@ def predict_logits(
 
 
 def hits(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], k: int) -> Bool[Tensor, " n"]:
-    """Return whether the label is among the k largest logits, per image; always true for k or fewer classes."""
+    """Return a mask of the images with the label among the k largest logits; all true for k or fewer classes."""
     return (logits.topk(min(k, logits.shape[1]), dim=1).indices == labels[:, None]).any(dim=1)
 
 
@@ -64,7 +64,7 @@ def per_class(matrix: Int64[Tensor, "k k"]) -> Float[Tensor, " k"]:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusedPair:
-    """Pair of confused classes: `count` of the `of` images in class `true` are predicted as class `predicted`."""
+    """Number of images of class `true` predicted as class `predicted`; `of` is the number of images of class `true`."""
 
     true: str
     predicted: str
@@ -73,7 +73,7 @@ class ConfusedPair:
 
 
 def most_confused(matrix: Int64[Tensor, "k k"], categories: tuple[str, ...], count: int = 10) -> list[ConfusedPair]:
-    """Return the `count` most frequent confusions in a confusion matrix, most frequent first, ties in class order."""
+    """Return at most `count` confused pairs of classes, most frequent first, ties in class order."""
     errors, totals = matrix.clone().fill_diagonal_(0).flatten(), matrix.sum(dim=1).tolist()
     order = [place for place in errors.argsort(descending=True, stable=True)[:count].tolist() if errors[place]]
     cells = [(int(errors[place]), *divmod(place, len(categories))) for place in order]

@@ -33,7 +33,7 @@ def spread_rows(total: int, count: int) -> list[int]:
 def top1(
     model: Model, images: Float[Tensor, "n 3 h w"], *, batch_size: int = BATCH_SIZE
 ) -> tuple[Float[Tensor, " n"], Int64[Tensor, " n"]]:
-    """Return the largest probability and the predicted class index per image."""
+    """Return the probability in [0, 1] and the index of the predicted class, per image."""
     with torch.no_grad():
         best = torch.cat([model(part) for part in images.split(batch_size)]).softmax(dim=1).max(dim=1)
     return best.values, best.indices
@@ -47,9 +47,10 @@ def rank(logits: Float[Tensor, "1 k"], categories: tuple[str, ...], *, count: in
 
 @torch.no_grad()
 def predict_files(stored: Stored, paths: list[Path], *, guesses: int = 5) -> list[dict[str, Any]]:
-    """Return the most likely categories of each image file, by the mean logits of the image and its mirror image.
+    """Return the `guesses` most likely categories of each image file, with probabilities in [0, 1].
 
-    Images may have any size: the shorter side is resized to the model's input and the center is cropped.
+    Each item has the keys `image` (path) and `guesses`. Logits are means over image and mirror image. The shorter
+    side of an image is resized to the model's input size, and the center is cropped.
 
     Raises:
         LabError: a file is missing or cannot be decoded.

@@ -12,13 +12,13 @@ from scenelab.schema import Model
 
 
 class Value(Model):
-    """Base class of results and their parts, in which numbers may be infinite or NaN."""
+    """Base class of results and their parts; unlike other schemas, numbers may be infinite or NaN."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
 
 class Stamped(Value):
-    """Result file with date, command, and the SHA-256 of the weights."""
+    """Base class of result files: date, command line, and SHA-256 of the weights file."""
 
     date: str
     command: str
@@ -26,19 +26,19 @@ class Stamped(Value):
 
 
 class Result(Stamped):
-    """Result of a network, with its architecture and the side of its input images in pixels."""
+    """Base class of results of a network: architecture (`model`) and side of its input images in pixels (`size`)."""
 
     model: str
     size: int
 
 
 def stamp_result(run: Run, stored: Stored) -> dict[str, Any]:
-    """Return values for all fields of `Result`."""
+    """Return the values of all fields of `Result` for the best checkpoint of a run, by name."""
     return {**stamp(run.best), "model": stored.arch, "size": stored.size}
 
 
 class SaliencyTest(Value):
-    """Result of a test of attribution maps, with date, command, version, requested methods and number of images."""
+    """Base class of tests of attribution maps: date, command, version, requested methods, and number of images."""
 
     date: str
     command: str
@@ -48,5 +48,5 @@ class SaliencyTest(Value):
 
 
 def stamp_test(names: tuple[str, ...], images: Any) -> dict[str, Any]:
-    """Return values for all fields of `SaliencyTest`; `images` is a collection of the tested images."""
+    """Return the values of all fields of `SaliencyTest` by name; `images` is any collection of the tested images."""
     return {**stamp(), "version": version("scenelab"), "methods_asked": names, "images": len(images)}

@@ -50,7 +50,7 @@ THOROUGH = Effort(steps=100, targeted_steps=100, classes=9, queries=5000)
 
 
 class Method(NamedTuple):
-    """An attack, its description, and whether its adversarial examples are on 8-bit levels."""
+    """An attack, its description, and whether its adversarial examples are rounded to multiples of 1/255."""
 
     attack: Attack
     description: str
@@ -58,7 +58,7 @@ class Method(NamedTuple):
 
 
 def methods(effort: Effort) -> dict[str, Method]:
-    """Return the attacks by name, in the order in which they run."""
+    """Return the attacks with the given compute budget by name, in the order in which they run."""
     steps, targeted_steps, classes = effort.steps, effort.targeted_steps, effort.classes
     targeted = f"Auto-PGD on the targeted DLR loss, {classes} classes, {targeted_steps} steps each"
     return {
@@ -72,7 +72,7 @@ def methods(effort: Effort) -> dict[str, Method]:
 
 
 class Share(Value):
-    """Number of images out of `of` images, and the same as accuracy in percent with its 95 % interval."""
+    """Number of correctly classified images, total (`of`), and accuracy in percent with its 95 % interval."""
 
     images: int
     of: int
@@ -81,18 +81,18 @@ class Share(Value):
 
 
 class Outcome(Value):
-    """Result of an attack at one ε."""
+    """Result of one attack at one ε."""
 
     given: int  # number of attacked images
     fooled: list[int]  # indices, among the images of the measurement, on which the attack succeeded
     left: Share  # attacked images on which it failed, out of all images of the measurement
     png: int  # number of successful adversarial examples that still fool the model after saving as PNG
-    largest: float  # largest norm of a perturbation
+    largest: float  # largest L∞ norm of a perturbation, in pixel units
     seconds: float
 
 
 class EpsilonResult(Value):
-    """Attacks at one ε, the accuracy under them (`alone`), and under all attacks up to this ε (`worst`)."""
+    """Results of the attacks at one ε, and accuracy under all of them (`alone`) and all up to this ε (`worst`)."""
 
     epsilon: float
     name: str
@@ -102,7 +102,7 @@ class EpsilonResult(Value):
 
 
 class RobustnessResult(Result):
-    """Content of `results/robustness.json`; before the last attack ends, it has `begun` but no `warnings`."""
+    """Content of `results/robustness.json`; `begun` has the unfinished ε of an interrupted measurement."""
 
     version: str
     split: str
@@ -121,7 +121,7 @@ class RobustnessResult(Result):
 
 @dataclass(frozen=True)
 class Subject:
-    """Model under attack, images on 8-bit levels, and a mask of the correctly classified images."""
+    """Model under attack, images in multiples of 1/255, labels, and a mask of the correctly classified images."""
 
     model: Classifier
     images: Float[Tensor, "n 3 h w"]
@@ -140,10 +140,10 @@ def measure_robustness(
     count: int,
     seed: int = 0,
 ) -> RobustnessResult:
-    """Attack `count` images spread over a split and write RUN/results/robustness.json after each attack.
+    """Attack `count` evenly spaced images of a split at each ε; write results and figures to RUN/results.
 
     APGD-T and Square run on images that resist all attacks before, the others on all correctly classified images. The
-    accuracy is an upper bound: a stronger attack may fool more images. Call again to resume an interrupted measurement.
+    accuracy is an upper bound: a stronger attack may fool more images. Repeat an interrupted call to resume it.
 
     Raises:
         LabError: `epsilons` is empty.
@@ -193,7 +193,7 @@ def _header(run: Run, stored: Stored, dataset: MemmapDataset, subject: Subject, 
 
 
 def _earlier_attacks(path: Path, header: RobustnessResult) -> dict[float, dict[str, Outcome]]:
-    """Return the outcomes in the file at `path` by ε and attack, if weights, images and settings are the same."""
+    """Return the outcomes in the file at `path` by ε and attack, or {} if weights, images or settings differ."""
     earlier, new = read_json(path) if path.exists() else {}, header.to_json()
     same = "weights split digest images size effort seed methods version".split()
     if any(earlier.get(name) != new[name] for name in same):
@@ -270,7 +270,7 @@ def _share(part: int, whole: int) -> Share:
 def find_signs(
     model: Model, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], entries: list[EpsilonResult]
 ) -> Iterator[MaskingSign]:
-    """Yield signs of gradient masking in the results per ε (`entries`) and on correctly classified `images`."""
+    """Yield signs of gradient masking, from attack results (`entries`) and from correctly classified `images`."""
     attacked = [entry for entry in entries if entry.attacks]
     if len(images):
         middle = attacked[len(attacked) // 2].epsilon if attacked else None
@@ -281,7 +281,7 @@ def find_signs(
 
 
 def draw_robustness(result: RobustnessResult, path: Path) -> None:
-    """Draw accuracy against ε for each attack on all images, and for the worst case with its 95 % interval."""
+    """Draw accuracy against ε per attack (except APGD-T and Square) and in the worst case, as PNG and SVG."""
     entries = [entry for entry in result.epsilons if entry.attacks]
     levels = [0.0, *(255 * entry.epsilon for entry in entries)]
     worst = [result.clean, *(entry.worst for entry in entries)]

@@ -36,7 +36,11 @@ Explain = Callable[[Any], Tensor]  # function from a model to N×1×H×W maps of
 
 @dataclass(frozen=True)
 class LayerCheck:
-    """Mean rank correlation with the trained model's maps for a random layer; None if most maps are constant."""
+    """Mean over images of the rank correlation between maps before and after a layer is randomized.
+
+    `cascading`: this layer and all later ones are random. `independent`: only this layer is. None if most maps are
+    constant.
+    """
 
     layer: str  # name in the model; its normalization is randomized with it
     cascading: float | None
@@ -46,14 +50,14 @@ class LayerCheck:
 
 
 class MethodSanity(Value):
-    """Verdict on a method, and a check per layer, last layer first."""
+    """Verdict on a method as text, and a check per layer, last layer first."""
 
     verdict: str
     layers: list[LayerCheck]
 
 
 class Sanity(SaliencyTest):
-    """Results by method, and names of parameters that cannot be randomized."""
+    """Results by method, and names of the parameters that cannot be randomized (`untouched`)."""
 
     untouched: list[str]
     methods: dict[str, MethodSanity]
@@ -62,7 +66,7 @@ class Sanity(SaliencyTest):
 def randomize_layers(
     model: nn.Module, explain: Explain, *, seed: int = 0, on_progress: OnProgress = no_progress
 ) -> list[LayerCheck]:
-    """Randomize copies of the model layer by layer, last layer first, and compare their maps with the original maps.
+    """Randomize copies of the model layer by layer, last layer first, and return the maps' similarity per layer.
 
     Layers are modules with a method `reset_parameters`, in the order of definition. Normalizations get scale 1, shift 0
     and initial statistics. Random draws depend on `seed` only. `on_progress` is called with 1 per set of maps,
@@ -108,7 +112,7 @@ def unrandomized(model: nn.Module) -> list[str]:
 
 
 def _similarity(original: Tensor, maps: Tensor) -> tuple[float | None, float | None, int]:
-    """Return mean rank correlation, half-width of its 95 % interval, and number of images without constant maps.
+    """Return mean and 95 % half-width of the rank correlation over images without constant maps, and the image count.
 
     The first two are None if most images have a constant map.
     """
@@ -120,7 +124,7 @@ def _similarity(original: Tensor, maps: Tensor) -> tuple[float | None, float | N
 
 
 def rank_correlation(first: Float[Tensor, "n 1 h w"], second: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:
-    """Return Spearman's rank correlation of the maps' absolute values, per image; NaN for a constant map."""
+    """Return Spearman's rank correlation over pixels of the absolute values, per image; NaN for a constant map."""
     absolute = (maps.detach().abs().flatten(1).double().cpu().numpy() for maps in (first, second))
     ranks = [torch.from_numpy(rankdata(values, axis=1)) for values in absolute]
     centered = [rank - rank.mean(dim=1, keepdim=True) for rank in ranks]
@@ -146,7 +150,7 @@ def check_sanity(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[
 
 
 def verdict(checks: list[LayerCheck]) -> str:
-    """Return the verdict of the cascading test as text, with the layers that hardly change the maps on their own."""
+    """Return the cascading test's verdict as text, and layers that hardly change the maps when randomized alone."""
     if not checks:
         return "the model has no layers that could be randomised"
     last, first = checks[0], checks[-1]
