@@ -15,8 +15,8 @@ class Outcome:
 
     name: str
     group: str
-    text: str
-    points: float
+    text: str  # what the check tests, for the student
+    points: float  # maximum
     status: str = "not run"  # or "passed", "failed"
     earned: float = 0.0
     reason: str = ""
@@ -52,7 +52,7 @@ class Grade:
     entry: Entry
     result: Result
     rubric: Rubric
-    mates: list[str] = field(default_factory=list)
+    mates: list[str] = field(default_factory=list)  # students with an identical submission
 
     @property
     def earned(self) -> float:
