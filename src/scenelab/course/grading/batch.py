@@ -141,7 +141,7 @@ class Batch:
             report(grade)
 
     def _read(self, entry: Entry, stage: Path) -> Submission:
-        """Extract a submission to `stage`; store an unexpected exception in `problem`, so that grading continues."""
+        """Extract a submission below `stage`; store an unexpected exception in `problem`, so that grading continues."""
         try:
             return read(entry.paths, stage / "submission", skip=self.out)
         except LabError:

@@ -137,7 +137,7 @@ def _names_in(folder: Path, skip: Path | None = None) -> Iterator[str]:
 
 
 def _unpack_class(path: Path, folder: Path) -> list[str]:
-    """Extract the archive of a class to `folder` in a process with limited memory and time; return its notes."""
+    """Extract the archive of a class to `folder` in a memory- and time-limited process; return notes on problems."""
     try:
         notes = run_bounded(
             "scenelab.course.grading.extract", [path], folder, [str(path), str(folder)], seconds=SECONDS

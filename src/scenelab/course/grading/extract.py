@@ -51,7 +51,7 @@ class ExtractionLimits:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A file or folder to extract; `open` returns its content, and a non-empty `refusal` is the reason to skip it."""
+    """A file or folder to extract; `open` returns a binary file, and a non-empty `refusal` is the reason to skip it."""
 
     name: str
     open: Callable[[], IO[bytes] | None]
@@ -96,7 +96,7 @@ class Extraction:
             self.notes.append(text)
 
     def unpack(self, path: Path, folder: Path, *, skip: Path | None = None) -> None:
-        """Extract a zip or tar to `folder`, or copy a file or a folder without its subfolder `skip` there.
+        """Extract a zip or tar to `folder`, or copy a file or a folder, without its subfolder `skip`, to `folder`.
 
         Damaged files and exceeded limits become notes.
 
@@ -160,7 +160,7 @@ class Extraction:
             self._write(entry, place)
 
     def _place(self, name: str, folder: Path) -> Path | None:
-        """Return the path in `folder` of an entry, or None to skip it; names equal but for case share a path."""
+        """Return the path in `folder` of an entry, or None to skip it; names that differ only in case share a path."""
         parts = [part for part in PurePosixPath(name).parts if part != "."]
         if not parts or not SKIPPED.isdisjoint(parts) or parts[-1].startswith("._"):
             return None

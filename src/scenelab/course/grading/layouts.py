@@ -168,7 +168,7 @@ def numbered_alike(named: list[tuple[str, Name]]) -> bool:
 def _of_sections(items: list[_Item], prefix: str) -> tuple[list[Group], list[str]]:
     """Group the archives in each section's folder by person; return the groups and the folders without archives.
 
-    The groups in a folder named with "late" are late.
+    Groups are marked late if the folder's name contains "late".
     """
     groups, unknown = [], []
     for item in items:
@@ -226,7 +226,7 @@ def _by_name(items: list[_Item], prefix: str) -> list[Group]:
 
 
 def _whose(name: str) -> str:
-    """Return the words of a name without project words; unchanged if all or no words are project words."""
+    """Return a name without its project words, or unchanged if all or no words are project words."""
     words = re.findall(r"[^\W_]+", name)
     own = [word for word in words if re.sub(r"\d", "", word.lower()) not in ORDINARY | {""}]
     has_project_words = any(re.sub(r"\d", "", word.lower()) in ORDINARY for word in words)

@@ -30,8 +30,8 @@ class Result:
     """Result of a submission's files, independent of the student; stored as result.json."""
 
     key: str  # hash of everything that the result depends on
-    digest: str
-    sandbox: str
+    digest: str  # SHA-256 of the submission's files
+    sandbox: str  # isolation level, and what it does not prevent
     problem: str = ""
     outcomes: list[Outcome] = field(default_factory=list)
     violations: dict[str, list[str]] = field(default_factory=dict)  # broken rules, each with its occurrences

@@ -41,7 +41,7 @@ class Penalties(_Table):
 
 
 class Visibility(_Table):
-    """Checks whose details are hidden from students, who see only whether they passed."""
+    """Names of hidden checks: the grade page omits their reasons and examples, Gradescope the checks themselves."""
 
     hidden: list[str] = []
 
@@ -56,7 +56,7 @@ class Rubric(_Table):
     penalties: Penalties = Penalties()
     limits: Limits = Limits()
     manual: list[Manual] = []
-    accepted: list[str] = []
+    accepted: list[str] = []  # digests of submissions that need no more review
     text: str
 
     @property

@@ -74,7 +74,7 @@ class Sandbox:
     def pick_user(self) -> int | None:
         """Return a random user ID for one submission, or None to keep the grader's user.
 
-        All processes of this user are killed at the end.
+        All processes of this user are killed when the submission's process is stopped.
         """
         readable = all(bubblewrap.open_to_others(Path(real)) for real, _ in bubblewrap.python_folders())
         if os.getuid() != 0 or (self.level == "process" and not readable):

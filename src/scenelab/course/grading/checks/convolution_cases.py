@@ -68,7 +68,7 @@ class Drawn:
 def draw_case(
     case: Case, generator: torch.Generator, *, bias: bool = True, dtype: torch.dtype = torch.float64
 ) -> Drawn:
-    """Return random tensors of a case: normalized images, and normally distributed weight, bias and gradient."""
+    """Return random tensors of a case: normalized images, and standard normal weight, bias and upstream gradient."""
     sent = {
         "input": draw_images(generator, case.images, case.inputs, case.height, case.width, dtype=dtype),
         "weight": draw(generator, case.outputs, case.inputs, case.kernel, case.kernel, dtype=dtype),

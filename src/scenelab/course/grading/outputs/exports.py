@@ -75,7 +75,7 @@ def leaderboard_page(grades: list[Grade]) -> str:
 
 
 def gradescope(grade: Grade) -> dict[str, Any]:
-    """Return the content of Gradescope's results.json.
+    """Return a student's grade as the content of Gradescope's results.json.
 
     The field `score` is the total after penalties. Source: Gradescope's documentation, "Autograder Specifications",
     section "Output format".
