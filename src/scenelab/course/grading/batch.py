@@ -26,7 +26,7 @@ from scenelab.io import atomic_write, read_json, write_json
 
 
 def seed_of(out: Path) -> int:
-    """Return the seed of a folder of grades; it is drawn once and stored in OUT/seed, readable by its owner only."""
+    """Return the seed stored in OUT/seed; if there is no such file, draw a seed and write it, readable by the owner."""
     path = out / "seed"
     if path.exists():
         try:
@@ -141,7 +141,7 @@ class Batch:
             report(grade)
 
     def _read(self, entry: Entry, stage: Path) -> Submission:
-        """Extract a submission; return an error of the grader as a `problem`, so that other submissions are graded."""
+        """Extract a submission below `stage`; store an unexpected exception in `problem`, so that grading continues."""
         try:
             return read(entry.paths, stage / "submission", skip=self.out)
         except LabError:
@@ -168,7 +168,7 @@ class Batch:
         return grade_submission(new, submission, worker, self.rubric, self.seed, self.judge, stored, update)
 
     def _finish(self) -> None:
-        """Set `mates` of identical submissions, write the files for the class, and compare submissions if requested."""
+        """Set `mates` of identical submissions, write the class tables, and compare submissions if `alike` is set."""
         teams: dict[str, list[str]] = {}
         for name in sorted(self.grades):
             teams.setdefault(self.grades[name].result.digest, []).append(name)
@@ -184,7 +184,7 @@ class Batch:
 
 
 def _stored(path: Path, key: str) -> Result | None:
-    """Return the stored result, perhaps incomplete; None if it is missing, invalid or has another key."""
+    """Return the result in the file `path`, perhaps incomplete; None if it is missing, invalid or has another key."""
     try:
         values = read_json(path)
         result = Result(**{**values, "outcomes": [Outcome(**each) for each in values["outcomes"]]})

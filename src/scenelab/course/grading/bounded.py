@@ -12,7 +12,7 @@ from scenelab.runtime import run_module
 
 
 def print_bounded(work: Callable[[], Any], *, memory: int, seconds: int) -> None:
-    """Limit this process to `memory` bytes and `seconds` of CPU time, and print the JSON result of `work`.
+    """Limit this process to `memory` bytes and `seconds` of CPU time, call `work`, and print its result as JSON.
 
     If the disk is full or broken, print {"disk": error} instead.
     """

@@ -25,7 +25,7 @@ SECONDS = 3600.0  # for all images; a model below 10 MB processes some hundred i
 
 @dataclass(frozen=True)
 class Judge:
-    """Judge of the challenge: test images and labels to evaluate submitted models."""
+    """Evaluator of submitted models on the challenge's test images and labels."""
 
     folder: Path  # contains images/, like MiniPlaces
     listed: list[tuple[str, int]]  # pairs (path below images/, label)
@@ -45,7 +45,10 @@ class Judge:
         return Judge(folder, listed)
 
     def judge(self, worker: Worker, submission: Submission) -> dict[str, Any] | None:
-        """Return `top1_error` and `top5_error` in percent, or a `problem`; None if there is no model.
+        """Evaluate the submitted model; return its errors or a problem, or None if there is no model.
+
+        The dict has `model` (file name), `bytes`, `images` (count), and either `top1_error` and `top5_error` in
+        percent, or `problem`, the reason why the model was not evaluated.
 
         The model runs in the sandbox, which receives images and returns logits; the labels stay in the grader.
         """

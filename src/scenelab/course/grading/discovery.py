@@ -26,13 +26,13 @@ class Entry:
     paths: tuple[Path, ...]
     user: str = ""  # the platform's ID of the student
     late: bool = False
-    notes: tuple[str, ...] = ()  # decisions about its name and files
+    notes: tuple[str, ...] = ()  # on the choice of the name and the files
 
 
 def gather(
     paths: Sequence[Path], scratch: Path, *, single: bool = False, skip: Path | None = None
 ) -> tuple[list[Entry], list[str]]:
-    """Return the submissions in files and folders, sorted by student, and messages about decisions.
+    """Find the submissions in files and folders; return them sorted by student, and messages for the instructor.
 
     A single path holds a class or one submission; `layouts.split` decides. Each of several paths is one submission,
     so that the content of an archive cannot add another student. Paths named after the same student are merged
@@ -137,7 +137,7 @@ def _names_in(folder: Path, skip: Path | None = None) -> Iterator[str]:
 
 
 def _unpack_class(path: Path, folder: Path) -> list[str]:
-    """Extract the archive of a class in a resource-limited process; return notes on the extraction."""
+    """Extract the archive of a class to `folder` in a memory- and time-limited process; return notes on problems."""
     try:
         notes = run_bounded(
             "scenelab.course.grading.extract", [path], folder, [str(path), str(folder)], seconds=SECONDS
@@ -148,7 +148,7 @@ def _unpack_class(path: Path, folder: Path) -> list[str]:
 
 
 def _unique(groups: Sequence[Group], lines: list[str]) -> Iterator[Entry]:
-    """Yield entries whose names are valid file names, and unique regardless of case and Unicode form."""
+    """Yield an entry per group, named by a unique, valid file name; append messages on renaming to `lines`."""
     taken: set[str] = set()
     for group in groups:
         student = unicodedata.normalize("NFC", group.student)

@@ -51,7 +51,7 @@ class ExtractionLimits:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A file or folder in an archive; `refusal` says why it is skipped, if it is."""
+    """A file or folder to extract; `open` returns a binary file, and a non-empty `refusal` is the reason to skip it."""
 
     name: str
     open: Callable[[], IO[bytes] | None]
@@ -60,7 +60,7 @@ class _Entry:
 
 
 class _FullError(Exception):
-    """Exception raised when a limit is exceeded."""
+    """Exception raised when the extracted files exceed a limit."""
 
 
 class _CompiledError(Exception):
@@ -75,7 +75,7 @@ def archive_kind(path: Path) -> str:
 
 
 def _damage(error: Exception) -> str:
-    """Describe damage to a file without naming paths; re-raise errors of a full or broken disk."""
+    """Return a note "is damaged (…)" without paths for an error; re-raise errors of a full or broken disk."""
     if isinstance(error, OSError) and error.errno in DISK:
         raise error
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -96,7 +96,9 @@ class Extraction:
             self.notes.append(text)
 
     def unpack(self, path: Path, folder: Path, *, skip: Path | None = None) -> None:
-        """Extract a zip or tar, or copy a file or a folder except its subfolder `skip`, to `folder`.
+        """Extract a zip or tar to `folder`, or copy a file or a folder, without its subfolder `skip`, to `folder`.
+
+        Damaged files and exceeded limits become notes.
 
         Raises:
             OSError: If the disk is full or broken.
@@ -158,7 +160,7 @@ class Extraction:
             self._write(entry, place)
 
     def _place(self, name: str, folder: Path) -> Path | None:
-        """Return the target path of an entry, or None to skip it; each part keeps its first spelling."""
+        """Return the path in `folder` of an entry, or None to skip it; names that differ only in case share a path."""
         parts = [part for part in PurePosixPath(name).parts if part != "."]
         if not parts or not SKIPPED.isdisjoint(parts) or parts[-1].startswith("._"):
             return None

@@ -56,7 +56,7 @@ AGAIN = re.compile(r"-(\d+)(?=(\.\w+)*$)")
 
 @dataclass(frozen=True)
 class Name:
-    """Parts of a platform's file name."""
+    """Parts of a file name made by a learning platform."""
 
     student: str
     user: str  # the platform's ID of the student, a number or a name
@@ -89,7 +89,7 @@ def parse(name: str, *, folder: bool = False, platforms: Iterable[str] = PATTERN
 
 
 def parse_all(names: Iterable[tuple[str, bool]]) -> list[Name | None]:
-    """Parse (name, is_folder) pairs with the patterns of the platform that most names match."""
+    """Parse (name, is_folder) pairs with the patterns of the most frequent platform; other names become None."""
     names = list(names)
     parsed = [parse(name, folder=folder) for name, folder in names]
     counts = Counter(name.platform for name in parsed if name is not None)
@@ -139,7 +139,7 @@ def is_student_file(name: str) -> bool:
 
 
 def person(name: str) -> tuple[str, ...]:
-    """Return the words of a name that identify a person: all except project words, possibly empty."""
+    """Return the lower-case words of a file name that identify a person: all except project words (`ORDINARY`)."""
     plain = stem(name).lower()
     if NUMBERED.fullmatch(plain):
         return (plain,)

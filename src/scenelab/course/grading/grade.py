@@ -24,7 +24,7 @@ BETWEEN_UPDATES = 0.2  # seconds; an update after each check would take a fifth 
 
 
 def key_of(digest: str, rubric: Rubric, seed: int, sandbox: Sandbox, hidden: str, version: str) -> str:
-    """Return the SHA-256 of everything that a result depends on.
+    """Return the key of a result: the hexadecimal SHA-256 of everything that determines the result.
 
     `digest` is the hash of the submission's files, `hidden` of the hidden checks; `version` is the version of scenelab.
     """
@@ -84,7 +84,7 @@ def grade_submission(
 
 
 def _review(submission: Submission, worker: Worker) -> list[str]:
-    """Return the notes for review without duplicates: from reading the files, from the run, from the source code."""
+    """Return notes for manual review without duplicates, from the extraction, the run and the static analysis."""
     source = submission.source
     words = [f"{word} could hide what is called" for word in source.hiding]
     packages = [f"{word}, a package that holds answers" for word in source.foreign]
@@ -92,7 +92,7 @@ def _review(submission: Submission, worker: Worker) -> list[str]:
 
 
 def _in_order(rubric: Rubric) -> list[str]:
-    """Return the names of the rubric's checks and of all checks that they need, each after its needs."""
+    """Return the names of the rubric's checks and all required checks, each after the checks that it requires."""
     ordered: dict[str, None] = {}
 
     def add(name: str) -> None:
@@ -169,7 +169,10 @@ def _run_one(outcome: Outcome, context: CheckContext, result: Result) -> None:
 
 
 def load_hidden(folder: Path) -> str:
-    """Import the instructor's hidden checks, `folder/*.py`, and return a digest of the folder."""
+    """Register the instructor's hidden checks by importing `folder/*.py`; return the SHA-256 of the folder.
+
+    Of files in `folder/images`, only names and sizes are hashed. Raise LabError if an import fails.
+    """
     if not folder.is_dir():
         raise LabError(f"--hidden {folder} is not a folder")
     digest = hashlib.sha256()

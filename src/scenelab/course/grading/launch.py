@@ -15,7 +15,7 @@ PR_SET_NO_NEW_PRIVS = 38
 
 
 def main() -> None:
-    """Replace this process by the command; exit with status 1 if a step is refused."""
+    """Mount the sources, change the user, and execute the command; exit with status 1 if a step fails."""
     user, place, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     sources, command = sys.argv[4 : 4 + count], sys.argv[4 + count :]
     libc = ctypes.CDLL(None, use_errno=True)

@@ -22,7 +22,7 @@ MAX_SUBMISSION_NUMBER = 1e8  # submission numbers are smaller; Unix times in sec
 
 @dataclass
 class Group:
-    """Files of one student, in extraction order; `user` is the platform's ID of the student."""
+    """Paths of one student's files (`members`), in extraction order; `user` is the platform's ID of the student."""
 
     student: str
     members: list[str] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Group:
 
 @dataclass
 class _Item:
-    """A file or folder; `below` lists the relative paths of files in it, and of empty folders as `name/`."""
+    """A file, or a folder with the relative paths of its files and empty subfolders (`below`; folders end with "/")."""
 
     name: str
     folder: bool
@@ -90,7 +90,7 @@ def split(paths: Iterable[str]) -> tuple[list[Group], list[str]] | None:
        code: a class. A name without project words identifies a person (`hw3_alice_report.pdf`: alice);
     5. otherwise: one submission.
 
-    In `paths`, an empty folder ends with `/`.
+    `paths` are relative paths of files, and of empty folders with a final `/`.
     """
     prefix, items = _descend(list(paths))
     names = {name.lower() for name in items}
@@ -115,7 +115,7 @@ def split(paths: Iterable[str]) -> tuple[list[Group], list[str]] | None:
 
 
 def _descend(paths: list[str]) -> tuple[str, dict[str, _Item]]:
-    """Descend through folders that contain only one folder; return the path prefix and the items found there."""
+    """Descend while a folder contains only one folder; return the last folder's path prefix and its items by name."""
     prefix, items = "", _items_of(paths, "")
     while len(items) == 1:
         (only,) = items.values()
@@ -128,7 +128,7 @@ def _descend(paths: list[str]) -> tuple[str, dict[str, _Item]]:
 
 
 def _students(items: list[_Item]) -> list[_Item]:
-    """Return the items submitted by the students of a class (rule 4 of `split`), or []."""
+    """Return the items submitted by the students of a class, or [] if rule 4 of `split` does not match."""
     students = [item for item in items if item.may_be_student]
     coded = [item for item in students if item.has_code]
     has_own_files = any(not item.folder and item.name.endswith(".py") and not item.has_code for item in items)
@@ -147,13 +147,16 @@ def _students(items: list[_Item]) -> list[_Item]:
 
 
 def _is_part(name: str) -> bool:
-    """Return whether a name has only project words, apart from a copy number: starter, old, hw3 (1)."""
+    """Return whether a name consists of project words and a copy number only: starter, old, hw3 (1)."""
     words = re.findall(r"[^\W_]+", re.sub(r"\(\d+\)", "", stem(name).lower()))
     return all(word in ORDINARY or re.sub(r"\d+$", "", word) in ("hw", "homework", "part", "v") for word in words)
 
 
 def numbered_alike(named: list[tuple[str, Name]]) -> bool:
-    """Return whether the parsed student is only a shared word, as in hw_3_1_alice.zip and hw_3_1_bob.zip."""
+    """Return whether a platform's pattern matched several people's files only by chance.
+
+    All parsed names then have the same student, as in hw_3_1_alice.zip and hw_3_1_bob.zip (student "hw").
+    """
     people = {person(filenames.original_name(name)) or person(parsed.file) for name, parsed in named}
     return (
         len({parsed.student for _, parsed in named}) == 1
@@ -163,7 +166,10 @@ def numbered_alike(named: list[tuple[str, Name]]) -> bool:
 
 
 def _of_sections(items: list[_Item], prefix: str) -> tuple[list[Group], list[str]]:
-    """Return groups of each folder's archives, late if its name contains "late", and folders without archives."""
+    """Group the archives in each section's folder by person; return the groups and the folders without archives.
+
+    Groups are marked late if the folder's name contains "late".
+    """
     groups, unknown = [], []
     for item in items:
         archives = [_Item(path, False) for path in item.below if is_archive(path) and "/" not in path]
@@ -175,7 +181,7 @@ def _of_sections(items: list[_Item], prefix: str) -> tuple[list[Group], list[str
 
 
 def group_names(named: list[tuple[str, Name]]) -> list[Group]:
-    """Group a platform's files by student; keep the last file of each name, from the latest attempt only."""
+    """Group (path, parsed name) pairs by student; keep the last file of each name, from the latest attempt only."""
     by_user: dict[tuple[str, str], list[tuple[str, Name]]] = {}
     for path, name in _without_assignment(named):
         by_user.setdefault((name.user, name.student), []).append((path, name))
@@ -220,7 +226,7 @@ def _by_name(items: list[_Item], prefix: str) -> list[Group]:
 
 
 def _whose(name: str) -> str:
-    """Return a name without project words, unchanged if it has no project words: a-b and a b differ."""
+    """Return a name without its project words, or unchanged if all or no words are project words."""
     words = re.findall(r"[^\W_]+", name)
     own = [word for word in words if re.sub(r"\d", "", word.lower()) not in ORDINARY | {""}]
     has_project_words = any(re.sub(r"\d", "", word.lower()) in ORDINARY for word in words)

@@ -1,6 +1,6 @@
-"""Grader's end of the record and of the counter of native convolutions.
+"""Reading of the runner's record (a pipe of JSON events) and its count of PyTorch convolution calls.
 
-The process in the sandbox cannot remove a line that it has written to the record.
+The process in the sandbox cannot remove an event that it has written to the record.
 """
 
 import json
@@ -20,7 +20,7 @@ CLOSED = "the record of what the process does was closed"
 
 
 class Monitor:
-    """Reader of the record (a pipe) and the counter (shared memory); `flag` receives the text of each review flag."""
+    """Reader of the record (a pipe) and convolution counter (shared memory); passes each review flag to `flag`."""
 
     def __init__(self, flag: Callable[[str], None]) -> None:
         self._flag = flag
@@ -33,7 +33,7 @@ class Monitor:
 
     @contextmanager
     def open(self) -> Iterator[tuple[int, int]]:
-        """Yield file descriptors for a process to inherit: the write end of a new pipe, and new shared memory."""
+        """Open a pipe and shared memory; yield the pipe's write end and the memory as file descriptors to inherit."""
         self.close()
         self.handle, writing = os.pipe()
         os.set_blocking(self.handle, False)
@@ -46,13 +46,13 @@ class Monitor:
         return COUNTER.unpack_from(self._memory, 0)[0] if self._memory is not None else 0
 
     def begin(self) -> str:
-        """Prepare for a request; return the nonce that identifies its reply in the record."""
+        """Reset events and counts for a new request; return the nonce that marks its reply in the record."""
         self.convolutions, self._calls, self.events = [], [], set()
         self._size, self._before, self._nonce = 0, self._count(), secrets.token_hex(8)
         return self._nonce
 
     def read(self, *, ended: bool = False) -> None:
-        """Read all pending lines; flag a closed pipe unless the grader has killed the process (`ended`)."""
+        """Read and store all pending events; flag a closed pipe unless the grader has killed the process (`ended`)."""
         while self.handle >= 0:
             try:
                 part = os.read(self.handle, 1 << 16)
@@ -88,10 +88,12 @@ class Monitor:
             self.events.add(kind)
 
     def end(self, *, graded: bool, answered: bool) -> None:
-        """Set `convolutions` after a request, and flag a manipulated record or counter.
+        """Set `convolutions` after a request, and flag a manipulated record or counter for review.
 
-        The record must announce the reply of an answered request. A graded, answered request includes one call by the
-        runner itself (`tripwire.probe`), which is subtracted.
+        Args:
+            graded: Whether the operation must not call PyTorch's convolution (`driver.GRADED`).
+            answered: Whether a reply has arrived. The record must then announce the reply, and one of the counted
+                calls is the runner's own (`tripwire.probe`).
         """
         if answered and f"reply {self._nonce}" not in self.events:
             self._flag(f"{CLOSED} or replaced")
@@ -104,7 +106,7 @@ class Monitor:
             self.convolutions = list(dict.fromkeys(text for _, text in self._calls)) or ["PyTorch's"]
 
     def close(self) -> None:
-        """Read pending lines and close the grader's end, after the process has been killed."""
+        """Read the pending events of a killed process; close the pipe and the shared memory."""
         with suppress(SubmissionError, OSError):
             self.read(ended=True)
         if self.handle >= 0:

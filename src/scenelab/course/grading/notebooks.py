@@ -72,7 +72,7 @@ def _parses(text: str) -> bool:
 
 
 def _tolerant(text: str) -> str:
-    """Wrap each action in the code of a cell in a `try` that ignores exceptions; leave definitions unchanged."""
+    """Return a cell's code with loops, calls and similar top-level statements wrapped in `try: … except: pass`."""
     if not _parses(text):
         return text
     lines, parts, at = text.split("\n"), [], 0

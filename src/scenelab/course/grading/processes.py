@@ -9,7 +9,10 @@ from scenelab.runtime import NEUTRAL
 
 
 def stop(process: "subprocess.Popen[bytes]", token: str = "", user: int | None = None) -> None:
-    """Kill a process, its descendants, and all processes with the SCENELAB_TOKEN `token` or of the user ID `user`."""
+    """Kill a process and everything that it started, wait for its end, and close its pipes.
+
+    Also kill its process group, and all processes with the SCENELAB_TOKEN `token` or the user ID `user`.
+    """
     _kill(process.pid, *descendants(process.pid), *_with_token(token))
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -64,7 +67,7 @@ def _status(pids: list[int], *names: bytes) -> list[list[bytes]]:
 
 
 def usage(pid: int) -> tuple[int, int]:
-    """Return the memory in bytes (shared pages count per process) and the number of a process and its descendants."""
+    """Return the memory in bytes (shared pages count per process) and the count of a process and its descendants."""
     pids = [pid, *descendants(pid)]
     return sum(int(words[1]) << 10 for words in _status(pids, b"RssAnon:", b"RssShmem:")), len(pids)
 

@@ -15,8 +15,8 @@ class Outcome:
 
     name: str
     group: str
-    text: str
-    points: float
+    text: str  # what the check tests, for the student
+    points: float  # maximum
     status: str = "not run"  # or "passed", "failed"
     earned: float = 0.0
     reason: str = ""
@@ -30,8 +30,8 @@ class Result:
     """Result of a submission's files, independent of the student; stored as result.json."""
 
     key: str  # hash of everything that the result depends on
-    digest: str
-    sandbox: str
+    digest: str  # SHA-256 of the submission's files
+    sandbox: str  # isolation level, and what it does not prevent
     problem: str = ""
     outcomes: list[Outcome] = field(default_factory=list)
     violations: dict[str, list[str]] = field(default_factory=dict)  # broken rules, each with its occurrences
@@ -52,7 +52,7 @@ class Grade:
     entry: Entry
     result: Result
     rubric: Rubric
-    mates: list[str] = field(default_factory=list)
+    mates: list[str] = field(default_factory=list)  # students with an identical submission
 
     @property
     def earned(self) -> float:

@@ -32,7 +32,7 @@ class Manual(_Table):
 
 
 class Penalties(_Table):
-    """Penalties in percent of the rubric's points; the first `format_free` format violations cost nothing."""
+    """Penalties in percent of the rubric's points; the first `format_free` violated format rules cost nothing."""
 
     format_percent: Percent = 5.0
     format_free: int = Field(default=1, ge=0, le=100)
@@ -41,7 +41,7 @@ class Penalties(_Table):
 
 
 class Visibility(_Table):
-    """Checks whose details are hidden from students, who see only whether they passed."""
+    """Names of hidden checks: the grade page omits their reasons and examples, Gradescope the checks themselves."""
 
     hidden: list[str] = []
 
@@ -56,7 +56,7 @@ class Rubric(_Table):
     penalties: Penalties = Penalties()
     limits: Limits = Limits()
     manual: list[Manual] = []
-    accepted: list[str] = []
+    accepted: list[str] = []  # digests of submissions that need no more review
     text: str
 
     @property
@@ -112,7 +112,7 @@ def read_rubric(path: Path | None = None) -> Rubric:
 
 
 def parse(text: str, where: str) -> Rubric:
-    """Parse a rubric from TOML text; if it is invalid, raise LabError with its source `where` and the field."""
+    """Parse a rubric from TOML text; if it is invalid, raise LabError with `where` (file name) and the field."""
     try:
         return Rubric.model_validate({"name": where, **tomllib.loads(text), "text": text})
     except tomllib.TOMLDecodeError as error:

@@ -57,7 +57,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """Isolation level, with the result of the self-test for each of the `PROMISES` (`holds`)."""
+    """An isolation level from `LEVELS`; `holds` tells which of the `PROMISES` passed the self-test."""
 
     level: str
     holds: dict[str, bool] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Sandbox:
     def pick_user(self) -> int | None:
         """Return a random user ID for one submission, or None to keep the grader's user.
 
-        All processes of this user are killed at the end.
+        All processes of this user are killed when the submission's process is stopped.
         """
         readable = all(bubblewrap.open_to_others(Path(real)) for real, _ in bubblewrap.python_folders())
         if os.getuid() != 0 or (self.level == "process" and not readable):
@@ -134,7 +134,7 @@ def make_stage(parent: Path) -> Path:
 
 
 def measure(level: str, parent: Path) -> Sandbox | None:
-    """Return a sandbox with the results of its self-test, or None if the level is not available.
+    """Run the self-test of an isolation level; return a sandbox with the results, or None if unavailable.
 
     The self-test writes to a new folder in `parent`.
     """

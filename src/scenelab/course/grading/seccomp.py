@@ -48,7 +48,7 @@ def _library() -> ctypes.CDLL | None:
 
 
 def numbers(*names: str) -> dict[str, int]:
-    """Return this machine's system call numbers by name (default: `TRIED`); empty without libseccomp."""
+    """Return the system call numbers of this architecture by name (default: `TRIED`), or {} without libseccomp."""
     library = _library()
     if library is None:
         return {}

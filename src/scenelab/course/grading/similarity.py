@@ -14,9 +14,10 @@ FAILED = "similarity: compare50 did not work:"
 
 
 def compare(sources: dict[str, bytes], out: Path, scratch: Path) -> list[str]:
-    """Write compare50's report to OUT/similarity/; return a list with one message, or [] without compare50.
+    """Compare submissions by compare50, and write its report to OUT/similarity/; return a list with one message.
 
-    `sources` maps students to code. The kit's code does not count as similar. Temporary copies are stored in `scratch`.
+    The list is empty without compare50 or with fewer than two submissions. `sources` maps students to code. The kit's
+    code does not count as similar. Temporary copies are stored in `scratch`.
     """
     script = shutil.which("compare50")  # in its own environment: pipx install compare50
     python = Path(script).resolve().parent / "python3" if script else None

@@ -33,7 +33,7 @@ FOREIGN = frozenset("scenelab torchattacks foolbox captum kornia".split())  # pa
 
 
 class Words(NamedTuple):
-    """Regular expressions of attributes, bare names, and parts of imported module names."""
+    """Regular expressions that match attribute names, bare names, and parts of imported module names."""
 
     attributes: re.Pattern[str]
     names: re.Pattern[str]
@@ -160,7 +160,7 @@ def _targets(node: ast.Assign | ast.AnnAssign) -> list[str]:
 
 
 def _reached(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield syntax nodes of the convolution, of definitions that it names, directly or not, and of loose statements."""
+    """Yield AST nodes of the convolution, definitions that it uses, even indirectly, and loose top-level statements."""
     places: dict[str, ast.AST] = {}
     roots: dict[int, ast.AST] = {}
     for node in tree.body:
@@ -218,7 +218,7 @@ def _dotted(node: ast.Attribute) -> str:
 
 
 def _is_own(node: ast.Attribute, own: Collection[str] = ()) -> bool:
-    """Return whether a node is an attribute of self, ctx, cls or a name in `own`."""
+    """Return whether a node accesses an attribute of `self`, `ctx`, `cls`, or a variable named in `own`."""
     return isinstance(node.value, ast.Name) and (node.value.id in ("self", "ctx", "cls") or node.value.id in own)
 
 

@@ -33,7 +33,7 @@ class SubmissionError(Exception):
 
     @staticmethod
     def of(described: Any) -> "SubmissionError":
-        """Build the error from its description in a reply, which is untrusted and may have any type."""
+        """Build an error from the value `error` of a reply, which is untrusted and may have any type."""
         values = described if isinstance(described, dict) else {}
         kind, text = str(values.get("type", "error"))[:60], " ".join(str(values.get("text", "")).split())[:400]
         code = f": {str(values['code']).strip()[:120]}" if values.get("code") else ""
@@ -47,7 +47,7 @@ class CancelledError(BaseException):
 
 
 def sanitize(value: Any, stage: Path, depth: int = 0) -> Any:
-    """Return JSON values with short printable strings, without temporary paths and memory addresses.
+    """Copy JSON values; shorten strings and lists, and remove unprintable characters, `stage` paths and addresses.
 
     Raise WireError if the values are nested more than `MAX_DEPTH` levels deep.
     """

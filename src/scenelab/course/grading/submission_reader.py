@@ -30,7 +30,7 @@ MEMORY, SECONDS = 1 << 30, 60  # bytes and seconds to read one submission
 
 @dataclass
 class Submission:
-    """A submission, extracted to `folder`."""
+    """A submission extracted to `folder`, and the results of its analysis."""
 
     folder: Path
     root: Path  # folder that most likely contains code/, writeup/ and results/
@@ -51,7 +51,7 @@ class Submission:
 
 
 def read(paths: Sequence[Path], folder: Path, *, skip: Path | None = None) -> Submission:
-    """Extract a submission from files and folders to `folder`, and find its parts.
+    """Extract a submission from files and folders to `folder`, and return its analysis.
 
     This runs in a process with limited memory and time; if it fails, `problem` of the result says why. The folder
     `skip`, such as the output folder of the grades, is ignored.
@@ -101,7 +101,7 @@ def _read_here(paths: Sequence[Path], folder: Path, skip: Path | None) -> Submis
 
 
 def _rewrite(path: Path, text: str, source: Source, folder: Path) -> None:
-    """Write a code file as UTF-8 and store its SHA-256 in `source.scanned`."""
+    """Overwrite a code file with `text` as UTF-8, and store its SHA-256 in `source.scanned`."""
     data = text.encode()
     path.write_bytes(data)
     source.scanned[path.relative_to(folder).as_posix()] = hashlib.sha256(data).hexdigest()
@@ -137,7 +137,7 @@ def _find_violations(root: Path) -> dict[str, list[str]]:
 
 
 def _add_modules(source: Source, code: Path, folder: Path) -> None:
-    """Add the findings in modules that student_code.py imports, directly or not, and write these as UTF-8.
+    """Add findings in modules that student_code.py imports, even indirectly, to `source`; rewrite them as UTF-8.
 
     Library convolutions count only in modules that the convolution uses. Modules beyond the limits on size and number
     are not in `scanned`; they are flagged when they run.
@@ -160,7 +160,7 @@ def _add_modules(source: Source, code: Path, folder: Path) -> None:
 
 
 def _imported(source: Source, folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Yield the submission's files that `source` imports, each with whether the student's convolution uses it."""
+    """Yield (path, is_used) per imported file of the submission; `is_used` tells if the convolution uses the file."""
     for name in source.imports:
         parts = name.split(".")
         places = [folder.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
@@ -184,7 +184,7 @@ def _digest(paths: Sequence[Path], folder: Path | None = None) -> str:
 
 
 def _unpack_inner(folder: Path, extraction: Extraction) -> None:
-    """Extract archives in the submission, up to `MAX_DEPTH` levels, until there is a student's code file."""
+    """Replace archives in the submission by their content, up to `MAX_DEPTH` levels, until a code file is found."""
     for _ in range(MAX_DEPTH):
         if any(is_student_file(path.name) for path in _files(folder, "*.py")):
             return

@@ -1,4 +1,4 @@
-"""Grader's side of the process that runs a submission: requests with deadlines and limits."""
+"""Client of the process that runs a submission: requests with deadlines and resource limits."""
 
 import os
 import secrets
@@ -55,11 +55,11 @@ class Worker:
 
     @property
     def convolutions(self) -> list[str]:
-        """Convolutions of PyTorch and other packages that the last request called; empty if it was not graded."""
+        """Names of library convolutions that the last request called; empty if its operation is not in `GRADED`."""
         return self._monitor.convolutions
 
     def flag(self, text: str) -> None:
-        """Add a review flag, unless it was added before or there are `MAX_FLAGS`."""
+        """Add a flag for manual review, unless it is a duplicate or there are `MAX_FLAGS` already."""
         if len(self.flags) < MAX_FLAGS:
             self.flags[sanitize(text, self.stage)] = None
 
@@ -85,6 +85,9 @@ class Worker:
         """Send a request and return the reply; repeat it with an emulated GPU if the code needs a GPU.
 
         `seed` seeds the random number generators of the process; `values` are JSON values.
+
+        Raises:
+            SubmissionError: the code raises an exception, exceeds a limit or ends the process.
         """
         request = operation, tensors or {}, {**values, "seed": seed}
         try:
@@ -204,7 +207,7 @@ class Worker:
         return bytes(data)
 
     def _wait(self, *, reading: list[int] | None = None, writing: list[int] | None = None) -> None:
-        """Wait until the pipe is ready; raise SubmissionError at the deadline or above a limit."""
+        """Wait until a file descriptor is ready; raise SubmissionError at the deadline or above a resource limit."""
         ready = False
         while not ready:
             record = [self._monitor.handle] if self._monitor.handle >= 0 else []

@@ -18,7 +18,10 @@ Pick = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Match:
-    """A label whose loss gradient an image's last step follows, and a possible start image of that step."""
+    """A label that explains the last step of an image, and an image from which the step may have started.
+
+    The step has the signs of the gradient of the label's loss at `start`, or the opposite signs.
+    """
 
     label: int
     start: Tensor
@@ -55,7 +58,7 @@ class Attack:
 
 
 def perturb(context: CheckContext, setting: Setting) -> Attack:
-    """Run the student's attack; raise CheckFailed unless its output is finite and has the images' shape."""
+    """Run the student's attack and return the run; raise CheckFailed if the output has a wrong shape, inf or NaN."""
     reply = setting.call(context, "perturb")
     output = floats(reply, "output", "what perturb returns")
     if output.shape != setting.images.shape:
@@ -67,7 +70,7 @@ def perturb(context: CheckContext, setting: Setting) -> Attack:
 
 
 def perturb_twice(context: CheckContext, setting: Setting) -> tuple[Attack, Attack]:
-    """Return a run with one step, as in `setting`, and a run with two steps.
+    """Run the student's attack with the options of `setting` (one step), then with two steps; return both runs.
 
     The second run shows the target labels of images whose first step was clipped.
     """
@@ -76,7 +79,7 @@ def perturb_twice(context: CheckContext, setting: Setting) -> tuple[Attack, Atta
 
 
 def matches_of(short: Attack, longer: Attack) -> list[list[Match]]:
-    """Return matches per image: labels whose loss gradient its last step follows, in either direction.
+    """Return, per image, the labels whose loss gradient explains the image's last step, in either direction.
 
     The step may start at the clean image or at any image on which the model was called, such as a random start. Images
     without a match in `short` use the last step of `longer`.
@@ -107,7 +110,7 @@ def followed_labels(network: nn.Module, loss: str, start: Tensor, end: Tensor) -
 
 
 def follow(matches: list[list[Match]], setting: Setting, pick: Pick) -> bool:
-    """Return whether each image matches the label that `pick` selects for its clean or start image."""
+    """Return whether each image matches the label that `pick` selects from its logits, at the clean or start image."""
     network = setting.network()
     clean = pick(network(setting.images.double())).tolist()
     return all(
@@ -117,7 +120,10 @@ def follow(matches: list[list[Match]], setting: Setting, pick: Pick) -> bool:
 
 
 def changes_least_most(setting: Setting, start: Tensor, end: Tensor) -> bool:
-    """Return whether the least confident label's log-probability rose most in all images, or fell most in all."""
+    """Return whether the least confident label's log-probability changed most, compared with all other labels.
+
+    From batch `start` to batch `end`, it must rise most in every image, or fall most in every image.
+    """
     network = setting.network()
     with torch.no_grad():
         before, after = (network(images.double()).log_softmax(dim=1) for images in (start, end))

@@ -63,7 +63,10 @@ def draw_setting(
     number: int = 0,
     **options: Any,
 ) -> Setting:
-    """Return a setting with random weights and images; `number` selects the draw, `options` are the attack's."""
+    """Return a setting with random weights and `images` random images of `side`×`side` pixels.
+
+    `number` selects one of many draws; `options` are the attack's: num_steps, step_size and epsilon.
+    """
     generator = context.generator(f"{context.name} {number}")
     setting = Setting(layers, draw_images(generator, images, 3, side, side), options, loss)
     for name, value in build(layers).named_parameters():
@@ -75,7 +78,7 @@ def draw_setting(
 def draw_distinct(context: CheckContext, layers: Layers, *, images: int, **options: Any) -> Setting:
     """Return a setting whose first two images have distinct most confident and distinct least confident labels.
 
-    These labels also differ from the batch mean's, which reveals a label taken from another image or from the batch.
+    Both labels also differ from those of the mean logits, to detect labels taken from another image or the batch.
     After `MAX_DRAWS` draws, return the last one.
     """
     number = 0
@@ -94,14 +97,14 @@ def _labels_differ(scores: Tensor) -> bool:
 
 
 def least(scores: Tensor) -> Tensor:
-    """Return the least confident label of each image: the index of its lowest logit."""
+    """Return the least confident label of each image, the index of the lowest logit, shape (N,)."""
     return scores.argmin(dim=1)
 
 
 def reference(setting: Setting, *, sign: int = -1, anew: bool = False) -> Tensor:
     """Return the adversarial images of the reference attack, in float64.
 
-    A `sign` of 1 raises the loss instead. With `anew`, each step chooses the label again.
+    `sign` is -1 to lower the loss, 1 to raise it. With `anew`, the label is recomputed at each step.
     """
     network, original, loss = setting.network(), setting.images.double(), LOSSES[setting.loss]
     steps, size, epsilon = (setting.options[name] for name in ("num_steps", "step_size", "epsilon"))
@@ -125,7 +128,7 @@ def agrees(actual: Tensor, expected: Tensor) -> bool:
 
 
 def require_detached(context: CheckContext, reply: Message, what: str) -> None:
-    """Raise CheckFailed if a result has an autograd graph; remark on a leaf that requires gradients."""
+    """Raise CheckFailed if the result has an autograd graph; add a remark if it is a leaf that requires gradients."""
     if reply.values.get("has_graph"):
         raise CheckFailed(f"the {what} that come back carry a graph; return them detached")
     if reply.values.get("requires_grad"):

@@ -38,7 +38,7 @@ def _most(scores: Tensor) -> Tensor:
 
 
 def _gradient(setting: Setting, pick: Callable[[Tensor], Tensor] | None = _most) -> Tensor:
-    """Return per-image gradients of the cross-entropy for label `pick(logits)`, or of the top logit without `pick`."""
+    """Return per-image gradients of the cross-entropy for `pick(logits)`, or of the top logit if `pick` is None."""
     network, images = setting.network(), setting.images.double().requires_grad_(True)
     scores = network(images)
     if pick is None:
@@ -52,13 +52,13 @@ def _strongest(gradient: Tensor) -> Tensor:
 
 
 def _alike(maps: Tensor, expected: Tensor) -> bool:
-    """Return whether maps are equal after each is divided by its largest absolute value."""
+    """Return whether maps are equal within `TOLERANCE` after each is divided by its largest absolute value."""
     scaled = [each.double() / each.double().abs().amax((1, 2, 3), True).clamp_min(TINY) for each in (maps, expected)]
     return base.close(scaled[0], scaled[1], TOLERANCE)
 
 
 def _explain(context: CheckContext, setting: Setting) -> tuple[Tensor, Message]:
-    """Return the student's maps, reshaped from N×H×W to N×1×H×W if needed, and the reply."""
+    """Run the student's explain; return the maps, with N×H×W reshaped to N×1×H×W, and the reply."""
     reply = setting.call(context, "explain")
     maps, (count, _, height, width) = base.floats(reply, "output", "the map"), setting.images.shape
     if maps.shape == (count, height, width):
@@ -107,7 +107,7 @@ def attention_map(context: CheckContext) -> None:
 
 @check("attention")
 def attention_values(context: CheckContext) -> None:
-    """The maps hold the gradient's values without rescaling."""
+    """The attention maps contain the gradient values without rescaling."""
     setting = draw_setting(context, setup.SMALL, images=1)
     maps, _ = _explain(context, setting)
     gradient, reached = _gradient(setting), maps.abs().max().item()
@@ -120,7 +120,7 @@ def attention_values(context: CheckContext) -> None:
 
 @check("attention", needs=NEEDS)
 def attention_each_image(context: CheckContext) -> None:
-    """Each image's map follows its own prediction: in a batch it equals the map of the image alone, up to a factor."""
+    """The map of an image in a batch equals the map of the image alone, up to a factor: labels are taken per image."""
     setting = setup.draw_distinct(context, setup.LINEAR, images=5)
     together, _ = _explain(context, setting)
     for index in range(2):
@@ -141,6 +141,6 @@ def attention_detached(context: CheckContext) -> None:
 
 @check("attention", needs=NEEDS)
 def attention_leaves_model(context: CheckContext) -> None:
-    """The input images and the model's weights, statistics and mode are the same afterwards."""
+    """Computing attention maps leaves the input images and the model's weights, statistics and mode unchanged."""
     setting = draw_setting(context, setup.NORMED)
     setup.require_left_alone(context, setting, _explain(context, setting)[1], "attention map")

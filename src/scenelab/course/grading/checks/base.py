@@ -91,7 +91,10 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(group: str, *, needs: tuple[str, ...] = ()) -> Callable[[Run], Run]:
-    """Return a decorator that registers a function as a check; its docstring becomes the check's text."""
+    """Return a decorator that registers a function in `CHECKS`; the function's docstring is the text for students.
+
+    `needs` lists checks that must pass first.
+    """
 
     def register(function: Run) -> Run:
         name, text = function.__name__, " ".join((function.__doc__ or "").split())
@@ -152,7 +155,7 @@ def comparison(actual: Tensor, expected: Tensor) -> str:
 
 
 def names_in(reply: Message, name: str) -> list[str]:
-    """Return the list of names in `reply.values[name]`; raise SubmissionError if it is not a list."""
+    """Return the list `reply.values[name]` as short strings, [] if missing; raise SubmissionError if it is no list."""
     names = reply.values.get(name, [])
     if not isinstance(names, list):
         raise SubmissionError("protocol", "disturbed what the grader's process tells of it")

@@ -36,7 +36,10 @@ def _ask_sometimes_watched(context: CheckContext, drawn: Drawn, of: str | None) 
 
 
 def _require_values(context: CheckContext, case: Case, of: str | None, *, bias: bool) -> None:
-    """Raise CheckFailed if the output (`of` is None) or the gradient of the argument `of` is wrong."""
+    """Run the student's convolution on random tensors of a case; raise CheckFailed if the result is wrong.
+
+    The result is the output if `of` is None, else the gradient with respect to the argument named `of`.
+    """
     drawn = draw_case(case, context.generator(), bias=bias)
     name, what = ("output", "the output") if of is None else ("gradient", f"the gradient of {of}")
     actual, expected = base.floats(_ask_sometimes_watched(context, drawn, of), name, what), drawn.expected(of)
@@ -70,7 +73,7 @@ def conv_by_hand(context: CheckContext) -> None:
 
 
 def second_opinion(context: CheckContext) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return tensors and values of the request for the bitwise comparison.
+    """Draw the inputs of the bitwise comparison with PyTorch; return a request's tensors and values.
 
     The float32 results depend, in their last bits, on the order of summation.
     """
@@ -85,7 +88,7 @@ def second_opinion(context: CheckContext) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def _compare_bits(context: CheckContext) -> None:
-    """Flag a convolution for review if its results equal PyTorch's bit for bit in all cases."""
+    """Flag the student's convolution for review if it equals PyTorch's results bit for bit in all `BITS` cases."""
     worker = context.worker
     if worker.first is None:
         return
@@ -120,7 +123,10 @@ def conv_forward(context: CheckContext) -> None:
 def _register(
     name: str, text: str, sizes: tuple[Case, ...], parts: tuple[str | None, ...], *, bias: bool = True
 ) -> None:
-    """Register a check of the output (None) and the gradients named in `parts`, for each case in `sizes`."""
+    """Register a check that compares results with PyTorch's for each case in `sizes`.
+
+    Each of `parts` is None for the output, or the argument with respect to which the gradient is compared.
+    """
 
     def run(context: CheckContext) -> None:
         for case in sizes:

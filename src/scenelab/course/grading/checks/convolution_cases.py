@@ -46,7 +46,7 @@ POINT += (Case(1, 2, 3, 1, 1, 1, 4, 4),)
 
 @dataclass
 class Drawn:
-    """Tensors of a case: input, weight, optional bias, and `towards`, the gradient with respect to the output."""
+    """Tensors of a case by name: input, weight, optional bias, and `towards`, the upstream gradient of the output."""
 
     case: Case
     sent: dict[str, Tensor]
@@ -68,7 +68,7 @@ class Drawn:
 def draw_case(
     case: Case, generator: torch.Generator, *, bias: bool = True, dtype: torch.dtype = torch.float64
 ) -> Drawn:
-    """Return the tensors of a case, drawn at random."""
+    """Return random tensors of a case: normalized images, and standard normal weight, bias and upstream gradient."""
     sent = {
         "input": draw_images(generator, case.images, case.inputs, case.height, case.width, dtype=dtype),
         "weight": draw(generator, case.outputs, case.inputs, case.kernel, case.kernel, dtype=dtype),
@@ -93,7 +93,10 @@ def example_of(drawn: Drawn, actual: Tensor, expected: Tensor, *, of: str | None
 
 
 def guesses(drawn: Drawn, of: str | None) -> Guesses:
-    """Return common mistakes, each with a function that computes the wrong output or the wrong gradient of `of`."""
+    """Return an iterator of pairs: description of a common mistake, and function that computes its wrong result.
+
+    The result is the output if `of` is None, else the gradient with respect to the argument named `of`.
+    """
     return _output_guesses(drawn) if of is None else _gradient_guesses(drawn, of)
 
 
@@ -129,7 +132,7 @@ def _gradient_guesses(drawn: Drawn, of: str) -> Guesses:
 
 
 def explain_mistake(actual: Tensor, guesses: Guesses, tolerance: float = TOLERANCE, *, by_shape: bool = True) -> str:
-    """Return the mistake that explains a wrong result, preceded by "; ", or an empty string.
+    """Return "; " and the first of `guesses` that explains the wrong result `actual`, or an empty string.
 
     Equal values identify a mistake. With `by_shape`, the output shape also identifies missing padding or stride.
     """

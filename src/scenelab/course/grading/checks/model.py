@@ -96,7 +96,7 @@ def vit_trains(context: CheckContext) -> None:
 
 
 def checkpoint(root: Path) -> Path | None:
-    """Return the path of the challenge model in results/, preferably model_best*, or None."""
+    """Return the path of a checkpoint in `root`/results, preferably model_best*, or None if there is no checkpoint."""
     paths = [path for path in sorted((root / "results").rglob("*")) if path.is_file() and path.name.endswith(MODELS)]
     named = [path for path in paths if path.name.startswith("model_best")]
     return (named or paths or [None])[0]

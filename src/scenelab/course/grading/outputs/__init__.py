@@ -20,7 +20,7 @@ def write_student(out: Path, grade: Grade) -> None:
 
 
 def write_class(out: Path, grades: list[Grade]) -> None:
-    """Write OUT/grades.csv, and OUT/leaderboard.csv and .html if any model was scored in the challenge."""
+    """Write OUT/grades.csv, and OUT/leaderboard.csv and .html if any student entered a model in the challenge."""
     grades = sorted(grades, key=lambda grade: grade.entry.student)
     _write(out / "grades.csv", class_table(grades))
     if any(grade.result.challenge for grade in grades):

@@ -35,7 +35,7 @@ def _row(grade: Grade) -> list[Any]:
 
 
 def _csv(rows: list[list[Any]]) -> str:
-    """Return rows as CSV, with an apostrophe before text that a spreadsheet would run as a formula."""
+    """Return rows as CSV text; prefix an apostrophe to values that a spreadsheet would run as formulas."""
     text = io.StringIO()
     escaped = [[f"'{v}" if isinstance(v, str) and v.startswith(FORMULA_STARTS) else v for v in row] for row in rows]
     csv.writer(text, lineterminator="\n").writerows(escaped)
@@ -43,7 +43,7 @@ def _csv(rows: list[list[Any]]) -> str:
 
 
 def ranking(grades: list[Grade]) -> list[tuple[int, Grade]]:
-    """Return (rank, grade) per team, sorted by top-5 error, then top-1 error; equal errors share a rank."""
+    """Return (rank, grade) per set of identical submissions, by top-5, then top-1 error; equal errors share a rank."""
     teams: dict[str, tuple[tuple[float, float], Grade]] = {}
     for grade in grades:
         challenge = grade.result.challenge or {}
@@ -64,7 +64,7 @@ def _leaderboard_rows(grades: list[Grade]) -> list[list[Any]]:
 
 
 def leaderboard(grades: list[Grade]) -> str:
-    """Return the leaderboard as CSV."""
+    """Return the leaderboard as CSV, with the columns `LEADERBOARD` and one row per team."""
     return _csv([LEADERBOARD, *_leaderboard_rows(grades)])
 
 
@@ -75,9 +75,9 @@ def leaderboard_page(grades: list[Grade]) -> str:
 
 
 def gradescope(grade: Grade) -> dict[str, Any]:
-    """Return the content of Gradescope's results.json.
+    """Return a student's grade as the content of Gradescope's results.json.
 
-    The explicit total score includes the penalties. Source: Gradescope's documentation, "Autograder Specifications",
+    The field `score` is the total after penalties. Source: Gradescope's documentation, "Autograder Specifications",
     section "Output format".
     """
     result = grade.result
@@ -117,7 +117,7 @@ def _test(number: int, outcome: Outcome) -> dict[str, Any]:
 
 
 def autolab_line(grade: Grade) -> str:
-    """Return Autolab's line of JSON: points per group, penalties as a negative score, and scoreboard values.
+    """Return the result for Autolab as JSON: points per group of checks, negative penalties, scoreboard values.
 
     Source: Autolab's documentation, "Guide for Lab Authors", section on autograders' output.
     """

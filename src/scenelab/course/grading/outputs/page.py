@@ -30,7 +30,7 @@ def environment(*, html: bool) -> Environment:
 
 
 def render_page(template: str, grade: Grade) -> str:
-    """Return a grade rendered by the template grade.md or grade.html, with the student's text escaped."""
+    """Render a student's grade with the template grade.md or grade.html; return Markdown or HTML with escaped text."""
     review_text = "Your instructor will look at this"
     if grade.held:
         review_text += f"; {grade.held:g} of your points are on hold until then"
