@@ -1,4 +1,4 @@
-"""Compare PGD with torchattacks and foolbox: the same steps on the same images, in turns in one process."""
+"""Benchmark of PGD against torchattacks and foolbox: the same steps on the same images, alternately in one process."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,8 @@ def bench_attack(*, rounds: int = 5, batch: int = 64, size: int = 128) -> dict[s
     """Compare PGD-10 on SimpleNet: ours, ours with early stopping, torchattacks and foolbox.
 
     The network has random weights (He et al. 2015). The labels are its predictions, so that early stopping has an
-    effect. Our attack uses `prepare_for_inference`; the other libraries attack the original network.
+    effect. Our attack uses `prepare_for_inference`; the other libraries attack the original network. Ratios are our
+    seconds over theirs, so lower is better.
 
     Args:
         rounds: number of measurements per attack, taken in turns.

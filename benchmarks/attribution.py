@@ -1,6 +1,6 @@
-"""Compare SmoothGrad and integrated gradients with captum: SimpleNet, 8 images of 128 pixels, 50 samples or steps.
+"""SmoothGrad and integrated gradients against captum: SimpleNet, 8 images of 128 pixels, 50 samples or steps.
 
-The subjects run in turns, each in its own process. All pass batches of 32 images through the network.
+The subjects run alternately, each in its own process. All pass batches of 32 images through the network.
 """
 
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def _attribution(name: str, model: Any, images: Any, targets: Any) -> Callable[[
 
 
 def bench_attribution(*, rounds: int = 3) -> dict[str, Any]:
-    """Compare the time and peak memory of SmoothGrad and integrated gradients with captum.
+    """Compare SmoothGrad and integrated gradients with captum: ratios of time and peak memory, ours over captum's.
 
     Args:
         rounds: number of measurements per subject, taken in turns.

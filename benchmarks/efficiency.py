@@ -1,4 +1,4 @@
-"""Hardware efficiency of a training step: its FLOP/s relative to a large matrix product."""
+"""Hardware efficiency of training: FLOP/s of a training step over FLOP/s of a large matrix product."""
 
 import dataclasses
 import time
@@ -21,11 +21,11 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def bench_efficiency(*, rounds: int, seconds: float, side: int = 80) -> dict[str, Any]:
-    """Compare the FLOP/s of training steps with the fastest of three square matrix products, in turns.
+    """Compare the FLOP/s of training steps with the fastest of three square matrix products, alternately.
 
-    The steps train the recipe `laptop` on random images. Their FLOPs include the matrix products and convolutions of
-    the forward and backward pass; their time covers the complete step. Each precision is compared with products of the
-    same precision. `step_vs_product` is the ratio in the precision with the faster step.
+    Each subject runs for at least `seconds` per round. The steps train the recipe `laptop` on random images. Their
+    FLOPs include the matrix products and convolutions of both passes; their time covers the complete step. Ratios are
+    step over product in the same precision. `step_vs_product` is the ratio in the precision with the faster step.
     """
     config = laptop()
     operations = config.batch_size * count_flops(config.model, num_classes=CLASSES, side=side, training=True)

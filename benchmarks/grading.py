@@ -19,7 +19,10 @@ from scenelab.training.session import available_cores
 
 
 def generate(folder: Path, count: int) -> Path:
-    """Write `count` submissions to one zip file in the layout of Canvas, and return its path."""
+    """Write `count` submissions to one zip file in the layout of Canvas, and return its path.
+
+    Also write kinds.json next to it, with the kind of each submission by file name.
+    """
     folder.mkdir(parents=True)
     kinds = [("solution", solution())]
     kinds += [(change.name, mutate(change)) for change in MUTANTS[::3]]
@@ -39,7 +42,7 @@ def generate(folder: Path, count: int) -> Path:
 
 
 def bench_grading(*, out: Path, count: int = 100, jobs: int = 2) -> dict[str, Any]:
-    """Grade generated submissions; measure total time, CPU time per submission, and memory of the grader's process.
+    """Grade generated submissions; measure total seconds, CPU seconds each (upper bound), and memory of the grader.
 
     Args:
         out: new folder for the submissions and grades.

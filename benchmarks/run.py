@@ -12,7 +12,7 @@ from scenelab.errors import LabError
 
 BENCHMARKS = "attack attribution data grading memory scale scaling train waiting".split()
 MODULES = {"data": "throughput", "train": "throughput", "memory": "settings", "waiting": "settings"}
-"""Modules of the benchmarks that are not in a module of their own name."""
+"""Module of each benchmark that is not in a module of the same name."""
 
 
 def run(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""Compare distributed training with single-process training on the same number of threads of one machine."""
+"""Benchmark of distributed against single-process training, with the same number of threads on one machine."""
 
 import dataclasses
 import tempfile
@@ -26,10 +26,10 @@ WARM_UP = 3  # steps
 
 
 def bench_scale(*, processes: int = 2, rounds: int = 5, seconds: float = 8.0, side: int = 64) -> dict[str, Any]:
-    """Compare training in N processes of one thread with one process of N threads, in turns and in both precisions.
+    """Compare training in N processes of one thread with one process of N threads, alternately, in both precisions.
 
-    Both train the recipe `laptop` on the same random images. `efficiency` is the speed ratio, processes over threads,
-    in the precision in which the single process is faster.
+    Both train the recipe `laptop` on the same random images. `efficiency` is the ratio of images/s, processes over
+    threads (higher is better), in the precision in which the single process is faster.
 
     Args:
         processes: processes of torchrun, and threads of the single process; at most the number of cores.

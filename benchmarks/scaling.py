@@ -28,7 +28,7 @@ STEPS = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """Measured inputs of the model."""
+    """Measured inputs of the scaling model."""
 
     images_per_second: float = 870.0
     """Training speed of one machine, in images per second."""
@@ -49,9 +49,9 @@ class Scenario:
 
 
 def step_seconds(machines: int, line: tuple[float, float], values: Scenario) -> float:
-    """Return the mean seconds per training step.
+    """Return the modeled time per training step in seconds, averaged over `STEPS` random steps.
 
-    `line` is a value of LINES: bytes per second and latency in seconds.
+    `line` is the network connection: bytes per second and latency in seconds, a value of LINES.
     """
     rng = np.random.default_rng(0)
     speeds = np.exp(values.spread * rng.standard_normal((STEPS, machines)))

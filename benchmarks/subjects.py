@@ -1,6 +1,6 @@
 """Subjects of the benchmarks: iterators that load or train one batch per step and yield its number of images.
 
-The baselines are as plain as a starter kit, on purpose.
+The baselines are deliberately as simple as a starter kit.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ WORKERS = 2
 
 
 def channel_gain(image: Tensor) -> Tensor:
-    """Apply the handout's color jitter, a random gain per channel, to an image in [0, 1]."""
+    """Multiply each channel of an image in [0, 1] by a random gain and clamp it: the handout's color jitter."""
     return (image * torch.empty(3, 1, 1).uniform_(0.85, 1.15)).clamp_(0, 1)
 
 
@@ -55,7 +55,7 @@ def handout_transforms() -> Callable[[Image.Image], Tensor]:
 
 
 def image_folder_batches(listing: Listing, batch_size: int, *, augment: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield endless batches of images and labels from torchvision's ImageFolder in a DataLoader with 2 workers."""
+    """Yield batches of images and labels without end, from torchvision's ImageFolder in a DataLoader with 2 workers."""
     with tempfile.TemporaryDirectory() as folder:
         for index, (path, label) in enumerate(zip(listing.paths, listing.labels, strict=True)):
             link = Path(folder) / f"{label:03d}" / f"{index:08d}{Path(path).suffix}"
@@ -82,7 +82,10 @@ def starter_steps(listing: Listing, batch_size: int) -> Iterator[int]:
 
 
 def iterate(name: str, data: Path, *, batch_size: int, limit: int) -> Iterator[int]:
-    """Run a subject on `limit` training images, or on all if `limit` is 0; yield the number of images per step."""
+    """Run a subject on `limit` training images, or on all if `limit` is 0; yield the number of images per step.
+
+    Names of training subjects: ours, starter. Names of loading subjects: packed, imagefolder, both also with -augment.
+    """
     listing, augment = _head(open_split(data, "train"), limit), name.endswith("augment")
     if name == "starter":
         yield from starter_steps(listing, batch_size)
@@ -95,7 +98,7 @@ def iterate(name: str, data: Path, *, batch_size: int, limit: int) -> Iterator[i
 
 
 def _head(listing: Listing, limit: int) -> Listing:
-    """Return `limit` images spread evenly over the list, so that every class is included."""
+    """Return a listing of `limit` evenly spaced images, so that every class is included, or of all if `limit` is 0."""
     if not limit or limit >= len(listing):
         return listing
     indices = [round(index * len(listing) / limit) for index in range(limit)]

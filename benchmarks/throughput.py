@@ -1,4 +1,4 @@
-"""Compare the speed of training and loading with plain baselines, each in its own process and in turns."""
+"""Benchmarks of training and loading speed against simple baselines, alternately and each in its own process."""
 
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ from scenelab.studies.worker import run_worker
 
 
 def worker(name: str, data: str, limit: int, seconds: float) -> float:
-    """Return the images/s of one subject in batches of 64, after three warm-up steps."""
+    """Run a subject for `seconds` in batches of 64, after three warm-up steps; return images/s."""
     steps = iterate(name, Path(data), batch_size=64, limit=limit)
     for _ in range(3):
         next(steps)
@@ -33,7 +33,9 @@ def compare(names: list[str], data: Path, *, limit: int, seconds: float, rounds:
 
 
 def bench_train(*, data: Path, rounds: int = 5, seconds: float = 10.0) -> dict[str, Any]:
-    """Compare our training step with a plain training loop, and its FLOP/s with matrix products.
+    """Compare our images/s in training with a plain training loop, and our FLOP/s with matrix products.
+
+    Ratios are ours over the other: higher is better.
 
     Args:
         data: a data folder.
@@ -53,7 +55,9 @@ def bench_train(*, data: Path, rounds: int = 5, seconds: float = 10.0) -> dict[s
 
 
 def bench_data(*, data: Path, rounds: int = 5, seconds: float = 4.0) -> dict[str, Any]:
-    """Compare loading from the cache with torchvision's ImageFolder in a DataLoader, plain and augmented.
+    """Compare images/s loaded from the cache and from torchvision's ImageFolder, with and without augmentation.
+
+    Ratios are cache over ImageFolder: higher is better.
 
     Args:
         data: a data folder.

@@ -15,7 +15,7 @@ Values = list[Any]
 
 
 class Stop(threading.Event):
-    """Event that ends an attack, with the message to show at the end."""
+    """Event that ends an attack when it is set, with the message that the page then shows."""
 
     message = ""
 
@@ -31,7 +31,7 @@ class Callbacks:
         self.turns = threading.Semaphore(MAX_ATTACKS)
 
     def predict(self, request: gr.Request, path: str | None, *names: str) -> Values:
-        """Return predictions and empty values for the maps and attacks of the previous image; stop its attack."""
+        """Stop the visitor's attack; return a message, predictions, and values that clear old maps and attacks."""
         self.stop(request)
         self.serials[_visitor(request)] = self.serials.get(_visitor(request), 0) + 1
         labels, messages = zip(*(self.handlers.predict(path, name) for name in names), strict=True)
@@ -42,7 +42,7 @@ class Callbacks:
     def explain(
         self, request: gr.Request, path: str | None, method: str, category: str, opacity: float, *names: str
     ) -> Values:
-        """Return the attribution maps, or no updates if the visitor has chosen another image meanwhile."""
+        """Return maps, overlays and notes of all networks, or no updates if the visitor's image changed meanwhile."""
         serial = self.serials.get(_visitor(request))
         results = [self.handlers.explain(path, name, method, category, opacity) for name in names]
         if self.serials.get(_visitor(request)) != serial:
@@ -50,14 +50,17 @@ class Callbacks:
         return [value for values in zip(*results, strict=True) for value in values]
 
     def paint(self, opacity: float, *maps: AttributionMap | None) -> Any:
-        """Return the overlays of the attribution maps, drawn with a new opacity in [0, 1]."""
+        """Return overlays of attribution maps with an opacity in [0, 1]: one image for one map, else a list."""
         images = [None if each is None else draw_map(each, opacity) for each in maps]
         return images[0] if len(images) == 1 else images
 
     def attack(
         self, request: gr.Request, path: str | None, attack: str, levels: float, steps: float, target: str, *names: str
     ) -> Iterator[Values]:
-        """Attack the networks in turn; yield progress and results. A new attack or image of the visitor stops it."""
+        """Attack the networks one after another; yield values of all attack outputs, first progress and then results.
+
+        A new attack or a new image of the same visitor stops the attack. Arguments are as in `Handlers.attack`.
+        """
         self.stop(request)
         stop = self.stops[_visitor(request)] = Stop()
         results: list[tuple[Any, ...]] = [(*NO_RESULT, "")] * len(names)
@@ -84,7 +87,7 @@ class Callbacks:
         self.stop(request, message="Stopped.")
 
     def stop(self, request: gr.Request, *, message: str = "") -> None:
-        """Stop the visitor's attack, if any, and let it show `message`."""
+        """Stop the visitor's attack, if one is running; the page then shows the message."""
         stop = self.stops.pop(_visitor(request), None)
         if stop is not None:
             stop.message = message

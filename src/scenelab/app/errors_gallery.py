@@ -32,7 +32,14 @@ class Mistake:
 
 @dataclass(frozen=True)
 class ErrorsGallery:
-    """The images of a split, and the misclassified ones that `scenelab evaluate` found."""
+    """Images of a split, and the misclassified images of a run's evaluation.
+
+    Attributes:
+        dataset: the images.
+        confused: mistakes of the most frequent pairs of true and predicted category.
+        confident: mistakes with the highest confidence, highest first.
+        is_evaluated: whether the run has an evaluation of its present weights on these images.
+    """
 
     dataset: MemmapDataset
     confused: list[Mistake]
@@ -40,7 +47,7 @@ class ErrorsGallery:
     is_evaluated: bool
 
     def pixels(self, row: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Return the stored image of a row."""
+        """Return the stored pixels of the image in a row of the dataset."""
         return self.dataset.gather(np.array([row]))[0].permute(1, 2, 0).numpy()
 
     def show(self, row: int) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
@@ -58,7 +65,7 @@ class ErrorsGallery:
 
 
 def read_gallery(run: Run, dataset: MemmapDataset) -> ErrorsGallery:
-    """Return a gallery of the mistakes on the most confused category pairs and the most confident mistakes.
+    """Return the gallery of a dataset, with the mistakes that `scenelab evaluate` wrote to the run's results.
 
     The gallery has no mistakes if the run's evaluation is missing or is of other images or weights.
     """

@@ -30,7 +30,7 @@ NO_RESULT = (None, None, None, None)
 
 
 class Handlers:
-    """Handlers for sessions by name and an optional gallery, with a cache of the last decoded images."""
+    """Handlers that apply the session of a given name to an uploaded image, with a cache of the last decoded images."""
 
     def __init__(self, sessions: list[Session], gallery: ErrorsGallery | None) -> None:
         self.sessions = {session.name: session for session in sessions}
@@ -39,7 +39,7 @@ class Handlers:
         self._decode_once = lru_cache(MAX_DECODED)(self._decode)
 
     def predict(self, path: str | None, name: str) -> tuple[dict[str, float] | None, str]:
-        """Return the five most likely categories with probabilities, and an error message, empty on success."""
+        """Return the probabilities of the top five categories, or None without a result, and an error message or ""."""
         if path is None:
             return None, ""
         try:
@@ -50,7 +50,7 @@ class Handlers:
     def explain(
         self, path: str | None, name: str, method: str, category: str, opacity: float
     ) -> tuple[AttributionMap | None, np.ndarray | None, str]:
-        """Return an attribution map, its overlay as uint8 pixels (s, s, 3), and a note; on errors only the message."""
+        """Return a map, its overlay as uint8 pixels (s, s, 3), and a note; on errors, None, None and the message."""
         if path is None:
             return None, None, ""
         try:
@@ -66,7 +66,7 @@ class Handlers:
     def attack(
         self, path: str | None, name: str, method: str, levels: float, steps: float, target: str, stop: threading.Event
     ) -> Iterator[tuple[Any, ...]]:
-        """Yield the original, adversarial and difference image, the new top five, and a message.
+        """Yield original, adversarial and difference image, top five categories after the attack, and a message.
 
         While the attack runs, only the message is not None. Setting `stop` ends the attack without a result.
 

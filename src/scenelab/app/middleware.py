@@ -98,7 +98,7 @@ class Gate:
             raise RefusedError(403, "this file is not served")
 
     def _check_body(self, body: bytes | None) -> bytes:
-        """Return the unchanged body; raise RefusedError unless it is a JSON object with all paths in the folder."""
+        """Return the body; raise RefusedError unless it is a JSON object and all its file paths are in the folder."""
         try:
             request = json.loads(body or b"")
         except (ValueError, RecursionError):
@@ -119,7 +119,7 @@ class Gate:
 
 
 def _limited(receive: Any, headers: dict[bytes, bytes], limit: int) -> Any:
-    """Return an ASGI `receive` that disconnects after `limit` body bytes.
+    """Return an ASGI `receive` that reports a disconnect once the body exceeds `limit` bytes.
 
     Raises:
         RefusedError: Content-Length is invalid or exceeds `limit`.

@@ -34,7 +34,7 @@ FREE: dict[str, Any] = {"concurrency_limit": None, **PRIVATE}
 
 
 class Page:
-    """The page's components, for one network or two networks side by side."""
+    """Builder of the page's components, for one network or two networks side by side."""
 
     def __init__(self, handlers: Handlers) -> None:
         self.handlers = handlers
@@ -46,7 +46,7 @@ class Page:
         self.classes = list(dict.fromkeys(name for session in sessions for name in session.stored.categories))
 
     def build(self) -> gr.Blocks:
-        """Return the page with its events connected."""
+        """Build the components, connect their events to the callbacks, and return the gradio page."""
         with gr.Blocks(title="scenelab", analytics_enabled=False, fill_width=True) as blocks:
             gr.Markdown(WELCOME)
             with gr.Row():
@@ -169,7 +169,7 @@ class Page:
 
 
 def image_output(label: str, name: str, *, height: int, alt: str) -> gr.Image:
-    """Return a component that shows computed pixels as a PNG image with a download button."""
+    """Return a component for computed images, shown as PNG at a height in pixels, with a download button."""
     look: dict[str, Any] = {"height": height, "elem_id": name, "elem_classes": ["small"], "alt_text": alt}
     output = gr.Image(label=label, interactive=False, format="png", buttons=["download"], **look)
     write_atomically(output)
@@ -177,7 +177,7 @@ def image_output(label: str, name: str, *, height: int, alt: str) -> gr.Image:
 
 
 def _uploaded_path(payload: Any) -> str | None:
-    """Return the path of the uploaded file, which `Gate` restricts to the folder of uploads, or None."""
+    """Return the path of an uploaded file, or None. `Gate` has checked that it is in the folder of uploads."""
     return payload.path if payload else None
 
 

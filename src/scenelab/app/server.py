@@ -1,4 +1,4 @@
-"""Serve the page on an address of this machine, without telemetry or access to other files and servers."""
+"""Web server of the page on this machine, without telemetry or access to other files and servers."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ OFF = "share inbrowser show_error enable_monitoring ssr_mode mcp_server pwa run_
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its address, page, and folder of uploaded and computed images."""
+    """A running server: URL, page, gradio blocks, folder of uploaded and computed images, and an event set on close."""
 
     address: str
     page: Any
@@ -83,7 +83,7 @@ def serve(handlers: Handlers, *, host: str = "127.0.0.1", port: int = 7860) -> S
 
 
 def _prepare(folder: Path, host: str) -> None:
-    """Set the environment variables that gradio reads at import; delete all other `GRADIO_*` variables."""
+    """Set gradio's environment variables, delete all others named `GRADIO_*`, and exempt local hosts from proxies."""
     for name in filter(lambda name: name.startswith("GRADIO_"), [*os.environ]):
         del os.environ[name]
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder), "HF_HUB_OFFLINE": "1"}

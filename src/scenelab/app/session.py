@@ -55,7 +55,7 @@ class Attacked:
 
 @dataclass(frozen=True)
 class Session:
-    """A run's network with its name; `fused` is an inference copy for attacks, with batch normalization folded in."""
+    """A run's network in the explorer; `fused` is a copy for attacks, with batch normalization folded in."""
 
     name: str
     stored: Stored
@@ -86,7 +86,7 @@ class Session:
         return dict(rank(logits, self.stored.categories, count=5))
 
     def explain(self, image: UInt8[Tensor, "3 h w"], method: str, category: str | None) -> AttributionMap:
-        """Return the attribution map of a category, by default the predicted one.
+        """Return the attribution map of one image for a category, by default the predicted category.
 
         Raises:
             LabError: the network does not support the method or does not know the category.
@@ -106,7 +106,7 @@ class Session:
     def attack(
         self, image: UInt8[Tensor, "3 h w"], settings: AttackSettings, stop: threading.Event
     ) -> Iterator[int | Attacked]:
-        """Attack one image; yield the number of forward passes so far, at intervals, and finally the result.
+        """Attack one image; yield the number of forward passes so far at intervals, and finally an `Attacked` result.
 
         The attack ends without a result if `stop` is set or the iterator is closed.
 
@@ -136,7 +136,7 @@ def _run_in_thread(
 ) -> Iterator[int | AttackResult]:
     """Run an attack in a thread; yield its number of forward passes at intervals, and finally its result.
 
-    If `stop` is set or the iterator is closed, it returns at once, and the thread ends at the next forward pass.
+    If `stop` is set or the iterator is closed, the iterator ends at once, and the thread at its next forward pass.
     """
     result: Future[AttackResult] = Future()
     closed = threading.Event()
@@ -175,7 +175,7 @@ def _run_in_thread(
 
 
 def open_session(folder: Path) -> Session:
-    """Return a session with the best weights of a run folder; raise LabError if the run has no weights."""
+    """Return a session with the best checkpoint of a run folder; raise LabError if the run has no checkpoint."""
     run, stored = open_network(folder)
     return Session(run.folder.resolve().name, stored, prepare_for_inference(stored.model))
 

@@ -16,6 +16,6 @@ def entry_point() -> None:
 
 
 def _report_thread(args: threading.ExceptHookArgs) -> None:
-    """Report an uncaught error of a thread, except TensorBoard's writer: its next caller raises the error again."""
+    """Print the traceback of a thread's exception, except in TensorBoard's writer, which raises it again later."""
     if not (args.thread and type(args.thread).__module__.startswith("tensorboard")):
         threading.__excepthook__(args)

@@ -59,7 +59,7 @@ class Commands:
             yield from section.items()
 
     def help(self, name: str) -> str:
-        """Return the help text: usage, summary, and one line per command, by section."""
+        """Return the help text for the command line `name`: usage, summary, and one line per command, by section."""
         lines = [f"usage: {name} COMMAND ...", "", self.summary]
         for title, section in self.sections.items():
             lines += ["", f"{title}:"]

@@ -23,9 +23,9 @@ def attack(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Save images that a run misclassifies (adversarial examples).
+    """Perturb images so that a run misclassifies them.
 
-    Writes RUN/results/attack: attack.png, attack.json, and per image a PNG file that holds the result exactly.
+    Writes RUN/results/attack: attack.png, attack.json, and each adversarial example as a lossless PNG file.
 
     Example: scenelab attack runs/laptop --images kitchen.jpg --target bathroom
 
@@ -34,7 +34,7 @@ def attack(
         epsilon: largest change of a pixel value (L∞ norm), as a fraction of its range.
         steps: steps of the attack; Square makes 25 queries per step.
         target: target category (fgsm and pgd only): its name, least-likely or random.
-        limit: number of images, spread over the split.
+        limit: number of images, evenly spaced over the split.
         seed: random seed of the attack.
     """
     import torch

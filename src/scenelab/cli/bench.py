@@ -18,7 +18,7 @@ def conv(
     threads: Annotated[int, arg(metavar="N", help_behavior_hint="(default: all cores)")] = 0,
     json: Json = False,
 ) -> None:
-    """Compare three convolutions: PyTorch's, ours and the textbook's.
+    """Compare the speed of PyTorch's, our and a textbook convolution.
 
     Measures the time of each layer of SimpleNet, and the time and memory of a training step: in a plain Python process,
     and in a process with scenelab's settings for training.

@@ -47,7 +47,7 @@ def explain(
         per_class: add a gallery with one image per class.
         scale: color scale of each map: its own, one per method, or one for all (maps are then divided by their mean).
         look: colors over the gray image, or colors alone.
-        faithfulness: record the probability while pixels are deleted and inserted, also for baseline maps.
+        faithfulness: record the predicted class's probability as pixels are deleted and inserted, also for baselines.
         followed: images for --faithfulness, spread over the split.
         sanity: randomize the network layer by layer and compare the maps.
         randomised: images for --sanity, each explained twice per layer.

@@ -24,15 +24,15 @@ def robustness(
 ) -> None:
     """Measure accuracy under attacks of growing strength.
 
-    FGSM, PGD (in floats and on 8-bit levels) and Auto-PGD attack every image. Targeted Auto-PGD and Square attack the
-    images that survive. An image counts as robust if it survives all attacks, so the result is an upper bound. Warns of
+    FGSM, PGD (in floats and in multiples of 1/255) and Auto-PGD attack every image. Targeted Auto-PGD and Square attack
+    the images that survive. Robust accuracy counts images that survive all attacks, so it is an upper bound. Warns of
     signs of gradient masking. Writes RUN/results/robustness.json and figures; finished attacks are not repeated.
 
     Example: scenelab robustness runs/laptop --epsilons 0 1/255 2/255 4/255 8/255
 
     Args:
         epsilons: largest changes of a pixel value (L∞ norm), as fractions of its range.
-        images: number of images, spread over the split.
+        images: number of images, evenly spaced over the split.
         thorough: use all steps and queries of AutoAttack instead of a fifth of the steps and a tenth of the queries.
         seed: random seed of the attacks.
     """

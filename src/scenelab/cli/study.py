@@ -66,7 +66,7 @@ def design(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Train about 20 networks and recipes that differ in one choice each.
+    """Train and compare about 20 variants that differ in one choice.
 
     The variants are the handout's steps from a plain network to ours, and our recipe with one choice changed. All train
     for the same time and are compared on a held-out tenth of the training images. Writes OUT/design.json, design.md and

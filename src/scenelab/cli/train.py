@@ -23,7 +23,7 @@ def train() -> None:
 
 
 def train_command(arguments: list[str]) -> Callable[..., None]:
-    """Return the command `train`: a flag for each value of a config, with the defaults of the named recipe."""
+    """Return the command `train`, with a flag per config value. Defaults are from the recipe named in `arguments`."""
     from scenelab.data.augment import Augment
     from scenelab.runs.config import LearningRate, Minutes, OptimizerConfig, ScheduleConfig, TrainConfig, to_plain
     from scenelab.schema import config_class, parse
@@ -76,8 +76,8 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
             cache: folder of the decoded images.
             adversarial: train on adversarial examples: PGD, one step (fast), replayed batches (free) or the handout's
                 attack.
-            epsilon: their largest change of a pixel value; the handout's attack has 0.1 of a normalized value.
-            attack_steps: steps of the attack, or replays for free.
+            epsilon: largest change of a pixel value in [0, 1]; handout always has 0.1, for normalized values.
+            attack_steps: steps of the attack, or for free the replays of each batch.
             flags: the config.
         """
         values = to_plain(flags) | {"recipe": get(name).recipe}
@@ -99,7 +99,7 @@ def _train(out: Path, data: Path, config: "TrainConfig", cache: Path | None) -> 
 
 
 def _adversarial(method: Method, epsilon: str, steps: int | None) -> "AdversarialConfig":
-    """Return the config of a method; ε and steps of the handout's are those of its PGDAttack."""
+    """Return the config of adversarial training; `handout` has ε and default steps of the handout's PGDAttack."""
     from scenelab.cli.robustness import read_epsilon
     from scenelab.runs.config import AdversarialConfig
 
@@ -109,7 +109,7 @@ def _adversarial(method: Method, epsilon: str, steps: int | None) -> "Adversaria
 
 
 def change(config: "TrainConfig", values: dict[str, Any], *, lr: float | None = None) -> "TrainConfig":
-    """Replace the values that are not None."""
+    """Return a copy of a config with all `values` that are not None, and with the learning rate if it is not None."""
     changes = {name: value for name, value in values.items() if value is not None}
     if lr is not None:
         changes["optimizer"] = dataclasses.replace(config.optimizer, lr=lr)
@@ -119,7 +119,7 @@ def change(config: "TrainConfig", values: dict[str, Any], *, lr: float | None = 
 def resume(run: RunFolder) -> None:
     """Resume a run that was stopped or killed.
 
-    It ends as if it had not been interrupted.
+    The result is the same as without the interruption.
 
     Example: scenelab resume runs/starter
     """
@@ -143,7 +143,7 @@ def _report(run: Path, accounting: dict[str, Any]) -> None:
 
 
 def recipes(*, json: Json = False) -> None:
-    """List the recipes.
+    """List the training recipes with their networks.
 
     Example: scenelab recipes
     """

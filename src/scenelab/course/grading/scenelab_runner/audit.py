@@ -1,4 +1,4 @@
-"""Audit hook (PEP 578) that flags what a reader of the submission's files cannot see.
+"""Audit hook (PEP 578) that flags actions which reading the submission's files cannot reveal.
 
 An audit hook cannot be removed, and forked processes inherit it. It flags code that was generated at run time or that
 the grader has not read, new processes, and access to interpreter internals that could disable the detection of native
@@ -50,12 +50,12 @@ PATH = os.environ.get("PATH")
 
 
 class Audit:
-    """Handlers of audit events, which write review flags to the record.
+    """Audit hook (PEP 578) with event handlers that write review flags to the record.
 
     Args:
         record: record that receives the review flags.
         scanned: SHA-256 of each file of the submission whose syntax tree the grader has read, by relative path.
-        own: folder of the runner; its code is trusted, like Python and the installed packages.
+        own: folder of the runner. Its code is trusted, and so are Python and the installed packages.
     """
 
     def __init__(self, record: Record, scanned: dict[str, str], own: str) -> None:
@@ -69,7 +69,7 @@ class Audit:
         self._library = tuple({sysconfig.get_path("stdlib"), os.path.realpath(sysconfig.get_path("stdlib"))})
 
     def install(self) -> None:
-        """Add the audit hook to this process; it cannot be removed."""
+        """Add the audit hook to this process, which cannot remove it again."""
         handlers: dict[str, Callable[[tuple[Any, ...], FrameType], None]] = {
             "exec": self._on_exec,
             "import": self._on_import,
@@ -96,7 +96,10 @@ class Audit:
         sys.addaudithook(hook)
 
     def flag_caller(self, text: str, through: tuple[str, ...], _arguments: Any, frame: FrameType | None) -> None:
-        """Flag `text` if the caller is untrusted; skip frames of files whose path contains a part of `through`."""
+        """Write a review flag with the caller's file and line, if the caller is untrusted.
+
+        The caller is the innermost frame, from `frame` outward, whose file path contains no string of `through`.
+        """
         while frame is not None and any(part in frame.f_code.co_filename for part in through):
             frame = frame.f_back
         if frame is not None and not self._is_trusted(frame.f_code.co_filename):
@@ -106,7 +109,7 @@ class Audit:
         self._record.flag(f"{place}: {text}")
 
     def _is_read(self, name: str) -> bool:
-        """Return whether the grader has read a file and its content is unchanged."""
+        """Return whether the grader has read the file at this path and the file is unchanged since."""
         expected = self._scanned.get(os.path.relpath(name, self._root)) if name.startswith(self._root) else None
         if expected is not None:
             with suppress(OSError), open(name, "rb") as file:

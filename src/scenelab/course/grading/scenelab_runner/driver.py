@@ -25,10 +25,10 @@ INSTRUCTION = 8  # bytes of a struct sock_filter
 
 
 def apply_limits(limits: dict[str, Any]) -> None:
-    """Restrict this process: resource limits, end with the parent, no new privileges, another user, a seccomp filter.
+    """Restrict this process: limit resources, end with the parent, drop privileges, filter system calls.
 
     Args:
-        limits: fields of `sandbox.Limits`, `user` (user ID or None) and `filter` (file descriptor or None).
+        limits: fields of `sandbox.Limits`, `user` (ID or None), and `filter` (file descriptor of a seccomp filter).
     """
     libc, user = ctypes.CDLL(None, use_errno=True), limits["user"]
     libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
@@ -61,7 +61,7 @@ def apply_limits(limits: dict[str, Any]) -> None:
 
 
 class Session:
-    """Student's module and the handler of requests to it."""
+    """Handler of requests to the student's module; `counter` is a file descriptor, as in `replace_kernels`."""
 
     def __init__(self, record: Any, counter: int) -> None:
         import numpy

@@ -59,7 +59,7 @@ def _on_cpu(value: Any) -> Any:
 
 
 class OnCpu(TorchFunctionMode):
-    """Function mode that replaces CUDA devices by the CPU in calls of torch functions."""
+    """Torch function mode that computes on the CPU and reports to the submission that tensors are on "cuda:0"."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = {name: _on_cpu(value) for name, value in (kwargs or {}).items()}
@@ -78,7 +78,7 @@ class OnCpu(TorchFunctionMode):
 
 
 class _Stream(contextlib.ContextDecorator):
-    """Stand-in for CUDA devices, streams and events: accepts any arguments, and only measures time."""
+    """Stand-in for CUDA devices, streams and events, without effect except that events measure CPU time intervals."""
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         self.device, self.stream, self.cuda_stream, self.idx, self.at = torch.device("cpu"), self, 0, 0, 0.0
@@ -102,7 +102,7 @@ class _Stream(contextlib.ContextDecorator):
 
 
 class _Parallel(nn.Module):
-    """Stand-in for nn.DataParallel and DistributedDataParallel with one device."""
+    """Stand-in for nn.DataParallel and DistributedDataParallel that calls the wrapped module directly."""
 
     def __init__(self, module: nn.Module, *_args: Any, **_kwargs: Any) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class _Parallel(nn.Module):
 
 
 class _Autocast(torch.autocast):
-    """torch.autocast that is disabled for a GPU, since the emulated GPU computes in float32."""
+    """Variant of torch.autocast that is disabled for CUDA, because the emulated GPU computes in float32."""
 
     def __init__(self, device_type: str = "cuda", *args: Any, **kwargs: Any) -> None:
         if is_gpu(device_type) or not isinstance(device_type, str):
@@ -135,7 +135,7 @@ class _Generator(metaclass=_GeneratorType):
 
 
 def emulate() -> None:
-    """Replace the functions and classes of torch that need a GPU; `OnCpu` handles tensors and devices."""
+    """Replace torch's CUDA functions and classes by CPU stand-ins; `OnCpu` handles tensor methods and devices."""
     cuda = torch.cuda
     for name, value in RETURNS.items():
         setattr(cuda, name, lambda *_a, _value=value, **_k: _value)

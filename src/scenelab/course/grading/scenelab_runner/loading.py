@@ -37,8 +37,8 @@ _modes: list[gpu.OnCpu] = []
 def load_student(request: Message, record: Record) -> tuple[ModuleType, Message]:
     """Import the student's file in a writable copy of the submission.
 
-    Return the module, and a reply with the names of missing packages. Values of the request: folder (the submission),
-    path (the student's file, relative to it), scanned (see `Audit`), emulate_gpu.
+    Return the module, and a reply with the names of missing packages (`missing`). Request values: folder (of the
+    submission), path (of the student's file, relative to the folder), scanned (see `Audit`), emulate_gpu (bool).
     """
     values = request.values
     folder = copy_submission(Path(values["folder"]))
@@ -71,7 +71,7 @@ def load_student(request: Message, record: Record) -> tuple[ModuleType, Message]
 
 
 def copy_submission(source: Path) -> Path:
-    """Return a writable copy of a submission in TMPDIR, in which large files are symbolic links."""
+    """Copy a submission to a new folder in TMPDIR, with symbolic links for large files; return the folder."""
     target = Path(tempfile.mkdtemp(prefix="submission-"))
     copied = 0
     for folder, names, files in os.walk(source):
@@ -102,7 +102,7 @@ def _watch_operators(audit: Audit) -> None:
 
 
 class _Missing:
-    """Stand-in for a missing package or its attributes.
+    """Stand-in for a missing package, or for an attribute or object of a missing package.
 
     A call raises ModuleNotFoundError, except for packages in `SILENT` and during the import of the student's file.
     """
@@ -141,7 +141,7 @@ class _Missing:
 
 
 class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Last finder of sys.meta_path: replaces missing packages that the student's files import by stand-ins.
+    """Import finder, last in sys.meta_path, that supplies stand-ins for missing packages which student files import.
 
     An import in the body of a `try` with handlers fails as usual.
     """
@@ -171,10 +171,10 @@ class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 class _Changed(importlib.abc.MetaPathFinder):
-    """First finder of sys.meta_path: adapts matplotlib and torchvision, and refuses to import scenelab.
+    """Import finder, first in sys.meta_path, that adapts matplotlib and torchvision, and refuses to import scenelab.
 
-    matplotlib ignores requests for another backend, and draws without a screen. torchvision is slow to import: it is
-    loaded when a part other than `torchvision.utils` is used.
+    `matplotlib.use` has no effect, so that the backend without a screen stays. torchvision is slow to import, so it is
+    loaded only when a part other than `torchvision.utils` is used.
     """
 
     _load = staticmethod(lambda: None)  # set by `_delay`: loads all of torchvision
@@ -215,7 +215,7 @@ def _without_screen(module: Any, run: Callable[[ModuleType], None]) -> None:
 
 
 def _restore_old_names() -> None:
-    """Restore names that code from 2019 uses and current versions of packages have removed."""
+    """Restore names of collections, NumPy and Pillow that code from 2019 uses and current versions lack."""
     names: list[tuple[Any, str, Any]] = [
         (collections, name, getattr(collections.abc, name)) for name in ("Iterable", "Sequence", "Mapping", "Callable")
     ]

@@ -1,4 +1,4 @@
-"""Networks built from JSON values by the grader and the runner, and a network that records its inputs and changes."""
+"""Networks built from JSON layer lists, and a wrapper that records the inputs of a network and changes to it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
 
 
 class _Lead(nn.Module):
-    """Loss unlike cross-entropy: mean difference between the logit of the label and the logit of the next class."""
+    """Loss other than cross-entropy: logit of the label minus logit of the next class, averaged over the batch."""
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
         return (scores.gather(1, labels[:, None]) - scores.roll(-1, dims=1).gather(1, labels[:, None])).mean()
@@ -32,10 +32,12 @@ LOSSES: dict[str, nn.Module] = {"cross_entropy": nn.CrossEntropyLoss(), "lead": 
 
 
 def build(layers: Sequence[Sequence[Any]], conv_op: Callable[..., nn.Module] = nn.Conv2d) -> nn.Sequential:
-    """Build a sequential network in float32.
+    """Return a new sequential network in float32.
 
-    Each layer is a name of `LAYERS` and its arguments, or "conv" (of class `conv_op`), input channels, output channels,
-    kernel size, stride, padding and bias.
+    Args:
+        layers: per layer a name of `LAYERS` and its arguments, or "conv", channels in, channels out, kernel size,
+            stride, padding and bias.
+        conv_op: class of the convolutions.
     """
     modules = []
     for name, *arguments in layers:
@@ -48,7 +50,7 @@ def build(layers: Sequence[Sequence[Any]], conv_op: Callable[..., nn.Module] = n
 
 
 def load(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy weights into the parameters and buffers with these names; raise KeyError for an unknown name."""
+    """Copy weights by name into a network's parameters and buffers; raise KeyError for an unknown name."""
     places = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     with torch.no_grad():
         for name, value in weights.items():
@@ -58,7 +60,7 @@ def load(network: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 class WatchedModel:
-    """Wrapper that records a network's first `MAX_CALLS` inputs, and the autograd graph size behind every input."""
+    """Wrapper of a network that records the first `MAX_CALLS` inputs, and the autograd graph size of every input."""
 
     def __init__(self, layers: Sequence[Sequence[Any]], weights: dict[str, Tensor], *, training: bool) -> None:
         self.training = training
@@ -78,7 +80,11 @@ class WatchedModel:
         self.network.forward = watched
 
     def changes(self) -> dict[str, Any]:
-        """Return the autograd graph sizes (`depths`), and what the student's code changed or left in the network."""
+        """Return the differences between the network and its initial state, as JSON values.
+
+        Keys: depths (number of autograd nodes behind each input), changed (names of parameters and buffers),
+        mode_changed, gradients_left and frozen (names of parameters), hooked (whether a module has hooks).
+        """
         before, after, modules = self._before, _state(self.network), list(self.network.modules())
         kept = [n for n, v in before.items() if n in after and after[n].dtype == v.dtype and torch.equal(after[n], v)]
         return {

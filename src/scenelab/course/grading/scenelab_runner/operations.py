@@ -1,4 +1,4 @@
-"""Operations that the grader can request: each takes the student's module and a message, and returns a message."""
+"""Operations that the grader can request: each takes the student's module and the request, and returns the reply."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -44,10 +44,10 @@ def _gradients(network: nn.Module) -> dict[str, Tensor]:
 
 
 def convolve(module: ModuleType, request: Message) -> Message:
-    """Run custom_conv2d; return its output, the gradient of one leaf, and the inputs after the call (`*_after`).
+    """Run the student's custom_conv2d; return output, gradient, and the inputs as left by the call (`*_after`).
 
-    Tensors: input, weight, bias (optional), towards (upstream gradient). Values: stride, padding, of (name of the
-    leaf, or None for no gradient), trace (whether to trace calls).
+    Request tensors: input, weight, bias (optional), towards (upstream gradient). Request values: stride, padding, of
+    (name of the tensor whose gradient to return, or None), trace (whether to record calls of other packages).
     """
     of, tensors = request.values["of"], request.tensors
     leaves = {name: tensors[name].clone() for name in ("input", "weight", "bias") if name in tensors}
@@ -83,7 +83,11 @@ def _cases(request: Message) -> list[tuple[Any, ...]]:
 
 
 def convolve_natively(_module: ModuleType | None, request: Message) -> Message:
-    """Run F.conv2d before any student code; add the bias in the call (`output0`, …) and after it (`apart0`, …)."""
+    """Run F.conv2d on several cases, before any student code runs.
+
+    The reply has two results per case: with the bias added by F.conv2d (`output0`, …), or added afterwards
+    (`apart0`, …). Request tensors: input0, weight0, bias0, …. Request value: cases, a list of [stride, padding].
+    """
     outputs = {}
     for number, image, weight, bias, stride, padding in _cases(request):
         outputs[f"output{number}"] = F.conv2d(image, weight, bias, stride, padding)
@@ -92,15 +96,15 @@ def convolve_natively(_module: ModuleType | None, request: Message) -> Message:
 
 
 def convolve_all(module: ModuleType, request: Message) -> Message:
-    """Run custom_conv2d on the inputs of `convolve_natively`."""
+    """Return the outputs (`output0`, …) of the student's custom_conv2d for the request of `convolve_natively`."""
     function, cases = _convolution(module), _cases(request)
     return Message({}, {f"output{n}": _require_tensor(function(*args), "custom_conv2d") for n, *args in cases})
 
 
 def run_module(module: ModuleType, request: Message) -> Message:
-    """Run CustomConv2d and ReLU(inplace=True) forward and backward; return the output and the gradients.
+    """Run the student's CustomConv2d and ReLU(inplace=True) forward and backward; return output and gradients.
 
-    Tensors: input, weight, bias (optional), towards (upstream gradient). Values: kernel (size), stride, padding.
+    Request tensors: input, weight, bias (optional), towards (upstream gradient). Values: kernel size, stride, padding.
     """
     values, tensors = request.values, request.tensors
     channels, size = tensors["weight"].shape[:2], values["kernel"]
@@ -117,9 +121,9 @@ def run_module(module: ModuleType, request: Message) -> Message:
 
 
 def train_step(module: ModuleType, request: Message) -> Message:
-    """Return the cross-entropy loss and all gradients of a network of CustomConv2d, without an update.
+    """Return the loss and the parameter gradients of a network of the student's CustomConv2d, without an update.
 
-    Values: layers (see `build`). Tensors: input, labels, weights by name.
+    The loss is cross-entropy. Request values: layers (see `build`). Request tensors: input, labels, weights by name.
     """
     network = build(request.values["layers"], _get(module, "CustomConv2d"))
     load(network, {name: tensor for name, tensor in request.tensors.items() if name not in ("input", "labels")})
@@ -135,9 +139,10 @@ def _watched(request: Message) -> tuple[WatchedModel, Tensor]:
 
 
 def perturb(module: ModuleType, request: Message) -> Message:
-    """Run PGDAttack on a watched model; return adversarial examples and the model's inputs and changes.
+    """Run the student's PGDAttack on a `WatchedModel`; return adversarial examples, and the model's inputs and changes.
 
-    Values: layers, loss (a name of `LOSSES`), options (of the attack), training. Tensors: input, weights by name.
+    Request values: layers (see `build`), loss (a name of `LOSSES`), options (of the attack), training (mode of the
+    model). Request tensors: input, weights by name.
     """
     model, images = _watched(request)
     attack = _get(module, "PGDAttack", "default_attack")(LOSSES[request.values["loss"]], **request.values["options"])
@@ -147,9 +152,9 @@ def perturb(module: ModuleType, request: Message) -> Message:
 
 
 def explain(module: ModuleType, request: Message) -> Message:
-    """Run GradAttention on a watched model; return attributions and the model's changes.
+    """Run the student's GradAttention on a `WatchedModel`; return attributions and the model's changes.
 
-    Values: layers, loss (a name of `LOSSES`). Tensors: input, weights by name.
+    Request values: layers (see `build`), loss (a name of `LOSSES`). Request tensors: input, weights by name.
     """
     model, images = _watched(request)
     attention = _get(module, "GradAttention", "default_attention")(LOSSES[request.values["loss"]])
@@ -169,7 +174,10 @@ def _make_network(module: ModuleType, names: list[str], **options: Any) -> nn.Mo
 
 
 def describe_model(module: ModuleType, request: Message) -> Message:
-    """Return the parameter shapes, parameter count, size in bytes and layer types of the student's network."""
+    """Return parameter shapes, parameter count, size in bytes and module class names of the student's network.
+
+    `later` in the reply tells whether the submission has the function names of 2022 and later.
+    """
     network = _make_network(module, request.values["names"])
     parameters, state = list(network.parameters()), network.state_dict().values()
     values: dict[str, Any] = {"shapes": [list(each.shape) for each in parameters][:5000]}
@@ -181,7 +189,10 @@ def describe_model(module: ModuleType, request: Message) -> Message:
 
 
 def run_model(module: ModuleType, request: Message) -> Message:
-    """Run the student's network in training mode, forward and backward; return logits and loss."""
+    """Run the student's network in training mode, forward and backward; return logits and cross-entropy loss.
+
+    The reply also names parameters without a gradient or with a gradient that is not finite.
+    """
     network = _make_network(module, request.values["names"], **request.values.get("options", {}))
     scores = _require_tensor(network.train()(request.tensors["input"].clone()), "the network")
     if scores.shape != (len(request.tensors["labels"]), CLASSES):
@@ -194,7 +205,7 @@ def run_model(module: ModuleType, request: Message) -> Message:
 
 
 def predict(module: ModuleType, request: Message) -> Message:
-    """Return the logits of images from the student's network, with the weights of the submitted checkpoint."""
+    """Return logits of the student's network in evaluation mode, with the weights of the submitted checkpoint."""
     path = request.values["path"]
     if path not in _loaded:
         network = _make_network(module, request.values["names"])

@@ -1,7 +1,7 @@
-"""Runner's record of what a submission does: a pipe of JSON lines to the grader.
+"""Record of a submission's actions: JSON lines that the runner writes to a pipe to the grader.
 
-A line cannot be removed once it is written. All lines about a request are written before its reply is sent. The record
-announces each reply, so that the grader notices a closed pipe.
+A line cannot be removed once it is written. All lines about a request are written before its reply is sent. The last
+of them announces the reply, so that the grader notices if the submission has closed the pipe.
 """
 
 import contextlib
@@ -26,26 +26,26 @@ PACKAGE = re.compile(r"/(?:site|dist)-packages/([^/.]+)")
 
 
 class Record:
-    """Writer of the record to the pipe `handle`; `root` is the submission's folder, with a final slash."""
+    """Writer of the record to a pipe (file descriptor `handle`) about the submission in the folder `root`."""
 
     def __init__(self, handle: int, root: str = "") -> None:
         self.handle, self.root = handle, root
         self._flags: set[str] = set()
 
     def note(self, kind: str, text: str = "") -> None:
-        """Write one line; ignore a closed pipe."""
+        """Write a JSON line with a kind and a text of at most `MAX_TEXT` characters; ignore a closed pipe."""
         line = json.dumps({"kind": kind, "text": text[:MAX_TEXT]}).encode() + b"\n"
         with contextlib.suppress(OSError):
             os.write(self.handle, line)
 
     def flag(self, text: str) -> None:
-        """Write a review flag, unless it was written before or there are `MAX_FLAGS`."""
+        """Write a review flag, unless the same flag or `MAX_FLAGS` different flags were written before."""
         if text not in self._flags and len(self._flags) < MAX_FLAGS:
             self._flags.add(text)
             self.note("flag", text)
 
     def place(self, frame: FrameType | None) -> str:
-        """Return the file and line of the innermost frame below `root`, or "" if there is no such frame."""
+        """Return "FILE, line N" of the innermost caller in a file of the submission, or "" if there is none."""
         while frame is not None:
             name = frame.f_code.co_filename
             if self.root and name.startswith(self.root):
@@ -56,9 +56,9 @@ class Record:
 
 @contextlib.contextmanager
 def trace_calls(record: Record) -> Iterator[None]:
-    """Record calls to convolutions of packages other than torch, and flag unusual packages.
+    """Profile the calls in a `with` block; record convolutions of packages other than torch, flag unusual packages.
 
-    This thread and threads started in the context are profiled, which is slow.
+    Notes and flag are written at the end of the block. Threads started in the block are profiled too, which is slow.
     """
     codes: dict[int, CodeType] = {}
     functions: dict[int, Any] = {}

@@ -24,13 +24,13 @@ ARGUMENTS: dict[str, tuple[int, ...]] = {
     "keyctl": (KEYCTL_GET_KEYRING_ID, SESSION_KEYRING, 0),
     "ptrace": (12, 0, 0, 0),  # PTRACE_GETREGS of process 0, which does not exist
 }
-"""Arguments that distinguish a refused system call from one that fails for another reason; all others get zeros."""
+"""Arguments that distinguish a refused call from one that fails for another reason. Other system calls get zeros."""
 MASKED_FILES = ("/proc/kcore", "/proc/keys", "/proc/timer_list")
 MASKED_FOLDERS = ("/proc/acpi", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/scsi", "/proc/asound")
 
 
 def refuses(action: Callable[[], Any], *, missing: bool = True) -> bool:
-    """Return whether an action raises OSError; return `missing` if a path does not exist."""
+    """Call an action; return True for OSError, `missing` for FileNotFoundError, and False without an error."""
     try:
         action()
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def refuses(action: Callable[[], Any], *, missing: bool = True) -> bool:
 
 
 def kernel_is_protected() -> bool:
-    """Return whether kernel settings cannot be opened for writing and /proc does not describe the machine."""
+    """Return whether kernel settings cannot be opened for writing and masked files and folders of /proc are hidden."""
     settings = ["/proc/sysrq-trigger"]
     for folder, _, names in os.walk("/proc/sys"):
         settings += [os.path.join(folder, name) for name in names]
@@ -55,7 +55,7 @@ def kernel_is_protected() -> bool:
 
 
 def calls_are_refused(calls: dict[str, int]) -> bool:
-    """Return whether every system call in `calls` (numbers by name) is refused; return False if it is empty."""
+    """Return whether every system call in `calls` (numbers by name) is refused; an empty dict gives False."""
     libc = ctypes.CDLL(None, use_errno=True)
     for name, number in calls.items():
         arguments = [ctypes.c_long(value) for value in (*ARGUMENTS.get(name, ()), 0, 0, 0, 0, 0)[:6]]

@@ -2,8 +2,8 @@
 
 The kernels are replaced before the student's code is imported. Each call is counted in memory shared with the grader
 and written to the record. `aten::convolution` and its backward then compute by unfold and matrix products, so that
-self-tests and networks work; all other kernels raise. The dispatcher calls these kernels for public and private
-functions alike, in any thread or forked process. The grader decides which calls were allowed.
+self-tests and networks work; all other convolution kernels raise NativeConvolutionError. The dispatcher calls them for
+public and private functions alike, in any thread or forked process. The grader decides which calls were allowed.
 """
 
 import ctypes
@@ -31,11 +31,11 @@ total = torch.sum  # bound here: the student's code may replace torch.sum
 
 
 class NativeConvolutionError(RuntimeError):
-    """Error of a call to a convolution kernel that has no implementation in Python."""
+    """Error raised by a replaced convolution kernel that has no implementation in Python."""
 
 
 def _as_2d(stride: Any, padding: Any, dilation: Any, output_padding: Any) -> tuple[list[int], ...]:
-    """Prepend neutral settings for a height of 1, so that a 1-D convolution becomes a 2-D convolution."""
+    """Return the settings of a 1-D convolution as settings of a 2-D convolution on inputs of height 1."""
     return [1, *stride], [0, *padding], [1, *dilation], [0, *output_padding]
 
 
@@ -74,7 +74,7 @@ def _transpose(grad: Tensor, weight: Tensor, size: Any, s: Any, p: Any, d: Any, 
 def _convolution_backward(
     grad: Tensor, input: Tensor, weight: Tensor, _bias_sizes: Any, *settings: Any
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Compute `aten::convolution_backward`: gradients of input, weight and bias, each None if its mask is False."""
+    """Compute `aten::convolution_backward`: gradients of input, weight and bias, or None where the mask is False."""
     stride, padding, dilation, transposed, output_padding, groups, mask = settings
     if weight.dim() == 3:
         s, p, d, o = _as_2d(stride, padding, dilation, output_padding)
@@ -102,7 +102,12 @@ COMPUTED: dict[str, Callable[..., Any]] = {
 
 
 def replace_kernels(record: Record, counter: int) -> None:
-    """Replace all convolution kernels; `counter` is the file descriptor of the shared memory that counts calls."""
+    """Replace the native CPU convolution kernels of all loaded libraries by kernels that report their calls.
+
+    Args:
+        record: record that receives a note per call.
+        counter: file descriptor of the shared memory that counts the calls. It is closed.
+    """
     memory = mmap.mmap(counter, BYTES)
     os.close(counter)
     spec = importlib.util.find_spec("torchvision")
@@ -144,5 +149,5 @@ def _kernel(name: str, compute: Callable[..., Any] | None, record: Record, memor
 
 
 def probe() -> None:
-    """Call a native convolution once, so that the grader can check the counter."""
+    """Call `torch.conv2d` once, so that the grader can check that calls are still counted."""
     torch.conv2d(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1))

@@ -33,7 +33,7 @@ class WireError(Exception):
 
 @dataclass
 class Message:
-    """Message of JSON values and tensors, both by name."""
+    """Message between grader and runner: JSON values and tensors, both by name."""
 
     values: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -57,7 +57,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(read: Callable[[int], bytes]) -> Message:
-    """Read a message with `read(count)`, which returns exactly `count` bytes; raise WireError if it is invalid."""
+    """Read one message by calls of `read(count)`, which must return `count` bytes; raise WireError if it is invalid."""
     magic, length = PREFIX.unpack(read(PREFIX.size))
     if magic != MAGIC or length > MAX_HEADER:
         raise WireError("the answer does not begin as a message does")
