@@ -64,7 +64,7 @@ def predict(
     *,
     json: Json = False,
 ) -> None:
-    """Classify image files.
+    """Classify image files with a trained network.
 
     Example: scenelab predict runs/starter holiday.jpg
 

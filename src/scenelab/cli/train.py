@@ -68,7 +68,7 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
         'scenelab train RECIPE --help' shows the values of that recipe. Several processes or machines train one network
         with torchrun --nproc-per-node=2 -m scenelab train …
 
-        Example: scenelab train starter --data data --out runs/starter --epochs 10
+        Example: scenelab train laptop --minutes 20 --data data --out runs/laptop
 
         Args:
             name: name of a recipe; the flags below change its values.
