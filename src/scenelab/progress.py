@@ -47,7 +47,7 @@ def progress(description: str, total: int | None, *, unit: str = "images") -> It
 
 @dataclass(frozen=True, kw_only=True)
 class StepStats:
-    """Statistics after a training step: epoch means so far of `loss` and `top1` (percent), `rate` in images/s."""
+    """Statistics after a training step: running means of the epoch (`top1` in percent), and `rate` in images/s."""
 
     step: int
     total: int

@@ -103,7 +103,7 @@ def test_a_submission_runs_at_every_level(tmp_path, level):
 
 
 def test_a_students_own_runner_is_imported(tmp_path):
-    with worker_for(Sandbox("process"), tmp_path, b"import scenelab_runner\nassert runner.MINE\n") as worker:
+    with worker_for(Sandbox("process"), tmp_path, b"import runner\nassert runner.MINE\n") as worker:
         (worker.code.parent / "runner.py").write_text("MINE = True\n")
         worker.start()
 

@@ -55,8 +55,13 @@ def test_every_file_that_starts_a_process_is_known():
 
 
 def test_python_is_started_with_safe_path():
-    """`runtime.python_command` adds -P; only what a student runs on their own code does without."""
-    assert files_with({"executable"}) == {"runtime.py", "course/submission.py", f"{GRADING}/bubblewrap.py"}
+    """`runtime.python_command` adds -P; only a student's own test run has none, and the demo prints the path."""
+    assert files_with({"executable"}) == {
+        "runtime.py",
+        "cli/demo.py",
+        "course/submission.py",
+        f"{GRADING}/bubblewrap.py",
+    }
     assert "-P" in subprocess.list2cmdline(python_command([]))
 
 

@@ -252,7 +252,7 @@ def main(arguments: list[str]) -> int:
 def check_and_zip(root: Path, out: Path, *, anyway: bool = False, test: bool = True) -> int:
     """Check a submission, print its problems, and zip it if it has none; return the exit status (0: zipped).
 
-    With `anyway`, zip it despite the problems, unless one of the three folders is missing.
+    With `anyway`, zip it despite the problems, unless `code/`, `writeup/` or `results/` is missing.
     """
     try:
         problems = check(root, test=test)

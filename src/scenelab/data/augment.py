@@ -159,7 +159,7 @@ def blend(images: Images, other: Tensor, strength: float, generator: Generator, 
 
 
 def jitter(images: Images, augment: Augment, generator: Generator, shard: Shard | None = None) -> Images:
-    """Jitter brightness, contrast and saturation in this order, each as torchvision's ColorJitter."""
+    """Jitter brightness, contrast and saturation in this order, each as in torchvision's `ColorJitter`."""
     luma = torch.tensor(LUMA, device=images.device).view(1, 3, 1, 1)
     if augment.brightness:
         images = blend(images, torch.zeros((), device=images.device), augment.brightness, generator, shard)

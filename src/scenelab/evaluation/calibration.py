@@ -12,7 +12,7 @@ BINS = 15  # section 2
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """Bin of the predictions with confidence in (low, high]: count, mean confidence, and accuracy, both in [0, 1]."""
+    """Predictions with confidence in (low, high]: their count, and their mean confidence and accuracy in [0, 1]."""
 
     low: float
     high: float

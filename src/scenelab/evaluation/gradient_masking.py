@@ -53,7 +53,8 @@ def check_model(
     """Yield signs of gradient masking, measured on correctly classified images.
 
     Signs are random outputs, probabilities in place of logits, vanishing gradients, and images that resist PGD at
-    ε = 0.5. Unless `epsilon` is None, it is a sign if more images resist 20 steps of PGD at this ε than one step.
+    ε = 0.5. If `epsilon` is given, a further sign is that PGD at
+    this ε fools fewer images with 20 steps than with one.
     """
     with eval_mode(model), torch.no_grad():
         first, second = logits_of(model, images), logits_of(model, images)

@@ -133,16 +133,16 @@ class TrainConfig:
         batch_size: images per step, over all processes.
         seed: seed of initialization, data order, augmentation and random starts of attacks.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
-        holdout: fraction of the training images that is not trained on but evaluated instead of val, which is then not
-            read. 0 trains on all images and evaluates on val.
+        holdout: fraction of the training images to hold out and evaluate instead of val, which is then not read. 0
+            trains on all images and evaluates on val.
         label_smoothing: fraction of the target spread evenly over all classes (Szegedy et al. 2016).
         clip_norm: maximum norm of the gradient over all parameters; 0 does not clip.
         ema: decay per step of the weights' moving average, which is evaluated and saved; 0 keeps no average.
         stored_size: side of the cached images in pixels; crops are taken from these.
         eval_size: side of the images in pixels during evaluation.
         damaged: `refuse` stops before training if an image is missing or cannot be decoded; `skip` omits the image.
-        keep: weights saved as `model_best.pth.tar`: of the epoch with the `best` val top-1, as in the handout, or of
-            the `last` epoch.
+        keep: epoch whose weights are saved as `model_best.pth.tar`: `best` (highest val top-1, as in the handout) or
+            `last`.
         adversarial: settings of adversarial training; None trains on clean images.
         channels_last: use the channels-last memory layout for images and weights.
         half: save the weights of `model_best.pth.tar` in float16, and evaluate the rounded weights.

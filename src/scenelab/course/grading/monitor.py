@@ -88,7 +88,7 @@ class Monitor:
             self.events.add(kind)
 
     def end(self, *, graded: bool, answered: bool) -> None:
-        """Set `convolutions` after a request, and flag a manipulated record or counter for review.
+        """Set `convolutions` to the calls of PyTorch's convolution in a request; flag a manipulated record of them.
 
         Args:
             graded: Whether the operation must not call PyTorch's convolution (`driver.GRADED`).

@@ -154,7 +154,11 @@ def _announced(response: requests.Response) -> tuple[int, int | None, int | None
 
 
 def _receive(response: requests.Response, target: Path, address: str) -> None:
-    """Write the body into the partial file and check its length; raise _FailedRequestError if it differs."""
+    """Write the response body to the partial file of `target`, and check its length.
+
+    Raises:
+        _FailedRequestError: the length differs from Content-Length.
+    """
     start, end, total = _announced(response)
     with _part(target).open("r+b" if start else "wb") as file, progress(target.name, total, unit="bytes") as advance:
         if not start:
