@@ -50,7 +50,7 @@ class Section:
         self.blocks.append(("heading", {"title": title}))
 
     def table(self, head: Sequence[str], rows: list[list[str]], caption: str) -> None:
-        """Add a table to the section; a column is right-aligned if its first non-empty cell starts with a digit or sign."""
+        """Add a table to the section; right-align columns whose first filled cell starts with a digit or sign."""
         columns = [next(filter(None, column), "") for column in zip(*rows, strict=True)]
         numbers = [cell[:1].isdigit() or cell[:1] in tuple("+-−–") for cell in columns]
         self.blocks.append(("table", {"head": head, "rows": rows, "caption": caption, "numbers": numbers}))
