@@ -3,7 +3,6 @@
 import copy
 import pickle
 import re
-import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -260,28 +259,6 @@ def test_torch_func():
     for scalar, argnums in ((loss, 0), (loss, 1), (loss, 2), (loss, (0, 1, 2)), (penalty, 0), (penalty, 1)):
         ours, native = (torch.func.grad(scalar(op), argnums=argnums)(*arguments) for op in (conv2d, F.conv2d))
         torch.testing.assert_close(ours, native, rtol=1e-9, atol=1e-9)
-
-
-needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler")
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch._dynamo's own
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=[pytest.mark.slow, needs_compiler])])
-def test_compiled_modules_agree(backend):
-    """From the second size on the sides are symbols in the graph that torch.compile sees."""
-    network = nn.Sequential(Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(inplace=True), Conv2d(4, 2, 1, bias=False))
-    torch._dynamo.reset()
-    compiled = torch.compile(copy.deepcopy(network), backend=backend)
-    for height, width in [(6, 7), (9, 5), (8, 8)] if backend == "aot_eager" else [(6, 7)]:
-        images = torch.rand(2, 3, height, width, requires_grad=True)
-        twins = images.detach().clone().requires_grad_()
-        output, expected = compiled(twins), network(images)
-        torch.testing.assert_close(output, expected)
-        output.square().sum().backward()
-        expected.square().sum().backward()
-        torch.testing.assert_close(twins.grad, images.grad)
-    for mine, theirs in zip(compiled.parameters(), network.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, theirs.grad)
 
 
 def test_autocast_as_pytorchs(student):
