@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,7 +31,9 @@ def lock_run(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        (folder / OWNER).unlink(missing_ok=True)
+        for name in (OWNER, NAME):
+            with suppress(OSError):
+                (folder / name).unlink()
         lock.release()
 
 
