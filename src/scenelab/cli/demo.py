@@ -21,7 +21,7 @@ def demo(
 ) -> None:
     """Train on synthetic scenes, evaluate, explain, attack and report.
 
-    Takes a few minutes on a laptop.
+    Takes about a minute and a half on two cores.
 
     Example: scenelab demo
 
