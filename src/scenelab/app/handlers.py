@@ -39,7 +39,7 @@ class Handlers:
         self._decode_once = lru_cache(MAX_DECODED)(self._decode)
 
     def predict(self, path: str | None, name: str) -> tuple[dict[str, float] | None, str]:
-        """Return the probabilities of the top five categories, or None without a result, and an error message or ""."""
+        """Return the probabilities of the top five categories and "", or None and an error message."""
         if path is None:
             return None, ""
         try:

@@ -1,7 +1,7 @@
 """Adversarial attacks on any callable from N×C×H×W images to N×K logits.
 
 An attack is an immutable configuration: `PGD(steps=10)(model, images, labels, threat=Linf(8 / 255))`. A call runs the
-model in eval mode. Training modes, buffers, gradients, hooks, grad mode and random state stay the same.
+model in eval mode, and then restores training modes, buffers, gradients, hooks, grad mode and random state.
 """
 
 from scenelab.attacks.apgd import APGD, TargetedAPGD

@@ -18,7 +18,7 @@ def submit(
 ) -> None:
     """Check a submission and zip it.
 
-    Does the same as the kit's zip_submission.py. The same files always give the same zip, byte by byte.
+    Does the same as the kit's zip_submission.py. The same files always give the same zip, byte for byte.
 
     Example: scenelab submit homework
 

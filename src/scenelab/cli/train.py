@@ -1,4 +1,4 @@
-"""scenelab train, resume, recipes."""
+"""Commands that train a network, resume a run, and list the recipes."""
 
 import dataclasses
 from collections.abc import Callable

@@ -90,7 +90,7 @@ class Change(Value):
 
 
 class AttackedImage(Change):
-    """Entry of `attack.json`: names of image and PNG file, true category, success, and L∞ norm of the perturbation."""
+    """Entry of `attack.json`: image, PNG file of the adversarial example, true category, success, perturbation's L∞ norm."""
 
     image: str
     file: str

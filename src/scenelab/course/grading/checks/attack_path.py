@@ -18,7 +18,7 @@ Pick = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Match:
-    """A label that explains the last step of an image, and an image from which the step may have started.
+    """Label and start image that are consistent with an attack's last step on one image.
 
     The step has the signs of the gradient of the label's loss at `start`, or the opposite signs.
     """
@@ -110,7 +110,7 @@ def followed_labels(network: nn.Module, loss: str, start: Tensor, end: Tensor) -
 
 
 def follow(matches: list[list[Match]], setting: Setting, pick: Pick) -> bool:
-    """Return whether each image matches the label that `pick` selects from its logits, at the clean or start image."""
+    """Return True if every image has a match whose label `pick` selects from the logits of the clean or the start image."""
     network = setting.network()
     clean = pick(network(setting.images.double())).tolist()
     return all(

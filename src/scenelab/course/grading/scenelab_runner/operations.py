@@ -176,7 +176,7 @@ def _make_network(module: ModuleType, names: list[str], **options: Any) -> nn.Mo
 def describe_model(module: ModuleType, request: Message) -> Message:
     """Return parameter shapes, parameter count, size in bytes and module class names of the student's network.
 
-    `later` in the reply tells whether the submission has the function names of 2022 and later.
+    `later` in the reply is True if the submission uses the function names of the assignment's editions since 2022.
     """
     network = _make_network(module, request.values["names"])
     parameters, state = list(network.parameters()), network.state_dict().values()
