@@ -90,7 +90,7 @@ class Change(Value):
 
 
 class AttackedImage(Change):
-    """Entry of `attack.json`: image, PNG file of the adversarial example, true category, success, perturbation's L∞ norm."""
+    """Entry of `attack.json`: image, PNG of the adversarial example, true category, success, L∞ norm of the change."""
 
     image: str
     file: str

@@ -92,7 +92,7 @@ def check_black_box(epsilon: str, *, fooled: int, images: int) -> Iterator[Maski
 
 
 def check_monotone(accuracies: list[tuple[float, float]]) -> Iterator[MaskingSign]:
-    """Yield a sign of gradient masking if accuracy rises by over 2 points between consecutive (ε, accuracy in percent)."""
+    """Yield a sign of gradient masking if accuracy rises by over 2 points between consecutive (ε, accuracy)."""
     for (small, before), (large, after) in pairwise(accuracies):
         if after > before + SLACK:
             yield _sign("not monotone", large, after, small, before)

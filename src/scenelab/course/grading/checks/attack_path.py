@@ -110,7 +110,7 @@ def followed_labels(network: nn.Module, loss: str, start: Tensor, end: Tensor) -
 
 
 def follow(matches: list[list[Match]], setting: Setting, pick: Pick) -> bool:
-    """Return True if every image has a match whose label `pick` selects from the logits of the clean or the start image."""
+    """Return True if every image has a match whose label `pick` selects from the clean or the start image's logits."""
     network = setting.network()
     clean = pick(network(setting.images.double())).tolist()
     return all(
