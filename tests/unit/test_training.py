@@ -16,6 +16,7 @@ from scenelab.data.loader import seed_for
 from scenelab.data.splits import open_dataset
 from scenelab.errors import Interrupted, LabError
 from scenelab.evaluation.metrics import predict_logits
+from scenelab.io import LOCK
 from scenelab.models.flops import count_flops
 from scenelab.models.registry import create_model
 from scenelab.progress import LogProgress
@@ -227,7 +228,7 @@ def test_a_run_that_is_being_written_is_not_resumed(scenes, tmp_path):
     steps = [row["step"] for row in read_rows(tmp_path / "run")]
     assert steps == sorted(steps)
     resume_run(tmp_path / "run", display=QUIET)
-    assert not (tmp_path / "run" / ".lock.owner").exists()
+    assert not (tmp_path / "run" / LOCK).exists()
 
 
 def test_a_missing_device_and_an_unwritable_folder_are_named(scenes, tmp_path):

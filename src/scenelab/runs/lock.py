@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from scenelab.errors import LabError
-
-NAME, OWNER = ".lock", ".lock.owner"
+from scenelab.io import LOCK, NO_LOCKS, lock_folder
 
 
 @contextmanager
@@ -20,25 +17,27 @@ def lock_run(folder: Path) -> Iterator[None]:
     Raises:
         LabError: another process has the lock, or the folder cannot be written.
     """
-    lock = FileLock(folder / NAME)
+    handle = None
     try:
-        lock.acquire(blocking=False)
-        (folder / OWNER).write_text(f"process {os.getpid()} on {socket.gethostname()}")
-    except Timeout as error:
+        handle = lock_folder(folder)
+        os.ftruncate(handle, 0)
+        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    except (BlockingIOError, FileNotFoundError) as error:
         raise LabError(f"{folder} is being written by {_owner(folder)}; wait until it ends, or stop it") from error
     except OSError as error:
-        raise LabError(f"cannot write run folder {folder}: {error.strerror}; choose a writable one") from error
+        if error.errno not in NO_LOCKS:
+            raise LabError(f"cannot write run folder {folder}: {error.strerror}; choose a writable one") from error
     try:
         yield
     finally:
-        for name in (OWNER, NAME):
-            with suppress(OSError):
-                (folder / name).unlink()
-        lock.release()
+        with suppress(OSError):
+            (folder / LOCK).unlink()
+        if handle is not None:
+            os.close(handle)
 
 
 def _owner(folder: Path) -> str:
     try:
-        return (folder / OWNER).read_text(errors="replace")[:100] or "another process"
+        return (folder / LOCK).read_text(errors="replace")[:100] or "another process"
     except OSError:
         return "another process"
