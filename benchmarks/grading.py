@@ -14,8 +14,7 @@ from scenelab.course.grading.batch import Batch
 from scenelab.course.grading.rubric import read_rubric
 from scenelab.course.grading.sandbox import best
 from scenelab.course.kit import files
-from scenelab.runtime import resident_memory
-from scenelab.training.session import available_cores
+from scenelab.runtime import available_cores, resident_memory
 
 
 def generate(folder: Path, count: int) -> Path:

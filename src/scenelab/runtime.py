@@ -114,3 +114,8 @@ def peak_memory() -> int:
 def resident_memory() -> int:
     """Return the current resident set size of this process in bytes."""
     return psutil.Process().memory_info().rss
+
+
+def available_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -31,8 +31,8 @@ def conv(
         size: side of the images in pixels, 16 or more.
         threads: CPU threads.
     """
+    from scenelab.runtime import available_cores
     from scenelab.studies.conv_speed import measure_convolutions
-    from scenelab.training.session import available_cores
 
     for name, value, minimum in (
         ("rounds", rounds, 1),

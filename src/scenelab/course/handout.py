@@ -26,10 +26,10 @@ from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import RunConfig, TrainConfig
 from scenelab.runs.network import read_classifier
 from scenelab.runs.run import Run
+from scenelab.runtime import available_cores
 from scenelab.training.clock import total_steps
 from scenelab.training.metrics_logger import RunLogger
 from scenelab.training.recipes import starter
-from scenelab.training.session import available_cores
 from scenelab.training.state import TrainState, initialize, make_loader, restore
 from scenelab.training.trainer import Trainer, pick_device
 

@@ -1,7 +1,6 @@
 """Provenance of runs and results: command, commit, versions, machine, and digest of the weights."""
 
 import hashlib
-import os
 import platform
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import torch
 
 from scenelab.errors import printable
 from scenelab.io import read_plain
+from scenelab.runtime import available_cores
 from scenelab.schema import Model
 
 PACKAGES = ("scenelab", "torch", "torchvision", "numpy")
@@ -74,7 +74,7 @@ def environment() -> Environment:
             "python": platform.python_version(),
             "versions": {name: version(name) for name in PACKAGES},
             "processor": _processor(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores": available_cores(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "platform": platform.platform(),
         }

@@ -13,10 +13,10 @@ from scenelab.models.registry import CONVOLUTIONS
 from scenelab.runs.config import TrainConfig, to_plain
 from scenelab.runs.provenance import environment
 from scenelab.runs.run import Run
+from scenelab.runtime import available_cores
 from scenelab.studies.figures import draw_conv
 from scenelab.studies.runs import Study, is_finished, require_same, train_run, write_study
 from scenelab.training.metrics_logger import read_metrics
-from scenelab.training.session import available_cores
 
 
 def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) -> tuple[Study, str]:

@@ -18,9 +18,10 @@ from scenelab.progress import TrainProgress
 from scenelab.runs.config import TrainConfig, from_plain, to_plain
 from scenelab.runs.network import Stored, read_classifier
 from scenelab.runs.run import Run
+from scenelab.runtime import available_cores
 from scenelab.studies.worker import run_worker
 from scenelab.training.budget import plan
-from scenelab.training.session import available_cores, resume_run, start_run
+from scenelab.training.session import resume_run, start_run
 
 HOLDOUT = 0.1
 Study = dict[str, Any]

@@ -21,7 +21,7 @@ from scenelab.runs.config import RunConfig, TrainConfig, from_plain, to_plain
 from scenelab.runs.lock import lock_run
 from scenelab.runs.provenance import Environment, TrainingResult, environment
 from scenelab.runs.run import Run
-from scenelab.runtime import peak_memory
+from scenelab.runtime import available_cores, peak_memory
 from scenelab.schema import parse
 from scenelab.training.budget import plan
 from scenelab.training.distributed import SINGLE_PROCESS, World
@@ -122,11 +122,6 @@ def open_sides(data: Path, cache: Path | None, config: TrainConfig) -> tuple[Mem
     if config.holdout:
         return hold_out(train, config.holdout)
     return train, open_dataset(data, cache, "val", config.stored_size, config.damaged)
-
-
-def available_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_per_rank(world: World) -> int:
