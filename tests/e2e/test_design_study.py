@@ -9,23 +9,33 @@ import pytest
 
 from quick_studies import plan_here
 from scenelab.cli import main
+from scenelab.evaluation.study_results import (
+    DesignRow,
+    DesignRun,
+    DesignStudy,
+    DesignVariant,
+    FinishedRun,
+    HeldOutImages,
+)
 from scenelab.io import read_json
 from scenelab.models.registry import NETWORKS
 from scenelab.runs.config import ScheduleConfig, to_plain
+from scenelab.runs.provenance import environment
 from scenelab.studies import design, runs
 from scenelab.studies.design_findings import judge, pooled_spread
 from scenelab.training.recipes import get
 
 
-def variant(name: str, *top1: float, **values) -> dict:
-    run = {"top5": 50.0, "loss": 2.0, "images_per_second": 100.0, "epochs": 2.0, "images_seen": 2000}
-    run |= {"parameters": 10, "training_flops": 5, "curve": [], "accuracy": {"train": [], "holdout": []}}
-    seeds = [{"seed": seed, "top1": value, **run} for seed, value in enumerate(top1)]
-    return {"name": name, "what": f"what {name} is", "ladder": False, "against": "ours", "runs": seeds, **values}
+def variant(name: str, *top1: float, against: str | None = "ours", diverged: int = 0) -> DesignVariant:
+    values = {"top5": 50.0, "loss": 2.0, "images_per_second": 100.0, "epochs": 2.0, "images_seen": 2000, "minutes": 1}
+    values |= {"parameters": 10, "training_flops": 5, "steps": 7}
+    runs = [FinishedRun(seed=seed, top1=value, **values) for seed, value in enumerate(top1)]
+    failed = [DesignRun(seed=9, message="training diverged at step 3")] * diverged
+    return DesignVariant(name=name, what=f"what {name} is", ladder=False, against=against, runs=[*runs, *failed])
 
 
-def verdicts(*variants: dict, images: int = 3000) -> dict[str, dict]:
-    return {row["name"]: row for row in judge(list(variants), classes=100, images=images)}
+def verdicts(*variants: DesignVariant, images: int = 3000) -> dict[str, DesignRow]:
+    return {row.name: row for row in judge(list(variants), classes=100, images=images)}
 
 
 def test_the_spread_is_pooled_over_variants():
@@ -42,32 +52,30 @@ def test_differences_are_compared_with_students_t(shift, verdict):
     """s = 1 with four degrees of freedom: t is 2.776, and three runs against three give t·√(2/3) = 2.267."""
     reference = variant("ours", 30.0, 31.0, 32.0, against=None)
     rows = verdicts(reference, variant("x", 30.0 + shift, 31.0 + shift, 32.0 + shift))
-    assert rows["x"]["verdict"] == verdict
-    assert rows["x"]["difference"] == pytest.approx(shift)
-    assert rows["x"]["noise"] == pytest.approx(2.776 * math.sqrt(2 / 3), abs=0.01)
-    assert rows["x"]["range"] == pytest.approx([30 + shift, 32 + shift])
-    assert rows["ours"]["verdict"] == "the reference"
-    assert "difference" not in rows["ours"]
+    assert rows["x"].verdict == verdict
+    assert rows["x"].difference == pytest.approx(shift)
+    assert rows["x"].noise == pytest.approx(2.776 * math.sqrt(2 / 3), abs=0.01)
+    assert rows["x"].range == pytest.approx([30 + shift, 32 + shift])
+    assert rows["ours"].verdict == "the reference"
+    assert rows["ours"].difference is None
 
 
 @pytest.mark.parametrize(("value", "verdict"), [(54.3, "within noise"), (54.5, "better")])
 def test_single_runs_are_compared_with_the_error_of_an_accuracy(value, verdict):
     """At 50 % and 1,000 images: 1.96·√(2·0.25/1000) = 4.38 points."""
     rows = verdicts(variant("ours", 50.0, against=None), variant("x", value), images=1000)
-    assert rows["x"]["verdict"] == verdict
+    assert rows["x"].verdict == verdict
 
 
 def test_networks_that_did_not_learn_or_diverged_are_named():
-    failed = {"seed": 0, "message": "training diverged at step 3"}
-    gone, shaky = {**variant("gone"), "runs": [failed]}, variant("shaky", 30.0)
-    shaky["runs"].append(failed)
+    gone, shaky = variant("gone", diverged=1), variant("shaky", 30.0, diverged=1)
     rows = verdicts(variant("ours", 30.0, against=None), variant("stuck", 1.0, against="shaky"), gone, shaky)
     expected = {"stuck": "does not learn", "gone": "diverged", "shaky": "within noise; 1 of 2 diverged"}
-    assert rows["stuck"]["difference"] == pytest.approx(-29)
-    assert {name: rows[name]["verdict"] for name in expected} == expected
-    assert rows["gone"]["n"] == 0
-    rows = verdicts(variant("ours", against=None, runs=[failed]), variant("x", 30.0))
-    assert rows["x"]["verdict"] == "nothing to compare with"
+    assert rows["stuck"].difference == pytest.approx(-29)
+    assert {name: rows[name].verdict for name in expected} == expected
+    assert rows["gone"].n == 0
+    rows = verdicts(variant("ours", against=None, diverged=1), variant("x", 30.0))
+    assert rows["x"].verdict == "nothing to compare with"
 
 
 def test_each_switch_changes_one_thing():
@@ -142,14 +150,14 @@ def test_val_is_not_opened_and_only_near_variants_are_repeated(trained, scenes, 
 
 def test_the_table_names_what_was_measured(tmp_path):
     variants = [variant("ours", 30.0, 31.0, 32.0, against=None), variant("x", 31.0)]
-    result = {
-        "config": to_plain(dataclasses.replace(get("laptop"), threads=2)),
-        "environment": {"processor": "a processor", "versions": {"torch": "2"}, "command": "scenelab study design"},
-        "data": {"folder": "d", "held_out": 9},
-        "variants": judge(variants, classes=100, images=9),
-        "reference": "ours",
-        "guessing_loss": 4.6,
-    }
+    result = DesignStudy(
+        config=dataclasses.replace(get("laptop"), threads=2),
+        environment=environment(),
+        data=HeldOutImages(folder="d", held_out=9),
+        variants=judge(variants, classes=100, images=9),
+        reference="ours",
+        guessing_loss=4.6,
+    )
     text = runs.write_study(tmp_path, "design", result, lambda study, path: None)
     assert "between seeds is 1.00 points" in text
     measured = "10 | 100 | 2.0 | 31.00 (30.0–32.0, n 3) | 50.00 | 2.000 | – | the reference |"

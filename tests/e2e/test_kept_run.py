@@ -40,6 +40,6 @@ def test_a_kept_run_evaluates_to_the_same_numbers(run, tmp_path, capsys):
 
 def test_a_kept_run_is_read_for_the_report_and_to_resume(run):
     read = read_run(run)
-    assert (read.config.recipe, read.config.epochs, read.results["training"]["steps"]) == ("kept", 2, 10)
+    assert (read.config.recipe, read.config.epochs, read.training and read.training.steps) == ("kept", 2, 10)
     header = read_header(run, load_checkpoint(run / "checkpoint.pth.tar"), ResumableHeader)
     assert (header.step, header.epoch, len(header.categories)) == (10, 2, 12)

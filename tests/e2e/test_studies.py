@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,12 +15,16 @@ from quick_studies import Quiet, plan_here, tiny, train_here
 from scenelab.cli import main
 from scenelab.errors import Interrupted, LabError
 from scenelab.evaluation.robustness import Effort
+from scenelab.evaluation.study_results import ConvSide, ConvStudy, EpochMetrics, ValImages
 from scenelab.io import read_json
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import to_plain
+from scenelab.runs.provenance import TrainingResult, environment
 from scenelab.runs.run import Run
 from scenelab.studies import conv, runs
 from scenelab.training.recipes import RECIPES
+
+KEPT_RUN = Path(__file__).parents[1] / "data" / "run-0.1"
 
 
 @pytest.fixture
@@ -89,15 +94,15 @@ def test_a_study_needs_a_step():
         conv.complete(tiny(), images=72, steps=0)
 
 
-def side(*, loss: list[float], top1: float) -> dict:
-    row = {"epoch": 1, "loss": 1.0, "top1": top1, "top5": 90.0}
-    return {
-        "peak_memory_bytes": 2**30,
-        "images_per_second": 200.0,
-        "accuracy": {"train": [row], "val": [row]},
-        "loss": [[step + 1, value] for step, value in enumerate(loss)],
-        "accounting": {"steps": 3, "threads": 2, "device": "cpu"},
-    }
+def side(*, loss: list[float], top1: float) -> ConvSide:
+    row = EpochMetrics(epoch=1, step=3, loss=1.0, top1=top1, top5=90.0)
+    return ConvSide(
+        peak_memory_bytes=2**30,
+        images_per_second=200.0,
+        accuracy={"train": [row], "val": [row]},
+        loss=[(step + 1, value) for step, value in enumerate(loss)],
+        accounting=TrainingResult.read(KEPT_RUN / "results" / "training.json"),
+    )
 
 
 INSIDE = "lies inside the 95 % interval of the native one, 46.91 to 53.09 %"
@@ -113,13 +118,13 @@ LARGEST = "| largest difference of the loss curves | | | 0.25 (step 2) |"
 )
 def test_the_differences_are_found_and_named(loss, top1, phrases, tmp_path):
     sides = {"native": side(loss=[4.0, 3.0, 2.0], top1=50), "custom": side(loss=loss, top1=top1)}
-    study = {
-        "what": "",
-        "data": {"folder": "data", "train_images": 72, "val_images": 1000},
-        "config": to_plain(tiny(epochs=1)),
-        "environment": {"processor": "a processor", "versions": {"torch": "2"}, "command": "scenelab study conv"},
-        **conv.compare(sides, val_images=1000),
-    }
+    study = ConvStudy(
+        what="",
+        data=ValImages(folder="data", train_images=72, val_images=1000),
+        config=tiny(epochs=1),
+        environment=environment(),
+        **dict(conv.compare(sides, val_images=1000)),
+    )
     text = runs.write_study(tmp_path, "study", study, lambda study, path: None)
     assert [phrase for phrase in phrases if phrase not in text] == []
 

@@ -96,7 +96,7 @@ def read_results(path: Path) -> None:
     if (run.results / "val.json").read_bytes()[:1] != b"{":
         (run.results / "val.json").rename(run.results / "val_predictions.csv")
         shutil.copy(SEEDS / "results" / "val.json", run.results)
-    assert read_run(path.parent).split == "val"
+    assert read_run(path.parent).evaluation
 
 
 def read_lists(path: Path) -> None:

@@ -1,7 +1,7 @@
 """scenelab study: train variants from one seed and compare them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from tyro.conf import arg
 
@@ -19,6 +19,7 @@ from scenelab.cli.arguments import (
 from scenelab.cli.output import print_json
 from scenelab.cli.train import change
 from scenelab.errors import LabError
+from scenelab.schema import Model
 
 
 def conv(
@@ -53,7 +54,7 @@ def conv(
 
     values = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "threads": threads}
     config = change(get(recipe), values, lr=lr)
-    _print(run_study(out, data, config, steps=steps if epochs is None else None), out / "study", json=json)
+    _print(*run_study(out, data, config, steps=steps if epochs is None else None), out / "study", json=json)
 
 
 def design(
@@ -85,7 +86,7 @@ def design(
     if seeds < 1:
         raise LabError(f"--seeds is {seeds}; expected 1 or more")
     config = change(get("laptop"), {"minutes": minutes, "seed": seed, "threads": threads})
-    _print(run_study(out, data, config, seeds=seeds), out / "design", json=json)
+    _print(*run_study(out, data, config, seeds=seeds), out / "design", json=json)
 
 
 def adversarial(
@@ -124,14 +125,14 @@ def adversarial(
     config = change(get("laptop"), {"minutes": minutes, "seed": seed, "threads": threads})
     levels = [read_epsilon(text) for text in epsilons]
     result = run_study(out, data, config, epsilon=read_epsilon(epsilon), epsilons=levels, images=images)
-    _print(result, out / "adversarial", json=json)
+    _print(*result, out / "adversarial", json=json)
 
 
-def _print(result: tuple[dict[str, Any], str], path: Path, *, json: bool) -> None:
+def _print(study: Model, text: str, path: Path, *, json: bool) -> None:
     if json:
-        print_json(result[0])
+        print_json(study.to_json())
     else:
-        print(f"{result[1]}\nwritten: {path}.json, {path}.md, {path}.png")
+        print(f"{text}\nwritten: {path}.json, {path}.md, {path}.png")
 
 
 COMMANDS = Commands(

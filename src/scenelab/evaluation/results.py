@@ -17,11 +17,21 @@ class Value(Model):
     model_config = ConfigDict(allow_inf_nan=True)
 
 
-class Stamped(Value):
-    """Base class of result files: date, command line, and SHA-256 of the weights file."""
+class Dated(Value):
+    """Base class of results with the date and the command line of their measurement."""
 
     date: str
     command: str
+
+    @property
+    def origin(self) -> str:
+        """`DATE: COMMAND`."""
+        return f"{self.date[:10]}: {self.command}"
+
+
+class Stamped(Dated):
+    """Base class of result files: date, command line, and SHA-256 of the weights file."""
+
     weights: str | None
 
 
@@ -37,11 +47,9 @@ def stamp_result(run: Run, stored: Stored) -> dict[str, Any]:
     return {**stamp(run.best), "model": stored.arch, "size": stored.size}
 
 
-class SaliencyTest(Value):
+class SaliencyTest(Dated):
     """Base class of tests of attribution maps: date, command, version, requested methods, and number of images."""
 
-    date: str
-    command: str
     version: str
     methods_asked: tuple[str, ...]
     images: int

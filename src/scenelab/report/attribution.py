@@ -1,5 +1,6 @@
 """Report section on attention maps: examples per run, and tests of their quality."""
 
+from scenelab.evaluation.explain import AttributionResult
 from scenelab.report.collect import Collected, RunData
 from scenelab.report.sections import Section
 
@@ -14,27 +15,26 @@ def attention(collected: Collected) -> Section:
     """Return the section with each run's attention maps and their faithfulness, sanity and object tests."""
     section = Section("attention", "Attention maps")
     section.prose("attention")
-    explained = [run for run in collected.runs if "attribution" in run.results]
-    for run in explained:
-        _maps(section, run)
+    explained = [(run, run.attribution) for run in collected.runs if run.attribution]
+    for run, result in explained:
+        _maps(section, run, result)
     if not explained:
         name = collected.runs[0].folder if collected.runs else "RUN"
         section.missing("attention maps", f"scenelab explain {name} --faithfulness --sanity --objects")
     return section
 
 
-def _maps(section: Section, run: RunData) -> None:
-    result, command = run.results["attribution"], "explain"
+def _maps(section: Section, run: RunData, result: AttributionResult) -> None:
     section.heading(run.name)
-    section.stale(run, "attribution", command)
-    source = f"{run.name}, {result['images']} {result['split']} images, {run.source(result, command)}"
+    section.stale(run, result, "explain")
+    source = f"{run.name}, {result.images} {result.split} images, {result.origin}"
     for name, title in (("right", "Right and confident"), ("wrong", "Wrong and confident")):
         alt = f"{title}: images beside their attention maps"
         section.image(run.file(f"attention/{name}-1.png"), alt, f"{title}. {source}")
     for name, alt in TESTS.items():
-        if name in result:
-            source = f"{run.name}, {result[name]['images']} images, {run.source(result[name], command)}"
+        if test := getattr(result, name):
+            source = f"{run.name}, {test.images} images, {test.origin}"
             section.image(run.file(f"attention/{name}.png"), alt, f"{alt}; {source}")
-    if "sanity" in result:
-        methods = result["sanity"]["methods"].items()
-        section.text("\n".join(f"- **{name}** {values['verdict']}." for name, values in methods))
+    if result.sanity:
+        methods = result.sanity.methods.items()
+        section.text("\n".join(f"- **{name}** {values.verdict}." for name, values in methods))

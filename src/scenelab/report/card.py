@@ -19,7 +19,7 @@ def make_card(collected: Collected) -> str:
     run = collected.runs[0]
     if run.evaluation is None:
         raise LabError(f"--card needs accuracy; run: scenelab evaluate {run.folder}")
-    per_class = run.evaluation["per_class"].items()
+    per_class = run.evaluation.per_class.items()
     ranked = sorted(
         ((name, value) for name, value in per_class if value == value), key=lambda pair: pair[1]
     )  # NaN: the class has no images

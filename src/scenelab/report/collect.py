@@ -7,27 +7,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from scenelab.errors import LabError
-from scenelab.io import read_json, read_text
+from scenelab.evaluation.challenge import ChallengeCard
+from scenelab.evaluation.evaluate import EvaluationResult
+from scenelab.evaluation.explain import AttributionResult
+from scenelab.evaluation.results import Stamped
+from scenelab.evaluation.robustness import RobustnessResult
+from scenelab.evaluation.study_results import AdversarialStudy, ConvStudy, DesignStudy, Study
+from scenelab.io import read_text
 from scenelab.runs.config import TrainConfig
-from scenelab.runs.provenance import digest
+from scenelab.runs.provenance import Environment, TrainingResult, digest
 from scenelab.runs.run import Run
+from scenelab.schema import Model
 from scenelab.training.metrics_logger import read_metrics
 
-STUDIES = {"conv": "study.json", "design": "design.json", "adversarial": "adversarial.json"}
+STUDIES: dict[str, tuple[str, type[Study]]] = {
+    "conv": ("study.json", ConvStudy),
+    "design": ("design.json", DesignStudy),
+    "adversarial": ("adversarial.json", AdversarialStudy),
+}
+"""File and schema of each kind of study."""
 SHAPE_ERRORS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, csv.Error)
-RESULTS = ("training", "val", "holdout", "attribution", "robustness", "challenge")
+M = TypeVar("M", bound=Model)
+S = TypeVar("S", bound=Study, covariant=True)
 
 
 @dataclass(frozen=True)
 class RunData:
-    """Content of a run folder.
+    """Content of a run folder; results that have not been measured are None.
 
     Attributes:
         rows: rows of `metrics.jsonl`.
-        results: content of `results/NAME.json` by name, for each name in `RESULTS` whose file exists.
+        evaluation: accuracy on val, or if missing on the held-out training images.
+        training: accounting of the finished training.
         data: name of the data folder used in training.
         weights: digest of the current weights.
         labels: class index by image path, in the evaluated split.
@@ -37,76 +51,63 @@ class RunData:
     name: str
     folder: Path
     config: TrainConfig
-    environment: dict[str, Any]
+    environment: Environment | None
     rows: list[dict[str, Any]]
-    results: dict[str, Any]
+    evaluation: EvaluationResult | None = None
+    training: TrainingResult | None = None
+    attribution: AttributionResult | None = None
+    robustness: RobustnessResult | None = None
+    challenge: ChallengeCard | None = None
     data: str = ""
     weights: str | None = None
     labels: dict[str, int] = field(default_factory=dict, repr=False)
     guesses: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
     @property
-    def split(self) -> str:
-        """Name of the evaluated split."""
-        return evaluated_split(self.results)
-
-    @property
-    def evaluation(self) -> dict[str, Any] | None:
-        """Result of `scenelab evaluate` on `split`; None if the run was not evaluated."""
-        return self.results.get(self.split)
-
-    @property
-    def training(self) -> dict[str, Any] | None:
-        """Content of `results/training.json`; None if training has not finished."""
-        return self.results.get("training")
-
-    @property
     def classes(self) -> int | None:
         """Number of classes; None if the run was not evaluated."""
-        return len(self.evaluation["per_class"]) if self.evaluation else None
+        return len(self.evaluation.per_class) if self.evaluation else None
 
     @property
     def origin(self) -> str:
         """Command, date, processor, versions and commit of the training, as text."""
-        versions = ", ".join(f"{name} {number}" for name, number in self.environment.get("versions", {}).items())
-        command, date = self.environment.get("command", "unknown command"), self.environment.get("date", "")[:10]
-        processor = self.environment.get("processor") or "unknown processor"
-        return f"`{command}`, {date}, {processor}, {versions}, commit {self.environment.get('commit')}."
+        place = self.environment
+        if place is None:
+            return "unknown command and machine."
+        versions = ", ".join(f"{name} {number}" for name, number in place.versions.items())
+        return f"`{place.command}`, {place.date[:10]}, {place.processor}, {versions}, commit {place.commit}."
 
     def file(self, name: str) -> Path:
         """Return the path of the file `name` in the run's folder `results`."""
         return Run(self.folder).results / name
 
-    def source(self, result: dict[str, Any], command: str) -> str:
-        """Return `DATE: COMMAND` of a result, as text; a missing command defaults to `scenelab COMMAND RUN`."""
-        return f"{result.get('date', '')[:10]}: {result.get('command') or f'scenelab {command} {self.folder}'}"
-
-    def is_stale(self, name: str) -> bool:
-        """Return whether the weights have changed since the result `name` was measured."""
-        measured = self.results[name].get("weights")
-        return measured is not None and self.weights is not None and measured != self.weights
+    def is_stale(self, result: Stamped) -> bool:
+        """Return whether the weights have changed since the result was measured."""
+        return None not in (result.weights, self.weights) and result.weights != self.weights
 
 
 @dataclass(frozen=True)
-class StudyData:
+class StudyData(Generic[S]):
     """Result of a study and its folder."""
 
     folder: Path
-    result: dict[str, Any]
+    result: S
 
     @property
     def source(self) -> str:
         """Processor, folder, date and command of the study, as text."""
-        place = self.result["environment"]
-        return f"{place['processor']}; {self.folder.name}, {place['date'][:10]}: {place['command']}"
+        place = self.result.environment
+        return f"{place.processor}; {self.folder.name}, {place.date[:10]}: {place.command}"
 
 
 @dataclass(frozen=True)
 class Collected:
-    """Runs and studies of a report; studies are by kind, a key of `STUDIES`."""
+    """Runs of a report, and at most one study of each kind."""
 
     runs: list[RunData]
-    studies: dict[str, StudyData]
+    conv: StudyData[ConvStudy] | None = None
+    design: StudyData[DesignStudy] | None = None
+    adversarial: StudyData[AdversarialStudy] | None = None
 
 
 @contextmanager
@@ -129,15 +130,17 @@ def collect(folders: list[Path]) -> Collected:
         LabError: a folder is neither a run nor a study, two studies have the same kind, or `folders` is empty.
     """
     runs: list[RunData] = []
-    studies: dict[str, StudyData] = {}
+    studies: dict[str, Any] = {}
     for folder in folders:
-        kinds = [kind for kind, file in STUDIES.items() if (folder / file).exists()]
+        kinds = [kind for kind, (file, _) in STUDIES.items() if (folder / file).exists()]
         for kind in kinds:
             if kind in studies:
                 raise LabError(f"{studies[kind].folder} and {folder} are studies of one kind; name only one of them")
-            studies[kind] = StudyData(folder, read_json(folder / STUDIES[kind]))
+            file, schema = STUDIES[kind]
+            studies[kind] = StudyData(folder, schema.read(folder / file))
         if not kinds and not Run(folder).config.exists():
-            raise LabError(f"{folder} holds neither a run (config.json) nor a study ({', '.join(STUDIES.values())})")
+            files = ", ".join(file for file, _ in STUDIES.values())
+            raise LabError(f"{folder} holds neither a run (config.json) nor a study ({files})")
         if not kinds:
             runs.append(read_run(folder))
     if not runs and not studies:
@@ -146,7 +149,7 @@ def collect(folders: list[Path]) -> Collected:
     for index, run in enumerate(runs):
         if names.count(run.name) > 1:
             runs[index] = dataclasses.replace(run, name=f"{run.folder.resolve().parent.name}/{run.name}")
-    return Collected(runs, studies)
+    return Collected(runs, **studies)
 
 
 def read_run(folder: Path) -> RunData:
@@ -158,19 +161,23 @@ def read_run(folder: Path) -> RunData:
     run = Run(folder)
     with name_invalid_results([folder]):
         stored = run.read_config()
-        paths = {name: run.results / f"{name}.json" for name in RESULTS}
-        results = {name: read_json(path) for name, path in paths.items() if path.exists()}
-        robustness = results.get("robustness", {})
-        if "begun" in robustness or "warnings" not in robustness:  # the measurement was interrupted
-            results.pop("robustness", None)
-        labels, guesses = _read_predictions(run.results / f"{evaluated_split(results)}_predictions.csv")
+        evaluation = _read(EvaluationResult, run, "val") or _read(EvaluationResult, run, "holdout")
+        robustness = _read(RobustnessResult, run, "robustness")
+        if robustness and (robustness.begun or "warnings" not in robustness.model_fields_set):  # interrupted
+            robustness = None
+        split = evaluation.split if evaluation else "val"
+        labels, guesses = _read_predictions(run.results / f"{split}_predictions.csv")
         return RunData(
             name=folder.resolve().name,
             folder=folder,
             config=stored.train,
-            environment=read_json(run.environment) if run.environment.exists() else {},
+            environment=Environment.read(run.environment) if run.environment.exists() else None,
             rows=read_metrics(run),
-            results=results,
+            evaluation=evaluation,
+            training=_read(TrainingResult, run, "training"),
+            attribution=_read(AttributionResult, run, "attribution"),
+            robustness=robustness,
+            challenge=_read(ChallengeCard, run, "challenge"),
             data=Path(stored.data).name,
             weights=digest(run.best),
             labels=labels,
@@ -178,9 +185,9 @@ def read_run(folder: Path) -> RunData:
         )
 
 
-def evaluated_split(results: dict[str, Any]) -> str:
-    """Return the name of the evaluated split: `val` if it has results, else `holdout`."""
-    return "val" if "val" in results else "holdout"
+def _read(kind: type[M], run: Run, name: str) -> M | None:
+    path = run.results / f"{name}.json"
+    return kind.read(path) if path.exists() else None
 
 
 def _read_predictions(path: Path) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:

@@ -9,23 +9,23 @@ def convolution(collected: Collected) -> Section:
     section = Section("convolution", "Understanding convolutions")
     section.prose("convolution")
     section.heading("Comparison with PyTorch")
-    if "conv" not in collected.studies:
+    if collected.conv is None:
         command = "scenelab study conv --data data --out runs/study-conv --epochs 10"
         section.missing("the comparison of memory, speed and convergence", command)
         return section
-    data, study = collected.studies["conv"], collected.studies["conv"].result
-    accounting, loss = study["sides"]["native"]["accounting"], study["loss_difference"]
+    data, study = collected.conv, collected.conv.result
+    accounting, loss = study.sides["native"].accounting, study.loss_difference
     rows = []
     for name in ("native", "custom"):
-        side, final = study["sides"][name], study["final"][name]
-        cells = [f"{side['images_per_second']:.0f}", f"{side['peak_memory_bytes'] / 2**20:.0f}"]
-        cells += [f"{final['train_loss']:.3f}", f"{final['val_top1']:.2f}", f"{final['val_top5']:.2f}"]
+        side, final = study.sides[name], study.final[name]
+        cells = [f"{side.images_per_second:.0f}", f"{side.peak_memory_bytes / 2**20:.0f}"]
+        cells += [f"{final.train_loss:.3f}", f"{final.val_top1:.2f}", f"{final.val_top5:.2f}"]
         rows.append([name, *cells])
     section.table(
         "convolution|images/s|peak memory, MiB|train loss|val top-1 %|val top-5 %".split("|"),
         rows,
-        f"SimpleNet with PyTorch's and with our convolution, {accounting['steps']} steps from one seed, n = 1 each, "
-        f"{study['data']['val_images']} val images, {accounting['threads']} threads. {data.source}",
+        f"SimpleNet with PyTorch's and with our convolution, {accounting.steps} steps from one seed, n = 1 each, "
+        f"{study.data.val_images} val images, {accounting.threads} threads. {data.source}",
     )
     section.image(
         data.folder / "study.png",
@@ -33,10 +33,10 @@ def convolution(collected: Collected) -> Section:
         "Native and custom convolution. At first the losses differ by rounding errors only; training amplifies them.",
     )
     section.text(
-        f"Our convolution trains at {study['speed_vs_native']:.2f} times the speed and with "
-        f"{study['memory_vs_native']:.2f} times the memory. The losses differ by {loss['first']:.1e} at the first step "
-        f"and by at most {loss['largest']:.2g} (step {loss['largest_at_step']}). Val top-1 accuracy differs by at most "
-        f"{study['largest_top1_difference']:.2f} points in any epoch. Both compute the same sums in a different order "
+        f"Our convolution trains at {study.speed_vs_native:.2f} times the speed and with "
+        f"{study.memory_vs_native:.2f} times the memory. The losses differ by {loss.first:.1e} at the first step "
+        f"and by at most {loss.largest:.2g} (step {loss.largest_at_step}). Val top-1 accuracy differs by at most "
+        f"{study.largest_top1_difference:.2f} points in any epoch. Both compute the same sums in a different order "
         "and converge alike."
     )
     return section

@@ -60,10 +60,8 @@ def draw_robust(runs: list[RunData]) -> str:
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 3.6))
         for index, run in enumerate(runs):
-            result = run.results["robustness"]
-            attacked = [
-                {"epsilon": entry["epsilon"], **entry["worst"]} for entry in result["epsilons"] if entry["attacks"]
-            ]
-            plot_worst_case(axis, result["clean"], attacked, label=run.name, **_style(index))
+            if result := run.robustness:
+                attacked = [(entry.epsilon, entry.worst) for entry in result.epsilons if entry.attacks]
+                plot_worst_case(axis, result.clean, attacked, label=run.name, **_style(index))
         axis.set(xlabel="ε, levels of 255 (L∞)", ylabel="accuracy in percent", ylim=(0, None))
         return _finish(figure, axis, runs)

@@ -18,7 +18,7 @@ def references(collected: Collected) -> Section:
 def _topics(collected: Collected) -> set[str]:
     topics = {"places"}
     for run in collected.runs:
-        config, results = run.config, run.results
+        config, attribution = run.config, run.attribution
         is_used = {
             "residual": config.model.startswith("residual"),
             "norm": config.model in ("residual", "residual-small", "residual-large", "inception"),
@@ -36,10 +36,10 @@ def _topics(collected: Collected) -> set[str]:
         topics |= {topic for topic, used in is_used.items() if used}
         if config.adversarial is not None:
             topics |= {"attacks", config.adversarial.method}
-        attribution = results.get("attribution", {})
-        topics |= {*attribution.get("methods", ()), *attribution}
-        if "robustness" in results:
+        if attribution:
+            topics |= {*attribution.methods, *attribution.model_fields_set}
+        if run.robustness:
             topics |= {"attacks", "apgd", "square", "masking"}
-    if "adversarial" in collected.studies:
+    if collected.adversarial:
         topics |= {"attacks", "fast", "free", "apgd", "square"}
     return topics

@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from scenelab.errors import LabError
+from scenelab.evaluation.results import Stamped
 from scenelab.io import read_plain
 from scenelab.report.collect import RunData
 
@@ -72,9 +73,9 @@ class Section:
             return False
         return True
 
-    def stale(self, run: RunData, name: str, command: str) -> None:
-        """Add a warning to the section if the run's weights have changed since the result `name` was measured."""
-        if run.is_stale(name):
+    def stale(self, run: RunData, result: Stamped, command: str) -> None:
+        """Add a warning to the section if the run's weights have changed since the result was measured."""
+        if run.is_stale(result):
             repeat = f"repeat `scenelab {command} {run.folder}`"
             self.text(f"**Warning:** the weights of {run.name} have changed since this was measured; {repeat}.")
 

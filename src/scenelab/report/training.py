@@ -1,8 +1,8 @@
 """Report sections on training: the process, the training curves, and the network's design with its ablation."""
 
 from statistics import mean
-from typing import Any
 
+from scenelab.evaluation.study_results import DesignRow
 from scenelab.models.registry import NETWORKS
 from scenelab.report.collect import Collected, RunData
 from scenelab.report.figures import draw_accuracy, draw_steps
@@ -47,7 +47,7 @@ def process(collected: Collected) -> Section:
 
 def _left_out(run: RunData) -> str:
     text = ""
-    for split, entries in (run.training or {}).get("skipped", {}).items():
+    for split, entries in run.training.skipped.items() if run.training else ():
         names = ", ".join(f"`{path}`" for path, _ in entries[:MAX_NAMES])
         if len(entries) > MAX_NAMES:
             names += f" and {len(entries) - MAX_NAMES} more, listed in `results/training.json`"
@@ -87,8 +87,8 @@ def _discuss(run: RunData) -> str:
     text = f"The training loss changes from {mean(losses[:part]):.2f} to {mean(losses[-part:]):.2f}"
     if not run.training:
         text += "; the run is not finished"
-    elif run.training.get("stopped"):
-        text += f"; it stopped early: {run.training['stopped']}"
+    elif run.training.stopped:
+        text += f"; it stopped early: {run.training.stopped}"
     train = {row["epoch"]: row["top1"] for row in run.rows if row.get("split") == "train"}
     other = {row["epoch"]: row["top1"] for row in run.rows if row.get("split") in ("val", "holdout")}
     if not train.keys() & other.keys():
@@ -123,23 +123,23 @@ def design(collected: Collected) -> Section:
     """Return the section on the network's design (the handout's section 3), with the ablation of the design study."""
     section = Section("design", "The design of the network")
     _networks(section, collected.runs)
-    if "design" not in collected.studies:
+    if collected.design is None:
         command = "scenelab study design --data data --out runs/study-design --minutes 5"
         section.missing("the ablation of the network and the recipe", command)
         return section
-    data = collected.studies["design"]
-    study, config = data.result, data.result["config"]
+    data = collected.design
+    study, config = data.result, data.result.config
     source = (
-        f"{config['minutes']:g} minutes per run on {config['threads']} threads, {study['data']['held_out']} images "
+        f"{config.minutes:g} minutes per run on {config.threads} threads, {study.data.held_out} images "
         f"held out of train; {data.source}"
     )
-    rest = [row for row in study["variants"] if not row["ladder"]]
+    rest = [row for row in study.variants if not row.ladder]
     captions = {
         "network": "From a plain network to ours with the handout's optimizer; each is compared with the one above it",
         "recipe": "Our recipe with one choice changed, compared with the unchanged recipe",
     }
     for kind, caption in captions.items():
-        if rows := rest if kind == "recipe" else [row for row in study["variants"] if row["ladder"]]:
+        if rows := rest if kind == "recipe" else [row for row in study.variants if row.ladder]:
             head = f"{kind}|what|parameters|top-1 % (n)|top-5 %|difference|verdict".split("|")
             section.table(head, [_variant(row) for row in rows], f"{caption}. {source}")
     section.image(
@@ -153,7 +153,7 @@ def design(collected: Collected) -> Section:
         "within noise": "Changes without a significant effect in these runs",
     }
     for verdict, text in verdicts.items():
-        if names := [row["name"] for row in rest if row["verdict"].startswith(verdict)]:
+        if names := [row.name for row in rest if row.verdict.startswith(verdict)]:
             section.text(f"{text}: {', '.join(names)}.")
     return section
 
@@ -163,16 +163,16 @@ def _networks(section: Section, runs: list[RunData]) -> None:
     for run in runs:
         model, cost = run.config.model, run.training
         description = NETWORKS[model].description if model in NETWORKS else ""
-        size = [f"{cost['parameters']:,}", f"{cost['checkpoint_bytes'] / 1e6:.2f}"] if cost else ["", ""]
+        size = [f"{cost.parameters:,}", f"{cost.checkpoint_bytes / 1e6:.2f}"] if cost else ["", ""]
         rows.setdefault(model, [model, description, *size])
     if rows:
         caption = f"The networks of {', '.join(run.name for run in runs)}; the challenge allows 10 MB."
         section.table(["network", "what", "parameters", "model file, MB"], list(rows.values()), caption)
 
 
-def _variant(row: dict[str, Any]) -> list[str]:
-    if not row["n"]:
-        return [row["name"], row["what"], "", "", "", "", row["verdict"]]
-    difference = f"{row['difference']:+.1f} ± {row['noise']:.1f}" if "difference" in row else ""
-    cells = [f"{row['parameters']:,}", f"{row['top1']:.1f} ({row['n']})", f"{row['top5']:.1f}", difference]
-    return [row["name"], row["what"], *cells, row["verdict"]]
+def _variant(row: DesignRow) -> list[str]:
+    if not row.n:
+        return [row.name, row.what, "", "", "", "", row.verdict]
+    difference = "" if row.difference is None else f"{row.difference:+.1f} ± {row.noise:.1f}"
+    cells = [f"{row.parameters:,}", f"{row.top1:.1f} ({row.n})", f"{row.top5:.1f}", difference]
+    return [row.name, row.what, *cells, row.verdict]

@@ -56,11 +56,10 @@ def _summary(collected: Collected) -> list[dict[str, str]]:
     entries = []
     for run in collected.runs:
         if result := run.evaluation:
-            what = f"{run.name}, {result['images']} {result['split']} images"
-            value = f"{result['mirror']['top1']:.1f} % top-1, {result['mirror']['top5']:.1f} % top-5"
-            entries.append(
-                {"what": what, "value": value + (" (with earlier weights)" if run.is_stale(run.split) else "")}
-            )
+            what = f"{run.name}, {result.images} {result.split} images"
+            value = f"{result.mirror.top1:.1f} % top-1, {result.mirror.top5:.1f} % top-5"
+            value += " (with earlier weights)" if run.is_stale(result) else ""
+            entries.append({"what": what, "value": value})
     return entries
 
 

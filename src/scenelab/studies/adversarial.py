@@ -5,16 +5,16 @@ Clean accuracy and worst-case accuracy under attack per ε are measured on held-
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
-from scenelab.data.cache import MemmapDataset
-from scenelab.evaluation.robustness import Effort, measure_robustness
+from scenelab.evaluation.evaluate import EvaluationResult
+from scenelab.evaluation.robustness import Effort, RobustnessResult, measure_robustness
+from scenelab.evaluation.study_results import AdversarialRow, AdversarialStudy, DivergedVariant, WorstCase
 from scenelab.io import read_json
-from scenelab.runs.config import AdversarialConfig, TrainConfig, to_plain
-from scenelab.runs.provenance import environment
+from scenelab.runs.config import AdversarialConfig, TrainConfig
+from scenelab.runs.provenance import TrainingResult, environment
 from scenelab.runs.run import Run
 from scenelab.studies.figures import draw_adversarial
-from scenelab.studies.runs import Study, finish_run, plan_once, write_study
+from scenelab.studies.runs import finish_run, plan_once, write_study
 from scenelab.training.session import open_sides
 
 FREE_REPLAYS, PGD_STEPS = 4, 3
@@ -33,7 +33,7 @@ def variants(epsilon: float) -> dict[str, tuple[str, AdversarialConfig | None]]:
 
 def run_study(
     out: Path, data: Path, config: TrainConfig, *, epsilon: float, epsilons: list[float], images: int
-) -> tuple[Study, str]:
+) -> tuple[AdversarialStudy, str]:
     """Train and attack each unfinished variant in `out/VARIANT`, and write `adversarial.json`, `.md` and `.png`.
 
     Args:
@@ -49,22 +49,27 @@ def run_study(
     """
     base = plan_once(out, data, config)
     holdout = open_sides(data, None, base)[1]
-    rows: list[dict[str, Any]] = []
-    study, text = {}, ""
+    study = AdversarialStudy(
+        epsilon=epsilon,
+        images=min(images, len(holdout)),
+        held_out=len(holdout),
+        data=data.resolve().name,
+        config=base,
+        variants=[],
+        environment=environment(),
+    )
+    text = ""
     for name, (what, adversarial) in variants(epsilon).items():
         changed = dataclasses.replace(base, adversarial=adversarial, ema=_rescaled(base.ema, adversarial))
-        rows.append({"name": name, "what": what, **_row(Run(out / name), data, changed, holdout, epsilons, images)})
-        study = {
-            "epsilon": epsilon,
-            "images": min(images, len(holdout)),
-            "held_out": len(holdout),
-            "data": data.resolve().name,
-            "config": to_plain(base),
-            "variants": rows,
-            "environment": environment().to_json(),
-        }
-        names = [part["name"] for row in rows for part in row.get("worst", []) if part["epsilon"]]
-        text = write_study(out, "adversarial", study, draw_adversarial, columns=list(dict.fromkeys(names)))
+        run = Run(out / name)
+        stored = finish_run(run, data, changed, holdout)
+        if stored is None:
+            row = DivergedVariant(name=name, what=what, message=read_json(run.results / "diverged.json")["message"])
+        else:
+            measured = measure_robustness(run, stored, holdout, epsilons=epsilons, effort=Effort(), count=images)
+            row = _row(run, name, what, measured, epsilons)
+        study = study.model_copy(update={"variants": [*study.variants, row]})
+        text = write_study(out, "adversarial", study, draw_adversarial, columns=study.columns)
     return study, text
 
 
@@ -75,22 +80,24 @@ def _rescaled(decay: float, adversarial: AdversarialConfig | None) -> float:
     return max(0.0, 1 - (1 - decay) * adversarial.passes)
 
 
-def _row(
-    run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset, epsilons: list[float], images: int
-) -> dict[str, Any]:
-    stored = finish_run(run, data, config, holdout)
-    if stored is None:
-        return read_json(run.results / "diverged.json")
-    measured = measure_robustness(run, stored, holdout, epsilons=epsilons, effort=Effort(), count=images)
-    robustness = measured.to_json()
-    accounting, clean = read_json(run.results / "training.json"), read_json(run.results / "holdout.json")["plain"]
-    attacked = [part for part in robustness["epsilons"] if part["epsilon"] in epsilons]
-    return {
-        **{name: accounting[name] for name in ("minutes", "epochs", "images_seen", "training_flops")},
-        "stopped": accounting.get("stopped", ""),
-        "top1": clean["top1"],
-        "top1_interval": clean["top1_interval"],
-        "clean": robustness["clean"],
-        "worst": [{"epsilon": part["epsilon"], "name": part["name"], **part["worst"]} for part in attacked],
-        "warnings": robustness["warnings"],
-    }
+def _row(run: Run, name: str, what: str, measured: RobustnessResult, epsilons: list[float]) -> AdversarialRow:
+    training = TrainingResult.read(run.results / "training.json")
+    clean = EvaluationResult.read(run.results / "holdout.json").plain
+    return AdversarialRow(
+        name=name,
+        what=what,
+        minutes=training.minutes,
+        epochs=training.epochs,
+        images_seen=training.images_seen,
+        training_flops=training.training_flops,
+        stopped=training.stopped,
+        top1=clean.top1,
+        top1_interval=clean.top1_interval,
+        clean=measured.clean,
+        worst=[
+            WorstCase(epsilon=entry.epsilon, name=entry.name, **dict(entry.worst))
+            for entry in measured.epsilons
+            if entry.epsilon in epsilons
+        ],
+        warnings=list(measured.warnings),
+    )

@@ -13,13 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from scenelab.data.cache import MemmapDataset
+from scenelab.evaluation.evaluate import EvaluationResult
+from scenelab.evaluation.study_results import (
+    DesignRun,
+    DesignStudy,
+    DesignVariant,
+    EpochAccuracy,
+    FinishedRun,
+    HeldOutImages,
+)
 from scenelab.io import read_json
-from scenelab.runs.config import OptimizerConfig, TrainConfig, to_plain
-from scenelab.runs.provenance import environment
+from scenelab.runs.config import OptimizerConfig, TrainConfig
+from scenelab.runs.provenance import TrainingResult, environment
 from scenelab.runs.run import Run
-from scenelab.studies.design_findings import Row, judge
+from scenelab.studies.design_findings import judge
 from scenelab.studies.figures import draw_design
-from scenelab.studies.runs import Study, finish_run, plan_once, write_study
+from scenelab.studies.runs import finish_run, plan_once, write_study
 from scenelab.training.metrics_logger import read_metrics
 from scenelab.training.session import open_sides
 
@@ -27,8 +36,7 @@ REFERENCE = "ours"
 NEAR = 2.5  # percentage points of top-1; variants that differ by at most this are repeated with more seeds
 HANDOUT_SGD = OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=1e-4)
 CLIP = 1.0  # as in the handout; without it, plain networks diverge at this learning rate
-ACCOUNTING = "images_seen epochs minutes images_per_second parameters training_flops steps".split()
-Runs = dict[str, dict[int, Row]]
+Runs = dict[str, dict[int, DesignRun]]
 """Results by variant and seed."""
 
 
@@ -99,7 +107,7 @@ SWITCHES = (
 VARIANTS = (*LADDER, Variant(REFERENCE, "our network and recipe", _with(), None), *SWITCHES)
 
 
-def run_study(out: Path, data: Path, config: TrainConfig, *, seeds: int) -> tuple[Study, str]:
+def run_study(out: Path, data: Path, config: TrainConfig, *, seeds: int) -> tuple[DesignStudy, str]:
     """Train and evaluate each unfinished run in `out/VARIANT/SEED`, and write `design.json`, `.md` and `.png`.
 
     A network in `LADDER` is compared with an earlier one, a variant in `SWITCHES` with the reference. Every variant
@@ -133,21 +141,22 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, seeds: int) -> tupl
     return _write(out, data, base, holdout, runs)
 
 
-def _train(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset) -> Row:
-    if finish_run(run, data, config, holdout) is None:
-        values = read_json(run.results / "diverged.json")
-    else:
-        accounting = read_json(run.results / "training.json")
-        mirror = read_json(run.results / "holdout.json")["mirror"]
-        values = {name: accounting[name] for name in ACCOUNTING}
-        values |= {name: mirror[name] for name in ("top1", "top5", "loss")}
+def _train(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset) -> DesignRun:
+    stored = finish_run(run, data, config, holdout)
     rows = read_metrics(run)
-    accuracy = {
-        split: [{name: row[name] for name in ("epoch", "step", "top1")} for row in rows if row.get("split") == split]
-        for split in ("train", "holdout")
+    values: dict[str, Any] = {
+        "seed": config.seed,
+        "curve": [(row["step"], row["training_loss"]) for row in rows if "training_loss" in row],
+        "accuracy": {
+            split: [EpochAccuracy.model_validate(row) for row in rows if row.get("split") == split]
+            for split in ("train", "holdout")
+        },
     }
-    curve = [[row["step"], row["training_loss"]] for row in rows if "training_loss" in row]
-    return {**values, "curve": curve, "accuracy": accuracy}
+    if stored is None:
+        return DesignRun(**values, message=read_json(run.results / "diverged.json")["message"])
+    training = TrainingResult.read(run.results / "training.json")
+    evaluation = EvaluationResult.read(run.results / "holdout.json")
+    return FinishedRun.model_validate({**dict(training), **dict(evaluation.mirror), **values})
 
 
 def _repeated(runs: Runs) -> set[str]:
@@ -155,30 +164,30 @@ def _repeated(runs: Runs) -> set[str]:
     first = {name: next(iter(seeds.values())) for name, seeds in runs.items()}
     repeated = {REFERENCE}
     for variant in VARIANTS:
-        pair = [first.get(name or "", {}) for name in (variant.name, variant.against)]
-        if all("top1" in run for run in pair) and abs(pair[0]["top1"] - pair[1]["top1"]) <= NEAR:
+        run, other = first.get(variant.name), first.get(variant.against or "")
+        if isinstance(run, FinishedRun) and isinstance(other, FinishedRun) and abs(run.top1 - other.top1) <= NEAR:
             repeated |= {variant.name, str(variant.against)}
     return repeated
 
 
-def _write(out: Path, data: Path, base: TrainConfig, holdout: MemmapDataset, runs: Runs) -> tuple[Study, str]:
+def _write(out: Path, data: Path, base: TrainConfig, holdout: MemmapDataset, runs: Runs) -> tuple[DesignStudy, str]:
     variants = [
-        {
-            "name": variant.name,
-            "what": variant.what,
-            "ladder": variant in LADDER,
-            "against": variant.against,
-            "runs": [{"seed": seed, **values} for seed, values in runs[variant.name].items()],
-        }
+        DesignVariant(
+            name=variant.name,
+            what=variant.what,
+            ladder=variant in LADDER,
+            against=variant.against,
+            runs=[*runs[variant.name].values()],
+        )
         for variant in VARIANTS
         if variant.name in runs
     ]
-    study = {
-        "data": {"folder": data.resolve().name, "held_out": len(holdout)},
-        "config": to_plain(base),
-        "reference": REFERENCE,
-        "guessing_loss": math.log(len(holdout.categories)),
-        "variants": judge(variants, classes=len(holdout.categories), images=len(holdout)),
-        "environment": environment().to_json(),
-    }
+    study = DesignStudy(
+        data=HeldOutImages(folder=data.resolve().name, held_out=len(holdout)),
+        config=base,
+        reference=REFERENCE,
+        guessing_loss=math.log(len(holdout.categories)),
+        variants=judge(variants, classes=len(holdout.categories), images=len(holdout)),
+        environment=environment(),
+    )
     return study, write_study(out, "design", study, draw_design)

@@ -5,13 +5,13 @@ from statistics import mean
 from typing import Any
 
 from scenelab.evaluation.intervals import bernoulli_error, t_quantile
+from scenelab.evaluation.study_results import DesignRow, DesignVariant, FinishedRun
 
 LEARNED = 3.0  # ratio to the accuracy of random guessing; below it, a network has not learned
 MEANS = "top1 top5 loss images_per_second epochs images_seen training_flops".split()
-Row = dict[str, Any]
 
 
-def judge(variants: list[Row], *, classes: int, images: int) -> list[Row]:
+def judge(variants: list[DesignVariant], *, classes: int, images: int) -> list[DesignRow]:
     """Return the variants with means over seeds, the difference from the variant in `against`, and a verdict.
 
     The variance between seeds is pooled over all variants: s² = Σ(x - x̄)² / Σ(n - 1). A difference of means is
@@ -19,60 +19,55 @@ def judge(variants: list[Row], *, classes: int, images: int) -> list[Row]:
     the standard error of an accuracy, √(p·(1 - p) / images).
 
     Args:
-        variants: variants with `against`, the name of another variant or None, and `runs`; a run has results, or a
-            `message` if it diverged.
+        variants: variants of the study with their runs.
         classes: number of classes.
         images: number of evaluated images.
     """
-    by_name = {variant["name"]: _finished(variant) for variant in variants}
+    by_name = {variant.name: variant.finished for variant in variants}
     spread, freedom = pooled_spread(variants)
     rows = []
     for variant in variants:
-        runs, other = by_name[variant["name"]], by_name.get(variant["against"] or "", [])
-        values: Row = {"n": len(runs), "spread": spread, "freedom": freedom}
+        runs, other = variant.finished, by_name.get(variant.against or "", [])
+        values: dict[str, Any] = {"n": len(runs), "spread": spread, "freedom": freedom}
         if runs:
-            values |= {key: mean(run[key] for run in runs) for key in MEANS}
-            values["parameters"] = runs[0]["parameters"]
-            values["range"] = [min(run["top1"] for run in runs), max(run["top1"] for run in runs)]
+            values |= {key: mean(getattr(run, key) for run in runs) for key in MEANS}
+            values["parameters"] = runs[0].parameters
+            values["range"] = (min(run.top1 for run in runs), max(run.top1 for run in runs))
         if runs and other:
-            values["difference"] = values["top1"] - mean(run["top1"] for run in other)
+            values["difference"] = values["top1"] - mean(run.top1 for run in other)
             values["noise"] = _noise(runs, other, spread, freedom, images)
-        rows.append({**variant, **values, "verdict": _verdict(variant, values, classes)})
+        rows.append(DesignRow(**{**dict(variant), **values}, verdict=_verdict(variant, values, classes)))
     return rows
 
 
-def _finished(variant: Row) -> list[Row]:
-    return [run for run in variant["runs"] if "top1" in run]
-
-
-def pooled_spread(variants: list[Row]) -> tuple[float | None, int]:
+def pooled_spread(variants: list[DesignVariant]) -> tuple[float | None, int]:
     """Return the standard deviation of top-1 (percent) between seeds, pooled over variants, and its degrees of freedom.
 
     The standard deviation is None if no variant has two finished runs.
     """
-    groups = [[run["top1"] for run in _finished(variant)] for variant in variants]
+    groups = [[run.top1 for run in variant.finished] for variant in variants]
     squares = sum((value - mean(group)) ** 2 for group in groups for value in group)
     freedom = sum(len(group) - 1 for group in groups if group)
     return (math.sqrt(squares / freedom) if freedom else None), freedom
 
 
-def _noise(runs: list[Row], other: list[Row], spread: float | None, freedom: int, images: int) -> float:
+def _noise(runs: list[FinishedRun], other: list[FinishedRun], spread: float | None, freedom: int, images: int) -> float:
     """Return the largest difference of two means, in percentage points, expected by chance at 95 % confidence."""
     if spread is None:
-        shares = [mean(run["top1"] for run in side) / 100 for side in (runs, other)]
+        shares = [mean(run.top1 for run in side) / 100 for side in (runs, other)]
         return 100 * bernoulli_error(shares) / math.sqrt(images)
     return t_quantile(freedom) * spread * math.sqrt(1 / len(runs) + 1 / len(other))
 
 
-def _verdict(variant: Row, values: Row, classes: int) -> str:
-    diverged = len(variant["runs"]) - values["n"]
+def _verdict(variant: DesignVariant, values: dict[str, Any], classes: int) -> str:
+    diverged = len(variant.runs) - values["n"]
     if not values["n"]:
         return "diverged"
-    text = "the reference" if variant["against"] is None else "nothing to compare with"
+    text = "the reference" if variant.against is None else "nothing to compare with"
     if values["top1"] < LEARNED * 100 / classes:
         text = "does not learn"
     elif "difference" in values and abs(values["difference"]) <= values["noise"]:
         text = "within noise"
     elif "difference" in values:
         text = "better" if values["difference"] > 0 else "worse"
-    return f"{text}; {diverged} of {len(variant['runs'])} diverged" if diverged else text
+    return f"{text}; {diverged} of {len(variant.runs)} diverged" if diverged else text

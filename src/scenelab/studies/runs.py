@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jinja2 import Environment, StrictUndefined
@@ -13,6 +13,7 @@ from scenelab.data.cache import MemmapDataset
 from scenelab.data.splits import open_split
 from scenelab.errors import Diverged, Interrupted, LabError
 from scenelab.evaluation.evaluate import evaluate
+from scenelab.evaluation.study_results import Study
 from scenelab.io import atomic_write, read_json, write_json
 from scenelab.progress import TrainProgress
 from scenelab.runs.config import TrainConfig, from_plain, to_plain
@@ -24,7 +25,7 @@ from scenelab.training.budget import plan
 from scenelab.training.session import resume_run, start_run
 
 HOLDOUT = 0.1
-Study = dict[str, Any]
+S = TypeVar("S", bound=Study)
 
 
 def plan_once(out: Path, data: Path, config: TrainConfig) -> TrainConfig:
@@ -107,7 +108,7 @@ def finish_run(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset
     return stored
 
 
-def write_study(out: Path, name: str, study: Study, draw: Callable[[Study, Path], None], **values: Any) -> str:
+def write_study(out: Path, name: str, study: S, draw: Callable[[S, Path], None], **values: Any) -> str:
     """Write `NAME.json`, the figure and `NAME.md` to the folder `out`; return the Markdown.
 
     The Markdown is rendered from the template `NAME.md` with the content of `study` and the additional `values`.
@@ -116,8 +117,8 @@ def write_study(out: Path, name: str, study: Study, draw: Callable[[Study, Path]
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    text = environment.from_string(source).render(**study, **values)
-    write_json(out / f"{name}.json", study)
+    text = environment.from_string(source).render(**dict(study), **values)
+    study.write(out / f"{name}.json")
     with atomic_write(out / f"{name}.md", "w") as file:
         file.write(text)
     draw(study, out / f"{name}.png")

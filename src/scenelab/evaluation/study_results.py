@@ -1,0 +1,226 @@
+"""Schemas of the result files of studies."""
+
+from scenelab.evaluation.gradient_masking import MaskingSign
+from scenelab.evaluation.intervals import Interval
+from scenelab.evaluation.results import Value
+from scenelab.evaluation.robustness import Share
+from scenelab.runs.config import TrainConfig
+from scenelab.runs.provenance import Environment, TrainingResult
+
+Curve = list[tuple[int, float]]
+"""Pairs of step and value."""
+
+
+class Study(Value):
+    """Base class of studies: config of the runs, and environment of the process that wrote the study."""
+
+    config: TrainConfig
+    environment: Environment
+
+
+class ValImages(Value):
+    """Name of the data folder, and numbers of training and val images."""
+
+    folder: str
+    train_images: int
+    val_images: int
+
+
+class HeldOutImages(Value):
+    """Name of the data folder, and number of training images that are held out."""
+
+    folder: str
+    held_out: int
+
+
+class EpochAccuracy(Value):
+    """Top-1 accuracy in percent after an epoch."""
+
+    epoch: int
+    step: int
+    top1: float
+
+
+class EpochMetrics(EpochAccuracy):
+    """Mean loss in nats and accuracies in percent after an epoch."""
+
+    loss: float
+    top5: float
+
+
+class ConvSide(Value):
+    """Run of the convolution study: cost, training loss at each step, and metrics per epoch by split."""
+
+    peak_memory_bytes: int
+    images_per_second: float
+    accounting: TrainingResult
+    loss: Curve
+    accuracy: dict[str, list[EpochMetrics]]
+
+
+class LossDifference(Value):
+    """Absolute difference of two loss curves: first, median and largest value, and all values by step."""
+
+    first: float
+    median: float
+    largest: float
+    largest_at_step: int
+    curve: Curve
+
+
+class FinalMetrics(Value):
+    """Metrics after the last epoch; accuracies in percent."""
+
+    train_loss: float
+    train_top1: float
+    val_loss: float
+    val_top1: float
+    val_top5: float
+    val_top1_interval: Interval
+
+
+class ConvComparison(Value):
+    """Comparison of the runs `native` and `custom`; ratios are custom over native."""
+
+    sides: dict[str, ConvSide]
+    speed_vs_native: float
+    memory_vs_native: float
+    loss_difference: LossDifference
+    final: dict[str, FinalMetrics]
+    largest_top1_difference: float
+
+
+class ConvStudy(Study, ConvComparison):
+    """Content of the convolution study's `study.json`."""
+
+    what: str
+    data: ValImages
+
+
+class DesignRun(Value):
+    """Run of the design study that diverged: seed, message, training loss by step, and accuracy by split."""
+
+    seed: int
+    message: str = ""
+    curve: Curve = []  # noqa: RUF012
+    accuracy: dict[str, list[EpochAccuracy]] = {}  # noqa: RUF012
+
+
+class FinishedRun(DesignRun):
+    """Run of the design study that finished: cost, and accuracy (percent) and loss (nats) on held-out images."""
+
+    images_seen: int
+    epochs: float
+    minutes: float
+    images_per_second: float
+    parameters: int
+    training_flops: int
+    steps: int
+    top1: float
+    top5: float
+    loss: float
+
+
+class DesignVariant(Value):
+    """Runs of a variant of the design study; `against` is the name of its baseline."""
+
+    name: str
+    what: str
+    ladder: bool
+    against: str | None
+    runs: list[FinishedRun | DesignRun]
+
+    @property
+    def finished(self) -> list[FinishedRun]:
+        """Runs that did not diverge."""
+        return [run for run in self.runs if isinstance(run, FinishedRun)]
+
+
+class DesignRow(DesignVariant):
+    """Variant of the design study with its verdict.
+
+    Attributes:
+        n: number of finished runs; without any, the means are missing.
+        spread: standard deviation of top-1 between seeds, pooled over all variants; None without repeated runs.
+        freedom: degrees of freedom of `spread`.
+        range: smallest and largest top-1 accuracy.
+        difference: mean top-1 minus that of the baseline, in percentage points.
+        noise: absolute difference that chance exceeds in 5 % of comparisons.
+    """
+
+    n: int
+    spread: float | None
+    freedom: int
+    verdict: str
+    top1: float = 0.0
+    top5: float = 0.0
+    loss: float = 0.0
+    images_per_second: float = 0.0
+    epochs: float = 0.0
+    images_seen: float = 0.0
+    training_flops: float = 0.0
+    parameters: int = 0
+    range: tuple[float, float] = (0.0, 0.0)
+    difference: float | None = None
+    noise: float | None = None
+
+
+class DesignStudy(Study):
+    """Content of the design study's `design.json`; `guessing_loss` is the loss of equal probabilities, in nats."""
+
+    data: HeldOutImages
+    reference: str
+    guessing_loss: float
+    variants: list[DesignRow]
+
+
+class WorstCase(Share):
+    """Accuracy under all attacks up to one ε (`name` as a fraction)."""
+
+    epsilon: float
+    name: str
+
+
+class DivergedVariant(Value):
+    """Variant of the adversarial study whose training diverged."""
+
+    name: str
+    what: str
+    message: str
+
+
+class AdversarialRow(Value):
+    """Variant of the adversarial study: cost of training, clean accuracy in percent, and accuracy under attack."""
+
+    name: str
+    what: str
+    minutes: float
+    epochs: float
+    images_seen: int
+    training_flops: int
+    stopped: str
+    top1: float
+    top1_interval: Interval
+    clean: Share
+    worst: list[WorstCase]
+    warnings: list[MaskingSign]
+
+
+class AdversarialStudy(Study):
+    """Content of `adversarial.json`; `epsilon` is that of training, `images` the number of attacked images."""
+
+    epsilon: float
+    images: int
+    held_out: int
+    data: str
+    variants: list[AdversarialRow | DivergedVariant]
+
+    @property
+    def finished(self) -> list[AdversarialRow]:
+        """Variants whose training did not diverge."""
+        return [row for row in self.variants if isinstance(row, AdversarialRow)]
+
+    @property
+    def columns(self) -> list[str]:
+        """Each positive ε of the attacks, as a fraction."""
+        return list(dict.fromkeys(part.name for row in self.finished for part in row.worst if part.epsilon))
