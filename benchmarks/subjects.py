@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from scenelab.data.augment import Augment
+from scenelab.data.augment_config import Augment
 from scenelab.data.cache import MemmapDataset, pack
 from scenelab.data.miniplaces import Listing
 from scenelab.data.splits import open_split

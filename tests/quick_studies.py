@@ -3,7 +3,7 @@
 import dataclasses
 from types import ModuleType
 
-from scenelab.data.augment import Augment
+from scenelab.data.augment_config import Augment
 from scenelab.errors import Diverged
 from scenelab.progress import LogProgress
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig, to_plain

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from scenelab.data.augment import Augment
+from scenelab.data.augment_config import Augment
 from scenelab.progress import LogProgress
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig

@@ -15,7 +15,7 @@ from tinyhtml5.parser import HTMLParser
 
 from quick_studies import Quiet, tiny
 from scenelab.cli import main
-from scenelab.data.augment import Augment
+from scenelab.data.augment_config import Augment
 from scenelab.errors import LabError
 from scenelab.evaluation.intervals import paired_difference
 from scenelab.io import read_json, write_json

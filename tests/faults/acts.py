@@ -9,7 +9,7 @@ import torch
 
 from runs_compared import tiny as small_config
 from scenelab.cli import entry_point
-from scenelab.data.augment import Augment
+from scenelab.data.augment_config import Augment
 from scenelab.data.fetch import install
 from scenelab.io import write_json
 from scenelab.runs.checkpoint import save_checkpoint

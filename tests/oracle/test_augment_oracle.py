@@ -9,7 +9,8 @@ from torch import Generator, Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as oracle
 
-from scenelab.data.augment import HANDOUT, Augment, affine_maps, crop_sides, jitter, resize, uniform, warp
+from scenelab.data.augment import affine_maps, crop_sides, jitter, resize, uniform, warp
+from scenelab.data.augment_config import HANDOUT, Augment
 
 BILINEAR = InterpolationMode.BILINEAR
 LUMA_ROUNDED = 2e-4  # torchvision weights red by 0.2989, we by 0.299

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Generator
 
-from scenelab.data.augment import Augment, augment_batch
+from scenelab.data.augment import augment_batch
+from scenelab.data.augment_config import Augment
 from scenelab.data.cache import pack
 from scenelab.data.decode import fit
 from scenelab.data.miniplaces import Listing

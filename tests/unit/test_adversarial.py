@@ -12,7 +12,7 @@ from torch import nn
 
 from runs_compared import QUIET, StopAfter, assert_same_run, read_rows
 from runs_compared import tiny as tiny_config
-from scenelab.data.augment import Augment
+from scenelab.data.augment_config import Augment
 from scenelab.errors import Interrupted
 from scenelab.models.registry import create_model
 from scenelab.runs.checkpoint import load_checkpoint
@@ -146,7 +146,7 @@ def test_an_attack_attached_to_the_forward_pass_gives_the_loops_numbers(scenes, 
 
 def test_operations_are_counted_with_the_attacks(scenes, tmp_path):
     plain, pgd, free = (
-        start_run(tmp_path / str(config), scenes, tiny(epochs=1, adversarial=config), display=QUIET)["training_flops"]
+        start_run(tmp_path / str(config), scenes, tiny(epochs=1, adversarial=config), display=QUIET).training_flops
         for config in (None, PGD, FREE)
     )
     assert pgd == pytest.approx(3 * plain)  # three steps of two thirds each, and the update
@@ -169,23 +169,21 @@ def test_a_collapse_stops_the_run_and_keeps_the_epoch_before(scenes, tmp_path, m
     found = iter([Probe(72, 30, 20), Probe(72, 32, 24), Probe(72, 60, 1)])
     monkeypatch.setattr(adversarial, "overfitting_check", lambda *args, **options: next(found))
     config = tiny(epochs=5, adversarial=FAST, evaluate_every=5)
-    accounting = start_run(tmp_path / "run", scenes, config, display=QUIET)
+    result = start_run(tmp_path / "run", scenes, config, display=QUIET)
     run = Run(tmp_path / "run")
-    assert accounting["stopped"].startswith(
-        "catastrophic overfitting at epoch 3: 83 % of 72 training images withstand one"
-    )
-    assert "the weights of epoch 2 are kept" in accounting["stopped"]
-    assert accounting["epochs"] == pytest.approx(3)
+    assert result.stopped.startswith("catastrophic overfitting at epoch 3: 83 % of 72 training images withstand one")
+    assert "the weights of epoch 2 are kept" in result.stopped
+    assert result.epochs == pytest.approx(3)
     assert [round(row["pgd"]) for row in read_rows(run.folder, "probe")] == [28, 33, 1]
     for _ in range(2):  # a resumed run stays stopped
         assert load_checkpoint(run.best)["epoch"] == 2
-        assert resume_run(run.folder, display=QUIET)["stopped"] == accounting["stopped"]
+        assert resume_run(run.folder, display=QUIET).stopped == result.stopped
 
 
 def test_a_collapse_from_the_start_keeps_what_there_is(scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(adversarial, "overfitting_check", lambda *args, **options: Probe(72, 60, 1))
-    accounting = start_run(tmp_path / "run", scenes, tiny(epochs=3, adversarial=FAST), display=QUIET)
-    assert "at epoch 1" in accounting["stopped"]
+    result = start_run(tmp_path / "run", scenes, tiny(epochs=3, adversarial=FAST), display=QUIET)
+    assert "at epoch 1" in result.stopped
     assert load_checkpoint(Run(tmp_path / "run").best)["epoch"] == 1
 
 

@@ -9,8 +9,6 @@ import torch
 from torch import Generator
 
 from scenelab.data.augment import (
-    HANDOUT,
-    Augment,
     Shard,
     affine_maps,
     augment_batch,
@@ -23,6 +21,7 @@ from scenelab.data.augment import (
     scale_channels,
     warp,
 )
+from scenelab.data.augment_config import HANDOUT, Augment
 from scenelab.errors import LabError
 
 COLOUR = dict.fromkeys(("gain", "brightness", "contrast", "saturation"), 0.4)

@@ -5,7 +5,8 @@ import torch
 from torch import Generator, nn
 
 from scenelab.attribution import IntegratedGradients
-from scenelab.data.augment import Augment, mix_batch
+from scenelab.data.augment import mix_batch
+from scenelab.data.augment_config import Augment
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 6, 6), (3, 6, 6), (3, 1, 1)])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scenelab.cli.train import change
-from scenelab.data.augment import HANDOUT
+from scenelab.data.augment_config import HANDOUT
 from scenelab.errors import LabError
 from scenelab.runs.config import AdversarialConfig, OptimizerConfig, TrainConfig, from_plain, to_plain
 from scenelab.runs.provenance import environment

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from scenelab.data.augment import Augment
+from scenelab.data.augment_config import Augment
 from scenelab.report.methods_text import describe
 from scenelab.runs.config import AdversarialConfig, OptimizerConfig, TrainConfig
 from scenelab.training.recipes import RECIPES, laptop, starter

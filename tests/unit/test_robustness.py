@@ -9,7 +9,7 @@ from torch import nn
 
 from scenelab.attacks import PGD, Linf, Square
 from scenelab.cli import main
-from scenelab.data.augment import Augment
+from scenelab.data.augment_config import Augment
 from scenelab.data.decode import read_image
 from scenelab.evaluation import robustness
 from scenelab.evaluation.adversarial import name_epsilon, round_to_levels, through_png

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from runs_compared import QUIET, StopAfter, assert_same_run, read_rows, read_weights, tiny
-from scenelab.data.augment import Augment
+from scenelab.data.augment_config import Augment
 from scenelab.data.loader import seed_for
 from scenelab.data.splits import open_dataset
 from scenelab.errors import Interrupted, LabError
@@ -101,9 +101,9 @@ def test_muon_adamw_ema_and_growing_images_run_together(scenes, tmp_path):
     config = tiny(optimizer=optimizer, ema=0.9, schedule=schedule, augment=Augment(flip=True, mixup=0.2, cutmix=1.0))
     small, large = (count_flops("simplenet-small", num_classes=12, side=side, training=True) for side in (16, 32))
     for train in (partial(start_run, data=scenes, config=config), resume_run):  # a finished run keeps its counts
-        accounting = train(tmp_path / "run", display=QUIET)
-        assert accounting["images_seen"] == 2 * 72
-        assert accounting["training_flops"] == 72 * (small + large)
+        result = train(tmp_path / "run", display=QUIET)
+        assert result.images_seen == 2 * 72
+        assert result.training_flops == 72 * (small + large)
     best, last = (load_checkpoint(tmp_path / "run" / f"{name}.pth.tar") for name in ("model_best", "checkpoint"))
     name = next(iter(best["state_dict"]))
     assert not torch.equal(best["state_dict"][name], last["state_dict"][name])

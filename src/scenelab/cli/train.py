@@ -14,6 +14,7 @@ from scenelab.progress import format_duration
 
 if TYPE_CHECKING:
     from scenelab.runs.config import AdversarialConfig, TrainConfig
+    from scenelab.runs.provenance import TrainingResult
 
 Method = Literal["pgd", "fast", "free", "handout"]
 
@@ -24,7 +25,7 @@ def train() -> None:
 
 def train_command(arguments: list[str]) -> Callable[..., None]:
     """Return the command `train`, with a flag per config value. Defaults are from the recipe named in `arguments`."""
-    from scenelab.data.augment import Augment
+    from scenelab.data.augment_config import Augment
     from scenelab.runs.config import LearningRate, Minutes, OptimizerConfig, ScheduleConfig, TrainConfig, to_plain
     from scenelab.schema import config_class, parse
     from scenelab.training.recipes import RECIPES, get
@@ -93,9 +94,9 @@ def _train(out: Path, data: Path, config: "TrainConfig", cache: Path | None) -> 
     from scenelab.training.session import start_run
 
     with init_distributed() as world:
-        accounting = start_run(out, data, config, cache=cache, world=world)
+        result = start_run(out, data, config, cache=cache, world=world)
         if world.is_primary:
-            _report(out, accounting)
+            _report(out, result)
 
 
 def _adversarial(method: Method, epsilon: str, steps: int | None) -> "AdversarialConfig":
@@ -128,18 +129,17 @@ def resume(run: RunFolder) -> None:
     _report(run, resume_run(run))
 
 
-def _report(run: Path, accounting: dict[str, Any]) -> None:
+def _report(run: Path, result: "TrainingResult") -> None:
     print(
-        f"{accounting['images_seen']} images in {format_duration(accounting['seconds_in_steps'])} "
-        f"({accounting['images_per_second']:.0f} images/s on {accounting['threads']} threads), "
-        f"peak memory {accounting['peak_memory_bytes'] / 2**20:.0f} MiB, "
-        f"model {accounting['checkpoint_bytes'] / 1e6:.2f} MB\n"
+        f"{result.images_seen} images in {format_duration(result.seconds_in_steps)} "
+        f"({result.images_per_second:.0f} images/s on {result.threads} threads), "
+        f"peak memory {result.peak_memory_bytes / 2**20:.0f} MiB, model {result.checkpoint_bytes / 1e6:.2f} MB\n"
         f"next: scenelab evaluate {run}   |   tensorboard --logdir={run}"
     )
-    for split, entries in accounting.get("skipped", {}).items():
+    for split, entries in result.skipped.items():
         print(f"{split}: {len(entries)} listed images could not be read and were skipped (results/training.json)")
-    if "stopped" in accounting:
-        print(f"stopped: {accounting['stopped']}")
+    if result.stopped:
+        print(f"stopped: {result.stopped}")
 
 
 def recipes(*, json: Json = False) -> None:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from scenelab.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from scenelab.data.augment import Augment, augment_batch, mix_batch
+    from scenelab.data.augment import augment_batch, mix_batch
+    from scenelab.data.augment_config import Augment
     from scenelab.data.cache import MemmapDataset, pack
     from scenelab.data.decode import read_image, read_images
     from scenelab.data.holdout import hold_out

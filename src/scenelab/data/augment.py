@@ -5,70 +5,20 @@ Flip, rotation and crop are composed into one affine map per image, so that each
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
-from pydantic import AfterValidator, Field
 from torch import Generator, Tensor
 
 from scenelab.classifier import Images
-from scenelab.schema import Share, config_class
+from scenelab.data.augment_config import Augment
 
 CROP_ATTEMPTS = 10  # as torchvision's RandomResizedCrop
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; torchvision uses 0.2989 for red
 
 
-def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
-    if not 0 < bounds[0] <= bounds[1]:
-        raise ValueError("expected 0 < low <= high")
-    return bounds
-
-
 Targets = Int64[Tensor, " n"] | Float[Tensor, "n k"]
-Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
-Strength = Annotated[float, Field(ge=0, le=10)]
-Beta = Annotated[float, Field(ge=0, le=1000)]
-
-
-@config_class("augment")
-class Augment:
-    """Augmentation of training images; 0, False or None switches a transform off.
-
-    Attributes:
-        flip: flip each image horizontally with probability 0.5.
-        degrees: rotate by an angle from [-degrees, degrees]; pixels from outside the image are black.
-        area: range of the crop's area as a fraction of the image; None does not crop.
-        aspect: range of the crop's width divided by its height, sampled log-uniformly.
-        gain: multiply each color channel by a factor from [1-gain, 1+gain].
-        brightness, contrast, saturation: strength s of a factor from [1-s, 1+s] (torchvision's ColorJitter).
-        erase: probability per image of filling a random square with its mean color (Zhong et al. 2020).
-        mixup, cutmix: parameter a of Beta(a, a) (Zhang et al. 2018, Yun et al. 2019); with both, each batch uses one.
-        mixed: probability of applying mixup or CutMix to a batch.
-    """
-
-    flip: bool = False
-    degrees: Annotated[float, Field(ge=0, le=360)] = 0.0
-    area: Annotated[tuple[Share, Share], AfterValidator(_ordered)] | None = None
-    aspect: Range = (3 / 4, 4 / 3)
-    gain: Strength = 0.0
-    brightness: Strength = 0.0
-    contrast: Strength = 0.0
-    saturation: Strength = 0.0
-    erase: Share = 0.0
-    mixup: Beta = 0.0
-    cutmix: Beta = 0.0
-    mixed: Share = 1.0
-
-    @property
-    def mixes(self) -> bool:
-        """Whether mixup or CutMix is enabled."""
-        return bool(self.mixup or self.cutmix)
-
-
-HANDOUT = Augment(flip=True, degrees=15.0, area=(0.25, 1.0), aspect=(0.8, 1.2), gain=0.15)
-"""The handout's augmentation."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
-from scenelab.data.augment import Augment, Shard, augment_batch, mix_batch
+from scenelab.data.augment import Shard, augment_batch, mix_batch
+from scenelab.data.augment_config import Augment
 from scenelab.data.cache import MemmapDataset
 
 ORDER, AUGMENT, NETWORK, ATTACK = range(4)  # purposes of random streams, part of their seeds, so that all differ

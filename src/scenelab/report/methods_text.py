@@ -1,6 +1,6 @@
 """Answers to the handout's questions about training, generated from the config of a run."""
 
-from scenelab.data.augment import Augment
+from scenelab.data.augment_config import Augment
 from scenelab.runs.config import AdversarialConfig, TrainConfig
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from scenelab.data.augment import Augment
+from scenelab.data.augment_config import Augment
 from scenelab.errors import LabError
 from scenelab.schema import Line, Share, config_class, parse
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from scenelab.data.augment import HANDOUT, Augment
+from scenelab.data.augment_config import HANDOUT, Augment
 from scenelab.errors import LabError, suggest
 from scenelab.runs.config import OptimizerConfig, ScheduleConfig, TrainConfig
 

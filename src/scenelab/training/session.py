@@ -5,7 +5,6 @@ import os
 import sys
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -39,7 +38,7 @@ def start_run(
     world: World = SINGLE_PROCESS,
     display: TrainProgress | None = None,
     factory: Factory | None = None,
-) -> dict[str, Any]:
+) -> TrainingResult:
     """Train a new run to its end and return its totals: steps, images, minutes, peak memory, ….
 
     The returned values are also written to results/training.json.
@@ -92,7 +91,7 @@ def start_run(
 
 def resume_run(
     folder: Path, *, world: World = SINGLE_PROCESS, display: TrainProgress | None = None, factory: Factory | None = None
-) -> dict[str, Any]:
+) -> TrainingResult:
     """Resume a run from its last checkpoint and train to its end; return the same totals as `start_run`.
 
     Without a time limit, the weights are the same as without the interruption.
@@ -139,7 +138,7 @@ def _fit(
     display: TrainProgress | None,
     factory: Factory | None,
     resume: bool = False,
-) -> dict[str, Any]:
+) -> TrainingResult:
     torch.set_num_threads(config.threads)
     device = pick_device(config.device)
     loader = make_loader(train, config, device)
@@ -160,10 +159,10 @@ def _fit(
             world=world,
         )
         trainer.fit(announcement(run, config, train, device))
-    accounting = _accounting(trainer, train, val)
+    result = _result(trainer, train, val)
     if world.is_primary:
-        parse(TrainingResult, accounting).write(run.results / "training.json")
-    return accounting
+        result.write(run.results / "training.json")
+    return result
 
 
 def announcement(run: Run, config: TrainConfig, train: MemmapDataset, device: torch.device) -> str:
@@ -178,33 +177,32 @@ def announcement(run: Run, config: TrainConfig, train: MemmapDataset, device: to
     )
 
 
-def _accounting(trainer: Trainer, train: MemmapDataset, val: MemmapDataset) -> dict[str, Any]:
+def _result(trainer: Trainer, train: MemmapDataset, val: MemmapDataset) -> TrainingResult:
     state, run, world = trainer.state, trainer.run, trainer.world
-    return {
-        "steps": state.step,
-        "images_seen": state.run.seen,
-        "epochs": state.run.seen / len(train),
-        "training_flops": state.run.flops,
-        "minutes": round(state.run.spent / 60, 3),
-        "seconds_in_steps": round(state.run.seconds, 3),
-        "images_per_second": round(state.run.seen / max(1e-9, state.run.seconds), 2),
-        "peak_memory_bytes": peak_memory(),
-        "parameters": model_size(state.model.network).parameters,
-        "checkpoint_bytes": run.best.stat().st_size if world.is_primary else 0,
-        "threads": trainer.config.threads,
-        "processes": world.size,
-        "device": str(trainer.loader.device),
-        **({"stopped": state.stopped} if state.stopped else {}),
-        **_skipped(train, val),
-    }
-
-
-def _skipped(*datasets: MemmapDataset) -> dict[str, Any]:
-    """Return `{"skipped": {split: [[path, reason], …]}}` for skipped images; an empty dict if there are none."""
-    splits = {"train" if data.split == "holdout" else data.split: data.skipped for data in datasets if data.skipped}
-    return (
-        {"skipped": {split: [list(entry) for entry in entries] for split, entries in splits.items()}} if splits else {}
+    optional = {"stopped": state.stopped, "skipped": _skipped(train, val)}
+    return TrainingResult(
+        steps=state.step,
+        images_seen=state.run.seen,
+        epochs=state.run.seen / len(train),
+        training_flops=state.run.flops,
+        minutes=round(state.run.spent / 60, 3),
+        seconds_in_steps=round(state.run.seconds, 3),
+        images_per_second=round(state.run.seen / max(1e-9, state.run.seconds), 2),
+        peak_memory_bytes=peak_memory(),
+        parameters=model_size(state.model.network).parameters,
+        checkpoint_bytes=run.best.stat().st_size if world.is_primary else 0,
+        threads=trainer.config.threads,
+        processes=world.size,
+        device=str(trainer.loader.device),
+        **{name: value for name, value in optional.items() if value},
     )
+
+
+def _skipped(*datasets: MemmapDataset) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Return path and reason of the skipped images of each split that has some."""
+    return {
+        "train" if data.split == "holdout" else data.split: tuple(data.skipped) for data in datasets if data.skipped
+    }
 
 
 def _note_resumption(run: Run) -> None:
