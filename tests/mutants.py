@@ -138,7 +138,7 @@ MUTANTS = [
            says="that of the score"),
     mutant("the batch's label", (PREDICTED, PREDICTED.replace("argmax(dim=1)", "mean(dim=0).argmax().expand(len(images))")), loses={"attention_each_image"},
            says="taken over the batch"),
-    mutant("normalised", (ATTENTION_END, "        maps = gradient.abs().amax(dim=1, keepdim=True)\n        return maps / maps.max()\n"), loses={"attention_values"},
+    mutant("normalized", (ATTENTION_END, "        maps = gradient.abs().amax(dim=1, keepdim=True)\n        return maps / maps.max()\n"), loses={"attention_values"},
            says="scaled"),
     mutant("three dimensions", (ATTENTION_END, ATTENTION_END.replace("dim=1, keepdim=True", "dim=1")), loses={"attention_shape"}),
     mutant("all channels", (ATTENTION_END, "        return gradient.abs()\n"), loses=ATTENTION),

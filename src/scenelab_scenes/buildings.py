@@ -2,17 +2,17 @@
 
 import numpy as np
 
-from .scene import Colour, Scene
+from .scene import Color, Scene
 
 WINDOW_LIGHT = (1.0, 0.86, 0.55)
 
 
-def tower(scene: Scene, corners: np.ndarray, colour: Colour, *, floors: int, bays: int, distance: float) -> None:
+def tower(scene: Scene, corners: np.ndarray, color: Color, *, floors: int, bays: int, distance: float) -> None:
     """Draw one face of a tall building with `floors` rows and `bays` columns of windows.
 
     `corners` are four points in unit coordinates, shape (4, 2): bottom left, top left, top right, bottom right.
     """
-    wall = scene.tone(colour, distance)
+    wall = scene.tone(color, distance)
     scene.polygon(corners, wall)
     style = scene.rng.random()
     sky = scene.light.zenith * 0.5 + scene.light.rim * 0.3
@@ -63,8 +63,8 @@ def skyline(scene: Scene, base: float, height: float, *, distance: float) -> Non
         wide = scene.between(0.04, 0.11)
         tall = height * scene.between(0.3, 1.0) * (1.25 if scene.chance(0.15) else 0.8)
         corners = np.array([(x, base), (x, base - tall), (x + wide, base - tall), (x + wide, base)])
-        colour = scene.pick((0.45, 0.47, 0.50), (0.55, 0.50, 0.45), (0.40, 0.44, 0.50))
-        tower(scene, corners, colour, floors=max(2, int(tall * 50)), bays=max(2, int(wide * 45)), distance=distance)
+        color = scene.pick((0.45, 0.47, 0.50), (0.55, 0.50, 0.45), (0.40, 0.44, 0.50))
+        tower(scene, corners, color, floors=max(2, int(tall * 50)), bays=max(2, int(wide * 45)), distance=distance)
         x += wide * scene.between(0.8, 1.4)
 
 

@@ -209,14 +209,14 @@ def wall_case(
 def ceiling_lamps(scene: Scene, room: Room) -> None:
     """Draw a row of ceiling lamps, usually lit."""
     lit = not scene.chance(0.15)
-    colour = np.array((1.0, 0.98, 0.92)) if lit else scene.tone((0.7, 0.7, 0.7))
+    color = np.array((1.0, 0.98, 0.92)) if lit else scene.tone((0.7, 0.7, 0.7))
     wide, count = scene.between(0.08, 0.25), scene.count(3, 9)
     shine = scene.between(0.0, 0.6) * lit
     for z in np.linspace(0.95, 0.02, count):
         z1 = min(1.0, float(z) + 0.4 / count)
-        scene.polygon(room.face((0.5 - wide, 0.5 + wide), 0.005, (z, z1)), colour)
+        scene.polygon(room.face((0.5 - wide, 0.5 + wide), 0.005, (z, z1)), color)
         x, y = room.point(0.5, 1, float(z))
-        scene.glow(x, y, 0.35 / (1 + 0.5 * room.depth * float(z)), colour, 0.5 * shine)
+        scene.glow(x, y, 0.35 / (1 + 0.5 * room.depth * float(z)), color, 0.5 * shine)
 
 
 def end_wall(scene: Scene, room: Room, wall: np.ndarray) -> None:

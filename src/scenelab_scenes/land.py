@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from .scene import Colour, Pair, Scene, planes
+from .scene import Color, Pair, Scene, planes
 from .texture import grain, plane, profile, smoothstep, swell
 
 
 def ground(
-    scene: Scene, near: Colour, far: Colour, top: float | None = None, cells: Pair = (300, 300), contrast: float = 0.12
+    scene: Scene, near: Color, far: Color, top: float | None = None, cells: Pair = (300, 300), contrast: float = 0.12
 ) -> None:
     """Draw open ground from y = `top` (the horizon by default) to the lower edge, with noise in perspective.
 
@@ -17,10 +17,10 @@ def ground(
     n, start = scene.side, scene.row(top)
     rows = n - start
     t = (np.linspace(0, 1, rows, dtype=np.float32) ** 0.6)[None, :, None]
-    colours = planes(scene.tone(far, 0.8)) * (1 - t) + planes(scene.tone(near)) * t
+    colors = planes(scene.tone(far, 0.8)) * (1 - t) + planes(scene.tone(near)) * t
     mottle = plane(scene.rng, rows, n, across=across, along=along)
     mottle = mottle + 0.5 * plane(scene.rng, rows, n, across=across / 6, along=along / 6)
-    scene.lay(colours * (1 + contrast * mottle), row=start)
+    scene.lay(colors * (1 + contrast * mottle), row=start)
 
 
 def peaks(scene: Scene, base: float, height: float) -> np.ndarray:
@@ -48,7 +48,7 @@ def massif(
     scene: Scene,
     outline: np.ndarray,
     bottom: float,
-    colour: Colour,
+    color: Color,
     *,
     distance: float,
     relief: float = 0.35,
@@ -70,12 +70,12 @@ def massif(
     rough = grain(scene.rng, last - first, n, width=mottle, height=mottle * (last - first) / n)
     facing = _facing(scene, outline, depth, rough)
     shade = 0.88 + relief * (0.7 * facing + 0.22 * rough)
-    colours = planes(scene.tone(colour, distance)) * shade
+    colors = planes(scene.tone(color, distance)) * shade
     if snow is not None:
         tall = (bottom - y) / max(1e-3, bottom - float(outline.min()))
         cap = smoothstep(tall + 0.05 * rough - 0.06 * facing, snow, snow + 0.05)
-        colours += (planes(scene.tone((0.95, 0.97, 1.0), distance)) * (0.84 + 0.20 * facing) - colours) * cap
-    scene.lay(colours, np.clip(depth * n, 0, 1), row=first)
+        colors += (planes(scene.tone((0.95, 0.97, 1.0), distance)) * (0.84 + 0.20 * facing) - colors) * cap
+    scene.lay(colors, np.clip(depth * n, 0, 1), row=first)
 
 
 def _facing(scene: Scene, outline: np.ndarray, depth: np.ndarray, rough: np.ndarray) -> np.ndarray:
@@ -88,7 +88,7 @@ def _facing(scene: Scene, outline: np.ndarray, depth: np.ndarray, rough: np.ndar
     return lit[np.clip(above, 0, n - 1).astype(np.int32)]
 
 
-def dune(scene: Scene, base: float, height: float, colour: Colour, *, distance: float) -> None:
+def dune(scene: Scene, base: float, height: float, color: Color, *, distance: float) -> None:
     """Draw a dune down to the lower edge, with a lit windward side, a shadowed slip face and ripples."""
     n = scene.side
     crest = base - height * (0.5 + 0.6 * swell(scene.rng, n, waves=scene.between(0.7, 1.8)))
@@ -102,34 +102,34 @@ def dune(scene: Scene, base: float, height: float, colour: Colour, *, distance: 
     facing = slope[np.clip(back, 0, n - 1).astype(np.int32)]
     slip = smoothstep(facing, 0.0, 0.10) * np.exp(-np.maximum(depth, 0) / (0.15 + height))
     shade = 1.04 - 0.36 * slip + 0.035 * ripple - 0.12 * np.clip(depth, 0, 1)
-    scene.lay(planes(scene.tone(colour, distance)) * shade, np.clip(depth * n, 0, 1), row=first)
+    scene.lay(planes(scene.tone(color, distance)) * shade, np.clip(depth * n, 0, 1), row=first)
 
 
-def mesa(scene: Scene, x: float, base: float, width: float, height: float, colour: Colour, *, distance: float) -> None:
+def mesa(scene: Scene, x: float, base: float, width: float, height: float, color: Color, *, distance: float) -> None:
     """Draw a mesa: a flat-topped rock with vertical cracks above a slope of rubble."""
     top, bench = base - height, base - 0.4 * height
     skirt = [(x - width, base), (x - 0.62 * width, bench), (x + 0.62 * width, bench), (x + width, base)]
-    scene.polygon(skirt, scene.tone(np.multiply(colour, 0.85), distance))
+    scene.polygon(skirt, scene.tone(np.multiply(color, 0.85), distance))
     left, right = x - scene.between(0.5, 0.6) * width, x + scene.between(0.5, 0.6) * width
     cliff = [(left, bench), (left + 0.03 * width, top), (right - 0.05 * width, top), (right, bench)]
-    scene.polygon(cliff, scene.tone(colour, distance))
-    crack = scene.tone(np.multiply(colour, 0.7), distance)
+    scene.polygon(cliff, scene.tone(color, distance))
+    crack = scene.tone(np.multiply(color, 0.7), distance)
     for part in scene.rng.uniform(0.1, 0.9, 5):
         middle = left + part * (right - left)
         scene.line([(middle, top + 0.1 * height), (middle, bench)], crack, 0.08 * width)
 
 
-def boulder(scene: Scene, x: float, y: float, radius: float, colour: Colour, *, distance: float = 0.0) -> None:
+def boulder(scene: Scene, x: float, y: float, radius: float, color: Color, *, distance: float = 0.0) -> None:
     """Draw a boulder around (x, y), lit on one side."""
     angles = np.sort(scene.rng.uniform(0, 2 * np.pi, 10))
     reach = radius * scene.rng.uniform(0.75, 1.1, 10)
     points = np.stack([x + reach * np.cos(angles), y + 0.7 * reach * np.sin(angles)], axis=1)
-    scene.polygon(points, scene.tone(np.multiply(colour, 0.62), distance))
+    scene.polygon(points, scene.tone(np.multiply(color, 0.62), distance))
     shift = -0.18 * radius if scene.light.sun[0] < 0.5 else 0.18 * radius
-    scene.polygon(points * 0.72 + 0.28 * np.array([x + shift, y - 0.35 * radius]), scene.tone(colour, distance))
+    scene.polygon(points * 0.72 + 0.28 * np.array([x + shift, y - 0.35 * radius]), scene.tone(color, distance))
 
 
-def rock_face(scene: Scene, top: np.ndarray, bottom: float, colour: Colour, *, distance: float) -> None:
+def rock_face(scene: Scene, top: np.ndarray, bottom: float, color: Color, *, distance: float) -> None:
     """Draw a cliff with vertical cracks, from the outline `top` (y per pixel column) down to y = `bottom`."""
     n = scene.side
     first, last = scene.row(float(top.min())), scene.row(bottom)
@@ -142,4 +142,4 @@ def rock_face(scene: Scene, top: np.ndarray, bottom: float, colour: Colour, *, d
     shade = 0.9 + 0.16 * np.minimum(lumps + 0.5 * cracks, 0.9) + 0.08 * fine
     shade = shade - 0.14 * smoothstep(-cracks - 0.4 * lumps, 0.9, 1.6)
     depth = np.arange(first, last, dtype=np.float32)[:, None] - top[None, :] * n
-    scene.lay(planes(scene.tone(colour, distance)) * shade, np.clip(depth, 0, 1), row=first)
+    scene.lay(planes(scene.tone(color, distance)) * shade, np.clip(depth, 0, 1), row=first)

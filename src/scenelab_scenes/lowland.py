@@ -55,8 +55,8 @@ def desert(scene: Scene) -> None:
         layers = scene.count(2, 5)
         for layer in range(layers):
             near = (layer + 1) / layers
-            height, colour = 0.05 + 0.20 * near * scene.between(0.5, 1.0), sand * scene.between(0.93, 1.07)
-            dune(scene, base + 0.03, height, colour, distance=0.7 * (1 - near))
+            height, color = 0.05 + 0.20 * near * scene.between(0.5, 1.0), sand * scene.between(0.93, 1.07)
+            dune(scene, base + 0.03, height, color, distance=0.7 * (1 - near))
             base += (1 - scene.horizon) * scene.between(0.15, 0.45)
         return
     ground(scene, sand, sand * 0.95, contrast=scene.between(0.05, 0.12))

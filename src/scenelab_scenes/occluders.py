@@ -89,7 +89,7 @@ def _table(scene: Scene) -> None:
 
 def _blur_disc(scene: Scene) -> None:
     """Draw a close, out-of-focus object in a lower corner."""
-    colour = scene.tone(scene.pick((0.25, 0.35, 0.20), (0.45, 0.30, 0.25), (0.2, 0.2, 0.24)))
+    color = scene.tone(scene.pick((0.25, 0.35, 0.20), (0.45, 0.30, 0.25), (0.2, 0.2, 0.24)))
     x, y = (0.0 if scene.chance(0.5) else 1.0), scene.between(0.8, 1.05)
     for _ in range(4):
-        scene.glow(x + scene.rng.normal(0, 0.08), y + scene.rng.normal(0, 0.06), scene.between(0.15, 0.35), colour, 0.9)
+        scene.glow(x + scene.rng.normal(0, 0.08), y + scene.rng.normal(0, 0.06), scene.between(0.15, 0.35), color, 0.9)

@@ -1,11 +1,11 @@
 """Palettes of surface colors under white light, estimated from photographs and shared by several kinds."""
 
-Colours = tuple[tuple[float, float, float], ...]
+Colors = tuple[tuple[float, float, float], ...]
 
 
-def _percent(text: str) -> Colours:
+def _percent(text: str) -> Colors:
     """Parse colors separated by commas, each as red, green and blue in percent."""
-    parts = [[int(part) / 100 for part in colour.split()] for colour in text.split(",")]
+    parts = [[int(part) / 100 for part in color.split()] for color in text.split(",")]
     return tuple((red, green, blue) for red, green, blue in parts)
 
 

@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from .scene import Colour, Scene, planes
+from .scene import Color, Scene, planes
 from .texture import grain, profile, smoothstep
 
 
-def conifer(scene: Scene, x: float, base: float, height: float, colour: Colour, *, distance: float) -> None:
+def conifer(scene: Scene, x: float, base: float, height: float, color: Color, *, distance: float) -> None:
     """Draw a conifer: a short trunk and tiers of branches that narrow towards the top."""
-    bark, dark = scene.tone((0.25, 0.18, 0.12), distance), scene.tone(np.multiply(colour, 0.72), distance)
+    bark, dark = scene.tone((0.25, 0.18, 0.12), distance), scene.tone(np.multiply(color, 0.72), distance)
     scene.box(x - 0.02 * height, base - 0.15 * height, x + 0.02 * height, base, bark)
     tiers = 6 if height > 0.15 else 4
-    lit = scene.tone(colour, distance, spread=0.06)
+    lit = scene.tone(color, distance, spread=0.06)
     for tier in range(tiers):
         part = tier / tiers
         low, wide = base - height * (0.08 + 0.86 * part), height * 0.24 * (1.05 - part) * scene.between(0.85, 1.15)
@@ -20,11 +20,11 @@ def conifer(scene: Scene, x: float, base: float, height: float, colour: Colour, 
         scene.polygon([(x - wide, low), (x, peak), (x, low - 0.05 * height)], lit)
 
 
-def broadleaf(scene: Scene, x: float, base: float, height: float, colour: Colour, *, distance: float) -> None:
+def broadleaf(scene: Scene, x: float, base: float, height: float, color: Color, *, distance: float) -> None:
     """Draw a broadleaf tree: a trunk and a round crown that is brighter at the top."""
     scene.box(x - 0.03 * height, base - 0.5 * height, x + 0.03 * height, base, scene.tone((0.27, 0.20, 0.14), distance))
     clumps = 6 if height < 0.12 else 26
-    lit = scene.tone(colour, distance, spread=0.05)
+    lit = scene.tone(color, distance, spread=0.05)
     for part, (across, down, size) in zip(np.linspace(0, 1, clumps), scene.rng.normal(0, 1, (clumps, 3)), strict=True):
         radius = height * max(0.05, (0.14 if height < 0.12 else 0.085) + 0.02 * size)
         reach = 0.20 * (1 - 0.6 * abs(part - 0.4))
@@ -32,7 +32,7 @@ def broadleaf(scene: Scene, x: float, base: float, height: float, colour: Colour
         scene.ellipse(u, v, radius, 0.8 * radius, lit * (0.62 + 0.5 * part + 0.05 * size))
 
 
-def tree_line(scene: Scene, base: float, height: float, colour: Colour, *, distance: float) -> None:
+def tree_line(scene: Scene, base: float, height: float, color: Color, *, distance: float) -> None:
     """Draw a distant forest: a ragged band of treetops above y = `base`."""
     n = scene.side
     crowns = np.abs(profile(scene.rng, n, width=200)) * 0.5 + 0.3 * profile(scene.rng, n, width=40) + 0.5
@@ -42,11 +42,11 @@ def tree_line(scene: Scene, base: float, height: float, colour: Colour, *, dista
         return
     leaves = grain(scene.rng, last - first, n, width=300, height=300.0 * (last - first) / n + 4)
     depth = np.arange(first, last, dtype=np.float32)[:, None] - outline[None, :] * n
-    scene.lay(planes(scene.tone(colour, distance)) * (0.9 + 0.16 * leaves), np.clip(depth, 0, 1), row=first)
+    scene.lay(planes(scene.tone(color, distance)) * (0.9 + 0.16 * leaves), np.clip(depth, 0, 1), row=first)
 
 
 def leaves(
-    scene: Scene, top: float, bottom: float, colour: Colour, *, cover: float, distance: float, fall: float = 0.0
+    scene: Scene, top: float, bottom: float, color: Color, *, cover: float, distance: float, fall: float = 0.0
 ) -> None:
     """Draw foliage over the full width, from y = `top` to `bottom`.
 
@@ -62,20 +62,20 @@ def leaves(
     ramp = np.linspace(0, 1, rows, dtype=np.float32)[:, None] ** 2
     mask = smoothstep(clumps + 0.6 * fine + 3.0 * (cover - 0.5) - fall * 3 * ramp, -0.1, 0.25)
     shade = 0.85 + 0.17 * fine + 0.14 * clumps
-    scene.lay(planes(scene.tone(colour, distance)) * shade, mask, row=first)
+    scene.lay(planes(scene.tone(color, distance)) * shade, mask, row=first)
 
 
 def trunk(
-    scene: Scene, x: float, base: float, width: float, colour: Colour, *, distance: float, top: float = -0.05
+    scene: Scene, x: float, base: float, width: float, color: Color, *, distance: float, top: float = -0.05
 ) -> None:
     """Draw a trunk from y = `base` up to `top`, with a shadowed side, bark marks and a few branches."""
     lean = scene.rng.normal(0, 0.03)
     body = [(x - width, base), (x - 0.7 * width + lean, top), (x + 0.7 * width + lean, top), (x + width, base)]
-    scene.polygon(body, scene.tone(np.multiply(colour, 0.72), distance))
+    scene.polygon(body, scene.tone(np.multiply(color, 0.72), distance))
     side = -1 if scene.light.sun[0] < 0.5 else 1
     lit = [(x + side * width, base), (x + side * 0.7 * width + lean, top), (x + lean, top), (x, base)]
-    scene.polygon(lit, scene.tone(colour, distance))
-    flaw = scene.tone(np.multiply(colour, 0.55), distance)
+    scene.polygon(lit, scene.tone(color, distance))
+    flaw = scene.tone(np.multiply(color, 0.55), distance)
     for _ in range(int(width * 250)):
         at, across = scene.between(top, base), scene.between(-0.7, 0.7) * width
         scene.line([(x + across, at), (x + across + 0.1 * width, at + scene.between(0.02, 0.08))], flaw, width * 0.12)
@@ -83,12 +83,12 @@ def trunk(
         part, reach = scene.between(0.15, 0.6), scene.between(-1, 1) * 0.22
         u, v = x + lean * (1 - part), top + part * (base - top)
         tip = u + reach, v - abs(reach) * scene.between(0.3, 1.2)
-        scene.line([(u, v), tip], scene.tone(np.multiply(colour, 0.8), distance), 0.5 * width)
+        scene.line([(u, v), tip], scene.tone(np.multiply(color, 0.8), distance), 0.5 * width)
 
 
-def stalks(scene: Scene, count: int, colour: Colour, *, base: float, height: float, ears: bool) -> None:
+def stalks(scene: Scene, count: int, color: Color, *, base: float, height: float, ears: bool) -> None:
     """Draw `count` stalks of grass close to the camera, rising from y = `base`, with `ears` of grain if true."""
-    lit = scene.tone(colour)
+    lit = scene.tone(color)
     low, high = (-0.02, 0.6, -0.03, 0.6), (1.02, 1.1, 0.07, 1.15)
     for x, tall, lean, level in scene.rng.uniform(low, high, (count, 4)).tolist():
         shade, tip = lit * level, (x + lean, base - tall * height)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .palette import SPINES
-from .scene import Colour, Pair, Scene, planes
+from .scene import Color, Pair, Scene, planes
 from .texture import grain
 
 Span = float | Pair
@@ -49,29 +49,29 @@ class Room:
         return self.points([(x[0], y[0], z[0]), (x[1], y[0], z[0]), (x[1], y[1], z[1]), (x[0], y[1], z[1])])
 
 
-def shell(scene: Scene, room: Room, *, wall: Colour, floor: Colour, ceiling: Colour, fade: float) -> None:
+def shell(scene: Scene, room: Room, *, wall: Color, floor: Color, ceiling: Color, fade: float) -> None:
     """Draw walls, floor and ceiling, darker (fade > 0) or brighter (fade < 0) towards the end wall."""
     strips = np.linspace(0, 1, 9) ** 1.5
     for z0, z1 in itertools.pairwise(strips):
         shade = 1 - fade * (z0 + z1) / 2
         floors = ((floor, 1.0, (0, 1), 1), (ceiling, 1.0, (0, 1), 0))
-        for colour, level, x, y in (*floors, (wall, 0.86, 0, (0, 1)), (wall, 0.97, 1, (0, 1))):
-            scene.polygon(room.face(x, y, (z0, z1)), scene.tone(colour) * level * shade)
+        for color, level, x, y in (*floors, (wall, 0.86, 0, (0, 1)), (wall, 0.97, 1, (0, 1))):
+            scene.polygon(room.face(x, y, (z0, z1)), scene.tone(color) * level * shade)
     scene.polygon(room.face((0, 1), (0, 1), 1), scene.tone(wall) * (1 - fade))
 
 
-def boards(scene: Scene, room: Room, colour: Colour, *, y: float, lengthwise: int, crosswise: int) -> None:
+def boards(scene: Scene, room: Room, color: Color, *, y: float, lengthwise: int, crosswise: int) -> None:
     """Draw the seams of planks or tiles on the floor (y = 1) or the ceiling (y = 0)."""
-    seam = scene.tone(colour)
+    seam = scene.tone(color)
     for x in np.linspace(0, 1, lengthwise + 2)[1:-1] if lengthwise else ():
         scene.line(room.points([(x, y, 0), (x, y, 1)]), seam, 0.004)
     for z in np.linspace(0, 1, crosswise + 2)[1:-1] if crosswise else ():
         scene.line(room.points([(0, y, z), (1, y, z)]), seam, 0.004)
 
 
-def block(scene: Scene, room: Room, x: Pair, y: Pair, z: Pair, colour: Colour) -> None:
+def block(scene: Scene, room: Room, x: Pair, y: Pair, z: Pair, color: Color) -> None:
     """Draw a box inside the room: its front, and its top and left or right side where visible."""
-    tint, (left, top) = scene.tone(colour), room.point(x[0], y[0], z[0])
+    tint, (left, top) = scene.tone(color), room.point(x[0], y[0], z[0])
     if top > room.vanish[1]:
         scene.polygon(room.face(x, y[0], z), tint * 1.12)
     if left > room.vanish[0]:
@@ -81,12 +81,12 @@ def block(scene: Scene, room: Room, x: Pair, y: Pair, z: Pair, colour: Colour) -
     scene.polygon(room.face(x, y, z[0]), tint * 0.9)
 
 
-def door(scene: Scene, room: Room, wall: int, z: float, width: float, colour: Colour) -> None:
+def door(scene: Scene, room: Room, wall: int, z: float, width: float, color: Color) -> None:
     """Draw a door with frame and knob in a side wall (0 left, 1 right), starting at depth `z`."""
     top = 0.28
     frame = room.face(wall, (top - 0.03, 1), (z - 0.1 * width, z + 1.1 * width))
-    scene.polygon(frame, scene.tone(np.multiply(colour, 0.6)))
-    scene.polygon(room.face(wall, (top, 1), (z, z + width)), scene.tone(colour))
+    scene.polygon(frame, scene.tone(np.multiply(color, 0.6)))
+    scene.polygon(room.face(wall, (top, 1), (z, z + width)), scene.tone(color))
     x, y = room.point(wall, 0.66, z + 0.12 * width)
     scene.ellipse(x, y, 0.006, 0.006, scene.tone((0.85, 0.78, 0.5)))
 
@@ -111,7 +111,7 @@ def window(scene: Scene, left: float, top: float, right: float, bottom: float) -
         scene.line([(left, (top + bottom) / 2), (right, (top + bottom) / 2)], frame, 0.011)
 
 
-def bookcase(scene: Scene, corners: np.ndarray, wood: Colour, *, shelves: int, books: int) -> None:
+def bookcase(scene: Scene, corners: np.ndarray, wood: Color, *, shelves: int, books: int) -> None:
     """Draw a bookcase with about `books` books per shelf on a quadrilateral.
 
     `corners` are four points in unit coordinates, shape (4, 2): top left, top right, bottom right, bottom left.

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from .light import Light
 
-Colour = np.ndarray | tuple[float, float, float]
+Color = np.ndarray | tuple[float, float, float]
 """Red, green and blue in [0, 1]; values outside are clipped when drawn."""
 
 Pair = tuple[float, float]
@@ -29,50 +29,50 @@ class Scene:
         self.image = Image.new("RGB", (side, side))
         self._pen = ImageDraw.Draw(self.image)
 
-    def polygon(self, points: Points, colour: Colour) -> None:
+    def polygon(self, points: Points, color: Color) -> None:
         """Draw a filled polygon."""
-        self._pen.polygon(self._flat(points), fill=ink(colour))
+        self._pen.polygon(self._flat(points), fill=ink(color))
 
-    def polygons(self, corners: np.ndarray, colours: np.ndarray) -> None:
-        """Draw k filled polygons of p corners: `corners` (k, p, 2) in unit coordinates, `colours` (k, 3)."""
+    def polygons(self, corners: np.ndarray, colors: np.ndarray) -> None:
+        """Draw k filled polygons of p corners: `corners` (k, p, 2) in unit coordinates, `colors` (k, 3)."""
         flat = (corners * self.side).reshape(len(corners), -1).tolist()
-        inks = (np.clip(colours, 0, 1) * 255).astype(np.uint8).tolist()
+        inks = (np.clip(colors, 0, 1) * 255).astype(np.uint8).tolist()
         for points, (red, green, blue) in zip(flat, inks, strict=True):
             self._pen.polygon(points, fill=(red, green, blue))
 
-    def box(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
+    def box(self, left: float, top: float, right: float, bottom: float, color: Color) -> None:
         """Draw a filled rectangle; draw nothing if it is empty."""
         if right > left and bottom > top:
-            self._pen.rectangle(self._flat([(left, top), (right, bottom)]), fill=ink(colour))
+            self._pen.rectangle(self._flat([(left, top), (right, bottom)]), fill=ink(color))
 
-    def ellipse(self, x: float, y: float, radius_x: float, radius_y: float, colour: Colour) -> None:
+    def ellipse(self, x: float, y: float, radius_x: float, radius_y: float, color: Color) -> None:
         """Draw a filled ellipse with center (x, y)."""
         corners = self._flat([(x - radius_x, y - radius_y), (x + radius_x, y + radius_y)])
-        self._pen.ellipse(corners, fill=ink(colour))
+        self._pen.ellipse(corners, fill=ink(color))
 
-    def line(self, points: Points, colour: Colour, width: float) -> None:
+    def line(self, points: Points, color: Color, width: float) -> None:
         """Draw a polyline; `width` is in unit coordinates, at least one pixel."""
         flat, pixels = self._flat(points), max(1, round(width * self.side))
-        self._pen.line(flat, fill=ink(colour), width=pixels, joint="curve" if len(flat) > 4 else None)
+        self._pen.line(flat, fill=ink(color), width=pixels, joint="curve" if len(flat) > 4 else None)
 
     def _flat(self, points: Points) -> list[float]:
         """Return pixel coordinates as a flat list [x, y, x, y, …], PIL's fastest format."""
         pairs = points.tolist() if isinstance(points, np.ndarray) else points
         return [part * self.side for pair in pairs for part in pair]
 
-    def lay(self, colours: np.ndarray, mask: np.ndarray | None = None, *, row: int = 0, column: int = 0) -> None:
+    def lay(self, colors: np.ndarray, mask: np.ndarray | None = None, *, row: int = 0, column: int = 0) -> None:
         """Paste float color planes (3, h, w), or one color (3,), with the top left corner at pixel (row, column).
 
         The mask (h, w) is the opacity, 0 to 1; it is required for one color.
         """
         stencil = None if mask is None else Image.fromarray(_bytes(mask))
-        if colours.ndim == 1:
+        if colors.ndim == 1:
             assert stencil is not None
-            self.image.paste(ink(colours), (column, row, column + stencil.width, row + stencil.height), stencil)
+            self.image.paste(ink(colors), (column, row, column + stencil.width, row + stencil.height), stencil)
         else:
-            self.image.paste(picture(colours), (column, row), stencil)
+            self.image.paste(picture(colors), (column, row), stencil)
 
-    def glow(self, x: float, y: float, radius: float, colour: Colour, strength: float) -> None:
+    def glow(self, x: float, y: float, radius: float, color: Color, strength: float) -> None:
         """Blend a soft round light into the image; `strength` is its opacity at the center, 0 to 1."""
         n = self.side
         left, right = max(0, int((x - radius) * n)), min(n, int((x + radius) * n) + 1)
@@ -82,17 +82,17 @@ class Scene:
         across = (np.arange(left, right, dtype=np.float32) / n - x) / radius
         down = (np.arange(top, bottom, dtype=np.float32) / n - y) / radius
         falloff = np.clip(1 - np.hypot(across[None, :], down[:, None]), 0, 1) ** 2
-        self.lay(np.asarray(colour, dtype=np.float32), falloff * strength, row=top, column=left)
+        self.lay(np.asarray(color, dtype=np.float32), falloff * strength, row=top, column=left)
 
-    def tone(self, colour: Colour, distance: float = 0.0, *, spread: float = 0.0) -> np.ndarray:
+    def tone(self, color: Color, distance: float = 0.0, *, spread: float = 0.0) -> np.ndarray:
         """Return the color of a surface in light and haze: rim + (c * tint - rim) * exp(-haze * distance).
 
         Args:
-            colour: color c under white light, (3,).
+            color: color c under white light, (3,).
             distance: distance from the camera, 0 to about 1 for the farthest hills.
             spread: relative standard deviation of random changes in brightness; a third of it in hue.
         """
-        base = np.asarray(colour, dtype=np.float32)
+        base = np.asarray(color, dtype=np.float32)
         if spread:
             base = base * (1 + self.rng.normal(0, spread)) * (1 + self.rng.normal(0, spread / 3, 3))
         share = float(np.exp(-self.light.haze * distance))
@@ -110,29 +110,29 @@ class Scene:
         """Return a random integer from [low, high)."""
         return int(self.rng.integers(low, high))
 
-    def pick(self, *options: Colour) -> np.ndarray:
+    def pick(self, *options: Color) -> np.ndarray:
         """Return a random one of several colors, with jitter, float32 (3,)."""
-        colour = np.asarray(options[self.count(0, len(options))], dtype=np.float32)
-        return colour * np.exp(self.rng.normal(0, 0.08) + self.rng.normal(0, 0.03, 3)).astype(np.float32)
+        color = np.asarray(options[self.count(0, len(options))], dtype=np.float32)
+        return color * np.exp(self.rng.normal(0, 0.08) + self.rng.normal(0, 0.03, 3)).astype(np.float32)
 
     def row(self, y: float) -> int:
         """Return the pixel row at y in unit coordinates, clipped to the image."""
         return min(self.side - 1, max(0, int(y * self.side)))
 
 
-def picture(colours: np.ndarray) -> Image.Image:
+def picture(colors: np.ndarray) -> Image.Image:
     """Return float color planes (3, h, w) with values in [0, 1] as an RGB image."""
-    return Image.merge("RGB", [Image.fromarray(plane) for plane in _bytes(colours)])
+    return Image.merge("RGB", [Image.fromarray(plane) for plane in _bytes(colors)])
 
 
-def planes(colour: np.ndarray) -> np.ndarray:
+def planes(color: np.ndarray) -> np.ndarray:
     """Return a color (3,) with shape (3, 1, 1), to broadcast with arrays (h, w) to color planes (3, h, w)."""
-    return colour[:, None, None]
+    return color[:, None, None]
 
 
-def ink(colour: Colour) -> tuple[int, int, int]:
+def ink(color: Color) -> tuple[int, int, int]:
     """Return a color as 8-bit red, green and blue, for PIL."""
-    red, green, blue = (max(0, min(255, int(255 * part + 0.5))) for part in np.asarray(colour).tolist())
+    red, green, blue = (max(0, min(255, int(255 * part + 0.5))) for part in np.asarray(color).tolist())
     return red, green, blue
 
 

@@ -145,7 +145,7 @@ def _at(scene: Scene, horizon: float) -> Scene:
 def _tower_block(scene: Scene, base: float, converge: float, distance: float) -> None:
     x, wide = scene.between(-0.1, 0.85), scene.between(0.14, 0.34) * (1.2 - 0.6 * distance)
     top = base - scene.between(0.45, 1.0) * (1.25 if base > 1 else 0.85)
-    colour, flank = scene.pick(*FACADES), wide * scene.between(0.2, 0.6)
+    color, flank = scene.pick(*FACADES), wide * scene.between(0.2, 0.6)
     side = 1 if x + wide / 2 < 0.5 else -1
     slant = 0.05 * scene.between(0.3, 1.5)
     floors, bays = scene.count(12, 34), scene.count(4, 11)
@@ -157,8 +157,8 @@ def _tower_block(scene: Scene, base: float, converge: float, distance: float) ->
     edge = x + wide if side > 0 else x
     out = edge + side * flank
     face = np.array([lean(edge, base), lean(edge, top), lean(out, top + slant), lean(out, base)])
-    tower(scene, face, colour * 0.62, floors=floors, bays=max(2, bays // 2), distance=distance)
-    tower(scene, front, colour, floors=floors, bays=bays, distance=distance)
+    tower(scene, face, color * 0.62, floors=floors, bays=max(2, bays // 2), distance=distance)
+    tower(scene, front, color, floors=floors, bays=bays, distance=distance)
     if scene.chance(0.3):
         tip = lean(x + wide / 2, top)
         scene.line([tip, (tip[0], tip[1] - scene.between(0.04, 0.15))], scene.tone((0.5, 0.5, 0.5), distance), 0.008)

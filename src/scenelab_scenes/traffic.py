@@ -27,10 +27,10 @@ def road(scene: Scene, vanish: Pair, left: float, right: float, *, lanes: int, d
     for mark in range(lanes + 1):
         across = left + (right - left) * (0.04 + 0.92 * mark / lanes)
         edge = mark in (0, lanes)
-        colour = yellow if (divided and mark == lanes // 2) else white
+        color = yellow if (divided and mark == lanes // 2) else white
         for start, end in ((0.0, 1.0),) if edge or (divided and mark == lanes // 2) else _dashes(scene):
             corners = ((-half, start), (-half, end), (half, end), (half, start))
-            scene.polygon([toward(vanish, across + aside, part) for aside, part in corners], colour)
+            scene.polygon([toward(vanish, across + aside, part) for aside, part in corners], color)
 
 
 def _dashes(scene: Scene) -> list[Pair]:

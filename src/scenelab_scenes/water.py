@@ -3,26 +3,26 @@
 import numpy as np
 from PIL import Image
 
-from .scene import Colour, Scene, planes
+from .scene import Color, Scene, planes
 from .texture import grain, plane, smoothstep
 
 
-def sea(scene: Scene, colour: Colour, *, top: float | None = None, swell: float = 0.1) -> None:
+def sea(scene: Scene, color: Color, *, top: float | None = None, swell: float = 0.1) -> None:
     """Draw water with waves, and sometimes sun glitter, from y = `top` (the horizon by default) to the lower edge."""
     top = scene.horizon if top is None else top
     n, start = scene.side, scene.row(top)
     rows = n - start
     t = np.linspace(0, 1, rows, dtype=np.float32)[None, :, None] ** 0.5
-    deep = np.asarray(colour, dtype=np.float32) * scene.light.tint
+    deep = np.asarray(color, dtype=np.float32) * scene.light.tint
     waves = plane(scene.rng, rows, n, across=70, along=520) + 0.6 * plane(scene.rng, rows, n, across=25, along=180)
-    colours = planes(scene.light.rim * 0.45 + deep * 0.5) * (1 - t) + planes(deep) * t
-    colours = colours * (1 + swell * waves)
+    colors = planes(scene.light.rim * 0.45 + deep * 0.5) * (1 - t) + planes(deep) * t
+    colors = colors * (1 + swell * waves)
     if scene.light.hour != "overcast" and scene.chance(0.7):
         aside = np.arange(n, dtype=np.float32) / n - scene.light.sun[0]
         lane = np.exp(-((aside / scene.between(0.06, 0.2)) ** 2))
         glitter = smoothstep(waves, -0.2, 1.2) * lane[None, :] * scene.between(0.4, 0.8)
-        colours += (planes(np.maximum(scene.light.rim, 0.45)) - colours) * glitter
-    scene.lay(colours, row=start)
+        colors += (planes(np.maximum(scene.light.rim, 0.45)) - colors) * glitter
+    scene.lay(colors, row=start)
 
 
 def mirror(scene: Scene, line: float, depth: float, *, strength: float) -> None:
@@ -42,7 +42,7 @@ def mirror(scene: Scene, line: float, depth: float, *, strength: float) -> None:
     scene.lay(picture, np.clip(strength * fade * (1 + 0.3 * ripple), 0, 1), row=start)
 
 
-def shore(scene: Scene, edge: np.ndarray, sand: Colour) -> None:
+def shore(scene: Scene, edge: np.ndarray, sand: Color) -> None:
     """Draw a beach with wet sand, foam and up to two breakers.
 
     `edge` is the waterline: y in unit coordinates per pixel column, (side,).

@@ -54,7 +54,7 @@ def write_scenes(
         raise FileExistsError(f"folder {folder} exists and is not empty; choose a new folder or remove this one")
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, len(KINDS)])))
     val = rng.permutation(np.repeat(np.arange(len(KINDS)), val_per_class))
-    unlabelled = rng.permutation(np.arange(test) % len(KINDS))
+    unlabeled = rng.permutation(np.arange(test) % len(KINDS))
     with progress("painting scenes", len(KINDS) * (train_per_class + val_per_class) + test) as advance:
 
         def paint(split: int, paths: Iterable[tuple[str, int, int]]) -> str:
@@ -70,7 +70,7 @@ def write_scenes(
         train = ((f"train/{k[0]}/{k}/{n:08d}.jpg", n, label) for label, k in enumerate(KINDS) for n in numbers)
         (folder / "train.txt").write_text(paint(TRAIN, train), encoding="utf-8")
         (folder / "val.txt").write_text(paint(VAL, _numbered("val", val)), encoding="utf-8")
-        paint(TEST, _numbered("test", unlabelled))
+        paint(TEST, _numbered("test", unlabeled))
     names = (f"/{kind[0]}/{kind} {label}\n" for label, kind in enumerate(KINDS))
     (folder / "categories.txt").write_text("".join(names), encoding="utf-8")
 

@@ -108,7 +108,7 @@ def test_a_killed_worker_is_restarted_and_another_number_goes_on(scenes, tmp_pat
 
 @pytest.mark.slow
 def test_parts_of_a_batch_learn_what_the_batch_learns(scenes, tmp_path):
-    """Without batch normalisation, whose statistics are those of a part."""
+    """Without batch normalization, whose statistics are those of a part."""
     simple = ["--model", "simplenet-small", "--epochs", "2"]
     whole = train(scenes, tmp_path / "whole", 1, *simple)
     parts = train(scenes, tmp_path / "parts", 1, *simple, "--accumulate", "4")

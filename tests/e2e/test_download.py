@@ -217,7 +217,7 @@ def test_a_data_set_is_installed_once(site, tmp_path, capsys):
     assert_installed(folder)
     requests, time_of_change = len(site.seen), folder.stat().st_mtime_ns
     assert not install(site, folder)
-    assert "already holds a whole data set (16 labelled images)" in capsys.readouterr().err
+    assert "already holds a whole data set (16 labeled images)" in capsys.readouterr().err
     assert (len(site.seen), folder.stat().st_mtime_ns) == (requests, time_of_change)
 
 

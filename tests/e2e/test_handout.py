@@ -167,7 +167,7 @@ def test_a_map_of_the_wrong_shape_is_one_line(trained):
 
 def test_val_is_attacked_and_shown(trained):
     lines = main(trained, *BEST, "-a", "-v").strip().splitlines()
-    assert lines[-5] == "Largest change of a normalised value: 0.1000"
+    assert lines[-5] == "Largest change of a normalized value: 0.1000"
     assert (lines[-4], lines[-2]) == ("=> clean:", "=> attacked:")
     assert all(re.fullmatch(r"\*{6}Acc@1 \d+\.\d{3} Acc@5 \d+\.\d{3}", lines[place]) for place in (-3, -1))
     images = images_in(trained / "logs")
@@ -205,7 +205,7 @@ def test_the_handouts_attack_follows_its_steps(front_door):
 
 
 def test_the_handouts_attention_follows_its_formula(front_door):
-    """|∂ loss(first guess) / ∂ input|, the largest of the colours."""
+    """|∂ loss(first guess) / ∂ input|, the largest of the colors."""
     torch.manual_seed(0)
     model, attention = SimpleNetSmall(num_classes=5).train(), importlib.import_module("student_code").GradAttention
     images, loss = torch.randn(4, 3, 32, 32), torch.nn.CrossEntropyLoss()

@@ -94,7 +94,7 @@ def test_an_empty_folder_is_filled_and_a_link_to_one_stays(source: Path, folder:
 def test_a_whole_folder_is_left_alone(source: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(folder, IMAGES | LISTS | {"mine": b"mine"})
     assert not import_data(write_archive(source / "data.tar", {"images/x.jpg": b""}), folder)
-    assert "already holds a whole data set (10 labelled images)" in capsys.readouterr().err
+    assert "already holds a whole data set (10 labeled images)" in capsys.readouterr().err
     assert tree(folder) == IMAGES | LISTS | {"mine": b"mine"}
 
 

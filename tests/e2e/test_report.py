@@ -157,7 +157,7 @@ def test_a_paired_difference_by_hand(runs):
     ("text", "message"),
     [
         ("title = ", "cannot be read"),
-        ("colour = 1", "colour is an unknown key; the file looks like:\ntitle ="),
+        ("color = 1", "color is an unknown key; the file looks like:\ntitle ="),
         ('[[member]]\nname = "Ada"', "member[0].did is missing"),
         ('[member]\nname = "Ada"', "member: got a dict; expected a list"),
         ('[text]\nintro = "x"', "[text] has 'intro'; the sections are"),

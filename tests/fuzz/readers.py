@@ -149,8 +149,8 @@ def packs() -> list[bytes]:
 
 def two_images(folder: Path) -> Listing:
     (folder / "images").mkdir()
-    for number, colour in enumerate(("red", "blue")):
-        Image.new("RGB", (20, 18), colour).save(folder / "images" / f"{number}.png")
+    for number, color in enumerate(("red", "blue")):
+        Image.new("RGB", (20, 18), color).save(folder / "images" / f"{number}.png")
     return Listing(root=folder / "images", split="val", paths=("0.png", "1.png"), labels=(0, 1), categories=("a", "b"))
 
 

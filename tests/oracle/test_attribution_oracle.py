@@ -1,4 +1,4 @@
-"""Attributions against captum's, in float64, on networks with in-place ReLU, normalisation and max pooling."""
+"""Attributions against captum's, in float64, on networks with in-place ReLU, normalization and max pooling."""
 
 import pytest
 import torch

@@ -41,7 +41,7 @@ def matrix(mirror: float, degrees: float, width: float, height: float, left: flo
 
 
 def parameters(mapping: Tensor) -> tuple[float, float, float, float, float, float]:
-    """Read flip, angle, crop sides and crop centre from a map."""
+    """Read flip, angle, crop sides and crop center from a map."""
     linear, offset = mapping[:, :2].double(), mapping[:, 2].double()
     mirror = torch.diag(torch.stack([torch.linalg.det(linear).sign(), torch.ones(())]).double())
     turned, moved = mirror @ linear, mirror @ offset
@@ -77,8 +77,8 @@ def test_one_warp_is_torchvisions_flip_rotate_and_crop(seed):
         rows, columns = round(height * side), round(width * side)  # torchvision crops whole pixels
         first_row = round((top + 1 - height) / 2 * side)
         first_column = round((left + 1 - width) / 2 * side)
-        centre = (2 * first_column + columns) / side - 1, (2 * first_row + rows) / side - 1
-        whole = matrix(mirror, degrees, columns / side, rows / side, *centre)
+        center = (2 * first_column + columns) / side - 1, (2 * first_row + rows) / side - 1
+        whole = matrix(mirror, degrees, columns / side, rows / side, *center)
         ours = warp(image, whole[None], size)
         flipped = oracle.horizontal_flip(image) if mirror < 0 else image
         turned = oracle.rotate(flipped, degrees, interpolation=BILINEAR)

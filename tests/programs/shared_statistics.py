@@ -1,4 +1,4 @@
-"""In each of several processes: batch normalisation has the statistics and gradients of the whole batch."""
+"""In each of several processes: batch normalization has the statistics and gradients of the whole batch."""
 
 import torch
 from torch import nn

@@ -70,7 +70,7 @@ def test_every_method_explains_any_class(handlers, session, photo):
     assert handlers.explain(photo, NAME, "gradient", category, 0.6)[0].category == category
 
 
-def test_opacity_goes_from_the_image_to_the_colours(session, photo):
+def test_opacity_goes_from_the_image_to_the_colors(session, photo):
     result = session.explain(read_image(Path(photo)), "gradient", None)
     none, half, full = (draw_map(result, opacity).astype(float) for opacity in (0, 0.5, 1))
     image = (result.image.permute(1, 2, 0) * 255).round().numpy()

@@ -155,7 +155,7 @@ def test_a_shard_is_augmented_as_within_the_whole_batch(rows, geometry):
 
 
 def test_box_mask_by_hand():
-    edges = torch.tensor([[0.3], [0.7], [0.0], [0.5]])  # the centres of four pixels are at 1/8, 3/8, …
+    edges = torch.tensor([[0.3], [0.7], [0.0], [0.5]])  # the centers of four pixels are at 1/8, 3/8, …
     expected = torch.zeros(4, 4, dtype=torch.bool)
     expected[1:3, :2] = True
     assert torch.equal(box_mask(edges, 4, 4)[0, 0], expected)
@@ -170,7 +170,7 @@ def test_boxes_are_squares_clipped_to_the_image():
         assert inner.float().mean() > 0.4
 
 
-def test_erase_fills_a_box_with_the_mean_colour():
+def test_erase_fills_a_box_with_the_mean_color():
     images = make_images(50, 16)
     result = erase(images, 1.0, dice())
     changed = (result != images).any(dim=1)
@@ -187,22 +187,22 @@ def test_erase_and_mixing_have_a_probability():
     assert torch.equal(erase(images, 0.0, dice()), images)
     hit = (erase(images, 0.25, dice()) != images).flatten(1).any(dim=1).float().mean()
     assert 0.15 < hit < 0.3
-    images, labels = colours()
+    images, labels = colors()
     for mixed, low, high in ((0.3, 0.62, 0.78), (0.0, 1, 1)):
         augment = Augment(mixup=1.0, mixed=mixed)
         same = sum(mix_batch(images, labels, augment, dice(seed), num_classes=3)[0] is images for seed in range(400))
         assert low <= same / 400 <= high
 
 
-def colours() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a red, a green and a blue image of classes 0, 1, 2: the mean colour of a mixture is its label."""
+def colors() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a red, a green and a blue image of classes 0, 1, 2: the mean color of a mixture is its label."""
     return torch.eye(3)[:, :, None, None].expand(3, 3, 10, 10).contiguous(), torch.arange(3)
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 @pytest.mark.parametrize("seed", range(10))
 def test_mixed_labels_are_the_shares_of_the_images(name, seed):
-    images, labels = colours()
+    images, labels = colors()
     mixed, shares = mix_batch(images, labels, Augment(**{name: 1.0}), dice(seed), num_classes=3)
     assert torch.allclose(mixed.mean(dim=(2, 3)), shares, atol=1e-6)
     for dim in (0, 1):  # a permuted batch
@@ -211,7 +211,7 @@ def test_mixed_labels_are_the_shares_of_the_images(name, seed):
 
 
 def test_mixup_blends_whole_images_and_cutmix_pastes_boxes():
-    images, labels = colours()
+    images, labels = colors()
 
     def kinds(**alphas: float) -> set[str]:
         """What becomes of 30 batches; a batch that is both cut and blended would be neither."""
@@ -244,7 +244,7 @@ def test_the_mixing_weight_follows_beta(alpha):
 
 
 def test_label_probabilities_can_be_mixed_again():
-    images, labels = colours()
+    images, labels = colors()
     once = mix_batch(images, labels, Augment(mixup=1.0), dice(1), num_classes=3)
     mixed, shares = mix_batch(*once, Augment(cutmix=1.0), dice(2), num_classes=3)
     assert torch.allclose(mixed.mean(dim=(2, 3)), shares, atol=1e-6)

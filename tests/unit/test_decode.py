@@ -175,7 +175,7 @@ def test_odd_exif_does_not_prevent_decoding(tmp_path):
 )
 @pytest.mark.parametrize("size", [12, 16, 17])
 def test_fit_returns_a_square_like_torchvision(height, width, size):
-    """The shorter side is resized and the centre cropped; a strip is cropped first, which changes no pixel."""
+    """The shorter side is resized and the center cropped; a strip is cropped first, which changes no pixel."""
     array = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
     image = torch.from_numpy(array).permute(2, 0, 1)
     result = fit(image, size)
@@ -187,7 +187,7 @@ def test_fit_returns_a_square_like_torchvision(height, width, size):
 
 
 def test_fit_never_adds_a_border_and_keeps_an_image_of_the_right_size():
-    """If rounding made a side one pixel too short, the centre crop would pad with black."""
+    """If rounding made a side one pixel too short, the center crop would pad with black."""
     for short in range(1, 150):
         for shape in ((short, short + 1), (short + 1, short)):
             assert fit(torch.full((3, *shape), 255, dtype=torch.uint8), 49).min() == 255
@@ -196,7 +196,7 @@ def test_fit_never_adds_a_border_and_keeps_an_image_of_the_right_size():
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_fit_crops_the_centre_and_is_antialiased(turned):
+def test_fit_crops_the_center_and_is_antialiased(turned):
     """Of a red, a green and a blue square side by side the green one remains; a fine checkerboard becomes gray."""
     image = torch.eye(3, dtype=torch.uint8).mul(255).repeat_interleave(20, dim=1)[:, None].expand(3, 20, 60)
     image = image.transpose(1, 2) if turned else image

@@ -174,7 +174,7 @@ def test_empty_maps_do_not_pass():
     maps = iter([torch.rand(2, 1, 2, 2), *[torch.zeros(2, 1, 2, 2)] * 2])
     (check,) = randomize_layers(model, lambda network: next(maps))
     assert check.cascading is check.error is None
-    assert judge([check]).startswith("undecided: the randomised network's")
+    assert judge([check]).startswith("undecided: the randomized network's")
 
 
 @pytest.mark.parametrize(

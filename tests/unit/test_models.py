@@ -1,4 +1,4 @@
-"""The networks: the handout's layers and parameter counts, any convolution, normalisation, cost."""
+"""The networks: the handout's layers and parameter counts, any convolution, normalization, cost."""
 
 import math
 
@@ -143,7 +143,7 @@ def test_the_table_of_costs_is_what_the_counter_says(name):
     assert COSTS[name] == measure_cost(name, COSTS_SIDE)
 
 
-def test_a_classifier_normalises_before_its_network():
+def test_a_classifier_normalizes_before_its_network():
     class Network(nn.Module):
         def forward(self, images):
             return images.mean(dim=(2, 3))
@@ -158,7 +158,7 @@ def test_a_classifier_normalises_before_its_network():
     assert torch.equal(images, before)
 
 
-def test_normalisation_is_not_in_the_state_dict_but_moves_with_the_model():
+def test_normalization_is_not_in_the_state_dict_but_moves_with_the_model():
     model = create_model("simplenet", num_classes=3)
     names = set(model.state_dict())
     assert names == {f"network.{name}" for name in SimpleNet(num_classes=3).state_dict()}

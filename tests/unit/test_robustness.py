@@ -93,7 +93,7 @@ FALLING = [entry(2 / 255, 20), entry(4 / 255, 10)]
         (Plain, FALLING, set()),
         (Plain, [entry(2 / 255, 20), entry(4 / 255, 30), entry(8 / 255, 5, 9)], {"not monotone", "black box"}),
         (Softmax, [], {"probabilities"}),
-        (Noisy, [], {"randomised"}),
+        (Noisy, [], {"randomized"}),
         (Rounded, FALLING, {"vanishing", "large"}),
         (Saturated, [], {"vanishing"}),
     ],

@@ -193,7 +193,7 @@ def test_weights_kept_in_half_are_those_that_are_evaluated(scenes, tmp_path):
     assert not torch.equal(logits, others)
 
 
-def test_statistics_of_normalisation_are_not_halved():
+def test_statistics_of_normalization_are_not_halved():
     model = create_model("residual", num_classes=3)
     values = to_values(model, arch="residual", categories=("a", "b", "c"), size=32, epoch=1, half=True)["state_dict"]
     kinds = {name.rpartition(".")[2]: value.dtype for name, value in values.items()}

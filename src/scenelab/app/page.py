@@ -19,7 +19,7 @@ WELCOME = (
     "nothing is sent anywhere else."
 )
 ATTRIBUTION_NOTE = (
-    "Bright pixels are important, dark ones are not; the brightest colour is the map's 99th percentile. A map shows "
+    "Bright pixels are important, dark ones are not; the brightest color is the map's 99th percentile. A map shows "
     "which pixels change one score. Two methods may disagree."
 )
 CSS = """

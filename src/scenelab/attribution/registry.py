@@ -46,7 +46,7 @@ def _positive(values: Tensor) -> Tensor:
 
 _NOISY = f"over {SAMPLES} noisy copies"
 _BLACK = f"what a pixel adds to the score of a black image, {SAMPLES} steps, absolute"
-_GRADIENT = "how much the score changes with a pixel: |∂score/∂x|, the largest of the colours"
+_GRADIENT = "how much the score changes with a pixel: |∂score/∂x|, the largest of the colors"
 METHODS: dict[str, Method] = {
     "gradient": Method(Gradient(), _max_abs, _GRADIENT),
     "gradient-input": Method(GradientTimesInput(), _abs_sum, "gradient times pixel, absolute"),
@@ -54,7 +54,7 @@ METHODS: dict[str, Method] = {
     "variance": Method(VarGrad(samples=SAMPLES), _max_abs, f"the gradient's variance {_NOISY} (VarGrad)"),
     "integrated": Method(IntegratedGradients(steps=SAMPLES), _abs_sum, _BLACK),
     "cam": Method(GradCAM(), _positive, "the last layer's maps weighted by the class, what speaks for it (Grad-CAM)"),
-    "occlusion": Method(Occlusion(), _positive, "how far the score falls when a patch is grey, falls only"),
+    "occlusion": Method(Occlusion(), _positive, "how far the score falls when a patch is gray, falls only"),
 }
 DEFAULT_METHODS = ("gradient", "smooth", "integrated", "cam", "occlusion")
 

@@ -30,7 +30,7 @@ def explain(
     faithfulness: Flag = False,
     followed: Count = 100,
     sanity: Flag = False,
-    randomised: Count = 8,
+    randomized: Count = 8,
     objects: Flag = False,
     annotated: Count = 400,
     json: Json = False,
@@ -50,7 +50,7 @@ def explain(
         faithfulness: record the predicted class's probability as pixels are deleted and inserted, also for baselines.
         followed: images for --faithfulness, spread over the split.
         sanity: randomize the network layer by layer and compare the maps.
-        randomised: images for --sanity, each explained twice per layer.
+        randomized: images for --sanity, each explained twice per layer.
         objects: compare the maps with the annotated objects of MiniPlaces.
         annotated: maximum number of images for --objects.
     """
@@ -63,7 +63,7 @@ def explain(
 
     names = tuple(dict.fromkeys(methods or DEFAULT_METHODS))
     check_methods(names)
-    counts = {"--limit": limit, "--followed": followed, "--randomised": randomised, "--annotated": annotated}
+    counts = {"--limit": limit, "--followed": followed, "--randomized": randomized, "--annotated": annotated}
     for flag, value in counts.items():
         if value < 1:
             raise LabError(f"{flag} is {value}; expected 1 or more")
@@ -81,7 +81,7 @@ def explain(
     else:
         dataset, source = open_images(folder, stored, data=data, split=split)
         tests = ImageCounts(
-            faithfulness=followed * faithfulness, sanity=randomised * sanity, objects=annotated * objects
+            faithfulness=followed * faithfulness, sanity=randomized * sanity, objects=annotated * objects
         )
         options = {"count": limit, "per_class": per_class, "rendering": rendering, "tests": tests}
         result = explain_split(folder, stored, dataset, data=source, names=names, **options)
@@ -94,7 +94,7 @@ def explain(
         for name, values in result.sanity.methods.items():
             print(f"sanity of {name}, {result.sanity.images} images: {values.verdict}")
         if result.sanity.untouched:
-            print(f"not randomised: {', '.join(result.sanity.untouched)}")
+            print(f"not randomized: {', '.join(result.sanity.untouched)}")
     if result.objects:
         _show_objects(result.objects)
     print(f"slider: tensorboard --logdir={folder.events} --samples_per_plugin images=1000")

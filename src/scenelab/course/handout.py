@@ -283,7 +283,7 @@ def attack(
             advance(len(images))
     if vis:
         _print_hint("Original and adversarial images")
-    print(f"Largest change of a normalised value: {largest:.4f}")
+    print(f"Largest change of a normalized value: {largest:.4f}")
     for name, count in counts.items():
         top1, top5 = (100 * count / len(judged.val)).tolist()
         print(f"=> {name}:\n******Acc@1 {top1:.3f} Acc@5 {top5:.3f}")

@@ -34,7 +34,7 @@ class ChallengeCard(Stamped, TrainingResult):
     largest_bytes: int
     k40_budget_flops: float
     share_of_k40_peak: float
-    assumed_utilisation: float
+    assumed_utilization: float = 1.0
     predictions: str = ""
     images: int = 0
     val_images: int = 0
@@ -129,7 +129,7 @@ def make_card(run: Run) -> ChallengeCard:
         )
     values = {**training.model_dump(exclude_unset=True), **stamp(run.best), "largest_bytes": MAX_MODEL_BYTES}
     share = operations / budget
-    return ChallengeCard(**values, k40_budget_flops=budget, share_of_k40_peak=share, assumed_utilisation=1.0)
+    return ChallengeCard(**values, k40_budget_flops=budget, share_of_k40_peak=share, assumed_utilization=1.0)
 
 
 def write_submission(run: Run, *, data: Path | None = None, split: str = "test") -> ChallengeCard:

@@ -31,7 +31,7 @@ STYLE: dict[RcKeyType, Any] = {
     "savefig.dpi": 150,
     "figure.constrained_layout.use": True,
 }
-MAX_LABELLED_CLASSES = 120  # more names are illegible
+MAX_LABELED_CLASSES = 120  # more names are illegible
 PAIRS, EACH = 6, 4  # rows and columns of the sheet of confused images
 
 
@@ -91,7 +91,7 @@ def draw_confusion(counts: list[list[int]], names: list[str], title: str, path: 
         matrix = axis.imshow(shares, cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
         figure.colorbar(matrix, label="share of the true class", shrink=0.8)
         axis.set(xlabel="predicted", ylabel="true", title=title)
-        if len(names) <= MAX_LABELLED_CLASSES:
+        if len(names) <= MAX_LABELED_CLASSES:
             font = 9 if len(names) <= 20 else 5.5
             axis.set_xticks(range(len(names)), names, rotation=90, fontsize=font)
             axis.set_yticks(range(len(names)), names, fontsize=font)

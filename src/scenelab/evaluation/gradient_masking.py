@@ -18,7 +18,7 @@ TOLERANCE = 1e-4  # change of the logits between two passes, relative to their s
 MAX_WITHOUT_GRADIENT = 0.05  # fraction of the images
 SLACK = 2.0  # percentage points of accuracy that chance may explain
 TEXTS = {
-    "randomised": "the scores of an image differ by {:.2g} of their spread between two passes: a single gradient says "
+    "randomized": "the scores of an image differ by {:.2g} of their spread between two passes: a single gradient says "
     "little; attack the mean over many passes",
     "probabilities": "the scores add up to 1: they are probabilities, whose gradient vanishes where the model is "
     "confident; attack its logits",
@@ -60,7 +60,7 @@ def check_model(
         first, second = logits_of(model, images), logits_of(model, images)
     change = (first - second).abs().max().item() / (first.std().item() or 1.0)
     if change > TOLERANCE:
-        yield _sign("randomised", change)
+        yield _sign("randomized", change)
     if first.min() >= 0 and bool(((first.sum(dim=1) - 1).abs() < 1e-3).all()):
         yield _sign("probabilities")
     with eval_mode(model):

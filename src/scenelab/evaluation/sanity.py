@@ -152,10 +152,10 @@ def check_sanity(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[
 def verdict(checks: list[LayerCheck]) -> str:
     """Return the cascading test's verdict as text, and layers that hardly change the maps when randomized alone."""
     if not checks:
-        return "the model has no layers that could be randomised"
+        return "the model has no layers that could be randomized"
     last, first = checks[0], checks[-1]
     if last.cascading is None or first.cascading is None:
-        return "undecided: the randomised network's maps are empty in most images"
+        return "undecided: the randomized network's maps are empty in most images"
     text = _cascade_verdict(last.cascading, last.error or 0.0, first.cascading, first.error or 0.0)
     insensitive = [check.layer for check in checks if check.independent is not None and check.independent > SIMILAR]
     if 0 < len(insensitive) < len(checks):

@@ -32,11 +32,11 @@ NETWORKS: dict[str, Architecture] = {
     "simplenet-small": Architecture(SimpleNetSmall, "the handout's network, fall 2019 and later"),
     "plain": Architecture(PlainNet, "ten convolutions with ReLU, as in VGG"),
     "plain-deep": Architecture(partial(PlainNet, depth=6), "the same with 22 convolutions"),
-    "residual-bare": Architecture(partial(ResidualNet, norm=False), "residual blocks without normalisation"),
-    "residual-small": Architecture(partial(ResidualNet, widths=(32, 64, 128)), "residual, normalised, half the width"),
-    "residual": Architecture(ResidualNet, "ours: residual blocks with batch normalisation"),
+    "residual-bare": Architecture(partial(ResidualNet, norm=False), "residual blocks without normalization"),
+    "residual-small": Architecture(partial(ResidualNet, widths=(32, 64, 128)), "residual, normalized, half the width"),
+    "residual": Architecture(ResidualNet, "ours: residual blocks with batch normalization"),
     "residual-large": Architecture(partial(ResidualNet, blocks=(2, 2, 2)), "the same with twice the blocks"),
-    "inception": Architecture(InceptionNet, "several filter sizes side by side, batch normalisation"),
+    "inception": Architecture(InceptionNet, "several filter sizes side by side, batch normalization"),
     "vit": Architecture(VisionTransformer, "a small vision transformer, patches of 8×8 pixels"),
 }
 

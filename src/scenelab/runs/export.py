@@ -95,9 +95,9 @@ def metadata(stored: Stored) -> dict[str, str]:
     return {
         "labels": json.dumps(list(stored.categories), ensure_ascii=False),
         "architecture": stored.arch,
-        "input": f"float32 N×3×{stored.size}×{stored.size}, RGB in [0, 1], not normalised; any N",
+        "input": f"float32 N×3×{stored.size}×{stored.size}, RGB in [0, 1], not normalized; any N",
         "output": f"float32 N×{len(stored.categories)} logits",
-        "preprocessing": f"resize the shorter side to {stored.size} with antialiasing, cut out the centre",
+        "preprocessing": f"resize the shorter side to {stored.size} with antialiasing, cut out the center",
         "size": str(stored.size),
         "mean": json.dumps(mean),
         "std": json.dumps(std),
@@ -151,7 +151,7 @@ def write_safetensors(stored: Stored, path: Path) -> Predict:
     network = copy.deepcopy(stored.model.network)
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
     header = {"format": "pt", **metadata(stored)}
-    header["input"] = header["input"].replace("not normalised", "then (x - mean) / std")
+    header["input"] = header["input"].replace("not normalized", "then (x - mean) / std")
     path.write_bytes(safe.save(weights, metadata=header))
     with torch.no_grad():
         for value in network.state_dict().values():

@@ -98,7 +98,7 @@ SWITCHES = (
     Variant("no-smoothing", "no label smoothing", _with(label_smoothing=0.0)),
     Variant("no-average", "the last weights instead of their average", _with(ema=0.0)),
     Variant("no-decay", "no weight decay", _with("optimizer", weight_decay=0.0)),
-    Variant("colour", "with the handout's color jitter", _with("augment", gain=0.15)),
+    Variant("color", "with the handout's color jitter", _with("augment", gain=0.15)),
     Variant("mixup", "with mixup, Beta(0.2, 0.2)", _with("augment", mixup=0.2)),
     Variant("cutmix", "with CutMix, Beta(1, 1)", _with("augment", cutmix=1.0)),
 )

@@ -156,7 +156,7 @@ def _install(folder: Path, build: Callable[[Path], int]) -> bool:
     except OSError as error:
         cause = f"{error.strerror or error} ({error.filename})"
         raise LabError(f"cannot put {folder} in place: {cause}; check the permissions and free space") from error
-    print(f"{folder} is ready: {count:,} labelled images", file=sys.stderr)
+    print(f"{folder} is ready: {count:,} labeled images", file=sys.stderr)
     return True
 
 
@@ -206,7 +206,7 @@ def _holds_data(folder: Path) -> bool:
         raise LabError(
             f"{folder} is not empty and holds no whole data set ({cause}); choose another folder or move this one away"
         ) from error
-    print(f"{folder} already holds a whole data set ({count:,} labelled images): nothing to do", file=sys.stderr)
+    print(f"{folder} already holds a whole data set ({count:,} labeled images): nothing to do", file=sys.stderr)
     return True
 
 

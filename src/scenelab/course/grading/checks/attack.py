@@ -33,7 +33,7 @@ def attack_stays_close(context: CheckContext) -> None:
             above = 100 * (change > epsilon + 1e-5).double().mean().item()
             why = "clip after each step, around the input, not the last image"
             if output.min() >= 0 and output.max() <= 1 and images.abs().max() > 1:
-                why = "they are clipped to [0, 1], but the images are normalised: their values go from about -2 to 2.6"
+                why = "they are clipped to [0, 1], but the images are normalized: their values go from about -2 to 2.6"
             first = f"the first image's first row: {images[0, 0, 0].tolist()}\ngot: {output[0, 0, 0].tolist()}"
             raise CheckFailed(
                 f"values are up to {change.max():.4f} from where they began, epsilon is {epsilon:g} "

@@ -151,7 +151,7 @@ SIZES = {
 }
 for name, (text, sizes) in SIZES.items():
     _register(name, f"{text}: values and all three gradients.", sizes, (None, *ARGUMENTS))
-NO_BIAS = "The bias may be None, forward and backward; networks with batch normalisation need that."
+NO_BIAS = "The bias may be None, forward and backward; networks with batch normalization need that."
 _register("conv_no_bias", NO_BIAS, (cases.SQUARE[0], cases.PADDED), (None, "input", "weight"), bias=False)
 
 

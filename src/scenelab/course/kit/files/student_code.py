@@ -143,7 +143,7 @@ class SimpleNet(nn.Module):
 # | Design a better network here, with the same arguments, and name it below; main.py trains default_model.
 # KIT default_model = SimpleNet
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with batch normalisation and a connection around them (He et al. 2016)."""
+    """Two 3x3 convolutions with batch normalization and a connection around them (He et al. 2016)."""
 
     def __init__(self, conv_op, channels):
         super().__init__()
@@ -277,7 +277,7 @@ class PGDAttack:
         self.epsilon = epsilon
 
     def perturb(self, model, input):
-        """Adversarial samples N x C x H x W of normalised images N x C x H x W."""
+        """Adversarial samples N x C x H x W of normalized images N x C x H x W."""
         # ANSWER PGDAttack.perturb
         # | Take num_steps steps of the sign of the gradient that lower the loss of the least confident label, and clip
         # | to epsilon around input after each. Take care that the graph of gradients does not grow from step to step.
@@ -315,7 +315,7 @@ class GradAttention:
         self.loss_fn = loss_fn
 
     def explain(self, model, input):
-        """Maps N x 1 x H x W of normalised images N x C x H x W."""
+        """Maps N x 1 x H x W of normalized images N x C x H x W."""
         # ANSWER GradAttention.explain
         # | The loss of the most confident label of each image; its gradient with respect to the image; the absolute
         # | value; the largest of the channels.
