@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import scenelab
+import scenelab_runner
 from mutants import ATTENTION_END, CALL, RETURN, solution, write
 from scenelab.cli import main
 from scenelab.course.grading.batch import Batch, seed_of
@@ -19,14 +20,14 @@ from scenelab.course.grading.checks import CheckContext
 from scenelab.course.grading.monitor import Monitor
 from scenelab.course.grading.rubric import default_text, parse
 from scenelab.course.grading.sandbox import best
-from scenelab.course.grading.scenelab_runner.wire import WireError
 from scenelab.course.grading.submission_error import sanitize
 from scenelab.runtime import python_command
+from scenelab_runner.wire import WireError
 from styles import CODE, ORIGINAL, changed, lost
 
-SOURCE = Path(scenelab.__file__).parent
-GRADING = "course/grading"
-STARTERS = {"runtime.py", "runs/provenance.py", "studies/worker.py", "course/submission.py"}
+PACKAGES = [Path(package.__file__).parent for package in (scenelab, scenelab_runner)]
+GRADING = "scenelab/course/grading"
+STARTERS = {f"scenelab/{name}.py" for name in ("runtime", "runs/provenance", "studies/worker", "course/submission")}
 STARTERS |= {f"{GRADING}/{name}.py" for name in ("sandbox", "bubblewrap", "processes", "similarity")}
 
 
@@ -42,7 +43,8 @@ def grade(folder, submissions, text=None):
 
 def files_with(names, text="\0"):
     """Files of the package that use one of these attributes, or hold the text."""
-    sources = {path.relative_to(SOURCE).as_posix(): path.read_text() for path in SOURCE.rglob("*.py")}
+    paths = [(path, package.parent) for package in PACKAGES for path in package.rglob("*.py")]
+    sources = {path.relative_to(folder).as_posix(): path.read_text() for path, folder in paths}
     nodes = {name: ast.walk(ast.parse(source)) for name, source in sources.items()}
     used = {name: {node.attr for node in each if isinstance(node, ast.Attribute)} for name, each in nodes.items()}
     return {name for name, source in sources.items() if used[name] & names or text in source}
@@ -51,15 +53,15 @@ def files_with(names, text="\0"):
 def test_every_file_that_starts_a_process_is_known():
     """A new one must be reviewed: what the process imports, and in which folder it runs."""
     files = files_with({"Popen", "check_output", "check_call", "execv", "execvp", "posix_spawn"}, "subprocess.run")
-    assert files - {f"{GRADING}/launch.py", f"{GRADING}/scenelab_runner/audit.py"} == STARTERS
+    assert files - {f"{GRADING}/launch.py", "scenelab_runner/audit.py"} == STARTERS
 
 
 def test_python_is_started_with_safe_path():
     """`runtime.python_command` adds -P; only a student's own test run has none, and the demo prints the path."""
     assert files_with({"executable"}) == {
-        "runtime.py",
-        "cli/demo.py",
-        "course/submission.py",
+        "scenelab/runtime.py",
+        "scenelab/cli/demo.py",
+        "scenelab/course/submission.py",
         f"{GRADING}/bubblewrap.py",
     }
     assert "-P" in subprocess.list2cmdline(python_command([]))

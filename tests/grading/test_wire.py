@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenelab.course.grading.scenelab_runner.wire import DTYPES, MAX_BYTES, Message, WireError, decode, encode
+from scenelab_runner.wire import DTYPES, MAX_BYTES, Message, WireError, decode, encode
 
 
 def reader(data):

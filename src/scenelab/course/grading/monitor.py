@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from scenelab.course.grading.scenelab_runner.wire import COUNTER
 from scenelab.course.grading.submission_error import SubmissionError
 from scenelab.errors import printable
+from scenelab_runner.wire import COUNTER
 
 MAX_BYTES = 64 << 20  # read from the record per request
 CLOSED = "the record of what the process does was closed"

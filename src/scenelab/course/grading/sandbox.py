@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import scenelab
+import scenelab_runner
 from scenelab.course.grading import bubblewrap, seccomp
 from scenelab.course.grading.processes import real_users, stop
 from scenelab.errors import LabError
@@ -27,7 +28,7 @@ from scenelab.io import DISK
 from scenelab.runtime import NEUTRAL, python_command
 
 LEVELS = ("bubblewrap", "process")
-RUNNER = Path(__file__).parent / "scenelab_runner"
+RUNNER = Path(scenelab_runner.__file__).parent
 USERS = range(0x70000000, 0x7FFFFFFF)  # user IDs that systemd leaves unused ("Users, Groups, UIDs and GIDs")
 FEW_USERS = range(60_100, 60_500)  # used if the user namespace does not map `USERS`
 SECONDS = 20  # timeout of the self-test

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenelab.course.grading.scenelab_runner.wire import WireError
 from scenelab.errors import printable
+from scenelab_runner.wire import WireError
 
 MAX_TEXT, MAX_ITEMS, MAX_DEPTH = 4000, 5000, 8  # characters per string, items per list, levels of nesting
 COPY = re.compile(r"/tmp/submission-\w+/")

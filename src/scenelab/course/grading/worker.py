@@ -14,9 +14,9 @@ from torch import Tensor
 from scenelab.course.grading.monitor import Monitor
 from scenelab.course.grading.processes import stop, usage
 from scenelab.course.grading.sandbox import Limits, Sandbox
-from scenelab.course.grading.scenelab_runner.driver import GRADED
-from scenelab.course.grading.scenelab_runner.wire import Message, WireError, decode, encode
 from scenelab.course.grading.submission_error import CancelledError, SubmissionError, sanitize
+from scenelab_runner.driver import GRADED
+from scenelab_runner.wire import Message, WireError, decode, encode
 
 __all__ = ["CancelledError", "SubmissionError", "Worker"]
 

@@ -10,7 +10,7 @@ from scenelab.course.grading.checks import attack_setting as setup
 from scenelab.course.grading.checks.attack_path import Pick, perturb, perturb_twice
 from scenelab.course.grading.checks.attack_setting import Setting, draw_setting, least, reference
 from scenelab.course.grading.checks.base import CheckContext, CheckFailed, check, comparison
-from scenelab.course.grading.scenelab_runner.networks import CLASSES
+from scenelab_runner.networks import CLASSES
 
 NEEDS = ("attack_label",)
 SINGLES = 6

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from scenelab.course.grading.checks.attack_setting import AGREE, TOLERANCE, Setting, least
 from scenelab.course.grading.checks.base import CheckContext, CheckFailed, floats, require_finite, shape_of
-from scenelab.course.grading.scenelab_runner.networks import CLASSES, LOSSES, MAX_CALLS
-from scenelab.course.grading.scenelab_runner.wire import Message
+from scenelab_runner.networks import CLASSES, LOSSES, MAX_CALLS
+from scenelab_runner.wire import Message
 
 MIN_MOVED = 0.25  # minimum fraction of values that a step changes; clipping keeps the others
 Pick = Callable[[Tensor], Tensor]

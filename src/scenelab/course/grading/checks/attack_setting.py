@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from scenelab.course.grading.checks.base import CheckContext, CheckFailed, draw, draw_images, names_in, shape_of
-from scenelab.course.grading.scenelab_runner.networks import LOSSES, build, load
-from scenelab.course.grading.scenelab_runner.wire import Message
+from scenelab_runner.networks import LOSSES, build, load
+from scenelab_runner.wire import Message
 
 Layers = list[list[Any]]
 FIRST, SECOND = ["conv", 3, 8, 3, 1, 1, True], ["conv", 8, 12, 3, 2, 1, True]

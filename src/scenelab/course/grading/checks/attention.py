@@ -10,7 +10,7 @@ from scenelab.course.grading.checks import attack_setting as setup
 from scenelab.course.grading.checks import base
 from scenelab.course.grading.checks.attack_setting import Setting, draw_setting
 from scenelab.course.grading.checks.base import CheckContext, CheckFailed, check
-from scenelab.course.grading.scenelab_runner.wire import Message
+from scenelab_runner.wire import Message
 
 NEEDS = ("attention_map",)
 TOLERANCE = 1e-4

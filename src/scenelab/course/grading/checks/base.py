@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scenelab.course.grading.scenelab_runner.wire import Message
 from scenelab.course.grading.submission_reader import Submission
 from scenelab.course.grading.worker import SubmissionError, Worker
 from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD
+from scenelab_runner.wire import Message
 
 MAX_SHOWN = 16  # values printed per tensor
 

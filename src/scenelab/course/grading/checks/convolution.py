@@ -10,9 +10,9 @@ from scenelab.course.grading.checks import base
 from scenelab.course.grading.checks import convolution_cases as cases
 from scenelab.course.grading.checks.base import CheckContext, CheckFailed, check
 from scenelab.course.grading.checks.convolution_cases import TOLERANCE, TOLERANCE_SINGLE, Case, Drawn, draw_case
-from scenelab.course.grading.scenelab_runner.networks import build, load
-from scenelab.course.grading.scenelab_runner.wire import Message
 from scenelab.course.grading.worker import SubmissionError
+from scenelab_runner.networks import build, load
+from scenelab_runner.wire import Message
 
 ONE_IN = 8  # one call in this number is traced, drawn at random so that a submission cannot tell which
 BITS = 20  # inputs of the bitwise comparison with PyTorch

@@ -8,10 +8,10 @@ import torch
 
 from scenelab.course.grading.checks import base
 from scenelab.course.grading.checks.base import CheckContext, CheckFailed, check
-from scenelab.course.grading.scenelab_runner.networks import CLASSES
-from scenelab.course.grading.scenelab_runner.wire import Message
 from scenelab.course.submission import MAX_MODEL_BYTES, MODELS
 from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
+from scenelab_runner.networks import CLASSES
+from scenelab_runner.wire import Message
 
 NAMES = ["default_model", "default_cnn_model", "SimpleNet"]
 VIT = ["default_vit_model", "SimpleViT"]
