@@ -127,7 +127,8 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     path = Path(path)
     with explain_write_errors(path):
         with temporary_folder(path) as folder:
-            with open(folder / "file", mode, encoding=None if "b" in mode else "utf-8") as file:
+            text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+            with open(folder / "file", mode, **text) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

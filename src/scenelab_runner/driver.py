@@ -9,7 +9,6 @@ import ctypes
 import json
 import os
 import random
-import resource
 import struct
 import sys
 import traceback
@@ -30,6 +29,8 @@ def apply_limits(limits: dict[str, Any]) -> None:
     Args:
         limits: fields of `sandbox.Limits`, `user` (ID or None), and `filter` (file descriptor of a seccomp filter).
     """
+    import resource  # POSIX only; the grader imports this module on every system
+
     libc, user = ctypes.CDLL(None, use_errno=True), limits["user"]
     libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
     values = {

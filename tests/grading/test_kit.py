@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -110,15 +111,19 @@ def test_the_kit_trains_evaluates_and_attacks(tmp_path, year):
 
 
 def test_gradescopes_folder_has_a_working_copy(tmp_path):
-    folder = tmp_path / "gs"
+    folder, names = tmp_path / "gs", ("scenelab", "scenelab_runner", "scenelab_scenes")
     assert main.run(["kit", str(folder), "--gradescope"]) == 0
     for name in ("setup.sh", "run_autograder"):
         assert (folder / name).stat().st_mode & 0o100
         assert subprocess.run(["bash", "-n", folder / name]).returncode == 0
     text = (folder / "scenelab" / "pyproject.toml").read_text()
     assert [word in text for word in ("torch", "gradio", "http")] == [True, False, False]
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import scenelab.course.grading.batch as b; print(b.__file__)"
-    command = [sys.executable, "-c", code, str(folder / "scenelab" / "src")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert str(folder) in done.stdout, done.stderr
+    source = folder / "scenelab" / "src"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import scenelab.course.grading.batch, scenelab_scenes\n"
+        "print(*{name.partition('.')[0]: m.__file__ for name, m in sys.modules.items() if 'scenelab' in name}.values())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(source)], capture_output=True, text=True, cwd=tmp_path)
+    assert {Path(path).relative_to(source).parts[0] for path in done.stdout.split()} == set(names), done.stderr
+    assert all(f'"src/{name}"' in text for name in names)
     assert main.run(["kit", str(tmp_path / "x"), "--rubric", "r.toml"]) == 1

@@ -1,7 +1,6 @@
 """Processing of untrusted files in a separate process with limited memory and time."""
 
 import json
-import resource
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ def print_bounded(work: Callable[[], Any], *, memory: int, seconds: int) -> None
 
     If the disk is full or broken, print {"disk": error} instead.
     """
+    import resource  # POSIX only
+
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     try:

@@ -172,8 +172,10 @@ def best(parent: Path, *, unsafe: bool = False) -> Sandbox:
     """Return bubblewrap if its isolation is full; if `unsafe`, return the first of `LEVELS` that can be started.
 
     Raises:
-        LabError: full isolation is not available (or, if `unsafe`, no level can be started).
+        LabError: full isolation is not available (or, if `unsafe`, no level can be started), or the system is Windows.
     """
+    if not hasattr(os, "getuid"):
+        raise LabError("grading needs Linux with bubblewrap (or with --unsafe, macOS); on Windows, run it in WSL")
     reasons = []
     for level in LEVELS if unsafe else LEVELS[:1]:
         sandbox = measure(level, parent)

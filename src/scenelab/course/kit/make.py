@@ -6,12 +6,15 @@ from importlib import metadata, resources
 from pathlib import Path
 
 import scenelab
+import scenelab_runner
+import scenelab_scenes
 from scenelab.course.kit.strip_solutions import cut
 from scenelab.errors import LabError
 from scenelab.io import atomic_write
 
 CODE = ("student_code.py", "main.py", "test_conv.py", "miniplaces.py")
 ROOT = ("README.md", "download_dataset.sh")
+PACKAGES = (scenelab, scenelab_runner, scenelab_scenes)
 
 SETUP = """#!/usr/bin/env bash
 # Gradescope runs this once, when it builds the image that submissions are graded in.
@@ -39,6 +42,9 @@ dependencies = {needs}
 
 [project.scripts]
 scenelab = "scenelab.cli:entry_point"
+
+[tool.hatch.build.targets.wheel]
+packages = {packages}
 """
 
 
@@ -72,12 +78,15 @@ def make_gradescope(folder: Path, *, rubric: str) -> None:
         version=json.dumps(metadata.version("scenelab")),
         python=json.dumps(metadata.metadata("scenelab")["Requires-Python"]),
         needs=json.dumps([need for need in metadata.requires("scenelab") or [] if "extra ==" not in need]),
+        packages=json.dumps([f"src/{package.__name__}" for package in PACKAGES]),
     )
     texts = {"setup.sh": SETUP, "run_autograder": RUN, "rubric.toml": rubric, "scenelab/pyproject.toml": project}
     _write(folder, texts)
-    copy = folder / "scenelab" / "src" / "scenelab"
-    shutil.copytree(Path(scenelab.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-    shutil.rmtree(copy / "course" / "kit" / "files")  # the solution, which submissions could read otherwise
+    source = folder / "scenelab" / "src"
+    for package in PACKAGES:
+        ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+        shutil.copytree(Path(package.__file__).parent, source / package.__name__, ignore=ignore)
+    shutil.rmtree(source / "scenelab" / "course" / "kit" / "files")  # the solution, which submissions could read
 
 
 def _write(folder: Path, texts: dict[str, str]) -> None:
