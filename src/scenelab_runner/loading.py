@@ -90,7 +90,7 @@ def copy_submission(source: Path) -> Path:
 
 
 def _watch_operators(audit: Audit) -> None:
-    """Flag each torch operator or kernel that the student registers: its calls are not attributed to the student."""
+    """Flag each torch operator or kernel that the student registers, because its calls cannot be traced back."""
     make = torch._C._dispatch_library
 
     def watched(kind: str, namespace: str, *args: Any) -> Any:
@@ -173,8 +173,8 @@ class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 class _Changed(importlib.abc.MetaPathFinder):
     """Import finder, first in sys.meta_path, that adapts matplotlib and torchvision, and refuses to import scenelab.
 
-    `matplotlib.use` has no effect, so that the backend without a screen stays. torchvision is slow to import, so it is
-    loaded only when a part other than `torchvision.utils` is used.
+    `matplotlib.use` has no effect, so that no backend opens a window. torchvision is slow to import, so it is loaded
+    only when a part other than `torchvision.utils` is used.
     """
 
     _load = staticmethod(lambda: None)  # set by `_delay`: loads all of torchvision

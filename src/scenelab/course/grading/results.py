@@ -27,7 +27,7 @@ class Outcome:
 
 @dataclass
 class Result:
-    """Result of a submission's files, independent of the student; stored as result.json."""
+    """Result of running a submission, stored as result.json; students with identical files share it."""
 
     key: str  # hash of everything that the result depends on
     digest: str  # SHA-256 of the submission's files

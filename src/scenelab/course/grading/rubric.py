@@ -41,7 +41,7 @@ class Penalties(_Table):
 
 
 class Visibility(_Table):
-    """Names of hidden checks: the grade page omits their reasons and examples, Gradescope the checks themselves."""
+    """Names of hidden checks: the grade page omits their reasons and examples, and Gradescope hides these checks."""
 
     hidden: list[str] = []
 

@@ -184,4 +184,4 @@ def attack_graph(context: CheckContext) -> None:
 def attack_leaves_model(context: CheckContext) -> None:
     """The attack leaves the input images and the model's weights, statistics and mode unchanged."""
     setting = draw_setting(context, setup.NORMED, num_steps=4, step_size=0.01, epsilon=0.1)
-    setup.require_left_alone(context, setting, perturb(context, setting).reply, "attack")
+    setup.require_unchanged(context, setting, perturb(context, setting).reply, "attack")

@@ -65,7 +65,7 @@ def draw_setting(
 ) -> Setting:
     """Return a setting with random weights and `images` random images of `side`×`side` pixels.
 
-    `number` selects one of many draws; `options` are the attack's: num_steps, step_size and epsilon.
+    Each `number` gives another draw. `options` of the attack are num_steps, step_size and epsilon.
     """
     generator = context.generator(f"{context.name} {number}")
     setting = Setting(layers, draw_images(generator, images, 3, side, side), options, loss)
@@ -76,10 +76,10 @@ def draw_setting(
 
 
 def draw_distinct(context: CheckContext, layers: Layers, *, images: int, **options: Any) -> Setting:
-    """Return a setting whose first two images have distinct most confident and distinct least confident labels.
+    """Return a setting in which labels taken from another image, or from the mean logits of the batch, are detected.
 
-    Both labels also differ from those of the mean logits, to detect labels taken from another image or the batch.
-    After `MAX_DRAWS` draws, return the last one.
+    The most confident labels of image 0, image 1 and the mean logits differ: neither image's label equals the other
+    two labels. The same holds for the least confident labels. After `MAX_DRAWS` draws, return the last one.
     """
     number = 0
     while True:
@@ -128,15 +128,15 @@ def agrees(actual: Tensor, expected: Tensor) -> bool:
 
 
 def require_detached(context: CheckContext, reply: Message, what: str) -> None:
-    """Raise CheckFailed if the result has an autograd graph; add a remark if it is a leaf that requires gradients."""
+    """Raise CheckFailed if the result, named `what`, has an autograd graph; remark if it requires gradients."""
     if reply.values.get("has_graph"):
         raise CheckFailed(f"the {what} that come back carry a graph; return them detached")
     if reply.values.get("requires_grad"):
         context.remark(f"The {what} that come back still require gradients; .detach() them. No points are lost for it.")
 
 
-def require_left_alone(context: CheckContext, setting: Setting, reply: Message, what: str) -> None:
-    """Raise CheckFailed if the input images or the model changed; add a remark if parameters hold gradients."""
+def require_unchanged(context: CheckContext, setting: Setting, reply: Message, what: str) -> None:
+    """Raise CheckFailed if `what` changed the input images or the model; remark on gradients left in parameters."""
     values, after = reply.values, reply.tensors.get("input_after", torch.empty(0))
     changed = ", ".join(names_in(reply, "changed")[:3])
     are_same = after.dtype == setting.images.dtype and torch.equal(after, setting.images)

@@ -132,7 +132,7 @@ def _gradient_guesses(drawn: Drawn, of: str) -> Guesses:
 
 
 def explain_mistake(actual: Tensor, guesses: Guesses, tolerance: float = TOLERANCE, *, by_shape: bool = True) -> str:
-    """Return "; " and the first of `guesses` that explains the wrong result `actual`, or an empty string.
+    """Return "; " and the description of the first mistake in `guesses` that gives the result `actual`, else "".
 
     Equal values identify a mistake. With `by_shape`, the output shape also identifies missing padding or stride.
     """
