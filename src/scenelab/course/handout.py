@@ -234,7 +234,7 @@ def open_evaluation(data: Path, checkpoint: str, factory: Factory, gpu: int) -> 
 
 
 def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) -> None:
-    """Print top-1 and top-5 accuracy on val in percent, with logits averaged over image and mirror image."""
+    """Print top-1 and top-5 accuracy on val in percent, averaging the logits of each image and its mirror image."""
     judged = open_evaluation(data, checkpoint, factory, gpu)
     logits = predict_logits(judged.model, judged.val, size=judged.size, mirror=True, device=judged.device)
     labels = judged.val.labels

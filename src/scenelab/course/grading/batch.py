@@ -141,7 +141,7 @@ class Batch:
             report(grade)
 
     def _read(self, entry: Entry, stage: Path) -> Submission:
-        """Extract a submission to STAGE/submission; after an unexpected exception, return one with `problem` set."""
+        """Extract a submission to STAGE/submission; after an unexpected exception, only set its `problem`."""
         try:
             return read(entry.paths, stage / "submission", skip=self.out)
         except LabError:
@@ -168,7 +168,7 @@ class Batch:
         return grade_submission(new, submission, worker, self.rubric, self.seed, self.judge, stored, update)
 
     def _finish(self) -> None:
-        """Add students with identical files to each grade, write the class tables; compare submissions if `alike`."""
+        """Set `mates` (students with identical files) of all grades; write the class tables and similarity report."""
         teams: dict[str, list[str]] = {}
         for name in sorted(self.grades):
             teams.setdefault(self.grades[name].result.digest, []).append(name)
@@ -184,7 +184,7 @@ class Batch:
 
 
 def _stored(path: Path, key: str) -> Result | None:
-    """Return the complete or partial result in a file; None if it is missing, invalid or its key is not `key`."""
+    """Return a complete or partial result from a JSON file, or None if it is missing, invalid or has another key."""
     try:
         values = read_json(path)
         result = Result(**{**values, "outcomes": [Outcome(**each) for each in values["outcomes"]]})

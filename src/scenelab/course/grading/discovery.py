@@ -34,7 +34,7 @@ def gather(
 ) -> tuple[list[Entry], list[str]]:
     """Find the submissions in files and folders; return them sorted by student, and messages for the instructor.
 
-    A single path holds a class or one submission; `layouts.split` decides. Each of several paths is one submission,
+    A single path contains a class or one submission; `layouts.split` decides. Each of several paths is one submission,
     so that the content of an archive cannot add another student. Paths named after the same student are merged
     into one submission.
 

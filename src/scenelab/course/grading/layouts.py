@@ -22,7 +22,7 @@ MAX_SUBMISSION_NUMBER = 1e8  # submission numbers are smaller; Unix times in sec
 
 @dataclass
 class Group:
-    """Paths of one student's files (`members`), in extraction order; `user` is the platform's ID of the student."""
+    """Paths of one student's files (`members`), in extraction order; `user` is the student's ID on the platform."""
 
     student: str
     members: list[str] = field(default_factory=list)

@@ -11,7 +11,7 @@ from scenelab.runtime import NEUTRAL
 def stop(process: "subprocess.Popen[bytes]", token: str = "", user: int | None = None) -> None:
     """Kill a process and everything that it started, wait for its end, and close its pipes.
 
-    Also kill its process group, all processes with SCENELAB_TOKEN=`token` in their environment, and all of `user` (ID).
+    Also kill its process group, processes with SCENELAB_TOKEN=`token` in the environment, and those of user ID `user`.
     """
     _kill(process.pid, *descendants(process.pid), *_with_token(token))
     with contextlib.suppress(OSError):

@@ -66,7 +66,7 @@ class Grade:
 
     @property
     def held(self) -> float:
-        """Points withheld until the review: all points for the convolution, or 0 if no review is needed."""
+        """Points withheld until the review: all points earned for the convolution, or 0 if no review is needed."""
         points = sum(outcome.earned for outcome in self.result.outcomes if outcome.group == "convolution")
         return round(points, DIGITS) if self.review else 0.0
 

@@ -66,7 +66,7 @@ class Rubric(_Table):
 
     @property
     def automatic(self) -> float:
-        """Sum of the points of all checks."""
+        """Maximum points for all checks together."""
         return sum(self.checks.values())
 
     @field_validator("limits", mode="before")

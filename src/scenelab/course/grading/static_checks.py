@@ -160,7 +160,7 @@ def _targets(node: ast.Assign | ast.AnnAssign) -> list[str]:
 
 
 def _reached(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield the AST nodes of the convolution, of all definitions that it uses, and of statements run on import."""
+    """Yield the AST nodes of the convolution, of all definitions that it uses, and of other top-level statements."""
     places: dict[str, ast.AST] = {}
     roots: dict[int, ast.AST] = {}
     for node in tree.body:

@@ -73,7 +73,7 @@ def attack_descends(context: CheckContext) -> None:
 
 
 def _loss_of_least(setting: Setting, images: Tensor) -> Tensor:
-    """Return the mean cross-entropy of `images` for the labels that are least confident on the clean images."""
+    """Return the mean cross-entropy of `images` for each clean image's least confident label."""
     network = setting.network()
     with torch.no_grad():
         target = least(network(setting.images.double()))
@@ -143,7 +143,7 @@ def attack_steps(context: CheckContext) -> None:
 
 
 def _moves_whole_steps(moved: Tensor, steps: int) -> bool:
-    """Return whether most of `moved` (absolute changes / step_size) are integers, and the largest is `steps`."""
+    """Return whether nearly all values of `moved` (|change| / step_size) are integers, and the largest is `steps`."""
     are_whole = (moved - moved.round()).abs() < 1e-2
     return bool(are_whole.double().mean() >= setup.AGREE) and abs(moved.max().item() - steps) <= 1e-2
 

@@ -98,7 +98,10 @@ def matches_of(short: Attack, longer: Attack) -> list[list[Match]]:
 
 
 def followed_labels(network: nn.Module, loss: str, start: Tensor, end: Tensor) -> list[int]:
-    """Return the labels whose loss gradient at `start` has the signs of `end - start`, or the opposite signs."""
+    """Return the labels whose loss gradient at `start` has the signs of `end - start`, or the opposite signs.
+
+    Nearly all changed values must agree. If few values changed, return [].
+    """
     change = end.double() - start.double()
     moved = change.abs() > TOLERANCE
     if moved.double().mean() <= MIN_MOVED:

@@ -1,8 +1,8 @@
 """Networks, images and the reference attack for the checks of attacks and attention maps.
 
-The reference is PGD (Madry et al. 2018, section 2.1): steps along the sign of the gradient, each followed by a clip to
-the ε-neighborhood of the input, towards the least confident label. The label is taken from the clean image or from the
-image at each step; both are accepted.
+The reference is PGD (Madry et al. 2018, section 2.1) towards the least confident label: steps along the sign of the
+gradient, each followed by a clip to the ε-neighborhood of the input. The label may be computed from the clean image or
+anew at each step.
 """
 
 from dataclasses import dataclass, field
@@ -121,14 +121,14 @@ def reference(setting: Setting, *, sign: int = -1, anew: bool = False) -> Tensor
 
 
 def agrees(actual: Tensor, expected: Tensor) -> bool:
-    """Return whether nearly all values (`AGREE`) match within `TOLERANCE`; False if the shapes differ."""
+    """Return whether at least the fraction `AGREE` of values match within `TOLERANCE`; False if the shapes differ."""
     if actual.shape != expected.shape:
         return False
     return bool(((actual.double() - expected).abs() <= TOLERANCE).double().mean() >= AGREE)
 
 
 def require_detached(context: CheckContext, reply: Message, what: str) -> None:
-    """Raise CheckFailed if the result, named `what`, has an autograd graph; remark if it requires gradients."""
+    """Raise CheckFailed if the result (`what`) has an autograd graph; add a remark if it only requires gradients."""
     if reply.values.get("has_graph"):
         raise CheckFailed(f"the {what} that come back carry a graph; return them detached")
     if reply.values.get("requires_grad"):
@@ -136,7 +136,7 @@ def require_detached(context: CheckContext, reply: Message, what: str) -> None:
 
 
 def require_unchanged(context: CheckContext, setting: Setting, reply: Message, what: str) -> None:
-    """Raise CheckFailed if `what` changed the input images or the model; remark on gradients left in parameters."""
+    """Raise CheckFailed if `what` changed the images or the model; add a remark if parameters now have gradients."""
     values, after = reply.values, reply.tensors.get("input_after", torch.empty(0))
     changed = ", ".join(names_in(reply, "changed")[:3])
     are_same = after.dtype == setting.images.dtype and torch.equal(after, setting.images)

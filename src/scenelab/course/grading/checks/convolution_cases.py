@@ -93,7 +93,7 @@ def example_of(drawn: Drawn, actual: Tensor, expected: Tensor, *, of: str | None
 
 
 def guesses(drawn: Drawn, of: str | None) -> Guesses:
-    """Return an iterator of pairs: description of a common mistake, and function that computes its wrong result.
+    """Return an iterator of common mistakes, as pairs: description, and function that computes the wrong result.
 
     The result is the output if `of` is None, else the gradient with respect to the argument named `of`.
     """
