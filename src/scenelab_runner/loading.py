@@ -143,7 +143,7 @@ class _Missing:
 class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Import finder, last in sys.meta_path, that supplies stand-ins for missing packages which student files import.
 
-    An import in the body of a `try` with handlers fails as usual.
+    An import in a `try` with `except` fails as usual, so that the student's fallback runs.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -45,7 +45,7 @@ class Judge:
         return Judge(folder, listed)
 
     def judge(self, worker: Worker, submission: Submission) -> dict[str, Any] | None:
-        """Evaluate the submitted model; return its errors or a problem, or None if there is no model.
+        """Evaluate the submitted model; return a dict of results, or None if there is no model.
 
         The dict has `model` (file name), `bytes`, `images` (count), and either `top1_error` and `top5_error` in
         percent, or `problem`, the reason why the model was not evaluated.

@@ -148,7 +148,7 @@ def _unpack_class(path: Path, folder: Path) -> list[str]:
 
 
 def _unique(groups: Sequence[Group], lines: list[str]) -> Iterator[Entry]:
-    """Yield an entry per group, named by a unique, valid file name; append messages on renaming to `lines`."""
+    """Yield one entry per group, with a unique name valid for files; append messages about duplicates to `lines`."""
     taken: set[str] = set()
     for group in groups:
         student = unicodedata.normalize("NFC", group.student)

@@ -67,7 +67,7 @@ def _status(pids: list[int], *names: bytes) -> list[list[bytes]]:
 
 
 def usage(pid: int) -> tuple[int, int]:
-    """Return the total memory in bytes and the number of processes of the process tree below and including `pid`."""
+    """Return the memory in bytes and the number of processes, both summed over `pid` and its descendants."""
     pids = [pid, *descendants(pid)]
     return sum(int(words[1]) << 10 for words in _status(pids, b"RssAnon:", b"RssShmem:")), len(pids)
 

@@ -61,7 +61,7 @@ class Grade:
 
     @property
     def review(self) -> list[str]:
-        """Notes for review; empty if the rubric's list `accepted` contains the submission."""
+        """Notes for manual review; empty if the rubric's list `accepted` contains the submission."""
         return [] if self.result.digest in self.rubric.accepted else self.result.review
 
     @property

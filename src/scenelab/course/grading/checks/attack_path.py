@@ -18,7 +18,7 @@ Pick = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Match:
-    """A possible explanation of an attack's last step on one image: a target label and the image before the step.
+    """A possible explanation of an attack's last step on one image: the target label, and the image before the step.
 
     The step has the signs of the gradient of the label's loss at `start`, or the opposite signs.
     """
@@ -113,7 +113,7 @@ def followed_labels(network: nn.Module, loss: str, start: Tensor, end: Tensor) -
 
 
 def follow(matches: list[list[Match]], setting: Setting, pick: Pick) -> bool:
-    """Return whether each image has a match with the label that `pick` returns for its clean or start logits."""
+    """Return whether each image has a match whose label is `pick(logits)` of the clean image or the match's start."""
     network = setting.network()
     clean = pick(network(setting.images.double())).tolist()
     return all(

@@ -65,7 +65,7 @@ def draw_setting(
 ) -> Setting:
     """Return a setting with random weights and `images` random images of `side`×`side` pixels.
 
-    Each `number` gives another draw. `options` of the attack are num_steps, step_size and epsilon.
+    Each `number` gives a different random setting. `options` of the attack are num_steps, step_size and epsilon.
     """
     generator = context.generator(f"{context.name} {number}")
     setting = Setting(layers, draw_images(generator, images, 3, side, side), options, loss)

@@ -144,7 +144,7 @@ def show(tensor: Tensor) -> str:
 
 
 def comparison(actual: Tensor, expected: Tensor) -> str:
-    """Format the largest absolute difference with its index, followed by both tensors."""
+    """Format the largest absolute difference and its index (if shapes match), then the first values of each tensor."""
     lines = []
     if actual.shape == expected.shape and actual.numel():
         difference = (actual.double() - expected.double()).abs().nan_to_num(float("inf"))

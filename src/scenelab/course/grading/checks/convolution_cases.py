@@ -81,7 +81,7 @@ def draw_case(
 
 
 def example_of(drawn: Drawn, actual: Tensor, expected: Tensor, *, of: str | None = None) -> str:
-    """Format the sizes of a case, its tensors if all are small, and the comparison with the expected result."""
+    """Format the sizes of a case, its tensors if all are small, and the `comparison` of both results."""
     lines = [str(drawn.case) + ("" if "bias" in drawn.sent else ", bias None")]
     if all(value.numel() <= 16 for value in drawn.sent.values()):
         for name, tensor in drawn.sent.items():
