@@ -1,1 +1,1 @@
-"""Runner of student code in the sandbox: needs torch but not scenelab, and has no references or scores."""
+"""Runner of student code in the sandbox: needs torch, not scenelab; contains no reference solutions or scores."""

@@ -1,4 +1,4 @@
-"""Audit hook (PEP 578) that flags actions which reading the submission's files cannot reveal.
+"""Audit hook (PEP 578) that flags suspicious actions which static analysis of the submission cannot find.
 
 An audit hook cannot be removed, and forked processes inherit it. It flags code that was generated at run time or that
 the grader has not read, new processes, and access to interpreter internals that could disable the detection of native

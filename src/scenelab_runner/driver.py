@@ -24,7 +24,7 @@ INSTRUCTION = 8  # bytes of a struct sock_filter
 
 
 def apply_limits(limits: dict[str, Any]) -> None:
-    """Restrict this process: limit resources, end with the parent, drop privileges, filter system calls.
+    """Restrict this process: limit resources, die with the parent process, drop privileges, filter system calls.
 
     Args:
         limits: fields of `sandbox.Limits`, `user` (ID or None), and `filter` (file descriptor of a seccomp filter).
@@ -62,7 +62,7 @@ def apply_limits(limits: dict[str, Any]) -> None:
 
 
 class Session:
-    """Handler of requests to the student's module; `counter` is a file descriptor, as in `replace_kernels`."""
+    """Handler of requests to the student's module; `counter` is the file descriptor of the convolution counter."""
 
     def __init__(self, record: Any, counter: int) -> None:
         import numpy

@@ -90,7 +90,7 @@ def copy_submission(source: Path) -> Path:
 
 
 def _watch_operators(audit: Audit) -> None:
-    """Flag each torch operator or kernel that the student registers: its calls are not attributed to the student."""
+    """Flag each torch operator or kernel that the student registers, because its calls cannot be traced back."""
     make = torch._C._dispatch_library
 
     def watched(kind: str, namespace: str, *args: Any) -> Any:
@@ -143,7 +143,7 @@ class _Missing:
 class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Import finder, last in sys.meta_path, that supplies stand-ins for missing packages which student files import.
 
-    An import in the body of a `try` with handlers fails as usual.
+    An import in a `try` with `except` fails as usual, so that the student's fallback runs.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -173,8 +173,8 @@ class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 class _Changed(importlib.abc.MetaPathFinder):
     """Import finder, first in sys.meta_path, that adapts matplotlib and torchvision, and refuses to import scenelab.
 
-    `matplotlib.use` has no effect, so that the backend without a screen stays. torchvision is slow to import, so it is
-    loaded only when a part other than `torchvision.utils` is used.
+    `matplotlib.use` has no effect, so that no backend opens a window. torchvision is slow to import, so it is loaded
+    only when a part other than `torchvision.utils` is used.
     """
 
     _load = staticmethod(lambda: None)  # set by `_delay`: loads all of torchvision

@@ -22,7 +22,7 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
 
 
 class _Lead(nn.Module):
-    """Loss other than cross-entropy: logit of the label minus logit of the next class, averaged over the batch."""
+    """Loss other than cross-entropy: mean over the batch of logits[label] - logits[(label + 1) % classes]."""
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
         return (scores.gather(1, labels[:, None]) - scores.roll(-1, dims=1).gather(1, labels[:, None])).mean()

@@ -1,7 +1,7 @@
 """Record of a submission's actions: JSON lines that the runner writes to a pipe to the grader.
 
 A line cannot be removed once it is written. All lines about a request are written before its reply is sent. The last
-of them announces the reply, so that the grader notices if the submission has closed the pipe.
+line announces the reply, so that the grader notices if the submission has closed the pipe.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ class Record:
 
 @contextlib.contextmanager
 def trace_calls(record: Record) -> Iterator[None]:
-    """Profile the calls in a `with` block; record convolutions of packages other than torch, flag unusual packages.
+    """Profile a `with` block; note calls of convolutions outside torch, and flag packages that are not in `USUAL`.
 
     Notes and flag are written at the end of the block. Threads started in the block are profiled too, which is slow.
     """

@@ -1,4 +1,4 @@
-"""Self-test of the sandbox: try forbidden actions, and print as JSON which kinds were refused.
+"""Self-test of the sandbox: try forbidden actions, and print as JSON whether each kind of action was refused.
 
 Usage: `python selftest.py LIMITS TARGETS`, both in JSON: the limits of `driver.apply_limits`, and the paths, port and
 system calls from `sandbox.measure`. Files opened for writing are closed at once, and system calls get arguments

@@ -74,7 +74,7 @@ def _transpose(grad: Tensor, weight: Tensor, size: Any, s: Any, p: Any, d: Any, 
 def _convolution_backward(
     grad: Tensor, input: Tensor, weight: Tensor, _bias_sizes: Any, *settings: Any
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Compute `aten::convolution_backward`: gradients of input, weight and bias, or None where the mask is False."""
+    """Compute `aten::convolution_backward`: gradients of input, weight, bias; None where `output_mask` is False."""
     stride, padding, dilation, transposed, output_padding, groups, mask = settings
     if weight.dim() == 3:
         s, p, d, o = _as_2d(stride, padding, dilation, output_padding)

@@ -40,7 +40,7 @@ BATCH_SIZE, COLUMNS = 100, 10  # images per grid, and per row of a grid
 
 
 def config_from_flags(flags: argparse.Namespace, model: str) -> TrainConfig:
-    """Return the config of `starter` with the values of `main.py`'s flags; checkpoints name the network `model`."""
+    """Return the config of the recipe `starter` with values from `main.py`'s flags and the network name `model`."""
     recipe = starter()
     rates = {name: getattr(flags, name) for name in ("lr", "momentum", "weight_decay")}
     plain = {name: getattr(flags, name) for name in ("epochs", "batch_size")}
@@ -195,14 +195,14 @@ def name_of(checkpoint: str) -> str:
 
 
 def network(name: str, student_code: ModuleType) -> Factory:
-    """Return the factory of a network: from student_code.py if it defines one, else from the registry."""
+    """Return the factory of a network: from student_code.py if it defines one, else from scenelab's `NETWORKS`."""
     own = {DEFAULT: "default_model", "vit": "default_vit_model"}.get(name, "")
     return getattr(student_code, own, NETWORKS[name].build)
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
-    """Model to evaluate, side of its input images in pixels, val images, and device."""
+class Evaluation:
+    """Model to evaluate, height and width of its input images in pixels (`size`), val images, and device."""
 
     model: Classifier
     size: int
@@ -218,7 +218,7 @@ class Judged:
                 yield self.model.normalize(resize(images, self.size)), self.val.labels[rows]
 
 
-def open_judged(data: Path, checkpoint: str, factory: Factory, gpu: int) -> Judged:
+def open_evaluation(data: Path, checkpoint: str, factory: Factory, gpu: int) -> Evaluation:
     """Load a checkpoint and open the val images; raise LabError if checkpoint, network or data do not match."""
     if not checkpoint:
         raise LabError("-e and -a need a trained model; say which with --resume=../models/model_best.pth.tar")
@@ -230,12 +230,12 @@ def open_judged(data: Path, checkpoint: str, factory: Factory, gpu: int) -> Judg
     if len(stored.categories) != len(val.categories):
         raise LabError(f"{checkpoint} knows {len(stored.categories)} classes, {data} has {len(val.categories)}")
     model = stored.model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return Judged(model, stored.size, val, device)
+    return Evaluation(model, stored.size, val, device)
 
 
 def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) -> None:
-    """Print top-1 and top-5 accuracy on val in percent, with logits averaged over image and mirror image."""
-    judged = open_judged(data, checkpoint, factory, gpu)
+    """Print top-1 and top-5 accuracy on val in percent, averaging the logits of each image and its mirror image."""
+    judged = open_evaluation(data, checkpoint, factory, gpu)
     logits = predict_logits(judged.model, judged.val, size=judged.size, mirror=True, device=judged.device)
     labels = judged.val.labels
     print(f"******Acc@1 {top_k(logits, labels, 1):.3f} Acc@5 {top_k(logits, labels, 5):.3f}")
@@ -247,7 +247,7 @@ def log_attention(data: Path, checkpoint: str, factory: Factory, student_code: M
     The student's `default_attention` and `default_visfunction` get normalized images, as in the handout.
     """
     attention, show = (lookup(student_code, name) for name in ("default_attention", "default_visfunction"))
-    judged, attention = open_judged(data, checkpoint, factory, gpu), attention(torch.nn.CrossEntropyLoss())
+    judged, attention = open_evaluation(data, checkpoint, factory, gpu), attention(torch.nn.CrossEntropyLoss())
     with SummaryWriter(str(LOGS)) as writer, progress("attention maps", len(judged.val)) as advance:
         for step, (images, _) in enumerate(judged.batches()):
             maps = attention.explain(judged.model.network, images)
@@ -267,7 +267,7 @@ def attack(
     """
     attacker = lookup(student_code, "default_attack")(torch.nn.CrossEntropyLoss())
     show = lookup(student_code, "default_visfunction") if vis else None
-    judged = open_judged(data, checkpoint, factory, gpu)
+    judged = open_evaluation(data, checkpoint, factory, gpu)
     counts, largest = {"clean": torch.zeros(2), "attacked": torch.zeros(2)}, 0.0
     with SummaryWriter(str(LOGS)) if vis else nullcontext() as writer, progress("attack", len(judged.val)) as advance:
         for step, (images, labels) in enumerate(judged.batches()):

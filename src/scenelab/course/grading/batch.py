@@ -1,4 +1,4 @@
-"""Grading of many submissions in parallel: results are stored at once, and identical submissions run once."""
+"""Parallel grading of many submissions: each result is stored immediately, and identical submissions run once."""
 
 import dataclasses
 import os
@@ -26,7 +26,7 @@ from scenelab.io import atomic_write, read_json, write_json
 
 
 def seed_of(out: Path) -> int:
-    """Return the seed stored in OUT/seed; if there is no such file, draw a seed and write it, readable by the owner."""
+    """Return the random seed stored in OUT/seed; if the file is missing, create it, readable by its owner only."""
     path = out / "seed"
     if path.exists():
         try:
@@ -42,7 +42,7 @@ def seed_of(out: Path) -> int:
 
 @dataclass
 class Batch:
-    """Grader of many submissions: writes students/NAME/ per student, grades.csv and the leaderboard to `out`."""
+    """Grader of many submissions; writes to `out` a folder students/NAME/ per student, grades.csv and a leaderboard."""
 
     out: Path
     rubric: Rubric
@@ -141,7 +141,7 @@ class Batch:
             report(grade)
 
     def _read(self, entry: Entry, stage: Path) -> Submission:
-        """Extract a submission below `stage`; store an unexpected exception in `problem`, so that grading continues."""
+        """Extract a submission to STAGE/submission; after an unexpected exception, only set its `problem`."""
         try:
             return read(entry.paths, stage / "submission", skip=self.out)
         except LabError:
@@ -168,7 +168,7 @@ class Batch:
         return grade_submission(new, submission, worker, self.rubric, self.seed, self.judge, stored, update)
 
     def _finish(self) -> None:
-        """Set `mates` of identical submissions, write the class tables, and compare submissions if `alike` is set."""
+        """Set `mates` (students with identical files) of all grades; write the class tables and similarity report."""
         teams: dict[str, list[str]] = {}
         for name in sorted(self.grades):
             teams.setdefault(self.grades[name].result.digest, []).append(name)
@@ -184,7 +184,7 @@ class Batch:
 
 
 def _stored(path: Path, key: str) -> Result | None:
-    """Return the result in the file `path`, perhaps incomplete; None if it is missing, invalid or has another key."""
+    """Return a complete or partial result from a JSON file, or None if it is missing, invalid or has another key."""
     try:
         values = read_json(path)
         result = Result(**{**values, "outcomes": [Outcome(**each) for each in values["outcomes"]]})

@@ -29,10 +29,10 @@ def print_bounded(work: Callable[[], Any], *, memory: int, seconds: int) -> None
 
 
 def run_bounded(module: str, paths: Iterable[Path], folder: Path, arguments: Sequence[str], *, seconds: float) -> Any:
-    """Run a module that calls `print_bounded` in a new process and return its decoded result.
+    """Run `python -m MODULE ARGUMENTS…`, which must call `print_bounded`, and return the result decoded from JSON.
 
     Raises:
-        LabError: If the disk is full or broken; the message names `paths` and `folder`.
+        LabError: If the disk is full or broken; the message names the files `paths` and their target `folder`.
         subprocess.TimeoutExpired: If the process takes longer than `seconds`.
         ValueError: If the process prints no valid result.
     """

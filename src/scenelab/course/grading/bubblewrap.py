@@ -38,8 +38,8 @@ EMPTIED = "acpi asound bus fs irq scsi driver".split()  # folders of /proc that 
 def command_line(arguments: list[str], stage: Path, *, user: int | None, seccomp: int | None) -> list[str]:
     """Return the command that runs `arguments`, a program and its arguments, in bubblewrap.
 
-    The program can read `stage`. If the grader is root, bubblewrap runs as `user`. `seccomp` is the file descriptor of
-    a BPF filter.
+    The program can read the folder `stage`. If `user` is a user ID, which needs root, bubblewrap runs as this user.
+    `seccomp` is the file descriptor of a BPF filter.
     """
     binds = [*python_folders(), (str(stage), str(stage))]
     if user is None:
@@ -80,7 +80,7 @@ def _empty(folder: str) -> list[str]:
 
 
 def _proc() -> list[str]:
-    """Return flags that mount a read-only /proc and cover its files and folders about the machine."""
+    """Return bubblewrap flags that mount /proc read-only and hide its files and folders that describe the machine."""
     flags = ["--proc", "/proc"]
     for path in (Path("/proc", name) for name in MASKED):
         flags += ["--ro-bind", "/dev/null", str(path)] if path.exists() else []
@@ -101,7 +101,7 @@ def _abilities() -> tuple[bool, bool]:
 
 @cache
 def python_folders() -> tuple[tuple[str, str], ...]:
-    """Return the folders of Python and its packages outside /usr, as pairs (real path, path in use)."""
+    """Return the folders outside /usr that contain Python and its packages, as (path without symlinks, path) pairs."""
     folders = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent}
     folders |= {Path(torch.__file__).parents[1], Path(numpy.__file__).parents[1]}
     folders |= {path.resolve() for path in folders}

@@ -45,7 +45,7 @@ class Judge:
         return Judge(folder, listed)
 
     def judge(self, worker: Worker, submission: Submission) -> dict[str, Any] | None:
-        """Evaluate the submitted model; return its errors or a problem, or None if there is no model.
+        """Evaluate the submitted model; return a dict of results, or None if there is no model.
 
         The dict has `model` (file name), `bytes`, `images` (count), and either `top1_error` and `top5_error` in
         percent, or `problem`, the reason why the model was not evaluated.
@@ -67,7 +67,7 @@ class Judge:
         return {**entry, "top1_error": round(first, 3), "top5_error": round(fifth, 3)}
 
     def _count_wrong(self, worker: Worker, path: Path, start: int) -> Tensor:
-        """Return the numbers of top-1 and top-5 errors in the batch from index `start`, shape (2,)."""
+        """Return the counts of top-1 and top-5 errors, shape (2,), in the batch that starts at image `start`."""
         rows = self.listed[start : start + BATCH_SIZE]
         images = read_images([self.folder / "images" / name for name, _ in rows], SIDE)
         labels = torch.tensor([label for _, label in rows])

@@ -34,7 +34,7 @@ def gather(
 ) -> tuple[list[Entry], list[str]]:
     """Find the submissions in files and folders; return them sorted by student, and messages for the instructor.
 
-    A single path holds a class or one submission; `layouts.split` decides. Each of several paths is one submission,
+    A single path contains a class or one submission; `layouts.split` decides. Each of several paths is one submission,
     so that the content of an archive cannot add another student. Paths named after the same student are merged
     into one submission.
 
@@ -148,7 +148,7 @@ def _unpack_class(path: Path, folder: Path) -> list[str]:
 
 
 def _unique(groups: Sequence[Group], lines: list[str]) -> Iterator[Entry]:
-    """Yield an entry per group, named by a unique, valid file name; append messages on renaming to `lines`."""
+    """Yield one entry per group, with a unique name valid for files; append messages about duplicates to `lines`."""
     taken: set[str] = set()
     for group in groups:
         student = unicodedata.normalize("NFC", group.student)

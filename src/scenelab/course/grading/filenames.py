@@ -56,7 +56,7 @@ AGAIN = re.compile(r"-(\d+)(?=(\.\w+)*$)")
 
 @dataclass(frozen=True)
 class Name:
-    """Parts of a file name made by a learning platform."""
+    """Fields parsed from the name that a learning platform gave to a file."""
 
     student: str
     user: str  # the platform's ID of the student, a number or a name
@@ -122,7 +122,7 @@ def is_archive(name: str) -> bool:
 
 
 def stem(name: str) -> str:
-    """Return a file name without suffixes of archives, code and documents, or "submission" if it is empty."""
+    """Return a file name without suffixes of archives, code and documents, or "submission" if nothing is left."""
     while PurePosixPath(name).suffix.lower() in (*ARCHIVES, *DOCUMENTS, ".py", ".ipynb"):
         name = PurePosixPath(name).stem
     return name or "submission"

@@ -10,7 +10,7 @@ import torch
 
 from scenelab.course.grading.challenge import PART, SECONDS, Judge
 from scenelab.course.grading.checks import CHECKS, CheckContext, CheckFailed, CheckSkipped
-from scenelab.course.grading.checks.convolution import second_opinion
+from scenelab.course.grading.checks.convolution import bitwise_request
 from scenelab.course.grading.results import DIGITS, Outcome, Result
 from scenelab.course.grading.rubric import Rubric
 from scenelab.course.grading.sandbox import Sandbox
@@ -61,7 +61,7 @@ def grade_submission(
             outcome.reason = result.problem
     else:
         context = CheckContext(worker, submission, seed)
-        worker.opening = ("convolve_natively", *second_opinion(context))
+        worker.opening = ("convolve_natively", *bitwise_request(context))
         if earlier is not None:
             _resume(result, earlier, worker)
         try:

@@ -22,7 +22,7 @@ MAX_SUBMISSION_NUMBER = 1e8  # submission numbers are smaller; Unix times in sec
 
 @dataclass
 class Group:
-    """Paths of one student's files (`members`), in extraction order; `user` is the platform's ID of the student."""
+    """Paths of one student's files (`members`), in extraction order; `user` is the student's ID on the platform."""
 
     student: str
     members: list[str] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Group:
 
 @dataclass
 class _Item:
-    """A file, or a folder with the relative paths of its files and empty subfolders (`below`; folders end with "/")."""
+    """A file or folder; `below` lists the relative paths in a folder: files, and empty subfolders with final "/"."""
 
     name: str
     folder: bool
@@ -136,9 +136,9 @@ def _students(items: list[_Item]) -> list[_Item]:
         is_archive(each.name) or is_student_file(each.name) for each in coded if not each.folder
     ):
         return []
-    people, coders = ({_whose(stem(item.name)) for item in group} for group in (students, coded))
+    people, coders = ({_without_project_words(stem(item.name)) for item in group} for group in (students, coded))
     wholes = [item for item in items if item.is_whole]
-    if len(wholes) >= 2 and not all(_is_part(item.name) for item in wholes):
+    if len(wholes) >= 2 and not all(_is_project_name(item.name) for item in wholes):
         return [item for item in items if item in students or item.is_whole]
     has_ordinary_code = any(item.folder and item.has_code and not item.may_be_student for item in items)
     if not coded or len(people) < 2 or (has_ordinary_code and len(coders) < 2):
@@ -146,7 +146,7 @@ def _students(items: list[_Item]) -> list[_Item]:
     return [item for item in items if item in students or item.has_code] if len(coders) >= 2 else students
 
 
-def _is_part(name: str) -> bool:
+def _is_project_name(name: str) -> bool:
     """Return whether a name consists of project words and a copy number only: starter, old, hw3 (1)."""
     words = re.findall(r"[^\W_]+", re.sub(r"\(\d+\)", "", stem(name).lower()))
     return all(word in ORDINARY or re.sub(r"\d+$", "", word) in ("hw", "homework", "part", "v") for word in words)
@@ -217,7 +217,7 @@ def _by_name(items: list[_Item], prefix: str) -> list[Group]:
     groups: dict[str, Group] = {}
     for item in sorted(items, key=lambda each: (not each.has_code, each.folder, len(each.name), each.name)):
         student = item.name if item.folder else stem(item.name)
-        group = groups.setdefault(_whose(student), Group(student))
+        group = groups.setdefault(_without_project_words(student), Group(student))
         if item.folder and any(is_archive(path) for path in group.members):
             group.notes.append(f"the folder {item.name}/ lies beside an archive of that name, which was taken")
         else:
@@ -225,7 +225,7 @@ def _by_name(items: list[_Item], prefix: str) -> list[Group]:
     return sorted(groups.values(), key=lambda group: group.student)
 
 
-def _whose(name: str) -> str:
+def _without_project_words(name: str) -> str:
     """Return a name without its project words, or unchanged if all or no words are project words."""
     words = re.findall(r"[^\W_]+", name)
     own = [word for word in words if re.sub(r"\d", "", word.lower()) not in ORDINARY | {""}]

@@ -88,7 +88,7 @@ class Monitor:
             self.events.add(kind)
 
     def end(self, *, graded: bool, answered: bool) -> None:
-        """Set `convolutions` to the calls of PyTorch's convolution in a request; flag a manipulated record of them.
+        """Store the library convolutions that a request called in `convolutions`; flag a replaced record or counter.
 
         Args:
             graded: Whether the operation must not call PyTorch's convolution (`driver.GRADED`).

@@ -18,7 +18,7 @@ def write_cells(path: Path) -> Path | None:
     """Write the code cells of a notebook to a .py file beside it and return its path; None if there is no code.
 
     Commands of Jupyter (% and !) and cells in other languages become comments. In the written file, a statement that
-    fails is skipped, because a later cell may hold the answers: for example, a cell that trains needs a dataset.
+    fails is skipped, so that answers in later cells still run: for example, a cell that trains needs a dataset.
     """
     if path.stat().st_size > MAX_BYTES:
         return None

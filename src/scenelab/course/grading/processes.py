@@ -11,7 +11,7 @@ from scenelab.runtime import NEUTRAL
 def stop(process: "subprocess.Popen[bytes]", token: str = "", user: int | None = None) -> None:
     """Kill a process and everything that it started, wait for its end, and close its pipes.
 
-    Also kill its process group, and all processes with the SCENELAB_TOKEN `token` or the user ID `user`.
+    Also kill its process group, processes with SCENELAB_TOKEN=`token` in the environment, and those of user ID `user`.
     """
     _kill(process.pid, *descendants(process.pid), *_with_token(token))
     with contextlib.suppress(OSError):
@@ -34,7 +34,7 @@ def _kill(*pids: int) -> None:
 
 
 def _read(path: str) -> bytes:
-    """Return the content of a file of /proc, or b"" if its process has ended."""
+    """Return the content of a file in /proc, or b"" if the process has ended."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         return file.read()
     return b""
@@ -61,13 +61,13 @@ def _with_token(token: str) -> list[int]:
 
 
 def _status(pids: list[int], *names: bytes) -> list[list[bytes]]:
-    """Return the lines of /proc/PID/status that begin with one of `names`, for all processes, split into words."""
+    """Return the lines that begin with one of `names` in /proc/PID/status of all `pids`, each split into words."""
     lines = [line for pid in pids for line in _read(f"/proc/{pid}/status").splitlines()]
     return [line.split() for line in lines if line.startswith(names)]
 
 
 def usage(pid: int) -> tuple[int, int]:
-    """Return the memory in bytes (shared pages count per process) and the count of a process and its descendants."""
+    """Return the memory in bytes and the number of processes, both summed over `pid` and its descendants."""
     pids = [pid, *descendants(pid)]
     return sum(int(words[1]) << 10 for words in _status(pids, b"RssAnon:", b"RssShmem:")), len(pids)
 

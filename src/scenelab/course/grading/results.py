@@ -27,7 +27,7 @@ class Outcome:
 
 @dataclass
 class Result:
-    """Result of a submission's files, independent of the student; stored as result.json."""
+    """Result of running a submission, stored as result.json; students with identical files share it."""
 
     key: str  # hash of everything that the result depends on
     digest: str  # SHA-256 of the submission's files
@@ -61,12 +61,12 @@ class Grade:
 
     @property
     def review(self) -> list[str]:
-        """Notes for review; empty if the rubric's list `accepted` contains the submission."""
+        """Notes for manual review; empty if the rubric's list `accepted` contains the submission."""
         return [] if self.result.digest in self.rubric.accepted else self.result.review
 
     @property
     def held(self) -> float:
-        """Points withheld until the review: all points for the convolution, or 0 if no review is needed."""
+        """Points withheld until the review: all points earned for the convolution, or 0 if no review is needed."""
         points = sum(outcome.earned for outcome in self.result.outcomes if outcome.group == "convolution")
         return round(points, DIGITS) if self.review else 0.0
 

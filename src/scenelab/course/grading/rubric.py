@@ -41,7 +41,7 @@ class Penalties(_Table):
 
 
 class Visibility(_Table):
-    """Names of hidden checks: the grade page omits their reasons and examples, Gradescope the checks themselves."""
+    """Names of hidden checks: the grade page omits their reasons and examples, and Gradescope hides these checks."""
 
     hidden: list[str] = []
 
@@ -66,7 +66,7 @@ class Rubric(_Table):
 
     @property
     def automatic(self) -> float:
-        """Sum of the points of all checks."""
+        """Maximum points for all checks together."""
         return sum(self.checks.values())
 
     @field_validator("limits", mode="before")

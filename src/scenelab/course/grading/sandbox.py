@@ -58,7 +58,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """An isolation level from `LEVELS`; `holds` tells which of the `PROMISES` passed the self-test."""
+    """An isolation level from `LEVELS`; `holds` maps each name in `PROMISES` to whether its self-test passed."""
 
     level: str
     holds: dict[str, bool] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Sandbox:
         token: str = "",  # SCENELAB_TOKEN in the environment
         handles: Sequence[int] = (),  # file descriptors that the program inherits
     ) -> "subprocess.Popen[bytes]":
-        """Start a module of the runner, with pipes as its standard input and output."""
+        """Start a module of the runner with pipes as standard input and output, and inherited descriptors `handles`."""
         contained = self.level == "bubblewrap"
         variables = [*ENVIRONMENT, f"SCENELAB_TOKEN={token}", f"TMPDIR={'' if contained else stage}/tmp"]
         environment = {name: value for name, _, value in (each.partition("=") for each in variables)}
@@ -135,7 +135,7 @@ def make_stage(parent: Path) -> Path:
 
 
 def measure(level: str, parent: Path) -> Sandbox | None:
-    """Run the self-test of an isolation level; return a sandbox with the results, or None if unavailable.
+    """Run the self-test of an isolation level; return a sandbox with the results, or None if it cannot run.
 
     The self-test writes to a new folder in `parent`.
     """

@@ -14,7 +14,7 @@ FAILED = "similarity: compare50 did not work:"
 
 
 def compare(sources: dict[str, bytes], out: Path, scratch: Path) -> list[str]:
-    """Compare submissions by compare50, and write its report to OUT/similarity/; return a list with one message.
+    """Compare submissions with compare50, and write a report to OUT/similarity/; return a list with one message.
 
     The list is empty without compare50 or with fewer than two submissions. `sources` maps students to code. The kit's
     code does not count as similar. Temporary copies are stored in `scratch`.

@@ -89,7 +89,7 @@ class Source:
 
     @property
     def known(self) -> int:
-        """Number of the assignment's names that the file defines."""
+        """Number of names in `NAMES`, the assignment's classes and functions, that the file defines."""
         return len(set(self.defined) & set(NAMES))
 
 
@@ -138,7 +138,7 @@ def _note(node: Any, text: str) -> str:
 
 
 def _first(notes: Iterator[str], count: int = MAX_NOTES) -> list[str]:
-    """Return the first `count` distinct notes, and stop reading there to save time."""
+    """Return the first `count` distinct notes; the iterator is not read further, to save time."""
     seen: set[str] = set()
     return list(islice((note for note in notes if not (note in seen or seen.add(note))), count))
 
@@ -160,7 +160,7 @@ def _targets(node: ast.Assign | ast.AnnAssign) -> list[str]:
 
 
 def _reached(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield AST nodes of the convolution, definitions that it uses, even indirectly, and loose top-level statements."""
+    """Yield the AST nodes of the convolution, of all definitions that it uses, and of other top-level statements."""
     places: dict[str, ast.AST] = {}
     roots: dict[int, ast.AST] = {}
     for node in tree.body:

@@ -16,7 +16,7 @@ GPU = re.compile(r"cuda|nvidia|\bgpu\b", re.IGNORECASE)
 
 @dataclass
 class SubmissionError(Exception):
-    """Error of a submission that raises an exception, exceeds a limit, or ends its process."""
+    """Raised if a submission raises an exception, exceeds a limit, or ends its process."""
 
     kind: str  # "error", "time", "memory", "processes", "end", "protocol" or "budget"
     text: str  # one line for the student
@@ -47,7 +47,7 @@ class CancelledError(BaseException):
 
 
 def sanitize(value: Any, stage: Path, depth: int = 0) -> Any:
-    """Copy JSON values; shorten strings and lists, and remove unprintable characters, `stage` paths and addresses.
+    """Copy JSON values; shorten long ones, remove unprintable characters and `stage` paths, mask memory addresses.
 
     Raise WireError if the values are nested more than `MAX_DEPTH` levels deep.
     """

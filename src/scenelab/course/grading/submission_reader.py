@@ -266,7 +266,8 @@ def _squeeze(text: str) -> str:
 def _find_root(folder: Path, code: Path | None) -> Path:
     """Return the root folder of the submission, usually the parent of code/.
 
-    Code in another subfolder makes that subfolder the root; otherwise, choose the folder with most handout folders.
+    If the code file is in another subfolder, this is the root. Otherwise, choose the folder that contains most of
+    code/, writeup/ and results/.
     """
     if code is not None and code.parent != folder:
         return code.parent.parent if code.parent.name in FOLDERS else code.parent

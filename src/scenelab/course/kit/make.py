@@ -49,7 +49,7 @@ packages = {packages}
 
 
 def files(year: int, *, solution: bool = False) -> dict[str, str]:
-    """Return the texts of the kit's files by relative path; `year` and `solution` are as for `strip_solutions.cut`."""
+    """Return the kit's files of 2019 or 2022 as a dict from relative path to text, with the answers if `solution`."""
     source = resources.files("scenelab.course.kit") / "files"
     texts = {f"code/{name}": cut((source / name).read_text("utf-8"), year, solution=solution) for name in CODE}
     texts |= {name: (source / name).read_text("utf-8") for name in ROOT}
@@ -58,7 +58,7 @@ def files(year: int, *, solution: bool = False) -> dict[str, str]:
 
 
 def make_kit(folder: Path, *, year: int, solution: bool = False) -> None:
-    """Write the kit of a year and empty writeup/ and results/ to a new folder, with the answers if `solution`.
+    """Write the kit of 2019 or 2022 to a new or empty folder, with the answers if `solution`.
 
     Raises:
         LabError: the folder is not empty or cannot be written, or there is no kit for this year.

@@ -73,7 +73,7 @@ def attack_descends(context: CheckContext) -> None:
 
 
 def _loss_of_least(setting: Setting, images: Tensor) -> Tensor:
-    """Return the mean cross-entropy of `images` for the labels that are least confident on the clean images."""
+    """Return the mean cross-entropy of `images` for each clean image's least confident label."""
     network = setting.network()
     with torch.no_grad():
         target = least(network(setting.images.double()))
@@ -143,7 +143,7 @@ def attack_steps(context: CheckContext) -> None:
 
 
 def _moves_whole_steps(moved: Tensor, steps: int) -> bool:
-    """Return whether most of `moved` (absolute changes / step_size) are integers, and the largest is `steps`."""
+    """Return whether nearly all values of `moved` (|change| / step_size) are integers, and the largest is `steps`."""
     are_whole = (moved - moved.round()).abs() < 1e-2
     return bool(are_whole.double().mean() >= setup.AGREE) and abs(moved.max().item() - steps) <= 1e-2
 
@@ -184,4 +184,4 @@ def attack_graph(context: CheckContext) -> None:
 def attack_leaves_model(context: CheckContext) -> None:
     """The attack leaves the input images and the model's weights, statistics and mode unchanged."""
     setting = draw_setting(context, setup.NORMED, num_steps=4, step_size=0.01, epsilon=0.1)
-    setup.require_left_alone(context, setting, perturb(context, setting).reply, "attack")
+    setup.require_unchanged(context, setting, perturb(context, setting).reply, "attack")

@@ -18,7 +18,7 @@ Pick = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Match:
-    """Label and start image that are consistent with an attack's last step on one image.
+    """A possible explanation of an attack's last step on one image: the target label, and the image before the step.
 
     The step has the signs of the gradient of the label's loss at `start`, or the opposite signs.
     """
@@ -38,11 +38,11 @@ class Attack:
 
     @property
     def called_images(self) -> list[Tensor]:
-        """Images of all model calls, in order, without the batch dimension."""
+        """Every image on which the model was called, in order, each of shape C×H×W."""
         return [image for images in self.calls for image in images]
 
     def has_steps(self, steps: int, size: float) -> bool:
-        """Return whether the run took `steps` steps of `size`, according to its model calls and output."""
+        """Return whether the attack took `steps` steps that each change most values by `size`, in normalized units."""
         calls, images = self.calls, self.setting.images
         if len(calls) > 1 and all(len(batch) == 1 for batch in calls):  # one image per call: regroup by step
             length = max(1, len(calls) // len(images))
@@ -70,16 +70,16 @@ def perturb(context: CheckContext, setting: Setting) -> Attack:
 
 
 def perturb_twice(context: CheckContext, setting: Setting) -> tuple[Attack, Attack]:
-    """Run the student's attack with the options of `setting` (one step), then with two steps; return both runs.
+    """Run the student's attack with one step (the options of `setting`), then with two; return both runs.
 
-    The second run shows the target labels of images whose first step was clipped.
+    If the first step on an image was clipped, its target label is reconstructed from the second run.
     """
     longer = replace(setting, options={**setting.options, "num_steps": 2})
     return perturb(context, setting), perturb(context, longer)
 
 
 def matches_of(short: Attack, longer: Attack) -> list[list[Match]]:
-    """Return, per image, the labels whose loss gradient explains the image's last step, in either direction.
+    """Return, per image, all matches: labels whose loss gradient has the signs of the last step, or the opposite signs.
 
     The step may start at the clean image or at any image on which the model was called, such as a random start. Images
     without a match in `short` use the last step of `longer`.
@@ -98,7 +98,10 @@ def matches_of(short: Attack, longer: Attack) -> list[list[Match]]:
 
 
 def followed_labels(network: nn.Module, loss: str, start: Tensor, end: Tensor) -> list[int]:
-    """Return the labels whose loss gradient at `start` has the signs of `end - start`, or the opposite signs."""
+    """Return the labels whose loss gradient at `start` has the signs of `end - start`, or the opposite signs.
+
+    Nearly all changed values must agree. If few values changed, return [].
+    """
     change = end.double() - start.double()
     moved = change.abs() > TOLERANCE
     if moved.double().mean() <= MIN_MOVED:
@@ -110,7 +113,7 @@ def followed_labels(network: nn.Module, loss: str, start: Tensor, end: Tensor) -
 
 
 def follow(matches: list[list[Match]], setting: Setting, pick: Pick) -> bool:
-    """Return True if every image has a match whose label `pick` selects from the clean or the start image's logits."""
+    """Return whether each image has a match whose label is `pick(logits)` of the clean image or the match's start."""
     network = setting.network()
     clean = pick(network(setting.images.double())).tolist()
     return all(

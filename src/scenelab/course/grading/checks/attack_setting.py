@@ -1,8 +1,8 @@
 """Networks, images and the reference attack for the checks of attacks and attention maps.
 
-The reference is PGD (Madry et al. 2018, section 2.1): steps along the sign of the gradient, each followed by a clip to
-the ε-neighborhood of the input, towards the least confident label. The label is taken from the clean image or from the
-image at each step; both are accepted.
+The reference is PGD (Madry et al. 2018, section 2.1) towards the least confident label: steps along the sign of the
+gradient, each followed by a clip to the ε-neighborhood of the input. The label may be computed from the clean image or
+anew at each step.
 """
 
 from dataclasses import dataclass, field
@@ -65,7 +65,7 @@ def draw_setting(
 ) -> Setting:
     """Return a setting with random weights and `images` random images of `side`×`side` pixels.
 
-    `number` selects one of many draws; `options` are the attack's: num_steps, step_size and epsilon.
+    Each `number` gives a different random setting. `options` of the attack are num_steps, step_size and epsilon.
     """
     generator = context.generator(f"{context.name} {number}")
     setting = Setting(layers, draw_images(generator, images, 3, side, side), options, loss)
@@ -76,10 +76,10 @@ def draw_setting(
 
 
 def draw_distinct(context: CheckContext, layers: Layers, *, images: int, **options: Any) -> Setting:
-    """Return a setting whose first two images have distinct most confident and distinct least confident labels.
+    """Return a setting in which labels taken from another image, or from the mean logits of the batch, are detected.
 
-    Both labels also differ from those of the mean logits, to detect labels taken from another image or the batch.
-    After `MAX_DRAWS` draws, return the last one.
+    The most confident labels of image 0, image 1 and the mean logits differ: neither image's label equals the other
+    two labels. The same holds for the least confident labels. After `MAX_DRAWS` draws, return the last one.
     """
     number = 0
     while True:
@@ -121,22 +121,22 @@ def reference(setting: Setting, *, sign: int = -1, anew: bool = False) -> Tensor
 
 
 def agrees(actual: Tensor, expected: Tensor) -> bool:
-    """Return whether nearly all values (`AGREE`) match within `TOLERANCE`; False if the shapes differ."""
+    """Return whether at least the fraction `AGREE` of values match within `TOLERANCE`; False if the shapes differ."""
     if actual.shape != expected.shape:
         return False
     return bool(((actual.double() - expected).abs() <= TOLERANCE).double().mean() >= AGREE)
 
 
 def require_detached(context: CheckContext, reply: Message, what: str) -> None:
-    """Raise CheckFailed if the result has an autograd graph; add a remark if it is a leaf that requires gradients."""
+    """Raise CheckFailed if the result (`what`) has an autograd graph; add a remark if it only requires gradients."""
     if reply.values.get("has_graph"):
         raise CheckFailed(f"the {what} that come back carry a graph; return them detached")
     if reply.values.get("requires_grad"):
         context.remark(f"The {what} that come back still require gradients; .detach() them. No points are lost for it.")
 
 
-def require_left_alone(context: CheckContext, setting: Setting, reply: Message, what: str) -> None:
-    """Raise CheckFailed if the input images or the model changed; add a remark if parameters hold gradients."""
+def require_unchanged(context: CheckContext, setting: Setting, reply: Message, what: str) -> None:
+    """Raise CheckFailed if `what` changed the images or the model; add a remark if parameters now have gradients."""
     values, after = reply.values, reply.tensors.get("input_after", torch.empty(0))
     changed = ", ".join(names_in(reply, "changed")[:3])
     are_same = after.dtype == setting.images.dtype and torch.equal(after, setting.images)

@@ -38,7 +38,7 @@ def _most(scores: Tensor) -> Tensor:
 
 
 def _gradient(setting: Setting, pick: Callable[[Tensor], Tensor] | None = _most) -> Tensor:
-    """Return per-image gradients of the cross-entropy for `pick(logits)`, or of the top logit if `pick` is None."""
+    """Return input gradients, N×C×H×W, of the cross-entropy for `pick(logits)`, or of the top logit without `pick`."""
     network, images = setting.network(), setting.images.double().requires_grad_(True)
     scores = network(images)
     if pick is None:
@@ -143,4 +143,4 @@ def attention_detached(context: CheckContext) -> None:
 def attention_leaves_model(context: CheckContext) -> None:
     """Computing attention maps leaves the input images and the model's weights, statistics and mode unchanged."""
     setting = draw_setting(context, setup.NORMED)
-    setup.require_left_alone(context, setting, _explain(context, setting)[1], "attention map")
+    setup.require_unchanged(context, setting, _explain(context, setting)[1], "attention map")

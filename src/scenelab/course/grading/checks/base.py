@@ -18,7 +18,7 @@ MAX_SHOWN = 16  # values printed per tensor
 
 @dataclass
 class CheckFailed(Exception):  # noqa: N818 - an outcome
-    """Exception of a check that fails; `reason` tells the student why in one or two sentences."""
+    """Raised by a check that fails; `reason` tells the student why in one or two sentences."""
 
     reason: str
     example: str = ""  # values that show the mistake
@@ -28,7 +28,7 @@ class CheckFailed(Exception):  # noqa: N818 - an outcome
 
 @dataclass
 class CheckSkipped(Exception):  # noqa: N818 - an outcome
-    """Exception of a check that cannot run; `reason` tells the student why."""
+    """Raised by a check that cannot run; `reason` tells the student why."""
 
     reason: str
 
@@ -93,7 +93,7 @@ CHECKS: dict[str, Check] = {}
 def check(group: str, *, needs: tuple[str, ...] = ()) -> Callable[[Run], Run]:
     """Return a decorator that registers a function in `CHECKS`; the function's docstring is the text for students.
 
-    `needs` lists checks that must pass first.
+    `group` is the assignment's topic, such as "attack". `needs` lists checks that must pass first.
     """
 
     def register(function: Run) -> Run:
@@ -144,7 +144,7 @@ def show(tensor: Tensor) -> str:
 
 
 def comparison(actual: Tensor, expected: Tensor) -> str:
-    """Format the largest absolute difference with its index, followed by both tensors."""
+    """Format the largest absolute difference and its index (if shapes match), then the first values of each tensor."""
     lines = []
     if actual.shape == expected.shape and actual.numel():
         difference = (actual.double() - expected.double()).abs().nan_to_num(float("inf"))

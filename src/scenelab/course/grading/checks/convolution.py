@@ -72,10 +72,10 @@ def conv_by_hand(context: CheckContext) -> None:
     _compare_bits(context)
 
 
-def second_opinion(context: CheckContext) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Draw the inputs of the bitwise comparison with PyTorch; return a request's tensors and values.
+def bitwise_request(context: CheckContext) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and values of a request that runs `BITS` random convolutions, to compare results bit by bit.
 
-    The float32 results depend, in their last bits, on the order of summation.
+    The last bits of the float32 results depend on the order of summation.
     """
     generator = context.generator("second opinion")
     tensors = {}
@@ -92,7 +92,7 @@ def _compare_bits(context: CheckContext) -> None:
     worker = context.worker
     if worker.first is None:
         return
-    tensors, values = second_opinion(context)
+    tensors, values = bitwise_request(context)
     try:
         reply = context.call("convolve_all", tensors, **values)
     except SubmissionError:
@@ -123,9 +123,9 @@ def conv_forward(context: CheckContext) -> None:
 def _register(
     name: str, text: str, sizes: tuple[Case, ...], parts: tuple[str | None, ...], *, bias: bool = True
 ) -> None:
-    """Register a check that compares results with PyTorch's for each case in `sizes`.
+    """Register a check that compares the student's convolution with PyTorch's for each case in `sizes`.
 
-    Each of `parts` is None for the output, or the argument with respect to which the gradient is compared.
+    An item of `parts` is None to compare outputs, or the argument whose gradients are compared.
     """
 
     def run(context: CheckContext) -> None:
@@ -168,7 +168,7 @@ def conv_dtype(context: CheckContext) -> None:
 
 
 def _require_convolution(drawn: Drawn, output: Tensor) -> None:
-    """Raise CheckFailed unless the output is correct or explained by a known mistake."""
+    """Raise CheckFailed if the output is wrong, except by a common mistake, which other checks report."""
     expected, tolerance = drawn.expected(), TOLERANCE if output.dtype == torch.float64 else TOLERANCE_SINGLE
     why = cases.explain_mistake(output, cases.guesses(drawn, None), tolerance, by_shape=False)
     if not why and not base.close(output, expected, tolerance):

@@ -81,7 +81,7 @@ def draw_case(
 
 
 def example_of(drawn: Drawn, actual: Tensor, expected: Tensor, *, of: str | None = None) -> str:
-    """Format the sizes of a case, its tensors if all are small, and the comparison with the expected result."""
+    """Format the sizes of a case, its tensors if all are small, and the `comparison` of both results."""
     lines = [str(drawn.case) + ("" if "bias" in drawn.sent else ", bias None")]
     if all(value.numel() <= 16 for value in drawn.sent.values()):
         for name, tensor in drawn.sent.items():
@@ -93,7 +93,7 @@ def example_of(drawn: Drawn, actual: Tensor, expected: Tensor, *, of: str | None
 
 
 def guesses(drawn: Drawn, of: str | None) -> Guesses:
-    """Return an iterator of pairs: description of a common mistake, and function that computes its wrong result.
+    """Return an iterator of common mistakes, as pairs: description, and function that computes the wrong result.
 
     The result is the output if `of` is None, else the gradient with respect to the argument named `of`.
     """
@@ -132,7 +132,7 @@ def _gradient_guesses(drawn: Drawn, of: str) -> Guesses:
 
 
 def explain_mistake(actual: Tensor, guesses: Guesses, tolerance: float = TOLERANCE, *, by_shape: bool = True) -> str:
-    """Return "; " and the first of `guesses` that explains the wrong result `actual`, or an empty string.
+    """Return "; " and the description of the first mistake in `guesses` that gives the result `actual`, else "".
 
     Equal values identify a mistake. With `by_shape`, the output shape also identifies missing padding or stride.
     """

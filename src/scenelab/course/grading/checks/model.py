@@ -20,7 +20,7 @@ HOLDERS = ("Sequential", "SimpleNet", "SimpleNetSmall", "Flatten")  # containers
 
 
 @cache
-def _given() -> list[tuple[list[list[int]], list[str]]]:
+def _kit_networks() -> list[tuple[list[list[int]], list[str]]]:
     """Return the parameter shapes and sorted layer types of each network in the kits."""
     networks = (SimpleNet(), SimpleNetSmall())
     kinds = ([type(part).__name__ for part in network.modules()] for network in networks)
@@ -47,7 +47,7 @@ def model_own(context: CheckContext) -> None:
     shapes = reply.values.get("shapes")
     if not isinstance(shapes, list) or not shapes:
         raise CheckFailed("the network has no parameters")
-    if (shapes, _layers(base.names_in(reply, "kinds"))) in _given():
+    if (shapes, _layers(base.names_in(reply, "kinds"))) in _kit_networks():
         name = "default_cnn_model" if reply.values.get("later") else "default_model"
         raise CheckFailed(f"the network is still the kit's SimpleNet; design a better one and name it {name}")
     context.remark(f"Your network has {_number(reply.values.get('parameters')):,} parameters.")

@@ -43,7 +43,7 @@ def _csv(rows: list[list[Any]]) -> str:
 
 
 def ranking(grades: list[Grade]) -> list[tuple[int, Grade]]:
-    """Return (rank, grade) per set of identical submissions, by top-5, then top-1 error; equal errors share a rank."""
+    """Return (rank, grade) pairs, one per team (identical submissions), ranked by top-5, then by top-1 error."""
     teams: dict[str, tuple[tuple[float, float], Grade]] = {}
     for grade in grades:
         challenge = grade.result.challenge or {}
@@ -64,7 +64,7 @@ def _leaderboard_rows(grades: list[Grade]) -> list[list[Any]]:
 
 
 def leaderboard(grades: list[Grade]) -> str:
-    """Return the leaderboard as CSV, with the columns `LEADERBOARD` and one row per team."""
+    """Return the leaderboard as CSV, one row per team; students with identical submissions form a team."""
     return _csv([LEADERBOARD, *_leaderboard_rows(grades)])
 
 
