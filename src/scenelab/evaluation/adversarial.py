@@ -121,7 +121,7 @@ def attack_images(
 ) -> AttackResult:
     """Attack images within an L∞ ball; return adversarial examples, their norms, and which ones succeeded.
 
-    Input and output pixel values are multiples of 1/255. Without labels, the model's predictions serve as labels.
+    `images` must be multiples of 1/255, like the results. Without labels, the model's predictions serve as labels.
     """
     return settings.attack(
         model,

@@ -136,7 +136,7 @@ class Faithfulness(SaliencyTest):
 
 
 class Completeness(SaliencyTest):
-    """Means over images of |Σ integrated gradients - Δ| (`gap`) and |Δ|, where Δ = logit(image) - logit(baseline)."""
+    """Means over images: |Σ integrated gradients - Δ| and, `explained`, |Δ|, with Δ = logit(x) - logit(baseline)."""
 
     gap: float
     explained: float
