@@ -29,7 +29,7 @@ Guesses = dict[str, tuple[int, ...]]  # labels by image path, most likely first
 
 
 class ChallengeCard(Stamped, TrainingResult):
-    """Content of `results/challenge.json`: training cost, limits, and top-1 to top-5 val errors if val has images."""
+    """Content of `results/challenge.json`: training cost, limits, and top-1 to top-5 errors on val, if available."""
 
     largest_bytes: int
     k40_budget_flops: float

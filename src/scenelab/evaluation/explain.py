@@ -174,7 +174,7 @@ def _write(
 
 
 def _log_images(run: Run, galleries: list[Gallery]) -> None:
-    """Replace the galleries in the run's TensorBoard events; each step has one image and its maps side by side."""
+    """Log galleries as TensorBoard events, replacing earlier ones; each step has one image beside its maps."""
     folder = run.events / "attention"
     for path in folder.glob("events.out.tfevents.*"):
         path.unlink()

@@ -74,7 +74,7 @@ class SceneSummary(Value):
 
 
 class MethodLocalization(Value):
-    """Localization of one method: pointing game, object classes, and object classes by predicted scene."""
+    """Results of one method: pointing game, summary per object class, and the same per predicted scene."""
 
     pointing: Pointing
     items: list[ItemSummary]

@@ -90,7 +90,7 @@ def randomize_layers(
 
 
 def layer_groups(model: nn.Module) -> list[list[str]]:
-    """Return groups of modules, by name, to randomize together: a layer and the normalization after it."""
+    """Return groups of module names to randomize together: a layer and the normalization after it."""
     owners: dict[str, str] = {}
     for name, sequence in model.named_modules():
         if isinstance(sequence, nn.Sequential):

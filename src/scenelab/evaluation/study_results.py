@@ -80,7 +80,7 @@ class FinalMetrics(Value):
 
 
 class ConvComparison(Value):
-    """Comparison of the runs `native` and `custom`; ratios are custom over native."""
+    """Comparison of the runs with native and custom convolution; ratios are custom over native."""
 
     sides: dict[str, ConvRun]
     speed_vs_native: float

@@ -24,7 +24,7 @@ SHAPES = [
 
 
 class MetricsLogger:
-    """Base class of loggers. Discards all rows, for ranks that do not write files."""
+    """Logger that discards all rows, for ranks that do not write files; base class of `RunLogger`."""
 
     def write(self, **row: Any) -> None:
         """Log the metrics of a step, of a split after an epoch, or of an overfitting check."""
