@@ -15,7 +15,7 @@ from quick_studies import Quiet, plan_here, tiny, train_here
 from scenelab.cli import main
 from scenelab.errors import Interrupted, LabError
 from scenelab.evaluation.robustness import Effort
-from scenelab.evaluation.study_results import ConvSide, ConvStudy, EpochMetrics, ValImages
+from scenelab.evaluation.study_results import ConvRun, ConvStudy, EpochMetrics, ValImages
 from scenelab.io import read_json
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import to_plain
@@ -94,9 +94,9 @@ def test_a_study_needs_a_step():
         conv.complete(tiny(), images=72, steps=0)
 
 
-def side(*, loss: list[float], top1: float) -> ConvSide:
+def side(*, loss: list[float], top1: float) -> ConvRun:
     row = EpochMetrics(epoch=1, step=3, loss=1.0, top1=top1, top5=90.0)
-    return ConvSide(
+    return ConvRun(
         peak_memory_bytes=2**30,
         images_per_second=200.0,
         accuracy={"train": [row], "val": [row]},

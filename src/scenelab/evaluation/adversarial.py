@@ -59,7 +59,7 @@ class AttackSettings:
         return {"fgsm": 1, "square": QUERIES_PER_STEP * self.steps}.get(self.method, self.steps)
 
     def targets(self, categories: tuple[str, ...], count: int) -> Targets:
-        """Return `count` target class indices, or the rule that chooses them; None for an untargeted attack.
+        """Return `count` target class indices, the rule `least-likely` or `random`, or None for an untargeted attack.
 
         Raises:
             LabError: the target is not a category, or the method takes no targets.
@@ -78,9 +78,9 @@ class AttackSettings:
 
 
 class Change(Value):
-    """Predictions on a clean image (`before`) and its adversarial example (`after`).
+    """Predicted categories of a clean image (`before`) and its adversarial example (`after`).
 
-    `confidence` and `certainty` are the probabilities of `before` and `after`, in [0, 1].
+    `confidence` is the probability of category `before`, `certainty` the probability of category `after`, in [0, 1].
     """
 
     before: str
@@ -90,7 +90,7 @@ class Change(Value):
 
 
 class AttackedImage(Change):
-    """Entry of `attack.json`: image, PNG of the adversarial example, true category, success, L∞ norm of the change."""
+    """Entry of `attack.json`: image name, PNG file, true category, attack success, and L∞ norm of the perturbation."""
 
     image: str
     file: str
@@ -119,9 +119,9 @@ def attack_images(
     *,
     on_progress: OnProgress = no_progress,
 ) -> AttackResult:
-    """Return the result of the attack under an L∞ threat model restricted to multiples of 1/255.
+    """Attack images within an L∞ ball; return adversarial examples, their norms, and which ones succeeded.
 
-    The images must also be multiples of 1/255. Without labels, the model's predictions serve as labels.
+    `images` must be multiples of 1/255, like the results. Without labels, the model's predictions serve as labels.
     """
     return settings.attack(
         model,
@@ -145,7 +145,8 @@ def write_adversarial(
 ) -> AttackReport:
     """Attack images and write PNG files, a sheet of samples and attack.json to RUN/results/attack.
 
-    Images in [0, 1] are first rounded to multiples of 1/255. `labels` are class indices, by default the predictions.
+    Images in [0, 1] are first rounded to multiples of 1/255. `names` are the images' file names. `labels` are class
+    indices, by default the predictions.
     """
     model, folder, categories = prepare_for_inference(stored.model), run.results / "attack", stored.categories
     images = round_to_levels(images)

@@ -35,7 +35,7 @@ SCOPES: dict[Scope, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """Rendering of maps: which maps share a color scale, with (`overlay`) or without (`heat`) the gray image below."""
+    """Drawing options: `scope` sets which maps share a color scale, `style` whether maps overlay the gray image."""
 
     scope: Scope = "map"
     style: Style = "overlay"
@@ -50,7 +50,7 @@ class Rendering:
 
 
 class Explanation(Value):
-    """Index or file name of an image, its predicted and true category, and the color scale's maximum by method."""
+    """Index or file name of an image, predicted and true category, and upper limit of the color scale per method."""
 
     image: int | str
     guess: str
@@ -60,7 +60,7 @@ class Explanation(Value):
 
     @property
     def text(self) -> str:
-        """Caption: file name (not for an index), prediction with its probability, and true category if it differs."""
+        """Caption: file name if known, prediction with its probability, and the true category if it is different."""
         lines = [f"{self.guess} {100 * self.confidence:.0f} %"]
         if self.label not in (None, self.guess):
             lines.append(f"is {self.label}")
@@ -93,9 +93,9 @@ class Gallery:
 def select_examples(
     logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], *, count: int, per_class: bool
 ) -> dict[str, list[int]]:
-    """Return image indices by gallery: `right` and `wrong`, each with at most `count` images, most confident first.
+    """Return image indices by gallery: `right` and `wrong`, at most `count` images each, most confident first.
 
-    With `per_class`, `classes` has one image per class: the most confident correct one, otherwise a wrong one.
+    `per_class` adds `classes`: per true class the most confident correct image, else the most confident wrong one.
     """
     confidence, predictions = logits.softmax(dim=1).max(dim=1)
     order = confidence.argsort(descending=True, stable=True)
@@ -162,7 +162,7 @@ def divide_by_mean(maps: Maps) -> Maps:
 
 
 def scale_maps(maps: Maps, *, percentile: float = PERCENTILE, limit: float | None = None) -> tuple[Maps, list[float]]:
-    """Return each map divided by `limit` (by default, its percentile) and clamped to [0, 1], and the divisors."""
+    """Divide each map by `limit`, by default its own `percentile`, and clamp it to [0, 1]; return maps and divisors."""
     values = maps.detach().flatten(1).double().cpu().numpy()  # torch.quantile has a size limit
     limits = torch.from_numpy(np.percentile(values, percentile, axis=1).reshape(-1))
     limits = torch.where(limits > 0, limits, maps.flatten(1).double().amax(dim=1))  # for maps with mostly zeros
@@ -173,7 +173,7 @@ def scale_maps(maps: Maps, *, percentile: float = PERCENTILE, limit: float | Non
 
 
 def scale_together(maps: dict[str, Maps], scope: Scope) -> tuple[dict[str, Maps], dict[str, list[float]]]:
-    """Return maps scaled to [0, 1] and their divisors, by method; `scope` sets which maps share a divisor."""
+    """Return maps scaled to [0, 1] and their divisors, by method; SCOPES explains which maps share a divisor."""
     if scope == "all":
         maps = {name: divide_by_mean(values) for name, values in maps.items()}
 

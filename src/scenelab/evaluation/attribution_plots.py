@@ -75,7 +75,7 @@ def draw_sheet(rows: list[Row], title: str, rendering: Rendering, path: Path) ->
 
 
 def write_page(path: Path, result: Result, galleries: list[Gallery]) -> None:
-    """Write an HTML page of galleries and test results; embed all images, including the figures beside `path`."""
+    """Write an HTML page of galleries and test results; embed images, maps, and figures from the folder of `path`."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(TEMPLATES))
     environment.globals |= {
         "paint": paint,
@@ -115,7 +115,7 @@ def draw_faithfulness(faithfulness: Faithfulness, path: Path) -> None:
 
 
 def draw_sanity(sanity: Sanity, path: Path) -> None:
-    """Draw rank correlations with the trained model's maps per randomized layer, last one first, as PNG and SVG."""
+    """Draw the rank correlation of maps before and after randomization, by layer, last one first, as PNG and SVG."""
     layers = next(iter(sanity.methods.values())).layers
     names = [layer.layer.removeprefix("network.").removeprefix("features.") for layer in layers]
     with new_figure(path, 1, 2, size=(12, 4.8), sharey=True) as (_, axes):
@@ -136,10 +136,10 @@ def draw_sanity(sanity: Sanity, path: Path) -> None:
 
 
 def draw_objects(objects: Localization, path: Path, *, max_items: int = 24) -> None:
-    """Draw attribution density by object class with 95 % intervals, one panel per method, as PNG and SVG.
+    """Draw attribution density (attribution over area) by object class, with 95 % intervals, as PNG and SVG.
 
-    Each panel has the `max_items` classes with the most images, sorted by density. A filled dot marks a
-    significant difference from the maps of other images, an open dot no difference.
+    Each method has a panel of the `max_items` classes with the most images, sorted by density. Filled dots differ
+    significantly from the baseline (maps of other images), open dots do not.
     """
     methods = objects.methods
     height = 1.6 + 0.22 * min(max_items, max(len(values.items) for values in methods.values()))

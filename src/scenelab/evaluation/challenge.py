@@ -29,7 +29,7 @@ Guesses = dict[str, tuple[int, ...]]  # labels by image path, most likely first
 
 
 class ChallengeCard(Stamped, TrainingResult):
-    """Content of `results/challenge.json`: training cost, limits, and top-1 to top-5 val errors if val has images."""
+    """Content of `results/challenge.json`: training cost, limits, and top-1 to top-5 errors on val, if available."""
 
     largest_bytes: int
     k40_budget_flops: float
@@ -109,7 +109,7 @@ def make_card(run: Run) -> ChallengeCard:
     """Return the training cost of a run and the limits of the challenge, after checking the run against the limits.
 
     Raises:
-        LabError: training is not finished or took too many operations, or the model is too large.
+        LabError: training is not finished or exceeded the compute limit, or the model file is too large.
     """
     path = run.results / "training.json"
     if not path.exists():
@@ -133,7 +133,7 @@ def make_card(run: Run) -> ChallengeCard:
 
 
 def write_submission(run: Run, *, data: Path | None = None, split: str = "test") -> ChallengeCard:
-    """Write model, predicted labels of a split (`test` or `val`), and card to RUN/results; return the card.
+    """Write the model, predicted labels of `split` (`test` or `val`) and challenge.json to RUN/results.
 
     Raises:
         LabError: images are missing, or the run exceeds a limit of the challenge.

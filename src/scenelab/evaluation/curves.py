@@ -10,15 +10,15 @@ from scenelab.evaluation.robustness import Share
 
 
 def thin(points: Sequence[Sequence[float]], max_points: int) -> np.ndarray:
-    """Return a 2×m array of x and y: means of m ≤ `max_points` groups of consecutive points."""
+    """Average groups of consecutive points (x, y); return a 2×m array of x and y, with m ≤ `max_points`."""
     parts = np.array_split(np.asarray(points, dtype=float), min(len(points), max_points))
     return np.array([part.mean(axis=0) for part in parts]).T
 
 
 def plot_worst_case(axis: Axes, clean: Share, attacked: Sequence[tuple[float, Share]], **style: Any) -> list[float]:
-    """Plot accuracy against ε on `axis`, with 95 % intervals; return each ε in units of 1/255, first 0.
+    """Plot accuracy against ε on `axis`, with 95 % intervals; return all ε in units of 1/255, including 0.
 
-    `attacked` has pairs of ε and accuracy under attack.
+    `clean` is the accuracy at ε = 0, `attacked` has pairs of ε and accuracy under attack.
     """
     points = [(0.0, clean), *attacked]
     levels = [255 * epsilon for epsilon, _ in points]

@@ -47,10 +47,10 @@ class EvaluationResult(Result):
 
 
 def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -> EvaluationResult:
-    """Evaluate a classifier on a split, and write metrics, predictions and confused images to RUN/results.
+    """Evaluate a classifier on a split; write metrics, predictions and misclassified images to RUN/results.
 
-    Accuracy per class, confusion and calibration use the mean logits of image and mirror image, as in the handout.
-    `source` is the name of the data folder in the result.
+    Accuracy per class, confusion matrix and calibration use the mean logits of image and mirror image. `source` is the
+    name of the data folder, to be stored in the result.
     """
     plain = predict_logits(stored.model, dataset, size=stored.size)
     mirrored = predict_logits(stored.model, dataset, size=stored.size, mirror=True)
@@ -97,7 +97,7 @@ def _write_predictions(path: Path, logits: Float[Tensor, "n k"], dataset: Memmap
 
 
 def draw_all(result: EvaluationResult, rows: list[dict[str, Any]], folder: Path) -> list[Path]:
-    """Draw the figures of an evaluated run, with training curves if the log `rows` is not empty; return the paths."""
+    """Draw the figures of an evaluation, and training curves from logged metrics (`rows`) if any; return the paths."""
     names = [f"{result.split}_{name}.png" for name in ("confusion", "per_class", "reliability")]
     paths = [folder / name for name in names]
     title = f"confusion on {result.images} {result.split} images"

@@ -47,7 +47,7 @@ FIGURES = {"faithfulness": draw_faithfulness, "sanity": draw_sanity, "objects": 
 
 
 class AttributionResult(Result):
-    """Content of `results/attribution.json`, or `attribution-files.json`, which has no split and no tests."""
+    """Content of `attribution.json` or, for image files, of `attribution-files.json` (without split and tests)."""
 
     split: str | None
     images: int
@@ -64,7 +64,7 @@ class AttributionResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageCounts:
-    """Maximum number of images per test of the maps; 0 skips the test."""
+    """Maximum number of images for each test of attribution maps; 0 skips the test."""
 
     faithfulness: int = 0
     sanity: int = 0
@@ -85,8 +85,8 @@ def explain_split(
 ) -> AttributionResult:
     """Write galleries of attribution maps for a split, and results of the requested tests, to RUN/results.
 
-    Galleries of correct and of wrong predictions have at most `count` images each; `per_class` adds one with an image
-    per class. `names` are keys of METHODS. `data` is the data folder with the object annotations.
+    Galleries of correct and of wrong predictions have at most `count` images each; `per_class` adds a gallery with
+    one image per class. `names` are keys of METHODS. `data` is the data folder with the object annotations.
     """
     path, folder = run.results / "attribution.json", run.results / "attention"
     if tests.objects:
@@ -124,7 +124,7 @@ def _run_tests(
 
 
 def _earlier_tests(path: Path, result: AttributionResult) -> dict[str, SaliencyTest]:
-    """Return test results from the file at `path`, by name, if version, weights, images and image size agree."""
+    """Return test results by name from the file at `path`, if weights, images, image size and version agree."""
     earlier = read_json(path) if path.exists() else {}
     if any(earlier.get(name) != getattr(result, name) for name in ("weights", "split", "digest", "size")):
         return {}
@@ -174,7 +174,7 @@ def _write(
 
 
 def _log_images(run: Run, galleries: list[Gallery]) -> None:
-    """Replace the galleries in the run's TensorBoard events; each step has one image and its maps side by side."""
+    """Log galleries as TensorBoard events, replacing earlier ones; each step has one image beside its maps."""
     folder = run.events / "attention"
     for path in folder.glob("events.out.tfevents.*"):
         path.unlink()

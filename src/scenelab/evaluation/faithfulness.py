@@ -106,14 +106,14 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Gain(Value):
-    """Mean over images of a method's gain in area over a baseline, and its 95 % interval; positive is better."""
+    """Mean area difference to a baseline over images, and its 95 % interval; positive if the method is better."""
 
     mean: float
     interval: Interval | None
 
 
 class CurveSummary(Value):
-    """Mean over images of curve and area, 95 % interval of the mean area, and gain over each baseline (`better`)."""
+    """Mean curve and mean area over images, 95 % interval of the mean area, and gain over each baseline (`better`)."""
 
     curve: list[float]
     area: float
@@ -136,7 +136,7 @@ class Faithfulness(SaliencyTest):
 
 
 class Completeness(SaliencyTest):
-    """Means over images: |completeness gap| of integrated gradients, and |logit(x) - logit(x₀)| for comparison."""
+    """Means over images: |Σ integrated gradients - Δ| and, `explained`, |Δ|, with Δ = logit(x) - logit(baseline)."""
 
     gap: float
     explained: float
@@ -174,7 +174,7 @@ def gain(values: list[float], baseline: list[float], sign: int) -> Gain:
 
 
 def measure_completeness(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> Completeness:
-    """Return the mean completeness gap of integrated gradients for the predicted class of each image."""
+    """Return the completeness of integrated gradients for the predicted classes; `names` are stored in the result."""
     method, targets = IntegratedGradients(), top1(stored.model, images, batch_size=BATCH_SIZE)[1]
     values = method(stored.model, images, targets).contiguous(memory_format=torch.channels_last)
     gap = method.completeness_gap(stored.model, images, values, targets)

@@ -39,7 +39,7 @@ PAIRS, EACH = 6, 4  # rows and columns of the sheet of confused images
 def new_figure(
     path: Path, rows: int = 1, columns: int = 1, *, size: tuple[float, float], images: bool = False, **options: Any
 ) -> Iterator[tuple[Figure, Any]]:
-    """Yield a figure of `size` inches and its axes, write PNG and SVG, and close it; `images` omits grid and SVG."""
+    """Yield a figure of `size` inches and its axes; write PNG and SVG and close it. `images` omits grid and SVG."""
     with plt.rc_context({**STYLE, "axes.grid": not images}):
         figure, axes = plt.subplots(rows, columns, figsize=size, **options)
         yield figure, axes
@@ -64,7 +64,7 @@ def show_image(axis: Axes, pixels: Any) -> None:
 
 
 def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write a figure of loss and learning rate per step, and of train and val (or held-out) accuracy per epoch."""
+    """Plot logged metrics (`rows`): loss and learning rate per step, train and val (or held-out) accuracy per epoch."""
     steps = [row for row in rows if "training_loss" in row]
     with new_figure(path, 1, 3, size=(13, 3.8)) as (_, axes):
         axes[0].plot([row["step"] for row in steps], [row["training_loss"] for row in steps], lw=0.8, color="C0")
@@ -110,7 +110,7 @@ def draw_per_class(accuracies: dict[str, float], overall: float, path: Path) -> 
 
 
 def draw_reliability(bins: list[Bin], error: float, path: Path) -> None:
-    """Write the reliability diagram, with dot areas by count per bin; `error` is the calibration error in percent."""
+    """Write the reliability diagram, with larger dots for larger bins; `error` is the calibration error in percent."""
     with new_figure(path, size=(4.6, 4.4)) as (_, axis):
         axis.plot([0, 1], [0, 1], color="0.5", ls="--", lw=1, label="perfect calibration")
         confidence, accuracy = [part.confidence for part in bins], [part.accuracy for part in bins]

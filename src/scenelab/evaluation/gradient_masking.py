@@ -37,7 +37,7 @@ TEXTS = {
 
 @dataclass(frozen=True)
 class MaskingSign:
-    """Sign of gradient masking: its key in TEXTS, and a text with the measured values and their meaning."""
+    """Sign of gradient masking: a key of TEXTS (`sign`), and an explanation with measured values (`text`)."""
 
     sign: str
     text: str
@@ -50,11 +50,10 @@ def _sign(name: str, *values: float | str) -> MaskingSign:
 def check_model(
     model: Model, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], *, epsilon: float | None
 ) -> Iterator[MaskingSign]:
-    """Yield signs of gradient masking, measured on correctly classified images.
+    """Yield the signs of gradient masking that a model shows on correctly classified images.
 
-    Signs are random outputs, probabilities in place of logits, vanishing gradients, and images that resist PGD at
-    ε = 0.5. If `epsilon` is given, a further sign is that PGD at
-    this ε fools fewer images with 20 steps than with one.
+    Signs: random outputs, probabilities in place of logits, vanishing gradients, failure of PGD at ε = 0.5 and, if
+    `epsilon` is given, fewer images fooled by PGD with 20 steps than with one step at this radius.
     """
     with eval_mode(model), torch.no_grad():
         first, second = logits_of(model, images), logits_of(model, images)
@@ -83,16 +82,16 @@ def check_model(
 
 
 def check_black_box(epsilon: str, *, fooled: int, images: int) -> Iterator[MaskingSign]:
-    """Yield a sign if only the gradient-free attack fooled more than 2 % of all images.
+    """Yield a sign of gradient masking if `fooled` is more than 2 % of `images`.
 
-    `epsilon` is ε as text, `fooled` the number of images that only this attack fooled, `images` their total number.
+    `epsilon` is ε as text, `fooled` the number of images that only the gradient-free attack fooled, `images` the total.
     """
     if 100 * fooled > SLACK * images:
         yield _sign("black box", epsilon, fooled, images)
 
 
 def check_monotone(accuracies: list[tuple[float, float]]) -> Iterator[MaskingSign]:
-    """Yield a sign of gradient masking if accuracy rises by over 2 points between consecutive (ε, accuracy)."""
+    """Yield a sign of masking if accuracy rises by over 2 percentage points from one (ε, percent) to the next."""
     for (small, before), (large, after) in pairwise(accuracies):
         if after > before + SLACK:
             yield _sign("not monotone", large, after, small, before)

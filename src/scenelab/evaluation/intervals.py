@@ -62,8 +62,9 @@ def paired_difference(only_first: int, only_second: int, count: int) -> tuple[fl
 def ratio(numerators: Float[Tensor, " n"], denominators: Float[Tensor, " n"]) -> tuple[float, Interval | None]:
     """Return R = Σ numerators / Σ denominators and its 95 % interval (None below `MIN_RATIO_TERMS` terms).
 
-    The half-width is the jackknife standard error √((n - 1) / n · Σ (R without i - mean)²) (Efron & Tibshirani 1993,
-    chapter 11) times Student's t. With very unequal denominators, its coverage is 89 % for 8 terms and 92 % for 30.
+    The half-width is Student's t times the jackknife standard error √((n - 1) / n · Σᵢ (Rᵢ - R̄)²), where Rᵢ omits term
+    i (Efron & Tibshirani 1993, chapter 11). With very unequal denominators, the interval's coverage is 89 % for 8 terms
+    and 92 % for 30.
     """
     value = (numerators.sum() / denominators.sum()).item()
     count = len(numerators)

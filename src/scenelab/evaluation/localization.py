@@ -74,7 +74,7 @@ class SceneSummary(Value):
 
 
 class MethodLocalization(Value):
-    """Localization of one method: pointing game, object classes, and object classes by predicted scene."""
+    """Results of one method: pointing game, summary per object class, and the same per predicted scene."""
 
     pointing: Pointing
     items: list[ItemSummary]
@@ -91,7 +91,7 @@ class Localization(SaliencyTest):
 def overlaps(
     attribution: Float[Tensor, "1 h w"], other: Float[Tensor, "1 h w"], masks: Masks, *, image: int, scene: int
 ) -> list[Overlap]:
-    """Return the overlap of a map with each visible object class, and of another image's map as a baseline.
+    """Return the overlap of a map with each non-empty mask; `other`, another image's map, serves as baseline.
 
     `image` and `scene` are the image's index in the split and its predicted class. A map of zeros gives [].
     """
@@ -191,7 +191,7 @@ def measure_objects(
     """Return the fraction of attribution on annotated objects, by object class and per predicted scene.
 
     Each map is compared with another image's map, from the same predicted scene if possible. An edge detector is
-    measured like a method. Images with an invalid annotation are skipped and reported.
+    measured like a method. Images with an invalid annotation are skipped; the result lists the errors.
 
     Raises:
         LabError: no image of the split has a valid annotation.
@@ -227,7 +227,7 @@ def measure_objects(
 
 
 def pair_up(targets: Int64[Tensor, " n"]) -> list[int]:
-    """Return, per image, the index of the next image with the same target or, without one, of the next image."""
+    """Return a partner index per image: the next image with the same target, else the next image, cyclically."""
     partners = []
     for place, scene in enumerate(targets.tolist()):
         same = (targets == scene).nonzero()[:, 0].tolist()

@@ -28,7 +28,7 @@ def predict_logits(
     """Return the logits of every image of a split, on the CPU, in the split's order.
 
     Images are resized to `size` pixels and moved to `device`, by default the device of the model's parameters. `mirror`
-    averages the logits of image and mirror image, as the handout's evaluation does. `show` displays a progress bar.
+    averages the logits of image and mirror image. `show` displays a progress bar.
     """
     device, outputs = device or next(model.parameters()).device, []
     bar = progress(f"evaluating {dataset.split}", len(dataset)) if show else nullcontext(no_progress)

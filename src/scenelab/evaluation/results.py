@@ -12,7 +12,7 @@ from scenelab.schema import Model
 
 
 class Value(Model):
-    """Base class of results and their parts; unlike other schemas, numbers may be infinite or NaN."""
+    """Base class of results and of values nested in results; numbers may be infinite or NaN."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
@@ -25,7 +25,7 @@ class Dated(Value):
 
     @property
     def origin(self) -> str:
-        """`DATE: COMMAND`."""
+        """Date and command line, as `DATE: COMMAND`."""
         return f"{self.date[:10]}: {self.command}"
 
 

@@ -92,7 +92,7 @@ class Outcome(Value):
 
 
 class EpsilonResult(Value):
-    """Results of the attacks at one ε, and accuracy under all of them (`alone`) and all up to this ε (`worst`)."""
+    """Results per attack at one ε; accuracy under all attacks at this ε (`alone`) and at all ε up to it (`worst`)."""
 
     epsilon: float
     name: str
@@ -142,8 +142,8 @@ def measure_robustness(
 ) -> RobustnessResult:
     """Attack `count` evenly spaced images of a split at each ε; write results and figures to RUN/results.
 
-    APGD-T and Square run on images that resist all attacks before, the others on all correctly classified images. The
-    accuracy is an upper bound: a stronger attack may fool more images. Repeat an interrupted call to resume it.
+    APGD-T and Square run only on images that resisted the earlier attacks, the others on all correctly classified ones.
+    Accuracy under attack is an upper bound: stronger attacks may fool more images. To resume, repeat the call.
 
     Raises:
         LabError: `epsilons` is empty.
@@ -193,7 +193,7 @@ def _header(run: Run, stored: Stored, dataset: MemmapDataset, subject: Subject, 
 
 
 def _earlier_attacks(path: Path, header: RobustnessResult) -> dict[float, dict[str, Outcome]]:
-    """Return the outcomes in the file at `path` by ε and attack, or {} if weights, images or settings differ."""
+    """Return the outcomes in the file at `path` by ε and attack, or {} if version, model, images or settings differ."""
     earlier, new = read_json(path) if path.exists() else {}, header.to_json()
     same = "weights split digest images size effort seed methods version".split()
     if any(earlier.get(name) != new[name] for name in same):

@@ -66,11 +66,11 @@ class Sanity(SaliencyTest):
 def randomize_layers(
     model: nn.Module, explain: Explain, *, seed: int = 0, on_progress: OnProgress = no_progress
 ) -> list[LayerCheck]:
-    """Randomize copies of the model layer by layer, last layer first, and return the maps' similarity per layer.
+    """Randomize copies of a model layer by layer, last first, and return the maps' rank correlation per layer.
 
-    Layers are modules with a method `reset_parameters`, in the order of definition. Normalizations get scale 1, shift 0
-    and initial statistics. Random draws depend on `seed` only. `on_progress` is called with 1 per set of maps,
-    `1 + 2 * len(layer_groups(model))` times.
+    `explain` returns maps of fixed images for a model. Layers are modules with a method `reset_parameters`, in the
+    order of definition. Normalizations get scale 1, shift 0 and initial statistics. Random draws depend on `seed` only.
+    `on_progress` is called with 1 after each set of maps, `1 + 2 * len(layer_groups(model))` times.
     """
     original, cascading, checks = explain(model), copy.deepcopy(model), []
     on_progress(1)
@@ -90,7 +90,7 @@ def randomize_layers(
 
 
 def layer_groups(model: nn.Module) -> list[list[str]]:
-    """Return groups of modules, by name, to randomize together: a layer and the normalization after it."""
+    """Return groups of module names to randomize together: a layer and the normalization after it."""
     owners: dict[str, str] = {}
     for name, sequence in model.named_modules():
         if isinstance(sequence, nn.Sequential):
@@ -150,7 +150,7 @@ def check_sanity(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[
 
 
 def verdict(checks: list[LayerCheck]) -> str:
-    """Return the cascading test's verdict as text, and layers that hardly change the maps when randomized alone."""
+    """Return a text: the cascading test's verdict, and layers that hardly change the maps when randomized alone."""
     if not checks:
         return "the model has no layers that could be randomized"
     last, first = checks[0], checks[-1]

@@ -48,8 +48,8 @@ class EpochMetrics(EpochAccuracy):
     top5: float
 
 
-class ConvSide(Value):
-    """Run of the convolution study: cost, training loss at each step, and metrics per epoch by split."""
+class ConvRun(Value):
+    """Run of the convolution study: cost, training loss by step, and metrics per epoch by split."""
 
     peak_memory_bytes: int
     images_per_second: float
@@ -80,9 +80,9 @@ class FinalMetrics(Value):
 
 
 class ConvComparison(Value):
-    """Comparison of the runs `native` and `custom`; ratios are custom over native."""
+    """Comparison of the runs with native and custom convolution; ratios are custom over native."""
 
-    sides: dict[str, ConvSide]
+    sides: dict[str, ConvRun]
     speed_vs_native: float
     memory_vs_native: float
     loss_difference: LossDifference
@@ -98,7 +98,7 @@ class ConvStudy(Study, ConvComparison):
 
 
 class DesignRun(Value):
-    """Run of the design study that diverged: seed, message, training loss by step, and accuracy by split."""
+    """Run of the design study: training loss by step, accuracy per epoch by split, and `message` if it diverged."""
 
     seed: int
     message: str = ""
@@ -107,7 +107,7 @@ class DesignRun(Value):
 
 
 class FinishedRun(DesignRun):
-    """Run of the design study that finished: cost, and accuracy (percent) and loss (nats) on held-out images."""
+    """Run of the design study that did not diverge: cost, and held-out accuracy (percent) and loss (nats)."""
 
     images_seen: int
     epochs: float
@@ -122,7 +122,7 @@ class FinishedRun(DesignRun):
 
 
 class DesignVariant(Value):
-    """Runs of a variant of the design study; `against` is the name of its baseline."""
+    """Variant of the design study and its runs; `against` is the name of the baseline variant."""
 
     name: str
     what: str
@@ -145,7 +145,7 @@ class DesignRow(DesignVariant):
         freedom: degrees of freedom of `spread`.
         range: smallest and largest top-1 accuracy.
         difference: mean top-1 minus that of the baseline, in percentage points.
-        noise: absolute difference that chance exceeds in 5 % of comparisons.
+        noise: critical value of |difference| at significance level 0.05, in percentage points.
     """
 
     n: int
@@ -166,7 +166,7 @@ class DesignRow(DesignVariant):
 
 
 class DesignStudy(Study):
-    """Content of the design study's `design.json`; `guessing_loss` is the loss of equal probabilities, in nats."""
+    """Content of the design study's `design.json`; `guessing_loss` is the loss of uniform probabilities, in nats."""
 
     data: HeldOutImages
     reference: str
@@ -175,7 +175,7 @@ class DesignStudy(Study):
 
 
 class WorstCase(Share):
-    """Accuracy under all attacks up to one ε (`name` as a fraction)."""
+    """Accuracy under all attacks at one ε and smaller ones; `name` is ε as text, such as `4/255`."""
 
     epsilon: float
     name: str
@@ -207,7 +207,7 @@ class AdversarialRow(Value):
 
 
 class AdversarialStudy(Study):
-    """Content of `adversarial.json`; `epsilon` is that of training, `images` the number of attacked images."""
+    """Content of `adversarial.json`; `epsilon` is the training radius ε, `images` the number of attacked images."""
 
     epsilon: float
     images: int
@@ -222,5 +222,5 @@ class AdversarialStudy(Study):
 
     @property
     def columns(self) -> list[str]:
-        """Each positive ε of the attacks, as a fraction."""
+        """Each positive ε of the attacks, as text such as `4/255`."""
         return list(dict.fromkeys(part.name for row in self.finished for part in row.worst if part.epsilon))

@@ -15,7 +15,7 @@ from scenelab.runs.provenance import TrainingResult, environment
 from scenelab.runs.run import Run
 from scenelab.studies.figures import draw_adversarial
 from scenelab.studies.runs import finish_run, plan_once, write_study
-from scenelab.training.session import open_sides
+from scenelab.training.session import open_splits
 
 FREE_REPLAYS, PGD_STEPS = 4, 3
 
@@ -48,7 +48,7 @@ def run_study(
         The content of the JSON and the Markdown file.
     """
     base = plan_once(out, data, config)
-    holdout = open_sides(data, None, base)[1]
+    holdout = open_splits(data, None, base)[1]
     study = AdversarialStudy(
         epsilon=epsilon,
         images=min(images, len(holdout)),

@@ -9,7 +9,7 @@ from scenelab.errors import LabError
 from scenelab.evaluation.intervals import wilson
 from scenelab.evaluation.study_results import (
     ConvComparison,
-    ConvSide,
+    ConvRun,
     ConvStudy,
     EpochMetrics,
     FinalMetrics,
@@ -69,10 +69,10 @@ def complete(config: TrainConfig, *, images: int, steps: int | None) -> TrainCon
     return dataclasses.replace(config, model="simplenet", epochs=epochs, threads=threads, log_every=1)
 
 
-def _read_side(run: Run) -> ConvSide:
+def _read_side(run: Run) -> ConvRun:
     accounting, rows = TrainingResult.read(run.results / "training.json"), read_metrics(run)
     accuracy = {split: [row for row in rows if row.get("split") == split] for split in ("train", "val")}
-    return ConvSide(
+    return ConvRun(
         peak_memory_bytes=accounting.peak_memory_bytes,
         images_per_second=accounting.images_per_second,
         accounting=accounting,
@@ -81,7 +81,7 @@ def _read_side(run: Run) -> ConvSide:
     )
 
 
-def compare(sides: dict[str, ConvSide], *, val_images: int) -> ConvComparison:
+def compare(sides: dict[str, ConvRun], *, val_images: int) -> ConvComparison:
     """Return speed and memory ratios (custom / native), differences of the loss curves, and final accuracies.
 
     Args:

@@ -30,7 +30,7 @@ from scenelab.studies.design_findings import judge
 from scenelab.studies.figures import draw_design
 from scenelab.studies.runs import finish_run, plan_once, write_study
 from scenelab.training.metrics_logger import read_metrics
-from scenelab.training.session import open_sides
+from scenelab.training.session import open_splits
 
 REFERENCE = "ours"
 NEAR = 2.5  # percentage points of top-1; variants that differ by at most this are repeated with more seeds
@@ -124,7 +124,7 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, seeds: int) -> tupl
         The content of the JSON and the Markdown file.
     """
     base = plan_once(out, data, config)
-    holdout = open_sides(data, None, base)[1]
+    holdout = open_splits(data, None, base)[1]
     runs: Runs = {}
     for seed in range(seeds):
         selected = [variant for variant in VARIANTS if not seed or variant.name in _repeated(runs)]

@@ -15,7 +15,7 @@ from scenelab.evaluation.figures import STYLE, save
 from scenelab.evaluation.study_results import (
     AdversarialRow,
     AdversarialStudy,
-    ConvSide,
+    ConvRun,
     ConvStudy,
     DesignRow,
     DesignStudy,
@@ -72,7 +72,7 @@ def _draw_difference(axis: Axes, difference: LossDifference) -> None:
     axis.set(title="difference of the two losses", xlabel="step", ylabel="|custom − native| in nats", yscale="log")
 
 
-def _draw_cost(axis: Axes, sides: dict[str, ConvSide]) -> None:
+def _draw_cost(axis: Axes, sides: dict[str, ConvRun]) -> None:
     quantities = {"images_per_second": ("images/s", 1.0), "peak_memory_bytes": ("MiB peak memory", 2.0**20)}
     for offset, (name, side) in zip((-0.2, 0.2), sides.items(), strict=True):
         positions = [position + offset for position in range(2)]

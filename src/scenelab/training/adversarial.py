@@ -132,7 +132,7 @@ def probe_dataset(
 def overfitting_check(
     model: Classifier, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], *, epsilon: float
 ) -> Probe:
-    """Return how many images in [0, 1] remain correctly classified under FGSM and under ten-step PGD (L∞)."""
+    """Count the images (values in [0, 1]) that remain correctly classified under FGSM and under ten-step PGD (L∞)."""
     attacks = (FGSM(), PGD(steps=PROBE_STEPS))
     results = (attack(model, images, labels, threat=Linf(epsilon)) for attack in attacks)
     one, many = (int((~result.success).sum()) for result in results)

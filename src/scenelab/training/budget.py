@@ -38,8 +38,9 @@ def plan(config: TrainConfig, *, images: int, categories: tuple[str, ...]) -> Tr
     """Return a config whose training takes about `config.minutes` on this machine.
 
     Sets precision, resolutions, number of epochs and decay of the weight average. bfloat16 halves the time on CPUs with
-    bfloat16 instructions, and is several times slower on others. The resolutions are the largest of `RUNGS` whose
-    minimum number of images fits in the time. During training, learning rate and resolution depend on elapsed time.
+    bfloat16 instructions, and is several times slower on others. The resolutions are the largest pair in `RUNGS` at
+    which the required number of images can be processed within the time limit. During training, learning rate and
+    resolution depend on elapsed time.
 
     Args:
         config: config with the time limit in `minutes`.
@@ -82,7 +83,7 @@ def prefers_bfloat16(config: TrainConfig, categories: tuple[str, ...]) -> bool:
 
 
 def images_per_second(config: TrainConfig, side: int, categories: tuple[str, ...]) -> float:
-    """Measure the training speed, with augmentation, on random images; return images of `side` pixels per second."""
+    """Measure training, with augmentation, on random images of `side` pixels; return images per second."""
     device = pick_device(config.device)
     dataset = noise(2 * config.batch_size, scaled(side, STORED), categories)
     loader = make_loader(dataset, config, device)
@@ -111,5 +112,5 @@ def noise(count: int, side: int, categories: tuple[str, ...]) -> MemmapDataset:
 
 
 def scaled(side: int, factor: float) -> int:
-    """Return `factor * side`, rounded up to a multiple of 8 and at most `MAX_SIDE`, but at least `side`."""
+    """Return `factor * side`, rounded up to a multiple of 8 and clamped to [`side`, `MAX_SIDE`]."""
     return max(side, min(MAX_SIDE, 8 * math.ceil(factor * side / 8)))

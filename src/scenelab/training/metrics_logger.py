@@ -1,6 +1,6 @@
 """Logging of a run to metrics.jsonl, timings.jsonl and TensorBoard events.
 
-metrics.jsonl holds no times, so two runs with the same config and seed write identical files.
+metrics.jsonl contains no timings, so two runs with the same config and seed write identical files.
 """
 
 import errno
@@ -24,7 +24,7 @@ SHAPES = [
 
 
 class MetricsLogger:
-    """Base class of loggers. Discards all rows, for ranks that do not write files."""
+    """Logger that discards all rows, for ranks that do not write files; base class of `RunLogger`."""
 
     def write(self, **row: Any) -> None:
         """Log the metrics of a step, of a split after an epoch, or of an overfitting check."""
@@ -41,11 +41,11 @@ class MetricsLogger:
 
 
 class RunLogger(MetricsLogger):
-    """Logger that appends rows to the files of a run and to TensorBoard events with the handout's tags.
+    """Logger that appends rows to the files of a run and to TensorBoard events.
 
     Args:
         run: the run folder.
-        keep_bytes: size of metrics.jsonl at the last checkpoint; rows written after it are removed.
+        keep_bytes: size of metrics.jsonl at the last checkpoint; later rows are removed.
         events: folder of the TensorBoard events, `run.events` by default; they are rewritten from the kept rows.
 
     Raises:

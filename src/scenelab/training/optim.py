@@ -89,7 +89,7 @@ def restore_optimizers(optimizers: list[Optimizer], stored: list[Any], path: Pat
 
 
 def _require_valid(tensors: dict[str, Any], parameter: nn.Parameter, names: set[str], *, may_be_none: bool) -> None:
-    """Check that the state tensors of one parameter are finite and have its shape; raise ValueError if not.
+    """Raise ValueError unless the state has the keys `names`, and finite tensors of the parameter's shape.
 
     `step` is a scalar. With `may_be_none`, `momentum_buffer` may be None (SGD without momentum).
     """

@@ -75,7 +75,7 @@ def start_run(
         images = round(len(listing) * (1 - config.holdout)) // world.size
         planned = to_plain(plan(config, images=images, categories=listing.categories))
         config = from_plain(world.broadcast_object(planned))
-    train, val = open_sides(data, cache, config)
+    train, val = open_splits(data, cache, config)
     world.require_same([train.digest, val.digest], "images")
     stored = RunConfig(
         data=str(Path(data).resolve()),
@@ -105,7 +105,7 @@ def resume_run(
     config = stored.train
     if world.size > 1:
         config = dataclasses.replace(config, threads=threads_per_rank(world))
-    train, val = open_sides(Path(stored.data), Path(stored.cache) if stored.cache else None, config)
+    train, val = open_splits(Path(stored.data), Path(stored.cache) if stored.cache else None, config)
     world.require_same([train.digest, val.digest], "images")
     if train.digest != stored.train_digest:
         raise LabError(f"the training images in {stored.data} changed since {folder} began; start a new run")
@@ -115,8 +115,8 @@ def resume_run(
         return _fit(run, config, train, val, world=world, display=display, factory=factory, resume=True)
 
 
-def open_sides(data: Path, cache: Path | None, config: TrainConfig) -> tuple[MemmapDataset, MemmapDataset]:
-    """Return the training images, and the evaluation images (val, or a held-out part of train)."""
+def open_splits(data: Path, cache: Path | None, config: TrainConfig) -> tuple[MemmapDataset, MemmapDataset]:
+    """Return the data sets for training and evaluation: train and val or, with `config.holdout`, two parts of train."""
     train = open_dataset(data, cache, "train", config.stored_size, config.damaged)
     if config.holdout:
         return hold_out(train, config.holdout)
@@ -199,7 +199,7 @@ def _result(trainer: Trainer, train: MemmapDataset, val: MemmapDataset) -> Train
 
 
 def _skipped(*datasets: MemmapDataset) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Return path and reason of the skipped images of each split that has some."""
+    """Return pairs (path, reason) of skipped images by split; omit splits without skipped images."""
     return {
         "train" if data.split == "holdout" else data.split: tuple(data.skipped) for data in datasets if data.skipped
     }

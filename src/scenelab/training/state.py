@@ -113,7 +113,7 @@ def ema_with_warmup(decay: float) -> Callable[..., None]:
 def checkpoint_values(
     state: TrainState, config: TrainConfig, categories: tuple[str, ...], epoch: int
 ) -> dict[str, Any]:
-    """Return the content of a resumable checkpoint, with the handout's keys (`optimizer`, `best_acc1`, …) and more."""
+    """Return the content of a resumable checkpoint; `optimizer`, `best_acc1`, … are keys of the handout."""
     states = [optimizer.state_dict() for optimizer in state.optimizers]
     return {
         **to_values(state.model, arch=config.model, categories=categories, size=config.eval_size, epoch=epoch),

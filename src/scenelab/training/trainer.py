@@ -110,7 +110,7 @@ class Trainer:
 
     def step(self) -> int:
         """Train on the next batch, log the results, and return the number of images in the batch over all ranks."""
-        began = time.perf_counter()
+        start_time = time.perf_counter()
         state, config, number = self.state, self.config, self.state.step
         total, per_epoch = self.clock.total_steps, self.loader.steps_per_epoch
         position = self.clock.progress(state) * total if config.minutes else number
@@ -135,17 +135,17 @@ class Trainer:
         state.step = number + 1
         passes = config.adversarial.passes if config.adversarial else 1.0
         state.run.flops += round(passes * count * self._flops_per_image(side))
-        self._record(*results, labels, learning_rate, began)
+        self._record(*results, labels, learning_rate, start_time)
         return count
 
-    def _record(self, loss: Tensor, logits: Tensor, labels: Tensor, learning_rate: float, began: float) -> None:
+    def _record(self, loss: Tensor, logits: Tensor, labels: Tensor, learning_rate: float, start_time: float) -> None:
         """Sum the results of a step over all ranks, raise Diverged if the loss is too high, and log the results."""
         state = self.state
         sums = self.world.all_reduce(float(loss) * len(labels), *count_correct(logits, labels), len(labels))
         mean = sums[0] / sums[3] if self.world.size > 1 else float(loss)
         self._require_convergence(mean)
         top1, top5, images = map(int, sums[1:])
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start_time
         self.last_step = StepStatistics(
             loss=mean, top1=top1, top5=top5, images=images, learning_rate=learning_rate, seconds=seconds
         )
@@ -211,7 +211,7 @@ class Trainer:
         self.display.epoch(text)
 
     def _evaluate(self, epoch: int) -> str:
-        """Evaluate on val, log the metrics and return them as text; save the weights that `config.keep` selects."""
+        """Evaluate on val, log metrics, return them as text; save the weights if best or if `config.keep` is `last`."""
         state, config, val, top1, text = self.state, self.config, self.val, 0.0, ""
         if val is not None:
             began = time.monotonic()
@@ -237,7 +237,7 @@ class Trainer:
         return self.world.all_gather(logits, len(val))
 
     def _has_collapsed(self, epoch: int) -> bool:
-        """Return whether catastrophic overfitting occurred; if so, set `state.stopped` and keep the saved weights."""
+        """Check for catastrophic overfitting, log it, and return whether it occurred; if so, set `state.stopped`."""
         state, config = self.state, self.config
         assert config.adversarial is not None
         began = time.monotonic()
