@@ -127,8 +127,8 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     path = Path(path)
     with explain_write_errors(path):
         with temporary_folder(path) as folder:
-            text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
-            with open(folder / "file", mode, **text) as file:
+            encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
+            with open(folder / "file", mode, encoding=encoding, newline=newline) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
