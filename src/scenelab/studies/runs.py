@@ -29,7 +29,9 @@ S = TypeVar("S", bound=Study)
 
 
 def plan_once(out: Path, data: Path, config: TrainConfig) -> TrainConfig:
-    """Return the study's base config, planned once to fit its time limit and saved in `out/plan.json`.
+    """Return a study's base config: 10 % of the training images held out, epochs and resolutions fitted to the time.
+
+    The config is planned at the first call and saved in `out/plan.json`.
 
     Raises:
         LabError: the folder has a study with other settings.
