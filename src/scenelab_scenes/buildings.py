@@ -57,7 +57,7 @@ def _panes(
 
 
 def skyline(scene: Scene, base: float, height: float, *, distance: float) -> None:
-    """Draw a row of distant city blocks with their feet at y = `base`."""
+    """Draw a row of distant city blocks that stand at y = `base`."""
     x = -0.05
     while x < 1.0:
         wide = scene.between(0.04, 0.11)

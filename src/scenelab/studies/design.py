@@ -160,7 +160,7 @@ def _train(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset) ->
 
 
 def _repeated(runs: Runs) -> set[str]:
-    """Return the variants that need more seeds: the reference and pairs whose top-1 differs by at most `NEAR` points."""
+    """Return the variants that need more seeds: the reference, and pairs that differ by at most `NEAR` points."""
     first = {name: next(iter(seeds.values())) for name, seeds in runs.items()}
     repeated = {REFERENCE}
     for variant in VARIANTS:
