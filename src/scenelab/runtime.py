@@ -23,7 +23,7 @@ SPINS = 3000  # measured with python -m benchmarks waiting
 
 
 def prepare() -> None:
-    """Set waiting OpenMP threads to sleep, and glibc to keep freed memory (measurements in docs/performance.md).
+    """Make training faster: waiting OpenMP threads sleep, and glibc keeps freed memory (docs/performance.md).
 
     Only programs (the command line, `code/main.py`) should call this, because it affects the entire process. Values
     that the user has set in the environment are kept.

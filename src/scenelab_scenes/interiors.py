@@ -203,7 +203,7 @@ def wall_case(
 ) -> None:
     """Draw a bookcase against a side wall (0 left, 1 right) in the color `wood`.
 
-    `near` and `far` are the depths of its ends, and `top` is the y of its top, in room coordinates (see `Room`).
+    `near` and `far` are the depths of the two ends and `top` is the y of the upper edge, in room coordinates (`Room`).
     """
     x = 0.05 if wall == 0 else 0.95
     bookcase(scene, room.face(x, (top, 0.98), (near, far)), wood, shelves=shelves, books=max(5, int(24 * (far - near))))

@@ -30,7 +30,7 @@ class Room:
     def point(self, x: float, y: float, z: float) -> Pair:
         """Project a point from room coordinates to unit image coordinates.
 
-        Its distance from the vanishing point is 1 / (1 + depth · z) of the distance at z = 0.
+        The distance to the vanishing point is scaled by 1 / (1 + depth · z).
         """
         scale = 1 / (1 + self.depth * z)
         near = self.left + (self.right - self.left) * x, self.ceiling + (self.floor - self.ceiling) * y
@@ -64,7 +64,7 @@ def shell(scene: Scene, room: Room, *, wall: Color, floor: Color, ceiling: Color
 
 
 def boards(scene: Scene, room: Room, color: Color, *, y: float, lengthwise: int, crosswise: int) -> None:
-    """Draw seams on the floor (y = 1) or ceiling (y = 0); `lengthwise` and `crosswise` are their numbers."""
+    """Draw `lengthwise` + `crosswise` seams of planks or tiles on the floor (y = 1) or ceiling (y = 0)."""
     seam = scene.tone(color)
     for x in np.linspace(0, 1, lengthwise + 2)[1:-1] if lengthwise else ():
         scene.line(room.points([(x, y, 0), (x, y, 1)]), seam, 0.004)

@@ -60,7 +60,7 @@ def static(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def profile(rng: np.random.Generator, count: int, *, width: float) -> np.ndarray:
-    """Return a fractal curve, float32 (count,), with standard deviation about 1; a larger `width` is more rugged."""
+    """Return a fractal curve, float32 (count,), with standard deviation about 1; a larger `width` is rougher."""
     line = sheet()[int(rng.integers(SHEET))]
     places = rng.uniform(0, SHEET) + np.linspace(0, width, count)
     return np.interp(places, np.arange(SHEET * 2), np.tile(line, 2)).astype(np.float32)

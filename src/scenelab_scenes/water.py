@@ -66,7 +66,7 @@ def shore(scene: Scene, edge: np.ndarray, sand: Color) -> None:
 
 
 def fall(scene: Scene, left: float, right: float, top: float, bottom: float, *, flare: float, distance: float) -> None:
-    """Draw a waterfall from y = `top` to `bottom` with mist below; it is `flare` wider on each side at the bottom."""
+    """Draw a waterfall that widens from y = `top` to `bottom` by `flare` on each side, with mist at its foot."""
     n = scene.side
     first, last = scene.row(top), scene.row(bottom)
     start, end = (min(n, max(0, int(edge * n))) for edge in (left - flare - 0.05, right + flare + 0.05))

@@ -59,7 +59,7 @@ def write_scenes(
     with progress("painting scenes", len(KINDS) * (train_per_class + val_per_class) + test) as advance:
 
         def paint(split: int, paths: Iterable[tuple[str, int, int]]) -> str:
-            """Write the images of (path, number, label) triples; return a text with one line `path label` each."""
+            """Write the images of (path, number, label) triples; return one line `path label` per image."""
             lines = ""
             for path, number, label in paths:
                 _save(folder / "images" / path, KINDS[label], image_seed(seed, split, number), size)

@@ -83,7 +83,7 @@ def measure_cost(name: str, side: int) -> ModelCost:
 
 
 def describe_models(side: int, *, speed: bool) -> dict[str, dict[str, Any]]:
-    """Return a dictionary per network name: description, size and FLOPs, for images of `side`×`side` pixels.
+    """Return description, size and FLOPs of each network, by name, for images of `side`×`side` pixels.
 
     With `speed`, also measure the images per second of training and inference.
     """

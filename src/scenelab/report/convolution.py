@@ -5,7 +5,7 @@ from scenelab.report.sections import Section
 
 
 def convolution(collected: Collected) -> Section:
-    """Return the section with formulas of convolution and its gradients, and the comparison of native and custom."""
+    """Return the section with formulas of convolution and gradients, and the comparison with PyTorch's convolution."""
     section = Section("convolution", "Understanding convolutions")
     section.prose("convolution")
     section.heading("Comparison with PyTorch")

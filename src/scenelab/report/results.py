@@ -14,7 +14,7 @@ COLUMNS = 4  # columns of classes in this table
 
 
 def results(collected: Collected, *, side_by_side: bool = False) -> Section:
-    """Return the section with the accuracy of all runs and the details of each evaluated run.
+    """Return the section with accuracy and training cost of all runs, and errors and calibration of each run.
 
     With `side_by_side`, each run is compared with the previous one on the same images.
     """

@@ -74,7 +74,7 @@ class Section:
         return True
 
     def stale(self, run: RunData, result: Stamped, command: str) -> None:
-        """If the weights have changed since the result was measured, add a warning with the `command` to repeat."""
+        """Add a warning with the `command` to repeat if the run's weights have changed since the measurement."""
         if run.is_stale(result):
             repeat = f"repeat `scenelab {command} {run.folder}`"
             self.text(f"**Warning:** the weights of {run.name} have changed since this was measured; {repeat}.")
@@ -85,7 +85,7 @@ class Section:
 
 
 def to_html(markdown: str) -> str:
-    """Return Markdown as HTML; HTML and images are escaped, and headings are two levels lower (`#` becomes `h3`)."""
+    """Return Markdown as HTML; raw HTML and images become text; headings are two levels lower (`#` becomes `h3`)."""
     tokens = MARKDOWN.parse(markdown)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
@@ -107,7 +107,7 @@ def _read_drawing(path: Path) -> str:
 
 
 def _reduce(content: bytes, path: Path) -> tuple[bytes, str]:
-    """Return an image's bytes and format; above 300 kB, it becomes a JPEG of at most 1200 pixels width if smaller."""
+    """Return an image's bytes and format; above 300 kB, convert it to JPEG of at most 1200 pixels width if smaller."""
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
             if image.width * image.height > MAX_PIXELS:

@@ -213,8 +213,8 @@ class RunConfig:
         version: version of the file format.
         data: path of the data folder.
         cache: folder of the cached images; None for the default folder inside `data`.
-        train_digest: SHA-256 of the training set's paths, labels, file sizes and image size.
-        attached_attack: name of the student's attack in adversarial training; None for training without it.
+        train_digest: SHA-256 that identifies the training set and the resolution of its cache.
+        attached_attack: name of the student's attack if adversarial training uses it, else None.
         train: configuration of the training.
     """
 

@@ -27,7 +27,7 @@ class Opened:
 
 
 def open_network(folder: Path) -> tuple[Run, Stored]:
-    """Return a run and its trained network in channels-last layout; set torch's number of threads from its config."""
+    """Return a run and its trained network in channels-last layout; set torch's number of threads as configured."""
     run = Run(folder)
     torch.set_num_threads(run.read_config().train.threads)
     stored = read_classifier(run.best)

@@ -74,7 +74,7 @@ def run_study(
 
 
 def _rescaled(decay: float, adversarial: AdversarialConfig | None) -> float:
-    """Return the EMA decay that keeps the averaged fraction of a run, for the fewer steps of adversarial training."""
+    """Return the EMA decay that averages the same fraction of a run in the fewer steps of adversarial training."""
     if adversarial is None or adversarial.method == "free":
         return decay
     return max(0.0, 1 - (1 - decay) * adversarial.passes)

@@ -65,7 +65,7 @@ def conv_layers(batch: int, size: int) -> list[Layer]:
 
 
 class LayerTrial:
-    """Benchmark of one implementation of a layer; all implementations get the same weights, inputs and gradients."""
+    """Benchmark of one implementation of a layer, with the same weights, input and output gradient for each."""
 
     def __init__(self, layer: Layer, implementation: str) -> None:
         torch.manual_seed(0)
@@ -132,7 +132,7 @@ def measure_steps(batch: int, size: int, rounds: int, threads: int, *, prepared:
 
 
 def measure_convolutions(*, batch: int, size: int, rounds: int, threads: int) -> dict[str, Any]:
-    """Return the results of `scenelab bench conv`: time and memory ratios of implementations, and all measurements."""
+    """Return the results of `scenelab bench conv`: all measurements, and time and memory ratios of implementations."""
     layers = conv_layers(batch, size)
     before = torch.get_num_threads()
     steps, rows = {}, []

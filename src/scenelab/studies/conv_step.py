@@ -46,7 +46,7 @@ def worker(implementation: str, batch: int, size: int, threads: int) -> Measurem
     """Train for a few steps in this process and return `seconds` per step, `peak_bytes` and `increase_bytes`.
 
     `increase_bytes` is the peak minus the resident size before the network and the batch are created. A tiny native
-    step runs first, because torch loads parts of itself lazily.
+    step runs before, so that libraries that torch loads at the first step are not counted.
     """
     torch.set_num_threads(threads)
     make_step("native", 1, 16)()

@@ -32,7 +32,7 @@ def run_worker(
         arguments: JSON-compatible values, and paths, which are made absolute.
         prepared: call `scenelab.runtime.prepare` in the new process.
         processes: number of processes of a distributed run, started by torchrun; only rank 0 returns a result.
-        what: subject of the error message; by default `the measurement of` and the first of `arguments`.
+        what: name of the work in error messages; by default it contains the first argument.
         show_log: show the worker's output on standard error.
 
     Raises:
