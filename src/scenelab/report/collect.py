@@ -88,7 +88,7 @@ class RunData:
 
 @dataclass(frozen=True)
 class StudyData(Generic[S]):
-    """Result of a study and its folder."""
+    """A study's result, and the folder of the study."""
 
     folder: Path
     result: S
