@@ -1,4 +1,4 @@
-"""Compute a classifier's logits and input gradients without side effects, and validate arguments."""
+"""Compute logits and input gradients of a classifier, and check images and class indices."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ BATCH_SIZE = 32
 
 
 def no_progress(count: int) -> None:
-    """Ignore the number of finished images; the default progress callback."""
+    """Do nothing: the default callback for the number of newly finished images."""
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def eval_mode(model: Model) -> Iterator[None]:
 
 
 def logits_of(model: Model, images: Images) -> Logits:
-    """Return the model's N×K logits for a copy of `images`, so that an in-place first layer cannot change them."""
+    """Return the model's N×K logits for a copy of `images`, so that in-place layers do not change `images`."""
     logits = model(images.clone())
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
         raise LabError(f"model must return logits N×K for {len(images)} images, got {_shape_or_type(logits)}")
@@ -76,7 +76,10 @@ def value_and_grad(model: Model, images: Images, value_fn: Callable[[Tensor], Te
 def resolve_targets(
     model: Model, images: Images, targets: Labels | None, *, batch_size: int = BATCH_SIZE, name: str = "targets"
 ) -> Labels:
-    """Validate the arguments; return one class index per image: `targets`, or the top-1 predictions if None."""
+    """Return a copy of `targets`, or the top-1 predictions if None; raise a LabError for invalid images or targets.
+
+    `name` is the name of the targets in the error message.
+    """
     check_images(images)
     if targets is None:
         return batched_logits(model, images, batch_size).argmax(dim=1)
@@ -97,14 +100,17 @@ def check_images(images: Tensor) -> None:
 
 
 def check_classes(logits: Logits, targets: Labels, *, name: str = "targets") -> None:
-    """Raise a LabError unless every target is a class index from 0 to K - 1, for logits of shape N×K."""
+    """Raise a LabError unless all targets are in [0, K - 1], for logits of shape N×K.
+
+    `name` is the name of the targets in the error message.
+    """
     if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < logits.shape[1]:
         got = f"[{int(targets.min())}, {int(targets.max())}]"
         raise LabError(f"{name} are in {got}; expected classes of the model, 0 to {logits.shape[1] - 1}")
 
 
 def check_count(name: str, value: int, *, minimum: int = 1) -> None:
-    """Raise a LabError unless `value`, the argument `name`, is an integer of at least `minimum`."""
+    """Raise a LabError unless `value`, the value of argument `name`, is an integer of at least `minimum`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise LabError(f"{name} is {value!r}; expected an integer of at least {minimum}")
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 
 def lazy_exports(package: str, file: str) -> Callable[[str], object]:
-    """Return a `__getattr__` for a package that imports each public name at its first use.
+    """Return a module-level `__getattr__` that imports each public name of `package` at its first use.
 
-    The names are read from the `from … import …` statements of the package's `file`, which only type checkers run.
+    The public names are those in the `from … import …` statements of `file`, the package's `__init__.py`. There, the
+    statements are inside `if TYPE_CHECKING:`.
     """
     origins = {
         alias.asname or alias.name: (node.module or "", alias.name)

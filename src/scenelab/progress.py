@@ -64,7 +64,7 @@ class StepStats:
 
 
 class TrainProgress:
-    """Base class of progress displays of a training run, used as context managers; shows nothing."""
+    """Base class of progress displays of a training run (context managers); displays nothing itself."""
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +79,7 @@ class TrainProgress:
 
 
 class RichProgress(TrainProgress):
-    """Progress bar with loss, accuracy, images per second and remaining time, below the epochs' summaries."""
+    """Progress bar with loss, accuracy, images per second and remaining time; epoch summaries are printed above it."""
 
     def __init__(self) -> None:
         text = "loss {task.fields[loss]:.3f} · top-1 {task.fields[top1]:.1f} % · {task.fields[rate]:.0f} images/s"
@@ -107,7 +107,7 @@ class RichProgress(TrainProgress):
 
 
 class LogProgress(TrainProgress):
-    """Progress as log lines on standard output, every `every_steps` steps, or `every_seconds` if `every_steps` is 0."""
+    """Log lines on standard output, every `every_steps` steps, or if that is 0, every `every_seconds` seconds."""
 
     def __init__(self, *, every_steps: int = 0, every_seconds: float = 10.0) -> None:
         self._every_steps, self._every_seconds = every_steps, every_seconds

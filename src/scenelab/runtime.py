@@ -23,7 +23,7 @@ SPINS = 3000  # measured with python -m benchmarks waiting
 
 
 def prepare() -> None:
-    """Make waiting OpenMP threads sleep and glibc keep freed memory; docs/performance.md has the measurements.
+    """Make training faster: waiting OpenMP threads sleep, and glibc keeps freed memory (docs/performance.md).
 
     Only programs (the command line, `code/main.py`) should call this, because it affects the entire process. Values
     that the user has set in the environment are kept.
@@ -33,7 +33,7 @@ def prepare() -> None:
 
 
 def sleep_while_waiting() -> None:
-    """Make OpenMP threads spin for some ten microseconds at a barrier and then sleep.
+    """Make OpenMP threads spin for about ten microseconds at a barrier and then sleep.
 
     By default they spin for milliseconds and occupy cores that other threads need. Without spinning, each small
     operation costs a wake-up. libgomp reads `GOMP_SPINCOUNT` once, when torch loads it, so later calls have no effect.
@@ -62,7 +62,7 @@ def python_command(arguments: Sequence[str]) -> list[str]:
     """Return a command that runs this Python interpreter without importing modules from the working directory.
 
     A file `hashlib.py` in an untrusted working directory must not replace Python's module. Start every Python process
-    with this command and with `NEUTRAL` as its working directory.
+    with this command and in the working directory `NEUTRAL`, the root folder.
     """
     return [sys.executable, "-P", *arguments]
 
@@ -74,7 +74,7 @@ NEUTRAL = "/"
 def run_module(module: str, arguments: Sequence[str], *, seconds: float) -> "subprocess.CompletedProcess[bytes]":
     """Run `python -m MODULE` in a new process with empty standard input; return exit status and output bytes.
 
-    Paths in `arguments` must be absolute, because the working directory is `NEUTRAL`.
+    Paths in `arguments` must be absolute, because the working directory is the root folder.
 
     Raises:
         subprocess.TimeoutExpired: the process takes longer than `seconds`.

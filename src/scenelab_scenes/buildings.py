@@ -43,7 +43,7 @@ def _lit_windows(scene: Scene, corners: np.ndarray, floors: int, bays: int, shar
 def _panes(
     corners: np.ndarray, up: np.ndarray, across: np.ndarray, tall: float, wide: float, *, margin: tuple[float, float]
 ) -> np.ndarray:
-    """Return the corners (k, 4, 2) of k panes of a face; all sizes and positions are fractions of the face.
+    """Return the corners (k, 4, 2) of k window panes of a building's face; all lengths are fractions of the face.
 
     Pane i starts at (across[i], up[i]). `margin` is the empty border as a fraction of the pane: vertical, horizontal.
     """
@@ -57,7 +57,7 @@ def _panes(
 
 
 def skyline(scene: Scene, base: float, height: float, *, distance: float) -> None:
-    """Draw a row of distant city blocks with their feet at y = `base`."""
+    """Draw a row of distant city blocks that stand at y = `base`."""
     x = -0.05
     while x < 1.0:
         wide = scene.between(0.04, 0.11)

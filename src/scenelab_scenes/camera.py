@@ -21,7 +21,7 @@ def expose(image: Image.Image, rng: np.random.Generator, size: int) -> np.ndarra
 
 
 def _frame(image: Image.Image, rng: np.random.Generator, size: int) -> Image.Image:
-    """Return a random view (flip, rotation, zoom, shift) by one bilinear resampling, inside the painted image."""
+    """Return a randomly flipped, rotated, zoomed and shifted view of `size`×`size` pixels, without empty borders."""
     side = image.width
     angle = float(np.deg2rad(np.clip(rng.normal(0, 2.5 * NUISANCE), -12, 12)))
     spread = abs(np.cos(angle)) + abs(np.sin(angle))

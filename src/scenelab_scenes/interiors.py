@@ -86,7 +86,7 @@ def corridor(scene: Scene) -> None:
         _dado(scene, room, wall)
     _openings(scene, room)
     ceiling_lamps(scene, room)
-    end_wall(scene, room, wall)
+    end_wall(scene, room)
 
 
 def _dado(scene: Scene, room: Room, wall: np.ndarray) -> None:
@@ -145,7 +145,7 @@ def _aisle(scene: Scene, room: Room, wood: np.ndarray, top: float, shelves: int)
     if scene.chance(0.5):
         bookcase(scene, room.face((0.2, 0.8), (top, 1), 1), wood, shelves=shelves, books=14)
     else:
-        end_wall(scene, room, wood)
+        end_wall(scene, room)
 
 
 def _reading_room(scene: Scene, room: Room, wood: np.ndarray, top: float, shelves: int) -> None:
@@ -170,8 +170,8 @@ def _reading_room(scene: Scene, room: Room, wood: np.ndarray, top: float, shelve
 def room_around(scene: Scene, *, depth: Pair, narrow: float, eye: Pair = (0.35, 0.58)) -> Room:
     """Return a random room around the camera.
 
-    `depth` and `eye` are ranges of `Room.depth` and of the vanishing point's y. `narrow` is the distance that both side
-    walls move towards the middle. Lengths are in unit coordinates.
+    `depth` and `eye` are the ranges of `Room.depth` and of the vanishing point's y, which are random. `narrow` is
+    how far each side wall moves towards the middle. Lengths are in unit coordinates.
     """
     vanish = scene.between(0.3, 0.7), scene.between(*eye)
     ceiling, floor = scene.between(-0.35, -0.05), scene.between(1.05, 1.3)
@@ -201,7 +201,10 @@ def wall_things(scene: Scene, room: Room) -> None:
 def wall_case(
     scene: Scene, room: Room, wall: int, near: float, far: float, wood: np.ndarray, *, top: float, shelves: int = 5
 ) -> None:
-    """Draw a bookcase against a side wall (0 left, 1 right), from depth `near` to `far`."""
+    """Draw a bookcase against a side wall (0 left, 1 right) in the color `wood`.
+
+    `near` and `far` are the depths of the two ends and `top` is the y of the upper edge, in room coordinates (`Room`).
+    """
     x = 0.05 if wall == 0 else 0.95
     bookcase(scene, room.face(x, (top, 0.98), (near, far)), wood, shelves=shelves, books=max(5, int(24 * (far - near))))
 
@@ -219,7 +222,7 @@ def ceiling_lamps(scene: Scene, room: Room) -> None:
         scene.glow(x, y, 0.35 / (1 + 0.5 * room.depth * float(z)), color, 0.5 * shine)
 
 
-def end_wall(scene: Scene, room: Room, wall: np.ndarray) -> None:
+def end_wall(scene: Scene, room: Room) -> None:
     """Draw a double door or a bright opening in the end wall."""
     (left, top), (right, bottom) = room.point(0.2, 0.25, 1), room.point(0.8, 1.0, 1)
     if scene.chance(0.5):

@@ -89,7 +89,7 @@ def _facing(scene: Scene, outline: np.ndarray, depth: np.ndarray, rough: np.ndar
 
 
 def dune(scene: Scene, base: float, height: float, color: Color, *, distance: float) -> None:
-    """Draw a dune down to the lower edge, with a lit windward side, a shadowed slip face and ripples."""
+    """Draw a dune down to the image's lower edge, with a lit windward side, a shadowed slip face and ripples."""
     n = scene.side
     crest = base - height * (0.5 + 0.6 * swell(scene.rng, n, waves=scene.between(0.7, 1.8)))
     first = scene.row(float(crest.min()))

@@ -87,7 +87,7 @@ def trunk(
 
 
 def stalks(scene: Scene, count: int, color: Color, *, base: float, height: float, ears: bool) -> None:
-    """Draw `count` stalks of grass close to the camera, rising from y = `base`, with `ears` of grain if true."""
+    """Draw `count` stalks of grass close to the camera, rising from y = `base`, with ears of grain if `ears`."""
     lit = scene.tone(color)
     low, high = (-0.02, 0.6, -0.03, 0.6), (1.02, 1.1, 0.07, 1.15)
     for x, tall, lean, level in scene.rng.uniform(low, high, (count, 4)).tolist():

@@ -28,7 +28,10 @@ class Room:
     depth: float  # the end wall is 1 + depth times smaller than the opening at z = 0
 
     def point(self, x: float, y: float, z: float) -> Pair:
-        """Project a point from room to unit image coordinates: p = v + (near - v) / (1 + depth · z)."""
+        """Project a point from room coordinates to unit image coordinates.
+
+        The distance to the vanishing point is scaled by 1 / (1 + depth · z).
+        """
         scale = 1 / (1 + self.depth * z)
         near = self.left + (self.right - self.left) * x, self.ceiling + (self.floor - self.ceiling) * y
         return self.vanish[0] + (near[0] - self.vanish[0]) * scale, self.vanish[1] + (near[1] - self.vanish[1]) * scale
@@ -40,8 +43,8 @@ class Room:
     def face(self, x: Span, y: Span, z: Span) -> np.ndarray:
         """Project a rectangle parallel to a wall; return its corners in unit image coordinates, (4, 2).
 
-        One of x, y, z is a number, the others are pairs (start, end). The corners go round from (start, start), first
-        along x, or along z if x is the number.
+        One of x, y, z is a number, the others are pairs (start, end). The corners are in order around the rectangle.
+        The first is at both starts, the second at the end of x, or at the end of z if x is the number.
         """
         x, y, z = (part if isinstance(part, tuple) else (part, part) for part in (x, y, z))
         if x[0] == x[1]:
@@ -61,7 +64,7 @@ def shell(scene: Scene, room: Room, *, wall: Color, floor: Color, ceiling: Color
 
 
 def boards(scene: Scene, room: Room, color: Color, *, y: float, lengthwise: int, crosswise: int) -> None:
-    """Draw the seams of planks or tiles on the floor (y = 1) or the ceiling (y = 0)."""
+    """Draw `lengthwise` + `crosswise` seams of planks or tiles on the floor (y = 1) or ceiling (y = 0)."""
     seam = scene.tone(color)
     for x in np.linspace(0, 1, lengthwise + 2)[1:-1] if lengthwise else ():
         scene.line(room.points([(x, y, 0), (x, y, 1)]), seam, 0.004)
@@ -92,7 +95,7 @@ def door(scene: Scene, room: Room, wall: int, z: float, width: float, color: Col
 
 
 def window(scene: Scene, left: float, top: float, right: float, bottom: float) -> None:
-    """Draw a framed window with a view of sky and land; the sides are in unit image coordinates."""
+    """Draw a framed window with a view of sky and land; its four edges are in unit image coordinates."""
     n = scene.side
     rows, columns = scene.row(bottom) - scene.row(top), int((right - left) * n)
     if rows < 6 or columns < 6:

@@ -63,7 +63,7 @@ class Scene:
     def lay(self, colors: np.ndarray, mask: np.ndarray | None = None, *, row: int = 0, column: int = 0) -> None:
         """Paste float color planes (3, h, w), or one color (3,), with the top left corner at pixel (row, column).
 
-        The mask (h, w) is the opacity, 0 to 1; it is required for one color.
+        `mask` (h, w) is the opacity, 0 to 1; it is required if `colors` is one color.
         """
         stencil = None if mask is None else Image.fromarray(_bytes(mask))
         if colors.ndim == 1:
@@ -85,10 +85,12 @@ class Scene:
         self.lay(np.asarray(color, dtype=np.float32), falloff * strength, row=top, column=left)
 
     def tone(self, color: Color, distance: float = 0.0, *, spread: float = 0.0) -> np.ndarray:
-        """Return the color of a surface in light and haze: rim + (c * tint - rim) * exp(-haze * distance).
+        """Return the color of a surface in the scene's light, seen through haze.
+
+        The result is rim + (color · tint - rim) · exp(-haze · distance), with rim, tint and haze from `Light`.
 
         Args:
-            color: color c under white light, (3,).
+            color: color under white light, (3,).
             distance: distance from the camera, 0 to about 1 for the farthest hills.
             spread: relative standard deviation of random changes in brightness; a third of it in hue.
         """
@@ -111,7 +113,7 @@ class Scene:
         return int(self.rng.integers(low, high))
 
     def pick(self, *options: Color) -> np.ndarray:
-        """Return a random one of several colors, with jitter, float32 (3,)."""
+        """Return one of the colors at random, with small random changes, float32 (3,)."""
         color = np.asarray(options[self.count(0, len(options))], dtype=np.float32)
         return color * np.exp(self.rng.normal(0, 0.08) + self.rng.normal(0, 0.03, 3)).astype(np.float32)
 
@@ -126,7 +128,7 @@ def picture(colors: np.ndarray) -> Image.Image:
 
 
 def planes(color: np.ndarray) -> np.ndarray:
-    """Return a color (3,) with shape (3, 1, 1), to broadcast with arrays (h, w) to color planes (3, h, w)."""
+    """Reshape a color (3,) to (3, 1, 1), so that it broadcasts with arrays (h, w) to color planes (3, h, w)."""
     return color[:, None, None]
 
 

@@ -60,7 +60,7 @@ def static(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def profile(rng: np.random.Generator, count: int, *, width: float) -> np.ndarray:
-    """Return a fractal curve, float32 (count,), with standard deviation about 1; a larger `width` is more rugged."""
+    """Return a fractal curve, float32 (count,), with standard deviation about 1; a larger `width` is rougher."""
     line = sheet()[int(rng.integers(SHEET))]
     places = rng.uniform(0, SHEET) + np.linspace(0, width, count)
     return np.interp(places, np.arange(SHEET * 2), np.tile(line, 2)).astype(np.float32)
@@ -78,8 +78,8 @@ def plane(rng: np.random.Generator, rows: int, columns: int, *, across: float, a
     """Return noise on flat ground in perspective, float32 (rows, columns); it fades towards the horizon in row 0.
 
     A pixel at t below the horizon and x from the middle (in units of the image side) shows the ground at depth
-    LENS / t and lateral offset x · depth. `across` and `along` are the cells of the sheet per unit of offset and of
-    depth; unequal values give waves or furrows.
+    LENS / t, with LENS = camera height · focal length, and lateral offset x · depth. `across` and `along` are the cells
+    of the sheet per unit of offset and of depth; unequal values give waves or furrows.
     """
     below = (np.arange(rows, dtype=np.float32) + 1) / columns
     depth = LENS / below

@@ -7,15 +7,16 @@ from .palette import CARS, HULLS
 from .scene import Pair, Scene
 
 
-def toward(vanish: Pair, x: float, part: float) -> Pair:
-    """Return the point at the fraction `part` of the straight path from the vanishing point to (x, 1.05)."""
-    return vanish[0] + (x - vanish[0]) * part, vanish[1] + (1.05 - vanish[1]) * part
+def toward(vanish: Pair, x: float, fraction: float) -> Pair:
+    """Interpolate between the vanishing point (fraction 0) and the point (x, 1.05) (fraction 1)."""
+    return vanish[0] + (x - vanish[0]) * fraction, vanish[1] + (1.05 - vanish[1]) * fraction
 
 
 def road(scene: Scene, vanish: Pair, left: float, right: float, *, lanes: int, divided: bool) -> None:
     """Draw a straight road to the vanishing point, with shoulders and lane markings.
 
-    `left` and `right` are the x of its edges at y = 1.05, just below the image; `divided` makes the middle line yellow.
+    `left` and `right` are the x of the road's edges at y = 1.05, just below the image. With `divided`, the middle line
+    is yellow and solid.
     """
     x0, y0 = vanish
     asphalt = scene.pick((0.34, 0.34, 0.35), (0.26, 0.26, 0.28), (0.44, 0.42, 0.40))

@@ -26,7 +26,10 @@ def sea(scene: Scene, color: Color, *, top: float | None = None, swell: float = 
 
 
 def mirror(scene: Scene, line: float, depth: float, *, strength: float) -> None:
-    """Draw the reflection of the image above the waterline y = `line`, `depth` high, distorted by ripples."""
+    """Draw the reflection of the image above the waterline y = `line`, distorted by ripples.
+
+    `depth` is the height of the reflection in unit coordinates, `strength` its opacity at the waterline, 0 to 1.
+    """
     n, start = scene.side, scene.row(line)
     rows = min(n - start, start, int(depth * n))
     if rows < 4:
@@ -63,7 +66,7 @@ def shore(scene: Scene, edge: np.ndarray, sand: Color) -> None:
 
 
 def fall(scene: Scene, left: float, right: float, top: float, bottom: float, *, flare: float, distance: float) -> None:
-    """Draw a waterfall from y = `top` to `bottom`, with mist at its foot; it widens by `flare` on each side."""
+    """Draw a waterfall that widens from y = `top` to `bottom` by `flare` on each side, with mist at its foot."""
     n = scene.side
     first, last = scene.row(top), scene.row(bottom)
     start, end = (min(n, max(0, int(edge * n))) for edge in (left - flare - 0.05, right + flare + 0.05))

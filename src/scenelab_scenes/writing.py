@@ -1,4 +1,4 @@
-"""Writing of a data set of scenes in the layout of MiniPlaces."""
+"""Write a data set of scenes in the folder layout of MiniPlaces."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -38,7 +38,8 @@ def write_scenes(
         val_per_class: number of validation images per kind, ≥ 1.
         test: total number of unlabeled test images, ≥ 1.
         size: side of the images in pixels, ≥ 16.
-        progress: shows the progress; nothing by default.
+        progress: called with a description and the number of images; returns a context manager that yields a function
+            `advance(n)`, which is called after n images. By default, no progress is shown.
 
     Raises:
         ValueError: an argument is out of range.
@@ -58,7 +59,7 @@ def write_scenes(
     with progress("painting scenes", len(KINDS) * (train_per_class + val_per_class) + test) as advance:
 
         def paint(split: int, paths: Iterable[tuple[str, int, int]]) -> str:
-            """Write the images of (path, number, label) triples and return lines `path label`."""
+            """Write the images of (path, number, label) triples; return one line `path label` per image."""
             lines = ""
             for path, number, label in paths:
                 _save(folder / "images" / path, KINDS[label], image_seed(seed, split, number), size)

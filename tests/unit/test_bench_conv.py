@@ -12,7 +12,7 @@ from scenelab.cli import main
 from scenelab.runtime import peak_memory, resident_memory
 from scenelab.studies import conv_step
 from scenelab.studies.conv_speed import LayerTrial, conv_layers, measure_layer
-from scenelab.studies.conv_step import SUBJECTS, make_step
+from scenelab.studies.conv_step import IMPLEMENTATIONS, make_step
 from scenelab.studies.textbook_conv import TextbookConv2d
 from scenelab.studies.timing import interleave
 
@@ -47,7 +47,7 @@ def test_the_layers_are_those_of_simplenet_in_their_real_inputs():
 
 def test_a_layer_is_the_same_work_for_all_and_all_agree():
     for layer in conv_layers(2, 16):
-        first, *others = (LayerTrial(layer, name) for name in SUBJECTS)
+        first, *others = (LayerTrial(layer, name) for name in IMPLEMENTATIONS)
         for trial in (first, *others):
             assert torch.equal(first.images, trial.images)
             assert torch.equal(first.grad, trial.grad)
@@ -70,7 +70,7 @@ def test_a_layer_is_timed_and_compared(monkeypatch):
         def forward(self, input):
             return 1.01 * super().forward(input)
 
-    monkeypatch.setitem(SUBJECTS, "ours", Wrong)
+    monkeypatch.setitem(IMPLEMENTATIONS, "ours", Wrong)
     assert measure_layer(layer, rounds=1)["error_vs_native"]["ours"] > 5e-3
 
 
@@ -87,7 +87,7 @@ def test_rounds_run_in_turns_and_back():
 
 
 def test_all_subjects_take_the_same_training_steps():
-    steps = {name: make_step(name, 4, 16) for name in SUBJECTS}
+    steps = {name: make_step(name, 4, 16) for name in IMPLEMENTATIONS}
     losses = {name: [step() for _ in range(3)] for name, step in steps.items()}
     assert losses["native"][0] > losses["native"][2]
     assert losses["ours"] == pytest.approx(losses["native"], rel=1e-4)
@@ -119,13 +119,13 @@ def test_a_step_is_measured_in_a_fresh_process(prepared):
 def in_this_process(monkeypatch):
     """Take the steps without starting a process for each."""
 
-    def measure(subject, *, batch, size, threads, prepared):
+    def measure(implementation, *, batch, size, threads, prepared):
         before = torch.get_num_threads()
-        figures = conv_step.worker(subject, batch, size, threads)
+        figures = conv_step.worker(implementation, batch, size, threads)
         torch.set_num_threads(before)
         assert figures["peak_bytes"] > figures["increase_bytes"]  # this process may give memory back meanwhile
-        seconds = {"native": 1.0, "ours": 0.5, "textbook": 2.0 + 2 * prepared}[subject]
-        increase = {"native": 100, "ours": 110, "textbook": 330}[subject] * MIB
+        seconds = {"native": 1.0, "ours": 0.5, "textbook": 2.0 + 2 * prepared}[implementation]
+        increase = {"native": 100, "ours": 110, "textbook": 330}[implementation] * MIB
         return {"seconds": seconds, "peak_bytes": 300 * MIB, "increase_bytes": increase}
 
     monkeypatch.setattr("scenelab.studies.conv_speed.measure_step", measure)

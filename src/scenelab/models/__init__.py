@@ -1,4 +1,4 @@
-"""Networks, created by name with `create_model` or imported by class, and their sizes and costs."""
+"""Networks, created by name with `create_model` or imported as classes, and their size and FLOPs."""
 
 from scenelab.models.flops import count_flops, model_size
 from scenelab.models.inception import InceptionNet

@@ -59,10 +59,10 @@ def model_size(network: nn.Module) -> ModelSize:
 
 
 def count_flops(name: str, *, num_classes: int, side: int, training: bool = False) -> int:
-    """Return the floating-point operations per image of a network from the registry.
+    """Return the number of floating-point operations per image of the network `name`.
 
-    Counts matrix products and convolutions, two operations per multiply-add. `side` is the side of the images in
-    pixels; `training` includes the backward pass, without gradients of the images.
+    Only matrix products and convolutions count, with two operations per multiply-add. Images have `side`×`side` pixels.
+    `training` adds the backward pass, without the gradient with respect to the images.
     """
     with torch.device("meta"):
         network = create_model(name, num_classes=num_classes).train(training)
@@ -75,7 +75,7 @@ def count_flops(name: str, *, num_classes: int, side: int, training: bool = Fals
 
 
 def measure_cost(name: str, side: int) -> ModelCost:
-    """Return size and FLOPs per image of a network with 100 classes, for images of `side` pixels."""
+    """Return size and FLOPs per image of the network `name` with 100 classes, for images of `side`×`side` pixels."""
     with torch.device("meta"):
         size = model_size(create_model(name, num_classes=CLASSES))
     flops, training_flops = (count_flops(name, num_classes=CLASSES, side=side, training=flag) for flag in (False, True))
@@ -83,7 +83,10 @@ def measure_cost(name: str, side: int) -> ModelCost:
 
 
 def describe_models(side: int, *, speed: bool) -> dict[str, dict[str, Any]]:
-    """Return description, size, FLOPs and, with `speed`, measured images per second of each network by name."""
+    """Return description, size and FLOPs of each network, by name, for images of `side`×`side` pixels.
+
+    With `speed`, also measure the images per second of training and inference.
+    """
     if side < MIN_RESOLUTION:
         raise LabError(f"--size is {side}; the networks take {MIN_RESOLUTION} pixels or more")
     models = {}
@@ -98,7 +101,7 @@ def describe_models(side: int, *, speed: bool) -> dict[str, dict[str, Any]]:
 
 
 def _measure_speed(name: str, side: int) -> dict[str, float]:
-    """Return the measured images per second of SGD steps and of inference, on batches of 64 random images."""
+    """Measure images per second of SGD steps and of inference, on batches of 64 images of `side`×`side` pixels."""
     torch.manual_seed(0)
     model = create_model(name, num_classes=CLASSES).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)

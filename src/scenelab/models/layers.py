@@ -27,27 +27,28 @@ class StagedNet(nn.Module):
 
 
 def convolution(
-    conv_op: ConvOp, channels: int, width: int, kernel_size: int = 3, *, stride: int = 1, norm: bool = True
+    conv_op: ConvOp, in_channels: int, out_channels: int, kernel_size: int = 3, *, stride: int = 1, norm: bool = True
 ) -> nn.Sequential:
-    """Return a convolution followed by batch normalization, or with a bias instead if `norm` is false.
+    """Return a convolution without bias and a batch normalization or, without `norm`, a convolution with bias.
 
-    With odd kernels, the padding keeps the resolution at stride 1. At stride 2 an even side is halved.
-    `channels` and `width` are the numbers of input and output channels; `conv_op` is called like `nn.Conv2d`.
+    `conv_op` is called like `nn.Conv2d`. Stride 1 keeps height and width if the kernel size is odd. Stride 2 halves
+    even heights and widths.
     """
     padding = (kernel_size - 1) // 2
-    conv = conv_op(channels, width, kernel_size=kernel_size, stride=stride, padding=padding, bias=not norm)
-    return nn.Sequential(conv, nn.BatchNorm2d(width)) if norm else nn.Sequential(conv)
+    conv = conv_op(in_channels, out_channels, kernel_size=kernel_size, stride=stride, padding=padding, bias=not norm)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels)) if norm else nn.Sequential(conv)
 
 
 def conv_relu(
-    conv_op: ConvOp, channels: int, width: int, kernel_size: int = 3, *, stride: int = 1, norm: bool = True
+    conv_op: ConvOp, in_channels: int, out_channels: int, kernel_size: int = 3, *, stride: int = 1, norm: bool = True
 ) -> list[nn.Module]:
     """Return a list of two modules: `convolution` with the same arguments, and a ReLU."""
-    return [convolution(conv_op, channels, width, kernel_size, stride=stride, norm=norm), nn.ReLU(inplace=True)]
+    conv = convolution(conv_op, in_channels, out_channels, kernel_size, stride=stride, norm=norm)
+    return [conv, nn.ReLU(inplace=True)]
 
 
 def init_he(network: nn.Module) -> None:
-    """Initialize a network's convolutions: weights from N(0, 2 / (K·K·Cᵢ)), biases zero (He et al. 2015, eq. 10)."""
+    """Initialize all convolutions: weights with mean 0 and variance 2 / fan_in, biases 0 (He et al. 2015, eq. 10)."""
     for module in network.modules():
         weight = getattr(module, "weight", None)
         if weight is not None and weight.ndim == 4:

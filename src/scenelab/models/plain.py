@@ -7,7 +7,7 @@ from scenelab.models.simplenet import ConvOp
 
 
 class PlainNet(StagedNet):
-    """Plain network without normalization: three stages, each with one strided and `depth` other 3×3 convolutions."""
+    """Plain network without normalization: three stages of one 3×3 convolution of stride 2 and `depth` of stride 1."""
 
     def __init__(self, conv_op: ConvOp = nn.Conv2d, num_classes: int = 100, *, depth: int = 2) -> None:
         layers, channels = conv_relu(conv_op, 3, STEM, 4, stride=2, norm=False), STEM

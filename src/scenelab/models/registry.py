@@ -21,7 +21,7 @@ CONVOLUTIONS: dict[str, ConvOp] = {"native": nn.Conv2d, "custom": Conv2d}
 
 @dataclass(frozen=True)
 class Architecture:
-    """Constructor of a network, called with `conv_op` and `num_classes`, and a one-line description."""
+    """Registry entry of a network: a constructor, called with `conv_op` and `num_classes`, and a description."""
 
     build: Callable[..., nn.Module]
     description: str
@@ -47,7 +47,7 @@ def create_model(name: str, *, num_classes: int, conv_op: ConvOp = nn.Conv2d) ->
     Args:
         name: name of the network, one of `list_models()`.
         num_classes: number of logits.
-        conv_op: the convolution module, called like `nn.Conv2d`.
+        conv_op: constructor of the convolutions, called like `nn.Conv2d`.
 
     Raises:
         LabError: the name is unknown.

@@ -36,11 +36,11 @@ class ResidualBlock(nn.Module):
 class ResidualNet(StagedNet):
     """Residual network: three stages, each a 3×3 convolution of stride 2 followed by residual blocks.
 
-    The side of the images should be a multiple of 16; other sides cost 2 to 3 percentage points of accuracy
+    Height and width of the images should be multiples of 16; other sizes cost 2 to 3 percentage points of accuracy
     (docs/experiments.md).
 
     Args:
-        conv_op: the convolution module, called like `nn.Conv2d`.
+        conv_op: constructor of the convolutions, called like `nn.Conv2d`.
         num_classes: number of logits.
         widths: channels per stage; the stem has half the channels of the first stage.
         blocks: number of residual blocks per stage.

@@ -12,7 +12,7 @@ TESTS = {
 
 
 def attention(collected: Collected) -> Section:
-    """Return the section with each run's attention maps and their faithfulness, sanity and object tests."""
+    """Return the section with each run's attention maps and results of faithfulness, sanity and localization tests."""
     section = Section("attention", "Attention maps")
     section.prose("attention")
     explained = [(run, run.attribution) for run in collected.runs if run.attribution]

@@ -39,11 +39,11 @@ class RunData:
     """Content of a run folder; results that have not been measured are None.
 
     Attributes:
-        rows: rows of `metrics.jsonl`.
-        evaluation: accuracy on val, or if missing on the held-out training images.
-        training: accounting of the finished training.
+        rows: losses and accuracies during training, the rows of `metrics.jsonl`.
+        evaluation: accuracy on val if measured, else on the held-out training images.
+        training: cost of the finished training, such as minutes, FLOPs and memory.
         data: name of the data folder used in training.
-        weights: digest of the current weights.
+        weights: SHA-256 of the current weights file.
         labels: class index by image path, in the evaluated split.
         guesses: indices of the predicted classes by image path, the most likely first.
     """
@@ -88,7 +88,7 @@ class RunData:
 
 @dataclass(frozen=True)
 class StudyData(Generic[S]):
-    """Result of a study and its folder."""
+    """A study's result, and the folder of the study."""
 
     folder: Path
     result: S
@@ -112,7 +112,7 @@ class Collected:
 
 @contextmanager
 def name_invalid_results(folders: list[Path]) -> Iterator[None]:
-    """Convert errors from missing keys and wrong types in the block to a LabError that lists the folders."""
+    """Replace exceptions that invalid results raise inside the block by a LabError that lists `folders`."""
     try:
         yield
     except SHAPE_ERRORS as error:

@@ -5,7 +5,7 @@ from scenelab.report.sections import Section
 
 
 def convolution(collected: Collected) -> Section:
-    """Return the section with formulas and the convolution study (the handout's parts 3.1 and 3.2, section 2)."""
+    """Return the section with formulas of convolution and gradients, and the comparison with PyTorch's convolution."""
     section = Section("convolution", "Understanding convolutions")
     section.prose("convolution")
     section.heading("Comparison with PyTorch")

@@ -56,7 +56,7 @@ def draw_accuracy(runs: list[RunData], split: str) -> str:
 
 
 def draw_robust(runs: list[RunData]) -> str:
-    """Return an SVG of worst-case accuracy over ε (L∞) with 95 % intervals, one curve per run."""
+    """Return an SVG of worst-case accuracy over ε (L∞) with 95 % confidence intervals, one curve per run."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 3.6))
         for index, run in enumerate(runs):

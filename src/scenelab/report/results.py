@@ -14,7 +14,7 @@ COLUMNS = 4  # columns of classes in this table
 
 
 def results(collected: Collected, *, side_by_side: bool = False) -> Section:
-    """Return the section with the accuracy of all runs and the details of each evaluated run.
+    """Return the section with accuracy and training cost of all runs, and errors and calibration of each run.
 
     With `side_by_side`, each run is compared with the previous one on the same images.
     """
@@ -36,10 +36,10 @@ def results(collected: Collected, *, side_by_side: bool = False) -> Section:
     return section
 
 
-def accuracy(part: Accuracy, key: Literal["top1", "top5"]) -> str:
-    """Return one accuracy as text, in percent, with its 95 % confidence interval."""
-    low, high = getattr(part, f"{key}_interval")
-    return f"{getattr(part, key):.2f} ({low:.1f}–{high:.1f})"
+def accuracy(result: Accuracy, key: Literal["top1", "top5"]) -> str:
+    """Return an accuracy with its 95 % confidence interval as text in percent, such as `61.20 (59.8–62.5)`."""
+    low, high = getattr(result, f"{key}_interval")
+    return f"{getattr(result, key):.2f} ({low:.1f}–{high:.1f})"
 
 
 def _accuracies(section: Section, runs: list[tuple[RunData, EvaluationResult]]) -> None:

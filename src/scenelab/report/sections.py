@@ -28,7 +28,7 @@ MAX_PIXELS = 50_000_000
 
 @dataclass
 class Section:
-    """Section of a report: key, title, and content as (block type of the template, variables) pairs."""
+    """Section of a report: key, title, and blocks as (type, variables) pairs for the template `report.html`."""
 
     key: str
     title: str
@@ -51,7 +51,7 @@ class Section:
         self.blocks.append(("heading", {"title": title}))
 
     def table(self, head: Sequence[str], rows: list[list[str]], caption: str) -> None:
-        """Add a table to the section; right-align columns whose first filled cell starts with a digit or sign."""
+        """Add a table to the section; right-align columns whose first non-empty cell starts with a digit or sign."""
         columns = [next(filter(None, column), "") for column in zip(*rows, strict=True)]
         numbers = [cell[:1].isdigit() or cell[:1] in tuple("+-−–") for cell in columns]
         self.blocks.append(("table", {"head": head, "rows": rows, "caption": caption, "numbers": numbers}))
@@ -74,7 +74,7 @@ class Section:
         return True
 
     def stale(self, run: RunData, result: Stamped, command: str) -> None:
-        """Add a warning to the section if the run's weights have changed since the result was measured."""
+        """Add a warning with the `command` to repeat if the run's weights have changed since the measurement."""
         if run.is_stale(result):
             repeat = f"repeat `scenelab {command} {run.folder}`"
             self.text(f"**Warning:** the weights of {run.name} have changed since this was measured; {repeat}.")
@@ -85,7 +85,7 @@ class Section:
 
 
 def to_html(markdown: str) -> str:
-    """Return Markdown as HTML; HTML and images are escaped, and headings are two levels lower (`#` becomes `h3`)."""
+    """Return Markdown as HTML; raw HTML and images become text; headings are two levels lower (`#` becomes `h3`)."""
     tokens = MARKDOWN.parse(markdown)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
@@ -107,7 +107,7 @@ def _read_drawing(path: Path) -> str:
 
 
 def _reduce(content: bytes, path: Path) -> tuple[bytes, str]:
-    """Return an image's content and format; a large image becomes a JPEG of page width if that is smaller."""
+    """Return an image's bytes and format; above 300 kB, convert it to JPEG of at most 1200 pixels width if smaller."""
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
             if image.width * image.height > MAX_PIXELS:

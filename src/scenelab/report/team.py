@@ -25,7 +25,7 @@ EXAMPLE = 'title = "Scene recognition"\n[[member]]\nname = "Ada"\ndid = "convolu
 
 @config_class("member")
 class Member:
-    """Name of a team member, and the contribution `did`."""
+    """Name and contribution (`did`) of a team member."""
 
     name: str
     did: str

@@ -127,7 +127,8 @@ class TrainConfig:
         model: name of the network; `scenelab models` lists them.
         conv: implementation of convolution: `native` (PyTorch) or `custom` (scenelab.conv).
         epochs: number of passes over the training images; may be fractional.
-        minutes: time limit, including the last evaluation; the schedule then follows the clock. 0 sets no limit.
+        minutes: time limit, including the last evaluation; learning rate and resolution then depend on elapsed time.
+            0 sets no limit.
         plan: choose precision, resolutions, epochs and the decay of the weight average to fit `minutes`, based on the
             speed measured at the start.
         batch_size: images per step, over all processes.
@@ -138,7 +139,7 @@ class TrainConfig:
         label_smoothing: fraction of the target spread evenly over all classes (Szegedy et al. 2016).
         clip_norm: maximum norm of the gradient over all parameters; 0 does not clip.
         ema: decay per step of the weights' moving average, which is evaluated and saved; 0 keeps no average.
-        stored_size: side of the cached images in pixels; crops are taken from these.
+        stored_size: side in pixels of the cached images, from which crops are taken.
         eval_size: side of the images in pixels during evaluation.
         damaged: `refuse` stops before training if an image is missing or cannot be decoded; `skip` omits the image.
         keep: epoch whose weights are saved as `model_best.pth.tar`: `best` (highest val top-1, as in the handout) or
@@ -212,8 +213,8 @@ class RunConfig:
         version: version of the file format.
         data: path of the data folder.
         cache: folder of the cached images; None for the default folder inside `data`.
-        train_digest: digest of the training set.
-        attached_attack: name of the attack from a student's code used in adversarial training.
+        train_digest: SHA-256 that identifies the training set and the resolution of its cache.
+        attached_attack: name of the student's attack if adversarial training uses it, else None.
         train: configuration of the training.
     """
 
@@ -231,7 +232,7 @@ def to_plain(config: TrainConfig | RunConfig) -> dict[str, Any]:
 
 
 def from_plain(values: Any) -> TrainConfig:
-    """Return the config for `values` from `to_plain`, which may have passed through JSON.
+    """Return the config that `to_plain` converted to `values`, also after a JSON round trip.
 
     Raises:
         LabError: a key is unknown or missing, or a value has an invalid type or is out of range.

@@ -72,7 +72,8 @@ def compare(stored: Stored, images: Float[Tensor, "n 3 s s"], predict: Predict) 
     """Compare the logits of the exported file and of the network, in a batch of 1 and batches of up to 16 images.
 
     Returns:
-        Number of images, largest difference of a logit, largest logit, and fraction of images with the same top-1.
+        Number of images, largest absolute difference between logits, largest absolute logit, and fraction of images
+        with the same top-1 class.
     """
     if not len(images):
         raise LabError("images is empty; the export is checked on at least one image")

@@ -27,7 +27,7 @@ class Opened:
 
 
 def open_network(folder: Path) -> tuple[Run, Stored]:
-    """Return a run and its trained network in channels-last layout, and set torch's number of threads as in the run."""
+    """Return a run and its trained network in channels-last layout; set torch's number of threads as configured."""
     run = Run(folder)
     torch.set_num_threads(run.read_config().train.threads)
     stored = read_classifier(run.best)
@@ -40,7 +40,7 @@ def open_images(
 ) -> tuple[MemmapDataset, Path]:
     """Return the images of one split and their data folder.
 
-    The folder `data` defaults to the folder in the run's config; its categories must match the network's.
+    `data` defaults to the data folder in the run's config. The images and the network must have the same categories.
     """
     settings = run.read_config()
     config, source = settings.train, data or Path(settings.data)

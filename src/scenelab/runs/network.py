@@ -53,7 +53,7 @@ def to_values(
 
 
 def as_stored(model: Classifier, *, half: bool) -> Classifier:
-    """Return the classifier as a checkpoint stores it: itself, or a float16-rounded copy if `half`."""
+    """Return the classifier itself or, with `half`, a copy whose parameters are rounded to float16."""
     if not half:
         return model
     rounded = copy.deepcopy(model)
@@ -93,7 +93,7 @@ def plain_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _num_classes(categories: tuple[str, ...], weights: dict[str, torch.Tensor], path: Path) -> int:
-    """Return the number of outputs of the layer `fc`, or of categories if the network has no such layer."""
+    """Return the number of classes: the outputs of layer `fc`, or the categories if there is no such layer."""
     last = weights.get("fc.weight")
     outputs = len(last) if last is not None and last.ndim else len(categories)
     if not outputs:

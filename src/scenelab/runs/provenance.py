@@ -34,7 +34,7 @@ class Environment(Model):
 
 
 class TrainingResult(Model):
-    """Content of a finished run's `results/training.json`; `skipped` has path and reason per image, by split."""
+    """Content of a finished run's `results/training.json`; `skipped` has (path, reason) of omitted images by split."""
 
     steps: int
     images_seen: int

@@ -18,7 +18,7 @@ class Run:
         config: configuration of the run.
         environment: command, commit, versions and machine of the training.
         metrics: losses and accuracies, one JSON object per line.
-        timings: seconds per part of a training step, one JSON object per line.
+        timings: seconds per phase of a training step, one JSON object per line.
         checkpoint: checkpoint from which the run can resume.
         best: weights of the trained network.
         results: folder of the results of training and later commands.

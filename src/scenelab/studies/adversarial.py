@@ -34,12 +34,12 @@ def variants(epsilon: float) -> dict[str, tuple[str, AdversarialConfig | None]]:
 def run_study(
     out: Path, data: Path, config: TrainConfig, *, epsilon: float, epsilons: list[float], images: int
 ) -> tuple[AdversarialStudy, str]:
-    """Train and attack each unfinished variant in `out/VARIANT`, and write `adversarial.json`, `.md` and `.png`.
+    """Train and attack each unfinished variant in `out/VARIANT`, and write `adversarial.{json,md,png,svg}`.
 
     Args:
         out: folder of the study.
         data: the data folder.
-        config: the recipe, with `minutes`; resolutions are planned once, for standard training.
+        config: the recipe, with a time limit; its resolutions are planned once, for standard training.
         epsilon: ε of adversarial training, for pixel values in [0, 1].
         epsilons: values of ε for the attacks.
         images: maximum number of held-out images to attack.
@@ -74,7 +74,7 @@ def run_study(
 
 
 def _rescaled(decay: float, adversarial: AdversarialConfig | None) -> float:
-    """Return the EMA decay that averages over the same fraction of the run; with attacks, a run has fewer steps."""
+    """Return the EMA decay that averages the same fraction of a run in the fewer steps of adversarial training."""
     if adversarial is None or adversarial.method == "free":
         return decay
     return max(0.0, 1 - (1 - decay) * adversarial.passes)

@@ -27,7 +27,7 @@ from scenelab.training.metrics_logger import read_metrics
 
 
 def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) -> tuple[ConvStudy, str]:
-    """Train the unfinished runs in `out/native` and `out/custom`, compare them, and write `study.json`, `.md`, `.png`.
+    """Train the unfinished runs in `out/native` and `out/custom`, compare them, and write `study.{json,md,png,svg}`.
 
     Args:
         out: folder of the study.
@@ -58,9 +58,10 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) 
 
 
 def complete(config: TrainConfig, *, images: int, steps: int | None) -> TrainConfig:
-    """Return `config` with SimpleNet, `steps` steps (None keeps its epochs), fixed threads, and a logged loss per step.
+    """Return a copy of `config` for the study: SimpleNet, `steps` training steps, and the loss logged at every step.
 
-    `images` is the number of training images.
+    If `steps` is None, keep the epochs. If `config.threads` is 0, use all cores. `images` is the number of training
+    images.
     """
     if steps is not None and steps < 1:
         raise LabError(f"--steps is {steps}; expected 1 or more")
@@ -81,20 +82,20 @@ def _read_side(run: Run) -> ConvRun:
     )
 
 
-def compare(sides: dict[str, ConvRun], *, val_images: int) -> ConvComparison:
-    """Return speed and memory ratios (custom / native), differences of the loss curves, and final accuracies.
+def compare(runs: dict[str, ConvRun], *, val_images: int) -> ConvComparison:
+    """Compare two runs: speed and memory ratios (custom / native), loss differences, and final accuracies.
 
     Args:
-        sides: results of the runs `native` and `custom`, with the loss of every step.
+        runs: results of the runs named `native` and `custom`, with the loss of every step.
         val_images: number of val images.
     """
-    native, custom = sides["native"], sides["custom"]
+    native, custom = runs["native"], runs["custom"]
     losses = zip(native.loss, custom.loss, strict=True)
     curve = [(step, abs(value - other)) for (step, value), (_, other) in losses]
     largest_at_step, largest = max(curve, key=lambda point: point[1])
     accuracies = zip(native.accuracy["val"], custom.accuracy["val"], strict=True)
     return ConvComparison(
-        sides=sides,
+        sides=runs,
         speed_vs_native=custom.images_per_second / native.images_per_second,
         memory_vs_native=custom.peak_memory_bytes / native.peak_memory_bytes,
         loss_difference=LossDifference(
@@ -104,7 +105,7 @@ def compare(sides: dict[str, ConvRun], *, val_images: int) -> ConvComparison:
             largest_at_step=largest_at_step,
             curve=curve,
         ),
-        final={name: _final(side.accuracy, val_images) for name, side in sides.items()},
+        final={name: _final(run.accuracy, val_images) for name, run in runs.items()},
         largest_top1_difference=max(abs(row.top1 - other.top1) for row, other in accuracies),
     )
 

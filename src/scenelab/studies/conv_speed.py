@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from scenelab.models.simplenet import SimpleNet
 from scenelab.progress import progress
 from scenelab.runs.provenance import environment
-from scenelab.studies.conv_step import SUBJECTS, measure_step
+from scenelab.studies.conv_step import IMPLEMENTATIONS, measure_step
 from scenelab.studies.timing import Measurements, interleave, ratio
 
 MIN_SECONDS = 0.05  # duration of native convolution per round of a layer, long enough for the clock's resolution
@@ -37,10 +37,11 @@ class Layer:
         side = "×".join(map(str, self.input_shape[2:]))
         return f"conv {kernel}{stride} {self.in_channels}→{self.out_channels}, {side}"
 
-    def build(self, subject: str) -> nn.Module:
-        """Return a module for this layer in channels-last layout; `subject` is a key of `SUBJECTS`."""
+    def build(self, implementation: str) -> nn.Module:
+        """Return a module for this layer in channels-last layout; `implementation` is a key of `IMPLEMENTATIONS`."""
         kernel, stride, padding = self.kernel_size[0], self.stride[0], self.padding[0]
-        module = SUBJECTS[subject](self.in_channels, self.out_channels, kernel, stride=stride, padding=padding)
+        conv_op = IMPLEMENTATIONS[implementation]
+        module = conv_op(self.in_channels, self.out_channels, kernel, stride=stride, padding=padding)
         return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
@@ -64,12 +65,12 @@ def conv_layers(batch: int, size: int) -> list[Layer]:
 
 
 class LayerTrial:
-    """Benchmark of one implementation of a layer; weights, input and output gradient are the same for all of them."""
+    """Benchmark of one implementation of a layer, with the same weights, input and output gradient for each."""
 
-    def __init__(self, layer: Layer, subject: str) -> None:
+    def __init__(self, layer: Layer, implementation: str) -> None:
         torch.manual_seed(0)
         native = layer.build("native")
-        self.module = layer.build(subject)
+        self.module = layer.build(implementation)
         self.module.load_state_dict(native.state_dict())
         images = torch.randn(layer.input_shape).contiguous(memory_format=torch.channels_last)
         self.images = images.requires_grad_(layer.needs_input_grad)
@@ -98,11 +99,11 @@ class LayerTrial:
 
 
 def measure_layer(layer: Layer, rounds: int) -> dict[str, Any]:
-    """Return the seconds per pass, their ratios, and the errors of all implementations of a layer.
+    """Return seconds per pass, time ratios between implementations, and numerical errors, for one layer.
 
-    An error is the largest absolute difference from native, relative to native's largest absolute value.
+    An error is the largest absolute difference from native convolution, relative to its largest absolute value.
     """
-    trials = {name: LayerTrial(layer, name) for name in SUBJECTS}
+    trials = {name: LayerTrial(layer, name) for name in IMPLEMENTATIONS}
     expected = trials["native"].results()
     errors = {name: _max_error(trial.results(), expected) for name, trial in trials.items()}
     for trial in trials.values():
@@ -114,12 +115,15 @@ def measure_layer(layer: Layer, rounds: int) -> dict[str, Any]:
 
 
 def measure_steps(batch: int, size: int, rounds: int, threads: int, *, prepared: bool) -> dict[str, Any]:
-    """Return seconds and memory (bytes) of a training step per implementation, each measured in its own process."""
+    """Return seconds and memory (bytes) of a training step per implementation, each measured in its own process.
+
+    If `prepared`, the processes call `scenelab.runtime.prepare` first.
+    """
 
     def measure(name: str) -> Measurements:
         return measure_step(name, batch=batch, size=size, threads=threads, prepared=prepared)
 
-    values = interleave(SUBJECTS, measure, rounds)
+    values = interleave(IMPLEMENTATIONS, measure, rounds)
     seconds, peak, increase = (values[name] for name in ("seconds", "peak_bytes", "increase_bytes"))
     memory = {"peak_bytes": peak, "increase_bytes": increase, **_ratios(increase)}
     memory["ours_vs_native_whole_process"] = ratio(peak, "ours", "native")
@@ -128,7 +132,7 @@ def measure_steps(batch: int, size: int, rounds: int, threads: int, *, prepared:
 
 
 def measure_convolutions(*, batch: int, size: int, rounds: int, threads: int) -> dict[str, Any]:
-    """Return the results of `scenelab bench conv`: time and memory ratios of a training step, and all measurements."""
+    """Return the results of `scenelab bench conv`: all measurements, and time and memory ratios of implementations."""
     layers = conv_layers(batch, size)
     before = torch.get_num_threads()
     steps, rows = {}, []

@@ -14,18 +14,18 @@ from scenelab.studies.textbook_conv import TextbookConv2d
 from scenelab.studies.timing import Measurements
 from scenelab.studies.worker import run_worker
 
-SUBJECTS: dict[str, ConvOp] = {"native": nn.Conv2d, "ours": Conv2d, "textbook": TextbookConv2d}
+IMPLEMENTATIONS: dict[str, ConvOp] = {"native": nn.Conv2d, "ours": Conv2d, "textbook": TextbookConv2d}
 CLASSES = 100
 STEPS = 4
 
 
-def make_step(subject: str, batch: int, size: int) -> Callable[[], float]:
+def make_step(implementation: str, batch: int, size: int) -> Callable[[], float]:
     """Return a function that runs one training step of SimpleNet on random images and returns the loss.
 
     The seed is fixed, so all implementations start from the same weights and images.
     """
     torch.manual_seed(0)
-    network = SimpleNet(conv_op=SUBJECTS[subject], num_classes=CLASSES)
+    network = SimpleNet(conv_op=IMPLEMENTATIONS[implementation], num_classes=CLASSES)
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     generator = torch.Generator().manual_seed(1)
@@ -42,16 +42,16 @@ def make_step(subject: str, batch: int, size: int) -> Callable[[], float]:
     return step
 
 
-def worker(subject: str, batch: int, size: int, threads: int) -> Measurements:
+def worker(implementation: str, batch: int, size: int, threads: int) -> Measurements:
     """Train for a few steps in this process and return `seconds` per step, `peak_bytes` and `increase_bytes`.
 
     `increase_bytes` is the peak minus the resident size before the network and the batch are created. A tiny native
-    step runs first, because torch loads parts of itself lazily.
+    step runs before, so that libraries that torch loads at the first step are not counted.
     """
     torch.set_num_threads(threads)
     make_step("native", 1, 16)()
     before = resident_memory()
-    step = make_step(subject, batch, size)
+    step = make_step(implementation, batch, size)
     step()  # warms up
     began = time.perf_counter()
     for _ in range(STEPS):
@@ -61,6 +61,6 @@ def worker(subject: str, batch: int, size: int, threads: int) -> Measurements:
     return {"seconds": seconds, "peak_bytes": peak, "increase_bytes": peak - before}
 
 
-def measure_step(subject: str, *, batch: int, size: int, threads: int, prepared: bool) -> Measurements:
-    """Run `worker` in its own process and return its measurements; `prepared` calls `runtime.prepare` there first."""
-    return run_worker("scenelab.studies.conv_step", subject, batch, size, threads, prepared=prepared)
+def measure_step(implementation: str, *, batch: int, size: int, threads: int, prepared: bool) -> Measurements:
+    """Return the measurements of `worker` in a new process; if `prepared`, call `runtime.prepare` there first."""
+    return run_worker("scenelab.studies.conv_step", implementation, batch, size, threads, prepared=prepared)

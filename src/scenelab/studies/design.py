@@ -42,7 +42,7 @@ Runs = dict[str, dict[int, DesignRun]]
 
 @dataclass(frozen=True)
 class Variant:
-    """Variant of the study: name, description, change of the base config, and name of its baseline variant."""
+    """Variant of the study: name, description, function that changes the base config, and name of the baseline."""
 
     name: str
     what: str
@@ -50,12 +50,12 @@ class Variant:
     against: str | None = REFERENCE
 
 
-def _with(part: str = "", **values: Any) -> Callable[[TrainConfig], TrainConfig]:
-    """Return a function that replaces fields of a config, or of its section `part`."""
+def _with(section: str = "", **values: Any) -> Callable[[TrainConfig], TrainConfig]:
+    """Return a function that replaces fields of a config or, with `section`, of that section of the config."""
 
     def change(config: TrainConfig) -> TrainConfig:
-        if part:
-            return dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), **values)})
+        if section:
+            return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
         return dataclasses.replace(config, **values)
 
     return change
@@ -108,7 +108,7 @@ VARIANTS = (*LADDER, Variant(REFERENCE, "our network and recipe", _with(), None)
 
 
 def run_study(out: Path, data: Path, config: TrainConfig, *, seeds: int) -> tuple[DesignStudy, str]:
-    """Train and evaluate each unfinished run in `out/VARIANT/SEED`, and write `design.json`, `.md` and `.png`.
+    """Train and evaluate each unfinished run in `out/VARIANT/SEED`, and write `design.{json,md,png,svg}`.
 
     A network in `LADDER` is compared with an earlier one, a variant in `SWITCHES` with the reference. Every variant
     runs with one seed. The reference, and pairs whose accuracies differ by at most `NEAR` points, run with all seeds.
@@ -117,7 +117,7 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, seeds: int) -> tupl
     Args:
         out: folder of the study.
         data: the data folder.
-        config: the reference recipe, with `minutes`; resolutions are planned once.
+        config: the reference recipe, with a time limit; its epochs and resolutions are planned once.
         seeds: maximum number of seeds per variant.
 
     Returns:
@@ -160,7 +160,7 @@ def _train(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset) ->
 
 
 def _repeated(runs: Runs) -> set[str]:
-    """Return the variants to run with more seeds: the reference and all pairs that differ by at most `NEAR`."""
+    """Return the variants that need more seeds: the reference, and pairs that differ by at most `NEAR` points."""
     first = {name: next(iter(seeds.values())) for name, seeds in runs.items()}
     repeated = {REFERENCE}
     for variant in VARIANTS:

@@ -12,7 +12,7 @@ MEANS = "top1 top5 loss images_per_second epochs images_seen training_flops".spl
 
 
 def judge(variants: list[DesignVariant], *, classes: int, images: int) -> list[DesignRow]:
-    """Return the variants with means over seeds, the difference from the variant in `against`, and a verdict.
+    """Return the variants with means over seeds, the difference in top-1 from the baseline, and a verdict.
 
     The variance between seeds is pooled over all variants: s² = Σ(x - x̄)² / Σ(n - 1). A difference of means is
     significant at 95 % if it exceeds t · s · √(1/n + 1/n_other). If no variant has several runs, the bound comes from

@@ -29,7 +29,9 @@ S = TypeVar("S", bound=Study)
 
 
 def plan_once(out: Path, data: Path, config: TrainConfig) -> TrainConfig:
-    """Return the study's base config, planned once to fit its time limit and saved in `out/plan.json`.
+    """Return a study's base config, with 10 % of the training images held out, planned to fit its time limit.
+
+    The first call chooses epochs and resolutions and saves the config in `out/plan.json`; later calls read it.
 
     Raises:
         LabError: the folder has a study with other settings.
@@ -109,7 +111,7 @@ def finish_run(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset
 
 
 def write_study(out: Path, name: str, study: S, draw: Callable[[S, Path], None], **values: Any) -> str:
-    """Write `NAME.json`, the figure and `NAME.md` to the folder `out`; return the Markdown.
+    """Write `NAME.json`, `NAME.md` and, with `draw`, the figure `NAME.png` to the folder `out`; return the Markdown.
 
     The Markdown is rendered from the template `NAME.md` with the content of `study` and the additional `values`.
     """

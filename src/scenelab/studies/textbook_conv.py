@@ -1,4 +1,4 @@
-"""Textbook convolution, a baseline of `scenelab bench conv`: unfold all windows and keep them for backward."""
+"""Textbook convolution, a baseline of `scenelab bench conv`: unfolds all windows and saves them for backward."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ class TextbookConv2dFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of images, weight and bias (None if not needed), and None for stride and padding."""
+        """Return the gradients with respect to images, weight and bias (None if not needed), and two None."""
         windows, weight = ctx.saved_tensors
         grad = grads[0].flatten(2)  # n, o, l
         grad_images = grad_weight = grad_bias = None

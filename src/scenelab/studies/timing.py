@@ -11,7 +11,7 @@ Rounds = dict[str, dict[str, list[float]]]
 
 
 def interleave(names: Iterable[str], measure: Callable[[str], Measurements], rounds: int) -> Rounds:
-    """Measure all subjects once per round and return the values.
+    """Measure each subject in `names` once per round; return the values by quantity and subject, one per round.
 
     The order is A B C, C B A, A B C, …, so that slow phases of the machine affect all subjects equally.
     """

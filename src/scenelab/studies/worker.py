@@ -32,7 +32,7 @@ def run_worker(
         arguments: JSON-compatible values, and paths, which are made absolute.
         prepared: call `scenelab.runtime.prepare` in the new process.
         processes: number of processes of a distributed run, started by torchrun; only rank 0 returns a result.
-        what: description of the work for error messages; defaults to the measurement of the first argument.
+        what: name of the work in error messages; by default it contains the first argument.
         show_log: show the worker's output on standard error.
 
     Raises:
@@ -52,7 +52,7 @@ def run_worker(
 
 
 def _run(command: list[str], stderr: int | None) -> tuple[str, str, int]:
-    """Run the command and return the last line of its output, the last line of its log, and the exit status."""
+    """Run a command; return the last lines of standard output and standard error, and the exit status."""
     environment = {name: value for name, value in os.environ.items() if name != SPINS}
     options: dict[str, Any] = {"start_new_session": True, "cwd": NEUTRAL, "env": environment}
     read_end, write_end = os.pipe()
