@@ -6,15 +6,13 @@ from importlib import metadata, resources
 from pathlib import Path
 
 import scenelab
-import scenelab_runner
-import scenelab_scenes
 from scenelab.course.kit.strip_solutions import cut
 from scenelab.errors import LabError
 from scenelab.io import atomic_write
 
 CODE = ("student_code.py", "main.py", "test_conv.py", "miniplaces.py")
 ROOT = ("README.md", "download_dataset.sh")
-PACKAGES = (scenelab, scenelab_runner, scenelab_scenes)
+PACKAGES = ("scenelab", "scenelab_runner", "scenelab_scenes")
 
 SETUP = """#!/usr/bin/env bash
 # Gradescope runs this once, when it builds the image that submissions are graded in.
@@ -78,14 +76,14 @@ def make_gradescope(folder: Path, *, rubric: str) -> None:
         version=json.dumps(metadata.version("scenelab")),
         python=json.dumps(metadata.metadata("scenelab")["Requires-Python"]),
         needs=json.dumps([need for need in metadata.requires("scenelab") or [] if "extra ==" not in need]),
-        packages=json.dumps([f"src/{package.__name__}" for package in PACKAGES]),
+        packages=json.dumps([f"src/{name}" for name in PACKAGES]),
     )
     texts = {"setup.sh": SETUP, "run_autograder": RUN, "rubric.toml": rubric, "scenelab/pyproject.toml": project}
     _write(folder, texts)
     source = folder / "scenelab" / "src"
-    for package in PACKAGES:
+    for name in PACKAGES:
         ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-        shutil.copytree(Path(package.__file__).parent, source / package.__name__, ignore=ignore)
+        shutil.copytree(Path(scenelab.__file__).parents[1] / name, source / name, ignore=ignore)
     shutil.rmtree(source / "scenelab" / "course" / "kit" / "files")  # the solution, which submissions could read
 
 
