@@ -13,6 +13,7 @@ from scenelab.cli import (
     challenge,
     data,
     demo,
+    doctor,
     evaluate,
     explain,
     export,
@@ -30,7 +31,7 @@ from scenelab.errors import Interrupted, LabError, suggest
 COMMANDS = Commands(
     "Train, test, explain and attack small image classifiers on an ordinary laptop.",
     {
-        "Try": {"demo": demo.demo, "predict": evaluate.predict, "app": app.app},
+        "Try": {"demo": demo.demo, "predict": evaluate.predict, "app": app.app, "doctor": doctor.doctor},
         "Train": {
             "data": data.COMMANDS,
             "recipes": train.recipes,
