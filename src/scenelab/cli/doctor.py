@@ -82,7 +82,7 @@ def _torch() -> Iterator[Finding]:
         reason = str(error).splitlines()[0]
         yield Finding("torch", f"cannot be imported: {reason}", "everything", _pip("torch", "torchvision"))
         return
-    from scenelab.training.trainer import pick_device
+    from scenelab.training.device import pick_device
 
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
     yield Finding("torch", f"{torch.__version__} ({build}), torchvision {torchvision.__version__}", "everything")

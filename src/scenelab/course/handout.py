@@ -28,10 +28,11 @@ from scenelab.runs.network import read_classifier
 from scenelab.runs.run import Run
 from scenelab.runtime import available_cores
 from scenelab.training.clock import total_steps
+from scenelab.training.device import adapt, pick_device
 from scenelab.training.metrics_logger import RunLogger
 from scenelab.training.recipes import starter
 from scenelab.training.state import TrainState, initialize, make_loader, restore
-from scenelab.training.trainer import Trainer, pick_device
+from scenelab.training.trainer import Trainer
 
 MODELS = Path("../models")
 LOGS = Path("../logs")
@@ -142,6 +143,7 @@ def train(
             f"{MODELS} was trained {before} --adversarial; resume {before} it, or leave --resume out to train {now} it"
         )
     device = pick_device(config.device)
+    config = adapt(config, device)
     loader = make_loader(train_set, config, device)
     state = initialize(config, num_classes=len(train_set.categories), device=device, factory=factory)
     if resume:

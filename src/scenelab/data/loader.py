@@ -30,6 +30,7 @@ class TrainLoader:
         device: device on which images are augmented.
         resident: keep all images in the device's memory.
         channels_last: return batches in channels-last memory layout, else contiguous.
+        pinned: copy batches to the device from page-locked memory, without waiting.
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class TrainLoader:
         device: torch.device,
         resident: bool = False,
         channels_last: bool = True,
+        pinned: bool = False,
     ) -> None:
         self.dataset, self.batch_size, self.seed, self.augment, self.device = dataset, batch_size, seed, augment, device
+        self.pinned = pinned
         self.steps_per_epoch = math.ceil(len(dataset) / batch_size)
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.resident = dataset.gather(slice(None)).to(device) if resident else None
@@ -91,5 +94,6 @@ class TrainLoader:
         if self.resident is not None:
             images = self.resident[index.to(self.device)]
         else:
-            images = self.dataset.gather(indices).to(self.device, non_blocking=True)
+            images = self.dataset.gather(indices)
+            images = (images.pin_memory() if self.pinned else images).to(self.device, non_blocking=self.pinned)
         return images.float().div_(255), self.dataset.labels[index].to(self.device)

@@ -45,7 +45,8 @@ class DisallowedError(Exception):
 
 
 def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
-    """Write a dictionary of tensors and plain values to a checkpoint file, atomically."""
+    """Write a dictionary of tensors and plain values to a checkpoint file, atomically; tensors are moved to the CPU."""
+    values = _on_cpu(values)
     with atomic_write(path) as file:
         try:
             torch.save(values, file)
@@ -53,6 +54,14 @@ def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        return {key: _on_cpu(item) for key, item in value.items()}
+    return type(value)(map(_on_cpu, value)) if isinstance(value, list | tuple) else value
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
 from scenelab.runs.config import TrainConfig
+from scenelab.training.device import adapt, pick_device
 from scenelab.training.state import initialize, make_loader
 from scenelab.training.step import train_step
-from scenelab.training.trainer import pick_device
 
 RUNGS = ((48, 64, 0), (64, 80, 150_000), (80, 96, 220_000), (96, 112, 600_000), (112, 128, 1_500_000))
 """First and last training resolution in pixels, and the number of images × epochs from which to use the pair.
@@ -85,6 +85,7 @@ def prefers_bfloat16(config: TrainConfig, categories: tuple[str, ...]) -> bool:
 def images_per_second(config: TrainConfig, side: int, categories: tuple[str, ...]) -> float:
     """Measure training, with augmentation, on random images of `side` pixels; return images per second."""
     device = pick_device(config.device)
+    config = adapt(config, device)
     dataset = noise(2 * config.batch_size, scaled(side, STORED), categories)
     loader = make_loader(dataset, config, device)
     state = initialize(config, num_classes=len(categories), device=device)

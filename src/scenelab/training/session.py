@@ -23,10 +23,11 @@ from scenelab.runs.run import Run
 from scenelab.runtime import available_cores, peak_memory
 from scenelab.schema import parse
 from scenelab.training.budget import plan
+from scenelab.training.device import adapt, pick_device
 from scenelab.training.distributed import SINGLE_PROCESS, World
 from scenelab.training.metrics_logger import MetricsLogger, RunLogger
 from scenelab.training.state import initialize, make_loader, restore
-from scenelab.training.trainer import Trainer, pick_device
+from scenelab.training.trainer import Trainer
 
 
 def start_run(
@@ -141,6 +142,7 @@ def _fit(
 ) -> TrainingResult:
     torch.set_num_threads(config.threads)
     device = pick_device(config.device)
+    config = adapt(config, device)
     loader = make_loader(train, config, device)
     state = initialize(config, num_classes=len(train.categories), device=device, factory=factory)
     if resume and world.broadcast_object(run.checkpoint.exists()):

@@ -64,6 +64,7 @@ def make_loader(dataset: MemmapDataset, config: TrainConfig, device: torch.devic
         device=device,
         resident=config.resident,
         channels_last=config.channels_last,
+        pinned=device.type == "cuda",
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
 from scenelab.data.loader import ATTACK, NETWORK, TrainLoader, seed_for
-from scenelab.errors import Diverged, Interrupted, LabError
+from scenelab.errors import Diverged, Interrupted
 from scenelab.evaluation.metrics import predict_logits, top_k
 from scenelab.models.flops import count_flops
 from scenelab.progress import StepStats, TrainProgress
@@ -270,22 +270,3 @@ class Trainer:
             epoch = self.state.step // self.loader.steps_per_epoch
             values = checkpoint_values(self.state, self.config, self.loader.dataset.categories, epoch)
             save_checkpoint(self.run.checkpoint, values)
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the torch device with this name; `auto` selects the GPU if there is one, else the CPU.
-
-    Raises:
-        LabError: the device is unknown or not available.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise LabError(f"device is {name!r}; expected auto, cpu or cuda")
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
-        available = f"expected auto, cpu or cuda ({torch.cuda.device_count()} GPUs here)"
-        raise LabError(f"device is {name!r}; {available}") from error
-    return device
