@@ -1,9 +1,11 @@
 """Atomic writes of files and folders, and readers of regular files, text and JSON."""
 
+import codecs
 import errno
 import glob
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -18,6 +20,8 @@ from scenelab.errors import LabError
 
 MAX_BYTES = 1 << 30  # per file read into memory; the list of Places2's 10 million images has 400 MB
 PART, LOCK = ".part", "lock"
+TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}  # file names keep the bytes that are not UTF-8
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # of cells that a spreadsheet runs as formulas
 WRITE_FIX = "free space or choose a writable folder"
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)  # errors of a file system without locks
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # errors of the disk itself
@@ -127,7 +131,7 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     path = Path(path)
     with explain_write_errors(path):
         with temporary_folder(path) as folder:
-            with open(folder / "file", mode, encoding=None if "b" in mode else "utf-8") as file:
+            with open(folder / "file", mode, **({} if "b" in mode else TEXT)) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -207,12 +211,25 @@ def read_plain(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
         raise LabError(f"{path} cannot be read: {cause}; check its permissions and the disk") from error
 
 
-def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
-    """Return a UTF-8 file's text without its byte order mark; raise a LabError if it cannot be read or decoded."""
+def read_text(path: Path, *, max_bytes: int = MAX_BYTES, errors: str = "strict") -> str:
+    """Return a UTF-8 file's text without its byte order mark; raise a LabError if it cannot be read or decoded.
+
+    With `errors="surrogateescape"`, file names in it may have bytes that are not UTF-8.
+    """
+    content = read_plain(path, max_bytes=max_bytes)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise LabError(f"{path} cannot be read: it is UTF-16, not utf-8; save it as UTF-8")
     try:
-        return read_plain(path, max_bytes=max_bytes).decode("utf-8-sig")
+        return content.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
-        raise LabError(f"{path} cannot be read: {error}") from error
+        raise LabError(f"{path} cannot be read: {error}; save it as UTF-8") from error
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number and the stripped text of each non-blank line of a list of file names, as `open` splits lines."""
+    for number, line in enumerate(re.split("\r\n?|\n", read_text(path, errors="surrogateescape")), start=1):
+        if line := line.strip():
+            yield number, line
 
 
 def read_json(path: Path) -> Any:

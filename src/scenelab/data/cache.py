@@ -19,7 +19,7 @@ from scenelab.data.miniplaces import Listing
 from scenelab.errors import LabError, printable
 from scenelab.io import atomic_dir, explain_write_errors
 from scenelab.progress import progress
-from scenelab.schema import Model
+from scenelab.schema import FileName, Model
 
 VERSION = 1
 OnBadImage = Literal["refuse", "skip"]
@@ -37,9 +37,9 @@ class Manifest(Model):
     split: str
     images: int
     size: int
-    source: str
+    source: FileName
     layout: str
-    skipped: tuple[tuple[int, str, str], ...]
+    skipped: tuple[tuple[int, FileName, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ def pack(listing: Listing, folder: Path, *, size: int = 128, on_bad_image: OnBad
         listing, target, expected, size, on_bad_image
     )
     if skipped:
-        path, reason = next(iter(skipped.values()))
+        path, reason = map(printable, next(iter(skipped.values())))
         count = f"{len(skipped)} of {len(listing)} listed images"
         print(f"{listing.split}: {count} are skipped, first {path} ({reason})", file=sys.stderr)
         expected += f"[without {hashlib.sha256(repr(sorted(skipped)).encode()).hexdigest()}]"
@@ -198,7 +198,7 @@ def _build(
                     split=listing.split,
                     images=len(listing) - len(skipped),
                     size=size,
-                    source=printable(str(listing.root)),
+                    source=str(listing.root),
                     layout="N×H×W×3 uint8 RGB",
                     skipped=tuple((row, *entry) for row, entry in skipped.items()),
                 ).write(folder / "manifest.json")
@@ -221,7 +221,7 @@ def _write_images(listing: Listing, path: Path, size: int, on_bad_image: OnBadIm
                 _reraise_disk_error(error.__cause__, listing.file(row))
                 if on_bad_image == "refuse":
                     raise LabError(f"{error}, or skip it with --damaged skip") from error
-                skipped[row] = (printable(name), printable(str(error)))
+                skipped[row] = (name, printable(str(error)))
             advance(1)
         if len(skipped) == len(listing):
             raise LabError(f"none of the {len(listing)} listed images in {listing.root} can be read; get them again")

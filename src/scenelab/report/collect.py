@@ -184,7 +184,11 @@ def evaluated_split(results: dict[str, Any]) -> str:
 
 
 def _read_predictions(path: Path) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-    rows = list(csv.DictReader(io.StringIO(read_text(path), newline=""))) if path.exists() else []
+    rows = (
+        list(csv.DictReader(io.StringIO(read_text(path, errors="surrogateescape"), newline="")))
+        if path.exists()
+        else []
+    )
     ranks = [name for name in rows[0] if name.startswith("guess")] if rows else []
     guesses = {row["path"]: tuple(int(row[rank]) for rank in ranks) for row in rows}
     return {row["path"]: int(row["label"]) for row in rows}, guesses
