@@ -47,19 +47,19 @@ def name_disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def lock_folder(folder: Path) -> int:
-    """Lock a folder by its file `lock` without waiting; return a file descriptor that unlocks it when closed.
+def lock_folder(folder: Path, name: str = LOCK, *, wait: bool = False) -> int:
+    """Lock a folder by its file `name`; return a file descriptor that unlocks it when closed.
 
     Raises:
-        BlockingIOError: another process has the lock.
+        BlockingIOError: another process has the lock, without `wait`.
         FileNotFoundError: another process removed the folder.
     """
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not lock_descriptor(handle, blocking=False):
+        if not lock_descriptor(handle, blocking=wait):
             raise BlockingIOError(errno.EWOULDBLOCK, "locked by another process", str(folder))
-        if not os.path.samestat(os.fstat(handle), os.stat(folder / LOCK)):
-            raise FileNotFoundError(errno.ENOENT, "removed by another process", str(folder / LOCK))
+        if not os.path.samestat(os.fstat(handle), os.stat(folder / name)):
+            raise FileNotFoundError(errno.ENOENT, "removed by another process", str(folder / name))
     except BaseException:
         os.close(handle)
         raise
