@@ -226,10 +226,13 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES, errors: str = "strict")
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the number and the stripped text of each non-blank line of a list of file names, as `open` splits lines."""
+    """Yield the number and the stripped text of each non-blank line of a UTF-8 list of file names.
+
+    Lines end as in a file opened as text. File names are decoded as Python decodes those on disk, in any locale.
+    """
     for number, line in enumerate(re.split("\r\n?|\n", read_text(path, errors="surrogateescape")), start=1):
         if line := line.strip():
-            yield number, line
+            yield number, line if os.name == "nt" else os.fsdecode(line.encode(**TEXT))
 
 
 def read_json(path: Path) -> Any:

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 from conftest import make_untrained
+from scenelab import app
 from scenelab.app.errors_gallery import read_gallery
 from scenelab.cli import main
 from scenelab.io import read_json
@@ -74,6 +77,30 @@ def test_the_commands_work_on_names_of_any_bytes(run, data, capsys, monkeypatch)
     assert "caf\ufffd-1.png" in (run.results / "attention-files/attention.html").read_text("utf-8")
     (report,) = (data.parent / "report").glob("*.html")
     assert "\x1b" not in report.read_bytes().decode()
+
+
+READ_BOTH = """
+import sys
+from pathlib import Path
+from scenelab.data.splits import open_dataset
+sys.path.insert(0, sys.argv[2])
+from miniplaces import MiniPlaces
+folder = Path(sys.argv[1])
+kit = MiniPlaces(folder, "val", lambda image: image.size)
+assert [kit[0], kit[1]] == [((20, 20), 0), ((20, 20), 1)]
+assert len(open_dataset(folder, None, "val", 16)) == 2
+"""
+
+
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C"}, {"LC_ALL": "C.UTF-8"}])
+def test_the_kit_and_the_package_find_files_in_an_old_locale(tmp_path, locale):
+    (tmp_path / "images").mkdir()
+    for name in (b"\xc3\xa9 1.png", b"\xe9.png"):
+        Image.new("RGB", (20, 20)).save(tmp_path / "images" / os.fsdecode(name))
+    (tmp_path / "val.txt").write_bytes(b"\xef\xbb\xbf\xc3\xa9 1.png 0\r\n\xe9.png 1\r\n")
+    environment = {**os.environ, **locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    kit = Path(app.__file__).parents[1] / "course" / "kit" / "files"
+    subprocess.run([sys.executable, "-c", READ_BOTH, str(tmp_path), str(kit)], env=environment, check=True)
 
 
 def test_the_predictions_name_the_files_without_loss(run, data):
