@@ -20,7 +20,6 @@ from scenelab.errors import LabError
 
 MAX_BYTES = 1 << 30  # per file read into memory; the list of Places2's 10 million images has 400 MB
 PART, LOCK = ".part", "lock"
-TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}  # file names keep the bytes that are not UTF-8
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # of cells that a spreadsheet runs as formulas
 WRITE_FIX = "free space or choose a writable folder"
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)  # errors of a file system without locks
@@ -126,12 +125,14 @@ def move_folder(source: Path, target: Path, *, flush: bool = True) -> None:
 def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Yield a temporary file that is renamed to `path` at the end of the block, or removed on an exception.
 
-    Readers see either the old or the new file, never a partial one (POSIX `rename` within one file system).
+    Readers see either the old or the new file, never a partial one (POSIX `rename` within one file system). In text,
+    file names keep their bytes that are not UTF-8.
     """
     path = Path(path)
+    options: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape"}
     with explain_write_errors(path):
         with temporary_folder(path) as folder:
-            with open(folder / "file", mode, **({} if "b" in mode else TEXT)) as file:
+            with open(folder / "file", mode, **options) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -232,7 +233,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """
     for number, line in enumerate(re.split("\r\n?|\n", read_text(path, errors="surrogateescape")), start=1):
         if line := line.strip():
-            yield number, line if os.name == "nt" else os.fsdecode(line.encode(**TEXT))
+            yield number, line if os.name == "nt" else os.fsdecode(line.encode(errors="surrogateescape"))
 
 
 def read_json(path: Path) -> Any:

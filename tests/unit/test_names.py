@@ -5,14 +5,18 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from scenelab.course.grading.outputs import exports
+from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError, printable
 from scenelab.evaluation.challenge import read_guesses, write_guesses
 from scenelab.evaluation.evaluate import csv_path
-from scenelab.evaluation.figures import label, new_figure
-from scenelab.io import FORMULA_STARTS, TEXT, atomic_write, write_json
+from scenelab.evaluation.figures import draw_confused, label, new_figure
+from scenelab.evaluation.metrics import confusion, most_confused
+from scenelab.io import FORMULA_STARTS, atomic_write, write_json
 from scenelab.runs.config import RunConfig, TrainConfig, to_plain
 from scenelab.runs.provenance import TrainingResult
 from scenelab.runs.run import Run, event_folder
@@ -88,7 +92,7 @@ def test_a_run_folder_that_tensorboard_cannot_write_is_refused(tmp_path):
 def test_a_file_name_passes_through_csv_without_loss_and_starts_no_formula(tmp_path, name):
     with atomic_write(tmp_path / "names.csv", "w") as file:
         csv.writer(file, lineterminator="\n").writerow([csv_path(name), "next"])
-    with open(tmp_path / "names.csv", newline="", **TEXT) as file:
+    with open(tmp_path / "names.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
         [[cell, other]] = csv.reader(file)
     assert (Path(cell), other) == (Path(name), "next")
     assert not cell.startswith(FORMULA_STARTS)
@@ -106,6 +110,22 @@ def test_a_label_is_drawn_as_it_reads(tmp_path):
     assert label("apartment_building/outdoor $5") == r"apartment_building/outdoor \$5"
     assert label(LATIN1) == "caf\ufffd-1.png"
     assert label("a\u4e2d\nb") == "a\ufffd b"
+
+
+def test_every_pair_of_confused_classes_has_its_images(tmp_path, monkeypatch):
+    labels, predicted = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([1, 1, 0, 0, 1])
+    images = np.zeros((5, 4, 4, 3), np.uint8)
+    categories = ("$x^2$_y", LATIN1.encode(errors="replace").decode())
+    dataset = MemmapDataset(
+        images=images, labels=labels, paths=("",) * 5, categories=categories, split="val", digest=""
+    )
+    rows = []
+    monkeypatch.setattr(
+        MemmapDataset, "gather", lambda self, rows_: rows.append(rows_.tolist()) or torch.zeros(2, 3, 4, 4)
+    )
+    matrix = confusion(predicted, labels, 2)
+    draw_confused(dataset, predicted, most_confused(matrix, categories), tmp_path / "confused.png")
+    assert sorted(rows) == [[0, 1], [2, 3]]
 
 
 def test_guesses_have_names_with_blanks_and_any_bytes_but_no_line_breaks(tmp_path):

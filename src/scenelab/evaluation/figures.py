@@ -151,5 +151,6 @@ def draw_confused(
                 axis.axis("off")
             for axis, image in zip(line, images, strict=False):
                 axis.imshow(image, interpolation="nearest")
-            true, predicted = (label(name.replace("_", " ")) for name in (pair.true, pair.predicted))
-            line[0].set_title(f"{true} taken for {predicted}, {pair.count} of {pair.of}", fontsize=8, loc="left")
+            names = [label(name.replace("_", " ")) for name in (pair.true, pair.predicted)]
+            title = f"{names[0]} taken for {names[1]}, {pair.count} of {pair.of}"
+            line[0].set_title(title, fontsize=8, loc="left")

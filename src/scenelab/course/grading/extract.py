@@ -22,6 +22,7 @@ from pathlib import Path
 from scenelab.archive import GZIP, JUNK, SPECIAL, Extractor, FullError, Member, read_chunks, tar_members, zip_members
 from scenelab.course.grading.bounded import print_bounded
 from scenelab.course.grading.filenames import MODELS, is_archive, original_name
+from scenelab.course.submission import visible
 from scenelab.errors import printable
 from scenelab.io import DISK
 
@@ -33,7 +34,6 @@ OFFICE = (".docx", ".xlsx", ".pptx", ".odt", ".pages", ".jar", ".npz")  # zip fi
 BINARIES = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")  # first bytes on Linux, Windows, macOS
 COMPILED = (".so", ".pyd", ".pyc", ".pyo", ".dll", ".dylib")
 GRADED = (".py", ".ipynb", ".pdf")  # extracted first, before other files exceed the limits
-UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories of invisible characters
 MEMORY, CPU_SECONDS = 1 << 30, 1500  # bytes and seconds for the archive of a class
 GROWTH, MIN_BYTES, MAX_BYTES = 8, 1 << 30, 16 << 30  # growth factor of a class's archive, within these sizes
 
@@ -135,7 +135,7 @@ class Extraction(Extractor):
             "has too long a name": too_long,
             f"lies more than {MAX_PARTS} folders deep": len(parts) > MAX_PARTS,
             "is compiled code": name.endswith(COMPILED),
-            "has unprintable characters in its name": _visible(name) != name,
+            "has unprintable characters in its name": visible(name) != name,
         }
         for problem, is_broken in rules.items():
             if is_broken:
@@ -148,7 +148,7 @@ class Extraction(Extractor):
 
     def report(self, name: str, problem: str, outcome: str = "and was left out") -> None:
         """Add a note on a problem."""
-        self.note(f"{_visible(name)[:80]!r} {problem} {outcome}".rstrip())
+        self.note(f"{visible(name)[:80]!r} {problem} {outcome}".rstrip())
 
     def _write(self, member: Member, path: Path) -> None:
         """Write a file in place of an earlier one of the same name, unless it is damaged or machine code."""
@@ -168,10 +168,6 @@ class Extraction(Extractor):
             self.report(member.name, "cannot be read")
         except Exception as error:
             self.report(member.name, _damage(error), "")
-
-
-def _visible(name: str) -> str:
-    return "".join("?" if unicodedata.category(letter) in UNSEEN else letter for letter in name)
 
 
 def _main(path: Path, folder: Path) -> list[str]:
