@@ -203,7 +203,7 @@ def test_verify_compares_the_pixels_of_image_and_cache(listing, cache, capsys):
     os.utime(listing.file(3), ns=(status.st_atime_ns, status.st_mtime_ns))
     capsys.readouterr()
     assert np.array_equal(pack(listing, cache, size=SIZE, verify=True).images, decoded(listing))
-    assert "train: 1 images differ from the cache, first train/3.jpg" in capsys.readouterr().err
+    assert "train: 1 of 5 images differ from the cache, first train/3.jpg; packing again" in capsys.readouterr().err
     with open(cache / NAME / "images.npy", "r+b") as file:
         file.seek(-1, os.SEEK_END)
         last = file.read(1)[0]

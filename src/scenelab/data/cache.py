@@ -138,7 +138,8 @@ def pack(
     target = Path(folder) / f"{listing.split}-{size}"
     opened = _open_current(listing, target, expected, size, files)
     if opened and verify and (different := _compare(listing, *opened, size)):
-        print(f"{listing.split}: {len(different)} images differ from the cache, first {different[0]}", file=sys.stderr)
+        count = f"{len(different)} of {len(listing)} images"
+        print(f"{listing.split}: {count} differ from the cache, first {different[0]}; packing again", file=sys.stderr)
         opened = None
     images, skipped = opened or _build(listing, target, expected, size, on_bad_image, again=verify)
     if skipped:

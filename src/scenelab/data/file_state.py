@@ -21,14 +21,16 @@ MAX_TIME = 2**63 - 1  # after the year 2262, nanoseconds do not fit
 
 def stat_files(listing: Listing) -> np.ndarray:
     """Return a row of `FILES` per image with its size and modification time, or -1 for a missing file."""
-    files = np.zeros(len(listing), FILES)
-    for row, path in enumerate(listing.paths):
+    states = []
+    for path in listing.paths:
         try:
             status = os.stat(listing.root / path)
-            files[["size", "mtime"]][row] = status.st_size, status.st_mtime_ns & MAX_TIME
+            states.append((status.st_size, status.st_mtime_ns & MAX_TIME))
         except OSError as error:
             reraise_disk_error(error, listing.root / path)
-            files["size"][row] = -1
+            states.append((-1, 0))
+    files = np.zeros(len(listing), FILES)
+    files["size"], files["mtime"] = np.array(states, np.int64).reshape(-1, 2).T
     return files
 
 
