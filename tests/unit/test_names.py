@@ -109,6 +109,7 @@ def test_a_label_is_drawn_as_it_reads(tmp_path):
     assert all(len(text.replace(r"\$", "$")) <= 32 for text in labels)
     assert label("apartment_building/outdoor $5") == r"apartment_building/outdoor \$5"
     assert label(LATIN1) == "caf\ufffd-1.png"
+    assert label("_run") == " _run"
     assert label("a\u4e2d\nb") == "a\ufffd b"
 
 

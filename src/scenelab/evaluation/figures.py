@@ -63,6 +63,7 @@ def label(text: str) -> str:
     """Return untrusted text as one short line for matplotlib: no formulas, only glyphs of the font."""
     charmap = get_font(findfont(FontProperties())).get_charmap()
     line = printable(text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 1]}…")
+    line = f" {line}" if line.startswith("_") else line  # legends omit labels with an underscore in front
     return "".join(letter if ord(letter) in charmap else MISSING_GLYPH for letter in line).replace("$", r"\$")
 
 
