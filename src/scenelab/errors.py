@@ -5,16 +5,23 @@ from collections.abc import Iterable
 
 MAX_LINE = 800  # characters per line of a message
 HEAD, TAIL = 500, 250  # characters kept at both ends of a longer line
+TYPOGRAPHY = (
+    "\n\t\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{SOFT HYPHEN}\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+)
+"""Unprintable characters that pages may have."""
+REPLACEMENTS = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """Return untrusted text with unprintable characters replaced by spaces and unpaired surrogates by `?`.
+    """Return untrusted text with unprintable characters replaced by spaces and unpaired surrogates by U+FFFD.
+
+    Python decodes the bytes of a file name that are not UTF-8 to such surrogates.
 
     Args:
         text: any text.
         keep: unprintable characters to keep, such as a line feed.
     """
-    whole = text.encode("utf-8", "replace").decode()
+    whole = text.translate(REPLACEMENTS)
     return "".join(letter if letter.isprintable() or letter in keep else " " for letter in whole)
 
 

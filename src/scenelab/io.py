@@ -1,9 +1,11 @@
 """Atomic writes of files and folders, and readers of regular files, text and JSON."""
 
+import codecs
 import errno
 import glob
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -18,6 +20,7 @@ from scenelab.errors import LabError
 
 MAX_BYTES = 1 << 30  # per file read into memory; the list of Places2's 10 million images has 400 MB
 PART, LOCK = ".part", "lock"
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # of cells that a spreadsheet runs as formulas
 WRITE_FIX = "free space or choose a writable folder"
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)  # errors of a file system without locks
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # errors of the disk itself
@@ -43,19 +46,19 @@ def name_disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def lock_folder(folder: Path) -> int:
-    """Lock a folder by its file `lock` without waiting; return a file descriptor that unlocks it when closed.
+def lock_folder(folder: Path, name: str = LOCK, *, wait: bool = False) -> int:
+    """Lock a folder by its file `name`; return a file descriptor that unlocks it when closed.
 
     Raises:
-        BlockingIOError: another process has the lock.
+        BlockingIOError: another process has the lock, without `wait`.
         FileNotFoundError: another process removed the folder.
     """
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not lock_descriptor(handle, blocking=False):
+        if not lock_descriptor(handle, blocking=wait):
             raise BlockingIOError(errno.EWOULDBLOCK, "locked by another process", str(folder))
-        if not os.path.samestat(os.fstat(handle), os.stat(folder / LOCK)):
-            raise FileNotFoundError(errno.ENOENT, "removed by another process", str(folder / LOCK))
+        if not os.path.samestat(os.fstat(handle), os.stat(folder / name)):
+            raise FileNotFoundError(errno.ENOENT, "removed by another process", str(folder / name))
     except BaseException:
         os.close(handle)
         raise
@@ -122,13 +125,15 @@ def move_folder(source: Path, target: Path, *, flush: bool = True) -> None:
 def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Yield a temporary file that is renamed to `path` at the end of the block, or removed on an exception.
 
-    Readers see either the old or the new file, never a partial one (POSIX `rename` within one file system).
+    Readers see either the old or the new file, never a partial one (POSIX `rename` within one file system). In text,
+    file names keep their bytes that are not UTF-8.
     """
     path = Path(path)
+    text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+    options: dict[str, Any] = {} if "b" in mode else text
     with explain_write_errors(path):
         with temporary_folder(path) as folder:
-            encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
-            with open(folder / "file", mode, encoding=encoding, newline=newline) as file:
+            with open(folder / "file", mode, **options) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -208,12 +213,28 @@ def read_plain(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
         raise LabError(f"{path} cannot be read: {cause}; check its permissions and the disk") from error
 
 
-def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
-    """Return a UTF-8 file's text without its byte order mark; raise a LabError if it cannot be read or decoded."""
+def read_text(path: Path, *, max_bytes: int = MAX_BYTES, errors: str = "strict") -> str:
+    """Return a UTF-8 file's text without its byte order mark; raise a LabError if it cannot be read or decoded.
+
+    With `errors="surrogateescape"`, file names in it may have bytes that are not UTF-8.
+    """
+    content = read_plain(path, max_bytes=max_bytes)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise LabError(f"{path} cannot be read: it is UTF-16, not utf-8; save it as UTF-8")
     try:
-        return read_plain(path, max_bytes=max_bytes).decode("utf-8-sig")
+        return content.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
-        raise LabError(f"{path} cannot be read: {error}") from error
+        raise LabError(f"{path} cannot be read: {error}; save it as UTF-8") from error
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number and the stripped text of each non-blank line of a UTF-8 list of file names.
+
+    Lines end as in a file opened as text. File names are decoded as Python decodes those on disk, in any locale.
+    """
+    for number, line in enumerate(re.split("\r\n?|\n", read_text(path, errors="surrogateescape")), start=1):
+        if line := line.strip():
+            yield number, line if os.name == "nt" else os.fsdecode(line.encode(errors="surrogateescape"))
 
 
 def read_json(path: Path) -> Any:

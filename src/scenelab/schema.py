@@ -7,13 +7,15 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, dataclass_transform
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from scenelab.errors import LabError
 from scenelab.io import read_json, write_json
 
 T = TypeVar("T")
+HIDDEN = {0xDC80 + byte: 0x10FC80 + byte for byte in range(128)}  # Python decodes invalid bytes to the former
+REVEALED = {private: surrogate for surrogate, private in HIDDEN.items()}
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 WORDS = {
     "Input should be ": "",
@@ -37,6 +39,22 @@ def _one_line(text: str) -> str:
     return text
 
 
+def _hide(value: Any) -> Any:
+    """Replace surrogates by private-use characters in all strings of a JSON-compatible value."""
+    if isinstance(value, str):
+        return value.translate(HIDDEN)
+    if isinstance(value, dict):
+        return {_hide(key): _hide(each) for key, each in value.items()}
+    return [_hide(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _reveal(text: str) -> str:
+    return text.translate(REVEALED)
+
+
+FILE_NAME = (BeforeValidator(_hide), AfterValidator(_reveal))
+"""Validators of a string with a file name, which may have surrogates (undecodable bytes); pydantic has none."""
+FileName = Annotated[str, *FILE_NAME]
 Line = Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -94,7 +112,7 @@ def parse(kind: type[T], values: Any, where: str = "") -> T:
         LabError: a key is unknown or missing, or a value is invalid; its message begins with `where`.
     """
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(values))
+        return TypeAdapter(kind).validate_json(json.dumps(_hide(values)))
     except ValidationError as error:
         raise LabError(where + describe(error)) from None
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -108,6 +109,19 @@ def test_verify_prints_the_faults_of_a_data_folder(scenes, tmp_path):
     assert "missing: 1\n    val/00000001.jpg" in output
     assert "unreadable: 1" in output
     assert "has 2 faults;" in error
+
+
+def test_pack_verify_finds_an_image_that_was_changed_under_its_old_time(scenes, tmp_path):
+    data = Path(shutil.copytree(scenes, tmp_path / "data", ignore=shutil.ignore_patterns("packed")))
+    image = data / "images" / (data / "val.txt").read_text().split()[0]
+    scenelab("data", "pack", data, "--size", 16)
+    status, content = image.stat(), bytearray(image.read_bytes())
+    content[-100:-50] = bytes(50)
+    image.write_bytes(content)
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    for count in (1, 0):
+        _, errors = scenelab("data", "pack", data, "--size", 16, "--verify")
+        assert errors.count("val: 1 of 36 images differ from the cache, first val/") == count
 
 
 def test_models_and_recipes_are_listed():

@@ -200,7 +200,12 @@ def test_unbounded_compression_is_refused(tmp_path):
     assert "unusual way" in " ".join(read([tmp_path / "a.zip"], tmp_path / "into").notes)
 
 
-@pytest.mark.parametrize("name", r"../out.py /tmp/scenelab-out.py code/../../out.py ..\out.py C:\out.py".split())
+LEADING_OUT = (
+    r"../out.py /tmp/scenelab-out.py code/../../out.py ..\out.py C:\out.py \out.py \\host\out.py code/..\..\out.py"
+)
+
+
+@pytest.mark.parametrize("name", LEADING_OUT.split())
 def test_no_entry_leads_out(tmp_path, name):
     extraction = unpack_zip(tmp_path, (name, b"x"), ("code/student_code.py", CODE))
     assert sorted(path.name for path in files_in(tmp_path)) == ["a.zip", "student_code.py"]

@@ -113,6 +113,114 @@ def test_a_current_cache_is_used_without_decoding_or_locking(listing, cache, mon
     assert not (cache / f".{NAME}.lock").exists()  # so that it can lie on a read-only disk
 
 
+def same_size(path: Path, seed: int = 99) -> bytes:
+    """Return another photo of the file's byte count: JPEG readers ignore what is behind the end."""
+    write_photo(path.parent / "other.jpg", seed, (8, 8))
+    content, size = (path.parent / "other.jpg").read_bytes(), path.stat().st_size
+    (path.parent / "other.jpg").unlink()
+    assert len(content) <= size
+    return content + bytes(size - len(content))
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(same_size(path))
+
+
+def replace_by_an_older_file(path: Path) -> None:
+    other = path.with_name("older")
+    other.write_bytes(same_size(path))
+    os.utime(other, (10**9, 10**9))
+    os.replace(other, path)
+
+
+def overwrite_with_a_clock(path: Path, nanoseconds: int) -> None:
+    path.write_bytes(same_size(path))
+    os.utime(path, ns=(nanoseconds, nanoseconds))
+
+
+def repoint_a_link(path: Path) -> None:
+    other = path.with_name("target.jpg")
+    other.write_bytes(same_size(path))
+    path.unlink()
+    path.symlink_to(other)
+
+
+REPLACEMENTS: dict[str, Callable[[Path], object]] = {
+    "changed in place": overwrite,
+    "replaced by an older file": replace_by_an_older_file,
+    "a nanosecond later": lambda path: overwrite_with_a_clock(path, path.stat().st_mtime_ns + 1),
+    "a clock that ran back": lambda path: overwrite_with_a_clock(path, path.stat().st_mtime_ns - 10**12),
+    "before 1970": lambda path: overwrite_with_a_clock(path, -(10**9)),
+    "in a far future": lambda path: overwrite_with_a_clock(path, 2**63 + 10**9),
+    "a link to another file": repoint_a_link,
+}
+
+
+@pytest.mark.parametrize("replace", REPLACEMENTS.values(), ids=REPLACEMENTS)
+def test_an_image_replaced_by_another_of_its_size_is_packed_again(listing, cache, replace):
+    pack(listing, cache, size=SIZE)
+    before = decoded(listing)
+    replace(listing.file(2))
+    assert not np.array_equal(before, decoded(listing))
+    assert_rebuilt_once(listing, cache)
+
+
+def test_a_copy_with_other_times_needs_no_new_cache(listing, cache, tmp_path, monkeypatch):
+    """Content decides where times differ, and is hashed only once."""
+    pack(listing, cache, size=SIZE)
+    before, reads = identity(cache), []
+    for row in range(5):
+        os.utime(listing.file(row), (10**9 + row, 10**9 + row))
+    monkeypatch.setattr(module, "read_image", None)
+    hashed = module.hash_file
+    monkeypatch.setattr(module, "hash_file", lambda path: reads.append(path) or hashed(path))
+    for _ in range(2):
+        pack(listing, cache, size=SIZE)
+    assert identity(cache) == before
+    assert len(reads) == 5
+
+
+def test_a_cache_on_a_read_only_disk_serves_files_with_other_times(listing, cache, monkeypatch):
+    pack(listing, cache, size=SIZE)
+    os.utime(listing.file(0), (10**9, 10**9))
+
+    def fail(*_):
+        raise LabError("cannot write")
+
+    monkeypatch.setattr(module, "_write_files", fail)
+    monkeypatch.setattr(module, "read_image", None)
+    assert len(pack(listing, cache, size=SIZE)) == 5
+
+
+def test_verify_compares_the_pixels_of_image_and_cache(listing, cache, capsys):
+    """Neither a file changed under its old time nor a damaged array shows in size and time."""
+    pack(listing, cache, size=SIZE)
+    before = identity(cache)
+    pack(listing, cache, size=SIZE, verify=True)
+    assert identity(cache) == before
+    status = listing.file(3).stat()
+    overwrite(listing.file(3))
+    os.utime(listing.file(3), ns=(status.st_atime_ns, status.st_mtime_ns))
+    capsys.readouterr()
+    assert np.array_equal(pack(listing, cache, size=SIZE, verify=True).images, decoded(listing))
+    assert "train: 1 of 5 images differ from the cache, first train/3.jpg; packing again" in capsys.readouterr().err
+    with open(cache / NAME / "images.npy", "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last ^ 1]))
+    assert np.array_equal(pack(listing, cache, size=SIZE, verify=True).images, decoded(listing))
+    assert_rebuilt_once(listing, cache)
+
+
+def test_verify_knows_images_that_were_skipped(listing, cache, capsys):
+    os.truncate(listing.file(1), 200)
+    pack(listing, cache, size=SIZE, on_bad_image="skip")
+    before = identity(cache)
+    assert len(pack(listing, cache, size=SIZE, on_bad_image="skip", verify=True)) == 4
+    assert identity(cache) == before
+
+
 def test_splits_and_sizes_lie_side_by_side(listing, cache):
     for split, size in (("train", SIZE), ("val", SIZE), ("train", 8)):
         pack(dataclasses.replace(listing, split=split), cache, size=size)
@@ -139,6 +247,10 @@ CHANGES: dict[str, Callable[[Listing, Path, Path], Listing | object]] = {
     "manifest damaged": lambda listing, array, manifest: manifest.write_text('{"digest": '),
     "manifest of another kind": lambda listing, array, manifest: manifest.write_text("[]"),
     "manifest missing": lambda listing, array, manifest: manifest.unlink(),
+    "file times missing": lambda listing, array, manifest: (array.parent / "files.npy").unlink(),
+    "file times damaged": lambda listing, array, manifest: os.truncate(array.parent / "files.npy", 200),
+    "file times of another type": lambda listing, array, manifest: np.save(array.parent / "files.npy", np.zeros(5)),
+    "file times of fewer images": lambda listing, array, manifest: cut_times(array.parent / "files.npy"),
     "array missing": lambda listing, array, manifest: array.unlink(),
     "array truncated": lambda listing, array, manifest: os.truncate(array, array.stat().st_size - 1),
     "array empty": lambda listing, array, manifest: os.truncate(array, 0),
@@ -147,6 +259,10 @@ CHANGES: dict[str, Callable[[Listing, Path, Path], Listing | object]] = {
     "another shape": lambda listing, array, manifest: np.save(array, np.zeros((*SHAPE[:3], 4), np.uint8)),
     "another dtype": lambda listing, array, manifest: np.save(array, np.zeros(SHAPE, np.int16)),
 }
+
+
+def cut_times(path: Path) -> None:
+    np.save(path, np.load(path)[:4])
 
 
 def npz(**arrays: np.ndarray) -> bytes:

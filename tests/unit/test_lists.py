@@ -1,7 +1,9 @@
 """Lists of images: MiniPlaces' text files, and trees with one folder per class."""
 
+import os
 import random
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ from scenelab.data.miniplaces import is_miniplaces, list_test, read_categories, 
 from scenelab.data.splits import open_split, read_tree, val_paths
 from scenelab.errors import LabError
 from scenelab.io import files_below
+
+KIT = Path(tree.__file__).parents[1] / "course" / "kit" / "files" / "miniplaces.py"
+MiniPlaces = runpy.run_path(str(KIT))["MiniPlaces"]  # students have it as a file
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -41,12 +46,24 @@ READ = {
     "spaces": ("sea side/1 of 2.jpg 3\nBäume/山 1.jpg 4\n", [("sea side/1 of 2.jpg", 3), ("Bäume/山 1.jpg", 4)]),
     "repeated lines": ("b 1\na 0\nb 1\n", [("b", 1), ("a", 0), ("b", 1)]),
     "dots": ("a..b/c...jpg 0\n", [("a..b/c...jpg", 0)]),
+    "CR": ("a 0\rb 12\r", [("a", 0), ("b", 12)]),
+    "BOM and CRLF": ("\ufeffa b.jpg 0\r\nb 12 \t\r\n\r\n", [("a b.jpg", 0), ("b", 12)]),
+    "backslashes of Windows": ("train\\a b\\x.jpg 0\n", [("train/a b/x.jpg", 0)]),
+    "a backslash in a name": ("train/a\\b.jpg 0\n", [("train/a\\b.jpg", 0)]),
+    "line breaks of other scripts": ("a\x85\u2028\x0c\x1cb.jpg 0\n", [("a\x85\u2028\x0c\x1cb.jpg", 0)]),
+    "Latin-1": (b"caf\xe9/\xff.jpg 0\n", [(os.fsdecode(b"caf\xe9/\xff.jpg"), 0)]),
+    "quotes, formulas, tabs": ("'\"a\tb$x$=#%.jpg 0\n", [("'\"a\tb$x$=#%.jpg", 0)]),
+    "NFC and NFD": ("\u00e9 0\ne\u0301 1\nE 2\ne 3\n", [("\u00e9", 0), ("e\u0301", 1), ("E", 2), ("e", 3)]),
+    "a comment that ends in a number": ("# list 3\na 0\n", [("# list", 3), ("a", 0)]),
+    "a colon": ("a:b.jpg 0\n", [("a:b.jpg", 0)]),
 }
 
 
 @pytest.mark.parametrize(("content", "expected"), READ.values(), ids=READ)
-def test_a_list_is_read_in_its_order(tmp_path, content, expected):
-    assert read_list(write(tmp_path / "train.txt", content)) == expected
+def test_a_list_is_read_in_its_order_by_the_package_and_by_the_kit(tmp_path, content, expected):
+    path = write(tmp_path / "train.txt", content)
+    assert read_list(path) == expected
+    assert MiniPlaces(tmp_path, "train", None).images == expected
 
 
 EXPECTED = "expected 'path label' with a label from 0 to 999999"
@@ -60,7 +77,7 @@ EMPTY = "lists no images; get it again with 'scenelab data download' or 'scenela
         *((f"good.jpg 0\n\n{line}\n", f"line 3 is {line!r}; {EXPECTED}") for line in LINES),
         *(
             (f"good.jpg 0\n{name} 1\n", f"line 2 is {name!r}, outside the data folder; use a path below images/")
-            for name in ("/etc/passwd", "../x.jpg", "train/../../x.jpg", "train/..")
+            for name in ("/etc/passwd", "../x.jpg", "train/../../x.jpg", "train/..", "C:/x.jpg")
         ),
         *((content, EMPTY) for content in ("", "\n \n", "\ufeff")),
         (None, "does not exist; give a folder made by 'scenelab data download', 'import' or 'synth'"),
@@ -71,6 +88,19 @@ def test_an_invalid_list_is_refused_and_its_line_named(tmp_path, content, messag
     if content is not None:
         write(path, content)
     assert_refused(f"{path} {message}", read_list, path)
+    with pytest.raises(SystemExit, match=r"^[^\n]+\Z"):
+        MiniPlaces(tmp_path, "train", None)
+
+
+@pytest.mark.parametrize(
+    "name", [r"\etc\passwd", r"..\x.jpg", r"train\..\..\x.jpg", r"C:\x.jpg", r"\\host\share\x.jpg"]
+)
+def test_a_list_of_windows_does_not_lead_out(tmp_path, name):
+    path = write(tmp_path / "train.txt", f"{name} 0\n")
+    with pytest.raises(LabError, match="outside the data folder"):
+        read_list(path)
+    with pytest.raises(SystemExit, match="line 1"):
+        MiniPlaces(tmp_path, "train", None)
 
 
 def test_a_long_line_is_cut_and_another_encoding_refused(tmp_path):
@@ -78,8 +108,22 @@ def test_a_long_line_is_cut_and_another_encoding_refused(tmp_path):
         read_list(write(tmp_path / "train.txt", "x" * 10_000))
     assert len(str(caught.value)) < 300 + len(str(tmp_path))
     path = write(tmp_path / "train.txt", "x.jpg 0\n".encode("utf-16"))
-    with pytest.raises(LabError, match=rf"^{re.escape(str(path))} cannot be read: .*utf-8"):
+    with pytest.raises(LabError, match=rf"^{re.escape(str(path))} cannot be read: .*utf-8; save it as UTF-8$"):
         read_list(path)
+    with pytest.raises(SystemExit, match="line 1"):
+        MiniPlaces(tmp_path, "train", None)
+
+
+def test_class_names_are_whatever_the_folder_says_in_valid_unicode(tmp_path):
+    for name in (b"caf\xe9", b"caf\xe8", "é".encode(), "e\u0301".encode(), b'a,"b"', b"=1", b"A", b"a"):
+        touch(tmp_path / os.fsdecode(name), "1.jpg", "2.jpg")
+    expected = {"caf\\xe9", "caf\\xe8", "é", "e\u0301", 'a,"b"', "=1", "A", "a"}
+    listing = read_tree(tmp_path, "train")
+    assert set(listing.categories) == expected
+    assert all(listing.file(row).is_file() for row in range(8))
+    write(tmp_path / "categories.txt", b"\xef\xbb\xbf/c/caf\xe9 0\r\n/a/two, words 1\r\n")
+    write(tmp_path / "train.txt", "x 1\n")
+    assert read_split(tmp_path, "train").categories == ("caf\\xe9", "two, words")
 
 
 def test_categories_lose_their_letter_and_keep_their_parts(tmp_path):

@@ -128,6 +128,25 @@ def test_large_files_and_links_are_reported(homework, monkeypatch):
     assert "together, more than 2,000" in total
 
 
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"a\nb\x1b.png", "\u202egpj.png".encode(), "\u200b.png".encode()])
+def test_names_that_the_grader_leaves_out_are_reported(homework, capsys, name):
+    write(homework, {f"results/{os.fsdecode(name)}": b"x"})
+    assert check_and_zip(homework, homework / "out.zip") == 1
+    shown = submission.visible(os.fsdecode(name))
+    assert f"results/{shown}: has invisible characters in its name" in capsys.readouterr().out
+    assert check_and_zip(homework, homework / "out.zip", anyway=True) == 0
+    assert f"results/{shown}" in names_in(homework / "out.zip")
+
+
+def test_names_in_any_script_are_zipped(homework):
+    names = {
+        f"results/{name}": b"x" for name in ("Shot 3.05\u202fPM.png", "図 é e\u0301 😀.png", "=1,$x$'\"%.png", "-rf")
+    }
+    assert messages(write(homework, names)) == []
+    write_zip(homework, homework / "out.zip")
+    assert set(names_in(homework / "out.zip")) == {*FILES, *names}
+
+
 def test_a_test_that_hangs_is_reported(homework, monkeypatch):
     monkeypatch.setattr(submission, "TEST_SECONDS", 1)
     write(homework, {TEST: b"while True: pass\n"})

@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
+from scenelab.evaluation.evaluate import csv_path
 from scenelab.io import read_json
 from scenelab.runs.provenance import digest
 from scenelab.runs.run import Run
@@ -73,8 +74,8 @@ def read_gallery(run: Run, dataset: MemmapDataset) -> ErrorsGallery:
     evaluation = read_json(result) if path.exists() and result.exists() else {}
     if evaluation.get("digest") != dataset.digest or evaluation.get("weights", "") not in ("", digest(run.best)):
         return ErrorsGallery(dataset, [], [], is_evaluated=False)
-    rows, names = {name: row for row, name in enumerate(dataset.paths)}, dataset.categories
-    with open(path, newline="", encoding="utf-8") as file:
+    rows, names = {csv_path(name): row for row, name in enumerate(dataset.paths)}, dataset.categories
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         wrong = [line for line in csv.DictReader(file) if line["label"] != line["guess1"] and line["path"] in rows]
     mistakes = [
         Mistake(rows[line["path"]], names[int(line["label"])], names[int(line["guess1"])], float(line["confidence"]))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from scenelab.cli.arguments import Commands, Count, Json, Pixels, Seed
+from scenelab.cli.arguments import Commands, Count, Flag, Json, Pixels, Seed
 from scenelab.cli.output import print_json
 from scenelab.errors import LabError
 
@@ -138,6 +138,7 @@ def pack(
     size: Pixels = 128,
     cache: Annotated[Path | None, arg(metavar="CACHE", help_behavior_hint="(default: FOLDER/packed)")] = None,
     damaged: Literal["refuse", "skip"] = "refuse",
+    verify: Flag = False,
 ) -> None:
     """Decode the images into the cache that training reads.
 
@@ -150,11 +151,14 @@ def pack(
         size: side of the decoded images in pixels.
         cache: folder for the decoded images.
         damaged: stop at a missing or unreadable image, or skip it.
+        verify: decode the images again and compare them with the cache.
     """
-    from scenelab.data.splits import open_dataset
+    from scenelab.data.cache import pack as pack_images
+    from scenelab.data.splits import CACHE, open_split
 
     for split in ("train", "val"):
-        dataset = open_dataset(folder, cache, split, size, damaged)
+        place, listing = cache or folder / CACHE, open_split(folder, split)
+        dataset = pack_images(listing, place, size=size, on_bad_image=damaged, verify=verify)
         print(f"{split}: {len(dataset)} images, {dataset.images.nbytes / 1e6:.0f} MB in {cache or folder / 'packed'}")
 
 

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import unicodedata
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ MAX_FILE_BYTES = 50_000_000
 MAX_SOURCE_BYTES = 2_000_000  # per Python file
 MAX_BYTES = 200_000_000  # total of all files
 TEST_SECONDS = 300
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories of invisible characters, and of bytes that are not UTF-8
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # fixed modification time, so that the same files give an identical zip
 MODELS = (".pth.tar", ".pth", ".pt", ".tar")
 ABSOLUTE = re.compile(
@@ -52,7 +54,12 @@ class Problem:
 
     def __str__(self) -> str:
         place = self.where if self.line is None else f"{self.where}, line {self.line}"
-        return f"{place}: {self.what}"
+        return visible(f"{place}: {self.what}")
+
+
+def visible(text: str) -> str:
+    """Return text with `?` for each invisible character."""
+    return "".join("?" if unicodedata.category(letter) in UNSEEN else letter for letter in text)
 
 
 def _below(folder: Path) -> list[Path]:
@@ -106,6 +113,9 @@ def _layout(root: Path, files: list[Path]) -> Iterator[Problem]:
         yield Problem("code/student_code.py", "is missing; it must contain your answers")
     if (root / "results").is_dir() and not any(path.parts[0] == "results" for path in files):
         yield Problem("results/", "is empty; put your results there, such as curves and images")
+    for name in (path.as_posix() for path in files):
+        if visible(name) != name:
+            yield Problem(name, "has invisible characters in its name and would not be graded; rename it", rule="names")
     for folder in sorted({path.parent for path in files if path.suffix != ".py"}):  # code may be in code/models/
         for name in [part for part in folder.parts[1:] if part in FORBIDDEN][:1]:
             yield Problem(f"{folder.as_posix()}/", FORBIDDEN_TEXT.format(name), rule="forbidden folders")
@@ -228,7 +238,7 @@ def write_zip(root: Path, target: Path) -> int:
                     content = (root / path).read_bytes()
                 except OSError as error:  # errors of read() have no path
                     raise OSError(error.errno, error.strerror, str(root / path)) from error
-                entry = zipfile.ZipInfo(path.as_posix(), ZIP_TIME)
+                entry = zipfile.ZipInfo(visible(path.as_posix()), ZIP_TIME)
                 entry.create_system, entry.external_attr = 3, 0o644 << 16
                 file.writestr(entry, content, zipfile.ZIP_DEFLATED, compresslevel=9)
         os.chmod(temporary, 0o644)
@@ -257,7 +267,7 @@ def check_and_zip(root: Path, out: Path, *, anyway: bool = False, test: bool = T
     try:
         problems = check(root, test=test)
     except OSError as error:
-        print(f"cannot read {error.filename or root}: {error.strerror or error}; fix that; no zip written")
+        print(visible(f"cannot read {error.filename or root}: {error.strerror or error}; fix that; no zip written"))
         return 1
     for problem in problems:
         print(f"- {problem}")
@@ -271,11 +281,11 @@ def check_and_zip(root: Path, out: Path, *, anyway: bool = False, test: bool = T
     except OSError as error:
         cause = error.strerror or error
         if any(Path(error.filename or "").is_relative_to(root / folder) for folder in FOLDERS):
-            print(f"cannot read {error.filename}: {cause}; fix that; no zip written")
+            print(visible(f"cannot read {error.filename}: {cause}; fix that; no zip written"))
         else:
-            print(f"cannot write {out}: {cause}; choose another with --out")
+            print(visible(f"cannot write {out}: {cause}; choose another with --out"))
         return 1
-    print(f"{out}: {count} files, {out.stat().st_size:,} bytes. Submit it as it is.")
+    print(visible(f"{out}: {count} files, {out.stat().st_size:,} bytes. Submit it as it is."))
     return 0
 
 

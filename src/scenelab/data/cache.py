@@ -1,31 +1,29 @@
-"""Cache of a split's decoded images: a memory-mapped uint8 array and a manifest."""
+"""Cache of a split's decoded images: a memory-mapped uint8 array, a manifest, and the state of the source files."""
 
-import errno
 import hashlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Literal
 
 import numpy as np
 import torch
-from filelock import FileLock
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from scenelab.data.decode import fit, read_image
+from scenelab.data.file_state import FILES, hash_file, reraise_disk_error, stat_files
 from scenelab.data.miniplaces import Listing
 from scenelab.errors import LabError, printable
-from scenelab.io import atomic_dir, explain_write_errors
+from scenelab.io import NO_LOCKS, atomic_dir, atomic_write, explain_write_errors, lock_folder
 from scenelab.progress import progress
-from scenelab.schema import Model
+from scenelab.schema import FileName, Model
 
 VERSION = 1
 OnBadImage = Literal["refuse", "skip"]
-FILE_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES)
-"""Error numbers of a single bad image file; any other number means that the disk failed."""
-
 SkippedRows = dict[int, tuple[str, str]]  # index into the listing → path and reason
 
 
@@ -37,9 +35,9 @@ class Manifest(Model):
     split: str
     images: int
     size: int
-    source: str
+    source: FileName
     layout: str
-    skipped: tuple[tuple[int, str, str], ...]
+    skipped: tuple[tuple[int, FileName, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,51 +99,51 @@ def digest(listing: Listing, size: int, on_bad_image: OnBadImage = "refuse") -> 
 
     With `refuse`, raise a LabError if an image file is missing.
     """
+    return _digest(listing, size, on_bad_image, stat_files(listing))
+
+
+def _digest(listing: Listing, size: int, on_bad_image: OnBadImage, files: np.ndarray) -> str:
     sha = hashlib.sha256(f"{VERSION} {size} {listing.split}\n".encode())
     if on_bad_image == "skip":
         sha.update(b"without damaged images\n")
-    missing = []
-    for path, label in zip(listing.paths, listing.labels, strict=True):
-        try:
-            length = str(os.stat(listing.root / path).st_size)
-        except OSError as error:
-            _reraise_disk_error(error, listing.root / path)
-            missing.append(path)
-            length = "missing"
-        sha.update(f"{path} {label} {length}\n".encode(errors="surrogateescape"))
-    if missing and on_bad_image == "refuse":
+    for path, label, length in zip(listing.paths, listing.labels, files["size"].tolist(), strict=True):
+        sha.update(f"{path} {label} {'missing' if length < 0 else length}\n".encode(errors="surrogateescape"))
+    missing = np.flatnonzero(files["size"] < 0)
+    if len(missing) and on_bad_image == "refuse":
         raise LabError(
-            f"{len(missing)} of {len(listing)} listed images are missing in {listing.root}, first {missing[0]}; "
-            f"list them with 'scenelab data verify {listing.root.parent}' or skip them with --damaged skip"
+            f"{len(missing)} of {len(listing)} listed images are missing in {listing.root}, "
+            f"first {listing.paths[missing[0]]}; list them with 'scenelab data verify {listing.root.parent}' "
+            "or skip them with --damaged skip"
         )
     return sha.hexdigest()
 
 
-def _reraise_disk_error(error: BaseException | None, path: Path) -> None:
-    """Raise a LabError if `error` comes from the disk; disk errors end the run even with `--damaged skip`."""
-    if isinstance(error, OSError) and error.errno not in (None, *FILE_ERRORS):  # None: raised by Pillow
-        cause = error.strerror or error
-        raise LabError(f"cannot read {path}: {cause}; fix the disk, then run the command again") from error
-
-
-def pack(listing: Listing, folder: Path, *, size: int = 128, on_bad_image: OnBadImage = "refuse") -> MemmapDataset:
+def pack(
+    listing: Listing, folder: Path, *, size: int = 128, on_bad_image: OnBadImage = "refuse", verify: bool = False
+) -> MemmapDataset:
     """Return a listing's images, memory-mapped from the cache, which is built first if it is missing or stale.
 
-    If two processes need the same cache, one builds it and the other waits.
+    A file whose size or modification time changed is compared by content. If two processes need the same cache, one
+    builds it and the other waits.
 
     Args:
         listing: paths and labels of the images.
         folder: folder of all caches, with one subfolder per split and size.
         size: side of the cached images in pixels.
         on_bad_image: raise a LabError at a missing or damaged image (`refuse`), or omit it (`skip`).
+        verify: decode every image and compare its pixels with the cache.
     """
-    expected = digest(listing, size, on_bad_image)
+    files = stat_files(listing)
+    expected = _digest(listing, size, on_bad_image, files)
     target = Path(folder) / f"{listing.split}-{size}"
-    images, skipped = _open_current(target, expected, len(listing), size) or _build(
-        listing, target, expected, size, on_bad_image
-    )
+    opened = _open_current(listing, target, expected, size, files)
+    if opened and verify and (different := _compare(listing, *opened, size)):
+        count = f"{len(different)} of {len(listing)} images"
+        print(f"{listing.split}: {count} differ from the cache, first {different[0]}; packing again", file=sys.stderr)
+        opened = None
+    images, skipped = opened or _build(listing, target, expected, size, on_bad_image, again=verify)
     if skipped:
-        path, reason = next(iter(skipped.values()))
+        path, reason = map(printable, next(iter(skipped.values())))
         count = f"{len(skipped)} of {len(listing)} listed images"
         print(f"{listing.split}: {count} are skipped, first {path} ({reason})", file=sys.stderr)
         expected += f"[without {hashlib.sha256(repr(sorted(skipped)).encode()).hexdigest()}]"
@@ -161,52 +159,111 @@ def pack(listing: Listing, folder: Path, *, size: int = 128, on_bad_image: OnBad
     )
 
 
-def _open_current(target: Path, expected: str, count: int, size: int) -> tuple[np.ndarray, SkippedRows] | None:
+def _open_current(
+    listing: Listing, target: Path, expected: str, size: int, files: np.ndarray
+) -> tuple[np.ndarray, SkippedRows] | None:
     """Return the memory-mapped array and the skipped rows, or None if the cache is missing, damaged or stale."""
     try:
+        folder = os.stat(target)
         manifest = Manifest.read(target / "manifest.json")
-        images = np.load(target / "images.npy", mmap_mode="r")
-        is_valid = images.shape == (count - len(manifest.skipped), size, size, 3) and images.dtype == np.uint8
-        # another process may have replaced both files since the manifest was read
-        is_current = manifest.digest == expected == Manifest.read(target / "manifest.json").digest
+        images, known = np.load(target / "images.npy", mmap_mode="r"), np.load(target / "files.npy")
+        is_valid = images.shape == (len(listing) - len(manifest.skipped), size, size, 3) and images.dtype == np.uint8
+        # another process may have replaced the folder since
+        is_current = manifest.digest == expected and os.path.samestat(folder, os.stat(target))
+        changed = np.flatnonzero(known[["size", "mtime"]] != files[["size", "mtime"]])
     except Exception:  # numpy parses the header as Python, so a damaged one raises any type
         return None
-    return (
-        (images, {row: (path, reason) for row, path, reason in manifest.skipped}) if is_valid and is_current else None
-    )
+    if not (is_valid and is_current and known.dtype == FILES):
+        return None
+    if any((hash_file(listing.file(row)) != known["sha256"][row]).any() for row in changed.tolist()):
+        return None
+    if len(changed):
+        files["sha256"] = known["sha256"]
+        with suppress(LabError):  # the cache may be on a read-only disk
+            _write_files(target, files)
+    return images, {row: (path, reason) for row, path, reason in manifest.skipped}
+
+
+def _write_files(folder: Path, files: np.ndarray) -> None:
+    with atomic_write(folder / "files.npy") as file:
+        np.save(file, files)
+
+
+def _compare(listing: Listing, images: np.ndarray, skipped: SkippedRows, size: int) -> list[str]:
+    """Return the paths of the images whose pixels, or whose damage, differ from the cache."""
+    different, number = [], 0
+    with progress(f"comparing {listing.split}", len(listing)) as advance:
+        for row, name in enumerate(listing.paths):
+            pixels = _decode(listing, row, size)
+            if isinstance(pixels, LabError) or row in skipped:
+                is_equal = isinstance(pixels, LabError) and row in skipped
+            else:
+                is_equal = np.array_equal(images[number], pixels)
+            number += row not in skipped
+            if not is_equal:
+                different.append(printable(name))
+            advance(1)
+    return different
 
 
 def _build(
-    listing: Listing, target: Path, expected: str, size: int, on_bad_image: OnBadImage
+    listing: Listing, target: Path, expected: str, size: int, on_bad_image: OnBadImage, *, again: bool
 ) -> tuple[np.ndarray, SkippedRows]:
     """Build the cache under a lock, and return the memory-mapped array and the skipped rows.
 
-    If another process has built the cache meanwhile, it is only opened.
+    If another process has built the cache meanwhile, it is only opened, except with `again`.
     """
     megabytes = len(listing) * size * size * 3 / 1e6
     fix = f"the image cache needs about {megabytes:.0f} MB, choose another folder with --cache"
     with explain_write_errors(target, fix):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.parent / f".{target.name}.lock"):  # released by the system if the process dies
-            if opened := _open_current(target, expected, len(listing), size):
+        with _locked(target):
+            files = stat_files(listing)
+            if not again and (opened := _open_current(listing, target, expected, size, files)):
                 return opened
             with atomic_dir(target, replace=True, fix=fix) as folder:
-                skipped = _write_images(listing, folder / "images.npy", size, on_bad_image)
+                skipped = _write_images(listing, folder / "images.npy", size, on_bad_image, files)
+                _write_files(folder, files)
                 Manifest(
                     version=VERSION,
                     digest=expected,
                     split=listing.split,
                     images=len(listing) - len(skipped),
                     size=size,
-                    source=printable(str(listing.root)),
+                    source=str(listing.root),
                     layout="N×H×W×3 uint8 RGB",
                     skipped=tuple((row, *entry) for row, entry in skipped.items()),
                 ).write(folder / "manifest.json")
             return np.load(target / "images.npy", mmap_mode="r"), skipped
 
 
-def _write_images(listing: Listing, path: Path, size: int, on_bad_image: OnBadImage) -> SkippedRows:
-    """Decode the images to a uint8 .npy file and return the skipped rows.
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Hold the lock of a cache inside the block; the system releases it if the process dies."""
+    try:
+        handle = lock_folder(target.parent, f".{target.name}.lock", wait=True)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _decode(listing: Listing, row: int, size: int) -> np.ndarray | LabError:
+    """Return an image's pixels as a size×size×3 array, or the error of an image that cannot be read."""
+    try:
+        return fit(read_image(listing.file(row)), size).permute(1, 2, 0).contiguous().numpy()
+    except LabError as error:
+        reraise_disk_error(error.__cause__, listing.file(row))
+        return error
+
+
+def _write_images(listing: Listing, path: Path, size: int, on_bad_image: OnBadImage, files: np.ndarray) -> SkippedRows:
+    """Decode the images to a uint8 .npy file, complete `files` with their hashes, and return the skipped rows.
 
     The file is not written through a memory map, where a full disk would end the process with SIGBUS.
     """
@@ -214,14 +271,14 @@ def _write_images(listing: Listing, path: Path, size: int, on_bad_image: OnBadIm
     with open(path, "wb") as file, progress(f"packing {listing.split}", len(listing)) as advance:
         _write_header(file, len(listing), size)
         for row, name in enumerate(listing.paths):
-            try:
-                image = fit(read_image(listing.file(row)), size)
-                file.write(image.permute(1, 2, 0).contiguous().numpy().tobytes())
-            except LabError as error:
-                _reraise_disk_error(error.__cause__, listing.file(row))
-                if on_bad_image == "refuse":
-                    raise LabError(f"{error}, or skip it with --damaged skip") from error
-                skipped[row] = (printable(name), printable(str(error)))
+            files["sha256"][row] = hash_file(listing.file(row))
+            pixels = _decode(listing, row, size)
+            if isinstance(pixels, np.ndarray):
+                file.write(pixels.tobytes())
+            elif on_bad_image == "refuse":
+                raise LabError(f"{pixels}, or skip it with --damaged skip") from pixels
+            else:
+                skipped[row] = (name, printable(str(pixels)))
             advance(1)
         if len(skipped) == len(listing):
             raise LabError(f"none of the {len(listing)} listed images in {listing.root} can be read; get them again")

@@ -1,14 +1,16 @@
 """Read MiniPlaces' lists of `path label` lines; images are in `images/` (github.com/CSAILVision/miniplaces)."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from scenelab.errors import LabError
-from scenelab.io import files_below, read_text
+from scenelab.io import files_below, read_lines
 
 LISTS = ("train.txt", "val.txt")
+DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 LABEL = re.compile("[0-9]{1,6}")  # bounds the number of classes, even with a typo such as 10000000000
 
 
@@ -21,6 +23,10 @@ class Listing:
     paths: tuple[str, ...]
     labels: tuple[int, ...]
     categories: tuple[str, ...]
+
+    def __post_init__(self) -> None:  # a class may be named by a folder, whose name may have bytes that are not UTF-8
+        names = (os.fsencode(name).decode(errors="backslashreplace") for name in self.categories)
+        object.__setattr__(self, "categories", tuple(names))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -35,7 +41,9 @@ def read_list(path: Path) -> list[tuple[str, int]]:
     path = Path(path)
     entries = []
     for number, name, label in _parse_lines(path, "'path label' with a label from 0 to 999999"):
-        if name.startswith("/") or ".." in Path(name).parts:
+        if "/" not in name:
+            name = name.replace("\\", "/")  # a list made on Windows
+        if name.startswith("/") or DRIVE.match(name) or ".." in Path(name).parts:
             raise LabError(f"{path} line {number} is {name!r}, outside the data folder; use a path below images/")
         entries.append((name, label))
     if not entries:
@@ -47,12 +55,11 @@ def _parse_lines(path: Path, expected: str) -> Iterator[tuple[int, str, int]]:
     """Yield (line number, name, label) per non-blank line; an error message cites the `expected` format."""
     if not path.exists():
         raise LabError(f"{path} does not exist; give a folder made by 'scenelab data download', 'import' or 'synth'")
-    for number, line in enumerate(map(str.strip, read_text(path).splitlines()), start=1):
+    for number, line in read_lines(path):
         name, _, label = line.rpartition(" ")
-        if line and (not name or "\0" in name or not LABEL.fullmatch(label)):
+        if not name or "\0" in name or not LABEL.fullmatch(label):
             raise LabError(f"{path} line {number} is {line[:80]!r}; expected {expected}")
-        if line:
-            yield number, name.strip(), int(label)
+        yield number, name.strip(), int(label)
 
 
 def read_categories(folder: Path) -> tuple[str, ...]:

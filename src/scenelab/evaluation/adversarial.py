@@ -14,8 +14,8 @@ from torch import Tensor
 from scenelab.attacks import APGD, FGSM, PGD, Attack, AttackResult, Linf, Square, TargetedAPGD
 from scenelab.attacks.attack import Targets
 from scenelab.classifier import Model, OnProgress, no_progress
-from scenelab.errors import LabError
-from scenelab.evaluation.figures import new_figure, show_image
+from scenelab.errors import LabError, printable
+from scenelab.evaluation.figures import label, new_figure, show_image
 from scenelab.evaluation.predict import BATCH_SIZE, top1
 from scenelab.evaluation.results import Result, Value, stamp_result
 from scenelab.io import atomic_write
@@ -23,10 +23,12 @@ from scenelab.models.inference import prepare_for_inference
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run
+from scenelab.schema import FileName
 
 MethodName = Literal["fgsm", "pgd", "apgd", "apgd-t", "square"]
 LEVELS = 255
 SHEET_IMAGES = 8
+MAX_STEM = 200  # bytes; a file name has at most 255
 QUERIES_PER_STEP = 25  # queries of Square per step of the other attacks
 AMPLITUDE = 0.5  # distance from gray at which the largest change of an image is drawn
 
@@ -92,7 +94,7 @@ class Change(Value):
 class AttackedImage(Change):
     """Entry of `attack.json`: image name, PNG file, true category, attack success, and L∞ norm of the perturbation."""
 
-    image: str
+    image: FileName
     file: str
     label: str | None
     fooled: bool
@@ -158,12 +160,13 @@ def write_adversarial(
         path.unlink()  # written by an earlier attack
     entries = []
     for row, (name, change) in enumerate(zip(names, changes, strict=True)):
-        path = folder / f"{row + 1:03d}-{Path(name).stem}.png"
+        stem = printable(Path(name).stem).encode()[:MAX_STEM].decode(errors="ignore")
+        path = folder / f"{row + 1:03d}-{stem}.png"
         with atomic_write(path) as file:
             file.write(to_png(result.images[row]))
-        label = None if labels is None else categories[labels[row]]
+        category = None if labels is None else categories[labels[row]]
         outcome = {"fooled": bool(result.success[row]), "largest": result.norms[row].item()}
-        entries.append(AttackedImage(image=name, file=path.name, label=label, **dict(change), **outcome))
+        entries.append(AttackedImage(image=name, file=path.name, label=category, **dict(change), **outcome))
     draw_samples(images, result.images, changes[:SHEET_IMAGES], settings.epsilon, folder / "attack.png")
     report = AttackReport(
         **stamp_result(run, stored),
@@ -196,8 +199,8 @@ def draw_samples(images: Tensor, adversarial: Tensor, changes: list[Change], eps
             factor = AMPLITUDE / largest if largest else 1.0
             for axis, pixels in zip(line, (image, example, 0.5 + factor * (example - image)), strict=True):
                 show_image(axis, pixels.permute(1, 2, 0).numpy().clip(0, 1))
-            line[0].set_xlabel(f"{change.before} {100 * change.confidence:.0f} %", fontsize=7)
-            line[1].set_xlabel(f"{change.after} {100 * change.certainty:.0f} %", fontsize=7)
+            line[0].set_xlabel(f"{label(change.before)} {100 * change.confidence:.0f} %", fontsize=7)
+            line[1].set_xlabel(f"{label(change.after)} {100 * change.certainty:.0f} %", fontsize=7)
             line[2].set_xlabel(f"largest change {255 * largest:.0f} levels, shown {factor:.0f}×", fontsize=7)
         titles = ("image", f"adversarial, ε = {name_epsilon(epsilon)}", "difference")
         for axis, title in zip(axes[0], titles, strict=True):

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from scenelab.attribution import METHODS
 from scenelab.classifier import Model, OnProgress, no_progress
+from scenelab.errors import printable
 from scenelab.evaluation.predict import top1
 from scenelab.evaluation.results import Value
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
+from scenelab.schema import FileName
 
 PERCENTILE = 99.0
 BATCH_SIZE = 20
@@ -52,7 +54,7 @@ class Rendering:
 class Explanation(Value):
     """Index or file name of an image, predicted and true category, and upper limit of the color scale per method."""
 
-    image: int | str
+    image: int | FileName
     guess: str
     confidence: float
     label: str | None
@@ -64,7 +66,7 @@ class Explanation(Value):
         lines = [f"{self.guess} {100 * self.confidence:.0f} %"]
         if self.label not in (None, self.guess):
             lines.append(f"is {self.label}")
-        return "\n".join([self.image, *lines] if isinstance(self.image, str) else lines)
+        return "\n".join(map(printable, [self.image, *lines] if isinstance(self.image, str) else lines))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,10 @@ from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
+from scenelab.errors import TYPOGRAPHY, printable
 from scenelab.evaluation.attribution_gallery import Gallery, Rendering, Row, Style
 from scenelab.evaluation.faithfulness import CurveSummary, Faithfulness
-from scenelab.evaluation.figures import new_figure, show_image
+from scenelab.evaluation.figures import label, new_figure, show_image
 from scenelab.evaluation.localization import ItemSummary, Localization
 from scenelab.evaluation.results import Result
 from scenelab.evaluation.sanity import Sanity
@@ -61,7 +62,7 @@ def draw_sheet(rows: list[Row], title: str, rendering: Rendering, path: Path) ->
     with new_figure(path, len(rows), 1 + len(names), size=size, images=True, squeeze=False) as (figure, axes):
         for row, line in zip(rows, axes, strict=True):
             show_image(line[0], row.image.permute(1, 2, 0).numpy())
-            line[0].set_xlabel(row.explanation.text.replace("$", r"\$"), fontsize=7, loc="left")
+            line[0].set_xlabel("\n".join(map(label, row.explanation.text.split("\n"))), fontsize=7, loc="left")
             for axis, name in zip(line[1:], names, strict=True):
                 show_image(axis, paint(row.image, row.maps[name], rendering.style))
                 axis.set_xlabel(f"{row.explanation.limits[name]:.2g}", fontsize=7, loc="right")
@@ -83,7 +84,8 @@ def write_page(path: Path, result: Result, galleries: list[Gallery]) -> None:
         "figure": lambda name: _data_url((path.parent / f"{name}.png").read_bytes(), "png"),
     }
     with atomic_write(path, "w") as file:
-        file.write(environment.get_template("attribution.html").render(result=result, galleries=galleries))
+        page = environment.get_template("attribution.html").render(result=result, galleries=galleries)
+        file.write(printable(page, keep=TYPOGRAPHY))
 
 
 def _jpeg(pixels: np.ndarray) -> str:
@@ -166,4 +168,4 @@ def _draw_densities(axis: Axes, items: list[ItemSummary]) -> None:
         axis.plot(item.density, row, "o", color="black", ms=4, mfc=face)
         axis.plot(item.elsewhere, row, "|", color="black", ms=8, mew=1.2)
     axis.axvline(1, color="black", lw=1, ls="--")
-    axis.set_yticks(range(len(items)), [f"{item.item} ({item.images})" for item in items], fontsize=7)
+    axis.set_yticks(range(len(items)), [f"{label(item.item)} ({item.images})" for item in items], fontsize=7)

@@ -11,9 +11,9 @@ import torch
 
 from scenelab.data.decode import read_images
 from scenelab.data.miniplaces import list_test, read_list
-from scenelab.errors import LabError
+from scenelab.errors import LabError, printable
 from scenelab.evaluation.results import Stamped
-from scenelab.io import atomic_write, read_text
+from scenelab.io import atomic_write, read_lines
 from scenelab.progress import progress
 from scenelab.runs.network import Stored, read_classifier
 from scenelab.runs.provenance import TrainingResult, stamp
@@ -67,7 +67,10 @@ def guess(stored: Stored, images: Path, names: list[str]) -> Guesses:
 def write_guesses(path: Path, guesses: Guesses) -> None:
     """Write predicted labels to the challenge's text file."""
     with atomic_write(path, "w") as file:
-        file.writelines(f"{name} {' '.join(map(str, labels))}\n" for name, labels in guesses.items())
+        for name, labels in guesses.items():
+            if "\n" in name or "\r" in name:
+                raise LabError(f"the name {printable(name)!r} has a line break; rename the image")
+            file.write(f"{name} {' '.join(map(str, labels))}\n")
 
 
 def read_guesses(path: Path) -> Guesses:
@@ -77,10 +80,8 @@ def read_guesses(path: Path) -> Guesses:
         LabError: the file is missing, a line is not a name and five labels, or an image occurs twice.
     """
     guesses: Guesses = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        name, *labels = line.split()
+    for number, line in read_lines(path):
+        name, *labels = line.rsplit(maxsplit=GUESSES)
         if len(labels) != GUESSES or not all(re.fullmatch("[0-9]{1,6}", label) for label in labels):
             raise LabError(f"{path} line {number} is {line[:80]!r}; expected a name and five labels from 0")
         if name in guesses:

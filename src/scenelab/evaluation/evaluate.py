@@ -14,9 +14,10 @@ from scenelab.evaluation.figures import draw_confused, draw_confusion, draw_curv
 from scenelab.evaluation.intervals import Interval, wilson
 from scenelab.evaluation.metrics import ConfusedPair, confusion, hits, most_confused, per_class, predict_logits, top_k
 from scenelab.evaluation.results import Result, Value, stamp_result
-from scenelab.io import atomic_write
+from scenelab.io import FORMULA_STARTS, atomic_write
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run
+from scenelab.schema import FileName
 
 
 class Accuracy(Value):
@@ -34,7 +35,7 @@ class EvaluationResult(Result):
     """Content of `results/SPLIT.json`: metrics on a split; a class without images has an accuracy of NaN."""
 
     split: str
-    source: str
+    source: FileName
     images: int
     digest: str
     epoch: int
@@ -85,6 +86,11 @@ def _accuracy(logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> Accuracy:
     return Accuracy(**values, loss=loss, ece=expected_calibration_error(logits, labels))
 
 
+def csv_path(path: str) -> str:
+    """Return a relative path as a cell that no spreadsheet runs as a formula: `./=x.png` for `=x.png`."""
+    return f"./{path}" if path.startswith(FORMULA_STARTS) else path
+
+
 def _write_predictions(path: Path, logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> None:
     """Write one CSV row per image: path, label, confidence, and the classes of up to five top predictions."""
     confidence = logits.softmax(dim=1).max(dim=1).values
@@ -93,7 +99,7 @@ def _write_predictions(path: Path, logits: Float[Tensor, "n k"], dataset: Memmap
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["path", "label", "confidence", *(f"guess{rank + 1}" for rank in range(guesses.shape[1]))])
         for row, name in enumerate(dataset.paths):
-            table.writerow([name, int(dataset.labels[row]), f"{confidence[row]:.4f}", *guesses[row].tolist()])
+            table.writerow([csv_path(name), int(dataset.labels[row]), f"{confidence[row]:.4f}", *guesses[row].tolist()])
 
 
 def draw_all(result: EvaluationResult, rows: list[dict[str, Any]], folder: Path) -> list[Path]:

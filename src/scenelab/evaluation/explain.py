@@ -37,7 +37,7 @@ from scenelab.evaluation.results import Result, SaliencyTest, stamp_result
 from scenelab.evaluation.sanity import Sanity, check_sanity
 from scenelab.io import read_json
 from scenelab.runs.network import Stored
-from scenelab.runs.run import Run
+from scenelab.runs.run import Run, event_folder
 from scenelab.schema import parse
 
 SHEET_IMAGES = 8
@@ -89,6 +89,7 @@ def explain_split(
     one image per class. `names` are keys of METHODS. `data` is the data folder with the object annotations.
     """
     path, folder = run.results / "attribution.json", run.results / "attention"
+    event_folder(run.events)
     if tests.objects:
         find_annotated(dataset, data)
     logits = predict_logits(stored.model, dataset, size=stored.size)
@@ -139,6 +140,7 @@ def explain_files(
     run: Run, stored: Stored, paths: list[Path], *, names: tuple[str, ...], rendering: Rendering
 ) -> AttributionResult:
     """Write a gallery of attribution maps for image files, resized and center-cropped, to RUN/results."""
+    event_folder(run.events)
     images = read_images(paths, stored.size).contiguous(memory_format=torch.channels_last)
     gallery = make_gallery("images", [path.name for path in paths], images, stored, names, rendering)
     result = _make_result(run, stored, names, [gallery], split=None, images=len(paths))
@@ -178,7 +180,7 @@ def _log_images(run: Run, galleries: list[Gallery]) -> None:
     folder = run.events / "attention"
     for path in folder.glob("events.out.tfevents.*"):
         path.unlink()
-    with SummaryWriter(str(folder)) as writer:
+    with SummaryWriter(event_folder(folder)) as writer:
         for gallery in galleries:
             for step, row in enumerate(gallery.rows):
                 maps = [paint(row.image, values, gallery.rendering.style) for values in row.maps.values()]

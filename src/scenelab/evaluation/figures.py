@@ -14,10 +14,12 @@ from jaxtyping import Int64
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.typing import RcKeyType
 from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
+from scenelab.errors import printable
 from scenelab.evaluation.calibration import Bin
 from scenelab.evaluation.metrics import ConfusedPair
 from scenelab.io import atomic_write
@@ -32,6 +34,7 @@ STYLE: dict[RcKeyType, Any] = {
     "figure.constrained_layout.use": True,
 }
 MAX_LABELED_CLASSES = 120  # more names are illegible
+MAX_LABEL, MISSING_GLYPH = 32, "\N{REPLACEMENT CHARACTER}"  # characters per label
 PAIRS, EACH = 6, 4  # rows and columns of the sheet of confused images
 
 
@@ -54,6 +57,14 @@ def save(figure: Figure, path: Path, *, vector: bool = True) -> None:
         with plt.rc_context({"svg.hashsalt": "scenelab"}), atomic_write(path.with_suffix(".svg")) as file:
             figure.savefig(file, format="svg", metadata={"Date": None})
     plt.close(figure)
+
+
+def label(text: str) -> str:
+    """Return untrusted text as one short line for matplotlib: no formulas, only glyphs of the font."""
+    charmap = get_font(findfont(FontProperties())).get_charmap()
+    line = printable(text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 1]}…")
+    line = f" {line}" if line.startswith("_") else line  # legends omit labels with an underscore in front
+    return "".join(letter if ord(letter) in charmap else MISSING_GLYPH for letter in line).replace("$", r"\$")
 
 
 def show_image(axis: Axes, pixels: Any) -> None:
@@ -93,8 +104,8 @@ def draw_confusion(counts: list[list[int]], names: list[str], title: str, path: 
         axis.set(xlabel="predicted", ylabel="true", title=title)
         if len(names) <= MAX_LABELED_CLASSES:
             font = 9 if len(names) <= 20 else 5.5
-            axis.set_xticks(range(len(names)), names, rotation=90, fontsize=font)
-            axis.set_yticks(range(len(names)), names, fontsize=font)
+            axis.set_xticks(range(len(names)), map(label, names), rotation=90, fontsize=font)
+            axis.set_yticks(range(len(names)), map(label, names), fontsize=font)
 
 
 def draw_per_class(accuracies: dict[str, float], overall: float, path: Path) -> None:
@@ -104,7 +115,7 @@ def draw_per_class(accuracies: dict[str, float], overall: float, path: Path) -> 
         axis.barh(range(len(names)), [accuracies[name] for name in names], height=0.8, color="C0")
         axis.axvline(overall, color="black", lw=1, ls="--")
         axis.text(overall + 1, 0, f"all: {overall:.1f} %", fontsize=9, va="center")
-        axis.set_yticks(range(len(names)), names, fontsize=9 if len(names) <= 20 else 6)
+        axis.set_yticks(range(len(names)), map(label, names), fontsize=9 if len(names) <= 20 else 6)
         axis.set(xlim=(0, 100), ylim=(-0.6, len(names) - 0.4), xlabel="top-1 accuracy in percent")
         axis.grid(axis="y", visible=False)
 
@@ -141,5 +152,6 @@ def draw_confused(
                 axis.axis("off")
             for axis, image in zip(line, images, strict=False):
                 axis.imshow(image, interpolation="nearest")
-            title = f"{pair.true} taken for {pair.predicted}, {pair.count} of {pair.of}"
-            line[0].set_title(title.replace("_", " ").replace("$", r"\$"), fontsize=8, loc="left")
+            names = [label(name.replace("_", " ")) for name in (pair.true, pair.predicted)]
+            title = f"{names[0]} taken for {names[1]}, {pair.count} of {pair.of}"
+            line[0].set_title(title, fontsize=8, loc="left")

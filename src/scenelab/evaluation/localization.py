@@ -12,7 +12,7 @@ from torch import Tensor
 from scenelab.attribution import METHODS
 from scenelab.data.annotations import draw_masks, object_file, read_object_names, read_objects
 from scenelab.data.cache import MemmapDataset
-from scenelab.errors import LabError
+from scenelab.errors import LabError, printable
 from scenelab.evaluation.attribution_gallery import BATCH_SIZE, compute_maps
 from scenelab.evaluation.faithfulness import edge_map
 from scenelab.evaluation.intervals import Interval, bernoulli_error, ratio
@@ -202,7 +202,7 @@ def measure_objects(
         try:
             objects[row] = read_objects(object_file(data, dataset.paths[row]))
         except LabError as error:
-            broken.append(str(error))
+            broken.append(printable(str(error)))
     if not objects:
         raise LabError(f"none of the {len(broken)} annotations is valid; the first: {broken[0]}")
     images = load_images(dataset, list(objects), stored.size)

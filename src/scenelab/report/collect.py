@@ -191,7 +191,11 @@ def _read(kind: type[M], run: Run, name: str) -> M | None:
 
 
 def _read_predictions(path: Path) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-    rows = list(csv.DictReader(io.StringIO(read_text(path), newline=""))) if path.exists() else []
+    rows = (
+        list(csv.DictReader(io.StringIO(read_text(path, errors="surrogateescape"), newline="")))
+        if path.exists()
+        else []
+    )
     ranks = [name for name in rows[0] if name.startswith("guess")] if rows else []
     guesses = {row["path"]: tuple(int(row[rank]) for rank in ranks) for row in rows}
     return {row["path"]: int(row["label"]) for row in rows}, guesses

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from scenelab.evaluation.attribution_plots import LINE_STYLES
 from scenelab.evaluation.curves import plot_worst_case, thin
-from scenelab.evaluation.figures import STYLE
+from scenelab.evaluation.figures import STYLE, label
 from scenelab.report.collect import RunData
 
 MAX_POINTS = 120
@@ -37,7 +37,7 @@ def draw_steps(runs: list[RunData], key: str, *, ylabel: str) -> str:
         for index, run in enumerate(runs):
             points = [[row["step"], row[key]] for row in run.rows if key in row]
             if points:
-                axis.plot(*thin(points, MAX_POINTS), **_style(index), markevery=12, label=run.name)
+                axis.plot(*thin(points, MAX_POINTS), **_style(index), markevery=12, label=label(run.name))
         axis.set(xlabel="step", ylabel=ylabel)
         return _finish(figure, axis, runs)
 
@@ -50,7 +50,7 @@ def draw_accuracy(runs: list[RunData], split: str) -> str:
             for index, run in enumerate(runs):
                 points = [(row["epoch"], row[name]) for row in run.rows if row.get("split") == split]
                 if points:
-                    axis.plot(*zip(*points, strict=True), **_style(index), label=run.name)
+                    axis.plot(*zip(*points, strict=True), **_style(index), label=label(run.name))
             axis.set(xlabel="epoch", ylabel=f"{name.replace('top', 'top-')} in percent", ylim=(0, None))
         return _finish(figure, axes[0], runs)
 
@@ -62,6 +62,6 @@ def draw_robust(runs: list[RunData]) -> str:
         for index, run in enumerate(runs):
             if result := run.robustness:
                 attacked = [(entry.epsilon, entry.worst) for entry in result.epsilons if entry.attacks]
-                plot_worst_case(axis, result.clean, attacked, label=run.name, **_style(index))
+                plot_worst_case(axis, result.clean, attacked, label=label(run.name), **_style(index))
         axis.set(xlabel="ε, levels of 255 (L∞)", ylabel="accuracy in percent", ylim=(0, None))
         return _finish(figure, axis, runs)

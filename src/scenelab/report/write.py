@@ -8,7 +8,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import ImageFile
 
-from scenelab.errors import LabError
+from scenelab.errors import TYPOGRAPHY, LabError, printable
 from scenelab.report.attribution import attention
 from scenelab.report.collect import Collected
 from scenelab.report.convolution import convolution
@@ -31,7 +31,7 @@ def render(collected: Collected, team: Team, *, side_by_side: bool = False) -> s
     sections += [results(collected, side_by_side=side_by_side), attention(collected), adversarial(collected)]
     sections += [_members(team), references(collected)]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string((TEMPLATES / "report.html").read_text(encoding="utf-8")).render(
+    html = environment.from_string((TEMPLATES / "report.html").read_text(encoding="utf-8")).render(
         title=team.title,
         members=team.member,
         date=datetime.now(UTC).date().isoformat(),
@@ -40,6 +40,7 @@ def render(collected: Collected, team: Team, *, side_by_side: bool = False) -> s
         texts={key: Markup(to_html(team.text[key])) if key in team.text else "" for key in ("abstract", *KEYS)},
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
     )
+    return printable(html, keep=TYPOGRAPHY)
 
 
 def _members(team: Team) -> Section:

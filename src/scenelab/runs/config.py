@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from scenelab.data.augment_config import Augment
 from scenelab.errors import LabError
-from scenelab.schema import Line, Share, config_class, parse
+from scenelab.schema import FILE_NAME, Line, Share, config_class, parse
 
 MAX_RESOLUTION = 4096  # pixels
 MAX_EPOCHS = 10**6  # also the maximum of minutes (two years)
@@ -19,7 +19,7 @@ Epochs = Annotated[float, Field(gt=0, le=MAX_EPOCHS)]
 Minutes = Annotated[float, Field(ge=0, le=MAX_EPOCHS)]
 LearningRate = Annotated[float, Field(gt=0, le=1e6)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
-PathText = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+PathText = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$"), *FILE_NAME]
 
 
 def _rising(steps: tuple[tuple[float, int], ...]) -> tuple[tuple[float, int], ...]:

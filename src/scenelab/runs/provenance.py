@@ -13,7 +13,7 @@ import torch
 from scenelab.errors import printable
 from scenelab.io import read_plain
 from scenelab.runtime import available_cores
-from scenelab.schema import Model
+from scenelab.schema import FileName, Model
 
 PACKAGES = ("scenelab", "torch", "torchvision", "numpy")
 
@@ -50,7 +50,7 @@ class TrainingResult(Model):
     processes: int
     device: str
     stopped: str = ""
-    skipped: dict[str, tuple[tuple[str, str], ...]] = {}  # noqa: RUF012
+    skipped: dict[str, tuple[tuple[FileName, str], ...]] = {}  # noqa: RUF012
 
 
 def stamp(weights: Path | None = None) -> dict[str, str | None]:

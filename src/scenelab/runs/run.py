@@ -10,6 +10,18 @@ from scenelab.runs.provenance import environment
 from scenelab.schema import parse
 
 
+def event_folder(path: Path) -> str:
+    """Return a folder of TensorBoard events as text; raise a LabError for bytes that are not UTF-8.
+
+    TensorBoard's writer encodes the path as UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise LabError(f"{path} is not UTF-8, which TensorBoard needs; choose another name for the folder") from None
+    return str(path)
+
+
 class Run:
     """Paths of a run folder's files.
 
@@ -43,6 +55,7 @@ class Run:
         if self.config.exists():
             fix = f"resume it with 'scenelab resume {self.folder}' or name another"
             raise LabError(f"{self.folder} holds a run already; {fix}")
+        event_folder(self.events)
         with explain_write_errors(f"run folder {self.folder}", "choose a writable one"):
             self.folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.folder).close()

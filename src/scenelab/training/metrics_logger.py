@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from scenelab.errors import LabError
 from scenelab.io import parse_json, read_plain
-from scenelab.runs.run import Run
+from scenelab.runs.run import Run, event_folder
 
 SHAPES = [
     set(keys.split()) for keys in ("step training_loss learning_rate", "epoch split fgsm pgd", "epoch split top1 top5")
@@ -61,7 +61,7 @@ class RunLogger(MetricsLogger):
             self._file = open(run.metrics, "ab")  # noqa: SIM115
             _end_line(run.timings)
             self._timings = open(run.timings, "ab")  # noqa: SIM115
-            self._writer = SummaryWriter(str(events))
+            self._writer = SummaryWriter(event_folder(events))
             for row in rows:
                 self._show(row)
 

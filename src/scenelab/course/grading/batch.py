@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,6 @@ from pathlib import Path
 
 from scenelab.course.grading.challenge import Judge
 from scenelab.course.grading.discovery import Entry, gather
-from scenelab.course.grading.extract import remove
 from scenelab.course.grading.grade import STUBBED, grade_submission, key_of
 from scenelab.course.grading.outputs import write_class, write_student
 from scenelab.course.grading.results import Grade, Outcome, Result
@@ -76,7 +76,7 @@ class Batch:
             single: whether each path is one submission, whatever it contains.
             report: function called with each grade.
         """
-        remove(self.scratch)  # left by a run that was killed
+        shutil.rmtree(self.scratch, ignore_errors=True)  # left by a run that was killed
         try:
             entries, lines = gather(paths, self.scratch, single=single, skip=self.out)
             self.notes += lines
@@ -90,7 +90,7 @@ class Batch:
                     raise
             self._finish()
         finally:
-            remove(self.scratch)
+            shutil.rmtree(self.scratch, ignore_errors=True)
         return [self.grades[name] for name in sorted(self.grades)]
 
     def _stop(self, futures: "list[Future[None]]") -> None:
@@ -131,7 +131,7 @@ class Batch:
                 with self._lock:
                     self._sources[entry.student] = submission.code.read_bytes()
         finally:
-            remove(stage)
+            shutil.rmtree(stage, ignore_errors=True)
         grade = Grade(entry, result, self.rubric)
         with self._lock:
             self.grades[entry.student] = grade

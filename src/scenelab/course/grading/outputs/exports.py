@@ -7,8 +7,8 @@ from typing import Any
 
 from scenelab.course.grading.outputs.page import MAX_NOTES, environment
 from scenelab.course.grading.results import DIGITS, Grade, Outcome
+from scenelab.io import FORMULA_STARTS
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 LEADERBOARD = ["rank", "team", "top-5 error %", "top-1 error %", "bytes", "test images"]
 HIDDEN = "hidden"  # Gradescope's visibility of output that students never see
 

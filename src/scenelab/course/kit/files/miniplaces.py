@@ -1,5 +1,7 @@
 """The images of MiniPlaces and their labels."""
 
+import os
+import re
 from pathlib import Path
 
 from PIL import Image
@@ -20,8 +22,7 @@ class MiniPlaces(Dataset):
         listing = self.folder / f"{split}.txt"
         if not listing.is_file():
             raise SystemExit(f"{listing} does not exist; run ./download_dataset.sh, or give the folder of the data set")
-        lines = [line.split() for line in listing.read_text().splitlines() if line.strip()]
-        self.images = [(name, int(label)) for name, label in lines]
+        self.images = read_list(listing)
 
     def __len__(self):
         return len(self.images)
@@ -30,3 +31,23 @@ class MiniPlaces(Dataset):
         name, label = self.images[index]
         with Image.open(self.folder / "images" / name) as image:
             return self.transform(image.convert("RGB")), label
+
+
+def read_list(path):
+    """The (path, label) pairs of a UTF-8 list, written on any system; a path may hold blanks."""
+    pairs = []
+    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    for number, line in enumerate(re.split("\r\n?|\n", text), start=1):
+        if not line.strip():
+            continue
+        name, _, label = line.strip().rpartition(" ")
+        name = name.strip() if "/" in name else name.strip().replace("\\", "/")
+        is_outside = name.startswith("/") or re.match("[A-Za-z]:[/\\\\]", name) or ".." in name.split("/")
+        if not name or "\0" in name or not re.fullmatch("[0-9]{1,6}", label) or is_outside:
+            raise SystemExit(f"{path}, line {number}: {line.strip()[:80]!r}; expected a path below images/ and a label")
+        if os.name != "nt":  # whatever the locale, the bytes of the list name the file
+            name = os.fsdecode(name.encode("utf-8", "surrogateescape"))
+        pairs.append((name, int(label)))
+    if not pairs:
+        raise SystemExit(f"{path} lists no images; run ./download_dataset.sh again")
+    return pairs
