@@ -11,6 +11,7 @@ import pytest
 from folders import tar_of, tree
 from folders import write_tree as write
 from scenelab.data.fetch.install import check, import_data
+from scenelab.data.miniplaces import read_list
 from scenelab.errors import LabError
 
 MINIPLACES = Path(__file__).parents[3] / "shared" / "miniplaces"
@@ -124,6 +125,24 @@ def test_missing_images_are_counted_and_the_first_named(source: Path, folder: Pa
     assert str(caught.value).startswith(f"{message}train/b/1001.jpg, train/b/1002.jpg, …; get")
     assert "\n" not in str(caught.value)
     assert_nothing_left(folder)
+
+
+@pytest.mark.parametrize("form", ["folder", "archive"])
+def test_missing_images_can_be_left_out(source: Path, folder: Path, form: str, capsys) -> None:
+    text = LISTS["train.txt"] + b"train/b/1.jpg 1\ntrain/b/2.jpg 1\n"
+    where = write(source, IMAGES | LISTS | {"train.txt": text})
+    if form == "archive":
+        where = write_archive(source.parent / "data.tar", IMAGES | LISTS | {"train.txt": text})
+    assert import_data(where, folder, skip_missing=True)
+    assert read_list(folder / "train.txt") == read_list(write(source, LISTS) / "train.txt")
+    assert "train.txt: 2 of 7 images are missing and left out" in capsys.readouterr().err
+
+
+def test_missing_images_are_named_before_anything_is_copied(source: Path, folder: Path, monkeypatch) -> None:
+    write(source, IMAGES | LISTS | {"train.txt": LISTS["train.txt"] + b"train/b/1.jpg 1\n"})
+    monkeypatch.setattr("shutil.copyfile", None)
+    with pytest.raises(LabError, match="of which 1 are not there.*or leave them out with data import --missing skip"):
+        import_data(source, folder)
 
 
 BAD = [("val.txt", text) for text in (b"", b"\n\n", b"train/a/abbey/0.jpg zero\n", b"one\n", b"\xff\xfe")]

@@ -33,7 +33,12 @@ def download(folder: Folder) -> None:
     install(folder)
 
 
-def import_(source: Annotated[Positional[Path], arg(metavar="SOURCE")], folder: Folder) -> None:
+def import_(
+    source: Annotated[Positional[Path], arg(metavar="SOURCE")],
+    folder: Folder,
+    *,
+    missing: Literal["refuse", "skip"] = "refuse",
+) -> None:
     """Import a local copy of MiniPlaces.
 
     Example: scenelab data import ~/Downloads/data.tar.gz data
@@ -41,10 +46,11 @@ def import_(source: Annotated[Positional[Path], arg(metavar="SOURCE")], folder: 
     Args:
         source: archive (.tar, .tar.gz, .zip) next to its lists, or a folder with either the archive or images/.
         folder: folder for the images and lists.
+        missing: what to do if listed images are missing: stop before copying, or leave them out of the lists.
     """
     from scenelab.data.fetch.install import import_data
 
-    import_data(source, folder)
+    import_data(source, folder, skip_missing=missing == "skip")
 
 
 def synth(folder: Folder, *, seed: Seed = 0, train: Count = 200, val: Count = 50, size: Pixels = 128) -> None:

@@ -11,7 +11,7 @@ from scenelab.data.fetch.archive import FOLDERS, TEXTS, extract
 from scenelab.data.fetch.download import fetch
 from scenelab.data.miniplaces import LISTS, read_list, read_list_of_categories
 from scenelab.errors import LabError
-from scenelab.io import LOCK, files_below, is_file, lock_folder, move_folder
+from scenelab.io import LOCK, atomic_write, files_below, is_file, lock_folder, move_folder
 from scenelab.progress import progress
 
 # The archive's URL and an older mirror; the lists come from the organizers' development kit.
@@ -56,7 +56,7 @@ def download(
     return _install(folder, build)
 
 
-def import_data(source: Path, folder: Path) -> bool:
+def import_data(source: Path, folder: Path, *, skip_missing: bool = False) -> bool:
     """Copy or extract a local copy of MiniPlaces into `folder` atomically.
 
     Args:
@@ -64,6 +64,7 @@ def import_data(source: Path, folder: Path) -> bool:
             `images/` and the lists. Lists beside an archive replace the lists inside it. From a folder, the targets of
             linked files are copied and linked folders are skipped.
         folder: a missing or empty folder; a folder with a complete data set is kept.
+        skip_missing: leave listed images that are missing out of the lists in `folder`, instead of raising a LabError.
 
     Returns:
         True if the data set was installed, False if `folder` already had it.
@@ -72,7 +73,7 @@ def import_data(source: Path, folder: Path) -> bool:
     if (source / "images").is_dir():
         if folder != source.resolve() and folder.is_relative_to(source.resolve()):
             raise LabError(f"cannot copy {source} into its own subfolder {folder}; choose a folder outside it")
-        return _install(folder, lambda staging: _copy_folder(source, staging / BUILT))
+        return _install(folder, lambda staging: _copy_folder(source, staging / BUILT, skip_missing))
     archive = source
     if source.is_dir():
         archive = next((source / name for name in ARCHIVE_NAMES if (source / name).is_file()), source)
@@ -81,20 +82,29 @@ def import_data(source: Path, folder: Path) -> bool:
             f"{source} is no data set; give an archive, a folder with {' or '.join(ARCHIVE_NAMES[:2])} and the lists, "
             "or a folder with images/ and the lists"
         )
-    return _install(folder, lambda staging: _unpack(archive, staging / BUILT))
+    return _install(folder, lambda staging: _unpack(archive, staging / BUILT, skip_missing))
 
 
-def check(folder: Path) -> int:
-    """Return the number of listed images; raise a LabError if an image or list is missing or a list is invalid."""
+def check(folder: Path, *, skip_missing: bool = False) -> int:
+    """Return the number of listed images; raise a LabError if an image or list is missing or a list is invalid.
+
+    With `skip_missing`, remove missing images from the lists; at least one image per list must exist.
+    """
     there, count = set(files_below(folder / "images")), 0
     for name in TEXTS:
         listed = _read(folder / name) if name in LISTS or (folder / name).is_file() else []
         missing = [path for path in listed if path not in there]
-        if missing:
+        if missing and skip_missing and len(missing) < len(listed):
+            rows = [f"{path} {label}\n" for path, label in read_list(folder / name) if path in there]
+            with atomic_write(folder / name, "w") as file:
+                file.writelines(rows)
+            print(f"{name}: {len(missing):,} of {len(listed):,} images are missing and left out", file=sys.stderr)
+            listed = rows
+        elif missing:
             raise LabError(
                 f"{name} lists {len(listed):,} images, of which {len(missing):,} are not there: "
                 f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}; get the images and the lists that "
-                "belong together"
+                "belong together, or leave them out with data import --missing skip"
             )
         count += len(listed)
     return count
@@ -109,9 +119,11 @@ def _read(path: Path) -> list[str]:
     return []
 
 
-def _copy_folder(source: Path, built: Path) -> int:
+def _copy_folder(source: Path, built: Path, skip_missing: bool) -> int:
     for name in LISTS:
         read_list(source / name)
+    if not skip_missing:
+        check(source)  # before minutes of copying
     names = [f"{top}/{name}" for top in FOLDERS for name in files_below(source / top)]
     names = [name for name in (*names, *TEXTS) if is_file(source / name)]
     with progress("copying", len(names), unit="files") as advance:
@@ -119,10 +131,10 @@ def _copy_folder(source: Path, built: Path) -> int:
             (built / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, built / name)
             advance(1)
-    return check(built)
+    return check(built, skip_missing=skip_missing)
 
 
-def _unpack(archive: Path, built: Path) -> int:
+def _unpack(archive: Path, built: Path, skip_missing: bool = False) -> int:
     beside = [archive.parent / name for name in TEXTS if (archive.parent / name).is_file()]
     for path in beside:
         _read(path)
@@ -133,7 +145,7 @@ def _unpack(archive: Path, built: Path) -> int:
         if not (built / name).is_file():
             raise LabError(f"there is no {name} in {archive} or beside it; put the list beside it")
     try:
-        return check(built)
+        return check(built, skip_missing=skip_missing)
     except LabError as error:
         if _is_system_error(error):
             raise
