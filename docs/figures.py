@@ -2,8 +2,9 @@
 
 import re
 import sys
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 DOCS = Path(__file__).parent
 MARK = re.compile(r"<!--figure (\w+)-->(.*?)<!--/-->", re.DOTALL)

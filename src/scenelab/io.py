@@ -3,6 +3,7 @@
 import codecs
 import errno
 import glob
+import hashlib
 import json
 import os
 import re
@@ -195,6 +196,15 @@ def write_json(path: Path, value: Any) -> None:
     with atomic_write(path, "w") as file:
         json.dump(value, file, indent=2)
         file.write("\n")
+
+
+def sha256(path: Path) -> bytes:
+    """Return the SHA-256 of a file's content, read in blocks of 1 MiB."""
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.digest()
 
 
 def read_plain(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:

@@ -64,7 +64,7 @@ def python_command(arguments: Sequence[str]) -> list[str]:
     A file `hashlib.py` in an untrusted working directory must not replace Python's module. Start every Python process
     with this command and in the working directory `NEUTRAL`, the root folder.
     """
-    return [sys.executable, "-P", *arguments]
+    return [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else []), *arguments]
 
 
 NEUTRAL = "/"

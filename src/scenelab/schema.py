@@ -5,10 +5,11 @@ import json
 from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from typing_extensions import Self, dataclass_transform
 
 from scenelab.errors import LabError
 from scenelab.io import read_json, write_json
@@ -54,7 +55,7 @@ def _reveal(text: str) -> str:
 
 FILE_NAME = (BeforeValidator(_hide), AfterValidator(_reveal))
 """Validators of a string with a file name, which may have surrogates (undecodable bytes); pydantic has none."""
-FileName = Annotated[str, *FILE_NAME]
+FileName = Annotated[str, FILE_NAME[0], FILE_NAME[1]]
 Line = Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
 Share = Annotated[float, Field(ge=0, le=1)]
 

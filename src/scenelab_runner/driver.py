@@ -111,6 +111,12 @@ def _describe(error: BaseException, root: str) -> dict[str, Any]:
     return {"type": type(error).__name__, "text": text, "file": file, "line": line, "code": code}
 
 
+def find_runner() -> None:
+    """Let Python find `scenelab_runner` beside the folder of this file, and not its modules as top-level modules."""
+    folder = Path(__file__).resolve().parent
+    sys.path[:] = [str(folder.parent), *(path for path in sys.path if path != str(folder))]
+
+
 def main() -> None:
     """Answer requests until the grader closes the pipe."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -119,7 +125,7 @@ def main() -> None:
         os.dup2(null, number)
     os.close(null)
     apply_limits(json.loads(sys.argv[1]))
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    find_runner()
     import torch
 
     from scenelab_runner.record import Record

@@ -74,7 +74,7 @@ def privileges_are_gone() -> bool:
 
 def main() -> None:
     """Print the result of each test as JSON, then wait for the end of standard input."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # of a process that imports nothing else
     from scenelab_runner.driver import apply_limits
 
     apply_limits(json.loads(sys.argv[1]))

@@ -64,7 +64,7 @@ def test_python_is_started_with_safe_path():
         "scenelab/course/submission.py",
         f"{GRADING}/bubblewrap.py",
     }
-    assert "-P" in subprocess.list2cmdline(python_command([]))
+    assert "-P" in python_command([]) or sys.version_info < (3, 11)
 
 
 @pytest.mark.parametrize("start", [[sys.executable, "-m", "scenelab"], [str(Path(sys.executable).parent / "scenelab")]])

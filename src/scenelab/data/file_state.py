@@ -1,7 +1,6 @@
 """State of source image files: size, modification time and content hash, from which a cache knows that it is stale."""
 
 import errno
-import hashlib
 import os
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from scenelab.data.miniplaces import Listing
 from scenelab.errors import LabError
-from scenelab.io import is_file
+from scenelab.io import is_file, sha256
 
 FILE_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES)
 """Error numbers of a single bad image file; any other number means that the disk failed."""
@@ -38,8 +37,7 @@ def hash_file(path: Path) -> np.ndarray:
     """Return the SHA-256 of a file's content as 32 bytes, or zeros if it is no file that can be read."""
     try:
         if is_file(path):
-            with open(path, "rb") as file:
-                return np.frombuffer(hashlib.file_digest(file, "sha256").digest(), np.uint8)
+            return np.frombuffer(sha256(path), np.uint8)
     except OSError as error:
         reraise_disk_error(error, path)
     return np.zeros(32, np.uint8)

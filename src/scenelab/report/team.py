@@ -11,9 +11,10 @@ abstract = "We …"       # Markdown
 results = "…"           # precedes the section with that key
 """
 
-import tomllib
 from dataclasses import field
 from pathlib import Path
+
+import tomli
 
 from scenelab.errors import LabError
 from scenelab.io import read_plain
@@ -54,7 +55,7 @@ def read_team(path: Path | None, sections: tuple[str, ...]) -> Team:
         return Team()
     content = read_plain(path, max_bytes=MAX_BYTES)
     try:
-        team = parse(Team, tomllib.loads(content.decode()))
+        team = parse(Team, tomli.loads(content.decode()))
     except RecursionError as error:
         raise LabError(f"--team {path} cannot be read: it is nested too deep") from error
     except (TypeError, ValueError) as error:  # invalid TOML or UTF-8, a number with thousands of digits, a date

@@ -1,7 +1,7 @@
 """Render a report as a self-contained HTML page, and the page as PDF."""
 
 import warnings
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Literal
 
 from jinja2 import Environment, StrictUndefined
@@ -34,7 +34,7 @@ def render(collected: Collected, team: Team, *, side_by_side: bool = False) -> s
     html = environment.from_string((TEMPLATES / "report.html").read_text(encoding="utf-8")).render(
         title=team.title,
         members=team.member,
-        date=datetime.now(UTC).date().isoformat(),
+        date=datetime.now(timezone.utc).date().isoformat(),
         summary=_summary(collected),
         sections=sections,
         texts={key: Markup(to_html(team.text[key])) if key in team.text else "" for key in ("abstract", *KEYS)},

@@ -19,7 +19,7 @@ Epochs = Annotated[float, Field(gt=0, le=MAX_EPOCHS)]
 Minutes = Annotated[float, Field(ge=0, le=MAX_EPOCHS)]
 LearningRate = Annotated[float, Field(gt=0, le=1e6)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
-PathText = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$"), *FILE_NAME]
+PathText = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$"), FILE_NAME[0], FILE_NAME[1]]
 
 
 def _rising(steps: tuple[tuple[float, int], ...]) -> tuple[tuple[float, int], ...]:

@@ -1,11 +1,11 @@
 """Rubric read from TOML: points per check, penalties, limits and manually graded parts."""
 
-import tomllib
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
+import tomli
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from scenelab.course.grading.checks import CHECKS
@@ -114,8 +114,8 @@ def read_rubric(path: Path | None = None) -> Rubric:
 def parse(text: str, where: str) -> Rubric:
     """Parse a rubric from TOML text; if it is invalid, raise LabError with `where` (file name) and the field."""
     try:
-        return Rubric.model_validate({"name": where, **tomllib.loads(text), "text": text})
-    except tomllib.TOMLDecodeError as error:
+        return Rubric.model_validate({"name": where, **tomli.loads(text), "text": text})
+    except tomli.TOMLDecodeError as error:
         raise LabError(f"{where} is not TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]

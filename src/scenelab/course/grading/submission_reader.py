@@ -178,8 +178,7 @@ def _digest(paths: Sequence[Path], folder: Path | None = None) -> str:
         name = path.relative_to(folder).as_posix() if folder else path.name
         total.update(f"{name}\0".encode("utf-8", "replace"))
         if path.is_file():
-            with path.open("rb") as file:
-                total.update(f"{path.stat().st_size}\0".encode() + hashlib.file_digest(file, "sha256").digest())
+            total.update(f"{path.stat().st_size}\0".encode() + sha256(path))
     return total.hexdigest()
 
 
