@@ -88,9 +88,12 @@ Evaluation = tuple[Logits, Values, Images]
 
 
 def loss_and_grad(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss) -> Evaluation:
-    """Return logits, loss per image (a scalar loss is expanded), and gradients of the loss with respect to `points`."""
+    """Return logits, loss per image (a scalar loss is expanded), and gradients of the loss with respect to `points`.
+
+    Where a gradient is NaN, it is 0: the point does not move.
+    """
     logits, values, grads = value_and_grad(model, points, lambda logits: _loss(logits, goal, loss_fn))
-    return logits, values.expand(len(points)), grads
+    return logits, values.expand(len(points)), grads.nan_to_num(0.0)
 
 
 def loss_of(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss) -> Evaluation:
