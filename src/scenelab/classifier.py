@@ -71,8 +71,10 @@ def logits_of(model: Model, images: Images) -> Logits:
             raise
         fix = "make it outside of torch.inference_mode(), or pass the nn.Module itself"
         raise LabError(f"the model has tensors made in inference mode, which have no gradient; {fix}") from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images) or not logits.shape[1]:
         raise LabError(f"model must return logits N×K for {len(images)} images, got {_shape_or_type(logits)}")
+    if not logits.is_floating_point():
+        raise LabError(f"model must return logits of a floating type, got {logits.dtype}")
     return logits.clone() if logits.is_inference() else logits
 
 
@@ -109,7 +111,7 @@ def resolve_targets(model: Model, images: Images, targets: Any, *, batch_size: i
 def to_classes(values: Any, images: Images, *, name: str = "targets") -> Labels:
     """Return one class index per image, int64, from a tensor, list or array of integers; raise LabError otherwise."""
     try:
-        indices = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+        indices = values if isinstance(values, Tensor) else _from_array(np.array(values))
     except (TypeError, ValueError, OverflowError):
         indices = None
     is_integer = indices is not None and not (
@@ -122,6 +124,10 @@ def to_classes(values: Any, images: Images, *, name: str = "targets") -> Labels:
         )
     # A copy, because autograd cannot save a tensor made in inference mode.
     return indices.to(images.device, torch.int64, copy=True)
+
+
+def _from_array(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
 
 
 def check_images(images: Tensor) -> None:

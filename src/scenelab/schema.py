@@ -2,12 +2,13 @@
 
 import functools
 import json
+import math
 from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, dataclass_transform
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from scenelab.errors import LabError
@@ -39,6 +40,8 @@ def _one_line(text: str) -> str:
 
 Line = Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""Number that may be undefined: NaN in memory, null in a JSON file."""
 
 
 class Model(BaseModel):

@@ -251,7 +251,8 @@ def test_adversarial_examples_are_files_that_fool_the_network(run, tmp_path, cap
     for entry in result["images"]:
         image = read_image(run.results / "attack" / entry["file"]).float().div(255)
         assert stored.categories[int(stored.model(image[None]).argmax())] == entry["after"]
-        assert entry["fooled"] == (entry["after"] != entry["label"])
+        assert entry["fooled_before"] == (entry["before"] != entry["label"])
+        assert entry["fooled"] == (entry["after"] != entry["label"] and not entry["fooled_before"])
     assert (run.results / "attack" / "attack.png").exists()
     Image.new("RGB", (50, 40), (200, 30, 30)).save(tmp_path / "red.png")
     files = ["--images", str(tmp_path / "red.png"), "--target", "bedroom", "--epsilon", "0.5", "--steps", "40"]

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import ClassVar
 
 import torch
@@ -40,8 +41,11 @@ class Threat(ABC):
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.epsilon, int | float) or not 0 <= self.epsilon < float("inf"):
+        if not isinstance(self.epsilon, Real) or not 0 <= self.epsilon < float("inf"):
             raise LabError(f"epsilon is {self.epsilon!r}; expected a number of at least 0, in pixel units, as 8/255")
+        object.__setattr__(self, "epsilon", float(self.epsilon))
+        if self.bounds is not None and not (len(self.bounds) == 2 and self.bounds[0] < self.bounds[1]):
+            raise LabError(f"bounds are {self.bounds}; expected the lowest and the largest pixel value, as (0.0, 1.0)")
         if self.quantize and self.bounds != (0.0, 1.0):
             raise LabError(f"bounds are {self.bounds}; quantize=True needs images in [0, 1]")
 

@@ -14,6 +14,7 @@ from scenelab.evaluation.predict import top1
 from scenelab.evaluation.results import Value
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
+from scenelab.schema import Number
 
 PERCENTILE = 99.0
 BATCH_SIZE = 20
@@ -54,9 +55,9 @@ class Explanation(Value):
 
     image: int | str
     guess: str
-    confidence: float
+    confidence: Number
     label: str | None
-    limits: dict[str, float]
+    limits: dict[str, Number]
 
     @property
     def text(self) -> str:

@@ -93,7 +93,8 @@ def _details(section: Section, run: RunData, result: dict[str, Any]) -> None:
         return section.image(run.file(f"{result['split']}_{name}.png"), alt, f"{caption}; {source}.")
 
     drawn = show("per_class", "Top-1 accuracy per class, sorted", "Accuracy per class")
-    names = [(name, value) for name, value in result["per_class"].items() if value == value]  # NaN: no images
+    # null, or NaN in earlier versions: no images
+    names = [(name, value) for name, value in result["per_class"].items() if value is not None and value == value]
     if len(names) > MAX_CLASSES:
         count = -(-len(names) // COLUMNS)
         rows = [[cell for name, value in names[row::count] for cell in (name, f"{value:.0f}")] for row in range(count)]
