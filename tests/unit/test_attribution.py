@@ -68,6 +68,23 @@ def test_a_planted_patch_is_found_out(method, images):
     assert values.sum().item() == pytest.approx(inside.sum().item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("attribution", [Gradient(), SmoothGrad(samples=2), IntegratedGradients(steps=2), Occlusion()])
+def test_a_model_made_in_inference_mode_is_explained(attribution, images):
+    with torch.inference_mode():
+        inner, model = images.clone(), Planted()
+    parameters = list(model.parameters())
+    expected = attribution(Planted(), images, [0, 1, 0])
+    for given in (images, inner):
+        assert torch.equal(attribution(model, given, [0, 1, 0]), expected)
+    assert torch.equal(
+        GradCAM(model.maps)(model, inner, [0, 1, 0]), GradCAM((twin := Planted()).maps)(twin, images, [0, 1, 0])
+    )
+    assert all(mine is theirs for mine, theirs in zip(model.parameters(), parameters, strict=True))
+    if not isinstance(attribution, Occlusion):
+        with pytest.raises(LabError, match="the model has tensors made in inference mode.*pass the nn.Module itself"):
+            attribution(lambda given: model(given), images, [0, 1, 0])
+
+
 def test_grad_cam_of_the_planted_model(images):
     """Its map is relu(Σ αA), and A is everywhere: Grad-CAM lights up outside the patch too, where nothing counts."""
     model = Planted()

@@ -47,7 +47,7 @@ def _accuracies(section: Section, runs: list[RunData]) -> None:
         result = run.evaluation or {}
         for name, title in (("mirror", "image and mirror image"), ("plain", "image")):
             part = result[name]
-            cells = [accuracy(part, "top1"), accuracy(part, "top5"), f"{part['loss']:.3f}", f"{part['ece']:.1f}"]
+            cells = [accuracy(part, "top1"), accuracy(part, "top5"), _number(part["loss"], 3), _number(part["ece"], 1)]
             rows.append([run.name, title, *cells])
         sources.append(
             f"{run.name}: {result['images']} {result['split']} images of {Path(result['source']).name} at "
@@ -81,6 +81,10 @@ def _cost(section: Section, runs: list[RunData]) -> None:
     if cards:
         caption = "Limits of the MiniPlaces challenge: 10 MB, and the peak operations of a K40 in four hours."
         section.table("run|bytes|operations|share %|source".split("|"), cards, caption)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "undefined" if value is None else f"{value:.{digits}f}"
 
 
 def _details(section: Section, run: RunData, result: dict[str, Any]) -> None:
