@@ -35,7 +35,7 @@ def eval_mode(model: Model) -> Iterator[None]:
     mode, which autograd refuses, are replaced by copies. A callable that is not an `nn.Module` is not changed.
     """
     modes = {module: module.training for module in model.modules()} if isinstance(model, nn.Module) else {}
-    stores = [store for module in modes for store in (module._parameters, module._buffers)]
+    stores: list[dict[str, Any]] = [store for module in modes for store in (module._parameters, module._buffers)]
     originals = [(store, name, value) for store in stores for name, value in store.items() if _is_inference(value)]
     try:
         for module in modes:

@@ -46,7 +46,7 @@ class Conv2dFunction(Function):
         return *gradients(ctx, grad_output), None, None
 
     @staticmethod
-    def jvp(ctx: Any, input: Tensor | None, weight: Tensor | None, bias: Tensor | None, *_: None) -> Tensor:
+    def jvp(ctx: Any, input: Tensor | None, weight: Tensor | None, bias: Tensor | None, *_: None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the tangent dY = dX ⋆ W + X ⋆ dW + db of the output."""
         tangent = _product_rule(Conv2dFunction, ctx, input, weight, None, ctx.stride, ctx.padding)
         return _add_bias(tangent, bias)
@@ -94,7 +94,7 @@ class _InputGradient(_Gradient):
         return to_output, to_weight, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, grad_output: Tensor | None, weight: Tensor | None, *_: None) -> Tensor:
+    def jvp(ctx: Any, grad_output: Tensor | None, weight: Tensor | None, *_: None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return _product_rule(_InputGradient, ctx, grad_output, weight, ctx.size, ctx.stride, ctx.padding)
 
     @staticmethod
@@ -124,7 +124,7 @@ class _WeightGradient(_Gradient):
         return to_output, to_input, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, grad_output: Tensor | None, input: Tensor | None, *_: None) -> Tensor:
+    def jvp(ctx: Any, grad_output: Tensor | None, input: Tensor | None, *_: None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return _product_rule(_WeightGradient, ctx, grad_output, input, ctx.size, ctx.stride, ctx.padding)
 
     @staticmethod

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _functorch
+from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
 from torch.autograd import Function
 
 from scenelab.errors import LabError
@@ -68,13 +68,14 @@ def unbatched(function: Any, *arguments: Any) -> Any:
     """Return the result of `function` for arguments of which some fulfil `is_batched`."""
     dims = tuple(0 if is_batched(value) else None for value in arguments)
     level, batch = 1, 1  # torch ignores the size where a tensor has a batch
+    private: Any = torch
     plain = [
-        value if dim is None else torch._remove_batch_dim(value, level, batch, 0)
+        value if dim is None else private._remove_batch_dim(value, level, batch, 0)
         for value, dim in zip(arguments, dims, strict=True)
     ]
     size = next(len(value) for value, dim in zip(plain, dims, strict=True) if dim == 0)
     result, dim = function.vmap(SimpleNamespace(batch_size=size), dims, *plain)
-    return torch._add_batch_dim(result.movedim(dim, 0).contiguous(), 0, level)
+    return private._add_batch_dim(result.movedim(dim, 0).contiguous(), 0, level)
 
 
 def check_forward_mode() -> None:

@@ -57,8 +57,8 @@ def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int)
     output = _empty((images, channels_out, *sides), input)
     if not output.numel():
         return _as(output, input, weight)
-    w, b = (None if part is None else part.to(output.dtype) for part in (weight, bias))
-    arguments, is_valid = (_to_nhwc(input), w, b, stride, padding), False
+    bias = None if bias is None else bias.to(output.dtype)
+    arguments, is_valid = (_to_nhwc(input), weight.to(output.dtype), bias, stride, padding), False
     if get_proxy_mode() is None:
         algorithm = select_algorithm(kernel, stride, padding, channels_in, channels_out, input.dtype)
         algorithm.forward(*arguments, output.permute(0, 2, 3, 1))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from scenelab.conv.gemm import Bias, Input, Output, Weight
 
-Sides = tuple[int, int]
+Sides = tuple[int, ...]
 
 
 def _axis(side: int, outputs: int, tap: int, stride: int, padding: int) -> tuple[slice, slice]:
