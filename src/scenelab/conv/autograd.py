@@ -55,6 +55,8 @@ class Conv2dFunction(Function):
     def vmap(info: Any, in_dims: batching.Dims, *arguments: Any) -> tuple[Tensor, int]:
         """Return the outputs of a batch of convolutions, and their batch dimension."""
         checks.check(*map(_autocast, batching.sample(arguments, in_dims)))
+        if in_dims[1:3] == (None, None):
+            return batching.apply(Conv2dFunction, info, in_dims, arguments, axes=(0, 0)), 0
         input, weight, bias, *geometry = arguments
         output = batching.apply(Conv2dFunction, info, in_dims, (input, weight, None, *geometry), axes=(0, 0))
         if bias is None:
