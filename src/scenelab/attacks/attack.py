@@ -13,13 +13,12 @@ from torch import Tensor
 from scenelab import classifier
 from scenelab.attacks.gradient_ascent import AscentResult
 from scenelab.attacks.objectives import Goal, least_likely, random_targets
-from scenelab.attacks.threat import Threat
+from scenelab.attacks.threat import HALF, Threat
 from scenelab.classifier import BATCH_SIZE, Images, Labels, Logits, Model, OnProgress, Values
 from scenelab.errors import LabError
 
 Indices = Sequence[int] | np.ndarray | Tensor
 Targets = Indices | Literal["least-likely", "random"] | None
-HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ from scenelab.errors import LabError
 Image = Float[Tensor, "c h w"]
 
 LEVELS = 255
+HALF = (torch.float16, torch.bfloat16)
 TOLERANCE = 1e-5  # accepted distance of a pixel value from the bounds or from a multiple of 1/255
 
 
@@ -106,10 +107,16 @@ class Threat(ABC):
 
         The images are within the bounds, so clamping never makes a perturbation larger.
         """
+        if images.dtype in HALF:
+            wide, threat = images.float(), replace(self, dtype=images.dtype, quantize=False)
+            return threat.quantized(wide, self.project(wide, points.float())).to(images.dtype)
         return (images + self.clip(points - images)).clamp_(*self._range)
 
     def quantized(self, images: Images, points: Images) -> Images:
         """Return points, rounded inside the ball to multiples of 1/255 (`quantize`) and values of `dtype`, if set."""
+        if images.dtype in HALF:
+            threat = replace(self, dtype=images.dtype)
+            return threat.quantized(images.float(), points.float()).to(images.dtype)
         if self.quantize:
             change = self.round_levels(LEVELS * (points - images))
             points = ((LEVELS * images).round_() + change).div_(LEVELS).clamp_(*self._range)
@@ -200,8 +207,9 @@ class L2(Threat):
         return perturbation.flatten(1).norm(dim=1)
 
     def is_inside(self, perturbation: Images) -> Bool[Tensor, "n 1 1 1"]:
-        """Return a mask of the images with norm at most ε."""
-        return (_widen(self.norm(perturbation)) <= self.epsilon).view(-1, 1, 1, 1)
+        """Return a mask of the images with norm at most ε, in 16 bits for any order of the sum's roundings."""
+        slack = torch.finfo(perturbation.dtype).eps if perturbation.dtype in HALF else 0.0
+        return (_widen(self.norm(perturbation)) * (1 + slack) <= self.epsilon).view(-1, 1, 1, 1)
 
     def round_levels(self, levels: Images) -> Images:
         """Return values truncated toward zero, so that no norm grows; the tolerance keeps 1.9999998 from becoming 1."""
