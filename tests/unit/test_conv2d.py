@@ -297,6 +297,15 @@ def test_values_that_are_not_finite_reach_what_they_reach_in_pytorch(place, valu
     assert all(ours.equal(native) for ours, native in zip(*masks, strict=True))
 
 
+def test_without_a_check_as_on_gpus_winograd_spreads_a_nan_over_its_tile_at_most(monkeypatch):
+    monkeypatch.setattr(dispatch, "_is_finite", lambda values: True)
+    input, weight = torch.ones(2, 64, 12, 12), torch.ones(64, 64, 3, 3)
+    input[0, 3, 5, 6] = math.nan
+    tile = torch.zeros(2, 64, 12, 12, dtype=torch.bool)
+    tile[0, :, 4:8, 4:8] = True
+    assert conv2d(input, weight, None, 1, 1).isnan().equal(tile)
+
+
 def test_autocast_as_pytorchs(student):
     torch.manual_seed(0)
     native = nn.Conv2d(3, 4, 3, padding=1)
