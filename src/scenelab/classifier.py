@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -29,26 +31,51 @@ def no_progress(count: int) -> None:
 def eval_mode(model: Model) -> Iterator[None]:
     """Set all modules of a model to eval mode and enable autograd inside the block; restore both afterwards.
 
-    In eval mode an image's logits do not depend on the rest of the batch. A callable that is not an `nn.Module`
-    is not changed.
+    In eval mode an image's logits do not depend on the rest of the batch. Parameters and buffers made in inference
+    mode, which autograd refuses, are replaced by copies. A callable that is not an `nn.Module` is not changed.
     """
     modes = {module: module.training for module in model.modules()} if isinstance(model, nn.Module) else {}
+    stores: list[dict[str, Any]] = [store for module in modes for store in (module._parameters, module._buffers)]
+    originals = [(store, name, value) for store in stores for name, value in store.items() if _is_inference(value)]
     try:
         for module in modes:
             module.training = False
         with torch.inference_mode(False), torch.enable_grad():
+            copies = {value: _copy(value) for _, _, value in originals}
+            for store, name, value in originals:
+                store[name] = copies[value]
             yield
     finally:
+        for store, name, value in originals:
+            store[name] = value
         for module, mode in modes.items():
             module.training = mode
 
 
+def _is_inference(value: Tensor | None) -> bool:
+    return value is not None and value.is_inference()
+
+
+def _copy(value: Tensor) -> Tensor:
+    with torch.no_grad():
+        copy = value.clone()
+    return nn.Parameter(copy, requires_grad=value.requires_grad) if isinstance(value, nn.Parameter) else copy
+
+
 def logits_of(model: Model, images: Images) -> Logits:
-    """Return the model's N×K logits for a copy of `images`, so that in-place layers do not change `images`."""
-    logits = model(images.clone())
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+    """Return the model's N×K logits for a copy of `images`, so that an in-place first layer cannot change them."""
+    try:
+        logits = model(images.clone())
+    except RuntimeError as error:
+        if "nference tensor" not in str(error):
+            raise
+        fix = "make it outside of torch.inference_mode(), or pass the nn.Module itself"
+        raise LabError(f"the model has tensors made in inference mode, which have no gradient; {fix}") from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images) or not logits.shape[1]:
         raise LabError(f"model must return logits N×K for {len(images)} images, got {_shape_or_type(logits)}")
-    return logits
+    if not logits.is_floating_point():
+        raise LabError(f"model must return logits of a floating type, got {logits.dtype}")
+    return logits.clone() if logits.is_inference() else logits
 
 
 def batched_logits(model: Model, images: Images, batch_size: int) -> Logits:
@@ -73,30 +100,49 @@ def value_and_grad(model: Model, images: Images, value_fn: Callable[[Tensor], Te
     return logits.detach(), values.detach(), grads
 
 
-def resolve_targets(
-    model: Model, images: Images, targets: Labels | None, *, batch_size: int = BATCH_SIZE, name: str = "targets"
-) -> Labels:
-    """Return a copy of `targets`, or the top-1 predictions if None; raise a LabError for invalid images or targets.
-
-    `name` is the name of the targets in the error message.
-    """
+def resolve_targets(model: Model, images: Images, targets: Any, *, batch_size: int = BATCH_SIZE) -> Labels:
+    """Return a copy of `targets`, or the top-1 predictions if None; raise a LabError for invalid images or targets."""
     check_images(images)
     if targets is None:
         return batched_logits(model, images, batch_size).argmax(dim=1)
-    if not isinstance(targets, Tensor) or targets.shape != images.shape[:1] or targets.dtype != torch.int64:
-        got = f"{tuple(targets.shape)} of {targets.dtype}" if isinstance(targets, Tensor) else type(targets).__name__
+    return to_classes(targets, images)
+
+
+def to_classes(values: Any, images: Images, *, name: str = "targets") -> Labels:
+    """Return one class index per image, int64, from a tensor, list or array of integers; raise LabError otherwise."""
+    try:
+        indices = values if isinstance(values, Tensor) else _from_array(np.array(values))
+    except (TypeError, ValueError, OverflowError):
+        indices = None
+    is_integer = indices is not None and not (
+        indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool
+    )
+    if indices is None or indices.shape != images.shape[:1] or not (is_integer or indices.numel() == 0):
+        got = type(values).__name__ if indices is None else f"{tuple(indices.shape)} of {indices.dtype}"
         raise LabError(
             f"{name} must be {len(images)} class indices of type int64, one per image, got {got}; use torch.tensor([…])"
         )
-    return targets.to(images.device, copy=True)  # autograd cannot save a tensor created in inference mode
+    # A copy, because autograd cannot save a tensor made in inference mode.
+    return indices.to(images.device, torch.int64, copy=True)
+
+
+def _from_array(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
 
 
 def check_images(images: Tensor) -> None:
-    """Raise a LabError unless `images` is a floating-point tensor of shape N×C×H×W."""
+    """Raise a LabError unless `images` is a floating-point tensor of shape N×C×H×W of finite values."""
     if not isinstance(images, Tensor) or images.ndim != 4:
         raise LabError(f"images must be a tensor N×C×H×W, got {_shape_or_type(images)}; for one image use images[None]")
     if not images.is_floating_point():
         raise LabError(f"images must be of a floating type, got {images.dtype}; use images.float() / 255")
+    finite = images.isfinite().flatten(1).all(dim=1)
+    if not finite.all():
+        rows = (~finite).nonzero()[:, 0].tolist()
+        raise LabError(
+            f"images have NaN or infinite values at index {', '.join(map(str, rows[:5]))}{', …' if rows[5:] else ''} "
+            f"({len(rows)} of {len(images)}); leave them out"
+        )
 
 
 def check_classes(logits: Logits, targets: Labels, *, name: str = "targets") -> None:

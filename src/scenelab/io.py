@@ -5,6 +5,7 @@ import errno
 import glob
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -192,10 +193,22 @@ def is_file(path: Path) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` to `path` as indented JSON, atomically."""
+    """Write `value` to `path` as indented JSON, atomically; numbers that are NaN or infinite become null."""
     with atomic_write(path, "w") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
+        file.write(to_json(value) + "\n")
+
+
+def to_json(value: Any) -> str:
+    """Return `value` as indented JSON, with null for NaN and infinite numbers, which JSON does not have."""
+    return json.dumps(_finite(value), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sha256(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
@@ -58,6 +59,8 @@ FILE_NAME = (BeforeValidator(_hide), AfterValidator(_reveal))
 FileName = Annotated[str, FILE_NAME[0], FILE_NAME[1]]
 Line = Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""Number that may be undefined: NaN in memory, null in a JSON file."""
 
 
 class Model(BaseModel):

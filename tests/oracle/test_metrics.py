@@ -1,6 +1,8 @@
 """Metrics of logits against plain loops and torchmetrics; prediction of splits and files."""
 
+import json
 import math
+import shutil
 from contextlib import nullcontext
 
 import numpy as np
@@ -10,6 +12,8 @@ from PIL import Image
 from torch import nn
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
+from conftest import make_untrained
+from scenelab.cli import main
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
 from scenelab.evaluation.calibration import BINS, expected_calibration_error, reliability
@@ -125,6 +129,24 @@ class Probe(nn.Module):
     def by_hand(self, pixels: np.ndarray) -> torch.Tensor:
         images = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float() / 255
         return (images / math.sqrt(1 + 1e-5)).flatten(1) @ self.weight.detach()
+
+
+def test_nan_logits_are_no_hit_and_have_no_calibration_error():
+    logits, labels = random_logits(4)
+    logits[0, 3] = math.nan
+    assert not hits(logits, labels, 7)[0]
+    assert hits(logits, labels, 7)[1:].all()
+    assert math.isnan(expected_calibration_error(logits, labels))
+
+
+def test_a_class_without_images_has_no_accuracy(scenes, tmp_path):
+    shutil.copytree(scenes, tmp_path / "data")
+    lines = (scenes / "val.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "data" / "val.txt").write_text("".join(line for line in lines if not line.endswith(" 0\n")))
+    run = make_untrained(tmp_path / "run", tmp_path / "data")
+    assert main.run(["evaluate", str(run.folder)]) == 0
+    accuracies = json.loads((run.results / "val.json").read_text(), parse_constant=pytest.fail)["per_class"]
+    assert [name for name, value in accuracies.items() if value is None] == [next(iter(accuracies))]
 
 
 def test_logits_are_in_order_and_do_not_depend_on_batches():

@@ -30,6 +30,21 @@ def test_what_is_projected_is_inside_and_stays(kind, epsilon, seed, scale):
     assert threat.norm(sample[None]).item() <= epsilon * (1 + 1e-5)
 
 
+@given(
+    BALLS, st.floats(1e-4, 2), SEEDS, st.floats(0, 3), st.sampled_from([torch.float16, torch.bfloat16]), st.booleans()
+)
+def test_16_bit_points_are_inside_in_exact_arithmetic_and_their_own(kind, epsilon, seed, scale, dtype, quantize):
+    threat = kind(epsilon, quantize=quantize)
+    images, change = (values.to(dtype) for values in drawn(seed, scale))
+    inside = threat.quantized(images, threat.project(images, images + change))
+    assert inside.dtype == dtype
+    assert 0 <= inside.min() <= inside.max() <= 1
+    for difference in (inside.double() - images.double(), (inside - images)):
+        assert (threat.norm(difference).double() <= epsilon).all()
+    if quantize:
+        assert torch.equal(inside, ((255 * inside.double()).round() / 255).to(dtype))
+
+
 @given(BALLS, EPSILONS, SEEDS)
 def test_the_steepest_step_is_the_steepest(kind, epsilon, seed):
     """Of all changes of that size none rises more along the grads: Hölder's inequality."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from scenelab.conv.conv2d import conv2d
+from scenelab.conv import conv2d, taps
 
 
 def deterministic(examples: int) -> settings:
@@ -125,4 +125,19 @@ def test_gradients_and_their_gradients_are_numerical_ones(case, with_bias, twice
         return conv2d(input, weight, bias, case.stride, case.padding)
 
     leaves = [tensor.requires_grad_() for tensor in case.tensors()[: 3 if with_bias else 2]]
-    assert (gradgradcheck if twice else gradcheck)(convolve, leaves)
+    forward = {"check_fwd_over_rev": True} if twice else {"check_forward_ad": True, "check_batched_forward_grad": True}
+    assert (gradgradcheck if twice else gradcheck)(convolve, leaves, check_batched_grad=True, **forward)
+
+
+@deterministic(60)
+@given(cases(min_images=1, kernels=4))
+def test_tap_by_tap_the_convolution_and_its_gradients_are_pytorchs(case):
+    input, weight, bias, towards = case.tensors()
+    leaves, geometry = [tensor.requires_grad_() for tensor in (input, weight, bias)], (case.stride, case.padding)
+    expected = F.conv2d(*leaves, *geometry)
+    to_input, to_weight, _ = torch.autograd.grad(expected, leaves, towards)
+    x, w, b, dy = input.detach().permute(0, 2, 3, 1), weight.detach(), bias.detach(), towards.permute(0, 2, 3, 1)
+    output = taps.forward(x, w, b, *geometry, expected.shape[2:])
+    torch.testing.assert_close(output.permute(0, 3, 1, 2), expected.detach())
+    torch.testing.assert_close(taps.grad_input(dy, w, *geometry, input.shape[2:]).permute(0, 3, 1, 2), to_input)
+    torch.testing.assert_close(taps.grad_weight(dy, x, case.kernel, *geometry), to_weight)

@@ -94,6 +94,14 @@ def test_an_attack_shows_its_result_which_can_be_downloaded(handlers, session, p
     assert "least likely" in last[-1]
 
 
+def test_a_target_that_is_predicted_already_is_said(handlers, session, photo):
+    with torch.no_grad():
+        category = next(iter(session.rank(session.fused(session.resize(read_image(Path(photo)))))))
+    *_, last = attack(handlers, photo, target=category)
+    assert f"**The image is classified as {category} without an attack; choose another target.**" in last[-1]
+    assert "succeeded" not in last[-1]
+
+
 def test_an_attack_without_room_changes_nothing(session, photo):
     settings = AttackSettings(method="pgd", epsilon=0.0, steps=3)
     *_, result = session.attack(read_image(Path(photo)), settings, threading.Event())

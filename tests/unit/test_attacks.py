@@ -210,13 +210,80 @@ def test_more_steps_are_never_worse(images, network, ball, seed):
     assert (reached[-1] > reached[0] + 0.1).all()
 
 
-def test_images_that_fool_already_stay_as_they_are(images, network):
-    """An attack can only lose what it begins with."""
+def test_images_that_fool_already_stay_as_they_are_and_are_no_success(images, network):
     wrong = (labels_of(network, images) + 1) % CLASSES
     for name in ("pgd", "started", "apgd", "apgd-dlr", "apgd-t", "square"):
         found = attack(name, network, images, wrong, Linf(EPSILON))
-        assert found.success.all(), name
+        assert found.fooled_before.all(), name
+        assert not found.success.any(), name
         assert torch.equal(found.images, images), name
+
+
+def test_a_target_that_the_model_predicts_already_is_no_success(images, network):
+    classes = labels_of(network, images)
+    targets = classes.clone()
+    targets[0] = (targets[0] + 1) % CLASSES
+    for ball in (Linf(0.0), Linf(EPSILON)):
+        for method in (FGSM(), PGD(steps=2), PGD(steps=2, random_start=True)):
+            found = method(network, images, threat=ball, targets=targets)
+            assert found.fooled_before.tolist() == [False, *[True] * 5]
+            assert not found.success[1:].any()
+
+
+@EACH
+def test_where_the_logits_are_nan_no_image_is_fooled(name, images, network):
+    def broken(given):
+        return torch.where((given[:, 0, 0, 8] < 0.5)[:, None], network(given), torch.nan)
+
+    inner, threat = 0.2 + 0.6 * images, Linf(0.01)
+    inner[:, 0, 0, 8] = torch.tensor([0.3, 0.7] * 3)  # NaN for every second image
+    found = attack(name, broken, inner, None, threat)
+    assert found.undefined.tolist() == [False, True] * 3
+    assert not found.success[found.undefined].any()
+    assert threat.contains(inner, found.images).all()
+    all_nan = attack(name, lambda x: network(x) * torch.nan, inner, torch.zeros(6, dtype=torch.int64), threat)
+    assert all_nan.undefined.all()
+    assert not (all_nan.success | all_nan.fooled_before).any()
+
+
+BALLS = [Linf(1 / 255), Linf(0.03, (-2.1, 2.64)), Linf(2 / 255, quantize=True), L2(0.5)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("name", "threat"), [(name, ball) for name in ATTACKS for ball in BALLS[: 3 if name == "square" else 4]]
+)
+def test_images_of_16_bits_stay_in_the_ball_in_any_arithmetic(name, dtype, threat, images, network):
+    images = (images if threat.bounds == (0.0, 1.0) else 4 * images - 2).to(dtype)
+    found = attack(name, network.to(dtype), images, None, threat)
+    assert found.images.dtype == dtype
+    assert (found.images != images).any()
+    for change in (found.images - images, found.images.double() - images.double()):
+        assert (threat.norm(change).double() <= threat.epsilon).all()
+    assert threat.contains(images, found.images).all()
+    assert torch.equal(found.predictions, labels_of(network, found.images))
+    if threat.quantize:
+        assert torch.equal(found.images, ((255 * found.images.double()).round() / 255).to(dtype))
+
+
+@pytest.mark.parametrize(
+    "convert", [torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.int, lambda v: v.numpy()[::-1]]
+)
+def test_labels_and_targets_are_lists_arrays_or_tensors_of_integers(convert, images, network):
+    labels = torch.tensor([0, 1, 2, 2, 1, 0])
+    expected = PGD(steps=1)(network, images, labels, threat=Linf(EPSILON), targets=labels)
+    found = PGD(steps=1)(network, images, convert(labels), threat=Linf(EPSILON), targets=convert(labels))
+    assert torch.equal(found.images, expected.images)
+
+
+def test_a_model_made_in_inference_mode_is_attacked(images):
+    with torch.inference_mode():
+        inner, model = images.clone(), Bent()
+    parameters = list(model.parameters())
+    for given in (images, inner):
+        found = PGD(steps=2)(model, given, threat=Linf(EPSILON))
+        assert torch.equal(found.images, PGD(steps=2)(Bent(), images, threat=Linf(EPSILON)).images)
+    assert all(mine is theirs for mine, theirs in zip(model.parameters(), parameters, strict=True))
 
 
 def step_sizes(values: list[float], steps: int = 10) -> list[float]:
@@ -357,7 +424,36 @@ WRONG = [
     (lambda m, x: PGD(restarts=2, keep_best=False)(m, x, threat=T), "restarts is 2; several restarts need keep_best"),
     (lambda m, x: PGD()(m, x, threat=T, targets="worst"), "targets is 'worst'; expected class indices, least-"),
     (lambda m, x: PGD()(m, x, torch.tensor([9] * 6), threat=T), "labels are in [9, 9]; expected classes of the"),
-    (lambda m, x: PGD()(m, x, [0] * 6, threat=T), "labels must be 6 class indices of type int64, one per image"),
+    *(
+        (
+            lambda m, x, labels=labels: PGD()(m, x, labels, threat=T),
+            f"labels must be 6 class indices of type int64, one {rest}",
+        )
+        for labels, rest in (
+            ([0] * 5, "per image, got (5,) of torch.int64; use torch.tensor"),
+            ([0.5] * 6, "per image, got (6,) of torch.float64"),
+            ([True] * 6, "per image, got (6,) of torch.bool"),
+            (["cat"] * 6, "per image, got list"),
+            ([[0], [0, 1]], "per image, got list"),
+            ([2**70] * 6, "per image, got list"),
+            (3, "per image, got () of torch.int64"),
+            (torch.zeros(6, 1, dtype=torch.int64), "per image, got (6, 1) of torch.int64"),
+        )
+    ),
+    (lambda m, x: PGD()(m, x, [-1] * 6, threat=T), "labels are in [-1, -1]; expected classes of the model, 0 to 4"),
+    (
+        lambda m, x: PGD()(m, torch.cat([x[:2], x[2:4] * torch.nan, x[4:]]), threat=T),
+        "images have NaN or infinite values at index 2, 3 (2 of 6)",
+    ),
+    (lambda m, x: PGD()(m, x[:1] + torch.inf, threat=Linf(0.1, None)), "images have NaN or infinite values at index 0"),
+    (lambda m, x: Linf(float("nan")), "epsilon is nan; expected a number"),
+    *(
+        (
+            lambda m, x, one=one, targets=targets: one(Linear(1), x, threat=T, targets=targets),
+            "the model has 1 class; an attack",
+        )
+        for one, targets in ((FGSM(), "random"), (PGD(), None), (PGD(), [0] * 6), (APGD(), None), (Square(), None))
+    ),
     (lambda m, x: Square()(m, x, torch.tensor([9] * 6), threat=T), "labels are in [9, 9]; expected"),
     (lambda m, x: APGD()(m, x, threat=T, seed=-1), "seed is -1; expected an integer of at least 0"),
     (lambda m, x: PGD()(m, x / 1.01, threat=WHOLE), "images are not on 8-bit levels, which quantize=True"),

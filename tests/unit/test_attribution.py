@@ -68,6 +68,23 @@ def test_a_planted_patch_is_found_out(method, images):
     assert values.sum().item() == pytest.approx(inside.sum().item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("attribution", [Gradient(), SmoothGrad(samples=2), IntegratedGradients(steps=2), Occlusion()])
+def test_a_model_made_in_inference_mode_is_explained(attribution, images):
+    with torch.inference_mode():
+        inner, model = images.clone(), Planted()
+    parameters = list(model.parameters())
+    expected = attribution(Planted(), images, [0, 1, 0])
+    for given in (images, inner):
+        assert torch.equal(attribution(model, given, [0, 1, 0]), expected)
+    assert torch.equal(
+        GradCAM(model.maps)(model, inner, [0, 1, 0]), GradCAM((twin := Planted()).maps)(twin, images, [0, 1, 0])
+    )
+    assert all(mine is theirs for mine, theirs in zip(model.parameters(), parameters, strict=True))
+    if not isinstance(attribution, Occlusion):
+        with pytest.raises(LabError, match="the model has tensors made in inference mode.*pass the nn.Module itself"):
+            attribution(lambda given: model(given), images, [0, 1, 0])
+
+
 def test_grad_cam_of_the_planted_model(images):
     """Its map is relu(Σ αA), and A is everywhere: Grad-CAM lights up outside the patch too, where nothing counts."""
     model = Planted()
@@ -230,7 +247,8 @@ WRONG = [
     (lambda m, x: Gradient()(m, x[0]), "images must be a tensor N×C×H×W, got (3, 16, 16); for one image use images["),
     (lambda m, x: Gradient()(m, x.byte()), "images must be of a floating type, got torch.uint8"),
     (lambda m, x: Gradient()(m, x, torch.tensor([1])), "targets must be 3 class indices of type int64"),
-    (lambda m, x: Gradient()(m, x, [0, 1, 2]), "targets must be 3 class indices of type int64, one per image, got"),
+    (lambda m, x: Gradient()(m, x, [0.5] * 3), "targets must be 3 class indices of type int64, one per image, got"),
+    (lambda m, x: Gradient()(m, x * torch.inf), "images have NaN or infinite values at index 0, 1, 2 (3 of 3)"),
     (lambda m, x: Gradient()(m, x, torch.tensor([0, 1, 9])), "targets are in [0, 9]; expected classes of the model,"),
     (lambda m, x: Gradient()(m, x, batch_size=0), "batch_size is 0; expected an integer of at least 1"),
     (lambda m, x: Gradient()(lambda x: x, x), "model must return logits N×K for 3 images, got (3, 3, 16, 16)"),

@@ -1,6 +1,7 @@
 """Our convolution: values by hand, errors, dtypes and layouts; it replaces PyTorch's own everywhere."""
 
 import copy
+import math
 import pickle
 import re
 import sys
@@ -259,6 +260,50 @@ def test_torch_func():
     for scalar, argnums in ((loss, 0), (loss, 1), (loss, 2), (loss, (0, 1, 2)), (penalty, 0), (penalty, 1)):
         ours, native = (torch.func.grad(scalar(op), argnums=argnums)(*arguments) for op in (conv2d, F.conv2d))
         torch.testing.assert_close(ours, native, rtol=1e-9, atol=1e-9)
+
+
+SPIKES = [
+    *(
+        (place, value)
+        for place in ("input", "edge", "weight", "gradient", "its edge")
+        for value in (math.nan, math.inf)
+    ),
+    ("input", 3e38),
+    ("gradient", 3e38),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), SPIKES)
+@pytest.mark.parametrize("shape", [(64, 3, 1, 1), (64, 3, 1, 2), (8, 3, 1, 1), (8, 3, 2, 1), (8, 1, 1, 0)], ids=str)
+def test_values_that_are_not_finite_reach_what_they_reach_in_pytorch(place, value, shape):
+    channels, kernel, stride, padding = shape
+    dice, (row, column) = Generator().manual_seed(0), (0, 0) if "edge" in place else (3, 2)
+    input, weight = torch.randn(2, channels, 9, 9, generator=dice), torch.randn(channels, channels, kernel, kernel)
+    if place in ("input", "edge"):
+        input[0, 3, row, column] = value
+    if place == "weight":
+        weight[2, 3, 0, 0] = value
+    masks = []
+    for convolution in (conv2d, F.conv2d):
+        leaves = [input.clone().requires_grad_(), 0.05 * weight.requires_grad_()]
+        output = convolution(*leaves, None, stride, padding)
+        towards = torch.randn(output.shape, generator=Generator().manual_seed(1))
+        if "gradient" in place or "its" in place:
+            towards[0, 3, row, column] = value
+        to_input, to_weight = torch.autograd.grad(output, leaves, towards)
+        # A product of 3e38 and a gradient overflows, or not, with the order of a sum.
+        results = [output, to_input] if value == 3e38 else [output, to_input, to_weight]
+        masks.append([result.isfinite() for result in results])
+    assert all(ours.equal(native) for ours, native in zip(*masks, strict=True))
+
+
+def test_without_a_check_as_on_gpus_winograd_spreads_a_nan_over_its_tile_at_most(monkeypatch):
+    monkeypatch.setattr(dispatch, "_is_finite", lambda values: True)
+    input, weight = torch.ones(2, 64, 12, 12), torch.ones(64, 64, 3, 3)
+    input[0, 3, 5, 6] = math.nan
+    tile = torch.zeros(2, 64, 12, 12, dtype=torch.bool)
+    tile[0, :, 4:8, 4:8] = True
+    assert conv2d(input, weight, None, 1, 1).isnan().equal(tile)
 
 
 def test_autocast_as_pytorchs(student):

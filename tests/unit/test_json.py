@@ -1,11 +1,30 @@
-"""Reading JSON of strangers: bounded depth, digits and bytes."""
+"""Reading JSON of strangers: bounded depth, digits and bytes; and writing numbers that JSON does not have."""
 
+import json
+import math
 import os
 
+import numpy as np
 import pytest
 
 from scenelab.errors import LabError
-from scenelab.io import read_json, read_text
+from scenelab.evaluation.evaluate import Accuracy
+from scenelab.io import read_json, read_text, write_json
+
+
+def test_undefined_numbers_are_null_in_a_file_and_nan_in_memory(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": [1.5, math.nan, (math.inf, [-math.inf])], "b": np.float64("nan"), "c": True, "d": "NaN"})
+    expected = {"a": [1.5, None, [None, [None]]], "b": None, "c": True, "d": "NaN"}
+    assert json.loads(path.read_text(), parse_constant=pytest.fail) == expected
+    scores = {"top1": 50.0, "top1_interval": (0.0, math.nan), "top5": 1.0, "top5_interval": (0.0, 1.0), "ece": 2.0}
+    Accuracy(**scores, loss=math.inf).write(path)
+    assert read_json(path)["loss"] is None
+    accuracy = Accuracy.read(path)
+    assert math.isnan(accuracy.loss)
+    assert math.isnan(accuracy.top1_interval[1])
+    path.write_text(path.read_text().replace("null", "NaN"))  # as earlier versions wrote it
+    assert math.isnan(Accuracy.read(path).loss)
 
 
 @pytest.mark.parametrize(

@@ -251,11 +251,18 @@ def test_adversarial_examples_are_files_that_fool_the_network(run, tmp_path, cap
     for entry in result["images"]:
         image = read_image(run.results / "attack" / entry["file"]).float().div(255)
         assert stored.categories[int(stored.model(image[None]).argmax())] == entry["after"]
-        assert entry["fooled"] == (entry["after"] != entry["label"])
+        assert entry["fooled_before"] == (entry["before"] != entry["label"])
+        assert entry["fooled"] == (entry["after"] != entry["label"] and not entry["fooled_before"])
     assert (run.results / "attack" / "attack.png").exists()
     Image.new("RGB", (50, 40), (200, 30, 30)).save(tmp_path / "red.png")
     files = ["--images", str(tmp_path / "red.png"), "--target", "bedroom", "--epsilon", "0.5", "--steps", "40"]
     assert main.run([*attack, *files]) == 0
     assert "bedroom " in capsys.readouterr().out
+    assert main.run([*attack, *files[:2], "--steps", "1", "--json"]) == 0
+    before = json.loads(capsys.readouterr().out)["images"][0]["before"]
+    assert main.run([*attack, *files[:2], "--target", before]) == 0
+    shown = capsys.readouterr().out
+    assert "0 of 0 images fool" in shown
+    assert "not counted: 1 of 1 images were predicted as the target before the attack" in shown
     for method in ("fgsm", "apgd", "apgd-t", "square"):
         assert main.run([*attack, "--limit", "2", "--method", method, "--steps", "2"]) == 0

@@ -122,7 +122,9 @@ def _length(kind: MethodName, steps: int) -> str:
 def _describe(result: Attacked, largest: float, target: str, how: str) -> str:
     before, after = (next(iter(values.items())) for values in (result.before, result.after))
     outcome = "The attack succeeded" if result.success else "The attack failed"
-    if not result.success and target != ANY_OTHER and before[0] != after[0]:
+    if result.fooled_before:
+        outcome = f"The image is classified as {before[0]} without an attack; choose another target"
+    elif not result.success and target != ANY_OTHER and before[0] != after[0]:
         outcome = f"The class changed, but not to {target}"
     strength = f"; the difference is shown {0.5 / largest:.0f} times as strong" if largest else ""
     return (

@@ -44,13 +44,17 @@ class AttributionMap:
 
 @dataclass(frozen=True)
 class Attacked:
-    """An image and its adversarial example, with the probabilities of the five most likely categories of each."""
+    """An image and its adversarial example, with the probabilities of the five most likely categories of each.
+
+    `fooled_before` is true if the image is classified as the target without an attack.
+    """
 
     image: Float[Tensor, "3 s s"]
     adversarial: Float[Tensor, "3 s s"]
     before: dict[str, float]
     after: dict[str, float]
     success: bool
+    fooled_before: bool
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,8 @@ class Session:
                 continue
             with torch.no_grad():
                 before, after = (self.rank(self.fused(images)) for images in (resized, answer.images))
-            yield Attacked(resized[0], answer.images[0], before, after, bool(answer.success[0]))
+            success, fooled_before = bool(answer.success[0]), bool(answer.fooled_before[0])
+            yield Attacked(resized[0], answer.images[0], before, after, success, fooled_before)
 
 
 class _StoppedError(Exception):

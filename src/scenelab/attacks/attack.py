@@ -1,9 +1,9 @@
 """Base class of attacks, which checks arguments, selects targets, splits batches, and evaluates the results."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,25 +13,29 @@ from torch import Tensor
 from scenelab import classifier
 from scenelab.attacks.gradient_ascent import AscentResult
 from scenelab.attacks.objectives import Goal, least_likely, random_targets
-from scenelab.attacks.threat import Threat
+from scenelab.attacks.threat import HALF, Threat
 from scenelab.classifier import BATCH_SIZE, Images, Labels, Logits, Model, OnProgress, Values
 from scenelab.errors import LabError
 
-Targets = Tensor | Literal["least-likely", "random"] | None
+Indices = Sequence[int] | np.ndarray | Tensor
+Targets = Indices | Literal["least-likely", "random"] | None
 
 
 @dataclass(frozen=True)
 class AttackResult:
     """Adversarial images and the model's predictions on them.
 
-    `success` is true where the attack reached its goal. `predictions` are class indices. `norms` are the norms of the
-    perturbations under the threat model, in pixel units.
+    `success` is true where the attack reached its goal, which the clean image did not. `predictions` are class indices.
+    `norms` are the norms of the perturbations under the threat model, in pixel units. `fooled_before` is true where the
+    clean image reaches the goal already, `undefined` where the model's logits are NaN for either image.
     """
 
     images: Images
     success: Bool[Tensor, " n"]
     predictions: Labels
     norms: Values
+    fooled_before: Bool[Tensor, " n"]
+    undefined: Bool[Tensor, " n"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Attack(ABC):
         self,
         model: Model,
         images: Images,
-        labels: Labels | None = None,
+        labels: Indices | None = None,
         *,
         threat: Threat,
         targets: Targets = None,
@@ -100,7 +104,8 @@ class Attack(ABC):
 
         Args:
             model: any callable from N×C×H×W images to N×K logits.
-            images: N×C×H×W, within the bounds of `threat`.
+            images: N×C×H×W, finite, within the bounds of `threat`. With float16 or bfloat16 images, the attack computes
+                in float32, and the model gets points of the images' dtype inside the ball.
             labels: N true class indices; by default, the model's predictions.
             threat: threat model, such as `Linf(8 / 255)`.
             targets: N target class indices, `"least-likely"` or `"random"`; None for an untargeted attack. Only PGD and
@@ -116,23 +121,34 @@ class Attack(ABC):
         if targets is not None and not self.takes_targets:
             raise LabError(f"{type(self).__name__} takes no targets; use PGD or FGSM")
         classifier.check_images(images)
-        images = images.detach().clone()
-        threat.check(images)
+        dtype, images = images.dtype, images.detach().clone()
         with classifier.eval_mode(model):
-            goal = _resolve_goal(model, images, labels, targets, seed, batch_size)
-            parts = []
+            if dtype in HALF:
+                threat, images, model = replace(threat, dtype=dtype), images.float(), _in_dtype(model, dtype)
+            threat.check(images)
+            clean = _logits(model, images, batch_size)
+            goal = _resolve_goal(images, clean, labels, targets, seed)
+            goal.check(clean)
+            fooled_before, parts = goal.is_fooled(clean), []
             for rows in torch.arange(len(images), device=images.device).split(batch_size):
                 batch = Batch(model, images[rows], goal.select(rows), rows, threat, seed)
-                parts.append(self._perturb_unfooled(batch))
+                parts.append(self._perturb_unfooled(batch, fooled_before[rows]))
                 on_progress(len(rows))
-            return _evaluate(model, images, torch.cat(parts), goal, threat, batch_size)
+            adversarial = torch.cat(parts)
+            logits = _logits(model, adversarial, batch_size)
+            goal.check(logits)
+            undefined = (clean.isnan() | logits.isnan()).any(dim=1)
+            success = goal.is_fooled(logits) & ~fooled_before & ~undefined
+            norms = threat.norm(adversarial - images) if len(images) else images.new_empty(0)
+            predictions = logits.argmax(dim=1)
+            return AttackResult(adversarial.to(dtype), success, predictions, norms, fooled_before, undefined)
 
-    def _perturb_unfooled(self, batch: Batch) -> Images:
+    def _perturb_unfooled(self, batch: Batch, fooled_before: Tensor) -> Images:
         if not len(batch.images):
             return batch.images
         if not self.skip_fooled:
             return self.perturb(batch)
-        left = torch.nonzero(~batch.goal.is_fooled(batch.clean_logits()))[:, 0]
+        left = torch.nonzero(~fooled_before)[:, 0]
         result = batch.images.clone()
         if len(left):
             result[left] = self.perturb(batch.select(left))
@@ -162,32 +178,30 @@ def generator_for(seed: tuple[int, ...], device: torch.device) -> torch.Generato
     return torch.Generator(device=device).manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
 
 
-def _evaluate(
-    model: Model, images: Images, adversarial: Images, goal: Goal, threat: Threat, batch_size: int
-) -> AttackResult:
-    if not len(images):
-        empty = torch.empty(0, dtype=torch.int64, device=images.device)
-        return AttackResult(adversarial, empty.bool(), empty, images.new_empty(0))
-    logits = classifier.batched_logits(model, adversarial, batch_size)
-    goal.check(logits)
-    return AttackResult(adversarial, goal.is_fooled(logits), logits.argmax(dim=1), threat.norm(adversarial - images))
+def _in_dtype(model: Model, dtype: torch.dtype) -> Model:
+    """Return the model as a function of float32 images, with float32 logits."""
+
+    def in_dtype(images: Tensor) -> Tensor:
+        logits = model(images.to(dtype))
+        return logits.float() if isinstance(logits, Tensor) else logits
+
+    return in_dtype
 
 
-def _resolve_goal(
-    model: Model, images: Images, labels: Labels | None, targets: Targets, seed: int, batch_size: int
-) -> Goal:
+def _logits(model: Model, images: Images, batch_size: int) -> Logits:
+    """Return the N×K logits of the images; for no images, without a call of the model."""
+    return classifier.batched_logits(model, images, batch_size) if len(images) else images.new_empty(0, 2)
+
+
+def _resolve_goal(images: Images, clean: Logits, labels: Any, targets: Any, seed: int) -> Goal:
     """Return the goal from validated labels and targets, or derive both from the logits of the clean images."""
     if isinstance(targets, str) and targets not in ("least-likely", "random"):
         raise LabError(f"targets is {targets!r}; expected class indices, least-likely, random or None")
-    if isinstance(targets, Tensor):
-        targets = classifier.resolve_targets(model, images, targets)
-    if labels is not None:
-        labels = classifier.resolve_targets(model, images, labels, name="labels")
-    if labels is None or isinstance(targets, str):
-        logits = classifier.batched_logits(model, images, batch_size)
-        labels = logits.argmax(dim=1) if labels is None else labels
-        if targets == "least-likely":
-            targets = least_likely(logits, labels)
-        elif isinstance(targets, str):
-            targets = random_targets(labels, logits.shape[1], seed=seed)
+    labels = clean.argmax(dim=1) if labels is None else classifier.to_classes(labels, images, name="labels")
+    if isinstance(targets, str):
+        Goal(labels=labels).check(clean)
+        is_random, num_classes = targets == "random", clean.shape[1]
+        targets = random_targets(labels, num_classes, seed=seed) if is_random else least_likely(clean, labels)
+    elif targets is not None:
+        targets = classifier.to_classes(targets, images)
     return Goal(labels=labels, targets=targets, targeted=targets is not None)

@@ -88,16 +88,20 @@ Evaluation = tuple[Logits, Values, Images]
 
 
 def loss_and_grad(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss) -> Evaluation:
-    """Return logits, loss per image (a scalar loss is expanded), and gradients of the loss with respect to `points`."""
+    """Return logits, loss per image (a scalar loss is expanded), and gradients of the loss with respect to `points`.
+
+    Where a gradient is NaN, it is 0: the point does not move.
+    """
     logits, values, grads = value_and_grad(model, points, lambda logits: _loss(logits, goal, loss_fn))
-    return logits, values.expand(len(points)), grads
+    return logits, values.expand(len(points)).to(points.dtype), grads.nan_to_num(0.0)
 
 
 def loss_of(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss) -> Evaluation:
     """Return logits, loss per image, and an empty tensor in place of gradients, without a backward pass."""
     with torch.no_grad():
         logits = logits_of(model, points)
-        return logits, _loss(logits, goal, loss_fn).expand(len(points)), points[:0]
+        values = _loss(logits, goal, loss_fn).expand(len(points)).to(points.dtype)
+        return logits, values, points[:0]
 
 
 def _loss(logits: Tensor, goal: Goal, loss_fn: AttackLoss) -> Tensor:

@@ -28,9 +28,10 @@ class Goal:
     targeted: bool = False
 
     def is_fooled(self, logits: Logits) -> Bool[Tensor, " n"]:
-        """Return a mask of the images on which the attack succeeds."""
+        """Return a mask of the images on which the attack succeeds; false where a logit is NaN."""
         predictions = logits.argmax(dim=1)
-        return predictions == self.targets if self.targeted else predictions != self.labels
+        fooled = predictions == self.targets if self.targeted else predictions != self.labels
+        return fooled & ~logits.isnan().any(dim=1)
 
     def select(self, rows: Any) -> "Goal":
         """Return the goal for a subset of the images, by indices or a boolean mask."""
@@ -38,7 +39,9 @@ class Goal:
         return Goal(labels=self.labels[rows], targets=targets, targeted=self.targeted)
 
     def check(self, logits: Logits) -> None:
-        """Raise LabError unless labels and targets are class indices of the model."""
+        """Raise LabError unless the model has several classes, and labels and targets are some of them."""
+        if logits.shape[1] < 2:
+            raise LabError(f"the model has {logits.shape[1]} class; an attack needs at least two")
         check_classes(logits, self.labels, name="labels")
         if self.targets is not None:
             check_classes(logits, self.targets)

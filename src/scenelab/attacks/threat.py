@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import ClassVar
 
 import torch
@@ -15,7 +16,12 @@ from scenelab.errors import LabError
 Image = Float[Tensor, "c h w"]
 
 LEVELS = 255
+HALF = (torch.float16, torch.bfloat16)
 TOLERANCE = 1e-5  # accepted distance of a pixel value from the bounds or from a multiple of 1/255
+
+
+def _widen(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
 
 
 @dataclass(frozen=True)
@@ -26,16 +32,21 @@ class Threat(ABC):
         epsilon: radius of the ball in pixel units, such as 8/255 for images in [0, 1].
         bounds: range of pixel values; None for no bounds, as for normalized images.
         quantize: restrict pixel values to multiples of 1/255, so that a PNG file stores the images exactly.
+        dtype: restrict pixel values to those of a 16-bit dtype; an attack sets it to the images' dtype.
     """
 
     epsilon: float
     bounds: tuple[float, float] | None = (0.0, 1.0)
     quantize: bool = False
+    dtype: torch.dtype | None = field(default=None, repr=False)
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.epsilon, int | float) or not 0 <= self.epsilon < float("inf"):
+        if not isinstance(self.epsilon, Real) or not 0 <= self.epsilon < float("inf"):
             raise LabError(f"epsilon is {self.epsilon!r}; expected a number of at least 0, in pixel units, as 8/255")
+        object.__setattr__(self, "epsilon", float(self.epsilon))
+        if self.bounds is not None and not (len(self.bounds) == 2 and self.bounds[0] < self.bounds[1]):
+            raise LabError(f"bounds are {self.bounds}; expected the lowest and the largest pixel value, as (0.0, 1.0)")
         if self.quantize and self.bounds != (0.0, 1.0):
             raise LabError(f"bounds are {self.bounds}; quantize=True needs images in [0, 1]")
 
@@ -56,6 +67,10 @@ class Threat(ABC):
         """Return the norm of each perturbation, in pixel units."""
 
     @abstractmethod
+    def is_inside(self, perturbation: Images) -> Bool[Tensor, "..."]:
+        """Return whether values (L∞) or images (other norms, N×1×1×1) are inside the ball, without a tolerance."""
+
+    @abstractmethod
     def round_levels(self, levels: Images) -> Images:
         """Return perturbations rounded to integers inside the ball; arguments and results are in units of 1/255."""
 
@@ -68,29 +83,62 @@ class Threat(ABC):
         if not images.numel():
             return
         (low, high), least, largest = self._range, images.min().item(), images.max().item()
-        if not (low - TOLERANCE <= least <= largest <= high + TOLERANCE):
+        slack = TOLERANCE
+        if self.dtype is not None and self.bounds:  # bounds such as 2.64 are rounded too
+            slack = max(slack, torch.finfo(self.dtype).eps * max(map(abs, self.bounds)))
+        if not (low - slack <= least <= largest <= high + slack):
             raise LabError(
                 f"images have values in [{least:.4g}, {largest:.4g}]; expected [{low:g}, {high:g}]: attack the model "
                 "with its normalization inside, or pass the bounds of the normalized space to the threat"
             )
-        if self.quantize and (LEVELS * images - (LEVELS * images).round()).abs().max() > LEVELS * TOLERANCE:
+        if self.quantize and not self._is_on_levels(images):
             raise LabError(
                 "images are not on 8-bit levels, which quantize=True needs; round them: (255 * images).round() / 255"
             )
+
+    def _is_on_levels(self, images: Images) -> bool:
+        levels = (LEVELS * images).round()
+        if self.dtype is not None:
+            return bool(((levels / LEVELS).to(self.dtype) == images).all())
+        return bool((LEVELS * images - levels).abs().max() <= LEVELS * TOLERANCE)
 
     def project(self, images: Images, points: Images) -> Images:
         """Return points projected into the ball around the images, then clamped to the bounds.
 
         The images are within the bounds, so clamping never makes a perturbation larger.
         """
+        if images.dtype in HALF:
+            wide, threat = images.float(), replace(self, dtype=images.dtype, quantize=False)
+            return threat.quantized(wide, self.project(wide, points.float())).to(images.dtype)
         return (images + self.clip(points - images)).clamp_(*self._range)
 
     def quantized(self, images: Images, points: Images) -> Images:
-        """Return the points, rounded to multiples of 1/255 inside the ball if `quantize` is set."""
-        if not self.quantize:
-            return points
-        change = self.round_levels(LEVELS * (points - images))
-        return ((LEVELS * images).round_() + change).div_(LEVELS).clamp_(*self._range)
+        """Return points, rounded inside the ball to multiples of 1/255 (`quantize`) and values of `dtype`, if set."""
+        if images.dtype in HALF:
+            threat = replace(self, dtype=images.dtype)
+            return threat.quantized(images.float(), points.float()).to(images.dtype)
+        if self.quantize:
+            change = self.round_levels(LEVELS * (points - images))
+            points = ((LEVELS * images).round_() + change).div_(LEVELS).clamp_(*self._range)
+        return points if self.dtype is None else self._round(images, points, self.dtype)
+
+    def _round(self, images: Images, points: Images, dtype: torch.dtype) -> Images:
+        """Return points with values of `dtype`: the nearest ones or, outside the ball or bounds, some nearer the image.
+
+        The perturbation is inside the ball both exactly and in the arithmetic of `dtype`.
+        """
+        images, points, limits = _widen(images), _widen(points), torch.finfo(dtype)
+        nearest, (low, high) = points.to(dtype), self._range
+        values = _widen(nearest)
+        fits = self.is_inside(values - images) & self.is_inside(nearest - images.to(dtype))
+        fits = fits & (values >= low) & (values <= high)
+        if self.quantize:
+            levels, change = (LEVELS * images).round(), (LEVELS * points).round() - (LEVELS * images).round()
+            inner = (levels + change - change.sign()) / LEVELS
+        else:
+            change, spacing = points - images, limits.eps * values.abs().clamp_min(limits.tiny)
+            inner = images + change.sign() * (change.abs() * (1 - 2 * limits.eps) - spacing).clamp_min_(0)
+        return torch.where(fits, values, _widen(inner.to(dtype))).float()
 
     def contains(self, images: Images, points: Images) -> Bool[Tensor, " n"]:
         """Return a mask of the points that are within the bounds and, up to floating-point rounding, in the ball."""
@@ -121,6 +169,10 @@ class Linf(Threat):
     def norm(self, perturbation: Images) -> Values:
         """Return the largest absolute value of each perturbation."""
         return perturbation.flatten(1).abs().amax(dim=1)
+
+    def is_inside(self, perturbation: Images) -> Bool[Tensor, "n c h w"]:
+        """Return a mask of the values in [-ε, ε]."""
+        return _widen(perturbation).abs() <= self.epsilon
 
     def round_levels(self, levels: Images) -> Images:
         """Return the nearest integers inside the ball; truncation would undo changes below 1/255."""
@@ -153,6 +205,11 @@ class L2(Threat):
     def norm(self, perturbation: Images) -> Values:
         """Return the Euclidean norm of each perturbation."""
         return perturbation.flatten(1).norm(dim=1)
+
+    def is_inside(self, perturbation: Images) -> Bool[Tensor, "n 1 1 1"]:
+        """Return a mask of the images with norm at most ε, in 16 bits for any order of the sum's roundings."""
+        slack = torch.finfo(perturbation.dtype).eps if perturbation.dtype in HALF else 0.0
+        return (_widen(self.norm(perturbation)) * (1 + slack) <= self.epsilon).view(-1, 1, 1, 1)
 
     def round_levels(self, levels: Images) -> Images:
         """Return values truncated toward zero, so that no norm grows; the tolerance keeps 1.9999998 from becoming 1."""

@@ -66,7 +66,7 @@ class SmoothGrad(Gradient):
 
     def __post_init__(self) -> None:
         check_count("samples", self.samples)
-        if self.sigma < 0:
+        if not 0 <= self.sigma < float("inf"):
             raise LabError(f"sigma is {self.sigma}; expected at least 0, in the images' units")
 
     def attribute(self, batch: Batch) -> Images:

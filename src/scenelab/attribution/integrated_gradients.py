@@ -31,8 +31,9 @@ class IntegratedGradients(Attribution):
         classifier.check_count("steps", self.steps)
 
     def check(self, images: Images) -> None:
-        """Raise LabError unless the baseline broadcasts to the images."""
-        self._expand_baseline(images)
+        """Raise LabError unless the baseline is finite and broadcasts to the images."""
+        if not self._expand_baseline(images).isfinite().all():
+            raise LabError("baseline has NaN or infinite values; expected pixel values")
 
     def attribute(self, batch: Batch) -> Images:
         """Return integrated gradients of one image along the straight path from the baseline."""

@@ -1,5 +1,6 @@
 """Occlusion: drop of the class score when a patch of the image is covered (Zeiler & Fergus 2014, section 4.2)."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,6 +35,8 @@ class Occlusion(Attribution):
         for name, value in (("window", self.window), ("stride", self.stride)):
             if value is not None:
                 check_count(name, value)
+        if not math.isfinite(self.fill):
+            raise LabError(f"fill is {self.fill}; expected a pixel value")
 
     def attribute(self, batch: Batch) -> Tensor:
         """Return the mean drop of the target's logit per pixel of one image, 1×1×H×W."""

@@ -71,8 +71,15 @@ def attack(
     rows = []
     for entry in result.images:
         before, after = f"{entry.before} {100 * entry.confidence:.0f} %", f"{entry.after} {100 * entry.certainty:.0f} %"
-        rows.append([entry.image, before, after, f"{255 * entry.largest:.0f}/255", "yes" if entry.fooled else "no"])
-    fooled = sum(entry.fooled for entry in result.images)
-    title = f"{method}, ε = {epsilon}: {fooled} of {len(rows)} images fool {result.model}"
+        outcome = "NaN" if entry.undefined else "before" if entry.fooled_before else "yes" if entry.fooled else "no"
+        rows.append([entry.image, before, after, f"{255 * entry.largest:.0f}/255", outcome])
+    fooled, undefined = (sum(getattr(entry, name) for entry in result.images) for name in ("fooled", "undefined"))
+    earlier = sum(entry.fooled_before and not entry.undefined for entry in result.images)
+    title = f"{method}, ε = {epsilon}: {fooled} of {len(rows) - earlier - undefined} images fool {result.model}"
     print_table(title, ["image", "before", "after", "largest change", "fooled"], rows)
+    if earlier:
+        reason = "misclassified" if target is None else "predicted as the target"
+        print(f"not counted: {earlier} of {len(rows)} images were {reason} before the attack")
+    if undefined:
+        print(f"not counted: {undefined} of {len(rows)} images, for which the model's scores are NaN")
     print(f"images: {folder.results / 'attack'}")

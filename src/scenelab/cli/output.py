@@ -1,6 +1,5 @@
 """Print results as JSON for programs or as small tables for people."""
 
-import json
 from typing import Any
 
 from rich.console import Console
@@ -8,11 +7,12 @@ from rich.table import Table
 from rich.text import Text
 
 from scenelab.errors import printable
+from scenelab.io import to_json
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON on standard output."""
-    print(json.dumps(value, indent=2))
+    """Print a value as indented JSON on standard output; numbers that are NaN or infinite become null."""
+    print(to_json(value))
 
 
 def plain(text: str) -> Text:

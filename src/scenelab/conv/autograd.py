@@ -2,7 +2,8 @@
 
 Convolution is bilinear in input and weight, and each of its gradients is bilinear too. Three Functions therefore
 suffice: Y from (X, W), ∂X from (∂Y, W) and ∂W from (∂Y, X). The backward pass of each one applies the other two. They
-save input and weight only, never the windows (im2col columns) of the input.
+save input and weight only, never the windows (im2col columns) of the input. In forward mode, the product rule applies a
+Function to (dX, W) and (X, dW). Under `torch.func.vmap`, `scenelab.conv.batching` applies it to the whole batch.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
-from scenelab.conv import checks, dispatch
+from scenelab.conv import batching, checks, dispatch
 
 Gradients = tuple[Tensor | None, ...]
 Shape = tuple[int, int, int, int]
@@ -28,6 +29,8 @@ class Conv2dFunction(Function):
     @staticmethod
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0) -> Tensor:
         """Return the N×Co×Ho×Wo output Y."""
+        if batching.is_batched(input, weight, bias):
+            return batching.unbatched(Conv2dFunction, input, weight, bias, stride, padding)
         return convolve(input, weight, bias, stride, padding)
 
     @staticmethod
@@ -35,11 +38,30 @@ class Conv2dFunction(Function):
         """Save input and weight (if needed), their shapes, stride and padding for `backward`."""
         input, weight, _, stride, padding = inputs
         save_context(ctx, input, weight, stride, padding)
+        ctx.save_for_forward(input, weight)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the gradients of input, weight and bias, and None for stride and padding."""
         return *gradients(ctx, grad_output), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, input: Tensor | None, weight: Tensor | None, bias: Tensor | None, *_: None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the tangent dY = dX ⋆ W + X ⋆ dW + db of the output."""
+        tangent = _product_rule(Conv2dFunction, ctx, input, weight, None, ctx.stride, ctx.padding)
+        return _add_bias(tangent, bias)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: batching.Dims, *arguments: Any) -> tuple[Tensor, int]:
+        """Return the outputs of a batch of convolutions, and their batch dimension."""
+        checks.check(*map(_autocast, batching.sample(arguments, in_dims)))
+        if in_dims[1:3] == (None, None):
+            return batching.apply(Conv2dFunction, info, in_dims, arguments, axes=(0, 0)), 0
+        input, weight, bias, *geometry = arguments
+        output = batching.apply(Conv2dFunction, info, in_dims, (input, weight, None, *geometry), axes=(0, 0))
+        if bias is None:
+            return output, 0
+        return _add_bias(output, bias if in_dims[2] is None else bias.movedim(in_dims[2], 0)[:, None]), 0
 
 
 class _Gradient(Function):
@@ -47,8 +69,9 @@ class _Gradient(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        grad_output, factor, _, ctx.stride, ctx.padding = inputs
+        grad_output, factor, ctx.size, ctx.stride, ctx.padding = inputs
         ctx.save_for_backward(grad_output, factor)
+        ctx.save_for_forward(grad_output, factor)
 
 
 class _InputGradient(_Gradient):
@@ -56,6 +79,8 @@ class _InputGradient(_Gradient):
 
     @staticmethod
     def forward(grad_output: Tensor, weight: Tensor, input_shape: Shape, stride: int, padding: int) -> Tensor:
+        if batching.is_batched(grad_output, weight):
+            return batching.unbatched(_InputGradient, grad_output, weight, input_shape, stride, padding)
         with _autocast_off(grad_output):
             return dispatch.grad_input(grad_output, weight, input_shape, stride, padding)
 
@@ -70,12 +95,22 @@ class _InputGradient(_Gradient):
                 to_weight = _WeightGradient.apply(grad_output, grad, weight.shape[-1], *geometry)
         return to_output, to_weight, None, None, None
 
+    @staticmethod
+    def jvp(ctx: Any, grad_output: Tensor | None, weight: Tensor | None, *_: None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _product_rule(_InputGradient, ctx, grad_output, weight, ctx.size, ctx.stride, ctx.padding)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: batching.Dims, *arguments: Any) -> tuple[Tensor, int]:
+        return batching.apply(_InputGradient, info, in_dims, arguments, axes=(0, 1)), 0
+
 
 class _WeightGradient(_Gradient):
     """Differentiable gradient of the weight, ∂L/∂W, from ∂L/∂Y and X."""
 
     @staticmethod
     def forward(grad_output: Tensor, input: Tensor, kernel_size: int, stride: int, padding: int) -> Tensor:
+        if batching.is_batched(grad_output, input):
+            return batching.unbatched(_WeightGradient, grad_output, input, kernel_size, stride, padding)
         with _autocast_off(grad_output):
             return dispatch.grad_weight(grad_output, input, kernel_size, stride, padding)
 
@@ -89,6 +124,14 @@ class _WeightGradient(_Gradient):
             if ctx.needs_input_grad[1]:
                 to_input = _InputGradient.apply(grad_output, grad, tuple(input.shape), *geometry)
         return to_output, to_input, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, grad_output: Tensor | None, input: Tensor | None, *_: None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _product_rule(_WeightGradient, ctx, grad_output, input, ctx.size, ctx.stride, ctx.padding)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: batching.Dims, *arguments: Any) -> tuple[Tensor, int]:
+        return batching.apply(_WeightGradient, info, in_dims, arguments, axes=(1, 1)), 0
 
 
 def convolve(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
@@ -121,6 +164,22 @@ def gradients(ctx: Any, grad_output: Float[Tensor, "n co ho wo"]) -> Gradients:
         if needs_bias:
             to_bias = grad_output.sum(dim=(0, 2, 3))
     return to_input, to_weight, to_bias
+
+
+def _product_rule(function: type[Function], ctx: Any, left: Tensor | None, right: Tensor | None, *rest: Any) -> Any:
+    """Return the tangent d(L·R) = dL·R + L·dR of a bilinear Function; None where there is no tangent."""
+    batching.check_forward_mode()
+    first, second = ctx.saved_tensors
+    terms = [] if left is None else [function.apply(left, second, *rest)]
+    terms += [] if right is None else [function.apply(first, right, *rest)]
+    return sum(terms[1:], terms[0]) if terms else None
+
+
+def _add_bias(output: Tensor | None, bias: Tensor | None) -> Any:
+    """Return the sum of N×Co×Ho×Wo outputs, or of a batch of them, and one bias value per channel."""
+    if output is None or bias is None:
+        return output
+    return output + bias.to(output.dtype)[..., None, None]
 
 
 def _is_autocast(tensor: Any) -> bool:

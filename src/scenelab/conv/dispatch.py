@@ -11,15 +11,21 @@ Y has Hₒ = ⌊(H + 2P - K) / S⌋ + 1 rows, and Wₒ columns accordingly (Dumo
 There are four algorithms: `pointwise` (K = 1), `winograd` (3×3 with many channels), `shifted_gemm` (stride 1) and
 `im2col` (every shape). All have the same signatures and work on channels-last memory. `scenelab.conv.autograd` checks
 the arguments and records the autograd graph. No function returns a view.
+
+The fast algorithms also multiply zeros, and Winograd's adds and subtracts neighboring values, so they spread an
+infinite value or NaN (0·∞ = NaN), and Winograd's overflows earlier. Then `taps` computes the result again, except on
+GPUs and under `torch.compile`. There, such values spread over the 4×4 outputs of a tile, and over the padding.
 """
 
+import math
 from types import ModuleType
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from scenelab.conv import im2col, pointwise, shifted_gemm, winograd
+from scenelab.conv import im2col, pointwise, shifted_gemm, taps, winograd
 from scenelab.conv.gemm import Bias, Weight
 
 Shape = tuple[int, int, int, int]
@@ -47,13 +53,18 @@ def select_algorithm(
 def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int) -> Output:
     """Return the convolution Y, in channels_last format if the input or the weight is, as for `F.conv2d`."""
     (images, channels_in, height, width), (channels_out, _, kernel, _) = input.shape, weight.shape
-    sides = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
+    sides = tuple((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
     output = _empty((images, channels_out, *sides), input)
-    if output.numel():
+    if not output.numel():
+        return _as(output, input, weight)
+    bias = None if bias is None else bias.to(output.dtype)
+    arguments, is_valid = (_to_nhwc(input), weight.to(output.dtype), bias, stride, padding), False
+    if get_proxy_mode() is None:
         algorithm = select_algorithm(kernel, stride, padding, channels_in, channels_out, input.dtype)
-        w, b = (None if part is None else part.to(output.dtype) for part in (weight, bias))
-        algorithm.forward(_to_nhwc(input), w, b, stride, padding, output.permute(0, 2, 3, 1))
-    return _as(output, input, weight)
+        algorithm.forward(*arguments, output.permute(0, 2, 3, 1))
+        # The other algorithms spread no pixel, but multiply each weight with the padding at the first output.
+        is_valid = _is_finite(output if algorithm is winograd else output[:1, :, 0, 0])
+    return _as(output if is_valid else _to_nchw(taps.forward(*arguments, sides)), input, weight)
 
 
 def grad_input(grad_output: Output, weight: Weight, input_shape: Shape, stride: int, padding: int) -> Input:
@@ -67,8 +78,11 @@ def grad_input(grad_output: Output, weight: Weight, input_shape: Shape, stride: 
     result = _empty(input_shape, grad_output)
     if grad_output.numel():
         algorithm = pointwise if kernel == 1 and padding == 0 else im2col
-        dy, w, dx = _to_nhwc(grad_output), weight.to(result.dtype), result.permute(0, 2, 3, 1)
-        algorithm.grad_input(dy, w, stride, padding, dx)
+        arguments = _to_nhwc(grad_output), weight.to(result.dtype), stride, padding
+        if get_proxy_mode() is None:
+            algorithm.grad_input(*arguments, result.permute(0, 2, 3, 1))
+        else:
+            result = _to_nchw(taps.grad_input(*arguments, input_shape[2:]))
     else:
         result.zero_()
     return _as(result, grad_output, weight)
@@ -78,11 +92,31 @@ def grad_weight(grad_output: Output, input: Input, kernel_size: int, stride: int
     """Return the gradient ∂L/∂W: the sum of the input's windows, each weighted by the gradient of its output."""
     channels_in, channels_out = input.shape[1], grad_output.shape[1]
     if grad_output.numel():
-        algorithm = select_algorithm(kernel_size, stride, padding, channels_in, channels_out, input.dtype)
-        gradient = algorithm.grad_weight(_to_nhwc(grad_output), _to_nhwc(input), kernel_size, stride, padding)
+        arguments, is_valid = (_to_nhwc(grad_output), _to_nhwc(input), kernel_size, stride, padding), False
+        gradient = input
+        if get_proxy_mode() is None:
+            algorithm = select_algorithm(kernel_size, stride, padding, channels_in, channels_out, input.dtype)
+            gradient = algorithm.grad_weight(*arguments)
+            is_valid = _is_finite(gradient)
+        gradient = gradient if is_valid else taps.grad_weight(*arguments)
     else:
         gradient = input.new_zeros(channels_out, channels_in, kernel_size, kernel_size)
     return gradient.to(input.dtype).clone(memory_format=_memory_format(input, grad_output))
+
+
+def _is_finite(values: Tensor) -> bool:
+    """Return whether all values are finite; true on GPUs, which would have to wait, and while tracing."""
+    if values.device.type != "cpu" or torch.compiler.is_compiling():
+        return True
+    try:
+        return math.isfinite(values.sum().item())
+    except RuntimeError:  # a fake tensor has no values
+        return True
+
+
+def _to_nchw(tensor: Float[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
+    """Return NHWC as NCHW in channels_last format; not a view."""
+    return tensor.permute(0, 3, 1, 2).clone()
 
 
 def _compute_dtype(tensor: Tensor) -> torch.dtype:

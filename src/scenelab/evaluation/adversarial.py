@@ -23,7 +23,7 @@ from scenelab.models.inference import prepare_for_inference
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run
-from scenelab.schema import FileName
+from scenelab.schema import FileName, Number
 
 MethodName = Literal["fgsm", "pgd", "apgd", "apgd-t", "square"]
 LEVELS = 255
@@ -86,19 +86,25 @@ class Change(Value):
     """
 
     before: str
-    confidence: float
+    confidence: Number
     after: str
-    certainty: float
+    certainty: Number
 
 
 class AttackedImage(Change):
-    """Entry of `attack.json`: image name, PNG file, true category, attack success, and L∞ norm of the perturbation."""
+    """Entry of `attack.json`: image, PNG of the adversarial example, true category, success, L∞ norm of the change.
+
+    `fooled_before`: the clean image was misclassified or had the target already, which is no success of the attack.
+    `undefined`: the model's logits are NaN.
+    """
 
     image: FileName
     file: str
     label: str | None
     fooled: bool
-    largest: float
+    largest: Number
+    fooled_before: bool = False
+    undefined: bool = False
 
 
 class AttackReport(Result):
@@ -166,6 +172,7 @@ def write_adversarial(
             file.write(to_png(result.images[row]))
         category = None if labels is None else categories[labels[row]]
         outcome = {"fooled": bool(result.success[row]), "largest": result.norms[row].item()}
+        outcome |= {name: bool(getattr(result, name)[row]) for name in ("fooled_before", "undefined")}
         entries.append(AttackedImage(image=name, file=path.name, label=category, **dict(change), **outcome))
     draw_samples(images, result.images, changes[:SHEET_IMAGES], settings.epsilon, folder / "attack.png")
     report = AttackReport(

@@ -15,7 +15,7 @@ from scenelab.evaluation.predict import top1
 from scenelab.evaluation.results import Value
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
-from scenelab.schema import FileName
+from scenelab.schema import FileName, Number
 
 PERCENTILE = 99.0
 BATCH_SIZE = 20
@@ -56,9 +56,9 @@ class Explanation(Value):
 
     image: int | FileName
     guess: str
-    confidence: float
+    confidence: Number
     label: str | None
-    limits: dict[str, float]
+    limits: dict[str, Number]
 
     @property
     def text(self) -> str:

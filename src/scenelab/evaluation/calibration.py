@@ -1,5 +1,6 @@
 """Calibration: expected calibration error and the bins of the reliability diagram (Guo et al. 2017)."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,7 +23,12 @@ class Bin:
 
 
 def expected_calibration_error(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> float:
-    """Return the expected calibration error Σ_b count_b / n · |accuracy_b − confidence_b| in percent (eq. 3)."""
+    """Return the expected calibration error Σ_b count_b / n · |accuracy_b − confidence_b| in percent (eq. 3).
+
+    It is NaN if a logit is.
+    """
+    if logits.isnan().any():
+        return math.nan
     gaps = (part.count * abs(part.accuracy - part.confidence) for part in reliability(logits, labels))
     return 100 * sum(gaps) / len(labels)
 

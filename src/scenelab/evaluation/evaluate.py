@@ -17,22 +17,25 @@ from scenelab.evaluation.results import Result, Value, stamp_result
 from scenelab.io import FORMULA_STARTS, atomic_write
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run
-from scenelab.schema import FileName
+from scenelab.schema import FileName, Number
 
 
 class Accuracy(Value):
     """Top-1 and top-5 accuracy, 95 % intervals, and calibration error, in percent; mean cross-entropy in nats."""
 
-    top1: float
+    top1: Number
     top1_interval: Interval
-    top5: float
+    top5: Number
     top5_interval: Interval
-    loss: float
-    ece: float
+    loss: Number
+    ece: Number
 
 
 class EvaluationResult(Result):
-    """Content of `results/SPLIT.json`: metrics on a split; a class without images has an accuracy of NaN."""
+    """Content of `results/SPLIT.json`: metrics on a split; a class without images has an accuracy of NaN, null in JSON.
+
+    An image with NaN among its logits is misclassified; it is not in confusion and accuracy per class.
+    """
 
     split: str
     source: FileName
@@ -41,7 +44,7 @@ class EvaluationResult(Result):
     epoch: int
     plain: Accuracy
     mirror: Accuracy
-    per_class: dict[str, float]
+    per_class: dict[str, Number]
     most_confused: list[ConfusedPair]
     reliability: list[Bin]
     confusion: list[list[int]]
@@ -55,8 +58,8 @@ def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -
     """
     plain = predict_logits(stored.model, dataset, size=stored.size)
     mirrored = predict_logits(stored.model, dataset, size=stored.size, mirror=True)
-    predicted = mirrored.argmax(dim=1)
-    matrix = confusion(predicted, dataset.labels, len(dataset.categories))
+    predicted, valid = mirrored.argmax(dim=1), ~mirrored.isnan().any(dim=1)
+    matrix = confusion(predicted[valid], dataset.labels[valid], len(dataset.categories))
     result = EvaluationResult(
         **stamp_result(run, stored),
         split=dataset.split,

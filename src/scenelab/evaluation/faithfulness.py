@@ -22,6 +22,7 @@ from scenelab.evaluation.predict import top1
 from scenelab.evaluation.results import SaliencyTest, Value, stamp_test
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
+from scenelab.schema import Number
 
 BLUR = 11.0  # standard deviation in pixels for an image of 128 pixels; it scales with the image
 GRAY = 0.5  # value of deleted pixels, for images in [0, 1]
@@ -108,15 +109,15 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
 class Gain(Value):
     """Mean area difference to a baseline over images, and its 95 % interval; positive if the method is better."""
 
-    mean: float
+    mean: Number
     interval: Interval | None
 
 
 class CurveSummary(Value):
     """Mean curve and mean area over images, 95 % interval of the mean area, and gain over each baseline (`better`)."""
 
-    curve: list[float]
-    area: float
+    curve: list[Number]
+    area: Number
     interval: Interval | None
     better: dict[str, Gain]
 
@@ -138,8 +139,8 @@ class Faithfulness(SaliencyTest):
 class Completeness(SaliencyTest):
     """Means over images: |Σ integrated gradients - Δ| and, `explained`, |Δ|, with Δ = logit(x) - logit(baseline)."""
 
-    gap: float
-    explained: float
+    gap: Number
+    explained: Number
 
 
 def measure_faithfulness(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> Faithfulness:

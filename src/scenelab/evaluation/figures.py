@@ -1,5 +1,6 @@
 """Figures of a run as PNG and SVG files, legible in grayscale: training curves, metrics, misclassified images."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,7 +111,7 @@ def draw_confusion(counts: list[list[int]], names: list[str], title: str, path: 
 
 def draw_per_class(accuracies: dict[str, float], overall: float, path: Path) -> None:
     """Write a bar chart of top-1 accuracy per class, sorted, and of the accuracy over all images, in percent."""
-    names = sorted(accuracies, key=accuracies.__getitem__)
+    names = sorted((name for name, value in accuracies.items() if not math.isnan(value)), key=accuracies.__getitem__)
     with new_figure(path, size=(7, max(3.0, 0.14 * len(names) + 1.2))) as (_, axis):
         axis.barh(range(len(names)), [accuracies[name] for name in names], height=0.8, color="C0")
         axis.axvline(overall, color="black", lw=1, ls="--")
@@ -125,7 +126,7 @@ def draw_reliability(bins: list[Bin], error: float, path: Path) -> None:
     with new_figure(path, size=(4.6, 4.4)) as (_, axis):
         axis.plot([0, 1], [0, 1], color="0.5", ls="--", lw=1, label="perfect calibration")
         confidence, accuracy = [part.confidence for part in bins], [part.accuracy for part in bins]
-        largest = max(part.count for part in bins)
+        largest = max((part.count for part in bins), default=1)
         areas = [8 + 120 * part.count / largest for part in bins]
         axis.plot(confidence, accuracy, color="C0", lw=1)
         axis.scatter(confidence, accuracy, s=areas, color="C0", label="predictions (area: count)", zorder=3)

@@ -8,11 +8,13 @@ from jaxtyping import Float
 from scipy.stats import binomtest, norm, t
 from torch import Tensor
 
+from scenelab.schema import Number
+
 LEVEL = 0.95
 QUANTILE = 0.5 + LEVEL / 2
 NORMAL = float(norm.ppf(QUANTILE))
 MIN_RATIO_TERMS = 8  # with fewer, the jackknife interval is too narrow
-Interval = tuple[float, float]
+Interval = tuple[Number, Number]
 
 
 def t_quantile(degrees_of_freedom: int) -> float:

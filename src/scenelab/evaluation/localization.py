@@ -20,6 +20,7 @@ from scenelab.evaluation.predict import load_images, spread_rows, top1
 from scenelab.evaluation.results import SaliencyTest, Value, stamp_test
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
+from scenelab.schema import Number
 
 MIN_ITEM_IMAGES = 4  # minimum number of images per listed pair of scene and object class
 MAX_SCENES = 12  # maximum number of listed scenes; scenes with more images come first
@@ -45,14 +46,14 @@ class ItemSummary(Value):
 
     item: str
     images: int
-    density: float  # Σ inside / Σ area; 1 for an evenly spread map
+    density: Number  # Σ inside / Σ area; 1 for an evenly spread map
     interval: Interval | None
-    elsewhere: float  # density of other images' maps on these objects
-    gain: float  # density - elsewhere
+    elsewhere: Number  # density of other images' maps on these objects
+    gain: Number  # density - elsewhere
     gain_interval: Interval | None
-    area: float
+    area: Number
     hits: int  # number of maps with the maximum on the objects
-    chance: float  # expected hits at random positions
+    chance: Number  # expected hits at random positions
     verdict: str  # `more` or `less` attribution than from other images' maps, `no difference` or `too few`
 
 
@@ -61,7 +62,7 @@ class Pointing(Value):
 
     images: int
     hits: int  # number of maps with the maximum on any object
-    chance: float  # expected hits at random positions
+    chance: Number  # expected hits at random positions
     interval: Interval  # 95 % interval of the hits at random positions, by the normal approximation
     empty: int  # number of maps of zeros, which are not in `images`
 

@@ -43,8 +43,12 @@ def predict_logits(
 
 
 def hits(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], k: int) -> Bool[Tensor, " n"]:
-    """Return a mask of the images with the label among the k largest logits; all true for k or fewer classes."""
-    return (logits.topk(min(k, logits.shape[1]), dim=1).indices == labels[:, None]).any(dim=1)
+    """Return a mask of the images with the label among the k largest logits; all true for k or fewer classes.
+
+    It is false where a logit is NaN.
+    """
+    is_hit = (logits.topk(min(k, logits.shape[1]), dim=1).indices == labels[:, None]).any(dim=1)
+    return is_hit & ~logits.isnan().any(dim=1)
 
 
 def top_k(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], k: int) -> float:

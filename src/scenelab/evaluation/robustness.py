@@ -28,7 +28,7 @@ from scenelab.models.normalize import Classifier
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run
-from scenelab.schema import parse
+from scenelab.schema import Number, parse
 
 MAX_CHECKED = 100  # maximum number of images in the check for gradient masking
 SHEET_IMAGES = 6
@@ -76,7 +76,7 @@ class Share(Value):
 
     images: int
     of: int
-    accuracy: float
+    accuracy: Number
     interval: Interval
 
 
@@ -87,7 +87,7 @@ class Outcome(Value):
     fooled: list[int]  # indices, among the images of the measurement, on which the attack succeeded
     left: Share  # attacked images on which it failed, out of all images of the measurement
     png: int  # number of successful adversarial examples that still fool the model after saving as PNG
-    largest: float  # largest L∞ norm of a perturbation, in pixel units
+    largest: Number  # largest L∞ norm of a perturbation, in pixel units
     seconds: float
 
 
@@ -153,7 +153,8 @@ def measure_robustness(
     rows = spread_rows(len(dataset), count)
     images, labels = round_to_levels(load_images(dataset, rows, stored.size)), dataset.labels[torch.tensor(rows)]
     model, suite = prepare_for_inference(stored.model), methods(effort)
-    subject = Subject(model, images, labels, top1(model, images)[1] == labels, seed)
+    confidences, predictions = top1(model, images)
+    subject = Subject(model, images, labels, (predictions == labels) & ~confidences.isnan(), seed)
     path, folder = run.results / "robustness.json", run.results / "robustness"
     header = _header(run, stored, dataset, subject, effort)
     attacks = _earlier_attacks(path, header)

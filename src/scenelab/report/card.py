@@ -21,8 +21,8 @@ def make_card(collected: Collected) -> str:
         raise LabError(f"--card needs accuracy; run: scenelab evaluate {run.folder}")
     per_class = run.evaluation.per_class.items()
     ranked = sorted(
-        ((name, value) for name, value in per_class if value == value), key=lambda pair: pair[1]
-    )  # NaN: the class has no images
+        ((name, value) for name, value in per_class if value is not None and value == value), key=lambda pair: pair[1]
+    )  # null, or NaN in earlier versions: the class has no images
     ranked = [f"{name} ({value:.0f} %)" for name, value in ranked]
     count = min(5, len(ranked) // 2)
     environment = Environment(

@@ -46,7 +46,7 @@ def _accuracies(section: Section, runs: list[tuple[RunData, EvaluationResult]]) 
     rows, sources = [], []
     for run, result in runs:
         for part, title in ((result.mirror, "image and mirror image"), (result.plain, "image")):
-            cells = [accuracy(part, "top1"), accuracy(part, "top5"), f"{part.loss:.3f}", f"{part.ece:.1f}"]
+            cells = [accuracy(part, "top1"), accuracy(part, "top5"), _number(part.loss, 3), _number(part.ece, 1)]
             rows.append([run.name, title, *cells])
         images = f"{result.images} {result.split} images of {Path(result.source).name} at {result.size} pixels"
         sources.append(f"{run.name}: {images}, {result.origin}.")
@@ -77,6 +77,10 @@ def _cost(section: Section, runs: list[RunData]) -> None:
     if cards:
         caption = "Limits of the MiniPlaces challenge: 10 MB, and the peak operations of a K40 in four hours."
         section.table("run|bytes|operations|share %|source".split("|"), cards, caption)
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if value == value else "undefined"  # NaN
 
 
 def _details(section: Section, run: RunData, result: EvaluationResult) -> None:

@@ -135,5 +135,5 @@ def overfitting_check(
     """Count the images (values in [0, 1]) that remain correctly classified under FGSM and under ten-step PGD (L∞)."""
     attacks = (FGSM(), PGD(steps=PROBE_STEPS))
     results = (attack(model, images, labels, threat=Linf(epsilon)) for attack in attacks)
-    one, many = (int((~result.success).sum()) for result in results)
+    one, many = (int((~result.success & ~result.fooled_before).sum()) for result in results)
     return Probe(len(images), one, many)

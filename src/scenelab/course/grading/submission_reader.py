@@ -19,6 +19,7 @@ from scenelab.course.kit import files as kit_files
 from scenelab.course.kit.strip_solutions import YEARS
 from scenelab.course.submission import FOLDERS, FORBIDDEN, check
 from scenelab.errors import printable
+from scenelab.io import sha256
 
 GIVEN = ("main.py", "test_conv.py", "miniplaces.py", "zip_submission.py")  # files of the kit that are not the student's
 MAX_DEPTH = 2  # levels of archives in archives
