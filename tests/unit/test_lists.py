@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from folders import write_tree
-from scenelab.data import splits as tree
+from scenelab.data import image_files
 from scenelab.data.miniplaces import is_miniplaces, list_test, read_categories, read_list, read_split
 from scenelab.data.splits import open_split, read_tree, val_paths
 from scenelab.errors import LabError
@@ -160,7 +160,7 @@ def test_the_split_does_not_depend_on_the_order_of_listing(tmp_path, monkeypatch
         names = list(files_below(folder, **options))
         return iter(random.Random(1).sample(names, len(names)))
 
-    monkeypatch.setattr(tree, "files_below", shuffled)
+    monkeypatch.setattr(image_files, "files_below", shuffled)
     assert read_tree(tmp_path, "val") == before
 
 

@@ -126,6 +126,7 @@ def _print_report(report: "SplitReport") -> None:
         ("wrongly sized", sizes),
         ("listed twice", report.listed_twice),
         ("not in the list (no fault)", report.not_listed),
+        ("not used (no fault)", report.unused),
     ):
         if entries:
             more = f" … and {len(entries) - MAX_ENTRIES} more" if len(entries) > MAX_ENTRIES else ""
