@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as transforms
 
-from scenelab.data import decode
+from scenelab.data import decode, pixels
 from scenelab.data.decode import fit, read_image
 from scenelab.errors import LabError
 from scenelab.runtime import peak_memory
@@ -111,9 +111,9 @@ def test_a_truncated_or_other_file_is_refused_in_one_line(tmp_path, name):
         read_image(path)
 
 
-@pytest.mark.parametrize(("size", "limit"), [(0, decode.MAX_FILE_BYTES), (11, 10)])
+@pytest.mark.parametrize(("size", "limit"), [(0, pixels.MAX_FILE_BYTES), (11, 10)])
 def test_an_empty_or_huge_file_is_not_read(tmp_path, monkeypatch, size, limit):
-    monkeypatch.setattr(decode, "MAX_FILE_BYTES", limit)
+    monkeypatch.setattr(pixels, "MAX_FILE_BYTES", limit)
     with pytest.raises(LabError, match=f"has {size} bytes; expected 1 to {limit}$"):
         read_image(write(tmp_path / "a.jpg", bytes(size)))
 
