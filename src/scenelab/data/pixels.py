@@ -1,6 +1,7 @@
 """Decode image files to arrays of 8-bit RGB pixels, with bounds on time and memory, and without torch."""
 
 import io
+import os
 import warnings
 from pathlib import Path
 
@@ -18,6 +19,8 @@ MAX_PIXELS = {"WEBP": 40_000_000}  # libwebp needs 22 bytes per pixel, five time
 MAX_OTHER_PIXELS = 100_000_000
 MAX_SIDE = 1_000_000  # Pillow needs 8 bytes per row, and for each jump of a compressed BMP up to 255 rows
 MAX_SCAN_PIXELS = 2_000_000_000  # pixels times scans of a progressive JPEG: each scan goes through all pixels
+MAX_TIFF_SCANS = 20  # per strip, if it is a progressive JPEG; libtiff's own limit is 100
+os.environ.setdefault("LIBTIFF_JPEG_MAX_ALLOWED_SCAN_NUMBER", str(MAX_TIFF_SCANS))
 FULL_PIXELS = 50_000_000  # larger images are halved while they are decoded
 BAND_PIXELS = 2**22  # that are converted at once
 UPRIGHT = {  # inverse of each EXIF orientation; ImageOps.exif_transpose rewrites the tags too and fails on invalid ones
