@@ -63,8 +63,8 @@ class Decoder:
             return pixels
         except (OSError, ValueError, EOFError) as error:  # the process has ended
             self.close()
-            limits = f"{SECONDS:.0f} seconds or {MEMORY >> 20} MiB"
-            raise LabError(f"image {path} needs more than {limits}; save it anew as JPEG or PNG") from error
+            limits = f"{SECONDS:g} seconds and {MEMORY >> 20} MiB"
+            raise LabError(f"image {path} cannot be decoded within {limits}; save it anew as JPEG or PNG") from error
         finally:
             timer.cancel()
 
