@@ -195,6 +195,12 @@ def test_names_need_not_be_utf8(tmp_path):
         ("", "train", "{root} has 0 folders with images; expected train.txt or one folder per class"),
         ("loose.jpg a/1.txt", "train", "{root} has 0 folders with images; expected train.txt or one folder per class"),
         ("a/1.jpg a/2.jpg", "train", "{root} has 1 folder with images; expected train.txt or one folder per class"),
+        (
+            "a/1.heic b/2.HEIC",
+            "train",
+            "{root} has 0 folders with images; expected train.txt or one folder per class; 2 files that look like "
+            f"images are not used, first a/1.heic ({image_files.READ})",
+        ),
         ("a/1.jpg a/2.jpg b/1.jpg", "val", "class 'b' in {root} has 1 image; at least 2 are needed to split it"),
         ("train/a/1 train/b/1 val/c/1", "val", "{root}/val has the class 'c', which is missing in {root}/train"),
         ("train/a/1", "val", "{root} has a train folder but no val folder; add one, or remove the train level"),
