@@ -3,12 +3,14 @@
 The decoder's own bounds keep known hostile images below 6 seconds and 900 MiB. The process is for the unknown ones.
 """
 
+import io
 import json
 import subprocess
 import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import psutil
@@ -43,22 +45,21 @@ class Decoder:
             LabError: the image is invalid, or takes too much time or memory.
         """
         process = self.start()
-        assert process.stdin is not None
-        assert process.stdout is not None
+        requests, answers = cast(IO[bytes], process.stdin), cast(io.BufferedReader, process.stdout)
         timer = threading.Timer(START_SECONDS, process.kill)
         try:
             timer.start()
-            process.stdin.write(json.dumps(str(path)).encode() + b"\n")
-            process.stdin.flush()
-            process.stdout.readline()  # decoding begins
+            requests.write(json.dumps(str(path)).encode() + b"\n")
+            requests.flush()
+            answers.readline()  # decoding begins
             timer.cancel()
             timer = threading.Timer(SECONDS, process.kill)
             timer.start()
-            answer = json.loads(process.stdout.readline())
+            answer = json.loads(answers.readline())
             if isinstance(answer, str):
                 raise LabError(answer)
             pixels = np.empty(answer, np.uint8)
-            if process.stdout.readinto(pixels.reshape(-1).data) < pixels.size:
+            if answers.readinto(pixels.reshape(-1).data) < pixels.size:
                 raise EOFError
             return pixels
         except (OSError, ValueError, EOFError) as error:  # the process has ended

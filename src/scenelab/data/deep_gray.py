@@ -1,6 +1,7 @@
 """Convert gray images of more than 8 bits per pixel, which Pillow would clip at 255, to 8 bits."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -22,7 +23,7 @@ def to_8_bits(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     """
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(BITS, (16,))[0] - (tags.get(SAMPLE_FORMAT, (1,))[0] == SIGNED)
-    low, high = image.getextrema() if image.mode in ("I", "F") else (0, 0)
+    low, high = cast(tuple[float, float], image.getextrema()) if image.mode in ("I", "F") else (0, 0)
     if image.mode == "F":
         top = _range(low, high, (1, 255, 2**16 - 1), OVERSHOOT)
     elif bits == 32 and low < 0:  # Pillow's integers are signed

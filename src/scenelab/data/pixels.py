@@ -103,5 +103,5 @@ def _to_array(image: Image.Image, shrink: int) -> UInt8[np.ndarray, "h w 3"]:
     for top in range(0, image.height, band):
         part = image.crop((0, top, image.width, min(top + band, image.height)))
         rows = (convert(part) if convert else part).convert("RGB")
-        array[top // shrink : (top + band) // shrink] = rows if shrink == 1 else rows.reduce(shrink)
+        array[top // shrink : (top + band) // shrink] = np.asarray(rows if shrink == 1 else rows.reduce(shrink))
     return array
