@@ -85,6 +85,8 @@ DEEP = {
     "16 bits, most significant byte first": ((LEVELS * np.uint16(257)).astype(">u2"), {}),
     "16 bits of which 0 is white": (65_535 - LEVELS * np.uint16(257), {"photometric": 0}),
     "signed 16 bits": (LEVELS * np.uint16(128), {}),
+    "signed 8 bits": (LEVELS // 2, {}),
+    "signed 8 bits, negative": (LEVELS, "its gray values go from 0 to 255; expected 0 to 127"),
     "constant black": (np.zeros((16, 16), np.float32), {}),
     "negative floats": (NEGATIVE, "its gray values go from -128 to 127; expected 0 to 1, 0 to 255, 0 to 65535"),
     "floats from 0 to 2.5": (FLOATS * np.float32(2.5), "its gray values go from 0 to 2.5; expected 0 to 1"),
@@ -94,12 +96,15 @@ DEEP = {
 }
 
 
+UNSIGNED = ("signed 16 bits", "signed 8 bits", "signed 8 bits, negative")  # as Pillow writes them
+
+
 @pytest.mark.parametrize("options", [{}, {"compression": "tiff_adobe_deflate"}], ids=["plain", "compressed"])
 @pytest.mark.parametrize("name", DEEP)
 def test_deep_gray_values_are_scaled_by_their_range_or_refused_by_name(tmp_path, name, options):
     values, tags = DEEP[name]
     image = Image.fromarray(values if values.dtype != np.float64 else values.astype(np.float32))
-    content = encoded("TIFF", image, **options, tiffinfo={TAGS["format"]: 2} if name == "signed 16 bits" else {})
+    content = encoded("TIFF", image, **options, tiffinfo={TAGS["format"]: 2} if name in UNSIGNED else {})
     for tag, value in tags.items() if isinstance(tags, dict) else ():
         place = struct.pack("<HHI", TAGS[tag], 3, 1)
         assert content.count(place) == 1
@@ -111,7 +116,8 @@ def test_deep_gray_values_are_scaled_by_their_range_or_refused_by_name(tmp_path,
             read_image(path)
         return
     expected = np.zeros_like(LEVELS) if "black" in name else LEVELS
-    assert np.abs(as_array(read_image(path)).astype(int) - expected[..., None]).max() <= ("overshoot" in name)
+    tolerance = "overshoot" in name or name == "signed 8 bits"
+    assert np.abs(as_array(read_image(path)).astype(int) - expected[..., None]).max() <= tolerance
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])

@@ -56,11 +56,12 @@ def test_every_format_that_is_read_is_listed_and_other_images_are_named(tmp_path
     assert (set(train.unused), val.unused) == (unused, ())
 
 
+HIDDEN = ".Trash-1000 .thumbnails .AppleDouble .git .ipynb_checkpoints .@__thumb".split()
 THREE_EACH = {f"{name}/{index}.jpg": b"x" for name in ("abbey", "beach") for index in range(3)}
 
 
 @pytest.mark.parametrize(
-    "name", [*sorted(OTHER_PROGRAMS), "@eaDir", "$RECYCLE.BIN", ".Trash-1000", "System Volume Information"]
+    "name", [*sorted(OTHER_PROGRAMS), "@eaDir", "$RECYCLE.BIN", *HIDDEN, "System Volume Information"]
 )
 @pytest.mark.parametrize("layout", ["{name}/{image}", "abbey/{name}/{image}", "abbey/old/{name}/{image}"])
 def test_folders_of_other_programs_are_passed_over_and_named(tmp_path, name, layout):
@@ -87,5 +88,14 @@ def test_what_is_not_used_is_said_once_when_a_data_set_is_opened(tmp_path, capsy
     said = [line for line in capsys.readouterr().err.splitlines() if "not used" in line]
     assert said == [
         f"train of {tmp_path}: 2 files that look like images are not used, first abbey/1.heic ({READ}); "
-        "folders of other programs are passed over: @eaDir, __MACOSX"
+        "folders passed over: @eaDir, __MACOSX"
     ]
+
+
+def test_links_to_class_folders_are_followed_and_links_below_them_are_named(tmp_path):
+    write_tree(tmp_path / "elsewhere", {f"{index}.jpg": b"x" for index in range(3)})
+    write_tree(tmp_path / "data", {f"abbey/{index}.jpg": b"x" for index in range(3)})
+    (tmp_path / "data" / "beach").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "abbey" / "more").symlink_to(tmp_path / "elsewhere")
+    train = read_tree(tmp_path / "data", "train")
+    assert (train.categories, train.unused) == (("abbey", "beach"), ("abbey/more/",))

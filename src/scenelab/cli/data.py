@@ -129,7 +129,7 @@ def _print_report(report: "SplitReport") -> None:
         ("listed twice", report.listed_twice),
         ("not in the list (no fault)", report.not_listed),
         ("look like images, not used (no fault)", files),
-        ("folders of other programs, passed over (no fault)", folders),
+        ("folders passed over (no fault)", folders),
     ):
         if entries:
             more = f" … and {len(entries) - MAX_ENTRIES} more" if len(entries) > MAX_ENTRIES else ""

@@ -1,4 +1,4 @@
-"""Convert gray images of more than 8 bits per pixel, which Pillow would clip at 255, to 8 bits."""
+"""Convert gray images of more than 8 bits per pixel, which Pillow would clip at 255, and signed ones, to 8 bits."""
 
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -12,8 +12,14 @@ OVERSHOOT = 0.1  # of floats, left by a resampling filter
 MIN_SHARE = 1 / 32  # of a larger range that an image must use: below, the range is a guess
 
 
+def is_deep(image: Image.Image) -> bool:
+    """Return whether an image has gray values that Pillow does not convert to 8 bits as meant."""
+    is_signed = getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT) == (SIGNED,)
+    return image.mode in ("I", "F") or image.mode.startswith("I;16") or (image.mode == "L" and is_signed)
+
+
 def to_8_bits(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Return a function that converts parts of a gray image in Pillow's mode I;16, I or F to mode L.
+    """Return a function that converts parts of a gray image for which `is_deep` is true to mode L.
 
     Values of 16 bits are scaled by their range. Values of 32 bits are scaled by the smallest range that holds all of
     the image: 8, 16 or all bits for integers; 0 to 1, 0 to 255 or 0 to 65,535 for floats.
@@ -23,7 +29,7 @@ def to_8_bits(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     """
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(BITS, (16,))[0] - (tags.get(SAMPLE_FORMAT, (1,))[0] == SIGNED)
-    low, high = cast(tuple[float, float], image.getextrema()) if image.mode in ("I", "F") else (0, 0)
+    low, high = (0, 0) if image.mode.startswith("I;16") else cast(tuple[float, float], image.getextrema())
     if image.mode == "F":
         top = _range(low, high, (1, 255, 2**16 - 1), OVERSHOOT)
     elif bits == 32 and low < 0:  # Pillow's integers are signed

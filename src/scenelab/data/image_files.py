@@ -15,12 +15,11 @@ OTHER_SUFFIXES = frozenset(
 )
 COPIES = (".bak", ".old", ".orig", ".tmp", ".part", ".partial", ".crdownload", ".download", "~")
 OTHER_PROGRAMS = frozenset(
-    """@eadir #recycle #snapshot @tmp @recycle @recently-snapshot .@__thumb
-    __macosx .appledouble .trashes .spotlight-v100 .fseventsd .temporaryitems
-    thumbs.db $recycle.bin recycler recycled lost+found .thumbnails .trash .picasaoriginals
-    .ipynb_checkpoints __pycache__ .git .svn .hg""".split()
+    """@eadir #recycle #snapshot @tmp @recycle @recently-snapshot __macosx thumbs.db $recycle.bin recycler recycled
+    lost+found __pycache__""".split()
 ) | {"system volume information"}
-"""Folders of NAS systems, macOS, Windows, Linux, image viewers and programming tools, in lower case."""
+"""Folders of NAS systems, macOS, Windows, Linux and Python, in lower case; those of others begin with a dot."""
+OWN = (".part", ".partial")  # hidden folders of an interrupted command
 
 
 @dataclass
@@ -29,30 +28,32 @@ class ImageFiles:
 
     Attributes:
         root: the data folder; all paths are relative to it.
-        unused: paths of files that look like images, and of other programs' folders (with a final slash).
+        unused: paths of files that look like images, and of folders that are passed over (with a final slash): hidden
+            ones, those of other programs, and links below class folders.
     """
 
     root: Path
     unused: list[str] = field(default_factory=list)
 
     def folders(self, parent: Path) -> list[Path]:
-        """Return the sorted subfolders, without hidden ones and those of other programs."""
+        """Return the sorted subfolders, links included, without hidden ones and those of other programs."""
         return sorted(path for path in parent.iterdir() if path.is_dir() and not self._skip(path))
 
     def below(self, folder: Path) -> list[str]:
         """Return the sorted paths of the images below a folder."""
-        names = list(files_below(folder, skip=lambda name: self._skip(folder / name)))
+        names = list(files_below(folder, skip=lambda name: self._skip(folder / name, links=True)))
         return self._images([folder / name for name in names])
 
     def note_loose(self, parent: Path) -> None:
         """Add the images that are directly in `parent`, outside its class folders, to `unused`."""
         self.unused += self._images([path for path in parent.iterdir() if not path.is_dir()])
 
-    def _skip(self, folder: Path) -> bool:
+    def _skip(self, folder: Path, *, links: bool = False) -> bool:
         name = folder.name.lower()
-        if is_foreign := name in OTHER_PROGRAMS or name.startswith(".trash-"):
+        is_skipped = name.startswith(".") or name in OTHER_PROGRAMS or (links and folder.is_symlink())
+        if is_skipped and not name.endswith(OWN):
             self.unused.append(f"{folder.relative_to(self.root).as_posix()}/")
-        return is_foreign or name.startswith(".")
+        return is_skipped
 
     def _images(self, paths: list[Path]) -> list[str]:
         images: list[str] = []
@@ -111,5 +112,5 @@ def describe_unused(unused: list[str] | tuple[str, ...]) -> str:
     count = "1 file that looks like an image is" if len(files) == 1 else f"{len(files)} files that look like images are"
     clauses = [f"{count} not used, first {files[0]} ({READ})"] if files else []
     if folders:
-        clauses.append(f"folders of other programs are passed over: {', '.join(folders)}")
+        clauses.append(f"folders passed over: {', '.join(folders)}")
     return "; ".join(clauses)

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from scenelab.data.containers import Content, recognize, recognize_other, strip
-from scenelab.data.deep_gray import to_8_bits
+from scenelab.data.deep_gray import is_deep, to_8_bits
 from scenelab.errors import LabError
 from scenelab.io import DISK
 
@@ -97,7 +97,7 @@ def _check_size(image: Image.Image, kind: str, scans: int) -> None:
 def _to_array(image: Image.Image, shrink: int) -> UInt8[np.ndarray, "h w 3"]:
     """Return the pixels as RGB, reduced by an integer factor; convert some rows at a time to save memory."""
     image.load()
-    convert = to_8_bits(image) if image.mode in ("I", "F") or image.mode.startswith("I;16") else None
+    convert = to_8_bits(image) if is_deep(image) else None
     array = np.empty((-(-image.height // shrink), -(-image.width // shrink), 3), np.uint8)
     band = shrink * max(1, BAND_PIXELS // image.width)
     for top in range(0, image.height, band):
