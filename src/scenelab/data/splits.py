@@ -68,7 +68,7 @@ def read_tree(folder: Path, split: str) -> Listing:
         val = val_paths(images)
         entries += [(path, label) for path in images if (path in val) == (split == "val")]
     files.note_loose(folder)
-    return _listing(folder, split, entries, [name for name, _ in classes], files.unused if split == "train" else [])
+    return _listing(folder, split, entries, [name for name, _ in classes], [] if split == "val" else files.unused)
 
 
 def _read_presplit(folder: Path, split: str) -> Listing:
