@@ -15,6 +15,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from scenelab.data.decode import fit, read_image
+from scenelab.data.image_files import describe_unused
 from scenelab.data.miniplaces import Listing
 from scenelab.errors import LabError, printable
 from scenelab.io import atomic_dir, explain_write_errors
@@ -149,6 +150,8 @@ def pack(listing: Listing, folder: Path, *, size: int = 128, on_bad_image: OnBad
         count = f"{len(skipped)} of {len(listing)} listed images"
         print(f"{listing.split}: {count} are skipped, first {path} ({reason})", file=sys.stderr)
         expected += f"[without {hashlib.sha256(repr(sorted(skipped)).encode()).hexdigest()}]"
+    if listing.unused:
+        print(printable(f"{listing.split} of {listing.root}: {describe_unused(listing.unused)}"), file=sys.stderr)
     rows = [row for row in range(len(listing)) if row not in skipped]
     return MemmapDataset(
         images=images,

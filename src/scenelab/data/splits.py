@@ -1,13 +1,12 @@
 """Open one split of a data folder that has MiniPlaces' lists or one folder per class."""
 
 import hashlib
-import sys
 from pathlib import Path
 
 from scenelab.data.cache import MemmapDataset, OnBadImage, pack
 from scenelab.data.image_files import ImageFiles, describe_unused, sort_unused
 from scenelab.data.miniplaces import Listing, is_miniplaces, read_split
-from scenelab.errors import LabError, printable
+from scenelab.errors import LabError
 
 CACHE = "packed"
 VAL_SHARE = 0.1
@@ -33,10 +32,7 @@ def open_dataset(
 
     The cache folder defaults to `packed` in the data folder; see `pack` for `on_bad_image`.
     """
-    listing = open_split(data, split)
-    if listing.unused:
-        print(printable(f"{split} of {data}: {describe_unused(listing.unused)}"), file=sys.stderr)
-    return pack(listing, cache or data / CACHE, size=size, on_bad_image=on_bad_image)
+    return pack(open_split(data, split), cache or data / CACHE, size=size, on_bad_image=on_bad_image)
 
 
 def val_paths(paths: list[str], share: float = VAL_SHARE) -> set[str]:
