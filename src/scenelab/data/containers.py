@@ -160,8 +160,9 @@ def _strip_tiff(data: bytes) -> Content:
     start = len(data) + len(data) % 2
     header = data[:8] + struct.pack(f"{order}Q", start) if is_big else data[:4] + struct.pack(f"{order}I", start)
     count, end = ("Q", bytes(8)) if is_big else ("H", bytes(4))
-    directory = data[len(header) :] + bytes(start - len(data)) + struct.pack(f"{order}{count}", len(tags)) + rows + end
-    return Content(header + directory, _directory_orientation(order, entries) or 1)
+    directory = bytes(start - len(data)) + struct.pack(f"{order}{count}", len(tags)) + rows + end
+    changed = b"".join((header, memoryview(data)[len(header) :], directory))
+    return Content(changed, _directory_orientation(order, entries) or 1)
 
 
 Entry = tuple[int, int, int, bytes]
