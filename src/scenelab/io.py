@@ -11,7 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -164,10 +164,10 @@ def atomic_dir(path: Path, *, replace: bool = False, fix: str = WRITE_FIX) -> It
             move_folder(folder / "dir", path, flush=not replace)
 
 
-def files_below(root: Path, *, hidden: bool = True) -> Iterator[str]:
+def files_below(root: Path, *, skip: Callable[[str], bool] | None = None) -> Iterator[str]:
     """Yield the relative paths of all files below `root`; yield nothing if `root` is not a folder.
 
-    Symbolic links to folders are not followed. `hidden=False` skips folders with a leading dot in their name. Unlike
+    Symbolic links to folders are not followed, nor folders for whose relative path `skip` returns True. Unlike
     `os.walk`, raise an OSError for a folder that cannot be listed.
     """
 
@@ -176,10 +176,11 @@ def files_below(root: Path, *, hidden: bool = True) -> Iterator[str]:
             raise error
 
     for folder, folders, names in os.walk(root, onerror=fail):
-        if not hidden:
-            folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(folder).relative_to(root).as_posix()
-        yield from names if below == "." else (f"{below}/{name}" for name in names)
+        prefix = "" if below == "." else f"{below}/"
+        if skip is not None:
+            folders[:] = [name for name in folders if not skip(prefix + name)]
+        yield from (prefix + name for name in names)
 
 
 def is_file(path: Path) -> bool:

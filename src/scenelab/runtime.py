@@ -79,10 +79,6 @@ def run_module(module: str, arguments: Sequence[str], *, seconds: float) -> "sub
     Raises:
         subprocess.TimeoutExpired: the process takes longer than `seconds`.
     """
-    environment = dict(os.environ)
-    if "PYTHONPATH" in environment:
-        paths = [os.path.abspath(path) for path in environment["PYTHONPATH"].split(os.pathsep) if path]
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
     return subprocess.run(
         python_command(["-m", module, *arguments]),
         capture_output=True,
@@ -90,8 +86,29 @@ def run_module(module: str, arguments: Sequence[str], *, seconds: float) -> "sub
         check=False,
         stdin=subprocess.DEVNULL,
         cwd=NEUTRAL,
-        env=environment,
+        env=_environment(),
     )
+
+
+def start_module(module: str, arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
+    """Start `python -m MODULE` as `run_module` does, with pipes for input and output; its errors are discarded."""
+    return subprocess.Popen(
+        python_command(["-m", module, *arguments]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=NEUTRAL,
+        env=_environment(),
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment variables with absolute paths in PYTHONPATH."""
+    environment = dict(os.environ)
+    if "PYTHONPATH" in environment:
+        paths = [os.path.abspath(path) for path in environment["PYTHONPATH"].split(os.pathsep) if path]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
+    return environment
 
 
 def peak_memory() -> int:

@@ -38,8 +38,10 @@ def dataset(untrained, session):
 
 
 @pytest.fixture(scope="module")
-def handlers(untrained, session, dataset) -> Handlers:
-    return Handlers([session], read_gallery(untrained, dataset))
+def handlers(untrained, session, dataset):
+    handlers = Handlers([session], read_gallery(untrained, dataset))
+    yield handlers
+    handlers.decoder.close()
 
 
 @pytest.fixture(scope="module")

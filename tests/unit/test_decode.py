@@ -13,14 +13,15 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as transforms
 
-from scenelab.data import decode
+from scenelab.data import decode, pixels
 from scenelab.data.decode import fit, read_image
 from scenelab.errors import LabError
 from scenelab.runtime import peak_memory
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)
 FORMATS = {"a.jpg": "JPEG", "a.png": "PNG", "a.webp": "WEBP", "a.gif": "GIF"}
-MODES = {"JPEG": "RGB L CMYK YCbCr", "PNG": "RGB 1 L LA P RGBA", "WEBP": "RGB", "GIF": "RGB"}
+MODES = {"JPEG": "RGB L CMYK YCbCr", "PNG": "RGB 1 L LA P RGBA", "WEBP": "RGB RGBA", "GIF": "RGB 1 L P"}
+MODES |= {"BMP": "RGB 1 L P", "TIFF": "RGB 1 L LA P RGBA CMYK"}
 
 
 def encoded(kind: str, image: Image.Image | None = None, **options) -> bytes:
@@ -67,6 +68,58 @@ def test_lossless_files_are_decoded_exactly(tmp_path, content, expected):
     assert np.array_equal(as_array(read_image(write(tmp_path / "a", content))), expected)
 
 
+LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16)
+FLOATS = LEVELS / np.float32(255)
+NEGATIVE, TAGS = (LEVELS - 128.0).astype(np.float32), {"bits": 258, "photometric": 262, "format": 339}
+DEEP = {
+    "floats from 0 to 1": (FLOATS, {}),
+    "floats from 0 to 1 with an overshoot": (np.where(LEVELS == 255, 1.05, FLOATS - (LEVELS == 0) / 20), {}),
+    "floats from 0 to 255": (LEVELS.astype(np.float32), {}),
+    "floats from 0 to 65,535": (LEVELS * np.float32(257), {}),
+    "floats of which 0 is white": (1 - FLOATS, {"photometric": 0}),
+    "8 bits in 32": (LEVELS.astype(np.int32), {}),
+    "16 bits in 32": (LEVELS * np.int32(257), {}),
+    "signed 32 bits": (LEVELS.astype(np.int32) << 23, {}),
+    "unsigned 32 bits": ((LEVELS * np.uint32(16_843_009)).view(np.int32), {"format": 1}),
+    "16 bits": (LEVELS * np.uint16(257), {}),
+    "16 bits, most significant byte first": ((LEVELS * np.uint16(257)).astype(">u2"), {}),
+    "16 bits of which 0 is white": (65_535 - LEVELS * np.uint16(257), {"photometric": 0}),
+    "signed 16 bits": (LEVELS * np.uint16(128), {}),
+    "signed 8 bits": (LEVELS // 2, {}),
+    "signed 8 bits, negative": (LEVELS, "its gray values go from 0 to 255; expected 0 to 127"),
+    "constant black": (np.zeros((16, 16), np.float32), {}),
+    "negative floats": (NEGATIVE, "its gray values go from -128 to 127; expected 0 to 1, 0 to 255, 0 to 65535"),
+    "floats from 0 to 2.5": (FLOATS * np.float32(2.5), "its gray values go from 0 to 2.5; expected 0 to 1"),
+    "negative integers": (NEGATIVE.astype(np.int32), "its gray values go from -128 to 127; expected 0 to 255"),
+    "NaN": (np.where(LEVELS == 9, np.float32(np.nan), FLOATS), "it has gray values that are not finite"),
+    "infinity": (np.where(LEVELS == 9, np.float32(np.inf), FLOATS), "its gray values go from 0 to inf"),
+}
+
+
+UNSIGNED = ("signed 16 bits", "signed 8 bits", "signed 8 bits, negative")  # as Pillow writes them
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_adobe_deflate"}], ids=["plain", "compressed"])
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_gray_values_are_scaled_by_their_range_or_refused_by_name(tmp_path, name, options):
+    values, tags = DEEP[name]
+    image = Image.fromarray(values if values.dtype != np.float64 else values.astype(np.float32))
+    content = encoded("TIFF", image, **options, tiffinfo={TAGS["format"]: 2} if name in UNSIGNED else {})
+    for tag, value in tags.items() if isinstance(tags, dict) else ():
+        place = struct.pack("<HHI", TAGS[tag], 3, 1)
+        assert content.count(place) == 1
+        start = content.index(place) + len(place)
+        content = content[:start] + struct.pack("<I", value) + content[start + 4 :]
+    path = write(tmp_path / "a.tif", content)
+    if isinstance(tags, str):
+        with pytest.raises(LabError, match=tags):
+            read_image(path)
+        return
+    expected = np.zeros_like(LEVELS) if "black" in name else LEVELS
+    tolerance = "overshoot" in name or name == "signed 8 bits"
+    assert np.abs(as_array(read_image(path)).astype(int) - expected[..., None]).max() <= tolerance
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_exif_orientation_is_applied(tmp_path, kind, orientation):
@@ -111,9 +164,9 @@ def test_a_truncated_or_other_file_is_refused_in_one_line(tmp_path, name):
         read_image(path)
 
 
-@pytest.mark.parametrize(("size", "limit"), [(0, decode.MAX_FILE_BYTES), (11, 10)])
+@pytest.mark.parametrize(("size", "limit"), [(0, pixels.MAX_FILE_BYTES), (11, 10)])
 def test_an_empty_or_huge_file_is_not_read(tmp_path, monkeypatch, size, limit):
-    monkeypatch.setattr(decode, "MAX_FILE_BYTES", limit)
+    monkeypatch.setattr(pixels, "MAX_FILE_BYTES", limit)
     with pytest.raises(LabError, match=f"has {size} bytes; expected 1 to {limit}$"):
         read_image(write(tmp_path / "a.jpg", bytes(size)))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from folders import write_tree
-from scenelab.data import splits as tree
+from scenelab.data import image_files
 from scenelab.data.miniplaces import is_miniplaces, list_test, read_categories, read_list, read_split
 from scenelab.data.splits import open_split, read_tree, val_paths
 from scenelab.errors import LabError
@@ -204,7 +204,7 @@ def test_the_split_does_not_depend_on_the_order_of_listing(tmp_path, monkeypatch
         names = list(files_below(folder, **options))
         return iter(random.Random(1).sample(names, len(names)))
 
-    monkeypatch.setattr(tree, "files_below", shuffled)
+    monkeypatch.setattr(image_files, "files_below", shuffled)
     assert read_tree(tmp_path, "val") == before
 
 
@@ -239,6 +239,12 @@ def test_names_need_not_be_utf8(tmp_path):
         ("", "train", "{root} has 0 folders with images; expected train.txt or one folder per class"),
         ("loose.jpg a/1.txt", "train", "{root} has 0 folders with images; expected train.txt or one folder per class"),
         ("a/1.jpg a/2.jpg", "train", "{root} has 1 folder with images; expected train.txt or one folder per class"),
+        (
+            "a/1.heic b/2.HEIC",
+            "train",
+            "{root} has 0 folders with images; expected train.txt or one folder per class; 2 files that look like "
+            f"images are not used, first a/1.heic ({image_files.READ})",
+        ),
         ("a/1.jpg a/2.jpg b/1.jpg", "val", "class 'b' in {root} has 1 image; at least 2 are needed to split it"),
         ("train/a/1 train/b/1 val/c/1", "val", "{root}/val has the class 'c', which is missing in {root}/train"),
         ("train/a/1", "val", "{root} has a train folder but no val folder; add one, or remove the train level"),

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
+from folders import write_tree
 from scenelab.data.verify import SplitReport, verify
 from scenelab.errors import LabError
 
@@ -58,10 +59,12 @@ def test_a_file_that_is_listed_twice_is_one_fault(folder, name, missing):
 
 
 def test_an_unlisted_image_is_reported_but_not_a_fault(folder, name):
-    shutil.copy(folder / "images" / name, folder / "images" / "val" / "extra.jpg")
-    (folder / "images" / "val" / "notes.txt").write_text("text")
+    for extra in ("extra.jpg", "EXTRA.TIF", "@eaDir/1.jpg"):
+        write_tree(folder / "images" / "val", {extra: (folder / "images" / name).read_bytes()})
+    write_tree(folder / "images" / "val", {"notes.txt": b"text", "new.heic": b"x"})
     train, val = verify(folder)
-    assert (val.not_listed, val.faults, train.not_listed) == (["val/extra.jpg"], 0, [])
+    assert (val.not_listed, val.unused) == (["val/EXTRA.TIF", "val/extra.jpg"], ["val/new.heic", "val/@eaDir/"])
+    assert (val.faults, train.not_listed, train.unused) == (0, [], [])
 
 
 def test_a_tree_is_verified_too(tmp_path):
@@ -69,7 +72,9 @@ def test_a_tree_is_verified_too(tmp_path):
         (tmp_path / name).mkdir()
         for index in range(10):
             Image.new("RGB", (40, 30)).save(tmp_path / name / f"{index}.png")
+    (tmp_path / "beach" / "1.heic").touch()
     train, val = verify(tmp_path, size=None)
+    assert (train.unused, val.unused) == (["beach/1.heic"], [])
     assert (train.per_class, val.per_class) == ({"abbey": 9, "beach": 9}, {"abbey": 1, "beach": 1})
     assert (train.faults, val.faults, train.not_listed) == (0, 0, [])
     assert verify(tmp_path)[0].faults == 18

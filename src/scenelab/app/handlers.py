@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from scenelab.app.decoder import Decoder
 from scenelab.app.errors_gallery import ErrorsGallery
 from scenelab.app.session import Attacked, AttributionMap, Session, draw_difference, draw_map, to_pixels
 from scenelab.attribution import METHODS
-from scenelab.data.decode import fit, read_image
+from scenelab.data.decode import fit
 from scenelab.errors import LabError
 from scenelab.evaluation.adversarial import QUERIES_PER_STEP, AttackSettings, MethodName
 
@@ -35,6 +37,7 @@ class Handlers:
     def __init__(self, sessions: list[Session], gallery: ErrorsGallery | None) -> None:
         self.sessions = {session.name: session for session in sessions}
         self.gallery = gallery
+        self.decoder = Decoder()
         self._decoding = threading.Lock()  # one image at a time, because large ones need much memory
         self._decode_once = lru_cache(MAX_DECODED)(self._decode)
 
@@ -107,11 +110,17 @@ class Handlers:
 
     def _image(self, path: str, name: str) -> UInt8[Tensor, "3 s s"]:
         with self._decoding:
-            return self._decode_once(path)[self.sessions[name].stored.size]
+            result = self._decode_once(path)
+        if isinstance(result, str):
+            raise LabError(result)
+        return result[self.sessions[name].stored.size]
 
-    def _decode(self, path: str) -> dict[int, Tensor]:
-        """Decode an image file; return it center-cropped at each network's input size, keyed by size in pixels."""
-        image = read_image(Path(path))
+    def _decode(self, path: str) -> dict[int, Tensor] | str:
+        """Return an image center-cropped at each network's input size, keyed by size in pixels, or an error message."""
+        try:
+            image = torch.from_numpy(self.decoder.read(Path(path))).permute(2, 0, 1)
+        except LabError as error:
+            return str(error)
         return {size: fit(image, size).clone() for size in {each.stored.size for each in self.sessions.values()}}
 
 

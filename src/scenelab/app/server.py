@@ -42,6 +42,7 @@ class Server:
         self.closed.set()
         self.page.callbacks.stop_all()
         self.blocks.close(verbose=False)
+        self.page.handlers.decoder.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -77,6 +78,7 @@ def serve(handlers: Handlers, *, host: str = "127.0.0.1", port: int = 7860) -> S
     options |= {"max_file_size": MAX_UPLOAD_BYTES, "state_session_capacity": MAX_VISITORS, "theme": theme}
     options["app_kwargs"] = {"middleware": [gate], "docs_url": None, "redoc_url": None, "openapi_url": None}
     blocks.launch(server_name=host, server_port=port, **dict.fromkeys(OFF, False), **options)
+    handlers.decoder.start()  # so that it is ready before the first image
     server = Server(f"http://{host if host != '0.0.0.0' else 'localhost'}:{port}", page, blocks, folder)
     threading.Thread(target=server.delete_old_files, daemon=True).start()
     return server

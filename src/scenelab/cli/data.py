@@ -125,6 +125,8 @@ def _print_report(report: "SplitReport") -> None:
     odd = {name: count for name, count in counts.items() if count != common}
     if 0 < len(odd) <= MAX_ENTRIES:
         print(f"  classes that differ from {common}: " + ", ".join(f"{name} {count}" for name, count in odd.items()))
+    files = [path for path in report.unused if not path.endswith("/")]
+    folders = [path for path in report.unused if path.endswith("/")]
     sizes = [f"{path} is {width}×{height}" for path, (height, width) in report.wrong_size.items()]
     for title, entries in (
         ("missing", report.missing),
@@ -132,6 +134,8 @@ def _print_report(report: "SplitReport") -> None:
         ("wrongly sized", sizes),
         ("listed twice", report.listed_twice),
         ("not in the list (no fault)", report.not_listed),
+        ("look like images, not used (no fault)", files),
+        ("folders passed over (no fault)", folders),
     ):
         if entries:
             more = f" … and {len(entries) - MAX_ENTRIES} more" if len(entries) > MAX_ENTRIES else ""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from scenelab.data.decode import fit, read_image
 from scenelab.data.file_state import FILES, hash_file, reraise_disk_error, stat_files
+from scenelab.data.image_files import describe_unused
 from scenelab.data.miniplaces import Listing
 from scenelab.errors import LabError, printable
 from scenelab.io import NO_LOCKS, atomic_dir, atomic_write, explain_write_errors, lock_folder
@@ -147,6 +148,8 @@ def pack(
         count = f"{len(skipped)} of {len(listing)} listed images"
         print(f"{listing.split}: {count} are skipped, first {path} ({reason})", file=sys.stderr)
         expected += f"[without {hashlib.sha256(repr(sorted(skipped)).encode()).hexdigest()}]"
+    if listing.unused:
+        print(printable(f"{listing.split} of {listing.root}: {describe_unused(listing.unused)}"), file=sys.stderr)
     rows = [row for row in range(len(listing)) if row not in skipped]
     return MemmapDataset(
         images=images,

@@ -16,13 +16,17 @@ LABEL = re.compile("[0-9]{1,6}")  # bounds the number of classes, even with a ty
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """List of a split's images: paths relative to `root`, and labels as indices into `categories`."""
+    """List of a split's images: paths relative to `root`, and labels as indices into `categories`.
+
+    `unused` has the paths of files that look like images and are not listed.
+    """
 
     root: Path
     split: str
     paths: tuple[str, ...]
     labels: tuple[int, ...]
     categories: tuple[str, ...]
+    unused: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:  # a class may be named by a folder, whose name may have bytes that are not UTF-8
         names = (os.fsencode(name).decode(errors="backslashreplace") for name in self.categories)

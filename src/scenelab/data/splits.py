@@ -1,15 +1,14 @@
 """Open one split of a data folder that has MiniPlaces' lists or one folder per class."""
 
 import hashlib
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from scenelab.data.cache import MemmapDataset, OnBadImage, pack
+from scenelab.data.image_files import ImageFiles, describe_unused, sort_unused
 from scenelab.data.miniplaces import Listing, is_miniplaces, read_split
 from scenelab.errors import LabError
-from scenelab.io import files_below, is_file
 
 CACHE = "packed"
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
 VAL_SHARE = 0.1
 
 
@@ -36,20 +35,6 @@ def open_dataset(
     return pack(open_split(data, split), cache or data / CACHE, size=size, on_bad_image=on_bad_image)
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    paths = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return sorted(path for path in paths if path.name != "lost+found")  # created by the file system
-
-
-def _images(folder: Path, root: Path) -> list[str]:
-    prefix = folder.relative_to(root)
-    return sorted(
-        (prefix / path).as_posix()
-        for path in map(PurePath, files_below(folder, hidden=False))  # hidden files: thumbnails, backups
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and is_file(folder / path)
-    )
-
-
 def val_paths(paths: list[str], share: float = VAL_SHARE) -> set[str]:
     """Return the val paths of a class: the fraction `share`, at least one, with the smallest SHA-256 of the path."""
     ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode(errors="surrogateescape")).digest())
@@ -64,35 +49,46 @@ def read_tree(folder: Path, split: str) -> Listing:
     folder = Path(folder)
     if (folder / "train").is_dir():
         return _read_presplit(folder, split)
-    classes = [(path.name, images) for path in _subfolders(folder) if (images := _images(path, folder))]
+    files = ImageFiles(folder)
+    classes = [(path.name, images) for path in files.folders(folder) if (images := files.below(path))]
+    hint = f"; {describe_unused(files.unused)}" if files.unused else ""
     if len(classes) < 2:
         count = "1 folder" if len(classes) == 1 else f"{len(classes)} folders"
-        raise LabError(f"{folder} has {count} with images; expected train.txt or one folder per class")
+        raise LabError(f"{folder} has {count} with images; expected train.txt or one folder per class{hint}")
     entries: list[tuple[str, int]] = []
     for label, (name, images) in enumerate(classes):
         if len(images) < 2:
-            raise LabError(f"class {name!r} in {folder} has {len(images)} image; at least 2 are needed to split it")
+            raise LabError(
+                f"class {name!r} in {folder} has {len(images)} image; at least 2 are needed to split it{hint}"
+            )
         val = val_paths(images)
         entries += [(path, label) for path in images if (path in val) == (split == "val")]
-    return _listing(folder, split, entries, [name for name, _ in classes])
+    files.note_loose(folder)
+    return _listing(folder, split, entries, [name for name, _ in classes], [] if split == "val" else files.unused)
 
 
 def _read_presplit(folder: Path, split: str) -> Listing:
     root = folder / split
     if not root.is_dir():
         raise LabError(f"{folder} has a train folder but no {split} folder; add one, or remove the train level")
-    names = [path.name for path in _subfolders(folder / "train")]
+    files = ImageFiles(folder)
+    names = [path.name for path in ImageFiles(folder).folders(folder / "train")]
     if len(names) < 2:
         raise LabError(f"{folder / 'train'} has {len(names)} class folders; at least 2 are needed")
-    unknown = [path.name for path in _subfolders(root) if path.name not in names]
+    unknown = [path.name for path in files.folders(root) if path.name not in names]
     if unknown:
         raise LabError(f"{root} has the class {unknown[0]!r}, which is missing in {folder / 'train'}")
-    entries = [(path, label) for label, name in enumerate(names) for path in _images(root / name, folder)]
+    entries = [(path, label) for label, name in enumerate(names) for path in files.below(root / name)]
+    files.note_loose(root)
     if not entries:
-        raise LabError(f"{root} has no images in its class folders")
-    return _listing(folder, split, entries, names)
+        hint = f"; {describe_unused(files.unused)}" if files.unused else ""
+        raise LabError(f"{root} has no images in its class folders{hint}")
+    return _listing(folder, split, entries, names, files.unused)
 
 
-def _listing(folder: Path, split: str, entries: list[tuple[str, int]], categories: list[str]) -> Listing:
+def _listing(
+    folder: Path, split: str, entries: list[tuple[str, int]], categories: list[str], unused: list[str]
+) -> Listing:
     paths, labels = zip(*entries, strict=True)
-    return Listing(root=folder, split=split, paths=paths, labels=labels, categories=tuple(categories))
+    names, left_out = tuple(categories), sort_unused(unused)
+    return Listing(root=folder, split=split, paths=paths, labels=labels, categories=names, unused=left_out)

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from scenelab.data.decode import read_image
+from scenelab.data.image_files import ImageFiles, sort_unused
 from scenelab.data.miniplaces import Listing
-from scenelab.data.splits import SUFFIXES, open_split
+from scenelab.data.splits import open_split
 from scenelab.errors import LabError
-from scenelab.io import files_below
 from scenelab.progress import progress
 
 
@@ -24,6 +24,7 @@ class SplitReport:
     wrong_size: dict[str, tuple[int, int]] = field(default_factory=dict)  # path → height and width in pixels
     listed_twice: list[str] = field(default_factory=list)
     not_listed: list[str] = field(default_factory=list)  # not a fault
+    unused: list[str] = field(default_factory=list)  # look like images and are not read; not a fault
 
     @property
     def faults(self) -> int:
@@ -43,12 +44,14 @@ def verify(folder: Path, *, size: int | None = 128) -> list[SplitReport]:
 
 def _verify_split(listing: Listing, size: int | None) -> SplitReport:
     labels, paths = Counter(listing.labels), Counter(listing.paths)
+    not_listed, unused = _unlisted(listing)
     report = SplitReport(
         split=listing.split,
         images=len(listing),
         per_class={name: labels[label] for label, name in enumerate(listing.categories)},
         listed_twice=sorted(path for path, count in paths.items() if count > 1),
-        not_listed=_not_listed(listing),
+        not_listed=not_listed,
+        unused=unused,
     )
     with progress(f"reading {listing.split}", len(paths)) as advance:
         for path in paths:
@@ -65,12 +68,10 @@ def _verify_split(listing: Listing, size: int | None) -> SplitReport:
     return report
 
 
-def _not_listed(listing: Listing) -> list[str]:
-    if listing.root.name != "images":  # the list of a class-folder tree is made from its files
-        return []
-    listed = set(listing.paths)
-    return sorted(
-        path
-        for name in files_below(listing.root / listing.split)
-        if PurePath(name).suffix.lower() in SUFFIXES and (path := f"{listing.split}/{name}") not in listed
-    )
+def _unlisted(listing: Listing) -> tuple[list[str], list[str]]:
+    """Return the images that the list lacks, and the files that look like images and are not read."""
+    folder = listing.root / listing.split
+    if listing.root.name != "images" or not folder.is_dir():  # a tree's list is made from its files
+        return [], list(listing.unused)
+    files, listed = ImageFiles(listing.root), set(listing.paths)
+    return [path for path in files.below(folder) if path not in listed], [*sort_unused(files.unused)]

@@ -1,0 +1,110 @@
+"""Decode uploaded images in a process with limits on time and memory, so that no image can stop the explorer.
+
+The decoder's own bounds keep known hostile images below 6 seconds and 900 MiB. The process is for the unknown ones.
+"""
+
+import io
+import json
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+import psutil
+from jaxtyping import UInt8
+
+from scenelab.data.pixels import read_pixels
+from scenelab.errors import LabError
+from scenelab.runtime import start_module
+
+SECONDS = 15.0  # per image
+MEMORY = 2**30  # bytes of addresses, beyond those of the idle process
+START_SECONDS = 120.0
+
+
+class Decoder:
+    """Client of the process, which starts with the first image, and again after its end; for one thread at a time."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the process if it does not run, without waiting until it is ready."""
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            self._process = start_module("scenelab.app.decoder", [str(MEMORY)])
+        return self._process
+
+    def read(self, path: Path) -> UInt8[np.ndarray, "h w 3"]:
+        """Return the pixels of an image file as `read_pixels` does.
+
+        Raises:
+            LabError: the image is invalid, or takes too much time or memory.
+        """
+        process = self.start()
+        requests, answers = cast(IO[bytes], process.stdin), cast(io.BufferedReader, process.stdout)
+        timer = threading.Timer(START_SECONDS, process.kill)
+        try:
+            timer.start()
+            requests.write(json.dumps(str(path)).encode() + b"\n")
+            requests.flush()
+            answers.readline()  # decoding begins
+            timer.cancel()
+            timer = threading.Timer(SECONDS, process.kill)
+            timer.start()
+            answer = json.loads(answers.readline())
+            if isinstance(answer, str):
+                raise LabError(answer)
+            pixels = np.empty(answer, np.uint8)
+            if answers.readinto(pixels.reshape(-1).data) < pixels.size:
+                raise EOFError
+            return pixels
+        except (OSError, ValueError, EOFError) as error:  # the process has ended
+            self.close()
+            limits = f"{SECONDS:g} seconds and {MEMORY >> 20} MiB"
+            raise LabError(f"image {path} cannot be decoded within {limits}; save it anew as JPEG or PNG") from error
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            with suppress(OSError):  # unwritten input of a process that has ended
+                self._process.communicate()
+            self._process = None
+
+
+def _limit_memory(memory: int) -> None:
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return
+    limit = psutil.Process().memory_info().vms + memory
+    with suppress(ValueError, OSError):  # a lower limit is set already
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def main() -> None:
+    """Answer requests on standard input until it ends: an empty line first, then the shape and pixels, or a message."""
+    _limit_memory(int(sys.argv[1]))
+    output = sys.stdout.buffer
+    for request in sys.stdin.buffer:
+        output.write(b"\n")
+        output.flush()
+        try:
+            pixels = read_pixels(Path(json.loads(request)))
+        except LabError as error:
+            output.write(json.dumps(str(error)).encode() + b"\n")
+        else:
+            output.write(json.dumps(pixels.shape).encode() + b"\n")
+            output.write(np.ascontiguousarray(pixels).data)
+            del pixels
+        output.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Image file containers: recognize the format, drop metadata, and read the orientation and the number of scans.
+
+Pillow fails on damaged metadata, and metadata can make it use any amount of time and memory. It gets files without any.
+"""
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+MAGIC = {
+    "JPEG": re.compile(rb"\xff\xd8\xff"),
+    "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "WEBP": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "GIF": re.compile(rb"GIF8[79]a"),
+    "BMP": re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL),  # with the size of its second header
+    "TIFF": re.compile(rb"II[*+]\0|MM\0\*|II\0\*|MM\*\0"),  # Pillow reads the last two, which are invalid, too
+}
+OTHER_MAGIC = {
+    "HEIC or AVIF": re.compile(rb".{4}ftyp(hei|hev|mif1|msf1|avi[fs])", re.DOTALL),
+    "JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "),
+    "JPEG 2000": re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
+    "big-endian BigTIFF": re.compile(rb"MM\0\+"),
+    "PSD": re.compile(rb"8BPS\0"),
+}
+MAGIC_BYTES = 18
+MAX_PROFILE_BYTES = 2**18  # of a compressed EXIF block
+MAX_TAG_BYTES = 2**20  # per tag: offsets of 250,000 strips
+MAX_TAGS = 2**12
+ORIENTATION = 274
+XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
+UNIT_BYTES = dict(zip(range(1, 19), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8), strict=True))
+PIXEL_TAGS = frozenset(
+    {*range(256, 260), 262, 266, 273, *range(277, 280), 284, 292, 293, 317, 320, *range(322, 326), 332, 338, 339, 347}
+    | {*range(512, 522), *range(529, 533), 50674}
+)
+
+MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xef\xfe]")
+END_OF_IMAGE, START_OF_SCAN, APP1 = 0xD9, 0xDA, 0xE1
+PIXEL_MARKERS = {*range(0xC0, 0xE0), 0xE0, 0xEE}  # JFIF and Adobe decide about the colors
+PIXEL_CHUNKS = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF")
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file without metadata, its EXIF orientation from 1 to 8, and its number of scans (JPEG; others have 1)."""
+
+    data: bytes
+    orientation: int = 1
+    scans: int = 1
+
+
+def recognize(head: bytes) -> str | None:
+    """Return the format that the first bytes of a file show, as Pillow names it, or None if it is not in MAGIC."""
+    return next((name for name, magic in MAGIC.items() if magic.match(head)), None)
+
+
+def recognize_other(head: bytes) -> str | None:
+    """Return the name of a format in OTHER_MAGIC, or None."""
+    return next((name for name, magic in OTHER_MAGIC.items() if magic.match(head)), None)
+
+
+def strip(data: bytes, kind: str) -> Content:
+    """Drop everything but the pixels from a file of the format `kind`; raise a ValueError if it cannot be parsed."""
+    parsers = {"JPEG": _strip_jpeg, "PNG": _strip_png, "WEBP": _strip_webp, "GIF": _strip_gif, "TIFF": _strip_tiff}
+    try:
+        return parsers[kind](data) if kind in parsers else Content(data)
+    except (struct.error, IndexError) as error:
+        raise ValueError("the file is truncated or damaged") from error
+
+
+def _strip_jpeg(data: bytes) -> Content:
+    kept, exif, xmp, scans, position = [data[:2]], b"", b"", 0, 2
+    while (marker := MARKER.search(data, position)) and (code := data[marker.end() - 1]) != END_OF_IMAGE:
+        start = marker.end()
+        position = start + max(2, int.from_bytes(data[start : start + 2]))
+        if code == START_OF_SCAN:
+            if not scans:
+                kept.append(data[marker.start() :])
+            scans += 1
+        elif not scans and code in PIXEL_MARKERS:
+            kept.append(data[marker.start() : position])
+        elif code == APP1 and data.startswith(b"Exif\0\0", start + 2):
+            exif = exif or data[start + 2 : position]
+        elif code == APP1 and data.startswith(b"http://ns.adobe.com/xap/", start + 2):
+            xmp = xmp or data[start + 2 : position]
+    return Content(b"".join(kept), _orientation(exif, xmp), scans)
+
+
+def _strip_png(data: bytes) -> Content:
+    kept, exif, xmp, position = [data[:8]], b"", b"", 8
+    while position + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if not kind[0] & 0x20:  # critical chunks have an upper-case letter
+            kept.append(data[position:end])
+        elif kind == b"eXIf":
+            exif = data[position + 8 : end - 4]
+        elif kind in (b"tEXt", b"zTXt") and data.startswith(b"Raw profile type exif\0", position + 8):
+            exif = exif or _raw_profile(data[position + 30 : end - 4], kind == b"zTXt")
+        elif kind == b"iTXt" and data.startswith(b"XML:com.adobe.xmp\0", position + 8):
+            xmp = data[position + 8 : end - 4]
+        position = end
+        if kind == b"IEND":
+            break
+    return Content(b"".join(kept), _orientation(exif, xmp))
+
+
+def _raw_profile(text: bytes, compressed: bool) -> bytes:
+    """Return the EXIF block that ImageMagick writes into a text chunk: name, length and hexadecimal digits."""
+    try:
+        text = zlib.decompressobj().decompress(text[1:], MAX_PROFILE_BYTES) if compressed else text[:MAX_PROFILE_BYTES]
+        return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+    except (zlib.error, ValueError):
+        return b""
+
+
+def _strip_webp(data: bytes) -> Content:
+    kept, exif, xmp, position = [], b"", b"", 12
+    while position + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, position)
+        end = position + 8 + length + length % 2
+        if kind in PIXEL_CHUNKS:
+            kept.append(data[position:end])
+        elif kind == b"EXIF":
+            exif = data[position + 8 : end]
+        elif kind == b"XMP ":
+            xmp = data[position + 8 : end]
+        position = end
+    pixels = b"WEBP" + b"".join(kept)
+    return Content(b"RIFF" + struct.pack("<I", len(pixels)) + pixels, _orientation(exif, xmp))
+
+
+def _strip_gif(data: bytes) -> Content:
+    """Keep the screen, the first image and the transparency before it."""
+    position = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
+    kept = [data[:position]]
+    while data[position] != 0x2C:  # until the first image
+        start, position = position, position + 1
+        if data[start] != 0x21:  # not an extension either
+            continue
+        position += 1
+        while data[position]:
+            position += data[position] + 1
+        position += 1
+        if data[start + 1] == 0xF9:
+            kept.append(data[start:position])
+    return Content(b"".join([*kept, data[position:]]))
+
+
+def _strip_tiff(data: bytes) -> Content:
+    """Append a directory with the tags of PIXEL_TAGS only, and point the header to it."""
+    order, entry, entries = _read_directory(data)
+    is_big = entry.size == 20
+    tags = {tag: (tag, kind, count, value) for tag, kind, count, value in entries if tag in PIXEL_TAGS}
+    for tag, kind, count, _ in tags.values():
+        if count * UNIT_BYTES.get(kind, 0) > MAX_TAG_BYTES:
+            raise ValueError(f"TIFF tag {tag} has {count} values")
+    rows = b"".join(entry.pack(*tags[tag]) for tag in sorted(tags))
+    start = len(data) + len(data) % 2
+    header = data[:8] + struct.pack(f"{order}Q", start) if is_big else data[:4] + struct.pack(f"{order}I", start)
+    count, end = ("Q", bytes(8)) if is_big else ("H", bytes(4))
+    directory = bytes(start - len(data)) + struct.pack(f"{order}{count}", len(tags)) + rows + end
+    changed = b"".join((header, memoryview(data)[len(header) :], directory))
+    return Content(changed, _directory_orientation(order, entries) or 1)
+
+
+Entry = tuple[int, int, int, bytes]
+
+
+def _read_directory(data: bytes) -> tuple[str, struct.Struct, list[Entry]]:
+    """Return the byte order, the format and the entries (tag, type, count, value) of the first TIFF directory."""
+    if recognize(data[:MAGIC_BYTES]) != "TIFF":
+        raise ValueError("the TIFF header is invalid")
+    order, is_big = "<" if data[:2] == b"II" else ">", b"+" in data[2:4]
+    entry = struct.Struct(f"{order}HHQ8s" if is_big else f"{order}HHI4s")
+    offset, number = ("Q", "Q") if is_big else ("I", "H")
+    (start,) = struct.unpack_from(f"{order}{offset}", data, 8 if is_big else 4)
+    (count,) = struct.unpack_from(f"{order}{number}", data, start)
+    first = start + struct.calcsize(f"{order}{number}")
+    rows = (first + index * entry.size for index in range(min(count, MAX_TAGS)))
+    return order, entry, [entry.unpack_from(data, row) for row in rows if row + entry.size <= len(data)]
+
+
+def _directory_orientation(order: str, entries: list[Entry]) -> int:
+    """Return the orientation from 1 to 8, or 0 if there is no valid one."""
+    for tag, kind, _, value in entries:
+        if tag == ORIENTATION:
+            code = struct.unpack_from(order + {4: "I", 1: "B"}.get(kind, "H"), value)[0]
+            return code if 1 <= code <= 8 else 0
+    return 0
+
+
+def _orientation(exif: bytes, xmp: bytes) -> int:
+    """Return the orientation in an EXIF block, else in an XMP block, else 1; damaged blocks have none."""
+    try:
+        order, _, entries = _read_directory(re.sub(rb"^(Exif\0\0)+", b"", exif))
+        orientation = _directory_orientation(order, entries)
+    except (ValueError, struct.error, OverflowError):
+        orientation = 0
+    match = XMP_ORIENTATION.search(xmp)
+    return orientation or (int(match[1]) if match else 1)
