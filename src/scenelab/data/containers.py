@@ -73,7 +73,7 @@ def _strip_jpeg(data: bytes) -> Content:
     kept, exif, xmp, scans, position = [data[:2]], b"", b"", 0, 2
     while (marker := MARKER.search(data, position)) and (code := data[marker.end() - 1]) != END_OF_IMAGE:
         start = marker.end()
-        position = start + max(2, int.from_bytes(data[start : start + 2]))
+        position = start + max(2, int.from_bytes(data[start : start + 2], "big"))
         if code == START_OF_SCAN:
             if not scans:
                 kept.append(data[marker.start() :])
