@@ -7,6 +7,7 @@ from tyro.conf import arg
 
 from scenelab.cli.arguments import Count, DataFolder, Images, Json, RunFolder, Seed, Split
 from scenelab.cli.output import print_json, print_table
+from scenelab.terminal import say
 
 
 def attack(
@@ -75,4 +76,4 @@ def attack(
     fooled = sum(entry.fooled for entry in result.images)
     title = f"{method}, ε = {epsilon}: {fooled} of {len(rows)} images fool {result.model}"
     print_table(title, ["image", "before", "after", "largest change", "fooled"], rows)
-    print(f"images: {folder.results / 'attack'}")
+    say(f"images: {folder.results / 'attack'}")

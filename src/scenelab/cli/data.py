@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 from scenelab.cli.arguments import Commands, Count, Json, Pixels, Seed
 from scenelab.cli.output import print_json
 from scenelab.errors import LabError
+from scenelab.terminal import say
 
 if TYPE_CHECKING:
     from scenelab.data.verify import SplitReport
@@ -60,7 +61,7 @@ def synth(folder: Folder, *, seed: Seed = 0, train: Count = 200, val: Count = 50
         size: side of the images in pixels.
     """
     draw_scenes(folder, seed=seed, train_per_class=train, val_per_class=val, size=size)
-    print(f"{folder}: synthetic scenes written; next: scenelab train demo --data {folder} --out runs/first")
+    say(f"{folder}: synthetic scenes written; next: scenelab train demo --data {folder} --out runs/first")
 
 
 def draw_scenes(folder: Path, **options: int) -> None:
@@ -114,11 +115,11 @@ def verify(folder: Folder, *, size: Pixels = 128, json: Json = False) -> None:
 def _print_report(report: "SplitReport") -> None:
     counts = report.per_class
     spread = f"{min(counts.values())} to {max(counts.values())} per class" if counts else "none"
-    print(f"{report.split}: {report.images} images in {len(counts)} classes, {spread}")
+    say(f"{report.split}: {report.images} images in {len(counts)} classes, {spread}")
     common = Counter(counts.values()).most_common(1)[0][0] if counts else 0
     odd = {name: count for name, count in counts.items() if count != common}
     if 0 < len(odd) <= MAX_ENTRIES:
-        print(f"  classes that differ from {common}: " + ", ".join(f"{name} {count}" for name, count in odd.items()))
+        say(f"  classes that differ from {common}: " + ", ".join(f"{name} {count}" for name, count in odd.items()))
     sizes = [f"{path} is {width}×{height}" for path, (height, width) in report.wrong_size.items()]
     for title, entries in (
         ("missing", report.missing),
@@ -129,7 +130,7 @@ def _print_report(report: "SplitReport") -> None:
     ):
         if entries:
             more = f" … and {len(entries) - MAX_ENTRIES} more" if len(entries) > MAX_ENTRIES else ""
-            print(f"  {title}: {len(entries)}\n    " + "\n    ".join(entries[:MAX_ENTRIES]) + more)
+            say(f"  {title}: {len(entries)}\n    " + "\n    ".join(entries[:MAX_ENTRIES]) + more)
 
 
 def pack(
@@ -155,7 +156,7 @@ def pack(
 
     for split in ("train", "val"):
         dataset = open_dataset(folder, cache, split, size, damaged)
-        print(f"{split}: {len(dataset)} images, {dataset.images.nbytes / 1e6:.0f} MB in {cache or folder / 'packed'}")
+        say(f"{split}: {len(dataset)} images, {dataset.images.nbytes / 1e6:.0f} MB in {cache or folder / 'packed'}")
 
 
 COMMANDS = Commands(

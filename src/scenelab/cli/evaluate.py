@@ -7,6 +7,7 @@ from tyro.conf import Positional, arg
 
 from scenelab.cli.arguments import DataFolder, Flag, Json, Pixels, RunFolder
 from scenelab.cli.output import print_json, print_table
+from scenelab.terminal import say
 
 if TYPE_CHECKING:
     from scenelab.evaluation.evaluate import EvaluationResult
@@ -29,7 +30,7 @@ def evaluate(
         print_json(result.to_json())
         return
     print_result(result)
-    print("figures: " + ", ".join(str(path) for path in figures))
+    say("figures: " + ", ".join(str(path) for path in figures))
 
 
 def evaluate_run(
@@ -55,7 +56,7 @@ def print_result(result: "EvaluationResult") -> None:
     title = f"{result.model} on {result.images} {result.split} images of {result.source}"
     print_table(title, ["logits of", "top-1 %", "95 %", "top-5 %", "calibration error %"], rows)
     pairs = [f"{pair.true} taken for {pair.predicted} {pair.count}/{pair.of}" for pair in result.most_confused[:5]]
-    print("most confused: " + "; ".join(pairs))
+    say("most confused: " + "; ".join(pairs))
 
 
 def predict(
@@ -84,9 +85,9 @@ def predict(
         print_json(results)
         return
     for entry in results:
-        print(entry["image"])
+        say(entry["image"])
         for guess in entry["guesses"]:
-            print(f"  {100 * guess['probability']:5.1f} %  {guess['category']}")
+            say(f"  {100 * guess['probability']:5.1f} %  {guess['category']}")
 
 
 def models(*, size: Pixels = 64, speed: Flag = False, json: Json = False) -> None:

@@ -7,6 +7,7 @@ from tyro.conf import arg
 
 from scenelab.cli.arguments import Count, DataFolder, Flag, Images, Json, RunFolder, Split
 from scenelab.cli.output import print_json, print_table
+from scenelab.terminal import say
 
 if TYPE_CHECKING:
     from scenelab.evaluation.faithfulness import CurveSummary, Faithfulness, Gain
@@ -73,7 +74,7 @@ def explain(
     if "cam" in names and not has_feature_maps(stored.model):
         if methods:
             last_feature_maps(stored.model)  # raises with the reason
-        print("cam is skipped: this network has no feature maps before a global pooling", file=sys.stderr)
+        say("cam is skipped: this network has no feature maps before a global pooling", file=sys.stderr)
         names = tuple(name for name in names if name != "cam")
     rendering = Rendering(scope=scale, style=look)
     if images:
@@ -92,13 +93,13 @@ def explain(
         _show_faithfulness(result.faithfulness)
     if result.sanity:
         for name, values in result.sanity.methods.items():
-            print(f"sanity of {name}, {result.sanity.images} images: {values.verdict}")
+            say(f"sanity of {name}, {result.sanity.images} images: {values.verdict}")
         if result.sanity.untouched:
-            print(f"not randomised: {', '.join(result.sanity.untouched)}")
+            say(f"not randomised: {', '.join(result.sanity.untouched)}")
     if result.objects:
         _show_objects(result.objects)
-    print(f"slider: tensorboard --logdir={folder.events} --samples_per_plugin images=1000")
-    print(f"page: {folder.results / ('attention-files' if images else 'attention') / 'attention.html'}")
+    say(f"slider: tensorboard --logdir={folder.events} --samples_per_plugin images=1000")
+    say(f"page: {folder.results / ('attention-files' if images else 'attention') / 'attention.html'}")
 
 
 def _show_faithfulness(faithfulness: "Faithfulness") -> None:

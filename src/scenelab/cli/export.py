@@ -7,6 +7,7 @@ from tyro.conf import arg
 
 from scenelab.cli.arguments import Count, DataFolder, Json, RunFolder
 from scenelab.cli.output import print_json
+from scenelab.terminal import say
 
 
 def export(
@@ -50,7 +51,7 @@ def export(
     if json:
         print_json(result)
         return
-    print(
+    say(
         f"{path}: {result['bytes']:,} bytes; on {result['images']} {split} images its logits differ from the network's "
         f"by at most {result['largest_difference']:.1e} (largest logit {result['largest_logit']:.1f}), and "
         f"{100 * result['same_first_guess']:.1f} % of the first guesses are the same"

@@ -6,6 +6,7 @@ from tyro.conf import arg
 
 from scenelab.cli.arguments import Count, DataFolder, Flag, Json, RunFolder, Seed, Split
 from scenelab.cli.output import print_json, print_table
+from scenelab.terminal import say
 
 if TYPE_CHECKING:
     from scenelab.evaluation.robustness import RobustnessResult
@@ -52,7 +53,7 @@ def robustness(
         print_json(result.to_json())
         return
     _show(result)
-    print(f"figures: {opened.run.results / 'robustness'}")
+    say(f"figures: {opened.run.results / 'robustness'}")
 
 
 def read_epsilon(text: str) -> float:
@@ -88,8 +89,8 @@ def _show(result: "RobustnessResult") -> None:
         parts = [entry.attacks[name] for entry in result.epsilons if entry.attacks]
         if parts:
             from_png, fooled = sum(part.png for part in parts), sum(len(part.fooled) for part in parts)
-            print(f"{what}: {from_png} of {fooled} adversarial images still fool once saved as PNG")
+            say(f"{what}: {from_png} of {fooled} adversarial images still fool once saved as PNG")
     for sign in result.warnings:
-        print(f"warning, {sign.sign}: {sign.text}")
+        say(f"warning, {sign.sign}: {sign.text}")
     if not result.warnings:
-        print(f"no sign of gradient masking on {result.checked} correctly classified images")
+        say(f"no sign of gradient masking on {result.checked} correctly classified images")

@@ -19,6 +19,7 @@ from scenelab.cli.arguments import (
 from scenelab.cli.output import print_json
 from scenelab.cli.train import change
 from scenelab.errors import LabError
+from scenelab.terminal import say
 
 
 def conv(
@@ -131,7 +132,7 @@ def _print(result: tuple[dict[str, Any], str], path: Path, *, json: bool) -> Non
     if json:
         print_json(result[0])
     else:
-        print(f"{result[1]}\nwritten: {path}.json, {path}.md, {path}.png")
+        say(f"{result[1]}\nwritten: {path}.json, {path}.md, {path}.png")
 
 
 COMMANDS = Commands(

@@ -11,6 +11,7 @@ from tyro.conf import Positional, Suppress, arg
 from scenelab.cli.arguments import Json, RunFolder, TrainingData
 from scenelab.cli.output import print_json, print_table
 from scenelab.progress import format_duration
+from scenelab.terminal import say
 
 if TYPE_CHECKING:
     from scenelab.runs.config import AdversarialConfig, TrainConfig
@@ -129,7 +130,7 @@ def resume(run: RunFolder) -> None:
 
 
 def _report(run: Path, accounting: dict[str, Any]) -> None:
-    print(
+    say(
         f"{accounting['images_seen']} images in {format_duration(accounting['seconds_in_steps'])} "
         f"({accounting['images_per_second']:.0f} images/s on {accounting['threads']} threads), "
         f"peak memory {accounting['peak_memory_bytes'] / 2**20:.0f} MiB, "
@@ -137,9 +138,9 @@ def _report(run: Path, accounting: dict[str, Any]) -> None:
         f"next: scenelab evaluate {run}   |   tensorboard --logdir={run}"
     )
     for split, entries in accounting.get("skipped", {}).items():
-        print(f"{split}: {len(entries)} listed images could not be read and were skipped (results/training.json)")
+        say(f"{split}: {len(entries)} listed images could not be read and were skipped (results/training.json)")
     if "stopped" in accounting:
-        print(f"stopped: {accounting['stopped']}")
+        say(f"stopped: {accounting['stopped']}")
 
 
 def recipes(*, json: Json = False) -> None:

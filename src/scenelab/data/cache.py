@@ -20,6 +20,7 @@ from scenelab.errors import LabError, printable
 from scenelab.io import atomic_dir, explain_write_errors
 from scenelab.progress import progress
 from scenelab.schema import Model
+from scenelab.terminal import say
 
 VERSION = 1
 OnBadImage = Literal["refuse", "skip"]
@@ -147,7 +148,7 @@ def pack(listing: Listing, folder: Path, *, size: int = 128, on_bad_image: OnBad
     if skipped:
         path, reason = next(iter(skipped.values()))
         count = f"{len(skipped)} of {len(listing)} listed images"
-        print(f"{listing.split}: {count} are skipped, first {path} ({reason})", file=sys.stderr)
+        say(f"{listing.split}: {count} are skipped, first {path} ({reason})", file=sys.stderr)
         expected += f"[without {hashlib.sha256(repr(sorted(skipped)).encode()).hexdigest()}]"
     rows = [row for row in range(len(listing)) if row not in skipped]
     return MemmapDataset(

@@ -23,6 +23,7 @@ from scenelab.runs.provenance import Environment, TrainingResult, environment
 from scenelab.runs.run import Run
 from scenelab.runtime import available_cores, peak_memory
 from scenelab.schema import parse
+from scenelab.terminal import say
 from scenelab.training.budget import plan
 from scenelab.training.distributed import SINGLE_PROCESS, World
 from scenelab.training.metrics_logger import MetricsLogger, RunLogger
@@ -65,7 +66,7 @@ def start_run(
             raise LabError("adversarial is 'handout', which needs a single process; choose pgd, fast or free")
         if world.broadcast_object(run.config.exists()):
             if world.is_primary:
-                print(f"{folder} holds a run, which resumes with its own config", file=sys.stderr)
+                say(f"{folder} holds a run, which resumes with its own config", file=sys.stderr)
             return resume_run(folder, world=world, display=display, factory=factory)
     listing = open_split(data, "train")
     if world.is_primary:
