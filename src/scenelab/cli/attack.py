@@ -18,7 +18,7 @@ def attack(
     epsilon: Annotated[str, arg(metavar="EPSILON")] = "4/255",
     steps: Count = 20,
     target: Annotated[str | None, arg(metavar="CATEGORY", help_behavior_hint="(default: any wrong category)")] = None,
-    split: Split = "val",
+    split: Split = None,
     data: DataFolder = None,
     limit: Count = 16,
     seed: Seed = 0,
@@ -42,6 +42,7 @@ def attack(
 
     from scenelab.cli.robustness import read_epsilon
     from scenelab.data.decode import read_images
+    from scenelab.data.judging import describe_images
     from scenelab.errors import LabError
     from scenelab.evaluation.adversarial import AttackSettings, write_adversarial
     from scenelab.evaluation.predict import load_images, spread_rows
@@ -56,13 +57,14 @@ def attack(
     folder, stored = open_network(run)
     if images:
         inputs = read_images(images, stored.size)
-        names, labels = [path.name for path in images], None
+        names, labels, judged = [path.name for path in images], None, ""
     else:
-        dataset, _ = open_images(folder, stored, data=data, split=split)
+        dataset, source = open_images(folder, stored, data=data, split=split)
         rows = spread_rows(len(dataset), limit)
         inputs = load_images(dataset, rows, stored.size)
         names, labels = [Path(dataset.paths[row]).name for row in rows], dataset.labels[torch.tensor(rows)].tolist()
         kinds = [stored.categories[label].replace("/", "-") for label in labels]
+        judged = f" from {describe_images(len(dataset), dataset.split)} of {source}"
         names = [f"{kind}-{name}" for kind, name in zip(kinds, names, strict=True)]
     settings = AttackSettings(method=method, epsilon=size, steps=steps, target=target, seed=seed)
     result = write_adversarial(folder, stored, inputs, names, labels, settings)
@@ -74,6 +76,6 @@ def attack(
         before, after = f"{entry.before} {100 * entry.confidence:.0f} %", f"{entry.after} {100 * entry.certainty:.0f} %"
         rows.append([entry.image, before, after, f"{255 * entry.largest:.0f}/255", "yes" if entry.fooled else "no"])
     fooled = sum(entry.fooled for entry in result.images)
-    title = f"{method}, ε = {epsilon}: {fooled} of {len(rows)} images fool {result.model}"
+    title = f"{method}, ε = {epsilon}: {fooled} of {len(rows)} images{judged} fool {result.model}"
     print_table(title, ["image", "before", "after", "largest change", "fooled"], rows)
     say(f"images: {folder.results / 'attack'}")

@@ -1,21 +1,20 @@
 """The commands evaluate, predict and models."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from scenelab.cli.arguments import DataFolder, Flag, Json, Pixels, RunFolder
+from scenelab.cli.arguments import AnySplit, DataFolder, Flag, Json, Pixels, RunFolder
 from scenelab.cli.output import print_json, print_table
 from scenelab.terminal import say
 
 if TYPE_CHECKING:
     from scenelab.evaluation.evaluate import EvaluationResult
+    from scenelab.runs.loading import SplitName
 
 
-def evaluate(
-    run: RunFolder, *, data: DataFolder = None, split: Literal["val", "train", "holdout"] = "val", json: Json = False
-) -> None:
+def evaluate(run: RunFolder, *, data: DataFolder = None, split: AnySplit = None, json: Json = False) -> None:
     """Measure accuracy, calibration and confusion on a split.
 
     Writes the numbers and figures to RUN/results.
@@ -34,7 +33,7 @@ def evaluate(
 
 
 def evaluate_run(
-    run: Path, *, data: Path | None = None, split: Literal["val", "train", "holdout"] = "val"
+    run: Path, *, data: Path | None = None, split: "SplitName | None" = None
 ) -> "tuple[EvaluationResult, list[Path]]":
     """Evaluate a run, write its results and figures, and return the result and the paths of the figures."""
     from scenelab.evaluation.evaluate import draw_all
@@ -49,11 +48,13 @@ def evaluate_run(
 
 def print_result(result: "EvaluationResult") -> None:
     """Print the result of an evaluation as a table."""
+    from scenelab.data.judging import describe_images
+
     rows = [
         [name, f"{part.top1:.2f}", "{:.1f}–{:.1f}".format(*part.top1_interval), f"{part.top5:.2f}", f"{part.ece:.2f}"]
         for name, part in (("image", result.plain), ("image and mirror image", result.mirror))
     ]
-    title = f"{result.model} on {result.images} {result.split} images of {result.source}"
+    title = f"{result.model} on {describe_images(result.images, result.split)} of {result.source}"
     print_table(title, ["logits of", "top-1 %", "95 %", "top-5 %", "calibration error %"], rows)
     pairs = [f"{pair.true} taken for {pair.predicted} {pair.count}/{pair.of}" for pair in result.most_confused[:5]]
     say("most confused: " + "; ".join(pairs))

@@ -22,7 +22,7 @@ def explain(
         list[str] | None,
         arg(metavar="METHOD ...", help_behavior_hint="(default: gradient smooth integrated cam occlusion)"),
     ] = None,
-    split: Split = "val",
+    split: Split = None,
     data: DataFolder = None,
     limit: Count = 16,
     per_class: Flag = False,
@@ -57,6 +57,7 @@ def explain(
     """
     from scenelab.attribution.grad_cam import has_feature_maps, last_feature_maps
     from scenelab.attribution.registry import DEFAULT_METHODS, check_methods
+    from scenelab.data.judging import describe_images
     from scenelab.errors import LabError
     from scenelab.evaluation.attribution_gallery import Rendering
     from scenelab.evaluation.explain import ImageCounts, explain_files, explain_split
@@ -77,10 +78,12 @@ def explain(
         say("cam is skipped: this network has no feature maps before a global pooling", file=sys.stderr)
         names = tuple(name for name in names if name != "cam")
     rendering = Rendering(scope=scale, style=look)
+    judged = f"{len(images or ())} image files"
     if images:
         result = explain_files(folder, stored, images, names=names, rendering=rendering)
     else:
         dataset, source = open_images(folder, stored, data=data, split=split)
+        judged = f"{describe_images(len(dataset), dataset.split)} of {source}"
         tests = ImageCounts(
             faithfulness=followed * faithfulness, sanity=randomised * sanity, objects=annotated * objects
         )
@@ -89,6 +92,7 @@ def explain(
     if json:
         print_json(result.to_json())
         return
+    say(f"examples from {judged}")
     if result.faithfulness:
         _show_faithfulness(result.faithfulness)
     if result.sanity:

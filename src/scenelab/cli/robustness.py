@@ -18,7 +18,7 @@ def robustness(
     epsilons: Annotated[tuple[str, ...], arg(metavar="EPSILON ...")] = ("0", "1/255", "2/255", "4/255", "8/255"),
     images: Count = 200,
     thorough: Flag = False,
-    split: Split = "val",
+    split: Split = None,
     data: DataFolder = None,
     seed: Seed = 0,
     json: Json = False,
@@ -37,6 +37,7 @@ def robustness(
         thorough: use all steps and queries of AutoAttack instead of a fifth of the steps and a tenth of the queries.
         seed: random seed of the attacks.
     """
+    from scenelab.data.judging import describe_images
     from scenelab.errors import LabError
     from scenelab.evaluation.robustness import THOROUGH, Effort, measure_robustness
     from scenelab.runs.loading import open_run
@@ -52,7 +53,7 @@ def robustness(
     if json:
         print_json(result.to_json())
         return
-    _show(result)
+    _show(result, f"{describe_images(len(opened.dataset), result.split)} of {opened.source}")
     say(f"figures: {opened.run.results / 'robustness'}")
 
 
@@ -70,7 +71,7 @@ def read_epsilon(text: str) -> float:
     return value
 
 
-def _show(result: "RobustnessResult") -> None:
+def _show(result: "RobustnessResult", judged: str) -> None:
     from scenelab.evaluation.robustness import LEFTOVER
 
     rows = []
@@ -81,7 +82,7 @@ def _show(result: "RobustnessResult") -> None:
         worst = f"{entry.worst.accuracy:.1f} ({low:.1f}–{high:.1f})"
         rows.append([entry.name, *(cells or [""] * len(result.methods)), worst])
     title = (
-        f"{result.model}, {result.images} {result.split} images, {result.clean.accuracy:.1f} % clean accuracy; "
+        f"{result.model}, {result.images} of {judged}, {result.clean.accuracy:.1f} % clean accuracy; "
         "robust accuracy in %, images fooled of those attacked, worst case with 95 % interval"
     )
     print_table(title, ["ε (L∞)", *result.methods, "worst case"], rows)

@@ -11,6 +11,9 @@ from scenelab.io import files_below, is_file
 CACHE = "packed"
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
 VAL_SHARE = 0.1
+ALL = "all"  # name of the split that has all images of a folder
+LEVELS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
+"""Names of the folder of each split, in any case."""
 
 
 def open_split(folder: Path, split: str) -> Listing:
@@ -56,37 +59,46 @@ def val_paths(paths: list[str], share: float = VAL_SHARE) -> set[str]:
     return set(ranked[: max(1, round(share * len(paths)))])
 
 
+def split_folder(folder: Path, split: str) -> Path | None:
+    """Return the sub-folder with the images of a split, such as `valid` for val; None if there is none."""
+    names = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    return next((names[name] for name in LEVELS.get(split, ()) if name in names), None)
+
+
 def read_tree(folder: Path, split: str) -> Listing:
     """Return the image list of a split from a tree with one folder per class.
 
-    The tree is `folder/SPLIT/CLASS/…`, or `folder/CLASS/…`, where a tenth of each class becomes `val`.
+    The tree is `folder/SPLIT/CLASS/…`, or `folder/CLASS/…`, where a tenth of each class becomes `val`; the split `ALL`
+    has all images of the latter.
     """
     folder = Path(folder)
-    if (folder / "train").is_dir():
+    if split != ALL and split_folder(folder, "train"):
         return _read_presplit(folder, split)
+    if split not in ("train", "val", ALL):
+        raise LabError(f"{folder} has no {split} folder; choose another split")
     classes = [(path.name, images) for path in _subfolders(folder) if (images := _images(path, folder))]
-    if len(classes) < 2:
+    if len(classes) < (1 if split == ALL else 2):
         count = "1 folder" if len(classes) == 1 else f"{len(classes)} folders"
         raise LabError(f"{folder} has {count} with images; expected train.txt or one folder per class")
     entries: list[tuple[str, int]] = []
     for label, (name, images) in enumerate(classes):
-        if len(images) < 2:
+        if len(images) < 2 and split != ALL:
             raise LabError(f"class {name!r} in {folder} has {len(images)} image; at least 2 are needed to split it")
         val = val_paths(images)
-        entries += [(path, label) for path in images if (path in val) == (split == "val")]
+        entries += [(path, label) for path in images if split == ALL or (path in val) == (split == "val")]
     return _listing(folder, split, entries, [name for name, _ in classes])
 
 
 def _read_presplit(folder: Path, split: str) -> Listing:
-    root = folder / split
-    if not root.is_dir():
+    train, root = split_folder(folder, "train"), split_folder(folder, split)
+    if root is None or train is None:
         raise LabError(f"{folder} has a train folder but no {split} folder; add one, or remove the train level")
-    names = [path.name for path in _subfolders(folder / "train")]
+    names = [path.name for path in _subfolders(train)]
     if len(names) < 2:
-        raise LabError(f"{folder / 'train'} has {len(names)} class folders; at least 2 are needed")
+        raise LabError(f"{train} has {len(names)} class folders; at least 2 are needed")
     unknown = [path.name for path in _subfolders(root) if path.name not in names]
     if unknown:
-        raise LabError(f"{root} has the class {unknown[0]!r}, which is missing in {folder / 'train'}")
+        raise LabError(f"{root} has the class {unknown[0]!r}, which is missing in {train}")
     entries = [(path, label) for label, name in enumerate(names) for path in _images(root / name, folder)]
     if not entries:
         raise LabError(f"{root} has no images in its class folders")

@@ -295,5 +295,5 @@ def draw_robustness(result: RobustnessResult, path: Path) -> None:
         heights = [share.accuracy for share in worst]
         axis.plot(levels, heights, "o-", color="black", ms=5, lw=1.8, label="worst case of all attacks")
         axis.set(xlabel="ε, levels of 255 (L∞)", ylim=(0, None), xlim=(0, None), xticks=levels)
-        axis.set_ylabel(f"accuracy, % of {result.images} {result.split} images")
+        axis.set_ylabel(f"accuracy, % of {result.images} images ({result.split})")
         axis.legend(fontsize=8)
