@@ -65,11 +65,23 @@ def test_predict_ranks_the_categories(run, scenes):
     assert "%" in scenelab("predict", run / "model_best.pth.tar", image)[0]
 
 
+def test_predict_names_each_broken_image_and_predicts_the_others(run, scenes, tmp_path):
+    image, broken, missing = scenes / "images" / "val" / "00000001.jpg", tmp_path / "broken.jpg", tmp_path / "no.jpg"
+    broken.write_bytes(image.read_bytes()[:300])
+    output, error = scenelab("predict", run, broken, image, missing, image, status=1)
+    assert output.count(f"{image}\n") == 2
+    first, last = error.splitlines()
+    assert first.startswith(f"scenelab: error: image {broken} cannot be decoded")
+    assert re.match(f"scenelab: error: image {missing} .*; 2 of 4 images are not predicted", last)
+    entries = json.loads(scenelab("predict", run, broken, image, "--json", status=1)[0])
+    assert [entry["image"] for entry in entries] == [str(image)]
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         ("train nope --data {scenes} --out {new}", "there is no recipe 'nope'"),
-        ("train demo --data {new} --out {new}/run", "data folder .* does not exist; check the path, or download"),
+        ("train demo --data {new} --out {new}/run", "data folder .* does not exist; check the path"),
         ("train demo --data {empty} --out {new}", "expected train.txt or one folder per class"),
         ("train demo --data {scenes} --out {run}", "holds a run already; resume it with"),
         ("train demo --data {scenes} --out {new} --epochs -1", "epochs: got -1.0; expected"),
@@ -79,13 +91,24 @@ def test_predict_ranks_the_categories(run, scenes):
         ("resume {empty}", "is not a run folder"),
         ("predict {run} {file}", "is not an image file; replace it"),
         ("predict {run} {new}.jpg", "cannot be read: No such file"),
+        ("predict {folder}/runn {file}", r"run folder .* does not exist \(did you mean 'run'\?\); check the path"),
+        ("evaluate {folder}/runn", r"run folder .* does not exist \(did you mean 'run'\?\); check the path"),
+        ("evaluate {file}", "run folder .* is a file; check the path"),
+        ("train demo --data {folder}/emty --out {new}", r"does not exist \(did you mean 'empty'\?\); check the path"),
+        ("train demo --data {file} --out {new}", "data folder .* is a file; check the path"),
         ("data verify {empty}", "expected train.txt or one folder per class"),
     ],
 )
 def test_errors_are_one_line_that_names_the_fix(command, message, run, scenes, tmp_path):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "run").mkdir()
     (tmp_path / "file").write_text("no image")
-    paths = {"scenes": scenes, "run": run, **{name: tmp_path / name for name in ("new", "empty", "file")}}
+    paths = {
+        "scenes": scenes,
+        "run": run,
+        "folder": tmp_path,
+        **{name: tmp_path / name for name in ("new", "empty", "file")},
+    }
     _, error = scenelab(*(word.format(**paths) for word in command.split()), status=1)
     assert re.search(f"^scenelab: error: .*{message}", error.strip().splitlines()[-1])
     assert "Traceback" not in error

@@ -1,5 +1,6 @@
 """scenelab data: download, import, make, check and pack images."""
 
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -61,7 +62,8 @@ def synth(folder: Folder, *, seed: Seed = 0, train: Count = 200, val: Count = 50
         size: side of the images in pixels.
     """
     draw_scenes(folder, seed=seed, train_per_class=train, val_per_class=val, size=size)
-    say(f"{folder}: synthetic scenes written; next: scenelab train demo --data {folder} --out runs/first")
+    command = ["scenelab", "train", "demo", "--data", str(folder), "--out", "runs/first"]
+    say(f"{folder}: synthetic scenes written; next: {shlex.join(command)}")
 
 
 def draw_scenes(folder: Path, **options: int) -> None:

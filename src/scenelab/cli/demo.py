@@ -72,7 +72,8 @@ def demo(
     except LabError as error:
         say(f"the report is incomplete: {error}")
     folder = "" if shutil.which("scenelab") else f"{os.path.relpath(Path(sys.executable).parent)}/"
-    predict = [f"{folder}scenelab", "predict", str(run), str(val.root / val.paths[0])]
+    image = next((path for path in val.paths if path.isprintable()), val.paths[0])
+    predict = [f"{folder}scenelab", "predict", str(run), str(val.root / image)]
     say(
         f"\nDone in {format_duration(time.monotonic() - began)}. What to look at:\n"
         f"  report        {run / 'report.html'}\n"

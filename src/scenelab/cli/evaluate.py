@@ -1,5 +1,6 @@
 """The commands evaluate, predict and models."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,6 +69,8 @@ def predict(
 ) -> None:
     """Classify image files with a trained network.
 
+    Exits with status 1 if a file cannot be read; the others are predicted.
+
     Example: scenelab predict runs/starter holiday.jpg
 
     Args:
@@ -81,14 +84,26 @@ def predict(
 
     if not images:
         raise LabError("images is empty; give at least one file")
-    results = predict_files(read_classifier(run if run.is_file() else Run(run).best), images)
+    if not run.is_file():
+        Run(run).require_folder()
+    stored = read_classifier(run if run.is_file() else Run(run).best)
+    results, errors = [], []
+    for image in images:
+        try:
+            results += predict_files(stored, [image])
+        except LabError as error:
+            errors.append(str(error))
     if json:
         print_json(results)
-        return
-    for entry in results:
+    for entry in [] if json else results:
         say(entry["image"])
         for guess in entry["guesses"]:
             say(f"  {100 * guess['probability']:5.1f} %  {guess['category']}")
+    for error in errors[:-1]:
+        say(f"scenelab: error: {error}", file=sys.stderr)
+    if errors:
+        counts = f"; {len(errors)} of {len(images)} images are not predicted" if len(images) > 1 else ""
+        raise LabError(f"{errors[-1]}{counts}")
 
 
 def models(*, size: Pixels = 64, speed: Flag = False, json: Json = False) -> None:

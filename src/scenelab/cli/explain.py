@@ -1,5 +1,6 @@
 """scenelab explain: attribution maps of a run, and tests of them."""
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -102,7 +103,7 @@ def explain(
             say(f"not randomised: {', '.join(result.sanity.untouched)}")
     if result.objects:
         _show_objects(result.objects)
-    say(f"slider: tensorboard --logdir={folder.events} --samples_per_plugin images=1000")
+    say(f"slider: tensorboard --logdir={shlex.quote(str(folder.events))} --samples_per_plugin images=1000")
     say(f"page: {folder.results / ('attention-files' if images else 'attention') / 'attention.html'}")
 
 

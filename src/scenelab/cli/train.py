@@ -1,6 +1,7 @@
 """Commands that train a network, resume a run, and list the recipes."""
 
 import dataclasses
+import shlex
 from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
@@ -130,12 +131,13 @@ def resume(run: RunFolder) -> None:
 
 
 def _report(run: Path, accounting: dict[str, Any]) -> None:
+    folder = shlex.quote(str(run))
     say(
         f"{accounting['images_seen']} images in {format_duration(accounting['seconds_in_steps'])} "
         f"({accounting['images_per_second']:.0f} images/s on {accounting['threads']} threads), "
         f"peak memory {accounting['peak_memory_bytes'] / 2**20:.0f} MiB, "
         f"model {accounting['checkpoint_bytes'] / 1e6:.2f} MB\n"
-        f"next: scenelab evaluate {run}   |   tensorboard --logdir={run}"
+        f"next: scenelab evaluate {folder}   |   tensorboard --logdir={folder}"
     )
     for split, entries in accounting.get("skipped", {}).items():
         say(f"{split}: {len(entries)} listed images could not be read and were skipped (results/training.json)")

@@ -5,7 +5,7 @@ from pathlib import Path, PurePath
 
 from scenelab.data.cache import MemmapDataset, OnBadImage, pack
 from scenelab.data.miniplaces import Listing, is_miniplaces, read_split
-from scenelab.errors import LabError
+from scenelab.errors import LabError, suggest_path
 from scenelab.io import files_below, is_file
 
 CACHE = "packed"
@@ -23,9 +23,8 @@ def open_split(folder: Path, split: str) -> Listing:
         url = f"{folder.parts[0]}//{folder.relative_to(folder.parts[0])}"
         raise LabError(f"data is the URL {url}; expected a folder, download it first")
     if not folder.is_dir():
-        raise LabError(
-            f"data folder {folder} does not exist; check the path, or download MiniPlaces with 'scenelab data download'"
-        )
+        what = "is a file" if folder.is_file() else f"does not exist{suggest_path(folder)}"
+        raise LabError(f"data folder {folder} {what}; check the path")
     return read_split(folder, split) if is_miniplaces(folder) else read_tree(folder, split)
 
 

@@ -136,6 +136,7 @@ def collect(folders: list[Path]) -> Collected:
             if kind in studies:
                 raise LabError(f"{studies[kind].folder} and {folder} are studies of one kind; name only one of them")
             studies[kind] = StudyData(folder, read_json(folder / STUDIES[kind]))
+        Run(folder).require_folder()
         if not kinds and not Run(folder).config.exists():
             raise LabError(f"{folder} holds neither a run (config.json) nor a study ({', '.join(STUDIES.values())})")
         if not kinds:

@@ -17,7 +17,7 @@ from typing import IO, Any, ClassVar, NamedTuple
 
 import torch
 
-from scenelab.errors import LabError
+from scenelab.errors import LabError, suggest_path
 from scenelab.io import atomic_write
 from scenelab.runs.header import Header, find_weights, read_header
 
@@ -71,7 +71,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise LabError(f"checkpoint {path} does not exist; train first, or check the path given to --resume")
+        raise LabError(f"checkpoint {path} does not exist{suggest_path(path)}; train first, or check the path")
     try:
         values = find_weights(_load(path))
     except OSError as error:
