@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from scenelab.cli import main
 from scenelab.errors import LabError
+from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.training.recipes import RECIPES
 
 SCENELAB = str(Path(sys.executable).with_name("scenelab"))
@@ -145,3 +147,33 @@ def test_a_folder_with_one_folder_per_class_is_trained_on_and_evaluated(scenes, 
     table, _ = scenelab("evaluate", run)
     assert all(text in table for text in ("top-1 %", "image and mirror image", "most confused"))
     assert set(json.loads((run / "results" / "val.json").read_text())["per_class"]) == {"coast", "corridor"}
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3"])
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("environment.json", "report {run} --html-only --out {out}"),
+        ("results/training.json", "report {run} --html-only --out {out}"),
+        ("results/val.json", "report {run} --html-only --out {out}"),
+        ("results/robustness.json", "robustness {run} --images 2 --epsilons 1/255"),
+        ("results/attribution.json", "explain {run} --limit 1 --methods gradient"),
+        ("config.json", "evaluate {run}"),
+    ],
+)
+def test_a_file_with_another_kind_of_json_is_named(untrained, tmp_path, name, command, text):
+    run = tmp_path / "run"
+    shutil.copytree(untrained.folder, run)
+    (run / name).write_text(text)
+    _, error = scenelab(*command.format(run=run, out=tmp_path / "out").split(), status=1)
+    assert error.splitlines()[-1].startswith(f"scenelab: error: {run / name} ")
+    assert error.endswith("expected an object\n") or "; expected an object, repeat" in error
+
+
+def test_a_category_sends_nothing_to_the_terminal(untrained, scenes, tmp_path):
+    values = load_checkpoint(untrained.best)
+    evil = [f"\x1b[31m{name}\x07" for name in values["categories"]]
+    torch.save({**values, "categories": evil}, tmp_path / "x.pth.tar")
+    output, error = scenelab("predict", tmp_path / "x.pth.tar", scenes / "images" / "val" / "00000001.jpg")
+    assert "[31m" in output
+    assert all(text.isprintable() for text in (output + error).splitlines())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scenelab.errors import LabError
-from scenelab.io import read_json, read_text
+from scenelab.io import read_object, read_text
 from scenelab.runs.config import TrainConfig
 from scenelab.runs.provenance import digest
 from scenelab.runs.run import Run
@@ -135,7 +135,7 @@ def collect(folders: list[Path]) -> Collected:
         for kind in kinds:
             if kind in studies:
                 raise LabError(f"{studies[kind].folder} and {folder} are studies of one kind; name only one of them")
-            studies[kind] = StudyData(folder, read_json(folder / STUDIES[kind]))
+            studies[kind] = StudyData(folder, read_object(folder / STUDIES[kind]))
         Run(folder).require_folder()
         if not kinds and not Run(folder).config.exists():
             raise LabError(f"{folder} holds neither a run (config.json) nor a study ({', '.join(STUDIES.values())})")
@@ -160,7 +160,7 @@ def read_run(folder: Path) -> RunData:
     with name_invalid_results([folder]):
         stored = run.read_config()
         paths = {name: run.results / f"{name}.json" for name in RESULTS}
-        results = {name: read_json(path) for name, path in paths.items() if path.exists()}
+        results = {name: read_object(path) for name, path in paths.items() if path.exists()}
         robustness = results.get("robustness", {})
         if "begun" in robustness or "warnings" not in robustness:  # the measurement was interrupted
             results.pop("robustness", None)
@@ -169,7 +169,7 @@ def read_run(folder: Path) -> RunData:
             name=folder.resolve().name,
             folder=folder,
             config=stored.train,
-            environment=read_json(run.environment) if run.environment.exists() else {},
+            environment=read_object(run.environment) if run.environment.exists() else {},
             rows=read_metrics(run),
             results=results,
             data=Path(stored.data).name,

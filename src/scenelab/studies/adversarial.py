@@ -9,7 +9,7 @@ from typing import Any
 
 from scenelab.data.cache import MemmapDataset
 from scenelab.evaluation.robustness import Effort, measure_robustness
-from scenelab.io import read_json
+from scenelab.io import read_object
 from scenelab.runs.config import AdversarialConfig, TrainConfig, to_plain
 from scenelab.runs.provenance import environment
 from scenelab.runs.run import Run
@@ -80,10 +80,10 @@ def _row(
 ) -> dict[str, Any]:
     stored = finish_run(run, data, config, holdout)
     if stored is None:
-        return read_json(run.results / "diverged.json")
+        return read_object(run.results / "diverged.json")
     measured = measure_robustness(run, stored, holdout, epsilons=epsilons, effort=Effort(), count=images)
     robustness = measured.to_json()
-    accounting, clean = read_json(run.results / "training.json"), read_json(run.results / "holdout.json")["plain"]
+    accounting, clean = read_object(run.results / "training.json"), read_object(run.results / "holdout.json")["plain"]
     attacked = [part for part in robustness["epsilons"] if part["epsilon"] in epsilons]
     return {
         **{name: accounting[name] for name in ("minutes", "epochs", "images_seen", "training_flops")},

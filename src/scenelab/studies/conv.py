@@ -8,7 +8,7 @@ from typing import Any
 from scenelab.data.splits import open_split
 from scenelab.errors import LabError
 from scenelab.evaluation.intervals import wilson
-from scenelab.io import read_json
+from scenelab.io import read_object
 from scenelab.models.registry import CONVOLUTIONS
 from scenelab.runs.config import TrainConfig, to_plain
 from scenelab.runs.provenance import environment
@@ -62,7 +62,7 @@ def complete(config: TrainConfig, *, images: int, steps: int | None) -> TrainCon
 
 
 def _read_side(run: Run) -> dict[str, Any]:
-    accounting, rows = read_json(run.results / "training.json"), read_metrics(run)
+    accounting, rows = read_object(run.results / "training.json"), read_metrics(run)
     return {
         **{name: accounting[name] for name in ("peak_memory_bytes", "images_per_second")},
         "accounting": accounting,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scenelab.data.cache import MemmapDataset
-from scenelab.io import read_json
+from scenelab.io import read_object
 from scenelab.runs.config import OptimizerConfig, TrainConfig, to_plain
 from scenelab.runs.provenance import environment
 from scenelab.runs.run import Run
@@ -136,10 +136,10 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, seeds: int) -> tupl
 
 def _train(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset) -> Row:
     if finish_run(run, data, config, holdout) is None:
-        values = read_json(run.results / "diverged.json")
+        values = read_object(run.results / "diverged.json")
     else:
-        accounting = read_json(run.results / "training.json")
-        mirror = read_json(run.results / "holdout.json")["mirror"]
+        accounting = read_object(run.results / "training.json")
+        mirror = read_object(run.results / "holdout.json")["mirror"]
         values = {name: accounting[name] for name in ACCOUNTING}
         values |= {name: mirror[name] for name in ("top1", "top5", "loss")}
     rows = read_metrics(run)
