@@ -81,7 +81,7 @@ def test_results_of_another_shape_are_one_line_or_not_needed(run, name, value, t
     except LabError as error:
         message = str(error)
     assert "\n" not in message
-    assert message.startswith(("the results in ", "--card needs"))
+    assert message.startswith(("the results in ", "--card needs", str(run.results)))
 
 
 @pytest.mark.parametrize("line", ["[]", "3", "{}", '{"step": 1}', '{"epoch": 1, "top1": "x", "top5": 2}', "[" * 50_000])
