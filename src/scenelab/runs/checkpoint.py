@@ -270,8 +270,8 @@ class PickleCheck(pickle._Unpickler):
         return self._sized_tensor(STORAGES[storage.kind], storage, first, size, stride, hooks, flags)
 
     def _typed_tensor(self, storage: _Storage, *values: Any) -> Any:
-        first, size, stride, _, hooks, dtype, flags = (*values, None)[:7]
-        return self._sized_tensor(DTYPES[dtype], storage, first, size, stride, hooks, flags)
+        first, size, stride, _, hooks, dtype, *flags = values
+        return self._sized_tensor(DTYPES[dtype], storage, first, size, stride, hooks, flags[0] if flags else None)
 
     def _sized_tensor(
         self, item: int, storage: _Storage, first: int, size: Any, stride: Any, hooks: Any, flags: Any
