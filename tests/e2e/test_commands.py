@@ -74,7 +74,11 @@ def test_predict_names_each_broken_image_and_predicts_the_others(run, scenes, tm
     assert output.count(f"{image}\n") == 2
     first, last = error.splitlines()
     assert first.startswith(f"scenelab: error: image {broken} cannot be decoded")
-    assert re.match(f"scenelab: error: image {missing} .*; 2 of 4 images are not predicted", last)
+    assert re.match(f"scenelab: error: image {missing} .*; 2 of 4 images are left out", last)
+    for command in ("attack {} --steps 1 --images", "explain {} --methods gradient --images"):
+        output, error = scenelab(*command.format(run).split(), broken, image, status=1)
+        assert "results/att" in output, error
+        assert "1 of 2 images are left out" in error
     entries = json.loads(scenelab("predict", run, broken, image, "--json", status=1)[0])
     assert [entry["image"] for entry in entries] == [str(image)]
 

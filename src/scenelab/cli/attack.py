@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from scenelab.cli.arguments import Count, DataFolder, Images, Json, RunFolder, Seed, Split
+from scenelab.cli.images import report_broken, select_readable
 from scenelab.cli.output import print_json, print_table
 from scenelab.terminal import say
 
@@ -55,9 +56,10 @@ def attack(
     if images and data:
         raise LabError("--images and --data exclude each other; leave one out")
     folder, stored = open_network(run)
+    good, errors = select_readable(images, stored.size) if images else ([], [])
     if images:
-        inputs = read_images(images, stored.size)
-        names, labels, judged = [path.name for path in images], None, ""
+        inputs = read_images(good, stored.size)
+        names, labels, judged = [path.name for path in good], None, ""
     else:
         dataset, source = open_images(folder, stored, data=data, split=split)
         rows = spread_rows(len(dataset), limit)
@@ -70,7 +72,7 @@ def attack(
     result = write_adversarial(folder, stored, inputs, names, labels, settings)
     if json:
         print_json(result.to_json())
-        return
+        return report_broken(errors, len(images or ()))
     rows = []
     for entry in result.images:
         before, after = f"{entry.before} {100 * entry.confidence:.0f} %", f"{entry.after} {100 * entry.certainty:.0f} %"
@@ -79,3 +81,4 @@ def attack(
     title = f"{method}, ε = {epsilon}: {fooled} of {len(rows)} images{judged} fool {result.model}"
     print_table(title, ["image", "before", "after", "largest change", "fooled"], rows)
     say(f"images: {folder.results / 'attack'}")
+    return report_broken(errors, len(images or ()))

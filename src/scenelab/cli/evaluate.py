@@ -1,12 +1,12 @@
 """The commands evaluate, predict and models."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from scenelab.cli.arguments import AnySplit, DataFolder, Flag, Json, Pixels, RunFolder
+from scenelab.cli.images import report_broken, select_readable
 from scenelab.cli.output import print_json, print_table
 from scenelab.terminal import say
 
@@ -87,23 +87,15 @@ def predict(
     if not run.is_file():
         Run(run).require_folder()
     stored = read_classifier(run if run.is_file() else Run(run).best)
-    results, errors = [], []
-    for image in images:
-        try:
-            results += predict_files(stored, [image])
-        except LabError as error:
-            errors.append(str(error))
+    good, errors = select_readable(images, stored.size)
+    results = predict_files(stored, good)
     if json:
         print_json(results)
     for entry in [] if json else results:
         say(entry["image"])
         for guess in entry["guesses"]:
             say(f"  {100 * guess['probability']:5.1f} %  {guess['category']}")
-    for error in errors[:-1]:
-        say(f"scenelab: error: {error}", file=sys.stderr)
-    if errors:
-        counts = f"; {len(errors)} of {len(images)} images are not predicted" if len(images) > 1 else ""
-        raise LabError(f"{errors[-1]}{counts}")
+    report_broken(errors, len(images))
 
 
 def models(*, size: Pixels = 64, speed: Flag = False, json: Json = False) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import arg
 
 from scenelab.cli.arguments import Count, DataFolder, Flag, Images, Json, RunFolder, Split
+from scenelab.cli.images import report_broken, select_readable
 from scenelab.cli.output import print_json, print_table
 from scenelab.terminal import say
 
@@ -79,9 +80,10 @@ def explain(
         say("cam is skipped: this network has no feature maps before a global pooling", file=sys.stderr)
         names = tuple(name for name in names if name != "cam")
     rendering = Rendering(scope=scale, style=look)
-    judged = f"{len(images or ())} image files"
+    good, errors = select_readable(images, stored.size) if images else ([], [])
+    judged = f"{len(good)} image files"
     if images:
-        result = explain_files(folder, stored, images, names=names, rendering=rendering)
+        result = explain_files(folder, stored, good, names=names, rendering=rendering)
     else:
         dataset, source = open_images(folder, stored, data=data, split=split)
         judged = f"{describe_images(len(dataset), dataset.split)} of {source}"
@@ -92,7 +94,7 @@ def explain(
         result = explain_split(folder, stored, dataset, data=source, names=names, **options)
     if json:
         print_json(result.to_json())
-        return
+        return report_broken(errors, len(images or ()))
     say(f"examples from {judged}")
     if result.faithfulness:
         _show_faithfulness(result.faithfulness)
@@ -105,6 +107,7 @@ def explain(
         _show_objects(result.objects)
     say(f"slider: tensorboard --logdir={shlex.quote(str(folder.events))} --samples_per_plugin images=1000")
     say(f"page: {folder.results / ('attention-files' if images else 'attention') / 'attention.html'}")
+    return report_broken(errors, len(images or ()))
 
 
 def _show_faithfulness(faithfulness: "Faithfulness") -> None:
