@@ -7,9 +7,11 @@ from pathlib import Path
 
 try:
     from scenelab.runtime import prepare
+    from scenelab.terminal import prepare_streams
 except ImportError:
     sys.exit("main.py: scenelab is not installed; run 'make install' in the repository and use ../.venv/bin/python")
 
+prepare_streams()
 prepare()  # before torch loads
 
 from scenelab.errors import Interrupted, LabError  # noqa: E402

@@ -1,8 +1,6 @@
 """Train, evaluate, explain and attack small image classifiers; includes a hand-written convolution."""
 
-from typing import TYPE_CHECKING
-
-from scenelab.lazy import lazy_exports
+from scenelab.lazy import TYPE_CHECKING, lazy_exports
 
 __version__ = "0.1.0"
 

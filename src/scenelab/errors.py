@@ -2,6 +2,8 @@
 
 import difflib
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 MAX_LINE = 800  # characters per line of a message
 HEAD, TAIL = 500, 250  # characters kept at both ends of a longer line
@@ -29,6 +31,13 @@ def suggest(word: str, choices: Iterable[str]) -> str:
     """Return ` (did you mean 'X'?)` for the choice most similar to `word`, or "" if no choice is similar."""
     similar = difflib.get_close_matches(word, list(choices), n=1)
     return f" (did you mean {similar[0]!r}?)" if similar else ""
+
+
+def suggest_path(path: Path) -> str:
+    """Return ` (did you mean 'NAME'?)` for a missing path with a similar neighbor, or "" without one."""
+    with suppress(OSError):
+        return suggest(path.name, [other.name for other in path.parent.iterdir()])
+    return ""
 
 
 class LabError(Exception):

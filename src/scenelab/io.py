@@ -266,6 +266,14 @@ def read_json(path: Path) -> Any:
     return parse_json(read_plain(path), path)
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; raise a LabError if the file is missing, invalid, or has another value."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise LabError(f"{path} holds {json.dumps(value)[:40]}; expected an object, repeat the command that made it")
+    return value
+
+
 def parse_json(text: bytes, path: Path) -> Any:
     """Return the value of JSON `text`; raise a LabError that names the file `path` if the JSON is invalid."""
     try:

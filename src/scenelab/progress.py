@@ -18,7 +18,11 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 from typing_extensions import Self
+
+from scenelab.errors import printable
+from scenelab.terminal import say, silence
 
 Advance = Callable[[int], None]
 
@@ -40,8 +44,9 @@ def progress(description: str, total: int | None, *, unit: str = "images") -> It
     else:
         columns = [MofNCompleteColumn(), TextColumn(unit)]
     times = [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
-    with Progress(TextColumn("{task.description}"), BarColumn(), *columns, *times, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=total)
+    name = TextColumn("{task.description}", markup=False)
+    with Progress(name, BarColumn(), *columns, *times, console=Console(stderr=True)) as bar:
+        task = bar.add_task(printable(description), total=total)
         yield lambda count: bar.advance(task, count)
 
 
@@ -103,7 +108,7 @@ class RichProgress(TrainProgress):
 
     def epoch(self, text: str) -> None:
         """Print the summary text of an epoch above the bar."""
-        self._bar.console.print(text, highlight=False)
+        self._bar.console.print(Text(printable(text, keep="\n")))
 
 
 class LogProgress(TrainProgress):
@@ -124,16 +129,21 @@ class LogProgress(TrainProgress):
             self._printed = now
             left = (now - since) / max(1, stats.step - first) * (stats.total - stats.step)
             position = (stats.step - 1) % stats.steps_per_epoch + 1
-            print(
+            self._print(
                 f"epoch {stats.epoch} [{position}/{stats.steps_per_epoch}]  loss {stats.loss:.4f}  "
                 f"lr {stats.learning_rate:.5f}  train top-1 {stats.top1:.2f}  {stats.rate:.0f} images/s  "
-                f"left {format_duration(left)}",
-                flush=True,
+                f"left {format_duration(left)}"
             )
 
     def epoch(self, text: str) -> None:
         """Print the summary text of an epoch."""
-        print(text, flush=True)
+        self._print(text)
+
+    def _print(self, text: str) -> None:
+        try:
+            say(text)
+        except BrokenPipeError:  # training goes on if the reader of its log ends
+            silence(sys.stdout)
 
 
 def format_duration(seconds: float) -> str:

@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from scenelab.cli import main
 from scenelab.errors import LabError
+from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.training.recipes import RECIPES
 
 SCENELAB = str(Path(sys.executable).with_name("scenelab"))
@@ -66,11 +68,27 @@ def test_predict_ranks_the_categories(run, scenes):
     assert "%" in scenelab("predict", run / "model_best.pth.tar", image)[0]
 
 
+def test_predict_names_each_broken_image_and_predicts_the_others(run, scenes, tmp_path):
+    image, broken, missing = scenes / "images" / "val" / "00000001.jpg", tmp_path / "broken.jpg", tmp_path / "no.jpg"
+    broken.write_bytes(image.read_bytes()[:300])
+    output, error = scenelab("predict", run, broken, image, missing, image, status=1)
+    assert output.count(f"{image}\n") == 2
+    first, last = error.splitlines()
+    assert first.startswith(f"scenelab: error: image {broken} cannot be decoded")
+    assert re.match(f"scenelab: error: image {missing} .*; 2 of 4 images are left out", last)
+    for command in ("attack {} --steps 1 --images", "explain {} --methods gradient --images"):
+        output, error = scenelab(*command.format(run).split(), broken, image, status=1)
+        assert "results/att" in output, error
+        assert "1 of 2 images are left out" in error
+    entries = json.loads(scenelab("predict", run, broken, image, "--json", status=1)[0])
+    assert [entry["image"] for entry in entries] == [str(image)]
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         ("train nope --data {scenes} --out {new}", "there is no recipe 'nope'"),
-        ("train demo --data {new} --out {new}/run", "data folder .* does not exist; check the path, or download"),
+        ("train demo --data {new} --out {new}/run", "data folder .* does not exist; check the path"),
         ("train demo --data {empty} --out {new}", "expected train.txt or one folder per class"),
         ("train demo --data {scenes} --out {run}", "holds a run already; resume it with"),
         ("train demo --data {scenes} --out {new} --epochs -1", "epochs: got -1.0; expected"),
@@ -80,13 +98,24 @@ def test_predict_ranks_the_categories(run, scenes):
         ("resume {empty}", "is not a run folder"),
         ("predict {run} {file}", "is not an image file; replace it"),
         ("predict {run} {new}.jpg", "cannot be read: No such file"),
+        ("predict {folder}/runn {file}", r"run folder .* does not exist \(did you mean 'run'\?\); check the path"),
+        ("evaluate {folder}/runn", r"run folder .* does not exist \(did you mean 'run'\?\); check the path"),
+        ("evaluate {file}", "run folder .* is a file; check the path"),
+        ("train demo --data {folder}/emty --out {new}", r"does not exist \(did you mean 'empty'\?\); check the path"),
+        ("train demo --data {file} --out {new}", "data folder .* is a file; check the path"),
         ("data verify {empty}", "expected train.txt or one folder per class"),
     ],
 )
 def test_errors_are_one_line_that_names_the_fix(command, message, run, scenes, tmp_path):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "run").mkdir()
     (tmp_path / "file").write_text("no image")
-    paths = {"scenes": scenes, "run": run, **{name: tmp_path / name for name in ("new", "empty", "file")}}
+    paths = {
+        "scenes": scenes,
+        "run": run,
+        "folder": tmp_path,
+        **{name: tmp_path / name for name in ("new", "empty", "file")},
+    }
     _, error = scenelab(*(word.format(**paths) for word in command.split()), status=1)
     assert re.search(f"^scenelab: error: .*{message}", error.strip().splitlines()[-1])
     assert "Traceback" not in error
@@ -136,3 +165,33 @@ def test_a_folder_with_one_folder_per_class_is_trained_on_and_evaluated(scenes, 
     table, _ = scenelab("evaluate", run)
     assert all(text in table for text in ("top-1 %", "image and mirror image", "most confused"))
     assert set(json.loads((run / "results" / "val.json").read_text())["per_class"]) == {"coast", "corridor"}
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3"])
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("environment.json", "report {run} --html-only --out {out}"),
+        ("results/training.json", "report {run} --html-only --out {out}"),
+        ("results/val.json", "report {run} --html-only --out {out}"),
+        ("results/robustness.json", "robustness {run} --images 2 --epsilons 1/255"),
+        ("results/attribution.json", "explain {run} --limit 1 --methods gradient"),
+        ("config.json", "evaluate {run}"),
+    ],
+)
+def test_a_file_with_another_kind_of_json_is_named(untrained, tmp_path, name, command, text):
+    run = tmp_path / "run"
+    shutil.copytree(untrained.folder, run)
+    (run / name).write_text(text)
+    _, error = scenelab(*command.format(run=run, out=tmp_path / "out").split(), status=1)
+    assert error.splitlines()[-1].startswith(f"scenelab: error: {run / name} ")
+    assert error.endswith("expected an object\n") or "; expected an object, repeat" in error
+
+
+def test_a_category_sends_nothing_to_the_terminal(untrained, scenes, tmp_path):
+    values = load_checkpoint(untrained.best)
+    evil = [f"\x1b[31m{name}\x07" for name in values["categories"]]
+    torch.save({**values, "categories": evil}, tmp_path / "x.pth.tar")
+    output, error = scenelab("predict", tmp_path / "x.pth.tar", scenes / "images" / "val" / "00000001.jpg")
+    assert "[31m" in output
+    assert all(text.isprintable() for text in (output + error).splitlines())

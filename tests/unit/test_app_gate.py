@@ -63,6 +63,24 @@ def pass_through(app, folder, hosts, method, path, headers, parts=(b"",), kind="
     return sent
 
 
+def test_a_forwarded_host_is_not_passed_on(folder):
+    scopes = []
+
+    async def keep(scope, receive, send):
+        scopes.append(scope)
+
+    headers = [(b"host", b"127.0.0.1"), (b"X-Forwarded-Host", b"evil.example"), (b"x-forwarded-proto", b"https")]
+    pass_through(keep, folder, ("127.0.0.1",), "GET", "/", headers)
+    assert scopes[0]["headers"] == [headers[0], headers[2]]
+
+
+@pytest.mark.parametrize(("length", "status"), [(64, 200), (65, 400), (10**6, 400)])
+def test_long_names_of_sessions_are_refused(folder, length, status):
+    body = json.dumps({"session_hash": "a" * length, "data": []}).encode()
+    assert ask(folder, "/gradio_api/queue/join", method="POST", body=body)[0] == status
+    assert ask(folder, f"/gradio_api/heartbeat/{'a' * length}")[0] == (200 if status == 200 else 404)
+
+
 PAGE = """/ /config /theme.css /assets/index-a1B2.js /static/fonts/x.woff2 /gradio_api/heartbeat/abc1
 /gradio_api/queue/data""".split()
 OTHERS = """/gradio_api/runs /gradio_api/run-history/connect /gradio_api/info /gradio_api/proxy=http://x.org/

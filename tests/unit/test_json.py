@@ -9,7 +9,7 @@ import pytest
 
 from scenelab.errors import LabError
 from scenelab.evaluation.evaluate import Accuracy
-from scenelab.io import read_json, read_text, write_json
+from scenelab.io import read_json, read_object, read_text, write_json
 
 
 def test_undefined_numbers_are_null_in_a_file_and_nan_in_memory(tmp_path):
@@ -41,6 +41,13 @@ def test_invalid_or_unbounded_json_is_refused(tmp_path, text, message):
     (tmp_path / "x.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(LabError, match=message):
         read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3", '"x"', "[{}]", "true"])
+def test_what_must_be_an_object_is_refused_otherwise(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(LabError, match=r"x\.json holds .*; expected an object, repeat the command that made it"):
+        read_object(tmp_path / "x.json")
 
 
 def test_a_pipe_is_not_opened(tmp_path):

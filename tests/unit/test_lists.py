@@ -269,11 +269,9 @@ def test_open_split_reads_both_kinds_of_folder_and_refuses_others(scenes, tmp_pa
     assert open_split(scenes, "train") == read_split(scenes, "train")
     make_tree(tmp_path / "tree", abbey=2, beach=2)
     assert open_split(tmp_path / "tree", "val") == read_tree(tmp_path / "tree", "val")
-    for path in (tmp_path / "data", write(tmp_path / "file", "")):
-        message = (
-            f"data folder {path} does not exist; check the path, or download MiniPlaces with 'scenelab data download'"
-        )
-        assert_refused(message, open_split, path, "train")
+    path, file = tmp_path / "data", write(tmp_path / "file", "")
+    assert_refused(f"data folder {path} does not exist; check the path", open_split, path, "train")
+    assert_refused(f"data folder {file} is a file; check the path", open_split, file, "train")
     url = "https://example.org/places"
     assert_refused(f"data is the URL {url}; expected a folder, download it first", open_split, Path(url), "train")
 

@@ -176,6 +176,19 @@ def test_it_runs_as_a_standalone_script(homework):
     assert (homework / "submission.zip").exists()
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "utf-8"])
+def test_names_outside_the_encoding_are_shown_escaped(homework, encoding):
+    (homework / "code" / "ü✓.py").write_text("FOLDER = '/home/me/data'\n", encoding="utf-8")
+    command = [sys.executable, submission.__file__, "--no-test", "--anyway"]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    options = {"cwd": homework, "env": environment, "capture_output": True, "check": False}
+    assert subprocess.run(command, **options).returncode == 0
+    with open(os.fsencode(homework / "results") + b"/caf\xe9.png", "wb"):
+        done = subprocess.run(command, **options)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert b"'results/caf\\udce9.png': its name is not valid Unicode; rename it" in done.stdout
+
+
 def test_the_front_doors_code_passes_its_own_rules(tmp_path, monkeypatch, capsys):
     shutil.copytree(ROOT / "code", tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__"))
     write(tmp_path, {name: FILES[name] for name in (REPORT, "results/curves.png")})

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
 from scenelab.evaluation.evaluate import csv_path
-from scenelab.io import read_json
+from scenelab.io import read_object
 from scenelab.runs.provenance import digest
 from scenelab.runs.run import Run
 
@@ -71,7 +71,7 @@ def read_gallery(run: Run, dataset: MemmapDataset) -> ErrorsGallery:
     The gallery has no mistakes if the run's evaluation is missing or is of other images or weights.
     """
     path, result = run.results / f"{dataset.split}_predictions.csv", run.results / f"{dataset.split}.json"
-    evaluation = read_json(result) if path.exists() and result.exists() else {}
+    evaluation = read_object(result) if path.exists() and result.exists() else {}
     if evaluation.get("digest") != dataset.digest or evaluation.get("weights", "") not in ("", digest(run.best)):
         return ErrorsGallery(dataset, [], [], is_evaluated=False)
     rows, names = {csv_path(name): row for row, name in enumerate(dataset.paths)}, dataset.categories

@@ -14,12 +14,15 @@ from typing import Any
 
 MAX_UPLOAD_BYTES = 20 * 2**20
 MAX_JOIN_BYTES = 2**20  # per request to the queue; its images are uploaded beforehand
+MAX_SESSION_NAME = 64  # characters
+MAX_QUERY_BYTES = 2000
+FORWARDED = (b"x-forwarded-host", b"x-forwarded-server")  # headers that gradio repeats in its answers
 FILE = "/gradio_api/file="
 JOIN = "/gradio_api/queue/join"
 ROUTES = {
     "GET": re.compile(
         r"/|/config|/theme\.css|/favicon\.ico|/manifest\.json|/(assets|static|svelte)/[\w./~@+-]+|/gradio_api/(theme\.css|"
-        r"heartbeat/\w+|queue/data|upload_progress|startup-events|file=.+)"
+        r"heartbeat/\w{1,64}|queue/data|upload_progress|startup-events|file=.+)"
     ),
     "POST": re.compile(r"/gradio_api/(upload|queue/join|cancel|reset)/?"),
 }
@@ -71,7 +74,10 @@ class Gate:
         try:
             if scope["type"] != "http":
                 raise RefusedError(404, "there is no such route")
-            headers = {name.lower(): value for name, value in scope["headers"]}
+            kept = [(name, value) for name, value in scope["headers"] if not name.lower().startswith(FORWARDED)]
+            scope, headers = {**scope, "headers": kept}, {name.lower(): value for name, value in kept}
+            if len(scope.get("query_string", b"")) > MAX_QUERY_BYTES:
+                raise RefusedError(414, "the query is too long")
             self._check(scope["method"], scope["path"], headers)
             joins = scope["path"].startswith(JOIN)
             body = _limited(receive, headers, MAX_JOIN_BYTES if joins else MAX_UPLOAD_BYTES + MAX_JOIN_BYTES)
@@ -105,6 +111,8 @@ class Gate:
             request = None
         if body is None or not isinstance(request, dict):
             raise RefusedError(400, "the body is not a request to the queue")
+        if len(str(request.get("session_hash", ""))) > MAX_SESSION_NAME:  # gradio keeps it
+            raise RefusedError(400, "the name of the session is too long")
         if not all(self._is_inside(path) for path in _paths(request)):
             raise RefusedError(403, "this file is not read")
         return body

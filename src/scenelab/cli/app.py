@@ -9,6 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from scenelab.cli.arguments import DataFolder
+from scenelab.terminal import say
 
 
 def app(
@@ -46,12 +47,12 @@ def app(
         if data is not None:
             raise
         gallery = None
-        print(f"no validation images: {error}", file=sys.stderr)
+        say(f"no validation images: {error}", file=sys.stderr)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that uploaded images are deleted
     server = serve(Handlers(sessions, gallery), host=host, port=port)
     if host not in LOOPBACK:
-        print(f"{host} is not a loopback address: everybody who reaches this machine can use it", file=sys.stderr)
-    print(f"explorer: {server.address}   Ctrl-C stops", flush=True)
+        say(f"{host} is not a loopback address: everybody who reaches this machine can use it", file=sys.stderr)
+    say(f"explorer: {server.address}   Ctrl-C stops")
     try:
         while True:
             time.sleep(3600)

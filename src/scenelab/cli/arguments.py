@@ -21,7 +21,11 @@ RunFolder = Annotated[Positional[Path], arg(metavar="RUN", help="run folder.")]
 Images = Annotated[
     list[Path] | None, arg(metavar="IMAGE ...", help="image files to use instead of a split.", help_behavior_hint="")
 ]
-Split = Annotated[Literal["val", "train"], arg(help="split to take the images from.")]
+DEFAULT_SPLIT = "(default: val; all images of another data folder without splits)"
+Split = Annotated[
+    Literal["val", "train", "test"] | None, arg(help="split to take the images from.", help_behavior_hint=DEFAULT_SPLIT)
+]
+AnySplit = Annotated[Literal["val", "train", "test", "holdout"] | None, arg(help_behavior_hint=DEFAULT_SPLIT)]
 DataFolder = Annotated[
     Path | None,
     arg(metavar="DATA", help="data folder.", help_behavior_hint="(default: the one that the run was trained on)"),

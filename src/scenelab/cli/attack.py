@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from scenelab.cli.arguments import Count, DataFolder, Images, Json, RunFolder, Seed, Split
+from scenelab.cli.images import report_broken, select_readable
 from scenelab.cli.output import print_json, print_table
+from scenelab.terminal import say
 
 
 def attack(
@@ -17,7 +19,7 @@ def attack(
     epsilon: Annotated[str, arg(metavar="EPSILON")] = "4/255",
     steps: Count = 20,
     target: Annotated[str | None, arg(metavar="CATEGORY", help_behavior_hint="(default: any wrong category)")] = None,
-    split: Split = "val",
+    split: Split = None,
     data: DataFolder = None,
     limit: Count = 16,
     seed: Seed = 0,
@@ -41,6 +43,7 @@ def attack(
 
     from scenelab.cli.robustness import read_epsilon
     from scenelab.data.decode import read_images
+    from scenelab.data.judging import describe_images
     from scenelab.errors import LabError
     from scenelab.evaluation.adversarial import AttackSettings, write_adversarial
     from scenelab.evaluation.predict import load_images, spread_rows
@@ -53,21 +56,23 @@ def attack(
     if images and data:
         raise LabError("--images and --data exclude each other; leave one out")
     folder, stored = open_network(run)
+    good, errors = select_readable(images, stored.size) if images else ([], [])
     if images:
-        inputs = read_images(images, stored.size)
-        names, labels = [path.name for path in images], None
+        inputs = read_images(good, stored.size)
+        names, labels, judged = [path.name for path in good], None, ""
     else:
-        dataset, _ = open_images(folder, stored, data=data, split=split)
+        dataset, source = open_images(folder, stored, data=data, split=split)
         rows = spread_rows(len(dataset), limit)
         inputs = load_images(dataset, rows, stored.size)
         names, labels = [Path(dataset.paths[row]).name for row in rows], dataset.labels[torch.tensor(rows)].tolist()
         kinds = [stored.categories[label].replace("/", "-") for label in labels]
+        judged = f" from {describe_images(len(dataset), dataset.split)} of {source}"
         names = [f"{kind}-{name}" for kind, name in zip(kinds, names, strict=True)]
     settings = AttackSettings(method=method, epsilon=size, steps=steps, target=target, seed=seed)
     result = write_adversarial(folder, stored, inputs, names, labels, settings)
     if json:
         print_json(result.to_json())
-        return
+        return report_broken(errors, len(images or ()))
     rows = []
     for entry in result.images:
         before, after = f"{entry.before} {100 * entry.confidence:.0f} %", f"{entry.after} {100 * entry.certainty:.0f} %"
@@ -75,11 +80,12 @@ def attack(
         rows.append([entry.image, before, after, f"{255 * entry.largest:.0f}/255", outcome])
     fooled, undefined = (sum(getattr(entry, name) for entry in result.images) for name in ("fooled", "undefined"))
     earlier = sum(entry.fooled_before and not entry.undefined for entry in result.images)
-    title = f"{method}, ε = {epsilon}: {fooled} of {len(rows) - earlier - undefined} images fool {result.model}"
+    title = f"{method}, ε = {epsilon}: {fooled} of {len(rows) - earlier - undefined} images{judged} fool {result.model}"
     print_table(title, ["image", "before", "after", "largest change", "fooled"], rows)
     if earlier:
         reason = "misclassified" if target is None else "predicted as the target"
-        print(f"not counted: {earlier} of {len(rows)} images were {reason} before the attack")
+        say(f"not counted: {earlier} of {len(rows)} images were {reason} before the attack")
     if undefined:
-        print(f"not counted: {undefined} of {len(rows)} images, for which the model's scores are NaN")
-    print(f"images: {folder.results / 'attack'}")
+        say(f"not counted: {undefined} of {len(rows)} images, for which the model's scores are NaN")
+    say(f"images: {folder.results / 'attack'}")
+    return report_broken(errors, len(images or ()))

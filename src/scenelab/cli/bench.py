@@ -8,6 +8,7 @@ from tyro.conf import arg
 from scenelab.cli.arguments import Commands, Count, Json, Pixels
 from scenelab.cli.output import print_json, print_table
 from scenelab.errors import LabError
+from scenelab.terminal import say
 
 
 def conv(
@@ -72,14 +73,14 @@ def _print_steps(steps: dict[str, Any]) -> None:
     head = ["process", "convolution", "ms", "range", "memory MiB", "whole process MiB"]
     print_table("whole training step", head, rows)
     for setting, step in steps.items():
-        print(f"{setting} process:")
+        say(f"{setting} process:")
         ratios = {
             "step_vs_native": step["ours_vs_native"],
             "textbook_vs_ours": step["textbook_vs_ours"],
             "memory_vs_native": step["memory"]["ours_vs_native"],
         }
         for name, value in ratios.items():
-            print(f"{name}: {value['median']:.2f} (range {value['min']:.2f}–{value['max']:.2f}, n {value['n']})")
+            say(f"{name}: {value['median']:.2f} (range {value['min']:.2f}–{value['max']:.2f}, n {value['n']})")
 
 
 COMMANDS = Commands("Compare the speed of convolutions.", {"Commands": {"conv": conv}})

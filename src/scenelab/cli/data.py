@@ -1,5 +1,6 @@
 """scenelab data: download, import, make, check and pack images."""
 
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,6 +10,7 @@ from tyro.conf import Positional, arg
 from scenelab.cli.arguments import Commands, Count, Flag, Json, Pixels, Seed
 from scenelab.cli.output import print_json
 from scenelab.errors import LabError
+from scenelab.terminal import say
 
 if TYPE_CHECKING:
     from scenelab.data.verify import SplitReport
@@ -66,7 +68,8 @@ def synth(folder: Folder, *, seed: Seed = 0, train: Count = 200, val: Count = 50
         size: side of the images in pixels.
     """
     draw_scenes(folder, seed=seed, train_per_class=train, val_per_class=val, size=size)
-    print(f"{folder}: synthetic scenes written; next: scenelab train demo --data {folder} --out runs/first")
+    command = ["scenelab", "train", "demo", "--data", str(folder), "--out", "runs/first"]
+    say(f"{folder}: synthetic scenes written; next: {shlex.join(command)}")
 
 
 def draw_scenes(folder: Path, **options: int) -> None:
@@ -120,11 +123,11 @@ def verify(folder: Folder, *, size: Pixels = 128, json: Json = False) -> None:
 def _print_report(report: "SplitReport") -> None:
     counts = report.per_class
     spread = f"{min(counts.values())} to {max(counts.values())} per class" if counts else "none"
-    print(f"{report.split}: {report.images} images in {len(counts)} classes, {spread}")
+    say(f"{report.split}: {report.images} images in {len(counts)} classes, {spread}")
     common = Counter(counts.values()).most_common(1)[0][0] if counts else 0
     odd = {name: count for name, count in counts.items() if count != common}
     if 0 < len(odd) <= MAX_ENTRIES:
-        print(f"  classes that differ from {common}: " + ", ".join(f"{name} {count}" for name, count in odd.items()))
+        say(f"  classes that differ from {common}: " + ", ".join(f"{name} {count}" for name, count in odd.items()))
     files = [path for path in report.unused if not path.endswith("/")]
     folders = [path for path in report.unused if path.endswith("/")]
     sizes = [f"{path} is {width}×{height}" for path, (height, width) in report.wrong_size.items()]
@@ -139,7 +142,7 @@ def _print_report(report: "SplitReport") -> None:
     ):
         if entries:
             more = f" … and {len(entries) - MAX_ENTRIES} more" if len(entries) > MAX_ENTRIES else ""
-            print(f"  {title}: {len(entries)}\n    " + "\n    ".join(entries[:MAX_ENTRIES]) + more)
+            say(f"  {title}: {len(entries)}\n    " + "\n    ".join(entries[:MAX_ENTRIES]) + more)
 
 
 def pack(
@@ -169,7 +172,7 @@ def pack(
     for split in ("train", "val"):
         place, listing = cache or folder / CACHE, open_split(folder, split)
         dataset = pack_images(listing, place, size=size, on_bad_image=damaged, verify=verify)
-        print(f"{split}: {len(dataset)} images, {dataset.images.nbytes / 1e6:.0f} MB in {cache or folder / 'packed'}")
+        say(f"{split}: {len(dataset)} images, {dataset.images.nbytes / 1e6:.0f} MB in {cache or folder / 'packed'}")
 
 
 COMMANDS = Commands(

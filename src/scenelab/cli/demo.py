@@ -10,6 +10,8 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+from scenelab.terminal import say
+
 IMAGES_ATTACKED = 40
 IMAGES_SEEN = 19_200  # training images over all epochs: under two minutes on two cores
 
@@ -52,7 +54,7 @@ def demo(
     train, val = open_dataset(data, None, "train", config.stored_size), open_split(data, "val")
     config = dataclasses.replace(config, epochs=max(1.0, IMAGES_SEEN / len(train)))
     run = _new_run(out)
-    print(f"training {config.model} on {len(train)} images of {len(train.categories)} classes: {run}")
+    say(f"training {config.model} on {len(train)} images of {len(train.categories)} classes: {run}")
     start_run(run, data, config)
     evaluate(run)
     explain(run, methods=["gradient", "smooth", "cam"], limit=4)
@@ -68,10 +70,11 @@ def demo(
     try:
         report([run], out=run)
     except LabError as error:
-        print(f"the report is incomplete: {error}")
+        say(f"the report is incomplete: {error}")
     folder = "" if shutil.which("scenelab") else f"{os.path.relpath(Path(sys.executable).parent)}/"
-    predict = [f"{folder}scenelab", "predict", str(run), str(val.root / val.paths[0])]
-    print(
+    image = next((path for path in val.paths if path.isprintable()), val.paths[0])
+    predict = [f"{folder}scenelab", "predict", str(run), str(val.root / image)]
+    say(
         f"\nDone in {format_duration(time.monotonic() - began)}. What to look at:\n"
         f"  report        {run / 'report.html'}\n"
         f"  figures       {opened.run.results}\n"

@@ -1,20 +1,21 @@
 """The commands evaluate, predict and models."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from scenelab.cli.arguments import DataFolder, Flag, Json, Pixels, RunFolder
+from scenelab.cli.arguments import AnySplit, DataFolder, Flag, Json, Pixels, RunFolder
+from scenelab.cli.images import report_broken, select_readable
 from scenelab.cli.output import print_json, print_table
+from scenelab.terminal import say
 
 if TYPE_CHECKING:
     from scenelab.evaluation.evaluate import EvaluationResult
+    from scenelab.runs.loading import SplitName
 
 
-def evaluate(
-    run: RunFolder, *, data: DataFolder = None, split: Literal["val", "train", "holdout"] = "val", json: Json = False
-) -> None:
+def evaluate(run: RunFolder, *, data: DataFolder = None, split: AnySplit = None, json: Json = False) -> None:
     """Measure accuracy, calibration and confusion on a split.
 
     Writes the numbers and figures to RUN/results.
@@ -29,11 +30,11 @@ def evaluate(
         print_json(result.to_json())
         return
     print_result(result)
-    print("figures: " + ", ".join(str(path) for path in figures))
+    say("figures: " + ", ".join(str(path) for path in figures))
 
 
 def evaluate_run(
-    run: Path, *, data: Path | None = None, split: Literal["val", "train", "holdout"] = "val"
+    run: Path, *, data: Path | None = None, split: "SplitName | None" = None
 ) -> "tuple[EvaluationResult, list[Path]]":
     """Evaluate a run, write its results and figures, and return the result and the paths of the figures."""
     from scenelab.evaluation.evaluate import draw_all
@@ -48,14 +49,16 @@ def evaluate_run(
 
 def print_result(result: "EvaluationResult") -> None:
     """Print the result of an evaluation as a table."""
+    from scenelab.data.judging import describe_images
+
     rows = [
         [name, f"{part.top1:.2f}", "{:.1f}–{:.1f}".format(*part.top1_interval), f"{part.top5:.2f}", f"{part.ece:.2f}"]
         for name, part in (("image", result.plain), ("image and mirror image", result.mirror))
     ]
-    title = f"{result.model} on {result.images} {result.split} images of {result.source}"
+    title = f"{result.model} on {describe_images(result.images, result.split)} of {result.source}"
     print_table(title, ["logits of", "top-1 %", "95 %", "top-5 %", "calibration error %"], rows)
     pairs = [f"{pair.true} taken for {pair.predicted} {pair.count}/{pair.of}" for pair in result.most_confused[:5]]
-    print("most confused: " + "; ".join(pairs))
+    say("most confused: " + "; ".join(pairs))
 
 
 def predict(
@@ -65,6 +68,8 @@ def predict(
     json: Json = False,
 ) -> None:
     """Classify image files with a trained network.
+
+    Exits with status 1 if a file cannot be read; the others are predicted.
 
     Example: scenelab predict runs/starter holiday.jpg
 
@@ -79,14 +84,18 @@ def predict(
 
     if not images:
         raise LabError("images is empty; give at least one file")
-    results = predict_files(read_classifier(run if run.is_file() else Run(run).best), images)
+    if not run.is_file():
+        Run(run).require_folder()
+    stored = read_classifier(run if run.is_file() else Run(run).best)
+    good, errors = select_readable(images, stored.size)
+    results = predict_files(stored, good)
     if json:
         print_json(results)
-        return
-    for entry in results:
-        print(entry["image"])
+    for entry in [] if json else results:
+        say(entry["image"])
         for guess in entry["guesses"]:
-            print(f"  {100 * guess['probability']:5.1f} %  {guess['category']}")
+            say(f"  {100 * guess['probability']:5.1f} %  {guess['category']}")
+    report_broken(errors, len(images))
 
 
 def models(*, size: Pixels = 64, speed: Flag = False, json: Json = False) -> None:

@@ -1,12 +1,15 @@
 """scenelab explain: attribution maps of a run, and tests of them."""
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
 from scenelab.cli.arguments import Count, DataFolder, Flag, Images, Json, RunFolder, Split
+from scenelab.cli.images import report_broken, select_readable
 from scenelab.cli.output import print_json, print_table
+from scenelab.terminal import say
 
 if TYPE_CHECKING:
     from scenelab.evaluation.faithfulness import CurveSummary, Faithfulness, Gain
@@ -21,7 +24,7 @@ def explain(
         list[str] | None,
         arg(metavar="METHOD ...", help_behavior_hint="(default: gradient smooth integrated cam occlusion)"),
     ] = None,
-    split: Split = "val",
+    split: Split = None,
     data: DataFolder = None,
     limit: Count = 16,
     per_class: Flag = False,
@@ -56,6 +59,7 @@ def explain(
     """
     from scenelab.attribution.grad_cam import has_feature_maps, last_feature_maps
     from scenelab.attribution.registry import DEFAULT_METHODS, check_methods
+    from scenelab.data.judging import describe_images
     from scenelab.errors import LabError
     from scenelab.evaluation.attribution_gallery import Rendering
     from scenelab.evaluation.explain import ImageCounts, explain_files, explain_split
@@ -73,13 +77,16 @@ def explain(
     if "cam" in names and not has_feature_maps(stored.model):
         if methods:
             last_feature_maps(stored.model)  # raises with the reason
-        print("cam is skipped: this network has no feature maps before a global pooling", file=sys.stderr)
+        say("cam is skipped: this network has no feature maps before a global pooling", file=sys.stderr)
         names = tuple(name for name in names if name != "cam")
     rendering = Rendering(scope=scale, style=look)
+    good, errors = select_readable(images, stored.size) if images else ([], [])
+    judged = f"{len(good)} image files"
     if images:
-        result = explain_files(folder, stored, images, names=names, rendering=rendering)
+        result = explain_files(folder, stored, good, names=names, rendering=rendering)
     else:
         dataset, source = open_images(folder, stored, data=data, split=split)
+        judged = f"{describe_images(len(dataset), dataset.split)} of {source}"
         tests = ImageCounts(
             faithfulness=followed * faithfulness, sanity=randomized * sanity, objects=annotated * objects
         )
@@ -87,18 +94,20 @@ def explain(
         result = explain_split(folder, stored, dataset, data=source, names=names, **options)
     if json:
         print_json(result.to_json())
-        return
+        return report_broken(errors, len(images or ()))
+    say(f"examples from {judged}")
     if result.faithfulness:
         _show_faithfulness(result.faithfulness)
     if result.sanity:
         for name, values in result.sanity.methods.items():
-            print(f"sanity of {name}, {result.sanity.images} images: {values.verdict}")
+            say(f"sanity of {name}, {result.sanity.images} images: {values.verdict}")
         if result.sanity.untouched:
-            print(f"not randomized: {', '.join(result.sanity.untouched)}")
+            say(f"not randomized: {', '.join(result.sanity.untouched)}")
     if result.objects:
         _show_objects(result.objects)
-    print(f"slider: tensorboard --logdir={folder.events} --samples_per_plugin images=1000")
-    print(f"page: {folder.results / ('attention-files' if images else 'attention') / 'attention.html'}")
+    say(f"slider: tensorboard --logdir={shlex.quote(str(folder.events))} --samples_per_plugin images=1000")
+    say(f"page: {folder.results / ('attention-files' if images else 'attention') / 'attention.html'}")
+    return report_broken(errors, len(images or ()))
 
 
 def _show_faithfulness(faithfulness: "Faithfulness") -> None:

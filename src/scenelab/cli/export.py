@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from scenelab.cli.arguments import Count, DataFolder, Json, RunFolder
+from scenelab.cli.arguments import AnySplit, Count, DataFolder, Json, RunFolder
 from scenelab.cli.output import print_json
+from scenelab.terminal import say
 
 
 def export(
@@ -14,7 +15,7 @@ def export(
     *,
     format: Literal["onnx", "pt2", "safetensors"] = "onnx",
     out: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: RUN/export/model.FORMAT)")] = None,
-    split: Literal["val", "train", "holdout"] = "val",
+    split: AnySplit = None,
     data: DataFolder = None,
     limit: Count = 200,
     json: Json = False,
@@ -32,6 +33,7 @@ def export(
         split: split to check the file on.
         limit: images to check the file on, spread over the split.
     """
+    from scenelab.data.judging import describe_images
     from scenelab.errors import LabError
     from scenelab.evaluation.predict import load_images, spread_rows
     from scenelab.io import write_json
@@ -45,13 +47,14 @@ def export(
     path = out or opened.run.folder / "export" / f"model.{format}"
     images = load_images(opened.dataset, spread_rows(len(opened.dataset), limit), opened.stored.size)
     result: dict[str, Any] = {**stamp(opened.run.best), **write(opened.stored, images, format, path)}
-    result |= {"split": split, "data": str(opened.source)}
+    result |= {"split": opened.dataset.split, "data": str(opened.source)}
     write_json(opened.run.results / f"export-{format}.json", result)
     if json:
         print_json(result)
         return
-    print(
-        f"{path}: {result['bytes']:,} bytes; on {result['images']} {split} images its logits differ from the network's "
-        f"by at most {result['largest_difference']:.1e} (largest logit {result['largest_logit']:.1f}), and "
+    judged = describe_images(len(opened.dataset), opened.dataset.split)
+    say(
+        f"{path}: {result['bytes']:,} bytes; on {result['images']} of {judged} its logits differ from the network's by "
+        f"at most {result['largest_difference']:.1e} (largest logit {result['largest_logit']:.1f}), and "
         f"{100 * result['same_first_guess']:.1f} % of the first guesses are the same"
     )

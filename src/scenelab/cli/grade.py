@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from scenelab.cli.arguments import Count, Flag, Json
+from scenelab.terminal import say
 
 if TYPE_CHECKING:
     from scenelab.course.grading.results import Grade
@@ -54,7 +55,7 @@ def grade(
     from scenelab.course.grading.outputs import gradescope as gradescope_values
     from scenelab.course.grading.rubric import read_rubric
     from scenelab.course.grading.sandbox import best
-    from scenelab.errors import LabError, printable
+    from scenelab.errors import LabError
     from scenelab.io import name_disk_errors, write_json
 
     if jobs < 1:
@@ -69,7 +70,7 @@ def grade(
 
     def show(*texts: object) -> None:
         for text in [] if quiet else texts:
-            print(printable(str(text)), flush=True)
+            say(text)
 
     def report(grade: "Grade") -> None:
         problem = f"  {grade.result.problem}" if grade.result.problem else "  to review" if grade.review else ""
@@ -115,4 +116,4 @@ def _print_grades(path: Path, grades: "list[Grade]") -> None:
     print_table(str(path), ["student", "score", "checks", "taken off", "problem", "to review"], rows)
     waiting = sum(bool(each.review) for each in grades)
     if waiting:
-        print(f"{waiting} of {len(grades)} to review: column review of grades.csv, and each student's page, say why")
+        say(f"{waiting} of {len(grades)} to review: column review of grades.csv, and each student's page, say why")

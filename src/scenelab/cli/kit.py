@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from scenelab.cli.arguments import Flag
+from scenelab.terminal import say
 
 
 def kit(
@@ -38,8 +39,8 @@ def kit(
         raise LabError("--rubric goes with --gradescope; 'scenelab grade' takes one as well")
     if gradescope:
         make_gradescope(dir, rubric=read_rubric(rubric).text if rubric else default_text())
-        print(f"{dir}: zip its content and upload it to Gradescope as the autograder.")
+        say(f"{dir}: zip its content and upload it to Gradescope as the autograder.")
         return
     make_kit(dir, year=year, solution=solution)
     what = "the solution" if solution else "the kit"
-    print(f"{dir}: {what} of {year}. Start with {dir / 'README.md'}.")
+    say(f"{dir}: {what} of {year}. Start with {dir / 'README.md'}.")

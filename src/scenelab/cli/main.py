@@ -27,6 +27,7 @@ from scenelab.cli import (
 )
 from scenelab.cli.arguments import OPTIONAL, Commands
 from scenelab.errors import Interrupted, LabError, suggest
+from scenelab.terminal import say
 
 COMMANDS = Commands(
     "Train, test, explain and attack small image classifiers on an ordinary laptop.",
@@ -64,29 +65,35 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit status: 0 success, 1 error, 2 invalid usage, 130 interrupted."""
     debug = "--debug" in arguments
     try:
-        return _dispatch([argument for argument in arguments if argument != "--debug"])
+        try:
+            return _dispatch([argument for argument in arguments if argument != "--debug"])
+        finally:
+            sys.stdout.flush()  # here, where an error of the stream is reported as one line
     except LabError as error:
         if debug:
             raise
         return _fail(str(error))
     except (Interrupted, KeyboardInterrupt) as stop:
-        print(f"scenelab: {stop if isinstance(stop, Interrupted) else 'stopped'}", file=sys.stderr)
+        say(f"scenelab: {stop if isinstance(stop, Interrupted) else 'stopped'}", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader of the output has ended
         return 1
+    except UnicodeEncodeError as error:
+        if debug:
+            raise
+        return _fail(f"{error.object!r} cannot be a file name in the encoding {error.encoding}; set PYTHONUTF8=1")
     except OSError as error:
         if debug:
             raise
         paths = [os.fsdecode(name) for name in (error.filename, error.filename2) if name]  # a failed copy has two
         return _fail(
-            f"cannot read or write {' or '.join(paths) or 'a file'}: {error.strerror or error}; "
+            f"cannot read or write {' or '.join(paths) or 'a file or the output'}: {error.strerror or error}; "
             "check the path, its permissions and the free space"
         )
 
 
 def _fail(message: str, status: int = 1) -> int:
-    print(f"scenelab: error: {message}", file=sys.stderr)
+    say(f"scenelab: error: {message}", file=sys.stderr)
     return status
 
 

@@ -1,5 +1,6 @@
 """Print results as JSON for programs or as small tables for people."""
 
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.text import Text
 
 from scenelab.errors import printable
 from scenelab.io import to_json
+from scenelab.terminal import FALLBACK
 
 
 def print_json(value: Any) -> None:
@@ -17,7 +19,8 @@ def print_json(value: Any) -> None:
 
 def plain(text: str) -> Text:
     """Return untrusted text without rich markup, with control characters replaced, except line feeds."""
-    return Text(printable(text, keep="\n"))
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return Text(printable(text, keep="\n").encode(encoding, FALLBACK).decode(encoding))  # as wide as it will be
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from scenelab.cli.arguments import Flag
+from scenelab.terminal import say
 
 
 def report(
@@ -55,4 +56,4 @@ def _write(path: Path, content: bytes) -> None:
 
     with atomic_write(path) as file:
         file.write(content)
-    print(f"written: {path} ({len(content) / 1e6:.2f} MB)")
+    say(f"written: {path} ({len(content) / 1e6:.2f} MB)")

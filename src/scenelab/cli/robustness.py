@@ -6,6 +6,7 @@ from tyro.conf import arg
 
 from scenelab.cli.arguments import Count, DataFolder, Flag, Json, RunFolder, Seed, Split
 from scenelab.cli.output import print_json, print_table
+from scenelab.terminal import say
 
 if TYPE_CHECKING:
     from scenelab.evaluation.robustness import RobustnessResult
@@ -17,7 +18,7 @@ def robustness(
     epsilons: Annotated[tuple[str, ...], arg(metavar="EPSILON ...")] = ("0", "1/255", "2/255", "4/255", "8/255"),
     images: Count = 200,
     thorough: Flag = False,
-    split: Split = "val",
+    split: Split = None,
     data: DataFolder = None,
     seed: Seed = 0,
     json: Json = False,
@@ -36,6 +37,7 @@ def robustness(
         thorough: use all steps and queries of AutoAttack instead of a fifth of the steps and a tenth of the queries.
         seed: random seed of the attacks.
     """
+    from scenelab.data.judging import describe_images
     from scenelab.errors import LabError
     from scenelab.evaluation.robustness import THOROUGH, Effort, measure_robustness
     from scenelab.runs.loading import open_run
@@ -51,8 +53,8 @@ def robustness(
     if json:
         print_json(result.to_json())
         return
-    _show(result)
-    print(f"figures: {opened.run.results / 'robustness'}")
+    _show(result, f"{describe_images(len(opened.dataset), result.split)} of {opened.source}")
+    say(f"figures: {opened.run.results / 'robustness'}")
 
 
 def read_epsilon(text: str) -> float:
@@ -69,7 +71,7 @@ def read_epsilon(text: str) -> float:
     return value
 
 
-def _show(result: "RobustnessResult") -> None:
+def _show(result: "RobustnessResult", judged: str) -> None:
     from scenelab.evaluation.robustness import LEFTOVER
 
     rows = []
@@ -80,7 +82,7 @@ def _show(result: "RobustnessResult") -> None:
         worst = f"{entry.worst.accuracy:.1f} ({low:.1f}–{high:.1f})"
         rows.append([entry.name, *(cells or [""] * len(result.methods)), worst])
     title = (
-        f"{result.model}, {result.images} {result.split} images, {result.clean.accuracy:.1f} % clean accuracy; "
+        f"{result.model}, {result.images} of {judged}, {result.clean.accuracy:.1f} % clean accuracy; "
         "robust accuracy in %, images fooled of those attacked, worst case with 95 % interval"
     )
     print_table(title, ["ε (L∞)", *result.methods, "worst case"], rows)
@@ -88,8 +90,8 @@ def _show(result: "RobustnessResult") -> None:
         parts = [entry.attacks[name] for entry in result.epsilons if entry.attacks]
         if parts:
             from_png, fooled = sum(part.png for part in parts), sum(len(part.fooled) for part in parts)
-            print(f"{what}: {from_png} of {fooled} adversarial images still fool once saved as PNG")
+            say(f"{what}: {from_png} of {fooled} adversarial images still fool once saved as PNG")
     for sign in result.warnings:
-        print(f"warning, {sign.sign}: {sign.text}")
+        say(f"warning, {sign.sign}: {sign.text}")
     if not result.warnings:
-        print(f"no sign of gradient masking on {result.checked} correctly classified images")
+        say(f"no sign of gradient masking on {result.checked} correctly classified images")

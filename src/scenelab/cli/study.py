@@ -20,6 +20,7 @@ from scenelab.cli.output import print_json
 from scenelab.cli.train import change
 from scenelab.errors import LabError
 from scenelab.schema import Model
+from scenelab.terminal import say
 
 
 def conv(
@@ -132,7 +133,7 @@ def _print(study: Model, text: str, path: Path, *, json: bool) -> None:
     if json:
         print_json(study.to_json())
     else:
-        print(f"{text}\nwritten: {path}.json, {path}.md, {path}.png")
+        say(f"{text}\nwritten: {path}.json, {path}.md, {path}.png")
 
 
 COMMANDS = Commands(

@@ -1,6 +1,7 @@
 """Commands that train a network, resume a run, and list the recipes."""
 
 import dataclasses
+import shlex
 from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
@@ -11,6 +12,7 @@ from tyro.conf import Positional, Suppress, arg
 from scenelab.cli.arguments import Json, RunFolder, TrainingData
 from scenelab.cli.output import print_json, print_table
 from scenelab.progress import format_duration
+from scenelab.terminal import say
 
 if TYPE_CHECKING:
     from scenelab.runs.config import AdversarialConfig, TrainConfig
@@ -130,16 +132,17 @@ def resume(run: RunFolder) -> None:
 
 
 def _report(run: Path, result: "TrainingResult") -> None:
-    print(
+    folder = shlex.quote(str(run))
+    say(
         f"{result.images_seen} images in {format_duration(result.seconds_in_steps)} "
         f"({result.images_per_second:.0f} images/s on {result.threads} threads), "
         f"peak memory {result.peak_memory_bytes / 2**20:.0f} MiB, model {result.checkpoint_bytes / 1e6:.2f} MB\n"
-        f"next: scenelab evaluate {run}   |   tensorboard --logdir={run}"
+        f"next: scenelab evaluate {folder}   |   tensorboard --logdir={folder}"
     )
     for split, entries in result.skipped.items():
-        print(f"{split}: {len(entries)} listed images could not be read and were skipped (results/training.json)")
+        say(f"{split}: {len(entries)} listed images could not be read and were skipped (results/training.json)")
     if result.stopped:
-        print(f"stopped: {result.stopped}")
+        say(f"stopped: {result.stopped}")
 
 
 def recipes(*, json: Json = False) -> None:

@@ -8,6 +8,7 @@ standard library.
 
 import argparse
 import ast
+import io
 import os
 import re
 import subprocess
@@ -255,6 +256,9 @@ def main(arguments: list[str]) -> int:
     flags.add_argument("--anyway", action="store_true", help="zip despite the problems")
     flags.add_argument("--no-test", action="store_true", help="do not run code/test_conv.py")
     flags.add_argument("--out", type=Path, default=Path("submission.zip"), help="the file (submission.zip)")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may have characters that the terminal lacks
+            stream.reconfigure(errors="backslashreplace")
     options = flags.parse_args(arguments)
     return check_and_zip(Path.cwd(), options.out, anyway=options.anyway, test=not options.no_test)
 
@@ -278,6 +282,9 @@ def check_and_zip(root: Path, out: Path, *, anyway: bool = False, test: bool = T
         return 1
     try:
         count = write_zip(root, out)
+    except UnicodeEncodeError as error:
+        print(f"{error.object!a}: its name is not valid Unicode; rename it; no zip written")
+        return 1
     except OSError as error:
         cause = error.strerror or error
         if any(Path(error.filename or "").is_relative_to(root / folder) for folder in FOLDERS):

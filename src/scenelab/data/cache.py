@@ -22,6 +22,7 @@ from scenelab.errors import LabError, printable
 from scenelab.io import NO_LOCKS, atomic_dir, atomic_write, explain_write_errors, lock_folder
 from scenelab.progress import progress
 from scenelab.schema import FileName, Model
+from scenelab.terminal import say
 
 VERSION = 1
 OnBadImage = Literal["refuse", "skip"]
@@ -146,7 +147,7 @@ def pack(
     if skipped:
         path, reason = map(printable, next(iter(skipped.values())))
         count = f"{len(skipped)} of {len(listing)} listed images"
-        print(f"{listing.split}: {count} are skipped, first {path} ({reason})", file=sys.stderr)
+        say(f"{listing.split}: {count} are skipped, first {path} ({reason})", file=sys.stderr)
         expected += f"[without {hashlib.sha256(repr(sorted(skipped)).encode()).hexdigest()}]"
     if listing.unused:
         print(printable(f"{listing.split} of {listing.root}: {describe_unused(listing.unused)}"), file=sys.stderr)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
+from scenelab.data.judging import describe_images
 from scenelab.evaluation.calibration import Bin, expected_calibration_error, reliability
 from scenelab.evaluation.figures import draw_confused, draw_confusion, draw_curves, draw_per_class, draw_reliability
 from scenelab.evaluation.intervals import Interval, wilson
@@ -109,7 +110,7 @@ def draw_all(result: EvaluationResult, rows: list[dict[str, Any]], folder: Path)
     """Draw the figures of an evaluation, and training curves from logged metrics (`rows`) if any; return the paths."""
     names = [f"{result.split}_{name}.png" for name in ("confusion", "per_class", "reliability")]
     paths = [folder / name for name in names]
-    title = f"confusion on {result.images} {result.split} images"
+    title = f"confusion on {describe_images(result.images, result.split)}"
     draw_confusion(result.confusion, list(result.per_class), title, paths[0])
     draw_per_class(result.per_class, result.mirror.top1, paths[1])
     draw_reliability(result.reliability, result.mirror.ece, paths[2])

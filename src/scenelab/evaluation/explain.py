@@ -35,7 +35,7 @@ from scenelab.evaluation.metrics import predict_logits
 from scenelab.evaluation.predict import load_images, spread_rows
 from scenelab.evaluation.results import Result, SaliencyTest, stamp_result
 from scenelab.evaluation.sanity import Sanity, check_sanity
-from scenelab.io import read_json
+from scenelab.io import read_object
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run, event_folder
 from scenelab.schema import parse
@@ -126,13 +126,13 @@ def _run_tests(
 
 def _earlier_tests(path: Path, result: AttributionResult) -> dict[str, SaliencyTest]:
     """Return test results by name from the file at `path`, if weights, images, image size and version agree."""
-    earlier = read_json(path) if path.exists() else {}
+    earlier = read_object(path) if path.exists() else {}
     if any(earlier.get(name) != getattr(result, name) for name in ("weights", "split", "digest", "size")):
         return {}
     return {
         name: parse(kind, earlier[name], f"{path}: ")
         for name, kind in TESTS.items()
-        if earlier.get(name, {}).get("version") == version("scenelab")
+        if isinstance(test := earlier.get(name), dict) and test.get("version") == version("scenelab")
     }
 
 

@@ -22,7 +22,7 @@ from scenelab.evaluation.gradient_masking import MaskingSign, check_black_box, c
 from scenelab.evaluation.intervals import Interval, wilson
 from scenelab.evaluation.predict import BATCH_SIZE, load_images, spread_rows, top1
 from scenelab.evaluation.results import Result, Value, stamp_result
-from scenelab.io import read_json
+from scenelab.io import read_object
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
 from scenelab.progress import progress
@@ -195,12 +195,12 @@ def _header(run: Run, stored: Stored, dataset: MemmapDataset, subject: Subject, 
 
 def _earlier_attacks(path: Path, header: RobustnessResult) -> dict[float, dict[str, Outcome]]:
     """Return the outcomes in the file at `path` by ε and attack, or {} if version, model, images or settings differ."""
-    earlier, new = read_json(path) if path.exists() else {}, header.to_json()
+    earlier, new = read_object(path) if path.exists() else {}, header.to_json()
     same = "weights split digest images size effort seed methods version".split()
     if any(earlier.get(name) != new[name] for name in same):
         return {}
-    entries = [*earlier["epsilons"], *([earlier["begun"]] if "begun" in earlier else [])]
-    return {entry["epsilon"]: parse(dict[str, Outcome], entry["attacks"], f"{path}: ") for entry in entries}
+    stored = parse(RobustnessResult, earlier, f"{path}: ")
+    return {entry.epsilon: dict(entry.attacks) for entry in (*stored.epsilons, stored.begun) if entry}
 
 
 def _attack_missing(
@@ -296,5 +296,5 @@ def draw_robustness(result: RobustnessResult, path: Path) -> None:
         heights = [share.accuracy for share in worst]
         axis.plot(levels, heights, "o-", color="black", ms=5, lw=1.8, label="worst case of all attacks")
         axis.set(xlabel="ε, levels of 255 (L∞)", ylim=(0, None), xlim=(0, None), xticks=levels)
-        axis.set_ylabel(f"accuracy, % of {result.images} {result.split} images")
+        axis.set_ylabel(f"accuracy, % of {result.images} images ({result.split})")
         axis.legend(fontsize=8)

@@ -138,6 +138,7 @@ def collect(folders: list[Path]) -> Collected:
                 raise LabError(f"{studies[kind].folder} and {folder} are studies of one kind; name only one of them")
             file, schema = STUDIES[kind]
             studies[kind] = StudyData(folder, schema.read(folder / file))
+        Run(folder).require_folder()
         if not kinds and not Run(folder).config.exists():
             files = ", ".join(file for file, _ in STUDIES.values())
             raise LabError(f"{folder} holds neither a run (config.json) nor a study ({files})")

@@ -17,9 +17,9 @@ from typing import IO, Any, ClassVar, NamedTuple
 
 import torch
 
-from scenelab.errors import LabError
+from scenelab.errors import LabError, suggest_path
 from scenelab.io import atomic_write
-from scenelab.runs.header import Header, read_header
+from scenelab.runs.header import Header, find_weights, read_header
 
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # pickled magic number of files from torch before 1.6
 MAX_DIRECTORY = 1 << 20  # bytes of the archive's central directory, 90 per entry; 60 layers have 250 entries
@@ -32,8 +32,16 @@ OPCODES = """
     TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS BINPUT LONG_BINPUT BINGET LONG_BINGET
     BINPERSID REDUCE BUILD
 """.split()
-BYTES = {"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1}
-STORAGES = {f"torch.{kind}Storage": size for kind, size in BYTES.items()}  # bytes per number
+KINDS = "ComplexDouble:16 ComplexFloat:8 Double:8 Long:8 Float:4 Int:4 Half:2 BFloat16:2 Short:2 Char:1 Byte:1 Bool:1"
+STORAGES = {f"torch.{kind}Storage": int(size) for kind, _, size in (item.partition(":") for item in KINDS.split())}
+STORAGES["torch.storage.UntypedStorage"] = 1
+"""Bytes per number of each type of storage."""
+
+NEW_DTYPES = """
+    uint16 uint32 uint64 complex32 float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu
+""".split()  # without a type of storage; the saved tensor names its dtype
+DTYPES = {f"torch.{name}": getattr(torch, name).itemsize for name in NEW_DTYPES if hasattr(torch, name)}
+MAX_SHARING, FREE_BYTES = 4, 1 << 20  # the bytes of all tensors are at most this multiple of the file's, plus this many
 
 
 class CorruptError(Exception):
@@ -72,9 +80,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise LabError(f"checkpoint {path} does not exist; train first, or check the path given to --resume")
+        raise LabError(f"checkpoint {path} does not exist{suggest_path(path)}; train first, or check the path")
     try:
-        values = _load(path)
+        values = find_weights(_load(path))
     except OSError as error:
         cause = error.strerror or error
         raise LabError(f"checkpoint {path} cannot be read: {cause}; check its permissions and the disk") from error
@@ -123,7 +131,9 @@ def check_archive(file: IO[bytes], size: int) -> None:
             content = archive.read(f"{top}/data.pkl")
     except (zipfile.BadZipFile, EOFError, struct.error, ValueError, NotImplementedError, RuntimeError) as error:
         raise CorruptError(str(error) or type(error).__name__) from error
-    PickleCheck(content, {name.removeprefix(f"{top}/data/"): sizes[name] for name in sizes}, size).check()
+    PickleCheck(
+        content, {name.removeprefix(f"{top}/data/"): sizes[name] for name in sizes}, MAX_SHARING * size + FREE_BYTES
+    ).check()
 
 
 def _check_end(file: IO[bytes]) -> int:
@@ -181,7 +191,7 @@ class PickleCheck(pickle._Unpickler):
     Args:
         content: the pickle.
         sizes: size in bytes of each storage's archive entry, by key.
-        max_bytes: maximum total size of all tensors in bytes; several tensors may share a storage.
+        max_bytes: maximum total size of all tensors in bytes.
     """
 
     append: Any
@@ -216,15 +226,16 @@ class PickleCheck(pickle._Unpickler):
             raise DisallowedError(f"more than {MAX_STEPS:,} opcodes")
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in of an allowed function, or the name of a storage type; raise for any other name."""
+        """Return the stand-in of an allowed function, or the name of a storage type or dtype; raise for any other."""
         functions = {
             "collections.OrderedDict": lambda: Dictionary(),
             "collections.Counter": self._counter,
             "torch._utils._rebuild_tensor_v2": self._tensor,
+            "torch._utils._rebuild_tensor_v3": self._typed_tensor,
             "torch._utils._rebuild_parameter": self._parameter,
         }
         path = f"{module}.{name}"
-        if path not in functions and path not in STORAGES:
+        if not any(path in names for names in (functions, STORAGES, DTYPES)):
             raise DisallowedError(f"the name {path[:80]!r}")
         return functions.get(path, path)
 
@@ -262,14 +273,29 @@ class PickleCheck(pickle._Unpickler):
             raise DisallowedError("a tensor with hooks")
         return tensor
 
-    def _tensor(self, storage: _Storage, first: int, size: Any, stride: Any, requires_grad: bool, hooks: Any) -> Any:
+    def _tensor(
+        self, storage: _Storage, first: int, size: Any, stride: Any, requires_grad: bool, hooks: Any, flags: Any = None
+    ) -> Any:
+        return self._sized_tensor(STORAGES[storage.kind], storage, first, size, stride, hooks, flags)
+
+    def _typed_tensor(self, storage: _Storage, *values: Any) -> Any:
+        first, size, stride, _, hooks, dtype, *flags = values
+        return self._sized_tensor(DTYPES[dtype], storage, first, size, stride, hooks, flags[0] if flags else None)
+
+    def _sized_tensor(
+        self, item: int, storage: _Storage, first: int, size: Any, stride: Any, hooks: Any, flags: Any
+    ) -> Any:
+        """Check a tensor whose numbers have `item` bytes; `flags` may mark a conjugated or negated view."""
         if not all(type(value) is int and 0 <= value < 2**40 for value in (first, *size, *stride)):
             raise DisallowedError("a tensor without a plain shape")
+        if flags is not None and (type(flags) is not Dictionary or flags.keys() - {"conj", "neg"}):
+            raise DisallowedError("a tensor with attributes")
         count = math.prod(size)
         last = first + sum((side - 1) * step for side, step in zip(size, stride, strict=True)) if count else 0
-        if len(size) > MAX_DIMENSIONS or max(count, last + 1) > max(1, storage.numbers):
-            raise DisallowedError(f"a tensor of {count:,} numbers in a storage of {storage.numbers:,}")
-        self.bytes_left -= count * STORAGES[storage.kind]
+        present = storage.numbers * STORAGES[storage.kind]
+        if len(size) > MAX_DIMENSIONS or (last + 1) * item > max(item, present):
+            raise DisallowedError(f"a tensor of {len(size)} dimensions and {count:,} numbers in {present:,} bytes")
+        self.bytes_left -= count * item
         if self.bytes_left < 0:
-            raise DisallowedError("tensors of more bytes than the file")
-        return self._parameter(None, requires_grad, hooks)
+            raise DisallowedError(f"tensors of over {MAX_SHARING} times the bytes of the file")
+        return self._parameter(None, False, hooks)

@@ -12,6 +12,9 @@ from scenelab.schema import Line, Model, describe
 
 MAX_RESOLUTION = 4096  # pixels
 MAX_NAME = 1000  # characters in the name of a category or weight
+MAX_NESTING = 4
+NESTS = "state_dict model_state_dict model net network module ema model_ema weights params".split()
+"""Keys of dictionaries in which other programs store the weights."""
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -84,6 +87,20 @@ class ResumableHeader(Header):
     stopped: Line = ""
     is_complete: bool = False
     average: Tensors | None = None
+
+
+def find_weights(values: Any, *, depth: int = MAX_NESTING) -> Any:
+    """Return a checkpoint's values with the weights, which may be nested or the only values, as `state_dict`."""
+    if not isinstance(values, dict) or depth == 0:
+        return values
+    if values and all(isinstance(value, Tensor) for value in values.values()):
+        return {"state_dict": values}
+    for key in NESTS:
+        nested = find_weights(values.get(key), depth=depth - 1)
+        if isinstance(nested, dict) and isinstance(nested.get("state_dict"), dict):
+            inner = {name: value for name, value in nested.items() if name == "state_dict" or name not in values}
+            return {**values, **inner}
+    return values
 
 
 def read_header(path: Path, values: dict[str, Any], kind: type[Kind]) -> Kind:

@@ -1,19 +1,22 @@
 """Load the trained network of a run and the images of one of its splits."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from scenelab.data.cache import MemmapDataset
+from scenelab.data.cache import MemmapDataset, digest, pack
 from scenelab.data.holdout import hold_out
-from scenelab.data.splits import open_dataset
+from scenelab.data.judging import open_judged
+from scenelab.data.splits import CACHE, open_split
 from scenelab.errors import LabError
+from scenelab.runs.config import RunConfig
 from scenelab.runs.network import Stored, read_classifier
 from scenelab.runs.run import Run
 
-SplitName = Literal["val", "train", "holdout"]
+SplitName = Literal["val", "train", "test", "holdout"]
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,22 @@ def open_network(folder: Path) -> tuple[Run, Stored]:
 
 
 def open_images(
-    run: Run, stored: Stored, *, data: Path | None = None, split: SplitName = "val"
+    run: Run, stored: Stored, *, data: Path | None = None, split: SplitName | None = None
 ) -> tuple[MemmapDataset, Path]:
     """Return the images of one split and their data folder.
 
-    `data` defaults to the data folder in the run's config. The images and the network must have the same categories.
+    The default is val of the folder in the run's config. Another folder `data` that has no splits is judged whole;
+    all of its classes must be among the network's.
     """
     settings = run.read_config()
     config, source = settings.train, data or Path(settings.data)
-    cache = Path(settings.cache) if settings.cache and data is None else None
-    dataset = open_dataset(source, cache, "train" if split == "holdout" else split, config.stored_size, config.damaged)
+    level = "train" if split == "holdout" else split
+    if data is None or _is_trained_on(data, settings):
+        listing = open_split(source, level or "val")
+        cache = Path(settings.cache) if settings.cache and data is None else source / CACHE
+    else:
+        listing, cache = open_judged(source, level, stored.categories), run.folder / CACHE
+    dataset = pack(listing, cache, size=config.stored_size, on_bad_image=config.damaged)
     if split == "holdout":
         dataset = hold_out(dataset, config.holdout)[1]
     if dataset.categories != stored.categories:
@@ -53,7 +62,17 @@ def open_images(
     return dataset, source
 
 
-def open_run(folder: Path, *, data: Path | None = None, split: SplitName = "val") -> Opened:
+def _is_trained_on(data: Path, settings: RunConfig) -> bool:
+    """Return whether a folder is the one that a run was trained on, or a copy of it."""
+    if data.resolve() == Path(settings.data).resolve():
+        return True
+    with suppress(LabError):
+        current = digest(open_split(data, "train"), settings.train.stored_size, settings.train.damaged)
+        return current == settings.train_digest.partition("[")[0]
+    return False
+
+
+def open_run(folder: Path, *, data: Path | None = None, split: SplitName | None = None) -> Opened:
     """Return a run with its network and the images of a split; see `open_network` and `open_images`."""
     run, stored = open_network(folder)
     return Opened(run, stored, *open_images(run, stored, data=data, split=split))

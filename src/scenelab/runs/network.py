@@ -1,6 +1,8 @@
 """Convert a network to and from a checkpoint's dictionary, which uses the handout's keys."""
 
 import copy
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from scenelab.runs.header import Header, read_header
 
 MANY_CLASSES = 1000  # above it, shapes are compared before the network is allocated
 MAX_CLASSES = 100_000
+PARTS = r"(?:^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+PREFIXES = tuple(f"{name}." for name in "module model net network backbone ema_model _forward_module".split())
+"""Names of modules within wrappers: of PyTorch anywhere in a name, and of frameworks in front of all names."""
 NEVER_NEGATIVE = ("running_var", "num_batches_tracked", "n_averaged")  # of batch normalization and `AveragedModel`
 
 
@@ -75,11 +80,11 @@ def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
     arch = header.model_arch or "simplenet"
     if factory is None and arch not in NETWORKS:
         raise LabError(f"checkpoint {path} holds a {arch[:60]!r}; this version knows {', '.join(sorted(NETWORKS))}")
-    weights = plain_names(header.state_dict)
-    classes = _num_classes(header.categories, weights, path)
+    weights = header.state_dict
+    classes = _num_classes(header.categories, plain_names(weights), path)
     if factory is None and classes > MANY_CLASSES:
         with torch.device("meta"):
-            require_fit(create_model(arch, num_classes=classes).network, weights, arch, path)
+            require_fit(create_model(arch, num_classes=classes).network, plain_names(weights), arch, path)
     model = Classifier(factory(num_classes=classes)) if factory else create_model(arch, num_classes=classes)
     model.normalize = Normalize(header.mean, header.std)
     load_weights(model.network, weights, arch, path)
@@ -87,9 +92,21 @@ def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
     return Stored(model=model.eval(), arch=arch, categories=categories, size=header.size, epoch=header.epoch)
 
 
-def plain_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the weights without the prefix `module.` that `nn.DataParallel` adds to their names."""
-    return {name.removeprefix("module."): value for name, value in weights.items()}
+def plain_names(weights: dict[str, torch.Tensor], expected: Collection[str] = ()) -> dict[str, torch.Tensor]:
+    """Return the weights without the prefixes of wrappers in their names, in any order and number.
+
+    Names that equal the `expected` ones are kept. The names of compiled or sharded modules have parts of their own. A
+    moving average has a counter of its own.
+    """
+    if weights.keys() == set(expected):
+        return weights
+    weights = {re.sub(PARTS, "", name): value for name, value in weights.items() if name != "n_averaged"}
+    while weights and weights.keys() != set(expected):
+        prefix = next((part for part in PREFIXES if all(name.startswith(part) for name in weights)), None)
+        if prefix is None:
+            break
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return weights
 
 
 def _num_classes(categories: tuple[str, ...], weights: dict[str, torch.Tensor], path: Path) -> int:
@@ -113,18 +130,24 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str
         LabError: names, shapes or dtypes differ; the message cites the model `name` and the checkpoint `path`.
         Diverged: a value is not finite, or a variance or counter is negative.
     """
+    weights = plain_names(weights, network.state_dict().keys())
     require_fit(network, weights, name, path)
     for key, expected in network.state_dict().items():
         value = weights[key].to(expected.dtype)
-        is_finite = bool(value.isfinite().all())
+        value, expected = (tensor.float() if tensor.dtype.itemsize == 1 else tensor for tensor in (value, expected))
+        is_finite = bool((value.isfinite() | (value == expected)).all())  # masks are infinite in every such network
         if not is_finite or (key.endswith(NEVER_NEGATIVE) and (value < 0).any()):
             what = "a negative value" if is_finite else "a value that is not finite"
             raise Diverged(f"checkpoint {path} is refused: {key} holds {what}; take an earlier one, or train again")
+    for module in network.modules():
+        for key, buffer in module.named_buffers(recurse=False):
+            if 0 in buffer.stride():  # PyTorch copies nothing into an expanded tensor
+                setattr(module, key, buffer.clone(memory_format=torch.contiguous_format))
     network.load_state_dict(weights)
 
 
 def require_fit(network: nn.Module, weights: dict[str, torch.Tensor], name: str, path: Path) -> None:
-    """Raise a LabError if names, shapes or dtypes (float or integer) of `weights` and `network` differ.
+    """Raise a LabError if names, shapes or dtypes (float, complex or integer) of `weights` and `network` differ.
 
     The network may be on the meta device.
     """
@@ -134,7 +157,7 @@ def require_fit(network: nn.Module, weights: dict[str, torch.Tensor], name: str,
             difference = f"{key[:80]} {'is missing from' if key not in weights else 'is not expected in'} it"
         elif expected[key].shape != weights[key].shape:
             difference = f"{key} is {tuple(weights[key].shape)}, expected {tuple(expected[key].shape)}"
-        elif expected[key].is_floating_point() != weights[key].is_floating_point():
+        elif any(kind(expected[key]) != kind(weights[key]) for kind in (torch.is_floating_point, torch.is_complex)):
             difference = f"{key} is of {weights[key].dtype}, expected {expected[key].dtype}"
         else:
             continue

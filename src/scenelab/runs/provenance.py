@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -55,7 +56,7 @@ class TrainingResult(Model):
 
 def stamp(weights: Path | None = None) -> dict[str, str | None]:
     """Return the current date, this process's command, and the SHA-256 of the file `weights` if given."""
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     values = {"date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "command": printable(command)}
     return {**values} if weights is None else {**values, "weights": digest(weights)}
 

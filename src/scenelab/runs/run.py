@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from scenelab.errors import LabError
+from scenelab.errors import LabError, suggest_path
 from scenelab.io import explain_write_errors, read_json, write_json
 from scenelab.runs.config import RunConfig, to_plain
 from scenelab.runs.provenance import environment
@@ -46,9 +46,16 @@ class Run:
 
     def read_config(self) -> RunConfig:
         """Return the run's config; raise a LabError if it is missing, invalid or of another version."""
+        self.require_folder()
         if not self.config.exists():
             raise LabError(f"{self.folder} is not a run folder (no config.json); 'scenelab train' makes one")
         return parse(RunConfig, read_json(self.config), f"{self.config} does not fit this version of scenelab: ")
+
+    def require_folder(self) -> None:
+        """Raise a LabError if the run folder does not exist."""
+        if not self.folder.is_dir():
+            what = "is a file" if self.folder.exists() else f"does not exist{suggest_path(self.folder)}"
+            raise LabError(f"run folder {self.folder} {what}; check the path")
 
     def require_new(self) -> None:
         """Raise a LabError if the folder already has a run or cannot be written; create the folder if missing."""

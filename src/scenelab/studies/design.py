@@ -29,6 +29,7 @@ from scenelab.runs.run import Run
 from scenelab.studies.design_findings import judge
 from scenelab.studies.figures import draw_design
 from scenelab.studies.runs import finish_run, plan_once, write_study
+from scenelab.terminal import say
 from scenelab.training.metrics_logger import read_metrics
 from scenelab.training.session import open_splits
 
@@ -134,7 +135,7 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, seeds: int) -> tupl
             is_new = not (run.results / "holdout.json").exists()
             if is_new:
                 place = f"{number} of {len(selected)} with this seed"
-                print(f"{variant.name}, seed {changed.seed}: {place}", file=sys.stderr)
+                say(f"{variant.name}, seed {changed.seed}: {place}", file=sys.stderr)
             runs.setdefault(variant.name, {})[changed.seed] = _train(run, data, changed, holdout)
             if is_new:
                 _write(out, data, base, holdout, runs)

@@ -14,7 +14,7 @@ from scenelab.data.splits import open_split
 from scenelab.errors import Diverged, Interrupted, LabError
 from scenelab.evaluation.evaluate import evaluate
 from scenelab.evaluation.study_results import Study
-from scenelab.io import atomic_write, read_json, write_json
+from scenelab.io import atomic_write, read_object, write_json
 from scenelab.progress import TrainProgress
 from scenelab.runs.config import TrainConfig, from_plain, to_plain
 from scenelab.runs.network import Stored, read_classifier
@@ -40,9 +40,9 @@ def plan_once(out: Path, data: Path, config: TrainConfig) -> TrainConfig:
     listing = open_split(data, "train")
     config = dataclasses.replace(config, holdout=HOLDOUT, threads=config.threads or available_cores(), evaluate_every=2)
     if path.exists():
-        stored = read_json(path)
-        _refuse_difference(out, to_plain(config), to_plain(from_plain(stored["asked"])))
-        return from_plain(stored["planned"])
+        stored = read_object(path)
+        _refuse_difference(out, to_plain(config), to_plain(from_plain(stored.get("asked"))))
+        return from_plain(stored.get("planned"))
     torch.set_num_threads(config.threads)
     planned = plan(config, images=round(len(listing) * (1 - HOLDOUT)), categories=listing.categories)
     out.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 import sys
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -22,6 +23,7 @@ from scenelab.runs.provenance import Environment, TrainingResult, environment
 from scenelab.runs.run import Run
 from scenelab.runtime import available_cores, peak_memory
 from scenelab.schema import parse
+from scenelab.terminal import say
 from scenelab.training.budget import plan
 from scenelab.training.device import adapt, pick_device
 from scenelab.training.distributed import SINGLE_PROCESS, World
@@ -65,7 +67,7 @@ def start_run(
             raise LabError("adversarial is 'handout', which needs a single process; choose pgd, fast or free")
         if world.broadcast_object(run.config.exists()):
             if world.is_primary:
-                print(f"{folder} holds a run, which resumes with its own config", file=sys.stderr)
+                say(f"{folder} holds a run, which resumes with its own config", file=sys.stderr)
             return resume_run(folder, world=world, display=display, factory=factory)
     listing = open_split(data, "train")
     if world.is_primary:
@@ -73,6 +75,8 @@ def start_run(
     config = dataclasses.replace(config, threads=config.threads or threads_per_rank(world))
     torch.set_num_threads(config.threads)
     if config.plan:
+        if world.is_primary:
+            say("measuring the speed of this machine for the plan, before the run begins", file=sys.stderr)
         images = round(len(listing) * (1 - config.holdout)) // world.size
         planned = to_plain(plan(config, images=images, categories=listing.categories))
         config = from_plain(world.broadcast_object(planned))
@@ -175,7 +179,8 @@ def announcement(run: Run, config: TrainConfig, train: MemmapDataset, device: to
     return (
         f"plan: {config.model} on {len(train)} images of {len(train.categories)} classes, {length}, batch size "
         f"{config.batch_size}, {sides} pixels, {precision}, {device}, {config.threads} threads\n"
-        f"Ctrl-C stops with a checkpoint; resume with: scenelab resume {run.folder}"
+        f"Ctrl-C stops after the current step and saves a checkpoint; then resume with: "
+        f"{shlex.join(['scenelab', 'resume', str(run.folder)])}"
     )
 
 

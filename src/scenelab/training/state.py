@@ -17,7 +17,7 @@ from scenelab.models.registry import CONVOLUTIONS, create_model
 from scenelab.models.simplenet import Factory
 from scenelab.runs.config import TrainConfig
 from scenelab.runs.header import ResumableHeader, read_header
-from scenelab.runs.network import load_weights, plain_names, to_values
+from scenelab.runs.network import load_weights, to_values
 from scenelab.training.optim import build_optimizers, restore_optimizers
 from scenelab.training.statistics import EpochStatistics, RunStatistics
 
@@ -149,7 +149,7 @@ def restore(state: TrainState, values: dict[str, Any], path: Path, *, arch: str,
         LabError: the architecture or the optimizer differs.
     """
     header = read_header(path, values, ResumableHeader)
-    load_weights(state.model.network, plain_names(header.state_dict), arch, path)
+    load_weights(state.model.network, header.state_dict, arch, path)
     missing = []
     state.step = header.epoch * steps_per_epoch if header.step is None else header.step
     state.best_acc1, state.metrics_bytes, state.stopped = header.best_acc1, header.metrics_bytes, header.stopped

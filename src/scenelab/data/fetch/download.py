@@ -14,6 +14,7 @@ from scenelab.errors import LabError
 from scenelab.io import explain_write_errors, sync_folder
 from scenelab.progress import progress
 from scenelab.schema import Model
+from scenelab.terminal import say
 
 CHUNK = 1 << 16  # bytes per read; an interrupted read loses at most one chunk
 MAX_PAUSE = 30.0  # seconds between two attempts
@@ -93,7 +94,7 @@ def _fetch_from(
             if not failure.again or failures >= attempts:
                 raise
             wait = min(pause * 2 ** (failures - 1), MAX_PAUSE)
-            print(f"{target.name}: {failure}; trying again in {wait:g} s", file=sys.stderr)
+            say(f"{target.name}: {failure}; trying again in {wait:g} s", file=sys.stderr)
         time.sleep(wait)
     os.replace(part, target)
     sync_folder(target.parent)

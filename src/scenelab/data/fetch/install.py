@@ -13,6 +13,7 @@ from scenelab.data.miniplaces import LISTS, read_list, read_list_of_categories
 from scenelab.errors import LabError
 from scenelab.io import LOCK, atomic_write, files_below, is_file, lock_folder, move_folder
 from scenelab.progress import progress
+from scenelab.terminal import say
 
 # The archive's URL and an older mirror; the lists come from the organizers' development kit.
 ARCHIVE_ADDRESSES = (
@@ -168,7 +169,7 @@ def _install(folder: Path, build: Callable[[Path], int]) -> bool:
     except OSError as error:
         cause = f"{error.strerror or error} ({error.filename})"
         raise LabError(f"cannot put {folder} in place: {cause}; check the permissions and free space") from error
-    print(f"{folder} is ready: {count:,} labeled images", file=sys.stderr)
+    say(f"{folder} is ready: {count:,} labeled images", file=sys.stderr)
     return True
 
 
@@ -218,7 +219,7 @@ def _holds_data(folder: Path) -> bool:
         raise LabError(
             f"{folder} is not empty and holds no whole data set ({cause}); choose another folder or move this one away"
         ) from error
-    print(f"{folder} already holds a whole data set ({count:,} labeled images): nothing to do", file=sys.stderr)
+    say(f"{folder} already holds a whole data set ({count:,} labeled images): nothing to do", file=sys.stderr)
     return True
 
 

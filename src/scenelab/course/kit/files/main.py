@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -224,6 +225,7 @@ def transform_of(split):
 
 def main():
     """Do what the flags ask for."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # a path may have characters that the terminal lacks
     args = parse()
     args.workers = min(args.workers, os.cpu_count() or 1)
     torch.manual_seed(42)

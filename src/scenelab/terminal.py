@@ -1,0 +1,75 @@
+"""Output to the terminal: any encoding, closed or broken streams, and untrusted text without escape sequences."""
+
+import codecs
+import io
+import os
+import shutil
+import sys
+import unicodedata
+from contextlib import suppress
+from typing import IO
+
+from scenelab.errors import printable
+
+FALLBACK = "scenelab.fallback"  # name of the error handler for characters outside a stream's encoding
+MIN_COLUMNS = 20  # tyro does not end its layout of the help in a single column
+ASCII = str.maketrans("×·–—−‑│┃─━“”‘’«»≈", "x|----||--\"\"''<>~") | str.maketrans(
+    {"…": "...", "→": "->", "←": "<-", "ε": "eps", "∞": "inf", "≤": "<=", "≥": ">=", "±": "+-", "°": " deg", "ß": "ss"}
+)
+
+
+def prepare_streams() -> None:
+    """Make standard output and error accept any text at any width, and open closed streams on the null device.
+
+    Characters outside a stream's encoding become similar ASCII characters. Programs call this function first: a file
+    that is opened later must not get the number of a closed stream.
+    """
+    for number in (0, 1, 2):
+        with suppress(OSError):
+            os.fstat(number)
+            continue
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number, which is this one
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=FALLBACK)
+    if shutil.get_terminal_size().columns < MIN_COLUMNS:
+        os.environ["COLUMNS"] = str(MIN_COLUMNS)
+
+
+def _fall_back(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_similar, error.object[error.start : error.end])), error.end
+
+
+def _similar(letter: str) -> str:
+    """Return similar ASCII text, `?` if there is none, or "" for an accent."""
+    text = letter.translate(ASCII)
+    text = text if text.isascii() else unicodedata.normalize("NFD", text)[:1]
+    return text if text.isascii() else "" if unicodedata.combining(letter) else "?"
+
+
+codecs.register_error(FALLBACK, _fall_back)
+
+
+def say(text: object, *, file: IO[str] | None = None) -> None:
+    """Print text that may come from untrusted files, without control characters except line feeds."""
+    print(printable(str(text), keep="\n"), file=file, flush=True)
+
+
+def discard_unwritten() -> None:
+    """Discard buffered output that a stream cannot write, so that Python does not fail to write it at its exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            silence(stream)
+
+
+def silence(stream: IO[str]) -> None:
+    """Discard all further output of a stream, such as a pipe whose reader has ended."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,0 +1,118 @@
+"""A folder given to judge a trained network is judged whole, unless it is the training folder or has splits."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from scenelab.cli import main
+from scenelab.data.judging import open_judged
+from scenelab.data.splits import ALL, open_dataset, open_split
+from scenelab.errors import LabError
+from scenelab.runs.loading import open_images
+
+KNOWN = ("cat", "dog", "owl")
+
+
+def make_tree(folder: Path, names: str, *, count: int = 3) -> Path:
+    """Write folders such as `val/cat` with images."""
+    for name in names.split():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            Image.new("RGB", (4, 4), (number, 0, 0)).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "judged", "paths"),
+    [
+        ("cat dog owl", None, ALL, 9),
+        ("dog", None, ALL, 3),
+        ("cat dog owl", "val", "val", 3),
+        ("cat dog owl", "train", "train", 6),
+        ("train/cat train/dog valid/dog", None, "val", 3),
+        ("Train/cat Train/dog Validation/cat Test/dog", None, "val", 3),
+        ("train/cat train/dog val/cat valid/dog", None, "val", 3),
+        ("train/cat train/dog dev/dog test/cat test/dog", "test", "test", 6),
+        ("train/cat train/dog test/cat", None, "test", 3),
+        ("valid/cat test/dog", None, "val", 3),
+        ("test/cat", None, "test", 3),
+        ("test/cat test/dog", "test", "test", 6),
+    ],
+)
+def test_which_images_of_a_folder_are_judged(tmp_path, names, split, judged, paths):
+    listing = open_judged(make_tree(tmp_path, names), split, KNOWN)
+    assert (listing.split, len(listing), listing.categories) == (judged, paths, KNOWN)
+    for index, label in enumerate(listing.labels):
+        assert listing.file(index).parent.name == KNOWN[label]
+
+
+def test_a_class_may_have_one_image_or_a_name_of_a_split(tmp_path):
+    assert len(open_judged(make_tree(tmp_path / "one", "cat dog", count=1), None, KNOWN)) == 2
+    listing = open_judged(make_tree(tmp_path / "named", "dev test"), None, ("dev", "test"))
+    assert (listing.split, len(listing)) == (ALL, 6)
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "message"),
+    [
+        ("cat dgo", None, r"has the class 'dgo' \(did you mean 'dog'\?\), which the network does not know"),
+        ("", None, "has 0 folders with images"),
+        ("cat dog", "test", "has no test folder"),
+        ("train/cat train/dog val/cat", "test", "has a train folder but no test folder"),
+    ],
+)
+def test_a_folder_that_does_not_fit_is_refused(tmp_path, names, split, message):
+    with pytest.raises(LabError, match=message):
+        open_judged(make_tree(tmp_path, names), split, KNOWN)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "Validation", "dev"])
+def test_training_finds_the_folder_of_val_by_its_usual_names(tmp_path, name):
+    make_tree(tmp_path, f"train/cat train/dog {name}/dog")
+    assert [open_split(tmp_path, split).labels for split in ("train", "val")] == [(0, 0, 0, 1, 1, 1), (1, 1, 1)]
+
+
+def test_the_training_folder_or_a_copy_of_it_keeps_its_split(tmp_path, trained_on_tree):
+    run, stored, data = trained_on_tree
+    own, _ = open_images(run, stored)
+    shutil.copytree(data, tmp_path / "copy")
+    for folder in (data, data / ".." / data.name, tmp_path / "copy"):
+        dataset, _ = open_images(run, stored, data=folder)
+        assert (dataset.split, dataset.paths) == ("val", own.paths)
+    next((tmp_path / "copy").rglob("*.png")).unlink()
+    other, source = open_images(run, stored, data=tmp_path / "copy")
+    assert (other.split, source) == (ALL, tmp_path / "copy")
+    assert not (tmp_path / "copy" / "packed" / "all-32").exists()
+
+
+def test_evaluate_says_what_it_judged_and_keeps_the_result_on_val(tmp_path, trained_on_tree, capsys):
+    run, _, _ = trained_on_tree
+    assert main.run(["evaluate", str(run.folder)]) == 0
+    before = (run.results / "val.json").read_bytes()
+    make_tree(tmp_path, "cat owl")
+    assert main.run(["evaluate", str(run.folder), "--data", str(tmp_path)]) == 0
+    assert "on all 6 images of" in capsys.readouterr().out
+    assert (run.results / "val.json").read_bytes() == before
+    assert (run.results / "all.json").exists()
+
+
+@pytest.fixture(scope="module")
+def trained_on_tree(tmp_path_factory):
+    import torch
+
+    from scenelab.models.registry import create_model
+    from scenelab.runs.checkpoint import save_checkpoint
+    from scenelab.runs.config import RunConfig, TrainConfig
+    from scenelab.runs.network import read_classifier, to_values
+    from scenelab.runs.run import Run
+
+    folder = tmp_path_factory.mktemp("tree")
+    data, run = make_tree(folder / "data", "cat dog owl"), Run(folder / "run")
+    digest = open_dataset(data, None, "train", 32).digest
+    run.create(RunConfig(data=str(data), train_digest=digest, train=TrainConfig(stored_size=32, threads=1)))
+    torch.manual_seed(0)
+    network = create_model("residual-small", num_classes=3)
+    save_checkpoint(run.best, to_values(network, arch="residual-small", categories=KNOWN, size=32, epoch=1))
+    return run, read_classifier(run.best), data
