@@ -13,6 +13,7 @@ from pathlib import Path
 from scenelab import __version__
 from scenelab.cli.arguments import Json
 from scenelab.cli.output import print_json, print_table
+from scenelab.terminal import say
 
 MIN_FREE = 5 << 30  # bytes: MiniPlaces, its cache and a run
 MIN_MEMORY = 4 << 30
@@ -53,9 +54,9 @@ def doctor(*, json: Json = False) -> None:
     print_table(f"scenelab {__version__} on {platform.platform()}", ["", "part", "found", "needed for"], rows)
     missing = [finding for finding in findings if finding.fix]
     for finding in missing:
-        print(f"{finding.name} ({finding.needed_for}): {finding.fix}")
+        say(f"{finding.name} ({finding.needed_for}): {finding.fix}")
     if not missing:
-        print("nothing is missing")
+        say("nothing is missing")
 
 
 def _base() -> Iterator[Finding]:

@@ -141,7 +141,7 @@ def pack(
     opened = _open_current(listing, target, expected, size, files)
     if opened and verify and (different := _compare(listing, *opened, size)):
         count = f"{len(different)} of {len(listing)} images"
-        print(f"{listing.split}: {count} differ from the cache, first {different[0]}; packing again", file=sys.stderr)
+        say(f"{listing.split}: {count} differ from the cache, first {different[0]}; packing again", file=sys.stderr)
         opened = None
     images, skipped = opened or _build(listing, target, expected, size, on_bad_image, again=verify)
     if skipped:
@@ -150,7 +150,7 @@ def pack(
         say(f"{listing.split}: {count} are skipped, first {path} ({reason})", file=sys.stderr)
         expected += f"[without {hashlib.sha256(repr(sorted(skipped)).encode()).hexdigest()}]"
     if listing.unused:
-        print(printable(f"{listing.split} of {listing.root}: {describe_unused(listing.unused)}"), file=sys.stderr)
+        say(f"{listing.split} of {listing.root}: {describe_unused(listing.unused)}", file=sys.stderr)
     rows = [row for row in range(len(listing)) if row not in skipped]
     return MemmapDataset(
         images=images,

@@ -99,7 +99,7 @@ def check(folder: Path, *, skip_missing: bool = False) -> int:
             rows = [f"{path} {label}\n" for path, label in read_list(folder / name) if path in there]
             with atomic_write(folder / name, "w") as file:
                 file.writelines(rows)
-            print(f"{name}: {len(missing):,} of {len(listed):,} images are missing and left out", file=sys.stderr)
+            say(f"{name}: {len(missing):,} of {len(listed):,} images are missing and left out", file=sys.stderr)
             listed = rows
         elif missing:
             raise LabError(
