@@ -282,9 +282,6 @@ def check_and_zip(root: Path, out: Path, *, anyway: bool = False, test: bool = T
         return 1
     try:
         count = write_zip(root, out)
-    except UnicodeEncodeError as error:
-        print(f"{error.object!a}: its name is not valid Unicode; rename it; no zip written")
-        return 1
     except OSError as error:
         cause = error.strerror or error
         if any(Path(error.filename or "").is_relative_to(root / folder) for folder in FOLDERS):
