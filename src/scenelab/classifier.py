@@ -31,8 +31,8 @@ def no_progress(count: int) -> None:
 def eval_mode(model: Model) -> Iterator[None]:
     """Set all modules of a model to eval mode and enable autograd inside the block; restore both afterwards.
 
-    In eval mode an image's logits do not depend on the rest of the batch. Parameters and buffers made in inference
-    mode, which autograd refuses, are replaced by copies. A callable that is not an `nn.Module` is not changed.
+    In eval mode an image's logits do not depend on the rest of the batch. Inference tensors among parameters and
+    buffers are replaced by copies that autograd can use. A callable that is not an `nn.Module` is not changed.
     """
     modes = {module: module.training for module in model.modules()} if isinstance(model, nn.Module) else {}
     stores: list[dict[str, Any]] = [store for module in modes for store in (module._parameters, module._buffers)]

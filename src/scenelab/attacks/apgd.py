@@ -20,7 +20,7 @@ DLR_CLASSES = 4  # minimum for the targeted DLR loss; with fewer classes, the ma
 
 
 def checkpoints(steps: int) -> list[int]:
-    """Return the steps at which the step size may be halved, w_j = ⌈p_j N⌉, in ascending order (section 3.3)."""
+    """Return the checkpoints: the steps, in ascending order, at which the step size may be halved (section 3.3)."""
     result, before, share = [], 0.0, FIRST
     while share < 1:
         result.append(math.ceil(round(share * steps, 9)))
@@ -68,7 +68,7 @@ class AdaptiveStep:
             state.best_points[better], state.best_grads[better] = points[better], grads[better]
         if step in schedule[1:]:
             span = step - schedule[schedule.index(step) - 1]
-            points, values, grads = self._review(state, points, values, grads, span)
+            points, values, grads = self._apply_checkpoint(state, points, values, grads, span)
         state.value = values
         ahead = self.threat.project(images, points + self.threat.steepest(grads, state.step_size))
         if step > 0:
@@ -76,13 +76,12 @@ class AdaptiveStep:
         state.previous_points = points
         return ahead
 
-    def _review(
+    def _apply_checkpoint(
         self, state: AdaptiveState, points: Tensor, values: Tensor, grads: Tensor, span: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return points, values and gradients after the checkpoint rule of section 3.2.
+        """Return points, values and gradients; reset images without progress to their best point (section 3.2).
 
-        Images that meet condition 1 or 2 return to their best point, and their step size in `state` is halved. `span`
-        is the number of steps since the previous checkpoint.
+        The step size of these images in `state` is halved. `span` is the number of steps since the last checkpoint.
         """
         same_step = state.step_size == state.step_size_at_checkpoint
         stuck = same_step & (state.best_value <= state.best_value_at_checkpoint)
@@ -135,7 +134,7 @@ class TargetedAPGD(Attack):
 
     Attributes:
         steps: steps per target class.
-        classes: number of target classes: the classes with the largest logits, except the label.
+        classes: number of target classes per image, in descending order of the logits, without the label.
     """
 
     steps: int = 100

@@ -25,9 +25,9 @@ Targets = Indices | Literal["least-likely", "random"] | None
 class AttackResult:
     """Adversarial images and the model's predictions on them.
 
-    `success` is true where the attack reached its goal, which the clean image did not. `predictions` are class indices.
-    `norms` are the norms of the perturbations under the threat model, in pixel units. `fooled_before` is true where the
-    clean image reaches the goal already, `undefined` where the model's logits are NaN for either image.
+    `success` is true where the adversarial image reaches the attack's goal but the clean image does not,
+    `fooled_before` where the clean image does, and `undefined` where either image has a NaN logit. `predictions` are
+    class indices. `norms` are the norms of the perturbations under the threat model, in pixel units.
     """
 
     images: Images
@@ -64,7 +64,7 @@ class Batch:
         return logits
 
     def random_starts(self, restart: int) -> Images:
-        """Return a random point in the ball around each image, N×C×H×W, projected into the pixel bounds."""
+        """Return a random point per image within the ball and the bounds; the points differ between restarts."""
         draws = [
             self.threat.sample(image, generator_for((self.seed, restart, row), image.device))
             for image, row in zip(self.images, self.rows.tolist(), strict=True)
@@ -85,7 +85,7 @@ class Attack(ABC):
 
     @property
     def skip_fooled(self) -> bool:
-        """Whether to return images unchanged if they fool the model without a perturbation."""
+        """Whether images that already fool the model are returned unchanged."""
         return True
 
     def __call__(
@@ -104,15 +104,15 @@ class Attack(ABC):
 
         Args:
             model: any callable from N×C×H×W images to N×K logits.
-            images: N×C×H×W, finite, within the bounds of `threat`. With float16 or bfloat16 images, the attack computes
-                in float32, and the model gets points of the images' dtype inside the ball.
+            images: N×C×H×W, finite, within the bounds of `threat`. For float16 or bfloat16, the attack computes in
+                float32, and rounds points to the images' dtype, inside the ball, before each forward pass.
             labels: N true class indices; by default, the model's predictions.
             threat: threat model, such as `Linf(8 / 255)`.
             targets: N target class indices, `"least-likely"` or `"random"`; None for an untargeted attack. Only PGD and
                 FGSM accept targets.
-            seed: seed of random starts, random targets and squares; draws depend on it and the image's index only.
+            seed: seed of all random draws; the draws for an image depend only on the seed and the image's index.
             batch_size: images per forward pass; changes the results by floating-point rounding at most.
-            on_progress: called after each batch with its number of images.
+            on_progress: called after each batch with the number of images in it.
         """
         classifier.check_count("batch_size", batch_size)
         classifier.check_count("seed", seed, minimum=0)
@@ -124,7 +124,7 @@ class Attack(ABC):
         dtype, images = images.dtype, images.detach().clone()
         with classifier.eval_mode(model):
             if dtype in HALF:
-                threat, images, model = replace(threat, dtype=dtype), images.float(), _in_dtype(model, dtype)
+                threat, images, model = replace(threat, dtype=dtype), images.float(), _cast_model(model, dtype)
             threat.check(images)
             clean = _logits(model, images, batch_size)
             goal = _resolve_goal(images, clean, labels, targets, seed)
@@ -178,8 +178,8 @@ def generator_for(seed: tuple[int, ...], device: torch.device) -> torch.Generato
     return torch.Generator(device=device).manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
 
 
-def _in_dtype(model: Model, dtype: torch.dtype) -> Model:
-    """Return the model as a function of float32 images, with float32 logits."""
+def _cast_model(model: Model, dtype: torch.dtype) -> Model:
+    """Return a function that casts images to `dtype`, calls the model, and casts the logits to float32."""
 
     def in_dtype(images: Tensor) -> Tensor:
         logits = model(images.to(dtype))
@@ -189,12 +189,12 @@ def _in_dtype(model: Model, dtype: torch.dtype) -> Model:
 
 
 def _logits(model: Model, images: Images, batch_size: int) -> Logits:
-    """Return the N×K logits of the images; for no images, without a call of the model."""
+    """Return the N×K logits of the images; if there are no images, return 0×2 without calling the model."""
     return classifier.batched_logits(model, images, batch_size) if len(images) else images.new_empty(0, 2)
 
 
 def _resolve_goal(images: Images, clean: Logits, labels: Any, targets: Any, seed: int) -> Goal:
-    """Return the goal from validated labels and targets, or derive both from the logits of the clean images."""
+    """Return a goal with valid class indices; labels default to predictions, and target rules use `clean` logits."""
     if isinstance(targets, str) and targets not in ("least-likely", "random"):
         raise LabError(f"targets is {targets!r}; expected class indices, least-likely, random or None")
     labels = clean.argmax(dim=1) if labels is None else classifier.to_classes(labels, images, name="labels")

@@ -52,7 +52,7 @@ class GradientAscent:
     keep_best: bool = True
 
     def __call__(self, model: Model, images: Images, goal: Goal, starts: Images, rule: StepRule) -> AscentResult:
-        """Run `steps` steps of `rule` from `starts`, one autograd graph per step; return the best or last points."""
+        """Take `steps` steps of `rule` from the points `starts`; return the best or the last point per image."""
         best, best_values = starts.clone(), images.new_full((len(images),), float("-inf"))
         fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         rows, points = torch.arange(len(images), device=images.device), starts
@@ -88,9 +88,9 @@ Evaluation = tuple[Logits, Values, Images]
 
 
 def loss_and_grad(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss) -> Evaluation:
-    """Return logits, loss per image (a scalar loss is expanded), and gradients of the loss with respect to `points`.
+    """Return logits, loss per image, and gradients of the loss with respect to `points`, with NaN replaced by 0.
 
-    Where a gradient is NaN, it is 0: the point does not move.
+    A scalar loss is expanded to one value per image.
     """
     logits, values, grads = value_and_grad(model, points, lambda logits: _loss(logits, goal, loss_fn))
     return logits, values.expand(len(points)).to(points.dtype), grads.nan_to_num(0.0)

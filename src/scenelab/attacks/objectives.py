@@ -39,7 +39,7 @@ class Goal:
         return Goal(labels=self.labels[rows], targets=targets, targeted=self.targeted)
 
     def check(self, logits: Logits) -> None:
-        """Raise LabError unless the model has several classes, and labels and targets are some of them."""
+        """Raise LabError unless there are at least two logits, and labels and targets are valid class indices."""
         if logits.shape[1] < 2:
             raise LabError(f"the model has {logits.shape[1]} class; an attack needs at least two")
         check_classes(logits, self.labels, name="labels")
@@ -52,7 +52,7 @@ AttackLoss = Callable[[Tensor, Goal], Tensor]
 
 
 def cross_entropy(logits: Logits, goal: Goal) -> Values:
-    """Return the cross-entropy of each label (Madry et al. 2018), or the negative cross-entropy of each target."""
+    """Return the cross-entropy of the label per image (Madry et al. 2018) or, with targets, minus the target's."""
     if goal.targets is None:
         return F.cross_entropy(logits, goal.labels, reduction="none")
     return -F.cross_entropy(logits, goal.targets, reduction="none")

@@ -27,7 +27,7 @@ class FixedStep:
     velocity: Tensor | None = field(default=None, repr=False)
 
     def next_points(self, images: Images, points: Images, values: Values, grads: Images, step: int) -> Images:
-        """Return the points after a step of norm `size` along the gradient, with momentum if set, before projection."""
+        """Return the points after one step along the gradient or, with momentum, the accumulated gradient."""
         if self.momentum:
             scale = grads.abs().mean(dim=(1, 2, 3), keepdim=True)
             grads = grads / torch.where(scale > 0, scale, torch.ones_like(scale))
@@ -36,7 +36,7 @@ class FixedStep:
         return points + self.threat.steepest(grads, points.new_full((len(points),), self.size))
 
     def select(self, rows: Bool[Tensor, " n"]) -> None:
-        """Keep only the velocity of the images in the mask `rows`."""
+        """Keep only the accumulated gradients of the images in the mask `rows`."""
         self.velocity = None if self.velocity is None else self.velocity[rows]
 
 
@@ -80,7 +80,7 @@ class PGD(Attack):
 
     @property
     def skip_fooled(self) -> bool:
-        """True for random starts with `keep_best`, since the runs do not evaluate the clean images."""
+        """Whether images that already fool the model are returned unchanged: with random starts and `keep_best`."""
         return (self.random_start or self.restarts > 1) and self.keep_best
 
     def perturb(self, batch: Batch) -> Images:
@@ -109,7 +109,7 @@ class FGSM(Attack):
 
     @property
     def skip_fooled(self) -> bool:
-        """Always false: every image takes the step."""
+        """False: images that already fool the model are perturbed too."""
         return False
 
     def perturb(self, batch: Batch) -> Images:

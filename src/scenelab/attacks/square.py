@@ -39,7 +39,7 @@ class Square(Attack):
         check_count("queries", self.queries)
 
     def perturb(self, batch: Batch) -> Images:
-        """Return for each image the most adversarial point found: the one with the largest objective of the goal."""
+        """Return the point with the largest margin found per image."""
         images, threat = batch.images, batch.threat
         channels, height, width = images.shape[1:]
         generators = [generator_for((batch.seed, row), torch.device("cpu")) for row in batch.rows.tolist()]

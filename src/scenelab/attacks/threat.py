@@ -68,11 +68,11 @@ class Threat(ABC):
 
     @abstractmethod
     def is_inside(self, perturbation: Images) -> Bool[Tensor, "..."]:
-        """Return whether values (L∞) or images (other norms, N×1×1×1) are inside the ball, without a tolerance."""
+        """Return a mask of what is inside the ball, without tolerance: values for L∞, else images (N×1×1×1)."""
 
     @abstractmethod
     def round_levels(self, levels: Images) -> Images:
-        """Return perturbations rounded to integers inside the ball; arguments and results are in units of 1/255."""
+        """Return perturbations rounded to integers inside the ball; input and output are in units of 1/255."""
 
     @property
     def _range(self) -> tuple[float, float]:
@@ -113,7 +113,7 @@ class Threat(ABC):
         return (images + self.clip(points - images)).clamp_(*self._range)
 
     def quantized(self, images: Images, points: Images) -> Images:
-        """Return points, rounded inside the ball to multiples of 1/255 (`quantize`) and values of `dtype`, if set."""
+        """Return points in the ball, rounded to multiples of 1/255 (if `quantize`) and to `dtype` (if set)."""
         if images.dtype in HALF:
             threat = replace(self, dtype=images.dtype)
             return threat.quantized(images.float(), points.float()).to(images.dtype)
@@ -123,9 +123,9 @@ class Threat(ABC):
         return points if self.dtype is None else self._round(images, points, self.dtype)
 
     def _round(self, images: Images, points: Images, dtype: torch.dtype) -> Images:
-        """Return points with values of `dtype`: the nearest ones or, outside the ball or bounds, some nearer the image.
+        """Return points rounded to `dtype`; where that leaves the ball or bounds, round toward the image instead.
 
-        The perturbation is inside the ball both exactly and in the arithmetic of `dtype`.
+        The perturbation is inside the ball both exactly and when computed in `dtype`.
         """
         images, points, limits = _widen(images), _widen(points), torch.finfo(dtype)
         nearest, (low, high) = points.to(dtype), self._range
@@ -175,7 +175,7 @@ class Linf(Threat):
         return _widen(perturbation).abs() <= self.epsilon
 
     def round_levels(self, levels: Images) -> Images:
-        """Return the nearest integers inside the ball; truncation would undo changes below 1/255."""
+        """Return the nearest integers, clamped to the largest integer inside the ball."""
         limit = math.floor(LEVELS * self.epsilon + TOLERANCE)
         return levels.round().clamp_(-limit, limit)
 
@@ -207,10 +207,10 @@ class L2(Threat):
         return perturbation.flatten(1).norm(dim=1)
 
     def is_inside(self, perturbation: Images) -> Bool[Tensor, "n 1 1 1"]:
-        """Return a mask of the images with norm at most ε, in 16 bits for any order of the sum's roundings."""
+        """Return a mask of the norms of at most ε; in 16-bit dtypes, with a margin for rounding errors."""
         slack = torch.finfo(perturbation.dtype).eps if perturbation.dtype in HALF else 0.0
         return (_widen(self.norm(perturbation)) * (1 + slack) <= self.epsilon).view(-1, 1, 1, 1)
 
     def round_levels(self, levels: Images) -> Images:
-        """Return values truncated toward zero, so that no norm grows; the tolerance keeps 1.9999998 from becoming 1."""
+        """Return values truncated toward zero, so that no norm grows; 1.9999998 counts as 2 (rounding error)."""
         return (levels * (1 + TOLERANCE)).trunc()

@@ -39,7 +39,7 @@ class Batch:
     def grad(self, images: Images, score_fn: ScoreFn) -> Images:
         """Return the gradient of the score with respect to `images`, in the same shape.
 
-        `images` has one variant of each image in the batch, or any number of variants of the batch's only image.
+        `images` are modified copies of the batch: one per image, or any number of copies of a single image.
         """
         targets = self.targets.expand(len(images))
 
@@ -50,7 +50,7 @@ class Batch:
         return classifier.value_and_grad(self.model, images, score)[2]
 
     def logit(self, images: Images) -> Values:
-        """Return the logit of the target class per image; `images` has the same form as in `grad`."""
+        """Return the logit of the target class per image, for modified copies of the batch as in `grad`."""
         targets, logits = self.targets.expand(len(images)), classifier.logits_of(self.model, images)
         classifier.check_classes(logits, targets)
         return logits.gather(1, targets[:, None])[:, 0]
@@ -68,7 +68,7 @@ class Attribution(ABC):
 
     @abstractmethod
     def attribute(self, batch: Batch) -> Tensor:
-        """Return the attributions of one non-empty batch, N×D×H×W, with D given by `channels`."""
+        """Return the attributions of one non-empty batch, N×D×H×W; D is `channels` or, if None, C."""
 
     def check(self, images: Images) -> None:  # noqa: B027
         """Raise LabError if the method's settings do not fit the images."""
@@ -82,7 +82,7 @@ class Attribution(ABC):
         batch_size: int = BATCH_SIZE,
         on_progress: OnProgress = classifier.no_progress,
     ) -> Float[Tensor, "n d h w"]:
-        """Return attributions of the targets' scores to pixels; restore the model's training modes, even on errors.
+        """Attribute each target class's score to the pixels; restore the model's training modes, even on errors.
 
         Args:
             model: any callable from N×C×H×W images to N×K logits.

@@ -11,7 +11,7 @@ DIMMED = 0.3  # factor of green and blue in red pixels, so that red shows on whi
 def highlight_grid(
     images: Float[Tensor, "n 3 h w"], maps: Float[Tensor, "n 1 h w"] | None, *, alpha: float, columns: int
 ) -> Float[Tensor, "3 rows cols"]:
-    """Return a grid of images in [0, 1], `columns` per row, with pixels in red where a map exceeds `alpha` · its mean.
+    """Return a grid of images, `columns` per row, with pixels in red where a map exceeds `alpha` times its mean.
 
     The values of each image are rescaled from [minimum, maximum] to [0, 1]. If `maps` is None, no pixel is red.
     """

@@ -63,5 +63,5 @@ class Occlusion(Attribution):
 
 
 def window_starts(side: int, window: int, stride: int) -> list[int]:
-    """Return the first pixel of each window along an image side of `side` pixels; the last window reaches its end."""
+    """Return the first pixel of each window along an image side of `side` pixels; windows cover all pixels."""
     return list(range(0, max(1, side - window + stride), stride))

@@ -1,9 +1,9 @@
 """Convolution as an `autograd.Function` that supports gradients of any order.
 
-Convolution is bilinear in input and weight, and each of its gradients is bilinear too. Three Functions therefore
-suffice: Y from (X, W), ∂X from (∂Y, W) and ∂W from (∂Y, X). The backward pass of each one applies the other two. They
-save input and weight only, never the windows (im2col columns) of the input. In forward mode, the product rule applies a
-Function to (dX, W) and (X, dW). Under `torch.func.vmap`, `scenelab.conv.batching` applies it to the whole batch.
+Convolution is bilinear in input and weight, and both gradients are bilinear too. Three Functions are enough: Y from
+(X, W), ∂X from (∂Y, W) and ∂W from (∂Y, X). The backward pass of each applies the other two. Each saves only its two
+arguments, never the windows (im2col columns) of the input. Forward-mode derivatives use the product rule.
+`scenelab.conv.batching` has the rules for `torch.func.vmap`.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -30,7 +30,7 @@ class Conv2dFunction(Function):
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0) -> Tensor:
         """Return the N×Co×Ho×Wo output Y."""
         if batching.is_batched(input, weight, bias):
-            return batching.unbatched(Conv2dFunction, input, weight, bias, stride, padding)
+            return batching.call_vmap(Conv2dFunction, input, weight, bias, stride, padding)
         return convolve(input, weight, bias, stride, padding)
 
     @staticmethod
@@ -53,7 +53,7 @@ class Conv2dFunction(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: batching.Dims, *arguments: Any) -> tuple[Tensor, int]:
-        """Return the outputs of a batch of convolutions, and their batch dimension."""
+        """Return the outputs of a batch of convolutions, stacked in dimension 0, and 0."""
         checks.check(*map(_autocast, batching.sample(arguments, in_dims)))
         if in_dims[1:3] == (None, None):
             return batching.apply(Conv2dFunction, info, in_dims, arguments, axes=(0, 0)), 0
@@ -65,7 +65,7 @@ class Conv2dFunction(Function):
 
 
 class _Gradient(Function):
-    """Base class of the gradient Functions: saves both factors of the bilinear product for the backward pass."""
+    """Base class of the two gradient Functions; saves their tensors for backward and forward-mode derivatives."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -80,7 +80,7 @@ class _InputGradient(_Gradient):
     @staticmethod
     def forward(grad_output: Tensor, weight: Tensor, input_shape: Shape, stride: int, padding: int) -> Tensor:
         if batching.is_batched(grad_output, weight):
-            return batching.unbatched(_InputGradient, grad_output, weight, input_shape, stride, padding)
+            return batching.call_vmap(_InputGradient, grad_output, weight, input_shape, stride, padding)
         with _autocast_off(grad_output):
             return dispatch.grad_input(grad_output, weight, input_shape, stride, padding)
 
@@ -110,7 +110,7 @@ class _WeightGradient(_Gradient):
     @staticmethod
     def forward(grad_output: Tensor, input: Tensor, kernel_size: int, stride: int, padding: int) -> Tensor:
         if batching.is_batched(grad_output, input):
-            return batching.unbatched(_WeightGradient, grad_output, input, kernel_size, stride, padding)
+            return batching.call_vmap(_WeightGradient, grad_output, input, kernel_size, stride, padding)
         with _autocast_off(grad_output):
             return dispatch.grad_weight(grad_output, input, kernel_size, stride, padding)
 
@@ -143,7 +143,7 @@ def convolve(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pa
 
 
 def save_context(ctx: Any, input: Tensor, weight: Tensor, stride: int, padding: int) -> None:
-    """Save tensors for `gradients`: the input only if the weight needs a gradient, and vice versa."""
+    """Save the input if the weight needs a gradient, and the weight if the input does, for `gradients`."""
     needs_input, needs_weight = ctx.needs_input_grad[:2]
     ctx.save_for_backward(input if needs_weight else None, weight if needs_input else None)
     ctx.input_shape, ctx.kernel_size = tuple(input.shape), weight.shape[-1]
@@ -151,7 +151,7 @@ def save_context(ctx: Any, input: Tensor, weight: Tensor, stride: int, padding: 
 
 
 def gradients(ctx: Any, grad_output: Float[Tensor, "n co ho wo"]) -> Gradients:
-    """Return ∂L/∂X, ∂L/∂W and ∂L/∂b = Σ_n,h,w ∂L/∂Y, or None where no gradient is needed; differentiable."""
+    """Return ∂L/∂X, ∂L/∂W and ∂L/∂b = Σ_n,h,w ∂L/∂Y, each None if not needed; the results are differentiable."""
     (input, weight), geometry = ctx.saved_tensors, (ctx.stride, ctx.padding)
     needs_input, needs_weight, needs_bias = ctx.needs_input_grad[:3]
     to_input = to_weight = to_bias = None
@@ -167,7 +167,7 @@ def gradients(ctx: Any, grad_output: Float[Tensor, "n co ho wo"]) -> Gradients:
 
 
 def _product_rule(function: type[Function], ctx: Any, left: Tensor | None, right: Tensor | None, *rest: Any) -> Any:
-    """Return the tangent d(L·R) = dL·R + L·dR of a bilinear Function; None where there is no tangent."""
+    """Return the tangent dL·R + L·dR of a bilinear Function, for tangents dL (`left`) and dR (`right`) or None."""
     batching.check_forward_mode()
     first, second = ctx.saved_tensors
     terms = [] if left is None else [function.apply(left, second, *rest)]
@@ -176,7 +176,7 @@ def _product_rule(function: type[Function], ctx: Any, left: Tensor | None, right
 
 
 def _add_bias(output: Tensor | None, bias: Tensor | None) -> Any:
-    """Return the sum of N×Co×Ho×Wo outputs, or of a batch of them, and one bias value per channel."""
+    """Add one bias value per channel to outputs of shape …×Co×Ho×Wo; if either is None, return `output`."""
     if output is None or bias is None:
         return output
     return output + bias.to(output.dtype)[..., None, None]

@@ -1,7 +1,7 @@
-"""Bilinear Functions of a batch of tensors, for `torch.func.vmap` and for `torch.autograd`'s batched gradients.
+"""Convolutions and gradients for a batch of arguments, under `torch.func.vmap` and `is_grads_batched=True`.
 
-If one factor has a batch, the batch becomes part of an axis that only this factor and the result have: images or
-channels. If both have one, the Function is applied to each pair.
+If one tensor is batched, its batch dimension is merged into its axis of images or channels, and one call computes all
+results. If both tensors are batched, each pair is computed separately.
 """
 
 from types import SimpleNamespace
@@ -19,14 +19,14 @@ Dims = tuple[Any, ...]
 
 
 def apply(function: type[Function], info: Any, in_dims: Dims, arguments: tuple, *, axes: tuple[int, int]) -> Tensor:
-    """Return the results for a batch of factors, stacked in dimension 0; without a batch, the result for both factors.
+    """Return a Function's results for a batch, stacked in dimension 0; if no factor is batched, the single result.
 
     Args:
-        function: Function of two 4D factors; its third argument is the result's shape, if that is a tuple.
-        info: information about the batch from `torch.func.vmap`.
-        in_dims: batch dimension of each argument.
+        function: Function of two 4D factors; if its third argument is a tuple, it is the result's shape.
+        info: object with the attribute `batch_size`, from `torch.func.vmap`.
+        in_dims: batch dimension of each argument, or None.
         arguments: the arguments of `function`.
-        axes: axis of the first factor that becomes axis 0 of the result, and of the second that becomes axis 1.
+        axes: (a, b): axis a of the first factor is axis 0 of the result, axis b of the second factor is axis 1.
     """
     (*factors, size), rest, dims = arguments[:3], arguments[3:], in_dims[:2]
     if dims == (None, None):
@@ -47,7 +47,7 @@ def apply(function: type[Function], info: Any, in_dims: Dims, arguments: tuple, 
 
 
 def sample(arguments: Any, in_dims: Dims) -> list[Any]:
-    """Return the arguments for the first item of a batch; for an empty batch, tensors of zeros of their shape."""
+    """Return the arguments of the first item of a batch; if the batch is empty, zeros of the same shape."""
     pairs = list(zip(arguments, in_dims, strict=True))
     if all(dim is None or value.shape[dim] for value, dim in pairs):
         return [value if dim is None else value.select(dim, 0) for value, dim in pairs]
@@ -55,17 +55,17 @@ def sample(arguments: Any, in_dims: Dims) -> list[Any]:
 
 
 def is_batched(*values: Tensor | None) -> bool:
-    """Return whether any value is a batch of `torch.autograd.grad(…, is_grads_batched=True)` or a vectorized Jacobian.
+    """Return whether any tensor has the hidden batch dimension of `torch.autograd.grad(…, is_grads_batched=True)`.
 
-    These batches reach a Function without a call of its rule for `torch.func.vmap`.
+    PyTorch passes such tensors, also used for vectorized Jacobians, to `forward` and does not call `vmap`.
     """
     if torch.compiler.is_compiling():
         return False
     return any(isinstance(value, Tensor) and _functorch.is_legacy_batchedtensor(value) for value in values)
 
 
-def unbatched(function: Any, *arguments: Any) -> Any:
-    """Return the result of `function` for arguments of which some fulfil `is_batched`."""
+def call_vmap(function: Any, *arguments: Any) -> Any:
+    """Return the result of `function.vmap` for arguments with hidden batch dimensions (see `is_batched`)."""
     dims = tuple(0 if is_batched(value) else None for value in arguments)
     level, batch = 1, 1  # torch ignores the size where a tensor has a batch
     private: Any = torch
@@ -79,7 +79,7 @@ def unbatched(function: Any, *arguments: Any) -> Any:
 
 
 def check_forward_mode() -> None:
-    """Raise LabError in forward mode inside forward mode, for which PyTorch drops terms of a Function's derivative."""
+    """Raise LabError in nested forward-mode AD, where PyTorch drops terms of a custom Function's derivative."""
     stack = _functorch.get_interpreter_stack() or []
     if sum(interpreter.key() == _functorch.TransformType.Jvp for interpreter in stack) > 1:
         raise LabError("conv2d: forward mode inside forward mode is not supported; use jacfwd(jacrev(…)) or hessian")

@@ -12,9 +12,9 @@ There are four algorithms: `pointwise` (K = 1), `winograd` (3×3 with many chann
 `im2col` (every shape). All have the same signatures and work on channels-last memory. `scenelab.conv.autograd` checks
 the arguments and records the autograd graph. No function returns a view.
 
-The fast algorithms also multiply zeros, and Winograd's adds and subtracts neighboring values, so they spread an
-infinite value or NaN (0·∞ = NaN), and Winograd's overflows earlier. Then `taps` computes the result again, except on
-GPUs and under `torch.compile`. There, such values spread over the 4×4 outputs of a tile, and over the padding.
+The fast algorithms multiply the zeros of the padding (0·∞ = NaN), and Winograd's combines all pixels of a tile and
+overflows earlier. An infinite value or NaN then reaches unrelated results: at the border, or in the same 4×4 tile.
+On CPUs, results that are not finite are computed again by `taps`, except under `torch.compile`.
 """
 
 import math
@@ -56,7 +56,7 @@ def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int)
     sides = tuple((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
     output = _empty((images, channels_out, *sides), input)
     if not output.numel():
-        return _as(output, input, weight)
+        return _restore_format(output, input, weight)
     bias = None if bias is None else bias.to(output.dtype)
     arguments, is_valid = (_to_nhwc(input), weight.to(output.dtype), bias, stride, padding), False
     if get_proxy_mode() is None:
@@ -64,7 +64,7 @@ def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int)
         algorithm.forward(*arguments, output.permute(0, 2, 3, 1))
         # The other algorithms spread no pixel, but multiply each weight with the padding at the first output.
         is_valid = _is_finite(output if algorithm is winograd else output[:1, :, 0, 0])
-    return _as(output if is_valid else _to_nchw(taps.forward(*arguments, sides)), input, weight)
+    return _restore_format(output if is_valid else _to_nchw(taps.forward(*arguments, sides)), input, weight)
 
 
 def grad_input(grad_output: Output, weight: Weight, input_shape: Shape, stride: int, padding: int) -> Input:
@@ -85,7 +85,7 @@ def grad_input(grad_output: Output, weight: Weight, input_shape: Shape, stride: 
             result = _to_nchw(taps.grad_input(*arguments, input_shape[2:]))
     else:
         result.zero_()
-    return _as(result, grad_output, weight)
+    return _restore_format(result, grad_output, weight)
 
 
 def grad_weight(grad_output: Output, input: Input, kernel_size: int, stride: int, padding: int) -> Weight:
@@ -105,7 +105,7 @@ def grad_weight(grad_output: Output, input: Input, kernel_size: int, stride: int
 
 
 def _is_finite(values: Tensor) -> bool:
-    """Return whether all values are finite; true on GPUs, which would have to wait, and while tracing."""
+    """Return whether all values are finite; on GPUs (no synchronization) and while tracing, return True unseen."""
     if values.device.type != "cpu" or torch.compiler.is_compiling():
         return True
     try:
@@ -135,7 +135,7 @@ def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return torch.empty(shape, dtype=_compute_dtype(like), device=like.device, memory_format=torch.channels_last)
 
 
-def _as(result: Tensor, *arguments: Tensor) -> Tensor:
+def _restore_format(result: Tensor, *arguments: Tensor) -> Tensor:
     """Convert a result to the dtype of the first argument, and to channels_last format if any argument has it."""
     result, layout = result.to(arguments[0].dtype), _memory_format(*arguments)
     return result if layout == torch.channels_last else result.clone(memory_format=layout)

@@ -16,7 +16,7 @@ BLOCK_BYTES = 2**20
 
 
 def images_per_block(images: int, bytes_per_image: int, device: torch.device) -> int:
-    """Return the number of images per workspace: as many as fit in `BLOCK_BYTES`; all images on a GPU."""
+    """Return the number of images per block: as many as fit in `BLOCK_BYTES`, at least 1; on a GPU, all images."""
     if device.type != "cpu":
         return max(1, images)
     return max(1, min(images, BLOCK_BYTES // max(1, bytes_per_image)))
@@ -29,7 +29,7 @@ def blocks(images: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def splits(rows: int) -> int:
-    """Return the number of parts to split rows into: the number of threads if it divides `rows`, else 1."""
+    """Return the number of equal parts to split `rows` into: the number of threads if possible, else 1."""
     threads = torch.get_num_threads()
     return threads if rows % threads == 0 else 1
 
@@ -56,10 +56,9 @@ def gemm_bias(left: Tensor, right: Tensor, bias: Bias, out: Float[Tensor, "rows 
 
 
 def gemm_accumulate(total: Float[Tensor, "p k co"], left: Tensor, right: Tensor) -> None:
-    """Add leftᵀ·right to `total`, split into one partial sum per matrix of `total`.
+    """Add leftᵀ·right to `total` as P partial products, each over a P-th of the rows.
 
-    Each partial sum covers an equal part of the rows, so `len(total)` must divide the number of rows. The caller sums
-    `total` over its first dimension.
+    P must divide the number of rows. The sum of `total` over its first dimension is the full product.
     """
     count = len(total)
     total.baddbmm_(left.unflatten(0, (count, -1)).transpose(1, 2), right.unflatten(0, (count, -1)))

@@ -1,6 +1,6 @@
 """Convolution with 1×1 kernels without padding: a matrix product over all pixels.
 
-The product is computed in blocks of rows, so that the output stays in the cache between adding bias and product.
+Each block of rows is small enough for its output to stay in the cache while bias and product are added.
 """
 
 import torch

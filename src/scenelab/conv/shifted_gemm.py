@@ -18,8 +18,8 @@ from torch import Tensor
 from scenelab.conv.gemm import Bias, Input, Output, Weight, blocks, gemm, gemm_accumulate, images_per_block
 
 
-class _Lines:
-    """Workspace for a block of padded images, stored as a matrix with one row per pixel."""
+class _PaddedBlock:
+    """Workspace for a block of zero-padded images, stored as a matrix with one row per pixel."""
 
     def __init__(self, input: Float[Tensor, "n h w ci"], kernel: int, padding: int) -> None:
         images, height, width, channels = input.shape
@@ -34,7 +34,7 @@ class _Lines:
         self.pixels = input.new_zeros(self.rows + (kernel - 1) * (self.pitch + 1), channels)
 
     def load(self, images: Float[Tensor, "b h w ci"]) -> None:
-        """Copy a block of images into the workspace and set its unused rows to zero."""
+        """Copy a block of images into the workspace; set the rows after the last image to zero."""
         (count, _, width, _), begin = images.shape, self.padding
         area = self.lines * self.pitch
         lines = self.pixels[: count * area].view(count, self.lines, self.pitch, -1)
@@ -42,33 +42,33 @@ class _Lines:
         self.pixels[count * area :].zero_()
 
     def windows(self, row: int, phase: int) -> Float[Tensor, "r kci"]:
-        """Return the K·Ci inputs of one kernel row for the output pixels phase, phase+K, …, as a view."""
+        """Return a view of the K·Ci inputs of kernel row `row`, for the outputs at pixels phase, phase+K, …."""
         start = phase + row * self.pitch
         return self.pixels[start : start + self.rows].view(self.rows // self.kernel, -1)
 
-    def new_positions(self, channels: int) -> Float[Tensor, "k r co"]:
-        """Return a zeroed buffer for the outputs at all pixels of the workspace, grouped by phase."""
+    def new_outputs(self, channels: int) -> Float[Tensor, "k r co"]:
+        """Return a zeroed buffer for outputs at all pixels of the workspace; index p has pixels p, p+K, …."""
         return self.pixels.new_zeros(self.kernel, self.rows // self.kernel, channels)
 
-    def valid(self, positions: Float[Tensor, "k r co"], phase: int, count: int) -> Float[Tensor, "b ho wp co"]:
-        """Return a view of the valid outputs of `count` images at columns phase, phase+K, …."""
+    def valid(self, outputs: Float[Tensor, "k r co"], phase: int, count: int) -> Float[Tensor, "b ho wp co"]:
+        """Return a view of the first `count` images' outputs at columns phase, phase+K, …, without discarded ones."""
         across = self.pitch // self.kernel
-        lines = positions[phase, : count * self.lines * across].view(count, self.lines, across, -1)
+        lines = outputs[phase, : count * self.lines * across].view(count, self.lines, across, -1)
         return lines[:, : self.height, : len(range(phase, self.width, self.kernel))]
 
 
 def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int, output: Output) -> None:
     """Write the convolution Y to `output`; the stride must be 1 and the padding less than K."""
     kernel = weight.shape[-1]
-    lines = _Lines(input, kernel, padding)
+    padded = _PaddedBlock(input, kernel, padding)
     slices = weight.permute(2, 3, 1, 0).reshape(kernel, -1, len(weight))
-    positions = lines.new_positions(len(weight))
-    for start, end in blocks(len(input), lines.images):
-        lines.load(input[start:end])
+    outputs = padded.new_outputs(len(weight))
+    for start, end in blocks(len(input), padded.images):
+        padded.load(input[start:end])
         for phase in range(kernel):
             for row in range(kernel):
-                gemm(lines.windows(row, phase), slices[row], positions[phase], add=row > 0)
-            valid, target = lines.valid(positions, phase, end - start), output[start:end, :, phase::kernel]
+                gemm(padded.windows(row, phase), slices[row], outputs[phase], add=row > 0)
+            valid, target = padded.valid(outputs, phase, end - start), output[start:end, :, phase::kernel]
             if bias is None:
                 target.copy_(valid)
             else:
@@ -81,15 +81,15 @@ def grad_weight(grad_output: Output, input: Input, kernel: int, stride: int, pad
     ∂Y is zero at discarded outputs.
     """
     channels, channels_in = grad_output.shape[-1], input.shape[-1]
-    lines = _Lines(input, kernel, padding)
-    positions = lines.new_positions(channels)
+    padded = _PaddedBlock(input, kernel, padding)
+    outputs = padded.new_outputs(channels)
     total = input.new_zeros(kernel, torch.get_num_threads(), kernel * channels_in, channels)
-    for start, end in blocks(len(input), lines.images):
-        lines.load(input[start:end])
-        if end - start < lines.images:
-            positions.zero_()
+    for start, end in blocks(len(input), padded.images):
+        padded.load(input[start:end])
+        if end - start < padded.images:
+            outputs.zero_()
         for phase in range(kernel):
-            lines.valid(positions, phase, end - start).copy_(grad_output[start:end, :, phase::kernel])
+            padded.valid(outputs, phase, end - start).copy_(grad_output[start:end, :, phase::kernel])
             for row in range(kernel):
-                gemm_accumulate(total[row], lines.windows(row, phase), positions[phase])
+                gemm_accumulate(total[row], padded.windows(row, phase), outputs[phase])
     return total.sum(dim=1).view(kernel, kernel, channels_in, channels).permute(3, 2, 0, 1)

@@ -16,7 +16,7 @@ Sides = tuple[int, ...]
 
 
 def _axis(side: int, outputs: int, tap: int, stride: int, padding: int) -> tuple[slice, slice]:
-    """Return along one axis the outputs h with 0 ≤ S·h+tap-P < `side`, and their inputs S·h+tap-P."""
+    """Return slices along one axis: outputs h with 0 ≤ S·h+tap-P < `side`, and their inputs S·h+tap-P."""
     first = max(0, -((tap - padding) // stride))
     last = max(first, min(outputs, (side - 1 - tap + padding) // stride + 1))
     start = stride * first + tap - padding
@@ -24,7 +24,7 @@ def _axis(side: int, outputs: int, tap: int, stride: int, padding: int) -> tuple
 
 
 def _taps(input: Sides, output: Sides, kernel: int, stride: int, padding: int) -> Iterator[tuple]:
-    """Yield (i, j, slices of the outputs' rows and columns, slices of the inputs' rows and columns) per tap."""
+    """Yield, per tap (i, j): i, j, two slices (rows, columns) of its outputs, and two slices of its inputs."""
     for i in range(kernel):
         for j in range(kernel):
             axes = zip(input, output, (i, j), strict=True)
@@ -33,7 +33,7 @@ def _taps(input: Sides, output: Sides, kernel: int, stride: int, padding: int) -
 
 
 def _place(values: Tensor, places: tuple[slice, slice], sides: Sides) -> Tensor:
-    """Return NHWC values at the given rows and columns of an image of zeros with the given sides."""
+    """Return NHWC images of zeros with height and width `sides` and `values` at rows and columns `places`."""
     for dim, place, side in zip((1, 2), places, sides, strict=True):
         before = [0, 0] * (3 - dim)  # F.pad begins with the last axis
         if place.step > 1:
@@ -44,7 +44,7 @@ def _place(values: Tensor, places: tuple[slice, slice], sides: Sides) -> Tensor:
 
 
 def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int, sides: Sides) -> Output:
-    """Return the convolution Y with the given height and width."""
+    """Return the convolution Y with height and width `sides`."""
     output = input.new_zeros(len(input), *sides, len(weight))
     for i, j, outputs, (rows, columns) in _taps(input.shape[1:3], sides, weight.shape[-1], stride, padding):
         output = output + _place(input[:, rows, columns] @ weight[:, :, i, j].t(), outputs, sides)
@@ -52,7 +52,7 @@ def forward(input: Input, weight: Weight, bias: Bias, stride: int, padding: int,
 
 
 def grad_input(grad_output: Output, weight: Weight, stride: int, padding: int, sides: Sides) -> Input:
-    """Return the gradient ∂X with the given height and width."""
+    """Return the gradient ∂X with height and width `sides`."""
     result = grad_output.new_zeros(len(grad_output), *sides, weight.shape[1])
     for i, j, (rows, columns), inputs in _taps(sides, grad_output.shape[1:3], weight.shape[-1], stride, padding):
         result = result + _place(grad_output[:, rows, columns] @ weight[:, :, i, j], inputs, sides)

@@ -97,7 +97,7 @@ class _Tiles:
         return self.transformed
 
     def outputs(self, like: Tensor, channels: int) -> tuple[Float[Tensor, "m m b d a c"], Float[Tensor, "b y x c"]]:
-        """Return two views of a zeroed buffer: tiles (m, m, n, down, across, c), and NHWC images padded to tiles."""
+        """Return two views of a zeroed buffer: as m×m output tiles, and as NHWC images padded to whole tiles."""
         images = like.new_zeros(self.images, self.down, self.tile, self.across, self.tile, channels)
         return images.permute(2, 4, 0, 1, 3, 5), images.flatten(3, 4).flatten(1, 2)
 

@@ -94,7 +94,7 @@ class Change(Value):
 class AttackedImage(Change):
     """Entry of `attack.json`: image, PNG of the adversarial example, true category, success, L∞ norm of the change.
 
-    `fooled_before`: the clean image was misclassified or had the target already, which is no success of the attack.
+    `fooled_before`: the clean image already was misclassified or had the target class, so `fooled` is false.
     `undefined`: the model's logits are NaN.
     """
 

@@ -117,7 +117,7 @@ def draw_faithfulness(faithfulness: Faithfulness, path: Path) -> None:
 
 
 def draw_sanity(sanity: Sanity, path: Path) -> None:
-    """Draw the rank correlation of maps before and after randomization, by layer, last one first, as PNG and SVG."""
+    """Plot the rank correlation of maps before and after randomization against layers, as PNG and SVG."""
     layers = next(iter(sanity.methods.values())).layers
     names = [layer.layer.removeprefix("network.").removeprefix("features.") for layer in layers]
     with new_figure(path, 1, 2, size=(12, 4.8), sharey=True) as (_, axes):

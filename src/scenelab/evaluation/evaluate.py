@@ -35,7 +35,7 @@ class Accuracy(Value):
 class EvaluationResult(Result):
     """Content of `results/SPLIT.json`: metrics on a split; a class without images has an accuracy of NaN, null in JSON.
 
-    An image with NaN among its logits is misclassified; it is not in confusion and accuracy per class.
+    An image with a NaN logit counts as misclassified, but not in the confusion matrix and accuracy per class.
     """
 
     split: str

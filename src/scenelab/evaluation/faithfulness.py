@@ -31,7 +31,7 @@ BLOB_SIZE = 16  # pixels per value of a blob map, as in the last feature maps of
 
 
 def areas(curves: Float[Tensor, "n s"]) -> Float[Tensor, " n"]:
-    """Return the area under each curve of probabilities, in [0, 1]; small is good for deletion, large for insertion."""
+    """Return the area in [0, 1] under each probability curve; lower is better for deletion, higher for insertion."""
     return torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1), dim=1)
 
 
@@ -107,7 +107,7 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Gain(Value):
-    """Mean area difference to a baseline over images, and its 95 % interval; positive if the method is better."""
+    """Mean difference in area from a baseline, with 95 % interval, over images; positive if the method is better."""
 
     mean: Number
     interval: Interval | None
@@ -137,7 +137,7 @@ class Faithfulness(SaliencyTest):
 
 
 class Completeness(SaliencyTest):
-    """Means over images: |Σ integrated gradients - Δ| and, `explained`, |Δ|, with Δ = logit(x) - logit(baseline)."""
+    """Mean over images of |Σ integrated gradients - Δ| (`gap`) and |Δ|, for Δ = logit(x) - logit(baseline)."""
 
     gap: Number
     explained: Number
@@ -175,7 +175,7 @@ def gain(values: list[float], baseline: list[float], sign: int) -> Gain:
 
 
 def measure_completeness(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> Completeness:
-    """Return the completeness of integrated gradients for the predicted classes; `names` are stored in the result."""
+    """Return the completeness of integrated gradients for the predicted classes; only store the methods `names`."""
     method, targets = IntegratedGradients(), top1(stored.model, images, batch_size=BATCH_SIZE)[1]
     values = method(stored.model, images, targets).contiguous(memory_format=torch.channels_last)
     gap = method.completeness_gap(stored.model, images, values, targets)

@@ -43,7 +43,7 @@ PAIRS, EACH = 6, 4  # rows and columns of the sheet of confused images
 def new_figure(
     path: Path, rows: int = 1, columns: int = 1, *, size: tuple[float, float], images: bool = False, **options: Any
 ) -> Iterator[tuple[Figure, Any]]:
-    """Yield a figure of `size` inches and its axes; write PNG and SVG and close it. `images` omits grid and SVG."""
+    """Yield a figure of `size` inches and its axes, then write PNG and SVG; for `images`, no grid and no SVG."""
     with plt.rc_context({**STYLE, "axes.grid": not images}):
         figure, axes = plt.subplots(rows, columns, figsize=size, **options)
         yield figure, axes

@@ -68,14 +68,14 @@ class Pointing(Value):
 
 
 class SceneSummary(Value):
-    """Number of images with one predicted class, and a summary per object class in these images."""
+    """Images with the same predicted class: their number, and a summary per object class."""
 
     images: int
     items: list[ItemSummary]
 
 
 class MethodLocalization(Value):
-    """Results of one method: pointing game, summary per object class, and the same per predicted scene."""
+    """Results of one method: pointing game, and summaries per object class, over all images and per predicted scene."""
 
     pointing: Pointing
     items: list[ItemSummary]

@@ -92,7 +92,7 @@ class Outcome(Value):
 
 
 class EpsilonResult(Value):
-    """Results per attack at one ε; accuracy under all attacks at this ε (`alone`) and at all ε up to it (`worst`)."""
+    """Results per attack at one ε; accuracy under all attacks at this ε (`alone`) or at all ε up to it (`worst`)."""
 
     epsilon: float
     name: str
@@ -102,7 +102,7 @@ class EpsilonResult(Value):
 
 
 class RobustnessResult(Result):
-    """Content of `results/robustness.json`; `begun` has the unfinished ε of an interrupted measurement."""
+    """Content of `results/robustness.json`; `begun` is the result for an ε with missing attacks."""
 
     version: str
     split: str
@@ -271,7 +271,7 @@ def _share(part: int, whole: int) -> Share:
 def find_signs(
     model: Model, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], entries: list[EpsilonResult]
 ) -> Iterator[MaskingSign]:
-    """Yield signs of gradient masking, from attack results (`entries`) and from correctly classified `images`."""
+    """Yield signs of gradient masking in attack results (`entries`) and on correctly classified `images`."""
     attacked = [entry for entry in entries if entry.attacks]
     if len(images):
         middle = attacked[len(attacked) // 2].epsilon if attacked else None

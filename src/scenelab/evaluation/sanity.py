@@ -112,9 +112,9 @@ def unrandomized(model: nn.Module) -> list[str]:
 
 
 def _similarity(original: Tensor, maps: Tensor) -> tuple[float | None, float | None, int]:
-    """Return mean and 95 % half-width of the rank correlation over images without constant maps, and the image count.
+    """Return mean and 95 % half-width of the rank correlation over images, and the number of these images.
 
-    The first two are None if most images have a constant map.
+    Images with a constant map are left out. If most images are, mean and half-width are None.
     """
     values = rank_correlation(original, maps)
     valid = values[~values.isnan()].tolist()
@@ -150,7 +150,7 @@ def check_sanity(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[
 
 
 def verdict(checks: list[LayerCheck]) -> str:
-    """Return a text: the cascading test's verdict, and layers that hardly change the maps when randomized alone."""
+    """Return the cascading test's verdict as text, with layers that hardly change the maps when randomized alone."""
     if not checks:
         return "the model has no layers that could be randomized"
     last, first = checks[0], checks[-1]

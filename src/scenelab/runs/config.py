@@ -107,7 +107,7 @@ class AdversarialConfig:
         return self.step_size or defaults.get(self.method, 0.01)
 
     @property
-    def passes(self) -> float:
+    def relative_flops(self) -> float:
         """FLOPs of a training step relative to a step without an attack.
 
         An attack step costs 2/3 of a training step, because it computes no weight gradients. The handout's method adds

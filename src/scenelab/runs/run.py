@@ -11,10 +11,7 @@ from scenelab.schema import parse
 
 
 def event_folder(path: Path) -> str:
-    """Return a folder of TensorBoard events as text; raise a LabError for bytes that are not UTF-8.
-
-    TensorBoard's writer encodes the path as UTF-8.
-    """
+    """Return a TensorBoard folder as text; raise a LabError if it is not UTF-8, as TensorBoard needs."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

@@ -77,7 +77,7 @@ def _rescaled(decay: float, adversarial: AdversarialConfig | None) -> float:
     """Return the EMA decay that averages the same fraction of a run in the fewer steps of adversarial training."""
     if adversarial is None or adversarial.method == "free":
         return decay
-    return max(0.0, 1 - (1 - decay) * adversarial.passes)
+    return max(0.0, 1 - (1 - decay) * adversarial.relative_flops)
 
 
 def _row(run: Run, name: str, what: str, measured: RobustnessResult, epsilons: list[float]) -> AdversarialRow:

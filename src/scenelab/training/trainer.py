@@ -133,8 +133,8 @@ class Trainer:
             parts = max(1, min(config.accumulate, count // self.world.size))  # equal on all ranks
             results = train_step(state, self.network, config, images, labels, weight=weight, parts=parts)
         state.step = number + 1
-        passes = config.adversarial.passes if config.adversarial else 1.0
-        state.run.flops += round(passes * count * self._flops_per_image(side))
+        factor = config.adversarial.relative_flops if config.adversarial else 1.0
+        state.run.flops += round(factor * count * self._flops_per_image(side))
         self._record(*results, labels, learning_rate, start_time)
         return count
 
