@@ -79,9 +79,10 @@ class AdaptiveStep:
     def _apply_checkpoint(
         self, state: AdaptiveState, points: Tensor, values: Tensor, grads: Tensor, span: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return points, values and gradients; reset images without progress to their best point (section 3.2).
+        """Return points, values and gradients after a checkpoint (section 3.2).
 
-        The step size of these images in `state` is halved. `span` is the number of steps since the last checkpoint.
+        Images without progress continue from their best point, and their step size in `state` is halved. `span` is the
+        number of steps since the previous checkpoint.
         """
         same_step = state.step_size == state.step_size_at_checkpoint
         stuck = same_step & (state.best_value <= state.best_value_at_checkpoint)
@@ -134,7 +135,7 @@ class TargetedAPGD(Attack):
 
     Attributes:
         steps: steps per target class.
-        classes: number of target classes per image, in descending order of the logits, without the label.
+        classes: number of classes to target per image, by descending logit, without the label.
     """
 
     steps: int = 100

@@ -194,7 +194,7 @@ def _logits(model: Model, images: Images, batch_size: int) -> Logits:
 
 
 def _resolve_goal(images: Images, clean: Logits, labels: Any, targets: Any, seed: int) -> Goal:
-    """Return a goal with valid class indices; labels default to predictions, and target rules use `clean` logits."""
+    """Return the attack's goal after checking labels (by default the predictions) and targets (indices or a rule)."""
     if isinstance(targets, str) and targets not in ("least-likely", "random"):
         raise LabError(f"targets is {targets!r}; expected class indices, least-likely, random or None")
     labels = clean.argmax(dim=1) if labels is None else classifier.to_classes(labels, images, name="labels")

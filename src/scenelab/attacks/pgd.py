@@ -80,7 +80,7 @@ class PGD(Attack):
 
     @property
     def skip_fooled(self) -> bool:
-        """Whether images that already fool the model are returned unchanged: with random starts and `keep_best`."""
+        """Whether to leave images that already fool the model unchanged: if starts are random and `keep_best`."""
         return (self.random_start or self.restarts > 1) and self.keep_best
 
     def perturb(self, batch: Batch) -> Images:

@@ -18,14 +18,14 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries out of 10
 
 
 def area_share(query: int, queries: int) -> float:
-    """Return the fraction of the image area covered by the square of query number `query` out of `queries`."""
+    """Return the fraction of the image area that the square covers at query number `query` of `queries`."""
     moment = query / queries * 10_000
     return FIRST_SHARE / 2 ** sum(moment > halving for halving in HALVINGS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Square(Attack):
-    """Square Attack: start from vertical stripes of ±ε, then add random squares of ±ε that increase the margin.
+    """Square Attack: start from vertical stripes of ±ε, then keep random squares of ±ε that increase the margin.
 
     Attributes:
         queries: maximum number of forward passes per image.
@@ -39,7 +39,7 @@ class Square(Attack):
         check_count("queries", self.queries)
 
     def perturb(self, batch: Batch) -> Images:
-        """Return the point with the largest margin found per image."""
+        """Return the perturbed image with the largest `margin` found, per image."""
         images, threat = batch.images, batch.threat
         channels, height, width = images.shape[1:]
         generators = [generator_for((batch.seed, row), torch.device("cpu")) for row in batch.rows.tolist()]

@@ -68,7 +68,7 @@ class Threat(ABC):
 
     @abstractmethod
     def is_inside(self, perturbation: Images) -> Bool[Tensor, "..."]:
-        """Return a mask of what is inside the ball, without tolerance: values for L∞, else images (N×1×1×1)."""
+        """Return a mask of the values (L∞) or images (L2, N×1×1×1) that are inside the ball, without tolerance."""
 
     @abstractmethod
     def round_levels(self, levels: Images) -> Images:
@@ -123,7 +123,7 @@ class Threat(ABC):
         return points if self.dtype is None else self._round(images, points, self.dtype)
 
     def _round(self, images: Images, points: Images, dtype: torch.dtype) -> Images:
-        """Return points rounded to `dtype`; where that leaves the ball or bounds, round toward the image instead.
+        """Return points rounded to the nearest value of `dtype` or, outside the ball or bounds, toward the image.
 
         The perturbation is inside the ball both exactly and when computed in `dtype`.
         """
@@ -175,7 +175,7 @@ class Linf(Threat):
         return _widen(perturbation).abs() <= self.epsilon
 
     def round_levels(self, levels: Images) -> Images:
-        """Return the nearest integers, clamped to the largest integer inside the ball."""
+        """Return values, in units of 1/255, rounded to the nearest integer and clamped to the ball."""
         limit = math.floor(LEVELS * self.epsilon + TOLERANCE)
         return levels.round().clamp_(-limit, limit)
 
@@ -212,5 +212,5 @@ class L2(Threat):
         return (_widen(self.norm(perturbation)) * (1 + slack) <= self.epsilon).view(-1, 1, 1, 1)
 
     def round_levels(self, levels: Images) -> Images:
-        """Return values truncated toward zero, so that no norm grows; 1.9999998 counts as 2 (rounding error)."""
+        """Return values truncated toward zero, with a tolerance for rounding errors, so that no norm grows."""
         return (levels * (1 + TOLERANCE)).trunc()

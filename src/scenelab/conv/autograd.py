@@ -53,8 +53,8 @@ class Conv2dFunction(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: batching.Dims, *arguments: Any) -> tuple[Tensor, int]:
-        """Return the outputs of a batch of convolutions, stacked in dimension 0, and 0."""
-        checks.check(*map(_autocast, batching.sample(arguments, in_dims)))
+        """Return the outputs of a batch of convolutions, and 0, the dimension in which they are stacked."""
+        checks.check(*map(_autocast, batching.first_item(arguments, in_dims)))
         if in_dims[1:3] == (None, None):
             return batching.apply(Conv2dFunction, info, in_dims, arguments, axes=(0, 0)), 0
         input, weight, bias, *geometry = arguments
@@ -143,7 +143,7 @@ def convolve(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pa
 
 
 def save_context(ctx: Any, input: Tensor, weight: Tensor, stride: int, padding: int) -> None:
-    """Save the input if the weight needs a gradient, and the weight if the input does, for `gradients`."""
+    """Save what `gradients` needs: the input for the weight's gradient, the weight for the input's gradient."""
     needs_input, needs_weight = ctx.needs_input_grad[:2]
     ctx.save_for_backward(input if needs_weight else None, weight if needs_input else None)
     ctx.input_shape, ctx.kernel_size = tuple(input.shape), weight.shape[-1]
@@ -167,7 +167,7 @@ def gradients(ctx: Any, grad_output: Float[Tensor, "n co ho wo"]) -> Gradients:
 
 
 def _product_rule(function: type[Function], ctx: Any, left: Tensor | None, right: Tensor | None, *rest: Any) -> Any:
-    """Return the tangent dL·R + L·dR of a bilinear Function, for tangents dL (`left`) and dR (`right`) or None."""
+    """Return dL·R + L·dR for a bilinear Function, with saved L and R and tangents dL (`left`), dR (`right`) or None."""
     batching.check_forward_mode()
     first, second = ctx.saved_tensors
     terms = [] if left is None else [function.apply(left, second, *rest)]

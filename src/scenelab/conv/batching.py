@@ -35,7 +35,7 @@ def apply(function: type[Function], info: Any, in_dims: Dims, arguments: tuple, 
         pairs = zip(*(factor.unbind(dim) for factor, dim in zip(factors, dims, strict=True)), strict=True)
         return torch.stack([function.apply(*pair, size, *rest) for pair in pairs])
     if None not in dims:  # an empty batch: its results depend on no value
-        factors, dims = [factors[0], sample(factors, dims)[1]], (dims[0], None)
+        factors, dims = [factors[0], first_item(factors, dims)[1]], (dims[0], None)
     batched = 0 if dims[1] is None else 1
     axis = axes[batched]
     factor = factors[batched].movedim(dims[batched], axis)
@@ -46,8 +46,8 @@ def apply(function: type[Function], info: Any, in_dims: Dims, arguments: tuple, 
     return result.unflatten(batched, (info.batch_size, factor.shape[axis + 1])).movedim(batched, 0)
 
 
-def sample(arguments: Any, in_dims: Dims) -> list[Any]:
-    """Return the arguments of the first item of a batch; if the batch is empty, zeros of the same shape."""
+def first_item(arguments: Any, in_dims: Dims) -> list[Any]:
+    """Return the arguments of the first batch item or, if the batch is empty, zeros of the same shapes."""
     pairs = list(zip(arguments, in_dims, strict=True))
     if all(dim is None or value.shape[dim] for value, dim in pairs):
         return [value if dim is None else value.select(dim, 0) for value, dim in pairs]

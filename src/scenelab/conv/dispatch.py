@@ -105,7 +105,7 @@ def grad_weight(grad_output: Output, input: Input, kernel_size: int, stride: int
 
 
 def _is_finite(values: Tensor) -> bool:
-    """Return whether all values are finite; on GPUs (no synchronization) and while tracing, return True unseen."""
+    """Return whether all values are finite; skip the check (True) while tracing and on GPUs, which it would stall."""
     if values.device.type != "cpu" or torch.compiler.is_compiling():
         return True
     try:
@@ -115,7 +115,7 @@ def _is_finite(values: Tensor) -> bool:
 
 
 def _to_nchw(tensor: Float[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
-    """Return NHWC as NCHW in channels_last format; not a view."""
+    """Return a copy of an NHWC tensor with shape NCHW, in channels_last format."""
     return tensor.permute(0, 3, 1, 2).clone()
 
 
@@ -126,12 +126,12 @@ def _compute_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def _to_nhwc(tensor: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w c"]:
-    """Return NCHW as contiguous NHWC in the dtype of the computation; a view where no copy is needed."""
+    """Return an NCHW tensor as contiguous NHWC in the dtype of the computation; copy only where needed."""
     return tensor.to(_compute_dtype(tensor)).permute(0, 2, 3, 1).contiguous()
 
 
 def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Return an uninitialized channels-last tensor in the dtype of the computation; not a view."""
+    """Return an uninitialized channels-last tensor in the dtype of the computation."""
     return torch.empty(shape, dtype=_compute_dtype(like), device=like.device, memory_format=torch.channels_last)
 
 

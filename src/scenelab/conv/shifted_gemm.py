@@ -47,11 +47,11 @@ class _PaddedBlock:
         return self.pixels[start : start + self.rows].view(self.rows // self.kernel, -1)
 
     def new_outputs(self, channels: int) -> Float[Tensor, "k r co"]:
-        """Return a zeroed buffer for outputs at all pixels of the workspace; index p has pixels p, p+K, …."""
+        """Return a zeroed buffer for outputs at all pixels of the workspace; entry p contains pixels p, p+K, …."""
         return self.pixels.new_zeros(self.kernel, self.rows // self.kernel, channels)
 
     def valid(self, outputs: Float[Tensor, "k r co"], phase: int, count: int) -> Float[Tensor, "b ho wp co"]:
-        """Return a view of the first `count` images' outputs at columns phase, phase+K, …, without discarded ones."""
+        """Return a view of the valid outputs of the first `count` images at columns phase, phase+K, …."""
         across = self.pitch // self.kernel
         lines = outputs[phase, : count * self.lines * across].view(count, self.lines, across, -1)
         return lines[:, : self.height, : len(range(phase, self.width, self.kernel))]

@@ -35,7 +35,7 @@ class Accuracy(Value):
 class EvaluationResult(Result):
     """Content of `results/SPLIT.json`: metrics on a split; a class without images has an accuracy of NaN, null in JSON.
 
-    An image with a NaN logit counts as misclassified, but not in the confusion matrix and accuracy per class.
+    An image with a NaN logit counts as misclassified; confusion matrix and accuracy per class leave it out.
     """
 
     split: str
@@ -96,7 +96,7 @@ def csv_path(path: str) -> str:
 
 
 def _write_predictions(path: Path, logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> None:
-    """Write one CSV row per image: path, label, confidence, and the classes of up to five top predictions."""
+    """Write one CSV row per image: path, label, confidence, and up to five most likely classes."""
     confidence = logits.softmax(dim=1).max(dim=1).values
     guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices
     with atomic_write(path, "w") as file:

@@ -107,7 +107,7 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Gain(Value):
-    """Mean difference in area from a baseline, with 95 % interval, over images; positive if the method is better."""
+    """Mean over images of the difference in area from a baseline, and its 95 % interval; positive is better."""
 
     mean: Number
     interval: Interval | None
@@ -175,7 +175,7 @@ def gain(values: list[float], baseline: list[float], sign: int) -> Gain:
 
 
 def measure_completeness(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> Completeness:
-    """Return the completeness of integrated gradients for the predicted classes; only store the methods `names`."""
+    """Return the completeness of integrated gradients for the predicted classes; `names` is copied to it."""
     method, targets = IntegratedGradients(), top1(stored.model, images, batch_size=BATCH_SIZE)[1]
     values = method(stored.model, images, targets).contiguous(memory_format=torch.channels_last)
     gap = method.completeness_gap(stored.model, images, values, targets)

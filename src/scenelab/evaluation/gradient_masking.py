@@ -91,7 +91,7 @@ def check_black_box(epsilon: str, *, fooled: int, images: int) -> Iterator[Maski
 
 
 def check_monotone(accuracies: list[tuple[float, float]]) -> Iterator[MaskingSign]:
-    """Yield a sign of masking if accuracy rises by over 2 percentage points from one (ε, percent) to the next."""
+    """Yield a sign of masking if accuracy, in pairs (ε, percent), rises by over 2 points from one ε to the next."""
     for (small, before), (large, after) in pairwise(accuracies):
         if after > before + SLACK:
             yield _sign("not monotone", large, after, small, before)

@@ -45,7 +45,7 @@ def wilson(correct: int, count: int) -> Interval:
 
 
 def bernoulli_error(shares: Sequence[float]) -> float:
-    """Return the normal 95 % half-width of a sum of independent Bernoulli variables with means `shares`."""
+    """Return the normal 95 % half-width for a sum of independent Bernoulli variables with means `shares`."""
     return NORMAL * math.sqrt(sum(share * (1 - share) for share in shares))
 
 

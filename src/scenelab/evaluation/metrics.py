@@ -45,7 +45,7 @@ def predict_logits(
 def hits(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], k: int) -> Bool[Tensor, " n"]:
     """Return a mask of the images with the label among the k largest logits; false where a logit is NaN.
 
-    With at most k classes, this is true for every image without NaN.
+    With at most k classes, the mask is true for every image without NaN.
     """
     is_hit = (logits.topk(min(k, logits.shape[1]), dim=1).indices == labels[:, None]).any(dim=1)
     return is_hit & ~logits.isnan().any(dim=1)

@@ -155,7 +155,7 @@ class TrainConfig:
         log_every: steps between two rows of metrics.
         checkpoint_seconds: maximum seconds between two checkpoints.
         threads: number of CPU threads; 0 uses all cores available to the process.
-        device: a device of torch, such as cpu, cuda, cuda:1 or mps; `auto` is cuda, else mps, else cpu.
+        device: a PyTorch device, such as cpu, cuda, cuda:1 or mps; `auto` is cuda, else mps, else cpu.
     """
 
     recipe: Line = "custom"
