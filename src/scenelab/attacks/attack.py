@@ -156,7 +156,7 @@ class Attack(ABC):
 
 
 def with_restarts(batch: Batch, run_once: Callable[[Batch, int], AscentResult], restarts: int) -> Images:
-    """Return the best point of each image over several restarts, by success and then by loss.
+    """Return the point with the largest loss over several restarts, per image, successful points first.
 
     Each restart attacks only images on which all restarts before it failed. `run_once` attacks a batch, given the batch
     and the index of the restart.
@@ -189,7 +189,7 @@ def _cast_model(model: Model, dtype: torch.dtype) -> Model:
 
 
 def _logits(model: Model, images: Images, batch_size: int) -> Logits:
-    """Return the N×K logits of the images; if there are no images, return 0×2 without calling the model."""
+    """Return the N×K logits of the images; for no images, return an empty 0×2 tensor without calling the model."""
     return classifier.batched_logits(model, images, batch_size) if len(images) else images.new_empty(0, 2)
 
 

@@ -26,9 +26,9 @@ class StepRule(Protocol):
 
 @dataclass(frozen=True)
 class AscentResult:
-    """Result of gradient ascent: final points, loss values, and whether the model was fooled at any step.
+    """Result of gradient ascent: one point per image, its loss, and whether any evaluated point fooled the model.
 
-    Without `keep_best`, the final points are not evaluated, so `values` and `fooled` are from the steps before.
+    Without `keep_best`, the last point is not evaluated, so `values` and `fooled` describe the points before.
     """
 
     points: Images
@@ -42,7 +42,7 @@ class GradientAscent:
 
     Attributes:
         early_stop: remove an image from the batch once it fools the model.
-        keep_best: return the best point per image, by success and then by loss; if false, the last point.
+        keep_best: return the point with the largest loss per image, successful points first; if false, the last point.
     """
 
     threat: Threat

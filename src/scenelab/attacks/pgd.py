@@ -54,7 +54,7 @@ class PGD(Attack):
         momentum: decay of the accumulated gradient, in [0, 1]; Dong et al. (2018) use 1.
         loss_fn: `cross_entropy`, `margin`, `dlr`, or any function of logits and goal.
         early_stop: stop an image's run once it fools the model; with `keep_best`, the success rate does not change.
-        keep_best: return the best point of all steps, by success and then by loss; if false, the last point.
+        keep_best: return the point with the largest loss, successful points first; if false, the last point.
     """
 
     steps: int = 10
@@ -80,7 +80,7 @@ class PGD(Attack):
 
     @property
     def skip_fooled(self) -> bool:
-        """Whether to leave images that already fool the model unchanged: if starts are random and `keep_best`."""
+        """Whether images that already fool the model stay unchanged; true for random starts with `keep_best`."""
         return (self.random_start or self.restarts > 1) and self.keep_best
 
     def perturb(self, batch: Batch) -> Images:

@@ -74,7 +74,7 @@ class SmoothGrad(Gradient):
         return self._moments(batch)[0][None]
 
     def _moments(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return mean and variance of one image's gradients over the noisy copies, each C×H×W (Chan et al. 1983)."""
+        """Return mean and variance of one image's gradients over noisy copies, C×H×W (method of Chan et al. 1983)."""
         image = batch.images[0].detach()
         generator = torch.Generator(device=image.device).manual_seed(self.seed)
         mean, squares, seen = torch.zeros_like(image), torch.zeros_like(image), 0

@@ -65,7 +65,7 @@ def guess(stored: Stored, images: Path, names: list[str]) -> Guesses:
 
 
 def write_guesses(path: Path, guesses: Guesses) -> None:
-    """Write predicted labels to the challenge's text file."""
+    """Write predicted labels to a file in the challenge's text format."""
     with atomic_write(path, "w") as file:
         for name, labels in guesses.items():
             if "\n" in name or "\r" in name:
@@ -74,7 +74,7 @@ def write_guesses(path: Path, guesses: Guesses) -> None:
 
 
 def read_guesses(path: Path) -> Guesses:
-    """Read predicted labels from the challenge's text file.
+    """Read predicted labels from a file in the challenge's text format.
 
     Raises:
         LabError: the file is missing, a line is not a name and five labels, or an image occurs twice.

@@ -83,7 +83,7 @@ class MethodLocalization(Value):
 
 
 class Localization(SaliencyTest):
-    """Localization by method, and the error messages of invalid annotations."""
+    """Localization results by method, and the error messages of invalid annotations."""
 
     broken: list[str]
     methods: dict[str, MethodLocalization]

@@ -57,7 +57,7 @@ class MethodSanity(Value):
 
 
 class Sanity(SaliencyTest):
-    """Results by method, and names of the parameters that cannot be randomized (`untouched`)."""
+    """Randomization test results by method, and names of parameters that cannot be randomized (`untouched`)."""
 
     untouched: list[str]
     methods: dict[str, MethodSanity]

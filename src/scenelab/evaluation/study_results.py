@@ -175,7 +175,7 @@ class DesignStudy(Study):
 
 
 class WorstCase(Share):
-    """Accuracy under all attacks at one ε and smaller ones; `name` is ε as text, such as `4/255`."""
+    """Accuracy under all attacks at one ε and all smaller ε; `name` is ε as text, such as `4/255`."""
 
     epsilon: float
     name: str
