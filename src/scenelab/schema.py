@@ -42,7 +42,7 @@ def _one_line(text: str) -> str:
 
 
 def _hide(value: Any) -> Any:
-    """Replace surrogates by private-use characters in all strings of a JSON-compatible value."""
+    """Replace surrogates, which pydantic rejects, by private-use characters in all strings of a JSON value."""
     if isinstance(value, str):
         return value.translate(HIDDEN)
     if isinstance(value, dict):

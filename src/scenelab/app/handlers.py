@@ -32,7 +32,7 @@ NO_RESULT = (None, None, None, None)
 
 
 class Handlers:
-    """Handlers that apply the session of a given name to an uploaded image, with a cache of the last decoded images."""
+    """Handlers for an uploaded image and a network, selected by session name; the last decoded images are cached."""
 
     def __init__(self, sessions: list[Session], gallery: ErrorsGallery | None) -> None:
         self.sessions = {session.name: session for session in sessions}

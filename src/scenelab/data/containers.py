@@ -1,6 +1,6 @@
 """Image file containers: recognize the format, drop metadata, and read the orientation and the number of scans.
 
-Pillow fails on damaged metadata, and metadata can make it use any amount of time and memory. It gets files without any.
+Damaged or hostile metadata makes Pillow fail or use unlimited time and memory, so metadata is removed first.
 """
 
 import re
@@ -51,12 +51,12 @@ class Content:
 
 
 def recognize(head: bytes) -> str | None:
-    """Return the format that the first bytes of a file show, as Pillow names it, or None if it is not in MAGIC."""
+    """Return Pillow's name of an image format that can be read (a key of MAGIC), from a file's first bytes, or None."""
     return next((name for name, magic in MAGIC.items() if magic.match(head)), None)
 
 
 def recognize_other(head: bytes) -> str | None:
-    """Return the name of a format in OTHER_MAGIC, or None."""
+    """Return the name of an image format that cannot be read, such as JPEG XL, from a file's first bytes, or None."""
     return next((name for name, magic in OTHER_MAGIC.items() if magic.match(head)), None)
 
 
@@ -107,7 +107,7 @@ def _strip_png(data: bytes) -> Content:
 
 
 def _raw_profile(text: bytes, compressed: bool) -> bytes:
-    """Return the EXIF block that ImageMagick writes into a text chunk: name, length and hexadecimal digits."""
+    """Return the EXIF block that ImageMagick stores in a PNG text chunk as hexadecimal digits; b"" if invalid."""
     try:
         text = zlib.decompressobj().decompress(text[1:], MAX_PROFILE_BYTES) if compressed else text[:MAX_PROFILE_BYTES]
         return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
@@ -132,7 +132,7 @@ def _strip_webp(data: bytes) -> Content:
 
 
 def _strip_gif(data: bytes) -> Content:
-    """Keep the screen, the first image and the transparency before it."""
+    """Remove all extensions before the first image except graphic control extensions, which store transparency."""
     position = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
     kept = [data[:position]]
     while data[position] != 0x2C:  # until the first image
@@ -149,7 +149,7 @@ def _strip_gif(data: bytes) -> Content:
 
 
 def _strip_tiff(data: bytes) -> Content:
-    """Append a directory with the tags of PIXEL_TAGS only, and point the header to it."""
+    """Append a TIFF directory with only the tags in PIXEL_TAGS, and make it the file's first directory."""
     order, entry, entries = _read_directory(data)
     is_big = entry.size == 20
     tags = {tag: (tag, kind, count, value) for tag, kind, count, value in entries if tag in PIXEL_TAGS}
@@ -192,7 +192,7 @@ def _directory_orientation(order: str, entries: list[Entry]) -> int:
 
 
 def _orientation(exif: bytes, xmp: bytes) -> int:
-    """Return the orientation in an EXIF block, else in an XMP block, else 1; damaged blocks have none."""
+    """Return the orientation (1 to 8) in an EXIF block, else in an XMP block; 1 if both are missing or damaged."""
     try:
         order, _, entries = _read_directory(re.sub(rb"^(Exif\0\0)+", b"", exif))
         orientation = _directory_orientation(order, entries)

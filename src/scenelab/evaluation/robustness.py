@@ -102,7 +102,7 @@ class EpsilonResult(Value):
 
 
 class RobustnessResult(Result):
-    """Content of `results/robustness.json`; `begun` has the unfinished ε of an interrupted measurement."""
+    """Content of `results/robustness.json`; `begun` has the partial results at the ε of an interrupted measurement."""
 
     version: str
     split: str

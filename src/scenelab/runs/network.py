@@ -93,10 +93,10 @@ def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
 
 
 def plain_names(weights: dict[str, torch.Tensor], expected: Collection[str] = ()) -> dict[str, torch.Tensor]:
-    """Return the weights without the prefixes of wrappers in their names, in any order and number.
+    """Return the weights without the prefixes that wrappers such as `DataParallel` add to their names.
 
-    Names that equal the `expected` ones are kept. The names of compiled or sharded modules have parts of their own. A
-    moving average has a counter of its own.
+    Weights with the `expected` names are returned unchanged. Prefixes of compiled and sharded modules are removed
+    anywhere in a name, others only if all names have them. The counter `n_averaged` of a moving average is dropped.
     """
     if weights.keys() == set(expected):
         return weights

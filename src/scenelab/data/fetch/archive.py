@@ -22,7 +22,7 @@ DAMAGE += (EOFError, ValueError, OverflowError, RecursionError, NotImplementedEr
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Maximum size of an archive's content, checked during extraction."""
+    """Limits on an archive's content, checked during extraction: bytes in total, files, and bytes per file."""
 
     max_bytes: int = 8 << 30  # MiniPlaces has 0.8 GB
     max_files: int = 500_000  # MiniPlaces has 124,000
@@ -69,7 +69,7 @@ def _unpack(file: IO[bytes], folder: Path, limits: Limits) -> None:
 
 
 class _Extraction(Extractor):
-    """Extraction of a data set: any problem refuses the archive; what a tar skips counts, because it is unpacked."""
+    """Extractor of a data set. Any problem refuses the archive. Skipped tar members count towards `max_bytes`."""
 
     def __init__(self, folder: Path, limits: Limits, advance: Advance) -> None:
         super().__init__(limits.max_files, limits.max_files, limits.max_bytes, limits.max_file_bytes)

@@ -135,11 +135,11 @@ def _continues(response: requests.Response, size: int, validator: str) -> bool:
         return False
     if response.status_code == 416:
         return response.headers.get("Content-Range") == f"bytes */{size}"
-    return _announced(response)[0] == size
+    return _content_range(response)[0] == size
 
 
-def _announced(response: requests.Response) -> tuple[int, int | None, int | None]:
-    """Return the byte range of the response in the file (end exclusive), and the file's size; None if unknown."""
+def _content_range(response: requests.Response) -> tuple[int, int | None, int | None]:
+    """Return the first byte and exclusive end of the response in the file, and the file's size; None if unknown."""
     match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if response.status_code == 206 and match:
         end = int(match[2]) + 1
@@ -160,7 +160,7 @@ def _receive(response: requests.Response, target: Path, address: str) -> None:
     Raises:
         _FailedRequestError: the length differs from Content-Length.
     """
-    start, end, total = _announced(response)
+    start, end, total = _content_range(response)
     with _part(target).open("r+b" if start else "wb") as file, progress(target.name, total, unit="bytes") as advance:
         if not start:
             os.fsync(file.fileno())  # the old bytes must be gone before the new validator is written
