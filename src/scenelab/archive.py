@@ -97,7 +97,7 @@ def split_name(name: str) -> list[str] | None:
 
 
 def write_file(path: Path, data: Iterable[bytes], max_bytes: int) -> tuple[int, bool]:
-    """Write chunks to a new file, at most `max_bytes`; return its size and if all fit. Delete it if `data` raises."""
+    """Write at most `max_bytes` to a new file; return its size and whether all data fit. Delete it if `data` fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     size = 0
     with open(path, "xb") as file:

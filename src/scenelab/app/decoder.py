@@ -1,6 +1,6 @@
 """Decode uploaded images in a process with limits on time and memory, so that no image can stop the explorer.
 
-`read_pixels` itself stays below 6 seconds and 900 MiB for every known hostile image; the process stops any other.
+`read_pixels` needs at most 6 seconds and 900 MiB for every known hostile image; the limits are for unknown ones.
 """
 
 import io
@@ -89,7 +89,7 @@ def _limit_memory(memory: int) -> None:
 
 
 def main() -> None:
-    """Read JSON paths from stdin; write per path an empty line, then the shape and pixels or an error message."""
+    """For each JSON path on stdin, write an empty line, decode it, and write shape and pixels or an error message."""
     _limit_memory(int(sys.argv[1]))
     output = sys.stdout.buffer
     for request in sys.stdin.buffer:

@@ -70,30 +70,30 @@ def strip(data: bytes, kind: str) -> Content:
 
 
 def _strip_jpeg(data: bytes) -> Content:
-    kept, exif, xmp, scans, position = [data[:2]], b"", b"", 0, 2
+    parts, exif, xmp, scans, position = [data[:2]], b"", b"", 0, 2
     while (marker := MARKER.search(data, position)) and (code := data[marker.end() - 1]) != END_OF_IMAGE:
         start = marker.end()
         position = start + max(2, int.from_bytes(data[start : start + 2], "big"))
         if code == START_OF_SCAN:
             if not scans:
-                kept.append(data[marker.start() :])
+                parts.append(data[marker.start() :])
             scans += 1
         elif not scans and code in PIXEL_MARKERS:
-            kept.append(data[marker.start() : position])
+            parts.append(data[marker.start() : position])
         elif code == APP1 and data.startswith(b"Exif\0\0", start + 2):
             exif = exif or data[start + 2 : position]
         elif code == APP1 and data.startswith(b"http://ns.adobe.com/xap/", start + 2):
             xmp = xmp or data[start + 2 : position]
-    return Content(b"".join(kept), _orientation(exif, xmp), scans)
+    return Content(b"".join(parts), _orientation(exif, xmp), scans)
 
 
 def _strip_png(data: bytes) -> Content:
-    kept, exif, xmp, position = [data[:8]], b"", b"", 8
+    parts, exif, xmp, position = [data[:8]], b"", b"", 8
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         if not kind[0] & 0x20:  # critical chunks have an upper-case letter
-            kept.append(data[position:end])
+            parts.append(data[position:end])
         elif kind == b"eXIf":
             exif = data[position + 8 : end - 4]
         elif kind in (b"tEXt", b"zTXt") and data.startswith(b"Raw profile type exif\0", position + 8):
@@ -103,7 +103,7 @@ def _strip_png(data: bytes) -> Content:
         position = end
         if kind == b"IEND":
             break
-    return Content(b"".join(kept), _orientation(exif, xmp))
+    return Content(b"".join(parts), _orientation(exif, xmp))
 
 
 def _raw_profile(text: bytes, compressed: bool) -> bytes:
@@ -116,25 +116,25 @@ def _raw_profile(text: bytes, compressed: bool) -> bytes:
 
 
 def _strip_webp(data: bytes) -> Content:
-    kept, exif, xmp, position = [], b"", b"", 12
+    parts, exif, xmp, position = [], b"", b"", 12
     while position + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, position)
         end = position + 8 + length + length % 2
         if kind in PIXEL_CHUNKS:
-            kept.append(data[position:end])
+            parts.append(data[position:end])
         elif kind == b"EXIF":
             exif = data[position + 8 : end]
         elif kind == b"XMP ":
             xmp = data[position + 8 : end]
         position = end
-    pixels = b"WEBP" + b"".join(kept)
+    pixels = b"WEBP" + b"".join(parts)
     return Content(b"RIFF" + struct.pack("<I", len(pixels)) + pixels, _orientation(exif, xmp))
 
 
 def _strip_gif(data: bytes) -> Content:
     """Remove all extensions before the first image except graphic control extensions, which store transparency."""
     position = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
-    kept = [data[:position]]
+    parts = [data[:position]]
     while data[position] != 0x2C:  # until the first image
         start, position = position, position + 1
         if data[start] != 0x21:  # not an extension either
@@ -144,8 +144,8 @@ def _strip_gif(data: bytes) -> Content:
             position += data[position] + 1
         position += 1
         if data[start + 1] == 0xF9:
-            kept.append(data[start:position])
-    return Content(b"".join([*kept, data[position:]]))
+            parts.append(data[start:position])
+    return Content(b"".join([*parts, data[position:]]))
 
 
 def _strip_tiff(data: bytes) -> Content:

@@ -44,7 +44,7 @@ def hash_file(path: Path) -> np.ndarray:
 
 
 def reraise_disk_error(error: BaseException | None, path: Path) -> None:
-    """Raise a LabError if `error` comes from the disk; disk errors end the run even with `--damaged skip`."""
+    """Raise a LabError if the disk failed, not just one file, to end the command even with `--damaged skip`."""
     if isinstance(error, OSError) and error.errno not in (None, *FILE_ERRORS):  # None: raised by Pillow
         cause = error.strerror or error
         raise LabError(f"cannot read {path}: {cause}; fix the disk, then run the command again") from error

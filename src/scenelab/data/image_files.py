@@ -67,8 +67,8 @@ class ImageFiles:
 def is_image(path: Path) -> bool | None:
     """Return True for an image that is read, False for a file that looks like an image, and None for other files.
 
-    Names decide for the common suffixes, else the first bytes. Hidden files, broken links, partial downloads, copies
-    made by editors, and raw camera files (of which only a thumbnail could be read) look like images.
+    Files without a common suffix are recognized by their first bytes. Hidden files, broken links, partial downloads,
+    copies made by editors, and raw camera files (Pillow reads only their thumbnail) look like images.
     """
     name, suffix = path.name.lower(), path.suffix.lower()
     if name.startswith("._"):  # macOS stores attributes in it

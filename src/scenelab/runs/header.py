@@ -50,7 +50,7 @@ Kind = TypeVar("Kind", bound="Header")
 
 
 class Header(Model):
-    """Values in every scenelab checkpoint; the handout's `main.py` stores only `state_dict`, `epoch`, `model_arch`."""
+    """Values in every scenelab checkpoint; of them, the handout's `main.py` stores only the first three."""
 
     state_dict: Tensors
     epoch: Annotated[int, Field(ge=0, le=10**9)] = 0

@@ -63,7 +63,7 @@ def _unpack(file: IO[bytes], folder: Path, limits: Limits) -> None:
     with progress("unpacking", size, unit="bytes") as advance:
         extraction = _Extraction(folder, limits, advance)
         extraction.extract(members)
-        advance(size - extraction.shown)
+        advance(size - extraction.reported)
     if not extraction.files:
         raise ArchiveError("it holds no images/, no objects/ and no lists")
 
@@ -73,12 +73,12 @@ class _Extraction(Extractor):
 
     def __init__(self, folder: Path, limits: Limits, advance: Advance) -> None:
         super().__init__(limits.max_files, limits.max_files, limits.max_bytes, limits.max_file_bytes)
-        self.folder, self.advance, self.shown = folder, advance, 0
+        self.folder, self.advance, self.reported = folder, advance, 0
 
     def place(self, member: Member, parts: list[str]) -> Path | None:
-        if member.end - self.shown >= CHUNK:
-            self.advance(member.end - self.shown)
-            self.shown = member.end
+        if member.end - self.reported >= CHUNK:
+            self.advance(member.end - self.reported)
+            self.reported = member.end
         for below in (parts, parts[1:]):
             is_wanted = (len(below) > 1 and below[0] in FOLDERS) or (len(below) == 1 and below[0] in TEXTS)
             if is_wanted and not any(part in JUNK or part.startswith("._") for part in parts):

@@ -225,7 +225,7 @@ def _holds_data(folder: Path) -> bool:
 
 @contextmanager
 def _deleting_invalid(*paths: Path) -> Iterator[None]:
-    """Delete the downloaded files `paths` if the block raises a LabError that no error of the system caused."""
+    """Delete the downloads `paths` if the block raises a LabError for invalid content, not for a system error."""
     try:
         yield
     except LabError as error:
