@@ -42,7 +42,7 @@ class Callbacks:
     def explain(
         self, request: gr.Request, path: str | None, method: str, category: str, opacity: float, *names: str
     ) -> Values:
-        """Return maps, overlays and notes of all networks, or no updates if the visitor's image changed meanwhile."""
+        """Return maps, overlays and captions of all networks, or no updates if the visitor has changed the image."""
         serial = self.serials.get(_visitor(request))
         results = [self.handlers.explain(path, name, method, category, opacity) for name in names]
         if self.serials.get(_visitor(request)) != serial:

@@ -53,7 +53,7 @@ class Handlers:
     def explain(
         self, path: str | None, name: str, method: str, category: str, opacity: float
     ) -> tuple[AttributionMap | None, np.ndarray | None, str]:
-        """Return a map, its overlay as uint8 pixels (s, s, 3), and a note; on errors, None, None and the message."""
+        """Return a map, its overlay as uint8 pixels (s, s, 3), and a caption; on errors, None, None and a message."""
         if path is None:
             return None, None, ""
         try:

@@ -169,7 +169,7 @@ Entry = tuple[int, int, int, bytes]
 
 
 def _read_directory(data: bytes) -> tuple[str, struct.Struct, list[Entry]]:
-    """Return the byte order, the format and the entries (tag, type, count, value) of the first TIFF directory."""
+    """Return the first TIFF directory: byte order, `Struct` of an entry, and (tag, type, count, value) per entry."""
     if recognize(data[:MAGIC_BYTES]) != "TIFF":
         raise ValueError("the TIFF header is invalid")
     order, is_big = "<" if data[:2] == b"II" else ">", b"+" in data[2:4]
@@ -183,7 +183,7 @@ def _read_directory(data: bytes) -> tuple[str, struct.Struct, list[Entry]]:
 
 
 def _directory_orientation(order: str, entries: list[Entry]) -> int:
-    """Return the orientation from 1 to 8, or 0 if there is no valid one."""
+    """Return the orientation (1 to 8) in the entries of a TIFF directory, or 0 if it is missing or invalid."""
     for tag, kind, _, value in entries:
         if tag == ORIENTATION:
             code = struct.unpack_from(order + {4: "I", 1: "B"}.get(kind, "H"), value)[0]

@@ -94,7 +94,7 @@ def _check_size(image: Image.Image, kind: str, scans: int) -> None:
 
 
 def _to_array(image: Image.Image, shrink: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Return the pixels as RGB, reduced by an integer factor; convert some rows at a time to save memory."""
+    """Return the pixels as RGB, downscaled by the integer `shrink`, converting some rows at a time to save memory."""
     image.load()
     convert = to_8_bits(image) if is_deep(image) else None
     array = np.empty((-(-image.height // shrink), -(-image.width // shrink), 3), np.uint8)

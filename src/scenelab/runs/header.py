@@ -62,7 +62,7 @@ class Header(Model):
 
 
 class MeterValues(Model):
-    """Sums over the current epoch and over the run, for example of loss, images and seconds."""
+    """Training statistics in a checkpoint: the fields of `EpochStatistics` and `RunStatistics`."""
 
     model_config = Model.model_config | {"extra": "forbid"}
     loss: Annotated[float, Field(ge=0, le=1e24)] = 0.0
