@@ -1,4 +1,4 @@
-"""Extraction of untrusted zip and tar files: only regular files, only below one folder; a policy decides the rest."""
+"""Extract untrusted zip and tar files within limits: only regular files and folders, only below one folder."""
 
 import gzip
 import re
@@ -23,15 +23,15 @@ GZIP: dict[bytes, Opener] = {b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=fil
 
 
 class ArchiveError(LabError):
-    """Error for an invalid archive; a downloaded copy may be deleted."""
+    """Error for an archive that is damaged or has disallowed content."""
 
 
 class FullError(ArchiveError):
-    """Error for content beyond a limit."""
+    """Error for an archive with too many members, files or bytes."""
 
 
 class Member(NamedTuple):
-    """Member of an archive: its name, what it is, and its content, which is read lazily."""
+    """Member of an archive: its name, kind and content, which is read lazily."""
 
     name: str
     kind: str  # "file", "folder", or the reason to refuse it
@@ -41,7 +41,7 @@ class Member(NamedTuple):
 
 
 class Extractor(ABC):
-    """Extraction of members within limits; subclasses are policies for places and for problems."""
+    """Base class of extractors with limits; subclasses choose paths and handle problems."""
 
     def __init__(self, max_members: int, max_files: int, max_bytes: int, max_file_bytes: int) -> None:
         self.max_members, self.max_files = max_members, max_files
@@ -50,11 +50,11 @@ class Extractor(ABC):
 
     @abstractmethod
     def place(self, member: Member, parts: list[str]) -> Path | None:
-        """Return the path for a member whose name has these parts, or None to skip it."""
+        """Return the path to write a member to, or None to skip it; `parts` are the components of its name."""
 
     @abstractmethod
     def report(self, name: str, problem: str, outcome: str = "and was left out") -> None:
-        """Handle a problem of a member, or raise an exception."""
+        """Handle a problem with a member, or raise an exception; `outcome` says what was done with the member."""
 
     def extract(self, members: Iterable[Member]) -> None:
         """Extract all members in their order; raise a FullError at a limit."""
@@ -89,7 +89,7 @@ class Extractor(ABC):
 
 
 def split_name(name: str) -> list[str] | None:
-    """Return the parts of a member's name, or None if it leads out; backslashes, as of Windows, separate parts too."""
+    """Return a member name's components, split at slashes and backslashes; None if it points outside the folder."""
     plain = name.replace("\\", "/")
     parts = [part for part in plain.split("/") if part not in ("", ".")]
     is_outside = plain.startswith("/") or ".." in parts or "\0" in name or DRIVE.match(name)
@@ -97,7 +97,7 @@ def split_name(name: str) -> list[str] | None:
 
 
 def write_file(path: Path, data: Iterable[bytes], max_bytes: int) -> tuple[int, bool]:
-    """Write chunks to a new file up to `max_bytes`, none if `data` fails; return its size and whether it is whole."""
+    """Write at most `max_bytes` to a new file; return its size and whether all data fit. Delete it if `data` fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     size = 0
     with open(path, "xb") as file:
@@ -137,7 +137,7 @@ def zip_members(file: IO[bytes], *, first: tuple[str, ...] = ()) -> Iterator[Mem
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Return a member's name; without flag 0x800 for UTF-8, which macOS does not set, `zipfile` decodes as cp437."""
+    """Return a member's name; if the UTF-8 flag 0x800 is missing (macOS), try UTF-8 before `zipfile`'s cp437."""
     with suppress(UnicodeError):
         if not info.flag_bits & 0x800:
             return info.orig_filename.encode("cp437").decode()
@@ -145,7 +145,7 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 
 class _Stream:
-    """File wrapper from which `tarfile` reads; limits the size of a header in memory."""
+    """File object for `tarfile`; raises an ArchiveError if the headers of one member exceed 1 MiB."""
 
     def __init__(self, source: Any) -> None:
         self.source, self.seek, self.tell = source, source.seek, source.tell
@@ -159,9 +159,9 @@ class _Stream:
 
 
 def tar_members(file: IO[bytes], *, openers: dict[bytes, Opener] = GZIP, whole: bool = True) -> Iterator[Member]:
-    """Yield a tar file's members; `whole` requires the end marker, since `tarfile` takes a damaged header for the end.
+    """Yield the members of a tar file, which may be compressed in a format of `openers`.
 
-    The file may be compressed with one of the `openers`.
+    With `whole`, raise an EOFError without an end marker, because `tarfile` takes a damaged header for the end.
     """
     start = file.read(6)
     file.seek(0)

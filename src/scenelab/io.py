@@ -127,8 +127,8 @@ def move_folder(source: Path, target: Path, *, flush: bool = True) -> None:
 def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Yield a temporary file that is renamed to `path` at the end of the block, or removed on an exception.
 
-    Readers see either the old or the new file, never a partial one (POSIX `rename` within one file system). In text,
-    file names keep their bytes that are not UTF-8.
+    Readers see either the old or the new file, never a partial one (POSIX `rename` within one file system). Text is
+    UTF-8 with `surrogateescape`, which preserves undecodable bytes of file names.
     """
     path = Path(path)
     text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
@@ -167,7 +167,7 @@ def atomic_dir(path: Path, *, replace: bool = False, fix: str = WRITE_FIX) -> It
 def files_below(root: Path, *, skip: Callable[[str], bool] | None = None) -> Iterator[str]:
     """Yield the relative paths of all files below `root`; yield nothing if `root` is not a folder.
 
-    Symbolic links to folders are not followed, nor folders for whose relative path `skip` returns True. Unlike
+    Links to folders, and folders for which `skip(relative path)` is True, are not entered. Unlike
     `os.walk`, raise an OSError for a folder that cannot be listed.
     """
 
@@ -254,7 +254,7 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES, errors: str = "strict")
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number and the stripped text of each non-blank line of a UTF-8 list of file names.
 
-    Lines end as in a file opened as text. File names are decoded as Python decodes those on disk, in any locale.
+    Lines end with LF, CR LF or CR. File names are decoded like `os.fsdecode`, so that they equal the names on disk.
     """
     for number, line in enumerate(re.split("\r\n?|\n", read_text(path, errors="surrogateescape")), start=1):
         if line := line.strip():

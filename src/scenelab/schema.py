@@ -42,7 +42,7 @@ def _one_line(text: str) -> str:
 
 
 def _hide(value: Any) -> Any:
-    """Replace surrogates by private-use characters in all strings of a JSON-compatible value."""
+    """Replace surrogates, which pydantic rejects, by private-use characters in all strings of a JSON value."""
     if isinstance(value, str):
         return value.translate(HIDDEN)
     if isinstance(value, dict):
@@ -93,8 +93,8 @@ def config_class(path: str = "") -> Callable[[type[T]], type[T]]:
     """
 
     def decorate(cls: type[T]) -> type[T]:
-        made: Any = pydantic_dataclass(cls, frozen=True, kw_only=True, config=STRICT)
-        init = made.__init__
+        result: Any = pydantic_dataclass(cls, frozen=True, kw_only=True, config=STRICT)
+        init = result.__init__
 
         @functools.wraps(init)
         def __init__(self: Any, **values: Any) -> None:  # noqa: N807
@@ -103,8 +103,8 @@ def config_class(path: str = "") -> Callable[[type[T]], type[T]]:
             except ValidationError as error:
                 raise LabError(describe(error, path)) from None
 
-        made.__init__ = __init__
-        return made
+        result.__init__ = __init__
+        return result
 
     return decorate
 
@@ -125,7 +125,7 @@ def describe(error: ValidationError, path: str = "") -> str:
     """Return one line on the first error: the field's path, prefixed with `path`, its value, and the expected value."""
     problem = error.errors(include_url=False)[0]
     for part in problem["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{shown(part)[1:-1]}"
+        path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{format_value(part)[1:-1]}"
     path = path or "it"
     if problem["type"] == "missing":
         return f"{path} is missing"
@@ -134,10 +134,10 @@ def describe(error: ValidationError, path: str = "") -> str:
     expected = problem["msg"]
     for theirs, ours in WORDS.items():
         expected = expected.replace(theirs, ours)
-    return f"{path}: got {shown(problem['input'])}; expected {expected[:100]}"
+    return f"{path}: got {format_value(problem['input'])}; expected {expected[:100]}"
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return the repr of a scalar or a short list of scalars, cut to 60 characters; of other values, only the type."""
     plain = (int, float, str, bool, type(None))
     if type(value) in plain or (

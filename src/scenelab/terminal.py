@@ -1,4 +1,4 @@
-"""Output to the terminal: any encoding, closed or broken streams, and untrusted text without escape sequences."""
+"""Terminal output to closed streams and streams of any encoding, and of untrusted text without escape sequences."""
 
 import codecs
 import io
@@ -19,10 +19,10 @@ ASCII = str.maketrans("×·–—−‑│┃─━“”‘’«»≈", "x|----
 
 
 def prepare_streams() -> None:
-    """Make standard output and error accept any text at any width, and open closed streams on the null device.
+    """Make stdout and stderr accept any text, and open closed standard streams on the null device.
 
-    Characters outside a stream's encoding become similar ASCII characters. Programs call this function first: a file
-    that is opened later must not get the number of a closed stream.
+    Characters outside a stream's encoding become similar ASCII characters. Terminals count as at least 20 columns wide.
+    Call this before files are opened, which would get the descriptors of closed streams.
     """
     for number in (0, 1, 2):
         with suppress(OSError):
@@ -46,7 +46,7 @@ def _fall_back(error: UnicodeError) -> tuple[str, int]:
 
 
 def _similar(letter: str) -> str:
-    """Return similar ASCII text, `?` if there is none, or "" for an accent."""
+    """Return ASCII text similar to a character, `?` if there is none, or "" for a combining accent."""
     text = letter.translate(ASCII)
     text = text if text.isascii() else unicodedata.normalize("NFD", text)[:1]
     return text if text.isascii() else "" if unicodedata.combining(letter) else "?"
@@ -61,7 +61,7 @@ def say(text: object, *, file: IO[str] | None = None) -> None:
 
 
 def discard_unwritten() -> None:
-    """Discard buffered output that a stream cannot write, so that Python does not fail to write it at its exit."""
+    """Discard the buffered output of broken stdout and stderr, because Python would fail on it at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -70,6 +70,6 @@ def discard_unwritten() -> None:
 
 
 def silence(stream: IO[str]) -> None:
-    """Discard all further output of a stream, such as a pipe whose reader has ended."""
+    """Redirect a stream to the null device, for example a pipe whose reader has exited."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -49,14 +49,14 @@ def plan_for(images: int, **changes) -> TrainConfig:
 def test_a_run_ends_on_time_with_its_whole_schedule_behind_it(scenes, tmp_path):
     start_run(tmp_path / "packing-first", scenes, tiny(epochs=1, minutes=0), display=QUIET)
     accounting = start_run(tmp_path / "run", scenes, tiny(), display=QUIET)
-    assert accounting["minutes"] * 60 == pytest.approx(SECONDS, rel=0.1)
+    assert accounting.minutes * 60 == pytest.approx(SECONDS, rel=0.1)
     rows = read_rows(tmp_path / "run")
     rates = [row["learning_rate"] for row in rows if "learning_rate" in row]
     assert rates[0] == 0.01
     assert rates[-1] < 0.0005
     assert all(first >= second for first, second in pairwise(rates))
     assert rows[-1]["split"] == "val"
-    assert accounting["images_seen"] == 24 * accounting["steps"]  # 72 images: no short batch
+    assert accounting.images_seen == 24 * accounting.steps  # 72 images: no short batch
 
 
 def test_a_run_that_was_stopped_has_only_the_rest_of_its_minutes(scenes, tmp_path):
@@ -65,9 +65,9 @@ def test_a_run_that_was_stopped_has_only_the_rest_of_its_minutes(scenes, tmp_pat
     spent = load_checkpoint(Run(tmp_path / "run").checkpoint)["meters"]["spent"]
     assert 0 < spent < SECONDS
     accounting = resume_run(tmp_path / "run", display=QUIET)
-    assert accounting["minutes"] * 60 == pytest.approx(SECONDS, rel=0.1)
-    assert accounting["steps"] > 6
-    assert resume_run(tmp_path / "run", display=QUIET)["steps"] == accounting["steps"]
+    assert accounting.minutes * 60 == pytest.approx(SECONDS, rel=0.1)
+    assert accounting.steps > 6
+    assert resume_run(tmp_path / "run", display=QUIET).steps == accounting.steps
 
 
 def test_evaluations_come_at_their_epochs_and_at_the_end(scenes, tmp_path):
@@ -87,7 +87,7 @@ def test_with_a_holdout_val_is_never_opened(data, tmp_path):
     shutil.rmtree(data / "images" / "val")
     accounting = start_run(tmp_path / "run", data, tiny(minutes=0, epochs=1, holdout=0.5), display=QUIET)
     assert {row["split"] for row in read_rows(tmp_path / "run") if "split" in row} == {"train", "holdout"}
-    assert accounting["images_seen"] == 36
+    assert accounting.images_seen == 36
 
 
 def test_the_labels_of_val_have_no_influence_on_the_weights(scenes, data, tmp_path):

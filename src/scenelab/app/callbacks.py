@@ -1,4 +1,4 @@
-"""Callbacks of the page's events. Each applies a handler to every network shown and returns component values."""
+"""Gradio callbacks of the page: each calls a handler per selected network and returns new values of components."""
 
 import threading
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ Values = list[Any]
 
 
 class Stop(threading.Event):
-    """Event that ends an attack when it is set, with the message that the page then shows."""
+    """Event that, when set, ends an attack; the page then shows `message`."""
 
     message = ""
 
 
 class Callbacks:
-    """Callbacks of one page, with the running attack and the number of chosen images per visitor."""
+    """Callbacks of one page; they store per visitor the running attack and a count of image changes."""
 
     def __init__(self, handlers: Handlers, outputs: int) -> None:
         self.handlers = handlers
@@ -42,7 +42,7 @@ class Callbacks:
     def explain(
         self, request: gr.Request, path: str | None, method: str, category: str, opacity: float, *names: str
     ) -> Values:
-        """Return maps, overlays and notes of all networks, or no updates if the visitor's image changed meanwhile."""
+        """Return maps, overlays and captions of all networks, or no updates if the visitor has changed the image."""
         serial = self.serials.get(_visitor(request))
         results = [self.handlers.explain(path, name, method, category, opacity) for name in names]
         if self.serials.get(_visitor(request)) != serial:

@@ -1,6 +1,6 @@
 """Decode uploaded images in a process with limits on time and memory, so that no image can stop the explorer.
 
-The decoder's own bounds keep known hostile images below 6 seconds and 900 MiB. The process is for the unknown ones.
+`read_pixels` needs at most 6 seconds and 900 MiB for every known hostile image; the limits are for unknown ones.
 """
 
 import io
@@ -26,7 +26,7 @@ START_SECONDS = 120.0
 
 
 class Decoder:
-    """Client of the process, which starts with the first image, and again after its end; for one thread at a time."""
+    """Client of the decoding process, which starts at the first image and restarts after a crash; not thread-safe."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -89,7 +89,7 @@ def _limit_memory(memory: int) -> None:
 
 
 def main() -> None:
-    """Answer requests on standard input until it ends: an empty line first, then the shape and pixels, or a message."""
+    """For each JSON path on stdin, write an empty line, decode it, and write shape and pixels or an error message."""
     _limit_memory(int(sys.argv[1]))
     output = sys.stdout.buffer
     for request in sys.stdin.buffer:

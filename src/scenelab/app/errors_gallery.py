@@ -39,7 +39,7 @@ class ErrorsGallery:
         dataset: the images.
         confused: mistakes of the most frequent pairs of true and predicted category.
         confident: mistakes with the highest confidence, highest first.
-        is_evaluated: whether the run has an evaluation of its present weights on these images.
+        is_evaluated: whether the run has an evaluation of its current weights on these images.
     """
 
     dataset: MemmapDataset

@@ -32,7 +32,7 @@ NO_RESULT = (None, None, None, None)
 
 
 class Handlers:
-    """Handlers that apply the session of a given name to an uploaded image, with a cache of the last decoded images."""
+    """Handlers for an uploaded image and a network, selected by session name; the last decoded images are cached."""
 
     def __init__(self, sessions: list[Session], gallery: ErrorsGallery | None) -> None:
         self.sessions = {session.name: session for session in sessions}
@@ -53,7 +53,7 @@ class Handlers:
     def explain(
         self, path: str | None, name: str, method: str, category: str, opacity: float
     ) -> tuple[AttributionMap | None, np.ndarray | None, str]:
-        """Return a map, its overlay as uint8 pixels (s, s, 3), and a note; on errors, None, None and the message."""
+        """Return a map, its overlay as uint8 pixels (s, s, 3), and a caption; on errors, None, None and a message."""
         if path is None:
             return None, None, ""
         try:

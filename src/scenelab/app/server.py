@@ -1,4 +1,4 @@
-"""Web server of the page on this machine, without telemetry or access to other files and servers."""
+"""Local web server of the page, without telemetry and without access to other files or servers."""
 
 import os
 import shutil

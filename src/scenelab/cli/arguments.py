@@ -53,7 +53,7 @@ Json = Annotated[Flag, arg(help="print the result as JSON.", help_behavior_hint=
 
 @dataclass(frozen=True)
 class Commands:
-    """A table of commands, or of nested tables, by section and name, with a one-line summary."""
+    """Table of commands with a one-line summary: by section title and name, the command or a nested table."""
 
     summary: str
     sections: dict[str, "dict[str, Command | Commands]"]

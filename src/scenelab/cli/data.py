@@ -170,8 +170,8 @@ def pack(
     from scenelab.data.splits import CACHE, open_split
 
     for split in ("train", "val"):
-        place, listing = cache or folder / CACHE, open_split(folder, split)
-        dataset = pack_images(listing, place, size=size, on_bad_image=damaged, verify=verify)
+        target, listing = cache or folder / CACHE, open_split(folder, split)
+        dataset = pack_images(listing, target, size=size, on_bad_image=damaged, verify=verify)
         say(f"{split}: {len(dataset)} images, {dataset.images.nbytes / 1e6:.0f} MB in {cache or folder / 'packed'}")
 
 

@@ -28,7 +28,7 @@ OPTIONAL = {  # module by the commands that need it, and the extra of scenelab t
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: what was checked, what was found, what needs it, and a command or advice that mends it.
+    """Row of the report: what was checked, the result, the commands that need it, and how to install it.
 
     `fix` is empty if nothing is missing.
     """

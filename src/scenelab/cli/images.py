@@ -1,4 +1,4 @@
-"""Image files on the command line, of which some may be broken."""
+"""Check image files named on the command line, some of which may be broken."""
 
 import sys
 from pathlib import Path
@@ -24,7 +24,7 @@ def select_readable(paths: list[Path], size: int) -> tuple[list[Path], list[str]
 
 
 def report_broken(errors: list[str], count: int) -> None:
-    """Print the errors of broken files among `count` and raise the last one as a LabError, if there are any."""
+    """Print all errors but the last and raise the last as a LabError, if any; `count` is the number of images."""
     for error in errors[:-1]:
         say(f"scenelab: error: {error}", file=sys.stderr)
     if errors:

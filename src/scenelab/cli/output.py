@@ -18,7 +18,7 @@ def print_json(value: Any) -> None:
 
 
 def plain(text: str) -> Text:
-    """Return untrusted text without rich markup, with control characters replaced, except line feeds."""
+    """Return untrusted text as a `Text`, in which rich sees no markup, without control characters except line feeds."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return Text(printable(text, keep="\n").encode(encoding, FALLBACK).decode(encoding))  # as wide as it will be
 

@@ -102,7 +102,7 @@ def _train(out: Path, data: Path, config: "TrainConfig", cache: Path | None) -> 
 
 
 def _adversarial(method: Method, epsilon: str, steps: int | None) -> "AdversarialConfig":
-    """Return the config of adversarial training; `handout` has ε and default steps of the handout's PGDAttack."""
+    """Return the config of adversarial training; `handout` ignores `epsilon` and has ε = 0.1."""
     from scenelab.cli.robustness import read_epsilon
     from scenelab.runs.config import AdversarialConfig
 

@@ -37,7 +37,7 @@ def uniform(count: int, low: float, high: float, generator: Generator) -> Float[
 def _factors(
     images: Images, low: float, high: float, generator: Generator, shard: Shard | None, columns: int = 1
 ) -> Tensor:
-    """Return N×columns×1×1 factors from [low, high) for the shard's rows, sampled for the global batch."""
+    """Sample `columns` factors in [low, high) per image of the global batch; return the shard's, N×columns×1×1."""
     shard = shard or Shard(len(images), slice(None))
     return uniform(shard.batch_size * columns, low, high, generator).view(-1, columns, 1, 1)[shard.rows]
 

@@ -50,7 +50,7 @@ class MemmapDataset:
         images: M×H×W×3 uint8 RGB array; M may exceed N.
         labels: indices into `categories`.
         paths: relative paths of the N images.
-        digest: SHA-256 of the image list and size, followed by the name of each selection of rows in brackets.
+        digest: SHA-256 of the image list and size, with a suffix in brackets per selection of images.
         rows: indices into `images` of the N images, in order; None for all.
         skipped: path and reason of each listed image that was omitted.
     """
@@ -143,7 +143,7 @@ def pack(
         count = f"{len(different)} of {len(listing)} images"
         say(f"{listing.split}: {count} differ from the cache, first {different[0]}; packing again", file=sys.stderr)
         opened = None
-    images, skipped = opened or _build(listing, target, expected, size, on_bad_image, again=verify)
+    images, skipped = opened or _build(listing, target, expected, size, on_bad_image, rebuild=verify)
     if skipped:
         path, reason = map(printable, next(iter(skipped.values())))
         count = f"{len(skipped)} of {len(listing)} listed images"
@@ -166,7 +166,7 @@ def pack(
 def _open_current(
     listing: Listing, target: Path, expected: str, size: int, files: np.ndarray
 ) -> tuple[np.ndarray, SkippedRows] | None:
-    """Return the memory-mapped array and the skipped rows, or None if the cache is missing, damaged or stale."""
+    """Return the cached array and skipped rows, or None if they do not fit the digest `expected` or the `files`."""
     try:
         folder = os.stat(target)
         manifest = Manifest.read(target / "manifest.json")
@@ -194,7 +194,7 @@ def _write_files(folder: Path, files: np.ndarray) -> None:
 
 
 def _compare(listing: Listing, images: np.ndarray, skipped: SkippedRows, size: int) -> list[str]:
-    """Return the paths of the images whose pixels, or whose damage, differ from the cache."""
+    """Return the paths of images that do not decode to the cached pixels, or to an error if the cache skips them."""
     different, number = [], 0
     with progress(f"comparing {listing.split}", len(listing)) as advance:
         for row, name in enumerate(listing.paths):
@@ -211,11 +211,11 @@ def _compare(listing: Listing, images: np.ndarray, skipped: SkippedRows, size: i
 
 
 def _build(
-    listing: Listing, target: Path, expected: str, size: int, on_bad_image: OnBadImage, *, again: bool
+    listing: Listing, target: Path, expected: str, size: int, on_bad_image: OnBadImage, *, rebuild: bool
 ) -> tuple[np.ndarray, SkippedRows]:
     """Build the cache under a lock, and return the memory-mapped array and the skipped rows.
 
-    If another process has built the cache meanwhile, it is only opened, except with `again`.
+    Without `rebuild`, a cache that another process has built in the meantime is opened instead.
     """
     megabytes = len(listing) * size * size * 3 / 1e6
     fix = f"the image cache needs about {megabytes:.0f} MB, choose another folder with --cache"
@@ -223,7 +223,7 @@ def _build(
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target):
             files = stat_files(listing)
-            if not again and (opened := _open_current(listing, target, expected, size, files)):
+            if not rebuild and (opened := _open_current(listing, target, expected, size, files)):
                 return opened
             with atomic_dir(target, replace=True, fix=fix) as folder:
                 skipped = _write_images(listing, folder / "images.npy", size, on_bad_image, files)
@@ -267,7 +267,7 @@ def _decode(listing: Listing, row: int, size: int) -> np.ndarray | LabError:
 
 
 def _write_images(listing: Listing, path: Path, size: int, on_bad_image: OnBadImage, files: np.ndarray) -> SkippedRows:
-    """Decode the images to a uint8 .npy file, complete `files` with their hashes, and return the skipped rows.
+    """Decode the images to a uint8 .npy file, store their files' SHA-256 in `files`, and return the skipped rows.
 
     The file is not written through a memory map, where a full disk would end the process with SIGBUS.
     """

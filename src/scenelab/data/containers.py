@@ -1,6 +1,6 @@
 """Image file containers: recognize the format, drop metadata, and read the orientation and the number of scans.
 
-Pillow fails on damaged metadata, and metadata can make it use any amount of time and memory. It gets files without any.
+Damaged or hostile metadata makes Pillow fail or use unlimited time and memory, so metadata is removed first.
 """
 
 import re
@@ -51,12 +51,12 @@ class Content:
 
 
 def recognize(head: bytes) -> str | None:
-    """Return the format that the first bytes of a file show, as Pillow names it, or None if it is not in MAGIC."""
+    """Return Pillow's name of an image format that can be read (a key of MAGIC), from a file's first bytes, or None."""
     return next((name for name, magic in MAGIC.items() if magic.match(head)), None)
 
 
 def recognize_other(head: bytes) -> str | None:
-    """Return the name of a format in OTHER_MAGIC, or None."""
+    """Return the name of an image format that cannot be read, such as JPEG XL, from a file's first bytes, or None."""
     return next((name for name, magic in OTHER_MAGIC.items() if magic.match(head)), None)
 
 
@@ -70,30 +70,30 @@ def strip(data: bytes, kind: str) -> Content:
 
 
 def _strip_jpeg(data: bytes) -> Content:
-    kept, exif, xmp, scans, position = [data[:2]], b"", b"", 0, 2
+    parts, exif, xmp, scans, position = [data[:2]], b"", b"", 0, 2
     while (marker := MARKER.search(data, position)) and (code := data[marker.end() - 1]) != END_OF_IMAGE:
         start = marker.end()
         position = start + max(2, int.from_bytes(data[start : start + 2], "big"))
         if code == START_OF_SCAN:
             if not scans:
-                kept.append(data[marker.start() :])
+                parts.append(data[marker.start() :])
             scans += 1
         elif not scans and code in PIXEL_MARKERS:
-            kept.append(data[marker.start() : position])
+            parts.append(data[marker.start() : position])
         elif code == APP1 and data.startswith(b"Exif\0\0", start + 2):
             exif = exif or data[start + 2 : position]
         elif code == APP1 and data.startswith(b"http://ns.adobe.com/xap/", start + 2):
             xmp = xmp or data[start + 2 : position]
-    return Content(b"".join(kept), _orientation(exif, xmp), scans)
+    return Content(b"".join(parts), _orientation(exif, xmp), scans)
 
 
 def _strip_png(data: bytes) -> Content:
-    kept, exif, xmp, position = [data[:8]], b"", b"", 8
+    parts, exif, xmp, position = [data[:8]], b"", b"", 8
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         if not kind[0] & 0x20:  # critical chunks have an upper-case letter
-            kept.append(data[position:end])
+            parts.append(data[position:end])
         elif kind == b"eXIf":
             exif = data[position + 8 : end - 4]
         elif kind in (b"tEXt", b"zTXt") and data.startswith(b"Raw profile type exif\0", position + 8):
@@ -103,11 +103,11 @@ def _strip_png(data: bytes) -> Content:
         position = end
         if kind == b"IEND":
             break
-    return Content(b"".join(kept), _orientation(exif, xmp))
+    return Content(b"".join(parts), _orientation(exif, xmp))
 
 
 def _raw_profile(text: bytes, compressed: bool) -> bytes:
-    """Return the EXIF block that ImageMagick writes into a text chunk: name, length and hexadecimal digits."""
+    """Return the EXIF block that ImageMagick stores in a PNG text chunk as hexadecimal digits; b"" if invalid."""
     try:
         text = zlib.decompressobj().decompress(text[1:], MAX_PROFILE_BYTES) if compressed else text[:MAX_PROFILE_BYTES]
         return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
@@ -116,25 +116,25 @@ def _raw_profile(text: bytes, compressed: bool) -> bytes:
 
 
 def _strip_webp(data: bytes) -> Content:
-    kept, exif, xmp, position = [], b"", b"", 12
+    parts, exif, xmp, position = [], b"", b"", 12
     while position + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, position)
         end = position + 8 + length + length % 2
         if kind in PIXEL_CHUNKS:
-            kept.append(data[position:end])
+            parts.append(data[position:end])
         elif kind == b"EXIF":
             exif = data[position + 8 : end]
         elif kind == b"XMP ":
             xmp = data[position + 8 : end]
         position = end
-    pixels = b"WEBP" + b"".join(kept)
+    pixels = b"WEBP" + b"".join(parts)
     return Content(b"RIFF" + struct.pack("<I", len(pixels)) + pixels, _orientation(exif, xmp))
 
 
 def _strip_gif(data: bytes) -> Content:
-    """Keep the screen, the first image and the transparency before it."""
+    """Remove all extensions before the first image except graphic control extensions, which store transparency."""
     position = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
-    kept = [data[:position]]
+    parts = [data[:position]]
     while data[position] != 0x2C:  # until the first image
         start, position = position, position + 1
         if data[start] != 0x21:  # not an extension either
@@ -144,12 +144,12 @@ def _strip_gif(data: bytes) -> Content:
             position += data[position] + 1
         position += 1
         if data[start + 1] == 0xF9:
-            kept.append(data[start:position])
-    return Content(b"".join([*kept, data[position:]]))
+            parts.append(data[start:position])
+    return Content(b"".join([*parts, data[position:]]))
 
 
 def _strip_tiff(data: bytes) -> Content:
-    """Append a directory with the tags of PIXEL_TAGS only, and point the header to it."""
+    """Append a TIFF directory with only the tags in PIXEL_TAGS, and make it the file's first directory."""
     order, entry, entries = _read_directory(data)
     is_big = entry.size == 20
     tags = {tag: (tag, kind, count, value) for tag, kind, count, value in entries if tag in PIXEL_TAGS}
@@ -169,7 +169,7 @@ Entry = tuple[int, int, int, bytes]
 
 
 def _read_directory(data: bytes) -> tuple[str, struct.Struct, list[Entry]]:
-    """Return the byte order, the format and the entries (tag, type, count, value) of the first TIFF directory."""
+    """Return the first TIFF directory: byte order, `Struct` of an entry, and (tag, type, count, value) per entry."""
     if recognize(data[:MAGIC_BYTES]) != "TIFF":
         raise ValueError("the TIFF header is invalid")
     order, is_big = "<" if data[:2] == b"II" else ">", b"+" in data[2:4]
@@ -183,7 +183,7 @@ def _read_directory(data: bytes) -> tuple[str, struct.Struct, list[Entry]]:
 
 
 def _directory_orientation(order: str, entries: list[Entry]) -> int:
-    """Return the orientation from 1 to 8, or 0 if there is no valid one."""
+    """Return the orientation (1 to 8) in the entries of a TIFF directory, or 0 if it is missing or invalid."""
     for tag, kind, _, value in entries:
         if tag == ORIENTATION:
             code = struct.unpack_from(order + {4: "I", 1: "B"}.get(kind, "H"), value)[0]
@@ -192,7 +192,7 @@ def _directory_orientation(order: str, entries: list[Entry]) -> int:
 
 
 def _orientation(exif: bytes, xmp: bytes) -> int:
-    """Return the orientation in an EXIF block, else in an XMP block, else 1; damaged blocks have none."""
+    """Return the orientation (1 to 8) in an EXIF block, else in an XMP block; 1 if both are missing or damaged."""
     try:
         order, _, entries = _read_directory(re.sub(rb"^(Exif\0\0)+", b"", exif))
         orientation = _directory_orientation(order, entries)

@@ -1,4 +1,4 @@
-"""Convert gray images of more than 8 bits per pixel, which Pillow would clip at 255, and signed ones, to 8 bits."""
+"""Convert gray images of more than 8 bits or of signed values to 8 bits, because Pillow converts them wrongly."""
 
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -13,16 +13,16 @@ MIN_SHARE = 1 / 32  # of a larger range that an image must use: below, the range
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Return whether an image has gray values that Pillow does not convert to 8 bits as meant."""
+    """Return whether an image has gray values of more than 8 bits or signed ones, which Pillow converts wrongly."""
     is_signed = getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT) == (SIGNED,)
     return image.mode in ("I", "F") or image.mode.startswith("I;16") or (image.mode == "L" and is_signed)
 
 
 def to_8_bits(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Return a function that converts parts of a gray image for which `is_deep` is true to mode L.
+    """Return a function that converts crops of `image` to 8 bits (mode L); `is_deep(image)` must be true.
 
-    Values of 16 bits are scaled by their range. Values of 32 bits are scaled by the smallest range that holds all of
-    the image: 8, 16 or all bits for integers; 0 to 1, 0 to 255 or 0 to 65,535 for floats.
+    Integers of at most 16 bits are scaled from their full range. Other values are scaled from the smallest range that
+    contains the image: 8, 16 or 32 bits for integers; [0, 1], [0, 255] or [0, 65535] for floats.
 
     Raises:
         ValueError: no range fits, or (on conversion) a value is not finite.
@@ -31,11 +31,11 @@ def to_8_bits(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     bits = tags.get(BITS, (16,))[0] - (tags.get(SAMPLE_FORMAT, (1,))[0] == SIGNED)
     low, high = (0, 0) if image.mode.startswith("I;16") else cast(tuple[float, float], image.getextrema())
     if image.mode == "F":
-        top = _range(low, high, (1, 255, 2**16 - 1), OVERSHOOT)
+        top = _smallest_range(low, high, (1, 255, 2**16 - 1), OVERSHOOT)
     elif bits == 32 and low < 0:  # Pillow's integers are signed
         top = 2**32 - 1
     else:
-        top = _range(low, high, (255, 2**16 - 1, 2**bits - 1) if bits > 16 else (2**bits - 1,), 0)
+        top = _smallest_range(low, high, (255, 2**16 - 1, 2**bits - 1) if bits > 16 else (2**bits - 1,), 0)
     scale, offset = (255, 0.5) if top == 1 else (256 / (top + 1), 0)
 
     def convert(part: Image.Image) -> Image.Image:
@@ -49,8 +49,8 @@ def to_8_bits(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     return convert
 
 
-def _range(low: float, high: float, tops: Sequence[int], overshoot: float) -> int:
-    """Return the first of the ranges 0 to `top` that holds all values and of which they use more than a small part."""
+def _smallest_range(low: float, high: float, tops: Sequence[int], overshoot: float) -> int:
+    """Return the first `top` of the ascending `tops` with low and high in [0, top]; floats may exceed it by a tenth."""
     for top in tops:
         if low >= -overshoot * top and high <= (1 + overshoot) * top and (top == tops[0] or high >= MIN_SHARE * top):
             return top

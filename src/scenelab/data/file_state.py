@@ -1,4 +1,4 @@
-"""State of source image files: size, modification time and content hash, from which a cache knows that it is stale."""
+"""Size, modification time and content hash of source image files, to detect that a cache is stale."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ MAX_TIME = 2**63 - 1  # after the year 2262, nanoseconds do not fit
 
 
 def stat_files(listing: Listing) -> np.ndarray:
-    """Return a row of `FILES` per image with its size and modification time, or -1 for a missing file."""
+    """Return an array of dtype `FILES` with each image file's size (-1 if missing) and modification time."""
     states = []
     for path in listing.paths:
         try:
@@ -34,7 +34,7 @@ def stat_files(listing: Listing) -> np.ndarray:
 
 
 def hash_file(path: Path) -> np.ndarray:
-    """Return the SHA-256 of a file's content as 32 bytes, or zeros if it is no file that can be read."""
+    """Return the SHA-256 of a file's content as 32 bytes, or zeros if it is not a readable regular file."""
     try:
         if is_file(path):
             return np.frombuffer(sha256(path), np.uint8)
@@ -44,7 +44,7 @@ def hash_file(path: Path) -> np.ndarray:
 
 
 def reraise_disk_error(error: BaseException | None, path: Path) -> None:
-    """Raise a LabError if `error` comes from the disk; disk errors end the run even with `--damaged skip`."""
+    """Raise a LabError if the disk failed, not just one file, to end the command even with `--damaged skip`."""
     if isinstance(error, OSError) and error.errno not in (None, *FILE_ERRORS):  # None: raised by Pillow
         cause = error.strerror or error
         raise LabError(f"cannot read {path}: {cause}; fix the disk, then run the command again") from error

@@ -1,4 +1,4 @@
-"""Find the image files below a folder, and name the files and folders that look like images and are not used."""
+"""Find the image files below a folder, and list ignored folders and files that look like images but cannot be used."""
 
 import errno
 from dataclasses import dataclass, field
@@ -28,15 +28,15 @@ class ImageFiles:
 
     Attributes:
         root: the data folder; all paths are relative to it.
-        unused: paths of files that look like images, and of folders that are passed over (with a final slash): hidden
-            ones, those of other programs, and links below class folders.
+        unused: paths of unusable files that look like images, and of ignored folders (with a final slash): hidden
+            folders, system folders such as `__MACOSX`, and links below class folders.
     """
 
     root: Path
     unused: list[str] = field(default_factory=list)
 
     def folders(self, parent: Path) -> list[Path]:
-        """Return the sorted subfolders, links included, without hidden ones and those of other programs."""
+        """Return the sorted subfolders, including links, without hidden folders and system folders."""
         return sorted(path for path in parent.iterdir() if path.is_dir() and not self._skip(path))
 
     def below(self, folder: Path) -> list[str]:
@@ -67,8 +67,8 @@ class ImageFiles:
 def is_image(path: Path) -> bool | None:
     """Return True for an image that is read, False for a file that looks like an image, and None for other files.
 
-    Names decide for the common suffixes, else the first bytes. Hidden files, broken links, partial downloads, copies
-    made by editors, and raw camera files (of which only a thumbnail could be read) look like images.
+    Files without a common suffix are recognized by their first bytes. Hidden files, broken links, partial downloads,
+    copies made by editors, and raw camera files (Pillow reads only their thumbnail) look like images.
     """
     name, suffix = path.name.lower(), path.suffix.lower()
     if name.startswith("._"):  # macOS stores attributes in it
@@ -88,7 +88,7 @@ def is_image(path: Path) -> bool | None:
 
 
 def _head(path: Path) -> bytes:
-    """Return a file's first bytes, or b"" if it is not a regular file or must not be read."""
+    """Return a file's first bytes, or b"" if it is missing, not a regular file, or not readable."""
     try:
         if not is_file(path):
             return b""
@@ -106,7 +106,7 @@ def sort_unused(unused: list[str]) -> tuple[str, ...]:
 
 
 def describe_unused(unused: list[str] | tuple[str, ...]) -> str:
-    """Return a clause that counts the unused files, and one that names the folders passed over."""
+    """Return a message that counts the unused files and names the ignored folders, or "" if there are none."""
     files = [path for path in sort_unused([*unused]) if not path.endswith("/")]
     folders = sorted({PurePath(path).name for path in unused if path.endswith("/")})
     count = "1 file that looks like an image is" if len(files) == 1 else f"{len(files)} files that look like images are"

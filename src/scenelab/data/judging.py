@@ -1,4 +1,4 @@
-"""Lists of the images on which a trained network is judged, from folders that it was not trained on."""
+"""List the images of data folders that a network was not trained on, to evaluate it on them."""
 
 import dataclasses
 from pathlib import Path
@@ -13,7 +13,7 @@ def open_judged(folder: Path, split: str | None, categories: tuple[str, ...]) ->
 
     Args:
         folder: data folder, which may have some of the categories.
-        split: split to judge. None selects all images of a folder without splits, else val, else test.
+        split: split to evaluate. None selects all images of a folder without splits, else val, else test.
         categories: class names of the network.
 
     Raises:

@@ -37,9 +37,8 @@ UPRIGHT = {  # inverse of each EXIF orientation; ImageOps.exif_transpose rewrite
 def read_pixels(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     """Decode an image file to 8-bit RGB, rotated upright according to its EXIF orientation.
 
-    Only the first frame of an animation is decoded. An alpha channel is dropped, and so are damaged metadata. Images of
-    more than 50 million pixels are halved. Gray values of 16 bits lose the lower byte; those of 32 bits are scaled by
-    the smallest range that holds the image: 8, 16 or all bits for integers; 1, 8 bits or 16 bits for floats.
+    Only the first frame of an animation is decoded. Alpha channels are dropped. Images of more than 50 million pixels
+    are halved in width and height. Gray values of more than 8 bits are scaled as `to_8_bits` describes.
 
     Raises:
         LabError: the file is missing, not an image, truncated, or too large to decode safely.
@@ -81,7 +80,7 @@ def _decode(content: Content, kind: str) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _check_size(image: Image.Image, kind: str, scans: int) -> None:
-    """Raise a ValueError if an image needs more time or memory than a photo."""
+    """Raise a ValueError if an image has too many pixels or JPEG scans, or too large sides or tiles, to be decoded."""
     pixels, limit = image.width * image.height, MAX_PIXELS.get(kind, MAX_OTHER_PIXELS)
     size = f"{image.width}×{image.height}"
     if pixels > limit or max(image.size) > MAX_SIDE:
@@ -95,7 +94,7 @@ def _check_size(image: Image.Image, kind: str, scans: int) -> None:
 
 
 def _to_array(image: Image.Image, shrink: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Return the pixels as RGB, reduced by an integer factor; convert some rows at a time to save memory."""
+    """Return the pixels as RGB, downscaled by the integer `shrink`, converting some rows at a time to save memory."""
     image.load()
     convert = to_8_bits(image) if is_deep(image) else None
     array = np.empty((-(-image.height // shrink), -(-image.width // shrink), 3), np.uint8)

@@ -52,8 +52,8 @@ def split_folder(folder: Path, split: str) -> Path | None:
 def read_tree(folder: Path, split: str) -> Listing:
     """Return the image list of a split from a tree with one folder per class.
 
-    The tree is `folder/SPLIT/CLASS/…`, or `folder/CLASS/…`, where a tenth of each class becomes `val`; the split `ALL`
-    has all images of the latter.
+    The tree is `folder/SPLIT/CLASS/…` or `folder/CLASS/…`. In the second form, a tenth of each class is `val`, and the
+    split `ALL` has all images.
     """
     folder = Path(folder)
     if split != ALL and split_folder(folder, "train"):

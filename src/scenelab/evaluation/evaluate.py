@@ -96,7 +96,7 @@ def csv_path(path: str) -> str:
 
 
 def _write_predictions(path: Path, logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> None:
-    """Write one CSV row per image: path, label, confidence, and up to five most likely classes."""
+    """Write a CSV row per image: path, true label, probability of the top class, and up to five top class indices."""
     confidence = logits.softmax(dim=1).max(dim=1).values
     guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices
     with atomic_write(path, "w") as file:

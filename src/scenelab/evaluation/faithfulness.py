@@ -175,7 +175,10 @@ def gain(values: list[float], baseline: list[float], sign: int) -> Gain:
 
 
 def measure_completeness(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> Completeness:
-    """Return the completeness of integrated gradients for the predicted classes; `names` is copied to it."""
+    """Return the completeness of integrated gradients for the predicted classes.
+
+    `names`, all methods that the user requested, is only stored in the result.
+    """
     method, targets = IntegratedGradients(), top1(stored.model, images, batch_size=BATCH_SIZE)[1]
     values = method(stored.model, images, targets).contiguous(memory_format=torch.channels_last)
     gap = method.completeness_gap(stored.model, images, values, targets)

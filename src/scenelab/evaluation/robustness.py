@@ -102,7 +102,7 @@ class EpsilonResult(Value):
 
 
 class RobustnessResult(Result):
-    """Content of `results/robustness.json`; `begun` is the result for an ε with missing attacks."""
+    """Content of `results/robustness.json`; `begun` has the partial results at the ε of an interrupted measurement."""
 
     version: str
     split: str

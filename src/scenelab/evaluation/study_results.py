@@ -42,7 +42,7 @@ class EpochAccuracy(Value):
 
 
 class EpochMetrics(EpochAccuracy):
-    """Mean loss in nats and accuracies in percent after an epoch."""
+    """Mean loss (nats) and accuracy (percent) of one epoch on the train or val split."""
 
     loss: float
     top5: float
@@ -107,7 +107,7 @@ class DesignRun(Value):
 
 
 class FinishedRun(DesignRun):
-    """Run of the design study that did not diverge: cost, and held-out accuracy (percent) and loss (nats)."""
+    """Run of the design study that did not diverge: training costs, held-out accuracy (percent) and loss (nats)."""
 
     images_seen: int
     epochs: float

@@ -83,7 +83,7 @@ def measure_cost(name: str, side: int) -> ModelCost:
 
 
 def describe_models(side: int, *, speed: bool) -> dict[str, dict[str, Any]]:
-    """Return description, size and FLOPs of each network, by name, for images of `side`×`side` pixels.
+    """Return by name each network's description, parameters, bytes, and FLOPs for a `side`×`side` image.
 
     With `speed`, also measure the images per second of training and inference.
     """

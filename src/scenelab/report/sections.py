@@ -107,7 +107,7 @@ def _read_drawing(path: Path) -> str:
 
 
 def _reduce(content: bytes, path: Path) -> tuple[bytes, str]:
-    """Return an image's bytes and format; above 300 kB, convert it to JPEG of at most 1200 pixels width if smaller."""
+    """Return an image's bytes and format; above 300 kB, as a JPEG at most 1200 pixels wide if that has fewer bytes."""
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
             if image.width * image.height > MAX_PIXELS:

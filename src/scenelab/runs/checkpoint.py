@@ -49,7 +49,7 @@ class CorruptError(Exception):
 
 
 class DisallowedError(Exception):
-    """Error for a file with content other than plain values and tensors, or with tensors larger than the file."""
+    """Error for a file with content other than plain values and tensors, or with tensors much larger than the file."""
 
 
 def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
@@ -115,7 +115,7 @@ def check_archive(file: IO[bytes], size: int) -> None:
 
     Raises:
         CorruptError: the archive or its pickle is damaged.
-        DisallowedError: it has other content than plain values and tensors, or more data than the file.
+        DisallowedError: it has content other than plain values and tensors, or tensors much larger than the file.
     """
     try:
         start = _check_end(file)
@@ -137,7 +137,7 @@ def check_archive(file: IO[bytes], size: int) -> None:
 
 
 def _check_end(file: IO[bytes]) -> int:
-    """Return the central directory's byte offset; raise if it is too large, or if `zipfile` and torch may disagree."""
+    """Return the central directory's byte offset; raise if it is too large, or if torch may use another offset."""
     end = zipfile._EndRecData(file)  # pyright: ignore[reportAttributeAccessIssue]
     if end is None:
         raise CorruptError("the end of the archive is missing")
@@ -152,7 +152,10 @@ def _check_end(file: IO[bytes]) -> int:
 
 
 def _entry_sizes(entries: list[zipfile.ZipInfo], size: int) -> dict[str, int]:
-    """Return each entry's size in bytes by name; raise unless all entries are uncompressed and in one folder."""
+    """Return each entry's size in bytes by name, which includes its folder.
+
+    Raise DisallowedError unless all entries are uncompressed, in one folder and distinct, and fit in the file's `size`.
+    """
     sizes: dict[str, int] = {}
     for entry in entries:
         name = entry.orig_filename
@@ -186,7 +189,7 @@ class Dictionary(dict[Any, Any]):
 
 
 class PickleCheck(pickle._Unpickler):
-    """Unpickler restricted to `OPCODES`, with harmless stand-ins for the functions that torch's unpickler calls.
+    """Unpickler that accepts only `OPCODES`, and replaces the functions that torch's unpickler calls by checks.
 
     Args:
         content: the pickle.
@@ -226,7 +229,7 @@ class PickleCheck(pickle._Unpickler):
             raise DisallowedError(f"more than {MAX_STEPS:,} opcodes")
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in of an allowed function, or the name of a storage type or dtype; raise for any other."""
+        """Return the check of an allowed function, or the name of a storage type or dtype; raise for other names."""
         functions = {
             "collections.OrderedDict": lambda: Dictionary(),
             "collections.Counter": self._counter,
@@ -255,7 +258,7 @@ class PickleCheck(pickle._Unpickler):
         self.append(Dictionary())
 
     def _load_build(self) -> None:
-        """Discard the attribute `_metadata`, which `nn.Module.state_dict` sets; raise for any other attribute."""
+        """Handle the opcode BUILD (set attributes): discard `_metadata`, set by `nn.Module.state_dict`, else raise."""
         state = self.stack.pop()
         if type(self.stack[-1]) is not Dictionary or type(state) is not Dictionary or state.keys() - {"_metadata"}:
             raise DisallowedError("an object with attributes")
@@ -283,9 +286,9 @@ class PickleCheck(pickle._Unpickler):
         return self._sized_tensor(DTYPES[dtype], storage, first, size, stride, hooks, flags[0] if flags else None)
 
     def _sized_tensor(
-        self, item: int, storage: _Storage, first: int, size: Any, stride: Any, hooks: Any, flags: Any
+        self, item_bytes: int, storage: _Storage, first: int, size: Any, stride: Any, hooks: Any, flags: Any
     ) -> Any:
-        """Check a tensor whose numbers have `item` bytes; `flags` may mark a conjugated or negated view."""
+        """Check a tensor's shape, its flags, and its extent in the storage, with `item_bytes` per element."""
         if not all(type(value) is int and 0 <= value < 2**40 for value in (first, *size, *stride)):
             raise DisallowedError("a tensor without a plain shape")
         if flags is not None and (type(flags) is not Dictionary or flags.keys() - {"conj", "neg"}):
@@ -293,9 +296,9 @@ class PickleCheck(pickle._Unpickler):
         count = math.prod(size)
         last = first + sum((side - 1) * step for side, step in zip(size, stride, strict=True)) if count else 0
         present = storage.numbers * STORAGES[storage.kind]
-        if len(size) > MAX_DIMENSIONS or (last + 1) * item > max(item, present):
+        if len(size) > MAX_DIMENSIONS or (last + 1) * item_bytes > max(item_bytes, present):
             raise DisallowedError(f"a tensor of {len(size)} dimensions and {count:,} numbers in {present:,} bytes")
-        self.bytes_left -= count * item
+        self.bytes_left -= count * item_bytes
         if self.bytes_left < 0:
             raise DisallowedError(f"tensors of over {MAX_SHARING} times the bytes of the file")
         return self._parameter(None, False, hooks)

@@ -50,7 +50,7 @@ Kind = TypeVar("Kind", bound="Header")
 
 
 class Header(Model):
-    """Values in every scenelab checkpoint; checkpoints of the handout's `main.py` have only the first three."""
+    """Values in every scenelab checkpoint; of them, the handout's `main.py` stores only the first three."""
 
     state_dict: Tensors
     epoch: Annotated[int, Field(ge=0, le=10**9)] = 0
@@ -62,7 +62,7 @@ class Header(Model):
 
 
 class MeterValues(Model):
-    """Sums over the current epoch and over the run, for example of loss, images and seconds."""
+    """Training statistics in a checkpoint: the fields of `EpochStatistics` and `RunStatistics`."""
 
     model_config = Model.model_config | {"extra": "forbid"}
     loss: Annotated[float, Field(ge=0, le=1e24)] = 0.0
@@ -78,7 +78,7 @@ class MeterValues(Model):
 
 
 class ResumableHeader(Header):
-    """Values in a checkpoint from which a run can resume."""
+    """Header of a checkpoint that a run can resume from: also step, best accuracy, meters and moving average."""
 
     step: Count | None = None
     best_acc1: Annotated[float, BeforeValidator(_number)] = 0.0
@@ -90,7 +90,7 @@ class ResumableHeader(Header):
 
 
 def find_weights(values: Any, *, depth: int = MAX_NESTING) -> Any:
-    """Return a checkpoint's values with the weights, which may be nested or the only values, as `state_dict`."""
+    """Return a checkpoint's values with the weights, which may be in nested dictionaries, moved to `state_dict`."""
     if not isinstance(values, dict) or depth == 0:
         return values
     if values and all(isinstance(value, Tensor) for value in values.values()):

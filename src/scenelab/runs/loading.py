@@ -43,8 +43,8 @@ def open_images(
 ) -> tuple[MemmapDataset, Path]:
     """Return the images of one split and their data folder.
 
-    The default is val of the folder in the run's config. Another folder `data` that has no splits is judged whole;
-    all of its classes must be among the network's.
+    The default is val of the folder in the run's config. If another folder `data` has no splits, all its images are
+    returned. Its classes must be classes of the network.
     """
     settings = run.read_config()
     config, source = settings.train, data or Path(settings.data)

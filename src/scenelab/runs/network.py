@@ -93,10 +93,10 @@ def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
 
 
 def plain_names(weights: dict[str, torch.Tensor], expected: Collection[str] = ()) -> dict[str, torch.Tensor]:
-    """Return the weights without the prefixes of wrappers in their names, in any order and number.
+    """Return the weights without the prefixes that wrappers such as `DataParallel` add to their names.
 
-    Names that equal the `expected` ones are kept. The names of compiled or sharded modules have parts of their own. A
-    moving average has a counter of its own.
+    Weights with the `expected` names are returned unchanged. Prefixes of compiled and sharded modules are removed
+    anywhere in a name, others only if all names have them. The counter `n_averaged` of a moving average is dropped.
     """
     if weights.keys() == set(expected):
         return weights
@@ -135,7 +135,9 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str
     for key, expected in network.state_dict().items():
         value = weights[key].to(expected.dtype)
         value, expected = (tensor.float() if tensor.dtype.itemsize == 1 else tensor for tensor in (value, expected))
-        is_finite = bool((value.isfinite() | (value == expected)).all())  # masks are infinite in every such network
+        is_finite = bool(
+            (value.isfinite() | (value == expected.to(value.device))).all()
+        )  # masks are infinite in every such network
         if not is_finite or (key.endswith(NEVER_NEGATIVE) and (value < 0).any()):
             what = "a negative value" if is_finite else "a value that is not finite"
             raise Diverged(f"checkpoint {path} is refused: {key} holds {what}; take an earlier one, or train again")

@@ -132,7 +132,7 @@ def measure_steps(batch: int, size: int, rounds: int, threads: int, *, prepared:
 
 
 def measure_convolutions(*, batch: int, size: int, rounds: int, threads: int) -> dict[str, Any]:
-    """Return the results of `scenelab bench conv`: all measurements, and time and memory ratios of implementations."""
+    """Return the results of `scenelab bench conv`: times, memory, and ratios (ours / PyTorch's, textbook / ours)."""
     layers = conv_layers(batch, size)
     before = torch.get_num_threads()
     steps, rows = {}, []

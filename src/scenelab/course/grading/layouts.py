@@ -166,9 +166,9 @@ def numbered_alike(named: list[tuple[str, Name]]) -> bool:
 
 
 def _of_sections(items: list[_Item], prefix: str) -> tuple[list[Group], list[str]]:
-    """Group the archives in each section's folder by person; return the groups and the folders without archives.
+    """Group the archives in each section's folder by person; return the groups and the names of other items.
 
-    Groups are marked late if the folder's name contains "late".
+    Groups are late if the section's name contains "late". `prefix` is the path of the parent folder, with a slash.
     """
     groups, unknown = [], []
     for item in items:

@@ -88,12 +88,12 @@ class Monitor:
             self.events.add(kind)
 
     def end(self, *, graded: bool, answered: bool) -> None:
-        """Store the library convolutions that a request called in `convolutions`; flag a replaced record or counter.
+        """Set `convolutions` to the library convolutions called during a request; flag a replaced pipe or counter.
 
         Args:
-            graded: Whether the operation must not call PyTorch's convolution (`driver.GRADED`).
-            answered: Whether a reply has arrived. The record must then announce the reply, and one of the counted
-                calls is the runner's own (`tripwire.probe`).
+            graded: Whether the student's code must not call PyTorch's convolution; else nothing is counted.
+            answered: Whether a reply has arrived. Then the pipe must contain its nonce, and one counted call is the
+                runner's own (`tripwire.probe`).
         """
         if answered and f"reply {self._nonce}" not in self.events:
             self._flag(f"{CLOSED} or replaced")

@@ -160,7 +160,10 @@ def _targets(node: ast.Assign | ast.AnnAssign) -> list[str]:
 
 
 def _reached(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield the AST nodes of the convolution, of all definitions that it uses, and of other top-level statements."""
+    """Yield the AST nodes of the convolution, of all definitions that it uses, and of other top-level code.
+
+    Other code, such as a loop, may change a definition. Imports and `if __name__ == "__main__":` are left out.
+    """
     places: dict[str, ast.AST] = {}
     roots: dict[int, ast.AST] = {}
     for node in tree.body:

@@ -1,4 +1,4 @@
 """Download MiniPlaces or import a local copy.
 
-This file imports nothing, because `install` needs requests and other commands do not.
+This file imports nothing, because `install` imports requests, which most commands do not need.
 """

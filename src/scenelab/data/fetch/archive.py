@@ -22,7 +22,7 @@ DAMAGE += (EOFError, ValueError, OverflowError, RecursionError, NotImplementedEr
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Maximum size of an archive's content, checked during extraction."""
+    """Limits on an archive's content, checked during extraction: bytes in total, files, and bytes per file."""
 
     max_bytes: int = 8 << 30  # MiniPlaces has 0.8 GB
     max_files: int = 500_000  # MiniPlaces has 124,000
@@ -63,22 +63,22 @@ def _unpack(file: IO[bytes], folder: Path, limits: Limits) -> None:
     with progress("unpacking", size, unit="bytes") as advance:
         extraction = _Extraction(folder, limits, advance)
         extraction.extract(members)
-        advance(size - extraction.shown)
+        advance(size - extraction.reported)
     if not extraction.files:
         raise ArchiveError("it holds no images/, no objects/ and no lists")
 
 
 class _Extraction(Extractor):
-    """Extraction of a data set: any problem refuses the archive; what a tar skips counts, because it is unpacked."""
+    """Extractor of a data set. Any problem refuses the archive. Skipped tar members count towards `max_bytes`."""
 
     def __init__(self, folder: Path, limits: Limits, advance: Advance) -> None:
         super().__init__(limits.max_files, limits.max_files, limits.max_bytes, limits.max_file_bytes)
-        self.folder, self.advance, self.shown = folder, advance, 0
+        self.folder, self.advance, self.reported = folder, advance, 0
 
     def place(self, member: Member, parts: list[str]) -> Path | None:
-        if member.end - self.shown >= CHUNK:
-            self.advance(member.end - self.shown)
-            self.shown = member.end
+        if member.end - self.reported >= CHUNK:
+            self.advance(member.end - self.reported)
+            self.reported = member.end
         for below in (parts, parts[1:]):
             is_wanted = (len(below) > 1 and below[0] in FOLDERS) or (len(below) == 1 and below[0] in TEXTS)
             if is_wanted and not any(part in JUNK or part.startswith("._") for part in parts):

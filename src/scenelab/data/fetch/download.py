@@ -30,11 +30,11 @@ class Origin(Model):
 
 
 class _FailedRequestError(Exception):
-    """Error for a request that did not complete the file; `again` tells whether to retry the same URL."""
+    """Error for a request that did not complete the file; `retry` is False if the same URL would fail again."""
 
-    def __init__(self, cause: str, *, again: bool) -> None:
+    def __init__(self, cause: str, *, retry: bool) -> None:
         super().__init__(cause)
-        self.again = again
+        self.retry = retry
 
 
 def fetch(
@@ -91,7 +91,7 @@ def _fetch_from(
         except _FailedRequestError as failure:
             failures = 1 if _size(part) > furthest else failures + 1
             furthest = max(furthest, _size(part))
-            if not failure.again or failures >= attempts:
+            if not failure.retry or failures >= attempts:
                 raise
             wait = min(pause * 2 ** (failures - 1), MAX_PAUSE)
             say(f"{target.name}: {failure}; trying again in {wait:g} s", file=sys.stderr)
@@ -111,20 +111,20 @@ def _request(session: requests.Session, address: str, target: Path, timeout: flo
     try:
         response = session.get(address, headers=headers, stream=True, timeout=timeout)
     except requests.RequestException as error:
-        again = isinstance(error, (requests.ConnectionError, requests.Timeout))
-        raise _FailedRequestError(_describe(error), again=again) from error
+        retry = isinstance(error, (requests.ConnectionError, requests.Timeout))
+        raise _FailedRequestError(_describe(error), retry=retry) from error
     with response:
         status = response.status_code
         if status in (206, 416) and not _continues(response, size, origin.validator):
             part.unlink(missing_ok=True)
-            raise _FailedRequestError("the server cannot continue the file", again=True)
+            raise _FailedRequestError("the server cannot continue the file", retry=True)
         if status == 416:
             return  # the file is complete, only the final rename is missing
         if status not in (200, 206):
-            again = status >= 500 or status in (408, 429)
-            raise _FailedRequestError(f"HTTP status {status} {response.reason}", again=again)
+            retry = status >= 500 or status in (408, 429)
+            raise _FailedRequestError(f"HTTP status {status} {response.reason}", retry=retry)
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):  # login portals, moved sites
-            raise _FailedRequestError("the server answered with a web page instead of the file", again=False)
+            raise _FailedRequestError("the server answered with a web page instead of the file", retry=False)
         _receive(response, target, address)
 
 
@@ -135,11 +135,11 @@ def _continues(response: requests.Response, size: int, validator: str) -> bool:
         return False
     if response.status_code == 416:
         return response.headers.get("Content-Range") == f"bytes */{size}"
-    return _announced(response)[0] == size
+    return _content_range(response)[0] == size
 
 
-def _announced(response: requests.Response) -> tuple[int, int | None, int | None]:
-    """Return the byte range of the response in the file (end exclusive), and the file's size; None if unknown."""
+def _content_range(response: requests.Response) -> tuple[int, int | None, int | None]:
+    """Return the first byte and exclusive end of the response in the file, and the file's size; None if unknown."""
     match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if response.status_code == 206 and match:
         end = int(match[2]) + 1
@@ -150,7 +150,7 @@ def _announced(response: requests.Response) -> tuple[int, int | None, int | None
     if response.headers.get("Transfer-Encoding", "").lower() == "chunked":
         return 0, None, None  # the last chunk marks the end (RFC 9112, section 7.1)
     raise _FailedRequestError(
-        "the server does not say how long the file is, so a part could pass for the whole", again=False
+        "the server does not say how long the file is, so a part could pass for the whole", retry=False
     )
 
 
@@ -160,7 +160,7 @@ def _receive(response: requests.Response, target: Path, address: str) -> None:
     Raises:
         _FailedRequestError: the length differs from Content-Length.
     """
-    start, end, total = _announced(response)
+    start, end, total = _content_range(response)
     with _part(target).open("r+b" if start else "wb") as file, progress(target.name, total, unit="bytes") as advance:
         if not start:
             os.fsync(file.fileno())  # the old bytes must be gone before the new validator is written
@@ -174,14 +174,14 @@ def _receive(response: requests.Response, target: Path, address: str) -> None:
             reached += len(chunk)
             if end is not None and reached > end:
                 file.truncate(0)
-                raise _FailedRequestError(f"more than the announced {end:,} bytes came", again=True)
+                raise _FailedRequestError(f"more than the announced {end:,} bytes came", retry=True)
             advance(len(chunk))
         file.flush()
         os.fsync(file.fileno())
     if not reached:
-        raise _FailedRequestError("the file is empty", again=False)
+        raise _FailedRequestError("the file is empty", retry=False)
     if total is not None and reached < total:
-        raise _FailedRequestError(f"the connection ended after {reached:,} of {total:,} bytes", again=True)
+        raise _FailedRequestError(f"the connection ended after {reached:,} of {total:,} bytes", retry=True)
 
 
 def _read(response: requests.Response) -> bytes:
@@ -189,7 +189,7 @@ def _read(response: requests.Response) -> bytes:
     try:
         return response.raw.read(CHUNK, decode_content=False)
     except (HTTPError, OSError) as error:
-        raise _FailedRequestError(f"the connection broke ({_describe(error)})", again=True) from error
+        raise _FailedRequestError(f"the connection broke ({_describe(error)})", retry=True) from error
 
 
 def _origin(target: Path) -> Origin:

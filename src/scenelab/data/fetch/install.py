@@ -48,10 +48,10 @@ def download(
         archive, lists = staging / "archive", [staging / name for name in TEXTS]
         for path in lists:
             fetch([address + path.name for address in list_addresses], path)
-            with _dropping(path):
+            with _deleting_invalid(path):
                 _read(path)
         fetch(archive_addresses, archive)
-        with _dropping(archive, *lists):
+        with _deleting_invalid(archive, *lists):
             return _unpack(archive, staging / BUILT)
 
     return _install(folder, build)
@@ -112,7 +112,7 @@ def check(folder: Path, *, skip_missing: bool = False) -> int:
 
 
 def _read(path: Path) -> list[str]:
-    """Return the image paths of a list, or [] for a valid list of categories."""
+    """Validate a list and return its image paths, or [] for a list of categories."""
     if path.name in LISTS:
         return [name for name, _ in read_list(path)]
     if not read_list_of_categories(path):
@@ -224,8 +224,8 @@ def _holds_data(folder: Path) -> bool:
 
 
 @contextmanager
-def _dropping(*paths: Path) -> Iterator[None]:
-    """Delete the downloads `paths` if the block raises a LabError that was not caused by the operating system."""
+def _deleting_invalid(*paths: Path) -> Iterator[None]:
+    """Delete the downloads `paths` if the block raises a LabError for invalid content, not for a system error."""
     try:
         yield
     except LabError as error:

@@ -73,7 +73,7 @@ def attack_descends(context: CheckContext) -> None:
 
 
 def _loss_of_least(setting: Setting, images: Tensor) -> Tensor:
-    """Return the mean cross-entropy of `images` for each clean image's least confident label."""
+    """Return the mean cross-entropy of `images`, each with the clean image's least likely class as target."""
     network = setting.network()
     with torch.no_grad():
         target = least(network(setting.images.double()))
@@ -125,7 +125,7 @@ def _rows(actual: Tensor, expected: Tensor, setting: Setting) -> str:
 
 @check("attack", needs=NEEDS)
 def attack_steps(context: CheckContext) -> None:
-    """num_steps and step_size are used: each step moves every value by step_size."""
+    """num_steps and step_size are used: each of the num_steps steps moves every pixel value by step_size."""
     for steps, size in ((1, 0.01), (1, 0.03), (5, 0.01)):
         setting = draw_setting(context, setup.LINEAR, num_steps=steps, step_size=size, epsilon=1.0)
         attack = perturb(context, setting)

@@ -169,7 +169,7 @@ def require_finite(tensor: Tensor, what: str) -> None:
 
 
 def floats(reply: Message, name: str, what: str) -> Tensor:
-    """Return the tensor `name` of a reply; raise CheckFailed if its dtype is not floating-point."""
+    """Return the tensor `name` of a reply; if it is not floating-point, raise CheckFailed with `what` as its name."""
     tensor = reply.tensors[name]
     if not tensor.is_floating_point():
         raise CheckFailed(f"{what} is a tensor of {tensor.dtype}; floating-point numbers are expected")
