@@ -133,11 +133,9 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str
     weights = plain_names(weights, network.state_dict().keys())
     require_fit(network, weights, name, path)
     for key, expected in network.state_dict().items():
-        value = weights[key].to(expected.dtype)
+        value = weights[key].to(expected.device, expected.dtype)
         value, expected = (tensor.float() if tensor.dtype.itemsize == 1 else tensor for tensor in (value, expected))
-        is_finite = bool(
-            (value.isfinite() | (value == expected.to(value.device))).all()
-        )  # masks are infinite in every such network
+        is_finite = bool((value.isfinite() | (value == expected)).all())  # masks are infinite in every such network
         if not is_finite or (key.endswith(NEVER_NEGATIVE) and (value < 0).any()):
             what = "a negative value" if is_finite else "a value that is not finite"
             raise Diverged(f"checkpoint {path} is refused: {key} holds {what}; take an earlier one, or train again")
