@@ -34,8 +34,7 @@ from scenelab.training.recipes import starter
 from scenelab.training.state import TrainState, initialize, make_loader, restore
 from scenelab.training.trainer import Trainer
 
-MODELS = Path("../models")
-LOGS = Path("../logs")
+MODELS, LOGS = Path("../models"), Path("../logs")
 DEFAULT = "simplenet"  # architecture name in checkpoints of `default_model`, even if a student changed the network
 BATCH_SIZE, COLUMNS = 100, 10  # images per grid, and per row of a grid
 
@@ -58,10 +57,7 @@ def config_from_flags(flags: argparse.Namespace, model: str) -> TrainConfig:
 
 
 def device_of(gpu: int) -> str:
-    """Return the device name for the flag --gpu: `cuda:N` for GPU N, `cpu` for -1 or without a GPU.
-
-    Prints the choice, except for -1.
-    """
+    """Return the device `cuda:N` for `--gpu=N`, or `cpu` for -1 or without a GPU; print the choice unless it is -1."""
     if gpu < 0:
         return "cpu"
     if not torch.cuda.is_available():
@@ -239,8 +235,8 @@ def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) ->
     """Print top-1 and top-5 accuracy on val in percent, averaging the logits of each image and its mirror image."""
     judged = open_evaluation(data, checkpoint, factory, gpu)
     logits = predict_logits(judged.model, judged.val, size=judged.size, mirror=True, device=judged.device)
-    labels = judged.val.labels
-    print(f"******Acc@1 {top_k(logits, labels, 1):.3f} Acc@5 {top_k(logits, labels, 5):.3f}")
+    top1, top5 = (top_k(logits, judged.val.labels, k) for k in (1, 5))
+    print(f"******Acc@1 {top1:.3f} Acc@5 {top5:.3f}")
 
 
 def log_attention(data: Path, checkpoint: str, factory: Factory, student_code: ModuleType, *, gpu: int = -1) -> None:
