@@ -123,9 +123,10 @@ class Threat(ABC):
         return points if self.dtype is None else self._round(images, points, self.dtype)
 
     def _round(self, images: Images, points: Images, dtype: torch.dtype) -> Images:
-        """Return points rounded to the nearest value of `dtype` or, outside the ball or bounds, toward the image.
+        """Return `points` rounded to values of `dtype`: to the nearest one that is inside the ball and the bounds.
 
-        The perturbation is inside the ball both exactly and when computed in `dtype`.
+        The perturbation is inside the ball in exact arithmetic and in the arithmetic of `dtype`. Where the nearest
+        value is not, a value closer to the image is returned.
         """
         images, points, limits = _widen(images), _widen(points), torch.finfo(dtype)
         nearest, (low, high) = points.to(dtype), self._range

@@ -26,7 +26,8 @@ def apply(function: type[Function], info: Any, in_dims: Dims, arguments: tuple, 
         info: object with the attribute `batch_size`, from `torch.func.vmap`.
         in_dims: batch dimension of each argument, or None.
         arguments: the arguments of `function`.
-        axes: (a, b): axis a of the first factor is axis 0 of the result, axis b of the second factor is axis 1.
+        axes: axes that only one factor and the result have, and into which that factor's batch is folded: the axis of
+            the first factor that is axis 0 of a single result, and the axis of the second factor that is its axis 1.
     """
     (*factors, size), rest, dims = arguments[:3], arguments[3:], in_dims[:2]
     if dims == (None, None):

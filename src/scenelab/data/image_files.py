@@ -40,7 +40,7 @@ class ImageFiles:
         return sorted(path for path in parent.iterdir() if path.is_dir() and not self._skip(path))
 
     def below(self, folder: Path) -> list[str]:
-        """Return the sorted paths of the images below a folder."""
+        """Return the sorted paths of the images below a folder, relative to `root`."""
         names = list(files_below(folder, skip=lambda name: self._skip(folder / name, links=True)))
         return self._images([folder / name for name in names])
 

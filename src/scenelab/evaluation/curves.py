@@ -1,4 +1,4 @@
-"""Curves in the figures of studies and reports: thinned curves, and accuracy against ε."""
+"""Curves in the figures of studies and reports: long curves averaged to fewer points, and accuracy against ε."""
 
 from collections.abc import Sequence
 from typing import Any

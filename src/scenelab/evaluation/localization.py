@@ -68,7 +68,7 @@ class Pointing(Value):
 
 
 class SceneSummary(Value):
-    """Images with the same predicted class: their number, and a summary per object class."""
+    """Overlap of attribution maps with objects in the images of one predicted class, per class of objects."""
 
     images: int
     items: list[ItemSummary]

@@ -114,7 +114,7 @@ def unrandomized(model: nn.Module) -> list[str]:
 def _similarity(original: Tensor, maps: Tensor) -> tuple[float | None, float | None, int]:
     """Return mean and 95 % half-width of the rank correlation over images, and the number of these images.
 
-    Images with a constant map are left out. If these are the majority, mean and half-width are None.
+    Images with a constant map are left out. If most images are left out, mean and half-width are None.
     """
     values = rank_correlation(original, maps)
     valid = values[~values.isnan()].tolist()

@@ -169,10 +169,14 @@ def measure(level: str, parent: Path) -> Sandbox | None:
 
 
 def best(parent: Path, *, unsafe: bool = False) -> Sandbox:
-    """Return bubblewrap if its isolation is full; if `unsafe`, return the first of `LEVELS` that can be started.
+    """Return bubblewrap if it passes the self-test; with `unsafe`, the first of `LEVELS` that can be started.
+
+    Args:
+        parent: folder for the temporary files of the self-test.
+        unsafe: accept a level that keeps only some of the `PROMISES`, such as a plain process.
 
     Raises:
-        LabError: full isolation is not available (or, if `unsafe`, no level can be started), or the system is Windows.
+        LabError: no level is acceptable, or the system is Windows.
     """
     if not hasattr(os, "getuid"):
         raise LabError("grading needs Linux with bubblewrap (or with --unsafe, macOS); on Windows, run it in WSL")
