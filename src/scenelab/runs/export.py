@@ -107,7 +107,7 @@ def metadata(stored: Stored) -> dict[str, str]:
 
 
 def write_onnx(stored: Stored, path: Path) -> Predict:
-    """Write normalization, network and `metadata` to an ONNX file; return a function that predicts with the file."""
+    """Write normalization and network to an ONNX file, with metadata; return a function that predicts with the file."""
     onnx, runtime = _require("onnx"), _require("onnxruntime")
     _require("onnxscript")
     with _quiet():
