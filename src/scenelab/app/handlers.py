@@ -53,7 +53,10 @@ class Handlers:
     def explain(
         self, path: str | None, name: str, method: str, category: str, opacity: float
     ) -> tuple[AttributionMap | None, np.ndarray | None, str]:
-        """Return a map, its overlay as uint8 pixels (s, s, 3), and a caption; on errors, None, None and a message."""
+        """Return a map of the image file `path`, its overlay as uint8 pixels (side, side, 3), and a caption.
+
+        On errors, return None, None and a message; `name` is the network's name in the page.
+        """
         if path is None:
             return None, None, ""
         try:

@@ -70,7 +70,7 @@ class SmoothGrad(Gradient):
             raise LabError(f"sigma is {self.sigma}; expected at least 0, in the images' units")
 
     def attribute(self, batch: Batch) -> Images:
-        """Return the mean gradient of one image, 1×C×H×W."""
+        """Return the mean gradient over noisy copies of the only image of `batch`, 1×C×H×W."""
         return self._moments(batch)[0][None]
 
     def _moments(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -96,5 +96,5 @@ class VarGrad(SmoothGrad):
     """VarGrad: population variance of the gradients over noisy copies, N×C×H×W (Adebayo et al. 2018b)."""
 
     def attribute(self, batch: Batch) -> Images:
-        """Return the variance of one image's gradients, 1×C×H×W."""
+        """Return the variance of the gradients over noisy copies of the only image of `batch`, 1×C×H×W."""
         return self._moments(batch)[1][None]

@@ -46,7 +46,7 @@ class Transforms:
 
 @cache
 def transforms(tile: int, dtype: torch.dtype, device: torch.device) -> Transforms:
-    """Return the transform matrices for m = `tile`, from Lagrange interpolation at `POINTS` and at infinity.
+    """Return the transform matrices for tiles of m×m outputs, m = `tile`: Lagrange interpolation at `POINTS` and at ∞.
 
     The Toom-Cook algorithm interpolates a product of polynomials from its values at these points. Transposing it gives
     an algorithm for convolution (Blahut 2010, sections 5.2 and 5.4).

@@ -59,7 +59,7 @@ def _parse_object(element: ElementTree.Element) -> SceneObject:
 
 
 def _coordinate(point: ElementTree.Element, name: str) -> float:
-    """Return the coordinate `name` (x or y) of a point: the center of its 1-based pixel, scaled to [0, 1]."""
+    """Return the coordinate `name` (x or y) of a point: the center of its 1-based pixel, divided by 128."""
     pixel = float(_text(point, name))
     if not -SIDE <= pixel <= 2 * SIDE:
         raise ValueError(f"{name} is {pixel:g}; expected 1 to {SIDE}")

@@ -1,4 +1,4 @@
-"""Image file containers: recognize the format, drop metadata, and read the orientation and the number of scans.
+"""Image file containers: recognize the format, drop metadata, read the orientation, and count the scans of a JPEG.
 
 Damaged or hostile metadata makes Pillow fail or use unlimited time and memory, so metadata is removed first.
 """

@@ -18,7 +18,7 @@ def thin(points: Sequence[Sequence[float]], max_points: int) -> np.ndarray:
 def plot_worst_case(axis: Axes, clean: Share, attacked: Sequence[tuple[float, Share]], **style: Any) -> list[float]:
     """Plot accuracy against ε on `axis`, with 95 % intervals; return all ε in units of 1/255, including 0.
 
-    `clean` is the accuracy at ε = 0, `attacked` has pairs of ε and accuracy under attack.
+    `clean` is the accuracy at ε = 0, `attacked` has pairs of ε, for pixel values in [0, 1], and accuracy under attack.
     """
     points = [(0.0, clean), *attacked]
     levels = [255 * epsilon for epsilon, _ in points]

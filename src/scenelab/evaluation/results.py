@@ -56,5 +56,5 @@ class SaliencyTest(Dated):
 
 
 def stamp_test(names: tuple[str, ...], images: Any) -> dict[str, Any]:
-    """Return the values of all fields of `SaliencyTest` by name; `images` is any collection of the tested images."""
+    """Return the fields of a `SaliencyTest`: date, command, version, requested methods, and number of `images`."""
     return {**stamp(), "version": version("scenelab"), "methods_asked": names, "images": len(images)}

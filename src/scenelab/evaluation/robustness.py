@@ -121,7 +121,7 @@ class RobustnessResult(Result):
 
 @dataclass(frozen=True)
 class Subject:
-    """Model under attack, images in multiples of 1/255, labels, and a mask of the correctly classified images."""
+    """Model under attack, images with pixel values k/255 in [0, 1], labels, and a mask of the correct predictions."""
 
     model: Classifier
     images: Float[Tensor, "n 3 h w"]

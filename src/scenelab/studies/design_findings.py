@@ -15,8 +15,8 @@ def judge(variants: list[DesignVariant], *, classes: int, images: int) -> list[D
     """Return the variants with means over seeds, the difference in top-1 from the baseline, and a verdict.
 
     The variance between seeds is pooled over all variants: s² = Σ(x - x̄)² / Σ(n - 1). A difference of means is
-    significant at 95 % if it exceeds t · s · √(1/n + 1/n_other). If no variant has several runs, the bound comes from
-    the standard error of an accuracy, √(p·(1 - p) / images).
+    significant at 95 % if it exceeds t · s · √(1/n + 1/n_baseline). If no variant has several runs, the bound is 1.96
+    standard errors of the difference of the two accuracies on this number of images.
 
     Args:
         variants: variants of the study with their runs.

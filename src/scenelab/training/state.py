@@ -114,7 +114,7 @@ def ema_with_warmup(decay: float) -> Callable[..., None]:
 def checkpoint_values(
     state: TrainState, config: TrainConfig, categories: tuple[str, ...], epoch: int
 ) -> dict[str, Any]:
-    """Return the content of a resumable checkpoint; `optimizer`, `best_acc1`, … are keys of the handout."""
+    """Return the content of a resumable checkpoint; some keys are those that the handout's `main.py` reads."""
     states = [optimizer.state_dict() for optimizer in state.optimizers]
     return {
         **to_values(state.model, arch=config.model, categories=categories, size=config.eval_size, epoch=epoch),
