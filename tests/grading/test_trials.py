@@ -53,14 +53,15 @@ def files_with(names, text="\0"):
 def test_every_file_that_starts_a_process_is_known():
     """A new one must be reviewed: what the process imports, and in which folder it runs."""
     files = files_with({"Popen", "check_output", "check_call", "execv", "execvp", "posix_spawn"}, "subprocess.run")
-    assert files - {f"{GRADING}/launch.py", "scenelab_runner/audit.py"} == STARTERS
+    assert files - {f"{GRADING}/launch.py", "scenelab_runner/audit.py", "scenelab/app/decoder.py"} == STARTERS
 
 
 def test_python_is_started_with_safe_path():
-    """`runtime.python_command` adds -P; only a student's own test run has none, and the demo prints the path."""
+    """`runtime.python_command` adds -P; only a student's own test run has none; demo and doctor print the path."""
     assert files_with({"executable"}) == {
         "scenelab/runtime.py",
         "scenelab/cli/demo.py",
+        "scenelab/cli/doctor.py",
         "scenelab/course/submission.py",
         f"{GRADING}/bubblewrap.py",
     }
