@@ -76,6 +76,7 @@ def test_extracted_folder_is_copied_without_links(source: Path, folder: Path) ->
     image.rename(source / "kept")
     image.symlink_to(source / "kept")
     os.mkfifo(source / "images" / "pipe")
+    write(source, {"images/train/@eaDir/x.jpg": b"x", "images/Thumbs.db": b"x", "images/val/._0.jpg": b"x"})
     assert import_data(source, folder)
     assert tree(folder) == IMAGES | OBJECTS | LISTS | {"categories.txt": b"/a/abbey 0\n"}
     files = [path for path in folder.rglob("*") if not path.is_dir()]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scenelab.data.fetch.archive import FOLDERS, TEXTS, extract
 from scenelab.data.fetch.download import fetch
+from scenelab.data.image_files import is_of_other_program
 from scenelab.data.miniplaces import LISTS, read_list, read_list_of_categories
 from scenelab.errors import LabError
 from scenelab.io import LOCK, atomic_write, files_below, is_file, lock_folder, move_folder
@@ -126,6 +127,7 @@ def _copy_folder(source: Path, built: Path, skip_missing: bool) -> int:
     if not skip_missing:
         check(source)  # before minutes of copying
     names = [f"{top}/{name}" for top in FOLDERS for name in files_below(source / top)]
+    names = [name for name in names if not any(map(is_of_other_program, name.split("/")))]
     names = [name for name in (*names, *TEXTS) if is_file(source / name)]
     with progress("copying", len(names), unit="files") as advance:
         for name in names:
