@@ -180,6 +180,11 @@ def test_what_is_no_data_set_is_refused(source: Path, folder: Path, name: str, m
     assert_nothing_left(folder)
 
 
+def test_a_url_is_no_source(folder: Path) -> None:
+    with pytest.raises(LabError, match=r"^source is the URL https://x/d\.zip; expected an archive or a folder"):
+        import_data(Path("https://x/d.zip"), folder)
+
+
 def test_neither_a_subfolder_nor_the_current_folder_is_filled(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(source, IMAGES | LISTS)
     before = tree(source)
