@@ -14,7 +14,7 @@ except ImportError:
 prepare_streams()
 prepare()  # before torch loads
 
-from scenelab.errors import Interrupted, LabError  # noqa: E402
+from scenelab.errors import Interrupted, LabError, printable  # noqa: E402
 
 NOT_YET = {"use_resnet18": "--use-resnet18 needs weights trained elsewhere, which this assignment does not allow"}
 
@@ -100,7 +100,7 @@ if __name__ == "__main__":
     try:
         main(parser().parse_args())
     except LabError as error:
-        sys.exit(f"main.py: error: {error}")
+        sys.exit(printable(f"main.py: error: {error}"))
     except Interrupted as stop:
         print(f"{stop}; go on with --resume=../models/checkpoint.pth.tar", file=sys.stderr)
         sys.exit(130)

@@ -1,5 +1,6 @@
 """Extract untrusted zip and tar files within limits: only regular files and folders, only below one folder."""
 
+import errno
 import gzip
 import re
 import stat
@@ -81,6 +82,10 @@ class Extractor(ABC):
             size, is_whole = write_file(path, member.data, min(left, self.max_file_bytes))
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             return self.report(member.name, "is there twice, or is a file and a folder at once,")
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return self.report(member.name, "has a name that is too long for this disk")
         self.files, self.bytes = self.files + 1, self.bytes + size
         if not is_whole and left <= self.max_file_bytes:
             raise FullError(f"it holds more than {self.max_bytes / 2**20:g} MiB")

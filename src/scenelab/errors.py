@@ -40,6 +40,12 @@ def suggest_path(path: Path) -> str:
     return ""
 
 
+def find_url(path: Path) -> str | None:
+    """Return the URL that was given in place of a path, or None."""
+    scheme = path.parts[0] if path.parts else ""
+    return f"{scheme}//{path.relative_to(scheme)}" if scheme in ("http:", "https:") else None
+
+
 class LabError(Exception):
     """Error that the user can fix.
 

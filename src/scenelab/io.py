@@ -242,13 +242,16 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES, errors: str = "strict")
 
     With `errors="surrogateescape"`, file names in it may have bytes that are not UTF-8.
     """
-    content = read_plain(path, max_bytes=max_bytes)
+    return _decode(read_plain(path, max_bytes=max_bytes), path, errors)
+
+
+def _decode(content: bytes, path: Path, errors: str = "strict") -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise LabError(f"{path} cannot be read: it is UTF-16, not utf-8; save it as UTF-8")
     try:
         return content.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
-        raise LabError(f"{path} cannot be read: {error}; save it as UTF-8") from error
+        raise LabError(f"{path} cannot be read: its byte {error.start} is not utf-8; save it as UTF-8") from error
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -277,8 +280,10 @@ def read_object(path: Path) -> dict[str, Any]:
 def parse_json(text: bytes, path: Path) -> Any:
     """Return the value of JSON `text`; raise a LabError that names the file `path` if the JSON is invalid."""
     try:
-        return json.loads(text.decode())
+        return json.loads(_decode(text, path))
     except RecursionError as error:
         raise LabError(f"{path} cannot be read as JSON: it is nested too deep") from error
-    except ValueError as error:  # invalid JSON, or a number with thousands of digits
+    except json.JSONDecodeError as error:
         raise LabError(f"{path} cannot be read as JSON: {error}") from error
+    except ValueError as error:  # the only other error of a parser of text
+        raise LabError(f"{path} cannot be read as JSON: it has a number with thousands of digits") from error

@@ -108,7 +108,7 @@ class RichProgress(TrainProgress):
 
     def epoch(self, text: str) -> None:
         """Print the summary text of an epoch above the bar."""
-        self._bar.console.print(Text(printable(text, keep="\n")))
+        self._bar.console.print(Text(printable(text)))
 
 
 class LogProgress(TrainProgress):

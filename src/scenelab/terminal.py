@@ -55,9 +55,9 @@ def _similar(letter: str) -> str:
 codecs.register_error(FALLBACK, _fall_back)
 
 
-def say(text: object, *, file: IO[str] | None = None) -> None:
-    """Print text that may come from untrusted files, without control characters except line feeds."""
-    print(printable(str(text), keep="\n"), file=file, flush=True)
+def say(*lines: object, file: IO[str] | None = None) -> None:
+    """Print lines of text that may come from untrusted files, without control characters; line feeds become spaces."""
+    print(*(printable(str(line)) for line in lines), sep="\n", file=file, flush=True)
 
 
 def discard_unwritten() -> None:

@@ -100,6 +100,7 @@ def test_predict_names_each_broken_image_and_predicts_the_others(run, scenes, tm
         ("predict {run} {new}.jpg", "cannot be read: No such file"),
         ("predict {folder}/runn {file}", r"run folder .* does not exist \(did you mean 'run'\?\); check the path"),
         ("evaluate {folder}/runn", r"run folder .* does not exist \(did you mean 'run'\?\); check the path"),
+        ("evaluate https://x/run", "run folder is the URL https://x/run; expected a folder, download it first"),
         ("evaluate {file}", "run folder .* is a file; check the path"),
         ("train demo --data {folder}/emty --out {new}", r"does not exist \(did you mean 'empty'\?\); check the path"),
         ("train demo --data {file} --out {new}", "data folder .* is a file; check the path"),
@@ -119,6 +120,20 @@ def test_errors_are_one_line_that_names_the_fix(command, message, run, scenes, t
     _, error = scenelab(*(word.format(**paths) for word in command.split()), status=1)
     assert re.search(f"^scenelab: error: .*{message}", error.strip().splitlines()[-1])
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "before"),
+    [
+        (["predict", "run", ""], "run"),
+        (["evaluate", "run", "--data", ""], "--data"),
+        (["evaluate", "run", "--data="], "--data="),
+        (["evaluate", ""], "evaluate"),
+    ],
+)
+def test_an_empty_argument_is_named_and_is_not_this_folder(arguments, before, capsys):
+    assert main.run(arguments) == 2
+    assert re.fullmatch(f"scenelab: error: the argument after .*{before} is empty; give .*\n", capsys.readouterr().err)
 
 
 def test_debug_shows_the_traceback(tmp_path):

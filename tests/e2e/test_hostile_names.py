@@ -79,6 +79,16 @@ def test_the_commands_work_on_names_of_any_bytes(run, data, capsys, monkeypatch)
     assert "\x1b" not in report.read_bytes().decode()
 
 
+def test_an_attack_writes_its_files_in_an_old_locale(data, run):
+    where = os.fsencode(data) + b"/" + CLASSES[0] + b"/"
+    images = [where + name for name in FILES if b"\n" not in name]
+    command = [sys.executable, "-m", "scenelab", "attack", str(run.folder), "--steps", "1", "--images", *images]
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, done.stderr
+    assert (run.results / "attack" / "001-caf_-1.png").is_file()
+
+
 READ_BOTH = """
 import sys
 from pathlib import Path

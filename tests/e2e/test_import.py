@@ -76,6 +76,7 @@ def test_extracted_folder_is_copied_without_links(source: Path, folder: Path) ->
     image.rename(source / "kept")
     image.symlink_to(source / "kept")
     os.mkfifo(source / "images" / "pipe")
+    write(source, {"images/train/@eaDir/x.jpg": b"x", "images/Thumbs.db": b"x", "images/val/._0.jpg": b"x"})
     assert import_data(source, folder)
     assert tree(folder) == IMAGES | OBJECTS | LISTS | {"categories.txt": b"/a/abbey 0\n"}
     files = [path for path in folder.rglob("*") if not path.is_dir()]
@@ -177,6 +178,11 @@ def test_what_is_no_data_set_is_refused(source: Path, folder: Path, name: str, m
     with pytest.raises(LabError, match=message):
         import_data(source.parent / name, folder)
     assert_nothing_left(folder)
+
+
+def test_a_url_is_no_source(folder: Path) -> None:
+    with pytest.raises(LabError, match=r"^source is the URL https://x/d\.zip; expected an archive or a folder"):
+        import_data(Path("https://x/d.zip"), folder)
 
 
 def test_neither_a_subfolder_nor_the_current_folder_is_filled(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,14 @@ def test_the_given_network_is_the_handouts(year):
     assert torch.equal(given(images), ours(images))
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_the_kit_works_with_closed_streams(tmp_path, closed):
+    command = ["bash", "-c", f'exec "$@" {closed}', "bash", sys.executable, "main.py", "../data", "-e", "--gpu=-1"]
+    done = subprocess.run(command, cwd=write_kit(tmp_path, 2022) / "code", capture_output=True, text=True)
+    assert (done.returncode, "AttributeError" in done.stderr) == (1, False)
+    assert "2>" in closed or "-e and -a judge a model" in done.stderr
+
+
 @pytest.mark.slow
 @YEARS
 def test_the_kit_trains_evaluates_and_attacks(tmp_path, year):

@@ -20,6 +20,7 @@ from scenelab.errors import LabError
 WANTED = {"images/train/a/abbey/1.jpg": b"\xff\xd8 one", "objects/train/a/abbey/1.xml": b"<a/>", "val.txt": b"x 0\n"}
 UNWANTED = {"README.md": b"hello", "a/b/train.txt": b"too deep", "extra.txt": b"not a list"}
 JUNK = {"__MACOSX/images/._1.jpg": b"junk", "images/.DS_Store": b"junk", "images/._1.jpg": b"junk"}
+JUNK |= {"images/train/@eaDir/1.jpg": b"junk", "images/Thumbs.db": b"junk"}
 
 Member = tuple[tarfile.TarInfo, bytes]
 
@@ -274,6 +275,8 @@ HOSTILE = [  # newer Pythons refuse negative sizes themselves
     (header("x", -2000, tarfile.XHDTYPE) + PADDING, "a header asks for|invalid offset"),
     (with_headers("images/a.jpg", path="images/a.jpg\0.exe"), "not a plain path"),
     (zip_bytes([("images/aXb.jpg", b"x")]).replace(b"aXb", b"a\0b"), "not a plain path"),
+    (zip_bytes([(f"images/{'n' * 300}.jpg", b"x")]), "'images/nnn.*n.jpg' has a name that is too long"),
+    (tar_bytes([plain(f"images/{'n' * 300}/1.jpg")]), "'images/nnn.*n/1.jpg' has a name that is too long"),
     (zip_bytes([(LINK, b"/etc/passwd")]), "is a link or a device"),
     (zip_bytes([("images/a.jpg", b"x" * 100)], zipfile.ZIP_LZMA), "unusual"),
     *((content, "not a whole .tar, .tar.gz or .zip archive") for content in (b"", b"hello", b"PK\x03\x04", bytes(3))),

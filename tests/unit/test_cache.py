@@ -333,7 +333,7 @@ def test_bad_images_are_skipped_and_named_on_request(listing, cache, capsys):
 def test_a_cache_with_skipped_images_does_not_serve_a_call_that_refuses_them(listing, cache):
     listing.file(1).write_bytes(b"")
     pack(listing, cache, size=SIZE, on_bad_image="skip")
-    with pytest.raises(LabError, match=r"1\.jpg has 0 bytes; .*, or skip it with --damaged skip$"):
+    with pytest.raises(LabError, match=r"1\.jpg has 0 bytes; .*, or train or pack with --damaged skip$"):
         pack(listing, cache, size=SIZE)
     write_photo(listing.file(1), 1)
     assert np.array_equal(pack(listing, cache, size=SIZE, on_bad_image="skip").images, decoded(listing))
@@ -346,7 +346,7 @@ def test_a_split_with_missing_or_without_readable_images_is_refused(listing, cac
         pack(listing, cache, size=SIZE)
     assert str(caught.value) == (
         f"2 of 5 listed images are missing in {listing.root}, first train/1.jpg; "
-        f"list them with 'scenelab data verify {listing.root.parent}' or skip them with --damaged skip"
+        f"list them with 'scenelab data verify {listing.root.parent}' or train or pack with --damaged skip"
     )
     assert not cache.exists()
     for row in range(5):

@@ -24,6 +24,7 @@ UNUSED = {
     "1.heic": b"x",
     "2.AVIF": b"x",
     "3.svg": b"<svg/>",
+    "3.dib": b"\x28\0\0\0",
     "4": b"\0\0\0\x18ftypheic",
     "5.jp2": b"x",
     "6.psd": b"8BPS\0",

@@ -31,10 +31,11 @@ def test_undefined_numbers_are_null_in_a_file_and_nan_in_memory(tmp_path):
     ("text", "message"),
     [
         ("[" * 100_000, "nested too deep"),
-        ("1" * 5000, "cannot be read as JSON: Exceeds the limit"),
+        ("1" * 5000, "cannot be read as JSON: it has a number with thousands of digits$"),
         ("{", "cannot be read as JSON"),
         ("", "cannot be read as JSON"),
-        ("\udcff", "cannot be read as JSON"),
+        ("\udcff", "cannot be read: its byte 0 is not utf-8; save it as UTF-8$"),
+        ("\udcff\udcfe[\0]\0", "cannot be read: it is UTF-16, not utf-8; save it as UTF-8$"),
     ],
 )
 def test_invalid_or_unbounded_json_is_refused(tmp_path, text, message):
@@ -65,3 +66,8 @@ def test_a_file_over_the_limit_is_not_read(tmp_path):
         read_json(tmp_path / "x.json")
     with pytest.raises(LabError, match="at most 10 are read"):
         read_text(tmp_path / "x.json", max_bytes=10)
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    (tmp_path / "x.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_json(tmp_path / "x.json") == [1]

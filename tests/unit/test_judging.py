@@ -98,6 +98,25 @@ def test_evaluate_says_what_it_judged_and_keeps_the_result_on_val(tmp_path, trai
     assert (run.results / "all.json").exists()
 
 
+@pytest.mark.parametrize("command", ["evaluate", "attack --steps 1 --json", "export --format safetensors"])
+def test_broken_images_of_a_judged_folder_are_passed_over_and_counted(tmp_path, trained_on_tree, capsys, command):
+    name, *flags = command.split()
+    (make_tree(tmp_path, "cat owl") / "owl" / "3.png").write_bytes(b"junk")
+    assert main.run([name, str(trained_on_tree[0].folder), "--data", str(tmp_path), *flags]) == 1
+    said = capsys.readouterr()
+    assert said.out
+    expected = (
+        "scenelab: error: 1 of 7 images are left out, first owl/3.png; replace them or remove them from the folder"
+    )
+    assert said.err.splitlines()[-1] == expected
+
+
+def test_a_run_without_holdout_has_none_to_judge(trained_on_tree):
+    run, stored, _ = trained_on_tree
+    with pytest.raises(LabError, match=r"kept nothing out of training; choose another split, or train with --holdout$"):
+        open_images(run, stored, split="holdout")
+
+
 @pytest.fixture(scope="module")
 def trained_on_tree(tmp_path_factory):
     import torch

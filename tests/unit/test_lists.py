@@ -110,8 +110,10 @@ def test_a_long_line_is_cut_and_another_encoding_refused(tmp_path):
     path = write(tmp_path / "train.txt", "x.jpg 0\n".encode("utf-16"))
     with pytest.raises(LabError, match=rf"^{re.escape(str(path))} cannot be read: .*utf-8; save it as UTF-8$"):
         read_list(path)
-    with pytest.raises(SystemExit, match="line 1"):
-        MiniPlaces(tmp_path, "train", None)
+    for encoding in ("utf-16", "utf-16-be"):
+        write(tmp_path / "train.txt", "\ufeffx.jpg 0\n".encode(encoding))
+        with pytest.raises(SystemExit, match=r"train.txt is UTF-16; save it as UTF-8$"):
+            MiniPlaces(tmp_path, "train", None)
 
 
 def test_class_names_are_whatever_the_folder_says_in_valid_unicode(tmp_path):

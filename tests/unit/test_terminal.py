@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from scenelab.cli.output import print_table
 from scenelab.progress import LogProgress, RichProgress
 from scenelab.terminal import FALLBACK, prepare_streams, say
 
@@ -57,7 +58,7 @@ def test_characters_outside_the_encoding_become_similar_ones(encoding, expected,
 
 def test_untrusted_text_sends_nothing_to_the_terminal(capsys):
     text = "\x1b]0;title\x07\x1b[31mred\x9b2J\u202e\r\x08 [red]x[/y] :smile:\nnext"
-    expected = " ]0;title  [31mred 2J    [red]x[/y] :smile:\nnext\n"
+    expected = " ]0;title  [31mred 2J    [red]x[/y] :smile: next\n"
     say(text)
     LogProgress().epoch(text)
     assert capsys.readouterr().out == 2 * expected
@@ -65,6 +66,15 @@ def test_untrusted_text_sends_nothing_to_the_terminal(capsys):
     stream = display._bar.console.file = io.StringIO()
     display.epoch(text)
     assert stream.getvalue() == expected
+
+
+def test_a_name_with_line_feeds_forges_no_line(capsys):
+    name = "x\nscenelab: error: forged"
+    say("a", name, file=sys.stderr)
+    print_table(name, [name], [[name]])
+    said = capsys.readouterr()
+    assert said.err == "a\nx scenelab: error: forged\n"
+    assert not any(line.strip("│┃ ").startswith("scenelab") for line in said.out.splitlines())
 
 
 @pytest.mark.parametrize("columns", ["1", "19"])

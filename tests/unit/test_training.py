@@ -233,7 +233,7 @@ def test_a_run_that_is_being_written_is_not_resumed(scenes, tmp_path):
 
 
 def test_a_missing_device_and_an_unwritable_folder_are_named(scenes, tmp_path):
-    for name in ("abacus", "meta", "mps", "xpu"):
+    for name in ("abacus", "meta", "mps", "xpu", "mkldnn"):
         with pytest.raises(LabError, match=f"device is '{name}'; expected auto, cpu"):
             pick_device(name)
     with pytest.raises(LabError, match="device is 'mps'"):

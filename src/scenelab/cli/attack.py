@@ -1,12 +1,13 @@
 """scenelab attack: adversarial examples of a run."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import arg
 
 from scenelab.cli.arguments import Count, DataFolder, Images, Json, RunFolder, Seed, Split
-from scenelab.cli.images import report_broken, select_readable
+from scenelab.cli.images import report_broken, report_skipped, select_readable
 from scenelab.cli.output import print_json, print_table
 from scenelab.terminal import say
 
@@ -60,8 +61,10 @@ def attack(
     if images:
         inputs = read_images(good, stored.size)
         names, labels, judged = [path.name for path in good], None, ""
+        report = partial(report_broken, errors, len(images))
     else:
         dataset, source = open_images(folder, stored, data=data, split=split)
+        report = partial(report_skipped, folder, dataset)
         rows = spread_rows(len(dataset), limit)
         inputs = load_images(dataset, rows, stored.size)
         names, labels = [Path(dataset.paths[row]).name for row in rows], dataset.labels[torch.tensor(rows)].tolist()
@@ -72,7 +75,7 @@ def attack(
     result = write_adversarial(folder, stored, inputs, names, labels, settings)
     if json:
         print_json(result.to_json())
-        return report_broken(errors, len(images or ()))
+        return report()
     rows = []
     for entry in result.images:
         before, after = f"{entry.before} {100 * entry.confidence:.0f} %", f"{entry.after} {100 * entry.certainty:.0f} %"
@@ -88,4 +91,4 @@ def attack(
     if undefined:
         say(f"not counted: {undefined} of {len(rows)} images, for which the model's scores are NaN")
     say(f"images: {folder.results / 'attack'}")
-    return report_broken(errors, len(images or ()))
+    return report()

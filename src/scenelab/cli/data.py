@@ -142,7 +142,9 @@ def _print_report(report: "SplitReport") -> None:
     ):
         if entries:
             more = f" … and {len(entries) - MAX_ENTRIES} more" if len(entries) > MAX_ENTRIES else ""
-            say(f"  {title}: {len(entries)}\n    " + "\n    ".join(entries[:MAX_ENTRIES]) + more)
+            first = [f"    {entry}" for entry in entries[:MAX_ENTRIES]]
+            first[-1] += more
+            say(f"  {title}: {len(entries)}", *first)
 
 
 def pack(

@@ -75,11 +75,12 @@ def demo(
     image = next((path for path in val.paths if path.isprintable()), val.paths[0])
     predict = [f"{folder}scenelab", "predict", str(run), str(val.root / image)]
     say(
-        f"\nDone in {format_duration(time.monotonic() - began)}. What to look at:\n"
-        f"  report        {run / 'report.html'}\n"
-        f"  figures       {opened.run.results}\n"
-        f"  curves        {shlex.join([f'{folder}tensorboard', '--logdir', str(run)])}\n"
-        f"  a prediction  {shlex.join(predict)}"
+        "",
+        f"Done in {format_duration(time.monotonic() - began)}. What to look at:",
+        f"  report        {run / 'report.html'}",
+        f"  figures       {opened.run.results}",
+        f"  curves        {shlex.join([f'{folder}tensorboard', '--logdir', str(run)])}",
+        f"  a prediction  {shlex.join(predict)}",
     )
 
 

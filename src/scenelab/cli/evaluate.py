@@ -6,37 +6,25 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from scenelab.cli.arguments import AnySplit, DataFolder, Flag, Json, Pixels, RunFolder
-from scenelab.cli.images import report_broken, select_readable
+from scenelab.cli.images import report_broken, report_skipped, select_readable
 from scenelab.cli.output import print_json, print_table
 from scenelab.terminal import say
 
 if TYPE_CHECKING:
     from scenelab.evaluation.evaluate import EvaluationResult
-    from scenelab.runs.loading import SplitName
 
 
 def evaluate(run: RunFolder, *, data: DataFolder = None, split: AnySplit = None, json: Json = False) -> None:
     """Measure accuracy, calibration and confusion on a split.
 
-    Writes the numbers and figures to RUN/results.
+    Writes the numbers and figures to RUN/results. Exits with status 1 if an image of another data folder is broken; the
+    others are evaluated.
 
     Example: scenelab evaluate runs/starter
 
     Args:
         split: split to evaluate on; holdout: the images that --holdout kept out of training.
     """
-    result, figures = evaluate_run(run, data=data, split=split)
-    if json:
-        print_json(result.to_json())
-        return
-    print_result(result)
-    say("figures: " + ", ".join(str(path) for path in figures))
-
-
-def evaluate_run(
-    run: Path, *, data: Path | None = None, split: "SplitName | None" = None
-) -> "tuple[EvaluationResult, list[Path]]":
-    """Evaluate a run, write its results and figures, and return the result and the paths of the figures."""
     from scenelab.evaluation.evaluate import draw_all
     from scenelab.evaluation.evaluate import evaluate as measure
     from scenelab.runs.loading import open_run
@@ -44,7 +32,13 @@ def evaluate_run(
 
     opened = open_run(run, data=data, split=split)
     result = measure(opened.run, opened.stored, opened.dataset, source=str(opened.source))
-    return result, draw_all(result, read_metrics(opened.run), opened.run.results)
+    figures = draw_all(result, read_metrics(opened.run), opened.run.results)
+    if json:
+        print_json(result.to_json())
+    else:
+        print_result(result)
+        say("figures: " + ", ".join(str(path) for path in figures))
+    report_skipped(opened.run, opened.dataset)
 
 
 def print_result(result: "EvaluationResult") -> None:

@@ -2,12 +2,13 @@
 
 import shlex
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
 from scenelab.cli.arguments import Count, DataFolder, Flag, Images, Json, RunFolder, Split
-from scenelab.cli.images import report_broken, select_readable
+from scenelab.cli.images import report_broken, report_skipped, select_readable
 from scenelab.cli.output import print_json, print_table
 from scenelab.terminal import say
 
@@ -84,8 +85,10 @@ def explain(
     judged = f"{len(good)} image files"
     if images:
         result = explain_files(folder, stored, good, names=names, rendering=rendering)
+        report = partial(report_broken, errors, len(images))
     else:
         dataset, source = open_images(folder, stored, data=data, split=split)
+        report = partial(report_skipped, folder, dataset)
         judged = f"{describe_images(len(dataset), dataset.split)} of {source}"
         tests = ImageCounts(
             faithfulness=followed * faithfulness, sanity=randomized * sanity, objects=annotated * objects
@@ -94,7 +97,7 @@ def explain(
         result = explain_split(folder, stored, dataset, data=source, names=names, **options)
     if json:
         print_json(result.to_json())
-        return report_broken(errors, len(images or ()))
+        return report()
     say(f"examples from {judged}")
     if result.faithfulness:
         _show_faithfulness(result.faithfulness)
@@ -107,7 +110,7 @@ def explain(
         _show_objects(result.objects)
     say(f"slider: tensorboard --logdir={shlex.quote(str(folder.events))} --samples_per_plugin images=1000")
     say(f"page: {folder.results / ('attention-files' if images else 'attention') / 'attention.html'}")
-    return report_broken(errors, len(images or ()))
+    return report()
 
 
 def _show_faithfulness(faithfulness: "Faithfulness") -> None:

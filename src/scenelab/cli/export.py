@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 
 from scenelab.cli.arguments import AnySplit, Count, DataFolder, Json, RunFolder
+from scenelab.cli.images import report_skipped
 from scenelab.cli.output import print_json
 from scenelab.terminal import say
 
@@ -51,10 +52,11 @@ def export(
     write_json(opened.run.results / f"export-{format}.json", result)
     if json:
         print_json(result)
-        return
+        return report_skipped(opened.run, opened.dataset)
     judged = describe_images(len(opened.dataset), opened.dataset.split)
     say(
         f"{path}: {result['bytes']:,} bytes; on {result['images']} of {judged} its logits differ from the network's by "
         f"at most {result['largest_difference']:.1e} (largest logit {result['largest_logit']:.1f}), and "
         f"{100 * result['same_first_guess']:.1f} % of the first guesses are the same"
     )
+    return report_skipped(opened.run, opened.dataset)

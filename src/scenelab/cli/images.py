@@ -2,9 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scenelab.errors import LabError
 from scenelab.terminal import say
+
+if TYPE_CHECKING:
+    from scenelab.data.cache import MemmapDataset
+    from scenelab.runs.run import Run
 
 
 def select_readable(paths: list[Path], size: int) -> tuple[list[Path], list[str]]:
@@ -30,3 +35,13 @@ def report_broken(errors: list[str], count: int) -> None:
     if errors:
         counts = f"; {len(errors)} of {count} images are left out" if count > 1 else ""
         raise LabError(f"{errors[-1]}{counts}")
+
+
+def report_skipped(run: "Run", dataset: "MemmapDataset") -> None:
+    """Raise a LabError that counts the broken images of a data folder, unless the run was trained to skip them."""
+    if dataset.skipped and run.read_config().train.damaged == "refuse":
+        count = len(dataset.skipped)
+        raise LabError(
+            f"{count} of {count + len(dataset)} images are left out, first {dataset.skipped[0][0]}; "
+            "replace them or remove them from the folder"
+        )

@@ -1,6 +1,7 @@
 """The table of commands, and the exit statuses and messages of their errors."""
 
 import os
+import re
 import sys
 
 import tyro
@@ -115,6 +116,10 @@ def _dispatch(arguments: list[str]) -> int:
             return 0 if word else 2
         else:
             return _fail(f"{name} has no command {word!r}{suggest(word, commands)}; see {name} --help", 2)
+    for number, argument in enumerate(arguments):
+        if not argument or re.fullmatch("--[a-z.-]+=", argument):
+            before = argument or (arguments[number - 1] if number else name)
+            return _fail(f"the argument after {before} is empty; give a value, or leave the option out", 2)
     if entry is train.train:
         entry = train.train_command(arguments)  # its flags and defaults depend on the recipe
     tyro.cli(entry, prog=name, args=arguments, registry=OPTIONAL)

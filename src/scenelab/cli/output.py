@@ -18,9 +18,9 @@ def print_json(value: Any) -> None:
 
 
 def plain(text: str) -> Text:
-    """Return untrusted text as a `Text`, in which rich sees no markup, without control characters except line feeds."""
+    """Return untrusted text as a `Text`, in which rich sees no markup, without control characters."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return Text(printable(text, keep="\n").encode(encoding, FALLBACK).decode(encoding))  # as wide as it will be
+    return Text(printable(text).encode(encoding, FALLBACK).decode(encoding))  # as wide as it will be
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 from scenelab.cli.arguments import Count, DataFolder, Flag, Json, RunFolder, Seed, Split
+from scenelab.cli.images import report_skipped
 from scenelab.cli.output import print_json, print_table
 from scenelab.terminal import say
 
@@ -52,9 +53,10 @@ def robustness(
     )
     if json:
         print_json(result.to_json())
-        return
+        return report_skipped(opened.run, opened.dataset)
     _show(result, f"{describe_images(len(opened.dataset), result.split)} of {opened.source}")
     say(f"figures: {opened.run.results / 'robustness'}")
+    return report_skipped(opened.run, opened.dataset)
 
 
 def read_epsilon(text: str) -> float:

@@ -133,7 +133,7 @@ def _print(study: Model, text: str, path: Path, *, json: bool) -> None:
     if json:
         print_json(study.to_json())
     else:
-        say(f"{text}\nwritten: {path}.json, {path}.md, {path}.png")
+        say(*text.split("\n"), f"written: {path}.json, {path}.md, {path}.png")
 
 
 COMMANDS = Commands(

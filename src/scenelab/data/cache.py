@@ -115,7 +115,7 @@ def _digest(listing: Listing, size: int, on_bad_image: OnBadImage, files: np.nda
         raise LabError(
             f"{len(missing)} of {len(listing)} listed images are missing in {listing.root}, "
             f"first {listing.paths[missing[0]]}; list them with 'scenelab data verify {listing.root.parent}' "
-            "or skip them with --damaged skip"
+            "or train or pack with --damaged skip"
         )
     return sha.hexdigest()
 
@@ -280,7 +280,7 @@ def _write_images(listing: Listing, path: Path, size: int, on_bad_image: OnBadIm
             if isinstance(pixels, np.ndarray):
                 file.write(pixels.tobytes())
             elif on_bad_image == "refuse":
-                raise LabError(f"{pixels}, or skip it with --damaged skip") from pixels
+                raise LabError(f"{pixels}, or train or pack with --damaged skip") from pixels
             else:
                 skipped[row] = (name, printable(str(pixels)))
             advance(1)

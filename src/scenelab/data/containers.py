@@ -165,6 +165,28 @@ def _strip_tiff(data: bytes) -> Content:
     return Content(changed, _directory_orientation(order, entries) or 1)
 
 
+def describe_tiff(data: bytes) -> str:
+    """Return the kind of a TIFF file's pixels, such as `: 3 channels of 32-bit float values`, or "" if damaged."""
+    try:
+        order, _, entries = _read_directory(data)
+        tags = {tag: (kind, count, value) for tag, kind, count, value in entries}
+        bits, form = (_first(data, order, *tags.get(tag, (3, 1, struct.pack(f"{order}H", 1)))) for tag in (258, 339))
+        channels = _first(data, order, *tags.get(277, (3, 1, struct.pack(f"{order}H", 1))))
+    except (struct.error, ValueError, OverflowError):
+        return ""
+    name = {1: "integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex floats"}
+    return f": {channels} channel{'s' * (channels != 1)} of {bits}-bit {name.get(form, 'values')}"
+
+
+def _first(data: bytes, order: str, kind: int, count: int, value: bytes) -> int:
+    """Return the first value of a TIFF entry of integers, which is elsewhere in the file if the values do not fit."""
+    form = {1: "B", 4: "I", 16: "Q"}.get(kind, "H")
+    if count * UNIT_BYTES.get(kind, 1) <= len(value):
+        return struct.unpack_from(order + form, value)[0]
+    (offset,) = struct.unpack(order + ("Q" if len(value) == 8 else "I"), value)
+    return struct.unpack_from(order + form, data, offset)[0]
+
+
 Entry = tuple[int, int, int, bytes]
 
 

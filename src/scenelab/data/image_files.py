@@ -11,15 +11,20 @@ READ = "JPEG, PNG, WebP, GIF, BMP and TIFF files are read"
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff".split())  # others are read by content
 OTHER_SUFFIXES = frozenset(
     """.heic .heif .avif .jp2 .j2k .jpf .jpx .jxl .jxr .psd .svg .ico .icns .tga .ppm .pgm .pbm .pnm .pcx .eps .exr .hdr
-    .dng .nef .nrw .cr2 .cr3 .arw .srf .orf .rw2 .raf .pef .srw .raw .xcf .dds .fits .dcm .emf .wmf""".split()
+    .dng .nef .nrw .dib .cr2 .cr3 .arw .srf .orf .rw2 .raf .pef .srw .raw .xcf .dds .fits .dcm .emf .wmf""".split()
 )
 COPIES = (".bak", ".old", ".orig", ".tmp", ".part", ".partial", ".crdownload", ".download", "~")
 OTHER_PROGRAMS = frozenset(
     """@eadir #recycle #snapshot @tmp @recycle @recently-snapshot __macosx thumbs.db $recycle.bin recycler recycled
-    lost+found __pycache__""".split()
+    lost+found __pycache__ desktop.ini .ds_store""".split()
 ) | {"system volume information"}
-"""Folders of NAS systems, macOS, Windows, Linux and Python, in lower case; those of others begin with a dot."""
+"""Folders and files of NAS systems, macOS, Windows, Linux and Python, in lower case; others begin with a dot."""
 OWN = (".part", ".partial")  # hidden folders of an interrupted command
+
+
+def is_of_other_program(name: str) -> bool:
+    """Return whether the file or folder `name` belongs to another program, such as `@eaDir`, `Thumbs.db` or `._x`."""
+    return name.startswith("._") or name.lower() in OTHER_PROGRAMS
 
 
 @dataclass

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from scenelab.data.containers import Content, recognize, recognize_other, strip
+from scenelab.data.containers import Content, describe_tiff, recognize, recognize_other, strip
 from scenelab.data.deep_gray import is_deep, to_8_bits
-from scenelab.errors import LabError
+from scenelab.errors import LabError, find_url
 from scenelab.io import DISK
 
 MAX_FILE_BYTES = 256 * 2**20
@@ -44,6 +44,8 @@ def read_pixels(path: Path) -> UInt8[np.ndarray, "h w 3"]:
         LabError: the file is missing, not an image, truncated, or too large to decode safely.
     """
     path = Path(path)
+    if url := find_url(path):
+        raise LabError(f"image is the URL {url}; expected a file, download it first")
     try:
         size = path.stat().st_size
         if not 0 < size <= MAX_FILE_BYTES:
@@ -61,7 +63,10 @@ def read_pixels(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     except Exception as error:  # a damaged file makes Pillow raise any type, such as struct.error
         reason = str(error).partition("\n")[0] or "damaged"
         if isinstance(error, UnidentifiedImageError | MemoryError):
-            reason = "out of memory" if isinstance(error, MemoryError) else f"damaged or an unknown kind of {kind}"
+            known = f"damaged or an unknown kind of {kind}{describe_tiff(data) if kind == 'TIFF' else ''}"
+            reason = "out of memory" if isinstance(error, MemoryError) else known
+        elif isinstance(error, Image.DecompressionBombError):  # Pillow's limit, which is higher
+            reason = f"it is too large; expected at most {MAX_PIXELS.get(kind, MAX_OTHER_PIXELS):,} pixels"
         raise LabError(f"image {path} cannot be decoded ({reason}); replace it or remove it from the list") from error
 
 

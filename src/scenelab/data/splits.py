@@ -6,7 +6,7 @@ from pathlib import Path
 from scenelab.data.cache import MemmapDataset, OnBadImage, pack
 from scenelab.data.image_files import ImageFiles, describe_unused, sort_unused
 from scenelab.data.miniplaces import Listing, is_miniplaces, read_split
-from scenelab.errors import LabError, suggest_path
+from scenelab.errors import LabError, find_url, suggest_path
 
 CACHE = "packed"
 VAL_SHARE = 0.1
@@ -18,8 +18,7 @@ LEVELS = {"train": ("train", "training"), "val": ("val", "valid", "validation", 
 def open_split(folder: Path, split: str) -> Listing:
     """Return the image list of a split, from MiniPlaces' lists if there are any, else from one folder per class."""
     folder = Path(folder)
-    if folder.parts[:1] in (("http:",), ("https:",)):
-        url = f"{folder.parts[0]}//{folder.relative_to(folder.parts[0])}"
+    if url := find_url(folder):
         raise LabError(f"data is the URL {url}; expected a folder, download it first")
     if not folder.is_dir():
         what = "is a file" if folder.is_file() else f"does not exist{suggest_path(folder)}"

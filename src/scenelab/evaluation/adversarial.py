@@ -1,6 +1,7 @@
 """Adversarial examples of a run: lossless PNG files, a sheet of samples, and the model's predictions."""
 
 import io
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ from scenelab.progress import progress
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run
 from scenelab.schema import FileName, Number
+from scenelab.terminal import FALLBACK
 
 MethodName = Literal["fgsm", "pgd", "apgd", "apgd-t", "square"]
 LEVELS = 255
@@ -166,8 +168,7 @@ def write_adversarial(
         path.unlink()  # written by an earlier attack
     entries = []
     for row, (name, change) in enumerate(zip(names, changes, strict=True)):
-        stem = printable(Path(name).stem).encode()[:MAX_STEM].decode(errors="ignore")
-        path = folder / f"{row + 1:03d}-{stem}.png"
+        path = folder / f"{row + 1:03d}-{_own_stem(name)}.png"
         with atomic_write(path) as file:
             file.write(to_png(result.images[row]))
         category = None if labels is None else categories[labels[row]]
@@ -186,6 +187,12 @@ def write_adversarial(
     )
     report.write(folder / "attack.json")
     return report
+
+
+def _own_stem(name: str) -> str:
+    """Return the stem of a file name without bytes and characters that this system's file names cannot have."""
+    stem, encoding = printable(Path(name).stem).replace("\N{REPLACEMENT CHARACTER}", "_"), sys.getfilesystemencoding()
+    return stem.encode(encoding, FALLBACK)[:MAX_STEM].decode(encoding, "ignore")
 
 
 def predict_both(model: Model, images: Tensor, adversarial: Tensor, categories: tuple[str, ...]) -> list[Change]:

@@ -44,17 +44,19 @@ def open_images(
     """Return the images of one split and their data folder.
 
     The default is val of the folder in the run's config. If another folder `data` has no splits, all its images are
-    returned. Its classes must be classes of the network.
+    returned. Its classes must be classes of the network. Its broken images are skipped.
     """
     settings = run.read_config()
     config, source = settings.train, data or Path(settings.data)
-    level = "train" if split == "holdout" else split
+    if split == "holdout" and not config.holdout:
+        raise LabError(f"{run.folder} kept nothing out of training; choose another split, or train with --holdout")
+    level, on_bad_image = "train" if split == "holdout" else split, config.damaged
     if data is None or _is_trained_on(data, settings):
         listing = open_split(source, level or "val")
         cache = Path(settings.cache) if settings.cache and data is None else source / CACHE
     else:
-        listing, cache = open_judged(source, level, stored.categories), run.folder / CACHE
-    dataset = pack(listing, cache, size=config.stored_size, on_bad_image=config.damaged)
+        listing, cache, on_bad_image = open_judged(source, level, stored.categories), run.folder / CACHE, "skip"
+    dataset = pack(listing, cache, size=config.stored_size, on_bad_image=on_bad_image)
     if split == "holdout":
         dataset = hold_out(dataset, config.holdout)[1]
     if dataset.categories != stored.categories:

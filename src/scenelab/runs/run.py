@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from scenelab.errors import LabError, suggest_path
+from scenelab.errors import LabError, find_url, suggest_path
 from scenelab.io import explain_write_errors, read_json, write_json
 from scenelab.runs.config import RunConfig, to_plain
 from scenelab.runs.provenance import environment
@@ -50,6 +50,8 @@ class Run:
 
     def require_folder(self) -> None:
         """Raise a LabError if the run folder does not exist."""
+        if url := find_url(self.folder):
+            raise LabError(f"run folder is the URL {url}; expected a folder, download it first")
         if not self.folder.is_dir():
             what = "is a file" if self.folder.exists() else f"does not exist{suggest_path(self.folder)}"
             raise LabError(f"run folder {self.folder} {what}; check the path")

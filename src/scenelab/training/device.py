@@ -1,6 +1,7 @@
 """The device of a training run, and the settings that it supports."""
 
 import dataclasses
+import warnings
 
 import torch
 
@@ -20,8 +21,10 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = next((kind for kind in ("cuda", "mps") if kind in available), "cpu")
     try:
-        device = torch.device(name)
-        torch.ones(1, device=device).item()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about names that torch has given up, such as mkldnn
+            device = torch.device(name)
+            torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:  # torch without CUDA raises AssertionError
         raise LabError(f"device is {name!r}; expected auto, {' or '.join(['cpu', *available])}") from error
     return device

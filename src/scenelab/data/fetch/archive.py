@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from scenelab.archive import CHUNK, JUNK, ArchiveError, Extractor, Member, tar_members, zip_members
+from scenelab.archive import CHUNK, ArchiveError, Extractor, Member, tar_members, zip_members
+from scenelab.data.image_files import is_of_other_program
 from scenelab.errors import LabError
 from scenelab.progress import Advance, progress
 
@@ -81,7 +82,7 @@ class _Extraction(Extractor):
             self.reported = member.end
         for below in (parts, parts[1:]):
             is_wanted = (len(below) > 1 and below[0] in FOLDERS) or (len(below) == 1 and below[0] in TEXTS)
-            if is_wanted and not any(part in JUNK or part.startswith("._") for part in parts):
+            if is_wanted and not any(map(is_of_other_program, parts)):
                 return self.folder.joinpath(*below)
         self.bytes += member.size
         return None

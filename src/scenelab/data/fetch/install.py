@@ -9,8 +9,9 @@ from pathlib import Path
 
 from scenelab.data.fetch.archive import FOLDERS, TEXTS, extract
 from scenelab.data.fetch.download import fetch
+from scenelab.data.image_files import is_of_other_program
 from scenelab.data.miniplaces import LISTS, read_list, read_list_of_categories
-from scenelab.errors import LabError
+from scenelab.errors import LabError, find_url
 from scenelab.io import LOCK, atomic_write, files_below, is_file, lock_folder, move_folder
 from scenelab.progress import progress
 from scenelab.terminal import say
@@ -71,6 +72,8 @@ def import_data(source: Path, folder: Path, *, skip_missing: bool = False) -> bo
         True if the data set was installed, False if `folder` already had it.
     """
     source, folder = Path(source), Path(folder).resolve()
+    if url := find_url(source):
+        raise LabError(f"source is the URL {url}; expected an archive or a folder, download it first")
     if (source / "images").is_dir():
         if folder != source.resolve() and folder.is_relative_to(source.resolve()):
             raise LabError(f"cannot copy {source} into its own subfolder {folder}; choose a folder outside it")
@@ -126,6 +129,7 @@ def _copy_folder(source: Path, built: Path, skip_missing: bool) -> int:
     if not skip_missing:
         check(source)  # before minutes of copying
     names = [f"{top}/{name}" for top in FOLDERS for name in files_below(source / top)]
+    names = [name for name in names if not any(map(is_of_other_program, name.split("/")))]
     names = [name for name in (*names, *TEXTS) if is_file(source / name)]
     with progress("copying", len(names), unit="files") as advance:
         for name in names:

@@ -225,7 +225,8 @@ def transform_of(split):
 
 def main():
     """Do what the flags ask for."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # a path may have characters that the terminal lacks
+    if sys.stdout is not None:  # None: closed
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may have characters that the terminal lacks
     args = parse()
     args.workers = min(args.workers, os.cpu_count() or 1)
     torch.manual_seed(42)

@@ -36,7 +36,10 @@ class MiniPlaces(Dataset):
 def read_list(path):
     """The (path, label) pairs of a UTF-8 list, written on any system; a path may hold blanks."""
     pairs = []
-    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    content = path.read_bytes()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise SystemExit(f"{path} is UTF-16; save it as UTF-8")
+    text = content.decode("utf-8-sig", "surrogateescape")
     for number, line in enumerate(re.split("\r\n?|\n", text), start=1):
         if not line.strip():
             continue
