@@ -47,7 +47,7 @@ def attack(
     from scenelab.errors import LabError
     from scenelab.evaluation.adversarial import AttackSettings, write_adversarial
     from scenelab.evaluation.predict import load_images, spread_rows
-    from scenelab.runs.loading import open_images, open_network
+    from scenelab.runs.loading import judge, open_network
 
     size = read_epsilon(epsilon)
     for flag, value in (("--steps", steps), ("--limit", limit)):
@@ -61,7 +61,8 @@ def attack(
         inputs = read_images(good, stored.size)
         names, labels, judged = [path.name for path in good], None, ""
     else:
-        dataset, source = open_images(folder, stored, data=data, split=split)
+        opened = judge(folder, stored, data=data, split=split)
+        folder, dataset, source = opened.run, opened.dataset, opened.source
         rows = spread_rows(len(dataset), limit)
         inputs = load_images(dataset, rows, stored.size)
         names, labels = [Path(dataset.paths[row]).name for row in rows], dataset.labels[torch.tensor(rows)].tolist()
