@@ -44,9 +44,10 @@ def val_paths(paths: list[str], share: float = VAL_SHARE) -> set[str]:
 
 
 def split_folder(folder: Path, split: str) -> Path | None:
-    """Return the sub-folder with the images of a split, such as `valid` for val; None if there is none."""
-    names = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
-    return next((names[name] for name in LEVELS.get(split, ()) if name in names), None)
+    """Return the sub-folder with the class folders of a split, such as `valid` for val; None if there is none."""
+    files = ImageFiles(folder)
+    names = {path.name.lower(): path for path in files.folders(folder) if path.name.lower() in LEVELS.get(split, ())}
+    return next((names[name] for name in LEVELS.get(split, ()) if name in names and files.folders(names[name])), None)
 
 
 def read_tree(folder: Path, split: str) -> Listing:
@@ -81,7 +82,9 @@ def read_tree(folder: Path, split: str) -> Listing:
 def _read_presplit(folder: Path, split: str) -> Listing:
     train, root = split_folder(folder, "train"), split_folder(folder, split)
     if root is None or train is None:
-        raise LabError(f"{folder} has a train folder but no {split} folder; add one, or remove the train level")
+        raise LabError(
+            f"{folder} has a train folder but no {split} folder with class folders; add one, or remove the train level"
+        )
     files = ImageFiles(folder)
     names = [path.name for path in ImageFiles(folder).folders(train)]
     if len(names) < 2:
