@@ -11,7 +11,7 @@ from scenelab.data.judging import open_judged
 from scenelab.data.splits import ALL, open_dataset, open_split
 from scenelab.errors import LabError
 from scenelab.report.collect import read_run
-from scenelab.runs.loading import open_images
+from scenelab.runs.loading import judge, open_images
 
 KNOWN = ("cat", "dog", "owl")
 
@@ -104,6 +104,17 @@ def test_evaluate_says_what_it_judged_and_keeps_the_result_on_val(tmp_path, trai
         assert result.exists()
     assert (run.results / "val.json").read_bytes() == before
     assert not (run.results / "all.json").exists()
+
+
+def test_a_copy_with_other_images_in_val_has_results_apart(tmp_path, trained_on_tree):
+    run, stored, data = trained_on_tree
+    shutil.copytree(data, tmp_path / "copy")
+    assert judge(run, stored, data=tmp_path / "copy").run.results == run.results
+    dataset, _ = open_images(run, stored)
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "copy" / dataset.paths[0])
+    opened = judge(run, stored, data=tmp_path / "copy")
+    assert (opened.dataset.split, opened.run.results) == ("val", run.results / "on-copy")
+    assert judge(run, stored, data=tmp_path / "copy", split="train").run.results == run.results
 
 
 @pytest.mark.parametrize(

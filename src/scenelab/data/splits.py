@@ -44,10 +44,14 @@ def val_paths(paths: list[str], share: float = VAL_SHARE) -> set[str]:
 
 
 def split_folder(folder: Path, split: str) -> Path | None:
-    """Return the sub-folder with the class folders of a split, such as `valid` for val; None if there is none."""
+    """Return the sub-folder with the images of a split, such as `valid` for val; None if there is none.
+
+    A folder `train` without class folders is a class itself.
+    """
     files = ImageFiles(folder)
     names = {path.name.lower(): path for path in files.folders(folder) if path.name.lower() in LEVELS.get(split, ())}
-    return next((names[name] for name in LEVELS.get(split, ()) if name in names and files.folders(names[name])), None)
+    paths = [names[name] for name in LEVELS.get(split, ()) if name in names]
+    return next((path for path in paths if split != "train" or files.folders(path)), None)
 
 
 def read_tree(folder: Path, split: str) -> Listing:
@@ -82,9 +86,7 @@ def read_tree(folder: Path, split: str) -> Listing:
 def _read_presplit(folder: Path, split: str) -> Listing:
     train, root = split_folder(folder, "train"), split_folder(folder, split)
     if root is None or train is None:
-        raise LabError(
-            f"{folder} has a train folder but no {split} folder with class folders; add one, or remove the train level"
-        )
+        raise LabError(f"{folder} has a train folder but no {split} folder; add one, or remove the train level")
     files = ImageFiles(folder)
     names = [path.name for path in ImageFiles(folder).folders(train)]
     if len(names) < 2:

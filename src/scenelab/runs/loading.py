@@ -10,6 +10,7 @@ import torch
 from scenelab.data.cache import MemmapDataset, digest, pack
 from scenelab.data.holdout import hold_out
 from scenelab.data.judging import open_judged
+from scenelab.data.miniplaces import Listing
 from scenelab.data.splits import CACHE, open_split
 from scenelab.errors import LabError
 from scenelab.runs.config import RunConfig
@@ -61,6 +62,8 @@ def judge(run: Run, stored: Stored, *, data: Path | None = None, split: SplitNam
     if data is None or _is_trained_on(data, settings):
         listing = open_split(source, level or "val")
         cache = Path(settings.cache) if settings.cache and data is None else source / CACHE
+        if data is not None and _has_other_images(Path(settings.data), listing, settings):
+            run = run.on_other(source)
     else:
         listing, cache = open_judged(source, level, stored.categories), run.folder / CACHE
         run = run.on_other(source)
@@ -79,6 +82,14 @@ def _is_trained_on(data: Path, settings: RunConfig) -> bool:
     with suppress(LabError):
         current = digest(open_split(data, "train"), settings.train.stored_size, settings.train.damaged)
         return current == settings.train_digest.partition("[")[0]
+    return False
+
+
+def _has_other_images(folder: Path, listing: Listing, settings: RunConfig) -> bool:
+    """Return whether a folder exists and its images of a listing's split are not those of the listing."""
+    size, damaged = settings.train.stored_size, settings.train.damaged
+    with suppress(LabError):
+        return digest(open_split(folder, listing.split), size, damaged) != digest(listing, size, damaged)
     return False
 
 
