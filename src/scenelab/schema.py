@@ -3,12 +3,22 @@
 import functools
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import Self, dataclass_transform
 
@@ -16,8 +26,10 @@ from scenelab.errors import LabError
 from scenelab.io import read_json, write_json
 
 T = TypeVar("T")
-HIDDEN = {0xDC80 + byte: 0x10FC80 + byte for byte in range(128)}  # Python decodes invalid bytes to the former
-REVEALED = {private: surrogate for surrogate, private in HIDDEN.items()}
+ESCAPE = "\ufdd0"  # no character, by Unicode
+HIDDEN = {0xDC80 + byte: f"{ESCAPE}{byte:02x}" for byte in range(128)}  # Python decodes invalid bytes to the former
+HIDDEN[ord(ESCAPE)] = f"{ESCAPE}--"
+REVEALED = {hidden: chr(code) for code, hidden in HIDDEN.items()}
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 WORDS = {
     "Input should be ": "",
@@ -42,7 +54,7 @@ def _one_line(text: str) -> str:
 
 
 def _hide(value: Any) -> Any:
-    """Replace surrogates, which pydantic rejects, by private-use characters in all strings of a JSON value."""
+    """Replace surrogates, which pydantic rejects, by three other characters in all strings of a JSON value."""
     if isinstance(value, str):
         return value.translate(HIDDEN)
     if isinstance(value, dict):
@@ -50,11 +62,15 @@ def _hide(value: Any) -> Any:
     return [_hide(each) for each in value] if isinstance(value, list | tuple) else value
 
 
+def _hide_once(value: Any, info: ValidationInfo) -> Any:
+    return value if info.mode == "json" else _hide(value)  # `parse` has hidden those of JSON
+
+
 def _reveal(text: str) -> str:
-    return text.translate(REVEALED)
+    return re.sub(f"{ESCAPE}..", lambda part: REVEALED.get(part[0], part[0]), text)
 
 
-FILE_NAME = (BeforeValidator(_hide), AfterValidator(_reveal))
+FILE_NAME = (BeforeValidator(_hide_once), AfterValidator(_reveal))
 """Validators of a string with a file name, which may have surrogates (undecodable bytes); pydantic has none."""
 FileName = Annotated[str, FILE_NAME[0], FILE_NAME[1]]
 Line = Annotated[str, Field(max_length=200), AfterValidator(_one_line)]

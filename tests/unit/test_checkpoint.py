@@ -89,9 +89,30 @@ WRAPPERS = {
 def test_prefixes_of_wrappers_are_removed(saved, prefix):
     weights = torch.load(saved, weights_only=True)["state_dict"]
     wrapped = {f"{prefix}{name}": value for name, value in weights.items()}
-    for changed in (wrapped, {"n_averaged": torch.tensor(3), **wrapped}):
+    count, average = torch.tensor(3), {f"{prefix}module.{name}": value for name, value in weights.items()}
+    for changed in (wrapped, {"n_averaged": count, **wrapped}, {f"{prefix}n_averaged": count, **average}):
         stored = read_classifier(rewrite(saved, state_dict=changed))
         assert same(stored.model.network.state_dict(), weights)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "_fsdp_wrapped_module._orig_mod."])
+def test_two_weights_of_one_name_are_refused(saved, prefix):
+    weights = torch.load(saved, weights_only=True)["state_dict"]
+    both = {**weights, **{f"{prefix}{name}": value + 1 for name, value in weights.items()}}
+    for changed in (both, dict(reversed(both.items())), {**weights, f"fc.{prefix}bias": weights["fc.bias"]}):
+        with pytest.raises(LabError, match=r"has both \S+ and \S+; keep one of them"):
+            read_classifier(rewrite(saved, state_dict=changed))
+
+
+@pytest.mark.parametrize("prefixes", [["encoder."], ["student."], ["teacher._orig_mod."], ["module.", "zoo."]])
+@pytest.mark.parametrize("change", [{}, {"categories": None}])
+def test_a_weight_that_is_not_expected_is_named(saved, prefixes, change):
+    weights = torch.load(saved, weights_only=True)["state_dict"]
+    names = [f"{prefixes[index % len(prefixes)]}{name}" for index, name in enumerate(weights)]
+    first = min(names).replace("_orig_mod.", "")
+    expected = f"its first weight is {first}" if change else f"{first} is not expected in it"
+    with pytest.raises(LabError, match=re.escape(expected)):
+        read_classifier(rewrite(saved, state_dict=dict(zip(names, weights.values(), strict=True)), **change))
 
 
 def test_compiled_layers_and_moving_averages_load(saved):

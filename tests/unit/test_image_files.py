@@ -100,3 +100,25 @@ def test_links_to_class_folders_are_followed_and_links_below_them_are_named(tmp_
     (tmp_path / "data" / "abbey" / "more").symlink_to(tmp_path / "elsewhere")
     train = read_tree(tmp_path / "data", "train")
     assert (train.categories, train.unused) == (("abbey", "beach"), ("abbey/more/",))
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "../data", "abbey/../../data", "self"])
+@pytest.mark.parametrize("name", ["loop", "train", "val"])
+def test_links_to_the_folder_itself_or_above_it_are_no_classes(tmp_path, name, target):
+    for root in (tmp_path / "data", tmp_path / "split" / "train"):
+        write_tree(root, THREE_EACH)
+        (root / "self").symlink_to(root)
+        (root / name).symlink_to(target if root.name == "data" else target.replace("data", "train"))
+    write_tree(tmp_path / "split" / "val", THREE_EACH)
+    train = read_tree(tmp_path / "data", "train")
+    assert (train.categories, len(train), set(train.unused)) == (("abbey", "beach"), 4, {f"{name}/", "self/"})
+    train, val = (read_tree(tmp_path / "split", split) for split in ("train", "val"))
+    assert (train.categories, len(train), len(val)) == (("abbey", "beach"), 6, 6)
+    assert set(train.unused) >= {f"train/{name}/", "train/self/"}
+
+
+@pytest.mark.parametrize("name", ["train", "Training", "val", "test", "dev"])
+def test_a_class_may_be_called_as_a_split(tmp_path, name):
+    write_tree(tmp_path, THREE_EACH | {f"{name}/{index}.jpg": b"x" for index in range(3)})
+    assert len(read_tree(tmp_path, "train")) == 6
+    assert set(read_tree(tmp_path, "val").categories) == {"abbey", "beach", name}

@@ -10,7 +10,8 @@ from scenelab.cli import main
 from scenelab.data.judging import open_judged
 from scenelab.data.splits import ALL, open_dataset, open_split
 from scenelab.errors import LabError
-from scenelab.runs.loading import open_images
+from scenelab.report.collect import read_run
+from scenelab.runs.loading import judge, open_images
 
 KNOWN = ("cat", "dog", "owl")
 
@@ -36,6 +37,8 @@ def make_tree(folder: Path, names: str, *, count: int = 3) -> Path:
         ("train/cat train/dog val/cat valid/dog", None, "val", 3),
         ("train/cat train/dog dev/dog test/cat test/dog", "test", "test", 6),
         ("train/cat train/dog test/cat", None, "test", 3),
+        ("train/cat train/owl val/cat val/dog", None, "val", 6),
+        ("train/cat train/bat test/dog", None, "test", 3),
         ("valid/cat test/dog", None, "val", 3),
         ("test/cat", None, "test", 3),
         ("test/cat test/dog", "test", "test", 6),
@@ -91,11 +94,42 @@ def test_evaluate_says_what_it_judged_and_keeps_the_result_on_val(tmp_path, trai
     run, _, _ = trained_on_tree
     assert main.run(["evaluate", str(run.folder)]) == 0
     before = (run.results / "val.json").read_bytes()
-    make_tree(tmp_path, "cat owl")
-    assert main.run(["evaluate", str(run.folder), "--data", str(tmp_path)]) == 0
-    assert "on all 6 images of" in capsys.readouterr().out
+    for name, count, folder in (("x y", 6, "on-x-y"), ("other", 4, "on-other")):
+        data = make_tree(tmp_path / name, "cat owl" if count == 6 else "valid/cat valid/dog", count=count // 2)
+        assert main.run(["evaluate", str(run.folder), "--data", str(data)]) == 0
+        result = run.results / folder / f"{'all' if count == 6 else 'val'}.json"
+        out = capsys.readouterr().out
+        assert f"on {'all 6' if count == 6 else '4 val'} images of" in out
+        assert f"results: {result}" in out
+        assert result.exists()
     assert (run.results / "val.json").read_bytes() == before
-    assert (run.results / "all.json").exists()
+    assert not (run.results / "all.json").exists()
+
+
+def test_a_copy_with_other_images_in_val_has_results_apart(tmp_path, trained_on_tree):
+    run, stored, data = trained_on_tree
+    shutil.copytree(data, tmp_path / "copy")
+    assert judge(run, stored, data=tmp_path / "copy").run.results == run.results
+    dataset, _ = open_images(run, stored)
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "copy" / dataset.paths[0])
+    opened = judge(run, stored, data=tmp_path / "copy")
+    assert (opened.dataset.split, opened.run.results) == ("val", run.results / "on-copy")
+    assert judge(run, stored, data=tmp_path / "copy", split="train").run.results == run.results
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["attack --steps 1 --limit 2", "robustness --epsilons 0 --images 2", "explain --methods gradient --limit 2"],
+)
+def test_no_command_writes_results_on_another_folder_among_those_of_the_run(tmp_path, trained_on_tree, command):
+    run, _, _ = trained_on_tree
+    before = {path for path in run.folder.rglob("*") if path.is_file()}
+    data = make_tree(tmp_path / "…" / "a\nb", "valid/cat valid/dog")
+    assert main.run([command.split()[0], str(run.folder), *command.split()[1:], "--data", str(data)]) == 0
+    written = {path for path in run.folder.rglob("*") if path.is_file()} - before
+    assert written
+    assert all(path.is_relative_to(run.results / "on-a-b") or "packed" in path.parts for path in written)
+    assert read_run(run.folder).robustness is read_run(run.folder).attribution is None
 
 
 @pytest.mark.parametrize("command", ["evaluate", "attack --steps 1 --json", "export --format safetensors"])

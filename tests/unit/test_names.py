@@ -1,6 +1,7 @@
 """Names that other people's files have: bytes that are not UTF-8, control characters, formulas, any script."""
 
 import csv
+import io
 import json
 import os
 from pathlib import Path
@@ -13,7 +14,7 @@ from scenelab.course.grading.outputs import exports
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError, printable
 from scenelab.evaluation.challenge import read_guesses, write_guesses
-from scenelab.evaluation.evaluate import csv_path
+from scenelab.evaluation.evaluate import csv_path, write_row
 from scenelab.evaluation.figures import draw_confused, label, new_figure
 from scenelab.evaluation.metrics import confusion, most_confused
 from scenelab.io import FORMULA_STARTS, atomic_write, write_json
@@ -33,7 +34,8 @@ NAMES = [
         "a\x85\u2028b",
     ),
     *("$x^2$_y.png", r"a\$b\.png", "$", "%s%d{x}.png", "-rf.png", "=1+1.png", '\'; "q", <b>&amp;.png', "e\u0301.png"),
-    *("n" * 255, " lead trail ", "\ue000", "\udc80\udcff"),
+    *("n" * 255, " lead trail ", "\ue000", "\udc80\udcff", "\r", "a\rb.png", "a\r", '"\r"', "a\r\nb.png"),
+    *("\U0010fce9x.png", "\udce9\U0010fce9", "\ufdd0", "\ufdd0--", "\ufdd069\udce9", "\ufdd0\ufdd0", "\U0010ffff"),
 ]
 
 
@@ -91,12 +93,14 @@ def test_a_run_folder_that_tensorboard_cannot_write_is_refused(tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_name_passes_through_csv_without_loss_and_starts_no_formula(tmp_path, name):
     with atomic_write(tmp_path / "names.csv", "w") as file:
-        csv.writer(file, lineterminator="\n").writerow([csv_path(name), "next"])
+        write_row(file, [csv_path(name), "next"])
     with open(tmp_path / "names.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
         [[cell, other]] = csv.reader(file)
     assert (Path(cell), other) == (Path(name), "next")
     assert not cell.startswith(FORMULA_STARTS)
     assert (tmp_path / "names.csv").read_bytes().count(os.fsencode(name).replace(b'"', b'""')) == 1
+    [[cell, other]] = csv.reader(io.StringIO(exports._csv([[f"x{name}", "next"]]), newline=""))
+    assert (cell, other) == (f"x{name}", "next")
     assert exports.FORMULA_STARTS == FORMULA_STARTS
 
 

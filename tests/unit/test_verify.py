@@ -58,6 +58,15 @@ def test_a_file_that_is_listed_twice_is_one_fault(folder, name, missing):
     assert sorted(train.per_class.values()) == [6] * 11 + [7]
 
 
+@pytest.mark.parametrize("prefix", ["./", "././", ".//"])
+def test_paths_of_a_list_are_normalized(folder, name, prefix):
+    path = folder / "train.txt"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(prefix + line for line in lines) + lines[0])
+    train, _ = verify(folder)
+    assert (train.not_listed, train.listed_twice, train.missing, train.faults) == ([], [name], [], 1)
+
+
 def test_an_unlisted_image_is_reported_but_not_a_fault(folder, name):
     for extra in ("extra.jpg", "EXTRA.TIF", "@eaDir/1.jpg"):
         write_tree(folder / "images" / "val", {extra: (folder / "images" / name).read_bytes()})

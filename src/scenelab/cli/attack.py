@@ -48,7 +48,7 @@ def attack(
     from scenelab.errors import LabError
     from scenelab.evaluation.adversarial import AttackSettings, write_adversarial
     from scenelab.evaluation.predict import load_images, spread_rows
-    from scenelab.runs.loading import open_images, open_network
+    from scenelab.runs.loading import judge, open_network
 
     size = read_epsilon(epsilon)
     for flag, value in (("--steps", steps), ("--limit", limit)):
@@ -63,7 +63,8 @@ def attack(
         names, labels, judged = [path.name for path in good], None, ""
         report = partial(report_broken, errors, len(images))
     else:
-        dataset, source = open_images(folder, stored, data=data, split=split)
+        opened = judge(folder, stored, data=data, split=split)
+        folder, dataset, source = opened.run, opened.dataset, opened.source
         report = partial(report_skipped, folder, dataset)
         rows = spread_rows(len(dataset), limit)
         inputs = load_images(dataset, rows, stored.size)

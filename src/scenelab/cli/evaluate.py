@@ -37,6 +37,7 @@ def evaluate(run: RunFolder, *, data: DataFolder = None, split: AnySplit = None,
         print_json(result.to_json())
     else:
         print_result(result)
+        say(f"results: {figures[-1].with_name(f'{result.split}.json')}")
         say("figures: " + ", ".join(str(path) for path in figures))
     report_skipped(opened.run, opened.dataset)
 

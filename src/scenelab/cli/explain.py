@@ -64,7 +64,7 @@ def explain(
     from scenelab.errors import LabError
     from scenelab.evaluation.attribution_gallery import Rendering
     from scenelab.evaluation.explain import ImageCounts, explain_files, explain_split
-    from scenelab.runs.loading import open_images, open_network
+    from scenelab.runs.loading import judge, open_network
 
     names = tuple(dict.fromkeys(methods or DEFAULT_METHODS))
     check_methods(names)
@@ -87,7 +87,8 @@ def explain(
         result = explain_files(folder, stored, good, names=names, rendering=rendering)
         report = partial(report_broken, errors, len(images))
     else:
-        dataset, source = open_images(folder, stored, data=data, split=split)
+        opened = judge(folder, stored, data=data, split=split)
+        folder, dataset, source = opened.run, opened.dataset, opened.source
         report = partial(report_skipped, folder, dataset)
         judged = f"{describe_images(len(dataset), dataset.split)} of {source}"
         tests = ImageCounts(

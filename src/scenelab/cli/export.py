@@ -41,6 +41,7 @@ def export(
     from scenelab.runs.export import export as write
     from scenelab.runs.loading import open_run
     from scenelab.runs.provenance import stamp
+    from scenelab.runs.run import Run
 
     if limit < 1:
         raise LabError(f"--limit is {limit}; expected 1 or more")
@@ -49,7 +50,7 @@ def export(
     images = load_images(opened.dataset, spread_rows(len(opened.dataset), limit), opened.stored.size)
     result: dict[str, Any] = {**stamp(opened.run.best), **write(opened.stored, images, format, path)}
     result |= {"split": opened.dataset.split, "data": str(opened.source)}
-    write_json(opened.run.results / f"export-{format}.json", result)
+    write_json(Run(run).results / f"export-{format}.json", result)
     if json:
         print_json(result)
         return report_skipped(opened.run, opened.dataset)

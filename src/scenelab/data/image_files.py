@@ -34,14 +34,14 @@ class ImageFiles:
     Attributes:
         root: the data folder; all paths are relative to it.
         unused: paths of unusable files that look like images, and of ignored folders (with a final slash): hidden
-            folders, system folders such as `__MACOSX`, and links below class folders.
+            folders, system folders such as `__MACOSX`, links to ancestors, and links below class folders.
     """
 
     root: Path
     unused: list[str] = field(default_factory=list)
 
     def folders(self, parent: Path) -> list[Path]:
-        """Return the sorted subfolders, including links, without hidden folders and system folders."""
+        """Return the sorted subfolders, including links, without hidden and system folders and links to ancestors."""
         return sorted(path for path in parent.iterdir() if path.is_dir() and not self._skip(path))
 
     def below(self, folder: Path) -> list[str]:
@@ -55,7 +55,11 @@ class ImageFiles:
 
     def _skip(self, folder: Path, *, links: bool = False) -> bool:
         name = folder.name.lower()
-        is_skipped = name.startswith(".") or name in OTHER_PROGRAMS or (links and folder.is_symlink())
+        is_skipped = (
+            name.startswith(".")
+            or name in OTHER_PROGRAMS
+            or (folder.is_symlink() and (links or folder.parent.resolve().is_relative_to(folder.resolve())))
+        )
         if is_skipped and not name.endswith(OWN):
             self.unused.append(f"{folder.relative_to(self.root).as_posix()}/")
         return is_skipped

@@ -24,7 +24,7 @@ def open_judged(folder: Path, split: str | None, categories: tuple[str, ...]) ->
     levels = {name: path for name in LEVELS if (path := split_folder(folder, name)) and path.name not in categories}
     if split is None:
         split = next((name for name in ("val", "test", "train") if name in levels), ALL)
-    if split in levels and "train" not in levels:
+    if split in levels:
         listing = dataclasses.replace(read_tree(levels[split], ALL), split=split)
     else:
         listing = read_tree(folder, split)

@@ -43,9 +43,14 @@ def val_paths(paths: list[str], share: float = VAL_SHARE) -> set[str]:
 
 
 def split_folder(folder: Path, split: str) -> Path | None:
-    """Return the sub-folder with the images of a split, such as `valid` for val; None if there is none."""
-    names = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
-    return next((names[name] for name in LEVELS.get(split, ()) if name in names), None)
+    """Return the sub-folder with the images of a split, such as `valid` for val; None if there is none.
+
+    A folder `train` without class folders is a class itself.
+    """
+    files = ImageFiles(folder)
+    names = {path.name.lower(): path for path in files.folders(folder) if path.name.lower() in LEVELS.get(split, ())}
+    paths = [names[name] for name in LEVELS.get(split, ()) if name in names]
+    return next((path for path in paths if split != "train" or files.folders(path)), None)
 
 
 def read_tree(folder: Path, split: str) -> Listing:

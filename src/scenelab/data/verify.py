@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from posixpath import normpath
 
 from scenelab.data.decode import read_image
 from scenelab.data.image_files import ImageFiles, sort_unused
@@ -14,7 +15,7 @@ from scenelab.progress import progress
 
 @dataclass(kw_only=True)
 class SplitReport:
-    """Result of verifying one split; paths are written as in the split's list."""
+    """Result of verifying one split; paths are the list's, normalized (`val/1.jpg` for `./val//1.jpg`)."""
 
     split: str
     images: int = 0  # number of listed images, duplicates included
@@ -43,8 +44,8 @@ def verify(folder: Path, *, size: int | None = 128) -> list[SplitReport]:
 
 
 def _verify_split(listing: Listing, size: int | None) -> SplitReport:
-    labels, paths = Counter(listing.labels), Counter(listing.paths)
-    not_listed, unused = _unlisted(listing)
+    labels, paths = Counter(listing.labels), Counter(map(normpath, listing.paths))
+    not_listed, unused = _unlisted(listing, set(paths))
     report = SplitReport(
         split=listing.split,
         images=len(listing),
@@ -68,10 +69,10 @@ def _verify_split(listing: Listing, size: int | None) -> SplitReport:
     return report
 
 
-def _unlisted(listing: Listing) -> tuple[list[str], list[str]]:
+def _unlisted(listing: Listing, listed: set[str]) -> tuple[list[str], list[str]]:
     """Return the images that the list lacks, and the files that look like images and are not read."""
     folder = listing.root / listing.split
     if listing.root.name != "images" or not folder.is_dir():  # a tree's list is made from its files
         return [], list(listing.unused)
-    files, listed = ImageFiles(listing.root), set(listing.paths)
+    files = ImageFiles(listing.root)
     return [path for path in files.below(folder) if path not in listed], [*sort_unused(files.unused)]

@@ -2,7 +2,7 @@
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -95,15 +95,21 @@ def csv_path(path: str) -> str:
     return f"./{path}" if path.startswith(FORMULA_STARTS) else path
 
 
+def write_row(file: IO[str], cells: list[Any]) -> None:
+    """Write a row of CSV that ends with LF; the row is quoted if a cell has a carriage return."""
+    quoting = csv.QUOTE_ALL if any("\r" in str(cell) for cell in cells) else csv.QUOTE_MINIMAL
+    csv.writer(file, lineterminator="\n", quoting=quoting).writerow(cells)
+
+
 def _write_predictions(path: Path, logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> None:
     """Write a CSV row per image: path, true label, probability of the top class, and up to five top class indices."""
     confidence = logits.softmax(dim=1).max(dim=1).values
     guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices
     with atomic_write(path, "w") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["path", "label", "confidence", *(f"guess{rank + 1}" for rank in range(guesses.shape[1]))])
+        write_row(file, ["path", "label", "confidence", *(f"guess{rank + 1}" for rank in range(guesses.shape[1]))])
         for row, name in enumerate(dataset.paths):
-            table.writerow([csv_path(name), int(dataset.labels[row]), f"{confidence[row]:.4f}", *guesses[row].tolist()])
+            cells = [csv_path(name), int(dataset.labels[row]), f"{confidence[row]:.4f}", *guesses[row].tolist()]
+            write_row(file, cells)
 
 
 def draw_all(result: EvaluationResult, rows: list[dict[str, Any]], folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import torch
 from scenelab.data.cache import MemmapDataset, digest, pack
 from scenelab.data.holdout import hold_out
 from scenelab.data.judging import open_judged
+from scenelab.data.miniplaces import Listing
 from scenelab.data.splits import CACHE, open_split
 from scenelab.errors import LabError
 from scenelab.runs.config import RunConfig
@@ -21,7 +22,10 @@ SplitName = Literal["val", "train", "test", "holdout"]
 
 @dataclass(frozen=True)
 class Opened:
-    """A run, its trained network, the images of a split, and `source`, the data folder of the images."""
+    """A run, its trained network, the images of a split, and `source`, the data folder of the images.
+
+    If the run was not trained on this folder, `run.results` is a folder apart from the run's own results.
+    """
 
     run: Run
     stored: Stored
@@ -41,7 +45,13 @@ def open_network(folder: Path) -> tuple[Run, Stored]:
 def open_images(
     run: Run, stored: Stored, *, data: Path | None = None, split: SplitName | None = None
 ) -> tuple[MemmapDataset, Path]:
-    """Return the images of one split and their data folder.
+    """Return the images of one split and their data folder; see `judge`."""
+    opened = judge(run, stored, data=data, split=split)
+    return opened.dataset, opened.source
+
+
+def judge(run: Run, stored: Stored, *, data: Path | None = None, split: SplitName | None = None) -> Opened:
+    """Return a run with its network and the images of one split.
 
     The default is val of the folder in the run's config. If another folder `data` has no splits, all its images are
     returned. Its classes must be classes of the network. Its broken images are skipped.
@@ -54,14 +64,17 @@ def open_images(
     if data is None or _is_trained_on(data, settings):
         listing = open_split(source, level or "val")
         cache = Path(settings.cache) if settings.cache and data is None else source / CACHE
+        if data is not None and _has_other_images(Path(settings.data), listing, settings):
+            run = run.on_other(source)
     else:
         listing, cache, on_bad_image = open_judged(source, level, stored.categories), run.folder / CACHE, "skip"
+        run = run.on_other(source)
     dataset = pack(listing, cache, size=config.stored_size, on_bad_image=on_bad_image)
     if split == "holdout":
         dataset = hold_out(dataset, config.holdout)[1]
     if dataset.categories != stored.categories:
         raise LabError(f"{source} has other categories than {run.folder} was trained on; use its own data")
-    return dataset, source
+    return Opened(run, stored, dataset, source)
 
 
 def _is_trained_on(data: Path, settings: RunConfig) -> bool:
@@ -74,7 +87,14 @@ def _is_trained_on(data: Path, settings: RunConfig) -> bool:
     return False
 
 
+def _has_other_images(folder: Path, listing: Listing, settings: RunConfig) -> bool:
+    """Return whether a folder exists and its images of a listing's split are not those of the listing."""
+    size, damaged = settings.train.stored_size, settings.train.damaged
+    with suppress(LabError):
+        return digest(open_split(folder, listing.split), size, damaged) != digest(listing, size, damaged)
+    return False
+
+
 def open_run(folder: Path, *, data: Path | None = None, split: SplitName | None = None) -> Opened:
-    """Return a run with its network and the images of a split; see `open_network` and `open_images`."""
-    run, stored = open_network(folder)
-    return Opened(run, stored, *open_images(run, stored, data=data, split=split))
+    """Return a run with its network and the images of a split; see `open_network` and `judge`."""
+    return judge(*open_network(folder), data=data, split=split)

@@ -81,10 +81,10 @@ def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
     if factory is None and arch not in NETWORKS:
         raise LabError(f"checkpoint {path} holds a {arch[:60]!r}; this version knows {', '.join(sorted(NETWORKS))}")
     weights = header.state_dict
-    classes = _num_classes(header.categories, plain_names(weights), path)
+    classes = _num_classes(header.categories, plain_names(weights, path), path)
     if factory is None and classes > MANY_CLASSES:
         with torch.device("meta"):
-            require_fit(create_model(arch, num_classes=classes).network, plain_names(weights), arch, path)
+            require_fit(create_model(arch, num_classes=classes).network, plain_names(weights, path), arch, path)
     model = Classifier(factory(num_classes=classes)) if factory else create_model(arch, num_classes=classes)
     model.normalize = Normalize(header.mean, header.std)
     load_weights(model.network, weights, arch, path)
@@ -92,21 +92,31 @@ def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
     return Stored(model=model.eval(), arch=arch, categories=categories, size=header.size, epoch=header.epoch)
 
 
-def plain_names(weights: dict[str, torch.Tensor], expected: Collection[str] = ()) -> dict[str, torch.Tensor]:
+def plain_names(
+    weights: dict[str, torch.Tensor], path: Path, expected: Collection[str] = ()
+) -> dict[str, torch.Tensor]:
     """Return the weights without the prefixes that wrappers such as `DataParallel` add to their names.
 
     Weights with the `expected` names are returned unchanged. Prefixes of compiled and sharded modules are removed
     anywhere in a name, others only if all names have them. The counter `n_averaged` of a moving average is dropped.
+
+    Raises:
+        LabError: two names become one; the message cites the checkpoint `path`.
     """
     if weights.keys() == set(expected):
         return weights
-    weights = {re.sub(PARTS, "", name): value for name, value in weights.items() if name != "n_averaged"}
-    while weights and weights.keys() != set(expected):
-        prefix = next((part for part in PREFIXES if all(name.startswith(part) for name in weights)), None)
-        if prefix is None:
+    names = {name: re.sub(PARTS, "", name) for name in weights}
+    while True:
+        names = {name: plain for name, plain in names.items() if plain != "n_averaged" or plain in expected}
+        prefix = next((part for part in PREFIXES if all(plain.startswith(part) for plain in names.values())), None)
+        if not names or prefix is None or set(names.values()) == set(expected):
             break
-        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
-    return weights
+        names = {name: plain.removeprefix(prefix) for name, plain in names.items()}
+    firsts: dict[str, str] = {}
+    for name, plain in names.items():
+        if (first := firsts.setdefault(plain, name)) != name:
+            raise LabError(f"checkpoint {path} has both {first[:80]} and {name[:80]}; keep one of them")
+    return {plain: weights[name] for name, plain in names.items()}
 
 
 def _num_classes(categories: tuple[str, ...], weights: dict[str, torch.Tensor], path: Path) -> int:
@@ -114,7 +124,10 @@ def _num_classes(categories: tuple[str, ...], weights: dict[str, torch.Tensor], 
     last = weights.get("fc.weight")
     outputs = len(last) if last is not None and last.ndim else len(categories)
     if not outputs:
-        raise LabError(f"checkpoint {path} has no final layer 'fc'; expected one of {', '.join(sorted(NETWORKS))}")
+        first = f" (its first weight is {min(weights)[:80]})" if weights and last is None else ""
+        raise LabError(
+            f"checkpoint {path} has no final layer 'fc'{first}; expected one of {', '.join(sorted(NETWORKS))}"
+        )
     if categories and len(categories) != outputs:
         what = f"names {len(categories)} categories and has {outputs} outputs"
         raise LabError(f"checkpoint {path} {what}; use one written by scenelab")
@@ -130,7 +143,7 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], name: str
         LabError: names, shapes or dtypes differ; the message cites the model `name` and the checkpoint `path`.
         Diverged: a value is not finite, or a variance or counter is negative.
     """
-    weights = plain_names(weights, network.state_dict().keys())
+    weights = plain_names(weights, path, network.state_dict().keys())
     require_fit(network, weights, name, path)
     for key, expected in network.state_dict().items():
         value = weights[key].to(expected.device, expected.dtype)
@@ -152,7 +165,7 @@ def require_fit(network: nn.Module, weights: dict[str, torch.Tensor], name: str,
     The network may be on the meta device.
     """
     expected = network.state_dict()
-    for key in sorted(expected.keys() | weights.keys()):
+    for key in sorted(expected.keys() | weights.keys(), key=lambda key: (key in expected, key)):
         if key not in weights or key not in expected:
             difference = f"{key[:80]} {'is missing from' if key not in weights else 'is not expected in'} it"
         elif expected[key].shape != weights[key].shape:

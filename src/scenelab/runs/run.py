@@ -1,5 +1,6 @@
 """Run folder: the paths of its config, provenance, metrics, checkpoints and results."""
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -40,6 +41,13 @@ class Run:
         self.metrics, self.timings = folder / "metrics.jsonl", folder / "timings.jsonl"
         self.checkpoint, self.best = folder / "checkpoint.pth.tar", folder / "model_best.pth.tar"
         self.results, self.events = folder / "results", folder / "tensorboard"
+
+    def on_other(self, data: Path) -> "Run":
+        """Return this run with the folder `results/on-NAME` for results and events on the images of another folder."""
+        other, name = Run(self.folder), re.sub(r"[^\w.-]+", "-", data.resolve().name)
+        other.results = self.results / f"on-{name[:60]}"
+        other.events = other.results / "tensorboard"
+        return other
 
     def read_config(self) -> RunConfig:
         """Return the run's config; raise a LabError if it is missing, invalid or of another version."""

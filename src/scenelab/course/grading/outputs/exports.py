@@ -38,7 +38,9 @@ def _csv(rows: list[list[Any]]) -> str:
     """Return rows as CSV text; prefix an apostrophe to values that a spreadsheet would run as formulas."""
     text = io.StringIO()
     escaped = [[f"'{v}" if isinstance(v, str) and v.startswith(FORMULA_STARTS) else v for v in row] for row in rows]
-    csv.writer(text, lineterminator="\n").writerows(escaped)
+    for row in escaped:
+        quoting = csv.QUOTE_ALL if any("\r" in str(cell) for cell in row) else csv.QUOTE_MINIMAL
+        csv.writer(text, lineterminator="\n", quoting=quoting).writerow(row)
     return text.getvalue()
 
 
