@@ -335,6 +335,39 @@ def test_without_steps_or_images_nothing_changes(images, network):
     assert empty.success.shape == empty.norms.shape == (0,)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("power", [-1, -0.9, -0.6, -0.5, -0.4, 0.4, 0.5, 0.6, 0.95])
+def test_an_l2_step_has_its_size_along_gradients_of_any_scale(dtype, power, images):
+    limits, ball = torch.finfo(dtype), L2(1.0, None)
+    scale = limits.max**power if power > 0 else limits.tiny**-power
+    ordinary = images.to(dtype) - 0.5
+    grads = torch.stack([ordinary[0] * scale, ordinary[1], 0 * ordinary[2]])
+    step = ball.steepest(grads, grads.new_full((3,), 2.0))
+    expected = [2 * row / row.norm() for row in ordinary[:2]]
+    torch.testing.assert_close(step, torch.stack([*expected, 0 * ordinary[2]]), rtol=1e-5, atol=1e-7)
+    assert torch.equal(step[1], ordinary[1] * (2.0 / ordinary[1].flatten()[None].norm(dim=1)))
+    assert ball.norm(grads)[0].item() == pytest.approx(scale * ordinary[0].norm().item(), rel=1e-5)
+    torch.testing.assert_close(ball.norm(ball.clip(grads)), torch.tensor([1.0 if power > 0 else scale, 1, 0]).to(dtype))
+    with_momentum = FixedStep(ball, 2.0, momentum=1.0).next_points(images, 0 * grads, None, grads, 0)
+    torch.testing.assert_close(with_momentum, step, rtol=1e-5, atol=1e-7)
+
+
+LAST = PGD(steps=3, keep_best=False)
+
+
+@pytest.mark.parametrize("method", [FGSM(), LAST, replace(LAST, momentum=1.0), APGD(steps=3)])
+@pytest.mark.parametrize(("scale", "confidence"), [(1e-25, 0), (1e25, 0), (1.0, 60)])
+def test_l2_attacks_move_whatever_the_scale_of_the_logits(method, scale, confidence, images):
+    model, inner = Linear(), 0.2 + 0.6 * images
+    labels = labels_of(model, inner)
+    sure = confidence * nn.functional.one_hot(labels, CLASSES)
+    result = replace(method, loss_fn=cross_entropy if scale < 1e9 else margin)(
+        lambda given: scale * model(given) + sure, inner, labels, threat=L2(1.0)
+    )
+    assert (result.norms > 0.1).all()
+    assert result.success.all() == (not confidence)
+
+
 def test_targets_are_the_least_likely_random_or_given_classes(images, network):
     network.eval()
     least = network(images).argmin(dim=1)

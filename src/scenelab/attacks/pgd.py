@@ -29,7 +29,8 @@ class FixedStep:
     def next_points(self, images: Images, points: Images, values: Values, grads: Images, step: int) -> Images:
         """Return the points after one step along the gradient or, with momentum, the accumulated gradient."""
         if self.momentum:
-            scale = grads.abs().mean(dim=(1, 2, 3), keepdim=True)
+            scale, largest = (take(grads.abs(), dim=(1, 2, 3), keepdim=True) for take in (torch.mean, torch.amax))
+            scale = torch.where((scale > 0) & scale.isfinite(), scale, largest)  # the mean may overflow or underflow
             grads = grads / torch.where(scale > 0, scale, torch.ones_like(scale))
             grads = grads if self.velocity is None else grads + self.momentum * self.velocity
             self.velocity = grads

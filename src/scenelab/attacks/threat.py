@@ -181,6 +181,22 @@ class Linf(Threat):
         return levels.round().clamp_(-limit, limit)
 
 
+def _rescale(tensor: Tensor) -> tuple[Tensor, Values, Values]:
+    """Return `tensor` divided by a scale per image, the Euclidean norms of the result, and the scales.
+
+    A scale is the largest absolute value where squares would overflow or underflow, else 1.
+    """
+    length = tensor.flatten(1).norm(dim=1)
+    limits = torch.finfo(torch.promote_types(tensor.dtype, torch.float32))  # squares of 16-bit values are float32
+    scale, safe = torch.ones_like(length), (length > limits.tiny**0.5 / limits.eps**0.5) & (length < float("inf"))
+    if not safe.all():
+        largest = tensor.flatten(1).abs().amax(dim=1)
+        scale = torch.where(~safe & (largest > 0) & largest.isfinite(), largest, scale)
+        tensor = tensor / scale.view(-1, 1, 1, 1)
+        length = torch.where(safe, length, tensor.flatten(1).norm(dim=1))
+    return tensor, length, scale
+
+
 @dataclass(frozen=True)
 class L2(Threat):
     """L2 threat model: the Euclidean norm of the perturbation of an image is at most `epsilon`."""
@@ -195,7 +211,7 @@ class L2(Threat):
 
     def steepest(self, grads: Images, size: Values) -> Images:
         """Return the gradients scaled to Euclidean norm `size`; a zero gradient stays zero."""
-        length = self.norm(grads)
+        grads, length, _ = _rescale(grads)
         return grads * torch.where(length > 0, size / length, 0.0).view(-1, 1, 1, 1)
 
     def clip(self, perturbation: Images) -> Images:
@@ -205,7 +221,8 @@ class L2(Threat):
 
     def norm(self, perturbation: Images) -> Values:
         """Return the Euclidean norm of each perturbation."""
-        return perturbation.flatten(1).norm(dim=1)
+        _, length, scale = _rescale(perturbation)
+        return length * scale
 
     def is_inside(self, perturbation: Images) -> Bool[Tensor, "n 1 1 1"]:
         """Return a mask of the norms of at most ε; in 16-bit dtypes, with a margin for rounding errors."""
