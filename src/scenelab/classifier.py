@@ -75,7 +75,7 @@ def logits_of(model: Model, images: Images) -> Logits:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images) or not logits.shape[1]:
         raise LabError(f"model must return logits N×K for {len(images)} images, got {_shape_or_type(logits)}")
     if logits.dtype not in FLOATS:
-        raise LabError(f"model must return logits of a floating type of 16 to 64 bits, got {logits.dtype}")
+        raise LabError(f"model must return logits of a floating type, got {logits.dtype}; expected 16 to 64 bits")
     _check_dense("logits", logits)
     return logits.clone() if logits.is_inference() else logits
 
@@ -144,7 +144,7 @@ def check_images(images: Tensor) -> None:
         raise LabError(f"images must be a tensor N×C×H×W, got {_shape_or_type(images)}; for one image use images[None]")
     if images.dtype not in FLOATS:
         raise LabError(
-            f"images must be of a floating type of 16 to 64 bits, got {images.dtype}; use images.float() / 255"
+            f"images must be of a floating type, got {images.dtype}; use images.float() / 255, or 16 to 64 bits"
         )
     _check_dense("images", images)
     if 0 in images.shape[1:]:

@@ -26,7 +26,7 @@ def _widen(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
 
 
-def check_length(name: str, value: object, expected: str) -> float:
+def check_length(name: str, value: float, expected: str) -> float:
     """Return `value`, the value of argument `name`, as a float; raise LabError unless it is in [0, 1e30]."""
     if not isinstance(value, Real) or not 0 <= value <= MAX_LENGTH:
         raise LabError(f"{name} is {printable(repr(value))}; expected {expected}, at most 1e30")
@@ -36,7 +36,7 @@ def check_length(name: str, value: object, expected: str) -> float:
 def _check_bounds(bounds: Any) -> tuple[float, float]:
     """Return two numbers from a tuple, list, array or tensor; raise LabError for anything else."""
     values = bounds.tolist() if isinstance(bounds, (Tensor, np.ndarray)) else bounds
-    pair = list(values) if isinstance(values, (tuple, list)) else []
+    pair: list[float] = list(values) if isinstance(values, (tuple, list)) else []
     pair = [value.item() if isinstance(value, (Tensor, np.ndarray)) and value.shape == () else value for value in pair]
     usable = all(isinstance(value, Real) and (abs(value) <= MAX_LENGTH or abs(value) == math.inf) for value in pair)
     if len(pair) == 2 and usable and pair[0] < pair[1]:
