@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from scenelab.errors import LabError
+from scenelab.errors import LabError, printable
 
 Images = Float[Tensor, "n c h w"]
 Logits = Float[Tensor, "n k"]
@@ -21,6 +21,7 @@ OnProgress = Callable[[int], object]
 """Callback that gets the number of images finished since its last call."""
 
 BATCH_SIZE = 32
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def no_progress(count: int) -> None:
@@ -73,8 +74,9 @@ def logits_of(model: Model, images: Images) -> Logits:
         raise LabError(f"the model has tensors made in inference mode, which have no gradient; {fix}") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images) or not logits.shape[1]:
         raise LabError(f"model must return logits N×K for {len(images)} images, got {_shape_or_type(logits)}")
-    if not logits.is_floating_point():
-        raise LabError(f"model must return logits of a floating type, got {logits.dtype}")
+    if logits.dtype not in FLOATS:
+        raise LabError(f"model must return logits of a floating type, got {logits.dtype}; expected 16 to 64 bits")
+    _check_dense("logits", logits)
     return logits.clone() if logits.is_inference() else logits
 
 
@@ -110,6 +112,10 @@ def resolve_targets(model: Model, images: Images, targets: Any, *, batch_size: i
 
 def to_classes(values: Any, images: Images, *, name: str = "targets") -> Labels:
     """Return one class index per image, int64, from a tensor, list or array of integers; raise LabError otherwise."""
+    if np.ma.is_masked(values):
+        raise LabError(f"{name} have masked values; leave these images out")
+    if isinstance(values, Tensor):
+        _check_dense(name, values)
     try:
         indices = values if isinstance(values, Tensor) else _from_array(np.array(values))
     except (TypeError, ValueError, OverflowError):
@@ -122,6 +128,8 @@ def to_classes(values: Any, images: Images, *, name: str = "targets") -> Labels:
         raise LabError(
             f"{name} must be {len(images)} class indices of type int64, one per image, got {got}; use torch.tensor([…])"
         )
+    if indices.dtype == torch.uint64 and indices.numel() and max(indices.tolist()) >= 2**63:
+        raise LabError(f"{name} have the value {max(indices.tolist())}; expected class indices of type int64")
     # A copy, because autograd cannot save a tensor made in inference mode.
     return indices.to(images.device, torch.int64, copy=True)
 
@@ -132,16 +140,30 @@ def _from_array(array: np.ndarray) -> Tensor:
 
 def check_images(images: Tensor) -> None:
     """Raise a LabError unless `images` is a floating-point tensor of shape N×C×H×W of finite values."""
-    if not isinstance(images, Tensor) or images.ndim != 4:
+    if not isinstance(images, Tensor) or images.is_nested or images.ndim != 4:
         raise LabError(f"images must be a tensor N×C×H×W, got {_shape_or_type(images)}; for one image use images[None]")
-    if not images.is_floating_point():
-        raise LabError(f"images must be of a floating type, got {images.dtype}; use images.float() / 255")
+    if images.dtype not in FLOATS:
+        raise LabError(
+            f"images must be of a floating type, got {images.dtype}; use images.float() / 255, or 16 to 64 bits"
+        )
+    _check_dense("images", images)
+    if 0 in images.shape[1:]:
+        raise LabError(f"images have shape {tuple(images.shape)}; expected at least one channel, row and column")
     finite = images.isfinite().flatten(1).all(dim=1)
     if not finite.all():
         rows = (~finite).nonzero()[:, 0].tolist()
         raise LabError(
             f"images have NaN or infinite values at index {', '.join(map(str, rows[:5]))}{', …' if rows[5:] else ''} "
             f"({len(rows)} of {len(images)}); leave them out"
+        )
+
+
+def _check_dense(name: str, tensor: Tensor) -> None:
+    """Raise a LabError for a sparse tensor and for one without data."""
+    if tensor.layout != torch.strided or tensor.is_meta:
+        got = "a tensor without data (device meta)" if tensor.is_meta else f"layout {tensor.layout}"
+        raise LabError(
+            f"{name} must be a dense tensor, got {got}; use {name}.to_dense(), or make them on another device"
         )
 
 
@@ -157,9 +179,9 @@ def check_classes(logits: Logits, targets: Labels, *, name: str = "targets") -> 
 
 def check_count(name: str, value: int, *, minimum: int = 1) -> None:
     """Raise a LabError unless `value`, the value of argument `name`, is an integer of at least `minimum`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise LabError(f"{name} is {value!r}; expected an integer of at least {minimum}")
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < minimum:
+        raise LabError(f"{name} is {printable(repr(value))}; expected an integer of at least {minimum}")
 
 
 def _shape_or_type(value: object) -> object:
-    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    return tuple(value.shape) if isinstance(value, Tensor) and not value.is_nested else type(value).__name__

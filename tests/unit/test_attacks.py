@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -266,6 +267,43 @@ def test_images_of_16_bits_stay_in_the_ball_in_any_arithmetic(name, dtype, threa
         assert torch.equal(found.images, ((255 * found.images.double()).round() / 255).to(dtype))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("epsilon", [4e-8, EPSILON])
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name in ATTACKS for kind in (Linf, L2)[: 1 if name == "square" else 2]]
+)
+def test_images_of_32_and_64_bits_stay_in_the_ball_in_any_arithmetic(name, kind, epsilon, dtype, images, network):
+    for bounds, clean in (
+        ((0.0, 1.0), images.to(dtype)),
+        ((0.0, 255.0), 255 * images.to(dtype)),
+        (None, -images.double()),
+    ):
+        clean, threat = clean.to(dtype), kind(epsilon, bounds)
+        result = attack(name, network.to(dtype), clean, None, threat)
+        for norms in (threat.norm(result.images - clean), threat.norm(result.images.double() - clean.double())):
+            assert norms.max().item() <= epsilon
+        assert result.norms.max().item() <= epsilon
+        assert threat.contains(clean, result.images).all()
+
+
+def test_an_l2_norm_of_many_equal_values_stays_in_the_ball_in_spite_of_its_rounding():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 224 * 224, 2))
+    model[1].weight.data = torch.ones(2, 3 * 224 * 224) * torch.tensor([[1.0], [-1.0]])
+    clean = torch.full((2, 3, 224, 224), 0.5)
+    result = FGSM(loss_fn=margin)(model, clean, threat=L2(30.0))
+    assert 29.99 < result.norms.min() <= result.norms.max() <= 30
+    assert (result.images.double() - clean.double()).flatten(1).norm(dim=1).max() <= 30
+
+
+@EACH
+@pytest.mark.parametrize("threat", [Linf(0.0), Linf(0.0, quantize=True), Linf(1e-6)], ids=str)
+def test_an_image_outside_the_bounds_within_the_tolerance_stays_in_its_ball(name, threat, images, network):
+    clean = images + 8e-6 * (images == 1) - 8e-6 * (images == 0)
+    result = attack(name, network, clean, None, threat)
+    assert result.norms.max().item() <= threat.epsilon
+    assert ((result.images.double() - clean.double()).abs() <= threat.epsilon).all()
+
+
 @pytest.mark.parametrize(
     "convert", [torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.int, lambda v: v.numpy()[::-1]]
 )
@@ -333,6 +371,39 @@ def test_without_steps_or_images_nothing_changes(images, network):
     empty = PGD()(network, images[:0], threat=Linf(0.1))
     assert empty.images.shape == (0, 3, SIDE, SIDE)
     assert empty.success.shape == empty.norms.shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("power", [-1, -0.9, -0.6, -0.5, -0.4, 0.4, 0.5, 0.6, 0.95])
+def test_an_l2_step_has_its_size_along_gradients_of_any_scale(dtype, power, images):
+    limits, ball = torch.finfo(dtype), L2(1.0, None)
+    scale = limits.max**power if power > 0 else limits.tiny**-power
+    ordinary = images.to(dtype) - 0.5
+    grads = torch.stack([ordinary[0] * scale, ordinary[1], 0 * ordinary[2]])
+    step = ball.steepest(grads, grads.new_full((3,), 2.0))
+    expected = [2 * row / row.norm() for row in ordinary[:2]]
+    torch.testing.assert_close(step, torch.stack([*expected, 0 * ordinary[2]]), rtol=1e-5, atol=1e-7)
+    assert torch.equal(step[1], ordinary[1] * (2.0 / ordinary[1].flatten()[None].norm(dim=1)))
+    assert ball.norm(grads)[0].item() == pytest.approx(scale * ordinary[0].norm().item(), rel=1e-5)
+    torch.testing.assert_close(ball.norm(ball.clip(grads)), torch.tensor([1.0 if power > 0 else scale, 1, 0]).to(dtype))
+    with_momentum = FixedStep(ball, 2.0, momentum=1.0).next_points(images, 0 * grads, None, grads, 0)
+    torch.testing.assert_close(with_momentum, step, rtol=1e-5, atol=1e-7)
+
+
+LAST = PGD(steps=3, keep_best=False)
+
+
+@pytest.mark.parametrize("method", [FGSM(), LAST, replace(LAST, momentum=1.0), APGD(steps=3)])
+@pytest.mark.parametrize(("scale", "confidence"), [(1e-25, 0), (1e25, 0), (1.0, 60)])
+def test_l2_attacks_move_whatever_the_scale_of_the_logits(method, scale, confidence, images):
+    model, inner = Linear(), 0.2 + 0.6 * images
+    labels = labels_of(model, inner)
+    sure = confidence * nn.functional.one_hot(labels, CLASSES)
+    result = replace(method, loss_fn=cross_entropy if scale < 1e9 else margin)(
+        lambda given: scale * model(given) + sure, inner, labels, threat=L2(1.0)
+    )
+    assert (result.norms > 0.1).all()
+    assert result.success.all() == (not confidence)
 
 
 def test_targets_are_the_least_likely_random_or_given_classes(images, network):
@@ -415,6 +486,7 @@ def test_rules_have_no_rows_of_images_that_have_left(images, network):
 
 T = Linf(0.1)
 WHOLE = Linf(0.1, quantize=True)
+BAD = [5, (None, 1), "01", (1, 0), (0, 1e39), (0, 10**31), [[0, 1]], torch.tensor(1.0), (0, 1j)]
 WRONG = [
     (lambda m, x: PGD()(m, 2 * x - 1, threat=T), "images have values in [-1, 1]; expected [0, 1]: attack the"),
     (lambda m, x: PGD()(m, x[0], threat=T), "images must be a tensor N×C×H×W, got (3, 16, 16)"),
@@ -460,8 +532,121 @@ WRONG = [
     (lambda m, x: PGD()(m, x, threat=replace(WHOLE, bounds=None)), "bounds are None; quantize=True needs images in"),
     (lambda m, x: Square()(m, x, threat=L2(1.0)), "threat is L2(epsilon=1.0, bounds=(0.0, 1.0), quantize=False); Squ"),
     (lambda m, x: PGD()(lambda x: torch.ones(6, 3), x, threat=T), "the model's logits do not depend on"),
+    *(
+        (lambda m, x, make=make: make(), message)
+        for make, message in (
+            (lambda: Linf(10**400), "epsilon is 1000"),
+            (
+                lambda: Linf(1e39),
+                "epsilon is 1e+39; expected a number of at least 0, in pixel units, as 8/255, at most",
+            ),
+            (lambda: L2(1e37, (0, 255)), "epsilon is 1e+37; expected"),
+            (
+                lambda: PGD(step_size=1e39),
+                "step_size is 1e+39; expected at least 0, in the images' units, such as 2/255",
+            ),
+            (lambda: PGD(step_size="a"), "step_size is 'a'; expected"),
+            (lambda: PGD(momentum="a"), "momentum is 'a'; expected a number in [0, 1]"),
+            (lambda: Linf(0.1, (torch.zeros(3), torch.ones(3))), "bounds are (tensor([0., 0., 0.]), tensor([1., 1., 1"),
+            (lambda: Linf(0.1, np.zeros((3, 2))), "bounds are array([[0., 0.],        [0., 0.]"),
+            *(
+                (lambda bad=bad: Linf(0.1, bad), f"bounds are {bad!r}; expected the lowest and the largest")
+                for bad in BAD
+            ),
+            (lambda: Linf(0.1, (-1, 1), quantize=True), "bounds are (-1.0, 1.0); quantize=True needs"),
+            (lambda: Linf(0.1, dtype=torch.int8), "dtype is torch.int8; expected torch.float16"),
+            (lambda: PGD(loss_fn=None), "loss_fn is None; expected cross_entropy, margin, dlr or a function"),
+            (lambda: FGSM(loss_fn="margin"), "loss_fn is 'margin'; expected"),
+            (lambda: APGD(loss_fn=1), "loss_fn is 1; expected"),
+            (lambda: APGD(steps=np.float64(3)), "steps is np.float64(3.0); expected an integer of at least 1"),
+        )
+    ),
+    *(
+        (lambda m, x, one=one, loss_fn=loss_fn: one(loss_fn=loss_fn)(m, x, threat=T), f"loss_fn {message}")
+        for one in (FGSM, PGD, APGD)
+        for loss_fn, message in (
+            (lambda z, g: None, "must return 6 values of a floating type, one per image, or one value, got NoneType"),
+            (lambda z, g: 1.0, "must return 6 values of a floating type, one per image, or one value, got float"),
+            (lambda z, g: z, "must return 6 values of a floating type, one per image, or one value, got (6, 5) of"),
+            (
+                lambda z, g: z[1:, 0],
+                "must return 6 values of a floating type, one per image, or one value, got (5,) of",
+            ),
+            (lambda z, g: z[:, 0].to_sparse(), "must return 6 values"),
+            (lambda z, g: z[:, 0] * torch.nan, "returned NaN for finite logits"),
+            (lambda z, g: z.sum() * torch.nan, "returned NaN for finite logits"),
+        )
+    ),
+    *(
+        (lambda m, x, change=change: PGD()(m, change(x), threat=T), f"images {message}")
+        for change, message in (
+            (torch.Tensor.to_sparse, "must be a dense tensor, got layout torch.sparse_coo"),
+            (lambda x: x.to("meta"), "must be a dense tensor, got a tensor without data (device meta)"),
+            (lambda x: x.to(torch.float8_e4m3fn), "must be of a floating type, got torch.float8_e4m3fn"),
+            (
+                lambda x: torch.nested.nested_tensor(list(x), layout=torch.jagged),
+                "must be a tensor N×C×H×W, got NestedTensor",
+            ),
+            (lambda x: x[:, :0], "have shape (6, 0, 16, 16); expected at least one channel, row and column"),
+            (lambda x: x[:, :, :0], "have shape (6, 3, 0, 16); expected"),
+            (lambda x: x[..., :0], "have shape (6, 3, 16, 0); expected"),
+        )
+    ),
+    *(
+        (lambda m, x, change=change: PGD()(lambda given: change(m(given)), x, threat=T), message)
+        for change, message in (
+            (torch.Tensor.to_sparse, "logits must be a dense tensor"),
+            (lambda z: z.to("meta"), "logits must be a dense tensor"),
+            (
+                lambda z: z.to(torch.float8_e4m3fn),
+                "model must return logits of a floating type, got torch.float8_e4m3fn; expected 16",
+            ),
+        )
+    ),
+    *(
+        (lambda m, x, labels=labels: PGD()(m, x, labels, threat=T), f"labels {message}")
+        for labels, message in (
+            (torch.ones(6, dtype=torch.int64).to_sparse(), "must be a dense tensor"),
+            (torch.ones(6, dtype=torch.int64, device="meta"), "must be a dense tensor"),
+            (np.full(6, 2**63 + 5, np.uint64), "have the value 9223372036854775813; expected class indices"),
+            (np.ma.masked_array([0] * 6, [1] + [0] * 5), "have masked values; leave these images out"),
+        )
+    ),
     (lambda m, x: APGD(loss_fn=dlr)(Linear(2), x, threat=T), "the model has 2 classes; the DLR loss needs 3"),
 ]
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [[0, 1], np.array([0, 1]), torch.tensor([0.0, 1.0], requires_grad=True), (np.float32(0), torch.tensor(1.0))],
+)
+def test_bounds_are_any_two_numbers(bounds):
+    assert Linf(0.1, bounds, quantize=True) == Linf(0.1, (0.0, 1.0), quantize=True)
+
+
+def test_counts_and_seeds_may_be_numpys(images, network):
+    three = np.int64(3)
+    found, expected = (
+        PGD(steps=count, random_start=True)(network, images, threat=T, targets="random", seed=count, batch_size=count)
+        for count in (three, 3)
+    )
+    assert torch.equal(found.images, expected.images)
+    assert PGD(steps=1)(network, images, threat=T, targets="random", seed=2**70).images.shape == images.shape
+    assert torch.equal(
+        PGD()(network, images, np.ma.masked_array([0] * 6, False), threat=T).images,
+        PGD()(network, images, [0] * 6, threat=T).images,
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "threat", [L2(1e30, (0, 255)), L2(1e30), Linf(1e30, (0, 255)), Linf(1e30, quantize=True), Linf(0.1)], ids=str
+)
+def test_the_largest_radius_and_step_give_finite_images(threat, dtype, images, network):
+    for method in (FGSM(), APGD(steps=3), PGD(step_size=1e30, random_start=True, keep_best=False, momentum=1.0)):
+        result = method(network.to(dtype), images.to(dtype), threat=threat)
+        assert threat.bounds[0] <= result.images.min() <= result.images.max() <= threat.bounds[1]
+        assert (result.images != images.to(dtype)).any()
 
 
 @pytest.mark.parametrize(("call", "message"), WRONG)

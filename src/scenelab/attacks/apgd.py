@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scenelab.attacks.attack import Attack, Batch, with_restarts
 from scenelab.attacks.gradient_ascent import AscentResult, GradientAscent
-from scenelab.attacks.objectives import AttackLoss, Goal, cross_entropy, dlr, margin
+from scenelab.attacks.objectives import AttackLoss, Goal, check_loss, cross_entropy, dlr, margin
 from scenelab.attacks.threat import Threat
 from scenelab.classifier import Images, Values, check_count
 
@@ -117,6 +117,7 @@ class APGD(Attack):
     def __post_init__(self) -> None:
         check_count("steps", self.steps)
         check_count("restarts", self.restarts)
+        check_loss(self.loss_fn)
 
     def perturb(self, batch: Batch) -> Images:
         """Return one adversarial image per image: the best point over all restarts."""

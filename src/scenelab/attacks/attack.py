@@ -116,6 +116,7 @@ class Attack(ABC):
         """
         classifier.check_count("batch_size", batch_size)
         classifier.check_count("seed", seed, minimum=0)
+        batch_size, seed = int(batch_size), int(seed)  # also of NumPy
         if not isinstance(threat, self.threats):
             raise LabError(f"threat is {threat!r}; {type(self).__name__} needs {self.threats.__name__}")
         if targets is not None and not self.takes_targets:
@@ -134,7 +135,7 @@ class Attack(ABC):
                 batch = Batch(model, images[rows], goal.select(rows), rows, threat, seed)
                 parts.append(self._perturb_unfooled(batch, fooled_before[rows]))
                 on_progress(len(rows))
-            adversarial = torch.cat(parts)
+            adversarial = threat.inside(images, torch.cat(parts))
             logits = _logits(model, adversarial, batch_size)
             goal.check(logits)
             undefined = (clean.isnan() | logits.isnan()).any(dim=1)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from scenelab.attacks.objectives import AttackLoss, Goal, cross_entropy
+from scenelab.attacks.objectives import AttackLoss, Goal, cross_entropy, loss_values
 from scenelab.attacks.threat import Threat
 from scenelab.classifier import Images, Logits, Model, Values, logits_of, value_and_grad
 
@@ -92,7 +92,7 @@ def loss_and_grad(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss)
 
     A scalar loss is expanded to one value per image.
     """
-    logits, values, grads = value_and_grad(model, points, lambda logits: _loss(logits, goal, loss_fn))
+    logits, values, grads = value_and_grad(model, points, lambda logits: loss_values(logits, goal, loss_fn))
     return logits, values.expand(len(points)).to(points.dtype), grads.nan_to_num(0.0)
 
 
@@ -100,10 +100,5 @@ def loss_of(model: Model, points: Images, goal: Goal, loss_fn: AttackLoss) -> Ev
     """Return logits, loss per image, and an empty tensor in place of gradients, without a backward pass."""
     with torch.no_grad():
         logits = logits_of(model, points)
-        values = _loss(logits, goal, loss_fn).expand(len(points)).to(points.dtype)
+        values = loss_values(logits, goal, loss_fn).expand(len(points)).to(points.dtype)
         return logits, values, points[:0]
-
-
-def _loss(logits: Tensor, goal: Goal, loss_fn: AttackLoss) -> Tensor:
-    goal.check(logits)
-    return loss_fn(logits, goal)

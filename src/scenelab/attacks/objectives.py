@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scenelab.classifier import Labels, Logits, Values, check_classes
-from scenelab.errors import LabError
+from scenelab.errors import LabError, printable
 
 TINY = 1e-12  # keeps the DLR loss finite where the largest logits are equal
 
@@ -49,6 +49,27 @@ class Goal:
 
 AttackLoss = Callable[[Tensor, Goal], Tensor]
 """Function from N×K logits and the goal to the loss to maximize: N values, or one for the batch."""
+
+
+def check_loss(loss_fn: object) -> None:
+    """Raise LabError unless `loss_fn` can be called."""
+    if not callable(loss_fn):
+        got = printable(repr(loss_fn))
+        raise LabError(f"loss_fn is {got}; expected cross_entropy, margin, dlr or a function of logits and goal")
+
+
+def loss_values(logits: Logits, goal: Goal, loss_fn: AttackLoss) -> Tensor:
+    """Return the loss, N values or one, after checks of goal and loss; raise LabError for NaN from finite logits."""
+    goal.check(logits)
+    values = loss_fn(logits, goal)
+    count = len(logits)
+    is_float = isinstance(values, Tensor) and values.is_floating_point() and values.layout == torch.strided
+    if not is_float or values.shape not in ((), (1,), (count,)):
+        got = f"{tuple(values.shape)} of {values.dtype}" if isinstance(values, Tensor) else type(values).__name__
+        raise LabError(f"loss_fn must return {count} values of a floating type, one per image, or one value, got {got}")
+    if (values.isnan() & logits.isfinite().all(dim=1)).any():
+        raise LabError("loss_fn returned NaN for finite logits; it must return a number for each image")
+    return values
 
 
 def cross_entropy(logits: Logits, goal: Goal) -> Values:
@@ -92,6 +113,6 @@ def least_likely(logits: Logits, labels: Labels) -> Labels:
 
 def random_targets(labels: Labels, num_classes: int, *, seed: int = 0) -> Labels:
     """Return one random class per image, drawn uniformly from all classes except the label."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed % 2**64)
     offsets = torch.randint(1, num_classes, labels.shape, generator=generator)
     return (labels + offsets.to(labels.device)) % num_classes

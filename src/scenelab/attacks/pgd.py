@@ -1,6 +1,7 @@
 """Projected gradient descent (Kurakin et al. 2017; Madry et al. 2018) and FGSM (Goodfellow et al. 2015)."""
 
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import ClassVar
 
 import torch
@@ -9,10 +10,10 @@ from torch import Tensor
 
 from scenelab.attacks.attack import Attack, Batch, with_restarts
 from scenelab.attacks.gradient_ascent import AscentResult, GradientAscent
-from scenelab.attacks.objectives import AttackLoss, cross_entropy
-from scenelab.attacks.threat import Threat
+from scenelab.attacks.objectives import AttackLoss, check_loss, cross_entropy
+from scenelab.attacks.threat import Threat, check_length
 from scenelab.classifier import Images, Values, check_count
-from scenelab.errors import LabError
+from scenelab.errors import LabError, printable
 
 TOTAL_STEP = 2.5  # length of all steps together, in radii of the ball (Madry et al. 2018, appendix)
 
@@ -29,7 +30,8 @@ class FixedStep:
     def next_points(self, images: Images, points: Images, values: Values, grads: Images, step: int) -> Images:
         """Return the points after one step along the gradient or, with momentum, the accumulated gradient."""
         if self.momentum:
-            scale = grads.abs().mean(dim=(1, 2, 3), keepdim=True)
+            scale, largest = (take(grads.abs(), dim=(1, 2, 3), keepdim=True) for take in (torch.mean, torch.amax))
+            scale = torch.where((scale > 0) & scale.isfinite(), scale, largest)  # the mean may overflow or underflow
             grads = grads / torch.where(scale > 0, scale, torch.ones_like(scale))
             grads = grads if self.velocity is None else grads + self.momentum * self.velocity
             self.velocity = grads
@@ -48,7 +50,7 @@ class PGD(Attack):
 
     Attributes:
         steps: number of steps, each a forward and a backward pass; 0 returns the starting points.
-        step_size: α in pixel units; 2.5 ε / steps by default.
+        step_size: α in pixel units, at most 1e30; 2.5 ε / steps by default.
         restarts: maximum number of runs per image; more than one implies random starts.
         random_start: start from a random point in the ball, not from the image.
         momentum: decay of the accumulated gradient, in [0, 1]; Dong et al. (2018) use 1.
@@ -73,10 +75,11 @@ class PGD(Attack):
         check_count("restarts", self.restarts)
         if self.restarts > 1 and not self.keep_best:
             raise LabError(f"restarts is {self.restarts}; several restarts need keep_best=True")
-        if not 0 <= self.momentum <= 1:
-            raise LabError(f"momentum is {self.momentum}; expected a number in [0, 1]")
-        if self.step_size is not None and not 0 <= self.step_size < float("inf"):
-            raise LabError(f"step_size is {self.step_size}; expected at least 0, in the images' units, such as 2/255")
+        if not isinstance(self.momentum, Real) or not 0 <= self.momentum <= 1:
+            raise LabError(f"momentum is {printable(repr(self.momentum))}; expected a number in [0, 1]")
+        if self.step_size is not None:
+            check_length("step_size", self.step_size, "at least 0, in the images' units, such as 2/255")
+        check_loss(self.loss_fn)
 
     @property
     def skip_fooled(self) -> bool:
@@ -106,6 +109,9 @@ class FGSM(Attack):
     loss_fn: AttackLoss = cross_entropy
 
     takes_targets: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_loss(self.loss_fn)
 
     @property
     def skip_fooled(self) -> bool:

@@ -4,18 +4,20 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from scenelab.classifier import Images, Values
-from scenelab.errors import LabError
+from scenelab.errors import LabError, printable
 
 Image = Float[Tensor, "c h w"]
 
 LEVELS = 255
+MAX_LENGTH = 1e30  # largest radius, step or bound: sums and products with pixel values stay finite in float32
 HALF = (torch.float16, torch.bfloat16)
 TOLERANCE = 1e-5  # accepted distance of a pixel value from the bounds or from a multiple of 1/255
 
@@ -24,13 +26,34 @@ def _widen(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
 
 
+def check_length(name: str, value: float, expected: str) -> float:
+    """Return `value`, the value of argument `name`, as a float; raise LabError unless it is in [0, 1e30]."""
+    if not isinstance(value, Real) or not 0 <= value <= MAX_LENGTH:
+        raise LabError(f"{name} is {printable(repr(value))}; expected {expected}, at most 1e30")
+    return float(value)
+
+
+def _check_bounds(bounds: Any) -> tuple[float, float]:
+    """Return two numbers from a tuple, list, array or tensor; raise LabError for anything else."""
+    values = bounds.tolist() if isinstance(bounds, (Tensor, np.ndarray)) else bounds
+    pair: list[float] = list(values) if isinstance(values, (tuple, list)) else []
+    pair = [value.item() if isinstance(value, (Tensor, np.ndarray)) and value.shape == () else value for value in pair]
+    usable = all(isinstance(value, Real) and (abs(value) <= MAX_LENGTH or abs(value) == math.inf) for value in pair)
+    if len(pair) == 2 and usable and pair[0] < pair[1]:
+        return float(pair[0]), float(pair[1])
+    raise LabError(
+        f"bounds are {printable(repr(bounds))}; expected the lowest and the largest pixel value of all channels, as "
+        "(0.0, 1.0), within ±1e30, or None"
+    )
+
+
 @dataclass(frozen=True)
 class Threat(ABC):
     """Base class of threat models: the set of allowed adversarial images; subclasses define the norm.
 
     Attributes:
-        epsilon: radius of the ball in pixel units, such as 8/255 for images in [0, 1].
-        bounds: range of pixel values; None for no bounds, as for normalized images.
+        epsilon: radius of the ball in pixel units, such as 8/255 for images in [0, 1]; at most 1e30.
+        bounds: range of pixel values, two numbers for all channels; None for no bounds, as for normalized images.
         quantize: restrict pixel values to multiples of 1/255, so that a PNG file stores the images exactly.
         dtype: restrict pixel values to those of a 16-bit dtype; an attack sets it to the images' dtype.
     """
@@ -42,11 +65,11 @@ class Threat(ABC):
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.epsilon, Real) or not 0 <= self.epsilon < float("inf"):
-            raise LabError(f"epsilon is {self.epsilon!r}; expected a number of at least 0, in pixel units, as 8/255")
-        object.__setattr__(self, "epsilon", float(self.epsilon))
-        if self.bounds is not None and not (len(self.bounds) == 2 and self.bounds[0] < self.bounds[1]):
-            raise LabError(f"bounds are {self.bounds}; expected the lowest and the largest pixel value, as (0.0, 1.0)")
+        expected = "a number of at least 0, in pixel units, as 8/255"
+        object.__setattr__(self, "epsilon", check_length("epsilon", self.epsilon, expected))
+        object.__setattr__(self, "bounds", None if self.bounds is None else _check_bounds(self.bounds))
+        if self.dtype not in (None, *HALF, torch.float32, torch.float64):
+            raise LabError(f"dtype is {self.dtype!r}; expected torch.float16, bfloat16, float32, float64 or None")
         if self.quantize and self.bounds != (0.0, 1.0):
             raise LabError(f"bounds are {self.bounds}; quantize=True needs images in [0, 1]")
 
@@ -105,7 +128,8 @@ class Threat(ABC):
     def project(self, images: Images, points: Images) -> Images:
         """Return points projected into the ball around the images, then clamped to the bounds.
 
-        The images are within the bounds, so clamping never makes a perturbation larger.
+        The images are within the bounds, so clamping never makes a perturbation larger. In float32 and float64,
+        rounding may leave the ball by a few units in the last place; `inside` removes that.
         """
         if images.dtype in HALF:
             wide, threat = images.float(), replace(self, dtype=images.dtype, quantize=False)
@@ -140,6 +164,32 @@ class Threat(ABC):
             change, spacing = points - images, limits.eps * values.abs().clamp_min(limits.tiny)
             inner = images + change.sign() * (change.abs() * (1 - 2 * limits.eps) - spacing).clamp_min_(0)
         return torch.where(fits, values, _widen(inner.to(dtype))).float()
+
+    def inside(self, images: Images, points: Images, margin: int = 8) -> Images:
+        """Return float32 or float64 points, moved toward the images where rounding left the ball.
+
+        The perturbation is then inside the ball in exact arithmetic and in that of its dtype. Rounded points stay:
+        multiples of 1/255, which are inside the ball in units of 1/255, and values of a 16-bit dtype.
+
+        Args:
+            images: clean images, N×C×H×W.
+            points: points in the ball up to rounding, N×C×H×W.
+            margin: units in the last place by which perturbations outside the ball shrink.
+        """
+        if not self.epsilon:  # also where an image is outside the bounds by less than the tolerance
+            return images.clone()
+        change = points - images
+        outside = ~(self.is_inside(change) & self.is_inside(_widen(points) - _widen(images)))
+        if self.quantize or self.dtype in HALF or not outside.any():
+            return points
+        shrink = max(0.0, 1 - margin * torch.finfo(points.dtype).eps)
+        change = (self.clip(_widen(change)) * shrink).to(points.dtype)
+        inner = images + change
+        inner = torch.where((inner - images).abs() > change.abs(), inner.nextafter(images), inner)
+        points = torch.where(outside, inner, points)
+        if shrink == 0 or outside.shape == points.shape:  # one mask value per pixel value: no norm that rounds again
+            return points
+        return self.inside(images, points, 8 * margin)
 
     def contains(self, images: Images, points: Images) -> Bool[Tensor, " n"]:
         """Return a mask of the points that are within the bounds and, up to floating-point rounding, in the ball."""
@@ -177,8 +227,24 @@ class Linf(Threat):
 
     def round_levels(self, levels: Images) -> Images:
         """Return values, in units of 1/255, rounded to the nearest integer and clamped to the ball."""
-        limit = math.floor(LEVELS * self.epsilon + TOLERANCE)
+        limit = min(math.floor(LEVELS * self.epsilon + TOLERANCE), LEVELS)
         return levels.round().clamp_(-limit, limit)
+
+
+def _rescale(tensor: Tensor) -> tuple[Tensor, Values, Values]:
+    """Return `tensor` divided by a scale per image, the Euclidean norms of the result, and the scales.
+
+    A scale is the largest absolute value where squares would overflow or underflow, else 1.
+    """
+    length = tensor.flatten(1).norm(dim=1)
+    limits = torch.finfo(torch.promote_types(tensor.dtype, torch.float32))  # squares of 16-bit values are float32
+    scale, safe = torch.ones_like(length), (length > limits.tiny**0.5 / limits.eps**0.5) & (length < float("inf"))
+    if not safe.all():
+        largest = tensor.flatten(1).abs().amax(dim=1)
+        scale = torch.where(~safe & (largest > 0) & largest.isfinite(), largest, scale)
+        tensor = tensor / scale.view(-1, 1, 1, 1)
+        length = torch.where(safe, length, tensor.flatten(1).norm(dim=1))
+    return tensor, length, scale
 
 
 @dataclass(frozen=True)
@@ -195,7 +261,7 @@ class L2(Threat):
 
     def steepest(self, grads: Images, size: Values) -> Images:
         """Return the gradients scaled to Euclidean norm `size`; a zero gradient stays zero."""
-        length = self.norm(grads)
+        grads, length, _ = _rescale(grads)
         return grads * torch.where(length > 0, size / length, 0.0).view(-1, 1, 1, 1)
 
     def clip(self, perturbation: Images) -> Images:
@@ -205,7 +271,8 @@ class L2(Threat):
 
     def norm(self, perturbation: Images) -> Values:
         """Return the Euclidean norm of each perturbation."""
-        return perturbation.flatten(1).norm(dim=1)
+        _, length, scale = _rescale(perturbation)
+        return length * scale
 
     def is_inside(self, perturbation: Images) -> Bool[Tensor, "n 1 1 1"]:
         """Return a mask of the norms of at most ε; in 16-bit dtypes, with a margin for rounding errors."""
