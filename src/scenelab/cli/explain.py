@@ -96,6 +96,8 @@ def explain(
         print_json(result.to_json())
         return report_broken(errors, len(images or ()))
     say(f"examples from {judged}")
+    if result.undefined:
+        say(f"undefined: {result.undefined} of {result.images} images have NaN or infinite scores; they are not shown")
     if result.faithfulness:
         _show_faithfulness(result.faithfulness)
     if result.sanity:
