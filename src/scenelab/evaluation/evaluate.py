@@ -73,7 +73,7 @@ def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -
     predicted, valid = mirrored.argmax(dim=1), ~is_undefined(mirrored)
     matrix = confusion(predicted[valid], dataset.labels[valid], len(dataset.categories))
     totals = dataset.labels.bincount(minlength=len(dataset.categories))
-    undefined = int((~valid).sum())
+    undefined: dict[str, Any] = {} if valid.all() else {"undefined": int((~valid).sum())}
     result = EvaluationResult(
         **stamp_result(run, stored),
         split=dataset.split,
@@ -87,7 +87,7 @@ def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -
         most_confused=most_confused(matrix, dataset.categories, totals=totals),
         reliability=reliability(mirrored, dataset.labels),
         confusion=matrix.tolist(),
-        **({"undefined": undefined} if undefined else {}),
+        **undefined,
     )
     result.write(run.results / f"{dataset.split}.json")
     _write_predictions(run.results / f"{dataset.split}_predictions.csv", mirrored, dataset)

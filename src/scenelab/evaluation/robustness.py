@@ -156,7 +156,7 @@ def measure_robustness(
     subject = Subject(model, images, labels, (predictions == labels) & ~confidences.isnan(), seed)
     path, folder = run.results / "robustness.json", run.results / "robustness"
     header = _header(run, stored, dataset, subject, effort)
-    header = header.model_copy(update={"undefined": count} if (count := int(confidences.isnan().sum())) else {})
+    header = header.model_copy(update={"undefined": number} if (number := int(confidences.isnan().sum())) else {})
     attacks = _earlier_attacks(path, header)
     for epsilon in sorted(set(epsilons)):
         known = next((other for other in attacks if name_epsilon(other) == name_epsilon(epsilon)), epsilon)
