@@ -73,7 +73,7 @@ def logits_of(model: Model, images: Images) -> Logits:
         fix = "make it outside of torch.inference_mode(), or pass the nn.Module itself"
         raise LabError(f"the model has tensors made in inference mode, which have no gradient; {fix}") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images) or not logits.shape[1]:
-        raise LabError(f"model must return logits N×K for {len(images)} images, got {_shape_or_type(logits)}")
+        raise LabError(f"model must return logits N×K for {len(images)} images, got {shape_or_type(logits)}")
     if logits.dtype not in FLOATS:
         raise LabError(f"model must return logits of a floating type, got {logits.dtype}; expected 16 to 64 bits")
     _check_dense("logits", logits)
@@ -105,9 +105,9 @@ def value_and_grad(model: Model, images: Images, value_fn: Callable[[Tensor], Te
 def resolve_targets(model: Model, images: Images, targets: Any, *, batch_size: int = BATCH_SIZE) -> Labels:
     """Return a copy of `targets`, or the top-1 predictions if None; raise a LabError for invalid images or targets."""
     check_images(images)
-    if targets is None:
+    if targets is None and len(images):
         return batched_logits(model, images, batch_size).argmax(dim=1)
-    return to_classes(targets, images)
+    return to_classes([] if targets is None else targets, images)
 
 
 def to_classes(values: Any, images: Images, *, name: str = "targets") -> Labels:
@@ -141,7 +141,7 @@ def _from_array(array: np.ndarray) -> Tensor:
 def check_images(images: Tensor) -> None:
     """Raise a LabError unless `images` is a floating-point tensor of shape N×C×H×W of finite values."""
     if not isinstance(images, Tensor) or images.is_nested or images.ndim != 4:
-        raise LabError(f"images must be a tensor N×C×H×W, got {_shape_or_type(images)}; for one image use images[None]")
+        raise LabError(f"images must be a tensor N×C×H×W, got {shape_or_type(images)}; for one image use images[None]")
     if images.dtype not in FLOATS:
         raise LabError(
             f"images must be of a floating type, got {images.dtype}; use images.float() / 255, or 16 to 64 bits"
@@ -183,5 +183,6 @@ def check_count(name: str, value: int, *, minimum: int = 1) -> None:
         raise LabError(f"{name} is {printable(repr(value))}; expected an integer of at least {minimum}")
 
 
-def _shape_or_type(value: object) -> object:
+def shape_or_type(value: object) -> object:
+    """Return the shape of a tensor, or the name of another value's type, for error messages."""
     return tuple(value.shape) if isinstance(value, Tensor) and not value.is_nested else type(value).__name__

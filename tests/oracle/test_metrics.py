@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import sys
 from contextlib import nullcontext
 
 import numpy as np
@@ -17,10 +18,26 @@ from scenelab.cli import main
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
 from scenelab.evaluation.calibration import BINS, expected_calibration_error, reliability
-from scenelab.evaluation.metrics import BATCH, confusion, hits, most_confused, per_class, predict_logits, top_k
+from scenelab.evaluation.evaluate import EvaluationResult
+from scenelab.evaluation.metrics import (
+    BATCH,
+    confusion,
+    hits,
+    is_undefined,
+    most_confused,
+    per_class,
+    predict_logits,
+    top_k,
+)
 from scenelab.evaluation.predict import predict_files
+from scenelab.io import read_json
 from scenelab.models.normalize import Classifier
+from scenelab.models.registry import create_model
+from scenelab.report import collect
 from scenelab.runs.network import Stored
+from scenelab.runs.run import Run
+
+EVALUATE = sys.modules["scenelab.evaluation.evaluate"]  # the package's function has the name of the module
 
 
 def random_logits(count: int = 300, classes: int = 7, scale: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -137,6 +154,53 @@ def test_nan_logits_are_no_hit_and_have_no_calibration_error():
     assert not hits(logits, labels, 7)[0]
     assert hits(logits, labels, 7)[1:].all()
     assert math.isnan(expected_calibration_error(logits, labels))
+
+
+@pytest.mark.parametrize("row", [[math.inf, -1, -1], [math.inf] * 3, [-math.inf] * 3, [math.nan, 0, 0]], ids=str)
+def test_images_without_probabilities_have_no_calibration_error_and_no_hit(row):
+    logits = torch.full((10, 3), -1.0)
+    logits[2] = torch.tensor(row)
+    assert is_undefined(logits).tolist() == [index == 2 for index in range(10)]
+    assert math.isnan(expected_calibration_error(logits, torch.ones(10, dtype=torch.int64)))
+    assert not hits(logits, torch.zeros(10, dtype=torch.int64), 3)[2]
+    logits[2] = torch.tensor([-math.inf, 0, 0])  # a masked class
+    assert not is_undefined(logits).any()
+
+
+def test_images_without_a_prediction_count_in_their_class():
+    matrix, totals = torch.tensor([[1, 1], [0, 0]]), torch.tensor([4, 2])
+    assert per_class(matrix, totals).tolist() == [25, 0]
+    assert most_confused(matrix, ("abbey", "beach"), totals=totals)[0].of == 4
+
+
+def test_undefined_scores_are_counted_and_have_empty_cells(tmp_path, monkeypatch):
+    labels = torch.tensor([0, 0, 1, 1])
+    dataset = MemmapDataset(
+        images=np.zeros((4, 4, 4, 3), np.uint8),
+        labels=labels,
+        paths=("a", "b", "c", "d"),
+        categories=("abbey", "beach"),
+        split="val",
+        digest="",
+    )
+    logits = torch.tensor([[1.0, 0.0], [math.nan, 0.0], [math.inf, 0.0], [0.0, 1.0]])
+    monkeypatch.setattr(EVALUATE, "predict_logits", lambda *_, **__: logits)
+    stamp = {"date": "", "command": "", "weights": None, "model": "", "size": 4}
+    monkeypatch.setattr(EVALUATE, "stamp_result", lambda *_: stamp)
+    model = create_model("simplenet-small", num_classes=2)
+    stored = Stored(model=model, arch="x", categories=dataset.categories, size=4, epoch=1)
+    result = EVALUATE.evaluate(Run(tmp_path), stored, dataset, source="")
+    assert result.undefined == read_json(tmp_path / "results" / "val.json")["undefined"] == 2
+    assert (result.mirror.top1, result.per_class) == (50, {"abbey": 50, "beach": 50})
+    assert read_json(tmp_path / "results" / "val.json")["mirror"]["ece"] is None
+    lines = (tmp_path / "results" / "val_predictions.csv").read_text().splitlines()
+    assert lines[1:] == ["a,0,0.7311,0,1", "b,0,,,", "c,1,,,", "d,1,0.7311,1,0"]
+    assert collect._read_predictions(tmp_path / "results" / "val_predictions.csv")[1]["b"] == ()
+    logits = logits.nan_to_num(posinf=0)
+    EVALUATE.evaluate(Run(tmp_path), stored, dataset, source="")
+    written = read_json(tmp_path / "results" / "val.json")
+    assert "undefined" not in written
+    assert EvaluationResult.read(tmp_path / "results" / "val.json").undefined == 0
 
 
 def test_a_class_without_images_has_no_accuracy(scenes, tmp_path):

@@ -234,15 +234,31 @@ def test_grad_cam_takes_any_callable_that_calls_the_layer(images):
     torch.testing.assert_close(Gradient()(model, copy, targets), Gradient()(model, images))
 
 
-def test_no_images_give_no_maps():
-    model = create_model("simplenet-small", num_classes=4)
+def test_no_images_give_no_maps_without_a_call_of_the_model():
+    def model(images):
+        raise AssertionError("the model is called")
+
     none = torch.empty(0, 3, SIDE, SIDE)
-    assert Gradient()(model, none).shape == none.shape
+    for method in (Gradient, GradientTimesInput, SmoothGrad, VarGrad, IntegratedGradients):
+        assert method()(model, none).shape == none.shape
+    for method in (Saliency, Occlusion, GradCAM):
+        assert method()(model, none).shape == (0, 1, SIDE, SIDE)
     assert IntegratedGradients().completeness_gap(model, none, none).shape == (0,)
-    assert Occlusion()(model, none).shape == (0, 1, SIDE, SIDE)
-    assert GradCAM(model.network.features[-1])(model, none).shape == (0, 1, SIDE, SIDE)
 
 
+def test_occlusion_counts_more_windows_than_a_16_bit_number_holds():
+    images = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0)).bfloat16()
+
+    def model(images):
+        return 100 * images.double().mean(dim=(2, 3))
+
+    method = Occlusion(window=20, stride=1)  # 400 windows cover a pixel; bfloat16 counts to 256
+    values = method(model, images, batch_size=900)
+    assert values.dtype == torch.bfloat16
+    torch.testing.assert_close(values, method(model, images.float(), batch_size=900).bfloat16())
+
+
+BLACK = object()
 WRONG = [
     (lambda m, x: Gradient()(m, x[0]), "images must be a tensor N×C×H×W, got (3, 16, 16); for one image use images["),
     (lambda m, x: Gradient()(m, x.byte()), "images must be of a floating type, got torch.uint8"),
@@ -254,7 +270,51 @@ WRONG = [
     (lambda m, x: Gradient()(lambda x: x, x), "model must return logits N×K for 3 images, got (3, 3, 16, 16)"),
     (lambda m, x: Gradient()(lambda x: torch.ones(3, 2), x), "the model's logits do not depend on its images"),
     (lambda m, x: Gradient()(lambda x: m(0 * x.detach()), x), "the model's logits do not depend on its images"),
+    (lambda m, x: Gradient()(m, x.to_sparse()), "images must be a dense tensor N×C×H×W with values, got a tensor that"),
+    (lambda m, x: Gradient()(m, x.to_mkldnn()), "images must be a dense tensor N×C×H×W with values, got a tensor that"),
+    (lambda m, x: Gradient()(m, x.to("meta")), "images must be a dense tensor N×C×H×W with values, got a tensor that"),
+    (
+        lambda m, x: Gradient()(m, torch.nested.nested_tensor([*x], layout=torch.jagged)),
+        "images must be a dense tensor N×C×H×W with values, got a tensor that is nested",
+    ),
+    (
+        lambda m, x: Gradient()(m, x.to(torch.float8_e4m3fn)),
+        "images must be of a floating type of 16 to 64 bits, got torch.float8_e4m3fn; use images.float()",
+    ),
+    *(
+        (lambda m, x, score_fn=score_fn: SmoothGrad(score_fn=score_fn)(m, x), message)
+        for score_fn, message in (
+            (None, "score_fn is None; expected a function such as target_logit"),
+            ("logit", "score_fn is 'logit'; expected a function such as target_logit"),
+            (lambda logits, targets: None, "score_fn must return 32 real scores or their sum, as tensor, got NoneType"),
+            (lambda logits, targets: 1.0, "score_fn must return 32 real scores or their sum, as tensor, got float"),
+            (
+                lambda logits, targets: logits,
+                "score_fn must return 32 real scores or their sum, as tensor, got (32, 4)",
+            ),
+            (lambda logits, targets: logits[:1, 0], "score_fn must return 32 real scores or their sum, as tensor, got"),
+            (lambda logits, targets: logits[:, 0] * 1j, "score_fn must return 32 real scores or their sum, as tensor"),
+        )
+    ),
     (lambda m, x: SmoothGrad(sigma=-1)(m, x), "sigma is -1; expected at least 0"),
+    (lambda m, x: SmoothGrad(sigma="a")(m, x), "sigma is 'a'; expected at least 0"),
+    (lambda m, x: SmoothGrad(seed=0.5)(m, x), "seed is 0.5; expected an integer of at least 0"),
+    (lambda m, x: SmoothGrad(seed="a")(m, x), "seed is 'a'; expected an integer of at least 0"),
+    (lambda m, x: SmoothGrad(seed=-1)(m, x), "seed is -1; expected an integer of at least 0"),
+    (lambda m, x: SmoothGrad(seed=2**70)(m, x), "seed is 1180591620717411303424; expected an integer below 2**64"),
+    (lambda m, x: Occlusion(fill="a")(m, x), "fill is 'a'; expected a pixel value"),
+    (lambda m, x: Occlusion(fill=1e300)(m, x), "fill is 1e+300; expected a pixel value, of torch.float32"),
+    *(
+        (lambda m, x, value=value: IntegratedGradients(baseline=value)(m, x), f"baseline is {got}")
+        for value, got in (
+            (None, "None"),
+            ("black", "'black'"),
+            (1j, "1j"),
+            (BLACK, "<object"),
+            ([[1], [1, 2]], "[[1], [1, 2]]"),
+        )
+    ),
+    (lambda m, x: IntegratedGradients(baseline=torch.tensor(1j))(m, x), "baseline is a tensor of torch.complex64"),
     (lambda m, x: SmoothGrad(samples=0)(m, x), "samples is 0; expected"),
     (lambda m, x: IntegratedGradients(baseline=torch.ones(2))(m, x), "baseline has shape (2,); expected one that"),
     (lambda m, x: Occlusion(window=4, stride=5)(m, x), "stride is 5; expected at most the window's 4 pixels"),

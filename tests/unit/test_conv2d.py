@@ -65,6 +65,7 @@ def test_by_hand():
 
 
 INPUT, WEIGHT, BIAS = torch.zeros(2, 3, 5, 6), torch.zeros(4, 3, 3, 3), torch.zeros(4)
+NESTED = torch.nested.nested_tensor([*INPUT], layout=torch.jagged)
 GOOD = {"input": INPUT, "weight": WEIGHT, "bias": BIAS, "stride": 1, "padding": 0}
 FOUR = "must be a tensor of 4 dimensions"
 SQUARE = "must have a square kernel (Co×Ci×K×K), got shape"
@@ -73,6 +74,7 @@ FIX = "increase padding or use a smaller kernel"
 FLOATS = "torch.float64, torch.float32, torch.bfloat16, torch.float16"
 BIASES = "must have shape (4,), one value per output channel, got"
 BIAS_DTYPE = "convert it with bias.to(weight.dtype)"
+DENSE = "must be a dense tensor (torch.strided), got"
 DTYPE, DEVICE = "convert it with weight.to(input.dtype)", "convert it with weight.to(input.device)"
 WRONG = {
     "input": [
@@ -83,6 +85,9 @@ WRONG = {
         (INPUT[:, :2], "must have 3 channels for a weight of shape (4, 3, 3, 3), got shape (2, 2, 5, 6)"),
         (INPUT[:, :, :2], f"{SMALL} 2×6 pixels and padding 0; {FIX}"),
         (INPUT[..., :0], f"{SMALL} 5×0 pixels and padding 0; {FIX}"),
+        (INPUT.to_sparse(), f"{DENSE} torch.sparse_coo; convert it with input.to_dense()"),
+        (INPUT.to_mkldnn(), f"{DENSE} torch._mkldnn; convert it with input.to_dense()"),
+        (NESTED, f"{DENSE} nested; convert it with torch.stack(input.unbind())"),
     ],
     "weight": [
         (WEIGHT[0], f"{FOUR} (Co×Ci×K×K), got shape (3, 3, 3); add the batch with weight.unsqueeze(0)"),
@@ -90,11 +95,14 @@ WRONG = {
         (WEIGHT[..., :2], f"{SQUARE} (4, 3, 3, 2)"),
         (WEIGHT[..., :0, :0], f"{SQUARE} (4, 3, 0, 0)"),
         (WEIGHT.double(), f"must have the dtype of input, torch.float32, got torch.float64; {DTYPE}"),
+        (WEIGHT.to_sparse(), f"{DENSE} torch.sparse_coo; convert it with weight.to_dense()"),
         (WEIGHT.to("meta"), f"must have the device of input, cpu, got meta; {DEVICE}"),
     ],
     "bias": [
         (BIAS[1:], f"{BIASES} shape (3,)"),
         (1.0, f"{BIASES} float"),
+        (BIAS.to_sparse(), f"{DENSE} torch.sparse_coo; convert it with bias.to_dense()"),
+        (NESTED, f"{BIASES} NestedTensor"),
         (BIAS.half(), f"must have the dtype of weight, torch.float32, got torch.float16; {BIAS_DTYPE}"),
     ],
     "stride": [(value, f"must be an int of at least 1, got {value}") for value in (0, -2, (1, 1))],

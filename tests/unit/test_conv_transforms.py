@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scenelab.conv import conv2d
 from scenelab.errors import LabError
@@ -76,3 +77,26 @@ def test_errors_under_vmap_name_the_shapes_of_one_sample_and_nested_forward_mode
         torch.func.vmap(lambda b: conv2d(input, weight, b))(torch.zeros(3, 2))
     with pytest.raises(LabError, match=r"forward mode inside forward mode .*; use jacfwd\(jacrev"):
         torch.func.jacfwd(torch.func.jacfwd(lambda b: conv2d(input, weight, b).sin().sum()))(bias)
+
+
+@pytest.mark.parametrize("batched", ["input", "weight", "bias", "no sample"])
+@pytest.mark.parametrize("geometry", [{"stride": (1, 1)}, {"padding": [1, 1]}, {"stride": (1, (2,))}], ids=str)
+def test_a_pair_in_place_of_a_number_is_refused_under_vmap_as_without(batched, geometry):
+    arguments = dict(zip(("input", "weight", "bias"), leaves(), strict=True))
+    with pytest.raises(LabError) as expected:
+        conv2d(**arguments, **geometry)
+    name = "input" if batched == "no sample" else batched
+    batch = torch.stack([arguments[name]] * 2)[: 0 if batched == "no sample" else 2]
+    with pytest.raises(LabError) as caught:
+        torch.func.vmap(lambda part: conv2d(**{**arguments, name: part}, **geometry))(batch)
+    assert str(caught.value) == str(expected.value)
+
+
+def test_convolutions_of_fake_and_real_tensors_do_not_affect_each_other():
+    input, weight = torch.randn(1, 64, 9, 9), torch.randn(64, 64, 3, 3)
+    for _ in range(2):
+        with FakeTensorMode():
+            assert conv2d(torch.empty(1, 64, 9, 9), torch.empty(64, 64, 3, 3), padding=1).shape == input.shape
+        torch.testing.assert_close(
+            conv2d(input, weight, padding=1), F.conv2d(input, weight, padding=1), rtol=0, atol=2e-3
+        )

@@ -278,6 +278,15 @@ def test_the_most_confident_correct_and_wrong_predictions_are_selected():
     assert list(select_examples(logits, labels, count=2, per_class=False)) == ["right", "wrong"]
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_images_with_undefined_scores_are_in_no_gallery(value):
+    logits = torch.tensor([[value, 0.0], [5.0, 0.0], [0.0, 1.0], [value, 3.0]])
+    rows = select_examples(logits, torch.tensor([0, 0, 0, 1]), count=2, per_class=True)
+    assert rows == {"right": [1], "wrong": [2], "classes": [1]}
+    rows = select_examples(logits * math.nan, torch.tensor([0, 0, 0, 1]), count=2, per_class=True)
+    assert rows == {"right": [], "wrong": [], "classes": []}
+
+
 def test_maps_are_scaled_to_a_percentile_or_a_limit():
     maps = torch.zeros(3, 1, 10, 10)
     maps[0] = torch.arange(100.0).view(1, 10, 10)

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from conftest import make_untrained
 from scenelab.attacks import PGD, Linf, Square
 from scenelab.cli import main
 from scenelab.data.augment_config import Augment
@@ -199,6 +200,29 @@ def test_the_result_is_consistent(run, capsys):
         assert entry["worst"]["images"] == clean["images"] - len(fooled)
     assert result["checked"] == clean["images"]
     assert {path.name for path in (run.results / "robustness").glob("*.png")} == {"robustness.png", "samples.png"}
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "lines"),
+    [
+        ("evaluate", "val", ["count as wrong"]),
+        ("robustness --epsilons 4/255 --images 4", "robustness", ["count as wrong", "gradient masking is not checked"]),
+        ("explain --methods gradient --per-class", "attribution", ["are not shown"]),
+    ],
+)
+def test_undefined_scores_are_counted_in_json_and_on_the_terminal(command, name, lines, scenes, tmp_path, capsys):
+    run = make_untrained(tmp_path / "run", scenes)
+    checkpoint = torch.load(run.best, weights_only=True)
+    checkpoint["state_dict"] = {
+        key: 1e30 * value if value.is_floating_point() else value for key, value in checkpoint["state_dict"].items()
+    }
+    torch.save(checkpoint, run.best)
+    first, *flags = command.split()
+    assert main.run([first, str(run.folder), *flags]) == 0
+    output, result = capsys.readouterr().out, read_json(run.results / f"{name}.json")
+    assert f"undefined: {result['images']} of {result['images']} images have NaN or infinite scores" in output
+    assert result["undefined"] == result["images"]
+    assert all(line in output for line in lines)
 
 
 def test_finished_attacks_are_not_repeated(run, monkeypatch, capsys):

@@ -76,7 +76,8 @@ def read_gallery(run: Run, dataset: MemmapDataset) -> ErrorsGallery:
         return ErrorsGallery(dataset, [], [], is_evaluated=False)
     rows, names = {csv_path(name): row for row, name in enumerate(dataset.paths)}, dataset.categories
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        wrong = [line for line in csv.DictReader(file) if line["label"] != line["guess1"] and line["path"] in rows]
+        lines = [line for line in csv.DictReader(file) if line["guess1"]]  # empty: scores are undefined
+    wrong = [line for line in lines if line["label"] != line["guess1"] and line["path"] in rows]
     mistakes = [
         Mistake(rows[line["path"]], names[int(line["label"])], names[int(line["guess1"])], float(line["confidence"]))
         for line in sorted(wrong, key=lambda line: -float(line["confidence"]))

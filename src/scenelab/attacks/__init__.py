@@ -1,7 +1,8 @@
 """Adversarial attacks on any callable from N×C×H×W images to N×K logits.
 
 An attack is an immutable configuration: `PGD(steps=10)(model, images, labels, threat=Linf(8 / 255))`. A call runs the
-model in eval mode, and then restores training modes, buffers, gradients, hooks, grad mode and random state.
+model in eval mode. Training modes, gradients of parameters, hooks and grad mode stay the same. What the model itself
+changes in a forward pass, such as a counter in a buffer or the random state, is not restored.
 """
 
 from scenelab.attacks.apgd import APGD, TargetedAPGD

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from scenelab import classifier
 from scenelab.classifier import BATCH_SIZE, Images, Labels, Logits, Model, OnProgress, Values
+from scenelab.errors import LabError
 
 ScoreFn = Callable[[Tensor, Tensor], Tensor]
 """Function from N×K logits and N target classes to the score to attribute: N values, or their sum."""
@@ -24,6 +25,11 @@ def target_logit(logits: Logits, targets: Labels) -> Tensor:
 def target_loss(logits: Logits, targets: Labels) -> Tensor:
     """Return the sum of the target classes' cross-entropies over the batch."""
     return nn.functional.cross_entropy(logits, targets, reduction="sum")
+
+
+def sum_dtype(images: Tensor) -> torch.dtype:
+    """Return the dtype of sums over variants of an image: float32 for 16-bit images, else the images' dtype."""
+    return torch.promote_types(images.dtype, torch.float32)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,11 @@ class Batch:
 
         def score(logits: Tensor) -> Tensor:
             classifier.check_classes(logits, targets)
-            return score_fn(logits, targets)
+            scores = score_fn(logits, targets)
+            if not isinstance(scores, Tensor) or scores.is_complex() or scores.shape not in ((), targets.shape):
+                got = classifier.shape_or_type(scores)
+                raise LabError(f"score_fn must return {len(targets)} real scores or their sum, as tensor, got {got}")
+            return scores
 
         return classifier.value_and_grad(self.model, images, score)[2]
 

@@ -1,12 +1,13 @@
 """Gradients of a class score with respect to the image, and their mean and variance over noisy copies."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from scenelab.attribution.attribution import Attribution, Batch, ScoreFn, target_logit
+from scenelab.attribution.attribution import Attribution, Batch, ScoreFn, sum_dtype, target_logit
 from scenelab.classifier import Images, check_count
 from scenelab.errors import LabError
 
@@ -20,6 +21,10 @@ class Gradient(Attribution):
     """
 
     score_fn: ScoreFn = target_logit
+
+    def __post_init__(self) -> None:
+        if not callable(self.score_fn):
+            raise LabError(f"score_fn is {self.score_fn!r}; expected a function such as target_logit")
 
     def attribute(self, batch: Batch) -> Images:
         """Return the gradients of the score, N×C×H×W."""
@@ -65,9 +70,13 @@ class SmoothGrad(Gradient):
     one_by_one: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_count("samples", self.samples)
-        if not 0 <= self.sigma < float("inf"):
-            raise LabError(f"sigma is {self.sigma}; expected at least 0, in the images' units")
+        if not isinstance(self.sigma, Real) or not 0 <= self.sigma < float("inf"):
+            raise LabError(f"sigma is {self.sigma!r}; expected at least 0, in the images' units")
+        check_count("seed", self.seed, minimum=0)
+        if self.seed >= 2**64:
+            raise LabError(f"seed is {self.seed}; expected an integer below 2**64")
 
     def attribute(self, batch: Batch) -> Images:
         """Return the mean gradient over noisy copies of the only image of `batch`, 1×C×H×W."""
@@ -77,18 +86,19 @@ class SmoothGrad(Gradient):
         """Return mean and variance of one image's gradients over noisy copies, C×H×W (method of Chan et al. 1983)."""
         image = batch.images[0].detach()
         generator = torch.Generator(device=image.device).manual_seed(self.seed)
-        mean, squares, seen = torch.zeros_like(image), torch.zeros_like(image), 0
+        dtype = sum_dtype(image)
+        mean, squares, seen = torch.zeros_like(image, dtype=dtype), torch.zeros_like(image, dtype=dtype), 0
         while seen < self.samples:
             count = min(batch.batch_size, self.samples - seen)
             noise = torch.empty((count, *image.shape), dtype=image.dtype, device=image.device)
             for sample in noise:  # one draw for the batch would depend on its size
                 torch.randn(image.shape, generator=generator, out=sample)
-            grads = batch.grad(noise.mul_(self.sigma).add_(image), self.score_fn)
+            grads = batch.grad(noise.mul_(self.sigma).add_(image), self.score_fn).to(dtype)
             offset = grads.mean(dim=0) - mean
             squares += grads.var(dim=0, correction=0) * count + offset.square() * (seen * count / (seen + count))
             mean += offset * (count / (seen + count))
             seen += count
-        return mean, squares / self.samples
+        return mean.to(image.dtype), (squares / self.samples).to(image.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)

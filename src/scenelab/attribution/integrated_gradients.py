@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scenelab import classifier
-from scenelab.attribution.attribution import Attribution, Batch, target_logit
+from scenelab.attribution.attribution import Attribution, Batch, sum_dtype, target_logit
 from scenelab.classifier import BATCH_SIZE, Images, Labels, Model, Values
 from scenelab.errors import LabError
 
@@ -39,11 +39,13 @@ class IntegratedGradients(Attribution):
         """Return integrated gradients of one image along the straight path from the baseline."""
         image, start = batch.images[0].detach(), self._expand_baseline(batch.images, batch.rows)[0]
         nodes, weights = (torch.as_tensor(part) / 2 for part in np.polynomial.legendre.leggauss(self.steps))
-        points, weights = (nodes + 0.5).view(-1, 1, 1, 1).to(image), weights.to(image)
-        total = torch.zeros_like(image)
+        dtype = sum_dtype(image)
+        points, weights = (nodes + 0.5).view(-1, 1, 1, 1).to(image), weights.to(image.device, dtype)
+        total = torch.zeros_like(image, dtype=dtype)
         for part, shares in zip(points.split(batch.batch_size), weights.split(batch.batch_size), strict=True):
-            total += torch.einsum("s,schw->chw", shares, batch.grad(start + part * (image - start), target_logit))
-        return ((image - start) * total)[None]
+            grads = batch.grad(start + part * (image - start), target_logit)
+            total += torch.einsum("s,schw->chw", shares, grads.to(dtype))
+        return ((image - start) * total)[None].to(image.dtype)
 
     def completeness_gap(
         self, model: Model, images: Images, values: Images, targets: Labels | None = None, batch_size: int = BATCH_SIZE
@@ -62,7 +64,15 @@ class IntegratedGradients(Attribution):
         return values.sum(dim=(1, 2, 3)) - (last - first).gather(1, targets[:, None])[:, 0]
 
     def _expand_baseline(self, images: Images, rows: slice = slice(None)) -> Images:
-        baseline = torch.as_tensor(self.baseline, dtype=images.dtype, device=images.device).detach()
+        value = self.baseline
+        try:
+            is_tensor = isinstance(value, Tensor)
+            if (value.is_complex() or value.is_nested) if is_tensor else np.iscomplexobj(value):
+                raise TypeError("complex or nested")
+            baseline = torch.as_tensor(value, dtype=images.dtype, device=images.device).detach()
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            got = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else repr(value)[:60]
+            raise LabError(f"baseline is {got}; expected a real number or a dense tensor of them") from error
         try:
             return (baseline[rows] if baseline.ndim == 4 and len(baseline) > 1 else baseline).expand_as(images)
         except RuntimeError as error:

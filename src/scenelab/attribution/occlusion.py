@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from scenelab.attribution.attribution import Attribution, Batch
-from scenelab.classifier import check_count
+from scenelab.attribution.attribution import Attribution, Batch, sum_dtype
+from scenelab.classifier import Images, check_count
 from scenelab.errors import LabError
 
 
@@ -35,8 +36,13 @@ class Occlusion(Attribution):
         for name, value in (("window", self.window), ("stride", self.stride)):
             if value is not None:
                 check_count(name, value)
-        if not math.isfinite(self.fill):
-            raise LabError(f"fill is {self.fill}; expected a pixel value")
+        if not isinstance(self.fill, Real) or not math.isfinite(self.fill):
+            raise LabError(f"fill is {self.fill!r}; expected a pixel value")
+
+    def check(self, images: Images) -> None:
+        """Raise LabError unless the images' dtype can represent `fill`."""
+        if abs(float(self.fill)) > torch.finfo(images.dtype).max:
+            raise LabError(f"fill is {self.fill}; expected a pixel value, of {images.dtype}")
 
     def attribute(self, batch: Batch) -> Tensor:
         """Return the mean drop of the target's logit per pixel of one image, 1×1×H×W."""
@@ -48,7 +54,7 @@ class Occlusion(Attribution):
             raise LabError(f"stride is {stride}; expected at most the window's {window} pixels")
         tops, lefts = (window_starts(side, window, stride) for side in (height, width))
         windows = [(slice(top, top + window), slice(left, left + window)) for top in tops for left in lefts]
-        drops, counts = image.new_zeros(1, 1, height, width), image.new_zeros(height, width)
+        drops, counts = torch.zeros(2, 1, 1, height, width, dtype=sum_dtype(image), device=image.device)
         with torch.no_grad():
             clean = batch.logit(batch.images)
             for first in range(0, len(windows), batch.batch_size):
@@ -58,8 +64,8 @@ class Occlusion(Attribution):
                     copy[:, rows, columns] = self.fill
                 for drop, (rows, columns) in zip(clean - batch.logit(copies), part, strict=True):
                     drops[0, 0, rows, columns] += drop
-                    counts[rows, columns] += 1
-        return drops / counts
+                    counts[0, 0, rows, columns] += 1
+        return (drops / counts).to(image.dtype)
 
 
 def window_starts(side: int, window: int, stride: int) -> list[int]:

@@ -54,6 +54,8 @@ def print_result(result: "EvaluationResult") -> None:
     print_table(title, ["logits of", "top-1 %", "95 %", "top-5 %", "calibration error %"], rows)
     pairs = [f"{pair.true} taken for {pair.predicted} {pair.count}/{pair.of}" for pair in result.most_confused[:5]]
     say("most confused: " + "; ".join(pairs))
+    if result.undefined:
+        say(f"undefined: {result.undefined} of {result.images} images have NaN or infinite scores; they count as wrong")
 
 
 def predict(

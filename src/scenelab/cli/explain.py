@@ -100,6 +100,8 @@ def explain(
         print_json(result.to_json())
         return report()
     say(f"examples from {judged}")
+    if result.undefined:
+        say(f"undefined: {result.undefined} of {result.images} images have NaN or infinite scores; they are not shown")
     if result.faithfulness:
         _show_faithfulness(result.faithfulness)
     if result.sanity:

@@ -95,5 +95,9 @@ def _show(result: "RobustnessResult", judged: str) -> None:
             say(f"{what}: {from_png} of {fooled} adversarial images still fool once saved as PNG")
     for sign in result.warnings:
         say(f"warning, {sign.sign}: {sign.text}")
-    if not result.warnings:
+    if result.undefined:
+        say(f"undefined: {result.undefined} of {result.images} images have NaN or infinite scores; they count as wrong")
+    if not result.checked:
+        say("gradient masking is not checked: no image is classified correctly")
+    elif not result.warnings:
         say(f"no sign of gradient masking on {result.checked} correctly classified images")

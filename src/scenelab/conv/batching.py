@@ -49,7 +49,9 @@ def apply(function: type[Function], info: Any, in_dims: Dims, arguments: tuple, 
 
 def first_item(arguments: Any, in_dims: Dims) -> list[Any]:
     """Return the arguments of the first batch item or, if the batch is empty, zeros of the same shapes."""
-    pairs = list(zip(arguments, in_dims, strict=True))
+    # The dimensions of a tuple are a tuple; only tensors have a batch.
+    dims = (dim if isinstance(value, Tensor) else None for value, dim in zip(arguments, in_dims, strict=True))
+    pairs = list(zip(arguments, dims, strict=True))
     if all(dim is None or value.shape[dim] for value, dim in pairs):
         return [value if dim is None else value.select(dim, 0) for value, dim in pairs]
     return [value if dim is None else value.new_zeros(value.movedim(dim, 0).shape[1:]) for value, dim in pairs]

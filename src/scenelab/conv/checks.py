@@ -16,6 +16,7 @@ def check(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, paddi
         if not isinstance(value, Tensor) or value.ndim != 4:
             fix = f"add the batch with {name}.unsqueeze(0)" if isinstance(value, Tensor) and value.ndim == 3 else ""
             raise _invalid(name, f"be a tensor of 4 dimensions ({layout})", _describe(value), fix)
+        _check_dense(name, value)
     if input.dtype not in DTYPES:
         raise _invalid(
             "input", f"be one of {', '.join(map(str, DTYPES))}", input.dtype, "convert it with input.float()"
@@ -27,8 +28,9 @@ def check(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, paddi
     if channels != input.shape[1]:
         raise _invalid("input", f"have {channels} channels for a weight of shape {shape}", _describe(input))
     if bias is not None:
-        if not isinstance(bias, Tensor) or bias.shape != (outputs,):
+        if not isinstance(bias, Tensor) or bias.ndim != 1 or bias.shape != (outputs,):
             raise _invalid("bias", f"have shape {(outputs,)}, one value per output channel", _describe(bias))
+        _check_dense("bias", bias)
         _check_same_type("bias", bias, "weight", weight)
     height, width = input.shape[2:]
     if kernel > min(height, width) + 2 * padding:
@@ -51,6 +53,13 @@ def check_undilated_ungrouped(dilation: int, groups: int) -> None:
             raise LabError(f"conv2d: {name} must be 1, got {value!r}; torch.nn.Conv2d has {name}")
 
 
+def _check_dense(name: str, value: Tensor) -> None:
+    is_nested = value.is_nested
+    if is_nested or value.layout != torch.strided:
+        got, dense = ("nested", f"torch.stack({name}.unbind())") if is_nested else (value.layout, f"{name}.to_dense()")
+        raise _invalid(name, "be a dense tensor (torch.strided)", got, f"convert it with {dense}")
+
+
 def _check_same_type(name: str, value: Tensor, other: str, reference: Tensor) -> None:
     for attribute in ("dtype", "device"):
         expected, actual = getattr(reference, attribute), getattr(value, attribute)
@@ -60,7 +69,9 @@ def _check_same_type(name: str, value: Tensor, other: str, reference: Tensor) ->
 
 
 def _describe(value: object) -> str:
-    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    if isinstance(value, Tensor) and not value.is_nested:
+        return f"shape {tuple(value.shape)}"
+    return type(value).__name__
 
 
 def _invalid(name: str, expected: str, actual: object, fix: str = "") -> LabError:

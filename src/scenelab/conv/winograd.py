@@ -44,9 +44,15 @@ class Transforms:
     input: Float[Tensor, "n2 n2"]  # (B ⊗ B)ᵀ
 
 
-@cache
 def transforms(tile: int, dtype: torch.dtype, device: torch.device) -> Transforms:
-    """Return the transform matrices for tiles of m×m outputs, m = `tile`: Lagrange interpolation at `POINTS` and at ∞.
+    """Return the transform matrices for tiles of m×m outputs, m = `tile`."""
+    # Tensors are not cached: those made in one mode (fake, inference) are invalid in another.
+    return Transforms(*(torch.from_numpy(part).to(device, dtype, copy=True) for part in _matrices(tile)))
+
+
+@cache
+def _matrices(tile: int) -> list[np.ndarray]:
+    """Return the transform matrices in float64: Lagrange interpolation at `POINTS` and at ∞.
 
     The Toom-Cook algorithm interpolates a product of polynomials from its values at these points. Transposing it gives
     an algorithm for convolution (Blahut 2010, sections 5.2 and 5.4).
@@ -61,10 +67,9 @@ def transforms(tile: int, dtype: torch.dtype, device: torch.device) -> Transform
 
     kernel = powers(3) / np.array(scales)[:, None] + 0.0  # no negative zeros
     output, filter, input = (
-        torch.from_numpy(np.kron(matrix, matrix))
-        for matrix in (powers(tile), kernel, [*lagrange, np.poly(points)[::-1]])
+        np.kron(matrix, matrix) for matrix in (powers(tile), kernel, [*lagrange, np.poly(points)[::-1]])
     )
-    return Transforms(*(part.to(device, dtype).contiguous() for part in (output.t(), filter, input)))
+    return [np.ascontiguousarray(part) for part in (output.T, filter, input)]
 
 
 class _Tiles:

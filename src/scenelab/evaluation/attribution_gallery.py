@@ -11,6 +11,7 @@ from torch import Tensor
 from scenelab.attribution import METHODS
 from scenelab.classifier import Model, OnProgress, no_progress
 from scenelab.errors import printable
+from scenelab.evaluation.metrics import is_undefined
 from scenelab.evaluation.predict import top1
 from scenelab.evaluation.results import Value
 from scenelab.progress import progress
@@ -98,15 +99,17 @@ def select_examples(
     """Return image indices by gallery: `right` and `wrong`, at most `count` images each, most confident first.
 
     `per_class` adds `classes`: per true class the most confident correct image, else the most confident wrong one.
+    Images with undefined probabilities are left out.
     """
     confidence, predictions = logits.softmax(dim=1).max(dim=1)
     order = confidence.argsort(descending=True, stable=True)
+    order = order[~is_undefined(logits)[order]]
     is_correct = (predictions == labels)[order]
     right, wrong = order[is_correct], order[~is_correct]
     rows = {"right": right[:count].tolist(), "wrong": wrong[:count].tolist()}
     if per_class:
         ranked = torch.cat([right, wrong])
-        rows["classes"] = [int(ranked[labels[ranked] == label][0]) for label in labels.unique()]
+        rows["classes"] = [int(ranked[labels[ranked] == label][0]) for label in labels[ranked].unique()]
     return rows
 
 
@@ -122,12 +125,18 @@ def make_gallery(
 ) -> Gallery:
     """Return a gallery with the maps of every method for the predicted class of each image.
 
-    `sources` are indices in a split or file names. `labels` are the true class indices, if known.
+    `sources` are indices in a split or file names. `labels` are the true class indices, if known. Images with undefined
+    probabilities are left out.
     """
     gallery = Gallery(name=name, rendering=rendering, rows=[])
     if not len(images):
         return gallery
     confidences, targets = top1(stored.model, images, batch_size=BATCH_SIZE)
+    defined = torch.nonzero(~confidences.isnan())[:, 0].tolist()
+    if len(defined) < len(images):
+        labels = None if labels is None else [labels[row] for row in defined]
+        sources, images = [sources[row] for row in defined], images[defined]  # pyright: ignore[reportAssignmentType]
+        return make_gallery(name, sources, images, stored, methods, rendering, labels=labels)
     with progress(f"maps: {gallery.title}", len(images) * len(methods)) as advance:
         maps = {method: compute_maps(method, stored.model, images, targets, on_progress=advance) for method in methods}
     scaled, limits = scale_together(maps, rendering.scope)

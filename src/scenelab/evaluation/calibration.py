@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from scenelab.evaluation.metrics import is_undefined
+
 BINS = 15  # section 2
 
 
@@ -25,9 +27,9 @@ class Bin:
 def expected_calibration_error(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> float:
     """Return the expected calibration error Σ_b count_b / n · |accuracy_b − confidence_b| in percent (eq. 3).
 
-    It is NaN if a logit is.
+    It is NaN if the probabilities of an image are undefined.
     """
-    if logits.isnan().any():
+    if is_undefined(logits).any():
         return math.nan
     gaps = (part.count * abs(part.accuracy - part.confidence) for part in reliability(logits, labels))
     return 100 * sum(gaps) / len(labels)

@@ -13,7 +13,16 @@ from scenelab.data.judging import describe_images
 from scenelab.evaluation.calibration import Bin, expected_calibration_error, reliability
 from scenelab.evaluation.figures import draw_confused, draw_confusion, draw_curves, draw_per_class, draw_reliability
 from scenelab.evaluation.intervals import Interval, wilson
-from scenelab.evaluation.metrics import ConfusedPair, confusion, hits, most_confused, per_class, predict_logits, top_k
+from scenelab.evaluation.metrics import (
+    ConfusedPair,
+    confusion,
+    hits,
+    is_undefined,
+    most_confused,
+    per_class,
+    predict_logits,
+    top_k,
+)
 from scenelab.evaluation.results import Result, Value, stamp_result
 from scenelab.io import FORMULA_STARTS, atomic_write
 from scenelab.runs.network import Stored
@@ -35,7 +44,8 @@ class Accuracy(Value):
 class EvaluationResult(Result):
     """Content of `results/SPLIT.json`: metrics on a split; a class without images has an accuracy of NaN, null in JSON.
 
-    An image with a NaN logit counts as misclassified; confusion matrix and accuracy per class leave it out.
+    `undefined` images have no probabilities (NaN or infinite logits) and count as misclassified; confusion matrix and
+    reliability leave them out.
     """
 
     split: str
@@ -49,6 +59,7 @@ class EvaluationResult(Result):
     most_confused: list[ConfusedPair]
     reliability: list[Bin]
     confusion: list[list[int]]
+    undefined: int = 0
 
 
 def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -> EvaluationResult:
@@ -59,8 +70,10 @@ def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -
     """
     plain = predict_logits(stored.model, dataset, size=stored.size)
     mirrored = predict_logits(stored.model, dataset, size=stored.size, mirror=True)
-    predicted, valid = mirrored.argmax(dim=1), ~mirrored.isnan().any(dim=1)
+    predicted, valid = mirrored.argmax(dim=1), ~is_undefined(mirrored)
     matrix = confusion(predicted[valid], dataset.labels[valid], len(dataset.categories))
+    totals = dataset.labels.bincount(minlength=len(dataset.categories))
+    undefined: dict[str, Any] = {} if valid.all() else {"undefined": int((~valid).sum())}
     result = EvaluationResult(
         **stamp_result(run, stored),
         split=dataset.split,
@@ -70,10 +83,11 @@ def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -
         epoch=stored.epoch,
         plain=_accuracy(plain, dataset),
         mirror=_accuracy(mirrored, dataset),
-        per_class=dict(zip(dataset.categories, per_class(matrix).tolist(), strict=True)),
-        most_confused=most_confused(matrix, dataset.categories),
+        per_class=dict(zip(dataset.categories, per_class(matrix, totals).tolist(), strict=True)),
+        most_confused=most_confused(matrix, dataset.categories, totals=totals),
         reliability=reliability(mirrored, dataset.labels),
         confusion=matrix.tolist(),
+        **undefined,
     )
     result.write(run.results / f"{dataset.split}.json")
     _write_predictions(run.results / f"{dataset.split}_predictions.csv", mirrored, dataset)
@@ -102,14 +116,18 @@ def write_row(file: IO[str], cells: list[Any]) -> None:
 
 
 def _write_predictions(path: Path, logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> None:
-    """Write a CSV row per image: path, true label, probability of the top class, and up to five top class indices."""
+    """Write a CSV row per image: path, true label, probability of the top class, and up to five top class indices.
+
+    Probability and indices of an image are empty if they are undefined.
+    """
     confidence = logits.softmax(dim=1).max(dim=1).values
     guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices
     with atomic_write(path, "w") as file:
         write_row(file, ["path", "label", "confidence", *(f"guess{rank + 1}" for rank in range(guesses.shape[1]))])
         for row, name in enumerate(dataset.paths):
-            cells = [csv_path(name), int(dataset.labels[row]), f"{confidence[row]:.4f}", *guesses[row].tolist()]
-            write_row(file, cells)
+            cells = [f"{confidence[row]:.4f}", *guesses[row].tolist()]
+            cells = [""] * len(cells) if confidence[row].isnan() else cells
+            write_row(file, [csv_path(name), int(dataset.labels[row]), *cells])
 
 
 def draw_all(result: EvaluationResult, rows: list[dict[str, Any]], folder: Path) -> list[Path]:

@@ -31,7 +31,7 @@ from scenelab.evaluation.attribution_plots import (
 )
 from scenelab.evaluation.faithfulness import Completeness, Faithfulness, measure_completeness, measure_faithfulness
 from scenelab.evaluation.localization import Localization, find_annotated, measure_objects
-from scenelab.evaluation.metrics import predict_logits
+from scenelab.evaluation.metrics import is_undefined, predict_logits
 from scenelab.evaluation.predict import load_images, spread_rows
 from scenelab.evaluation.results import Result, SaliencyTest, stamp_result
 from scenelab.evaluation.sanity import Sanity, check_sanity
@@ -56,6 +56,7 @@ class AttributionResult(Result):
     scale: Scope
     methods: dict[str, str]
     galleries: dict[str, list[Explanation]]
+    undefined: int = 0  # images without probabilities (NaN or infinite logits), in no gallery
     completeness: Completeness | None = None
     faithfulness: Faithfulness | None = None
     sanity: Sanity | None = None
@@ -98,6 +99,8 @@ def explain_split(
         images, labels = load_images(dataset, rows, stored.size), dataset.labels[rows].tolist()
         galleries.append(make_gallery(name, rows, images, stored, names, rendering, labels=labels))
     about = {"split": dataset.split, "images": len(dataset), "digest": dataset.digest}
+    if undefined := int(is_undefined(logits).sum()):
+        about["undefined"] = undefined
     result = _make_result(run, stored, names, galleries, **about)
     result = result.model_copy(update=_earlier_tests(path, result))
     for name, test in _run_tests(stored, dataset, data, names, tests):
@@ -143,7 +146,8 @@ def explain_files(
     event_folder(run.events)
     images = read_images(paths, stored.size).contiguous(memory_format=torch.channels_last)
     gallery = make_gallery("images", [path.name for path in paths], images, stored, names, rendering)
-    result = _make_result(run, stored, names, [gallery], split=None, images=len(paths))
+    about = {"undefined": undefined} if (undefined := len(paths) - len(gallery.rows)) else {}
+    result = _make_result(run, stored, names, [gallery], split=None, images=len(paths), **about)
     return _write(run, result, [gallery], run.results / "attribution-files.json", run.results / "attention-files")
 
 

@@ -131,7 +131,7 @@ def draw_reliability(bins: list[Bin], error: float, path: Path) -> None:
         axis.plot(confidence, accuracy, color="C0", lw=1)
         axis.scatter(confidence, accuracy, s=areas, color="C0", label="predictions (area: count)", zorder=3)
         axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", aspect="equal")
-        axis.set_title(f"expected calibration error {error:.1f} %")
+        axis.set_title("expected calibration error " + ("undefined" if math.isnan(error) else f"{error:.1f} %"))
         axis.legend(fontsize=8, loc="upper left")
 
 

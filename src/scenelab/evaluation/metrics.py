@@ -42,13 +42,18 @@ def predict_logits(
     return torch.cat(outputs)
 
 
-def hits(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], k: int) -> Bool[Tensor, " n"]:
-    """Return a mask of the images with the label among the k largest logits; false where a logit is NaN.
+def is_undefined(logits: Float[Tensor, "n k"]) -> Bool[Tensor, " n"]:
+    """Return a mask of the images without probabilities: a logit is NaN or +∞, or all are -∞."""
+    return logits.softmax(dim=1).isnan().any(dim=1)
 
-    With at most k classes, the mask is true for every image without NaN.
+
+def hits(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], k: int) -> Bool[Tensor, " n"]:
+    """Return a mask of the images with the label among the k largest logits; false where they are undefined.
+
+    With at most k classes, the mask is true for every other image.
     """
     is_hit = (logits.topk(min(k, logits.shape[1]), dim=1).indices == labels[:, None]).any(dim=1)
-    return is_hit & ~logits.isnan().any(dim=1)
+    return is_hit & ~is_undefined(logits)
 
 
 def top_k(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], k: int) -> float:
@@ -61,9 +66,13 @@ def confusion(predicted: Int64[Tensor, " n"], labels: Int64[Tensor, " n"], class
     return multiclass_confusion_matrix(predicted, labels, num_classes=classes)
 
 
-def per_class(matrix: Int64[Tensor, "k k"]) -> Float[Tensor, " k"]:
-    """Return the top-1 accuracy per class in percent; NaN for a class without images."""
-    return 100 * matrix.diagonal().double() / matrix.sum(dim=1).double()
+def per_class(matrix: Int64[Tensor, "k k"], totals: Int64[Tensor, " k"] | None = None) -> Float[Tensor, " k"]:
+    """Return the top-1 accuracy per class in percent; NaN for a class without images.
+
+    `totals` are the numbers of images per class, by default the sums of the matrix's rows.
+    """
+    totals = matrix.sum(dim=1) if totals is None else totals
+    return 100 * matrix.diagonal().double() / totals.double()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +85,22 @@ class ConfusedPair:
     of: int
 
 
-def most_confused(matrix: Int64[Tensor, "k k"], categories: tuple[str, ...], count: int = 10) -> list[ConfusedPair]:
-    """Return at most `count` confused pairs of classes, most frequent first, ties in class order."""
-    errors, totals = matrix.clone().fill_diagonal_(0).flatten(), matrix.sum(dim=1).tolist()
+def most_confused(
+    matrix: Int64[Tensor, "k k"],
+    categories: tuple[str, ...],
+    count: int = 10,
+    *,
+    totals: Int64[Tensor, " k"] | None = None,
+) -> list[ConfusedPair]:
+    """Return at most `count` confused pairs of classes, most frequent first, ties in class order.
+
+    `totals` are as for `per_class`.
+    """
+    errors = matrix.clone().fill_diagonal_(0).flatten()
+    totals = matrix.sum(dim=1) if totals is None else totals
     order = [place for place in errors.argsort(descending=True, stable=True)[:count].tolist() if errors[place]]
     cells = [(int(errors[place]), *divmod(place, len(categories))) for place in order]
     return [
-        ConfusedPair(true=categories[row], predicted=categories[column], count=mistakes, of=totals[row])
+        ConfusedPair(true=categories[row], predicted=categories[column], count=mistakes, of=int(totals[row]))
         for mistakes, row, column in cells
     ]

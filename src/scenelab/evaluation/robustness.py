@@ -117,6 +117,7 @@ class RobustnessResult(Result):
     begun: EpsilonResult | None = None
     checked: int = 0
     warnings: tuple[MaskingSign, ...] = ()
+    undefined: int = 0  # images without probabilities (NaN or infinite logits), counted as misclassified
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,7 @@ def measure_robustness(
 
     APGD-T and Square run only on images that resisted the earlier attacks, the others on all correctly classified ones.
     Accuracy under attack is an upper bound: stronger attacks may fool more images. To resume, repeat the call.
-
-    Raises:
-        LabError: `epsilons` is empty.
+    Raise LabError if `epsilons` is empty.
     """
     if not epsilons:
         raise LabError("--epsilons is empty; expected some, such as 4/255")
@@ -157,6 +156,7 @@ def measure_robustness(
     subject = Subject(model, images, labels, (predictions == labels) & ~confidences.isnan(), seed)
     path, folder = run.results / "robustness.json", run.results / "robustness"
     header = _header(run, stored, dataset, subject, effort)
+    header = header.model_copy(update={"undefined": number} if (number := int(confidences.isnan().sum())) else {})
     attacks = _earlier_attacks(path, header)
     for epsilon in sorted(set(epsilons)):
         known = next((other for other in attacks if name_epsilon(other) == name_epsilon(epsilon)), epsilon)

@@ -198,5 +198,5 @@ def _read_predictions(path: Path) -> tuple[dict[str, int], dict[str, tuple[int, 
         else []
     )
     ranks = [name for name in rows[0] if name.startswith("guess")] if rows else []
-    guesses = {row["path"]: tuple(int(row[rank]) for rank in ranks) for row in rows}
+    guesses = {row["path"]: tuple(int(row[rank]) for rank in ranks if row[rank]) for row in rows}
     return {row["path"]: int(row["label"]) for row in rows}, guesses
