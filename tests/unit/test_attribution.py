@@ -270,16 +270,16 @@ WRONG = [
     (lambda m, x: Gradient()(lambda x: x, x), "model must return logits N×K for 3 images, got (3, 3, 16, 16)"),
     (lambda m, x: Gradient()(lambda x: torch.ones(3, 2), x), "the model's logits do not depend on its images"),
     (lambda m, x: Gradient()(lambda x: m(0 * x.detach()), x), "the model's logits do not depend on its images"),
-    (lambda m, x: Gradient()(m, x.to_sparse()), "images must be a dense tensor N×C×H×W with values, got a tensor that"),
-    (lambda m, x: Gradient()(m, x.to_mkldnn()), "images must be a dense tensor N×C×H×W with values, got a tensor that"),
-    (lambda m, x: Gradient()(m, x.to("meta")), "images must be a dense tensor N×C×H×W with values, got a tensor that"),
+    (lambda m, x: Gradient()(m, x.to_sparse()), "images must be a dense tensor, got "),
+    (lambda m, x: Gradient()(m, x.to_mkldnn()), "images must be a dense tensor, got "),
+    (lambda m, x: Gradient()(m, x.to("meta")), "images must be a dense tensor, got "),
     (
         lambda m, x: Gradient()(m, torch.nested.nested_tensor([*x], layout=torch.jagged)),
-        "images must be a dense tensor N×C×H×W with values, got a tensor that is nested",
+        "images must be a tensor N×C×H×W, got ",
     ),
     (
         lambda m, x: Gradient()(m, x.to(torch.float8_e4m3fn)),
-        "images must be of a floating type of 16 to 64 bits, got torch.float8_e4m3fn; use images.float()",
+        "images must be of a floating type, got torch.float8_e4m3fn",
     ),
     *(
         (lambda m, x, score_fn=score_fn: SmoothGrad(score_fn=score_fn)(m, x), message)

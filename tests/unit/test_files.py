@@ -54,7 +54,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"{", "be read as JSON"), (b"\xff\xfe", "be read as JSON"), (None, "does not exist")]
+    ("content", "message"),
+    [(b"{", "be read as JSON"), (b"\xff\xfe", "is UTF-16, not utf-8; save it as UTF-8"), (None, "does not exist")],
 )
 def test_missing_or_damaged_json_is_one_line(tmp_path, content, message):
     path = tmp_path / "value.json"
