@@ -1,7 +1,7 @@
 """What holds for every ball, image and gradient: size, range, and that what is inside stays where it is."""
 
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scenelab.attacks.threat import L2, Linf
@@ -18,6 +18,8 @@ def drawn(seed: int, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @given(BALLS, EPSILONS, SEEDS, st.floats(0, 10))
+@example(L2, 0.0, 0, 1.4e-45)
+@example(L2, 0.0, 1, 1.4e-45)
 def test_what_is_projected_is_inside_and_stays(kind, epsilon, seed, scale):
     threat = kind(epsilon)
     images, change = drawn(seed, scale)

@@ -267,7 +267,8 @@ class L2(Threat):
     def clip(self, perturbation: Images) -> Images:
         """Return perturbations, scaled to norm ε where the norm exceeds ε."""
         length = self.norm(perturbation)
-        return perturbation * torch.where(length > self.epsilon, self.epsilon / length, 1.0).view(-1, 1, 1, 1)
+        share = self.epsilon / length.clamp_min(torch.finfo(length.dtype).tiny)  # torch multiplies by 1 / length
+        return perturbation * torch.where(length > self.epsilon, share, 1.0).view(-1, 1, 1, 1)
 
     def norm(self, perturbation: Images) -> Values:
         """Return the Euclidean norm of each perturbation."""
