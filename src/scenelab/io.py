@@ -1,6 +1,7 @@
 """Atomic writes of files and folders, and readers of regular files, text and JSON."""
 
 import codecs
+import csv
 import errno
 import glob
 import hashlib
@@ -210,6 +211,12 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_csv_row(file: IO[str], cells: list[Any]) -> None:
+    """Write a row of CSV that ends with LF; the row is quoted if a cell has a carriage return."""
+    quoting = csv.QUOTE_ALL if any("\r" in str(cell) for cell in cells) else csv.QUOTE_MINIMAL
+    csv.writer(file, lineterminator="\n", quoting=quoting).writerow(cells)
 
 
 def sha256(path: Path) -> bytes:

@@ -14,10 +14,10 @@ from scenelab.course.grading.outputs import exports
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError, printable
 from scenelab.evaluation.challenge import read_guesses, write_guesses
-from scenelab.evaluation.evaluate import csv_path, write_row
+from scenelab.evaluation.evaluate import csv_path
 from scenelab.evaluation.figures import draw_confused, label, new_figure
 from scenelab.evaluation.metrics import confusion, most_confused
-from scenelab.io import FORMULA_STARTS, atomic_write, write_json
+from scenelab.io import FORMULA_STARTS, atomic_write, write_csv_row, write_json
 from scenelab.runs.config import RunConfig, TrainConfig, to_plain
 from scenelab.runs.provenance import TrainingResult
 from scenelab.runs.run import Run, event_folder
@@ -93,7 +93,7 @@ def test_a_run_folder_that_tensorboard_cannot_write_is_refused(tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_name_passes_through_csv_without_loss_and_starts_no_formula(tmp_path, name):
     with atomic_write(tmp_path / "names.csv", "w") as file:
-        write_row(file, [csv_path(name), "next"])
+        write_csv_row(file, [csv_path(name), "next"])
     with open(tmp_path / "names.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
         [[cell, other]] = csv.reader(file)
     assert (Path(cell), other) == (Path(name), "next")

@@ -1,8 +1,7 @@
 """Evaluation of a run on a split: metrics as JSON, predictions as CSV, and figures in the run's results."""
 
-import csv
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -24,7 +23,7 @@ from scenelab.evaluation.metrics import (
     top_k,
 )
 from scenelab.evaluation.results import Result, Value, stamp_result
-from scenelab.io import FORMULA_STARTS, atomic_write
+from scenelab.io import FORMULA_STARTS, atomic_write, write_csv_row
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run
 from scenelab.schema import FileName, Number
@@ -109,12 +108,6 @@ def csv_path(path: str) -> str:
     return f"./{path}" if path.startswith(FORMULA_STARTS) else path
 
 
-def write_row(file: IO[str], cells: list[Any]) -> None:
-    """Write a row of CSV that ends with LF; the row is quoted if a cell has a carriage return."""
-    quoting = csv.QUOTE_ALL if any("\r" in str(cell) for cell in cells) else csv.QUOTE_MINIMAL
-    csv.writer(file, lineterminator="\n", quoting=quoting).writerow(cells)
-
-
 def _write_predictions(path: Path, logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> None:
     """Write a CSV row per image: path, true label, probability of the top class, and up to five top class indices.
 
@@ -123,11 +116,11 @@ def _write_predictions(path: Path, logits: Float[Tensor, "n k"], dataset: Memmap
     confidence = logits.softmax(dim=1).max(dim=1).values
     guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices
     with atomic_write(path, "w") as file:
-        write_row(file, ["path", "label", "confidence", *(f"guess{rank + 1}" for rank in range(guesses.shape[1]))])
+        write_csv_row(file, ["path", "label", "confidence", *(f"guess{rank + 1}" for rank in range(guesses.shape[1]))])
         for row, name in enumerate(dataset.paths):
             cells = [f"{confidence[row]:.4f}", *guesses[row].tolist()]
             cells = [""] * len(cells) if confidence[row].isnan() else cells
-            write_row(file, [csv_path(name), int(dataset.labels[row]), *cells])
+            write_csv_row(file, [csv_path(name), int(dataset.labels[row]), *cells])
 
 
 def draw_all(result: EvaluationResult, rows: list[dict[str, Any]], folder: Path) -> list[Path]:

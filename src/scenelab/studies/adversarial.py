@@ -9,12 +9,11 @@ from pathlib import Path
 from scenelab.evaluation.evaluate import EvaluationResult
 from scenelab.evaluation.robustness import Effort, RobustnessResult, measure_robustness
 from scenelab.evaluation.study_results import AdversarialRow, AdversarialStudy, DivergedVariant, WorstCase
-from scenelab.io import read_json
 from scenelab.runs.config import AdversarialConfig, TrainConfig
 from scenelab.runs.provenance import TrainingResult, environment
 from scenelab.runs.run import Run
 from scenelab.studies.figures import draw_adversarial
-from scenelab.studies.runs import finish_run, plan_once, write_study
+from scenelab.studies.runs import failure_message, finish_run, plan_once, write_study
 from scenelab.training.session import open_splits
 
 FREE_REPLAYS, PGD_STEPS = 4, 3
@@ -64,7 +63,7 @@ def run_study(
         run = Run(out / name)
         stored = finish_run(run, data, changed, holdout)
         if stored is None:
-            row = DivergedVariant(name=name, what=what, message=read_json(run.results / "diverged.json")["message"])
+            row = DivergedVariant(name=name, what=what, message=failure_message(run))
         else:
             measured = measure_robustness(run, stored, holdout, epsilons=epsilons, effort=Effort(), count=images)
             row = _row(run, name, what, measured, epsilons)

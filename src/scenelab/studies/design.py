@@ -22,13 +22,12 @@ from scenelab.evaluation.study_results import (
     FinishedRun,
     HeldOutImages,
 )
-from scenelab.io import read_json
 from scenelab.runs.config import OptimizerConfig, TrainConfig
 from scenelab.runs.provenance import TrainingResult, environment
 from scenelab.runs.run import Run
 from scenelab.studies.design_findings import judge
 from scenelab.studies.figures import draw_design
-from scenelab.studies.runs import finish_run, plan_once, write_study
+from scenelab.studies.runs import failure_message, finish_run, plan_once, write_study
 from scenelab.terminal import say
 from scenelab.training.metrics_logger import read_metrics
 from scenelab.training.session import open_splits
@@ -154,7 +153,7 @@ def _train(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset) ->
         },
     }
     if stored is None:
-        return DesignRun(**values, message=read_json(run.results / "diverged.json")["message"])
+        return DesignRun(**values, message=failure_message(run))
     training = TrainingResult.read(run.results / "training.json")
     evaluation = EvaluationResult.read(run.results / "holdout.json")
     return FinishedRun.model_validate({**dict(training), **dict(evaluation.mirror), **values})

@@ -25,6 +25,7 @@ from scenelab.training.budget import plan
 from scenelab.training.session import resume_run, start_run
 
 HOLDOUT = 0.1
+FAILURE = "diverged.json"
 S = TypeVar("S", bound=Study)
 
 
@@ -91,9 +92,9 @@ def is_finished(run: Run) -> bool:
 def finish_run(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset) -> Stored | None:
     """Train a run and evaluate it on `holdout` if not done yet; return its network, or None if training diverged.
 
-    The error message of a diverged run is written to `results/diverged.json`.
+    The error message of a diverged run is written to `results/diverged.json`; see `failure_message`.
     """
-    failure = run.results / "diverged.json"
+    failure = run.results / FAILURE
     require_same(run.folder, data, config)
     if not is_finished(run) and not failure.exists():
         try:
@@ -108,6 +109,11 @@ def finish_run(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset
     if not (run.results / "holdout.json").exists():
         evaluate(run, stored, holdout, source=str(data))
     return stored
+
+
+def failure_message(run: Run) -> str:
+    """Return the error message of a diverged run."""
+    return read_object(run.results / FAILURE)["message"]
 
 
 def write_study(out: Path, name: str, study: S, draw: Callable[[S, Path], None], **values: Any) -> str:

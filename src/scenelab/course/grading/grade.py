@@ -17,6 +17,7 @@ from scenelab.course.grading.sandbox import Sandbox
 from scenelab.course.grading.submission_reader import Submission
 from scenelab.course.grading.worker import CancelledError, SubmissionError, Worker
 from scenelab.errors import LabError
+from scenelab.io import sha256
 
 NOT_INSTALLED = "nor installed where this is graded"
 STUBBED = "packages that were neither submitted nor installed here were replaced by stubs:"
@@ -178,7 +179,7 @@ def load_hidden(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*")):
         if path.is_file():
-            digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+            digest.update(path.name.encode() + b"\0" + sha256(path))
     for path in sorted((folder / "images").rglob("*")):
         digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\0".encode())
     for path in sorted(folder.glob("*.py")):

@@ -1,13 +1,12 @@
 """Class tables as CSV and HTML, and results in the formats of Gradescope and Autolab."""
 
-import csv
 import io
 import json
 from typing import Any
 
 from scenelab.course.grading.outputs.page import MAX_NOTES, environment
 from scenelab.course.grading.results import DIGITS, Grade, Outcome
-from scenelab.io import FORMULA_STARTS
+from scenelab.io import FORMULA_STARTS, write_csv_row
 
 LEADERBOARD = ["rank", "team", "top-5 error %", "top-1 error %", "bytes", "test images"]
 HIDDEN = "hidden"  # Gradescope's visibility of output that students never see
@@ -39,8 +38,7 @@ def _csv(rows: list[list[Any]]) -> str:
     text = io.StringIO()
     escaped = [[f"'{v}" if isinstance(v, str) and v.startswith(FORMULA_STARTS) else v for v in row] for row in rows]
     for row in escaped:
-        quoting = csv.QUOTE_ALL if any("\r" in str(cell) for cell in row) else csv.QUOTE_MINIMAL
-        csv.writer(text, lineterminator="\n", quoting=quoting).writerow(row)
+        write_csv_row(text, row)
     return text.getvalue()
 
 
