@@ -232,6 +232,13 @@ def test_a_run_that_is_being_written_is_not_resumed(scenes, tmp_path):
     assert not (tmp_path / "run" / LOCK).exists()
 
 
+def test_the_plan_and_the_way_to_stop_are_a_line_each(scenes, tmp_path, capsys):
+    start_run(tmp_path / "run", scenes, tiny(epochs=1), display=LogProgress())
+    lines = capsys.readouterr().out.splitlines()
+    (plan,) = [number for number, line in enumerate(lines) if line.startswith("plan: ")]
+    assert lines[plan + 1].startswith("Ctrl-C stops after the current step and saves a checkpoint; then resume with: ")
+
+
 def test_a_missing_device_and_an_unwritable_folder_are_named(scenes, tmp_path):
     for name in ("abacus", "meta", "mps", "xpu", "mkldnn"):
         with pytest.raises(LabError, match=f"device is '{name}'; expected auto, cpu"):

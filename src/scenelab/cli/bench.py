@@ -59,7 +59,8 @@ def _print_layers(result: dict[str, Any]) -> None:
             milliseconds = [f"{1e3 * median(values):.1f}" for values in times["seconds"].values()]
             ratios = [f"{times[key]['median']:.2f}" for key in ("ours_vs_native", "textbook_vs_ours")]
             rows.append([layer["layer"] if label == "fwd" else "", label, *milliseconds, *ratios])
-    title = f"{result['what']}\nmilliseconds; o/n: ours over native, t/o: textbook over ours"
+    say(result["what"])
+    title = "milliseconds; o/n: ours over native, t/o: textbook over ours"
     print_table(title, ["layer", "pass", "native", "ours", "textbook", "o/n", "t/o"], rows)
 
 

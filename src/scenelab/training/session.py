@@ -171,16 +171,16 @@ def _fit(
     return result
 
 
-def announcement(run: Run, config: TrainConfig, train: MemmapDataset, device: torch.device) -> str:
+def announcement(run: Run, config: TrainConfig, train: MemmapDataset, device: torch.device) -> tuple[str, str]:
     """Return two lines of text: the plan of the run, and how to stop and resume it."""
     sides = ", then ".join(str(side) for _, side in config.schedule.sizes)
     length = f"{config.minutes:g} minutes" if config.minutes else f"{config.epochs:g} epochs"
     precision = "bfloat16" if config.autocast else "float32"
     return (
         f"plan: {config.model} on {len(train)} images of {len(train.categories)} classes, {length}, batch size "
-        f"{config.batch_size}, {sides} pixels, {precision}, {device}, {config.threads} threads\n"
+        f"{config.batch_size}, {sides} pixels, {precision}, {device}, {config.threads} threads",
         f"Ctrl-C stops after the current step and saves a checkpoint; then resume with: "
-        f"{shlex.join(['scenelab', 'resume', str(run.folder)])}"
+        f"{shlex.join(['scenelab', 'resume', str(run.folder)])}",
     )
 
 

@@ -70,13 +70,13 @@ class Trainer:
         if not self.world.is_primary:
             self.display = TrainProgress()
 
-    def fit(self, announcement: str = "") -> TrainState:
+    def fit(self, announcement: tuple[str, ...] = ()) -> TrainState:
         """Train to the last step, or until catastrophic overfitting, and return the final state.
 
         Saves a checkpoint after each epoch and every `config.checkpoint_seconds`.
 
         Args:
-            announcement: text to show once the handler for Ctrl-C is installed.
+            announcement: lines of text to show once the handler for Ctrl-C is installed.
 
         Raises:
             LabError: the loss diverged, or the run folder cannot be written.
@@ -84,8 +84,8 @@ class Trainer:
         """
         state = self.state
         with self.display, stop_requests() as stop_requested:
-            if announcement:
-                self.display.epoch(announcement)
+            for line in announcement:
+                self.display.epoch(line)
             saved = counted = time.monotonic()
             state.is_complete = self.clock.progress(state) >= 1
             while not (state.is_complete or state.stopped):
