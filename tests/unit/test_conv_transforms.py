@@ -58,8 +58,7 @@ TRANSFORMS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated", "ignore:Attempted to insert a get_attr Node")
-# Both warnings are PyTorch's own, in forward mode and in `linearize`.
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node")  # PyTorch's own, in `linearize`
 @pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (1, 1, 0)])
 def test_function_transforms_are_those_of_pytorchs_convolution(name, kernel, stride, padding):
