@@ -39,12 +39,14 @@ def export(
     from scenelab.evaluation.predict import load_images, spread_rows
     from scenelab.io import write_json
     from scenelab.runs.export import export as write
+    from scenelab.runs.export import require_packages
     from scenelab.runs.loading import open_run
     from scenelab.runs.provenance import stamp
     from scenelab.runs.run import Run
 
     if limit < 1:
         raise LabError(f"--limit is {limit}; expected 1 or more")
+    require_packages(format)
     opened = open_run(run, data=data, split=split)
     path = out or opened.run.folder / "export" / f"model.{format}"
     images = load_images(opened.dataset, spread_rows(len(opened.dataset), limit), opened.stored.size)

@@ -1,7 +1,6 @@
 """Export a network as ONNX, torch.export program or safetensors, and verify the logits of the written file."""
 
 import copy
-import importlib
 import json
 import logging
 import os
@@ -10,18 +9,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scenelab.errors import LabError
+from scenelab.extras import ONNX, SAFETENSORS, Feature
 from scenelab.io import explain_write_errors, sync_folder, temporary_folder
 from scenelab.models.normalize import Classifier
 from scenelab.runs.network import Stored
 
 Format = Literal["onnx", "pt2", "safetensors"]
+NEEDS: dict[Format, tuple[Feature, ...]] = {"onnx": (ONNX,), "pt2": (), "safetensors": (SAFETENSORS,)}
 Predict = Callable[[Tensor], Tensor]
 """Function from N×3×H×W images in [0, 1] to N×K logits."""
 
@@ -29,6 +30,12 @@ OPSET = 20
 INPUT, OUTPUT = "images", "logits"
 TOLERANCE = 1e-3  # absolute difference of a logit; runtimes add float32 numbers in different orders
 BATCH_SIZE = 16
+
+
+def require_packages(format: Format) -> None:
+    """Raise a LabError if a package that writes files of this format is missing."""
+    for feature in NEEDS[format]:
+        feature.require()
 
 
 def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, path: Path) -> dict[str, str | float]:
@@ -43,6 +50,7 @@ def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, pat
     Returns:
         Format, path, size in bytes, tolerance, and the values of `compare`.
     """
+    require_packages(format)
     with explain_write_errors(path, "choose another with --out"), temporary_folder(path) as folder:
         temporary = folder / path.name
         try:
@@ -108,8 +116,9 @@ def metadata(stored: Stored) -> dict[str, str]:
 
 def write_onnx(stored: Stored, path: Path) -> Predict:
     """Write normalization and network to an ONNX file, with metadata; return a function that predicts with the file."""
-    onnx, runtime = _require("onnx"), _require("onnxruntime")
-    _require("onnxscript")
+    import onnx
+    import onnxruntime
+
     with _quiet():
         program = torch.onnx.export(
             stored.model,
@@ -131,7 +140,7 @@ def write_onnx(stored: Stored, path: Path) -> Predict:
     onnx.helper.set_model_props(model, metadata(stored))
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.contiguous().numpy()})[0])
 
 
@@ -148,16 +157,17 @@ def write_pt2(stored: Stored, path: Path) -> Predict:
 
 def write_safetensors(stored: Stored, path: Path) -> Predict:
     """Write `metadata` and the network's state dict without normalization; return the reloaded classifier."""
-    safe = _require("safetensors.torch")
+    from safetensors.torch import load_file, save
+
     network = copy.deepcopy(stored.model.network)
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
     header = {"format": "pt", **metadata(stored)}
     header["input"] = header["input"].replace("not normalized", "then (x - mean) / std")
-    path.write_bytes(safe.save(weights, metadata=header))
+    path.write_bytes(save(weights, metadata=header))
     with torch.no_grad():
         for value in network.state_dict().values():
             value.zero_()
-    network.load_state_dict(safe.load_file(path))
+    network.load_state_dict(load_file(path))
     return Classifier(network, stored.model.normalize).eval()
 
 
@@ -180,13 +190,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _require(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        package = name.partition(".")[0]
-        raise LabError(
-            f"export needs the package {package}; install it with: pip install 'scenelab[export]'"
-        ) from error
