@@ -46,7 +46,7 @@ ONNX = Feature("export to ONNX", "export", ("onnx", "onnxruntime", "onnxscript")
 SAFETENSORS = Feature("export to safetensors", "export", ("safetensors",))
 PDF = Feature("the report as PDF", "report", ("weasyprint",))
 TENSORBOARD = Feature("a log for TensorBoard", "tensorboard", ("tensorboard",))
-GRADING = Feature("grading", "grading", ("tensorboard",))  # students' files import it
+GRADING = Feature("grading", "grading", ("tensorboard", "scipy"))  # students' files import them
 FEATURES = (TENSORBOARD, PDF, APP, ONNX, SAFETENSORS, GRADING)
 
 

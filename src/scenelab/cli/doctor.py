@@ -86,8 +86,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def _features() -> Iterator[Finding]:
-    for packages in dict.fromkeys(feature.packages for feature in FEATURES):
-        feature, *others = (feature for feature in FEATURES if feature.packages == packages)
+    for feature in FEATURES:
         found, fix = "missing", feature.command
         if not feature.problem:
             try:
@@ -96,7 +95,7 @@ def _features() -> Iterator[Finding]:
                 found, fix = "cannot be used", str(error)
             except Exception as error:  # a broken package may raise anything when it is imported
                 found = f"cannot be imported: {str(error).partition(chr(10))[0]}"
-        yield Finding(", ".join(packages), found, ", ".join(each.name for each in (feature, *others)), fix)
+        yield Finding(", ".join(feature.packages), found, feature.name, fix)
 
 
 def _try(feature: Feature) -> str:
