@@ -2,12 +2,13 @@
 # make demo DATA=DIR   the same on a MiniPlaces folder (scenelab data download DIR makes one)
 # make test            linters, types, import rules, fast tests
 # make test-all        all tests
+# make gpu             compares a GPU with the CPU and measures its speed, in under eight minutes; writes gpu.json
 # make soak            faults in full: hundreds of kills, full and broken disks, fuzzing, an hour of everything; more than an hour
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test test-all soak install clean
+.PHONY: demo test test-all gpu soak install clean
 
 install: $(STAMP)
 
@@ -30,6 +31,9 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+gpu: $(STAMP)
+	$(BIN)/python -m benchmarks gpu
 
 soak: $(STAMP)
 	rm -rf soak
