@@ -63,7 +63,7 @@ def bench_gpu(*, device: str = "auto", minutes: float = 2.0, out: Path = Path("g
 
 def compare(name: str, case: Case, device: torch.device, precision: str) -> dict[str, Any]:
     """Run a case on the CPU in float32 and on the device in a precision; return the largest relative difference."""
-    expected = case(torch.device("cpu"))
+    expected = [value.detach() for value in case(torch.device("cpu"))]
     try:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             values = [value.detach().float().cpu() for value in case(device)]
