@@ -1,0 +1,109 @@
+"""Hooks of MkDocs: the pages of the reference are generated from the code."""
+
+import ast
+import contextlib
+import io
+import os
+import re
+from pathlib import Path
+from unittest.mock import patch
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src/scenelab"
+PACKAGES = sorted(path.parent.name for path in SOURCE.glob("*/__init__.py") if path.parent.name != "cli")
+TYPES = """classifier: Images Logits Labels Values Model OnProgress
+attacks.attack: Indices Targets
+data.cache: OnBadImage
+models.simplenet: ConvOp Factory
+models.flops: ModelSize
+runs.network: Stored
+runs.loading: Opened SplitName
+runs.provenance: TrainingResult
+training.distributed: World
+training.state: TrainState
+progress: TrainProgress
+evaluation.evaluate: EvaluationResult
+evaluation.explain: AttributionResult ImageCounts
+evaluation.attribution_gallery: Rendering
+evaluation.robustness: RobustnessResult Effort
+evaluation.metrics: ConfusedPair
+evaluation.intervals: Interval"""  # in signatures of public functions
+TITLED = "\n    options: {show_root_heading: true, show_root_toc_entry: true"
+LINK = re.compile(r"\[([^\]]*)\]\(([^)#:]+)\)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add an overview, a page per public package, and the help of every command."""
+    pages = {name: package(f"scenelab.{name}") for name in PACKAGES}
+    pages["conv"] += "\n::: scenelab.conv.conv2d.conv2d\n"  # mkdocstrings takes the name for the module's
+    pages["studies"] += "".join(f"\n::: scenelab.studies.{name}{TITLED}}}\n" for name in ("adversarial", "conv", "design"))
+    pages |= {"scenelab": package("scenelab"), "index": overview(), "types": types(), "commands": commands()}
+    for name, text in pages.items():
+        files.append(File.generated(config, f"reference/{name}.md", content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Turn links to sources and tests, which are not part of the site, into text."""
+    folder, docs = Path(page.file.abs_src_path or config.docs_dir).parent, Path(config.docs_dir)
+
+    def text_of(link: re.Match[str]) -> str:
+        target = (folder / link[2]).resolve()
+        return link[1] if target.exists() and not target.is_relative_to(docs) else link[0]
+
+    return LINK.sub(text_of, markdown)
+
+
+def package(name: str) -> str:
+    """Return the page of a package; `[text][scenelab.attacks]` links to it."""
+    return f"# {name} {{ #{name} }}\n\n::: {name}\n"
+
+
+def overview() -> str:
+    """Return the table of packages with the first line of their docstrings."""
+    lines = ["# Reference", "", "| package | content |", "|---|---|"]
+    for name in ["", *PACKAGES]:
+        source = (SOURCE / name / "__init__.py").read_text(encoding="utf-8")
+        docstring = ast.get_docstring(ast.parse(source)) or ""
+        page = name or "scenelab"
+        lines.append(f"| [`{f'scenelab.{name}'.rstrip('.')}`]({page}.md) | {docstring.splitlines()[0]} |")
+    return "\n".join([*lines, "", "All commands and their flags: [the command line](commands.md).", ""])
+
+
+def types() -> str:
+    """Return the page of types that signatures name and no package exports."""
+    rows = (line.split(": ") for line in TYPES.splitlines())
+    paths = [f"scenelab.{module}.{name}" for module, names in rows for name in names.split()]
+    options = f"{TITLED}, show_if_no_docstring: true, members: false"
+    results = f"{options}, show_source: true, merge_init_into_class: false"  # pydantic makes their constructors
+    blocks = [f"::: {path}{results if path.endswith('Result') else options}}}\n" for path in paths]
+    return "# Types in signatures\n\n" + "\n".join(blocks)
+
+
+def commands() -> str:
+    """Return the help of all commands, as the program prints it."""
+    from scenelab.cli.arguments import Commands
+    from scenelab.cli.main import COMMANDS
+
+    def section(name: str, entry: object, level: int) -> str:
+        words = name.split()[1:] + (["laptop"] if name == "scenelab train" else [])
+        text = f"{'#' * level} {name}\n\n```text\n{help_text(words)}\n```\n\n"
+        children = entry if isinstance(entry, Commands) else ()
+        return text + "".join(section(f"{name} {child}", command, level + 1) for child, command in children)
+
+    return "# The command line\n\n" + section("scenelab", COMMANDS, 2)
+
+
+def help_text(words: list[str]) -> str:
+    """Return the output of `scenelab WORDS --help` without the frames around its parts."""
+    from scenelab.cli.main import run
+
+    output = io.StringIO()
+    with patch.dict(os.environ, COLUMNS="84"), contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
+        run([*words, "--help"])
+    lines = [re.sub(r"^╭─ (.*?) ─+╮$", r"\1:", line) for line in output.getvalue().splitlines()]
+    return "\n".join(line.removeprefix("│").removesuffix("│").rstrip() for line in lines if not line.startswith("╰"))
