@@ -6,6 +6,7 @@ import io
 import os
 import re
 from pathlib import Path
+from textwrap import fill
 from unittest.mock import patch
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -33,7 +34,7 @@ evaluation.robustness: RobustnessResult Effort
 evaluation.metrics: ConfusedPair
 evaluation.intervals: Interval"""  # in signatures of public functions
 TITLED = "\n    options: {show_root_heading: true, show_root_toc_entry: true"
-LINK = re.compile(r"\[([^\]]*)\]\(([^)#:]+)\)")
+LINK = re.compile(r"\[([^\]]*)\]\(([^)#:]+)(#[^)]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -48,12 +49,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn links to sources and tests, which are not part of the site, into text."""
+    """Turn links to sources and tests, which are not part of the site, into text; name linked pages by their titles."""
     folder, docs = Path(page.file.abs_src_path or config.docs_dir).parent, Path(config.docs_dir)
 
     def text_of(link: re.Match[str]) -> str:
         target = (folder / link[2]).resolve()
-        return link[1] if target.exists() and not target.is_relative_to(docs) else link[0]
+        if not target.exists():
+            return link[0]  # the build fails
+        if not target.is_relative_to(docs):
+            return link[1]
+        title = target.read_text(encoding="utf-8").partition("\n")[0] if link[1].endswith(".md") else f"# {link[1]}"
+        return f"[{title.removeprefix('# ')}]({link[2]}{link[3] or ''})"
 
     return LINK.sub(text_of, markdown)
 
@@ -90,8 +96,7 @@ def commands() -> str:
     from scenelab.cli.main import COMMANDS
 
     def section(name: str, entry: object, level: int) -> str:
-        words = name.split()[1:] + (["laptop"] if name == "scenelab train" else [])
-        text = f"{'#' * level} {name}\n\n```text\n{help_text(words)}\n```\n\n"
+        text = f"{'#' * level} {name}\n\n```text\n{help_text(name.split()[1:])}\n```\n\n"
         children = entry if isinstance(entry, Commands) else ()
         return text + "".join(section(f"{name} {child}", command, level + 1) for child, command in children)
 
@@ -102,8 +107,10 @@ def help_text(words: list[str]) -> str:
     """Return the output of `scenelab WORDS --help` without the frames around its parts."""
     from scenelab.cli.main import run
 
-    output = io.StringIO()
+    output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     with patch.dict(os.environ, COLUMNS="84"), contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         run([*words, "--help"])
-    lines = [re.sub(r"^╭─ (.*?) ─+╮$", r"\1:", line) for line in output.getvalue().splitlines()]
-    return "\n".join(line.removeprefix("│").removesuffix("│").rstrip() for line in lines if not line.startswith("╰"))
+    output.seek(0)
+    lines = [re.sub(r"^╭─ (.*?) ─+╮$", r"\n\1:", line.rstrip("\n")).strip("│").rstrip() for line in output]
+    text = "\n".join(line if len(line) < 84 else fill(line, 80) for line in lines if not line.startswith("╰"))
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
