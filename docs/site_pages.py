@@ -41,7 +41,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add an overview, a page per public package, and the help of every command."""
     pages = {name: package(f"scenelab.{name}") for name in PACKAGES}
     pages["conv"] += "\n::: scenelab.conv.conv2d.conv2d\n"  # mkdocstrings takes the name for the module's
-    pages["studies"] += "".join(f"\n::: scenelab.studies.{name}{TITLED}}}\n" for name in ("adversarial", "conv", "design"))
+    for name in ("adversarial", "conv", "design"):
+        pages["studies"] += f"\n::: scenelab.studies.{name}{TITLED}}}\n"
     pages |= {"scenelab": package("scenelab"), "index": overview(), "types": types(), "commands": commands()}
     for name, text in pages.items():
         files.append(File.generated(config, f"reference/{name}.md", content=text))
