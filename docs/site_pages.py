@@ -10,6 +10,7 @@ from textwrap import fill
 from unittest.mock import patch
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -33,16 +34,14 @@ evaluation.attribution_gallery: Rendering
 evaluation.robustness: RobustnessResult Effort
 evaluation.metrics: ConfusedPair
 evaluation.intervals: Interval"""  # in signatures of public functions
-TITLED = "\n    options: {show_root_heading: true, show_root_toc_entry: true"
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#:]+)(#[^)]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add an overview, a page per public package, and the help of every command."""
     pages = {name: package(f"scenelab.{name}") for name in PACKAGES}
-    pages["conv"] += "\n::: scenelab.conv.conv2d.conv2d\n"  # mkdocstrings takes the name for the module's
-    for name in ("adversarial", "conv", "design"):
-        pages["studies"] += f"\n::: scenelab.studies.{name}{TITLED}}}\n"
+    pages["conv"] += part("conv.conv2d.conv2d", "show_root_full_path: false")  # else taken for the module of that name
+    pages["studies"] += "".join(map(part, ("studies.adversarial", "studies.conv", "studies.design")))
     pages |= {"scenelab": package("scenelab"), "index": overview(), "types": types(), "commands": commands()}
     for name, text in pages.items():
         files.append(File.generated(config, f"reference/{name}.md", content=text))
@@ -70,6 +69,11 @@ def package(name: str) -> str:
     return f"# {name} {{ #{name} }}\n\n::: {name}\n"
 
 
+def part(path: str, options: str = "") -> str:
+    """Return the block of one object with its heading."""
+    return f"\n::: scenelab.{path}\n    options: {{show_root_heading: true, show_root_toc_entry: true, {options}}}\n"
+
+
 def overview() -> str:
     """Return the table of packages with the first line of their docstrings."""
     lines = ["# Reference", "", "| package | content |", "|---|---|"]
@@ -84,11 +88,11 @@ def overview() -> str:
 def types() -> str:
     """Return the page of types that signatures name and no package exports."""
     rows = (line.split(": ") for line in TYPES.splitlines())
-    paths = [f"scenelab.{module}.{name}" for module, names in rows for name in names.split()]
-    options = f"{TITLED}, show_if_no_docstring: true, members: false"
+    paths = [f"{module}.{name}" for module, names in rows for name in names.split()]
+    options = "show_if_no_docstring: true, members: false"
     results = f"{options}, show_source: true, merge_init_into_class: false"  # pydantic makes their constructors
-    blocks = [f"::: {path}{results if path.endswith('Result') else options}}}\n" for path in paths]
-    return "# Types in signatures\n\n" + "\n".join(blocks)
+    parts = [part(path, results if path.endswith("Result") else options) for path in paths]
+    return "# Types in signatures\n" + "".join(parts)
 
 
 def commands() -> str:
@@ -114,4 +118,6 @@ def help_text(words: list[str]) -> str:
     output.seek(0)
     lines = [re.sub(r"^╭─ (.*?) ─+╮$", r"\n\1:", line.rstrip("\n")).strip("│").rstrip() for line in output]
     text = "\n".join(line if len(line) < 84 else fill(line, 80) for line in lines if not line.startswith("╰"))
+    if not text.startswith("usage:"):
+        raise PluginError(f"{' '.join(['scenelab', *words])} --help printed no usage")
     return re.sub(r"\n{3,}", "\n\n", text).strip()
