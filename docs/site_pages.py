@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import io
+import logging
 import os
 import re
 from pathlib import Path
@@ -17,6 +18,10 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src/scenelab"
 PACKAGES = sorted(path.parent.name for path in SOURCE.glob("*/__init__.py") if path.parent.name != "cli")
+INTERFACES = {
+    f"scenelab.{name}".rstrip("."): ast.parse((SOURCE / name / "__init__.py").read_text(encoding="utf-8"))
+    for name in ["", *PACKAGES]
+}
 TYPES = """classifier: Images Logits Labels Values Model OnProgress
 attacks.attack: Indices Targets
 data.cache: OnBadImage
@@ -39,10 +44,10 @@ LINK = re.compile(r"\[([^\]]*)\]\(([^)#:]+)(#[^)]*)?\)")
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add an overview, a page per public package, and the help of every command."""
-    pages = {name: package(f"scenelab.{name}") for name in PACKAGES}
+    pages = {name.removeprefix("scenelab."): package(name) for name in INTERFACES}
     pages["conv"] += part("conv.conv2d.conv2d", "show_root_full_path: false")  # else taken for the module of that name
     pages["studies"] += "".join(map(part, ("studies.adversarial", "studies.conv", "studies.design")))
-    pages |= {"scenelab": package("scenelab"), "index": overview(), "types": types(), "commands": commands()}
+    pages |= {"index": overview(), "types": types(), "commands": commands()}
     for name, text in pages.items():
         files.append(File.generated(config, f"reference/{name}.md", content=text))
     return files
@@ -64,6 +69,17 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return LINK.sub(text_of, markdown)
 
 
+def on_post_build(config: MkDocsConfig) -> None:
+    """Warn about public names that are on no page of the reference; mkdocstrings omits what has no docstring."""
+    pages = Path(config.site_dir, "reference").glob("*.html")
+    anchors = {name for page in pages for name in re.findall(r'id="scenelab[\w.]*\.(\w+)"', page.read_text("utf-8"))}
+    for package, tree in INTERFACES.items():
+        lists = (node for node in tree.body if ast.unparse(node).startswith("__all__"))
+        names = {leaf.value for node in lists for leaf in ast.walk(node) if isinstance(leaf, ast.Constant)}
+        for name in sorted(names - anchors - {"__version__"}):
+            logging.getLogger("mkdocs.hooks").warning(f"{package}.{name} is not in the reference; has it a docstring?")
+
+
 def package(name: str) -> str:
     """Return the page of a package; `[text][scenelab.attacks]` links to it."""
     return f"# {name} {{ #{name} }}\n\n::: {name}\n"
@@ -77,11 +93,9 @@ def part(path: str, options: str = "") -> str:
 def overview() -> str:
     """Return the table of packages with the first line of their docstrings."""
     lines = ["# Reference", "", "| package | content |", "|---|---|"]
-    for name in ["", *PACKAGES]:
-        source = (SOURCE / name / "__init__.py").read_text(encoding="utf-8")
-        docstring = ast.get_docstring(ast.parse(source)) or ""
-        page = name or "scenelab"
-        lines.append(f"| [`{f'scenelab.{name}'.rstrip('.')}`]({page}.md) | {docstring.splitlines()[0]} |")
+    for name, tree in INTERFACES.items():
+        summary = (ast.get_docstring(tree) or "").partition("\n")[0]
+        lines.append(f"| [`{name}`]({name.removeprefix('scenelab.')}.md) | {summary} |")
     return "\n".join([*lines, "", "All commands and their flags: [the command line](commands.md).", ""])
 
 
