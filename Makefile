@@ -3,12 +3,13 @@
 # make test            linters, types, import rules, fast tests
 # make test-all        all tests
 # make docs            the documentation as a site, in site/; a broken link or reference fails
+# make gpu             compares a GPU with the CPU and measures its speed, in under eight minutes; writes gpu.json
 # make soak            faults in full: hundreds of kills, full and broken disks, fuzzing, an hour of everything; more than an hour
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test test-all docs soak install clean
+.PHONY: demo test test-all docs gpu soak install clean
 
 install: $(STAMP)
 
@@ -38,6 +39,9 @@ docs: $(STAMP)-docs
 $(STAMP)-docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
+
+gpu: $(STAMP)
+	$(BIN)/python -m benchmarks gpu
 
 soak: $(STAMP)
 	rm -rf soak

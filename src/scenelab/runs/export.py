@@ -147,10 +147,13 @@ def write_pt2(stored: Stored, path: Path) -> Predict:
 
 
 def write_safetensors(stored: Stored, path: Path) -> Predict:
-    """Write `metadata` and the network's state dict without normalization; return the reloaded classifier."""
+    """Write `metadata` and the network's state dict without normalization; return the reloaded classifier.
+
+    Tensors that float16 holds without loss, as those of runs with the config `half`, are written in float16.
+    """
     safe = _require("safetensors.torch")
     network = copy.deepcopy(stored.model.network)
-    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    weights = {name: _shortest(value).contiguous() for name, value in network.state_dict().items()}
     header = {"format": "pt", **metadata(stored)}
     header["input"] = header["input"].replace("not normalized", "then (x - mean) / std")
     path.write_bytes(safe.save(weights, metadata=header))
@@ -159,6 +162,11 @@ def write_safetensors(stored: Stored, path: Path) -> Predict:
             value.zero_()
     network.load_state_dict(safe.load_file(path))
     return Classifier(network, stored.model.normalize).eval()
+
+
+def _shortest(value: Tensor) -> Tensor:
+    is_half = value.dtype == torch.float32 and torch.equal(value.half().float(), value)
+    return value.half() if is_half else value
 
 
 WRITERS = {"onnx": write_onnx, "pt2": write_pt2, "safetensors": write_safetensors}
