@@ -42,12 +42,11 @@ class Feature:
 
 
 APP = Feature("the explorer", "app", ("gradio",))
-ONNX = Feature("export to ONNX", "export", ("onnx", "onnxruntime", "onnxscript"))
-SAFETENSORS = Feature("export to safetensors", "export", ("safetensors",))
+EXPORT = Feature("export to ONNX", "export", ("onnx", "onnxruntime", "onnxscript"))
 PDF = Feature("the report as PDF", "report", ("weasyprint",))
 TENSORBOARD = Feature("a log for TensorBoard", "tensorboard", ("tensorboard",))
 GRADING = Feature("grading", "grading", ("tensorboard", "scipy"))  # students' files import them
-FEATURES = (TENSORBOARD, PDF, APP, ONNX, SAFETENSORS, GRADING)
+FEATURES = (TENSORBOARD, PDF, APP, EXPORT, GRADING)
 
 
 def pip_install(*requirements: str) -> str:

@@ -14,7 +14,7 @@ from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import ScheduleConfig, TrainConfig
 from scenelab.runs.run import Run
 from scenelab.training import budget as planning
-from scenelab.training.budget import RUNGS, images_per_second, plan, scaled
+from scenelab.training.budget import RUNGS, measure_speeds, plan, scaled
 from scenelab.training.recipes import laptop
 from scenelab.training.session import resume_run, start_run
 
@@ -37,7 +37,9 @@ def at_speed(monkeypatch):
 
     def set_speed(speed):
         measure = speed if callable(speed) else lambda config, side: speed
-        monkeypatch.setattr(planning, "images_per_second", lambda config, side, categories: measure(config, side))
+        monkeypatch.setattr(
+            planning, "measure_speeds", lambda subjects, categories: [measure(*subject) for subject in subjects]
+        )
 
     return set_speed
 
@@ -120,7 +122,27 @@ def test_the_largest_images_that_leave_enough_epochs_are_planned(at_speed, speed
 def test_speed_is_measured_in_real_steps(monkeypatch):
     monkeypatch.setattr(planning, "SECONDS", 0.2)
     config = replace(laptop(), model="residual-small", batch_size=16, threads=2)
-    assert images_per_second(config, 16, ("a", "b")) > images_per_second(config, 96, ("a", "b")) > 1
+    small, large = measure_speeds([(config, 16), (config, 96)], ("a", "b"))
+    assert small > large > 1
+
+
+def test_a_program_that_is_busy_for_a_while_changes_no_measurement(monkeypatch):
+    """The clock runs ten times as fast in the first second: alone in its turn, the first subject would lose."""
+    clock = 0.0
+
+    def training_step(config, side, categories):
+        def step(number):
+            nonlocal clock
+            duration = 0.1 if config.autocast else 0.2
+            clock += 10 * duration if clock < 1 else duration
+
+        return step
+
+    monkeypatch.setattr(planning, "_training_step", training_step)
+    monkeypatch.setattr(planning.time, "perf_counter", lambda: clock)
+    config = replace(laptop(), batch_size=10)
+    plain, half = (replace(config, autocast=autocast) for autocast in (False, True))
+    assert measure_speeds([(half, 64), (plain, 64)], ("a", "b")) == pytest.approx([100, 50])
 
 
 @pytest.mark.parametrize(("gain", "autocast"), [(2.0, True), (1.05, False), (0.2, False)])

@@ -21,7 +21,8 @@ from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import to_plain
 from scenelab.runs.provenance import TrainingResult, environment
 from scenelab.runs.run import Run
-from scenelab.studies import conv, runs
+from scenelab.studies import baseline, conv, runs
+from scenelab.training.metrics_logger import read_metrics
 from scenelab.training.recipes import RECIPES
 
 KEPT_RUN = Path(__file__).parents[1] / "data" / "run-0.1"
@@ -168,3 +169,23 @@ def test_four_ways_of_training_are_compared(scenes, tmp_path, capsys, monkeypatc
     assert main.run([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["variants"] == study["variants"]
     assert len(trained) == 4
+
+
+def test_the_handouts_program_is_followed_and_drawn_over_published_curves(monkeypatch, scenes, tmp_path):
+    trained, out = train_here(monkeypatch, baseline), tmp_path / "study"
+    monkeypatch.setattr(baseline, "CLASSES", 12)
+    command = ["study", "baseline", "--data", str(scenes), "--out", str(out), "--steps", "2", "--threads", "2"]
+    assert main.run([*command, "--runs", "warmup"]) == 0
+    assert main.run([*command, "--json"]) == 0
+    assert trained == ["study/warmup", "study/no-warmup", "study/deep"]  # the finished run is not repeated
+    result = read_json(out / "baseline.json")
+    warmup, plain, deep = result["runs"]
+    assert [step for step, _ in warmup["loss"]] == [0, 1]
+    assert list(warmup["published"]) == ["team-2", "team-3", "team-4"]
+    assert (plain["network"], deep["network"]) == ("simplenet-small", "simplenet")
+    assert deep["published"] == {}
+    rates = [row["learning_rate"] for row in read_metrics(Run(out / "warmup")) if "learning_rate" in row]
+    assert rates == pytest.approx([0.1 / 1955, 0.2 / 1955])
+    assert [len(layers) for layers in result["signals"].values()] == [8, 9]
+    assert (out / "baseline.png").read_bytes().startswith(b"\x89PNG")
+    assert "| warmup | simplenet-small | 1955 steps | after 1 | 810 |" in (out / "baseline.md").read_text()

@@ -56,6 +56,7 @@ METHODS: dict[str, Method] = {
     "cam": Method(GradCAM(), _positive, "the last layer's maps weighted by the class, what speaks for it (Grad-CAM)"),
     "occlusion": Method(Occlusion(), _positive, "how far the score falls when a patch is gray, falls only"),
 }
+"""Methods of `scenelab explain`, by name."""
 DEFAULT_METHODS = ("gradient", "smooth", "integrated", "cam", "occlusion")
 
 

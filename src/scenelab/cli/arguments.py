@@ -17,6 +17,14 @@ from tyro.constructors import (
 
 Command = Callable[..., None]
 
+Network = Annotated[
+    Positional[Path | None],
+    arg(
+        metavar="[RUN]",
+        help="run folder, or the name of a network that ships.",
+        help_behavior_hint="(default: miniplaces)",
+    ),
+]
 RunFolder = Annotated[Positional[Path], arg(metavar="RUN", help="run folder.")]
 Images = Annotated[
     list[Path] | None, arg(metavar="IMAGE ...", help="image files to use instead of a split.", help_behavior_hint="")

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from scenelab.cli.arguments import Count, DataFolder, Images, Json, RunFolder, Seed, Split
+from scenelab.cli.arguments import Count, DataFolder, Images, Json, Network, Seed, Split
 from scenelab.cli.images import report_broken, report_skipped, select_readable
 from scenelab.cli.output import print_json, print_table
 from scenelab.terminal import say
 
 
 def attack(
-    run: RunFolder,
+    run: Network = None,
     *,
     images: Images = None,
     method: Literal["fgsm", "pgd", "apgd", "apgd-t", "square"] = "pgd",

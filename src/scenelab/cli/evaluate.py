@@ -10,6 +10,9 @@ from scenelab.cli.images import report_broken, report_skipped, select_readable
 from scenelab.cli.output import print_json, print_table
 from scenelab.terminal import say
 
+NETWORK_SUFFIXES = ("", ".tar", ".pth", ".pt", ".ckpt", ".bin", ".safetensors")
+"""Suffixes of checkpoint files, and of run folders and networks that ship."""
+
 if TYPE_CHECKING:
     from scenelab.evaluation.evaluate import EvaluationResult
 
@@ -59,8 +62,7 @@ def print_result(result: "EvaluationResult") -> None:
 
 
 def predict(
-    run: Annotated[Positional[Path], arg(metavar="RUN")],
-    images: Annotated[Positional[list[Path]], arg(metavar="IMAGE ...", help_behavior_hint="(required)")],
+    paths: Annotated[Positional[list[Path]], arg(metavar="[RUN] IMAGE ...", help_behavior_hint="(required)")],
     *,
     json: Json = False,
 ) -> None:
@@ -68,22 +70,27 @@ def predict(
 
     Exits with status 1 if a file cannot be read; the others are predicted.
 
-    Example: scenelab predict runs/starter holiday.jpg
+    Example: scenelab predict holiday.jpg
 
     Args:
-        run: run folder or checkpoint file.
-        images: JPEG, PNG, WebP or GIF files of any size.
+        paths: JPEG, PNG, WebP or GIF files of any size; before them, a run folder, a checkpoint file or the name of a
+            network that ships (default: miniplaces).
     """
     from scenelab.errors import LabError
     from scenelab.evaluation.predict import predict_files
     from scenelab.runs.network import read_classifier
-    from scenelab.runs.run import Run
+    from scenelab.runs.pretrained import find_run
 
+    has_network = bool(paths) and (paths[0].is_dir() or paths[0].suffix in NETWORK_SUFFIXES)
+    network, images = (paths[0], paths[1:]) if has_network else (None, paths)
     if not images:
         raise LabError("images is empty; give at least one file")
-    if not run.is_file():
-        Run(run).require_folder()
-    stored = read_classifier(run if run.is_file() else Run(run).best)
+    if network and network.is_file():
+        stored = read_classifier(network)
+    else:
+        run = find_run(network)
+        run.require_folder()
+        stored = read_classifier(run.best)
     good, errors = select_readable(images, stored.size)
     results = predict_files(stored, good)
     if json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from scenelab.cli.arguments import Count, DataFolder, Flag, Images, Json, RunFolder, Split
+from scenelab.cli.arguments import Count, DataFolder, Flag, Images, Json, Network, Split
 from scenelab.cli.images import report_broken, report_skipped, select_readable
 from scenelab.cli.output import print_json, print_table
 from scenelab.terminal import say
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def explain(
-    run: RunFolder,
+    run: Network = None,
     *,
     images: Images = None,
     methods: Annotated[

@@ -1,7 +1,7 @@
 """scenelab study: train variants from one seed and compare them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
@@ -129,6 +129,41 @@ def adversarial(
     _print(*result, out / "adversarial", json=json)
 
 
+def baseline(
+    *,
+    data: TrainingData,
+    out: StudyFolder,
+    runs: Annotated[tuple[Literal["warmup", "no-warmup", "deep"], ...], arg(metavar="RUN ...")] = (
+        "warmup",
+        "no-warmup",
+        "deep",
+    ),
+    steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 1,400; 800 for no-warmup)")] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Follow the handout's program for its first steps, over published curves.
+
+    Shows how long the loss stays at that of guessing, and why: signal and gradient by layer. Writes OUT/baseline.json,
+    baseline.md and baseline.png, and the run folders OUT/RUN. The same command continues where it stopped.
+
+    Example: scenelab study baseline --data data --out runs/study-baseline
+
+    Args:
+        runs: the handout's network of fall 2019 with and without warm-up, and the deeper one of spring 2019.
+        steps: training steps of each run, of 256 images.
+    """
+    from scenelab.studies.baseline import run_study
+
+    if steps is not None and steps < 1:
+        raise LabError(f"--steps is {steps}; expected 1 or more")
+    if not runs:
+        raise LabError("--runs is empty; expected one or more of warmup, no-warmup, deep")
+    result = run_study(out, data, seed=seed, threads=threads or 0, steps=steps, names=list(dict.fromkeys(runs)))
+    _print(*result, out / "baseline", json=json)
+
+
 def _print(study: Model, text: str, path: Path, *, json: bool) -> None:
     if json:
         print_json(study.to_json())
@@ -138,5 +173,5 @@ def _print(study: Model, text: str, path: Path, *, json: bool) -> None:
 
 COMMANDS = Commands(
     "Train variants from one seed and compare them.",
-    {"Commands": {"conv": conv, "design": design, "adversarial": adversarial}},
+    {"Commands": {"conv": conv, "design": design, "adversarial": adversarial, "baseline": baseline}},
 )

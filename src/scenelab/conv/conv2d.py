@@ -22,10 +22,11 @@ def conv2d(
 ) -> Tensor:
     """Return the 2D convolution (cross-correlation) of images and filters, Y[n,o] = b[o] + Σ_c W[o,c] ⋆ X[n,c].
 
-    >>> image = torch.tensor([[[[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]]]])
-    >>> difference = torch.tensor([[[[0.0, 0.0], [-1.0, 1.0]]]])  # right minus left, in the lower row
-    >>> conv2d(image, difference)
-    tensor([[[[ 8., 16.]]]])
+    Examples:
+        >>> image = torch.tensor([[[[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]]]])
+        >>> difference = torch.tensor([[[[0.0, 0.0], [-1.0, 1.0]]]])  # right minus left, in the lower row
+        >>> conv2d(image, difference)
+        tensor([[[[ 8., 16.]]]])
 
     Args:
         input: N×Ci×H×W with N ≥ 0; float64, float32, bfloat16 or float16, in any memory format.

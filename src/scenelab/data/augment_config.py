@@ -28,9 +28,12 @@ class Augment:
         area: range of the crop's area as a fraction of the image; None does not crop.
         aspect: range of the crop's width divided by its height, sampled log-uniformly.
         gain: multiply each color channel by a factor from [1-gain, 1+gain].
-        brightness, contrast, saturation: strength s of a factor from [1-s, 1+s] (torchvision's ColorJitter).
+        brightness: strength s of a factor from [1-s, 1+s] (torchvision's ColorJitter).
+        contrast: the same for the contrast.
+        saturation: the same for the saturation.
         erase: probability per image of filling a random square with its mean color (Zhong et al. 2020).
-        mixup, cutmix: parameter a of Beta(a, a) (Zhang et al. 2018, Yun et al. 2019); with both, each batch uses one.
+        mixup: parameter a of Beta(a, a) (Zhang et al. 2018).
+        cutmix: the same (Yun et al. 2019); with both, each batch uses one.
         mixed: probability of applying mixup or CutMix to a batch.
     """
 

@@ -224,3 +224,56 @@ class AdversarialStudy(Study):
     def columns(self) -> list[str]:
         """Each positive ε of the attacks, as text such as `4/255`."""
         return list(dict.fromkeys(part.name for row in self.finished for part in row.worst if part.epsilon))
+
+
+class LayerSignal(Value):
+    """Root mean square of a layer's signal and of its gradient relative to its weights; see `studies.signal`."""
+
+    layer: str
+    signal: float
+    gradient: float
+
+
+class Distance(Value):
+    """Smoothed loss at a step, the range of the published losses there, and how far it lies outside."""
+
+    step: int
+    loss: float
+    low: float
+    high: float
+    outside: float
+
+
+class BaselineRow(Value):
+    """Run of the handout's program, and the published curves with its settings.
+
+    Attributes:
+        warmup: steps of linear warm-up of the learning rate.
+        loss: training loss by step, counted from 0.
+        top1: val accuracy in percent by number of steps.
+        plateau: first step at which the smoothed loss is 0.05 nats below that of guessing; None if there is none.
+        published: smoothed training losses by team.
+        published_top1: val accuracies by team.
+        published_plateau: `plateau` by team.
+        distance: largest distance of the smoothed loss from the range of the published ones; None without them.
+    """
+
+    name: str
+    network: str
+    warmup: int
+    loss: Curve
+    top1: Curve
+    plateau: int | None
+    published: dict[str, Curve]
+    published_top1: dict[str, Curve]
+    published_plateau: dict[str, int | None]
+    distance: Distance | None
+
+
+class BaselineStudy(Study):
+    """Content of `baseline.json`; `signals` has the layers of each network with random weights."""
+
+    data: ValImages
+    guessing_loss: float
+    runs: list[BaselineRow]
+    signals: dict[str, list[LayerSignal]]

@@ -13,16 +13,16 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from scenelab.errors import LabError
-from scenelab.extras import ONNX, SAFETENSORS, Feature
+from scenelab.extras import EXPORT
 from scenelab.io import explain_write_errors, sync_folder, temporary_folder
 from scenelab.models.normalize import Classifier
 from scenelab.runs.network import Stored
 
 Format = Literal["onnx", "pt2", "safetensors"]
-NEEDS: dict[Format, tuple[Feature, ...]] = {"onnx": (ONNX,), "pt2": (), "safetensors": (SAFETENSORS,)}
 Predict = Callable[[Tensor], Tensor]
 """Function from N×3×H×W images in [0, 1] to N×K logits."""
 
@@ -34,8 +34,8 @@ BATCH_SIZE = 16
 
 def require_packages(format: Format) -> None:
     """Raise a LabError if a package that writes files of this format is missing."""
-    for feature in NEEDS[format]:
-        feature.require()
+    if format == "onnx":
+        EXPORT.require()
 
 
 def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, path: Path) -> dict[str, str | float]:
@@ -156,11 +156,12 @@ def write_pt2(stored: Stored, path: Path) -> Predict:
 
 
 def write_safetensors(stored: Stored, path: Path) -> Predict:
-    """Write `metadata` and the network's state dict without normalization; return the reloaded classifier."""
-    from safetensors.torch import load_file, save
+    """Write `metadata` and the network's state dict without normalization; return the reloaded classifier.
 
+    Tensors that float16 holds without loss, as those of runs with the config `half`, are written in float16.
+    """
     network = copy.deepcopy(stored.model.network)
-    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    weights = {name: _shortest(value).contiguous() for name, value in network.state_dict().items()}
     header = {"format": "pt", **metadata(stored)}
     header["input"] = header["input"].replace("not normalized", "then (x - mean) / std")
     path.write_bytes(save(weights, metadata=header))
@@ -169,6 +170,11 @@ def write_safetensors(stored: Stored, path: Path) -> Predict:
             value.zero_()
     network.load_state_dict(load_file(path))
     return Classifier(network, stored.model.normalize).eval()
+
+
+def _shortest(value: Tensor) -> Tensor:
+    is_half = value.dtype == torch.float32 and torch.equal(value.half().float(), value)
+    return value.half() if is_half else value
 
 
 WRITERS = {"onnx": write_onnx, "pt2": write_pt2, "safetensors": write_safetensors}

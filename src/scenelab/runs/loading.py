@@ -15,6 +15,7 @@ from scenelab.data.splits import CACHE, open_split
 from scenelab.errors import LabError
 from scenelab.runs.config import RunConfig
 from scenelab.runs.network import Stored, read_classifier
+from scenelab.runs.pretrained import find_run, is_pretrained
 from scenelab.runs.run import Run
 
 SplitName = Literal["val", "train", "test", "holdout"]
@@ -33,9 +34,12 @@ class Opened:
     source: Path
 
 
-def open_network(folder: Path) -> tuple[Run, Stored]:
-    """Return a run and its trained network in channels-last layout; set torch's number of threads as configured."""
-    run = Run(folder)
+def open_network(folder: Path | None) -> tuple[Run, Stored]:
+    """Return a run and its trained network in channels-last layout; set torch's number of threads as configured.
+
+    `folder` is a run folder or the name of a network that ships, by default the first one; see `find_run`.
+    """
+    run = find_run(folder)
     torch.set_num_threads(run.read_config().train.threads)
     stored = read_classifier(run.best)
     stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -57,6 +61,9 @@ def judge(run: Run, stored: Stored, *, data: Path | None = None, split: SplitNam
     returned. Its classes must be classes of the network. Its broken images are skipped.
     """
     settings = run.read_config()
+    if data is None and is_pretrained(run):
+        fix = "name image files with --images, or a folder with --data"
+        raise LabError(f"the network {run.folder.name} ships without images; {fix}")
     config, source = settings.train, data or Path(settings.data)
     if split == "holdout" and not config.holdout:
         raise LabError(f"{run.folder} kept nothing out of training; choose another split, or train with --holdout")
@@ -67,7 +74,7 @@ def judge(run: Run, stored: Stored, *, data: Path | None = None, split: SplitNam
         if data is not None and _has_other_images(Path(settings.data), listing, settings):
             run = run.on_other(source)
     else:
-        listing, cache, on_bad_image = open_judged(source, level, stored.categories), run.folder / CACHE, "skip"
+        listing, cache, on_bad_image = open_judged(source, level, stored.categories), run.results.parent / CACHE, "skip"
         run = run.on_other(source)
     dataset = pack(listing, cache, size=config.stored_size, on_bad_image=on_bad_image)
     if split == "holdout":
@@ -95,6 +102,6 @@ def _has_other_images(folder: Path, listing: Listing, settings: RunConfig) -> bo
     return False
 
 
-def open_run(folder: Path, *, data: Path | None = None, split: SplitName | None = None) -> Opened:
+def open_run(folder: Path | None, *, data: Path | None = None, split: SplitName | None = None) -> Opened:
     """Return a run with its network and the images of a split; see `open_network` and `judge`."""
     return judge(*open_network(folder), data=data, split=split)

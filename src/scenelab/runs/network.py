@@ -16,6 +16,7 @@ from scenelab.models.registry import NETWORKS, create_model
 from scenelab.models.simplenet import Factory
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.header import Header, read_header
+from scenelab.runs.safetensors_file import load_safetensors
 
 MANY_CLASSES = 1000  # above it, shapes are compared before the network is allocated
 MAX_CLASSES = 100_000
@@ -69,13 +70,13 @@ def as_stored(model: Classifier, *, half: bool) -> Classifier:
 
 
 def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
-    """Load a classifier from a checkpoint written by scenelab or by the handout's `main.py`.
+    """Load a classifier from a checkpoint of scenelab or the handout's `main.py`, or an exported safetensors file.
 
     Args:
         path: the checkpoint.
         factory: function that builds the network; None builds the network named in the checkpoint.
     """
-    values = load_checkpoint(path)
+    values = load_safetensors(path) if path.suffix == ".safetensors" else load_checkpoint(path)
     header = read_header(path, values, Header)
     arch = header.model_arch or "simplenet"
     if factory is None and arch not in NETWORKS:

@@ -1,5 +1,6 @@
 """Run folder: the paths of its config, provenance, metrics, checkpoints and results."""
 
+import copy
 import re
 import tempfile
 from pathlib import Path
@@ -44,7 +45,7 @@ class Run:
 
     def on_other(self, data: Path) -> "Run":
         """Return this run with the folder `results/on-NAME` for results and events on the images of another folder."""
-        other, name = Run(self.folder), re.sub(r"[^\w.-]+", "-", data.resolve().name)
+        other, name = copy.copy(self), re.sub(r"[^\w.-]+", "-", data.resolve().name)
         other.results = self.results / f"on-{name[:60]}"
         other.events = other.results / "tensorboard"
         return other

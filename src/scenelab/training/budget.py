@@ -3,10 +3,10 @@
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
 from scenelab.runs.config import TrainConfig
@@ -31,7 +31,7 @@ MULTIPLE = 16  # networks halve the resolution four times; odd intermediate side
 MAX_SIDE = 128  # pixels, the resolution of MiniPlaces
 AVERAGED = 0.03  # time constant of the moving average of the weights, as a fraction of the steps
 MIN_SPEEDUP = 1.1  # bfloat16 is used only if it is faster than float32 by this factor
-SECONDS = 2.0  # duration of each speed measurement
+SECONDS, ROUNDS = 2.0, 4  # duration of each speed measurement, in turns with others
 
 
 def plan(config: TrainConfig, *, images: int, categories: tuple[str, ...]) -> TrainConfig:
@@ -51,9 +51,8 @@ def plan(config: TrainConfig, *, images: int, categories: tuple[str, ...]) -> Tr
     speeds: dict[int, float] = {}
     best = None
     for small, large, least in RUNGS:
-        for side in (small, large):
-            if side not in speeds:
-                speeds[side] = images_per_second(config, side, categories)
+        sides = [side for side in (small, large) if side not in speeds]
+        speeds |= zip(sides, measure_speeds([(config, side) for side in sides], categories), strict=True)
         speed = SMALL_SHARE * speeds[small] + (1 - SMALL_SHARE) * speeds[large]
         epochs = 60 * config.minutes * speed / images
         if best is not None and epochs * images < least:
@@ -75,32 +74,47 @@ def plan(config: TrainConfig, *, images: int, categories: tuple[str, ...]) -> Tr
 
 def prefers_bfloat16(config: TrainConfig, categories: tuple[str, ...]) -> bool:
     """Measure training steps; return whether bfloat16 is more than `MIN_SPEEDUP` times as fast as float32."""
-    plain, half = (
-        images_per_second(dataclasses.replace(config, autocast=autocast), RUNGS[0][1], categories)
-        for autocast in (False, True)
-    )
+    configs = [dataclasses.replace(config, autocast=autocast) for autocast in (False, True)]
+    plain, half = measure_speeds([(config, RUNGS[0][1]) for config in configs], categories)
     return half > MIN_SPEEDUP * plain
 
 
-def images_per_second(config: TrainConfig, side: int, categories: tuple[str, ...]) -> float:
-    """Measure training, with augmentation, on random images of `side` pixels; return images per second."""
+def measure_speeds(subjects: list[tuple[TrainConfig, int]], categories: tuple[str, ...]) -> list[float]:
+    """Measure training, with augmentation, on random images; return the images per second of each subject.
+
+    The subjects are measured in turns, and the fastest of several rounds counts: another program that is busy for some
+    seconds then slows no subject, or all of them.
+
+    Args:
+        subjects: config and side of the images in pixels.
+        categories: names of the classes.
+    """
+    steps = [_training_step(config, side, categories) for config, side in subjects]
+    speeds = [0.0] * len(subjects)
+    for _ in range(ROUNDS):
+        for index, (config, _) in enumerate(subjects):
+            began, count = time.perf_counter(), 0
+            while count < 1 or time.perf_counter() - began < SECONDS / ROUNDS:
+                steps[index](count)
+                count += 1
+            speeds[index] = max(speeds[index], count * config.batch_size / (time.perf_counter() - began))
+    return speeds
+
+
+def _training_step(config: TrainConfig, side: int, categories: tuple[str, ...]) -> Callable[[int], float]:
+    """Return a function that takes a training step on random images and returns the loss; its first call is done."""
     device = pick_device(config.device)
     config = adapt(config, device)
     dataset = noise(2 * config.batch_size, scaled(side, STORED), categories)
     loader = make_loader(dataset, config, device)
     state = initialize(config, num_classes=len(categories), device=device)
 
-    def step(number: int) -> Tensor:
+    def step(number: int) -> float:
         images, targets = loader.batch(number, side)
-        return train_step(state, state.model, config, images, targets)[0]
+        return float(train_step(state, state.model, config, images, targets)[0])
 
-    for number in range(2):
-        step(number)
-    began, number = time.perf_counter(), 0
-    while time.perf_counter() - began < SECONDS or number < 2:
-        float(step(number))
-        number += 1
-    return number * config.batch_size / (time.perf_counter() - began)
+    step(0)
+    return step
 
 
 def noise(count: int, side: int, categories: tuple[str, ...]) -> MemmapDataset:

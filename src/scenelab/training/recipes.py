@@ -110,6 +110,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "challenge": challenge,
     "gpu": gpu,
 }
+"""Functions that return a recipe's config, by name."""
 
 
 def get(name: str) -> TrainConfig:

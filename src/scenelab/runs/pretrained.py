@@ -1,0 +1,46 @@
+"""Networks that ship with scenelab, as run folders inside the package."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from scenelab.errors import LabError
+from scenelab.runs.run import Run
+
+FOLDER = Path(str(files("scenelab"))) / "pretrained"
+DEFAULT = "miniplaces"
+OUTPUT = Path("scenelab-results")  # in the current folder, since that of the package may not be writable
+
+
+def list_pretrained() -> list[str]:
+    """Return the names of the networks that ship with scenelab."""
+    return sorted(path.parent.name for path in FOLDER.glob("*/config.json"))
+
+
+def find_run(run: Path | None) -> Run:
+    """Return a run folder as a `Run`, or the network that ships under this name; None is the default network.
+
+    Results of a network that ships are written to `scenelab-results/NAME` in the current folder.
+
+    Raises:
+        LabError: there is no such network.
+    """
+    name = DEFAULT if run is None else str(run)
+    if run is not None and (run.exists() or name not in list_pretrained()):
+        return Run(run)
+    if name not in list_pretrained():
+        raise LabError(f"the network {name} is missing from this installation of scenelab; name a run folder")
+    shipped = Run(FOLDER / name)
+    shipped.best = shipped.folder / "model.safetensors"
+    shipped.results = OUTPUT / name
+    shipped.events = shipped.results / "tensorboard"
+    return shipped
+
+
+def example_images() -> list[Path]:
+    """Return the paths of the example images that ship with scenelab."""
+    return sorted((FOLDER / "examples").glob("*.jpg"))
+
+
+def is_pretrained(run: Run) -> bool:
+    """Return whether a run is a network that ships with scenelab."""
+    return run.folder.parent == FOLDER
