@@ -130,9 +130,7 @@ axis.set(xlabel="step", ylabel="training loss of the batch", title="Three learni
 axis.legend(loc="upper right", ncols=2)
 plt.show()
 for rate, values in losses.items():
-    print(
-        f"learning rate {rate:<7g} loss: mean of the last ten steps {sum(values[-10:]) / 10:.2f}, largest {max(values):.2f}"
-    )
+    print(f"rate {rate:<7g} mean loss of the last ten steps {sum(values[-10:]) / 10:.2f}, largest {max(values):.1f}")
 
 # %% [markdown]
 # Too small: flat and quiet. Too large: first above the line, then noisy; the loss falls only toward the end, when the
