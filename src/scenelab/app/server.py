@@ -13,6 +13,7 @@ from scenelab.app.handlers import Handlers
 from scenelab.app.middleware import MAX_UPLOAD_BYTES, Gate
 from scenelab.app.shown_files import delete_old_files
 from scenelab.errors import LabError
+from scenelab.extras import APP
 
 STALE_SECONDS = 3600.0  # since an image was last shown, after which its file is deleted
 MAX_QUEUE = 32  # waiting requests
@@ -57,14 +58,11 @@ def serve(handlers: Handlers, *, host: str = "127.0.0.1", port: int = 7860) -> S
     Raises:
         LabError: gradio is missing, or the address cannot be used.
     """
+    APP.require()
     port = _free_port(host, port)
     folder = Path(tempfile.mkdtemp(prefix="scenelab-app-")).resolve()
     _prepare(folder, host)
-    try:
-        from gradio import themes
-    except ImportError as error:
-        shutil.rmtree(folder)
-        raise LabError("the explorer needs gradio; install it with: pip install 'scenelab[web]'") from error
+    from gradio import themes
     from starlette.middleware import Middleware
 
     from scenelab.app.page import CSS, Page

@@ -33,9 +33,11 @@ def app(
     from scenelab.app.server import LOOPBACK, serve
     from scenelab.app.session import open_session
     from scenelab.errors import LabError
+    from scenelab.extras import APP
     from scenelab.runs.loading import open_images
     from scenelab.runs.run import Run
 
+    APP.require()
     if not runs:
         raise LabError("runs is empty; name at least one run folder")
     sessions = [open_session(folder) for folder in runs]

@@ -132,12 +132,14 @@ def resume(run: RunFolder) -> None:
 
 
 def _report(run: Path, result: "TrainingResult") -> None:
+    from scenelab.runs.events import has_tensorboard
+
     folder = shlex.quote(str(run))
     say(
         f"{result.images_seen} images in {format_duration(result.seconds_in_steps)} "
         f"({result.images_per_second:.0f} images/s on {result.threads} threads), "
         f"peak memory {result.peak_memory_bytes / 2**20:.0f} MiB, model {result.checkpoint_bytes / 1e6:.2f} MB",
-        f"next: scenelab evaluate {folder}   |   tensorboard --logdir={folder}",
+        f"next: scenelab evaluate {folder}" + (f"   |   tensorboard --logdir={folder}" if has_tensorboard() else ""),
     )
     for split, entries in result.skipped.items():
         say(f"{split}: {len(entries)} listed images could not be read and were skipped (results/training.json)")
