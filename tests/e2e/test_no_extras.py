@@ -16,13 +16,14 @@ evaluate run
 predict run scenes/images/test/00000001.jpg
 explain run --limit 1 --methods gradient
 attack run --limit 2 --steps 2
+export run --format safetensors
+predict run/export/model.safetensors scenes/images/test/00000001.jpg
 report run --out out --card
 doctor
 """
 MISSING = {
     "app none": "the explorer needs gradio; install it with: ",
     "export none": "export to ONNX needs onnx; install it with: ",
-    "export none --format safetensors": "export to safetensors needs safetensors; install it with: ",
     "grade none --out grades": "grading needs tensorboard; install it with: ",
 }
 
@@ -45,7 +46,7 @@ def test_the_path_of_a_learner(folder):
     assert "tensorboard --logdir" not in done.stdout
     assert done.stderr.count("so no events are written for it; install it with: ") == 1
     assert done.stderr.count("only HTML is written: the report as PDF needs weasyprint; install it with: ") == 1
-    assert done.stdout.count('pip install "scenelab[') == 6  # by doctor
+    assert done.stdout.count('pip install "scenelab[') == 5  # by doctor
 
 
 def test_a_command_that_needs_an_extra_names_it_at_once(folder):
