@@ -1,7 +1,4 @@
-"""Decode uploaded images in a process with limits on time and memory, so that no image can stop the explorer.
-
-`read_pixels` needs at most 6 seconds and 900 MiB for every known hostile image; the limits are for unknown ones.
-"""
+"""Decode uploaded images in a process with limits on time and memory, so that no image can stop the explorer."""
 
 import io
 import json
@@ -9,20 +6,16 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
 import psutil
 from jaxtyping import UInt8
 
-from scenelab.data.pixels import read_pixels
+from scenelab.app import limits
+from scenelab.data.pixels import decode_pixels
 from scenelab.errors import LabError
 from scenelab.runtime import start_module
-
-SECONDS = 15.0  # per image
-MEMORY = 2**30  # bytes of addresses, beyond those of the idle process
-START_SECONDS = 120.0
 
 
 class Decoder:
@@ -35,25 +28,26 @@ class Decoder:
         """Start the process if it does not run, without waiting until it is ready."""
         if self._process is None or self._process.poll() is not None:
             self.close()
-            self._process = start_module("scenelab.app.decoder", [str(MEMORY)])
+            self._process = start_module("scenelab.app.decoder", [str(limits.DECODE_MEMORY)])
         return self._process
 
-    def read(self, path: Path) -> UInt8[np.ndarray, "h w 3"]:
-        """Return the pixels of an image file as `read_pixels` does.
+    def read(self, data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
+        """Return the pixels in the content of an image file as `read_pixels` does; `name` is for messages.
 
         Raises:
             LabError: the image is invalid, or takes too much time or memory.
         """
         process = self.start()
         requests, answers = cast(IO[bytes], process.stdin), cast(io.BufferedReader, process.stdout)
-        timer = threading.Timer(START_SECONDS, process.kill)
+        timer = threading.Timer(limits.DECODE_START_SECONDS, process.kill)
         try:
             timer.start()
-            requests.write(json.dumps(str(path)).encode() + b"\n")
+            requests.write(json.dumps([name, len(data)]).encode() + b"\n")
+            requests.write(data)
             requests.flush()
             answers.readline()  # decoding begins
             timer.cancel()
-            timer = threading.Timer(SECONDS, process.kill)
+            timer = threading.Timer(limits.DECODE_SECONDS, process.kill)
             timer.start()
             answer = json.loads(answers.readline())
             if isinstance(answer, str):
@@ -64,8 +58,8 @@ class Decoder:
             return pixels
         except (OSError, ValueError, EOFError) as error:  # the process has ended
             self.close()
-            limits = f"{SECONDS:g} seconds and {MEMORY >> 20} MiB"
-            raise LabError(f"image {path} cannot be decoded within {limits}; save it anew as JPEG or PNG") from error
+            bounds = f"{limits.DECODE_SECONDS:g} seconds and {limits.DECODE_MEMORY >> 20} MiB"
+            raise LabError(f"image {name} cannot be decoded within {bounds}; save it anew as JPEG or PNG") from error
         finally:
             timer.cancel()
 
@@ -89,14 +83,16 @@ def _limit_memory(memory: int) -> None:
 
 
 def main() -> None:
-    """For each JSON path on stdin, write an empty line, decode it, and write shape and pixels or an error message."""
+    """For each name, length and content on stdin, write an empty line, then shape and pixels or an error message."""
     _limit_memory(int(sys.argv[1]))
     output = sys.stdout.buffer
-    for request in sys.stdin.buffer:
+    while request := sys.stdin.buffer.readline():
+        name, length = json.loads(request)
+        data = sys.stdin.buffer.read(length)
         output.write(b"\n")
         output.flush()
         try:
-            pixels = read_pixels(Path(json.loads(request)))
+            pixels = decode_pixels(data, name)
         except LabError as error:
             output.write(json.dumps(str(error)).encode() + b"\n")
         else:

@@ -1,0 +1,69 @@
+// The views, and the picture and networks that they look at.
+
+import { ask, h, link, notify, onstate, place, set, state } from "./page.js";
+import { attack, explain, predict } from "./answers.js";
+import { convolve, look } from "./inside.js";
+import { compare, mistakes } from "./mistakes.js";
+import { showSubject } from "./subject.js";
+import { watch } from "./watch.js";
+
+const VIEWS = {
+  watch: { name: "Watch it learn", show: watch, lead: "Every run below this folder, also while it trains." },
+  predict: { name: "Prediction", show: predict, subject: "image",
+    lead: "The five most likely classes, averaged over the image and its mirror image, as in scenelab predict." },
+  explain: { name: "Where it looks", show: explain, subject: "image",
+    lead: "Each map shows which pixels change one score, by one method. Two methods may disagree." },
+  attack: { name: "What fools it", show: attack, subject: "image",
+    lead: "Change every pixel by at most ε until the network is wrong. The saved PNG is the adversarial example, value "
+      + "for value." },
+  look: { name: "What it sees", show: look, subject: "image",
+    lead: "The filters of the first layer, and what each layer makes of the image." },
+  convolve: { name: "Convolution", show: convolve, subject: "image",
+    lead: "One filter at one place: multiply, add up, write one number. Then move on." },
+  mistakes: { name: "Its mistakes", show: mistakes, subject: "network",
+    lead: "Every validation image, by its class and the predicted one." },
+  compare: { name: "Two networks", show: compare, subject: "networks",
+    lead: "Where two networks disagree on the same images." },
+};
+let shown = null, stop = () => {}, runs = [];
+
+function show() {
+  const name = state.view in VIEWS ? state.view : "watch", view = VIEWS[name];
+  const key = JSON.stringify([name, view.subject && [state.run, state.other, view.subject === "image" && state.image]]);
+  for (const tab of place("views").children) {
+    tab.href = link({ view: tab.dataset.view });
+    tab.toggleAttribute("aria-current", tab.dataset.view === name);
+    if (tab.dataset.view === name) tab.setAttribute("aria-current", "page");
+  }
+  if (key === shown) return;
+  shown = key;
+  stop();
+  notify("");
+  place("title").textContent = view.name;
+  document.title = `${view.name} · scenelab`;
+  place("lead").textContent = view.lead;
+  place("layout").classList.toggle("with-subject", Boolean(view.subject));
+  place("subject").hidden = !view.subject;
+  place("view").replaceChildren();
+  const control = new AbortController();
+  stop = () => control.abort();
+  if (view.subject) showSubject(view.subject, runs);
+  const missing = view.subject && (!state.run ? "Choose a network." : view.subject === "image" && !state.image
+    ? "Choose an image: drop or paste one, or take one of those offered." : "");
+  if (missing) place("view").append(h("p.card.soft", {}, missing));
+  else Promise.resolve(view.show(place("view"), control.signal)).catch(error => {
+    if (error.name !== "AbortError") notify(error.message);
+  });
+}
+
+async function begin() {
+  place("views").append(...Object.entries(VIEWS).map(([name, view]) =>
+    h("a", { href: link({ view: name }), "data-view": name }, view.name)));
+  try {
+    runs = (await ask("api/runs")).filter(run => run.has_network);
+    if (!state.run && runs.length) set({ run: runs[0].id, image: state.image || "synthetic:coast:1" });
+  } catch (error) { notify(error.message); }
+  onstate(show);
+  show();
+}
+begin();

@@ -1,0 +1,121 @@
+// What all views share: elements, the state in the link, requests, numbers, downloads.
+
+export const COLORS = ["#3b82f6", "#e8590c", "#2f9e44", "#ae3ec9", "#e03131", "#1098ad", "#b08900", "#7c8798"];
+
+/** Make an element: h("p.soft", {title: "…"}, "text", child). Values of false, null and undefined are left out. */
+export function h(kind, options = {}, ...children) {
+  const [name, ...classes] = kind.split(".");
+  const element = document.createElement(name);
+  if (classes.length) element.className = classes.join(" ");
+  for (const [key, value] of Object.entries(options)) {
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (key in element && key !== "list") element[key] = value;
+    else if (value !== false && value != null) element.setAttribute(key, value);
+  }
+  element.append(...children.flat().filter(child => child !== false && child != null));
+  return element;
+}
+
+export const place = name => document.getElementById(name);
+export const notify = text => { place("notice").textContent = text; };
+
+// The state is in the link, so that a link can be sent to somebody on this machine.
+const listeners = [];
+export let state = read();
+function read() { return Object.fromEntries(new URLSearchParams(location.hash.slice(1))); }
+export const link = changes => "#" + new URLSearchParams(clean({ ...state, ...changes }));
+function clean(values) { return Object.entries(values).filter(([, value]) => value != null && value !== ""); }
+export function set(changes, { push = false } = {}) {
+  const address = link(changes);
+  if (address === location.hash) return;
+  history[push ? "pushState" : "replaceState"](null, "", address);
+  state = read();
+  for (const listener of listeners) listener();
+}
+export const onstate = listener => listeners.push(listener);
+addEventListener("hashchange", () => { state = read(); for (const listener of listeners) listener(); });
+
+/** Ask the server; a refusal becomes an Error with the server's reason. */
+export async function ask(path, { body, signal, raw = false } = {}) {
+  const json = body && !(body instanceof Blob);
+  const options = { method: body ? "POST" : "GET", body: json ? JSON.stringify(body) : body, signal };
+  let response;
+  try { response = await fetch(path, options); } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The explorer does not answer; it may have been stopped.");
+  }
+  if (!response.ok) {
+    let reason = `The explorer refused this (${response.status}).`;
+    try { reason = (await response.json()).error || reason; } catch { /* no JSON */ }
+    throw new Error(reason);
+  }
+  return raw ? response : response.json();
+}
+export const runPath = (run, what) => `api/runs/${encodeURIComponent(run)}/${what}`;
+export const imagePath = (run, image) => "api/image?" + new URLSearchParams({ run, image });
+const networks = new Map();
+/** What a run's network is; asked once per page. */
+export function network(run) {
+  if (!networks.has(run)) {
+    const answer = ask(runPath(run, "network"));
+    networks.set(run, answer);
+    answer.catch(() => networks.delete(run));
+  }
+  return networks.get(run);
+}
+
+export const percent = (share, digits = 1) => share == null ? "–" : `${(100 * share).toFixed(digits)} %`;
+export const plain = name => name.replaceAll("_", " ").replaceAll("/", " ").trim();
+export function number(value) {
+  if (value == null || !Number.isFinite(value)) return "–";
+  const size = Math.abs(value);
+  if (size >= 1000) return Math.round(value).toLocaleString("en");
+  return size && size < 0.001 ? value.toExponential(1) : String(+value.toPrecision(4));
+}
+export function duration(seconds) {
+  if (seconds == null) return "–";
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  return seconds < 3600 ? `${(seconds / 60).toFixed(1)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+export function download(name, content, type) {
+  const url = typeof content === "string" && content.startsWith("data:") ? content
+    : URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
+  h("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}
+export const saveButton = (label, make) => h("button.tiny", { type: "button", onclick: make }, label);
+export function options(items, value) {
+  return items.map(item => {
+    const [key, label] = Array.isArray(item) ? item : [item, item];
+    return h("option", { value: key, selected: key === value }, label);
+  });
+}
+export function choice(label, items, value, change) {
+  return h("label", {}, label, h("select", { onchange: event => change(event.target.value) }, options(items, value)));
+}
+/** A slider with its value in its label; `change` is called while it moves. */
+export function slider(label, { min, max, step = 1, value, unit = "" }, change) {
+  const text = h("span"), input = h("input", { type: "range" });
+  const show = () => { text.textContent = `${label}: ${input.value}${unit}`; };
+  Object.assign(input, { min, max, step });
+  input.value = value;
+  input.addEventListener("input", () => { show(); change(+input.value); });
+  show();
+  return h("label", {}, text, input);
+}
+export function bars(guesses) {
+  return h("div.bars", {}, guesses.map(([category, share]) =>
+    h("div.bar", {}, h("span", {}, plain(category)), h("span", {}, percent(share)),
+      h("progress", { max: 1, value: share, "aria-label": `probability of ${plain(category)}` }))));
+}
+export function loadImage(source) {
+  return new Promise((resolve, reject) => {
+    const image = new Image();
+    image.onload = () => resolve(image);
+    image.onerror = () => reject(new Error("The image could not be shown."));
+    image.src = source;
+  });
+}
+/** The networks that are looked at: one, or two side by side. */
+export const sides = () => [state.run, state.other].filter((name, place, all) => name && all.indexOf(name) === place);

@@ -1,0 +1,142 @@
+"""Read run folders while they are written: a summary of each run, and its metrics from an offset on."""
+
+import json
+import math
+import os
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import ValidationError
+
+from scenelab.app.limits import METRICS_BYTES
+from scenelab.app.schemas import RunSummary
+from scenelab.errors import LabError, printable
+from scenelab.io import LOCK, read_object
+from scenelab.runs.config import RunConfig
+from scenelab.runs.provenance import TrainingResult
+from scenelab.runs.run import Run
+
+RECENT_SECONDS = 600.0  # a run on another machine is running if it has written within this time
+State = tuple[float, ...]
+
+
+class Summaries:
+    """Summaries of runs, made anew only where a file has changed or a process is training."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[State, RunSummary]] = {}
+
+    def of(self, runs: dict[str, Run]) -> list[RunSummary]:
+        """Return the summaries of runs by id, and forget all others."""
+        known = {}
+        for name, run in runs.items():
+            files = (run.config, run.metrics, run.timings, run.best, run.results / "training.json", run.folder / LOCK)
+            state = tuple(_modified(path) for path in files)
+            earlier = self._known.get(name)
+            is_current = earlier and earlier[0] == state and earlier[1].state != "running"
+            known[name] = earlier if earlier and is_current else (state, summarize(name, run))
+        self._known = known
+        return [summary for _, summary in known.values()]
+
+
+def summarize(name: str, run: Run) -> RunSummary:
+    """Return a run's summary; one that cannot be read has a problem instead."""
+    try:
+        return _summarize(name, run)
+    except (LabError, OSError, ValidationError) as error:
+        reason = printable(str(error).replace(str(run.folder), run.folder.name))
+        return RunSummary(id=name, state="unreadable", problem=reason)
+
+
+def _summarize(name: str, run: Run) -> RunSummary:
+    settings, (is_running, memory) = run.read_config(), _writer(run)
+    config, path = settings.train, run.results / "training.json"
+    result = TrainingResult.read(path) if path.exists() and not is_running else None
+    metrics = read_from(run.metrics, -METRICS_BYTES)[0]
+    times = _last(read_from(run.timings, -METRICS_BYTES)[0], b'"training_seconds"')
+    known: dict[str, Any] = {
+        "step": _last(metrics, b'"training_loss"').get("step"),
+        "steps": None if config.minutes else _total_steps(settings),
+        "seconds": times.get("training_seconds"),
+        "memory": memory,
+    }
+    if seconds := known["seconds"]:
+        known["rate"] = times["step"] * config.batch_size / seconds
+        total = 60 * config.minutes or (known["steps"] or 0) / times["step"] * seconds
+        known["seconds_left"] = max(0.0, total - seconds) if is_running and total else None
+    if result:
+        known |= {"step": result.steps, "steps": result.steps, "seconds": 60 * result.minutes}
+        known |= {"rate": result.images_per_second, "memory": result.peak_memory_bytes}
+        known |= {"parameters": result.parameters, "problem": printable(result.stopped)}
+    return RunSummary(
+        id=name,
+        state="running" if is_running else "finished" if result else "broken off",
+        recipe=config.recipe + (f", {config.adversarial.method}" if config.adversarial else ""),
+        model=config.model,
+        size=config.eval_size,
+        batch_size=config.batch_size,
+        has_network=run.best.exists(),
+        top1=_last(metrics, b'"top1"', without=b'"train"').get("top1"),
+        **known,
+    )
+
+
+def _writer(run: Run) -> tuple[bool, int | None]:
+    """Return whether a process writes the run, by the note in its lock, and the bytes of memory that it uses."""
+    lock = run.folder / LOCK
+    with suppress(OSError, ValueError, psutil.Error):
+        _, number, _, host = lock.read_text(errors="replace")[:300].split(" ", 3)
+        if host != socket.gethostname():
+            return time.time() - _modified(run.metrics) < RECENT_SECONDS, None
+        process = psutil.Process(int(number))
+        if process.create_time() <= _modified(lock) + 1:  # else the number is another process's by now
+            return True, process.memory_info().rss
+    return False, None
+
+
+def _total_steps(settings: RunConfig) -> int | None:
+    """Return the number of steps of a run, from the number of images in its cache; None if that is not there."""
+    config = settings.train
+    cache = Path(settings.cache) if settings.cache else Path(settings.data) / "packed"
+    with suppress(LabError, KeyError, TypeError):
+        images = read_object(cache / f"train-{config.stored_size}" / "manifest.json")["images"]
+        return max(1, round(config.epochs * math.ceil(round(images * (1 - config.holdout)) / config.batch_size)))
+    return None
+
+
+def _modified(path: Path) -> float:
+    with suppress(OSError):
+        return os.stat(path).st_mtime
+    return 0.0
+
+
+def read_from(path: Path, offset: int) -> tuple[bytes, int]:
+    """Return at most METRICS_BYTES of a file's complete lines from an offset on, and the offset.
+
+    A negative offset counts from the end. If the file is shorter than the offset, it is read from its beginning; if it
+    has vanished, it is empty.
+    """
+    with suppress(OSError), open(path, "rb") as file:
+        length = file.seek(0, os.SEEK_END)
+        start = max(0, length + offset) if offset < 0 else offset if offset <= length else 0
+        file.seek(start)
+        content = file.read(METRICS_BYTES)
+        return content[: content.rfind(b"\n") + 1], start
+    return b"", 0
+
+
+def _last(lines: bytes, word: bytes, *, without: bytes = b"\0") -> dict[str, Any]:
+    """Return the last JSON object with `word` in its line and not the other one; empty if there is none."""
+    end = len(lines)
+    while (place := lines.rfind(word, 0, end)) >= 0:
+        end = lines.rfind(b"\n", 0, place) + 1
+        line = lines[end : lines.find(b"\n", place)]
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict) and without not in line:
+                return row
+    return {}
