@@ -1,4 +1,4 @@
-"""Questions to the explorer, and the summary of a run, as they are in JSON."""
+"""Questions to the explorer, as they are in JSON."""
 
 from typing import Annotated, Literal
 
@@ -41,25 +41,3 @@ class LayerQuestion(Question):
 
     layer: Name
     channel: Annotated[int, Field(ge=0, le=100_000)] | None = None
-
-
-class RunSummary(Model):
-    """A row of the table of runs; None is unknown. Times are in seconds, top-1 in percent, memory in bytes."""
-
-    model_config = ConfigDict(allow_inf_nan=True)
-    id: str
-    state: Literal["running", "finished", "broken off", "unreadable"]
-    problem: str = ""
-    recipe: str = ""
-    model: str = ""
-    size: int = 0
-    batch_size: int = 0
-    has_network: bool = False
-    parameters: int | None = None
-    top1: float | None = None
-    step: int | None = None
-    steps: int | None = None
-    seconds: float | None = None
-    seconds_left: float | None = None
-    rate: float | None = None
-    memory: int | None = None

@@ -19,10 +19,19 @@ class Server(uvicorn.Server):
     def __init__(self, application: Application, listener: socket.socket, host: str) -> None:
         self.application, self.listener = application, listener
         self.address = f"http://{host if host != '0.0.0.0' else 'localhost'}:{listener.getsockname()[1]}"
-        app = application.build(LOOPBACK if host in LOOPBACK else ())
-        quiet = {"log_level": "warning", "access_log": False, "server_header": False}
-        bounds = {"limit_concurrency": CONNECTIONS, "timeout_keep_alive": 10, "timeout_graceful_shutdown": 2}
-        super().__init__(uvicorn.Config(app, http="h11", ws="none", loop="asyncio", lifespan="off", **quiet, **bounds))
+        config = uvicorn.Config(
+            application.build(LOOPBACK if host in LOOPBACK else ()),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_keep_alive=10,
+            timeout_graceful_shutdown=2,
+        )
+        super().__init__(config)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer requests until the process is asked to end; then end all attacks and forget all uploads."""

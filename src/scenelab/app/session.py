@@ -7,7 +7,7 @@ them, because they use a copy.
 import threading
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from matplotlib import colormaps
 from torch import Tensor, nn
 
 from scenelab.app import limits
-from scenelab.app.schemas import AttackQuestion, ExplainQuestion, LayerQuestion
+from scenelab.app.schemas import AttackQuestion, ExplainQuestion, LayerQuestion, Question
 from scenelab.attribution import METHODS
 from scenelab.attribution.grad_cam import has_feature_maps
 from scenelab.data.cache import MemmapDataset
@@ -30,6 +30,7 @@ from scenelab.evaluation.attribution_gallery import divide_by_mean, scale_maps
 from scenelab.evaluation.attribution_plots import COLORMAP
 from scenelab.evaluation.faithfulness import areas, deletion_insertion
 from scenelab.evaluation.feature_maps import feature_layers, feature_maps, receptive_fields, strongest_units
+from scenelab.evaluation.mistakes import compare, read_mistakes
 from scenelab.evaluation.predict import rank, spread_rows
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
@@ -38,7 +39,7 @@ from scenelab.runs.network import Stored
 from scenelab.runs.run import Run
 
 TARGETED = ("pgd", "fgsm")
-SCALE = 6.0  # multiple of a map's mean that has the brightest color, for all maps of all methods
+SCALE = 4.0  # multiple of a map's mean that has the brightest color, for all maps of all methods
 MAX_PATH = 200  # points of the path of an attack
 Square = UInt8[Tensor, "3 s s"]
 
@@ -63,7 +64,7 @@ class Session:
         """Channels and side of the output of each layer that has feature maps, by name."""
         return feature_layers(self.stored.model, self.stored.size)
 
-    def describe(self) -> dict[str, Any]:
+    def network(self) -> dict[str, Any]:
         """Return categories, input size, attribution methods, layers, and the labels of the validation images."""
         known = {"categories": self.stored.categories, "size": self.stored.size, "labels": [], "problem": ""}
         try:
@@ -81,7 +82,19 @@ class Session:
             raise LabError(f"there is no val image {row}; {self.name} has {len(self.dataset)}")
         return fit(self.dataset.gather(np.array([row]))[0], self.stored.size)
 
-    def predict(self, image: Square) -> list[tuple[str, float]]:
+    def show(self, image: Square) -> bytes:
+        """Return an image as PNG."""
+        return to_png(_to_batch(image)[0])
+
+    def mistakes(self) -> dict[str, Any]:
+        """Return the predictions of the run's evaluation; see `read_mistakes`."""
+        return read_mistakes(self.run, self.dataset)
+
+    def compare(self, other: "Session") -> dict[str, Any]:
+        """Return where this network and another one disagree; see `mistakes.compare`."""
+        return compare((self.run, self.dataset), (other.run, other.dataset), count=limits.DISAGREEMENTS)
+
+    def predict(self, image: Square, question: Question) -> list[tuple[str, float]]:
         """Return the top five categories with probabilities, from mean logits of the image and its mirror image."""
         return rank(self._mirror_averaged(_to_batch(image)), self.stored.categories, count=5)
 
@@ -95,7 +108,7 @@ class Session:
         Raises:
             LabError: the network does not support the method or does not know the category.
         """
-        methods, categories, images = self.describe()["methods"], self.stored.categories, _to_batch(image)
+        methods, categories, images = self.network()["methods"], self.stored.categories, _to_batch(image)
         if question.method not in methods:
             raise LabError(f"{self.name} has no maps by {question.method!r}; choose {', '.join(methods)}")
         if question.category not in (None, *categories):
@@ -120,19 +133,23 @@ class Session:
         the first one and the last one or the target, after each pass.
 
         Raises:
-            StoppedError: `stop` was set, or the attack took too long.
-            LabError: the target is unknown.
+            LabError: the target is unknown, or `stop` was set.
         """
-        clean, passes = _to_batch(image), Passes(self.fused, stop, report)
+        clean, logits, categories = _to_batch(image), [], self.stored.categories
+
+        def counted(images: Tensor) -> Tensor:
+            if stop.is_set():
+                raise LabError(f"the attack was stopped; it may take {limits.ATTACK_SECONDS:g} seconds")
+            output = self.fused(images)
+            logits.append(output.detach()[:1])
+            report(len(logits))
+            return output
+
         target = question.target if question.method in TARGETED else None
-        epsilon, categories = question.levels / 255, self.stored.categories
-        settings = AttackSettings(method=question.method, epsilon=epsilon, steps=question.steps, target=target)
-        timer = threading.Timer(limits.ATTACK_SECONDS, stop.set)
-        timer.start()
-        try:
-            result = attack_images(passes, clean, None, categories, settings)
-        finally:
-            timer.cancel()
+        if target not in (None, "least-likely", *categories):
+            raise LabError(f"{self.name} does not know {target!r}; choose one of its {len(categories)}")
+        settings = {"epsilon": question.levels / 255, "steps": question.steps, "target": target}
+        result = attack_images(counted, clean, None, categories, AttackSettings(method=question.method, **settings))
         with torch.no_grad():
             before, after = self.fused(clean), self.fused(result.images)
         first, last = int(before.argmax()), int(after.argmax())
@@ -141,15 +158,16 @@ class Session:
         largest = change.abs().max().item()
         amplified = 0.5 / largest if largest else 1.0
         outcome = "succeeded" if result.success[0] else "failed"
+        shares = torch.cat(logits).softmax(dim=1)[:, [first, last]]
         images = {"original": clean[0], "adversarial": result.images[0], "difference": 0.5 + amplified * change}
         return {
             **{name: to_url(pixels) for name, pixels in images.items()},
-            **{"amplified": amplified, "largest": largest, "passes": len(passes.logits)},
+            **{"amplified": amplified, "largest": largest, "passes": len(logits)},
             "before": rank(before, categories, count=5),
             "after": rank(after, categories, count=5),
             "outcome": "fooled before" if result.fooled_before[0] else outcome,
             "categories": (categories[first], categories[last]),
-            "path": passes.path([first, last]),
+            "path": shares[spread_rows(len(shares), MAX_PATH)].tolist(),
         }
 
     def features(self, image: Square, question: LayerQuestion) -> dict[str, Any]:
@@ -184,34 +202,6 @@ class Session:
         mean, std = (getattr(self.stored.model.normalize, name).flatten().tolist() for name in ("mean", "std"))
         known = {"weights": weights, "bias": bias, "mean": mean, "std": std}
         return {**known, "stride": conv.stride[0], "padding": conv.padding[0]}
-
-
-class StoppedError(Exception):
-    """Raised in an attack's thread to end an attack that was stopped."""
-
-
-@dataclass
-class Passes:
-    """A network that counts its forward passes, keeps the logits, and ends an attack whose `stop` is set."""
-
-    model: Classifier
-    stop: threading.Event
-    report: Callable[[int], Any]
-    logits: list[Tensor] = field(default_factory=list)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return the logits of a batch."""
-        if self.stop.is_set():
-            raise StoppedError
-        logits = self.model(images)
-        self.logits.append(logits[0].detach())
-        self.report(len(self.logits))
-        return logits
-
-    def path(self, labels: list[int]) -> list[list[float]]:
-        """Return the probabilities of categories after each pass, at most MAX_PATH of them."""
-        shares = torch.stack(self.logits).softmax(dim=1)[:, labels]
-        return shares[spread_rows(len(shares), MAX_PATH)].tolist()
 
 
 def open_session(run: Run, name: str, data: Path | None) -> Session:

@@ -9,47 +9,47 @@ import { watch } from "./watch.js";
 
 const VIEWS = {
   watch: { name: "Watch it learn", show: watch, lead: "Every run below this folder, also while it trains." },
-  predict: { name: "Prediction", show: predict, subject: "image",
+  predict: { name: "Prediction", show: predict, image: true, networks: true,
     lead: "The five most likely classes, averaged over the image and its mirror image, as in scenelab predict." },
-  explain: { name: "Where it looks", show: explain, subject: "image",
+  explain: { name: "Where it looks", show: explain, image: true, networks: true,
     lead: "Each map shows which pixels change one score, by one method. Two methods may disagree." },
-  attack: { name: "What fools it", show: attack, subject: "image",
+  attack: { name: "What fools it", show: attack, image: true, networks: true,
     lead: "Change every pixel by at most ε until the network is wrong. The saved PNG is the adversarial example, value "
       + "for value." },
-  look: { name: "What it sees", show: look, subject: "image",
+  look: { name: "What it sees", show: look, image: true,
     lead: "The filters of the first layer, and what each layer makes of the image." },
-  convolve: { name: "Convolution", show: convolve, subject: "image",
+  convolve: { name: "Convolution", show: convolve, image: true,
     lead: "One filter at one place: multiply, add up, write one number. Then move on." },
-  mistakes: { name: "Its mistakes", show: mistakes, subject: "network",
+  mistakes: { name: "Its mistakes", show: mistakes,
     lead: "Every validation image, by its class and the predicted one." },
-  compare: { name: "Two networks", show: compare, subject: "networks",
+  compare: { name: "Two networks", show: compare, networks: true,
     lead: "Where two networks disagree on the same images." },
 };
 let shown = null, stop = () => {}, runs = [];
 
 function show() {
-  const name = state.view in VIEWS ? state.view : "watch", view = VIEWS[name];
-  const key = JSON.stringify([name, view.subject && [state.run, state.other, view.subject === "image" && state.image]]);
+  const name = state.view in VIEWS ? state.view : "watch", view = VIEWS[name], hasSubject = name !== "watch";
   for (const tab of place("views").children) {
     tab.href = link({ view: tab.dataset.view });
-    tab.toggleAttribute("aria-current", tab.dataset.view === name);
-    if (tab.dataset.view === name) tab.setAttribute("aria-current", "page");
+    if (tab.dataset.view === name) tab.setAttribute("aria-current", "page"); else tab.removeAttribute("aria-current");
   }
+  const key = [name, hasSubject && state.run, view.networks && state.other, view.image && state.image].join();
   if (key === shown) return;
   shown = key;
   stop();
+  const control = new AbortController();
+  stop = () => control.abort();
   notify("");
   place("title").textContent = view.name;
   document.title = `${view.name} · scenelab`;
   place("lead").textContent = view.lead;
-  place("layout").classList.toggle("with-subject", Boolean(view.subject));
-  place("subject").hidden = !view.subject;
+  place("layout").classList.toggle("with-subject", hasSubject);
+  place("subject").hidden = !hasSubject;
+  place("subject").replaceChildren();
   place("view").replaceChildren();
-  const control = new AbortController();
-  stop = () => control.abort();
-  if (view.subject) showSubject(view.subject, runs);
-  const missing = view.subject && (!state.run ? "Choose a network." : view.subject === "image" && !state.image
-    ? "Choose an image: drop or paste one, or take one of those offered." : "");
+  if (hasSubject) showSubject(view, runs);
+  const missing = hasSubject && (!state.run ? "Choose a network; one appears here after its first evaluation."
+    : view.image && !state.image && "Choose an image: drop or paste one, or take one of those offered.");
   if (missing) place("view").append(h("p.card.soft", {}, missing));
   else Promise.resolve(view.show(place("view"), control.signal)).catch(error => {
     if (error.name !== "AbortError") notify(error.message);

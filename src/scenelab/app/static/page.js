@@ -118,4 +118,40 @@ export function loadImage(source) {
   });
 }
 /** The networks that are looked at: one, or two side by side. */
-export const sides = () => [state.run, state.other].filter((name, place, all) => name && all.indexOf(name) === place);
+export const sides = () => [...new Set([state.run, state.other].filter(Boolean))];
+/** Put a frame around a part of a square of a size. */
+export function frame(box, y0, y1, x0, x1, size) {
+  const [top, height, left, width] = [y0, y1 - y0, x0, x1 - x0].map(v => `${100 * v / size}%`);
+  Object.assign(box.style, { top, height, left, width });
+  return box;
+}
+const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+/** Let arrow keys and the pointer choose one of count() × count() cells of a square; return a function that does so. */
+export function walk(element, name, count, show, locate = share => Math.floor(share * count())) {
+  let at = [0, 0];
+  const go = (...cell) => {
+    at = cell.map(v => Math.max(0, Math.min(count() - 1, v)));
+    show(...at);
+  };
+  const point = event => {
+    const box = element.getBoundingClientRect();
+    go(locate((event.clientY - box.top) / box.height), locate((event.clientX - box.left) / box.width));
+  };
+  for (const [key, value] of Object.entries({ tabindex: 0, role: "application", "aria-label": `${name}; arrow keys move` }))
+    element.setAttribute(key, value);
+  element.addEventListener("pointerdown", point);
+  element.addEventListener("pointermove", event => { if (event.buttons) point(event); });
+  element.addEventListener("keydown", event => {
+    const step = STEPS[event.key];
+    if (!step) return;
+    event.preventDefault();
+    go(at[0] + step[0], at[1] + step[1]);
+  });
+  return go;
+}
+/** Show a view anew after its settings have changed. */
+export function again(view, show, signal, changes) {
+  set(changes);
+  view.replaceChildren();
+  show(view, signal).catch(error => { if (error.name !== "AbortError") notify(error.message); });
+}

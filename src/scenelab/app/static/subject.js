@@ -1,9 +1,8 @@
 // The panel of the image and the networks that the other views look at.
 
-import { ask, choice, h, imagePath, network, notify, place, plain, set, state } from "./page.js";
+import { ask, choice, h, imagePath, network, notify, options, place, plain, set, state } from "./page.js";
 
-const SCENES = ["bedroom", "coast", "corridor", "desert", "forest", "harbor", "highway", "library", "mountain", "skyscraper",
-  "waterfall", "wheat_field"];
+const SCENES = ("bedroom coast corridor desert forest harbor highway library mountain skyscraper waterfall wheat_field").split(" ");
 const files = new Map(); // by name on the server, to send them again when it has forgotten them
 let chosen = { scene: "coast", category: "" }, generation = 0;
 
@@ -59,37 +58,40 @@ async function picture(box, caption) {
   if (mine === generation) caption.textContent = text;
 }
 
-export function showSubject(kind, runs) {
+/** Show the panel for a view of one network, of `networks`, or also of an image. */
+export function showSubject({ image, networks }, runs) {
   const panel = place("subject"), names = runs.map(run => run.id);
   if (state.run && !names.includes(state.run)) names.unshift(state.run);
-  const first = choice("Network", names, state.run, run => set({ run }, { push: true }));
   const others = [["", "none"], ...names.filter(name => name !== state.run).map(name => [name, name])];
-  const second = choice("Compared with", others, state.other || "", other => set({ other }, { push: true }));
-  panel.replaceChildren(first, ...(kind === "network" ? [] : [second]));
-  if (kind !== "image") return;
-  const input = h("input", { type: "file", accept: "image/*", id: "file", onchange: event => upload(event.target.files[0]) });
+  panel.replaceChildren(choice("Network", names, state.run, run => set({ run }, { push: true })),
+    networks && choice("Compared with", others, state.other || "", other => set({ other }, { push: true })) || "");
+  if (!image) return;
+  const input = h("input", { type: "file", accept: "image/*", id: "file", onchange: () => upload(input.files[0]) });
   const box = h("div.picture"), caption = h("p.soft", { id: "truth" });
-  const drop = h("div.drop", {
-    ondragover: event => { event.preventDefault(); drop.classList.add("over"); },
-    ondragleave: () => drop.classList.remove("over"),
-    ondrop: event => { event.preventDefault(); drop.classList.remove("over"); upload(event.dataTransfer.files[0]); },
-  }, input, h("label", { htmlFor: "file" }, "Choose, drop or paste an image"));
-  const scene = choice("Synthetic scene", SCENES.map(name => [name, plain(name)]), chosen.scene,
-    value => { chosen.scene = value; });
-  const draw = () => set({ image: `synthetic:${chosen.scene}:${random(100000)}` }, { push: true });
-  const category = h("select", { onchange: event => { chosen.category = event.target.value; } }, h("option", { value: "" }, "any class"));
-  const another = h("button", { type: "button", onclick: () => valImage(chosen.category) }, "Another");
-  panel.append(h("figure", {}, box, caption), drop, h("div", {}, h("label", {}, "Validation image", category), another),
-    h("div", {}, scene, h("button", { type: "button", onclick: draw }, "Another scene")));
+  const drop = h("div.drop", {}, input, h("label", { htmlFor: "file" }, "Choose, drop or paste an image"));
+  const scene = h("select", { onchange: () => { chosen.scene = scene.value; } },
+    options(SCENES.map(name => [name, plain(name)]), chosen.scene));
+  const draw = () => set({ image: `synthetic:${scene.value}:${random(100000)}` }, { push: true });
+  const category = h("select", { onchange: () => { chosen.category = category.value; } }, options([["", "any class"]]));
+  const another = h("button", { type: "button", onclick: () => valImage(category.value) }, "Another");
+  panel.append(h("figure", {}, box, caption), drop,
+    h("div.pair", {}, h("label", {}, "Validation image", category), another),
+    h("div.pair", {}, h("label", {}, "Synthetic scene", scene), h("button", { type: "button", onclick: draw }, "Draw one")));
   picture(box, caption);
   if (state.run) network(state.run).then(known => {
-    category.append(...known.categories.map(name => h("option", { value: name, selected: name === chosen.category }, plain(name))));
+    category.append(...options(known.categories.map(name => [name, plain(name)]), chosen.category));
     another.disabled = !known.labels.length;
     another.title = known.problem;
   }).catch(error => notify(error.message));
 }
 
+const takesImages = () => place("file") !== null;
 addEventListener("paste", event => {
   const file = [...event.clipboardData.files].find(each => each.type.startsWith("image/"));
-  if (file && state.view && !["watch", "mistakes", "compare"].includes(state.view)) upload(file);
+  if (file && takesImages()) upload(file);
+});
+addEventListener("dragover", event => event.preventDefault());
+addEventListener("drop", event => {
+  event.preventDefault();
+  if (takesImages()) upload(event.dataTransfer.files[0]);
 });

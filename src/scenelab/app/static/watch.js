@@ -14,6 +14,7 @@ const COLUMNS = [
   ["memory", "memory", run => run.memory && `${number(Math.round(run.memory / 2 ** 20))} MiB`],
   ["parameters", "parameters", run => run.parameters && number(run.parameters)],
 ];
+const STATES = { running: "span.good", unreadable: "span.bad", "broken off": "span.warn", finished: "span" };
 const NUMBERS = new Set(["top1", "progress", "seconds", "seconds_left", "rate", "memory", "parameters"]);
 const logs = new Map();
 
@@ -59,18 +60,17 @@ function secondsAt(times, step) {
 }
 
 export async function watch(view, signal) {
-  let runs = [], order = state.sort || "id", selected = state.runs == null ? null : state.runs.split("|").filter(Boolean);
+  let runs = [], order = state.sort || "id", selected = state.runs?.split("|").filter(Boolean);
   const charts = { loss: new Chart("Loss, nats"), top1: new Chart("Top-1 accuracy, %"),
     rate: new Chart("Speed, images/s"), lr: new Chart("Learning rate") };
   const body = h("tbody"), head = h("tr"), empty = h("p.soft");
   const table = h("div.table", { tabindex: 0, role: "region", "aria-label": "runs" },
     h("table", {}, h("thead", {}, head), body));
-  const filter = h("input", { type: "search", value: state.filter || "",
-    oninput: event => { set({ filter: event.target.value }); list(); } });
+  const filter = h("input", { type: "search", value: state.find || "", oninput: () => { set({ find: filter.value }); list(); } });
   const axes = [["step", "steps"], ["minute", "minutes"], ["image", "images"]];
   const controls = h("div.row", {}, h("label", {}, "Filter the runs", filter),
     choice("Axis", axes, state.axis || "step", value => { set({ axis: value }); draw(); }),
-    slider("Smoothing", { min: 0, max: 99, value: state.smooth ?? 60, unit: " %" }, value => { set({ smooth: value }); draw(); }),
+    slider("Smoothing", { min: 0, max: 99, value: state.smooth ?? 60, unit: " %" }, smooth => { set({ smooth }); draw(); }),
     h("label.inline", {}, h("input", { type: "checkbox", checked: state.log === "1",
       onchange: event => { set({ log: event.target.checked ? 1 : null }); draw(); } }), "logarithmic loss and rates"));
   view.append(h("div.card", {}, controls), table, empty,
@@ -91,7 +91,8 @@ export async function watch(view, signal) {
   function list() {
     const key = order.replace("-", ""), sign = order.startsWith("-") ? -1 : 1;
     const words = filter.value.toLowerCase().split(/\s+/);
-    const matches = run => words.every(word => `${run.id} ${run.state} ${run.recipe} ${run.model}`.toLowerCase().includes(word));
+    const text = run => `${run.id} ${run.state} ${run.recipe} ${run.model}`.toLowerCase();
+    const matches = run => words.every(word => text(run).includes(word));
     const value = run => key === "progress" ? run.share : run[key];
     const compare = (a, b) => value(a) == null ? 1 : value(b) == null ? -1
       : sign * (typeof value(a) === "string" ? value(a).localeCompare(value(b)) : value(a) - value(b));
@@ -106,14 +107,15 @@ export async function watch(view, signal) {
     body.replaceChildren(...rows.map(run => {
       const on = selected.includes(run.id), swatch = h("span.swatch");
       if (on) swatch.style.background = color(run.id);
-      const cells = COLUMNS.map(([name, , text]) => h(NUMBERS.has(name) ? "td.number" : "td", {
-        ...(name === "state" ? { class: { running: "good", unreadable: "bad", "broken off": "warn" }[run.state] } : {}),
-        title: name === "state" ? run.problem : "" }, name === "id" ? [swatch, run.id] : text(run) ?? "–"));
+      const cells = COLUMNS.map(([name, , text]) => h(NUMBERS.has(name) ? "td.number" : "td", {},
+        name === "id" ? [swatch, run.id] : name === "state" ? h(STATES[run.state], { title: run.problem }, run.state)
+          : text(run) ?? "–"));
       const box = h("input", { type: "checkbox", checked: on, "aria-label": `show ${run.id}`,
         onchange: event => toggle(run.id, event.target.checked) });
-      const inside = run.has_network && h("a", { href: link({ view: "predict", run: run.id }), "aria-label": `take ${run.id} apart` },
-        "take apart");
-      return h("tr", {}, h("td", {}, box), cells, h("td", {}, inside || h("span.soft", {}, "no network yet")));
+      const target = link({ view: "predict", run: run.id, image: state.image || "synthetic:coast:1" });
+      const inside = run.has_network ? h("a", { href: target, "aria-label": `take ${run.id} apart` }, "take apart")
+        : h("span.soft", {}, run.problem || "no network yet");
+      return h("tr", {}, h("td", {}, box), cells, h("td", {}, inside));
     }));
     if (focus) view.querySelector(`[aria-label="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
     empty.textContent = rows.length ? `${rows.length} of ${runs.length} runs; up to ${MOST} in the charts`
@@ -133,12 +135,12 @@ export async function watch(view, signal) {
         { ...look, name: `${name}, training`, points: smooth(raw, share), raw });
       for (const split of new Set(data.epochs.filter(row => "top1" in row).map(row => row.split))) {
         const rows = data.epochs.filter(row => row.split === split), dash = split === "train" ? "5 4" : "";
-        series.top1.push({ ...look, name: `${name}, ${split}`, dash, points: rows.map(row => [x(row), row.top1]) });
-        if (split !== "train" && "loss" in rows[0])
-          series.loss.push({ ...look, name: `${name}, ${split}`, dash: "2 3", points: rows.map(row => [x(row), row.loss]) });
+        const line = key => rows.map(row => [x(row), row[key]]), title = `${name}, ${split}`;
+        series.top1.push({ ...look, name: title, dash, points: line("top1") });
+        if (split !== "train") series.loss.push({ ...look, name: title, dash: "2 3", points: line("loss") });
       }
-      const pairs = data.times.slice(1).map((row, i) => [row, data.times[i]]).filter(([b, a]) => b.training_seconds > a.training_seconds);
-      const rates = pairs.map(([b, a]) => [x(b), (b.step - a.step) * run.batch_size / (b.training_seconds - a.training_seconds)]);
+      const rates = data.times.slice(1).map((row, i) => [x(row), (row.step - data.times[i].step) * run.batch_size
+        / (row.training_seconds - data.times[i].training_seconds)]).filter(([, rate]) => rate > 0 && rate < Infinity);
       series.rate.push({ ...look, name, points: smooth(rates, share), raw: rates });
       series.lr.push({ ...look, name, points: data.steps.map(row => [x(row), row.learning_rate]) });
     }

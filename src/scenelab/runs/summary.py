@@ -7,21 +7,43 @@ import socket
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
-from scenelab.app.limits import METRICS_BYTES
-from scenelab.app.schemas import RunSummary
 from scenelab.errors import LabError, printable
 from scenelab.io import LOCK, read_object
 from scenelab.runs.config import RunConfig
 from scenelab.runs.provenance import TrainingResult
 from scenelab.runs.run import Run
+from scenelab.schema import Model
 
+READ_BYTES = 2**22  # at once
 RECENT_SECONDS = 600.0  # a run on another machine is running if it has written within this time
 State = tuple[float, ...]
+
+
+class RunSummary(Model):
+    """Progress of a run; None is unknown. Times are in seconds, top-1 in percent, memory in bytes."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+    id: str
+    state: Literal["running", "finished", "broken off", "unreadable"]
+    problem: str = ""
+    recipe: str = ""
+    model: str = ""
+    size: int = 0
+    batch_size: int = 0
+    has_network: bool = False
+    parameters: int | None = None
+    top1: float | None = None
+    step: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    seconds_left: float | None = None
+    rate: float | None = None
+    memory: int | None = None
 
 
 class Summaries:
@@ -56,8 +78,8 @@ def _summarize(name: str, run: Run) -> RunSummary:
     settings, (is_running, memory) = run.read_config(), _writer(run)
     config, path = settings.train, run.results / "training.json"
     result = TrainingResult.read(path) if path.exists() and not is_running else None
-    metrics = read_from(run.metrics, -METRICS_BYTES)[0]
-    times = _last(read_from(run.timings, -METRICS_BYTES)[0], b'"training_seconds"')
+    metrics = read_from(run.metrics, -READ_BYTES)[0]
+    times = _last(read_from(run.timings, -READ_BYTES)[0], b'"training_seconds"')
     known: dict[str, Any] = {
         "step": _last(metrics, b'"training_loss"').get("step"),
         "steps": None if config.minutes else _total_steps(settings),
@@ -115,7 +137,7 @@ def _modified(path: Path) -> float:
 
 
 def read_from(path: Path, offset: int) -> tuple[bytes, int]:
-    """Return at most METRICS_BYTES of a file's complete lines from an offset on, and the offset.
+    """Return at most READ_BYTES of a file's complete lines from an offset on, and the offset.
 
     A negative offset counts from the end. If the file is shorter than the offset, it is read from its beginning; if it
     has vanished, it is empty.
@@ -124,7 +146,7 @@ def read_from(path: Path, offset: int) -> tuple[bytes, int]:
         length = file.seek(0, os.SEEK_END)
         start = max(0, length + offset) if offset < 0 else offset if offset <= length else 0
         file.seek(start)
-        content = file.read(METRICS_BYTES)
+        content = file.read(READ_BYTES)
         return content[: content.rfind(b"\n") + 1], start
     return b"", 0
 
