@@ -1,21 +1,21 @@
 // What all views share: elements, the state in the link, requests, numbers, downloads.
-
 export const COLORS = ["#3b82f6", "#e8590c", "#2f9e44", "#ae3ec9", "#e03131", "#1098ad", "#b08900", "#7c8798"];
-
-/** Make an element: h("p.soft", {title: "…"}, "text", child). Values of false, null and undefined are left out. */
-export function h(kind, options = {}, ...children) {
-  const [name, ...classes] = kind.split(".");
-  const element = document.createElement(name);
+/** Make an element: h("p.soft", {title: "…"}, "text", child); options and children may be left out or false. */
+export function h(kind, ...children) {
+  const [name, ...classes] = kind.split("."), element = document.createElement(name);
+  const options = children[0]?.constructor === Object ? children.shift() : {};
   if (classes.length) element.className = classes.join(" ");
+  if (name === "button") element.type = "button";
   for (const [key, value] of Object.entries(options)) {
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-    else if (key in element && key !== "list") element[key] = value;
-    else if (value !== false && value != null) element.setAttribute(key, value);
+    else if (key in element) element[key] = value;
+    else element.setAttribute(key, value);
   }
   element.append(...children.flat().filter(child => child !== false && child != null));
   return element;
 }
-
+export const card = (title, ...children) => h("div.card", h("h2", title), ...children);
+export const soft = (...text) => h("p.soft", ...text);
 export const place = name => document.getElementById(name);
 export const notify = text => { place("notice").textContent = text; };
 
@@ -23,18 +23,20 @@ export const notify = text => { place("notice").textContent = text; };
 const listeners = [];
 export let state = read();
 function read() { return Object.fromEntries(new URLSearchParams(location.hash.slice(1))); }
-export const link = changes => "#" + new URLSearchParams(clean({ ...state, ...changes }));
-function clean(values) { return Object.entries(values).filter(([, value]) => value != null && value !== ""); }
+function changed() {
+  state = read();
+  listeners.forEach(listener => listener());
+}
+export const link = changes => "#" + new URLSearchParams(Object.entries({ ...state, ...changes })
+  .filter(([, value]) => value != null && value !== ""));
 export function set(changes, { push = false } = {}) {
   const address = link(changes);
   if (address === location.hash) return;
   history[push ? "pushState" : "replaceState"](null, "", address);
-  state = read();
-  for (const listener of listeners) listener();
+  changed();
 }
 export const onstate = listener => listeners.push(listener);
-addEventListener("hashchange", () => { state = read(); for (const listener of listeners) listener(); });
-
+addEventListener("hashchange", changed);
 /** Ask the server; a refusal becomes an Error with the server's reason. */
 export async function ask(path, { body, signal, raw = false } = {}) {
   const json = body && !(body instanceof Blob);
@@ -63,7 +65,6 @@ export function network(run) {
   }
   return networks.get(run);
 }
-
 export const percent = (share, digits = 1) => share == null ? "–" : `${(100 * share).toFixed(digits)} %`;
 export const plain = name => name.replaceAll("_", " ").replaceAll("/", " ").trim();
 export function number(value) {
@@ -77,22 +78,17 @@ export function duration(seconds) {
   if (seconds < 60) return `${Math.round(seconds)} s`;
   return seconds < 3600 ? `${(seconds / 60).toFixed(1)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
-
 export function download(name, content, type) {
   const url = typeof content === "string" && content.startsWith("data:") ? content
     : URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
   h("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
-export const saveButton = (label, make) => h("button.tiny", { type: "button", onclick: make }, label);
-export function options(items, value) {
-  return items.map(item => {
-    const [key, label] = Array.isArray(item) ? item : [item, item];
-    return h("option", { value: key, selected: key === value }, label);
-  });
-}
+export const saveButton = (label, onclick) => h("button.tiny", { onclick }, label);
+export const options = (items, value) => items.map(item => [item].flat()).map(([key, label = key]) =>
+  h("option", { value: key, selected: key === value }, label));
 export function choice(label, items, value, change) {
-  return h("label", {}, label, h("select", { onchange: event => change(event.target.value) }, options(items, value)));
+  return h("label", label, h("select", { onchange: event => change(event.target.value) }, options(items, value)));
 }
 /** A slider with its value in its label; `change` is called while it moves. */
 export function slider(label, { min, max, step = 1, value, unit = "" }, change) {
@@ -102,11 +98,11 @@ export function slider(label, { min, max, step = 1, value, unit = "" }, change) 
   input.value = value;
   input.addEventListener("input", () => { show(); change(+input.value); });
   show();
-  return h("label", {}, text, input);
+  return h("label", text, input);
 }
 export function bars(guesses) {
-  return h("div.bars", {}, guesses.map(([category, share]) =>
-    h("div.bar", {}, h("span", {}, plain(category)), h("span", {}, percent(share)),
+  return h("div.bars", guesses.map(([category, share]) =>
+    h("div.bar", h("span", plain(category)), h("span", percent(share)),
       h("progress", { max: 1, value: share, "aria-label": `probability of ${plain(category)}` }))));
 }
 export function loadImage(source) {
@@ -126,7 +122,7 @@ export function frame(box, y0, y1, x0, x1, size) {
   return box;
 }
 const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-/** Let arrow keys and the pointer choose one of count() × count() cells of a square; return a function that does so. */
+/** Let arrow keys and the pointer choose one of count() × count() cells of a square; return a function that does. */
 export function walk(element, name, count, show, locate = share => Math.floor(share * count())) {
   let at = [0, 0];
   const go = (...cell) => {
@@ -137,8 +133,8 @@ export function walk(element, name, count, show, locate = share => Math.floor(sh
     const box = element.getBoundingClientRect();
     go(locate((event.clientY - box.top) / box.height), locate((event.clientX - box.left) / box.width));
   };
-  for (const [key, value] of Object.entries({ tabindex: 0, role: "application", "aria-label": `${name}; arrow keys move` }))
-    element.setAttribute(key, value);
+  const attributes = { tabindex: 0, role: "application", "aria-label": `${name}; arrow keys move` };
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   element.addEventListener("pointerdown", point);
   element.addEventListener("pointermove", event => { if (event.buttons) point(event); });
   element.addEventListener("keydown", event => {
@@ -150,8 +146,8 @@ export function walk(element, name, count, show, locate = share => Math.floor(sh
   return go;
 }
 /** Show a view anew after its settings have changed. */
-export function again(view, show, signal, changes) {
+export async function again(view, show, signal, changes) {
   set(changes);
   view.replaceChildren();
-  show(view, signal).catch(error => { if (error.name !== "AbortError") notify(error.message); });
+  try { await show(view, signal); } catch (error) { if (error.name !== "AbortError") notify(error.message); }
 }

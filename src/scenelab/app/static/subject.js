@@ -2,14 +2,16 @@
 
 import { ask, choice, h, imagePath, network, notify, options, place, plain, set, state } from "./page.js";
 
-const SCENES = ("bedroom coast corridor desert forest harbor highway library mountain skyscraper waterfall wheat_field").split(" ");
+const SCENES = "bedroom coast corridor desert forest harbor highway library mountain skyscraper waterfall wheat_field";
+const MOST_BYTES = 20 * 2 ** 20;
 const files = new Map(); // by name on the server, to send them again when it has forgotten them
 let chosen = { scene: "coast", category: "" }, generation = 0;
 
 /** Send an image file and look at it. */
-export async function upload(file) {
+async function upload(file) {
   if (!file) return;
-  notify("");
+  notify(file.size > MOST_BYTES ? "The file is too large; expected at most 20 MiB." : "");
+  if (file.size > MOST_BYTES) return;
   place("subject").setAttribute("aria-busy", "true");
   try {
     const { image } = await ask(`api/images?name=${encodeURIComponent(file.name || "pasted")}`, { body: file });
@@ -20,7 +22,6 @@ export async function upload(file) {
     notify(error.message);
   } finally { place("subject").removeAttribute("aria-busy"); }
 }
-
 const random = count => Math.floor(Math.random() * count);
 
 async function valImage(category) {
@@ -31,7 +32,7 @@ async function valImage(category) {
 }
 
 /** What is known of the image: its true class, if it is a validation image. */
-export async function truth() {
+async function truth() {
   const [kind, rest] = (state.image || "").split(":");
   if (kind === "upload") return files.has(state.image) ? files.get(state.image).name : "an upload";
   if (kind === "synthetic") return `a synthetic ${plain(rest)}`;
@@ -39,19 +40,15 @@ export async function truth() {
   return `a ${split} image of ${plain(categories[labels[rest]] ?? "?")}`;
 }
 
-async function picture(box, caption) {
-  const mine = ++generation;
-  box.replaceChildren();
-  caption.textContent = "";
+async function picture(box, caption, mine) {
   if (!state.run || !state.image) return;
   const image = h("img", { alt: "the image as the network sees it", src: imagePath(state.run, state.image) });
   image.onerror = async () => {
     if (mine !== generation) return;
     const file = files.get(state.image);
-    files.delete(state.image);
-    if (file) return upload(file);
-    const reason = await ask(imagePath(state.run, state.image), { raw: true }).catch(error => error.message);
-    notify(typeof reason === "string" ? reason : "The image could not be shown.");
+    image.onerror = null;
+    if (file) return upload(file).then(() => { image.src += "&again"; });
+    await ask(imagePath(state.run, state.image), { raw: true }).catch(error => notify(error.message));
   };
   box.append(image);
   const text = await truth().catch(() => "");
@@ -59,8 +56,10 @@ async function picture(box, caption) {
 }
 
 /** Show the panel for a view of one network, of `networks`, or also of an image. */
-export function showSubject({ image, networks }, runs) {
-  const panel = place("subject"), names = runs.map(run => run.id);
+export async function showSubject({ image, networks }) {
+  const mine = ++generation, panel = place("subject");
+  const names = (await ask("api/runs")).filter(run => run.has_network).map(run => run.id);
+  if (mine !== generation) return;
   if (state.run && !names.includes(state.run)) names.unshift(state.run);
   const others = [["", "none"], ...names.filter(name => name !== state.run).map(name => [name, name])];
   panel.replaceChildren(choice("Network", names, state.run, run => set({ run }, { push: true })),
@@ -68,16 +67,16 @@ export function showSubject({ image, networks }, runs) {
   if (!image) return;
   const input = h("input", { type: "file", accept: "image/*", id: "file", onchange: () => upload(input.files[0]) });
   const box = h("div.picture"), caption = h("p.soft", { id: "truth" });
-  const drop = h("div.drop", {}, input, h("label", { htmlFor: "file" }, "Choose, drop or paste an image"));
+  const drop = h("div.drop", input, h("label", { htmlFor: "file" }, "Choose, drop or paste an image"));
   const scene = h("select", { onchange: () => { chosen.scene = scene.value; } },
-    options(SCENES.map(name => [name, plain(name)]), chosen.scene));
+    options(SCENES.split(" ").map(name => [name, plain(name)]), chosen.scene));
   const draw = () => set({ image: `synthetic:${scene.value}:${random(100000)}` }, { push: true });
   const category = h("select", { onchange: () => { chosen.category = category.value; } }, options([["", "any class"]]));
-  const another = h("button", { type: "button", onclick: () => valImage(category.value) }, "Another");
-  panel.append(h("figure", {}, box, caption), drop,
-    h("div.pair", {}, h("label", {}, "Validation image", category), another),
-    h("div.pair", {}, h("label", {}, "Synthetic scene", scene), h("button", { type: "button", onclick: draw }, "Draw one")));
-  picture(box, caption);
+  const another = h("button", { onclick: () => valImage(category.value) }, "Another");
+  panel.append(h("figure", box, caption), drop,
+    h("div.pair", h("label", "Validation image", category), another),
+    h("div.pair", h("label", "Synthetic scene", scene), h("button", { onclick: draw }, "Draw one")));
+  picture(box, caption, mine);
   if (state.run) network(state.run).then(known => {
     category.append(...options(known.categories.map(name => [name, plain(name)]), chosen.category));
     another.disabled = !known.labels.length;

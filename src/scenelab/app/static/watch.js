@@ -1,6 +1,7 @@
 // Watch it learn: the table of runs, and the curves of the selected ones while they train.
 
-import { ask, choice, COLORS, duration, h, link, notify, number, percent, runPath, set, slider, state } from "./page.js";
+import { ask, choice, COLORS, duration, h, link, notify, number, percent, runPath, set, slider, state }
+  from "./page.js";
 import { Chart, smooth } from "./plot.js";
 
 const SECONDS = 2, MOST = 8; // between two looks; runs in the charts
@@ -25,7 +26,7 @@ function parse(text) {
 
 /** Read what a run has written since the last time; a run that resumed writes some steps again. */
 async function read(run, signal) {
-  const log = logs.get(run) || { metrics: 0, timings: 0, steps: [], epochs: [], times: [] };
+  const log = logs.get(run) || { metrics: 0, timings: 0, steps: [], epochs: [], times: [], clock: new Map() };
   logs.set(run, log);
   for (const file of ["metrics", "timings"]) {
     for (;;) {
@@ -35,9 +36,10 @@ async function read(run, signal) {
       log[file] = start + new TextEncoder().encode(text).length;
       for (const row of parse(text)) {
         const list = log[file === "timings" ? "times" : "training_loss" in row ? "steps" : "epochs"];
-        const again = (other) => other.step > row.step || (other.step === row.step && other.split === row.split);
-        while (list.length && again(list.at(-1))) list.pop();
+        const again = other => other.step > row.step || (other.step === row.step && other.split === row.split);
+        if (list.at(-1)?.step >= row.step) list.splice(0, list.length, ...list.filter(other => !again(other)));
         list.push(row);
+        if (file === "timings") log.clock.set(row.step, row.training_seconds);
       }
       if (text.length < 2 ** 21) break;
     }
@@ -45,48 +47,40 @@ async function read(run, signal) {
   return log;
 }
 
-/** Seconds in training steps at a step: between two known ones, in proportion. */
-function secondsAt(times, step) {
-  let low = 0, high = times.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (times[middle].step < step) low = middle + 1; else high = middle;
-  }
-  const after = times[low] || times.at(-1), before = times[low - 1] || { step: 0, training_seconds: 0 };
-  if (!after) return NaN;
-  if (after === before) return before.training_seconds * step / before.step;
-  return before.training_seconds
-    + (step - before.step) / (after.step - before.step) * (after.training_seconds - before.training_seconds);
+/** Seconds in training steps at a step; in proportion where they are not known, as in runs of earlier versions. */
+function secondsAt({ times, clock }, step) {
+  const last = times.at(-1);
+  return clock.get(step) ?? (last ? step * last.training_seconds / last.step : NaN);
 }
 
 export async function watch(view, signal) {
-  let runs = [], order = state.sort || "id", selected = state.runs?.split("|").filter(Boolean);
+  let runs = [], shown = "", order = state.sort || "id", selected = state.runs?.split("|").filter(Boolean);
   const charts = { loss: new Chart("Loss, nats"), top1: new Chart("Top-1 accuracy, %"),
     rate: new Chart("Speed, images/s"), lr: new Chart("Learning rate") };
   const body = h("tbody"), head = h("tr"), empty = h("p.soft");
   const table = h("div.table", { tabindex: 0, role: "region", "aria-label": "runs" },
-    h("table", {}, h("thead", {}, head), body));
-  const filter = h("input", { type: "search", value: state.find || "", oninput: () => { set({ find: filter.value }); list(); } });
+    h("table", h("thead", head), body));
+  const filter = h("input", { type: "search", value: state.find || "" });
+  filter.addEventListener("input", () => apply({ find: filter.value }, list));
   const axes = [["step", "steps"], ["minute", "minutes"], ["image", "images"]];
-  const controls = h("div.row", {}, h("label", {}, "Filter the runs", filter),
-    choice("Axis", axes, state.axis || "step", value => { set({ axis: value }); draw(); }),
-    slider("Smoothing", { min: 0, max: 99, value: state.smooth ?? 60, unit: " %" }, smooth => { set({ smooth }); draw(); }),
-    h("label.inline", {}, h("input", { type: "checkbox", checked: state.log === "1",
-      onchange: event => { set({ log: event.target.checked ? 1 : null }); draw(); } }), "logarithmic loss and rates"));
-  view.append(h("div.card", {}, controls), table, empty,
-    h("div.grid.wide", {}, Object.values(charts).map(chart => chart.element)));
+  const controls = h("div.row", h("label", "Filter the runs", filter),
+    choice("Axis", axes, state.axis || "step", axis => apply({ axis }, draw)),
+    slider("Smoothing", { min: 0, max: 99, value: state.smooth ?? 60, unit: " %" }, smooth => apply({ smooth }, draw)),
+    h("label.inline", h("input", { type: "checkbox", checked: state.log === "1",
+      onchange: event => apply({ log: event.target.checked ? 1 : null }, draw) }), "logarithmic loss and rates"));
+  view.append(h("div.card", controls), table, empty,
+    h("div.grid.wide", Object.values(charts).map(chart => chart.element)));
 
+  function apply(changes, show) {
+    set(changes);
+    show();
+  }
   const color = name => COLORS[selected.indexOf(name) % COLORS.length];
   function toggle(name, on) {
     selected = on ? [...selected, name].slice(-MOST) : selected.filter(other => other !== name);
     set({ runs: selected.join("|") || "|" });
     list();
     look();
-  }
-  function sort(key) {
-    order = order === key ? `-${key}` : key;
-    set({ sort: order });
-    list();
   }
   function list() {
     const key = order.replace("-", ""), sign = order.startsWith("-") ? -1 : 1;
@@ -97,12 +91,15 @@ export async function watch(view, signal) {
     const compare = (a, b) => value(a) == null ? 1 : value(b) == null ? -1
       : sign * (typeof value(a) === "string" ? value(a).localeCompare(value(b)) : value(a) - value(b));
     const focus = document.activeElement?.getAttribute("aria-label");
-    head.replaceChildren(h("th", {}, "show"), ...COLUMNS.map(([name, label]) => {
+    head.replaceChildren(h("th", "show"), ...COLUMNS.map(([name, label]) => {
       const sorted = key === name ? (sign > 0 ? "ascending" : "descending") : "none";
       const arrow = { ascending: " ↑", descending: " ↓", none: "" }[sorted];
       return h(NUMBERS.has(name) ? "th.number" : "th", { "aria-sort": sorted },
-        h("button", { type: "button", "aria-label": `sort by ${label}`, onclick: () => sort(name) }, label + arrow));
-    }), h("th", {}, "look inside"));
+        h("button", { "aria-label": `sort by ${label}`, onclick: () => {
+          order = order === name ? `-${name}` : name;
+          apply({ sort: order }, list);
+        } }, label + arrow));
+    }), h("th", "look inside"));
     const rows = runs.filter(matches).sort(compare);
     body.replaceChildren(...rows.map(run => {
       const on = selected.includes(run.id), swatch = h("span.swatch");
@@ -114,8 +111,8 @@ export async function watch(view, signal) {
         onchange: event => toggle(run.id, event.target.checked) });
       const target = link({ view: "predict", run: run.id, image: state.image || "synthetic:coast:1" });
       const inside = run.has_network ? h("a", { href: target, "aria-label": `take ${run.id} apart` }, "take apart")
-        : h("span.soft", {}, run.problem || "no network yet");
-      return h("tr", {}, h("td", {}, box), cells, h("td", {}, inside));
+        : h("span.soft", run.problem || "no network yet");
+      return h("tr", h("td", box), cells, h("td", inside));
     }));
     if (focus) view.querySelector(`[aria-label="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
     empty.textContent = rows.length ? `${rows.length} of ${runs.length} runs; up to ${MOST} in the charts`
@@ -128,7 +125,7 @@ export async function watch(view, signal) {
     for (const name of selected) {
       const data = logs.get(name), run = runs.find(each => each.id === name);
       if (!data || !run) continue;
-      const x = row => axis === "minute" ? secondsAt(data.times, row.step) / 60
+      const x = row => axis === "minute" ? secondsAt(data, row.step) / 60
         : axis === "image" ? row.step * run.batch_size : row.step;
       const raw = data.steps.map(row => [x(row), row.training_loss]), look = { color: color(name) };
       series.loss.push({ ...look, name, points: raw, faint: true },
@@ -145,7 +142,8 @@ export async function watch(view, signal) {
       series.lr.push({ ...look, name, points: data.steps.map(row => [x(row), row.learning_rate]) });
     }
     const xLabel = { step: "step", minute: "minute, in training steps", image: "image" }[axis];
-    for (const [name, chart] of Object.entries(charts)) chart.update(series[name], { xLabel, log: log && name !== "top1" });
+    for (const [name, chart] of Object.entries(charts))
+      chart.update(series[name], { xLabel, log: log && name !== "top1" });
   }
 
   async function look() {
@@ -167,7 +165,8 @@ export async function watch(view, signal) {
           const first = [...runs].sort((a, b) => (b.state === "running") - (a.state === "running"));
           selected = first.filter(run => run.state !== "unreadable").slice(0, 3).map(run => run.id);
         }
-        list();
+        if (JSON.stringify(runs) !== shown) list();
+        shown = JSON.stringify(runs);
         await look();
         notify("");
       } catch (error) {
