@@ -112,9 +112,10 @@ def _writer(run: Run) -> tuple[bool, int | None]:
     lock = run.folder / LOCK
     with suppress(OSError, ValueError, psutil.Error):
         _, number, _, host = lock.read_text(errors="replace")[:300].split(" ", 3)
+        process_id = int(number)
         if host != socket.gethostname():
             return time.time() - _modified(run.metrics) < RECENT_SECONDS, None
-        process = psutil.Process(int(number))
+        process = psutil.Process(process_id)
         if process.create_time() <= _modified(lock) + 1:  # else the number is another process's by now
             return True, process.memory_info().rss
     return False, None
