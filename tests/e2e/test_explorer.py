@@ -125,6 +125,11 @@ def upload(page, path: Path) -> None:
     page.set_input_files("#file", str(path))
 
 
+def field(page, label: str):
+    """What is chosen or set under a label."""
+    return page.locator("label", has_text=re.compile(f"^{label}")).locator("select, input")
+
+
 def guesses(page, title: str = "untrained") -> list[str]:
     card = page.locator(".card", has=page.get_by_role("heading", name=title, exact=True))
     card.locator(".bar").first.wait_for(timeout=PATIENCE)
@@ -149,14 +154,14 @@ def test_runs_are_watched_while_they_train(page, address, folder):
     loss.get_by_text("untrained, val 1.5").wait_for(timeout=PATIENCE)
     with open(folder / "untrained" / "metrics.jsonl", "a") as file:
         file.write(json.dumps({"step": 31, "training_loss": 0.0625, "learning_rate": 0.1}) + "\n")
-    page.get_by_label("Smoothing").fill("0")
+    field(page, "Smoothing").fill("0")
     loss.get_by_text("untrained, training 0.0625").wait_for(timeout=PATIENCE)
-    page.get_by_label("Axis").select_option("image")
+    field(page, "Axis").select_option("image")
     loss.locator("svg").focus()
     page.keyboard.press("ArrowLeft")
     loss.get_by_text(re.compile("image 7,7..")).wait_for(timeout=PATIENCE)  # 31 steps of 256 images, less 1/50
     page.get_by_label("sort by top-1").click()
-    page.get_by_label("Filter").fill("grüße")
+    field(page, "Filter").fill("grüße")
     assert rows.count() == 1
     assert "sort=top1" in page.url
     page.get_by_role("checkbox", name=re.compile("show course")).check()
@@ -194,7 +199,7 @@ def test_an_uploaded_image_gets_the_guesses_of_predict_from_two_networks(page, a
     assert "upload" in page.url
     page.reload()  # the link holds the state
     assert guesses(page) == predicted(folder / "untrained", photo, capsys)
-    page.get_by_label("Validation image").select_option("coast")
+    field(page, "Validation image").select_option("coast")
     page.get_by_role("button", name="Another").click()
     page.get_by_text("a val image of coast").wait_for(timeout=PATIENCE)
     page.get_by_role("button", name="Draw one").click()
@@ -226,13 +231,14 @@ def test_all_maps_are_shown_and_saved(page, address):
     page.get_by_text("area").nth(6).wait_for(timeout=PATIENCE)
     maps = page.locator("figure .picture img[alt^=map]")
     assert maps.count() == 7
-    page.get_by_label("Opacity").fill("25")
+    field(page, "Opacity").fill("25")
     assert maps.first.evaluate("image => image.style.opacity") == "0.25"
-    page.get_by_label("Class to explain").select_option("coast")
+    field(page, "Class to explain").select_option("coast")
     page.get_by_text("for coast").nth(6).wait_for(timeout=PATIENCE)
     with page.expect_download() as download:
         page.locator("figure", has_text="occlusion").get_by_role("button", name="PNG").first.click()
-    assert Image.open(download.value.path()).size == (512, 512)
+    with Image.open(download.value.path()) as image:
+        assert image.size == (512, 512)
 
 
 def test_an_attack_fools_and_its_png_still_does(page, address, tmp_path):
@@ -246,7 +252,7 @@ def test_an_attack_fools_and_its_png_still_does(page, address, tmp_path):
         page.locator("figure", has_text="adversarial").get_by_role("button", name="PNG").first.click()
     download.value.save_as(tmp_path / "adversarial.png")
     upload(page, tmp_path / "adversarial.png")
-    page.get_by_label("ε").fill("0")
+    field(page, "ε").fill("0")
     page.get_by_role("button", name="Attack", exact=True).click()
     page.get_by_text("The attack failed.").wait_for(timeout=PATIENCE)
     assert page.locator(".two > div").first.locator("span").first.inner_text() == after
@@ -277,8 +283,8 @@ def test_another_image_ends_the_attack_on_the_one_before(attacked, photo):
 
 
 def test_a_second_attack_takes_the_place_of_the_first(attacked):
-    attacked.get_by_label("Attack", exact=True).select_option("fgsm")
-    attacked.get_by_label("ε").fill("8")
+    field(attacked, "Attack").select_option("fgsm")
+    field(attacked, "ε").fill("8")
     attacked.get_by_role("button", name="Attack", exact=True).click()
     attacked.get_by_text("→").wait_for(timeout=PATIENCE)
     assert attacked.locator("img[alt=adversarial]").count() == 1
@@ -335,10 +341,10 @@ def test_convolution_by_hand_is_that_of_the_network(page, address):
     box = place.bounding_box()
     page.mouse.click(box["x"] + box["width"] - 2, box["y"] + 2)
     page.get_by_text("row 0, column 13").wait_for()
-    page.get_by_label("Filter").select_option("mean")
-    page.get_by_label("Kernel").fill("7")
-    page.get_by_label("Stride").fill("4")
-    page.get_by_label("Padding").fill("0")
+    field(page, "Filter").select_option("mean")
+    field(page, "Kernel").fill("7")
+    field(page, "Stride").fill("4")
+    field(page, "Padding").fill("0")
     page.get_by_text("= 6: 6×6 numbers").wait_for()
     page.get_by_role("button", name="Slide").click()
     page.get_by_text("36 computed").wait_for(timeout=PATIENCE)
@@ -362,7 +368,7 @@ def test_mistakes_are_clicked_through_to_the_images(page, address, categories):
 def test_two_networks_are_compared(page, address):
     open_view(page, address, "compare")
     page.get_by_text("Choose a second network").wait_for(timeout=PATIENCE)
-    page.get_by_label("Compared with").select_option("course/grüße 你好")
+    field(page, "Compared with").select_option("course/grüße 你好")
     page.get_by_text("paired on 36 images").wait_for(timeout=PATIENCE)
     counts = page.locator(".grid > .card .big").all_inner_texts()
     assert sum(map(int, counts)) == 36

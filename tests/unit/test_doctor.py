@@ -32,7 +32,7 @@ def test_what_is_there_is_named_and_needs_no_fix(capsys):
     ("module", "part", "fix"),
     [
         ("onnx", "onnx", "pip install 'scenelab[export]'"),
-        ("gradio", "gradio", "pip install 'scenelab[web]'"),
+        ("starlette", "starlette", "pip install 'scenelab[app]'"),
         ("tensorboard", "tensorboard", "pip install tensorboard"),
         ("torchvision", "torch", "pip install torch torchvision"),
     ],

@@ -91,7 +91,10 @@ def test_a_run_that_cannot_be_read_says_why_without_its_place(run, spoil):
 def test_rows_that_are_none_are_left_out(run):
     write_rows(run, 10)
     with open(run.metrics, "ab") as file:
-        file.write(b'{"step": 11, "training_loss": NaN, "learning_rate": 1}\n["top1"]\n"top1\n{"top1": 99')
+        file.write(b'{"step": 11, "training_loss": NaN, "learning_rate": 1}\n["top1"]\n"top1\n{"top1": 99\n')
+        file.write(
+            b'{"step": "x", "learning_rate": 1}\n{"step": 1e99, "top1": 3}\n{"step": 20, "top1": "3"}\n{"top1": 9'
+        )
     summary = summarize("run", run)
     assert (summary.step, summary.top1) == (11, 1.0)
 

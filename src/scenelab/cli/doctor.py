@@ -19,7 +19,7 @@ MIN_FREE = 5 << 30  # bytes: MiniPlaces, its cache and a run
 MIN_MEMORY = 4 << 30
 OPTIONAL = {  # module by the commands that need it, and the extra of scenelab that installs it
     "tensorboard": ("training curves in a browser", ""),
-    "gradio": ("app", "web"),
+    "starlette": ("app", "app"),
     "onnx": ("export to ONNX", "export"),
     "onnxruntime": ("export to ONNX", "export"),
     "safetensors": ("export to safetensors", "export"),

@@ -20,6 +20,7 @@ from scenelab.runs.run import Run
 from scenelab.schema import Model
 
 READ_BYTES = 2**22  # at once
+MAX_COUNT = 1e15  # of a number in a row of metrics
 RECENT_SECONDS = 600.0  # a run on another machine is running if it has written within this time
 State = tuple[float, ...]
 
@@ -38,7 +39,7 @@ class RunSummary(Model):
     has_network: bool = False
     parameters: int | None = None
     top1: float | None = None
-    step: int | None = None
+    step: float | None = None
     steps: int | None = None
     seconds: float | None = None
     seconds_left: float | None = None
@@ -79,14 +80,14 @@ def _summarize(name: str, run: Run) -> RunSummary:
     config, path = settings.train, run.results / "training.json"
     result = TrainingResult.read(path) if path.exists() and not is_running else None
     metrics = read_from(run.metrics, -READ_BYTES)[0]
-    times = _last(read_from(run.timings, -READ_BYTES)[0], b'"training_seconds"')
+    times = _last(read_from(run.timings, -READ_BYTES)[0], "training_seconds")
     known: dict[str, Any] = {
-        "step": _last(metrics, b'"training_loss"').get("step"),
+        "step": _last(metrics, "learning_rate").get("step"),
         "steps": None if config.minutes else _total_steps(settings),
         "seconds": times.get("training_seconds"),
         "memory": memory,
     }
-    if seconds := known["seconds"]:
+    if (seconds := known["seconds"]) and times["step"]:
         known["rate"] = times["step"] * config.batch_size / seconds
         total = 60 * config.minutes or (known["steps"] or 0) / times["step"] * seconds
         known["seconds_left"] = max(0.0, total - seconds) if is_running and total else None
@@ -102,7 +103,7 @@ def _summarize(name: str, run: Run) -> RunSummary:
         size=config.eval_size,
         batch_size=config.batch_size,
         has_network=run.best.exists(),
-        top1=_last(metrics, b'"top1"', without=b'"train"').get("top1"),
+        top1=_last(metrics, "top1", without=b'"train"').get("top1"),
         **known,
     )
 
@@ -152,14 +153,18 @@ def read_from(path: Path, offset: int) -> tuple[bytes, int]:
     return b"", 0
 
 
-def _last(lines: bytes, word: bytes, *, without: bytes = b"\0") -> dict[str, Any]:
-    """Return the last JSON object with `word` in its line and not the other one; empty if there is none."""
-    end = len(lines)
+def _last(lines: bytes, key: str, *, without: bytes = b"\0") -> dict[str, Any]:
+    """Return the last row with numbers as `key` and `step` and without another word in its line, or an empty one."""
+    end, word = len(lines), f'"{key}"'.encode()
     while (place := lines.rfind(word, 0, end)) >= 0:
         end = lines.rfind(b"\n", 0, place) + 1
         line = lines[end : lines.find(b"\n", place)]
         with suppress(ValueError, RecursionError):
             row = json.loads(line)
-            if isinstance(row, dict) and without not in line:
+            if isinstance(row, dict) and _is_count(row.get("step")) and _is_count(row.get(key)) and without not in line:
                 return row
     return {}
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < MAX_COUNT
