@@ -453,3 +453,16 @@ def test_wrong_arguments_are_refused(untrained, tmp_path, capsys, address):
     ):
         assert main.run(["app", *arguments]) == 1
         assert message in capsys.readouterr().err
+
+
+def test_training_is_watched(scenes, tmp_path):
+    command = f"train demo --data {scenes} --out {tmp_path / 'run'} --epochs 1 --threads 1 --watch".split()
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen([sys.executable, "-m", "scenelab", *command], **options) as process:
+        lines = iter(process.stdout.readline, "")
+        address = next(found[0] for line in lines if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        assert requests.get(f"{address}/api/runs", timeout=20).status_code == 200
+        rest = "".join(lines)
+        assert process.wait(120) == 0, rest
+    with pytest.raises(requests.ConnectionError):
+        requests.get(address, timeout=5)

@@ -40,17 +40,19 @@ class Catalog:
         names = [root.name for root in self.roots if Run(root).config.exists()]
         if len(set(names)) < len(names):
             raise LabError("two of the runs have the same name; rename a folder, or name each once")
-        self._scanned, self._runs = float("-inf"), dict[str, Run]()
+        self._next_scan, self._runs = float("-inf"), dict[str, Run]()
         self._sessions: OrderedDict[tuple[str, int, int], Session] = OrderedDict()
 
     def runs(self) -> dict[str, Run]:
         """Return all runs by id. Networks that are shipped with the package belong here, too."""
-        if time.monotonic() - self._scanned > SCAN_SECONDS:
+        began = time.monotonic()
+        if began > self._next_scan:
             found: dict[str, Run] = {}
             for root in self.roots:
                 for name, folder in _find(root):
                     found.setdefault(printable(name), Run(folder))
-            self._runs, self._scanned = dict(sorted(found.items())[:RUNS]), time.monotonic()
+            self._runs, now = dict(sorted(found.items())[:RUNS]), time.monotonic()
+            self._next_scan = now + max(SCAN_SECONDS, 20 * (now - began))  # a folder with all images takes long
         return self._runs
 
     def run(self, name: str) -> Run:

@@ -109,7 +109,7 @@ function verdict(answer, target) {
 
 function showAttack(column, answer) {
   const notes = { original: "", adversarial: "", difference: `, ${answer.amplified.toFixed(0)} times as strong` };
-  const chart = new Chart("Probabilities during the attack", { xLabel: "forward pass", yRange: [0, 1] });
+  const chart = new Chart("Probabilities", { xLabel: "forward pass", yRange: [0, 1] });
   column.append(h("div.three", Object.entries(notes).map(([name, note]) => h("figure",
     h("div.picture", h("img", { src: answer[name], alt: name })),
     h("figcaption.head", name + note, saveButton("PNG", () => download(`${name}.png`, answer[name])))))),
