@@ -115,9 +115,10 @@ def test_other_methods_are_refused(client, method):
 
 
 def test_long_bodies_are_refused(client):
-    small, upload = f"{client.address}/api/predict", f"{client.address}/api/images"
-    assert requests.post(small, data=b"x" * limits.JSON_BYTES).status_code == 400
-    assert requests.post(small, data=b"x" * (limits.JSON_BYTES + 1)).status_code == 413
+    upload = f"{client.address}/api/images"
+    for name in ("predict", "explain", "features", "attack"):
+        for length, status in ((limits.JSON_BYTES, 400), (limits.JSON_BYTES + 1, 413)):
+            assert requests.post(f"{client.address}/api/{name}", data=b"x" * length).status_code == status
     assert requests.post(upload, data=bytes(limits.UPLOAD_BYTES + 1)).status_code == 413
     pieces = (bytes(2**20) for _ in range(limits.UPLOAD_BYTES // 2**20 + 1))  # without a length
     assert requests.post(upload, data=pieces).status_code == 413
