@@ -18,7 +18,7 @@ def app(
     host: Annotated[str, arg(metavar="HOST")] = "127.0.0.1",
     port: Annotated[int, arg(metavar="PORT")] = 7860,
 ) -> None:
-    """Watch runs while they train, and take their networks apart, in a browser.
+    """Watch runs train and take networks apart, in a browser.
 
     Example: scenelab app runs
 
