@@ -1,7 +1,4 @@
-"""The explorer: a local web application that shows runs while they train, and what their networks compute.
-
-`Application` answers requests, `serve` listens to them. Nothing here imports torch before the first picture.
-"""
+"""The explorer: a local web application that shows runs while they train, and what their networks compute."""
 
 from typing import TYPE_CHECKING
 

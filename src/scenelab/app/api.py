@@ -1,7 +1,6 @@
 """The explorer's routes: JSON answers, uploads, and attacks as server-sent events.
 
-Threads ask the networks one at a time, decode uploads one at a time, and run a few attacks, so that the server itself
-always answers. Torch is imported by the first of them.
+Threads ask the networks and decode uploads one at a time, and run a few attacks, so the server itself always answers.
 """
 
 import asyncio
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
 STATIC = Path(__file__).parent / "static"
 PROGRESS_SECONDS = 0.1
-ERRORS: list[type[Exception]] = [LabError, ValidationError, HTTPException, ClientDisconnect]
 Kind = TypeVar("Kind", bound=Question)
 
 
@@ -55,23 +53,22 @@ class Application:
 
     def build(self, hosts: tuple[str, ...]) -> Starlette:
         """Return the ASGI application, which answers under the host names `hosts` only; empty for all names."""
-        run, post, small = "/api/runs/{run:path}", partial(Route, methods=["POST"]), limits.JSON_BYTES
+        run, post = "/api/runs/{run:path}", partial(Route, methods=["POST"])
+        questions = {"predict": Question, "explain": ExplainQuestion, "features": LayerQuestion}
         routes = [
             Route("/api/runs", self.runs),
             *(Route(f"{run}/{name}", partial(self.log, name)) for name in ("metrics", "timings")),
             *(Route(f"{run}/{name}", partial(self.about, name)) for name in ("network", "filters", "mistakes")),
             Route("/api/compare", self.compare),
             Route("/api/image", self.image),
-            post("/api/images", self.upload, max_body_size=limits.UPLOAD_BYTES),
-            post("/api/attack", self.attack, max_body_size=small),
-            *(
-                post(f"/api/{name}", partial(self.answer, kind, name), max_body_size=small)
-                for name, kind in {"predict": Question, "explain": ExplainQuestion, "features": LayerQuestion}.items()
-            ),
+            post("/api/images", self.upload),
+            post("/api/attack", self.attack),
+            *(post(f"/api/{name}", partial(self.answer, kind, name)) for name, kind in questions.items()),
             Mount("/", StaticFiles(directory=STATIC, html=True)),
         ]
-        guard, handlers = Middleware(Guard, hosts=hosts), dict.fromkeys(ERRORS, _refuse)
-        return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)  # pyright: ignore[reportArgumentType]
+        guard = Middleware(Guard, hosts=hosts)
+        handlers: Any = dict.fromkeys((LabError, ValidationError, HTTPException, ClientDisconnect), _refuse)
+        return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
 
     def warm_up(self) -> None:
         """Start the decoding process and import torch, so that both are ready before the first image."""
@@ -117,7 +114,7 @@ class Application:
 
     async def upload(self, request: Request) -> Response:
         """POST /api/images?name=FILE, with an image file as the body: decode it and keep it in memory."""
-        data, name = await _read(request), Path(request.query_params.get("name", "")).name
+        data, name = await _read(request, limits.UPLOAD_BYTES), Path(request.query_params.get("name", "")).name
         add = lambda: self.images.add(data, name or "upload", self.catalog.sizes())  # noqa: E731
         return _json(await run_sync(add, limiter=self.decoding))
 
@@ -174,7 +171,7 @@ def _json(value: Any) -> Response:
 
 
 def _refuse(request: Request, error: Exception) -> Response:
-    """Return the response to a request that failed with one of ERRORS."""
+    """Return the response to a request that failed."""
     status = getattr(error, "status_code", 404 if isinstance(error, UnknownError) else 400)
     reason = describe(error) if isinstance(error, ValidationError) else getattr(error, "detail", str(error))
     return Response(to_json({"error": reason}), status, media_type="application/json")
@@ -184,8 +181,18 @@ async def _parse(request: Request, kind: type[Kind]) -> Kind:
     return kind.model_validate_json(await _read(request))
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, limit: int = limits.JSON_BYTES) -> bytes:
+    """Return a request's body; raise an HTTPException if it is too long or takes too long."""
+
+    async def read() -> bytes:
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > limit:
+                raise HTTPException(413, f"the body is longer than {limit} bytes")
+        return bytes(body)
+
     try:
-        return await asyncio.wait_for(request.body(), limits.BODY_SECONDS)
+        return await asyncio.wait_for(read(), limits.BODY_SECONDS)
     except asyncio.TimeoutError as error:
         raise HTTPException(408, f"the body did not arrive within {limits.BODY_SECONDS:g} seconds") from error

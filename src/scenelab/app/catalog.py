@@ -4,6 +4,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,10 +67,8 @@ class Catalog:
         """Return the sides in pixels of all networks' input images."""
         sizes = set()
         for run in self.runs().values():
-            try:
+            with suppress(LabError):  # it is listed with its problem
                 sizes.add(run.read_config().train.eval_size)
-            except LabError:
-                continue  # it is listed with its problem
         return sizes
 
     def session(self, name: str) -> "Session":

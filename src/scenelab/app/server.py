@@ -21,11 +21,9 @@ class Server(uvicorn.Server):
         self.address = f"http://{host if host != '0.0.0.0' else 'localhost'}:{listener.getsockname()[1]}"
         config = uvicorn.Config(
             application.build(LOOPBACK if host in LOOPBACK else ()),
-            http="h11",
             ws="none",
             lifespan="off",
             log_level="warning",
-            access_log=False,
             server_header=False,
             limit_concurrency=CONNECTIONS,
             timeout_keep_alive=10,
