@@ -41,7 +41,7 @@ class Feature:
             raise LabError(problem)
 
 
-APP = Feature("the explorer", "app", ("gradio",))
+APP = Feature("the explorer", "app", ("starlette", "uvicorn"))
 ONNX = Feature("export to ONNX", "export", ("onnx", "onnxruntime", "onnxscript"))
 PDF = Feature("the report as PDF", "report", ("weasyprint",))
 TENSORBOARD = Feature("a log for TensorBoard", "tensorboard", ("tensorboard",))

@@ -22,7 +22,7 @@ report run --out out --card
 doctor
 """
 MISSING = {
-    "app none": "the explorer needs gradio; install it with: ",
+    "app none": "the explorer needs starlette; install it with: ",
     "export none": "export to ONNX needs onnx; install it with: ",
     "grade none --out grades": "grading needs tensorboard; install it with: ",
 }
