@@ -41,12 +41,12 @@ class Feature:
             raise LabError(problem)
 
 
-APP = Feature("the explorer", "app", ("gradio",))
-EXPORT = Feature("export to ONNX", "export", ("onnx", "onnxruntime", "onnxscript"))
+APP = Feature("the explorer", "app", ("starlette", "uvicorn"))
+ONNX = Feature("export to ONNX", "export", ("onnx", "onnxruntime", "onnxscript"))
 PDF = Feature("the report as PDF", "report", ("weasyprint",))
 TENSORBOARD = Feature("a log for TensorBoard", "tensorboard", ("tensorboard",))
 GRADING = Feature("grading", "grading", ("tensorboard", "scipy"))  # students' files import them
-FEATURES = (TENSORBOARD, PDF, APP, EXPORT, GRADING)
+FEATURES = (TENSORBOARD, PDF, APP, ONNX, GRADING)
 
 
 def pip_install(*requirements: str) -> str:

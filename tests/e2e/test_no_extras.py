@@ -16,11 +16,13 @@ evaluate run
 predict run scenes/images/test/00000001.jpg
 explain run --limit 1 --methods gradient
 attack run --limit 2 --steps 2
+export run --format safetensors
+predict run/export/model.safetensors scenes/images/test/00000001.jpg
 report run --out out --card
 doctor
 """
 MISSING = {
-    "app none": "the explorer needs gradio; install it with: ",
+    "app none": "the explorer needs starlette; install it with: ",
     "export none": "export to ONNX needs onnx; install it with: ",
     "grade none --out grades": "grading needs tensorboard; install it with: ",
 }

@@ -29,14 +29,14 @@ def test_what_is_there_is_named_and_needs_no_fix(capsys):
     found = findings(capsys)
     assert found["torch"]["found"].startswith("2.")
     assert found["device"]["found"] in ("cpu", "cuda", "mps")
-    assert not any(found[name]["fix"] for name in ("Python", "torch", "device", "sandbox", "gradio"))
+    assert not any(found[name]["fix"] for name in ("Python", "torch", "device", "sandbox", "starlette, uvicorn"))
 
 
 @pytest.mark.parametrize(
     ("module", "part", "fix"),
     [
         ("onnx", "onnx, onnxruntime, onnxscript", 'pip install "scenelab[export]"'),
-        ("gradio", "gradio", 'pip install "scenelab[app]"'),
+        ("starlette", "starlette, uvicorn", 'pip install "scenelab[app]"'),
         ("weasyprint", "weasyprint", 'pip install "scenelab[report]"'),
         ("tensorboard", "tensorboard", 'pip install "scenelab[tensorboard]"'),
         ("torchvision", "torch", "pip install torch torchvision"),
@@ -71,7 +71,9 @@ def test_a_package_that_cannot_be_imported_is_named_with_the_reason(monkeypatch,
         raise RuntimeError(f"{name} was built for another system\nmore")
 
     monkeypatch.setattr(doctor, "import_module", broken)
-    assert findings(capsys)["gradio"]["found"] == "cannot be imported: gradio was built for another system"
+    assert (
+        findings(capsys)["starlette, uvicorn"]["found"] == "cannot be imported: starlette was built for another system"
+    )
 
 
 def test_too_little_disk_and_a_missing_sandbox_are_named(monkeypatch, capsys):

@@ -2,13 +2,15 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from scenelab.cli.output import print_table
-from scenelab.progress import LogProgress, RichProgress
+from scenelab.progress import LogProgress, RichProgress, make_progress, progress
 from scenelab.terminal import FALLBACK, prepare_streams, say
 
 SIGNAL = """
@@ -66,6 +68,21 @@ def test_untrusted_text_sends_nothing_to_the_terminal(capsys):
     stream = display._bar.console.file = io.StringIO()
     display.epoch(text)
     assert stream.getvalue() == expected
+
+
+def test_a_bar_in_a_notebook_is_an_output_of_the_cell(monkeypatch, capsys):
+    shown = []
+    output = SimpleNamespace(update=lambda bar: shown.append(bar._repr_mimebundle_([], [])["text/html"]))
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda bar, display_id: output)
+    clock = [0.0]
+    monkeypatch.setattr("scenelab.progress.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    assert isinstance(make_progress(), RichProgress)
+    with progress("packing", 8) as advance:
+        for clock[0] in (0.1, 0.5, 0.6, 0.7):
+            advance(2)
+    assert [re.findall("./8", html) for html in shown] == [["4/8"], ["8/8"]]
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_name_with_line_feeds_forges_no_line(capsys):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from scenelab.errors import LabError
-from scenelab.extras import EXPORT
+from scenelab.extras import ONNX
 from scenelab.io import explain_write_errors, sync_folder, temporary_folder
 from scenelab.models.normalize import Classifier
 from scenelab.runs.network import Stored
@@ -35,7 +35,7 @@ BATCH_SIZE = 16
 def require_packages(format: Format) -> None:
     """Raise a LabError if a package that writes files of this format is missing."""
     if format == "onnx":
-        EXPORT.require()
+        ONNX.require()
 
 
 def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, path: Path) -> dict[str, str | float]:
@@ -160,6 +160,8 @@ def write_safetensors(stored: Stored, path: Path) -> Predict:
 
     Tensors that float16 holds without loss, as those of runs with the config `half`, are written in float16.
     """
+    from safetensors.torch import load_file, save
+
     network = copy.deepcopy(stored.model.network)
     weights = {name: _shortest(value).contiguous() for name, value in network.state_dict().items()}
     header = {"format": "pt", **metadata(stored)}

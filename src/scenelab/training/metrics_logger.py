@@ -65,12 +65,14 @@ class RunLogger(MetricsLogger):
         """Append a row to metrics.jsonl and add its values to the TensorBoard events."""
         with self._writing():
             self._file.write(json.dumps(row).encode() + b"\n")
+            self._file.flush()  # for those who watch the run
             self._show(row)
 
     def time(self, **row: Any) -> None:
         """Append a row to timings.jsonl."""
         with self._writing():
             self._timings.write(json.dumps(row).encode() + b"\n")
+            self._timings.flush()
 
     def sync(self) -> int:
         """Flush all rows to disk and return the size of metrics.jsonl in bytes."""
