@@ -13,7 +13,6 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from scenelab.errors import LabError
