@@ -49,6 +49,7 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
     class TrainFlags(TrainConfig):
         recipe: Suppress[str] = ""
         adversarial: Suppress[None] = None
+        speeds: Suppress[tuple[()]] = ()
         optimizer: Annotated[OptimizerFlags, arg(name="optim")] = field(default_factory=OptimizerFlags)
         schedule: ScheduleFlags = field(default_factory=ScheduleFlags)
         augment: Augment = field(default_factory=Augment)

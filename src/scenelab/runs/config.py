@@ -131,6 +131,8 @@ class TrainConfig:
             0 sets no limit.
         plan: choose precision, resolutions, epochs and the decay of the weight average to fit `minutes`, based on the
             speed measured at the start.
+        speeds: images per second that the plan expects, by resolution. If a run's speed differs by more than 15 %, it
+            is planned again; empty for runs without a plan.
         batch_size: images per step, over all processes.
         seed: seed of initialization, data order, augmentation and random starts of attacks.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
@@ -164,6 +166,7 @@ class TrainConfig:
     epochs: Epochs = 90.0
     minutes: Minutes = 0.0
     plan: bool = False
+    speeds: tuple[tuple[Resolution, Annotated[float, Field(gt=0)]], ...] = ()
     evaluate_every: Annotated[int, Field(ge=1, le=MAX_EPOCHS)] = 1
     batch_size: Annotated[int, Field(ge=1, le=2**16)] = 256
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

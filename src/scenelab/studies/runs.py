@@ -46,6 +46,7 @@ def plan_once(out: Path, data: Path, config: TrainConfig) -> TrainConfig:
         return from_plain(stored.get("planned"))
     torch.set_num_threads(config.threads)
     planned = plan(config, images=round(len(listing) * (1 - HOLDOUT)), categories=listing.categories)
+    planned = dataclasses.replace(planned, speeds=())  # all runs of a study keep its plan
     out.mkdir(parents=True, exist_ok=True)
     write_json(path, {"asked": to_plain(config), "planned": to_plain(planned)})
     return planned

@@ -34,27 +34,33 @@ MIN_SPEEDUP = 1.1  # bfloat16 is used only if it is faster than float32 by this 
 SECONDS, ROUNDS = 2.0, 4  # duration of each speed measurement, in turns with others
 
 
-def plan(config: TrainConfig, *, images: int, categories: tuple[str, ...]) -> TrainConfig:
+def plan(
+    config: TrainConfig, *, images: int, categories: tuple[str, ...], seen: int = 0, seconds: float = 0.0
+) -> TrainConfig:
     """Return a config whose training takes about `config.minutes` on this machine.
 
-    Sets precision, resolutions, number of epochs and decay of the weight average. bfloat16 halves the time on CPUs with
-    bfloat16 instructions, and is several times slower on others. The resolutions are the largest pair in `RUNGS` at
-    which the required number of images can be processed within the time limit. During training, learning rate and
-    resolution depend on elapsed time.
+    Sets precision, resolutions, number of epochs and decay of the weight average, and notes the measured speeds.
+    bfloat16 halves the time on CPUs with bfloat16 instructions, and is several times slower on others. The resolutions
+    are the largest pair in `RUNGS` at which the required number of images can be processed within the time limit.
+    During training, learning rate and resolution depend on elapsed time.
 
     Args:
         config: config with the time limit in `minutes`.
         images: number of training images.
         categories: names of the classes.
+        seen: images that a run has seen already; if there are any, the images stay stored as they are.
+        seconds: seconds that this run has taken already.
     """
     config = dataclasses.replace(config, autocast=prefers_bfloat16(config, categories))
     speeds: dict[int, float] = {}
     best = None
     for small, large, least in RUNGS:
+        if best is not None and seen and scaled(large, STORED) > config.stored_size:
+            break
         sides = [side for side in (small, large) if side not in speeds]
         speeds |= zip(sides, measure_speeds([(config, side) for side in sides], categories), strict=True)
         speed = SMALL_SHARE * speeds[small] + (1 - SMALL_SHARE) * speeds[large]
-        epochs = 60 * config.minutes * speed / images
+        epochs = (seen + max(0.0, 60 * config.minutes - seconds) * speed) / images
         if best is not None and epochs * images < least:
             break
         best = (small, large, epochs)
@@ -64,9 +70,10 @@ def plan(config: TrainConfig, *, images: int, categories: tuple[str, ...]) -> Tr
     return dataclasses.replace(
         config,
         plan=False,
+        speeds=tuple((side, round(speeds[side], 1)) for side in (small, large)),
         epochs=round(epochs, 2),
         ema=round(max(0.0, 1 - 1 / (AVERAGED * steps)), 5) if config.ema else 0.0,
-        stored_size=scaled(large, STORED),
+        stored_size=config.stored_size if seen else scaled(large, STORED),
         eval_size=max(large, min(MAX_SIDE, MULTIPLE * round(EVALUATED * large / MULTIPLE))),
         schedule=dataclasses.replace(config.schedule, sizes=((0.0, small), (SMALL_SHARE, large))),
     )

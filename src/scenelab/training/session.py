@@ -28,6 +28,7 @@ from scenelab.training.budget import plan
 from scenelab.training.device import adapt, pick_device
 from scenelab.training.distributed import SINGLE_PROCESS, World
 from scenelab.training.metrics_logger import MetricsLogger, RunLogger
+from scenelab.training.pace import describe
 from scenelab.training.state import initialize, make_loader, restore
 from scenelab.training.trainer import Trainer
 
@@ -173,12 +174,10 @@ def _fit(
 
 def announcement(run: Run, config: TrainConfig, train: MemmapDataset, device: torch.device) -> tuple[str, str]:
     """Return two lines of text: the plan of the run, and how to stop and resume it."""
-    sides = ", then ".join(str(side) for _, side in config.schedule.sizes)
     length = f"{config.minutes:g} minutes" if config.minutes else f"{config.epochs:g} epochs"
-    precision = "bfloat16" if config.autocast else "float32"
     return (
         f"plan: {config.model} on {len(train)} images of {len(train.categories)} classes, {length}, batch size "
-        f"{config.batch_size}, {sides} pixels, {precision}, {device}, {config.threads} threads",
+        f"{config.batch_size}, {describe(config)}, {device}, {config.threads} threads",
         f"Ctrl-C stops after the current step and saves a checkpoint; then resume with: "
         f"{shlex.join(['scenelab', 'resume', str(run.folder)])}",
     )

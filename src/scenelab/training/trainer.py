@@ -1,5 +1,6 @@
 """The training loop: steps, evaluation after epochs, and checkpoints."""
 
+import dataclasses
 import math
 import time
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from scenelab.training.distributed import SINGLE_PROCESS, World
 from scenelab.training.graceful_stop import stop_requests
 from scenelab.training.metrics_logger import MetricsLogger
 from scenelab.training.optim import set_learning_rate
+from scenelab.training.pace import FIRST_CHECK, Pace, follow_plan
 from scenelab.training.schedule import learning_rate_factor, side_at
 from scenelab.training.state import TrainState, best_values, checkpoint_values
 from scenelab.training.statistics import EpochStatistics, StepStatistics, count_correct
@@ -49,6 +51,7 @@ class Trainer:
         world: this process and the other ranks.
         smoothed_loss: exponential moving average of the loss, to detect divergence.
         last_step: results of the last step.
+        pace: the speed of the steps and of the plan.
     """
 
     run: Run
@@ -61,6 +64,7 @@ class Trainer:
     world: World = SINGLE_PROCESS
     smoothed_loss: float = field(default=float("nan"), init=False)
     last_step: StepStatistics | None = field(default=None, init=False)
+    pace: Pace = field(default_factory=Pace, init=False)
     _flops: dict[int, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -87,16 +91,20 @@ class Trainer:
             for line in announcement:
                 self.display.epoch(line)
             saved = counted = time.monotonic()
-            state.is_complete = self.clock.progress(state) >= 1
+            share = self.clock.progress(state)
+            state.is_complete = share >= 1
             while not (state.is_complete or state.stopped):
                 self.step()
                 seconds, stop = self.world.broadcast(time.monotonic() - counted, stop_requested())
                 state.run.spent += seconds
                 counted = time.monotonic()
-                is_last = state.is_complete = self.clock.progress(state) >= 1  # before an evaluation adds to the time
+                before, share = share, self.clock.progress(state)
+                is_last = state.is_complete = share >= 1  # before an evaluation adds to the time
                 ends_epoch = is_last or state.step % self.loader.steps_per_epoch == 0
                 if ends_epoch:
                     self._end_epoch(is_last=is_last)
+                if not is_last and (ends_epoch or before < FIRST_CHECK <= share):
+                    self._check_pace()
                 unsaved = self.world.broadcast(time.monotonic() - saved)[0]
                 stops = bool(stop) and not is_last
                 if ends_epoch or stops or unsaved >= self.config.checkpoint_seconds:
@@ -136,7 +144,16 @@ class Trainer:
         factor = config.adversarial.relative_flops if config.adversarial else 1.0
         state.run.flops += round(factor * count * self._flops_per_image(side))
         self._record(*results, labels, learning_rate, start_time)
+        self.pace.add(self.config, count // self.world.size, side, time.perf_counter() - start_time)
         return count
+
+    def _check_pace(self) -> None:
+        """Plan the rest of the run again if its speed is not the planned one."""
+        config, text = follow_plan(self.pace, self.config, self.run, self.state, self.loader, self.world)
+        if text:
+            self.config, self.clock = config, dataclasses.replace(self.clock, config=config)
+            self.logger.time(step=self.state.step, plan=text)
+            self.display.epoch(text)
 
     def _record(self, loss: Tensor, logits: Tensor, labels: Tensor, learning_rate: float, start_time: float) -> None:
         """Sum the results of a step over all ranks, raise Diverged if the loss is too high, and log the results."""

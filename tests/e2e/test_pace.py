@@ -1,0 +1,106 @@
+"""Runs whose speed is not the one that was planned."""
+
+import json
+from functools import partial
+
+import pytest
+
+from runs_compared import QUIET, StopAfter, tiny
+from scenelab.errors import Interrupted
+from scenelab.runs.config import ScheduleConfig
+from scenelab.runs.run import Run
+from scenelab.training import budget
+from scenelab.training.pace import WARMUP, Pace
+from scenelab.training.session import resume_run, start_run
+
+SECONDS = 6.0
+SLOW, FAST = 1.0, 1e6  # images per second, far below and above any machine's
+
+timed = partial(
+    tiny,
+    epochs=50,
+    minutes=SECONDS / 60,
+    evaluate_every=1000,
+    batch_size=24,
+    ema=0.9,
+    schedule=ScheduleConfig(sizes=((0.0, 16), (0.5, 32))),
+)
+
+
+@pytest.fixture
+def measured(monkeypatch) -> list[tuple[bool, int]]:
+    """Let bfloat16 be measured as twice as fast as float32; return the precision and side of each measurement."""
+    measurements = []
+
+    def measure_speeds(subjects, categories):
+        measurements.extend((config.autocast, side) for config, side in subjects)
+        return [200.0 if config.autocast else 100.0 for config, _ in subjects]
+
+    monkeypatch.setattr(budget, "measure_speeds", measure_speeds)
+    monkeypatch.setattr(budget, "RUNGS", ((16, 16, 0), (16, 32, 100_000)))
+    return measurements
+
+
+def new_plans(folder) -> list[str]:
+    rows = [json.loads(line) for line in (folder / "timings.jsonl").read_text().splitlines()]
+    return [row["plan"] for row in rows if "plan" in row]
+
+
+@pytest.mark.parametrize("planned", [SLOW, FAST])
+def test_a_run_that_was_planned_under_load_changes_its_precision_and_ends_in_time(scenes, tmp_path, measured, planned):
+    config = timed(speeds=((16, planned), (32, planned)))
+    accounting = start_run(tmp_path / "run", scenes, config, display=QUIET)
+    stored = Run(tmp_path / "run").read_config().train
+    assert stored.autocast
+    assert stored.schedule.sizes == ((0.0, 16), (0.6, 16))
+    assert stored.speeds == ((16, 200.0), (16, 200.0))
+    assert stored.stored_size == config.stored_size  # the images are not decoded again
+    assert "16, then 32 pixels, float32 → 16, then 16 pixels, bfloat16" in new_plans(tmp_path / "run")[0]
+    assert accounting.minutes * 60 == pytest.approx(SECONDS, rel=0.1)
+
+
+def test_a_run_resumes_with_its_last_plan(scenes, tmp_path, measured):
+    with pytest.raises(Interrupted):
+        start_run(tmp_path / "run", scenes, timed(speeds=((16, SLOW), (32, SLOW))), display=StopAfter(9))
+    assert "float32 → " in new_plans(tmp_path / "run")[0]
+    resume_run(tmp_path / "run", display=QUIET)
+    assert Run(tmp_path / "run").read_config().train.autocast
+
+
+def test_a_machine_that_stays_slow_is_not_measured_after_each_epoch(scenes, tmp_path, monkeypatch):
+    plans = []
+
+    def same_plan(config, **position):
+        plans.append(position)
+        return config
+
+    monkeypatch.setattr("scenelab.training.pace.plan", same_plan)
+    monkeypatch.setattr("scenelab.training.pace.TOLERANCE", 0.9)  # steps of milliseconds vary
+    accounting = start_run(tmp_path / "run", scenes, timed(speeds=((16, FAST), (32, FAST))), display=QUIET)
+    assert accounting.epochs > 5
+    assert len(plans) <= 3
+    assert "the plan stays, 16, then 32 pixels, float32" in new_plans(tmp_path / "run")[0]
+
+
+def test_a_run_without_a_plan_is_never_measured(scenes, tmp_path, measured):
+    start_run(tmp_path / "run", scenes, timed(), display=QUIET)
+    assert not measured
+
+
+@pytest.mark.parametrize(("seconds", "reported"), [(1.0, None), (1.1, None), (0.9, None), (1.3, 1 / 1.3), (0.5, 2.0)])
+def test_a_speed_within_fifteen_percent_is_the_planned_one(seconds, reported):
+    pace = Pace(steps=WARMUP)
+    pace.add(timed(speeds=((16, 100.0),)), images=100, side=16, seconds=seconds)
+    assert pace.check() == (reported and pytest.approx(reported))
+    assert pace.check() is None
+
+
+def test_a_plan_for_the_rest_counts_what_was_seen_and_keeps_the_stored_images(measured):
+    config = timed(minutes=10, stored_size=32)
+    plan = partial(budget.plan, config, images=1000, categories=("a", "b"))
+    assert plan().epochs == 120
+    assert plan().schedule.sizes[-1][1] == 32
+    rest = plan(seen=200_000, seconds=300)
+    assert rest.epochs == 260
+    assert rest.schedule.sizes[-1][1] == 16  # 32 pixels need images of 48
+    assert rest.stored_size == 32
