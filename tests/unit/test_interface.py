@@ -28,7 +28,7 @@ def test_every_public_name_resolves(name):
         package.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("command", ["--help", "train laptop --help", "study design --help", "recipes"])
+@pytest.mark.parametrize("command", ["--help", "train laptop --help", "study design --help", "recipes", "models"])
 def test_help_and_lists_load_no_torch(command):
     subprocess.run([sys.executable, "-c", LIGHT, *command.split()], check=True, stdout=subprocess.DEVNULL)
 

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from scenelab.errors import LabError
-from scenelab.models.flops import COSTS, COSTS_SIDE, count_flops, describe_models, measure_cost, model_size
+from scenelab.models.costs import COSTS, COSTS_SIDE, describe_costs
+from scenelab.models.flops import count_flops, describe_models, measure_cost, model_size
 from scenelab.models.inception import Branches
 from scenelab.models.normalize import IMAGENET_MEAN, Classifier, Normalize
 from scenelab.models.registry import NETWORKS, create_model, list_models
@@ -188,3 +189,4 @@ def test_networks_are_described_with_their_cost_and_speed(monkeypatch):
         assert values["images_per_second"] > 0
     assert described["simplenet"]["parameters"] == 1_368_676
     assert "images_per_second" not in describe_models(16, speed=False)["vit"]
+    assert describe_costs() == describe_models(COSTS_SIDE, speed=False)

@@ -109,9 +109,14 @@ def models(*, size: Pixels = 64, speed: Flag = False, json: Json = False) -> Non
         size: side of the images in pixels, for cost and speed.
         speed: also measure training and prediction speed on this machine (a few seconds per network).
     """
-    from scenelab.models.flops import describe_models
+    from scenelab.models.costs import COSTS_SIDE, describe_costs
 
-    networks = describe_models(size, speed=speed)
+    if speed or size != COSTS_SIDE:
+        from scenelab.models.flops import describe_models
+
+        networks = describe_models(size, speed=speed)
+    else:
+        networks = describe_costs()
     if json:
         print_json(networks)
         return

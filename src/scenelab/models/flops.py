@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -11,45 +11,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from scenelab.errors import LabError
-from scenelab.models.registry import NETWORKS, create_model
+from scenelab.models.costs import DESCRIPTIONS, ModelCost, ModelSize
+from scenelab.models.registry import create_model, list_models
 from scenelab.progress import progress
 
 BATCH_SIZE = 64
 CLASSES = 100
 MIN_RESOLUTION = 16
 SECONDS = 1.0  # duration of each speed measurement
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """Number of learnable parameters, and size of the state dict in bytes."""
-
-    parameters: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class ModelCost(ModelSize):
-    """Size of a network, and its floating-point operations per image in inference and in training."""
-
-    flops: int
-    training_flops: int
-
-
-COSTS_SIDE = 64
-COSTS = {
-    "simplenet": ModelCost(1_368_676, 5_474_704, 95_391_744, 266_907_648),
-    "simplenet-small": ModelCost(365_028, 1_460_112, 80_187_392, 221_294_592),
-    "plain": ModelCost(1_963_972, 7_855_888, 144_754_688, 431_118_336),
-    "plain-deep": ModelCost(5_062_340, 20_249_360, 371_247_104, 1_110_595_584),
-    "residual-bare": ModelCost(1_963_972, 7_855_888, 144_754_688, 431_118_336),
-    "residual-small": ModelCost(498_884, 2_001_120, 36_987_904, 109_390_848),
-    "residual": ModelCost(1_965_348, 7_872_480, 144_754_688, 431_118_336),
-    "residual-large": ModelCost(3_515_428, 14_080_016, 258_000_896, 770_856_960),
-    "inception": ModelCost(1_025_892, 4_120_320, 75_941_888, 224_679_936),
-    "vit": ModelCost(2_281_060, 9_124_240, 303_601_152, 906_084_864),
-}
-"""Results of `measure_cost` at COSTS_SIDE pixels, for 100 classes; a test checks them."""
 
 
 def model_size(network: nn.Module) -> ModelSize:
@@ -90,10 +59,9 @@ def describe_models(side: int, *, speed: bool) -> dict[str, dict[str, Any]]:
     if side < MIN_RESOLUTION:
         raise LabError(f"--size is {side}; the networks take {MIN_RESOLUTION} pixels or more")
     models = {}
-    with progress("models", len(NETWORKS), unit="models") as advance:
-        for name, architecture in NETWORKS.items():
-            cost = COSTS[name] if side == COSTS_SIDE else measure_cost(name, side)
-            models[name] = {"what": architecture.description, **asdict(cost)}
+    with progress("models", len(DESCRIPTIONS), unit="models") as advance:
+        for name in list_models():
+            models[name] = {"what": DESCRIPTIONS[name], **asdict(measure_cost(name, side))}
             if speed:
                 models[name] |= _measure_speed(name, side)
             advance(1)

@@ -8,6 +8,7 @@ from torch import nn
 
 from scenelab.conv import Conv2d
 from scenelab.errors import LabError, suggest
+from scenelab.models.costs import DESCRIPTIONS
 from scenelab.models.inception import InceptionNet
 from scenelab.models.normalize import Classifier
 from scenelab.models.plain import PlainNet
@@ -27,18 +28,19 @@ class Architecture:
     description: str
 
 
-NETWORKS: dict[str, Architecture] = {
-    "simplenet": Architecture(SimpleNet, "the handout's network, spring 2019"),
-    "simplenet-small": Architecture(SimpleNetSmall, "the handout's network, fall 2019 and later"),
-    "plain": Architecture(PlainNet, "ten convolutions with ReLU, as in VGG"),
-    "plain-deep": Architecture(partial(PlainNet, depth=6), "the same with 22 convolutions"),
-    "residual-bare": Architecture(partial(ResidualNet, norm=False), "residual blocks without normalization"),
-    "residual-small": Architecture(partial(ResidualNet, widths=(32, 64, 128)), "residual, normalized, half the width"),
-    "residual": Architecture(ResidualNet, "ours: residual blocks with batch normalization"),
-    "residual-large": Architecture(partial(ResidualNet, blocks=(2, 2, 2)), "the same with twice the blocks"),
-    "inception": Architecture(InceptionNet, "several filter sizes side by side, batch normalization"),
-    "vit": Architecture(VisionTransformer, "a small vision transformer, patches of 8×8 pixels"),
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "simplenet": SimpleNet,
+    "simplenet-small": SimpleNetSmall,
+    "plain": PlainNet,
+    "plain-deep": partial(PlainNet, depth=6),
+    "residual-bare": partial(ResidualNet, norm=False),
+    "residual-small": partial(ResidualNet, widths=(32, 64, 128)),
+    "residual": ResidualNet,
+    "residual-large": partial(ResidualNet, blocks=(2, 2, 2)),
+    "inception": InceptionNet,
+    "vit": VisionTransformer,
 }
+NETWORKS = {name: Architecture(build, DESCRIPTIONS[name]) for name, build in _BUILDERS.items()}
 
 
 def create_model(name: str, *, num_classes: int, conv_op: ConvOp = nn.Conv2d) -> Classifier:
