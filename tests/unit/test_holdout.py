@@ -33,6 +33,14 @@ def test_the_same_share_of_each_class_is_held_out_and_nothing_is_lost():
     assert holdout.paths == hold_out(make_dataset(), 0.3)[1].paths  # in every run
 
 
+def test_folds_are_disjoint_and_have_every_image_once():
+    parts = [hold_out(make_dataset(), 0.25, fold)[1].paths for fold in range(4)]
+    assert sorted(path for part in parts for path in part) == sorted(make_dataset().paths)
+    assert parts[0] == hold_out(make_dataset(), 0.25)[1].paths
+    with pytest.raises(LabError, match="^fold is 4 with a holdout of 0.25; expected less than 4$"):
+        hold_out(make_dataset(), 0.25, 4)
+
+
 def test_images_labels_and_paths_stay_together_also_in_a_part_of_a_part():
     dataset = make_dataset()
     rest, holdout = hold_out(dataset, 0.3)

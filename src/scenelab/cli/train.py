@@ -49,6 +49,7 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
     class TrainFlags(TrainConfig):
         recipe: Suppress[str] = ""
         adversarial: Suppress[None] = None
+        finetune: Suppress[None] = None
         speeds: Suppress[tuple[()]] = ()
         optimizer: Annotated[OptimizerFlags, arg(name="optim")] = field(default_factory=OptimizerFlags)
         schedule: ScheduleFlags = field(default_factory=ScheduleFlags)
@@ -104,7 +105,7 @@ def _train(out: Path, data: Path, config: "TrainConfig", cache: Path | None, *, 
     with init_distributed() as world, _watched(out, watch and world.is_primary):
         result = start_run(out, data, config, cache=cache, world=world)
         if world.is_primary:
-            _report(out, result)
+            report_result(out, result)
 
 
 @contextmanager
@@ -150,10 +151,11 @@ def resume(run: RunFolder) -> None:
     """
     from scenelab.training.session import resume_run
 
-    _report(run, resume_run(run))
+    report_result(run, resume_run(run))
 
 
-def _report(run: Path, result: "TrainingResult") -> None:
+def report_result(run: Path, result: "TrainingResult") -> None:
+    """Print the totals of a finished training run, and the next command."""
     from scenelab.runs.events import has_tensorboard
 
     folder = shlex.quote(str(run))

@@ -28,6 +28,7 @@ class TrainLoader:
         seed: seed of the data order and the augmentation.
         augment: the augmentation.
         device: device on which images are augmented.
+        balanced: draw the images of an epoch with replacement, all classes equally often.
         resident: keep all images in the device's memory.
         channels_last: return batches in channels-last memory layout, else contiguous.
         pinned: copy batches to the device from page-locked memory, without waiting.
@@ -41,6 +42,7 @@ class TrainLoader:
         seed: int,
         augment: Augment,
         device: torch.device,
+        balanced: bool = False,
         resident: bool = False,
         channels_last: bool = True,
         pinned: bool = False,
@@ -50,20 +52,28 @@ class TrainLoader:
         self.steps_per_epoch = math.ceil(len(dataset) / batch_size)
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.resident = dataset.gather(slice(None)).to(device) if resident else None
+        counts = torch.bincount(dataset.labels, minlength=len(dataset.categories))
+        self._shares = (1 / counts[dataset.labels]).double().numpy() if balanced else None
         self._generator = Generator(device=device)
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def indices(self, step: int) -> np.ndarray:
         """Return the data set indices of a step's images.
 
-        An epoch is a random permutation of the data set, and its last batch may be smaller.
+        An epoch is a random permutation of the data set or, if balanced, a random sample of its size. The last batch of
+        an epoch may be smaller.
         """
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             shuffle = np.random.Generator(np.random.PCG64(seed_for(self.seed, ORDER, epoch)))
-            self._epoch, self._order = epoch, shuffle.permutation(len(self.dataset))
+            self._epoch, self._order = epoch, self._draw(shuffle)
         start = position * self.batch_size
         return self._order[start : start + self.batch_size]
+
+    def _draw(self, shuffle: np.random.Generator) -> np.ndarray:
+        if self._shares is None:
+            return shuffle.permutation(len(self.dataset))
+        return shuffle.choice(len(self.dataset), len(self.dataset), p=self._shares / self._shares.sum())
 
     def batch(
         self, step: int, side: int, rows: slice | None = None

@@ -118,6 +118,22 @@ class AdversarialConfig:
         return 1 + 2 / 3 * self.steps + (1 / 3 if self.method == "handout" else 0)
 
 
+@config_class("finetune")
+class FinetuneConfig:
+    """Fine-tuning: the trained network to start from, and what is trained when.
+
+    Attributes:
+        network: run folder, checkpoint file, or name of a network that ships. Its last layer is replaced by a new one.
+        head_epochs: first epochs in which only the last layer is trained.
+        first_rate: learning rate of the first layer as a fraction of that of the last layer; in between it grows
+            geometrically with depth.
+    """
+
+    network: PathText
+    head_epochs: Minutes = 2.0
+    first_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
 @config_class()
 class TrainConfig:
     """Configuration of a training run, without the data folder and the run folder.
@@ -138,6 +154,9 @@ class TrainConfig:
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
         holdout: fraction of the training images to hold out and evaluate instead of val, which is then not read. 0
             trains on all images and evaluates on val.
+        fold: which fraction to hold out, from 0; those of different folds are disjoint.
+        patience: stop after this many evaluations without a better top-1 accuracy; 0 trains to the end.
+        balanced: draw the images of an epoch with replacement, all classes equally often.
         label_smoothing: fraction of the target spread evenly over all classes (Szegedy et al. 2016).
         clip_norm: maximum norm of the gradient over all parameters; 0 does not clip.
         ema: decay per step of the weights' moving average, which is evaluated and saved; 0 keeps no average.
@@ -147,6 +166,7 @@ class TrainConfig:
         keep: epoch whose weights are saved as `model_best.pth.tar`: `best` (highest val top-1, as in the handout) or
             `last`.
         adversarial: settings of adversarial training; None trains on clean images.
+        finetune: settings of fine-tuning; None trains from scratch.
         channels_last: use the channels-last memory layout for images and weights.
         half: save the weights of `model_best.pth.tar` in float16, and evaluate the rounded weights.
         autocast: compute convolutions and matrix products in bfloat16; weights, updates and evaluation stay in float32.
@@ -171,6 +191,9 @@ class TrainConfig:
     batch_size: Annotated[int, Field(ge=1, le=2**16)] = 256
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     holdout: BelowOne = 0.0
+    fold: Annotated[int, Field(ge=0, le=1000)] = 0
+    patience: Annotated[int, Field(ge=0, le=MAX_EPOCHS)] = 0
+    balanced: bool = False
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     augment: Augment = field(default_factory=Augment)
@@ -182,6 +205,7 @@ class TrainConfig:
     damaged: Literal["refuse", "skip"] = "refuse"
     keep: Literal["best", "last"] = "last"
     adversarial: AdversarialConfig | None = None
+    finetune: FinetuneConfig | None = None
     half: bool = False
     channels_last: bool = True
     autocast: bool = False
@@ -199,6 +223,13 @@ class TrainConfig:
         if plan and info.data.get("minutes") == 0:
             raise ValueError("expected false without minutes, which the plan fits")
         return plan
+
+    @field_validator("keep")
+    @classmethod
+    def _best_if_patient(cls, keep: str, info: ValidationInfo) -> str:
+        if info.data.get("patience") and keep != "best":
+            raise ValueError("expected best with patience")
+        return keep
 
     @field_validator("accumulate")
     @classmethod

@@ -75,6 +75,7 @@ class MeterValues(Model):
     flops: Total = 0
     evaluating: Seconds = 0.0
     probing: Seconds = 0.0
+    worse: Total = 0
 
 
 class ResumableHeader(Header):

@@ -78,7 +78,7 @@ def judge(run: Run, stored: Stored, *, data: Path | None = None, split: SplitNam
         run = run.on_other(source)
     dataset = pack(listing, cache, size=config.stored_size, on_bad_image=on_bad_image)
     if split == "holdout":
-        dataset = hold_out(dataset, config.holdout)[1]
+        dataset = hold_out(dataset, config.holdout, config.fold)[1]
     if dataset.categories != stored.categories:
         raise LabError(f"{source} has other categories than {run.folder} was trained on; use its own data")
     return Opened(run, stored, dataset, source)

@@ -1,5 +1,6 @@
 """Optimizers: construction from a config, learning rate, and state from a checkpoint."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ STATE_NAMES = {SGD: {"momentum_buffer"}, Muon: {"momentum_buffer"}, AdamW: {"ste
 NEVER_NEGATIVE = ("step", "exp_avg_sq")
 
 
-def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[Optimizer]:
+def build_optimizers(
+    model: nn.Module, config: OptimizerConfig, rates: Mapping[nn.Parameter, float] | None = None
+) -> list[Optimizer]:
     """Return the optimizers for all trainable parameters.
 
     `sgd` and `adamw` give one optimizer; `muon` gives Muon for the convolution weights and AdamW for the rest. Each
-    parameter group has an entry `peak_lr`: the learning rate that the schedule scales.
+    parameter group has an entry `peak_lr`: the learning rate that the schedule scales. `rates` are factors of the
+    parameters' learning rates.
     """
+    rates = rates or {}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     filters = [parameter for parameter in parameters if parameter.ndim == 4]
     optimizers: list[Optimizer]
@@ -37,8 +42,12 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[Optimize
             SGD(_groups(parameters, config), lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
         ]
     for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["peak_lr"] = group["lr"]
+        optimizer.param_groups = [
+            {**group, "params": members, "peak_lr": group["lr"] * rate}
+            for group in optimizer.param_groups
+            for rate in sorted({rates.get(parameter, 1.0) for parameter in group["params"]}, reverse=True)
+            if (members := [parameter for parameter in group["params"] if rates.get(parameter, 1.0) == rate])
+        ]
     return optimizers
 
 

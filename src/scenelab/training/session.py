@@ -125,7 +125,7 @@ def open_splits(data: Path, cache: Path | None, config: TrainConfig) -> tuple[Me
     """Return the data sets for training and evaluation: train and val or, with `config.holdout`, two parts of train."""
     train = open_dataset(data, cache, "train", config.stored_size, config.damaged)
     if config.holdout:
-        return hold_out(train, config.holdout)
+        return hold_out(train, config.holdout, config.fold)
     return train, open_dataset(data, cache, "val", config.stored_size, config.damaged)
 
 
@@ -149,8 +149,9 @@ def _fit(
     device = pick_device(config.device)
     config = adapt(config, device)
     loader = make_loader(train, config, device)
-    state = initialize(config, num_classes=len(train.categories), device=device, factory=factory)
-    if resume and world.broadcast_object(run.checkpoint.exists()):
+    resume = resume and world.broadcast_object(run.checkpoint.exists())
+    state = initialize(config, num_classes=len(train.categories), device=device, factory=factory, resumed=resume)
+    if resume:
         values = world.broadcast_object(load_checkpoint(run.checkpoint) if world.is_primary else None)
         restore(state, values, run.checkpoint, arch=config.model, steps_per_epoch=loader.steps_per_epoch)
     logger = RunLogger(run, keep_bytes=state.metrics_bytes) if world.is_primary else MetricsLogger()

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from scenelab.data.cache import MemmapDataset
 from scenelab.data.loader import TrainLoader
-from scenelab.models.normalize import Classifier
+from scenelab.models.normalize import Classifier, Normalize
 from scenelab.models.registry import CONVOLUTIONS, create_model
 from scenelab.models.simplenet import Factory
 from scenelab.runs.config import TrainConfig
 from scenelab.runs.header import ResumableHeader, read_header
 from scenelab.runs.network import load_weights, to_values
+from scenelab.training.finetune import find_backbone, learning_rates, transfer
 from scenelab.training.optim import build_optimizers, restore_optimizers
 from scenelab.training.statistics import EpochStatistics, RunStatistics
 
@@ -33,6 +34,8 @@ class TrainState:
         best_acc1: top-1 accuracy, in percent of the evaluated images, of the weights in model_best.pth.tar.
         metrics_bytes: size of metrics.jsonl at the last checkpoint.
         stopped: reason why the run ended before its last step, or empty.
+        backbone: with fine-tuning, the parameters of all layers but the last; else empty.
+        is_frozen: whether only the last layer is trained at present.
         is_complete: whether the last step is done; with a time limit, elapsed time alone does not show it.
     """
 
@@ -40,6 +43,8 @@ class TrainState:
     optimizers: list[Optimizer]
     average: AveragedModel | None
     is_custom: bool = False
+    backbone: list[nn.Parameter] = field(default_factory=list)
+    is_frozen: bool = False
     step: int = 0
     best_acc1: float = 0.0
     metrics_bytes: int = 0
@@ -62,6 +67,7 @@ def make_loader(dataset: MemmapDataset, config: TrainConfig, device: torch.devic
         seed=config.seed,
         augment=config.augment,
         device=device,
+        balanced=config.balanced,
         resident=config.resident,
         channels_last=config.channels_last,
         pinned=device.type == "cuda",
@@ -69,7 +75,12 @@ def make_loader(dataset: MemmapDataset, config: TrainConfig, device: torch.devic
 
 
 def initialize(
-    config: TrainConfig, *, num_classes: int, device: torch.device, factory: Factory | None = None
+    config: TrainConfig,
+    *,
+    num_classes: int,
+    device: torch.device,
+    factory: Factory | None = None,
+    resumed: bool = False,
 ) -> TrainState:
     """Return the training state before the first step, with random weights for the seed `config.seed`.
 
@@ -78,19 +89,29 @@ def initialize(
         num_classes: number of logits.
         device: device of the model.
         factory: builds the network, called with `num_classes`; replaces the network that the config names.
+        resumed: whether `restore` follows, so that the network to fine-tune need not be read.
     """
     torch.manual_seed(config.seed)
     if factory:
         model = Classifier(factory(num_classes=num_classes))
     else:
         model = create_model(config.model, num_classes=num_classes, conv_op=CONVOLUTIONS[config.conv])
+    if config.finetune and not resumed:
+        transfer(model, config)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
     average = None
     if config.ema:
         average = AveragedModel(model, multi_avg_fn=ema_with_warmup(config.ema), use_buffers=True)
-    optimizers = build_optimizers(model, config.optimizer)
-    return TrainState(model=model, optimizers=optimizers, average=average, is_custom=factory is not None)
+    rates = learning_rates(model.network, config.finetune.first_rate) if config.finetune else None
+    optimizers = build_optimizers(model, config.optimizer, rates)
+    return TrainState(
+        model=model,
+        optimizers=optimizers,
+        average=average,
+        is_custom=factory is not None,
+        backbone=find_backbone(model) if config.finetune else [],
+    )
 
 
 def ema_with_warmup(decay: float) -> Callable[..., None]:
@@ -150,6 +171,8 @@ def restore(state: TrainState, values: dict[str, Any], path: Path, *, arch: str,
     """
     header = read_header(path, values, ResumableHeader)
     load_weights(state.model.network, header.state_dict, arch, path)
+    for classifier in [state.model, *([state.average.module] if state.average is not None else [])]:
+        classifier.normalize = Normalize(header.mean, header.std).to(classifier.normalize.mean.device)
     missing = []
     state.step = header.epoch * steps_per_epoch if header.step is None else header.step
     state.best_acc1, state.metrics_bytes, state.stopped = header.best_acc1, header.metrics_bytes, header.stopped

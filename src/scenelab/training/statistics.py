@@ -52,6 +52,7 @@ class RunStatistics:
         spent: seconds since the first step, including evaluation and checkpoints.
         evaluating: seconds of the last evaluation.
         probing: seconds of the last check for catastrophic overfitting.
+        worse: number of evaluations since the best one.
     """
 
     seen: int = 0
@@ -60,6 +61,7 @@ class RunStatistics:
     spent: float = 0.0
     evaluating: float = 0.0
     probing: float = 0.0
+    worse: int = 0
 
 
 def count_correct(logits: Tensor, labels: Tensor) -> tuple[int, int]:

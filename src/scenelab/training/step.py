@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from scenelab.runs.config import TrainConfig
 from scenelab.training.adversarial import free_adversarial_updates, handout_examples, pgd_examples
+from scenelab.training.finetune import set_training_mode
 from scenelab.training.state import TrainState
 
 Network = Callable[[Tensor], Tensor]
@@ -39,7 +40,7 @@ def train_step(
     Returns:
         The mean loss per image (a scalar) and the logits (n, k), both detached.
     """
-    state.model.train()
+    set_training_mode(state.model, state.backbone, frozen=state.is_frozen)
     for optimizer in state.optimizers:
         optimizer.zero_grad(set_to_none=True)
     parts = parts or max(1, min(config.accumulate, len(images)))

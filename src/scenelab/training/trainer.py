@@ -131,6 +131,7 @@ class Trainer:
         count, seed = len(self.loader.indices(number)), config.seed + self.world.rank
         images, labels = self.loader.batch(number, side, self.world.shard(count) if self.world.size > 1 else None)
         weight = len(images) * self.world.size / count
+        state.is_frozen = config.finetune is not None and number < config.finetune.head_epochs * per_epoch
         torch.manual_seed(seed_for(seed, NETWORK, number))
         if config.adversarial:
             attack_seed = seed_for(seed, ATTACK, number)
@@ -239,6 +240,9 @@ class Trainer:
             self.logger.write(epoch=epoch, step=state.step, split=val.split, loss=loss, top1=top1, top5=top5)
             text = f"  |  {val.split} loss {loss:.3f}, top-1 {top1:.2f}, top-5 {top5:.2f}"
             state.run.evaluating = self.world.broadcast(time.monotonic() - began)[0]
+            state.run.worse = 0 if state.is_frozen or top1 > state.best_acc1 else state.run.worse + 1
+            if config.patience and state.run.worse >= config.patience:
+                state.stopped = f"no better top-1 accuracy in {config.patience} evaluations, at epoch {epoch}"
         if config.keep == "last" or val is None or top1 > state.best_acc1 or not self.run.best.exists():
             state.best_acc1 = top1
             self._keep_weights(epoch)

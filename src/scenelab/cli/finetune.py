@@ -1,0 +1,61 @@
+"""scenelab finetune: train a classifier of one's own images from a trained network."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from scenelab.cli.arguments import Count
+from scenelab.terminal import say
+
+
+def finetune(
+    data: Annotated[Positional[Path], arg(metavar="DATA", help="folder with one sub-folder per class.")],
+    *,
+    out: Annotated[Path, arg(metavar="OUT")],
+    network: Annotated[
+        Path | None, arg(metavar="RUN", help_behavior_hint="(default: the network miniplaces, if it is installed)")
+    ] = None,
+    epochs: Annotated[float, arg(metavar="N")] = 30,
+    folds: Annotated[Count | None, arg(help_behavior_hint="(default: 5 below 1,000 training images, else 0)")] = None,
+) -> None:
+    """Train a classifier of your own images from a trained network.
+
+    With cross-validation, networks that have not seen an image judge it; then the network in OUT is trained on all
+    training images. A stopped command continues when it is repeated.
+
+    Example: scenelab finetune holiday-photos --out runs/holiday
+
+    Args:
+        out: the run folder to create.
+        network: trained network to start from: a run folder, a checkpoint, or the name of a network that ships.
+        epochs: maximum number of epochs; training stops earlier if the accuracy on held-out images stays the same.
+        folds: number of networks for cross-validation; 0 holds out a tenth of the training images instead.
+    """
+    from scenelab.cli.train import report_result
+    from scenelab.data.splits import open_split
+    from scenelab.errors import LabError
+    from scenelab.progress import TrainProgress, make_progress
+    from scenelab.runs.pretrained import DEFAULT
+    from scenelab.runs.run import Run
+    from scenelab.training import cross_validation as validation
+    from scenelab.training.finetune import read_network
+
+    listing = open_split(data, "train")
+    counts = validation.class_counts(listing)
+    name = str(network or DEFAULT)
+    stored = read_network(name)
+    folds = (validation.FOLDS if len(listing) < validation.MANY else 0) if folds is None else folds
+    if folds < 0 or folds == 1 or folds > max(counts):
+        raise LabError(f"folds is {folds}; expected 0 or at least 2, and no more than a class has images")
+    config = validation.finetune_config(name, stored, listing, epochs=epochs)
+    say(validation.describe_plan(config, listing, folds))
+    if folds:
+        result = validation.cross_validate(out, data, config, folds, TrainProgress)
+        say(
+            "{}-fold cross-validation: {:.1f} % top-1 ({:.1f}–{:.1f}) of {} training images".format(
+                folds, result.top1, *result.top1_interval, result.images
+            )
+        )
+        config = validation.on_all_images(config, result)
+    report_result(out, validation.train_once(Run(out), data, config, make_progress()))
