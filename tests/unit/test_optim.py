@@ -94,3 +94,16 @@ def test_the_schedule_scales_each_groups_own_peak():
     optimizers = build_optimizers(model, OptimizerConfig(name="muon", lr=0.02, adam_lr=0.004))
     assert set_learning_rate(optimizers, 0.5) == pytest.approx(0.01)
     assert optimizers[1].param_groups[0]["lr"] == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize("name", ["sgd", "muon"])
+def test_parameters_have_learning_rates_of_their_own(name):
+    model = nn.Sequential(channels_last_conv(), nn.Flatten(), nn.Linear(7, 3))
+    rates = dict(zip(model.parameters(), (0.1, 0.1, 1.0, 0.5), strict=False))
+    optimizers = build_optimizers(model, OptimizerConfig(name=name, lr=0.02, adam_lr=0.004), rates)
+    set_learning_rate(optimizers, 0.5)
+    found = {p: group["lr"] for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    assert found.keys() == set(model.parameters())
+    for parameter, rate in found.items():
+        peak = 0.004 if name == "muon" and parameter.ndim != 4 else 0.02
+        assert rate == pytest.approx(0.5 * peak * rates[parameter])
