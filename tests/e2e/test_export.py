@@ -6,13 +6,17 @@ import pytest
 import torch
 
 from conftest import make_untrained
+from runs_compared import QUIET, tiny
 from scenelab.cli import main
 from scenelab.errors import LabError
 from scenelab.evaluation.predict import load_images
 from scenelab.runs.export import WRITERS, export
 from scenelab.runs.loading import open_run
+from scenelab.runs.run import Run
+from scenelab.training.session import start_run
 
-pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +44,6 @@ def test_the_logits_of_the_file_are_those_of_the_network(untrained, opened, imag
 
 def test_onnx_read_with_onnxruntime_alone(opened, images, tmp_path):
     """Labels come from the metadata; pixels are in [0, 1], batches of any size."""
-    import onnxruntime
-
     path = tmp_path / "model.onnx"
     export(opened.stored, images, "onnx", path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -79,6 +81,40 @@ def test_pt2_and_safetensors_read_without_scenelab(opened, images, tmp_path):
 def test_other_networks_are_exported(scenes, tmp_path, model):
     run = make_untrained(tmp_path / model, scenes, model=model)
     assert main.run(["export", str(run.folder), "--limit", "3"]) == 0
+
+
+@pytest.fixture(scope="module")
+def trained(scenes, tmp_path_factory):
+    """A network whose batch statistics are those of images, as after training."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    start_run(folder, scenes, tiny(model="residual-small", epochs=4), display=QUIET)
+    return folder
+
+
+def test_int8_is_smaller_and_mostly_agrees(trained, capsys):
+    assert main.run(["export", str(trained), "--format", "int8", "--limit", "36", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    path = trained / "export" / "model.int8.onnx"
+    assert path.stat().st_size == result["bytes"] < 0.4 * Run(trained).best.stat().st_size
+    assert result["same_first_guess"] >= 0.9
+    assert 0 < result["largest_difference"] < 0.1 * result["largest_logit"]
+    assert abs(result["top1_of_file"] - result["top1_of_network"]) <= 10
+    assert result["speedup_range"][0] <= result["speedup"] <= result["speedup_range"][1]
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map["size"] == "32"
+    kinds = {node.op_type for node in onnx.load(str(path)).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+
+
+def test_an_int8_file_that_disagrees_is_not_kept(opened, images, tmp_path, monkeypatch):
+    def quantize(source, path, calibration):
+        path.write_bytes(b"wrong")
+        return lambda batch: -opened.stored.model(batch)
+
+    monkeypatch.setattr("scenelab.runs.export.quantize", quantize)
+    with pytest.raises(LabError, match="^int8 was not written: it agrees with the network on .* use onnx$"):
+        export(opened.stored, images, "int8", tmp_path / "model.onnx", calibration=images)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("offset", "difference"), [(0.01, "0.01"), (float("nan"), "nan")])

@@ -11,18 +11,20 @@ from scenelab.cli.images import report_skipped
 from scenelab.cli.output import print_json
 from scenelab.terminal import say
 
+CALIBRATION_IMAGES = 200
+
 
 def export(
     run: Network = None,
     *,
-    format: Literal["onnx", "pt2", "safetensors"] = "onnx",
+    format: Literal["onnx", "int8", "pt2", "safetensors"] = "onnx",
     out: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: RUN/export/model.FORMAT)")] = None,
     split: AnySplit = None,
     data: DataFolder = None,
     limit: Count = 200,
     json: Json = False,
 ) -> None:
-    """Export a run's network to ONNX, pt2 or safetensors.
+    """Export a run's network to ONNX, int8 ONNX, pt2 or safetensors.
 
     The file is kept only if its logits match the network's on real images. It accepts batches of any size. The
     normalization is in the graph, or for safetensors in the metadata. The labels are in the metadata.
@@ -30,7 +32,8 @@ def export(
     Example: scenelab export runs/laptop --format onnx
 
     Args:
-        format: onnx for any runtime, pt2 for torch.export.load, safetensors for the weights alone.
+        format: onnx for any runtime, int8 for an ONNX file that is smaller and faster on CPUs and a little less exact,
+            pt2 for torch.export.load, safetensors for the weights alone.
         out: file to write.
         split: split to check the file on.
         limit: images to check the file on, spread over the split.
@@ -50,22 +53,36 @@ def export(
         raise LabError(f"--limit is {limit}; expected 1 or more")
     require_packages(format)
     folder, stored = open_network(run)
-    path = out or folder.results.parent / "export" / f"model.{format}"
+    labels = calibration = None
+    path = out or folder.results.parent / "export" / ("model.int8.onnx" if format == "int8" else f"model.{format}")
+    if format == "int8" and data is None and is_pretrained(folder):
+        raise LabError("int8 takes ranges from training images; name their folder with --data")
     if data is None and is_pretrained(folder):
         files = example_images()
         images, source = read_images(files, stored.size), {"split": "examples", "data": str(files[0].parent)}
         judged, report = f"{len(files)} example images", lambda: None
     else:
         opened = judge(folder, stored, data=data, split=split)
-        images = load_images(opened.dataset, spread_rows(len(opened.dataset), limit), stored.size)
+        rows = spread_rows(len(opened.dataset), limit)
+        images, labels = load_images(opened.dataset, rows, stored.size), opened.dataset.labels[rows]
         source = {"split": opened.dataset.split, "data": str(opened.source)}
         judged = describe_images(len(opened.dataset), opened.dataset.split)
         report = partial(report_skipped, opened.run, opened.dataset)
-    result: dict[str, Any] = {**stamp(folder.best), **write(stored, images, format, path), **source}
+    if format == "int8":
+        train = judge(folder, stored, data=data, split="train").dataset
+        calibration = load_images(train, spread_rows(len(train), CALIBRATION_IMAGES), stored.size)
+    values = write(stored, images, format, path, labels=labels, calibration=calibration)
+    result: dict[str, Any] = {**stamp(folder.best), **values, **source}
     write_json(folder.results / f"export-{format}.json", result)
     if json:
         print_json(result)
         return report()
+    if "speedup" in result:
+        low, high = result["speedup_range"]
+        say(
+            f"int8: {result['speedup']:.1f} times as fast as float32 ({low:.1f}–{high:.1f}, n "
+            f"{result['speedup_rounds']}); top-1 {result['top1_of_file']:.2f} %, of the network {result['top1_of_network']:.2f} %"
+        )
     say(
         f"{path}: {result['bytes']:,} bytes; on {result['images']} of {judged} its logits differ from the network's by "
         f"at most {result['largest_difference']:.1e} (largest logit {result['largest_logit']:.1f}), and "
