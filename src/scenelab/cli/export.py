@@ -80,8 +80,8 @@ def export(
     if "speedup" in result:
         low, high = result["speedup_range"]
         say(
-            f"int8: {result['speedup']:.1f} times as fast as float32 ({low:.1f}–{high:.1f}, n "
-            f"{result['speedup_rounds']}); top-1 {result['top1_of_file']:.2f} %, of the network {result['top1_of_network']:.2f} %"
+            f"{result['speedup']:.1f} times as fast as in float32 ({low:.1f}–{high:.1f}, n {result['speedup_rounds']})",
+            f"top-1: {result['top1_of_file']:.2f} %, of the network {result['top1_of_network']:.2f} %",
         )
     say(
         f"{path}: {result['bytes']:,} bytes; on {result['images']} of {judged} its logits differ from the network's by "
