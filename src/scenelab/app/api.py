@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
@@ -32,6 +32,8 @@ from scenelab.app.images import Images
 from scenelab.app.middleware import Guard
 from scenelab.app.schemas import AttackQuestion, ExplainQuestion, LayerQuestion, Question
 from scenelab.errors import LabError
+from scenelab.io import read_plain
+from scenelab.runs.pretrained import example_images
 from scenelab.runs.summary import Summaries, read_from
 from scenelab.schema import describe
 
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 
 STATIC = Path(__file__).parent / "static"
 PROGRESS_SECONDS = 0.1
-Kind = TypeVar("Kind", bound=Question)
 
 
 class Application:
@@ -60,7 +61,9 @@ class Application:
             *(Route(f"{run}/{name}", partial(self.log, name)) for name in ("metrics", "timings")),
             *(Route(f"{run}/{name}", partial(self.about, name)) for name in ("network", "filters", "mistakes")),
             Route("/api/compare", self.compare),
+            Route(f"{run}/batch", self.batch),
             Route("/api/image", self.image),
+            Route("/api/images", self.examples),
             post("/api/images", self.upload),
             post("/api/attack", self.attack),
             *(post(f"/api/{name}", partial(self.answer, kind, name)) for name, kind in questions.items()),
@@ -106,6 +109,15 @@ class Application:
         first, second = (request.query_params.get(name, "") for name in ("first", "second"))
         return _json(await self._ask(first, lambda session: session.compare(self.catalog.session(second))))
 
+    async def batch(self, request: Request) -> Response:
+        """GET /api/runs/RUN/batch: images of the batch before a run's last checkpoint, as augmented, as JPEG."""
+        path = self.catalog.run(request.path_params["run"]).batch
+        return Response(await run_sync(read_plain, path, limiter=self.files), media_type="image/jpeg")
+
+    async def examples(self, request: Request) -> Response:
+        """GET /api/images: the names of the images that ship with the package."""
+        return _json([f"example:{path.stem}" for path in example_images()])
+
     async def image(self, request: Request) -> Response:
         """GET /api/image?run=RUN&image=NAME: what a network sees of an image, as PNG."""
         question = Question(run=request.query_params.get("run", ""), image=request.query_params.get("image", ""))
@@ -120,7 +132,7 @@ class Application:
 
     async def answer(self, kind: type[Question], method: str, request: Request) -> Response:
         """POST /api/predict, explain or features with a question: the answer of `Session`'s method."""
-        question = await _parse(request, kind)
+        question = kind.model_validate_json(await _read(request))
         pixels = self.images.pixels
         ask = lambda session: getattr(session, method)(pixels(session, question.image), question)  # noqa: E731
         return _json(await self._ask(question.run, ask))
@@ -130,7 +142,7 @@ class Application:
 
         The attack ends with its client: closing the connection cancels it.
         """
-        question = await _parse(request, AttackQuestion)
+        question = AttackQuestion.model_validate_json(await _read(request))
         prepare = lambda session: (session, self.images.pixels(session, question.image))  # noqa: E731
         session, pixels = await self._ask(question.run, prepare)
         return StreamingResponse(self._events(request, session, pixels, question), media_type="text/event-stream")
@@ -175,10 +187,6 @@ def _refuse(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404 if isinstance(error, UnknownError) else 400)
     reason = describe(error) if isinstance(error, ValidationError) else getattr(error, "detail", str(error))
     return Response(to_json({"error": reason}), status, media_type="application/json")
-
-
-async def _parse(request: Request, kind: type[Kind]) -> Kind:
-    return kind.model_validate_json(await _read(request))
 
 
 async def _read(request: Request, limit: int = limits.JSON_BYTES) -> bytes:

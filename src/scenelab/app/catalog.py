@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from scenelab.app.limits import DEPTH, NETWORKS, RUNS, SCAN_SECONDS
 from scenelab.errors import LabError, printable
+from scenelab.runs.pretrained import list_pretrained, open_pretrained
 from scenelab.runs.run import Run
 
 if TYPE_CHECKING:
@@ -45,14 +46,13 @@ class Catalog:
         self._sessions: OrderedDict[tuple[str, int, int], Session] = OrderedDict()
 
     def runs(self) -> dict[str, Run]:
-        """Return all runs by id. Networks that are shipped with the package belong here, too."""
+        """Return all runs by id, and after them the networks that ship with the package."""
         began = time.monotonic()
         if began > self._next_scan:
-            found: dict[str, Run] = {}
-            for root in self.roots:
-                for name, folder in _find(root):
-                    found.setdefault(printable(name), Run(folder))
-            self._runs, now = dict(sorted(found.items())[:RUNS]), time.monotonic()
+            found = {printable(name): Run(path) for root in self.roots[::-1] for name, path in _find(root)}
+            runs = dict(sorted(found.items())[:RUNS])
+            shipped = {name: open_pretrained(name) for name in list_pretrained()}
+            self._runs, now = runs | shipped | runs, time.monotonic()
             self._next_scan = now + max(SCAN_SECONDS, 20 * (now - began))  # a folder with all images takes long
         return self._runs
 

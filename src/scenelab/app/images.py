@@ -1,4 +1,4 @@
-"""Images that the explorer works on: uploads in memory, validation images and synthetic scenes."""
+"""Images that the explorer works on: uploads in memory, validation images, shipped examples and synthetic scenes."""
 
 import hashlib
 import secrets
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from scenelab.app.decoder import Decoder
 from scenelab.app.limits import IMAGES
+from scenelab.data.pixels import read_pixels
 from scenelab.errors import LabError, printable
+from scenelab.runs.pretrained import example_images
 from scenelab_scenes import KINDS, render
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class Images:
         """Return what a network sees of an image: the center square in its input size, uint8 (3, s, s).
 
         Raises:
-            LabError: the upload is not in memory, or there is no such validation image or scene.
+            LabError: the upload is not in memory, or there is no such image or scene.
         """
         kind, _, rest = name.partition(":")
         size = session.stored.size
@@ -62,6 +64,11 @@ class Images:
             return square
         if kind == "val":
             return session.val_image(int(rest))
+        if kind == "example":
+            path = next((path for path in example_images() if path.stem == rest), None)
+            if path is None:
+                raise LabError(f"there is no example image {rest!r}; choose another one in the list")
+            return _fit(read_pixels(path), size)
         scene, _, seed = rest.partition(":")
         if scene not in KINDS:
             raise LabError(f"there is no synthetic scene {scene!r}; choose one of {', '.join(KINDS)}")
