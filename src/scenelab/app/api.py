@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, fail_after
 from anyio.to_thread import run_sync
 from pydantic import ValidationError
 from pydantic_core import to_json
@@ -36,11 +36,11 @@ from scenelab.io import read_plain
 from scenelab.runs.pretrained import example_images
 from scenelab.runs.summary import Summaries, read_from
 from scenelab.schema import describe
+from scenelab_scenes import KINDS
 
 if TYPE_CHECKING:
     from scenelab.app.session import Session
 
-STATIC = Path(__file__).parent / "static"
 PROGRESS_SECONDS = 0.1
 
 
@@ -67,7 +67,7 @@ class Application:
             post("/api/images", self.upload),
             post("/api/attack", self.attack),
             *(post(f"/api/{name}", partial(self.answer, kind, name)) for name, kind in questions.items()),
-            Mount("/", StaticFiles(directory=STATIC, html=True)),
+            Mount("/", StaticFiles(directory=Path(__file__).parent / "static", html=True)),
         ]
         guard = Middleware(Guard, hosts=hosts)
         handlers: Any = dict.fromkeys((LabError, ValidationError, HTTPException, ClientDisconnect), _refuse)
@@ -115,8 +115,8 @@ class Application:
         return Response(await run_sync(read_plain, path, limiter=self.files), media_type="image/jpeg")
 
     async def examples(self, request: Request) -> Response:
-        """GET /api/images: the names of the images that ship with the package."""
-        return _json([f"example:{path.stem}" for path in example_images()])
+        """GET /api/images: the names of images that ship with the package, and of the kinds of synthetic scenes."""
+        return _json([f"example:{path.stem}" for path in example_images()] + [f"synthetic:{kind}" for kind in KINDS])
 
     async def image(self, request: Request) -> Response:
         """GET /api/image?run=RUN&image=NAME: what a network sees of an image, as PNG."""
@@ -191,16 +191,13 @@ def _refuse(request: Request, error: Exception) -> Response:
 
 async def _read(request: Request, limit: int = limits.JSON_BYTES) -> bytes:
     """Return a request's body; raise an HTTPException if it is too long or takes too long."""
-
-    async def read() -> bytes:
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > limit:
-                raise HTTPException(413, f"the body is longer than {limit} bytes")
-        return bytes(body)
-
+    body = bytearray()
     try:
-        return await asyncio.wait_for(read(), limits.BODY_SECONDS)
-    except asyncio.TimeoutError as error:
+        with fail_after(limits.BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > limit:
+                    raise HTTPException(413, f"the body is longer than {limit} bytes")
+    except TimeoutError as error:
         raise HTTPException(408, f"the body did not arrive within {limits.BODY_SECONDS:g} seconds") from error
+    return bytes(body)

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from matplotlib import colormaps
@@ -77,16 +76,15 @@ class Session:
             known |= {"labels": self.dataset.labels.tolist(), "split": self.dataset.split}
         except LabError as error:
             known["problem"] = str(error)
-        has_maps = has_feature_maps(self.stored.model)
-        methods = {name: method.description for name, method in METHODS.items() if has_maps or name != "cam"}
+        usable = [name for name in METHODS if name != "cam" or has_feature_maps(self.stored.model)]
         layers = [(name, *shape) for name, shape in self.layers.items()]
-        return {**known, "methods": methods, "layers": layers}
+        return {**known, "methods": {name: METHODS[name].description for name in usable}, "layers": layers}
 
     def val_image(self, row: int) -> Square:
         """Return a validation image in the network's input size."""
         if row >= len(self.dataset):
             raise LabError(f"there is no val image {row}; {self.name} has {len(self.dataset)}")
-        return fit(self.dataset.gather(np.array([row]))[0], self.stored.size)
+        return fit(self.dataset.gather(slice(row, row + 1))[0], self.stored.size)
 
     def show(self, image: Square) -> bytes:
         """Return an image as PNG."""
@@ -94,12 +92,11 @@ class Session:
 
     def mistakes(self) -> dict[str, Any]:
         """Return the predictions of the run's evaluation; see `read_mistakes`."""
-        return read_mistakes(self.opened.run, self.dataset)
+        return read_mistakes(self.opened)
 
     def compare(self, other: "Session") -> dict[str, Any]:
         """Return where this network and another one disagree; see `mistakes.compare`."""
-        ours, theirs = ((each.opened.run, each.dataset) for each in (self, other))
-        return compare(ours, theirs, count=limits.DISAGREEMENTS)
+        return compare(self.opened, other.opened, count=limits.DISAGREEMENTS)
 
     def predict(self, image: Square, question: Question) -> list[tuple[str, float]]:
         """Return the top five categories with probabilities, from mean logits of the image and its mirror image."""

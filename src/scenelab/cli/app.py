@@ -46,5 +46,5 @@ def app(
         say(f"{host} is not a loopback address: everybody who reaches this machine can use it", file=sys.stderr)
     if not catalog.runs():
         say("there is no run yet; it appears in the table when its training begins", file=sys.stderr)
-    say(f"explorer: {server.address}   Ctrl-C stops")
+    say(f"explorer: {server.address}{'' if runs else '/#view=predict'}   Ctrl-C stops")
     server.run()

@@ -48,6 +48,14 @@ def example_images() -> list[Path]:
     return sorted((FOLDER / "examples").glob("*.jpg"))
 
 
+def find_example(name: str) -> Path:
+    """Return the path of an example image by its name without suffix; raise a LabError if there is none."""
+    for path in example_images():
+        if path.stem == name:
+            return path
+    raise LabError(f"there is no example image {name!r}; choose one of the {len(example_images())} in the list")
+
+
 def is_pretrained(run: Run) -> bool:
     """Return whether a run is a network that ships with scenelab."""
     return run.folder.parent == FOLDER

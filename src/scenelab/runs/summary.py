@@ -38,7 +38,7 @@ class RunSummary(Model):
     size: int = 0
     batch_size: int = 0
     has_network: bool = False
-    has_batch: bool = False
+    batch_time: float = 0.0
     parameters: int | None = None
     top1: float | None = None
     step: float | None = None
@@ -105,7 +105,7 @@ def _summarize(name: str, run: Run) -> RunSummary:
         size=config.eval_size,
         batch_size=config.batch_size,
         has_network=run.best.exists(),
-        has_batch=run.batch.exists(),
+        batch_time=_modified(run.batch),
         top1=_last(metrics, "top1").get("top1"),
         **known,
     )
