@@ -17,6 +17,7 @@ from PIL import Image
 
 from conftest import make_untrained
 from explorer import exploring
+from folders import wait_for
 from scenelab.cli import main
 from scenelab.data.contact_sheet import write_contact_sheet
 from scenelab.runs.loading import open_run
@@ -163,7 +164,8 @@ def test_runs_are_watched_while_they_train(page, address, folder):
     loss = page.locator(".chart", has_text="Loss")
     loss.get_by_text("untrained, val 1.5").wait_for(timeout=PATIENCE)
     page.get_by_text("wheat field → coast: 7").wait_for(timeout=PATIENCE)
-    page.wait_for_function("document.querySelector('img[alt=\"the last batch of untrained\"]').naturalWidth === 128")
+    batch = page.get_by_alt_text("the last batch of untrained")
+    wait_for(lambda: batch.evaluate("image => image.naturalWidth") == 8 * 16)
     with open(folder / "untrained" / "metrics.jsonl", "a") as file:
         file.write(json.dumps({"step": 31, "training_loss": 0.0625, "learning_rate": 0.1}) + "\n")
     field(page, "Smoothing").fill("0")
@@ -242,7 +244,7 @@ def test_an_image_is_dropped_and_pasted(page, address, folder, photo, capsys):
 def test_the_camera_takes_a_picture(page, address):
     open_view(page, address, "predict")
     page.get_by_role("button", name="Camera").click()
-    page.wait_for_function("document.querySelector('video')?.currentTime > 0")
+    wait_for(lambda: page.evaluate("document.querySelector('video')?.currentTime > 0"))
     page.evaluate("window.media = document.querySelector('video').srcObject")
     page.get_by_role("button", name="Take the picture").click()
     page.get_by_text("camera.png").wait_for(timeout=PATIENCE)
@@ -250,10 +252,10 @@ def test_the_camera_takes_a_picture(page, address):
     assert "upload" in page.url
     assert page.evaluate("window.media.getTracks().map(track => track.readyState)") == ["ended"]
     page.get_by_role("button", name="Camera").click()
-    page.wait_for_function("document.querySelector('video')?.currentTime > 0")
+    wait_for(lambda: page.evaluate("document.querySelector('video')?.currentTime > 0"))
     page.evaluate("window.media = document.querySelector('video').srcObject")
     page.get_by_role("link", name="Watch it learn").click()
-    page.wait_for_function("window.media.getTracks().every(track => track.readyState === 'ended')")
+    wait_for(lambda: page.evaluate("window.media.getTracks().every(track => track.readyState === 'ended')"))
 
 
 def test_networks_and_images_of_the_package_open_at_once(browser, untrained, photo, tmp_path, monkeypatch):
@@ -368,7 +370,7 @@ def test_units_are_clicked_and_what_excites_them_is_found(page, address):
     page.get_by_role("button", name="Find what excites it most").click()
     page.locator(".stay .tile").nth(8).wait_for(timeout=PATIENCE)
     page.locator(".stay .tile").first.click()
-    page.wait_for_function("location.hash.includes('val%3A')")
+    wait_for(lambda: "val%3A" in page.url)
 
 
 def test_convolution_by_hand_is_that_of_the_network(page, address):
