@@ -126,7 +126,8 @@ def test_the_last_batch_of_a_run_is_shown(scenes, tmp_path):
         answer = client.get("api/runs/run/batch")
         assert answer.headers["content-type"] == "image/jpeg"
         assert Image.open(io.BytesIO(answer.content)).size == (8 * 32, 32)  # the last 8 of 72 images
-        assert "does not exist" in client.get("api/runs/other/batch").json()["error"]
+        assert "has no batch yet" in client.get("api/runs/other/batch").json()["error"]
+        assert client.get("api/runs/nowhere/batch").status_code == 404
 
 
 @pytest.mark.parametrize(

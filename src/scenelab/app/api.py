@@ -32,7 +32,6 @@ from scenelab.app.images import Images
 from scenelab.app.middleware import Guard
 from scenelab.app.schemas import AttackQuestion, ExplainQuestion, LayerQuestion, Question
 from scenelab.errors import LabError
-from scenelab.io import read_plain
 from scenelab.runs.pretrained import example_images
 from scenelab.runs.summary import Summaries, read_from
 from scenelab.schema import describe
@@ -112,7 +111,9 @@ class Application:
     async def batch(self, request: Request) -> Response:
         """GET /api/runs/RUN/batch: images of the batch before a run's last checkpoint, as augmented, as JPEG."""
         path = self.catalog.run(request.path_params["run"]).batch
-        return Response(await run_sync(read_plain, path, limiter=self.files), media_type="image/jpeg")
+        if not path.is_file():
+            raise UnknownError("this run has no batch yet; it saves one with each checkpoint")
+        return Response(await run_sync(path.read_bytes, limiter=self.files), media_type="image/jpeg")
 
     async def examples(self, request: Request) -> Response:
         """GET /api/images: the names of images that ship with the package, and of the kinds of synthetic scenes."""
@@ -145,15 +146,14 @@ class Application:
         question = AttackQuestion.model_validate_json(await _read(request))
         prepare = lambda session: (session, self.images.pixels(session, question.image))  # noqa: E731
         session, pixels = await self._ask(question.run, prepare)
-        return StreamingResponse(self._events(request, session, pixels, question), media_type="text/event-stream")
+        events = self._events(request, partial(session.attack, pixels, question))
+        return StreamingResponse(events, media_type="text/event-stream")
 
-    async def _events(
-        self, request: Request, session: "Session", pixels: Any, question: AttackQuestion
-    ) -> AsyncIterator[str]:
+    async def _events(self, request: Request, attack: Callable[..., Any]) -> AsyncIterator[str]:
         """Run an attack and yield its events; stop it if the client has gone or it takes too long."""
         stop, passes, reported, began = threading.Event(), [0], None, time.monotonic()
-        attack = partial(session.attack, pixels, question, stop, partial(passes.__setitem__, 0))
-        job = asyncio.ensure_future(run_sync(attack, limiter=self.attacks, abandon_on_cancel=True))
+        report = partial(passes.__setitem__, 0)
+        job = asyncio.ensure_future(run_sync(attack, stop, report, limiter=self.attacks, abandon_on_cancel=True))
         self.stops.add(stop)
         try:
             while not job.done():
