@@ -6,20 +6,23 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 import requests
+import torch
 from PIL import Image
 
 from conftest import make_untrained
+from explorer import exploring
+from folders import wait_for
 from scenelab.cli import main
+from scenelab.data.contact_sheet import write_contact_sheet
 from scenelab.runs.loading import open_run
 from scenelab.runs.run import Run
+from shipping import ship
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 playwright = pytest.importorskip("playwright.sync_api")
@@ -61,14 +64,15 @@ def write_rows(run: Run, steps: int) -> None:
             metrics.write(json.dumps({"step": step, "training_loss": 3 - step / 100, "learning_rate": 0.1}) + "\n")
             times.write(json.dumps({"step": step, "training_seconds": 2.0 * step}) + "\n")
         row = {"epoch": 1, "step": steps, "split": "val", "loss": 1.5, "top1": 42.0, "top5": 80.0}
-        metrics.write(json.dumps(row) + "\n")
+        metrics.write(json.dumps({**row, "confused": [["wheat_field", "coast", 7]]}) + "\n")
+    write_contact_sheet(torch.rand(32, 3, 16, 16), run.batch)
 
 
 @pytest.fixture(scope="module")
-def address(folder, tmp_path_factory):
+def server(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     server, address, notes = start(out, folder)
-    yield address
+    yield server, address
     children = psutil.Process(server.pid).children(recursive=True)
     server.send_signal(signal.SIGINT)
     assert server.wait(30) == 130
@@ -80,9 +84,16 @@ def address(folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def address(server) -> str:
+    return server[1]
+
+
+@pytest.fixture(scope="module")
 def browser():
+    """A browser with a camera that shows a green disk."""
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", *camera])
         yield browser
         browser.close()
 
@@ -152,6 +163,9 @@ def test_runs_are_watched_while_they_train(page, address, folder):
     assert "unreadable" in text
     loss = page.locator(".chart", has_text="Loss")
     loss.get_by_text("untrained, val 1.5").wait_for(timeout=PATIENCE)
+    page.get_by_text("wheat field → coast: 7").wait_for(timeout=PATIENCE)
+    batch = page.get_by_alt_text("the last batch of untrained")
+    wait_for(lambda: batch.evaluate("image => image.naturalWidth") == 8 * 16)
     with open(folder / "untrained" / "metrics.jsonl", "a") as file:
         file.write(json.dumps({"step": 31, "training_loss": 0.0625, "learning_rate": 0.1}) + "\n")
     field(page, "Smoothing").fill("0")
@@ -202,8 +216,9 @@ def test_an_uploaded_image_gets_the_guesses_of_predict_from_two_networks(page, a
     field(page, "Validation image").select_option("coast")
     page.get_by_role("button", name="Another").click()
     page.get_by_text("a val image of coast").wait_for(timeout=PATIENCE)
-    page.get_by_role("button", name="Draw one").click()
-    page.get_by_text("a synthetic coast").wait_for(timeout=PATIENCE)
+    field(page, "Example").select_option("synthetic:desert")
+    page.get_by_role("button", name="Show").click()
+    page.get_by_text("a synthetic desert").wait_for(timeout=PATIENCE)
     page.go_back()
     page.get_by_text("a val image of coast").wait_for(timeout=PATIENCE)
 
@@ -224,6 +239,39 @@ def test_an_image_is_dropped_and_pasted(page, address, folder, photo, capsys):
         )
         page.get_by_text("photo.jpg").wait_for(timeout=PATIENCE)
         assert guesses(page) == predicted(folder / "untrained", photo, capsys)
+
+
+def test_the_camera_takes_a_picture(page, address):
+    open_view(page, address, "predict")
+    page.get_by_role("button", name="Camera").click()
+    wait_for(lambda: page.evaluate("document.querySelector('video')?.currentTime > 0"))
+    page.evaluate("window.media = document.querySelector('video').srcObject")
+    page.get_by_role("button", name="Take the picture").click()
+    page.get_by_text("camera.png").wait_for(timeout=PATIENCE)
+    assert guesses(page)
+    assert "upload" in page.url
+    assert page.evaluate("window.media.getTracks().map(track => track.readyState)") == ["ended"]
+    page.get_by_role("button", name="Camera").click()
+    wait_for(lambda: page.evaluate("document.querySelector('video')?.currentTime > 0"))
+    page.evaluate("window.media = document.querySelector('video').srcObject")
+    page.get_by_role("link", name="Watch it learn").click()
+    wait_for(lambda: page.evaluate("window.media.getTracks().every(track => track.readyState === 'ended')"))
+
+
+def test_networks_and_images_of_the_package_open_at_once(browser, untrained, photo, tmp_path, monkeypatch):
+    networks = {"miniplaces": untrained.folder, "miniplaces-hardened": untrained.folder}
+    ship(monkeypatch, tmp_path / "package", networks, Path(shutil.copy(photo, tmp_path / "beach.jpg")))
+    page = browser.new_page()
+    with exploring() as client:
+        page.goto(f"{client.address}/#view=predict")
+        page.get_by_text("example image: beach").wait_for(timeout=PATIENCE)
+        assert guesses(page, "miniplaces") == guesses(page, "miniplaces-hardened")
+        page.get_by_role("link", name="What fools it").click()
+        page.get_by_role("button", name="Attack", exact=True).click()
+        page.get_by_text("→").nth(1).wait_for(timeout=PATIENCE)
+        page.get_by_role("link", name="Watch it learn").click()
+        page.get_by_text("shipped").nth(1).wait_for(timeout=PATIENCE)
+        page.close()
 
 
 def test_all_maps_are_shown_and_saved(page, address):
@@ -322,7 +370,7 @@ def test_units_are_clicked_and_what_excites_them_is_found(page, address):
     page.get_by_role("button", name="Find what excites it most").click()
     page.locator(".stay .tile").nth(8).wait_for(timeout=PATIENCE)
     page.locator(".stay .tile").first.click()
-    page.wait_for_function("location.hash.includes('val%3A')")
+    wait_for(lambda: "val%3A" in page.url)
 
 
 def test_convolution_by_hand_is_that_of_the_network(page, address):
@@ -413,33 +461,32 @@ def test_axe_finds_no_serious_violation(browser, address, view, scheme):
     assert not serious, [(each["id"], [node["html"][:200] for node in each["nodes"][:3]]) for each in serious]
 
 
-def test_twenty_clients_at_once_get_their_own_answers(address, folder, scenes, capsys):
-    photos = sorted((scenes / "images" / "val").rglob("*.jpg"))[:20]
-    expected = [predicted(folder / "untrained", photo, capsys) for photo in photos]
-    ready = threading.Barrier(20)
-
-    def visit(number: int) -> bool:
-        ready.wait()
-        for _ in range(3):
-            image = requests.post(f"{address}/api/images", data=photos[number].read_bytes(), timeout=60).json()["image"]
-            body = {"run": "untrained", "image": image}
-            answer = requests.post(f"{address}/api/predict", json=body, timeout=60).json()
-            if [category.replace("_", " ") for category, _ in answer] != expected[number]:
-                return False
-        return requests.post(f"{address}/api/attack", json=body, timeout=60).text.count("event: result") == 1
-
-    with ThreadPoolExecutor(20) as pool:
-        assert all(pool.map(visit, range(20)))
-
-
 def test_it_starts_before_torch_and_ends_at_once(folder, tmp_path):
-    """A visitor sees the runs while torch is still being imported."""
+    """A visitor sees the runs while torch is still being imported. `pytest -s` prints how long it takes."""
+    began = time.monotonic()
     server, address, _ = start(tmp_path, folder)
     assert requests.get(f"{address}/api/runs", timeout=10).status_code == 200
-    time.sleep(0.1)
+    seconds, used = time.monotonic() - began, psutil.Process(server.pid).cpu_times()
+    print(f"first answer after {seconds:.2f} s, of which the processor works {used.user + used.system:.2f} s")
     server.terminate()
     assert server.wait(30) == 0
     server.stdout.close()
+    assert used.user + used.system < 3  # whatever else the machine does
+
+
+def test_a_picture_is_soon_answered(server, photo):
+    """In time of the processor, whatever else the machine does. `pytest -s` prints both times."""
+    process, address = psutil.Process(server[0].pid), server[1]
+    for attempt in range(2):
+        began, before = time.monotonic(), process.cpu_times()
+        content = photo.read_bytes() + bytes([attempt])  # behind the end of the JPEG
+        image = requests.post(f"{address}/api/images", data=content, timeout=120).json()["image"]
+        body = {"run": "untrained", "image": image}
+        assert len(requests.post(f"{address}/api/predict", json=body, timeout=120).json()) == 5
+        seconds, after = time.monotonic() - began, process.cpu_times()
+    used = after.user + after.system - before.user - before.system
+    print(f"an uploaded image was answered after {seconds:.2f} s, of which the processor worked {used:.2f} s")
+    assert used < 1
 
 
 def test_wrong_arguments_are_refused(untrained, tmp_path, capsys, address):

@@ -116,11 +116,12 @@ def test_the_kit_and_the_package_find_files_in_an_old_locale(tmp_path, locale):
 def test_the_predictions_name_the_files_without_loss(run, data):
     if not (run.results / "val_predictions.csv").exists():
         assert main.run(["evaluate", str(run.folder)]) == 0
-    dataset = open_run(run.folder).dataset
+    opened = open_run(run.folder)
+    dataset = opened.dataset
     with open(run.results / "val_predictions.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.DictReader(file))
     assert [data / row["path"] for row in rows] == [data / path for path in dataset.paths]
     assert all((data / row["path"]).is_file() for row in rows)
     assert not any(row["path"].startswith(("=", "-")) for row in rows)
-    mistakes = read_mistakes(run, dataset)
+    mistakes = read_mistakes(opened)
     assert [str(guess) for guess in mistakes["guesses"]] == [row["guess1"] for row in rows]

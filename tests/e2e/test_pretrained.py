@@ -13,6 +13,7 @@ from scenelab.errors import LabError
 from scenelab.runs import pretrained
 from scenelab.runs.export import export
 from scenelab.runs.network import read_classifier
+from shipping import ship
 
 KEPT_RUN = Path(__file__).parents[1] / "data" / "run-0.1"
 
@@ -20,16 +21,9 @@ KEPT_RUN = Path(__file__).parents[1] / "data" / "run-0.1"
 @pytest.fixture
 def shipped(tmp_path, monkeypatch, scenes) -> Path:
     """Ship the network of a kept run as `miniplaces`; return an image file in the current folder."""
-    folder = tmp_path / "package" / "miniplaces"
-    folder.mkdir(parents=True)
-    shutil.copy(KEPT_RUN / "config.json", folder)
-    stored = read_classifier(KEPT_RUN / "model_best.pth.tar")
-    export(stored, torch.rand(2, 3, stored.size, stored.size), "safetensors", folder / "model.safetensors")
     photo = tmp_path / "photo.jpg"
     shutil.copy(next((scenes / "images" / "val").glob("*.jpg")), photo)
-    (folder.parent / "examples").mkdir()
-    shutil.copy(photo, folder.parent / "examples")
-    monkeypatch.setattr(pretrained, "FOLDER", folder.parent)
+    ship(monkeypatch, tmp_path / "package", {"miniplaces": KEPT_RUN}, photo)
     monkeypatch.chdir(tmp_path)
     return photo
 
@@ -65,6 +59,15 @@ def test_a_folder_of_images_is_judged_by_the_shipped_network(shipped, scenes, tm
     assert "miniplaces" in capsys.readouterr().out
     assert main.run(["explain"]) == 1
     assert "ships without images; name image files with --images, or a folder with --data" in capsys.readouterr().err
+
+
+def test_the_explorer_opens_without_a_run_folder(shipped, monkeypatch, capsys):
+    monkeypatch.setattr("scenelab.app.server.Server.run", lambda self: self.listener.close())
+    assert main.run(["app", "--port", "0"]) == 0
+    assert "/#view=predict   Ctrl-C stops" in capsys.readouterr().out
+    monkeypatch.setattr(pretrained, "FOLDER", shipped)
+    assert main.run(["app", "--port", "0"]) == 1
+    assert "runs is empty, and no network is installed; name a run folder" in capsys.readouterr().err
 
 
 def test_a_run_folder_goes_before_a_shipped_network_of_its_name(shipped, tmp_path):

@@ -1,6 +1,7 @@
 """Training, the explorer and the grader for a time: memory, open files, threads and disk stay flat.
 
-`make soak` gives each of the three 20 minutes, `make test` some seconds.
+`make soak` gives each of them 20 minutes, `make test-all` some seconds. SCENELAB_SOAK_VISITS=10000 visits the explorer
+that often, however long it takes, and with `pytest -s` prints its memory on the way.
 """
 
 import contextlib
@@ -9,8 +10,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from pathlib import Path
 
@@ -21,7 +24,9 @@ import folders
 from mutants import solution, write_as_zip
 from runs_compared import read_rows
 from scenelab.course.grading.sandbox import best
-from soak.watch import FULL, SECONDS, Watch
+from scenelab.evaluation.predict import predict_files
+from scenelab.runs.loading import open_network
+from soak.watch import FULL, SECONDS, VISITS, Watch
 
 SCENELAB = [sys.executable, "-m", "scenelab"]
 POOL = 1 if FULL else 4  # threads that are started for work and kept for 10 s after it: longer than the short form
@@ -74,37 +79,46 @@ def test_training_stays_flat(scenes, tmp_path, log):
     assert size["late"] - size["early"] <= logs  # the logs are what grows
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(SECONDS + 300)
-def test_the_explorer_stays_flat(untrained, scenes, tmp_path, log):
+@contextlib.contextmanager
+def explorer(run: Path, folder: Path, log):
+    """The explorer of a run: its process, its address, and the folder that it could write temporary files to."""
     pytest.importorskip("uvicorn")
-    temporary = tmp_path / "temporary"
+    temporary = folder / "temporary"
     temporary.mkdir()
     options = {"stdout": subprocess.PIPE, "text": True, "env": os.environ | {"TMPDIR": str(temporary)}}
-    process = started(["app", str(untrained.folder), "--port", "0"], log, **options)
-    pictures = cycle(sorted((scenes / "images" / "val").rglob("*.jpg")))
+    process = started(["app", str(run), "--port", "0"], log, **options)
     try:
         found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
         assert found, log_of(log)
-        visit_explorer(found[0], next(pictures))  # torch is imported now
-        watch, visits = Watch(process, temporary), [0]
-
-        def visit() -> None:
-            visit_explorer(found[0], next(pictures))
-            visits[0] += 1
-
-        soak(process, watch, log, visit)
-        watch.write("explorer", visits=visits[0], growing=watch.growing(threads=POOL))
+        yield process, found[0], temporary
     finally:
         stop(process)
         process.stdout.close()
-    assert visits[0] > SECONDS / 10
-    assert not watch.growing(threads=POOL)
-    assert watch.summary()["folder_files"]["late"] == 0  # nothing is written to disk
+    assert not list(temporary.iterdir())  # nothing is written to disk
     assert log_of(log).strip() in ("", "scenelab: stopped")
 
 
-def visit_explorer(address: str, picture: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.timeout(0 if VISITS else SECONDS + 300)
+def test_the_explorer_stays_flat(untrained, scenes, tmp_path, log):
+    pictures = cycle(sorted((scenes / "images" / "val").rglob("*.jpg")))
+    with explorer(untrained.folder, tmp_path, log) as (process, address, temporary):
+        visit_explorer(address, next(pictures))  # torch is imported now
+        watch, visits = Watch(process, temporary), [0]
+
+        def visit() -> None:
+            visit_explorer(address, next(pictures))
+            visits[0] += 1
+            if VISITS and visits[0] % max(1, VISITS // 40) == 0:
+                print(f"{visits[0]} visits, {watch.passed:.0f} s: {watch.rows[-1]['memory'] >> 10:,} KiB", flush=True)
+
+        soak(process, watch, log, visit, done=lambda: visits[0] / VISITS if VISITS else watch.passed / SECONDS)
+        watch.write("explorer", visits=visits[0], growing=watch.growing(threads=POOL))
+    assert visits[0] > SECONDS / 10
+    assert not watch.growing(threads=POOL)
+
+
+def visit_explorer(address: str, picture: Path, expected: list[str] | None = None) -> None:
     """Ask for the runs, and for a prediction, a map, feature maps and an attack of an image that is new each time."""
     session, name = requests.Session(), uuid.uuid4().bytes  # behind the end of a JPEG, where it changes no pixel
     with session:
@@ -117,6 +131,39 @@ def visit_explorer(address: str, picture: Path) -> None:
             answer = session.post(f"{address}/api/{path}", json={**body, **more}, timeout=60)
             assert answer.ok, answer.text
             assert path != "attack" or "event: result" in answer.text
+            assert path != "predict" or expected in (None, [category for category, _ in answer.json()])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 300)
+def test_twenty_clients_at_once_get_their_own_answers(untrained, scenes, tmp_path, log):
+    """SCENELAB_SOAK_SECONDS=60 gives them a minute."""
+    pictures = sorted((scenes / "images" / "val").rglob("*.jpg"))[:20]
+    predictions = predict_files(open_network(untrained.folder)[1], pictures)
+    expected = [[guess["category"] for guess in each["guesses"]] for each in predictions]
+    assert len({tuple(guesses) for guesses in expected}) > 2
+    ready, visits, ended = threading.Barrier(21), [0] * 20, threading.Event()
+
+    def visit(number: int) -> None:
+        ready.wait()
+        while not ended.is_set():
+            visit_explorer(address, pictures[number], expected[number])
+            visits[number] += 1
+
+    with explorer(untrained.folder, tmp_path, log) as (process, address, temporary), ThreadPoolExecutor(20) as pool:
+        visit_explorer(address, pictures[0], expected[0])
+        clients = [pool.submit(visit, number) for number in range(20)]
+        ready.wait()
+        watch = Watch(process, temporary)
+        try:
+            soak(process, watch, log, done=lambda: min(watch.passed / SECONDS, min(visits)))
+        finally:
+            ended.set()
+        for client in clients:
+            client.result()
+        watch.write("clients", visits=visits, growing=watch.growing(threads=POOL))
+        print(f"{sum(visits)} visits, {watch.passed:.0f} s, memory: {watch.summary()['memory']}")
+    assert not watch.growing(threads=POOL)
 
 
 @pytest.mark.slow
@@ -154,9 +201,9 @@ def wait_for(condition, process: subprocess.Popen) -> None:
     folders.wait_for(ready)
 
 
-def soak(process: subprocess.Popen, watch: Watch, log, work=lambda: time.sleep(0.05)) -> None:
-    """Watch a process, and keep it at work."""
-    while watch.passed < SECONDS:
+def soak(process: subprocess.Popen, watch: Watch, log, work=lambda: time.sleep(0.05), done=None) -> None:
+    """Watch a process, and keep it at work until it has done enough: for the time, if nothing else is said."""
+    while (done() if done else watch.passed / SECONDS) < 1:
         assert process.poll() is None, log_of(log)
         work()
         watch.sample()

@@ -9,7 +9,8 @@ from pathlib import Path
 from subprocess import Popen
 
 FULL = os.environ.get("SCENELAB_SOAK") == "1"
-SECONDS = float(os.environ.get("SCENELAB_SOAK_SECONDS", "1200" if FULL else "6"))  # of each of the three
+SECONDS = float(os.environ.get("SCENELAB_SOAK_SECONDS", "1200" if FULL else "6"))  # of each
+VISITS = int(os.environ.get("SCENELAB_SOAK_VISITS", "0"))  # of the explorer, in place of the seconds
 SAMPLES = 120
 MEMORY = 0.03 if FULL else 0.25  # of growth from the second quarter to the last that is no growth
 SPARE = 4 << 20  # bytes; the allocator's own unrest

@@ -14,13 +14,18 @@ from PIL import Image
 from conftest import make_untrained
 from explorer import exploring
 from folders import wait_for
+from runs_compared import QUIET, tiny
 from scenelab.app import limits
 from scenelab.app.catalog import Catalog
 from scenelab.app.schemas import ExplainQuestion
+from scenelab.cli import main
 from scenelab.data.decode import fit, read_image
 from scenelab.errors import LabError
 from scenelab.evaluation.predict import predict_files
 from scenelab.runs.run import Run
+from scenelab.training.session import start_run
+from scenelab_scenes import KINDS
+from shipping import ship
 
 NAME = "untrained"
 
@@ -67,6 +72,62 @@ def test_images_are_uploads_validation_images_and_scenes(client, photo, image):
         assert Image.open(io.BytesIO(answer.content)).size == (32, 32)
     shown = np.array(Image.open(io.BytesIO(client.get(f"api/image?run={NAME}&image={image}").content)))
     assert (shown == fit(read_image(photo), 32).permute(1, 2, 0).numpy()).all()
+
+
+@pytest.fixture
+def shipped(untrained, photo, tmp_path, monkeypatch) -> Path:
+    """An example image; the networks `miniplaces` and `miniplaces-hardened` ship."""
+    run = untrained.folder
+    example = shutil.copy(photo, tmp_path / "beach_1.jpg")
+    ship(monkeypatch, tmp_path / "package", {"miniplaces": run, "miniplaces-hardened": run}, example)
+    monkeypatch.chdir(tmp_path)
+    return Path(example)
+
+
+def test_networks_and_images_of_the_package_are_offered(shipped, session):
+    with exploring() as client:
+        runs = client.get("api/runs").json()
+        assert [run["id"] for run in runs] == ["miniplaces", "miniplaces-hardened"]
+        assert {(run["state"], run["has_network"]) for run in runs} == {("shipped", True)}
+        assert client.get("api/images").json()[:2] == ["example:beach_1", f"synthetic:{KINDS[0]}"]
+        answer = client.post("api/predict", run="miniplaces", image="example:beach_1")
+        (expected,) = predict_files(session.stored, [shipped])
+        assert [category for category, _ in answer] == [guess["category"] for guess in expected["guesses"]]
+        assert (
+            "no example image 'nowhere'"
+            in client.post("api/predict", run="miniplaces", image="example:nowhere")["error"]
+        )
+        assert client.upload(shipped.read_bytes())["image"]
+        assert "ships without images" in client.get("api/runs/miniplaces/network").json()["problem"]
+        assert "ships without images" in client.get("api/runs/miniplaces/mistakes").json()["error"]
+
+
+def test_networks_of_the_package_come_after_the_runs_and_give_way_to_their_names(shipped, untrained, scenes, tmp_path):
+    run = Path(shutil.copytree(untrained.folder, tmp_path / "runs" / "miniplaces"))
+    make_untrained(tmp_path / "runs" / "z", scenes)
+    catalog = Catalog([tmp_path / "runs"])
+    assert list(catalog.runs()) == ["miniplaces", "z", "miniplaces-hardened"]
+    assert catalog.session("miniplaces").run.folder == run
+
+
+def test_a_network_of_the_package_is_judged_on_other_images(shipped, scenes):
+    """Its evaluation is in the current folder, as `scenelab evaluate` wrote it."""
+    assert main.run(["evaluate", "miniplaces", "--data", str(scenes), "--json"]) == 0
+    session = Catalog([], data=scenes).session("miniplaces")
+    assert len(session.network()["labels"]) == 36
+    assert session.mistakes()["split"] == "val"
+
+
+def test_the_last_batch_of_a_run_is_shown(scenes, tmp_path):
+    start_run(tmp_path / "run", scenes, tiny(epochs=1), display=QUIET)
+    make_untrained(tmp_path / "other", scenes)
+    with exploring(tmp_path) as client:
+        assert [run["batch_time"] > 0 for run in client.get("api/runs").json()] == [False, True]
+        answer = client.get("api/runs/run/batch")
+        assert answer.headers["content-type"] == "image/jpeg"
+        assert Image.open(io.BytesIO(answer.content)).size == (8 * 32, 32)  # the last 8 of 72 images
+        assert "has no batch yet" in client.get("api/runs/other/batch").json()["error"]
+        assert client.get("api/runs/nowhere/batch").status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,11 @@ def test_other_names_are_refused(host):
     assert ask(x_forwarded_host=host) == 200
 
 
+def test_the_camera_is_for_this_page_alone():
+    start, _ = pass_through(answer, (), "GET", "/", [(b"host", b"127.0.0.1")])
+    assert dict(start["headers"])[b"permissions-policy"] == b"camera=(self), microphone=(), geolocation=()"
+
+
 def test_other_pages_are_refused():
     for origin in ("http://evil.example", "null", "http://127.0.0.1:7861", "http://127.0.0.1:7860.evil.example"):
         assert ask(origin=origin) == 403, origin

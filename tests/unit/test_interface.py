@@ -17,6 +17,14 @@ import sys, scenelab
 from scenelab.cli.main import run
 sys.exit(run(sys.argv[1:]) or "torch" in sys.modules)
 """
+EXPLORER = """
+import sys
+from pathlib import Path
+from scenelab.app import Catalog, serve
+server = serve(Catalog([Path(sys.argv[1])]), port=0)
+server.application.summaries.of(server.application.catalog.runs())
+sys.exit(not server.application.catalog.runs() or "torch" in sys.modules)
+"""
 
 
 @pytest.mark.parametrize("name", ["scenelab", *(f"scenelab.{package}" for package in PACKAGES)])
@@ -31,6 +39,10 @@ def test_every_public_name_resolves(name):
 @pytest.mark.parametrize("command", ["--help", "train laptop --help", "study design --help", "recipes", "models"])
 def test_help_and_lists_load_no_torch(command):
     subprocess.run([sys.executable, "-c", LIGHT, *command.split()], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_explorer_shows_runs_before_torch_is_loaded(untrained):
+    subprocess.run([sys.executable, "-W", "ignore", "-c", EXPLORER, untrained.folder], check=True)
 
 
 def test_help_has_one_short_line_per_command_in_five_groups(capsys):

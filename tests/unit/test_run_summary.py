@@ -47,6 +47,15 @@ def test_a_run_that_trains_has_progress_speed_and_memory(run):
     assert summary.has_network
 
 
+def test_the_accuracy_is_not_that_of_the_training_images_whatever_the_classes_are_called(run):
+    write_rows(run, 10)
+    with open(run.metrics, "a") as file:
+        row = {"epoch": 2, "step": 20, "split": "val", "top1": 3.0, "confused": [["train", "top1", 2]]}
+        file.write(json.dumps(row) + "\n")
+        file.write(json.dumps({**row, "split": "train", "top1": 98.0}) + "\n")
+    assert summarize("run", run).top1 == 3.0
+
+
 @pytest.mark.parametrize(
     ("process", "host", "state"),
     [(2**22 + 1, socket.gethostname(), "broken off"), (1, "elsewhere", "running"), ("x", "y", "broken off")],

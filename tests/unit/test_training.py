@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from runs_compared import QUIET, StopAfter, assert_same_run, read_rows, read_weights, tiny
 from scenelab.data.augment_config import Augment
+from scenelab.data.contact_sheet import contact_sheet
 from scenelab.data.loader import seed_for
 from scenelab.data.splits import open_dataset
 from scenelab.errors import Interrupted, LabError
-from scenelab.evaluation.metrics import predict_logits
+from scenelab.evaluation.metrics import confusion, predict_logits
 from scenelab.io import LOCK
 from scenelab.models.flops import count_flops
 from scenelab.models.registry import create_model
@@ -28,6 +30,7 @@ from scenelab.training.device import pick_device
 from scenelab.training.metrics_logger import MetricsLogger
 from scenelab.training.session import resume_run, start_run
 from scenelab.training.state import ema_with_warmup, initialize, make_loader
+from scenelab.training.statistics import count_confused
 from scenelab.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -167,6 +170,44 @@ def assert_names_of_the_handout(run: Path) -> None:
     assert set(tags) == {"data/training_loss", "data/learning_rate"}
     curves = {path.name for path in (run / "tensorboard").iterdir() if path.is_dir()}
     assert curves == {f"data_{name}_accuracy_{split}" for name in ("top1", "top5") for split in ("train", "val")}
+
+
+def test_a_run_keeps_its_last_batch_and_its_most_confused_classes(scenes, tmp_path, dataset):
+    """The image is of the batch as it was augmented: the same seed, settings and step give it again."""
+    config = tiny(epochs=1, batch_size=40)
+    run = Run(tmp_path / "run")
+    start_run(run.folder, scenes, config, display=QUIET)
+    images, _ = make_loader(dataset, config, CPU).batch(1, 32)
+    assert len(images) == 32
+    shown = np.asarray(Image.open(run.batch), np.float32) / 255
+    expected = contact_sheet(images).permute(1, 2, 0).numpy()
+    assert shown.shape == expected.shape == (4 * 32, 8 * 32, 3)
+    assert abs(shown - expected).mean() < 0.02  # JPEG
+    (row,) = read_rows(run.folder, "val")
+    stored, val = read_classifier(run.best), open_dataset(scenes, None, "val", 32)
+    matrix = confusion(predict_logits(stored.model, val, size=32).argmax(dim=1), val.labels, 12)
+    counts = {
+        (name, guess): int(matrix[i, j])
+        for i, name in enumerate(val.categories)
+        for j, guess in enumerate(val.categories)
+        if i != j
+    }
+    assert [images for *_, images in row["confused"]] == sorted(counts.values(), reverse=True)[:5]
+    assert all(counts[name, guess] == images for name, guess, images in row["confused"])
+
+
+def test_undefined_logits_confuse_no_classes():
+    logits = torch.tensor([[0.0, 1, 0], [0, 1, 0], [torch.nan, 0, 0], [0, 0, 1], [1, 0, 0]])
+    pairs = count_confused(logits, torch.tensor([0, 0, 1, 1, 0]), ("a", "b", "c"), 5)
+    assert pairs == [("a", "b", 2), ("b", "c", 1)]
+    assert count_confused(logits[:1], torch.tensor([1]), ("a", "b", "c"), 5) == []
+
+
+def test_a_contact_sheet_has_rows_of_eight():
+    images = torch.arange(10.0)[:, None, None, None] * torch.ones(10, 3, 2, 2)
+    sheet = contact_sheet(images)
+    assert sheet.shape == (3, 4, 16)
+    assert sheet[0, ::2, ::2].tolist() == [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9, 0, 0, 0, 0, 0, 0]]
 
 
 def test_the_best_epoch_is_kept(scenes, tmp_path):

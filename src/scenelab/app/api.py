@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, fail_after
 from anyio.to_thread import run_sync
 from pydantic import ValidationError
 from pydantic_core import to_json
@@ -32,15 +32,15 @@ from scenelab.app.images import Images
 from scenelab.app.middleware import Guard
 from scenelab.app.schemas import AttackQuestion, ExplainQuestion, LayerQuestion, Question
 from scenelab.errors import LabError
+from scenelab.runs.pretrained import example_images
 from scenelab.runs.summary import Summaries, read_from
 from scenelab.schema import describe
+from scenelab_scenes import KINDS
 
 if TYPE_CHECKING:
     from scenelab.app.session import Session
 
-STATIC = Path(__file__).parent / "static"
 PROGRESS_SECONDS = 0.1
-Kind = TypeVar("Kind", bound=Question)
 
 
 class Application:
@@ -60,11 +60,13 @@ class Application:
             *(Route(f"{run}/{name}", partial(self.log, name)) for name in ("metrics", "timings")),
             *(Route(f"{run}/{name}", partial(self.about, name)) for name in ("network", "filters", "mistakes")),
             Route("/api/compare", self.compare),
+            Route(f"{run}/batch", self.batch),
             Route("/api/image", self.image),
+            Route("/api/images", self.examples),
             post("/api/images", self.upload),
             post("/api/attack", self.attack),
             *(post(f"/api/{name}", partial(self.answer, kind, name)) for name, kind in questions.items()),
-            Mount("/", StaticFiles(directory=STATIC, html=True)),
+            Mount("/", StaticFiles(directory=Path(__file__).parent / "static", html=True)),
         ]
         guard = Middleware(Guard, hosts=hosts)
         handlers: Any = dict.fromkeys((LabError, ValidationError, HTTPException, ClientDisconnect), _refuse)
@@ -106,6 +108,17 @@ class Application:
         first, second = (request.query_params.get(name, "") for name in ("first", "second"))
         return _json(await self._ask(first, lambda session: session.compare(self.catalog.session(second))))
 
+    async def batch(self, request: Request) -> Response:
+        """GET /api/runs/RUN/batch: images of the batch before a run's last checkpoint, as augmented, as JPEG."""
+        path = self.catalog.run(request.path_params["run"]).batch
+        if not path.is_file():
+            raise UnknownError("this run has no batch yet; it saves one with each checkpoint")
+        return Response(await run_sync(path.read_bytes, limiter=self.files), media_type="image/jpeg")
+
+    async def examples(self, request: Request) -> Response:
+        """GET /api/images: the names of images that ship with the package, and of the kinds of synthetic scenes."""
+        return _json([f"example:{path.stem}" for path in example_images()] + [f"synthetic:{kind}" for kind in KINDS])
+
     async def image(self, request: Request) -> Response:
         """GET /api/image?run=RUN&image=NAME: what a network sees of an image, as PNG."""
         question = Question(run=request.query_params.get("run", ""), image=request.query_params.get("image", ""))
@@ -120,7 +133,7 @@ class Application:
 
     async def answer(self, kind: type[Question], method: str, request: Request) -> Response:
         """POST /api/predict, explain or features with a question: the answer of `Session`'s method."""
-        question = await _parse(request, kind)
+        question = kind.model_validate_json(await _read(request))
         pixels = self.images.pixels
         ask = lambda session: getattr(session, method)(pixels(session, question.image), question)  # noqa: E731
         return _json(await self._ask(question.run, ask))
@@ -130,18 +143,17 @@ class Application:
 
         The attack ends with its client: closing the connection cancels it.
         """
-        question = await _parse(request, AttackQuestion)
+        question = AttackQuestion.model_validate_json(await _read(request))
         prepare = lambda session: (session, self.images.pixels(session, question.image))  # noqa: E731
         session, pixels = await self._ask(question.run, prepare)
-        return StreamingResponse(self._events(request, session, pixels, question), media_type="text/event-stream")
+        events = self._events(request, partial(session.attack, pixels, question))
+        return StreamingResponse(events, media_type="text/event-stream")
 
-    async def _events(
-        self, request: Request, session: "Session", pixels: Any, question: AttackQuestion
-    ) -> AsyncIterator[str]:
+    async def _events(self, request: Request, attack: Callable[..., Any]) -> AsyncIterator[str]:
         """Run an attack and yield its events; stop it if the client has gone or it takes too long."""
         stop, passes, reported, began = threading.Event(), [0], None, time.monotonic()
-        attack = partial(session.attack, pixels, question, stop, partial(passes.__setitem__, 0))
-        job = asyncio.ensure_future(run_sync(attack, limiter=self.attacks, abandon_on_cancel=True))
+        report = partial(passes.__setitem__, 0)
+        job = asyncio.ensure_future(run_sync(attack, stop, report, limiter=self.attacks, abandon_on_cancel=True))
         self.stops.add(stop)
         try:
             while not job.done():
@@ -177,22 +189,15 @@ def _refuse(request: Request, error: Exception) -> Response:
     return Response(to_json({"error": reason}), status, media_type="application/json")
 
 
-async def _parse(request: Request, kind: type[Kind]) -> Kind:
-    return kind.model_validate_json(await _read(request))
-
-
 async def _read(request: Request, limit: int = limits.JSON_BYTES) -> bytes:
     """Return a request's body; raise an HTTPException if it is too long or takes too long."""
-
-    async def read() -> bytes:
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > limit:
-                raise HTTPException(413, f"the body is longer than {limit} bytes")
-        return bytes(body)
-
+    body = bytearray()
     try:
-        return await asyncio.wait_for(read(), limits.BODY_SECONDS)
-    except asyncio.TimeoutError as error:
+        with fail_after(limits.BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > limit:
+                    raise HTTPException(413, f"the body is longer than {limit} bytes")
+    except TimeoutError as error:
         raise HTTPException(408, f"the body did not arrive within {limits.BODY_SECONDS:g} seconds") from error
+    return bytes(body)

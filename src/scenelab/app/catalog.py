@@ -2,14 +2,15 @@
 
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scenelab.app.limits import DEPTH, NETWORKS, RUNS, SCAN_SECONDS
 from scenelab.errors import LabError, printable
+from scenelab.runs.pretrained import list_pretrained, open_pretrained
 from scenelab.runs.run import Run
 
 if TYPE_CHECKING:
@@ -42,17 +43,16 @@ class Catalog:
         if len(set(names)) < len(names):
             raise LabError("two of the runs have the same name; rename a folder, or name each once")
         self._next_scan, self._runs = float("-inf"), dict[str, Run]()
-        self._sessions: OrderedDict[tuple[str, int, int], Session] = OrderedDict()
+        self._open = lru_cache(NETWORKS)(lambda name, *version: self._open_session(name))
 
     def runs(self) -> dict[str, Run]:
-        """Return all runs by id. Networks that are shipped with the package belong here, too."""
+        """Return all runs by id, and after them the networks that ship with the package."""
         began = time.monotonic()
         if began > self._next_scan:
-            found: dict[str, Run] = {}
-            for root in self.roots:
-                for name, folder in _find(root):
-                    found.setdefault(printable(name), Run(folder))
-            self._runs, now = dict(sorted(found.items())[:RUNS]), time.monotonic()
+            found = {printable(name): Run(path) for root in self.roots[::-1] for name, path in _find(root)}
+            runs = dict(sorted(found.items())[:RUNS])
+            shipped = {name: open_pretrained(name) for name in list_pretrained()}
+            self._runs, now = runs | shipped | runs, time.monotonic()
             self._next_scan = now + max(SCAN_SECONDS, 20 * (now - began))  # a folder with all images takes long
         return self._runs
 
@@ -72,23 +72,18 @@ class Catalog:
         return sizes
 
     def session(self, name: str) -> "Session":
-        """Return the network of a run; it is loaded anew if training has written another one. Not thread-safe."""
-        from scenelab.app.session import open_session
-
+        """Return the network of a run; it is loaded anew if training has written another one."""
         run = self.run(name)
         try:
             state = os.stat(run.best)
         except OSError as error:
             raise LabError(f"{name} has no network yet; it is saved after its first evaluation") from error
-        key = (name, state.st_mtime_ns, state.st_size)
-        if key not in self._sessions:
-            for old in [old for old in self._sessions if old[0] == name]:
-                del self._sessions[old]
-            self._sessions[key] = open_session(run, name, self.data)
-            while len(self._sessions) > NETWORKS:
-                self._sessions.popitem(last=False)
-        self._sessions.move_to_end(key)
-        return self._sessions[key]
+        return self._open(name, state.st_mtime_ns, state.st_size)
+
+    def _open_session(self, name: str) -> "Session":
+        from scenelab.app.session import open_session
+
+        return open_session(self.run(name), name, self.data)
 
 
 def _find(root: Path) -> list[tuple[str, Path]]:

@@ -19,8 +19,7 @@ class Decoder:
     """Client of the decoding process, which starts at the first image and restarts after a crash; not thread-safe."""
 
     def __init__(self) -> None:
-        self._context = multiprocessing.get_context("spawn")
-        self._process, self._connection = None, None
+        self._context, self._process, self._connection = multiprocessing.get_context("spawn"), None, None
 
     def start(self) -> Connection:
         """Start the process if it does not run, and return the connection to it, without waiting until it is ready."""

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.responses import PlainTextResponse
+
 from scenelab.app.limits import QUERY_BYTES
 
 POLICY = (
@@ -17,6 +19,7 @@ HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cache-control", b"no-cache"),
+    (b"permissions-policy", b"camera=(self), microphone=(), geolocation=()"),
 ]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -35,8 +38,6 @@ class Guard:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on, or respond with the reason why it is refused, which repeats nothing of the request."""
-        if scope["type"] == "lifespan":
-            return await self.app(scope, receive, send)
 
         async def answer(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -44,10 +45,7 @@ class Guard:
             await send(message)
 
         if refusal := self._refuse(scope):
-            status, reason = refusal
-            plain = [(b"content-type", b"text/plain")]
-            await answer({"type": "http.response.start", "status": status, "headers": plain})
-            return await answer({"type": "http.response.body", "body": reason.encode()})
+            return await PlainTextResponse(refusal[1], refusal[0])(scope, receive, answer)
         await self.app(scope, receive, answer)
 
     def _refuse(self, scope: Any) -> tuple[int, str] | None:

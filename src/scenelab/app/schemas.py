@@ -8,7 +8,9 @@ from scenelab.app.limits import ATTACK_LEVELS, ATTACK_STEPS
 from scenelab.schema import STRICT, Model
 
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
-ImageName = Annotated[str, Field(pattern=r"^(upload:[0-9a-f]{32}|val:\d{1,9}|synthetic:[a-z_]{1,40}:\d{1,9})$")]
+ImageName = Annotated[
+    str, Field(pattern=r"^(upload:[0-9a-f]{32}|val:\d{1,9}|example:[\w-]+|synthetic:[a-z_]+:\d{1,9})$")
+]
 
 
 class Question(Model):

@@ -57,10 +57,8 @@ def serve(catalog: Catalog, *, host: str = "127.0.0.1", port: int = 7860) -> Ser
         LabError: the address cannot be used.
     """
     try:
-        if port >= 2**16:
-            raise OSError(f"there is no port {port}")
         listener = socket.create_server((host, port))
-    except OSError as error:
-        reason = f"cannot listen on {host}:{port} ({error.strerror or error})"
+    except (OSError, OverflowError) as error:
+        reason = f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error})"
         raise LabError(f"{reason}; choose another --port from 1 to 65535, or a --host of this machine") from error
     return Server(Application(catalog), listener, host)

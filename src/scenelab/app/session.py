@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from matplotlib import colormaps
@@ -23,6 +22,7 @@ from scenelab.app.schemas import AttackQuestion, ExplainQuestion, LayerQuestion,
 from scenelab.attribution import METHODS
 from scenelab.attribution.grad_cam import has_feature_maps
 from scenelab.data.cache import MemmapDataset
+from scenelab.data.contact_sheet import contact_sheet
 from scenelab.data.decode import fit
 from scenelab.errors import LabError
 from scenelab.evaluation.adversarial import AttackSettings, attack_images, to_png
@@ -34,7 +34,7 @@ from scenelab.evaluation.mistakes import compare, read_mistakes
 from scenelab.evaluation.predict import rank, spread_rows
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
-from scenelab.runs.loading import open_images, open_network
+from scenelab.runs.loading import Opened, judge, load_network
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run
 
@@ -55,9 +55,14 @@ class Session:
     data: Path | None = None
 
     @cached_property
+    def opened(self) -> Opened:
+        """The validation images, and where results on them are; a LabError if they are not there."""
+        return judge(self.run, self.stored, data=self.data)
+
+    @property
     def dataset(self) -> MemmapDataset:
-        """The validation images; a LabError if they are not there."""
-        return open_images(self.run, self.stored, data=self.data)[0]
+        """The validation images."""
+        return self.opened.dataset
 
     @cached_property
     def layers(self) -> dict[str, tuple[int, int]]:
@@ -71,16 +76,15 @@ class Session:
             known |= {"labels": self.dataset.labels.tolist(), "split": self.dataset.split}
         except LabError as error:
             known["problem"] = str(error)
-        has_maps = has_feature_maps(self.stored.model)
-        methods = {name: method.description for name, method in METHODS.items() if has_maps or name != "cam"}
+        usable = [name for name in METHODS if name != "cam" or has_feature_maps(self.stored.model)]
         layers = [(name, *shape) for name, shape in self.layers.items()]
-        return {**known, "methods": methods, "layers": layers}
+        return {**known, "methods": {name: METHODS[name].description for name in usable}, "layers": layers}
 
     def val_image(self, row: int) -> Square:
         """Return a validation image in the network's input size."""
         if row >= len(self.dataset):
             raise LabError(f"there is no val image {row}; {self.name} has {len(self.dataset)}")
-        return fit(self.dataset.gather(np.array([row]))[0], self.stored.size)
+        return fit(self.dataset.gather(slice(row, row + 1))[0], self.stored.size)
 
     def show(self, image: Square) -> bytes:
         """Return an image as PNG."""
@@ -88,11 +92,11 @@ class Session:
 
     def mistakes(self) -> dict[str, Any]:
         """Return the predictions of the run's evaluation; see `read_mistakes`."""
-        return read_mistakes(self.run, self.dataset)
+        return read_mistakes(self.opened)
 
     def compare(self, other: "Session") -> dict[str, Any]:
         """Return where this network and another one disagree; see `mistakes.compare`."""
-        return compare((self.run, self.dataset), (other.run, other.dataset), count=limits.DISAGREEMENTS)
+        return compare(self.opened, other.opened, count=limits.DISAGREEMENTS)
 
     def predict(self, image: Square, question: Question) -> list[tuple[str, float]]:
         """Return the top five categories with probabilities, from mean logits of the image and its mirror image."""
@@ -185,12 +189,11 @@ class Session:
         channels, side = maps.flatten(1).amax(dim=1).argsort(descending=True)[: limits.FEATURE_MAPS], maps.shape[1]
         chosen = maps[channels]
         low, high = chosen.amin(dim=(1, 2), keepdim=True), chosen.amax(dim=(1, 2), keepdim=True)
-        tiles = torch.zeros(-(-len(chosen) // 8) * 8, side, side)
-        tiles[: len(chosen)] = (chosen - low) / torch.where(high > low, high - low, torch.ones_like(high))
-        sheet = tiles.view(-1, 8, side, side).permute(0, 2, 1, 3).reshape(-1, 8 * side)
+        scaled = (chosen - low) / torch.where(high > low, high - low, torch.ones_like(high))
+        sheet = contact_sheet(scaled[:, None].expand(-1, 3, -1, -1))
         ranges = torch.stack([low.flatten(), high.flatten()], dim=1).tolist()
         known = {"channels": channels.tolist(), "ranges": ranges, "side": side, "of": len(maps)}
-        return {**known, "atlas": to_url(sheet.expand(3, -1, -1)), "fields": receptive_fields(model, layer, size)}
+        return {**known, "atlas": to_url(sheet), "fields": receptive_fields(model, layer, size)}
 
     def filters(self) -> dict[str, Any]:
         """Return weights (n×3×k×k), bias, stride and padding of the first convolution, and the normalization."""
@@ -206,7 +209,7 @@ class Session:
 
 def open_session(run: Run, name: str, data: Path | None) -> Session:
     """Return a session with the best checkpoint of a run; raise a LabError if it has none."""
-    _, stored = open_network(run.folder)
+    stored = load_network(run)
     return Session(run, name, stored, prepare_for_inference(stored.model), data)
 
 

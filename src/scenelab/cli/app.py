@@ -12,7 +12,9 @@ from scenelab.terminal import say
 
 
 def app(
-    runs: Annotated[Positional[list[Path]], arg(metavar="RUN ...", help_behavior_hint="(required)")],
+    runs: Annotated[
+        Positional[list[Path]], arg(metavar="[RUN ...]", help_behavior_hint="(default: the networks that ship, if any)")
+    ],
     *,
     data: DataFolder = None,
     host: Annotated[str, arg(metavar="HOST")] = "127.0.0.1",
@@ -33,9 +35,10 @@ def app(
     APP.require()
     from scenelab.app.catalog import Catalog
     from scenelab.app.server import LOOPBACK, serve
+    from scenelab.runs.pretrained import list_pretrained
 
-    if not runs:
-        raise LabError("runs is empty; name at least one run folder, or a folder of runs")
+    if not runs and not list_pretrained():
+        raise LabError("runs is empty, and no network is installed; name a run folder, or a folder of runs")
     catalog = Catalog(runs, data=data)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the decoding process ends, too
     server = serve(catalog, host=host, port=port)
@@ -43,5 +46,5 @@ def app(
         say(f"{host} is not a loopback address: everybody who reaches this machine can use it", file=sys.stderr)
     if not catalog.runs():
         say("there is no run yet; it appears in the table when its training begins", file=sys.stderr)
-    say(f"explorer: {server.address}   Ctrl-C stops")
+    say(f"explorer: {server.address}{'' if runs else '/#view=predict'}   Ctrl-C stops")
     server.run()

@@ -5,24 +5,24 @@ from typing import Any
 
 import numpy as np
 
-from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
 from scenelab.evaluation.evaluate import EvaluationResult, csv_path
 from scenelab.evaluation.intervals import paired_difference
+from scenelab.runs.loading import Opened
 from scenelab.runs.provenance import digest
-from scenelab.runs.run import Run
 
 MAX_PREDICTIONS = 100_000  # read
 
 
-def read_mistakes(run: Run, dataset: MemmapDataset) -> dict[str, Any]:
-    """Return labels, predictions and confidences of the images of a run's evaluation, and its calibration.
+def read_mistakes(opened: Opened) -> dict[str, Any]:
+    """Return labels, predictions and confidences of the images of an evaluation, and its calibration.
 
     An image without a prediction, because its scores are undefined, has the prediction -1.
 
     Raises:
         LabError: the run has no evaluation of its current network on these images.
     """
+    run, dataset = opened.run, opened.dataset
     path, result = run.results / f"{dataset.split}_predictions.csv", run.results / f"{dataset.split}.json"
     if not path.exists() or not result.exists():
         raise LabError(f"{run.folder.name} has no evaluation yet; make one with 'scenelab evaluate RUN'")
@@ -44,14 +44,14 @@ def read_mistakes(run: Run, dataset: MemmapDataset) -> dict[str, Any]:
     }
 
 
-def compare(first: tuple[Run, MemmapDataset], second: tuple[Run, MemmapDataset], *, count: int) -> dict[str, Any]:
+def compare(first: Opened, second: Opened, *, count: int) -> dict[str, Any]:
     """Return the difference in accuracy of two runs' evaluations on the same images, and where they disagree.
 
     `disagreements` has row, label and the two predictions of at most `count` images.
     """
-    if any(getattr(first[1], name) != getattr(second[1], name) for name in ("paths", "categories")):
+    if any(getattr(first.dataset, name) != getattr(second.dataset, name) for name in ("paths", "categories")):
         raise LabError("the two networks were evaluated on different images; choose two with the same data")
-    ours, theirs = read_mistakes(*first), read_mistakes(*second)
+    ours, theirs = read_mistakes(first), read_mistakes(second)
     labels, one, two = (np.array(values) for values in (ours["labels"], ours["guesses"], theirs["guesses"]))
     is_right, is_other_right = one == labels, two == labels
     only_first, only_second = int((is_right & ~is_other_right).sum()), int((~is_right & is_other_right).sum())

@@ -40,10 +40,15 @@ def open_network(folder: Path | None) -> tuple[Run, Stored]:
     `folder` is a run folder or the name of a network that ships, by default the first one; see `find_run`.
     """
     run = find_run(folder)
+    return run, load_network(run)
+
+
+def load_network(run: Run) -> Stored:
+    """Return a run's trained network as `open_network` does."""
     torch.set_num_threads(run.read_config().train.threads)
     stored = read_classifier(run.best)
     stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return run, stored
+    return stored
 
 
 def open_images(

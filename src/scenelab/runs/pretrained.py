@@ -19,14 +19,21 @@ def list_pretrained() -> list[str]:
 def find_run(run: Path | None) -> Run:
     """Return a run folder as a `Run`, or the network that ships under this name; None is the default network.
 
-    Results of a network that ships are written to `scenelab-results/NAME` in the current folder.
-
     Raises:
         LabError: there is no such network.
     """
     name = DEFAULT if run is None else str(run)
     if run is not None and (run.exists() or name not in list_pretrained()):
         return Run(run)
+    return open_pretrained(name)
+
+
+def open_pretrained(name: str) -> Run:
+    """Return the network that ships under a name; its results are written to `scenelab-results/NAME`.
+
+    Raises:
+        LabError: there is no such network.
+    """
     if name not in list_pretrained():
         raise LabError(f"the network {name} is missing from this installation of scenelab; name a run folder")
     shipped = Run(FOLDER / name)
@@ -39,6 +46,14 @@ def find_run(run: Path | None) -> Run:
 def example_images() -> list[Path]:
     """Return the paths of the example images that ship with scenelab."""
     return sorted((FOLDER / "examples").glob("*.jpg"))
+
+
+def find_example(name: str) -> Path:
+    """Return the path of an example image by its name without suffix; raise a LabError if there is none."""
+    for path in example_images():
+        if path.stem == name:
+            return path
+    raise LabError(f"there is no example image {name!r}; choose one of the {len(example_images())} in the list")
 
 
 def is_pretrained(run: Run) -> bool:

@@ -30,6 +30,7 @@ class Run:
         environment: command, commit, versions and machine of the training.
         metrics: losses and accuracies, one JSON object per line.
         timings: seconds per phase of a training step, one JSON object per line.
+        batch: images of the batch before the last checkpoint, as augmented.
         checkpoint: checkpoint from which the run can resume.
         best: weights of the trained network.
         results: folder of the results of training and later commands.
@@ -40,7 +41,8 @@ class Run:
         self.folder = folder
         self.config, self.environment = folder / "config.json", folder / "environment.json"
         self.metrics, self.timings = folder / "metrics.jsonl", folder / "timings.jsonl"
-        self.checkpoint, self.best = folder / "checkpoint.pth.tar", folder / "model_best.pth.tar"
+        self.batch, self.checkpoint = folder / "batch.jpg", folder / "checkpoint.pth.tar"
+        self.best = folder / "model_best.pth.tar"
         self.results, self.events = folder / "results", folder / "tensorboard"
 
     def on_other(self, data: Path) -> "Run":

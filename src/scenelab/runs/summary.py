@@ -15,6 +15,7 @@ from pydantic import ConfigDict, ValidationError
 from scenelab.errors import LabError, printable
 from scenelab.io import LOCK, read_object
 from scenelab.runs.config import RunConfig
+from scenelab.runs.pretrained import is_pretrained
 from scenelab.runs.provenance import TrainingResult
 from scenelab.runs.run import Run
 from scenelab.schema import Model
@@ -30,13 +31,14 @@ class RunSummary(Model):
 
     model_config = ConfigDict(allow_inf_nan=True)
     id: str
-    state: Literal["running", "finished", "broken off", "unreadable"]
+    state: Literal["running", "finished", "broken off", "unreadable", "shipped"]
     problem: str = ""
     recipe: str = ""
     model: str = ""
     size: int = 0
     batch_size: int = 0
     has_network: bool = False
+    batch_time: float = 0.0
     parameters: int | None = None
     top1: float | None = None
     step: float | None = None
@@ -97,13 +99,14 @@ def _summarize(name: str, run: Run) -> RunSummary:
         known |= {"parameters": result.parameters, "problem": printable(result.stopped)}
     return RunSummary(
         id=name,
-        state="running" if is_running else "finished" if result else "broken off",
+        state="running" if is_running else "finished" if result else "shipped" if is_pretrained(run) else "broken off",
         recipe=config.recipe + (f", {config.adversarial.method}" if config.adversarial else ""),
         model=config.model,
         size=config.eval_size,
         batch_size=config.batch_size,
         has_network=run.best.exists(),
-        top1=_last(metrics, "top1", without=b'"train"').get("top1"),
+        batch_time=_modified(run.batch),
+        top1=_last(metrics, "top1").get("top1"),
         **known,
     )
 
@@ -153,18 +156,18 @@ def read_from(path: Path, offset: int) -> tuple[bytes, int]:
     return b"", 0
 
 
-def _last(lines: bytes, key: str, *, without: bytes = b"\0") -> dict[str, Any]:
-    """Return the last row with numbers as `key` and `step` and without another word in its line, or an empty one."""
+def _last(lines: bytes, key: str) -> dict[str, Any]:
+    """Return the last row with numbers as `key` and `step` that is not of the training images, or an empty one."""
     end, word = len(lines), f'"{key}"'.encode()
     while (place := lines.rfind(word, 0, end)) >= 0:
         end = lines.rfind(b"\n", 0, place) + 1
         line = lines[end : lines.find(b"\n", place)]
         with suppress(ValueError, RecursionError):
             row = json.loads(line)
-            if isinstance(row, dict) and _is_count(row.get("step")) and _is_count(row.get(key)) and without not in line:
+            if isinstance(row, dict) and row.get("split") != "train" and _are_counts(row.get("step"), row.get(key)):
                 return row
     return {}
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 <= value < MAX_COUNT
+def _are_counts(*values: Any) -> bool:
+    return all(isinstance(value, int | float) and 0 <= value < MAX_COUNT for value in values)

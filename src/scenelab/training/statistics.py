@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from scenelab.evaluation.metrics import hits
+from scenelab.evaluation.metrics import hits, is_undefined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,3 +74,15 @@ def count_correct(logits: Tensor, labels: Tensor) -> tuple[int, int]:
         return 0, 0
     targets = labels if labels.ndim == 1 else labels.argmax(dim=1)
     return int(hits(logits, targets, 1).sum()), int(hits(logits, targets, 5).sum())
+
+
+def count_confused(
+    logits: Tensor, labels: Tensor, categories: tuple[str, ...], count: int
+) -> list[tuple[str, str, int]]:
+    """Return at most `count` confused pairs of classes, most frequent first: true one, predicted one, images."""
+    predicted = logits.argmax(dim=1)
+    is_wrong = (predicted != labels) & ~is_undefined(logits)
+    pairs, counts = torch.stack([labels, predicted], dim=1)[is_wrong].unique(dim=0, return_counts=True)
+    order = counts.argsort(descending=True, stable=True)[:count]
+    names = [[categories[label] for label in pair] for pair in pairs[order].tolist()]
+    return [(true, guess, images) for (true, guess), images in zip(names, counts[order].tolist(), strict=True)]

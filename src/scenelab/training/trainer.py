@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
+from scenelab.data.contact_sheet import write_contact_sheet
 from scenelab.data.loader import ATTACK, NETWORK, TrainLoader, seed_for
 from scenelab.errors import Diverged, Interrupted
 from scenelab.evaluation.metrics import predict_logits, top_k
@@ -29,10 +30,11 @@ from scenelab.training.optim import set_learning_rate
 from scenelab.training.pace import FIRST_CHECK, Pace, follow_plan
 from scenelab.training.schedule import learning_rate_factor, side_at
 from scenelab.training.state import TrainState, best_values, checkpoint_values
-from scenelab.training.statistics import EpochStatistics, StepStatistics, count_correct
+from scenelab.training.statistics import EpochStatistics, StepStatistics, count_confused, count_correct
 from scenelab.training.step import Network, adversarial_train_step, train_step
 
 LOSS_SMOOTHING = 0.95
+SHOWN_IMAGES, SHOWN_PAIRS = 32, 5  # of the last batch, and of the confused classes, for those who watch the run
 MAX_LOSS = 4.0  # limit of the smoothed loss, as a multiple of the loss of uniform random guessing
 
 
@@ -50,6 +52,7 @@ class Trainer:
         display: shows the progress.
         world: this process and the other ranks.
         smoothed_loss: exponential moving average of the loss, to detect divergence.
+        last_images: the first images of the last batch, as augmented.
         last_step: results of the last step.
         pace: the speed of the steps and of the plan.
     """
@@ -63,6 +66,7 @@ class Trainer:
     display: TrainProgress
     world: World = SINGLE_PROCESS
     smoothed_loss: float = field(default=float("nan"), init=False)
+    last_images: Tensor | None = field(default=None, init=False)
     last_step: StepStatistics | None = field(default=None, init=False)
     pace: Pace = field(default_factory=Pace, init=False)
     _flops: dict[int, int] = field(default_factory=dict, init=False)
@@ -130,6 +134,7 @@ class Trainer:
         side = side_at(position, total=total, schedule=config.schedule)
         count, seed = len(self.loader.indices(number)), config.seed + self.world.rank
         images, labels = self.loader.batch(number, side, self.world.shard(count) if self.world.size > 1 else None)
+        self.last_images = images[:SHOWN_IMAGES].clone()
         weight = len(images) * self.world.size / count
         state.is_frozen = config.finetune is not None and number < config.finetune.head_epochs * per_epoch
         torch.manual_seed(seed_for(seed, NETWORK, number))
@@ -237,7 +242,8 @@ class Trainer:
             logits = self._predict(val)
             top1, top5 = top_k(logits, val.labels, 1), top_k(logits, val.labels, 5)
             loss = F.cross_entropy(logits, val.labels).item()
-            self.logger.write(epoch=epoch, step=state.step, split=val.split, loss=loss, top1=top1, top5=top5)
+            row = {"epoch": epoch, "step": state.step, "split": val.split, "loss": loss, "top1": top1, "top5": top5}
+            self.logger.write(**row, confused=count_confused(logits, val.labels, val.categories, SHOWN_PAIRS))
             text = f"  |  {val.split} loss {loss:.3f}, top-1 {top1:.2f}, top-5 {top5:.2f}"
             state.run.evaluating = self.world.broadcast(time.monotonic() - began)[0]
             state.run.worse = 0 if state.is_frozen or top1 > state.best_acc1 else state.run.worse + 1
@@ -289,6 +295,8 @@ class Trainer:
     def _save(self) -> None:
         if self.world.is_primary:
             self.state.metrics_bytes = self.logger.sync()
+            if self.last_images is not None:
+                write_contact_sheet(self.last_images, self.run.batch)
             epoch = self.state.step // self.loader.steps_per_epoch
             values = checkpoint_values(self.state, self.config, self.loader.dataset.categories, epoch)
             save_checkpoint(self.run.checkpoint, values)

@@ -1,7 +1,7 @@
 // What a network sees: filters, feature maps, receptive fields, exciting image parts; and convolution by hand.
 
-import { again, ask, card, choice, frame, h, imagePath, loadImage, network, notify, number, plain, runPath, set, slider,
-  soft, state, walk } from "./page.js";
+import { again, ask, card, choice, complain, frame, h, imagePath, loadImage, network, number, plain, runPath, set,
+  slider, soft, state, walk } from "./page.js";
 
 /** Draw one plane of values in gray, or three in color, from a lowest to a highest value; null is transparent. */
 function draw(planes, low = Math.min(...planes.flat(2)), high = Math.max(...planes.flat(2))) {
@@ -55,21 +55,19 @@ export async function look(view, signal) {
     const image = h("img", { src: imagePath(run, state.image), alt: "the receptive field on the image" });
     detail.replaceChildren(h("h2", `Map ${channel} of ${layer}`), soft(`values from ${number(low)} to ${number(high)}`),
       h("div.two", units, h("div.picture", image, field)), text,
-      h("button", { onclick: event => excite(event.target, parts, channel) }, "Find what excites it most"),
-      parts);
+      h("button", { onclick: event => excite(event.target, parts, channel).catch(complain) },
+        "Find what excites it most"), parts);
     go(side >> 1, side >> 1);
   }
   async function excite(button, parts, channel) {
     button.disabled = true;
-    try {
-      const { patches } = await ask("api/features", { body: { run, image: state.image, layer, channel }, signal });
-      for (const { row, y, x, value } of patches) {
-        const [[y0, y1], [x0, x1]] = [answer.fields[y], answer.fields[x]], name = `val:${row}`;
-        const part = cut(await loadImage(imagePath(run, name)), x0, y0, x1 - x0 + 1, y1 - y0 + 1);
-        parts.append(tile(part, `${plain(known.categories[known.labels[row]])} ${number(value)}`,
-          () => set({ image: name }, { push: true })));
-      }
-    } catch (error) { if (error.name !== "AbortError") notify(error.message); }
+    const { patches } = await ask("api/features", { body: { run, image: state.image, layer, channel }, signal });
+    for (const { row, y, x, value } of patches) {
+      const [[y0, y1], [x0, x1]] = [answer.fields[y], answer.fields[x]], name = `val:${row}`;
+      const part = cut(await loadImage(imagePath(run, name)), x0, y0, x1 - x0 + 1, y1 - y0 + 1);
+      parts.append(tile(part, `${plain(known.categories[known.labels[row]])} ${number(value)}`,
+        () => set({ image: name }, { push: true })));
+    }
   }
 }
 

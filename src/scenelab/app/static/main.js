@@ -1,6 +1,6 @@
 // The views, and the picture and networks that they look at.
 
-import { again, ask, h, link, notify, onstate, place, set, state } from "./page.js";
+import { again, ask, complain, examples, h, link, notify, place, set, state } from "./page.js";
 import { attack, explain, predict } from "./answers.js";
 import { convolve, look } from "./inside.js";
 import { compare, mistakes } from "./mistakes.js";
@@ -46,7 +46,7 @@ function show() {
   place("layout").classList.toggle("with-subject", hasSubject);
   place("subject").hidden = !hasSubject;
   place("subject").replaceChildren();
-  if (hasSubject) showSubject(view).catch(error => notify(error.message));
+  if (hasSubject) showSubject(view, control.signal).catch(complain);
   const missing = hasSubject && (!state.run ? "Choose a network; one appears here after its first evaluation."
     : view.image && !state.image && "Choose an image: drop or paste one, or take one of those offered.");
   if (missing) place("view").replaceChildren(h("p.card.soft", missing));
@@ -57,10 +57,11 @@ async function begin() {
   place("views").append(...Object.entries(VIEWS).map(([name, view]) =>
     h("a", { href: link({ view: name }), "data-view": name }, view.name)));
   try {
-    const first = (await ask("api/runs")).find(run => run.has_network);
-    if (!state.run && first) set({ run: first.id, image: state.image || "synthetic:coast:1" });
-  } catch (error) { notify(error.message); }
-  onstate(show);
+    const [runs, [image]] = await Promise.all([ask("api/runs"), examples]);
+    const run = runs.find(each => each.has_network)?.id, other = runs.find(each => each.id === `${run}-hardened`)?.id;
+    set({ image: image?.replace(/^synthetic:.*/, "$&:1"), ...(!state.run && { run, other }), ...state });
+  } catch (error) { complain(error); }
+  addEventListener("state", show);
   show();
 }
 begin();

@@ -1,5 +1,7 @@
 // What all views share: elements, the state in the link, requests, numbers, downloads.
 export const COLORS = ["#3b82f6", "#e8590c", "#2f9e44", "#ae3ec9", "#e03131", "#1098ad", "#b08900", "#7c8798"];
+/** Set attributes of an element. */
+export const write = (element, values) => Object.entries(values).forEach(pair => element.setAttribute(...pair));
 /** Make an element: h("p.soft", {title: "…"}, "text", child); options and children may be left out or false. */
 export function h(kind, ...children) {
   const [name, ...classes] = kind.split("."), element = document.createElement(name);
@@ -18,14 +20,15 @@ export const card = (title, ...children) => h("div.card", h("h2", title), ...chi
 export const soft = (...text) => h("p.soft", ...text);
 export const place = name => document.getElementById(name);
 export const notify = text => { place("notice").textContent = text; };
+/** Show an error, unless it is that of a request that is no longer wanted. */
+export const complain = error => { if (error.name !== "AbortError") notify(error.message); };
 
 // The state is in the link, so that a link can be sent to somebody on this machine.
-const listeners = [];
 export let state = read();
 function read() { return Object.fromEntries(new URLSearchParams(location.hash.slice(1))); }
 function changed() {
   state = read();
-  listeners.forEach(listener => listener());
+  dispatchEvent(new Event("state"));
 }
 export const link = changes => "#" + new URLSearchParams(Object.entries({ ...state, ...changes })
   .filter(([, value]) => value != null && value !== ""));
@@ -35,7 +38,6 @@ export function set(changes, { push = false } = {}) {
   history[push ? "pushState" : "replaceState"](null, "", address);
   changed();
 }
-export const onstate = listener => listeners.push(listener);
 addEventListener("hashchange", changed);
 /** Ask the server; a refusal becomes an Error with the server's reason. */
 export async function ask(path, { body, signal, raw = false } = {}) {
@@ -55,6 +57,8 @@ export async function ask(path, { body, signal, raw = false } = {}) {
 }
 export const runPath = (run, what) => `api/runs/${encodeURIComponent(run)}/${what}`;
 export const imagePath = (run, image) => "api/image?" + new URLSearchParams({ run, image });
+/** Names of images that ship with the package, and of kinds of scenes that are drawn. */
+export const examples = ask("api/images").catch(() => []);
 const networks = new Map();
 /** What a run's network is; asked once per page. */
 export function network(run) {
@@ -67,17 +71,14 @@ export function network(run) {
 }
 export const percent = (share, digits = 1) => share == null ? "–" : `${(100 * share).toFixed(digits)} %`;
 export const plain = name => name.replaceAll("_", " ").replaceAll("/", " ").trim();
-export function number(value) {
+export function number(value, digits) {
   if (value == null || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  if (size >= 1000) return Math.round(value).toLocaleString("en");
+  if (size >= 1000 || digits === 0) return Math.round(value).toLocaleString("en");
   return size && size < 0.001 ? value.toExponential(1) : String(+value.toPrecision(4));
 }
-export function duration(seconds) {
-  if (seconds == null) return "–";
-  if (seconds < 60) return `${Math.round(seconds)} s`;
-  return seconds < 3600 ? `${(seconds / 60).toFixed(1)} min` : `${(seconds / 3600).toFixed(1)} h`;
-}
+export const duration = seconds => seconds == null ? "–" : seconds < 60 ? `${Math.round(seconds)} s`
+  : seconds < 3600 ? `${(seconds / 60).toFixed(1)} min` : `${(seconds / 3600).toFixed(1)} h`;
 export function download(name, content, type) {
   const url = typeof content === "string" && content.startsWith("data:") ? content
     : URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
@@ -92,10 +93,8 @@ export function choice(label, items, value, change) {
 }
 /** A slider with its value in its label; `change` is called while it moves. */
 export function slider(label, { min, max, step = 1, value, unit = "" }, change) {
-  const text = h("span"), input = h("input", { type: "range" });
+  const text = h("span"), input = h("input", { type: "range", min, max, step, value });
   const show = () => { text.textContent = `${label}: ${input.value}${unit}`; };
-  Object.assign(input, { min, max, step });
-  input.value = value;
   input.addEventListener("input", () => { show(); change(+input.value); });
   show();
   return h("label", text, input);
@@ -105,13 +104,10 @@ export function bars(guesses) {
     h("div.bar", h("span", plain(category)), h("span", percent(share)),
       h("progress", { max: 1, value: share, "aria-label": `probability of ${plain(category)}` }))));
 }
-export function loadImage(source) {
-  return new Promise((resolve, reject) => {
-    const image = new Image();
-    image.onload = () => resolve(image);
-    image.onerror = () => reject(new Error("The image could not be shown."));
-    image.src = source;
-  });
+export async function loadImage(source) {
+  const image = h("img", { src: source });
+  await image.decode().catch(() => { throw new Error("The image could not be shown."); });
+  return image;
 }
 /** The networks that are looked at: one, or two side by side. */
 export const sides = () => [...new Set([state.run, state.other].filter(Boolean))];
@@ -133,8 +129,7 @@ export function walk(element, name, count, show, locate = share => Math.floor(sh
     const box = element.getBoundingClientRect();
     go(locate((event.clientY - box.top) / box.height), locate((event.clientX - box.left) / box.width));
   };
-  const attributes = { tabindex: 0, role: "application", "aria-label": `${name}; arrow keys move` };
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  write(element, { tabindex: 0, role: "application", "aria-label": `${name}; arrow keys move` });
   element.addEventListener("pointerdown", point);
   element.addEventListener("pointermove", event => { if (event.buttons) point(event); });
   element.addEventListener("keydown", event => {
@@ -149,5 +144,5 @@ export function walk(element, name, count, show, locate = share => Math.floor(sh
 export async function again(view, show, signal, changes) {
   set(changes);
   view.replaceChildren();
-  try { await show(view, signal); } catch (error) { if (error.name !== "AbortError") notify(error.message); }
+  await show(view, signal).catch(complain);
 }

@@ -1,22 +1,21 @@
 // A line chart as SVG, with values at the pointer or by the arrow keys, and downloads.
 
-import { download, h, number, saveButton } from "./page.js";
+import { download, h, loadImage, number, saveButton, write } from "./page.js";
 
 const WIDEST = 500; // points of a line; more are thinned to the lowest and highest of each part
 const EDGE = { left: 56, right: 12, top: 10, bottom: 34 };
-const FONT = { "font-family": "sans-serif", "font-size": 12 };
 
 function make(name, attributes, text = "") {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  write(element, attributes);
   element.append(text);
   return element;
 }
 
 function ticks(low, high, log) {
   if (log) {
-    const powers = [];
-    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) powers.push(10 ** power);
+    const first = Math.floor(Math.log10(low)), count = Math.floor(Math.log10(high)) - first + 1;
+    const powers = Array.from({ length: count }, (_, i) => 10 ** (first + i));
     const all = powers.flatMap(power => powers.length > 3 ? [power] : [power, 2 * power, 5 * power]);
     return all.filter(value => value >= low && value <= high);
   }
@@ -27,14 +26,12 @@ function ticks(low, high, log) {
 }
 
 function thin(points) {
-  const size = Math.max(1, Math.ceil(2 * points.length / WIDEST)), kept = [];
   if (points.length <= WIDEST) return points;
-  for (let start = 0; start < points.length; start += size) {
-    const part = points.slice(start, start + size);
-    const low = part.reduce((a, b) => b[1] < a[1] ? b : a), high = part.reduce((a, b) => b[1] > a[1] ? b : a);
-    kept.push(...(low[0] <= high[0] ? [low, high] : [high, low]));
-  }
-  return kept;
+  const size = Math.ceil(2 * points.length / WIDEST);
+  return Array.from({ length: Math.ceil(points.length / size) }, (_, i) => {
+    const part = points.slice(i * size, (i + 1) * size).sort((a, b) => a[1] - b[1]);
+    return [part[0], part.at(-1)].sort((a, b) => a[0] - b[0]);
+  }).flat();
 }
 
 /** Exponential moving average without the bias of its start (Kingma & Ba 2015, section 3). */
@@ -47,14 +44,7 @@ export function smooth(points, share) {
   });
 }
 
-function nearest(points, x) {
-  let low = 0, high = points.length - 1;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (points[middle][0] < x) low = middle + 1; else high = middle;
-  }
-  return low && x - points[low - 1][0] < points[low][0] - x ? points[low - 1] : points[low];
-}
+const nearest = (points, x) => points.reduce((a, b) => Math.abs(b[0] - x) < Math.abs(a[0] - x) ? b : a);
 
 /** A chart of series {name, color, points, raw, dash, faint}; `update` shows others. */
 export class Chart {
@@ -63,7 +53,8 @@ export class Chart {
     this.file = title.toLowerCase().replace(/[^a-z0-9]+/g, "-");
     this.svg = make("svg", { role: "img", tabindex: 0, "aria-label": `${title}; arrow keys show values` });
     this.readout = h("div.readout");
-    const save = { CSV: () => this.saveCsv(), SVG: () => this.saveSvg(), PNG: () => this.savePng() };
+    const saveSvg = () => download(`${this.file}.svg`, this.drawing());
+    const save = { CSV: () => this.saveCsv(), SVG: saveSvg, PNG: () => this.savePng() };
     const buttons = Object.entries(save).map(([name, action]) => saveButton(name, action));
     this.element = h("figure.chart.card", h("div.head", h("h3", title), h("span", buttons)), this.svg, this.readout);
     this.svg.addEventListener("pointermove", event => this.move(this.invert?.(event.offsetX)));
@@ -147,23 +138,21 @@ export class Chart {
   }
   /** The chart as an SVG file, with its colors in it and a legend. */
   drawing() {
-    const copy = this.svg.cloneNode(true), look = getComputedStyle(document.documentElement);
-    const size = { width: this.svg.clientWidth, height: this.height }, color = name => look.getPropertyValue(name);
-    const write = (to, values) => Object.entries(values).forEach(([key, value]) => to.setAttribute(key, value));
-    write(copy, { xmlns: "http://www.w3.org/2000/svg", ...size });
-    for (const text of copy.querySelectorAll("text")) write(text, { fill: color("--soft"), ...FONT });
-    for (const line of copy.querySelectorAll("line"))
-      write(line, { stroke: color(line.classList.contains("grid-line") ? "--grid" : "--strong") });
-    copy.prepend(make("rect", { ...size, fill: color("--card") }));
+    const copy = this.svg.cloneNode(true), size = { width: this.svg.clientWidth, height: this.height };
+    const colored = svg => svg.querySelectorAll("text, line"), shown = colored(this.svg);
+    write(copy, { xmlns: "http://www.w3.org/2000/svg", ...size, "font-family": "sans-serif", "font-size": 12 });
+    colored(copy).forEach((each, i) => {
+      const { fill, stroke } = getComputedStyle(shown[i]);
+      write(each, { fill, stroke });
+    });
+    copy.prepend(make("rect", { ...size, fill: getComputedStyle(this.element).backgroundColor }));
     copy.append(...this.lines.filter(line => !line.faint).map((line, i) => make("text",
-      { x: EDGE.left + 8, y: EDGE.top + 12 + 14 * i, fill: line.color, ...FONT }, line.name)));
+      { x: EDGE.left + 8, y: EDGE.top + 12 + 14 * i, fill: line.color }, line.name)));
     return new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" });
   }
-  saveSvg() { download(`${this.file}.svg`, this.drawing()); }
   async savePng() {
-    const canvas = h("canvas", { width: 2 * this.svg.clientWidth, height: 2 * this.height }), image = new Image();
-    image.src = URL.createObjectURL(this.drawing());
-    await image.decode();
+    const canvas = h("canvas", { width: 2 * this.svg.clientWidth, height: 2 * this.height });
+    const image = await loadImage(URL.createObjectURL(this.drawing()));
     canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
     canvas.toBlob(blob => download(`${this.file}.png`, blob));
   }

@@ -1,29 +1,23 @@
 // Watch it learn: the table of runs, and the curves of the selected ones while they train.
 
-import { ask, choice, COLORS, duration, h, link, notify, number, percent, runPath, set, slider, state }
-  from "./page.js";
+import { ask, card, choice, COLORS, complain, duration, h, link, notify, number, percent, plain, runPath, set, slider,
+  soft, state } from "./page.js";
 import { Chart, smooth } from "./plot.js";
 
 const SECONDS = 2, MOST = 8; // between two looks; runs in the charts
 const COLUMNS = [
   ["id", "run", run => run.id], ["state", "state", run => run.state], ["recipe", "recipe", run => run.recipe],
   ["model", "model", run => run.model], ["top1", "top-1, %", run => run.top1?.toFixed(1)],
-  ["progress", "done", run => run.share == null ? null : percent(run.share, 0)],
-  ["seconds", "time", run => run.seconds && duration(run.seconds)],
-  ["seconds_left", "left", run => run.seconds_left == null ? null : duration(run.seconds_left)],
-  ["rate", "images/s", run => run.rate && number(Math.round(run.rate))],
-  ["memory", "memory", run => run.memory && `${number(Math.round(run.memory / 2 ** 20))} MiB`],
-  ["parameters", "parameters", run => run.parameters && number(run.parameters)],
+  ["share", "done", run => percent(run.share, 0)], ["seconds", "time", run => duration(run.seconds)],
+  ["seconds_left", "left", run => duration(run.seconds_left)], ["rate", "images/s", run => number(run.rate, 0)],
+  ["memory", "memory", run => run.memory && `${number(run.memory / 2 ** 20, 0)} MiB`],
+  ["parameters", "parameters", run => number(run.parameters, 0)],
 ];
-const STATES = { running: "span.good", unreadable: "span.bad", "broken off": "span.warn", finished: "span" };
-const NUMBERS = new Set(["top1", "progress", "seconds", "seconds_left", "rate", "memory", "parameters"]);
+const STATES = { running: "span.good", unreadable: "span.bad", "broken off": "span.warn" };
+const NUMBERS = new Set(COLUMNS.slice(4).map(([name]) => name));
 const logs = new Map();
 
-/** Lines of a growing file as objects; lines that are no JSON, such as those with NaN, are left out. */
-function parse(text) {
-  return text.split("\n").flatMap(line => { try { return [JSON.parse(line)]; } catch { return []; } });
-}
-
+const parse = line => { try { return JSON.parse(line); } catch { return null; } }; // such as a line with NaN
 /** Read what a run has written since the last time; a run that resumed writes some steps again. */
 async function read(run, signal) {
   const log = logs.get(run) || { metrics: 0, timings: 0, steps: [], epochs: [], times: [], clock: new Map() };
@@ -34,7 +28,7 @@ async function read(run, signal) {
       const start = +response.headers.get("x-offset"), text = await response.text();
       if (start !== log[file]) Object.assign(log, file === "metrics" ? { steps: [], epochs: [] } : { times: [] });
       log[file] = start + new TextEncoder().encode(text).length;
-      for (const row of parse(text)) {
+      for (const row of text.split("\n").map(parse).filter(Boolean)) {
         const list = log[file === "timings" ? "times" : "training_loss" in row ? "steps" : "epochs"];
         const again = other => other.step > row.step || (other.step === row.step && other.split === row.split);
         if (list.at(-1)?.step >= row.step) list.splice(0, list.length, ...list.filter(other => !again(other)));
@@ -48,18 +42,15 @@ async function read(run, signal) {
 }
 
 /** Seconds in training steps at a step; in proportion where they are not known, as in runs of earlier versions. */
-function secondsAt({ times, clock }, step) {
-  const last = times.at(-1);
-  return clock.get(step) ?? (last ? step * last.training_seconds / last.step : NaN);
-}
+const secondsAt = ({ times, clock }, step, last = times.at(-1)) =>
+  clock.get(step) ?? (last ? step * last.training_seconds / last.step : NaN);
 
 export async function watch(view, signal) {
-  let runs = [], shown = "", order = state.sort || "id", selected = state.runs?.split("|").filter(Boolean);
+  let runs = [], shown = "", detailed = "", selected = state.runs?.split("|").filter(Boolean);
   const charts = { loss: new Chart("Loss, nats"), top1: new Chart("Top-1 accuracy, %"),
     rate: new Chart("Speed, images/s"), lr: new Chart("Learning rate") };
-  const body = h("tbody"), head = h("tr"), empty = h("p.soft");
-  const table = h("div.table", { tabindex: 0, role: "region", "aria-label": "runs" },
-    h("table", h("thead", head), body));
+  const body = h("tbody"), head = h("tr"), empty = h("p.soft"), details = h("div.grid.wide");
+  const region = { tabindex: 0, role: "region", "aria-label": "runs" };
   const filter = h("input", { type: "search", value: state.find || "" });
   filter.addEventListener("input", () => apply({ find: filter.value }, list));
   const axes = [["step", "steps"], ["minute", "minutes"], ["image", "images"]];
@@ -68,13 +59,10 @@ export async function watch(view, signal) {
     slider("Smoothing", { min: 0, max: 99, value: state.smooth ?? 60, unit: " %" }, smooth => apply({ smooth }, draw)),
     h("label.inline", h("input", { type: "checkbox", checked: state.log === "1",
       onchange: event => apply({ log: event.target.checked ? 1 : null }, draw) }), "logarithmic loss and rates"));
-  view.append(h("div.card", controls), table, empty,
-    h("div.grid.wide", Object.values(charts).map(chart => chart.element)));
+  view.append(h("div.card", controls), h("div.table", region, h("table", h("thead", head), body)), empty,
+    h("div.grid.wide", Object.values(charts).map(chart => chart.element)), details);
 
-  function apply(changes, show) {
-    set(changes);
-    show();
-  }
+  const apply = (changes, show) => { set(changes); show(); };
   const color = name => COLORS[selected.indexOf(name) % COLORS.length];
   function toggle(name, on) {
     selected = on ? [...selected, name].slice(-MOST) : selected.filter(other => other !== name);
@@ -83,33 +71,31 @@ export async function watch(view, signal) {
     look();
   }
   function list() {
-    const key = order.replace("-", ""), sign = order.startsWith("-") ? -1 : 1;
+    const order = state.sort || "id", key = order.replace("-", ""), sign = order.startsWith("-") ? -1 : 1;
     const words = filter.value.toLowerCase().split(/\s+/);
     const text = run => `${run.id} ${run.state} ${run.recipe} ${run.model}`.toLowerCase();
     const matches = run => words.every(word => text(run).includes(word));
-    const value = run => key === "progress" ? run.share : run[key];
-    const compare = (a, b) => value(a) == null ? 1 : value(b) == null ? -1
-      : sign * (typeof value(a) === "string" ? value(a).localeCompare(value(b)) : value(a) - value(b));
+    const compare = ({ [key]: a }, { [key]: b }) => a == null ? 1 : b == null ? -1
+      : sign * (typeof a === "string" ? a.localeCompare(b) : a - b);
     const focus = document.activeElement?.getAttribute("aria-label");
     head.replaceChildren(h("th", "show"), ...COLUMNS.map(([name, label]) => {
       const sorted = key === name ? (sign > 0 ? "ascending" : "descending") : "none";
       const arrow = { ascending: " ↑", descending: " ↓", none: "" }[sorted];
       return h(NUMBERS.has(name) ? "th.number" : "th", { "aria-sort": sorted },
-        h("button", { "aria-label": `sort by ${label}`, onclick: () => {
-          order = order === name ? `-${name}` : name;
-          apply({ sort: order }, list);
-        } }, label + arrow));
+        h("button", { "aria-label": `sort by ${label}`,
+          onclick: () => apply({ sort: order === name ? `-${name}` : name }, list) }, label + arrow));
     }), h("th", "look inside"));
     const rows = runs.filter(matches).sort(compare);
     body.replaceChildren(...rows.map(run => {
       const on = selected.includes(run.id), swatch = h("span.swatch");
       if (on) swatch.style.background = color(run.id);
-      const cells = COLUMNS.map(([name, , text]) => h(NUMBERS.has(name) ? "td.number" : "td", {},
-        name === "id" ? [swatch, run.id] : name === "state" ? h(STATES[run.state], { title: run.problem }, run.state)
-          : text(run) ?? "–"));
+      const status = h(STATES[run.state] ?? "span", { title: run.problem }, run.state);
+      const special = { id: [swatch, run.id], state: status };
+      const cells = COLUMNS.map(([name, , text]) =>
+        h(NUMBERS.has(name) ? "td.number" : "td", {}, special[name] ?? text(run) ?? "–"));
       const box = h("input", { type: "checkbox", checked: on, "aria-label": `show ${run.id}`,
         onchange: event => toggle(run.id, event.target.checked) });
-      const target = link({ view: "predict", run: run.id, image: state.image || "synthetic:coast:1" });
+      const target = link({ view: "predict", run: run.id });
       const inside = run.has_network ? h("a", { href: target, "aria-label": `take ${run.id} apart` }, "take apart")
         : h("span.soft", run.problem || "no network yet");
       return h("tr", h("td", box), cells, h("td", inside));
@@ -146,12 +132,26 @@ export async function watch(view, signal) {
       chart.update(series[name], { xLabel, log: log && name !== "top1" });
   }
 
+  /** The last batch and the most confused classes of the selected runs, as far as a run has them. */
+  function detail() {
+    const items = selected.map(name => [name, runs.find(run => run.id === name)?.batch_time,
+      logs.get(name)?.epochs.findLast(row => row.confused)]).filter(([, time, epoch]) => time || epoch);
+    if (JSON.stringify(items) === detailed) return;
+    detailed = JSON.stringify(items);
+    details.replaceChildren(...items.map(([name, time, epoch]) => card(name, time > 0 && h("figure",
+      h("img", { src: `${runPath(name, "batch")}?${time}`, alt: `the last batch of ${name}` }),
+      h("figcaption", "The last batch before a checkpoint, as it was augmented")),
+    epoch && soft(`Most confused after epoch ${epoch.epoch}, ${epoch.split} images`),
+    epoch && h("ol", epoch.confused.map(([label, guess, n]) => h("li", `${plain(label)} → ${plain(guess)}: ${n}`))))));
+  }
+
   async function look() {
     await Promise.all(selected.map(name => read(name, signal).catch(error => {
       if (error.name === "AbortError") throw error;
       logs.delete(name); // it has vanished
     })));
     draw();
+    detail();
   }
 
   while (!signal.aborted) {
@@ -163,15 +163,14 @@ export async function watch(view, signal) {
             : run.seconds_left == null ? null : run.seconds / (run.seconds + run.seconds_left);
         if (!selected) {
           const first = [...runs].sort((a, b) => (b.state === "running") - (a.state === "running"));
-          selected = first.filter(run => run.state !== "unreadable").slice(0, 3).map(run => run.id);
+          selected = first.filter(run => run.step != null || run.state === "running").slice(0, 3).map(run => run.id);
         }
         if (JSON.stringify(runs) !== shown) list();
         shown = JSON.stringify(runs);
         await look();
         notify("");
       } catch (error) {
-        if (error.name === "AbortError") return;
-        notify(error.message);
+        complain(error);
       }
     }
     await new Promise(resolve => setTimeout(resolve, 1000 * SECONDS));
