@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ from scenelab.runs.config import RunConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.network import to_values
 from scenelab.runs.run import Run
 from scenelab_scenes import write_scenes
+
+os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))  # its fonts take long
+USER_CACHE = tempfile.TemporaryDirectory(prefix="scenelab-cache-")
+os.environ["XDG_CACHE_HOME"] = USER_CACHE.name  # also of the commands that tests start
 
 CLONE_NEWNS = 0x20000
 TOGETHER = ("e2e", "grading", "oracle", "soak")

@@ -27,6 +27,12 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(letter if letter.isprintable() or letter in keep else " " for letter in whole)
 
 
+def cut(names: Iterable[str], count: int = 5) -> str:
+    """Return the first `count` names in a row, with an ellipsis if there are more."""
+    first = list(names)
+    return ", ".join([*first[:count], *(["…"] if len(first) > count else [])])
+
+
 def suggest(word: str, choices: Iterable[str]) -> str:
     """Return ` (did you mean 'X'?)` for the choice most similar to `word`, or "" if no choice is similar."""
     similar = difflib.get_close_matches(word, list(choices), n=1)
@@ -55,10 +61,10 @@ class LabError(Exception):
     """
 
     def __init__(self, message: object) -> None:
-        super().__init__("\n".join(_cut(line) for line in str(message).split("\n")))
+        super().__init__("\n".join(_shorten(line) for line in str(message).split("\n")))
 
 
-def _cut(line: str) -> str:
+def _shorten(line: str) -> str:
     return line if len(line) <= MAX_LINE else f"{line[:HEAD]} … {line[-TAIL:]}"
 
 

@@ -17,7 +17,7 @@ class Feature:
     Attributes:
         name: the feature, for messages.
         extra: the extra of scenelab that installs the packages.
-        packages: names of the packages, which are also those of their modules.
+        packages: names of the modules; those of their packages may have hyphens.
     """
 
     name: str
@@ -45,8 +45,9 @@ APP = Feature("the explorer", "app", ("starlette", "uvicorn"))
 ONNX = Feature("export to ONNX", "export", ("onnx", "onnxruntime", "onnxscript"))
 PDF = Feature("the report as PDF", "report", ("weasyprint",))
 TENSORBOARD = Feature("a log for TensorBoard", "tensorboard", ("tensorboard",))
+HEIC = Feature("reading HEIC images", "heic", ("pillow_heif",))
 GRADING = Feature("grading", "grading", ("tensorboard", "scipy"))  # students' files import them
-FEATURES = (TENSORBOARD, PDF, APP, ONNX, GRADING)
+FEATURES = (TENSORBOARD, PDF, APP, ONNX, HEIC, GRADING)
 
 
 def pip_install(*requirements: str) -> str:

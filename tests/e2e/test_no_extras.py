@@ -46,7 +46,7 @@ def test_the_path_of_a_learner(folder):
     assert "tensorboard --logdir" not in done.stdout
     assert done.stderr.count("so no events are written for it; install it with: ") == 1
     assert done.stderr.count("only HTML is written: the report as PDF needs weasyprint; install it with: ") == 1
-    assert done.stdout.count('pip install "scenelab[') == 5  # by doctor
+    assert done.stdout.count('pip install "scenelab[') == 6  # by doctor
 
 
 def test_a_command_that_needs_an_extra_names_it_at_once(folder):

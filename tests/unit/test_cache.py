@@ -313,7 +313,7 @@ def test_a_cache_that_another_process_replaces_while_it_is_opened_is_rebuilt(lis
 
 def test_bad_images_are_skipped_and_named_on_request(listing, cache, capsys):
     """Four of five images are truncated, empty, renamed and damaged."""
-    expected = decoded(listing)
+    listing, expected = dataclasses.replace(listing, labels=(0,) * 5, categories=("abbey",)), decoded(listing)
     os.truncate(listing.file(0), 200)
     listing.file(1).write_bytes(b"")
     listing.file(3).rename(listing.file(3).with_suffix(".jpeg"))
@@ -328,6 +328,21 @@ def test_bad_images_are_skipped_and_named_on_request(listing, cache, capsys):
         assert message.startswith("train: 4 of 5 listed images are skipped, first train/0.jpg (image ")
     assert np.load(cache / NAME / "images.npy").shape == (1, SIZE, SIZE, 3)
     assert dataset.subset(np.array([0]), split="part", name="part").skipped == dataset.skipped
+
+
+def test_a_class_of_which_every_image_is_skipped_is_an_error(listing, cache, capsys):
+    for row in (1, 3, 4):
+        listing.file(row).write_bytes(b"")
+    for _ in range(2):  # as built and as opened
+        with pytest.raises(LabError, match=r"class 'beach' in train of .* would be lost: none of its 3 images can be"):
+            pack(listing, cache, size=SIZE, on_bad_image="skip")
+    write_photo(listing.file(4), 4)
+    assert len(pack(listing, cache, size=SIZE, on_bad_image="skip")) == 3
+
+
+def test_classes_without_images_are_said(listing, cache, capsys):
+    pack(dataclasses.replace(listing, categories=("abbey", "beach", "cave")), cache, size=SIZE)
+    assert capsys.readouterr().err.splitlines()[-1] == f"train of {listing.root}: no images of 1 of 3 classes: cave"
 
 
 def test_a_cache_with_skipped_images_does_not_serve_a_call_that_refuses_them(listing, cache):

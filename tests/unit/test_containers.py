@@ -252,7 +252,7 @@ def test_a_wide_compressed_bmp_needs_memory_in_proportion(tmp_path):
 
 
 OTHERS = {
-    "HEIC or AVIF": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    "a raw camera file": b"\0\0\0\x18ftypcrx \0\0\0\1crx isom",
     "JPEG XL": b"\xff\x0a\xfa\x1f\x28",
     "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n",
     "PSD": b"8BPS\0\1",

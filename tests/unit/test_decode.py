@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -118,6 +119,37 @@ def test_deep_gray_values_are_scaled_by_their_range_or_refused_by_name(tmp_path,
     expected = np.zeros_like(LEVELS) if "black" in name else LEVELS
     tolerance = "overshoot" in name or name == "signed 8 bits"
     assert np.abs(as_array(read_image(path)).astype(int) - expected[..., None]).max() <= tolerance
+
+
+SAMPLES = np.zeros((48, 64, 3), np.uint8)
+SAMPLES[:24, :32] = [250, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+@pytest.mark.parametrize(("orientation", "corner"), [(1, (0, 0)), (6, (0, -1)), (3, (-1, -1)), (8, (-1, 0))])
+def test_phone_images_are_upright(tmp_path, kind, orientation, corner):
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = as_array(read_image(write(tmp_path / "a", encoded(kind, Image.fromarray(SAMPLES), exif=exif.tobytes()))))
+    assert pixels.shape == ((48, 64, 3) if orientation in (1, 3) else (64, 48, 3))
+    red = {place: int(pixels[place][0]) > 200 for place in ((0, 0), (0, -1), (-1, 0), (-1, -1))}
+    assert red == {place: place == corner for place in red}
+
+
+def test_a_heic_image_names_the_extra_that_reads_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    path = write(tmp_path / "a.heic", b"\0\0\0\x18ftypheic" + bytes(40))
+    with pytest.raises(LabError, match=r'reading HEIC images needs pillow_heif; .*pip install "scenelab\[heic\]"'):
+        read_image(path)
+
+
+@pytest.mark.parametrize("name", ["a.NEF", "a.dng"])
+def test_a_raw_file_is_refused_although_its_thumbnail_could_be_read(tmp_path, name):
+    path = write(tmp_path / name, encoded("TIFF"))
+    with pytest.raises(LabError, match="is a raw camera file, which is not read; convert it to JPEG or PNG$"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])

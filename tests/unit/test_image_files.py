@@ -18,14 +18,15 @@ def image_of(kind: str) -> bytes:
 
 
 LISTED = "a.jpg b.jpeg c.jpe d.jfif e.png f.webp g.gif h.bmp i.tif j.tiff k.JPG l.Jpeg m.JFIF n.TIF o.BMP".split()
+LISTED += ["p.heic", "q.AVIF", "r.heif"]
 BY_CONTENT = {"JPEG": "3 4.jpg_large 5.mpo 6.HEIC 7.txt 8.jpg.1", "PNG": "9 10.apng 11.PNG!d", "BMP": "12.dib"}
 BY_CONTENT |= {"GIF": "13", "TIFF": "14 15.gtiff", "WEBP": "16.jpg?x=1"}
 UNUSED = {
-    "1.heic": b"x",
-    "2.AVIF": b"x",
+    "1.jxl": b"x",
+    "2.CR3": b"x",
     "3.svg": b"<svg/>",
     "3.dib": b"\x28\0\0\0",
-    "4": b"\0\0\0\x18ftypheic",
+    "4": b"\0\0\0\x18ftypcrx ",
     "5.jp2": b"x",
     "6.psd": b"8BPS\0",
 }
@@ -82,13 +83,13 @@ def test_folders_of_other_programs_are_passed_over_and_named(tmp_path, name, lay
 def test_what_is_not_used_is_said_once_when_a_data_set_is_opened(tmp_path, capsys):
     for name in ("abbey/1.tif", "abbey/2.TIFF", "beach/1.jfif", "beach/2"):
         write_tree(tmp_path, {name: image_of("JPEG" if "jfif" in name else "TIFF")})
-    unused = ("abbey/1.heic", "beach/\x1b[2J.avif", "@eaDir/1.jpg", "abbey/@eaDir/1.jpg", "__MACOSX/abbey/._1.tif")
+    unused = ("abbey/1.nef", "beach/\x1b[2J.jxl", "@eaDir/1.jpg", "abbey/@eaDir/1.jpg", "__MACOSX/abbey/._1.tif")
     write_tree(tmp_path, dict.fromkeys(unused, b"x"))
     train, val = (open_dataset(tmp_path, None, split, 8) for split in ("train", "val"))
     assert (len(train), len(val), train.categories) == (2, 2, ("abbey", "beach"))
     said = [line for line in capsys.readouterr().err.splitlines() if "not used" in line]
     assert said == [
-        f"train of {tmp_path}: 2 files that look like images are not used, first abbey/1.heic ({READ}); "
+        f"train of {tmp_path}: 2 files that look like images are not used, first abbey/1.nef ({READ}); "
         "folders passed over: @eaDir, __MACOSX"
     ]
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from scenelab.cli import main
 from scenelab.data.judging import open_judged
-from scenelab.data.splits import ALL, open_dataset, open_split
+from scenelab.data.splits import ALL, LEVELS, open_dataset, open_split
 from scenelab.errors import LabError
 from scenelab.report.collect import read_run
 from scenelab.runs.loading import judge, open_images
@@ -30,8 +30,10 @@ def make_tree(folder: Path, names: str, *, count: int = 3) -> Path:
     [
         ("cat dog owl", None, ALL, 9),
         ("dog", None, ALL, 3),
-        ("cat dog owl", "val", "val", 3),
-        ("cat dog owl", "train", "train", 6),
+        ("cat dog owl", "all", ALL, 9),
+        ("Train/cat Valid/dog Test/dog", "all", ALL, 9),
+        ("cat dgo", None, ALL, 3),
+        ("train/cat val/cat val/bat test/bat test/owl", "test", "test", 3),
         ("train/cat train/dog valid/dog", None, "val", 3),
         ("Train/cat Train/dog Validation/cat Test/dog", None, "val", 3),
         ("train/cat train/dog val/cat valid/dog", None, "val", 3),
@@ -60,10 +62,10 @@ def test_a_class_may_have_one_image_or_a_name_of_a_split(tmp_path):
 @pytest.mark.parametrize(
     ("names", "split", "message"),
     [
-        ("cat dgo", None, r"has the class 'dgo' \(did you mean 'dog'\?\), which the network does not know"),
+        ("dgo", None, r"has the class 'dgo' \(did you mean 'dog'\?\), which the network does not know"),
         ("", None, "has 0 folders with images"),
-        ("cat dog", "test", "has no test folder"),
-        ("train/cat train/dog val/cat", "test", "has a train folder but no test folder"),
+        *(("cat dog", split, f"has no {split} folder; all of it is judged without --split") for split in LEVELS),
+        ("train/cat train/dog val/cat", "test", "has no test folder; it has train, val"),
     ],
 )
 def test_a_folder_that_does_not_fit_is_refused(tmp_path, names, split, message):

@@ -239,18 +239,33 @@ def test_names_need_not_be_utf8(tmp_path):
     ("names", "split", "message"),
     [
         ("", "train", "{root} has 0 folders with images; expected train.txt or one folder per class"),
-        ("loose.jpg a/1.txt", "train", "{root} has 0 folders with images; expected train.txt or one folder per class"),
+        (
+            "loose.jpg a/1.txt",
+            "train",
+            "{root} has 0 folders with images; expected train.txt or one folder per class; folders passed over: a",
+        ),
         ("a/1.jpg a/2.jpg", "train", "{root} has 1 folder with images; expected train.txt or one folder per class"),
         (
-            "a/1.heic b/2.HEIC",
+            "a/1.jpg a/2.jpg b/1.jpg b/2.jpg c/1.nef c/2.NEF",
             "train",
-            "{root} has 0 folders with images; expected train.txt or one folder per class; 2 files that look like "
-            f"images are not used, first a/1.heic ({image_files.READ})",
+            "class 'c' in {root} would be lost: 2 files that look like images are not used, first c/1.nef "
+            f"({image_files.READ}); convert them to JPEG",
         ),
         ("a/1.jpg a/2.jpg b/1.jpg", "val", "class 'b' in {root} has 1 image; at least 2 are needed to split it"),
         ("train/a/1 train/b/1 val/c/1", "val", "{root}/val has the class 'c', which is missing in {root}/train"),
         ("train/a/1", "val", "{root} has a train folder but no val folder; add one, or remove the train level"),
         ("train/a/1.jpg val/a/1.jpg", "train", "{root}/train has 1 class folders; at least 2 are needed"),
+        (
+            "train/a/1.jpg train/b/1.txt val/a/1.jpg",
+            "train",
+            "class 'b' in {root}/train has no images; add some, or remove the folder",
+        ),
+        (
+            "train/a/1.jpg train/b/1.jpg val/a/1.jpg val/b/1.jxl",
+            "val",
+            "class 'b' in {root}/val would be lost: 1 file that looks like an image is not used, first val/b/1.jxl "
+            f"({image_files.READ}); convert them to JPEG",
+        ),
         ("train/a/1.jpg train/b/1.jpg val/a/1.txt", "val", "{root}/val has no images in its class folders"),
     ],
 )

@@ -70,9 +70,9 @@ def test_paths_of_a_list_are_normalized(folder, name, prefix):
 def test_an_unlisted_image_is_reported_but_not_a_fault(folder, name):
     for extra in ("extra.jpg", "EXTRA.TIF", "@eaDir/1.jpg"):
         write_tree(folder / "images" / "val", {extra: (folder / "images" / name).read_bytes()})
-    write_tree(folder / "images" / "val", {"notes.txt": b"text", "new.heic": b"x"})
+    write_tree(folder / "images" / "val", {"notes.txt": b"text", "new.nef": b"x"})
     train, val = verify(folder)
-    assert (val.not_listed, val.unused) == (["val/EXTRA.TIF", "val/extra.jpg"], ["val/new.heic", "val/@eaDir/"])
+    assert (val.not_listed, val.unused) == (["val/EXTRA.TIF", "val/extra.jpg"], ["val/new.nef", "val/@eaDir/"])
     assert (val.faults, train.not_listed, train.unused) == (0, [], [])
 
 
@@ -81,9 +81,9 @@ def test_a_tree_is_verified_too(tmp_path):
         (tmp_path / name).mkdir()
         for index in range(10):
             Image.new("RGB", (40, 30)).save(tmp_path / name / f"{index}.png")
-    (tmp_path / "beach" / "1.heic").touch()
+    (tmp_path / "beach" / "1.nef").touch()
     train, val = verify(tmp_path, size=None)
-    assert (train.unused, val.unused) == (["beach/1.heic"], [])
+    assert (train.unused, val.unused) == (["beach/1.nef"], [])
     assert (train.per_class, val.per_class) == ({"abbey": 9, "beach": 9}, {"abbey": 1, "beach": 1})
     assert (train.faults, val.faults, train.not_listed) == (0, 0, [])
     assert verify(tmp_path)[0].faults == 18

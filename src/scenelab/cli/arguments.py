@@ -31,15 +31,17 @@ Images = Annotated[
 ]
 DEFAULT_SPLIT = "(default: val; all images of another data folder without splits)"
 Split = Annotated[
-    Literal["val", "train", "test"] | None, arg(help="split to take the images from.", help_behavior_hint=DEFAULT_SPLIT)
+    Literal["val", "train", "test", "all"] | None,
+    arg(help="split to take the images from.", help_behavior_hint=DEFAULT_SPLIT),
 ]
-AnySplit = Annotated[Literal["val", "train", "test", "holdout"] | None, arg(help_behavior_hint=DEFAULT_SPLIT)]
+CACHE_DEFAULT = "(default: DATA/packed for MiniPlaces, else the user's cache folder)"
+AnySplit = Annotated[Literal["val", "train", "test", "all", "holdout"] | None, arg(help_behavior_hint=DEFAULT_SPLIT)]
 DataFolder = Annotated[
     Path | None,
     arg(metavar="DATA", help="data folder.", help_behavior_hint="(default: the one that the run was trained on)"),
 ]
 TrainingData = Annotated[
-    Path, arg(metavar="DATA", help="MiniPlaces folder, or a folder with one sub-folder per class.")
+    Path, arg(metavar="DATA", help="MiniPlaces folder, one sub-folder per class, or a CSV file of path and label.")
 ]
 StudyFolder = Annotated[Path, arg(metavar="OUT", help="folder of the study.")]
 Threads = Annotated[int | None, arg(metavar="N", help="CPU threads.", help_behavior_hint="(default: all cores)")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from scenelab.cli.arguments import Commands, Count, Flag, Json, Pixels, Seed
+from scenelab.cli.arguments import CACHE_DEFAULT, Commands, Count, Flag, Json, Pixels, Seed
 from scenelab.cli.output import print_json
 from scenelab.errors import LabError
 from scenelab.terminal import say
@@ -151,7 +151,7 @@ def pack(
     folder: Folder,
     *,
     size: Pixels = 128,
-    cache: Annotated[Path | None, arg(metavar="CACHE", help_behavior_hint="(default: FOLDER/packed)")] = None,
+    cache: Annotated[Path | None, arg(metavar="CACHE", help_behavior_hint=CACHE_DEFAULT)] = None,
     damaged: Literal["refuse", "skip"] = "refuse",
     verify: Flag = False,
 ) -> None:
@@ -169,15 +169,56 @@ def pack(
         verify: decode the images again and compare them with the cache.
     """
     from scenelab.data.cache import pack as pack_images
-    from scenelab.data.splits import CACHE, open_split
+    from scenelab.data.cache_folder import default_cache
+    from scenelab.data.splits import open_split
 
     for split in ("train", "val"):
-        target, listing = cache or folder / CACHE, open_split(folder, split)
+        target, listing = cache or default_cache(folder), open_split(folder, split)
         dataset = pack_images(listing, target, size=size, on_bad_image=damaged, verify=verify)
-        say(f"{split}: {len(dataset)} images, {dataset.images.nbytes / 1e6:.0f} MB in {cache or folder / 'packed'}")
+        say(f"{split}: {len(dataset)} images, {dataset.images.nbytes / 1e6:.0f} MB in {target}")
+
+
+def list_(
+    folders: Annotated[Positional[list[Path]], arg(metavar="FOLDER ...", help_behavior_hint="(required)")],
+    *,
+    out: Annotated[Path, arg(metavar="CSV")],
+    nested: Flag = False,
+) -> None:
+    """List the images of several folders in one CSV file, to train on.
+
+    Classes of the same name become one. The columns are path, label and split; edit them as you like. 'scenelab train'
+    and all other commands take the file as --data.
+
+    Example: scenelab data list phone camera --out photos.csv
+
+    Args:
+        folders: data folders of any layout.
+        out: file to write; it ends in .csv.
+        nested: every folder that has images is a class, named by its path, such as birds/owl.
+    """
+    from scenelab.data.collect import collect_rows
+    from scenelab.data.table import write_table
+
+    if out.suffix.lower() != ".csv":
+        raise LabError(f"--out is {out}; expected a name that ends in .csv")
+    if not folders:
+        raise LabError("folders is empty; name at least one data folder")
+    counts = write_table(out, collect_rows(folders, out.parent, nested=nested))
+    splits, classes = ({pair[part] for pair in counts} for part in (0, 1))
+    parts = [f"{sum(counts[split, name] for name in classes)} {split}" for split in sorted(splits)]
+    say(f"{out}: {sum(counts.values())} images of {len(classes)} classes, {', '.join(parts)}")
 
 
 COMMANDS = Commands(
     "Download, import, draw, check and decode images.",
-    {"Commands": {"download": download, "import": import_, "synth": synth, "verify": verify, "pack": pack}},
+    {
+        "Commands": {
+            "download": download,
+            "import": import_,
+            "synth": synth,
+            "list": list_,
+            "verify": verify,
+            "pack": pack,
+        }
+    },
 )

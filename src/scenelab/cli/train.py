@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, Suppress, arg
 
-from scenelab.cli.arguments import Flag, Json, RunFolder, TrainingData
+from scenelab.cli.arguments import CACHE_DEFAULT, Flag, Json, RunFolder, TrainingData
 from scenelab.cli.output import print_json, print_table
 from scenelab.progress import format_duration
 from scenelab.runtime import NEUTRAL, python_command
@@ -63,7 +63,7 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
         *,
         data: TrainingData,
         out: Annotated[Path, arg(metavar="OUT")],
-        cache: Annotated[Path | None, arg(metavar="CACHE", help_behavior_hint="(default: DATA/packed)")] = None,
+        cache: Annotated[Path | None, arg(metavar="CACHE", help_behavior_hint=CACHE_DEFAULT)] = None,
         adversarial: Annotated[Method | None, arg(help_behavior_hint="(default: train on clean images)")] = None,
         epsilon: Annotated[str, arg(metavar="EPSILON")] = "4/255",
         attack_steps: Annotated[

@@ -15,14 +15,18 @@ MAGIC = {
     "GIF": re.compile(rb"GIF8[79]a"),
     "BMP": re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL),  # with the size of its second header
     "TIFF": re.compile(rb"II[*+]\0|MM\0\*|II\0\*|MM\*\0"),  # Pillow reads the last two, which are invalid, too
+    "HEIF": re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL),
+    "AVIF": re.compile(rb".{4}ftypavi[fs]", re.DOTALL),
 }
+RAW = "a raw camera file"
 OTHER_MAGIC = {
-    "HEIC or AVIF": re.compile(rb".{4}ftyp(hei|hev|mif1|msf1|avi[fs])", re.DOTALL),
+    RAW: re.compile(rb".{4}ftypcrx |FUJIFILMCCD|IIU\0|IIR[OS]", re.DOTALL),
     "JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "),
     "JPEG 2000": re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
     "big-endian BigTIFF": re.compile(rb"MM\0\+"),
     "PSD": re.compile(rb"8BPS\0"),
 }
+RAW_SUFFIXES = frozenset(".dng .nef .nrw .cr2 .cr3 .arw .srf .orf .rw2 .raf .pef .srw .raw".split())
 MAGIC_BYTES = 18
 MAX_PROFILE_BYTES = 2**18  # of a compressed EXIF block
 MAX_TAG_BYTES = 2**20  # per tag: offsets of 250,000 strips
@@ -56,7 +60,7 @@ def recognize(head: bytes) -> str | None:
 
 
 def recognize_other(head: bytes) -> str | None:
-    """Return the name of an image format that cannot be read, such as JPEG XL, from a file's first bytes, or None."""
+    """Return the name of an image format that is not read, such as JPEG XL, from a file's first bytes, or None."""
     return next((name for name, magic in OTHER_MAGIC.items() if magic.match(head)), None)
 
 
@@ -84,7 +88,7 @@ def _strip_jpeg(data: bytes) -> Content:
             exif = exif or data[start + 2 : position]
         elif code == APP1 and data.startswith(b"http://ns.adobe.com/xap/", start + 2):
             xmp = xmp or data[start + 2 : position]
-    return Content(b"".join(parts), _orientation(exif, xmp), scans)
+    return Content(b"".join(parts), read_orientation(exif, xmp), scans)
 
 
 def _strip_png(data: bytes) -> Content:
@@ -103,7 +107,7 @@ def _strip_png(data: bytes) -> Content:
         position = end
         if kind == b"IEND":
             break
-    return Content(b"".join(parts), _orientation(exif, xmp))
+    return Content(b"".join(parts), read_orientation(exif, xmp))
 
 
 def _raw_profile(text: bytes, compressed: bool) -> bytes:
@@ -128,7 +132,7 @@ def _strip_webp(data: bytes) -> Content:
             xmp = data[position + 8 : end]
         position = end
     pixels = b"WEBP" + b"".join(parts)
-    return Content(b"RIFF" + struct.pack("<I", len(pixels)) + pixels, _orientation(exif, xmp))
+    return Content(b"RIFF" + struct.pack("<I", len(pixels)) + pixels, read_orientation(exif, xmp))
 
 
 def _strip_gif(data: bytes) -> Content:
@@ -213,7 +217,7 @@ def _directory_orientation(order: str, entries: list[Entry]) -> int:
     return 0
 
 
-def _orientation(exif: bytes, xmp: bytes) -> int:
+def read_orientation(exif: bytes, xmp: bytes = b"") -> int:
     """Return the orientation (1 to 8) in an EXIF block, else in an XMP block; 1 if both are missing or damaged."""
     try:
         order, _, entries = _read_directory(re.sub(rb"^(Exif\0\0)+", b"", exif))

@@ -4,14 +4,16 @@ import errno
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from scenelab.data.containers import MAGIC_BYTES, recognize, recognize_other
+from scenelab.data.containers import MAGIC_BYTES, RAW_SUFFIXES, recognize, recognize_other
 from scenelab.io import files_below, is_file
 
-READ = "JPEG, PNG, WebP, GIF, BMP and TIFF files are read"
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff".split())  # others are read by content
-OTHER_SUFFIXES = frozenset(
-    """.heic .heif .avif .jp2 .j2k .jpf .jpx .jxl .jxr .psd .svg .ico .icns .tga .ppm .pgm .pbm .pnm .pcx .eps .exr .hdr
-    .dng .nef .nrw .dib .cr2 .cr3 .arw .srf .orf .rw2 .raf .pef .srw .raw .xcf .dds .fits .dcm .emf .wmf""".split()
+READ = "JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC and AVIF files are read"
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .avif".split()
+)  # others are read by content
+OTHER_SUFFIXES = RAW_SUFFIXES | frozenset(
+    """.jp2 .j2k .jpf .jpx .jxl .jxr .psd .svg .ico .icns .tga .ppm .pgm .pbm .pnm .pcx .eps .exr .hdr
+    .dib .xcf .dds .fits .dcm .emf .wmf""".split()
 )
 COPIES = (".bak", ".old", ".orig", ".tmp", ".part", ".partial", ".crdownload", ".download", "~")
 OTHER_PROGRAMS = frozenset(

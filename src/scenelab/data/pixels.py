@@ -7,11 +7,21 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
-from scenelab.data.containers import Content, describe_tiff, recognize, recognize_other, strip
+from scenelab.data.containers import (
+    RAW,
+    RAW_SUFFIXES,
+    Content,
+    describe_tiff,
+    read_orientation,
+    recognize,
+    recognize_other,
+    strip,
+)
 from scenelab.data.deep_gray import is_deep, to_8_bits
 from scenelab.errors import LabError, find_url
+from scenelab.extras import HEIC, pip_install
 from scenelab.io import DISK
 
 MAX_FILE_BYTES = 256 * 2**20
@@ -59,8 +69,9 @@ def read_pixels(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 def decode_pixels(data: bytes, path: Path | str) -> UInt8[np.ndarray, "h w 3"]:
     """Decode the content of an image file as `read_pixels` does; `path` is its name in error messages."""
-    if (kind := recognize(data)) is None:
-        if other := recognize_other(data):
+    is_raw = Path(path).suffix.lower() in RAW_SUFFIXES  # often TIFF, of which Pillow reads only the thumbnail
+    if (kind := recognize(data)) is None or is_raw:
+        if other := RAW if is_raw else recognize_other(data):
             raise LabError(f"image {path} is {other}, which is not read; convert it to JPEG or PNG")
         raise LabError(f"image {path} is not an image file; replace it or remove it from the list")
     try:
@@ -78,6 +89,7 @@ def decode_pixels(data: bytes, path: Path | str) -> UInt8[np.ndarray, "h w 3"]:
 def _decode(content: Content, kind: str) -> UInt8[np.ndarray, "h w 3"]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about large images, which are checked below
+        _load_plugin(kind)
         with Image.open(io.BytesIO(content.data), formats=(kind,)) as image:
             _check_size(image, kind, content.scans)
             shrink = 2 if image.width * image.height > FULL_PIXELS else 1
@@ -85,8 +97,20 @@ def _decode(content: Content, kind: str) -> UInt8[np.ndarray, "h w 3"]:
                 image.draft(None, (image.width // shrink, image.height // shrink))
                 shrink = 1
             array = _to_array(image, shrink)
-    transpose = UPRIGHT.get(content.orientation)
+            exif = image.info.get("exif", b"") if kind == "AVIF" else b""  # a HEIC image is upright already
+    transpose = UPRIGHT.get(read_orientation(exif) if exif else content.orientation)
     return array if transpose is None else np.array(Image.fromarray(array).transpose(transpose))
+
+
+def _load_plugin(kind: str) -> None:
+    """Load what Pillow needs for an image format; raise a LabError if it is missing."""
+    if kind == "HEIF":
+        HEIC.require()
+        import pillow_heif  # pyright: ignore[reportMissingImports]
+
+        pillow_heif.register_heif_opener()
+    elif kind == "AVIF" and not features.check("avif"):
+        raise LabError(f"reading AVIF images needs Pillow 11.3; install it with: {pip_install('pillow>=11.3')}")
 
 
 def _check_size(image: Image.Image, kind: str, scans: int) -> None:

@@ -8,17 +8,18 @@ from typing import Literal
 import torch
 
 from scenelab.data.cache import MemmapDataset, digest, pack
+from scenelab.data.cache_folder import CACHE, default_cache
 from scenelab.data.holdout import hold_out
 from scenelab.data.judging import open_judged
 from scenelab.data.miniplaces import Listing
-from scenelab.data.splits import CACHE, open_split
+from scenelab.data.splits import ALL, open_split
 from scenelab.errors import LabError
 from scenelab.runs.config import RunConfig
 from scenelab.runs.network import Stored, read_classifier
 from scenelab.runs.pretrained import find_run, is_pretrained
 from scenelab.runs.run import Run
 
-SplitName = Literal["val", "train", "test", "holdout"]
+SplitName = Literal["val", "train", "test", "all", "holdout"]
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,10 @@ def judge(run: Run, stored: Stored, *, data: Path | None = None, split: SplitNam
         raise LabError(f"{run.folder} kept nothing out of training; choose another split, or train with --holdout")
     level, on_bad_image = "train" if split == "holdout" else split, config.damaged
     if data is None or _is_trained_on(data, settings):
+        if split == ALL:
+            raise LabError(f"all images of {source} include those of the training; choose the split val or test")
         listing = open_split(source, level or "val")
-        cache = Path(settings.cache) if settings.cache and data is None else source / CACHE
+        cache = Path(settings.cache) if settings.cache and data is None else default_cache(source)
         if data is not None and _has_other_images(Path(settings.data), listing, settings):
             run = run.on_other(source)
     else:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import psutil
 from pydantic import ConfigDict, ValidationError
 
+from scenelab.data.cache_folder import default_cache
 from scenelab.errors import LabError, printable
 from scenelab.io import LOCK, read_object
 from scenelab.runs.config import RunConfig
@@ -128,7 +129,7 @@ def _writer(run: Run) -> tuple[bool, int | None]:
 def _total_steps(settings: RunConfig) -> int | None:
     """Return the number of steps of a run, from the number of images in its cache; None if that is not there."""
     config = settings.train
-    cache = Path(settings.cache) if settings.cache else Path(settings.data) / "packed"
+    cache = Path(settings.cache) if settings.cache else default_cache(Path(settings.data))
     with suppress(LabError, KeyError, TypeError):
         images = read_object(cache / f"train-{config.stored_size}" / "manifest.json")["images"]
         return max(1, round(config.epochs * math.ceil(round(images * (1 - config.holdout)) / config.batch_size)))
