@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from scenelab.evaluation.metrics import hits, is_undefined
+from scenelab.evaluation.metrics import confusion, hits, is_undefined, most_confused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +79,6 @@ def count_confused(
     logits: Tensor, labels: Tensor, categories: tuple[str, ...], count: int
 ) -> list[tuple[str, str, int]]:
     """Return at most `count` confused pairs of classes, most frequent first: true one, predicted one, images."""
-    predicted = logits.argmax(dim=1)
-    is_wrong = (predicted != labels) & ~is_undefined(logits)
-    pairs, counts = torch.stack([labels, predicted], dim=1)[is_wrong].unique(dim=0, return_counts=True)
-    order = counts.argsort(descending=True, stable=True)[:count]
-    names = [[categories[label] for label in pair] for pair in pairs[order].tolist()]
-    return [(true, guess, images) for (true, guess), images in zip(names, counts[order].tolist(), strict=True)]
+    is_defined = ~is_undefined(logits)
+    matrix = confusion(logits.argmax(dim=1)[is_defined], labels[is_defined], len(categories))
+    return [(pair.true, pair.predicted, pair.count) for pair in most_confused(matrix, categories, count)]

@@ -69,14 +69,13 @@ class Trainer:
     last_images: Tensor | None = field(default=None, init=False)
     last_step: StepStatistics | None = field(default=None, init=False)
     pace: Pace = field(default_factory=Pace, init=False)
-    _flops: dict[int, int] = field(default_factory=dict, init=False)
+    _flops: dict[int, float] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         network = self.world.wrap_ddp(self.state.model)
         self.network: Network = torch.compile(network) if self.config.compile else network
         self.clock = RunClock(self.config, self.loader.steps_per_epoch, len(self.val or ()))
-        if not self.world.is_primary:
-            self.display = TrainProgress()
+        self.display = self.display if self.world.is_primary else TrainProgress()
 
     def fit(self, announcement: tuple[str, ...] = ()) -> TrainState:
         """Train to the last step, or until catastrophic overfitting, and return the final state.
@@ -147,8 +146,7 @@ class Trainer:
             parts = max(1, min(config.accumulate, count // self.world.size))  # equal on all ranks
             results = train_step(state, self.network, config, images, labels, weight=weight, parts=parts)
         state.step = number + 1
-        factor = config.adversarial.relative_flops if config.adversarial else 1.0
-        state.run.flops += round(factor * count * self._flops_per_image(side))
+        state.run.flops += round(count * self._flops_per_image(side))
         self._record(*results, labels, learning_rate, start_time)
         self.pace.add(self.config, count // self.world.size, side, time.perf_counter() - start_time)
         return count
@@ -207,13 +205,14 @@ class Trainer:
             f"longer warm-up (--warmup-epochs); the last checkpoint is kept in {self.run.folder}"
         )
 
-    def _flops_per_image(self, side: int) -> int:
-        """Return the FLOPs of forward and backward pass per image of `side` pixels; 0 for a custom network."""
+    def _flops_per_image(self, side: int) -> float:
+        """Return the FLOPs of a training step per image of `side` pixels; 0 for a custom network."""
         if self.state.is_custom:
             return 0
         if side not in self._flops:
             classes = len(self.loader.dataset.categories)
-            self._flops[side] = count_flops(self.config.model, num_classes=classes, side=side, training=True)
+            factor = self.config.adversarial.relative_flops if self.config.adversarial else 1.0
+            self._flops[side] = factor * count_flops(self.config.model, num_classes=classes, side=side, training=True)
         return self._flops[side]
 
     def _end_epoch(self, *, is_last: bool) -> None:
@@ -289,8 +288,7 @@ class Trainer:
 
     def _keep_weights(self, epoch: int) -> None:
         if self.world.is_primary:
-            categories = self.loader.dataset.categories
-            save_checkpoint(self.run.best, best_values(self.state, self.config, categories, epoch))
+            save_checkpoint(self.run.best, best_values(self.state, self.config, self.loader.dataset.categories, epoch))
 
     def _save(self) -> None:
         if self.world.is_primary:
