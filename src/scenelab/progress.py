@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -27,6 +28,34 @@ from scenelab.terminal import say, silence
 Advance = Callable[[int], None]
 
 
+class NotebookBar(Progress):
+    """Progress bar in the output of a notebook cell; rich's own display needs ipywidgets there."""
+
+    def start(self) -> None:
+        """Show the bar."""
+        from IPython.display import display  # pyright: ignore[reportMissingImports]
+
+        self._updated, self._output = time.monotonic(), display(self, display_id=True)
+
+    def stop(self) -> None:
+        """Show the last state."""
+        self._output.update(self)
+
+    def update(self, *arguments: Any, **changes: Any) -> None:
+        """Update the bar's values; show them at most four times per second."""
+        super().update(*arguments, **changes)
+        if time.monotonic() - self._updated > 0.25:
+            self._updated = time.monotonic()
+            self._output.update(self)
+
+
+def make_bar(*columns: ProgressColumn, refresh_per_second: float = 10) -> Progress:
+    """Return a progress bar for a terminal's standard error or, in a notebook, for the output of a cell."""
+    console = Console(stderr=True)
+    kind = NotebookBar if console.is_jupyter else Progress
+    return kind(*columns, console=console, refresh_per_second=refresh_per_second)
+
+
 @contextmanager
 def progress(description: str, total: int | None, *, unit: str = "images") -> Iterator[Advance]:
     """Show a progress bar during the block; yield a function `advance(n)` that adds n finished items.
@@ -45,9 +74,9 @@ def progress(description: str, total: int | None, *, unit: str = "images") -> It
         columns = [MofNCompleteColumn(), TextColumn(unit)]
     times = [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
     name = TextColumn("{task.description}", markup=False)
-    with Progress(name, BarColumn(), *columns, *times, console=Console(stderr=True)) as bar:
+    with make_bar(name, BarColumn(), *columns, *times) as bar:
         task = bar.add_task(printable(description), total=total)
-        yield lambda count: bar.advance(task, count)
+        yield lambda count: bar.update(task, advance=count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +119,7 @@ class RichProgress(TrainProgress):
         text = "loss {task.fields[loss]:.3f} · top-1 {task.fields[top1]:.1f} % · {task.fields[rate]:.0f} images/s"
         left = TimeRemainingColumn(elapsed_when_finished=True)
         columns = [MofNCompleteColumn(), BarColumn(10), TextColumn(text), TextColumn("left"), left]
-        self._bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
+        self._bar = make_bar(*columns, refresh_per_second=4)
         self._task = self._bar.add_task("train", total=None, loss=0.0, top1=0.0, rate=0.0)
 
     def __enter__(self) -> Self:
@@ -161,5 +190,5 @@ def format_duration(seconds: float) -> str:
 
 
 def make_progress() -> TrainProgress:
-    """Return a progress bar if standard error is a terminal, else log lines."""
-    return RichProgress() if sys.stderr.isatty() else LogProgress()
+    """Return a progress bar if standard error is a terminal or the program is a notebook, else log lines."""
+    return RichProgress() if sys.stderr.isatty() or Console().is_jupyter else LogProgress()

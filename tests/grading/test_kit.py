@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
+import jupytext
+import nbformat
 import pytest
 import torch
 from PIL import Image
@@ -11,7 +14,9 @@ from PIL import Image
 from mutants import write
 from scenelab.cli import main
 from scenelab.course.kit import files
+from scenelab.course.kit.make import CODE, NOTEBOOKS
 from scenelab.course.kit.strip_solutions import cut
+from scenelab.course.submission import list_files
 from scenelab.errors import LabError
 from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
 
@@ -60,6 +65,21 @@ def test_no_mark_is_left_and_everything_compiles(year, solution):
         assert "scenelab" not in text, name
     assert ("yours to write" in texts["code/student_code.py"]) is not solution
     assert ("default_vit_model" in texts["code/student_code.py"]) is (year == 2022)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebooks_have_the_cells_that_jupytext_reads(name):
+    ours = nbformat.reads(files(2019)[f"notebooks/{name}.ipynb"], as_version=4)
+    nbformat.validate(ours)
+    source = resources.files("scenelab.course.kit") / "files" / "notebooks" / f"{name}.py"
+    theirs = jupytext.reads(source.read_text("utf-8"), fmt="py:percent")
+    assert [(c.cell_type, c.source) for c in ours.cells] == [(c.cell_type, c.source) for c in theirs.cells]
+    assert files(2022)[f"notebooks/{name}.ipynb"] == files(2019, solution=True)[f"notebooks/{name}.ipynb"]
+
+
+def test_a_submission_holds_no_notebooks_of_the_kit(tmp_path):
+    names = {path.as_posix() for path in list_files(write_kit(tmp_path, 2019))}
+    assert names == {f"code/{name}" for name in CODE}
 
 
 def test_the_solution_passes_its_own_test(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from mutants import solution, write
 from scenelab.course.grading.extract import Extraction, ExtractionLimits
 from scenelab.course.grading.submission_reader import read
+from scenelab.course.kit import files as kit_files
 
 CODE = solution()["code/student_code.py"]
 SMALL = {"file_bytes": 1 << 20, "bytes": 4 << 20, "files": 100}
@@ -32,6 +33,7 @@ def zipped(path, *entries, mode=None):
 
 
 def read_zip(tmp_path, *entries):
+    tmp_path.mkdir(exist_ok=True)
     return read([zipped(tmp_path / "a.zip", *entries)], tmp_path / "into")
 
 
@@ -380,6 +382,17 @@ def test_a_notebook_is_read_as_a_file(tmp_path):
     compile(text, "hw3.py", "exec")
     assert "\nx = 1\n" in text
     assert "# ls -l" in text
+
+
+@pytest.mark.parametrize("name", ["student_code.py", "answers.py"])
+def test_the_kits_notebooks_are_never_taken_for_answers(tmp_path, name):
+    kit = {path: text.encode() for path, text in kit_files(2019, solution=True).items()}
+    kit[f"code/{name}"] = kit.pop("code/student_code.py")
+    whole = read_zip(tmp_path / "whole", *kit.items())
+    handed = read_zip(tmp_path / "handed", *(pair for pair in kit.items() if not pair[0].startswith("notebooks/")))
+    assert (whole.problem, whole.code.name, whole.notes) == (handed.problem, name, handed.notes)
+    alone = read_zip(tmp_path / "alone", *(pair for pair in kit.items() if pair[0].startswith("notebooks/")))
+    assert "none of its names" in alone.problem
 
 
 def test_several_files_are_one_submission(tmp_path):

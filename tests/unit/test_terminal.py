@@ -1,14 +1,17 @@
 """Output to any terminal: other encodings, closed streams, escape sequences, and Ctrl-C at any time."""
 
 import io
+import itertools
 import os
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from scenelab.cli.output import print_table
-from scenelab.progress import LogProgress, RichProgress
+from scenelab.progress import LogProgress, RichProgress, make_progress, progress
 from scenelab.terminal import FALLBACK, prepare_streams, say
 
 SIGNAL = """
@@ -66,6 +69,22 @@ def test_untrusted_text_sends_nothing_to_the_terminal(capsys):
     stream = display._bar.console.file = io.StringIO()
     display.epoch(text)
     assert stream.getvalue() == expected
+
+
+def test_a_bar_in_a_notebook_is_an_output_of_the_cell(monkeypatch, capsys):
+    shown = []
+    output = SimpleNamespace(update=lambda bar: shown.append(bar._repr_mimebundle_([], [])["text/html"]))
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda bar, display_id: output)
+    times = itertools.count()
+    monkeypatch.setattr("scenelab.progress.time", SimpleNamespace(monotonic=lambda: next(times)))
+    assert isinstance(make_progress(), RichProgress)
+    with progress("packing", 8) as advance:
+        advance(3)
+        advance(5)
+    assert ["3/8 images" in re.sub("<[^>]*>", "", html) for html in shown] == [True, False, False]
+    assert "8/8 images" in re.sub("<[^>]*>", "", shown[-1])
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_name_with_line_feeds_forges_no_line(capsys):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from scenelab.evaluation.metrics import most_confused, predict_logits, top_k
     from scenelab.evaluation.predict import predict_files
     from scenelab.evaluation.robustness import measure_robustness
+    from scenelab.evaluation.sanity import randomize_layers
 else:
     __getattr__ = lazy_exports(__name__, __file__)
 
@@ -25,6 +26,7 @@ __all__ = [
     "paired_difference",
     "predict_files",
     "predict_logits",
+    "randomize_layers",
     "top_k",
     "wilson",
 ]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from scenelab.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from scenelab.training.device import pick_device
     from scenelab.training.distributed import init_distributed
     from scenelab.training.muon import Muon
     from scenelab.training.optim import build_optimizers
@@ -24,6 +25,7 @@ __all__ = [
     "convert_sync_batchnorm",
     "init_distributed",
     "learning_rate_factor",
+    "pick_device",
     "resume_run",
     "start_run",
 ]
