@@ -1,5 +1,7 @@
 """Networks built from JSON layer lists, and a wrapper that records the inputs of a network and changes to it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any
 

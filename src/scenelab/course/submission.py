@@ -6,6 +6,8 @@ its rules. This script therefore lists all problems and writes no zip until they
 standard library.
 """
 
+from __future__ import annotations
+
 import argparse
 import ast
 import io
@@ -180,23 +182,26 @@ def _strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 def _parts(node: ast.AST) -> list[ast.AST]:
     """Return the nodes below `node` that cannot be complete paths: docstrings, parts of strings, help texts."""
-    match node:
-        case ast.Expr(value=value):  # a docstring, or another unused string
-            return [value]
-        case ast.JoinedStr(values=values):  # f"{root}/data"
-            return [*values[1:]]
-        case ast.BinOp(op=ast.Add(), right=right):  # root + "/data"
-            return [right, *(right.values if isinstance(right, ast.JoinedStr) else [])]
-        case ast.AugAssign(value=value) | ast.BinOp(op=ast.Mod(), right=value):  # path += "/data", "%s" % "/data"
-            return [*ast.walk(value)]
-        case ast.Compare(left=left, comparators=others):
-            return [left, *others]
-        case ast.Call(func=ast.Attribute(value=value, attr=name), args=args) if name in STRING_METHODS:
-            return [*args, value]
-        case ast.Call(func=ast.Attribute(value=ast.Constant(), attr="join"), args=args):  # not os.path.join(…)
-            return [each for argument in args for each in ast.walk(argument)]
-        case ast.keyword(arg="help" | "description" | "epilog" | "metavar" | "sep" | "end", value=value):
-            return [*ast.walk(value)]
+    if isinstance(node, ast.Expr):  # a docstring, or another unused string
+        return [node.value]
+    if isinstance(node, ast.JoinedStr):  # f"{root}/data"
+        return [*node.values[1:]]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):  # root + "/data"
+        return [node.right, *(node.right.values if isinstance(node.right, ast.JoinedStr) else [])]
+    if isinstance(node, ast.AugAssign):  # path += "/data"
+        return [*ast.walk(node.value)]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):  # "%s" % "/data"
+        return [*ast.walk(node.right)]
+    if isinstance(node, ast.Compare):
+        return [node.left, *node.comparators]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        owner, name = node.func.value, node.func.attr
+        if name in STRING_METHODS:
+            return [*node.args, owner]
+        if name == "join" and isinstance(owner, ast.Constant):  # not os.path.join(…)
+            return [each for argument in node.args for each in ast.walk(argument)]
+    if isinstance(node, ast.keyword) and node.arg in ("help", "description", "epilog", "metavar", "sep", "end"):
+        return [node.value]
     return []
 
 

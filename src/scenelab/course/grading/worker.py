@@ -11,12 +11,14 @@ from typing import Any
 
 from torch import Tensor
 
+from scenelab.course.grading.checks.verdict import ReplyTensors, SubmissionError
 from scenelab.course.grading.monitor import Monitor
 from scenelab.course.grading.processes import stop, usage
 from scenelab.course.grading.sandbox import Limits, Sandbox
-from scenelab.course.grading.submission_error import CancelledError, SubmissionError, sanitize
-from scenelab_runner.driver import GRADED
-from scenelab_runner.wire import Message, WireError, decode, encode
+from scenelab.course.grading.submission_error import CancelledError, sanitize
+from scenelab_runner.message import Message
+from scenelab_runner.operations import GRADED
+from scenelab_runner.wire import WireError, decode, encode
 
 __all__ = ["CancelledError", "SubmissionError", "Worker"]
 
@@ -178,7 +180,7 @@ class Worker:
             self._monitor.end(graded=graded, answered=False)
             self.close()
             raise
-        reply.tensors = _Tensors(reply.tensors)
+        reply.tensors = ReplyTensors(reply.tensors)
         if "error" in reply.values:
             if operation == "load":
                 self.close()
@@ -242,10 +244,3 @@ class Worker:
             stop(self._process, self._token, self._user)
             self._process = None
         self._monitor.close()
-
-
-class _Tensors(dict[str, Tensor]):
-    """Tensors of a reply by name; a missing name raises SubmissionError."""
-
-    def __missing__(self, name: str) -> Tensor:
-        raise SubmissionError("protocol", f"disturbed the answer to the grader, which lacks {name}")

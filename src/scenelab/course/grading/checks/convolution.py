@@ -1,5 +1,7 @@
 """Checks of the convolution written by hand, part 1 of the assignment."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch
@@ -8,11 +10,11 @@ from torch import Tensor
 
 from scenelab.course.grading.checks import base
 from scenelab.course.grading.checks import convolution_cases as cases
-from scenelab.course.grading.checks.base import CheckContext, CheckFailed, check
+from scenelab.course.grading.checks.base import CheckContext, check
 from scenelab.course.grading.checks.convolution_cases import TOLERANCE, TOLERANCE_SINGLE, Case, Drawn, draw_case
-from scenelab.course.grading.worker import SubmissionError
+from scenelab.course.grading.checks.verdict import CheckFailed, SubmissionError
+from scenelab_runner.message import Message
 from scenelab_runner.networks import build, load
-from scenelab_runner.wire import Message
 
 ONE_IN = 8  # one call in this number is traced, drawn at random so that a submission cannot tell which
 BITS = 20  # inputs of the bitwise comparison with PyTorch
@@ -64,7 +66,7 @@ def conv_by_hand(context: CheckContext) -> None:
     except SubmissionError:
         context.watched = False  # code that fails has called nothing; the next checks report the error
         return
-    if banned := context.submission.source.banned:
+    if banned := context.banned:
         context.remark(
             "PyTorch's convolution is named, which costs nothing as long as yours does not call it: "
             f"{'; '.join(banned[:4])}."
@@ -197,7 +199,7 @@ def conv_inplace_relu(context: CheckContext) -> None:
     output = F.relu(F.conv2d(leaves["input"], leaves["weight"], leaves["bias"], case.stride, case.padding))
     gradients = torch.autograd.grad(output, list(leaves.values()), drawn.sent["towards"].double())
     _require_close(reply, "output", output, "the output behind the ReLU")
-    for name, expected in zip(leaves, gradients, strict=True):
+    for name, expected in zip(leaves, gradients):
         _require_close(reply, f"{name}_gradient", expected, f"the gradient of {name} behind the ReLU")
 
 
@@ -219,7 +221,7 @@ def conv_in_network(context: CheckContext) -> None:
             error.text += "; the convolution may be right and too slow for a network: use matrix products"
         raise
     _require_close(reply, "loss", loss, "the loss")
-    for name, expected in zip(weights, gradients, strict=True):
+    for name, expected in zip(weights, gradients):
         _require_close(reply, name, expected, f"the gradient of layer {name}")
 
 

@@ -1,5 +1,7 @@
 """Sizes and tensors for the convolution checks, and explanations of common mistakes."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,0 +1,148 @@
+"""Runner of a student's own file in this process, with the requests that the grader sends to its sandbox."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from scenelab.course.grading.checks.verdict import ReplyTensors, SubmissionError
+from scenelab_runner import gpu
+from scenelab_runner.message import Message, describe
+from scenelab_runner.operations import GRADED, OPERATIONS
+from scenelab_runner.record import Record, records
+from scenelab_runner.stand_ins import Missing, Refusal, StandIns
+
+SECONDS = 20  # per request, as in the grader's rubric
+
+
+class _Calls(Record):
+    """Record that keeps the names of convolutions which are not the student's own."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(-1, root)
+        self.names: dict[str, None] = {}
+
+    def note(self, kind: str, text: str = "") -> None:
+        if kind in ("convolution", "foreign"):
+            self.names[text.strip()] = None
+
+
+class _Watch(TorchDispatchMode):
+    """Mode that records each convolution of PyTorch, by any name and in backward passes, too."""
+
+    def __init__(self, calls: _Calls) -> None:
+        super().__init__()
+        self._calls = calls
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name
+        if "conv" in name and "convert" not in name:
+            self._calls.note("convolution", f"{name} {self._calls.place(sys._getframe())}")
+        return func(*args, **(kwargs or {}))
+
+
+class LocalWorker:
+    """Student's file, imported in this process; `call` and `convolutions` are those of the grader's worker."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.root = path.resolve(), f"{path.resolve().parent}{os.sep}"
+        self.first: Message | None = None
+        self.first_seconds = self.seconds = 0.0
+        self.convolutions: list[str] = []
+        self.gpu_places: list[str] = []
+        self._calls, self._emulates_gpu = _Calls(self.root), False
+        self._module: ModuleType | None = None
+        records[:] = [self._calls]
+
+    def flag(self, text: str) -> None:
+        """Ignore a flag, which is for people who grade."""
+
+    def start(self) -> None:
+        """Import the student's file, in its folder; raise SubmissionError if that fails."""
+        os.chdir(self.root)
+        sys.path.insert(0, self.root)
+        sys.meta_path[:] = [Refusal(), *sys.meta_path, StandIns(Path(self.root))]
+        self._with_gpu(self._load)
+
+    def call(
+        self, operation: str, tensors: dict[str, Tensor] | None = None, *, seed: int = 0, **values: Any
+    ) -> Message:
+        """Send a request and return the reply; repeat it with an emulated GPU if the code needs a GPU."""
+        request = values, {name: tensor.clone() for name, tensor in (tensors or {}).items()}
+        return self._with_gpu(self._call, operation, seed, *request)
+
+    def _with_gpu(self, work: Any, *arguments: Any) -> Any:
+        try:
+            return work(*arguments)
+        except SubmissionError as error:
+            if self._emulates_gpu or not error.wants_gpu:
+                raise
+            self.gpu_places.append(error.place or error.text)
+            self._emulates_gpu = True
+            gpu.emulate()
+            if work != self._load:
+                self._load()
+            return work(*arguments)
+
+    def _load(self) -> None:
+        spec = importlib.util.spec_from_file_location("student_code", self.path)
+        assert spec is not None
+        assert spec.loader is not None
+        self._module = sys.modules["student_code"] = importlib.util.module_from_spec(spec)
+        Missing.loading = True
+        with self._errors(), self._modes():
+            spec.loader.exec_module(self._module)
+        Missing.loading = False
+
+    def _call(self, operation: str, seed: int, values: dict[str, Any], tensors: dict[str, Tensor]) -> Message:
+        for set_seed in (random.seed, numpy.random.seed, torch.manual_seed):
+            set_seed(seed)
+        self._calls.names.clear()
+        begun, is_graded = time.monotonic(), operation in GRADED
+        try:
+            with self._errors(), self._modes(watch=is_graded):
+                reply = OPERATIONS[operation](self._module, Message(values, tensors))
+                outputs = {name: tensor.detach().cpu().clone() for name, tensor in reply.tensors.items()}
+        finally:
+            self.seconds = time.monotonic() - begun
+            self.convolutions = list(self._calls.names) if is_graded else []
+        if self.seconds > SECONDS:
+            raise SubmissionError("time", f"did not end within {SECONDS} seconds")
+        return Message(reply.values, ReplyTensors(outputs))
+
+    def _modes(self, *, watch: bool = False) -> ExitStack:
+        stack = ExitStack()
+        if self._emulates_gpu:
+            stack.enter_context(gpu.OnCpu())
+        if watch:
+            stack.enter_context(_Watch(self._calls))
+        return stack
+
+    def _errors(self) -> _Errors:
+        return _Errors(self.root)
+
+
+class _Errors:
+    """Context that turns each exception of the student's code, except Ctrl-C, into a SubmissionError."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if error is not None and not isinstance(error, KeyboardInterrupt):
+            raise SubmissionError.of(describe(error, self._root)) from None
