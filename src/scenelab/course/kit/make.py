@@ -11,9 +11,14 @@ from scenelab.course.kit.strip_solutions import cut
 from scenelab.errors import LabError
 from scenelab.io import atomic_write
 
-CODE = ("student_code.py", "main.py", "test_conv.py", "miniplaces.py")
+CODE = ("student_code.py", "main.py", "test_conv.py", "check.py", "miniplaces.py")
 ROOT = ("README.md", "download_dataset.sh", "notebooks/show_steps.py")
 NOTEBOOKS = ("1_convolution", "2_attention", "3_attack")
+CHECKS = """
+    scenelab/course/submission scenelab/course/unfilled scenelab_runner/gpu scenelab_runner/message
+    scenelab_runner/networks scenelab_runner/operations scenelab_runner/record scenelab_runner/stand_ins
+""".split()
+"""Modules that the grader's checks need. In the kit they are beside the checks, in one package."""
 PACKAGES = ("scenelab", "scenelab_runner", "scenelab_scenes")
 
 SETUP = """#!/usr/bin/env bash
@@ -55,8 +60,17 @@ def files(year: int, *, solution: bool = False) -> dict[str, str]:
     texts |= {name: (source / name).read_text("utf-8") for name in ROOT}
     for name in NOTEBOOKS:
         texts[f"notebooks/{name}.ipynb"] = notebook((source / "notebooks" / f"{name}.py").read_text("utf-8"))
+    texts |= check_files()
     texts["zip_submission.py"] = (resources.files("scenelab.course") / "submission.py").read_text("utf-8")
     return texts
+
+
+def check_files() -> dict[str, str]:
+    """Return the grader's checks as a package `checks` that needs only torch and numpy, by relative path."""
+    root = Path(scenelab.__file__).parents[1]
+    paths = [*sorted((root / "scenelab/course/grading/checks").glob("*.py")), *(root / f"{name}.py" for name in CHECKS)]
+    package = re.compile(r"\b(scenelab\.course\.grading\.checks|scenelab\.course(?=\.)|scenelab_runner)\b")
+    return {f"checks/{path.name}": package.sub("checks", path.read_text("utf-8")) for path in paths}
 
 
 def notebook(source: str) -> str:
