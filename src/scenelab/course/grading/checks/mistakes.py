@@ -46,15 +46,15 @@ MISTAKES = [
         "",
         "Height and width are computed each from its own side. The square root of the number of windows is right for "
         "squares alone.",
-        "print(custom_conv2d(torch.ones(1, 1, 4, 8), torch.ones(1, 1, 3, 3), torch.zeros(1)).shape, 'should be 1 1 2 6')",
+        "print(custom_conv2d(torch.ones(1, 1, 4, 8), torch.ones(1, 1, 3, 3), torch.zeros(1)).shape, '= 1 1 2 6?')",
     ),
     Mistake(
         "the weight's gradient is not summed over the batch",
         "conv_grad_weight",
         r"number of images|one image alone|invalid gradient at index 1",
         "Every image of the batch uses the same weight, so their gradients add up; the result has the weight's shape.",
-        f"{ONE}; print(*(torch.autograd.grad(custom_conv2d(x.repeat(n, 1, 1, 1), w, b).sum(), w)[0].sum() for n in (1, 2)), "
-        "'the second should be twice the first')",
+        f"{ONE}; f = lambda n: torch.autograd.grad(custom_conv2d(x.repeat(n, 1, 1, 1), w, b).sum(), w)[0].sum(); "
+        "print(f(1), f(2), 'the second should be twice the first')",
     ),
     Mistake(
         "float64 out of float32 in",
@@ -82,7 +82,7 @@ MISTAKES = [
         "remark",
         "clipped only at the end",
         "Steps that start outside the neighborhood follow gradients of images that the attack may not use.",
-        f"{NETWORK}; print((PGDAttack(loss, 30, 0.1, 0.05).perturb(net, x) - x).abs().max(), 'print this in each step')",
+        f"{NETWORK}; print((PGDAttack(loss, 30, 0.1, 0.05).perturb(net, x) - x).abs().max(), 'print it in each step')",
     ),
     Mistake(
         "clipped to [0, 1] in the normalized space",
@@ -158,7 +158,7 @@ MODULE = (
 )
 VALUES = (
     "Take one image, one channel, a 3×3 input and a 2×2 filter of your own: which four sums should come out?",
-    "Which axis of your unfolded tensor has the values of a window, and which the windows? In the same order as the weight?",
+    "Which axis of your unfolded tensor has the values of a window, in which order, and which the windows?",
     "The handout: Y = W *_S X + B. Each output is a sum over Ci·K·K products, plus its channel's bias.",
 )
 HINTS: dict[str, tuple[str, ...]] = {
