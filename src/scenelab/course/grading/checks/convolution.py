@@ -192,15 +192,39 @@ def conv_leaves_input(context: CheckContext) -> None:
 @check("convolution", needs=NEEDS)
 def conv_inplace_relu(context: CheckContext) -> None:
     """CustomConv2d works when nn.ReLU(inplace=True) follows it, as in SimpleNet: its output must not be a view."""
-    case = cases.PADDED
-    drawn = draw_case(case, context.generator(), dtype=torch.float32)
+    generator = context.generator()
+    _require_module(context, draw_case(cases.PADDED, generator, dtype=torch.float32))
+    combined = draw_case(cases.COMBINED, generator, bias=False, dtype=torch.float32)
+    if _is_right_alone(context, combined):  # otherwise other checks report it
+        try:
+            _require_module(context, combined)
+        except SubmissionError as error:
+            error.text += f"; this is with bias None, {combined.case}"
+            raise
+
+
+def _require_module(context: CheckContext, drawn: Drawn) -> None:
+    """Run the student's CustomConv2d and ReLU(inplace=True); raise CheckFailed if output or gradients are wrong."""
+    case, leaves = drawn.case, drawn.leaves()
     reply = context.call_own("run_module", drawn.sent, kernel=case.kernel, stride=case.stride, padding=case.padding)
-    leaves = drawn.leaves()
-    output = F.relu(F.conv2d(leaves["input"], leaves["weight"], leaves["bias"], case.stride, case.padding))
+    output = F.relu(F.conv2d(leaves["input"], leaves["weight"], leaves.get("bias"), case.stride, case.padding))
     gradients = torch.autograd.grad(output, list(leaves.values()), drawn.sent["towards"].double())
     _require_close(reply, "output", output, "the output behind the ReLU")
     for name, expected in zip(leaves, gradients):
         _require_close(reply, f"{name}_gradient", expected, f"the gradient of {name} behind the ReLU")
+
+
+def _is_right_alone(context: CheckContext, drawn: Drawn) -> bool:
+    """Return whether the convolution's output and gradients are right without the ReLU."""
+    for of in ("input", "weight"):
+        try:
+            tensors = _ask(context, drawn, of).tensors
+        except SubmissionError:
+            return False
+        pairs = ((tensors["output"], drawn.expected()), (tensors["gradient"], drawn.expected(of)))
+        if not all(base.close(actual, expected, TOLERANCE_SINGLE) for actual, expected in pairs):
+            return False
+    return True
 
 
 @check("convolution", needs=NEEDS)

@@ -79,7 +79,7 @@ def check(part: str = "", *, hint: int = 0, file: str | Path = "student_code.py"
         hint: number of the hint for the first check that failed, from 1; 0 for none.
         file: path of the student's file.
     """
-    with _restored():
+    with restored():
         return _check([part] if part else [*PARTS, PACKAGING], hint, Checker(Path(file)))
 
 
@@ -89,16 +89,16 @@ def _check(parts: list[str], hint: int, checker: Checker) -> bool:
         if name == PACKAGING:
             passed.append(_check_packaging(checker.context.root))
             continue
-        verdicts = _run_with_progress(checker, name)
+        verdicts = run_part(checker, name)
         passed.append(all(verdict.status == "passed" for verdict in verdicts.values()))
-        _print_part(name, verdicts, checker.remarks(), hint)
+        print_part(name, verdicts, checker.remarks(), hint)
         if hint and not passed[-1]:
             break  # one hint at a time
     return all(passed)
 
 
 @contextmanager
-def _restored() -> Iterator[None]:
+def restored() -> Iterator[None]:
     """Restore working directory and import system after the block, and forget the student's modules."""
     folder, paths, finders, modules = os.getcwd(), sys.path[:], sys.meta_path[:], set(sys.modules)
     try:
@@ -111,7 +111,8 @@ def _restored() -> Iterator[None]:
                 sys.modules.pop(name)
 
 
-def _run_with_progress(checker: Checker, part: str) -> Verdicts:
+def run_part(checker: Checker, part: str) -> Verdicts:
+    """Return the verdicts of a part, with a progress bar on a terminal."""
     verdicts: Verdicts = {}
     count = sum(each.group == PARTS[part] for each in CHECKS.values())
     for each, verdict in checker.run(part):
@@ -124,7 +125,8 @@ def _run_with_progress(checker: Checker, part: str) -> Verdicts:
     return verdicts
 
 
-def _print_part(part: str, verdicts: Verdicts, remarks: list[str], hint: int) -> None:
+def print_part(part: str, verdicts: Verdicts, remarks: list[str], hint: int = 0) -> None:
+    """Print the verdicts of a part, each cause once, then remarks and a hint."""
     print(paint(part.capitalize(), "bold"))
     by_reason: dict[str, list[str]] = {}  # a cause is told once
     for name, verdict in verdicts.items():
