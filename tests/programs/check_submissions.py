@@ -1,6 +1,7 @@
 """Run the kit's checks on submissions without scenelab: FOLDER holds checks/, and NAME/code/student_code.py each.
 
-Arguments: FOLDER, then NAME=PART[,PART…]. Print JSON: by name the verdicts by check, what is printed, and the CPU seconds.
+Arguments: FOLDER, then NAME=PART[,PART…]. Print JSON: by name the verdicts by check, the
+printed text, and the CPU seconds.
 """
 
 import contextlib

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
-from scenelab.course.grading.checks import CHECKS, Check, CheckContext
-from scenelab.course.grading.checks.local_worker import LocalWorker
-from scenelab.course.grading.checks.mistakes import HINTS, name_of
-from scenelab.course.grading.checks.running import in_order, judge
-from scenelab.course.grading.checks.verdict import SubmissionError, Verdict
-from scenelab.course.submission import check as check_submission
-from scenelab.course.unfilled import unfilled_in
+from checks import CHECKS, Check, CheckContext
+from checks.local_worker import LocalWorker
+from checks.mistakes import HINTS, name_of
+from checks.running import in_order, judge
+from checks.submission import check as check_submission
+from checks.unfilled import unfilled_in
+from checks.verdict import SubmissionError, Verdict
 
 PARTS = {"convolution": "convolution", "attack": "attack", "attention": "attention", "network": "model"}
 PACKAGING = "packaging"
@@ -39,7 +39,7 @@ class Checker:
     def __init__(self, path: Path) -> None:
         torch.set_num_threads(1)
         self.path, self.worker = path, LocalWorker(path)
-        self.context = CheckContext(self.worker, path.resolve().parents[1], seed=0)  # type: ignore[arg-type]
+        self.context = CheckContext(self.worker, path.resolve().parents[1], seed=0)
         self.problem = ""
         try:
             self.context.unfilled = unfilled_in(path)

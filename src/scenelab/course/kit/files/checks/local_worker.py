@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scenelab.course.grading.checks.verdict import ReplyTensors, SubmissionError
-from scenelab_runner import gpu
-from scenelab_runner.message import Message, describe
-from scenelab_runner.operations import GRADED, OPERATIONS
-from scenelab_runner.record import Record, records
-from scenelab_runner.stand_ins import Missing, Refusal, StandIns
+from checks import gpu
+from checks.message import Message, describe
+from checks.operations import GRADED, OPERATIONS
+from checks.record import Record, records
+from checks.stand_ins import Missing, Refusal, StandIns
+from checks.verdict import ReplyTensors, SubmissionError
 
 SECONDS = 20  # per request, as in the grader's rubric
 
