@@ -121,7 +121,7 @@ def test_the_bare_kit_gets_none_and_says_why(whole, year):
     assert grade.score == grade.earned == 0
     for outcome in grade.result.outcomes:
         if outcome.name != "conv_by_hand":  # no points: it contains no convolution of a library
-            expected = "not written yet" if outcome.name.startswith(("conv", "att")) else ""
+            expected = "not filled in yet" if outcome.name.startswith(("conv", "att")) else ""
             assert outcome.reason
             assert expected in outcome.reason, outcome
     assert "still the kit's SimpleNet" in " ".join(outcome.reason for outcome in grade.result.outcomes)
