@@ -1,7 +1,5 @@
 """Loading of a submission: copy it, install the audit hook, and import it with stand-ins for missing packages."""
 
-import collections.abc
-import contextlib
 import importlib.abc
 import importlib.util
 import os
@@ -21,7 +19,7 @@ from scenelab_runner import gpu
 from scenelab_runner.audit import Audit
 from scenelab_runner.message import Message
 from scenelab_runner.record import Record, records
-from scenelab_runner.stand_ins import Missing, Refusal, StandIns
+from scenelab_runner.stand_ins import Missing, Refusal, StandIns, restore_old_names
 
 LARGE_FILE = 4 << 20  # bytes; larger files are linked to the read-only original
 MAX_COPIED = 32 << 20  # bytes, all copied files together
@@ -49,7 +47,7 @@ def load_student(request: Message, record: Record) -> tuple[ModuleType, Message]
     audit = Audit(record, values["scanned"], str(Path(__file__).parent))
     audit.install()
     _watch_operators(audit)
-    _restore_old_names()
+    restore_old_names()
     stand_ins = StandIns(folder)
     sys.meta_path[:] = [Refusal(), _Changed(), *sys.meta_path, stand_ins]
     sys.path.insert(0, str(path.parent))
@@ -135,19 +133,3 @@ class _Changed(importlib.abc.MetaPathFinder):
 def _without_screen(module: Any, run: Callable[[ModuleType], None]) -> None:
     run(module)
     module.use = lambda *_args, **_kwargs: None
-
-
-def _restore_old_names() -> None:
-    """Restore names of collections, NumPy and Pillow that code from 2019 uses and current versions lack."""
-    names: list[tuple[Any, str, Any]] = [
-        (collections, name, getattr(collections.abc, name)) for name in ("Iterable", "Sequence", "Mapping", "Callable")
-    ]
-    names += [(numpy, kind.__name__, kind) for kind in (float, int, bool, object)]
-    with contextlib.suppress(ImportError):
-        from PIL import Image
-
-        renamed = (("ANTIALIAS", "LANCZOS"), ("LINEAR", "BILINEAR"), ("CUBIC", "BICUBIC"))
-        names += [(Image, old, getattr(Image, new)) for old, new in renamed]
-    for owner, name, value in names:
-        if name not in vars(owner):
-            setattr(owner, name, value)

@@ -1,13 +1,17 @@
-"""Stand-ins for packages that a submission imports and that are not installed."""
+"""Stand-ins for packages that are not installed, and for names that code of earlier years uses."""
 
 from __future__ import annotations
 
 import ast
+import collections.abc
+import contextlib
 import importlib.abc
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
+
+import numpy
 
 OURS = "scenelab"
 SILENT = """
@@ -95,3 +99,19 @@ class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: Any) -> None:
         """Do nothing."""
+
+
+def restore_old_names() -> None:
+    """Restore names of collections, NumPy and Pillow that code from 2019 uses and current versions lack."""
+    names: list[tuple[Any, str, Any]] = [
+        (collections, name, getattr(collections.abc, name)) for name in ("Iterable", "Sequence", "Mapping", "Callable")
+    ]
+    names += [(numpy, kind.__name__, kind) for kind in (float, int, bool, object)]
+    with contextlib.suppress(ImportError):
+        from PIL import Image
+
+        renamed = (("ANTIALIAS", "LANCZOS"), ("LINEAR", "BILINEAR"), ("CUBIC", "BICUBIC"))
+        names += [(Image, old, getattr(Image, new)) for old, new in renamed]
+    for owner, name, value in names:
+        if name not in vars(owner):
+            setattr(owner, name, value)

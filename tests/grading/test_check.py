@@ -18,6 +18,7 @@ from scenelab.course.grading.sandbox import best
 from scenelab.course.kit import files, make_kit
 from scenelab.course.kit.make import check_files
 from scenelab.course.kit.strip_solutions import YEARS
+from styles import HONEST
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "check_submissions.py"
 STARTER = (PROGRAM.parent / "original_starter.txt").read_bytes()
@@ -38,7 +39,6 @@ KNOWN = {  # by the name of the mistake, beside the wrong answers of mutants.py;
     ".cuda() without a question": mutant("", (KERNEL, "        weight = weight.cuda()\n" + KERNEL)),
     "clipped to [0, 1] in the normalized space": mutant("", (CLIP, "            output = output.clamp(0, 1)\n")),
     "an image that is not square": mutant("", (RETURN_SIZE, "unflatten(2, (int(windows.shape[2] ** 0.5),) * 2).clone()")),
-    "not summed over the batch": mutant("", (".sum(dim=0).view_as(weight)", ".unflatten(2, weight.shape[1:])")),
     "a maximum or minimum over the batch": mutant("", (ATTENTION_END, ATTENTION_END.replace("dim=1, keepdim=True", "dim=0"))),
     "no longer require gradients": mutant("", (ATTACK_END, CLIP + "        model.requires_grad_(False)\n        return output\n")),
 }  # fmt: skip
@@ -93,6 +93,19 @@ def test_a_wrong_answer_gets_the_graders_verdicts_and_its_name(checked, change):
     assert shares == dict(change.earned)
     assert change.says in result["printed"]
     assert f"Known mistake: {NAMED.get(change.name, '')}" in result["printed"] or change.name not in NAMED
+
+
+@pytest.fixture(scope="module")
+def styles(tmp_path_factory):
+    submissions = {f"s{number}": handed for number, handed in enumerate(HONEST.values()) if CODE in handed}
+    return run_program(tmp_path_factory.mktemp("styles"), submissions, {})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_honest_styles_pass(styles):
+    assert len(styles) > 20
+    assert {name: lost(result) for name, result in styles.items() if lost(result)} == {}
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from scenelab_runner.networks import CLASSES
 NEEDS = ("attack_label",)
 SINGLES = 6
 DESCENT: dict[str, Any] = {"num_steps": 10, "step_size": 0.02, "epsilon": 0.2}
+LONG: dict[str, Any] = {"num_steps": 10, "step_size": 0.2, "epsilon": 10.0}  # far enough for the gradient to turn
 WRONG_SIGN = 0.25  # fraction of the points for an attack that raises the loss
 MIN_GAIN = 0.35  # fraction of epsilon · ‖gradient‖₁, by which a linear loss can fall. Over 60 seeds PGD reaches 0.96 to
 # 0.99, half the steps or half of epsilon 0.5, and moving away from the predicted label at most 0.2
@@ -94,13 +95,15 @@ def _climbs(context: CheckContext, setting: Setting) -> bool:
 
 
 def _remark_on_path(context: CheckContext, attacks: list[Attack]) -> None:
-    """Add remarks if the last steps follow a label that was picked anew, or gradients that were accumulated."""
+    """Add a remark if the last steps follow a label that was picked anew, or the sum of all gradients so far."""
     if all(path.is_picked_anew(attack) for attack in attacks):
         context.remark(
             "The least confident label is picked anew at each step, from the adversarial image: the steps chase "
             "different labels, and the attack is much weaker. Pick it once, from the clean image. It costs no points."
         )
-    elif all(path.is_accumulated(attack) for attack in attacks):
+        return
+    setting = draw_setting(context, setup.LINEAR, images=1, number=SINGLES, **LONG)
+    if path.is_accumulated(perturb(context, setting)):
         context.remark(
             "Gradients accumulate: each step follows the sum of the gradients of all steps so far, because .grad is "
             "not reset. torch.autograd.grad(loss, image) leaves nothing behind. It costs no points."

@@ -140,13 +140,15 @@ def is_picked_anew(attack: Attack) -> bool:
 def is_accumulated(attack: Attack) -> bool:
     """Return whether the last step on a single image follows the sum of the gradients at all images so far."""
     setting, start = attack.setting, _last_start(attack)
-    network = setting.network()
-    target = least(network(setting.images.double())).expand(len(attack.batches))
-    path = replace(setting, images=torch.cat(attack.batches))
-    gradients, move = slopes(path, lambda scores: target), (attack.output[0] - start).double()
+    images = [
+        b for a, b in zip([None, *attack.called_images], attack.called_images) if a is None or not torch.equal(a, b)
+    ]
+    move = (attack.output[0] - start).double()
     moved = move.abs() > TOLERANCE
-    if len(attack.batches) < 3 or not moved.any():
+    if len(images) < 3 or not moved.any():
         return False
+    target = least(setting.network()(setting.images.double())).expand(len(images))
+    gradients = slopes(replace(setting, images=torch.stack(images)), lambda scores: target)
     alone, together = (
         (gradient.sign() * move.sign())[moved].mean().item() for gradient in (gradients[-1], gradients.sum(dim=0))
     )

@@ -26,6 +26,7 @@ KIT_NETWORK = "still the kit's SimpleNet"
 NEXT = {
     "CustomConv2DFunction.forward": "write forward in code/student_code.py: first for one image of one channel, stride "
     "1, no padding; then backward",
+    "CustomConv2DFunction.backward": "write backward in code/student_code.py: first for the bias, then for the weight",
     "PGDAttack.perturb": "write perturb in code/student_code.py: first one step, then num_steps, then the clip",
     "GradAttention.explain": "write explain in code/student_code.py: first the label, then the gradient, then the map",
     KIT_NETWORK: "design a better network in code/student_code.py and name it default_model",
@@ -85,6 +86,9 @@ def check(part: str = "", *, hint: int = 0, file: str | Path = "student_code.py"
 
 def _check(parts: list[str], hint: int, checker: Checker) -> bool:
     passed = []
+    if checker.problem:
+        print(f"{paint('FAIL', 'failed')}  {checker.problem}")
+        return False
     for name in parts:
         if name == PACKAGING:
             passed.append(_check_packaging(checker.context.root))
@@ -100,12 +104,15 @@ def _check(parts: list[str], hint: int, checker: Checker) -> bool:
 @contextmanager
 def restored() -> Iterator[None]:
     """Restore working directory and import system after the block, and forget the student's modules."""
-    folder, paths, finders, modules = os.getcwd(), sys.path[:], sys.meta_path[:], set(sys.modules)
+    folder, modules = os.getcwd(), set(sys.modules)
+    lists = (sys.path, sys.meta_path, sys.argv)
+    contents = [each[:] for each in lists]
     try:
         yield
     finally:
         os.chdir(folder)
-        sys.path[:], sys.meta_path[:] = paths, finders
+        for each, content in zip(lists, contents):
+            each[:] = content
         for name in set(sys.modules) - modules:
             if not name.startswith("checks") and "site-packages" not in str(getattr(sys.modules[name], "__file__", "")):
                 sys.modules.pop(name)
@@ -153,7 +160,7 @@ def _print_failure(reason: str, names: list[str], verdict: Verdict, verdicts: Ve
         what = unfilled if unfilled != KIT_NETWORK else f"the network is {KIT_NETWORK}"
         print(f"  {paint('to do', 'not run')} Not filled in yet: {what}. Next: {NEXT[unfilled]}.")
         return
-    print(f"  {paint('FAIL', 'failed')}  {', '.join(names)}: {CHECKS[names[0]].text if len(names) == 1 else ''}")
+    print(f"  {paint('FAIL', 'failed')}  {', '.join(names)}" + (f": {CHECKS[names[0]].text}" if len(names) == 1 else ""))
     print(f"        {reason}")
     for line in verdict.example.splitlines():
         print(f"          {line}")
