@@ -132,18 +132,15 @@ def follow(matches: list[list[Match]], setting: Setting, pick: Pick) -> bool:
 
 def is_picked_anew(attack: Attack) -> bool:
     """Return whether the last step on a single image lowers the loss of a label that only became the least one."""
-    network, start = attack.setting.network(), _last_start(attack)
+    network, start = attack.setting.network(), _starts(attack)[-1]
     clean, now = (int(least(network(images.double()))[0]) for images in (attack.setting.images, start[None]))
     return now != clean and followed_labels(network, attack.setting.loss, start, attack.output[0]) == [now]
 
 
 def is_accumulated(attack: Attack) -> bool:
     """Return whether the last step on a single image follows the sum of the gradients at all images so far."""
-    setting, start = attack.setting, _last_start(attack)
-    images = [
-        b for a, b in zip([None, *attack.called_images], attack.called_images) if a is None or not torch.equal(a, b)
-    ]
-    move = (attack.output[0] - start).double()
+    setting, images = attack.setting, _starts(attack)
+    move = (attack.output[0] - images[-1]).double()
     moved = move.abs() > TOLERANCE
     if len(images) < 3 or not moved.any():
         return False
@@ -155,10 +152,13 @@ def is_accumulated(attack: Attack) -> bool:
     return together <= 1 - 2 * AGREE < alone
 
 
-def _last_start(attack: Attack) -> Tensor:
-    """Return the last image on which the model was called and that is not the output."""
-    images = [image for image in attack.called_images if not torch.equal(image, attack.output[0])]
-    return images[-1] if images else attack.setting.images[0]
+def _starts(attack: Attack) -> list[Tensor]:
+    """Return the images before each step of an attack on a single image: the clean one, then where it was called."""
+    starts = [attack.setting.images[0]]
+    for image in attack.called_images:
+        if not torch.equal(image, starts[-1]) and not torch.equal(image, attack.output[0]):
+            starts.append(image)
+    return starts
 
 
 def changes_least_most(setting: Setting, start: Tensor, end: Tensor) -> bool:

@@ -160,7 +160,8 @@ def _print_failure(reason: str, names: list[str], verdict: Verdict, verdicts: Ve
         what = unfilled if unfilled != KIT_NETWORK else f"the network is {KIT_NETWORK}"
         print(f"  {paint('to do', 'not run')} Not filled in yet: {what}. Next: {NEXT[unfilled]}.")
         return
-    print(f"  {paint('FAIL', 'failed')}  {', '.join(names)}" + (f": {CHECKS[names[0]].text}" if len(names) == 1 else ""))
+    text = f": {CHECKS[names[0]].text}" if len(names) == 1 else ""
+    print(f"  {paint('FAIL', 'failed')}  {', '.join(names)}{text}")
     print(f"        {reason}")
     for line in verdict.example.splitlines():
         print(f"          {line}")
