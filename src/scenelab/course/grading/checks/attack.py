@@ -16,7 +16,7 @@ from scenelab.course.grading.checks import attack_setting as setup
 from scenelab.course.grading.checks.attack_path import Attack, Pick, perturb, perturb_twice
 from scenelab.course.grading.checks.attack_setting import Setting, draw_setting, least, slopes
 from scenelab.course.grading.checks.base import CheckContext, check, show
-from scenelab.course.grading.checks.verdict import CheckFailed
+from scenelab.course.grading.checks.verdict import CheckFailed, SubmissionError
 from scenelab_runner.networks import CLASSES
 
 NEEDS = ("attack_label",)
@@ -102,8 +102,11 @@ def _remark_on_path(context: CheckContext, attacks: list[Attack]) -> None:
             "different labels, and the attack is much weaker. Pick it once, from the clean image. It costs no points."
         )
         return
-    setting = draw_setting(context, setup.LINEAR, images=1, number=SINGLES, **LONG)
-    if path.is_accumulated(perturb(context, setting)):
+    try:
+        long = perturb(context, draw_setting(context, setup.LINEAR, images=1, number=SINGLES, **LONG))
+    except (CheckFailed, SubmissionError):  # a remark changes no verdict
+        return
+    if path.is_accumulated(long):
         context.remark(
             "Gradients accumulate: each step follows the sum of the gradients of all steps so far, because .grad is "
             "not reset. torch.autograd.grad(loss, image) leaves nothing behind. It costs no points."
