@@ -191,13 +191,14 @@ def test_hints_come_one_at_a_time(tmp_path):
     printed = [run_check(tmp_path / "hw", "attack", "--hint", *number)[1] for number in ([], ["2"], ["3"], ["4"])]
     assert all(text.count("  Hint ") == 1 for text in printed)
     assert [re.search(r"Hint (\d)", text)[1] for text in printed] == ["1", "2", "3", "3"]
-    assert "check.py attack --hint 2" in printed[0]
-    assert "nother hint" not in printed[2]
+    assert "add: attack --hint 2" in printed[0]
+    assert "another hint" not in printed[2]
 
 
 def test_scenelab_check_prints_what_check_py_prints(tmp_path, capfd):
     make_kit(tmp_path / "hw", year=2022)
-    assert main.run(["check", "convolution", "--folder", str(tmp_path / "hw")]) == 1
+    with pytest.raises(SystemExit, match="1"):
+        main.run(["check", "convolution", "--folder", str(tmp_path / "hw")])
     assert capfd.readouterr().out == run_check(tmp_path / "hw", "convolution")[1]
     assert main.run(["check", "--folder", str(tmp_path)]) == 1
     assert "has no code/student_code.py" in capfd.readouterr().err

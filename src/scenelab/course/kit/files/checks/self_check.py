@@ -186,8 +186,7 @@ def _print_hint(part: str, name: str, hint: int) -> None:
         number = min(hint, len(hints))
         print(f"  Hint {number} of {len(hints)} for {name}: {hints[number - 1]}")
     if hint < len(hints):
-        number = f" {hint + 1}" if hint else ""
-        print(f"  {'Another' if hint else 'A'} hint: python ./check.py {part} --hint{number}")
+        print(f"  For {'another' if hint else 'a'} hint, add: {part} --hint {hint + 1}")
 
 
 def _check_packaging(root: Path) -> bool:
