@@ -28,6 +28,7 @@ from styles import CODE, ORIGINAL, changed, lost
 PACKAGES = [Path(package.__file__).parent for package in (scenelab, scenelab_runner)]
 GRADING = "scenelab/course/grading"
 STARTERS = {f"scenelab/{name}.py" for name in ("runtime", "runs/provenance", "studies/worker", "course/submission")}
+STARTERS |= {"scenelab/course/kit/make.py"}
 STARTERS |= {f"{GRADING}/{name}.py" for name in ("sandbox", "bubblewrap", "processes", "similarity")}
 
 

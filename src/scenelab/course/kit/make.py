@@ -12,7 +12,7 @@ import scenelab
 from scenelab.course.kit.strip_solutions import cut
 from scenelab.errors import LabError
 from scenelab.io import atomic_write
-from scenelab.runtime import python_command
+from scenelab.runtime import NEUTRAL, python_command
 
 CODE = ("student_code.py", "main.py", "test_conv.py", "check.py", "miniplaces.py")
 ROOT = ("README.md", "download_dataset.sh", "notebooks/show_steps.py")
@@ -101,7 +101,7 @@ def run_checks(folder: Path, part: str, hint: int) -> int:
                 file.write(text)
         command = [str(Path(place, "code", "check.py")), *([] if part == "all" else [part])]
         command += ["--file", str(path), "--hint", str(hint)]
-        return subprocess.run(python_command(command), cwd=path.parent, check=False).returncode
+        return subprocess.run(python_command(command), cwd=NEUTRAL, check=False).returncode
 
 
 def _kit_text(name: str) -> str:
