@@ -7,7 +7,7 @@ RUN apt-get update \
 RUN pip install --no-cache-dir uv
 COPY pyproject.toml README.md LICENSE /scenelab/
 COPY src /scenelab/src
-RUN uv pip install --system --no-cache --torch-backend cpu "/scenelab[export,web]"
+RUN uv pip install --system --no-cache --torch-backend cpu "/scenelab[all]"
 WORKDIR /work
 ENTRYPOINT ["scenelab"]
 CMD ["--help"]

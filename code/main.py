@@ -15,6 +15,7 @@ prepare_streams()
 prepare()  # before torch loads
 
 from scenelab.errors import Interrupted, LabError, printable  # noqa: E402
+from scenelab.extras import TENSORBOARD  # noqa: E402
 
 NOT_YET = {"use_resnet18": "--use-resnet18 needs weights trained elsewhere, which this assignment does not allow"}
 
@@ -54,6 +55,8 @@ def main(args: argparse.Namespace) -> None:
     for flag, answer in NOT_YET.items():
         if getattr(args, flag):
             raise LabError(answer)
+    if args.vis:
+        TENSORBOARD.require()
     import torch
 
     import student_code

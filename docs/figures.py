@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-import tomllib
+import tomli
 
 DOCS = Path(__file__).parent
 MARK = re.compile(r"<!--figure (\w+)-->(.*?)<!--/-->", re.DOTALL)
@@ -34,7 +34,7 @@ def filled(text: str, figures: dict) -> str:
 
 def main() -> int:
     """Write the pages, or with --check return 1 if one is out of date."""
-    source = tomllib.loads((DOCS / "figures.toml").read_text("utf-8"))
+    source = tomli.loads((DOCS / "figures.toml").read_text("utf-8"))
     pages = {
         path: filled(path.read_text("utf-8"), source["figure"])
         for path in [DOCS.parent / "README.md", *DOCS.glob("*.md")]

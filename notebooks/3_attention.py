@@ -211,7 +211,7 @@ for place, ((network, _), values) in enumerate(bars.items()):
     means = density(values).nanmean().item()
     axis.barh(place, means, color=colors[network])
     axis.text(means - 0.05, place, f"{means:.1f}", va="center", ha="right", color="white")
-axis.axvline(1, color="black", ls=":", label="blind to the object")
+axis.axvline(1, color="black", ls=":", zorder=0, label="blind to the object")
 axis.set(yticks=range(len(bars)), yticklabels=[f"{network}, {method}" for network, method in bars])
 axis.set(xlabel="density of the map on the object (mean of 120 images)", title="Whose maps lie on the object?")
 axis.invert_yaxis()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -33,9 +33,9 @@ class NotebookBar(Progress):
 
     def start(self) -> None:
         """Show the bar."""
-        from IPython.display import display  # pyright: ignore[reportMissingImports]
+        from IPython.display import display
 
-        self._updated, self._output = time.monotonic(), display(self, display_id=True)
+        self._updated, self._output = time.monotonic(), cast(Any, display(self, display_id=True))
 
     def stop(self) -> None:
         """Show the last state."""

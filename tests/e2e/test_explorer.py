@@ -1,78 +1,114 @@
-"""scenelab app in a real browser: pictures go in, answers come out, and nothing leaves this machine."""
+"""scenelab app in a real browser: images go in, answers come out, and nothing leaves this machine."""
 
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
-from contextlib import closing
-from email.message import Message
-from http.client import HTTPConnection
-from itertools import product
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
+import requests
 from PIL import Image
 
 from conftest import make_untrained
 from scenelab.cli import main
 from scenelab.runs.loading import open_run
+from scenelab.runs.run import Run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 playwright = pytest.importorskip("playwright.sync_api")
-pytest.importorskip("gradio")
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: apt install chromium)")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: apt install chromium)")
 PATIENCE = 60_000  # milliseconds
-
-
 GUARDED = Path(__file__).parents[1] / "programs" / "guarded_command.py"
+VIEWS = "watch predict explain attack look convolve mistakes compare".split()
+
+
+def start(folder: Path, *arguments: object) -> tuple[subprocess.Popen, str, Path]:
+    """The explorer as a person starts it; it notes in a file whatever address beyond loopback it asks for."""
+    notes = folder / "outside.txt"
+    with open(folder / "stderr.txt", "w") as log:
+        command = [sys.executable, GUARDED, notes, "app", *arguments, "--port", "0"]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    line = server.stdout.readline()
+    address = re.search(r"http://127\.0\.0\.1:\d+", line)
+    assert address, line + (folder / "stderr.txt").read_text()
+    return server, address[0], notes
 
 
 @pytest.fixture(scope="module")
-def address(untrained, scenes, tmp_path_factory):
-    """The explorer of two networks, as a person starts it; the server may not go beyond loopback itself."""
-    other = make_untrained(tmp_path_factory.mktemp("other") / "other", scenes, seed=1)
-    notes, errors = other.folder / "outside.txt", other.folder / "stderr.txt"
-    command = [sys.executable, GUARDED, notes, "app", untrained.folder, other.folder, "--port", "0"]
-    with open(errors, "w") as log:
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    line = server.stdout.readline()
-    found = re.search(r"http://127\.0\.0\.1:\d+", line)
-    assert found, line + errors.read_text()
-    folders = set(Path(tempfile.gettempdir()).glob("scenelab-app-*"))
-    yield found[0]
-    server.terminate()
-    server.wait(30)
+def folder(untrained, scenes, tmp_path_factory) -> Path:
+    """A folder of runs: an evaluated one, one that was broken off, and one that is damaged."""
+    folder = tmp_path_factory.mktemp("runs")
+    shutil.copytree(untrained.folder, folder / "untrained")
+    make_untrained(folder / "course" / "grüße 你好", scenes, seed=1)
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "config.json").write_text("{")
+    write_rows(Run(folder / "untrained"), 30)
+    assert main.run(["evaluate", str(folder / "course" / "grüße 你好"), "--json"]) == 0
+    return folder
+
+
+def write_rows(run: Run, steps: int) -> None:
+    with open(run.metrics, "a") as metrics, open(run.timings, "a") as times:
+        for step in range(1, steps + 1):
+            metrics.write(json.dumps({"step": step, "training_loss": 3 - step / 100, "learning_rate": 0.1}) + "\n")
+            times.write(json.dumps({"step": step, "training_seconds": 2.0 * step}) + "\n")
+        row = {"epoch": 1, "step": steps, "split": "val", "loss": 1.5, "top1": 42.0, "top5": 80.0}
+        metrics.write(json.dumps(row) + "\n")
+
+
+@pytest.fixture(scope="module")
+def address(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    server, address, notes = start(out, folder)
+    yield address
+    children = psutil.Process(server.pid).children(recursive=True)
+    server.send_signal(signal.SIGINT)
+    assert server.wait(30) == 130
     server.stdout.close()
+    psutil.wait_procs(children, timeout=10)
+    assert not any(child.is_running() for child in children)
     assert not notes.exists(), notes.read_text()
-    assert "Traceback" not in errors.read_text()
-    assert len(set(Path(tempfile.gettempdir()).glob("scenelab-app-*"))) < len(folders)  # uploads are gone
+    assert (out / "stderr.txt").read_text().strip() in ("", "scenelab: stopped")
 
 
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as play:
-        found = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield found
-        found.close()
+        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture
 def page(browser, address):
     """A page of its own, of which every request is written down; one that leaves loopback is a failure."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
-    opened = context.new_page()
+    context = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
+    page = context.new_page()
     asked, complaints = [], []
-    opened.on("request", lambda request: asked.append(request.url))
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.goto(address)
-    opened.wait_for_selector("#picture")
-    yield opened
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    yield page
     context.close()
     assert len(asked) > 3
-    assert [url for url in asked if not url.startswith((f"{address}/", "data:", "blob:"))] == []
-    assert complaints == []
+    assert [url for url in asked if not url.startswith((f"{address}/", "data:", f"blob:{address}/"))] == []
+    refused = re.compile("status of 40[0-9]|413")  # a refusal that the page shows
+    assert [text for text in complaints if not refused.search(text)] == []
+
+
+def open_view(page, address: str, view: str, **state: str) -> None:
+    state = {"view": view, "run": "untrained", "image": "val:0", **state}
+    page.goto(f"{address}/#" + "&".join(f"{key}={value}" for key, value in state.items() if value))
+    page.reload()
+    page.wait_for_selector("nav a[aria-current]")
 
 
 @pytest.fixture(scope="module")
@@ -80,201 +116,336 @@ def photo(scenes) -> Path:
     return sorted((scenes / "images" / "val").rglob("*.jpg"))[0]
 
 
-def upload(page, path) -> None:
-    page.set_input_files("#picture input[type=file]", str(path))
-
-
-def wait_for(page, name: str, text: str | re.Pattern) -> str:
-    place = page.locator(f"#{name}").filter(has_text=text)
-    place.first.wait_for(timeout=PATIENCE)
-    return place.first.inner_text()
-
-
-def top(page, name: str, categories) -> list[str]:
-    shows = "([name, known]) => known.some(word => document.getElementById(name)?.innerText.includes(word))"
-    page.wait_for_function(shows, arg=[name, categories], timeout=PATIENCE)
-    return [line for line in page.locator(f"#{name}").inner_text().splitlines() if line.strip() in categories]
-
-
-def open_page(browser, address: str, **options):
-    page = browser.new_context(**options).new_page()
-    page.goto(address)
-    page.wait_for_selector("#picture")
-    return page
-
-
 @pytest.fixture(scope="module")
 def categories(untrained) -> list[str]:
-    return list(open_run(untrained.folder).dataset.categories)
+    return [name.replace("_", " ") for name in open_run(untrained.folder).dataset.categories]
 
 
-@needs_browser
-def test_an_image_gets_its_top_five_a_map_and_an_attack(page, photo, categories, untrained, capsys):
+def upload(page, path: Path) -> None:
+    page.set_input_files("#file", str(path))
+
+
+def field(page, label: str):
+    """What is chosen or set under a label."""
+    return page.locator("label", has_text=re.compile(f"^{label}")).locator("select, input")
+
+
+def guesses(page, title: str = "untrained") -> list[str]:
+    card = page.locator(".card", has=page.get_by_role("heading", name=title, exact=True))
+    card.locator(".bar").first.wait_for(timeout=PATIENCE)
+    return card.locator(".bar span:first-child").all_inner_texts()
+
+
+def predicted(run: Path, image: Path, capsys) -> list[str]:
+    assert main.run(["predict", str(run), str(image), "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    return [guess["category"].replace("_", " ") for guess in entry["guesses"]]
+
+
+def test_runs_are_watched_while_they_train(page, address, folder):
+    open_view(page, address, "watch", runs="untrained|")
+    rows = page.locator("tbody tr")
+    rows.nth(2).wait_for(timeout=PATIENCE)
+    text = "\n".join(rows.all_inner_texts())
+    assert "42.0" in text
+    assert "damaged" in text
+    assert "unreadable" in text
+    loss = page.locator(".chart", has_text="Loss")
+    loss.get_by_text("untrained, val 1.5").wait_for(timeout=PATIENCE)
+    with open(folder / "untrained" / "metrics.jsonl", "a") as file:
+        file.write(json.dumps({"step": 31, "training_loss": 0.0625, "learning_rate": 0.1}) + "\n")
+    field(page, "Smoothing").fill("0")
+    loss.get_by_text("untrained, training 0.0625").wait_for(timeout=PATIENCE)
+    field(page, "Axis").select_option("image")
+    loss.locator("svg").focus()
+    page.keyboard.press("ArrowLeft")
+    loss.get_by_text(re.compile("image 7,7..")).wait_for(timeout=PATIENCE)  # 31 steps of 256 images, less 1/50
+    page.get_by_label("sort by top-1").click()
+    field(page, "Filter").fill("grüße")
+    assert rows.count() == 1
+    assert "sort=top1" in page.url
+    page.get_by_role("checkbox", name=re.compile("show course")).check()
+    page.reload()
+    page.get_by_role("checkbox", name=re.compile("show course"), checked=True).wait_for(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(("kind", "start"), [("CSV", b"series,step,value"), ("SVG", b"<svg"), ("PNG", b"\x89PNG")])
+def test_charts_are_downloaded(page, address, kind, start):
+    open_view(page, address, "watch", runs="untrained")
+    chart = page.locator(".chart", has_text="Loss")
+    chart.get_by_text("untrained, val").wait_for(timeout=PATIENCE)
+    with page.expect_download() as download:
+        chart.get_by_role("button", name=kind).click()
+    content = Path(download.value.path()).read_bytes()
+    assert content.startswith(start)
+    assert kind != "CSV" or b'"untrained, training",1,2.99' in content
+
+
+def test_a_run_that_vanishes_and_one_that_appears_are_fine(page, address, folder, scenes):
+    other = make_untrained(folder / "brief", scenes)
+    write_rows(other, 5)
+    open_view(page, address, "watch", runs="brief")
+    page.locator(".chart", has_text="Loss").get_by_text("brief, training").wait_for(timeout=PATIENCE)
+    shutil.rmtree(other.folder)
+    page.get_by_role("checkbox", name="show brief").wait_for(state="detached", timeout=PATIENCE)
+    assert page.locator("#notice").inner_text() == ""
+
+
+def test_an_uploaded_image_gets_the_guesses_of_predict_from_two_networks(page, address, folder, photo, capsys):
+    open_view(page, address, "predict", image="", other="course/grüße 你好")
     upload(page, photo)
-    before = top(page, "left-top", categories)
-    assert main.run(["predict", str(untrained.folder), str(photo)]) == 0
-    assert before[0] == re.findall(r"% +(\S+)", capsys.readouterr().out)[0]
-    assert top(page, "right-top", categories)
-
-    page.get_by_role("tab", name="Attribution").click()
-    first = page.locator("#left-map img")
-    first.wait_for(timeout=PATIENCE)
-    source = first.get_attribute("src")
-    page.locator("#method input").click()
-    page.get_by_role("option", name="occlusion").click()
-    is_other = "source => document.querySelector('#left-map img')?.src.endsWith(source) === false"
-    page.wait_for_function(is_other, arg=source, timeout=PATIENCE)
-
-    start_attack(page, epsilon=8)
-    assert "The attack succeeded." in wait_for(page, "right-result", "→")
-    assert top(page, "left-after", categories)[0] != before[0]
-    assert page.locator("#left-adversarial img").count() == 1
+    for run in ("untrained", "course/grüße 你好"):
+        assert guesses(page, run) == predicted(folder / run, photo, capsys)
+    assert "upload" in page.url
+    page.reload()  # the link holds the state
+    assert guesses(page) == predicted(folder / "untrained", photo, capsys)
+    field(page, "Validation image").select_option("coast")
+    page.get_by_role("button", name="Another").click()
+    page.get_by_text("a val image of coast").wait_for(timeout=PATIENCE)
+    page.get_by_role("button", name="Draw one").click()
+    page.get_by_text("a synthetic coast").wait_for(timeout=PATIENCE)
+    page.go_back()
+    page.get_by_text("a val image of coast").wait_for(timeout=PATIENCE)
 
 
-def start_attack(page, kind: str = "", **settings: float) -> None:
-    page.get_by_role("tab", name="Attack").click()
-    if kind:
-        page.get_by_role("combobox", name="attack").click()
-        page.get_by_role("option", name=kind).click()
-    for name, value in settings.items():
-        page.locator(f"#{name} input[type=number]").fill(str(value))
+def test_an_image_is_dropped_and_pasted(page, address, folder, photo, capsys):
+    content = list(photo.read_bytes())
+    for event, target in (("drop", "dataTransfer"), ("paste", "clipboardData")):
+        open_view(page, address, "predict")
+        page.locator("#file").wait_for(state="attached")
+        page.evaluate(
+            """([kind, target, bytes]) => {
+                const data = new DataTransfer();
+                data.items.add(new File([new Uint8Array(bytes)], "photo.jpg", {type: "image/jpeg"}));
+                const make = {drop: DragEvent, paste: ClipboardEvent}[kind];
+                document.body.dispatchEvent(new make(kind, {[target]: data, bubbles: true, cancelable: true}));
+            }""",
+            [event, target, content],
+        )
+        page.get_by_text("photo.jpg").wait_for(timeout=PATIENCE)
+        assert guesses(page) == predicted(folder / "untrained", photo, capsys)
+
+
+def test_all_maps_are_shown_and_saved(page, address):
+    open_view(page, address, "explain", faithful="1")
+    page.get_by_text("area").nth(6).wait_for(timeout=PATIENCE)
+    maps = page.locator("figure .picture img[alt^=map]")
+    assert maps.count() == 7
+    field(page, "Opacity").fill("25")
+    assert maps.first.evaluate("image => image.style.opacity") == "0.25"
+    field(page, "Class to explain").select_option("coast")
+    page.get_by_text("for coast").nth(6).wait_for(timeout=PATIENCE)
+    with page.expect_download() as download:
+        page.locator("figure", has_text="occlusion").get_by_role("button", name="PNG").first.click()
+    with Image.open(download.value.path()) as image:
+        assert image.size == (512, 512)
+
+
+def test_an_attack_fools_and_its_png_still_does(page, address, tmp_path):
+    open_view(page, address, "attack", epsilon="8")
     page.get_by_role("button", name="Attack", exact=True).click()
+    page.get_by_text("The attack succeeded.").wait_for(timeout=PATIENCE)
+    before, after = (page.locator(".two > div").nth(place).locator("span").first.inner_text() for place in (0, 1))
+    assert before != after
+    page.locator(".chart", has_text="Probabilities").get_by_text(after).wait_for()
+    with page.expect_download() as download:
+        page.locator("figure", has_text="adversarial").get_by_role("button", name="PNG").first.click()
+    download.value.save_as(tmp_path / "adversarial.png")
+    upload(page, tmp_path / "adversarial.png")
+    field(page, "ε").fill("0")
+    page.get_by_role("button", name="Attack", exact=True).click()
+    page.get_by_text("The attack failed.").wait_for(timeout=PATIENCE)
+    assert page.locator(".two > div").first.locator("span").first.inner_text() == after
 
 
 @pytest.fixture
-def attacked(page, photo, categories):
+def attacked(page, address):
     """A page on which a long attack runs."""
-    upload(page, photo)
-    top(page, "left-top", categories)
-    start_attack(page, "Square", steps=100, epsilon=0)
-    wait_for(page, "left-result", "forward passes")
+    open_view(page, address, "attack", method="square", steps="100", epsilon="0")
+    page.get_by_role("button", name="Attack", exact=True).click()
+    page.get_by_text("Running; forward passes").wait_for(timeout=PATIENCE)
     return page
 
 
-@needs_browser
 def test_an_attack_is_stopped(attacked):
-    attacked.get_by_role("button", name="Stop", exact=True).click()
-    wait_for(attacked, "left-result", "Stopped.")
-    attacked.wait_for_timeout(1500)
-    assert attacked.locator("#left-result").inner_text().strip() == "Stopped."
+    attacked.get_by_role("button", name="Stop").click()
+    attacked.get_by_text("Stopped.").wait_for(timeout=PATIENCE)
+    attacked.wait_for_timeout(800)
+    assert attacked.get_by_text("Stopped.").count() == 1
 
 
-@needs_browser
-def test_what_is_no_image_gets_a_message_and_the_page_goes_on(page, photo, categories, tmp_path):
+def test_another_image_ends_the_attack_on_the_one_before(attacked, photo):
+    upload(attacked, photo)
+    attacked.get_by_text(photo.name).wait_for(timeout=PATIENCE)
+    attacked.wait_for_timeout(800)
+    assert attacked.get_by_text("forward passes").count() == 0
+    assert attacked.locator("img[alt=adversarial]").count() == 0
+
+
+def test_a_second_attack_takes_the_place_of_the_first(attacked):
+    field(attacked, "Attack").select_option("fgsm")
+    field(attacked, "ε").fill("8")
+    attacked.get_by_role("button", name="Attack", exact=True).click()
+    attacked.get_by_text("→").wait_for(timeout=PATIENCE)
+    assert attacked.locator("img[alt=adversarial]").count() == 1
+
+
+def test_what_is_no_image_gets_a_message_and_the_page_goes_on(page, address, photo, tmp_path):
     """Of the three one is longer than the server takes."""
-    upload(page, photo)
-    top(page, "left-top", categories)
     garbage, bomb, large = tmp_path / "garbage.jpg", tmp_path / "bomb.png", tmp_path / "large.jpg"
     garbage.write_bytes(b"no image at all")
     Image.new("1", (12_000, 12_000)).save(bomb)
     large.write_bytes(bytes(25 * 2**20))
+    open_view(page, address, "predict")
+    guesses(page)
     for path, message in ((garbage, "garbage.jpg is not an image file"), (bomb, "at most 100,000,000 pixels")):
-        page.locator("#picture").get_by_label("Remove Image").click()
         upload(page, path)
-        wait_for(page, "message", message)
-        assert not any(name in page.locator("#left-top").inner_text() for name in categories)  # nothing stale
-    page.locator("#picture").get_by_label("Remove Image").click()
-    upload(page, photo)
-    assert top(page, "left-top", categories)
-    page.locator("#picture").get_by_label("Remove Image").click()
+        page.locator("#notice", has_text=message).wait_for(timeout=PATIENCE)
+        assert page.locator(".bar").count() == 0  # nothing stale
+        upload(page, photo)
+        assert guesses(page)
+        assert page.locator("#notice").inner_text() == ""
     upload(page, large)
-    refusal = page.get_by_text(re.compile("maximum.*size|exceeds|too large|error", re.IGNORECASE))
-    refusal.first.wait_for(timeout=PATIENCE)
+    page.locator("#notice", has_text="at most 20 MiB").wait_for(timeout=PATIENCE)
 
 
-@needs_browser
-def test_validation_images_and_mistakes_are_shown(page, categories):
-    page.get_by_role("button", name="Show a validation image").click()
-    assert categories[0] in wait_for(page, "truth", "A val image of")
-    assert top(page, "left-top", categories)
-    page.get_by_role("tab", name="Mistakes").click()
-    page.locator(".gallery-item button, button.thumbnail-item").first.click()
-    wait_for(page, "truth", re.compile("A val image of"))
+def test_units_are_clicked_and_what_excites_them_is_found(page, address):
+    open_view(page, address, "look")
+    page.get_by_role("button", name="0", exact=True).first.wait_for(timeout=PATIENCE)
+    page.locator(".card", has_text="Feature maps").locator("button.tile").first.click()
+    units = page.get_by_label(re.compile("units of map"))
+    units.click(position={"x": 3, "y": 3})
+    page.get_by_text("The unit in row 0, column 0 sees rows 0 to 2 and columns 0 to 2 of 32.").wait_for()
+    units.focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_text("The unit in row 0, column 1 sees rows 0 to 2 and columns 1 to 4 of 32.").wait_for()
+    page.get_by_role("button", name="Find what excites it most").click()
+    page.locator(".stay .tile").nth(8).wait_for(timeout=PATIENCE)
+    page.locator(".stay .tile").first.click()
+    page.wait_for_function("location.hash.includes('val%3A')")
 
 
-@needs_browser
-def test_two_visitors_at_once_get_their_own_answers(browser, address, scenes, untrained, categories, capsys):
-    photos = sorted((scenes / "images" / "val").rglob("*.jpg"))[3:5]
-    pages = [open_page(browser, address) for _ in photos]
-    for one, path in zip(pages, photos, strict=True):
-        upload(one, path)
-    assert main.run(["predict", str(untrained.folder), *map(str, photos), "--json"]) == 0
-    for one, entry in zip(pages, json.loads(capsys.readouterr().out), strict=True):
-        expected = [guess["category"] for guess in entry["guesses"]]
-        assert top(one, "left-top", categories)[1:6] == expected
-        one.context.close()
+def test_convolution_by_hand_is_that_of_the_network(page, address):
+    """Sum, products and size of the output map; the filter is moved by mouse and keyboard."""
+    open_view(page, address, "convolve", filter="2", stride="2", padding="1")
+    page.get_by_text("⌊(28 + 2·1 − 4) / 2⌋ + 1 = 14: 14×14 numbers, 1 computed").wait_for(timeout=PATIENCE)
+    place = page.get_by_label(re.compile("place of the filter"))
+    place.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    total = page.get_by_text(re.compile("row 1, column 1: the sum of 48 products"))
+    expected = total.inner_text().rsplit(" ", 1)[1]
+    products = [text.splitlines()[-1] for text in page.locator(".numbers td").all_inner_texts()]
+    read = [float(text.replace("−", "-")) for text in (expected, *products)]
+    assert read[0] == pytest.approx(sum(read[1:]), abs=0.03)
+    box = place.bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 2, box["y"] + 2)
+    page.get_by_text("row 0, column 13").wait_for()
+    field(page, "Filter").select_option("mean")
+    field(page, "Kernel").fill("7")
+    field(page, "Stride").fill("4")
+    field(page, "Padding").fill("0")
+    page.get_by_text("= 6: 6×6 numbers").wait_for()
+    page.get_by_role("button", name="Slide").click()
+    page.get_by_text("36 computed").wait_for(timeout=PATIENCE)
 
 
-@needs_browser
-def test_the_page_fits_a_phone(browser, address):
-    page = open_page(browser, address, viewport={"width": 390, "height": 800})
-    page.wait_for_timeout(300)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.context.close()
+def test_mistakes_are_clicked_through_to_the_images(page, address, categories):
+    open_view(page, address, "mistakes", image="")
+    matrix = page.get_by_label(re.compile("confusion matrix"))
+    matrix.wait_for(timeout=PATIENCE)
+    matrix.click(position={"x": 2, "y": 2})
+    page.get_by_text(f"3 images of {categories[0]} are recognized").wait_for()
+    matrix.focus()
+    page.keyboard.press("ArrowDown")
+    page.get_by_text(re.compile(f"3 images of {categories[1]} are taken for {categories[0]}")).wait_for()
+    page.locator("ol button").first.click()
+    page.locator(".card", has_text="are taken for").locator(".tile").first.click()
+    page.get_by_text(re.compile("a val image of")).wait_for(timeout=PATIENCE)
+    assert guesses(page)
 
 
-FILES = "/etc/passwd ../../../../etc/passwd ..%2f..%2f..%2fetc%2fpasswd file:///etc/passwd http://192.0.2.1/".split()
-ROUTES = "/gradio_api/file= /gradio_api/file/ /gradio_api/proxy= /file= /static/ /assets/ /".split()
+def test_two_networks_are_compared(page, address):
+    open_view(page, address, "compare")
+    page.get_by_text("Choose a second network").wait_for(timeout=PATIENCE)
+    field(page, "Compared with").select_option("course/grüße 你好")
+    page.get_by_text("paired on 36 images").wait_for(timeout=PATIENCE)
+    counts = page.locator(".grid > .card .big").all_inner_texts()
+    assert sum(map(int, counts)) == 36
 
 
-def test_the_server_gives_no_files_away_and_answers_no_other_page(address, untrained, scenes):
-    """Neither the machine's, nor the project's, nor the run's, however the path is written; and it fetches nothing."""
-
-    def ask(path: str, body: bytes | None = None, **headers: str) -> tuple[int, Message, bytes]:
-        with closing(HTTPConnection(address.removeprefix("http://"), timeout=20)) as connection:
-            connection.request("GET" if body is None else "POST", path, body, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.headers, answer.read()
-
-    for path, route in product([*FILES, str(untrained.config), str(scenes / "val.txt")], ROUTES):
-        status, _, content = ask(route + path)
-        assert not any(part in content for part in (b"root:", b"stored_size")), (route, path)
-        assert status in (400, 403, 404), (route, path)
-    for path in (str(untrained.config), "http://192.0.2.1/x.png"):
-        body = {"data": [{"path": path}, "untrained"], "fn_index": 0, "session_hash": "abc"}
-        assert ask("/gradio_api/queue/join", json.dumps(body).encode())[0] == 403
-    assert ask("/", Host="evil.example")[0] == 400
-    assert ask("/gradio_api/upload", b"x", Origin="http://evil.example")[0] == 403
-    status, headers, _ = ask("/", Origin=address)
-    assert status == 200
-    assert "default-src 'self'" in headers["content-security-policy"]
+def test_the_keyboard_is_enough(page, address):
+    """The views and the buttons are reached by Tab and Enter, and what has the focus can be seen."""
+    open_view(page, address, "predict")
+    guesses(page)
+    page.locator("nav a", has_text="Prediction").focus()
+    for text in ("What fools it", "Attack"):
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.innerText") == text:
+                break
+        assert page.evaluate("document.activeElement.innerText") == text
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(300)
+    page.get_by_text("→").wait_for(timeout=PATIENCE)
 
 
-@needs_browser
-def test_another_image_ends_the_attack_on_the_one_before(attacked, scenes):
-    upload(attacked, sorted((scenes / "images" / "val").rglob("*.jpg"))[1])
-    attacked.wait_for_timeout(3000)
-    assert attacked.locator("#left-result").inner_text().strip() == ""
-    assert attacked.locator("#left-adversarial img").count() == 0
+@pytest.mark.parametrize("width", [360, 390, 2000])
+def test_the_pages_fit_their_width(browser, address, width):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    for view in VIEWS:
+        open_view(page, address, view, other="course/grüße 你好")
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, view
+    page.close()
 
 
-@needs_browser
-def test_a_second_attack_takes_the_place_of_the_first(attacked):
-    start_attack(attacked, "one step", epsilon=8)
-    assert "FGSM (one step), ε = 8/255" in wait_for(attacked, "right-result", "→")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_axe_finds_no_serious_violation(browser, address, view, scheme):
+    page = browser.new_page(color_scheme=scheme, viewport={"width": 1280, "height": 900})
+    open_view(page, address, view, other="course/grüße 你好")
+    page.wait_for_timeout(1500)
+    found = axe.Axe().run(page).response["violations"]
+    page.close()
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    assert not serious, [(each["id"], [node["html"][:200] for node in each["nodes"][:3]]) for each in serious]
 
 
-@needs_browser
-def test_the_keyboard_is_enough(page, photo, categories):
-    """The tabs and the buttons are reached by Tab, Enter and arrows, and what has the focus can be seen."""
-    upload(page, photo)
-    top(page, "left-top", categories)
-    page.get_by_role("tab", name="Attack").focus()
-    page.keyboard.press("Enter")
-    page.get_by_label("steps").first.wait_for()
-    for _ in range(30):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.innerText") == "Attack":
-            break
-    assert page.evaluate("document.activeElement.innerText") == "Attack"
-    page.keyboard.press("Enter")
-    assert "→" in wait_for(page, "right-result", "→")
+def test_twenty_clients_at_once_get_their_own_answers(address, folder, scenes, capsys):
+    photos = sorted((scenes / "images" / "val").rglob("*.jpg"))[:20]
+    expected = [predicted(folder / "untrained", photo, capsys) for photo in photos]
+    ready = threading.Barrier(20)
+
+    def visit(number: int) -> bool:
+        ready.wait()
+        for _ in range(3):
+            image = requests.post(f"{address}/api/images", data=photos[number].read_bytes(), timeout=60).json()["image"]
+            body = {"run": "untrained", "image": image}
+            answer = requests.post(f"{address}/api/predict", json=body, timeout=60).json()
+            if [category.replace("_", " ") for category, _ in answer] != expected[number]:
+                return False
+        return requests.post(f"{address}/api/attack", json=body, timeout=60).text.count("event: result") == 1
+
+    with ThreadPoolExecutor(20) as pool:
+        assert all(pool.map(visit, range(20)))
+
+
+def test_it_starts_before_torch_and_ends_at_once(folder, tmp_path):
+    """A visitor sees the runs while torch is still being imported."""
+    server, address, _ = start(tmp_path, folder)
+    assert requests.get(f"{address}/api/runs", timeout=10).status_code == 200
+    time.sleep(0.1)
+    server.terminate()
+    assert server.wait(30) == 0
+    server.stdout.close()
 
 
 def test_wrong_arguments_are_refused(untrained, tmp_path, capsys, address):
     run, port = str(untrained.folder), address.rpartition(":")[2]
     for arguments, message in (
-        ([str(tmp_path)], "is not a run folder"),
+        ([str(tmp_path / "nowhere")], "does not exist"),
         ([run, run], "same name"),
         ([run, "--port", "70000"], "choose another --port"),
         ([run, "--port", port], "choose another --port"),
@@ -282,3 +453,16 @@ def test_wrong_arguments_are_refused(untrained, tmp_path, capsys, address):
     ):
         assert main.run(["app", *arguments]) == 1
         assert message in capsys.readouterr().err
+
+
+def test_training_is_watched(scenes, tmp_path):
+    command = f"train demo --data {scenes} --out {tmp_path / 'run'} --epochs 1 --threads 1 --watch".split()
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen([sys.executable, "-m", "scenelab", *command], **options) as process:
+        lines = iter(process.stdout.readline, "")
+        address = next(found[0] for line in lines if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        assert requests.get(f"{address}/api/runs", timeout=20).status_code == 200
+        rest = "".join(lines)
+        assert process.wait(120) == 0, rest
+    with pytest.raises(requests.ConnectionError):
+        requests.get(address, timeout=5)

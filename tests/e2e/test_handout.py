@@ -155,6 +155,13 @@ def test_attention_maps_are_logged_per_batch(trained):
     assert (image.step, image.width, image.height) == (0, 10 * 162 + 2, 4 * 162 + 2)
 
 
+def test_images_without_tensorboard_are_refused_before_the_evaluation(trained, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    text = main(trained, *BEST, "-e", "-v", status=1)
+    assert text.startswith("main.py: error: a log for TensorBoard needs tensorboard; install it with: ")
+    assert "Acc@1" not in text
+
+
 def test_a_map_of_the_wrong_shape_is_one_line(trained):
     append(trained, "GradAttention.explain = lambda self, model, input: input")
     shapes = "(36, 3, 160, 160) for images (36, 3, 160, 160); expected a tensor (36, 1, 160"

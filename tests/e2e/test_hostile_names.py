@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scenelab.app.errors_gallery import read_gallery
 
 from conftest import make_untrained
 from scenelab import app
-from scenelab.app.errors_gallery import read_gallery
 from scenelab.cli import main
 from scenelab.io import read_json
 from scenelab.runs.loading import open_run

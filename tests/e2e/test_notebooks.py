@@ -44,7 +44,7 @@ def execute(notebook, folder):
     return texts, sum("image/png" in output.get("data", {}) for output in outputs)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)  # on a busy machine
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_shows_its_figures(path, tmp_path):
     notebook = jupytext.read(path)
@@ -71,9 +71,8 @@ def test_the_kits_notebook_says_what_is_not_filled_in(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", KIT)
-@pytest.mark.parametrize("year", [2019, 2022])
-def test_the_kits_notebook_passes_the_solution(name, year, tmp_path):
-    make_kit(tmp_path / "homework", year=year, solution=True)
+def test_the_kits_notebook_passes_the_solution(name, tmp_path):
+    make_kit(tmp_path / "homework", year=2022, solution=True)
     texts, figures = run_kit(name, tmp_path / "homework")
     assert figures == KIT[name]
     assert not any(mark in text for text in texts for mark in ("✗", "Not filled in"))
@@ -97,6 +96,6 @@ def test_the_kits_notebook_shows_the_line_of_an_error(tmp_path):
     path.write_text(path.read_text("utf-8").replace(line, line.replace("gradient", "gradent")), "utf-8")
     text = run_kit("2_attention", tmp_path / "homework")[0][1]
     assert "✗ NameError" in text
-    assert f"in explain: {line.strip().replace('gradient', 'gradent')}" in text
+    assert f", explain: {line.strip().replace('gradient', 'gradent')}" in text
     path.write_text("def f(:\n")
     assert "✗ student_code.py, line 1:" in run_kit("2_attention", tmp_path / "homework")[0][1]

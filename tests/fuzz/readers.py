@@ -1,6 +1,5 @@
 """Whatever reads files that strangers may have made: valid files to begin with, and how they are read."""
 
-import asyncio
 import io
 import json
 import shutil
@@ -12,8 +11,9 @@ from typing import Any
 
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
-from scenelab.app.middleware import Gate
+from scenelab.app.schemas import AttackQuestion
 from scenelab.course.grading.extract import Extraction, ExtractionLimits
 from scenelab.data.annotations import draw_masks, read_objects
 from scenelab.data.cache import pack
@@ -21,6 +21,7 @@ from scenelab.data.decode import fit, read_image
 from scenelab.data.fetch.archive import Limits, extract
 from scenelab.data.fetch.download import _origin
 from scenelab.data.miniplaces import Listing, is_miniplaces, read_categories, read_list, read_split
+from scenelab.errors import LabError
 from scenelab.evaluation.challenge import read_guesses, score
 from scenelab.models.normalize import Classifier
 from scenelab.report.collect import read_run
@@ -29,6 +30,8 @@ from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import OptimizerConfig, TrainConfig, to_plain
 from scenelab.runs.network import read_classifier
 from scenelab.runs.run import Run
+from scenelab.runs.summary import summarize
+from scenelab.schema import describe
 from scenelab.training.metrics_logger import read_metrics
 from scenelab.training.state import checkpoint_values, initialize, restore
 
@@ -166,33 +169,26 @@ def read_pack(path: Path) -> None:
 
 
 def read_question(path: Path) -> None:
-    """The body of a question to the explorer: passed on as it is, or refused with a status."""
-    passed: list[bytes] = []
+    """A question to the explorer: one of its schema, or refused in a line."""
+    try:
+        question = AttackQuestion.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise LabError(describe(error)) from None
+    assert question.image.partition(":")[0] in ("upload", "val", "synthetic")
+    assert "/" not in question.image
 
-    async def app(scope, receive, send):
-        passed.append((await receive())["body"])
 
-    body = path.read_bytes()
-
-    async def receive():
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message):
-        assert message.get("status", 400) in (400, 403, 413)
-
-    headers = [(b"host", b"localhost"), (b"content-length", str(len(body)).encode())]
-    scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join", "headers": headers}
-    asyncio.run(Gate(app, Path("/nowhere"), ("localhost",))(scope, receive, send))
-    for part in passed:
-        text = json.dumps(json.loads(part))
-        assert '"path": "/etc' not in text
-        assert '"path": "http' not in text
+def read_summary(path: Path) -> None:
+    """A run whose metrics are damaged is summed up without them."""
+    (path.parent / "config.json").write_bytes(configs()[0])
+    assert summarize("run", Run(path.parent)).state == "broken off"
 
 
 READERS = {
     "checkpoint": Reader("x.pth.tar", read_checkpoint, checkpoints, examples=250),
     "config": Reader("config.json", lambda path: Run(path.parent).read_config(), configs, examples=250),
     "metrics": Reader("metrics.jsonl", lambda path: read_metrics(Run(path.parent)), "metrics"),
+    "summary": Reader("metrics.jsonl", read_summary, "metrics"),
     "results": Reader("x.json", read_results, "results"),
     "lists": Reader("val.txt", read_lists, "lists"),
     "guesses": Reader("x.txt", read_challenge, "guesses"),

@@ -144,8 +144,9 @@ def test_gradescopes_folder_has_a_working_copy(tmp_path):
     for name in ("setup.sh", "run_autograder"):
         assert (folder / name).stat().st_mode & 0o100
         assert subprocess.run(["bash", "-n", folder / name]).returncode == 0
+    assert "/autograder/source/scenelab tensorboard scipy\n" in (folder / "setup.sh").read_text()
     text = (folder / "scenelab" / "pyproject.toml").read_text()
-    assert [word in text for word in ("torch", "gradio", "http")] == [True, False, False]
+    assert [word in text for word in ("torch", "starlette", "http")] == [True, False, False]
     source = folder / "scenelab" / "src"
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import scenelab.course.grading.batch, scenelab_scenes\n"

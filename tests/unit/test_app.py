@@ -1,155 +1,182 @@
 """The explorer without a browser: what it answers, what it refuses, and that an attack can be stopped."""
 
+import base64
 import io
 import shutil
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from conftest import make_untrained
+from explorer import exploring
 from folders import wait_for
-from scenelab.app.errors_gallery import read_gallery
-from scenelab.app.handlers import ANY_OTHER, LEAST_LIKELY, PREDICTED, Handlers
-from scenelab.app.session import Attacked, Session, draw_difference, draw_map, open_session
-from scenelab.data.decode import read_image
+from scenelab.app import limits
+from scenelab.app.catalog import Catalog
+from scenelab.app.schemas import ExplainQuestion
+from scenelab.data.decode import fit, read_image
 from scenelab.errors import LabError
-from scenelab.evaluation.adversarial import AttackSettings
 from scenelab.evaluation.predict import predict_files
-from scenelab.runs.loading import open_images
 from scenelab.runs.run import Run
 
 NAME = "untrained"
 
 
 @pytest.fixture(scope="module")
-def session(untrained) -> Session:
-    return open_session(untrained.folder)
+def session(untrained):
+    return Catalog([untrained.folder]).session(NAME)
 
 
 @pytest.fixture(scope="module")
-def dataset(untrained, session):
-    return open_images(untrained, session.stored)[0]
+def client(untrained, scenes, tmp_path_factory):
+    other = make_untrained(tmp_path_factory.mktemp("other") / "other", scenes, seed=1)
+    with exploring(untrained.folder, other.folder) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
-def handlers(untrained, session, dataset):
-    handlers = Handlers([session], read_gallery(untrained, dataset))
-    yield handlers
-    handlers.decoder.close()
+def photo(scenes) -> Path:
+    return sorted((scenes / "images" / "val").rglob("*.jpg"))[0]
 
 
 @pytest.fixture(scope="module")
-def photo(scenes) -> str:
-    return str(sorted((scenes / "images" / "val").rglob("*.jpg"))[0])
+def image(client, photo) -> str:
+    return client.upload(photo.read_bytes())["image"]
 
 
-def attack(handlers, path, **changes):
-    options = {"method": "PGD", "levels": 8.0, "steps": 5, "target": ANY_OTHER, "stop": threading.Event(), **changes}
-    return handlers.attack(path, NAME, **options)
+def pixels(url: str) -> np.ndarray:
+    head, _, data = url.partition(",")
+    assert head == "data:image/png;base64"
+    return np.array(Image.open(io.BytesIO(base64.b64decode(data))))
 
 
-def test_the_top_five_are_those_of_predict(handlers, session, photo):
-    result, message = handlers.predict(photo, NAME)
-    (expected,) = predict_files(session.stored, [Path(photo)])
-    assert message == ""
-    assert list(result) == [guess["category"] for guess in expected["guesses"]]
-    assert list(result.values()) == pytest.approx([guess["probability"] for guess in expected["guesses"]])
+def test_the_top_five_are_those_of_predict(client, session, photo, image):
+    answer = client.post("api/predict", run=NAME, image=image)
+    (expected,) = predict_files(session.stored, [photo])
+    assert [category for category, _ in answer] == [guess["category"] for guess in expected["guesses"]]
+    assert [share for _, share in answer] == pytest.approx([guess["probability"] for guess in expected["guesses"]])
 
 
-def test_every_method_explains_any_class(handlers, session, photo):
-    for method in session.methods:
-        result, pixels, note = handlers.explain(photo, NAME, method, PREDICTED, 0.6)
-        assert (pixels.dtype, pixels.shape) == ("uint8", (32, 32, 3))
-        assert 0 <= result.values.min() <= result.values.max() <= 1
-        assert result.category in note
-    category = session.stored.categories[3]
-    assert handlers.explain(photo, NAME, "gradient", category, 0.6)[0].category == category
+def test_images_are_uploads_validation_images_and_scenes(client, photo, image):
+    for name in (image, "val:0", "synthetic:coast:3"):
+        answer = client.get("api/image", params={"run": NAME, "image": name})
+        assert answer.headers["content-type"] == "image/png"
+        assert Image.open(io.BytesIO(answer.content)).size == (32, 32)
+    shown = np.array(Image.open(io.BytesIO(client.get(f"api/image?run={NAME}&image={image}").content)))
+    assert (shown == fit(read_image(photo), 32).permute(1, 2, 0).numpy()).all()
 
 
-def test_opacity_goes_from_the_image_to_the_colors(session, photo):
-    result = session.explain(read_image(Path(photo)), "gradient", None)
-    none, half, full = (draw_map(result, opacity).astype(float) for opacity in (0, 0.5, 1))
-    image = (result.image.permute(1, 2, 0) * 255).round().numpy()
-    assert (none == image).all()
-    assert abs(half - (image.mean(axis=2, keepdims=True) + full) / 2).max() <= 1
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("val:99999", "there is no val image 99999"),
+        ("synthetic:nowhere:1", "there is no synthetic scene 'nowhere'"),
+        (f"upload:{32 * '0'}", "no longer in memory; choose the image again"),
+        ("/etc/passwd", "image: got '/etc/passwd'"),
+        ("upload:../../etc/passwd", "image: got"),
+        ("http://192.0.2.1/x.png", "image: got"),
+    ],
+)
+def test_other_images_are_refused(client, name, message):
+    assert message in client.post("api/predict", run=NAME, image=name)["error"]
+    assert client.get("api/image", params={"run": NAME, "image": name}).status_code == 400
 
 
-def test_an_attack_shows_its_result_which_can_be_downloaded(handlers, session, photo, tmp_path):
-    *waiting, (original, adversarial, difference, after, message) = attack(handlers, photo, steps=3)
-    assert all("forward passes: " in entry[-1] for entry in waiting)
-    assert original.shape == adversarial.shape == difference.shape == (32, 32, 3)
+def test_every_method_explains_any_class(client, image):
+    known = client.get(f"api/runs/{NAME}/network").json()
+    for method in known["methods"]:
+        answer = client.post("api/explain", run=NAME, image=image, method=method)
+        assert pixels(answer["map"]).shape == (32, 32, 3)
+        assert "area" not in answer
+    category = known["categories"][3]
+    answer = client.post("api/explain", run=NAME, image=image, method="gradient", category=category, faithfulness=True)
+    assert answer["category"] == category
+    assert answer["area"] == pytest.approx(np.trapezoid(answer["deletion"], dx=1 / 20))
+    for changes, message in (({"method": "tea"}, "no maps by 'tea'"), ({"category": "x"}, "does not know 'x'")):
+        body = {"run": NAME, "image": image, "method": "gradient", **changes}
+        assert message in client.post("api/explain", **body)["error"]
+
+
+def test_networks_without_maps_have_no_grad_cam(scenes, tmp_path):
+    session = Catalog([make_untrained(tmp_path / "vit", scenes, model="vit").folder]).session("vit")
+    question = ExplainQuestion(run="vit", image="val:0", method="cam")
+    assert "cam" not in session.network()["methods"]
+    assert session.network()["layers"] == [("patches", 192, 4)]
+    with pytest.raises(LabError, match=r"vit has no maps by 'cam'; choose gradient"):
+        session.explain(session.val_image(0), question)
+
+
+def test_an_attack_shows_its_result_which_still_fools_as_png(client, image):
+    *waiting, (kind, answer) = client.attack(run=NAME, image=image, levels=8, steps=3)
+    assert {event for event, _ in waiting} <= {"progress"}
+    assert (kind, answer["outcome"]) == ("result", "succeeded")
+    original, adversarial = pixels(answer["original"]), pixels(answer["adversarial"])
     assert 0 < abs(original.astype(int) - adversarial.astype(int)).max() <= 8
-    assert "**The attack succeeded.**" in message
-    assert "PGD, ε = 8/255, 3 steps, target: any other class" in message
-    assert next(iter(after)) in message
-    Image.fromarray(adversarial).save(tmp_path / "adversarial.png")
-    with torch.no_grad():
-        logits = session.fused(session.resize(read_image(tmp_path / "adversarial.png")))
-    assert list(session.rank(logits)) == list(after)
-    *_, last = attack(handlers, photo, target=LEAST_LIKELY, levels=16, steps=20)
-    assert "least likely" in last[-1]
+    assert answer["largest"] <= 8 / 255 + 1e-6
+    saved = client.upload(base64.b64decode(answer["adversarial"].partition(",")[2]), "adversarial.png")["image"]
+    _, again = [*client.attack(run=NAME, image=saved, levels=0, steps=1)][-1]
+    assert again["before"] == answer["after"]
+    assert len(answer["path"]) == answer["passes"]
+    assert answer["path"][0][0] == pytest.approx(answer["before"][0][1])
 
 
-def test_a_target_that_is_predicted_already_is_said(handlers, session, photo):
-    with torch.no_grad():
-        category = next(iter(session.rank(session.fused(session.resize(read_image(Path(photo)))))))
-    *_, last = attack(handlers, photo, target=category)
-    assert f"**The image is classified as {category} without an attack; choose another target.**" in last[-1]
-    assert "succeeded" not in last[-1]
+def test_a_target_that_is_predicted_already_is_said(client, image):
+    first = [*client.attack(run=NAME, image=image, levels=0, steps=1)][-1][1]["before"][0][0]
+    _, answer = [*client.attack(run=NAME, image=image, target=first)][-1]
+    assert answer["outcome"] == "fooled before"
+    assert [*client.attack(run=NAME, image=image, target="nowhere")][-1][0] == "error"
 
 
-def test_an_attack_without_room_changes_nothing(session, photo):
-    settings = AttackSettings(method="pgd", epsilon=0.0, steps=3)
-    *_, result = session.attack(read_image(Path(photo)), settings, threading.Event())
-    assert isinstance(result, Attacked)
-    assert not result.success
-    assert torch.equal(result.image, result.adversarial)
-    assert draw_difference(result)[1] == 0
+def test_an_attack_without_room_changes_nothing(client, image):
+    _, answer = [*client.attack(run=NAME, image=image, levels=0, steps=3)][-1]
+    assert (answer["outcome"], answer["largest"]) == ("failed", 0)
+    assert answer["original"] == answer["adversarial"]
 
 
-def test_a_long_attack_reports_its_progress_until_it_is_stopped(handlers, photo):
-    stop = threading.Event()
-    running = attack(handlers, photo, method="Square (no gradient)", levels=0.0, steps=100, stop=stop)
-    passes = [int(next(running)[-1].rpartition(" ")[2]) for _ in range(5)]
-    assert passes == sorted(set(passes))
-    stop.set()
-    assert len(list(running)) <= 1
-
-
-def test_an_attack_stops_when_nobody_listens(session, photo):
-    before, passes = threading.active_count(), []
+def test_an_attack_ends_with_its_client(client, image, monkeypatch):
+    """Of the passes of an attack that somebody left, few are made."""
+    session, passes = client.server.application.catalog.session(NAME), []
+    forward = session.fused.forward
 
     def slow(images):
         passes.append(len(images))
         time.sleep(0.02)
-        return session.fused(images)
+        return forward(images)
 
-    stop, settings = threading.Event(), AttackSettings(method="square", epsilon=0.0, steps=100)
-    running = replace(session, fused=slow).attack(read_image(Path(photo)), settings, stop)
-    next(running)
-    running.close()
-    assert not stop.is_set()  # which may be that of the next network's attack as well
-    wait_for(lambda: threading.active_count() <= before)
-    assert len(passes) < 500  # of 2,500
+    monkeypatch.setattr(session.fused, "forward", slow)
+    events = client.attack(run=NAME, image=image, method="square", levels=0, steps=100)
+    reports = [next(events) for _ in range(4)]
+    assert [kind for kind, _ in reports] == ["progress"] * 4
+    counts = [count for _, count in reports]
+    assert counts == sorted(set(counts))
+    events.close()
+    wait_for(lambda: not client.server.application.stops)
+    made = len(passes)
+    time.sleep(0.3)
+    assert len(passes) <= made + 1 < 1000  # of 2,500
 
 
-def test_many_at_once_get_what_one_gets(handlers, photo):
+def test_a_long_attack_ends(client, image, monkeypatch):
+    monkeypatch.setattr(limits, "ATTACK_SECONDS", 0.3)
+    kind, answer = [*client.attack(run=NAME, image=image, method="square", levels=0, steps=100)][-1]
+    assert (kind, answer) == ("error", "the attack was stopped; it may take 0.3 seconds")
+
+
+def test_many_at_once_get_what_one_gets(client, image):
     """Grad-CAM hangs hooks on the network: without turns the maps of one would be those of another."""
-    expected = handlers.explain(photo, NAME, "cam", PREDICTED, 0.6)[1]
+    expected = {run: client.post("api/explain", run=run, image=image, method="cam") for run in (NAME, "other")}
 
     def ask(number):
-        if number % 2:
-            return handlers.predict(photo, NAME)[1] == ""
-        return (handlers.explain(photo, NAME, "cam", PREDICTED, 0.6)[1] == expected).all()
+        run = (NAME, "other")[number % 2]
+        if number % 3 == 0:
+            return len(client.post("api/predict", run=run, image=image)) == 5
+        return client.post("api/explain", run=run, image=image, method="cam") == expected[run]
 
-    with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(ask, range(20)))
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(40)))
 
 
 def bomb(side: int) -> bytes:
@@ -162,45 +189,59 @@ def bomb(side: int) -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda: b"this is not an image", "is not an image file"),
-        (lambda: b"", "has 0 bytes"),
+        (lambda: b"this is not an image", "image holiday.jpg is not an image file"),
+        (lambda: b"", "is not an image file"),
         (lambda: b"\xff\xd8\xff\xe0" + b"\x00" * 40, "image"),
         (lambda: b"GIF89a", "image"),
         (lambda: bomb(12_000), "at most 100,000,000 pixels"),
         (lambda: bomb(20_000), "100,000,000"),
     ],
 )
-def test_what_is_no_image_gets_a_message_without_the_servers_path(handlers, tmp_path, content, message):
-    path = tmp_path / "holiday.jpg"
-    path.write_bytes(content())
-    for answer in (
-        handlers.predict(str(path), NAME),
-        handlers.explain(str(path), NAME, "gradient", PREDICTED, 0.6),
-        [*attack(handlers, str(path))][-1],
-    ):
-        assert answer[-1].startswith("⚠ ")
-        assert message in answer[-1]
-        assert str(tmp_path) not in answer[-1]
-        assert all(part is None for part in answer[:-1])
+def test_what_is_no_image_gets_a_message_and_others_go_on(client, photo, content, message):
+    answer = client.upload(content(), "/home/anna/holiday.jpg")
+    assert message in answer["error"]
+    assert "/home" not in answer["error"]
+    assert "list" not in answer["error"]
+    assert "image" in client.upload(photo.read_bytes(), "grüße 你好.jpg")
 
 
-def test_without_an_image_there_is_no_answer(handlers):
-    assert handlers.predict(None, NAME) == (None, "")
-    assert handlers.explain(None, NAME, "gradient", PREDICTED, 0.6) == (None, None, "")
-    assert [*attack(handlers, None)][-1][-1] == "Choose an image first."
+def test_the_oldest_uploads_are_forgotten(client, photo, image, monkeypatch):
+    monkeypatch.setattr("scenelab.app.images.IMAGES", 1)
+    other = client.upload(b"P6 1 1 255\n")  # no image; the first one stays
+    assert "error" in other
+    assert len(client.post("api/predict", run=NAME, image=image)) == 5
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 40), "red").save(stream, "png")
+    assert client.upload(stream.getvalue())["image"] != image
+    assert "no longer in memory" in client.post("api/predict", run=NAME, image=image)["error"]
+    assert client.upload(photo.read_bytes())["image"] == image
 
 
-def test_the_gallery_shows_the_mistakes_of_the_evaluation(handlers, dataset):
-    gallery = handlers.gallery
-    assert gallery.confident == sorted(gallery.confident, key=lambda mistake: -mistake.confidence)
-    for mistake in gallery.confident:
-        assert mistake.category in gallery.show(mistake.row)[1]
-        assert mistake.prediction != mistake.category
-        assert f"predicted {mistake.prediction}" in mistake.caption
-    pixels, text = handlers.sample(dataset.categories[2])
-    assert pixels.shape == (dataset.size, dataset.size, 3)
-    assert dataset.categories[2] in text
-    assert handlers.sample("nowhere")[1] == "⚠ no val image is of 'nowhere'"
+def test_feature_maps_filters_and_the_parts_that_excite_them(client, image):
+    known = client.get(f"api/runs/{NAME}/network").json()
+    for layer, channels, side in known["layers"]:
+        answer = client.post("api/features", run=NAME, image=image, layer=layer)
+        assert (answer["side"], answer["of"], len(answer["fields"])) == (side, channels, side)
+        assert pixels(answer["atlas"]).shape == (-(-len(answer["channels"]) // 8) * side, 8 * side, 3)
+        highs = [high for _, high in answer["ranges"]]
+        assert highs == sorted(highs, reverse=True)
+    parts = client.post("api/features", run=NAME, image=image, layer=known["layers"][0][0], channel=1)["patches"]
+    assert len(parts) == 9
+    assert "choose one of its" in client.post("api/features", run=NAME, image=image, layer="tea")["error"]
+    filters = client.get(f"api/runs/{NAME}/filters").json()
+    assert np.array(filters["weights"]).shape[1:] == (3, 4, 4)
+
+
+def test_mistakes_are_those_of_the_evaluation(client, scenes):
+    known = client.get(f"api/runs/{NAME}/mistakes").json()
+    pairs = list(zip(known["labels"], known["guesses"], strict=True))
+    assert len(pairs) == 36
+    assert 100 * sum(label == guess for label, guess in pairs) / 36 == pytest.approx(known["top1"])
+    assert "no evaluation yet" in client.get("api/runs/other/mistakes").json()["error"]
+    assert "no evaluation yet" in client.get(f"api/compare?first={NAME}&second=other").json()["error"]
+    same = client.get(f"api/compare?first={NAME}&second={NAME}").json()
+    assert same["both"] == sum(label == guess for label, guess in pairs)
+    assert (same["images"], same["difference"], same["disagreements"]) == (36, 0, [])
 
 
 def change_digest(run: Run) -> None:
@@ -209,26 +250,38 @@ def change_digest(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "is_evaluated"),
-    [
-        (lambda run: None, True),
-        (change_digest, False),
-        (lambda run: (run.results / "val.json").unlink(), False),
-        (lambda run: run.best.write_bytes(b"other"), False),
-    ],
-    ids=["same", "other images", "no evaluation", "other weights"],
+    ("change", "message"),
+    [(change_digest, "out of date"), (lambda run: (run.results / "val.json").unlink(), "no evaluation yet")],
+    ids=["other images", "no evaluation"],
 )
-def test_only_mistakes_of_these_images_and_weights_are_shown(untrained, dataset, tmp_path, change, is_evaluated):
+def test_only_mistakes_of_these_images_and_weights_are_shown(untrained, tmp_path, change, message):
     run = Run(shutil.copytree(untrained.folder, tmp_path / "run"))
+    session = Catalog([run.folder]).session("run")
+    assert session.mistakes()["split"] == "val"
     change(run)
-    assert read_gallery(run, dataset).is_evaluated == is_evaluated
+    with pytest.raises(LabError, match=message):
+        session.mistakes()
 
 
-def test_networks_without_maps_have_no_grad_cam(scenes, tmp_path):
-    session = open_session(make_untrained(tmp_path / "vit", scenes, model="vit").folder)
-    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
-    assert "cam" not in session.methods
-    with pytest.raises(LabError, match=r"vit has no maps by 'cam'; choose gradient"):
-        session.explain(image, "cam", None)
-    with pytest.raises(LabError, match="vit does not know 'nowhere'"):
-        session.explain(image, "gradient", "nowhere")
+def test_a_network_is_read_again_when_training_has_written_another(untrained, scenes, tmp_path):
+    run = make_untrained(tmp_path / "run", scenes)
+    catalog = Catalog([tmp_path])
+    first = catalog.session("run")
+    assert catalog.session("run") is first
+    other = make_untrained(tmp_path / "other", scenes, seed=1)
+    shutil.copy(other.best, run.best)
+    second = catalog.session("run")
+    assert second is not first
+    run.best.unlink()
+    with pytest.raises(LabError, match="run has no network yet; it is saved after its first evaluation"):
+        catalog.session("run")
+
+
+def test_networks_in_memory_are_few(untrained, scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr("scenelab.app.catalog.NETWORKS", 2)
+    for seed in range(3):
+        make_untrained(tmp_path / str(seed), scenes, seed=seed)
+    catalog = Catalog([tmp_path])
+    sessions = [catalog.session(str(seed)) for seed in range(3)]
+    assert catalog.session("2") is sessions[2]
+    assert catalog.session("0") is not sessions[0]

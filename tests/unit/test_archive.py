@@ -249,7 +249,7 @@ def test_a_bomb_in_what_is_passed_over_or_behind_the_end_is_refused(place: Path,
 def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
     """A header with a size that tarfile itself would not write."""
     data = bytearray(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
-    data[124:136], data[156:157] = (0xFF if size < 0 else 0x80).to_bytes() + size.to_bytes(11, signed=True), kind
+    data[124:136], data[156:157] = bytes([0xFF if size < 0 else 0x80]) + size.to_bytes(11, "big", signed=True), kind
     data[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(data[:148] + b" " * 8 + data[156:]))[0]
     return bytes(data)
 

@@ -2,17 +2,21 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
+import tomli
+from packaging.requirements import Requirement
 
 from scenelab.cli import doctor, main
 from scenelab.errors import LabError
+from scenelab.extras import APP, FEATURES
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No PDF is made and no sandbox is tried."""
-    monkeypatch.setattr(doctor, "_pdf", lambda: iter(()))
+    monkeypatch.setattr("scenelab.report.write.to_pdf", lambda html, paper: b"%PDF")
     monkeypatch.setattr("scenelab.course.grading.sandbox.best", lambda folder: "bubblewrap")
 
 
@@ -25,15 +29,16 @@ def test_what_is_there_is_named_and_needs_no_fix(capsys):
     found = findings(capsys)
     assert found["torch"]["found"].startswith("2.")
     assert found["device"]["found"] in ("cpu", "cuda", "mps")
-    assert not any(found[name]["fix"] for name in ("Python", "torch", "device", "sandbox", "onnx"))
+    assert not any(found[name]["fix"] for name in ("Python", "torch", "device", "sandbox", "starlette, uvicorn"))
 
 
 @pytest.mark.parametrize(
     ("module", "part", "fix"),
     [
-        ("onnx", "onnx", "pip install 'scenelab[export]'"),
-        ("gradio", "gradio", "pip install 'scenelab[web]'"),
-        ("tensorboard", "tensorboard", "pip install tensorboard"),
+        ("onnx", "onnx, onnxruntime, onnxscript", 'pip install "scenelab[export]"'),
+        ("starlette", "starlette, uvicorn", 'pip install "scenelab[app]"'),
+        ("weasyprint", "weasyprint", 'pip install "scenelab[report]"'),
+        ("tensorboard", "tensorboard", 'pip install "scenelab[tensorboard]"'),
         ("torchvision", "torch", "pip install torch torchvision"),
     ],
 )
@@ -42,6 +47,33 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(module, pa
     assert findings(capsys)[part]["fix"].endswith(fix)
     assert main.run(["doctor"]) == 0
     assert fix in capsys.readouterr().out
+
+
+def test_extras_install_what_their_features_need():
+    project = tomli.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {
+        name: {Requirement(need).name for need in needs} for name, needs in project["optional-dependencies"].items()
+    }
+    for feature in FEATURES:
+        assert extras[feature.extra] >= set(feature.packages)
+    [everything] = map(Requirement, project["optional-dependencies"]["all"])
+    assert everything.extras == extras.keys() - {"all", "dev", "docs"} == {feature.extra for feature in FEATURES}
+
+
+def test_an_environment_without_pip_is_one_of_uv(monkeypatch):
+    assert APP.command.endswith('python -m pip install "scenelab[app]"')
+    monkeypatch.setitem(sys.modules, "pip", None)
+    assert APP.command == 'uv pip install "scenelab[app]"'
+
+
+def test_a_package_that_cannot_be_imported_is_named_with_the_reason(monkeypatch, capsys):
+    def broken(name):
+        raise RuntimeError(f"{name} was built for another system\nmore")
+
+    monkeypatch.setattr(doctor, "import_module", broken)
+    assert (
+        findings(capsys)["starlette, uvicorn"]["found"] == "cannot be imported: starlette was built for another system"
+    )
 
 
 def test_too_little_disk_and_a_missing_sandbox_are_named(monkeypatch, capsys):

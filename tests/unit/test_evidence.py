@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import nn
 
 from scenelab.attribution import GradientTimesInput, Saliency
@@ -109,13 +110,17 @@ def test_random_coarse_and_central_baselines():
 
 
 def test_rank_correlation_by_hand():
-    """Spearman with a tie: ranks 0, 1.5, 1.5, 3 against 0, 1, 2, 3."""
+    """Spearman with a tie: ranks 0, 1.5, 1.5, 3 against 0, 1, 2, 3. Then many ties, as SciPy has it."""
     first = torch.tensor([1.0, -2.0, 2.0, 5.0]).view(1, 1, 2, 2)
     second = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
     assert rank_correlation(first, second).item() == pytest.approx(4.5 / math.sqrt(4.5 * 5))
     assert rank_correlation(first, first).item() == pytest.approx(1)
     assert rank_correlation(second, 5 - second).item() == pytest.approx(-1)
     assert rank_correlation(first, torch.ones_like(first)).isnan()
+    assert rank_correlation(first, first.where(first != 1, math.nan)).isnan()
+    maps, others = torch.rand(2, 5, 1, 8, 8, generator=torch.Generator().manual_seed(0)).mul(9).round()
+    expected = [spearmanr(*pair).statistic for pair in zip(maps.flatten(1), others.flatten(1), strict=True)]
+    assert rank_correlation(maps, -others).tolist() == pytest.approx(expected)
 
 
 def test_a_map_of_edges_fails_and_a_gradient_does_not(images):

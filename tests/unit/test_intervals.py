@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 
 from scenelab.evaluation.intervals import (
     MIN_RATIO_TERMS,
@@ -44,6 +45,14 @@ def test_means_by_hand_and_t_as_printed():
 )
 def test_wilsons_interval_is_as_printed(correct, count, low, high):
     assert wilson(correct, count) == pytest.approx((low, high), abs=0.006)
+
+
+def test_intervals_are_those_of_scipy():
+    for degrees in (*range(1, 60), 1000, 10**6):
+        assert t_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-13)
+    for correct in range(50):
+        low, high = stats.binomtest(correct, 49).proportion_ci(0.95, method="wilson")
+        assert wilson(correct, 49) == pytest.approx((100 * low, 100 * high), rel=1e-12, abs=1e-12)
 
 
 def test_wilsons_interval_contains_the_share_and_stays_in_range():

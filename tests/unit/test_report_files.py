@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 
 import pytest
 from PIL import Image
@@ -10,6 +11,7 @@ from scenelab.cli.report import report
 from scenelab.errors import LabError
 from scenelab.report.collect import collect
 from scenelab.report.sections import LARGE, Section
+from scenelab.report.write import to_pdf
 from scenelab.runs.config import RunConfig, TrainConfig
 from scenelab.runs.run import Run
 from scenelab.training.metrics_logger import read_metrics
@@ -25,6 +27,18 @@ def show(path) -> str:
     section = Section("x", "X")
     assert section.image(path, "a", "b")
     return section.blocks[0][1]["data"]
+
+
+def test_a_missing_system_library_of_the_pdf_is_named_with_its_cure(tmp_path, monkeypatch):
+    (tmp_path / "weasyprint.py").write_text("raise OSError(\"cannot load library 'libpango-1.0-0'\\nmore\")")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "weasyprint", raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    reason = (
+        r"PDF needs Pango \(cannot load library 'libpango-1.0-0'\); install it: apt install libpango-1.0-0 libpango"
+    )
+    with pytest.raises(LabError, match=reason):
+        to_pdf("<p>a</p>", "A4")
 
 
 def test_images_of_the_run_are_shown(tmp_path):

@@ -1,110 +1,87 @@
-"""Decode uploaded images in a process with limits on time and memory, so that no image can stop the explorer.
+"""Decode uploaded images in a process with limits on time and memory, so that no image can stop the explorer."""
 
-`read_pixels` needs at most 6 seconds and 900 MiB for every known hostile image; the limits are for unknown ones.
-"""
-
-import io
-import json
-import subprocess
-import sys
-import threading
+import multiprocessing
+import os
+import signal
 from contextlib import suppress
-from pathlib import Path
-from typing import IO, cast
+from multiprocessing.connection import Connection
 
 import numpy as np
 import psutil
 from jaxtyping import UInt8
 
-from scenelab.data.pixels import read_pixels
+from scenelab.app import limits
+from scenelab.data.pixels import decode_pixels
 from scenelab.errors import LabError
-from scenelab.runtime import start_module
-
-SECONDS = 15.0  # per image
-MEMORY = 2**30  # bytes of addresses, beyond those of the idle process
-START_SECONDS = 120.0
 
 
 class Decoder:
     """Client of the decoding process, which starts at the first image and restarts after a crash; not thread-safe."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+        self._context = multiprocessing.get_context("spawn")
+        self._process, self._connection = None, None
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start the process if it does not run, without waiting until it is ready."""
-        if self._process is None or self._process.poll() is not None:
+    def start(self) -> Connection:
+        """Start the process if it does not run, and return the connection to it, without waiting until it is ready."""
+        if self._process is None or self._connection is None or not self._process.is_alive():
             self.close()
-            self._process = start_module("scenelab.app.decoder", [str(MEMORY)])
-        return self._process
+            self._connection, theirs = self._context.Pipe()
+            arguments = (theirs, limits.DECODE_MEMORY)
+            self._process = self._context.Process(target=decode_images, args=arguments, daemon=True)
+            self._process.start()
+            theirs.close()
+        return self._connection
 
-    def read(self, path: Path) -> UInt8[np.ndarray, "h w 3"]:
-        """Return the pixels of an image file as `read_pixels` does.
+    def read(self, data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
+        """Return the pixels in the content of an image file as `read_pixels` does; `name` is for messages.
 
         Raises:
             LabError: the image is invalid, or takes too much time or memory.
         """
-        process = self.start()
-        requests, answers = cast(IO[bytes], process.stdin), cast(io.BufferedReader, process.stdout)
-        timer = threading.Timer(START_SECONDS, process.kill)
+        connection = self.start()
         try:
-            timer.start()
-            requests.write(json.dumps(str(path)).encode() + b"\n")
-            requests.flush()
-            answers.readline()  # decoding begins
-            timer.cancel()
-            timer = threading.Timer(SECONDS, process.kill)
-            timer.start()
-            answer = json.loads(answers.readline())
-            if isinstance(answer, str):
-                raise LabError(answer)
-            pixels = np.empty(answer, np.uint8)
-            if answers.readinto(pixels.reshape(-1).data) < pixels.size:
-                raise EOFError
-            return pixels
-        except (OSError, ValueError, EOFError) as error:  # the process has ended
+            connection.send((data, name))
+            for seconds in (limits.DECODE_START_SECONDS, limits.DECODE_SECONDS):  # until it begins, and until it ends
+                if not connection.poll(seconds):
+                    raise TimeoutError
+                answer = connection.recv()
+        except (OSError, EOFError) as error:  # the process has ended, or does not end
             self.close()
-            limits = f"{SECONDS:g} seconds and {MEMORY >> 20} MiB"
-            raise LabError(f"image {path} cannot be decoded within {limits}; save it anew as JPEG or PNG") from error
-        finally:
-            timer.cancel()
+            bounds = f"{limits.DECODE_SECONDS:g} seconds and {limits.DECODE_MEMORY >> 20} MiB"
+            raise LabError(f"image {name} cannot be decoded within {bounds}; save it anew as JPEG or PNG") from error
+        if isinstance(answer, str):
+            raise LabError(answer)
+        return answer
 
     def close(self) -> None:
         """End the process."""
-        if self._process is not None:
+        if self._process is not None and self._connection is not None:
             self._process.kill()
-            with suppress(OSError):  # unwritten input of a process that has ended
-                self._process.communicate()
-            self._process = None
+            self._process.join()
+            self._process.close()
+            self._connection.close()
+        self._process, self._connection = None, None
 
 
-def _limit_memory(memory: int) -> None:
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return
-    limit = psutil.Process().memory_info().vms + memory
-    with suppress(ValueError, OSError):  # a lower limit is set already
+def decode_images(connection: Connection, memory: int) -> None:
+    """Receive the content and name of images; send None when decoding begins, then pixels or an error message."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries write warnings about damaged images
+    with suppress(ImportError, ValueError, OSError):  # not on Windows, or a lower limit is set already
+        import resource
+
+        limit = psutil.Process().memory_info().vms + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-
-def main() -> None:
-    """For each JSON path on stdin, write an empty line, decode it, and write shape and pixels or an error message."""
-    _limit_memory(int(sys.argv[1]))
-    output = sys.stdout.buffer
-    for request in sys.stdin.buffer:
-        output.write(b"\n")
-        output.flush()
+    while True:
         try:
-            pixels = read_pixels(Path(json.loads(request)))
+            data, name = connection.recv()
+        except EOFError:  # the explorer has ended
+            return
+        connection.send(None)
+        try:
+            answer = decode_pixels(data, name)
         except LabError as error:
-            output.write(json.dumps(str(error)).encode() + b"\n")
-        else:
-            output.write(json.dumps(pixels.shape).encode() + b"\n")
-            output.write(np.ascontiguousarray(pixels).data)
-            del pixels
-        output.flush()
-
-
-if __name__ == "__main__":
-    main()
+            answer = str(error)
+        connection.send(answer)
+        del data, answer

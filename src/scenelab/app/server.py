@@ -1,104 +1,66 @@
-"""Local web server of the page, without telemetry and without access to other files or servers."""
+"""Web server of the explorer, on this machine unless another address is chosen."""
 
-import os
-import shutil
 import socket
-import tempfile
-import threading
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from types import FrameType
 
-from scenelab.app.handlers import Handlers
-from scenelab.app.middleware import MAX_UPLOAD_BYTES, Gate
-from scenelab.app.shown_files import delete_old_files
+import uvicorn
+
+from scenelab.app.api import Application
+from scenelab.app.catalog import Catalog
+from scenelab.app.limits import CONNECTIONS
 from scenelab.errors import LabError
 
-STALE_SECONDS = 3600.0  # since an image was last shown, after which its file is deleted
-MAX_QUEUE = 32  # waiting requests
-MAX_VISITORS = 64  # with maps in memory, 0.1 MB each; gradio's default is 10,000
 LOOPBACK = ("127.0.0.1", "localhost")
-FONTS = ("system-ui", "Segoe UI", "Helvetica", "Arial", "sans-serif")
-OFF = "share inbrowser show_error enable_monitoring ssr_mode mcp_server pwa run_history".split()
 
 
-@dataclass(frozen=True)
-class Server:
-    """A running server: URL, page, gradio blocks, folder of uploaded and computed images, and an event set on close."""
+class Server(uvicorn.Server):
+    """A server that listens already; `run` answers until it is stopped, `address` is its URL."""
 
-    address: str
-    page: Any
-    blocks: Any
-    folder: Path
-    closed: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, application: Application, listener: socket.socket, host: str) -> None:
+        self.application, self.listener = application, listener
+        self.address = f"http://{host if host != '0.0.0.0' else 'localhost'}:{listener.getsockname()[1]}"
+        config = uvicorn.Config(
+            application.build(LOOPBACK if host in LOOPBACK else ()),
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_keep_alive=10,
+            timeout_graceful_shutdown=2,
+        )
+        super().__init__(config)
 
-    def delete_old_files(self) -> None:
-        """Delete stale images at regular intervals until the server is closed."""
-        while not self.closed.wait(STALE_SECONDS / 6):
-            delete_old_files(self.folder, self.blocks, STALE_SECONDS)
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer requests until the process is asked to end; then end all attacks and forget all uploads."""
+        self.application.warm_up()
+        try:
+            super().run(sockets or [self.listener])
+        finally:
+            self.application.close()
 
-    def close(self) -> None:
-        """Stop all attacks and the server, and delete uploaded and computed images."""
-        self.closed.set()
-        self.page.callbacks.stop_all()
-        self.blocks.close(verbose=False)
-        self.page.handlers.decoder.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End all attacks, whose clients would otherwise delay the end of the server."""
+        self.application.close()
+        super().handle_exit(sig, frame)
 
 
-def serve(handlers: Handlers, *, host: str = "127.0.0.1", port: int = 7860) -> Server:
-    """Start the page in a background thread and return the running server.
+def serve(catalog: Catalog, *, host: str = "127.0.0.1", port: int = 7860) -> Server:
+    """Return a server that listens for the explorer of a catalog.
 
     Args:
-        handlers: the handlers of the page.
-        host: address to listen on; a non-loopback address opens the page to other machines.
+        catalog: the runs.
+        host: address to listen on; a non-loopback address opens the explorer to other machines.
         port: port to listen on; 0 selects a free one.
 
     Raises:
-        LabError: gradio is missing, or the address cannot be used.
+        LabError: the address cannot be used.
     """
-    port = _free_port(host, port)
-    folder = Path(tempfile.mkdtemp(prefix="scenelab-app-")).resolve()
-    _prepare(folder, host)
     try:
-        from gradio import themes
-    except ImportError as error:
-        shutil.rmtree(folder)
-        raise LabError("the explorer needs gradio; install it with: pip install 'scenelab[web]'") from error
-    from starlette.middleware import Middleware
-
-    from scenelab.app.page import CSS, Page
-
-    page = Page(handlers)
-    blocks = page.build()
-    blocks.queue(max_size=MAX_QUEUE)
-    gate = Middleware(Gate, folder=folder, hosts=LOOPBACK if host in LOOPBACK else ())
-    theme = themes.Default(primary_hue="blue", font=FONTS, font_mono=("ui-monospace", "monospace"))
-    options: dict[str, Any] = {"prevent_thread_lock": True, "quiet": True, "footer_links": [], "css": CSS}
-    options |= {"max_file_size": MAX_UPLOAD_BYTES, "state_session_capacity": MAX_VISITORS, "theme": theme}
-    options["app_kwargs"] = {"middleware": [gate], "docs_url": None, "redoc_url": None, "openapi_url": None}
-    blocks.launch(server_name=host, server_port=port, **dict.fromkeys(OFF, False), **options)
-    handlers.decoder.start()  # so that it is ready before the first image
-    server = Server(f"http://{host if host != '0.0.0.0' else 'localhost'}:{port}", page, blocks, folder)
-    threading.Thread(target=server.delete_old_files, daemon=True).start()
-    return server
-
-
-def _prepare(folder: Path, host: str) -> None:
-    """Set gradio's environment variables, delete all others named `GRADIO_*`, and exempt local hosts from proxies."""
-    for name in filter(lambda name: name.startswith("GRADIO_"), [*os.environ]):
-        del os.environ[name]
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder), "HF_HUB_OFFLINE": "1"}
-    for name in ("NO_PROXY", "no_proxy"):  # `launch` sends a request to its own address
-        os.environ[name] = ",".join(filter(None, [os.environ.get(name), *LOOPBACK, host]))
-
-
-def _free_port(host: str, port: int) -> int:
-    try:
-        with socket.socket() as free:
-            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            free.bind((host, port))
-            return free.getsockname()[1]
-    except (OSError, OverflowError) as error:
-        reason = f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error})"
+        if port >= 2**16:
+            raise OSError(f"there is no port {port}")
+        listener = socket.create_server((host, port))
+    except OSError as error:
+        reason = f"cannot listen on {host}:{port} ({error.strerror or error})"
         raise LabError(f"{reason}; choose another --port from 1 to 65535, or a --host of this machine") from error
+    return Server(Application(catalog), listener, host)

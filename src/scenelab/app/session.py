@@ -1,208 +1,219 @@
-"""A run's network in the explorer: predictions, attribution maps and attacks for single images.
+"""A run's network in the explorer: predictions, attribution maps, feature maps and attacks for single images.
 
-Requests may be concurrent. Predictions and attributions hold a lock, because attributions register hooks on the
-network. Attacks need no lock, because they use a separate copy.
+All methods but `attack` are called by one thread, because some register hooks on the network. Attacks may run beside
+them, because they use a copy.
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from matplotlib import colormaps
+from torch import Tensor, nn
 
-from scenelab.attacks import AttackResult
+from scenelab.app import limits
+from scenelab.app.schemas import AttackQuestion, ExplainQuestion, LayerQuestion, Question
+from scenelab.attribution import METHODS
 from scenelab.attribution.grad_cam import has_feature_maps
-from scenelab.attribution.registry import DEFAULT_METHODS, METHODS
+from scenelab.data.cache import MemmapDataset
 from scenelab.data.decode import fit
 from scenelab.errors import LabError
-from scenelab.evaluation.adversarial import AttackSettings, attack_images
-from scenelab.evaluation.attribution_gallery import scale_maps
-from scenelab.evaluation.attribution_plots import paint
-from scenelab.evaluation.predict import rank
+from scenelab.evaluation.adversarial import AttackSettings, attack_images, to_png
+from scenelab.evaluation.attribution_gallery import divide_by_mean, scale_maps
+from scenelab.evaluation.attribution_plots import COLORMAP
+from scenelab.evaluation.faithfulness import areas, deletion_insertion
+from scenelab.evaluation.feature_maps import feature_layers, feature_maps, receptive_fields, strongest_units
+from scenelab.evaluation.mistakes import compare, read_mistakes
+from scenelab.evaluation.predict import rank, spread_rows
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
-from scenelab.runs.loading import open_network
+from scenelab.runs.loading import open_images, open_network
 from scenelab.runs.network import Stored
+from scenelab.runs.run import Run
 
-PERCENTILE = 99.0  # of a map's values, drawn in the brightest color
-PROGRESS_SECONDS = 0.1  # between two progress reports of an attack
-
-
-@dataclass(frozen=True)
-class AttributionMap:
-    """An attribution map in [0, 1], the network's input image in [0, 1], and the explained category."""
-
-    image: Float[Tensor, "3 s s"]
-    values: Float[Tensor, "s s"]
-    category: str
-
-
-@dataclass(frozen=True)
-class Attacked:
-    """An image and its adversarial example, with the probabilities of the five most likely categories of each.
-
-    `fooled_before` is true if the image is classified as the target without an attack.
-    """
-
-    image: Float[Tensor, "3 s s"]
-    adversarial: Float[Tensor, "3 s s"]
-    before: dict[str, float]
-    after: dict[str, float]
-    success: bool
-    fooled_before: bool
+TARGETED = ("pgd", "fgsm")
+SCALE = 4.0  # multiple of a map's mean that has the brightest color, for all maps of all methods
+MAX_PATH = 200  # points of the path of an attack
+Square = UInt8[Tensor, "3 s s"]
 
 
 @dataclass(frozen=True)
 class Session:
-    """A run's network in the explorer; `fused` is a copy for attacks, with batch normalization folded in."""
+    """A run's network; `fused` is a copy for attacks, with batch normalization folded in."""
 
+    run: Run
     name: str
     stored: Stored
     fused: Classifier
-    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    data: Path | None = None
 
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Names of the attribution methods that the network supports."""
+    @cached_property
+    def dataset(self) -> MemmapDataset:
+        """The validation images; a LabError if they are not there."""
+        return open_images(self.run, self.stored, data=self.data)[0]
+
+    @cached_property
+    def layers(self) -> dict[str, tuple[int, int]]:
+        """Channels and side of the output of each layer that has feature maps, by name."""
+        return feature_layers(self.stored.model, self.stored.size)
+
+    def network(self) -> dict[str, Any]:
+        """Return categories, input size, attribution methods, layers, and the labels of the validation images."""
+        known = {"categories": self.stored.categories, "size": self.stored.size, "labels": [], "problem": ""}
+        try:
+            known |= {"labels": self.dataset.labels.tolist(), "split": self.dataset.split}
+        except LabError as error:
+            known["problem"] = str(error)
         has_maps = has_feature_maps(self.stored.model)
-        return tuple(name for name in DEFAULT_METHODS if has_maps or name != "cam")
+        methods = {name: method.description for name, method in METHODS.items() if has_maps or name != "cam"}
+        layers = [(name, *shape) for name, shape in self.layers.items()]
+        return {**known, "methods": methods, "layers": layers}
 
-    def resize(self, image: UInt8[Tensor, "3 h w"]) -> Float[Tensor, "1 3 s s"]:
-        """Return the image in [0, 1], resized and center-cropped to the network's input size, as a batch of one."""
-        return fit(image, self.stored.size).float().div(255)[None]
+    def val_image(self, row: int) -> Square:
+        """Return a validation image in the network's input size."""
+        if row >= len(self.dataset):
+            raise LabError(f"there is no val image {row}; {self.name} has {len(self.dataset)}")
+        return fit(self.dataset.gather(np.array([row]))[0], self.stored.size)
 
-    def predict(self, image: UInt8[Tensor, "3 h w"]) -> dict[str, float]:
+    def show(self, image: Square) -> bytes:
+        """Return an image as PNG."""
+        return to_png(_to_batch(image)[0])
+
+    def mistakes(self) -> dict[str, Any]:
+        """Return the predictions of the run's evaluation; see `read_mistakes`."""
+        return read_mistakes(self.run, self.dataset)
+
+    def compare(self, other: "Session") -> dict[str, Any]:
+        """Return where this network and another one disagree; see `mistakes.compare`."""
+        return compare((self.run, self.dataset), (other.run, other.dataset), count=limits.DISAGREEMENTS)
+
+    def predict(self, image: Square, question: Question) -> list[tuple[str, float]]:
         """Return the top five categories with probabilities, from mean logits of the image and its mirror image."""
-        with self.lock:
-            return self.rank(self._mirror_averaged(self.resize(image)))
+        return rank(self._mirror_averaged(_to_batch(image)), self.stored.categories, count=5)
 
-    def _mirror_averaged(self, image: Float[Tensor, "1 3 s s"]) -> Float[Tensor, "1 k"]:
+    def _mirror_averaged(self, images: Float[Tensor, "1 3 s s"]) -> Float[Tensor, "1 k"]:
         with torch.no_grad():
-            return (self.stored.model(image) + self.stored.model(image.flip(-1))) / 2
+            return (self.stored.model(images) + self.stored.model(images.flip(-1))) / 2
 
-    def rank(self, logits: Float[Tensor, "1 k"]) -> dict[str, float]:
-        """Return the five most likely categories with probabilities, most likely first."""
-        return dict(rank(logits, self.stored.categories, count=5))
-
-    def explain(self, image: UInt8[Tensor, "3 h w"], method: str, category: str | None) -> AttributionMap:
-        """Return the attribution map of one image for a category, by default the predicted category.
+    def explain(self, image: Square, question: ExplainQuestion) -> dict[str, Any]:
+        """Return an attribution map as PNG in a data URL, its category, and the deletion curve if it is asked for.
 
         Raises:
             LabError: the network does not support the method or does not know the category.
         """
-        if method not in self.methods:
-            raise LabError(f"{self.name} has no maps by {method!r}; choose {', '.join(self.methods)}")
-        categories, resized = self.stored.categories, self.resize(image)
-        if category is not None and category not in categories:
-            raise LabError(f"{self.name} does not know {category!r}; choose one of its {len(categories)}")
-        with self.lock:
-            logits = self._mirror_averaged(resized)
-            target = categories.index(category) if category else int(logits.argmax())
-            maps = METHODS[method](self.stored.model, resized, torch.tensor([target]))
-        values, _ = scale_maps(maps, percentile=PERCENTILE)
-        return AttributionMap(resized[0], values[0, 0], categories[target])
+        methods, categories, images = self.network()["methods"], self.stored.categories, _to_batch(image)
+        if question.method not in methods:
+            raise LabError(f"{self.name} has no maps by {question.method!r}; choose {', '.join(methods)}")
+        if question.category not in (None, *categories):
+            raise LabError(f"{self.name} does not know {question.category!r}; choose one of its {len(categories)}")
+        predicted = int(self._mirror_averaged(images).argmax())
+        targets = torch.tensor([categories.index(question.category) if question.category else predicted])
+        maps = METHODS[question.method](self.stored.model, images, targets).detach()
+        values = scale_maps(divide_by_mean(maps), limit=SCALE)[0][0, 0]
+        colors = torch.from_numpy(colormaps[COLORMAP](values.numpy())[:, :, :3]).permute(2, 0, 1)
+        answer = {"map": to_url(colors), "category": categories[targets[0]], "is_empty": not values.any()}
+        if question.faithfulness:
+            curve = deletion_insertion(self.stored.model, images, maps, targets)["deletion"]
+            answer |= {"deletion": curve[0].tolist(), "area": areas(curve).item()}
+        return answer
 
     def attack(
-        self, image: UInt8[Tensor, "3 h w"], settings: AttackSettings, stop: threading.Event
-    ) -> Iterator[int | Attacked]:
-        """Attack one image; yield the number of forward passes so far at intervals, and finally an `Attacked` result.
+        self, image: Square, question: AttackQuestion, stop: threading.Event, report: Callable[[int], Any]
+    ) -> dict[str, Any]:
+        """Attack an image; `report` gets the number of forward passes after each.
 
-        The attack ends without a result if `stop` is set or the iterator is closed.
+        Return the images as PNG in data URLs, the top five before and after, and the probabilities of two categories,
+        the first one and the last one or the target, after each pass.
 
         Raises:
-            LabError: the target is invalid.
+            LabError: the target is unknown, or `stop` was set.
         """
-        resized = self.resize(image)
+        clean, logits, categories = _to_batch(image), [], self.stored.categories
 
-        def run(model: Callable[[Tensor], Tensor]) -> AttackResult:
-            return attack_images(model, resized, None, self.stored.categories, settings)
+        def counted(images: Tensor) -> Tensor:
+            if stop.is_set():
+                raise LabError(f"the attack was stopped; it may take {limits.ATTACK_SECONDS:g} seconds")
+            output = self.fused(images)
+            logits.append(output.detach()[:1])
+            report(len(logits))
+            return output
 
-        for answer in _run_in_thread(run, self.fused, stop):
-            if isinstance(answer, int):
-                yield answer
-                continue
-            with torch.no_grad():
-                before, after = (self.rank(self.fused(images)) for images in (resized, answer.images))
-            success, fooled_before = bool(answer.success[0]), bool(answer.fooled_before[0])
-            yield Attacked(resized[0], answer.images[0], before, after, success, fooled_before)
+        target = question.target if question.method in TARGETED else None
+        if target not in (None, "least-likely", *categories):
+            raise LabError(f"{self.name} does not know {target!r}; choose one of its {len(categories)}")
+        settings = {"epsilon": question.levels / 255, "steps": question.steps, "target": target}
+        result = attack_images(counted, clean, None, categories, AttackSettings(method=question.method, **settings))
+        with torch.no_grad():
+            before, after = self.fused(clean), self.fused(result.images)
+        first, last = int(before.argmax()), int(after.argmax())
+        last = categories.index(target) if target in categories else last
+        change = (result.images - clean)[0]
+        largest = change.abs().max().item()
+        amplified = 0.5 / largest if largest else 1.0
+        outcome = "succeeded" if result.success[0] else "failed"
+        shares = torch.cat(logits).softmax(dim=1)[:, [first, last]]
+        images = {"original": clean[0], "adversarial": result.images[0], "difference": 0.5 + amplified * change}
+        return {
+            **{name: to_url(pixels) for name, pixels in images.items()},
+            **{"amplified": amplified, "largest": largest, "passes": len(logits)},
+            "before": rank(before, categories, count=5),
+            "after": rank(after, categories, count=5),
+            "outcome": "fooled before" if result.fooled_before[0] else outcome,
+            "categories": (categories[first], categories[last]),
+            "path": shares[spread_rows(len(shares), MAX_PATH)].tolist(),
+        }
 
+    def features(self, image: Square, question: LayerQuestion) -> dict[str, Any]:
+        """Return the maps of a layer with the largest values as one PNG of 8 columns, with channels and value ranges.
 
-class _StoppedError(Exception):
-    """Raised in the attack's thread to end an attack that was stopped."""
+        With a channel, return the places in validation images where its values are largest.
+        """
+        model, size, layer = self.stored.model, self.stored.size, question.layer
+        if layer not in self.layers:
+            raise LabError(f"{self.name} has no maps of {layer!r}; choose one of its {len(self.layers)} layers")
+        if question.channel is not None:
+            bounds = {"size": size, "images": limits.PATCH_IMAGES, "count": limits.PATCHES}
+            return {"patches": strongest_units(model, self.dataset, layer, question.channel, **bounds)}
+        maps = feature_maps(model, _to_batch(image), [layer])[layer][0]
+        channels, side = maps.flatten(1).amax(dim=1).argsort(descending=True)[: limits.FEATURE_MAPS], maps.shape[1]
+        chosen = maps[channels]
+        low, high = chosen.amin(dim=(1, 2), keepdim=True), chosen.amax(dim=(1, 2), keepdim=True)
+        tiles = torch.zeros(-(-len(chosen) // 8) * 8, side, side)
+        tiles[: len(chosen)] = (chosen - low) / torch.where(high > low, high - low, torch.ones_like(high))
+        sheet = tiles.view(-1, 8, side, side).permute(0, 2, 1, 3).reshape(-1, 8 * side)
+        ranges = torch.stack([low.flatten(), high.flatten()], dim=1).tolist()
+        known = {"channels": channels.tolist(), "ranges": ranges, "side": side, "of": len(maps)}
+        return {**known, "atlas": to_url(sheet.expand(3, -1, -1)), "fields": receptive_fields(model, layer, size)}
 
-
-def _run_in_thread(
-    attack: Callable[[Callable[[Tensor], Tensor]], AttackResult], model: Classifier, stop: threading.Event
-) -> Iterator[int | AttackResult]:
-    """Run an attack in a thread; yield its number of forward passes at intervals, and finally its result.
-
-    If `stop` is set or the iterator is closed, the iterator ends at once, and the thread at its next forward pass.
-    """
-    result: Future[AttackResult] = Future()
-    closed = threading.Event()
-    passes = 0
-
-    def counted(images: Tensor) -> Tensor:
-        nonlocal passes
-        if stop.is_set() or closed.is_set():
-            raise _StoppedError
-        passes += 1
-        return model(images)
-
-    def run() -> None:
-        try:
-            result.set_result(attack(counted))
-        except BaseException as error:  # `result()` raises it again in the waiting thread
-            result.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    reported = 0
-    try:
-        while not stop.is_set():
-            try:
-                answer = result.result(timeout=PROGRESS_SECONDS)
-            except TimeoutError:
-                if passes > reported:
-                    reported = passes
-                    yield reported
-            except _StoppedError:
-                return
-            else:
-                yield answer
-                return
-    finally:
-        closed.set()
-
-
-def open_session(folder: Path) -> Session:
-    """Return a session with the best checkpoint of a run folder; raise LabError if the run has no checkpoint."""
-    run, stored = open_network(folder)
-    return Session(run.folder.resolve().name, stored, prepare_for_inference(stored.model))
-
-
-def draw_map(result: AttributionMap, opacity: float) -> np.ndarray:
-    """Return the map drawn over the gray image, or the color image if `opacity` is 0, as uint8 pixels (s, s, 3)."""
-    if opacity == 0:
-        return to_pixels(result.image)
-    return _to_uint8(paint(result.image, result.values, "overlay", opacity=opacity))
+    def filters(self) -> dict[str, Any]:
+        """Return weights (n×3×k×k), bias, stride and padding of the first convolution, and the normalization."""
+        conv = next((module for module in self.stored.model.modules() if isinstance(module, nn.Conv2d)), None)
+        if conv is None:
+            raise LabError(f"{self.name} does not begin with a convolution of PyTorch; choose another run")
+        weights = conv.weight.detach().mul(1e4).round().div(1e4).tolist()
+        bias = [0.0] * conv.out_channels if conv.bias is None else conv.bias.tolist()
+        mean, std = (getattr(self.stored.model.normalize, name).flatten().tolist() for name in ("mean", "std"))
+        known = {"weights": weights, "bias": bias, "mean": mean, "std": std}
+        return {**known, "stride": conv.stride[0], "padding": conv.padding[0]}
 
 
-def draw_difference(result: Attacked) -> tuple[np.ndarray, float]:
-    """Return the perturbation, scaled to full contrast around gray, as uint8 pixels, and its L∞ norm."""
-    change = result.adversarial - result.image
-    largest = change.abs().max().item()
-    return to_pixels(0.5 + change * (0.5 / largest if largest else 1)), largest
+def open_session(run: Run, name: str, data: Path | None) -> Session:
+    """Return a session with the best checkpoint of a run; raise a LabError if it has none."""
+    _, stored = open_network(run.folder)
+    return Session(run, name, stored, prepare_for_inference(stored.model), data)
 
 
-def to_pixels(image: Float[Tensor, "3 s s"]) -> np.ndarray:
-    """Return an image in [0, 1] as uint8 pixels (s, s, 3); multiples of 1/255 are exact."""
-    return _to_uint8(image.permute(1, 2, 0).numpy())
+def _to_batch(image: Square) -> Float[Tensor, "1 3 s s"]:
+    return image.float().div(255)[None]
 
 
-def _to_uint8(pixels: np.ndarray) -> np.ndarray:
-    return (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
+def to_url(image: Float[Tensor, "3 h w"]) -> str:
+    """Return an image in [0, 1] as PNG in a data URL; multiples of 1/255 are exact."""
+    return "data:image/png;base64," + b64encode(to_png(image.clamp(0, 1))).decode()

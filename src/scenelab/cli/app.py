@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -19,42 +18,30 @@ def app(
     host: Annotated[str, arg(metavar="HOST")] = "127.0.0.1",
     port: Annotated[int, arg(metavar="PORT")] = 7860,
 ) -> None:
-    """Explore runs in a browser: predictions, attributions, attacks.
+    """Watch runs train and take networks apart, in a browser.
 
-    Example: scenelab app runs/laptop runs/hardened
+    Example: scenelab app runs
 
     Args:
-        runs: run folders; with several, the page compares two at a time.
+        runs: run folders, or folders with runs below them.
         host: address to listen on; a non-loopback address opens the page to everybody who can reach this machine.
         port: port to listen on; 0 selects a free one.
     """
-    from scenelab.app.errors_gallery import read_gallery
-    from scenelab.app.handlers import Handlers
-    from scenelab.app.server import LOOPBACK, serve
-    from scenelab.app.session import open_session
     from scenelab.errors import LabError
-    from scenelab.runs.loading import open_images
-    from scenelab.runs.run import Run
+    from scenelab.extras import APP
+
+    APP.require()
+    from scenelab.app.catalog import Catalog
+    from scenelab.app.server import LOOPBACK, serve
 
     if not runs:
-        raise LabError("runs is empty; name at least one run folder")
-    sessions = [open_session(folder) for folder in runs]
-    if len({session.name for session in sessions}) < len(sessions):
-        raise LabError("two of the runs have the same name; rename a folder, or name each once")
-    try:
-        gallery = read_gallery(Run(runs[0]), open_images(Run(runs[0]), sessions[0].stored, data=data)[0])
-    except LabError as error:
-        if data is not None:
-            raise
-        gallery = None
-        say(f"no validation images: {error}", file=sys.stderr)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that uploaded images are deleted
-    server = serve(Handlers(sessions, gallery), host=host, port=port)
+        raise LabError("runs is empty; name at least one run folder, or a folder of runs")
+    catalog = Catalog(runs, data=data)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the decoding process ends, too
+    server = serve(catalog, host=host, port=port)
     if host not in LOOPBACK:
         say(f"{host} is not a loopback address: everybody who reaches this machine can use it", file=sys.stderr)
+    if not catalog.runs():
+        say("there is no run yet; it appears in the table when its training begins", file=sys.stderr)
     say(f"explorer: {server.address}   Ctrl-C stops")
-    try:
-        while True:
-            time.sleep(3600)
-    finally:
-        server.close()
+    server.run()

@@ -41,6 +41,7 @@ def demo(
     from scenelab.errors import LabError
     from scenelab.evaluation.robustness import Effort, measure_robustness
     from scenelab.progress import format_duration
+    from scenelab.runs.events import has_tensorboard
     from scenelab.runs.loading import open_run
     from scenelab.training.recipes import demo as recipe
     from scenelab.training.session import start_run
@@ -73,13 +74,14 @@ def demo(
         say(f"the report is incomplete: {error}")
     folder = "" if shutil.which("scenelab") else f"{os.path.relpath(Path(sys.executable).parent)}/"
     image = next((path for path in val.paths if path.isprintable()), val.paths[0])
+    curves = [f"{folder}tensorboard", "--logdir", str(run)]
     predict = [f"{folder}scenelab", "predict", str(run), str(val.root / image)]
     say(
         "",
         f"Done in {format_duration(time.monotonic() - began)}. What to look at:",
         f"  report        {run / 'report.html'}",
         f"  figures       {opened.run.results}",
-        f"  curves        {shlex.join([f'{folder}tensorboard', '--logdir', str(run)])}",
+        *([f"  curves        {shlex.join(curves)}"] if has_tensorboard() else []),
         f"  a prediction  {shlex.join(predict)}",
     )
 

@@ -1,29 +1,24 @@
 """scenelab doctor: what this machine offers, what is missing for which command, and how to install it."""
 
-import importlib
-import os
 import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import webbrowser
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 
 from scenelab import __version__
 from scenelab.cli.arguments import Json
 from scenelab.cli.output import print_json, print_table
+from scenelab.errors import LabError
+from scenelab.extras import FEATURES, GRADING, PDF, Feature, pip_install
 from scenelab.terminal import say
 
 MIN_FREE = 5 << 30  # bytes: MiniPlaces, its cache and a run
 MIN_MEMORY = 4 << 30
-OPTIONAL = {  # module by the commands that need it, and the extra of scenelab that installs it
-    "tensorboard": ("training curves in a browser", ""),
-    "gradio": ("app", "web"),
-    "onnx": ("export to ONNX", "export"),
-    "onnxruntime": ("export to ONNX", "export"),
-    "safetensors": ("export to safetensors", "export"),
-}
 
 
 @dataclass(frozen=True)
@@ -46,11 +41,11 @@ def doctor(*, json: Json = False) -> None:
 
     Example: scenelab doctor
     """
-    findings = [*_base(), *_torch(), *_packages(), *_pdf(), *_sandbox()]
+    findings = [*_base(), *_torch(), *_features(), *_browser(), *_sandbox()]
     if json:
         print_json([asdict(finding) for finding in findings])
         return
-    rows = [["" if finding.fix else "ok", finding.name, finding.found, finding.needed_for] for finding in findings]
+    rows = [["fix" if finding.fix else "ok", finding.name, finding.found, finding.needed_for] for finding in findings]
     print_table(f"scenelab {__version__} on {platform.platform()}", ["", "part", "found", "needed for"], rows)
     missing = [finding for finding in findings if finding.fix]
     for finding in missing:
@@ -81,7 +76,7 @@ def _torch() -> Iterator[Finding]:
         import torchvision
     except (ImportError, OSError, RuntimeError) as error:  # RuntimeError: a torchvision for another torch
         reason = str(error).splitlines()[0]
-        yield Finding("torch", f"cannot be imported: {reason}", "everything", _pip("torch", "torchvision"))
+        yield Finding("torch", f"cannot be imported: {reason}", "everything", pip_install("torch", "torchvision"))
         return
     from scenelab.training.device import pick_device
 
@@ -90,41 +85,41 @@ def _torch() -> Iterator[Finding]:
     yield Finding("device", str(pick_device("auto")), "training")
 
 
-def _packages() -> Iterator[Finding]:
-    for name, (purpose, extra) in OPTIONAL.items():
-        found = _import(lambda name=name: importlib.import_module(name).__version__)
-        fix = "" if found else _pip(f"'scenelab[{extra}]'" if extra else name)
-        yield Finding(name, found or "missing", purpose, fix)
+def _features() -> Iterator[Finding]:
+    for feature in FEATURES:
+        found, fix = "missing", feature.command
+        if not feature.problem:
+            try:
+                found, fix = _try(feature), ""
+            except LabError as error:
+                found, fix = "cannot be used", str(error)
+            except Exception as error:  # a broken package may raise anything when it is imported
+                found = f"cannot be imported: {str(error).partition(chr(10))[0]}"
+        yield Finding(", ".join(feature.packages), found, feature.name, fix)
 
 
-def _pdf() -> Iterator[Finding]:
-    from scenelab.report.write import to_pdf
+def _try(feature: Feature) -> str:
+    """Return the versions of a feature's packages, after their import."""
+    if feature is PDF:
+        from scenelab.report.write import to_pdf
 
-    found = _import(lambda: f"{len(to_pdf('<p>a</p>', 'A4')):,} bytes written")
-    system = {"linux": "apt install libpango-1.0-0 libpangoft2-1.0-0", "darwin": "brew install pango"}
-    pango = system.get(sys.platform, "install Pango (see WeasyPrint's documentation)")
-    fix = "" if found else f"{_pip('weasyprint')}; {pango}; or use report --html-only"
-    yield Finding("PDF", found or "WeasyPrint or Pango is missing", "report as PDF", fix)
+        to_pdf("<p>a</p>", "A4")  # WeasyPrint needs Pango
+    return ", ".join(import_module(name).__version__ for name in feature.packages)
+
+
+def _browser() -> Iterator[Finding]:
+    try:
+        yield Finding("browser", getattr(webbrowser.get(), "name", "") or "found", "explorer and reports")
+    except webbrowser.Error:
+        advice = "install one, or reach the explorer from your own machine: ssh -L 7860:localhost:7860 THIS-MACHINE"
+        yield Finding("browser", "not found", "explorer and reports", advice)
 
 
 def _sandbox() -> Iterator[Finding]:
     from scenelab.course.grading.sandbox import best
-    from scenelab.errors import LabError
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            yield Finding("sandbox", str(best(Path(folder))), "grade")
+            yield Finding("sandbox", str(best(Path(folder))), GRADING.name)
         except LabError as error:
-            yield Finding("sandbox", "not available", "grade", str(error))
-
-
-def _import(describe: Callable[[], str]) -> str:
-    try:
-        return describe()
-    except Exception:  # a broken package may raise anything when it is imported
-        return ""
-
-
-def _pip(*packages: str) -> str:
-    python = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else "python"
-    return f"{python} -m pip install {' '.join(packages)}"
+            yield Finding("sandbox", "not available", GRADING.name, str(error))

@@ -41,7 +41,8 @@ def explain(
 ) -> None:
     """Draw attribution maps, and test whether they can be trusted.
 
-    Writes RUN/results/attribution.json, figures, the page RUN/results/attention/attention.html, and TensorBoard events.
+    Writes RUN/results/attribution.json, figures, the page RUN/results/attention/attention.html and, if TensorBoard is
+    installed, its events.
 
     Example: scenelab explain runs/laptop --faithfulness --sanity --objects
 
@@ -64,6 +65,7 @@ def explain(
     from scenelab.errors import LabError
     from scenelab.evaluation.attribution_gallery import Rendering
     from scenelab.evaluation.explain import ImageCounts, explain_files, explain_split
+    from scenelab.runs.events import has_tensorboard
     from scenelab.runs.loading import judge, open_network
 
     names = tuple(dict.fromkeys(methods or DEFAULT_METHODS))
@@ -111,7 +113,8 @@ def explain(
             say(f"not randomized: {', '.join(result.sanity.untouched)}")
     if result.objects:
         _show_objects(result.objects)
-    say(f"slider: tensorboard --logdir={shlex.quote(str(folder.events))} --samples_per_plugin images=1000")
+    if has_tensorboard():
+        say(f"slider: tensorboard --logdir={shlex.quote(str(folder.events))} --samples_per_plugin images=1000")
     say(f"page: {folder.results / ('attention-files' if images else 'attention') / 'attention.html'}")
     return report()
 

@@ -41,12 +41,14 @@ def export(
     from scenelab.evaluation.predict import load_images, spread_rows
     from scenelab.io import write_json
     from scenelab.runs.export import export as write
+    from scenelab.runs.export import require_packages
     from scenelab.runs.loading import judge, open_network
     from scenelab.runs.pretrained import example_images, is_pretrained
     from scenelab.runs.provenance import stamp
 
     if limit < 1:
         raise LabError(f"--limit is {limit}; expected 1 or more")
+    require_packages(format)
     folder, stored = open_network(run)
     path = out or folder.results.parent / "export" / f"model.{format}"
     if data is None and is_pretrained(folder):

@@ -56,8 +56,10 @@ def grade(
     from scenelab.course.grading.rubric import read_rubric
     from scenelab.course.grading.sandbox import best
     from scenelab.errors import LabError
+    from scenelab.extras import GRADING
     from scenelab.io import name_disk_errors, write_json
 
+    GRADING.require()
     if jobs < 1:
         raise LabError(f"--jobs is {jobs}; give a number of at least 1")
     out, quiet = out.resolve(), autolab or json

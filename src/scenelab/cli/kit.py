@@ -19,8 +19,8 @@ def kit(
 ) -> None:
     """Write the assignment as students receive it.
 
-    The folder has code/ with functions to fill in, tests, scripts and a README. It needs torch, torchvision, numpy and
-    tensorboard, but not scenelab.
+    The folder has code/ with functions to fill in, tests, notebooks, scripts and a README. It needs torch, torchvision,
+    numpy, tensorboard and matplotlib, but not scenelab.
 
     Example: scenelab kit homework
 

@@ -1,5 +1,6 @@
 """scenelab report: write a report as one HTML page and as PDF."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,7 +23,8 @@ def report(
     """Write a report of runs and studies as HTML and PDF.
 
     The report has the sections that the handout asks for. All figures come from the folders. If a result is missing,
-    the report names the command that makes it. Writes OUT/report.html, a single file, and OUT/report.pdf.
+    the report names the command that makes it. Writes OUT/report.html, a single file, and, if WeasyPrint is installed,
+    OUT/report.pdf.
 
     Example: scenelab report runs/laptop runs/study-design --out report --team team.toml
 
@@ -35,11 +37,18 @@ def report(
         html_only: do not write the PDF.
         paper: size of the PDF's pages.
     """
+    from scenelab.errors import LabError
     from scenelab.report.card import make_card
     from scenelab.report.collect import collect, name_invalid_results
     from scenelab.report.team import read_team
-    from scenelab.report.write import KEYS, render, to_pdf
+    from scenelab.report.write import KEYS, load_weasyprint, render, to_pdf
 
+    if not html_only:
+        try:
+            load_weasyprint()
+        except LabError as error:
+            html_only = True
+            say(f"only HTML is written: {error}", file=sys.stderr)
     collected, members = collect(folders), read_team(team, KEYS)
     with name_invalid_results(folders):
         html = render(collected, members, side_by_side=compare)

@@ -2,16 +2,19 @@
 
 import dataclasses
 import shlex
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, Suppress, arg
 
-from scenelab.cli.arguments import Json, RunFolder, TrainingData
+from scenelab.cli.arguments import Flag, Json, RunFolder, TrainingData
 from scenelab.cli.output import print_json, print_table
 from scenelab.progress import format_duration
+from scenelab.runtime import python_command
 from scenelab.terminal import say
 
 if TYPE_CHECKING:
@@ -64,6 +67,7 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
         attack_steps: Annotated[
             int | None, arg(metavar="N", help_behavior_hint="(default: 7 for pgd, 10 for handout, 4 for free)")
         ] = None,
+        watch: Flag = False,
         flags: Annotated[TrainFlags, arg(name="")] = parse(TrainFlags, to_plain(get(recipe_name))),  # noqa: B008
     ) -> None:
         """Train a network by a recipe; 'scenelab recipes' lists them.
@@ -81,24 +85,40 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
                 attack.
             epsilon: largest change of a pixel value in [0, 1]; handout always has 0.1, for normalized values.
             attack_steps: steps of the attack, or for free the replays of each batch.
+            watch: show the run in a browser while it trains; prints the address.
             flags: the config.
         """
         values = to_plain(flags) | {"recipe": get(name).recipe}
         if adversarial:
             values["adversarial"] = vars(_adversarial(adversarial, epsilon, attack_steps))
-        _train(out, data, parse(TrainConfig, values), cache)
+        _train(out, data, parse(TrainConfig, values), cache, watch=watch)
 
     return train
 
 
-def _train(out: Path, data: Path, config: "TrainConfig", cache: Path | None) -> None:
+def _train(out: Path, data: Path, config: "TrainConfig", cache: Path | None, *, watch: bool) -> None:
     from scenelab.training.distributed import init_distributed
     from scenelab.training.session import start_run
 
-    with init_distributed() as world:
+    with init_distributed() as world, _watched(out, watch and world.is_primary):
         result = start_run(out, data, config, cache=cache, world=world)
         if world.is_primary:
             _report(out, result)
+
+
+@contextmanager
+def _watched(out: Path, watch: bool) -> Iterator[None]:
+    """With `watch`, run the explorer of a run folder in a process of its own during the block."""
+    if not watch:
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen(python_command(["-m", "scenelab", "app", str(out), "--port", "0"]))
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def _adversarial(method: Method, epsilon: str, steps: int | None) -> "AdversarialConfig":
@@ -132,12 +152,14 @@ def resume(run: RunFolder) -> None:
 
 
 def _report(run: Path, result: "TrainingResult") -> None:
+    from scenelab.runs.events import has_tensorboard
+
     folder = shlex.quote(str(run))
     say(
         f"{result.images_seen} images in {format_duration(result.seconds_in_steps)} "
         f"({result.images_per_second:.0f} images/s on {result.threads} threads), "
         f"peak memory {result.peak_memory_bytes / 2**20:.0f} MiB, model {result.checkpoint_bytes / 1e6:.2f} MB",
-        f"next: scenelab evaluate {folder}   |   tensorboard --logdir={folder}",
+        f"next: scenelab evaluate {folder}" + (f"   |   tensorboard --logdir={folder}" if has_tensorboard() else ""),
     )
     for split, entries in result.skipped.items():
         say(f"{split}: {len(entries)} listed images could not be read and were skipped (results/training.json)")

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from scenelab.data.augment import resize
 from scenelab.data.cache import MemmapDataset
@@ -24,6 +23,7 @@ from scenelab.models.simplenet import Factory
 from scenelab.progress import LogProgress, progress
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import RunConfig, TrainConfig
+from scenelab.runs.events import has_tensorboard, summary_writer
 from scenelab.runs.network import read_classifier
 from scenelab.runs.run import Run
 from scenelab.runtime import available_cores
@@ -159,7 +159,8 @@ def train(
     with closing(RunLogger(run, keep_bytes=state.metrics_bytes, events=LOGS)) as logger:
         display = LogProgress(every_steps=print_freq)
         Trainer(run=run, config=config, state=state, loader=loader, val=val_set, logger=logger, display=display).fit()
-    print(f"Best top-1 on val: {state.best_acc1:.3f}. Model: {run.best}. Curves: tensorboard --logdir={LOGS}")
+    curves = f" Curves: tensorboard --logdir={LOGS}" if has_tensorboard() else ""
+    print(f"Best top-1 on val: {state.best_acc1:.3f}. Model: {run.best}.{curves}")
 
 
 def _resume(state: TrainState, path: Path, arch: str, steps_per_epoch: int) -> None:
@@ -246,7 +247,7 @@ def log_attention(data: Path, checkpoint: str, factory: Factory, student_code: M
     """
     attention, show = (lookup(student_code, name) for name in ("default_attention", "default_visfunction"))
     judged, attention = open_evaluation(data, checkpoint, factory, gpu), attention(torch.nn.CrossEntropyLoss())
-    with SummaryWriter(str(LOGS)) as writer, progress("attention maps", len(judged.val)) as advance:
+    with summary_writer(LOGS) as writer, progress("attention maps", len(judged.val)) as advance:
         for step, (images, _) in enumerate(judged.batches()):
             maps = attention.explain(judged.model.network, images)
             _require_shape("explain", maps, (len(images), 1, *images.shape[2:]), images)
@@ -267,7 +268,7 @@ def attack(
     show = lookup(student_code, "default_visfunction") if vis else None
     judged = open_evaluation(data, checkpoint, factory, gpu)
     counts, largest = {"clean": torch.zeros(2), "attacked": torch.zeros(2)}, 0.0
-    with SummaryWriter(str(LOGS)) if vis else nullcontext() as writer, progress("attack", len(judged.val)) as advance:
+    with summary_writer(LOGS) if vis else nullcontext() as writer, progress("attack", len(judged.val)) as advance:
         for step, (images, labels) in enumerate(judged.batches()):
             adversarial = attacker.perturb(judged.model.network, images)
             _require_shape("perturb", adversarial, tuple(images.shape), images)

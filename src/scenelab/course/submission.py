@@ -6,7 +6,7 @@ its rules. This script therefore lists all problems and writes no zip until they
 standard library.
 """
 
-from __future__ import annotations
+from __future__ import annotations  # so that Python 3.9 runs it
 
 import argparse
 import ast
@@ -182,26 +182,24 @@ def _strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 def _parts(node: ast.AST) -> list[ast.AST]:
     """Return the nodes below `node` that cannot be complete paths: docstrings, parts of strings, help texts."""
-    if isinstance(node, ast.Expr):  # a docstring, or another unused string
-        return [node.value]
+    if isinstance(node, (ast.Expr, ast.AugAssign)):  # a docstring or another unused string; path += "/data"
+        return [node.value] if isinstance(node, ast.Expr) else [*ast.walk(node.value)]
     if isinstance(node, ast.JoinedStr):  # f"{root}/data"
         return [*node.values[1:]]
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):  # root + "/data"
         return [node.right, *(node.right.values if isinstance(node.right, ast.JoinedStr) else [])]
-    if isinstance(node, ast.AugAssign):  # path += "/data"
-        return [*ast.walk(node.value)]
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):  # "%s" % "/data"
         return [*ast.walk(node.right)]
     if isinstance(node, ast.Compare):
         return [node.left, *node.comparators]
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        owner, name = node.func.value, node.func.attr
+        value, name = node.func.value, node.func.attr
         if name in STRING_METHODS:
-            return [*node.args, owner]
-        if name == "join" and isinstance(owner, ast.Constant):  # not os.path.join(…)
+            return [*node.args, value]
+        if name == "join" and isinstance(value, ast.Constant):  # not os.path.join(…)
             return [each for argument in node.args for each in ast.walk(argument)]
     if isinstance(node, ast.keyword) and node.arg in ("help", "description", "epilog", "metavar", "sep", "end"):
-        return [node.value]
+        return [*ast.walk(node.value)]
     return []
 
 

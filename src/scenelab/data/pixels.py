@@ -54,6 +54,11 @@ def read_pixels(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     except OSError as error:
         fix = "; check its disk" if error.errno in DISK else ""
         raise LabError(f"image {path} cannot be read: {error.strerror or error}{fix}") from error
+    return decode_pixels(data, path)
+
+
+def decode_pixels(data: bytes, path: Path | str) -> UInt8[np.ndarray, "h w 3"]:
+    """Decode the content of an image file as `read_pixels` does; `path` is its name in error messages."""
     if (kind := recognize(data)) is None:
         if other := recognize_other(data):
             raise LabError(f"image {path} is {other}, which is not read; convert it to JPEG or PNG")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from scenelab.attribution import METHODS
 from scenelab.data.cache import MemmapDataset
@@ -36,6 +35,7 @@ from scenelab.evaluation.predict import load_images, spread_rows
 from scenelab.evaluation.results import Result, SaliencyTest, stamp_result
 from scenelab.evaluation.sanity import Sanity, check_sanity
 from scenelab.io import read_object
+from scenelab.runs.events import open_writer
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run, event_folder
 from scenelab.schema import parse
@@ -181,10 +181,9 @@ def _write(
 
 def _log_images(run: Run, galleries: list[Gallery]) -> None:
     """Log galleries as TensorBoard events, replacing earlier ones; each step has one image beside its maps."""
-    folder = run.events / "attention"
-    for path in folder.glob("events.out.tfevents.*"):
-        path.unlink()
-    with SummaryWriter(event_folder(folder)) as writer:
+    if (events := open_writer(run.events / "attention")) is None:
+        return
+    with events as writer:
         for gallery in galleries:
             for step, row in enumerate(gallery.rows):
                 maps = [paint(row.image, values, gallery.rendering.style) for values in row.maps.values()]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 
@@ -16,7 +16,6 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.typing import RcKeyType
 from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
@@ -25,7 +24,10 @@ from scenelab.evaluation.calibration import Bin
 from scenelab.evaluation.metrics import ConfusedPair
 from scenelab.io import atomic_write
 
-STYLE: dict[RcKeyType, Any] = {
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType  # not in the Matplotlib of Python 3.10
+
+STYLE: "dict[RcKeyType, Any]" = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,

@@ -2,24 +2,36 @@
 
 import math
 from collections.abc import Sequence
-from statistics import mean, stdev
+from functools import cache
+from statistics import NormalDist, mean, stdev
+from typing import Any
 
 from jaxtyping import Float
-from scipy.stats import binomtest, norm, t
+from mpmath import betainc, findroot
 from torch import Tensor
 
 from scenelab.schema import Number
 
 LEVEL = 0.95
 QUANTILE = 0.5 + LEVEL / 2
-NORMAL = float(norm.ppf(QUANTILE))
+NORMAL = NormalDist().inv_cdf(QUANTILE)
 MIN_RATIO_TERMS = 8  # with fewer, the jackknife interval is too narrow
 Interval = tuple[Number, Number]
 
 
+@cache
 def t_quantile(degrees_of_freedom: int) -> float:
-    """Return the 97.5 % quantile of Student's t distribution, for two-sided 95 % intervals."""
-    return float(t.ppf(QUANTILE, degrees_of_freedom))
+    """Return the 97.5 % quantile of Student's t distribution, for two-sided 95 % intervals.
+
+    The probability of |t| > x is the regularized incomplete beta function I(ν / (ν + x²); ν / 2, 1 / 2) for ν degrees
+    of freedom (Abramowitz & Stegun 1964, 26.7.1).
+    """
+
+    def excess(x: Any) -> Any:
+        share = degrees_of_freedom / (degrees_of_freedom + x * x)
+        return betainc(degrees_of_freedom / 2, 0.5, 0, share, regularized=True) - (1 - LEVEL)
+
+    return float(findroot(excess, NORMAL))
 
 
 def mean_error(values: Sequence[float]) -> float | None:
@@ -39,8 +51,10 @@ def wilson(correct: int, count: int) -> Interval:
     """Return the 95 % interval of `correct` / `count` in percent (Wilson 1927); (0, 100) if `count` is 0."""
     if count == 0:
         return 0.0, 100.0
-    interval = binomtest(correct, count).proportion_ci(LEVEL, method="wilson")
-    low, high = 100 * float(interval.low), 100 * float(interval.high)
+    square = NORMAL**2
+    center = (correct + square / 2) / (count + square)
+    error = NORMAL / (count + square) * math.sqrt(correct * (count - correct) / count + square / 4)
+    low, high = 100 * (center - error), 100 * (center + error)
     return low if correct else 0.0, high if correct < count else 100.0  # exact despite rounding
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from scenelab.classifier import eval_mode, no_progress
 from scenelab.data.augment import resize
@@ -63,7 +62,7 @@ def top_k(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], k: int) -> 
 
 def confusion(predicted: Int64[Tensor, " n"], labels: Int64[Tensor, " n"], classes: int) -> Int64[Tensor, "k k"]:
     """Return the confusion matrix: counts by true class (rows) and predicted class (columns)."""
-    return multiclass_confusion_matrix(predicted, labels, num_classes=classes)
+    return torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
 
 
 def per_class(matrix: Int64[Tensor, "k k"], totals: Int64[Tensor, " k"] | None = None) -> Float[Tensor, " k"]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from scenelab.attribution import METHODS
@@ -125,12 +124,18 @@ def _similarity(original: Tensor, maps: Tensor) -> tuple[float | None, float | N
 
 def rank_correlation(first: Float[Tensor, "n 1 h w"], second: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:
     """Return Spearman's rank correlation over pixels of the absolute values, per image; NaN for a constant map."""
-    absolute = (maps.detach().abs().flatten(1).double().cpu().numpy() for maps in (first, second))
-    ranks = [torch.from_numpy(rankdata(values, axis=1)) for values in absolute]
+    ranks = [torch.stack([*map(_ranks, maps.detach().abs().flatten(1).double().cpu())]) for maps in (first, second)]
     centered = [rank - rank.mean(dim=1, keepdim=True) for rank in ranks]
     norms = centered[0].norm(dim=1) * centered[1].norm(dim=1)
     products = (centered[0] * centered[1]).sum(dim=1)
     return torch.where(norms > 0, products / norms, torch.full_like(norms, math.nan))
+
+
+def _ranks(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return ranks from 1, with their mean for equal values; all NaN if a value is NaN."""
+    _, places, counts = values.unique(return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum(dim=0) - (counts - 1) / 2).double()[places]
+    return torch.full_like(ranks, math.nan) if values.isnan().any() else ranks
 
 
 def check_sanity(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> Sanity:

@@ -1,5 +1,6 @@
 """Render a report as a self-contained HTML page, and the page as PDF."""
 
+import sys
 import warnings
 from datetime import datetime, timezone
 from typing import Literal
@@ -9,6 +10,7 @@ from markupsafe import Markup
 from PIL import ImageFile
 
 from scenelab.errors import TYPOGRAPHY, LabError, printable
+from scenelab.extras import PDF
 from scenelab.report.attribution import attention
 from scenelab.report.collect import Collected
 from scenelab.report.convolution import convolution
@@ -20,6 +22,7 @@ from scenelab.report.team import Team
 from scenelab.report.training import curves, design, process
 
 KEYS = ("convolution", "process", "curves", "design", "results", "attention", "adversarial", "team", "references")
+PANGO = {"linux": "apt install libpango-1.0-0 libpangoft2-1.0-0", "darwin": "brew install pango"}
 
 
 def render(collected: Collected, team: Team, *, side_by_side: bool = False) -> str:
@@ -64,24 +67,30 @@ def _summary(collected: Collected) -> list[dict[str, str]]:
     return entries
 
 
+def load_weasyprint() -> None:
+    """Import WeasyPrint; raise a LabError with the fix if it or its system library Pango is missing."""
+    PDF.require()
+    truncated = ImageFile.LOAD_TRUNCATED_IMAGES
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the versions of system libraries
+            import weasyprint  # noqa: F401
+    except (ImportError, OSError) as error:
+        fix = PANGO.get(sys.platform, "as WeasyPrint's documentation says")
+        raise LabError(f"{PDF.name} needs Pango ({str(error).splitlines()[0]}); install it: {fix}") from error
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = truncated  # WeasyPrint changes it for the entire process
+
+
 def to_pdf(html: str, paper: Literal["A4", "Letter"]) -> bytes:
     """Return the HTML page as PDF bytes, with bookmarks and page numbers; no URL is loaded.
 
     Raises:
         LabError: WeasyPrint or its Pango library is missing.
     """
-    truncated = ImageFile.LOAD_TRUNCATED_IMAGES
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the versions of system libraries
-            from weasyprint import CSS, HTML
-            from weasyprint.urls import URLFetcher
-    except (ImportError, OSError) as error:
-        raise LabError(
-            "the PDF needs WeasyPrint and Pango (pip install weasyprint; Debian: apt install libpango-1.0-0 "
-            f"libpangoft2-1.0-0): {str(error).splitlines()[0]}"
-        ) from error
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = truncated  # WeasyPrint changes it for the entire process
+    load_weasyprint()
+    from weasyprint import CSS, HTML
+    from weasyprint.urls import URLFetcher
+
     page = HTML(string=html, url_fetcher=URLFetcher(allowed_protocols=["data"], fail_on_errors=True))
     return page.write_pdf(pdf_tags=True, stylesheets=[CSS(string=f"@page {{ size: {paper}; }}")])  # pyright: ignore[reportReturnType]

@@ -1,7 +1,6 @@
 """Export a network as ONNX, torch.export program or safetensors, and verify the logits of the written file."""
 
 import copy
-import importlib
 import json
 import logging
 import os
@@ -10,13 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scenelab.errors import LabError
+from scenelab.extras import ONNX
 from scenelab.io import explain_write_errors, sync_folder, temporary_folder
 from scenelab.models.normalize import Classifier
 from scenelab.runs.network import Stored
@@ -31,6 +31,12 @@ TOLERANCE = 1e-3  # absolute difference of a logit; runtimes add float32 numbers
 BATCH_SIZE = 16
 
 
+def require_packages(format: Format) -> None:
+    """Raise a LabError if a package that writes files of this format is missing."""
+    if format == "onnx":
+        ONNX.require()
+
+
 def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, path: Path) -> dict[str, str | float]:
     """Export a network to `path`; keep the file only if it reproduces the network's logits.
 
@@ -43,6 +49,7 @@ def export(stored: Stored, images: Float[Tensor, "n 3 s s"], format: Format, pat
     Returns:
         Format, path, size in bytes, tolerance, and the values of `compare`.
     """
+    require_packages(format)
     with explain_write_errors(path, "choose another with --out"), temporary_folder(path) as folder:
         temporary = folder / path.name
         try:
@@ -108,8 +115,9 @@ def metadata(stored: Stored) -> dict[str, str]:
 
 def write_onnx(stored: Stored, path: Path) -> Predict:
     """Write normalization and network to an ONNX file, with metadata; return a function that predicts with the file."""
-    onnx, runtime = _require("onnx"), _require("onnxruntime")
-    _require("onnxscript")
+    import onnx
+    import onnxruntime
+
     with _quiet():
         program = torch.onnx.export(
             stored.model,
@@ -131,7 +139,7 @@ def write_onnx(stored: Stored, path: Path) -> Predict:
     onnx.helper.set_model_props(model, metadata(stored))
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.contiguous().numpy()})[0])
 
 
@@ -151,16 +159,17 @@ def write_safetensors(stored: Stored, path: Path) -> Predict:
 
     Tensors that float16 holds without loss, as those of runs with the config `half`, are written in float16.
     """
-    safe = _require("safetensors.torch")
+    from safetensors.torch import load_file, save
+
     network = copy.deepcopy(stored.model.network)
     weights = {name: _shortest(value).contiguous() for name, value in network.state_dict().items()}
     header = {"format": "pt", **metadata(stored)}
     header["input"] = header["input"].replace("not normalized", "then (x - mean) / std")
-    path.write_bytes(safe.save(weights, metadata=header))
+    path.write_bytes(save(weights, metadata=header))
     with torch.no_grad():
         for value in network.state_dict().values():
             value.zero_()
-    network.load_state_dict(safe.load_file(path))
+    network.load_state_dict(load_file(path))
     return Classifier(network, stored.model.normalize).eval()
 
 
@@ -188,13 +197,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _require(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        package = name.partition(".")[0]
-        raise LabError(
-            f"export needs the package {package}; install it with: pip install 'scenelab[export]'"
-        ) from error

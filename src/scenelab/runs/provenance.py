@@ -9,8 +9,6 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from scenelab.errors import printable
 from scenelab.io import read_plain
 from scenelab.runtime import available_cores
@@ -68,6 +66,8 @@ def digest(path: Path) -> str | None:
 
 def environment() -> Environment:
     """Return the environment of this process: command, commit, versions and hardware."""
+    import torch  # here, so that a run folder is read without it
+
     return Environment.model_validate(
         {
             **stamp(),

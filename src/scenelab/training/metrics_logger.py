@@ -6,17 +6,15 @@ metrics.jsonl contains no timings, so two runs with the same config and seed wri
 import errno
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from scenelab.errors import LabError
 from scenelab.io import parse_json, read_plain
-from scenelab.runs.run import Run, event_folder
+from scenelab.runs.events import open_writer
+from scenelab.runs.run import Run
 
 SHAPES = [
     set(keys.split()) for keys in ("step training_loss learning_rate", "epoch split fgsm pgd", "epoch split top1 top5")
@@ -41,7 +39,7 @@ class MetricsLogger:
 
 
 class RunLogger(MetricsLogger):
-    """Logger that appends rows to the files of a run and to TensorBoard events.
+    """Logger that appends rows to the files of a run and, if TensorBoard is installed, to its events.
 
     Args:
         run: the run folder.
@@ -56,12 +54,10 @@ class RunLogger(MetricsLogger):
         self._run = run
         with self._writing():
             rows = _cut(run.metrics, keep_bytes)
-            events = events or run.events
-            _clear_events(events)
             self._file = open(run.metrics, "ab")  # noqa: SIM115
             _end_line(run.timings)
             self._timings = open(run.timings, "ab")  # noqa: SIM115
-            self._writer = SummaryWriter(event_folder(events))
+            self._writer = open_writer(events or run.events)
             for row in rows:
                 self._show(row)
 
@@ -69,12 +65,14 @@ class RunLogger(MetricsLogger):
         """Append a row to metrics.jsonl and add its values to the TensorBoard events."""
         with self._writing():
             self._file.write(json.dumps(row).encode() + b"\n")
+            self._file.flush()  # for those who watch the run
             self._show(row)
 
     def time(self, **row: Any) -> None:
         """Append a row to timings.jsonl."""
         with self._writing():
             self._timings.write(json.dumps(row).encode() + b"\n")
+            self._timings.flush()
 
     def sync(self) -> int:
         """Flush all rows to disk and return the size of metrics.jsonl in bytes."""
@@ -82,7 +80,8 @@ class RunLogger(MetricsLogger):
             for file in (self._file, self._timings):
                 file.flush()
                 os.fsync(file.fileno())
-            self._writer.flush()
+            if self._writer:
+                self._writer.flush()
             # without this check, saving the checkpoint would recreate a removed folder without its metrics
             if not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._run.metrics)):
                 raise FileNotFoundError(errno.ENOENT, "it was replaced while the run was writing to it")
@@ -103,9 +102,12 @@ class RunLogger(MetricsLogger):
         self.sync()
         self._file.close()
         self._timings.close()
-        self._writer.close()
+        if self._writer:
+            self._writer.close()
 
     def _show(self, row: dict[str, Any]) -> None:
+        if self._writer is None:
+            return
         if "training_loss" in row:
             self._writer.add_scalar("data/training_loss", row["training_loss"], row["step"])
             self._writer.add_scalar("data/learning_rate", row["learning_rate"], row["step"])
@@ -133,14 +135,6 @@ def _end_line(path: Path) -> None:
     if path.exists():
         whole = path.read_bytes().rpartition(b"\n")
         os.truncate(path, len(whole[0]) + len(whole[1]))
-
-
-def _clear_events(folder: Path) -> None:
-    """Remove the TensorBoard event files in a folder, and the subfolders that `add_scalars` created."""
-    for path in folder.glob("events.out.tfevents.*"):
-        path.unlink()
-    for path in folder.glob("data_top[15]_accuracy_*"):
-        shutil.rmtree(path)
 
 
 def read_metrics(run: Run) -> list[dict[str, Any]]:

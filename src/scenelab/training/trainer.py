@@ -169,6 +169,7 @@ class Trainer:
 
     def _log_step(self, step: StepStatistics) -> None:
         self.logger.write(step=self.state.step, training_loss=step.loss, learning_rate=step.learning_rate)
+        self.logger.time(step=self.state.step, training_seconds=self.state.run.seconds)
 
     def _require_convergence(self, loss: float) -> None:
         guessing = math.log(max(2, len(self.loader.dataset.categories)))

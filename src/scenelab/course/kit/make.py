@@ -11,6 +11,7 @@ from pathlib import Path
 import scenelab
 from scenelab.course.kit.strip_solutions import cut
 from scenelab.errors import LabError
+from scenelab.extras import GRADING
 from scenelab.io import atomic_write
 from scenelab.runtime import NEUTRAL, python_command
 
@@ -24,12 +25,12 @@ CHECKS = """
 """Modules that the grader's checks need. In the kit they are beside the checks, in one package."""
 PACKAGES = ("scenelab", "scenelab_runner", "scenelab_scenes")
 
-SETUP = """#!/usr/bin/env bash
+SETUP = f"""#!/usr/bin/env bash
 # Gradescope runs this once, when it builds the image that submissions are graded in.
 set -euo pipefail
 apt-get update && apt-get install -y python3 python3-pip python3-venv bubblewrap libseccomp2 util-linux
 python3 -m venv /autograder/venv
-/autograder/venv/bin/pip install /autograder/source/scenelab
+/autograder/venv/bin/pip install /autograder/source/scenelab {" ".join(GRADING.packages)}
 """
 RUN = """#!/usr/bin/env bash
 # Gradescope runs this for each submission; what it writes to /autograder/results is the grade.
