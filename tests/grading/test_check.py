@@ -92,6 +92,8 @@ def test_a_wrong_answer_gets_the_graders_verdicts_and_its_name(checked, change):
     shares = {name: share for name, (_, share, _) in result["verdicts"].items() if name in change.loses and share}
     assert shares == dict(change.earned)
     assert change.says in result["printed"]
+    for name in ("bias=None", "an image that is not square"):  # not where every convolution is wrong
+        assert (f"Known mistake: {name}" in result["printed"]) is (NAMED.get(change.name) == name)
     assert f"Known mistake: {NAMED.get(change.name, '')}" in result["printed"] or change.name not in NAMED
 
 
@@ -232,11 +234,13 @@ def test_every_check_has_three_hints(mistakes):
     assert {len(hints) for hints in mistakes["HINTS"].values()} == {3}
 
 
-def test_every_experiment_runs_on_the_solution(mistakes):
+def test_every_experiment_runs_on_the_solution(mistakes, tmp_path):
     for mistake in mistakes["MISTAKES"]:
+        assert '"' not in mistake.see  # it is printed inside quotes
         assert mistake.where == "remark" or any(re.fullmatch(mistake.where, name) for name in CHECKS), mistake.name
-    code = solution()[CODE].decode() + "".join(f"\n{mistake.see}\n" for mistake in mistakes["MISTAKES"])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    code = "\n".join(["import torch; from student_code import *", *(each.see for each in mistakes["MISTAKES"])])
+    folder = write(tmp_path, solution()) / "code"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

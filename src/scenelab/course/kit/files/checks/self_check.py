@@ -22,6 +22,7 @@ from checks.verdict import SubmissionError, Verdict
 PARTS = {"convolution": "convolution", "attack": "attack", "attention": "attention", "network": "model"}
 PACKAGING = "packaging"
 COLORS = {"passed": "32", "failed": "31", "not run": "33", "bold": "1"}
+BASIC = ("conv_forward", "conv_grad_input", "conv_grad_weight", "conv_grad_bias")
 KIT_NETWORK = "still the kit's SimpleNet"
 NEXT = {
     "CustomConv2DFunction.forward": "write forward in code/student_code.py: first for one image of one channel, stride "
@@ -165,18 +166,16 @@ def _print_failure(reason: str, names: list[str], verdict: Verdict, verdicts: Ve
     print(f"        {reason}")
     for line in verdict.example.splitlines():
         print(f"          {line}")
-    if names[0] in ("conv_no_bias", "conv_rectangle") and verdicts["conv_forward"].status != "passed":
-        return  # not its own mistake
-    for name in names:
-        if _print_mistake(name, reason):
-            break
+    is_basic = all(verdicts[name].status == "passed" for name in BASIC if name in verdicts)
+    own = names if is_basic else [name for name in names if name not in ("conv_no_bias", "conv_rectangle")]
+    any(_print_mistake(name, reason) for name in own)  # the first that is known
 
 
 def _print_mistake(where: str, text: str) -> bool:
     mistake = name_of(where, text)
     if mistake is not None:
         print(f"        {paint('Known mistake:', 'bold')} {mistake.name}. {mistake.why}")
-        print(f"        See it: {mistake.see}")
+        print(f'        See it: python -c "import torch; from student_code import *; {mistake.see}"')
     return mistake is not None
 
 
