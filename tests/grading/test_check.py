@@ -2,12 +2,14 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from mutants import ATTACK_END, ATTENTION_END, CLIP, MUTANTS, mutant, mutate, part, solution, write
 from scenelab.cli import main
@@ -173,15 +175,28 @@ def test_the_grader_says_that_the_original_starter_is_not_filled_in(tmp_path):
 # --- check.py on the command line
 
 
+TORCH_AND_NUMPY = """torch torchgen functorch numpy numpy.libs typing_extensions.py filelock fsspec jinja2 markupsafe
+    mpmath networkx sympy nvidia triton""".split()  # what `pip install torch numpy` installs
+
+
 def run_check(folder, *arguments):
-    command = [sys.executable, "check.py", *arguments]
-    done = subprocess.run(command, cwd=folder / "code", capture_output=True, text=True)
+    """Run check.py of a folder where only torch and numpy are installed: neither scenelab nor torchvision."""
+    packages = folder.parent / "packages"
+    packages.mkdir(exist_ok=True)
+    for name in TORCH_AND_NUMPY:
+        path = Path(torch.__file__).parents[1] / name
+        if path.exists() and not (packages / name).exists():
+            (packages / name).symlink_to(path)
+    command = [sys.executable, "-S", "check.py", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(packages)}
+    done = subprocess.run(command, cwd=folder / "code", capture_output=True, text=True, env=environment)
     assert done.stderr == "" or "usage" in done.stderr, done.stderr
     return done.returncode, done.stdout
 
 
-def test_check_passes_a_whole_submission(tmp_path):
-    make_kit(tmp_path / "hw", year=2019, solution=True)
+@pytest.mark.parametrize("year", YEARS)
+def test_check_passes_a_whole_submission_with_torch_and_numpy_alone(tmp_path, year):
+    make_kit(tmp_path / "hw", year=year, solution=True)
     write(tmp_path / "hw", {"writeup/report.pdf": b"%PDF-1.7\n", "results/curves.png": b"x"})
     status, printed = run_check(tmp_path / "hw")
     assert (status, "FAIL" in printed, "\033[" in printed) == (0, False, False)
