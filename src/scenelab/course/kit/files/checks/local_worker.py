@@ -25,7 +25,8 @@ from checks.record import Record, records
 from checks.stand_ins import Missing, Refusal, StandIns, restore_old_names
 from checks.verdict import ReplyTensors, SubmissionError
 
-SECONDS = 20  # per request, as in the grader's rubric
+SECONDS = 20  # of CPU per request, as in the grader's rubric
+MAX_WATCHED = 64  # values of an input up to which `_DeepWatch` is used
 
 
 class _Calls(Record):
@@ -129,13 +130,14 @@ class LocalWorker:
         for set_seed in (random.seed, numpy.random.seed, torch.manual_seed):
             set_seed(seed)
         self._calls.names.clear()
-        begun, is_graded = time.monotonic(), operation in GRADED
+        begun, is_graded = time.process_time(), operation in GRADED
+        is_small = bool(values.get("trace")) and tensors["input"].numel() <= MAX_WATCHED
         try:
-            with self._errors(), self._modes(watch=is_graded, deep=bool(values.get("trace"))):
+            with self._errors(), self._modes(watch=is_graded, deep=is_small):
                 reply = OPERATIONS[operation](self._module, Message(values, tensors))
                 outputs = {name: tensor.detach().cpu().clone() for name, tensor in reply.tensors.items()}
         finally:
-            self.seconds = time.monotonic() - begun
+            self.seconds = time.process_time() - begun
             self.convolutions = list(self._calls.names) if is_graded else []
         if self.seconds > SECONDS:
             raise SubmissionError("time", f"did not end within {SECONDS} seconds")
