@@ -267,19 +267,16 @@ class Anonymous(ast.NodeTransformer):
         return ast.Name("_", node.ctx)
 
     def visit_Attribute(self, node):
-        self.generic_visit(node)
-        return (
-            ast.Name("_", node.ctx)
-            if isinstance(node.value, ast.Name) and node.attr.islower() and "_" in node.attr
-            else node
-        )
+        if isinstance(node.value, ast.Name) and node.value.id in ("self", "ctx"):
+            return ast.Name("_", node.ctx)
+        return self.generic_visit(node)
 
 
 def statements(text):
     """Simple statements of a program as text, without the names of variables; short ones say nothing."""
     tree = Anonymous().visit(ast.parse(text))
     simple = (node for node in ast.walk(tree) if isinstance(node, (ast.Assign, ast.AugAssign, ast.Return, ast.Expr)))
-    return {ast.dump(node) for node in simple if sum(1 for _ in ast.walk(node)) >= 16}
+    return {ast.dump(node) for node in simple if sum(1 for _ in ast.walk(node)) >= 12}
 
 
 @pytest.mark.parametrize("year", YEARS)
