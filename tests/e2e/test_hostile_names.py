@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scenelab.app.errors_gallery import read_gallery
 
 from conftest import make_untrained
 from scenelab import app
 from scenelab.cli import main
+from scenelab.evaluation.mistakes import read_mistakes
 from scenelab.io import read_json
 from scenelab.runs.loading import open_run
 from scenelab.runs.run import Run
@@ -122,6 +122,5 @@ def test_the_predictions_name_the_files_without_loss(run, data):
     assert [data / row["path"] for row in rows] == [data / path for path in dataset.paths]
     assert all((data / row["path"]).is_file() for row in rows)
     assert not any(row["path"].startswith(("=", "-")) for row in rows)
-    gallery = read_gallery(run, dataset)
-    assert gallery.is_evaluated
-    assert len(gallery.confident) == sum(row["label"] != row["guess1"] for row in rows)
+    mistakes = read_mistakes(run, dataset)
+    assert [str(guess) for guess in mistakes["guesses"]] == [row["guess1"] for row in rows]

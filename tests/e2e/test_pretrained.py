@@ -83,6 +83,15 @@ def test_a_missing_network_is_named(shipped, monkeypatch, tmp_path, capsys):
     assert "run folder miniplces does not exist" in capsys.readouterr().err
 
 
+def test_what_stands_first_is_a_network_unless_it_has_the_suffix_of_an_image(shipped, tmp_path, capsys):
+    shutil.copy(KEPT_RUN / "model_best.pth.tar", tmp_path / "weights.v2")
+    assert main.run(["predict", "weights.v2", "photo.jpg"]) == 0
+    assert main.run(["predict", "run-0.5", "photo.jpg"]) == 1
+    assert "run folder run-0.5 does not exist" in capsys.readouterr().err
+    assert main.run(["predict", "no.JPEG"]) == 1
+    assert "no.JPEG" in capsys.readouterr().err
+
+
 def test_half_precision_is_kept_and_costs_no_digit(tmp_path):
     stored = read_classifier(KEPT_RUN / "model_best.pth.tar")
     images = torch.rand(2, 3, stored.size, stored.size)

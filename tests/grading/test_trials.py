@@ -27,7 +27,9 @@ from styles import CODE, ORIGINAL, changed, lost
 
 PACKAGES = [Path(package.__file__).parent for package in (scenelab, scenelab_runner)]
 GRADING = "scenelab/course/grading"
-STARTERS = {f"scenelab/{name}.py" for name in ("runtime", "runs/provenance", "studies/worker", "course/submission")}
+STARTERS = {
+    f"scenelab/{name}.py" for name in ("runtime", "runs/provenance", "studies/worker", "course/submission", "cli/train")
+}
 STARTERS |= {"scenelab/course/kit/make.py"}
 STARTERS |= {f"{GRADING}/{name}.py" for name in ("sandbox", "bubblewrap", "processes", "similarity")}
 
@@ -58,11 +60,11 @@ def test_every_file_that_starts_a_process_is_known():
 
 
 def test_python_is_started_with_safe_path():
-    """`runtime.python_command` adds -P; only a student's own test run has none; demo and doctor print the path."""
+    """`runtime.python_command` adds -P; only a student's own test run has none; demo and extras print the path."""
     assert files_with({"executable"}) == {
         "scenelab/runtime.py",
         "scenelab/cli/demo.py",
-        "scenelab/cli/doctor.py",
+        "scenelab/extras.py",
         "scenelab/course/submission.py",
         f"{GRADING}/bubblewrap.py",
     }

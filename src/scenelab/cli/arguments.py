@@ -22,7 +22,7 @@ Network = Annotated[
     arg(
         metavar="[RUN]",
         help="run folder, or the name of a network that ships.",
-        help_behavior_hint="(default: miniplaces)",
+        help_behavior_hint="(default: miniplaces, if it is installed)",
     ),
 ]
 RunFolder = Annotated[Positional[Path], arg(metavar="RUN", help="run folder.")]

@@ -10,9 +10,6 @@ from scenelab.cli.images import report_broken, report_skipped, select_readable
 from scenelab.cli.output import print_json, print_table
 from scenelab.terminal import say
 
-NETWORK_SUFFIXES = ("", ".tar", ".pth", ".pt", ".ckpt", ".bin", ".safetensors")
-"""Suffixes of checkpoint files, and of run folders and networks that ship."""
-
 if TYPE_CHECKING:
     from scenelab.evaluation.evaluate import EvaluationResult
 
@@ -70,19 +67,20 @@ def predict(
 
     Exits with status 1 if a file cannot be read; the others are predicted.
 
-    Example: scenelab predict holiday.jpg
+    Example: scenelab predict runs/starter holiday.jpg
 
     Args:
         paths: JPEG, PNG, WebP or GIF files of any size; before them, a run folder, a checkpoint file or the name of a
-            network that ships (default: miniplaces).
+            network that ships (default: miniplaces, if it is installed).
     """
+    from scenelab.data.image_files import OTHER_SUFFIXES, SUFFIXES
     from scenelab.errors import LabError
     from scenelab.evaluation.predict import predict_files
     from scenelab.runs.network import read_classifier
     from scenelab.runs.pretrained import find_run
 
-    has_network = bool(paths) and (paths[0].is_dir() or paths[0].suffix in NETWORK_SUFFIXES)
-    network, images = (paths[0], paths[1:]) if has_network else (None, paths)
+    is_image = not paths or (not paths[0].is_dir() and paths[0].suffix.lower() in SUFFIXES | OTHER_SUFFIXES)
+    network, images = (None, paths) if is_image else (paths[0], paths[1:])
     if not images:
         raise LabError("images is empty; give at least one file")
     if network and network.is_file():

@@ -14,7 +14,7 @@ from tyro.conf import Positional, Suppress, arg
 from scenelab.cli.arguments import Flag, Json, RunFolder, TrainingData
 from scenelab.cli.output import print_json, print_table
 from scenelab.progress import format_duration
-from scenelab.runtime import python_command
+from scenelab.runtime import NEUTRAL, python_command
 from scenelab.terminal import say
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ def _watched(out: Path, watch: bool) -> Iterator[None]:
         yield
         return
     out.mkdir(parents=True, exist_ok=True)
-    process = subprocess.Popen(python_command(["-m", "scenelab", "app", str(out), "--port", "0"]))
+    command = python_command(["-m", "scenelab", "app", str(out.absolute()), "--port", "0"])
+    process = subprocess.Popen(command, cwd=NEUTRAL)
     try:
         yield
     finally:

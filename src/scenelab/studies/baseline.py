@@ -95,7 +95,7 @@ def _row(run: Run, network: str, warmup: int, teams: tuple[str, ...], guessing: 
     metrics = read_metrics(run)
     # The published programs count steps from 0.
     loss = [(row["step"] - 1, row["training_loss"]) for row in metrics if "training_loss" in row]
-    others = {team: published()[team] for team in teams}
+    others = {team: values for team, values in published().items() if team in teams}
     curves = {team: [(step, value) for step, value in values["loss"]] for team, values in others.items()}
     return BaselineRow(
         name=run.folder.name,
