@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -136,9 +137,18 @@ class _Generator(metaclass=_GeneratorType):
     """Stand-in for torch.Generator that accepts any device and creates a CPU generator."""
 
 
-def emulate() -> None:
-    """Replace torch's CUDA functions and classes by CPU stand-ins; `OnCpu` handles tensor methods and devices."""
+for _each in (_Stream, _Parallel, _Autocast, _Generator):
+    _each.__name__ = _each.__qualname__ = _each.__name__[1:]  # students read it in messages
+
+
+def emulate() -> Callable[[], None]:
+    """Replace torch's CUDA functions and classes by CPU stand-ins, and return a function that undoes it.
+
+    `OnCpu` handles tensor methods and devices.
+    """
     cuda = torch.cuda
+    changed = (torch, cuda, cuda.random, torch.amp, cuda.amp, nn, nn.parallel, torch.random)
+    before = [(module, dict(vars(module))) for module in changed]
     for name, value in RETURNS.items():
         setattr(cuda, name, lambda *_a, _value=value, **_k: _value)
     cuda.get_rng_state = lambda *_a, **_k: torch.get_rng_state()
@@ -160,3 +170,9 @@ def emulate() -> None:
     for name in ("set_default_device", "set_default_tensor_type"):
         change = getattr(torch, name)
         setattr(torch, name, lambda value, _change=change: _change(_on_cpu(value)))
+
+    def undo() -> None:
+        for module, values in before:
+            vars(module).update(values)
+
+    return undo

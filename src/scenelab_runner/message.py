@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import linecache
+import re
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,9 @@ from typing import Any
 from torch import Tensor
 
 MAX_TEXT = 2000  # characters of an error message
+LOCAL = re.compile(r"[\w.]+\.<locals>\.")  # in front of the name of a function in a function
+
+RAISES = re.compile(r"\b(raise|assert)\b|\b(exit|quit)\(")
 
 
 @dataclass
@@ -21,7 +26,10 @@ class Message:
 
 
 def describe(error: BaseException, root: str) -> dict[str, Any]:
-    """Return an exception as JSON values: type, text, and the innermost file, line and code below `root`."""
+    """Return an exception as JSON values: type, text, and the innermost file, line and code below `root`.
+
+    `deliberate` is True if code that mentions CUDA raised it on purpose, perhaps because there is no GPU.
+    """
     frames = [each for each in traceback.extract_tb(error.__traceback__) if root and each.filename.startswith(root)]
     file, line, code = None, None, None
     if isinstance(error, SyntaxError):
@@ -30,7 +38,13 @@ def describe(error: BaseException, root: str) -> dict[str, Any]:
     elif frames:
         file, line, code = Path(frames[-1].filename).name, frames[-1].lineno, (frames[-1].line or "")[:200]
     try:
-        text = str(error)[:MAX_TEXT]
+        text = LOCAL.sub("", str(error)[:MAX_TEXT])
     except BaseException as other:  # __str__ may be the student's
         text = f"(its text cannot be had: __str__ raised {type(other).__name__})"
-    return {"type": type(error).__name__, "text": text, "file": file, "line": line, "code": code}
+    deliberate = bool(code and RAISES.search(code)) and any(_mentions_cuda(each.filename) for each in frames)
+    values = {"type": type(error).__name__, "text": text, "deliberate": deliberate}
+    return {**values, "file": file, "line": line, "code": code}
+
+
+def _mentions_cuda(file: str) -> bool:
+    return any("cuda" in line for line in linecache.getlines(file))

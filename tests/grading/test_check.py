@@ -20,7 +20,7 @@ from scenelab.course.grading.sandbox import best
 from scenelab.course.kit import files, make_kit
 from scenelab.course.kit.make import check_files
 from scenelab.course.kit.strip_solutions import YEARS
-from styles import HONEST
+from styles import GPU, HONEST
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "check_submissions.py"
 STARTER = (PROGRAM.parent / "original_starter.txt").read_bytes()
@@ -101,7 +101,9 @@ def test_a_wrong_answer_gets_the_graders_verdicts_and_its_name(checked, change):
 
 @pytest.fixture(scope="module")
 def styles(tmp_path_factory):
-    submissions = {f"s{number}": handed for number, handed in enumerate(HONEST.values()) if CODE in handed}
+    submissions = {
+        f"s{number}": handed for number, handed in enumerate([*HONEST.values(), *GPU.values()]) if CODE in handed
+    }
     return run_program(tmp_path_factory.mktemp("styles"), submissions, {})
 
 
@@ -136,7 +138,7 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize("year", YEARS)
 def test_the_solution_passes_and_no_mistake_is_named(whole, year):
     assert lost(whole[f"solution-{year}"]) == set()
-    assert set(whole[f"solution-{year}"]["verdicts"]) == set(read_rubric().checks)
+    assert set(whole[f"solution-{year}"]["verdicts"]) == set(read_rubric(year=year).checks)
     printed = whole[f"solution-{year}"]["printed"]
     assert ("Known mistake" in printed, printed.count("note")) == (False, 1)  # the number of parameters
 
@@ -144,7 +146,8 @@ def test_the_solution_passes_and_no_mistake_is_named(whole, year):
 @pytest.mark.parametrize("name", [*(f"kit-{year}" for year in YEARS), "original"])
 def test_each_part_that_is_not_filled_in_is_told_once(whole, name):
     printed = whole[name]["printed"]
-    assert printed.count("Not filled in yet:") == printed.count(" Next: ") == (3 if name == "original" else 4)
+    count = {"original": 3, "kit-2019": 4, "kit-2022": 5}[name]
+    assert printed.count("Not filled in yet:") == printed.count(" Next: ") == count
     assert not re.search("Error|FAIL|  ok ", printed), printed
 
 
@@ -241,7 +244,7 @@ def mistakes():
 
 
 def test_every_check_has_three_hints(mistakes):
-    assert set(mistakes["HINTS"]) == set(read_rubric().checks)
+    assert set(mistakes["HINTS"]) == set(read_rubric(year=2022).checks)
     assert {len(hints) for hints in mistakes["HINTS"].values()} == {3}
 
 

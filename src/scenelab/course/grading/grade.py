@@ -110,7 +110,7 @@ def _run_all(result: Result, context: CheckContext, worker: Worker, update: Call
     except RuntimeError as error:
         result.faults.append(str(error))
         result.problem = "the grader could not start its process; this is not your fault"
-    failed: dict[str, str] = {}
+    failed: set[str] = set()
     stored = time.monotonic()
     context.remarks = list(result.remarks)
     for outcome in result.outcomes:
@@ -120,7 +120,7 @@ def _run_all(result: Result, context: CheckContext, worker: Worker, update: Call
         elif outcome.status == "not run":
             _run_one(outcome, context, worker, failed, result)
         elif outcome.status != "passed" and not outcome.known:  # resumed from an interrupted run
-            failed[outcome.name] = outcome.reason
+            failed.add(outcome.name)
         result.marks = list(worker.flags)
         result.gpu, result.remarks = worker.gpu_places[:5], list(context.remarks)
         if worker.missing:
@@ -130,7 +130,7 @@ def _run_all(result: Result, context: CheckContext, worker: Worker, update: Call
             stored = time.monotonic()
 
 
-def _run_one(outcome: Outcome, context: CheckContext, worker: Worker, failed: dict[str, str], result: Result) -> None:
+def _run_one(outcome: Outcome, context: CheckContext, worker: Worker, failed: set[str], result: Result) -> None:
     try:
         verdict = judge(CHECKS[outcome.name], context, failed)
         outcome.status, outcome.earned = verdict.status, round(verdict.share * outcome.points, DIGITS)
@@ -138,9 +138,8 @@ def _run_one(outcome: Outcome, context: CheckContext, worker: Worker, failed: di
     except Exception as error:  # an error of the grader must not affect the other checks
         if worker.cancelled:
             raise CancelledError from error
-        outcome.reason = failed[outcome.name] = (
-            "the grader itself failed here; this is not your fault, please tell your instructor"
-        )
+        failed.add(outcome.name)
+        outcome.reason = "the grader itself failed here; this is not your fault, please tell your instructor"
         result.faults.append(f"{outcome.name}: {type(error).__name__}: {error}"[:400])
 
 

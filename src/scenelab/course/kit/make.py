@@ -19,8 +19,9 @@ CODE = ("student_code.py", "main.py", "test_conv.py", "check.py", "miniplaces.py
 ROOT = ("README.md", "download_dataset.sh", "notebooks/show_steps.py")
 NOTEBOOKS = ("1_convolution", "2_attention", "3_attack")
 CHECKS = """
-    scenelab/course/submission scenelab/course/unfilled scenelab_runner/gpu scenelab_runner/message
-    scenelab_runner/networks scenelab_runner/operations scenelab_runner/record scenelab_runner/stand_ins
+    scenelab/course/submission scenelab/course/unfilled scenelab/course/years scenelab_runner/gpu
+    scenelab_runner/message scenelab_runner/networks scenelab_runner/operations scenelab_runner/record
+    scenelab_runner/stand_ins
 """.split()
 """Modules that the grader's checks need. In the kit they are beside the checks, in one package."""
 PACKAGES = ("scenelab", "scenelab_runner", "scenelab_scenes")

@@ -153,19 +153,34 @@ SIZES = {
 }
 for name, (text, sizes) in SIZES.items():
     _register(name, f"{text}: values and all three gradients.", sizes, (None, *ARGUMENTS))
-NO_BIAS = "The bias may be None, forward and backward; networks with batch normalization need that."
-_register("conv_no_bias", NO_BIAS, (cases.SQUARE[0], cases.PADDED), (None, "input", "weight"), bias=False)
+
+
+@check("convolution", needs=NEEDS)
+def conv_no_bias(context: CheckContext) -> None:
+    """The bias may be None, forward and backward; networks with batch normalization need that."""
+    for case in (cases.SQUARE[0], cases.PADDED, cases.COMBINED):
+        try:
+            for of in (None, "input", "weight"):
+                _require_values(context, case, of, bias=False)
+        except (CheckFailed, SubmissionError):
+            if case != cases.COMBINED or _is_right_alone(context, draw_case(case, context.generator())):
+                raise
 
 
 @check("convolution", needs=NEEDS)
 def conv_dtype(context: CheckContext) -> None:
     """The output has the dtype of the input: float32 stays float32, float64 stays float64."""
     generator = context.generator()
-    for dtype in (torch.float32, torch.float64):
-        drawn = draw_case(cases.PADDED, generator, dtype=dtype)
-        output = base.floats(_ask_sometimes_watched(context, drawn, None), "output", "the output")
+    for bias, dtype in ((True, torch.float32), (True, torch.float64), (False, torch.float64), (False, torch.float32)):
+        drawn = draw_case(cases.PADDED, generator, bias=bias, dtype=dtype)
+        try:
+            output = base.floats(_ask_sometimes_watched(context, drawn, None), "output", "the output")
+        except SubmissionError:
+            if not bias and dtype == torch.float64:
+                return  # conv_no_bias reports it
+            raise
         if output.dtype != dtype:
-            raise CheckFailed(f"the output is {output.dtype} for an input of {dtype}")
+            raise CheckFailed(f"the output is {output.dtype} for an input of {dtype}" + ", bias None" * (not bias))
         _require_convolution(drawn, output)
 
 
@@ -193,13 +208,18 @@ def conv_leaves_input(context: CheckContext) -> None:
 def conv_inplace_relu(context: CheckContext) -> None:
     """CustomConv2d works when nn.ReLU(inplace=True) follows it, as in SimpleNet: its output must not be a view."""
     generator = context.generator()
-    _require_module(context, draw_case(cases.PADDED, generator, dtype=torch.float32))
-    combined = draw_case(cases.COMBINED, generator, bias=False, dtype=torch.float32)
-    if _is_right_alone(context, combined):  # otherwise other checks report it
+    for case, bias, dtype in cases.COMBINATIONS:
+        drawn, is_plain = draw_case(case, generator, bias=bias, dtype=dtype), (case, bias) == (cases.PADDED, True)
+        where = "" if is_plain else f"; this is with bias {'given' if bias else None}, {case}, {dtype}"
         try:
-            _require_module(context, combined)
-        except SubmissionError as error:
-            error.text += f"; this is with bias None, {combined.case}"
+            _require_module(context, drawn)
+        except (CheckFailed, SubmissionError) as error:
+            if not is_plain and not _is_right_alone(context, drawn):
+                continue  # other checks report it
+            if isinstance(error, CheckFailed):
+                error.reason += where
+            else:
+                error.text += where
             raise
 
 

@@ -46,6 +46,12 @@ UNEVEN = (Case(1, 1, 1, 2, 2, 0, 3, 3), Case(2, 3, 4, 3, 2, 0, 8, 8), Case(1, 2,
 UNEVEN += (Case(2, 2, 2, 5, 4, 2, 11, 11),)
 POINT = (Case(1, 1, 1, 1, 1, 0, 2, 2), Case(2, 4, 3, 1, 1, 0, 5, 5), Case(2, 3, 2, 1, 2, 0, 5, 5))
 POINT += (Case(1, 2, 3, 1, 1, 1, 4, 4),)
+COMBINATIONS = [
+    (case, bias, torch.float32 if bias == (case.stride == 1) else torch.float64)
+    for case in (PADDED, PADDED._replace(width=4), PADDED._replace(stride=2), COMBINED)
+    for bias in (True, False)
+]
+"""Bias × stride × H≠W; bias × H≠W and stride × H≠W come with both dtypes. The first is the plainest."""
 
 
 @dataclass
@@ -58,7 +64,7 @@ class Drawn:
     def leaves(self) -> dict[str, Tensor]:
         """Return input, weight and bias as float64 leaves that require gradients."""
         names = ("input", "weight", "bias")
-        return {name: self.sent[name].double().requires_grad_(True) for name in names if name in self.sent}
+        return {name: self.sent[name].double().detach().requires_grad_(True) for name in names if name in self.sent}
 
     def expected(self, of: str | None = None) -> Tensor:
         """Return PyTorch's output in float64, or the gradient with respect to the argument `of`."""

@@ -30,25 +30,25 @@ def in_order(names: Iterable[str]) -> list[str]:
     return list(ordered)
 
 
-def judge(check: Check, context: CheckContext, failed: dict[str, str]) -> Verdict:
+def judge(check: Check, context: CheckContext, failed: set[str]) -> Verdict:
     """Run a check unless its function is not filled in or a check that it needs did not pass; return the verdict.
 
     Args:
         check: the check.
         context: its input; `name` is set.
-        failed: reasons by name of earlier checks that did not pass. A check that does not pass is added, unless the
-            rest of the code could be judged in spite of its mistake.
+        failed: names of earlier checks that did not pass. A check that does not pass is added, unless the rest of the
+            code could be judged in spite of its mistake.
     """
     context.name = check.name
     needed = next((name for name in check.needs if name in failed), None)
     if (function := FUNCTIONS.get(check.group)) in context.unfilled:
         verdict = Verdict("failed", reason=f"{function} is not filled in yet")
     elif needed is not None:
-        verdict = Verdict(reason=f"skipped, because {needed} did not pass: {failed[needed]}"[:400])
+        verdict = Verdict(reason=f"skipped, because {needed} did not pass")
     else:
         verdict = _run(check, context)
     if verdict.status != "passed" and not verdict.known:
-        failed[check.name] = verdict.reason
+        failed.add(check.name)
     return verdict
 
 

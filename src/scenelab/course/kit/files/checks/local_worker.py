@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
@@ -81,8 +82,14 @@ class LocalWorker:
         self.convolutions: list[str] = []
         self.gpu_places: list[str] = []
         self._calls, self._emulates_gpu = _Calls(self.root), False
+        self._undo: Callable[[], None] = lambda: None
         self._module: ModuleType | None = None
         records[:] = [self._calls]
+
+    @property
+    def defined(self) -> set[str]:
+        """Names that the student's file defines or imports."""
+        return set(vars(self._module)) if self._module else set()
 
     def flag(self, text: str) -> None:
         """Ignore a flag, which is for people who grade."""
@@ -109,12 +116,25 @@ class LocalWorker:
         except SubmissionError as error:
             if self._emulates_gpu or not error.wants_gpu:
                 raise
+            self._undo, self._emulates_gpu = gpu.emulate(), True
+            try:
+                if work != self._load:
+                    self._load()
+                result = work(*arguments)
+            except SubmissionError as second:
+                if second.wants_gpu and work != self._load:  # the missing GPU was not the cause
+                    self.close()
+                    self._load()
+                    raise error from None
+                self.gpu_places.append(error.place or error.text)
+                raise
             self.gpu_places.append(error.place or error.text)
-            self._emulates_gpu = True
-            gpu.emulate()
-            if work != self._load:
-                self._load()
-            return work(*arguments)
+            return result
+
+    def close(self) -> None:
+        """Stop the emulation of a GPU."""
+        self._undo()
+        self._emulates_gpu = False
 
     def _load(self) -> None:
         spec = importlib.util.spec_from_file_location("student_code", self.path)

@@ -262,6 +262,11 @@ HINTS: dict[str, tuple[str, ...]] = {
         "Does the last layer have num_classes outputs?",
         "Average pooling to 1×1 in front of the linear layer makes it the same for every size.",
     ),
+    "vit_trains": (
+        "Which shape have the patches, and which one do the blocks take?",
+        "Print the shapes after the patches, the blocks and the classifier for two images.",
+        "N×C×h×w becomes N×h·w×C: one word per patch; the mean over the words goes to the classifier.",
+    ),
     "model_small": (
         "How many bytes has a parameter, and which layer has most of them?",
         "Print p.numel() of each parameter.",

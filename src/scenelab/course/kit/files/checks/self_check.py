@@ -17,7 +17,8 @@ from checks.mistakes import HINTS, name_of
 from checks.running import in_order, judge
 from checks.submission import check as check_submission
 from checks.unfilled import unfilled_in
-from checks.verdict import SubmissionError, Verdict
+from checks.verdict import SubmissionError, Verdict, cause_of
+from checks.years import year_of
 
 PARTS = {"convolution": "convolution", "attack": "attack", "attention": "attention", "network": "model"}
 PACKAGING = "packaging"
@@ -30,6 +31,8 @@ NEXT = {
     "CustomConv2DFunction.backward": "write backward in code/student_code.py: first for the bias, then for the weight",
     "PGDAttack.perturb": "write perturb in code/student_code.py: first one step, then num_steps, then the clip",
     "GradAttention.explain": "write explain in code/student_code.py: first the label, then the gradient, then the map",
+    "SimpleViT.__init__": "make the blocks, the norm and the classifier, as the comment there says",
+    "SimpleViT.forward": "write forward of SimpleViT in code/student_code.py, as the comment there says",
     KIT_NETWORK: "design a better network in code/student_code.py and name it default_model",
 }
 Verdicts = dict[str, Verdict]
@@ -51,10 +54,21 @@ class Checker:
         except OSError as error:
             self.problem = f"{path} cannot be read: {error.strerror}; give --file"
 
+    @property
+    def parts(self) -> list[str]:
+        """Parts of the assignment in the handout whose names the file has; since 2024 there are no attention maps."""
+        return [name for name in PARTS if name != "attention" or year_of(self.worker.defined) < 2024]
+
+    def names(self, part: str) -> list[str]:
+        """Return the names of the checks of a part, each after those that it needs."""
+        has_vit = part == "network" and "default_vit_model" in self.worker.defined
+        groups = {PARTS[part], "vit"} if has_vit else {PARTS[part]}
+        return in_order(name for name, check in CHECKS.items() if check.group in groups)
+
     def run(self, part: str) -> Iterator[tuple[Check, Verdict]]:
         """Yield the checks of a part with their verdicts, which are those of the grader."""
-        failed: dict[str, str] = {}
-        for name in in_order(name for name, check in CHECKS.items() if check.group == PARTS[part]):
+        failed: set[str] = set()
+        for name in self.names(part):
             if self.problem:
                 yield CHECKS[name], Verdict(reason=self.problem)
             else:
@@ -82,7 +96,11 @@ def check(part: str = "", *, hint: int = 0, file: str | Path = "student_code.py"
         file: path of the student's file.
     """
     with restored():
-        return _check([part] if part else [*PARTS, PACKAGING], hint, Checker(Path(file)))
+        checker = Checker(Path(file))
+        try:
+            return _check([part] if part else [*checker.parts, PACKAGING], hint, checker)
+        finally:
+            checker.worker.close()
 
 
 def _check(parts: list[str], hint: int, checker: Checker) -> bool:
@@ -122,7 +140,7 @@ def restored() -> Iterator[None]:
 def run_part(checker: Checker, part: str) -> Verdicts:
     """Return the verdicts of a part, with a progress bar on a terminal."""
     verdicts: Verdicts = {}
-    count = sum(each.group == PARTS[part] for each in CHECKS.values())
+    count = len(checker.names(part))
     for each, verdict in checker.run(part):
         verdicts[each.name] = verdict
         if sys.stderr.isatty():
@@ -136,35 +154,36 @@ def run_part(checker: Checker, part: str) -> Verdicts:
 def print_part(part: str, verdicts: Verdicts, remarks: list[str], hint: int = 0) -> None:
     """Print the verdicts of a part, each cause once, then remarks and a hint."""
     print(paint(part.capitalize(), "bold"))
-    by_reason: dict[str, list[str]] = {}  # a cause is told once
+    by_cause: dict[str, list[str]] = {}
     for name, verdict in verdicts.items():
         if verdict.status == "passed":
             print(f"  {paint('ok', 'passed')}    {name}: {CHECKS[name].text}")
         elif verdict.status == "failed" or not verdict.reason.startswith("skipped"):
-            by_reason.setdefault(verdict.reason, []).append(name)
+            by_cause.setdefault(cause_of(verdict.reason), []).append(name)
     skipped = [name for name, verdict in verdicts.items() if verdict.reason.startswith("skipped")]
-    for reason, names in by_reason.items():
-        _print_failure(reason, names, verdicts[names[0]], verdicts)
+    for names in by_cause.values():
+        _print_failure(names, verdicts)
     if skipped:
         print(f"  {paint('wait', 'not run')}  for that: {', '.join(skipped)}")
     for remark in remarks:
         print(f"  {paint('note', 'not run')}  {remark}")
         _print_mistake("remark", remark)
-    if by_reason:
-        _print_hint(part, next(iter(by_reason.values()))[0], hint)
+    if by_cause:
+        _print_hint(part, next(iter(by_cause.values()))[0], hint)
     print()
 
 
-def _print_failure(reason: str, names: list[str], verdict: Verdict, verdicts: Verdicts) -> None:
+def _print_failure(names: list[str], verdicts: Verdicts) -> None:
+    reason = verdicts[names[0]].reason
     unfilled = next((text for text in NEXT if text in reason), None)
-    if unfilled is not None and (reason.endswith("not filled in yet") or unfilled == KIT_NETWORK):
+    if unfilled is not None and ("not filled in yet" in reason or unfilled == KIT_NETWORK):
         what = unfilled if unfilled != KIT_NETWORK else f"the network is {KIT_NETWORK}"
         print(f"  {paint('to do', 'not run')} Not filled in yet: {what}. Next: {NEXT[unfilled]}.")
         return
     text = f": {CHECKS[names[0]].text}" if len(names) == 1 else ""
     print(f"  {paint('FAIL', 'failed')}  {', '.join(names)}{text}")
     print(f"        {reason}")
-    for line in verdict.example.splitlines():
+    for line in verdicts[names[0]].example.splitlines():
         print(f"          {line}")
     is_basic = all(verdicts[name].status == "passed" for name in BASIC if name in verdicts)
     own = names if is_basic else [name for name in names if name not in ("conv_no_bias", "conv_rectangle")]
