@@ -1,9 +1,13 @@
 """Wrong answers: the kit's solution with one thing changed, and the checks that each has to lose, no more and no fewer."""
 
+import ast
+import re
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+import scenelab_runner
+from scenelab.course.grading import checks
 from scenelab.course.grading.rubric import read_rubric
 from scenelab.course.kit import files
 from scenelab.course.submission import write_zip
@@ -233,6 +237,18 @@ def mutate(*changes: Mutant) -> dict[str, bytes]:
             assert text.count(old) == 1, (change.name, old, text.count(old))
             text = text.replace(old, new)
     return {**handed, "code/student_code.py": text.encode()}
+
+
+def inner_names() -> re.Pattern[str]:
+    """Names of the grader's inside that no student should read: of its modules, classes and functions."""
+    folders = [Path(scenelab_runner.__file__).parent, Path(checks.__file__).parent]
+    names = {"scenelab_runner", "<locals>"}
+    for path in (path for folder in folders for path in folder.rglob("*.py")):
+        nodes = ast.walk(ast.parse(path.read_text()))
+        names |= {node.name for node in nodes if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    odd = {name.lstrip("_") for name in names if re.search("_|[A-Z]", name) and not name.startswith("__")}
+    words = "|".join(map(re.escape, odd - set(checks.CHECKS) - {"custom_conv2d", "Generator", "get_device"}))
+    return re.compile(rf"(?<!\w)_?({words})(?!\w)")
 
 
 def write(folder: Path, handed: dict[str, bytes]) -> Path:

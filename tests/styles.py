@@ -33,6 +33,7 @@ FORWARD = between("        kernel = weight.shape[-1]\n", "\n    @staticmethod\n 
 BACKWARD = between("        windows, weight = ctx.saved_tensors\n", "\n\ncustom_conv2d")
 PGD = between("        original = input.detach()\n", "\n\ndefault_attack")
 ATTENTION = between("        images = input.detach().clone()", "\n\ndefault_attention")
+GRADIENTS = "        gradients = grad_output.flatten(2)"
 ORIGINAL = "        original = input.detach()\n"
 INIT = "conv_op=nn.Conv2d, num_classes=100)"
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
 
 NAME = "emulated GPU"
@@ -65,6 +66,8 @@ class OnCpu(TorchFunctionMode):
     """Torch function mode that computes on the CPU and reports to the submission that tensors are on "cuda:0"."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.device:
+            return func(*args, **(kwargs or {}))
         kwargs = {name: _on_cpu(value) for name, value in (kwargs or {}).items()}
         kwargs.pop("pin_memory", None)
         if func == DEVICE and "/torch/" not in sys._getframe(1).f_code.co_filename:
@@ -149,6 +152,13 @@ def emulate() -> Callable[[], None]:
     cuda = torch.cuda
     changed = (torch, cuda, cuda.random, torch.amp, cuda.amp, nn, nn.parallel, torch.random)
     before = [(module, dict(vars(module))) for module in changed]
+    apply = BackwardCFunction.apply
+
+    def apply_with_gpu(self: Any, *args: Any) -> Any:
+        with OnCpu():  # autograd leaves the mode before it calls backward functions
+            return apply(self, *args)
+
+    BackwardCFunction.apply = apply_with_gpu
     for name, value in RETURNS.items():
         setattr(cuda, name, lambda *_a, _value=value, **_k: _value)
     cuda.get_rng_state = lambda *_a, **_k: torch.get_rng_state()
@@ -172,6 +182,7 @@ def emulate() -> Callable[[], None]:
         setattr(torch, name, lambda value, _change=change: _change(_on_cpu(value)))
 
     def undo() -> None:
+        BackwardCFunction.apply = apply
         for module, values in before:
             vars(module).update(values)
 

@@ -6,12 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from itertools import combinations, product
 from pathlib import Path
 
 import pytest
 import torch
 
-from mutants import ATTACK_END, ATTENTION_END, CLIP, MUTANTS, mutant, mutate, part, solution, write
+from mutants import ATTACK_END, ATTENTION_END, CLIP, MUTANTS, RETURN, inner_names, mutant, mutate, part, solution, write
 from scenelab.cli import main
 from scenelab.course.grading.batch import Batch
 from scenelab.course.grading.checks import CHECKS
@@ -96,7 +97,30 @@ def test_a_wrong_answer_gets_the_graders_verdicts_and_its_name(checked, change):
     assert change.says in result["printed"]
     for name in ("bias=None", "an image that is not square"):  # not where every convolution is wrong
         assert (f"Known mistake: {name}" in result["printed"]) is (NAMED.get(change.name) == name)
+    assert not inner_names().search(result["printed"])
     assert f"Known mistake: {NAMED.get(change.name, '')}" in result["printed"] or change.name not in NAMED
+
+
+CONDITIONS = (
+    ("bias is None", "bias is not None"),
+    ("stride == 1", "stride == 2"),
+    ("height == width", "height != width"),
+    ("weight.dtype == torch.float32", "weight.dtype == torch.float64"),
+)
+VIEW = """        output = output.unflatten(2, (height, width))
+        return output if {} and {} else output.clone()
+"""
+
+
+@pytest.mark.slow
+def test_a_view_that_is_returned_only_under_two_conditions_fails(tmp_path):
+    pairs = [each for two in combinations(CONDITIONS, 2) for each in product(*two)]
+    submissions = {f"v{number}": mutate(mutant("", (RETURN, VIEW.format(*pair)))) for number, pair in enumerate(pairs)}
+    results = run_program(tmp_path, submissions, dict.fromkeys(submissions, "convolution"))
+    passed = [
+        pair for pair, result in zip(pairs, results.values(), strict=True) if "conv_inplace_relu" not in lost(result)
+    ]
+    assert passed == []
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +258,28 @@ def test_check_works_in_a_notebook_and_leaves_its_folder(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Not filled in yet: GradAttention.explain") == 2
+
+
+def test_a_notebook_shows_pictures(tmp_path):
+    make_kit(tmp_path / "hw", year=2019, solution=True)
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'hw' / 'code')!r}); sys.modules['ipykernel'] = sys\n"
+        "import matplotlib; matplotlib.use('Agg'); import matplotlib.pyplot as plt; from check import check\n"
+        "plt.show = lambda: print([axis.get_title() for axis in plt.gcf().axes if axis.get_title()])\n"
+        "for part in ('convolution', 'attack', 'attention'): check(part)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for titles in ("'got', 'difference'", "it should fall", "'your map', 'finite differences'"):
+        assert titles in done.stdout
+
+
+def test_a_file_of_2024_has_no_attention_part(tmp_path):
+    text = solution(2022)[CODE].decode()
+    handed = {CODE: text[: text.index("class GradAttention")].encode()}
+    write(tmp_path / "hw", {name: text.encode() for name, text in files(2022).items()} | handed)
+    _, printed = run_check(tmp_path / "hw")
+    assert ("Attack" in printed, "attention_" in printed, "vit_trains" in printed) == (True, False, True)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import torch
 from checks import CHECKS, Check, CheckContext
 from checks.local_worker import LocalWorker
 from checks.mistakes import HINTS, name_of
+from checks.pictures import draw
 from checks.running import in_order, judge
 from checks.submission import check as check_submission
 from checks.unfilled import unfilled_in
@@ -88,7 +89,9 @@ def paint(text: str, color: str) -> str:
 
 
 def check(part: str = "", *, hint: int = 0, file: str | Path = "student_code.py") -> bool:
-    """Check one part, or all, of a student's file and print the verdicts; return whether all checks passed.
+    """Check one part, or all, of a student's file; print the verdicts, in a notebook with pictures.
+
+    Return whether all checks passed.
 
     Args:
         part: convolution, attack, attention, network or packaging; empty for all.
@@ -115,6 +118,8 @@ def _check(parts: list[str], hint: int, checker: Checker) -> bool:
         verdicts = run_part(checker, name)
         passed.append(all(verdict.status == "passed" for verdict in verdicts.values()))
         print_part(name, verdicts, checker.remarks(), hint)
+        if "ipykernel" in sys.modules:  # a notebook
+            draw(name, checker.context)
         if hint and not passed[-1]:
             break  # one hint at a time
     return all(passed)
