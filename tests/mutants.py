@@ -1,9 +1,13 @@
 """Wrong answers: the kit's solution with one thing changed, and the checks that each has to lose, no more and no fewer."""
 
+import ast
+import re
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+import scenelab_runner
+from scenelab.course.grading import checks
 from scenelab.course.grading.rubric import read_rubric
 from scenelab.course.kit import files
 from scenelab.course.submission import write_zip
@@ -84,6 +88,9 @@ MUTANTS = [
     mutant("no bias forward", ("        if bias is not None:\n" + BIAS, "        output = output + bias[:, None]\n"), loses={"conv_no_bias"}),
     mutant("no bias backward", (" if ctx.has_bias else None", ""), loses={"conv_no_bias"}),
     mutant("view returned", (RETURN, RETURN.replace(".clone()", "")), loses=MODULE, says="view"),
+    mutant("view returned without a bias", (RETURN, "        output = output.unflatten(2, (height, width))\n        return output if bias is None else output.clone()\n"),
+           loses={"conv_inplace_relu"}, says="bias None"),
+    mutant("weight's gradient of one image", (".sum(dim=0).view_as", "[0].view_as"), loses={"conv_grad_weight", *ALL_FOUR} | MODULE, says="one image alone"),
     mutant("always float32", (RETURN, RETURN.replace(".clone()", ".clone().float()")),
            ("        windows, weight = ctx.saved_tensors\n", "        windows, weight = ctx.saved_tensors\n        grad_output = grad_output.to(weight.dtype)\n"),
            loses={"conv_dtype"}),
@@ -128,6 +135,8 @@ MUTANTS = [
     mutant("left in train mode", (ATTACK_END, CLIP + "        model.train()\n        return output\n"), loses={"attack_leaves_model"}, says="another mode"),
     mutant("attacked in train mode", ("        original = input.detach()\n", "        original = input.detach()\n        model.train()\n"),
            (ATTACK_END, CLIP + "        model.eval()\n        return output\n"), loses={"attack_leaves_model"}, says="changes the model"),
+    mutant("a flag that no network takes", ("self.loss_fn(model(output), target)", "self.loss_fn(model(output, attack=False), target)"), loses=ATTACK,
+           says="given those named attack"),
     mutant("images come back as they were", (STEP, "output = output.detach() - 0 * gradient"), loses=ATTACK),
     # attention
     mutant("mean of the channels", (ATTENTION_END, ATTENTION_END.replace("amax", "mean")), loses={"attention_map"}, says="mean of the channels"),
@@ -228,6 +237,18 @@ def mutate(*changes: Mutant) -> dict[str, bytes]:
             assert text.count(old) == 1, (change.name, old, text.count(old))
             text = text.replace(old, new)
     return {**handed, "code/student_code.py": text.encode()}
+
+
+def inner_names() -> re.Pattern[str]:
+    """Names of the grader's inside that no student should read: of its modules, classes and functions."""
+    folders = [Path(scenelab_runner.__file__).parent, Path(checks.__file__).parent]
+    names = {"scenelab_runner", "<locals>"}
+    for path in (path for folder in folders for path in folder.rglob("*.py")):
+        nodes = ast.walk(ast.parse(path.read_text()))
+        names |= {node.name for node in nodes if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    odd = {name.lstrip("_") for name in names if re.search("_|[A-Z]", name) and not name.startswith("__")}
+    words = "|".join(map(re.escape, odd - set(checks.CHECKS) - {"custom_conv2d", "Generator", "get_device"}))
+    return re.compile(rf"(?<!\w)_?({words})(?!\w)")
 
 
 def write(folder: Path, handed: dict[str, bytes]) -> Path:

@@ -33,6 +33,7 @@ FORWARD = between("        kernel = weight.shape[-1]\n", "\n    @staticmethod\n 
 BACKWARD = between("        windows, weight = ctx.saved_tensors\n", "\n\ncustom_conv2d")
 PGD = between("        original = input.detach()\n", "\n\ndefault_attack")
 ATTENTION = between("        images = input.detach().clone()", "\n\ndefault_attention")
+GRADIENTS = "        gradients = grad_output.flatten(2)"
 ORIGINAL = "        original = input.detach()\n"
 INIT = "conv_op=nn.Conv2d, num_classes=100)"
 
@@ -132,6 +133,10 @@ HONEST = {
     ),
     "if there is a GPU": changed((ORIGINAL, PIECES["if there is a GPU"])),
     "notebook": notebook(),
+    "a flag of one's own network": changed(
+        ("def forward(self, x):\n        # [Bonus]", "def forward(self, x, attack=False):\n        # [Bonus]"),
+        ("self.loss_fn(model(output), target)", "self.loss_fn(model(output, attack=False), target)"),
+    ),
 }
 """Each is correct and earns every point, without a penalty."""
 GPU = {
@@ -142,6 +147,10 @@ GPU = {
         (CALL, f"        zero = torch.zeros(1, device='cuda')\n{CALL}        output = zero + output\n")
     ),
     "float tensor": changed((ATTENTION_END, PIECES["GPU tensor"])),
+    "asked for in the convolution": changed(
+        (CALL, PIECES["GPU asked for"] + CALL + "        output = output + zero\n")
+    ),
+    "asked for when imported": changed(top=PIECES["GPU asked for when imported"]),
 }
 """What people with a GPU write; every check passes, with one deduction."""
 

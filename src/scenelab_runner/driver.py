@@ -11,13 +11,10 @@ import os
 import random
 import struct
 import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-MAX_TEXT = 2000  # characters of an error message
-GRADED = ("convolve", "run_module", "train_step")  # operations that must not call PyTorch's own convolution
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38  # linux/prctl.h
 SECCOMP_MODE_FILTER, SIGKILL = 2, 9
 INSTRUCTION = 8  # bytes of a struct sock_filter
@@ -68,10 +65,11 @@ class Session:
         import numpy
         import torch
 
-        from scenelab_runner import loading, operations, tripwire, wire
+        from scenelab_runner import loading, message, operations, tripwire
 
         # bound here, so that changes to sys.modules by the student's code have no effect
-        self._operations, self._load, self._message = operations.OPERATIONS, loading.load_student, wire.Message
+        self._operations, self._graded, self._load = operations.OPERATIONS, operations.GRADED, loading.load_student
+        self._message, self._describe = message.Message, message.describe
         self._tripwire, self._seeds = tripwire, (random.seed, numpy.random.seed, torch.manual_seed)
         self._record, self._counter = record, counter
         self.module: ModuleType | None = None
@@ -88,27 +86,11 @@ class Session:
             else:
                 reply = self._operations[operation](self.module, request)
         except BaseException as error:  # SystemExit too: this is the student's code
-            reply = self._message({"error": _describe(error, self._record.root)})
-        if operation in GRADED:
+            reply = self._message({"error": self._describe(error, self._record.root)})
+        if operation in self._graded:
             self._record.note("returned", request.values["nonce"])
             self._tripwire.probe()
         return reply
-
-
-def _describe(error: BaseException, root: str) -> dict[str, Any]:
-    """Return an exception as JSON values: type, text, and the innermost file, line and code below `root`."""
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if root and each.filename.startswith(root)]
-    file, line, code = None, None, None
-    if isinstance(error, SyntaxError):
-        line = error.lineno if isinstance(error.lineno, int) else None
-        file, code = Path(str(error.filename or "")).name, str(error.text or "")[:200]
-    elif frames:
-        file, line, code = Path(frames[-1].filename).name, frames[-1].lineno, (frames[-1].line or "")[:200]
-    try:
-        text = str(error)[:MAX_TEXT]
-    except BaseException as other:  # __str__ may be the student's
-        text = f"(its text cannot be had: __str__ raised {type(other).__name__})"
-    return {"type": type(error).__name__, "text": text, "file": file, "line": line, "code": code}
 
 
 def find_runner() -> None:
@@ -128,8 +110,9 @@ def main() -> None:
     find_runner()
     import torch
 
+    from scenelab_runner.message import MAX_TEXT, Message
     from scenelab_runner.record import Record
-    from scenelab_runner.wire import Message, WireError, decode, encode
+    from scenelab_runner.wire import WireError, decode, encode
 
     def read(count: int) -> bytes:
         data = requests.read(count)

@@ -1,8 +1,5 @@
 """Loading of a submission: copy it, install the audit hook, and import it with stand-ins for missing packages."""
 
-import ast
-import collections.abc
-import contextlib
 import importlib.abc
 import importlib.util
 import os
@@ -20,17 +17,12 @@ import torch
 
 from scenelab_runner import gpu
 from scenelab_runner.audit import Audit
-from scenelab_runner.record import Record
-from scenelab_runner.wire import Message
+from scenelab_runner.message import Message
+from scenelab_runner.record import Record, records
+from scenelab_runner.stand_ins import Missing, Refusal, StandIns, restore_old_names
 
 LARGE_FILE = 4 << 20  # bytes; larger files are linked to the read-only original
 MAX_COPIED = 32 << 20  # bytes, all copied files together
-OURS = "scenelab"
-SILENT = """
-    wandb tensorboardX loguru mlflow comet_ml visdom IPython neptune clearml ipdb pudb icecream termcolor colorama tqdm
-    rich torchsummary torchinfo livelossplot display get_ipython google
-""".split()  # packages for display and logging: calls of their stand-ins do nothing
-records: list[Record] = []
 _modes: list[gpu.OnCpu] = []
 
 
@@ -55,18 +47,18 @@ def load_student(request: Message, record: Record) -> tuple[ModuleType, Message]
     audit = Audit(record, values["scanned"], str(Path(__file__).parent))
     audit.install()
     _watch_operators(audit)
-    _restore_old_names()
-    stand_ins = _StandIns(folder)
-    sys.meta_path[:] = [_Changed(), *sys.meta_path, stand_ins]
+    restore_old_names()
+    stand_ins = StandIns(folder)
+    sys.meta_path[:] = [Refusal(), _Changed(), *sys.meta_path, stand_ins]
     sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location("student_code", path)
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules["student_code"] = importlib.util.module_from_spec(spec)
     for name in ("display", "get_ipython"):  # as in a notebook
-        setattr(module, name, _Missing(name))
+        setattr(module, name, Missing(name))
     spec.loader.exec_module(module)
-    _Missing.loading = False
+    Missing.loading = False
     return module, Message({"missing": sorted(set(stand_ins.names))[:50]})
 
 
@@ -101,77 +93,8 @@ def _watch_operators(audit: Audit) -> None:
     torch._C._dispatch_library = watched
 
 
-class _Missing:
-    """Stand-in for a missing package, or for an attribute or object of a missing package.
-
-    A call raises ModuleNotFoundError, except for packages in `SILENT` and during the import of the student's file.
-    """
-
-    loading = True  # during the import, a call returns another stand-in, as in writer = SummaryWriter()
-
-    def __init__(self, name: str) -> None:
-        self.__name__ = name
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "__version__":
-            return "0"
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Missing(f"{self.__name__}.{name}")
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if _Missing.loading or self.__name__.partition(".")[0].partition("(")[0] in SILENT:
-            is_decorator = len(args) == 1 and not kwargs and callable(args[0])
-            return args[0] if is_decorator else _Missing(f"{self.__name__}(…)")
-        raise ModuleNotFoundError(
-            f"{self.__name__} was called, which is neither in the submission nor installed where this is graded"
-        )
-
-    def __mro_entries__(self, _bases: Any) -> tuple[()]:
-        return ()
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        return None
-
-    def __iter__(self) -> Any:
-        return iter(())
-
-
-class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Import finder, last in sys.meta_path, that supplies stand-ins for missing packages which student files import.
-
-    An import in a `try` with `except` fails as usual, so that the student's fallback runs.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = str(folder)
-        self.names: list[str] = []
-
-    def find_spec(self, fullname: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
-        frame = sys._getframe(1)
-        while frame is not None and ("importlib" in frame.f_code.co_filename or frame.f_code.co_filename == __file__):
-            frame = frame.f_back
-        if frame is None or not frame.f_code.co_filename.startswith(self.folder):
-            return None
-        nodes = ast.walk(ast.parse(Path(frame.f_code.co_filename).read_bytes()))
-        bodies = [node.body for node in nodes if isinstance(node, ast.Try) and node.handlers]
-        if any(body[0].lineno <= frame.f_lineno <= (body[-1].end_lineno or body[-1].lineno) for body in bodies):
-            return None
-        return ModuleSpec(fullname, self, is_package=True)
-
-    def create_module(self, spec: ModuleSpec) -> Any:
-        self.names.append(spec.name)
-        return _Missing(spec.name)
-
-    def exec_module(self, module: Any) -> None:
-        pass
-
-
 class _Changed(importlib.abc.MetaPathFinder):
-    """Import finder, first in sys.meta_path, that adapts matplotlib and torchvision, and refuses to import scenelab.
+    """Import finder, near the start of sys.meta_path, that adapts matplotlib and torchvision.
 
     `matplotlib.use` has no effect, so that no backend opens a window. torchvision is slow to import, so it is loaded
     only when a part other than `torchvision.utils` is used.
@@ -180,8 +103,6 @@ class _Changed(importlib.abc.MetaPathFinder):
     _load = staticmethod(lambda: None)  # set by `_delay`: loads all of torchvision
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if fullname.partition(".")[0] == OURS:
-            raise ModuleNotFoundError(f"{fullname} is not part of the assignment; write the answer yourself")
         if fullname.startswith("torchvision.") and fullname != "torchvision.utils":
             self._load()
         if fullname not in ("matplotlib", "torchvision"):
@@ -212,19 +133,3 @@ class _Changed(importlib.abc.MetaPathFinder):
 def _without_screen(module: Any, run: Callable[[ModuleType], None]) -> None:
     run(module)
     module.use = lambda *_args, **_kwargs: None
-
-
-def _restore_old_names() -> None:
-    """Restore names of collections, NumPy and Pillow that code from 2019 uses and current versions lack."""
-    names: list[tuple[Any, str, Any]] = [
-        (collections, name, getattr(collections.abc, name)) for name in ("Iterable", "Sequence", "Mapping", "Callable")
-    ]
-    names += [(numpy, kind.__name__, kind) for kind in (float, int, bool, object)]
-    with contextlib.suppress(ImportError):
-        from PIL import Image
-
-        renamed = (("ANTIALIAS", "LANCZOS"), ("LINEAR", "BILINEAR"), ("CUBIC", "BICUBIC"))
-        names += [(Image, old, getattr(Image, new)) for old, new in renamed]
-    for owner, name, value in names:
-        if name not in vars(owner):
-            setattr(owner, name, value)

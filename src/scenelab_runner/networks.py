@@ -1,5 +1,8 @@
 """Networks built from JSON layer lists, and a wrapper that records the inputs of a network and changes to it."""
 
+from __future__ import annotations
+
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,14 +24,15 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-class _Lead(nn.Module):
+class OtherLoss(nn.Module):
     """Loss other than cross-entropy: mean over the batch of logits[label] - logits[(label + 1) % classes]."""
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss."""
         return (scores.gather(1, labels[:, None]) - scores.roll(-1, dims=1).gather(1, labels[:, None])).mean()
 
 
-LOSSES: dict[str, nn.Module] = {"cross_entropy": nn.CrossEntropyLoss(), "lead": _Lead()}
+LOSSES: dict[str, nn.Module] = {"cross_entropy": nn.CrossEntropyLoss(), "lead": OtherLoss()}
 
 
 def build(layers: Sequence[Sequence[Any]], conv_op: Callable[..., nn.Module] = nn.Conv2d) -> nn.Sequential:
@@ -60,24 +64,35 @@ def load(network: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 class WatchedModel:
-    """Wrapper of a network that records the first `MAX_CALLS` inputs, and the autograd graph size of every input."""
+    """Wrapper of a network that records the first `MAX_CALLS` inputs, and the autograd graph size of every input.
 
-    def __init__(self, layers: Sequence[Sequence[Any]], weights: dict[str, Tensor], *, training: bool) -> None:
+    It ignores further arguments of a call if one of `takers`, `forward` of the student's own networks, takes them.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Sequence[Any]],
+        weights: dict[str, Tensor],
+        *,
+        training: bool,
+        takers: Sequence[Callable[..., Any]] = (),
+    ) -> None:
         self.training = training
         self.network = build(layers).train(training)
         load(self.network, weights)
         self.depths: list[int] = []
         self.inputs: list[Tensor] = []
         self._before = _state(self.network)
-        forward = self.network.forward
+        run = self.network.forward
 
-        def watched(input: Tensor) -> Tensor:
-            self.depths.append(_graph_size(input))
+        def forward(*args: Any, **kwargs: Any) -> Tensor:
+            images = _images_of(args, kwargs, takers)
+            self.depths.append(_graph_size(images))
             if len(self.inputs) < MAX_CALLS:
-                self.inputs.append(input.detach().clone())
-            return forward(input)
+                self.inputs.append(images.detach().clone())
+            return run(images)
 
-        self.network.forward = watched
+        self.network.forward = forward
 
     def changes(self) -> dict[str, Any]:
         """Return the differences between the network and its initial state, as JSON values.
@@ -95,6 +110,28 @@ class WatchedModel:
             "frozen": [name for name, p in self.network.named_parameters() if not p.requires_grad],
             "hooked": any(p._forward_hooks or p._forward_pre_hooks or p._backward_hooks for p in modules),
         }
+
+
+def _images_of(args: tuple[Any, ...], kwargs: dict[str, Any], takers: Sequence[Callable[..., Any]]) -> Tensor:
+    """Return the images of a call of a network; raise TypeError unless they are its only argument or a taker fits."""
+    images = [each for each in (*args[:1], *kwargs.values()) if isinstance(each, Tensor)]
+    is_alone = len(args) + len(kwargs) == 1 and not kwargs.keys() - {"input"}
+    if images and (is_alone or any(_takes(taker, args, kwargs) for taker in takers)):
+        return images[0]
+    count, names = max(0, len(args) - 1), ", ".join(kwargs)
+    more = [f"{count} more by position"] * bool(count) + [f"those named {names}"] * bool(names)
+    raise TypeError(
+        f"the model takes the images, model(images); it was given {' and '.join(more) or 'none'}, "
+        "which forward of no network in your code takes"
+    )
+
+
+def _takes(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    try:
+        inspect.signature(function).bind(None, *args, **kwargs)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _graph_size(tensor: Tensor) -> int:

@@ -1,5 +1,7 @@
 """Operations that the grader can request: each takes the student's module and the request, and returns the reply."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from contextlib import nullcontext
 from types import ModuleType
@@ -9,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scenelab_runner.loading import records
+from scenelab_runner.message import Message
 from scenelab_runner.networks import CLASSES, LOSSES, WatchedModel, build, load
-from scenelab_runner.record import trace_calls
-from scenelab_runner.wire import Message
+from scenelab_runner.record import records, trace_calls
 
+GRADED = ("convolve", "run_module", "train_step")  # operations that must not call PyTorch's own convolution
 _loaded: dict[str, nn.Module] = {}
 
 
@@ -109,7 +111,7 @@ def run_module(module: ModuleType, request: Message) -> Message:
     values, tensors = request.values, request.tensors
     channels, size = tensors["weight"].shape[:2], values["kernel"]
     options = {"stride": values["stride"], "padding": values["padding"], "bias": "bias" in tensors}
-    layer = _get(module, "CustomConv2d")(channels[1], channels[0], size, **options)
+    layer = _get(module, "CustomConv2d")(channels[1], channels[0], size, **options).to(tensors["weight"].dtype)
     load(layer, {name: value for name, value in tensors.items() if name in ("weight", "bias")})
     images = tensors["input"].clone().requires_grad_(True)
     output = nn.ReLU(inplace=True)(_require_tensor(layer(images), "CustomConv2d"))
@@ -132,9 +134,12 @@ def train_step(module: ModuleType, request: Message) -> Message:
     return _reply("loss", loss, _gradients(network))
 
 
-def _watched(request: Message) -> tuple[WatchedModel, Tensor]:
+def _watched(module: ModuleType, request: Message) -> tuple[WatchedModel, Tensor]:
     weights = {name: value for name, value in request.tensors.items() if name != "input"}
-    model = WatchedModel(request.values["layers"], weights, training=request.values.get("training", False))
+    networks = (each for each in vars(module).values() if isinstance(each, type) and issubclass(each, nn.Module))
+    takers = [each.forward for each in networks if not each.__module__.startswith("torch.")]
+    training = request.values.get("training", False)
+    model = WatchedModel(request.values["layers"], weights, training=training, takers=takers)
     return model, request.tensors["input"].clone()
 
 
@@ -144,7 +149,7 @@ def perturb(module: ModuleType, request: Message) -> Message:
     Request values: layers (see `build`), loss (a name of `LOSSES`), options (of the attack), training (mode of the
     model). Request tensors: input, weights by name.
     """
-    model, images = _watched(request)
+    model, images = _watched(module, request)
     attack = _get(module, "PGDAttack", "default_attack")(LOSSES[request.values["loss"]], **request.values["options"])
     output = _require_tensor(attack.perturb(model.network, images), "perturb")
     inputs = {f"call{n}": each for n, each in enumerate(model.inputs) if each.dtype == output.dtype}
@@ -156,7 +161,7 @@ def explain(module: ModuleType, request: Message) -> Message:
 
     Request values: layers (see `build`), loss (a name of `LOSSES`). Request tensors: input, weights by name.
     """
-    model, images = _watched(request)
+    model, images = _watched(module, request)
     attention = _get(module, "GradAttention", "default_attention")(LOSSES[request.values["loss"]])
     output = _require_tensor(attention.explain(model.network, images), "explain")
     return _reply("output", output, {"input_after": images}, **model.changes())

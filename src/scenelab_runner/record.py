@@ -4,6 +4,8 @@ A line cannot be removed once it is written. All lines about a request are writt
 line announces the reply, so that the grader notices if the submission has closed the pipe.
 """
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import json
@@ -54,6 +56,9 @@ class Record:
         return ""
 
 
+records: list[Record] = []  # of this process
+
+
 @contextlib.contextmanager
 def trace_calls(record: Record) -> Iterator[None]:
     """Profile a `with` block; note calls of convolutions outside torch, and flag packages that are not in `USUAL`.
@@ -62,6 +67,7 @@ def trace_calls(record: Record) -> Iterator[None]:
     """
     codes: dict[int, CodeType] = {}
     functions: dict[int, Any] = {}
+    standard = getattr(sys, "stdlib_module_names", ())  # from Python 3.10 on
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
         if event == "call":
@@ -82,7 +88,7 @@ def trace_calls(record: Record) -> Iterator[None]:
         for function in functions.values():
             module = getattr(function, "__module__", None)
             package = module.partition(".")[0] if isinstance(module, str) else ""
-            if package and package not in sys.stdlib_module_names:
+            if package and package not in standard:
                 calls.add((package, str(getattr(function, "__name__", ""))))
         for package, name in sorted(calls):
             if package != "torch" and CONVOLUTION.search(name):  # SciPy, NumPy, OpenCV and others

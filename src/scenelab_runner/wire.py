@@ -10,11 +10,11 @@ import json
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+
+from scenelab_runner.message import Message
 
 MAGIC = b"SLAB"
 PREFIX = struct.Struct("<4sQ")
@@ -29,14 +29,6 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 class WireError(Exception):
     """Error for bytes that are not a valid message, or a message that cannot be encoded."""
-
-
-@dataclass
-class Message:
-    """Message between grader and runner: JSON values and tensors, both by name."""
-
-    values: dict[str, Any] = field(default_factory=dict)
-    tensors: dict[str, Tensor] = field(default_factory=dict)
 
 
 def encode(message: Message) -> bytes:

@@ -23,7 +23,7 @@ from scenelab.course.grading.checks import CheckContext, CheckFailed, check
 @check("hidden")
 def hidden_knows_depth(context: CheckContext) -> None:
     """The convolution has a helper."""
-    if "helper" not in context.submission.code.read_text():
+    if "helper" not in next(context.root.rglob("student_code.py")).read_text():
         raise CheckFailed("there is no helper")
 '''
 

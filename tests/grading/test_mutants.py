@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mutants import CHECKS, HOSTILE, MUTANTS, mutate, part, solution, together, write
+from mutants import CHECKS, HOSTILE, MUTANTS, inner_names, mutate, part, solution, together, write
 from scenelab.course.grading.batch import Batch
 from scenelab.course.grading.rubric import default_text, parse, read_rubric
 from scenelab.course.grading.sandbox import best, measure
@@ -86,6 +86,7 @@ def require_own_losses(result, change):
     assert all(lost.values()), "every check that is lost says why"
     text = " ".join([*lost.values(), result.problem])
     assert change.says in text, text
+    assert not inner_names().search(text), text
     assert change.review in " ".join(result.review), result.review
     assert result.faults == []
 
@@ -121,7 +122,7 @@ def test_the_bare_kit_gets_none_and_says_why(whole, year):
     assert grade.score == grade.earned == 0
     for outcome in grade.result.outcomes:
         if outcome.name != "conv_by_hand":  # no points: it contains no convolution of a library
-            expected = "not written yet" if outcome.name.startswith(("conv", "att")) else ""
+            expected = "not filled in yet" if outcome.name.startswith(("conv", "att")) else ""
             assert outcome.reason
             assert expected in outcome.reason, outcome
     assert "still the kit's SimpleNet" in " ".join(outcome.reason for outcome in grade.result.outcomes)

@@ -9,9 +9,10 @@ import pytest
 from scenelab.course.grading.discovery import Entry
 from scenelab.course.grading.outputs import autolab_line, gradescope, write_class, write_student
 from scenelab.course.grading.outputs.exports import class_table, leaderboard, leaderboard_page, ranking
-from scenelab.course.grading.outputs.page import render_page
+from scenelab.course.grading.outputs.page import render_page, tell_once
 from scenelab.course.grading.results import Grade, Outcome, Result
 from scenelab.course.grading.rubric import default_text, parse, read_rubric
+from scenelab.course.years import year_of
 from scenelab.errors import LabError
 
 # Gradescope's documentation, "Autograder Specifications", as a schema: fields with their types or values
@@ -57,6 +58,9 @@ def outcome(rubric, name, points, is_failed):
 @pytest.fixture
 def rubric():
     return parse(default_text().replace("hidden = []", 'hidden = ["conv_stride"]'), "test")
+
+
+CAUSES = {"a": "wrong 1", "b": "wrong 2", "c": "other"}
 
 
 def make(rubric, student="ann", *, failed=("conv_forward", "conv_stride"), late=False, digest="d", **values):
@@ -110,6 +114,37 @@ def test_pages_escape_and_hide(rubric):
     assert all(escaped in text for escaped in (r"\[link\]", r"\<img src=x\>"))
     assert all("a hidden check" in each for each in (page, text))
     assert "      1.0 2.0" in text.splitlines()
+
+
+def test_a_cause_is_told_once_with_the_checks_that_it_fails():
+    checks = [Outcome(name, "attack", "", 1.0, "failed", 0.0, reason, "1 2") for name, reason in CAUSES.items()]
+    hidden = Outcome("d", "attack", "", 1.0, "failed", 0.0, "wrong 1", hidden=True)
+    shown = tell_once([*checks, hidden, Outcome("e", "attack", "", 1.0, "passed")])
+    assert shown["a"] == ("wrong 1 (the same in b)", "1 2")
+    assert [shown[name] for name in "bcde"] == [("see a", ""), ("other", "1 2"), ("a hidden check", ""), ("", "")]
+
+
+def test_rubrics_of_later_handouts_have_their_parts(rubric):
+    later, latest = read_rubric(year=2022), read_rubric(year=2024)
+    assert (later.points, later.automatic, latest.points, latest.automatic) == (15, 8, 13, 6.5)
+    assert not [name for name in latest.checks if name.startswith("attention")]
+    assert "vit_trains" in latest.checks
+    grades = [make(read_rubric(), "ann"), make(latest, "bob")]
+    first, second = csv.DictReader(io.StringIO(class_table(grades)))
+    assert (first["attention_map"], second["attention_map"], second["vit_trains"]) == ("0.5", "", "0.0")
+
+
+@pytest.mark.parametrize(
+    ("names", "year"),
+    [
+        ("default_model PGDAttack GradAttention", 2019),
+        ("default_cnn_model PGDAttack default_attention", 2022),
+        ("default_cnn_model default_vit_model PGDAttack", 2024),
+        ("default_cnn_model CustomConv2d", 2022),
+    ],
+)
+def test_the_year_is_told_from_the_names(names, year):
+    assert year_of(names.split()) == year
 
 
 def test_the_class_table_has_no_formulas(rubric):

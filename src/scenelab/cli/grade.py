@@ -1,8 +1,9 @@
 """scenelab grade: grade untrusted submissions."""
 
 import contextlib
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -18,6 +19,7 @@ def grade(
     *,
     out: Annotated[Path, arg(metavar="OUT")],
     rubric: Annotated[Path | None, arg(metavar="TOML", help_behavior_hint="(default: the handout's 15 points)")] = None,
+    year: Annotated[Literal[2019, 2022, 2024] | None, arg(help_behavior_hint="(default: that of the names)")] = None,
     hidden: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
     jobs: Count = 1,
     seed: Annotated[int | None, arg(metavar="SEED", help_behavior_hint="(default: drawn and kept in OUT/seed)")] = None,
@@ -39,6 +41,7 @@ def grade(
         submissions: one archive or folder of a student or a class, or several with one student each.
         out: folder for the grades.
         rubric: points, penalties and limits.
+        year: handout whose parts and points count without --rubric; 2024 has no attention maps.
         hidden: folder with your own checks (*.py), and with test.txt and images/ for the challenge.
         jobs: submissions to grade at once.
         seed: random seed of all inputs to the checks; students must not know it before grading.
@@ -55,20 +58,24 @@ def grade(
     from scenelab.course.grading.outputs import gradescope as gradescope_values
     from scenelab.course.grading.rubric import read_rubric
     from scenelab.course.grading.sandbox import best
+    from scenelab.course.years import YEARS
     from scenelab.errors import LabError
     from scenelab.extras import GRADING
     from scenelab.io import name_disk_errors, write_json
 
     GRADING.require()
+    if rubric is not None and year is not None:
+        raise LabError(f"--year is {year} together with --rubric; give one of them")
     if jobs < 1:
         raise LabError(f"--jobs is {jobs}; give a number of at least 1")
     out, quiet = out.resolve(), autolab or json
     digest = load_hidden(hidden) if hidden else ""
-    points, judge = read_rubric(rubric), Judge.of(hidden) if hidden else None
+    points, judge = read_rubric(rubric, year=year or YEARS[0]), Judge.of(hidden) if hidden else None
     with name_disk_errors(out):
         sandbox = best(out / ".work", unsafe=unsafe)
         seed = seed_of(out) if seed is None else seed
     batch = Batch(out, points, sandbox, seed=seed, hidden=digest, judge=judge, alike=similarity)
+    batch.by_year = rubric is None and year is None
 
     def show(*texts: object) -> None:
         for text in [] if quiet else texts:
@@ -76,7 +83,7 @@ def grade(
 
     def report(grade: "Grade") -> None:
         problem = f"  {grade.result.problem}" if grade.result.problem else "  to review" if grade.review else ""
-        show(f"{grade.entry.student}: {grade.score:g} of {points.automatic:g}{problem}"[:160])
+        show(f"{grade.entry.student}: {grade.score:g} of {grade.rubric.automatic:g}{problem}"[:160])
 
     show(f"sandbox: {sandbox}")
     with name_disk_errors(out):
@@ -86,9 +93,12 @@ def grade(
             raise LabError(f"--gradescope takes one submission; got {len(grades)}")
         write_json(gradescope, gradescope_values(grades[0]))
     if json:
-        print_json([_values(each, points.automatic) for each in grades])
+        print_json([_values(each) for each in grades])
     elif not autolab:
         _print_grades(out / "grades.csv", grades)
+        if batch.by_year:
+            counts = Counter(each.rubric.name for each in grades).items()
+            say(f"rubrics, by the names in the code: {', '.join(f'{n} × {name}' for name, n in counts)}")
     show(*batch.notes)
     if autolab:
         for each in grades:
@@ -100,9 +110,9 @@ def grade(
         (out / ".work").rmdir()
 
 
-def _values(grade: "Grade", of: float) -> dict[str, Any]:
+def _values(grade: "Grade") -> dict[str, Any]:
     names = "student score automatic of held review penalties problem sandbox".split()
-    points = grade.score, grade.earned, of, grade.held
+    points = grade.score, grade.earned, grade.rubric.automatic, grade.held
     values = (grade.entry.student, *points, grade.review, grade.penalties, grade.result.problem, grade.result.sandbox)
     return dict(zip(names, values, strict=True))
 

@@ -12,6 +12,7 @@ from scenelab.cli import (
     attack,
     bench,
     challenge,
+    check,
     data,
     demo,
     doctor,
@@ -50,7 +51,7 @@ COMMANDS = Commands(
             "attack": attack.attack,
             "report": report.report,
         },
-        "Teach": {"kit": kit.kit, "submit": submit.submit, "grade": grade.grade},
+        "Teach": {"kit": kit.kit, "check": check.check, "submit": submit.submit, "grade": grade.grade},
         "Measure": {
             "robustness": robustness.robustness,
             "challenge": challenge.challenge,

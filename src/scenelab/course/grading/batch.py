@@ -16,11 +16,12 @@ from scenelab.course.grading.discovery import Entry, gather
 from scenelab.course.grading.grade import STUBBED, grade_submission, key_of
 from scenelab.course.grading.outputs import write_class, write_student
 from scenelab.course.grading.results import Grade, Outcome, Result
-from scenelab.course.grading.rubric import Rubric
+from scenelab.course.grading.rubric import Rubric, read_rubric
 from scenelab.course.grading.sandbox import Sandbox, make_stage
 from scenelab.course.grading.similarity import compare
 from scenelab.course.grading.submission_reader import Submission, read
 from scenelab.course.grading.worker import Worker
+from scenelab.course.years import year_of
 from scenelab.errors import LabError
 from scenelab.io import atomic_write, read_json, write_json
 
@@ -51,6 +52,7 @@ class Batch:
     hidden: str = ""  # digest of the folder of hidden checks
     judge: Judge | None = None  # for the challenge, if the instructor has test labels
     alike: bool = False  # whether to compare submissions with each other
+    by_year: bool = False  # whether each submission has the default rubric of the handout that its names follow
     notes: list[str] = field(default_factory=list)  # for the instructor
     grades: dict[str, Grade] = field(default_factory=dict)
     _results: dict[str, "Future[Result]"] = field(default_factory=dict)
@@ -113,13 +115,14 @@ class Batch:
             for each in (stage / "submission").rglob("*"):
                 each.chmod(0o755 if each.is_dir() else 0o644)
             version = metadata.version("scenelab")
-            key = key_of(submission.digest, self.rubric, self.seed, self.sandbox, self.hidden, version)
+            rubric = self._rubric_of(submission)
+            key = key_of(submission.digest, rubric, self.seed, self.sandbox, self.hidden, version)
             with self._lock:
                 is_first = key not in self._results
                 future = self._results.setdefault(key, Future())
             if is_first:
                 try:
-                    future.set_result(self._result(submission, stage, key, path))
+                    future.set_result(self._result(submission, rubric, stage, key, path))
                 except BaseException as error:
                     future.set_exception(error)
             # identical files share a result, but the notes on their archives differ
@@ -132,13 +135,19 @@ class Batch:
                     self._sources[entry.student] = submission.code.read_bytes()
         finally:
             shutil.rmtree(stage, ignore_errors=True)
-        grade = Grade(entry, result, self.rubric)
+        grade = Grade(entry, result, rubric)
         with self._lock:
             self.grades[entry.student] = grade
             write_student(self.out, grade)
             write_class(self.out, list(self.grades.values()))
         if report is not None:
             report(grade)
+
+    def _rubric_of(self, submission: Submission) -> Rubric:
+        source = submission.source
+        if not self.by_year or submission.code is None or source.stars:
+            return self.rubric
+        return read_rubric(year=year_of(source.defined))
 
     def _read(self, entry: Entry, stage: Path) -> Submission:
         """Extract a submission to STAGE/submission; after an unexpected exception, only set its `problem`."""
@@ -150,12 +159,12 @@ class Batch:
             problem = f"could not be read: the grader failed ({type(error).__name__}); tell your instructor"
             return Submission(stage / "submission", stage / "submission", problem=problem, digest=entry.student)
 
-    def _result(self, submission: Submission, stage: Path, key: str, path: Path) -> Result:
+    def _result(self, submission: Submission, rubric: Rubric, stage: Path, key: str, path: Path) -> Result:
         stored = _stored(path, key)
         if stored is not None and stored.complete:
             return stored
 
-        source, limits = submission.source, self.rubric.limits
+        source, limits = submission.source, rubric.limits
         worker = Worker(self.sandbox, stage, submission.code or submission.root, limits, source.scanned)
         with self._lock:
             self._workers.add(worker)
@@ -165,7 +174,7 @@ class Batch:
             write_json(path, dataclasses.asdict(result))
 
         new = Result(key, submission.digest, str(self.sandbox))
-        return grade_submission(new, submission, worker, self.rubric, self.seed, self.judge, stored, update)
+        return grade_submission(new, submission, worker, rubric, self.seed, self.judge, stored, update)
 
     def _finish(self) -> None:
         """Set `mates` (students with identical files) of all grades; write the class tables and similarity report."""

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from scenelab.course.grading.challenge import PART, SECONDS, Judge
-from scenelab.course.grading.checks import CHECKS, CheckContext, CheckFailed, CheckSkipped
+from scenelab.course.grading.checks import CHECKS, CheckContext
 from scenelab.course.grading.checks.convolution import bitwise_request
+from scenelab.course.grading.checks.running import in_order, judge
 from scenelab.course.grading.results import DIGITS, Outcome, Result
 from scenelab.course.grading.rubric import Rubric
 from scenelab.course.grading.sandbox import Sandbox
@@ -19,7 +20,6 @@ from scenelab.course.grading.worker import CancelledError, SubmissionError, Work
 from scenelab.errors import LabError
 from scenelab.io import sha256
 
-NOT_INSTALLED = "nor installed where this is graded"
 STUBBED = "packages that were neither submitted nor installed here were replaced by stubs:"
 BETWEEN_UPDATES = 0.2  # seconds; an update after each check would take a fifth of the grading time
 
@@ -51,7 +51,7 @@ def grade_submission(
     source = submission.source
     result.notes, result.violations = list(submission.notes), submission.violations
     result.review = _review(submission, worker)
-    for name in _in_order(rubric):
+    for name in in_order(rubric.checks):
         check, points, hidden = CHECKS[name], rubric.checks.get(name, 0.0), name in rubric.hidden
         result.outcomes.append(Outcome(name, check.group, check.text, points, hidden=hidden))
     result.problem = submission.problem or (f"does not parse: {source.error}" if source.error else "")
@@ -61,12 +61,12 @@ def grade_submission(
         for outcome in result.outcomes:
             outcome.reason = result.problem
     else:
-        context = CheckContext(worker, submission, seed)
+        context = CheckContext(worker, submission.root, seed, source.unfilled, source.banned)
         worker.opening = ("convolve_natively", *bitwise_request(context))
         if earlier is not None:
             _resume(result, earlier, worker)
         try:
-            _run_all(result, context, update)
+            _run_all(result, context, worker, update)
             worker.close()
             if judge is not None and not result.problem:
                 worker.limits = dataclasses.replace(rubric.limits, budget_seconds=SECONDS, cpu_seconds=int(SECONDS))
@@ -92,20 +92,6 @@ def _review(submission: Submission, worker: Worker) -> list[str]:
     return list(dict.fromkeys([*submission.review, *worker.flags, *packages, *words, *source.review]))
 
 
-def _in_order(rubric: Rubric) -> list[str]:
-    """Return the names of the rubric's checks and all required checks, each after the checks that it requires."""
-    ordered: dict[str, None] = {}
-
-    def add(name: str) -> None:
-        for needed in CHECKS[name].needs:
-            add(needed)
-        ordered[name] = None
-
-    for name in rubric.checks:
-        add(name)
-    return list(ordered)
-
-
 def _resume(result: Result, earlier: Result, worker: Worker) -> None:
     """Copy the outcomes, remarks and flags of an interrupted run to the new result and the worker."""
     result.outcomes = [
@@ -116,8 +102,7 @@ def _resume(result: Result, earlier: Result, worker: Worker) -> None:
     worker.flags, worker.emulate_gpu = dict.fromkeys(earlier.marks), bool(earlier.gpu)
 
 
-def _run_all(result: Result, context: CheckContext, update: Callable[[Result], None]) -> None:
-    worker = context.worker
+def _run_all(result: Result, context: CheckContext, worker: Worker, update: Callable[[Result], None]) -> None:
     try:
         worker.start()
     except SubmissionError as error:
@@ -125,20 +110,17 @@ def _run_all(result: Result, context: CheckContext, update: Callable[[Result], N
     except RuntimeError as error:
         result.faults.append(str(error))
         result.problem = "the grader could not start its process; this is not your fault"
-    failed: dict[str, str] = {}
+    failed: set[str] = set()
     stored = time.monotonic()
     context.remarks = list(result.remarks)
     for outcome in result.outcomes:
         worker.part = outcome.group
-        needed = next((name for name in CHECKS[outcome.name].needs if name in failed), None)
         if result.problem:
             outcome.reason = result.problem
-        elif outcome.status == "not run" and needed is not None:
-            outcome.reason = f"skipped, because {needed} did not pass: {failed[needed]}"[:400]
-        elif outcome.status == "not run":  # otherwise resumed from an interrupted run
-            _run_one(outcome, context, result)
-        if outcome.status != "passed" and not outcome.known:
-            failed[outcome.name] = outcome.reason
+        elif outcome.status == "not run":
+            _run_one(outcome, context, worker, failed, result)
+        elif outcome.status != "passed" and not outcome.known:  # resumed from an interrupted run
+            failed.add(outcome.name)
         result.marks = list(worker.flags)
         result.gpu, result.remarks = worker.gpu_places[:5], list(context.remarks)
         if worker.missing:
@@ -148,23 +130,15 @@ def _run_all(result: Result, context: CheckContext, update: Callable[[Result], N
             stored = time.monotonic()
 
 
-def _run_one(outcome: Outcome, context: CheckContext, result: Result) -> None:
-    context.name = outcome.name
+def _run_one(outcome: Outcome, context: CheckContext, worker: Worker, failed: set[str], result: Result) -> None:
     try:
-        CHECKS[outcome.name].run(context)
-        outcome.status, outcome.earned = "passed", outcome.points
-    except CheckFailed as failure:
-        outcome.status, outcome.earned = "failed", round(failure.share * outcome.points, DIGITS)
-        outcome.reason, outcome.example, outcome.known = failure.reason, failure.example, failure.known
-    except CheckSkipped as reason:
-        outcome.reason = reason.reason
-    except SubmissionError as error:
-        outcome.reason = f"your code {error}"
-        if error.kind != "budget" and NOT_INSTALLED not in error.text:
-            outcome.status = "failed"
+        verdict = judge(CHECKS[outcome.name], context, failed)
+        outcome.status, outcome.earned = verdict.status, round(verdict.share * outcome.points, DIGITS)
+        outcome.reason, outcome.example, outcome.known = verdict.reason, verdict.example, verdict.known
     except Exception as error:  # an error of the grader must not affect the other checks
-        if context.worker.cancelled:
+        if worker.cancelled:
             raise CancelledError from error
+        failed.add(outcome.name)
         outcome.reason = "the grader itself failed here; this is not your fault, please tell your instructor"
         result.faults.append(f"{outcome.name}: {type(error).__name__}: {error}"[:400])
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from scenelab.course.grading.submission_error import SubmissionError
+from scenelab.course.grading.checks.verdict import SubmissionError
 from scenelab.errors import printable
 from scenelab_runner.wire import COUNTER
 

@@ -72,6 +72,12 @@ def usage(pid: int) -> tuple[int, int]:
     return sum(int(words[1]) << 10 for words in _status(pids, b"RssAnon:", b"RssShmem:")), len(pids)
 
 
+def waiting_seconds(pid: int) -> float:
+    """Return the longest time that the main thread of a process or of a descendant has waited for a processor."""
+    times = [_read(f"/proc/{each}/schedstat").split() for each in (pid, *descendants(pid))]
+    return max((int(words[1]) / 1e9 for words in times if len(words) > 1), default=0.0)
+
+
 def real_users(pid: int) -> set[int]:
     """Return the user IDs of a process and its descendants, as seen from the grader's user namespace."""
     return {int(number) for words in _status([pid, *descendants(pid)], b"Uid:") for number in words[1:]}

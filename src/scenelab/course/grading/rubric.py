@@ -1,5 +1,6 @@
 """Rubric read from TOML: points per check, penalties, limits and manually graded parts."""
 
+import re
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from scenelab.course.grading.checks import CHECKS
 from scenelab.course.grading.sandbox import Limits
+from scenelab.course.years import YEARS
 from scenelab.errors import LabError
 from scenelab.schema import describe
 
@@ -96,15 +98,20 @@ class Rubric(_Table):
         return self
 
 
-def default_text() -> str:
-    """Return the text of the handout's rubric, in TOML."""
-    return (resources.files("scenelab.course.grading") / "rubric.toml").read_text("utf-8")
+def default_text(year: int = YEARS[0]) -> str:
+    """Return the text of a handout's rubric, in TOML."""
+    text = (resources.files("scenelab.course.grading") / "rubric.toml").read_text("utf-8")
+    if year == YEARS[0]:
+        return text
+    text = text.replace(f"handout of {YEARS[0]}", f"handout of {year}")
+    text = re.sub(r"^# from (\d+): (.*)$", lambda mark: mark[2] if year >= int(mark[1]) else "", text, flags=re.M)
+    return re.sub(r"^.*# until (\d+)\n", lambda mark: mark[0] if year <= int(mark[1]) else "", text, flags=re.M)
 
 
-def read_rubric(path: Path | None = None) -> Rubric:
-    """Read a rubric from a file, by default the handout's; raise LabError if it is unreadable or invalid."""
+def read_rubric(path: Path | None = None, *, year: int = YEARS[0]) -> Rubric:
+    """Read a rubric from a file, by default the handout's of a year; raise LabError if it is unreadable or invalid."""
     if path is None:
-        return parse(default_text(), "the default rubric")
+        return parse(default_text(year), "the default rubric")
     try:
         return parse(path.read_text("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scenelab.course.grading.source_text import read_text
+from scenelab.course.unfilled import unfilled
 from scenelab.errors import printable
 
 
@@ -85,6 +86,7 @@ class Source:
     stars: list[str] = field(default_factory=list)  # modules imported with `*`
     names: list[str] = field(default_factory=list)  # names that the convolution uses and the file does not define
     review: list[str] = field(default_factory=list)  # other findings for manual review
+    unfilled: list[str] = field(default_factory=list)  # functions of the kit that are not filled in
     scanned: dict[str, str] = field(default_factory=dict)  # SHA-256 of each file that was read, by path
 
     @property
@@ -130,6 +132,7 @@ def _examine(tree: ast.Module, all_reached: bool) -> Source:
         stars=_first((module for module, name in bound if name == "*"), MAX_IMPORTS),
         names=sorted(names - own)[:2000],
         review=_first(note for node in nodes for note in (*_matching(node, ODD), *_replaced(node))),
+        unfilled=unfilled(tree),
     )
 
 

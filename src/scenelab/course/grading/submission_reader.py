@@ -21,7 +21,7 @@ from scenelab.course.submission import FOLDERS, FORBIDDEN, check
 from scenelab.errors import printable
 from scenelab.io import sha256
 
-GIVEN = ("main.py", "test_conv.py", "miniplaces.py", "zip_submission.py")  # files of the kit that are not the student's
+GIVEN = ("main.py", "test_conv.py", "check.py", "miniplaces.py", "zip_submission.py")  # of the kit, not the student's
 MAX_DEPTH = 2  # levels of archives in archives
 ENOUGH = 4  # names of the assignment in a file; more do not raise its rank
 MAX_SOURCE_BYTES = 2_000_000  # per code file

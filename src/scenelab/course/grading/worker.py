@@ -11,18 +11,21 @@ from typing import Any
 
 from torch import Tensor
 
+from scenelab.course.grading.checks.verdict import ReplyTensors, SubmissionError
 from scenelab.course.grading.monitor import Monitor
-from scenelab.course.grading.processes import stop, usage
+from scenelab.course.grading.processes import stop, usage, waiting_seconds
 from scenelab.course.grading.sandbox import Limits, Sandbox
-from scenelab.course.grading.submission_error import CancelledError, SubmissionError, sanitize
-from scenelab_runner.driver import GRADED
-from scenelab_runner.wire import Message, WireError, decode, encode
+from scenelab.course.grading.submission_error import CancelledError, sanitize
+from scenelab_runner.message import Message
+from scenelab_runner.operations import GRADED
+from scenelab_runner.wire import WireError, decode, encode
 
 __all__ = ["CancelledError", "SubmissionError", "Worker"]
 
 START_SECONDS = 60  # timeout of the start, which loads torch
 TICK = 0.05
 MAX_FLAGS = 60
+MAX_WAITING = 4  # by which waiting for a busy machine's processor may lengthen a request, in multiples of its seconds
 Request = tuple[str, dict[str, Tensor], dict[str, Any]]  # operation, tensors, values
 
 
@@ -40,6 +43,7 @@ class Worker:
         self.scanned = scanned or {}
         self.emulate_gpu = self.cancelled = False
         self.gpu_places: list[str] = []
+        self._no_gpu_helped: set[str] = set()  # errors that an emulated GPU did not prevent
         self.missing: list[str] = []
         self.flags: dict[str, None] = {}  # review flags, in order
         self.part = ""  # of the assignment; each has its own time budget
@@ -51,7 +55,7 @@ class Worker:
         self._monitor = Monitor(self.flag)
         self._user, self._token = sandbox.pick_user(), ""
         self._number = self._max_processes = 0
-        self._deadline = self._checked = 0.0
+        self._deadline = self._checked = self._idle = self._before = 0.0
 
     @property
     def convolutions(self) -> list[str]:
@@ -93,7 +97,7 @@ class Worker:
         try:
             return self._call(request)
         except SubmissionError as error:
-            if self.emulate_gpu or not error.wants_gpu:
+            if self.emulate_gpu or not error.wants_gpu or str(error) in self._no_gpu_helped:
                 raise
             self._emulate_gpu(True)
             place = error.place or error.text
@@ -102,6 +106,7 @@ class Worker:
             except SubmissionError as second:
                 if second.wants_gpu:  # the missing GPU was not the cause
                     self._emulate_gpu(False)
+                    self._no_gpu_helped.add(str(error))
                     raise error from None
                 self.gpu_places.append(place)
                 raise
@@ -113,7 +118,7 @@ class Worker:
         self.emulate_gpu = on
 
     def _call(self, request: Request) -> Message:
-        begun, budget = time.monotonic(), self.limits.budget_seconds
+        begun, budget, self._idle = time.monotonic(), self.limits.budget_seconds, 0.0
         if self.cancelled:
             raise CancelledError
         if self.spent[self.part] > budget:
@@ -124,7 +129,7 @@ class Worker:
                 self._start()
             return self._request(*request)
         finally:
-            self.spent[self.part] += time.monotonic() - begun
+            self.spent[self.part] += time.monotonic() - begun - self._idle
 
     def _start(self) -> None:
         self._launch()
@@ -145,7 +150,7 @@ class Worker:
             self._process = self.sandbox.start(command, self.stage, self.limits, handles=handles, **options)
         os.set_blocking(self._process.stdin.fileno(), False)
         self._max_processes = self.limits.processes
-        self._deadline = time.monotonic() + START_SECONDS
+        self._deadline, self._before = time.monotonic() + START_SECONDS, 0.0
         try:
             decode(self._read)
         except (WireError, SubmissionError) as error:
@@ -158,7 +163,7 @@ class Worker:
     def _request(self, operation: str, tensors: dict[str, Tensor], values: dict[str, Any]) -> Message:
         self._number += 1
         number, begun, graded = self._number, time.monotonic(), operation in GRADED
-        self._deadline = begun + self.limits.seconds
+        self._deadline, self._before = begun + self.limits.seconds, waiting_seconds(self._process.pid)
         nonce = self._monitor.begin()
         try:
             self._write(encode(Message({**values, "operation": operation, "number": number, "nonce": nonce}, tensors)))
@@ -166,7 +171,8 @@ class Worker:
             reply.values = sanitize(reply.values, self.stage)
             if reply.values.get("number") != number:
                 raise WireError("the reply is to another request")
-            self.seconds = time.monotonic() - begun
+            self._idle = self._waited()
+            self.seconds = time.monotonic() - begun - self._idle
             self._monitor.read()
             self._monitor.end(graded=graded, answered=True)
         except WireError as error:
@@ -178,7 +184,7 @@ class Worker:
             self._monitor.end(graded=graded, answered=False)
             self.close()
             raise
-        reply.tensors = _Tensors(reply.tensors)
+        reply.tensors = ReplyTensors(reply.tensors)
         if "error" in reply.values:
             if operation == "load":
                 self.close()
@@ -216,7 +222,7 @@ class Worker:
                 self._monitor.read()
                 readable.remove(record[0])
             ready, now = bool(readable or writable), time.monotonic()
-            if now > self._deadline:
+            if now > self._deadline + self._waited():
                 raise SubmissionError("time", f"did not end within {self.limits.seconds:g} seconds")
             if ready and now - self._checked < TICK:
                 return
@@ -230,6 +236,10 @@ class Worker:
             if count > self.limits.processes:
                 raise SubmissionError("processes", f"started more than {self.limits.processes} processes")
 
+    def _waited(self) -> float:
+        """Return the seconds of the last request in which the process only waited for a processor."""
+        return min(waiting_seconds(self._process.pid) - self._before, MAX_WAITING * self.limits.seconds)
+
     def _ended(self) -> SubmissionError:
         if self.cancelled:
             raise CancelledError
@@ -242,10 +252,3 @@ class Worker:
             stop(self._process, self._token, self._user)
             self._process = None
         self._monitor.close()
-
-
-class _Tensors(dict[str, Tensor]):
-    """Tensors of a reply by name; a missing name raises SubmissionError."""
-
-    def __missing__(self, name: str) -> Tensor:
-        raise SubmissionError("protocol", f"disturbed the answer to the grader, which lacks {name}")

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import tempfile
 from importlib import metadata, resources
 from pathlib import Path
 
@@ -11,10 +13,17 @@ from scenelab.course.kit.strip_solutions import cut
 from scenelab.errors import LabError
 from scenelab.extras import GRADING
 from scenelab.io import atomic_write
+from scenelab.runtime import NEUTRAL, python_command
 
-CODE = ("student_code.py", "main.py", "test_conv.py", "miniplaces.py")
+CODE = ("student_code.py", "main.py", "test_conv.py", "check.py", "miniplaces.py")
 ROOT = ("README.md", "download_dataset.sh", "notebooks/show_steps.py")
 NOTEBOOKS = ("1_convolution", "2_attention", "3_attack")
+CHECKS = """
+    scenelab/course/submission scenelab/course/unfilled scenelab/course/years scenelab_runner/gpu
+    scenelab_runner/message scenelab_runner/networks scenelab_runner/operations scenelab_runner/record
+    scenelab_runner/stand_ins
+""".split()
+"""Modules that the grader's checks need. In the kit they are beside the checks, in one package."""
 PACKAGES = ("scenelab", "scenelab_runner", "scenelab_scenes")
 
 SETUP = f"""#!/usr/bin/env bash
@@ -51,13 +60,54 @@ packages = {packages}
 
 def files(year: int, *, solution: bool = False) -> dict[str, str]:
     """Return the kit's files of 2019 or 2022 as a dict from relative path to text, with the answers if `solution`."""
-    source = resources.files("scenelab.course.kit") / "files"
-    texts = {f"code/{name}": cut((source / name).read_text("utf-8"), year, solution=solution) for name in CODE}
-    texts |= {name: (source / name).read_text("utf-8") for name in ROOT}
+    texts = {f"code/{name}": cut(_kit_text(name), year, solution=solution) for name in CODE}
+    texts |= {name: _kit_text(name) for name in ROOT}
     for name in NOTEBOOKS:
-        texts[f"notebooks/{name}.ipynb"] = notebook((source / "notebooks" / f"{name}.py").read_text("utf-8"))
+        texts[f"notebooks/{name}.ipynb"] = notebook(_kit_text(f"notebooks/{name}.py"))
+    texts |= check_files()
     texts["zip_submission.py"] = (resources.files("scenelab.course") / "submission.py").read_text("utf-8")
     return texts
+
+
+def check_files() -> dict[str, str]:
+    """Return the grader's checks as a package `checks` that needs only torch and numpy, by relative path."""
+    root = Path(scenelab.__file__).parents[1]
+    paths = [root / f"{name}.py" for name in CHECKS]
+    for folder in ("scenelab/course/grading/checks", "scenelab/course/kit/files/checks"):
+        paths += sorted((root / folder).glob("*.py"))
+    package = re.compile(r"\b(scenelab\.course\.grading\.checks|scenelab\.course(?=\.)|scenelab_runner)\b")
+    return {f"checks/{path.name}": package.sub("checks", path.read_text("utf-8")) for path in paths}
+
+
+def run_checks(folder: Path, part: str, hint: int) -> int:
+    """Run the kit's check.py of this version on FOLDER/code/student_code.py; return its exit status.
+
+    It runs in a process of its own, in which scenelab is not imported.
+
+    Args:
+        folder: the folder with code/, or code/ itself.
+        part: a part of the assignment, or "all".
+        hint: number of the hint to print, or 0.
+
+    Raises:
+        LabError: there is no student_code.py.
+    """
+    paths = [path.resolve() for path in (folder / "code" / "student_code.py", folder / "student_code.py")]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise LabError(f"FOLDER is {folder}, which has no code/student_code.py; give the folder of your assignment")
+    with tempfile.TemporaryDirectory() as place:
+        texts = check_files() | {"code/check.py": _kit_text("check.py")}
+        for name, text in texts.items():
+            with atomic_write(Path(place, name), "w") as file:
+                file.write(text)
+        command = [str(Path(place, "code", "check.py")), *([] if part == "all" else [part])]
+        command += ["--file", str(path), "--hint", str(hint)]
+        return subprocess.run(python_command(command), cwd=NEUTRAL, check=False).returncode
+
+
+def _kit_text(name: str) -> str:
+    return (resources.files("scenelab.course.kit") / "files" / name).read_text("utf-8")
 
 
 def notebook(source: str) -> str:

@@ -1,5 +1,11 @@
-"""Checks of projected gradient descent (PGD, Madry et al. 2018), part 3 of the assignment."""
+"""Checks of projected gradient descent (PGD, Madry et al. 2018), part 3 of the assignment.
 
+They test properties of the adversarial images and of the steps; none computes the attack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -7,17 +13,19 @@ from torch import Tensor, nn
 
 from scenelab.course.grading.checks import attack_path as path
 from scenelab.course.grading.checks import attack_setting as setup
-from scenelab.course.grading.checks.attack_path import Pick, perturb, perturb_twice
-from scenelab.course.grading.checks.attack_setting import Setting, draw_setting, least, reference
-from scenelab.course.grading.checks.base import CheckContext, CheckFailed, check, comparison
+from scenelab.course.grading.checks.attack_path import Attack, Pick, perturb, perturb_twice
+from scenelab.course.grading.checks.attack_setting import Setting, draw_setting, least, slopes
+from scenelab.course.grading.checks.base import CheckContext, check, show
+from scenelab.course.grading.checks.verdict import CheckFailed, SubmissionError
 from scenelab_runner.networks import CLASSES
 
 NEEDS = ("attack_label",)
 SINGLES = 6
 DESCENT: dict[str, Any] = {"num_steps": 10, "step_size": 0.02, "epsilon": 0.2}
+LONG: dict[str, Any] = {"num_steps": 10, "step_size": 0.2, "epsilon": 10.0}  # far enough for the gradient to turn
 WRONG_SIGN = 0.25  # fraction of the points for an attack that raises the loss
-MIN_GAIN = 0.35  # fraction of the reference attack's decrease of the loss. Over 60 seeds, half the steps or half of
-# epsilon reach 0.5, and moving away from the predicted label reaches 0.05 to 0.24
+MIN_GAIN = 0.35  # fraction of epsilon · ‖gradient‖₁, by which a linear loss can fall. Over 60 seeds PGD reaches 0.96 to
+# 0.99, half the steps or half of epsilon 0.5, and moving away from the predicted label at most 0.2
 
 
 @check("attack", needs=NEEDS)
@@ -25,7 +33,8 @@ def attack_stays_close(context: CheckContext) -> None:
     """Every pixel value stays within epsilon of its value in the input, and the image does change."""
     for epsilon, size, steps in ((0.1, 0.01, 10), (0.05, 0.03, 4), (0.02, 0.5, 2), (0.1, 0.01, 30)):
         setting = draw_setting(context, setup.SMALL, num_steps=steps, step_size=size, epsilon=epsilon)
-        images, output = setting.images, perturb(context, setting).output
+        attack = perturb(context, setting)
+        images, output = setting.images, attack.output
         change = (output.double() - images.double()).abs()
         if change.max() == 0:
             raise CheckFailed("the images come back unchanged", str(setting))
@@ -40,27 +49,32 @@ def attack_stays_close(context: CheckContext) -> None:
                 f"({above:.0f} % of them are too far); {why}",
                 f"{setting}\n{first}",
             )
+        if any((each - images).abs().max() > epsilon + 1e-5 for each in attack.batches):
+            context.remark(
+                "Between the steps, the images leave the epsilon-neighborhood: they are clipped only at the end. Clip "
+                "after each step; otherwise the later steps start outside. It costs no points."
+            )
 
 
 @check("attack", needs=NEEDS)
 def attack_descends(context: CheckContext) -> None:
     """The attack lowers the loss of the least confident label."""
-    gains, losses, outputs = [], [], []
+    gains, losses, attacks = [], [], []
     for number in range(SINGLES):  # single images: attack_label checks for labels computed over a batch
         setting = draw_setting(context, setup.LINEAR, images=1, number=number, **DESCENT)
-        images, output = setting.images, perturb(context, setting).output
-        near = images + torch.clamp(output - images, -DESCENT["epsilon"], DESCENT["epsilon"])
-        losses.append(torch.stack([_loss_of_least(setting, each) for each in (images, near, reference(setting))]))
-        before, after, best = losses[-1].tolist()
-        gains.append((before - after) / (before - best))
-        outputs.append((setting, output))
-    gain, (before, after, best) = sum(gains) / len(gains), torch.stack(losses).mean(dim=0).tolist()
+        attack = perturb(context, setting)
+        near = (attack.output - setting.images).clamp(-DESCENT["epsilon"], DESCENT["epsilon"]) + setting.images
+        before, after = (_loss_of_least(setting, each) for each in (setting.images, near))
+        losses.append((before, after))
+        gains.append((before - after) / (DESCENT["epsilon"] * slopes(setting, least).abs().sum().item()))
+        attacks.append(attack)
+    gain, (before, after) = sum(gains) / SINGLES, (sum(each) / SINGLES for each in zip(*losses))
     example = (
-        f"{outputs[0][0]}; {SINGLES} of them\n"
-        f"loss before: {before:.4f}, after: {after:.4f}, by the reference: {best:.4f}"
+        f"{attacks[0].setting}; {SINGLES} of them\n"
+        f"loss before: {before:.4f}, after: {after:.4f}, that is {100 * gain:.0f} % of what is possible"
     )
     if gain < -MIN_GAIN:
-        if not all(any(setup.agrees(o, reference(s, sign=1, anew=anew)) for anew in (False, True)) for s, o in outputs):
+        if not all(_climbs(context, attack.setting) for attack in attacks):
             raise CheckFailed("the loss of the least confident label rises instead of falling", example)
         raise CheckFailed(
             "the loss of the least confident label rises: the step has the wrong sign. Subtract the sign of the "
@@ -70,14 +84,41 @@ def attack_descends(context: CheckContext) -> None:
         )
     if gain < MIN_GAIN:
         raise CheckFailed("the loss of the least confident label does not fall, or hardly", example)
+    _remark_on_path(context, attacks)
 
 
-def _loss_of_least(setting: Setting, images: Tensor) -> Tensor:
+def _climbs(context: CheckContext, setting: Setting) -> bool:
+    """Return whether one step moves nearly all values along the gradient of the least confident label's loss."""
+    single = perturb(context, replace(setting, options={**setting.options, "num_steps": 1}))
+    agreement = (single.output.double() - setting.images).sign() * slopes(setting, least).sign()
+    return agreement.mean().item() >= 2 * setup.AGREE - 1
+
+
+def _remark_on_path(context: CheckContext, attacks: list[Attack]) -> None:
+    """Add a remark if the last steps follow a label that was picked anew, or the sum of all gradients so far."""
+    if all(path.is_picked_anew(attack) for attack in attacks):
+        context.remark(
+            "The least confident label is picked anew at each step, from the adversarial image: the steps chase "
+            "different labels, and the attack is much weaker. Pick it once, from the clean image. It costs no points."
+        )
+        return
+    try:
+        long = perturb(context, draw_setting(context, setup.LINEAR, images=1, number=SINGLES, **LONG))
+    except (CheckFailed, SubmissionError):  # a remark changes no verdict
+        return
+    if path.is_accumulated(long):
+        context.remark(
+            "Gradients accumulate: each step follows the sum of the gradients of all steps so far, because .grad is "
+            "not reset. torch.autograd.grad(loss, image) leaves nothing behind. It costs no points."
+        )
+
+
+def _loss_of_least(setting: Setting, images: Tensor) -> float:
     """Return the mean cross-entropy of `images`, each with the clean image's least likely class as target."""
     network = setting.network()
     with torch.no_grad():
         target = least(network(setting.images.double()))
-        return nn.functional.cross_entropy(network(images.double()), target)
+        return nn.functional.cross_entropy(network(images.double()), target).item()
 
 
 def _always(label: int) -> Pick:
@@ -108,19 +149,21 @@ def attack_label(context: CheckContext) -> None:
     if batches and path.changes_least_most(setting, batches[-1], longer.output):
         return
     if not all(matches):
-        example = _rows(short.output, reference(setting), setting)
-        raise CheckFailed("the images are not those of the least confident label", example)
+        raise CheckFailed("the images are not those of the least confident label", _rows(short.output, setting))
     for name, pick in WRONG_LABELS.items():
         if path.follow(matches, setting, pick):
             raise CheckFailed(f"the label is not the least confident one but {name}", str(setting), known=True)
     labels = ", ".join(str(each[0].label) for each in matches)
     text = f"the labels are not the least confident ones but others ({labels})"
-    raise CheckFailed(text, _rows(short.output, reference(setting), setting), known=True)
+    raise CheckFailed(text, _rows(short.output, setting), known=True)
 
 
-def _rows(actual: Tensor, expected: Tensor, setting: Setting) -> str:
-    rows = (images.double()[0, 0, 0] - setting.images[0, 0, 0] for images in (actual, expected))
-    return f"{setting}\nchange of the first image's first row; {comparison(*rows)}"
+def _rows(output: Tensor, setting: Setting) -> str:
+    change, slope = output.double()[0, 0, 0] - setting.images[0, 0, 0], slopes(setting, least)[0, 0, 0]
+    return (
+        f"{setting}\nchange of the first image's first row:\n{show(change)}\n"
+        f"gradient of its least confident label's loss there:\n{show(slope)}"
+    )
 
 
 @check("attack", needs=NEEDS)
@@ -130,15 +173,11 @@ def attack_steps(context: CheckContext) -> None:
         setting = draw_setting(context, setup.LINEAR, num_steps=steps, step_size=size, epsilon=1.0)
         attack = perturb(context, setting)
         change = (attack.output.double() - setting.images.double()).abs()
-        references = [reference(setting, sign=sign, anew=anew) for sign in (-1, 1) for anew in (False, True)]
-        expected = [(each - setting.images).abs() for each in references]
-        is_right = any(setup.agrees(change, each) for each in expected) or _moves_whole_steps(change / size, steps)
-        if not is_right and not attack.has_steps(steps, size):
-            medians = [each.median().item() for each in (change, expected[0])]
+        if not _moves_whole_steps(change / size, steps) and not attack.has_steps(steps, size):
             raise CheckFailed(
-                f"{steps} step{'s' * (steps > 1)} of {size:g} moved the values by {medians[0]:.4f} (median); "
-                f"{medians[1]:.4f} is expected",
-                _rows(attack.output, references[0], setting),
+                f"{steps} step{'s' * (steps > 1)} of {size:g} moved the values by {change.median():.4f} (median) and "
+                f"at most {change.max():.4f}; whole steps, at most {steps * size:g} together, are expected",
+                _rows(attack.output, setting),
             )
 
 

@@ -1,16 +1,18 @@
 """Reconstruction of an attack's target labels and steps from the images on which it called the model."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from scenelab.course.grading.checks.attack_setting import AGREE, TOLERANCE, Setting, least
-from scenelab.course.grading.checks.base import CheckContext, CheckFailed, floats, require_finite, shape_of
+from scenelab.course.grading.checks.attack_setting import AGREE, TOLERANCE, Setting, least, slopes
+from scenelab.course.grading.checks.base import CheckContext, floats, require_finite, shape_of
+from scenelab.course.grading.checks.verdict import CheckFailed
+from scenelab_runner.message import Message
 from scenelab_runner.networks import CLASSES, LOSSES, MAX_CALLS
-from scenelab_runner.wire import Message
 
 MIN_MOVED = 0.25  # minimum fraction of values that a step changes; clipping keeps the others
 Pick = Callable[[Tensor], Tensor]
@@ -41,18 +43,24 @@ class Attack:
         """Every image on which the model was called, in order, each of shape C×H×W."""
         return [image for images in self.calls for image in images]
 
+    @property
+    def batches(self) -> list[Tensor]:
+        """Batches of all images on which the model was called, in order."""
+        return [images for images in self.calls if images.shape == self.setting.images.shape]
+
     def has_steps(self, steps: int, size: float) -> bool:
         """Return whether the attack took `steps` steps that each change most values by `size`, in normalized units."""
         calls, images = self.calls, self.setting.images
         if len(calls) > 1 and all(len(batch) == 1 for batch in calls):  # one image per call: regroup by step
             length = max(1, len(calls) // len(images))
             starts = range(0, length * len(images), length)
-            calls = [torch.cat(each) for each in zip(*(calls[at : at + length] for at in starts), strict=False)]
+            calls = [torch.cat(each) for each in zip(*(calls[at : at + length] for at in starts))]
         path: list[Tensor] = []
         for batch in [*(batch for batch in calls if batch.shape == images.shape), self.output]:
             if not path or not torch.equal(path[-1], batch):
                 path.append(batch)
-        moves = [(after.double() - before.double()).abs() for before, after in pairwise(path[-steps - 1 :])]
+        path_end = path[-steps - 1 :]
+        moves = [(after.double() - before.double()).abs() for before, after in zip(path_end, path_end[1:])]
         are_whole = [((move - size).abs() <= TOLERANCE).double().mean() >= AGREE for move in moves]
         return len(moves) == steps and all(are_whole) and len(path) <= steps + 2  # clean images, start, steps
 
@@ -118,8 +126,39 @@ def follow(matches: list[list[Match]], setting: Setting, pick: Pick) -> bool:
     clean = pick(network(setting.images.double())).tolist()
     return all(
         any(match.label in (label, int(pick(network(match.start[None].double()))[0])) for match in each)
-        for each, label in zip(matches, clean, strict=True)
+        for each, label in zip(matches, clean)
     )
+
+
+def is_picked_anew(attack: Attack) -> bool:
+    """Return whether the last step on a single image lowers the loss of a label that only became the least one."""
+    network, start = attack.setting.network(), _starts(attack)[-1]
+    clean, now = (int(least(network(images.double()))[0]) for images in (attack.setting.images, start[None]))
+    return now != clean and followed_labels(network, attack.setting.loss, start, attack.output[0]) == [now]
+
+
+def is_accumulated(attack: Attack) -> bool:
+    """Return whether the last step on a single image follows the sum of the gradients at all images so far."""
+    setting, images = attack.setting, _starts(attack)
+    move = (attack.output[0] - images[-1]).double()
+    moved = move.abs() > TOLERANCE
+    if len(images) < 3 or not moved.any():
+        return False
+    target = least(setting.network()(setting.images.double())).expand(len(images))
+    gradients = slopes(replace(setting, images=torch.stack(images)), lambda scores: target)
+    alone, together = (
+        (gradient.sign() * move.sign())[moved].mean().item() for gradient in (gradients[-1], gradients.sum(dim=0))
+    )
+    return together <= 1 - 2 * AGREE < alone
+
+
+def _starts(attack: Attack) -> list[Tensor]:
+    """Return the images before each step of an attack on a single image: the clean one, then where it was called."""
+    starts = [attack.setting.images[0]]
+    for image in attack.called_images:
+        if not torch.equal(image, starts[-1]) and not torch.equal(image, attack.output[0]):
+            starts.append(image)
+    return starts
 
 
 def changes_least_most(setting: Setting, start: Tensor, end: Tensor) -> bool:

@@ -1,19 +1,18 @@
-"""Networks, images and the reference attack for the checks of attacks and attention maps.
+"""Networks, images and finite differences for the checks of attacks and attention maps."""
 
-The reference is PGD (Madry et al. 2018, section 2.1) towards the least confident label: steps along the sign of the
-gradient, each followed by a clip to the ε-neighborhood of the input. The label may be computed from the clean image or
-anew at each step.
-"""
+from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from scenelab.course.grading.checks.base import CheckContext, CheckFailed, draw, draw_images, names_in, shape_of
-from scenelab_runner.networks import LOSSES, build, load
-from scenelab_runner.wire import Message
+from scenelab.course.grading.checks.base import CheckContext, draw, draw_images, names_in, shape_of
+from scenelab.course.grading.checks.verdict import CheckFailed
+from scenelab_runner.message import Message
+from scenelab_runner.networks import build, load
 
 Layers = list[list[Any]]
 FIRST, SECOND = ["conv", 3, 8, 3, 1, 1, True], ["conv", 8, 12, 3, 2, 1, True]
@@ -25,6 +24,7 @@ NORMED = [FIRST, ["norm", 8], ["relu"], ["dropout", 0.5], SECOND, ["relu"], *HEA
 MAX_DRAWS = 50
 AGREE = 0.97  # fraction of values that must match the reference: rounding may flip the sign of a gradient near zero
 TOLERANCE = 1e-4
+SHIFT = 1e-4  # h of the finite differences
 
 
 @dataclass
@@ -101,30 +101,23 @@ def least(scores: Tensor) -> Tensor:
     return scores.argmin(dim=1)
 
 
-def reference(setting: Setting, *, sign: int = -1, anew: bool = False) -> Tensor:
-    """Return the adversarial images of the reference attack, in float64.
+def slopes(setting: Setting, pick: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """Return by how much a loss changes with each pixel value of its image, N×C×H×W, by central differences.
 
-    `sign` is -1 to lower the loss, 1 to raise it. With `anew`, the label is recomputed at each step.
+    The loss is the cross-entropy of the label `pick(logits)` of each image, or without `pick` its largest logit.
     """
-    network, original, loss = setting.network(), setting.images.double(), LOSSES[setting.loss]
-    steps, size, epsilon = (setting.options[name] for name in ("num_steps", "step_size", "epsilon"))
-    target, images = least(network(original).detach()), original.clone()
-    for _ in range(steps):
-        images.requires_grad_(True)
-        scores = network(images)
-        if anew:
-            target = least(scores.detach())
-        (gradient,) = torch.autograd.grad(loss(scores, target), images)
-        images = images.detach() + sign * size * gradient.sign()
-        images = torch.minimum(torch.maximum(images, original - epsilon), original + epsilon)
-    return images
-
-
-def agrees(actual: Tensor, expected: Tensor) -> bool:
-    """Return whether at least the fraction `AGREE` of values match within `TOLERANCE`; False if the shapes differ."""
-    if actual.shape != expected.shape:
-        return False
-    return bool(((actual.double() - expected).abs() <= TOLERANCE).double().mean() >= AGREE)
+    network, images = setting.network(), setting.images.double()
+    shifts = SHIFT * torch.eye(images[0].numel(), dtype=torch.float64).unflatten(1, images.shape[1:])
+    rows = []
+    with torch.no_grad():
+        clean = network(images)
+        labels = clean.argmax(dim=1) if pick is None else pick(clean)
+        for image, label in zip(images, labels):
+            scores = network(torch.cat([image + shifts, image - shifts]))
+            values = scores if pick is None else -scores.log_softmax(dim=1)
+            above, below = values[:, label].chunk(2)
+            rows.append(((above - below) / (2 * SHIFT)).view_as(image))
+    return torch.stack(rows)
 
 
 def require_detached(context: CheckContext, reply: Message, what: str) -> None:

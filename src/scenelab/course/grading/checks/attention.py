@@ -1,4 +1,9 @@
-"""Checks of attention maps, part 3: gradients of the predicted label's loss (Simonyan et al. 2014, section 3)."""
+"""Checks of attention maps, part 3: gradients of the predicted label's loss (Simonyan et al. 2014, section 3).
+
+Maps are compared with finite differences: the loss is computed again with each pixel value changed by a little.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,9 +13,10 @@ from torch import Tensor
 
 from scenelab.course.grading.checks import attack_setting as setup
 from scenelab.course.grading.checks import base
-from scenelab.course.grading.checks.attack_setting import Setting, draw_setting
-from scenelab.course.grading.checks.base import CheckContext, CheckFailed, check
-from scenelab_runner.wire import Message
+from scenelab.course.grading.checks.attack_setting import Setting, draw_setting, slopes
+from scenelab.course.grading.checks.base import CheckContext, check
+from scenelab.course.grading.checks.verdict import CheckFailed
+from scenelab_runner.message import Message
 
 NEEDS = ("attention_map",)
 TOLERANCE = 1e-4
@@ -37,18 +43,8 @@ def _most(scores: Tensor) -> Tensor:
     return scores.argmax(dim=1)
 
 
-def _gradient(setting: Setting, pick: Callable[[Tensor], Tensor] | None = _most) -> Tensor:
-    """Return input gradients, N×C×H×W, of the cross-entropy for `pick(logits)`, or of the top logit without `pick`."""
-    network, images = setting.network(), setting.images.double().requires_grad_(True)
-    scores = network(images)
-    if pick is None:
-        return torch.autograd.grad(scores.amax(dim=1).sum(), images)[0]
-    loss = torch.nn.functional.cross_entropy(scores, pick(scores.detach()), reduction="sum")
-    return torch.autograd.grad(loss, images)[0]
-
-
-def _strongest(gradient: Tensor) -> Tensor:
-    return gradient.abs().amax(dim=1, keepdim=True)
+def _strongest(slope: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(slope, ord=torch.inf, dim=1)[:, None]
 
 
 def _alike(maps: Tensor, expected: Tensor) -> bool:
@@ -86,7 +82,7 @@ def attention_map(context: CheckContext) -> None:
     """The map of an image is the absolute gradient of its predicted label's loss, maximized over channels."""
     setting = draw_setting(context, setup.SMALL, images=1)
     maps, _ = _explain(context, setting)
-    gradient = _gradient(setting)
+    gradient = slopes(setting, _most)
     is_positive = bool((maps >= -TINY).all())
     if is_positive and _alike(maps, _strongest(gradient)):
         return
@@ -96,10 +92,10 @@ def attention_map(context: CheckContext) -> None:
     for name, candidate in candidates.items():
         if _alike(maps, candidate):
             raise CheckFailed(f"the map is {name}", example, known=True)
-    if is_positive and _alike(maps, _strongest(_gradient(setting, setup.least))):
+    if is_positive and _alike(maps, _strongest(slopes(setting, setup.least))):
         text = "the loss is that of the least confident label; take the most confident one"
         raise CheckFailed(text, example, known=True)
-    if is_positive and _alike(maps, _strongest(_gradient(setting, None))):
+    if is_positive and _alike(maps, _strongest(slopes(setting, None))):
         text = "the gradient is that of the score; take that of the loss of the predicted label"
         raise CheckFailed(text, example, share=0.5, known=True)
     raise CheckFailed("the map is not the gradient of the loss of the predicted label", example)
@@ -110,9 +106,9 @@ def attention_values(context: CheckContext) -> None:
     """The attention maps contain the gradient values without rescaling."""
     setting = draw_setting(context, setup.SMALL, images=1)
     maps, _ = _explain(context, setting)
-    gradient, reached = _gradient(setting), maps.abs().max().item()
+    gradient, reached = slopes(setting, _most), maps.abs().max().item()
     unscaled = [reduce(gradient) for name, reduce in REDUCTIONS.items() if not name.startswith(SCALED)]
-    unscaled += [_strongest(each) for each in (gradient, _gradient(setting, None), _gradient(setting, setup.least))]
+    unscaled += [_strongest(each) for each in (gradient, slopes(setting, None), slopes(setting, setup.least))]
     if not any(abs(reached / max(values.abs().max().item(), TINY) - 1) < SCALE for values in unscaled):
         text = "the values are scaled; return the absolute gradient as it is"
         raise CheckFailed(text, base.comparison(maps, _strongest(gradient)))

@@ -1,45 +1,54 @@
 """Registration and context of checks, and helpers that draw inputs, compare tensors and validate replies."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from scenelab.course.grading.submission_reader import Submission
-from scenelab.course.grading.worker import SubmissionError, Worker
-from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD
-from scenelab_runner.wire import Message
+from scenelab.course.grading.checks.verdict import CheckFailed, SubmissionError
+from scenelab_runner.message import Message
 
 MAX_SHOWN = 16  # values printed per tensor
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, with which main.py normalizes images
 
 
-@dataclass
-class CheckFailed(Exception):  # noqa: N818 - an outcome
-    """Raised by a check that fails; `reason` tells the student why in one or two sentences."""
+class Worker(Protocol):
+    """Whatever runs the submission: a process in the grader's sandbox, or the student's own check.py."""
 
-    reason: str
-    example: str = ""  # values that show the mistake
-    share: float = 0.0  # fraction of the check's points that is still earned
-    known: bool = False  # recognized as a single common mistake, so checks that need this one still run
+    first: Message | None  # reply to `bitwise_request` by PyTorch's convolution, which took `first_seconds`
+    first_seconds: float
+    seconds: float  # of the last request
 
+    @property
+    def convolutions(self) -> list[str]:
+        """Names of library convolutions that the last request called."""
+        ...
 
-@dataclass
-class CheckSkipped(Exception):  # noqa: N818 - an outcome
-    """Raised by a check that cannot run; `reason` tells the student why."""
+    def call(
+        self, operation: str, tensors: dict[str, Tensor] | None = None, *, seed: int = 0, **values: Any
+    ) -> Message:
+        """Send a request and return the reply; raise SubmissionError if the code fails."""
+        ...
 
-    reason: str
+    def flag(self, text: str) -> None:
+        """Add a flag for manual review."""
 
 
 @dataclass
 class CheckContext:
-    """Input of a check: the worker that runs the submission, the submission, and a random seed."""
+    """Input of a check: the worker that runs the submission, the submission's folder, and a random seed."""
 
     worker: Worker
-    submission: Submission
+    root: Path  # of the submission: it contains code/ and results/
     seed: int  # of all random inputs
+    unfilled: list[str] = field(default_factory=list)  # functions of the kit that are not filled in
+    banned: list[str] = field(default_factory=list)  # convolutions of libraries that the code names
     name: str = ""  # of the current check
     remarks: list[str] = field(default_factory=list)  # messages to the student that cost no points
     watched: bool = True  # whether the convolution was correct while its calls were traced
@@ -110,7 +119,7 @@ def draw_images(generator: torch.Generator, *shape: int, dtype: torch.dtype = to
     """Return random images of `shape` N×C×H×W, uniform in [0, 1], then normalized by the ImageNet statistics."""
     images = torch.rand(*shape, generator=generator, dtype=torch.float64)
     channels = [index % 3 for index in range(shape[1])]
-    mean, std = (torch.tensor(values, dtype=torch.float64)[channels] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (torch.tensor(values, dtype=torch.float64)[channels] for values in (MEAN, STD))
     return ((images - mean[:, None, None]) / std[:, None, None]).to(dtype)
 
 

@@ -1,5 +1,7 @@
 """Checks of the convolution written by hand, part 1 of the assignment."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch
@@ -8,11 +10,11 @@ from torch import Tensor
 
 from scenelab.course.grading.checks import base
 from scenelab.course.grading.checks import convolution_cases as cases
-from scenelab.course.grading.checks.base import CheckContext, CheckFailed, check
+from scenelab.course.grading.checks.base import CheckContext, check
 from scenelab.course.grading.checks.convolution_cases import TOLERANCE, TOLERANCE_SINGLE, Case, Drawn, draw_case
-from scenelab.course.grading.worker import SubmissionError
+from scenelab.course.grading.checks.verdict import CheckFailed, SubmissionError
+from scenelab_runner.message import Message
 from scenelab_runner.networks import build, load
-from scenelab_runner.wire import Message
 
 ONE_IN = 8  # one call in this number is traced, drawn at random so that a submission cannot tell which
 BITS = 20  # inputs of the bitwise comparison with PyTorch
@@ -64,7 +66,7 @@ def conv_by_hand(context: CheckContext) -> None:
     except SubmissionError:
         context.watched = False  # code that fails has called nothing; the next checks report the error
         return
-    if banned := context.submission.source.banned:
+    if banned := context.banned:
         context.remark(
             "PyTorch's convolution is named, which costs nothing as long as yours does not call it: "
             f"{'; '.join(banned[:4])}."
@@ -151,19 +153,34 @@ SIZES = {
 }
 for name, (text, sizes) in SIZES.items():
     _register(name, f"{text}: values and all three gradients.", sizes, (None, *ARGUMENTS))
-NO_BIAS = "The bias may be None, forward and backward; networks with batch normalization need that."
-_register("conv_no_bias", NO_BIAS, (cases.SQUARE[0], cases.PADDED), (None, "input", "weight"), bias=False)
+
+
+@check("convolution", needs=NEEDS)
+def conv_no_bias(context: CheckContext) -> None:
+    """The bias may be None, forward and backward; networks with batch normalization need that."""
+    for case in (cases.SQUARE[0], cases.PADDED, cases.COMBINED):
+        try:
+            for of in (None, "input", "weight"):
+                _require_values(context, case, of, bias=False)
+        except (CheckFailed, SubmissionError):
+            if case != cases.COMBINED or _is_right_alone(context, draw_case(case, context.generator())):
+                raise
 
 
 @check("convolution", needs=NEEDS)
 def conv_dtype(context: CheckContext) -> None:
     """The output has the dtype of the input: float32 stays float32, float64 stays float64."""
     generator = context.generator()
-    for dtype in (torch.float32, torch.float64):
-        drawn = draw_case(cases.PADDED, generator, dtype=dtype)
-        output = base.floats(_ask_sometimes_watched(context, drawn, None), "output", "the output")
+    for bias, dtype in ((True, torch.float32), (True, torch.float64), (False, torch.float64), (False, torch.float32)):
+        drawn = draw_case(cases.PADDED, generator, bias=bias, dtype=dtype)
+        try:
+            output = base.floats(_ask_sometimes_watched(context, drawn, None), "output", "the output")
+        except SubmissionError:
+            if not bias and dtype == torch.float64:
+                return  # conv_no_bias reports it
+            raise
         if output.dtype != dtype:
-            raise CheckFailed(f"the output is {output.dtype} for an input of {dtype}")
+            raise CheckFailed(f"the output is {output.dtype} for an input of {dtype}" + ", bias None" * (not bias))
         _require_convolution(drawn, output)
 
 
@@ -190,15 +207,44 @@ def conv_leaves_input(context: CheckContext) -> None:
 @check("convolution", needs=NEEDS)
 def conv_inplace_relu(context: CheckContext) -> None:
     """CustomConv2d works when nn.ReLU(inplace=True) follows it, as in SimpleNet: its output must not be a view."""
-    case = cases.PADDED
-    drawn = draw_case(case, context.generator(), dtype=torch.float32)
+    generator = context.generator()
+    for case, bias, dtype in cases.COMBINATIONS:
+        drawn, is_plain = draw_case(case, generator, bias=bias, dtype=dtype), (case, bias) == (cases.PADDED, True)
+        where = "" if is_plain else f"; this is with bias {'given' if bias else None}, {case}, {dtype}"
+        try:
+            _require_module(context, drawn)
+        except (CheckFailed, SubmissionError) as error:
+            if not is_plain and not _is_right_alone(context, drawn):
+                continue  # other checks report it
+            if isinstance(error, CheckFailed):
+                error.reason += where
+            else:
+                error.text += where
+            raise
+
+
+def _require_module(context: CheckContext, drawn: Drawn) -> None:
+    """Run the student's CustomConv2d and ReLU(inplace=True); raise CheckFailed if output or gradients are wrong."""
+    case, leaves = drawn.case, drawn.leaves()
     reply = context.call_own("run_module", drawn.sent, kernel=case.kernel, stride=case.stride, padding=case.padding)
-    leaves = drawn.leaves()
-    output = F.relu(F.conv2d(leaves["input"], leaves["weight"], leaves["bias"], case.stride, case.padding))
+    output = F.relu(F.conv2d(leaves["input"], leaves["weight"], leaves.get("bias"), case.stride, case.padding))
     gradients = torch.autograd.grad(output, list(leaves.values()), drawn.sent["towards"].double())
     _require_close(reply, "output", output, "the output behind the ReLU")
-    for name, expected in zip(leaves, gradients, strict=True):
+    for name, expected in zip(leaves, gradients):
         _require_close(reply, f"{name}_gradient", expected, f"the gradient of {name} behind the ReLU")
+
+
+def _is_right_alone(context: CheckContext, drawn: Drawn) -> bool:
+    """Return whether the convolution's output and gradients are right without the ReLU."""
+    for of in ("input", "weight"):
+        try:
+            tensors = _ask(context, drawn, of).tensors
+        except SubmissionError:
+            return False
+        pairs = ((tensors["output"], drawn.expected()), (tensors["gradient"], drawn.expected(of)))
+        if not all(base.close(actual, expected, TOLERANCE_SINGLE) for actual, expected in pairs):
+            return False
+    return True
 
 
 @check("convolution", needs=NEEDS)
@@ -219,7 +265,7 @@ def conv_in_network(context: CheckContext) -> None:
             error.text += "; the convolution may be right and too slow for a network: use matrix products"
         raise
     _require_close(reply, "loss", loss, "the loss")
-    for name, expected in zip(weights, gradients, strict=True):
+    for name, expected in zip(weights, gradients):
         _require_close(reply, name, expected, f"the gradient of layer {name}")
 
 

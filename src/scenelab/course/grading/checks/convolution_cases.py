@@ -1,7 +1,10 @@
 """Sizes and tensors for the convolution checks, and explanations of common mistakes."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -36,12 +39,19 @@ class Case(NamedTuple):
 HANDOUT = Case(2, 3, 4, 7, 2, 3, 8, 8)  # test_conv.py's kernel, stride and padding
 WATCHED = Case(1, 2, 3, 3, 1, 1, 4, 4)
 PADDED = Case(2, 3, 4, 3, 1, 1, 6, 6)
+COMBINED = Case(2, 3, 4, 3, 2, 1, 8, 5)  # stride and sides that differ
 SQUARE = (Case(1, 1, 1, 2, 1, 0, 3, 3), Case(1, 1, 1, 3, 1, 1, 3, 3), PADDED, HANDOUT)
 WIDE = (Case(1, 1, 1, 2, 1, 0, 2, 4), Case(2, 3, 5, 3, 2, 1, 9, 5), Case(2, 2, 3, 3, 1, 0, 4, 11))
 UNEVEN = (Case(1, 1, 1, 2, 2, 0, 3, 3), Case(2, 3, 4, 3, 2, 0, 8, 8), Case(1, 2, 3, 3, 3, 1, 9, 9))
 UNEVEN += (Case(2, 2, 2, 5, 4, 2, 11, 11),)
 POINT = (Case(1, 1, 1, 1, 1, 0, 2, 2), Case(2, 4, 3, 1, 1, 0, 5, 5), Case(2, 3, 2, 1, 2, 0, 5, 5))
 POINT += (Case(1, 2, 3, 1, 1, 1, 4, 4),)
+COMBINATIONS = [
+    (case, bias, torch.float32 if bias == (case.stride == 1) else torch.float64)
+    for case in (PADDED, PADDED._replace(width=4), PADDED._replace(stride=2), COMBINED)
+    for bias in (True, False)
+]
+"""Bias × stride × H≠W; bias × H≠W and stride × H≠W come with both dtypes. The first is the plainest."""
 
 
 @dataclass
@@ -54,7 +64,7 @@ class Drawn:
     def leaves(self) -> dict[str, Tensor]:
         """Return input, weight and bias as float64 leaves that require gradients."""
         names = ("input", "weight", "bias")
-        return {name: self.sent[name].double().requires_grad_(True) for name in names if name in self.sent}
+        return {name: self.sent[name].double().detach().requires_grad_(True) for name in names if name in self.sent}
 
     def expected(self, of: str | None = None) -> Tensor:
         """Return PyTorch's output in float64, or the gradient with respect to the argument `of`."""
@@ -126,6 +136,11 @@ def _gradient_guesses(drawn: Drawn, of: str) -> Guesses:
     yield "it is divided by the number of images; gradients are sums", lambda: expected / images
     yield "it is divided by the number of places; gradients are sums", lambda: expected / places
     yield "it is divided by images and places; gradients are sums", lambda: expected / (images * places)
+    if of != "input" and images > 1:
+        for index in (0, -1):
+            first = {name: tensor[index:][:1] for name, tensor in drawn.sent.items() if name in ("input", "towards")}
+            alone = Drawn(drawn.case, {**drawn.sent, **first})
+            yield "it is that of one image alone; gradients are sums over the batch", partial(alone.expected, of)
     if of == "weight":
         yield "the kernel is flipped", lambda: expected.flip(2, 3)
         yield "the kernel's rows and columns are exchanged", lambda: expected.transpose(2, 3)

@@ -1,5 +1,7 @@
 """Checks of the student's own network, part 2 of the assignment."""
 
+from __future__ import annotations
+
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -7,25 +9,37 @@ from typing import Any
 import torch
 
 from scenelab.course.grading.checks import base
-from scenelab.course.grading.checks.base import CheckContext, CheckFailed, check
+from scenelab.course.grading.checks.base import CheckContext, check
+from scenelab.course.grading.checks.verdict import CheckFailed
 from scenelab.course.submission import MAX_MODEL_BYTES, MODELS
-from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
-from scenelab_runner.networks import CLASSES
-from scenelab_runner.wire import Message
+from scenelab_runner.message import Message
+from scenelab_runner.networks import CLASSES, build
 
 NAMES = ["default_model", "default_cnn_model", "SimpleNet"]
 VIT = ["default_vit_model", "SimpleViT"]
 SIDES = (128, 144, 160)  # pixels, of the handouts' crops and resized images
-HOLDERS = ("Sequential", "SimpleNet", "SimpleNetSmall", "Flatten")  # containers, ignored when layer types are compared
+HOLDERS = ("Sequential", "SimpleNet", "Flatten")  # containers, ignored when layer types are compared
 
 
 @cache
 def _kit_networks() -> list[tuple[list[list[int]], list[str]]]:
     """Return the parameter shapes and sorted layer types of each network in the kits."""
-    networks = (SimpleNet(), SimpleNetSmall())
+    stem = [*_conv(3, 64, 7, 2, 3), ["pool"], *_bottleneck(64, 64, 256), ["pool"]]
+    first = [*stem, *_bottleneck(256, 64, 256), ["pool"], *_conv(256, 512, 3, 1, 1)]  # spring 2019
+    networks = [
+        build([*each, ["mean"], ["linear", 512, CLASSES]]) for each in (first, stem + _bottleneck(256, 128, 512))
+    ]
     kinds = ([type(part).__name__ for part in network.modules()] for network in networks)
     shapes = ([list(parameter.shape) for parameter in network.parameters()] for network in networks)
-    return [(each, _layers(names)) for each, names in zip(shapes, kinds, strict=True)]
+    return [(each, _layers(names)) for each, names in zip(shapes, kinds)]
+
+
+def _conv(*arguments: int) -> list[list[Any]]:
+    return [["conv", *arguments, True], ["relu"]]
+
+
+def _bottleneck(wide: int, narrow: int, out: int) -> list[list[Any]]:
+    return [*_conv(wide, narrow, 1, 1, 0), *_conv(narrow, narrow, 3, 1, 1), *_conv(narrow, out, 1, 1, 0)]
 
 
 def _layers(kinds: list[str]) -> list[str]:
@@ -80,7 +94,7 @@ def model_trains(context: CheckContext) -> None:
 @check("model", needs=("model_own",))
 def model_small(context: CheckContext) -> None:
     """The network's weights, and a checkpoint in results/ if there is one, take at most 10 MB."""
-    stored = checkpoint(context.submission.root)
+    stored = checkpoint(context.root)
     sizes = {"the weights take": _number(_describe(context).values.get("bytes"))}
     if stored is not None:
         sizes[f"results/{stored.name} has"] = stored.stat().st_size

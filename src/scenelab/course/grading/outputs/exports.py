@@ -4,7 +4,7 @@ import io
 import json
 from typing import Any
 
-from scenelab.course.grading.outputs.page import MAX_NOTES, environment
+from scenelab.course.grading.outputs.page import MAX_NOTES, environment, tell_once
 from scenelab.course.grading.results import DIGITS, Grade, Outcome
 from scenelab.io import FORMULA_STARTS, write_csv_row
 
@@ -16,19 +16,19 @@ def class_table(grades: list[Grade]) -> str:
     """Return the grades of a class as CSV: one row per student, empty columns for manually graded parts."""
     if not grades:
         return ""
-    rubric = grades[0].rubric
-    columns = ["student", "canvas_user", "automatic", "penalties", "score", "held", "late", *rubric.checks]
-    columns += [f"{part.name} ({part.points:g})" for part in rubric.manual]
+    checks = list(dict.fromkeys(name for grade in grades for name in grade.rubric.checks))
+    parts = list(dict.fromkeys(f"{part.name} ({part.points:g})" for grade in grades for part in grade.rubric.manual))
+    columns = ["student", "canvas_user", "automatic", "penalties", "score", "held", "late", *checks, *parts]
     columns += ["challenge_top5_error", "team", "problem", "review", "sandbox", "faults"]
-    return _csv([columns, *map(_row, grades)])
+    return _csv([columns, *(_row(grade, checks, len(parts)) for grade in grades)])
 
 
-def _row(grade: Grade) -> list[Any]:
+def _row(grade: Grade, checks: list[str], manual: int) -> list[Any]:
     result = grade.result
     earned = {outcome.name: outcome.earned for outcome in result.outcomes}
     late = "late" if grade.entry.late else ""
     row = [grade.entry.student, grade.entry.user, grade.earned, -grade.deducted or 0.0, grade.score, grade.held, late]
-    row += [earned.get(name, 0.0) for name in grade.rubric.checks] + [""] * len(grade.rubric.manual)
+    row += [earned.get(name, 0.0 if name in grade.rubric.checks else "") for name in checks] + [""] * manual
     row += [(result.challenge or {}).get("top5_error", ""), " ".join(grade.mates), result.problem]
     return [*row, "; ".join(grade.review[:5]), result.sandbox, "; ".join(result.faults)]
 
@@ -81,7 +81,7 @@ def gradescope(grade: Grade) -> dict[str, Any]:
     section "Output format".
     """
     result = grade.result
-    lines = [result.problem] if result.problem else []
+    lines, shown = [result.problem] if result.problem else [], tell_once(result.outcomes)
     lines += [f"- {points:g} points: {text}" for text, points in grade.penalties]
     if grade.review:
         lines += ["Your instructor will look at this:", *(f"- {text}" for text in grade.review[:MAX_NOTES])]
@@ -92,7 +92,7 @@ def gradescope(grade: Grade) -> dict[str, Any]:
         "output_format": "text",
         "visibility": "visible",
         "stdout_visibility": HIDDEN,
-        "tests": [_test(number, outcome) for number, outcome in enumerate(result.outcomes, start=1)],
+        "tests": [_test(number, each, shown[each.name]) for number, each in enumerate(result.outcomes, start=1)],
         "extra_data": {"digest": result.digest, "review": grade.review, "held": grade.held, "faults": result.faults},
     }
     if result.challenge and "top5_error" in result.challenge:
@@ -101,8 +101,8 @@ def gradescope(grade: Grade) -> dict[str, Any]:
     return values
 
 
-def _test(number: int, outcome: Outcome) -> dict[str, Any]:
-    details = [] if outcome.hidden else [text for text in (outcome.reason, outcome.example) if text]
+def _test(number: int, outcome: Outcome, shown: tuple[str, str]) -> dict[str, Any]:
+    details = [] if outcome.hidden else filter(None, shown)
     return {
         "name": f"{outcome.group}: {outcome.name}",
         "number": str(number),

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from scenelab.course.grading.checks.verdict import cause_of
 from scenelab.course.grading.results import Grade, Outcome
 
 MARKS = {"passed": "✓", "failed": "✗", "not run": "–"}
@@ -40,7 +41,7 @@ def render_page(template: str, grade: Grade) -> str:
         grade=grade,
         rubric=grade.rubric,
         groups=_groups(grade),
-        shown=_shown,
+        shown=tell_once(grade.result.outcomes),
         marks=MARKS,
         challenge={"problem": "", **challenge} if challenge else None,
         review_text=f"{review_text}:",
@@ -57,8 +58,19 @@ def _groups(grade: Grade) -> list[dict[str, Any]]:
     return groups
 
 
-def _shown(outcome: Outcome) -> tuple[str, str]:
-    """Return an outcome's reason and example as the student may see them; hidden checks reveal neither."""
-    if outcome.hidden:
-        return ("" if outcome.status == "passed" else "a hidden check"), ""
-    return outcome.reason, outcome.example
+def tell_once(outcomes: list[Outcome]) -> dict[str, tuple[str, str]]:
+    """Return (reason, example) of each check by name, as the student may see them: each cause once, with its checks.
+
+    Hidden checks reveal neither.
+    """
+    shown = {each.name: ("a hidden check" * (each.status != "passed"), "") for each in outcomes}
+    causes: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        if not outcome.hidden:
+            causes.setdefault(cause_of(outcome.reason), []).append(outcome)
+    for cause, (first, *others) in causes.items():
+        names = ", ".join(each.name for each in others) if len(others) < len(outcomes) - 1 else "all others"
+        more = f" (the same in {names})" if cause and others else ""
+        shown[first.name] = first.reason + more, first.example
+        shown |= {each.name: (f"see {first.name}" * bool(cause), "") for each in others}
+    return shown

@@ -1,0 +1,67 @@
+"""Order of checks, and the verdict on one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from scenelab.course.grading.checks.base import CHECKS, Check, CheckContext
+from scenelab.course.grading.checks.verdict import NOT_INSTALLED, CheckFailed, CheckSkipped, SubmissionError, Verdict
+
+FUNCTIONS = {
+    "convolution": "CustomConv2DFunction.forward",
+    "attack": "PGDAttack.perturb",
+    "attention": "GradAttention.explain",
+}
+BACKWARD = "CustomConv2DFunction.backward"
+UNDEFINED = ("NotImplementedError", "NameError", "UnboundLocalError")  # raised by kits that are not filled in
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return the names of checks and of all checks that they need, each after the checks that it needs."""
+    ordered: dict[str, None] = {}
+
+    def add(name: str) -> None:
+        for needed in CHECKS[name].needs:
+            add(needed)
+        ordered[name] = None
+
+    for name in names:
+        add(name)
+    return list(ordered)
+
+
+def judge(check: Check, context: CheckContext, failed: set[str]) -> Verdict:
+    """Run a check unless its function is not filled in or a check that it needs did not pass; return the verdict.
+
+    Args:
+        check: the check.
+        context: its input; `name` is set.
+        failed: names of earlier checks that did not pass. A check that does not pass is added, unless the rest of the
+            code could be judged in spite of its mistake.
+    """
+    context.name = check.name
+    needed = next((name for name in check.needs if name in failed), None)
+    if (function := FUNCTIONS.get(check.group)) in context.unfilled:
+        verdict = Verdict("failed", reason=f"{function} is not filled in yet")
+    elif needed is not None:
+        verdict = Verdict(reason=f"skipped, because {needed} did not pass")
+    else:
+        verdict = _run(check, context)
+    if verdict.status != "passed" and not verdict.known:
+        failed.add(check.name)
+    return verdict
+
+
+def _run(check: Check, context: CheckContext) -> Verdict:
+    try:
+        check.run(context)
+    except CheckFailed as failure:
+        return Verdict("failed", failure.share, failure.reason, failure.example, failure.known)
+    except CheckSkipped as reason:
+        return Verdict(reason=reason.reason)
+    except SubmissionError as error:
+        is_run = error.kind != "budget" and NOT_INSTALLED not in error.text
+        is_unfilled = check.group == "convolution" and BACKWARD in context.unfilled and error.error in UNDEFINED
+        reason = f"{BACKWARD} is not filled in yet" if is_unfilled else f"your code {error}"
+        return Verdict("failed" if is_run else "not run", reason=reason)
+    return Verdict("passed", share=1.0)
