@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from scenelab.errors import LabError
     from scenelab.evaluation.evaluate import evaluate
     from scenelab.evaluation.explain import explain_split as explain
+    from scenelab.evaluation.predict import load
     from scenelab.evaluation.predict import predict_files as predict
     from scenelab.models.registry import create_model, list_models
     from scenelab.runs.loading import open_run
@@ -28,6 +29,7 @@ __all__ = [
     "evaluate",
     "explain",
     "list_models",
+    "load",
     "models",
     "open_run",
     "predict",

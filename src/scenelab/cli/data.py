@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from scenelab.cli.arguments import CACHE_DEFAULT, Commands, Count, Flag, Json, Pixels, Seed
+from scenelab.cli.describe import describe
 from scenelab.cli.output import print_json
 from scenelab.errors import LabError
 from scenelab.terminal import say
@@ -210,13 +211,14 @@ def list_(
 
 
 COMMANDS = Commands(
-    "Download, import, draw, check and decode images.",
+    "Download, import, draw, list, check and decode images.",
     {
         "Commands": {
             "download": download,
             "import": import_,
             "synth": synth,
             "list": list_,
+            "describe": describe,
             "verify": verify,
             "pack": pack,
         }

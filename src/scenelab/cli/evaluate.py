@@ -1,15 +1,14 @@
-"""The commands evaluate, predict and models."""
+"""The commands evaluate and models."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from tyro.conf import Positional, arg
+from typing import TYPE_CHECKING
 
 from scenelab.cli.arguments import AnySplit, DataFolder, Flag, Json, Pixels, RunFolder
-from scenelab.cli.images import report_broken, report_skipped, select_readable
+from scenelab.cli.images import report_skipped
 from scenelab.cli.output import print_json, print_table
+from scenelab.errors import cut
 from scenelab.terminal import say
 
+MAX_CLASSES, FEW_CLASSES = 30, 10  # in a table
 if TYPE_CHECKING:
     from scenelab.evaluation.evaluate import EvaluationResult
 
@@ -17,10 +16,11 @@ if TYPE_CHECKING:
 def evaluate(run: RunFolder, *, data: DataFolder = None, split: AnySplit = None, json: Json = False) -> None:
     """Measure accuracy, calibration and confusion on a split.
 
-    Writes the numbers and figures to RUN/results. Exits with status 1 if an image of another data folder is broken; the
-    others are evaluated.
+    Writes the numbers and figures to RUN/results. On the run's own held-out images, also fits the temperature that
+    calibrates the probabilities of all commands (RUN/calibration.json). Another labeled folder is judged whole, its
+    classes matched by name. Exits with status 1 if an image of it is broken; the others are evaluated.
 
-    Example: scenelab evaluate runs/starter
+    Example: scenelab evaluate runs/starter --data more-images --split all
 
     Args:
         split: split to evaluate on; holdout: the images that --holdout kept out of training.
@@ -52,52 +52,40 @@ def print_result(result: "EvaluationResult") -> None:
     ]
     title = f"{result.model} on {describe_images(result.images, result.split)} of {result.source}"
     print_table(title, ["logits of", "top-1 %", "95 %", "top-5 %", "calibration error %"], rows)
+    _print_classes(result)
     pairs = [f"{pair.true} taken for {pair.predicted} {pair.count}/{pair.of}" for pair in result.most_confused[:5]]
     say("most confused: " + "; ".join(pairs))
     if result.undefined:
         say(f"undefined: {result.undefined} of {result.images} images have NaN or infinite scores; they count as wrong")
+    for point in result.coverage[2:6:3]:
+        interval = "{:.1f}–{:.1f}".format(*point.interval)
+        say(
+            f"answers only from a probability of {100 * point.confidence:.0f} % on: {point.images} of {result.images} "
+            f"images, top-1 {point.accuracy:.1f} % ({interval})"
+        )
+    if part := result.calibrated:
+        how = "each half of the images calibrated by the other" if part.is_fitted else "fitted on held-out images"
+        say(f"calibration error with temperature {part.temperature:.2f}: {part.ece:.1f} %, {how}")
 
 
-def predict(
-    paths: Annotated[Positional[list[Path]], arg(metavar="[RUN] IMAGE ...", help_behavior_hint="(required)")],
-    *,
-    json: Json = False,
-) -> None:
-    """Classify image files with a trained network.
+def _print_classes(result: "EvaluationResult") -> None:
+    """Print the scores of each class, or of the ten with the lowest F1 if there are more than 30."""
+    from scenelab.evaluation.intervals import wilson
 
-    Exits with status 1 if a file cannot be read; the others are predicted.
-
-    Example: scenelab predict runs/starter holiday.jpg
-
-    Args:
-        paths: JPEG, PNG, WebP or GIF files of any size; before them, a run folder, a checkpoint file or the name of a
-            network that ships (default: miniplaces, if it is installed).
-    """
-    from scenelab.data.image_files import OTHER_SUFFIXES, SUFFIXES
-    from scenelab.errors import LabError
-    from scenelab.evaluation.predict import predict_files
-    from scenelab.runs.network import read_classifier
-    from scenelab.runs.pretrained import find_run
-
-    is_image = not paths or (not paths[0].is_dir() and paths[0].suffix.lower() in SUFFIXES | OTHER_SUFFIXES)
-    network, images = (None, paths) if is_image else (paths[0], paths[1:])
-    if not images:
-        raise LabError("images is empty; give at least one file")
-    if network and network.is_file():
-        stored = read_classifier(network)
-    else:
-        run = find_run(network)
-        run.require_folder()
-        stored = read_classifier(run.best)
-    good, errors = select_readable(images, stored.size)
-    results = predict_files(stored, good)
-    if json:
-        print_json(results)
-    for entry in [] if json else results:
-        say(entry["image"])
-        for guess in entry["guesses"]:
-            say(f"  {100 * guess['probability']:5.1f} %  {guess['category']}")
-    report_broken(errors, len(images))
+    scores = {name: score for name, score in result.scores.items() if score.support}
+    title = "classes"
+    if len(scores) > MAX_CLASSES:
+        scores = dict(sorted(scores.items(), key=lambda item: item[1].f1)[:FEW_CLASSES])
+        title = f"the {FEW_CLASSES} classes with the lowest F1 (all are in the JSON file)"
+    rows = []
+    for name, score in scores.items():
+        right = round(score.recall * score.support / 100)
+        cells = ["never predicted" if score.precision != score.precision else f"{score.precision:.0f}"]
+        cells += [f"{score.recall:.0f}", "{:.0f}–{:.0f}".format(*wilson(right, score.support)), f"{score.f1:.0f}"]
+        rows.append([name, str(score.support), *cells])
+    print_table(title, ["class", "images", "precision %", "recall %", "95 %", "F1 %"], rows)
+    if absent := [name for name, score in result.scores.items() if not score.support]:
+        say(f"no images of {len(absent)} of {len(result.scores)} classes: {cut(absent)}")
 
 
 def models(*, size: Pixels = 64, speed: Flag = False, json: Json = False) -> None:

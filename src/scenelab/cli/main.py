@@ -22,6 +22,7 @@ from scenelab.cli import (
     finetune,
     grade,
     kit,
+    predict,
     report,
     robustness,
     study,
@@ -35,7 +36,7 @@ from scenelab.terminal import say
 COMMANDS = Commands(
     "Train, test, explain and attack small image classifiers on an ordinary laptop.",
     {
-        "Try": {"demo": demo.demo, "predict": evaluate.predict, "app": app.app, "doctor": doctor.doctor},
+        "Try": {"demo": demo.demo, "predict": predict.predict, "app": app.app, "doctor": doctor.doctor},
         "Train": {
             "data": data.COMMANDS,
             "recipes": train.recipes,

@@ -69,8 +69,9 @@ def read_pixels(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 def decode_pixels(data: bytes, path: Path | str) -> UInt8[np.ndarray, "h w 3"]:
     """Decode the content of an image file as `read_pixels` does; `path` is its name in error messages."""
-    is_raw = Path(path).suffix.lower() in RAW_SUFFIXES  # often TIFF, of which Pillow reads only the thumbnail
-    if (kind := recognize(data)) is None or is_raw:
+    kind = recognize(data)
+    is_raw = kind in (None, "TIFF") and Path(path).suffix.lower() in RAW_SUFFIXES  # Pillow reads only the thumbnail
+    if kind is None or is_raw:
         if other := RAW if is_raw else recognize_other(data):
             raise LabError(f"image {path} is {other}, which is not read; convert it to JPEG or PNG")
         raise LabError(f"image {path} is not an image file; replace it or remove it from the list")

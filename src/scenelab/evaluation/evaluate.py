@@ -9,11 +9,28 @@ from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
 from scenelab.data.judging import describe_images
-from scenelab.evaluation.calibration import Bin, expected_calibration_error, reliability
-from scenelab.evaluation.figures import draw_confused, draw_confusion, draw_curves, draw_per_class, draw_reliability
+from scenelab.evaluation.calibration import (
+    Bin,
+    Coverage,
+    coverage_curve,
+    cross_calibrate,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+)
+from scenelab.evaluation.figures import (
+    draw_confused,
+    draw_confusion,
+    draw_coverage,
+    draw_curves,
+    draw_per_class,
+    draw_reliability,
+)
 from scenelab.evaluation.intervals import Interval, wilson
 from scenelab.evaluation.metrics import (
+    ClassScore,
     ConfusedPair,
+    class_scores,
     confusion,
     hits,
     is_undefined,
@@ -24,7 +41,9 @@ from scenelab.evaluation.metrics import (
 )
 from scenelab.evaluation.results import Result, Value, stamp_result
 from scenelab.io import FORMULA_STARTS, atomic_write, write_csv_row
+from scenelab.runs.calibration import Calibration
 from scenelab.runs.network import Stored
+from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
 from scenelab.schema import FileName, Number
 
@@ -40,11 +59,25 @@ class Accuracy(Value):
     ece: Number
 
 
+class Calibrated(Value):
+    """Calibration of probabilities with a temperature, as in `Accuracy`; `is_fitted` on these images.
+
+    Then each half of them is calibrated by the other half.
+    """
+
+    temperature: float
+    is_fitted: bool
+    loss: Number
+    ece: Number
+    reliability: list[Bin]
+
+
 class EvaluationResult(Result):
     """Content of `results/SPLIT.json`: metrics on a split; a class without images has an accuracy of NaN, null in JSON.
 
     `undefined` images have no probabilities (NaN or infinite logits) and count as misclassified; confusion matrix and
-    reliability leave them out.
+    reliability leave them out. Accuracy, loss and `reliability` are of temperature 1; `coverage` has calibrated
+    confidences.
     """
 
     split: str
@@ -59,16 +92,23 @@ class EvaluationResult(Result):
     reliability: list[Bin]
     confusion: list[list[int]]
     undefined: int = 0
+    scores: dict[str, ClassScore] = {}  # noqa: RUF012
+    coverage: list[Coverage] = []  # noqa: RUF012
+    calibrated: Calibrated | None = None
 
 
 def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -> EvaluationResult:
     """Evaluate a classifier on a split; write metrics, predictions and misclassified images to RUN/results.
 
-    Accuracy per class, confusion matrix and calibration use the mean logits of image and mirror image. `source` is the
-    name of the data folder, to be stored in the result.
+    Accuracy per class, confusion matrix and calibration use the mean logits of image and mirror image. On the run's own
+    held-out images (val without a holdout), a temperature is fitted, stored in RUN/calibration.json and set in
+    `stored.model`. `source` is the name of the data folder, to be stored in the result.
     """
+    temperature, stored.model.temperature = stored.model.temperature, 1.0
     plain = predict_logits(stored.model, dataset, size=stored.size)
     mirrored = predict_logits(stored.model, dataset, size=stored.size, mirror=True)
+    stored.model.temperature = temperature
+    logits, calibrated = _calibrate(run, stored, mirrored, dataset)
     predicted, valid = mirrored.argmax(dim=1), ~is_undefined(mirrored)
     matrix = confusion(predicted[valid], dataset.labels[valid], len(dataset.categories))
     totals = dataset.labels.bincount(minlength=len(dataset.categories))
@@ -86,12 +126,42 @@ def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -
         most_confused=most_confused(matrix, dataset.categories, totals=totals),
         reliability=reliability(mirrored, dataset.labels),
         confusion=matrix.tolist(),
+        scores=dict(zip(dataset.categories, class_scores(matrix, totals), strict=True)),
+        coverage=coverage_curve(logits, dataset.labels),
+        calibrated=calibrated,
         **undefined,
     )
     result.write(run.results / f"{dataset.split}.json")
-    _write_predictions(run.results / f"{dataset.split}_predictions.csv", mirrored, dataset)
+    _write_predictions(run.results / f"{dataset.split}_predictions.csv", logits, dataset)
+    with atomic_write(run.results / f"{dataset.split}_confusion.csv", "w") as file:
+        write_csv_row(file, ["true, then predicted as", *dataset.categories])
+        for name, row in zip(dataset.categories, result.confusion, strict=True):
+            write_csv_row(file, [name, *row])
     draw_confused(dataset, predicted, result.most_confused, run.results / f"{dataset.split}_confused.png")
     return result
+
+
+def _calibrate(
+    run: Run, stored: Stored, logits: Float[Tensor, "n k"], dataset: MemmapDataset
+) -> tuple[Float[Tensor, "n k"], Calibrated | None]:
+    """Return calibrated logits and their calibration; fit and store a temperature on the run's own held-out images."""
+    temperature, labels = stored.model.temperature, dataset.labels
+    is_own = run.config.exists() and run.results == run.folder / "results"
+    is_fitted = is_own and dataset.split == run.held_out
+    if is_fitted:
+        halves = cross_calibrate(logits, labels)
+        temperature = 1.0 if halves is None else fit_temperature(logits, labels)
+        stored.model.temperature = temperature
+        values = {"temperature": temperature, "split": dataset.split, "images": len(labels)}
+        Calibration.model_validate({**stamp(run.best), **values}).write(run.calibration)
+        logits = logits if halves is None else halves
+    else:
+        logits = logits / temperature
+    if temperature == 1:
+        return logits, None
+    loss, ece = F.cross_entropy(logits, labels).item(), expected_calibration_error(logits, labels)
+    bins = reliability(logits, labels)
+    return logits, Calibrated(temperature=temperature, is_fitted=is_fitted, loss=loss, ece=ece, reliability=bins)
 
 
 def _accuracy(logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> Accuracy:
@@ -125,12 +195,15 @@ def _write_predictions(path: Path, logits: Float[Tensor, "n k"], dataset: Memmap
 
 def draw_all(result: EvaluationResult, rows: list[dict[str, Any]], folder: Path) -> list[Path]:
     """Draw the figures of an evaluation, and training curves from logged metrics (`rows`) if any; return the paths."""
-    names = [f"{result.split}_{name}.png" for name in ("confusion", "per_class", "reliability")]
+    names = [f"{result.split}_{name}.png" for name in ("confusion", "per_class", "reliability", "coverage")]
     paths = [folder / name for name in names]
     title = f"confusion on {describe_images(result.images, result.split)}"
     draw_confusion(result.confusion, list(result.per_class), title, paths[0])
     draw_per_class(result.per_class, result.mirror.top1, paths[1])
-    draw_reliability(result.reliability, result.mirror.ece, paths[2])
+    calibration = result.calibrated
+    bins = calibration.reliability if calibration else result.reliability
+    draw_reliability(bins, calibration.ece if calibration else result.mirror.ece, paths[2])
+    draw_coverage(result.coverage, paths[3])
     if not rows:
         return paths
     draw_curves(rows, folder / "curves.png")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import printable
-from scenelab.evaluation.calibration import Bin
+from scenelab.evaluation.calibration import Bin, Coverage
 from scenelab.evaluation.metrics import ConfusedPair
 from scenelab.io import atomic_write
 
@@ -135,6 +135,20 @@ def draw_reliability(bins: list[Bin], error: float, path: Path) -> None:
         axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", aspect="equal")
         axis.set_title("expected calibration error " + ("undefined" if math.isnan(error) else f"{error:.1f} %"))
         axis.legend(fontsize=8, loc="upper left")
+
+
+def draw_coverage(curve: list[Coverage], path: Path) -> None:
+    """Plot the accuracy on the images that get an answer against their share, with 95 % intervals."""
+    with new_figure(path, size=(5.2, 3.6)) as (_, axis):
+        shares, heights = [point.coverage for point in curve], [point.accuracy for point in curve]
+        axis.fill_between(shares, *zip(*(point.interval for point in curve), strict=True), alpha=0.2, label="95 %")
+        axis.plot(shares, heights, "o-", ms=4)
+        for point in curve[::3]:
+            text = f"{100 * point.confidence:.0f} %"
+            place = (point.coverage, point.accuracy)
+            axis.annotate(text, place, textcoords="offset points", xytext=(0, 8), ha="center", fontsize=8)
+        axis.set(xlim=(0, 104), xlabel="images with an answer in percent", ylabel="top-1 accuracy in percent")
+        axis.set_title("no answer below a probability (numbers)", fontsize=10)
 
 
 def draw_confused(

@@ -3,15 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from scenelab.classifier import Model
 from scenelab.data.augment import resize
 from scenelab.data.cache import MemmapDataset
-from scenelab.data.decode import read_images
-from scenelab.runs.network import Stored
+from scenelab.data.decode import fit, read_images
+from scenelab.errors import LabError
+from scenelab.runs.network import Stored, read_classifier
+from scenelab.runs.pretrained import find_run
 
 BATCH_SIZE = 50
 
@@ -45,21 +49,82 @@ def rank(logits: Float[Tensor, "1 k"], categories: tuple[str, ...], *, count: in
     return [(categories[label], share) for label, share in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
 
 
-@torch.no_grad()
-def predict_files(stored: Stored, paths: list[Path], *, guesses: int = 5) -> list[dict[str, Any]]:
-    """Return the `guesses` most likely categories of each image file, with probabilities in [0, 1].
+class Predictor:
+    """Function from an image to its most likely classes; see `load`.
 
-    Each item has the keys `image` (path) and `guesses`. Logits are means over image and mirror image. The shorter
-    side of an image is resized to the model's input size, and the center is cropped.
+    Attributes:
+        stored: the network.
+        categories: names of its classes.
+    """
+
+    def __init__(self, stored: Stored) -> None:
+        self.stored, self.categories = stored, stored.categories
+
+    @torch.no_grad()
+    def __call__(self, image: Path | str | Image.Image | np.ndarray, *, top: int = 5) -> list[tuple[str, float]]:
+        """Return the `top` most likely classes of an image with probabilities in [0, 1], most likely first.
+
+        Logits are means over image and mirror image. The shorter side of the image is resized to the network's input
+        size, and the center is cropped.
+
+        Args:
+            image: path of a file, PIL image, or h×w×3 array of 8-bit RGB values.
+            top: number of classes.
+
+        Raises:
+            LabError: the file is missing or cannot be decoded, or the array has another shape or type.
+        """
+        if isinstance(image, Image.Image):
+            image = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        if isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+                raise LabError(f"image is {image.shape} of {image.dtype}; expected height, width, 3 of uint8, RGB")
+            pixels = fit(torch.from_numpy(image.copy()).permute(2, 0, 1), self.stored.size)
+            batch = pixels[None].float().div_(255)
+        else:
+            batch = read_images([Path(image)], self.stored.size)
+        logits = (self.stored.model(batch) + self.stored.model(batch.flip(-1))) / 2
+        return rank(logits, self.categories, count=top)
+
+
+def load(network: Path | str | None = None) -> Predictor:
+    """Return a trained network as a function from an image to its most likely classes.
+
+    >>> import scenelab
+    >>> classify = scenelab.load("runs/mine")  # doctest: +SKIP
+    >>> classify("holiday.jpg")  # doctest: +SKIP
+    [('beach', 0.93), ('pier', 0.04), …]
+
+    Args:
+        network: run folder, checkpoint file, safetensors file of `export`, or name of a network that ships (the default
+            is the first one).
+
+    Raises:
+        LabError: there is no such network, or it is invalid.
+    """
+    path = None if network is None else Path(network)
+    if path is not None and path.is_file():
+        return Predictor(read_classifier(path))
+    run = find_run(path)
+    run.require_folder()
+    return Predictor(read_classifier(run.best))
+
+
+def predict_files(stored: Stored, paths: list[Path], *, guesses: int = 5) -> list[dict[str, Any]]:
+    """Return the `guesses` most likely categories of each image file; see `Predictor`.
+
+    Each item has the keys `image` (path) and `guesses`, a list of categories with probabilities.
 
     Raises:
         LabError: a file is missing or cannot be decoded.
     """
-    results = []
-    for path in paths:
-        image = read_images([path], stored.size)
-        logits = (stored.model(image) + stored.model(image.flip(-1))) / 2
-        pairs = rank(logits, stored.categories, count=guesses)
-        ranked = [{"category": category, "probability": share} for category, share in pairs]
-        results.append({"image": str(path), "guesses": ranked})
-    return results
+    predictor = Predictor(stored)
+    return [
+        {
+            "image": str(path),
+            "guesses": [
+                {"category": category, "probability": share} for category, share in predictor(path, top=guesses)
+            ],
+        }
+        for path in paths
+    ]

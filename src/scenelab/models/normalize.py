@@ -28,13 +28,18 @@ class Classifier(nn.Module):
     """Image classifier: normalization followed by a network; maps images in [0, 1] to logits.
 
     A checkpoint contains the state dict of `network` only, so it also loads into the network without normalization.
+
+    Attributes:
+        temperature: number that the logits are divided by, so that their softmax is calibrated; 1 changes nothing.
     """
 
     def __init__(self, network: nn.Module, normalize: Normalize | None = None) -> None:
         super().__init__()
         self.normalize = normalize or Normalize()
         self.network = network
+        self.temperature = 1.0
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Return the logits of images in [0, 1]."""
-        return self.network(self.normalize(images))
+        logits = self.network(self.normalize(images))
+        return logits if self.temperature == 1 else logits / self.temperature

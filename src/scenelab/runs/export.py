@@ -146,6 +146,7 @@ def metadata(stored: Stored) -> dict[str, str]:
         "size": str(stored.size),
         "mean": json.dumps(mean),
         "std": json.dumps(std),
+        "temperature": repr(stored.model.temperature),
         "written_by": f"scenelab {version('scenelab')}",
     }
 
@@ -250,12 +251,15 @@ def write_safetensors(stored: Stored, path: Path) -> Predict:
     weights = {name: _shortest(value).contiguous() for name, value in network.state_dict().items()}
     header = {"format": "pt", **metadata(stored)}
     header["input"] = header["input"].replace("not normalized", "then (x - mean) / std")
+    header["output"] += ", then z / temperature"
     path.write_bytes(save(weights, metadata=header))
     with torch.no_grad():
         for value in network.state_dict().values():
             value.zero_()
     network.load_state_dict(load_file(path))
-    return Classifier(network, stored.model.normalize).eval()
+    model = Classifier(network, stored.model.normalize)
+    model.temperature = stored.model.temperature
+    return model.eval()
 
 
 def _shortest(value: Tensor) -> Tensor:

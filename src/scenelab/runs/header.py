@@ -8,6 +8,7 @@ from torch import Tensor
 
 from scenelab.errors import LabError
 from scenelab.models.normalize import IMAGENET_MEAN, IMAGENET_STD
+from scenelab.runs.calibration import Temperature
 from scenelab.schema import Line, Model, describe
 
 MAX_RESOLUTION = 4096  # pixels
@@ -59,6 +60,7 @@ class Header(Model):
     size: Annotated[int, Field(ge=16, le=MAX_RESOLUTION)] = 128
     mean: Annotated[tuple[Mean, Mean, Mean], BeforeValidator(_as_tuple)] = IMAGENET_MEAN
     std: Annotated[tuple[Std, Std, Std], BeforeValidator(_as_tuple)] = IMAGENET_STD
+    temperature: Temperature = 1.0
 
 
 class MeterValues(Model):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from scenelab.errors import LabError, find_url, suggest_path
 from scenelab.io import explain_write_errors, read_json, write_json
+from scenelab.runs.calibration import NAME as CALIBRATION
 from scenelab.runs.config import RunConfig, to_plain
 from scenelab.runs.provenance import environment
 from scenelab.schema import parse
@@ -33,6 +34,7 @@ class Run:
         batch: images of the batch before the last checkpoint, as augmented.
         checkpoint: checkpoint from which the run can resume.
         best: weights of the trained network.
+        calibration: temperature of its probabilities.
         results: folder of the results of training and later commands.
         events: folder of TensorBoard's event files.
     """
@@ -42,7 +44,7 @@ class Run:
         self.config, self.environment = folder / "config.json", folder / "environment.json"
         self.metrics, self.timings = folder / "metrics.jsonl", folder / "timings.jsonl"
         self.batch, self.checkpoint = folder / "batch.jpg", folder / "checkpoint.pth.tar"
-        self.best = folder / "model_best.pth.tar"
+        self.best, self.calibration = folder / "model_best.pth.tar", folder / CALIBRATION
         self.results, self.events = folder / "results", folder / "tensorboard"
 
     def on_other(self, data: Path) -> "Run":
@@ -58,6 +60,11 @@ class Run:
         if not self.config.exists():
             raise LabError(f"{self.folder} is not a run folder (no config.json); 'scenelab train' makes one")
         return parse(RunConfig, read_json(self.config), f"{self.config} does not fit this version of scenelab: ")
+
+    @property
+    def held_out(self) -> str:
+        """Split that training did not use for a final choice: `holdout` if the run has one, else `val`."""
+        return "holdout" if self.read_config().train.holdout else "val"
 
     def require_folder(self) -> None:
         """Raise a LabError if the run folder does not exist."""

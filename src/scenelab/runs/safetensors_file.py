@@ -21,11 +21,12 @@ def load_safetensors(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             weights, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
         lists = {key: json.loads(header[name]) for key, name in LISTS.items() if name in header}
-        size = {"size": int(header["size"])} if "size" in header else {}
+        size = {name: kind(header[name]) for name, kind in NUMBERS.items() if name in header}
     except (OSError, SafetensorError, ValueError) as error:
         raise LabError(f"checkpoint {path} is refused: {error}; use one written by scenelab export") from None
     return {"state_dict": weights, "model_arch": header.get("architecture", ""), **lists, **size}
 
 
+NUMBERS = {"size": int, "temperature": float}
 LISTS = {"categories": "labels", "mean": "mean", "std": "std"}
 """Keys of lists in a checkpoint and in the metadata, where they are JSON."""
