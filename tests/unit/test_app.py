@@ -24,7 +24,7 @@ from scenelab.errors import LabError
 from scenelab.evaluation.predict import predict_files
 from scenelab.runs.run import Run
 from scenelab.training.session import start_run
-from scenelab_scenes import KINDS
+from scenelab_scenes import KINDS, write_scenes
 from shipping import ship
 
 NAME = "untrained"
@@ -110,12 +110,12 @@ def test_networks_of_the_package_come_after_the_runs_and_give_way_to_their_names
     assert catalog.session("miniplaces").run.folder == run
 
 
-def test_a_network_of_the_package_is_judged_on_other_images(shipped, scenes):
+def test_a_network_of_the_package_is_judged_on_other_images(shipped, tmp_path):
     """Its evaluation is in the current folder, as `scenelab evaluate` wrote it."""
-    assert main.run(["evaluate", "miniplaces", "--data", str(scenes), "--json"]) == 0
-    session = Catalog([], data=scenes).session("miniplaces")
-    assert len(session.network()["labels"]) == 36
-    assert session.mistakes()["split"] == "val"
+    write_scenes(tmp_path / "others", train_per_class=1, val_per_class=1, test=1)
+    assert main.run(["evaluate", "miniplaces", "--data", "others", "--json"]) == 0
+    session = Catalog([], data=tmp_path / "others").session("miniplaces")
+    assert len(session.network()["labels"]) == len(session.mistakes()["guesses"]) == 12
 
 
 def test_the_last_batch_of_a_run_is_shown(scenes, tmp_path):
