@@ -53,6 +53,7 @@ class Grade:
     result: Result
     rubric: Rubric
     mates: list[str] = field(default_factory=list)  # students with an identical submission
+    manual: dict[str, float] | None = None  # points given by people, by part; None if they are not merged
 
     @property
     def earned(self) -> float:
@@ -92,3 +93,18 @@ class Grade:
     def score(self) -> float:
         """Points earned minus penalties, at least 0."""
         return round(max(0.0, self.earned - self.deducted), DIGITS)
+
+    @property
+    def ungraded(self) -> list[str]:
+        """Parts without points that people have to give; bonus parts may stay empty."""
+        return [part.name for part in self.rubric.manual if not part.bonus and part.name not in (self.manual or {})]
+
+    @property
+    def final(self) -> float | None:
+        """Score plus all points given by people, or None while a part is ungraded."""
+        return None if self.ungraded else round(self.score + sum((self.manual or {}).values()), DIGITS)
+
+    @property
+    def points(self) -> float | None:
+        """Points for a gradebook: `final` if points of people are merged, else `score`."""
+        return self.score if self.manual is None else self.final

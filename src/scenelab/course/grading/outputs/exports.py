@@ -19,7 +19,7 @@ def class_table(grades: list[Grade]) -> str:
     rubric = grades[0].rubric
     columns = ["student", "canvas_user", "automatic", "penalties", "score", "held", "late", *rubric.checks]
     columns += [f"{part.name} ({part.points:g})" for part in rubric.manual]
-    columns += ["challenge_top5_error", "team", "problem", "review", "sandbox", "faults"]
+    columns += ["final", "challenge_top5_error", "team", "problem", "review", "sandbox", "faults"]
     return _csv([columns, *map(_row, grades)])
 
 
@@ -28,7 +28,9 @@ def _row(grade: Grade) -> list[Any]:
     earned = {outcome.name: outcome.earned for outcome in result.outcomes}
     late = "late" if grade.entry.late else ""
     row = [grade.entry.student, grade.entry.user, grade.earned, -grade.deducted or 0.0, grade.score, grade.held, late]
-    row += [earned.get(name, 0.0) for name in grade.rubric.checks] + [""] * len(grade.rubric.manual)
+    row += [earned.get(name, 0.0) for name in grade.rubric.checks]
+    row += [(grade.manual or {}).get(part.name, "") for part in grade.rubric.manual]
+    row += ["" if grade.final is None else grade.final]
     row += [(result.challenge or {}).get("top5_error", ""), " ".join(grade.mates), result.problem]
     return [*row, "; ".join(grade.review[:5]), result.sandbox, "; ".join(result.faults)]
 

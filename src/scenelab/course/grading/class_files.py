@@ -1,0 +1,73 @@
+"""Files of a whole class after grading: gradebook, points of people, feedback, and the class at a glance."""
+
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from scenelab.course.grading.batch import Batch
+from scenelab.course.grading.feedback import write_feedback
+from scenelab.course.grading.gradebook import read_gradebook, read_teams
+from scenelab.course.grading.history import FILE, Grading, read_grading
+from scenelab.course.grading.manual import merge_manual, read_manual
+from scenelab.course.grading.outputs import write_class, write_student
+from scenelab.course.grading.outputs.overview import class_page
+from scenelab.course.grading.results import Grade
+from scenelab.course.grading.rubric import Rubric
+from scenelab.io import atomic_write
+
+MAX_SHOWN = 40  # names per message
+
+
+@dataclass(frozen=True)
+class ClassFiles:
+    """Tables that the instructor gives beside the submissions; `anonymous` names no student in class.html."""
+
+    gradebook: Path | None = None
+    assignment: str = ""
+    manual: Path | None = None
+    teams: Path | None = None
+    anonymous: bool = False
+
+    def check(self, rubric: Rubric, out: Path) -> None:
+        """Read all tables once, so that an error in them does not wait until the class is graded."""
+        _ = read_grading(out), self.gradebook and read_gradebook(self.gradebook, self.assignment)
+        _ = self.manual and read_manual(self.manual, rubric), self.teams and read_teams(self.teams, [])
+
+    def write(self, batch: Batch, grades: list[Grade]) -> list[str]:
+        """Merge points of people, fill the gradebook, write the files of the class; return notes on what is left."""
+        out, earlier = batch.out, read_grading(batch.out)
+        gradebook = read_gradebook(self.gradebook, self.assignment) if self.gradebook else None
+        teams, notes = read_teams(self.teams, grades) if self.teams else ({}, [])
+        if self.manual:
+            notes += merge_manual(*read_manual(self.manual, batch.rubric), grades, teams)
+            for grade in grades:
+                write_student(out, grade)
+        if gradebook:
+            path = out / f"filled-{gradebook.table.path.name}"
+            gradebook.fill(grades, teams, path, batch.rubric.points if self.manual else batch.rubric.automatic)
+            notes += [f"{path}: {gradebook.filled} of {len(gradebook.people)} rows filled", *gradebook.notes]
+            notes += _listed("submissions match no row", gradebook.unmatched)
+            notes += _listed("people handed in nothing", gradebook.missing)
+        count, skipped = write_feedback(out / "feedback.zip", grades)
+        notes += [f"{out / 'feedback.zip'}: pages of {count} students, to upload"] if count else []
+        notes += _listed("students are not in feedback.zip, which takes the place of a ZIP or text file", skipped)
+        context = {"rubric": batch.rubric.text, "hidden": batch.hidden, "seed": str(batch.seed)}
+        context |= {"scenelab": metadata.version("scenelab"), "torch": torch.__version__}
+        grading = Grading.of(grades, {**context, "sandbox": batch.sandbox.level}, earlier)
+        grading.write(out / FILE)
+        if earlier and grading is not earlier:
+            causes = "".join(f"; {cause}" for cause in grading.causes)
+            notes.append(f"{len(grading.changes)} submissions differ from the grading before{causes}")
+        write_class(out, grades)
+        notes = [*batch.notes, *notes]
+        with atomic_write(out / "class.html", "w") as file:
+            page = class_page(grades, anonymous=self.anonymous, gradebook=gradebook, grading=grading, notes=notes)
+            file.write(page)
+        return [*notes, f"the class at a glance: {out / 'class.html'}"]
+
+
+def _listed(text: str, names: list[str]) -> list[str]:
+    shown = ", ".join(names[:MAX_SHOWN]) + (" …" if len(names) > MAX_SHOWN else "")
+    return [f"{len(names)} {text}: {shown}"] if names else []
