@@ -43,7 +43,7 @@ class Outline(HTMLParser):
     def handle_data(self, data):
         if "details" in self.open and "summary" not in self.open:
             self.folded += data
-        elif "style" not in self.open:
+        elif not {"style", "summary"} & set(self.open):
             self.shown += f" {data} "
 
 
@@ -98,9 +98,7 @@ def test_the_numbers_on_the_page_are_those_of_the_class():
     assert int(bars[0].split(", ")[-1]) == sum(each.score >= 7.2 for each in grades)
     for name in grades[0].rubric.checks:
         states = [next(each.status for each in grade.result.outcomes if each.name == name) for grade in grades]
-        assert f"{name} {states.count('failed')} failed, {states.count('not run')} not run" in re.sub(
-            r" why\b", "", text
-        )
+        assert f"{name} {states.count('failed')} failed, {states.count('not run')} not run" in text
 
 
 def test_messages_that_differ_in_numbers_and_places_are_one():
@@ -141,7 +139,7 @@ def test_the_page_fits_a_phone_a_desktop_and_paper(tmp_path):
             page.locator("details").first.locator("summary").click()
             assert page.locator("a").first.is_visible()
         page.emulate_media(media="print")
-        assert not page.locator("a").first.is_visible(), "no names on paper"
+        assert page.locator("summary").evaluate_all("all => all.every(each => !each.checkVisibility())"), "no names"
 
 
 def test_changes_say_what_and_why():
@@ -200,14 +198,18 @@ def test_a_second_grading_of_a_class_tells_the_difference(tmp_path, capsys):
     assert "ann" not in re.findall(r"\w+", (out / "class.html").read_text())
 
 
-@pytest.mark.parametrize("flags", [["--watch", "--json"], ["--gradebook", "/no.csv"], ["--manual", "/no.csv"]])
-def test_an_error_in_a_table_is_told_before_grading(tmp_path, capsys, flags):
+FLAGS = ["--watch --json", "--gradebook /no.csv", "--manual /no.csv", "--manual out/grades.csv"]
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+def test_an_error_in_a_table_is_told_before_grading(tmp_path, capsys, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
     submit_folder = tmp_path / "in"
     submit_folder.mkdir()
     submit(submit_folder, "ann_1_11_hw.zip")
-    assert main.run(["grade", str(submit_folder), "--out", str(tmp_path / "out"), *flags]) == 1
+    assert main.run(["grade", str(submit_folder), "--out", "out", *flags.split()]) == 1
     assert not (tmp_path / "out" / "students").exists()
-    assert re.search(r"--watch takes|/no.csv does not exist", capsys.readouterr().err)
+    assert re.search(r"--watch takes|/no.csv does not exist|give a copy", capsys.readouterr().err)
 
 
 def test_watching_waits_until_a_file_is_whole(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from scenelab.course.grading.outputs import write_class, write_student
 from scenelab.course.grading.outputs.overview import class_page
 from scenelab.course.grading.results import Grade
 from scenelab.course.grading.rubric import Rubric
+from scenelab.errors import LabError
 from scenelab.io import atomic_write
 
 MAX_SHOWN = 40  # names per message
@@ -32,6 +33,8 @@ class ClassFiles:
 
     def check(self, rubric: Rubric, out: Path) -> None:
         """Read all tables once, so that an error in them does not wait until the class is graded."""
+        if self.manual and self.manual.resolve() == out / "grades.csv":
+            raise LabError(f"--manual {self.manual} is overwritten while the class is graded; give a copy of it")
         _ = read_grading(out), self.gradebook and read_gradebook(self.gradebook, self.assignment)
         _ = self.manual and read_manual(self.manual, rubric), self.teams and read_teams(self.teams, [])
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scenelab.errors import LabError
+from scenelab.extras import Feature
 from scenelab.io import atomic_write, read_plain, read_text
 
 Id = tuple[str, str]
@@ -81,7 +82,8 @@ class Table:
 
 def read_submitters(path: Path) -> dict[str, list[str]]:
     """Read the SIDs and emails of each submission's people from the metadata in Gradescope's download."""
-    import yaml  # of the extra `grading`
+    Feature("reading Gradescope's metadata", "grading", ("yaml",)).require()
+    import yaml
 
     try:  # the base loader makes only strings: it keeps leading zeros and builds no objects
         values = yaml.load(read_text(path, max_bytes=MAX_BYTES), getattr(yaml, "CBaseLoader", yaml.BaseLoader))

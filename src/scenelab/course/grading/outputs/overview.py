@@ -78,8 +78,8 @@ def _checks(grades: Sequence[Grade]) -> list[dict[str, Any]]:
 
 def _distributions(grades: Sequence[Grade]) -> list[Distribution]:
     rubric, finals = grades[0].rubric, [grade.final for grade in grades if grade.final is not None]
-    plots = [Distribution("Score: checks less deductions", rubric.automatic, [grade.score for grade in grades])]
-    plots += [Distribution("Final: with points given by people", rubric.points, finals)] if finals else []
+    plots = [Distribution("Score", rubric.automatic, [grade.score for grade in grades])]
+    plots += [Distribution("Final points", rubric.points, finals)] if finals else []
     for part in dict.fromkeys(each.group for grade in grades for each in grade.result.outcomes):
         own = [[each for each in grade.result.outcomes if each.group == part] for grade in grades]
         sums = [sum(each.earned for each in outcomes) for outcomes in own]
