@@ -13,7 +13,7 @@ import pytest
 from generated_class import make_class, sortable
 from scenelab.course.grading.discovery import Entry, gather
 from scenelab.course.grading.feedback import write_feedback
-from scenelab.course.grading.gradebook import read_gradebook, read_teams
+from scenelab.course.grading.gradebook import ids_of_teams, read_gradebook, read_teams
 from scenelab.course.grading.manual import merge_manual, read_manual
 from scenelab.course.grading.results import Grade, Result
 from scenelab.course.grading.rubric import read_rubric
@@ -215,7 +215,7 @@ def test_a_team_from_canvas_gives_its_members_the_same_points(tmp_path):
         graded(entry("canvas", "1003"), 6),
         graded(entry("canvas", "1004"), 7),
     ]
-    teams, notes = read_teams(groups, grades)
+    teams, notes = ids_of_teams(read_teams(groups), grades)
     book = read_gradebook(path, "881")
     book.fill(grades, teams, tmp_path / "filled.csv", 8)
     assert [row[7] for row in decode(tmp_path / "filled.csv")[3:10]] == ["5", "5", "5", "6", "7", "", ""]
@@ -236,7 +236,7 @@ def test_points_of_people_reach_the_team_and_make_the_final_points(tmp_path):
     assert [grade.final for grade in grades] == [None, None]
     notes = merge_manual(table, columns, grades, {})
     assert [grade.final for grade in grades] == [8.0, 8.0]
-    assert notes == [f"--manual {path}, row 3: nothing was submitted by eve"]
+    assert notes == [f"--manual {path}, row 3, eve: matches no submission"]
     path.write_bytes(encode([header, ["ann", "5", "0.5", *("" for _ in parts[1:])]]))
     merge_manual(*read_manual(path, RUBRIC), grades, {})
     assert (grades[0].final, grades[0].points, len(grades[0].ungraded)) == (None, None, len(parts) - 1)
@@ -265,7 +265,7 @@ def test_impossible_points_are_refused(tmp_path, line):
             b"student,points\nann,1\n",
             "has no column of a part that people grade",
         ),
-        (lambda path: read_teams(path, []), b"student,points\nann,1\n", "has no column group_name or team"),
+        (lambda path: read_teams(path), b"student,points\nann,1\n", "has no column group_name or team"),
     ],
 )
 def test_other_tables_are_refused(tmp_path, read, content, message):

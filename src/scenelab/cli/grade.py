@@ -66,6 +66,8 @@ def grade(
     from scenelab.course.grading.challenge import Judge
     from scenelab.course.grading.class_files import ClassFiles
     from scenelab.course.grading.grade import load_hidden
+    from scenelab.course.grading.gradebook import read_gradebook, read_teams
+    from scenelab.course.grading.manual import read_manual
     from scenelab.course.grading.outputs import autolab_line
     from scenelab.course.grading.outputs import gradescope as gradescope_values
     from scenelab.course.grading.rubric import read_rubric
@@ -83,8 +85,9 @@ def grade(
         raise LabError("--watch takes one folder, without --gradescope, --autolab and --json")
     digest = load_hidden(hidden) if hidden else ""
     points, judge = read_rubric(rubric), Judge.of(hidden) if hidden else None
-    files = ClassFiles(gradebook, assignment, manual, teams, anonymous)
-    files.check(points, out)
+    book = read_gradebook(gradebook, assignment) if gradebook else None
+    given = read_manual(manual, points) if manual else None
+    files = ClassFiles(book, given, read_teams(teams) if teams else None, anonymous)
     with name_disk_errors(out):
         sandbox = best(out / ".work", unsafe=unsafe)
         seed = seed_of(out) if seed is None else seed

@@ -2,57 +2,47 @@
 
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 import torch
 
 from scenelab.course.grading.batch import Batch
 from scenelab.course.grading.feedback import write_feedback
-from scenelab.course.grading.gradebook import read_gradebook, read_teams
+from scenelab.course.grading.gradebook import Gradebook, ids_of_teams
 from scenelab.course.grading.history import FILE, Grading, read_grading
-from scenelab.course.grading.manual import merge_manual, read_manual
+from scenelab.course.grading.manual import merge_manual
 from scenelab.course.grading.outputs import write_class, write_student
 from scenelab.course.grading.outputs.overview import class_page
 from scenelab.course.grading.results import Grade
-from scenelab.course.grading.rubric import Rubric
-from scenelab.errors import LabError
+from scenelab.course.grading.rubric import Manual
+from scenelab.course.grading.tables import Table
 from scenelab.io import atomic_write
 
 MAX_SHOWN = 40  # names per message
 
 
-@dataclass(frozen=True)
+@dataclass
 class ClassFiles:
-    """Tables that the instructor gives beside the submissions; `anonymous` names no student in class.html."""
+    """Tables that the instructor gives beside the submissions, read before grading; `anonymous` is for class.html."""
 
-    gradebook: Path | None = None
-    assignment: str = ""
-    manual: Path | None = None
-    teams: Path | None = None
+    gradebook: Gradebook | None = None
+    manual: tuple[Table, dict[int, Manual]] | None = None
+    teams: Table | None = None
     anonymous: bool = False
-
-    def check(self, rubric: Rubric, out: Path) -> None:
-        """Read all tables once, so that an error in them does not wait until the class is graded."""
-        if self.manual and self.manual.resolve() == out / "grades.csv":
-            raise LabError(f"--manual {self.manual} is overwritten while the class is graded; give a copy of it")
-        _ = read_grading(out), self.gradebook and read_gradebook(self.gradebook, self.assignment)
-        _ = self.manual and read_manual(self.manual, rubric), self.teams and read_teams(self.teams, [])
 
     def write(self, batch: Batch, grades: list[Grade]) -> list[str]:
         """Merge points of people, fill the gradebook, write the files of the class; return notes on what is left."""
-        out, earlier = batch.out, read_grading(batch.out)
-        gradebook = read_gradebook(self.gradebook, self.assignment) if self.gradebook else None
-        teams, notes = read_teams(self.teams, grades) if self.teams else ({}, [])
+        out, earlier, book = batch.out, read_grading(batch.out), self.gradebook
+        teams, notes = ids_of_teams(self.teams, grades) if self.teams else ({}, [])
         if self.manual:
-            notes += merge_manual(*read_manual(self.manual, batch.rubric), grades, teams)
+            notes += merge_manual(*self.manual, grades, teams)
             for grade in grades:
                 write_student(out, grade)
-        if gradebook:
-            path = out / f"filled-{gradebook.table.path.name}"
-            gradebook.fill(grades, teams, path, batch.rubric.points if self.manual else batch.rubric.automatic)
-            notes += [f"{path}: {gradebook.filled} of {len(gradebook.people)} rows filled", *gradebook.notes]
-            notes += _listed("submissions match no row", gradebook.unmatched)
-            notes += _listed("people handed in nothing", gradebook.missing)
+        if book:
+            path = out / f"filled-{book.table.path.name}"
+            book.fill(grades, teams, path, batch.rubric.points if self.manual else batch.rubric.automatic)
+            notes += [f"{path}: {book.filled} of {len(book.people)} rows filled", *book.notes]
+            notes += _listed("submissions match no row", book.unmatched)
+            notes += _listed("people handed in nothing", book.missing)
         count, skipped = write_feedback(out / "feedback.zip", grades)
         notes += [f"{out / 'feedback.zip'}: pages of {count} students, to upload"] if count else []
         notes += _listed("students are not in feedback.zip, which takes the place of a ZIP or text file", skipped)
@@ -66,7 +56,7 @@ class ClassFiles:
         write_class(out, grades)
         notes = [*batch.notes, *notes]
         with atomic_write(out / "class.html", "w") as file:
-            page = class_page(grades, anonymous=self.anonymous, gradebook=gradebook, grading=grading, notes=notes)
+            page = class_page(grades, anonymous=self.anonymous, gradebook=book, grading=grading, notes=notes)
             file.write(page)
         return [*notes, f"the class at a glance: {out / 'class.html'}"]
 

@@ -1,12 +1,12 @@
 """Points written to the gradebooks of Canvas, Gradescope and Moodle, matched by ids; the rest is listed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scenelab.course.grading.results import DIGITS, Grade
-from scenelab.course.grading.tables import Id, Table
+from scenelab.course.grading.tables import Id, Table, fold
 from scenelab.errors import LabError
 
 MAX_TEAM = 3  # students, says the handout
@@ -37,27 +37,10 @@ class Gradebook:
         name = table.cell(cells, "student", "full name", "name") or f"{first} {last}".strip()
         return f"{name} ({table.cell(cells, 'id', 'identifier', 'sid', 'email')})"
 
-    def match(self, grades: Sequence[Grade], teams: dict[str, set[Id]]) -> dict[int, list[Grade]]:
-        """Return the grades of each row: those of the row's own ids, else those of members of the same team."""
-        rows: dict[Id, list[int]] = {}
-        for row in self.people:
-            for each in self.table.ids(self.table.rows[row]):
-                rows.setdefault(each, []).append(row)
-        claims: dict[int, list[Grade]] = {}
-        for ids in ({grade.entry.student: grade.entry.ids for grade in grades}, teams):
-            found: dict[int, list[Grade]] = {}
-            for grade in grades:
-                hits = [rows.get(each, []) for each in ids.get(grade.entry.student, ())]
-                for row in {hit[0] for hit in hits if len(hit) == 1} - claims.keys():
-                    found.setdefault(row, []).append(grade)
-                if any(len(hit) > 1 for hit in hits):
-                    self.notes.append(f"{grade.entry.student}: several rows of {self.table.path.name} have its id")
-            claims |= found
-        return claims
-
     def fill(self, grades: Sequence[Grade], teams: dict[str, set[Id]], path: Path, maximum: float) -> None:
         """Write the points to a copy of the table at `path`; cells that the platform keeps fixed stay."""
-        table, claims, found = self.table, self.match(grades, teams), set()
+        table, found, self.filled = self.table, set(), 0
+        claims, self.notes = match(table, self.people, grades, teams)
         for row, owners in claims.items():
             cells, grade = table.rows[row], owners[0]
             if len({each.points for each in owners}) > 1:
@@ -80,6 +63,29 @@ class Gradebook:
         if other := [limit for limit in limits if limit.replace(",", ".") not in (f"{maximum:g}", f"{maximum:.2f}")]:
             self.notes.append(f"{table.path.name}: at most {other[0]} points there, {maximum:g} here; not scaled")
         table.write(path)
+
+
+def match(
+    table: Table, rows: Iterable[int], grades: Sequence[Grade], teams: dict[str, set[Id]]
+) -> tuple[dict[int, list[Grade]], list[str]]:
+    """Return the grades of each row, those of its own ids or else of its team's, and notes on ids of several rows."""
+    index: dict[Id, list[int]] = {}
+    for row in rows:
+        for each in table.ids(table.rows[row]):
+            index.setdefault(each, []).append(row)
+    claims: dict[int, list[Grade]] = {}
+    notes = []
+    own = {grade.entry.student: {("student", fold(grade.entry.student)), *grade.entry.ids} for grade in grades}
+    for ids in (own, teams):
+        found: dict[int, list[Grade]] = {}
+        for grade in grades:
+            hits = [index.get(each, []) for each in ids.get(grade.entry.student, ())]
+            for row in {hit[0] for hit in hits if len(hit) == 1} - claims.keys():
+                found.setdefault(row, []).append(grade)
+            if any(len(hit) > 1 for hit in hits):
+                notes.append(f"{grade.entry.student}: several rows of {table.path.name} have its id")
+        claims |= found
+    return claims, notes
 
 
 def read_gradebook(path: Path, title: str = "") -> Gradebook:
@@ -119,21 +125,27 @@ def _assignment(table: Table, title: str) -> int:
     raise LabError(f"--assignment is {title!r}, which fits {len(chosen)} columns of {table.path}; it has: {names}")
 
 
-def read_teams(path: Path, grades: Sequence[Grade]) -> tuple[dict[str, set[Id]], list[str]]:
-    """Read a CSV with a column group_name or team; return the ids of each student's team, and notes.
+def read_teams(path: Path) -> Table:
+    """Read a CSV with a column group_name or team, and ids."""
+    table = Table.read(path, "--teams")
+    if table.column(*TEAM) is None:
+        raise LabError(f"--teams {path} has no column {' or '.join(TEAM)}; export the groups from Canvas")
+    return table
+
+
+def ids_of_teams(table: Table, grades: Sequence[Grade]) -> tuple[dict[str, set[Id]], list[str]]:
+    """Return the ids of each student's team, and notes.
 
     Members of a team that submitted different files are no team here: a note names them.
     """
-    table, teams = Table.read(path, "--teams"), {}
-    if table.column(*TEAM) is None:
-        raise LabError(f"--teams {path} has no column {' or '.join(TEAM)}; export the groups from Canvas")
+    teams: dict[str, list[set[Id]]] = {}
     for row in table.rows:
         teams.setdefault(table.cell(row, *TEAM), []).append(table.ids(row))
     teams.pop("", None)
     notes = [f"team {name} has {len(team)} members" for name, team in teams.items() if len(team) > MAX_TEAM]
     result: dict[str, set[Id]] = {}
     for name, team in teams.items():
-        ids = set().union(*team)
+        ids = set[Id]().union(*team)
         own = [grade for grade in grades if grade.entry.ids & ids]
         if len({grade.result.digest for grade in own}) > 1:
             notes.append(f"team {name} submitted different files: {', '.join(grade.entry.student for grade in own)}")

@@ -29,23 +29,13 @@ class Graded(Model):
     checks: dict[str, float]
 
 
-class Change(Model):
-    """Change of a student's grade; points are None before the first and after the last submission."""
-
-    student: str
-    before: float | None
-    after: float | None
-    why: str
-    checks: str
-
-
 class Grading(Model):
     """Grading of a class, stored as grading.json, with what differs from the grading before."""
 
     context: dict[str, str]  # values of the keys of `CAUSES`
     students: dict[str, Graded]
     causes: list[str]  # of all students
-    changes: list[Change]
+    changes: list[list[str]]  # student, points before and now, why, and the checks that differ
 
     @staticmethod
     def of(grades: Sequence[Grade], context: dict[str, str], earlier: "Grading | None") -> "Grading":
@@ -70,20 +60,20 @@ def _graded(grade: Grade) -> Graded:
     return Graded(digest=digest, late=late, points=grade.points, manual=manual, checks=checks)
 
 
-def _change(student: str, before: Graded | None, after: Graded | None, causes: list[str]) -> Change | None:
+def _change(student: str, before: Graded | None, after: Graded | None, causes: list[str]) -> list[str]:
+    """Return the cells of a row of `changes`, or none if nothing has changed."""
+    points = [f"{each.points:g}" if each and each.points is not None else "–" for each in (before, after)]
     if before is None or after is None:
-        why = "submitted for the first time" if after else "the submission is no longer there"
-        points = before and before.points, after and after.points
-        return Change(student=student, before=points[0], after=points[1], why=why, checks="")
+        return [student, *points, "submitted for the first time" if after else "the submission is no longer there", ""]
+    if before == after:
+        return []
     own = ["submitted other files"] if before.digest != after.digest else []
     own += [f"{'now' if after.late else 'no longer'} late"] if before.late != after.late else []
     own += ["people gave other points"] if before.manual != after.manual else []
-    if before == after:
-        return None
+    why = "; ".join([*own, *causes]) or "same files, rubric and versions: a check may have run out of time"
     pairs = {name: (before.checks.get(name, 0.0), after.checks.get(name, 0.0)) for name in before.checks | after.checks}
     checks = ", ".join(f"{name} {old:g} → {new:g}" for name, (old, new) in pairs.items() if old != new)
-    why = "; ".join([*own, *causes]) or "same files, rubric and versions: a check may have run out of time"
-    return Change(student=student, before=before.points, after=after.points, why=why, checks=checks)
+    return [student, *points, why, checks]
 
 
 def read_grading(out: Path) -> Grading | None:

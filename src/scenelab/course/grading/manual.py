@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from scenelab.course.grading.gradebook import match
 from scenelab.course.grading.results import Grade
 from scenelab.course.grading.rubric import Manual, Rubric
 from scenelab.course.grading.tables import Id, Table, fold
@@ -29,21 +30,14 @@ def merge_manual(
     table: Table, parts: dict[int, Manual], grades: Sequence[Grade], teams: dict[str, set[Id]]
 ) -> list[str]:
     """Set `manual` of the grades, for a whole team if one member's row has points; return notes on the rest."""
-    owners: dict[Id, list[Grade]] = {}
+    claims, notes = match(table, range(len(table.rows)), grades, teams)
     given: dict[str, dict[str, float]] = {grade.entry.student: {} for grade in grades}
-    for grade in grades:
-        name = grade.entry.student
-        for each in {("student", fold(name)), *grade.entry.ids, *teams.get(name, ())}:
-            owners.setdefault(each, []).append(grade)
-    notes = []
-    for number, row in enumerate(table.rows, start=2):
-        where, student = f"--manual {table.path}, row {number}", table.cell(row, "student")
-        ids = {("student", fold(student))} if student else table.ids(row)
+    for number, row in enumerate(table.rows):
+        where = f"--manual {table.path}, row {number + 2}"
         values = {part: _points(row[column], part, where) for column, part in parts.items() if row[column].strip()}
-        names = {grade.entry.student for each in ids for grade in owners.get(each, [])}
-        if values and not names:
-            notes.append(f"{where}: nothing was submitted by {' '.join(sorted(value for _, value in ids))[:80]}")
-        for name in names:
+        if values and number not in claims:
+            notes.append(f"{where}, {row[0]}: matches no submission")
+        for name in [owner.entry.student for owner in claims.get(number, [])]:
             for part, points in values.items():
                 if given[name].setdefault(part.name, points) != points:
                     raise LabError(f"{where}: {part.name} of {name} has two values; keep one")

@@ -68,8 +68,10 @@ class Table:
         return "" if column is None else row[column].strip()
 
     def ids(self, row: list[str]) -> set[Id]:
-        """Return the ids in a row; of Moodle's "Participant 12" only the number."""
+        """Return the ids in a row; of Moodle's "Participant 12" only the number, of our own tables the student."""
         pairs = [(kind, fold(self.cell(row, name))) for kind, names in COLUMNS.items() for name in names]
+        if self.column("section") is None:  # else `student` is a name in Canvas
+            pairs.append(("student", fold(self.cell(row, "student"))))
         return {(kind, re.sub(r".*\D", "", text) if kind == "moodle" else text) for kind, text in pairs if text}
 
     def write(self, path: Path) -> None:

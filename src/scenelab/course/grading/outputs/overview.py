@@ -28,24 +28,11 @@ class Group:
     points: float = 0.0  # lost by all of them
 
 
-@dataclass
-class Distribution:
-    """Points of all students, from 0 to `maximum`."""
-
-    title: str
-    maximum: float
-    values: list[float]
-
-    @property
-    def bars(self) -> list[int]:
-        """Number of students per tenth of the maximum; the last includes the maximum."""
-        counts = Counter(min(BINS - 1, int(BINS * value / self.maximum + 1e-9)) for value in self.values)
-        return [counts[number] for number in range(BINS)]
-
-    @property
-    def summary(self) -> str:
-        """Mean and median in points."""
-        return f"mean {mean(self.values):.2f}, median {median(self.values):.2f} of {self.maximum:g}"
+def _distribution(title: str, maximum: float, values: list[float]) -> dict[str, Any]:
+    """Return the number of students per tenth of the maximum, the last including the maximum, and a summary."""
+    counts = Counter(min(BINS - 1, int(BINS * value / maximum + 1e-9)) for value in values)
+    summary = f"mean {mean(values):.2f}, median {median(values):.2f} of {maximum:g}"
+    return {"title": title, "maximum": maximum, "bars": [counts[each] for each in range(BINS)], "summary": summary}
 
 
 def group_texts(items: Iterable[tuple[str, Grade, float]]) -> list[Group]:
@@ -76,16 +63,15 @@ def _checks(grades: Sequence[Grade]) -> list[dict[str, Any]]:
     return sorted(rows.values(), key=lambda row: (-row["lost"], -len(row["losses"])))
 
 
-def _distributions(grades: Sequence[Grade]) -> list[Distribution]:
+def _distributions(grades: Sequence[Grade]) -> list[dict[str, Any]]:
     rubric, finals = grades[0].rubric, [grade.final for grade in grades if grade.final is not None]
-    plots = [Distribution("Score", rubric.automatic, [grade.score for grade in grades])]
-    plots += [Distribution("Final points", rubric.points, finals)] if finals else []
+    plots = [("Score", rubric.automatic, [grade.score for grade in grades]), ("Final points", rubric.points, finals)]
     for part in dict.fromkeys(each.group for grade in grades for each in grade.result.outcomes):
         own = [[each for each in grade.result.outcomes if each.group == part] for grade in grades]
-        sums = [sum(each.earned for each in outcomes) for outcomes in own]
         maximum = max(sum(each.points for each in outcomes) for outcomes in own)
-        plots.append(Distribution(TITLES.get(part, part.capitalize()), maximum, sums))
-    return [plot for plot in plots if plot.maximum]
+        sums = [sum(each.earned for each in outcomes) for outcomes in own]
+        plots.append((TITLES.get(part, part.capitalize()), maximum, sums))
+    return [_distribution(*plot) for plot in plots if plot[1] and plot[2]]
 
 
 def class_page(
