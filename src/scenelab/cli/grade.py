@@ -10,6 +10,8 @@ from tyro.conf import Positional, arg
 from scenelab.cli.arguments import Count, Flag, Json
 from scenelab.terminal import say
 
+OptionalTable = Annotated[Path | None, arg(metavar="CSV", help_behavior_hint="")]
+
 if TYPE_CHECKING:
     from scenelab.course.grading.results import Grade
 
@@ -28,12 +30,18 @@ def grade(
     gradescope: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
     autolab: Flag = False,
     json: Json = False,
+    gradebook: OptionalTable = None,
+    assignment: Annotated[str, arg(metavar="TITLE", help_behavior_hint="")] = "",
+    manual: OptionalTable = None,
+    teams: OptionalTable = None,
+    anonymous: Flag = False,
+    watch: Flag = False,
 ) -> None:
     """Grade untrusted submissions in a sandbox.
 
-    Accepts archives, folders, and class downloads from Canvas, Moodle and others. Writes OUT/grades.csv, one page per
-    student in OUT/students/NAME/grade.html, and more (docs/grading.md). The same command resumes a stopped batch and
-    grades only what has changed.
+    Accepts archives, folders, and class downloads from Canvas, Moodle and others. Writes OUT/class.html, grades.csv,
+    one page per student in OUT/students/NAME/grade.html, and more (docs/grading.md). The same command resumes a stopped
+    batch, grades only what has changed, and says what changed and why.
 
     Example: scenelab grade submissions.zip --out grades --jobs 2
 
@@ -49,15 +57,25 @@ def grade(
         similarity: skip the comparison of submissions with each other (it needs compare50).
         gradescope: also write Gradescope's results.json to this file; requires exactly one submission.
         autolab: print Autolab's JSON as the last line.
+        gradebook: export of Canvas, Moodle or Gradescope; OUT/filled-NAME.csv is a copy with the points.
+        assignment: title or number of Canvas's column, if the gradebook has several.
+        manual: points given by people, in columns named as in grades.csv.
+        teams: groups as Canvas exports them; members without a submission get their team's points.
+        anonymous: name no student in OUT/class.html.
+        watch: grade what arrives in the folder SUBMISSION until Ctrl-C.
     """
     from scenelab.cli.output import print_json
     from scenelab.course.grading.batch import Batch, seed_of
     from scenelab.course.grading.challenge import Judge
+    from scenelab.course.grading.class_files import ClassFiles
     from scenelab.course.grading.grade import load_hidden
+    from scenelab.course.grading.gradebook import read_gradebook, read_teams
+    from scenelab.course.grading.manual import read_manual
     from scenelab.course.grading.outputs import autolab_line
     from scenelab.course.grading.outputs import gradescope as gradescope_values
     from scenelab.course.grading.rubric import read_rubric
     from scenelab.course.grading.sandbox import best
+    from scenelab.course.grading.watch import arrivals
     from scenelab.course.years import YEARS
     from scenelab.errors import LabError
     from scenelab.extras import GRADING
@@ -68,14 +86,19 @@ def grade(
         raise LabError(f"--year is {year} together with --rubric; give one of them")
     if jobs < 1:
         raise LabError(f"--jobs is {jobs}; give a number of at least 1")
-    out, quiet = out.resolve(), autolab or json
+    out, quiet, single = out.resolve(), autolab or json, gradescope is not None or autolab
+    if watch and (single or json or len(submissions) != 1 or not submissions[0].is_dir()):
+        raise LabError("--watch takes one folder, without --gradescope, --autolab and --json")
     digest = load_hidden(hidden) if hidden else ""
     points, judge = read_rubric(rubric, year=year or YEARS[0]), Judge.of(hidden) if hidden else None
+    book = read_gradebook(gradebook, assignment) if gradebook else None
+    given = read_manual(manual, points) if manual else None
+    files = ClassFiles(book, given, read_teams(teams) if teams else None, anonymous)
     with name_disk_errors(out):
         sandbox = best(out / ".work", unsafe=unsafe)
         seed = seed_of(out) if seed is None else seed
-    batch = Batch(out, points, sandbox, seed=seed, hidden=digest, judge=judge, alike=similarity)
-    batch.by_year = rubric is None and year is None
+    by_year = rubric is None and year is None
+    shown: set[str] = set()
 
     def show(*texts: object) -> None:
         for text in [] if quiet else texts:
@@ -83,23 +106,37 @@ def grade(
 
     def report(grade: "Grade") -> None:
         problem = f"  {grade.result.problem}" if grade.result.problem else "  to review" if grade.review else ""
-        show(f"{grade.entry.student}: {grade.score:g} of {grade.rubric.automatic:g}{problem}"[:160])
+        line = f"{grade.entry.student}: {grade.score:g} of {grade.rubric.automatic:g}{problem}"[:160]
+        show(*{line} - shown)
+        shown.add(line)
+
+    def grade_all() -> "list[Grade]":
+        batch = Batch(out, points, sandbox, seed=seed, hidden=digest, judge=judge, alike=similarity)
+        batch.by_year = by_year
+        with name_disk_errors(out):
+            grades = batch.run(submissions, jobs=jobs, single=single, report=report)
+            notes = [] if single else files.write(batch, grades)
+        if not (quiet or watch):
+            _print_grades(out / "grades.csv", grades)
+        show(*(batch.notes if single else notes))
+        return grades
 
     show(f"sandbox: {sandbox}")
-    with name_disk_errors(out):
-        grades = batch.run(submissions, jobs=jobs, single=gradescope is not None or autolab, report=report)
+    for _ in arrivals(submissions[0], out) if watch else ():
+        try:
+            grade_all()
+        except LabError as error:
+            say(error)
+    grades = grade_all()
     if gradescope is not None:
         if len(grades) != 1:
             raise LabError(f"--gradescope takes one submission; got {len(grades)}")
         write_json(gradescope, gradescope_values(grades[0]))
     if json:
         print_json([_values(each) for each in grades])
-    elif not autolab:
-        _print_grades(out / "grades.csv", grades)
-        if batch.by_year:
-            counts = Counter(each.rubric.name for each in grades).items()
-            say(f"rubrics, by the names in the code: {', '.join(f'{n} × {name}' for name, n in counts)}")
-    show(*batch.notes)
+    elif not autolab and by_year:
+        counts = Counter(each.rubric.name for each in grades).items()
+        say(f"rubrics, by the names in the code: {', '.join(f'{n} × {name}' for name, n in counts)}")
     if autolab:
         for each in grades:
             print(autolab_line(each))
@@ -111,8 +148,8 @@ def grade(
 
 
 def _values(grade: "Grade") -> dict[str, Any]:
-    names = "student score automatic of held review penalties problem sandbox".split()
-    points = grade.score, grade.earned, grade.rubric.automatic, grade.held
+    names = "student score automatic of held final review penalties problem sandbox".split()
+    points = grade.score, grade.earned, grade.rubric.automatic, grade.held, grade.final
     values = (grade.entry.student, *points, grade.review, grade.penalties, grade.result.problem, grade.result.sandbox)
     return dict(zip(names, values, strict=True))
 

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,13 @@ from scenelab.course.grading.bounded import run_bounded
 from scenelab.course.grading.extract import archive_kind
 from scenelab.course.grading.filenames import is_archive, is_student_file, parse, parse_all, stem
 from scenelab.course.grading.layouts import Group, group_names, numbered_alike, split
+from scenelab.course.grading.tables import SUBMITTERS, Id, fold, read_submitters
 from scenelab.errors import LabError, printable
 
 MAX_SHOWN = 40  # names or notes per message
 SECONDS = 1800  # to extract the archive of a class
+KINDS = {"canvas": "canvas", "canvas, text": "canvas", "moodle": "moodle", "gradescope": "gradescope"}
+"""Kinds of ids by platform in `filenames.PATTERNS`; other platforms have logins."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Entry:
     user: str = ""  # the platform's ID of the student
     late: bool = False
     notes: tuple[str, ...] = ()  # on the choice of the name and the files
+    ids: frozenset[Id] = frozenset()  # of the student, or of a team's members, in the platform's tables
 
 
 def gather(
@@ -68,7 +73,7 @@ def _student_of(path: Path) -> str:
 def _of_one(path: Path, scratch: Path, lines: list[str], skip: Path | None) -> list[Group]:
     parsed = parse(path.name)
     if parsed is not None and not path.is_dir():
-        return [Group(parsed.student, [str(path)], parsed.user, parsed.late)]
+        return [Group(parsed.student, [str(path)], parsed.user, parsed.late, platform=parsed.platform)]
     base, names = path, []
     if path.is_dir():
         inner = [child for child in path.iterdir() if not child.name.startswith((".", "__MACOSX")) and child != skip]
@@ -86,8 +91,10 @@ def _of_one(path: Path, scratch: Path, lines: list[str], skip: Path | None) -> l
         lines += _ambiguity(path, names)
         return [Group(_student_of(path), [str(path)])]
     groups, unknown = result
+    submitters = next((read_submitters(base / name) for name in names if Path(name).name == SUBMITTERS), {})
     for group in groups:
         group.members = [str(base / member) for member in group.members]
+        group.people = submitters.get(group.student, [])
     if unknown:
         shown = printable(", ".join(sorted(unknown)[:MAX_SHOWN]))
         lines.append(f"{path.name}: not understood and not graded: {shown}{' …' if len(unknown) > MAX_SHOWN else ''}")
@@ -150,6 +157,7 @@ def _unpack_class(path: Path, folder: Path) -> list[str]:
 def _unique(groups: Sequence[Group], lines: list[str]) -> Iterator[Entry]:
     """Yield one entry per group, with a unique name valid for files; append messages about duplicates to `lines`."""
     taken: set[str] = set()
+    names = Counter(fold(group.student) for group in groups)
     for group in groups:
         student = unicodedata.normalize("NFC", group.student)
         plain = re.sub(r"[^\w.-]+", "-", student).strip("-.")[:60] or "student"
@@ -161,4 +169,8 @@ def _unique(groups: Sequence[Group], lines: list[str]) -> Iterator[Entry]:
             notes.append(text)
             lines.append(f"{text}: {group.members[0]}")
         taken.add(name.casefold())
-        yield Entry(name, tuple(map(Path, group.members)), group.user, group.late, tuple(map(printable, notes)))
+        is_known = names[fold(group.student)] == 1 and "anonymous" not in group.platform
+        own = group.user or (group.student if is_known else "")
+        people = [(KINDS.get(group.platform, "login"), own), *(("login", person) for person in group.people)]
+        ids = frozenset((kind, fold(value)) for kind, value in people if value and "anonymous" not in group.platform)
+        yield Entry(name, tuple(map(Path, group.members)), group.user, group.late, tuple(map(printable, notes)), ids)

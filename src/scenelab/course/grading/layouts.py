@@ -29,6 +29,8 @@ class Group:
     user: str = ""
     late: bool = False
     notes: list[str] = field(default_factory=list)
+    platform: str = ""  # key in `filenames.PATTERNS`
+    people: list[str] = field(default_factory=list)  # logins, emails and numbers of a team's members
 
 
 @dataclass
@@ -198,7 +200,7 @@ def group_names(named: list[tuple[str, Name]]) -> list[Group]:
         members, late = [path for path, _ in last], any(name.late for _, name in last)
         replaced = sorted(PurePosixPath(path).name for path, _ in files if path not in members)
         notes = [f"submitted again: {', '.join(replaced[:5])} replaced by a later file"] if replaced else []
-        groups.append(Group(student, members, user, late, notes))
+        groups.append(Group(student, members, user, late, notes, files[0][1].platform))
     return groups
 
 

@@ -1,5 +1,7 @@
 """Results of a submission's checks, and the grade of a student."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +55,7 @@ class Grade:
     result: Result
     rubric: Rubric
     mates: list[str] = field(default_factory=list)  # students with an identical submission
+    manual: dict[str, float] | None = None  # points given by people, by part; None if they are not merged
 
     @property
     def earned(self) -> float:
@@ -92,3 +95,24 @@ class Grade:
     def score(self) -> float:
         """Points earned minus penalties, at least 0."""
         return round(max(0.0, self.earned - self.deducted), DIGITS)
+
+    @property
+    def ungraded(self) -> list[str]:
+        """Parts without points that people have to give; bonus parts may stay empty."""
+        return [part.name for part in self.rubric.manual if not part.bonus and part.name not in (self.manual or {})]
+
+    @property
+    def final(self) -> float | None:
+        """Score plus all points given by people, or None while a part is ungraded."""
+        return None if self.ungraded else round(self.score + sum((self.manual or {}).values()), DIGITS)
+
+    @property
+    def points(self) -> float | None:
+        """Points for a gradebook: `final` if points of people are merged, else `score`."""
+        return self.score if self.manual is None else self.final
+
+
+def common_rubric(grades: Sequence[Grade]) -> Rubric:
+    """Return the rubric of most submissions of a class; with rubrics by year they may differ."""
+    counts = Counter(grade.rubric.text for grade in grades)
+    return max((grade.rubric for grade in grades), key=lambda rubric: counts[rubric.text])

@@ -6,6 +6,7 @@ from typing import Any
 
 from scenelab.course.grading.outputs.page import MAX_NOTES, environment, tell_once
 from scenelab.course.grading.results import DIGITS, Grade, Outcome
+from scenelab.course.grading.rubric import Manual
 from scenelab.io import FORMULA_STARTS, write_csv_row
 
 LEADERBOARD = ["rank", "team", "top-5 error %", "top-1 error %", "bytes", "test images"]
@@ -17,18 +18,24 @@ def class_table(grades: list[Grade]) -> str:
     if not grades:
         return ""
     checks = list(dict.fromkeys(name for grade in grades for name in grade.rubric.checks))
-    parts = list(dict.fromkeys(f"{part.name} ({part.points:g})" for grade in grades for part in grade.rubric.manual))
+    parts = list(dict.fromkeys(_title(part) for grade in grades for part in grade.rubric.manual))
     columns = ["student", "canvas_user", "automatic", "penalties", "score", "held", "late", *checks, *parts]
-    columns += ["challenge_top5_error", "team", "problem", "review", "sandbox", "faults"]
-    return _csv([columns, *(_row(grade, checks, len(parts)) for grade in grades)])
+    columns += ["final", "challenge_top5_error", "team", "problem", "review", "sandbox", "faults"]
+    return _csv([columns, *(_row(grade, checks, parts) for grade in grades)])
 
 
-def _row(grade: Grade, checks: list[str], manual: int) -> list[Any]:
+def _title(part: Manual) -> str:
+    return f"{part.name} ({part.points:g})"
+
+
+def _row(grade: Grade, checks: list[str], parts: list[str]) -> list[Any]:
     result = grade.result
     earned = {outcome.name: outcome.earned for outcome in result.outcomes}
     late = "late" if grade.entry.late else ""
     row = [grade.entry.student, grade.entry.user, grade.earned, -grade.deducted or 0.0, grade.score, grade.held, late]
-    row += [earned.get(name, 0.0 if name in grade.rubric.checks else "") for name in checks] + [""] * manual
+    given = {_title(part): (grade.manual or {}).get(part.name, "") for part in grade.rubric.manual}
+    row += [earned.get(name, 0.0 if name in grade.rubric.checks else "") for name in checks]
+    row += [*(given.get(title, "") for title in parts), "" if grade.final is None else grade.final]
     row += [(result.challenge or {}).get("top5_error", ""), " ".join(grade.mates), result.problem]
     return [*row, "; ".join(grade.review[:5]), result.sandbox, "; ".join(result.faults)]
 
