@@ -2,7 +2,7 @@
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def grade(
     submissions: Annotated[Positional[list[Path]], arg(metavar="SUBMISSION ...", help_behavior_hint="(required)")],
     *,
-    out: Annotated[Path, arg(metavar="OUT")],
+    out: Annotated[Path | None, arg(metavar="OUT", help_behavior_hint="(required, except with --dry-run)")] = None,
     rubric: Annotated[Path | None, arg(metavar="TOML", help_behavior_hint="(default: the handout's 15 points)")] = None,
     hidden: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
     jobs: Count = 1,
@@ -24,6 +24,8 @@ def grade(
     unsafe: Flag = False,
     similarity: Flag = True,
     gradescope: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
+    metadata: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
+    dry_run: Annotated[Literal["gradescope"] | None, arg(metavar="gradescope", help_behavior_hint="")] = None,
     autolab: Flag = False,
     json: Json = False,
 ) -> None:
@@ -45,21 +47,29 @@ def grade(
         unsafe: run students' code even without full isolation; only inside a container or virtual machine.
         similarity: skip the comparison of submissions with each other (it needs compare50).
         gradescope: also write Gradescope's results.json to this file; requires exactly one submission.
+        metadata: Gradescope's submission_metadata.json, with due dates and earlier submissions.
+        dry_run: run an autograder of 'scenelab kit --gradescope' as Gradescope does; give it before the submission.
         autolab: print Autolab's JSON as the last line.
     """
+    from scenelab.errors import LabError
+    from scenelab.extras import GRADING
+
+    GRADING.require()
+    if dry_run is not None:
+        _print_dry_run(submissions, out, metadata, json)
+        return
+    if out is None:
+        raise LabError("--out is missing; give a folder for the grades")
     from scenelab.cli.output import print_json
     from scenelab.course.grading.batch import Batch, seed_of
     from scenelab.course.grading.challenge import Judge
     from scenelab.course.grading.grade import load_hidden
-    from scenelab.course.grading.outputs import autolab_line
+    from scenelab.course.grading.outputs import autolab_line, read_metadata
     from scenelab.course.grading.outputs import gradescope as gradescope_values
-    from scenelab.course.grading.rubric import read_rubric
+    from scenelab.course.grading.rubric import fit_container, read_rubric
     from scenelab.course.grading.sandbox import best
-    from scenelab.errors import LabError
-    from scenelab.extras import GRADING
     from scenelab.io import name_disk_errors, write_json
 
-    GRADING.require()
     if jobs < 1:
         raise LabError(f"--jobs is {jobs}; give a number of at least 1")
     out, quiet = out.resolve(), autolab or json
@@ -68,6 +78,8 @@ def grade(
     with name_disk_errors(out):
         sandbox = best(out / ".work", unsafe=unsafe)
         seed = seed_of(out) if seed is None else seed
+    if gradescope is not None:
+        points = fit_container(points)
     batch = Batch(out, points, sandbox, seed=seed, hidden=digest, judge=judge, alike=similarity)
 
     def show(*texts: object) -> None:
@@ -84,7 +96,7 @@ def grade(
     if gradescope is not None:
         if len(grades) != 1:
             raise LabError(f"--gradescope takes one submission; got {len(grades)}")
-        write_json(gradescope, gradescope_values(grades[0]))
+        write_json(gradescope, gradescope_values(grades[0], read_metadata(metadata) if metadata else None))
     if json:
         print_json([_values(each, points.automatic) for each in grades])
     elif not autolab:
@@ -98,6 +110,33 @@ def grade(
         raise LabError(f"the grader itself failed in {len(faults)} checks, the first {faults[0]}; the rest is graded")
     with contextlib.suppress(OSError):
         (out / ".work").rmdir()
+
+
+def _print_dry_run(paths: list[Path], out: Path | None, metadata: Path | None, json: bool) -> None:
+    import tempfile
+
+    from scenelab.cli.output import print_json, print_table
+    from scenelab.course.grading.dry_run import run_gradescope
+    from scenelab.errors import LabError
+
+    if len(paths) != 2:
+        raise LabError(f"--dry-run gradescope takes OUT.zip and one submission; got {len(paths)} paths")
+    if out is not None and out.exists():
+        raise LabError(f"--out {out} exists; with --dry-run, give a new folder")
+    with tempfile.TemporaryDirectory() as place:
+        run = run_gradescope(*paths, (out or Path(place, "autograder")).resolve(), metadata)
+    if json:
+        print_json(run.results.to_json())
+        return
+    rows = [[t.name, f"{t.score:g}", f"{t.max_score:g}", t.status, t.visibility] for t in run.results.tests]
+    print_table("results.json", ["name", "score", "max_score", "status", "visibility"], rows)
+    for line in run.results.output.splitlines():
+        say(line)
+    say(
+        f"score {run.results.score:g}; {run.seconds:.0f} of {run.max_seconds} s with half a processor "
+        f"({run.cpu_seconds:.1f} s of CPU time); {run.memory >> 20} of {run.max_memory >> 20} MiB of memory"
+    )
+    say(f"Not run: the commands that install; this environment's packages were used. {run.note}".rstrip())
 
 
 def _values(grade: "Grade", of: float) -> dict[str, Any]:

@@ -1,52 +1,17 @@
-"""Generation of folders for the assignment: the student's kit, the solution, and an autograder for Gradescope."""
+"""Generation of folders for the assignment: the student's kit, and the solution."""
 
 import json
 import re
-import shutil
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 
-import scenelab
 from scenelab.course.kit.strip_solutions import cut
 from scenelab.errors import LabError
-from scenelab.extras import GRADING
 from scenelab.io import atomic_write
 
 CODE = ("student_code.py", "main.py", "test_conv.py", "miniplaces.py")
 ROOT = ("README.md", "download_dataset.sh", "notebooks/show_steps.py")
 NOTEBOOKS = ("1_convolution", "2_attention", "3_attack")
-PACKAGES = ("scenelab", "scenelab_runner", "scenelab_scenes")
-
-SETUP = f"""#!/usr/bin/env bash
-# Gradescope runs this once, when it builds the image that submissions are graded in.
-set -euo pipefail
-apt-get update && apt-get install -y python3 python3-pip python3-venv bubblewrap libseccomp2 util-linux
-python3 -m venv /autograder/venv
-/autograder/venv/bin/pip install /autograder/source/scenelab {" ".join(GRADING.packages)}
-"""
-RUN = """#!/usr/bin/env bash
-# Gradescope runs this for each submission; what it writes to /autograder/results is the grade.
-set -euo pipefail
-# --unsafe: where the container allows no sandbox inside it, it is the sandbox itself.
-exec /autograder/venv/bin/scenelab grade /autograder/submission --out /autograder/work --unsafe \\
-  --rubric /autograder/source/rubric.toml --gradescope /autograder/results/results.json
-"""
-PROJECT = """[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-
-[project]
-name = "scenelab"
-version = {version}
-requires-python = {python}
-dependencies = {needs}
-
-[project.scripts]
-scenelab = "scenelab.cli:entry_point"
-
-[tool.hatch.build.targets.wheel]
-packages = {packages}
-"""
 
 
 def files(year: int, *, solution: bool = False) -> dict[str, str]:
@@ -87,27 +52,6 @@ def make_kit(folder: Path, *, year: int, solution: bool = False) -> None:
     _write(folder, files(year, solution=solution))
     for name in ("writeup", "results"):
         (folder / name).mkdir(exist_ok=True)
-
-
-def make_gradescope(folder: Path, *, rubric: str) -> None:
-    """Write an autograder for Gradescope: setup.sh, run_autograder, `rubric` (TOML text), and scenelab's source code.
-
-    Raises:
-        LabError: the folder is not empty or cannot be written.
-    """
-    project = PROJECT.format(
-        version=json.dumps(metadata.version("scenelab")),
-        python=json.dumps(metadata.metadata("scenelab")["Requires-Python"]),
-        needs=json.dumps([need for need in metadata.requires("scenelab") or [] if "extra ==" not in need]),
-        packages=json.dumps([f"src/{name}" for name in PACKAGES]),
-    )
-    texts = {"setup.sh": SETUP, "run_autograder": RUN, "rubric.toml": rubric, "scenelab/pyproject.toml": project}
-    _write(folder, texts)
-    source = folder / "scenelab" / "src"
-    for name in PACKAGES:
-        ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-        shutil.copytree(Path(scenelab.__file__).parents[1] / name, source / name, ignore=ignore)
-    shutil.rmtree(source / "scenelab" / "course" / "kit" / "files")  # the solution, which submissions could read
 
 
 def _write(folder: Path, texts: dict[str, str]) -> None:
