@@ -27,7 +27,8 @@ def apply_limits(limits: dict[str, Any]) -> None:
     """Restrict this process: limit resources, die with the parent process, drop privileges, filter system calls.
 
     Args:
-        limits: fields of `sandbox.Limits`, `data` (bytes), `user` (ID or None), and `filter` (descriptor of a seccomp filter).
+        limits: fields of `sandbox.Limits`, `data` (bytes), `user` (ID or None), and `filter` (file descriptor of a
+            seccomp filter).
     """
     import resource  # POSIX only; the grader imports this module on every system
 

@@ -19,6 +19,7 @@ def grade(
     out: Annotated[Path | None, arg(metavar="OUT", help_behavior_hint="(required, except with --dry-run)")] = None,
     rubric: Annotated[Path | None, arg(metavar="TOML", help_behavior_hint="(default: the handout's 15 points)")] = None,
     hidden: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
+    from_: Annotated[Path | None, arg(name="from", metavar="MYCOURSE", help_behavior_hint="")] = None,
     jobs: Count = 1,
     seed: Annotated[int | None, arg(metavar="SEED", help_behavior_hint="(default: drawn and kept in OUT/seed)")] = None,
     unsafe: Flag = False,
@@ -42,6 +43,7 @@ def grade(
         out: folder for the grades.
         rubric: points, penalties and limits.
         hidden: folder with your own checks (*.py), and with test.txt and images/ for the challenge.
+        from_: course folder, as in 'scenelab kit --from'; its rubric.toml and checks/ are used.
         jobs: submissions to grade at once.
         seed: random seed of all inputs to the checks; students must not know it before grading.
         unsafe: run students' code even without full isolation; only inside a container or virtual machine.
@@ -68,13 +70,14 @@ def grade(
     from scenelab.course.grading.outputs import gradescope as gradescope_values
     from scenelab.course.grading.rubric import fit_container, read_rubric
     from scenelab.course.grading.sandbox import best
+    from scenelab.course.kit import course_part
     from scenelab.io import name_disk_errors, write_json
 
     if jobs < 1:
         raise LabError(f"--jobs is {jobs}; give a number of at least 1")
     out, quiet = out.resolve(), autolab or json
-    digest = load_hidden(hidden) if hidden else ""
-    points, judge = read_rubric(rubric), Judge.of(hidden) if hidden else None
+    digest = "".join(load_hidden(folder) for folder in (course_part(from_, "checks"), hidden) if folder)
+    points, judge = read_rubric(rubric or course_part(from_, "rubric.toml")), Judge.of(hidden) if hidden else None
     with name_disk_errors(out):
         sandbox = best(out / ".work", unsafe=unsafe)
         seed = seed_of(out) if seed is None else seed

@@ -16,6 +16,8 @@ def kit(
     *,
     year: Literal[2019, 2022] = 2019,
     solution: Flag = False,
+    from_: Annotated[Path | None, arg(name="from", metavar="MYCOURSE", help_behavior_hint="")] = None,
+    course: Flag = False,
     gradescope: Annotated[Path | None, arg(metavar="OUT.zip", help_behavior_hint="")] = None,
     rubric: Annotated[Path | None, arg(metavar="TOML", help_behavior_hint="(default: the handout's)")] = None,
     seed: Annotated[int | None, arg(metavar="SEED", help_behavior_hint="(default: a random one)")] = None,
@@ -32,12 +34,14 @@ def kit(
         dir: new folder.
         year: year of the assignment; 2022 has the names and flags of 2022 and later, and a vision transformer.
         solution: write the solution instead, for instructors.
+        from_: your own course folder, with kit/, rubric.toml and checks/, instead of the assignment of this package.
+        course: write the assignment as a course folder to change.
         gradescope: write an autograder to upload to Gradescope instead, a zip file.
         rubric: rubric of the autograder.
         seed: random seed of the autograder's inputs to the checks.
         hidden: folder with your own checks (*.py) for the autograder, and with test.txt and images/ for the challenge.
     """
-    from scenelab.course.kit import make_kit
+    from scenelab.course.kit import course_part, make_course, make_kit
     from scenelab.errors import LabError
 
     if gradescope is None and (rubric is not None or seed is not None or hidden is not None):
@@ -49,10 +53,15 @@ def kit(
     if gradescope is not None:
         from scenelab.course.kit.gradescope import make_gradescope
 
-        make_gradescope(gradescope, rubric=rubric, seed=seed, hidden=hidden)
+        checks = [each for each in (course_part(from_, "checks"), hidden) if each is not None]
+        make_gradescope(gradescope, rubric=rubric or course_part(from_, "rubric.toml"), seed=seed, checks=checks)
         say(f"{gradescope}: upload it to Gradescope as the autograder; the default image and container will do.")
         say(f"Try it first: scenelab grade --dry-run gradescope {gradescope} SUBMISSION")
-    if dir is not None:
-        make_kit(dir, year=year, solution=solution)
+    if dir is not None and course:
+        make_course(dir, year=year)
+        say(f"{dir}: a course folder. Change {dir / 'kit'}, {dir / 'rubric.toml'} and {dir / 'checks'}, then:")
+        say(f"scenelab kit homework --from {dir}")
+    elif dir is not None:
+        make_kit(dir, year=year, solution=solution, course=from_)
         what = "the solution" if solution else "the kit"
-        say(f"{dir}: {what} of {year}. Start with {dir / 'README.md'}.")
+        say(f"{dir}: {what} of {from_ or year}. Start with {dir / 'README.md'}.")

@@ -83,6 +83,7 @@ def run_gradescope(archive: Path, submission: Path, folder: Path, metadata: Path
     _install(folder, limit)
     _Container(folder, limit).run(["bash", "/autograder/source/setup.sh"])
     shutil.copy(folder / "source" / "run_autograder", folder / "run_autograder")
+    (folder / "run_autograder").chmod(0o755)
     container = _Container(folder, limit)
     container.run(["/autograder/run_autograder"])
     results = read_results(folder / "results" / "results.json")

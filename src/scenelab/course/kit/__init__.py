@@ -1,5 +1,5 @@
 """The kit: the files that students receive, generated from the solution in `files/`."""
 
-from scenelab.course.kit.make import files, make_kit
+from scenelab.course.kit.make import course_part, files, make_course, make_kit
 
-__all__ = ["files", "make_kit"]
+__all__ = ["course_part", "files", "make_course", "make_kit"]

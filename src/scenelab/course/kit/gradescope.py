@@ -4,7 +4,7 @@ import json
 import re
 import secrets
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -63,7 +63,7 @@ packages = {packages}
 
 
 def make_gradescope(
-    archive: Path, *, rubric: Path | None = None, seed: int | None = None, hidden: Path | None = None
+    archive: Path, *, rubric: Path | None = None, seed: int | None = None, checks: Sequence[Path] = ()
 ) -> None:
     """Write an autograder for Gradescope: setup.sh, run_autograder, rubric, seed, checks, and scenelab's source code.
 
@@ -71,19 +71,19 @@ def make_gradescope(
         archive: new zip file.
         rubric: TOML file; by default the handout's.
         seed: random seed of all inputs to the checks, the same for every student; by default a random one.
-        hidden: folder of the instructor's checks, and of images and labels for the challenge.
+        checks: folders of the instructor's checks, and of images and labels for the challenge.
 
     Raises:
         LabError: the archive exists or cannot be written, or the rubric or a check is invalid.
     """
     if archive.exists():
         raise LabError(f"--gradescope {archive} exists; remove it or give a new name")
-    if hidden is not None:
-        load_hidden(hidden)
+    for folder in checks:
+        load_hidden(folder)
     text = read_rubric(rubric).text if rubric is not None else default_text()
     files = {
         "setup.sh": SETUP.encode(),
-        "run_autograder": RUN.format(hidden="--hidden /autograder/source/hidden " if hidden else "").encode(),
+        "run_autograder": RUN.format(hidden="--hidden /autograder/source/hidden " if checks else "").encode(),
         "rubric.toml": text.encode(),
         "seed": f"{secrets.randbits(128) if seed is None else seed}\n".encode(),
         "scenelab/pyproject.toml": _project().encode(),
@@ -91,7 +91,7 @@ def make_gradescope(
     with atomic_write(archive) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as target:
         for name, content in files.items():
             _add(target, name, content)
-        for name, path in [*_sources(), *_below(hidden, "hidden")]:
+        for name, path in [*_sources(), *(pair for folder in checks for pair in _below(folder, "hidden"))]:
             _add(target, name, path.read_bytes())
 
 
@@ -110,8 +110,8 @@ def _sources() -> Iterator[tuple[str, Path]]:
                 yield name, path
 
 
-def _below(folder: Path | None, name: str) -> Iterator[tuple[str, Path]]:
-    for path in sorted(folder.rglob("*")) if folder is not None else []:
+def _below(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
             yield f"{name}/{path.relative_to(folder).as_posix()}", path
 

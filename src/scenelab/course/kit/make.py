@@ -1,28 +1,59 @@
-"""Generation of folders for the assignment: the student's kit, and the solution."""
+"""Generation of folders for the assignment: the student's kit, the solution, and a course folder.
+
+A course folder holds what an instructor writes: `kit/`, the files of the solution with marks (strip_solutions.py),
+`rubric.toml`, and `checks/`, the instructor's checks. The kit of this package is such a folder's `kit/`.
+"""
 
 import json
 import re
-from importlib import resources
 from pathlib import Path
 
-from scenelab.course.kit.strip_solutions import cut
+from scenelab.course.kit.strip_solutions import Mode, cut, cut_notebook
 from scenelab.errors import LabError
 from scenelab.io import atomic_write
 
-CODE = ("student_code.py", "main.py", "test_conv.py", "miniplaces.py")
-ROOT = ("README.md", "download_dataset.sh", "notebooks/show_steps.py")
-NOTEBOOKS = ("1_convolution", "2_attention", "3_attack")
+BUILT_IN = Path(__file__).parent / "files"
+SUBMIT = Path(__file__).parents[1] / "submission.py"
+KIT, RUBRIC, CHECKS = "kit", "rubric.toml", "checks"  # in a course folder
+CELL = "# %%"
+EXAMPLE = '''"""Checks of this course; each is a function whose docstring is what the student reads.
+
+Give each its points in rubric.toml.
+"""
+
+from scenelab.course.grading.checks import CheckContext, CheckFailed, check
+'''
 
 
 def files(year: int, *, solution: bool = False) -> dict[str, str]:
     """Return the kit's files of 2019 or 2022 as a dict from relative path to text, with the answers if `solution`."""
-    source = resources.files("scenelab.course.kit") / "files"
-    texts = {f"code/{name}": cut((source / name).read_text("utf-8"), year, solution=solution) for name in CODE}
-    texts |= {name: (source / name).read_text("utf-8") for name in ROOT}
-    for name in NOTEBOOKS:
-        texts[f"notebooks/{name}.ipynb"] = notebook((source / "notebooks" / f"{name}.py").read_text("utf-8"))
-    texts["zip_submission.py"] = (resources.files("scenelab.course") / "submission.py").read_text("utf-8")
-    return texts
+    texts = {
+        name: content.decode() for name, content in _read(BUILT_IN, year, "solution" if solution else "kit").items()
+    }
+    return texts | {"zip_submission.py": SUBMIT.read_text("utf-8")}
+
+
+def _read(folder: Path, year: int, mode: Mode) -> dict[str, bytes]:
+    """Return the files of a folder of solution files, by path: answers replaced, kept, or kept with their marks."""
+    contents = {}
+    if not folder.is_dir():  # as in the copy for Gradescope
+        raise FileNotFoundError(folder)
+    for path in sorted(folder.rglob("*")):
+        name, content = path.relative_to(folder).as_posix(), path.read_bytes() if path.is_file() else b""
+        if not path.is_file() or "__pycache__" in path.parts:
+            continue
+        try:
+            if path.suffix in (".py", ".md"):
+                text = cut(content.decode(), year, mode)
+                if path.suffix == ".py" and text.startswith(CELL) and mode != "course":
+                    name, text = f"{name[:-3]}.ipynb", notebook(text)
+                content = text.encode()
+            elif path.suffix == ".ipynb":
+                content = cut_notebook(content.decode(), year, mode).encode()
+        except (LabError, ValueError, KeyError, TypeError) as error:
+            raise LabError(f"{path}: {error}") from error
+        contents[name] = content
+    return contents
 
 
 def notebook(source: str) -> str:
@@ -31,7 +62,7 @@ def notebook(source: str) -> str:
     In cells that begin with `# %% [markdown]`, each line is a comment.
     """
     cells = []
-    for number, part in enumerate(re.split(r"^# %%", source, flags=re.MULTILINE)[1:]):
+    for number, part in enumerate(re.split(f"^{CELL}", source, flags=re.MULTILINE)[1:]):
         head, _, text = part.partition("\n")
         cell = {"cell_type": "code", "execution_count": None, "id": f"cell-{number}", "metadata": {}, "outputs": []}
         if "markdown" in head:
@@ -43,22 +74,54 @@ def notebook(source: str) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def make_kit(folder: Path, *, year: int, solution: bool = False) -> None:
-    """Write the kit of 2019 or 2022 to a new or empty folder, with the answers if `solution`.
+def make_kit(folder: Path, *, year: int = 2019, solution: bool = False, course: Path | None = None) -> None:
+    """Write a kit to a new or empty folder, with the answers if `solution`.
+
+    Args:
+        folder: new folder.
+        year: year of the kit of this package, 2019 or 2022.
+        solution: whether to write the answers.
+        course: course folder; by default, the kit is that of this package.
 
     Raises:
-        LabError: the folder is not empty or cannot be written, or there is no kit for this year.
+        LabError: the folder is not empty or cannot be written, or there is no such kit, or its marks are inconsistent.
     """
-    _write(folder, files(year, solution=solution))
+    if course is None:
+        contents = {name: text.encode() for name, text in files(year, solution=solution).items()}
+    elif (course / KIT).is_dir():
+        contents = _read(course / KIT, year, "solution" if solution else "kit")
+    else:
+        raise LabError(f"--from {course} has no folder {KIT}; 'scenelab kit {course} --course' writes one")
+    _write(folder, contents)
     for name in ("writeup", "results"):
         (folder / name).mkdir(exist_ok=True)
 
 
-def _write(folder: Path, texts: dict[str, str]) -> None:
+def make_course(folder: Path, *, year: int) -> None:
+    """Write the kit of this package as a course folder, for an instructor to change.
+
+    Raises:
+        LabError: the folder is not empty or cannot be written, or there is no kit for this year.
+    """
+    from scenelab.course.grading.rubric import default_text  # it imports this module
+
+    contents = {f"{KIT}/{name}": content for name, content in _read(BUILT_IN, year, "course").items()}
+    contents[f"{KIT}/zip_submission.py"] = SUBMIT.read_bytes()
+    _write(folder, contents | {RUBRIC: default_text().encode(), f"{CHECKS}/course.py": EXAMPLE.encode()})
+
+
+def course_part(course: Path | None, name: str) -> Path | None:
+    """Return the path of a part of a course folder, or None if there is no course or no such part."""
+    if course is not None and not course.is_dir():
+        raise LabError(f"--from {course} is not a folder")
+    return course / name if course is not None and (course / name).exists() else None
+
+
+def _write(folder: Path, contents: dict[str, bytes]) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise LabError(f"DIR is {folder}, which has content; give a new folder")
-    for name, text in texts.items():
-        with atomic_write(folder / name, "w") as file:
-            file.write(text)
-        if text.startswith("#!"):
+    for name, content in contents.items():
+        with atomic_write(folder / name) as file:
+            file.write(content)
+        if content.startswith(b"#!"):
             (folder / name).chmod(0o755)

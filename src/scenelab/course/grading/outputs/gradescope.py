@@ -3,6 +3,7 @@
 Source: Gradescope's documentation, pages "Submission Metadata" and "Autograder Specifications".
 """
 
+import math
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -54,7 +55,7 @@ class Metadata(Model):
         due = max((date for date in dates if date is not None), default=None)
         if due is None or self.created_at <= due:
             return ""
-        minutes = int((self.created_at - due).total_seconds() // 60) + 1
+        minutes = math.ceil((self.created_at - due).total_seconds() / 60)
         days, hours = divmod(minutes // 60, 24)
         return " ".join(f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes % 60, "min")) if n)
 
