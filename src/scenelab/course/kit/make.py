@@ -16,12 +16,20 @@ BUILT_IN = Path(__file__).parent / "files"
 SUBMIT = Path(__file__).parents[1] / "submission.py"
 KIT, RUBRIC, CHECKS = "kit", "rubric.toml", "checks"  # in a course folder
 CELL = "# %%"
-EXAMPLE = '''"""Checks of this course; each is a function whose docstring is what the student reads.
+EXAMPLE = '''"""Your checks: each is a function whose docstring is what the student reads. Points: rubric.toml."""
 
-Give each its points in rubric.toml.
-"""
+import torch
 
 from scenelab.course.grading.checks import CheckContext, CheckFailed, check
+
+
+@check("convolution")
+def conv_twice(context: CheckContext) -> None:
+    """Calling the convolution twice gives the same values twice."""
+    image, weight = torch.randn(1, 3, 6, 6), torch.randn(4, 3, 3, 3)
+    first, second = (context.call_function("custom_conv2d", image, weight, None, 1, 0) for _ in range(2))
+    if not torch.equal(first.tensors["output"], second.tensors["output"]):
+        raise CheckFailed("the second call gives other values")
 '''
 
 
