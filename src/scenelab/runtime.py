@@ -133,6 +133,14 @@ def resident_memory() -> int:
     return psutil.Process().memory_info().rss
 
 
+def container_memory() -> int | None:
+    """Return the memory limit of the container in bytes, by its control group (version 2 or 1); None without one."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # "max"
+            return int(Path("/sys/fs/cgroup", name).read_text("ascii"))
+    return None
+
+
 def available_cores() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -24,14 +24,15 @@ def apply_limits(limits: dict[str, Any]) -> None:
     """Restrict this process: limit resources, die with the parent process, drop privileges, filter system calls.
 
     Args:
-        limits: fields of `sandbox.Limits`, `user` (ID or None), and `filter` (file descriptor of a seccomp filter).
+        limits: fields of `sandbox.Limits`, `data` (bytes), `user` (ID or None), and `filter` (file descriptor of a
+            seccomp filter).
     """
     import resource  # POSIX only; the grader imports this module on every system
 
     libc, user = ctypes.CDLL(None, use_errno=True), limits["user"]
     libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
     values = {
-        resource.RLIMIT_DATA: limits["memory"],
+        resource.RLIMIT_DATA: limits["data"],
         resource.RLIMIT_FSIZE: limits["file"],
         resource.RLIMIT_CPU: limits["cpu_seconds"],
         resource.RLIMIT_NOFILE: 256,

@@ -225,6 +225,24 @@ def predict(module: ModuleType, request: Message) -> Message:
     return Message({}, {"scores": scores.float()})
 
 
+def call_function(module: ModuleType, request: Message) -> Message:
+    """Call a function of the student's file; return its tensor as `output`, or its tensors as `output0`, ….
+
+    Request values: name (of the function), order (for each argument, the name of a tensor of the request, or a list
+    that contains one JSON value), options (keyword arguments). Other results become the reply's value `result`.
+    """
+    tensors = {name: tensor.clone() for name, tensor in request.tensors.items()}
+    arguments = [each[0] if isinstance(each, list) else tensors[each] for each in request.values["order"]]
+    output = _get(module, request.values["name"])(*arguments, **request.values["options"])
+    after = {f"{name}_after": tensor for name, tensor in tensors.items()}
+    if isinstance(output, Tensor):
+        return _reply("output", output, after)
+    outputs = output if isinstance(output, (tuple, list)) else ()
+    if outputs and all(isinstance(each, Tensor) for each in outputs):
+        return Message({}, {f"output{number}": each for number, each in enumerate(outputs)} | after)
+    return Message({"result": output}, after)
+
+
 _WITH_CONVOLUTION = (convolve, convolve_natively, convolve_all, run_module, train_step)
-_FUNCTIONS = (*_WITH_CONVOLUTION, perturb, explain, describe_model, run_model, predict)
+_FUNCTIONS = (*_WITH_CONVOLUTION, call_function, perturb, explain, describe_model, run_model, predict)
 OPERATIONS: dict[str, Callable[[Any, Message], Message]] = {each.__name__: each for each in _FUNCTIONS}

@@ -109,7 +109,7 @@ def test_the_kit_and_the_package_find_files_in_an_old_locale(tmp_path, locale):
         Image.new("RGB", (20, 20)).save(tmp_path / "images" / os.fsdecode(name))
     (tmp_path / "val.txt").write_bytes(b"\xef\xbb\xbf\xc3\xa9 1.png 0\r\n\xe9.png 1\r\n")
     environment = {**os.environ, **locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    kit = Path(app.__file__).parents[1] / "course" / "kit" / "files"
+    kit = Path(app.__file__).parents[1] / "course" / "kit" / "files" / "code"
     subprocess.run([sys.executable, "-c", READ_BOTH, str(tmp_path), str(kit)], env=environment, check=True)
 
 

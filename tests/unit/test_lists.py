@@ -15,7 +15,7 @@ from scenelab.data.splits import open_split, read_tree, val_paths
 from scenelab.errors import LabError
 from scenelab.io import files_below
 
-KIT = Path(image_files.__file__).parents[1] / "course" / "kit" / "files" / "miniplaces.py"
+KIT = Path(image_files.__file__).parents[1] / "course" / "kit" / "files" / "code" / "miniplaces.py"
 MiniPlaces = runpy.run_path(str(KIT))["MiniPlaces"]  # students have it as a file
 
 

@@ -19,15 +19,18 @@ if TYPE_CHECKING:
 def grade(
     submissions: Annotated[Positional[list[Path]], arg(metavar="SUBMISSION ...", help_behavior_hint="(required)")],
     *,
-    out: Annotated[Path, arg(metavar="OUT")],
+    out: Annotated[Path | None, arg(metavar="OUT", help_behavior_hint="(required, except with --dry-run)")] = None,
     rubric: Annotated[Path | None, arg(metavar="TOML", help_behavior_hint="(default: the handout's 15 points)")] = None,
     year: Annotated[Literal[2019, 2022, 2024] | None, arg(help_behavior_hint="(default: that of the names)")] = None,
     hidden: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
+    from_: Annotated[Path | None, arg(name="from", metavar="MYCOURSE", help_behavior_hint="")] = None,
     jobs: Count = 1,
     seed: Annotated[int | None, arg(metavar="SEED", help_behavior_hint="(default: drawn and kept in OUT/seed)")] = None,
     unsafe: Flag = False,
     similarity: Flag = True,
     gradescope: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
+    metadata: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
+    dry_run: Annotated[Literal["gradescope"] | None, arg(metavar="gradescope", help_behavior_hint="")] = None,
     autolab: Flag = False,
     json: Json = False,
     gradebook: OptionalTable = None,
@@ -51,11 +54,14 @@ def grade(
         rubric: points, penalties and limits.
         year: handout whose parts and points count without --rubric; 2024 has no attention maps.
         hidden: folder with your own checks (*.py), and with test.txt and images/ for the challenge.
+        from_: course folder, as in 'scenelab kit --from'; its rubric.toml and checks/ are used.
         jobs: submissions to grade at once.
         seed: random seed of all inputs to the checks; students must not know it before grading.
         unsafe: run students' code even without full isolation; only inside a container or virtual machine.
         similarity: skip the comparison of submissions with each other (it needs compare50).
         gradescope: also write Gradescope's results.json to this file; requires exactly one submission.
+        metadata: Gradescope's submission_metadata.json, with due dates and earlier submissions.
+        dry_run: run an autograder of 'scenelab kit --gradescope' as Gradescope does; give it before the submission.
         autolab: print Autolab's JSON as the last line.
         gradebook: export of Canvas, Moodle or Gradescope; OUT/filled-NAME.csv is a copy with the points.
         assignment: title or number of Canvas's column, if the gradebook has several.
@@ -64,6 +70,15 @@ def grade(
         anonymous: name no student in OUT/class.html.
         watch: grade what arrives in the folder SUBMISSION until Ctrl-C.
     """
+    from scenelab.errors import LabError
+    from scenelab.extras import GRADING
+
+    GRADING.require()
+    if dry_run is not None:
+        _print_dry_run(submissions, out, metadata, json)
+        return
+    if out is None:
+        raise LabError("--out is missing; give a folder for the grades")
     from scenelab.cli.output import print_json
     from scenelab.course.grading.batch import Batch, seed_of
     from scenelab.course.grading.challenge import Judge
@@ -71,25 +86,24 @@ def grade(
     from scenelab.course.grading.grade import load_hidden
     from scenelab.course.grading.gradebook import read_gradebook, read_teams
     from scenelab.course.grading.manual import read_manual
-    from scenelab.course.grading.outputs import autolab_line
+    from scenelab.course.grading.outputs import autolab_line, read_metadata
     from scenelab.course.grading.outputs import gradescope as gradescope_values
-    from scenelab.course.grading.rubric import read_rubric
+    from scenelab.course.grading.rubric import fit_container, read_rubric
     from scenelab.course.grading.sandbox import best
     from scenelab.course.grading.watch import arrivals
+    from scenelab.course.kit import course_part
     from scenelab.course.years import YEARS
-    from scenelab.errors import LabError
-    from scenelab.extras import GRADING
     from scenelab.io import name_disk_errors, write_json
 
-    GRADING.require()
+    rubric = rubric or course_part(from_, "rubric.toml")
     if rubric is not None and year is not None:
-        raise LabError(f"--year is {year} together with --rubric; give one of them")
+        raise LabError(f"--year is {year} together with the rubric {rubric}; give one of them")
     if jobs < 1:
         raise LabError(f"--jobs is {jobs}; give a number of at least 1")
     out, quiet, single = out.resolve(), autolab or json, gradescope is not None or autolab
     if watch and (single or json or len(submissions) != 1 or not submissions[0].is_dir()):
         raise LabError("--watch takes one folder, without --gradescope, --autolab and --json")
-    digest = load_hidden(hidden) if hidden else ""
+    digest = "".join(load_hidden(folder) for folder in (course_part(from_, "checks"), hidden) if folder)
     points, judge = read_rubric(rubric, year=year or YEARS[0]), Judge.of(hidden) if hidden else None
     book = read_gradebook(gradebook, assignment) if gradebook else None
     given = read_manual(manual, points) if manual else None
@@ -97,6 +111,8 @@ def grade(
     with name_disk_errors(out):
         sandbox = best(out / ".work", unsafe=unsafe)
         seed = seed_of(out) if seed is None else seed
+    if gradescope is not None:
+        points = fit_container(points)
     by_year = rubric is None and year is None
     shown: set[str] = set()
 
@@ -131,7 +147,7 @@ def grade(
     if gradescope is not None:
         if len(grades) != 1:
             raise LabError(f"--gradescope takes one submission; got {len(grades)}")
-        write_json(gradescope, gradescope_values(grades[0]))
+        write_json(gradescope, gradescope_values(grades[0], read_metadata(metadata) if metadata else None))
     if json:
         print_json([_values(each) for each in grades])
     elif not autolab and by_year:
@@ -145,6 +161,33 @@ def grade(
         raise LabError(f"the grader itself failed in {len(faults)} checks, the first {faults[0]}; the rest is graded")
     with contextlib.suppress(OSError):
         (out / ".work").rmdir()
+
+
+def _print_dry_run(paths: list[Path], out: Path | None, metadata: Path | None, json: bool) -> None:
+    import tempfile
+
+    from scenelab.cli.output import print_json, print_table
+    from scenelab.course.grading.dry_run import run_gradescope
+    from scenelab.errors import LabError
+
+    if len(paths) != 2:
+        raise LabError(f"--dry-run gradescope takes OUT.zip and one submission; got {len(paths)} paths")
+    if out is not None and out.exists():
+        raise LabError(f"--out {out} exists; with --dry-run, give a new folder")
+    with tempfile.TemporaryDirectory() as place:
+        run = run_gradescope(paths[0], paths[1], (out or Path(place, "autograder")).resolve(), metadata)
+    if json:
+        print_json(run.results.to_json())
+        return
+    rows = [[t.name, f"{t.score:g}", f"{t.max_score:g}", t.status, t.visibility] for t in run.results.tests]
+    print_table("results.json", ["name", "score", "max_score", "status", "visibility"], rows)
+    for line in run.results.output.splitlines():
+        say(line)
+    say(
+        f"score {run.results.score:g}; {run.seconds:.0f} of {run.max_seconds} s with half a processor "
+        f"({run.cpu_seconds:.1f} s of CPU time); {run.memory >> 20} of {run.max_memory >> 20} MiB of memory"
+    )
+    say(f"Not run: the commands that install; this environment's packages were used. {run.note}".rstrip())
 
 
 def _values(grade: "Grade") -> dict[str, Any]:

@@ -25,7 +25,7 @@ LAUNCH = Path(__file__).parent / "launch.py"
 TMP_BYTES = 96 << 20  # size of the private /tmp, which holds a copy of the submission
 FIXED = """
     --unshare-all --unshare-user --die-with-parent --new-session --cap-drop ALL --uid 65534 --gid 65534
-    --hostname grader --ro-bind /usr /usr --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache --ro-bind-try
+    --hostname grader --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache --ro-bind-try
     /sys/devices/system/cpu /sys/devices/system/cpu
 """.split()  # torch picks its kernels by /sys/devices/system/cpu
 MASKED = """
@@ -58,11 +58,7 @@ def _flags(binds: list[tuple[str, str]], seccomp: int | None) -> list[str]:
     can_limit, can_refuse = _abilities()
     flags = [shutil.which("bwrap") or "bwrap", *FIXED, *(["--disable-userns"] if can_refuse else [])]
     size = ["--size", str(TMP_BYTES)] if can_limit else []
-    for path in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
-        if path.is_symlink():
-            flags += ["--symlink", os.readlink(path), str(path)]
-        elif path.exists():
-            flags += ["--ro-bind", str(path), str(path)]
+    flags += system_folders()
     flags += ["--dev", "/dev", *size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev", *_proc()]
     flags += [*size, "--tmpfs", "/tmp"]
     for source, path in binds[:-1]:
@@ -73,6 +69,17 @@ def _flags(binds: list[tuple[str, str]], seccomp: int | None) -> list[str]:
     flags += ["--ro-bind", *binds[-1]]
     flags += [] if seccomp is None else ["--seccomp", str(seccomp)]
     return [*flags, "--remount-ro", "/", "--chdir", "/tmp"]
+
+
+def system_folders() -> list[str]:
+    """Return bubblewrap flags that show /usr, and the folders of programs and libraries, read-only."""
+    flags = ["--ro-bind", "/usr", "/usr"]
+    for path in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
+        if path.is_symlink():
+            flags += ["--symlink", os.readlink(path), str(path)]
+        elif path.exists():
+            flags += ["--ro-bind", str(path), str(path)]
+    return flags
 
 
 def _empty(folder: str) -> list[str]:

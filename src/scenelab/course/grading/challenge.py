@@ -11,7 +11,6 @@ from scenelab.course.grading.checks.model import CLASSES, NAMES, checkpoint
 from scenelab.course.grading.submission_reader import Submission
 from scenelab.course.grading.worker import SubmissionError, Worker
 from scenelab.course.submission import MAX_MODEL_BYTES
-from scenelab.data.decode import read_images
 from scenelab.data.miniplaces import read_list
 from scenelab.errors import LabError
 from scenelab.models.normalize import Normalize
@@ -68,6 +67,8 @@ class Judge:
 
     def _count_wrong(self, worker: Worker, path: Path, start: int) -> Tensor:
         """Return the counts of top-1 and top-5 errors, shape (2,), in the batch that starts at image `start`."""
+        from scenelab.data.decode import read_images  # torchvision, 90 MB that a class without a challenge does without
+
         rows = self.listed[start : start + BATCH_SIZE]
         images = read_images([self.folder / "images" / name for name, _ in rows], SIDE)
         labels = torch.tensor([label for _, label in rows])

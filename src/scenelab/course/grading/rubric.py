@@ -1,20 +1,24 @@
 """Rubric read from TOML: points per check, penalties, limits and manually graded parts."""
 
+import os
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tomli
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from scenelab.course.grading.checks import CHECKS
+from scenelab.course.grading.processes import usage
 from scenelab.course.grading.sandbox import Limits
 from scenelab.course.years import YEARS
 from scenelab.errors import LabError
+from scenelab.runtime import container_memory
 from scenelab.schema import describe
 
+RESERVE = 64 << 20  # bytes by which the grader still grows
 TOLERANCE = 1e-6  # by which the sum of the points may differ from `points`
 
 Points = Annotated[float, Field(ge=0, lt=1e6, strict=True)]
@@ -43,9 +47,10 @@ class Penalties(_Table):
 
 
 class Visibility(_Table):
-    """Names of hidden checks: the grade page omits their reasons and examples, and Gradescope hides these checks."""
+    """Names of hidden checks, of which students see no reasons, and when Gradescope shows them."""
 
     hidden: list[str] = []
+    gradescope: Literal["hidden", "after_due_date", "after_published"] = "hidden"
 
 
 class Rubric(_Table):
@@ -116,6 +121,15 @@ def read_rubric(path: Path | None = None, *, year: int = YEARS[0]) -> Rubric:
         return parse(path.read_text("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise LabError(f"--rubric {path} cannot be read: {error}") from error
+
+
+def fit_container(rubric: Rubric) -> Rubric:
+    """Return the rubric with a memory limit that leaves room for the grader in this container, if it is in one."""
+    available = container_memory()
+    if available is None:
+        return rubric
+    memory = max(1, available - usage(os.getpid())[0] - RESERVE)
+    return rubric.model_copy(update={"limits": replace(rubric.limits, memory=min(rubric.limits.memory, memory))})
 
 
 def parse(text: str, where: str) -> Rubric:

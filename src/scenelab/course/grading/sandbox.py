@@ -22,7 +22,7 @@ from pathlib import Path
 import scenelab
 import scenelab_runner
 from scenelab.course.grading import bubblewrap, seccomp
-from scenelab.course.grading.processes import real_users, stop
+from scenelab.course.grading.processes import real_users, stop, untouched
 from scenelab.errors import LabError
 from scenelab.io import DISK
 from scenelab.runtime import NEUTRAL, python_command
@@ -82,6 +82,8 @@ class Sandbox:
             return None  # a plain process stays root if other users cannot read Python
         ranges = [line.split() for line in Path("/proc/self/uid_map").read_text("ascii").splitlines()]
         last = max(int(first) + int(count) - 1 for first, _, count in ranges)
+        if last < FEW_USERS[-1]:
+            return None  # a user namespace with a single user
         return secrets.choice(FEW_USERS if USERS[-1] > last else USERS)
 
     def start(
@@ -103,8 +105,11 @@ class Sandbox:
             file.write(code or b"")
             file.seek(0)
             handle = None if code is None else file.fileno()
-            own = {"user": None, "filter": None} if contained else {"user": user, "filter": handle}
-            path, applied = stage / RUNNER.name / command[0], json.dumps({**vars(limits), **own})
+            own: dict[str, int | None] = (
+                {"user": None, "filter": None} if contained else {"user": user, "filter": handle}
+            )
+            own["data"] = limits.memory + untouched()
+            path, applied = stage / RUNNER.name / command[0], json.dumps({**vars(limits), **more})
             started = python_command(["-s", "-B", str(path), applied, *command[1:]])
             if contained:
                 started = bubblewrap.command_line(started, stage, user=user, seccomp=handle)

@@ -1,80 +1,85 @@
-"""Generation of folders for the assignment: the student's kit, the solution, and an autograder for Gradescope."""
+"""Generation of folders for the assignment: the student's kit, the solution, and a course folder.
+
+A course folder holds what an instructor writes: `kit/`, the files of the solution with marks (strip_solutions.py),
+`rubric.toml`, and `checks/`, the instructor's checks. The kit of this package is such a folder's `kit/`.
+"""
 
 import json
 import re
-import shutil
 import subprocess
 import tempfile
-from importlib import metadata, resources
 from pathlib import Path
 
-import scenelab
-from scenelab.course.kit.strip_solutions import cut
+from scenelab.course.kit.strip_solutions import Mode, cut, cut_notebook
 from scenelab.errors import LabError
-from scenelab.extras import GRADING
 from scenelab.io import atomic_write
 from scenelab.runtime import NEUTRAL, python_command
 
-CODE = ("student_code.py", "main.py", "test_conv.py", "check.py", "miniplaces.py")
-ROOT = ("README.md", "download_dataset.sh", "notebooks/show_steps.py")
-NOTEBOOKS = ("1_convolution", "2_attention", "3_attack")
-CHECKS = """
+BUILT_IN = Path(__file__).parent / "files"
+COURSE = Path(__file__).parents[1]
+SUBMIT = COURSE / "submission.py"
+KIT, RUBRIC, CHECKS = "kit", "rubric.toml", "checks"  # in a course folder
+CHECK = "code/check.py"  # in a kit; it needs the package `checks`
+MODULES = """
     scenelab/course/submission scenelab/course/unfilled scenelab/course/years scenelab_runner/gpu
     scenelab_runner/message scenelab_runner/networks scenelab_runner/operations scenelab_runner/record
     scenelab_runner/stand_ins
 """.split()
 """Modules that the grader's checks need. In the kit they are beside the checks, in one package."""
-PACKAGES = ("scenelab", "scenelab_runner", "scenelab_scenes")
+CELL = "# %%"
+EXAMPLE = '''"""Your checks: each is a function whose docstring is what the student reads. Points: rubric.toml."""
 
-SETUP = f"""#!/usr/bin/env bash
-# Gradescope runs this once, when it builds the image that submissions are graded in.
-set -euo pipefail
-apt-get update && apt-get install -y python3 python3-pip python3-venv bubblewrap libseccomp2 util-linux
-python3 -m venv /autograder/venv
-/autograder/venv/bin/pip install /autograder/source/scenelab {" ".join(GRADING.packages)}
-"""
-RUN = """#!/usr/bin/env bash
-# Gradescope runs this for each submission; what it writes to /autograder/results is the grade.
-set -euo pipefail
-# --unsafe: where the container allows no sandbox inside it, it is the sandbox itself.
-exec /autograder/venv/bin/scenelab grade /autograder/submission --out /autograder/work --unsafe \\
-  --rubric /autograder/source/rubric.toml --gradescope /autograder/results/results.json
-"""
-PROJECT = """[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
+import torch
 
-[project]
-name = "scenelab"
-version = {version}
-requires-python = {python}
-dependencies = {needs}
+from scenelab.course.grading.checks import CheckContext, CheckFailed, check
 
-[project.scripts]
-scenelab = "scenelab.cli:entry_point"
 
-[tool.hatch.build.targets.wheel]
-packages = {packages}
-"""
+@check("convolution")
+def conv_twice(context: CheckContext) -> None:
+    """Calling the convolution twice gives the same values twice."""
+    image, weight = torch.randn(1, 3, 6, 6), torch.randn(4, 3, 3, 3)
+    first, second = (context.call_function("custom_conv2d", image, weight, None, 1, 0) for _ in range(2))
+    if not torch.equal(first.tensors["output"], second.tensors["output"]):
+        raise CheckFailed("the second call gives other values")
+'''
 
 
 def files(year: int, *, solution: bool = False) -> dict[str, str]:
     """Return the kit's files of 2019 or 2022 as a dict from relative path to text, with the answers if `solution`."""
-    texts = {f"code/{name}": cut(_kit_text(name), year, solution=solution) for name in CODE}
-    texts |= {name: _kit_text(name) for name in ROOT}
-    for name in NOTEBOOKS:
-        texts[f"notebooks/{name}.ipynb"] = notebook(_kit_text(f"notebooks/{name}.py"))
-    texts |= check_files()
-    texts["zip_submission.py"] = (resources.files("scenelab.course") / "submission.py").read_text("utf-8")
-    return texts
+    texts = {
+        name: content.decode() for name, content in _read(BUILT_IN, year, "solution" if solution else "kit").items()
+    }
+    return texts | check_files() | {"zip_submission.py": SUBMIT.read_text("utf-8")}
+
+
+def _read(folder: Path, year: int, mode: Mode) -> dict[str, bytes]:
+    """Return the files of a folder of solution files, by path: answers replaced, kept, or kept with their marks."""
+    contents = {}
+    if not folder.is_dir():  # as in the copy for Gradescope
+        raise FileNotFoundError(folder)
+    for path in sorted(folder.rglob("*")):
+        name, content = path.relative_to(folder).as_posix(), path.read_bytes() if path.is_file() else b""
+        if not path.is_file() or "__pycache__" in path.parts or name.startswith("checks/"):
+            continue
+        try:
+            if path.suffix in (".py", ".md"):
+                text = cut(content.decode(), year, mode)
+                if path.suffix == ".py" and text.startswith(CELL) and mode != "course":
+                    name, text = f"{name[:-3]}.ipynb", notebook(text)
+                content = text.encode()
+            elif path.suffix == ".ipynb":
+                content = cut_notebook(content.decode(), year, mode).encode()
+        except (LabError, ValueError, KeyError, TypeError) as error:
+            raise LabError(f"{path}: {error}") from error
+        contents[name] = content
+    return contents
 
 
 def check_files() -> dict[str, str]:
     """Return the grader's checks as a package `checks` that needs only torch and numpy, by relative path."""
-    root = Path(scenelab.__file__).parents[1]
-    paths = [root / f"{name}.py" for name in CHECKS]
-    for folder in ("scenelab/course/grading/checks", "scenelab/course/kit/files/checks"):
-        paths += sorted((root / folder).glob("*.py"))
+    paths = [COURSE.parents[1] / f"{name}.py" for name in MODULES]
+    for folder in (COURSE / "grading" / "checks", BUILT_IN / "checks"):
+        paths += sorted(folder.glob("*.py"))
     package = re.compile(r"\b(scenelab\.course\.grading\.checks|scenelab\.course(?=\.)|scenelab_runner)\b")
     return {f"checks/{path.name}": package.sub("checks", path.read_text("utf-8")) for path in paths}
 
@@ -97,17 +102,13 @@ def run_checks(folder: Path, part: str, hint: int) -> int:
     if path is None:
         raise LabError(f"FOLDER is {folder}, which has no code/student_code.py; give the folder of your assignment")
     with tempfile.TemporaryDirectory() as place:
-        texts = check_files() | {"code/check.py": _kit_text("check.py")}
+        texts = check_files() | {CHECK: (BUILT_IN / CHECK).read_text("utf-8")}
         for name, text in texts.items():
             with atomic_write(Path(place, name), "w") as file:
                 file.write(text)
-        command = [str(Path(place, "code", "check.py")), *([] if part == "all" else [part])]
+        command = [str(Path(place, CHECK)), *([] if part == "all" else [part])]
         command += ["--file", str(path), "--hint", str(hint)]
         return subprocess.run(python_command(command), cwd=NEUTRAL, check=False).returncode
-
-
-def _kit_text(name: str) -> str:
-    return (resources.files("scenelab.course.kit") / "files" / name).read_text("utf-8")
 
 
 def notebook(source: str) -> str:
@@ -116,7 +117,7 @@ def notebook(source: str) -> str:
     In cells that begin with `# %% [markdown]`, each line is a comment.
     """
     cells = []
-    for number, part in enumerate(re.split(r"^# %%", source, flags=re.MULTILINE)[1:]):
+    for number, part in enumerate(re.split(f"^{CELL}", source, flags=re.MULTILINE)[1:]):
         head, _, text = part.partition("\n")
         cell = {"cell_type": "code", "execution_count": None, "id": f"cell-{number}", "metadata": {}, "outputs": []}
         if "markdown" in head:
@@ -128,43 +129,56 @@ def notebook(source: str) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def make_kit(folder: Path, *, year: int, solution: bool = False) -> None:
-    """Write the kit of 2019 or 2022 to a new or empty folder, with the answers if `solution`.
+def make_kit(folder: Path, *, year: int = 2019, solution: bool = False, course: Path | None = None) -> None:
+    """Write a kit to a new or empty folder, with the answers if `solution`.
+
+    Args:
+        folder: new folder.
+        year: year of the kit of this package, 2019 or 2022.
+        solution: whether to write the answers.
+        course: course folder; by default, the kit is that of this package.
 
     Raises:
-        LabError: the folder is not empty or cannot be written, or there is no kit for this year.
+        LabError: the folder is not empty or cannot be written, or there is no such kit, or its marks are inconsistent.
     """
-    _write(folder, files(year, solution=solution))
+    if course is None:
+        contents = {name: text.encode() for name, text in files(year, solution=solution).items()}
+    elif (course / KIT).is_dir():
+        contents = _read(course / KIT, year, "solution" if solution else "kit")
+        if CHECK in contents:
+            contents |= {name: text.encode() for name, text in check_files().items()}
+    else:
+        raise LabError(f"--from {course} has no folder {KIT}; 'scenelab kit {course} --course' writes one")
+    _write(folder, contents)
     for name in ("writeup", "results"):
         (folder / name).mkdir(exist_ok=True)
 
 
-def make_gradescope(folder: Path, *, rubric: str) -> None:
-    """Write an autograder for Gradescope: setup.sh, run_autograder, `rubric` (TOML text), and scenelab's source code.
+def make_course(folder: Path, *, year: int) -> None:
+    """Write the kit of this package as a course folder, for an instructor to change.
 
     Raises:
-        LabError: the folder is not empty or cannot be written.
+        LabError: the folder is not empty or cannot be written, or there is no kit for this year.
     """
-    project = PROJECT.format(
-        version=json.dumps(metadata.version("scenelab")),
-        python=json.dumps(metadata.metadata("scenelab")["Requires-Python"]),
-        needs=json.dumps([need for need in metadata.requires("scenelab") or [] if "extra ==" not in need]),
-        packages=json.dumps([f"src/{name}" for name in PACKAGES]),
-    )
-    texts = {"setup.sh": SETUP, "run_autograder": RUN, "rubric.toml": rubric, "scenelab/pyproject.toml": project}
-    _write(folder, texts)
-    source = folder / "scenelab" / "src"
-    for name in PACKAGES:
-        ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-        shutil.copytree(Path(scenelab.__file__).parents[1] / name, source / name, ignore=ignore)
-    shutil.rmtree(source / "scenelab" / "course" / "kit" / "files")  # the solution, which submissions could read
+    from scenelab.course.grading.rubric import default_text  # it imports this module
+
+    contents = {f"{KIT}/{name}": content for name, content in _read(BUILT_IN, year, "course").items()}
+    contents[f"{KIT}/zip_submission.py"] = SUBMIT.read_bytes()
+    _write(folder, contents | {RUBRIC: default_text().encode(), f"{CHECKS}/course.py": EXAMPLE.encode()})
 
 
-def _write(folder: Path, texts: dict[str, str]) -> None:
+def course_part(course: Path | None, name: str) -> Path | None:
+    """Return the path of a part of a course folder, or None if there is no course or no such part."""
+    if course is not None and not course.is_dir():
+        raise LabError(f"--from {course} is not a folder")
+    return course / name if course is not None and (course / name).exists() else None
+
+
+def _write(folder: Path, contents: dict[str, bytes]) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise LabError(f"DIR is {folder}, which has content; give a new folder")
-    for name, text in texts.items():
-        with atomic_write(folder / name, "w") as file:
-            file.write(text)
-        if text.startswith("#!"):
+    for name, content in contents.items():
+        with atomic_write(folder / name) as file:
+            file.write(content)
+        if content.startswith(b"#!"):
             (folder / name).chmod(0o755)

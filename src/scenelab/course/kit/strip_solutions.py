@@ -1,64 +1,83 @@
 """Removal of answers from the solution, so that the kit and the solution stay consistent.
 
-Comments in the files of the solution mark regions:
+Lines in the files of the solution mark regions; the first two are nbgrader's:
 
-    # ANSWER name       starts an answer; following lines "# | …" are instructions for the student
-    # KIT code          code of the kit in place of the answer; by default, raise NotImplementedError
-    # END               ends the answer
-    # ONLY 2019         starts lines that only the kit of this year contains
-    # END ONLY          ends these lines
+    ### BEGIN SOLUTION name   starts an answer; its name is optional
+    ### END SOLUTION          ends the answer
+    # | text                  in an answer: instructions for the student, which stand in its place
+    # KIT code                in an answer: code of the kit in its place; by default, raise NotImplementedError
+    # ONLY 2019               starts lines that only the kit of this year contains
+    # END ONLY                ends these lines
 """
 
+import json
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 from scenelab.errors import LabError
 
+Mode = Literal["kit", "solution", "course"]
 YEARS = (2019, 2022)
 WIDTH = 119  # columns of the comment lines that frame the place of an answer
-MARK = re.compile(r"(?P<indent>\s*)# (?P<word>ANSWER|KIT|ONLY|END ONLY|END|\|)(?: (?P<text>.*))?$")
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+MARK = re.compile(rf"(?P<indent>\s*)(?P<word>{BEGIN}|{END}|# (?:KIT|ONLY|END ONLY|\|))(?: (?P<text>.*))?$")
 
 
-def cut(source: str, year: int, *, solution: bool = False) -> str:
-    """Return the text of a solution file for the kit of a year: marks removed, answers replaced by instructions.
+def cut(source: str, year: int, mode: Mode = "kit") -> str:
+    """Return the text of a solution file for the kit of a year, without marks of years.
 
     Args:
         source: text of the file in the solution, with marks.
         year: 2019, or 2022 for 2022 and later.
-        solution: whether to keep the answers.
+        mode: "kit" replaces answers by instructions, "solution" keeps them, "course" keeps them and their marks.
 
     Raises:
         LabError: there is no kit for this year, or the marks are inconsistent.
     """
     if year not in YEARS:
         raise LabError(f"year is {year}; there is a kit of {' and of '.join(map(str, YEARS))}")
-    return "\n".join(_lines(source, year, solution)) + "\n"
+    return "\n".join(_lines(source, year, mode)) + "\n"
 
 
-def _lines(source: str, year: int, solution: bool) -> Iterator[str]:
+def cut_notebook(source: str, year: int, mode: Mode) -> str:
+    """Return a notebook (JSON) after `cut` of each code cell; cells of a kit have no outputs."""
+    content = json.loads(source)
+    for cell in content["cells"]:
+        if cell["cell_type"] == "code":
+            text = cut("".join(cell["source"]), year, mode).rstrip("\n")
+            cell["source"] = text.splitlines(keepends=True)
+            if mode == "kit":
+                cell |= {"outputs": [], "execution_count": None}
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _lines(source: str, year: int, mode: Mode) -> Iterator[str]:
     answer: list[str] | None = None  # its name, then the instructions
     replacement: list[str] = []
     only: str | None = None  # the year of the region
     for number, line in enumerate(source.splitlines(), start=1):
         mark, is_included = MARK.match(line), only in (None, str(year))
         if mark is None:
-            if is_included and (answer is None or solution):
+            if is_included and (answer is None or mode != "kit"):
                 yield line
             continue
         word, text, indent = mark["word"], mark["text"] or "", mark["indent"]
-        if word == "ONLY":
+        if mode == "course" and "ONLY" not in word and is_included:
+            yield line
+        if word == "# ONLY":
             only = text
-        elif word == "END ONLY":
+        elif word == "# END ONLY":
             only = None
-        elif word == "ANSWER" and answer is None:
+        elif word == BEGIN and answer is None:
             answer, replacement = [text], []
-        elif word in ("|", "KIT") and answer is not None:
-            (answer if word == "|" else replacement).append(text)
-        elif word == "END" and answer is not None:
-            if is_included and not solution:
+        elif word in ("# |", "# KIT") and answer is not None:
+            (answer if word == "# |" else replacement).append(text)
+        elif word == END and answer is not None:
+            if is_included and mode == "kit":
                 yield from (indent + text for text in _place_to_write(WIDTH - len(indent), *answer))
-                raising = f'raise NotImplementedError("{answer[0]} is yours to write")'
-                yield from (indent + text for text in replacement or [raising])
+                what = f"{answer[0]} is yours to write" if answer[0] else "yours to write"
+                yield from (indent + text for text in replacement or [f'raise NotImplementedError("{what}")'])
             answer = None
         else:
             raise LabError(f"line {number} of the solution: {line.strip()!r} does not fit the marks before it")
@@ -68,4 +87,4 @@ def _lines(source: str, year: int, solution: bool) -> Iterator[str]:
 
 def _place_to_write(width: int, name: str, *texts: str) -> list[str]:
     frame = f"# {'-' * (width - 2)}"
-    return [frame, f"# Yours to write: {name}.", *(f"# {text}" for text in texts), frame]
+    return [frame, f"# Yours to write{': ' * bool(name)}{name}.", *(f"# {text}" for text in texts), frame]

@@ -78,6 +78,15 @@ class CheckContext:
                 names = "; ".join(dict.fromkeys(self.worker.convolutions[:3]))
                 raise CheckFailed(f"calls a convolution that is not its own ({names}); write it yourself")
 
+    def call_function(self, name: str, *arguments: Any, **options: Any) -> Message:
+        """Call a function of the student's file and return its reply: `tensors["output"]`, or `values["result"]`.
+
+        The arguments are tensors and JSON values; the reply has the tensors as the call left them, `argument0_after`.
+        """
+        tensors = {f"argument{n}": each for n, each in enumerate(arguments) if isinstance(each, Tensor)}
+        order = [f"argument{n}" if isinstance(each, Tensor) else [each] for n, each in enumerate(arguments)]
+        return self.call("call_function", tensors, name=name, order=order, options=options)
+
     def remark(self, text: str) -> None:
         """Add a remark for the student, unless it is a duplicate."""
         if text not in self.remarks:

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from scenelab.course.grading.outputs.exports import autolab_line, class_table, gradescope, leaderboard, leaderboard_page
+from scenelab.course.grading.outputs.exports import autolab_line, class_table, leaderboard, leaderboard_page
+from scenelab.course.grading.outputs.gradescope import gradescope, read_metadata
 from scenelab.course.grading.outputs.page import render_page
 from scenelab.course.grading.results import Grade
 from scenelab.io import atomic_write, write_json
 
-__all__ = ["autolab_line", "gradescope", "write_class", "write_student"]
+__all__ = ["autolab_line", "gradescope", "read_metadata", "write_class", "write_student"]
 
 
 def write_student(out: Path, grade: Grade) -> None:

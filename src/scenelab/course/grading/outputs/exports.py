@@ -1,16 +1,15 @@
-"""Class tables as CSV and HTML, and results in the formats of Gradescope and Autolab."""
+"""Class tables as CSV and HTML, and results in the format of Autolab."""
 
 import io
 import json
 from typing import Any
 
-from scenelab.course.grading.outputs.page import MAX_NOTES, environment, tell_once
-from scenelab.course.grading.results import DIGITS, Grade, Outcome
+from scenelab.course.grading.outputs.page import environment
+from scenelab.course.grading.results import DIGITS, Grade
 from scenelab.course.grading.rubric import Manual
 from scenelab.io import FORMULA_STARTS, write_csv_row
 
 LEADERBOARD = ["rank", "team", "top-5 error %", "top-1 error %", "bytes", "test images"]
-HIDDEN = "hidden"  # Gradescope's visibility of output that students never see
 
 
 def class_table(grades: list[Grade]) -> str:
@@ -79,48 +78,6 @@ def leaderboard_page(grades: list[Grade]) -> str:
     """Return the leaderboard as an HTML page."""
     template = environment(html=True).get_template("leaderboard.html")
     return template.render(head=LEADERBOARD, rows=_leaderboard_rows(grades))
-
-
-def gradescope(grade: Grade) -> dict[str, Any]:
-    """Return a student's grade as the content of Gradescope's results.json.
-
-    The field `score` is the total after penalties. Source: Gradescope's documentation, "Autograder Specifications",
-    section "Output format".
-    """
-    result = grade.result
-    lines, shown = [result.problem] if result.problem else [], tell_once(result.outcomes)
-    lines += [f"- {points:g} points: {text}" for text, points in grade.penalties]
-    if grade.review:
-        lines += ["Your instructor will look at this:", *(f"- {text}" for text in grade.review[:MAX_NOTES])]
-    lines += [*result.notes, *result.remarks, f"Graded in: {result.sandbox}."]
-    values: dict[str, Any] = {
-        "score": grade.score,
-        "output": "\n".join(lines),
-        "output_format": "text",
-        "visibility": "visible",
-        "stdout_visibility": HIDDEN,
-        "tests": [_test(number, each, shown[each.name]) for number, each in enumerate(result.outcomes, start=1)],
-        "extra_data": {"digest": result.digest, "review": grade.review, "held": grade.held, "faults": result.faults},
-    }
-    if result.challenge and "top5_error" in result.challenge:
-        errors = {f"top-{k} error %": result.challenge[f"top{k}_error"] for k in (5, 1)}
-        values["leaderboard"] = [{"name": name, "value": value, "order": "asc"} for name, value in errors.items()]
-    return values
-
-
-def _test(number: int, outcome: Outcome, shown: tuple[str, str]) -> dict[str, Any]:
-    details = [] if outcome.hidden else filter(None, shown)
-    return {
-        "name": f"{outcome.group}: {outcome.name}",
-        "number": str(number),
-        "score": outcome.earned,
-        "max_score": outcome.points,
-        "status": "passed" if outcome.status == "passed" else "failed",
-        "output": "\n".join([outcome.text, *details]),
-        "output_format": "text",
-        "visibility": HIDDEN if outcome.hidden else "visible",
-        "tags": [outcome.status],
-    }
 
 
 def autolab_line(grade: Grade) -> str:

@@ -35,7 +35,7 @@ class CustomConv2DFunction(Function):
             stride: of the window, the same along both sides.
             padding: zeros on each of the four sides.
         """
-        # ANSWER CustomConv2DFunction.forward
+        ### BEGIN SOLUTION CustomConv2DFunction.forward
         # | Compute the outputs. What backward needs goes into ctx.save_for_backward (tensors) and onto ctx (numbers).
         # | Return a tensor of its own, not a view of another one: the network has ReLU(inplace=True) behind it.
         kernel = weight.shape[-1]
@@ -49,7 +49,7 @@ class CustomConv2DFunction(Function):
         ctx.has_bias, ctx.input_size = bias is not None, input_feats.shape[2:]
         ctx.stride, ctx.padding = stride, padding
         return output.unflatten(2, (height, width)).clone()
-        # END
+        ### END SOLUTION
 
     @staticmethod
     def backward(ctx, grad_output):
@@ -58,7 +58,7 @@ class CustomConv2DFunction(Function):
         Args:
             grad_output: gradient of the outputs, N x Co x Ho x Wo.
         """
-        # ANSWER CustomConv2DFunction.backward
+        ### BEGIN SOLUTION CustomConv2DFunction.backward
         # | Compute the gradients of input_feats and weight; that of the bias is given: the sum over images and places.
         windows, weight = ctx.saved_tensors
         gradients = grad_output.flatten(2)  # N x Co x Ho Wo
@@ -69,7 +69,7 @@ class CustomConv2DFunction(Function):
         grad_weight = (gradients @ windows.transpose(1, 2)).sum(dim=0).view_as(weight)
         grad_bias = grad_output.sum(dim=(0, 2, 3)) if ctx.has_bias else None
         return grad_input, grad_weight, grad_bias, None, None
-        # END
+        ### END SOLUTION
 
 
 custom_conv2d = CustomConv2DFunction.apply
@@ -139,7 +139,7 @@ class SimpleNet(nn.Module):
         return self.fc(self.avgpool(self.features(x)).flatten(1))
 
 
-# ANSWER a better network
+### BEGIN SOLUTION a better network
 # | Design a better network here, with the same arguments, and name it below; main.py trains default_model.
 # KIT default_model = SimpleNet
 class ResidualBlock(nn.Module):
@@ -176,7 +176,7 @@ class ResidualNet(nn.Module):
 
 
 default_model = ResidualNet
-# END
+### END SOLUTION
 # ONLY 2022
 default_cnn_model = default_model
 # END ONLY
@@ -211,21 +211,21 @@ class SimpleViT(nn.Module):
         self.patches = conv_op(3, width, kernel_size=patch, stride=patch)
         self.side = image_size // patch
         self.positions = nn.Parameter(torch.randn(1, width, self.side, self.side) * 0.02)
-        # ANSWER SimpleViT.__init__
+        ### BEGIN SOLUTION SimpleViT.__init__
         # | Make the transformer: depth blocks of width channels, a last LayerNorm and a linear classifier.
         self.blocks = nn.Sequential(*(TransformerBlock(width, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
         self.fc = nn.Linear(width, num_classes)
-        # END
+        ### END SOLUTION
 
     def forward(self, x):
         patches = self.patches(x)  # N x C x side x side
         positions = F.interpolate(self.positions, patches.shape[2:], mode="bilinear")  # for images of another size
-        # ANSWER SimpleViT.forward
+        ### BEGIN SOLUTION SimpleViT.forward
         # | Add the positions, make words of the patches, run the blocks, average over the words and classify.
         words = (patches + positions).flatten(2).transpose(1, 2)
         return self.fc(self.norm(self.blocks(words)).mean(dim=1))
-        # END
+        ### END SOLUTION
 
 
 default_vit_model = SimpleViT
@@ -278,7 +278,7 @@ class PGDAttack:
 
     def perturb(self, model, input):
         """Adversarial samples N x C x H x W of normalized images N x C x H x W."""
-        # ANSWER PGDAttack.perturb
+        ### BEGIN SOLUTION PGDAttack.perturb
         # | Take num_steps steps of the sign of the gradient that lower the loss of the least confident label, and clip
         # | to epsilon around input after each. Take care that the graph of gradients does not grow from step to step.
         original = input.detach()
@@ -293,7 +293,7 @@ class PGDAttack:
             output = output.detach() - self.step_size * gradient.sign()
             output = torch.minimum(torch.maximum(output, original - self.epsilon), original + self.epsilon)
         return output
-        # END
+        ### END SOLUTION
 
 
 default_attack = PGDAttack
@@ -316,7 +316,7 @@ class GradAttention:
 
     def explain(self, model, input):
         """Maps N x 1 x H x W of normalized images N x C x H x W."""
-        # ANSWER GradAttention.explain
+        ### BEGIN SOLUTION GradAttention.explain
         # | The loss of the most confident label of each image; its gradient with respect to the image; the absolute
         # | value; the largest of the channels.
         images = input.detach().clone().requires_grad_(True)
@@ -325,7 +325,7 @@ class GradAttention:
             loss = self.loss_fn(scores, scores.argmax(dim=1))
             (gradient,) = torch.autograd.grad(loss, images)
         return gradient.abs().amax(dim=1, keepdim=True)
-        # END
+        ### END SOLUTION
 
 
 default_attention = GradAttention
