@@ -136,7 +136,7 @@ MUTANTS = [
     mutant("attacked in train mode", ("        original = input.detach()\n", "        original = input.detach()\n        model.train()\n"),
            (ATTACK_END, CLIP + "        model.eval()\n        return output\n"), loses={"attack_leaves_model"}, says="changes the model"),
     mutant("a flag that no network takes", ("self.loss_fn(model(output), target)", "self.loss_fn(model(output, attack=False), target)"), loses=ATTACK,
-           says="given those named attack"),
+           says="given one named attack"),
     mutant("images come back as they were", (STEP, "output = output.detach() - 0 * gradient"), loses=ATTACK),
     # attention
     mutant("mean of the channels", (ATTENTION_END, ATTENTION_END.replace("amax", "mean")), loses={"attention_map"}, says="mean of the channels"),
