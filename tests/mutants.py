@@ -136,7 +136,7 @@ MUTANTS = [
     mutant("attacked in train mode", ("        original = input.detach()\n", "        original = input.detach()\n        model.train()\n"),
            (ATTACK_END, CLIP + "        model.eval()\n        return output\n"), loses={"attack_leaves_model"}, says="changes the model"),
     mutant("a flag that no network takes", ("self.loss_fn(model(output), target)", "self.loss_fn(model(output, attack=False), target)"), loses=ATTACK,
-           says="given those named attack"),
+           says="given one named attack"),
     mutant("images come back as they were", (STEP, "output = output.detach() - 0 * gradient"), loses=ATTACK),
     # attention
     mutant("mean of the channels", (ATTENTION_END, ATTENTION_END.replace("amax", "mean")), loses={"attention_map"}, says="mean of the channels"),
@@ -242,13 +242,12 @@ def mutate(*changes: Mutant) -> dict[str, bytes]:
 def inner_names() -> re.Pattern[str]:
     """Names of the grader's inside that no student should read: of its modules, classes and functions."""
     folders = [Path(scenelab_runner.__file__).parent, Path(checks.__file__).parent]
-    names = {"scenelab_runner", "<locals>"}
+    names = {"scenelab_runner"}
     for path in (path for folder in folders for path in folder.rglob("*.py")):
         nodes = ast.walk(ast.parse(path.read_text()))
-        names |= {node.name for node in nodes if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
-    odd = {name.lstrip("_") for name in names if re.search("_|[A-Z]", name) and not name.startswith("__")}
-    words = "|".join(map(re.escape, odd - set(checks.CHECKS) - {"custom_conv2d", "Generator", "get_device"}))
-    return re.compile(rf"(?<!\w)_?({words})(?!\w)")
+        names |= {node.name.strip("_") for node in nodes if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    odd = {name for name in names if re.search("_|[a-z][A-Z]", name)} - set(checks.CHECKS) - {"elapsed_time"}
+    return re.compile(rf"<locals>|(?<![a-zA-Z])({'|'.join(sorted(odd))})(?!\w)")
 
 
 def write(folder: Path, handed: dict[str, bytes]) -> Path:

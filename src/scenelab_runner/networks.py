@@ -119,10 +119,10 @@ def _images_of(args: tuple[Any, ...], kwargs: dict[str, Any], takers: Sequence[C
     if images and (is_alone or any(_takes(taker, args, kwargs) for taker in takers)):
         return images[0]
     count, names = max(0, len(args) - 1), ", ".join(kwargs)
-    more = [f"{count} more by position"] * bool(count) + [f"those named {names}"] * bool(names)
+    more = [f"{count} more by position"] * bool(count) + [f"one named {names}"] * bool(names)
     raise TypeError(
-        f"the model takes the images, model(images); it was given {' and '.join(more) or 'none'}, "
-        "which forward of no network in your code takes"
+        "the model takes the images, model(images), and arguments that forward of a network in your code takes; "
+        f"it was given {' and '.join(more) or 'no tensor'}"
     )
 
 

@@ -222,7 +222,7 @@ class Worker:
                 self._monitor.read()
                 readable.remove(record[0])
             ready, now = bool(readable or writable), time.monotonic()
-            if now > self._deadline + self._waited():
+            if now > self._deadline and now > self._deadline + self._waited():
                 raise SubmissionError("time", f"did not end within {self.limits.seconds:g} seconds")
             if ready and now - self._checked < TICK:
                 return
@@ -238,7 +238,8 @@ class Worker:
 
     def _waited(self) -> float:
         """Return the seconds of the last request in which the process only waited for a processor."""
-        return min(waiting_seconds(self._process.pid) - self._before, MAX_WAITING * self.limits.seconds)
+        waited = waiting_seconds(self._process.pid) - self._before  # negative if the process has ended
+        return min(max(0.0, waited), MAX_WAITING * self.limits.seconds)
 
     def _ended(self) -> SubmissionError:
         if self.cancelled:
