@@ -1,7 +1,11 @@
 """The kit is cut from the solution, works without scenelab, trains, and fails where code is missing."""
 
+import http.server
+import io
 import subprocess
 import sys
+import tarfile
+import threading
 from importlib import resources
 
 import jupytext
@@ -15,6 +19,7 @@ from scenelab.cli import main
 from scenelab.course.kit import files
 from scenelab.course.kit.strip_solutions import cut
 from scenelab.course.submission import list_files
+from scenelab.data.splits import open_dataset
 from scenelab.errors import LabError
 from scenelab.models.simplenet import SimpleNet, SimpleNetSmall
 
@@ -131,9 +136,12 @@ def test_the_kit_trains_evaluates_and_attacks(tmp_path, year):
         lines = (f"train/{number}.jpg {number % 2}\n" for number in range(6))
         (homework / "data" / f"{name}.txt").write_text("".join(lines))
     command = ["./main.py", "../data", "--gpu=-1", "-j", "0", "-b", "3"]
-    assert "******Acc@1" in run(homework, *command, "--epochs=1", "--use-custom-conv")
-    assert any((homework / "logs").iterdir())
+    output = run(homework, *command, "--epochs=1", "--use-custom-conv")
+    assert "******Acc@1" in output
+    assert "  Left 0:0" in output
+    (run_folder,) = (path.name for path in (homework / "logs").iterdir())
     best = homework / "models" / "checkpoint.pth.tar"
+    assert best.read_bytes() == (homework / "models" / run_folder / "checkpoint.pth.tar").read_bytes()
     keys = {"epoch", "model_arch", "state_dict", "best_acc1", "optimizer"}
     assert set(torch.load(best, weights_only=True)) == keys
     assert run(homework, *command, f"--resume={best}", "-e", "-a", "-v").count("******Acc@1") == 2
@@ -142,3 +150,67 @@ def test_the_kit_trains_evaluates_and_attacks(tmp_path, year):
     run(homework, *command, "-e", status=1)
     if year == 2022:
         run(homework, *command, "--epochs=1", "--use-vit")
+
+
+def test_the_readme_is_that_of_its_year():
+    early, late = (files(year)["README.md"] for year in (2019, 2022))
+    assert ["--use-vit" in text for text in (early, late)] == [False, True]
+    assert ["SimpleNet is deeper" in text for text in (early, late)] == [True, False]
+    assert not any(mark in early + late for mark in ("# ONLY", "# END"))
+
+
+def test_the_toy_set_is_drawn_on_the_spot(tmp_path):
+    code = "import toy_data as toy, pathlib; toy.TRAIN, toy.VAL = 2, 1; toy.main(pathlib.Path('toy'))"
+    write(tmp_path, {"toy_data.py": files(2019)["toy_data.py"].encode()})
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    train, val = (open_dataset(tmp_path / "toy", None, split, 128) for split in ("train", "val"))
+    assert (len(train), len(val), len(train.categories)) == (24, 12, 12)
+    images = val.gather(slice(0, 12)).float()
+    assert images.flatten(1).unique(dim=0).shape[0] == 12
+    assert images.std(dim=(1, 2, 3)).min() > 20
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers with `content` from the place that is asked for; at the first time it breaks off in the middle."""
+
+    content, requests = b"", []
+
+    def do_GET(self):
+        begin = int((self.headers.get("Range") or "bytes=0-")[6:-1])
+        self.requests.append((self.path, begin))
+        rest = self.content[begin:] if self.path == "/data.tar.gz" else b"train/a.jpg 0\n"
+        self.send_response(206 if begin else 200)
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        self.wfile.write(rest[: len(rest) // 2] if len(self.requests) == 1 else rest)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_download_goes_on_after_a_break(tmp_path):
+    memory = io.BytesIO()
+    with tarfile.open(fileobj=memory, mode="w:gz") as archive:
+        for name in ("images/train/a.jpg", "../outside.jpg"):
+            info = tarfile.TarInfo(name)
+            info.size = 5
+            archive.addfile(info, io.BytesIO(b"image"))
+    Handler.content, Handler.requests = memory.getvalue(), []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/"
+    write(tmp_path / "hw", {"download_dataset.py": files(2019)["download_dataset.py"].encode()})
+    code = (
+        "import download_dataset as d, pathlib; "
+        f"d.ARCHIVES, d.LISTS = ({address!r} + 'data.tar.gz',), {address!r}; d.main(pathlib.Path('data'))"
+    )
+    command, options = [sys.executable, "-c", code], {"cwd": tmp_path / "hw", "capture_output": True, "text": True}
+    first = subprocess.run(command, **options)
+    assert (first.returncode, "no address answers; run it again" in first.stderr) == (1, True), first.stderr
+    subprocess.run(command, **options, check=True)
+    server.shutdown()
+    server.server_close()
+    assert [begin for path, begin in Handler.requests if path == "/data.tar.gz"] == [0, len(Handler.content) // 2]
+    assert (tmp_path / "hw" / "data" / "images" / "train" / "a.jpg").read_bytes() == b"image"
+    assert (tmp_path / "hw" / "data" / "train.txt").read_text() == "train/a.jpg 0\n"
+    assert not (tmp_path / "hw" / "outside.jpg").exists()

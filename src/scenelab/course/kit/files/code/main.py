@@ -1,8 +1,10 @@
 """Train, evaluate, look into and attack a scene classifier: python ./main.py ../data"""
 
 import argparse
+import datetime
 import math
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ import student_code
 from miniplaces import MiniPlaces
 
 MODELS, LOGS = Path("../models"), Path("../logs")
+RUN = time.strftime("%Y-%m-%d_%H-%M-%S")  # each run has folders of this name in both
 COLUMNS = 10  # of a grid of pictures
 
 
@@ -128,7 +131,8 @@ def train_epoch(loader, model, optimizer, epoch, args, writer, device):
         if index % args.print_freq == 0:
             top1, top5 = accuracy(scores.detach(), labels)
             seconds = (time.time() - begun) / (index + 1)
-            print(f"Epoch [{epoch}][{index}/{steps}]  Time {seconds:.2f}  Loss {loss.item():.4f}  "
+            left = datetime.timedelta(seconds=round(seconds * (args.epochs * steps - step - 1)))
+            print(f"Epoch [{epoch}][{index}/{steps}]  Time {seconds:.2f}  Left {left}  Loss {loss.item():.4f}  "
                   f"Acc@1 {top1:.2f}  Acc@5 {top5:.2f}")  # fmt: skip
             writer.add_scalar("data/training_loss", loss.item(), step)
             writer.add_scalar("data/learning_rate", rate, step)
@@ -170,9 +174,10 @@ def evaluate(loader, model, device, *, mirror=False, attack=None, writer=None, a
 
 
 def save(values, name):
-    """Write a checkpoint so that it is whole or not there."""
-    MODELS.mkdir(exist_ok=True)
+    """Write a checkpoint of this run, and a copy as the newest; each is whole or not there."""
+    (MODELS / RUN).mkdir(parents=True, exist_ok=True)
     torch.save(values, MODELS / f"{name}.part")
+    shutil.copyfile(MODELS / f"{name}.part", MODELS / RUN / name)
     os.replace(MODELS / f"{name}.part", MODELS / name)
 
 
@@ -198,7 +203,7 @@ def train(args, model, device, checkpoint):
     val_set = MiniPlaces(args.data_folder, "val", transform_of("val"))
     loader = DataLoader(train_set, args.batch_size, shuffle=True, num_workers=args.workers, drop_last=True)
     val_loader = DataLoader(val_set, 100, num_workers=args.workers)
-    with SummaryWriter(str(LOGS)) as writer:
+    with SummaryWriter(str(LOGS / RUN)) as writer:
         for epoch in range(args.start_epoch, args.epochs):
             train_epoch(loader, model, optimizer, epoch, args, writer, device)
             top1, top5 = evaluate(val_loader, model, device)
@@ -244,7 +249,7 @@ def main():
     val_set = MiniPlaces(args.data_folder, "val", transform_of("val"))
     loader = DataLoader(val_set, 100, num_workers=args.workers)
     loss = nn.CrossEntropyLoss()
-    with SummaryWriter(str(LOGS)) as writer:
+    with SummaryWriter(str(LOGS / RUN)) as writer:
         if args.evaluate:
             attention = student_code.default_attention(loss) if args.vis else None
             evaluate(loader, model, device, mirror=True, writer=writer, attention=attention)

@@ -21,7 +21,7 @@ class MiniPlaces(Dataset):
         self.folder, self.transform = Path(folder), transform
         listing = self.folder / f"{split}.txt"
         if not listing.is_file():
-            raise SystemExit(f"{listing} does not exist; run ./download_dataset.sh, or give the folder of the data set")
+            raise SystemExit(f"{listing} does not exist; run download_dataset.py, or give the folder of the data set")
         self.images = read_list(listing)
 
     def __len__(self):
@@ -52,5 +52,5 @@ def read_list(path):
             name = os.fsdecode(name.encode("utf-8", "surrogateescape"))
         pairs.append((name, int(label)))
     if not pairs:
-        raise SystemExit(f"{path} lists no images; run ./download_dataset.sh again")
+        raise SystemExit(f"{path} lists no images; run download_dataset.py again")
     return pairs
