@@ -49,6 +49,7 @@ async function film(box, button, signal) {
   const video = h("video", { srcObject: media, muted: true, playsInline: true, "aria-label": "the camera" });
   box.append(video);
   await video.play();
+  box.nextSibling.textContent = "the camera";
   button.textContent = "Take the picture";
   button.onclick = () => {
     const canvas = h("canvas", { width: video.videoWidth, height: video.videoHeight });
