@@ -105,10 +105,8 @@ class Sandbox:
             file.write(code or b"")
             file.seek(0)
             handle = None if code is None else file.fileno()
-            own: dict[str, int | None] = (
-                {"user": None, "filter": None} if contained else {"user": user, "filter": handle}
-            )
-            own["data"] = limits.memory + untouched()
+            own = (None, None) if contained else (user, handle)
+            more = dict(zip(("user", "filter", "data"), (*own, limits.memory + untouched()), strict=True))
             path, applied = stage / RUNNER.name / command[0], json.dumps({**vars(limits), **more})
             started = python_command(["-s", "-B", str(path), applied, *command[1:]])
             if contained:
