@@ -7,6 +7,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,6 +48,7 @@ RETURNS: dict[str, Any] = {
 }
 RANDOM = "manual_seed manual_seed_all seed seed_all initial_seed get_rng_state set_rng_state".split()
 STREAMS = "Event device device_of Stream stream StreamContext current_stream default_stream".split()
+_apply = BackwardCFunction.apply
 _generator, _scaler, _load, _fork_rng = torch.Generator, torch.amp.GradScaler, torch.load, torch.random.fork_rng
 
 
@@ -144,6 +146,11 @@ for _each in (_Stream, _Parallel, _Autocast, _Generator):
     _each.__name__ = _each.__qualname__ = _each.__name__[1:]  # students read it in messages
 
 
+def _apply_with_gpu(self: Any, *args: Any) -> Any:
+    with OnCpu():  # autograd leaves the mode before it calls backward functions
+        return _apply(self, *args)
+
+
 def emulate() -> Callable[[], None]:
     """Replace torch's CUDA functions and classes by CPU stand-ins, and return a function that undoes it.
 
@@ -152,13 +159,7 @@ def emulate() -> Callable[[], None]:
     cuda = torch.cuda
     changed = (torch, cuda, cuda.random, torch.amp, cuda.amp, nn, nn.parallel, torch.random)
     before = [(module, dict(vars(module))) for module in changed]
-    apply = BackwardCFunction.apply
-
-    def apply_with_gpu(self: Any, *args: Any) -> Any:
-        with OnCpu():  # autograd leaves the mode before it calls backward functions
-            return apply(self, *args)
-
-    BackwardCFunction.apply = apply_with_gpu
+    BackwardCFunction.apply = _apply_with_gpu
     for name, value in RETURNS.items():
         setattr(cuda, name, lambda *_a, _value=value, **_k: _value)
     cuda.get_rng_state = lambda *_a, **_k: torch.get_rng_state()
@@ -180,10 +181,10 @@ def emulate() -> Callable[[], None]:
     for name in ("set_default_device", "set_default_tensor_type"):
         change = getattr(torch, name)
         setattr(torch, name, lambda value, _change=change: _change(_on_cpu(value)))
+    return partial(_restore, before)
 
-    def undo() -> None:
-        BackwardCFunction.apply = apply
-        for module, values in before:
-            vars(module).update(values)
 
-    return undo
+def _restore(before: list[tuple[Any, dict[str, Any]]]) -> None:
+    BackwardCFunction.apply = _apply
+    for module, values in before:
+        vars(module).update(values)

@@ -35,24 +35,25 @@ def _draw_convolution(plt: Any, context: CheckContext) -> None:
         got, expected = floats(reply, "output" if of is None else "gradient", what), drawn.expected(of)
         if not close(got, expected, cases.TOLERANCE):
             break
-    maps = {f"{what}: expected": expected, "got": got}
+    maps = {f"{what},\nexpected": expected, "got": got}
     if got.shape == expected.shape:
         maps["difference"] = got - expected
     _draw_maps(plt, maps)
 
 
 def _draw_attack(plt: Any, context: CheckContext) -> None:
-    """Draw the loss of the least confident label over the images on which the attack calls the network."""
+    """Draw the loss of the least confident label over the steps: the images on which the attack calls the network."""
     setting = draw_setting(context, SMALL, images=1, num_steps=10, step_size=0.02, epsilon=0.2)
     attack, network = perturb(context, setting), setting.network()
     with torch.no_grad():
         target = least(network(setting.images.double()))
         batches = [setting.images, *attack.batches, attack.output]
-        scores = [network(each.double()) for each in batches]
+        moved = [a for a, b in zip(batches[1:], batches) if not torch.equal(a, b)]
+        scores = [network(each.double()) for each in [setting.images, *moved]]
     losses = [nn.functional.cross_entropy(each, target).item() for each in scores]
-    _, axis = plt.subplots(figsize=(5, 3))
+    _, axis = plt.subplots(figsize=(5, 3), layout="constrained")
     axis.plot(losses, marker=".")
-    axis.set(title="it should fall", xlabel="call of the network", ylabel="loss of the least confident label")
+    axis.set(title="it should fall", xlabel="step", ylabel="loss of the least confident label")
 
 
 def _draw_attention(plt: Any, context: CheckContext) -> None:
@@ -64,7 +65,7 @@ def _draw_attention(plt: Any, context: CheckContext) -> None:
 
 
 def _draw_maps(plt: Any, maps: dict[str, Tensor]) -> None:
-    figure, axes = plt.subplots(1, len(maps), figsize=(3.2 * len(maps), 2.8))
+    figure, axes = plt.subplots(1, len(maps), figsize=(3.2 * len(maps), 2.8), layout="constrained")
     for axis, (title, values) in zip(axes, maps.items()):
         while values.dim() > 2:
             values = values[0]
