@@ -142,8 +142,14 @@ class _Container:
         """Run a command of /autograder within the limits; its output is added to results/stdout."""
         begun, name = time.monotonic(), Path(command[-1]).name
         with (self.folder / "results" / "stdout").open("ab") as output:
-            options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, "cwd": NEUTRAL}
-            process = subprocess.Popen([*self._bubblewrap(), *command], **options, start_new_session=True)
+            process = subprocess.Popen(
+                [*self._bubblewrap(), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=NEUTRAL,
+                start_new_session=True,
+            )
             try:
                 while process.poll() is None:
                     self.seconds = time.monotonic() - begun

@@ -106,8 +106,8 @@ class Sandbox:
             file.seek(0)
             handle = None if code is None else file.fileno()
             own = {"user": None, "filter": None} if contained else {"user": user, "filter": handle}
-            own["data"] = limits.memory + untouched()
-            path, applied = stage / RUNNER.name / command[0], json.dumps({**vars(limits), **own})
+            data = limits.memory + untouched()
+            path, applied = stage / RUNNER.name / command[0], json.dumps({**vars(limits), **own, "data": data})
             started = python_command(["-s", "-B", str(path), applied, *command[1:]])
             if contained:
                 started = bubblewrap.command_line(started, stage, user=user, seccomp=handle)
