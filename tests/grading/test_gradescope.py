@@ -1,10 +1,12 @@
 """Gradescope: due dates, earlier submissions, results.json, the zip file, and the emulated container."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -153,32 +155,18 @@ def test_the_kit_takes_either_a_folder_or_a_zip(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_the_grader_imports_only_what_the_image_has():
-    """Packages that are not among the dependencies of the zip's pyproject.toml, or of these, cannot be imported."""
+    """Packages of the core that the zip's pyproject.toml leaves out cannot be imported."""
     code = f"""if True:
-    import re, sys
-    from importlib import metadata
-    def needs(name, seen):
-        if name in seen: return
-        seen.add(name)
-        for line in metadata.requires(name) or []:
-            if "extra ==" not in line and not re.search("nvidia|triton|cuda", line):
-                try: needs(re.split(r"[^\\w.-]", line)[0].lower().replace("_", "-"), seen)
-                except metadata.PackageNotFoundError: pass
-    there = set()
-    for name in {[*NEEDS, *GRADING.packages]}: needs(name, there)
-    distributions = metadata.packages_distributions()
-    class Finder:
-        def find_spec(self, name, path=None, target=None):
-            top = name.partition(".")[0]
-            owners = dict.fromkeys(each.lower().replace("_", "-") for each in distributions.get(top, []))
-            if owners and "scenelab" not in owners and not re.search("nvidia|triton|cuda", str(owners)) and not there & set(owners):
-                raise ModuleNotFoundError(name + " is not a dependency", name=name)
-    sys.meta_path.insert(0, Finder())
+    import sys
+    left_out = {{"requests", "safetensors"}}
+    assert not left_out & set({[*NEEDS, *GRADING.packages]})
+    sys.modules.update(dict.fromkeys(left_out))
     import scenelab.cli.main, scenelab.cli.grade, scenelab.course.grading.batch, scenelab.course.grading.outputs
     import scenelab.data.decode, scenelab.course.grading.extract, scenelab.course.grading.submission_reader
     """
+    core = {re.split(r"[^\w-]", need)[0] for need in metadata.requires("scenelab") if "extra ==" not in need}
+    assert core - set(NEEDS) == {"requests", "safetensors", "mpmath", "markdown-it-py"}  # two that others need
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -273,6 +261,7 @@ def test_a_submission_from_set_up_to_results(tmp_path, capsys):
     ]
     assert main.run(command) == 0
     results = json.loads(capsys.readouterr().out)
-    assert results["score"] == 8.2  # 8 and 1, less 5 % of 16
+    lost = [test for test in results["tests"] if test["score"] < test["max_score"]]
+    assert results["score"] == 8.2, lost  # 8 and 1, less 5 % of 16
     assert [test["visibility"] for test in results["tests"]].count("hidden") == 1
     assert "- 1 h after the due date" in results["output"]

@@ -174,8 +174,9 @@ def _print_dry_run(paths: list[Path], out: Path | None, metadata: Path | None, j
         raise LabError(f"--dry-run gradescope takes OUT.zip and one submission; got {len(paths)} paths")
     if out is not None and out.exists():
         raise LabError(f"--out {out} exists; with --dry-run, give a new folder")
+    archive, submission = paths
     with tempfile.TemporaryDirectory() as place:
-        run = run_gradescope(paths[0], paths[1], (out or Path(place, "autograder")).resolve(), metadata)
+        run = run_gradescope(archive, submission, (out or Path(place, "autograder")).resolve(), metadata)
     if json:
         print_json(run.results.to_json())
         return

@@ -105,9 +105,9 @@ class Sandbox:
             file.write(code or b"")
             file.seek(0)
             handle = None if code is None else file.fileno()
-            own = (None, None) if contained else (user, handle)
-            more = dict(zip(("user", "filter", "data"), (*own, limits.memory + untouched()), strict=True))
-            path, applied = stage / RUNNER.name / command[0], json.dumps({**vars(limits), **more})
+            own = {"user": None, "filter": None} if contained else {"user": user, "filter": handle}
+            data = limits.memory + untouched()
+            path, applied = stage / RUNNER.name / command[0], json.dumps({**vars(limits), **own, "data": data})
             started = python_command(["-s", "-B", str(path), applied, *command[1:]])
             if contained:
                 started = bubblewrap.command_line(started, stage, user=user, seccomp=handle)
