@@ -50,7 +50,7 @@ class Guard:
 
     def _refuse(self, scope: Any) -> tuple[int, str] | None:
         """Return the status and the reason to refuse a request, or None."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or "\0" in scope["path"]:  # with which older versions of Starlette fail
             return 404, "there is no such route"
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         host, origin = headers.get(b"host", ""), headers.get(b"origin", "")
