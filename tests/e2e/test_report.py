@@ -4,8 +4,6 @@ import dataclasses
 import io
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -96,15 +94,6 @@ def test_a_report_and_a_card(runs, tmp_path, capsys):
     assert (tmp_path / "out" / "card.md").read_text().startswith("---\nlibrary_name: pytorch\n")
     for path in (tmp_path / "out").iterdir():
         assert path.stat().st_size < 5_000_000
-
-
-def test_a_pdf_leaves_the_reading_of_images_as_it_was():
-    """In a process of its own: WeasyPrint changes Pillow for all when it is loaded."""
-    code = (
-        "from PIL import ImageFile; from scenelab.report.write import to_pdf; "
-        "to_pdf('<p>text</p>', 'A4'); assert ImageFile.LOAD_TRUNCATED_IMAGES is False"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_letter_paper():

@@ -20,6 +20,7 @@ from scenelab.io import read_json
 from scenelab.models.registry import create_model
 from scenelab.runs.checkpoint import save_checkpoint
 from scenelab.runs.config import RunConfig, TrainConfig
+from scenelab.runs.loading import open_network
 from scenelab.runs.network import read_classifier, to_values
 from scenelab.runs.run import Run
 
@@ -141,6 +142,8 @@ def test_evaluate_calibrates_on_held_out_images_and_every_command_uses_it(run, c
     assert "each half of the images calibrated by the other" in said
     expected = (before.log() / temperature).softmax(0)
     torch.testing.assert_close(predict(run.folder, image, capsys), expected, atol=1e-4, rtol=1e-3)
+    assert open_network(run.folder)[1].model.temperature == 1  # for attacks, which stay the same
+    assert open_network(run.folder, calibrated=True)[1].model.temperature == temperature
     assert main.run(["export", str(run.folder), "--format", "safetensors", "--limit", "4"]) == 0
     exported = run.folder / "export" / "model.safetensors"
     torch.testing.assert_close(predict(exported, image, capsys), expected, atol=1e-4, rtol=1e-3)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from torchvision.transforms.v2 import functional as transforms
 
 from scenelab.data import decode, pixels
@@ -189,7 +189,9 @@ OTHERS |= {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_truncated_or_other_file_is_refused_in_one_line(tmp_path, name):
+def test_a_truncated_or_other_file_is_refused_in_one_line(tmp_path, name, monkeypatch):
+    """Also when another package, such as WeasyPrint, makes Pillow fill truncated images with gray in this process."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     path = write(tmp_path / "a.jpg", OTHERS[name])
     cause = r"(cannot be decoded \(.*\)|is not an image file)" if "%" in name else "is not an image file"
     with pytest.raises(LabError, match=f"^image {path} {cause}; replace it or remove it from the list$"):

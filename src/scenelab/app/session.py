@@ -209,7 +209,7 @@ class Session:
 
 def open_session(run: Run, name: str, data: Path | None) -> Session:
     """Return a session with the best checkpoint of a run; raise a LabError if it has none."""
-    stored = load_network(run)
+    stored = load_network(run, calibrated=True)
     return Session(run, name, stored, prepare_for_inference(stored.model), data)
 
 

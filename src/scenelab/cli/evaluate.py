@@ -30,7 +30,7 @@ def evaluate(run: RunFolder, *, data: DataFolder = None, split: AnySplit = None,
     from scenelab.runs.loading import open_run
     from scenelab.training.metrics_logger import read_metrics
 
-    opened = open_run(run, data=data, split=split)
+    opened = open_run(run, data=data, split=split, calibrated=True)
     result = measure(opened.run, opened.stored, opened.dataset, source=str(opened.source))
     figures = draw_all(result, read_metrics(opened.run), opened.run.results)
     if json:

@@ -52,7 +52,7 @@ def export(
     if limit < 1:
         raise LabError(f"--limit is {limit}; expected 1 or more")
     require_packages(format)
-    folder, stored = open_network(run)
+    folder, stored = open_network(run, calibrated=True)
     labels = calibration = None
     path = out or folder.results.parent / "export" / ("model.int8.onnx" if format == "int8" else f"model.{format}")
     if format == "int8" and data is None and is_pretrained(folder):

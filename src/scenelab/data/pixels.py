@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from scenelab.data.containers import (
     RAW,
@@ -91,6 +91,7 @@ def _decode(content: Content, kind: str) -> UInt8[np.ndarray, "h w 3"]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about large images, which are checked below
         _load_plugin(kind)
+        ImageFile.LOAD_TRUNCATED_IMAGES = False  # other packages, such as WeasyPrint, switch it on for the process
         with Image.open(io.BytesIO(content.data), formats=(kind,)) as image:
             _check_size(image, kind, content.scans)
             shrink = 2 if image.width * image.height > FULL_PIXELS else 1

@@ -7,7 +7,6 @@ from typing import Literal
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from PIL import ImageFile
 
 from scenelab.errors import TYPOGRAPHY, LabError, printable
 from scenelab.extras import PDF
@@ -70,7 +69,6 @@ def _summary(collected: Collected) -> list[dict[str, str]]:
 def load_weasyprint() -> None:
     """Import WeasyPrint; raise a LabError with the fix if it or its system library Pango is missing."""
     PDF.require()
-    truncated = ImageFile.LOAD_TRUNCATED_IMAGES
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the versions of system libraries
@@ -78,8 +76,6 @@ def load_weasyprint() -> None:
     except (ImportError, OSError) as error:
         fix = PANGO.get(sys.platform, "as WeasyPrint's documentation says")
         raise LabError(f"{PDF.name} needs Pango ({str(error).splitlines()[0]}); install it: {fix}") from error
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = truncated  # WeasyPrint changes it for the entire process
 
 
 def to_pdf(html: str, paper: Literal["A4", "Letter"]) -> bytes:

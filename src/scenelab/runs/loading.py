@@ -35,19 +35,24 @@ class Opened:
     source: Path
 
 
-def open_network(folder: Path | None) -> tuple[Run, Stored]:
+def open_network(folder: Path | None, *, calibrated: bool = False) -> tuple[Run, Stored]:
     """Return a run and its trained network in channels-last layout; set torch's number of threads as configured.
 
-    `folder` is a run folder or the name of a network that ships, by default the first one; see `find_run`.
+    Args:
+        folder: run folder or the name of a network that ships, by default the first one; see `find_run`.
+        calibrated: divide the logits by the run's temperature. Attacks and attributions are of the logits without it,
+            so that they are the same before and after a calibration.
     """
     run = find_run(folder)
-    return run, load_network(run)
+    return run, load_network(run, calibrated=calibrated)
 
 
-def load_network(run: Run) -> Stored:
+def load_network(run: Run, *, calibrated: bool = False) -> Stored:
     """Return a run's trained network as `open_network` does."""
     torch.set_num_threads(run.read_config().train.threads)
     stored = read_classifier(run.best)
+    if not calibrated:
+        stored.model.temperature = 1.0
     stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return stored
 
@@ -110,6 +115,8 @@ def _has_other_images(folder: Path, listing: Listing, settings: RunConfig) -> bo
     return False
 
 
-def open_run(folder: Path | None, *, data: Path | None = None, split: SplitName | None = None) -> Opened:
+def open_run(
+    folder: Path | None, *, data: Path | None = None, split: SplitName | None = None, calibrated: bool = False
+) -> Opened:
     """Return a run with its network and the images of a split; see `open_network` and `judge`."""
-    return judge(*open_network(folder), data=data, split=split)
+    return judge(*open_network(folder, calibrated=calibrated), data=data, split=split)
