@@ -16,9 +16,9 @@ from torch import Tensor
 
 from scenelab.data.decode import fit, read_image
 from scenelab.data.file_state import FILES, hash_file, reraise_disk_error, stat_files
-from scenelab.data.image_files import describe_unused
+from scenelab.data.left_out import describe_left_out, require_classes
 from scenelab.data.miniplaces import Listing
-from scenelab.errors import LabError, cut, printable
+from scenelab.errors import LabError, printable
 from scenelab.io import NO_LOCKS, atomic_dir, atomic_write, explain_write_errors, lock_folder
 from scenelab.progress import progress
 from scenelab.schema import FileName, Model
@@ -149,13 +149,9 @@ def pack(
         count = f"{len(skipped)} of {len(listing)} listed images"
         say(f"{listing.split}: {count} are skipped, first {path} ({reason})", file=sys.stderr)
         expected += f"[without {hashlib.sha256(repr(sorted(skipped)).encode()).hexdigest()}]"
-    _require_classes(listing, skipped)
-    labels = set(listing.labels)
-    absent = [name for label, name in enumerate(listing.categories) if label not in labels]
-    notes = [describe_unused(listing.unused)] if listing.unused else []
-    notes += [f"no images of {len(absent)} of {len(listing.categories)} classes: {cut(absent)}"] if absent else []
-    if notes:
-        say(f"{listing.split} of {listing.root}: {'; '.join(notes)}", file=sys.stderr)
+    require_classes(listing, {row: reason for row, (_, reason) in skipped.items()})
+    if text := describe_left_out(listing):
+        say(f"{listing.split} of {listing.root}: {text}", file=sys.stderr)
     rows = [row for row in range(len(listing)) if row not in skipped]
     return MemmapDataset(
         images=images,
@@ -166,18 +162,6 @@ def pack(
         digest=expected,
         skipped=tuple(skipped.values()),
     )
-
-
-def _require_classes(listing: Listing, skipped: SkippedRows) -> None:
-    """Raise a LabError if all images of a class are skipped."""
-    left = {label for row, label in enumerate(listing.labels) if row not in skipped}
-    for row, (_, reason) in skipped.items():
-        if (label := listing.labels[row]) not in left:
-            name, count = listing.categories[label], listing.labels.count(label)
-            raise LabError(
-                f"class {name!r} in {listing.split} of {listing.root} would be lost: none of its {count} images can be "
-                f"read, first {reason}"
-            )
 
 
 def _open_current(
