@@ -58,7 +58,8 @@ def _schedule(config: TrainConfig) -> str:
     schedule = config.schedule
     start = f"rises linearly for {schedule.warmup_epochs:g} epochs to" if schedule.warmup_epochs else "starts at"
     end = f"{schedule.final:g} of it" if schedule.final else "zero"
-    text = f"The learning rate {start} its peak of {config.optimizer.lr:g} and decays along half a cosine to {end}. "
+    curve = "linearly" if schedule.decay == "linear" else "along half a cosine"
+    text = f"The learning rate {start} its peak of {config.optimizer.lr:g} and decays {curve} to {end}. "
     if config.minutes:
         text += f"The run takes {config.minutes:g} minutes; the schedule follows the clock, not the planned number of "
         text += f"epochs ({config.epochs:g}). "

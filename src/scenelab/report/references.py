@@ -27,7 +27,7 @@ def _topics(collected: Collected) -> set[str]:
             "smoothing": config.label_smoothing > 0,
             "muon": config.optimizer.name == "muon",
             "adamw": config.optimizer.name in ("muon", "adamw"),
-            "cosine": True,
+            "cosine": config.schedule.decay == "cosine",
             "sizes": config.eval_size != config.schedule.sizes[-1][1],
             "mixup": config.augment.mixup > 0,
             "cutmix": config.augment.cutmix > 0,

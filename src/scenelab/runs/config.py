@@ -62,13 +62,15 @@ class ScheduleConfig:
 
     Attributes:
         warmup_epochs: epochs of linear warmup from 0 to the peak learning rate, updated per step.
-        final: final learning rate as a fraction of the peak, reached by cosine decay.
+        final: final learning rate as a fraction of the peak.
+        decay: curve from the peak to the final learning rate.
         sizes: `(start, resolution)` pairs: train at this resolution, in pixels, from this fraction of the run on. The
             first start is 0.
     """
 
     warmup_epochs: Minutes = 0.0
     final: Share = 0.0
+    decay: Literal["cosine", "linear"] = "cosine"
     sizes: Resolutions = ((0.0, 128),)
 
 

@@ -128,7 +128,7 @@ class Trainer:
         if number % per_epoch == 0:
             state.epoch = EpochStatistics()
         warmup = round(config.schedule.warmup_epochs * per_epoch)
-        factor = learning_rate_factor(position, total=total, warmup=warmup, final=config.schedule.final)
+        factor = learning_rate_factor(position, total=total, warmup=warmup, schedule=config.schedule)
         learning_rate = set_learning_rate(state.optimizers, factor)
         side = side_at(position, total=total, schedule=config.schedule)
         count, seed = len(self.loader.indices(number)), config.seed + self.world.rank
