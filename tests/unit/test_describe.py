@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from scenelab.data.augment_config import Augment
-from scenelab.report.methods_text import describe
-from scenelab.runs.config import AdversarialConfig, OptimizerConfig, TrainConfig
+from scenelab.report.methods_text import describe, start
+from scenelab.runs.config import AdversarialConfig, FinetuneConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from scenelab.training.recipes import RECIPES, laptop, starter
 
 
@@ -37,6 +37,16 @@ def test_what_is_not_in_the_config_is_not_mentioned():
 MIXED = dataclasses.replace(starter(), augment=Augment(mixup=0.2, cutmix=1.0, erase=0.25, brightness=0.4, gain=0.1))
 
 
+TUNED = dataclasses.replace(
+    starter(), finetune=FinetuneConfig(network="miniplaces"), schedule=ScheduleConfig(decay="linear")
+)
+
+
+def test_a_report_says_what_training_started_from():
+    assert start(starter()) == "trained from scratch"
+    assert start(TUNED) == "fine-tuned from the network `miniplaces`, with a new last layer,"
+
+
 @pytest.mark.parametrize(
     ("config", "topic", "phrases"),
     [
@@ -44,6 +54,7 @@ MIXED = dataclasses.replace(starter(), augment=Augment(mixup=0.2, cutmix=1.0, er
         (laptop(), "optimizer", "Muon with momentum|for the convolutions|except for biases and normalization"),
         (laptop(), "schedule", "takes 20 minutes; the schedule follows the clock"),
         (laptop(), "regularization", "moving average (decay 0.99 per step)"),
+        (TUNED, "schedule", "decays linearly to zero|first 2 epochs only the last layer|first layer is 0.1 of that"),
         (MIXED, "loss", "weights the labels of its two sources"),
         (MIXED, "regularization", "mixup, Beta(0.2, 0.2)|cutmix, Beta(1, 1)|probability 0.25|brightness by up to 40%"),
     ],

@@ -4,7 +4,7 @@ from jinja2 import Environment, StrictUndefined
 
 from scenelab.errors import LabError
 from scenelab.report.collect import Collected
-from scenelab.report.methods_text import describe
+from scenelab.report.methods_text import describe, start
 from scenelab.report.sections import TEMPLATES
 
 
@@ -31,6 +31,7 @@ def make_card(collected: Collected) -> str:
     template = environment.from_string((TEMPLATES / "card.md").read_text(encoding="utf-8"))
     return template.render(
         run=run,
+        start=start(run.config),
         description=describe(run.config, classes=run.classes),
         hardest=", ".join(ranked[:count]),
         easiest=", ".join(ranked[::-1][:count]),

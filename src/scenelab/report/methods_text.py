@@ -21,6 +21,13 @@ def describe(config: TrainConfig, *, classes: int | None = None) -> dict[str, st
     }
 
 
+def start(config: TrainConfig) -> str:
+    """Return what training starts from: scratch, or the network that is fine-tuned."""
+    if config.finetune is None:
+        return "trained from scratch"
+    return f"fine-tuned from the network `{config.finetune.network}`, with a new last layer,"
+
+
 def _loss(config: TrainConfig, classes: str) -> str:
     text = f"Cross-entropy of the softmax over {classes}, averaged over the batch"
     if config.label_smoothing:
@@ -60,6 +67,9 @@ def _schedule(config: TrainConfig) -> str:
     end = f"{schedule.final:g} of it" if schedule.final else "zero"
     curve = "linearly" if schedule.decay == "linear" else "along half a cosine"
     text = f"The learning rate {start} its peak of {config.optimizer.lr:g} and decays {curve} to {end}. "
+    if tuning := config.finetune:
+        text += f"In the first {tuning.head_epochs:g} epochs only the last layer is trained. The learning rate of the "
+        text += f"first layer is {tuning.first_rate:g} of that of the last one; in between it grows with depth. "
     if config.minutes:
         text += f"The run takes {config.minutes:g} minutes; the schedule follows the clock, not the planned number of "
         text += f"epochs ({config.epochs:g}). "

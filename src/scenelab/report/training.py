@@ -6,7 +6,7 @@ from scenelab.evaluation.study_results import DesignRow
 from scenelab.models.registry import NETWORKS
 from scenelab.report.collect import Collected, RunData
 from scenelab.report.figures import draw_accuracy, draw_steps
-from scenelab.report.methods_text import describe
+from scenelab.report.methods_text import describe, start
 from scenelab.report.results import LEARNED
 from scenelab.report.sections import Section
 
@@ -33,7 +33,7 @@ def process(collected: Collected) -> Section:
             section.heading(run.name)
         model, network = run.config.model, NETWORKS.get(run.config.model)
         section.text(
-            f"Network `{model}` ({network.description if network else model}), trained from scratch on `{run.data}` "
+            f"Network `{model}` ({network.description if network else model}), {start(run.config)} on `{run.data}` "
             f"with seed {run.config.seed}: {run.origin}{_left_out(run)}"
         )
         first = texts.index(texts[index])
