@@ -159,14 +159,20 @@ def test_the_grader_imports_only_what_the_image_has():
     """Packages of the core that the zip's pyproject.toml leaves out cannot be imported."""
     code = f"""if True:
     import sys
-    left_out = {{"requests", "safetensors"}}
+    left_out = {{"platformdirs", "requests", "safetensors"}}
     assert not left_out & set({[*NEEDS, *GRADING.packages]})
     sys.modules.update(dict.fromkeys(left_out))
     import scenelab.cli.main, scenelab.cli.grade, scenelab.course.grading.batch, scenelab.course.grading.outputs
     import scenelab.data.decode, scenelab.course.grading.extract, scenelab.course.grading.submission_reader
     """
     core = {re.split(r"[^\w-]", need)[0] for need in metadata.requires("scenelab") if "extra ==" not in need}
-    assert core - set(NEEDS) == {"requests", "safetensors", "mpmath", "markdown-it-py"}  # two that others need
+    assert core - set(NEEDS) == {
+        "platformdirs",
+        "requests",
+        "safetensors",
+        "mpmath",
+        "markdown-it-py",
+    }  # two that others need
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -30,7 +30,7 @@ GRADING = "scenelab/course/grading"
 STARTERS = {
     f"scenelab/{name}.py" for name in ("runtime", "runs/provenance", "studies/worker", "course/submission", "cli/train")
 }
-STARTERS |= {"scenelab/course/kit/make.py"}
+STARTERS |= {"scenelab/course/kit/make.py", "scenelab/course/grading/dry_run.py"}
 STARTERS |= {f"{GRADING}/{name}.py" for name in ("sandbox", "bubblewrap", "processes", "similarity")}
 
 

@@ -58,7 +58,7 @@ def serve(catalog: Catalog, *, host: str = "127.0.0.1", port: int = 7860) -> Ser
     """
     try:
         listener = socket.create_server((host, port))
-    except (OSError, OverflowError) as error:
-        reason = f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error})"
+    except OSError as error:
+        reason = f"cannot listen on {host}:{port} ({error.strerror or error})"
         raise LabError(f"{reason}; choose another --port from 1 to 65535, or a --host of this machine") from error
     return Server(Application(catalog), listener, host)

@@ -39,6 +39,8 @@ def app(
 
     if not runs and not list_pretrained():
         raise LabError("runs is empty, and no network is installed; name a run folder, or a folder of runs")
+    if not 0 <= port < 1 << 16:
+        raise LabError(f"--port is {port}; choose another --port from 1 to 65535")
     catalog = Catalog(runs, data=data)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the decoding process ends, too
     server = serve(catalog, host=host, port=port)

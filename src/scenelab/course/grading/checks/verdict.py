@@ -29,6 +29,10 @@ class CheckSkipped(Exception):  # noqa: N818 - an outcome
     reason: str
 
 
+VERBS = {"NotImplementedError": "is not filled in yet", "WireError": "returned what cannot be checked"}
+"""Words for exceptions that are no errors in the student's code, by type."""
+
+
 @dataclass
 class SubmissionError(Exception):
     """Raised if a submission raises an exception, exceeds a limit, or ends its process."""
@@ -54,7 +58,7 @@ class SubmissionError(Exception):
         kind, text = str(values.get("type", "error"))[:60], " ".join(str(values.get("text", "")).split())[:400]
         code = f": {str(values['code']).strip()[:120]}" if values.get("code") else ""
         place = f"{str(values['file'])[:80]}, line {values.get('line')}{code}" if values.get("file") else ""
-        verb = "is not filled in yet" if kind == "NotImplementedError" else f"raised {kind}"
+        verb = VERBS.get(kind, f"raised {kind}")
         deliberate = bool(values.get("deliberate")) and kind != "NotImplementedError"
         return SubmissionError("error", f"{verb}: {text}" if text else verb, place, kind, deliberate)
 
