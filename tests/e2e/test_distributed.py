@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from folders import wait_for
@@ -80,6 +81,12 @@ def workers_of(process: subprocess.Popen) -> list[int]:
     return [int(child) for child in children if b"scenelab" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
+def is_running(number: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 @pytest.mark.slow
 def test_a_killed_worker_is_restarted_and_another_number_goes_on(scenes, tmp_path, alone):
     """torchrun starts all workers anew; they go on from the checkpoint. What is left one process finishes alone."""
@@ -95,9 +102,12 @@ def test_a_killed_worker_is_restarted_and_another_number_goes_on(scenes, tmp_pat
         stamp = checkpoint.stat().st_mtime_ns
         wait_for(lambda: checkpoint.stat().st_mtime_ns > stamp or process.poll() is not None)
     finally:
-        with contextlib.suppress(ProcessLookupError):  # it has come to its end
-            os.killpg(process.pid, signal.SIGKILL)
+        workers = workers_of(process) if process.poll() is None else []
+        for number in (process.pid, *workers):  # torchrun starts each worker in a session of its own
+            with contextlib.suppress(ProcessLookupError):  # it has come to its end
+                os.killpg(number, signal.SIGKILL)
         process.wait()
+        wait_for(lambda: not any(map(is_running, workers)))
     if not (out / "results" / "training.json").exists():
         run(command(1, "-m", "scenelab", "resume", out))
     losses = training_losses(read_rows(out))
