@@ -36,15 +36,15 @@ def finetune(
     from scenelab.data.splits import open_split
     from scenelab.errors import LabError
     from scenelab.progress import TrainProgress, make_progress
+    from scenelab.runs.loading import read_network
     from scenelab.runs.pretrained import DEFAULT
     from scenelab.runs.run import Run
     from scenelab.training import cross_validation as validation
-    from scenelab.training.finetune import read_network
 
     listing = open_split(data, "train")
     counts = validation.class_counts(listing)
     name = str(network or DEFAULT)
-    stored = read_network(name)
+    stored = read_network(Path(name))
     folds = (validation.FOLDS if len(listing) < validation.MANY else 0) if folds is None else folds
     if folds < 0 or folds == 1 or folds > max(counts):
         raise LabError(f"folds is {folds}; expected 0 or at least 2, and no more than a class has images")

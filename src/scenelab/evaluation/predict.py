@@ -14,8 +14,8 @@ from scenelab.data.augment import resize
 from scenelab.data.cache import MemmapDataset
 from scenelab.data.decode import fit, read_images
 from scenelab.errors import LabError
-from scenelab.runs.network import Stored, read_classifier
-from scenelab.runs.pretrained import find_run
+from scenelab.runs.loading import read_network
+from scenelab.runs.network import Stored
 
 BATCH_SIZE = 50
 
@@ -102,12 +102,7 @@ def load(network: Path | str | None = None) -> Predictor:
     Raises:
         LabError: there is no such network, or it is invalid.
     """
-    path = None if network is None else Path(network)
-    if path is not None and path.is_file():
-        return Predictor(read_classifier(path))
-    run = find_run(path)
-    run.require_folder()
-    return Predictor(read_classifier(run.best))
+    return Predictor(read_network(None if network is None else Path(network)))
 
 
 def predict_files(stored: Stored, paths: list[Path], *, guesses: int = 5) -> list[dict[str, Any]]:

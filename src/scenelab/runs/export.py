@@ -154,7 +154,6 @@ def metadata(stored: Stored) -> dict[str, str]:
 def write_onnx(stored: Stored, path: Path) -> Predict:
     """Write normalization and network to an ONNX file, with metadata; return a function that predicts with the file."""
     import onnx
-    import onnxruntime
 
     with _quiet():
         program = torch.onnx.export(
@@ -177,6 +176,12 @@ def write_onnx(stored: Stored, path: Path) -> Predict:
     onnx.helper.set_model_props(model, metadata(stored))
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
+    return _open_onnx(path)
+
+
+def _open_onnx(path: Path) -> Predict:
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.contiguous().numpy()})[0])
 
@@ -192,7 +197,6 @@ def quantize(source: Path, path: Path, calibration: Float[Tensor, "m 3 s s"]) ->
         calibration: images in [0, 1] at the network's resolution.
     """
     import onnx
-    import onnxruntime
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
     class Batches(CalibrationDataReader):
@@ -208,8 +212,7 @@ def quantize(source: Path, path: Path, calibration: Float[Tensor, "m 3 s s"]) ->
     model, original = onnx.load(str(path)), onnx.load(str(source))
     onnx.helper.set_model_props(model, {entry.key: entry.value for entry in original.metadata_props})
     path.write_bytes(model.SerializeToString())
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.contiguous().numpy()})[0])
+    return _open_onnx(path)
 
 
 def compare_speed(reference: Predict, predict: Predict, images: Float[Tensor, "n 3 s s"]) -> dict[str, Any]:

@@ -35,6 +35,19 @@ class Opened:
     source: Path
 
 
+def read_network(network: Path | None) -> Stored:
+    """Return the network of a run folder or a checkpoint file, or that ships under this name; see `find_run`.
+
+    Raises:
+        LabError: there is no such network, or it is invalid.
+    """
+    if network is not None and network.is_file():
+        return read_classifier(network)
+    run = find_run(network)
+    run.require_folder()
+    return read_classifier(run.best)
+
+
 def open_network(folder: Path | None, *, calibrated: bool = False) -> tuple[Run, Stored]:
     """Return a run and its trained network in channels-last layout; set torch's number of threads as configured.
 

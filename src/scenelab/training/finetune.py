@@ -7,14 +7,8 @@ from torch import nn
 from scenelab.errors import LabError
 from scenelab.models.normalize import Classifier
 from scenelab.runs.config import TrainConfig
-from scenelab.runs.network import Stored, load_weights, read_classifier
-from scenelab.runs.pretrained import find_run
-
-
-def read_network(network: str) -> Stored:
-    """Return the network of a run folder, of a checkpoint file or with the name of a network that ships."""
-    path = Path(network)
-    return read_classifier(path if path.is_file() else find_run(path).best)
+from scenelab.runs.loading import read_network
+from scenelab.runs.network import load_weights
 
 
 def last_layer(network: nn.Module) -> nn.Module:
@@ -31,7 +25,7 @@ def transfer(model: Classifier, config: TrainConfig) -> None:
     """
     assert config.finetune
     name = config.finetune.network
-    stored = read_network(name)
+    stored = read_network(Path(name))
     if stored.arch != config.model:
         raise LabError(f"model is {config.model!r}, but the network {name} is a {stored.arch!r}; choose that model")
     backbone = {id(parameter) for parameter in find_backbone(model)}

@@ -52,7 +52,7 @@ class Trainer:
         display: shows the progress.
         world: this process and the other ranks.
         smoothed_loss: exponential moving average of the loss, to detect divergence.
-        last_images: the first images of the last batch, as augmented.
+        last_side: side of the images of the last step in pixels.
         last_step: results of the last step.
         pace: the speed of the steps and of the plan.
     """
@@ -66,7 +66,7 @@ class Trainer:
     display: TrainProgress
     world: World = SINGLE_PROCESS
     smoothed_loss: float = field(default=float("nan"), init=False)
-    last_images: Tensor | None = field(default=None, init=False)
+    last_side: int | None = field(default=None, init=False)
     last_step: StepStatistics | None = field(default=None, init=False)
     pace: Pace = field(default_factory=Pace, init=False)
     _flops: dict[int, float] = field(default_factory=dict, init=False)
@@ -130,10 +130,9 @@ class Trainer:
         warmup = round(config.schedule.warmup_epochs * per_epoch)
         factor = learning_rate_factor(position, total=total, warmup=warmup, schedule=config.schedule)
         learning_rate = set_learning_rate(state.optimizers, factor)
-        side = side_at(position, total=total, schedule=config.schedule)
+        side = self.last_side = side_at(position, total=total, schedule=config.schedule)
         count, seed = len(self.loader.indices(number)), config.seed + self.world.rank
         images, labels = self.loader.batch(number, side, self.world.shard(count) if self.world.size > 1 else None)
-        self.last_images = images[:SHOWN_IMAGES].clone()
         weight = len(images) * self.world.size / count
         state.is_frozen = config.finetune is not None and number < config.finetune.head_epochs * per_epoch
         torch.manual_seed(seed_for(seed, NETWORK, number))
@@ -293,8 +292,9 @@ class Trainer:
     def _save(self) -> None:
         if self.world.is_primary:
             self.state.metrics_bytes = self.logger.sync()
-            if self.last_images is not None:
-                write_contact_sheet(self.last_images, self.run.batch)
+            if self.last_side is not None:  # the loader gives the batch of any step again
+                images, _ = self.loader.batch(self.state.step - 1, self.last_side)
+                write_contact_sheet(images[:SHOWN_IMAGES], self.run.batch)
             epoch = self.state.step // self.loader.steps_per_epoch
             values = checkpoint_values(self.state, self.config, self.loader.dataset.categories, epoch)
             save_checkpoint(self.run.checkpoint, values)
