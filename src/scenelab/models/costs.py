@@ -30,6 +30,7 @@ COSTS = {
     "residual-small": ModelCost(498_884, 2_001_120, 36_987_904, 109_390_848),
     "residual": ModelCost(1_965_348, 7_872_480, 144_754_688, 431_118_336),
     "residual-large": ModelCost(3_515_428, 14_080_016, 258_000_896, 770_856_960),
+    "residual-deep": ModelCost(4_548_132, 18_212_864, 220_252_160, 657_610_752),
     "inception": ModelCost(1_025_892, 4_120_320, 75_941_888, 224_679_936),
     "vit": ModelCost(2_281_060, 9_124_240, 303_601_152, 906_084_864),
 }
@@ -44,6 +45,7 @@ DESCRIPTIONS = {
     "residual-small": "residual, normalized, half the width",
     "residual": "ours: residual blocks with batch normalization",
     "residual-large": "the same with twice the blocks",
+    "residual-deep": "five residual blocks, three of them in the last stage",
     "inception": "several filter sizes side by side, batch normalization",
     "vit": "a small vision transformer, patches of 8×8 pixels",
 }

@@ -37,6 +37,7 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "residual-small": partial(ResidualNet, widths=(32, 64, 128)),
     "residual": ResidualNet,
     "residual-large": partial(ResidualNet, blocks=(2, 2, 2)),
+    "residual-deep": partial(ResidualNet, blocks=(0, 2, 3)),
     "inception": InceptionNet,
     "vit": VisionTransformer,
 }

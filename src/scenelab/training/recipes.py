@@ -61,7 +61,7 @@ def laptop() -> TrainConfig:
         optimizer=OptimizerConfig(
             name="muon", lr=0.02, momentum=0.95, weight_decay=0.02, adam_lr=2e-3, decay_vectors=False
         ),
-        schedule=ScheduleConfig(warmup_epochs=0.5, sizes=((0.0, 64),)),
+        schedule=ScheduleConfig(warmup_epochs=0.5, decay="linear", sizes=((0.0, 64),)),
         augment=Augment(flip=True, area=(0.35, 1.0)),
         label_smoothing=0.1,
         ema=0.99,
@@ -78,9 +78,11 @@ def challenge() -> TrainConfig:
     return dataclasses.replace(
         laptop(),
         recipe="challenge",
-        model="residual-large",
+        model="residual-deep",
         minutes=240,
-        augment=Augment(flip=True, area=(0.25, 1.0), gain=0.15, mixup=0.2, cutmix=1.0, mixed=0.5),
+        batch_size=256,
+        optimizer=dataclasses.replace(laptop().optimizer, lr=0.03),
+        augment=Augment(flip=True, area=(0.25, 1.0), gain=0.1, mixup=0.2, cutmix=1.0, mixed=0.3),
         half=True,
     )
 
