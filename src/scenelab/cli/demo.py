@@ -84,6 +84,25 @@ def demo(
         *([f"  curves        {shlex.join(curves)}"] if has_tensorboard() else []),
         f"  a prediction  {shlex.join(predict)}",
     )
+    _show_pretrained(folder)
+
+
+def _show_pretrained(folder: str) -> None:
+    """Print what the network that ships says of the example photos, if it is installed."""
+    from scenelab.cli.output import print_table
+    from scenelab.evaluation.predict import load
+    from scenelab.runs.pretrained import example_images, list_pretrained
+
+    if not list_pretrained():
+        return
+    classify = load()
+    rows = [
+        [path.stem, *(f"{category} {100 * probability:.0f} %" for category, probability in classify(path, top=3))]
+        for path in example_images()
+    ]
+    say("")
+    print_table("The network that ships, on photos that it was not trained on", ["photo", "1st", "2nd", "3rd"], rows)
+    say(f"Your own photo: {folder}scenelab predict PHOTO")
 
 
 def _new_run(out: Path) -> Path:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from scenelab.evaluation.explain import explain_files, explain_split
     from scenelab.evaluation.faithfulness import deletion_insertion
     from scenelab.evaluation.intervals import paired_difference, wilson
-    from scenelab.evaluation.metrics import most_confused, predict_logits, top_k
+    from scenelab.evaluation.metrics import confusion, most_confused, predict_logits, top_k
     from scenelab.evaluation.predict import predict_files
     from scenelab.evaluation.robustness import measure_robustness
     from scenelab.evaluation.sanity import randomize_layers
@@ -17,6 +17,7 @@ else:
     __getattr__ = lazy_exports(__name__, __file__)
 
 __all__ = [
+    "confusion",
     "deletion_insertion",
     "expected_calibration_error",
     "explain_files",

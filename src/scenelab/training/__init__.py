@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from scenelab.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from scenelab.training.cross_validation import finetune_config
     from scenelab.training.device import pick_device
     from scenelab.training.distributed import init_distributed
     from scenelab.training.muon import Muon
@@ -23,6 +24,7 @@ __all__ = [
     "Trainer",
     "build_optimizers",
     "convert_sync_batchnorm",
+    "finetune_config",
     "init_distributed",
     "learning_rate_factor",
     "pick_device",
