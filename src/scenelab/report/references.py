@@ -21,7 +21,8 @@ def _topics(collected: Collected) -> set[str]:
         config, attribution = run.config, run.attribution
         is_used = {
             "residual": config.model.startswith("residual"),
-            "norm": config.model in ("residual", "residual-small", "residual-large", "inception"),
+            "norm": config.model == "inception"
+            or (config.model.startswith("residual") and config.model != "residual-bare"),
             "inception": config.model == "inception",
             "vit": config.model == "vit",
             "smoothing": config.label_smoothing > 0,
