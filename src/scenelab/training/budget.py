@@ -17,8 +17,8 @@ from scenelab.training.step import train_step
 RUNGS = ((48, 64, 0), (48, 80, 150_000), (64, 96, 220_000), (80, 112, 1_000_000), (96, 128, 3_000_000))
 """First and last training resolution in pixels, and the number of images × epochs from which to use the pair.
 
-In the same time, 209,000 images at 80 and 96 pixels gave a top-1 accuracy 2.7 percentage points above 162,000 images
-at 96 and 112 (same network, docs/experiments.md). The other thresholds are guesses."""
+In short runs, 64 before 96 pixels gave a higher accuracy than 80 before 96, and 96 as the last resolution a higher one
+than 112 below 220,000 images (docs/experiments.md). The other thresholds are guesses."""
 
 SMALL_SHARE = 0.6  # fraction of the time at the first resolution
 STORED, EVALUATED = 1.4, 1.2
