@@ -7,6 +7,7 @@ import errno
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 
 from scenelab.data.splits import open_dataset
 from scenelab.models.registry import create_model
+from scenelab.runs import pretrained
 from scenelab.runs.checkpoint import save_checkpoint
 from scenelab.runs.config import RunConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.network import to_values
@@ -36,6 +38,14 @@ def pytest_collection_modifyitems(items) -> None:
     for item in items:
         if item.path.parent.name in TOGETHER:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_pretrained() -> Iterator[None]:
+    """Hide the networks that ship, so that the tests do not depend on them; `test_pretrained.py` shows them again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrained, "FOLDER", Path(os.devnull) / "pretrained")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -128,6 +128,11 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def mapped_memory() -> int:
+    """Return the resident pages of mapped files, such as cached images, in bytes; 0 where the system does not tell."""
+    return getattr(psutil.Process().memory_info(), "shared", 0)
+
+
 def resident_memory() -> int:
     """Return the current resident set size of this process in bytes."""
     return psutil.Process().memory_info().rss

@@ -10,8 +10,8 @@ import pytest
 from scenelab.course.kit import make_kit
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.py"))
-FIGURES = {"1_convolution": 4, "2_training": 4, "3_attention": 4, "4_adversarial": 5}
-TRAININGS = {"1_convolution": 0, "2_training": 5, "3_attention": 2, "4_adversarial": 2}
+FIGURES = {"1_convolution": 4, "2_training": 4, "3_attention": 4, "4_adversarial": 5, "5_own_images": 4}
+TRAININGS = {"1_convolution": 0, "2_training": 5, "3_attention": 2, "4_adversarial": 2, "5_own_images": 3}
 KIT = {"1_convolution": 9, "2_attention": 2, "3_attack": 4}
 WRONG = {  # of the kit's notebook: what is wrong in student_code.py, and what is then said
     "1_convolution": ("grad_weight = (gradients @", "grad_weight = 2 * (gradients @", "✗ gradient of the weight"),

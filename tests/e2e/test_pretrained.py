@@ -8,13 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
+import scenelab
 from scenelab.cli import main
+from scenelab.cli.demo import show_pretrained
 from scenelab.errors import LabError
 from scenelab.runs import pretrained
 from scenelab.runs.export import export
 from scenelab.runs.network import read_classifier
 from shipping import ship
 
+INSTALLED = Path(scenelab.__file__).parent / "pretrained"
+MAX_BYTES = 10_000_000
 KEPT_RUN = Path(__file__).parents[1] / "data" / "run-0.1"
 
 
@@ -128,3 +132,24 @@ def test_a_photo_of_any_kind_is_predicted(shipped, tmp_path, capsys):
     Image.new("RGBA", (300, 20), (9, 9, 9, 9)).save(tmp_path / "flat.png")
     assert main.run(["predict", "flat.png"]) == 0
     assert "%" in capsys.readouterr().out
+
+
+def test_the_network_that_ships_is_small_and_knows_most_of_its_example_photos(monkeypatch, capsys):
+    monkeypatch.setattr(pretrained, "FOLDER", INSTALLED)
+    for name in pretrained.list_pretrained():
+        run = pretrained.open_pretrained(name)
+        assert run.best.stat().st_size <= MAX_BYTES
+        assert run.read_config().data == "miniplaces"
+        assert "## Terms" in (run.folder / "README.md").read_text("utf-8")
+    classify = scenelab.load()
+    guesses = {path.stem: classify(path, top=1)[0][0] for path in pretrained.example_images()}
+    assert sum(guess.startswith(stem) for stem, guess in guesses.items()) >= 7, guesses
+    show_pretrained("bin/")
+    text = capsys.readouterr().out
+    assert all(stem in text for stem in guesses)
+    assert "Your own photo: bin/scenelab predict PHOTO" in text
+
+
+def test_the_demo_is_silent_where_no_network_is_installed(capsys):
+    show_pretrained("")
+    assert not capsys.readouterr().out

@@ -84,10 +84,10 @@ def demo(
         *([f"  curves        {shlex.join(curves)}"] if has_tensorboard() else []),
         f"  a prediction  {shlex.join(predict)}",
     )
-    _show_pretrained(folder)
+    show_pretrained(folder)
 
 
-def _show_pretrained(folder: str) -> None:
+def show_pretrained(folder: str) -> None:
     """Print what the network that ships says of the example photos, if it is installed."""
     from scenelab.cli.output import print_table
     from scenelab.evaluation.predict import load

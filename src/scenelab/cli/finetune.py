@@ -32,6 +32,8 @@ def finetune(
         epochs: maximum number of epochs; training stops earlier if the accuracy on held-out images no longer rises.
         folds: number of networks for cross-validation; 0 holds out a tenth of the training images instead.
     """
+    import dataclasses
+
     from scenelab.cli.train import report_result
     from scenelab.data.splits import open_split
     from scenelab.errors import LabError
@@ -40,6 +42,7 @@ def finetune(
     from scenelab.runs.pretrained import DEFAULT
     from scenelab.runs.run import Run
     from scenelab.training import cross_validation as validation
+    from scenelab.training.budget import prefers_bfloat16
 
     listing = open_split(data, "train")
     counts = validation.class_counts(listing)
@@ -49,6 +52,7 @@ def finetune(
     if folds < 0 or folds == 1 or folds > max(counts):
         raise LabError(f"folds is {folds}; expected 0 or at least 2, and no more than a class has images")
     config = validation.finetune_config(name, stored, listing, epochs=epochs)
+    config = dataclasses.replace(config, autocast=prefers_bfloat16(config, listing.categories))
     say(validation.describe_plan(config, listing, folds))
     if folds:
         result = validation.cross_validate(out, data, config, folds, TrainProgress)

@@ -33,7 +33,11 @@ class Environment(Model):
 
 
 class TrainingResult(Model):
-    """Content of a finished run's `results/training.json`; `skipped` has (path, reason) of omitted images by split."""
+    """Content of a finished run's `results/training.json`.
+
+    `peak_memory_bytes` is without mapped files, as the cached images are; `skipped` has (path, reason) of omitted
+    images by split.
+    """
 
     steps: int
     images_seen: int

@@ -21,7 +21,7 @@ from scenelab.runs.config import RunConfig, TrainConfig, from_plain, to_plain
 from scenelab.runs.lock import lock_run
 from scenelab.runs.provenance import Environment, TrainingResult, environment
 from scenelab.runs.run import Run
-from scenelab.runtime import available_cores, peak_memory
+from scenelab.runtime import available_cores, mapped_memory, peak_memory
 from scenelab.schema import parse
 from scenelab.terminal import say
 from scenelab.training.budget import plan
@@ -195,7 +195,7 @@ def _result(trainer: Trainer, train: MemmapDataset, val: MemmapDataset) -> Train
         minutes=round(state.run.spent / 60, 3),
         seconds_in_steps=round(state.run.seconds, 3),
         images_per_second=round(state.run.seen / max(1e-9, state.run.seconds), 2),
-        peak_memory_bytes=peak_memory(),
+        peak_memory_bytes=peak_memory() - mapped_memory(),
         parameters=model_size(state.model.network).parameters,
         checkpoint_bytes=run.best.stat().st_size if world.is_primary else 0,
         threads=trainer.config.threads,
