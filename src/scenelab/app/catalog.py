@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class UnknownError(LabError):
-    """Error for an id that is of no run, or no longer."""
+    """Error for an id that no run has, or that no run has any more."""
 
 
 class Catalog:
@@ -72,7 +72,7 @@ class Catalog:
         return sizes
 
     def session(self, name: str) -> "Session":
-        """Return the network of a run; it is loaded anew if training has written another one."""
+        """Return the session of a run by id; load the network again if its file has changed."""
         run = self.run(name)
         try:
             state = os.stat(run.best)

@@ -1,4 +1,4 @@
-"""ASGI middleware in front of the explorer: it refuses requests of other pages and under other names."""
+"""ASGI middleware of the explorer that refuses requests from other pages and to other host names."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

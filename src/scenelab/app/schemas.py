@@ -1,4 +1,4 @@
-"""Questions to the explorer, as they are in JSON."""
+"""Schemas of the JSON bodies of requests to the explorer."""
 
 from typing import Annotated, Literal
 
@@ -14,7 +14,7 @@ ImageName = Annotated[
 
 
 class Question(Model):
-    """About one image and the network of one run."""
+    """Question about an image to the network of a run."""
 
     model_config = ConfigDict(**{**STRICT, "frozen": True})
     run: Name
@@ -22,7 +22,7 @@ class Question(Model):
 
 
 class ExplainQuestion(Question):
-    """Which attribution method, for which category (by default the predicted one), with a deletion curve or not."""
+    """Attribution method, category (None: the predicted one), and whether to compute the deletion curve."""
 
     method: Name
     category: Name | None = None
@@ -30,7 +30,7 @@ class ExplainQuestion(Question):
 
 
 class AttackQuestion(Question):
-    """Which attack, its radius in units of 1/255, its steps, and the target (by default any other category)."""
+    """Attack, its radius in units of 1/255, its number of steps, and its target (None: any other category)."""
 
     method: Literal["pgd", "fgsm", "apgd", "square"] = "pgd"
     levels: Annotated[int, Field(ge=0, le=ATTACK_LEVELS)] = 2
@@ -39,7 +39,7 @@ class AttackQuestion(Question):
 
 
 class LayerQuestion(Question):
-    """Which layer; with a channel, the patches that excite it most are asked for."""
+    """Layer whose feature maps to return; with a channel, the patches that excite it most instead."""
 
     layer: Name
     channel: Annotated[int, Field(ge=0, le=100_000)] | None = None

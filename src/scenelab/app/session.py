@@ -56,7 +56,7 @@ class Session:
 
     @cached_property
     def opened(self) -> Opened:
-        """The validation images, and where results on them are; a LabError if they are not there."""
+        """The run with its validation images and the folder of results on them; a LabError if images are missing."""
         return judge(self.run, self.stored, data=self.data)
 
     @property
@@ -131,10 +131,10 @@ class Session:
     def attack(
         self, image: Square, question: AttackQuestion, stop: threading.Event, report: Callable[[int], Any]
     ) -> dict[str, Any]:
-        """Attack an image; `report` gets the number of forward passes after each.
+        """Attack an image; call `report` with the number of forward passes after each pass.
 
-        Return the images as PNG in data URLs, the top five before and after, and the probabilities of two categories,
-        the first one and the last one or the target, after each pass.
+        Return the images as PNG in data URLs, the top five before and after, and after each pass the probabilities of
+        two categories: the one predicted first, and the target or the one predicted last.
 
         Raises:
             LabError: the target is unknown, or `stop` was set.
@@ -175,9 +175,9 @@ class Session:
         }
 
     def features(self, image: Square, question: LayerQuestion) -> dict[str, Any]:
-        """Return the maps of a layer with the largest values as one PNG of 8 columns, with channels and value ranges.
+        """Return the layer's feature maps with the largest values, as one PNG of 8 columns, their channels and ranges.
 
-        With a channel, return the places in validation images where its values are largest.
+        If the question has a channel, return the places in validation images where its values are largest instead.
         """
         model, size, layer = self.stored.model, self.stored.size, question.layer
         if layer not in self.layers:

@@ -1,4 +1,4 @@
-"""scenelab check: run the grader's checks on one's own files."""
+"""scenelab check: run the grader's checks on your own files."""
 
 import sys
 from pathlib import Path

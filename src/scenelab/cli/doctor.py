@@ -35,9 +35,9 @@ class Finding:
 
 
 def doctor(*, json: Json = False) -> None:
-    """Show what this machine offers and what is missing for what.
+    """Show what this machine offers, and how to install what is missing.
 
-    Nothing is installed or changed.
+    Installs and changes nothing.
 
     Example: scenelab doctor
     """

@@ -1,4 +1,4 @@
-"""scenelab finetune: train a classifier of one's own images from a trained network."""
+"""scenelab finetune: train a classifier of your own images from a trained network."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from scenelab.terminal import say
 
 
 def finetune(
-    data: Annotated[Positional[Path], arg(metavar="DATA", help="folder with one sub-folder per class.")],
+    data: Annotated[Positional[Path], arg(metavar="DATA", help="folder with one sub-folder per class, or a CSV file.")],
     *,
     out: Annotated[Path, arg(metavar="OUT")],
     network: Annotated[
@@ -21,15 +21,15 @@ def finetune(
 ) -> None:
     """Train a classifier of your own images from a trained network.
 
-    With cross-validation, networks that have not seen an image judge it; then the network in OUT is trained on all
-    training images. A stopped command continues when it is repeated.
+    With cross-validation, each image is judged by a network that was not trained on it. The network in OUT is then
+    trained on all training images. The same command continues where it stopped.
 
     Example: scenelab finetune holiday-photos --out runs/holiday
 
     Args:
         out: the run folder to create.
         network: trained network to start from: a run folder, a checkpoint, or the name of a network that ships.
-        epochs: maximum number of epochs; training stops earlier if the accuracy on held-out images stays the same.
+        epochs: maximum number of epochs; training stops earlier if the accuracy on held-out images no longer rises.
         folds: number of networks for cross-validation; 0 holds out a tenth of the training images instead.
     """
     import dataclasses

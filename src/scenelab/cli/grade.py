@@ -21,7 +21,7 @@ def grade(
     *,
     out: Annotated[Path | None, arg(metavar="OUT", help_behavior_hint="(required, except with --dry-run)")] = None,
     rubric: Annotated[Path | None, arg(metavar="TOML", help_behavior_hint="(default: the handout's 15 points)")] = None,
-    year: Annotated[Literal[2019, 2022, 2024] | None, arg(help_behavior_hint="(default: that of the names)")] = None,
+    year: Annotated[Literal[2019, 2022, 2024] | None, arg(help_behavior_hint="(default: by names in the code)")] = None,
     hidden: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
     from_: Annotated[Path | None, arg(name="from", metavar="MYCOURSE", help_behavior_hint="")] = None,
     jobs: Count = 1,
@@ -61,7 +61,7 @@ def grade(
         similarity: skip the comparison of submissions with each other (it needs compare50).
         gradescope: also write Gradescope's results.json to this file; requires exactly one submission.
         metadata: Gradescope's submission_metadata.json, with due dates and earlier submissions.
-        dry_run: run an autograder of 'scenelab kit --gradescope' as Gradescope does; give it before the submission.
+        dry_run: run the zip of 'scenelab kit --gradescope' as Gradescope does; name the zip before the submission.
         autolab: print Autolab's JSON as the last line.
         gradebook: export of Canvas, Moodle or Gradescope; OUT/filled-NAME.csv is a copy with the points.
         assignment: title or number of Canvas's column, if the gradebook has several.

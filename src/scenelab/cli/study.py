@@ -78,7 +78,7 @@ def design(
 
     Args:
         minutes: training time of each run.
-        seeds: number of runs of our recipe and of each variant with a close result; the other variants have one run.
+        seeds: runs of our recipe and of each variant whose result is close to it; the other variants have one run.
         seed: first random seed.
     """
     from scenelab.studies.design import run_study
@@ -143,7 +143,7 @@ def baseline(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Follow the handout's program for its first steps, over published curves.
+    """Compare the handout's first training steps with published curves.
 
     Shows how long the loss stays at that of guessing, and why: signal and gradient by layer. Writes OUT/baseline.json,
     baseline.md and baseline.png, and the run folders OUT/RUN. The same command continues where it stopped.

@@ -1,4 +1,4 @@
-"""Where the decoded images of a data folder are, by default."""
+"""Default cache folder of a data folder."""
 
 import hashlib
 import os
@@ -13,9 +13,10 @@ CACHE = "packed"
 
 
 def default_cache(data: Path) -> Path:
-    """Return the folder for the decoded images of a data folder: among a user's own images, nothing is written.
+    """Return the default folder for the decoded images of a data folder.
 
-    It is `packed` beside the lists and images of MiniPlaces, else in the user's cache folder.
+    It is `packed` in a folder with MiniPlaces' lists; else it is in the user's cache folder, so that nothing is written
+    among a user's own images.
     """
     if is_miniplaces(data):
         return data / CACHE

@@ -25,7 +25,7 @@ SHEET_COLUMNS, SHEET_ROWS, TILE, LINE = 8, 100, 96, 16  # images per class, clas
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicate:
-    """Image `path` of `split` that repeats the image `of`; `labels` are the classes of both."""
+    """Image `path` that repeats the image `of`; `splits` and `labels` have the values of `path`, then of `of`."""
 
     path: str
     of: str
@@ -105,7 +105,7 @@ def _vector(pixels: np.ndarray, digest: bytes) -> Float32[np.ndarray, " d"]:
 def _find_duplicates(
     vectors: Float32[np.ndarray, "n d"], hashes: list[bytes], origins: list[tuple[str, str, str]]
 ) -> list[Duplicate]:
-    """Return for each image the most similar earlier one in its split, and in the splits before, if they repeat it."""
+    """Return near-duplicates: an image with the most similar earlier one in its split, and in the splits before."""
     splits, duplicates = np.array([split for _, split, _ in origins]), []
     for start in range(0, len(vectors), BLOCK):
         block = np.arange(start, min(start + BLOCK, len(vectors)))
@@ -125,7 +125,7 @@ def _find_duplicates(
 
 
 def _write_sheet(tiles: dict[str, list[Image.Image]], path: Path) -> None:
-    """Write a JPEG with a line of whole, small images per class, for the first 100 classes."""
+    """Write a JPEG with a row of uncropped thumbnails per class, for the first 100 classes."""
     lines = list(tiles.items())[:SHEET_ROWS]
     sheet = Image.new("RGB", (SHEET_COLUMNS * TILE, len(lines) * (TILE + LINE)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()

@@ -14,7 +14,7 @@ def hold_out(train: MemmapDataset, share: float, fold: int = 0) -> tuple[MemmapD
     Args:
         train: the data set to split.
         share: fraction of each class to hold out, in (0, 1).
-        fold: which fraction, from 0; those of different folds are disjoint.
+        fold: index of the part to hold out, from 0; parts with different indices are disjoint.
     """
     if (fold + 1) * share > 1 + 1e-9:
         raise LabError(f"fold is {fold} with a holdout of {share}; expected less than {int(1 / share + 1e-9)}")

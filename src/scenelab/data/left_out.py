@@ -1,4 +1,4 @@
-"""What a data set leaves out: files that are not used, and classes without images."""
+"""Errors and notes about unused files and classes without images."""
 
 from collections.abc import Mapping
 

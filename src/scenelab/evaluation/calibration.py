@@ -30,7 +30,7 @@ class Bin:
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """Accuracy if only images of at least this confidence get an answer: shares in percent, confidence in [0, 1]."""
+    """Accuracy on the images with at least this confidence (in [0, 1]); coverage and accuracy are in percent."""
 
     confidence: float
     coverage: float
@@ -55,10 +55,10 @@ def fit_temperature(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -
 
 
 def cross_calibrate(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> Float[Tensor, "n k"] | None:
-    """Return the logits of each half of the images, divided by the temperature of the other half.
+    """Return the logits of each half of the images, divided by the temperature fitted on the other half.
 
-    So no image is calibrated by itself. None: there are fewer than 50 images or 5 mistakes, scores that are not finite,
-    or the cross-entropy does not fall.
+    Return None if there are fewer than 50 images or 5 mistakes, if logits are not finite, or if the cross-entropy does
+    not fall.
     """
     mistakes = int((~hits(logits, labels, 1)).sum())
     if len(labels) < MIN_IMAGES or mistakes < MIN_MISTAKES or not logits.isfinite().all():

@@ -60,9 +60,9 @@ class Accuracy(Value):
 
 
 class Calibrated(Value):
-    """Calibration of probabilities with a temperature, as in `Accuracy`; `is_fitted` on these images.
+    """Loss and calibration error of probabilities with a temperature, in the units of `Accuracy`.
 
-    Then each half of them is calibrated by the other half.
+    If the temperature was fitted on these images (`is_fitted`), each half is calibrated by the other half.
     """
 
     temperature: float

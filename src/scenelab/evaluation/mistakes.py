@@ -1,4 +1,4 @@
-"""The evaluation of a run: its prediction for each validation image, and two runs compared."""
+"""Predictions of a run's evaluation, image by image, and the comparison of two runs."""
 
 import csv
 from typing import Any

@@ -96,8 +96,8 @@ def load(network: Path | str | None = None) -> Predictor:
     [('beach', 0.93), ('pier', 0.04), …]
 
     Args:
-        network: run folder, checkpoint file, safetensors file of `export`, or name of a network that ships (the default
-            is the first one).
+        network: run folder, checkpoint file, safetensors file of `export`, or name of a network that ships, by default
+            `miniplaces`.
 
     Raises:
         LabError: there is no such network, or it is invalid.

@@ -156,7 +156,7 @@ class TrainConfig:
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
         holdout: fraction of the training images to hold out and evaluate instead of val, which is then not read. 0
             trains on all images and evaluates on val.
-        fold: which fraction to hold out, from 0; those of different folds are disjoint.
+        fold: index of the part to hold out, from 0; parts with different indices are disjoint.
         patience: stop after this many evaluations without a better top-1 accuracy; 0 trains to the end.
         balanced: draw the images of an epoch with replacement, all classes equally often.
         label_smoothing: fraction of the target spread evenly over all classes (Szegedy et al. 2016).
@@ -248,7 +248,7 @@ class RunConfig:
     Attributes:
         version: version of the file format.
         data: path of the data folder.
-        cache: folder of the cached images; None for the default folder inside `data`.
+        cache: folder of the cached images; None for `default_cache(data)`.
         train_digest: SHA-256 that identifies the training set and the resolution of its cache.
         attached_attack: name of the student's attack if adversarial training uses it, else None.
         train: configuration of the training.

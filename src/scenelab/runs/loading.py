@@ -52,7 +52,7 @@ def open_network(folder: Path | None, *, calibrated: bool = False) -> tuple[Run,
     """Return a run and its trained network in channels-last layout; set torch's number of threads as configured.
 
     Args:
-        folder: run folder or the name of a network that ships, by default the first one; see `find_run`.
+        folder: run folder or the name of a network that ships, by default `miniplaces`; see `find_run`.
         calibrated: divide the logits by the run's temperature. Attacks and attributions are of the logits without it,
             so that they are the same before and after a calibration.
     """
@@ -82,7 +82,7 @@ def judge(run: Run, stored: Stored, *, data: Path | None = None, split: SplitNam
     """Return a run with its network and the images of one split.
 
     The default is val of the folder in the run's config. If another folder `data` has no splits, all its images are
-    returned. Its classes must be classes of the network. Its broken images are skipped.
+    returned. Its broken images, and images of classes that the network does not know, are left out.
     """
     settings = run.read_config()
     if data is None and is_pretrained(run):

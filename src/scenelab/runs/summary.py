@@ -28,7 +28,7 @@ State = tuple[float, ...]
 
 
 class RunSummary(Model):
-    """Progress of a run; None is unknown. Times are in seconds, top-1 in percent, memory in bytes."""
+    """Progress of a run; None means unknown. Times are in seconds, top-1 in percent, memory in bytes."""
 
     model_config = ConfigDict(allow_inf_nan=True)
     id: str
@@ -51,7 +51,7 @@ class RunSummary(Model):
 
 
 class Summaries:
-    """Summaries of runs, made anew only where a file has changed or a process is training."""
+    """Cache of run summaries, renewed if a file has changed or a process is training."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[State, RunSummary]] = {}
@@ -70,7 +70,7 @@ class Summaries:
 
 
 def summarize(name: str, run: Run) -> RunSummary:
-    """Return a run's summary; one that cannot be read has a problem instead."""
+    """Return a run's summary; if the run cannot be read, `problem` says why."""
     try:
         return _summarize(name, run)
     except (LabError, OSError, ValidationError) as error:

@@ -52,9 +52,9 @@ def learning_rates(network: nn.Module, first_rate: float) -> dict[nn.Parameter, 
 
 
 def set_training_mode(model: Classifier, backbone: list[nn.Parameter], *, frozen: bool) -> None:
-    """Set the classifier to training mode; with `frozen`, only its last layer learns.
+    """Set the classifier to training mode; with `frozen`, only its last layer is trained.
 
-    Then the layers before it keep their weights, `backbone`, and their batch statistics.
+    The other layers, whose parameters are `backbone`, then keep their weights and batch statistics.
     """
     model.train(not frozen)
     for parameter in backbone:

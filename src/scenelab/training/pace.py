@@ -20,7 +20,7 @@ PLANNED = ("autocast", "epochs", "ema", "eval_size", "schedule", "speeds")
 
 @dataclass
 class Pace:
-    """Seconds of the steps since the last check, measured and by the plan.
+    """Measured and planned duration of the steps since the last check.
 
     Attributes:
         planned: seconds by the plan.
@@ -54,8 +54,8 @@ def follow_plan(
 ) -> tuple[TrainConfig, str]:
     """Check the speed; if it is not the expected one, measure the machine and plan the rest of the run again.
 
-    Precision and resolutions of the new plan are saved in the run's config. If they stay, nothing changes: learning
-    rate and resolution depend on elapsed time, so a run ends in time at any speed.
+    The new plan is saved in the run's config, unless it has the same precision and resolutions: learning rate and
+    resolution depend on elapsed time, so a run ends in time at any speed.
 
     Returns:
         The config to continue with, and a text about the new plan; empty if the speed is as expected.

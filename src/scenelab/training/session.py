@@ -51,7 +51,7 @@ def start_run(
         folder: the run folder, which must not hold a run yet.
         data: the data folder.
         config: config of the run.
-        cache: folder of the decoded images; inside `data` by default.
+        cache: folder of the decoded images; `default_cache(data)` by default.
         world: this process and the other ranks. With several ranks an existing run is resumed, because torchrun
             restarts them after a failure.
         display: shows the progress.
