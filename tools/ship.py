@@ -34,6 +34,11 @@ def ship(folder: Path, name: str) -> None:
         sys.exit(1)
     config = Run(folder).read_config()
     neutral = {config.data: "data", str(folder): f"runs/{name}", f"# {folder.name}": f"# {name}"}
+    neutral |= {
+        f'"{folder.name}"': f'"{name}"',
+        f'"{Path(config.data).name}"': '"MiniPlaces"',
+        "__main__.py": "scenelab",
+    }
     write_json(target / "config.json", to_plain(dataclasses.replace(config, data="miniplaces", cache=None)))
     shutil.copy(folder / "export" / "model.safetensors", target / "model.safetensors")
     card = (folder / "card" / "card.md").read_text(encoding="utf-8")
