@@ -56,11 +56,12 @@ print(f"torch {torch.__version__} on {device}")
 
 # %%
 classify = scenelab.load("miniplaces")
-figure, axes = plt.subplots(2, 5, figsize=(11, 5))
+figure, axes = plt.subplots(2, 5, figsize=(11, 5.8))
 for axis, path in zip(axes.flat, example_images(), strict=True):
     [(category, probability)] = classify(path, top=1)
     axis.imshow(Image.open(path))
-    axis.set(xticks=[], yticks=[], xlabel=f"{category.replace('_', ' ')}, {100 * probability:.0f} %")
+    axis.set(xticks=[], yticks=[])
+    axis.set_xlabel(f"{category.replace('_', ' ')}, {100 * probability:.0f} %", fontsize=10)
     axis.set_title(path.stem.replace("_", " "))
 plt.show()
 
