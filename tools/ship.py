@@ -17,6 +17,10 @@ from scenelab.runs.run import Run
 
 MAX_BYTES = 10_000_000
 TERMS = """
+## Calibration
+
+The temperature of the probabilities, stored in the file, was fitted on the images of the metrics above, which are of val.
+
 ## Terms
 
 Trained on MiniPlaces, a part of Places (Zhou et al. 2017), whose images are for non-commercial research and education.
