@@ -19,7 +19,7 @@ MAX_BYTES = 10_000_000
 TERMS = """
 ## Calibration
 
-The temperature of the probabilities, stored in the file, was fitted on the images of the metrics above, which are of val.
+The temperature of the probabilities, stored in the file, was fitted on the val images of the metrics above.
 
 ## Terms
 
