@@ -121,9 +121,10 @@ def _config(network: Path, data: Path, seed: int, epochs: float, minutes: float)
     """Return the config of fine-tuning, or, if `minutes` are given, of training from scratch."""
     if minutes:
         return dataclasses.replace(recipes.get("laptop"), minutes=minutes, seed=seed)
-    config = finetune_config(str(network), read_network(network), open_split(data, "train"), epochs=epochs)
+    listing = open_split(data, "train")
+    config = finetune_config(str(network), read_network(network), listing, epochs=epochs)
     config = dataclasses.replace(config, seed=seed, holdout=0.0, patience=0, keep="last")
-    return dataclasses.replace(config, autocast=prefers_bfloat16(config, open_split(data, "train").categories))
+    return dataclasses.replace(config, autocast=prefers_bfloat16(config, listing.categories))
 
 
 def measure(run: Run, data: Path, config: TrainConfig) -> dict[str, float]:

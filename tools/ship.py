@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 from scenelab.cli.main import run as command
+from scenelab.course.submission import MAX_MODEL_BYTES
 from scenelab.io import atomic_write, write_json
 from scenelab.runs.config import to_plain
 from scenelab.runs.pretrained import FOLDER
 from scenelab.runs.run import Run
 
-MAX_BYTES = 10_000_000
 TERMS = """
 ## Calibration
 
@@ -30,13 +30,15 @@ The weights are offered under the license of this package, as far as its authors
 
 def ship(folder: Path, name: str) -> None:
     """Write the network of a run folder to the package under a name."""
-    target = FOLDER / name
-    target.mkdir(parents=True, exist_ok=True)
     if command(["export", str(folder), "--format", "safetensors"]) or command(
         ["report", str(folder), "--card", "--html-only", "--out", str(folder / "card")]
     ):
         sys.exit(1)
-    config = Run(folder).read_config()
+    weights, config = folder / "export" / "model.safetensors", Run(folder).read_config()
+    if (size := weights.stat().st_size) > MAX_MODEL_BYTES:
+        sys.exit(f"{weights} has {size:,} bytes; the limit is {MAX_MODEL_BYTES:,}")
+    target = FOLDER / name
+    target.mkdir(parents=True, exist_ok=True)
     neutral = {config.data: "data", str(folder): f"runs/{name}", f"# {folder.name}": f"# {name}"}
     neutral |= {
         f'"{folder.name}"': f'"{name}"',
@@ -44,15 +46,12 @@ def ship(folder: Path, name: str) -> None:
         "__main__.py": "scenelab",
     }
     write_json(target / "config.json", to_plain(dataclasses.replace(config, data="miniplaces", cache=None)))
-    shutil.copy(folder / "export" / "model.safetensors", target / "model.safetensors")
+    shutil.copy(weights, target / "model.safetensors")
     card = (folder / "card" / "card.md").read_text(encoding="utf-8")
     for path, replacement in neutral.items():
         card = card.replace(path, replacement)
     with atomic_write(target / "README.md", "w") as file:
         file.write(card.rstrip() + "\n" + TERMS)
-    size = (target / "model.safetensors").stat().st_size
-    if size > MAX_BYTES:
-        sys.exit(f"model.safetensors has {size:,} bytes; the limit is {MAX_BYTES:,}")
     print(f"written: {target} ({size:,} bytes)")
 
 

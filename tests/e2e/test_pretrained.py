@@ -11,6 +11,7 @@ from PIL import Image
 import scenelab
 from scenelab.cli import main
 from scenelab.cli.demo import show_pretrained
+from scenelab.course.submission import MAX_MODEL_BYTES
 from scenelab.errors import LabError
 from scenelab.runs import pretrained
 from scenelab.runs.export import export
@@ -18,7 +19,6 @@ from scenelab.runs.network import read_classifier
 from shipping import ship
 
 INSTALLED = Path(scenelab.__file__).parent / "pretrained"
-MAX_BYTES = 10_000_000
 KEPT_RUN = Path(__file__).parents[1] / "data" / "run-0.1"
 
 
@@ -138,7 +138,7 @@ def test_the_network_that_ships_is_small_and_knows_most_of_its_example_photos(mo
     monkeypatch.setattr(pretrained, "FOLDER", INSTALLED)
     for name in pretrained.list_pretrained():
         run = pretrained.open_pretrained(name)
-        assert run.best.stat().st_size <= MAX_BYTES
+        assert run.best.stat().st_size <= MAX_MODEL_BYTES
         assert run.read_config().data == "miniplaces"
         assert "## Terms" in (run.folder / "README.md").read_text("utf-8")
     classify = scenelab.load()

@@ -240,6 +240,11 @@ class TrainConfig:
             raise ValueError("expected 1 with adversarial training")
         return accumulate
 
+    @property
+    def relative_flops(self) -> float:
+        """FLOPs of a training step relative to a step without an attack."""
+        return self.adversarial.relative_flops if self.adversarial else 1.0
+
 
 @config_class()
 class RunConfig:

@@ -105,8 +105,8 @@ def measure_speeds(subjects: list[tuple[TrainConfig, int]], categories: tuple[st
             while count < 1 or time.perf_counter() - began < SECONDS / ROUNDS:
                 steps[index](count)
                 count += 1
-            cost = config.adversarial.relative_flops if config.adversarial else 1.0
-            speeds[index] = max(speeds[index], count * config.batch_size / (time.perf_counter() - began) / cost)
+            seconds = config.relative_flops * (time.perf_counter() - began)
+            speeds[index] = max(speeds[index], count * config.batch_size / seconds)
     return speeds
 
 

@@ -210,8 +210,8 @@ class Trainer:
             return 0
         if side not in self._flops:
             classes = len(self.loader.dataset.categories)
-            factor = self.config.adversarial.relative_flops if self.config.adversarial else 1.0
-            self._flops[side] = factor * count_flops(self.config.model, num_classes=classes, side=side, training=True)
+            flops = count_flops(self.config.model, num_classes=classes, side=side, training=True)
+            self._flops[side] = self.config.relative_flops * flops
         return self._flops[side]
 
     def _end_epoch(self, *, is_last: bool) -> None:
