@@ -36,16 +36,16 @@ from scenelab.evaluation.metrics import (
     is_undefined,
     most_confused,
     per_class,
-    predict_logits,
     top_k,
 )
+from scenelab.evaluation.precision import Precision, predict_mirrored
 from scenelab.evaluation.results import Result, Value, stamp_result
 from scenelab.io import FORMULA_STARTS, atomic_write, write_csv_row
 from scenelab.runs.calibration import Calibration
 from scenelab.runs.network import Stored
 from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
-from scenelab.schema import FileName, Number
+from scenelab.schema import FileName, Line, Number
 
 
 class Accuracy(Value):
@@ -77,7 +77,7 @@ class EvaluationResult(Result):
 
     `undefined` images have no probabilities (NaN or infinite logits) and count as misclassified; confusion matrix and
     reliability leave them out. Accuracy, loss and `reliability` are of temperature 1; `coverage` has calibrated
-    confidences.
+    confidences. `precision` says in words how the logits were computed.
     """
 
     split: str
@@ -95,19 +95,22 @@ class EvaluationResult(Result):
     scores: dict[str, ClassScore] = {}  # noqa: RUF012
     coverage: list[Coverage] = []  # noqa: RUF012
     calibrated: Calibrated | None = None
+    precision: Line = "float32"
 
 
-def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -> EvaluationResult:
+def evaluate(
+    run: Run, stored: Stored, dataset: MemmapDataset, *, source: str, precision: Precision = "auto"
+) -> EvaluationResult:
     """Evaluate a classifier on a split; write metrics, predictions and misclassified images to RUN/results.
 
     Accuracy per class, confusion matrix and calibration use the mean logits of image and mirror image. On the run's own
     held-out images (val without a holdout), a temperature is fitted, stored in RUN/calibration.json and set in
-    `stored.model`. `source` is the name of the data folder, to be stored in the result.
+    `stored.model`. `source` is the name of the data folder, to be stored in the result. `precision` is as for
+    `predict_mirrored`.
     """
     temperature, stored.model.temperature = stored.model.temperature, 1.0
-    plain = predict_logits(stored.model, dataset, size=stored.size)
-    mirrored = predict_logits(stored.model, dataset, size=stored.size, mirror=True)
-    stored.model.temperature = temperature
+    outputs = predict_mirrored(stored.model, dataset, size=stored.size, precision=precision)
+    stored.model.temperature, mirrored = temperature, outputs.mirrored
     logits, calibrated = _calibrate(run, stored, mirrored, dataset)
     predicted, valid = mirrored.argmax(dim=1), ~is_undefined(mirrored)
     matrix = confusion(predicted[valid], dataset.labels[valid], len(dataset.categories))
@@ -120,7 +123,7 @@ def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -
         images=len(dataset),
         digest=dataset.digest,
         epoch=stored.epoch,
-        plain=_accuracy(plain, dataset),
+        plain=_accuracy(outputs.plain, dataset),
         mirror=_accuracy(mirrored, dataset),
         per_class=dict(zip(dataset.categories, per_class(matrix, totals).tolist(), strict=True)),
         most_confused=most_confused(matrix, dataset.categories, totals=totals),
@@ -129,6 +132,7 @@ def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -
         scores=dict(zip(dataset.categories, class_scores(matrix, totals), strict=True)),
         coverage=coverage_curve(logits, dataset.labels),
         calibrated=calibrated,
+        precision=outputs.precision,
         **undefined,
     )
     result.write(run.results / f"{dataset.split}.json")

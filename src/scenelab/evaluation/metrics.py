@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
@@ -34,12 +35,20 @@ def predict_logits(
     bar = progress(f"evaluating {dataset.split}", len(dataset)) if show else nullcontext(no_progress)
     with eval_mode(model), torch.no_grad(), bar as advance:
         for start in range(0, len(dataset), BATCH):
-            images = dataset.gather(slice(start, start + BATCH)).to(device).float().div_(255)
-            images = resize(images, size).contiguous(memory_format=torch.channels_last)
-            logits = model(images)
-            outputs.append(((logits + model(images.flip(-1))) / 2 if mirror else logits).float().cpu())
-            advance(len(images))
+            rows = slice(start, start + BATCH)
+            outputs.append(batch_logits(model, dataset, rows, size=size, mirror=mirror, device=device).mean(dim=0))
+            advance(len(outputs[-1]))
     return torch.cat(outputs)
+
+
+def batch_logits(
+    model: nn.Module, dataset: MemmapDataset, rows: np.ndarray | slice, *, size: int, mirror: bool, device: torch.device
+) -> Float[Tensor, "v n k"]:
+    """Return the logits of the images at `rows`, and with `mirror` of their mirror images, computed as one batch."""
+    images = resize(dataset.gather(rows).to(device).float().div_(255), size)
+    images = torch.cat([images, images.flip(-1)]) if mirror else images
+    logits = model(images.contiguous(memory_format=torch.channels_last)).float().cpu()
+    return logits.unflatten(0, (1 + mirror, -1))
 
 
 def is_undefined(logits: Float[Tensor, "n k"]) -> Bool[Tensor, " n"]:
