@@ -17,8 +17,8 @@ from conftest import make_untrained
 from scenelab.cli import main
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
+from scenelab.evaluation.accuracy_results import EvaluationResult
 from scenelab.evaluation.calibration import BINS, expected_calibration_error, reliability
-from scenelab.evaluation.evaluate import EvaluationResult
 from scenelab.evaluation.metrics import (
     BATCH,
     confusion,

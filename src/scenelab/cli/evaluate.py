@@ -10,7 +10,7 @@ from scenelab.terminal import say
 
 MAX_CLASSES, FEW_CLASSES = 30, 10  # in a table
 if TYPE_CHECKING:
-    from scenelab.evaluation.evaluate import EvaluationResult
+    from scenelab.evaluation.accuracy_results import EvaluationResult
 
 
 def evaluate(

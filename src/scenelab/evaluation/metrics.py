@@ -1,7 +1,6 @@
 """Logits over a split, and metrics from logits: top-k accuracy, accuracy per class, and confusion matrix."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 from scenelab.classifier import eval_mode, no_progress
 from scenelab.data.augment import resize
 from scenelab.data.cache import MemmapDataset
+from scenelab.evaluation.accuracy_results import ClassScore, ConfusedPair
 from scenelab.progress import progress
-from scenelab.schema import Number
 
 BATCH = 100
 
@@ -84,32 +83,12 @@ def per_class(matrix: Int64[Tensor, "k k"], totals: Int64[Tensor, " k"] | None =
     return 100 * matrix.diagonal().double() / totals.double()
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassScore:
-    """Scores of a class in percent, NaN where undefined, and its number of images."""
-
-    precision: Number
-    recall: Number
-    f1: Number
-    support: int
-
-
 def class_scores(matrix: Int64[Tensor, "k k"], totals: Int64[Tensor, " k"]) -> list[ClassScore]:
     """Return precision, recall, their harmonic mean F1 and support of each class; arguments as for `per_class`."""
     right, predicted = matrix.diagonal().double(), matrix.sum(dim=0)
     columns = [100 * right / predicted, 100 * right / totals, 200 * right / (predicted + totals), totals]
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [ClassScore(precision=row[0], recall=row[1], f1=row[2], support=row[3]) for row in rows]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConfusedPair:
-    """Number of images of class `true` predicted as class `predicted`; `of` is the number of images of class `true`."""
-
-    true: str
-    predicted: str
-    count: int
-    of: int
 
 
 def most_confused(

@@ -64,13 +64,13 @@ def predict_mirrored(
                 error = measure_bfloat16(forward)
         with _autocast(error is not None):
             logits = _run(forward, np.arange(len(dataset)), f"evaluating {dataset.split}")
-        precision = "float32"
+        used = "float32"
         if error is not None:
             close = _is_close(logits[0], MARGIN * error) | _is_close(logits.mean(dim=0), MARGIN * error)
-            precision = f"bfloat16, {close.sum()} of {len(dataset)} images again in float32"
+            used = f"bfloat16, {close.sum()} of {len(dataset)} images again in float32"
             if close.any():
                 logits[:, close] = _run(forward, close.nonzero()[:, 0].numpy(), "again in float32")
-    return Predicted(plain=logits[0], mirrored=logits.mean(dim=0), precision=precision)
+    return Predicted(plain=logits[0], mirrored=logits.mean(dim=0), precision=used)
 
 
 def measure_bfloat16(forward: Forward) -> float | None:
