@@ -10,7 +10,7 @@ from scenelab.cli.output import print_json, print_table
 from scenelab.terminal import say
 
 if TYPE_CHECKING:
-    from scenelab.evaluation.robustness import RobustnessResult
+    from scenelab.evaluation.robustness_results import RobustnessResult
 
 
 def robustness(
@@ -40,7 +40,8 @@ def robustness(
     """
     from scenelab.data.judging import describe_images
     from scenelab.errors import LabError
-    from scenelab.evaluation.robustness import THOROUGH, Effort, measure_robustness
+    from scenelab.evaluation.robustness import THOROUGH, measure_robustness
+    from scenelab.evaluation.robustness_results import Effort
     from scenelab.runs.loading import open_run
 
     sizes = [read_epsilon(text) for text in epsilons]
@@ -74,7 +75,7 @@ def read_epsilon(text: str) -> float:
 
 
 def _show(result: "RobustnessResult", judged: str) -> None:
-    from scenelab.evaluation.robustness import LEFTOVER
+    from scenelab.evaluation.robustness_results import LEFTOVER
 
     rows = []
     for entry in result.epsilons:

@@ -5,16 +5,30 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from scenelab.runs.network import Stored
+from scenelab.evaluation.intervals import Interval, wilson
 from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
-from scenelab.schema import Model
+from scenelab.schema import Model, Number
 
 
 class Value(Model):
     """Base class of results and of values nested in results; numbers may be infinite or NaN."""
 
     model_config = ConfigDict(allow_inf_nan=True)
+
+
+class Share(Value):
+    """Number of correctly classified images, total (`of`), and accuracy in percent with its 95 % interval."""
+
+    images: int
+    of: int
+    accuracy: Number
+    interval: Interval
+
+
+def share_of(part: int, whole: int) -> Share:
+    """Return the share of `part` correctly classified images out of `whole`."""
+    return Share(images=part, of=whole, accuracy=100 * part / whole, interval=wilson(part, whole))
 
 
 class Dated(Value):
@@ -42,9 +56,9 @@ class Result(Stamped):
     size: int
 
 
-def stamp_result(run: Run, stored: Stored) -> dict[str, Any]:
+def stamp_result(run: Run, arch: str, size: int) -> dict[str, Any]:
     """Return the values of all fields of `Result` for the best checkpoint of a run, by name."""
-    return {**stamp(run.best), "model": stored.arch, "size": stored.size}
+    return {**stamp(run.best), "model": arch, "size": size}
 
 
 class SaliencyTest(Dated):
