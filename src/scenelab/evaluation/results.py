@@ -5,16 +5,31 @@ from typing import Any
 
 from pydantic import ConfigDict
 
+from scenelab.evaluation.intervals import Interval, wilson
 from scenelab.runs.network import Stored
 from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
-from scenelab.schema import Model
+from scenelab.schema import Model, Number
 
 
 class Value(Model):
     """Base class of results and of values nested in results; numbers may be infinite or NaN."""
 
     model_config = ConfigDict(allow_inf_nan=True)
+
+
+class Share(Value):
+    """Number of correctly classified images, total (`of`), and accuracy in percent with its 95 % interval."""
+
+    images: int
+    of: int
+    accuracy: Number
+    interval: Interval
+
+
+def share_of(part: int, whole: int) -> Share:
+    """Return the share of `part` correctly classified images out of `whole`."""
+    return Share(images=part, of=whole, accuracy=100 * part / whole, interval=wilson(part, whole))
 
 
 class Dated(Value):

@@ -15,13 +15,12 @@ from scenelab.attacks import APGD, FGSM, PGD, Attack, Linf, Square, TargetedAPGD
 from scenelab.classifier import Model
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
-from scenelab.evaluation.adversarial import draw_samples, name_epsilon, predict_both, round_to_levels, through_png
+from scenelab.evaluation.adversarial import draw_samples, name_epsilon, predict_both, round_to_levels, through_file
 from scenelab.evaluation.attribution_plots import LINE_STYLES
 from scenelab.evaluation.figures import new_figure
 from scenelab.evaluation.gradient_masking import MaskingSign, check_black_box, check_model, check_monotone
-from scenelab.evaluation.intervals import Interval, wilson
 from scenelab.evaluation.predict import BATCH_SIZE, load_images, spread_rows, top1
-from scenelab.evaluation.results import Result, Value, stamp_result
+from scenelab.evaluation.results import Result, Share, Value, share_of, stamp_result
 from scenelab.io import read_object
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
@@ -69,15 +68,6 @@ def methods(effort: Effort) -> dict[str, Method]:
         "apgd-t": Method(TargetedAPGD(steps=targeted_steps, classes=classes), targeted),
         "square": Method(Square(queries=effort.queries), f"Square, {effort.queries} queries and no gradient"),
     }
-
-
-class Share(Value):
-    """Number of correctly classified images, total (`of`), and accuracy in percent with its 95 % interval."""
-
-    images: int
-    of: int
-    accuracy: Number
-    interval: Interval
 
 
 class Outcome(Value):
@@ -189,7 +179,7 @@ def _header(run: Run, stored: Stored, dataset: MemmapDataset, subject: Subject, 
         seed=subject.seed,
         methods={name: method.description for name, method in methods(effort).items()},
         epsilons=[],
-        clean=_share(int(subject.correct.sum()), len(subject.images)),
+        clean=share_of(int(subject.correct.sum()), len(subject.images)),
     )
 
 
@@ -229,11 +219,11 @@ def _attack(subject: Subject, rows: Tensor, name: str, method: Method, epsilon: 
             on_progress=advance,
         )
     fooled = rows[result.success].tolist()
-    saved = [through_png(image) for image in result.images[result.success]]
+    saved = [through_file(image) for image in result.images[result.success]]
     return Outcome(
         given=len(rows),
         fooled=fooled,
-        left=_share(len(rows) - len(fooled), len(subject.images)),
+        left=share_of(len(rows) - len(fooled), len(subject.images)),
         png=int((top1(subject.model, torch.stack(saved))[1] != subject.labels[fooled]).sum()) if fooled else 0,
         largest=result.norms.max().item() if len(rows) else 0.0,
         seconds=time.perf_counter() - start,
@@ -254,7 +244,7 @@ def _assemble(
         if is_complete or epsilon == begun:
             rows = {row for outcome in outcomes.values() for row in outcome.fooled}
             fooled = fooled | rows
-            alone, worst = (_share(clean.images - len(part), clean.of) for part in (rows, fooled))
+            alone, worst = (share_of(clean.images - len(part), clean.of) for part in (rows, fooled))
             name = name_epsilon(epsilon)
             entry = EpsilonResult(epsilon=epsilon, name=name, attacks=outcomes, alone=alone, worst=worst)
             if is_complete:
@@ -262,10 +252,6 @@ def _assemble(
             else:
                 update["begun"] = entry
     return header.model_copy(update=update)
-
-
-def _share(part: int, whole: int) -> Share:
-    return Share(images=part, of=whole, accuracy=100 * part / whole, interval=wilson(part, whole))
 
 
 def find_signs(
