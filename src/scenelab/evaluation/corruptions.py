@@ -31,7 +31,7 @@ COLUMNS = 4  # panels side by side
 
 
 def blur(images: Images, sigma: float, generator: Generator) -> Images:
-    """Blur with a Gaussian whose standard deviation is `sigma` 64ths of the image's side, cut off at four times that."""
+    """Blur with a Gaussian whose standard deviation is `sigma` 64ths of the image's side, cut off at 4 σ."""
     pixels = sigma * images.shape[-1] / 64
     return gaussian_blur(images, [2 * math.ceil(4 * pixels) + 1], [pixels])
 
