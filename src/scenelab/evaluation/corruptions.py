@@ -33,7 +33,7 @@ COLUMNS = 4  # panels side by side
 def blur(images: Images, sigma: float, generator: Generator) -> Images:
     """Blur with a Gaussian whose standard deviation is `sigma` 64ths of the image's side, cut off at 4 σ."""
     pixels = sigma * images.shape[-1] / 64
-    return gaussian_blur(images, [2 * math.ceil(4 * pixels) + 1], [pixels])
+    return gaussian_blur(images, 2 * [2 * math.ceil(4 * pixels) + 1], 2 * [pixels])
 
 
 def add_noise(images: Images, deviation: float, generator: Generator) -> Images:
