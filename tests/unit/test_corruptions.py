@@ -8,7 +8,8 @@ import torch
 from torch import Generator
 
 from scenelab.cli import main
-from scenelab.evaluation.corruptions import CORRUPTIONS, CorruptionResult, blur, brighten, crop, rotate
+from scenelab.evaluation.corruption_results import CorruptionResult
+from scenelab.evaluation.corruptions import CORRUPTIONS, blur, brighten, crop, rotate
 from scenelab.io import read_json
 from scenelab.runs.run import Run
 

@@ -10,7 +10,7 @@ from scenelab.cli.output import print_json, print_table
 from scenelab.terminal import say
 
 if TYPE_CHECKING:
-    from scenelab.evaluation.corruptions import CorruptionResult
+    from scenelab.evaluation.corruption_results import CorruptionResult
     from scenelab.evaluation.robustness import RobustnessResult
 
 EPSILONS = ("0", "1/255", "2/255", "4/255", "8/255")
@@ -50,7 +50,8 @@ def robustness(
     """
     from scenelab.data.judging import describe_images
     from scenelab.errors import LabError
-    from scenelab.evaluation.corruptions import CorruptionResult, measure_corruptions
+    from scenelab.evaluation.corruption_results import CorruptionResult
+    from scenelab.evaluation.corruptions import measure_corruptions
     from scenelab.evaluation.robustness import THOROUGH, Effort, measure_robustness
     from scenelab.runs.loading import open_run
 
@@ -112,9 +113,7 @@ def _show(result: "RobustnessResult", judged: str) -> None:
     for entry in result.epsilons:
         cells = [f"{part.left.accuracy:.1f}" for name, part in entry.attacks.items() if name not in LEFTOVER]
         cells += [f"{len(part.fooled)} of {part.given}" for name, part in entry.attacks.items() if name in LEFTOVER]
-        low, high = entry.worst.interval
-        worst = f"{entry.worst.accuracy:.1f} ({low:.1f}–{high:.1f})"
-        rows.append([entry.name, *(cells or [""] * len(result.methods)), worst])
+        rows.append([entry.name, *(cells or [""] * len(result.methods)), entry.worst.text])
     title = (
         f"{result.model}, {result.images} of {judged}, {result.clean.accuracy:.1f} % clean accuracy; "
         "robust accuracy in %, images fooled of those attacked, worst case with 95 % interval"

@@ -18,10 +18,11 @@ from scenelab.classifier import Images, Model
 from scenelab.data.augment import uniform, warp
 from scenelab.data.cache import MemmapDataset
 from scenelab.evaluation.adversarial import round_to_levels, through_file
+from scenelab.evaluation.corruption_results import CorruptionCurve, CorruptionResult
 from scenelab.evaluation.figures import new_figure, show_image
 from scenelab.evaluation.metrics import hits
 from scenelab.evaluation.predict import BATCH_SIZE, load_images, spread_rows
-from scenelab.evaluation.results import Result, Share, Value, share_of, stamp_result
+from scenelab.evaluation.results import Share, share_of, stamp_result
 from scenelab.models.inference import prepare_for_inference
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
@@ -95,25 +96,6 @@ CORRUPTIONS = {
 }
 
 
-class CorruptionCurve(Value):
-    """Accuracy by strength of one corruption, the mildest first; `unit` is the meaning of `values`."""
-
-    unit: str
-    values: tuple[float, ...]
-    accuracy: tuple[Share, ...]
-
-
-class CorruptionResult(Result):
-    """Content of `results/corruptions.json`: accuracy on images as they are (`clean`) and by kind of corruption."""
-
-    split: str
-    digest: str
-    images: int
-    seed: int
-    clean: Share
-    curves: dict[str, CorruptionCurve]
-
-
 def measure_corruptions(
     run: Run, stored: Stored, dataset: MemmapDataset, *, count: int, seed: int = 0
 ) -> CorruptionResult:
@@ -181,9 +163,9 @@ def draw_corrupted(image: Images, result: CorruptionResult, path: Path) -> None:
     with new_figure(path, len(names), count, size=size, images=True, squeeze=False) as (_, axes):
         for name, line in zip(names, axes, strict=True):
             curve = result.curves[name]
-            line[0].set_ylabel(name, fontsize=9)
+            line[0].set_ylabel(name, fontsize=10)
             for axis, value, share in zip(line, curve.values, curve.accuracy, strict=True):
                 generator = torch.Generator().manual_seed(result.seed)
                 pixels = CORRUPTIONS[name].apply(image, value, generator)[0]
                 show_image(axis, pixels.permute(1, 2, 0).numpy().clip(0, 1))
-                axis.set_xlabel(f"{value:g}: {share.accuracy:.0f} %", fontsize=8)
+                axis.set_xlabel(f"{value:g}: {share.accuracy:.0f} %", fontsize=9)

@@ -47,6 +47,8 @@ from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
 from scenelab.schema import FileName, Number
 
+SCORE_COLUMNS = ("class", "images", "precision %", "recall %", "95 %", "F1 %")
+
 
 class Accuracy(Value):
     """Top-1 and top-5 accuracy, 95 % intervals, and calibration error, in percent; mean cross-entropy in nats."""
@@ -171,6 +173,18 @@ def _accuracy(logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> Accuracy:
         values[f"top{k}_interval"] = wilson(int(hits(logits, labels, k).sum()), len(labels))
     loss = F.cross_entropy(logits, labels).item()
     return Accuracy(**values, loss=loss, ece=expected_calibration_error(logits, labels))
+
+
+def score_rows(scores: dict[str, ClassScore]) -> list[list[str]]:
+    """Return the cells of `SCORE_COLUMNS` of each class that has images, with a Wilson interval of its recall."""
+    rows = []
+    for name, score in scores.items():
+        if score.support:
+            precision = "never predicted" if score.precision != score.precision else f"{score.precision:.0f}"
+            low, high = wilson(round(score.recall * score.support / 100), score.support)
+            cells = [precision, f"{score.recall:.0f}", f"{low:.0f}–{high:.0f}", f"{score.f1:.0f}"]
+            rows.append([name, str(score.support), *cells])
+    return rows
 
 
 def csv_path(path: str) -> str:

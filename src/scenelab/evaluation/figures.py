@@ -38,7 +38,7 @@ STYLE: "dict[RcKeyType, Any]" = {
 }
 MAX_LABELED_CLASSES = 120  # more names are illegible
 MAX_LABEL, MISSING_GLYPH = 32, "\N{REPLACEMENT CHARACTER}"  # characters per label
-PAIRS, EACH = 6, 4  # rows and columns of the sheet of confused images
+PAIRS, EACH = 6, 4  # pairs of classes on the sheet of confused images, and images of each
 
 
 @contextmanager
@@ -154,21 +154,24 @@ def draw_coverage(curve: list[Coverage], path: Path) -> None:
 def draw_confused(
     dataset: MemmapDataset, predicted: Int64[Tensor, " n"], pairs: list[ConfusedPair], path: Path
 ) -> None:
-    """Write a PNG with a row of misclassified images per pair of classes; without pairs, delete the file."""
+    """Write a PNG of misclassified images, two pairs of classes per row; without pairs, delete the file."""
     path.unlink(missing_ok=True)  # of an earlier evaluation
     pairs = pairs[:PAIRS]
     if not pairs:
         return
     labels = {name: label for label, name in enumerate(dataset.categories)}
-    size = (1.35 * EACH + 0.2, 1.62 * len(pairs) + 0.1)
-    with new_figure(path, len(pairs), EACH, size=size, images=True, squeeze=False) as (_, axes):
-        for pair, line in zip(pairs, axes, strict=True):
+    beside = min(2, len(pairs))
+    rows, columns = -(-len(pairs) // beside), EACH + 1  # the last one stays empty
+    size, grid = (4.6 * beside, 1.4 * rows), {"left": 0.005, "right": 1, "wspace": 0.08, "hspace": 0.5}
+    grid |= {"bottom": 0.02, "top": 1 - 0.38 / size[1]}  # titles are wider than an image, so nothing is fitted to them
+    with new_figure(path, rows, columns * beside, size=size, images=True, layout="none", gridspec_kw=grid) as (_, axes):
+        for axis in axes.flat:
+            axis.axis("off")
+        for pair, line in zip(pairs, axes.reshape(-1, columns), strict=False):
             is_mistake = (dataset.labels == labels[pair.true]) & (predicted == labels[pair.predicted])
             images = dataset.gather(torch.nonzero(is_mistake)[:EACH, 0].numpy()).permute(0, 2, 3, 1).numpy()
-            for axis in line:
-                axis.axis("off")
             for axis, image in zip(line, images, strict=False):
                 axis.imshow(image, interpolation="nearest")
             names = [label(name.replace("_", " ")) for name in (pair.true, pair.predicted)]
-            title = f"{names[0]} taken for {names[1]}, {pair.count} of {pair.of}"
-            line[0].set_title(title, fontsize=8, loc="left")
+            title = f"{names[0]}\ntaken for {names[1]}, {pair.count} of {pair.of}"
+            line[0].set_title(title, fontsize=9, loc="left")

@@ -31,11 +31,8 @@ def process(collected: Collected) -> Section:
     for index, run in enumerate(collected.runs):
         if len(collected.runs) > 1:
             section.heading(run.name)
-        model, network = run.config.model, NETWORKS.get(run.config.model)
-        section.text(
-            f"Network `{model}` ({network.description if network else model}), {start(run.config)} on `{run.data}` "
-            f"with seed {run.config.seed}: {run.origin}{_left_out(run)}"
-        )
+        network = NETWORKS.get(run.config.model)
+        section.text(origin(run, f" ({network.description})" if network else ""))
         first = texts.index(texts[index])
         if first < index:
             section.text(f"All other settings are those of {collected.runs[first].name}.")
@@ -43,6 +40,12 @@ def process(collected: Collected) -> Section:
             for topic, title in TOPICS.items():
                 section.text(f"**{title}.** {texts[index][topic]}")
     return section
+
+
+def origin(run: RunData, description: str = "") -> str:
+    """Return network, start, data, seed and provenance of a run, and the images left out, as text."""
+    what = f"Network `{run.config.model}`{description}, {start(run.config)} on `{run.data}`"
+    return f"{what} with seed {run.config.seed}: {run.origin}{_left_out(run)}"
 
 
 def _left_out(run: RunData) -> str:
