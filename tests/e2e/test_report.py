@@ -16,7 +16,7 @@ from quick_studies import Quiet, tiny
 from scenelab.cli import main
 from scenelab.data.augment_config import Augment
 from scenelab.errors import LabError
-from scenelab.evaluation.evaluate import EvaluationResult
+from scenelab.evaluation.accuracy_results import EvaluationResult
 from scenelab.evaluation.intervals import paired_difference
 from scenelab.evaluation.results import CrossValidation
 from scenelab.io import read_json, write_json

@@ -7,15 +7,14 @@ import torch
 from scipy import stats
 
 from scenelab.evaluation.intervals import (
-    MIN_RATIO_TERMS,
     bernoulli_error,
     mean_error,
     mean_interval,
     paired_difference,
-    ratio,
     t_quantile,
     wilson,
 )
+from scenelab.evaluation.localization import MIN_RATIO_TERMS, ratio
 
 NORMAL = 1.959964
 

@@ -16,7 +16,8 @@ from scenelab.evaluation import robustness
 from scenelab.evaluation.adversarial import name_epsilon, round_to_levels, through_file
 from scenelab.evaluation.gradient_masking import check_black_box, check_model, check_monotone
 from scenelab.evaluation.results import Share
-from scenelab.evaluation.robustness import EpsilonResult, Outcome, find_signs
+from scenelab.evaluation.robustness import find_signs
+from scenelab.evaluation.robustness_results import EpsilonResult, Outcome
 from scenelab.io import read_json
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.registry import create_model

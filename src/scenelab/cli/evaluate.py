@@ -1,6 +1,6 @@
 """The commands evaluate and models."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from scenelab.cli.arguments import AnySplit, DataFolder, Flag, Json, Pixels, RunFolder
 from scenelab.cli.images import report_skipped
@@ -10,10 +10,17 @@ from scenelab.terminal import say
 
 MAX_CLASSES, FEW_CLASSES = 30, 10  # in a table
 if TYPE_CHECKING:
-    from scenelab.evaluation.evaluate import EvaluationResult
+    from scenelab.evaluation.accuracy_results import EvaluationResult
 
 
-def evaluate(run: RunFolder, *, data: DataFolder = None, split: AnySplit = None, json: Json = False) -> None:
+def evaluate(
+    run: RunFolder,
+    *,
+    data: DataFolder = None,
+    split: AnySplit = None,
+    precision: Literal["auto", "float32"] = "auto",
+    json: Json = False,
+) -> None:
     """Measure accuracy, calibration and confusion on a split.
 
     Writes the numbers and figures to RUN/results. On the run's own held-out images, also fits the temperature that
@@ -24,6 +31,7 @@ def evaluate(run: RunFolder, *, data: DataFolder = None, split: AnySplit = None,
 
     Args:
         split: split to evaluate on; holdout: the images that --holdout kept out of training.
+        precision: auto: bfloat16 on CPUs where it is faster, and float32 for images with two classes close in score.
     """
     from scenelab.evaluation.evaluate import draw_all
     from scenelab.evaluation.evaluate import evaluate as measure
@@ -31,7 +39,7 @@ def evaluate(run: RunFolder, *, data: DataFolder = None, split: AnySplit = None,
     from scenelab.training.metrics_logger import read_metrics
 
     opened = open_run(run, data=data, split=split, calibrated=True)
-    result = measure(opened.run, opened.stored, opened.dataset, source=str(opened.source))
+    result = measure(opened.run, opened.stored, opened.dataset, source=str(opened.source), precision=precision)
     figures = draw_all(result, read_metrics(opened.run), opened.run.results)
     if json:
         print_json(result.to_json())
@@ -52,6 +60,7 @@ def print_result(result: "EvaluationResult") -> None:
     ]
     title = f"{result.model} on {describe_images(result.images, result.split)} of {result.source}"
     print_table(title, ["logits of", "top-1 %", "95 %", "top-5 %", "calibration error %"], rows)
+    say(f"precision: {result.precision}")
     _print_classes(result)
     pairs = [f"{pair.true} taken for {pair.predicted} {pair.count}/{pair.of}" for pair in result.most_confused[:5]]
     say("most confused: " + "; ".join(pairs))
@@ -70,7 +79,7 @@ def print_result(result: "EvaluationResult") -> None:
 
 def _print_classes(result: "EvaluationResult") -> None:
     """Print the scores of each class, or of the ten with the lowest F1 if there are more than 30."""
-    from scenelab.evaluation.evaluate import SCORE_COLUMNS, score_rows
+    from scenelab.evaluation.accuracy_results import SCORE_COLUMNS, score_rows
 
     scores = {name: score for name, score in result.scores.items() if score.support}
     title = "classes"

@@ -11,7 +11,7 @@ from scenelab.terminal import say
 
 if TYPE_CHECKING:
     from scenelab.evaluation.corruption_results import CorruptionResult
-    from scenelab.evaluation.robustness import RobustnessResult
+    from scenelab.evaluation.robustness_results import RobustnessResult
 
 EPSILONS = ("0", "1/255", "2/255", "4/255", "8/255")
 
@@ -52,7 +52,8 @@ def robustness(
     from scenelab.errors import LabError
     from scenelab.evaluation.corruption_results import CorruptionResult
     from scenelab.evaluation.corruptions import measure_corruptions
-    from scenelab.evaluation.robustness import THOROUGH, Effort, measure_robustness
+    from scenelab.evaluation.robustness import THOROUGH, measure_robustness
+    from scenelab.evaluation.robustness_results import Effort
     from scenelab.runs.loading import open_run
 
     sizes, name = [read_epsilon(text) for text in epsilons], "corruptions" if corruptions else "robustness"
@@ -107,7 +108,7 @@ def _show_corruptions(result: "CorruptionResult", judged: str) -> None:
 
 
 def _show(result: "RobustnessResult", judged: str) -> None:
-    from scenelab.evaluation.robustness import LEFTOVER
+    from scenelab.evaluation.robustness_results import LEFTOVER
 
     rows = []
     for entry in result.epsilons:

@@ -177,7 +177,7 @@ def write_adversarial(
         entries.append(AttackedImage(image=name, file=path.name, label=category, **dict(change), **outcome))
     draw_samples(images, result.images, changes[:SHEET_IMAGES], settings.epsilon, folder / "attack.png")
     report = AttackReport(
-        **stamp_result(run, stored),
+        **stamp_result(run, stored.arch, stored.size),
         method=settings.method,
         epsilon=settings.epsilon,
         steps=settings.passes,

@@ -123,7 +123,7 @@ def measure_corruptions(
             accuracy = tuple(measure(kind, value) for value in kind.values)
             curves[name] = CorruptionCurve(unit=kind.unit, values=kind.values, accuracy=accuracy)
     header = {"split": dataset.split, "digest": dataset.digest, "images": len(rows), "seed": seed, "clean": clean}
-    result = CorruptionResult(**stamp_result(run, stored), **header, curves=curves)
+    result = CorruptionResult(**stamp_result(run, stored.arch, stored.size), **header, curves=curves)
     result.write(run.results / "corruptions.json")
     draw_corruptions(result, run.results / "corruptions" / "corruptions.png")
     draw_corrupted(images[:1], result, run.results / "corruptions" / "samples.png")

@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
 from scenelab.data.judging import describe_images
+from scenelab.evaluation.accuracy_results import Accuracy, Calibrated, ConfusedPair, EvaluationResult
 from scenelab.evaluation.calibration import (
-    Bin,
-    Coverage,
     coverage_curve,
     cross_calibrate,
     expected_calibration_error,
@@ -19,110 +19,53 @@ from scenelab.evaluation.calibration import (
     reliability,
 )
 from scenelab.evaluation.figures import (
-    draw_confused,
     draw_confusion,
     draw_coverage,
     draw_curves,
     draw_per_class,
     draw_reliability,
+    label,
+    new_figure,
 )
-from scenelab.evaluation.intervals import Interval, wilson
-from scenelab.evaluation.metrics import (
-    ClassScore,
-    ConfusedPair,
-    class_scores,
-    confusion,
-    hits,
-    is_undefined,
-    most_confused,
-    per_class,
-    predict_logits,
-    top_k,
-)
-from scenelab.evaluation.results import Result, Value, stamp_result
+from scenelab.evaluation.intervals import wilson
+from scenelab.evaluation.metrics import class_scores, confusion, hits, is_undefined, most_confused, per_class, top_k
+from scenelab.evaluation.precision import Precision, predict_mirrored
+from scenelab.evaluation.results import stamp_result
 from scenelab.io import FORMULA_STARTS, atomic_write, write_csv_row
 from scenelab.runs.calibration import Calibration
 from scenelab.runs.network import Stored
 from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
-from scenelab.schema import FileName, Number
 
-SCORE_COLUMNS = ("class", "images", "precision %", "recall %", "95 %", "F1 %")
-
-
-class Accuracy(Value):
-    """Top-1 and top-5 accuracy, 95 % intervals, and calibration error, in percent; mean cross-entropy in nats."""
-
-    top1: Number
-    top1_interval: Interval
-    top5: Number
-    top5_interval: Interval
-    loss: Number
-    ece: Number
+PAIRS, EACH = 6, 4  # pairs of classes on the sheet of confused images, and images of each
 
 
-class Calibrated(Value):
-    """Loss and calibration error of probabilities with a temperature, in the units of `Accuracy`.
-
-    If the temperature was fitted on these images (`is_fitted`), each half is calibrated by the other half.
-    """
-
-    temperature: float
-    is_fitted: bool
-    loss: Number
-    ece: Number
-    reliability: list[Bin]
-
-
-class EvaluationResult(Result):
-    """Content of `results/SPLIT.json`: metrics on a split; a class without images has an accuracy of NaN, null in JSON.
-
-    `undefined` images have no probabilities (NaN or infinite logits) and count as misclassified; confusion matrix and
-    reliability leave them out. Accuracy, loss and `reliability` are of temperature 1; `coverage` has calibrated
-    confidences.
-    """
-
-    split: str
-    source: FileName
-    images: int
-    digest: str
-    epoch: int
-    plain: Accuracy
-    mirror: Accuracy
-    per_class: dict[str, Number]
-    most_confused: list[ConfusedPair]
-    reliability: list[Bin]
-    confusion: list[list[int]]
-    undefined: int = 0
-    scores: dict[str, ClassScore] = {}  # noqa: RUF012
-    coverage: list[Coverage] = []  # noqa: RUF012
-    calibrated: Calibrated | None = None
-
-
-def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -> EvaluationResult:
+def evaluate(
+    run: Run, stored: Stored, dataset: MemmapDataset, *, source: str, precision: Precision = "auto"
+) -> EvaluationResult:
     """Evaluate a classifier on a split; write metrics, predictions and misclassified images to RUN/results.
 
     Accuracy per class, confusion matrix and calibration use the mean logits of image and mirror image. On the run's own
     held-out images (val without a holdout), a temperature is fitted, stored in RUN/calibration.json and set in
-    `stored.model`. `source` is the name of the data folder, to be stored in the result.
+    `stored.model`. `source` is the name of the data folder, to be stored in the result. `precision` is as for
+    `predict_mirrored`.
     """
     temperature, stored.model.temperature = stored.model.temperature, 1.0
-    plain = predict_logits(stored.model, dataset, size=stored.size)
-    mirrored = predict_logits(stored.model, dataset, size=stored.size, mirror=True)
-    stored.model.temperature = temperature
+    outputs = predict_mirrored(stored.model, dataset, size=stored.size, precision=precision)
+    stored.model.temperature, mirrored = temperature, outputs.mirrored
     logits, calibrated = _calibrate(run, stored, mirrored, dataset)
     predicted, valid = mirrored.argmax(dim=1), ~is_undefined(mirrored)
     matrix = confusion(predicted[valid], dataset.labels[valid], len(dataset.categories))
     totals = dataset.labels.bincount(minlength=len(dataset.categories))
     undefined: dict[str, Any] = {} if valid.all() else {"undefined": int((~valid).sum())}
     result = EvaluationResult(
-        **stamp_result(run, stored),
+        **stamp_result(run, stored.arch, stored.size),
         split=dataset.split,
         source=source,
         images=len(dataset),
         digest=dataset.digest,
         epoch=stored.epoch,
-        plain=_accuracy(plain, dataset),
+        plain=_accuracy(outputs.plain, dataset),
         mirror=_accuracy(mirrored, dataset),
         per_class=dict(zip(dataset.categories, per_class(matrix, totals).tolist(), strict=True)),
         most_confused=most_confused(matrix, dataset.categories, totals=totals),
@@ -131,6 +74,7 @@ def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -
         scores=dict(zip(dataset.categories, class_scores(matrix, totals), strict=True)),
         coverage=coverage_curve(logits, dataset.labels),
         calibrated=calibrated,
+        precision=outputs.precision,
         **undefined,
     )
     result.write(run.results / f"{dataset.split}.json")
@@ -175,18 +119,6 @@ def _accuracy(logits: Float[Tensor, "n k"], dataset: MemmapDataset) -> Accuracy:
     return Accuracy(**values, loss=loss, ece=expected_calibration_error(logits, labels))
 
 
-def score_rows(scores: dict[str, ClassScore]) -> list[list[str]]:
-    """Return the cells of `SCORE_COLUMNS` of each class that has images, with a Wilson interval of its recall."""
-    rows = []
-    for name, score in scores.items():
-        if score.support:
-            precision = "never predicted" if score.precision != score.precision else f"{score.precision:.0f}"
-            low, high = wilson(round(score.recall * score.support / 100), score.support)
-            cells = [precision, f"{score.recall:.0f}", f"{low:.0f}–{high:.0f}", f"{score.f1:.0f}"]
-            rows.append([name, str(score.support), *cells])
-    return rows
-
-
 def csv_path(path: str) -> str:
     """Return a relative path as a cell that no spreadsheet runs as a formula: `./=x.png` for `=x.png`."""
     return f"./{path}" if path.startswith(FORMULA_STARTS) else path
@@ -222,3 +154,29 @@ def draw_all(result: EvaluationResult, rows: list[dict[str, Any]], folder: Path)
         return paths
     draw_curves(rows, folder / "curves.png")
     return [folder / "curves.png", *paths]
+
+
+def draw_confused(
+    dataset: MemmapDataset, predicted: Int64[Tensor, " n"], pairs: list[ConfusedPair], path: Path
+) -> None:
+    """Write a PNG of misclassified images, two pairs of classes per row; without pairs, delete the file."""
+    path.unlink(missing_ok=True)  # of an earlier evaluation
+    pairs = pairs[:PAIRS]
+    if not pairs:
+        return
+    labels = {name: label for label, name in enumerate(dataset.categories)}
+    beside = min(2, len(pairs))
+    rows, columns = -(-len(pairs) // beside), EACH + 1  # the last one stays empty
+    size, grid = (4.6 * beside, 1.4 * rows), {"left": 0.005, "right": 1, "wspace": 0.08, "hspace": 0.5}
+    grid |= {"bottom": 0.02, "top": 1 - 0.38 / size[1]}  # titles are wider than an image, so nothing is fitted to them
+    with new_figure(path, rows, columns * beside, size=size, images=True, layout="none", gridspec_kw=grid) as (_, axes):
+        for axis in axes.flat:
+            axis.axis("off")
+        for pair, line in zip(pairs, axes.reshape(-1, columns), strict=False):
+            is_mistake = (dataset.labels == labels[pair.true]) & (predicted == labels[pair.predicted])
+            images = dataset.gather(torch.nonzero(is_mistake)[:EACH, 0].numpy()).permute(0, 2, 3, 1).numpy()
+            for axis, image in zip(line, images, strict=False):
+                axis.imshow(image, interpolation="nearest")
+            names = [label(name.replace("_", " ")) for name in (pair.true, pair.predicted)]
+            title = f"{names[0]}\ntaken for {names[1]}, {pair.count} of {pair.of}"
+            line[0].set_title(title, fontsize=9, loc="left")

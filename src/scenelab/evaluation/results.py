@@ -6,7 +6,6 @@ from typing import Any
 from pydantic import ConfigDict
 
 from scenelab.evaluation.intervals import Interval, wilson
-from scenelab.runs.network import Stored
 from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
 from scenelab.schema import Model, Number
@@ -82,9 +81,9 @@ class Result(Stamped):
     size: int
 
 
-def stamp_result(run: Run, stored: Stored) -> dict[str, Any]:
+def stamp_result(run: Run, arch: str, size: int) -> dict[str, Any]:
     """Return the values of all fields of `Result` for the best checkpoint of a run, by name."""
-    return {**stamp(run.best), "model": stored.arch, "size": stored.size}
+    return {**stamp(run.best), "model": arch, "size": size}
 
 
 class SaliencyTest(Dated):

@@ -16,32 +16,28 @@ from scenelab.classifier import Model
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
 from scenelab.evaluation.adversarial import draw_samples, name_epsilon, predict_both, round_to_levels, through_file
-from scenelab.evaluation.attribution_plots import LINE_STYLES
-from scenelab.evaluation.figures import new_figure
-from scenelab.evaluation.gradient_masking import MaskingSign, check_black_box, check_model, check_monotone
+from scenelab.evaluation.figures import LINE_STYLES, new_figure
+from scenelab.evaluation.gradient_masking import check_black_box, check_model, check_monotone
 from scenelab.evaluation.predict import BATCH_SIZE, load_images, spread_rows, top1
-from scenelab.evaluation.results import Result, Share, Value, share_of, stamp_result
+from scenelab.evaluation.results import share_of, stamp_result
+from scenelab.evaluation.robustness_results import (
+    LEFTOVER,
+    Effort,
+    EpsilonResult,
+    MaskingSign,
+    Outcome,
+    RobustnessResult,
+)
 from scenelab.io import read_object
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run
-from scenelab.schema import Number, parse
+from scenelab.schema import parse
 
 MAX_CHECKED = 100  # maximum number of images in the check for gradient masking
 SHEET_IMAGES = 6
-LEFTOVER = ("apgd-t", "square")  # costly attacks, run only on images that resist all attacks before
-
-
-@dataclass(frozen=True, kw_only=True)
-class Effort:
-    """Compute budget of the attacks."""
-
-    steps: int = 20  # of PGD and APGD-CE
-    targeted_steps: int = 20  # of APGD-T, per target class
-    classes: int = 9  # target classes of APGD-T
-    queries: int = 500  # of Square, per image
 
 
 THOROUGH = Effort(steps=100, targeted_steps=100, classes=9, queries=5000)
@@ -68,46 +64,6 @@ def methods(effort: Effort) -> dict[str, Method]:
         "apgd-t": Method(TargetedAPGD(steps=targeted_steps, classes=classes), targeted),
         "square": Method(Square(queries=effort.queries), f"Square, {effort.queries} queries and no gradient"),
     }
-
-
-class Outcome(Value):
-    """Result of one attack at one ε."""
-
-    given: int  # number of attacked images
-    fooled: list[int]  # indices, among the images of the measurement, on which the attack succeeded
-    left: Share  # attacked images on which it failed, out of all images of the measurement
-    png: int  # number of successful adversarial examples that still fool the model after saving as PNG
-    largest: Number  # largest L∞ norm of a perturbation, in pixel units
-    seconds: float
-
-
-class EpsilonResult(Value):
-    """Results per attack at one ε; accuracy under all attacks at this ε (`alone`) or at all ε up to it (`worst`)."""
-
-    epsilon: float
-    name: str
-    attacks: dict[str, Outcome]
-    alone: Share
-    worst: Share
-
-
-class RobustnessResult(Result):
-    """Content of `results/robustness.json`; `begun` has the partial results at the ε of an interrupted measurement."""
-
-    version: str
-    split: str
-    digest: str
-    images: int
-    norm: str
-    effort: Effort
-    seed: int
-    methods: dict[str, str]
-    epsilons: list[EpsilonResult]
-    clean: Share
-    begun: EpsilonResult | None = None
-    checked: int = 0
-    warnings: tuple[MaskingSign, ...] = ()
-    undefined: int = 0  # images without probabilities (NaN or infinite logits), counted as misclassified
 
 
 @dataclass(frozen=True)
@@ -169,7 +125,7 @@ def measure_robustness(
 
 def _header(run: Run, stored: Stored, dataset: MemmapDataset, subject: Subject, effort: Effort) -> RobustnessResult:
     return RobustnessResult(
-        **stamp_result(run, stored),
+        **stamp_result(run, stored.arch, stored.size),
         version=version("scenelab"),
         split=dataset.split,
         digest=dataset.digest,

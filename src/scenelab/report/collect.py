@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from scenelab.errors import LabError
-from scenelab.evaluation.challenge import ChallengeCard
+from scenelab.evaluation.accuracy_results import ChallengeCard, EvaluationResult
+from scenelab.evaluation.attribution_results import AttributionResult
 from scenelab.evaluation.corruption_results import CorruptionResult
-from scenelab.evaluation.evaluate import EvaluationResult
-from scenelab.evaluation.explain import AttributionResult
 from scenelab.evaluation.results import CrossValidation, Stamped
-from scenelab.evaluation.robustness import RobustnessResult
+from scenelab.evaluation.robustness_results import RobustnessResult
 from scenelab.evaluation.study_results import AdversarialStudy, ConvStudy, DesignStudy, Study
 from scenelab.io import read_text
 from scenelab.report.team import Team

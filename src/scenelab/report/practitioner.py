@@ -1,6 +1,6 @@
 """Report sections for somebody who wants to use the classifier: what it can do, what it confuses, what disturbs it."""
 
-from scenelab.evaluation.evaluate import SCORE_COLUMNS, EvaluationResult, score_rows
+from scenelab.evaluation.accuracy_results import SCORE_COLUMNS, EvaluationResult, score_rows
 from scenelab.report.collect import Collected, RunData
 from scenelab.report.figures import draw_robust
 from scenelab.report.results import has_learned, show_cost, show_figures, show_mistakes, source
@@ -117,7 +117,7 @@ def attacks(collected: Collected) -> Section:
     """Return the section with accuracy under attack."""
     section = Section("attacks", "Changes made to fool it")
     section.text(
-        "Somebody who knows the network can change each pixel value by at most ε, so little that people do not see it, "
+        "Somebody who knows the network can change each pixel value by at most ε, so little that people hardly see it, "
         "and make it wrong. This matters where somebody gains by fooling it."
     )
     for run, result in section.each(collected.runs, lambda run: run.robustness, "accuracy under attack", "robustness"):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from scenelab.evaluation.evaluate import Accuracy, EvaluationResult
+from scenelab.evaluation.accuracy_results import Accuracy, EvaluationResult
 from scenelab.report.collect import Collected, RunData
 from scenelab.report.compare import compare_neighbors
 from scenelab.report.sections import Section

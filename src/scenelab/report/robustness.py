@@ -1,6 +1,6 @@
 """Report section on adversarial examples: accuracy under attack and adversarial training."""
 
-from scenelab.evaluation.robustness import LEFTOVER, RobustnessResult
+from scenelab.evaluation.robustness_results import LEFTOVER, RobustnessResult
 from scenelab.evaluation.study_results import AdversarialRow, AdversarialStudy
 from scenelab.report.collect import Collected, RunData, StudyData
 from scenelab.report.figures import draw_robust

@@ -3,7 +3,7 @@
 from statistics import mean
 
 from scenelab.evaluation.study_results import DesignRow
-from scenelab.models.registry import NETWORKS
+from scenelab.models.costs import DESCRIPTIONS
 from scenelab.report.collect import Collected, RunData
 from scenelab.report.figures import draw_accuracy, draw_steps
 from scenelab.report.methods_text import describe, start
@@ -31,8 +31,7 @@ def process(collected: Collected) -> Section:
     for index, run in enumerate(collected.runs):
         if len(collected.runs) > 1:
             section.heading(run.name)
-        network = NETWORKS.get(run.config.model)
-        section.text(origin(run, f" ({network.description})" if network else ""))
+        section.text(origin(run, f" ({DESCRIPTIONS.get(run.config.model, run.config.model)})"))
         first = texts.index(texts[index])
         if first < index:
             section.text(f"All other settings are those of {collected.runs[first].name}.")
@@ -165,7 +164,7 @@ def _networks(section: Section, runs: list[RunData]) -> None:
     rows: dict[str, list[str]] = {}
     for run in runs:
         model, cost = run.config.model, run.training
-        description = NETWORKS[model].description if model in NETWORKS else ""
+        description = DESCRIPTIONS.get(model, "")
         size = [f"{cost.parameters:,}", f"{cost.checkpoint_bytes / 1e6:.2f}"] if cost else ["", ""]
         rows.setdefault(model, [model, description, *size])
     if rows:
