@@ -16,7 +16,7 @@ from quick_studies import Quiet, tiny
 from scenelab.cli import main
 from scenelab.data.augment_config import Augment
 from scenelab.errors import LabError
-from scenelab.evaluation.evaluate import EvaluationResult
+from scenelab.evaluation.accuracy_results import EvaluationResult
 from scenelab.evaluation.intervals import paired_difference
 from scenelab.evaluation.results import CrossValidation
 from scenelab.io import read_json, write_json
@@ -119,9 +119,9 @@ def test_a_practitioner_reads_what_the_classifier_can_do_and_no_word_of_the_assi
         "Images of the most confused",
         "Confusion matrix",
         "Accuracy against confidence",
-        "under each kind of ch",
+        "One image under each kind",
     ]
-    assert [alt for alt in (*pictures, "Images, their adversarial examples") if f'alt="{alt}' not in html] == []
+    assert [alt for alt in (*pictures, "Accuracy against ε") if f'alt="{alt}' not in html] == []
     assert "Missing" not in html
 
 

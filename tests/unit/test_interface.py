@@ -62,7 +62,8 @@ def test_a_submission_and_a_report_load_no_torch(untrained, tmp_path):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("x = 1")
     report = ["report", str(untrained.folder), "--card", "--html-only"]
-    for arguments in (["submit", ".", "--anyway", "--no-test"], report):
+    readers = [[*report, "--for", reader] for reader in ("practitioner", "instructor", "writeup")]
+    for arguments in (["submit", ".", "--anyway", "--no-test"], *readers):
         command = [sys.executable, "-W", "ignore", "-c", LIGHT, *arguments]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=tmp_path)
     assert (tmp_path / "submission.zip").exists()

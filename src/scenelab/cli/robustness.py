@@ -51,7 +51,6 @@ def robustness(
     from scenelab.data.judging import describe_images
     from scenelab.errors import LabError
     from scenelab.evaluation.corruption_results import CorruptionResult
-    from scenelab.evaluation.corruptions import measure_corruptions
     from scenelab.evaluation.robustness import THOROUGH, measure_robustness
     from scenelab.evaluation.robustness_results import Effort
     from scenelab.runs.loading import open_run
@@ -66,6 +65,8 @@ def robustness(
     opened = open_run(run, data=data, split=split)
     subject = opened.run, opened.stored, opened.dataset
     if corruptions:
+        from scenelab.evaluation.corruptions import measure_corruptions  # imports torchvision
+
         result = measure_corruptions(*subject, count=images, seed=seed)
     else:
         effort = THOROUGH if thorough else Effort()

@@ -7,6 +7,8 @@ from scenelab.evaluation.results import Result, Stamped, Value
 from scenelab.runs.provenance import TrainingResult
 from scenelab.schema import FileName, Line, Number
 
+SCORE_COLUMNS = ("class", "images", "precision %", "recall %", "95 %", "F1 %")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
@@ -111,9 +113,6 @@ class ChallengeCard(Stamped, TrainingResult):
     images: int = 0
     val_images: int = 0
     val_errors: tuple[float, ...] = ()
-
-
-SCORE_COLUMNS = ("class", "images", "precision %", "recall %", "95 %", "F1 %")
 
 
 def score_rows(scores: dict[str, ClassScore]) -> list[list[str]]:

@@ -131,7 +131,9 @@ def draw_reliability(bins: list[Bin], error: float, path: Path) -> None:
         largest = max((part.count for part in bins), default=1)
         areas = [8 + 120 * part.count / largest for part in bins]
         axis.plot(confidence, accuracy, color="C0", lw=1)
-        axis.scatter(confidence, accuracy, s=areas, color="C0", label="predictions (area: count)", zorder=3)
+        axis.scatter(
+            confidence, accuracy, s=areas, color="C0", label="predictions (area: count)", zorder=3, clip_on=False
+        )
         axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", aspect="equal")
         axis.set_title("expected calibration error " + ("undefined" if math.isnan(error) else f"{error:.1f} %"))
         axis.legend(fontsize=8, loc="upper left")

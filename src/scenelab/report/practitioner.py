@@ -117,7 +117,7 @@ def attacks(collected: Collected) -> Section:
     """Return the section with accuracy under attack."""
     section = Section("attacks", "Changes made to fool it")
     section.text(
-        "Somebody who knows the network can change each pixel value by at most ε, so little that people do not see it, "
+        "Somebody who knows the network can change each pixel value by at most ε, so little that people hardly see it, "
         "and make it wrong. This matters where somebody gains by fooling it."
     )
     for run, result in section.each(collected.runs, lambda run: run.robustness, "accuracy under attack", "robustness"):

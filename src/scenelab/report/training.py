@@ -31,8 +31,7 @@ def process(collected: Collected) -> Section:
     for index, run in enumerate(collected.runs):
         if len(collected.runs) > 1:
             section.heading(run.name)
-        model = run.config.model
-        section.text(origin(run, f" ({DESCRIPTIONS.get(model, model)})"))
+        section.text(origin(run, f" ({DESCRIPTIONS.get(run.config.model, run.config.model)})"))
         first = texts.index(texts[index])
         if first < index:
             section.text(f"All other settings are those of {collected.runs[first].name}.")
