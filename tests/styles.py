@@ -143,6 +143,13 @@ HONEST = {
         ),
         ("self.step_size = step_size", "self.step_size = alpha"),
     ),
+    "compiled": changed(
+        (CALL, CALL.replace("weight.flatten(1) @ windows", "_multiply(weight.flatten(1), windows)")),
+        (
+            "\n\nclass CustomConv2DFunction",
+            "\n\n@torch.compile\ndef _multiply(a, b):\n    return a @ b\n\n\nclass CustomConv2DFunction",
+        ),
+    ),
     "an unfilled file beside it": {
         **{name: content for name, content in solution().items() if name != CODE},
         CODE: STARTER,
