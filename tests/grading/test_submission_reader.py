@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -129,6 +130,23 @@ def test_a_copy_that_parses_is_graded_in_place_of_one_that_does_not(tmp_path):
     files = {"code/student_code.py": BROKEN_CODE, "code/student_code (1).py": CODE}
     submission = read_zip(tmp_path, *files.items())
     assert (submission.code.name, submission.source.error) == ("student_code (1).py", "")
+
+
+VERSIONS = {  # the first is graded
+    "numbers": "code/student_code_v2.py code/student_code_v1.py",
+    "copies": "code/student_code (2).py code/student_code (1).py",
+    "a final one": "code/student_code_final.py code/student_code_v3.py",
+    "an old folder": "new/student_code.py old/code/student_code.py",
+    "the expected name": "code/student_code.py code/student_code_v9.py",
+    "a folder whose name ends in old": "unfold/student_code.py copy/student_code.py",
+}
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_the_last_of_several_versions_is_graded(tmp_path, name):
+    paths = re.findall(r".+?\.py(?= |$)", VERSIONS[name])
+    submission = read_zip(tmp_path, *((path.strip(), CODE) for path in paths))
+    assert submission.code == tmp_path / "into" / paths[0]
 
 
 def test_an_unfilled_file_with_an_own_network_is_graded_and_no_notebook_is_left(tmp_path):

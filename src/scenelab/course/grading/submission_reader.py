@@ -1,10 +1,10 @@
 """Extraction and analysis of a submission: its root folder, code file, static findings and rule violations."""
 
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,12 @@ from scenelab.course.grading.filenames import is_archive, is_student_file, looks
 from scenelab.course.grading.notebooks import write_cells
 from scenelab.course.grading.source_text import read_text
 from scenelab.course.grading.static_checks import CONVOLUTION, Source, examine
-from scenelab.course.kit import files as kit_files
-from scenelab.course.kit.strip_solutions import YEARS
 from scenelab.course.submission import FOLDERS, FORBIDDEN, check
 from scenelab.errors import printable
 from scenelab.io import sha256
 
 GIVEN = ("main.py", "test_conv.py", "check.py", "miniplaces.py", "zip_submission.py")  # of the kit, not the student's
+OLD = re.compile(r"(?<![a-z])(old|orig|original|backup|bak|copy|draft|starter|template)(?![a-z])", re.IGNORECASE)
 MAX_DEPTH = 2  # levels of archives in archives
 ENOUGH = 4  # names of the assignment in a file; more do not raise its rank
 MAX_SOURCE_BYTES = 2_000_000  # per code file
@@ -234,23 +233,23 @@ def _find_code(folder: Path, extraction: Extraction) -> tuple[Path | None, Sourc
 
 
 def _most_likely(sources: dict[Path, Source], folder: Path) -> Path:
-    given = set()
-    if len(sources) > 1:
-        with suppress(OSError):  # a copy for Gradescope comes without the kit
-            given = {_squeeze(kit_files(year)["code/student_code.py"]) for year in YEARS}
+    """Return the file with most of the answers; of equal ones the one with the expected name, or the last version."""
 
     def rank(path: Path) -> tuple[bool | int | str, ...]:
-        source, depth = sources[path], len(path.relative_to(folder).parts)
-        is_unchanged = bool(given) and _squeeze(read_text(path)[0]) in given
+        source, place = sources[path], path.relative_to(folder)
+        numbers = re.findall(r"\d+", place.as_posix())
         return (
             not source.known,
             -source.answered,
             bool(source.error),
-            is_unchanged,
+            0 if source.answered else -len(source.defined),  # an own network beside the kit's
             -min(source.known, ENOUGH),
+            OLD.search(place.as_posix()) is not None,
             path.name != "student_code.py",
             path.parent.name != "code",
-            depth,
+            "final" not in place.as_posix().lower(),
+            -int(numbers[-1]) if numbers else 0,
+            len(place.parts),
             str(path),
         )
 
@@ -263,10 +262,6 @@ def _only_imports(source: Source, folder: Path) -> bool:
         return False
     places = [folder.joinpath(*name.split(".")) for name in source.imports]
     return any(place.with_suffix(".py").is_file() or place.is_dir() for place in places if place != folder)
-
-
-def _squeeze(text: str) -> str:
-    return "".join(text.split())
 
 
 def _find_root(folder: Path, code: Path | None) -> Path:
