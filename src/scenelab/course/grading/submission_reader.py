@@ -12,7 +12,7 @@ from typing import Any
 from scenelab.course.grading.bounded import print_bounded, run_bounded
 from scenelab.course.grading.extract import Extraction, ExtractionLimits
 from scenelab.course.grading.filenames import is_archive, is_student_file, looks_like_other, person
-from scenelab.course.grading.notebooks import write_cells
+from scenelab.course.grading.notebooks import EXPORTED, tolerant, write_cells
 from scenelab.course.grading.source_text import read_text
 from scenelab.course.grading.static_checks import CONVOLUTION, Source, examine
 from scenelab.course.submission import FOLDERS, FORBIDDEN, check
@@ -87,6 +87,9 @@ def _read_here(paths: Sequence[Path], folder: Path, skip: Path | None) -> Submis
         text, note = read_text(code)
         if note:
             extraction.note(note)
+        if EXPORTED.search(text):
+            text = tolerant(text)
+            extraction.note(f"{code.name} was exported from a notebook; statements that fail were left out")
         _rewrite(code, text, source, folder)
         if code.parent.name != "code":
             extraction.note(f"student_code.py was looked for in code/ and found in {code.parent.relative_to(folder)}/")
@@ -197,14 +200,15 @@ def _unpack_inner(folder: Path, extraction: Extraction) -> None:
 def _find_code(folder: Path, extraction: Extraction) -> tuple[Path | None, Source, str]:
     """Return the most likely code file, the findings in it, and the problem that prevents grading, if any.
 
-    If no file with the expected name has an answer, all files and the code cells of notebooks are candidates, too.
+    If no file with the expected name is filled in, all files and the code cells of notebooks are candidates, too.
     """
     every = _files(folder)
     files = [path for path in every if path.suffix == ".py" and path.stat().st_size <= MAX_SOURCE_BYTES]
     own = [path for path in files if path.name not in GIVEN]
     sources = {path: examine(path) for path in [path for path in own if is_student_file(path.name)][:MAX_FILES]}
     cells = {}
-    if not any(each.answered or _only_imports(each, path.parent) for path, each in sources.items()):
+    whole = (each.answered and not each.unfilled for each in sources.values())
+    if not any(whole) and not any(_only_imports(each, path.parent) for path, each in sources.items()):
         notebooks = [path for path in every if path.suffix.lower() == ".ipynb"]
         cells = {written: path for path in notebooks if (written := write_cells(path)) is not None}
         others = [path for path in [*own, *cells] or files if path not in sources]
