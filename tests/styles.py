@@ -6,7 +6,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from mutants import ATTENTION_END, CALL, solution
+from mutants import ATTACK_END, ATTENTION_END, CALL, solution
 
 CODE = "code/student_code.py"
 TEXT = solution()[CODE].decode()
@@ -149,6 +149,9 @@ HONEST = {
             "\n\nclass CustomConv2DFunction",
             "\n\n@torch.compile\ndef _multiply(a, b):\n    return a @ b\n\n\nclass CustomConv2DFunction",
         ),
+    ),
+    "gradients left disabled": changed(
+        (ATTACK_END, ATTACK_END.replace("return output", "torch.set_grad_enabled(False)\n        return output"))
     ),
     "an unfilled file beside it": {
         **{name: content for name, content in solution().items() if name != CODE},
