@@ -1,9 +1,12 @@
 """The class at a glance, what changed since the last grading, and the command that writes both."""
 
+import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +18,11 @@ from scenelab.course.grading.history import Grading
 from scenelab.course.grading.outputs.overview import class_page, group_texts
 from scenelab.course.grading.tables import Table
 from scenelab.course.grading.watch import arrivals
+from scenelab.runs.lock import lock_run
 
 CONTEXT = {"rubric": "a", "hidden": "", "seed": "1", "scenelab": "0.1", "torch": "2.9", "sandbox": "bubblewrap"}
 VOID = {"meta", "rect", "br"}
+OUTPUTS = {"class.html", "feedback.zip", "grades.csv", "grading.json", "seed", "students"}
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -83,6 +88,21 @@ def test_no_student_is_named_on_the_projector():
     assert not any(word in page for word in ("secret", "Doe", "href", "similarity/"))
     assert "no file /home/…/….npy of …" in page
     assert all(word in page_of(grades, gradebook=book) for word in ("secret", "Doe, Jane (1)", grades[2].entry.student))
+
+
+def test_names_of_files_and_hidden_checks_do_not_reach_the_projector():
+    grades = make_class(8)
+    grades[0].entry = replace(grades[0].entry, student="Josè-Doe")
+    texts = ["josè doe_LATE_1000_50_hw.zip could not be read", "Jose\u0300 Doe/x.rar is no archive", "Josè_Doe is here"]
+    for grade, text in zip(grades, texts, strict=False):
+        grade.result = replace(grade.result, problem=text)
+    failed = grades[5].result.outcomes[0]
+    failed.status, failed.hidden, failed.reason = "failed", True, "the secret case"
+    page = page_of(grades, anonymous=True)
+    assert all(text in page for text in ("…_hw.zip could not be read", "…/x.rar is no archive", "… is here"))
+    assert not any(word in page.casefold() for word in ("josè", "jose\u0300", "1000_", "the secret case"))
+    assert "a hidden check" in page
+    assert "the secret case" in page_of(grades)
 
 
 def test_the_numbers_on_the_page_are_those_of_the_class():
@@ -197,6 +217,42 @@ def test_a_second_grading_of_a_class_tells_the_difference(tmp_path, capsys):
     assert "ann" not in re.findall(r"\w+", (out / "class.html").read_text())
 
 
+def test_points_given_by_people_are_not_overwritten(tmp_path, capsys):
+    folder, out, points = tmp_path / "in", tmp_path / "out", tmp_path / "points.csv"
+    folder.mkdir()
+    submit(folder, "ann_1_11_hw.zip")
+    command = ["grade", str(folder), "--out", str(out)]
+    assert main.run(command) == 0
+    header, row = csv.reader((out / "grades.csv").read_text().splitlines())
+    row[header.index("Writeup: attention maps (0.5)")] = "0.5"
+    with (out / "grades.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, row])
+    before = (out / "grades.csv").read_bytes()
+    for flags in ([], ["--manual", str(out / "grades.csv")]):
+        assert main.run([*command, *flags]) == 1
+        assert "has points given by people and is written anew; move it" in capsys.readouterr().err
+        assert (out / "grades.csv").read_bytes() == before
+    (out / "grades.csv").rename(points)
+    for _ in range(2):
+        assert main.run([*command, "--manual", str(points)]) == 0
+    assert "0.5" in (out / "grades.csv").read_text().splitlines()[1].split(",")
+
+
+def test_two_gradings_do_not_write_to_one_folder(tmp_path, capsys):
+    """The second one removed the submissions that the first was running; those got no points."""
+    (tmp_path / "in").mkdir()
+    submit(tmp_path / "in", "ann_1_11_hw.zip")
+    work = tmp_path / "out" / ".work" / "stage-1"
+    work.mkdir(parents=True)
+    command = ["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    with lock_run(tmp_path / "out"):
+        assert main.run(command) == 1
+    assert "is being written by process" in capsys.readouterr().err
+    assert work.exists()
+    assert main.run(command) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == OUTPUTS
+
+
 FLAGS = ["--watch --json", "--gradebook /no.csv", "--manual /no.csv"]
 
 
@@ -229,6 +285,14 @@ def test_watching_waits_until_a_file_is_whole(tmp_path, monkeypatch):
         for _ in arrivals(folder, out.resolve()):
             seen.append(len(steps))
     assert seen == [4], "once, when the size has stayed the same"
+
+
+def test_watching_outlives_a_file_that_is_gone_again(tmp_path, monkeypatch):
+    (tmp_path / "ann.zip").write_text("x")
+    steps = iter([["part.zip", "ann.zip"], ["ann.zip"], ["ann.zip"]])
+    monkeypatch.setattr("scenelab.course.grading.watch.files_below", lambda *_, **__: next(steps))
+    monkeypatch.setattr(Path, "exists", lambda path: True)  # when asked, but no longer
+    next(arrivals(tmp_path, tmp_path / "out", seconds=0))
 
 
 def test_watch_grades_what_arrives(tmp_path, capsys, monkeypatch):

@@ -17,6 +17,7 @@ from scenelab.course.grading.gradebook import ids_of_teams, read_gradebook, read
 from scenelab.course.grading.manual import merge_manual, read_manual
 from scenelab.course.grading.results import Grade, Result
 from scenelab.course.grading.rubric import read_rubric
+from scenelab.course.grading.tables import Table
 from scenelab.errors import LabError
 
 RUBRIC = read_rubric()
@@ -201,6 +202,16 @@ def test_gradescope_roster_gets_the_points_of_each_member_of_a_team(tmp_path):
     assert book.missing == ["Ann, B. Lee (7)"]
 
 
+def test_metadata_inside_a_submission_names_nobody(tmp_path):
+    """Anna's own submission_metadata.yml said that hers is Bob's, and filled his row."""
+    for number in (77, 78):
+        (tmp_path / "export" / f"submission_{number}").mkdir(parents=True)
+        (tmp_path / "export" / f"submission_{number}" / "student_code.py").write_text("x = 1\n")
+    (tmp_path / "export" / "submission_77" / "submission_metadata.yml").write_text(METADATA)
+    entries, _ = gather([tmp_path / "export"], tmp_path / "scratch")
+    assert [each.ids for each in entries] == [{("gradescope", "77")}, {("gradescope", "78")}]
+
+
 def test_a_team_from_canvas_gives_its_members_the_same_points(tmp_path):
     path, groups = tmp_path / "Grades.csv", tmp_path / "groups.csv"
     path.write_bytes(encode(canvas_rows(7)))
@@ -240,6 +251,68 @@ def test_points_of_people_reach_the_team_and_make_the_final_points(tmp_path):
     path.write_bytes(encode([header, ["ann", "5", "0.5", *("" for _ in parts[1:])]]))
     merge_manual(*read_manual(path, RUBRIC), grades, {})
     assert (grades[0].final, grades[0].points, len(grades[0].ungraded)) == (None, None, len(parts) - 1)
+
+
+def test_a_row_of_an_earlier_table_is_of_the_same_student_and_id(tmp_path):
+    """Canvas's two Jane Does are `doejane` and `doejane-1002`; which is which depends on who has submitted."""
+    path, name = tmp_path / "points.csv", RUBRIC.manual[0].name
+    path.write_bytes(encode([["student", "canvas_user", name], ["doejane", "1001", "0.5"], ["annlee", "", "0.25"]]))
+    now = [entry("canvas", "1002", student="doejane"), entry("canvas", "3", student="annlee")]
+    grades = [graded(Entry(**{**vars(each), "user": user}), 5) for each, user in zip(now, ("1002", "3"), strict=True)]
+    notes = merge_manual(*read_manual(path, RUBRIC), grades, {})
+    assert [grade.manual for grade in grades] == [{}, {name: 0.25}]
+    assert notes == [f"--manual {path}, row 2, doejane: matches no submission"]
+    grades[0].entry = Entry("doejane", (), "1001")
+    merge_manual(*read_manual(path, RUBRIC), grades, {})
+    assert grades[0].manual == {name: 0.5}
+
+
+def test_a_team_may_be_listed_by_our_names_and_logins(tmp_path):
+    path, groups = tmp_path / "Grades.csv", tmp_path / "groups.csv"
+    path.write_bytes(encode(canvas_rows(3)))
+    groups.write_text("student,login_id,team\nann,u0@wisc.edu,a\nbob,u1@wisc.edu,a\n")
+    grades = [graded(entry("login", "nobody", student="ann"), 5)]
+    teams, _ = ids_of_teams(read_teams(groups), grades)
+    book = read_gradebook(path, "881")
+    book.fill(grades, teams, tmp_path / "filled.csv", 8)
+    assert [row[7] for row in decode(tmp_path / "filled.csv")[3:6]] == ["5", "5", ""]
+
+
+def test_nobody_gets_points_that_the_grader_itself_lost(tmp_path):
+    path = tmp_path / "Grades.csv"
+    path.write_bytes(encode(canvas_rows(1)))
+    grade = graded(entry("canvas", "1000"), 3)
+    grade.result.faults = ["conv_forward: OSError"]
+    book = read_gradebook(path, "881")
+    book.fill([grade], {}, tmp_path / "filled.csv", 8)
+    assert (book.filled, decode(tmp_path / "filled.csv")[3][7]) == (0, "")
+    assert book.notes[0].endswith("not filled; the grader itself failed")
+
+
+def test_a_gradebook_is_filled_anew_each_time(tmp_path):
+    """With --watch, a cell of two submissions that now differ had kept the points of the first one."""
+    path = tmp_path / "Grades.csv"
+    path.write_bytes(encode(canvas_rows(1)))
+    book, ann = read_gradebook(path, "881"), graded(entry("canvas", "1000"), 3)
+    book.fill([ann], {}, tmp_path / "filled.csv", 8)
+    book.fill([ann, graded(entry("login", "u0@wisc.edu"), 4)], {}, tmp_path / "filled.csv", 8)
+    assert decode(tmp_path / "filled.csv")[3][7] == ""
+
+
+def test_people_whose_ids_a_spreadsheet_has_changed_are_listed(tmp_path):
+    path, rows = tmp_path / "Grades.csv", canvas_rows(1)
+    rows[3][1] = "1.07E+16"
+    path.write_bytes(encode(rows))
+    book = read_gradebook(path, "881")
+    book.fill([], {}, tmp_path / "filled.csv", 8)
+    assert f"{rows[3][0]} (1.07E+16)" in book.missing
+
+
+@pytest.mark.parametrize("name", ["Writeup: the training process (loss, optimizer, schedule, top-k)", "Design, curves"])
+def test_commas_in_a_part_are_no_columns(tmp_path, name):
+    path = tmp_path / "points.csv"
+    path.write_bytes(encode([["student", name], ["ann", "0,5"]], delimiter=";"))
+    assert Table.read(path, "--manual").rows == [["ann", "0,5"]]
 
 
 BAD = "9 | is '9'; give a number from 0 to 1\nx | is 'x'; give a number\n-1 | is '-1'\nnan | is 'nan'"
@@ -316,3 +389,13 @@ def test_feedback_has_the_names_that_canvas_takes_back(tmp_path):
     assert "Jane Doe_7_assignsubmission_file_grade.html" in names
     assert all(unicodedata.is_normalized("NFC", name) for name in names)
     json.dumps(sorted(names))
+
+
+def test_feedback_takes_any_name_and_leaves_nothing_of_an_earlier_class(tmp_path):
+    odd = b"doe_1_2_h\xe9.zip".decode(errors="surrogateescape")
+    grade = Grade(entry("canvas", "1", path=odd), make_class(1)[0].result, RUBRIC)
+    assert write_feedback(tmp_path / "feedback.zip", [grade]) == (1, [])
+    with zipfile.ZipFile(tmp_path / "feedback.zip") as archive:
+        assert archive.namelist() == ["doe_1_2_h?.zip"]
+    assert write_feedback(tmp_path / "feedback.zip", []) == (0, [])
+    assert not (tmp_path / "feedback.zip").exists()

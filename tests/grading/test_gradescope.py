@@ -18,7 +18,7 @@ from scenelab.course.grading.discovery import Entry
 from scenelab.course.grading.outputs.gradescope import Metadata, gradescope, read_metadata, read_results
 from scenelab.course.grading.results import Grade, Outcome, Result
 from scenelab.course.kit import files
-from scenelab.course.kit.gradescope import NEEDS, make_gradescope
+from scenelab.course.kit.gradescope import NEEDS, RUN, make_gradescope
 from scenelab.errors import LabError
 from scenelab.extras import GRADING
 from scenelab.schema import parse
@@ -83,6 +83,14 @@ def test_the_output_says_what_changed():
     assert "submission" not in gradescope(graded([]), parse(Metadata, given()))["output"].replace("process", "")
 
 
+def test_odd_metadata_leaves_due_date_and_score(tmp_path):
+    values = given("2026-10-02T00:59:00-07:00", earlier=["x", {"tests": [3, {"name": None}, {"status": "passed"}]}])
+    values["users"] = [{"name": "ann", "assignment": None}]
+    (tmp_path / "metadata.json").write_text(json.dumps(values))
+    results = gradescope(graded(["conv_forward"]), read_metadata(tmp_path / "metadata.json"))
+    assert (results["score"], "1 h after the due date" in results["output"]) == (0.25, True)
+
+
 def test_hidden_checks_are_not_in_the_output():
     grade = graded(["conv_forward"], hidden=["conv_stride"])
     grade = replace(
@@ -142,6 +150,37 @@ def test_the_zip_has_all_that_the_container_needs(tmp_path):
     assert answers[-500:] not in b"".join(texts.values())
     project = texts["scenelab/pyproject.toml"].decode()
     assert ['"torch>=' in project, '"scipy>=' in project, "starlette" in project] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("year", "points"), [(2019, "points = 15.0"), (2022, "points = 15.0"), (2024, "points = 13.0")]
+)
+def test_the_zip_has_the_rubric_of_the_year(tmp_path, year, points):
+    assert main.run(["kit", "--gradescope", str(tmp_path / "a.zip"), "--year", str(year)]) == 0
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        text = archive.read("rubric.toml").decode()
+    assert (f"handout of {year}" in text, points in text) == (True, True)
+
+
+def test_a_check_of_the_course_and_a_hidden_one_have_different_files(tmp_path, capsys):
+    course = write(tmp_path / "course", {"checks/mine.py": b"", "rubric.toml": rubric.default_text().encode()})
+    hidden, command = write(tmp_path / "hidden", {"mine.py": b""}), ["kit", "--gradescope", str(tmp_path / "a.zip")]
+    assert main.run([*command, "--from", str(course), "--hidden", str(hidden)]) == 1
+    assert f"{course / 'checks'} and {hidden} both have mine.py; rename one" in capsys.readouterr().err
+    assert main.run([*command, "--from", str(course), "--year", "2022"]) == 1
+    assert "--year is 2022 together with the rubric" in capsys.readouterr().err
+
+
+def test_results_are_closed_to_the_user_who_runs_students_code(tmp_path):
+    """They are written while the checks run, with the reasons of hidden ones."""
+    (line,) = [line for line in RUN.splitlines() if line.startswith("mkdir")]
+    (tmp_path / "seed").touch()
+    for old, new in (("/autograder/source", tmp_path), ("/autograder", tmp_path)):
+        line = line.replace(old, str(new))
+    subprocess.run(["bash", "-c", line], check=True)
+    modes = {name: (tmp_path / "work" / name).stat().st_mode & 0o077 for name in ("", "students", "seed")}
+    assert modes["students"] == modes["seed"] == 0
+    assert modes[""] & 0o001, "submissions are extracted below it"
 
 
 def test_the_kit_takes_either_a_folder_or_a_zip(tmp_path, capsys):

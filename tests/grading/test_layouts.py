@@ -1,5 +1,7 @@
 """Students by the file names of learning platforms; classes and single submissions."""
 
+import time
+
 import pytest
 
 from scenelab.course.grading.filenames import original_name, parse
@@ -132,3 +134,31 @@ def test_the_name_of_a_file_makes_no_other_student(file):
     assert files == {"alice": [name], "bob": ["bob_77_346_hw.zip"], "carol": ["carol_78_347_hw.zip"]}
     assert unknown == []
     assert parse(name).student == "alice"
+
+
+def test_files_of_a_large_canvas_are_not_attempts():
+    """Its numbers of files were taken for times, of which only the last counted."""
+    groups, _ = split(["doejane_1_230000001_code.zip", "doejane_1_230000002_report.pdf", "roe_2_230000003_code.zip"])
+    assert [len(group.members) for group in groups] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_late"),
+    [("late", True), ("Late submissions", True), ("hw3_late", True), ("latest", False), ("template", False)],
+)
+def test_a_folder_is_late_by_the_word(name, is_late):
+    groups, _ = split([f"{name}/alice.zip", f"{name}/bob.zip", "other/carol.zip", "other/dan.zip"])
+    assert {group.student: group.late for group in groups}["alice"] is is_late
+
+
+def test_attempts_keep_their_order_when_the_clocks_change(monkeypatch):
+    """In the grader's zone 02:30 did not exist that night and became 03:30, after 03:15."""
+    names = [f"hw_jdoe_attempt_2026-03-08-{time}-00_a.zip" for time in ("02-30", "03-15")]
+    try:
+        monkeypatch.setenv("TZ", "America/New_York")
+        time.tzset()
+        first, second = map(parse, names)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert first.order < second.order

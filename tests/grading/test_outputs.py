@@ -90,6 +90,13 @@ def test_pages_escape_and_hide(rubric):
     assert "      1.0 2.0" in text.splitlines()
 
 
+@pytest.mark.parametrize(("mates", "is_named"), [(["bob", "cyd"], True), (["bob", "cyd", "dan"], False)])
+def test_a_page_names_a_team_but_not_everybody_who_submitted_the_bare_kit(rubric, mates, is_named):
+    grade = make(rubric)
+    grade.mates = mates
+    assert all(("bob" in render_page(name, grade)) is is_named for name in ("grade.html", "grade.md"))
+
+
 def test_a_cause_is_told_once_with_the_checks_that_it_fails():
     checks = [Outcome(name, "attack", "", 1.0, "failed", 0.0, reason, "1 2") for name, reason in CAUSES.items()]
     hidden = Outcome("d", "attack", "", 1.0, "failed", 0.0, "wrong 1", hidden=True)
@@ -115,6 +122,10 @@ def test_rubrics_of_later_handouts_have_their_parts(rubric):
         ("default_cnn_model PGDAttack default_attention", 2022),
         ("default_cnn_model default_vit_model PGDAttack", 2024),
         ("default_cnn_model CustomConv2d", 2022),
+        ("default_model PGDAttack", 2019),
+        ("default_model PGDAttack get_train_transforms", 2019),
+        ("default_model default_cnn_model default_vit_model PGDAttack GradAttention", 2022),
+        ("get_train_transforms PGDAttack", 2024),
     ],
 )
 def test_the_year_is_told_from_the_names(names, year):
@@ -164,6 +175,7 @@ late_percent | lateness | penalties.lateness is an unknown key
 seconds = 20.0 | seconds = -1 | limits.seconds is -1
 [penalties] | [penalty] | penalty is an unknown key
 [checks] | [checks | is not TOML
+"Bonus: adversarial training" | "Writeup: Attention Maps" | two manual parts are called 'writeup: attention maps'
 """
 
 
@@ -175,3 +187,9 @@ def test_an_invalid_rubric_is_an_error(tmp_path, line):
     with pytest.raises(LabError) as error:
         read_rubric(path)
     assert message in str(error.value)
+
+
+def test_a_rubric_may_have_a_byte_order_mark(tmp_path):
+    path = tmp_path / "rubric.toml"
+    path.write_text(default_text(), "utf-8-sig")
+    assert read_rubric(path).points == 15

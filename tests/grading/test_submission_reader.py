@@ -6,6 +6,7 @@ import os
 import stat
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from scenelab.course.grading.submission_reader import read
 from scenelab.course.kit import files as kit_files
 
 CODE = solution()["code/student_code.py"]
+STARTER = (Path(__file__).parents[1] / "programs" / "original_starter.txt").read_bytes()
 SMALL = {"file_bytes": 1 << 20, "bytes": 4 << 20, "files": 100}
 EMPTY_ZIP = b"PK\x05\x06" + bytes(18)
 
@@ -92,6 +94,72 @@ def test_the_file_that_defines_most_is_taken(tmp_path):
     )
     assert "new" in submission.code.parts
     assert submission.root.name == "new"
+
+
+def notebook_of(*sources):
+    return json.dumps({"cells": [{"cell_type": "code", "source": source} for source in sources]}).encode()
+
+
+USES = b"from student_code import CustomConv2DFunction, CustomConv2d, PGDAttack, GradAttention, default_model\n"
+BROKEN_CODE = CODE + b"def broken(:\n"
+BESIDE = {
+    "a copy": {"code/student_code (1).py": CODE},
+    "in a subfolder": {"code/final/student_code.py": CODE},
+    "under another name": {"code/hw3.py": CODE},
+    "a notebook": {"work/hw3.ipynb": b"\xef\xbb\xbf" + notebook_of("!pip install x\n", CODE.decode())},
+    "half of the answers": {"code/student_code_old.py": CODE.replace(b"class GradAttention", b"class Other")},
+    "and scripts that use them": {"code/hw3.py": CODE, "code/aaa.py": USES},
+    "a copy that does not parse": {"code/student_code (1).py": BROKEN_CODE},
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_an_unfilled_file_is_not_graded_in_place_of_the_answers(tmp_path, name):
+    helpers = {"code/main.py": b"import student_code\n", "code/utils.py": b"def show(): pass\n"}
+    files = {"code/student_code.py": STARTER, **helpers, **BESIDE[name]}
+    submission = read_zip(tmp_path, *files.items())
+    assert submission.problem == ""
+    assert submission.source.unfilled == []
+    assert submission.code.stem == Path(next(iter(BESIDE[name]))).stem
+    assert "was graded, and not code/student_code.py" in " ".join(submission.notes)
+    assert submission.root == tmp_path / "into"
+
+
+def test_a_copy_that_parses_is_graded_in_place_of_one_that_does_not(tmp_path):
+    files = {"code/student_code.py": BROKEN_CODE, "code/student_code (1).py": CODE}
+    submission = read_zip(tmp_path, *files.items())
+    assert (submission.code.name, submission.source.error) == ("student_code (1).py", "")
+
+
+def test_an_unfilled_file_with_an_own_network_is_graded_and_no_notebook_is_left(tmp_path):
+    files = {
+        "code/student_code.py": STARTER + b"default_model = CustomConv2d\n",
+        "code/a.ipynb": notebook_of("x = 1\n"),
+    }
+    submission = read_zip(tmp_path, *files.items())
+    assert (submission.code.name, len(submission.source.unfilled)) == ("student_code.py", 4)
+    assert not (tmp_path / "into/code/a.py").exists()
+
+
+ROOTS = {"hw/code/src/student_code.py": "hw", "hw/Code/student_code.py": "hw", "hw/student_code.py": "hw"}
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_the_root_is_the_folder_with_the_three_folders(tmp_path, name):
+    files = {name: CODE, "hw/writeup/r.pdf": b"%PDF-1.7", "hw/results/model_best.pth.tar": b"x"}
+    assert read_zip(tmp_path, *files.items()).root == tmp_path / "into" / ROOTS[name]
+
+
+@pytest.mark.parametrize(("name", "rules"), [("models/net.py", []), ("models/net.pth", ["forbidden folders"])])
+def test_a_package_called_models_is_no_folder_of_models(tmp_path, name, rules):
+    submission = read_zip(tmp_path, ("student_code.py", CODE), (name, b"x = 1\n"))
+    assert list(submission.violations) == ["folders", *rules]
+
+
+def test_installed_packages_in_a_submission_are_left_out(tmp_path):
+    files = {"env/lib/python3.11/site-packages/student_code.py": STARTER, "code/student_code.py": CODE}
+    assert read_zip(tmp_path, *files.items()).notes == []
+    assert not list((tmp_path / "into").rglob("site-packages"))
 
 
 HOMEWORK = b"def my_imfilter(image, kernel): return image\nclass Resizer: pass\n"

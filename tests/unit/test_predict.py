@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -27,6 +29,12 @@ def network(tmp_path_factory):
     model.network.fc.weight.data *= 10
     save_checkpoint(path, to_values(model, arch="residual-small", categories=NAMES, size=32, epoch=1))
     return path
+
+
+def test_prediction_does_not_wait_for_torchvision():
+    """Its import takes almost as long as torch's."""
+    code = "import sys, scenelab.evaluation.predict; sys.exit('torchvision' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.fixture

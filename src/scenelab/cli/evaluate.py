@@ -79,20 +79,14 @@ def print_result(result: "EvaluationResult") -> None:
 
 def _print_classes(result: "EvaluationResult") -> None:
     """Print the scores of each class, or of the ten with the lowest F1 if there are more than 30."""
-    from scenelab.evaluation.intervals import wilson
+    from scenelab.evaluation.accuracy_results import SCORE_COLUMNS, score_rows
 
     scores = {name: score for name, score in result.scores.items() if score.support}
     title = "classes"
     if len(scores) > MAX_CLASSES:
         scores = dict(sorted(scores.items(), key=lambda item: item[1].f1)[:FEW_CLASSES])
         title = f"the {FEW_CLASSES} classes with the lowest F1 (all are in the JSON file)"
-    rows = []
-    for name, score in scores.items():
-        right = round(score.recall * score.support / 100)
-        cells = ["never predicted" if score.precision != score.precision else f"{score.precision:.0f}"]
-        cells += [f"{score.recall:.0f}", "{:.0f}–{:.0f}".format(*wilson(right, score.support)), f"{score.f1:.0f}"]
-        rows.append([name, str(score.support), *cells])
-    print_table(title, ["class", "images", "precision %", "recall %", "95 %", "F1 %"], rows)
+    print_table(title, list(SCORE_COLUMNS), score_rows(scores))
     if absent := [name for name, score in result.scores.items() if not score.support]:
         say(f"no images of {len(absent)} of {len(result.scores)} classes: {cut(absent)}")
 

@@ -85,7 +85,7 @@ def grade(
     from scenelab.course.grading.class_files import ClassFiles
     from scenelab.course.grading.grade import load_hidden
     from scenelab.course.grading.gradebook import read_gradebook, read_teams
-    from scenelab.course.grading.manual import read_manual
+    from scenelab.course.grading.manual import keep_points, read_manual
     from scenelab.course.grading.outputs import autolab_line, read_metadata
     from scenelab.course.grading.outputs import gradescope as gradescope_values
     from scenelab.course.grading.rubric import fit_container, read_rubric
@@ -127,6 +127,7 @@ def grade(
         shown.add(line)
 
     def grade_all() -> "list[Grade]":
+        keep_points(out / "grades.csv", manual)
         batch = Batch(out, points, sandbox, seed=seed, hidden=digest, judge=judge, alike=similarity)
         batch.by_year = by_year
         with name_disk_errors(out):
@@ -141,7 +142,7 @@ def grade(
     for _ in arrivals(submissions[0], out) if watch else ():
         try:
             grade_all()
-        except LabError as error:
+        except (LabError, OSError) as error:  # such as a file that is gone again
             say(error)
     grades = grade_all()
     if gradescope is not None:

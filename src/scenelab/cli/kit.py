@@ -14,7 +14,7 @@ def kit(
         Positional[Path | None], arg(metavar="[FOLDER]", help_behavior_hint="(not with --gradescope)")
     ] = None,
     *,
-    year: Literal[2019, 2022] = 2019,
+    year: Literal[2019, 2022, 2024] = 2019,
     solution: Flag = False,
     from_: Annotated[Path | None, arg(name="from", metavar="MYCOURSE", help_behavior_hint="")] = None,
     course: Flag = False,
@@ -32,7 +32,8 @@ def kit(
 
     Args:
         dir: new folder.
-        year: year of the assignment; 2022 has the names and flags of 2022 and later, and a vision transformer.
+        year: year of the assignment; 2022 has the names and flags of 2022 and later, and a vision transformer; 2024
+            is for --gradescope, without points for attention maps.
         solution: write the solution instead, for instructors.
         from_: your own course folder, with kit/, rubric.toml and checks/, instead of the assignment of this package.
         course: write the assignment as a course folder to change.
@@ -54,7 +55,10 @@ def kit(
         from scenelab.course.kit.gradescope import make_gradescope
 
         checks = [each for each in (course_part(from_, "checks"), hidden) if each is not None]
-        make_gradescope(gradescope, rubric=rubric or course_part(from_, "rubric.toml"), seed=seed, checks=checks)
+        rubric = rubric or course_part(from_, "rubric.toml")
+        if rubric is not None and year != 2019:
+            raise LabError(f"--year is {year} together with the rubric {rubric}; give one of them")
+        make_gradescope(gradescope, year=year, rubric=rubric, seed=seed, checks=checks)
         say(f"{gradescope}: upload it to Gradescope as the autograder; the default image and container will do.")
         say(f"Try it first: scenelab grade --dry-run gradescope {gradescope} SUBMISSION")
     if dir is not None and course:

@@ -50,7 +50,7 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
         recipe: Suppress[str] = ""
         adversarial: Suppress[None] = None
         finetune: Suppress[None] = None
-        speeds: Suppress[tuple[()]] = ()
+        speeds: Suppress[tuple[tuple[int, float], ...]] = ()  # tyro cannot read tuple[()] in Python 3.10
         optimizer: Annotated[OptimizerFlags, arg(name="optim")] = field(default_factory=OptimizerFlags)
         schedule: ScheduleFlags = field(default_factory=ScheduleFlags)
         augment: Augment = field(default_factory=Augment)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from scenelab.evaluation.intervals import Interval
+from scenelab.evaluation.intervals import Interval, wilson
 from scenelab.evaluation.results import Result, Stamped, Value
 from scenelab.runs.provenance import TrainingResult
 from scenelab.schema import FileName, Line, Number
@@ -111,3 +111,18 @@ class ChallengeCard(Stamped, TrainingResult):
     images: int = 0
     val_images: int = 0
     val_errors: tuple[float, ...] = ()
+
+
+SCORE_COLUMNS = ("class", "images", "precision %", "recall %", "95 %", "F1 %")
+
+
+def score_rows(scores: dict[str, ClassScore]) -> list[list[str]]:
+    """Return the cells of `SCORE_COLUMNS` of each class that has images, with a Wilson interval of its recall."""
+    rows = []
+    for name, score in scores.items():
+        if score.support:
+            precision = "never predicted" if score.precision != score.precision else f"{score.precision:.0f}"
+            low, high = wilson(round(score.recall * score.support / 100), score.support)
+            cells = [precision, f"{score.recall:.0f}", f"{low:.0f}–{high:.0f}", f"{score.f1:.0f}"]
+            rows.append([name, str(score.support), *cells])
+    return rows

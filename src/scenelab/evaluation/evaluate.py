@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
 from scenelab.data.judging import describe_images
-from scenelab.evaluation.accuracy_results import Accuracy, Calibrated, ConfusedPair, EvaluationResult
+from scenelab.evaluation.accuracy_results import Accuracy, Calibrated, EvaluationResult
 from scenelab.evaluation.calibration import (
     coverage_curve,
     cross_calibrate,
@@ -18,15 +17,8 @@ from scenelab.evaluation.calibration import (
     fit_temperature,
     reliability,
 )
-from scenelab.evaluation.figures import (
-    draw_confusion,
-    draw_coverage,
-    draw_curves,
-    draw_per_class,
-    draw_reliability,
-    label,
-    new_figure,
-)
+from scenelab.evaluation.confused_images import draw_confused
+from scenelab.evaluation.figures import draw_confusion, draw_coverage, draw_curves, draw_per_class, draw_reliability
 from scenelab.evaluation.intervals import wilson
 from scenelab.evaluation.metrics import class_scores, confusion, hits, is_undefined, most_confused, per_class, top_k
 from scenelab.evaluation.precision import Precision, predict_mirrored
@@ -36,8 +28,6 @@ from scenelab.runs.calibration import Calibration
 from scenelab.runs.network import Stored
 from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
-
-PAIRS, EACH = 6, 4  # rows and columns of the sheet of confused images
 
 
 def evaluate(
@@ -154,26 +144,3 @@ def draw_all(result: EvaluationResult, rows: list[dict[str, Any]], folder: Path)
         return paths
     draw_curves(rows, folder / "curves.png")
     return [folder / "curves.png", *paths]
-
-
-def draw_confused(
-    dataset: MemmapDataset, predicted: Int64[Tensor, " n"], pairs: list[ConfusedPair], path: Path
-) -> None:
-    """Write a PNG with a row of misclassified images per pair of classes; without pairs, delete the file."""
-    path.unlink(missing_ok=True)  # of an earlier evaluation
-    pairs = pairs[:PAIRS]
-    if not pairs:
-        return
-    labels = {name: label for label, name in enumerate(dataset.categories)}
-    size = (1.35 * EACH + 0.2, 1.62 * len(pairs) + 0.1)
-    with new_figure(path, len(pairs), EACH, size=size, images=True, squeeze=False) as (_, axes):
-        for pair, line in zip(pairs, axes, strict=True):
-            is_mistake = (dataset.labels == labels[pair.true]) & (predicted == labels[pair.predicted])
-            images = dataset.gather(torch.nonzero(is_mistake)[:EACH, 0].numpy()).permute(0, 2, 3, 1).numpy()
-            for axis in line:
-                axis.axis("off")
-            for axis, image in zip(line, images, strict=False):
-                axis.imshow(image, interpolation="nearest")
-            names = [label(name.replace("_", " ")) for name in (pair.true, pair.predicted)]
-            title = f"{names[0]} taken for {names[1]}, {pair.count} of {pair.of}"
-            line[0].set_title(title, fontsize=8, loc="left")

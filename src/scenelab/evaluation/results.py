@@ -25,6 +25,11 @@ class Share(Value):
     accuracy: Number
     interval: Interval
 
+    @property
+    def text(self) -> str:
+        """Accuracy and interval in percent, such as `61.2 (59.8–62.5)`."""
+        return "{:.1f} ({:.1f}–{:.1f})".format(self.accuracy, *self.interval)
+
 
 def share_of(part: int, whole: int) -> Share:
     """Return the share of `part` correctly classified images out of `whole`."""
@@ -41,6 +46,26 @@ class Dated(Value):
     def origin(self) -> str:
         """Date and command line, as `DATE: COMMAND`."""
         return f"{self.date[:10]}: {self.command}"
+
+
+class CrossValidation(Dated):
+    """Accuracy of networks on the training images that each of them was not trained on.
+
+    Attributes:
+        folds: number of networks.
+        images: number of training images; each is judged by one network.
+        correct: number of images whose top-1 prediction, averaged with that of the mirror image, is correct.
+        top1: accuracy in percent.
+        top1_interval: 95 % Wilson interval in percent. It ignores that the networks share training images.
+        epochs: epoch of each network with the best accuracy.
+    """
+
+    folds: int
+    images: int
+    correct: int
+    top1: float
+    top1_interval: Interval
+    epochs: tuple[int, ...]
 
 
 class Stamped(Dated):

@@ -15,7 +15,7 @@ from scenelab.attacks import APGD, FGSM, PGD, Attack, Linf, Square, TargetedAPGD
 from scenelab.classifier import Model
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
-from scenelab.evaluation.adversarial import draw_samples, name_epsilon, predict_both, round_to_levels, through_png
+from scenelab.evaluation.adversarial import draw_samples, name_epsilon, predict_both, round_to_levels, through_file
 from scenelab.evaluation.figures import LINE_STYLES, new_figure
 from scenelab.evaluation.gradient_masking import check_black_box, check_model, check_monotone
 from scenelab.evaluation.predict import BATCH_SIZE, load_images, spread_rows, top1
@@ -175,7 +175,7 @@ def _attack(subject: Subject, rows: Tensor, name: str, method: Method, epsilon: 
             on_progress=advance,
         )
     fooled = rows[result.success].tolist()
-    saved = [through_png(image) for image in result.images[result.success]]
+    saved = [through_file(image) for image in result.images[result.success]]
     return Outcome(
         given=len(rows),
         fooled=fooled,

@@ -32,10 +32,7 @@ def process(collected: Collected) -> Section:
         if len(collected.runs) > 1:
             section.heading(run.name)
         model = run.config.model
-        section.text(
-            f"Network `{model}` ({DESCRIPTIONS.get(model, model)}), {start(run.config)} on `{run.data}` "
-            f"with seed {run.config.seed}: {run.origin}{_left_out(run)}"
-        )
+        section.text(origin(run, f" ({DESCRIPTIONS.get(model, model)})"))
         first = texts.index(texts[index])
         if first < index:
             section.text(f"All other settings are those of {collected.runs[first].name}.")
@@ -43,6 +40,12 @@ def process(collected: Collected) -> Section:
             for topic, title in TOPICS.items():
                 section.text(f"**{title}.** {texts[index][topic]}")
     return section
+
+
+def origin(run: RunData, description: str = "") -> str:
+    """Return network, start, data, seed and provenance of a run, and the images left out, as text."""
+    what = f"Network `{run.config.model}`{description}, {start(run.config)} on `{run.data}`"
+    return f"{what} with seed {run.config.seed}: {run.origin}{_left_out(run)}"
 
 
 def _left_out(run: RunData) -> str:

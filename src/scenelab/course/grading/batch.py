@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +25,7 @@ from scenelab.course.grading.worker import Worker
 from scenelab.course.years import year_of
 from scenelab.errors import LabError
 from scenelab.io import atomic_write, read_json, write_json
+from scenelab.runs.lock import lock_run
 
 
 def seed_of(out: Path) -> int:
@@ -77,9 +79,14 @@ class Batch:
             jobs: number of submissions graded in parallel.
             single: whether each path is one submission, whatever it contains.
             report: function called with each grade.
+
+        Raises:
+            LabError: another process is grading to the same folder, or there is no submission.
         """
-        shutil.rmtree(self.scratch, ignore_errors=True)  # left by a run that was killed
-        try:
+        self.out.mkdir(parents=True, exist_ok=True)
+        with lock_run(self.out), ExitStack() as stack:
+            shutil.rmtree(self.scratch, ignore_errors=True)  # left by a run that was killed
+            stack.callback(shutil.rmtree, self.scratch, ignore_errors=True)
             entries, lines = gather(paths, self.scratch, single=single, skip=self.out)
             self.notes += lines
             with ThreadPoolExecutor(jobs) as pool:
@@ -91,8 +98,6 @@ class Batch:
                     self._stop(futures)
                     raise
             self._finish()
-        finally:
-            shutil.rmtree(self.scratch, ignore_errors=True)
         return [self.grades[name] for name in sorted(self.grades)]
 
     def _stop(self, futures: "list[Future[None]]") -> None:

@@ -91,7 +91,9 @@ def _of_one(path: Path, scratch: Path, lines: list[str], skip: Path | None) -> l
         lines += _ambiguity(path, names)
         return [Group(_student_of(path), [str(path)])]
     groups, unknown = result
-    submitters = next((read_submitters(base / name) for name in names if Path(name).name == SUBMITTERS), {})
+    tops = {Path(member).parent for each in groups if each.platform == "gradescope" for member in each.members}
+    own = [base / name for name in names if Path(name).name == SUBMITTERS and Path(name).parent in tops]
+    submitters = read_submitters(own[0]) if own else {}  # one inside a submission may claim to be anybody
     for group in groups:
         group.members = [str(base / member) for member in group.members]
         group.people = submitters.get(group.student, [])

@@ -24,7 +24,7 @@ def write_feedback(path: Path, grades: Iterable[Grade]) -> tuple[int, list[str]]
     skipped = []
     for grade in grades:
         page = render_page("grade.html", grade).encode()
-        names = sorted(each.name for each in grade.entry.paths)
+        names = sorted(each.name.encode("utf-8", "replace").decode() for each in grade.entry.paths)
         kinds = {kind for kind, _ in grade.entry.ids}
         archive = next((name for name in names if name.lower().endswith(".zip")), None)
         text = next((name for name in names if name.lower().endswith((".py", ".txt", ".md"))), None)
@@ -39,6 +39,8 @@ def write_feedback(path: Path, grades: Iterable[Grade]) -> tuple[int, list[str]]
     if files:
         with atomic_write(path) as file:
             file.write(_zip(files))
+    else:
+        path.unlink(missing_ok=True)  # of an earlier grading
     return len(files), skipped
 
 

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import PurePosixPath
 
 STUDENT = re.compile(r"student[ _-]?code.*\.py$", re.IGNORECASE)
@@ -104,7 +104,7 @@ def parse_all(names: Iterable[tuple[str, bool]]) -> list[Name | None]:
 def _timestamp(text: str) -> float:
     for pattern in DATES:
         try:
-            return datetime.strptime(text.strip(), pattern).timestamp()
+            return datetime.strptime(text.strip(), pattern).replace(tzinfo=timezone.utc).timestamp()
         except ValueError:
             continue
     return 0.0

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scenelab.course.grading.results import DIGITS, Grade
@@ -39,7 +39,8 @@ class Gradebook:
 
     def fill(self, grades: Sequence[Grade], teams: dict[str, set[Id]], path: Path, maximum: float) -> None:
         """Write the points to a copy of the table at `path`; cells that the platform keeps fixed stay."""
-        table, found, self.filled = self.table, set(), 0
+        table = replace(self.table, rows=[[*cells] for cells in self.table.rows])  # with --watch it is filled again
+        found, self.filled = set(), 0
         claims, self.notes = match(table, self.people, grades, teams)
         for row, owners in claims.items():
             cells, grade = table.rows[row], owners[0]
@@ -50,6 +51,8 @@ class Gradebook:
             found |= {each.entry.student for each in owners}
             if cells[self.column].strip() in FIXED or table.cell(cells, "grade can be changed").lower() == "no":
                 self.notes.append(f"{self.name(row)}: excused, not assigned or locked; not filled")
+            elif any(each.result.faults for each in owners):
+                self.notes.append(f"{self.name(row)}: not filled; the grader itself failed")
             elif grade.points is None:
                 self.notes.append(f"{self.name(row)}: not filled; people still grade {', '.join(grade.ungraded)}")
             else:
@@ -65,6 +68,11 @@ class Gradebook:
         table.write(path)
 
 
+def _ids(grade: Grade) -> set[Id]:
+    names = (grade.entry.student, f"{grade.entry.student} {grade.entry.user}")
+    return {*grade.entry.ids, *(("student", fold(name)) for name in names)}
+
+
 def match(
     table: Table, rows: Iterable[int], grades: Sequence[Grade], teams: dict[str, set[Id]]
 ) -> tuple[dict[int, list[Grade]], list[str]]:
@@ -75,7 +83,7 @@ def match(
             index.setdefault(each, []).append(row)
     claims: dict[int, list[Grade]] = {}
     notes = []
-    own = {grade.entry.student: {("student", fold(grade.entry.student)), *grade.entry.ids} for grade in grades}
+    own = {grade.entry.student: _ids(grade) for grade in grades}
     for ids in (own, teams):
         found: dict[int, list[Grade]] = {}
         for grade in grades:
@@ -101,9 +109,7 @@ def read_gradebook(path: Path, title: str = "") -> Gradebook:
     table = Table.read(path, "--gradebook")
     rows = list(enumerate(table.rows))
     if table.column("student", "lastname") is not None and None not in (table.column("id"), table.column("section")):
-        return Gradebook(
-            table, _assignment(table, title), [row for row, cells in rows if table.cell(cells, "id").isdigit()]
-        )
+        return Gradebook(table, _assignment(table, title), [row for row, cells in rows if table.cell(cells, "id")])
     grade = table.column("grade")
     if grade is not None and table.column("identifier") is not None:
         return Gradebook(table, grade, [row for row, _ in rows])
@@ -146,7 +152,7 @@ def ids_of_teams(table: Table, grades: Sequence[Grade]) -> tuple[dict[str, set[I
     result: dict[str, set[Id]] = {}
     for name, team in teams.items():
         ids = set[Id]().union(*team)
-        own = [grade for grade in grades if grade.entry.ids & ids]
+        own = [grade for grade in grades if _ids(grade) & ids]
         if len({grade.result.digest for grade in own}) > 1:
             notes.append(f"team {name} submitted different files: {', '.join(grade.entry.student for grade in own)}")
         else:

@@ -17,7 +17,7 @@ JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini", "lost+found", "@eaDir")
 METADATA = """index.html grades.csv grades.xls submission_metadata.yml timestamp.txt comments.txt feedbackText.html
 manifest.xml""".split()
 """Files that platforms add next to submissions."""
-MAX_SUBMISSION_NUMBER = 1e8  # submission numbers are smaller; Unix times in seconds are larger
+LATE = re.compile(r"(?<![^\W_])late(?!st|r|x)", re.IGNORECASE)  # in the name of a section's folder
 
 
 @dataclass
@@ -178,7 +178,7 @@ def _of_sections(items: list[_Item], prefix: str) -> tuple[list[Group], list[str
         if not archives:
             unknown.append(item.name)
         for group in _by_name(archives, f"{prefix}{item.name}/"):
-            groups.append(replace(group, late="late" in item.name.lower()))
+            groups.append(replace(group, late=LATE.search(item.name) is not None))
     return groups, unknown
 
 
@@ -195,7 +195,7 @@ def group_names(named: list[tuple[str, Name]]) -> list[Group]:
         for path, name in files:  # part-1.zip is a newer part.zip only if part.zip exists
             original = filenames.AGAIN.sub("", name.file).casefold()
             latest[original if original in names else name.file.casefold()] = (path, name)
-        times = {name.order[0] for _, name in latest.values() if name.order[0] > MAX_SUBMISSION_NUMBER}
+        times = {name.order[0] for _, name in latest.values() if "<when>" in PATTERNS[name.platform]}
         last = [each for each in files if each in latest.values() and (not times or each[1].order[0] == max(times))]
         members, late = [path for path, _ in last], any(name.late for _, name in last)
         replaced = sorted(PurePosixPath(path).name for path, _ in files if path not in members)

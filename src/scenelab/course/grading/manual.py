@@ -1,6 +1,7 @@
 """Points given by people, merged into the grades."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from scenelab.course.grading.results import Grade
 from scenelab.course.grading.rubric import Manual, Rubric
 from scenelab.course.grading.tables import Id, Table, fold
 from scenelab.errors import LabError
+
+TITLE = re.compile(r".+ \([\d.]+\)")  # of a column of grades.csv for points given by people
 
 
 def read_manual(path: Path, rubric: Rubric) -> tuple[Table, dict[int, Manual]]:
@@ -24,6 +27,16 @@ def read_manual(path: Path, rubric: Rubric) -> tuple[Table, dict[int, Manual]]:
         wanted = ", ".join(part.name for part in rubric.manual)
         raise LabError(f"--manual {path} has no column of a part that people grade; the rubric has: {wanted}")
     return table, parts
+
+
+def keep_points(path: Path, manual: Path | None) -> None:
+    """Raise a LabError if the table `path`, which grading writes anew, is the only one with its points of people."""
+    if not path.exists() or (manual is not None and not path.samefile(manual)):
+        return
+    table = Table.read(path, "--out")
+    parts = [number for number, name in enumerate(table.header) if TITLE.fullmatch(name)]
+    if any(row[number].strip() for row in table.rows for number in parts):
+        raise LabError(f"{path} has points given by people and is written anew; move it, and give it as --manual")
 
 
 def merge_manual(

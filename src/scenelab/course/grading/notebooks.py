@@ -23,7 +23,7 @@ def write_cells(path: Path) -> Path | None:
     if path.stat().st_size > MAX_BYTES:
         return None
     try:
-        cells = json.loads(path.read_text("utf-8", errors="replace"))["cells"]
+        cells = json.loads(path.read_text("utf-8-sig", errors="replace"))["cells"]
     except (ValueError, RecursionError, KeyError, TypeError):
         return None
     cells = [cell for cell in cells if isinstance(cell, dict)] if isinstance(cells, list) else []

@@ -89,7 +89,7 @@ class Grade:
     @property
     def deducted(self) -> float:
         """Sum of all penalties in points."""
-        return sum(points for _, points in self.penalties)
+        return round(sum(points for _, points in self.penalties), DIGITS)
 
     @property
     def score(self) -> float:

@@ -97,6 +97,9 @@ class Rubric(_Table):
             raise ValueError(f"there is no check {unknown[0]!r}; the checks are {', '.join(CHECKS)}")
         if not self.hidden <= set(self.checks):
             raise ValueError(f"visibility.hidden lists {min(self.hidden - set(self.checks))!r}, which is not in checks")
+        names = [part.name.casefold() for part in self.manual]
+        if doubles := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two manual parts are called {doubles[0]!r}; their points could not be told apart")
         total = self.automatic + sum(part.points for part in self.manual if not part.bonus)
         if abs(total - self.points) > TOLERANCE:
             raise ValueError(f"checks and manual parts add up to {total:g} points, but points is {self.points:g}")
@@ -118,7 +121,7 @@ def read_rubric(path: Path | None = None, *, year: int = YEARS[0]) -> Rubric:
     if path is None:
         return parse(default_text(year), "the default rubric")
     try:
-        return parse(path.read_text("utf-8"), str(path))
+        return parse(path.read_text("utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise LabError(f"--rubric {path} cannot be read: {error}") from error
 

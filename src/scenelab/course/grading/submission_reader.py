@@ -131,7 +131,7 @@ def _find_violations(root: Path) -> dict[str, list[str]]:
             text = str(problem).replace(f" in {root.resolve()}", "")
             violations.setdefault(problem.rule, []).append(printable(text))
     for name in FORBIDDEN:
-        if _files(root / name):
+        if any(path.suffix != ".py" for path in _files(root / name)):
             what = f"{name}/: data, logs and models must not be submitted; remove {name}/"
             violations.setdefault("forbidden folders", []).append(what)
     return {rule: texts[:20] for rule, texts in violations.items()}
@@ -198,30 +198,32 @@ def _unpack_inner(folder: Path, extraction: Extraction) -> None:
 def _find_code(folder: Path, extraction: Extraction) -> tuple[Path | None, Source, str]:
     """Return the most likely code file, the findings in it, and the problem that prevents grading, if any.
 
-    If no file with the expected name defines the assignment's names, code cells of notebooks are candidates, too.
+    If no file with the expected name has an answer, all files and the code cells of notebooks are candidates, too.
     """
     every = _files(folder)
     files = [path for path in every if path.suffix == ".py" and path.stat().st_size <= MAX_SOURCE_BYTES]
     own = [path for path in files if path.name not in GIVEN]
+    sources = {path: examine(path) for path in [path for path in own if is_student_file(path.name)][:MAX_FILES]}
     cells = {}
-    if not any(is_student_file(path.name) and examine(path).known for path in own):
+    if not any(each.answered or _only_imports(each, path.parent) for path, each in sources.items()):
         notebooks = [path for path in every if path.suffix.lower() == ".ipynb"]
         cells = {written: path for path in notebooks if (written := write_cells(path)) is not None}
-    files = [*own, *cells] or files
-    if not files:
+        others = [path for path in [*own, *cells] or files if path not in sources]
+        sources |= {path: examine(path) for path in others[:MAX_FILES]}
+    if not sources:
         kinds = sorted({path.suffix or path.name for path in every})[:6]
         if kinds:
             return None, Source(), f"there is no Python file in it, only {', '.join(kinds)}"
         return None, Source(), extraction.notes[0] if extraction.notes else "it is empty: nothing was handed in"
-    named = [path for path in files if is_student_file(path.name)]
-    sources = {path: examine(path) for path in (named or files)[:MAX_FILES]}
     best = _most_likely(sources, folder)
+    for path in cells.keys() - {best}:
+        path.unlink()
     source, shown = sources[best], best.relative_to(folder)
-    others = [path for path in sources if path != best and path.name == best.name and sources[path].known]
+    others = [path for path in sources if path != best and is_student_file(path.name) and sources[path].known]
     if others:
         names = ", ".join(path.relative_to(folder).as_posix() for path in others[:4])
-        extraction.note(f"{shown} was graded; of the same name there are {names}")
-    if not source.known and not (best.name == "student_code.py" and _imports_beside(source, best.parent)):
+        extraction.note(f"{shown} was graded, and not {names}")
+    if not source.known and not (best.name == "student_code.py" and _only_imports(source, best.parent)):
         names = ", ".join(name for name in source.defined if not name.startswith("_"))[:160]
         what = f"defines {names}" if names else "defines nothing"
         return None, source, f"{shown} is not this assignment's: it {what}, and none of its names"
@@ -237,14 +239,15 @@ def _most_likely(sources: dict[Path, Source], folder: Path) -> Path:
         with suppress(OSError):  # a copy for Gradescope comes without the kit
             given = {_squeeze(kit_files(year)["code/student_code.py"]) for year in YEARS}
 
-    def rank(path: Path) -> tuple[bool, bool, int, bool, bool, int, str]:
-        known, depth = sources[path].known, len(path.relative_to(folder).parts)
+    def rank(path: Path) -> tuple[bool | int | str, ...]:
+        source, depth = sources[path], len(path.relative_to(folder).parts)
         is_unchanged = bool(given) and _squeeze(read_text(path)[0]) in given
-        names = -min(known, ENOUGH)
         return (
-            not known,
+            not source.known,
+            -source.answered,
+            bool(source.error),
             is_unchanged,
-            names,
+            -min(source.known, ENOUGH),
             path.name != "student_code.py",
             path.parent.name != "code",
             depth,
@@ -254,7 +257,10 @@ def _most_likely(sources: dict[Path, Source], folder: Path) -> Path:
     return min(sources, key=rank)
 
 
-def _imports_beside(source: Source, folder: Path) -> bool:
+def _only_imports(source: Source, folder: Path) -> bool:
+    """Return whether a file defines none of the assignment's names, and imports a module in its folder."""
+    if source.known:
+        return False
     places = [folder.joinpath(*name.split(".")) for name in source.imports]
     return any(place.with_suffix(".py").is_file() or place.is_dir() for place in places if place != folder)
 
@@ -266,12 +272,15 @@ def _squeeze(text: str) -> str:
 def _find_root(folder: Path, code: Path | None) -> Path:
     """Return the root folder of the submission, usually the parent of code/.
 
-    If the code file is in another subfolder, this is the root. Otherwise, choose the folder that contains most of
-    code/, writeup/ and results/.
+    Choose the folder that contains most of code/, writeup/ and results/. It contains the code file, unless this is not
+    in a subfolder.
     """
     if code is not None and code.parent != folder:
-        return code.parent.parent if code.parent.name in FOLDERS else code.parent
-    candidates = [folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir())][:200]
+        candidates = [path for path in code.parents if path.is_relative_to(folder)]
+        if code.parent.name.lower() in FOLDERS:
+            candidates = candidates[1:] + candidates[:1]
+    else:
+        candidates = [folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir())][:200]
     return max(candidates, key=lambda path: sum((path / name).is_dir() for name in FOLDERS))
 
 

@@ -46,7 +46,8 @@ class Table:
         """Read a CSV file with a header; raise a LabError that names `flag` if it is none."""
         text = read_text(path, max_bytes=MAX_BYTES)
         first = text.split("\n", 1)[0]
-        delimiter = max(",;\t", key=first.count)
+        names = re.sub(r'"[^"]*"|\([^()]*\)', "", first)  # "Writeup: the training process (loss, optimizer)"
+        delimiter = max(";\t,", key=names.count)
         try:
             header, *rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)) or [[]]
         except csv.Error as error:
@@ -71,7 +72,8 @@ class Table:
         """Return the ids in a row; of Moodle's "Participant 12" only the number, of our own tables the student."""
         pairs = [(kind, fold(self.cell(row, name))) for kind, names in COLUMNS.items() for name in names]
         if self.column("section") is None:  # else `student` is a name in Canvas
-            pairs.append(("student", fold(self.cell(row, "student"))))
+            # with the platform's id, as the next grading may give the same name to another student
+            pairs.append(("student", fold(f"{self.cell(row, 'student')} {self.cell(row, 'canvas_user')}")))
         return {(kind, re.sub(r".*\D", "", text) if kind == "moodle" else text) for kind, text in pairs if text}
 
     def write(self, path: Path) -> None:

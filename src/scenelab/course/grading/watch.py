@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from scenelab.io import files_below
@@ -14,9 +15,10 @@ def arrivals(folder: Path, out: Path, seconds: float = SECONDS) -> Iterator[None
     seen = before = {}
     while True:
         names = files_below(folder, skip=lambda name: (folder / name).resolve() == out)
-        paths = [folder / name for name in names if not Path(name).name.startswith(".")]
-        status = [(path, path.stat()) for path in paths if path.exists()]
-        now = {path: (each.st_size, each.st_mtime_ns) for path, each in status}
+        now = {}
+        for path in [folder / name for name in names if not Path(name).name.startswith(".")]:
+            with suppress(FileNotFoundError):  # a temporary name of a program that copies
+                now[path] = (path.stat().st_size, path.stat().st_mtime_ns)
         if now and now == before != seen:
             seen = now
             yield

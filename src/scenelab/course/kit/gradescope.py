@@ -4,13 +4,15 @@ import json
 import re
 import secrets
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
 import scenelab
 from scenelab.course.grading.grade import load_hidden
-from scenelab.course.grading.rubric import default_text, read_rubric
+from scenelab.course.grading.rubric import read_rubric
+from scenelab.course.years import YEARS
 from scenelab.errors import LabError
 from scenelab.extras import GRADING
 from scenelab.io import atomic_write
@@ -36,8 +38,9 @@ python3 -m venv /autograder/venv
 RUN = """#!/usr/bin/env bash
 # Gradescope runs this for each submission; what it writes to /autograder/results is the grade.
 set -euo pipefail
-chmod -R go= /autograder/source /autograder/submission_metadata.json  # from the user that runs students' code
-mkdir -p /autograder/work && install -m 600 /autograder/source/seed /autograder/work/seed
+# What the user that runs students' code must not read: hidden checks, the seed, and results while the checks run.
+chmod -R go= /autograder/source /autograder/submission_metadata.json
+mkdir -p -m 700 /autograder/work/students && install -m 600 /autograder/source/seed /autograder/work/seed
 export OMP_NUM_THREADS=1  # the container has half a processor, whatever it sees
 # --unsafe: where the container allows no sandbox inside it, it is the sandbox itself.
 exec /autograder/venv/bin/scenelab grade /autograder/submission --out /autograder/work --unsafe --no-similarity \\
@@ -63,24 +66,34 @@ packages = {packages}
 
 
 def make_gradescope(
-    archive: Path, *, rubric: Path | None = None, seed: int | None = None, checks: Sequence[Path] = ()
+    archive: Path,
+    *,
+    year: int = YEARS[0],
+    rubric: Path | None = None,
+    seed: int | None = None,
+    checks: Sequence[Path] = (),
 ) -> None:
     """Write an autograder for Gradescope: setup.sh, run_autograder, rubric, seed, checks, and scenelab's source code.
 
     Args:
         archive: new zip file.
-        rubric: TOML file; by default the handout's.
+        year: handout whose rubric is used, if no other is given.
+        rubric: TOML file.
         seed: random seed of all inputs to the checks, the same for every student; by default a random one.
         checks: folders of the instructor's checks, and of images and labels for the challenge.
 
     Raises:
-        LabError: the archive exists or cannot be written, or the rubric or a check is invalid.
+        LabError: the archive exists or cannot be written, the rubric or a check is invalid, or two checks have one
+            file name.
     """
     if archive.exists():
         raise LabError(f"--gradescope {archive} exists; remove it or give a new name")
     for folder in checks:
         load_hidden(folder)
-    text = read_rubric(rubric).text if rubric is not None else default_text()
+    hidden = [pair for folder in checks for pair in _below(folder, "hidden")]
+    if doubles := [name for name, count in Counter(name for name, _ in hidden).items() if count > 1]:
+        raise LabError(f"{' and '.join(map(str, checks))} both have {doubles[0].partition('/')[2]}; rename one")
+    text = read_rubric(rubric, year=year).text
     files = {
         "setup.sh": SETUP.encode(),
         "run_autograder": RUN.format(hidden="--hidden /autograder/source/hidden " if checks else "").encode(),
@@ -91,7 +104,7 @@ def make_gradescope(
     with atomic_write(archive) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as target:
         for name, content in files.items():
             _add(target, name, content)
-        for name, path in [*_sources(), *(pair for folder in checks for pair in _below(folder, "hidden"))]:
+        for name, path in [*_sources(), *hidden]:
             _add(target, name, path.read_bytes())
 
 

@@ -61,7 +61,10 @@ def conv_by_hand(context: CheckContext) -> None:
     """The convolution is your own: when it runs, it calls no convolution of PyTorch or of another package."""
     drawn = draw_case(cases.WATCHED, context.generator())
     try:
-        reply = _ask(context, drawn, "weight", trace=True)
+        try:
+            reply = _ask(context, drawn, "weight", trace=True)
+        except SubmissionError:  # perhaps backward fails alone
+            reply = _ask(context, drawn, None, trace=True)
         context.watched = base.close(reply.tensors["output"], drawn.expected(), TOLERANCE)
     except SubmissionError:
         context.watched = False  # code that fails has called nothing; the next checks report the error

@@ -31,13 +31,13 @@ class Dates(Model):
 class User(Model):
     """A student who submitted; `assignment` has the dates that apply to this student."""
 
-    assignment: Dates = Dates()
+    assignment: Dates | None = None
 
 
 class Earlier(Model):
     """An earlier submission of the same students, with its results.json."""
 
-    results: dict[str, Any] | None = None
+    results: Any = None
 
 
 class Metadata(Model):
@@ -51,7 +51,7 @@ class Metadata(Model):
     @property
     def late(self) -> str:
         """How much later than the due date it was submitted, "" if it is on time; extensions count for the group."""
-        dates = [user.assignment.due_date for user in self.users] + [self.assignment.due_date]
+        dates = [each.due_date for each in (self.assignment, *(user.assignment for user in self.users)) if each]
         due = max((date for date in dates if date is not None), default=None)
         if due is None or self.created_at <= due:
             return ""
@@ -177,11 +177,12 @@ def _lines(grade: Grade, metadata: Metadata | None) -> list[str]:
 
 def _changes(shown: list[Outcome], metadata: Metadata) -> list[str]:
     """Return lines that compare the visible checks with those of the submission before."""
-    results = next((each.results for each in reversed(metadata.previous_submissions) if each.results), None)
-    tests = results.get("tests") if results else None
+    earlier = (each.results for each in reversed(metadata.previous_submissions))
+    tests = next((each["tests"] for each in earlier if isinstance(each, dict) and "tests" in each), None)
     if not isinstance(tests, list):
         return []
-    before = {test["name"].partition(": ")[2]: test.get("status") for test in tests if "name" in test}
+    named = [test for test in tests if isinstance(test, dict) and isinstance(test.get("name"), str)]
+    before = {test["name"].partition(": ")[2]: test.get("status") for test in named}
     changed = [
         each for each in shown if each.name in before and (each.status == "passed") != (before[each.name] == "passed")
     ]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, median
 from typing import Any
+from unicodedata import normalize
 
 from scenelab.course.grading.gradebook import MAX_TEAM, Gradebook
 from scenelab.course.grading.history import Grading
@@ -48,8 +49,11 @@ def group_texts(items: Iterable[tuple[str, Grade, float]]) -> list[Group]:
     return sorted(groups.values(), key=lambda group: (-len(group.grades), -group.points, group.text))
 
 
-def _checks(grades: Sequence[Grade]) -> list[dict[str, Any]]:
-    """Return each check with the numbers of outcomes and the reasons; the one that cost most points comes first."""
+def _checks(grades: Sequence[Grade], *, is_public: bool) -> list[dict[str, Any]]:
+    """Return each check with the numbers of outcomes and the reasons; the one that cost most points comes first.
+
+    If the page is public, hidden checks have no reasons.
+    """
     rows = {}
     for grade in grades:
         for each in grade.result.outcomes:
@@ -57,7 +61,8 @@ def _checks(grades: Sequence[Grade]) -> list[dict[str, Any]]:
             row = rows.setdefault(each.name, {"outcome": each, "part": part, "counts": Counter(), "losses": []})
             row["counts"][each.status] += 1
             if each.status != "passed":
-                row["losses"].append((each.reason, grade, each.points - each.earned))
+                reason = "a hidden check" if is_public and each.hidden else each.reason
+                row["losses"].append((reason, grade, each.points - each.earned))
     for row in rows.values():
         row |= {"reasons": group_texts(row["losses"]), "lost": sum(points for *_, points in row["losses"])}
     return sorted(rows.values(), key=lambda row: (-row["lost"], -len(row["losses"])))
@@ -74,13 +79,18 @@ def _distributions(grades: Sequence[Grade]) -> list[dict[str, Any]]:
     return [_distribution(*plot) for plot in plots if plot[1] and plot[2]]
 
 
+def _names(grades: Sequence[Grade]) -> re.Pattern[str]:
+    """Match students' names with any characters between their words, and the ids behind them in names of files."""
+    names = sorted({grade.entry.student for grade in grades}, key=len, reverse=True)
+    any_name = "|".join(r"[\W_]+".join(map(re.escape, re.findall(r"[^\W_]+", name) or [name])) for name in names)
+    return re.compile(rf"(?<![^\W_])(?:{any_name})(?:(?:_LATE)?(?:_\d+)+|(?![^\W_]))", re.IGNORECASE)
+
+
 def class_page(
     grades: Sequence[Grade], *, anonymous: bool, gradebook: Gradebook | None, grading: Grading, notes: Sequence[str]
 ) -> str:
     """Return the page of a class as HTML; students are named in closed details, or not at all if `anonymous`."""
-    names = sorted({grade.entry.student for grade in grades}, key=len, reverse=True)
-    own = re.compile(rf"\b({'|'.join(map(re.escape, names))})\b", re.IGNORECASE)
-    checks = _checks(grades)
+    checks, own = _checks(grades, is_public=anonymous), _names(grades)
     penalties = [(text.split(": ")[0], grade, points) for grade in grades for text, points in grade.penalties]
     rubric = common_rubric(grades)
     given = {part.name: [(each.manual or {}).get(part.name) for each in grades] for part in rubric.manual}
@@ -88,7 +98,7 @@ def class_page(
         grades=grades,
         rubric=rubric,
         anonymous=anonymous,
-        hide=lambda text: own.sub("…", HOME.sub(r"\1…", text)) if anonymous else text,
+        hide=lambda text: own.sub("…", HOME.sub(r"\1…", normalize("NFC", text))) if anonymous else text,
         distributions=_distributions(grades),
         checks=checks,
         mistakes=group_texts(each for row in checks for each in row["losses"] if not each[0].startswith("skipped, ")),

@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from scenelab.course.grading.checks.verdict import cause_of
+from scenelab.course.grading.gradebook import MAX_TEAM
 from scenelab.course.grading.results import Grade, Outcome
 
 MARKS = {"passed": "✓", "failed": "✗", "not run": "–"}
@@ -45,6 +46,7 @@ def render_page(template: str, grade: Grade) -> str:
         marks=MARKS,
         challenge={"problem": "", **challenge} if challenge else None,
         review_text=f"{review_text}:",
+        max_team=MAX_TEAM,
         max_notes=MAX_NOTES,
     )
 
