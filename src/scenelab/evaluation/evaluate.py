@@ -20,8 +20,18 @@ from scenelab.evaluation.calibration import (
 from scenelab.evaluation.confused_images import draw_confused
 from scenelab.evaluation.figures import draw_confusion, draw_coverage, draw_curves, draw_per_class, draw_reliability
 from scenelab.evaluation.intervals import wilson
-from scenelab.evaluation.metrics import class_scores, confusion, hits, is_undefined, most_confused, per_class, top_k
+from scenelab.evaluation.metrics import (
+    class_scores,
+    confusion,
+    hits,
+    is_undefined,
+    max_logit,
+    most_confused,
+    per_class,
+    top_k,
+)
 from scenelab.evaluation.precision import Precision, predict_mirrored
+from scenelab.evaluation.rejection import fit_threshold, measure_rejection
 from scenelab.evaluation.results import stamp_result
 from scenelab.io import FORMULA_STARTS, atomic_write, write_csv_row
 from scenelab.runs.calibration import Calibration
@@ -31,19 +41,33 @@ from scenelab.runs.run import Run
 
 
 def evaluate(
-    run: Run, stored: Stored, dataset: MemmapDataset, *, source: str, precision: Precision = "auto"
+    run: Run,
+    stored: Stored,
+    dataset: MemmapDataset,
+    unknown: MemmapDataset | None = None,
+    *,
+    source: str,
+    precision: Precision = "auto",
 ) -> EvaluationResult:
     """Evaluate a classifier on a split; write metrics, predictions and misclassified images to RUN/results.
 
     Accuracy per class, confusion matrix and calibration use the mean logits of image and mirror image. On the run's own
-    held-out images (val without a holdout), a temperature is fitted, stored in RUN/calibration.json and set in
-    `stored.model`. `source` is the name of the data folder, to be stored in the result. `precision` is as for
+    held-out images (val without a holdout), a temperature and the threshold of "none of these" are fitted, stored in
+    RUN/calibration.json and set in `stored.model`. `unknown` are images of none of the classes, to measure how many are
+    recognized. `source` is the name of the data folder, to be stored in the result. `precision` is as for
     `predict_mirrored`.
+
+    Raises:
+        LabError: there are unknown images, and no threshold.
     """
     temperature, stored.model.temperature = stored.model.temperature, 1.0
     outputs = predict_mirrored(stored.model, dataset, size=stored.size, precision=precision)
+    others = predict_mirrored(stored.model, unknown, size=stored.size, precision=precision) if unknown else None
     stored.model.temperature, mirrored = temperature, outputs.mirrored
-    logits, calibrated = _calibrate(run, stored, mirrored, dataset)
+    is_own = run.config.exists() and run.results == run.folder / "results"
+    is_fitted = is_own and dataset.split == run.held_out
+    logits, calibrated = _calibrate(run, stored, mirrored, dataset, is_fitted=is_fitted)
+    rejection = measure_rejection(stored.model, mirrored, others.mirrored if others else None, is_fitted=is_fitted)
     predicted, valid = mirrored.argmax(dim=1), ~is_undefined(mirrored)
     matrix = confusion(predicted[valid], dataset.labels[valid], len(dataset.categories))
     totals = dataset.labels.bincount(minlength=len(dataset.categories))
@@ -64,6 +88,7 @@ def evaluate(
         scores=dict(zip(dataset.categories, class_scores(matrix, totals), strict=True)),
         coverage=coverage_curve(logits, dataset.labels),
         calibrated=calibrated,
+        rejection=rejection,
         precision=outputs.precision,
         **undefined,
     )
@@ -78,17 +103,16 @@ def evaluate(
 
 
 def _calibrate(
-    run: Run, stored: Stored, logits: Float[Tensor, "n k"], dataset: MemmapDataset
+    run: Run, stored: Stored, logits: Float[Tensor, "n k"], dataset: MemmapDataset, *, is_fitted: bool
 ) -> tuple[Float[Tensor, "n k"], Calibrated | None]:
-    """Return calibrated logits and their calibration; fit and store a temperature on the run's own held-out images."""
+    """Return calibrated logits and their calibration; with `is_fitted`, fit and store temperature and threshold."""
     temperature, labels = stored.model.temperature, dataset.labels
-    is_own = run.config.exists() and run.results == run.folder / "results"
-    is_fitted = is_own and dataset.split == run.held_out
     if is_fitted:
         halves = cross_calibrate(logits, labels)
         temperature = 1.0 if halves is None else fit_temperature(logits, labels)
-        stored.model.temperature = temperature
-        values = {"temperature": temperature, "split": dataset.split, "images": len(labels)}
+        stored.model.temperature, stored.model.threshold = temperature, fit_threshold(max_logit(logits / temperature))
+        values = {"temperature": temperature, "threshold": stored.model.threshold}
+        values |= {"split": dataset.split, "images": len(labels)}
         Calibration.model_validate({**stamp(run.best), **values}).write(run.calibration)
         logits = logits if halves is None else halves
     else:
