@@ -146,7 +146,6 @@ class LocalWorker:
         Missing.loading = False
 
     def _call(self, operation: str, seed: int, values: dict[str, Any], tensors: dict[str, Tensor]) -> Message:
-        torch.set_grad_enabled(True)  # an earlier call may have disabled gradients
         for set_seed in (random.seed, numpy.random.seed, torch.manual_seed):
             set_seed(seed)
         self._calls.names.clear()
@@ -185,5 +184,6 @@ class _Errors:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        torch.set_grad_enabled(True)  # the code may have left gradients disabled
         if error is not None and not isinstance(error, KeyboardInterrupt):
             raise SubmissionError.of(describe(error, self._root)) from None
