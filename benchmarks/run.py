@@ -10,7 +10,7 @@ import tyro
 
 from scenelab.errors import LabError
 
-BENCHMARKS = "attack attribution data finetune gpu grading memory scale scaling train waiting".split()
+BENCHMARKS = "attack attribution compare data evaluate finetune gpu grading memory scale scaling train waiting".split()
 MODULES = {"data": "throughput", "train": "throughput", "memory": "settings", "waiting": "settings"}
 """Module of each benchmark that is not in a module of the same name."""
 

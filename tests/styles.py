@@ -6,7 +6,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from mutants import ATTENTION_END, CALL, solution
+from mutants import ATTACK_END, ATTENTION_END, CALL, solution
 
 CODE = "code/student_code.py"
 TEXT = solution()[CODE].decode()
@@ -81,6 +81,8 @@ def notebook():
 
 
 OWN = "default_model = ResidualNet\n"
+PARAMETERS = "def __init__(self, loss_fn, num_steps=10, step_size=0.01"
+STARTER = (Path(__file__).parent / "programs" / "original_starter.txt").read_bytes()
 POOL = "stride=2, padding=1),\n            conv_op(256, 512"
 LINEAR = between("    def __init__(self, conv_op=", "            conv_op(3, 64")
 HONEST = {
@@ -133,6 +135,29 @@ HONEST = {
     ),
     "if there is a GPU": changed((ORIGINAL, PIECES["if there is a GPU"])),
     "notebook": notebook(),
+    "parameters of other names": changed(
+        (PARAMETERS, PARAMETERS.replace("loss_fn, num_steps", "criterion, steps").replace("step_size", "alpha")),
+        (
+            "self.loss_fn = loss_fn\n        self.num_steps = num_steps",
+            "self.loss_fn = criterion\n        self.num_steps = steps",
+        ),
+        ("self.step_size = step_size", "self.step_size = alpha"),
+    ),
+    "compiled": changed(
+        (CALL, CALL.replace("weight.flatten(1) @ windows", "_multiply(weight.flatten(1), windows)")),
+        (
+            "\n\nclass CustomConv2DFunction",
+            "\n\n@torch.compile\ndef _multiply(a, b):\n    return a @ b\n\n\nclass CustomConv2DFunction",
+        ),
+    ),
+    "gradients left disabled": changed(
+        (ATTACK_END, ATTACK_END.replace("return output", "torch.set_grad_enabled(False)\n        return output"))
+    ),
+    "an unfilled file beside it": {
+        **{name: content for name, content in solution().items() if name != CODE},
+        CODE: STARTER,
+        "code/final/student_code.py": TEXT.encode(),
+    },
     "a flag of one's own network": changed(
         ("def forward(self, x):\n        # [Bonus]", "def forward(self, x, attack=False):\n        # [Bonus]"),
         ("self.loss_fn(model(output), target)", "self.loss_fn(model(output, attack=False), target)"),
@@ -145,6 +170,12 @@ GPU = {
     "when imported": changed(top="import torch\nDEVICE = torch.device('cuda:0')\nONES = torch.ones(3).to(DEVICE)\n"),
     "in the convolution": changed(
         (CALL, f"        zero = torch.zeros(1, device='cuda')\n{CALL}        output = zero + output\n")
+    ),
+    "Apple's": changed(
+        (
+            ORIGINAL,
+            "        model.to('mps')\n        original = input.to('mps').detach()\n        torch.mps.synchronize()\n",
+        )
     ),
     "float tensor": changed((ATTENTION_END, PIECES["GPU tensor"])),
     "asked for in the convolution": changed(

@@ -72,13 +72,14 @@ class Session:
         self._operations, self._graded, self._load = operations.OPERATIONS, operations.GRADED, loading.load_student
         self._message, self._describe = message.Message, message.describe
         self._tripwire, self._seeds = tripwire, (random.seed, numpy.random.seed, torch.manual_seed)
-        self._record, self._counter = record, counter
+        self._record, self._counter, self._enable_gradients = record, counter, torch.set_grad_enabled
         self.module: ModuleType | None = None
 
     def answer(self, request: Any) -> Any:
         """Run the requested operation and return its reply; after an exception, return a reply with `error`."""
         operation = request.values.get("operation")
         try:
+            self._enable_gradients(True)  # an earlier request may have disabled them
             for seed in self._seeds:
                 seed(request.values.get("seed", 0))
             if operation == "load":

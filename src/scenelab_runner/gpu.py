@@ -1,4 +1,4 @@
-"""Emulation of one GPU on the CPU, so that code that requires a GPU can be graded."""
+"""Emulation of one GPU on the CPU, so that code that requires a GPU, of NVIDIA or Apple (mps), can be graded."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ _generator, _scaler, _load, _fork_rng = torch.Generator, torch.amp.GradScaler, t
 
 
 def is_gpu(value: Any) -> bool:
-    """Return whether a value is a CUDA device: a string such as "cuda:0", or a torch.device."""
-    return isinstance(value, (str, torch.device)) and str(value).partition(":")[0] == "cuda"
+    """Return whether a value is a GPU: a string such as "cuda:0" or "mps", or a torch.device."""
+    return isinstance(value, (str, torch.device)) and str(value).partition(":")[0] in ("cuda", "mps")
 
 
 def _on_cpu(value: Any) -> Any:
-    """Replace a CUDA device by "cpu" and a CUDA tensor type by its CPU type; return other values unchanged."""
+    """Replace a GPU by "cpu" and a CUDA tensor type by its CPU type; return other values unchanged."""
     if is_gpu(value):
         return "cpu"
     return value.replace("torch.cuda.", "torch.") if isinstance(value, str) else value
@@ -156,12 +156,15 @@ def emulate() -> Callable[[], None]:
 
     `OnCpu` handles tensor methods and devices.
     """
-    cuda = torch.cuda
-    changed = (torch, cuda, cuda.random, torch.amp, cuda.amp, nn, nn.parallel, torch.random)
+    cuda: Any = torch.cuda
+    mps = torch.mps
+    changed = (torch, cuda, cuda.random, torch.amp, cuda.amp, nn, nn.parallel, torch.random, mps, torch.backends.mps)
     before = [(module, dict(vars(module))) for module in changed]
     BackwardCFunction.apply = _apply_with_gpu
     for name, value in RETURNS.items():
-        setattr(cuda, name, lambda *_a, _value=value, **_k: _value)
+        for module in [cuda, mps] if hasattr(mps, name) else [cuda]:
+            setattr(module, name, lambda *_a, _value=value, **_k: _value)
+    torch.backends.mps.is_available = lambda: True
     cuda.get_rng_state = lambda *_a, **_k: torch.get_rng_state()
     cuda.get_rng_state_all = lambda *_a, **_k: [torch.get_rng_state()]
     for name in STREAMS:

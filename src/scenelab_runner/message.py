@@ -13,8 +13,11 @@ from torch import Tensor
 
 MAX_TEXT = 2000  # characters of an error message
 LOCAL = re.compile(r"[\w.]+\.<locals>\.")  # in front of the name of a function in a function
-
 RAISES = re.compile(r"\b(raise|assert)\b|\b(exit|quit)\(")
+
+
+class ResultError(Exception):
+    """Raised if the student's file, or what its code returns, cannot be used."""
 
 
 @dataclass
@@ -38,7 +41,7 @@ def describe(error: BaseException, root: str) -> dict[str, Any]:
     elif frames:
         file, line, code = Path(frames[-1].filename).name, frames[-1].lineno, (frames[-1].line or "")[:200]
     try:
-        text = LOCAL.sub("", str(error)[:MAX_TEXT])
+        text = LOCAL.sub("", str(error.msg if isinstance(error, SyntaxError) else error)[:MAX_TEXT])
     except BaseException as other:  # __str__ may be the student's
         text = f"(its text cannot be had: __str__ raised {type(other).__name__})"
     deliberate = bool(code and RAISES.search(code)) and any(_mentions_cuda(each.filename) for each in frames)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scenelab_runner.message import ResultError
+
 CLASSES = 100
 MAX_CALLS = 40  # calls of a model whose inputs are recorded
 MAX_NODES = 20_000  # autograd nodes counted per graph
@@ -54,12 +56,12 @@ def build(layers: Sequence[Sequence[Any]], conv_op: Callable[..., nn.Module] = n
 
 
 def load(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy weights by name into a network's parameters and buffers; raise KeyError for an unknown name."""
+    """Copy weights by name into a network's parameters and buffers; raise ResultError for an unknown name."""
     places = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     with torch.no_grad():
         for name, value in weights.items():
             if name not in places:
-                raise KeyError(f"the network has no {name}; CustomConv2d keeps weight and bias as nn.Conv2d does")
+                raise ResultError(f"the network has no {name}; CustomConv2d keeps weight and bias as nn.Conv2d does")
             places[name].copy_(value)
 
 
@@ -116,7 +118,7 @@ def _images_of(args: tuple[Any, ...], kwargs: dict[str, Any], takers: Sequence[C
     """Return the images of a call of a network; raise TypeError unless they are its only argument or a taker fits."""
     images = [each for each in (*args[:1], *kwargs.values()) if isinstance(each, Tensor)]
     is_alone = len(args) + len(kwargs) == 1 and not kwargs.keys() - {"input"}
-    if images and (is_alone or any(_takes(taker, args, kwargs) for taker in takers)):
+    if images and (is_alone or any(takes(taker, [None, *args], kwargs) for taker in takers)):
         return images[0]
     count, names = max(0, len(args) - 1), ", ".join(kwargs)
     more = [f"{count} more by position"] * bool(count) + [f"one named {names}"] * bool(names)
@@ -126,9 +128,10 @@ def _images_of(args: tuple[Any, ...], kwargs: dict[str, Any], takers: Sequence[C
     )
 
 
-def _takes(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def takes(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Return whether a function or class can be called with these arguments, as far as its signature tells."""
     try:
-        inspect.signature(function).bind(None, *args, **kwargs)
+        inspect.signature(function).bind(*args, **kwargs)
     except (TypeError, ValueError):
         return False
     return True

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scenelab_runner.message import Message
-from scenelab_runner.networks import CLASSES, LOSSES, WatchedModel, build, load
+from scenelab_runner.message import Message, ResultError
+from scenelab_runner.networks import CLASSES, LOSSES, WatchedModel, build, load, takes
 from scenelab_runner.record import records, trace_calls
 
 GRADED = ("convolve", "run_module", "train_step")  # operations that must not call PyTorch's own convolution
@@ -23,7 +23,7 @@ def _get(module: ModuleType, *names: str) -> Any:
     for name in names:
         if hasattr(module, name):
             return getattr(module, name)
-    raise AttributeError(f"student_code.py has no {names[0]}")
+    raise ResultError(f"student_code.py has no {names[0]}")
 
 
 def _convolution(module: ModuleType) -> Callable[..., Any]:
@@ -32,7 +32,7 @@ def _convolution(module: ModuleType) -> Callable[..., Any]:
 
 def _require_tensor(value: Any, what: str) -> Tensor:
     if not isinstance(value, Tensor):
-        raise TypeError(f"{what} returned {type(value).__name__}, not a tensor")
+        raise ResultError(f"{what} returned {type(value).__name__}, not a tensor")
     return value
 
 
@@ -68,12 +68,12 @@ def convolve(module: ModuleType, request: Message) -> Message:
 def _gradient(output: Tensor, of: str, leaf: Tensor, towards: Tensor) -> Tensor:
     if output.shape != towards.shape:
         got, expected = tuple(output.shape), tuple(towards.shape)
-        raise RuntimeError(f"the output is {got} where {expected} is expected, so its gradients cannot be had")
+        raise ResultError(f"the output is {got} where {expected} is expected, so its gradients cannot be had")
     if not output.requires_grad:
-        raise RuntimeError(f"the output does not depend on {of} as autograd sees it")
+        raise ResultError(f"the output does not depend on {of} as autograd sees it")
     (gradient,) = torch.autograd.grad(output, leaf, towards.clone(), allow_unused=True)
     if gradient is None:
-        raise RuntimeError(f"backward returned None for {of}")
+        raise ResultError(f"backward returned None for {of}")
     return gradient
 
 
@@ -150,8 +150,11 @@ def perturb(module: ModuleType, request: Message) -> Message:
     model). Request tensors: input, weights by name.
     """
     model, images = _watched(module, request)
-    attack = _get(module, "PGDAttack", "default_attack")(LOSSES[request.values["loss"]], **request.values["options"])
-    output = _require_tensor(attack.perturb(model.network, images), "perturb")
+    make, options = _get(module, "PGDAttack", "default_attack"), request.values["options"]
+    args = [LOSSES[request.values["loss"]]]
+    if not takes(make, args, options) and takes(make, [*args, *options.values()], {}):  # parameters have other names
+        args, options = [*args, *options.values()], {}
+    output = _require_tensor(make(*args, **options).perturb(model.network, images), "perturb")
     inputs = {f"call{n}": each for n, each in enumerate(model.inputs) if each.dtype == output.dtype}
     return _reply("output", output, {"input_after": images, **inputs}, **model.changes())
 
@@ -174,22 +177,25 @@ def _make_network(module: ModuleType, names: list[str], **options: Any) -> nn.Mo
     except TypeError:
         network = make(**options)
     if not isinstance(network, nn.Module):
-        raise TypeError(f"{names[0]} made {type(network).__name__}, not an nn.Module")
+        raise ResultError(f"{names[0]} made {type(network).__name__}, not an nn.Module")
     return network
 
 
 def describe_model(module: ModuleType, request: Message) -> Message:
     """Return parameter shapes, parameter count, size in bytes and module class names of the student's network.
 
-    `later` in the reply is True if the submission uses the function names of the assignment's editions since 2022.
+    `later` in the reply is True if the submission has a name of the assignment's editions since 2022; `name` is the one
+    that its own network should have.
     """
-    network = _make_network(module, request.values["names"])
+    names = request.values["names"]
+    network = _make_network(module, names)
     parameters, state = list(network.parameters()), network.state_dict().values()
     values: dict[str, Any] = {"shapes": [list(each.shape) for each in parameters][:5000]}
     values["parameters"] = sum(each.numel() for each in parameters)
     values["bytes"] = sum(value.numel() * value.element_size() for value in state)
     values["kinds"] = [type(part).__name__ for part in network.modules()][:5000]
-    values["later"] = hasattr(module, "default_cnn_model") and not hasattr(module, "default_model")
+    values["later"] = hasattr(module, "default_cnn_model")
+    values["name"] = names[1] if values["later"] and not hasattr(module, names[0]) else names[0]
     return Message(values)
 
 
@@ -217,7 +223,7 @@ def predict(module: ModuleType, request: Message) -> Message:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         weights = stored.get("state_dict", stored) if isinstance(stored, dict) else stored
         if not isinstance(weights, dict):
-            raise TypeError("the checkpoint holds no state_dict")
+            raise ResultError("the checkpoint holds no state_dict")
         network.load_state_dict({name.removeprefix("module."): value for name, value in weights.items()})
         _loaded[path] = network.eval()
     with torch.no_grad():

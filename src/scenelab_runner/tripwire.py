@@ -50,7 +50,7 @@ def _convolution(input: Tensor, weight: Tensor, bias: Tensor | None, *settings: 
         s, p, d, o = _as_2d(stride, padding, dilation, output_padding)
         return _convolution(input[..., None, :], weight[..., None, :], bias, s, p, d, transposed, o, groups).squeeze(-2)
     if weight.dim() != 4:
-        raise NotImplementedError("convolutions of one and two dimensions alone are there while this is graded")
+        raise RuntimeError("convolutions of one and two dimensions alone are there while this is graded")
     s, p, d = _pairs(stride, padding, dilation)
     kernel, (height, width) = tuple(weight.shape[2:]), input.shape[2:]
     spans = [d[i] * (kernel[i] - 1) + 1 for i in (0, 1)]

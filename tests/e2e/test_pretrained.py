@@ -62,7 +62,7 @@ def test_a_folder_of_images_is_judged_by_the_shipped_network(shipped, scenes, tm
     assert main.run(["explain", "--data", str(scenes), "--limit", "1", "--methods", "gradient"]) == 0
     assert "miniplaces" in capsys.readouterr().out
     assert main.run(["explain"]) == 1
-    assert "ships without images; name image files with --images, or a folder with --data" in capsys.readouterr().err
+    assert "ships without labeled images; name a folder with --data" in capsys.readouterr().err
 
 
 def test_the_explorer_opens_without_a_run_folder(shipped, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import re
 import shutil
 
@@ -15,18 +16,26 @@ from quick_studies import Quiet, tiny
 from scenelab.cli import main
 from scenelab.data.augment_config import Augment
 from scenelab.errors import LabError
+from scenelab.evaluation.accuracy_results import EvaluationResult
 from scenelab.evaluation.intervals import paired_difference
+from scenelab.evaluation.results import CrossValidation
 from scenelab.io import read_json, write_json
 from scenelab.report.card import make_card
-from scenelab.report.collect import collect, read_run
+from scenelab.report.collect import Collected, collect, read_run
 from scenelab.report.compare import compare
+from scenelab.report.practitioner import abilities
+from scenelab.report.readers import SECTIONS, Reader, keys
 from scenelab.report.sections import to_html
-from scenelab.report.team import Team, read_team
-from scenelab.report.write import KEYS, render, to_pdf
+from scenelab.report.team import read_team
+from scenelab.report.write import render, to_pdf
 from scenelab.runs.config import OptimizerConfig
 from scenelab.runs.run import Run
 from scenelab.training.session import start_run
 
+KEYS = keys("writeup")
+ASSIGNMENT = (
+    r"handout|assignment|writeup|hand-in|submission|student|course|convolution|challenge|MiniPlaces|scene recog"
+)
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -43,6 +52,7 @@ def runs(scenes, tmp_path_factory) -> list[Run]:
     first = str(runs[0].folder)
     assert main.run(["explain", first, "--limit", "3", "--methods", "gradient", "cam", "--sanity", "--json"]) == 0
     assert main.run(["robustness", first, "--epsilons", "0", "8/255", "--images", "8", "--json"]) == 0
+    assert main.run(["robustness", first, "--corruptions", "--images", "8", "--json"]) == 0
     return runs
 
 
@@ -65,8 +75,10 @@ def check_page(html: str) -> None:
     assert not re.search(r"url\((?!['\"]?(data:|#))|@import", html)
 
 
-def page(*runs: Run, side_by_side: bool = False) -> str:
-    html = render(collect([run.folder for run in runs]), Team(), side_by_side=side_by_side)
+def page(*runs: Run, side_by_side: bool = False, reader: Reader = "writeup") -> str:
+    collected = dataclasses.replace(collect([run.folder for run in runs]), side_by_side=side_by_side)
+    assert [make(collected).key for make in SECTIONS[reader]] == list(keys(reader))
+    html = render(collected, reader)
     check_page(html)
     return html
 
@@ -94,6 +106,100 @@ def test_a_report_and_a_card(runs, tmp_path, capsys):
     assert (tmp_path / "out" / "card.md").read_text().startswith("---\nlibrary_name: pytorch\n")
     for path in (tmp_path / "out").iterdir():
         assert path.stat().st_size < 5_000_000
+
+
+def test_a_practitioner_reads_what_the_classifier_can_do_and_no_word_of_the_assignment(runs):
+    html = re.sub(r'"data:[^"]*"', "", page(runs[0], reader="practitioner"))
+    assert re.findall(ASSIGNMENT, html, re.IGNORECASE) == []
+    assert re.findall(ASSIGNMENT, page(runs[0]), re.IGNORECASE) != []
+    assert html.index("What it can and cannot do</h2>") < html.index("<h2>", html.index("<h2>") + 1)
+    top1, images = read_json(runs[0].results / "val.json")["mirror"]["top1"], 36
+    assert f"<strong>{top1:.1f} %</strong> of {images} val images that it was not trained on" in html
+    pictures = [
+        "Images of the most confused",
+        "Confusion matrix",
+        "Accuracy against confidence",
+        "One image under each kind",
+    ]
+    assert [alt for alt in (*pictures, "Accuracy against ε") if f'alt="{alt}' not in html] == []
+    assert "Missing" not in html
+
+
+def test_what_is_not_measured_is_one_line_with_its_command(runs, copy):
+    html = page(*runs, reader="practitioner")
+    for what, command in (("accuracy on corrupted images", "robustness --corruptions"), ("under attack", "robustness")):
+        assert re.findall(
+            rf"Missing: [a-z ]*{what} of seed-1. Run <code>scenelab {command} {runs[1].folder}</code>", html
+        )
+    assert "of seed-0. Run" not in html
+    shutil.rmtree(copy.results)
+    html = page(copy, reader="practitioner")
+    assert html.count(f"Run <code>scenelab evaluate {copy.folder}</code>") == 4
+
+
+def test_the_abilities_by_hand(runs):
+    """Of 100 images the classifier knows 80; a class that it never finds is among the worst."""
+    run = read_run(runs[0].folder)
+    assert run.evaluation is not None
+    scores = {
+        name: {"precision": 80.0, "recall": f1, "f1": f1, "support": 20 if name == "g" else 10}
+        for name, f1 in zip("abcdefg", (0.0, 10.0, 20.0, 50.0, 80.0, 90.0, 100.0), strict=True)
+    }
+    values = {**run.evaluation.to_json(), "images": 80, "scores": scores, "per_class": dict.fromkeys("abcdefg", 50.0)}
+    values["mirror"] |= {"top1": 80.0, "top1_interval": [70.0, 87.4]}
+    values["coverage"] = [{**values["coverage"][0], "confidence": 0.9, "images": 64, "accuracy": 95.0}] * 3
+    evaluation = EvaluationResult.model_validate_json(json.dumps(values))
+    best = dataclasses.replace(run.config, keep="best")
+
+    def text(**changes) -> str:
+        blocks = abilities(Collected([dataclasses.replace(run, evaluation=evaluation, **changes)])).blocks
+        return " ".join(re.sub("<[^>]*>", "", content["html"]) for _, content in blocks)
+
+    for phrase in (
+        "It tells 7 classes apart: a, b, c, d, e, f, g. It is right on 80.0 % of 80 val images",
+        "on 70 to 87 % (95 % confidence). Naming the same class for each would be right on 25.0 %.",
+        "Best at: g (100 %), f (90 %), e (80 %). Worst at: a (0 %), b (10 %), c (20 %)",
+        "only probabilities of 90 % or more count as answers, 64 of 80 images get one, and 95.0 % of those are right",
+    ):
+        assert phrase in text()
+    assert "selected the epoch" in text(config=best)
+    stamp = {"date": "2026-01-01", "command": "c", "folds": 5, "images": 50, "correct": 40, "epochs": (3,)}
+    folds = CrossValidation(**stamp, top1=80.0, top1_interval=(67.0, 88.8))
+    assert "right on 80.0 % of 50 training images that each was not trained on (67 to 89 %)" in text(
+        cross_validation=folds
+    )
+    assert "selected the epoch" not in text() + text(config=dataclasses.replace(best, holdout=0.1))
+    values["mirror"]["top1"] = 16.0
+    evaluation = EvaluationResult.model_validate_json(json.dumps(values))
+    assert "chance level" in text()
+    assert "Best at" not in text()
+
+
+def test_an_instructor_gets_a_page_with_runs_and_what_is_missing(runs, copy, tmp_path):
+    folders = [str(run.folder) for run in (*runs, copy)]
+    shutil.copy(runs[1].best, copy.best)
+    assert main.run(["report", *folders, "--for", "instructor", "--out", str(tmp_path / "out")]) == 0
+    assert len(PdfReader(tmp_path / "out" / "report.pdf").pages) <= 2
+    html = (tmp_path / "out" / "report.html").read_text()
+    check_page(html)
+    rows = re.findall(r'<tr><th scope="row">(.*?)</tr>', html)
+    top1 = f"{read_json(runs[1].results / 'val.json')['mirror']['top1']:.2f} ("
+    (row,) = [row for row in rows if row.startswith("seed-1") and "custom" in row]
+    assert all(cell in row for cell in ("residual-small", ">1<", top1, "36 val", "cpu", "2 threads"))
+    for line in ("comparison of memory, speed and convergence: <code>scenelab study conv", "members of the team"):
+        assert line in html
+    assert f"evaluation of the current weights of copy: <code>scenelab evaluate {copy.folder}</code>" in html
+    assert "current weights of seed" not in html
+
+
+@pytest.mark.parametrize("reader", ["practitioner", "instructor"])
+def test_a_study_has_no_other_reader_and_a_team_file_no_other_section(runs, reader, tmp_path, capsys):
+    with pytest.raises(LabError, match=f"--for {reader} needs a run folder"):
+        render(Collected([]), reader)
+    (tmp_path / "team.toml").write_text('[text]\nconvolution = "x"')
+    command = ["report", str(runs[0].folder), "--for", reader, "--team", str(tmp_path / "team.toml"), "--html-only"]
+    assert main.run([*command, "--out", str(tmp_path)]) == 1
+    assert "[text] has 'convolution'; the sections are" in capsys.readouterr().err
 
 
 def test_letter_paper():

@@ -14,7 +14,7 @@ import pytest
 from quick_studies import Quiet, plan_here, tiny, train_here
 from scenelab.cli import main
 from scenelab.errors import Interrupted, LabError
-from scenelab.evaluation.robustness import Effort
+from scenelab.evaluation.robustness_results import Effort
 from scenelab.evaluation.study_results import ConvRun, ConvStudy, EpochMetrics, ValImages
 from scenelab.io import read_json
 from scenelab.runs.checkpoint import load_checkpoint

@@ -12,7 +12,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from mutants import ATTACK_END, ATTENTION_END, CLIP, MUTANTS, RETURN, inner_names, mutant, mutate, part, solution, write
+from mutants import (
+    ATTACK_END,
+    ATTENTION_END,
+    CLIP,
+    MUTANTS,
+    PREDICTED,
+    RETURN,
+    inner_names,
+    mutant,
+    mutate,
+    part,
+    solution,
+    write,
+)
 from scenelab.cli import main
 from scenelab.course.grading.batch import Batch
 from scenelab.course.grading.checks import CHECKS
@@ -43,6 +56,7 @@ KNOWN = {  # by the name of the mistake, beside the wrong answers of mutants.py;
     "clipped to [0, 1] in the normalized space": mutant("", (CLIP, "            output = output.clamp(0, 1)\n")),
     "an image that is not square": mutant("", (RETURN_SIZE, "unflatten(2, (int(windows.shape[2] ** 0.5),) * 2).clone()")),
     "a maximum or minimum over the batch": mutant("", (ATTENTION_END, ATTENTION_END.replace("dim=1, keepdim=True", "dim=0"))),
+    "a maximum or minimum over the batch. ": mutant("", (PREDICTED, PREDICTED.replace("dim=1", ""))),
     "no longer require gradients": mutant("", (ATTACK_END, CLIP + "        model.requires_grad_(False)\n        return output\n")),
 }  # fmt: skip
 NAMED = {  # by the name of a wrong answer of mutants.py
@@ -59,6 +73,13 @@ NAMED = {  # by the name of a wrong answer of mutants.py
     "cross-entropy whatever is given": "a loss of one's own",
     "left in train mode": "the model is left in another state",
     "graph kept": "the graph grows from step to step",
+}
+NOT_NAMED = {  # where it looks alike
+    "three dimensions": "a maximum or minimum over the batch",
+    "weight's gradient not reshaped": "the weight's gradient is not summed over the batch",
+    "most confident label": "the step has the wrong sign",
+    "map with a graph": "the graph grows",
+    "images come back as they were": "a loss of one's own",
 }
 
 
@@ -97,6 +118,7 @@ def test_a_wrong_answer_gets_the_graders_verdicts_and_its_name(checked, change):
     assert change.says in result["printed"]
     for name in ("bias=None", "an image that is not square"):  # not where every convolution is wrong
         assert (f"Known mistake: {name}" in result["printed"]) is (NAMED.get(change.name) == name)
+    assert f"Known mistake: {NOT_NAMED.get(change.name, '-')}" not in result["printed"]
     assert not inner_names().search(result["printed"])
     assert f"Known mistake: {NAMED.get(change.name, '')}" in result["printed"] or change.name not in NAMED
 
@@ -175,19 +197,22 @@ def test_each_part_that_is_not_filled_in_is_told_once(whole, name):
     assert not re.search("Error|FAIL|  ok ", printed), printed
 
 
+UNFILLED = {
+    "kit": 'raise NotImplementedError("backward is yours to write")',
+    "starter": "return grad_input, grad_weight",
+    "nones": "grad_input = grad_weight = None; return grad_input, grad_weight, None, None, None",
+    "pass": "pass",
+}
+
+
 def test_a_convolution_without_backward_says_so_once(tmp_path):
     text = solution()[CODE].decode()
     begin, end = text.index("        windows, weight = ctx.saved"), text.index("\n\ncustom_conv2d = ")
-    handed = {
-        "half": {
-            CODE: (
-                text[:begin] + '        raise NotImplementedError("backward is yours to write")\n' + text[end:]
-            ).encode()
-        }
-    }
-    result = run_program(tmp_path, handed, {"half": "convolution"})["half"]
-    assert result["printed"].count("Not filled in yet: CustomConv2DFunction.backward") == 1
-    assert result["verdicts"]["conv_forward"][0] == "passed"
+    handed = {name: {CODE: f"{text[:begin]}        {body}\n{text[end:]}".encode()} for name, body in UNFILLED.items()}
+    for result in run_program(tmp_path, handed, dict.fromkeys(handed, "convolution")).values():
+        assert result["printed"].count("Not filled in yet: CustomConv2DFunction.backward") == 1
+        assert "FAIL" not in result["printed"]
+        assert result["verdicts"]["conv_forward"][0] == "passed"
 
 
 def test_the_grader_says_that_the_original_starter_is_not_filled_in(tmp_path):

@@ -131,6 +131,10 @@ def test_rubrics_of_later_handouts_have_their_parts(rubric):
         ("default_cnn_model PGDAttack default_attention", 2022),
         ("default_cnn_model default_vit_model PGDAttack", 2024),
         ("default_cnn_model CustomConv2d", 2022),
+        ("default_model PGDAttack", 2019),
+        ("default_model PGDAttack get_train_transforms", 2019),
+        ("default_model default_cnn_model default_vit_model PGDAttack GradAttention", 2022),
+        ("get_train_transforms PGDAttack", 2024),
     ],
 )
 def test_the_year_is_told_from_the_names(names, year):

@@ -3,9 +3,12 @@
 import io
 import json
 import os
+import re
 import stat
 import tarfile
 import zipfile
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,7 @@ from scenelab.course.grading.submission_reader import read
 from scenelab.course.kit import files as kit_files
 
 CODE = solution()["code/student_code.py"]
+STARTER = (Path(__file__).parents[1] / "programs" / "original_starter.txt").read_bytes()
 SMALL = {"file_bytes": 1 << 20, "bytes": 4 << 20, "files": 100}
 EMPTY_ZIP = b"PK\x05\x06" + bytes(18)
 
@@ -92,6 +96,95 @@ def test_the_file_that_defines_most_is_taken(tmp_path):
     )
     assert "new" in submission.code.parts
     assert submission.root.name == "new"
+
+
+def notebook_of(*sources):
+    return json.dumps({"cells": [{"cell_type": "code", "source": source} for source in sources]}).encode()
+
+
+USES = b"from student_code import CustomConv2DFunction, CustomConv2d, PGDAttack, GradAttention, default_model\n"
+BROKEN_CODE = CODE + b"def broken(:\n"
+BESIDE = {
+    "a copy": {"code/student_code (1).py": CODE},
+    "in a subfolder": {"code/final/student_code.py": CODE},
+    "under another name": {"code/hw3.py": CODE},
+    "a notebook": {"work/hw3.ipynb": b"\xef\xbb\xbf" + notebook_of("!pip install x\n", CODE.decode())},
+    "a notebook, and an answer": {
+        "hw3.ipynb": notebook_of(CODE.decode()),
+        "code/student_code.py": STARTER.replace(
+            b"# Fill in the code here\n        return output", b"return model(input)"
+        ),
+    },
+    "half of the answers": {"code/student_code_old.py": CODE.replace(b"class GradAttention", b"class Other")},
+    "and scripts that use them": {"code/hw3.py": CODE, "code/aaa.py": USES},
+    "a copy that does not parse": {"code/student_code (1).py": BROKEN_CODE},
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_an_unfilled_file_is_not_graded_in_place_of_the_answers(tmp_path, name):
+    helpers = {"code/main.py": b"import student_code\n", "code/utils.py": b"def show(): pass\n"}
+    files = {"code/student_code.py": STARTER, **helpers, **BESIDE[name]}
+    submission = read_zip(tmp_path, *files.items())
+    assert submission.problem == ""
+    assert submission.source.unfilled == []
+    assert submission.code.stem == Path(next(iter(BESIDE[name]))).stem
+    assert "was graded, and not code/student_code.py" in " ".join(submission.notes)
+    assert submission.root == tmp_path / "into"
+
+
+def test_a_copy_that_parses_is_graded_in_place_of_one_that_does_not(tmp_path):
+    files = {"code/student_code.py": BROKEN_CODE, "code/student_code (1).py": CODE}
+    submission = read_zip(tmp_path, *files.items())
+    assert (submission.code.name, submission.source.error) == ("student_code (1).py", "")
+
+
+VERSIONS = {  # the first is graded
+    "numbers": "code/student_code_v2.py code/student_code_v1.py",
+    "copies": "code/student_code (2).py code/student_code (1).py",
+    "a final one": "code/student_code_final.py code/student_code_v3.py",
+    "an old folder": "new/student_code.py old/code/student_code.py",
+    "the expected name": "code/student_code.py code/student_code_v9.py",
+    "a folder whose name ends in old": "unfold/student_code.py copy/student_code.py",
+}
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_the_last_of_several_versions_is_graded(tmp_path, name):
+    paths = re.findall(r".+?\.py(?= |$)", VERSIONS[name])
+    submission = read_zip(tmp_path, *((path.strip(), CODE) for path in paths))
+    assert submission.code == tmp_path / "into" / paths[0]
+
+
+def test_an_unfilled_file_with_an_own_network_is_graded_and_no_notebook_is_left(tmp_path):
+    files = {
+        "code/student_code.py": STARTER + b"default_model = CustomConv2d\n",
+        "code/a.ipynb": notebook_of("x = 1\n"),
+    }
+    submission = read_zip(tmp_path, *files.items())
+    assert (submission.code.name, len(submission.source.unfilled)) == ("student_code.py", 4)
+    assert not (tmp_path / "into/code/a.py").exists()
+
+
+ROOTS = {"hw/code/src/student_code.py": "hw", "hw/Code/student_code.py": "hw", "hw/student_code.py": "hw"}
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_the_root_is_the_folder_with_the_three_folders(tmp_path, name):
+    files = {name: CODE, "hw/writeup/r.pdf": b"%PDF-1.7", "hw/results/model_best.pth.tar": b"x"}
+    assert read_zip(tmp_path, *files.items()).root == tmp_path / "into" / ROOTS[name]
+
+
+@pytest.mark.parametrize(("name", "rules"), [("models/net.py", []), ("models/net.pth", ["forbidden folders"])])
+def test_a_package_called_models_is_no_folder_of_models(tmp_path, name, rules):
+    submission = read_zip(tmp_path, ("student_code.py", CODE), (name, b"x = 1\n"))
+    assert list(submission.violations) == ["folders", *rules]
+
+
+def test_installed_packages_in_a_submission_are_left_out(tmp_path):
+    files = {"env/lib/python3.11/site-packages/student_code.py": STARTER, "code/student_code.py": CODE}
+    assert read_zip(tmp_path, *files.items()).notes == []
+    assert not list((tmp_path / "into").rglob("site-packages"))
 
 
 HOMEWORK = b"def my_imfilter(image, kernel): return image\nclass Resizer: pass\n"
@@ -382,6 +475,20 @@ def test_a_notebook_is_read_as_a_file(tmp_path):
     compile(text, "hw3.py", "exec")
     assert "\nx = 1\n" in text
     assert "# ls -l" in text
+
+
+EXPORTS = ("# In[1]:\n\n", '"""hw3.ipynb\n\nAutomatically generated by Colab.\n"""\n')
+
+
+@pytest.mark.parametrize("head", [*EXPORTS, "# In the first part\n"])
+def test_a_notebook_that_was_exported_runs_in_spite_of_its_training(tmp_path, head):
+    code = head.encode() + b"names = open('../data/train.txt').read()\nfor name in names: print(name)\n" + CODE
+    submission = read_zip(tmp_path, ("code/student_code.py", code))
+    assert ("was exported from a notebook" in " ".join(submission.notes)) is (head in EXPORTS)
+    module: dict = {"__name__": "student_code"}
+    with nullcontext() if head in EXPORTS else pytest.raises(FileNotFoundError):
+        exec(compile(submission.code.read_bytes(), "student_code.py", "exec"), module)
+        assert "PGDAttack" in module
 
 
 @pytest.mark.parametrize("name", ["student_code.py", "answers.py"])

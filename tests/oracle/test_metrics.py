@@ -17,8 +17,8 @@ from conftest import make_untrained
 from scenelab.cli import main
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
+from scenelab.evaluation.accuracy_results import EvaluationResult
 from scenelab.evaluation.calibration import BINS, expected_calibration_error, reliability
-from scenelab.evaluation.evaluate import EvaluationResult
 from scenelab.evaluation.metrics import (
     BATCH,
     confusion,
@@ -29,6 +29,7 @@ from scenelab.evaluation.metrics import (
     predict_logits,
     top_k,
 )
+from scenelab.evaluation.precision import Predicted
 from scenelab.evaluation.predict import predict_files
 from scenelab.io import read_json
 from scenelab.models.normalize import Classifier
@@ -184,7 +185,8 @@ def test_undefined_scores_are_counted_and_have_empty_cells(tmp_path, monkeypatch
         digest="",
     )
     logits = torch.tensor([[1.0, 0.0], [math.nan, 0.0], [math.inf, 0.0], [0.0, 1.0]])
-    monkeypatch.setattr(EVALUATE, "predict_logits", lambda *_, **__: logits)
+    outputs = Predicted(plain=logits, mirrored=logits, precision="float32")
+    monkeypatch.setattr(EVALUATE, "predict_mirrored", lambda *_, **__: outputs)
     stamp = {"date": "", "command": "", "weights": None, "model": "", "size": 4}
     monkeypatch.setattr(EVALUATE, "stamp_result", lambda *_: stamp)
     model = create_model("simplenet-small", num_classes=2)
@@ -196,7 +198,7 @@ def test_undefined_scores_are_counted_and_have_empty_cells(tmp_path, monkeypatch
     lines = (tmp_path / "results" / "val_predictions.csv").read_text().splitlines()
     assert lines[1:] == ["a,0,0.7311,0,1", "b,0,,,", "c,1,,,", "d,1,0.7311,1,0"]
     assert collect._read_predictions(tmp_path / "results" / "val_predictions.csv")[1]["b"] == ()
-    logits = logits.nan_to_num(posinf=0)
+    logits.nan_to_num_(posinf=0)
     EVALUATE.evaluate(Run(tmp_path), stored, dataset, source="")
     written = read_json(tmp_path / "results" / "val.json")
     assert "undefined" not in written

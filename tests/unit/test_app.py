@@ -98,8 +98,8 @@ def test_networks_and_images_of_the_package_are_offered(shipped, session):
             in client.post("api/predict", run="miniplaces", image="example:nowhere")["error"]
         )
         assert client.upload(shipped.read_bytes())["image"]
-        assert "ships without images" in client.get("api/runs/miniplaces/network").json()["problem"]
-        assert "ships without images" in client.get("api/runs/miniplaces/mistakes").json()["error"]
+        assert "ships without labeled images" in client.get("api/runs/miniplaces/network").json()["problem"]
+        assert "ships without labeled images" in client.get("api/runs/miniplaces/mistakes").json()["error"]
 
 
 def test_networks_of_the_package_come_after_the_runs_and_give_way_to_their_names(shipped, untrained, scenes, tmp_path):

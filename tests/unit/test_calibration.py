@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 from torchmetrics.functional.classification import multiclass_f1_score, multiclass_precision, multiclass_recall
 
 from scenelab.cli import main
+from scenelab.evaluation.accuracy_results import EvaluationResult
 from scenelab.evaluation.calibration import coverage_curve, cross_calibrate, fit_temperature
-from scenelab.evaluation.evaluate import EvaluationResult
 from scenelab.evaluation.metrics import class_scores, confusion
 from scenelab.io import read_json
 from scenelab.models.registry import create_model

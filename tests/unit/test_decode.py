@@ -298,13 +298,13 @@ def test_fit_crops_the_center_and_is_antialiased(turned):
 @pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1), (2, 30_001)])
 def test_a_strip_is_cropped_before_it_is_resized(shape, monkeypatch):
     sizes = []
-    resize = transforms.resize
+    interpolate = decode.F.interpolate
 
-    def spy(image, size, **options):
+    def spy(images, size, **options):
         sizes.append(size)
-        return resize(image, size, **options)
+        return interpolate(images, size, **options)
 
-    monkeypatch.setattr(decode.transforms, "resize", spy)
+    monkeypatch.setattr(decode.F, "interpolate", spy)
     image = torch.zeros(3, *shape, dtype=torch.uint8)
     assert fit(image, 32).shape == (3, 32, 32)
     assert max(sizes[0]) <= 32 * decode.MAX_ASPECT

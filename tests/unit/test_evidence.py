@@ -11,9 +11,10 @@ from torch import nn
 from scenelab.attribution import GradientTimesInput, Saliency
 from scenelab.evaluation.attribution_gallery import divide_by_mean, scale_maps, scale_together, select_examples
 from scenelab.evaluation.attribution_plots import paint
+from scenelab.evaluation.attribution_results import LayerCheck
 from scenelab.evaluation.faithfulness import BASELINES, GRAY, areas, blur, deletion_insertion, gain
 from scenelab.evaluation.localization import Overlap, overlaps, pair_up, peak, pointing_game, summarize
-from scenelab.evaluation.sanity import LayerCheck, layer_groups, randomize_layers, rank_correlation, unrandomized
+from scenelab.evaluation.sanity import layer_groups, randomize_layers, rank_correlation, unrandomized
 from scenelab.evaluation.sanity import verdict as judge
 from scenelab.models.registry import create_model
 

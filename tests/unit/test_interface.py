@@ -1,6 +1,7 @@
 """The public interface and the help of the command line, which load no torch."""
 
 import importlib
+import json
 import subprocess
 import sys
 
@@ -16,6 +17,15 @@ LIGHT = """
 import sys, scenelab
 from scenelab.cli.main import run
 sys.exit(run(sys.argv[1:]) or "torch" in sys.modules)
+"""
+HELP = """
+import json, sys
+from contextlib import suppress
+from scenelab.cli.main import run
+for names in json.loads(sys.argv[1]):
+    with suppress(SystemExit):
+        run([*names, "--help"])
+sys.exit("torch" in sys.modules)
 """
 EXPLORER = """
 import sys
@@ -36,9 +46,28 @@ def test_every_public_name_resolves(name):
         package.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("command", ["--help", "train laptop --help", "study design --help", "recipes", "models"])
-def test_help_and_lists_load_no_torch(command):
-    subprocess.run([sys.executable, "-c", LIGHT, *command.split()], check=True, stdout=subprocess.DEVNULL)
+@pytest.mark.parametrize("command", ["--help", "--version", "train laptop --help", "recipes", "models", "kit kit"])
+def test_help_lists_and_the_kit_load_no_torch(command, tmp_path):
+    command = [sys.executable, "-c", LIGHT, *command.split()]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=tmp_path)
+
+
+def test_the_help_of_every_command_loads_no_torch():
+    command = [sys.executable, "-c", HELP, json.dumps(command_names())]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_submission_and_a_report_load_no_torch(untrained, tmp_path):
+    for name in ("code/student_code.py", "writeup/writeup.pdf", "results/curve.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("x = 1")
+    report = ["report", str(untrained.folder), "--card", "--html-only"]
+    readers = [[*report, "--for", reader] for reader in ("practitioner", "instructor", "writeup")]
+    for arguments in (["submit", ".", "--anyway", "--no-test"], *readers):
+        command = [sys.executable, "-W", "ignore", "-c", LIGHT, *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    assert (tmp_path / "submission.zip").exists()
+    assert (tmp_path / "report" / "card.md").exists()
 
 
 def test_the_explorer_shows_runs_before_torch_is_loaded(untrained):

@@ -7,15 +7,14 @@ import torch
 from scipy import stats
 
 from scenelab.evaluation.intervals import (
-    MIN_RATIO_TERMS,
     bernoulli_error,
     mean_error,
     mean_interval,
     paired_difference,
-    ratio,
     t_quantile,
     wilson,
 )
+from scenelab.evaluation.localization import MIN_RATIO_TERMS, ratio
 
 NORMAL = 1.959964
 
@@ -49,7 +48,7 @@ def test_wilsons_interval_is_as_printed(correct, count, low, high):
 
 def test_intervals_are_those_of_scipy():
     for degrees in (*range(1, 60), 1000, 10**6):
-        assert t_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-13)
+        assert t_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-10)  # SciPy 1.15: 2e-11 off
     for correct in range(50):
         low, high = stats.binomtest(correct, 49).proportion_ci(0.95, method="wilson")
         assert wilson(correct, 49) == pytest.approx((100 * low, 100 * high), rel=1e-12, abs=1e-12)

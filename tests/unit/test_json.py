@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scenelab.errors import LabError
-from scenelab.evaluation.evaluate import Accuracy
+from scenelab.evaluation.accuracy_results import Accuracy
 from scenelab.io import read_json, read_object, read_text, write_json
 
 

@@ -121,7 +121,12 @@ def test_a_copy_with_other_images_in_val_has_results_apart(tmp_path, trained_on_
 
 @pytest.mark.parametrize(
     "command",
-    ["attack --steps 1 --limit 2", "robustness --epsilons 0 --images 2", "explain --methods gradient --limit 2"],
+    [
+        "attack --steps 1 --limit 2",
+        "robustness --epsilons 0 --images 2",
+        "robustness --corruptions --images 2",
+        "explain --methods gradient --limit 2",
+    ],
 )
 def test_no_command_writes_results_on_another_folder_among_those_of_the_run(tmp_path, trained_on_tree, command):
     run, _, _ = trained_on_tree

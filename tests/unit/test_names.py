@@ -14,8 +14,8 @@ from scenelab.course.grading.outputs import exports
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError, printable
 from scenelab.evaluation.challenge import read_guesses, write_guesses
-from scenelab.evaluation.evaluate import csv_path
-from scenelab.evaluation.figures import draw_confused, label, new_figure
+from scenelab.evaluation.evaluate import csv_path, draw_confused
+from scenelab.evaluation.figures import label, new_figure
 from scenelab.evaluation.metrics import confusion, most_confused
 from scenelab.io import FORMULA_STARTS, atomic_write, write_csv_row, write_json
 from scenelab.runs.config import RunConfig, TrainConfig, to_plain

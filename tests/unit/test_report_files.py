@@ -85,7 +85,7 @@ def run(tmp_path) -> Run:
     return run
 
 
-@pytest.mark.parametrize("name", ["training", "val", "robustness", "attribution"])
+@pytest.mark.parametrize("name", ["training", "val", "robustness", "corruptions", "cross_validation", "attribution"])
 @pytest.mark.parametrize("value", [[], 3, None, {}, {"mirror": 3}, {"plain": {"top1": "x"}}, {"warnings": 3}])
 def test_results_of_another_shape_are_one_line_or_not_needed(run, name, value, tmp_path):
     (run.results / f"{name}.json").write_text(json.dumps(value))

@@ -13,9 +13,11 @@ from scenelab.cli import main
 from scenelab.data.augment_config import Augment
 from scenelab.data.decode import read_image
 from scenelab.evaluation import robustness
-from scenelab.evaluation.adversarial import name_epsilon, round_to_levels, through_png
+from scenelab.evaluation.adversarial import name_epsilon, round_to_levels, through_file
 from scenelab.evaluation.gradient_masking import check_black_box, check_model, check_monotone
-from scenelab.evaluation.robustness import EpsilonResult, Outcome, Share, find_signs
+from scenelab.evaluation.results import Share
+from scenelab.evaluation.robustness import find_signs
+from scenelab.evaluation.robustness_results import EpsilonResult, Outcome
 from scenelab.io import read_json
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.registry import create_model
@@ -144,7 +146,7 @@ def test_images_on_whole_levels_survive_png():
     images = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))
     levels = round_to_levels(images)
     assert (levels - images).abs().max() <= 0.5 / 255 + 1e-7
-    assert torch.equal(through_png(levels[0]), levels[0])
+    assert torch.equal(through_file(levels[0]), levels[0])
     assert (name_epsilon(4 / 255), name_epsilon(0.3), name_epsilon(0.0)) == ("4/255", "0.3", "0/255")
 
 

@@ -25,7 +25,7 @@ from scenelab.data.cache import MemmapDataset
 from scenelab.data.contact_sheet import contact_sheet
 from scenelab.data.decode import fit
 from scenelab.errors import LabError
-from scenelab.evaluation.adversarial import AttackSettings, attack_images, to_png
+from scenelab.evaluation.adversarial import AttackSettings, attack_images, encode_image
 from scenelab.evaluation.attribution_gallery import divide_by_mean, scale_maps
 from scenelab.evaluation.attribution_plots import COLORMAP
 from scenelab.evaluation.faithfulness import areas, deletion_insertion
@@ -88,7 +88,7 @@ class Session:
 
     def show(self, image: Square) -> bytes:
         """Return an image as PNG."""
-        return to_png(_to_batch(image)[0])
+        return encode_image(_to_batch(image)[0])
 
     def mistakes(self) -> dict[str, Any]:
         """Return the predictions of the run's evaluation; see `read_mistakes`."""
@@ -219,4 +219,4 @@ def _to_batch(image: Square) -> Float[Tensor, "1 3 s s"]:
 
 def to_url(image: Float[Tensor, "3 h w"]) -> str:
     """Return an image in [0, 1] as PNG in a data URL; multiples of 1/255 are exact."""
-    return "data:image/png;base64," + b64encode(to_png(image.clamp(0, 1))).decode()
+    return "data:image/png;base64," + b64encode(encode_image(image.clamp(0, 1))).decode()

@@ -39,7 +39,8 @@ def demo(
     from scenelab.cli.report import report
     from scenelab.data.splits import open_dataset, open_split
     from scenelab.errors import LabError
-    from scenelab.evaluation.robustness import Effort, measure_robustness
+    from scenelab.evaluation.robustness import measure_robustness
+    from scenelab.evaluation.robustness_results import Effort
     from scenelab.progress import format_duration
     from scenelab.runs.events import has_tensorboard
     from scenelab.runs.loading import open_run

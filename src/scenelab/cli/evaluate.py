@@ -1,6 +1,9 @@
 """The commands evaluate and models."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import arg
 
 from scenelab.cli.arguments import AnySplit, DataFolder, Flag, Json, Pixels, RunFolder
 from scenelab.cli.images import report_skipped
@@ -10,28 +13,42 @@ from scenelab.terminal import say
 
 MAX_CLASSES, FEW_CLASSES = 30, 10  # in a table
 if TYPE_CHECKING:
-    from scenelab.evaluation.evaluate import EvaluationResult
+    from scenelab.evaluation.accuracy_results import EvaluationResult
 
 
-def evaluate(run: RunFolder, *, data: DataFolder = None, split: AnySplit = None, json: Json = False) -> None:
+def evaluate(
+    run: RunFolder,
+    *,
+    data: DataFolder = None,
+    split: AnySplit = None,
+    unknown: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
+    precision: Literal["auto", "float32"] = "auto",
+    json: Json = False,
+) -> None:
     """Measure accuracy, calibration and confusion on a split.
 
     Writes the numbers and figures to RUN/results. On the run's own held-out images, also fits the temperature that
-    calibrates the probabilities of all commands (RUN/calibration.json). Another labeled folder is judged whole, its
-    classes matched by name. Exits with status 1 if an image of it is broken; the others are evaluated.
+    calibrates the probabilities of all commands, and the threshold below which an image is none of the classes
+    (RUN/calibration.json). Another labeled folder is judged whole, its classes matched by name. Exits with status 1 if
+    an image of it is broken; the others are evaluated.
 
     Example: scenelab evaluate runs/starter --data more-images --split all
 
     Args:
         split: split to evaluate on; holdout: the images that --holdout kept out of training.
+        unknown: folder of images of none of the classes, to measure how many are recognized as such.
+        precision: auto: bfloat16 on CPUs where it is faster, and float32 for images with two classes close in score.
     """
+    from scenelab.data.judging import open_unlabeled
     from scenelab.evaluation.evaluate import draw_all
     from scenelab.evaluation.evaluate import evaluate as measure
     from scenelab.runs.loading import open_run
     from scenelab.training.metrics_logger import read_metrics
 
     opened = open_run(run, data=data, split=split, calibrated=True)
-    result = measure(opened.run, opened.stored, opened.dataset, source=str(opened.source))
+    others = open_unlabeled(unknown, opened.dataset.size) if unknown else None
+    source = str(opened.source)
+    result = measure(opened.run, opened.stored, opened.dataset, others, source=source, precision=precision)
     figures = draw_all(result, read_metrics(opened.run), opened.run.results)
     if json:
         print_json(result.to_json())
@@ -52,6 +69,7 @@ def print_result(result: "EvaluationResult") -> None:
     ]
     title = f"{result.model} on {describe_images(result.images, result.split)} of {result.source}"
     print_table(title, ["logits of", "top-1 %", "95 %", "top-5 %", "calibration error %"], rows)
+    say(f"precision: {result.precision}")
     _print_classes(result)
     pairs = [f"{pair.true} taken for {pair.predicted} {pair.count}/{pair.of}" for pair in result.most_confused[:5]]
     say("most confused: " + "; ".join(pairs))
@@ -66,24 +84,23 @@ def print_result(result: "EvaluationResult") -> None:
     if part := result.calibrated:
         how = "each half of the images calibrated by the other" if part.is_fitted else "fitted on held-out images"
         say(f"calibration error with temperature {part.temperature:.2f}: {part.ece:.1f} %, {how}")
+    if part := result.rejection:
+        names = ("images of the classes are kept", f"other images are recognized, AUROC {part.auroc or 0:.3f}")
+        for share, what in zip((part.known, part.unknown), names, strict=True):
+            if share:
+                say(f"none of these: {share.images} of {share.of}, {share.text} %, {what}")
 
 
 def _print_classes(result: "EvaluationResult") -> None:
     """Print the scores of each class, or of the ten with the lowest F1 if there are more than 30."""
-    from scenelab.evaluation.intervals import wilson
+    from scenelab.evaluation.accuracy_results import SCORE_COLUMNS, score_rows
 
     scores = {name: score for name, score in result.scores.items() if score.support}
     title = "classes"
     if len(scores) > MAX_CLASSES:
         scores = dict(sorted(scores.items(), key=lambda item: item[1].f1)[:FEW_CLASSES])
         title = f"the {FEW_CLASSES} classes with the lowest F1 (all are in the JSON file)"
-    rows = []
-    for name, score in scores.items():
-        right = round(score.recall * score.support / 100)
-        cells = ["never predicted" if score.precision != score.precision else f"{score.precision:.0f}"]
-        cells += [f"{score.recall:.0f}", "{:.0f}–{:.0f}".format(*wilson(right, score.support)), f"{score.f1:.0f}"]
-        rows.append([name, str(score.support), *cells])
-    print_table(title, ["class", "images", "precision %", "recall %", "95 %", "F1 %"], rows)
+    print_table(title, list(SCORE_COLUMNS), score_rows(scores))
     if absent := [name for name, score in result.scores.items() if not score.support]:
         say(f"no images of {len(absent)} of {len(result.scores)} classes: {cut(absent)}")
 

@@ -13,8 +13,7 @@ from scenelab.cli.output import print_json, print_table
 from scenelab.terminal import say
 
 if TYPE_CHECKING:
-    from scenelab.evaluation.faithfulness import CurveSummary, Faithfulness, Gain
-    from scenelab.evaluation.localization import ItemSummary, Localization
+    from scenelab.evaluation.attribution_results import CurveSummary, Faithfulness, Gain, ItemSummary, Localization
 
 
 def explain(

@@ -19,12 +19,14 @@ def report(
     card: Flag = False,
     html_only: Flag = False,
     paper: Literal["A4", "Letter"] = "A4",
+    reader: Annotated[Literal["practitioner", "writeup", "instructor"], arg(name="for")] = "writeup",
 ) -> None:
     """Write a report of runs and studies as HTML and PDF.
 
-    The report has the sections that the handout asks for. All figures come from the folders. If a result is missing,
-    the report names the command that makes it. Writes OUT/report.html, a single file, and, if WeasyPrint is installed,
-    OUT/report.pdf.
+    For the writeup, it has the sections that the handout asks for; for a practitioner, what the classifier can and
+    cannot do; for an instructor, a page on runs, provenance and what is missing. All figures come from the folders. If
+    a result is missing, the report names the command that makes it. Writes OUT/report.html, a single file, and, if
+    WeasyPrint is installed, OUT/report.pdf.
 
     Example: scenelab report runs/laptop runs/study-design --out report --team team.toml
 
@@ -36,12 +38,16 @@ def report(
         card: also write OUT/card.md, a model card of the first run.
         html_only: do not write the PDF.
         paper: size of the PDF's pages.
+        reader: who reads the report.
     """
+    import dataclasses
+
     from scenelab.errors import LabError
     from scenelab.report.card import make_card
     from scenelab.report.collect import collect, name_invalid_results
+    from scenelab.report.readers import keys
     from scenelab.report.team import read_team
-    from scenelab.report.write import KEYS, load_weasyprint, render, to_pdf
+    from scenelab.report.write import load_weasyprint, render, to_pdf
 
     if not html_only:
         try:
@@ -49,9 +55,10 @@ def report(
         except LabError as error:
             html_only = True
             say(f"only HTML is written: {error}", file=sys.stderr)
-    collected, members = collect(folders), read_team(team, KEYS)
+    members = read_team(team, keys(reader))
+    collected = dataclasses.replace(collect(folders), team=members, side_by_side=compare)
     with name_invalid_results(folders):
-        html = render(collected, members, side_by_side=compare)
+        html = render(collected, reader)
         model_card = make_card(collected) if card else ""
     _write(out / "report.html", html.encode())
     if card:

@@ -16,7 +16,8 @@ from scenelab.data.augment import resize
 from scenelab.data.cache import MemmapDataset
 from scenelab.data.splits import open_dataset
 from scenelab.errors import LabError
-from scenelab.evaluation.metrics import hits, predict_logits, top_k
+from scenelab.evaluation.metrics import hits, top_k
+from scenelab.evaluation.precision import predict_mirrored
 from scenelab.models.normalize import Classifier
 from scenelab.models.registry import NETWORKS
 from scenelab.models.simplenet import Factory
@@ -235,9 +236,9 @@ def open_evaluation(data: Path, checkpoint: str, factory: Factory, gpu: int) -> 
 def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) -> None:
     """Print top-1 and top-5 accuracy on val in percent, averaging the logits of each image and its mirror image."""
     judged = open_evaluation(data, checkpoint, factory, gpu)
-    logits = predict_logits(judged.model, judged.val, size=judged.size, mirror=True, device=judged.device)
-    top1, top5 = (top_k(logits, judged.val.labels, k) for k in (1, 5))
-    print(f"******Acc@1 {top1:.3f} Acc@5 {top5:.3f}")
+    outputs = predict_mirrored(judged.model, judged.val, size=judged.size)
+    top1, top5 = (top_k(outputs.mirrored, judged.val.labels, k) for k in (1, 5))
+    print(f"=> precision: {outputs.precision}\n******Acc@1 {top1:.3f} Acc@5 {top5:.3f}")
 
 
 def log_attention(data: Path, checkpoint: str, factory: Factory, student_code: ModuleType, *, gpu: int = -1) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 YEARS = (2019, 2022, 2024)
-LATER = frozenset("default_cnn_model default_vit_model get_train_transforms get_val_transforms".split())
+LATER = frozenset("default_cnn_model default_vit_model".split())
+TRANSFORMS = frozenset("get_train_transforms get_val_transforms".split())
 ATTACK = frozenset("PGDAttack default_attack".split())
 ATTENTION = frozenset("GradAttention default_attention vis_grad_attention".split())
 
@@ -13,6 +14,6 @@ ATTENTION = frozenset("GradAttention default_attention vis_grad_attention".split
 def year_of(defined: Iterable[str]) -> int:
     """Return the year of the handout whose names a file defines: 2019, 2022, or 2024, which has no attention maps."""
     names = set(defined)
-    if names & ATTACK and not names & ATTENTION:
-        return 2024
-    return 2022 if names & LATER and "default_model" not in names else 2019
+    if not names & LATER and ("default_model" in names or not names & TRANSFORMS):
+        return 2019
+    return 2024 if names & ATTACK and not names & ATTENTION else 2022

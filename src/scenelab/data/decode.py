@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
+from torch.nn import functional as F
 
 from scenelab.data.pixels import read_pixels
 
@@ -27,11 +27,18 @@ def fit(image: UInt8[Tensor, "3 h w"], size: int) -> UInt8[Tensor, "3 size size"
         return image
     limit = MAX_ASPECT * min(height, width)
     if max(height, width) > limit:  # else 1×100,000 pixels would become 128×12,800,000
-        image = transforms.center_crop(image, [min(height, limit), min(width, limit)])
+        image = _center_crop(image, min(height, limit), min(width, limit))
         height, width = image.shape[-2:]
     scale = size / min(height, width)
     shape = [max(size, round(height * scale)), max(size, round(width * scale))]
-    return transforms.center_crop(transforms.resize(image, shape, antialias=True), [size, size])
+    if shape != [height, width]:
+        image = F.interpolate(image[None], shape, mode="bilinear", antialias=True)[0]
+    return _center_crop(image, size, size)
+
+
+def _center_crop(image: UInt8[Tensor, "3 h w"], height: int, width: int) -> UInt8[Tensor, "3 rows cols"]:
+    top, left = (round((have - want) / 2) for have, want in zip(image.shape[1:], (height, width), strict=True))
+    return image[:, top : top + height, left : left + width]
 
 
 def read_images(paths: list[Path], size: int) -> Float[Tensor, "n 3 s s"]:

@@ -170,14 +170,14 @@ def write_adversarial(
     for row, (name, change) in enumerate(zip(names, changes, strict=True)):
         path = folder / f"{row + 1:03d}-{_own_stem(name)}.png"
         with atomic_write(path) as file:
-            file.write(to_png(result.images[row]))
+            file.write(encode_image(result.images[row]))
         category = None if labels is None else categories[labels[row]]
         outcome = {"fooled": bool(result.success[row]), "largest": result.norms[row].item()}
         outcome |= {name: bool(getattr(result, name)[row]) for name in ("fooled_before", "undefined")}
         entries.append(AttackedImage(image=name, file=path.name, label=category, **dict(change), **outcome))
     draw_samples(images, result.images, changes[:SHEET_IMAGES], settings.epsilon, folder / "attack.png")
     report = AttackReport(
-        **stamp_result(run, stored),
+        **stamp_result(run, stored.arch, stored.size),
         method=settings.method,
         epsilon=settings.epsilon,
         steps=settings.passes,
@@ -232,15 +232,15 @@ def round_to_levels(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"
     return images.mul(LEVELS).round_().div_(LEVELS)
 
 
-def to_png(image: Float[Tensor, "3 h w"]) -> bytes:
-    """Encode an image in [0, 1] as PNG with 8 bits per channel, and return the bytes."""
+def encode_image(image: Float[Tensor, "3 h w"], kind: str = "PNG", **options: int) -> bytes:
+    """Encode an image in [0, 1] as a file with 8 bits per channel, and return the bytes; `options` are Pillow's."""
     buffer = io.BytesIO()
     levels = image.mul(LEVELS).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    Image.fromarray(levels).save(buffer, "PNG")
+    Image.fromarray(levels).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def through_png(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
-    """Encode an image in [0, 1] as PNG, and return the decoded image in [0, 1]."""
-    with Image.open(io.BytesIO(to_png(image))) as file:
+def through_file(image: Float[Tensor, "3 h w"], kind: str = "PNG", **options: int) -> Float[Tensor, "3 h w"]:
+    """Encode an image in [0, 1] as `encode_image` does, and return the decoded image in [0, 1]."""
+    with Image.open(io.BytesIO(encode_image(image, kind, **options))) as file:
         return torch.from_numpy(np.array(file)).permute(2, 0, 1).float().div_(LEVELS)

@@ -10,13 +10,11 @@ from torch import Tensor
 
 from scenelab.attribution import METHODS
 from scenelab.classifier import Model, OnProgress, no_progress
-from scenelab.errors import printable
+from scenelab.evaluation.attribution_results import Explanation, Scope
 from scenelab.evaluation.metrics import is_undefined
 from scenelab.evaluation.predict import top1
-from scenelab.evaluation.results import Value
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
-from scenelab.schema import FileName, Number
 
 PERCENTILE = 99.0
 BATCH_SIZE = 20
@@ -28,7 +26,6 @@ TITLES = {
     "images": "images",
 }
 Style = Literal["overlay", "heat"]
-Scope = Literal["map", "method", "all"]
 SCOPES: dict[Scope, str] = {
     "map": "each map on its own scale",
     "method": "one scale for all maps of a method in this gallery",
@@ -50,24 +47,6 @@ class Rendering:
             f"from 0 to the {PERCENTILE:g}th percentile (the number below a map; the maximum if that is 0), larger "
             f"values clipped; {SCOPES[self.scope]}"
         )
-
-
-class Explanation(Value):
-    """Index or file name of an image, predicted and true category, and upper limit of the color scale per method."""
-
-    image: int | FileName
-    guess: str
-    confidence: Number
-    label: str | None
-    limits: dict[str, Number]
-
-    @property
-    def text(self) -> str:
-        """Caption: file name if known, prediction with its probability, and the true category if it is different."""
-        lines = [f"{self.guess} {100 * self.confidence:.0f} %"]
-        if self.label not in (None, self.guess):
-            lines.append(f"is {self.label}")
-        return "\n".join(map(printable, [self.image, *lines] if isinstance(self.image, str) else lines))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,9 @@ from torch import Tensor
 
 from scenelab.errors import TYPOGRAPHY, printable
 from scenelab.evaluation.attribution_gallery import Gallery, Rendering, Row, Style
-from scenelab.evaluation.faithfulness import CurveSummary, Faithfulness
-from scenelab.evaluation.figures import label, new_figure, show_image
-from scenelab.evaluation.localization import ItemSummary, Localization
+from scenelab.evaluation.attribution_results import CurveSummary, Faithfulness, ItemSummary, Localization, Sanity
+from scenelab.evaluation.figures import LINE_STYLES, label, new_figure, show_image
 from scenelab.evaluation.results import Result
-from scenelab.evaluation.sanity import Sanity
 from scenelab.io import atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -29,12 +27,6 @@ COLORMAP = "cividis"  # ordered in lightness, also for colorblind readers (Nuñe
 OPACITY = 0.75  # of a map over the gray image
 MAX_COLUMNS = 3  # panels side by side
 DENSITIES = (0.25, 0.5, 1, 2, 4)  # ticks of the density axis
-LINE_STYLES: tuple[dict[str, Any], ...] = tuple(
-    {"ls": dashes, "marker": marker, "color": plt.get_cmap("viridis")(0.9 * shade / 7)}
-    for dashes, marker, shade in zip(["-"] * 5 + ["--"] * 3, "osD^vxP*", (0, 4, 2, 7, 5, 1, 6, 3), strict=True)
-)
-"""Line styles that differ in marker, dashes and lightness; neighbors in the list differ most."""
-
 METHOD_STYLES: dict[str, dict[str, Any]] = {
     **dict(zip("gradient smooth integrated cam occlusion gradient-input variance".split(), LINE_STYLES, strict=False)),
     "random": {"color": "0.6", "ls": ":", "lw": 2.5},

@@ -1,7 +1,6 @@
 """Calibration: its error, the reliability diagram, temperature, and accuracy against coverage (Guo et al. 2017)."""
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -9,34 +8,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from scenelab.evaluation.intervals import Interval, wilson
+from scenelab.evaluation.accuracy_results import Bin, Coverage
+from scenelab.evaluation.intervals import wilson
 from scenelab.evaluation.metrics import hits, is_undefined
 
 BINS = 15  # section 2
 MIN_IMAGES, MIN_MISTAKES = 50, 5  # to fit a temperature
 INVERSE_TEMPERATURES = (0.125, 4.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bin:
-    """Predictions with confidence in (low, high]: their count, and their mean confidence and accuracy in [0, 1]."""
-
-    low: float
-    high: float
-    count: int
-    confidence: float
-    accuracy: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Coverage:
-    """Accuracy on the images with at least this confidence (in [0, 1]); coverage and accuracy are in percent."""
-
-    confidence: float
-    coverage: float
-    images: int
-    accuracy: float
-    interval: Interval
 
 
 def fit_temperature(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> float:

@@ -12,7 +12,7 @@ import torch
 from scenelab.data.decode import read_images
 from scenelab.data.miniplaces import list_test, read_list
 from scenelab.errors import LabError, printable
-from scenelab.evaluation.results import Stamped
+from scenelab.evaluation.accuracy_results import ChallengeCard
 from scenelab.io import atomic_write, read_lines
 from scenelab.progress import progress
 from scenelab.runs.network import Stored, read_classifier
@@ -26,19 +26,6 @@ K40_PEAK = 4.29e12  # float32 operations per second of an NVIDIA Tesla K40 at it
 BATCH = 100
 
 Guesses = dict[str, tuple[int, ...]]  # labels by image path, most likely first
-
-
-class ChallengeCard(Stamped, TrainingResult):
-    """Content of `results/challenge.json`: training cost, limits, and top-1 to top-5 errors on val, if available."""
-
-    largest_bytes: int
-    k40_budget_flops: float
-    share_of_k40_peak: float
-    assumed_utilization: float = 1.0
-    predictions: str = ""
-    images: int = 0
-    val_images: int = 0
-    val_errors: tuple[float, ...] = ()
 
 
 @torch.no_grad()

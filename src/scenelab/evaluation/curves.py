@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from scenelab.evaluation.robustness import Share
+from scenelab.evaluation.results import Share
 
 
 def thin(points: Sequence[Sequence[float]], max_points: int) -> np.ndarray:

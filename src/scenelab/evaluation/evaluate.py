@@ -9,118 +9,77 @@ from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
 from scenelab.data.judging import describe_images
+from scenelab.evaluation.accuracy_results import Accuracy, Calibrated, EvaluationResult
 from scenelab.evaluation.calibration import (
-    Bin,
-    Coverage,
     coverage_curve,
     cross_calibrate,
     expected_calibration_error,
     fit_temperature,
     reliability,
 )
-from scenelab.evaluation.figures import (
-    draw_confused,
-    draw_confusion,
-    draw_coverage,
-    draw_curves,
-    draw_per_class,
-    draw_reliability,
-)
-from scenelab.evaluation.intervals import Interval, wilson
+from scenelab.evaluation.confused_images import draw_confused
+from scenelab.evaluation.figures import draw_confusion, draw_coverage, draw_curves, draw_per_class, draw_reliability
+from scenelab.evaluation.intervals import wilson
 from scenelab.evaluation.metrics import (
-    ClassScore,
-    ConfusedPair,
     class_scores,
     confusion,
     hits,
     is_undefined,
+    max_logit,
     most_confused,
     per_class,
-    predict_logits,
     top_k,
 )
-from scenelab.evaluation.results import Result, Value, stamp_result
+from scenelab.evaluation.precision import Precision, predict_mirrored
+from scenelab.evaluation.rejection import fit_threshold, measure_rejection
+from scenelab.evaluation.results import stamp_result
 from scenelab.io import FORMULA_STARTS, atomic_write, write_csv_row
 from scenelab.runs.calibration import Calibration
 from scenelab.runs.network import Stored
 from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
-from scenelab.schema import FileName, Number
 
 
-class Accuracy(Value):
-    """Top-1 and top-5 accuracy, 95 % intervals, and calibration error, in percent; mean cross-entropy in nats."""
-
-    top1: Number
-    top1_interval: Interval
-    top5: Number
-    top5_interval: Interval
-    loss: Number
-    ece: Number
-
-
-class Calibrated(Value):
-    """Loss and calibration error of probabilities with a temperature, in the units of `Accuracy`.
-
-    If the temperature was fitted on these images (`is_fitted`), each half is calibrated by the other half.
-    """
-
-    temperature: float
-    is_fitted: bool
-    loss: Number
-    ece: Number
-    reliability: list[Bin]
-
-
-class EvaluationResult(Result):
-    """Content of `results/SPLIT.json`: metrics on a split; a class without images has an accuracy of NaN, null in JSON.
-
-    `undefined` images have no probabilities (NaN or infinite logits) and count as misclassified; confusion matrix and
-    reliability leave them out. Accuracy, loss and `reliability` are of temperature 1; `coverage` has calibrated
-    confidences.
-    """
-
-    split: str
-    source: FileName
-    images: int
-    digest: str
-    epoch: int
-    plain: Accuracy
-    mirror: Accuracy
-    per_class: dict[str, Number]
-    most_confused: list[ConfusedPair]
-    reliability: list[Bin]
-    confusion: list[list[int]]
-    undefined: int = 0
-    scores: dict[str, ClassScore] = {}  # noqa: RUF012
-    coverage: list[Coverage] = []  # noqa: RUF012
-    calibrated: Calibrated | None = None
-
-
-def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -> EvaluationResult:
+def evaluate(
+    run: Run,
+    stored: Stored,
+    dataset: MemmapDataset,
+    unknown: MemmapDataset | None = None,
+    *,
+    source: str,
+    precision: Precision = "auto",
+) -> EvaluationResult:
     """Evaluate a classifier on a split; write metrics, predictions and misclassified images to RUN/results.
 
     Accuracy per class, confusion matrix and calibration use the mean logits of image and mirror image. On the run's own
-    held-out images (val without a holdout), a temperature is fitted, stored in RUN/calibration.json and set in
-    `stored.model`. `source` is the name of the data folder, to be stored in the result.
+    held-out images (val without a holdout), a temperature and the threshold of "none of these" are fitted, stored in
+    RUN/calibration.json and set in `stored.model`. `unknown` are images of none of the classes, to measure how many are
+    recognized. `source` is the name of the data folder, to be stored in the result. `precision` is as for
+    `predict_mirrored`.
+
+    Raises:
+        LabError: there are unknown images, and no threshold.
     """
     temperature, stored.model.temperature = stored.model.temperature, 1.0
-    plain = predict_logits(stored.model, dataset, size=stored.size)
-    mirrored = predict_logits(stored.model, dataset, size=stored.size, mirror=True)
-    stored.model.temperature = temperature
-    logits, calibrated = _calibrate(run, stored, mirrored, dataset)
+    outputs = predict_mirrored(stored.model, dataset, size=stored.size, precision=precision)
+    others = predict_mirrored(stored.model, unknown, size=stored.size, precision=precision) if unknown else None
+    stored.model.temperature, mirrored = temperature, outputs.mirrored
+    is_own = run.config.exists() and run.results == run.folder / "results"
+    is_fitted = is_own and dataset.split == run.held_out
+    logits, calibrated = _calibrate(run, stored, mirrored, dataset, is_fitted=is_fitted)
+    rejection = measure_rejection(stored.model, mirrored, others.mirrored if others else None, is_fitted=is_fitted)
     predicted, valid = mirrored.argmax(dim=1), ~is_undefined(mirrored)
     matrix = confusion(predicted[valid], dataset.labels[valid], len(dataset.categories))
     totals = dataset.labels.bincount(minlength=len(dataset.categories))
     undefined: dict[str, Any] = {} if valid.all() else {"undefined": int((~valid).sum())}
     result = EvaluationResult(
-        **stamp_result(run, stored),
+        **stamp_result(run, stored.arch, stored.size),
         split=dataset.split,
         source=source,
         images=len(dataset),
         digest=dataset.digest,
         epoch=stored.epoch,
-        plain=_accuracy(plain, dataset),
+        plain=_accuracy(outputs.plain, dataset),
         mirror=_accuracy(mirrored, dataset),
         per_class=dict(zip(dataset.categories, per_class(matrix, totals).tolist(), strict=True)),
         most_confused=most_confused(matrix, dataset.categories, totals=totals),
@@ -129,6 +88,8 @@ def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -
         scores=dict(zip(dataset.categories, class_scores(matrix, totals), strict=True)),
         coverage=coverage_curve(logits, dataset.labels),
         calibrated=calibrated,
+        rejection=rejection,
+        precision=outputs.precision,
         **undefined,
     )
     result.write(run.results / f"{dataset.split}.json")
@@ -142,17 +103,16 @@ def evaluate(run: Run, stored: Stored, dataset: MemmapDataset, *, source: str) -
 
 
 def _calibrate(
-    run: Run, stored: Stored, logits: Float[Tensor, "n k"], dataset: MemmapDataset
+    run: Run, stored: Stored, logits: Float[Tensor, "n k"], dataset: MemmapDataset, *, is_fitted: bool
 ) -> tuple[Float[Tensor, "n k"], Calibrated | None]:
-    """Return calibrated logits and their calibration; fit and store a temperature on the run's own held-out images."""
+    """Return calibrated logits and their calibration; with `is_fitted`, fit and store temperature and threshold."""
     temperature, labels = stored.model.temperature, dataset.labels
-    is_own = run.config.exists() and run.results == run.folder / "results"
-    is_fitted = is_own and dataset.split == run.held_out
     if is_fitted:
         halves = cross_calibrate(logits, labels)
         temperature = 1.0 if halves is None else fit_temperature(logits, labels)
-        stored.model.temperature = temperature
-        values = {"temperature": temperature, "split": dataset.split, "images": len(labels)}
+        stored.model.temperature, stored.model.threshold = temperature, fit_threshold(max_logit(logits / temperature))
+        values = {"temperature": temperature, "threshold": stored.model.threshold}
+        values |= {"split": dataset.split, "images": len(labels)}
         Calibration.model_validate({**stamp(run.best), **values}).write(run.calibration)
         logits = logits if halves is None else halves
     else:

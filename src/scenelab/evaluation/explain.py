@@ -11,15 +11,7 @@ import torch
 from scenelab.attribution import METHODS
 from scenelab.data.cache import MemmapDataset
 from scenelab.data.decode import read_images
-from scenelab.evaluation.attribution_gallery import (
-    PERCENTILE,
-    Explanation,
-    Gallery,
-    Rendering,
-    Scope,
-    make_gallery,
-    select_examples,
-)
+from scenelab.evaluation.attribution_gallery import PERCENTILE, Gallery, Rendering, make_gallery, select_examples
 from scenelab.evaluation.attribution_plots import (
     draw_faithfulness,
     draw_objects,
@@ -28,12 +20,13 @@ from scenelab.evaluation.attribution_plots import (
     paint,
     write_page,
 )
-from scenelab.evaluation.faithfulness import Completeness, Faithfulness, measure_completeness, measure_faithfulness
-from scenelab.evaluation.localization import Localization, find_annotated, measure_objects
+from scenelab.evaluation.attribution_results import AttributionResult, Completeness, Faithfulness, Localization, Sanity
+from scenelab.evaluation.faithfulness import measure_completeness, measure_faithfulness
+from scenelab.evaluation.localization import find_annotated, measure_objects
 from scenelab.evaluation.metrics import is_undefined, predict_logits
 from scenelab.evaluation.predict import load_images, spread_rows
-from scenelab.evaluation.results import Result, SaliencyTest, stamp_result
-from scenelab.evaluation.sanity import Sanity, check_sanity
+from scenelab.evaluation.results import SaliencyTest, stamp_result
+from scenelab.evaluation.sanity import check_sanity
 from scenelab.io import read_object
 from scenelab.runs.events import open_writer
 from scenelab.runs.network import Stored
@@ -44,23 +37,6 @@ SHEET_IMAGES = 8
 COMPLETENESS_IMAGES = 8
 TESTS = {"completeness": Completeness, "faithfulness": Faithfulness, "sanity": Sanity, "objects": Localization}
 FIGURES = {"faithfulness": draw_faithfulness, "sanity": draw_sanity, "objects": draw_objects}
-
-
-class AttributionResult(Result):
-    """Content of `attribution.json` or, for image files, of `attribution-files.json` (without split and tests)."""
-
-    split: str | None
-    images: int
-    digest: str = ""
-    percentile: float
-    scale: Scope
-    methods: dict[str, str]
-    galleries: dict[str, list[Explanation]]
-    undefined: int = 0  # images without probabilities (NaN or infinite logits), in no gallery
-    completeness: Completeness | None = None
-    faithfulness: Faithfulness | None = None
-    sanity: Sanity | None = None
-    objects: Localization | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +131,7 @@ def _make_result(
     run: Run, stored: Stored, names: tuple[str, ...], galleries: list[Gallery], **values: Any
 ) -> AttributionResult:
     return AttributionResult(
-        **stamp_result(run, stored),
+        **stamp_result(run, stored.arch, stored.size),
         **values,
         percentile=PERCENTILE,
         scale=galleries[0].rendering.scope,

@@ -17,12 +17,12 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from scenelab.attribution import IntegratedGradients
 from scenelab.classifier import Model, eval_mode, logits_of
 from scenelab.evaluation.attribution_gallery import BATCH_SIZE, compute_maps
-from scenelab.evaluation.intervals import Interval, mean_interval
+from scenelab.evaluation.attribution_results import Completeness, CurveSummary, Faithfulness, Gain, MethodFaithfulness
+from scenelab.evaluation.intervals import mean_interval
 from scenelab.evaluation.predict import top1
-from scenelab.evaluation.results import SaliencyTest, Value, stamp_test
+from scenelab.evaluation.results import stamp_test
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
-from scenelab.schema import Number
 
 BLUR = 11.0  # standard deviation in pixels for an image of 128 pixels; it scales with the image
 GRAY = 0.5  # value of deleted pixels, for images in [0, 1]
@@ -104,43 +104,6 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
     "blobs": blob_map,
     "middle": center_map,
 }
-
-
-class Gain(Value):
-    """Mean over images of the difference in area from a baseline, and its 95 % interval; positive is better."""
-
-    mean: Number
-    interval: Interval | None
-
-
-class CurveSummary(Value):
-    """Mean curve and mean area over images, 95 % interval of the mean area, and gain over each baseline (`better`)."""
-
-    curve: list[Number]
-    area: Number
-    interval: Interval | None
-    better: dict[str, Gain]
-
-
-class MethodFaithfulness(Value):
-    """Deletion and insertion results of a method or, if `baseline` is true, of a baseline."""
-
-    baseline: bool
-    deletion: CurveSummary
-    insertion: CurveSummary
-
-
-class Faithfulness(SaliencyTest):
-    """Deletion and insertion results by method, baselines first."""
-
-    methods: dict[str, MethodFaithfulness]
-
-
-class Completeness(SaliencyTest):
-    """Mean over images of |Σ integrated gradients - Δ| (`gap`) and |Δ|, for Δ = logit(x) - logit(baseline)."""
-
-    gap: Number
-    explained: Number
 
 
 def measure_faithfulness(stored: Stored, images: Float[Tensor, "n 3 h w"], names: tuple[str, ...]) -> Faithfulness:

@@ -1,4 +1,4 @@
-"""Figures of a run as PNG and SVG files, legible in grayscale: training curves, metrics, misclassified images."""
+"""Figures of a run as PNG and SVG files, legible in grayscale: training curves and metrics."""
 
 import math
 from collections.abc import Iterator
@@ -10,18 +10,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import torch
-from jaxtyping import Int64
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from torch import Tensor
 
-from scenelab.data.cache import MemmapDataset
 from scenelab.errors import printable
-from scenelab.evaluation.calibration import Bin, Coverage
-from scenelab.evaluation.metrics import ConfusedPair
+from scenelab.evaluation.accuracy_results import Bin, Coverage
 from scenelab.io import atomic_write
 
 if TYPE_CHECKING:
@@ -36,9 +31,14 @@ STYLE: "dict[RcKeyType, Any]" = {
     "savefig.dpi": 150,
     "figure.constrained_layout.use": True,
 }
+LINE_STYLES: tuple[dict[str, Any], ...] = tuple(
+    {"ls": dashes, "marker": marker, "color": plt.get_cmap("viridis")(0.9 * shade / 7)}
+    for dashes, marker, shade in zip(["-"] * 5 + ["--"] * 3, "osD^vxP*", (0, 4, 2, 7, 5, 1, 6, 3), strict=True)
+)
+"""Line styles that differ in marker, dashes and lightness; neighbors in the list differ most."""
+
 MAX_LABELED_CLASSES = 120  # more names are illegible
 MAX_LABEL, MISSING_GLYPH = 32, "\N{REPLACEMENT CHARACTER}"  # characters per label
-PAIRS, EACH = 6, 4  # rows and columns of the sheet of confused images
 
 
 @contextmanager
@@ -131,7 +131,9 @@ def draw_reliability(bins: list[Bin], error: float, path: Path) -> None:
         largest = max((part.count for part in bins), default=1)
         areas = [8 + 120 * part.count / largest for part in bins]
         axis.plot(confidence, accuracy, color="C0", lw=1)
-        axis.scatter(confidence, accuracy, s=areas, color="C0", label="predictions (area: count)", zorder=3)
+        axis.scatter(
+            confidence, accuracy, s=areas, color="C0", label="predictions (area: count)", zorder=3, clip_on=False
+        )
         axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", aspect="equal")
         axis.set_title("expected calibration error " + ("undefined" if math.isnan(error) else f"{error:.1f} %"))
         axis.legend(fontsize=8, loc="upper left")
@@ -149,26 +151,3 @@ def draw_coverage(curve: list[Coverage], path: Path) -> None:
             axis.annotate(text, place, textcoords="offset points", xytext=(0, 8), ha="center", fontsize=8)
         axis.set(xlim=(0, 104), xlabel="images with an answer in percent", ylabel="top-1 accuracy in percent")
         axis.set_title("no answer below a probability (numbers)", fontsize=10)
-
-
-def draw_confused(
-    dataset: MemmapDataset, predicted: Int64[Tensor, " n"], pairs: list[ConfusedPair], path: Path
-) -> None:
-    """Write a PNG with a row of misclassified images per pair of classes; without pairs, delete the file."""
-    path.unlink(missing_ok=True)  # of an earlier evaluation
-    pairs = pairs[:PAIRS]
-    if not pairs:
-        return
-    labels = {name: label for label, name in enumerate(dataset.categories)}
-    size = (1.35 * EACH + 0.2, 1.62 * len(pairs) + 0.1)
-    with new_figure(path, len(pairs), EACH, size=size, images=True, squeeze=False) as (_, axes):
-        for pair, line in zip(pairs, axes, strict=True):
-            is_mistake = (dataset.labels == labels[pair.true]) & (predicted == labels[pair.predicted])
-            images = dataset.gather(torch.nonzero(is_mistake)[:EACH, 0].numpy()).permute(0, 2, 3, 1).numpy()
-            for axis in line:
-                axis.axis("off")
-            for axis, image in zip(line, images, strict=False):
-                axis.imshow(image, interpolation="nearest")
-            names = [label(name.replace("_", " ")) for name in (pair.true, pair.predicted)]
-            title = f"{names[0]} taken for {names[1]}, {pair.count} of {pair.of}"
-            line[0].set_title(title, fontsize=8, loc="left")

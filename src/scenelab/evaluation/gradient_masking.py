@@ -1,7 +1,6 @@
 """Signs of gradient masking: gradient-based attacks fail, but the model is not robust (Athalye et al. 2018)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from scenelab.attacks import PGD, Goal, Linf, cross_entropy
 from scenelab.attacks.gradient_ascent import loss_and_grad
 from scenelab.classifier import Model, eval_mode, logits_of
+from scenelab.evaluation.robustness_results import MaskingSign
 
 LARGE_EPSILON = 0.5  # at this radius, every image can become gray
 STEPS = 20
@@ -33,14 +33,6 @@ TEXTS = {
     "black box": "at ε = {} an attack without gradients fooled {} of {} images that resisted all attacks with "
     "gradients: the gradients do not lead to adversarial examples",
 }
-
-
-@dataclass(frozen=True)
-class MaskingSign:
-    """Sign of gradient masking: a key of TEXTS (`sign`), and an explanation with measured values (`text`)."""
-
-    sign: str
-    text: str
 
 
 def _sign(name: str, *values: float | str) -> MaskingSign:

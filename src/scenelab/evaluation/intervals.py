@@ -1,4 +1,4 @@
-"""95 % confidence intervals of means, proportions, sums of Bernoulli variables, paired differences and ratios."""
+"""95 % confidence intervals of means, proportions, sums of Bernoulli variables and paired differences."""
 
 import math
 from collections.abc import Sequence
@@ -6,16 +6,13 @@ from functools import cache
 from statistics import NormalDist, mean, stdev
 from typing import Any
 
-from jaxtyping import Float
 from mpmath import betainc, findroot
-from torch import Tensor
 
 from scenelab.schema import Number
 
 LEVEL = 0.95
 QUANTILE = 0.5 + LEVEL / 2
 NORMAL = NormalDist().inv_cdf(QUANTILE)
-MIN_RATIO_TERMS = 8  # with fewer, the jackknife interval is too narrow
 Interval = tuple[Number, Number]
 
 
@@ -73,19 +70,3 @@ def paired_difference(only_first: int, only_second: int, count: int) -> tuple[fl
     variance = only_first + only_second - (only_first - only_second) ** 2 / count
     error = 100 * NORMAL * math.sqrt(max(variance, 0.0)) / count
     return points, (points - error, points + error)
-
-
-def ratio(numerators: Float[Tensor, " n"], denominators: Float[Tensor, " n"]) -> tuple[float, Interval | None]:
-    """Return R = Σ numerators / Σ denominators and its 95 % interval (None below `MIN_RATIO_TERMS` terms).
-
-    The half-width is Student's t times the jackknife standard error √((n - 1) / n · Σᵢ (Rᵢ - R̄)²), where Rᵢ omits term
-    i (Efron & Tibshirani 1993, chapter 11). With very unequal denominators, the interval's coverage is 89 % for 8 terms
-    and 92 % for 30.
-    """
-    value = (numerators.sum() / denominators.sum()).item()
-    count = len(numerators)
-    if count < MIN_RATIO_TERMS:
-        return value, None
-    without = (numerators.sum() - numerators) / (denominators.sum() - denominators)
-    error = ((count - 1) / count * (without - without.mean()).square().sum()).sqrt().item() * t_quantile(count - 1)
-    return value, (value - error, value + error)

@@ -1,8 +1,9 @@
 """Logits over a split, and metrics from logits: top-k accuracy, accuracy per class, and confusion matrix."""
 
+import math
 from contextlib import nullcontext
-from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from scenelab.classifier import eval_mode, no_progress
 from scenelab.data.augment import resize
 from scenelab.data.cache import MemmapDataset
+from scenelab.evaluation.accuracy_results import ClassScore, ConfusedPair
 from scenelab.progress import progress
-from scenelab.schema import Number
 
 BATCH = 100
 
@@ -34,17 +35,30 @@ def predict_logits(
     bar = progress(f"evaluating {dataset.split}", len(dataset)) if show else nullcontext(no_progress)
     with eval_mode(model), torch.no_grad(), bar as advance:
         for start in range(0, len(dataset), BATCH):
-            images = dataset.gather(slice(start, start + BATCH)).to(device).float().div_(255)
-            images = resize(images, size).contiguous(memory_format=torch.channels_last)
-            logits = model(images)
-            outputs.append(((logits + model(images.flip(-1))) / 2 if mirror else logits).float().cpu())
-            advance(len(images))
+            rows = slice(start, start + BATCH)
+            outputs.append(batch_logits(model, dataset, rows, size=size, mirror=mirror, device=device).mean(dim=0))
+            advance(len(outputs[-1]))
     return torch.cat(outputs)
+
+
+def batch_logits(
+    model: nn.Module, dataset: MemmapDataset, rows: np.ndarray | slice, *, size: int, mirror: bool, device: torch.device
+) -> Float[Tensor, "v n k"]:
+    """Return the logits of the images at `rows`, and with `mirror` of their mirror images, computed as one batch."""
+    images = resize(dataset.gather(rows).to(device).float().div_(255), size)
+    images = torch.cat([images, images.flip(-1)]) if mirror else images
+    logits = model(images.contiguous(memory_format=torch.channels_last)).float().cpu()
+    return logits.unflatten(0, (1 + mirror, -1))
 
 
 def is_undefined(logits: Float[Tensor, "n k"]) -> Bool[Tensor, " n"]:
     """Return a mask of the images without probabilities: a logit is NaN or +∞, or all are -∞."""
     return logits.softmax(dim=1).isnan().any(dim=1)
+
+
+def max_logit(logits: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+    """Return the largest logit per image (MaxLogit of Hendrycks et al. 2022); -∞ if it is undefined."""
+    return torch.where(is_undefined(logits), -math.inf, logits.max(dim=1).values)
 
 
 def hits(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], k: int) -> Bool[Tensor, " n"]:
@@ -75,32 +89,12 @@ def per_class(matrix: Int64[Tensor, "k k"], totals: Int64[Tensor, " k"] | None =
     return 100 * matrix.diagonal().double() / totals.double()
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassScore:
-    """Scores of a class in percent, NaN where undefined, and its number of images."""
-
-    precision: Number
-    recall: Number
-    f1: Number
-    support: int
-
-
 def class_scores(matrix: Int64[Tensor, "k k"], totals: Int64[Tensor, " k"]) -> list[ClassScore]:
     """Return precision, recall, their harmonic mean F1 and support of each class; arguments as for `per_class`."""
     right, predicted = matrix.diagonal().double(), matrix.sum(dim=0)
     columns = [100 * right / predicted, 100 * right / totals, 200 * right / (predicted + totals), totals]
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [ClassScore(precision=row[0], recall=row[1], f1=row[2], support=row[3]) for row in rows]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConfusedPair:
-    """Number of images of class `true` predicted as class `predicted`; `of` is the number of images of class `true`."""
-
-    true: str
-    predicted: str
-    count: int
-    of: int
 
 
 def most_confused(

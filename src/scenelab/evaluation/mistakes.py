@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from scenelab.errors import LabError
-from scenelab.evaluation.evaluate import EvaluationResult, csv_path
+from scenelab.evaluation.accuracy_results import EvaluationResult
+from scenelab.evaluation.evaluate import csv_path
 from scenelab.evaluation.intervals import paired_difference
 from scenelab.runs.loading import Opened
 from scenelab.runs.provenance import digest

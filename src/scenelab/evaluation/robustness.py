@@ -15,34 +15,29 @@ from scenelab.attacks import APGD, FGSM, PGD, Attack, Linf, Square, TargetedAPGD
 from scenelab.classifier import Model
 from scenelab.data.cache import MemmapDataset
 from scenelab.errors import LabError
-from scenelab.evaluation.adversarial import draw_samples, name_epsilon, predict_both, round_to_levels, through_png
-from scenelab.evaluation.attribution_plots import LINE_STYLES
-from scenelab.evaluation.figures import new_figure
-from scenelab.evaluation.gradient_masking import MaskingSign, check_black_box, check_model, check_monotone
-from scenelab.evaluation.intervals import Interval, wilson
+from scenelab.evaluation.adversarial import draw_samples, name_epsilon, predict_both, round_to_levels, through_file
+from scenelab.evaluation.figures import LINE_STYLES, new_figure
+from scenelab.evaluation.gradient_masking import check_black_box, check_model, check_monotone
 from scenelab.evaluation.predict import BATCH_SIZE, load_images, spread_rows, top1
-from scenelab.evaluation.results import Result, Value, stamp_result
+from scenelab.evaluation.results import share_of, stamp_result
+from scenelab.evaluation.robustness_results import (
+    LEFTOVER,
+    Effort,
+    EpsilonResult,
+    MaskingSign,
+    Outcome,
+    RobustnessResult,
+)
 from scenelab.io import read_object
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run
-from scenelab.schema import Number, parse
+from scenelab.schema import parse
 
 MAX_CHECKED = 100  # maximum number of images in the check for gradient masking
 SHEET_IMAGES = 6
-LEFTOVER = ("apgd-t", "square")  # costly attacks, run only on images that resist all attacks before
-
-
-@dataclass(frozen=True, kw_only=True)
-class Effort:
-    """Compute budget of the attacks."""
-
-    steps: int = 20  # of PGD and APGD-CE
-    targeted_steps: int = 20  # of APGD-T, per target class
-    classes: int = 9  # target classes of APGD-T
-    queries: int = 500  # of Square, per image
 
 
 THOROUGH = Effort(steps=100, targeted_steps=100, classes=9, queries=5000)
@@ -69,55 +64,6 @@ def methods(effort: Effort) -> dict[str, Method]:
         "apgd-t": Method(TargetedAPGD(steps=targeted_steps, classes=classes), targeted),
         "square": Method(Square(queries=effort.queries), f"Square, {effort.queries} queries and no gradient"),
     }
-
-
-class Share(Value):
-    """Number of correctly classified images, total (`of`), and accuracy in percent with its 95 % interval."""
-
-    images: int
-    of: int
-    accuracy: Number
-    interval: Interval
-
-
-class Outcome(Value):
-    """Result of one attack at one ε."""
-
-    given: int  # number of attacked images
-    fooled: list[int]  # indices, among the images of the measurement, on which the attack succeeded
-    left: Share  # attacked images on which it failed, out of all images of the measurement
-    png: int  # number of successful adversarial examples that still fool the model after saving as PNG
-    largest: Number  # largest L∞ norm of a perturbation, in pixel units
-    seconds: float
-
-
-class EpsilonResult(Value):
-    """Results per attack at one ε; accuracy under all attacks at this ε (`alone`) or at all ε up to it (`worst`)."""
-
-    epsilon: float
-    name: str
-    attacks: dict[str, Outcome]
-    alone: Share
-    worst: Share
-
-
-class RobustnessResult(Result):
-    """Content of `results/robustness.json`; `begun` has the partial results at the ε of an interrupted measurement."""
-
-    version: str
-    split: str
-    digest: str
-    images: int
-    norm: str
-    effort: Effort
-    seed: int
-    methods: dict[str, str]
-    epsilons: list[EpsilonResult]
-    clean: Share
-    begun: EpsilonResult | None = None
-    checked: int = 0
-    warnings: tuple[MaskingSign, ...] = ()
-    undefined: int = 0  # images without probabilities (NaN or infinite logits), counted as misclassified
 
 
 @dataclass(frozen=True)
@@ -179,7 +125,7 @@ def measure_robustness(
 
 def _header(run: Run, stored: Stored, dataset: MemmapDataset, subject: Subject, effort: Effort) -> RobustnessResult:
     return RobustnessResult(
-        **stamp_result(run, stored),
+        **stamp_result(run, stored.arch, stored.size),
         version=version("scenelab"),
         split=dataset.split,
         digest=dataset.digest,
@@ -189,7 +135,7 @@ def _header(run: Run, stored: Stored, dataset: MemmapDataset, subject: Subject, 
         seed=subject.seed,
         methods={name: method.description for name, method in methods(effort).items()},
         epsilons=[],
-        clean=_share(int(subject.correct.sum()), len(subject.images)),
+        clean=share_of(int(subject.correct.sum()), len(subject.images)),
     )
 
 
@@ -229,11 +175,11 @@ def _attack(subject: Subject, rows: Tensor, name: str, method: Method, epsilon: 
             on_progress=advance,
         )
     fooled = rows[result.success].tolist()
-    saved = [through_png(image) for image in result.images[result.success]]
+    saved = [through_file(image) for image in result.images[result.success]]
     return Outcome(
         given=len(rows),
         fooled=fooled,
-        left=_share(len(rows) - len(fooled), len(subject.images)),
+        left=share_of(len(rows) - len(fooled), len(subject.images)),
         png=int((top1(subject.model, torch.stack(saved))[1] != subject.labels[fooled]).sum()) if fooled else 0,
         largest=result.norms.max().item() if len(rows) else 0.0,
         seconds=time.perf_counter() - start,
@@ -254,7 +200,7 @@ def _assemble(
         if is_complete or epsilon == begun:
             rows = {row for outcome in outcomes.values() for row in outcome.fooled}
             fooled = fooled | rows
-            alone, worst = (_share(clean.images - len(part), clean.of) for part in (rows, fooled))
+            alone, worst = (share_of(clean.images - len(part), clean.of) for part in (rows, fooled))
             name = name_epsilon(epsilon)
             entry = EpsilonResult(epsilon=epsilon, name=name, attacks=outcomes, alone=alone, worst=worst)
             if is_complete:
@@ -262,10 +208,6 @@ def _assemble(
             else:
                 update["begun"] = entry
     return header.model_copy(update=update)
-
-
-def _share(part: int, whole: int) -> Share:
-    return Share(images=part, of=whole, accuracy=100 * part / whole, interval=wilson(part, whole))
 
 
 def find_signs(

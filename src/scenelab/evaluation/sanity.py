@@ -6,7 +6,6 @@ Layers are randomized from the last to the first, cumulatively (cascading) or on
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from statistics import mean
@@ -19,10 +18,11 @@ from torch import Tensor, nn
 from scenelab.attribution import METHODS
 from scenelab.classifier import OnProgress, no_progress
 from scenelab.evaluation.attribution_gallery import BATCH_SIZE
+from scenelab.evaluation.attribution_results import LayerCheck, MethodSanity, Sanity
 from scenelab.evaluation.faithfulness import edge_map
 from scenelab.evaluation.intervals import mean_error
 from scenelab.evaluation.predict import top1
-from scenelab.evaluation.results import SaliencyTest, Value, stamp_test
+from scenelab.evaluation.results import stamp_test
 from scenelab.progress import progress
 from scenelab.runs.network import Stored
 
@@ -31,35 +31,6 @@ DIFFERENT = 0.4  # below this rank correlation, a map changed
 NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 Explain = Callable[[Any], Tensor]  # function from a model to N×1×H×W maps of fixed images and targets
-
-
-@dataclass(frozen=True)
-class LayerCheck:
-    """Mean over images of the rank correlation between maps before and after a layer is randomized.
-
-    `cascading`: this layer and all later ones are random. `independent`: only this layer is. None if most maps are
-    constant.
-    """
-
-    layer: str  # name in the model; its normalization is randomized with it
-    cascading: float | None
-    independent: float | None
-    error: float | None = 0.0  # half-width of the 95 % interval of `cascading`; None for one image
-    images: int = 1  # number of cascading maps that are not constant
-
-
-class MethodSanity(Value):
-    """Verdict on a method as text, and a check per layer, last layer first."""
-
-    verdict: str
-    layers: list[LayerCheck]
-
-
-class Sanity(SaliencyTest):
-    """Randomization test results by method, and names of parameters that cannot be randomized (`untouched`)."""
-
-    untouched: list[str]
-    methods: dict[str, MethodSanity]
 
 
 def randomize_layers(

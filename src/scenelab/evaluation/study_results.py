@@ -1,9 +1,8 @@
 """Schemas of the result files of studies."""
 
-from scenelab.evaluation.gradient_masking import MaskingSign
 from scenelab.evaluation.intervals import Interval
-from scenelab.evaluation.results import Value
-from scenelab.evaluation.robustness import Share
+from scenelab.evaluation.results import Share, Value
+from scenelab.evaluation.robustness_results import MaskingSign
 from scenelab.runs.config import TrainConfig
 from scenelab.runs.provenance import Environment, TrainingResult
 

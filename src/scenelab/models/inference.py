@@ -18,7 +18,7 @@ def prepare_for_inference(model: Classifier) -> Classifier:
     """
     ready = copy.deepcopy(model).eval()
     for module in ready.modules():
-        if isinstance(module, nn.Sequential):
+        if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
             _fold(module)
     return ready.requires_grad_(False).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 

@@ -1,6 +1,6 @@
 """Report section on attention maps: examples per run, and tests of their quality."""
 
-from scenelab.evaluation.explain import AttributionResult
+from scenelab.evaluation.attribution_results import AttributionResult
 from scenelab.report.collect import Collected, RunData
 from scenelab.report.sections import Section
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from scenelab.errors import LabError
-from scenelab.evaluation.challenge import ChallengeCard
-from scenelab.evaluation.evaluate import EvaluationResult
-from scenelab.evaluation.explain import AttributionResult
-from scenelab.evaluation.results import Stamped
-from scenelab.evaluation.robustness import RobustnessResult
+from scenelab.evaluation.accuracy_results import ChallengeCard, EvaluationResult
+from scenelab.evaluation.attribution_results import AttributionResult
+from scenelab.evaluation.corruption_results import CorruptionResult
+from scenelab.evaluation.results import CrossValidation, Stamped
+from scenelab.evaluation.robustness_results import RobustnessResult
 from scenelab.evaluation.study_results import AdversarialStudy, ConvStudy, DesignStudy, Study
 from scenelab.io import read_text
+from scenelab.report.team import Team
 from scenelab.runs.config import TrainConfig
 from scenelab.runs.provenance import Environment, TrainingResult, digest
 from scenelab.runs.run import Run
@@ -57,6 +58,8 @@ class RunData:
     training: TrainingResult | None = None
     attribution: AttributionResult | None = None
     robustness: RobustnessResult | None = None
+    corruptions: CorruptionResult | None = None
+    cross_validation: CrossValidation | None = None
     challenge: ChallengeCard | None = None
     data: str = ""
     weights: str | None = None
@@ -102,12 +105,19 @@ class StudyData(Generic[S]):
 
 @dataclass(frozen=True)
 class Collected:
-    """Runs of a report, and at most one study of each kind."""
+    """Runs of a report, at most one study of each kind, and how to show them.
+
+    Attributes:
+        team: members and texts of the report.
+        side_by_side: whether the results compare each run with the previous one.
+    """
 
     runs: list[RunData]
     conv: StudyData[ConvStudy] | None = None
     design: StudyData[DesignStudy] | None = None
     adversarial: StudyData[AdversarialStudy] | None = None
+    team: Team = field(default_factory=Team)
+    side_by_side: bool = False
 
 
 @contextmanager
@@ -178,6 +188,8 @@ def read_run(folder: Path) -> RunData:
             training=_read(TrainingResult, run, "training"),
             attribution=_read(AttributionResult, run, "attribution"),
             robustness=robustness,
+            corruptions=_read(CorruptionResult, run, "corruptions"),
+            cross_validation=_read(CrossValidation, run, "cross_validation"),
             challenge=_read(ChallengeCard, run, "challenge"),
             data=Path(stored.data).name,
             weights=digest(run.best),

@@ -7,9 +7,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scenelab.evaluation.attribution_plots import LINE_STYLES
 from scenelab.evaluation.curves import plot_worst_case, thin
-from scenelab.evaluation.figures import STYLE, label
+from scenelab.evaluation.figures import LINE_STYLES, STYLE, label
 from scenelab.report.collect import RunData
 
 MAX_POINTS = 120

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from scenelab.evaluation.evaluate import Accuracy, EvaluationResult
+from scenelab.evaluation.accuracy_results import Accuracy, EvaluationResult
 from scenelab.report.collect import Collected, RunData
 from scenelab.report.compare import compare_neighbors
 from scenelab.report.sections import Section
@@ -11,13 +11,18 @@ from scenelab.report.sections import Section
 LEARNED = 1.2  # ratio to the accuracy of random guessing; below it, a run has not learned
 MAX_CLASSES = 24  # legible in the figure; more classes are also listed in a table
 COLUMNS = 4  # columns of classes in this table
+FIGURES = {
+    "per_class": ("Top-1 accuracy per class, sorted", "Accuracy per class"),
+    "confusion": ("Confusion matrix, each row as shares of its true class", "Confusion matrix"),
+    "confused": ("Images of the most confused classes", "Examples of the most confused classes"),
+    "reliability": ("Accuracy against confidence", "Calibration: on the dashed line, confidence equals accuracy"),
+    "coverage": ("Accuracy against the share of images with an answer", "Accuracy if the least sure get no answer"),
+}
+"""Alt text and caption of the figures of an evaluation."""
 
 
-def results(collected: Collected, *, side_by_side: bool = False) -> Section:
-    """Return the section with accuracy and training cost of all runs, and errors and calibration of each run.
-
-    With `side_by_side`, each run is compared with the previous one on the same images.
-    """
+def results(collected: Collected) -> Section:
+    """Return the section with accuracy and training cost of all runs, and errors and calibration of each run."""
     section = Section("results", "Results")
     evaluated = [(run, run.evaluation) for run in collected.runs if run.evaluation]
     for run in collected.runs:
@@ -25,14 +30,20 @@ def results(collected: Collected, *, side_by_side: bool = False) -> Section:
             section.missing(f"the accuracy of {run.name}", f"scenelab evaluate {run.folder}")
     if evaluated:
         _accuracies(section, evaluated)
-    if side_by_side and len(evaluated) > 1:
+    if collected.side_by_side and len(evaluated) > 1:
         compare_neighbors(section, [run for run, _ in evaluated])
-    elif side_by_side:
+    elif collected.side_by_side:
         section.missing("the comparison of two evaluated runs", "scenelab report RUN RUN --compare")
-    _cost(section, collected.runs)
+    show_cost(section, collected.runs)
+    _limits(section, collected.runs)
     for run, result in evaluated:
         section.heading(f"{run.name} in detail")
-        _details(section, run, result)
+        if has_learned(section, result):
+            show_figures(section, run, result, "per_class")
+            _show_classes(section, run, result)
+            show_figures(section, run, result, "confusion")
+            show_mistakes(section, run, result)
+            show_figures(section, run, result, "reliability")
     return section
 
 
@@ -56,8 +67,9 @@ def _accuracies(section: Section, runs: list[tuple[RunData, EvaluationResult]]) 
         section.stale(run, result, "evaluate")
 
 
-def _cost(section: Section, runs: list[RunData]) -> None:
-    rows, places, cards = [], [], []
+def show_cost(section: Section, runs: list[RunData]) -> None:
+    """Add the table of what the training of each run has cost."""
+    rows, places = [], []
     for run in runs:
         if cost := run.training:
             cells = [f"{cost.parameters:,}", f"{cost.checkpoint_bytes / 1e6:.2f}", f"{cost.minutes:.1f}"]
@@ -66,46 +78,62 @@ def _cost(section: Section, runs: list[RunData]) -> None:
             if place := run.environment:
                 machine = f"{place.processor}, {cost.threads} threads"
                 places.append(f"{run.name}: {machine}, {place.date[:10]}, {place.command}.")
-        if card := run.challenge:
-            size = f"{card.checkpoint_bytes:,} of {card.largest_bytes:,}"
-            flops = f"{card.training_flops:.2e} of {card.k40_budget_flops:.2e}"
-            cards.append([run.name, size, flops, f"{100 * card.share_of_k40_peak:.2f}", card.origin])
     if rows:
         head = "run|network|parameters|model, MB|minutes|epochs|operations|memory, GiB".split("|")
         caption = "Cost of training; operations are counted, forward and backward."
         section.table(head, rows, f"{caption} {' '.join(places)}")
-    if cards:
+
+
+def _limits(section: Section, runs: list[RunData]) -> None:
+    rows = []
+    for run in runs:
+        if card := run.challenge:
+            size = f"{card.checkpoint_bytes:,} of {card.largest_bytes:,}"
+            flops = f"{card.training_flops:.2e} of {card.k40_budget_flops:.2e}"
+            rows.append([run.name, size, flops, f"{100 * card.share_of_k40_peak:.2f}", card.origin])
+    if rows:
         caption = "Limits of the MiniPlaces challenge: 10 MB, and the peak operations of a K40 in four hours."
-        section.table("run|bytes|operations|share %|source".split("|"), cards, caption)
+        section.table("run|bytes|operations|share %|source".split("|"), rows, caption)
 
 
 def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if value == value else "undefined"  # NaN
 
 
-def _details(section: Section, run: RunData, result: EvaluationResult) -> None:
-    if result.mirror.top1 < LEARNED * 100 / len(result.per_class):
-        section.text("Accuracy is at chance level, so accuracy per class and confusions carry no information.")
-        return
-    source = f"{run.name}, {result.images} {result.split} images, {result.origin}"
+def has_learned(section: Section, result: EvaluationResult) -> bool:
+    """Return whether the accuracy is above that of guessing; otherwise add a sentence that says so."""
+    if result.mirror.top1 >= LEARNED * 100 / len(result.per_class):
+        return True
+    section.text("Accuracy is at chance level, so accuracy per class and confusions carry no information.")
+    return False
 
-    def show(name: str, alt: str, caption: str) -> bool:
-        return section.image(run.file(f"{result.split}_{name}.png"), alt, f"{caption}; {source}.")
 
-    drawn = show("per_class", "Top-1 accuracy per class, sorted", "Accuracy per class")
+def source(run: RunData, result: EvaluationResult) -> str:
+    """Return run, images, date and command of an evaluation, as text."""
+    return f"{run.name}, {result.images} {result.split} images, {result.origin}."
+
+
+def show_figures(section: Section, run: RunData, result: EvaluationResult, *names: str) -> None:
+    """Add figures of an evaluation by name, each with a note instead if it is not drawn."""
+    for name in names:
+        alt, caption = FIGURES[name]
+        if not section.image(run.file(f"{result.split}_{name}.png"), alt, f"{caption}; {source(run, result)}"):
+            section.missing(f"a figure of {run.name} ({alt.lower()})", f"scenelab evaluate {run.folder}")
+
+
+def _show_classes(section: Section, run: RunData, result: EvaluationResult) -> None:
     names = [(name, value) for name, value in result.per_class.items() if value == value]  # NaN: no images
     if len(names) > MAX_CLASSES:
         count = -(-len(names) // COLUMNS)
         rows = [[cell for name, value in names[row::count] for cell in (name, f"{value:.0f}")] for row in range(count)]
         rows = [[*row, *[""] * (2 * COLUMNS - len(row))] for row in rows]
-        section.table(["class", "%"] * COLUMNS, rows, f"Top-1 accuracy of all classes; {source}.")
-    drawn &= show("confusion", "Confusion matrix, each row as shares of its true class", "Confusion matrix")
+        section.table(["class", "%"] * COLUMNS, rows, f"Top-1 accuracy of all classes; {source(run, result)}")
+
+
+def show_mistakes(section: Section, run: RunData, result: EvaluationResult) -> None:
+    """Add images and table of the most confused classes, if there are mistakes."""
     if pairs := result.most_confused[:8]:
+        show_figures(section, run, result, "confused")
         rows = [[pair.true, pair.predicted, str(pair.count), str(pair.of)] for pair in pairs]
-        section.table(["label", "prediction", "images", "of"], rows, f"The most confused classes; {source}.")
-    show("confused", "Images of the most confused classes", "Examples of the most confused classes")
-    drawn &= show(
-        "reliability", "Accuracy against confidence", "Calibration: on the dashed line, confidence equals accuracy"
-    )
-    if not drawn:
-        section.missing(f"the figures of {run.name}", f"scenelab evaluate {run.folder}")
+        caption = f"The most confused classes; {source(run, result)}"
+        section.table(["label", "prediction", "images", "of"], rows, caption)

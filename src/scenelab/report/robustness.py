@@ -1,6 +1,6 @@
 """Report section on adversarial examples: accuracy under attack and adversarial training."""
 
-from scenelab.evaluation.robustness import LEFTOVER, RobustnessResult, Share
+from scenelab.evaluation.robustness_results import LEFTOVER, RobustnessResult
 from scenelab.evaluation.study_results import AdversarialRow, AdversarialStudy
 from scenelab.report.collect import Collected, RunData, StudyData
 from scenelab.report.figures import draw_robust
@@ -16,7 +16,8 @@ def adversarial(collected: Collected) -> Section:
         methods = attacked[0][1].methods
         section.text("\n".join(f"- **{name}**: {what}." for name, what in methods.items()))
         for run, result in attacked:
-            _attacks(section, run, result)
+            section.stale(run, result, "robustness")
+            show_attacks(section, run, result)
         names = ", ".join(run.name for run, _ in attacked)
         caption = f"Worst-case accuracy of {names} over all attacks, with 95 % intervals."
         section.figure(draw_robust([run for run, _ in attacked]), "Accuracy against ε", caption)
@@ -32,23 +33,23 @@ def adversarial(collected: Collected) -> Section:
     return section
 
 
-def _attacks(section: Section, run: RunData, result: RobustnessResult) -> None:
+def show_attacks(section: Section, run: RunData, result: RobustnessResult) -> None:
+    """Add the accuracy of a run under each attack, signs of gradient masking, and adversarial samples."""
     effort, names = result.effort, [name for name in result.methods if name not in LEFTOVER]
     attacked = [entry for entry in result.epsilons if entry.attacks]
     rows = []
     for entry in result.epsilons:
         cells = [f"{entry.attacks[name].left.accuracy:.1f}" if entry.attacks else "" for name in names]
-        rows.append([entry.name, *cells, _accuracy(entry.worst)])
+        rows.append([entry.name, *cells, entry.worst.text])
     source = f"n = {result.images} {result.split} images, {result.origin}"
     section.table(
         ["ε (L∞)", *names, "worst of all (95 %)"],
         rows,
-        f"Accuracy of {run.name} under attack in percent; clean accuracy {_accuracy(result.clean)}. Targeted "
+        f"Accuracy of {run.name} under attack in percent; clean accuracy {result.clean.text}. Targeted "
         f"Auto-PGD and Square attack only the images that resist the other attacks. {effort.steps} steps, "
         f"{effort.targeted_steps} for each of {effort.classes} targets, {effort.queries} queries, seed "
         f"{result.seed}. The values are upper bounds: a stronger attack may fool more images. {source}",
     )
-    section.stale(run, result, "robustness")
     pgd = [entry.attacks["pgd"] for entry in attacked]
     saved, count = sum(part.png for part in pgd), sum(len(part.fooled) for part in pgd)
     signs = "; ".join(sign.text for sign in result.warnings)
@@ -68,15 +69,11 @@ def _attacks(section: Section, run: RunData, result: RobustnessResult) -> None:
     )
 
 
-def _accuracy(share: Share) -> str:
-    return "{:.1f} ({:.1f}–{:.1f})".format(share.accuracy, *share.interval)
-
-
 def _study(section: Section, data: StudyData[AdversarialStudy]) -> None:
     study, rows = data.result, []
     for row in study.variants:
         if isinstance(row, AdversarialRow):
-            worst = {part.name: _accuracy(part) for part in row.worst}
+            worst = {part.name: part.text for part in row.worst}
             rows.append([row.name, row.what, f"{row.top1:.1f}", *(worst.get(name, "") for name in study.columns)])
         else:
             rows.append([row.name, row.what, "diverged", *("" for _ in study.columns)])

@@ -3,11 +3,11 @@
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from markdown_it import MarkdownIt
 from PIL import Image
@@ -24,6 +24,7 @@ PATH, DIGITS = re.compile(r' d="[^"]*"'), re.compile(r"(\d\.\d\d)\d+")
 MAX_WIDTH = 1200  # pixels: 170 mm at 180 dpi
 MAX_BYTES = 64 << 20  # maximum size of an image file before it is reduced
 MAX_PIXELS = 50_000_000
+R = TypeVar("R", bound=Stamped)
 
 
 @dataclass
@@ -82,6 +83,19 @@ class Section:
     def missing(self, what: str, command: str) -> None:
         """Add a note to the section on a missing result and the command that creates it."""
         self.blocks.append(("missing", {"what": what, "command": command}))
+
+    def each(
+        self, runs: list[RunData], result_of: Callable[[RunData], R | None], what: str, command: str
+    ) -> Iterator[tuple[RunData, R]]:
+        """Yield each run and its result, below a heading if there are several runs; note a missing or stale result."""
+        for run in runs:
+            if len(runs) > 1:
+                self.heading(run.name)
+            if result := result_of(run):
+                self.stale(run, result, command)
+                yield run, result
+            else:
+                self.missing(f"{what} of {run.name}", f"scenelab {command} {run.folder}")
 
 
 def to_html(markdown: str) -> str:

@@ -36,7 +36,7 @@ class Member:
 class Team:
     """Content of the team file: title, members, and Markdown texts by section key."""
 
-    title: str = "Scene recognition"
+    title: str = ""
     member: tuple[Member, ...] = ()
     text: dict[str, str] = field(default_factory=dict)
 

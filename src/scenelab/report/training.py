@@ -3,7 +3,7 @@
 from statistics import mean
 
 from scenelab.evaluation.study_results import DesignRow
-from scenelab.models.registry import NETWORKS
+from scenelab.models.costs import DESCRIPTIONS
 from scenelab.report.collect import Collected, RunData
 from scenelab.report.figures import draw_accuracy, draw_steps
 from scenelab.report.methods_text import describe, start
@@ -31,11 +31,7 @@ def process(collected: Collected) -> Section:
     for index, run in enumerate(collected.runs):
         if len(collected.runs) > 1:
             section.heading(run.name)
-        model, network = run.config.model, NETWORKS.get(run.config.model)
-        section.text(
-            f"Network `{model}` ({network.description if network else model}), {start(run.config)} on `{run.data}` "
-            f"with seed {run.config.seed}: {run.origin}{_left_out(run)}"
-        )
+        section.text(origin(run, f" ({DESCRIPTIONS.get(run.config.model, run.config.model)})"))
         first = texts.index(texts[index])
         if first < index:
             section.text(f"All other settings are those of {collected.runs[first].name}.")
@@ -43,6 +39,12 @@ def process(collected: Collected) -> Section:
             for topic, title in TOPICS.items():
                 section.text(f"**{title}.** {texts[index][topic]}")
     return section
+
+
+def origin(run: RunData, description: str = "") -> str:
+    """Return network, start, data, seed and provenance of a run, and the images left out, as text."""
+    what = f"Network `{run.config.model}`{description}, {start(run.config)} on `{run.data}`"
+    return f"{what} with seed {run.config.seed}: {run.origin}{_left_out(run)}"
 
 
 def _left_out(run: RunData) -> str:
@@ -162,7 +164,7 @@ def _networks(section: Section, runs: list[RunData]) -> None:
     rows: dict[str, list[str]] = {}
     for run in runs:
         model, cost = run.config.model, run.training
-        description = NETWORKS[model].description if model in NETWORKS else ""
+        description = DESCRIPTIONS.get(model, "")
         size = [f"{cost.parameters:,}", f"{cost.checkpoint_bytes / 1e6:.2f}"] if cost else ["", ""]
         rows.setdefault(model, [model, description, *size])
     if rows:

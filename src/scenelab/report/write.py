@@ -10,49 +10,33 @@ from markupsafe import Markup
 
 from scenelab.errors import TYPOGRAPHY, LabError, printable
 from scenelab.extras import PDF
-from scenelab.report.attribution import attention
 from scenelab.report.collect import Collected
-from scenelab.report.convolution import convolution
-from scenelab.report.references import references
-from scenelab.report.results import results
-from scenelab.report.robustness import adversarial
-from scenelab.report.sections import TEMPLATES, Section, to_html
-from scenelab.report.team import Team
-from scenelab.report.training import curves, design, process
+from scenelab.report.readers import SECTIONS, TITLES, Reader, keys
+from scenelab.report.sections import TEMPLATES, to_html
 
-KEYS = ("convolution", "process", "curves", "design", "results", "attention", "adversarial", "team", "references")
 PANGO = {"linux": "apt install libpango-1.0-0 libpangoft2-1.0-0", "darwin": "brew install pango"}
 
 
-def render(collected: Collected, team: Team, *, side_by_side: bool = False) -> str:
-    """Return the report as HTML that loads no external files.
+def render(collected: Collected, reader: Reader = "writeup") -> str:
+    """Return the report for a reader as HTML that loads no external files.
 
-    With `side_by_side`, the results section compares each run with the previous one.
+    Raises:
+        LabError: there is no run, and only the writeup shows studies.
     """
-    sections = [make(collected) for make in (convolution, process, curves, design)]
-    sections += [results(collected, side_by_side=side_by_side), attention(collected), adversarial(collected)]
-    sections += [_members(team), references(collected)]
+    if reader != "writeup" and not collected.runs:
+        raise LabError(f"--for {reader} needs a run folder; studies alone have no classifier")
+    team, names = collected.team, ", ".join(run.name for run in collected.runs)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     html = environment.from_string((TEMPLATES / "report.html").read_text(encoding="utf-8")).render(
-        title=team.title,
+        title=team.title or TITLES[reader].format(names),
         members=team.member,
         date=datetime.now(timezone.utc).date().isoformat(),
         summary=_summary(collected),
-        sections=sections,
-        texts={key: Markup(to_html(team.text[key])) if key in team.text else "" for key in ("abstract", *KEYS)},
+        sections=[make(collected) for make in SECTIONS[reader]],
+        texts={key: Markup(to_html(team.text.get(key, ""))) for key in ("abstract", *keys(reader))},
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
     )
     return printable(html, keep=TYPOGRAPHY)
-
-
-def _members(team: Team) -> Section:
-    section = Section("team", "Contributions")
-    if team.member:
-        rows = [[member.name, member.did] for member in team.member]
-        section.table(["name", "contribution"], rows, "Members of the team.")
-    else:
-        section.missing("the members of the team and their contributions", "scenelab report RUN --team team.toml")
-    return section
 
 
 def _summary(collected: Collected) -> list[dict[str, str]]:

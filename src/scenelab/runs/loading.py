@@ -65,7 +65,7 @@ def load_network(run: Run, *, calibrated: bool = False) -> Stored:
     torch.set_num_threads(run.read_config().train.threads)
     stored = read_classifier(run.best)
     if not calibrated:
-        stored.model.temperature = 1.0
+        stored.model.temperature, stored.model.threshold = 1.0, None
     stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return stored
 
@@ -86,8 +86,8 @@ def judge(run: Run, stored: Stored, *, data: Path | None = None, split: SplitNam
     """
     settings = run.read_config()
     if data is None and is_pretrained(run):
-        fix = "name image files with --images, or a folder with --data"
-        raise LabError(f"the network {run.folder.name} ships without images; {fix}")
+        fix = "name a folder with --data, or for explain and attack image files with --images"
+        raise LabError(f"the network {run.folder.name} ships without labeled images; {fix}")
     config, source = settings.train, data or Path(settings.data)
     if split == "holdout" and not config.holdout:
         raise LabError(f"{run.folder} kept nothing out of training; choose another split, or train with --holdout")

@@ -6,8 +6,9 @@ Clean accuracy and worst-case accuracy under attack per ε are measured on held-
 import dataclasses
 from pathlib import Path
 
-from scenelab.evaluation.evaluate import EvaluationResult
-from scenelab.evaluation.robustness import Effort, RobustnessResult, measure_robustness
+from scenelab.evaluation.accuracy_results import EvaluationResult
+from scenelab.evaluation.robustness import measure_robustness
+from scenelab.evaluation.robustness_results import Effort, RobustnessResult
 from scenelab.evaluation.study_results import AdversarialRow, AdversarialStudy, DivergedVariant, WorstCase
 from scenelab.runs.config import AdversarialConfig, TrainConfig
 from scenelab.runs.provenance import TrainingResult, environment

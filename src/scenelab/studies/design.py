@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scenelab.data.cache import MemmapDataset
-from scenelab.evaluation.evaluate import EvaluationResult
+from scenelab.evaluation.accuracy_results import EvaluationResult
 from scenelab.evaluation.study_results import (
     DesignRun,
     DesignStudy,

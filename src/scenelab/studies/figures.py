@@ -9,9 +9,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from scenelab.evaluation.attribution_plots import LINE_STYLES
 from scenelab.evaluation.curves import plot_worst_case, thin
-from scenelab.evaluation.figures import STYLE, save
+from scenelab.evaluation.figures import LINE_STYLES, STYLE, save
 from scenelab.evaluation.study_results import (
     AdversarialRow,
     AdversarialStudy,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from scenelab.data.cache import MemmapDataset
+from scenelab.evaluation.precision import MIN_SPEEDUP
 from scenelab.runs.config import TrainConfig
 from scenelab.training.device import adapt, pick_device
 from scenelab.training.state import initialize, make_loader
@@ -31,7 +32,6 @@ enlarged: a network trained on blurred crops is worse on sharp images."""
 MULTIPLE = 16  # networks halve the resolution four times; odd intermediate sides cost accuracy (docs/experiments.md)
 MAX_SIDE = 128  # pixels, the resolution of MiniPlaces
 AVERAGED = 0.03  # time constant of the moving average of the weights, as a fraction of the steps
-MIN_SPEEDUP = 1.1  # bfloat16 is used only if it is faster than float32 by this factor
 SECONDS, ROUNDS = 2.0, 4  # duration of each speed measurement, in turns with others
 
 

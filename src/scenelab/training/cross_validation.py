@@ -8,10 +8,9 @@ from statistics import median
 
 from scenelab.data.augment_config import Augment
 from scenelab.data.miniplaces import Listing
-from scenelab.errors import printable
-from scenelab.evaluation.intervals import Interval, wilson
+from scenelab.evaluation.intervals import wilson
 from scenelab.evaluation.metrics import hits, predict_logits
-from scenelab.evaluation.results import Dated
+from scenelab.evaluation.results import CrossValidation
 from scenelab.progress import TrainProgress
 from scenelab.runs.config import FinetuneConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.network import Stored, read_classifier
@@ -23,26 +22,6 @@ from scenelab.training.session import open_splits, resume_run, start_run
 MANY = 1000  # training images from which one held-out part is enough
 FOLDS = 5
 HOLDOUT = 0.1  # fraction that is held out if there is no cross-validation
-
-
-class CrossValidation(Dated):
-    """Accuracy of networks on the training images that each of them was not trained on.
-
-    Attributes:
-        folds: number of networks.
-        images: number of training images; each is judged by one network.
-        correct: number of images whose top-1 prediction, averaged with that of the mirror image, is correct.
-        top1: accuracy in percent.
-        top1_interval: 95 % Wilson interval in percent. It ignores that the networks share training images.
-        epochs: epoch of each network with the best accuracy.
-    """
-
-    folds: int
-    images: int
-    correct: int
-    top1: float
-    top1_interval: Interval
-    epochs: tuple[int, ...]
 
 
 def finetune_config(network: str, stored: Stored, listing: Listing, *, epochs: float) -> TrainConfig:
@@ -72,22 +51,6 @@ def finetune_config(network: str, stored: Stored, listing: Listing, *, epochs: f
         label_smoothing=0.1,
         stored_size=round(1.2 * stored.size),
         eval_size=stored.size,
-    )
-
-
-def describe_plan(config: TrainConfig, listing: Listing, folds: int) -> str:
-    """Return a sentence on data and training, and what the number of images allows to say about the accuracy."""
-    assert config.finetune
-    counts, total = class_counts(listing), len(listing)
-    judged = total if folds else round(HOLDOUT * total)
-    low, high = wilson(round(0.8 * judged), judged)
-    fewest = printable(listing.categories[counts.index(min(counts))])
-    equally = ", drawn equally often" if config.balanced else ""
-    validation = f"{folds}-fold cross-validation, " if folds else ""
-    return (
-        f"fine-tuning {config.finetune.network} ({config.model}) on {total} images of {len(counts)} classes, "
-        f"{min(counts)} ({fewest}) to {max(counts)} per class{equally}: {validation}at most {config.epochs:g} epochs "
-        f"per network. With {judged} images judged, an accuracy of 80 % is known to {low:.0f}–{high:.0f} %."
     )
 
 

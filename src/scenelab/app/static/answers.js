@@ -123,8 +123,7 @@ function showAttack(column, answer) {
 
 export async function attack(view, signal) {
   const known = await network(state.run), results = sideBySide(h("div"));
-  const settings = () =>
-    ({ method: state.method || "pgd", levels: +(state.epsilon ?? 4), steps: +(state.steps ?? 10) });
+  const settings = () => ({ method: state.method || "pgd", levels: +(state.epsilon ?? 4), steps: +state.steps || 10 });
   let control = new AbortController();
   signal.addEventListener("abort", () => control.abort());
   const start = h("button.main", { onclick: run }, "Attack");

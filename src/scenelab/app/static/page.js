@@ -140,9 +140,10 @@ export function walk(element, name, count, show, locate = share => Math.floor(sh
   });
   return go;
 }
-/** Show a view anew after its settings have changed. */
+/** Show a view anew after its settings have changed; what an earlier call still adds goes into a detached element. */
 export async function again(view, show, signal, changes) {
   set(changes);
-  view.replaceChildren();
-  await show(view, signal).catch(complain);
+  const fresh = view.cloneNode();
+  view.replaceWith(fresh);
+  await show(fresh, signal).catch(complain);
 }

@@ -27,7 +27,7 @@ from scenelab.errors import printable
 from scenelab.io import DISK
 
 MAX_NAME, MAX_PARTS, MAX_NOTES = 200, 12, 50  # characters per path, parts per path, notes per submission
-SKIPPED = frozenset((*JUNK, *"__pycache__ .git Thumbs.db .ipynb_checkpoints .idea .vscode".split()))
+SKIPPED = frozenset((*JUNK, *"__pycache__ site-packages .git Thumbs.db .ipynb_checkpoints .idea .vscode".split()))
 FORMATS = {b"Rar!": "a RAR archive", b"7z\xbc\xaf": "a 7z archive"}
 OPENERS = {**GZIP, b"BZh": bz2.BZ2File, b"\xfd7zXZ": lzma.LZMAFile}
 OFFICE = (".docx", ".xlsx", ".pptx", ".odt", ".pages", ".jar", ".npz")  # zip files by content, kept as single files

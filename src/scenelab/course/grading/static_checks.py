@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scenelab.course.grading.source_text import read_text
-from scenelab.course.unfilled import unfilled
+from scenelab.course.unfilled import FUNCTIONS, unfilled
 from scenelab.errors import printable
 
 
@@ -94,6 +94,12 @@ class Source:
         """Number of names in `NAMES`, the assignment's classes and functions, that the file defines."""
         return len(set(self.defined) & set(NAMES))
 
+    @property
+    def answered(self) -> int:
+        """Number of the kit's functions that the file defines and fills in."""
+        names = {f"{owner}.{name}" for owner, name in FUNCTIONS if owner in self.defined}
+        return len(names - set(self.unfilled))
+
 
 def examine(path: Path, *, all_reached: bool = False) -> Source:
     """Return the findings in a Python file; a file that cannot be parsed sets `error` instead of raising.
@@ -153,7 +159,7 @@ def _defined(tree: ast.Module) -> Iterator[str]:
                 yield node.name
             case ast.Assign() | ast.AnnAssign():
                 yield from _targets(node)
-            case ast.Import() | ast.ImportFrom():
+            case ast.Import() | ast.ImportFrom() if getattr(node, "module", "") != "student_code":  # uses of answers
                 yield from (alias.asname or alias.name for alias in node.names)
 
 

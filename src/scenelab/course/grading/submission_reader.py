@@ -1,10 +1,10 @@
 """Extraction and analysis of a submission: its root folder, code file, static findings and rule violations."""
 
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,15 @@ from typing import Any
 from scenelab.course.grading.bounded import print_bounded, run_bounded
 from scenelab.course.grading.extract import Extraction, ExtractionLimits
 from scenelab.course.grading.filenames import is_archive, is_student_file, looks_like_other, person
-from scenelab.course.grading.notebooks import write_cells
+from scenelab.course.grading.notebooks import EXPORTED, tolerant, write_cells
 from scenelab.course.grading.source_text import read_text
 from scenelab.course.grading.static_checks import CONVOLUTION, Source, examine
-from scenelab.course.kit import files as kit_files
-from scenelab.course.kit.strip_solutions import YEARS
 from scenelab.course.submission import FOLDERS, FORBIDDEN, check
 from scenelab.errors import printable
 from scenelab.io import sha256
 
 GIVEN = ("main.py", "test_conv.py", "check.py", "miniplaces.py", "zip_submission.py")  # of the kit, not the student's
+OLD = re.compile(r"(?<![a-z])(old|orig|original|backup|bak|copy|draft|starter|template)(?![a-z])", re.IGNORECASE)
 MAX_DEPTH = 2  # levels of archives in archives
 ENOUGH = 4  # names of the assignment in a file; more do not raise its rank
 MAX_SOURCE_BYTES = 2_000_000  # per code file
@@ -88,6 +87,9 @@ def _read_here(paths: Sequence[Path], folder: Path, skip: Path | None) -> Submis
         text, note = read_text(code)
         if note:
             extraction.note(note)
+        if EXPORTED.search(text):
+            text = tolerant(text)
+            extraction.note(f"{code.name} was exported from a notebook; statements that fail were left out")
         _rewrite(code, text, source, folder)
         if code.parent.name != "code":
             extraction.note(f"student_code.py was looked for in code/ and found in {code.parent.relative_to(folder)}/")
@@ -131,7 +133,7 @@ def _find_violations(root: Path) -> dict[str, list[str]]:
             text = str(problem).replace(f" in {root.resolve()}", "")
             violations.setdefault(problem.rule, []).append(printable(text))
     for name in FORBIDDEN:
-        if _files(root / name):
+        if any(path.suffix != ".py" for path in _files(root / name)):
             what = f"{name}/: data, logs and models must not be submitted; remove {name}/"
             violations.setdefault("forbidden folders", []).append(what)
     return {rule: texts[:20] for rule, texts in violations.items()}
@@ -198,30 +200,33 @@ def _unpack_inner(folder: Path, extraction: Extraction) -> None:
 def _find_code(folder: Path, extraction: Extraction) -> tuple[Path | None, Source, str]:
     """Return the most likely code file, the findings in it, and the problem that prevents grading, if any.
 
-    If no file with the expected name defines the assignment's names, code cells of notebooks are candidates, too.
+    If no file with the expected name is filled in, all files and the code cells of notebooks are candidates, too.
     """
     every = _files(folder)
     files = [path for path in every if path.suffix == ".py" and path.stat().st_size <= MAX_SOURCE_BYTES]
     own = [path for path in files if path.name not in GIVEN]
+    sources = {path: examine(path) for path in [path for path in own if is_student_file(path.name)][:MAX_FILES]}
     cells = {}
-    if not any(is_student_file(path.name) and examine(path).known for path in own):
+    whole = (each.answered and not each.unfilled for each in sources.values())
+    if not any(whole) and not any(_only_imports(each, path.parent) for path, each in sources.items()):
         notebooks = [path for path in every if path.suffix.lower() == ".ipynb"]
         cells = {written: path for path in notebooks if (written := write_cells(path)) is not None}
-    files = [*own, *cells] or files
-    if not files:
+        others = [path for path in [*own, *cells] or files if path not in sources]
+        sources |= {path: examine(path) for path in others[:MAX_FILES]}
+    if not sources:
         kinds = sorted({path.suffix or path.name for path in every})[:6]
         if kinds:
             return None, Source(), f"there is no Python file in it, only {', '.join(kinds)}"
         return None, Source(), extraction.notes[0] if extraction.notes else "it is empty: nothing was handed in"
-    named = [path for path in files if is_student_file(path.name)]
-    sources = {path: examine(path) for path in (named or files)[:MAX_FILES]}
     best = _most_likely(sources, folder)
+    for path in cells.keys() - {best}:
+        path.unlink()
     source, shown = sources[best], best.relative_to(folder)
-    others = [path for path in sources if path != best and path.name == best.name and sources[path].known]
+    others = [path for path in sources if path != best and is_student_file(path.name) and sources[path].known]
     if others:
         names = ", ".join(path.relative_to(folder).as_posix() for path in others[:4])
-        extraction.note(f"{shown} was graded; of the same name there are {names}")
-    if not source.known and not (best.name == "student_code.py" and _imports_beside(source, best.parent)):
+        extraction.note(f"{shown} was graded, and not {names}")
+    if not source.known and not (best.name == "student_code.py" and _only_imports(source, best.parent)):
         names = ", ".join(name for name in source.defined if not name.startswith("_"))[:160]
         what = f"defines {names}" if names else "defines nothing"
         return None, source, f"{shown} is not this assignment's: it {what}, and none of its names"
@@ -232,46 +237,49 @@ def _find_code(folder: Path, extraction: Extraction) -> tuple[Path | None, Sourc
 
 
 def _most_likely(sources: dict[Path, Source], folder: Path) -> Path:
-    given = set()
-    if len(sources) > 1:
-        with suppress(OSError):  # a copy for Gradescope comes without the kit
-            given = {_squeeze(kit_files(year)["code/student_code.py"]) for year in YEARS}
+    """Return the file with most of the answers; of equal ones the one with the expected name, or the last version."""
 
-    def rank(path: Path) -> tuple[bool, bool, int, bool, bool, int, str]:
-        known, depth = sources[path].known, len(path.relative_to(folder).parts)
-        is_unchanged = bool(given) and _squeeze(read_text(path)[0]) in given
-        names = -min(known, ENOUGH)
+    def rank(path: Path) -> tuple[bool | int | str, ...]:
+        source, place = sources[path], path.relative_to(folder)
+        numbers = re.findall(r"\d+", place.as_posix())
         return (
-            not known,
-            is_unchanged,
-            names,
+            not source.known,
+            -source.answered,
+            bool(source.error),
+            0 if source.answered else -len(source.defined),  # an own network beside the kit's
+            -min(source.known, ENOUGH),
+            OLD.search(place.as_posix()) is not None,
             path.name != "student_code.py",
             path.parent.name != "code",
-            depth,
+            "final" not in place.as_posix().lower(),
+            -int(numbers[-1]) if numbers else 0,
+            len(place.parts),
             str(path),
         )
 
     return min(sources, key=rank)
 
 
-def _imports_beside(source: Source, folder: Path) -> bool:
+def _only_imports(source: Source, folder: Path) -> bool:
+    """Return whether a file defines none of the assignment's names, and imports a module in its folder."""
+    if source.known:
+        return False
     places = [folder.joinpath(*name.split(".")) for name in source.imports]
     return any(place.with_suffix(".py").is_file() or place.is_dir() for place in places if place != folder)
-
-
-def _squeeze(text: str) -> str:
-    return "".join(text.split())
 
 
 def _find_root(folder: Path, code: Path | None) -> Path:
     """Return the root folder of the submission, usually the parent of code/.
 
-    If the code file is in another subfolder, this is the root. Otherwise, choose the folder that contains most of
-    code/, writeup/ and results/.
+    Choose the folder that contains most of code/, writeup/ and results/. It contains the code file, unless this is not
+    in a subfolder.
     """
     if code is not None and code.parent != folder:
-        return code.parent.parent if code.parent.name in FOLDERS else code.parent
-    candidates = [folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir())][:200]
+        candidates = [path for path in code.parents if path.is_relative_to(folder)]
+        if code.parent.name.lower() in FOLDERS:
+            candidates = candidates[1:] + candidates[:1]
+    else:
+        candidates = [folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir())][:200]
     return max(candidates, key=lambda path: sum((path / name).is_dir() for name in FOLDERS))
 
 

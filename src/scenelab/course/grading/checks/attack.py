@@ -40,14 +40,11 @@ def attack_stays_close(context: CheckContext) -> None:
             raise CheckFailed("the images come back unchanged", str(setting))
         if change.max() > epsilon + 1e-5:
             above = 100 * (change > epsilon + 1e-5).double().mean().item()
-            why = "clip after each step, around the input, not the last image"
-            if output.min() >= 0 and output.max() <= 1 and images.abs().max() > 1:
-                why = "they are clipped to [0, 1], but the images are normalized: their values go from about -2 to 2.6"
-            first = f"the first image's first row: {images[0, 0, 0].tolist()}\ngot: {output[0, 0, 0].tolist()}"
+            path.require_unclipped(attack)
             raise CheckFailed(
                 f"values are up to {change.max():.4f} from where they began, epsilon is {epsilon:g} "
-                f"({above:.0f} % of them are too far); {why}",
-                f"{setting}\n{first}",
+                f"({above:.0f} % of them are too far); clip after each step, around the input, not the last image",
+                path.first_row(attack),
             )
         if any((each - images).abs().max() > epsilon + 1e-5 for each in attack.batches):
             context.remark(
@@ -174,6 +171,7 @@ def attack_steps(context: CheckContext) -> None:
         attack = perturb(context, setting)
         change = (attack.output.double() - setting.images.double()).abs()
         if not _moves_whole_steps(change / size, steps) and not attack.has_steps(steps, size):
+            path.require_unclipped(attack)
             raise CheckFailed(
                 f"{steps} step{'s' * (steps > 1)} of {size:g} moved the values by {change.median():.4f} (median) and "
                 f"at most {change.max():.4f}; whole steps, at most {steps * size:g} together, are expected",
@@ -194,6 +192,9 @@ def attack_loss(context: CheckContext) -> None:
     short, longer = perturb_twice(context, setting)
     if all(path.matches_of(short, longer)):
         return
+    if torch.equal(short.output, setting.images):
+        raise CheckFailed("the images come back unchanged", str(setting))
+    path.require_unclipped(short)
     network, starts = setting.network(), [*setting.images, *short.called_images]
     is_cross_entropy = all(
         any(path.followed_labels(network, "cross_entropy", start, image) for start in starts) for image in short.output

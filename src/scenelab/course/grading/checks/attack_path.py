@@ -65,6 +65,20 @@ class Attack:
         return len(moves) == steps and all(are_whole) and len(path) <= steps + 2  # clean images, start, steps
 
 
+def require_unclipped(attack: Attack) -> None:
+    """Raise CheckFailed if the adversarial images are clipped to [0, 1] in normalized space."""
+    images, output = attack.setting.images, attack.output
+    if output.min() >= 0 and output.max() <= 1 and images.abs().max() > 1:
+        reason = "the images are clipped to [0, 1], but they are normalized: their values go from about -2 to 2.6"
+        raise CheckFailed(reason, first_row(attack))
+
+
+def first_row(attack: Attack) -> str:
+    """Format the first row of the first image, before and after the attack."""
+    before, after = (images[0, 0, 0].tolist() for images in (attack.setting.images, attack.output))
+    return f"{attack.setting}\nthe first image's first row: {before}\ngot: {after}"
+
+
 def perturb(context: CheckContext, setting: Setting) -> Attack:
     """Run the student's attack and return the run; raise CheckFailed if the output has a wrong shape, inf or NaN."""
     reply = setting.call(context, "perturb")

@@ -62,7 +62,7 @@ def model_own(context: CheckContext) -> None:
     if not isinstance(shapes, list) or not shapes:
         raise CheckFailed("the network has no parameters")
     if (shapes, _layers(base.names_in(reply, "kinds"))) in _kit_networks():
-        name = "default_cnn_model" if reply.values.get("later") else "default_model"
+        name = str(reply.values.get("name"))[:80]
         raise CheckFailed(f"the network is still the kit's SimpleNet; design a better one and name it {name}")
     context.remark(f"Your network has {_number(reply.values.get('parameters')):,} parameters.")
 

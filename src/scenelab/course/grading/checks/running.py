@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from scenelab.course.grading.checks.base import CHECKS, Check, CheckContext
@@ -14,6 +15,7 @@ FUNCTIONS = {
 }
 BACKWARD = "CustomConv2DFunction.backward"
 UNDEFINED = ("NotImplementedError", "NameError", "UnboundLocalError")  # raised by kits that are not filled in
+NO_GRADIENT = re.compile("backward returned None|nothing reached it|incorrect number of gradients")
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -56,12 +58,21 @@ def _run(check: Check, context: CheckContext) -> Verdict:
     try:
         check.run(context)
     except CheckFailed as failure:
+        if _lacks_backward(check, context, failure.reason):
+            return Verdict("failed", reason=f"{BACKWARD} is not filled in yet")
         return Verdict("failed", failure.share, failure.reason, failure.example, failure.known)
     except CheckSkipped as reason:
         return Verdict(reason=reason.reason)
     except SubmissionError as error:
         is_run = error.kind != "budget" and NOT_INSTALLED not in error.text
-        is_unfilled = check.group == "convolution" and BACKWARD in context.unfilled and error.error in UNDEFINED
-        reason = f"{BACKWARD} is not filled in yet" if is_unfilled else f"your code {error}"
+        reason = f"your code {error}"
+        if _lacks_backward(check, context, reason, error.error):
+            reason = f"{BACKWARD} is not filled in yet"
         return Verdict("failed" if is_run else "not run", reason=reason)
     return Verdict("passed", share=1.0)
+
+
+def _lacks_backward(check: Check, context: CheckContext, reason: str, error: str = "") -> bool:
+    if check.group != "convolution" or BACKWARD not in context.unfilled:
+        return False
+    return error in UNDEFINED or bool(NO_GRADIENT.search(reason))

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-GPU = re.compile(r"cuda|nvidia|\bgpus?\b", re.IGNORECASE)
+GPU = re.compile(r"cuda|nvidia|\b(gpus?|mps)\b", re.IGNORECASE)
 NOT_INSTALLED = "nor installed where this is graded"
 
 
@@ -29,7 +29,11 @@ class CheckSkipped(Exception):  # noqa: N818 - an outcome
     reason: str
 
 
-VERBS = {"NotImplementedError": "is not filled in yet", "WireError": "returned what cannot be checked"}
+VERBS = {
+    "NotImplementedError": "is not filled in yet",
+    "ResultError": "is not as expected",
+    "WireError": "returned what cannot be checked",
+}
 """Words for exceptions that are no errors in the student's code, by type."""
 
 

@@ -81,7 +81,7 @@ class LocalWorker:
         self.first_seconds = self.seconds = 0.0
         self.convolutions: list[str] = []
         self.gpu_places: list[str] = []
-        self._calls, self._emulates_gpu = _Calls(self.root), False
+        self._calls, self._stand_ins, self._emulates_gpu = _Calls(self.root), StandIns(Path(self.root)), False
         self._undo: Callable[[], None] = lambda: None
         self._module: ModuleType | None = None
         records[:] = [self._calls]
@@ -100,7 +100,7 @@ class LocalWorker:
         sys.argv[:] = ["student_code.py"]
         restore_old_names()
         sys.path.insert(0, self.root)
-        sys.meta_path[:] = [Refusal(), *sys.meta_path, StandIns(Path(self.root))]
+        sys.meta_path[:] = [Refusal(), *sys.meta_path, self._stand_ins]
         self._with_gpu(self._load)
 
     def call(
@@ -139,14 +139,14 @@ class LocalWorker:
     def _load(self) -> None:
         spec = importlib.util.spec_from_file_location("student_code", self.path)
         assert spec is not None
-        assert spec.loader is not None
         self._module = sys.modules["student_code"] = importlib.util.module_from_spec(spec)
         Missing.loading = True
         with self._errors(), self._modes():
-            spec.loader.exec_module(self._module)
+            self._stand_ins.execute(self._module)
         Missing.loading = False
 
     def _call(self, operation: str, seed: int, values: dict[str, Any], tensors: dict[str, Tensor]) -> Message:
+        torch.set_grad_enabled(True)  # an earlier call may have disabled gradients
         for set_seed in (random.seed, numpy.random.seed, torch.manual_seed):
             set_seed(seed)
         self._calls.names.clear()
