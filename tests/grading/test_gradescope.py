@@ -146,6 +146,7 @@ def test_the_zip_has_all_that_the_container_needs(tmp_path):
     assert {"hidden/mine.py", "hidden/images/a.jpg", "rubric.toml"} < set(texts)
     assert b"--hidden /autograder/source/hidden" in texts["run_autograder"]
     assert b"--torch-backend cpu" in texts["setup.sh"]
+    assert not [name for name in texts if name.endswith((".safetensors", ".jpg")) and "hidden" not in name]
     answers = files(2019, solution=True)["code/student_code.py"].encode()
     assert answers[-500:] not in b"".join(texts.values())
     project = texts["scenelab/pyproject.toml"].decode()

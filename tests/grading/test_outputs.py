@@ -97,6 +97,15 @@ def test_a_page_names_a_team_but_not_everybody_who_submitted_the_bare_kit(rubric
     assert all(("bob" in render_page(name, grade)) is is_named for name in ("grade.html", "grade.md"))
 
 
+def test_a_page_has_the_sum_once_people_have_given_all_points(rubric):
+    grade = make(rubric, late=True)
+    grade.manual = {part.name: part.points for part in rubric.manual if not part.bonus}
+    assert "all together\n13.25 of 15" in render_page("grade.html", grade)
+    assert "**All together 13.25 of 15 points.**" in render_page("grade.md", grade)
+    grade.manual.popitem()
+    assert all("ll together" not in render_page(name, grade) for name in ("grade.html", "grade.md"))
+
+
 def test_a_cause_is_told_once_with_the_checks_that_it_fails():
     checks = [Outcome(name, "attack", "", 1.0, "failed", 0.0, reason, "1 2") for name, reason in CAUSES.items()]
     hidden = Outcome("d", "attack", "", 1.0, "failed", 0.0, "wrong 1", hidden=True)

@@ -27,7 +27,7 @@ class Gradebook:
     people: list[int]  # numbers of the rows with students
     filled: int = 0
     unmatched: list[str] = field(default_factory=list)  # submissions without a row
-    missing: list[str] = field(default_factory=list)  # people who handed in nothing
+    missing: list[str] = field(default_factory=list)  # people who handed in nothing, without those who are excused
     notes: list[str] = field(default_factory=list)
 
     def name(self, row: int) -> str:
@@ -36,6 +36,9 @@ class Gradebook:
         first, last = table.cell(cells, "first name", "firstname"), table.cell(cells, "last name", "lastname")
         name = table.cell(cells, "student", "full name", "name") or f"{first} {last}".strip()
         return f"{name} ({table.cell(cells, 'id', 'identifier', 'sid', 'email')})"
+
+    def _is_fixed(self, cells: list[str]) -> bool:
+        return cells[self.column].strip().upper() in FIXED
 
     def fill(self, grades: Sequence[Grade], teams: dict[str, set[Id]], path: Path, maximum: float) -> None:
         """Write the points to a copy of the table at `path`; cells that the platform keeps fixed stay."""
@@ -49,7 +52,7 @@ class Gradebook:
                 self.notes.append(f"{self.name(row)}: {names} have different points; not filled")
                 continue
             found |= {each.entry.student for each in owners}
-            if cells[self.column].strip() in FIXED or table.cell(cells, "grade can be changed").lower() == "no":
+            if self._is_fixed(cells) or table.cell(cells, "grade can be changed").lower() == "no":
                 self.notes.append(f"{self.name(row)}: excused, not assigned or locked; not filled")
             elif any(each.result.faults for each in owners):
                 self.notes.append(f"{self.name(row)}: not filled; the grader itself failed")
@@ -59,8 +62,9 @@ class Gradebook:
                 cells[self.column] = format(round(grade.points, DIGITS), ".10g")
                 self.filled += 1
         self.unmatched = [grade.entry.student for grade in grades if grade.entry.student not in found]
-        absent = [row for row in self.people if row not in claims]
-        self.missing = [self.name(row) for row in absent if table.cell(table.rows[row], "student") != TEST_STUDENT]
+        absent = [(row, table.rows[row]) for row in self.people if row not in claims]
+        absent = [(row, cells) for row, cells in absent if table.cell(cells, "student") != TEST_STUDENT]
+        self.missing = [self.name(row) for row, cells in absent if not self._is_fixed(cells)]
         limits = {row[self.column] for row in table.rows if "Points Possible" in row[0]}  # of Canvas
         limits |= {table.cell(row, "maximum grade") for row in table.rows} - {""}  # of Moodle
         if other := [limit for limit in limits if limit.replace(",", ".") not in (f"{maximum:g}", f"{maximum:.2f}")]:

@@ -18,6 +18,7 @@ from scenelab.extras import GRADING
 from scenelab.io import atomic_write
 
 PACKAGES = ("scenelab", "scenelab_runner", "scenelab_scenes")
+LEFT_OUT = ("scenelab/src/scenelab/course/kit/files/", "scenelab/src/scenelab/pretrained/")
 NEEDS = """
     torch torchvision numpy matplotlib pillow psutil filelock rich tyro jaxtyping pydantic jinja2 tomli
     typing-extensions
@@ -115,11 +116,11 @@ def _add(target: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 
 def _sources() -> Iterator[tuple[str, Path]]:
-    """Yield name and path of scenelab's source files, but not of the solution, which submissions could read."""
+    """Yield name and path of scenelab's files without the solution and the networks, which submissions could read."""
     root = Path(scenelab.__file__).parents[1]
     for package in PACKAGES:
         for name, path in _below(root / package, f"scenelab/src/{package}"):
-            if not name.startswith("scenelab/src/scenelab/course/kit/files/"):
+            if not name.startswith(LEFT_OUT):
                 yield name, path
 
 
