@@ -77,6 +77,8 @@ MUTANTS = [
     mutant("weight's gradient transposed", (".sum(dim=0).view_as(weight)", ".sum(dim=0).view_as(weight).transpose(2, 3)"), says="rows and columns are exchanged",
            loses={"conv_grad_weight", "conv_rectangle", "conv_stride", "conv_no_bias"} | MODULE),
     mutant("weight's gradient a mean", (".sum(dim=0).view_as", ".mean(dim=0).view_as"), says="number of images", loses={"conv_grad_weight", *ALL_FOUR} | MODULE),
+    mutant("weight's gradient not reshaped", (".sum(dim=0).view_as(weight)", ".sum(dim=0)"), says="invalid gradient at index 1",
+           loses={"conv_grad_weight", "conv_leaves_input", *ALL_FOUR} | MODULE),
     mutant("bias's gradient a mean", ("grad_output.sum(dim=(0, 2, 3))", "grad_output.mean(dim=0).sum(dim=(1, 2))"), says="number of images",
            loses={"conv_grad_bias", "conv_rectangle", "conv_stride", "conv_one_by_one"} | MODULE),
     mutant("no gradient of the input", ("return grad_input, grad_weight", "return None, grad_weight"), says="returned None",

@@ -6,7 +6,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from mutants import ATTENTION_END, CALL, solution
+from mutants import ATTACK_END, ATTENTION_END, CALL, solution
 
 CODE = "code/student_code.py"
 TEXT = solution()[CODE].decode()
@@ -142,6 +142,16 @@ HONEST = {
             "self.loss_fn = criterion\n        self.num_steps = steps",
         ),
         ("self.step_size = step_size", "self.step_size = alpha"),
+    ),
+    "compiled": changed(
+        (CALL, CALL.replace("weight.flatten(1) @ windows", "_multiply(weight.flatten(1), windows)")),
+        (
+            "\n\nclass CustomConv2DFunction",
+            "\n\n@torch.compile\ndef _multiply(a, b):\n    return a @ b\n\n\nclass CustomConv2DFunction",
+        ),
+    ),
+    "gradients left disabled": changed(
+        (ATTACK_END, ATTACK_END.replace("return output", "torch.set_grad_enabled(False)\n        return output"))
     ),
     "an unfilled file beside it": {
         **{name: content for name, content in solution().items() if name != CODE},

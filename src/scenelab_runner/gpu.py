@@ -156,7 +156,8 @@ def emulate() -> Callable[[], None]:
 
     `OnCpu` handles tensor methods and devices.
     """
-    cuda, mps = torch.cuda, torch.mps
+    cuda: Any = torch.cuda
+    mps = torch.mps
     changed = (torch, cuda, cuda.random, torch.amp, cuda.amp, nn, nn.parallel, torch.random, mps, torch.backends.mps)
     before = [(module, dict(vars(module))) for module in changed]
     BackwardCFunction.apply = _apply_with_gpu

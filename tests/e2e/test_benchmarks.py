@@ -6,11 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from benchmarks import efficiency
 from benchmarks.efficiency import bench_efficiency
+from benchmarks.evaluate import two_passes
 from benchmarks.run import BENCHMARKS, run
 
+from scenelab.evaluation.precision import predict_mirrored
 from scenelab.models.flops import count_flops
+from scenelab.runs.loading import open_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,12 +90,15 @@ def test_evaluate_compares_predictions_too(bench, untrained, monkeypatch):
     assert result["top1"]["float32"] == result["top1"]["two passes"]
     assert 0 <= result["changed_predictions"] < 20
     assert "20 images, 32 pixels" in result["what"]
+    opened = open_run(untrained.folder)
+    logits = predict_mirrored(opened.stored.model, opened.dataset, size=32, precision="float32").mirrored
+    torch.testing.assert_close(two_passes(opened.stored.model, opened.dataset, 32), logits, rtol=0, atol=1e-5)
 
 
 def test_compare_names_what_became_slower(bench, tmp_path, capsys):
     results = [
         {
-            "ours_vs_theirs": {"median": ratio, "min": 1, "max": 9, "n": 3},
+            "seconds_vs_theirs": {"median": ratio, "min": 1, "max": 9, "n": 3},
             "seconds": {"ours": [1, 1, seconds], "theirs": [2, 2, 2]},
             "images_per_second": {"train": {"alone": [speed]}},
             "cpu_seconds_each": 5 * seconds,

@@ -22,7 +22,7 @@ from scenelab.runs.checkpoint import load_checkpoint, save_checkpoint
 from scenelab.runs.config import FinetuneConfig, TrainConfig
 from scenelab.runs.network import read_classifier
 from scenelab.runs.run import Run
-from scenelab.training.cross_validation import cross_validate, describe_plan, finetune_config, on_all_images
+from scenelab.training.cross_validation import cross_validate, finetune_config, on_all_images
 from scenelab.training.finetune import last_layer, learning_rates
 from scenelab.training.session import resume_run, start_run
 from scenelab_scenes import write_scenes
@@ -155,23 +155,18 @@ def test_each_image_is_judged_by_a_network_that_has_not_seen_it(source, own, tmp
     assert digests == {0, 1, 2}
 
 
-def test_the_plan_says_what_the_images_allow_to_say(source, own):
-    listing = open_split(own, "train")
-    config = finetune_config("miniplaces", read_classifier(Run(source).best), listing, epochs=30)
-    text = describe_plan(config, listing, 5)
-    assert (
-        "images of 3 classes, 3 (0) to 11 per class, drawn equally often: 5-fold cross-validation, at most 30 " in text
-    )
-    assert "an accuracy of 80 % is known to " in text
-
-
 def test_the_command_validates_then_trains_on_all_images_and_continues(source, own, tmp_path, capsys):
     options = ["--out", str(tmp_path / "run"), "--network", str(source), "--epochs", "1", "--folds", "2"]
     command = ["finetune", str(own), *options]
     assert main.run(command) == 0
     printed = capsys.readouterr().out
+    assert printed.startswith(
+        f"fine-tuning {source} (residual-small) on 25 images of 3 classes, 3 (0) to 11 per class, "
+    )
+    assert "2-fold cross-validation, at most 1 epochs per network, about " in printed
     assert "2-fold cross-validation: " in printed
     assert f"next: scenelab evaluate {tmp_path / 'run'}" in printed
     assert main.run(command) == 0  # repeated: nothing is trained again
+    assert "fine-tuning" not in capsys.readouterr().out
     assert main.run([*command[:-1], "1"]) == 1
     assert "folds is 1; expected 0 or at least 2" in capsys.readouterr().err

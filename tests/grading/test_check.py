@@ -12,7 +12,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from mutants import ATTACK_END, ATTENTION_END, CLIP, MUTANTS, RETURN, inner_names, mutant, mutate, part, solution, write
+from mutants import (
+    ATTACK_END,
+    ATTENTION_END,
+    CLIP,
+    MUTANTS,
+    PREDICTED,
+    RETURN,
+    inner_names,
+    mutant,
+    mutate,
+    part,
+    solution,
+    write,
+)
 from scenelab.cli import main
 from scenelab.course.grading.batch import Batch
 from scenelab.course.grading.checks import CHECKS
@@ -43,6 +56,7 @@ KNOWN = {  # by the name of the mistake, beside the wrong answers of mutants.py;
     "clipped to [0, 1] in the normalized space": mutant("", (CLIP, "            output = output.clamp(0, 1)\n")),
     "an image that is not square": mutant("", (RETURN_SIZE, "unflatten(2, (int(windows.shape[2] ** 0.5),) * 2).clone()")),
     "a maximum or minimum over the batch": mutant("", (ATTENTION_END, ATTENTION_END.replace("dim=1, keepdim=True", "dim=0"))),
+    "a maximum or minimum over the batch. ": mutant("", (PREDICTED, PREDICTED.replace("dim=1", ""))),
     "no longer require gradients": mutant("", (ATTACK_END, CLIP + "        model.requires_grad_(False)\n        return output\n")),
 }  # fmt: skip
 NAMED = {  # by the name of a wrong answer of mutants.py
@@ -59,6 +73,13 @@ NAMED = {  # by the name of a wrong answer of mutants.py
     "cross-entropy whatever is given": "a loss of one's own",
     "left in train mode": "the model is left in another state",
     "graph kept": "the graph grows from step to step",
+}
+NOT_NAMED = {  # where it looks alike
+    "three dimensions": "a maximum or minimum over the batch",
+    "weight's gradient not reshaped": "the weight's gradient is not summed over the batch",
+    "most confident label": "the step has the wrong sign",
+    "map with a graph": "the graph grows",
+    "images come back as they were": "a loss of one's own",
 }
 
 
@@ -97,6 +118,7 @@ def test_a_wrong_answer_gets_the_graders_verdicts_and_its_name(checked, change):
     assert change.says in result["printed"]
     for name in ("bias=None", "an image that is not square"):  # not where every convolution is wrong
         assert (f"Known mistake: {name}" in result["printed"]) is (NAMED.get(change.name) == name)
+    assert f"Known mistake: {NOT_NAMED.get(change.name, '-')}" not in result["printed"]
     assert not inner_names().search(result["printed"])
     assert f"Known mistake: {NAMED.get(change.name, '')}" in result["printed"] or change.name not in NAMED
 

@@ -7,6 +7,7 @@ import pytest
 from mutants import solution, write
 from scenelab.course.grading.batch import Batch
 from scenelab.course.grading.checks import CHECKS
+from scenelab.course.grading.grade import PYTHON
 from scenelab.course.grading.rubric import read_rubric
 from scenelab.course.grading.sandbox import best
 from styles import CODE, GPU, HONEST, NATIVE, changed, lost
@@ -100,7 +101,7 @@ def test_habits_that_cost_no_points_are_remarked_on(honest, name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("syntax", "line 2: '(' was never closed"),
+        ("syntax", f"{PYTHON} cannot parse student_code.py, line 2: '(' was never closed"),
         ("import", "raised ValueError: no (student_code.py, line 2"),
         ("slow", "did not end within 20 seconds"),
     ],

@@ -62,13 +62,13 @@ def test_a_folder_is_predicted_to_csv_and_json_and_goes_on_after_a_broken_file(n
     entries = json.loads(said.out)
     assert [entry["image"] for entry in entries] == [str(pictures / name) for name in ("1.png", "2.PNG", "sub/1.png")]
     head, *rows = csv.reader(out.read_text().splitlines())
-    assert head == ["image", "class", "probability", "class2", "probability2", "error"]
-    assert rows[2][:5] == [str(pictures / "broken.jpg"), "", "", "", ""]
-    assert "is not an image file" in rows[2][5]
+    assert head == ["image", "none of these", "class", "probability", "class2", "probability2", "error"]
+    assert rows[2][:6] == [str(pictures / "broken.jpg"), "", "", "", "", ""]
+    assert "is not an image file" in rows[2][6]
     for row, entry in zip([rows[0], rows[1], rows[3]], entries, strict=True):
         guesses = [(guess["category"], f"{guess['probability']:.4f}") for guess in entry["guesses"]]
-        assert row[0] == entry["image"]
-        assert [(row[1].removeprefix("./"), row[2]), (row[3].removeprefix("./"), row[4])] == guesses
+        assert row[:2] == [entry["image"], ""]
+        assert [(row[2].removeprefix("./"), row[3]), (row[4].removeprefix("./"), row[5])] == guesses
 
 
 def test_images_are_copied_into_a_folder_per_class(network, pictures, tmp_path, capsys):

@@ -57,6 +57,7 @@ OptionalSeed = Annotated[
         help_behavior_hint="(default: the recipe's)",
     ),
 ]
+Yes = Annotated[FlagCreatePairsOff[bool], arg(help="start without a question on a terminal.", help_behavior_hint="")]
 Flag = Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")]
 Json = Annotated[Flag, arg(help="print the result as JSON.", help_behavior_hint="")]
 

@@ -13,6 +13,7 @@ from scenelab.terminal import say
 
 if TYPE_CHECKING:
     from scenelab.data.describe import Description, Duplicate
+    from scenelab.evaluation.suspicious_labels import SuspiciousLabel
 
 MAX_PAIRS, BAR = 5, 20  # lines per list, characters
 
@@ -20,6 +21,7 @@ MAX_PAIRS, BAR = 5, 20  # lines per list, characters
 def describe(
     data: Annotated[Positional[Path], arg(metavar="DATA")],
     *,
+    run: Annotated[Path | None, arg(metavar="RUN", help_behavior_hint="")] = None,
     sheet: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: in the cache folder)")] = None,
     json: Json = False,
 ) -> None:
@@ -32,6 +34,7 @@ def describe(
 
     Args:
         data: data folder, or a CSV file of path and label.
+        run: run folder of a network with the same classes, to list the labels of train and val that it disagrees with.
         sheet: JPEG file of the contact sheet.
     """
     from scenelab.data.cache_folder import default_cache
@@ -39,9 +42,17 @@ def describe(
     from scenelab.data.image_files import describe_unused
 
     sheet = sheet or default_cache(data) / "contact-sheet.jpg"
-    result = read(data, sheet)
+    labels, is_unseen = [], True
+    if run:
+        from scenelab.evaluation.suspicious_labels import find_suspicious_labels
+        from scenelab.runs.pretrained import find_run
+
+        labels, is_unseen = find_suspicious_labels(find_run(run), data)
+    rows = {entry.path: f"labeled {entry.label}, looks like {entry.other}" for entry in labels}
+    result = read(data, sheet, rows)
     if json:
-        print_json(asdict(result) | {"sheet": str(sheet)})
+        judged = {"suspicious_labels": [asdict(entry) for entry in labels], "judged_unseen": is_unseen} if run else {}
+        print_json(asdict(result) | judged | {"sheet": str(sheet)})
         return
     _print_classes(data, result)
     sizes = [f"{name} {width}×{height}" for name, (width, height) in result.sizes.items()]
@@ -51,6 +62,8 @@ def describe(
     if result.unused:
         say(describe_unused(result.unused))
     _print_duplicates(result.duplicates)
+    if run:
+        _print_suspicious_labels(labels, is_unseen)
     say(f"contact sheet: {sheet}")
 
 
@@ -91,3 +104,13 @@ def _print_duplicates(duplicates: "list[Duplicate]") -> None:
             say(f"    … and {len(pairs) - MAX_PAIRS} more; --json lists all")
     if not duplicates:
         say("duplicates: none found")
+
+
+def _print_suspicious_labels(labels: "list[SuspiciousLabel]", is_unseen: bool) -> None:
+    note = "" if is_unseen else "; few, as the network was trained on these images and may have learned wrong labels"
+    say(f"suspicious labels: {len(labels) or 'none found'}{note}")
+    for entry in labels[:MAX_PAIRS]:
+        label = f"labeled {entry.label} ({100 * entry.label_probability:.0f} %)"
+        say(f"    {entry.path} is {label} and looks like {entry.other} ({100 * entry.other_probability:.0f} %)")
+    if len(labels) > MAX_PAIRS:
+        say(f"    … and {len(labels) - MAX_PAIRS} more; --json lists all")

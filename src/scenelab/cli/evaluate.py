@@ -1,6 +1,9 @@
 """The commands evaluate and models."""
 
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import arg
 
 from scenelab.cli.arguments import AnySplit, DataFolder, Flag, Json, Pixels, RunFolder
 from scenelab.cli.images import report_skipped
@@ -18,28 +21,34 @@ def evaluate(
     *,
     data: DataFolder = None,
     split: AnySplit = None,
+    unknown: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
     precision: Literal["auto", "float32"] = "auto",
     json: Json = False,
 ) -> None:
     """Measure accuracy, calibration and confusion on a split.
 
     Writes the numbers and figures to RUN/results. On the run's own held-out images, also fits the temperature that
-    calibrates the probabilities of all commands (RUN/calibration.json). Another labeled folder is judged whole, its
-    classes matched by name. Exits with status 1 if an image of it is broken; the others are evaluated.
+    calibrates the probabilities of all commands, and the threshold below which an image is none of the classes
+    (RUN/calibration.json). Another labeled folder is judged whole, its classes matched by name. Exits with status 1 if
+    an image of it is broken; the others are evaluated.
 
     Example: scenelab evaluate runs/starter --data more-images --split all
 
     Args:
         split: split to evaluate on; holdout: the images that --holdout kept out of training.
+        unknown: folder of images of none of the classes, to measure how many are recognized as such.
         precision: auto: bfloat16 on CPUs where it is faster, and float32 for images with two classes close in score.
     """
+    from scenelab.data.judging import open_unlabeled
     from scenelab.evaluation.evaluate import draw_all
     from scenelab.evaluation.evaluate import evaluate as measure
     from scenelab.runs.loading import open_run
     from scenelab.training.metrics_logger import read_metrics
 
     opened = open_run(run, data=data, split=split, calibrated=True)
-    result = measure(opened.run, opened.stored, opened.dataset, source=str(opened.source), precision=precision)
+    others = open_unlabeled(unknown, opened.dataset.size) if unknown else None
+    source = str(opened.source)
+    result = measure(opened.run, opened.stored, opened.dataset, others, source=source, precision=precision)
     figures = draw_all(result, read_metrics(opened.run), opened.run.results)
     if json:
         print_json(result.to_json())
@@ -75,6 +84,11 @@ def print_result(result: "EvaluationResult") -> None:
     if part := result.calibrated:
         how = "each half of the images calibrated by the other" if part.is_fitted else "fitted on held-out images"
         say(f"calibration error with temperature {part.temperature:.2f}: {part.ece:.1f} %, {how}")
+    if part := result.rejection:
+        names = ("images of the classes are kept", f"other images are recognized, AUROC {part.auroc or 0:.3f}")
+        for share, what in zip((part.known, part.unknown), names, strict=True):
+            if share:
+                say(f"none of these: {share.images} of {share.of}, {share.text} %, {what}")
 
 
 def _print_classes(result: "EvaluationResult") -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from scenelab.cli.arguments import Count
+from scenelab.cli.arguments import Count, Yes
 from scenelab.terminal import say
 
 
@@ -18,11 +18,13 @@ def finetune(
     ] = None,
     epochs: Annotated[float, arg(metavar="N")] = 30,
     folds: Annotated[Count | None, arg(help_behavior_hint="(default: 5 below 1,000 training images, else 0)")] = None,
+    yes: Yes = False,
 ) -> None:
     """Train a classifier of your own images from a trained network.
 
-    With cross-validation, each image is judged by a network that was not trained on it. The network in OUT is then
-    trained on all training images. The same command continues where it stopped.
+    First says how long it takes and what accuracy to expect. With cross-validation, each image is judged by a network
+    that was not trained on it. The network in OUT is then trained on all training images. The same command continues
+    where it stopped.
 
     Example: scenelab finetune holiday-photos --out runs/holiday
 
@@ -34,7 +36,7 @@ def finetune(
     """
     import dataclasses
 
-    from scenelab.cli.train import report_result
+    from scenelab.cli.train import confirm, report_result
     from scenelab.data.splits import open_split
     from scenelab.errors import LabError
     from scenelab.progress import TrainProgress, make_progress
@@ -42,6 +44,7 @@ def finetune(
     from scenelab.runs.pretrained import DEFAULT
     from scenelab.runs.run import Run
     from scenelab.training import cross_validation as validation
+    from scenelab.training.advice import advise
     from scenelab.training.budget import prefers_bfloat16
 
     listing = open_split(data, "train")
@@ -53,7 +56,8 @@ def finetune(
         raise LabError(f"folds is {folds}; expected 0 or at least 2, and no more than a class has images")
     config = validation.finetune_config(name, stored, listing, epochs=epochs)
     config = dataclasses.replace(config, autocast=prefers_bfloat16(config, listing.categories))
-    say(validation.describe_plan(config, listing, folds))
+    if not out.exists():
+        confirm(advise(data, config, folds), yes=yes)
     if folds:
         result = validation.cross_validate(out, data, config, folds, TrainProgress)
         say(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
@@ -16,8 +16,10 @@ from scenelab.cli.images import report_broken
 from scenelab.errors import LabError
 from scenelab.terminal import say
 
-Guesses = list[tuple[str, float]]
-Writer = Callable[[Path, Guesses, str], object]
+if TYPE_CHECKING:
+    from scenelab.evaluation.predict import Guesses
+
+Writer = Callable[[Path, "Guesses", str], object]
 """Function that gets each image, its ranked classes with probabilities, and "" or an error message."""
 
 
@@ -31,7 +33,8 @@ def predict(
 ) -> None:
     """Classify image files, or folders of them, with a trained network.
 
-    Exits with status 1 if a file cannot be read; the others are predicted.
+    After 'scenelab evaluate RUN', an image that is unlike those of the classes is "none of these". Exits with status 1
+    if a file cannot be read; the others are predicted.
 
     Example: scenelab predict runs/starter holiday --csv holiday.csv
 
@@ -42,7 +45,7 @@ def predict(
         csv: file for a row per image: the most likely classes with probabilities, or the error.
         copy_into: new folder for a copy of each image, in a sub-folder of its class.
     """
-    from scenelab.evaluation.predict import load
+    from scenelab.evaluation.predict import Guesses, load
     from scenelab.progress import progress
 
     if top < 1:
@@ -52,7 +55,7 @@ def predict(
     if not inputs:
         raise LabError("images is empty; give at least one file")
     network = load(paths[0] if names_network else None)
-    images, errors = _expand(inputs), []
+    images, errors, refused = _expand(inputs), [], 0
     quiet = csv is not None or copy_into is not None
     with ExitStack() as stack:
         writers: list[Writer] = []
@@ -66,17 +69,19 @@ def predict(
             writers.append(_print_guesses)
         advance = stack.enter_context(progress("predicting", len(images) if quiet else 0))
         for image in images:
-            guesses, error = [], ""
+            guesses, error = Guesses(), ""
             try:
                 guesses = network(image, top=top)
             except LabError as problem:
                 error = str(problem)
                 errors.append(error)
+            refused += bool(guesses.none_of_these)
             for write in writers:
                 write(image, guesses, error)
             advance(1)
     if quiet or len(images) > len(inputs):
-        say(f"{len(images) - len(errors)} of {len(images)} images are predicted", file=sys.stderr)
+        note = f", {refused} of them as none of these" if refused else ""
+        say(f"{len(images) - len(errors)} of {len(images)} images are predicted{note}", file=sys.stderr)
     report_broken(errors, len(images))
 
 
@@ -111,9 +116,9 @@ def _expand(paths: list[Path]) -> list[Path]:
     return images
 
 
-def _print_guesses(image: Path, guesses: Guesses, error: str) -> None:
+def _print_guesses(image: Path, guesses: "Guesses", error: str) -> None:
     if guesses:
-        say(str(image))
+        say(f"{image}: none of these; the nearest classes are" if guesses.none_of_these else image)
         for category, share in guesses:
             say(f"  {100 * share:5.1f} %  {category}")
 
@@ -124,11 +129,10 @@ def _json_writer(stack: ExitStack) -> Writer:
 
     separator = "["
 
-    def write(image: Path, guesses: Guesses, error: str) -> None:
+    def write(image: Path, guesses: "Guesses", error: str) -> None:
         nonlocal separator
         if guesses:
-            ranked = [{"category": category, "probability": share} for category, share in guesses]
-            print(separator, to_json({"image": str(image), "guesses": ranked}), flush=True)
+            print(separator, to_json(guesses.to_json(image)), flush=True)
             separator = ","
 
     stack.callback(lambda: print("]" if separator == "," else "[]"))
@@ -141,11 +145,13 @@ def _csv_writer(path: Path, count: int, stack: ExitStack) -> Writer:
 
     file = stack.enter_context(atomic_write(path, "w"))
     numbers = ["", *map(str, range(2, count + 1))]
-    write_csv_row(file, ["image", *(f"{name}{each}" for each in numbers for name in ("class", "probability")), "error"])
+    classes = [f"{name}{each}" for each in numbers for name in ("class", "probability")]
+    write_csv_row(file, ["image", "none of these", *classes, "error"])
 
-    def write(image: Path, guesses: Guesses, error: str) -> None:
+    def write(image: Path, guesses: "Guesses", error: str) -> None:
         cells = [cell for category, share in guesses for cell in (csv_path(category), f"{share:.4f}")]
-        write_csv_row(file, [csv_path(str(image)), *(cells or [""] * 2 * count), error])
+        answer = {None: "", False: "no", True: "yes"}[guesses.none_of_these]
+        write_csv_row(file, [csv_path(str(image)), answer, *(cells or [""] * 2 * count), error])
 
     return write
 
@@ -156,10 +162,11 @@ def _copier(folder: Path) -> Writer:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise LabError(f"--copy-into is {folder}, which is there already; name a new or empty folder")
 
-    def copy(image: Path, guesses: Guesses, error: str) -> None:
+    def copy(image: Path, guesses: "Guesses", error: str) -> None:
         if not guesses:
             return
-        name = re.sub(r'[/\\:*?"<>|\0]', "_", guesses[0][0]).strip(". ") or "_"
+        category = "none of these" if guesses.none_of_these else guesses[0][0]
+        name = re.sub(r'[/\\:*?"<>|\0]', "_", category).strip(". ") or "_"
         target, number = folder / name / image.name, 1
         while target.exists():  # of another folder
             number += 1

@@ -1,8 +1,10 @@
 """Commands that train a network, resume a run, and list the recipes."""
 
 import dataclasses
+import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import field
@@ -11,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, Suppress, arg
 
-from scenelab.cli.arguments import CACHE_DEFAULT, Flag, Json, RunFolder, TrainingData
+from scenelab.cli.arguments import CACHE_DEFAULT, Flag, Json, RunFolder, TrainingData, Yes
 from scenelab.cli.output import print_json, print_table
+from scenelab.data.miniplaces import is_miniplaces
+from scenelab.errors import Interrupted
 from scenelab.progress import format_duration
 from scenelab.runtime import NEUTRAL, python_command
 from scenelab.terminal import say
@@ -50,7 +54,7 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
         recipe: Suppress[str] = ""
         adversarial: Suppress[None] = None
         finetune: Suppress[None] = None
-        speeds: Suppress[tuple[str, ...]] = ()  # tyro cannot read tuple[()] in Python 3.10
+        speeds: Suppress[tuple[tuple[int, float], ...]] = ()  # tyro cannot read tuple[()] in Python 3.10
         optimizer: Annotated[OptimizerFlags, arg(name="optim")] = field(default_factory=OptimizerFlags)
         schedule: ScheduleFlags = field(default_factory=ScheduleFlags)
         augment: Augment = field(default_factory=Augment)
@@ -70,10 +74,12 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
             int | None, arg(metavar="N", help_behavior_hint="(default: 7 for pgd, 10 for handout, 4 for free)")
         ] = None,
         watch: Flag = False,
+        yes: Yes = False,
         flags: Annotated[TrainFlags, arg(name="")] = parse(TrainFlags, to_plain(get(recipe_name))),  # noqa: B008
     ) -> None:
         """Train a network by a recipe; 'scenelab recipes' lists them.
 
+        Before a training on images of your own it says how long it takes and what accuracy to expect.
         'scenelab train RECIPE --help' shows the values of that recipe. Several processes or machines train one network
         with torchrun --nproc-per-node=2 -m scenelab train …
 
@@ -90,12 +96,27 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
             watch: show the run in a browser while it trains; prints the address.
             flags: the config.
         """
+        from scenelab.training.advice import advise
+
         values = to_plain(flags) | {"recipe": get(name).recipe}
         if adversarial:
             values["adversarial"] = vars(_adversarial(adversarial, epsilon, attack_steps))
-        _train(out, data, parse(TrainConfig, values), cache, watch=watch)
+        config = parse(TrainConfig, values)
+        if "WORLD_SIZE" not in os.environ and not is_miniplaces(data) and not (out / "config.json").exists():
+            confirm(advise(data, config), yes=yes)
+        _train(out, data, config, cache, watch=watch)
 
     return train
+
+
+def confirm(advice: str, *, yes: bool) -> None:
+    """Print advice and, on a terminal and without `yes`, ask whether to go on; raise `Interrupted` if not."""
+    say(advice)
+    if not yes and sys.stdin.isatty() and sys.stdout.isatty():
+        print("go on? [Y/n] ", end="", flush=True)
+        answer = sys.stdin.readline()  # empty at the end of the input
+        if not answer or answer.strip().lower() not in ("", "y", "yes"):
+            raise Interrupted("nothing was trained")
 
 
 def _train(out: Path, data: Path, config: "TrainConfig", cache: Path | None, *, watch: bool) -> None:

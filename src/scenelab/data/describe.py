@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,7 @@ SIMILAR = 0.95  # correlation from which two images are near-duplicates; docs/da
 MIN_CONTRAST = 1.0  # standard deviation in 1/255; flatter images have no pattern to compare
 BLOCK = 512  # images compared at once
 SQUARE = 1.05  # largest ratio of the sides
-SHEET_COLUMNS, SHEET_ROWS, TILE, LINE = 8, 100, 96, 16  # images per class, classes, pixels
+SHEET_COLUMNS, SHEET_ROWS, TILE, LINE = 8, 100, 96, 16  # images per row, rows, pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +54,15 @@ def _shape(width: int, height: int) -> str:
     return "landscape" if width > height else "portrait"
 
 
-def describe(data: Path, sheet: Path) -> Description:
+def describe(data: Path, sheet: Path, rows: Mapping[str, str] | None = None) -> Description:
     """Read every image of a data folder or CSV file, describe them, and write a contact sheet (JPEG) to `sheet`.
+
+    `rows` has paths of images to show in further rows at the top of the sheet, in this order, with the row's title.
 
     Raises:
         LabError: there is no such data, or no image can be read.
     """
-    result, tiles = Description(), {}
+    result, rows, tiles, thumbnails = Description(), rows or {}, {}, {}
     vectors, hashes, origins, sizes = [], [], [], []
     for split in existing_splits(data):
         listing = open_split(data, split)
@@ -79,16 +82,21 @@ def describe(data: Path, sheet: Path) -> Description:
                 vectors.append(_vector(pixels, hashes[-1]))
                 sizes.append((pixels.shape[1], pixels.shape[0]))
                 origins.append((path, split, label))
-                if len(tiles.setdefault(label, [])) < SHEET_COLUMNS:
-                    tiles[label].append(Image.fromarray(pixels))
-                    tiles[label][-1].thumbnail((TILE, TILE))
+                tiles.setdefault(label, [])
+                if path in rows or len(tiles[label]) < SHEET_COLUMNS:
+                    thumbnails[path] = Image.fromarray(pixels)
+                    thumbnails[path].thumbnail((TILE, TILE))
+                    tiles[label].append(thumbnails[path])
     if not vectors:
         raise LabError(f"none of the images of {data} can be read; get them again")
     ranked = sorted(sizes, key=lambda size: size[0] * size[1])
     result.sizes = {"smallest": ranked[0], "median": ranked[len(ranked) // 2], "largest": ranked[-1]}
     result.shapes = dict(Counter(_shape(*size) for size in ranked))
     result.duplicates = _find_duplicates(np.stack(vectors), hashes, origins)
-    _write_sheet(tiles, sheet)
+    top: dict[str, list[Image.Image]] = {}
+    for path in filter(thumbnails.get, rows):
+        top.setdefault(rows[path], []).append(thumbnails[path])
+    _write_sheet({**top, **tiles}, sheet)
     return result
 
 
@@ -125,14 +133,14 @@ def _find_duplicates(
 
 
 def _write_sheet(tiles: dict[str, list[Image.Image]], path: Path) -> None:
-    """Write a JPEG with a row of uncropped thumbnails per class, for the first 100 classes."""
+    """Write a JPEG with a row of eight uncropped thumbnails per title, for the first 100 titles."""
     lines = list(tiles.items())[:SHEET_ROWS]
     sheet = Image.new("RGB", (SHEET_COLUMNS * TILE, len(lines) * (TILE + LINE)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
     for row, (name, images) in enumerate(lines):
         top = row * (TILE + LINE)
         draw.text((2, top + 2), printable(name)[:100], fill="black", font=font)
-        for column, image in enumerate(images):
+        for column, image in enumerate(images[:SHEET_COLUMNS]):
             sheet.paste(image, (column * TILE, top + LINE))
     with atomic_write(path) as file:
         sheet.save(file, "JPEG", quality=85)

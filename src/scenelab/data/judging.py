@@ -5,6 +5,9 @@ import sys
 import unicodedata
 from pathlib import Path
 
+from scenelab.data.cache import MemmapDataset, pack
+from scenelab.data.cache_folder import default_cache
+from scenelab.data.image_files import ImageFiles
 from scenelab.data.miniplaces import Listing, is_miniplaces
 from scenelab.data.splits import ALL, LEVELS, open_split, read_tree, split_folder
 from scenelab.errors import LabError, cut, suggest
@@ -38,6 +41,15 @@ def open_judged(folder: Path, split: str | None, categories: tuple[str, ...]) ->
     roots = list(levels.values()) if split == ALL else [levels[split]]
     parts = [_with_labels_of(read_tree(root, ALL), root, categories) for root in roots or [folder]]
     return _join(parts, folder if len(parts) > 1 else parts[0].root, split)
+
+
+def open_unlabeled(folder: Path, size: int) -> MemmapDataset:
+    """Return all images below a folder, of `size` pixels, as one class; raise a LabError if there are none."""
+    paths = tuple(ImageFiles(folder).below(folder)) if folder.is_dir() else ()
+    if not paths:
+        raise LabError(f"{folder} has no images; name a folder of images, in sub-folders or not")
+    listing = Listing(root=folder, split="unknown", paths=paths, labels=(0,) * len(paths), categories=("unknown",))
+    return pack(listing, default_cache(folder), size=size, on_bad_image="skip")
 
 
 def _join(parts: list[Listing], root: Path, split: str) -> Listing:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from scenelab.evaluation.intervals import Interval, wilson
-from scenelab.evaluation.results import Result, Stamped, Value
+from scenelab.evaluation.results import Result, Share, Stamped, Value
 from scenelab.runs.provenance import TrainingResult
 from scenelab.schema import FileName, Line, Number
 
@@ -76,6 +76,19 @@ class Calibrated(Value):
     reliability: list[Bin]
 
 
+class Rejection(Value):
+    """Images of the classes (`known`) that the threshold keeps, and `unknown` others that it calls none of these.
+
+    If the threshold was fitted on the known images, each half is judged by the other half's; None if these are too
+    small. `auroc` is the area under the ROC curve of the score.
+    """
+
+    threshold: float
+    known: Share | None
+    unknown: Share | None = None
+    auroc: float | None = None
+
+
 class EvaluationResult(Result):
     """Content of `results/SPLIT.json`: metrics on a split; a class without images has an accuracy of NaN, null in JSON.
 
@@ -99,6 +112,7 @@ class EvaluationResult(Result):
     scores: dict[str, ClassScore] = {}  # noqa: RUF012
     coverage: list[Coverage] = []  # noqa: RUF012
     calibrated: Calibrated | None = None
+    rejection: Rejection | None = None
     precision: Line = "float32"
 
 

@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from scenelab.data.cache import MemmapDataset
 from scenelab.data.judging import describe_images
-from scenelab.evaluation.accuracy_results import Accuracy, Calibrated, ConfusedPair, EvaluationResult
+from scenelab.evaluation.accuracy_results import Accuracy, Calibrated, EvaluationResult
 from scenelab.evaluation.calibration import (
     coverage_curve,
     cross_calibrate,
@@ -18,18 +17,21 @@ from scenelab.evaluation.calibration import (
     fit_temperature,
     reliability,
 )
-from scenelab.evaluation.figures import (
-    draw_confusion,
-    draw_coverage,
-    draw_curves,
-    draw_per_class,
-    draw_reliability,
-    label,
-    new_figure,
-)
+from scenelab.evaluation.confused_images import draw_confused
+from scenelab.evaluation.figures import draw_confusion, draw_coverage, draw_curves, draw_per_class, draw_reliability
 from scenelab.evaluation.intervals import wilson
-from scenelab.evaluation.metrics import class_scores, confusion, hits, is_undefined, most_confused, per_class, top_k
+from scenelab.evaluation.metrics import (
+    class_scores,
+    confusion,
+    hits,
+    is_undefined,
+    max_logit,
+    most_confused,
+    per_class,
+    top_k,
+)
 from scenelab.evaluation.precision import Precision, predict_mirrored
+from scenelab.evaluation.rejection import fit_threshold, measure_rejection
 from scenelab.evaluation.results import stamp_result
 from scenelab.io import FORMULA_STARTS, atomic_write, write_csv_row
 from scenelab.runs.calibration import Calibration
@@ -37,23 +39,35 @@ from scenelab.runs.network import Stored
 from scenelab.runs.provenance import stamp
 from scenelab.runs.run import Run
 
-PAIRS, EACH = 6, 4  # pairs of classes on the sheet of confused images, and images of each
-
 
 def evaluate(
-    run: Run, stored: Stored, dataset: MemmapDataset, *, source: str, precision: Precision = "auto"
+    run: Run,
+    stored: Stored,
+    dataset: MemmapDataset,
+    unknown: MemmapDataset | None = None,
+    *,
+    source: str,
+    precision: Precision = "auto",
 ) -> EvaluationResult:
     """Evaluate a classifier on a split; write metrics, predictions and misclassified images to RUN/results.
 
     Accuracy per class, confusion matrix and calibration use the mean logits of image and mirror image. On the run's own
-    held-out images (val without a holdout), a temperature is fitted, stored in RUN/calibration.json and set in
-    `stored.model`. `source` is the name of the data folder, to be stored in the result. `precision` is as for
+    held-out images (val without a holdout), a temperature and the threshold of "none of these" are fitted, stored in
+    RUN/calibration.json and set in `stored.model`. `unknown` are images of none of the classes, to measure how many are
+    recognized. `source` is the name of the data folder, to be stored in the result. `precision` is as for
     `predict_mirrored`.
+
+    Raises:
+        LabError: there are unknown images, and no threshold.
     """
     temperature, stored.model.temperature = stored.model.temperature, 1.0
     outputs = predict_mirrored(stored.model, dataset, size=stored.size, precision=precision)
+    others = predict_mirrored(stored.model, unknown, size=stored.size, precision=precision) if unknown else None
     stored.model.temperature, mirrored = temperature, outputs.mirrored
-    logits, calibrated = _calibrate(run, stored, mirrored, dataset)
+    is_own = run.config.exists() and run.results == run.folder / "results"
+    is_fitted = is_own and dataset.split == run.held_out
+    logits, calibrated = _calibrate(run, stored, mirrored, dataset, is_fitted=is_fitted)
+    rejection = measure_rejection(stored.model, mirrored, others.mirrored if others else None, is_fitted=is_fitted)
     predicted, valid = mirrored.argmax(dim=1), ~is_undefined(mirrored)
     matrix = confusion(predicted[valid], dataset.labels[valid], len(dataset.categories))
     totals = dataset.labels.bincount(minlength=len(dataset.categories))
@@ -74,6 +88,7 @@ def evaluate(
         scores=dict(zip(dataset.categories, class_scores(matrix, totals), strict=True)),
         coverage=coverage_curve(logits, dataset.labels),
         calibrated=calibrated,
+        rejection=rejection,
         precision=outputs.precision,
         **undefined,
     )
@@ -88,17 +103,16 @@ def evaluate(
 
 
 def _calibrate(
-    run: Run, stored: Stored, logits: Float[Tensor, "n k"], dataset: MemmapDataset
+    run: Run, stored: Stored, logits: Float[Tensor, "n k"], dataset: MemmapDataset, *, is_fitted: bool
 ) -> tuple[Float[Tensor, "n k"], Calibrated | None]:
-    """Return calibrated logits and their calibration; fit and store a temperature on the run's own held-out images."""
+    """Return calibrated logits and their calibration; with `is_fitted`, fit and store temperature and threshold."""
     temperature, labels = stored.model.temperature, dataset.labels
-    is_own = run.config.exists() and run.results == run.folder / "results"
-    is_fitted = is_own and dataset.split == run.held_out
     if is_fitted:
         halves = cross_calibrate(logits, labels)
         temperature = 1.0 if halves is None else fit_temperature(logits, labels)
-        stored.model.temperature = temperature
-        values = {"temperature": temperature, "split": dataset.split, "images": len(labels)}
+        stored.model.temperature, stored.model.threshold = temperature, fit_threshold(max_logit(logits / temperature))
+        values = {"temperature": temperature, "threshold": stored.model.threshold}
+        values |= {"split": dataset.split, "images": len(labels)}
         Calibration.model_validate({**stamp(run.best), **values}).write(run.calibration)
         logits = logits if halves is None else halves
     else:
@@ -154,29 +168,3 @@ def draw_all(result: EvaluationResult, rows: list[dict[str, Any]], folder: Path)
         return paths
     draw_curves(rows, folder / "curves.png")
     return [folder / "curves.png", *paths]
-
-
-def draw_confused(
-    dataset: MemmapDataset, predicted: Int64[Tensor, " n"], pairs: list[ConfusedPair], path: Path
-) -> None:
-    """Write a PNG of misclassified images, two pairs of classes per row; without pairs, delete the file."""
-    path.unlink(missing_ok=True)  # of an earlier evaluation
-    pairs = pairs[:PAIRS]
-    if not pairs:
-        return
-    labels = {name: label for label, name in enumerate(dataset.categories)}
-    beside = min(2, len(pairs))
-    rows, columns = -(-len(pairs) // beside), EACH + 1  # the last one stays empty
-    size, grid = (4.6 * beside, 1.4 * rows), {"left": 0.005, "right": 1, "wspace": 0.08, "hspace": 0.5}
-    grid |= {"bottom": 0.02, "top": 1 - 0.38 / size[1]}  # titles are wider than an image, so nothing is fitted to them
-    with new_figure(path, rows, columns * beside, size=size, images=True, layout="none", gridspec_kw=grid) as (_, axes):
-        for axis in axes.flat:
-            axis.axis("off")
-        for pair, line in zip(pairs, axes.reshape(-1, columns), strict=False):
-            is_mistake = (dataset.labels == labels[pair.true]) & (predicted == labels[pair.predicted])
-            images = dataset.gather(torch.nonzero(is_mistake)[:EACH, 0].numpy()).permute(0, 2, 3, 1).numpy()
-            for axis, image in zip(line, images, strict=False):
-                axis.imshow(image, interpolation="nearest")
-            names = [label(name.replace("_", " ")) for name in (pair.true, pair.predicted)]
-            title = f"{names[0]}\ntaken for {names[1]}, {pair.count} of {pair.of}"
-            line[0].set_title(title, fontsize=9, loc="left")

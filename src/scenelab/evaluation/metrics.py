@@ -1,5 +1,6 @@
 """Logits over a split, and metrics from logits: top-k accuracy, accuracy per class, and confusion matrix."""
 
+import math
 from contextlib import nullcontext
 
 import numpy as np
@@ -53,6 +54,11 @@ def batch_logits(
 def is_undefined(logits: Float[Tensor, "n k"]) -> Bool[Tensor, " n"]:
     """Return a mask of the images without probabilities: a logit is NaN or +∞, or all are -∞."""
     return logits.softmax(dim=1).isnan().any(dim=1)
+
+
+def max_logit(logits: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+    """Return the largest logit per image (MaxLogit of Hendrycks et al. 2022); -∞ if it is undefined."""
+    return torch.where(is_undefined(logits), -math.inf, logits.max(dim=1).values)
 
 
 def hits(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], k: int) -> Bool[Tensor, " n"]:

@@ -14,6 +14,7 @@ from scenelab.data.augment import resize
 from scenelab.data.cache import MemmapDataset
 from scenelab.data.decode import fit, read_images
 from scenelab.errors import LabError
+from scenelab.evaluation.metrics import max_logit
 from scenelab.runs.loading import read_network
 from scenelab.runs.network import Stored
 
@@ -43,6 +44,22 @@ def top1(
     return best.values, best.indices
 
 
+class Guesses(list[tuple[str, float]]):
+    """Likely classes of an image with their probabilities in [0, 1], most likely first.
+
+    Attributes:
+        none_of_these: whether the image is none of the classes, as its largest logit is below the threshold of
+            `scenelab evaluate`; None without a threshold.
+    """
+
+    none_of_these: bool | None = None
+
+    def to_json(self, image: Path) -> dict[str, Any]:
+        """Return the values of an image file for JSON."""
+        ranked = [{"category": category, "probability": share} for category, share in self]
+        return {"image": str(image), "none_of_these": self.none_of_these, "guesses": ranked}
+
+
 def rank(logits: Float[Tensor, "1 k"], categories: tuple[str, ...], *, count: int) -> list[tuple[str, float]]:
     """Return the `count` most likely categories of one image, and their probabilities in [0, 1]."""
     top = logits.softmax(dim=1)[0].topk(min(count, logits.shape[1]))
@@ -61,8 +78,8 @@ class Predictor:
         self.stored, self.categories = stored, stored.categories
 
     @torch.no_grad()
-    def __call__(self, image: Path | str | Image.Image | np.ndarray, *, top: int = 5) -> list[tuple[str, float]]:
-        """Return the `top` most likely classes of an image with probabilities in [0, 1], most likely first.
+    def __call__(self, image: Path | str | Image.Image | np.ndarray, *, top: int = 5) -> Guesses:
+        """Return the `top` most likely classes of an image, and whether it is none of the classes.
 
         Logits are means over image and mirror image. The shorter side of the image is resized to the network's input
         size, and the center is cropped.
@@ -83,8 +100,12 @@ class Predictor:
             batch = pixels[None].float().div_(255)
         else:
             batch = read_images([Path(image)], self.stored.size)
-        logits = (self.stored.model(batch) + self.stored.model(batch.flip(-1))) / 2
-        return rank(logits, self.categories, count=top)
+        model = self.stored.model
+        logits = (model(batch) + model(batch.flip(-1))) / 2
+        guesses = Guesses(rank(logits, self.categories, count=top))
+        if model.threshold is not None:
+            guesses.none_of_these = max_logit(logits).item() < model.threshold
+        return guesses
 
 
 def load(network: Path | str | None = None) -> Predictor:
@@ -108,18 +129,10 @@ def load(network: Path | str | None = None) -> Predictor:
 def predict_files(stored: Stored, paths: list[Path], *, guesses: int = 5) -> list[dict[str, Any]]:
     """Return the `guesses` most likely categories of each image file; see `Predictor`.
 
-    Each item has the keys `image` (path) and `guesses`, a list of categories with probabilities.
+    Each item has the keys `image` (path), `none_of_these` and `guesses`, a list of categories with probabilities.
 
     Raises:
         LabError: a file is missing or cannot be decoded.
     """
     predictor = Predictor(stored)
-    return [
-        {
-            "image": str(path),
-            "guesses": [
-                {"category": category, "probability": share} for category, share in predictor(path, top=guesses)
-            ],
-        }
-        for path in paths
-    ]
+    return [predictor(path, top=guesses).to_json(path) for path in paths]

@@ -31,6 +31,7 @@ class Classifier(nn.Module):
 
     Attributes:
         temperature: number that the logits are divided by, so that their softmax is calibrated; 1 changes nothing.
+        threshold: an image whose largest logit is smaller is none of the classes; None if it was not fitted.
     """
 
     def __init__(self, network: nn.Module, normalize: Normalize | None = None) -> None:
@@ -38,6 +39,7 @@ class Classifier(nn.Module):
         self.normalize = normalize or Normalize()
         self.network = network
         self.temperature = 1.0
+        self.threshold: float | None = None
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Return the logits of images in [0, 1]."""

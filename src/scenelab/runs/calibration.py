@@ -1,4 +1,4 @@
-"""Temperature of a run's probabilities, fitted on images that it was not trained on (Guo et al. 2017)."""
+"""Temperature of a run's probabilities and threshold of its scores, fitted on images that it was not trained on."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +13,14 @@ Temperature = Annotated[float, Field(ge=0.05, le=100)]
 
 
 class Calibration(Model):
-    """Content of a run folder's `calibration.json`: the temperature of the network in the file `weights` (SHA-256)."""
+    """Content of a run folder's `calibration.json`: the calibration of the network in the file `weights` (SHA-256).
+
+    Logits are divided by the temperature. An image whose largest logit is then below the threshold is none of the
+    classes; no image is if the threshold is None.
+    """
 
     temperature: Temperature
+    threshold: float | None = None
     weights: str | None
     split: str
     images: int
@@ -23,10 +28,8 @@ class Calibration(Model):
     command: str
 
 
-def read_temperature(checkpoint: Path) -> float:
-    """Return the temperature that is stored beside a checkpoint; 1 without one, or if it is of other weights."""
+def read_calibration(checkpoint: Path) -> Calibration | None:
+    """Return the calibration that is stored beside a checkpoint; None without one, or if it is of other weights."""
     path = checkpoint.parent / NAME
-    if not path.exists():
-        return 1.0
-    calibration = Calibration.read(path)
-    return calibration.temperature if calibration.weights == digest(checkpoint) else 1.0
+    calibration = Calibration.read(path) if path.exists() else None
+    return calibration if calibration and calibration.weights == digest(checkpoint) else None

@@ -137,6 +137,7 @@ def compare(
 def metadata(stored: Stored) -> dict[str, str]:
     """Return the exported file's metadata: class names in logit order, input and output format, and preprocessing."""
     mean, std = (value.flatten().tolist() for value in (stored.model.normalize.mean, stored.model.normalize.std))
+    threshold = {} if stored.model.threshold is None else {"threshold": repr(stored.model.threshold)}
     return {
         "labels": json.dumps(list(stored.categories), ensure_ascii=False),
         "architecture": stored.arch,
@@ -147,6 +148,7 @@ def metadata(stored: Stored) -> dict[str, str]:
         "mean": json.dumps(mean),
         "std": json.dumps(std),
         "temperature": repr(stored.model.temperature),
+        **threshold,
         "written_by": f"scenelab {version('scenelab')}",
     }
 

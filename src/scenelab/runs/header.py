@@ -61,6 +61,7 @@ class Header(Model):
     mean: Annotated[tuple[Mean, Mean, Mean], BeforeValidator(_as_tuple)] = IMAGENET_MEAN
     std: Annotated[tuple[Std, Std, Std], BeforeValidator(_as_tuple)] = IMAGENET_STD
     temperature: Temperature = 1.0
+    threshold: float | None = None
 
 
 class MeterValues(Model):

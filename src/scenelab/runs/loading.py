@@ -65,7 +65,7 @@ def load_network(run: Run, *, calibrated: bool = False) -> Stored:
     torch.set_num_threads(run.read_config().train.threads)
     stored = read_classifier(run.best)
     if not calibrated:
-        stored.model.temperature = 1.0
+        stored.model.temperature, stored.model.threshold = 1.0, None
     stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return stored
 

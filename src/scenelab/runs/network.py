@@ -14,7 +14,7 @@ from scenelab.errors import Diverged, LabError
 from scenelab.models.normalize import Classifier, Normalize
 from scenelab.models.registry import NETWORKS, create_model
 from scenelab.models.simplenet import Factory
-from scenelab.runs.calibration import read_temperature
+from scenelab.runs.calibration import read_calibration
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.header import Header, read_header
 from scenelab.runs.safetensors_file import load_safetensors
@@ -73,7 +73,7 @@ def as_stored(model: Classifier, *, half: bool) -> Classifier:
 def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
     """Load a classifier from a checkpoint of scenelab or the handout's `main.py`, or an exported safetensors file.
 
-    Its temperature is that of `calibration.json` beside the file, or in the safetensors file.
+    Its temperature and threshold are those of `calibration.json` beside the file, or in the safetensors file.
 
     Args:
         path: the checkpoint.
@@ -91,7 +91,8 @@ def read_classifier(path: Path, *, factory: Factory | None = None) -> Stored:
             require_fit(create_model(arch, num_classes=classes).network, plain_names(weights, path), arch, path)
     model = Classifier(factory(num_classes=classes)) if factory else create_model(arch, num_classes=classes)
     model.normalize = Normalize(header.mean, header.std)
-    model.temperature = read_temperature(path) if header.temperature == 1 else header.temperature
+    calibration = read_calibration(path) or header
+    model.temperature, model.threshold = calibration.temperature, calibration.threshold
     load_weights(model.network, weights, arch, path)
     categories = header.categories or tuple(f"class {label}" for label in range(classes))
     return Stored(model=model.eval(), arch=arch, categories=categories, size=header.size, epoch=header.epoch)

@@ -34,7 +34,7 @@ class Run:
         batch: images of the batch before the last checkpoint, as augmented.
         checkpoint: checkpoint from which the run can resume.
         best: weights of the trained network.
-        calibration: temperature of its probabilities.
+        calibration: temperature of its probabilities and threshold of its scores.
         results: folder of the results of training and later commands.
         events: folder of TensorBoard's event files.
     """

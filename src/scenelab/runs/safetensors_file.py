@@ -27,6 +27,6 @@ def load_safetensors(path: Path) -> dict[str, Any]:
     return {"state_dict": weights, "model_arch": header.get("architecture", ""), **lists, **size}
 
 
-NUMBERS = {"size": int, "temperature": float}
+NUMBERS = {"size": int, "temperature": float, "threshold": float}
 LISTS = {"categories": "labels", "mean": "mean", "std": "std"}
 """Keys of lists in a checkpoint and in the metadata, where they are JSON."""

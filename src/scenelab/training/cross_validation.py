@@ -8,7 +8,6 @@ from statistics import median
 
 from scenelab.data.augment_config import Augment
 from scenelab.data.miniplaces import Listing
-from scenelab.errors import printable
 from scenelab.evaluation.intervals import wilson
 from scenelab.evaluation.metrics import hits, predict_logits
 from scenelab.evaluation.results import CrossValidation
@@ -52,22 +51,6 @@ def finetune_config(network: str, stored: Stored, listing: Listing, *, epochs: f
         label_smoothing=0.1,
         stored_size=round(1.2 * stored.size),
         eval_size=stored.size,
-    )
-
-
-def describe_plan(config: TrainConfig, listing: Listing, folds: int) -> str:
-    """Return a sentence on data and training, and what the number of images allows to say about the accuracy."""
-    assert config.finetune
-    counts, total = class_counts(listing), len(listing)
-    judged = total if folds else round(HOLDOUT * total)
-    low, high = wilson(round(0.8 * judged), judged)
-    fewest = printable(listing.categories[counts.index(min(counts))])
-    equally = ", drawn equally often" if config.balanced else ""
-    validation = f"{folds}-fold cross-validation, " if folds else ""
-    return (
-        f"fine-tuning {config.finetune.network} ({config.model}) on {total} images of {len(counts)} classes, "
-        f"{min(counts)} ({fewest}) to {max(counts)} per class{equally}: {validation}at most {config.epochs:g} epochs "
-        f"per network. With {judged} images judged, an accuracy of 80 % is known to {low:.0f}–{high:.0f} %."
     )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from scenelab.course.grading.worker import CancelledError, SubmissionError, Work
 from scenelab.errors import LabError
 from scenelab.io import sha256
 
+PYTHON = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
 STUBBED = "packages that were neither submitted nor installed here were replaced by stubs:"
 BETWEEN_UPDATES = 0.2  # seconds; an update after each check would take a fifth of the grading time
 
@@ -54,7 +56,7 @@ def grade_submission(
     for name in in_order(rubric.checks):
         check, points, hidden = CHECKS[name], rubric.checks.get(name, 0.0), name in rubric.hidden
         result.outcomes.append(Outcome(name, check.group, check.text, points, hidden=hidden))
-    result.problem = submission.problem or (f"does not parse: {source.error}" if source.error else "")
+    result.problem = submission.problem or (f"{PYTHON} cannot parse {source.error}" if source.error else "")
     if earlier is None:
         update(result)
     if result.problem or submission.code is None:

@@ -159,9 +159,7 @@ def _defined(tree: ast.Module) -> Iterator[str]:
                 yield node.name
             case ast.Assign() | ast.AnnAssign():
                 yield from _targets(node)
-            case ast.ImportFrom(module="student_code"):
-                pass  # a script that uses the answers
-            case ast.Import() | ast.ImportFrom():
+            case ast.Import() | ast.ImportFrom() if getattr(node, "module", "") != "student_code":  # uses of answers
                 yield from (alias.asname or alias.name for alias in node.names)
 
 

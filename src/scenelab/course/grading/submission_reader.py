@@ -1,10 +1,10 @@
 """Extraction and analysis of a submission: its root folder, code file, static findings and rule violations."""
 
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,15 @@ from typing import Any
 from scenelab.course.grading.bounded import print_bounded, run_bounded
 from scenelab.course.grading.extract import Extraction, ExtractionLimits
 from scenelab.course.grading.filenames import is_archive, is_student_file, looks_like_other, person
-from scenelab.course.grading.notebooks import write_cells
+from scenelab.course.grading.notebooks import EXPORTED, tolerant, write_cells
 from scenelab.course.grading.source_text import read_text
 from scenelab.course.grading.static_checks import CONVOLUTION, Source, examine
-from scenelab.course.kit import files as kit_files
-from scenelab.course.kit.strip_solutions import YEARS
 from scenelab.course.submission import FOLDERS, FORBIDDEN, check
 from scenelab.errors import printable
 from scenelab.io import sha256
 
 GIVEN = ("main.py", "test_conv.py", "check.py", "miniplaces.py", "zip_submission.py")  # of the kit, not the student's
+OLD = re.compile(r"(?<![a-z])(old|orig|original|backup|bak|copy|draft|starter|template)(?![a-z])", re.IGNORECASE)
 MAX_DEPTH = 2  # levels of archives in archives
 ENOUGH = 4  # names of the assignment in a file; more do not raise its rank
 MAX_SOURCE_BYTES = 2_000_000  # per code file
@@ -88,6 +87,9 @@ def _read_here(paths: Sequence[Path], folder: Path, skip: Path | None) -> Submis
         text, note = read_text(code)
         if note:
             extraction.note(note)
+        if EXPORTED.search(text):
+            text = tolerant(text)
+            extraction.note(f"{code.name} was exported from a notebook; statements that fail were left out")
         _rewrite(code, text, source, folder)
         if code.parent.name != "code":
             extraction.note(f"student_code.py was looked for in code/ and found in {code.parent.relative_to(folder)}/")
@@ -198,14 +200,15 @@ def _unpack_inner(folder: Path, extraction: Extraction) -> None:
 def _find_code(folder: Path, extraction: Extraction) -> tuple[Path | None, Source, str]:
     """Return the most likely code file, the findings in it, and the problem that prevents grading, if any.
 
-    If no file with the expected name has an answer, all files and the code cells of notebooks are candidates, too.
+    If no file with the expected name is filled in, all files and the code cells of notebooks are candidates, too.
     """
     every = _files(folder)
     files = [path for path in every if path.suffix == ".py" and path.stat().st_size <= MAX_SOURCE_BYTES]
     own = [path for path in files if path.name not in GIVEN]
     sources = {path: examine(path) for path in [path for path in own if is_student_file(path.name)][:MAX_FILES]}
     cells = {}
-    if not any(each.answered or _only_imports(each, path.parent) for path, each in sources.items()):
+    whole = (each.answered and not each.unfilled for each in sources.values())
+    if not any(whole) and not any(_only_imports(each, path.parent) for path, each in sources.items()):
         notebooks = [path for path in every if path.suffix.lower() == ".ipynb"]
         cells = {written: path for path in notebooks if (written := write_cells(path)) is not None}
         others = [path for path in [*own, *cells] or files if path not in sources]
@@ -234,23 +237,23 @@ def _find_code(folder: Path, extraction: Extraction) -> tuple[Path | None, Sourc
 
 
 def _most_likely(sources: dict[Path, Source], folder: Path) -> Path:
-    given = set()
-    if len(sources) > 1:
-        with suppress(OSError):  # a copy for Gradescope comes without the kit
-            given = {_squeeze(kit_files(year)["code/student_code.py"]) for year in YEARS}
+    """Return the file with most of the answers; of equal ones the one with the expected name, or the last version."""
 
     def rank(path: Path) -> tuple[bool | int | str, ...]:
-        source, depth = sources[path], len(path.relative_to(folder).parts)
-        is_unchanged = bool(given) and _squeeze(read_text(path)[0]) in given
+        source, place = sources[path], path.relative_to(folder)
+        numbers = re.findall(r"\d+", place.as_posix())
         return (
             not source.known,
             -source.answered,
             bool(source.error),
-            is_unchanged,
+            0 if source.answered else -len(source.defined),  # an own network beside the kit's
             -min(source.known, ENOUGH),
+            OLD.search(place.as_posix()) is not None,
             path.name != "student_code.py",
             path.parent.name != "code",
-            depth,
+            "final" not in place.as_posix().lower(),
+            -int(numbers[-1]) if numbers else 0,
+            len(place.parts),
             str(path),
         )
 
@@ -263,10 +266,6 @@ def _only_imports(source: Source, folder: Path) -> bool:
         return False
     places = [folder.joinpath(*name.split(".")) for name in source.imports]
     return any(place.with_suffix(".py").is_file() or place.is_dir() for place in places if place != folder)
-
-
-def _squeeze(text: str) -> str:
-    return "".join(text.split())
 
 
 def _find_root(folder: Path, code: Path | None) -> Path:
