@@ -146,6 +146,7 @@ def test_the_abilities_by_hand(runs):
         for name, f1 in zip("abcdefg", (0.0, 10.0, 20.0, 50.0, 80.0, 90.0, 100.0), strict=True)
     }
     values = {**run.evaluation.to_json(), "images": 80, "scores": scores, "per_class": dict.fromkeys("abcdefg", 50.0)}
+    values["rejection"] = None
     values["mirror"] |= {"top1": 80.0, "top1_interval": [70.0, 87.4]}
     values["coverage"] = [{**values["coverage"][0], "confidence": 0.9, "images": 64, "accuracy": 95.0}] * 3
     evaluation = EvaluationResult.model_validate_json(json.dumps(values))
@@ -162,6 +163,17 @@ def test_the_abilities_by_hand(runs):
         "only probabilities of 90 % or more count as answers, 64 of 80 images get one, and 95.0 % of those are right",
     ):
         assert phrase in text()
+    assert "gets one of these classes too" in text()
+    share = {"images": 76, "of": 80, "accuracy": 95.0, "interval": [87.8, 98.0]}
+    refused = "95.0 (87.8–98.0) % of the images of its classes are not refused"
+    for unknown, said in (
+        (None, "is not measured; run scenelab evaluate"),
+        (share, "ized 95.0 (87.8–98.0) % of 80 other"),
+    ):
+        values["rejection"] = {"threshold": 1.0, "known": share, "unknown": unknown, "auroc": None}
+        evaluation = EvaluationResult.model_validate_json(json.dumps(values))
+        assert refused in text()
+        assert said in text()
     assert "selected the epoch" in text(config=best)
     stamp = {"date": "2026-01-01", "command": "c", "folds": 5, "images": 50, "correct": 40, "epochs": (3,)}
     folds = CrossValidation(**stamp, top1=80.0, top1_interval=(67.0, 88.8))

@@ -106,7 +106,8 @@ def test_the_command_writes_accuracies_with_intervals_and_figures(run, capsys, m
     (curve,) = read_json(run.results / "corruptions.json")["curves"].values()
     assert curve["accuracy"] == [result["clean"]] * 5
     text = capsys.readouterr().out
-    assert "as they are; accuracy in % with" in text
+    assert "as they are; accuracy in % with" in " ".join(text.split())
+    assert "strengths of brightness: 0.8, 0.65, 0.5, 0.35, 0.2 (factor)" in text
     assert f"figures: {run.results / 'corruptions'}" in text
 
 

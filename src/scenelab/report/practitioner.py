@@ -17,7 +17,7 @@ def abilities(collected: Collected) -> Section:
     for run, result in section.each(collected.runs, lambda run: run.evaluation, "the accuracy", "evaluate"):
         section.text(_accuracy(run, result))
         if has_learned(section, result):
-            section.text("\n".join(f"- {line}" for line in _limits(result)))
+            section.text("\n".join(f"- {line}" for line in _limits(run, result)))
     return section
 
 
@@ -38,7 +38,7 @@ def _accuracy(run: RunData, result: EvaluationResult) -> str:
     return text
 
 
-def _limits(result: EvaluationResult) -> list[str]:
+def _limits(run: RunData, result: EvaluationResult) -> list[str]:
     ranked = sorted((score.f1, name) for name, score in result.scores.items() if score.support)
     worst, best = (", ".join(f"{name} ({f1:.0f} %)" for f1, name in part[:NAMED]) for part in (ranked, ranked[::-1]))
     lines = [f"Best at: {best}. Worst at: {worst} (F1, from precision and recall)."] if len(ranked) > 2 * NAMED else []
@@ -48,9 +48,19 @@ def _limits(result: EvaluationResult) -> list[str]:
             f"If only probabilities of {100 * point.confidence:.0f} % or more count as answers, {point.images} of "
             f"{result.images} images get one, and {point.accuracy:.1f} % of those are right."
         )
-    lines.append("An image of anything else gets one of these classes too: it has no answer for what it does not know.")
+    lines.append(_other_images(run, result))
     lines.append("It was judged on images like those of its training; other cameras and places may be harder.")
     return lines
+
+
+def _other_images(run: RunData, result: EvaluationResult) -> str:
+    if (part := result.rejection) is None:
+        return "An image of anything else gets one of these classes too: it has no answer for what it does not know."
+    text = 'Of an image of anything else, `scenelab predict` should say "none of these"'
+    text += f"; {part.known.text} % of the images of its classes are not refused." if part.known else "."
+    if part.unknown:
+        return f"{text} It recognized {part.unknown.text} % of {part.unknown.of} other images."
+    return f"{text} On other images this is not measured; run `scenelab evaluate {run.folder} --unknown FOLDER`."
 
 
 def mistakes(collected: Collected) -> Section:
