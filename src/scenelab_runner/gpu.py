@@ -7,7 +7,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from types import SimpleNamespace
 from typing import Any
 
@@ -164,7 +164,7 @@ def emulate() -> Callable[[], None]:
     for name, value in RETURNS.items():
         for module in [cuda, mps] if hasattr(mps, name) else [cuda]:
             setattr(module, name, lambda *_a, _value=value, **_k: _value)
-    torch.backends.mps.is_available = lambda: True
+    torch.backends.mps.is_available = wraps(torch.backends.mps.is_available)(lambda: True)  # torch reads __wrapped__
     cuda.get_rng_state = lambda *_a, **_k: torch.get_rng_state()
     cuda.get_rng_state_all = lambda *_a, **_k: [torch.get_rng_state()]
     for name in STREAMS:

@@ -7,6 +7,7 @@ printed text, and the CPU seconds.
 import contextlib
 import io
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ class Block:
 
 sys.dont_write_bytecode = True
 sys.meta_path.insert(0, Block())
+os.environ["TORCHDYNAMO_DISABLE"] = "1"  # as check.py does
 folder = Path(sys.argv[1])
 sys.path.insert(0, str(folder))
 

@@ -67,6 +67,10 @@ class _DeepWatch(TorchDispatchMode):
         super().__init__()
         self._calls = calls
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else PyTorch loads its compiler for seconds, and Triton complains at the end
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self._calls.see(func._schema.name)
         return func(*args, **(kwargs or {}))
