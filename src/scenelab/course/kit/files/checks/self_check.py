@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 
 import torch
@@ -234,7 +235,8 @@ def main(arguments: list[str], folder: Path) -> int:
     flags.add_argument("--hint", nargs="?", type=int, const=1, default=0, metavar="N", help="print a hint, the N-th")
     flags.add_argument("--file", type=Path, default=folder / "student_code.py", help="your file (student_code.py)")
     options = flags.parse_args(arguments)
-    torch.backends.mps.is_available = lambda: False  # the grader has no GPU
+    available = torch.backends.mps.is_available
+    torch.backends.mps.is_available = wraps(available)(lambda: False)  # the grader has no GPU; torch reads __wrapped__
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal may lack ×
     try:
