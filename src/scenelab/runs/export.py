@@ -191,7 +191,8 @@ def _open_onnx(path: Path) -> Predict:
 def quantize(source: Path, path: Path, calibration: Float[Tensor, "m 3 s s"]) -> Predict:
     """Write an ONNX file with int8 weights and activations; return a function that predicts with the file.
 
-    Weights have a scale per output channel. The ranges of the activations are those on the calibration images.
+    Weights have 7 bits, since processors without VNNI instructions saturate on 8, and a scale per output channel. The
+    ranges of the activations are those on the calibration images.
 
     Args:
         source: ONNX file of the network in float32.
@@ -210,7 +211,7 @@ def quantize(source: Path, path: Path, calibration: Float[Tensor, "m 3 s s"]) ->
             return None if batch is None else {INPUT: batch.contiguous().numpy()}
 
     with _quiet():
-        quantize_static(str(source), str(path), Batches(), per_channel=True)
+        quantize_static(str(source), str(path), Batches(), per_channel=True, reduce_range=True)
     model, original = onnx.load(str(path)), onnx.load(str(source))
     onnx.helper.set_model_props(model, {entry.key: entry.value for entry in original.metadata_props})
     path.write_bytes(model.SerializeToString())
