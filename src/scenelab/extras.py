@@ -4,6 +4,7 @@ import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -53,7 +54,7 @@ FEATURES = (TENSORBOARD, PDF, APP, ONNX, HEIC, GRADING)
 def pip_install(*requirements: str) -> str:
     """Return the command that installs packages into this Python's environment, quoted for any system's shell."""
     quoted = [f'"{each}"' if "[" in each else each for each in requirements]
-    if not _is_installed("pip"):  # an environment made by uv
+    if PathFinder.find_spec("pip") is None:  # an environment made by uv; find_spec() would break setuptools' distutils
         return " ".join(["uv pip install", *quoted])
     python = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else "python"
     return " ".join([python, "-m pip install", *quoted])

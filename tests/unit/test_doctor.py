@@ -1,6 +1,7 @@
 """scenelab doctor: what is missing is named with its command and its cure."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import tomli
 from packaging.requirements import Requirement
 
+from scenelab import extras
 from scenelab.cli import doctor, main
 from scenelab.errors import LabError
 from scenelab.extras import APP, FEATURES
@@ -62,8 +64,14 @@ def test_extras_install_what_their_features_need():
 
 def test_an_environment_without_pip_is_one_of_uv(monkeypatch):
     assert APP.command.endswith('python -m pip install "scenelab[app]"')
-    monkeypatch.setitem(sys.modules, "pip", None)
+    monkeypatch.setattr(extras.PathFinder, "find_spec", lambda module: None)
     assert APP.command == 'uv pip install "scenelab[app]"'
+
+
+def test_the_command_that_installs_an_extra_leaves_setuptools_usable():
+    """A look for pip by importlib.util.find_spec() made setuptools, and so torch.compile, fail in the same process."""
+    code = "from scenelab.extras import APP; APP.command; import setuptools"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_a_package_that_cannot_be_imported_is_named_with_the_reason(monkeypatch, capsys):
