@@ -17,8 +17,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import lock_descriptor
-
 from scenelab.errors import LabError
 
 MAX_BYTES = 1 << 30  # per file read into memory; the list of Places2's 10 million images has 400 MB
@@ -56,6 +54,8 @@ def lock_folder(folder: Path, name: str = LOCK, *, wait: bool = False) -> int:
         BlockingIOError: another process has the lock, without `wait`.
         FileNotFoundError: another process removed the folder.
     """
+    from filelock import lock_descriptor  # slow to import
+
     handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not lock_descriptor(handle, blocking=wait):

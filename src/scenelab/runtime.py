@@ -10,8 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-
-import psutil
+from typing import Any
 
 # glibc's malloc.h
 M_TRIM_THRESHOLD = -1
@@ -121,7 +120,7 @@ def peak_memory() -> int:
             if line.startswith("VmHWM:"):  # "VmHWM:\t   11224 kB"
                 return int(line.split()[1]) * 1024
     if sys.platform == "win32":
-        return psutil.Process().memory_info().peak_wset
+        return _memory_info().peak_wset
     import resource  # not on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in KiB, on macOS in bytes
@@ -130,12 +129,18 @@ def peak_memory() -> int:
 
 def mapped_memory() -> int:
     """Return the resident pages of mapped files, such as cached images, in bytes; 0 where the system does not tell."""
-    return getattr(psutil.Process().memory_info(), "shared", 0)
+    return getattr(_memory_info(), "shared", 0)
 
 
 def resident_memory() -> int:
     """Return the current resident set size of this process in bytes."""
-    return psutil.Process().memory_info().rss
+    return _memory_info().rss
+
+
+def _memory_info() -> Any:
+    import psutil  # slow to import
+
+    return psutil.Process().memory_info()
 
 
 def container_memory() -> int | None:

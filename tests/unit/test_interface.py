@@ -52,6 +52,14 @@ def test_help_lists_and_the_kit_load_no_torch(command, tmp_path):
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=tmp_path)
 
 
+@pytest.mark.parametrize("command", ["--help", "--version"])
+def test_the_list_of_commands_starts_fast(command):
+    code = LIGHT.replace(
+        '"torch" in sys.modules', 'bool({"numpy", "pydantic", "rich.console", "psutil"} & {*sys.modules})'
+    )
+    subprocess.run([sys.executable, "-c", code, command], check=True, stdout=subprocess.DEVNULL)
+
+
 def test_the_help_of_every_command_loads_no_torch():
     command = [sys.executable, "-c", HELP, json.dumps(command_names())]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

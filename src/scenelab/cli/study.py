@@ -1,7 +1,7 @@
 """scenelab study: train variants from one seed and compare them."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
@@ -19,8 +19,10 @@ from scenelab.cli.arguments import (
 from scenelab.cli.output import print_json
 from scenelab.cli.train import change
 from scenelab.errors import LabError
-from scenelab.schema import Model
 from scenelab.terminal import say
+
+if TYPE_CHECKING:
+    from scenelab.schema import Model
 
 
 def conv(
@@ -164,7 +166,7 @@ def baseline(
     _print(*result, out / "baseline", json=json)
 
 
-def _print(study: Model, text: str, path: Path, *, json: bool) -> None:
+def _print(study: "Model", text: str, path: Path, *, json: bool) -> None:
     if json:
         print_json(study.to_json())
     else:

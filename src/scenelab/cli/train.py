@@ -15,9 +15,7 @@ from tyro.conf import Positional, Suppress, arg
 
 from scenelab.cli.arguments import CACHE_DEFAULT, Flag, Json, RunFolder, TrainingData, Yes
 from scenelab.cli.output import print_json, print_table
-from scenelab.data.miniplaces import is_miniplaces
 from scenelab.errors import Interrupted
-from scenelab.progress import format_duration
 from scenelab.runtime import NEUTRAL, python_command
 from scenelab.terminal import say
 
@@ -96,6 +94,7 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
             watch: show the run in a browser while it trains; prints the address.
             flags: the config.
         """
+        from scenelab.data.miniplaces import is_miniplaces
         from scenelab.training.advice import advise
 
         values = to_plain(flags) | {"recipe": get(name).recipe}
@@ -177,6 +176,7 @@ def resume(run: RunFolder) -> None:
 
 def report_result(run: Path, result: "TrainingResult") -> None:
     """Print the totals of a finished training run, and the next command."""
+    from scenelab.progress import format_duration
     from scenelab.runs.events import has_tensorboard
 
     folder = shlex.quote(str(run))
