@@ -16,6 +16,7 @@ from explorer import exploring
 from scenelab.app import limits
 from scenelab.app.catalog import Catalog, UnknownError
 from scenelab.app.middleware import Guard
+from scenelab.app.server import serve
 from scenelab.errors import LabError
 
 
@@ -47,6 +48,13 @@ def ask(path="/api/runs", *, host="127.0.0.1:7860", hosts=("127.0.0.1", "localho
     assert b"default-src 'none'" in policy
     assert b"unsafe" not in policy
     return start["status"]
+
+
+def test_answers_do_not_wait_for_the_client_to_acknowledge_their_headers(tmp_path):
+    """asyncio sets TCP_NODELAY only on sockets with a protocol number, which `socket.create_server` leaves out."""
+    with closing(serve(Catalog([tmp_path]), port=0).listener) as listener:
+        with socket.create_connection(listener.getsockname()), closing(listener.accept()[0]) as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 HOSTS = """evil.example:7860 127.0.0.1.evil.example 127.0.0.1@evil.example evil.example#127.0.0.1 127.0.0.2 127.1

@@ -58,6 +58,7 @@ def serve(catalog: Catalog, *, host: str = "127.0.0.1", port: int = 7860) -> Ser
     """
     try:
         listener = socket.create_server((host, port))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does not: answers would wait 40 ms
     except OSError as error:
         reason = f"cannot listen on {host}:{port} ({error.strerror or error})"
         raise LabError(f"{reason}; choose another --port from 1 to 65535, or a --host of this machine") from error
