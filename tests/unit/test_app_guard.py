@@ -52,9 +52,9 @@ def ask(path="/api/runs", *, host="127.0.0.1:7860", hosts=("127.0.0.1", "localho
 
 def test_answers_do_not_wait_for_the_client_to_acknowledge_their_headers(tmp_path):
     """asyncio sets TCP_NODELAY only on sockets with a protocol number, which `socket.create_server` leaves out."""
-    with closing(serve(Catalog([tmp_path]), port=0).listener) as listener:
-        with socket.create_connection(listener.getsockname()), closing(listener.accept()[0]) as accepted:
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    listener = serve(Catalog([tmp_path]), port=0).listener
+    with closing(listener), socket.create_connection(listener.getsockname()), closing(listener.accept()[0]) as accepted:
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 HOSTS = """evil.example:7860 127.0.0.1.evil.example 127.0.0.1@evil.example evil.example#127.0.0.1 127.0.0.2 127.1
