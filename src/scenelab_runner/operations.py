@@ -16,6 +16,7 @@ from scenelab_runner.networks import CLASSES, LOSSES, WatchedModel, build, load,
 from scenelab_runner.record import records, trace_calls
 
 GRADED = ("convolve", "run_module", "train_step")  # operations that must not call PyTorch's own convolution
+LEAVES = ("input", "weight", "bias")
 _loaded: dict[str, nn.Module] = {}
 
 
@@ -51,27 +52,43 @@ def convolve(module: ModuleType, request: Message) -> Message:
     Request tensors: input, weight, bias (optional), towards (upstream gradient). Request values: stride, padding, of
     (name of the tensor whose gradient to return, or None), trace (whether to record calls of other packages).
     """
-    of, tensors = request.values["of"], request.tensors
-    leaves = {name: tensors[name].clone() for name in ("input", "weight", "bias") if name in tensors}
-    if of is not None:
-        leaves[of].requires_grad_(True)
+    of = request.values["of"]
+    with trace_calls(records[0]) if request.values.get("trace") else nullcontext():
+        try:
+            return _convolve(module, request, [] if of is None else [of])
+        except Exception as error:
+            if of is None or isinstance(error, ResultError):
+                raise
+            try:  # some code fails unless all gradients are needed, as in training
+                return _convolve(module, request, [of, *(name for name in LEAVES if name != of)])
+            except Exception:
+                raise error from None
+
+
+def _convolve(module: ModuleType, request: Message, needed: list[str]) -> Message:
+    """Run the student's custom_conv2d on tensors of which the `needed` ones require gradients; return the first one's.
+
+    Autograd computes the gradients of all that are needed.
+    """
+    tensors = request.tensors
+    leaves = {name: tensors[name].clone().requires_grad_(name in needed) for name in LEAVES if name in tensors}
     settings = request.values["stride"], request.values["padding"]
     function, others = _convolution(module), {f"{name}_after": leaf for name, leaf in leaves.items()}
-    with trace_calls(records[0]) if request.values.get("trace") else nullcontext():
-        output = function(leaves["input"], leaves["weight"], leaves.get("bias"), *settings)
-        output = _require_tensor(output, "custom_conv2d")
-        if of is not None:
-            others["gradient"] = _gradient(output, of, leaves[of], tensors["towards"])
+    output = function(leaves["input"], leaves["weight"], leaves.get("bias"), *settings)
+    output = _require_tensor(output, "custom_conv2d")
+    if needed:
+        wanted = [leaves[name] for name in needed if name in leaves]
+        others["gradient"] = _gradient(output, needed[0], wanted, tensors["towards"])
     return _reply("output", output, others)
 
 
-def _gradient(output: Tensor, of: str, leaf: Tensor, towards: Tensor) -> Tensor:
+def _gradient(output: Tensor, of: str, leaves: list[Tensor], towards: Tensor) -> Tensor:
     if output.shape != towards.shape:
         got, expected = tuple(output.shape), tuple(towards.shape)
         raise ResultError(f"the output is {got} where {expected} is expected, so its gradients cannot be had")
     if not output.requires_grad:
         raise ResultError(f"the output does not depend on {of} as autograd sees it")
-    (gradient,) = torch.autograd.grad(output, leaf, towards.clone(), allow_unused=True)
+    gradient, *_ = torch.autograd.grad(output, leaves, towards.clone(), allow_unused=True)
     if gradient is None:
         raise ResultError(f"backward returned None for {of}")
     return gradient

@@ -62,6 +62,7 @@ KNOWN = {  # by the name of the mistake, beside the wrong answers of mutants.py;
 NAMED = {  # by the name of a wrong answer of mutants.py
     "no bias forward": "bias=None",
     "no bias backward": "bias=None",
+    "bias's gradient unassigned where it is not needed": "bias=None",
     "view returned": "a view in front of an in-place ReLU",
     "view returned without a bias": "a view in front of an in-place ReLU",
     "height and width exchanged": "an image that is not square",
@@ -70,6 +71,7 @@ NAMED = {  # by the name of a wrong answer of mutants.py
     "always float32": "float64 out of float32 in",
     "wrong sign": "the step has the wrong sign",
     "the batch's label": "a maximum or minimum over the batch",
+    "maximum of the scores over the batch": "a maximum or minimum over the batch",
     "cross-entropy whatever is given": "a loss of one's own",
     "left in train mode": "the model is left in another state",
     "graph kept": "the graph grows from step to step",

@@ -114,6 +114,17 @@ def test_a_cause_is_told_once_with_the_checks_that_it_fails():
     assert [shown[name] for name in "bcde"] == [("see a", ""), ("other", "1 2"), ("a hidden check", ""), ("", "")]
 
 
+@pytest.mark.parametrize("basic", ["passed", "failed"])
+def test_a_common_mistake_is_named(basic):
+    """A convolution that is wrong altogether has no mistake with bias=None."""
+    bias = Outcome("conv_no_bias", "convolution", "", 0.5, "failed", 0.0, "your code raised AttributeError")
+    first = Outcome("conv_forward", "convolution", "", 0.5, basic, 0.0, "" if basic == "passed" else "wrong")
+    sign = Outcome("attack_descends", "attack", "", 0.5, "failed", 0.0, "the step has the wrong sign")
+    shown = tell_once([first, bias, sign])
+    assert shown["attack_descends"][0].startswith("the step has the wrong sign. Known mistake: the step has the wrong")
+    assert ("Known mistake: bias=None. " in shown["conv_no_bias"][0]) is (basic == "passed")
+
+
 def test_rubrics_of_later_handouts_have_their_parts(rubric):
     later, latest = read_rubric(year=2022), read_rubric(year=2024)
     assert (later.points, later.automatic, latest.points, latest.automatic) == (15, 8, 13, 6.5)

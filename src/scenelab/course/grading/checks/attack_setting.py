@@ -101,21 +101,21 @@ def least(scores: Tensor) -> Tensor:
     return scores.argmin(dim=1)
 
 
-def slopes(setting: Setting, pick: Callable[[Tensor], Tensor] | None) -> Tensor:
+def slopes(setting: Setting, pick: Callable[[Tensor], Tensor], *, of_logits: bool = False) -> Tensor:
     """Return by how much a loss changes with each pixel value of its image, N×C×H×W, by central differences.
 
-    The loss is the cross-entropy of the label `pick(logits)` of each image, or without `pick` its largest logit.
+    The loss is the cross-entropy of the label `pick(logits)` of each image, or with `of_logits` the logit of this
+    label. With several labels per image, shape N×K, it is their sum.
     """
     network, images = setting.network(), setting.images.double()
     shifts = SHIFT * torch.eye(images[0].numel(), dtype=torch.float64).unflatten(1, images.shape[1:])
     rows = []
     with torch.no_grad():
         clean = network(images)
-        labels = clean.argmax(dim=1) if pick is None else pick(clean)
-        for image, label in zip(images, labels):
+        for image, label in zip(images, pick(clean)):
             scores = network(torch.cat([image + shifts, image - shifts]))
-            values = scores if pick is None else -scores.log_softmax(dim=1)
-            above, below = values[:, label].chunk(2)
+            values = scores if of_logits else -scores.log_softmax(dim=1)
+            above, below = values[:, label].reshape(len(values), -1).sum(1).chunk(2)
             rows.append(((above - below) / (2 * SHIFT)).view_as(image))
     return torch.stack(rows)
 

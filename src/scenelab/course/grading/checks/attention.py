@@ -43,6 +43,10 @@ def _most(scores: Tensor) -> Tensor:
     return scores.argmax(dim=1)
 
 
+def _every(scores: Tensor) -> Tensor:
+    return torch.arange(scores.shape[1]).expand_as(scores)
+
+
 def _strongest(slope: Tensor) -> Tensor:
     return torch.linalg.vector_norm(slope, ord=torch.inf, dim=1)[:, None]
 
@@ -95,9 +99,12 @@ def attention_map(context: CheckContext) -> None:
     if is_positive and _alike(maps, _strongest(slopes(setting, setup.least))):
         text = "the loss is that of the least confident label; take the most confident one"
         raise CheckFailed(text, example, known=True)
-    if is_positive and _alike(maps, _strongest(slopes(setting, None))):
+    if is_positive and _alike(maps, _strongest(slopes(setting, _most, of_logits=True))):
         text = "the gradient is that of the score; take that of the loss of the predicted label"
         raise CheckFailed(text, example, share=0.5, known=True)
+    if is_positive and any(_alike(maps, _strongest(each)) for each in _over_batch(setting)):
+        text = "the maximum of the scores is taken over the batch; take it over the classes, dim=1"
+        raise CheckFailed(text, example, known=True)
     raise CheckFailed("the map is not the gradient of the loss of the predicted label", example)
 
 
@@ -108,10 +115,19 @@ def attention_values(context: CheckContext) -> None:
     maps, _ = _explain(context, setting)
     gradient, reached = slopes(setting, _most), maps.abs().max().item()
     unscaled = [reduce(gradient) for name, reduce in REDUCTIONS.items() if not name.startswith(SCALED)]
-    unscaled += [_strongest(each) for each in (gradient, slopes(setting, None), slopes(setting, setup.least))]
+    others = slopes(setting, _most, of_logits=True), slopes(setting, setup.least), *_over_batch(setting)
+    unscaled += [_strongest(each) for each in (gradient, *others)]
     if not any(abs(reached / max(values.abs().max().item(), TINY) - 1) < SCALE for values in unscaled):
         text = "the values are scaled; return the absolute gradient as it is"
         raise CheckFailed(text, base.comparison(maps, _strongest(gradient)))
+
+
+def _over_batch(setting: Setting) -> tuple[Tensor, Tensor]:
+    """Return the gradients of a single image's scores, and of its losses, of all classes.
+
+    The maximum over the batch (dim=0) of the scores of a single image is the scores themselves.
+    """
+    return slopes(setting, _every, of_logits=True), slopes(setting, _every)
 
 
 @check("attention", needs=NEEDS)

@@ -258,7 +258,7 @@ def conv_in_network(context: CheckContext) -> None:
     generator = context.generator()
     native = build(SLIM).double()
     weights = {n: base.draw(generator, *p.shape) / max(1, p[0].numel()) ** 0.5 for n, p in native.named_parameters()}
-    images, labels = base.draw_images(generator, 2, 3, 16, 20), torch.randint(0, 10, (2,), generator=generator)
+    images, labels = base.draw_images(generator, 2, 3, 16, 16), torch.randint(0, 10, (2,), generator=generator)
     load(native, weights)
     loss = F.cross_entropy(native(images.double()), labels)
     gradients = torch.autograd.grad(loss, list(native.parameters()))

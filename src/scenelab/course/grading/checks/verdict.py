@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 GPU = re.compile(r"cuda|nvidia|\b(gpus?|mps)\b", re.IGNORECASE)
+TEXT = 400  # characters of an error's text that are shown
 NOT_INSTALLED = "nor installed where this is graded"
 
 
@@ -59,7 +60,8 @@ class SubmissionError(Exception):
     def of(described: Any) -> SubmissionError:
         """Build an error from the value `error` of a reply, which is untrusted and may have any type."""
         values = described if isinstance(described, dict) else {}
-        kind, text = str(values.get("type", "error"))[:60], " ".join(str(values.get("text", "")).split())[:400]
+        kind, text = str(values.get("type", "error"))[:60], " ".join(str(values.get("text", "")).split())
+        text = text if len(text) <= TEXT else f"{text[:TEXT].rpartition(' ')[0] or text[:TEXT]} …"
         code = f": {str(values['code']).strip()[:120]}" if values.get("code") else ""
         place = f"{str(values['file'])[:80]}, line {values.get('line')}{code}" if values.get("file") else ""
         verb = VERBS.get(kind, f"raised {kind}")

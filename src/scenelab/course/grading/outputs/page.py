@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from scenelab.course.grading.checks.mistakes import find_mistake
 from scenelab.course.grading.checks.verdict import cause_of
 from scenelab.course.grading.gradebook import MAX_TEAM
 from scenelab.course.grading.results import Grade, Outcome
@@ -73,6 +74,9 @@ def tell_once(outcomes: list[Outcome]) -> dict[str, tuple[str, str]]:
     for cause, (first, *others) in causes.items():
         names = ", ".join(each.name for each in others) if len(others) < len(outcomes) - 1 else "all others"
         more = f" (the same in {names})" if cause and others else ""
-        shown[first.name] = first.reason + more, first.example
+        failed = [each.name for each in (first, *others) if each.status == "failed"]
+        mistake = find_mistake(failed, first.reason, {each.name: each.status for each in outcomes})
+        known = f". Known mistake: {mistake.name}. {mistake.why}" if mistake else ""
+        shown[first.name] = first.reason + more + known, first.example
         shown |= {each.name: (f"see {first.name}" * bool(cause), "") for each in others}
     return shown

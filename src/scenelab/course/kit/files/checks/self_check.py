@@ -14,7 +14,7 @@ import torch
 
 from checks import CHECKS, Check, CheckContext
 from checks.local_worker import LocalWorker
-from checks.mistakes import HINTS, name_of
+from checks.mistakes import HINTS, Mistake, find_mistake, name_of
 from checks.pictures import draw
 from checks.running import in_order, judge
 from checks.submission import check as check_submission
@@ -25,7 +25,6 @@ from checks.years import year_of
 PARTS = {"convolution": "convolution", "attack": "attack", "attention": "attention", "network": "model"}
 PACKAGING = "packaging"
 COLORS = {"passed": "32", "failed": "31", "not run": "33", "bold": "1"}
-BASIC = ("conv_forward", "conv_grad_input", "conv_grad_weight", "conv_grad_bias")
 KIT_NETWORK = "still the kit's SimpleNet"
 NEXT = {
     "CustomConv2DFunction.forward": "write forward in code/student_code.py: first for one image of one channel, stride "
@@ -173,7 +172,7 @@ def print_part(part: str, verdicts: Verdicts, remarks: list[str], hint: int = 0)
         print(f"  {paint('wait', 'not run')}  for that: {', '.join(skipped)}")
     for remark in remarks:
         print(f"  {paint('note', 'not run')}  {remark}")
-        _print_mistake("remark", remark)
+        _print_mistake(name_of("remark", remark))
     if by_cause:
         _print_hint(part, next(iter(by_cause.values()))[0], hint)
     print()
@@ -191,17 +190,13 @@ def _print_failure(names: list[str], verdicts: Verdicts) -> None:
     print(f"        {reason}")
     for line in verdicts[names[0]].example.splitlines():
         print(f"          {line}")
-    is_basic = all(verdicts[name].status == "passed" for name in BASIC if name in verdicts)
-    own = names if is_basic else [name for name in names if name not in ("conv_no_bias", "conv_rectangle")]
-    any(_print_mistake(name, reason) for name in own)  # the first that is known
+    _print_mistake(find_mistake(names, reason, {name: verdict.status for name, verdict in verdicts.items()}))
 
 
-def _print_mistake(where: str, text: str) -> bool:
-    mistake = name_of(where, text)
+def _print_mistake(mistake: Mistake | None) -> None:
     if mistake is not None:
         print(f"        {paint('Known mistake:', 'bold')} {mistake.name}. {mistake.why}")
         print(f'        See it: python -c "import torch; from student_code import *; {mistake.see}"')
-    return mistake is not None
 
 
 def _print_hint(part: str, name: str, hint: int) -> None:
