@@ -40,6 +40,28 @@ def test_a_posix_import_outside_of_functions_is_noticed():
     assert not imported_at_import_time(ast.parse("def f():\n    import resource"))
 
 
+def shadowed(tree: ast.Module) -> set[str]:
+    """Functions, classes and imported names of a module that a comprehension uses as a variable."""
+    names = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+    targets = [each.target for each in ast.walk(tree) if isinstance(each, ast.comprehension)]
+    return names & {each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_comprehension_hides_a_function(module):
+    """CPython 3.12.1 raises UnboundLocalError where another comprehension of the same function calls it."""
+    assert not shadowed(ast.parse((SOURCE / module).read_text(encoding="utf-8")))
+
+
+def test_a_comprehension_that_hides_a_function_is_noticed():
+    assert shadowed(ast.parse("def f(): ...\ndef g(x):\n    return {f for f in x}")) == {"f"}
+
+
 def test_text_files_have_the_same_line_ends_on_every_system(tmp_path, monkeypatch):
     def windows_open(path, mode="r", newline=None, **options):
         return open(path, mode, newline="\r\n" if newline is None and "b" not in mode else newline, **options)

@@ -21,7 +21,7 @@ def draw_confused(
     pairs = pairs[:PAIRS]
     if not pairs:
         return
-    labels = {name: label for label, name in enumerate(dataset.categories)}
+    labels = {name: number for number, name in enumerate(dataset.categories)}
     beside = min(2, len(pairs))
     rows, columns = -(-len(pairs) // beside), EACH + 1  # the last one stays empty
     size, grid = (4.6 * beside, 1.4 * rows), {"left": 0.005, "right": 1, "wspace": 0.08, "hspace": 0.5}

@@ -127,11 +127,11 @@ def read_gradebook(path: Path, title: str = "") -> Gradebook:
 
 
 def _assignment(table: Table, title: str) -> int:
-    matches = [(number, match) for number, name in enumerate(table.header) if (match := ASSIGNMENT.fullmatch(name))]
-    chosen = [number for number, match in matches if title in ("", match[0], match[1], match[2])]
+    matches = [(number, found) for number, name in enumerate(table.header) if (found := ASSIGNMENT.fullmatch(name))]
+    chosen = [number for number, found in matches if title in ("", found[0], found[1], found[2])]
     if len(chosen) == 1:
         return chosen[0]
-    names = ", ".join(match[0] for _, match in matches) or "none"
+    names = ", ".join(found[0] for _, found in matches) or "none"
     raise LabError(f"--assignment is {title!r}, which fits {len(chosen)} columns of {table.path}; it has: {names}")
 
 

@@ -64,7 +64,7 @@ class Checker:
         """Return the names of the checks of a part, each after those that it needs."""
         has_vit = part == "network" and "default_vit_model" in self.worker.defined
         groups = {PARTS[part], "vit"} if has_vit else {PARTS[part]}
-        return in_order(name for name, check in CHECKS.items() if check.group in groups)
+        return in_order(name for name, each in CHECKS.items() if each.group in groups)
 
     def run(self, part: str) -> Iterator[tuple[Check, Verdict]]:
         """Yield the checks of a part with their verdicts, which are those of the grader."""
