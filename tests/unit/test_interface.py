@@ -78,6 +78,15 @@ def test_a_submission_and_a_report_load_no_torch(untrained, tmp_path):
     assert (tmp_path / "report" / "card.md").exists()
 
 
+@pytest.mark.parametrize(
+    "module", ["app.session", "attribution", "evaluation.predict", "report.write", "training.session"]
+)
+def test_torchvision_is_not_loaded(module):
+    """It takes as long as torch, and creates a folder for compiled code in the temporary one."""
+    code = f"import sys, scenelab.{module}; sys.exit('torchvision' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_explorer_shows_runs_before_torch_is_loaded(untrained):
     subprocess.run([sys.executable, "-W", "ignore", "-c", EXPLORER, untrained.folder], check=True)
 

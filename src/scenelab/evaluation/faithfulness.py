@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from scenelab.attribution import IntegratedGradients
 from scenelab.classifier import Model, eval_mode, logits_of
@@ -64,6 +63,8 @@ def deletion_insertion(
 
 def blur(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """Return images after a Gaussian blur with a standard deviation of 11 pixels per 128 pixels of width."""
+    from torchvision.transforms.v2.functional import gaussian_blur  # torchvision is slow to import
+
     sigma = BLUR * images.shape[-1] / 128
     side = min(2 * round(3 * sigma) + 1, 2 * (min(images.shape[2:]) // 2) - 1)
     return gaussian_blur(images, [side, side], [sigma, sigma])
