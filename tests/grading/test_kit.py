@@ -159,6 +159,14 @@ def test_the_readme_is_that_of_its_year():
     assert not any(mark in early + late for mark in ("# ONLY", "# END"))
 
 
+@pytest.mark.parametrize("name", ["toy_data.py", "download_dataset.py", "zip_submission.py"])
+def test_a_script_of_the_kit_asked_for_help_does_nothing_else(tmp_path, name):
+    write(tmp_path, {name: files(2019)[name].encode()})
+    done = subprocess.run([sys.executable, name, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: ")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == [name]
+
+
 def test_the_toy_set_is_drawn_on_the_spot(tmp_path):
     code = "import toy_data as toy, pathlib; toy.TRAIN, toy.VAL = 2, 1; toy.main(pathlib.Path('toy'))"
     write(tmp_path, {"toy_data.py": files(2019)["toy_data.py"].encode()})

@@ -3,6 +3,7 @@
 It does what download_dataset.sh does, on every system and with Python alone.
 """
 
+import argparse
 import shutil
 import sys
 import tarfile
@@ -79,4 +80,5 @@ def main(folder):
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     main(Path(__file__).resolve().parent / "data")

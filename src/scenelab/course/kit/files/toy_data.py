@@ -3,8 +3,8 @@
 It takes about a minute. python ./main.py ../toy trains on it; 88 of the 100 outputs of the network stay unused.
 """
 
+import argparse
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,4 +72,6 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "toy"))
+    flags = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    flags.add_argument("folder", nargs="?", default="toy", type=Path)
+    main(flags.parse_args().folder)
