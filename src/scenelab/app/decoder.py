@@ -25,11 +25,10 @@ class Decoder:
         """Start the process if it does not run, and return the connection to it, without waiting until it is ready."""
         if self._process is None or self._connection is None or not self._process.is_alive():
             self.close()
-            self._connection, theirs = self._context.Pipe()
-            arguments = (theirs, limits.DECODE_MEMORY)
-            self._process = self._context.Process(target=decode_images, args=arguments, daemon=True)
+            self._connection, other = self._context.Pipe()
+            self._process = self._context.Process(target=decode_images, args=(other, limits.DECODE_MEMORY), daemon=True)
             self._process.start()
-            theirs.close()
+            other.close()
         return self._connection
 
     def read(self, data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
