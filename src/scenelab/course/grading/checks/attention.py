@@ -5,7 +5,7 @@ Maps are compared with finite differences: the loss is computed again with each 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -114,10 +114,15 @@ def attention_values(context: CheckContext) -> None:
     setting = draw_setting(context, setup.SMALL, images=1)
     maps, _ = _explain(context, setting)
     gradient, reached = slopes(setting, _most), maps.abs().max().item()
-    unscaled = [reduce(gradient) for name, reduce in REDUCTIONS.items() if not name.startswith(SCALED)]
-    others = slopes(setting, _most, of_logits=True), slopes(setting, setup.least), *_over_batch(setting)
-    unscaled += [_strongest(each) for each in (gradient, *others)]
-    if not any(abs(reached / max(values.abs().max().item(), TINY) - 1) < SCALE for values in unscaled):
+
+    def unscaled() -> Iterator[Tensor]:  # a right map is the first
+        yield _strongest(gradient)
+        yield from (reduce(gradient) for name, reduce in REDUCTIONS.items() if not name.startswith(SCALED))
+        yield _strongest(slopes(setting, _most, of_logits=True))
+        yield _strongest(slopes(setting, setup.least))
+        yield from map(_strongest, _over_batch(setting))
+
+    if not any(abs(reached / max(values.abs().max().item(), TINY) - 1) < SCALE for values in unscaled()):
         text = "the values are scaled; return the absolute gradient as it is"
         raise CheckFailed(text, base.comparison(maps, _strongest(gradient)))
 
