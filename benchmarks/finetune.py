@@ -5,7 +5,7 @@ import dataclasses
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from scenelab.runs.loading import read_network
 from scenelab.runs.network import read_classifier
 from scenelab.runs.run import Run
 from scenelab.training import recipes
+from scenelab.training.advice import expected_hits
 from scenelab.training.budget import prefers_bfloat16
 from scenelab.training.cross_validation import finetune_config, train_once
 from scenelab_scenes import write_scenes
@@ -31,7 +32,7 @@ VAL = 40  # images per class to judge by
 TIMES = 5  # time of training from scratch, relative to fine-tuning
 MIN_SIDE = 40 / 128  # of an object's box, relative to the image
 LEFT_OUT = tuple(range(0, 100, 10))
-"""MiniPlaces classes that the network for the set `places` must not have been trained on."""
+"""MiniPlaces classes of the set `places`; the network for it must not have been trained on them."""
 
 Files = dict[str, list[Path]]
 """Image files by class."""
@@ -47,6 +48,28 @@ def write_table(path: Path, train: Files, val: Files) -> None:
             writer.writerows([str(image), label, split] for label, images in files.items() for image in images)
 
 
+def _files(miniplaces: Path, split: str, labels: Collection[int]) -> Files:
+    """Return the images of a split of MiniPlaces with these labels, by name of the class."""
+    listing, found = open_split(miniplaces, split), defaultdict(list)
+    for path, label in zip(listing.paths, listing.labels, strict=True):
+        if label in labels:
+            found[listing.categories[label]].append((listing.root / path).absolute())
+    return dict(found)
+
+
+def bench_others(*, data: Path, out: Path) -> dict[str, Any]:
+    """Write the list of the images of the MiniPlaces classes that are not in the set `places`.
+
+    Args:
+        data: MiniPlaces.
+        out: the CSV file, a data set.
+    """
+    labels = set(range(100)) - set(LEFT_OUT)
+    files = {split: _files(data, split, labels) for split in ("train", "val")}
+    write_table(out, files["train"], files["val"])
+    return {"classes": len(files["train"]), "images": sum(len(images) for images in files["train"].values())}
+
+
 def draw_scenes(_: Path, out: Path, count: int, seed: int) -> Path:
     """Write drawn scenes of twelve kinds."""
     write_scenes(out, seed=seed, train_per_class=count, val_per_class=VAL, test=1)
@@ -55,13 +78,7 @@ def draw_scenes(_: Path, out: Path, count: int, seed: int) -> Path:
 
 def choose_places(miniplaces: Path, out: Path, count: int, seed: int) -> Path:
     """Write a list of images of the MiniPlaces classes in `LEFT_OUT`."""
-    files: dict[str, Files] = {}
-    for split in ("train", "val"):
-        listing, found = open_split(miniplaces, split), defaultdict(list)
-        for path, label in zip(listing.paths, listing.labels, strict=True):
-            if label in LEFT_OUT:
-                found[listing.categories[label]].append((listing.root / path).absolute())
-        files[split] = dict(found)
+    files = {split: _files(miniplaces, split, LEFT_OUT) for split in ("train", "val")}
     train = {name: random.Random(f"{seed} {name}").sample(images, count) for name, images in files["train"].items()}
     write_table(out / "images.csv", train, {name: images[:VAL] for name, images in files["val"].items()})
     return out / "images.csv"
@@ -170,7 +187,9 @@ def bench_finetune(
         tuned = measure(Run(folder / "finetune"), data_set, _config(network, data_set, seed, epochs, 0))
         minutes = max(0.5, TIMES * tuned["minutes"])
         scratch = measure(Run(folder / "scratch"), data_set, _config(network, data_set, seed, 0, minutes))
-        rows.append({"set": name, "count": count, "seed": seed, "finetune": tuned, "scratch": scratch})
+        expected = expected_hits(open_split(data_set, "train"), str(network))
+        row = {"set": name, "count": count, "seed": seed, "finetune": tuned, "scratch": scratch}
+        rows.append({**row, "expected": 100 * expected[0] / expected[1] if expected else None})
         with path.open("a") as file:
             file.write(json.dumps(rows[-1]) + "\n")
     return summarize(rows)
@@ -186,5 +205,6 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
         result[f"{name}, {count} per class"] = {
             **{way: {"mean": sum(v) / len(v), "interval": mean_interval(v), "values": v} for way, v in values.items()},
             "minutes": {way: [row[way]["minutes"] for row in part] for way in ("finetune", "scratch")},
+            "expected": [row["expected"] for row in part],
         }
     return result

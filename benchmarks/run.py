@@ -10,8 +10,16 @@ import tyro
 
 from scenelab.errors import LabError
 
-BENCHMARKS = "attack attribution compare data evaluate finetune gpu grading memory scale scaling train waiting".split()
-MODULES = {"data": "throughput", "train": "throughput", "memory": "settings", "waiting": "settings"}
+BENCHMARKS = (
+    "attack attribution compare data evaluate finetune gpu grading memory others scale scaling train waiting".split()
+)
+MODULES = {
+    "data": "throughput",
+    "train": "throughput",
+    "memory": "settings",
+    "others": "finetune",
+    "waiting": "settings",
+}
 """Module of each benchmark that is not in a module of the same name."""
 
 

@@ -46,7 +46,7 @@ Square = UInt8[Tensor, "3 s s"]
 
 @dataclass(frozen=True)
 class Session:
-    """A run's network; `fused` is a copy for attacks, with batch normalization folded in."""
+    """A run's network; `fused` is a faster copy with the same logits and gradients."""
 
     run: Run
     name: str
@@ -119,7 +119,7 @@ class Session:
             raise LabError(f"{self.name} does not know {question.category!r}; choose one of its {len(categories)}")
         predicted = int(self._mirror_averaged(images).argmax())
         targets = torch.tensor([categories.index(question.category) if question.category else predicted])
-        maps = METHODS[question.method](self.stored.model, images, targets).detach()
+        maps = METHODS[question.method](self.fused, images, targets).detach()
         values = scale_maps(divide_by_mean(maps), limit=SCALE)[0][0, 0]
         colors = torch.from_numpy(colormaps[COLORMAP](values.numpy())[:, :, :3]).permute(2, 0, 1)
         answer = {"map": to_url(colors), "category": categories[targets[0]], "is_empty": not values.any()}

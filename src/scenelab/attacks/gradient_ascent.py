@@ -64,11 +64,17 @@ class GradientAscent:
             evaluate = loss_of if is_last else loss_and_grad
             logits, values, grads = evaluate(model, candidates, goal, self.loss_fn)
             success = goal.is_fooled(logits)
-            better = torch.ones_like(success)
             if self.keep_best:
                 before = fooled[rows]
-                better = (success & ~before) | ((success == before) & (values > best_values[rows]))
-            best[rows[better]], best_values[rows[better]] = candidates[better], values[better]
+                kept = (success & ~before) | ((success == before) & (values > best_values[rows]))
+                best_values[rows[kept]] = values[kept]
+            else:
+                kept = success & self.early_stop  # points of images that leave the batch
+                best_values[rows] = values
+            if len(rows) == len(best) and bool(kept.all()):
+                best.copy_(candidates)
+            elif bool(kept.any()):
+                best[rows[kept]] = candidates[kept]
             fooled[rows] |= success
             if is_last:
                 break

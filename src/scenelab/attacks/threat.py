@@ -134,7 +134,7 @@ class Threat(ABC):
         if images.dtype in HALF:
             wide, threat = images.float(), replace(self, dtype=images.dtype, quantize=False)
             return threat.quantized(wide, self.project(wide, points.float())).to(images.dtype)
-        return (images + self.clip(points - images)).clamp_(*self._range)
+        return self.clip(points - images).add_(images).clamp_(*self._range)
 
     def quantized(self, images: Images, points: Images) -> Images:
         """Return points in the ball, rounded to multiples of 1/255 (if `quantize`) and to `dtype` (if set)."""

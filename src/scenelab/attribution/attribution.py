@@ -32,6 +32,12 @@ def sum_dtype(images: Tensor) -> torch.dtype:
     return torch.promote_types(images.dtype, torch.float32)
 
 
+def memory_format_of(images: Images) -> torch.memory_format:
+    """Return `torch.channels_last` for images in this format, else `torch.contiguous_format`."""
+    is_last = images.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_last else torch.contiguous_format
+
+
 @dataclass(frozen=True)
 class Batch:
     """Batch of images to explain; `rows` are the indices of these images in the input, as a slice."""

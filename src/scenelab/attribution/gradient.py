@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from scenelab.attribution.attribution import Attribution, Batch, ScoreFn, sum_dtype, target_logit
+from scenelab.attribution.attribution import Attribution, Batch, ScoreFn, memory_format_of, sum_dtype, target_logit
 from scenelab.classifier import Images, check_count
 from scenelab.errors import LabError
 
@@ -93,9 +93,11 @@ class SmoothGrad(Gradient):
             noise = torch.empty((count, *image.shape), dtype=image.dtype, device=image.device)
             for sample in noise:  # one draw for the batch would depend on its size
                 torch.randn(image.shape, generator=generator, out=sample)
-            grads = batch.grad(noise.mul_(self.sigma).add_(image), self.score_fn).to(dtype)
-            offset = grads.mean(dim=0) - mean
-            squares += grads.var(dim=0, correction=0) * count + offset.square() * (seen * count / (seen + count))
+            points = noise.mul_(self.sigma).add_(image).contiguous(memory_format=memory_format_of(batch.images))
+            grads = batch.grad(points, self.score_fn).to(dtype)
+            variance, offset = torch.var_mean(grads, dim=0, correction=0)
+            offset -= mean
+            squares += variance * count + offset.square() * (seen * count / (seen + count))
             mean += offset * (count / (seen + count))
             seen += count
         return mean.to(image.dtype), (squares / self.samples).to(image.dtype)

@@ -18,6 +18,7 @@ from scenelab.data.splits import open_dataset
 from scenelab.errors import LabError
 from scenelab.evaluation.metrics import hits, top_k
 from scenelab.evaluation.precision import predict_mirrored
+from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
 from scenelab.models.registry import NETWORKS
 from scenelab.models.simplenet import Factory
@@ -229,8 +230,7 @@ def open_evaluation(data: Path, checkpoint: str, factory: Factory, gpu: int) -> 
     val = open_dataset(data, None, "val", starter().stored_size)
     if len(stored.categories) != len(val.categories):
         raise LabError(f"{checkpoint} knows {len(stored.categories)} classes, {data} has {len(val.categories)}")
-    model = stored.model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return Evaluation(model, stored.size, val, device)
+    return Evaluation(prepare_for_inference(stored.model).to(device), stored.size, val, device)
 
 
 def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) -> None:

@@ -1,7 +1,7 @@
 """Attribution reports of a run: galleries of maps as PNG files and an HTML page, and tests of the maps."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from scenelab.evaluation.predict import load_images, spread_rows
 from scenelab.evaluation.results import SaliencyTest, stamp_result
 from scenelab.evaluation.sanity import check_sanity
 from scenelab.io import read_object
+from scenelab.models.inference import prepare_for_inference
 from scenelab.runs.events import open_writer
 from scenelab.runs.network import Stored
 from scenelab.runs.run import Run, event_folder
@@ -69,11 +70,10 @@ def explain_split(
     event_folder(run.events)
     if tests.objects:
         find_annotated(dataset, data)
-    logits = predict_logits(stored.model, dataset, size=stored.size)
-    galleries = []
+    logits, fast, galleries = predict_logits(stored.model, dataset, size=stored.size), _prepared(stored), []
     for name, rows in select_examples(logits, dataset.labels, count=count, per_class=per_class).items():
         images, labels = load_images(dataset, rows, stored.size), dataset.labels[rows].tolist()
-        galleries.append(make_gallery(name, rows, images, stored, names, rendering, labels=labels))
+        galleries.append(make_gallery(name, rows, images, fast, names, rendering, labels=labels))
     about = {"split": dataset.split, "images": len(dataset), "digest": dataset.digest}
     if undefined := int(is_undefined(logits).sum()):
         about["undefined"] = undefined
@@ -88,9 +88,14 @@ def explain_split(
     return _write(run, result, galleries, path, folder)
 
 
+def _prepared(stored: Stored) -> Stored:
+    return replace(stored, model=prepare_for_inference(stored.model))
+
+
 def _run_tests(
     stored: Stored, dataset: MemmapDataset, data: Path, names: tuple[str, ...], counts: ImageCounts
 ) -> Iterator[tuple[str, SaliencyTest]]:
+    fast = _prepared(stored)
     for name, measure, count in (
         ("completeness", measure_completeness, COMPLETENESS_IMAGES if "integrated" in names else 0),
         ("faithfulness", measure_faithfulness, counts.faithfulness),
@@ -98,9 +103,9 @@ def _run_tests(
     ):
         if count:
             images = load_images(dataset, spread_rows(len(dataset), count), stored.size)
-            yield name, measure(stored, images, names)
+            yield name, measure(stored if name == "sanity" else fast, images, names)  # sanity draws weights per layer
     if counts.objects:
-        yield "objects", measure_objects(stored, dataset, data, names, max_images=counts.objects)
+        yield "objects", measure_objects(fast, dataset, data, names, max_images=counts.objects)
 
 
 def _earlier_tests(path: Path, result: AttributionResult) -> dict[str, SaliencyTest]:
@@ -121,7 +126,7 @@ def explain_files(
     """Write a gallery of attribution maps for image files, resized and center-cropped, to RUN/results."""
     event_folder(run.events)
     images = read_images(paths, stored.size).contiguous(memory_format=torch.channels_last)
-    gallery = make_gallery("images", [path.name for path in paths], images, stored, names, rendering)
+    gallery = make_gallery("images", [path.name for path in paths], images, _prepared(stored), names, rendering)
     about = {"undefined": undefined} if (undefined := len(paths) - len(gallery.rows)) else {}
     result = _make_result(run, stored, names, [gallery], split=None, images=len(paths), **about)
     return _write(run, result, [gallery], run.results / "attribution-files.json", run.results / "attention-files")

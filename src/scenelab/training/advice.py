@@ -52,18 +52,29 @@ def advise(data: Path, config: TrainConfig, folds: int = 0) -> str:
 def _expect(listing: Listing, config: TrainConfig) -> str:
     """Return a sentence on the accuracy that a trained network has on some of the images without training."""
     network = config.finetune.network if config.finetune else DEFAULT
-    rows = spread_rows(len(listing), max(PROBED, PER_CLASS * len(listing.categories)))
-    if len(rows) < MIN_IMAGES or min(class_counts(listing)) < MIN_PER_CLASS:
-        return f"To say what accuracy to expect, {MIN_IMAGES} images and {MIN_PER_CLASS} per class are needed."
     if not config.finetune and DEFAULT not in list_pretrained():
         return "What accuracy to expect is not known."
+    expected = expected_hits(listing, network)
+    if expected is None:
+        return f"To say what accuracy to expect, {MIN_IMAGES} images and {MIN_PER_CLASS} per class are needed."
+    correct, total = expected
+    share = "{:.0f} % ({:.0f}–{:.0f} %)".format(100 * correct / total, *wilson(correct, total))
+    return f"Expect {share} or more: class means of the logits of {network} reach that without training."
+
+
+def expected_hits(listing: Listing, network: str) -> tuple[int, int] | None:
+    """Return how many of how many images, evenly spread, a trained network gets right by its class means.
+
+    Returns None if the images are too few to say.
+    """
+    rows = spread_rows(len(listing), max(PROBED, PER_CLASS * len(listing.categories)))
+    if len(rows) < MIN_IMAGES or min(class_counts(listing)) < MIN_PER_CLASS:
+        return None
     stored = read_network(Path(network))
     images = read_images([listing.file(row) for row in rows], stored.size)
     with torch.no_grad():
         logits = torch.cat([stored.model(part) for part in images.split(BATCH_SIZE)])
-    correct = nearest_mean_hits(logits, torch.tensor([listing.labels[row] for row in rows]))
-    share = "{:.0f} % ({:.0f}–{:.0f} %)".format(100 * correct / len(rows), *wilson(correct, len(rows)))
-    return f"Expect {share} or more: class means of the logits of {network} reach that without training."
+    return nearest_mean_hits(logits, torch.tensor([listing.labels[row] for row in rows])), len(rows)
 
 
 def nearest_mean_hits(features: Float[Tensor, "n d"], labels: Int64[Tensor, " n"]) -> int:
