@@ -151,6 +151,14 @@ def container_memory() -> int | None:
     return None
 
 
+def free_memory() -> int:
+    """Return the memory in bytes that programs can still get, within the limit of the container."""
+    import psutil  # slow to import
+
+    free, limit = psutil.virtual_memory().available, container_memory()
+    return free if limit is None else min(free, max(0, limit - resident_memory()))
+
+
 def available_cores() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from scenelab.attribution.attribution import Attribution, Batch, sum_dtype
+from scenelab.attribution.attribution import Attribution, Batch, memory_format_of, sum_dtype
 from scenelab.classifier import Images, check_count
 from scenelab.errors import LabError
 
@@ -59,7 +59,7 @@ class Occlusion(Attribution):
             clean = batch.logit(batch.images)
             for first in range(0, len(windows), batch.batch_size):
                 part = windows[first : first + batch.batch_size]
-                copies = image.repeat(len(part), 1, 1, 1)
+                copies = image.expand(len(part), -1, -1, -1).clone(memory_format=memory_format_of(batch.images))
                 for copy, (rows, columns) in zip(copies, part, strict=True):
                     copy[:, rows, columns] = self.fill
                 for drop, (rows, columns) in zip(clean - batch.logit(copies), part, strict=True):

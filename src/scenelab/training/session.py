@@ -27,6 +27,7 @@ from scenelab.terminal import say
 from scenelab.training.budget import plan
 from scenelab.training.device import adapt, pick_device
 from scenelab.training.distributed import SINGLE_PROCESS, World
+from scenelab.training.memory import require_memory
 from scenelab.training.metrics_logger import MetricsLogger, RunLogger
 from scenelab.training.pace import describe
 from scenelab.training.state import initialize, make_loader, restore
@@ -62,7 +63,7 @@ def start_run(
         Interrupted: Ctrl-C or SIGTERM was received; `resume_run` continues from the saved checkpoint.
     """
     run = Run(Path(folder))
-    pick_device(config.device)  # before a folder is created
+    device = pick_device(config.device)  # before a folder is created
     if world.size > 1:
         if config.adversarial and config.adversarial.method == "handout":
             raise LabError("adversarial is 'handout', which needs a single process; choose pgd, fast or free")
@@ -75,11 +76,12 @@ def start_run(
         run.require_new()
     config = dataclasses.replace(config, threads=config.threads or threads_per_rank(world))
     torch.set_num_threads(config.threads)
+    images, categories = round(len(listing) * (1 - config.holdout)), listing.categories
+    require_memory(config, num_classes=len(categories), images=images, device=device, world=world, factory=factory)
     if config.plan:
         if world.is_primary:
             say("measuring the speed of this machine for the plan, before the run begins", file=sys.stderr)
-        images = round(len(listing) * (1 - config.holdout)) // world.size
-        planned = to_plain(plan(config, images=images, categories=listing.categories))
+        planned = to_plain(plan(config, images=images // world.size, categories=categories))
         config = from_plain(world.broadcast_object(planned))
     train, val = open_splits(data, cache, config)
     world.require_same([train.digest, val.digest], "images")
