@@ -55,11 +55,11 @@ def test_images_that_do_not_fit_alone(monkeypatch):
         require(tiny())
 
 
-def test_a_run_is_refused_before_its_folder_is_created(free, scenes, tmp_path, monkeypatch):
+def test_a_run_is_refused_before_it_begins(free, scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: MIB)
     with pytest.raises(LabError, match="are free: use "):
         start_run(tmp_path / "run", scenes, tiny(), display=QUIET)
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_bytes_of_an_image_are_those_that_autograd_keeps():
