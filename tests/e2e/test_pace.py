@@ -1,6 +1,8 @@
 """Runs whose speed is not the one that was planned."""
 
+import itertools
 import json
+import time
 from functools import partial
 
 import pytest
@@ -32,11 +34,12 @@ def measured(monkeypatch) -> list[tuple[bool, int]]:
     """Let bfloat16 be measured as twice as fast as float32; return the precision and side of each measurement."""
     measurements = []
 
-    def measure_speeds(subjects, categories):
+    def measure_speeds(subjects, categories, seconds=None):
         measurements.extend((config.autocast, side) for config, side in subjects)
         return [200.0 if config.autocast else 100.0 for config, _ in subjects]
 
     monkeypatch.setattr(budget, "measure_speeds", measure_speeds)
+    monkeypatch.setattr(budget, "SECONDS", 0.01)
     monkeypatch.setattr(budget, "RUNGS", ((16, 16, 0), (16, 32, 100_000)))
     return measurements
 
@@ -75,6 +78,7 @@ def test_a_machine_that_stays_slow_is_not_measured_after_each_epoch(scenes, tmp_
         return config
 
     monkeypatch.setattr("scenelab.training.pace.plan", same_plan)
+    monkeypatch.setattr(budget, "SECONDS", 0.01)
     add = Pace.add
     monkeypatch.setattr(
         Pace, "add", lambda pace, config, images, side, _: add(pace, config, images, side, images / SLOW)
@@ -94,8 +98,40 @@ def test_a_run_without_a_plan_is_never_measured(scenes, tmp_path, measured):
 def test_a_speed_within_fifteen_percent_is_the_planned_one(seconds, reported):
     pace = Pace(steps=WARMUP)
     pace.add(timed(speeds=((16, 100.0),)), images=100, side=16, seconds=seconds)
-    assert pace.check() == (reported and pytest.approx(reported))
-    assert pace.check() is None
+    assert pace.check(10) is None  # too short for a run of ten minutes
+    assert pace.check(0.5) is None  # for which a new plan takes too long
+    pace.planning = (0.0, 0.0)
+    assert pace.check(0.5) == (reported and pytest.approx(reported))
+    assert pace.check(0.5) is None
+
+
+def test_new_plans_of_a_run_with_short_epochs_take_a_twentieth_of_its_time(scenes, tmp_path, monkeypatch):
+    speeds = itertools.cycle([0.5, 2.0])
+    plans = []
+
+    def slow_plan(config, **position):
+        plans.append(position)
+        time.sleep(0.2)
+        return config
+
+    monkeypatch.setattr("scenelab.training.pace.plan", slow_plan)
+    monkeypatch.setattr(budget, "SECONDS", 0.01)
+    monkeypatch.setattr(Pace, "check", lambda pace, minutes, check=Pace.check: check(pace, minutes) and next(speeds))
+    accounting = start_run(tmp_path / "run", scenes, timed(speeds=((16, FAST), (32, FAST))), display=QUIET)
+    assert 1 <= len(plans) <= 2
+    assert accounting.seconds_in_steps > 0.5 * SECONDS
+
+
+def test_bfloat16_that_is_much_slower_with_a_few_images_is_not_measured_further(monkeypatch):
+    measured = []
+
+    def measure_speeds(subjects, categories, seconds=None):
+        measured.append([config.batch_size for config, _ in subjects])
+        return [100.0, 20.0]
+
+    monkeypatch.setattr(budget, "measure_speeds", measure_speeds)
+    assert not budget.prefers_bfloat16(timed(), ("a", "b"))
+    assert measured == [[budget.FEW_IMAGES] * 2]
 
 
 def test_a_plan_for_the_rest_counts_what_was_seen_and_keeps_the_stored_images(measured):

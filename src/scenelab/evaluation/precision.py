@@ -85,6 +85,8 @@ def measure_bfloat16(forward: Forward) -> float | None:
             with _autocast(is_half):
                 logits[is_half] = forward(rows)
             seconds[is_half] = min(seconds[is_half], time.perf_counter() - began)
+        if seconds[True] > 2 * seconds[False]:
+            return None
     if seconds[False] <= MIN_SPEEDUP * seconds[True]:
         return None
     return (logits[True] - logits[False]).square().mean().sqrt().item()

@@ -33,6 +33,7 @@ MULTIPLE = 16  # networks halve the resolution four times; odd intermediate side
 MAX_SIDE = 128  # pixels, the resolution of MiniPlaces
 AVERAGED = 0.03  # time constant of the moving average of the weights, as a fraction of the steps
 SECONDS, ROUNDS = 2.0, 4  # duration of each speed measurement, in turns with others
+FEW_IMAGES = 8  # batch on which precisions are compared first
 
 
 def plan(
@@ -81,13 +82,22 @@ def plan(
 
 
 def prefers_bfloat16(config: TrainConfig, categories: tuple[str, ...]) -> bool:
-    """Measure training steps; return whether bfloat16 is more than `MIN_SPEEDUP` times as fast as float32."""
-    configs = [dataclasses.replace(config, autocast=autocast) for autocast in (False, True)]
-    plain, half = measure_speeds([(config, RUNGS[0][1]) for config in configs], categories)
-    return half > MIN_SPEEDUP * plain
+    """Measure training steps; return whether bfloat16 is more than `MIN_SPEEDUP` times as fast as float32.
+
+    If it is much slower with a few images, as on CPUs without bfloat16 instructions, whole batches are not measured.
+    """
+    few = dataclasses.replace(config, batch_size=min(FEW_IMAGES, config.batch_size), accumulate=1)
+    for batch, seconds, speedup in ((few, 0.0, 0.5), (config, SECONDS, MIN_SPEEDUP)):
+        pair = [(dataclasses.replace(batch, autocast=autocast), RUNGS[0][1]) for autocast in (False, True)]
+        plain, half = measure_speeds(pair, categories, seconds)
+        if half <= speedup * plain:
+            return False
+    return True
 
 
-def measure_speeds(subjects: list[tuple[TrainConfig, int]], categories: tuple[str, ...]) -> list[float]:
+def measure_speeds(
+    subjects: list[tuple[TrainConfig, int]], categories: tuple[str, ...], seconds: float = SECONDS
+) -> list[float]:
     """Measure training, with augmentation, on random images; return the images per second of each subject.
 
     The subjects are measured in turns, and the fastest of several rounds counts: another program that is busy for some
@@ -96,17 +106,18 @@ def measure_speeds(subjects: list[tuple[TrainConfig, int]], categories: tuple[st
     Args:
         subjects: config and side of the images in pixels.
         categories: names of the classes.
+        seconds: duration per subject, at least a step per round.
     """
     steps = [_training_step(config, side, categories) for config, side in subjects]
     speeds = [0.0] * len(subjects)
     for _ in range(ROUNDS):
         for index, (config, _) in enumerate(subjects):
             began, count = time.perf_counter(), 0
-            while count < 1 or time.perf_counter() - began < SECONDS / ROUNDS:
+            while count < 1 or time.perf_counter() - began < seconds / ROUNDS:
                 steps[index](count)
                 count += 1
-            seconds = config.relative_flops * (time.perf_counter() - began)
-            speeds[index] = max(speeds[index], count * config.batch_size / seconds)
+            duration = config.relative_flops * (time.perf_counter() - began)
+            speeds[index] = max(speeds[index], count * config.batch_size / duration)
     return speeds
 
 

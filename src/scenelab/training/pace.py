@@ -1,19 +1,24 @@
 """Comparison of a run's speed with its plan, and a new plan for the rest of the run if they differ."""
 
 import dataclasses
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from scenelab.data.loader import TrainLoader
 from scenelab.io import write_json
 from scenelab.runs.config import TrainConfig, from_plain, to_plain
 from scenelab.runs.run import Run
+from scenelab.training import budget
 from scenelab.training.budget import plan
 from scenelab.training.distributed import World
 from scenelab.training.state import TrainState, ema_with_warmup
 
 TOLERANCE = 0.15  # relative difference from the expected speed above which a run is planned again
 FIRST_CHECK = 0.01  # fraction of the run's time after which its speed is first checked; then after each epoch
+WINDOW = 0.01  # fraction of the run's time that steps between two checks take at least; epochs may be shorter
+PLANNING = 0.05  # fraction of the run's time that measurements for new plans may take
 WARMUP = 3  # first steps of a process, which are slower and do not count
+SUBJECTS = 4  # measurements of a plan: two precisions, two sizes
 PLANNED = ("autocast", "epochs", "ema", "eval_size", "schedule", "speeds")
 """Names of the config values that a new plan changes."""
 
@@ -28,12 +33,14 @@ class Pace:
         usual: speed relative to the plan that is expected. It is 1 unless a new plan changed nothing, so that a machine
             that stays slow is not measured again after each epoch.
         steps: number of steps of this process.
+        planning: seconds that new plans took, and those that the next one takes.
     """
 
     planned: float = 0.0
     measured: float = 0.0
     usual: float = 1.0
     steps: int = 0
+    planning: tuple[float, float] = field(default_factory=lambda: (0.0, SUBJECTS * budget.SECONDS))
 
     def add(self, config: TrainConfig, images: int, side: int, seconds: float) -> None:
         """Add a step on `images` images of `side`×`side` pixels."""
@@ -42,8 +49,13 @@ class Pace:
             self.planned += images / speed
             self.measured += seconds
 
-    def check(self) -> float | None:
-        """Return the speed relative to the plan if it is not the usual one, else None; start new sums."""
+    def check(self, minutes: float) -> float | None:
+        """Return the speed relative to the plan if it is not the usual one, and start new sums.
+
+        Returns None, and goes on with the sums, while they are short or new plans have taken too much of the `minutes`.
+        """
+        if self.measured < WINDOW * 60 * minutes or sum(self.planning) > PLANNING * 60 * minutes:
+            return None
         speed = self.planned / self.measured if self.measured else self.usual
         self.planned = self.measured = 0.0
         return speed if abs(speed / self.usual - 1) > TOLERANCE else None
@@ -60,12 +72,15 @@ def follow_plan(
     Returns:
         The config to continue with, and a text about the new plan; empty if the speed is as expected.
     """
-    speed = world.broadcast_object(pace.check() if config.speeds else None)
+    speed = world.broadcast_object(pace.check(config.minutes) if config.speeds else None)
     if speed is None:
         return config, ""
+    began = time.monotonic()
     images, seen = len(loader.dataset) // world.size, state.run.seen // world.size
     planned = plan(config, images=images, categories=loader.dataset.categories, seen=seen, seconds=state.run.spent)
     planned = from_plain(world.broadcast_object(to_plain(planned)))
+    seconds = time.monotonic() - began
+    pace.planning = (pace.planning[0] + seconds, seconds)
     before, after = describe(config), describe(planned)
     pace.usual = speed if before == after else 1.0
     text = f"step {state.step}: {speed:.2f} times the planned speed; "
