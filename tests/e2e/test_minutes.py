@@ -38,7 +38,7 @@ def at_speed(monkeypatch):
     def set_speed(speed):
         measure = speed if callable(speed) else lambda config, side: speed
         monkeypatch.setattr(
-            planning, "measure_speeds", lambda subjects, categories: [measure(*subject) for subject in subjects]
+            planning, "measure_speeds", lambda subjects, *options: [measure(*subject) for subject in subjects]
         )
 
     return set_speed
