@@ -143,8 +143,11 @@ def field(page, label: str):
 
 def guesses(page, title: str = "untrained") -> list[str]:
     card = page.locator(".card", has=page.get_by_role("heading", name=title, exact=True))
-    card.locator(".bar").first.wait_for(timeout=PATIENCE)
-    return card.locator(".bar span:first-child").all_inner_texts()
+    texts: list[str] = []
+    while not texts:  # the page may draw the card again after the wait
+        card.locator(".bar").first.wait_for(timeout=PATIENCE)
+        texts = card.locator(".bar span:first-child").all_inner_texts()
+    return texts
 
 
 def predicted(run: Path, image: Path, capsys) -> list[str]:
