@@ -1,7 +1,7 @@
 """What holds for every ball, image and gradient: size, range, and that what is inside stays where it is."""
 
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scenelab.attacks.threat import L2, Linf
@@ -9,6 +9,7 @@ from scenelab.attacks.threat import L2, Linf
 BALLS = st.sampled_from([Linf, L2])
 EPSILONS = st.floats(0, 2)
 SEEDS = st.integers(0, 2**31 - 1)
+untimed = settings(deadline=None)  # the first call loads parts of PyTorch
 
 
 def drawn(seed: int, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -17,6 +18,7 @@ def drawn(seed: int, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     return images, scale * torch.randn(images.shape, generator=generator)
 
 
+@untimed
 @given(BALLS, EPSILONS, SEEDS, st.floats(0, 10))
 @example(L2, 0.0, 0, 1.4e-45)
 @example(L2, 0.0, 1, 1.4e-45)
@@ -32,6 +34,7 @@ def test_what_is_projected_is_inside_and_stays(kind, epsilon, seed, scale):
     assert threat.norm(sample[None]).item() <= epsilon * (1 + 1e-5)
 
 
+@untimed
 @given(
     BALLS, st.floats(1e-4, 2), SEEDS, st.floats(0, 3), st.sampled_from([torch.float16, torch.bfloat16]), st.booleans()
 )
@@ -47,6 +50,7 @@ def test_16_bit_points_are_inside_in_exact_arithmetic_and_their_own(kind, epsilo
         assert torch.equal(inside, ((255 * inside.double()).round() / 255).to(dtype))
 
 
+@untimed
 @given(BALLS, EPSILONS, SEEDS)
 def test_the_steepest_step_is_the_steepest(kind, epsilon, seed):
     """Of all changes of that size none rises more along the grads: Hölder's inequality."""
@@ -58,6 +62,7 @@ def test_the_steepest_step_is_the_steepest(kind, epsilon, seed):
     torch.testing.assert_close(rise, epsilon * dual, rtol=1e-4, atol=1e-5)
 
 
+@untimed
 @given(BALLS, EPSILONS, SEEDS, st.floats(0, 3))
 def test_whole_levels_lie_inside(kind, epsilon, seed, scale):
     threat = kind(epsilon, quantize=True)
