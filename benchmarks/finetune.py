@@ -162,7 +162,7 @@ def bench_finetune(
     sets: tuple[str, ...] = tuple(SETS),
     counts: tuple[int, ...] = (5, 20, 50),
     seeds: int = 3,
-    epochs: float = 8,
+    epochs: float = 15,
 ) -> dict[str, Any]:
     """Compare fine-tuning with training from scratch, which gets five times as long; a stopped call can be repeated.
 

@@ -79,7 +79,7 @@ def explain_split(
         about["undefined"] = undefined
     result = _make_result(run, stored, names, galleries, **about)
     result = result.model_copy(update=_earlier_tests(path, result))
-    for name, test in _run_tests(stored, dataset, data, names, tests):
+    for name, test in _run_tests(stored, fast, dataset, data, names, tests):
         result = result.model_copy(update={name: test})
         result.write(path)
     for name, draw in FIGURES.items():
@@ -93,9 +93,8 @@ def _prepared(stored: Stored) -> Stored:
 
 
 def _run_tests(
-    stored: Stored, dataset: MemmapDataset, data: Path, names: tuple[str, ...], counts: ImageCounts
+    stored: Stored, fast: Stored, dataset: MemmapDataset, data: Path, names: tuple[str, ...], counts: ImageCounts
 ) -> Iterator[tuple[str, SaliencyTest]]:
-    fast = _prepared(stored)
     for name, measure, count in (
         ("completeness", measure_completeness, COMPLETENESS_IMAGES if "integrated" in names else 0),
         ("faithfulness", measure_faithfulness, counts.faithfulness),

@@ -106,6 +106,11 @@ class World:
 SINGLE_PROCESS = World()
 
 
+def local_ranks(world: World) -> int:
+    """Return the number of ranks on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world.size > 1 else 1
+
+
 @contextmanager
 def init_distributed() -> Iterator[World]:
     """Join torchrun's process group, yield its `World`, and leave at exit; without torchrun, yield `SINGLE_PROCESS`."""

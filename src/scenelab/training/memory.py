@@ -2,7 +2,6 @@
 
 import copy
 import math
-import os
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from scenelab.errors import LabError
 from scenelab.models.simplenet import Factory
 from scenelab.runs.config import TrainConfig
 from scenelab.runtime import free_memory
-from scenelab.training.distributed import World
+from scenelab.training.distributed import World, local_ranks
 from scenelab.training.state import initialize
 from scenelab.training.step import autocast
 
@@ -38,12 +37,12 @@ def require_memory(
     if device.type not in ("cpu", "cuda"):
         return
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-    shared = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world.size > 1 and device.type == "cpu" else 1
+    shared = local_ranks(world) if device.type == "cpu" else 1
     batch = math.ceil(min(config.batch_size, images) / world.size)
     state = initialize(config, num_classes=num_classes, device=device, factory=factory)
     per_image = image_bytes(state.model, config, device)
     fixed = 5 * sum(value.nbytes for value in state.model.parameters())  # weights, gradients, optimizer, average
-    needed = shared * (fixed + per_image * math.ceil(batch / max(1, config.accumulate)))
+    needed = shared * (fixed + per_image * math.ceil(batch / config.accumulate))
     if needed <= free:
         return
     fits = int((0.9 * free / shared - fixed) / per_image) * world.size
@@ -51,7 +50,8 @@ def require_memory(
         fix = "use smaller images or another network"
     else:
         size = 2 ** int(math.log2(fits))
-        fix = f"use --batch-size {size}, or --accumulate {math.ceil(batch * world.size / size)}"
+        parts = math.ceil(batch * world.size / size)
+        fix = f"use --batch-size {size}" + ("" if config.adversarial else f", or --accumulate {parts}")
     raise LabError(
         f"batch_size is {config.batch_size}, with which a step needs about {needed / GIB:.1f} GiB of memory; "
         f"{free / GIB:.1f} GiB are free: {fix}"
@@ -65,8 +65,8 @@ def image_bytes(model: nn.Module, config: TrainConfig, device: torch.device) -> 
     random state do not change.
     """
     side = max(side for _, side in config.schedule.sizes)
-    weights = {value.untyped_storage().data_ptr() for value in model.parameters()}
-    saved: dict[int, int] = {}
+    probe, saved = copy.deepcopy(model).train(), dict[int, int]()
+    weights = {value.untyped_storage().data_ptr() for value in probe.parameters()}
 
     def keep(value: Tensor) -> Tensor:
         storage = value.untyped_storage()
@@ -75,8 +75,6 @@ def image_bytes(model: nn.Module, config: TrainConfig, device: torch.device) -> 
         return value
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        probe = copy.deepcopy(model).train()
-        weights |= {value.untyped_storage().data_ptr() for value in probe.parameters()}
         images = torch.rand(PROBE, 3, side, side, device=device)
         if config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)

@@ -1,7 +1,6 @@
 """Functions that start a run in a new folder, or resume a run."""
 
 import dataclasses
-import os
 import shlex
 import sys
 from contextlib import closing, nullcontext
@@ -26,7 +25,7 @@ from scenelab.schema import parse
 from scenelab.terminal import say
 from scenelab.training.budget import plan
 from scenelab.training.device import adapt, pick_device
-from scenelab.training.distributed import SINGLE_PROCESS, World
+from scenelab.training.distributed import SINGLE_PROCESS, World, local_ranks
 from scenelab.training.memory import require_memory
 from scenelab.training.metrics_logger import MetricsLogger, RunLogger
 from scenelab.training.pace import describe
@@ -133,7 +132,7 @@ def open_splits(data: Path, cache: Path | None, config: TrainConfig) -> tuple[Me
 
 def threads_per_rank(world: World) -> int:
     """Return the number of CPU threads per rank: the available cores, divided among the ranks of this machine."""
-    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1") if world.size > 1 else 1))
+    return max(1, available_cores() // local_ranks(world))
 
 
 def _fit(
