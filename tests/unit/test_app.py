@@ -3,6 +3,7 @@
 import base64
 import io
 import shutil
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ from folders import wait_for
 from runs_compared import QUIET, tiny
 from scenelab.app import limits
 from scenelab.app.catalog import Catalog
-from scenelab.app.schemas import ExplainQuestion
+from scenelab.app.schemas import AttackQuestion, ExplainQuestion
 from scenelab.cli import main
 from scenelab.data.decode import fit, read_image
 from scenelab.errors import LabError
@@ -200,14 +201,14 @@ def test_an_attack_without_room_changes_nothing(client, image):
 def test_an_attack_ends_with_its_client(client, image, monkeypatch):
     """Of the passes of an attack that somebody left, few are made."""
     session, passes = client.server.application.catalog.session(NAME), []
-    forward = session.fused.forward
+    forward = session.attacked.forward
 
     def slow(images):
         passes.append(len(images))
         time.sleep(0.02)
         return forward(images)
 
-    monkeypatch.setattr(session.fused, "forward", slow)
+    monkeypatch.setattr(session.attacked, "forward", slow)
     events = client.attack(run=NAME, image=image, method="square", levels=0, steps=100)
     reports = [next(events) for _ in range(4)]
     assert [kind for kind, _ in reports] == ["progress"] * 4
@@ -224,6 +225,22 @@ def test_a_long_attack_ends(client, image, monkeypatch):
     monkeypatch.setattr(limits, "ATTACK_SECONDS", 0.3)
     kind, answer = [*client.attack(run=NAME, image=image, method="square", levels=0, steps=100)][-1]
     assert (kind, answer) == ("error", "the attack was stopped; it may take 0.3 seconds")
+
+
+def test_an_attack_runs_hooks_of_no_other_method(session):
+    """Grad-CAM hangs hooks on the network, and an attack runs beside it in a thread of its own."""
+    question = AttackQuestion(run=NAME, image="val:0", levels=1, steps=2)
+    ran, networks = [], (session.stored.model, session.explained)
+    hook = lambda module, *_: ran.append(module)  # noqa: E731
+    handles = [module.register_forward_hook(hook) for network in networks for module in network.modules()]
+    try:
+        session.attack(session.val_image(0), question, threading.Event(), lambda passes: None)
+        attacked = len(ran)
+        session.explain(session.val_image(0), ExplainQuestion(run=NAME, image="val:0", method="cam"))
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert attacked == 0 < len(ran)
 
 
 def test_many_at_once_get_what_one_gets(client, image):

@@ -1,7 +1,7 @@
 """A run's network in the explorer: predictions, attribution maps, feature maps and attacks for single images.
 
-All methods but `attack` are called by one thread, because some register hooks on the network. Attacks may run beside
-them, because they use a copy.
+All methods but `attack` are called by one thread, because some register hooks on the network. Attacks run beside them
+on a copy of their own.
 """
 
 import threading
@@ -46,12 +46,13 @@ Square = UInt8[Tensor, "3 s s"]
 
 @dataclass(frozen=True)
 class Session:
-    """A run's network; `fused` is a faster copy with the same logits and gradients."""
+    """A run's network, and two faster copies with the same logits and gradients; only `attacked` never has hooks."""
 
     run: Run
     name: str
     stored: Stored
-    fused: Classifier
+    explained: Classifier
+    attacked: Classifier
     data: Path | None = None
 
     @cached_property
@@ -119,7 +120,7 @@ class Session:
             raise LabError(f"{self.name} does not know {question.category!r}; choose one of its {len(categories)}")
         predicted = int(self._mirror_averaged(images).argmax())
         targets = torch.tensor([categories.index(question.category) if question.category else predicted])
-        maps = METHODS[question.method](self.fused, images, targets).detach()
+        maps = METHODS[question.method](self.explained, images, targets).detach()
         values = scale_maps(divide_by_mean(maps), limit=SCALE)[0][0, 0]
         colors = torch.from_numpy(colormaps[COLORMAP](values.numpy())[:, :, :3]).permute(2, 0, 1)
         answer = {"map": to_url(colors), "category": categories[targets[0]], "is_empty": not values.any()}
@@ -144,7 +145,7 @@ class Session:
         def counted(images: Tensor) -> Tensor:
             if stop.is_set():
                 raise LabError(f"the attack was stopped; it may take {limits.ATTACK_SECONDS:g} seconds")
-            output = self.fused(images)
+            output = self.attacked(images)
             logits.append(output.detach()[:1])
             report(len(logits))
             return output
@@ -155,21 +156,20 @@ class Session:
         settings = {"epsilon": question.levels / 255, "steps": question.steps, "target": target}
         result = attack_images(counted, clean, None, categories, AttackSettings(method=question.method, **settings))
         with torch.no_grad():
-            before, after = self.fused(clean), self.fused(result.images)
+            before, after = self.attacked(clean), self.attacked(result.images)
         first, last = int(before.argmax()), int(after.argmax())
         last = categories.index(target) if target in categories else last
         change = (result.images - clean)[0]
         largest = change.abs().max().item()
         amplified = 0.5 / largest if largest else 1.0
-        outcome = "succeeded" if result.success[0] else "failed"
+        outcome = "fooled before" if result.fooled_before[0] else "succeeded" if result.success[0] else "failed"
         shares = torch.cat(logits).softmax(dim=1)[:, [first, last]]
         images = {"original": clean[0], "adversarial": result.images[0], "difference": 0.5 + amplified * change}
         return {
             **{name: to_url(pixels) for name, pixels in images.items()},
-            **{"amplified": amplified, "largest": largest, "passes": len(logits)},
+            **{"amplified": amplified, "largest": largest, "passes": len(logits), "outcome": outcome},
             "before": rank(before, categories, count=5),
             "after": rank(after, categories, count=5),
-            "outcome": "fooled before" if result.fooled_before[0] else outcome,
             "categories": (categories[first], categories[last]),
             "path": shares[spread_rows(len(shares), MAX_PATH)].tolist(),
         }
@@ -203,14 +203,14 @@ class Session:
         weights = conv.weight.detach().mul(1e4).round().div(1e4).tolist()
         bias = [0.0] * conv.out_channels if conv.bias is None else conv.bias.tolist()
         mean, std = (getattr(self.stored.model.normalize, name).flatten().tolist() for name in ("mean", "std"))
-        known = {"weights": weights, "bias": bias, "mean": mean, "std": std}
-        return {**known, "stride": conv.stride[0], "padding": conv.padding[0]}
+        stride, padding = conv.stride[0], conv.padding[0]
+        return {"weights": weights, "bias": bias, "mean": mean, "std": std, "stride": stride, "padding": padding}
 
 
 def open_session(run: Run, name: str, data: Path | None) -> Session:
     """Return a session with the best checkpoint of a run; raise a LabError if it has none."""
     stored = load_network(run, calibrated=True)
-    return Session(run, name, stored, prepare_for_inference(stored.model), data)
+    return Session(run, name, stored, prepare_for_inference(stored.model), prepare_for_inference(stored.model), data)
 
 
 def _to_batch(image: Square) -> Float[Tensor, "1 3 s s"]:
