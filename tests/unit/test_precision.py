@@ -118,10 +118,10 @@ def test_a_layer_that_takes_no_bfloat16_is_computed_in_float32(model, monkeypatc
     assert predict_mirrored(model, make_dataset(20), size=SIDE).precision == "float32"
 
 
-@pytest.mark.parametrize(("gain", "is_used"), [(3.0, True), (1.05, False), (0.2, False)])
-def test_bfloat16_is_used_where_it_is_faster_by_the_clock(gain, is_used, monkeypatch):
+@pytest.mark.parametrize(("gain", "is_used", "most"), [(3.0, True, 16), (1.05, False, 16), (0.2, False, 2)])
+def test_bfloat16_is_used_where_it_is_faster_by_the_clock(gain, is_used, most, monkeypatch):
     """The first batch of each precision takes long, as it does where kernels are prepared."""
-    clock, seen = [0.0], set()
+    clock, seen, counts = [0.0], set(), []
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
 
     def forward(rows):
@@ -129,9 +129,11 @@ def test_bfloat16_is_used_where_it_is_faster_by_the_clock(gain, is_used, monkeyp
         clock[0] += 1 / gain if is_half else 1.0
         clock[0] += 0 if is_half in seen else 10
         seen.add(is_half)
+        counts.append(len(rows))
         return torch.full((2, len(rows), CLASSES), 0.5 if is_half else 0.0)
 
     assert measure_bfloat16(forward) == (0.5 if is_used else None)
+    assert max(counts) == most
 
 
 def test_undefined_logits_are_computed_again():
