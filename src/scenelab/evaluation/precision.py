@@ -76,8 +76,8 @@ def predict_mirrored(
 def measure_bfloat16(forward: Forward) -> float | None:
     """Return the RMS error of logits in bfloat16, or None if it is not more than `MIN_SPEEDUP` times as fast.
 
-    The precisions are measured in turns, and the fastest round counts, as in the plan of a timed training. If bfloat16 is
-    much slower with two images, as on CPUs without bfloat16 instructions, more are not measured.
+    The precisions are measured in turns, and the fastest round counts, as in the plan of a timed training. If bfloat16
+    is much slower with two images, as on CPUs without bfloat16 instructions, more are not measured.
     """
     logits = [torch.empty(0)] * 2
     for count, rounds, speedup in ((2, 2, 0.5), (PROBED, ROUNDS, MIN_SPEEDUP)):
