@@ -3,7 +3,9 @@
 Programs call `prepare` before they import torch.
 """
 
+import atexit
 import ctypes
+import gc
 import os
 import subprocess
 import sys
@@ -22,13 +24,14 @@ SPINS = 3000  # measured with python -m benchmarks waiting
 
 
 def prepare() -> None:
-    """Make training faster: waiting OpenMP threads sleep, and glibc keeps freed memory (docs/performance.md).
+    """Make training and exit faster: OpenMP threads sleep when they wait, glibc and Python's exit do not free memory.
 
     Only programs (the command line, `code/main.py`) should call this, because it affects the entire process. Values
-    that the user has set in the environment are kept.
+    that the user has set in the environment are kept (docs/performance.md).
     """
     sleep_while_waiting()
     keep_freed_memory()
+    atexit.register(gc.freeze)  # else Python looks for garbage among PyTorch's objects when it exits, for a second
 
 
 def sleep_while_waiting() -> None:
