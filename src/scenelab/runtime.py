@@ -31,7 +31,7 @@ def prepare() -> None:
     """
     sleep_while_waiting()
     keep_freed_memory()
-    atexit.register(gc.freeze)  # else Python looks for garbage among PyTorch's objects when it exits, for a second
+    atexit.register(keep_garbage)
 
 
 def sleep_while_waiting() -> None:
@@ -58,6 +58,15 @@ def keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def keep_garbage() -> None:
+    """Keep Python from looking for garbage among PyTorch's objects when it exits, which takes up to a second.
+
+    Extension modules made with nanobind (triton, onnx) would print what is left; where one is loaded nothing is done.
+    """
+    if not any(kind.__name__ == "nb_func" for kind in object.__subclasses__()):
+        gc.freeze()
 
 
 def python_command(arguments: Sequence[str]) -> list[str]:
