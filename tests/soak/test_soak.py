@@ -157,7 +157,7 @@ def test_twenty_clients_at_once_get_their_own_answers(untrained, scenes, tmp_pat
         ready.wait()
         watch = Watch(process, temporary)
         try:
-            failed = lambda: any(client.done() for client in clients)  # noqa: E731, each of them goes on until the end
+            failed = lambda: any(client.done() for client in clients)  # noqa: E731
             soak(process, watch, log, done=lambda: failed() or min(watch.passed / SECONDS, min(visits)))
         finally:
             ended.set()
