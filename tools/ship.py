@@ -39,7 +39,8 @@ def ship(folder: Path, name: str) -> None:
         sys.exit(f"{weights} has {size:,} bytes; the limit is {MAX_MODEL_BYTES:,}")
     target = FOLDER / name
     target.mkdir(parents=True, exist_ok=True)
-    neutral = {config.data: "data", str(folder): f"runs/{name}", f"# {folder.name}": f"# {name}"}
+    neutral = {f"scenelab robustness {folder}`": f"scenelab robustness {name} --data data`", config.data: "data"}
+    neutral |= {str(folder): f"runs/{name}", f"# {folder.name}": f"# {name}"}
     neutral |= {
         f'"{folder.name}"': f'"{name}"',
         f'"{Path(config.data).name}"': '"MiniPlaces"',

@@ -170,3 +170,30 @@ def test_the_command_validates_then_trains_on_all_images_and_continues(source, o
     assert "fine-tuning" not in capsys.readouterr().out
     assert main.run([*command[:-1], "1"]) == 1
     assert "folds is 1; expected 0 or at least 2" in capsys.readouterr().err
+
+
+def test_finished_folds_of_other_images_or_options_are_refused(source, own, tmp_path, capsys):
+    data, out = shutil.copytree(own, tmp_path / "photos"), tmp_path / "run"
+    command = ["finetune", str(data), "--out", str(out), "--network", str(source), "--epochs", "1", "--folds", "2"]
+    assert main.run(command) == 0
+    assert "a little too high" in capsys.readouterr().out
+    assert main.run([*command[:-1], "3"]) == 1
+    assert "was begun with other training images than those of" in capsys.readouterr().err
+    assert main.run([*command[:7], "2", *command[8:]]) == 1
+    assert "was begun with another --network or --epochs; name another --out" in capsys.readouterr().err
+    shutil.copy(next(data.glob("1/*")), data / "1" / "new.jpg")
+    assert main.run(command) == 1
+    assert "was begun with other training images than those of" in capsys.readouterr().err
+
+
+def test_a_missing_val_folder_is_found_before_the_folds_are_trained(source, own, tmp_path, capsys):
+    shutil.copytree(own, tmp_path / "photos" / "train")
+    command = ["finetune", str(tmp_path / "photos"), "--out", str(tmp_path / "run"), "--network", str(source)]
+    assert main.run([*command, "--folds", "2"]) == 1
+    assert "has a train folder but no val folder" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_was_trained_on_the_images_is_refused(source, scenes, tmp_path, capsys):
+    assert main.run(["finetune", str(scenes), "--out", str(tmp_path / "run"), "--network", str(source)]) == 1
+    assert "so no image is left to judge it; name another network" in capsys.readouterr().err

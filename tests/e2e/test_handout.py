@@ -15,6 +15,7 @@ import torch
 
 from scenelab.errors import LabError
 from scenelab.models.simplenet import SimpleNetSmall
+from scenelab.runs.run import Run
 
 REPOSITORY = Path(__file__).parents[2]
 BOTH = ([], ["--use-custom-conv"])
@@ -103,9 +104,25 @@ def test_train_evaluate_and_continue(lab):
 
 
 def test_training_resumes_from_the_best_model_and_says_what_is_new(trained):
+    first = (trained / "models" / "metrics.jsonl").read_bytes()
     text = main(trained, *BEST, "--epochs=2", "-b", "24")
     assert "The checkpoint does not hold the optimizer's momentum" in text
     assert "epoch 2: train loss" in text
+    rows = (trained / "models" / "metrics.jsonl").read_bytes()
+    assert rows.startswith(first)
+    assert len(rows) > len(first) > 0
+    assert Run(trained / "models").read_config().train.epochs == 2
+
+
+@pytest.mark.parametrize("resume", ["./models/model_best.pth.tar", "../models/keep/model_best.pth.tar"])
+def test_a_run_is_moved_only_after_the_checkpoint_to_resume_from_is_read(trained, resume):
+    files = sorted(path.name for path in (trained / "models").iterdir())
+    assert "does not exist" in main(trained, "../data", "--epochs=1", f"--resume={resume}", status=1)
+    assert sorted(path.name for path in (trained / "models").iterdir()) == files
+    (trained / "models" / "keep").mkdir()
+    shutil.copy(trained / "models" / "model_best.pth.tar", trained / "models" / "keep")
+    kept = ("--resume=../models/keep/model_best.pth.tar", "--gpu=-1")
+    assert "moved to ../models/earlier-1" in main(trained, "../data", "--epochs=2", "-b", "24", *kept)
 
 
 def test_a_second_training_keeps_the_first(trained):

@@ -9,14 +9,20 @@ from pathlib import Path
 import pytest
 
 from runs_compared import QUIET, StopAfter, read_rows, read_weights, tiny
+from scenelab.cli import main
+from scenelab.cli.train import require_unplanned
 from scenelab.errors import Interrupted, LabError
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import AdversarialConfig, ScheduleConfig, TrainConfig
 from scenelab.runs.run import Run
 from scenelab.training import budget as planning
 from scenelab.training.budget import RUNGS, measure_speeds, plan, scaled
+from scenelab.training.clock import RunClock
+from scenelab.training.memory import Need
 from scenelab.training.recipes import laptop
 from scenelab.training.session import resume_run, start_run
+from scenelab.training.state import TrainState
+from scenelab.training.statistics import RunStatistics
 
 SECONDS = 6.0
 
@@ -117,6 +123,59 @@ def test_the_largest_images_that_leave_enough_epochs_are_planned(at_speed, speed
     assert not planned.plan
 
 
+def test_images_too_large_for_memory_are_not_planned(at_speed, monkeypatch):
+    at_speed(50_000)
+    sides = []
+
+    def need(config, *, images, **about):
+        sides.append(config.schedule.sizes[-1][1])
+        return Need(needed=sides[-1], free=80, batch=images, fits=images)
+
+    monkeypatch.setattr(planning, "memory_need", need)
+    assert plan_for(30_000).schedule.sizes == ((0.0, 48), (planning.SMALL_SHARE, 80))
+    assert sides == [80, 96]
+
+
+@pytest.mark.parametrize(
+    ("flag", "fix"),
+    [
+        (
+            "--epochs=5",
+            "epochs is 5.0, but the plan of this recipe chooses it; add --no-plan --minutes 0, or leave it out",
+        ),
+        ("--eval-size=96", "eval_size is 96, but the plan of this recipe chooses it; add --no-plan, or leave it out"),
+        ("--ema=0.9", "ema is 0.9"),
+        ("--autocast", "autocast is True"),
+    ],
+)
+def test_a_value_that_the_plan_would_replace_is_refused(scenes, tmp_path, capsys, flag, fix):
+    command = ["train", "laptop", "--data", str(scenes), "--out", str(tmp_path / "run"), flag]
+    assert main.run(command) == 1
+    assert fix in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.0}, {"epochs": 5.0, "plan": False}, {"batch_size": 9}])
+def test_other_values_are_not_refused(changes):
+    require_unplanned(replace(laptop(), **changes), laptop())
+
+
+def at(config: TrainConfig, *, spent: float, seen: int) -> float:
+    state = TrainState(model=None, optimizers=[], average=None, step=1, run=RunStatistics(spent=spent, seen=seen))
+    return RunClock(config, steps_per_epoch=10, val_images=10_000).progress(state)
+
+
+def test_the_time_kept_for_the_last_evaluation_has_no_attack_and_leaves_half_of_the_run():
+    config = replace(laptop(), minutes=2, plan=False)
+    attack = AdversarialConfig(method="pgd", epsilon=0.01, steps=7)
+    attacked = replace(config, adversarial=attack)
+    reserve = 120 - 1 / at(config, spent=1, seen=1000)
+    assert 1 < reserve < 60
+    longer = attack.relative_flops
+    assert 120 - longer / at(attacked, spent=longer, seen=1000) == pytest.approx(reserve)
+    assert at(config, spent=6, seen=1) == pytest.approx(0.1)  # a slow first step
+
+
 def test_speed_is_measured_in_real_steps(monkeypatch):
     monkeypatch.setattr(planning, "SECONDS", 0.2)
     config = replace(laptop(), model="residual-small", batch_size=16, threads=2)
@@ -157,6 +216,10 @@ def test_the_average_looks_back_on_a_share_of_the_run(at_speed):
     at_speed(100.0)
     assert 1 / (1 - plan_for(1000, batch_size=100).ema) == pytest.approx(planning.AVERAGED * 1200, rel=1e-2)
     assert plan_for(1000, ema=0.0).ema == 0
+    free = AdversarialConfig(method="free", epsilon=0.01, steps=4)  # an update per replay
+    assert 1 / (1 - plan_for(1000, batch_size=100, adversarial=free).ema) == pytest.approx(
+        4 * planning.AVERAGED * 1200, rel=0.02
+    )
 
 
 def test_sides_are_multiples_and_no_larger_than_the_images():

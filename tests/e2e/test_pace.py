@@ -105,6 +105,15 @@ def test_a_speed_within_fifteen_percent_is_the_planned_one(seconds, reported):
     assert pace.check(0.5) is None
 
 
+def test_the_first_check_comes_once_with_two_percent_of_the_run_behind_the_warm_up():
+    pace, config, checks = Pace(), timed(speeds=((16, 100.0),)), {}
+    for step in range(1, 50):
+        pace.add(config, images=100, side=16, seconds=2.0)
+        if pace.is_first_check(2 * step / 600):
+            checks[step] = pace.check(10)
+    assert checks == {WARMUP + 6: 0.5}
+
+
 def test_new_plans_of_a_run_with_short_epochs_take_a_twentieth_of_its_time(scenes, tmp_path, monkeypatch):
     speeds = itertools.cycle([0.5, 2.0])
     plans = []

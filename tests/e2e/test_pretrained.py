@@ -15,6 +15,7 @@ from scenelab.course.submission import MAX_MODEL_BYTES
 from scenelab.errors import LabError
 from scenelab.runs import pretrained
 from scenelab.runs.export import export
+from scenelab.runs.loading import open_network
 from scenelab.runs.network import read_classifier
 from shipping import ship
 
@@ -51,7 +52,7 @@ def test_maps_attacks_and_exports_are_written_to_the_current_folder(shipped, tmp
     assert (results / "miniplaces" / "attack" / "attack.json").exists()
     assert (results / "miniplaces" / "export-safetensors.json").exists()
     # What was exported is again a network for every command.
-    assert main.run(["predict", str(results / "export" / "model.safetensors"), "photo.jpg"]) == 0
+    assert main.run(["predict", str(results / "miniplaces" / "export" / "model.safetensors"), "photo.jpg"]) == 0
     assert sorted(path.name for path in (shipped.parent / "package" / "miniplaces").iterdir()) == [
         "config.json",
         "model.safetensors",
@@ -76,10 +77,22 @@ def test_the_explorer_opens_without_a_run_folder(shipped, monkeypatch, capsys):
 
 def test_a_run_folder_goes_before_a_shipped_network_of_its_name(shipped, tmp_path):
     assert pretrained.is_pretrained(pretrained.find_run(None))
-    shutil.copytree(KEPT_RUN, tmp_path / "miniplaces")
+    (tmp_path / "miniplaces" / "images").mkdir(parents=True)
+    assert pretrained.is_pretrained(pretrained.find_run(Path("miniplaces")))  # a folder of images is no run
+    shutil.copytree(KEPT_RUN, tmp_path / "miniplaces", dirs_exist_ok=True)
     run = pretrained.find_run(Path("miniplaces"))
     assert not pretrained.is_pretrained(run)
     assert run.best == Path("miniplaces/model_best.pth.tar")
+
+
+def test_a_shipped_network_uses_all_cores(shipped):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        open_network(None)
+        assert torch.get_num_threads() == threads + 1  # not those of the machine that trained it
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_missing_network_is_named(shipped, monkeypatch, tmp_path, capsys):

@@ -20,6 +20,7 @@ from scenelab.runs.config import AdversarialConfig
 from scenelab.runs.run import Run
 from scenelab.training import adversarial
 from scenelab.training.adversarial import Probe, handout_examples, overfitting_check, pgd_examples
+from scenelab.training.budget import noise
 from scenelab.training.session import resume_run, start_run
 from scenelab.training.state import initialize
 from scenelab.training.step import adversarial_train_step
@@ -163,6 +164,13 @@ def test_a_probe_attacks(model, batch):
     with torch.no_grad():
         clean = int((model.eval()(batch[0]).argmax(dim=1) == batch[1]).sum())
     assert found == Probe(6, clean, clean)
+
+
+@pytest.mark.parametrize(("images", "probed"), [(40, 40), (480, 64), (6000, 150), (20_000, 256)])
+def test_few_images_of_a_small_data_set_are_probed(images, probed, model, monkeypatch):
+    monkeypatch.setattr(adversarial, "overfitting_check", lambda model, images, *args, **options: len(images))
+    dataset = noise(images, 8, ("a", "b"))
+    assert adversarial.probe_dataset(model, dataset, FAST, side=8, device=torch.device("cpu")) == probed
 
 
 def test_a_collapse_stops_the_run_and_keeps_the_epoch_before(scenes, tmp_path, monkeypatch):

@@ -12,13 +12,13 @@ from runs_compared import tiny
 from scenelab.cli import main
 from scenelab.cli.train import confirm
 from scenelab.data.splits import open_split
-from scenelab.errors import Interrupted
+from scenelab.errors import Interrupted, LabError
 from scenelab.evaluation.intervals import wilson
 from scenelab.models.registry import create_model
 from scenelab.runs.checkpoint import save_checkpoint
 from scenelab.runs.config import FinetuneConfig
 from scenelab.runs.network import to_values
-from scenelab.training import advice
+from scenelab.training import advice, memory
 from scenelab.training.advice import advise, nearest_mean_hits
 
 
@@ -64,10 +64,11 @@ def test_the_class_mean_of_an_image_leaves_it_out():
 
 def test_many_images_have_an_accuracy_to_expect_and_a_time(tmp_path, network, speed, monkeypatch):
     data = make_images(tmp_path / "data", {"dark": 44, "light": 33})
-    config = tiny(epochs=30, holdout=0.1, balanced=True, finetune=FinetuneConfig(network=str(network)))
+    finetune = FinetuneConfig(network=str(network))
+    config = tiny(model="residual-small", epochs=30, holdout=0.1, balanced=True, finetune=finetune)
     text = advise(data, config, 5)
     assert text.startswith(
-        f"fine-tuning {network} (simplenet-small) on 70 images of 2 classes, 30 (light) to 40 per class, drawn equally "
+        f"fine-tuning {network} (residual-small) on 70 images of 2 classes, 30 (light) to 40 per class, drawn equally "
         "often: 5-fold cross-validation, at most 30 epochs per network, about 17.5 min on this machine. With so many "
         "images, training from scratch is usually less accurate than fine-tuning. Expect 100 % (95–100 %) or more: "
     )
@@ -85,7 +86,10 @@ def test_many_images_have_an_accuracy_to_expect_and_a_time(tmp_path, network, sp
 
 @pytest.mark.parametrize("counts", [{"a": 20, "b": 20}, {"a": 80, "b": 5}])
 def test_too_few_images_say_nothing(tmp_path, network, speed, counts):
-    text = advise(make_images(tmp_path / "data", counts), tiny(finetune=FinetuneConfig(network=str(network))))
+    text = advise(
+        make_images(tmp_path / "data", counts),
+        tiny(model="residual-small", finetune=FinetuneConfig(network=str(network))),
+    )
     assert "To say what accuracy to expect, 50 images and 5 per class are needed." in text
     assert "Expect" not in text
 
@@ -124,6 +128,31 @@ def test_a_terminal_is_asked(line, goes_on, monkeypatch):
     assert terminal.written == "advice\ngo on? [Y/n] "
     confirm("more", yes=True)
     assert terminal.written.endswith("[Y/n] more\n")
+
+
+def test_damaged_images_are_left_out_on_request(tmp_path, network, speed):
+    data = make_images(tmp_path / "data", {"dark": 40, "light": 30})
+    listing = open_split(data, "train")
+    listing.file(3).write_bytes(b"damaged")
+    with pytest.raises(LabError, match=listing.file(3).name):
+        advice.expected_hits(listing, str(network))
+    assert advice.expected_hits(listing, str(network), skips=True)[1] == len(listing) - 1
+
+
+def test_the_time_is_measured_with_no_more_images_than_there_are_and_only_if_a_step_fits(tmp_path, monkeypatch):
+    measured = []
+    monkeypatch.setattr(
+        advice,
+        "measure_speeds",
+        lambda subjects, _: [measured.append(config.batch_size) or 1.0 for config, _ in subjects],
+    )
+    data = make_images(tmp_path / "data", {"dark": 12, "light": 10})
+    advise(data, tiny(holdout=0.1, batch_size=2**15))
+    assert measured == [20]  # val is a tenth of each class
+    monkeypatch.setattr(memory, "free_memory", lambda: 2**20)
+    with pytest.raises(LabError, match="batch_size is 32768, with which a step needs about"):
+        advise(data, tiny(holdout=0.1, batch_size=2**15))
+    assert len(measured) == 1
 
 
 def test_train_advises_on_own_images_before_a_new_run(tmp_path, scenes, monkeypatch, capsys):

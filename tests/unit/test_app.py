@@ -111,6 +111,20 @@ def test_networks_of_the_package_come_after_the_runs_and_give_way_to_their_names
     assert catalog.session("miniplaces").run.folder == run
 
 
+def test_a_validation_image_stays_the_same_for_another_network(shipped, untrained, tmp_path):
+    write_scenes(tmp_path / "others", train_per_class=1, val_per_class=1, test=1, seed=3)
+    other = make_untrained(tmp_path / "other", tmp_path / "others")
+    with exploring(untrained.folder, other.folder) as client:
+
+        def shown(run: str, image: str) -> bytes:
+            return client.get("api/image", params={"run": run, "image": image}).content
+
+        assert shown(NAME, "val:0") == shown("other", f"val:0@{NAME}") == shown("miniplaces", f"val:0@{NAME}")
+        assert shown("other", "val:0") != shown(NAME, "val:0")
+        assert client.post("api/predict", run="miniplaces", image=f"val:0@{NAME}")
+        assert "this run is not there" in client.post("api/predict", run=NAME, image="val:0@nowhere")["error"]
+
+
 def test_a_network_of_the_package_is_judged_on_other_images(shipped, tmp_path):
     """Its evaluation is in the current folder, as `scenelab evaluate` wrote it."""
     write_scenes(tmp_path / "others", train_per_class=1, val_per_class=1, test=1)
@@ -168,7 +182,7 @@ def test_networks_without_maps_have_no_grad_cam(scenes, tmp_path):
     assert "cam" not in session.network()["methods"]
     assert session.network()["layers"] == [("patches", 192, 4)]
     with pytest.raises(LabError, match=r"vit has no maps by 'cam'; choose gradient"):
-        session.explain(session.val_image(0), question)
+        session.explain(session.val_image(0, session.stored.size), question)
 
 
 def test_an_attack_shows_its_result_which_still_fools_as_png(client, image):
@@ -234,9 +248,10 @@ def test_an_attack_runs_hooks_of_no_other_method(session):
     hook = lambda module, *_: ran.append(module)  # noqa: E731
     handles = [module.register_forward_hook(hook) for network in networks for module in network.modules()]
     try:
-        session.attack(session.val_image(0), question, threading.Event(), lambda passes: None)
+        image = session.val_image(0, session.stored.size)
+        session.attack(image, question, threading.Event(), lambda passes: None)
         attacked = len(ran)
-        session.explain(session.val_image(0), ExplainQuestion(run=NAME, image="val:0", method="cam"))
+        session.explain(image, ExplainQuestion(run=NAME, image="val:0", method="cam"))
     finally:
         for handle in handles:
             handle.remove()

@@ -330,6 +330,15 @@ def test_bad_images_are_skipped_and_named_on_request(listing, cache, capsys):
     assert dataset.subset(np.array([0]), split="part", name="part").skipped == dataset.skipped
 
 
+def test_a_skipped_image_that_can_be_decoded_later_is_packed(listing, cache, monkeypatch):
+    decode = module._decode
+    error = LabError("needs a package")
+    monkeypatch.setattr(module, "_decode", lambda listing, row, size: error if row == 2 else decode(listing, row, size))
+    assert len(pack(listing, cache, size=SIZE, on_bad_image="skip")) == 4
+    monkeypatch.undo()  # the package is installed
+    assert len(pack(listing, cache, size=SIZE, on_bad_image="skip")) == 5
+
+
 def test_a_class_of_which_every_image_is_skipped_is_an_error(listing, cache, capsys):
     for row in (1, 3, 4):
         listing.file(row).write_bytes(b"")
@@ -361,7 +370,7 @@ def test_a_split_with_missing_or_without_readable_images_is_refused(listing, cac
         pack(listing, cache, size=SIZE)
     assert str(caught.value) == (
         f"2 of 5 listed images are missing in {listing.root}, first train/1.jpg; "
-        f"list them with 'scenelab data verify {listing.root.parent}' or train or pack with --damaged skip"
+        f"list them with 'scenelab data verify DATA' or train or pack with --damaged skip"
     )
     assert not cache.exists()
     for row in range(5):

@@ -56,6 +56,30 @@ def test_a_prepared_network_has_the_same_logits_and_gradients(name, dtype):
     assert [type(each) for each in copy.deepcopy(model).modules()] == [type(each) for each in model.modules()]
 
 
+class Skipping(nn.Module):
+    """A student's network that uses what lies between two layers of a sequence."""
+
+    def __init__(self, skip: bool) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
+        self.fc, self.skip = nn.Linear(16, 5), skip
+
+    def forward(self, images):
+        between = self.features[:3](images) if self.skip else self.features[:1](images) * 0
+        return self.fc(torch.cat([self.features(images).mean((2, 3)), between.mean((2, 3))], dim=1))
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_a_network_that_uses_values_between_layers_is_not_rewritten(skip):
+    torch.manual_seed(0)
+    model, images = Classifier(Skipping(skip)), torch.rand(4, 3, 12, 12)
+    model.train()(10 * images)
+    expected = model.eval()(images)
+    for ready in (prepare_for_inference(model), prepare_for_inference(model, images)):
+        torch.testing.assert_close(ready(images), expected, rtol=1e-4, atol=1e-4)
+    assert (type(ready.network.features[1]) is nn.Identity) != skip  # rewritten where that changes nothing
+
+
 def test_pooling_moves_before_relu_and_the_stem_is_replaced():
     layers = [
         type(each).__name__ for each in prepare_for_inference(create_model("simplenet", num_classes=7)).network.features

@@ -1,5 +1,6 @@
 """A folder given to judge a trained network is judged whole, unless it is the training folder or has splits."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,11 @@ from scenelab.cli import main
 from scenelab.data.judging import open_judged
 from scenelab.data.splits import ALL, LEVELS, open_dataset, open_split
 from scenelab.errors import LabError
+from scenelab.io import write_json
 from scenelab.report.collect import read_run
+from scenelab.runs.config import to_plain
 from scenelab.runs.loading import judge, open_images
+from scenelab.runs.run import Run
 
 KNOWN = ("cat", "dog", "owl")
 
@@ -90,6 +94,38 @@ def test_the_training_folder_or_a_copy_of_it_keeps_its_split(tmp_path, trained_o
     other, source = open_images(run, stored, data=tmp_path / "copy")
     assert (other.split, source) == (ALL, tmp_path / "copy")
     assert not (tmp_path / "copy" / "packed" / "all-32").exists()
+
+
+def test_a_training_folder_that_changed_is_noticed(tmp_path, trained_on_tree, capsys):
+    run, stored, data = trained_on_tree
+    data, run = shutil.copytree(data, tmp_path / "data"), Run(shutil.copytree(run.folder, tmp_path / "run"))
+    settings = run.read_config()
+
+    def judged(split: str | None = None, holdout: float = 0.0) -> Path:
+        train = dataclasses.replace(settings.train, holdout=holdout)
+        write_json(run.config, to_plain(dataclasses.replace(settings, data=str(data), train=train)))
+        return judge(run, stored, split=split).run.results
+
+    assert judged() == judged("holdout", 0.4) == run.results
+    assert "changed since" not in capsys.readouterr().err
+    Image.new("RGB", (40, 40)).save(next(path for path in data.iterdir() if path.is_dir()) / "new.png")
+    assert judged() == run.results / "on-data"  # where nothing is calibrated
+    assert "changed since" in capsys.readouterr().err
+    with pytest.raises(LabError, match="it is not known which were held out"):
+        judged("holdout", 0.4)
+
+
+def test_a_table_with_splits_is_judged_on_val(tmp_path):
+    make_tree(tmp_path, "cat dog")
+    rows = [f"{name}/{number}.png,{name},{split}" for name in ("cat", "dog") for number, split in enumerate(LEVELS)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]))
+    assert [open_judged(tmp_path / "list.csv", split, KNOWN).split for split in (None, "test", ALL)] == [
+        "val",
+        "test",
+        ALL,
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *(row.rpartition(",")[0] for row in rows)]))
+    assert open_judged(tmp_path / "list.csv", None, KNOWN).split == ALL
 
 
 def test_evaluate_says_what_it_judged_and_keeps_the_result_on_val(tmp_path, trained_on_tree, capsys):

@@ -130,10 +130,10 @@ def test_a_black_box_attack_that_beats_gradients_is_noticed(images):
     assert not PGD()(model, images, labels, threat=threat).success.any()
     fooled = int(Square(queries=200)(model, images, labels, threat=threat).success.sum())
     assert fooled > 4
-    (sign,) = check_black_box("16/255", fooled=fooled, images=len(images))
+    (sign,) = check_black_box("16/255", fooled=fooled, given=len(images), images=2 * len(images))
     assert sign.sign == "black box"
-    assert sign.text.startswith("at ε = 16/255 ")
-    assert not list(check_black_box("16/255", fooled=2, images=100))
+    assert sign.text.startswith(f"at ε = 16/255 an attack without gradients fooled {fooled} of {len(images)} images ")
+    assert not list(check_black_box("16/255", fooled=2, given=4, images=100))
 
 
 def test_accuracy_that_rises_with_epsilon_is_noticed():

@@ -47,7 +47,7 @@ class Application:
     """The explorer's endpoints for the runs of a catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self.catalog, self.summaries, self.images = catalog, Summaries(), Images()
+        self.catalog, self.summaries, self.images = catalog, Summaries(), Images(catalog)
         self.answers, self.decoding, self.files = CapacityLimiter(1), CapacityLimiter(1), CapacityLimiter(1)
         self.attacks, self.stops = CapacityLimiter(limits.ATTACKS), set[threading.Event]()
 

@@ -5,6 +5,7 @@ import secrets
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from scenelab.app.catalog import Catalog
 from scenelab.app.decoder import Decoder
 from scenelab.app.limits import IMAGES
 from scenelab.data.pixels import read_pixels
@@ -24,8 +25,8 @@ SALT = secrets.token_bytes(16)  # so that nobody can derive an upload's name fro
 class Images:
     """Uploads of this process, each as squares of the networks' input sizes; the oldest are dropped."""
 
-    def __init__(self) -> None:
-        self.decoder, self._squares = Decoder(), OrderedDict[str, "dict[int, Tensor]"]()
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog, self.decoder, self._squares = catalog, Decoder(), OrderedDict[str, "dict[int, Tensor]"]()
 
     def add(self, data: bytes, name: str, sizes: set[int]) -> dict[str, Any]:
         """Decode an image file, keep its center square in each size, and return its name in the explorer.
@@ -38,8 +39,7 @@ class Images:
         except LabError as error:
             raise LabError(str(error).removesuffix(LIST_ADVICE)) from None
         key = hashlib.blake2b(data, digest_size=16, key=SALT).hexdigest()
-        squares = {size: _fit(pixels, size).clone() for size in sizes}
-        self._squares[key] = squares
+        self._squares[key] = {size: _fit(pixels, size).clone() for size in sizes}
         self._squares.move_to_end(key)
         while len(self._squares) > IMAGES:
             self._squares.popitem(last=False)
@@ -51,15 +51,15 @@ class Images:
         Raises:
             LabError: the upload is not in memory, or there is no such image or scene.
         """
-        kind, _, rest = name.partition(":")
-        size = session.stored.size
+        (kind, _, rest), size = name.partition(":"), session.stored.size
         if kind == "upload":
             square = self._squares.get(rest, {}).get(size)
             if square is None:
                 raise LabError("this upload is no longer in memory; choose the image again")
             return square
         if kind == "val":
-            return session.val_image(int(rest))
+            row, _, owner = rest.partition("@")  # the run whose image it is; by default that of the session
+            return (self.catalog.session(owner) if owner else session).val_image(int(row), size)
         if kind == "example":
             return _fit(read_pixels(find_example(rest)), size)
         scene, _, seed = rest.partition(":")

@@ -9,7 +9,7 @@ from scenelab.schema import STRICT, Model
 
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 ImageName = Annotated[
-    str, Field(pattern=r"^(upload:[0-9a-f]{32}|val:\d{1,9}|example:[\w-]+|synthetic:[a-z_]+:\d{1,9})$")
+    str, Field(pattern=r"^(upload:[0-9a-f]{32}|val:\d{1,9}(@.{1,1000})?|example:[\w-]+|synthetic:[a-z_]+:\d{1,9})$")
 ]
 
 

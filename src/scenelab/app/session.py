@@ -81,11 +81,11 @@ class Session:
         layers = [(name, *shape) for name, shape in self.layers.items()]
         return {**known, "methods": {name: METHODS[name].description for name in usable}, "layers": layers}
 
-    def val_image(self, row: int) -> Square:
-        """Return a validation image in the network's input size."""
+    def val_image(self, row: int, size: int) -> Square:
+        """Return a validation image, resized to `size` pixels."""
         if row >= len(self.dataset):
             raise LabError(f"there is no val image {row}; {self.name} has {len(self.dataset)}")
-        return fit(self.dataset.gather(slice(row, row + 1))[0], self.stored.size)
+        return fit(self.dataset.gather(slice(row, row + 1))[0], size)
 
     def show(self, image: Square) -> bytes:
         """Return an image as PNG."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from scenelab.evaluation.suspicious_labels import SuspiciousLabel
 
 MAX_PAIRS, BAR = 5, 20  # lines per list, characters
+WITHIN = "duplicates within a split; in train, they make the accuracy of cross-validation and of a holdout too high"
 
 
 def describe(
@@ -91,7 +92,7 @@ def _print_duplicates(duplicates: "list[Duplicate]") -> None:
         "duplicates of another class; one label is wrong": [
             pair for pair in duplicates if pair.labels[0] != pair.labels[1]
         ],
-        "duplicates within a split": [pair for pair in duplicates if pair not in across],
+        WITHIN: [pair for pair in duplicates if pair not in across],
     }
     for title, pairs in groups.items():
         if pairs:

@@ -56,6 +56,8 @@ def evaluate(
         print_result(result)
         say(f"results: {figures[-1].with_name(f'{result.split}.json')}")
         say("figures: " + ", ".join(str(path) for path in figures))
+        if opened.run.held_out == "holdout" != result.split and not opened.run.calibration.exists():
+            say(f"to calibrate the probabilities: scenelab evaluate {opened.run.folder} --split holdout")
     report_skipped(opened.run, opened.dataset)
 
 

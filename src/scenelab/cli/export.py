@@ -54,7 +54,8 @@ def export(
     require_packages(format)
     folder, stored = open_network(run, calibrated=True)
     labels = calibration = None
-    path = out or folder.results.parent / "export" / ("model.int8.onnx" if format == "int8" else f"model.{format}")
+    parent = folder.results if is_pretrained(folder) else folder.folder
+    path = out or parent / "export" / ("model.int8.onnx" if format == "int8" else f"model.{format}")
     if format == "int8" and data is None and is_pretrained(folder):
         raise LabError("int8 takes ranges from training images; name their folder with --data")
     if data is None and is_pretrained(folder):

@@ -46,6 +46,7 @@ def finetune(
     from scenelab.training import cross_validation as validation
     from scenelab.training.advice import advise
     from scenelab.training.budget import prefers_bfloat16
+    from scenelab.training.session import open_splits
 
     listing = open_split(data, "train")
     counts = validation.class_counts(listing)
@@ -56,14 +57,19 @@ def finetune(
         raise LabError(f"folds is {folds}; expected 0 or at least 2, and no more than a class has images")
     config = validation.finetune_config(name, stored, listing, epochs=epochs)
     config = dataclasses.replace(config, autocast=prefers_bfloat16(config, listing.categories))
+    source = Run(Path(name))
+    if source.config.exists() and Path(source.read_config().data).resolve() == data.resolve():
+        raise LabError(f"--network {name} was trained on {data}, so no image is left to judge it; name another network")
     if not out.exists():
         confirm(advise(data, config, folds), yes=yes)
     if folds:
+        open_splits(data, None, dataclasses.replace(config, holdout=0.0))  # a fault in val ends the command now
         result = validation.cross_validate(out, data, config, folds, TrainProgress)
         say(
             "{}-fold cross-validation: {:.1f} % top-1 ({:.1f}–{:.1f}) of {} training images".format(
                 folds, result.top1, *result.top1_interval, result.images
-            )
+            ),
+            "this is a little too high: the images that judge a network also selected its best epoch",
         )
         config = validation.on_all_images(config, result)
     report_result(out, validation.train_once(Run(out), data, config, make_progress()))

@@ -32,9 +32,10 @@ def robustness(
 ) -> None:
     """Measure accuracy under attacks or on corrupted images.
 
-    FGSM, PGD (in floats and in multiples of 1/255) and Auto-PGD attack every image. Targeted Auto-PGD and Square attack
-    the images that survive. Robust accuracy counts images that survive all attacks, so it is an upper bound. Warns of
-    signs of gradient masking. Writes RUN/results/robustness.json and figures; finished attacks are not repeated.
+    FGSM, PGD (in floats and in multiples of 1/255) and Auto-PGD attack every image that is classified correctly.
+    Targeted Auto-PGD and Square attack those that survive. Robust accuracy counts images that survive all attacks, so
+    it is an upper bound. Warns of signs of gradient masking. Writes RUN/results/robustness.json and figures; finished
+    attacks are not repeated.
 
     With --corruptions nothing is attacked: blur, noise, JPEG, brightness, darkness, rotation and crop change the images
     at five strengths each. Writes RUN/results/corruptions.json and figures.

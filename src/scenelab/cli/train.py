@@ -101,11 +101,28 @@ def train_command(arguments: list[str]) -> Callable[..., None]:
         if adversarial:
             values["adversarial"] = vars(_adversarial(adversarial, epsilon, attack_steps))
         config = parse(TrainConfig, values)
+        require_unplanned(config, get(name))
         if "WORLD_SIZE" not in os.environ and not is_miniplaces(data) and not (out / "config.json").exists():
             confirm(advise(data, config), yes=yes)
         _train(out, data, config, cache, watch=watch)
 
     return train
+
+
+def require_unplanned(config: "TrainConfig", recipe: "TrainConfig") -> None:
+    """Raise a LabError if a value differs from the recipe's although the run's plan will choose it."""
+    from scenelab.errors import LabError
+
+    pairs = {name: (getattr(config, name), getattr(recipe, name)) for name in ("eval_size", "stored_size", "autocast")}
+    pairs |= {
+        "schedule.sizes": (config.schedule.sizes, recipe.schedule.sizes),
+        "epochs": (config.epochs, recipe.epochs),
+    }
+    pairs |= {"ema": (config.ema or recipe.ema, recipe.ema)}  # 0 is for no average
+    for name, (value, usual) in pairs.items() if config.plan else ():
+        if value != usual:
+            fix = "--no-plan --minutes 0" if name == "epochs" else "--no-plan"
+            raise LabError(f"{name} is {value}, but the plan of this recipe chooses it; add {fix}, or leave it out")
 
 
 def confirm(advice: str, *, yes: bool) -> None:

@@ -18,27 +18,28 @@ from scenelab.data.splits import open_dataset
 from scenelab.errors import LabError
 from scenelab.evaluation.metrics import hits, top_k
 from scenelab.evaluation.precision import predict_mirrored
+from scenelab.io import write_json
 from scenelab.models.inference import prepare_for_inference
 from scenelab.models.normalize import Classifier
 from scenelab.models.registry import NETWORKS
 from scenelab.models.simplenet import Factory
 from scenelab.progress import LogProgress, progress
 from scenelab.runs.checkpoint import load_checkpoint
-from scenelab.runs.config import RunConfig, TrainConfig
+from scenelab.runs.config import RunConfig, TrainConfig, to_plain
 from scenelab.runs.events import has_tensorboard, summary_writer
 from scenelab.runs.network import read_classifier
 from scenelab.runs.run import Run
 from scenelab.runtime import available_cores
 from scenelab.training.clock import total_steps
 from scenelab.training.device import adapt, pick_device
-from scenelab.training.metrics_logger import RunLogger
+from scenelab.training.metrics_logger import RunLogger, size_until
 from scenelab.training.recipes import starter
 from scenelab.training.state import TrainState, initialize, make_loader, restore
 from scenelab.training.trainer import Trainer
 
 MODELS, LOGS = Path("../models"), Path("../logs")
 DEFAULT = "simplenet"  # architecture name in checkpoints of `default_model`, even if a student changed the network
-BATCH_SIZE, COLUMNS = 100, 10  # images per grid, and per row of a grid
+BATCH_SIZE, COLUMNS, PROBED = 100, 10, 4  # images per grid, per row of a grid, and to compare two forms of a network
 
 
 def config_from_flags(flags: argparse.Namespace, model: str) -> TrainConfig:
@@ -133,31 +134,29 @@ def train(
     train_set, val_set = (open_dataset(data, None, split, config.stored_size) for split in ("train", "val"))
     run = Run(MODELS)
     continues = bool(resume) and Path(resume).resolve().parent == MODELS.resolve()
-    if not continues:
-        _move_aside(run)
-    elif run.config.exists() and bool(run.read_config().attached_attack) != attached:
+    if continues and run.config.exists() and bool(run.read_config().attached_attack) != attached:
         before, now = ("with", "without") if not attached else ("without", "with")
         raise LabError(
             f"{MODELS} was trained {before} --adversarial; resume {before} it, or leave --resume out to train {now} it"
         )
-    device = pick_device(config.device)
-    config = adapt(config, device)
+    config = adapt(config, device := pick_device(config.device))
     loader = make_loader(train_set, config, device)
     state = initialize(config, num_classes=len(train_set.categories), device=device, factory=factory)
     if resume:
         _resume(state, Path(resume), config.model, loader.steps_per_epoch)
     if start_epoch:
         state.step = start_epoch * loader.steps_per_epoch
-    if not continues:
-        state.metrics_bytes = 0
-        attack = "default_attack of student_code.py" if attached else None
-        digest = train_set.digest
-        run.create(RunConfig(data=str(data.resolve()), train_digest=digest, attached_attack=attack, train=config))
     if state.step >= total_steps(config, loader.steps_per_epoch):
         raise LabError(
             f"--resume {resume or start_epoch} is at epoch {state.step // loader.steps_per_epoch} "
             f"of {config.epochs:g} already; ask for more with --epochs"
         )
+    if not continues:
+        _move_aside(run)
+    state.metrics_bytes = (state.metrics_bytes or size_until(run.metrics, state.step)) if continues else 0
+    attack, digest = "default_attack of student_code.py" if attached else None, train_set.digest
+    stored = RunConfig(data=str(data.resolve()), train_digest=digest, attached_attack=attack, train=config)
+    write_json(run.config, to_plain(stored)) if run.config.exists() else run.create(stored)
     with closing(RunLogger(run, keep_bytes=state.metrics_bytes, events=LOGS)) as logger:
         display = LogProgress(every_steps=print_freq)
         Trainer(run=run, config=config, state=state, loader=loader, val=val_set, logger=logger, display=display).fit()
@@ -230,7 +229,8 @@ def open_evaluation(data: Path, checkpoint: str, factory: Factory, gpu: int) -> 
     val = open_dataset(data, None, "val", starter().stored_size)
     if len(stored.categories) != len(val.categories):
         raise LabError(f"{checkpoint} knows {len(stored.categories)} classes, {data} has {len(val.categories)}")
-    return Evaluation(prepare_for_inference(stored.model).to(device), stored.size, val, device)
+    images = resize(val.gather(slice(0, PROBED)).float().div(255), stored.size)
+    return Evaluation(prepare_for_inference(stored.model, images).to(device), stored.size, val, device)
 
 
 def evaluate(data: Path, checkpoint: str, factory: Factory, *, gpu: int = -1) -> None:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from scenelab.data.decode import fit, read_image
+from scenelab.data.decode import fit, is_readable, read_image
 from scenelab.data.file_state import FILES, hash_file, reraise_disk_error, stat_files
 from scenelab.data.left_out import describe_left_out, require_classes
 from scenelab.data.miniplaces import Listing
@@ -114,7 +114,7 @@ def _digest(listing: Listing, size: int, on_bad_image: OnBadImage, files: np.nda
     if len(missing) and on_bad_image == "refuse":
         raise LabError(
             f"{len(missing)} of {len(listing)} listed images are missing in {listing.root}, "
-            f"first {listing.paths[missing[0]]}; list them with 'scenelab data verify {listing.root.parent}' "
+            f"first {listing.paths[missing[0]]}; list them with 'scenelab data verify DATA' "
             "or train or pack with --damaged skip"
         )
     return sha.hexdigest()
@@ -180,7 +180,8 @@ def _open_current(
         return None
     if not (is_valid and is_current and known.dtype == FILES):
         return None
-    if any((hash_file(listing.file(row)) != known["sha256"][row]).any() for row in changed.tolist()):
+    is_other = any((hash_file(listing.file(row)) != known["sha256"][row]).any() for row in changed.tolist())
+    if is_other or any(is_readable(listing.file(row)) for row, *_ in manifest.skipped):  # by a decoder installed since
         return None
     if len(changed):
         files["sha256"] = known["sha256"]
@@ -218,8 +219,7 @@ def _build(
 
     Without `rebuild`, a cache that another process has built in the meantime is opened instead.
     """
-    megabytes = len(listing) * size * size * 3 / 1e6
-    fix = f"the image cache needs about {megabytes:.0f} MB, choose another folder with --cache"
+    fix = f"the image cache needs about {len(listing) * size**2 * 3 / 1e6:.0f} MB, choose another folder with --cache"
     with explain_write_errors(target, fix):
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target):

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scenelab.data.pixels import read_pixels
+from scenelab.errors import LabError
 
 MAX_ASPECT = 8  # images with a larger ratio of the sides are cropped before they are resized
 
@@ -39,6 +40,15 @@ def fit(image: UInt8[Tensor, "3 h w"], size: int) -> UInt8[Tensor, "3 size size"
 def _center_crop(image: UInt8[Tensor, "3 h w"], height: int, width: int) -> UInt8[Tensor, "3 rows cols"]:
     top, left = (round((have - want) / 2) for have, want in zip(image.shape[1:], (height, width), strict=True))
     return image[:, top : top + height, left : left + width]
+
+
+def is_readable(path: Path) -> bool:
+    """Return whether an image file can be decoded."""
+    try:
+        read_image(path)
+    except LabError:
+        return False
+    return True
 
 
 def read_images(paths: list[Path], size: int) -> Float[Tensor, "n 3 s s"]:

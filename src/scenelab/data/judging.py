@@ -9,7 +9,7 @@ from scenelab.data.cache import MemmapDataset, pack
 from scenelab.data.cache_folder import default_cache
 from scenelab.data.image_files import ImageFiles
 from scenelab.data.miniplaces import Listing, is_miniplaces
-from scenelab.data.splits import ALL, LEVELS, open_split, read_tree, split_folder
+from scenelab.data.splits import ALL, LEVELS, existing_splits, has_own_splits, open_split, read_tree, split_folder
 from scenelab.errors import LabError, cut, suggest
 from scenelab.terminal import say
 
@@ -22,7 +22,7 @@ def open_judged(folder: Path, split: str | None, categories: tuple[str, ...]) ->
 
     Args:
         folder: data folder or CSV file, which may have some of the categories.
-        split: split to evaluate. None selects all images of a folder without splits, else val, else test.
+        split: split to evaluate. None selects all images of a folder or table without splits, else val, else test.
         categories: class names of the network.
 
     Raises:
@@ -31,7 +31,9 @@ def open_judged(folder: Path, split: str | None, categories: tuple[str, ...]) ->
     if is_miniplaces(folder) or not folder.exists():
         return open_split(folder, split or "val")
     if not folder.is_dir():
-        return _with_labels_of(open_split(folder, split or ALL), folder, categories)
+        named = existing_splits(folder) if has_own_splits(folder) else []
+        split = split or next((name for name in ("val", "test") if name in named), ALL)
+        return _with_labels_of(open_split(folder, split), folder, categories)
     levels = {name: path for name in LEVELS if (path := split_folder(folder, name)) and path.name not in categories}
     if split is None:
         split = next((name for name in ("val", "test", "train") if name in levels), ALL)

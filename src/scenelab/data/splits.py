@@ -34,6 +34,13 @@ def open_split(folder: Path, split: str) -> Listing:
     return read_split(folder, split) if is_miniplaces(folder) else read_tree(folder, split)
 
 
+def has_own_splits(data: Path) -> bool:
+    """Return whether lists, folders or a column say which images are val; else a tenth of each class is."""
+    if _is_table(data):
+        return any(row.split for row in read_table(data, SPLITS))
+    return is_miniplaces(data) or (data.is_dir() and split_folder(data, "train") is not None)
+
+
 def existing_splits(data: Path) -> list[str]:
     """Return the names of the splits of a data folder or CSV file, `train` first."""
     if is_miniplaces(data):

@@ -73,13 +73,14 @@ def check_model(
             yield _sign("steps", many, STEPS, one)
 
 
-def check_black_box(epsilon: str, *, fooled: int, images: int) -> Iterator[MaskingSign]:
+def check_black_box(epsilon: str, *, fooled: int, given: int, images: int) -> Iterator[MaskingSign]:
     """Yield a sign of gradient masking if `fooled` is more than 2 % of `images`.
 
-    `epsilon` is ε as text, `fooled` the number of images that only the gradient-free attack fooled, `images` the total.
+    `epsilon` is ε as text, `fooled` the number of images that only the gradient-free attack fooled, `given` the number
+    that resisted the other attacks, `images` the total.
     """
     if 100 * fooled > SLACK * images:
-        yield _sign("black box", epsilon, fooled, images)
+        yield _sign("black box", epsilon, fooled, given)
 
 
 def check_monotone(accuracies: list[tuple[float, float]]) -> Iterator[MaskingSign]:

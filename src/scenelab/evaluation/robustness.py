@@ -220,7 +220,8 @@ def find_signs(
         yield from check_model(model, images, labels, epsilon=middle)
     yield from check_monotone([(entry.epsilon, entry.alone.accuracy) for entry in attacked])
     for entry in attacked:
-        yield from check_black_box(entry.name, fooled=len(entry.attacks["square"].fooled), images=entry.alone.of)
+        last = entry.attacks["square"]
+        yield from check_black_box(entry.name, fooled=len(last.fooled), given=last.given, images=entry.alone.of)
 
 
 def draw_robustness(result: RobustnessResult, path: Path) -> None:

@@ -32,7 +32,8 @@ def _accuracy(run: RunData, result: EvaluationResult) -> str:
     )
     if folds := run.cross_validation:
         text += f" Networks trained like it are right on {folds.top1:.1f} % of {folds.images} training images that "
-        text += "each was not trained on ({:.0f} to {:.0f} %).".format(*folds.top1_interval)
+        text += "each was not trained on ({:.0f} to {:.0f} %); ".format(*folds.top1_interval)
+        text += "these images selected its epoch, so that is a little too high."
     if run.config.keep == "best" and result.split == ("holdout" if run.config.holdout else "val"):
         text += " The same images selected the epoch of its weights, so its accuracy is a little lower than that."
     return text

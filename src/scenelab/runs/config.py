@@ -86,7 +86,7 @@ class AdversarialConfig:
         steps: number of attack steps, or of replays per batch for `free`; must be 1 for `fast`.
         step_size: size of an attack step, in the unit of `epsilon`; 0 selects the method's default: 2.5 ε / steps for
             `pgd`, 1.25 ε for `fast`, ε for `free`, 0.01 for `handout`.
-        probed: number of training images attacked after each epoch to detect catastrophic overfitting.
+        probed: maximum number of training images attacked after each epoch to detect catastrophic overfitting.
     """
 
     method: Literal["pgd", "fast", "free", "handout"]

@@ -1,5 +1,6 @@
 """Load the trained network of a run and the images of one of its splits."""
 
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,13 @@ from scenelab.data.cache_folder import CACHE, default_cache
 from scenelab.data.holdout import hold_out
 from scenelab.data.judging import open_judged
 from scenelab.data.miniplaces import Listing
-from scenelab.data.splits import ALL, open_split
+from scenelab.data.splits import ALL, has_own_splits, open_split
 from scenelab.errors import LabError
 from scenelab.runs.config import RunConfig
 from scenelab.runs.network import Stored, read_classifier
 from scenelab.runs.pretrained import find_run, is_pretrained
 from scenelab.runs.run import Run
+from scenelab.terminal import say
 
 SplitName = Literal["val", "train", "test", "all", "holdout"]
 
@@ -49,7 +51,7 @@ def read_network(network: Path | None) -> Stored:
 
 
 def open_network(folder: Path | None, *, calibrated: bool = False) -> tuple[Run, Stored]:
-    """Return a run and its trained network in channels-last layout; set torch's number of threads as configured.
+    """Return a run and its trained network in channels-last layout; set torch's number of threads to the run's.
 
     Args:
         folder: run folder or the name of a network that ships, by default `miniplaces`; see `find_run`.
@@ -62,7 +64,8 @@ def open_network(folder: Path | None, *, calibrated: bool = False) -> tuple[Run,
 
 def load_network(run: Run, *, calibrated: bool = False) -> Stored:
     """Return a run's trained network as `open_network` does."""
-    torch.set_num_threads(run.read_config().train.threads)
+    if not is_pretrained(run):  # trained on another machine
+        torch.set_num_threads(run.read_config().train.threads)
     stored = read_classifier(run.best)
     if not calibrated:
         stored.model.temperature, stored.model.threshold = 1.0, None
@@ -95,6 +98,15 @@ def judge(run: Run, stored: Stored, *, data: Path | None = None, split: SplitNam
     if data is None or _is_trained_on(data, settings):
         if split == ALL:
             raise LabError(f"all images of {source} include those of the training; choose the split val or test")
+        if (split == "holdout" or not has_own_splits(source)) and _has_changed(source, settings):
+            if split == "holdout":
+                raise LabError(
+                    f"the training images in {source} changed since {run.folder} was trained, so it is not known which "
+                    "were held out; name other images with --data"
+                )
+            what = "was trained; some that are judged may be training images, so nothing is calibrated"
+            say(f"the images in {source} changed since {run.folder} {what}", file=sys.stderr)
+            run = run.on_other(source)
         listing = open_split(source, level or "val")
         cache = Path(settings.cache) if settings.cache and data is None else default_cache(source)
         if data is not None and _has_other_images(Path(settings.data), listing, settings):
@@ -110,13 +122,18 @@ def judge(run: Run, stored: Stored, *, data: Path | None = None, split: SplitNam
     return Opened(run, stored, dataset, source)
 
 
+def _has_changed(source: Path, settings: RunConfig) -> bool:
+    """Return whether a folder has other training images than those that a run was trained on."""
+    size, known = settings.train.stored_size, settings.train_digest.partition("[")[0]
+    return bool(known) and digest(open_split(source, "train"), size, settings.train.damaged) != known
+
+
 def _is_trained_on(data: Path, settings: RunConfig) -> bool:
     """Return whether a folder is the one that a run was trained on, or a copy of it."""
     if data.resolve() == Path(settings.data).resolve():
         return True
     with suppress(LabError):
-        current = digest(open_split(data, "train"), settings.train.stored_size, settings.train.damaged)
-        return current == settings.train_digest.partition("[")[0]
+        return bool(settings.train_digest) and not _has_changed(data, settings)
     return False
 
 

@@ -22,10 +22,10 @@ def find_run(run: Path | None) -> Run:
     Raises:
         LabError: there is no such network.
     """
-    name = DEFAULT if run is None else str(run)
-    if run is not None and (run.exists() or name not in list_pretrained()):
-        return Run(run)
-    return open_pretrained(name)
+    if run is None:
+        return open_pretrained(DEFAULT)
+    is_run = Run(run).config.exists() or Run(run).best.exists()  # another folder may have the name of a network
+    return Run(run) if is_run or str(run) not in list_pretrained() else open_pretrained(str(run))
 
 
 def open_pretrained(name: str) -> Run:

@@ -25,6 +25,7 @@ from scenelab.models.normalize import Classifier
 from scenelab.runs.config import AdversarialConfig
 
 PROBE_STEPS = 10
+MIN_PROBED, PROBED_SHARE = 64, 0.025  # images of the check, which would take most of the time of short epochs
 MIN_RATIO = 0.5  # accuracy under PGD / accuracy under FGSM; a lower ratio is catastrophic overfitting
 Network = Callable[[Tensor], Tensor]
 
@@ -122,8 +123,9 @@ class Probe:
 def probe_dataset(
     model: Classifier, dataset: MemmapDataset, config: AdversarialConfig, *, side: int, device: torch.device
 ) -> Probe:
-    """Run `overfitting_check` on `config.probed` evenly spaced images of a data set, resized to `side` pixels."""
-    index = np.linspace(0, len(dataset) - 1, min(len(dataset), config.probed)).astype(np.int64)
+    """Run `overfitting_check` on up to `config.probed` evenly spaced images of a data set, resized to `side` pixels."""
+    count = min(len(dataset), config.probed, max(MIN_PROBED, round(PROBED_SHARE * len(dataset))))
+    index = np.linspace(0, len(dataset) - 1, count).astype(np.int64)
     images = resize(dataset.gather(index).to(device).float().div_(255), side).clamp_(0, 1)
     labels = dataset.labels[torch.from_numpy(index)].to(device)
     return overfitting_check(model, images, labels, epsilon=config.epsilon)

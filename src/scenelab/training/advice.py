@@ -1,5 +1,6 @@
 """Advice before a training: whether to fine-tune, how long it takes, and what accuracy the images let one expect."""
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -7,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from scenelab.data.decode import read_images
+from scenelab.data.decode import is_readable, read_images
 from scenelab.data.miniplaces import Listing
 from scenelab.data.splits import open_split
 from scenelab.errors import printable
@@ -19,6 +20,9 @@ from scenelab.runs.loading import read_network
 from scenelab.runs.pretrained import DEFAULT, list_pretrained
 from scenelab.training.budget import measure_speeds
 from scenelab.training.cross_validation import class_counts
+from scenelab.training.device import pick_device
+from scenelab.training.distributed import SINGLE_PROCESS
+from scenelab.training.memory import require_memory
 
 SCRATCH = 10_000  # images from which training from scratch catches up in He et al. 2019 (section 5; not with 1,000)
 PROBED, PER_CLASS = 200, 10  # images to look at
@@ -36,7 +40,10 @@ def advise(data: Path, config: TrainConfig, folds: int = 0) -> str:
     if config.minutes:
         length = f"{config.minutes:g} minutes"
     else:
-        [speed] = measure_speeds([(config, config.schedule.sizes[-1][1])], listing.categories)
+        device, count = pick_device(config.device), len(counts)
+        require_memory(config, num_classes=count, images=total, device=device, world=SINGLE_PROCESS)
+        whole = dataclasses.replace(config, batch_size=min(config.batch_size, total))
+        [speed] = measure_speeds([(whole, config.schedule.sizes[-1][1])], listing.categories)
         seconds = config.epochs * total * (folds or 1 - config.holdout) / speed
         length = f"at most {config.epochs:g} epochs per network, about {format_duration(seconds)} on this machine"
     scratch = "is usually less accurate than" if total < SCRATCH else "may be as accurate as"
@@ -54,7 +61,7 @@ def _expect(listing: Listing, config: TrainConfig) -> str:
     network = config.finetune.network if config.finetune else DEFAULT
     if not config.finetune and DEFAULT not in list_pretrained():
         return "What accuracy to expect is not known."
-    expected = expected_hits(listing, network)
+    expected = expected_hits(listing, network, skips=config.damaged == "skip")
     if expected is None:
         return f"To say what accuracy to expect, {MIN_IMAGES} images and {MIN_PER_CLASS} per class are needed."
     correct, total = expected
@@ -62,15 +69,17 @@ def _expect(listing: Listing, config: TrainConfig) -> str:
     return f"Expect {share} or more: class means of the logits of {network} reach that without training."
 
 
-def expected_hits(listing: Listing, network: str) -> tuple[int, int] | None:
+def expected_hits(listing: Listing, network: str, *, skips: bool = False) -> tuple[int, int] | None:
     """Return how many of how many images, evenly spread, a trained network gets right by its class means.
 
-    Returns None if the images are too few to say.
+    Returns None if the images are too few to say. With `skips`, damaged images are left out.
     """
     rows = spread_rows(len(listing), max(PROBED, PER_CLASS * len(listing.categories)))
     if len(rows) < MIN_IMAGES or min(class_counts(listing)) < MIN_PER_CLASS:
         return None
     stored = read_network(Path(network))
+    if skips:
+        rows = [row for row in rows if is_readable(listing.file(row))]
     images = read_images([listing.file(row) for row in rows], stored.size)
     with torch.no_grad():
         logits = torch.cat([stored.model(part) for part in images.split(BATCH_SIZE)])

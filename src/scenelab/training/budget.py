@@ -12,6 +12,8 @@ from scenelab.data.cache import MemmapDataset
 from scenelab.evaluation.precision import MIN_SPEEDUP
 from scenelab.runs.config import TrainConfig
 from scenelab.training.device import adapt, pick_device
+from scenelab.training.distributed import SINGLE_PROCESS, World
+from scenelab.training.memory import memory_need
 from scenelab.training.state import initialize, make_loader
 from scenelab.training.step import train_step
 
@@ -37,27 +39,37 @@ FEW_IMAGES = 8  # batch on which precisions are compared first
 
 
 def plan(
-    config: TrainConfig, *, images: int, categories: tuple[str, ...], seen: int = 0, seconds: float = 0.0
+    config: TrainConfig,
+    *,
+    images: int,
+    categories: tuple[str, ...],
+    seen: int = 0,
+    seconds: float = 0.0,
+    world: World = SINGLE_PROCESS,
 ) -> TrainConfig:
     """Return a config whose training takes about `config.minutes` on this machine.
 
     Sets precision, resolutions, number of epochs and decay of the weight average, and notes the measured speeds.
     bfloat16 halves the time on CPUs with bfloat16 instructions, and is several times slower on others. The resolutions
-    are the largest pair in `RUNGS` at which the required number of images can be processed within the time limit.
+    are the largest pair in `RUNGS` at which the required number of images can be processed within the time limit, and a
+    step fits into memory.
     During training, learning rate and resolution depend on elapsed time.
 
     Args:
         config: config with the time limit in `minutes`.
-        images: number of training images.
+        images: number of training images per rank.
         categories: names of the classes.
         seen: images that a run has seen already; if there are any, the images stay stored as they are.
         seconds: seconds that this run has taken already.
+        world: this process and the other ranks.
     """
     config = dataclasses.replace(config, autocast=prefers_bfloat16(config, categories))
     speeds: dict[int, float] = {}
     best = None
     for small, large, least in RUNGS:
         if best is not None and seen and scaled(large, STORED) > config.stored_size:
+            break
+        if best is not None and not _has_room(config, small, large, images, len(categories), world):
             break
         sides = [side for side in (small, large) if side not in speeds]
         speeds |= zip(sides, measure_speeds([(config, side) for side in sides], categories), strict=True)
@@ -68,17 +80,27 @@ def plan(
         best = (small, large, epochs)
     assert best is not None
     small, large, epochs = best
-    steps = max(1.0, epochs * images / config.batch_size)
+    replays = config.adversarial.steps if config.adversarial and config.adversarial.method == "free" else 1
+    updates = max(1.0, replays * epochs * images / config.batch_size)
     return dataclasses.replace(
         config,
         plan=False,
         speeds=tuple((side, round(speeds[side], 1)) for side in (small, large)),
         epochs=round(epochs, 2),
-        ema=round(max(0.0, 1 - 1 / (AVERAGED * steps)), 5) if config.ema else 0.0,
+        ema=round(max(0.0, 1 - 1 / (AVERAGED * updates)), 5) if config.ema else 0.0,
         stored_size=config.stored_size if seen else scaled(large, STORED),
         eval_size=max(large, min(MAX_SIDE, MULTIPLE * round(EVALUATED * large / MULTIPLE))),
         schedule=dataclasses.replace(config.schedule, sizes=((0.0, small), (SMALL_SHARE, large))),
     )
+
+
+def _has_room(config: TrainConfig, small: int, large: int, images: int, classes: int, world: World) -> bool:
+    """Return whether a training step at these resolutions fits into memory."""
+    schedule = dataclasses.replace(config.schedule, sizes=((0.0, small), (SMALL_SHARE, large)))
+    config = dataclasses.replace(config, schedule=schedule, stored_size=scaled(large, STORED))
+    device = pick_device(config.device)
+    need = memory_need(config, num_classes=classes, images=images * world.size, device=device, world=world)
+    return need.needed <= need.free
 
 
 def prefers_bfloat16(config: TrainConfig, categories: tuple[str, ...]) -> bool:

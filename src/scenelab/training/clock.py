@@ -34,8 +34,9 @@ class RunClock:
             return state.step / self.total_steps
         if state.is_complete:
             return 1.0
-        reserve = (state.run.evaluating or self._guess_evaluation(state)) + state.run.probing
-        return min(1.0, state.run.spent / max(1.0, 60 * self.config.minutes - reserve))
+        limit = 60 * self.config.minutes
+        reserve = (state.run.evaluating or min(limit / 2, self._guess_evaluation(state))) + state.run.probing
+        return min(1.0, state.run.spent / max(1.0, limit - reserve))
 
     def expected_steps(self, state: TrainState) -> int:
         """Return the number of steps in the complete run; with a time limit, an estimate until the last step."""
@@ -46,13 +47,14 @@ class RunClock:
     def _guess_evaluation(self, state: TrainState) -> float:
         """Return an estimate of the seconds that the first evaluation takes.
 
-        A forward pass takes a third of a training step. Evaluation uses more pixels per image, and float32, which takes
-        up to twice as long as bfloat16.
+        A forward pass takes a third of a training step without an attack. Evaluation uses more pixels per image, and
+        float32, which takes up to twice as long as bfloat16.
         """
         if not state.run.seen:
             return 0.0
         pixels = (self.config.eval_size / self.config.schedule.sizes[0][1]) ** 2
-        return state.run.spent / state.run.seen / 3 * pixels * (1 + self.config.autocast) * self.val_images
+        forward = state.run.spent / state.run.seen / self.config.relative_flops / 3
+        return forward * pixels * (1 + self.config.autocast) * self.val_images
 
 
 def total_steps(config: TrainConfig, steps_per_epoch: int) -> int:

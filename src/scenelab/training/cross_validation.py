@@ -1,4 +1,4 @@
-"""Fine-tuning on a small data set, with cross-validation so that its accuracy has an honest interval."""
+"""Fine-tuning on a small data set, with cross-validation so that every image counts in the interval of its accuracy."""
 
 import dataclasses
 from collections import Counter
@@ -8,6 +8,7 @@ from statistics import median
 
 from scenelab.data.augment_config import Augment
 from scenelab.data.miniplaces import Listing
+from scenelab.errors import LabError
 from scenelab.evaluation.intervals import wilson
 from scenelab.evaluation.metrics import hits, predict_logits
 from scenelab.evaluation.results import CrossValidation
@@ -99,8 +100,20 @@ def on_all_images(config: TrainConfig, result: CrossValidation) -> TrainConfig:
 
 
 def train_once(run: Run, data: Path, config: TrainConfig, display: TrainProgress | None) -> TrainingResult:
-    """Train a run, resume it if it was stopped, or read its result if it is finished."""
+    """Train a run, resume it if it was stopped, or read its result if it is finished.
+
+    Raises:
+        LabError: the run was begun with other training images, another network or other epochs.
+    """
     path = run.results / "training.json"
+    if run.config.exists():
+        stored = run.read_config()
+        if open_splits(data, None, config)[0].digest != stored.train_digest:
+            raise LabError(
+                f"{run.folder} was begun with other training images than those of {data} now; name another --out"
+            )
+        if (stored.train.finetune, stored.train.epochs) != (config.finetune, config.epochs):
+            raise LabError(f"{run.folder} was begun with another --network or --epochs; name another --out")
     if path.exists():
         return TrainingResult.read(path)
     if run.config.exists():

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,37 +22,60 @@ MARGIN = 1.3  # for workspaces of convolutions and what the allocator keeps; mea
 GIB = 2**30
 
 
-def require_memory(
-    config: TrainConfig, *, num_classes: int, images: int, device: torch.device, world: World, factory: Factory | None
-) -> None:
-    """Raise a LabError that names a batch size that fits if a training step needs more memory than is free.
+class Need(NamedTuple):
+    """Bytes that a training step needs and that are free, the images per step, and how many would fit."""
+
+    needed: float
+    free: float
+    batch: int
+    fits: int
+
+
+def memory_need(
+    config: TrainConfig,
+    *,
+    num_classes: int,
+    images: int,
+    device: torch.device,
+    world: World,
+    factory: Factory | None = None,
+) -> Need:
+    """Estimate the memory of a training step.
 
     Args:
         config: config of the run.
         num_classes: number of logits.
         images: number of training images.
-        device: device of the network; nothing is checked on devices that do not tell their free memory.
+        device: device of the network; one that does not tell its free memory has room for every batch.
         world: this process and the other ranks, which share the batch and the memory of this machine.
         factory: builds the network, called with `num_classes`; replaces the network that the config names.
     """
+    batch = math.ceil(min(config.batch_size, images) / world.size)
     if device.type not in ("cpu", "cuda"):
-        return
+        return Need(0, math.inf, batch * world.size, batch * world.size)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     shared = local_ranks(world) if device.type == "cpu" else 1
-    batch = math.ceil(min(config.batch_size, images) / world.size)
     state = initialize(config, num_classes=num_classes, device=device, factory=factory)
     per_image = image_bytes(state.model, config, device)
     fixed = 5 * sum(value.nbytes for value in state.model.parameters())  # weights, gradients, optimizer, average
     needed = shared * (fixed + per_image * math.ceil(batch / config.accumulate))
+    return Need(needed, free, batch * world.size, int((0.9 * free / shared - fixed) / per_image) * world.size)
+
+
+def require_memory(config: TrainConfig, **about: Any) -> None:
+    """Raise a LabError that names a batch size that fits if a training step needs more memory than is free.
+
+    `about` has the other arguments of `memory_need`.
+    """
+    needed, free, batch, fits = memory_need(config, **about)
     if needed <= free:
         return
-    fits = int((0.9 * free / shared - fixed) / per_image) * world.size
     if fits < 1:
         fix = "use smaller images or another network"
     else:
         size = 2 ** int(math.log2(fits))
-        parts = math.ceil(batch * world.size / size)
-        fix = f"use --batch-size {size}" + ("" if config.adversarial else f", or --accumulate {parts}")
+        fix = f"use --batch-size {size}"
+        fix += "" if config.adversarial else f", or --accumulate {math.ceil(batch / size)}"
     raise LabError(
         f"batch_size is {config.batch_size}, with which a step needs about {needed / GIB:.1f} GiB of memory; "
         f"{free / GIB:.1f} GiB are free: {fix}"

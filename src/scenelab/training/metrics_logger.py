@@ -130,6 +130,16 @@ def _cut(path: Path, size: int) -> list[dict[str, Any]]:
         return _rows(file.read(), path)
 
 
+def size_until(path: Path, step: int) -> int:
+    """Return the size in bytes of the rows of a metrics.jsonl up to a step; 0 if the file is missing."""
+    size = 0
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        if not line.endswith(b"\n") or _rows(line, path)[0].get("step", 0) > step:
+            break
+        size += len(line)
+    return size
+
+
 def _end_line(path: Path) -> None:
     """Remove an incomplete last line from a file."""
     if path.exists():

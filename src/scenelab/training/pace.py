@@ -1,6 +1,7 @@
 """Comparison of a run's speed with its plan, and a new plan for the rest of the run if they differ."""
 
 import dataclasses
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ from scenelab.training.distributed import World
 from scenelab.training.state import TrainState, ema_with_warmup
 
 TOLERANCE = 0.15  # relative difference from the expected speed above which a run is planned again
-FIRST_CHECK = 0.01  # fraction of the run's time after which its speed is first checked; then after each epoch
+FIRST_CHECK = 0.02  # fraction of the run's time, after the warm-up, until the first check; then after each epoch
 WINDOW = 0.01  # fraction of the run's time that steps between two checks take at least; epochs may be shorter
 PLANNING = 0.05  # fraction of the run's time that measurements for new plans may take
 WARMUP = 3  # first steps of a process, which are slower and do not count
@@ -33,6 +34,7 @@ class Pace:
         usual: speed relative to the plan that is expected. It is 1 unless a new plan changed nothing, so that a machine
             that stays slow is not measured again after each epoch.
         steps: number of steps of this process.
+        first_check: completed fraction of the run at which the speed is first checked; infinite if it was.
         planning: seconds that new plans took, and those that the next one takes.
     """
 
@@ -40,6 +42,7 @@ class Pace:
     measured: float = 0.0
     usual: float = 1.0
     steps: int = 0
+    first_check: float = math.inf
     planning: tuple[float, float] = field(default_factory=lambda: (0.0, SUBJECTS * budget.SECONDS))
 
     def add(self, config: TrainConfig, images: int, side: int, seconds: float) -> None:
@@ -48,6 +51,18 @@ class Pace:
         if self.steps > WARMUP and (speed := dict(config.speeds).get(side)):
             self.planned += images / speed
             self.measured += seconds
+
+    def is_first_check(self, share: float) -> bool:
+        """Return True once per process, with `FIRST_CHECK` of the run behind its warm-up steps.
+
+        `share` is the completed fraction of the run; call this after each step.
+        """
+        if self.steps == WARMUP:
+            self.first_check = share + FIRST_CHECK
+        is_first = share >= self.first_check
+        if is_first:
+            self.first_check = math.inf
+        return is_first
 
     def check(self, minutes: float) -> float | None:
         """Return the speed relative to the plan if it is not the usual one, and start new sums.
@@ -77,7 +92,8 @@ def follow_plan(
         return config, ""
     began = time.monotonic()
     images, seen = len(loader.dataset) // world.size, state.run.seen // world.size
-    planned = plan(config, images=images, categories=loader.dataset.categories, seen=seen, seconds=state.run.spent)
+    categories, seconds = loader.dataset.categories, state.run.spent
+    planned = plan(config, images=images, categories=categories, seen=seen, seconds=seconds, world=world)
     planned = from_plain(world.broadcast_object(to_plain(planned)))
     seconds = time.monotonic() - began
     pace.planning = (pace.planning[0] + seconds, seconds)

@@ -80,7 +80,7 @@ def start_run(
     if config.plan:
         if world.is_primary:
             say("measuring the speed of this machine for the plan, before the run begins", file=sys.stderr)
-        planned = to_plain(plan(config, images=images // world.size, categories=categories))
+        planned = to_plain(plan(config, images=images // world.size, categories=categories, world=world))
         config = from_plain(world.broadcast_object(planned))
     train, val = open_splits(data, cache, config)
     world.require_same([train.digest, val.digest], "images")

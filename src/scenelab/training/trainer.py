@@ -27,7 +27,7 @@ from scenelab.training.distributed import SINGLE_PROCESS, World
 from scenelab.training.graceful_stop import stop_requests
 from scenelab.training.metrics_logger import MetricsLogger
 from scenelab.training.optim import set_learning_rate
-from scenelab.training.pace import FIRST_CHECK, Pace, follow_plan
+from scenelab.training.pace import Pace, follow_plan
 from scenelab.training.schedule import learning_rate_factor, side_at
 from scenelab.training.state import TrainState, best_values, checkpoint_values
 from scenelab.training.statistics import EpochStatistics, StepStatistics, count_confused, count_correct
@@ -94,19 +94,19 @@ class Trainer:
             for line in announcement:
                 self.display.epoch(line)
             saved = counted = time.monotonic()
-            share = self.clock.progress(state)
-            state.is_complete = share >= 1
+            state.is_complete = self.clock.progress(state) >= 1
             while not (state.is_complete or state.stopped):
                 self.step()
                 seconds, stop = self.world.broadcast(time.monotonic() - counted, stop_requested())
                 state.run.spent += seconds
                 counted = time.monotonic()
-                before, share = share, self.clock.progress(state)
+                share = self.clock.progress(state)
+                is_first_check = self.pace.is_first_check(share)
                 is_last = state.is_complete = share >= 1  # before an evaluation adds to the time
                 ends_epoch = is_last or state.step % self.loader.steps_per_epoch == 0
                 if ends_epoch:
                     self._end_epoch(is_last=is_last)
-                if not is_last and (ends_epoch or before < FIRST_CHECK <= share):
+                if not is_last and (ends_epoch or is_first_check):
                     self._check_pace()
                 unsaved = self.world.broadcast(time.monotonic() - saved)[0]
                 stops = bool(stop) and not is_last

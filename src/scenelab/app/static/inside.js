@@ -63,7 +63,7 @@ export async function look(view, signal) {
     button.disabled = true;
     const { patches } = await ask("api/features", { body: { run, image: state.image, layer, channel }, signal });
     for (const { row, y, x, value } of patches) {
-      const [[y0, y1], [x0, x1]] = [answer.fields[y], answer.fields[x]], name = `val:${row}`;
+      const [[y0, y1], [x0, x1]] = [answer.fields[y], answer.fields[x]], name = `val:${row}@${state.run}`;
       const part = cut(await loadImage(imagePath(run, name)), x0, y0, x1 - x0 + 1, y1 - y0 + 1);
       parts.append(tile(part, `${plain(known.categories[known.labels[row]])} ${number(value)}`,
         () => set({ image: name }, { push: true })));

@@ -6,7 +6,7 @@ import { Chart } from "./plot.js";
 const MOST = 24, WIDTH = 640; // images of a list; pixels of the matrix
 function thumbs(run, items, most = MOST) {
   return h("div.grid.thumbs", items.slice(0, most).map(([row, text]) => h("button.tile",
-    { onclick: () => set({ view: "predict", image: `val:${row}` }, { push: true }) },
+    { onclick: () => set({ view: "predict", image: `val:${row}@${run}` }, { push: true }) },
     h("img", { src: imagePath(run, `val:${row}`), alt: "" }), text)));
 }
 

@@ -27,16 +27,16 @@ async function valImage(category) {
   const { categories, labels, problem } = await network(state.run);
   const rows = labels.flatMap((label, row) => !category || categories[label] === category ? [row] : []);
   if (!rows.length) return notify(problem || `There is no validation image of ${plain(category)}.`);
-  set({ image: `val:${rows[random(rows.length)]}` }, { push: true });
+  set({ image: `val:${rows[random(rows.length)]}@${state.run}` }, { push: true });
 }
 
 /** What is known of the image: its true class, if it is a validation image. */
 async function truth() {
-  const [kind, rest] = (state.image || "").split(":");
+  const [, kind, rest, run = state.run] = (state.image || "").match(/^(\w+):([^@:]*)[^@]*(?:@(.+))?$/) || [];
   if (kind === "upload") return files.has(state.image) ? files.get(state.image).name : "an upload";
   if (kind === "synthetic") return `a synthetic ${plain(rest)}`;
   if (kind === "example") return `example image: ${plain(rest)}`;
-  const { categories, labels, split } = await network(state.run);
+  const { categories, labels, split } = await network(run);
   return `a ${split} image of ${plain(categories[labels[rest]] ?? "?")}`;
 }
 

@@ -3,10 +3,11 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 mkdir -p data && cd data
-[ -d images/val ] || {
+[ -e unpacked ] || {
   curl --fail --location --continue-at - --output data.tar.gz https://places.csail.mit.edu/miniplaces/data/data.tar.gz ||
     curl --fail --location --continue-at - --output data.tar.gz http://miniplaces.csail.mit.edu/data/data.tar.gz
   tar -xzf data.tar.gz
+  touch unpacked
   rm data.tar.gz
 }
 for list in train.txt val.txt categories.txt object_categories.txt; do

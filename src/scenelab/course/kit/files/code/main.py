@@ -195,6 +195,8 @@ def train(args, model, device, checkpoint):
     best = 0.0
     if checkpoint is not None:
         args.start_epoch, best = checkpoint["epoch"], checkpoint["best_acc1"]
+        if args.start_epoch >= args.epochs:
+            raise SystemExit(f"main.py: --resume is at epoch {args.start_epoch} already; ask for more with --epochs")
         if "optimizer" in checkpoint:
             optimizer.load_state_dict(checkpoint["optimizer"])
         else:
