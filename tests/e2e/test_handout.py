@@ -105,6 +105,8 @@ def test_train_evaluate_and_continue(lab):
 
 def test_training_resumes_from_the_best_model_and_says_what_is_new(trained):
     first = (trained / "models" / "metrics.jsonl").read_bytes()
+    main(trained, *BEST, "-a", "-v")
+    images = images_in(trained / "logs")
     text = main(trained, *BEST, "--epochs=2", "-b", "24")
     assert "The checkpoint does not hold the optimizer's momentum" in text
     assert "epoch 2: train loss" in text
@@ -112,6 +114,7 @@ def test_training_resumes_from_the_best_model_and_says_what_is_new(trained):
     assert rows.startswith(first)
     assert len(rows) > len(first) > 0
     assert Run(trained / "models").read_config().train.epochs == 2
+    assert images_in(trained / "logs").keys() == images.keys() != set()
 
 
 @pytest.mark.parametrize("resume", ["./models/model_best.pth.tar", "../models/keep/model_best.pth.tar"])

@@ -144,6 +144,15 @@ def test_evaluate_says_what_it_judged_and_keeps_the_result_on_val(tmp_path, trai
     assert not (run.results / "all.json").exists()
 
 
+def test_folders_of_the_same_name_have_results_apart(tmp_path, trained_on_tree):
+    run, stored, _ = trained_on_tree
+    first, second = (make_tree(tmp_path / name / "pictures", "cat owl") for name in ("phone", "camera"))
+    folders = [judge(run, stored, data=folder).run.results for folder in (first, second, first, second)]
+    assert folders[0] == folders[2] == run.results / "on-pictures"
+    assert folders[1] == folders[3] != folders[0]
+    assert folders[1].name.startswith("on-pictures-")
+
+
 def test_a_copy_with_other_images_in_val_has_results_apart(tmp_path, trained_on_tree):
     run, stored, data = trained_on_tree
     shutil.copytree(data, tmp_path / "copy")
@@ -171,7 +180,8 @@ def test_no_command_writes_results_on_another_folder_among_those_of_the_run(tmp_
     assert main.run([command.split()[0], str(run.folder), *command.split()[1:], "--data", str(data)]) == 0
     written = {path for path in run.folder.rglob("*") if path.is_file()} - before
     assert written
-    assert all(path.is_relative_to(run.results / "on-a-b") or "packed" in path.parts for path in written)
+    parts = [path.relative_to(run.folder).parts for path in written]
+    assert all(part[1].startswith("on-a-b") or "packed" in part for part in parts)
     assert read_run(run.folder).robustness is read_run(run.folder).attribution is None
 
 

@@ -26,7 +26,7 @@ from scenelab.models.simplenet import Factory
 from scenelab.progress import LogProgress, progress
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import RunConfig, TrainConfig, to_plain
-from scenelab.runs.events import has_tensorboard, summary_writer
+from scenelab.runs.events import has_tensorboard, image_writer
 from scenelab.runs.network import read_classifier
 from scenelab.runs.run import Run
 from scenelab.runtime import available_cores
@@ -248,7 +248,7 @@ def log_attention(data: Path, checkpoint: str, factory: Factory, student_code: M
     """
     attention, show = (lookup(student_code, name) for name in ("default_attention", "default_visfunction"))
     judged, attention = open_evaluation(data, checkpoint, factory, gpu), attention(torch.nn.CrossEntropyLoss())
-    with summary_writer(LOGS) as writer, progress("attention maps", len(judged.val)) as advance:
+    with image_writer(LOGS) as writer, progress("attention maps", len(judged.val)) as advance:
         for step, (images, _) in enumerate(judged.batches()):
             maps = attention.explain(judged.model.network, images)
             _require_shape("explain", maps, (len(images), 1, *images.shape[2:]), images)
@@ -269,7 +269,7 @@ def attack(
     show = lookup(student_code, "default_visfunction") if vis else None
     judged = open_evaluation(data, checkpoint, factory, gpu)
     counts, largest = {"clean": torch.zeros(2), "attacked": torch.zeros(2)}, 0.0
-    with summary_writer(LOGS) if vis else nullcontext() as writer, progress("attack", len(judged.val)) as advance:
+    with image_writer(LOGS) if vis else nullcontext() as writer, progress("attack", len(judged.val)) as advance:
         for step, (images, labels) in enumerate(judged.batches()):
             adversarial = attacker.perturb(judged.model.network, images)
             _require_shape("perturb", adversarial, tuple(images.shape), images)

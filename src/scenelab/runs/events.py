@@ -23,20 +23,28 @@ def has_tensorboard() -> bool:
     return not missing
 
 
-def summary_writer(folder: Path) -> "SummaryWriter":
-    """Return a writer that adds events to those in `folder`; raise a LabError without TensorBoard."""
+IMAGES = ".images"  # suffix of the event files of images, which a training that continues keeps
+
+
+def image_writer(folder: Path) -> "SummaryWriter":
+    """Return a writer of images that adds to the events in `folder`; raise a LabError without TensorBoard."""
+    return _writer(folder, IMAGES)
+
+
+def _writer(folder: Path, suffix: str = "") -> "SummaryWriter":
     TENSORBOARD.require()
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(event_folder(folder))
+    return SummaryWriter(event_folder(folder), filename_suffix=suffix)
 
 
 def open_writer(folder: Path) -> "SummaryWriter | None":
-    """Return a writer of events in `folder`, whose earlier events are removed; without TensorBoard, None."""
+    """Return a writer of events in `folder`, whose earlier events but images are removed; None without TensorBoard."""
     if not has_tensorboard():
         return None
     for path in folder.glob("events.out.tfevents.*"):
-        path.unlink()
+        if path.suffix != IMAGES:
+            path.unlink()
     for path in folder.glob("data_top[15]_accuracy_*"):  # by `add_scalars`
         shutil.rmtree(path)
-    return summary_writer(folder)
+    return _writer(folder)

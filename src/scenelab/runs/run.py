@@ -1,16 +1,20 @@
 """Run folder: the paths of its config, provenance, metrics, checkpoints and results."""
 
 import copy
+import hashlib
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from scenelab.errors import LabError, find_url, suggest_path
-from scenelab.io import explain_write_errors, read_json, write_json
+from scenelab.io import atomic_write, explain_write_errors, read_json, write_json
 from scenelab.runs.calibration import NAME as CALIBRATION
 from scenelab.runs.config import RunConfig, to_plain
 from scenelab.runs.provenance import environment
 from scenelab.schema import parse
+
+SOURCE = "source.txt"  # in a folder of results on other images
 
 
 def event_folder(path: Path) -> str:
@@ -48,9 +52,19 @@ class Run:
         self.results, self.events = folder / "results", folder / "tensorboard"
 
     def on_other(self, data: Path) -> "Run":
-        """Return this run with the folder `results/on-NAME` for results and events on the images of another folder."""
-        other, name = copy.copy(self), re.sub(r"[^\w.-]+", "-", data.resolve().name)
-        other.results = self.results / f"on-{name[:60]}"
+        """Return this run with the folder `results/on-NAME` for results and events on the images of another folder.
+
+        The folder's `source.txt` has the path of `data`. If it has another path, a hash of `data` follows the name.
+        """
+        other, path = copy.copy(self), str(data.resolve())
+        name = re.sub(r"[^\w.-]+", "-", data.resolve().name)[:60]
+        other.results, encoded = self.results / f"on-{name}", path.encode(errors="surrogateescape")
+        if (other.results / SOURCE).exists() and (other.results / SOURCE).read_bytes() != encoded:
+            other.results = self.results / f"on-{name}-{hashlib.sha256(encoded).hexdigest()[:8]}"
+        with suppress(OSError, LabError):  # nothing can be written
+            other.results.mkdir(parents=True, exist_ok=True)
+            with atomic_write(other.results / SOURCE) as file:
+                file.write(encoded)
         other.events = other.results / "tensorboard"
         return other
 
