@@ -234,7 +234,7 @@ plt.show()
 # An example just past the border of one network fools that one alone. One deep inside the wrong class carries over in
 # part, since networks that were trained on the same data lean on similar cues. So a network is not safe because
 # another one's examples fail, and an attack that fails proves nothing about stronger ones: `scenelab robustness` uses
-# five attacks and counts the worst, per image.
+# six attacks and counts the worst, per image.
 #
 # ## Try
 #

@@ -16,14 +16,14 @@ from scenelab.cli import main
 from scenelab.errors import Interrupted, LabError
 from scenelab.evaluation.robustness_results import Effort
 from scenelab.evaluation.study_results import ConvRun, ConvStudy, EpochMetrics, ValImages
-from scenelab.io import read_json
+from scenelab.io import read_json, write_json
 from scenelab.runs.checkpoint import load_checkpoint
 from scenelab.runs.config import to_plain
 from scenelab.runs.provenance import TrainingResult, environment
 from scenelab.runs.run import Run
 from scenelab.studies import baseline, conv, runs
 from scenelab.training.metrics_logger import read_metrics
-from scenelab.training.recipes import RECIPES
+from scenelab.training.recipes import RECIPES, get
 
 KEPT_RUN = Path(__file__).parents[1] / "data" / "run-0.1"
 
@@ -88,6 +88,11 @@ def test_finished_runs_are_kept_and_stopped_ones_resume(trained, scenes, tmp_pat
     study("--data", scenes, "--out", out, "--steps", 7, "--seed", 5, "--lr", 0.5, status=1)
     assert trained == ["broken/custom"]
     assert f"{out / 'native'} was begun with another seed, optimizer;" in capsys.readouterr().err
+
+
+def test_both_sides_take_equally_many_steps_also_with_a_timed_recipe():
+    config = conv.complete(get("laptop"), images=72, steps=7)
+    assert (config.minutes, config.plan, config.epochs) == (0, False, 7)
 
 
 def test_a_study_needs_a_step():
@@ -169,6 +174,13 @@ def test_four_ways_of_training_are_compared(scenes, tmp_path, capsys, monkeypatc
     assert main.run([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["variants"] == study["variants"]
     assert len(trained) == 4
+    assert main.run([*command, "--epsilon", "8/255"]) == 1
+    assert "was begun with another adversarial" in capsys.readouterr().err
+    assert read_json(out / "adversarial.json")["variants"] == study["variants"]  # not written anew
+    holdout = read_json(out / "normal" / "results" / "holdout.json")
+    write_json(out / "normal" / "results" / "holdout.json", {**holdout, "digest": "0" * 64})
+    assert main.run(command) == 1
+    assert "was judged on other images than those of" in capsys.readouterr().err
 
 
 def test_the_handouts_program_is_followed_and_drawn_over_published_curves(monkeypatch, scenes, tmp_path):

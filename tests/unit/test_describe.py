@@ -24,6 +24,8 @@ def test_the_handouts_recipe_in_words():
     assert "flipped horizontally with probability 0.5, cropped to 25%–100% of their area" in text["regularization"]
     assert "rotated by up to 15 degrees" in text["regularization"]
     assert "val was used for selection" in text["metrics"]
+    held_out = describe(dataclasses.replace(starter(), holdout=0.1))["metrics"]
+    assert "on the held-out training images, so these were used for selection" in held_out
 
 
 def test_what_is_not_in_the_config_is_not_mentioned():

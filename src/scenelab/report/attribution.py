@@ -20,7 +20,7 @@ def attention(collected: Collected) -> Section:
         _maps(section, run, result)
     if not explained:
         name = collected.runs[0].folder if collected.runs else "RUN"
-        section.missing("attention maps", f"scenelab explain {name} --faithfulness --sanity --objects")
+        section.missing("attention maps", f"scenelab explain {name} --faithfulness --sanity")
     return section
 
 

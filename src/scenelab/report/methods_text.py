@@ -139,8 +139,9 @@ def _adversarial(adversarial: AdversarialConfig) -> str:
 
 
 def _metrics(config: TrainConfig, classes: str) -> str:
+    judged = "the held-out training images, so these were" if config.holdout else "val, so val was"
     selection = (
-        "The saved weights are those of the epoch with the best top-1 accuracy on val, so val was used for selection."
+        f"The saved weights are those of the epoch with the best top-1 accuracy on {judged} used for selection."
         if config.keep == "best"
         else "The saved weights are those of the last step; val was not used for selection."
     )

@@ -60,6 +60,8 @@ def show_attacks(section: Section, run: RunData, result: RobustnessResult) -> No
             f"Signs of gradient masking: {signs}."
             if signs
             else f"No sign of gradient masking on {result.checked} correctly classified images."
+            if result.checked
+            else "Gradient masking was not checked: no image is classified correctly."
         )
     )
     section.image(
@@ -81,8 +83,8 @@ def _study(section: Section, data: StudyData[AdversarialStudy]) -> None:
         ["training", "what", "clean top-1 %", *(f"ε = {name}" for name in study.columns)],
         rows,
         f"Training for {study.config.minutes:g} minutes each, all but the first against L∞ perturbations of "
-        f"{255 * study.epsilon:g}/255. Worst-case accuracy over five attacks on {study.images} images held out "
-        f"of train (95 %), n = 1 run each. {data.source}",
+        f"{255 * study.epsilon:g}/255. Clean accuracy on {study.held_out} images held out of train; worst-case "
+        f"accuracy over six attacks on {study.images} of them (95 %), n = 1 run each. {data.source}",
     )
     for row in study.finished:
         if row.stopped:
@@ -90,4 +92,4 @@ def _study(section: Section, data: StudyData[AdversarialStudy]) -> None:
         for sign in row.warnings:
             section.text(f"**{row.name}**, {sign.sign}: {sign.text}.")
     path, alt = data.folder / "adversarial.png", "Accuracy against ε for each kind of training"
-    section.image(path, alt, f"The same accuracies as curves; {data.folder.name}.")
+    section.image(path, alt, f"The same as curves, also clean on the {study.images} images; {data.folder.name}.")

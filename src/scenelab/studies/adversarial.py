@@ -14,7 +14,7 @@ from scenelab.runs.config import AdversarialConfig, TrainConfig
 from scenelab.runs.provenance import TrainingResult, environment
 from scenelab.runs.run import Run
 from scenelab.studies.figures import draw_adversarial
-from scenelab.studies.runs import failure_message, finish_run, plan_once, write_study
+from scenelab.studies.runs import failure_message, finish_run, plan_once, require_same, write_study
 from scenelab.training.session import open_splits
 
 FREE_REPLAYS, PGD_STEPS = 4, 3
@@ -58,11 +58,16 @@ def run_study(
         variants=[],
         environment=environment(),
     )
-    text = ""
-    for name, (what, adversarial) in variants(epsilon).items():
-        changed = dataclasses.replace(base, adversarial=adversarial, ema=_rescaled(base.ema, adversarial))
+    text, kinds = "", variants(epsilon)
+    configs = {
+        name: dataclasses.replace(base, adversarial=adversarial, ema=_rescaled(base.ema, adversarial))
+        for name, (_, adversarial) in kinds.items()
+    }
+    for name, changed in configs.items():
+        require_same(out / name, data, changed)
+    for name, (what, _) in kinds.items():
         run = Run(out / name)
-        stored = finish_run(run, data, changed, holdout)
+        stored = finish_run(run, data, configs[name], holdout)
         if stored is None:
             row = DivergedVariant(name=name, what=what, message=failure_message(run))
         else:

@@ -60,14 +60,15 @@ def run_study(out: Path, data: Path, config: TrainConfig, *, steps: int | None) 
 def complete(config: TrainConfig, *, images: int, steps: int | None) -> TrainConfig:
     """Return a copy of `config` for the study: SimpleNet, `steps` training steps, and the loss logged at every step.
 
-    If `steps` is None, keep the epochs. If `config.threads` is 0, use all cores. `images` is the number of training
-    images.
+    Both sides take equally many steps, so a time limit and its plan are left out. If `steps` is None, keep the epochs.
+    If `config.threads` is 0, use all cores. `images` is the number of training images.
     """
     if steps is not None and steps < 1:
         raise LabError(f"--steps is {steps}; expected 1 or more")
     epochs = config.epochs if steps is None else steps / -(-images // config.batch_size)
     threads = config.threads or available_cores()
-    return dataclasses.replace(config, model="simplenet", epochs=epochs, threads=threads, log_every=1)
+    timeless = dataclasses.replace(config, plan=False, minutes=0.0, speeds=())
+    return dataclasses.replace(timeless, model="simplenet", epochs=epochs, threads=threads, log_every=1)
 
 
 def _read_side(run: Run) -> ConvRun:

@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from scenelab.data.cache import MemmapDataset
 from scenelab.data.splits import open_split
 from scenelab.errors import Diverged, Interrupted, LabError
+from scenelab.evaluation.accuracy_results import EvaluationResult
 from scenelab.evaluation.evaluate import evaluate
 from scenelab.evaluation.study_results import Study
 from scenelab.io import atomic_write, read_object, write_json
@@ -93,6 +94,8 @@ def is_finished(run: Run) -> bool:
 def finish_run(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset) -> Stored | None:
     """Train a run and evaluate it on `holdout` if not done yet; return its network, or None if training diverged.
 
+    The network has no temperature. Raise a LabError if the run was begun with other values or judged on other images.
+
     The error message of a diverged run is written to `results/diverged.json`; see `failure_message`.
     """
     failure = run.results / FAILURE
@@ -107,8 +110,11 @@ def finish_run(run: Run, data: Path, config: TrainConfig, holdout: MemmapDataset
     torch.set_num_threads(config.threads)
     stored = read_classifier(run.best)
     stored.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    if not (run.results / "holdout.json").exists():
+    if not (path := run.results / "holdout.json").exists():
         evaluate(run, stored, holdout, source=str(data))
+    if EvaluationResult.read(path).digest != holdout.digest:
+        raise LabError(f"{run.folder} was judged on other images than those of {data} now; name another --out")
+    stored.model.temperature, stored.model.threshold = 1.0, None  # attacks are of the logits without it
     return stored
 
 
