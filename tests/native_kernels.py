@@ -54,7 +54,7 @@ def trace():
 
 def main():
     sys.path.insert(0, sys.argv[1])
-    from scenelab_runner import record, tripwire
+    from scenelab_runner import record, tripwire, wire
 
     traced, expected = trace(), values()
     with tempfile.TemporaryFile() as file:
@@ -66,9 +66,9 @@ def main():
     counts = []
     for call in (lambda: None, lambda: traced(x, w), trace):
         result = call()
-        counts.append(tripwire.COUNTER.unpack_from(memory, 0)[0])
+        counts.append(wire.COUNTER.unpack_from(memory, 0)[0])
     result(x, w)
-    counts.append(tripwire.COUNTER.unpack_from(memory, 0)[0])
+    counts.append(wire.COUNTER.unpack_from(memory, 0)[0])
     keys, key = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU), torch._C.DispatchKey.CompositeExplicitAutograd
     native, settings = torch.ops.aten.mkldnn_convolution.default, (None, [0, 0], [1, 1], [1, 1], 1)
     slow = torch.library.get_kernel("aten::_slow_conv2d_forward", "CPU")

@@ -24,6 +24,7 @@ USUAL = """
     torch numpy scipy torchvision einops opt_einsum typing_extensions jaxtyping beartype typeguard tqdm matplotlib
     _distutils_hack sympy mpmath absl tensorboard google six packaging PIL scenelab_runner
 """.split()
+QUOTE = json.encoder.encode_basestring_ascii  # a function in C
 PACKAGE = re.compile(r"/(?:site|dist)-packages/([^/.]+)")
 
 
@@ -34,11 +35,16 @@ class Record:
         self.handle, self.root = handle, root
         self._flags: set[str] = set()
 
-    def note(self, kind: str, text: str = "") -> None:
-        """Write a JSON line with a kind and a text of at most `MAX_TEXT` characters; ignore a closed pipe."""
-        line = json.dumps({"kind": kind, "text": text[:MAX_TEXT]}).encode() + b"\n"
-        with contextlib.suppress(OSError):
-            os.write(self.handle, line)
+    def note(self, kind: str, text: str = "", *, write: Any = os.write, quote: Any = QUOTE) -> None:
+        """Write a JSON line with a kind and a text of at most `MAX_TEXT` characters; ignore a closed pipe.
+
+        `write` and `quote` are bound here, because the student's code may replace `os.write` and `json.dumps`.
+        """
+        line = '{"kind": ' + quote(kind) + ', "text": ' + quote(text[:MAX_TEXT]) + "}\n"
+        try:  # noqa: SIM105
+            write(self.handle, line.encode())
+        except OSError:
+            pass
 
     def flag(self, text: str) -> None:
         """Write a review flag, unless the same flag or `MAX_FLAGS` different flags were written before."""

@@ -20,14 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scenelab_runner.record import Record
-from scenelab_runner.wire import COUNTER
 
 KEYS = """
     CPU MkldnnCPU QuantizedCPU SparseCPU SparseCsrCPU NestedTensorCPU CompositeExplicitAutograd
     CompositeExplicitAutogradNonFunctional
 """.split()
 BYTES = 4096  # size of the shared memory
-total = torch.sum  # bound here: the student's code may replace torch.sum
+total, convolve, ones = torch.sum, torch.conv2d, torch.ones  # bound here: the student's code may replace them
 
 
 class NativeConvolutionError(RuntimeError):
@@ -108,7 +107,7 @@ def replace_kernels(record: Record, counter: int) -> None:
         record: record that receives a note per call.
         counter: file descriptor of the shared memory that counts the calls. It is closed.
     """
-    memory = mmap.mmap(counter, BYTES)
+    calls = map_counter(counter)
     os.close(counter)
     spec = importlib.util.find_spec("torchvision")
     for folder in spec.submodule_search_locations or [] if spec is not None else []:
@@ -121,7 +120,7 @@ def replace_kernels(record: Record, counter: int) -> None:
             continue
         if torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd"):
             continue  # composite: it calls operators that are replaced
-        kernel = _kernel(name, COMPUTED.get(name), record, memory)
+        kernel = _kernel(name, COMPUTED.get(name), record, calls)
         for key in KEYS:
             has = torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
             if has or (key == "CPU" and torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, key)):
@@ -132,12 +131,25 @@ def replace_kernels(record: Record, counter: int) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))  # keeps the library alive without a reference from Python
 
 
-def _kernel(name: str, compute: Callable[..., Any] | None, record: Record, memory: mmap.mmap) -> Callable[..., Any]:
+def map_counter(handle: int) -> ctypes.c_uint64:
+    """Return the counter in shared memory; unlike `mmap.mmap`, this keeps no file descriptor that could be written."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    libc.mmap.restype = ctypes.c_void_p
+    address = libc.mmap(None, BYTES, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, handle, 0)
+    if address in (None, ctypes.c_void_p(-1).value):
+        raise OSError(ctypes.get_errno(), "the counter cannot be mapped")
+    return ctypes.c_uint64.from_address(address)
+
+
+def _kernel(
+    name: str, compute: Callable[..., Any] | None, record: Record, calls: ctypes.c_uint64
+) -> Callable[..., Any]:
     get_tracing, traced, getframe = torch._C._get_tracing_state, torch.ops.aten._convolution, sys._getframe
-    read, write, note, place = COUNTER.unpack_from, COUNTER.pack_into, record.note, record.place
+    note, place = record.note, record.place
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
-        write(memory, 0, read(memory, 0)[0] + 1)
+        calls.value += 1
         note("convolution", f"{name} {place(getframe())}".strip())
         if compute is None:
             raise NativeConvolutionError(f"PyTorch's own convolution was called ({name})")
@@ -150,4 +162,4 @@ def _kernel(name: str, compute: Callable[..., Any] | None, record: Record, memor
 
 def probe() -> None:
     """Call `torch.conv2d` once, so that the grader can check that calls are still counted."""
-    torch.conv2d(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
+    convolve(ones(1, 1, 1, 1), ones(1, 1, 1, 1))

@@ -17,7 +17,9 @@ JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini", "lost+found", "@eaDir")
 METADATA = """index.html grades.csv grades.xls submission_metadata.yml timestamp.txt comments.txt feedbackText.html
 manifest.xml""".split()
 """Files that platforms add next to submissions."""
-LATE = re.compile(r"(?<![^\W_])late(?!st|r|x)", re.IGNORECASE)  # in the name of a section's folder
+LATE = re.compile(
+    r"(?<![^\W_])(?<!\b(?:not|non)[ _-])(?<!_(?:not|non)[ _-])(?<!\bno[ _-])late(?!st|r|x)", re.IGNORECASE
+)
 
 
 @dataclass

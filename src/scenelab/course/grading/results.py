@@ -103,8 +103,9 @@ class Grade:
 
     @property
     def final(self) -> float | None:
-        """Score plus all points given by people, or None while a part is ungraded."""
-        return None if self.ungraded else round(self.score + sum((self.manual or {}).values()), DIGITS)
+        """Points of checks and people minus penalties, at least 0; None while a part is ungraded."""
+        total = self.earned + sum((self.manual or {}).values()) - self.deducted
+        return None if self.ungraded else round(max(0.0, total), DIGITS)
 
     @property
     def points(self) -> float | None:

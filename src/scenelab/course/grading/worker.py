@@ -148,7 +148,8 @@ class Worker:
         with self._monitor.open() as handles:
             command = ["driver.py", *map(str, handles)]
             self._process = self.sandbox.start(command, self.stage, self.limits, handles=handles, **options)
-        os.set_blocking(self._process.stdin.fileno(), False)
+        for stream in (self._process.stdin, self._process.stdout):  # the submission may read back what woke `select`
+            os.set_blocking(stream.fileno(), False)
         self._max_processes = self.limits.processes
         self._deadline, self._before = time.monotonic() + START_SECONDS, 0.0
         try:
@@ -206,7 +207,10 @@ class Worker:
         data, handle = bytearray(), self._process.stdout.fileno()
         while len(data) < count:
             self._wait(reading=[handle])
-            part = os.read(handle, min(count - len(data), 1 << 20))
+            try:
+                part = os.read(handle, min(count - len(data), 1 << 20))
+            except BlockingIOError:
+                continue
             if not part:
                 raise self._ended()
             data += part
