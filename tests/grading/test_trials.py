@@ -213,6 +213,13 @@ def test_a_record_closed_before_the_grader_ends_the_process_is_flagged(ended):
     assert flags == ([] if ended else ["the record of what the process does was closed"])
 
 
+def test_the_counter_cannot_be_shrunk(tmp_path):
+    """Reading a counter that was shrunk ended the grader with SIGBUS, and each grading after it."""
+    top = "import os\nfor n in range(3, 64):\n    try:\n        os.ftruncate(n, 0)\n    except OSError:\n        pass\n"
+    (result,) = grade(tmp_path, {"ann": changed(top=top)}).values()
+    assert lost(result) == {}
+
+
 def test_deeply_nested_values_are_refused(tmp_path):
     deep: list = []
     for _ in range(600):
