@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from scenelab.cli import main
+from scenelab.cli.describe import WITHIN
 from scenelab.data import describe as module
 
 
@@ -70,7 +71,7 @@ def test_duplicates_are_found_within_and_across_splits_and_classes(tmp_path, cap
     assert "duplicates across splits; remove them, or the accuracy is too high: 0 exact, 3 near" in said
     assert "val/50 %/bright.png (val) is almost train/Küste & Meer/1.png (train)" in said
     assert "duplicates of another class; one label is wrong: 0 exact, 1 near" in said
-    assert "duplicates within a split: 1 exact, 1 near" in said
+    assert f"{WITHIN}: 1 exact, 1 near" in said
 
 
 def test_flat_images_are_duplicates_only_if_they_are_equal(tmp_path, capsys):

@@ -155,13 +155,13 @@ def test_folders_of_the_same_name_have_results_apart(tmp_path, trained_on_tree):
 
 def test_a_copy_with_other_images_in_val_has_results_apart(tmp_path, trained_on_tree):
     run, stored, data = trained_on_tree
-    shutil.copytree(data, tmp_path / "copy")
-    assert judge(run, stored, data=tmp_path / "copy").run.results == run.results
+    shutil.copytree(data, tmp_path / "changed")
+    assert judge(run, stored, data=tmp_path / "changed").run.results == run.results
     dataset, _ = open_images(run, stored)
-    Image.new("RGB", (40, 40), "red").save(tmp_path / "copy" / dataset.paths[0])
-    opened = judge(run, stored, data=tmp_path / "copy")
-    assert (opened.dataset.split, opened.run.results) == ("val", run.results / "on-copy")
-    assert judge(run, stored, data=tmp_path / "copy", split="train").run.results == run.results
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "changed" / dataset.paths[0])
+    opened = judge(run, stored, data=tmp_path / "changed")
+    assert (opened.dataset.split, opened.run.results) == ("val", run.results / "on-changed")
+    assert judge(run, stored, data=tmp_path / "changed", split="train").run.results == run.results
 
 
 @pytest.mark.parametrize(

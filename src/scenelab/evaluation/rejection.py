@@ -38,10 +38,8 @@ def measure_rejection(
     threshold = model.threshold
     if threshold is None:
         if unknown is not None:
-            fix = (
-                f"fit one with 'scenelab evaluate RUN' (if the run has a holdout, with --split holdout) on {ONE_IN - 1}"
-            )
-            fix += " or more held-out images"
+            fix = f"fit one with 'scenelab evaluate RUN' on at least {ONE_IN - 1} held-out images"
+            fix += "; if the run has a holdout, add --split holdout"
             raise LabError(f"--unknown needs a threshold, which the network does not have; {fix}")
         return None
     scores = max_logit(known / model.temperature)

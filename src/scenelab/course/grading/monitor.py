@@ -3,7 +3,6 @@
 The process in the sandbox cannot remove an event that it has written to the record.
 """
 
-import fcntl
 import json
 import mmap
 import os
@@ -17,9 +16,6 @@ from scenelab_runner.wire import COUNTER
 
 MAX_BYTES = 64 << 20  # read from the record per request
 CLOSED = "the record of what the process does was closed"
-SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-"""Seals of the shared memory: if the submission could shrink it, reading the counter would kill the grader (SIGBUS)."""
-
 
 class Monitor:
     """Reader of the record (a pipe) and convolution counter (shared memory); passes each review flag to `flag`."""
@@ -41,7 +37,7 @@ class Monitor:
         os.set_blocking(self.handle, False)
         with os.fdopen(writing, "wb"), os.fdopen(os.memfd_create("counter", os.MFD_ALLOW_SEALING), "r+b") as file:
             file.truncate(mmap.PAGESIZE)
-            fcntl.fcntl(file, fcntl.F_ADD_SEALS, SEALS)
+            _seal(file.fileno())
             self._memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
             yield writing, file.fileno()
 
