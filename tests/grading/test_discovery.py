@@ -96,10 +96,18 @@ def test_an_archive_of_archives_is_a_class(tmp_path, gathered, one_zip):
 def test_the_archive_of_a_class_is_extracted_within_limits(tmp_path, gathered):
     contents = {f"s{number}/results/{part}.bin": bytes(90 << 20) for number in range(3) for part in range(5)}
     contents |= {f"s{number}/code/student_code.py": b"x = 1\n" for number in range(3)}
-    entries, lines = gathered(archive(tmp_path / "class.zip", contents))
-    assert [entry.student for entry in entries] == ["s0", "s1", "s2"]
-    assert any("holds more than 1024 MiB" in line for line in lines), lines
+    with pytest.raises(LabError, match="class.zip: .*holds more than 1024 MiB; unpack it, and give its folder"):
+        gathered(archive(tmp_path / "class.zip", contents))
     assert sum(path.stat().st_size for path in (tmp_path / "scratch").rglob("*") if path.is_file()) <= 1 << 30
+    one = {f"results/{part}.bin": bytes(90 << 20) for part in range(13)} | {"code/student_code.py": b"x = 1\n"}
+    entries, lines = gathered(archive(tmp_path / "alice.zip", one))
+    assert [entry.student for entry in entries] == ["alice"]
+    assert any("holds more than 1024 MiB" in line for line in lines)
+
+
+def test_a_class_archive_with_a_date_in_its_name_is_not_one_students(tmp_path, gathered, one_zip):
+    path = archive(tmp_path / "submissions_2025_03_14.zip", {"ann_1_2_hw.zip": one_zip, "bob_3_4_hw.zip": one_zip})
+    assert [entry.student for entry in gathered(path)[0]] == ["ann", "bob"]
 
 
 def test_each_of_several_paths_is_one_submission(tmp_path, gathered, one_zip):

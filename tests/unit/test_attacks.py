@@ -220,6 +220,14 @@ def test_images_that_fool_already_stay_as_they_are_and_are_no_success(images, ne
         assert torch.equal(found.images, images), name
 
 
+def test_an_image_of_the_target_class_is_no_success(images, network):
+    wrong = (labels_of(network, images) + 1) % CLASSES
+    found = PGD(steps=3)(network, images, wrong, threat=Linf(0.5), targets=wrong)
+    assert found.fooled_before.all()
+    assert not found.success.any()
+    assert torch.equal(found.images, images)
+
+
 def test_a_target_that_the_model_predicts_already_is_no_success(images, network):
     classes = labels_of(network, images)
     targets = classes.clone()

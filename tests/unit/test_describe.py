@@ -34,6 +34,8 @@ def test_what_is_not_in_the_config_is_not_mentioned():
     assert text["regularization"] == "Training images are not augmented."
     assert "val was not used for selection" in text["metrics"]
     assert "smooth" not in text["loss"] + text["regularization"]
+    text = describe(dataclasses.replace(MIXED, augment=dataclasses.replace(MIXED.augment, mixed=0.0)))
+    assert "mixed" not in text["loss"] + text["regularization"]
 
 
 MIXED = dataclasses.replace(starter(), augment=Augment(mixup=0.2, cutmix=1.0, erase=0.25, brightness=0.4, gain=0.1))

@@ -26,8 +26,9 @@ class AttackResult:
     """Adversarial images and the model's predictions on them.
 
     `success` is true where the adversarial image reaches the attack's goal but the clean image does not,
-    `fooled_before` where the clean image does, and `undefined` where either image has a NaN logit. `predictions` are
-    class indices. `norms` are the norms of the perturbations under the threat model, in pixel units.
+    `fooled_before` where the clean image does or the label is the target, and `undefined` where either image has a NaN
+    logit. `predictions` are class indices. `norms` are the norms of the perturbations under the threat model, in pixel
+    units.
     """
 
     images: Images
@@ -131,6 +132,8 @@ class Attack(ABC):
             goal = _resolve_goal(images, clean, labels, targets, seed)
             goal.check(clean)
             fooled_before, parts = goal.is_fooled(clean), []
+            if goal.targeted and goal.targets is not None:
+                fooled_before |= goal.targets == goal.labels
             for rows in torch.arange(len(images), device=images.device).split(batch_size):
                 batch = Batch(model, images[rows], goal.select(rows), rows, threat, seed)
                 parts.append(self._perturb_unfooled(batch, fooled_before[rows]))

@@ -87,7 +87,7 @@ def attack(
     title = f"{method}, ε = {epsilon}: {fooled} of {len(rows) - earlier - undefined} images{judged} fool {result.model}"
     print_table(title, ["image", "before", "after", "largest change", "fooled"], rows)
     if earlier:
-        reason = "misclassified" if target is None else "predicted as the target"
+        reason = "misclassified" if target is None else "predicted as the target, or of this class,"
         say(f"not counted: {earlier} of {len(rows)} images were {reason} before the attack")
     if undefined:
         say(f"not counted: {undefined} of {len(rows)} images, for which the model's scores are NaN")

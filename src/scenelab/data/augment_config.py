@@ -52,8 +52,8 @@ class Augment:
 
     @property
     def mixes(self) -> bool:
-        """Whether mixup or CutMix is enabled."""
-        return bool(self.mixup or self.cutmix)
+        """Whether any batch is mixed by mixup or CutMix."""
+        return bool(self.mixed and (self.mixup or self.cutmix))
 
 
 HANDOUT = Augment(flip=True, degrees=15.0, area=(0.25, 1.0), aspect=(0.8, 1.2), gain=0.15)

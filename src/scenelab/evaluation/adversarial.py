@@ -96,7 +96,7 @@ class Change(Value):
 class AttackedImage(Change):
     """Entry of `attack.json`: image, PNG of the adversarial example, true category, success, L∞ norm of the change.
 
-    `fooled_before`: the clean image already was misclassified or had the target class, so `fooled` is false.
+    `fooled_before`: the clean image was misclassified, or of or predicted as the target class: `fooled` is false.
     `undefined`: the model's logits are NaN.
     """
 

@@ -114,7 +114,7 @@ def _augmentation(augment: Augment) -> list[str]:
     if augment.erase:
         changes.append(f"erased in a rectangle with probability {augment.erase:g}")
     batches = "" if augment.mixed == 1 else f" in {augment.mixed:.0%} of the batches"
-    for name in ("mixup", "cutmix"):
+    for name in ("mixup", "cutmix") if augment.mixes else ():
         if beta := getattr(augment, name):
             changes.append(f"mixed with others{batches} ({name}, Beta({beta:g}, {beta:g}))")
     return changes

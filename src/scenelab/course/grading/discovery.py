@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scenelab.course.grading.bounded import run_bounded
-from scenelab.course.grading.extract import archive_kind
+from scenelab.course.grading.extract import CUT, archive_kind
 from scenelab.course.grading.filenames import is_archive, is_student_file, parse, parse_all, stem
 from scenelab.course.grading.layouts import Group, group_names, numbered_alike, split
 from scenelab.course.grading.tables import SUBMITTERS, Id, fold, read_submitters
@@ -72,7 +72,8 @@ def _student_of(path: Path) -> str:
 
 def _of_one(path: Path, scratch: Path, lines: list[str], skip: Path | None) -> list[Group]:
     parsed = parse(path.name)
-    if parsed is not None and not path.is_dir():
+    is_date = parsed is not None and re.fullmatch(r"\d+(\.\w+)*", parsed.file)  # submissions_2025_03_14.zip is a class
+    if parsed is not None and not is_date and not path.is_dir():
         return [Group(parsed.student, [str(path)], parsed.user, parsed.late, platform=parsed.platform)]
     base, names = path, []
     if path.is_dir():
@@ -90,6 +91,8 @@ def _of_one(path: Path, scratch: Path, lines: list[str], skip: Path | None) -> l
     if result is None:
         lines += _ambiguity(path, names)
         return [Group(_student_of(path), [str(path)])]
+    if cut := [line for line in lines if line.endswith(CUT)]:
+        raise LabError(f"{cut[0].removesuffix(CUT)}; unpack it, and give its folder")
     groups, unknown = result
     tops = {Path(member).parent for each in groups if each.platform == "gradescope" for member in each.members}
     own = [base / name for name in names if Path(name).name == SUBMITTERS and Path(name).parent in tops]
@@ -152,7 +155,7 @@ def _unpack_class(path: Path, folder: Path) -> list[str]:
             "scenelab.course.grading.extract", [path], folder, [str(path), str(folder)], seconds=SECONDS
         )
     except (subprocess.TimeoutExpired, OSError, ValueError):
-        notes = ["could not be unpacked: it takes too much time or memory"]
+        notes = [f"could not be unpacked: it takes too much time or memory{CUT}"]
     return [printable(f"{path.name}: {note}") for note in notes[:MAX_SHOWN]]
 
 

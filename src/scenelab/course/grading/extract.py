@@ -35,6 +35,8 @@ BINARIES = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")  # firs
 COMPILED = (".so", ".pyd", ".pyc", ".pyo", ".dll", ".dylib")
 GRADED = (".py", ".ipynb", ".pdf")  # extracted first, before other files exceed the limits
 MEMORY, CPU_SECONDS = 1 << 30, 1500  # bytes and seconds for the archive of a class
+CLASS_FILES = 200_000
+CUT = "; what comes after was not read"
 GROWTH, MIN_BYTES, MAX_BYTES = 8, 1 << 30, 16 << 30  # growth factor of a class's archive, within these sizes
 
 
@@ -88,7 +90,7 @@ class Extraction(Extractor):
             folder.mkdir(parents=True, exist_ok=True)
             self.extract(self._members(path, skip))
         except FullError as error:
-            self.note(f"{path.name}: {error}; what comes after was not read")
+            self.notes.insert(0, f"{path.name}: {error}{CUT}")  # first, because readers show few
         except Exception as error:
             self.note(f"{path.name} {_damage(error)}")
 
@@ -172,7 +174,7 @@ class Extraction(Extractor):
 
 def _main(path: Path, folder: Path) -> list[str]:
     size = min(MAX_BYTES, max(MIN_BYTES, GROWTH * path.stat().st_size))
-    extraction = Extraction(ExtractionLimits(file_bytes=MIN_BYTES, bytes=size, files=20_000))
+    extraction = Extraction(ExtractionLimits(file_bytes=MIN_BYTES, bytes=size, files=CLASS_FILES))
     extraction.unpack(path, folder)
     return [printable(note) for note in extraction.notes]
 

@@ -39,6 +39,28 @@ def keep_points(path: Path, manual: Path | None) -> None:
         raise LabError(f"{path} has points given by people and is written anew; move it, and give it as --manual")
 
 
+def check_kept(path: Path, manual: Path, grades: Sequence[Grade]) -> None:
+    """Raise a LabError if the earlier table `path` has points of people that the grades would lose.
+
+    Points that differ count as lost if `path` was saved after the table `manual`.
+    """
+    if not path.exists() or path.samefile(manual):
+        return
+    table, given = Table.read(path, "--out"), dict[str, dict[str, float]]()
+    for grade in grades:
+        given[grade.entry.student] = given[f"'{grade.entry.student}"] = grade.manual or {}  # ' is before a formula
+    is_newer = path.stat().st_mtime > manual.stat().st_mtime
+    for row in table.rows:
+        for name, text in zip(table.header, row, strict=False):
+            if TITLE.fullmatch(name) and text.strip():
+                points = given.get(row[0], {}).get(name.rpartition(" (")[0])
+                if points is None or (is_newer and f"{points:g}" != f"{float(text.replace(',', '.')):g}"):
+                    raise LabError(
+                        f"{path} has points given by people that --manual lacks, first {name} of {row[0]}: {text}; add "
+                        "them there, or move the file"
+                    )
+
+
 def merge_manual(
     table: Table, parts: dict[int, Manual], grades: Sequence[Grade], teams: dict[str, set[Id]]
 ) -> list[str]:

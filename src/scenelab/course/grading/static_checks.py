@@ -194,7 +194,7 @@ def _reached(tree: ast.Module) -> Iterator[ast.AST]:
         seen.add(name)
         roots[id(node)] = node
         names = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
-        waiting += [other for other in names if other in places and other not in seen]
+        waiting += sorted(other for other in names if other in places and other not in seen)
     for root in roots.values():
         yield from ast.walk(root)
 
