@@ -235,15 +235,21 @@ def test_points_given_by_people_are_not_overwritten(tmp_path, capsys):
     (out / "grades.csv").rename(points)
     for _ in range(2):
         assert main.run([*command, "--manual", str(points)]) == 0
-    text = (out / "grades.csv").read_text()
-    assert "0.5" in text.splitlines()[1].split(",")
-    (out / "grades.csv").write_text(text.replace(",0.5,", ",0.25,", 1))  # a later mark
+    header, row = csv.reader((out / "grades.csv").read_text().splitlines())
+    column = header.index("Writeup: attention maps (0.5)")
+    assert row[column] == "0.5"
+    row[column] = "0.25"  # a later mark
+    with (out / "grades.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, row])
     assert main.run([*command, "--manual", str(points)]) == 1
     assert (
         "has points given by people that --manual lacks, first Writeup: attention maps (0.5) of "
         in capsys.readouterr().err
     )
-    assert ",0.25," in (out / "grades.csv").read_text()
+    assert ",0.25," in (out / "grades-before.csv").read_text()
+    points.write_bytes((out / "grades-before.csv").read_bytes())
+    assert main.run([*command, "--manual", str(points)]) == 0
+    assert not (out / "grades-before.csv").exists()
 
 
 def test_two_gradings_do_not_write_to_one_folder(tmp_path, capsys):

@@ -9,7 +9,7 @@ from scenelab.course.grading.batch import Batch
 from scenelab.course.grading.feedback import write_feedback
 from scenelab.course.grading.gradebook import Gradebook, ids_of_teams
 from scenelab.course.grading.history import FILE, Grading, read_grading
-from scenelab.course.grading.manual import check_kept, merge_manual
+from scenelab.course.grading.manual import BEFORE, check_kept, merge_manual
 from scenelab.course.grading.outputs import write_class, write_student
 from scenelab.course.grading.outputs.overview import class_page
 from scenelab.course.grading.results import Grade, common_rubric
@@ -35,7 +35,7 @@ class ClassFiles:
         teams, notes = ids_of_teams(self.teams, grades) if self.teams else ({}, [])
         if self.manual:
             notes += merge_manual(*self.manual, grades, teams)
-            check_kept(out / "grades.csv", self.manual[0].path, grades)
+            check_kept(out / BEFORE, self.manual[0].path, grades)
             for grade in grades:
                 write_student(out, grade)
         rubric = common_rubric(grades) if grades else batch.rubric

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from scenelab.course.grading.rubric import Manual, Rubric
 from scenelab.course.grading.tables import Id, Table, fold
 from scenelab.errors import LabError
 
+BEFORE = "grades-before.csv"
 TITLE = re.compile(r".+ \([\d.]+\)")  # of a column of grades.csv for points given by people
 
 
@@ -30,21 +32,29 @@ def read_manual(path: Path, rubric: Rubric) -> tuple[Table, dict[int, Manual]]:
 
 
 def keep_points(path: Path, manual: Path | None) -> None:
-    """Raise a LabError if the table `path`, which grading writes anew, is the only one with its points of people."""
-    if not path.exists() or (manual is not None and not path.samefile(manual)):
+    """Copy the table `path`, which grading writes anew, to `BEFORE` if it has points of people.
+
+    Raises:
+        LabError: no table `manual` is given, or it is `path`.
+    """
+    if not path.exists():
         return
     table = Table.read(path, "--out")
     parts = [number for number, name in enumerate(table.header) if TITLE.fullmatch(name)]
-    if any(row[number].strip() for row in table.rows for number in parts):
+    if not any(row[number].strip() for row in table.rows for number in parts):
+        return
+    if manual is None or path.samefile(manual):
         raise LabError(f"{path} has points given by people and is written anew; move it, and give it as --manual")
+    if not path.with_name(BEFORE).exists():  # else a grading was stopped
+        shutil.copy2(path, path.with_name(BEFORE))
 
 
 def check_kept(path: Path, manual: Path, grades: Sequence[Grade]) -> None:
-    """Raise a LabError if the earlier table `path` has points of people that the grades would lose.
+    """Raise a LabError if the earlier table `path` has points of people that the grades lack, else remove it.
 
-    Points that differ count as lost if `path` was saved after the table `manual`.
+    Points that differ count as lacking if `path` was saved after the table `manual`.
     """
-    if not path.exists() or path.samefile(manual):
+    if not path.exists():
         return
     table, given = Table.read(path, "--out"), dict[str, dict[str, float]]()
     for grade in grades:
@@ -57,8 +67,9 @@ def check_kept(path: Path, manual: Path, grades: Sequence[Grade]) -> None:
                 if points is None or (is_newer and f"{points:g}" != f"{float(text.replace(',', '.')):g}"):
                     raise LabError(
                         f"{path} has points given by people that --manual lacks, first {name} of {row[0]}: {text}; add "
-                        "them there, or move the file"
+                        "them there, then remove this file"
                     )
+    path.unlink()
 
 
 def merge_manual(
